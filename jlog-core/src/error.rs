@@ -1,0 +1,270 @@
+//! What can go wrong, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::LogId;
+use crate::format::MetaFault;
+
+/// The result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every way in which a call can fail. The text says what is wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a call.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "open", "write", …
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// There is no room on the file system (or the quota is used up). Nothing half-written remains.
+    #[error(
+        "no space left to {action} {}: free space there, or let subscribers read on so that passed segments go",
+        path.display()
+    )]
+    DiskFull {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The path does not exist, or is a directory without a metastore.
+    #[error("{} is not a jlog: {why}; create one with `jlog create` or Jlog::create", path.display())]
+    NotAJlog {
+        /// The path.
+        path: PathBuf,
+        /// What is missing.
+        why: &'static str,
+    },
+    /// Something is there already.
+    #[error("cannot create a jlog in {}: {why}; open it, or choose another path", path.display())]
+    AlreadyExists {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        why: &'static str,
+    },
+    /// The metastore is damaged, or from another kind of machine. It was not changed.
+    #[error("{} is no good metastore: {fault}; `jlog repair` restores it where that is possible", path.display())]
+    Metastore {
+        /// The metastore.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: MetaFault,
+    },
+    /// A jlog from before header magics existed can be read, not written.
+    #[error("{} is from before header magics: it can be read; `jlog repair` upgrades it for writing", path.display())]
+    OldMetastore {
+        /// The jlog.
+        path: PathBuf,
+    },
+    /// The settings file has something that this version does not know.
+    #[error("{}:{line}: {why}", path.display())]
+    Settings {
+        /// The settings file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong there.
+        why: String,
+    },
+    /// Something else than a regular file stands where one of ours belongs.
+    #[error("{} is {found}, not a regular file: remove it, then try again", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// An option is out of its range.
+    #[error("{what} of {value} is out of range: {allowed}")]
+    OutOfRange {
+        /// The option.
+        what: &'static str,
+        /// The value given.
+        value: u64,
+        /// The values that are allowed.
+        allowed: &'static str,
+    },
+    /// A subscriber's name cannot be one.
+    #[error("{name:?} cannot name a subscriber: {why}")]
+    SubscriberName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// There is no such subscriber.
+    #[error("{} has no subscriber {name:?}: add it with `jlog subscribe` or Jlog::subscribe", path.display())]
+    UnknownSubscriber {
+        /// The jlog.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// There is such a subscriber already.
+    #[error("{} has a subscriber {name:?} already", path.display())]
+    SubscriberExists {
+        /// The jlog.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A checkpoint file has the wrong size.
+    #[error("{} is no good checkpoint: it has {len} bytes, not 8; `jlog repair` moves it to the end", path.display())]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its size.
+        len: u64,
+    },
+    /// There is no record with this id (any more, or yet).
+    #[error("{} has no record {id}", path.display())]
+    NoSuchRecord {
+        /// The jlog.
+        path: PathBuf,
+        /// The id.
+        id: LogId,
+    },
+    /// A message is too large for a record.
+    #[error("a message of {len} bytes is too large: a record holds {max}")]
+    MessageTooLarge {
+        /// Its length in bytes.
+        len: u64,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// All segment numbers are used up.
+    #[error("{} has used all 4294967295 segment numbers: create a new jlog", path.display())]
+    OutOfSegments {
+        /// The jlog.
+        path: PathBuf,
+    },
+    /// Another writer owns the pre-commit buffer.
+    #[error(
+        "{} is in use by another writer's pre-commit buffer: write through that one, or without the buffer \
+         (WriterOptions::bypass_pre_commit, `jlog write --direct`)",
+        path.display()
+    )]
+    PreCommitBusy {
+        /// The guard of the buffer.
+        path: PathBuf,
+    },
+    /// A writer that wants the jlog for itself met another, or the other way round.
+    #[error("{} is open for writing elsewhere, and one of the writers is set to be the only one", path.display())]
+    WriterBusy {
+        /// The jlog.
+        path: PathBuf,
+    },
+    /// Bytes in a segment are no records.
+    #[error(
+        "{} is damaged at offset {offset} (before record {id}): {len} bytes are no record; \
+         skip them, or run `jlog repair`",
+        path.display()
+    )]
+    Damaged {
+        /// The segment.
+        path: PathBuf,
+        /// Where the damage begins.
+        offset: u64,
+        /// The id that the next intact record has.
+        id: LogId,
+        /// How many bytes are damaged.
+        len: u64,
+    },
+    /// A record's bytes are not those that were written.
+    #[error(
+        "{} is damaged at offset {offset}: the checksum of record {id} is wrong; skip it, or run `jlog repair`",
+        path.display()
+    )]
+    ChecksumMismatch {
+        /// The segment.
+        path: PathBuf,
+        /// Where the record begins.
+        offset: u64,
+        /// The record.
+        id: LogId,
+    },
+    /// A compressed body does not decompress to what its header says.
+    #[error(
+        "{} is damaged at offset {offset}: the compressed body of record {id} is wrong; skip it, or run `jlog repair`",
+        path.display()
+    )]
+    Compressed {
+        /// The segment.
+        path: PathBuf,
+        /// Where the record begins.
+        offset: u64,
+        /// The record.
+        id: LogId,
+    },
+    /// An earlier sync failed: what it covered may be lost, and trying again would only seem to succeed.
+    #[error("an earlier sync of {} failed ({why}): open the jlog anew to see what is there", path.display())]
+    SyncFailed {
+        /// The jlog.
+        path: PathBuf,
+        /// The first failure.
+        why: String,
+    },
+    /// The jlog holds as much as its limits allow, and subscribers still need it.
+    #[error("{} is at capacity ({used} of {limit} bytes): {holder:?} holds back its oldest segment", path.display())]
+    AtCapacity {
+        /// The jlog.
+        path: PathBuf,
+        /// Bytes in use.
+        used: u64,
+        /// The limit.
+        limit: u64,
+        /// The subscriber furthest behind, if there is one.
+        holder: String,
+    },
+    /// Segments that this subscriber still needed were removed to stay within the limits.
+    #[error("{} no longer has {segments} segments that {subscriber:?} had not read, from {from} on", path.display())]
+    Missed {
+        /// The jlog.
+        path: PathBuf,
+        /// The subscriber.
+        subscriber: String,
+        /// The first id that is gone.
+        from: LogId,
+        /// How many segments.
+        segments: u32,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::DiskFull { action, path, source }
+            }
+            _ => Error::Io { action, path, source },
+        }
+    }
+
+    /// The system's error number, where the system refused a call.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Error::Io { source, .. } | Error::DiskFull { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// Whether this tells of damaged bytes in a segment, which a reader can skip.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Damaged { .. } | Error::ChecksumMismatch { .. } | Error::Compressed { .. })
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}

@@ -1,0 +1,217 @@
+//! What a jlog tells of that is no error: what was found and mended, what was lost and why.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::LogId;
+
+/// Something worth telling that did not stop the call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// An unfinished record at the end of the segment being written was cut off; its bytes are kept.
+    TailCut {
+        /// The segment.
+        segment: u32,
+        /// Where the whole records end.
+        offset: u64,
+        /// How many bytes were cut.
+        len: u64,
+        /// The file that keeps them.
+        kept: PathBuf,
+    },
+    /// The segment being written is damaged in the middle; it was closed and a new one begun.
+    DamagedSegmentClosed {
+        /// The segment.
+        segment: u32,
+        /// Where the damage begins.
+        offset: u64,
+    },
+    /// The metastore was behind: segments after the one it named are there. It was brought up to date.
+    StorageLogAdvanced {
+        /// What the metastore said.
+        from: u32,
+        /// The last segment on disk.
+        to: u32,
+    },
+    /// Messages that a killed writer had left in the pre-commit buffer are kept there for the next flush.
+    BufferRecovered {
+        /// How many.
+        records: u32,
+        /// Their bytes, headers included.
+        bytes: u64,
+    },
+    /// The pre-commit buffer held messages that had reached their segment already; they were dropped from it.
+    BufferAlreadyFlushed {
+        /// How many.
+        records: u32,
+    },
+    /// Bytes in the pre-commit buffer that are no whole records were cut off; they are kept.
+    BufferCut {
+        /// How many bytes.
+        len: u64,
+        /// The file that keeps them.
+        kept: PathBuf,
+    },
+    /// The machine has started anew since these messages were put in the pre-commit buffer, and nothing
+    /// shows whether they are whole or reached their segment: they are kept aside.
+    BufferSetAside {
+        /// How many bytes.
+        len: u64,
+        /// The file that keeps them.
+        kept: PathBuf,
+    },
+    /// Checksums could not be written: those records are unverified.
+    ChecksumsNotWritten {
+        /// The segment.
+        segment: u32,
+        /// How many records.
+        records: usize,
+    },
+    /// The segment being written was removed by somebody; a new one was begun in its place.
+    SegmentVanished {
+        /// The segment.
+        segment: u32,
+    },
+    /// A reader left out damaged bytes or a record, as it was told to.
+    DamageSkipped {
+        /// The segment.
+        segment: u32,
+        /// Where.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// A checkpoint was past the end of its segment and was moved back to the end.
+    CheckpointMovedBack {
+        /// The subscriber.
+        subscriber: String,
+        /// Where it was.
+        from: LogId,
+        /// Where it is now.
+        to: LogId,
+    },
+    /// A file belongs to another user than the directory: others may be unable to write it.
+    ForeignOwner {
+        /// The file.
+        path: PathBuf,
+        /// The file's owner.
+        owner: u32,
+        /// The directory's owner.
+        expected: u32,
+    },
+    /// Repair rewrote a segment without its damaged parts.
+    SegmentRepaired {
+        /// The segment.
+        segment: u32,
+        /// Records that are in it now.
+        records: u32,
+        /// Bytes that were taken out.
+        removed: u64,
+        /// The file that keeps the segment as it was.
+        kept: PathBuf,
+    },
+    /// Repair wrote the metastore anew.
+    MetastoreRepaired {
+        /// What was wrong with it.
+        why: String,
+    },
+    /// Repair moved a checkpoint.
+    CheckpointRepaired {
+        /// The subscriber.
+        subscriber: String,
+        /// Where it is now.
+        to: LogId,
+        /// What was wrong.
+        why: String,
+    },
+    /// Repair removed an index or checksums that do not fit their segment; they are made anew when needed.
+    SidecarRemoved {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::TailCut { segment, offset, len, kept } => write!(
+                f,
+                "segment {segment:08x}: cut {len} bytes of an unfinished record at offset {offset}, kept in {}",
+                kept.display()
+            ),
+            Event::DamagedSegmentClosed { segment, offset } => write!(
+                f,
+                "segment {segment:08x}: damaged at offset {offset}; closed, a new segment was begun"
+            ),
+            Event::StorageLogAdvanced { from, to } => {
+                write!(f, "metastore: segment {from:08x} was named as the last, {to:08x} is")
+            }
+            Event::BufferRecovered { records, bytes } => {
+                write!(
+                    f,
+                    "pre-commit buffer: {records} messages ({bytes} bytes) of an earlier writer recovered"
+                )
+            }
+            Event::BufferAlreadyFlushed { records } => {
+                write!(f, "pre-commit buffer: {records} messages were in their segment already")
+            }
+            Event::BufferCut { len, kept } => write!(
+                f,
+                "pre-commit buffer: cut {len} bytes that are no whole record, kept in {}",
+                kept.display()
+            ),
+            Event::BufferSetAside { len, kept } => write!(
+                f,
+                "pre-commit buffer: {len} bytes from before the machine's last start set aside in {}",
+                kept.display()
+            ),
+            Event::ChecksumsNotWritten { segment, records } => {
+                write!(f, "segment {segment:08x}: checksums of {records} records could not be written")
+            }
+            Event::SegmentVanished { segment } => {
+                write!(f, "segment {segment:08x} was removed while it was being written; begun anew")
+            }
+            Event::DamageSkipped { segment, offset, len } => {
+                write!(f, "segment {segment:08x}: skipped {len} damaged bytes at offset {offset}")
+            }
+            Event::CheckpointMovedBack { subscriber, from, to } => {
+                write!(f, "subscriber {subscriber}: checkpoint {from} is past the end, moved back to {to}")
+            }
+            Event::ForeignOwner { path, owner, expected } => write!(
+                f,
+                "{} belongs to user {owner}, the jlog to user {expected}: writers may fail; use chown",
+                path.display()
+            ),
+            Event::SegmentRepaired { segment, records, removed, kept } => write!(
+                f,
+                "segment {segment:08x}: {removed} bytes taken out, {records} records kept; as it was: {}",
+                kept.display()
+            ),
+            Event::MetastoreRepaired { why } => write!(f, "metastore: {why}; written anew"),
+            Event::CheckpointRepaired { subscriber, to, why } => {
+                write!(f, "subscriber {subscriber}: {why}; checkpoint set to {to}")
+            }
+            Event::SidecarRemoved { path } => {
+                write!(f, "{} does not fit its segment; removed", path.display())
+            }
+        }
+    }
+}
+
+/// Called with every event as it happens.
+#[derive(Clone)]
+pub(crate) struct EventHook(pub(crate) Arc<dyn Fn(&Event) + Send + Sync>);
+
+impl EventHook {
+    pub(crate) fn call(&self, event: &Event) {
+        (self.0)(event);
+    }
+}
+
+impl fmt::Debug for EventHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventHook")
+    }
+}

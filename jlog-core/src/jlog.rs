@@ -1,0 +1,570 @@
+//! The front door.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::format::Meta;
+use crate::meta::{MetaReader, Metastore};
+use crate::names::{self, Kind, SubscriberName};
+use crate::options::{JlogOptions, ReaderOptions, WriterOptions};
+use crate::reader::Reader;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::storage::{FileKind, Open};
+use crate::verify::{Inspection, RecordInfo, Verification};
+use crate::writer::Writer;
+use crate::{Error, Event, LogId, Result, Safety, precommit, repair, retention, verify};
+
+/// Where a new subscriber begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the first record there is.
+    Beginning,
+    /// With what is written after now.
+    End,
+    /// Behind this record; (segment, 0) is before the first of that segment.
+    After(LogId),
+    /// Where this subscriber's checkpoint is.
+    CopyOf(SubscriberName),
+}
+
+/// A jlog: a directory of segments, and its subscribers.
+///
+/// It holds nothing open by itself; [`writer`](Jlog::writer) and [`reader`](Jlog::reader) do, and work on
+/// without it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Jlog {
+    shared: Arc<Shared>,
+}
+
+/// What there is of a jlog at a moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// The metastore's values.
+    pub meta: Meta,
+    /// Number of the first segment on disk.
+    pub first_segment: u32,
+    /// How many segments there are.
+    pub segments: u32,
+    /// Bytes of the segments.
+    pub bytes: u64,
+    /// Records in the segments.
+    pub records: u64,
+    /// Bytes in use and size of the pre-commit buffer, if there is one.
+    pub pre_commit: Option<(u64, u64)>,
+    /// Whether writers keep checksums.
+    pub checksums: bool,
+    /// Bytes free on the file system.
+    pub free: u64,
+    /// The subscribers, by name.
+    pub subscribers: Vec<SubscriberStatus>,
+}
+
+/// What there is of a subscriber at a moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SubscriberStatus {
+    /// Its name.
+    pub name: SubscriberName,
+    /// Its checkpoint; `None` where that cannot be read.
+    pub checkpoint: Option<LogId>,
+    /// Messages that it has not done yet.
+    pub messages: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// When the oldest of them was accepted.
+    pub oldest: Option<crate::Timestamp>,
+    /// Whether nobody is further behind: it holds back the oldest segment.
+    pub holds_back: bool,
+}
+
+impl Jlog {
+    /// Options to create or open a jlog with.
+    pub fn options() -> JlogOptions {
+        JlogOptions::default()
+    }
+
+    /// Creates a jlog with the default options.
+    ///
+    /// # Errors
+    /// As [`JlogOptions::create`].
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        Self::options().create(path)
+    }
+
+    /// Opens a jlog.
+    ///
+    /// # Errors
+    /// As [`JlogOptions::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::options().open(path)
+    }
+
+    /// Opens a jlog, or creates it with the default options.
+    ///
+    /// # Errors
+    /// As [`JlogOptions::create_or_open`].
+    pub fn create_or_open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::options().create_or_open(path)
+    }
+
+    /// Repairs what is damaged, keeping every intact record and every checkpoint; upgrades a jlog from before
+    /// header magics. What is taken out is kept in files called `….broken-<offset>`. Returns what was done.
+    ///
+    /// # Errors
+    /// [`Error::WriterBusy`] while somebody writes; [`Error::NotAJlog`]; [`Error::Metastore`] where it cannot
+    /// be told how records are laid out; [`Error::Io`], [`Error::DiskFull`].
+    pub fn repair(path: impl AsRef<Path>) -> Result<Vec<Event>> {
+        Self::options().repair(path)
+    }
+
+    fn shared(options: &JlogOptions, path: &Path, settings: Settings) -> Result<Shared> {
+        if path.as_os_str().is_empty() || crate::storage::posix::path_too_long(path) {
+            let why = std::io::Error::from(std::io::ErrorKind::InvalidFilename);
+            return Err(Error::io("open", path, why));
+        }
+        Ok(Shared {
+            storage: Arc::clone(&options.storage),
+            path: path.to_owned(),
+            file_mode: options.file_mode,
+            settings,
+            hook: options.hook.clone(),
+            events: Mutex::new(Vec::new()),
+        })
+    }
+
+    pub(crate) fn create_with(options: &JlogOptions, path: &Path) -> Result<Self> {
+        options.check()?;
+        let settings = Settings { checksums: options.checksums };
+        let shared = Self::shared(options, path, settings.clone())?;
+        let exists = |why| Err(Error::AlreadyExists { path: path.to_owned(), why });
+        let mode = options.file_mode;
+        let dir_mode = mode | (mode & 0o444) >> 2;
+        let made = match shared.storage.create_dir(path, dir_mode) {
+            Ok(()) => true,
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                let facts = shared.storage.facts(path).map_err(|e| Error::io("create", path, e))?;
+                if facts.kind != FileKind::Directory {
+                    return exists("it is not a directory");
+                }
+                if shared.exists(names::METASTORE) {
+                    return exists("there is a jlog already");
+                }
+                // Somebody else may be creating it at this moment: his files are in the way of nobody.
+                let foreign = shared
+                    .list()?
+                    .into_iter()
+                    .any(|kind| !matches!(kind, Kind::Temporary | Kind::Settings | Kind::PreCommit));
+                if foreign {
+                    return exists("the directory is not empty");
+                }
+                false
+            }
+            Err(e) => return Err(Error::io("create", path, e)),
+        };
+        let meta = Meta {
+            storage_log: 0,
+            segment_size: options.segment_size,
+            safety: options.safety,
+            format: crate::format::RecordFormat::new(options.compression),
+        };
+        let fill = || -> Result<bool> {
+            settings.store(&shared)?;
+            if options.pre_commit > 0 {
+                precommit::create(&shared, options.pre_commit)?;
+            }
+            // The metastore comes last: with it, the directory is a jlog.
+            let published = shared.write_temporary(&meta.encode())?.publish_new(names::METASTORE)?;
+            shared.sync_dir()?;
+            if let Some(parent) = path.parent() {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                // A parent that cannot be opened for reading cannot be synced either.
+                let _ = shared.storage.sync_dir(parent);
+            }
+            Ok(published)
+        };
+        match fill() {
+            Ok(true) => Ok(Self { shared: Arc::new(shared) }),
+            Ok(false) => exists("there is a jlog already"),
+            Err(e) => {
+                if made {
+                    // Nothing half-done stays.
+                    let _ = shared.remove_if_there(names::SETTINGS);
+                    let _ = shared.remove_if_there(names::PRE_COMMIT);
+                    let _ = shared.storage.remove_dir(path);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    pub(crate) fn open_with(options: &JlogOptions, path: &Path) -> Result<Self> {
+        let bare = Self::shared(options, path, Settings::default())?;
+        MetaReader::open(&bare)?.get()?;
+        let settings = Settings::load(&*options.storage, path)?;
+        Ok(Self { shared: Arc::new(Shared { settings, ..bare }) })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// What has been told of since the last call (at most 1,000 events are kept). The hook of
+    /// [`JlogOptions::on_event`] hears the same, at once.
+    pub fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.shared.events.lock())
+    }
+
+    /// A writer with the default options.
+    ///
+    /// # Errors
+    /// As [`writer_with`](Jlog::writer_with).
+    pub fn writer(&self) -> Result<Writer> {
+        self.writer_with(WriterOptions::default())
+    }
+
+    /// A writer. What an earlier one left unfinished is mended first, and told of as events.
+    ///
+    /// # Errors
+    /// [`Error::PreCommitBusy`], [`Error::WriterBusy`], [`Error::OldMetastore`], [`Error::OutOfRange`],
+    /// [`Error::DiskFull`], [`Error::Io`].
+    pub fn writer_with(&self, options: WriterOptions) -> Result<Writer> {
+        options.check()?;
+        Writer::open(Arc::clone(&self.shared), &options)
+    }
+
+    /// A reader for a subscriber, with the default options.
+    ///
+    /// # Errors
+    /// As [`reader_with`](Jlog::reader_with).
+    pub fn reader(&self, subscriber: impl AsRef<[u8]>) -> Result<Reader> {
+        self.reader_with(subscriber, ReaderOptions::default())
+    }
+
+    /// A reader for a subscriber; it begins at the subscriber's checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubscriber`], [`Error::SubscriberName`], [`Error::Checkpoint`], [`Error::Io`].
+    pub fn reader_with(&self, subscriber: impl AsRef<[u8]>, options: ReaderOptions) -> Result<Reader> {
+        Reader::open(Arc::clone(&self.shared), SubscriberName::new(subscriber)?, options)
+    }
+
+    /// Adds a subscriber.
+    ///
+    /// # Errors
+    /// [`Error::SubscriberExists`], [`Error::SubscriberName`], [`Error::NoSuchRecord`] (an id beyond the
+    /// segment being written), [`Error::UnknownSubscriber`] (of a copy), [`Error::DiskFull`], [`Error::Io`].
+    pub fn subscribe(&self, name: impl AsRef<[u8]>, start: Start) -> Result<LogId> {
+        let name = SubscriberName::new(name)?;
+        let id = self.resolve(&start)?;
+        Checkpoint::create(&self.shared, &name, id)?;
+        Ok(id)
+    }
+
+    fn resolve(&self, start: &Start) -> Result<LogId> {
+        match start {
+            Start::Beginning => self.first_id(),
+            Start::End => self.last_id(),
+            Start::After(id) => {
+                if id.segment > self.meta()?.storage_log {
+                    return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id: *id });
+                }
+                Ok(*id)
+            }
+            Start::CopyOf(other) => self.checkpoint(other),
+        }
+    }
+
+    /// Removes a subscriber; says whether it was there. Segments that only it needed stay until
+    /// [`clean`](Jlog::clean) or the next checkpoint of another subscriber.
+    ///
+    /// # Errors
+    /// [`Error::SubscriberName`], [`Error::Io`].
+    pub fn unsubscribe(&self, name: impl AsRef<[u8]>) -> Result<bool> {
+        self.shared.remove_if_there(&SubscriberName::new(name)?.checkpoint_file())
+    }
+
+    /// The subscribers' names, in order.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn subscribers(&self) -> Result<Vec<SubscriberName>> {
+        self.shared.subscribers()
+    }
+
+    /// Whether there is such a subscriber.
+    ///
+    /// # Errors
+    /// [`Error::SubscriberName`].
+    pub fn has_subscriber(&self, name: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(checkpoint::exists(&self.shared, &SubscriberName::new(name)?))
+    }
+
+    /// A subscriber's checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubscriber`], [`Error::Checkpoint`], [`Error::Io`].
+    pub fn checkpoint(&self, name: impl AsRef<[u8]>) -> Result<LogId> {
+        let id = checkpoint::read(&self.shared, &SubscriberName::new(name)?)?;
+        // One that the C library is creating at this moment begins at the beginning, as far as one can tell.
+        id.map_or_else(|| self.first_id(), Ok)
+    }
+
+    /// Sets a subscriber's checkpoint, adding the subscriber where it is missing. Moved forward, segments
+    /// that nobody needs any more are removed; moved back, what is gone stays gone.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRecord`] (beyond the segment being written), [`Error::SubscriberName`], [`Error::Io`],
+    /// [`Error::DiskFull`].
+    pub fn set_checkpoint(&self, name: impl AsRef<[u8]>, id: LogId) -> Result<()> {
+        let name = SubscriberName::new(name)?;
+        let meta = self.meta()?;
+        if id.segment > meta.storage_log {
+            return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
+        }
+        let checkpoint = match Checkpoint::open(&self.shared, &name) {
+            Err(Error::UnknownSubscriber { .. }) => return Checkpoint::create(&self.shared, &name, id),
+            other => other?,
+        };
+        let old = checkpoint.set(id, meta.safety)?.unwrap_or(id);
+        retention::remove_passed(&self.shared, old, id, meta.storage_log, &mut None)
+    }
+
+    /// The metastore's values.
+    ///
+    /// # Errors
+    /// [`Error::NotAJlog`], [`Error::Metastore`], [`Error::Io`].
+    pub fn meta(&self) -> Result<Meta> {
+        MetaReader::open(&self.shared)?.get()
+    }
+
+    /// Whether writers keep checksums.
+    pub fn checksums(&self) -> bool {
+        self.shared.settings.checksums
+    }
+
+    /// The numbers of the segments on disk, in order.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn segments(&self) -> Result<Vec<u32>> {
+        self.shared.segments()
+    }
+
+    /// Where a subscriber begins that wants everything: before the first segment on disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn first_id(&self) -> Result<LogId> {
+        Ok(LogId::new(self.shared.segments()?.first().copied().unwrap_or(0), 0))
+    }
+
+    /// The last record there is now, or (segment, 0).
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn last_id(&self) -> Result<LogId> {
+        let meta = self.meta()?;
+        Ok(LogId::new(meta.storage_log, self.count_records(&meta, meta.storage_log)?.0))
+    }
+
+    /// Changes segment size, pre-commit size, or safety; what is `None` stays.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`]; [`Error::PreCommitBusy`] where a writer uses the buffer; [`Error::OldMetastore`];
+    /// [`Error::DiskFull`], [`Error::Io`].
+    pub fn alter(
+        &self,
+        segment_size: Option<u32>,
+        pre_commit: Option<u32>,
+        safety: Option<Safety>,
+    ) -> Result<()> {
+        segment_size.map_or(Ok(()), crate::options::check_segment_size)?;
+        pre_commit.map_or(Ok(()), crate::options::check_pre_commit)?;
+        let metastore = Metastore::open(&self.shared)?;
+        if let Some(bytes) = pre_commit {
+            self.writer_with(WriterOptions::default().pre_commit(bytes))?.close()?;
+        }
+        if let Some(bytes) = segment_size {
+            metastore.set_segment_size(bytes)?;
+        }
+        if let Some(safety) = safety {
+            metastore.set_safety(safety)?;
+        }
+        metastore.sync()
+    }
+
+    /// Removes segments that no subscriber needs, and left-overs; returns the segments' numbers. Without any
+    /// subscriber all stay. With `roll`, a current segment that every subscriber has done with is closed
+    /// first, so that it can go, too. (C processes that have it open for writing at that moment would go on
+    /// writing to it: stop them first.)
+    ///
+    /// # Errors
+    /// As [`writer_with`](Jlog::writer_with) with `roll`; [`Error::Io`].
+    pub fn clean(&self, roll: bool) -> Result<Vec<u32>> {
+        if roll {
+            self.roll_if_done()?;
+        }
+        let storage_log = self.meta()?.storage_log;
+        retention::clean(&self.shared, storage_log)
+    }
+
+    fn roll_if_done(&self) -> Result<()> {
+        let end = self.last_id()?;
+        let checkpoints = checkpoint::all(&self.shared)?;
+        let done = !checkpoints.is_empty() && checkpoints.iter().all(|(_, id)| *id == Some(end));
+        if end.marker == 0 || !done {
+            return Ok(());
+        }
+        let writer = self.writer_with(WriterOptions::default().bypass_pre_commit(true))?;
+        writer.roll()?;
+        let next = writer.segment();
+        writer.close()?;
+        for (name, _) in checkpoints {
+            // Only where it still is: the subscriber may have moved on.
+            if self.checkpoint(&name)? == end {
+                self.set_checkpoint(&name, LogId::new(next, 0))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks every record, index, checkpoint and the metastore, and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; damage is no error here, but a finding.
+    pub fn verify(&self) -> Result<Verification> {
+        verify::verify(&self.shared)
+    }
+
+    /// Looks at a segment; `each` gets every whole record.
+    ///
+    /// # Errors
+    /// [`Error::Io`] (not found: there is no such segment).
+    pub fn inspect(&self, segment: u32, each: impl FnMut(RecordInfo)) -> Result<Inspection> {
+        verify::inspect(&self.shared, segment, each)
+    }
+
+    /// Bytes of all files in the directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn raw_size(&self) -> Result<u64> {
+        let names =
+            self.shared.storage.list(&self.shared.path).map_err(|e| Error::io("list", self.path(), e))?;
+        Ok(names
+            .iter()
+            .filter_map(|name| self.shared.storage.facts(&self.shared.path.join(name)).ok())
+            .filter(|facts| facts.kind == FileKind::Regular)
+            .map(|facts| facts.len)
+            .sum())
+    }
+
+    /// How many whole records a segment has, and its length; 0 where it is not there.
+    fn count_records(&self, meta: &Meta, number: u32) -> Result<(u32, u64)> {
+        let name = names::segment(number);
+        let fail = |e| Error::io("read", self.shared.at(&name), e);
+        let Some(file) = self.shared.open_if_there(&name, Open::Read)? else { return Ok((0, 0)) };
+        let len = file.len().map_err(fail)?;
+        let (known, from) = crate::recovery::known_tail(&self.shared, number, &*file, meta.format);
+        let mut window = crate::scan::Window::default();
+        let walked =
+            crate::scan::walk(&*file, meta.format, from, len, &mut window, |_, _, _| {}).map_err(fail)?;
+        Ok((known.saturating_add(walked.records), len))
+    }
+
+    /// How far a subscriber is behind: messages and bytes of their records (headers included), and the
+    /// oldest message's time.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubscriber`], [`Error::Checkpoint`], [`Error::Io`].
+    pub fn lag(&self, name: impl AsRef<[u8]>) -> Result<(u64, u64, Option<crate::Timestamp>)> {
+        let meta = self.meta()?;
+        let mut counts = Vec::new();
+        for number in self.shared.segments()? {
+            let (records, bytes) = self.count_records(&meta, number)?;
+            counts.push((number, records, bytes));
+        }
+        let name = SubscriberName::new(name)?;
+        let id = self.checkpoint(&name)?;
+        self.lag_of(&name, id, &counts)
+    }
+
+    fn lag_of(
+        &self,
+        name: &SubscriberName,
+        id: LogId,
+        counts: &[(u32, u32, u64)],
+    ) -> Result<(u64, u64, Option<crate::Timestamp>)> {
+        let mut reader = self.reader_with(name, ReaderOptions::default().verify(false).batch_bytes(4096))?;
+        let (mut messages, mut bytes) = (0, 0);
+        for &(number, records, len) in counts.iter().filter(|(number, ..)| *number >= id.segment) {
+            let (done, offset) = if number == id.segment { reader.locate(id)? } else { (0, 0) };
+            messages += u64::from(records.saturating_sub(done));
+            bytes += len.saturating_sub(offset);
+        }
+        reader.seek(id)?;
+        let oldest = match reader.next_batch(crate::Wait::No) {
+            Ok(batch) => batch.and_then(|batch| batch.iter().next()).map(|message| message.time()),
+            Err(e) if e.is_damage() => None,
+            Err(e) => return Err(e),
+        };
+        Ok((messages, bytes, oldest))
+    }
+
+    /// What there is of everything.
+    ///
+    /// # Errors
+    /// [`Error::Metastore`], [`Error::Io`].
+    pub fn status(&self) -> Result<Status> {
+        let meta = self.meta()?;
+        let segments = self.shared.segments()?;
+        let mut counts = Vec::new();
+        for &number in &segments {
+            let (records, bytes) = self.count_records(&meta, number)?;
+            counts.push((number, records, bytes));
+        }
+        let checkpoints = checkpoint::all(&self.shared)?;
+        let needed = |id: &Option<LogId>| id.map_or(0, |id| id.segment);
+        let oldest_needed = checkpoints.iter().map(|(_, id)| needed(id)).min();
+        let mut subscribers = Vec::new();
+        for (name, id) in checkpoints {
+            let (messages, bytes, oldest) = match id {
+                Some(id) if id.segment <= meta.storage_log => self.lag_of(&name, id, &counts)?,
+                _ => (0, 0, None),
+            };
+            let holds_back = Some(needed(&id)) == oldest_needed;
+            subscribers.push(SubscriberStatus { name, checkpoint: id, messages, bytes, oldest, holds_back });
+        }
+        Ok(Status {
+            meta,
+            first_segment: segments.first().copied().unwrap_or(0),
+            segments: u32::try_from(segments.len()).unwrap_or(u32::MAX),
+            bytes: counts.iter().map(|(_, _, bytes)| bytes).sum(),
+            records: counts.iter().map(|(_, records, _)| u64::from(*records)).sum(),
+            pre_commit: precommit::fill(&self.shared)?,
+            checksums: self.checksums(),
+            free: self
+                .shared
+                .storage
+                .available_space(&self.shared.path)
+                .map_err(|e| Error::io("look at", self.path(), e))?,
+            subscribers,
+        })
+    }
+}
+
+impl JlogOptions {
+    /// Repairs a jlog; see [`Jlog::repair`].
+    ///
+    /// # Errors
+    /// As [`Jlog::repair`].
+    pub fn repair(&self, path: impl AsRef<Path>) -> Result<Vec<Event>> {
+        repair::repair(&Jlog::shared(self, path.as_ref(), Settings::default())?)
+    }
+}

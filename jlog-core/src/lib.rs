@@ -1,0 +1,63 @@
+#![doc = include_str!("../FORMAT.md")]
+//!
+//! # Using it
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
+//! use std::time::Duration;
+//! use jlog_core::{Jlog, Start, Wait};
+//!
+//! let log = Jlog::options().segment_size(4 << 20).create(&path)?;
+//! log.subscribe("billing", Start::Beginning)?;
+//!
+//! let writer = log.writer()?;
+//! writer.append(b"hello")?;
+//! writer.flush()?;
+//!
+//! let mut reader = log.reader("billing")?;
+//! while let Some(batch) = reader.next_batch(Wait::No)? {
+//!     for message in &batch {
+//!         assert_eq!(message.body(), b"hello");
+//!     }
+//!     let last = batch.last_id();
+//!     reader.checkpoint(last)?;
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod checkpoint;
+pub mod checksum;
+mod error;
+mod event;
+pub mod format;
+mod id;
+mod index;
+mod jlog;
+mod meta;
+pub mod names;
+mod options;
+mod precommit;
+mod reader;
+mod recovery;
+mod repair;
+mod retention;
+pub mod scan;
+mod settings;
+mod shared;
+pub mod storage;
+mod verify;
+mod writer;
+
+pub use error::{Error, Result};
+pub use event::Event;
+pub use format::{Compression, Meta, MetaFault, Safety};
+pub use id::{LogId, ParseLogIdError, Timestamp};
+pub use index::IndexState;
+pub use jlog::{Jlog, Start, Status, SubscriberStatus};
+pub use names::SubscriberName;
+pub use options::{JlogOptions, Locking, OnDamage, ReadMethod, ReaderOptions, SyncPolicy, WriterOptions};
+pub use reader::{Batch, Interval, Message, Messages, Reader, Wait};
+pub use settings::Settings;
+pub use storage::Waker;
+pub use verify::{Finding, Inspection, RecordInfo, Verification};
+pub use writer::{Placed, Writer};

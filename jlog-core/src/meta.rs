@@ -1,0 +1,136 @@
+//! The metastore as a shared map: every process sees a roll at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::format::{METASTORE_LEN, Meta, MetaFault, OLD_METASTORE_LEN, RecordFormat, Safety};
+use crate::names;
+use crate::shared::Shared;
+use crate::storage::{File, LockGuard, Map, Open, read_all};
+use crate::{Error, Result};
+
+/// The metastore, open for reading.
+#[derive(Debug)]
+pub(crate) struct MetaReader {
+    file: Arc<dyn File>,
+    path: PathBuf,
+}
+
+impl MetaReader {
+    pub(crate) fn open(shared: &Shared) -> Result<Self> {
+        let file = shared.open(names::METASTORE, Open::Read).map_err(|e| shared.not_a_jlog(e))?;
+        Ok(Self { file, path: shared.at(names::METASTORE) })
+    }
+
+    /// Reads and checks it.
+    pub(crate) fn get(&self) -> Result<Meta> {
+        let bytes = read_all(&*self.file, METASTORE_LEN).map_err(|e| Error::io("read", &self.path, e))?;
+        Meta::decode(&bytes).map_err(|fault| Error::Metastore { path: self.path.clone(), fault })
+    }
+}
+
+/// The metastore, open for a writer.
+#[derive(Debug)]
+pub(crate) struct Metastore {
+    file: Arc<dyn File>,
+    map: Map,
+    path: PathBuf,
+    format: RecordFormat,
+}
+
+const STORAGE_LOG: usize = 0;
+const SEGMENT_SIZE: usize = 4;
+const SAFETY: usize = 8;
+
+impl Metastore {
+    /// Opens and checks it. An old one (12 bytes) is not for writing.
+    pub(crate) fn open(shared: &Shared) -> Result<Self> {
+        let file = shared.open(names::METASTORE, Open::Write).map_err(|e| shared.not_a_jlog(e))?;
+        let path = shared.at(names::METASTORE);
+        let bytes = read_all(&*file, METASTORE_LEN).map_err(|e| Error::io("read", &path, e))?;
+        if bytes.len() == OLD_METASTORE_LEN {
+            return Err(Error::OldMetastore { path: shared.path.clone() });
+        }
+        let meta = Meta::decode(&bytes).map_err(|fault| Error::Metastore { path: path.clone(), fault })?;
+        let map = file.map(METASTORE_LEN).map_err(|e| Error::io("map", &path, e))?;
+        Ok(Self { file, map, path, format: meta.format })
+    }
+
+    pub(crate) fn format(&self) -> RecordFormat {
+        self.format
+    }
+
+    pub(crate) fn storage_log(&self) -> u32 {
+        self.map.load_u32(STORAGE_LOG)
+    }
+
+    pub(crate) fn segment_size(&self) -> u32 {
+        self.map.load_u32(SEGMENT_SIZE)
+    }
+
+    pub(crate) fn safety(&self) -> Safety {
+        Safety::from_u32(self.map.load_u32(SAFETY)).unwrap_or_default()
+    }
+
+    /// Lets the lock that writers of this kind share tell others of us.
+    pub(crate) fn try_guard(&self, exclusive: bool) -> Result<bool> {
+        self.file.try_guard(exclusive).map_err(|e| Error::io("lock", &self.path, e))
+    }
+
+    fn changed(&self) -> Result<()> {
+        if self.safety() == Safety::Safe {
+            self.map.sync().map_err(|e| Error::io("sync", &self.path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Under the metastore's lock, makes `next` the segment being written if `from` still is. `create` makes
+    /// the new segment first, so that nobody is sent to a segment that is not there.
+    pub(crate) fn advance(&self, from: u32, create: impl FnOnce(u32) -> Result<()>) -> Result<()> {
+        let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
+        if self.storage_log() != from {
+            return Ok(());
+        }
+        let next = from.checked_add(1).ok_or_else(|| Error::OutOfSegments {
+            path: self.path.parent().map(PathBuf::from).unwrap_or_default(),
+        })?;
+        create(next)?;
+        self.map.store_u32(STORAGE_LOG, next);
+        self.changed()
+    }
+
+    /// Sets the number of the segment being written, if it is still `from`.
+    pub(crate) fn set_storage_log(&self, from: u32, to: u32) -> Result<()> {
+        let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
+        if self.storage_log() == from {
+            self.map.store_u32(STORAGE_LOG, to);
+            self.changed()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_segment_size(&self, size: u32) -> Result<()> {
+        let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
+        self.map.store_u32(SEGMENT_SIZE, size);
+        self.changed()
+    }
+
+    pub(crate) fn set_safety(&self, safety: Safety) -> Result<()> {
+        let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
+        self.map.store_u32(SAFETY, safety.to_u32());
+        self.changed()
+    }
+
+    /// Makes the metastore durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.map.sync().map_err(|e| Error::io("sync", &self.path, e))
+    }
+}
+
+/// What is wrong with a metastore, as repair needs to know it; `None` where nothing is.
+pub(crate) fn fault(shared: &Shared) -> Result<Option<MetaFault>> {
+    let file = shared.open(names::METASTORE, Open::Read)?;
+    let bytes =
+        read_all(&*file, METASTORE_LEN).map_err(|e| Error::io("read", shared.at(names::METASTORE), e))?;
+    Ok(Meta::decode(&bytes).err())
+}

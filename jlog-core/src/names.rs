@@ -1,0 +1,231 @@
+//! Every file name in a jlog directory, built and parsed.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::{Error, Result};
+
+/// The metastore.
+pub const METASTORE: &str = "metastore";
+/// The pre-commit buffer.
+pub const PRE_COMMIT: &str = "pre_commit";
+/// Ours: which process owns the pre-commit buffer, and where its flush under way goes.
+pub const PRE_COMMIT_GUARD: &str = "pre_commit.guard";
+/// Ours: settings that the metastore has no place for.
+pub const SETTINGS: &str = "settings";
+/// Files being written that get their right name when they are whole begin with this.
+pub const TEMPORARY_PREFIX: &str = ".tmp-";
+/// What the names of temporary subscribers begin with.
+pub const TEMPORARY_SUBSCRIBER: u8 = b'~';
+
+const CHECKPOINT_PREFIX: &str = "cp.";
+const INDEX_SUFFIX: &str = ".idx";
+const CHECKSUMS_SUFFIX: &str = ".crc";
+const BROKEN_INFIX: &str = ".broken-";
+/// Longest file name of the file systems in use, in bytes.
+const FILE_NAME_MAX: usize = 255;
+
+/// A segment's file name: 8 lower-case hex digits.
+pub fn segment(number: u32) -> String {
+    format!("{number:08x}")
+}
+
+/// The file name of a segment's index.
+pub fn index(number: u32) -> String {
+    format!("{number:08x}{INDEX_SUFFIX}")
+}
+
+/// The file name of a segment's checksums.
+pub fn checksums(number: u32) -> String {
+    format!("{number:08x}{CHECKSUMS_SUFFIX}")
+}
+
+/// Where the bytes cut from `file` at `offset` are kept.
+pub fn broken(file: &str, offset: u64) -> String {
+    format!("{file}{BROKEN_INFIX}{offset}")
+}
+
+/// What a file in a jlog directory is, by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// The metastore.
+    Metastore,
+    /// A segment.
+    Segment(u32),
+    /// A segment's index.
+    Index(u32),
+    /// A segment's checksums.
+    Checksums(u32),
+    /// A subscriber's checkpoint.
+    Checkpoint(SubscriberName),
+    /// Called `cp.` something that is no name in lower-case hex.
+    BadCheckpoint,
+    /// The pre-commit buffer.
+    PreCommit,
+    /// The guard of the pre-commit buffer.
+    PreCommitGuard,
+    /// The settings.
+    Settings,
+    /// Bytes that were cut from a damaged file and kept.
+    Broken,
+    /// A file that was being written when its writer ended.
+    Temporary,
+    /// Not jlog's.
+    Other,
+}
+
+impl Kind {
+    /// Parses a file name.
+    pub fn of(name: &OsStr) -> Self {
+        let Some(text) = name.to_str() else { return Kind::Other };
+        match text {
+            METASTORE => return Kind::Metastore,
+            PRE_COMMIT => return Kind::PreCommit,
+            PRE_COMMIT_GUARD => return Kind::PreCommitGuard,
+            SETTINGS => return Kind::Settings,
+            _ => {}
+        }
+        if let Some(hex) = text.strip_prefix(CHECKPOINT_PREFIX) {
+            return SubscriberName::from_hex(hex).map_or(Kind::BadCheckpoint, Kind::Checkpoint);
+        }
+        if text.starts_with(TEMPORARY_PREFIX) {
+            return Kind::Temporary;
+        }
+        if let Some((stem, offset)) = text.rsplit_once(BROKEN_INFIX) {
+            let ours = offset.bytes().all(|b| b.is_ascii_digit()) && !offset.is_empty();
+            return if ours && !stem.is_empty() { Kind::Broken } else { Kind::Other };
+        }
+        let number = |stem: &str| {
+            let right = stem.len() == 8 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            right.then(|| u32::from_str_radix(stem, 16).ok()).flatten()
+        };
+        if let Some(n) = text.strip_suffix(INDEX_SUFFIX).and_then(number) {
+            Kind::Index(n)
+        } else if let Some(n) = text.strip_suffix(CHECKSUMS_SUFFIX).and_then(number) {
+            Kind::Checksums(n)
+        } else {
+            number(text).map_or(Kind::Other, Kind::Segment)
+        }
+    }
+}
+
+/// A subscriber's name: any bytes but NUL, 1 to 126 of them (its checkpoint's file name is `cp.` and two
+/// hex digits a byte, and a file name holds 255 bytes).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriberName(Vec<u8>);
+
+impl SubscriberName {
+    /// Longest name in bytes.
+    pub const MAX_LEN: usize = (FILE_NAME_MAX - CHECKPOINT_PREFIX.len()) / 2;
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`Error::SubscriberName`] where it is empty, too long, or has a NUL byte.
+    pub fn new(name: impl AsRef<[u8]>) -> Result<Self> {
+        let name = name.as_ref();
+        let wrong = |why: &'static str| {
+            Err(Error::SubscriberName { name: String::from_utf8_lossy(name).into_owned(), why })
+        };
+        if name.is_empty() {
+            return wrong("it is empty");
+        }
+        if name.len() > Self::MAX_LEN {
+            return wrong("it is longer than 126 bytes");
+        }
+        if name.contains(&0) {
+            return wrong("it has a NUL byte");
+        }
+        Ok(Self(name.to_vec()))
+    }
+
+    fn from_hex(hex: &str) -> Option<Self> {
+        let digit = |b: u8| match b {
+            b'0'..=b'9' => Some(b - b'0'),
+            b'a'..=b'f' => Some(b - b'a' + 10),
+            _ => None,
+        };
+        let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+        if !rest.is_empty() {
+            return None;
+        }
+        let bytes: Option<Vec<u8>> =
+            pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
+        Self::new(bytes?).ok()
+    }
+
+    /// The name's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether log sinks remove this subscriber when they open the jlog: its name begins with `~`.
+    pub fn is_temporary(&self) -> bool {
+        self.0.first() == Some(&TEMPORARY_SUBSCRIBER)
+    }
+
+    /// The file name of its checkpoint.
+    pub fn checkpoint_file(&self) -> String {
+        use fmt::Write;
+        let mut out = String::with_capacity(CHECKPOINT_PREFIX.len() + 2 * self.0.len());
+        out.push_str(CHECKPOINT_PREFIX);
+        for byte in &self.0 {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{byte:02x}");
+        }
+        out
+    }
+}
+
+impl fmt::Display for SubscriberName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for SubscriberName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", OsStr::from_bytes(&self.0))
+    }
+}
+
+impl AsRef<[u8]> for SubscriberName {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+const _: () = assert!(SubscriberName::MAX_LEN == 126);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_as_they_are_built() {
+        let kind = |name: &str| Kind::of(OsStr::new(name));
+        assert_eq!(kind(&segment(0xabc)), Kind::Segment(0xabc));
+        assert_eq!(kind(&index(u32::MAX)), Kind::Index(u32::MAX));
+        assert_eq!(kind(&checksums(0)), Kind::Checksums(0));
+        assert_eq!(kind(&broken("00000000", 17)), Kind::Broken);
+        assert_eq!(kind("cp.6f6e65"), Kind::Checkpoint(SubscriberName::new("one").unwrap()));
+        for other in ["0000000A", "000000000", "0000000", "00000000.idy", "x.broken-", ".broken-1", "x"] {
+            assert_eq!(kind(other), Kind::Other, "{other}");
+        }
+        for bad in ["cp.", "cp.6", "cp.6F", "cp.00", "cp.zz"] {
+            assert_eq!(kind(bad), Kind::BadCheckpoint, "{bad}");
+        }
+    }
+
+    #[test]
+    fn subscriber_names_have_limits() {
+        let long = SubscriberName::new([b'x'; 126]).unwrap();
+        assert_eq!(long.checkpoint_file().len(), 255);
+        assert!(SubscriberName::new([b'x'; 127]).is_err());
+        assert!(SubscriberName::new("").is_err());
+        assert!(SubscriberName::new("a\0b").is_err());
+        assert_eq!(SubscriberName::new("../a b").unwrap().checkpoint_file(), "cp.2e2e2f612062");
+        assert_eq!(SubscriberName::new(b"\xff~").unwrap().checkpoint_file(), "cp.ff7e");
+    }
+}

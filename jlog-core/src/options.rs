@@ -1,0 +1,303 @@
+//! What can be chosen when a jlog is created or opened, and for writers and readers.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::EventHook;
+use crate::format::{DEFAULT_SEGMENT_SIZE, MAX_PRE_COMMIT, MAX_SEGMENT_SIZE};
+use crate::storage::{Posix, Storage};
+use crate::{Compression, Error, Event, Jlog, Result, Safety};
+
+/// How a jlog is created or opened. What belongs to a new jlog (segment size, pre-commit, compression,
+/// safety, checksums) has no effect on one that is there.
+#[derive(Clone)]
+pub struct JlogOptions {
+    pub(crate) segment_size: u32,
+    pub(crate) pre_commit: u32,
+    pub(crate) compression: Compression,
+    pub(crate) safety: Safety,
+    pub(crate) checksums: bool,
+    pub(crate) file_mode: u32,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) hook: Option<EventHook>,
+}
+
+impl Default for JlogOptions {
+    fn default() -> Self {
+        Self {
+            segment_size: DEFAULT_SEGMENT_SIZE,
+            pre_commit: 0,
+            compression: Compression::None,
+            safety: Safety::AlmostSafe,
+            checksums: true,
+            file_mode: 0o640,
+            storage: Arc::new(Posix),
+            hook: None,
+        }
+    }
+}
+
+impl fmt::Debug for JlogOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JlogOptions")
+            .field("segment_size", &self.segment_size)
+            .field("pre_commit", &self.pre_commit)
+            .field("compression", &self.compression)
+            .field("safety", &self.safety)
+            .field("checksums", &self.checksums)
+            .field("file_mode", &self.file_mode)
+            .finish_non_exhaustive()
+    }
+}
+
+impl JlogOptions {
+    /// A segment ends with the record that reaches this size in bytes: 1 to 1 GiB, 4 MiB by default.
+    #[must_use]
+    pub fn segment_size(mut self, bytes: u32) -> Self {
+        self.segment_size = bytes;
+        self
+    }
+
+    /// Size of the pre-commit buffer in bytes: 0 (none, the default) to 8 MiB.
+    #[must_use]
+    pub fn pre_commit(mut self, bytes: u32) -> Self {
+        self.pre_commit = bytes;
+        self
+    }
+
+    /// How bodies are stored; not at all compressed by default. Cannot be changed later.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// When the metastore and checkpoints are synced.
+    #[must_use]
+    pub fn safety(mut self, safety: Safety) -> Self {
+        self.safety = safety;
+        self
+    }
+
+    /// Whether writers keep a checksum of each record; they do by default.
+    #[must_use]
+    pub fn checksums(mut self, on: bool) -> Self {
+        self.checksums = on;
+        self
+    }
+
+    /// Permission bits of new files, 0640 by default; the directory gets x where r is set.
+    #[must_use]
+    pub fn file_mode(mut self, mode: u32) -> Self {
+        self.file_mode = mode;
+        self
+    }
+
+    /// Where files are kept, if not in the operating system's file system.
+    #[must_use]
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = storage;
+        self
+    }
+
+    /// Calls this with every [`Event`] as it happens, from the thread in which it does.
+    #[must_use]
+    pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.hook = Some(EventHook(Arc::new(hook)));
+        self
+    }
+
+    /// Creates a jlog: the path must not exist, or be an empty directory.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::OutOfRange`], [`Error::Io`], [`Error::DiskFull`].
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<Jlog> {
+        Jlog::create_with(self, path.as_ref())
+    }
+
+    /// Opens the jlog that is there.
+    ///
+    /// # Errors
+    /// [`Error::NotAJlog`], [`Error::Metastore`], [`Error::Settings`], [`Error::Io`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Jlog> {
+        Jlog::open_with(self, path.as_ref())
+    }
+
+    /// Opens the jlog, or creates it where there is none. Several may try at once: one creates it.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create) and [`open`](Self::open).
+    pub fn create_or_open(&self, path: impl AsRef<Path>) -> Result<Jlog> {
+        match self.open(path.as_ref()) {
+            Err(Error::NotAJlog { .. }) => match self.create(path.as_ref()) {
+                Err(Error::AlreadyExists { .. }) => self.open(path.as_ref()),
+                other => other,
+            },
+            other => other,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        check_segment_size(self.segment_size)?;
+        check_pre_commit(self.pre_commit)?;
+        if self.file_mode > 0o777 {
+            return Err(Error::OutOfRange {
+                what: "a file mode",
+                value: self.file_mode.into(),
+                allowed: "octal 0 to 777",
+            });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn check_segment_size(bytes: u32) -> Result<()> {
+    if (1..=MAX_SEGMENT_SIZE).contains(&bytes) {
+        return Ok(());
+    }
+    Err(Error::OutOfRange { what: "a segment size", value: bytes.into(), allowed: "1 byte to 1 GiB" })
+}
+
+pub(crate) fn check_pre_commit(bytes: u32) -> Result<()> {
+    if bytes <= MAX_PRE_COMMIT {
+        return Ok(());
+    }
+    Err(Error::OutOfRange { what: "a pre-commit buffer", value: bytes.into(), allowed: "0 bytes to 8 MiB" })
+}
+
+/// Who else may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Locking {
+    /// Any number of processes, C ones too: every append locks the segment.
+    #[default]
+    MultiProcess,
+    /// This writer alone: nothing is locked. A second writer of this library is refused; the C library
+    /// cannot be told, and must not write at the same time.
+    SingleProcess,
+}
+
+/// When appended messages are made durable without being asked to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SyncPolicy {
+    /// Never: only when [`sync`](crate::Writer::sync) is called.
+    Never,
+    /// A segment when it is full, and when the writer is closed: as the C library does.
+    #[default]
+    OnRoll,
+    /// At least this often while there is something to sync, from a thread that the writer starts.
+    Interval(Duration),
+    /// Before every append returns; appends from several threads at the same time share syncs.
+    EachAppend,
+}
+
+/// How a writer works.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriterOptions {
+    pub(crate) pre_commit: Option<u32>,
+    pub(crate) bypass_pre_commit: bool,
+    pub(crate) locking: Locking,
+    pub(crate) sync: SyncPolicy,
+}
+
+impl WriterOptions {
+    /// Gives the pre-commit buffer this size (0 to 8 MiB; 0 removes it); what the old one holds is flushed
+    /// first. Without it, the buffer that the jlog has is used.
+    #[must_use]
+    pub fn pre_commit(mut self, bytes: u32) -> Self {
+        self.pre_commit = Some(bytes);
+        self
+    }
+
+    /// Writes to segments directly, leaving the jlog's pre-commit buffer to another writer.
+    #[must_use]
+    pub fn bypass_pre_commit(mut self, bypass: bool) -> Self {
+        self.bypass_pre_commit = bypass;
+        self
+    }
+
+    /// Who else may write.
+    #[must_use]
+    pub fn locking(mut self, locking: Locking) -> Self {
+        self.locking = locking;
+        self
+    }
+
+    /// When messages are made durable without being asked to be.
+    #[must_use]
+    pub fn sync(mut self, policy: SyncPolicy) -> Self {
+        self.sync = policy;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        self.pre_commit.map_or(Ok(()), check_pre_commit)
+    }
+}
+
+/// How a reader gets at the bytes of segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReadMethod {
+    /// Reads into a buffer.
+    #[default]
+    Pread,
+    /// Maps complete segments; the one being written is read into a buffer.
+    Mmap,
+}
+
+/// What a reader does when it meets damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDamage {
+    /// Returns the error; [`skip_damage`](crate::Reader::skip_damage) then goes on behind it.
+    #[default]
+    Fail,
+    /// Skips what is damaged, counts it ([`skipped`](crate::Reader::skipped)), and tells of it as an event.
+    Skip,
+}
+
+/// How a reader works.
+#[derive(Clone, Copy, Debug)]
+pub struct ReaderOptions {
+    pub(crate) verify: bool,
+    pub(crate) on_damage: OnDamage,
+    pub(crate) method: ReadMethod,
+    pub(crate) batch_bytes: usize,
+}
+
+impl Default for ReaderOptions {
+    fn default() -> Self {
+        Self { verify: true, on_damage: OnDamage::Fail, method: ReadMethod::Pread, batch_bytes: 256 << 10 }
+    }
+}
+
+impl ReaderOptions {
+    /// Whether records are checked against their checksums, where there are any; they are by default.
+    #[must_use]
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// What happens when the reader meets damage.
+    #[must_use]
+    pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
+        self.on_damage = on_damage;
+        self
+    }
+
+    /// How bytes are read.
+    #[must_use]
+    pub fn read_method(mut self, method: ReadMethod) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// About how many bytes of a segment a batch takes at most (4 KiB to 64 MiB, 256 KiB by default); a
+    /// longer record comes in a batch of its own.
+    #[must_use]
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.batch_bytes = bytes.clamp(4 << 10, 64 << 20);
+        self
+    }
+}

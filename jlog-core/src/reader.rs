@@ -1,0 +1,955 @@
+//! The reading side.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::Checkpoint;
+use crate::checksum::{Verdict, Verifier};
+use crate::format::{Compression, Meta, RecordFormat, RecordHeader};
+use crate::meta::MetaReader;
+use crate::names::SubscriberName;
+use crate::options::{OnDamage, ReadMethod, ReaderOptions};
+use crate::scan::{Step, Stop, Walked, Window, next_record, record_crc, step, walk};
+use crate::shared::Shared;
+use crate::storage::{File, Map, Open, Waker, Watch, read_up_to_at};
+use crate::{Error, Event, LogId, Result, Timestamp, index, names, retention};
+
+/// How long [`Reader::next_batch`] waits for something to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// At most this long.
+    Timeout(Duration),
+    /// Until there is something, or the reader's [`Waker`] is used.
+    Forever,
+}
+
+/// A message as it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    id: LogId,
+    time: Timestamp,
+    body: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// Its id.
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// When it was accepted, or the time that was given with it.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// What was appended.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+}
+
+/// Messages of one segment, in order, borrowed from the reader.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    bytes: &'a [u8],
+    format: RecordFormat,
+    segment: u32,
+    first: u32,
+    count: u32,
+}
+
+impl<'a> Batch<'a> {
+    /// How many messages there are; never 0.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Never true: a batch holds at least one message.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The id of the first message.
+    pub fn first_id(&self) -> LogId {
+        LogId::new(self.segment, self.first)
+    }
+
+    /// The id of the last message: what a checkpoint after the whole batch is set to.
+    pub fn last_id(&self) -> LogId {
+        LogId::new(self.segment, self.first + (self.count - 1))
+    }
+
+    /// The messages.
+    pub fn iter(&self) -> Messages<'a> {
+        Messages {
+            rest: self.bytes,
+            format: self.format,
+            segment: self.segment,
+            next: self.first,
+            left: self.count,
+        }
+    }
+}
+
+impl<'a> IntoIterator for &Batch<'a> {
+    type Item = Message<'a>;
+    type IntoIter = Messages<'a>;
+
+    fn into_iter(self) -> Messages<'a> {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for Batch<'a> {
+    type Item = Message<'a>;
+    type IntoIter = Messages<'a>;
+
+    fn into_iter(self) -> Messages<'a> {
+        self.iter()
+    }
+}
+
+/// The messages of a batch.
+#[derive(Clone, Debug)]
+pub struct Messages<'a> {
+    rest: &'a [u8],
+    format: RecordFormat,
+    segment: u32,
+    next: u32,
+    left: u32,
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Message<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        let header = self.format.decode(self.rest)?;
+        let head = self.format.header_len();
+        let end = head + header.stored as usize;
+        let body = self.rest.get(head..end)?;
+        self.rest = &self.rest[end..];
+        let id = LogId::new(self.segment, self.next);
+        self.next = self.next.wrapping_add(1);
+        self.left -= 1;
+        Some(Message { id, time: header.time, body })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for Messages<'_> {}
+
+/// The records that a subscriber has before it in one segment, as the C library counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// The first record after the checkpoint; where there is none, the checkpoint itself.
+    pub first: LogId,
+    /// The last record of that segment.
+    pub last: LogId,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// Reads a jlog for a subscriber.
+///
+/// Reading moves the reader's own position only. The checkpoint, which is where the next reader of this
+/// subscriber begins, moves when [`checkpoint`](Reader::checkpoint) is called. Nothing is written but
+/// checkpoints: reading works on a full disk and on a read-only one.
+///
+/// One reader a subscriber at a time is meant; several see the same messages, and the last checkpoint wins.
+pub struct Reader {
+    shared: Arc<Shared>,
+    name: SubscriberName,
+    meta: MetaReader,
+    format: RecordFormat,
+    checkpoint: Checkpoint,
+    options: ReaderOptions,
+    position: Position,
+    segment: Option<Segment>,
+    buf: Vec<u8>,
+    plain: Vec<u8>,
+    watch: Option<Box<dyn Watch>>,
+    /// What the checkpoint file holds.
+    stored: LogId,
+    /// The end of the last complete segment that was read, and the segment after it.
+    passed: Option<(LogId, u32)>,
+    holder: Option<SubscriberName>,
+    damage: Option<Damage>,
+    skipped: u64,
+    cursor: Option<Cursor>,
+}
+
+/// How far a reader has read.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    segment: u32,
+    /// Records before it.
+    marker: u32,
+    /// Where the next record begins, once that is known.
+    offset: Option<u64>,
+}
+
+struct Segment {
+    number: u32,
+    file: Arc<dyn File>,
+    verifier: Verifier,
+    map: Option<Map>,
+}
+
+/// Damage that was met and not yet skipped.
+#[derive(Clone, Copy, Debug)]
+struct Damage {
+    offset: u64,
+    /// How many bytes to step over.
+    len: u64,
+    /// Whether they are a record, and count as one.
+    record: bool,
+}
+
+/// The place after the record that was last read by its id.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    segment: u32,
+    marker: u32,
+    offset: u64,
+}
+
+/// What a look at the segment gave.
+enum Found {
+    /// So many records in so many bytes, at the beginning of the buffer or of the mapped part from `at`.
+    Records { first: u32, count: u32, bytes: usize, mapped_at: Option<u64>, plain: bool },
+    /// Nothing yet.
+    Nothing,
+    /// Nothing here; look again (in the next segment).
+    Moved,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader")
+            .field("path", &self.shared.path)
+            .field("subscriber", &self.name)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    pub(crate) fn open(shared: Arc<Shared>, name: SubscriberName, options: ReaderOptions) -> Result<Self> {
+        let meta = MetaReader::open(&shared)?;
+        let format = meta.get()?.format;
+        let checkpoint = Checkpoint::open(&shared, &name)?;
+        let stored = match checkpoint.get()? {
+            Some(id) => id,
+            // It is being created at this moment: at the beginning, as far as one can tell.
+            None => LogId::new(shared.segments()?.first().copied().unwrap_or(0), 0),
+        };
+        Ok(Self {
+            shared,
+            name,
+            meta,
+            format,
+            checkpoint,
+            options,
+            position: Position { segment: stored.segment, marker: stored.marker, offset: None },
+            segment: None,
+            buf: Vec::new(),
+            plain: Vec::new(),
+            watch: None,
+            stored,
+            passed: None,
+            holder: None,
+            damage: None,
+            skipped: 0,
+            cursor: None,
+        })
+    }
+
+    /// The subscriber's name.
+    pub fn subscriber(&self) -> &SubscriberName {
+        &self.name
+    }
+
+    /// Up to where the reader has read: the id of the last message, or (segment, 0).
+    pub fn position(&self) -> LogId {
+        LogId::new(self.position.segment, self.position.marker)
+    }
+
+    /// Bytes of damage that were skipped so far, and records among them that the checksums or the compression
+    /// showed to be damaged count with all their bytes.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The next messages, or `None` when there are none within the time.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::ChecksumMismatch`], [`Error::Compressed`]: everything before was
+    /// returned; [`skip_damage`](Reader::skip_damage) goes on behind. [`Error::Io`].
+    pub fn next_batch(&mut self, wait: Wait) -> Result<Option<Batch<'_>>> {
+        let deadline = match wait {
+            Wait::Timeout(time) => Instant::now().checked_add(time),
+            Wait::No | Wait::Forever => None,
+        };
+        let (first, count, bytes, mapped_at, plain) = loop {
+            match self.look() {
+                Ok(Found::Records { first, count, bytes, mapped_at, plain }) => {
+                    break (first, count, bytes, mapped_at, plain);
+                }
+                Ok(Found::Moved) => {}
+                Ok(Found::Nothing) => {
+                    let left = match (wait, deadline) {
+                        (Wait::No, _) => return Ok(None),
+                        (_, Some(deadline)) => {
+                            let left = deadline.saturating_duration_since(Instant::now());
+                            if left.is_zero() {
+                                return Ok(None);
+                            }
+                            Some(left)
+                        }
+                        (_, None) => None,
+                    };
+                    if !self.wait(left)? {
+                        return Ok(None);
+                    }
+                }
+                Err(e) if e.is_damage() && self.options.on_damage == OnDamage::Skip => {
+                    self.skip_damage();
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        let format = if plain { RecordFormat::new(Compression::None) } else { self.format };
+        let bytes = match (mapped_at, &self.segment) {
+            (Some(at), Some(Segment { map: Some(map), .. })) => {
+                map.slice(usize::try_from(at).unwrap_or(0), bytes)
+            }
+            _ if plain => &self.plain[..bytes],
+            _ => &self.buf[..bytes],
+        };
+        Ok(Some(Batch { bytes, format, segment: self.position.segment, first, count }))
+    }
+
+    /// Steps over the damage that the last call met. Exactly that: the next intact record is read next.
+    /// Without effect when the last call met none.
+    pub fn skip_damage(&mut self) {
+        let Some(damage) = self.damage.take() else { return };
+        self.position.offset = Some(damage.offset + damage.len);
+        if damage.record {
+            self.position.marker += 1;
+        }
+        self.skipped += damage.len;
+        self.shared.note(Event::DamageSkipped {
+            segment: self.position.segment,
+            offset: damage.offset,
+            len: damage.len,
+        });
+    }
+
+    /// What ends a wait of this reader from another thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system has no descriptor left.
+    pub fn waker(&mut self) -> Result<Waker> {
+        let path = self.shared.path.clone();
+        self.watch()?.waker().map_err(|e| Error::io("watch", path, e))
+    }
+
+    fn watch(&mut self) -> Result<&mut Box<dyn Watch>> {
+        match &mut self.watch {
+            Some(_) => {}
+            none => {
+                let watch = self.shared.storage.watch(&self.shared.path);
+                *none = Some(watch.map_err(|e| Error::io("watch", &self.shared.path, e))?);
+            }
+        }
+        // It was made just now where it was not there.
+        self.watch
+            .as_mut()
+            .ok_or_else(|| Error::io("watch", &self.shared.path, std::io::Error::other("no watch")))
+    }
+
+    /// Waits; `false` when the waker was used.
+    fn wait(&mut self, left: Option<Duration>) -> Result<bool> {
+        let fresh = self.watch.is_none();
+        let path = self.shared.at(&names::segment(self.position.segment));
+        let watch = self.watch()?;
+        let fail = |e| Error::io("watch", path.clone(), e);
+        // What came before the watch began is looked for once more.
+        if watch.set_file(&path).map_err(fail)? || fresh {
+            return Ok(true);
+        }
+        Ok(!watch.wait(left).map_err(fail)?)
+    }
+
+    /// Looks for records at the position.
+    fn look(&mut self) -> Result<Found> {
+        self.damage = None;
+        // In this order: what the metastore says is complete now has its last length now.
+        let storage_log = self.meta.get()?.storage_log;
+        if !self.open_segment(storage_log)? {
+            return Ok(if self.position.segment < storage_log { Found::Moved } else { Found::Nothing });
+        }
+        let complete = self.position.segment < storage_log;
+        let offset = self.offset()?;
+        let Some(segment) = &mut self.segment else { return Ok(Found::Nothing) };
+        let path = self.shared.at(&names::segment(segment.number));
+        let fail = |e| Error::io("read", path.clone(), e);
+        let len = segment.file.len().map_err(fail)?;
+        if offset >= len {
+            if !complete || segment.file.len().map_err(fail)? > offset {
+                return Ok(Found::Nothing);
+            }
+            self.pass(storage_log)?;
+            return Ok(Found::Moved);
+        }
+        if self.options.verify {
+            segment.verifier.refresh(&self.shared, segment.number);
+        }
+        let header_len = self.format.header_len();
+        let left = len - offset;
+        let mapped = complete && self.options.method == ReadMethod::Mmap;
+        if mapped && segment.map.is_none() {
+            let whole = usize::try_from(len).map_err(|_| fail(std::io::ErrorKind::FileTooLarge.into()))?;
+            segment.map = Some(segment.file.map(whole).map_err(fail)?);
+        }
+        let map = segment.map.clone().filter(|_| mapped);
+        let mut want = usize::try_from(left).unwrap_or(usize::MAX).min(self.options.batch_bytes);
+        loop {
+            let bytes: &[u8] = if let Some(map) = &map {
+                map.slice(usize::try_from(offset).unwrap_or(usize::MAX), want)
+            } else {
+                self.buf.resize(want, 0);
+                let n = read_up_to_at(&*segment.file, &mut self.buf, offset).map_err(fail)?;
+                self.buf.truncate(n);
+                &self.buf
+            };
+            let scan = Scan {
+                format: self.format,
+                segment,
+                verify: self.options.verify,
+                marker: self.position.marker,
+                offset,
+                left,
+            };
+            let limit = 4 * self.options.batch_bytes;
+            match scan.run(bytes, &mut self.plain, limit).map_err(fail)? {
+                Scanned::Records { count, bytes, plain_bytes } => {
+                    let first = self.position.marker + 1;
+                    self.position.marker += count;
+                    self.position.offset = Some(offset + bytes as u64);
+                    let plain = self.format.is_lz4();
+                    return Ok(Found::Records {
+                        first,
+                        count,
+                        bytes: if plain { plain_bytes } else { bytes },
+                        mapped_at: (mapped && !plain).then_some(offset),
+                        plain,
+                    });
+                }
+                Scanned::Longer(total) => want = usize::try_from(total).unwrap_or(usize::MAX),
+                Scanned::Torn if !complete => {
+                    // Not there yet. A large buffer that a long record needed is given back.
+                    self.buf.shrink_to(self.options.batch_bytes);
+                    return Ok(Found::Nothing);
+                }
+                Scanned::Torn | Scanned::Corrupt => {
+                    let (len, id) = self.extent_of_damage(offset, len)?;
+                    self.damage = Some(Damage { offset, len, record: false });
+                    return Err(Error::Damaged { path, offset, id, len });
+                }
+                Scanned::WrongChecksum(total) => {
+                    self.damage = Some(Damage { offset, len: total, record: true });
+                    let id = LogId::new(self.position.segment, self.position.marker + 1);
+                    return Err(Error::ChecksumMismatch { path, offset, id });
+                }
+                Scanned::WrongBlock(total) => {
+                    self.damage = Some(Damage { offset, len: total, record: true });
+                    let id = LogId::new(self.position.segment, self.position.marker + 1);
+                    return Err(Error::Compressed { path, offset, id });
+                }
+            }
+            debug_assert!(want >= header_len, "a record is longer than its header");
+        }
+    }
+
+    /// Opens the segment of the position, or of the next one that is there. `false` where there is none.
+    fn open_segment(&mut self, storage_log: u32) -> Result<bool> {
+        if self.segment.as_ref().is_some_and(|open| open.number == self.position.segment) {
+            return Ok(true);
+        }
+        self.segment = None;
+        let number = self.position.segment;
+        if let Some(segment) = open(&self.shared, number, self.options.verify)? {
+            self.segment = Some(segment);
+            return Ok(true);
+        }
+        if number >= storage_log {
+            return Ok(false);
+        }
+        // It was removed, or never made: on to the next one there is, not past the one being written.
+        let next = self.shared.segments()?.into_iter().find(|&n| n > number).unwrap_or(storage_log);
+        self.move_to(next.min(storage_log));
+        Ok(false)
+    }
+
+    fn move_to(&mut self, segment: u32) {
+        self.position = Position { segment, marker: 0, offset: Some(0) };
+        self.segment = None;
+        self.buf.shrink_to(self.options.batch_bytes);
+        self.plain.shrink_to(4 * self.options.batch_bytes);
+    }
+
+    /// Goes on to the segment after a complete one that was read to its end.
+    fn pass(&mut self, storage_log: u32) -> Result<()> {
+        let end = LogId::new(self.position.segment, self.position.marker);
+        let next = self.position.segment + 1;
+        self.passed = Some((end, next));
+        self.move_to(next);
+        if self.stored == end {
+            // Everything of it is done: said at once, so that the segment can go. A disk that cannot be
+            // written keeps the old checkpoint, which means the same.
+            let _ = self.store(LogId::new(next, 0), storage_log);
+        }
+        Ok(())
+    }
+
+    /// Where the next record begins. A checkpoint past the end is moved back to the end.
+    fn offset(&mut self) -> Result<u64> {
+        if let Some(offset) = self.position.offset {
+            return Ok(offset);
+        }
+        let marker = self.position.marker;
+        let Some(segment) = &mut self.segment else { return Ok(0) };
+        let (records, offset) = locate(&self.shared, self.format, segment, marker)?;
+        self.position.offset = Some(offset);
+        if records < marker {
+            let from = LogId::new(self.position.segment, marker);
+            let to = LogId::new(self.position.segment, records);
+            self.position.marker = records;
+            self.shared.note(Event::CheckpointMovedBack { subscriber: self.name.to_string(), from, to });
+            if self.stored == from {
+                // A disk that cannot be written keeps it: it will be moved back when it is read again.
+                let _ = self.store(to, 0);
+            }
+        }
+        Ok(offset)
+    }
+
+    /// How many bytes from `offset` on are damaged, and the id of the next intact record.
+    fn extent_of_damage(&mut self, offset: u64, len: u64) -> Result<(u64, LogId)> {
+        let id = LogId::new(self.position.segment, self.position.marker + 1);
+        let Some(segment) = &self.segment else { return Ok((0, id)) };
+        let next = intact_after(self.format, segment, offset + 1, len)
+            .map_err(|e| Error::io("read", self.shared.at(&names::segment(segment.number)), e))?;
+        Ok((next.unwrap_or(len) - offset, id))
+    }
+
+    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that nobody
+    /// needs any more.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRecord`] where `id` lies beyond what was written; [`Error::Io`], [`Error::DiskFull`].
+    pub fn checkpoint(&mut self, id: LogId) -> Result<()> {
+        let meta = self.meta.get()?;
+        if id.segment > meta.storage_log {
+            return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
+        }
+        let id = match self.passed {
+            Some((end, next)) if end == id => LogId::new(next, 0),
+            _ => id,
+        };
+        self.store(id, meta.storage_log)
+    }
+
+    fn store(&mut self, id: LogId, storage_log: u32) -> Result<()> {
+        let safety = self.meta.get()?.safety;
+        let old = self.checkpoint.set(id, safety)?;
+        self.stored = id;
+        let old = old.unwrap_or(id);
+        retention::remove_passed(&self.shared, old, id, storage_log, &mut self.holder)
+    }
+
+    /// Makes the checkpoint durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync_checkpoint(&self) -> Result<()> {
+        self.checkpoint.sync()
+    }
+
+    /// The checkpoint as it is stored now (others may move it, too).
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`], [`Error::Io`].
+    pub fn stored_checkpoint(&self) -> Result<LogId> {
+        Ok(self.checkpoint.get()?.unwrap_or(self.stored))
+    }
+
+    /// Goes back (or on) to the stored checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`], [`Error::Io`].
+    pub fn rewind(&mut self) -> Result<()> {
+        let id = self.stored_checkpoint()?;
+        self.stored = id;
+        self.seek(id)
+    }
+
+    /// Moves the reader behind the record `id`; (segment, 0) is before the first of that segment. The
+    /// checkpoint stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRecord`] where the segment is not written yet.
+    pub fn seek(&mut self, id: LogId) -> Result<()> {
+        if id.segment > self.meta.get()?.storage_log {
+            return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
+        }
+        let offset = (id.marker == 0).then_some(0);
+        if self.position.segment != id.segment {
+            self.segment = None;
+        }
+        self.damage = None;
+        self.position = Position { segment: id.segment, marker: id.marker, offset };
+        Ok(())
+    }
+
+    /// Moves the reader to the first record that is not older than `time`, at or after the first segment on
+    /// disk. Times are taken to grow from segment to segment; where a clock went back, older records may
+    /// follow. The checkpoint stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn seek_time(&mut self, time: Timestamp) -> Result<()> {
+        let storage_log = self.meta.get()?.storage_log;
+        let segments = self.shared.segments()?;
+        // The last segment whose first record is older: what is looked for is in it, or right behind it.
+        let first_time = |number: u32| -> Result<Option<Timestamp>> {
+            let Some(segment) = open(&self.shared, number, false)? else { return Ok(None) };
+            let mut head = [0; 20];
+            let n = read_up_to_at(&*segment.file, &mut head, 0)
+                .map_err(|e| Error::io("read", self.shared.at(&names::segment(number)), e))?;
+            Ok(self.format.decode(&head[..n]).map(|header| header.time))
+        };
+        let (mut low, mut high) = (0, segments.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if first_time(segments[middle])?.is_some_and(|first| first < time) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let start = segments.get(low.saturating_sub(1)).copied().unwrap_or(storage_log);
+        let mut target = LogId::new(start, 0);
+        if let Some(segment) = open(&self.shared, start, self.options.verify)? {
+            let mut found = None;
+            let mut marker = 0;
+            walk_intact(&self.shared, self.format, &segment, |_, header| {
+                if header.time >= time && found.is_none() {
+                    found = Some(marker);
+                }
+                marker += 1;
+            })?;
+            target.marker = found.unwrap_or(marker);
+        }
+        self.seek(target)
+    }
+
+    /// Reads one message by its id. The reader's position stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRecord`]; damage as in [`next_batch`](Reader::next_batch); [`Error::Io`].
+    pub fn read(&mut self, id: LogId) -> Result<Message<'_>> {
+        let no_such = || Error::NoSuchRecord { path: self.shared.path.clone(), id };
+        if id.marker == 0 {
+            return Err(no_such());
+        }
+        let path = self.shared.at(&names::segment(id.segment));
+        let fail = |e| Error::io("read", path.clone(), e);
+        if self.segment.as_ref().is_none_or(|open| open.number != id.segment) {
+            self.segment = open(&self.shared, id.segment, self.options.verify)?;
+            self.cursor = None;
+            // The batches' own place in its segment stays known.
+        }
+        let Some(segment) = &mut self.segment else { return Err(no_such()) };
+        let before = id.marker - 1;
+        let offset = match self.cursor {
+            Some(cursor) if cursor.segment == id.segment && cursor.marker == before => cursor.offset,
+            _ => {
+                let (records, offset) = locate(&self.shared, self.format, segment, before)?;
+                if records < before {
+                    return Err(no_such());
+                }
+                offset
+            }
+        };
+        let len = segment.file.len().map_err(fail)?;
+        let left = len.saturating_sub(offset);
+        let header_len = self.format.header_len();
+        self.buf.resize(header_len.max(4096), 0);
+        let n = read_up_to_at(&*segment.file, &mut self.buf, offset).map_err(fail)?;
+        let (header, total) = match step(self.format, &self.buf[..n], left) {
+            Step::Record(header, total) => (header, total),
+            Step::End | Step::Torn => return Err(no_such()),
+            Step::Corrupt => return Err(Error::Damaged { path, offset, id, len: left }),
+        };
+        let total_len = usize::try_from(total).map_err(|_| no_such())?;
+        if total_len > n {
+            self.buf.resize(total_len, 0);
+            let more = read_up_to_at(&*segment.file, &mut self.buf[n..], offset + n as u64).map_err(fail)?;
+            if n + more < total_len {
+                return Err(no_such());
+            }
+        }
+        self.buf.truncate(total_len);
+        if self.options.verify && !segment.verifier.is_empty() {
+            let crc = crc32fast::hash(&self.buf);
+            let verdict =
+                segment.verifier.check(&*segment.file, self.format, id.marker, offset, crc).map_err(fail)?;
+            if verdict == Verdict::Wrong {
+                return Err(Error::ChecksumMismatch { path, offset, id });
+            }
+        }
+        self.cursor = Some(Cursor { segment: id.segment, marker: id.marker, offset: offset + total });
+        let body = if self.format.is_lz4() {
+            self.plain.clear();
+            if !self.format.load(&header, &self.buf[header_len..], &mut self.plain) {
+                return Err(Error::Compressed { path, offset, id });
+            }
+            &self.plain[..]
+        } else {
+            &self.buf[header_len..]
+        };
+        Ok(Message { id, time: header.time, body })
+    }
+
+    /// What the C library calls the interval: the records after the checkpoint in the first segment that has
+    /// any, or has none yet. Moves the checkpoint to a later segment when the ones before are done, and back
+    /// when it is past the end, as that library does. The reader's position moves to the checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Io`].
+    pub fn interval(&mut self) -> Result<Interval> {
+        self.rewind()?;
+        loop {
+            let storage_log = self.meta.get()?.storage_log;
+            if !self.open_segment(storage_log)? {
+                if self.position.segment < storage_log || self.segment.is_some() {
+                    continue;
+                }
+                let here = self.position();
+                if here != self.stored {
+                    self.store(here, storage_log)?;
+                }
+                return Ok(Interval { first: here, last: here, count: 0 });
+            }
+            self.offset()?;
+            let Some(segment) = &self.segment else { continue };
+            let path = self.shared.at(&names::segment(segment.number));
+            let complete = segment.number < storage_log;
+            // An index that cannot be written is counted in memory instead.
+            let state =
+                match index::resync(&self.shared, segment.number, &segment.file, self.format, storage_log) {
+                    Err(e) if !e.is_damage() => None,
+                    other => Some(other?),
+                };
+            let (last, whole) = match state {
+                Some(state) => (state.last, true),
+                None => {
+                    let len = segment.file.len().map_err(|e| Error::io("read", &path, e))?;
+                    let walked =
+                        walk(&*segment.file, self.format, 0, len, &mut Window::default(), |_, _, _| {})
+                            .map_err(|e| Error::io("read", &path, e))?;
+                    (walked.records, walked.stop == Stop::End)
+                }
+            };
+            let marker = self.position.marker.min(last);
+            if marker == last && complete && whole {
+                let next = self.position.segment + 1;
+                self.move_to(next);
+                continue;
+            }
+            let here = LogId::new(self.position.segment, marker);
+            if here != self.stored {
+                self.store(here, storage_log)?;
+            }
+            let last = LogId::new(here.segment, last);
+            let count = last.marker - marker;
+            let first = if count > 0 { LogId::new(here.segment, marker + 1) } else { here };
+            return Ok(Interval { first, last, count });
+        }
+    }
+
+    /// How many records up to `id` its segment has, and where the last of them ends.
+    pub(crate) fn locate(&self, id: LogId) -> Result<(u32, u64)> {
+        match open(&self.shared, id.segment, false)? {
+            Some(segment) => locate(&self.shared, self.format, &segment, id.marker),
+            None => Ok((0, 0)),
+        }
+    }
+
+    /// The metastore's values as they are now.
+    ///
+    /// # Errors
+    /// [`Error::Metastore`], [`Error::Io`].
+    pub fn meta(&self) -> Result<Meta> {
+        self.meta.get()
+    }
+}
+
+/// Opens a segment for reading; `None` where it is not there.
+fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
+    let Some(file) = shared.open_if_there(&names::segment(number), Open::Read)? else { return Ok(None) };
+    let verifier = if verify { Verifier::load(shared, number) } else { Verifier::default() };
+    Ok(Some(Segment { number, file, verifier, map: None }))
+}
+
+/// Records of a segment up to `marker` (or as many as there are) and where they end.
+fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, marker: u32) -> Result<(u32, u64)> {
+    if marker == 0 {
+        return Ok((0, 0));
+    }
+    if let Some(offset) = index::after(shared, segment.number, &*segment.file, format, marker) {
+        return Ok((marker, offset));
+    }
+    let (mut records, mut end) = (0, 0);
+    walk_intact(shared, format, segment, |after, _| {
+        if records < marker {
+            records += 1;
+            end = after;
+        }
+    })?;
+    Ok((records, end))
+}
+
+/// Walks over all intact records of a segment, whatever lies between them. `each` gets where a record ends.
+fn walk_intact(
+    shared: &Shared,
+    format: RecordFormat,
+    segment: &Segment,
+    mut each: impl FnMut(u64, &RecordHeader),
+) -> Result<()> {
+    let fail = |e| Error::io("read", shared.at(&names::segment(segment.number)), e);
+    let len = segment.file.len().map_err(fail)?;
+    let mut window = Window::default();
+    let mut from = 0;
+    loop {
+        let walked: Walked = walk(&*segment.file, format, from, len, &mut window, |offset, header, total| {
+            each(offset + total, header);
+        })
+        .map_err(fail)?;
+        if walked.stop == Stop::End {
+            return Ok(());
+        }
+        match intact_after(format, segment, walked.offset + 1, len).map_err(fail)? {
+            Some(next) => from = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The next intact record at or after `from`.
+fn intact_after(format: RecordFormat, segment: &Segment, from: u64, to: u64) -> std::io::Result<Option<u64>> {
+    let mut window = Window::default();
+    next_record(&*segment.file, format, from, to, &mut window, |candidate, window| {
+        if !segment.verifier.covers(candidate.offset) {
+            return Ok(None);
+        }
+        let crc = record_crc(&*segment.file, candidate.offset, candidate.total, window)?;
+        Ok(Some(segment.verifier.lists(crc)))
+    })
+}
+
+/// A scan of the bytes at a reader's position.
+struct Scan<'a> {
+    format: RecordFormat,
+    segment: &'a mut Segment,
+    verify: bool,
+    marker: u32,
+    offset: u64,
+    /// Bytes from the offset to the segment's end.
+    left: u64,
+}
+
+enum Scanned {
+    Records {
+        count: u32,
+        bytes: usize,
+        plain_bytes: usize,
+    },
+    /// The first record is longer than the bytes given.
+    Longer(u64),
+    Torn,
+    Corrupt,
+    WrongChecksum(u64),
+    WrongBlock(u64),
+}
+
+impl Scan<'_> {
+    /// Finds the whole, intact records at the beginning of `bytes`. Compressed ones are laid out plainly in
+    /// `plain`, until that holds more than `limit`.
+    fn run(self, bytes: &[u8], plain: &mut Vec<u8>, limit: usize) -> std::io::Result<Scanned> {
+        let check = self.verify && !self.segment.verifier.is_empty();
+        let header_len = self.format.header_len();
+        let mut at = 0;
+        let mut count = 0;
+        plain.clear();
+        let stop = loop {
+            let rest = &bytes[at..];
+            let (header, total) = match step(self.format, rest, self.left - at as u64) {
+                Step::Record(header, total) => (header, total),
+                // Less than a header in these bytes, more in the segment.
+                Step::Torn if self.left > bytes.len() as u64 && rest.len() < header_len => {
+                    break Scanned::Longer(header_len as u64);
+                }
+                Step::End | Step::Torn => break Scanned::Torn,
+                Step::Corrupt => break Scanned::Corrupt,
+            };
+            let Some(record) = usize::try_from(total).ok().and_then(|total| rest.get(..total)) else {
+                break Scanned::Longer(total);
+            };
+            if check {
+                let crc = crc32fast::hash(record);
+                let offset = self.offset + at as u64;
+                let verdict = self.segment.verifier.check(
+                    &*self.segment.file,
+                    self.format,
+                    self.marker + count + 1,
+                    offset,
+                    crc,
+                )?;
+                if verdict == Verdict::Wrong {
+                    break Scanned::WrongChecksum(total);
+                }
+            }
+            if self.format.is_lz4() {
+                let start = plain.len();
+                plain.resize(start + crate::format::PLAIN_HEADER_LEN, 0);
+                let plain_header = RecordHeader { stored: header.len, ..header };
+                RecordFormat::new(Compression::None).encode(&plain_header, &mut plain[start..]);
+                if !self.format.load(&header, &record[header_len..], plain) {
+                    plain.truncate(start);
+                    break Scanned::WrongBlock(total);
+                }
+            }
+            at += record.len();
+            count += 1;
+            if plain.len() > limit || at == bytes.len() {
+                break Scanned::Torn;
+            }
+        };
+        if count > 0 {
+            return Ok(Scanned::Records { count, bytes: at, plain_bytes: plain.len() });
+        }
+        Ok(stop)
+    }
+}

@@ -1,0 +1,95 @@
+//! What a jlog of ours keeps about itself that the metastore has no place for: the file `settings`,
+//! one `key value` a line. A jlog made by the C library has none, and the defaults of that library hold.
+
+use std::fmt::Write;
+
+use crate::names;
+use crate::shared::Shared;
+use crate::storage::{Open, Storage, read_all};
+use crate::{Error, Result};
+
+/// A settings file is never longer than this.
+const MAX_LEN: usize = 64 << 10;
+
+/// The settings of a jlog.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether writers keep checksums.
+    pub checksums: bool,
+}
+
+impl Settings {
+    /// The file's text.
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "checksums {}", if self.checksums { "on" } else { "off" });
+        out
+    }
+
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// The line (from 1) and what is wrong with it.
+    pub fn parse(text: &str) -> std::result::Result<Self, (usize, String)> {
+        let mut settings = Self::default();
+        for (i, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match line.split_once(char::is_whitespace).map(|(key, value)| (key, value.trim())) {
+                Some(("checksums", "on")) => settings.checksums = true,
+                Some(("checksums", "off")) => settings.checksums = false,
+                Some(("checksums", value)) => {
+                    return Err((i + 1, format!("checksums is {value:?}: expected on or off")));
+                }
+                Some((key, _)) => {
+                    return Err((i + 1, format!("unknown setting {key:?} (from a later version?)")));
+                }
+                None => return Err((i + 1, format!("{line:?} has no value: expected `key value`"))),
+            }
+        }
+        Ok(settings)
+    }
+
+    pub(crate) fn load(storage: &dyn Storage, dir: &std::path::Path) -> Result<Self> {
+        let path = dir.join(names::SETTINGS);
+        let bytes = match storage.open(&path, Open::Read) {
+            Ok(file) => read_all(&*file, MAX_LEN).map_err(|e| Error::io("read", &path, e))?,
+            Err(e)
+                if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+            {
+                return Ok(Self::default());
+            }
+            Err(e) => return Err(Error::io("open", path, e)),
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        Self::parse(&text).map_err(|(line, why)| Error::Settings { path, line, why })
+    }
+
+    pub(crate) fn store(&self, shared: &Shared) -> Result<()> {
+        shared.replace_file(names::SETTINGS, self.to_text().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_as_they_are_written() {
+        for checksums in [true, false] {
+            let settings = Settings { checksums };
+            assert_eq!(Settings::parse(&settings.to_text()), Ok(settings));
+        }
+        assert_eq!(Settings::parse("# nothing\n\n"), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn mistakes_are_told_by_line() {
+        assert_eq!(Settings::parse("\nchecksums maybe\n").unwrap_err().0, 2);
+        assert_eq!(Settings::parse("colour red").unwrap_err().0, 1);
+        assert_eq!(Settings::parse("checksums").unwrap_err().0, 1);
+    }
+}

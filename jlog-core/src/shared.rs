@@ -1,0 +1,264 @@
+//! What everything that works on one jlog directory shares: where it is, and how its files are reached.
+
+use std::io;
+use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::event::{Event, EventHook};
+use crate::names::{self, Kind, SubscriberName};
+use crate::settings::Settings;
+use crate::storage::{Facts, File, FileKind, NotRegular, Open, Storage, read_all, write_all_at};
+use crate::{Error, Result};
+
+/// A jlog directory.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) path: PathBuf,
+    pub(crate) file_mode: u32,
+    pub(crate) settings: Settings,
+    pub(crate) hook: Option<EventHook>,
+    /// Events that nobody has asked for yet.
+    pub(crate) events: Mutex<Vec<Event>>,
+}
+
+/// So many events are kept for somebody to ask for them.
+const EVENTS_MAX: usize = 1000;
+
+impl Shared {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Opens one of our files.
+    pub(crate) fn open(&self, name: &str, how: Open) -> Result<Arc<dyn File>> {
+        let path = self.at(name);
+        self.storage.open(&path, how).map_err(|e| open_error(path, e))
+    }
+
+    /// Opens one of our files if it is there.
+    pub(crate) fn open_if_there(&self, name: &str, how: Open) -> Result<Option<Arc<dyn File>>> {
+        match self.open(name, how) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Opens one of our files for reading and writing, or for reading where writing is not allowed.
+    pub(crate) fn open_best(&self, name: &str) -> Result<Arc<dyn File>> {
+        match self.open(name, Open::Write) {
+            Err(Error::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                self.open(name, Open::Read)
+            }
+            other => other,
+        }
+    }
+
+    pub(crate) fn facts(&self, name: &str) -> io::Result<Facts> {
+        self.storage.facts(&self.at(name))
+    }
+
+    pub(crate) fn exists(&self, name: &str) -> bool {
+        self.facts(name).is_ok()
+    }
+
+    /// Every file of the directory, by what its name says it is.
+    pub(crate) fn list(&self) -> Result<Vec<Kind>> {
+        let names = self.storage.list(&self.path).map_err(|e| Error::io("list", &self.path, e))?;
+        Ok(names.iter().map(|name| Kind::of(name)).collect())
+    }
+
+    /// The numbers of the segments on disk, in order.
+    pub(crate) fn segments(&self) -> Result<Vec<u32>> {
+        let mut segments: Vec<u32> = self
+            .list()?
+            .into_iter()
+            .filter_map(|kind| if let Kind::Segment(n) = kind { Some(n) } else { None })
+            .collect();
+        segments.sort_unstable();
+        Ok(segments)
+    }
+
+    /// The names of all subscribers, in order.
+    pub(crate) fn subscribers(&self) -> Result<Vec<SubscriberName>> {
+        let mut names: Vec<SubscriberName> = self
+            .list()?
+            .into_iter()
+            .filter_map(|kind| if let Kind::Checkpoint(name) = kind { Some(name) } else { None })
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes a file; says whether it was there.
+    pub(crate) fn remove_if_there(&self, name: &str) -> Result<bool> {
+        match self.storage.remove(&self.at(name)) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(Error::io("remove", self.at(name), e)),
+        }
+    }
+
+    /// Removes a segment with its index and checksums; says whether the segment was there.
+    pub(crate) fn remove_segment(&self, number: u32) -> Result<bool> {
+        let was_there = self.remove_if_there(&names::segment(number))?;
+        self.remove_if_there(&names::index(number))?;
+        self.remove_if_there(&names::checksums(number))?;
+        Ok(was_there)
+    }
+
+    pub(crate) fn sync_dir(&self) -> Result<()> {
+        self.storage.sync_dir(&self.path).map_err(|e| Error::io("sync", &self.path, e))
+    }
+
+    /// Writes a whole new file under a name that nobody looks at, durably.
+    pub(crate) fn write_temporary(&self, bytes: &[u8]) -> Result<Temporary<'_>> {
+        let temporary = self.create_temporary()?;
+        temporary.write(bytes, 0)?;
+        temporary.sync()?;
+        Ok(temporary)
+    }
+
+    /// Makes an empty file under a name that nobody looks at.
+    pub(crate) fn create_temporary(&self) -> Result<Temporary<'_>> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}{}-{n}", names::TEMPORARY_PREFIX, std::process::id());
+            match self.open(&name, Open::CreateNew(self.file_mode)) {
+                Ok(file) => return Ok(Temporary { shared: self, name: Some(name), file }),
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Replaces a file as a whole, durably.
+    pub(crate) fn replace_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write_temporary(bytes)?.rename(name)?;
+        self.sync_dir()
+    }
+
+    /// Keeps bytes that are about to be cut from `name` at `offset`. The same bytes are kept once only.
+    /// Returns the name they are kept under.
+    pub(crate) fn keep_broken(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<String> {
+        let mut keep = names::broken(name, offset);
+        for n in 1u64.. {
+            match self.open_if_there(&keep, Open::Read)? {
+                None => break,
+                Some(file) => {
+                    let there =
+                        read_all(&*file, bytes.len()).map_err(|e| Error::io("read", self.at(&keep), e))?;
+                    if there == bytes {
+                        return Ok(keep);
+                    }
+                }
+            }
+            keep = names::broken(&format!("{name}.{n}"), offset);
+        }
+        let temporary = self.write_temporary(bytes)?;
+        temporary.rename(&keep)?;
+        self.sync_dir()?;
+        Ok(keep)
+    }
+
+    /// Tells of something that happened.
+    pub(crate) fn note(&self, event: Event) {
+        if let Some(hook) = &self.hook {
+            hook.call(&event);
+        }
+        let mut events = self.events.lock();
+        if events.len() < EVENTS_MAX {
+            events.push(event);
+        }
+    }
+
+    /// Turns "there is no metastore" into what a new user needs to hear.
+    pub(crate) fn not_a_jlog(&self, error: Error) -> Error {
+        if !error.is_not_found() {
+            return match error {
+                Error::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+                    self.no_jlog("it is not a directory")
+                }
+                other => other,
+            };
+        }
+        match self.storage.facts(&self.path) {
+            Err(_) => self.no_jlog("there is nothing at this path"),
+            Ok(facts) if facts.kind != FileKind::Directory => self.no_jlog("it is not a directory"),
+            Ok(_) => self.no_jlog("the directory has no metastore"),
+        }
+    }
+
+    fn no_jlog(&self, why: &'static str) -> Error {
+        Error::NotAJlog { path: self.path.clone(), why }
+    }
+}
+
+fn open_error(path: PathBuf, error: io::Error) -> Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<NotRegular>()) {
+        Some(NotRegular(kind)) => Error::NotAFile { path, found: kind.describe() },
+        None => Error::io("open", path, error),
+    }
+}
+
+/// A file that is removed again unless it gets its right name.
+#[derive(Debug)]
+pub(crate) struct Temporary<'a> {
+    shared: &'a Shared,
+    name: Option<String>,
+    pub(crate) file: Arc<dyn File>,
+}
+
+impl Temporary<'_> {
+    fn path(&self) -> PathBuf {
+        self.shared.at(self.name.as_deref().unwrap_or_default())
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        write_all_at(&*self.file, &mut [IoSlice::new(bytes)], offset)
+            .map_err(|e| Error::io("write", self.path(), e))
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|e| Error::io("sync", self.path(), e))
+    }
+
+    /// Gives it the name `to`, in place of what is there.
+    pub(crate) fn rename(mut self, to: &str) -> Result<()> {
+        let to = self.shared.at(to);
+        self.shared.storage.rename(&self.path(), &to).map_err(|e| Error::io("create", to, e))?;
+        self.name = None;
+        Ok(())
+    }
+
+    /// Gives it the name `to` unless that is taken; says whether it was free.
+    pub(crate) fn publish_new(self, to: &str) -> Result<bool> {
+        let to = self.shared.at(to);
+        // Not a rename that refuses to replace: not every file system has one, and a second name is as good.
+        match self.shared.storage.link(&self.path(), &to) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(Error::io("create", to, e)),
+        }
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take() {
+            // The error that led here is on its way already; a left-over is swept by `clean`.
+            let _ = self.shared.remove_if_there(&name);
+        }
+    }
+}

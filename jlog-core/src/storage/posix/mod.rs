@@ -1,0 +1,241 @@
+//! The real file system (Linux). With `map`, the only module that has unsafe code.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+
+use super::{Facts, File, FileKind, NotRegular, Open, Storage, Watch};
+
+mod map;
+mod watch;
+
+pub use map::Map;
+
+/// The file system of the operating system.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Posix;
+
+#[derive(Debug)]
+struct PosixFile {
+    file: std::fs::File,
+    writable: bool,
+}
+
+fn facts_of(meta: &std::fs::Metadata) -> Facts {
+    let kind = match meta.file_type() {
+        t if t.is_file() => FileKind::Regular,
+        t if t.is_dir() => FileKind::Directory,
+        t if t.is_symlink() => FileKind::Link,
+        t if t.is_fifo() || t.is_socket() || t.is_char_device() || t.is_block_device() => FileKind::Special,
+        _ => FileKind::Special,
+    };
+    Facts {
+        kind,
+        len: meta.len(),
+        links: meta.nlink(),
+        owner: meta.uid(),
+        mode: meta.mode() & 0o7777,
+        identity: (meta.dev(), meta.ino()),
+        modified: meta.mtime(),
+    }
+}
+
+fn not_regular(kind: FileKind) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, NotRegular(kind))
+}
+
+impl Storage for Posix {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        let mut options = OpenOptions::new();
+        // Without O_NONBLOCK, opening a FIFO for reading would wait for somebody to write to it.
+        options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+        let writable = how != Open::Read;
+        options.write(writable);
+        match how {
+            Open::Read | Open::Write => {}
+            Open::Create(mode) => {
+                options.create(true).mode(mode);
+            }
+            Open::CreateNew(mode) => {
+                options.create_new(true).mode(mode);
+            }
+        }
+        let file = options.open(path).map_err(|e| match e.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ELOOP) => not_regular(FileKind::Link),
+            Some(Errno::EISDIR) => not_regular(FileKind::Directory),
+            Some(Errno::ENXIO) => not_regular(FileKind::Special),
+            _ => e,
+        })?;
+        let facts = facts_of(&file.metadata()?);
+        if facts.kind != FileKind::Regular {
+            return Err(not_regular(facts.kind));
+        }
+        Ok(Arc::new(PosixFile { file, writable }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn facts(&self, path: &Path) -> io::Result<Facts> {
+        Ok(facts_of(&std::fs::symlink_metadata(path)?))
+    }
+
+    fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
+        DirBuilder::new().mode(mode).create(path)?;
+        // The umask has had its say; the reference sets the mode it was given.
+        std::fs::set_permissions(path, Permissions::from_mode(mode))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        std::fs::File::open(dir)?.sync_all()
+    }
+
+    fn available_space(&self, dir: &Path) -> io::Result<u64> {
+        fs2::available_space(dir)
+    }
+
+    fn boot_id(&self) -> u64 {
+        // Where it cannot be read, every start looks like the same one; the buffer is trusted then, as
+        // the reference trusts it.
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        u64::from_str_radix(&digits, 16).unwrap_or(0)
+    }
+
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+        watch::open(dir)
+    }
+}
+
+impl PosixFile {
+    fn whole_file_lock(&self, kind: i32, wait: bool) -> io::Result<()> {
+        let whole = libc::flock {
+            l_type: i16::try_from(kind).map_err(io::Error::other)?,
+            l_whence: i16::try_from(libc::SEEK_SET).map_err(io::Error::other)?,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        loop {
+            let arg = if wait { FcntlArg::F_OFD_SETLKW(&whole) } else { FcntlArg::F_OFD_SETLK(&whole) };
+            match fcntl(self.file.as_fd(), arg) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+impl File for PosixFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        if let [one] = bufs {
+            return self.file.write_at(one, offset);
+        }
+        let offset = i64::try_from(offset).map_err(io::Error::other)?;
+        Ok(nix::sys::uio::pwritev(self.file.as_fd(), bufs, offset)?)
+    }
+
+    fn facts(&self) -> io::Result<Facts> {
+        // fstat, not the statx that Metadata uses: it is called at every append.
+        let stat = nix::sys::stat::fstat(self.file.as_fd())?;
+        Ok(Facts {
+            kind: FileKind::Regular,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            links: stat.st_nlink,
+            owner: stat.st_uid,
+            mode: stat.st_mode & 0o7777,
+            identity: (stat.st_dev, stat.st_ino),
+            modified: stat.st_mtime,
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        match fs2::FileExt::allocate(&self.file, len) {
+            // A file system that cannot promise room: what is written then shows whether there is any.
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => {
+                const ZEROS: [u8; 4096] = [0; 4096];
+                let mut at = self.len()?;
+                while at < len {
+                    let n = usize::try_from(len - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
+                    self.file.write_all_at(&ZEROS[..n], at)?;
+                    at += n as u64;
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        self.whole_file_lock(if self.writable { libc::F_WRLCK } else { libc::F_RDLCK }, true)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.whole_file_lock(libc::F_UNLCK, false)
+    }
+
+    fn try_guard(&self, exclusive: bool) -> io::Result<bool> {
+        let taken = if exclusive {
+            fs2::FileExt::try_lock_exclusive(&self.file)
+        } else {
+            fs2::FileExt::try_lock_shared(&self.file)
+        };
+        match taken {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn map(&self, len: usize) -> io::Result<Map> {
+        if self.len()? < len as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Map::of_file(&self.file, len, self.writable)
+    }
+}
+
+/// Whether a path is too long for the system, before anything is tried.
+pub(crate) fn path_too_long(path: &Path) -> bool {
+    // Room for the longest of our names below the directory: `/cp.` and 252 digits.
+    path.as_os_str().as_bytes().len() + 256 >= libc::PATH_MAX as usize
+}

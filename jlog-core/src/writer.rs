@@ -1,0 +1,986 @@
+//! The writing side.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::checksum::Pending;
+use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader, check_message_len};
+use crate::meta::Metastore;
+use crate::options::{Locking, SyncPolicy, WriterOptions};
+use crate::precommit::{self, PreCommit};
+use crate::recovery::{self, Tail};
+use crate::shared::Shared;
+use crate::storage::{File, LockGuard, Open, write_all_at};
+use crate::{Error, Event, LogId, Result, Timestamp, names};
+
+/// Records are gathered up to about this size before they are written.
+const PIECE: usize = 1 << 20;
+/// Bodies from this size on are written from where they are, not copied.
+const LARGE_BODY: usize = 64 << 10;
+
+/// Where a message is when an append returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// In the pre-commit buffer: it survives the process, and gets its id when it is flushed.
+    Buffered,
+    /// In a segment, where subscribers can read it, under this id (a batch: the id of its last message).
+    InSegment(LogId),
+}
+
+impl Placed {
+    /// The id, once there is one.
+    pub fn id(self) -> Option<LogId> {
+        match self {
+            Placed::Buffered => None,
+            Placed::InSegment(id) => Some(id),
+        }
+    }
+}
+
+/// Appends messages to a jlog. Usable from many threads at once (by reference), and next to any number of
+/// other writers, in this process or others, C ones too.
+///
+/// Three levels: a message is *buffered* when `append` returns (with a pre-commit buffer: it survives the
+/// process), *readable* after [`flush`](Writer::flush) (at once without a buffer), and *durable* after
+/// [`sync`](Writer::sync): it survives power loss.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
+/// let log = jlog_core::Jlog::create(&path)?;
+/// let writer = log.writer()?;
+/// writer.append(b"hello")?;
+/// writer.append_batch(&["a", "batch", "of", "messages"])?;
+/// writer.sync()?;
+/// writer.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Writer {
+    core: Arc<Core>,
+    ticker: Option<Ticker>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Core {
+    shared: Arc<Shared>,
+    meta: Metastore,
+    format: RecordFormat,
+    multi: bool,
+    checksums: bool,
+    policy: SyncPolicy,
+    inner: Mutex<Inner>,
+    syncing: Mutex<Syncing>,
+    synced: Condvar,
+    sync_failed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    current: Option<Current>,
+    buffer: Option<PreCommit>,
+    pending: Pending,
+    /// Segments that were filled and are not synced yet.
+    filled: Vec<Filled>,
+    /// How many segments were opened, and how many of them had been when the directory was last synced.
+    names_made: u64,
+    names_durable: u64,
+    /// The next append begins a new segment: readers may have seen records that were taken back.
+    must_roll: bool,
+    /// A failed write could not be taken back: the segment's end is looked at anew.
+    suspect: bool,
+    /// Counts the appends.
+    written: u64,
+    scratch: Vec<u8>,
+    /// Where the records being written begin.
+    group_start: u64,
+    /// Total length and checksum of the records being written.
+    group: Vec<(u32, u32)>,
+}
+
+/// The segment being written.
+#[derive(Debug)]
+struct Current {
+    number: u32,
+    file: Arc<dyn File>,
+    /// Where its whole records ended when we last held its lock.
+    end: u64,
+    records: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Filled {
+    number: u32,
+    file: Option<Arc<dyn File>>,
+}
+
+/// What a sync takes on.
+struct SyncWork {
+    filled: Vec<Filled>,
+    current: Option<Filled>,
+    /// The directory is synced unless that was done after so many segments had been opened.
+    names: u64,
+}
+
+#[derive(Debug, Default)]
+struct Syncing {
+    running: bool,
+    /// Everything up to this count is durable.
+    done: u64,
+    failed: Option<String>,
+}
+
+/// A record, encoded but for its place.
+struct Encoded<'a> {
+    head: [u8; COMPRESSED_HEADER_LEN],
+    head_len: usize,
+    body: &'a [u8],
+    crc: u32,
+}
+
+impl Encoded<'_> {
+    fn head(&self) -> &[u8] {
+        &self.head[..self.head_len]
+    }
+
+    fn len(&self) -> usize {
+        self.head_len + self.body.len()
+    }
+}
+
+impl Writer {
+    pub(crate) fn open(shared: Arc<Shared>, options: &WriterOptions) -> Result<Self> {
+        let meta = Metastore::open(&shared)?;
+        let multi = options.locking == Locking::MultiProcess;
+        if !meta.try_guard(!multi)? {
+            return Err(Error::WriterBusy { path: shared.path.clone() });
+        }
+        let format = meta.format();
+        let core = Core {
+            checksums: shared.settings.checksums,
+            meta,
+            format,
+            multi,
+            policy: options.sync,
+            inner: Mutex::new(Inner {
+                current: None,
+                buffer: None,
+                pending: Pending::default(),
+                filled: Vec::new(),
+                names_made: 0,
+                names_durable: 0,
+                must_roll: false,
+                suspect: false,
+                // What the last writer left counts as one.
+                written: 1,
+                scratch: Vec::new(),
+                group_start: 0,
+                group: Vec::new(),
+            }),
+            syncing: Mutex::new(Syncing::default()),
+            synced: Condvar::new(),
+            sync_failed: AtomicBool::new(false),
+            shared,
+        };
+        core.warn_of_foreign_owners();
+        core.in_segment(&mut core.inner.lock(), |_, _| Ok(()))?;
+        if !options.bypass_pre_commit {
+            core.open_buffer(&mut core.inner.lock(), options.pre_commit)?;
+        }
+        let core = Arc::new(core);
+        let ticker = match options.sync {
+            SyncPolicy::Interval(every) => Some(Ticker::start(Arc::clone(&core), every)?),
+            _ => None,
+        };
+        Ok(Self { core, ticker, closed: false })
+    }
+
+    /// Appends a message with the time it is now.
+    ///
+    /// # Errors
+    /// [`Error::MessageTooLarge`]; [`Error::DiskFull`] (the message is not there then, nor any part of it);
+    /// [`Error::Io`]; [`Error::SyncFailed`] after a sync that failed.
+    pub fn append(&self, message: impl AsRef<[u8]>) -> Result<Placed> {
+        self.append_at(Timestamp::now(), message)
+    }
+
+    /// Appends a message with a given time.
+    ///
+    /// # Errors
+    /// As [`append`](Writer::append).
+    pub fn append_at(&self, time: Timestamp, message: impl AsRef<[u8]>) -> Result<Placed> {
+        self.core.append(time, message.as_ref())
+    }
+
+    /// Appends messages with the time it is now, in order, in as few writes as possible, and with nothing of
+    /// this writer's other threads between them (in one segment, nothing of other processes either).
+    ///
+    /// A batch may cross into further segments, as single appends would. For the records of one segment it is
+    /// all or nothing: when an error comes back, those of the segments filled before are there, and of the
+    /// failed segment none.
+    ///
+    /// # Errors
+    /// As [`append`](Writer::append); a message that is too large fails the batch before anything is written.
+    pub fn append_batch<M: AsRef<[u8]>>(&self, messages: &[M]) -> Result<Placed> {
+        self.append_batch_at(Timestamp::now(), messages)
+    }
+
+    /// Appends a batch with a given time for all its messages.
+    ///
+    /// # Errors
+    /// As [`append_batch`](Writer::append_batch).
+    pub fn append_batch_at<M: AsRef<[u8]>>(&self, time: Timestamp, messages: &[M]) -> Result<Placed> {
+        self.core.append_batch(time, messages)
+    }
+
+    /// Makes every message appended so far readable: puts what the pre-commit buffer holds in a segment.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], [`Error::Io`]: the messages stay in the buffer.
+    pub fn flush(&self) -> Result<()> {
+        self.core.flush()
+    }
+
+    /// Makes every message appended so far durable. Threads that call it at the same time share the work.
+    ///
+    /// # Errors
+    /// As [`flush`](Writer::flush), and [`Error::SyncFailed`]: once a sync has failed, this writer never says
+    /// again that something is durable.
+    pub fn sync(&self) -> Result<()> {
+        self.core.sync()
+    }
+
+    /// Ends the segment being written, unless it is empty, and begins the next one.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], [`Error::Io`], [`Error::OutOfSegments`].
+    pub fn roll(&self) -> Result<()> {
+        let core = &*self.core;
+        core.flush()?;
+        let mut inner = core.inner.lock();
+        core.in_segment(&mut inner, |_, inner| {
+            inner.must_roll = inner.current.as_ref().is_some_and(|current| current.end > 0);
+            Ok(())
+        })?;
+        core.in_segment(&mut inner, |_, _| Ok(()))?;
+        core.after_roll(inner)
+    }
+
+    /// Changes the segment size (bytes, 1 to 1 GiB) for all writers from now on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::Io`].
+    pub fn set_segment_size(&self, bytes: u32) -> Result<()> {
+        crate::options::check_segment_size(bytes)?;
+        self.core.meta.set_segment_size(bytes)
+    }
+
+    /// Changes when metastore and checkpoints are synced.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn set_safety(&self, safety: crate::Safety) -> Result<()> {
+        self.core.meta.set_safety(safety)
+    }
+
+    /// Size of the pre-commit buffer in bytes; 0 without one.
+    pub fn pre_commit_size(&self) -> usize {
+        self.core.inner.lock().buffer.as_ref().map_or(0, PreCommit::capacity)
+    }
+
+    /// Bytes in the pre-commit buffer that are not flushed yet.
+    pub fn pre_commit_used(&self) -> usize {
+        self.core.inner.lock().buffer.as_ref().map_or(0, PreCommit::used)
+    }
+
+    /// Number of the segment being written.
+    pub fn segment(&self) -> u32 {
+        self.core.meta.storage_log()
+    }
+
+    /// Flushes and syncs everything (with [`SyncPolicy::Never`]: flushes only) and ends the writer.
+    /// Dropping a writer flushes too, but cannot tell of errors: what could not be flushed then stays in the
+    /// pre-commit buffer for the next writer.
+    ///
+    /// # Errors
+    /// As [`sync`](Writer::sync).
+    pub fn close(mut self) -> Result<()> {
+        self.closed = true;
+        self.ticker = None;
+        let flushed =
+            if self.core.policy == SyncPolicy::Never { self.core.flush() } else { self.core.sync() };
+        self.core.write_out_checksums();
+        flushed
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.ticker = None;
+            // Nobody is there to hear of an error; the messages stay in the buffer (see `close`).
+            let _ = self.core.flush();
+            self.core.write_out_checksums();
+        }
+    }
+}
+
+impl Core {
+    fn warn_of_foreign_owners(&self) {
+        for (path, owner, expected) in recovery::foreign_owners(&self.shared).unwrap_or_default() {
+            self.shared.note(Event::ForeignOwner { path, owner, expected });
+        }
+    }
+
+    fn path_of(&self, segment: u32) -> std::path::PathBuf {
+        self.shared.at(&names::segment(segment))
+    }
+
+    fn encode<'a>(&self, time: Timestamp, body: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>> {
+        let len = check_message_len(self.format, body.len())?;
+        let stored = self.format.store(body, scratch);
+        let stored_len = check_message_len(self.format, stored.len())?;
+        let mut head = [0; COMPRESSED_HEADER_LEN];
+        self.format.encode(&RecordHeader { time, len, stored: stored_len }, &mut head);
+        let head_len = self.format.header_len();
+        let crc = if self.checksums { crc(&head[..head_len], stored) } else { 0 };
+        Ok(Encoded { head, head_len, body: stored, crc })
+    }
+
+    fn append(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
+        self.check_sync_failed()?;
+        let mut scratch = Vec::new();
+        let record = self.encode(time, body, &mut scratch)?;
+        let mut inner = self.inner.lock();
+        if inner.buffer.is_some() {
+            if !inner.buffer.as_ref().is_some_and(|b| !b.is_foreign() && b.fits(record.len())) {
+                self.flush_buffer(&mut inner)?;
+            }
+            if let Some(buffer) = &mut inner.buffer
+                && buffer.fits(record.len())
+            {
+                buffer.push(record.head(), record.body, record.crc);
+                inner.written += 1;
+                self.finish(inner)?;
+                return Ok(Placed::Buffered);
+            }
+        }
+        let id = self.in_segment(&mut inner, |core, inner| {
+            inner.group.push((len_u32(record.len()), record.crc));
+            core.write(inner, &mut [IoSlice::new(record.head()), IoSlice::new(record.body)])?;
+            core.commit_group(inner)
+        })?;
+        self.finish(inner)?;
+        Ok(Placed::InSegment(id))
+    }
+
+    fn append_batch<M: AsRef<[u8]>>(&self, time: Timestamp, messages: &[M]) -> Result<Placed> {
+        self.check_sync_failed()?;
+        let mut bound = 0usize;
+        for message in messages {
+            let len = message.as_ref().len();
+            check_message_len(self.format, len)?;
+            bound =
+                bound.saturating_add(self.format.header_len()).saturating_add(self.format.max_stored(len));
+        }
+        let mut inner = self.inner.lock();
+        if let Some(buffer) = &inner.buffer {
+            if bound <= buffer.capacity() {
+                if buffer.is_foreign() || !buffer.fits(bound) {
+                    self.flush_buffer(&mut inner)?;
+                }
+                let mut scratch = Vec::new();
+                for message in messages {
+                    scratch.clear();
+                    let record = self.encode(time, message.as_ref(), &mut scratch)?;
+                    if let Some(buffer) = &mut inner.buffer {
+                        buffer.push(record.head(), record.body, record.crc);
+                    }
+                }
+                inner.written += 1;
+                self.finish(inner)?;
+                return Ok(Placed::Buffered);
+            }
+            self.flush_buffer(&mut inner)?;
+        }
+        let mut rest = messages;
+        let mut last = None;
+        while !rest.is_empty() {
+            let (id, n) = self.in_segment(&mut inner, |core, inner| core.write_group(inner, time, rest))?;
+            last = Some(id);
+            rest = &rest[n..];
+        }
+        let placed = last.map_or(Placed::Buffered, Placed::InSegment);
+        self.finish(inner)?;
+        Ok(placed)
+    }
+
+    /// Writes the messages that belong in the current segment; returns the last one's id and their number.
+    fn write_group<M: AsRef<[u8]>>(
+        &self,
+        inner: &mut Inner,
+        time: Timestamp,
+        messages: &[M],
+    ) -> Result<(LogId, usize)> {
+        let limit = u64::from(self.meta.segment_size());
+        let mut scratch = std::mem::take(&mut inner.scratch);
+        scratch.clear();
+        let mut compressed = Vec::new();
+        let mut end = inner.current.as_ref().map_or(0, |current| current.end);
+        let mut taken = 0;
+        let mut outcome = Ok(());
+        for message in messages {
+            compressed.clear();
+            let record = match self.encode(time, message.as_ref(), &mut compressed) {
+                Ok(record) => record,
+                Err(e) => {
+                    outcome = Err(e);
+                    break;
+                }
+            };
+            taken += 1;
+            end += record.len() as u64;
+            inner.group.push((len_u32(record.len()), record.crc));
+            scratch.extend_from_slice(record.head());
+            let full = end >= limit;
+            if record.body.len() >= LARGE_BODY {
+                outcome = self.write(inner, &mut [IoSlice::new(&scratch), IoSlice::new(record.body)]);
+                scratch.clear();
+            } else {
+                scratch.extend_from_slice(record.body);
+                if scratch.len() >= PIECE {
+                    outcome = self.write(inner, &mut [IoSlice::new(&scratch)]);
+                    scratch.clear();
+                }
+            }
+            if outcome.is_err() || full {
+                break;
+            }
+        }
+        if outcome.is_ok() && !scratch.is_empty() {
+            outcome = self.write(inner, &mut [IoSlice::new(&scratch)]);
+        }
+        scratch.clear();
+        scratch.shrink_to(2 * PIECE);
+        inner.scratch = scratch;
+        match outcome {
+            Ok(()) => Ok((self.commit_group(inner)?, taken)),
+            Err(e) => {
+                // A piece of the group may stand in the segment while a later one could not be made.
+                take_back(inner);
+                Err(e)
+            }
+        }
+    }
+
+    /// Puts bytes behind what the group has written so far. When that fails, nothing of the group stays.
+    fn write(&self, inner: &mut Inner, bufs: &mut [IoSlice<'_>]) -> Result<()> {
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let Some(current) = &mut inner.current else { return Ok(()) };
+        match write_all_at(&*current.file, bufs, current.end) {
+            Ok(()) => {
+                current.end += total as u64;
+                Ok(())
+            }
+            Err(e) => {
+                let path = self.path_of(current.number);
+                take_back(inner);
+                Err(Error::io("write", path, e))
+            }
+        }
+    }
+
+    /// Counts the group's records as written and returns the id of the last one.
+    fn commit_group(&self, inner: &mut Inner) -> Result<LogId> {
+        let Some(current) = &mut inner.current else { return Ok(LogId::default()) };
+        let mut offset = inner.group_start;
+        for &(len, crc) in &inner.group {
+            current.records += 1;
+            if self.checksums {
+                inner.pending.push(current.records, offset, u64::from(len), crc);
+            }
+            offset += u64::from(len);
+        }
+        inner.group.clear();
+        inner.written += 1;
+        let id = LogId::new(current.number, current.records);
+        if inner.pending.is_full() {
+            inner.pending.write_out(&self.shared, id.segment);
+        }
+        Ok(id)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.check_sync_failed()?;
+        let mut inner = self.inner.lock();
+        self.flush_buffer(&mut inner)?;
+        self.write_out_pending(&mut inner)?;
+        self.after_roll(inner)
+    }
+
+    /// Appends what the buffer holds to the segment, in one piece, and empties it.
+    fn flush_buffer(&self, inner: &mut Inner) -> Result<()> {
+        let Some(mut buffer) = inner.buffer.take() else { return Ok(()) };
+        let outcome = self.flush_taken(inner, &mut buffer);
+        inner.buffer = Some(buffer);
+        outcome
+    }
+
+    fn flush_taken(&self, inner: &mut Inner, buffer: &mut PreCommit) -> Result<()> {
+        if buffer.is_foreign() {
+            buffer.adopt(&self.shared, self.format)?;
+        }
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        self.in_segment(inner, |core, inner| {
+            let Some(current) = &inner.current else { return Ok(()) };
+            buffer.begin_flush(current.number, current.end);
+            inner.group.extend_from_slice(buffer.records());
+            if let Err(e) = core.write(inner, &mut [IoSlice::new(buffer.bytes())]) {
+                buffer.abandon_flush();
+                return Err(e);
+            }
+            core.commit_group(inner)?;
+            buffer.end_flush();
+            Ok(())
+        })
+    }
+
+    /// Opens the pre-commit buffer, completes a flush that was cut short, and gives the buffer its size.
+    fn open_buffer(&self, inner: &mut Inner, size: Option<u32>) -> Result<()> {
+        let there = precommit::size_on_disk(&self.shared)?;
+        if there.is_none() {
+            precommit::create(&self.shared, size.unwrap_or(0))?;
+        }
+        let there = there.unwrap_or(size.unwrap_or(0).into());
+        let wanted = size.map_or(there, u64::from);
+        if there == 0 && wanted == 0 {
+            return Ok(());
+        }
+        let mut buffer = PreCommit::open(&self.shared, self.format)?;
+        self.complete_flush(inner, &mut buffer)?;
+        if buffer.capacity() as u64 != wanted {
+            self.flush_taken(inner, &mut buffer)?;
+            drop(buffer);
+            precommit::create(&self.shared, u32::try_from(wanted).unwrap_or(0))?;
+            if wanted == 0 {
+                return Ok(());
+            }
+            buffer = PreCommit::open(&self.shared, self.format)?;
+        } else if !buffer.is_empty() {
+            self.shared.note(Event::BufferRecovered {
+                records: len_u32(buffer.records().len()),
+                bytes: buffer.used() as u64,
+            });
+        }
+        inner.buffer = Some(buffer);
+        Ok(())
+    }
+
+    /// An earlier writer ended within a flush: finds out how much of the buffer reached its segment, and
+    /// brings the rest there.
+    fn complete_flush(&self, inner: &mut Inner, buffer: &mut PreCommit) -> Result<()> {
+        let Some(place) = buffer.unfinished else { return Ok(()) };
+        self.in_segment(inner, |core, inner| {
+            // Opening the segment has cut a record that was not finished: what is there is whole.
+            let there = recovery::flushed_bytes(&core.shared, place.segment, place.offset, buffer.bytes())?;
+            let (records, bytes) = buffer.first_records(there);
+            if records > 0 {
+                core.shared.note(Event::BufferAlreadyFlushed { records: len_u32(records) });
+            }
+            let follows = inner
+                .current
+                .as_ref()
+                .is_some_and(|c| c.number == place.segment && c.end == place.offset + bytes as u64);
+            if follows && bytes > 0 && bytes < buffer.used() {
+                // The note of where the flush goes stays true, so that this may be cut short, too.
+                inner.group.extend_from_slice(&buffer.records()[records..]);
+                core.write(inner, &mut [IoSlice::new(&buffer.bytes()[bytes..])])?;
+                core.commit_group(inner)?;
+                buffer.end_flush();
+            } else if bytes == buffer.used() {
+                buffer.end_flush();
+            } else {
+                buffer.abandon_flush();
+                buffer.drop_first(records);
+            }
+            Ok(())
+        })
+    }
+
+    /// Does something with the current segment under its lock, its end known and below the segment size.
+    /// Afterwards rolls if the segment is full.
+    fn in_segment<R>(
+        &self,
+        inner: &mut Inner,
+        work: impl FnOnce(&Self, &mut Inner) -> Result<R>,
+    ) -> Result<R> {
+        self.acquire(inner)?;
+        if let Some(current) = &inner.current {
+            inner.group_start = current.end;
+        }
+        inner.group.clear();
+        let outcome = work(self, inner);
+        if std::mem::take(&mut inner.suspect)
+            && let Some(current) = &inner.current
+        {
+            inner.pending.write_out(&self.shared, current.number);
+            self.release(inner);
+            inner.current = None;
+        }
+        if self.is_full(inner) && !inner.must_roll {
+            // What was asked for is done; a roll that fails now is tried again by the next append, which
+            // then tells of the error.
+            let _ = self.roll(inner);
+        }
+        self.release(inner);
+        outcome
+    }
+
+    fn is_full(&self, inner: &Inner) -> bool {
+        inner.current.as_ref().is_some_and(|current| current.end >= u64::from(self.meta.segment_size()))
+    }
+
+    fn release(&self, inner: &mut Inner) {
+        if let Some(current) = &inner.current
+            && self.multi
+        {
+            // Unlocking fails only for a closed descriptor.
+            let _ = current.file.unlock();
+        }
+    }
+
+    /// Locks the segment being written, and makes sure that it is the one, that its end is known, and that
+    /// it is not full.
+    fn acquire(&self, inner: &mut Inner) -> Result<()> {
+        loop {
+            match &inner.current {
+                None => self.open_current(inner)?,
+                Some(current) if self.multi => {
+                    let path = || self.path_of(current.number);
+                    current.file.lock().map_err(|e| Error::io("lock", path(), e))?;
+                    let facts = current.file.facts().map_err(|e| Error::io("read", path(), e))?;
+                    if facts.links == 0 {
+                        self.shared.note(Event::SegmentVanished { segment: current.number });
+                        inner.pending.clear();
+                        self.release(inner);
+                        inner.current = None;
+                    } else if facts.len != current.end || self.meta.storage_log() != current.number {
+                        // Others have written: what they wrote is counted, and an unfinished record of one
+                        // that was killed is cut.
+                        self.leave(inner);
+                    }
+                }
+                Some(_) => {}
+            }
+            if inner.current.is_none() {
+                continue;
+            }
+            if !inner.must_roll && !self.is_full(inner) {
+                return Ok(());
+            }
+            let rolled = self.roll(inner);
+            self.release(inner);
+            rolled?;
+            inner.must_roll = false;
+        }
+    }
+
+    /// Lets go of the current segment (locked): it is looked at anew, or another one is current.
+    fn leave(&self, inner: &mut Inner) {
+        let Some(current) = &inner.current else { return };
+        if self.meta.storage_log() == current.number {
+            // Still the one: only what others have added needs to be looked at.
+            let (number, end, records) = (current.number, current.end, current.records);
+            let file = Arc::clone(&current.file);
+            match recovery::mend_tail(&self.shared, self.format, number, &file, (records, end)) {
+                Ok(Tail::Whole { records, end }) => {
+                    inner.current = Some(Current { number, file, end, records });
+                    return;
+                }
+                Ok(Tail::Damaged { .. }) | Err(_) => {}
+            }
+        } else {
+            inner.pending.write_out(&self.shared, current.number);
+            let filled = Filled { number: current.number, file: Some(Arc::clone(&current.file)) };
+            inner.filled.push(filled);
+        }
+        self.release(inner);
+        inner.current = None;
+    }
+
+    /// Opens the segment that the metastore names, locks it, and finds its end.
+    fn open_current(&self, inner: &mut Inner) -> Result<()> {
+        loop {
+            let number = self.meta.storage_log();
+            let path = self.path_of(number);
+            let file = self.shared.open(&names::segment(number), Open::Create(self.shared.file_mode))?;
+            let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;
+            if self.meta.storage_log() != number {
+                continue;
+            }
+            let last = recovery::last_in_a_row(&self.shared, number);
+            if last != number {
+                // After a power failure the metastore can be older than the segments.
+                self.meta.set_storage_log(number, last)?;
+                if self.meta.storage_log() == last {
+                    self.shared.note(Event::StorageLogAdvanced { from: number, to: last });
+                }
+                continue;
+            }
+            inner.names_made += 1;
+            let known = recovery::known_tail(&self.shared, number, &*file, self.format);
+            match recovery::mend_tail(&self.shared, self.format, number, &file, known)? {
+                Tail::Whole { records, end } => {
+                    recovery::drop_stale_checksums(&self.shared, number, end)?;
+                    if self.multi {
+                        // It stays locked: our caller unlocks it.
+                        std::mem::forget(lock);
+                    } else {
+                        drop(lock);
+                    }
+                    inner.current = Some(Current { number, file, end, records });
+                    return Ok(());
+                }
+                Tail::Damaged { offset } => {
+                    self.shared.note(Event::DamagedSegmentClosed { segment: number, offset });
+                    self.advance(number)?;
+                }
+            }
+        }
+    }
+
+    fn advance(&self, from: u32) -> Result<()> {
+        self.meta.advance(from, |next| {
+            self.shared.open(&names::segment(next), Open::Create(self.shared.file_mode)).map(|_| ())
+        })
+    }
+
+    /// Ends the current segment (locked) and lets go of it.
+    fn roll(&self, inner: &mut Inner) -> Result<()> {
+        let Some(current) = &inner.current else { return Ok(()) };
+        self.advance(current.number)?;
+        inner.pending.write_out(&self.shared, current.number);
+        self.release(inner);
+        if let Some(current) = inner.current.take() {
+            // With many segments waiting for somebody to ask for a sync, descriptors are not kept for them.
+            let file = (inner.filled.len() < 16).then_some(current.file);
+            inner.filled.push(Filled { number: current.number, file });
+        }
+        Ok(())
+    }
+
+    /// What an append does last: syncs as the policy has it.
+    fn finish(&self, inner: MutexGuard<'_, Inner>) -> Result<()> {
+        match self.policy {
+            SyncPolicy::EachAppend => {
+                let written = inner.written;
+                drop(inner);
+                self.wait_durable(written)
+            }
+            _ => self.after_roll(inner),
+        }
+    }
+
+    /// Syncs filled segments where the policy asks for it, without keeping other threads from appending.
+    fn after_roll(&self, inner: MutexGuard<'_, Inner>) -> Result<()> {
+        if inner.filled.is_empty() || self.policy == SyncPolicy::Never {
+            return Ok(());
+        }
+        let work = SyncWork { filled: inner.filled.clone(), current: None, names: inner.names_made };
+        drop(inner);
+        self.sync_work(&work)
+    }
+
+    fn sync(&self) -> Result<()> {
+        let written = self.inner.lock().written;
+        self.wait_durable(written)
+    }
+
+    /// Waits until every append up to this count is durable. Of the threads that wait, one syncs for all.
+    fn wait_durable(&self, count: u64) -> Result<()> {
+        let mut syncing = self.syncing.lock();
+        loop {
+            if let Some(why) = &syncing.failed {
+                return Err(self.sync_error(why));
+            }
+            if syncing.done >= count {
+                return Ok(());
+            }
+            if syncing.running {
+                self.synced.wait(&mut syncing);
+                continue;
+            }
+            syncing.running = true;
+            drop(syncing);
+            let outcome = self.sync_pass();
+            syncing = self.syncing.lock();
+            syncing.running = false;
+            self.synced.notify_all();
+            syncing.done = syncing.done.max(outcome?);
+        }
+    }
+
+    /// Flushes and syncs; returns the count of appends that are durable now.
+    fn sync_pass(&self) -> Result<u64> {
+        self.check_sync_failed()?;
+        let mut inner = self.inner.lock();
+        self.flush_buffer(&mut inner)?;
+        self.write_out_pending(&mut inner)?;
+        let count = inner.written;
+        let current = inner
+            .current
+            .as_ref()
+            .map(|current| Filled { number: current.number, file: Some(Arc::clone(&current.file)) });
+        let work = SyncWork { filled: inner.filled.clone(), current, names: inner.names_made };
+        let buffered = inner.buffer.is_some();
+        drop(inner);
+        self.sync_work(&work)?;
+        if buffered && let Some(buffer) = &self.inner.lock().buffer {
+            // Power that fails later must not bring back what the buffer held before this sync.
+            buffer.sync(&self.shared).map_err(|e| self.note_sync_failure(e))?;
+        }
+        Ok(count)
+    }
+
+    /// Syncs; what it took on stays in the lists of `Inner` until it is done, so that nobody who syncs at
+    /// the same time takes it for durable.
+    fn sync_work(&self, work: &SyncWork) -> Result<()> {
+        for segment in work.filled.iter().chain(&work.current) {
+            let file = match &segment.file {
+                Some(file) => Some(Arc::clone(file)),
+                // Read by everybody and removed meanwhile, or there to be opened.
+                None => self.shared.open_if_there(&names::segment(segment.number), Open::Write)?,
+            };
+            if let Some(file) = file {
+                file.sync_data().map_err(|e| {
+                    self.note_sync_failure(Error::io("sync", self.path_of(segment.number), e))
+                })?;
+            }
+        }
+        if self.inner.lock().names_durable < work.names {
+            self.shared.sync_dir().map_err(|e| self.note_sync_failure(e))?;
+        }
+        let mut inner = self.inner.lock();
+        inner.names_durable = inner.names_durable.max(work.names);
+        inner.filled.retain(|filled| !work.filled.iter().any(|done| done.number == filled.number));
+        Ok(())
+    }
+
+    /// Writes out the checksums that are pending for the current segment.
+    fn write_out_pending(&self, inner: &mut Inner) -> Result<()> {
+        if !inner.pending.is_some() {
+            return Ok(());
+        }
+        self.in_segment(inner, |core, inner| {
+            if let Some(current) = &inner.current {
+                inner.pending.write_out(&core.shared, current.number);
+            }
+            Ok(())
+        })
+    }
+
+    /// A sync that failed stays failed: the system may have dropped the data, and would say yes next time.
+    fn note_sync_failure(&self, error: Error) -> Error {
+        self.sync_failed.store(true, Ordering::Release);
+        let mut syncing = self.syncing.lock();
+        syncing.failed.get_or_insert_with(|| error.to_string());
+        self.synced.notify_all();
+        error
+    }
+
+    fn check_sync_failed(&self) -> Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            let syncing = self.syncing.lock();
+            return Err(self.sync_error(syncing.failed.as_deref().unwrap_or("sync failed")));
+        }
+        Ok(())
+    }
+
+    fn sync_error(&self, why: &str) -> Error {
+        Error::SyncFailed { path: self.shared.path.clone(), why: why.to_owned() }
+    }
+
+    fn write_out_checksums(&self) {
+        // Only the checksums are at stake: those records stay unverified.
+        let _ = self.write_out_pending(&mut self.inner.lock());
+    }
+}
+
+/// Cuts what the group has written. Where readers may have seen whole records of it, the segment ends here:
+/// other records must not get their ids.
+fn take_back(inner: &mut Inner) {
+    let several = inner.group.len() > 1;
+    let Some(current) = &mut inner.current else { return };
+    let start = inner.group_start;
+    if current.file.len().is_ok_and(|len| len <= start) {
+        current.end = start;
+        return;
+    }
+    if current.file.set_len(start).is_ok() {
+        current.end = start;
+        inner.must_roll |= several;
+    } else {
+        inner.suspect = true;
+    }
+}
+
+fn crc(head: &[u8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+/// A length that was checked to fit.
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// Syncs at an interval, from a thread of its own.
+#[derive(Debug)]
+struct Ticker {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(core: Arc<Core>, every: Duration) -> Result<Self> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let path = core.shared.path.clone();
+        let signal = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("jlog-sync".to_owned())
+            .spawn(move || {
+                let (stopped, condvar) = &*signal;
+                let mut stopped = stopped.lock();
+                let mut synced = 0;
+                while !*stopped {
+                    condvar.wait_for(&mut stopped, every);
+                    let written = core.inner.lock().written;
+                    // A failure is sticky: the next append tells of it.
+                    if !*stopped && written != synced && core.sync().is_ok() {
+                        synced = written;
+                    }
+                }
+            })
+            .map_err(|e| Error::io("start the sync thread of", path, e))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        *self.stop.0.lock() = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // The thread catches its errors; a panic in it has been printed.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The log-stream graph on jlog: named streams, filters and sinks. Nothing is here yet.
