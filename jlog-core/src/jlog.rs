@@ -266,7 +266,11 @@ impl Jlog {
         Ok(id)
     }
 
-    fn resolve(&self, start: &Start) -> Result<LogId> {
+    /// Where a subscriber begins that starts there.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Jlog::subscribe).
+    pub fn resolve(&self, start: &Start) -> Result<LogId> {
         match start {
             Start::Beginning => self.first_id(),
             Start::End => self.last_id(),
@@ -346,6 +350,23 @@ impl Jlog {
     /// Whether writers keep checksums.
     pub fn checksums(&self) -> bool {
         self.shared.settings.checksums
+    }
+
+    /// Changes whether writers keep checksums, from the next one that is opened on. Nothing that has a
+    /// checksum loses it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::DiskFull`].
+    pub fn set_checksums(&self, on: bool) -> Result<()> {
+        Settings { checksums: on }.store(&self.shared)
+    }
+
+    /// Bytes in use and size of the pre-commit buffer; `None` where there has been no writer yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn pre_commit(&self) -> Result<Option<(u64, u64)>> {
+        precommit::fill(&self.shared)
     }
 
     /// The numbers of the segments on disk, in order.

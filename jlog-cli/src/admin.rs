@@ -1,0 +1,382 @@
+//! Everything but reading and writing messages.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use anstyle::Style;
+use comfy_table::{CellAlignment, Table, presets};
+use jlog_core::{Compression, Jlog, JlogOptions, Meta, Safety, Start, Status};
+use serde_json::{Value, json};
+
+use crate::args::{
+    AlterArgs, CleanArgs, CompressionArg, CreateArgs, FactFormat, FeedArgs, InspectArgs, MetaArgs, NewFeed,
+    OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
+};
+use crate::error::{DAMAGED, Failure, Outcome};
+use crate::output::{self, BAD, GOOD, HEADING, WARN};
+use crate::values::{grouped, human, to_jiff};
+
+/// The options that the command line gives for a new feed.
+pub fn options(new: &NewFeed) -> JlogOptions {
+    output::options()
+        .segment_size(new.segment_size)
+        .pre_commit(new.pre_commit.unwrap_or(0))
+        .compression(match new.compression {
+            CompressionArg::None => Compression::None,
+            CompressionArg::Lz4 => Compression::Lz4,
+        })
+        .safety(safety(new.safety))
+        .checksums(!new.no_checksums)
+        .file_mode(new.mode)
+}
+
+fn safety(arg: SafetyArg) -> Safety {
+    match arg {
+        SafetyArg::Unsafe => Safety::Unsafe,
+        SafetyArg::AlmostSafe => Safety::AlmostSafe,
+        SafetyArg::Safe => Safety::Safe,
+    }
+}
+
+fn safety_name(safety: Safety) -> &'static str {
+    match safety {
+        Safety::Unsafe => "unsafe",
+        Safety::AlmostSafe => "almost-safe",
+        Safety::Safe => "safe",
+    }
+}
+
+/// `jlog create`
+pub fn create(args: &CreateArgs) -> Outcome {
+    options(&args.new).create(&args.feed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `jlog subscribe`
+pub fn subscribe(args: &SubscribeArgs) -> Outcome {
+    let log = output::options().open(&args.feed)?;
+    let name = &args.subscriber.0;
+    let start = if args.end {
+        Start::End
+    } else if let Some(id) = args.after {
+        Start::After(id)
+    } else if let Some(other) = &args.copy {
+        Start::CopyOf(other.0.clone())
+    } else {
+        Start::Beginning
+    };
+    let id = if args.r#move && log.has_subscriber(name)? {
+        let id = log.resolve(&start)?;
+        log.set_checkpoint(name, id)?;
+        id
+    } else {
+        log.subscribe(name, start)?
+    };
+    output::line(&format!("{name} begins after {id}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `jlog unsubscribe`
+pub fn unsubscribe(args: &UnsubscribeArgs) -> Outcome {
+    let log = output::options().open(&args.feed)?;
+    if log.unsubscribe(&args.subscriber.0)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(jlog_core::Error::UnknownSubscriber {
+        path: log.path().to_owned(),
+        name: args.subscriber.0.to_string(),
+    }
+    .into())
+}
+
+fn meta_rows(
+    meta: &Meta,
+    pre_commit: Option<(u64, u64)>,
+    checksums: bool,
+) -> Vec<(&'static str, String, Value)> {
+    let compression = if meta.format.is_lz4() { "lz4" } else { "none" };
+    let size = pre_commit.map_or(0, |(_, size)| size);
+    vec![
+        (
+            "segment being written",
+            format!("{:08x}", meta.storage_log),
+            format!("{:08x}", meta.storage_log).into(),
+        ),
+        ("segment size", human(meta.segment_size.into()), meta.segment_size.into()),
+        ("pre-commit buffer", if size == 0 { "none".to_owned() } else { human(size) }, size.into()),
+        ("compression", compression.to_owned(), compression.into()),
+        ("safety", safety_name(meta.safety).to_owned(), safety_name(meta.safety).into()),
+        ("checksums", if checksums { "on" } else { "off" }.to_owned(), checksums.into()),
+        (
+            "header magic",
+            format!("{:08x}", meta.format.magic()),
+            format!("{:08x}", meta.format.magic()).into(),
+        ),
+    ]
+}
+
+/// `jlog meta`
+pub fn meta(args: &MetaArgs) -> Outcome {
+    let log = output::options().open(&args.feed)?;
+    let rows = meta_rows(&log.meta()?, log.pre_commit()?, log.checksums());
+    let mut text = String::new();
+    match args.output {
+        FactFormat::Text => {
+            for (label, value, _) in rows {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{label:<22} {value}");
+            }
+        }
+        FactFormat::Json => {
+            let object: serde_json::Map<String, Value> =
+                rows.into_iter().map(|(label, _, value)| (label.replace([' ', '-'], "_"), value)).collect();
+            let _ = writeln!(text, "{}", Value::Object(object));
+        }
+    }
+    output::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `jlog status`
+pub fn status(args: &StatusArgs) -> Outcome {
+    let log = output::options().open(&args.feed)?;
+    let status = log.status()?;
+    let text = match args.output {
+        FactFormat::Text => status_text(&log, &status),
+        FactFormat::Json => format!("{}\n", status_json(&status)),
+    };
+    output::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(heading: &[&str], right: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(heading);
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// The status as people read it.
+pub fn status_text(log: &Jlog, status: &Status) -> String {
+    let mut text = String::new();
+    let last = status.meta.storage_log;
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{HEADING}{}{HEADING:#}", log.path().display());
+    let _ = writeln!(
+        text,
+        "  segments    {} ({:08x} to {last:08x}), {}, {} records",
+        status.segments,
+        status.first_segment,
+        human(status.bytes),
+        grouped(status.records)
+    );
+    if let Some((used, size)) = status.pre_commit.filter(|(_, size)| *size > 0) {
+        let _ = writeln!(text, "  pre-commit  {} of {} in use", human(used), human(size));
+    }
+    let _ = writeln!(text, "  disk        {} free", human(status.free));
+    if status.subscribers.is_empty() {
+        let _ = writeln!(text, "  no subscribers: everything is kept; add one with `jlog subscribe`");
+        return text;
+    }
+    let mut rows = table(&["subscriber", "checkpoint", "behind", "bytes", "oldest", ""], &[2, 3, 4]);
+    let now = jiff::Timestamp::now();
+    for subscriber in &status.subscribers {
+        let age = subscriber.oldest.map_or_else(String::new, |oldest| age(now, to_jiff(oldest)));
+        rows.add_row(vec![
+            subscriber.name.to_string(),
+            subscriber.checkpoint.map_or_else(|| "unreadable".to_owned(), |id| id.to_string()),
+            grouped(subscriber.messages),
+            human(subscriber.bytes),
+            age,
+            if subscriber.holds_back { "holds back the oldest segment".to_owned() } else { String::new() },
+        ]);
+    }
+    for (i, line) in rows.to_string().lines().enumerate() {
+        let style = match status.subscribers.get(i.wrapping_sub(1)) {
+            None => HEADING,
+            Some(s) if s.checkpoint.is_none() => BAD,
+            Some(s) if s.messages == 0 => GOOD,
+            Some(s) if s.holds_back => WARN,
+            Some(_) => Style::new(),
+        };
+        let _ = writeln!(text, "  {style}{}{style:#}", line.trim_end());
+    }
+    text
+}
+
+fn age(now: jiff::Timestamp, then: jiff::Timestamp) -> String {
+    let seconds = (now.as_second() - then.as_second()).max(0);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}min", seconds / 60),
+        3600..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
+}
+
+fn status_json(status: &Status) -> Value {
+    let subscribers: Vec<Value> = status
+        .subscribers
+        .iter()
+        .map(|s| {
+            json!({
+                "name": s.name.to_string(),
+                "checkpoint": s.checkpoint.map(|id| id.to_string()),
+                "messages_behind": s.messages,
+                "bytes_behind": s.bytes,
+                "oldest": s.oldest.map(|t| format!("{:.6}", to_jiff(t))),
+                "holds_back": s.holds_back,
+            })
+        })
+        .collect();
+    json!({
+        "first_segment": format!("{:08x}", status.first_segment),
+        "last_segment": format!("{:08x}", status.meta.storage_log),
+        "segments": status.segments,
+        "bytes": status.bytes,
+        "records": status.records,
+        "pre_commit_used": status.pre_commit.map(|(used, _)| used),
+        "pre_commit_size": status.pre_commit.map(|(_, size)| size),
+        "free": status.free,
+        "checksums": status.checksums,
+        "subscribers": subscribers,
+    })
+}
+
+/// `jlog inspect`
+pub fn inspect(args: &InspectArgs) -> Outcome {
+    let log = output::options().open(&args.feed)?;
+    let mut text = String::new();
+    if let Some(segment) = args.segment {
+        let mut rows = table(&["id", "offset", "time", "length", "stored"], &[1, 3, 4]);
+        log.inspect(segment, |record| {
+            rows.add_row(vec![
+                record.id.to_string(),
+                record.offset.to_string(),
+                format!("{:.6}", to_jiff(record.time)),
+                record.len.to_string(),
+                record.stored.to_string(),
+            ]);
+        })?;
+        push_table(&mut text, &rows);
+    } else {
+        let heading = ["segment", "bytes", "records", "first", "last", "index", "checksums", ""];
+        let mut rows = table(&heading, &[1, 2, 6]);
+        for segment in log.segments()? {
+            let found = match log.inspect(segment, |_| {}) {
+                Ok(found) => found,
+                // Removed meanwhile.
+                Err(jlog_core::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            let time = |t: Option<jlog_core::Timestamp>| {
+                t.map_or_else(|| "-".to_owned(), |t| format!("{:.6}", to_jiff(t)))
+            };
+            let behind = found.bytes - found.whole_until;
+            rows.add_row(vec![
+                format!("{segment:08x}"),
+                found.bytes.to_string(),
+                found.records.to_string(),
+                time(found.first),
+                time(found.last),
+                found.index.map_or_else(
+                    || "-".to_owned(),
+                    |index| format!("{}{}", index.last, if index.closed { " closed" } else { "" }),
+                ),
+                found.checksummed.to_string(),
+                if behind > 0 {
+                    format!("{behind} bytes behind the last whole record")
+                } else {
+                    String::new()
+                },
+            ]);
+        }
+        push_table(&mut text, &rows);
+    }
+    output::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn push_table(text: &mut String, table: &Table) {
+    for line in table.to_string().lines() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// `jlog verify`
+pub fn verify(args: &FeedArgs) -> Outcome {
+    // A damaged metastore is a finding here, not a reason to give up.
+    let found = match output::options().open(&args.feed) {
+        Ok(log) => log.verify()?,
+        Err(e @ (jlog_core::Error::Metastore { .. } | jlog_core::Error::Settings { .. })) => {
+            output::print(format!("{BAD}damaged{BAD:#} {e}\n").as_bytes())?;
+            return Ok(ExitCode::from(DAMAGED));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let mut text = String::new();
+    for finding in &found.findings {
+        let (style, word) = if finding.damage { (BAD, "damaged") } else { (WARN, "note") };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{style}{word}{style:#} {finding}");
+    }
+    let (style, word) = if found.is_damaged() { (BAD, "damaged") } else { (GOOD, "sound") };
+    let _ = writeln!(
+        text,
+        "{style}{word}{style:#}: {} segments, {}, {} intact records, {} of them checked against checksums",
+        found.segments,
+        human(found.bytes),
+        grouped(found.records),
+        grouped(found.verified)
+    );
+    output::print(text.as_bytes())?;
+    Ok(if found.is_damaged() { ExitCode::from(DAMAGED) } else { ExitCode::SUCCESS })
+}
+
+/// `jlog repair`
+pub fn repair(args: &FeedArgs) -> Outcome {
+    let done = JlogOptions::default().repair(&args.feed)?;
+    let mut text = String::new();
+    for event in &done {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{event}");
+    }
+    if done.is_empty() {
+        text.push_str("nothing to repair\n");
+    }
+    output::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `jlog clean`
+pub fn clean(args: &CleanArgs) -> Outcome {
+    let removed = output::options().open(&args.feed)?.clean(args.roll)?;
+    let list: Vec<String> = removed.iter().map(|segment| format!(" {segment:08x}")).collect();
+    output::line(&format!("{} segments removed{}", removed.len(), list.concat()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `jlog alter`
+pub fn alter(args: &AlterArgs) -> Outcome {
+    let log = output::options().open(&args.feed)?;
+    let changes = (args.segment_size, args.pre_commit, args.safety, args.checksums);
+    if let (None, None, None, None) = changes {
+        return Err(Failure::new(
+            "nothing to change: give --segment-size, --pre-commit, --safety or --checksums",
+        ));
+    }
+    log.alter(args.segment_size, args.pre_commit, args.safety.map(safety))?;
+    if let Some(checksums) = args.checksums {
+        log.set_checksums(checksums == OnOff::On)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,361 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use jiff::Timestamp;
+use jlog_core::LogId;
+
+use crate::values::{self, Name};
+
+/// A durable local feed: write messages once, read them with many subscribers, each at its own pace.
+#[derive(Debug, Parser)]
+#[command(name = "jlog", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a feed
+    Create(CreateArgs),
+    /// Write messages from files or stdin, one a line
+    Write(WriteArgs),
+    /// Add a subscriber
+    Subscribe(SubscribeArgs),
+    /// Remove a subscriber
+    Unsubscribe(UnsubscribeArgs),
+    /// Read a subscriber's next messages and move its checkpoint past them
+    Read(ReadArgs),
+    /// Show messages as they are written, without a subscriber of one's own
+    Tail(TailArgs),
+    /// Show segments, subscribers and how far each is behind
+    Status(StatusArgs),
+    /// List segments, or the records of one
+    Inspect(InspectArgs),
+    /// Check every record, index and checkpoint (exit code 3: damage found)
+    Verify(FeedArgs),
+    /// Mend what is damaged; what is taken out is kept aside
+    Repair(FeedArgs),
+    /// Remove segments that no subscriber needs
+    Clean(CleanArgs),
+    /// Change segment size, pre-commit buffer, safety or checksums
+    Alter(AlterArgs),
+    /// Show the metastore
+    Meta(MetaArgs),
+    /// Try it: a real access log becomes a feed with two subscribers
+    Demo(DemoArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write man pages
+    Man {
+        /// Where to, an existing directory.
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+    },
+}
+
+/// A feed and nothing else.
+#[derive(Debug, ClapArgs)]
+pub struct FeedArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+}
+
+/// How a new feed is made.
+#[derive(Debug, ClapArgs)]
+pub struct NewFeed {
+    /// A segment ends with the record that reaches this size (1 byte to 1 GiB)
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = values::size)]
+    pub segment_size: u32,
+    /// Gather messages in a buffer of this size that survives the process (up to 8 MiB; 0: none)
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub pre_commit: Option<u32>,
+    /// How messages are stored
+    #[arg(long, value_enum, default_value_t)]
+    pub compression: CompressionArg,
+    /// When metastore and checkpoints are synced to disk
+    #[arg(long, value_enum, default_value_t)]
+    pub safety: SafetyArg,
+    /// Keep no checksums (damage to bodies goes unnoticed then)
+    #[arg(long)]
+    pub no_checksums: bool,
+    /// Permissions of the files
+    #[arg(long, value_name = "OCTAL", default_value = "640", value_parser = values::mode)]
+    pub mode: u32,
+}
+
+/// Compression.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum CompressionArg {
+    /// As they are
+    #[default]
+    None,
+    /// LZ4 blocks
+    Lz4,
+}
+
+/// Safety.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum SafetyArg {
+    /// Never
+    Unsafe,
+    /// When the system does it
+    #[default]
+    AlmostSafe,
+    /// At every change
+    Safe,
+}
+
+/// `jlog create`
+#[derive(Debug, ClapArgs)]
+pub struct CreateArgs {
+    /// The feed's directory; it must not exist, or be empty
+    pub feed: PathBuf,
+    /// How the feed is made.
+    #[command(flatten)]
+    pub new: NewFeed,
+}
+
+/// `jlog write`
+#[derive(Debug, ClapArgs)]
+pub struct WriteArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// Files to read; stdin without any, or for -
+    pub files: Vec<PathBuf>,
+    /// Create the feed where it is missing
+    #[arg(long)]
+    pub create: bool,
+    /// Messages end with NUL bytes, not with line ends
+    #[arg(short = '0', long = "null", group = "framing")]
+    pub null: bool,
+    /// Each file is one message
+    #[arg(long, group = "framing")]
+    pub whole: bool,
+    /// Each message follows its length, a little-endian number of 4 bytes
+    #[arg(long, group = "framing")]
+    pub length_prefixed: bool,
+    /// What holds for every message when the command ends: survives this process, can be read, survives a
+    /// power failure
+    #[arg(long, value_enum, default_value_t)]
+    pub durability: DurabilityArg,
+    /// Leave the pre-commit buffer to another writer
+    #[arg(long)]
+    pub direct: bool,
+    /// No summary, no progress bar
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// How a feed made by --create is made.
+    #[command(flatten)]
+    pub new: NewFeed,
+}
+
+/// Durability.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DurabilityArg {
+    /// In the pre-commit buffer, if the feed has one
+    Buffered,
+    /// In a segment
+    #[default]
+    Readable,
+    /// Synced to disk
+    Durable,
+}
+
+/// `jlog subscribe`
+#[derive(Debug, ClapArgs)]
+pub struct SubscribeArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// The subscriber's name
+    pub subscriber: Name,
+    /// Begin with what is written from now on
+    #[arg(long, group = "start")]
+    pub end: bool,
+    /// Begin behind this record
+    #[arg(long, value_name = "ID", group = "start")]
+    pub after: Option<LogId>,
+    /// Begin where this subscriber is
+    #[arg(long, value_name = "SUBSCRIBER", group = "start")]
+    pub copy: Option<Name>,
+    /// Move the subscriber there if it exists
+    #[arg(long)]
+    pub r#move: bool,
+}
+
+/// `jlog unsubscribe`
+#[derive(Debug, ClapArgs)]
+pub struct UnsubscribeArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// The subscriber's name
+    pub subscriber: Name,
+}
+
+/// How messages are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MessageFormat {
+    /// The message and a line end
+    #[default]
+    Cat,
+    /// Time, id, message
+    Short,
+    /// A JSON object a line
+    Json,
+    /// Time, id, and a dump in hex
+    Hex,
+    /// The message and a NUL byte
+    Null,
+}
+
+/// `jlog read`
+#[derive(Debug, ClapArgs)]
+pub struct ReadArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// The subscriber's name
+    pub subscriber: Name,
+    /// At most so many messages
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Go on with messages as they are written
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Leave the checkpoint where it is
+    #[arg(long)]
+    pub peek: bool,
+    /// Only messages from this time on: RFC 3339, or how long ago (10min)
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub since: Option<Timestamp>,
+    /// Only messages before this time
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub until: Option<Timestamp>,
+    /// Skip what is damaged and go on
+    #[arg(long)]
+    pub skip_damage: bool,
+    /// How messages are shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: MessageFormat,
+}
+
+/// `jlog tail`
+#[derive(Debug, ClapArgs)]
+pub struct TailArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// At most so many messages
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<u64>,
+    /// How messages are shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: MessageFormat,
+}
+
+/// How facts are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FactFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// `jlog status`
+#[derive(Debug, ClapArgs)]
+pub struct StatusArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// How it is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: FactFormat,
+}
+
+/// `jlog meta`
+#[derive(Debug, ClapArgs)]
+pub struct MetaArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// How it is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: FactFormat,
+}
+
+/// `jlog inspect`
+#[derive(Debug, ClapArgs)]
+pub struct InspectArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// A segment (8 hex digits): list its records
+    #[arg(value_parser = segment)]
+    pub segment: Option<u32>,
+}
+
+fn segment(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 16).map_err(|_| "expected a segment such as 0000002a".to_owned())
+}
+
+/// `jlog clean`
+#[derive(Debug, ClapArgs)]
+pub struct CleanArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// Close the segment being written, too, if all subscribers have done with it
+    #[arg(long)]
+    pub roll: bool,
+}
+
+/// `jlog alter`
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = true, id = "change")]
+pub struct AlterArgs {
+    /// The feed's directory
+    #[arg(group = "feed-dir")]
+    pub feed: PathBuf,
+    /// Size at which segments end
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub segment_size: Option<u32>,
+    /// Size of the pre-commit buffer (0: none)
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub pre_commit: Option<u32>,
+    /// When metastore and checkpoints are synced to disk
+    #[arg(long, value_enum)]
+    pub safety: Option<SafetyArg>,
+    /// Whether writers keep checksums
+    #[arg(long, value_enum)]
+    pub checksums: Option<OnOff>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnOff {
+    /// On
+    On,
+    /// Off
+    Off,
+}
+
+/// `jlog demo`
+#[derive(Debug, ClapArgs)]
+pub struct DemoArgs {
+    /// Where; a new directory in the system's place for temporary files by default
+    pub directory: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,66 @@
+//! The `jlog` command; called as `jlogctl` or `jlogtail` it takes the C tools' options instead.
+
+mod admin;
+mod args;
+mod compat;
+mod demo;
+mod error;
+mod output;
+mod read;
+mod stop;
+mod values;
+mod write;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Args, Command};
+use crate::error::{Failure, Outcome};
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().map(Path::new).and_then(Path::file_name).map(|n| n.to_string_lossy());
+    let outcome = match name.as_deref() {
+        Some("jlogctl") => compat::jlogctl::run(&arguments),
+        Some("jlogtail") => compat::jlogtail::run(&arguments),
+        _ => run(Args::parse_from(arguments)),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(args: Args) -> Outcome {
+    match args.command {
+        Command::Create(args) => admin::create(&args),
+        Command::Write(args) => write::run(&args),
+        Command::Subscribe(args) => admin::subscribe(&args),
+        Command::Unsubscribe(args) => admin::unsubscribe(&args),
+        Command::Read(args) => read::run(&args),
+        Command::Tail(args) => read::tail(&args),
+        Command::Status(args) => admin::status(&args),
+        Command::Inspect(args) => admin::inspect(&args),
+        Command::Verify(args) => admin::verify(&args),
+        Command::Repair(args) => admin::repair(&args),
+        Command::Clean(args) => admin::clean(&args),
+        Command::Alter(args) => admin::alter(&args),
+        Command::Meta(args) => admin::meta(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "jlog", &mut out);
+            output::print(&out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { directory } => {
+            clap_mangen::generate_to(Args::command(), &directory).map_err(|e| {
+                Failure::new(format!("cannot write man pages to {}: {e}", directory.display()))
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! SIGINT and SIGTERM: what is under way is ended in order.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use jlog_core::Waker;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::error::Failure;
+
+/// Whether the command was told to stop.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    flag: Arc<AtomicBool>,
+    /// Readable from then on.
+    event: Arc<EventFd>,
+    waker: Arc<OnceLock<Waker>>,
+}
+
+impl Stop {
+    /// Takes SIGINT and SIGTERM from now on.
+    pub fn on_signals() -> Result<Self, Failure> {
+        let fail = |e: std::io::Error| Failure::new(format!("cannot handle signals: {e}"));
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|e| fail(e.into()))?;
+        let stop = Self {
+            flag: Arc::new(AtomicBool::new(false)),
+            event: Arc::new(event),
+            waker: Arc::new(OnceLock::new()),
+        };
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(fail)?;
+        let told = stop.clone();
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for _ in signals.forever() {
+                    told.flag.store(true, Ordering::Release);
+                    // It cannot be full: it is written to by signals only.
+                    let _ = told.event.write(1);
+                    if let Some(waker) = told.waker.get() {
+                        waker.wake();
+                    }
+                }
+            })
+            .map_err(fail)?;
+        Ok(stop)
+    }
+
+    /// Has a signal end this reader's wait, too.
+    pub fn also_wake(&self, waker: Waker) {
+        // Set once; there is one reader in a command.
+        let waker = self.waker.get_or_init(|| waker);
+        if self.is_set() {
+            waker.wake();
+        }
+    }
+
+    /// Whether it is time to stop.
+    pub fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Acquire)
+    }
+
+    /// What a poll finds readable once it is time to stop.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}

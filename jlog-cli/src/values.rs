@@ -1,0 +1,120 @@
+//! Values on the command line: sizes, ids, times, names.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use bytesize::ByteSize;
+use clap::builder::{TypedValueParser, ValueParserFactory};
+use jiff::Timestamp;
+use jlog_core::SubscriberName;
+
+/// A size such as `4MiB`, up to 4 GiB.
+pub fn size(text: &str) -> Result<u32, String> {
+    let size: ByteSize =
+        text.parse().map_err(|_| "expected a size such as 65536, 64KiB or 4MiB".to_owned())?;
+    u32::try_from(size.as_u64()).map_err(|_| "larger than 4 GiB".to_owned())
+}
+
+/// A time: RFC 3339, or how long ago (`10min`, `2h`, `1d`).
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let expected = "expected a time such as 2026-11-21T08:30:00Z, or how long ago such as 10min";
+    let ago: jiff::Span = text.parse().map_err(|_| expected.to_owned())?;
+    let now = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    now.checked_sub(ago.abs()).map(|at| at.timestamp()).map_err(|_| expected.to_owned())
+}
+
+/// A file mode in octal.
+pub fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "expected permission bits in octal, such as 640".to_owned())
+}
+
+/// A subscriber's name: any bytes.
+#[derive(Clone, Debug)]
+pub struct Name(pub SubscriberName);
+
+impl ValueParserFactory for Name {
+    type Parser = NameParser;
+
+    fn value_parser() -> NameParser {
+        NameParser
+    }
+}
+
+/// Parses a [`Name`].
+#[derive(Clone)]
+pub struct NameParser;
+
+impl TypedValueParser for NameParser {
+    type Value = Name;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Name, clap::Error> {
+        let bytes = OsString::from(value).into_vec();
+        SubscriberName::new(&bytes).map(Name).map_err(|e| {
+            let what = argument.map_or_else(String::new, |a| format!(" for {a}"));
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("invalid value{what}: {e}\n"))
+                .with_cmd(command)
+        })
+    }
+}
+
+/// A record's time for jiff.
+pub fn to_jiff(time: jlog_core::Timestamp) -> Timestamp {
+    i64::try_from(time.as_micros()).ok().and_then(|t| Timestamp::from_microsecond(t).ok()).unwrap_or_default()
+}
+
+/// A time as records have it; what lies before 1970 is 1970.
+pub fn from_jiff(time: Timestamp) -> jlog_core::Timestamp {
+    std::time::SystemTime::from(time).into()
+}
+
+/// A size for people.
+pub fn human(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
+}
+
+/// A number with thousands separated.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_times_and_modes() {
+        assert_eq!(size("4MiB"), Ok(4 << 20));
+        assert_eq!(size("65536"), Ok(65536));
+        assert_eq!(size("4KiB"), Ok(4096));
+        assert!(size("4 elephants").is_err());
+        assert!(size("5GiB").is_err());
+        assert!(size("-1").is_err());
+        assert_eq!(time("1970-01-01T00:00:01Z"), Ok(Timestamp::from_second(1).unwrap()));
+        let ago = Timestamp::now().as_second() - time("10min").unwrap().as_second();
+        assert!((599..=601).contains(&ago), "{ago}");
+        assert!(time("yesterday").is_err());
+        assert_eq!(mode("640"), Ok(0o640));
+        assert!(mode("888").is_err());
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(12), "12");
+    }
+}

@@ -1,0 +1,301 @@
+//! `jlog write`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use jlog_core::{Error, Jlog, SyncPolicy, Writer, WriterOptions};
+
+use crate::admin;
+use crate::args::{DurabilityArg, WriteArgs};
+use crate::error::{Failure, Outcome};
+use crate::output;
+use crate::values::{grouped, human};
+
+/// So much is read at once.
+const PIECE: usize = 256 << 10;
+/// Files of this size together get a progress bar.
+const LONG: u64 = 16 << 20;
+
+/// How messages stand in the input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// Each ends with this byte.
+    Terminated(u8),
+    Whole,
+    LengthPrefixed,
+}
+
+/// `jlog write`
+pub fn run(args: &WriteArgs) -> Outcome {
+    let log = open(args)?;
+    let framing = if args.null {
+        Framing::Terminated(0)
+    } else if args.whole {
+        Framing::Whole
+    } else if args.length_prefixed {
+        Framing::LengthPrefixed
+    } else {
+        Framing::Terminated(b'\n')
+    };
+    let sync = match args.durability {
+        DurabilityArg::Durable => SyncPolicy::OnRoll,
+        _ => SyncPolicy::Never,
+    };
+    let mut options = WriterOptions::default().bypass_pre_commit(args.direct).sync(sync);
+    if args.create
+        && let Some(bytes) = args.new.pre_commit
+    {
+        options = options.pre_commit(bytes);
+    }
+    let inputs = Input::open_all(&args.files)?;
+    let mut job = Job {
+        writer: log.writer_with(options)?,
+        durability: args.durability,
+        messages: 0,
+        bytes: 0,
+        bar: progress_bar(&inputs, args.quiet),
+    };
+    let began = Instant::now();
+    let outcome = job.copy_all(inputs, framing);
+    if let Some(bar) = &job.bar {
+        bar.finish_and_clear();
+    }
+    // What was appended before an error is kept, and counted.
+    let closed = job.end();
+    if !args.quiet {
+        let seconds = began.elapsed().as_secs_f64().max(1e-9);
+        let summary = format!(
+            "{} messages, {} in {seconds:.3} s ({:.0} messages/s)",
+            grouped(job.messages),
+            human(job.bytes),
+            job.messages as f64 / seconds,
+        );
+        eprint_line(&summary);
+    }
+    outcome?;
+    closed?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn eprint_line(text: &str) {
+    use std::io::Write;
+    // Only a summary is lost when stderr fails.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+fn open(args: &WriteArgs) -> Result<Jlog, Failure> {
+    match output::options().open(&args.feed) {
+        Err(Error::NotAJlog { .. }) if args.create => {
+            Ok(admin::options(&args.new).create_or_open(&args.feed)?)
+        }
+        Err(e @ Error::NotAJlog { .. }) => Err(Failure::new(format!("{e}, or write with --create"))),
+        other => Ok(other?),
+    }
+}
+
+struct Input {
+    name: String,
+    from: Box<dyn Read>,
+    len: Option<u64>,
+}
+
+impl Input {
+    /// Opens every input before anything is written.
+    fn open_all(files: &[PathBuf]) -> Result<Vec<Self>, Failure> {
+        if files.is_empty() {
+            return Ok(vec![Self::stdin()]);
+        }
+        files.iter().map(|path| Self::open(path)).collect()
+    }
+
+    fn stdin() -> Self {
+        Self { name: "stdin".to_owned(), from: Box::new(io::stdin()), len: None }
+    }
+
+    fn open(path: &Path) -> Result<Self, Failure> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::stdin());
+        }
+        let fail = |e: io::Error| Failure::new(format!("cannot read {}: {e}", path.display()));
+        let file = File::open(path).map_err(fail)?;
+        let meta = file.metadata().map_err(fail)?;
+        if meta.is_dir() {
+            return Err(Failure::new(format!("cannot read {}: it is a directory", path.display())));
+        }
+        let len = meta.is_file().then_some(meta.len());
+        Ok(Self { name: path.display().to_string(), from: Box::new(file), len })
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        Failure::new(format!("cannot read {}: {error}", self.name))
+    }
+}
+
+fn progress_bar(inputs: &[Input], quiet: bool) -> Option<ProgressBar> {
+    let total: Option<u64> = inputs.iter().map(|input| input.len).sum();
+    let total = total.filter(|&total| total >= LONG && !quiet && output::stderr_is_terminal())?;
+    let bar = ProgressBar::new(total);
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    Some(bar)
+}
+
+struct Job {
+    writer: Writer,
+    durability: DurabilityArg,
+    messages: u64,
+    bytes: u64,
+    bar: Option<ProgressBar>,
+}
+
+impl Job {
+    fn copy_all(&mut self, inputs: Vec<Input>, framing: Framing) -> Result<(), Failure> {
+        for mut input in inputs {
+            match framing {
+                Framing::Terminated(end) => self.copy_terminated(&mut input, end)?,
+                Framing::Whole => self.copy_whole(&mut input)?,
+                Framing::LengthPrefixed => self.copy_length_prefixed(&mut input)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends messages and does with them what the durability asks for.
+    fn append(&mut self, messages: &[&[u8]], bytes_read: usize) -> Result<(), Failure> {
+        if !messages.is_empty() {
+            self.writer.append_batch(messages)?;
+            match self.durability {
+                DurabilityArg::Buffered => {}
+                DurabilityArg::Readable => self.writer.flush()?,
+                DurabilityArg::Durable => self.writer.sync()?,
+            }
+            self.messages += messages.len() as u64;
+            self.bytes += messages.iter().map(|message| message.len() as u64).sum::<u64>();
+        }
+        if let Some(bar) = &self.bar {
+            bar.inc(bytes_read as u64);
+        }
+        Ok(())
+    }
+
+    /// What has come in is appended at once: a slow input is not kept waiting for more.
+    fn copy_terminated(&mut self, input: &mut Input, end: u8) -> Result<(), Failure> {
+        let mut buf = vec![0; PIECE];
+        let mut filled = 0;
+        loop {
+            if filled == buf.len() {
+                buf.resize(2 * buf.len(), 0);
+            }
+            let n = match input.from.read(&mut buf[filled..]) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(input.failure(&e)),
+            };
+            if n == 0 {
+                break;
+            }
+            let Some(last) = memchr::memrchr(end, &buf[filled..filled + n]) else {
+                filled += n;
+                self.append(&[], n)?;
+                continue;
+            };
+            let whole = filled + last;
+            let messages: Vec<&[u8]> = split(&buf[..whole], end);
+            self.append(&messages, n)?;
+            buf.copy_within(whole + 1..filled + n, 0);
+            filled = filled + n - whole - 1;
+            if buf.len() > PIECE && filled < PIECE {
+                buf.truncate(PIECE);
+                buf.shrink_to_fit();
+            }
+        }
+        // The last message need not be terminated.
+        if filled > 0 {
+            self.append(&[&buf[..filled]], 0)?;
+        }
+        Ok(())
+    }
+
+    fn copy_whole(&mut self, input: &mut Input) -> Result<(), Failure> {
+        let mut message = Vec::new();
+        // One byte more than the longest message shows that it is too long.
+        let limit = u64::from(u32::MAX) + 1;
+        (&mut input.from).take(limit).read_to_end(&mut message).map_err(|e| input.failure(&e))?;
+        let len = message.len();
+        self.append(&[&message], len)
+    }
+
+    fn copy_length_prefixed(&mut self, input: &mut Input) -> Result<(), Failure> {
+        let mut from =
+            io::BufReader::with_capacity(PIECE, std::mem::replace(&mut input.from, Box::new(io::empty())));
+        let mut message = Vec::new();
+        loop {
+            let mut prefix = [0; 4];
+            let mut got = 0;
+            while got < prefix.len() {
+                match from.read(&mut prefix[got..]) {
+                    Ok(0) => break,
+                    Ok(n) => got += n,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(input.failure(&e)),
+                }
+            }
+            if got == 0 {
+                return Ok(());
+            }
+            let cut = || {
+                Failure::new(format!(
+                    "{} ends within a message: {} messages before it were written",
+                    input.name,
+                    grouped(self.messages)
+                ))
+            };
+            if got < prefix.len() {
+                return Err(cut());
+            }
+            let len = u64::from(u32::from_le_bytes(prefix));
+            message.clear();
+            let n = (&mut from).take(len).read_to_end(&mut message).map_err(|e| input.failure(&e))?;
+            if (n as u64) < len {
+                return Err(cut());
+            }
+            self.append(&[&message], n + prefix.len())?;
+        }
+    }
+
+    /// Ends the writer as the durability asks for.
+    fn end(&mut self) -> Result<(), Failure> {
+        match self.durability {
+            DurabilityArg::Buffered => Ok(()),
+            DurabilityArg::Readable => Ok(self.writer.flush()?),
+            DurabilityArg::Durable => Ok(self.writer.sync()?),
+        }
+    }
+}
+
+fn split(bytes: &[u8], end: u8) -> Vec<&[u8]> {
+    let mut messages = Vec::new();
+    let mut start = 0;
+    for at in memchr::memchr_iter(end, bytes) {
+        messages.push(&bytes[start..at]);
+        start = at + 1;
+    }
+    messages.push(&bytes[start..]);
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_lines_are_messages() {
+        assert_eq!(split(b"a\n\nb", b'\n'), [&b"a"[..], b"", b"b"]);
+        assert_eq!(split(b"", b'\n'), [&b""[..]]);
+    }
+}
