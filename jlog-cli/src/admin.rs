@@ -12,7 +12,7 @@ use crate::args::{
     AlterArgs, CleanArgs, CompressionArg, CreateArgs, FactFormat, FeedArgs, InspectArgs, MetaArgs, NewFeed,
     OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
 };
-use crate::error::{DAMAGED, Failure, Outcome};
+use crate::error::{DAMAGED, Outcome, USAGE};
 use crate::output::{self, BAD, GOOD, HEADING, WARN};
 use crate::values::{grouped, human, to_jiff};
 
@@ -370,9 +370,8 @@ pub fn alter(args: &AlterArgs) -> Outcome {
     let log = output::options().open(&args.feed)?;
     let changes = (args.segment_size, args.pre_commit, args.safety, args.checksums);
     if let (None, None, None, None) = changes {
-        return Err(Failure::new(
-            "nothing to change: give --segment-size, --pre-commit, --safety or --checksums",
-        ));
+        output::complain("nothing to change: give --segment-size, --pre-commit, --safety or --checksums");
+        return Ok(ExitCode::from(USAGE));
     }
     log.alter(args.segment_size, args.pre_commit, args.safety.map(safety))?;
     if let Some(checksums) = args.checksums {

@@ -315,10 +315,8 @@ pub struct CleanArgs {
 
 /// `jlog alter`
 #[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = true, id = "change")]
 pub struct AlterArgs {
     /// The feed's directory
-    #[arg(group = "feed-dir")]
     pub feed: PathBuf,
     /// Size at which segments end
     #[arg(long, value_name = "SIZE", value_parser = values::size)]

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 /// What `verify` ends with when it found damage.
 pub const DAMAGED: u8 = 3;
 
+/// What a wrong command line ends with, as clap has it.
+pub const USAGE: u8 = 2;
+
 /// The exit code, or what went wrong.
 pub type Outcome = Result<ExitCode, Failure>;
 

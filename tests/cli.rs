@@ -1,0 +1,1 @@
+//! The `jlog` command with real pipes and signals.
