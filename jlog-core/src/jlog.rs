@@ -78,7 +78,7 @@ pub struct SubscriberStatus {
     pub bytes: u64,
     /// When the oldest of them was accepted.
     pub oldest: Option<crate::Timestamp>,
-    /// Whether nobody is further behind: it holds back the oldest segment.
+    /// Whether nobody is further behind, and segments before the current one are kept for it.
     pub holds_back: bool,
 }
 
@@ -559,7 +559,7 @@ impl Jlog {
                 Some(id) if id.segment <= meta.storage_log => self.lag_of(&name, id, &counts)?,
                 _ => (0, 0, None),
             };
-            let holds_back = Some(needed(&id)) == oldest_needed;
+            let holds_back = Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
             subscribers.push(SubscriberStatus { name, checkpoint: id, messages, bytes, oldest, holds_back });
         }
         Ok(Status {
