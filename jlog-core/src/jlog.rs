@@ -428,11 +428,12 @@ impl Jlog {
     /// # Errors
     /// As [`writer_with`](Jlog::writer_with) with `roll`; [`Error::Io`].
     pub fn clean(&self, roll: bool) -> Result<Vec<u32>> {
+        let before = self.shared.segments()?;
         if roll {
             self.roll_if_done()?;
         }
-        let storage_log = self.meta()?.storage_log;
-        retention::clean(&self.shared, storage_log)
+        retention::clean(&self.shared, self.meta()?.storage_log)?;
+        Ok(before.into_iter().filter(|&number| !self.shared.exists(&names::segment(number))).collect())
     }
 
     fn roll_if_done(&self) -> Result<()> {

@@ -63,19 +63,15 @@ pub(crate) fn remove_passed(
 }
 
 /// Removes every segment that no subscriber needs, and what is left of removed ones. Without any subscriber
-/// everything stays: somebody may still subscribe from the beginning. Returns the segments removed.
-pub(crate) fn clean(shared: &Shared, storage_log: u32) -> Result<Vec<u32>> {
-    let mut removed = Vec::new();
-    let segments = shared.segments()?;
+/// everything stays: somebody may still subscribe from the beginning.
+pub(crate) fn clean(shared: &Shared, storage_log: u32) -> Result<()> {
     if let Some(holder) = holder(shared)? {
-        for &segment in segments.iter().filter(|&&n| n < holder.segment && n < storage_log) {
-            if shared.remove_segment(segment)? {
-                removed.push(segment);
-            }
+        let end = holder.segment.min(storage_log);
+        for segment in shared.segments()?.into_iter().filter(|&number| number < end) {
+            shared.remove_segment(segment)?;
         }
     }
-    sweep(shared)?;
-    Ok(removed)
+    sweep(shared)
 }
 
 /// Removes indexes and checksums whose segment is gone, and files that were never finished.
