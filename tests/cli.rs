@@ -1,1 +1,26 @@
-//! The `jlog` command with real pipes and signals.
+//! The `jlog` command with real pipes and signals; this list is the table of contents.
+
+// Tests may fail where they stand; `support` holds what several of them need.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+#[path = "cli/support.rs"]
+mod support;
+
+#[path = "cli/admin.rs"]
+mod admin;
+#[path = "cli/c_tools.rs"]
+mod c_tools;
+#[path = "cli/demo.rs"]
+mod demo;
+#[path = "cli/follow.rs"]
+mod follow;
+#[path = "cli/read.rs"]
+mod read;
+#[path = "cli/subscribers.rs"]
+mod subscribers;
+#[path = "cli/tail.rs"]
+mod tail;
+#[path = "cli/usage.rs"]
+mod usage;
+#[path = "cli/write.rs"]
+mod write;

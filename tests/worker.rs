@@ -1,3 +1,181 @@
-//! A process that writes or reads a jlog, for the tests that need several.
+//! A process that writes or reads a jlog, for the tests that need several. It is told what to do by its
+//! arguments, and tells of what it has done on stdout, line by line.
 
-fn main() {}
+// It may fail where it stands: its test fails then.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+// The tests use all of this, the worker a part.
+#[allow(dead_code)]
+mod faulty;
+mod messages;
+
+use std::io::{BufWriter, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jlog_core::{Jlog, Locking, Wait, Writer, WriterOptions};
+
+use faulty::{Fate, Faulty, Op};
+use messages::{message, parse};
+
+/// Longer than any wait in a test that does not hang.
+const LONG: Duration = Duration::from_secs(50);
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["write", feed, writer, count, how] => write(feed, number(writer), number(count), how),
+        ["read", feed, subscriber, count] => read(feed, subscriber, number(count)),
+        ["acknowledge", feed, from] => acknowledge(feed, number(from)),
+        ["hold", feed, count] => hold(feed, number(count)),
+        ["stop-in-flush", feed, count, bytes] => stop_in_flush(feed, number(count), number(bytes).into()),
+        ["echo", feed, subscriber] => echo(feed, subscriber),
+        ["try", feed, how] => try_to_write(feed, how),
+        _ => panic!("unknown task {args:?}"),
+    }
+}
+
+fn number(text: &str) -> u32 {
+    text.parse().unwrap()
+}
+
+fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+    std::io::stdout().flush().unwrap();
+}
+
+fn past_the_buffer() -> WriterOptions {
+    WriterOptions::default().bypass_pre_commit(true)
+}
+
+/// Appends numbered messages: one by one past the pre-commit buffer, in batches, or through the buffer.
+fn write(feed: &str, writer: u32, count: u32, how: &str) {
+    let log = Jlog::open(feed).unwrap();
+    match how {
+        "batches" => {
+            let to = log.writer_with(past_the_buffer()).unwrap();
+            let mut seq = 0;
+            while seq < count {
+                let end = count.min(seq + 1 + seq % 40);
+                let batch: Vec<Vec<u8>> = (seq..end).map(|seq| message(writer, seq)).collect();
+                to.append_batch(&batch).unwrap();
+                seq = end;
+            }
+            to.close().unwrap();
+        }
+        "singly" => append_all(log.writer_with(past_the_buffer()).unwrap(), writer, count),
+        "buffered" => append_all(log.writer().unwrap(), writer, count),
+        _ => panic!("{how:?}"),
+    }
+}
+
+fn append_all(to: Writer, writer: u32, count: u32) {
+    for seq in 0..count {
+        to.append(message(writer, seq)).unwrap();
+    }
+    to.close().unwrap();
+}
+
+/// Reads so many messages as they come, with a checkpoint after every batch, and says each one's id, writer
+/// and number.
+fn read(feed: &str, subscriber: &str, count: u32) {
+    let log = Jlog::open(feed).unwrap();
+    let mut reader = log.reader(subscriber).unwrap();
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut got = 0;
+    while got < count {
+        let batch = reader.next_batch(Wait::Timeout(LONG)).unwrap().expect("woken before the time is over");
+        for message in &batch {
+            let (writer, seq) = parse(message.body()).expect("a message as it was written");
+            writeln!(out, "{} {writer} {seq}", message.id()).unwrap();
+            got += 1;
+        }
+        let last = batch.last_id();
+        reader.checkpoint(last).unwrap();
+    }
+    out.flush().unwrap();
+}
+
+/// Appends numbered messages without end, and says each number when its append has returned.
+fn acknowledge(feed: &str, from: u32) {
+    let writer = Jlog::open(feed).unwrap().writer().unwrap();
+    for seq in from.. {
+        writer.append(message(0, seq)).unwrap();
+        say(seq);
+    }
+}
+
+/// Appends messages, then keeps the writer open until its input ends.
+fn hold(feed: &str, count: u32) {
+    let writer = Jlog::open(feed).unwrap().writer().unwrap();
+    for seq in 0..count {
+        writer.append(message(0, seq)).unwrap();
+    }
+    say("ready");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    writer.close().unwrap();
+}
+
+/// Appends messages, which all fit in the buffer, and flushes it; but stands still for ever, within the write
+/// to the segment, when so many bytes of it have been written. Says so then.
+fn stop_in_flush(feed: &str, count: u32, bytes: u64) {
+    let left = AtomicU64::new(bytes);
+    let stop = || -> ! {
+        say("stopped");
+        loop {
+            std::thread::park();
+        }
+    };
+    let storage = Faulty::storage(move |op| match op {
+        Op::Write { len, .. } if op.is_segment() => match left.load(Ordering::SeqCst) {
+            0 => stop(),
+            n => {
+                let n = usize::try_from(n).unwrap().min(len);
+                left.fetch_sub(n as u64, Ordering::SeqCst);
+                Fate::AtMost(n)
+            }
+        },
+        Op::Wrote { .. } if op.is_segment() && left.load(Ordering::SeqCst) == 0 => stop(),
+        _ => Fate::Proceed,
+    });
+    let writer = Jlog::options().storage(storage).open(feed).unwrap().writer().unwrap();
+    for seq in 0..count {
+        writer.append(message(0, seq)).unwrap();
+    }
+    writer.flush().unwrap();
+    say("flushed");
+}
+
+/// Says each message as soon as it is there.
+fn echo(feed: &str, subscriber: &str) {
+    let mut reader = Jlog::open(feed).unwrap().reader(subscriber).unwrap();
+    say("ready");
+    loop {
+        let batch = reader.next_batch(Wait::Timeout(LONG)).unwrap().expect("woken before the time is over");
+        for message in &batch {
+            say(String::from_utf8(message.body().to_vec()).unwrap());
+            if message.body() == b"end" {
+                return;
+            }
+        }
+        let last = batch.last_id();
+        reader.checkpoint(last).unwrap();
+    }
+}
+
+/// Opens a writer, appends a message, and says how that went.
+fn try_to_write(feed: &str, how: &str) {
+    let options = match how {
+        "buffered" => WriterOptions::default(),
+        "past-the-buffer" => past_the_buffer(),
+        "alone" => past_the_buffer().locking(Locking::SingleProcess),
+        _ => panic!("{how:?}"),
+    };
+    match Jlog::open(feed).unwrap().writer_with(options).and_then(|writer| {
+        writer.append(message(9, 0))?;
+        writer.close()
+    }) {
+        Ok(()) => say("written"),
+        Err(error) => say(format_args!("{error:?}")),
+    }
+}

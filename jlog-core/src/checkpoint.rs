@@ -72,6 +72,20 @@ impl Checkpoint {
         Ok(old)
     }
 
+    /// Stores it if it is `from` still; says whether it was.
+    pub(crate) fn move_from(&self, from: LogId, to: LogId, safety: Safety) -> Result<bool> {
+        let _lock = self.lock()?;
+        if self.get_locked()? != Some(from) {
+            return Ok(false);
+        }
+        write_all_at(&*self.file, &mut [IoSlice::new(&encode_checkpoint(to))], 0)
+            .map_err(|e| Error::io("write", &self.path, e))?;
+        if safety == Safety::Safe {
+            self.sync()?;
+        }
+        Ok(true)
+    }
+
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))
     }

@@ -7,34 +7,42 @@
 //!  4  u32  number of records, n
 //!  8  u64  offset of the first record in the segment
 //! 16  u64  bytes of the n records
-//! 24  u32  marker of the first record
-//! 28  u32  CRC-32 of bytes 0 to 28 and of the n checksums
-//! 32  u32  CRC-32 of each record, header and stored body; n of them
+//! 24  u64  offset of the last record
+//! 32  u64  inode of the segment
+//! 40  u32  marker of the first record
+//! 44  u32  CRC-32 of the n checksums
+//! 48  u32  CRC-32 of bytes 0 to 48
+//! 52  u32  CRC-32 of each record, header and stored body; n of them
 //! ```
 //!
 //! The CRC-32 is the one of IEEE 802.3. A run that is damaged, cut short, or covers more than the segment
 //! holds counts as not there: its records are unverified, never unreadable.
 //!
-//! A record is accused only when its own checksum stands nowhere in the sidecar and the sidecar is not
-//! stale: another process may have moved the records (the C library's repair does). See [`Verifier`].
+//! A record is accused only when the sidecar can be shown to speak of the records that are there (see
+//! [`Verifier::check`]): another process may have cut, moved or replaced them, and does not tell the sidecar.
 
-use std::io::IoSlice;
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian as LE};
 
 use crate::format::RecordFormat;
 use crate::names;
-use crate::scan::{Window, record_crc, walk};
+use crate::scan::{Step, Window, next_record, record_crc, step, walk};
 use crate::shared::Shared;
-use crate::storage::{File, Open, read_all, write_all_at};
-use crate::{Error, Result};
+use crate::storage::{File, Open, read_exact_at, write_all_at};
+use crate::{Error, Event, Result, Timestamp};
 
 const RUN_MAGIC: u32 = u32::from_le_bytes(*b"jcr1");
-const RUN_HEADER_LEN: usize = 32;
-/// The largest sidecar that is read: the checksums of a 1 GiB segment of empty messages, each in a run of
-/// its own, would be 2 GiB; runs are far longer than that, and what lies beyond is unverified.
-const MAX_LEN: usize = 1 << 30;
+const RUN_HEADER_LEN: usize = 52;
+/// So many runs are looked at; records of further ones are unverified. A writer joins the runs of a segment
+/// when it is full.
+const MAX_RUNS: usize = 1 << 16;
+/// By so much the clock of the file system may be behind.
+const CLOCK_SECONDS: i64 = 2;
+/// A sidecar with more runs than this is made anew as one run when its segment is full.
+const JOIN_FROM: usize = 16;
 
 /// Checksums of records that stand next to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +51,10 @@ pub struct Run {
     pub offset: u64,
     /// How many bytes the records have.
     pub bytes: u64,
+    /// Where the last record begins.
+    pub last: u64,
+    /// Inode of the segment.
+    pub inode: u64,
     /// Marker of the first record.
     pub marker: u32,
     /// One CRC-32 per record.
@@ -62,53 +74,126 @@ impl Run {
         LE::write_u32(&mut run[4..8], u32::try_from(self.crcs.len()).unwrap_or(u32::MAX));
         LE::write_u64(&mut run[8..16], self.offset);
         LE::write_u64(&mut run[16..24], self.bytes);
-        LE::write_u32(&mut run[24..28], self.marker);
+        LE::write_u64(&mut run[24..32], self.last);
+        LE::write_u64(&mut run[32..40], self.inode);
+        LE::write_u32(&mut run[40..44], self.marker);
         LE::write_u32_into(&self.crcs, &mut run[RUN_HEADER_LEN..]);
-        let crc = run_crc(run);
-        LE::write_u32(&mut run[28..32], crc);
+        let entries = crc32fast::hash(&run[RUN_HEADER_LEN..]);
+        LE::write_u32(&mut run[44..48], entries);
+        let head = crc32fast::hash(&run[..48]);
+        LE::write_u32(&mut run[48..52], head);
     }
 }
 
-fn run_crc(run: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&run[..28]);
-    hasher.update(&run[RUN_HEADER_LEN..]);
-    hasher.finalize()
+/// A run without its checksums.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    offset: u64,
+    bytes: u64,
+    last: u64,
+    inode: u64,
+    marker: u32,
+    count: u32,
+    entries_crc: u32,
+    /// Where its checksums are in the sidecar.
+    at: u64,
 }
 
-/// Reads the runs of a sidecar, passing over what is no good run. Runs come in the order of their offsets.
-pub fn parse(bytes: &[u8]) -> Vec<Run> {
-    let mut runs = Vec::new();
-    let mut at = 0;
-    let magic = RUN_MAGIC.to_le_bytes();
-    while let Some(found) = memchr::memmem::find(&bytes[at..], &magic) {
-        let run = &bytes[at + found..];
-        let len = if run.len() < RUN_HEADER_LEN {
-            None
-        } else {
-            (LE::read_u32(&run[4..8]) as usize).checked_mul(4).map(|n| n.saturating_add(RUN_HEADER_LEN))
+impl Head {
+    /// Reads a run's header at `at` of a sidecar of `len` bytes.
+    fn decode(bytes: &[u8], at: u64, len: u64) -> Option<Self> {
+        let bytes = bytes.get(..RUN_HEADER_LEN)?;
+        if LE::read_u32(&bytes[0..4]) != RUN_MAGIC
+            || LE::read_u32(&bytes[48..52]) != crc32fast::hash(&bytes[..48])
+        {
+            return None;
+        }
+        let head = Self {
+            offset: LE::read_u64(&bytes[8..16]),
+            bytes: LE::read_u64(&bytes[16..24]),
+            last: LE::read_u64(&bytes[24..32]),
+            inode: LE::read_u64(&bytes[32..40]),
+            marker: LE::read_u32(&bytes[40..44]),
+            count: LE::read_u32(&bytes[4..8]),
+            entries_crc: LE::read_u32(&bytes[44..48]),
+            at: at + RUN_HEADER_LEN as u64,
         };
-        match len.and_then(|len| run.get(..len)) {
-            Some(run) if run.len() > RUN_HEADER_LEN && run_crc(run) == LE::read_u32(&run[28..32]) => {
-                let mut crcs = vec![0; (run.len() - RUN_HEADER_LEN) / 4];
-                LE::read_u32_into(&run[RUN_HEADER_LEN..], &mut crcs);
-                runs.push(Run {
-                    offset: LE::read_u64(&run[8..16]),
-                    bytes: LE::read_u64(&run[16..24]),
-                    marker: LE::read_u32(&run[24..28]),
-                    crcs,
-                });
-                at += found + run.len();
-            }
-            _ => at += found + 1,
+        (head.count > 0 && head.file_end() <= len).then_some(head)
+    }
+
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(self.bytes)
+    }
+
+    fn file_end(&self) -> u64 {
+        self.at + 4 * u64::from(self.count)
+    }
+
+    fn covers(&self, offset: u64) -> bool {
+        self.offset <= offset && offset < self.end()
+    }
+
+    fn with(&self, crcs: Vec<u32>) -> Run {
+        Run {
+            offset: self.offset,
+            bytes: self.bytes,
+            last: self.last,
+            inode: self.inode,
+            marker: self.marker,
+            crcs,
         }
     }
-    // Where a tail was cut and written anew, the later run is the one that holds.
-    runs.sort_by_key(|run| run.offset);
-    runs
 }
 
-/// Checksums that the writer has not written out yet.
+/// Reads a run's checksums; `None` where they are damaged.
+fn entries(file: &dyn File, head: &Head) -> Option<Vec<u32>> {
+    let mut bytes = vec![0; 4 * head.count as usize];
+    read_exact_at(file, &mut bytes, head.at).ok()?;
+    if crc32fast::hash(&bytes) != head.entries_crc {
+        return None;
+    }
+    let mut crcs = vec![0; head.count as usize];
+    LE::read_u32_into(&bytes, &mut crcs);
+    Some(crcs)
+}
+
+/// Finds runs' headers in a sidecar from `from` on, passing over what is none. Returns them and where the
+/// last one ends.
+fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
+    let mut heads = Vec::new();
+    let mut window = Window::default();
+    let magic = RUN_MAGIC.to_le_bytes();
+    let (mut at, mut done) = (from, from);
+    while at + RUN_HEADER_LEN as u64 <= len && heads.len() < MAX_RUNS {
+        let bytes = window.at(file, at, RUN_HEADER_LEN)?;
+        if let Some(head) = Head::decode(bytes, at, len) {
+            at = head.file_end();
+            done = at;
+            heads.push(head);
+            continue;
+        }
+        // On to the next place that looks like a run.
+        let skip = memchr::memmem::find(bytes.get(1..).unwrap_or_default(), &magic);
+        at += match skip {
+            Some(skip) => skip as u64 + 1,
+            None => (bytes.len().saturating_sub(magic.len() - 1)).max(1) as u64,
+        };
+    }
+    Ok((heads, done))
+}
+
+/// Reads the runs of a sidecar, passing over what is no good run, in the order of their offsets.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn read_runs(file: &dyn File) -> io::Result<Vec<Run>> {
+    let (heads, _) = heads(file, 0, file.len()?)?;
+    let mut runs: Vec<Run> = heads.iter().filter_map(|head| Some(head.with(entries(file, head)?))).collect();
+    runs.sort_by_key(|run| run.offset);
+    Ok(runs)
+}
+
+/// Checksums that the writer has not written out yet, all of one segment.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     runs: Vec<Run>,
@@ -127,10 +212,11 @@ impl Pending {
             && u64::from(run.marker) + run.crcs.len() as u64 == u64::from(marker)
         {
             run.bytes += total;
+            run.last = offset;
             run.crcs.push(crc);
             return;
         }
-        self.runs.push(Run { offset, bytes: total, marker, crcs: vec![crc] });
+        self.runs.push(Run { offset, bytes: total, last: offset, inode: 0, marker, crcs: vec![crc] });
     }
 
     pub(crate) fn is_some(&self) -> bool {
@@ -148,14 +234,16 @@ impl Pending {
 
     /// Appends what is pending to a segment's sidecar. The caller holds the segment's lock.
     /// What cannot be written is forgotten: those records are unverified, nothing else.
-    pub(crate) fn write_out(&mut self, shared: &Shared, segment: u32) {
+    pub(crate) fn write_out(&mut self, shared: &Shared, segment: u32, data: &dyn File) {
         if self.records > 0 {
+            let inode = data.facts().map_or(0, |facts| facts.identity.1);
             let mut bytes = Vec::with_capacity(self.runs.len() * RUN_HEADER_LEN + self.records * 4);
-            for run in &self.runs {
+            for run in &mut self.runs {
+                run.inode = inode;
                 run.encode(&mut bytes);
             }
             if append(shared, segment, &bytes).is_err() {
-                shared.note(crate::Event::ChecksumsNotWritten { segment, records: self.records });
+                shared.note(Event::ChecksumsNotWritten { segment, records: self.records });
             }
         }
         self.clear();
@@ -174,6 +262,31 @@ fn append(shared: &Shared, segment: u32, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// Joins the runs of a segment that is full, if there are many. Without room for that they stay as they are.
+pub(crate) fn join(shared: &Shared, segment: u32) {
+    let Ok(Some(file)) = shared.open_if_there(&names::checksums(segment), Open::Read) else { return };
+    let Ok(runs) = read_runs(&*file) else { return };
+    if runs.len() < JOIN_FROM {
+        return;
+    }
+    let mut joined: Vec<Run> = Vec::new();
+    for run in runs {
+        match joined.last_mut() {
+            Some(last)
+                if last.end() == run.offset
+                    && last.inode == run.inode
+                    && u64::from(last.marker) + last.crcs.len() as u64 == u64::from(run.marker) =>
+            {
+                last.bytes += run.bytes;
+                last.last = run.last;
+                last.crcs.extend(run.crcs);
+            }
+            _ => joined.push(run),
+        }
+    }
+    let _ = replace(shared, segment, &joined);
+}
+
 /// Replaces a segment's sidecar by these runs.
 pub(crate) fn replace(shared: &Shared, segment: u32, runs: &[Run]) -> Result<()> {
     let name = names::checksums(segment);
@@ -184,18 +297,10 @@ pub(crate) fn replace(shared: &Shared, segment: u32, runs: &[Run]) -> Result<()>
     for run in runs {
         run.encode(&mut bytes);
     }
-    shared.replace_file(&name, &bytes)
-}
-
-/// Reads a segment's sidecar; nothing where there is none, or none that can be read.
-pub(crate) fn load(shared: &Shared, segment: u32) -> (Vec<Run>, u64) {
-    let read = || -> Result<(Vec<Run>, u64)> {
-        let name = names::checksums(segment);
-        let file = shared.open(&name, Open::Read)?;
-        let bytes = read_all(&*file, MAX_LEN).map_err(|e| Error::io("read", shared.at(&name), e))?;
-        Ok((parse(&bytes), bytes.len() as u64))
-    };
-    read().unwrap_or_default()
+    // Not synced: a sidecar that a power failure damages is passed over.
+    let temporary = shared.create_temporary()?;
+    temporary.write(&bytes, 0)?;
+    temporary.rename(&name)
 }
 
 /// What a record's checksum says.
@@ -209,175 +314,369 @@ pub(crate) enum Verdict {
     Wrong,
 }
 
-/// Checks a segment's records against its sidecar.
+/// A record to be checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suspect {
+    pub(crate) marker: u32,
+    pub(crate) offset: u64,
+    pub(crate) total: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) crc: u32,
+}
+
+/// Checks a segment's records against its sidecar. Holds the checksums of one run at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Verifier {
-    runs: Vec<Run>,
-    /// Bytes of the sidecar when it was read: it grows while its segment is written.
+    sidecar: Option<Arc<dyn File>>,
+    heads: Vec<Head>,
+    /// How far the sidecar was read, and its length then: it grows while its segment is written.
     read: u64,
-    /// How far the sidecar's markers are ahead of ours, after damaged records or a foreign repair.
-    shift: u32,
-    stale: bool,
+    len: u64,
     /// The run that the last record was in.
-    cursor: usize,
+    cursor: Option<(usize, Vec<u32>)>,
+    diagnosis: Option<Diagnosis>,
+}
+
+/// What a look at the whole segment says about the sidecar.
+#[derive(Debug, Default)]
+struct Diagnosis {
+    /// Length of the segment and of the sidecar that were looked at.
+    of: (u64, u64),
+    /// Where each checksum that the sidecar lists is listed: number of the run, and place in it.
+    listed: HashMap<u32, Vec<(usize, u32)>>,
+    /// For each run: its first and its last record that are what was written, at their place.
+    verified: Vec<Option<(u64, u64)>>,
+    /// For each run: whether as many records as it lists stand between its two ends.
+    framed: Vec<bool>,
+    /// Checksums of records that stand where the sidecar does not list them.
+    elsewhere: HashMap<u32, u64>,
+    inode: u64,
+    /// When the sidecar was last written.
+    written: i64,
+}
+
+impl Diagnosis {
+    /// Compares a record with the run that covers it; says whether its checksum is listed.
+    fn compare(
+        &mut self,
+        head: &Head,
+        run: usize,
+        place: Option<u32>,
+        (offset, total): (u64, u64),
+        crc: u32,
+    ) -> bool {
+        let places = self.listed.get(&crc);
+        let here = places.is_some_and(|l| l.iter().any(|&(r, p)| r == run && Some(p) == place));
+        let in_run = places.is_some_and(|l| l.iter().any(|&(r, _)| r == run));
+        let listed = places.is_some();
+        if in_run {
+            let (first, _) = self.verified[run].unwrap_or((offset, offset));
+            self.verified[run] = Some((first.min(offset), offset));
+        }
+        // Behind damage, its place is not known.
+        let lost_count = place.is_none() && in_run;
+        if listed && !here && !lost_count {
+            self.elsewhere.insert(crc, offset);
+        }
+        let ends_run = offset + total == head.end();
+        self.framed[run] |= ends_run && place.is_some_and(|place| place + 1 == head.count);
+        listed
+    }
+}
+
+/// The next record between two places whose checksum is listed.
+fn next_listed(
+    file: &dyn File,
+    format: RecordFormat,
+    from: u64,
+    to: u64,
+    listed: &HashMap<u32, Vec<(usize, u32)>>,
+) -> io::Result<Option<u64>> {
+    // A record that begins before `to` may end behind it.
+    let len = file.len()?;
+    let next = next_record(file, format, from, len, &mut Window::default(), |candidate, window| {
+        if candidate.offset >= to {
+            return Ok(Some(true));
+        }
+        Ok(Some(listed.contains_key(&record_crc(file, candidate.offset, candidate.total, window)?)))
+    })?;
+    Ok(next.filter(|&next| next < to))
 }
 
 impl Verifier {
     pub(crate) fn load(shared: &Shared, segment: u32) -> Self {
-        let (runs, read) = load(shared, segment);
-        Self { runs, read, ..Self::default() }
+        let mut verifier = Self::default();
+        verifier.refresh(shared, segment);
+        verifier
     }
 
-    /// Reads the sidecar again if it has grown.
+    /// Reads what has been added to the sidecar.
     pub(crate) fn refresh(&mut self, shared: &Shared, segment: u32) {
-        let len = shared.facts(&names::checksums(segment)).map_or(0, |facts| facts.len);
-        if len != self.read {
-            let shift = self.shift;
-            *self = Self { shift, ..Self::load(shared, segment) };
+        let name = names::checksums(segment);
+        let Ok(facts) = shared.facts(&name) else { return };
+        let same = self
+            .sidecar
+            .as_ref()
+            .is_some_and(|file| file.facts().is_ok_and(|ours| ours.identity == facts.identity));
+        if same && facts.len == self.len {
+            return;
         }
+        if !same || facts.len < self.len {
+            *self = Self { sidecar: shared.open(&name, Open::Read).ok(), ..Self::default() };
+        }
+        let Some(file) = &self.sidecar else { return };
+        let Ok((mut heads, done)) = heads(&**file, self.read, facts.len) else { return };
+        self.heads.append(&mut heads);
+        self.heads.truncate(MAX_RUNS);
+        // Where a tail was cut and written anew, the later run is the one that holds.
+        self.heads.sort_by_key(|head| head.offset);
+        self.read = done;
+        self.len = facts.len;
+        self.cursor = None;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty() || self.stale
+        self.heads.is_empty()
+    }
+
+    /// The last run that covers an offset.
+    fn run_at(&self, offset: u64) -> Option<usize> {
+        let behind = self.heads.partition_point(|head| head.offset <= offset);
+        // Runs overlap only where a tail was written anew, and then by few.
+        (behind.saturating_sub(8)..behind).rev().find(|&at| self.heads[at].covers(offset))
     }
 
     /// Whether a run covers this offset.
     pub(crate) fn covers(&self, offset: u64) -> bool {
-        !self.stale && self.runs.iter().any(|run| run.offset <= offset && offset < run.end())
+        self.run_at(offset).is_some()
     }
 
     /// Whether some run ends beyond `len`, the segment's length.
     pub(crate) fn reaches_beyond(&self, len: u64) -> bool {
-        self.runs.iter().any(|run| run.end() > len)
-    }
-
-    /// Whether this checksum stands anywhere in the sidecar.
-    pub(crate) fn lists(&self, crc: u32) -> bool {
-        !self.stale && self.runs.iter().any(|run| run.crcs.contains(&crc))
+        self.heads.iter().any(|head| head.end() > len)
     }
 
     fn expected(&mut self, marker: u32, offset: u64) -> Option<u32> {
-        let marker = marker.checked_add(self.shift)?;
-        let entry = |run: &Run| {
-            let inside = run.offset <= offset && offset < run.end() && run.marker <= marker;
-            inside.then(|| run.crcs.get((marker - run.marker) as usize).copied()).flatten()
+        let inside = self.cursor.as_ref().is_some_and(|(at, _)| self.heads[*at].covers(offset));
+        let at = match (&self.cursor, inside) {
+            (Some((at, _)), true) => *at,
+            _ => self.run_at(offset)?,
         };
-        if let Some(crc) = self.runs.get(self.cursor).and_then(entry) {
-            return Some(crc);
+        if self.cursor.as_ref().is_none_or(|(loaded, _)| *loaded != at) {
+            let crcs = entries(&**self.sidecar.as_ref()?, &self.heads[at])?;
+            self.cursor = Some((at, crcs));
         }
-        // The last of several that cover it was written last.
-        let (at, crc) = self.runs.iter().enumerate().rev().find_map(|(i, run)| Some((i, entry(run)?)))?;
-        self.cursor = at;
-        Some(crc)
+        let (_, crcs) = self.cursor.as_ref()?;
+        let head = &self.heads[at];
+        crcs.get(marker.checked_sub(head.marker)? as usize).copied()
     }
 
-    /// Whether a record whose own checksum is `crc` is what was written.
+    /// Whether a record is what was written.
+    ///
+    /// It is, when its checksum is listed for its place, or anywhere: records may have been moved. It is
+    /// accused when another checksum is listed for its place, and the sidecar speaks of this segment as it is:
+    /// - the checksum that is listed does not belong to a record that stands elsewhere,
+    /// - the record was not written after the sidecar, and
+    /// - the run that covers it has as many records between its ends as it lists, and some record of the
+    ///   sidecar is what was written (or the sidecar names this very file); or a record before it in its run, or
+    ///   it begins the run, and one behind it, or it ends the run, is what was written.
     pub(crate) fn check(
         &mut self,
         file: &dyn File,
         format: RecordFormat,
-        marker: u32,
-        offset: u64,
-        crc: u32,
-    ) -> Result<Verdict, std::io::Error> {
-        if self.stale {
+        record: Suspect,
+    ) -> io::Result<Verdict> {
+        if self.heads.is_empty() {
             return Ok(Verdict::Unverified);
         }
-        let Some(expected) = self.expected(marker, offset) else {
-            // Behind damage, markers and the sidecar's may differ; what is listed is good all the same.
-            return Ok(if self.lists(crc) { Verdict::Good } else { Verdict::Unverified });
-        };
-        if expected == crc {
+        let expected = self.expected(record.marker, record.offset);
+        if expected == Some(record.crc) {
             return Ok(Verdict::Good);
         }
-        // Listed for another record: records before this one are damaged or were taken out.
-        for run in &self.runs {
-            if let Some(at) = run.crcs.iter().position(|&c| c == crc) {
-                let listed = u64::from(run.marker) + at as u64;
-                if let Some(shift) = listed.checked_sub(u64::from(marker)) {
-                    self.shift = u32::try_from(shift).unwrap_or(self.shift);
-                }
-                return Ok(Verdict::Good);
-            }
+        let Some(at) = self.run_at(record.offset) else { return Ok(Verdict::Unverified) };
+        self.diagnose(file, format)?;
+        let Some(diagnosis) = &self.diagnosis else { return Ok(Verdict::Unverified) };
+        if diagnosis.listed.contains_key(&record.crc) {
+            return Ok(Verdict::Good);
         }
-        if self.fits_elsewhere(file, format, expected)? {
-            self.stale = true;
+        let moved = expected.is_some_and(|expected| diagnosis.elsewhere.contains_key(&expected));
+        // Where nothing behind it in its run is what was written, somebody who does not know of the sidecar may
+        // have cut the records and appended others.
+        let last = diagnosis.verified[at].is_none_or(|(_, last)| last < record.offset);
+        let time = i64::from(record.time.seconds);
+        let replaced =
+            last && time > diagnosis.written + CLOCK_SECONDS && time <= i64::from(Timestamp::now().seconds);
+        if moved || replaced {
             return Ok(Verdict::Unverified);
         }
-        Ok(Verdict::Wrong)
+        let any_verified = diagnosis.verified.iter().any(Option::is_some);
+        let head = &self.heads[at];
+        let framed = diagnosis.framed[at]
+            && record.offset + record.total <= head.end()
+            && (any_verified || diagnosis.inode == head.inode);
+        let (before, behind) = diagnosis.verified[at]
+            .map_or((false, false), |(first, last)| (first < record.offset, record.offset < last));
+        let in_its_place = (before || record.offset == head.offset)
+            && (behind || record.offset == head.last)
+            && (before || behind || diagnosis.inode == head.inode);
+        Ok(if framed || in_its_place { Verdict::Wrong } else { Verdict::Unverified })
     }
 
-    /// Whether the record that a checksum was made for stands at a place that the sidecar lists another
-    /// checksum for, or none: then records were moved after the sidecar was written.
-    fn fits_elsewhere(
-        &self,
+    /// Whether this checksum is listed for some record.
+    pub(crate) fn lists(&mut self, file: &dyn File, format: RecordFormat, crc: u32) -> io::Result<bool> {
+        self.diagnose(file, format)?;
+        Ok(self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.listed.contains_key(&crc)))
+    }
+
+    /// The marker that the sidecar has for the record at `offset` with this checksum.
+    pub(crate) fn marker_of(
+        &mut self,
         file: &dyn File,
         format: RecordFormat,
-        wanted: u32,
-    ) -> Result<bool, std::io::Error> {
-        let to = file.len()?;
-        let mut window = Window::default();
-        let mut places = Vec::new();
-        walk(file, format, 0, to, &mut window, |offset, _, total| places.push((offset, total)))?;
-        for (i, (offset, total)) in places.into_iter().enumerate() {
-            if record_crc(file, offset, total, &mut window)? != wanted {
-                continue;
-            }
-            let marker = i as u64 + 1 + u64::from(self.shift);
-            let listed_here = self.runs.iter().any(|run| {
-                let at = marker.checked_sub(u64::from(run.marker));
-                at.and_then(|at| run.crcs.get(usize::try_from(at).ok()?)) == Some(&wanted)
-            });
-            if !listed_here {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        offset: u64,
+        crc: u32,
+    ) -> io::Result<Option<u32>> {
+        let Some(at) = self.run_at(offset) else { return Ok(None) };
+        self.diagnose(file, format)?;
+        let listed = self.diagnosis.as_ref().and_then(|diagnosis| diagnosis.listed.get(&crc));
+        let here = listed.and_then(|places| places.iter().find(|(run, _)| *run == at));
+        Ok(here.and_then(|(_, place)| self.heads[at].marker.checked_add(*place)))
     }
 
-    /// The records and bytes that the runs cover without a gap from the segment's beginning.
-    pub(crate) fn covered_prefix(&self) -> (u32, u64) {
-        let (mut records, mut bytes) = (0u32, 0u64);
-        for run in &self.runs {
-            if run.offset == bytes && run.marker == records + 1 {
-                records = records.saturating_add(u32::try_from(run.crcs.len()).unwrap_or(u32::MAX));
-                bytes = run.end();
+    fn diagnose(&mut self, file: &dyn File, format: RecordFormat) -> io::Result<()> {
+        let Some(sidecar) = &self.sidecar else { return Ok(()) };
+        let facts = file.facts()?;
+        let of = (facts.len, self.len);
+        if self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.of == of) {
+            return Ok(());
+        }
+        let mut out = Diagnosis {
+            of,
+            inode: facts.identity.1,
+            written: sidecar.facts()?.modified,
+            verified: vec![None; self.heads.len()],
+            framed: vec![false; self.heads.len()],
+            ..Diagnosis::default()
+        };
+        for (run, head) in self.heads.iter().enumerate() {
+            for (place, crc) in entries(&**sidecar, head).unwrap_or_default().into_iter().enumerate() {
+                out.listed.entry(crc).or_default().push((run, u32::try_from(place).unwrap_or(u32::MAX)));
             }
         }
-        (records, bytes)
+        // Along the records, and on behind damage at what is listed or where a run begins.
+        let mut window = Window::default();
+        let mut starts: Vec<u64> = self.heads.iter().map(|head| head.offset).collect();
+        starts.sort_unstable();
+        let mut at = 0;
+        // The run that the chain is in, and its place there.
+        let mut chain: Option<(usize, u32)> = None;
+        while at < facts.len {
+            let head = window.at(file, at, format.header_len())?;
+            let Step::Record(_, total) = step(format, head, facts.len - at) else {
+                let listed = next_listed(file, format, at + 1, facts.len, &out.listed)?;
+                let start = starts.get(starts.partition_point(|&start| start <= at)).copied();
+                let Some(next) = listed.into_iter().chain(start).min() else { break };
+                at = next;
+                chain = None;
+                continue;
+            };
+            let crc = record_crc(file, at, total, &mut window)?;
+            let run = self.run_at(at);
+            chain = match (run, chain) {
+                (Some(run), _) if self.heads[run].offset == at => Some((run, 0)),
+                (Some(run), Some((same, place))) if same == run => place.checked_add(1).map(|p| (run, p)),
+                _ => None,
+            };
+            if let Some(run) = run {
+                let inside =
+                    out.compare(&self.heads[run], run, chain.map(|(_, place)| place), (at, total), crc);
+                if !inside {
+                    // Its length may be what is damaged: then others that are listed are inside of it.
+                    let next = next_listed(file, format, at + 1, (at + total).min(facts.len), &out.listed)?;
+                    if let Some(next) = next {
+                        at = next;
+                        chain = None;
+                        continue;
+                    }
+                }
+            }
+            at += total;
+        }
+        self.diagnosis = Some(out);
+        Ok(())
+    }
+
+    /// The records and bytes that the runs cover without a gap from the segment's beginning, if the last of
+    /// these records is there, just as the sidecar says. (Records that others have cut or moved before it would
+    /// have moved it.)
+    pub(crate) fn covered_prefix(&self, file: &dyn File, format: RecordFormat) -> Option<(u32, u64)> {
+        let (mut records, mut end, mut last) = (0u32, 0u64, None);
+        for head in &self.heads {
+            if head.offset == end && head.marker == records.checked_add(1)? {
+                records = records.checked_add(head.count)?;
+                end = head.end();
+                last = Some(head);
+            }
+        }
+        let head = last?;
+        let crc = *entries(&**self.sidecar.as_ref()?, head)?.last()?;
+        let mut bytes = [0; crate::format::COMPRESSED_HEADER_LEN];
+        let bytes = &mut bytes[..format.header_len()];
+        read_exact_at(file, bytes, head.last).ok()?;
+        let header = format.decode(bytes)?;
+        let total = format.header_len() as u64 + u64::from(header.stored);
+        if head.last.checked_add(total)? != end || file.len().ok()? < end {
+            return None;
+        }
+        (record_crc(file, head.last, total, &mut Window::default()).ok()? == crc).then_some((records, end))
+    }
+
+    /// How many records have a checksum within the first `len` bytes.
+    pub(crate) fn checksummed_within(&self, len: u64) -> u64 {
+        self.heads.iter().filter(|head| head.end() <= len).map(|head| u64::from(head.count)).sum()
     }
 
     /// The runs that end within the first `len` bytes.
     pub(crate) fn runs_within(&self, len: u64) -> Vec<Run> {
-        self.runs.iter().filter(|run| run.end() <= len).cloned().collect()
+        let Some(sidecar) = &self.sidecar else { return Vec::new() };
+        self.heads
+            .iter()
+            .filter(|head| head.end() <= len)
+            .filter_map(|head| Some(head.with(entries(&**sidecar, head)?)))
+            .collect()
     }
 }
 
-/// Computes the checksums of all records between two places and gives them as one run.
-pub(crate) fn compute(
-    file: &Arc<dyn File>,
-    format: RecordFormat,
-    from: u64,
-    to: u64,
-    marker: u32,
-) -> Result<Option<Run>, std::io::Error> {
+/// Computes the checksums of all records of a segment up to `to`, as one run.
+pub(crate) fn compute(file: &Arc<dyn File>, format: RecordFormat, to: u64) -> io::Result<Option<Run>> {
     let mut window = Window::default();
     let mut places = Vec::new();
-    let walked =
-        walk(&**file, format, from, to, &mut window, |offset, _, total| places.push((offset, total)))?;
+    let walked = walk(&**file, format, 0, to, &mut window, |offset, _, total| places.push((offset, total)))?;
     let mut crcs = Vec::with_capacity(places.len());
-    for (offset, total) in places {
+    for &(offset, total) in &places {
         crcs.push(record_crc(&**file, offset, total, &mut window)?);
     }
-    Ok((!crcs.is_empty()).then(|| Run { offset: from, bytes: walked.offset - from, marker, crcs }))
+    let Some(&(last, _)) = places.last() else { return Ok(None) };
+    let inode = file.facts()?.identity.1;
+    Ok(Some(Run { offset: 0, bytes: walked.offset, last, inode, marker: 1, crcs }))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+    use crate::storage::{Posix, Storage};
 
     fn run(offset: u64, marker: u32, crcs: &[u32]) -> Run {
-        Run { offset, bytes: 20 * crcs.len() as u64, marker, crcs: crcs.to_vec() }
+        let bytes = 20 * crcs.len() as u64;
+        Run { offset, bytes, last: offset + bytes - 20, inode: 7, marker, crcs: crcs.to_vec() }
+    }
+
+    fn parse(bytes: &[u8]) -> Vec<Run> {
+        let mut temp = tempfile::NamedTempFile::new().unwrap();
+        temp.write_all(bytes).unwrap();
+        read_runs(&*Posix.open(temp.path(), Open::Read).unwrap()).unwrap()
     }
 
     #[test]
@@ -408,6 +707,7 @@ mod tests {
         pending.push(1, 0, 20, 10);
         pending.push(2, 20, 20, 11);
         pending.push(4, 60, 20, 12);
-        assert_eq!(pending.runs, [run(0, 1, &[10, 11]), run(60, 4, &[12])]);
+        let crcs: Vec<_> = pending.runs.iter().map(|run| (run.marker, run.last, run.crcs.clone())).collect();
+        assert_eq!(crcs, [(1, 20, vec![10, 11]), (4, 60, vec![12])]);
     }
 }

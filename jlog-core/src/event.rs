@@ -21,8 +21,8 @@ pub enum Event {
         /// The file that keeps them.
         kept: PathBuf,
     },
-    /// The segment being written is damaged in the middle; it was closed and a new one begun.
-    DamagedSegmentClosed {
+    /// The segment being written is damaged in the middle; appends go on behind its last intact record.
+    DamageLeft {
         /// The segment.
         segment: u32,
         /// Where the damage begins.
@@ -141,9 +141,9 @@ impl fmt::Display for Event {
                 "segment {segment:08x}: cut {len} bytes of an unfinished record at offset {offset}, kept in {}",
                 kept.display()
             ),
-            Event::DamagedSegmentClosed { segment, offset } => write!(
+            Event::DamageLeft { segment, offset } => write!(
                 f,
-                "segment {segment:08x}: damaged at offset {offset}; closed, a new segment was begun"
+                "segment {segment:08x}: damaged at offset {offset}; use `jlog repair` when nobody writes"
             ),
             Event::StorageLogAdvanced { from, to } => {
                 write!(f, "metastore: segment {from:08x} was named as the last, {to:08x} is")

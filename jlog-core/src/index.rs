@@ -151,7 +151,9 @@ pub(crate) fn resync(
             return Some((0, 0, false));
         }
         let begin = index.offset(&**data, format, state.last, data_len)?;
-        Some((state.last, end_of(&**data, format, begin, data_len)?, state.closed))
+        let end = end_of(&**data, format, begin, data_len)?;
+        // Closed too early: something was written after all.
+        (!state.closed || end == data_len).then_some((state.last, end, state.closed))
     });
     let (mut last, from, closed) = known.unwrap_or((0, 0, false));
     if closed {

@@ -1,22 +1,29 @@
 //! The front door.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::checksum::Verifier;
 use crate::format::Meta;
 use crate::meta::{MetaReader, Metastore};
 use crate::names::{self, Kind, SubscriberName};
 use crate::options::{JlogOptions, ReaderOptions, WriterOptions};
 use crate::reader::Reader;
+use crate::scan::Stop;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::storage::{FileKind, Open};
+use crate::survey::{self, Item, Survey};
 use crate::verify::{Inspection, RecordInfo, Verification};
 use crate::writer::Writer;
 use crate::{Error, Event, LogId, Result, Safety, precommit, repair, retention, verify};
+
+/// Permission bits of the files of a new jlog, as the C library has them.
+const DEFAULT_FILE_MODE: u32 = 0o640;
 
 /// Where a new subscriber begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +137,7 @@ impl Jlog {
         Ok(Shared {
             storage: Arc::clone(&options.storage),
             path: path.to_owned(),
-            file_mode: options.file_mode,
+            file_mode: options.file_mode.unwrap_or(DEFAULT_FILE_MODE),
             settings,
             hook: options.hook.clone(),
             events: Mutex::new(Vec::new()),
@@ -142,7 +149,7 @@ impl Jlog {
         let settings = Settings { checksums: options.checksums };
         let shared = Self::shared(options, path, settings.clone())?;
         let exists = |why| Err(Error::AlreadyExists { path: path.to_owned(), why });
-        let mode = options.file_mode;
+        let mode = shared.file_mode;
         let dir_mode = mode | (mode & 0o444) >> 2;
         let made = match shared.storage.create_dir(path, dir_mode) {
             Ok(()) => true,
@@ -206,7 +213,11 @@ impl Jlog {
         let bare = Self::shared(options, path, Settings::default())?;
         MetaReader::open(&bare)?.get()?;
         let settings = Settings::load(&*options.storage, path)?;
-        Ok(Self { shared: Arc::new(Shared { settings, ..bare }) })
+        let file_mode = match options.file_mode {
+            Some(mode) => mode,
+            None => bare.facts(names::METASTORE).map_or(bare.file_mode, |facts| facts.mode & 0o777),
+        };
+        Ok(Self { shared: Arc::new(Shared { settings, file_mode, ..bare }) })
     }
 
     /// The directory.
@@ -422,8 +433,7 @@ impl Jlog {
 
     /// Removes segments that no subscriber needs, and left-overs; returns the segments' numbers. Without any
     /// subscriber all stay. With `roll`, a current segment that every subscriber has done with is closed
-    /// first, so that it can go, too. (C processes that have it open for writing at that moment would go on
-    /// writing to it: stop them first.)
+    /// first, so that it can go, too: see [`Writer::roll`] about C writers.
     ///
     /// # Errors
     /// As [`writer_with`](Jlog::writer_with) with `roll`; [`Error::Io`].
@@ -449,9 +459,7 @@ impl Jlog {
         writer.close()?;
         for (name, _) in checkpoints {
             // Only where it still is: the subscriber may have moved on.
-            if self.checkpoint(&name)? == end {
-                self.set_checkpoint(&name, LogId::new(next, 0))?;
-            }
+            Checkpoint::open(&self.shared, &name)?.move_from(end, LogId::new(next, 0), Safety::AlmostSafe)?;
         }
         Ok(())
     }
@@ -493,11 +501,22 @@ impl Jlog {
         let fail = |e| Error::io("read", self.shared.at(&name), e);
         let Some(file) = self.shared.open_if_there(&name, Open::Read)? else { return Ok((0, 0)) };
         let len = file.len().map_err(fail)?;
-        let (known, from) = crate::recovery::known_tail(&self.shared, number, &*file, meta.format);
-        let mut window = crate::scan::Window::default();
-        let walked =
-            crate::scan::walk(&*file, meta.format, from, len, &mut window, |_, _, _| {}).map_err(fail)?;
-        Ok((known.saturating_add(walked.records), len))
+        let known = crate::recovery::known_tail(&self.shared, number, &*file, meta.format);
+        let (end, stop) = survey::count(&*file, meta.format, known, len).map_err(fail)?;
+        if stop == Stop::End {
+            return Ok((end.marker, len));
+        }
+        let mut verifier = Verifier::load(&self.shared, number);
+        let mut last = end.marker;
+        Survey { file: &*file, format: meta.format, verifier: &mut verifier, to: len, check: false }
+            .run(end, |item| {
+                if let Item::Record(found) = item {
+                    last = found.marker;
+                }
+                ControlFlow::Continue(())
+            })
+            .map_err(fail)?;
+        Ok((last, len))
     }
 
     /// How far a subscriber is behind: messages and bytes of their records (headers included), and the
@@ -523,7 +542,8 @@ impl Jlog {
         id: LogId,
         counts: &[(u32, u32, u64)],
     ) -> Result<(u64, u64, Option<crate::Timestamp>)> {
-        let mut reader = self.reader_with(name, ReaderOptions::default().verify(false).batch_bytes(4096))?;
+        let options = ReaderOptions::default().verify(false).batch_bytes(4096);
+        let mut reader = Reader::open_passive(Arc::clone(&self.shared), name.clone(), options)?;
         let (mut messages, mut bytes) = (0, 0);
         for &(number, records, len) in counts.iter().filter(|(number, ..)| *number >= id.segment) {
             let (done, offset) = if number == id.segment { reader.locate(id)? } else { (0, 0) };

@@ -45,6 +45,7 @@ pub mod scan;
 mod settings;
 mod shared;
 pub mod storage;
+mod survey;
 mod verify;
 mod writer;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::format::{METASTORE_LEN, Meta, MetaFault, OLD_METASTORE_LEN, RecordFormat, Safety};
 use crate::names;
 use crate::shared::Shared;
-use crate::storage::{File, LockGuard, Map, Open, read_all};
+use crate::storage::{File, Guarded, LockGuard, Map, Open, read_all};
 use crate::{Error, Result};
 
 /// The metastore, open for reading.
@@ -72,9 +72,10 @@ impl Metastore {
         Safety::from_u32(self.map.load_u32(SAFETY)).unwrap_or_default()
     }
 
-    /// Lets the lock that writers of this kind share tell others of us.
-    pub(crate) fn try_guard(&self, exclusive: bool) -> Result<bool> {
-        self.file.try_guard(exclusive).map_err(|e| Error::io("lock", &self.path, e))
+    /// Takes the guard that tells writers of one another, alone or with others.
+    pub(crate) fn try_guard(&self, exclusive: bool) -> Result<Option<Guarded>> {
+        let taken = self.file.try_guard(exclusive).map_err(|e| Error::io("lock", &self.path, e))?;
+        Ok(taken.then(|| Guarded(Arc::clone(&self.file))))
     }
 
     fn changed(&self) -> Result<()> {

@@ -19,7 +19,7 @@ pub struct JlogOptions {
     pub(crate) compression: Compression,
     pub(crate) safety: Safety,
     pub(crate) checksums: bool,
-    pub(crate) file_mode: u32,
+    pub(crate) file_mode: Option<u32>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) hook: Option<EventHook>,
 }
@@ -32,7 +32,7 @@ impl Default for JlogOptions {
             compression: Compression::None,
             safety: Safety::AlmostSafe,
             checksums: true,
-            file_mode: 0o640,
+            file_mode: None,
             storage: Arc::new(Posix),
             hook: None,
         }
@@ -88,10 +88,11 @@ impl JlogOptions {
         self
     }
 
-    /// Permission bits of new files, 0640 by default; the directory gets x where r is set.
+    /// Permission bits of new files: 0640 for a new jlog by default, those of the metastore for one that is
+    /// there. The directory gets x where r is set.
     #[must_use]
     pub fn file_mode(mut self, mode: u32) -> Self {
-        self.file_mode = mode;
+        self.file_mode = Some(mode);
         self
     }
 
@@ -102,7 +103,8 @@ impl JlogOptions {
         self
     }
 
-    /// Calls this with every [`Event`] as it happens, from the thread in which it does.
+    /// Calls this with every [`Event`] as it happens, from the thread in which it does. The hook must not use the
+    /// writer or reader that it hears of: that one may be in the middle of something.
     #[must_use]
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hook = Some(EventHook(Arc::new(hook)));
@@ -142,10 +144,10 @@ impl JlogOptions {
     pub(crate) fn check(&self) -> Result<()> {
         check_segment_size(self.segment_size)?;
         check_pre_commit(self.pre_commit)?;
-        if self.file_mode > 0o777 {
+        if let Some(mode) = self.file_mode.filter(|&mode| mode > 0o777) {
             return Err(Error::OutOfRange {
                 what: "a file mode",
-                value: self.file_mode.into(),
+                value: mode.into(),
                 allowed: "octal 0 to 777",
             });
         }
@@ -186,7 +188,8 @@ pub enum SyncPolicy {
     /// A segment when it is full, and when the writer is closed: as the C library does.
     #[default]
     OnRoll,
-    /// At least this often while there is something to sync, from a thread that the writer starts.
+    /// At least this often (1 ms or more) while there is something to sync, from a thread that the writer
+    /// starts.
     Interval(Duration),
     /// Before every append returns; appends from several threads at the same time share syncs.
     EachAppend,

@@ -5,47 +5,116 @@
 //!
 //! ```text
 //!  0  u32  0x3167706a ("jpg1")
-//!  4  u32  1 while a flush is under way, else 0
+//!  4  u32  state of the flush: 0 none, 1 being written, 2 written
 //!  8  u64  the machine's boot id when the buffer was last opened
 //! 16  u32  segment that the flush goes to
 //! 20  u32  bytes that it writes
 //! 24  u64  offset that they go to
+//! 32  u32  fingerprint of these bytes
+//! 36  u32  how many bytes at the beginning of the buffer are in a segment already
+//! 40  u32  1 while a writer has the buffer open
+//! 44  u32  fingerprint of the buffer; 0 where none is kept
 //! ```
 //!
-//! Its flock makes the owner of the buffer known: there is one. The flush's place makes a flush that was cut
-//! short by the writer's end complete once, neither lost nor doubled.
-
-use std::sync::Arc;
+//! Its flock makes the owner of the buffer known: there is one. The note of where a flush goes makes one that
+//! was cut short complete once, neither lost nor doubled. The fingerprint tells, after the machine has started
+//! anew, whether the buffer's pages reached the disk together.
 
 use crate::format::{MAX_PRE_COMMIT, PRE_COMMIT_HEADER_LEN, RecordFormat};
 use crate::names;
 use crate::scan::{Step, step};
 use crate::shared::Shared;
-use crate::storage::{File, Map, Open};
+use crate::storage::{Guarded, Map, Open};
 use crate::{Error, Event, Result};
 
 const GUARD_MAGIC: u32 = u32::from_le_bytes(*b"jpg1");
-const GUARD_LEN: usize = 32;
+const GUARD_LEN: usize = 48;
+const MAGIC: usize = 0;
+const STATE: usize = 4;
+const BOOT: usize = 8;
+const SEGMENT: usize = 16;
+const BYTES: usize = 20;
+const OFFSET: usize = 24;
+const FLUSHED: usize = 32;
+const DONE: usize = 36;
+const OPEN: usize = 40;
+const FINGERPRINT: usize = 44;
+
+const NO_FLUSH: u32 = 0;
+const WRITING: u32 = 1;
+const WRITTEN: u32 = 2;
 
 /// A flush that was under way when its writer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unfinished {
     pub(crate) segment: u32,
     pub(crate) offset: u64,
+    /// Whether all of it is known to have reached the segment.
+    pub(crate) written: bool,
+}
+
+/// The right to the buffer, which one writer has.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    map: Map,
+    /// Held for its flock.
+    _file: Guarded,
+}
+
+impl Guard {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`Error::PreCommitBusy`] where another writer has it.
+    pub(crate) fn take(shared: &Shared) -> Result<Self> {
+        let path = shared.at(names::PRE_COMMIT_GUARD);
+        let file = shared.open(names::PRE_COMMIT_GUARD, Open::Create(shared.file_mode))?;
+        if !file.try_guard(true).map_err(|e| Error::io("lock", &path, e))? {
+            return Err(Error::PreCommitBusy { path });
+        }
+        let file = Guarded(file);
+        file.0.allocate(GUARD_LEN as u64).map_err(|e| Error::io("allocate", &path, e))?;
+        let map = file.0.map(GUARD_LEN).map_err(|e| Error::io("map", &path, e))?;
+        Ok(Self { map, _file: file })
+    }
+
+    fn load_u64(&self, at: usize) -> u64 {
+        u64::from(self.map.load_u32(at)) | u64::from(self.map.load_u32(at + 4)) << 32
+    }
+
+    fn store_u64(&self, at: usize, n: u64) {
+        // Both halves are wanted.
+        #[allow(clippy::cast_possible_truncation)]
+        let (low, high) = (n as u32, (n >> 32) as u32);
+        self.map.store_u32(at, low);
+        self.map.store_u32(at + 4, high);
+    }
 }
 
 /// The buffer, owned by one writer.
 #[derive(Debug)]
 pub(crate) struct PreCommit {
     map: Map,
-    guard: Map,
-    /// Held for its flock.
-    _guard_file: Arc<dyn File>,
+    guard: Guard,
     capacity: usize,
+    /// Where the records begin that are in no segment yet.
+    start: usize,
     used: usize,
-    /// Total length and checksum of each record in the buffer.
+    /// Total length and checksum of each of them.
     records: Vec<(u32, u32)>,
+    /// Whether checksums are given with records.
+    checksums: bool,
+    fingerprint: u32,
     pub(crate) unfinished: Option<Unfinished>,
+}
+
+/// Adds a record to a fingerprint; never 0.
+fn add_to(fingerprint: u32, crc: u32) -> u32 {
+    (fingerprint.rotate_left(5) ^ crc).wrapping_mul(0x9E37_79B1) | 1
+}
+
+fn fingerprint(records: &[(u32, u32)]) -> u32 {
+    records.iter().fold(0, |sum, &(_, crc)| add_to(sum, crc))
 }
 
 /// The whole records at the beginning of `bytes`: their number and their length together.
@@ -96,20 +165,12 @@ pub(crate) fn create(shared: &Shared, size: u32) -> Result<()> {
 }
 
 impl PreCommit {
-    /// Becomes the owner of the buffer and looks at what an earlier writer left in it.
+    /// Opens the buffer and looks at what an earlier writer left in it. `checksums` says whether records will
+    /// come with theirs.
     ///
     /// # Errors
-    /// [`Error::PreCommitBusy`] where another writer owns it; [`Error::DiskFull`] where there is no room for
-    /// all of it.
-    pub(crate) fn open(shared: &Shared, format: RecordFormat) -> Result<Self> {
-        let guard_path = shared.at(names::PRE_COMMIT_GUARD);
-        let guard_file = shared.open(names::PRE_COMMIT_GUARD, Open::Create(shared.file_mode))?;
-        if !guard_file.try_guard(true).map_err(|e| Error::io("lock", &guard_path, e))? {
-            return Err(Error::PreCommitBusy { path: guard_path });
-        }
-        guard_file.allocate(GUARD_LEN as u64).map_err(|e| Error::io("allocate", &guard_path, e))?;
-        let guard = guard_file.map(GUARD_LEN).map_err(|e| Error::io("map", &guard_path, e))?;
-
+    /// [`Error::DiskFull`] where there is no room for all of it.
+    pub(crate) fn open(shared: &Shared, format: RecordFormat, guard: Guard, checksums: bool) -> Result<Self> {
         let path = shared.at(names::PRE_COMMIT);
         let file = shared.open(names::PRE_COMMIT, Open::Write)?;
         let len = file.len().map_err(|e| Error::io("read", &path, e))?;
@@ -130,53 +191,88 @@ impl PreCommit {
         let mut buffer = Self {
             map,
             guard,
-            _guard_file: guard_file,
             capacity: len - PRE_COMMIT_HEADER_LEN,
+            start: 0,
             used: 0,
             records: Vec::new(),
+            checksums,
+            fingerprint: 0,
             unfinished: None,
         };
         buffer.recover(shared, format)?;
+        // Before anything is put in the buffer: after a power failure, the guard is what tells whether the
+        // buffer's pages can be trusted.
+        buffer.sync(shared)?;
+        shared.sync_dir()?;
         Ok(buffer)
     }
 
     fn recover(&mut self, shared: &Shared, format: RecordFormat) -> Result<()> {
-        let counter = self.map.load_u32(0) as usize;
-        let used = counter.min(self.capacity);
-        let ours = self.guard.load_u32(0) == GUARD_MAGIC;
+        let guard = &self.guard;
+        let used = (self.map.load_u32(0) as usize).min(self.capacity);
+        let ours = guard.map.load_u32(MAGIC) == GUARD_MAGIC;
         let boot = shared.storage.boot_id();
-        let same_boot = u64::from(self.guard.load_u32(8)) | u64::from(self.guard.load_u32(12)) << 32;
-        let flushing = ours && self.guard.load_u32(4) == 1;
-        if used > 0 {
-            let bytes = self.map.slice(PRE_COMMIT_HEADER_LEN, used);
-            if ours && same_boot != boot {
-                let kept = shared.keep_broken(names::PRE_COMMIT, 0, bytes)?;
-                shared.note(Event::BufferSetAside { len: used as u64, kept: shared.at(&kept) });
-            } else {
-                let (records, whole) = whole_records(format, bytes);
-                if whole < used {
-                    let kept = shared.keep_broken(names::PRE_COMMIT, whole as u64, &bytes[whole..])?;
-                    shared.note(Event::BufferCut { len: (used - whole) as u64, kept: shared.at(&kept) });
-                }
-                if flushing && self.guard.load_u32(20) as usize == used {
-                    self.unfinished = Some(Unfinished {
-                        segment: self.guard.load_u32(16),
-                        offset: u64::from(self.guard.load_u32(24)) | u64::from(self.guard.load_u32(28)) << 32,
-                    });
-                }
-                self.used = whole;
-                self.records = records;
+        let before_start = ours && guard.load_u64(BOOT) != boot && guard.map.load_u32(OPEN) == 1;
+        let done = if ours { guard.map.load_u32(DONE) as usize } else { 0 };
+        let bytes = self.map.slice(PRE_COMMIT_HEADER_LEN, used);
+        let (mut records, mut whole) = whole_records(format, bytes);
+        self.unfinished = None;
+        if before_start
+            && used > 0
+            && (whole < used || fingerprint(&records) != guard.map.load_u32(FINGERPRINT))
+        {
+            // Its writer had it open when the machine stopped. Some pages may be older than others.
+            let kept = shared.keep_broken(names::PRE_COMMIT, 0, bytes)?;
+            shared.note(Event::BufferSetAside { len: used as u64, kept: shared.at(&kept) });
+            (records, whole) = (Vec::new(), 0);
+        } else {
+            if whole < used {
+                let kept = shared.keep_broken(names::PRE_COMMIT, whole as u64, &bytes[whole..])?;
+                shared.note(Event::BufferCut { len: (used - whole) as u64, kept: shared.at(&kept) });
+            }
+            let state = guard.map.load_u32(STATE);
+            let start = records_within(&records, done).1;
+            let rest = &records[records_within(&records, done).0..];
+            if ours
+                && state != NO_FLUSH
+                && start == done
+                && guard.map.load_u32(BYTES) as usize == used - done.min(used)
+                && guard.map.load_u32(FLUSHED) == fingerprint(rest)
+            {
+                self.unfinished = Some(Unfinished {
+                    segment: guard.map.load_u32(SEGMENT),
+                    offset: guard.load_u64(OFFSET),
+                    written: state == WRITTEN,
+                });
             }
         }
+        // What is in a segment already lies before a record that begins there; otherwise others have refilled
+        // the buffer since.
+        let (skip, start) = records_within(&records, done);
+        self.start = if start == done { start } else { 0 };
+        self.fingerprint = fingerprint(&records);
+        self.records = if self.start > 0 { records.split_off(skip) } else { records };
+        self.used = whole;
         self.map.store_u32(0, u32::try_from(self.used).unwrap_or(0));
+        self.guard.map.store_u32(DONE, u32::try_from(self.start).unwrap_or(0));
+        self.guard.map.store_u32(FINGERPRINT, self.fingerprint);
         if self.unfinished.is_none() {
-            self.guard.store_u32(4, 0);
+            self.guard.map.store_u32(STATE, NO_FLUSH);
         }
-        let [low, high] = split(boot);
-        self.guard.store_u32(8, low);
-        self.guard.store_u32(12, high);
-        self.guard.store_u32(0, GUARD_MAGIC);
+        self.guard.store_u64(BOOT, boot);
+        self.guard.map.store_u32(OPEN, 1);
+        self.guard.map.store_u32(MAGIC, GUARD_MAGIC);
         Ok(())
+    }
+
+    /// Gives the buffer up, but not the right to it.
+    pub(crate) fn into_guard(self) -> Guard {
+        self.guard
+    }
+
+    /// Says that nobody has the buffer open any more.
+    pub(crate) fn close(&self) {
+        self.guard.map.store_u32(OPEN, 0);
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -188,7 +284,7 @@ impl PreCommit {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.used == 0
+        self.used == self.start
     }
 
     pub(crate) fn fits(&self, len: usize) -> bool {
@@ -208,64 +304,76 @@ impl PreCommit {
             self.records.push((len as u32, crc));
             self.map.store_u32(0, self.used as u32);
         }
+        if self.checksums {
+            self.fingerprint = add_to(self.fingerprint, crc);
+            self.guard.map.store_u32(FINGERPRINT, self.fingerprint);
+        }
     }
 
-    /// The records' bytes.
+    /// The bytes of the records that are in no segment yet.
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.map.slice(PRE_COMMIT_HEADER_LEN, self.used)
+        self.map.slice(PRE_COMMIT_HEADER_LEN + self.start, self.used - self.start)
     }
 
-    /// Total length and checksum of each record.
+    /// Total length and checksum of each of them.
     pub(crate) fn records(&self) -> &[(u32, u32)] {
         &self.records
     }
 
     /// Notes where the bytes are about to be written.
-    pub(crate) fn begin_flush(&self, segment: u32, offset: u64) {
-        let [low, high] = split(offset);
-        self.guard.store_u32(16, segment);
-        self.guard.store_u32(20, u32::try_from(self.used).unwrap_or(0));
-        self.guard.store_u32(24, low);
-        self.guard.store_u32(28, high);
-        self.guard.store_u32(4, 1);
+    pub(crate) fn begin_flush(&mut self, format: RecordFormat, segment: u32, offset: u64) {
+        if !self.checksums {
+            self.records = whole_records(format, self.bytes()).0;
+        }
+        let map = &self.guard.map;
+        map.store_u32(STATE, NO_FLUSH);
+        map.store_u32(SEGMENT, segment);
+        map.store_u32(BYTES, u32::try_from(self.used - self.start).unwrap_or(0));
+        self.guard.store_u64(OFFSET, offset);
+        map.store_u32(FLUSHED, fingerprint(&self.records));
+        map.store_u32(STATE, WRITING);
     }
 
-    /// Takes the note back: nothing was written.
+    /// Takes the note back, when what was written is gone again or accounted for.
     pub(crate) fn abandon_flush(&mut self) {
-        self.guard.store_u32(4, 0);
+        self.guard.map.store_u32(STATE, NO_FLUSH);
         self.unfinished = None;
+    }
+
+    /// Keeps the note: what was written could not be taken back, and is looked at before the next flush.
+    pub(crate) fn doubt_flush(&mut self, segment: u32, offset: u64) {
+        self.unfinished = Some(Unfinished { segment, offset, written: false });
     }
 
     /// Empties the buffer: its records are in a segment.
     pub(crate) fn end_flush(&mut self) {
+        self.guard.map.store_u32(STATE, WRITTEN);
         self.map.store_u32(0, 0);
-        self.guard.store_u32(4, 0);
+        self.guard.map.store_u32(FINGERPRINT, 0);
+        self.guard.map.store_u32(DONE, 0);
+        self.guard.map.store_u32(STATE, NO_FLUSH);
+        self.start = 0;
         self.used = 0;
+        self.fingerprint = 0;
         self.records.clear();
         self.unfinished = None;
     }
 
     /// How many records end within the first `bytes` bytes, and how many bytes they have.
     pub(crate) fn first_records(&self, bytes: u64) -> (usize, usize) {
-        let mut end = 0;
-        for (i, &(len, _)) in self.records.iter().enumerate() {
-            if (end + len as usize) as u64 > bytes {
-                return (i, end);
-            }
-            end += len as usize;
-        }
-        (self.records.len(), end)
+        records_within(&self.records, usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
-    /// Drops the first `n` records: they are in a segment already.
+    /// Drops the first `n` records: they are in a segment.
     pub(crate) fn drop_first(&mut self, n: usize) {
         let n = n.min(self.records.len());
-        let bytes: usize = self.records[..n].iter().map(|&(len, _)| len as usize).sum();
-        let rest = self.bytes()[bytes..].to_vec();
-        self.map.write(PRE_COMMIT_HEADER_LEN, &rest);
-        self.used = rest.len();
+        self.start += self.records[..n].iter().map(|&(len, _)| len as usize).sum::<usize>();
         self.records.drain(..n);
-        self.map.store_u32(0, u32::try_from(self.used).unwrap_or(0));
+        // One store: there is no moment at which they are half dropped.
+        self.guard.map.store_u32(DONE, u32::try_from(self.start).unwrap_or(0));
+        if self.is_empty() {
+            self.end_flush();
+        }
     }
 
     /// Whether somebody else (a C process that does not know of the guard) has used the buffer meanwhile.
@@ -281,12 +389,18 @@ impl PreCommit {
     pub(crate) fn sync(&self, shared: &Shared) -> Result<()> {
         let fail = |e| Error::io("sync", shared.at(names::PRE_COMMIT), e);
         self.map.sync().map_err(fail)?;
-        self.guard.sync().map_err(fail)
+        self.guard.map.sync().map_err(fail)
     }
 }
 
-fn split(n: u64) -> [u32; 2] {
-    // Both halves are wanted.
-    #[allow(clippy::cast_possible_truncation)]
-    [n as u32, (n >> 32) as u32]
+/// How many of these records end within the first `bytes` bytes, and how many bytes they have.
+fn records_within(records: &[(u32, u32)], bytes: usize) -> (usize, usize) {
+    let mut end = 0;
+    for (i, &(len, _)) in records.iter().enumerate() {
+        if end + len as usize > bytes {
+            return (i, end);
+        }
+        end += len as usize;
+    }
+    (records.len(), end)
 }

@@ -1,17 +1,19 @@
 //! The reading side.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoint;
-use crate::checksum::{Verdict, Verifier};
+use crate::checksum::{Suspect, Verdict, Verifier};
 use crate::format::{Compression, Meta, RecordFormat, RecordHeader};
 use crate::meta::MetaReader;
 use crate::names::SubscriberName;
 use crate::options::{OnDamage, ReadMethod, ReaderOptions};
-use crate::scan::{Step, Stop, Walked, Window, next_record, record_crc, step, walk};
+use crate::scan::{Step, Stop, step};
 use crate::shared::Shared;
 use crate::storage::{File, Map, Open, Waker, Watch, read_up_to_at};
+use crate::survey::{self, Fault, Item, Place, Stretch, Survey};
 use crate::{Error, Event, LogId, Result, Timestamp, index, names, retention};
 
 /// How long [`Reader::next_batch`] waits for something to read.
@@ -182,9 +184,11 @@ pub struct Reader {
     /// The end of the last complete segment that was read, and the segment after it.
     passed: Option<(LogId, u32)>,
     holder: Option<SubscriberName>,
-    damage: Option<Damage>,
+    damage: Option<(Stretch, Place)>,
     skipped: u64,
     cursor: Option<Cursor>,
+    /// Looks only: never stores a checkpoint by itself.
+    passive: bool,
 }
 
 /// How far a reader has read.
@@ -202,16 +206,6 @@ struct Segment {
     file: Arc<dyn File>,
     verifier: Verifier,
     map: Option<Map>,
-}
-
-/// Damage that was met and not yet skipped.
-#[derive(Clone, Copy, Debug)]
-struct Damage {
-    offset: u64,
-    /// How many bytes to step over.
-    len: u64,
-    /// Whether they are a record, and count as one.
-    record: bool,
 }
 
 /// The place after the record that was last read by its id.
@@ -270,7 +264,17 @@ impl Reader {
             damage: None,
             skipped: 0,
             cursor: None,
+            passive: false,
         })
+    }
+
+    /// Opens a reader that changes nothing, not even where a checkpoint is past the end.
+    pub(crate) fn open_passive(
+        shared: Arc<Shared>,
+        name: SubscriberName,
+        options: ReaderOptions,
+    ) -> Result<Self> {
+        Ok(Self { passive: true, ..Self::open(shared, name, options)? })
     }
 
     /// The subscriber's name.
@@ -341,16 +345,14 @@ impl Reader {
     /// Steps over the damage that the last call met. Exactly that: the next intact record is read next.
     /// Without effect when the last call met none.
     pub fn skip_damage(&mut self) {
-        let Some(damage) = self.damage.take() else { return };
-        self.position.offset = Some(damage.offset + damage.len);
-        if damage.record {
-            self.position.marker += 1;
-        }
-        self.skipped += damage.len;
+        let Some((stretch, behind)) = self.damage.take() else { return };
+        self.position.offset = Some(behind.offset);
+        self.position.marker = behind.marker;
+        self.skipped += stretch.len;
         self.shared.note(Event::DamageSkipped {
             segment: self.position.segment,
-            offset: damage.offset,
-            len: damage.len,
+            offset: stretch.offset,
+            len: stretch.len,
         });
     }
 
@@ -379,15 +381,13 @@ impl Reader {
 
     /// Waits; `false` when the waker was used.
     fn wait(&mut self, left: Option<Duration>) -> Result<bool> {
-        let fresh = self.watch.is_none();
-        let path = self.shared.at(&names::segment(self.position.segment));
-        let watch = self.watch()?;
-        let fail = |e| Error::io("watch", path.clone(), e);
-        // What came before the watch began is looked for once more.
-        if watch.set_file(&path).map_err(fail)? || fresh {
+        if self.watch.is_none() {
+            self.watch()?;
+            // What came before the watch began is looked for once more.
             return Ok(true);
         }
-        Ok(!watch.wait(left).map_err(fail)?)
+        let woken = self.watch()?.wait(left);
+        Ok(!woken.map_err(|e| Error::io("watch", &self.shared.path, e))?)
     }
 
     /// Looks for records at the position.
@@ -395,8 +395,9 @@ impl Reader {
         self.damage = None;
         // In this order: what the metastore says is complete now has its last length now.
         let storage_log = self.meta.get()?.storage_log;
+        let before = self.position.segment;
         if !self.open_segment(storage_log)? {
-            return Ok(if self.position.segment < storage_log { Found::Moved } else { Found::Nothing });
+            return Ok(if self.position.segment == before { Found::Nothing } else { Found::Moved });
         }
         let complete = self.position.segment < storage_log;
         let offset = self.offset()?;
@@ -405,31 +406,37 @@ impl Reader {
         let fail = |e| Error::io("read", path.clone(), e);
         let len = segment.file.len().map_err(fail)?;
         if offset >= len {
-            if !complete || segment.file.len().map_err(fail)? > offset {
-                return Ok(Found::Nothing);
+            if self.reopen_if_replaced()? {
+                return Ok(Found::Moved);
             }
-            self.pass(storage_log)?;
-            return Ok(Found::Moved);
+            if complete {
+                self.pass(storage_log)?;
+                return Ok(Found::Moved);
+            }
+            return Ok(Found::Nothing);
         }
         if self.options.verify {
             segment.verifier.refresh(&self.shared, segment.number);
         }
-        let header_len = self.format.header_len();
         let left = len - offset;
         let mapped = complete && self.options.method == ReadMethod::Mmap;
-        if mapped && segment.map.is_none() {
+        if mapped && segment.map.as_ref().is_none_or(|map| (map.len() as u64) < len) {
             let whole = usize::try_from(len).map_err(|_| fail(std::io::ErrorKind::FileTooLarge.into()))?;
             segment.map = Some(segment.file.map(whole).map_err(fail)?);
         }
         let map = segment.map.clone().filter(|_| mapped);
         let mut want = usize::try_from(left).unwrap_or(usize::MAX).min(self.options.batch_bytes);
-        loop {
+        let scanned = loop {
             let bytes: &[u8] = if let Some(map) = &map {
                 map.slice(usize::try_from(offset).unwrap_or(usize::MAX), want)
             } else {
                 self.buf.resize(want, 0);
                 let n = read_up_to_at(&*segment.file, &mut self.buf, offset).map_err(fail)?;
                 self.buf.truncate(n);
+                if n < want {
+                    // It was cut meanwhile.
+                    return Ok(Found::Moved);
+                }
                 &self.buf
             };
             let scan = Scan {
@@ -442,43 +449,92 @@ impl Reader {
             };
             let limit = 4 * self.options.batch_bytes;
             match scan.run(bytes, &mut self.plain, limit).map_err(fail)? {
-                Scanned::Records { count, bytes, plain_bytes } => {
-                    let first = self.position.marker + 1;
-                    self.position.marker += count;
-                    self.position.offset = Some(offset + bytes as u64);
-                    let plain = self.format.is_lz4();
-                    return Ok(Found::Records {
-                        first,
-                        count,
-                        bytes: if plain { plain_bytes } else { bytes },
-                        mapped_at: (mapped && !plain).then_some(offset),
-                        plain,
-                    });
-                }
                 Scanned::Longer(total) => want = usize::try_from(total).unwrap_or(usize::MAX),
-                Scanned::Torn if !complete => {
-                    // Not there yet. A large buffer that a long record needed is given back.
-                    self.buf.shrink_to(self.options.batch_bytes);
-                    return Ok(Found::Nothing);
-                }
-                Scanned::Torn | Scanned::Corrupt => {
-                    let (len, id) = self.extent_of_damage(offset, len)?;
-                    self.damage = Some(Damage { offset, len, record: false });
-                    return Err(Error::Damaged { path, offset, id, len });
-                }
-                Scanned::WrongChecksum(total) => {
-                    self.damage = Some(Damage { offset, len: total, record: true });
-                    let id = LogId::new(self.position.segment, self.position.marker + 1);
-                    return Err(Error::ChecksumMismatch { path, offset, id });
-                }
-                Scanned::WrongBlock(total) => {
-                    self.damage = Some(Damage { offset, len: total, record: true });
-                    let id = LogId::new(self.position.segment, self.position.marker + 1);
-                    return Err(Error::Compressed { path, offset, id });
-                }
+                other => break other,
             }
-            debug_assert!(want >= header_len, "a record is longer than its header");
+        };
+        let stop = match scanned {
+            Scanned::Records { count, bytes, plain_bytes } => {
+                let first = self.position.marker + 1;
+                self.position.marker += count;
+                self.position.offset = Some(offset + bytes as u64);
+                let plain = self.format.is_lz4();
+                return Ok(Found::Records {
+                    first,
+                    count,
+                    bytes: if plain { plain_bytes } else { bytes },
+                    mapped_at: (mapped && !plain).then_some(offset),
+                    plain,
+                });
+            }
+            other => other,
+        };
+        if segment.file.len().map_err(fail)? != len || self.reopen_if_replaced()? {
+            return Ok(Found::Moved);
         }
+        let Some(segment) = &mut self.segment else { return Ok(Found::Moved) };
+        if matches!(stop, Scanned::Torn) && !complete && !segment.verifier.covers(offset) {
+            // Not there yet. A large buffer that a long record needed is given back.
+            self.buf.shrink_to(self.options.batch_bytes);
+            return Ok(Found::Nothing);
+        }
+        let here = Place { marker: self.position.marker, offset };
+        let (stretch, behind) = if let Scanned::WrongBlock(total) = stop {
+            let marker = here.marker + 1;
+            let stretch = Stretch { offset, len: total, marker, records: 1, fault: Fault::Compression };
+            (stretch, Place { marker, offset: offset + total })
+        } else {
+            match damage_at(self.format, segment, here, len).map_err(fail)? {
+                Some(found) => found,
+                None => return Ok(Found::Moved),
+            }
+        };
+        self.damage = Some((stretch, behind));
+        if complete && stretch.fault == Fault::Unfinished && behind.offset == len {
+            // A write that a crash cut short; nobody will finish it, and nothing is behind it.
+            self.skip_damage();
+            self.position.marker = here.marker;
+            return Ok(Found::Moved);
+        }
+        let id = LogId::new(self.position.segment, stretch.marker);
+        Err(match stretch.fault {
+            Fault::Checksum => Error::ChecksumMismatch { path, offset, id },
+            Fault::Compression => Error::Compressed { path, offset, id },
+            Fault::NoRecord | Fault::Unfinished => {
+                let id = LogId::new(self.position.segment, behind.marker + 1);
+                Error::Damaged { path, offset, id, len: stretch.len }
+            }
+        })
+    }
+
+    /// Looks whether another file stands in place of the segment that is open: repaired, or begun anew by
+    /// somebody. Then it is opened, at the same record.
+    fn reopen_if_replaced(&mut self) -> Result<bool> {
+        let Some(segment) = &self.segment else { return Ok(false) };
+        let name = names::segment(segment.number);
+        let Ok(named) = self.shared.facts(&name) else { return Ok(false) };
+        let ours = segment.file.facts().map_err(|e| Error::io("read", self.shared.at(&name), e))?;
+        if named.identity == ours.identity {
+            return Ok(false);
+        }
+        let Some(fresh) = open(&self.shared, segment.number, self.options.verify)? else { return Ok(false) };
+        // Repair takes damaged records out, and moves the stored checkpoint by as many.
+        let stored = self.checkpoint.get()?.unwrap_or(self.stored);
+        let taken_out = if stored.segment == self.stored.segment && stored.segment == fresh.number {
+            self.stored.marker.saturating_sub(stored.marker)
+        } else {
+            0
+        };
+        self.stored = stored;
+        let marker = self.position.marker.saturating_sub(taken_out);
+        let place = locate(&self.shared, self.format, &fresh, marker)?;
+        // With fewer records than were read, it is no repaired one: all of them are new.
+        let place = if place.marker < marker { Place::default() } else { place };
+        self.position.marker = place.marker;
+        self.position.offset = Some(place.offset);
+        self.cursor = None;
+        self.segment = Some(fresh);
+        Ok(true)
     }
 
     /// Opens the segment of the position, or of the next one that is there. `false` where there is none.
@@ -517,7 +573,7 @@ impl Reader {
         if self.stored == end {
             // Everything of it is done: said at once, so that the segment can go. A disk that cannot be
             // written keeps the old checkpoint, which means the same.
-            let _ = self.store(LogId::new(next, 0), storage_log);
+            let _ = self.move_stored(LogId::new(next, 0), storage_log);
         }
         Ok(())
     }
@@ -528,29 +584,34 @@ impl Reader {
             return Ok(offset);
         }
         let marker = self.position.marker;
-        let Some(segment) = &mut self.segment else { return Ok(0) };
-        let (records, offset) = locate(&self.shared, self.format, segment, marker)?;
-        self.position.offset = Some(offset);
-        if records < marker {
+        let Some(segment) = &self.segment else { return Ok(0) };
+        let place = locate(&self.shared, self.format, segment, marker)?;
+        self.position.offset = Some(place.offset);
+        if place.marker < marker {
             let from = LogId::new(self.position.segment, marker);
-            let to = LogId::new(self.position.segment, records);
-            self.position.marker = records;
-            self.shared.note(Event::CheckpointMovedBack { subscriber: self.name.to_string(), from, to });
-            if self.stored == from {
+            let to = LogId::new(self.position.segment, place.marker);
+            self.position.marker = place.marker;
+            if self.stored == from && !self.passive {
+                let subscriber = self.name.to_string();
+                self.shared.note(Event::CheckpointMovedBack { subscriber, from, to });
                 // A disk that cannot be written keeps it: it will be moved back when it is read again.
-                let _ = self.store(to, 0);
+                let _ = self.move_stored(to, 0);
             }
         }
-        Ok(offset)
+        Ok(place.offset)
     }
 
-    /// How many bytes from `offset` on are damaged, and the id of the next intact record.
-    fn extent_of_damage(&mut self, offset: u64, len: u64) -> Result<(u64, LogId)> {
-        let id = LogId::new(self.position.segment, self.position.marker + 1);
-        let Some(segment) = &self.segment else { return Ok((0, id)) };
-        let next = intact_after(self.format, segment, offset + 1, len)
-            .map_err(|e| Error::io("read", self.shared.at(&names::segment(segment.number)), e))?;
-        Ok((next.unwrap_or(len) - offset, id))
+    /// Moves the stored checkpoint, unless somebody else has moved it, or this reader only looks.
+    fn move_stored(&mut self, to: LogId, storage_log: u32) -> Result<()> {
+        if self.passive {
+            return Ok(());
+        }
+        let from = self.stored;
+        if self.checkpoint.move_from(from, to, self.meta.get()?.safety)? {
+            self.stored = to;
+            retention::remove_passed(&self.shared, from, to, storage_log, &mut self.holder)?;
+        }
+        Ok(())
     }
 
     /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that nobody
@@ -650,16 +711,27 @@ impl Reader {
         }
         let start = segments.get(low.saturating_sub(1)).copied().unwrap_or(storage_log);
         let mut target = LogId::new(start, 0);
-        if let Some(segment) = open(&self.shared, start, self.options.verify)? {
-            let mut found = None;
-            let mut marker = 0;
-            walk_intact(&self.shared, self.format, &segment, |_, header| {
-                if header.time >= time && found.is_none() {
-                    found = Some(marker);
-                }
-                marker += 1;
-            })?;
-            target.marker = found.unwrap_or(marker);
+        if let Some(mut segment) = open(&self.shared, start, self.options.verify)? {
+            let path = self.shared.at(&names::segment(start));
+            let fail = |e| Error::io("read", path.clone(), e);
+            let to = segment.file.len().map_err(fail)?;
+            let mut survey = Survey {
+                file: &*segment.file,
+                format: self.format,
+                verifier: &mut segment.verifier,
+                to,
+                check: false,
+            };
+            survey
+                .run(Place::default(), |item| match item {
+                    Item::Record(found) if found.header.time >= time => ControlFlow::Break(()),
+                    Item::Record(found) => {
+                        target.marker = found.marker;
+                        ControlFlow::Continue(())
+                    }
+                    Item::Damage(_) => ControlFlow::Continue(()),
+                })
+                .map_err(fail)?;
         }
         self.seek(target)
     }
@@ -685,11 +757,11 @@ impl Reader {
         let offset = match self.cursor {
             Some(cursor) if cursor.segment == id.segment && cursor.marker == before => cursor.offset,
             _ => {
-                let (records, offset) = locate(&self.shared, self.format, segment, before)?;
-                if records < before {
+                let place = locate(&self.shared, self.format, segment, before)?;
+                if place.marker < before {
                     return Err(no_such());
                 }
-                offset
+                place.offset
             }
         };
         let len = segment.file.len().map_err(fail)?;
@@ -713,8 +785,8 @@ impl Reader {
         self.buf.truncate(total_len);
         if self.options.verify && !segment.verifier.is_empty() {
             let crc = crc32fast::hash(&self.buf);
-            let verdict =
-                segment.verifier.check(&*segment.file, self.format, id.marker, offset, crc).map_err(fail)?;
+            let suspect = Suspect { marker: id.marker, offset, total, time: header.time, crc };
+            let verdict = segment.verifier.check(&*segment.file, self.format, suspect).map_err(fail)?;
             if verdict == Verdict::Wrong {
                 return Err(Error::ChecksumMismatch { path, offset, id });
             }
@@ -739,17 +811,21 @@ impl Reader {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Io`].
     pub fn interval(&mut self) -> Result<Interval> {
-        self.rewind()?;
+        let stored = self.stored_checkpoint()?;
+        self.stored = stored;
+        if stored.segment > self.meta.get()?.storage_log {
+            return Ok(Interval { first: stored, last: stored, count: 0 });
+        }
+        self.seek(stored)?;
         loop {
             let storage_log = self.meta.get()?.storage_log;
+            let before = self.position.segment;
             if !self.open_segment(storage_log)? {
-                if self.position.segment < storage_log || self.segment.is_some() {
+                if self.position.segment != before {
                     continue;
                 }
                 let here = self.position();
-                if here != self.stored {
-                    self.store(here, storage_log)?;
-                }
+                self.settle(here, storage_log);
                 return Ok(Interval { first: here, last: here, count: 0 });
             }
             self.offset()?;
@@ -766,10 +842,9 @@ impl Reader {
                 Some(state) => (state.last, true),
                 None => {
                     let len = segment.file.len().map_err(|e| Error::io("read", &path, e))?;
-                    let walked =
-                        walk(&*segment.file, self.format, 0, len, &mut Window::default(), |_, _, _| {})
-                            .map_err(|e| Error::io("read", &path, e))?;
-                    (walked.records, walked.stop == Stop::End)
+                    let (end, stop) = survey::count(&*segment.file, self.format, Place::default(), len)
+                        .map_err(|e| Error::io("read", &path, e))?;
+                    (end.marker, stop == Stop::End)
                 }
             };
             let marker = self.position.marker.min(last);
@@ -779,9 +854,7 @@ impl Reader {
                 continue;
             }
             let here = LogId::new(self.position.segment, marker);
-            if here != self.stored {
-                self.store(here, storage_log)?;
-            }
+            self.settle(here, storage_log);
             let last = LogId::new(here.segment, last);
             let count = last.marker - marker;
             let first = if count > 0 { LogId::new(here.segment, marker + 1) } else { here };
@@ -791,9 +864,20 @@ impl Reader {
 
     /// How many records up to `id` its segment has, and where the last of them ends.
     pub(crate) fn locate(&self, id: LogId) -> Result<(u32, u64)> {
-        match open(&self.shared, id.segment, false)? {
-            Some(segment) => locate(&self.shared, self.format, &segment, id.marker),
+        match open(&self.shared, id.segment, true)? {
+            Some(segment) => {
+                let place = locate(&self.shared, self.format, &segment, id.marker)?;
+                Ok((place.marker, place.offset))
+            }
             None => Ok((0, 0)),
+        }
+    }
+
+    /// Stores a checkpoint that means the same as the one that is stored. A disk that cannot be written keeps
+    /// the old one.
+    fn settle(&mut self, here: LogId, storage_log: u32) {
+        if here != self.stored {
+            let _ = self.move_stored(here, storage_log);
         }
     }
 
@@ -813,60 +897,52 @@ fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
     Ok(Some(Segment { number, file, verifier, map: None }))
 }
 
-/// Records of a segment up to `marker` (or as many as there are) and where they end.
-fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, marker: u32) -> Result<(u32, u64)> {
+/// Where the record after `marker` begins, or, where there are not so many, the place behind the last one.
+fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, marker: u32) -> Result<Place> {
     if marker == 0 {
-        return Ok((0, 0));
+        return Ok(Place::default());
     }
     if let Some(offset) = index::after(shared, segment.number, &*segment.file, format, marker) {
-        return Ok((marker, offset));
+        return Ok(Place { marker, offset });
     }
-    let (mut records, mut end) = (0, 0);
-    walk_intact(shared, format, segment, |after, _| {
-        if records < marker {
-            records += 1;
-            end = after;
-        }
-    })?;
-    Ok((records, end))
-}
-
-/// Walks over all intact records of a segment, whatever lies between them. `each` gets where a record ends.
-fn walk_intact(
-    shared: &Shared,
-    format: RecordFormat,
-    segment: &Segment,
-    mut each: impl FnMut(u64, &RecordHeader),
-) -> Result<()> {
     let fail = |e| Error::io("read", shared.at(&names::segment(segment.number)), e);
-    let len = segment.file.len().map_err(fail)?;
-    let mut window = Window::default();
-    let mut from = 0;
-    loop {
-        let walked: Walked = walk(&*segment.file, format, from, len, &mut window, |offset, header, total| {
-            each(offset + total, header);
+    let to = segment.file.len().map_err(fail)?;
+    let mut end = Place::default();
+    // Damage before the place is stepped over, and records keep their markers as far as that can be known.
+    let mut verifier = Verifier::load(shared, segment.number);
+    Survey { file: &*segment.file, format, verifier: &mut verifier, to, check: false }
+        .run(Place::default(), |item| {
+            let (last, behind) = match item {
+                Item::Record(found) => (found.marker, found.offset + found.total),
+                Item::Damage(stretch) if stretch.fault == Fault::Unfinished => return ControlFlow::Break(()),
+                Item::Damage(stretch) => (stretch.marker, stretch.offset + stretch.len),
+            };
+            if last > marker {
+                return ControlFlow::Break(());
+            }
+            end = Place { marker: last, offset: behind };
+            if last == marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .map_err(fail)?;
-        if walked.stop == Stop::End {
-            return Ok(());
-        }
-        match intact_after(format, segment, walked.offset + 1, len).map_err(fail)? {
-            Some(next) => from = next,
-            None => return Ok(()),
-        }
-    }
+    Ok(end)
 }
 
-/// The next intact record at or after `from`.
-fn intact_after(format: RecordFormat, segment: &Segment, from: u64, to: u64) -> std::io::Result<Option<u64>> {
-    let mut window = Window::default();
-    next_record(&*segment.file, format, from, to, &mut window, |candidate, window| {
-        if !segment.verifier.covers(candidate.offset) {
-            return Ok(None);
-        }
-        let crc = record_crc(&*segment.file, candidate.offset, candidate.total, window)?;
-        Ok(Some(segment.verifier.lists(crc)))
-    })
+/// The damage that begins here, and where the reader goes on behind it; `None` where a record begins here.
+fn damage_at(
+    format: RecordFormat,
+    segment: &mut Segment,
+    here: Place,
+    to: u64,
+) -> std::io::Result<Option<(Stretch, Place)>> {
+    let mut damage = None;
+    let behind = Survey { file: &*segment.file, format, verifier: &mut segment.verifier, to, check: true }
+        .run(here, |item| {
+            if let Item::Damage(stretch) = item {
+                damage = Some(stretch);
+            }
+            ControlFlow::Break(())
+        })?;
+    Ok(damage.map(|stretch| (stretch, behind)))
 }
 
 /// A scan of the bytes at a reader's position.
@@ -890,7 +966,7 @@ enum Scanned {
     Longer(u64),
     Torn,
     Corrupt,
-    WrongChecksum(u64),
+    WrongChecksum,
     WrongBlock(u64),
 }
 
@@ -920,15 +996,11 @@ impl Scan<'_> {
             if check {
                 let crc = crc32fast::hash(record);
                 let offset = self.offset + at as u64;
-                let verdict = self.segment.verifier.check(
-                    &*self.segment.file,
-                    self.format,
-                    self.marker + count + 1,
-                    offset,
-                    crc,
-                )?;
-                if verdict == Verdict::Wrong {
-                    break Scanned::WrongChecksum(total);
+                let marker = self.marker + count + 1;
+                let suspect = Suspect { marker, offset, total, time: header.time, crc };
+                let file = &*self.segment.file;
+                if self.segment.verifier.check(file, self.format, suspect)? == Verdict::Wrong {
+                    break Scanned::WrongChecksum;
                 }
             }
             if self.format.is_lz4() {

@@ -4,40 +4,39 @@
 //! |---|---|
 //! | metastore missing, damaged, of unknown magic | refused, nothing is changed; repair restores it |
 //! | metastore names a segment before the last on disk (power failure) | it is brought up to date |
-//! | metastore names a segment that is not there | the segment is created, empty |
+//! | metastore names a segment that is not there, and none behind it | the segment is created, empty |
 //! | current segment ends within a record | the tail is kept aside, then cut |
-//! | current segment is damaged, and records follow | it is closed as it is, a new one begun |
-//! | current segment ends in bytes that are no record, and none follows | the tail is kept aside, then cut |
-//! | current segment removed while it is written | it is begun anew |
+//! | current segment ends in bytes that are no record | the tail is kept aside, then cut |
+//! | current segment is damaged, and intact records follow | told of; appends go behind them, readers skip |
+//! | current segment removed or replaced while it is written | the one of that name is opened anew |
 //! | checksums cover more than the segment holds | those runs are dropped |
+//! | checksums of records that others have cut, moved or replaced | they accuse nobody |
 //! | index disagrees with the segment | it is not believed; whoever needs it makes it anew |
 //! | pre-commit buffer with whole records | they stay, the next flush appends them |
 //! | … with an unfinished record | that is kept aside, then cut |
 //! | … whose flush was cut short | what reached the segment is not written again |
-//! | … from before the machine's last start | kept aside: nothing shows whether it is whole, or new |
-//! | checkpoint past the end of its segment | the reader moves it back to the end |
+//! | … and whose segment is gone | written again, unless it is known to have been written |
+//! | … open when the machine stopped, with a fingerprint that fits | as if the machine had gone on |
+//! | … with one that does not | kept aside: some of its pages may be older than others |
+//! | … used by the C library since | its records are taken as that library takes them |
+//! | checkpoint past the end of what there is | it is moved back to the end before anything is appended |
 //! | checkpoint of a segment that is gone | the reader goes on with the next segment there is |
+//! | complete segment ends within a record (power failure) | readers pass over it, and tell of it |
 //!
 //! What is kept aside is called `<file>.broken-<offset>`.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::checkpoint::{self, Checkpoint};
 use crate::checksum::{self, Verifier};
-use crate::format::RecordFormat;
-use crate::scan::{Stop, WINDOW, Window, next_record, walk};
+use crate::format::{RecordFormat, Safety};
+use crate::scan::{Stop, WINDOW, Window};
 use crate::shared::Shared;
 use crate::storage::{File, Open, read_up_to_at};
-use crate::{Error, Event, Result, index, names};
-
-/// How a segment that is about to be written ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tail {
-    /// With a whole record.
-    Whole { records: u32, end: u64 },
-    /// There is damage before its end.
-    Damaged { offset: u64 },
-}
+use crate::survey::{self, Item, Place, Survey};
+use crate::{Error, Event, LogId, Result, index, names};
 
 /// Files among the fixed ones that belong to another user than the directory: path, owner, directory's owner.
 pub(crate) fn foreign_owners(shared: &Shared) -> Result<Vec<(PathBuf, u32, u32)>> {
@@ -51,56 +50,94 @@ pub(crate) fn foreign_owners(shared: &Shared) -> Result<Vec<(PathBuf, u32, u32)>
         .collect())
 }
 
-/// The last segment of those that follow `number` on disk without a gap.
-pub(crate) fn last_in_a_row(shared: &Shared, number: u32) -> u32 {
+/// The last segment there is, as far as it follows from the one that the metastore names: without a gap, or,
+/// where that one is gone, the last of all.
+pub(crate) fn last_on_disk(shared: &Shared, number: u32) -> Result<u32> {
+    if !shared.exists(&names::segment(number)) {
+        return Ok(shared.segments()?.last().copied().unwrap_or(number).max(number));
+    }
     let mut last = number;
     while let Some(next) = last.checked_add(1)
         && shared.exists(&names::segment(next))
     {
         last = next;
     }
-    last
+    Ok(last)
 }
 
-/// How many records are known to be in a segment without looking at them, and where they end: by its
+/// How many records are known to be in a segment without looking at them all, and where they end: by its
 /// checksums or its index.
-pub(crate) fn known_tail(shared: &Shared, number: u32, file: &dyn File, format: RecordFormat) -> (u32, u64) {
+pub(crate) fn known_tail(shared: &Shared, number: u32, file: &dyn File, format: RecordFormat) -> Place {
     let len = file.len().unwrap_or(0);
-    let covered = Verifier::load(shared, number).covered_prefix();
+    let covered = Verifier::load(shared, number).covered_prefix(file, format).unwrap_or((0, 0));
     let indexed = index::tail(shared, number, file, format).unwrap_or((0, 0));
-    let known = if indexed.1 > covered.1 { indexed } else { covered };
-    if known.1 <= len { known } else { (0, 0) }
+    let (marker, offset) = if indexed.1 > covered.1 { indexed } else { covered };
+    if offset <= len { Place { marker, offset } } else { Place::default() }
 }
 
-/// Finds the end of a segment whose lock is held, from `known` on, and cuts an unfinished tail.
+/// Finds the end of a segment whose lock is held, from `known` on, and cuts what a write that was cut short
+/// has left there. Damage with intact records behind it stays: they are read, and the next ones follow them.
 pub(crate) fn mend_tail(
     shared: &Shared,
     format: RecordFormat,
     number: u32,
     file: &Arc<dyn File>,
-    known: (u32, u64),
-) -> Result<Tail> {
+    known: Place,
+) -> Result<Place> {
     let name = names::segment(number);
     let fail = |e| Error::io("read", shared.at(&name), e);
     let len = file.len().map_err(fail)?;
-    let (records, from) = if known.1 <= len { known } else { (0, 0) };
-    let mut window = Window::default();
-    let walked = walk(&**file, format, from, len, &mut window, |_, _, _| {}).map_err(fail)?;
-    let records = records.saturating_add(walked.records);
-    if walked.stop == Stop::End {
-        return Ok(Tail::Whole { records, end: walked.offset });
+    let from = if known.offset <= len { known } else { Place::default() };
+    let (end, stop) = survey::count(&**file, format, from, len).map_err(fail)?;
+    if stop == Stop::End {
+        return Ok(end);
     }
-    if next_record(&**file, format, walked.offset + 1, len, &mut window, |_, _| Ok(None))
-        .map_err(fail)?
-        .is_some()
-    {
-        return Ok(Tail::Damaged { offset: walked.offset });
+    let mut verifier = Verifier::load(shared, number);
+    let mut tail = None;
+    let mut damage = None;
+    Survey { file: &**file, format, verifier: &mut verifier, to: len, check: false }
+        .run(end, |item| {
+            match item {
+                Item::Damage(stretch) if stretch.offset + stretch.len == len => tail = Some(stretch),
+                Item::Damage(stretch) => damage = damage.or(Some(stretch.offset)),
+                Item::Record(_) => {}
+            }
+            ControlFlow::Continue(())
+        })
+        .map_err(fail)
+        .and_then(|behind| {
+            if let Some(offset) = damage {
+                shared.note(Event::DamageLeft { segment: number, offset });
+            }
+            let Some(stretch) = tail else { return Ok(behind) };
+            let kept = keep_tail(shared, &**file, number, stretch.offset, len)?;
+            file.set_len(stretch.offset).map_err(|e| Error::io("cut", shared.at(&name), e))?;
+            shared.note(Event::TailCut {
+                segment: number,
+                offset: stretch.offset,
+                len: stretch.len,
+                kept: shared.at(&kept),
+            });
+            Ok(Place { marker: stretch.marker - 1, offset: stretch.offset })
+        })
+}
+
+/// Moves checkpoints back that are past the end of what there is: a power failure can cost the last records,
+/// and what is appended next must not pass for done. (Where `number` is the segment being written, and has so
+/// many records.)
+pub(crate) fn pull_back_checkpoints(shared: &Shared, number: u32, records: u32) -> Result<()> {
+    let end = LogId::new(number, records);
+    for (name, id) in checkpoint::all(shared)? {
+        let Some(from) = id.filter(|&id| id > end) else { continue };
+        let checkpoint = match Checkpoint::open(shared, &name) {
+            Err(Error::UnknownSubscriber { .. }) => continue,
+            other => other?,
+        };
+        if checkpoint.move_from(from, end, Safety::Safe)? {
+            shared.note(Event::CheckpointMovedBack { subscriber: name.to_string(), from, to: end });
+        }
     }
-    let cut = len - walked.offset;
-    let kept = keep_tail(shared, &**file, number, walked.offset, len)?;
-    file.set_len(walked.offset).map_err(|e| Error::io("cut", shared.at(&name), e))?;
-    shared.note(Event::TailCut { segment: number, offset: walked.offset, len: cut, kept: shared.at(&kept) });
-    Ok(Tail::Whole { records, end: walked.offset })
+    Ok(())
 }
 
 fn keep_tail(shared: &Shared, file: &dyn File, number: u32, from: u64, to: u64) -> Result<String> {
@@ -143,13 +180,13 @@ pub(crate) fn drop_stale_checksums(shared: &Shared, number: u32, end: u64) -> Re
     Ok(())
 }
 
-/// How many bytes of `bytes`, from their beginning, stand in a segment at `offset`. A segment that is gone was
-/// read by everybody, and so had them all.
-pub(crate) fn flushed_bytes(shared: &Shared, number: u32, offset: u64, bytes: &[u8]) -> Result<u64> {
+/// How many bytes of `bytes`, from their beginning, stand in a segment at `offset`; `None` where the segment
+/// is gone.
+pub(crate) fn flushed_bytes(shared: &Shared, number: u32, offset: u64, bytes: &[u8]) -> Result<Option<u64>> {
     let name = names::segment(number);
-    let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(bytes.len() as u64) };
+    let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
     let mut there = vec![0; bytes.len()];
     let n = read_up_to_at(&*file, &mut there, offset).map_err(|e| Error::io("read", shared.at(&name), e))?;
     let same = there[..n].iter().zip(bytes).take_while(|(a, b)| a == b).count();
-    Ok(same as u64)
+    Ok(Some(same as u64))
 }

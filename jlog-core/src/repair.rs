@@ -2,19 +2,22 @@
 //! what is taken out is kept aside first. Nobody may write meanwhile.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::checksum::{self, Run, Verdict, Verifier};
+use crate::checksum::{self, Run, Verifier};
 use crate::format::{
     COMPRESSED_HEADER_LEN, Compression, DEFAULT_SEGMENT_SIZE, METASTORE_LEN, Meta, MetaFault,
     OLD_METASTORE_LEN, RecordFormat, Safety,
 };
 use crate::names::{self, Kind, SubscriberName};
-use crate::scan::{Stop, WINDOW, Window, next_record, record_crc, walk};
+use crate::scan::{WINDOW, Window, walk};
 use crate::shared::Shared;
-use crate::storage::{File, FileKind, LockGuard, Open, read_all, read_up_to_at};
-use crate::{Error, Event, LogId, Result, verify};
+use crate::storage::{File, FileKind, Guarded, LockGuard, Open, read_all, read_up_to_at};
+use crate::survey::{Item, Place, Survey};
+use crate::verify::{self, IndexCheck};
+use crate::{Error, Event, LogId, Result};
 
 /// Repairs a jlog directory and returns what was done, in order.
 pub(crate) fn repair(shared: &Shared) -> Result<Vec<Event>> {
@@ -52,16 +55,7 @@ impl Repair<'_> {
             });
         }
         // Held to the end, so that no writer begins; one that is there refuses us.
-        let guard = match shared.open_if_there(names::METASTORE, Open::Write)? {
-            Some(file) => {
-                let path = shared.at(names::METASTORE);
-                if !file.try_guard(true).map_err(|e| Error::io("lock", path, e))? {
-                    return Err(Error::WriterBusy { path: shared.path.clone() });
-                }
-                Some(file)
-            }
-            None => None,
-        };
+        let mut guard = self.guard()?;
         let last = segments.last().copied();
         let old = self.is_old()?;
         let format = self.format(old, &segments)?;
@@ -71,13 +65,27 @@ impl Repair<'_> {
             }
         }
         self.repair_metastore(format, last)?;
-        drop(guard);
+        if guard.is_none() {
+            guard = self.guard()?;
+        }
         for number in segments {
             self.repair_segment(number, format, last == Some(number))?;
         }
         self.repair_checkpoints(format)?;
         self.repair_buffer()?;
-        crate::retention::sweep(shared)
+        crate::retention::sweep(shared)?;
+        drop(guard);
+        Ok(())
+    }
+
+    /// Keeps writers out, if there is a metastore to do it with.
+    fn guard(&self) -> Result<Option<Guarded>> {
+        let Some(file) = self.shared.open_if_there(names::METASTORE, Open::Write)? else { return Ok(None) };
+        let path = self.shared.at(names::METASTORE);
+        if !file.try_guard(true).map_err(|e| Error::io("lock", path, e))? {
+            return Err(Error::WriterBusy { path: self.shared.path.clone() });
+        }
+        Ok(Some(Guarded(file)))
     }
 
     fn metastore_bytes(&self) -> Result<Vec<u8>> {
@@ -247,7 +255,7 @@ impl Repair<'_> {
         };
         let _lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", shared.at(&name), e))?;
         let len = file.len().map_err(fail)?;
-        let intact = Intact::find(shared, format, number, &file, len).map_err(fail)?;
+        let intact = Intact::find(shared, format, number, &*file, len, last)?;
         let removed = len - intact.bytes;
         if removed > 0 {
             let kept = self.keep_segment(number, intact.first_damage)?;
@@ -280,7 +288,7 @@ impl Repair<'_> {
             if intact.had_checksums {
                 let file = shared.open(&name, Open::Read)?;
                 let runs: Vec<Run> =
-                    checksum::compute(&file, format, 0, to, 1).map_err(fail)?.into_iter().collect();
+                    checksum::compute(&file, format, to).map_err(fail)?.into_iter().collect();
                 checksum::replace(shared, number, &runs)?;
             }
             let kept = shared.at(&kept);
@@ -291,9 +299,7 @@ impl Repair<'_> {
             shared.remove_if_there(&names::checksums(number))?;
             self.note(Event::SidecarRemoved { path: shared.at(&names::checksums(number)) });
         }
-        if let Some(index) = shared.open_if_there(&names::index(number), Open::Read)?
-            && verify::index_fault(&*index, last, &intact.offsets).map_err(fail)?.is_some()
-        {
+        if intact.bad_index {
             shared.remove_if_there(&names::index(number))?;
             self.note(Event::SidecarRemoved { path: shared.at(&names::index(number)) });
         }
@@ -369,14 +375,14 @@ impl Repair<'_> {
 struct Intact {
     /// Offset and length of stretches of intact records.
     pieces: Vec<(u64, u64)>,
-    offsets: Vec<u64>,
-    /// Markers of whole records that their checksum or compression shows to be damaged.
+    /// Markers of records that are damaged.
     dropped: Vec<u32>,
     records: u32,
     bytes: u64,
     first_damage: u64,
     had_checksums: bool,
     stale_checksums: bool,
+    bad_index: bool,
 }
 
 impl Intact {
@@ -384,61 +390,40 @@ impl Intact {
         shared: &Shared,
         format: RecordFormat,
         number: u32,
-        file: &Arc<dyn File>,
+        file: &dyn File,
         len: u64,
-    ) -> io::Result<Self> {
+        last: bool,
+    ) -> Result<Self> {
         let mut verifier = Verifier::load(shared, number);
+        let mut index = IndexCheck::open(shared, number)?;
         let mut out = Self { had_checksums: !verifier.is_empty(), first_damage: len, ..Self::default() };
-        let mut window = Window::default();
-        let (mut from, mut marker) = (0, 0u32);
-        loop {
-            let mut places = Vec::new();
-            let walked = walk(&**file, format, from, len, &mut window, |offset, header, total| {
-                places.push((offset, *header, total));
-            })?;
-            let mut next_from = walked.offset;
-            let mut stop = walked.stop;
-            for (offset, header, total) in places {
-                marker += 1;
-                let crc = record_crc(&**file, offset, total, &mut window)?;
-                let verdict = verifier.check(&**file, format, marker, offset, crc)?;
-                let readable = !format.is_lz4() || {
-                    let mut stored = vec![0; header.stored as usize];
-                    let at = offset + format.header_len() as u64;
-                    let n = read_up_to_at(&**file, &mut stored, at)?;
-                    n == stored.len() && format.load(&header, &stored, &mut Vec::new())
-                };
-                if verdict != Verdict::Wrong && readable {
-                    out.keep(offset, total);
-                    continue;
+        Survey { file, format, verifier: &mut verifier, to: len, check: true }
+            .run(Place::default(), |item| {
+                match item {
+                    Item::Record(found) => {
+                        // Records that were lost without a trace shift those behind them, too.
+                        out.missing_before(found.marker);
+                        out.keep(found.offset, found.total);
+                        index.record(found.offset);
+                    }
+                    Item::Damage(stretch) => {
+                        out.missing_before(stretch.marker);
+                        out.first_damage = out.first_damage.min(stretch.offset);
+                        out.dropped.push(stretch.marker);
+                    }
                 }
-                out.first_damage = out.first_damage.min(offset);
-                out.dropped.push(marker);
-                // A damaged length may have swallowed intact records: they are listed in the checksums.
-                if verdict == Verdict::Wrong {
-                    next_from = offset;
-                    stop = Stop::Corrupt;
-                    break;
-                }
-            }
-            if stop == Stop::End {
-                break;
-            }
-            out.first_damage = out.first_damage.min(next_from);
-            let next = next_record(&**file, format, next_from + 1, len, &mut window, |candidate, window| {
-                if !verifier.covers(candidate.offset) {
-                    return Ok(None);
-                }
-                let crc = record_crc(&**file, candidate.offset, candidate.total, window)?;
-                Ok(Some(verifier.lists(crc)))
-            })?;
-            match next {
-                Some(next) => from = next,
-                None => break,
-            }
-        }
-        out.stale_checksums = verifier.reaches_beyond(len) || (out.had_checksums && verifier.is_empty());
+                ControlFlow::Continue(())
+            })
+            .map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
+        out.stale_checksums = verifier.reaches_beyond(len);
+        out.bad_index = index.fault(last).is_some();
         Ok(out)
+    }
+
+    /// Counts the records before this marker that were not met.
+    fn missing_before(&mut self, marker: u32) {
+        let met = self.records + u32::try_from(self.dropped.len()).unwrap_or(u32::MAX);
+        self.dropped.extend(met + 1..marker);
     }
 
     fn keep(&mut self, offset: u64, total: u64) {
@@ -446,7 +431,6 @@ impl Intact {
             Some((from, bytes)) if *from + *bytes == offset => *bytes += total,
             _ => self.pieces.push((offset, total)),
         }
-        self.offsets.push(offset);
         self.records += 1;
         self.bytes += total;
     }

@@ -7,6 +7,9 @@ use crate::names::{Kind, SubscriberName};
 use crate::shared::Shared;
 use crate::{Error, LogId, Result, Timestamp};
 
+/// So many segments are removed by their numbers; of more, the directory is asked which there are.
+const FEW: u32 = 100;
+
 /// A file of an unfinished change is left alone for so long: somebody may be writing it.
 const TEMPORARY_AGE_SECONDS: i64 = 3600;
 
@@ -51,8 +54,14 @@ pub(crate) fn remove_passed(
     }
     let Some(holder) = holder(shared)? else { return Ok(()) };
     let to = to.min(holder.segment);
-    for segment in old.segment..to {
-        shared.remove_segment(segment)?;
+    if to.saturating_sub(old.segment) > FEW {
+        for segment in shared.segments()?.into_iter().filter(|n| (old.segment..to).contains(n)) {
+            shared.remove_segment(segment)?;
+        }
+    } else {
+        for segment in old.segment..to {
+            shared.remove_segment(segment)?;
+        }
     }
     let mut before = old.segment.min(to);
     while before > 0 && shared.remove_segment(before - 1)? {

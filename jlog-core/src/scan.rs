@@ -109,7 +109,7 @@ pub(crate) fn walk(
                 Step::Record(header, total) => {
                     each(offset, &header, total);
                     offset += total;
-                    records += 1;
+                    records = u32::saturating_add(records, 1);
                     match usize::try_from(total).ok().and_then(|t| rest.get(t..)) {
                         Some(more) if more.len() >= header_len || offset == to => {
                             rest = more;
@@ -150,6 +150,7 @@ pub(crate) fn record_crc(file: &dyn File, offset: u64, total: u64, window: &mut 
 pub(crate) struct Candidate {
     pub(crate) offset: u64,
     pub(crate) total: u64,
+    pub(crate) header: RecordHeader,
 }
 
 /// Finds the first record at or after `from` in a damaged segment that ends at `to`.
@@ -189,8 +190,8 @@ pub(crate) fn next_record(
         let offset = at + found as u64;
         at = offset + 1;
         let head = scratch.at(file, offset, format.header_len())?;
-        let Step::Record(_, total) = step(format, head, to - offset) else { continue };
-        let good = match judge(Candidate { offset, total }, &mut scratch)? {
+        let Step::Record(header, total) = step(format, head, to - offset) else { continue };
+        let good = match judge(Candidate { offset, total, header }, &mut scratch)? {
             Some(known) => known,
             None => {
                 let next = offset + total;

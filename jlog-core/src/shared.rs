@@ -243,12 +243,19 @@ impl Temporary<'_> {
     }
 
     /// Gives it the name `to` unless that is taken; says whether it was free.
-    pub(crate) fn publish_new(self, to: &str) -> Result<bool> {
-        let to = self.shared.at(to);
+    pub(crate) fn publish_new(self, name: &str) -> Result<bool> {
+        let to = self.shared.at(name);
         // Not a rename that refuses to replace: not every file system has one, and a second name is as good.
         match self.shared.storage.link(&self.path(), &to) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            // A file system without second names: the best there is.
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
+                    && self.shared.storage.facts(&to).is_err() =>
+            {
+                self.rename(name).map(|()| true)
+            }
             Err(e) => Err(Error::io("create", to, e)),
         }
     }

@@ -1,14 +1,16 @@
 //! Looking at a jlog without changing it.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::checksum::{Verdict, Verifier};
-use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat};
+use crate::checksum::Verifier;
+use crate::format::RecordFormat;
 use crate::names::{self, Kind};
-use crate::scan::{Stop, Window, next_record, record_crc, walk};
+use crate::scan::{Window, walk};
 use crate::shared::Shared;
-use crate::storage::{File, Open, read_all, read_up_to_at};
+use crate::storage::{File, Open, read_all};
+use crate::survey::{Fault, Item, Place, Survey};
 use crate::{Error, LogId, Result, Timestamp, checkpoint, index, meta, precommit};
 
 /// Something that is wrong, or that an operator should know.
@@ -112,8 +114,9 @@ pub(crate) fn verify(shared: &Shared) -> Result<Verification> {
         });
         return Ok(out);
     }
-    let meta = meta::MetaReader::open(shared)?.get()?;
+    // In this order: a segment that is begun meanwhile is not beyond what the metastore says.
     let segments = shared.segments()?;
+    let meta = meta::MetaReader::open(shared)?.get()?;
     let mut note = |path: PathBuf, what: String, damage: bool| {
         out.findings.push(Finding { path, offset: None, id: None, what, damage });
     };
@@ -181,79 +184,48 @@ fn verify_segment(
     let len = file.len().map_err(fail)?;
     out.segments += 1;
     out.bytes += len;
-    let mut window = Window::default();
-    let mut body = Vec::new();
-    let (mut marker, mut from, mut whole) = (0u32, 0u64, true);
-    let mut offsets = Vec::new();
-    loop {
-        let mut places = Vec::new();
-        let walked = walk(&*file, format, from, len, &mut window, |offset, header, total| {
-            places.push((offset, *header, total));
-        })
-        .map_err(fail)?;
-        for (offset, header, total) in places {
-            marker += 1;
-            offsets.push(offset);
-            let id = LogId::new(number, marker);
-            let crc = record_crc(&*file, offset, total, &mut window).map_err(fail)?;
-            let what = match verifier.check(&*file, format, marker, offset, crc).map_err(fail)? {
-                Verdict::Wrong => Some("the checksum is wrong"),
-                verdict => {
-                    let readable = !format.is_lz4() || {
-                        let stored = &mut vec![0; header.stored as usize];
-                        let n = read_up_to_at(&*file, stored, offset + COMPRESSED_HEADER_LEN as u64);
-                        body.clear();
-                        n.map_err(fail)? == stored.len() && format.load(&header, stored, &mut body)
-                    };
-                    if readable {
-                        out.records += 1;
-                        out.verified += u64::from(verdict == Verdict::Good);
-                    }
-                    (!readable).then_some("the compressed body is wrong")
+    let mut last = 0;
+    let mut whole = true;
+    let mut index = IndexCheck::open(shared, number)?;
+    let being_written = number >= storage_log;
+    Survey { file: &*file, format, verifier: &mut verifier, to: len, check: true }
+        .run(Place::default(), |item| {
+            match item {
+                Item::Record(found) => {
+                    last = found.marker;
+                    out.records += 1;
+                    out.verified += u64::from(found.verified);
+                    index.record(found.offset);
                 }
-            };
-            if let Some(what) = what {
-                out.findings.push(Finding {
-                    path: path.clone(),
-                    offset: Some(offset),
-                    id: Some(id),
-                    what: what.to_owned(),
-                    damage: true,
-                });
+                Item::Damage(stretch) => {
+                    whole = false;
+                    let unfinished = stretch.fault == Fault::Unfinished && being_written;
+                    if !unfinished {
+                        last = stretch.marker;
+                    }
+                    let what = match stretch.fault {
+                        Fault::Checksum => "the checksum is wrong".to_owned(),
+                        Fault::Compression => "the compressed body is wrong".to_owned(),
+                        Fault::Unfinished if unfinished => format!(
+                            "{} bytes of a record that is not finished; if nobody is writing it, the next \
+                             writer cuts it",
+                            stretch.len
+                        ),
+                        Fault::NoRecord | Fault::Unfinished => format!("{} bytes are no record", stretch.len),
+                    };
+                    out.findings.push(Finding {
+                        path: path.clone(),
+                        offset: Some(stretch.offset),
+                        id: Some(LogId::new(number, stretch.marker)),
+                        what,
+                        damage: !unfinished,
+                    });
+                }
             }
-        }
-        if walked.stop == Stop::End {
-            break;
-        }
-        whole = false;
-        let next = next_record(&*file, format, walked.offset + 1, len, &mut window, |candidate, window| {
-            if !verifier.covers(candidate.offset) {
-                return Ok(None);
-            }
-            Ok(Some(verifier.lists(record_crc(&*file, candidate.offset, candidate.total, window)?)))
+            ControlFlow::Continue(())
         })
         .map_err(fail)?;
-        let end = next.unwrap_or(len);
-        let bytes = end - walked.offset;
-        let unfinished = next.is_none() && number >= storage_log;
-        let what = if unfinished {
-            format!("{bytes} bytes of an unfinished record at the end; the next writer cuts them")
-        } else {
-            format!("{bytes} bytes are no record")
-        };
-        out.findings.push(Finding {
-            path: path.clone(),
-            offset: Some(walked.offset),
-            id: Some(LogId::new(number, marker + 1)),
-            what,
-            damage: true,
-        });
-        match next {
-            Some(next) => from = next,
-            None => break,
-        }
-    }
-    if verifier.reaches_beyond(len) {
+    if verifier.reaches_beyond(len) && file.len().map_err(fail)? == len {
         out.findings.push(Finding {
             path: shared.at(&names::checksums(number)),
             offset: None,
@@ -264,59 +236,69 @@ fn verify_segment(
             damage: false,
         });
     }
-    if whole {
-        verify_index(shared, number, storage_log, &offsets, out)?;
-    }
-    Ok(marker)
-}
-
-fn verify_index(
-    shared: &Shared,
-    number: u32,
-    storage_log: u32,
-    offsets: &[u64],
-    out: &mut Verification,
-) -> Result<()> {
-    let name = names::index(number);
-    let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(()) };
-    let fault = index_fault(&*file, number >= storage_log, offsets)
-        .map_err(|e| Error::io("read", shared.at(&name), e))?;
-    if let Some(what) = fault {
+    if whole && let Some(what) = index.fault(being_written) {
         out.findings.push(Finding {
-            path: shared.at(&name),
+            path: shared.at(&names::index(number)),
             offset: None,
             id: None,
             what: format!("{what}; it is made anew when it is needed"),
             damage: false,
         });
     }
-    Ok(())
+    Ok(last)
 }
 
-/// What is wrong with an index, given where the segment's records begin.
-pub(crate) fn index_fault(
-    file: &dyn File,
-    being_written: bool,
-    offsets: &[u64],
-) -> std::io::Result<Option<&'static str>> {
-    let bytes = read_all(file, (offsets.len() + 2) * 8)?;
-    let (entries, rest) = bytes.as_chunks::<8>();
-    let mut entries: Vec<u64> = entries.iter().map(|entry| u64::from_le_bytes(*entry)).collect();
-    let closed = entries.len() > 1 && entries.last() == Some(&0);
-    if closed {
-        entries.pop();
+/// Compares an index with the records of its segment, as they come.
+pub(crate) struct IndexCheck {
+    file: Option<std::sync::Arc<dyn File>>,
+    len: u64,
+    records: u64,
+    disagrees: bool,
+    window: Window,
+}
+
+impl IndexCheck {
+    /// Opens a segment's index, if it has one.
+    pub(crate) fn open(shared: &Shared, number: u32) -> Result<Self> {
+        let name = names::index(number);
+        let file = shared.open_if_there(&name, Open::Read)?;
+        let len = match &file {
+            Some(file) => file.len().map_err(|e| Error::io("read", shared.at(&name), e))?,
+            None => 0,
+        };
+        Ok(Self { file, len, records: 0, disagrees: false, window: Window::default() })
     }
-    Ok(if !rest.is_empty() {
-        Some("its size is no multiple of 8")
-    } else if offsets.get(..entries.len()) != Some(&entries[..]) {
-        Some("it disagrees with its segment")
-    } else if closed && entries.len() != offsets.len() {
-        Some("it is closed and does not list all records")
-    } else if closed && being_written {
-        Some("it is closed though its segment is being written")
-    } else {
-        None
-    })
+
+    fn entry(&mut self, n: u64) -> Option<u64> {
+        let bytes = self.window.at(&**self.file.as_ref()?, n * 8, 8).ok()?;
+        bytes.first_chunk::<8>().map(|entry| u64::from_le_bytes(*entry))
+    }
+
+    /// The next record begins here.
+    pub(crate) fn record(&mut self, offset: u64) {
+        let n = self.records;
+        self.records += 1;
+        if (n + 1) * 8 <= self.len {
+            // A closing 0 after fewer records than there are disagrees, too.
+            self.disagrees |= self.entry(n) != Some(offset);
+        }
+    }
+
+    /// What is wrong with the index, after the last record.
+    pub(crate) fn fault(&mut self, being_written: bool) -> Option<&'static str> {
+        self.file.as_ref()?;
+        let entries = self.len / 8;
+        let closed = entries > 1 && self.entry(entries - 1) == Some(0);
+        if !self.len.is_multiple_of(8) {
+            Some("its size is no multiple of 8")
+        } else if self.disagrees || entries > self.records + u64::from(closed) {
+            Some("it disagrees with its segment")
+        } else if closed && being_written {
+            Some("it is closed though its segment is being written")
+        } else {
+            None
+        }
+    }
 }
 
 fn verify_checkpoints(
@@ -362,24 +344,27 @@ fn verify_buffer(shared: &Shared, format: RecordFormat, out: &mut Verification) 
         Err(e) => return Err(e),
     };
     let bytes = read_all(&*file, 129 << 20).map_err(|e| Error::io("read", &path, e))?;
-    let what = match bytes.split_first_chunk::<4>() {
-        None => Some(format!("has {} bytes, not at least 4", bytes.len())),
+    let (what, damage) = match bytes.split_first_chunk::<4>() {
+        None => (Some(format!("has {} bytes, not at least 4", bytes.len())), true),
         Some((used, buffer)) => {
             let used = u32::from_le_bytes(*used) as usize;
             match buffer.get(..used) {
-                None => Some(format!("says that {used} of its {} bytes are in use", buffer.len())),
+                None => (Some(format!("says that {used} of its {} bytes are in use", buffer.len())), true),
                 Some(used) => {
                     let (_, whole) = precommit::whole_records(format, used);
-                    (whole < used.len()).then(|| {
-                        format!("{} of {} bytes in use are no whole record", used.len() - whole, used.len())
-                    })
+                    let rest = used.len() - whole;
+                    let what = format!(
+                        "{rest} of {} bytes in use are no whole record; if nobody is writing, the next writer \
+                         keeps them aside",
+                        used.len()
+                    );
+                    ((rest > 0).then_some(what), false)
                 }
             }
         }
     };
     if let Some(what) = what {
-        // A writer may be adding a record while we look.
-        out.findings.push(Finding { path, offset: None, id: None, what, damage: true });
+        out.findings.push(Finding { path, offset: None, id: None, what, damage });
     }
     Ok(())
 }
@@ -421,7 +406,7 @@ fn inspect_each(
     })
     .map_err(fail)?;
     let verifier = Verifier::load(shared, number);
-    let checksummed = verifier.runs_within(bytes).iter().map(|run| run.crcs.len()).sum::<usize>();
+    let checksummed = verifier.checksummed_within(bytes);
     Ok(Inspection {
         segment: number,
         bytes,

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::checksum::Pending;
+use crate::checksum::{self, Pending};
 use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader, check_message_len};
 use crate::meta::Metastore;
 use crate::options::{Locking, SyncPolicy, WriterOptions};
-use crate::precommit::{self, PreCommit};
-use crate::recovery::{self, Tail};
+use crate::precommit::{self, Guard, PreCommit};
+use crate::recovery;
 use crate::shared::Shared;
-use crate::storage::{File, LockGuard, Open, write_all_at};
+use crate::storage::{File, Guarded, LockGuard, Open, write_all_at};
+use crate::survey::Place;
 use crate::{Error, Event, LogId, Result, Timestamp, names};
 
 /// Records are gathered up to about this size before they are written.
@@ -69,6 +70,8 @@ pub struct Writer {
 struct Core {
     shared: Arc<Shared>,
     meta: Metastore,
+    /// Tells other writers of this one.
+    _guard: Guarded,
     format: RecordFormat,
     multi: bool,
     checksums: bool,
@@ -84,7 +87,7 @@ struct Inner {
     current: Option<Current>,
     buffer: Option<PreCommit>,
     pending: Pending,
-    /// Segments that were filled and are not synced yet.
+    /// Segments that this writer has let go of and that are not synced yet.
     filled: Vec<Filled>,
     /// How many segments were opened, and how many of them had been when the directory was last synced.
     names_made: u64,
@@ -93,6 +96,8 @@ struct Inner {
     must_roll: bool,
     /// A failed write could not be taken back: the segment's end is looked at anew.
     suspect: bool,
+    /// Checkpoints may be past the end of the segment that is opened next.
+    look_at_checkpoints: bool,
     /// Counts the appends.
     written: u64,
     scratch: Vec<u8>,
@@ -156,13 +161,14 @@ impl Writer {
     pub(crate) fn open(shared: Arc<Shared>, options: &WriterOptions) -> Result<Self> {
         let meta = Metastore::open(&shared)?;
         let multi = options.locking == Locking::MultiProcess;
-        if !meta.try_guard(!multi)? {
+        let Some(guard) = meta.try_guard(!multi)? else {
             return Err(Error::WriterBusy { path: shared.path.clone() });
-        }
+        };
         let format = meta.format();
         let core = Core {
             checksums: shared.settings.checksums,
             meta,
+            _guard: guard,
             format,
             multi,
             policy: options.sync,
@@ -175,6 +181,7 @@ impl Writer {
                 names_durable: 0,
                 must_roll: false,
                 suspect: false,
+                look_at_checkpoints: true,
                 // What the last writer left counts as one.
                 written: 1,
                 scratch: Vec::new(),
@@ -245,7 +252,8 @@ impl Writer {
         self.core.flush()
     }
 
-    /// Makes every message appended so far durable. Threads that call it at the same time share the work.
+    /// Makes every message that was appended with this writer so far durable, and with it everything in the segment
+    /// being written. Threads that call it at the same time share the work.
     ///
     /// # Errors
     /// As [`flush`](Writer::flush), and [`Error::SyncFailed`]: once a sync has failed, this writer never says
@@ -254,7 +262,9 @@ impl Writer {
         self.core.sync()
     }
 
-    /// Ends the segment being written, unless it is empty, and begins the next one.
+    /// Ends the segment being written, unless it is empty, and begins the next one. A C process that has the
+    /// segment open for writing does not notice, and goes on writing to it where readers may have passed: no C
+    /// process may be writing.
     ///
     /// # Errors
     /// [`Error::DiskFull`], [`Error::Io`], [`Error::OutOfSegments`].
@@ -313,7 +323,7 @@ impl Writer {
         self.ticker = None;
         let flushed =
             if self.core.policy == SyncPolicy::Never { self.core.flush() } else { self.core.sync() };
-        self.core.write_out_checksums();
+        self.core.end();
         flushed
     }
 }
@@ -324,7 +334,7 @@ impl Drop for Writer {
             self.ticker = None;
             // Nobody is there to hear of an error; the messages stay in the buffer (see `close`).
             let _ = self.core.flush();
-            self.core.write_out_checksums();
+            self.core.end();
         }
     }
 }
@@ -426,7 +436,7 @@ impl Core {
         time: Timestamp,
         messages: &[M],
     ) -> Result<(LogId, usize)> {
-        let limit = u64::from(self.meta.segment_size());
+        let limit = u64::from(self.meta.segment_size().max(1));
         let mut scratch = std::mem::take(&mut inner.scratch);
         scratch.clear();
         let mut compressed = Vec::new();
@@ -509,7 +519,7 @@ impl Core {
         inner.written += 1;
         let id = LogId::new(current.number, current.records);
         if inner.pending.is_full() {
-            inner.pending.write_out(&self.shared, id.segment);
+            self.write_out(inner);
         }
         Ok(id)
     }
@@ -537,78 +547,95 @@ impl Core {
         if buffer.is_empty() {
             return Ok(());
         }
+        self.complete_flush(inner, buffer)?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
         self.in_segment(inner, |core, inner| {
-            let Some(current) = &inner.current else { return Ok(()) };
-            buffer.begin_flush(current.number, current.end);
-            inner.group.extend_from_slice(buffer.records());
-            if let Err(e) = core.write(inner, &mut [IoSlice::new(buffer.bytes())]) {
-                buffer.abandon_flush();
-                return Err(e);
+            let Some(current) = &mut inner.current else { return Ok(()) };
+            let (number, start) = (current.number, current.end);
+            buffer.begin_flush(core.format, number, start);
+            match write_all_at(&*current.file, &mut [IoSlice::new(buffer.bytes())], start) {
+                Ok(()) => {
+                    current.end += buffer.bytes().len() as u64;
+                    inner.group.extend_from_slice(buffer.records());
+                    core.commit_group(inner)?;
+                    buffer.end_flush();
+                    Ok(())
+                }
+                Err(e) => {
+                    // Whole records that are there may have been read: they stay, and leave the buffer.
+                    let there = current.file.len().unwrap_or(start).saturating_sub(start);
+                    let (records, bytes) = buffer.first_records(there);
+                    let end = start + bytes as u64;
+                    if current.file.set_len(end).is_ok() {
+                        current.end = end;
+                        inner.group.extend_from_slice(&buffer.records()[..records]);
+                        core.commit_group(inner)?;
+                        buffer.drop_first(records);
+                        buffer.abandon_flush();
+                    } else {
+                        inner.suspect = true;
+                        buffer.doubt_flush(number, start);
+                    }
+                    Err(Error::io("write", core.path_of(number), e))
+                }
             }
-            core.commit_group(inner)?;
-            buffer.end_flush();
-            Ok(())
         })
     }
 
     /// Opens the pre-commit buffer, completes a flush that was cut short, and gives the buffer its size.
     fn open_buffer(&self, inner: &mut Inner, size: Option<u32>) -> Result<()> {
         let there = precommit::size_on_disk(&self.shared)?;
-        if there.is_none() {
-            precommit::create(&self.shared, size.unwrap_or(0))?;
-        }
-        let there = there.unwrap_or(size.unwrap_or(0).into());
-        let wanted = size.map_or(there, u64::from);
-        if there == 0 && wanted == 0 {
+        if size.map_or(there.unwrap_or(0), u64::from) == 0 && there.unwrap_or(0) == 0 {
             return Ok(());
         }
-        let mut buffer = PreCommit::open(&self.shared, self.format)?;
-        self.complete_flush(inner, &mut buffer)?;
-        if buffer.capacity() as u64 != wanted {
-            self.flush_taken(inner, &mut buffer)?;
-            drop(buffer);
-            precommit::create(&self.shared, u32::try_from(wanted).unwrap_or(0))?;
-            if wanted == 0 {
+        let mut guard = Guard::take(&self.shared)?;
+        // Nobody else makes or replaces the file from here on.
+        let there = precommit::size_on_disk(&self.shared)?;
+        let wanted = size.map_or(there.unwrap_or(0), u64::from);
+        if there.is_some() {
+            let mut buffer = PreCommit::open(&self.shared, self.format, guard, self.checksums)?;
+            self.complete_flush(inner, &mut buffer)?;
+            if there == Some(wanted) {
+                if !buffer.is_empty() {
+                    self.shared.note(Event::BufferRecovered {
+                        records: len_u32(buffer.records().len()),
+                        bytes: buffer.bytes().len() as u64,
+                    });
+                }
+                inner.buffer = Some(buffer);
                 return Ok(());
             }
-            buffer = PreCommit::open(&self.shared, self.format)?;
-        } else if !buffer.is_empty() {
-            self.shared.note(Event::BufferRecovered {
-                records: len_u32(buffer.records().len()),
-                bytes: buffer.used() as u64,
-            });
+            self.flush_taken(inner, &mut buffer)?;
+            buffer.close();
+            guard = buffer.into_guard();
         }
-        inner.buffer = Some(buffer);
+        precommit::create(&self.shared, u32::try_from(wanted).unwrap_or(0))?;
+        if wanted > 0 {
+            inner.buffer = Some(PreCommit::open(&self.shared, self.format, guard, self.checksums)?);
+        }
         Ok(())
     }
 
-    /// An earlier writer ended within a flush: finds out how much of the buffer reached its segment, and
-    /// brings the rest there.
+    /// A flush was cut short, by the end of an earlier writer or by an error: finds out how much of it reached
+    /// its segment.
     fn complete_flush(&self, inner: &mut Inner, buffer: &mut PreCommit) -> Result<()> {
         let Some(place) = buffer.unfinished else { return Ok(()) };
-        self.in_segment(inner, |core, inner| {
+        self.in_segment(inner, |core, _| {
             // Opening the segment has cut a record that was not finished: what is there is whole.
-            let there = recovery::flushed_bytes(&core.shared, place.segment, place.offset, buffer.bytes())?;
-            let (records, bytes) = buffer.first_records(there);
+            let there = if place.written {
+                Some(buffer.bytes().len() as u64)
+            } else {
+                // In a segment that is gone, nobody can see what was written. Twice is better than never.
+                recovery::flushed_bytes(&core.shared, place.segment, place.offset, buffer.bytes())?
+            };
+            let (records, _) = buffer.first_records(there.unwrap_or(0));
             if records > 0 {
                 core.shared.note(Event::BufferAlreadyFlushed { records: len_u32(records) });
             }
-            let follows = inner
-                .current
-                .as_ref()
-                .is_some_and(|c| c.number == place.segment && c.end == place.offset + bytes as u64);
-            if follows && bytes > 0 && bytes < buffer.used() {
-                // The note of where the flush goes stays true, so that this may be cut short, too.
-                inner.group.extend_from_slice(&buffer.records()[records..]);
-                core.write(inner, &mut [IoSlice::new(&buffer.bytes()[bytes..])])?;
-                core.commit_group(inner)?;
-                buffer.end_flush();
-            } else if bytes == buffer.used() {
-                buffer.end_flush();
-            } else {
-                buffer.abandon_flush();
-                buffer.drop_first(records);
-            }
+            buffer.drop_first(records);
+            buffer.abandon_flush();
             Ok(())
         })
     }
@@ -626,24 +653,23 @@ impl Core {
         }
         inner.group.clear();
         let outcome = work(self, inner);
-        if std::mem::take(&mut inner.suspect)
-            && let Some(current) = &inner.current
-        {
-            inner.pending.write_out(&self.shared, current.number);
-            self.release(inner);
-            inner.current = None;
-        }
-        if self.is_full(inner) && !inner.must_roll {
-            // What was asked for is done; a roll that fails now is tried again by the next append, which
-            // then tells of the error.
-            let _ = self.roll(inner);
+        if std::mem::take(&mut inner.suspect) {
+            self.let_go(inner);
+        } else if inner.must_roll || self.is_full(inner) {
+            // What was asked for is done. A roll that fails now is tried again by the next append, which then
+            // tells of the error; `must_roll` stays until then.
+            if self.roll(inner).is_ok() {
+                inner.must_roll = false;
+            }
         }
         self.release(inner);
         outcome
     }
 
     fn is_full(&self, inner: &Inner) -> bool {
-        inner.current.as_ref().is_some_and(|current| current.end >= u64::from(self.meta.segment_size()))
+        // A size of 0, which is no size, rolls after every record.
+        let size = u64::from(self.meta.segment_size().max(1));
+        inner.current.as_ref().is_some_and(|current| current.end >= size)
     }
 
     fn release(&self, inner: &mut Inner) {
@@ -667,6 +693,7 @@ impl Core {
                     let facts = current.file.facts().map_err(|e| Error::io("read", path(), e))?;
                     if facts.links == 0 {
                         self.shared.note(Event::SegmentVanished { segment: current.number });
+                        inner.look_at_checkpoints = true;
                         inner.pending.clear();
                         self.release(inner);
                         inner.current = None;
@@ -691,40 +718,47 @@ impl Core {
         }
     }
 
-    /// Lets go of the current segment (locked): it is looked at anew, or another one is current.
+    /// Others have written to the current segment (locked), or have begun the next one.
     fn leave(&self, inner: &mut Inner) {
         let Some(current) = &inner.current else { return };
         if self.meta.storage_log() == current.number {
-            // Still the one: only what others have added needs to be looked at.
-            let (number, end, records) = (current.number, current.end, current.records);
-            let file = Arc::clone(&current.file);
-            match recovery::mend_tail(&self.shared, self.format, number, &file, (records, end)) {
-                Ok(Tail::Whole { records, end }) => {
-                    inner.current = Some(Current { number, file, end, records });
-                    return;
+            let (number, file) = (current.number, Arc::clone(&current.file));
+            let known = Place { marker: current.records, offset: current.end };
+            // What cannot be looked at now is looked at, and told of, when the segment is opened anew.
+            if let Ok(end) = recovery::mend_tail(&self.shared, self.format, number, &file, known) {
+                if end.offset < known.offset {
+                    inner.pending.clear();
                 }
-                Ok(Tail::Damaged { .. }) | Err(_) => {}
+                inner.current = Some(Current { number, file, end: end.offset, records: end.marker });
+                return;
             }
-        } else {
-            inner.pending.write_out(&self.shared, current.number);
-            let filled = Filled { number: current.number, file: Some(Arc::clone(&current.file)) };
-            inner.filled.push(filled);
         }
+        self.let_go(inner);
+    }
+
+    /// Lets go of the current segment (locked), which may not be synced yet.
+    fn let_go(&self, inner: &mut Inner) {
+        self.write_out(inner);
         self.release(inner);
-        inner.current = None;
+        if let Some(current) = inner.current.take() {
+            self.note_filled(inner, current);
+        }
+    }
+
+    fn note_filled(&self, inner: &mut Inner, current: Current) {
+        if inner.filled.iter().any(|filled| filled.number == current.number) {
+            return;
+        }
+        // Where nobody syncs by himself, files are not held open for somebody who does: they may be gone.
+        let keep = self.policy != SyncPolicy::Never && inner.filled.len() < 16;
+        inner.filled.push(Filled { number: current.number, file: keep.then_some(current.file) });
     }
 
     /// Opens the segment that the metastore names, locks it, and finds its end.
     fn open_current(&self, inner: &mut Inner) -> Result<()> {
         loop {
             let number = self.meta.storage_log();
-            let path = self.path_of(number);
-            let file = self.shared.open(&names::segment(number), Open::Create(self.shared.file_mode))?;
-            let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;
-            if self.meta.storage_log() != number {
-                continue;
-            }
-            let last = recovery::last_in_a_row(&self.shared, number);
+            let last = recovery::last_on_disk(&self.shared, number)?;
             if last != number {
                 // After a power failure the metastore can be older than the segments.
                 self.meta.set_storage_log(number, last)?;
@@ -733,25 +767,32 @@ impl Core {
                 }
                 continue;
             }
+            let name = names::segment(number);
+            let path = self.path_of(number);
+            let file = self.shared.open(&name, Open::Create(self.shared.file_mode))?;
+            let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;
+            let ours = file.facts().map_err(|e| Error::io("read", &path, e))?.identity;
+            if self.meta.storage_log() != number
+                || self.shared.facts(&name).is_ok_and(|named| named.identity != ours)
+            {
+                continue;
+            }
             inner.names_made += 1;
             let known = recovery::known_tail(&self.shared, number, &*file, self.format);
-            match recovery::mend_tail(&self.shared, self.format, number, &file, known)? {
-                Tail::Whole { records, end } => {
-                    recovery::drop_stale_checksums(&self.shared, number, end)?;
-                    if self.multi {
-                        // It stays locked: our caller unlocks it.
-                        std::mem::forget(lock);
-                    } else {
-                        drop(lock);
-                    }
-                    inner.current = Some(Current { number, file, end, records });
-                    return Ok(());
-                }
-                Tail::Damaged { offset } => {
-                    self.shared.note(Event::DamagedSegmentClosed { segment: number, offset });
-                    self.advance(number)?;
-                }
+            let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
+            recovery::drop_stale_checksums(&self.shared, number, end.offset)?;
+            if inner.look_at_checkpoints {
+                recovery::pull_back_checkpoints(&self.shared, number, end.marker)?;
+                inner.look_at_checkpoints = false;
             }
+            if self.multi {
+                // It stays locked: our caller unlocks it.
+                std::mem::forget(lock);
+            } else {
+                drop(lock);
+            }
+            inner.current = Some(Current { number, file, end: end.offset, records: end.marker });
+            return Ok(());
         }
     }
 
@@ -764,15 +805,19 @@ impl Core {
     /// Ends the current segment (locked) and lets go of it.
     fn roll(&self, inner: &mut Inner) -> Result<()> {
         let Some(current) = &inner.current else { return Ok(()) };
-        self.advance(current.number)?;
-        inner.pending.write_out(&self.shared, current.number);
-        self.release(inner);
-        if let Some(current) = inner.current.take() {
-            // With many segments waiting for somebody to ask for a sync, descriptors are not kept for them.
-            let file = (inner.filled.len() < 16).then_some(current.file);
-            inner.filled.push(Filled { number: current.number, file });
-        }
+        let number = current.number;
+        self.advance(number)?;
+        self.write_out(inner);
+        checksum::join(&self.shared, number);
+        self.let_go(inner);
         Ok(())
+    }
+
+    /// Writes out the pending checksums of the current segment (locked).
+    fn write_out(&self, inner: &mut Inner) {
+        if let Some(current) = &inner.current {
+            inner.pending.write_out(&self.shared, current.number, &*current.file);
+        }
     }
 
     /// What an append does last: syncs as the policy has it.
@@ -783,7 +828,12 @@ impl Core {
                 drop(inner);
                 self.wait_durable(written)
             }
-            _ => self.after_roll(inner),
+            _ => {
+                // The messages are placed: an error about earlier ones must not make the caller append them
+                // again. It stays, and the next call tells of it.
+                let _ = self.after_roll(inner);
+                Ok(())
+            }
         }
     }
 
@@ -864,6 +914,7 @@ impl Core {
             }
         }
         if self.inner.lock().names_durable < work.names {
+            self.meta.sync().map_err(|e| self.note_sync_failure(e))?;
             self.shared.sync_dir().map_err(|e| self.note_sync_failure(e))?;
         }
         let mut inner = self.inner.lock();
@@ -878,9 +929,7 @@ impl Core {
             return Ok(());
         }
         self.in_segment(inner, |core, inner| {
-            if let Some(current) = &inner.current {
-                inner.pending.write_out(&core.shared, current.number);
-            }
+            core.write_out(inner);
             Ok(())
         })
     }
@@ -906,9 +955,16 @@ impl Core {
         Error::SyncFailed { path: self.shared.path.clone(), why: why.to_owned() }
     }
 
-    fn write_out_checksums(&self) {
+    /// The last thing a writer does.
+    fn end(&self) {
+        let mut inner = self.inner.lock();
         // Only the checksums are at stake: those records stay unverified.
-        let _ = self.write_out_pending(&mut self.inner.lock());
+        let _ = self.write_out_pending(&mut inner);
+        if let Some(buffer) = &inner.buffer
+            && buffer.is_empty()
+        {
+            buffer.close();
+        }
     }
 }
 
@@ -951,6 +1007,7 @@ struct Ticker {
 
 impl Ticker {
     fn start(core: Arc<Core>, every: Duration) -> Result<Self> {
+        let every = every.max(Duration::from_millis(1));
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let path = core.shared.path.clone();
         let signal = Arc::clone(&stop);

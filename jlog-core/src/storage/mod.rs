@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) mod posix;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
 
 pub use posix::{Map, Posix};
 
@@ -107,7 +109,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn available_space(&self, dir: &Path) -> io::Result<u64>;
     /// A number that stays the same until the machine starts anew.
     fn boot_id(&self) -> u64;
-    /// Begins to watch a directory for new files and one file for new data.
+    /// Begins to watch a directory for new data in its segments.
     fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>>;
 }
 
@@ -132,6 +134,9 @@ pub trait File: fmt::Debug + Send + Sync {
     fn unlock(&self) -> io::Result<()>;
     /// Takes a lock of another kind, which C processes do not see, if it is free.
     fn try_guard(&self, exclusive: bool) -> io::Result<bool>;
+    /// Gives that lock up. Closing the file is not enough: a process that is being started may still hold a copy of
+    /// the descriptor.
+    fn release_guard(&self) -> io::Result<()>;
     /// Maps the first `len` bytes, which must be there, shared with every other process.
     fn map(&self, len: usize) -> io::Result<Map>;
 
@@ -145,12 +150,10 @@ pub trait File: fmt::Debug + Send + Sync {
     }
 }
 
-/// Waits until there may be something new to read.
+/// Waits until there may be something new to read: a segment was written to, created or put in place.
 pub trait Watch: Send {
-    /// Which file to watch for new data (the directory is watched for new files all the time); `true` where
-    /// it was not watched before. What happens after this call has returned is not missed.
-    fn set_file(&mut self, path: &Path) -> io::Result<bool>;
-    /// Waits until something has happened or the time is over, or `waker` was used: `true` then.
+    /// Waits until something has happened since the watch began or the last wait ended, or the time is over, or
+    /// `waker` was used: `true` then.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool>;
     /// What ends a wait from another thread or a signal handler.
     fn waker(&self) -> io::Result<Waker>;
@@ -221,6 +224,17 @@ pub(crate) fn write_all_at(file: &dyn File, mut bufs: &mut [IoSlice<'_>], mut of
         }
     }
     Ok(())
+}
+
+/// Holds a file's guard until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Guarded(pub(crate) Arc<dyn File>);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // It fails only for a closed descriptor.
+        let _ = self.0.release_guard();
+    }
 }
 
 /// Holds a file's lock until it is dropped.

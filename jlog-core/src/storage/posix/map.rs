@@ -15,7 +15,18 @@ use memmap2::{MmapOptions, MmapRaw};
 /// A file that another program cuts short while it is mapped makes the next access a SIGBUS; we map only
 /// the metastore, the pre-commit buffer and its guard, which nobody cuts.
 #[derive(Debug, Clone)]
-pub struct Map(Arc<Inner>);
+pub struct Map {
+    inner: Arc<Inner>,
+    observer: Option<Arc<dyn MapObserver>>,
+}
+
+/// Told of what is done to a map, for simulated storage.
+pub(crate) trait MapObserver: std::fmt::Debug + Send + Sync {
+    /// Bytes are about to change.
+    fn before_store(&self);
+    /// In place of making the bytes durable.
+    fn sync(&self) -> io::Result<()>;
+}
 
 #[derive(Debug)]
 enum Inner {
@@ -35,18 +46,33 @@ impl Map {
             // nobody else writes these bytes.
             Inner::ReadOnly(unsafe { options.map(file)? })
         };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self { inner: Arc::new(inner), observer: None })
+    }
+
+    /// Memory that stands for a file's.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn anonymous(bytes: &[u8], observer: Arc<dyn MapObserver>) -> io::Result<Self> {
+        let map = MmapOptions::new().len(bytes.len()).map_anon()?;
+        let map = Self { inner: Arc::new(Inner::Writable(map.into())), observer: None };
+        map.write(0, bytes);
+        Ok(Self { observer: Some(observer), ..map })
+    }
+
+    fn about_to_store(&self) {
+        if let Some(observer) = &self.observer {
+            observer.before_store();
+        }
     }
 
     fn ptr(&self) -> *const u8 {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Writable(map) => map.as_ptr(),
             Inner::ReadOnly(map) => map.as_ptr(),
         }
     }
 
     fn mut_ptr(&self) -> *mut u8 {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Writable(map) => map.as_mut_ptr(),
             Inner::ReadOnly(_) => panic!("write to a read-only map"),
         }
@@ -54,7 +80,7 @@ impl Map {
 
     /// How many bytes are mapped.
     pub fn len(&self) -> usize {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Writable(map) => map.len(),
             Inner::ReadOnly(map) => map.len(),
         }
@@ -85,6 +111,7 @@ impl Map {
 
     /// Stores a little-endian number at a multiple of 4; what was written before is seen by whoever loads it.
     pub fn store_u32(&self, offset: usize, value: u32) {
+        self.about_to_store();
         self.mut_ptr();
         self.atomic(offset).store(value.to_le(), Ordering::Release);
     }
@@ -98,6 +125,12 @@ impl Map {
 
     /// Copies bytes in.
     pub fn write(&self, offset: usize, bytes: &[u8]) {
+        self.about_to_store();
+        self.quietly_write(offset, bytes);
+    }
+
+    /// Copies bytes in without telling anybody.
+    pub(crate) fn quietly_write(&self, offset: usize, bytes: &[u8]) {
         self.check(offset, bytes.len());
         // SAFETY: in range, and the map's memory is no part of a Rust object, so that they do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.mut_ptr().add(offset), bytes.len()) }
@@ -115,7 +148,10 @@ impl Map {
 
     /// Makes what was written durable.
     pub fn sync(&self) -> io::Result<()> {
-        match &*self.0 {
+        if let Some(observer) = &self.observer {
+            return observer.sync();
+        }
+        match &*self.inner {
             Inner::Writable(map) => map.flush(),
             Inner::ReadOnly(_) => Ok(()),
         }

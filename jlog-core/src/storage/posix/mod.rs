@@ -19,6 +19,8 @@ mod map;
 mod watch;
 
 pub use map::Map;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use map::MapObserver;
 
 /// The file system of the operating system.
 #[derive(Debug, Default, Clone, Copy)]
@@ -224,6 +226,10 @@ impl File for PosixFile {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    fn release_guard(&self) -> io::Result<()> {
+        fs2::FileExt::unlock(&self.file)
     }
 
     fn map(&self, len: usize) -> io::Result<Map> {

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use crate::names::Kind;
 use crate::storage::{Waker, Watch};
 
 /// How often a system without free inotify watches is asked whether there is something new.
@@ -19,7 +20,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 struct PosixWatch {
     /// `None` where the system has no watch left for us: then we poll.
     inotify: Option<Inotify>,
-    file: Option<(PathBuf, WatchDescriptor)>,
     wake: Arc<EventFd>,
 }
 
@@ -27,37 +27,31 @@ pub(super) fn open(dir: &Path) -> io::Result<Box<dyn Watch>> {
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .and_then(|inotify| {
-            inotify.add_watch(dir, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
+            let events = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+            inotify.add_watch(dir, events)?;
             Ok(inotify)
         })
         .ok();
-    Ok(Box::new(PosixWatch { inotify, file: None, wake }))
+    Ok(Box::new(PosixWatch { inotify, wake }))
+}
+
+/// Reads all events there are; says whether one is about a segment. (Checkpoints, ours among them, change in
+/// the same directory.)
+fn segment_events(inotify: &Inotify) -> bool {
+    let mut found = false;
+    while let Ok(events) = inotify.read_events() {
+        if events.is_empty() {
+            break;
+        }
+        found |= events.iter().any(|event| {
+            let lost = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+            lost || event.name.as_deref().is_some_and(|name| matches!(Kind::of(name), Kind::Segment(_)))
+        });
+    }
+    found
 }
 
 impl Watch for PosixWatch {
-    fn set_file(&mut self, path: &Path) -> io::Result<bool> {
-        let Some(inotify) = &self.inotify else { return Ok(false) };
-        if self.file.as_ref().is_some_and(|(watched, _)| watched == path) {
-            return Ok(false);
-        }
-        if let Some((_, old)) = self.file.take() {
-            // It fails when the file is gone, and its watch with it.
-            let _ = inotify.rm_watch(old);
-        }
-        match inotify.add_watch(path, AddWatchFlags::IN_MODIFY) {
-            Ok(descriptor) => {
-                self.file = Some((path.to_owned(), descriptor));
-                Ok(true)
-            }
-            // The segment is not there yet: the directory's watch tells when it comes.
-            Err(Errno::ENOENT) => Ok(false),
-            Err(_) => {
-                self.inotify = None;
-                Ok(false)
-            }
-        }
-    }
-
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let mut timeout = timeout;
         if self.inotify.is_none() {
@@ -82,12 +76,11 @@ impl Watch for PosixWatch {
                 Err(e) => return Err(e.into()),
             };
             if ready {
-                // Both are emptied, so that the next wait waits; errors mean that they are empty.
+                // An error means that there was nothing to read.
                 let woken = self.wake.read().is_ok();
-                if let Some(inotify) = &self.inotify {
-                    while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+                if woken || self.inotify.as_ref().is_some_and(segment_events) {
+                    return Ok(woken);
                 }
-                return Ok(woken);
             }
             if deadline.is_some_and(|d| Instant::now() >= d) {
                 return Ok(false);

@@ -1,0 +1,135 @@
+//! `jlog subscribe` and `jlog unsubscribe`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use jlog_core::LogId;
+
+use crate::support::{Place, lines, run};
+
+/// Ten messages, four to a segment.
+fn numbered() -> Place {
+    let messages: Vec<String> = (1..=10).map(|n| format!("m{n}")).collect();
+    Place::with(&["--segment-size", "72"], &messages)
+}
+
+#[test]
+fn a_subscriber_begins_where_it_is_told_to() {
+    let place = numbered();
+    for (name, arguments, id, messages) in [
+        ("first", &[][..], LogId::new(0, 0), 10),
+        ("last", &["--end"], LogId::new(2, 2), 0),
+        ("after", &["--after", "00000001:00000003"], LogId::new(1, 3), 3),
+        ("short", &["--after", "1:0"], LogId::new(1, 0), 6),
+        ("copy", &["--copy", "after"], LogId::new(1, 3), 3),
+    ] {
+        let said = place.ok("subscribe", &[&[name], arguments].concat());
+        assert_eq!(said, format!("{name} begins after {id}\n"));
+        assert_eq!(place.checkpoint(name), id);
+        assert_eq!(place.unread(name).len(), messages, "{name}");
+    }
+    assert_eq!(place.subscribers(), ["after", "copy", "first", "last", "s", "short"]);
+}
+
+#[test]
+fn a_subscriber_that_is_there_is_moved_only_when_asked_to() {
+    let place = numbered();
+    place.ok("subscribe", &["t"]);
+    let complaint = run(place.jlog("subscribe", ["t", "--end"]), "").failed(1);
+    let expected = format!("{} has a subscriber \"t\" already", place.feed.display());
+    assert!(complaint.starts_with(&expected), "{complaint}");
+    // What to do is said, too.
+    assert!(complaint.contains("--move"), "{complaint}");
+    assert_eq!(place.unread("t").len(), 10);
+
+    assert_eq!(place.ok("subscribe", &["t", "--move", "--end"]), "t begins after 00000002:00000002\n");
+    assert_eq!(place.unread("t").len(), 0);
+    place.ok("subscribe", &["t", "--move", "--after", "0:1"]);
+    assert_eq!(place.unread("t").len(), 9);
+    place.ok("subscribe", &["t", "--move"]);
+    assert_eq!(place.unread("t").len(), 10);
+    place.ok("subscribe", &["new", "--move", "--copy", "t"]);
+    assert_eq!(place.unread("new").len(), 10);
+}
+
+#[test]
+fn moving_the_last_subscriber_forward_frees_segments() {
+    let place = numbered();
+    place.ok("subscribe", &["t"]);
+    place.ok("subscribe", &["t", "--move", "--end"]);
+    assert_eq!(place.segments().len(), 3);
+    place.ok("subscribe", &["s", "--move", "--after", "1:1"]);
+    assert_eq!(place.segments(), ["00000001", "00000002"]);
+    assert_eq!(lines(&place.ok("read", &["s"])), ["m6", "m7", "m8", "m9", "m10"]);
+}
+
+#[test]
+fn a_place_that_is_not_there_is_refused() {
+    let place = numbered();
+    let before = place.snapshot();
+    for arguments in [&["t", "--after", "3:0"][..], &["t", "--after", "ffffffff:ffffffff"]] {
+        let complaint = run(place.jlog("subscribe", arguments), "").failed(1);
+        assert!(complaint.contains("has no record"), "{complaint}");
+        assert!(complaint.contains(place.feed.to_str().unwrap()), "{complaint}");
+    }
+    let complaint = run(place.jlog("subscribe", ["t", "--copy", "nobody"]), "").failed(1);
+    assert!(complaint.contains("has no subscriber \"nobody\""), "{complaint}");
+    assert!(place.snapshot() == before);
+}
+
+#[test]
+fn a_subscriber_that_is_removed_is_gone() {
+    let place = numbered();
+    place.ok("subscribe", &["t"]);
+    assert_eq!(place.ok("unsubscribe", &["t"]), "");
+    assert_eq!(place.subscribers(), ["s"]);
+    run(place.jlog("unsubscribe", ["t"]), "").failed(1);
+}
+
+#[test]
+fn names_may_have_any_bytes() {
+    let place = Place::with(&[], &["one"]);
+    let long = "n".repeat(126);
+    let names: [&[u8]; 10] = [
+        b"two words",
+        b"../../etc/passwd",
+        b"-f",
+        b"~temporary",
+        "\u{dc}ml\u{e4}ut \u{1f512}".as_bytes(),
+        b"\xff\xfe",
+        b"\xff\xfd",
+        b"line\nbreak",
+        b"\x1b[31mred",
+        long.as_bytes(),
+    ];
+    for name in names {
+        let mut command = place.jlog("subscribe", ["--"]);
+        command.arg(OsStr::from_bytes(name));
+        let done = run(command, "");
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{}", name.escape_ascii());
+        let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(place.feed.join(format!("cp.{hex}")).is_file());
+    }
+    assert_eq!(std::fs::read_dir(place.path("")).unwrap().count(), 1, "nothing beside the feed");
+    for name in names {
+        let mut command = place.jlog("read", ["--"]);
+        command.arg(OsStr::from_bytes(name));
+        assert_eq!(run(command, "").text(), "one\n", "{}", name.escape_ascii());
+        let mut command = place.jlog("unsubscribe", ["--"]);
+        command.arg(OsStr::from_bytes(name));
+        run(command, "").ok();
+    }
+    assert_eq!(place.subscribers(), ["s"]);
+}
+
+#[test]
+fn what_is_said_of_a_name_is_one_plain_line() {
+    let place = Place::with(&[], &["one"]);
+    for name in ["line\nbreak", "\x1b[31mred", "tab\tbell\x07"] {
+        let said = run(place.jlog("subscribe", [name]), "").text();
+        assert_eq!(said.lines().count(), 1, "{said:?}");
+        assert!(!said.trim_end().chars().any(char::is_control), "{said:?}");
+        let complaint = run(place.jlog("subscribe", [name]), "").failed(1);
+        assert!(!complaint.chars().any(char::is_control), "{complaint:?}");
+    }
+}

@@ -1,0 +1,149 @@
+//! `jlog tail`.
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Lines, NONE, Place, Running, close, run, until, until_full};
+
+/// Starts a tail, and waits until it has subscribed; gives its subscriber's name.
+fn tail(place: &Place, arguments: &[&str]) -> (Running, Lines, String) {
+    let (tail, lines) = Running::with_lines(place.jlog("tail", arguments));
+    let name = format!("~tail-{}", tail.id());
+    until("the tail has subscribed", || place.subscribers().contains(&name));
+    (tail, lines, name)
+}
+
+fn write(place: &Place, input: &str) {
+    run(place.jlog("write", ["-q"]), input).ok();
+}
+
+#[test]
+fn a_tail_shows_what_is_written_from_now_on() {
+    let place = Place::with(&[], &["before"]);
+    let (mut tail, lines, _) = tail(&place, &["-o", "short"]);
+    write(&place, "after\n\n");
+    let line = lines.next().unwrap();
+    assert!(line.ends_with(" 00000000:00000002 after\n"), "{line}");
+    assert!(lines.next().unwrap().ends_with(" 00000000:00000003 \n"));
+    tail.signal(Signal::SIGINT);
+    let done = tail.done();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    assert_eq!(lines.rest(), [""; 0]);
+    // Others are not disturbed.
+    assert_eq!(place.unread("s").len(), 3);
+}
+
+#[test]
+fn a_signal_removes_the_subscriber() {
+    // SIGHUP is what comes when the terminal is closed.
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        for messages in ["", "one\ntwo\n"] {
+            let place = Place::new(&[]);
+            let (mut tail, lines, _) = tail(&place, &[]);
+            write(&place, messages);
+            for _ in messages.lines() {
+                lines.next().unwrap();
+            }
+            tail.signal(signal);
+            let done = tail.done();
+            assert_eq!(place.subscribers(), ["s"], "{signal}");
+            assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{signal}");
+        }
+    }
+}
+
+#[test]
+fn a_count_removes_the_subscriber() {
+    let place = Place::new(&[]);
+    let (mut tail, lines, _) = tail(&place, &["-n", "2"]);
+    write(&place, "one\ntwo\nthree\n");
+    assert_eq!(lines.rest(), ["one\n", "two\n"]);
+    assert_eq!(tail.done().code, Some(0));
+    assert_eq!(place.subscribers(), ["s"]);
+}
+
+#[test]
+fn a_broken_pipe_removes_the_subscriber() {
+    let place = Place::new(&[]);
+    let (out, pipe) = std::io::pipe().unwrap();
+    let mut command = place.jlog("tail", NONE);
+    let mut tail = Running::start(command.stdout(pipe));
+    drop(command);
+    until("the tail has subscribed", || place.subscribers().len() == 2);
+    close(out);
+    write(&place, "one\n");
+    let done = tail.done();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    assert_eq!(place.subscribers(), ["s"]);
+}
+
+#[test]
+fn a_tail_that_nobody_listens_to_ends_and_leaves_nothing() {
+    let place = Place::new(&[]);
+    let (_out, pipe) = std::io::pipe().unwrap();
+    let ours = pipe.try_clone().unwrap();
+    let mut command = place.jlog("tail", NONE);
+    let mut tail = Running::start(command.stdout(pipe));
+    drop(command);
+    until("the tail has subscribed", || place.subscribers().len() == 2);
+    write(&place, &"a line that fills a pipe\n".repeat(40_000));
+    until_full(&ours);
+    tail.signal(Signal::SIGTERM);
+    assert_eq!(tail.done().code, Some(0));
+    assert_eq!(place.subscribers(), ["s"]);
+}
+
+#[test]
+fn what_a_killed_tail_left_goes_with_the_next_one() {
+    let place = Place::new(&[]);
+    let (mut killed, _lines, left) = tail(&place, &[]);
+    let (mut living, _other_lines, stays) = tail(&place, &[]);
+    killed.signal(Signal::SIGKILL);
+    assert_eq!(killed.end(), None);
+    assert!(place.subscribers().contains(&left));
+
+    let (mut next, _next_lines, own) = tail(&place, &[]);
+    let mut names = place.subscribers();
+    names.sort();
+    let mut expected = ["s".to_owned(), stays, own];
+    expected.sort();
+    assert_eq!(names, expected);
+    for tail in [&mut living, &mut next] {
+        tail.signal(Signal::SIGTERM);
+        assert_eq!(tail.done().code, Some(0));
+    }
+    assert_eq!(place.subscribers(), ["s"]);
+}
+
+#[test]
+fn subscribers_that_only_look_like_tails_stay() {
+    let place = Place::new(&[]);
+    let names = ["~tail-", "~tail-x", "~tail-1", "~tail--7", "tail-999999999", "~tail-99999999999999999999"];
+    for name in names {
+        place.ok("subscribe", &["--", name]);
+    }
+    let (mut tail, _lines, _) = tail(&place, &[]);
+    tail.signal(Signal::SIGINT);
+    assert_eq!(tail.done().code, Some(0));
+    let there = place.subscribers();
+    assert!(names.iter().all(|name| there.contains(&(*name).to_owned())), "{there:?}");
+}
+
+#[test]
+fn a_tail_goes_on_behind_damage() {
+    let place = Place::new(&["--segment-size", "40"]);
+    let (mut tail, lines, _) = tail(&place, &["-n", "2"]);
+    let path = place.feed.join("00000000");
+    // A record with a wrong header, and good ones behind it, appear at once.
+    let mut bytes = vec![b'x'; 16];
+    for body in [b"one", b"two"] {
+        bytes.extend_from_slice(&0x663a_7318_u32.to_le_bytes());
+        bytes.extend_from_slice(&[1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0]);
+        bytes.extend_from_slice(body);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(lines.rest(), ["one\n", "two\n"]);
+    let done = tail.done();
+    assert_eq!(done.code, Some(0));
+    assert_eq!(done.complaint(), "segment 00000000: skipped 16 damaged bytes at offset 0");
+    assert_eq!(place.subscribers(), ["s"]);
+}

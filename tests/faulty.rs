@@ -1,0 +1,269 @@
+//! A file system that does what a test tells it to: it passes every call on to the real one, unless a rule
+//! says that the call fails, or moves fewer bytes than asked for.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jlog_core::storage::{Facts, File, Map, Open, Posix, Storage, Watch};
+
+/// A call that is about to be passed on. Paths are whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op<'a> {
+    Open(&'a Path, Open),
+    Read {
+        path: &'a Path,
+        offset: u64,
+        len: usize,
+    },
+    Write {
+        path: &'a Path,
+        offset: u64,
+        len: usize,
+        file_len: u64,
+    },
+    /// A write has been passed on and is about to return.
+    Wrote {
+        path: &'a Path,
+    },
+    SetLen {
+        path: &'a Path,
+        to: u64,
+    },
+    Allocate {
+        path: &'a Path,
+        to: u64,
+        file_len: u64,
+    },
+    Sync(&'a Path),
+    SyncDir(&'a Path),
+    Create(&'a Path),
+    Remove(&'a Path),
+    Rename {
+        from: &'a Path,
+        to: &'a Path,
+    },
+    Link {
+        from: &'a Path,
+        to: &'a Path,
+    },
+}
+
+impl Op<'_> {
+    /// The name of the file that the call changes or reads, without its directory.
+    pub(crate) fn name(&self) -> &str {
+        let path = match self {
+            Op::Open(path, _) | Op::Sync(path) | Op::SyncDir(path) | Op::Create(path) | Op::Remove(path) => {
+                path
+            }
+            Op::Read { path, .. }
+            | Op::Write { path, .. }
+            | Op::Wrote { path }
+            | Op::SetLen { path, .. }
+            | Op::Allocate { path, .. } => path,
+            Op::Rename { to, .. } | Op::Link { to, .. } => to,
+        };
+        path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Whether the call is about a segment: a name of 8 hex digits.
+    pub(crate) fn is_segment(&self) -> bool {
+        let name = self.name();
+        name.len() == 8 && name.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
+    /// Whether the call changes anything on the disk.
+    pub(crate) fn changes(&self) -> bool {
+        match self {
+            Op::Open(_, how) => *how != Open::Read,
+            Op::Read { .. } | Op::Wrote { .. } | Op::Sync(_) | Op::SyncDir(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether the call needs room on the disk that it does not have yet.
+    pub(crate) fn needs_room(&self) -> bool {
+        match *self {
+            Op::Open(path, Open::Create(_)) => !path.exists(),
+            Op::Open(_, Open::CreateNew(_)) | Op::Create(_) | Op::Link { .. } => true,
+            Op::Write { offset, len, file_len, .. } => offset + len as u64 > file_len,
+            Op::Allocate { to, file_len, .. } => to > file_len,
+            _ => false,
+        }
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is passed on.
+    Proceed,
+    /// A read or write moves at most so many bytes.
+    AtMost(usize),
+    /// It fails, and does nothing.
+    Fail(io::ErrorKind),
+    /// It says that it was done, and does nothing (for syncs).
+    Pretend,
+}
+
+type Rule = Arc<dyn Fn(Op<'_>) -> Fate + Send + Sync>;
+
+/// The real file system under a rule.
+#[derive(Clone)]
+pub(crate) struct Faulty {
+    rule: Rule,
+}
+
+impl Faulty {
+    /// A file system under this rule, as [`jlog_core::JlogOptions::storage`] takes it.
+    pub(crate) fn storage(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + 'static) -> Arc<dyn Storage> {
+        Arc::new(Self { rule: Arc::new(rule) })
+    }
+
+    fn decide(&self, op: Op<'_>) -> io::Result<Fate> {
+        match (self.rule)(op) {
+            Fate::Fail(kind) => Err(kind.into()),
+            fate => Ok(fate),
+        }
+    }
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+impl Storage for Faulty {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        self.decide(Op::Open(path, how))?;
+        let inner = Posix.open(path, how)?;
+        Ok(Arc::new(FaultyFile { inner, path: path.to_owned(), faulty: self.clone() }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        Posix.list(dir)
+    }
+
+    fn facts(&self, path: &Path) -> io::Result<Facts> {
+        Posix.facts(path)
+    }
+
+    fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.decide(Op::Create(path))?;
+        Posix.create_dir(path, mode)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.decide(Op::Remove(path))?;
+        Posix.remove(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.decide(Op::Remove(path))?;
+        Posix.remove_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.decide(Op::Rename { from, to })?;
+        Posix.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.decide(Op::Link { from, to })?;
+        Posix.link(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        match self.decide(Op::SyncDir(dir))? {
+            Fate::Pretend => Ok(()),
+            _ => Posix.sync_dir(dir),
+        }
+    }
+
+    fn available_space(&self, dir: &Path) -> io::Result<u64> {
+        Posix.available_space(dir)
+    }
+
+    fn boot_id(&self) -> u64 {
+        Posix.boot_id()
+    }
+
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+        Posix.watch(dir)
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    inner: Arc<dyn File>,
+    path: PathBuf,
+    faulty: Faulty,
+}
+
+impl File for FaultyFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let n = match self.faulty.decide(Op::Read { path: &self.path, offset, len: buf.len() })? {
+            Fate::AtMost(n) => n.min(buf.len()),
+            _ => buf.len(),
+        };
+        self.inner.read_at(&mut buf[..n], offset)
+    }
+
+    fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let op = Op::Write { path: &self.path, offset, len, file_len: self.inner.len()? };
+        let written = match self.faulty.decide(op)? {
+            Fate::AtMost(n) if n < len => {
+                let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).take(n).collect();
+                self.inner.write_at(&[IoSlice::new(&bytes)], offset)
+            }
+            _ => self.inner.write_at(bufs, offset),
+        };
+        self.faulty.decide(Op::Wrote { path: &self.path })?;
+        written
+    }
+
+    fn facts(&self) -> io::Result<Facts> {
+        self.inner.facts()
+    }
+
+    fn set_len(&self, to: u64) -> io::Result<()> {
+        self.faulty.decide(Op::SetLen { path: &self.path, to })?;
+        self.inner.set_len(to)
+    }
+
+    fn allocate(&self, to: u64) -> io::Result<()> {
+        self.faulty.decide(Op::Allocate { path: &self.path, to, file_len: self.inner.len()? })?;
+        self.inner.allocate(to)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match self.faulty.decide(Op::Sync(&self.path))? {
+            Fate::Pretend => Ok(()),
+            _ => self.inner.sync_data(),
+        }
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        self.inner.lock()
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.inner.unlock()
+    }
+
+    fn try_guard(&self, exclusive: bool) -> io::Result<bool> {
+        self.inner.try_guard(exclusive)
+    }
+
+    fn release_guard(&self) -> io::Result<()> {
+        self.inner.release_guard()
+    }
+
+    fn map(&self, len: usize) -> io::Result<Map> {
+        self.inner.map(len)
+    }
+}

@@ -1,0 +1,17 @@
+//! Messages that tell who wrote them, for tests in which several processes write.
+
+/// The message that a writer appends as its `seq`th: of various lengths, and told apart by every byte.
+pub(crate) fn message(writer: u32, seq: u32) -> Vec<u8> {
+    let mut out = format!("{writer} {seq} ").into_bytes();
+    let fill = b'a' + u8::try_from((writer * 5 + seq) % 26).unwrap_or(0);
+    out.resize(out.len() + ((writer * 31 + seq * 7) % 50) as usize, fill);
+    out
+}
+
+/// Whose message it is. `None` where it is not exactly as its writer wrote it.
+pub(crate) fn parse(body: &[u8]) -> Option<(u32, u32)> {
+    let text = std::str::from_utf8(body).ok()?;
+    let mut words = text.split(' ');
+    let (writer, seq) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    (message(writer, seq) == body).then_some((writer, seq))
+}
