@@ -240,8 +240,7 @@ fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: b
     let most = told
         .checkpoints
         .iter()
-        .filter(|(before, ..)| *before <= calls)
-        .next_back()
+        .rfind(|(before, ..)| *before <= calls)
         .map_or(0, |(_, _, messages, _)| *messages);
 
     let rest = read_all(&log, "consumer");
@@ -340,7 +339,7 @@ fn run(power_lost: bool, share: u64) {
         }
         seed += 1;
     }
-    println!("{tried} states, seeds up to {seed}");
+    eprintln!("{tried} states, seeds up to {seed}");
 }
 
 #[test]

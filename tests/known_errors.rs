@@ -462,7 +462,8 @@ fn repair_keeps_valid_metadata() {
     let mut conforming = Conforming::new();
     let (_dir, _path, log) = a_healthy_jlog();
     let good = log.meta().unwrap();
-    let damage: [(&str, fn(&mut Vec<u8>), Meta); 7] = [
+    type Change = fn(&mut Vec<u8>);
+    let damage: [(&str, Change, Meta); 7] = [
         ("the number of the last segment is too low", |bytes| bytes[0] = 1, good),
         ("the magic is unknown", |bytes| bytes[12..].copy_from_slice(b"????"), good),
         ("the safety is unknown", |bytes| bytes[8] = 9, Meta { safety: Safety::AlmostSafe, ..good }),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use anstyle::Style;
+use base64::Engine;
 use comfy_table::{CellAlignment, Table, presets};
 use jlog_core::{Compression, Jlog, JlogOptions, Meta, Safety, Start, Status};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::args::{
     AlterArgs, CleanArgs, CompressionArg, CreateArgs, FactFormat, FeedArgs, InspectArgs, MetaArgs, NewFeed,
     OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
 };
-use crate::error::{DAMAGED, Outcome, USAGE};
+use crate::error::{DAMAGED, Failure, Outcome, USAGE};
 use crate::output::{self, BAD, GOOD, HEADING, WARN};
 use crate::values::{grouped, human, to_jiff};
 
@@ -72,7 +73,7 @@ pub fn subscribe(args: &SubscribeArgs) -> Outcome {
     } else {
         log.subscribe(name, start)?
     };
-    output::line(&format!("{name} begins after {id}"))?;
+    output::line(&format!("{} begins after {id}", output::plain(&name.to_string())))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -82,11 +83,11 @@ pub fn unsubscribe(args: &UnsubscribeArgs) -> Outcome {
     if log.unsubscribe(&args.subscriber.0)? {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(jlog_core::Error::UnknownSubscriber {
-        path: log.path().to_owned(),
-        name: args.subscriber.0.to_string(),
-    }
-    .into())
+    Err(Failure::new(format!(
+        "{} has no subscriber {:?}: `jlog status` lists those that it has",
+        log.path().display(),
+        args.subscriber.0.to_string()
+    )))
 }
 
 fn meta_rows(
@@ -189,18 +190,22 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
     for subscriber in &status.subscribers {
         let age = subscriber.oldest.map_or_else(String::new, |oldest| age(now, to_jiff(oldest)));
         rows.add_row(vec![
-            subscriber.name.to_string(),
+            output::plain(&subscriber.name.to_string()),
             subscriber.checkpoint.map_or_else(|| "unreadable".to_owned(), |id| id.to_string()),
             grouped(subscriber.messages),
             human(subscriber.bytes),
             age,
-            if subscriber.holds_back { "holds back the oldest segment".to_owned() } else { String::new() },
+            match subscriber.checkpoint {
+                Some(id) if id.segment > last => "beyond the end: see `jlog verify`".to_owned(),
+                _ if subscriber.holds_back => "holds back the oldest segment".to_owned(),
+                _ => String::new(),
+            },
         ]);
     }
     for (i, line) in rows.to_string().lines().enumerate() {
         let style = match status.subscribers.get(i.wrapping_sub(1)) {
             None => HEADING,
-            Some(s) if s.checkpoint.is_none() => BAD,
+            Some(s) if s.checkpoint.is_none_or(|id| id.segment > last) => BAD,
             Some(s) if s.messages == 0 => GOOD,
             Some(s) if s.holds_back => WARN,
             Some(_) => Style::new(),
@@ -225,8 +230,15 @@ fn status_json(status: &Status) -> Value {
         .subscribers
         .iter()
         .map(|s| {
+            // A name may be any bytes.
+            let (key, name) = match std::str::from_utf8(s.name.as_bytes()) {
+                Ok(name) => ("name", name.to_owned()),
+                Err(_) => {
+                    ("name_base64", base64::engine::general_purpose::STANDARD.encode(s.name.as_bytes()))
+                }
+            };
             json!({
-                "name": s.name.to_string(),
+                key: name,
                 "checkpoint": s.checkpoint.map(|id| id.to_string()),
                 "messages_behind": s.messages,
                 "bytes_behind": s.bytes,

@@ -55,7 +55,8 @@ pub fn run(args: &DemoArgs) -> Outcome {
     say("The segments that both have read are gone. What is left:\n")?;
     output::print(admin::status_text(&log, &log.status()?).as_bytes())?;
 
-    let feed = feed.display();
+    let shown = feed.display().to_string();
+    let feed = shlex::try_quote(&shown).map_or_else(|_| shown.clone(), std::borrow::Cow::into_owned);
     say("\nTry next (`cargo run --release -p jlog-cli --` stands for jlog until it is installed):")?;
     for line in [
         format!("jlog read {feed} audit -n 3 -o short"),

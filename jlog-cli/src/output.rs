@@ -33,15 +33,28 @@ pub fn line(text: &str) -> Result<(), Failure> {
     print(format!("{text}\n").as_bytes())
 }
 
-/// Prints a complaint to stderr.
+/// Prints a complaint to stderr, in one line.
 pub fn complain(text: &str) {
     // There is nobody left to tell if stderr fails.
-    let _ = writeln!(anstream::stderr().lock(), "{BAD}jlog:{BAD:#} {text}");
+    let _ = writeln!(anstream::stderr().lock(), "{BAD}jlog:{BAD:#} {}", plain(text));
 }
 
-/// Prints a note to stderr.
+/// Prints a note to stderr, in one line.
 pub fn note(text: &str) {
-    let _ = writeln!(anstream::stderr().lock(), "{WARN}jlog:{WARN:#} {text}");
+    let _ = writeln!(anstream::stderr().lock(), "{WARN}jlog:{WARN:#} {}", plain(text));
+}
+
+/// Text without control characters: names and paths may hold any.
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Options that tell of events on stderr.

@@ -24,7 +24,8 @@ struct Job {
 pub fn run(args: &ReadArgs) -> Outcome {
     let log = output::options().open(&args.feed)?;
     let on_damage = if args.skip_damage { OnDamage::Skip } else { OnDamage::Fail };
-    let mut reader = log.reader_with(&args.subscriber.0, ReaderOptions::default().on_damage(on_damage))?;
+    let options = ReaderOptions::default().on_damage(on_damage).peek(args.peek);
+    let mut reader = log.reader_with(&args.subscriber.0, options)?;
     let since = args.since.map(from_jiff);
     if let Some(since) = since {
         // Never back behind the checkpoint: what is done stays done.
@@ -74,7 +75,9 @@ fn remove_dead_tails(log: &Jlog) -> Result<(), Failure> {
         let process = std::str::from_utf8(name.as_bytes())
             .ok()
             .and_then(|name| name.strip_prefix(TAIL_PREFIX))
-            .and_then(|process| process.parse().ok());
+            .and_then(|process| process.parse::<u32>().ok())
+            .and_then(|process| i32::try_from(process).ok())
+            .filter(|&process| process > 0);
         if let Some(process) = process
             && nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), None)
                 == Err(nix::errno::Errno::ESRCH)

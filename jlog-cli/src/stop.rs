@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: what is under way is ended in order.
+//! SIGINT, SIGTERM, SIGHUP and SIGQUIT: what is under way is ended in order.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use jlog_core::Waker;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::error::Failure;
@@ -21,7 +21,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Takes SIGINT and SIGTERM from now on.
+    /// Takes these signals from now on.
     pub fn on_signals() -> Result<Self, Failure> {
         let fail = |e: std::io::Error| Failure::new(format!("cannot handle signals: {e}"));
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
@@ -31,7 +31,7 @@ impl Stop {
             event: Arc::new(event),
             waker: Arc::new(OnceLock::new()),
         };
-        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(fail)?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]).map_err(fail)?;
         let told = stop.clone();
         std::thread::Builder::new()
             .name("signals".to_owned())

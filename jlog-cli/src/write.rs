@@ -66,6 +66,8 @@ pub fn run(args: &WriteArgs) -> Outcome {
     }
     // What was appended before an error is kept, and counted.
     let closed = job.end();
+    outcome?;
+    closed?;
     if !args.quiet {
         let seconds = began.elapsed().as_secs_f64().max(1e-9);
         let summary = format!(
@@ -76,8 +78,6 @@ pub fn run(args: &WriteArgs) -> Outcome {
         );
         eprint_line(&summary);
     }
-    outcome?;
-    closed?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -168,12 +168,14 @@ impl Job {
     /// Appends messages and does with them what the durability asks for.
     fn append(&mut self, messages: &[&[u8]], bytes_read: usize) -> Result<(), Failure> {
         if !messages.is_empty() {
-            self.writer.append_batch(messages)?;
-            match self.durability {
-                DurabilityArg::Buffered => {}
-                DurabilityArg::Readable => self.writer.flush()?,
-                DurabilityArg::Durable => self.writer.sync()?,
-            }
+            let placed = self.writer.append_batch(messages).and_then(|_| match self.durability {
+                DurabilityArg::Buffered => Ok(()),
+                DurabilityArg::Readable => self.writer.flush(),
+                DurabilityArg::Durable => self.writer.sync(),
+            });
+            placed.map_err(|e| {
+                Failure::new(format!("{e} ({} messages before were written)", grouped(self.messages)))
+            })?;
             self.messages += messages.len() as u64;
             self.bytes += messages.iter().map(|message| message.len() as u64).sum::<u64>();
         }
@@ -271,8 +273,8 @@ impl Job {
     /// Ends the writer as the durability asks for.
     fn end(&mut self) -> Result<(), Failure> {
         match self.durability {
-            DurabilityArg::Buffered => Ok(()),
-            DurabilityArg::Readable => Ok(self.writer.flush()?),
+            // A writer that ends flushes; here its error is heard.
+            DurabilityArg::Buffered | DurabilityArg::Readable => Ok(self.writer.flush()?),
             DurabilityArg::Durable => Ok(self.writer.sync()?),
         }
     }

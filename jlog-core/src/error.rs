@@ -111,7 +111,10 @@ pub enum Error {
         name: String,
     },
     /// There is such a subscriber already.
-    #[error("{} has a subscriber {name:?} already", path.display())]
+    #[error(
+        "{} has a subscriber {name:?} already: move it with `jlog subscribe --move` or Jlog::set_checkpoint",
+        path.display()
+    )]
     SubscriberExists {
         /// The jlog.
         path: PathBuf,
@@ -127,7 +130,7 @@ pub enum Error {
         len: u64,
     },
     /// There is no record with this id (any more, or yet).
-    #[error("{} has no record {id}", path.display())]
+    #[error("{} has no record {id}: `jlog inspect` shows what there is", path.display())]
     NoSuchRecord {
         /// The jlog.
         path: PathBuf,

@@ -542,8 +542,8 @@ impl Jlog {
         id: LogId,
         counts: &[(u32, u32, u64)],
     ) -> Result<(u64, u64, Option<crate::Timestamp>)> {
-        let options = ReaderOptions::default().verify(false).batch_bytes(4096);
-        let mut reader = Reader::open_passive(Arc::clone(&self.shared), name.clone(), options)?;
+        let options = ReaderOptions::default().verify(false).batch_bytes(4096).peek(true);
+        let mut reader = self.reader_with(name, options)?;
         let (mut messages, mut bytes) = (0, 0);
         for &(number, records, len) in counts.iter().filter(|(number, ..)| *number >= id.segment) {
             let (done, offset) = if number == id.segment { reader.locate(id)? } else { (0, 0) };

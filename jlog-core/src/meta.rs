@@ -22,6 +22,12 @@ impl MetaReader {
         Ok(Self { file, path: shared.at(names::METASTORE) })
     }
 
+    /// Reads it while nobody is beginning a segment: that is there before the metastore names it.
+    pub(crate) fn get_locked(&self) -> Result<Meta> {
+        let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
+        self.get()
+    }
+
     /// Reads and checks it.
     pub(crate) fn get(&self) -> Result<Meta> {
         let bytes = read_all(&*self.file, METASTORE_LEN).map_err(|e| Error::io("read", &self.path, e))?;

@@ -266,11 +266,18 @@ pub struct ReaderOptions {
     pub(crate) on_damage: OnDamage,
     pub(crate) method: ReadMethod,
     pub(crate) batch_bytes: usize,
+    pub(crate) peek: bool,
 }
 
 impl Default for ReaderOptions {
     fn default() -> Self {
-        Self { verify: true, on_damage: OnDamage::Fail, method: ReadMethod::Pread, batch_bytes: 256 << 10 }
+        Self {
+            verify: true,
+            on_damage: OnDamage::Fail,
+            method: ReadMethod::Pread,
+            batch_bytes: 256 << 10,
+            peek: false,
+        }
     }
 }
 
@@ -286,6 +293,14 @@ impl ReaderOptions {
     #[must_use]
     pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
         self.on_damage = on_damage;
+        self
+    }
+
+    /// Whether the reader only looks: it never stores a checkpoint by itself, as others do when they leave a
+    /// segment that is done with or find the checkpoint past the end.
+    #[must_use]
+    pub fn peek(mut self, peek: bool) -> Self {
+        self.peek = peek;
         self
     }
 

@@ -154,6 +154,14 @@ pub(crate) fn fill(shared: &Shared) -> Result<Option<(u64, u64)>> {
     Ok(Some((used, size)))
 }
 
+/// Makes a buffer of no bytes where there is none. Replaces nothing: others may be making one.
+pub(crate) fn create_empty(shared: &Shared) -> Result<()> {
+    if !shared.exists(names::PRE_COMMIT) {
+        shared.write_temporary(&[0; PRE_COMMIT_HEADER_LEN])?.publish_new(names::PRE_COMMIT)?;
+    }
+    Ok(())
+}
+
 /// Makes an empty buffer of this size in place of what is there, in one step.
 pub(crate) fn create(shared: &Shared, size: u32) -> Result<()> {
     let temporary = shared.create_temporary()?;

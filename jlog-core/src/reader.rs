@@ -187,8 +187,6 @@ pub struct Reader {
     damage: Option<(Stretch, Place)>,
     skipped: u64,
     cursor: Option<Cursor>,
-    /// Looks only: never stores a checkpoint by itself.
-    passive: bool,
 }
 
 /// How far a reader has read.
@@ -264,17 +262,7 @@ impl Reader {
             damage: None,
             skipped: 0,
             cursor: None,
-            passive: false,
         })
-    }
-
-    /// Opens a reader that changes nothing, not even where a checkpoint is past the end.
-    pub(crate) fn open_passive(
-        shared: Arc<Shared>,
-        name: SubscriberName,
-        options: ReaderOptions,
-    ) -> Result<Self> {
-        Ok(Self { passive: true, ..Self::open(shared, name, options)? })
     }
 
     /// The subscriber's name.
@@ -591,7 +579,7 @@ impl Reader {
             let from = LogId::new(self.position.segment, marker);
             let to = LogId::new(self.position.segment, place.marker);
             self.position.marker = place.marker;
-            if self.stored == from && !self.passive {
+            if self.stored == from && !self.options.peek {
                 let subscriber = self.name.to_string();
                 self.shared.note(Event::CheckpointMovedBack { subscriber, from, to });
                 // A disk that cannot be written keeps it: it will be moved back when it is read again.
@@ -603,7 +591,7 @@ impl Reader {
 
     /// Moves the stored checkpoint, unless somebody else has moved it, or this reader only looks.
     fn move_stored(&mut self, to: LogId, storage_log: u32) -> Result<()> {
-        if self.passive {
+        if self.options.peek {
             return Ok(());
         }
         let from = self.stored;

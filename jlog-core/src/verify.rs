@@ -9,7 +9,7 @@ use crate::format::RecordFormat;
 use crate::names::{self, Kind};
 use crate::scan::{Window, walk};
 use crate::shared::Shared;
-use crate::storage::{File, Open, read_all};
+use crate::storage::{File, LockGuard, Open, read_all};
 use crate::survey::{Fault, Item, Place, Survey};
 use crate::{Error, LogId, Result, Timestamp, checkpoint, index, meta, precommit};
 
@@ -122,6 +122,7 @@ pub(crate) fn verify(shared: &Shared) -> Result<Verification> {
     };
     if let Some(&last) = segments.last()
         && last > meta.storage_log
+        && meta::MetaReader::open(shared)?.get_locked()?.storage_log < last
     {
         let what = format!("names {:08x} as the last segment, but {last:08x} is there", meta.storage_log);
         note(metastore, what, true);
@@ -140,7 +141,7 @@ pub(crate) fn verify(shared: &Shared) -> Result<Verification> {
         let count = verify_segment(shared, meta.format, number, meta.storage_log, &mut out)?;
         records.insert(number, count);
     }
-    verify_checkpoints(shared, meta.storage_log, &records, &mut out)?;
+    verify_checkpoints(shared, &records, &mut out)?;
     verify_buffer(shared, meta.format, &mut out)?;
     Ok(out)
 }
@@ -180,14 +181,18 @@ fn verify_segment(
         }
         Err(e) => return Err(e),
     };
+    let being_written = number >= storage_log;
+    let len = {
+        // Under the segment's lock nobody is within a write.
+        let _lock = being_written.then(|| LockGuard::new(&*file)).transpose().map_err(fail)?;
+        file.len().map_err(fail)?
+    };
     let mut verifier = Verifier::load(shared, number);
-    let len = file.len().map_err(fail)?;
     out.segments += 1;
     out.bytes += len;
     let mut last = 0;
     let mut whole = true;
     let mut index = IndexCheck::open(shared, number)?;
-    let being_written = number >= storage_log;
     Survey { file: &*file, format, verifier: &mut verifier, to: len, check: true }
         .run(Place::default(), |item| {
             match item {
@@ -303,7 +308,6 @@ impl IndexCheck {
 
 fn verify_checkpoints(
     shared: &Shared,
-    storage_log: u32,
     records: &std::collections::HashMap<u32, u32>,
     out: &mut Verification,
 ) -> Result<()> {
@@ -316,13 +320,22 @@ fn verify_checkpoints(
             Err(Error::NotAFile { found, .. }) => Some((format!("is {found}"), true)),
             Err(e) => return Err(e),
             Ok(None) => Some(("is empty: being created, or its creation was cut short".to_owned(), false)),
-            Ok(Some(id)) if id.segment > storage_log => {
-                Some((format!("{id} lies beyond the segment being written"), true))
+            Ok(Some(id)) => {
+                // Both may have moved on since the segments were looked at.
+                let meta = meta::MetaReader::open(shared)?.get()?;
+                let last = || inspect_with(shared, id.segment, meta.format).map_or(u32::MAX, |i| i.records);
+                if id.segment > meta.storage_log {
+                    Some((format!("{id} lies beyond the segment being written"), true))
+                } else if records.get(&id.segment).is_some_and(|&last| id.marker > last) && id.marker > last()
+                {
+                    Some((
+                        format!("{id} is past the end of its segment; the next writer moves it back"),
+                        false,
+                    ))
+                } else {
+                    None
+                }
             }
-            Ok(Some(id)) if records.get(&id.segment).is_some_and(|&last| id.marker > last) => {
-                Some((format!("{id} is past the end of its segment; the reader moves it back"), false))
-            }
-            Ok(Some(_)) => None,
         };
         if let Some((what, damage)) = what {
             out.findings.push(Finding { path, offset: None, id: None, what, damage });

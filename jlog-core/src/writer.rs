@@ -588,6 +588,8 @@ impl Core {
     fn open_buffer(&self, inner: &mut Inner, size: Option<u32>) -> Result<()> {
         let there = precommit::size_on_disk(&self.shared)?;
         if size.map_or(there.unwrap_or(0), u64::from) == 0 && there.unwrap_or(0) == 0 {
+            // The C library's writers leave an empty one. It is of no use: a writer opens without it, too.
+            let _ = precommit::create_empty(&self.shared);
             return Ok(());
         }
         let mut guard = Guard::take(&self.shared)?;

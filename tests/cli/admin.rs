@@ -265,7 +265,10 @@ fn verify_finds_damage_of_every_kind() {
     type Damage = (fn(&Place), &'static str);
     let kinds: [Damage; 7] = [
         (|place| flip(place, "00000000", 1), "18 bytes are no record"),
-        (|place| std::fs::write(place.feed.join("00000002"), b"\x18\x73\x3a").unwrap(), "unfinished record"),
+        (
+            |place| std::fs::write(place.feed.join("00000002"), b"\x18\x73\x3a").unwrap(),
+            "3 bytes are no record",
+        ),
         (|place| std::fs::write(place.feed.join("cp.73"), b"short").unwrap(), "has 5 bytes, not 8"),
         (|place| std::fs::write(place.feed.join("cp.73"), [9, 0, 0, 0, 1, 0, 0, 0]).unwrap(), "lies beyond"),
         (|place| std::fs::write(place.feed.join("metastore"), [0; 16]).unwrap(), "metastore"),

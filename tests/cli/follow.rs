@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jlog_core::LogId;
 use nix::sys::signal::Signal;
 
-use crate::support::{Lines, Place, Running, close, collect, run, until, until_full};
+use crate::support::{Lines, Place, Running, close, collect, end, run, until, until_full};
 
 /// "Promptly", with room for a machine that is busy with other tests.
 const PROMPTLY: Duration = Duration::from_secs(3);
@@ -96,6 +96,25 @@ fn a_follower_goes_from_segment_to_segment_as_they_are_written() {
     let rest: Vec<String> = (50..60).map(|n| format!("message {n}")).collect();
     assert!(place.ok("read", &["s"]).lines().eq(rest));
     assert_eq!(place.segments().len(), 1);
+}
+
+#[test]
+fn a_follower_misses_no_segment() {
+    // No checksums: nothing but the new segment and what is written to it tells that there is something new.
+    let place = Place::new(&["--segment-size", "100", "--no-checksums"]);
+    let (mut reader, lines) = follow(&place, &["-f"]);
+    let writer = place.log().writer().unwrap();
+    for n in 0..300 {
+        // The first message ends a segment; the second one is alone in the next.
+        let long = format!("{n:>84}");
+        writer.append(&long).unwrap();
+        writer.append(n.to_string()).unwrap();
+        assert_eq!(lines.next(), Some(format!("{long}\n")));
+        assert_eq!(lines.next(), Some(format!("{n}\n")));
+    }
+    end(writer);
+    reader.signal(Signal::SIGTERM);
+    assert_eq!(reader.done().code, Some(0));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use jlog_core::{Error, Jlog, JlogOptions, LogId, Start, SubscriberName};
+use jlog_core::format::RecordFormat;
+use jlog_core::{Error, Inspection, Jlog, JlogOptions, LogId, Start, SubscriberName};
 
 use crate::error::{Failure, Outcome};
 
@@ -470,12 +471,13 @@ fn list_files(log: &Jlog, path: &Path, work: &Work) -> Result<(), Failure> {
     let checkpoints: Vec<LogId> =
         log.subscribers()?.iter().filter_map(|name: &SubscriberName| log.checkpoint(name).ok()).collect();
     let mut damaged = false;
+    let format = log.meta()?.format;
+    let header = format.header_len();
     for segment in log.segments()? {
         let file = format!("{segment:08x}");
         let pending = checkpoints.iter().filter(|id| id.segment <= segment).count();
         let found = match log.inspect(segment, |record| {
             if work.analyse && work.verbose {
-                let header = if record.stored == record.len { 16 } else { 20 };
                 let at = jiff::Timestamp::from_second(record.time.seconds.into()).unwrap_or_default();
                 let local = at.to_zoned(jiff::tz::TimeZone::system());
                 err(&format!(
@@ -513,8 +515,7 @@ fn list_files(log: &Jlog, path: &Path, work: &Work) -> Result<(), Failure> {
         }
         if work.analyse && found.whole_until < found.bytes {
             damaged = true;
-            let left = found.bytes - found.whole_until;
-            err(&format!("{left} bytes of junk at [{}]", found.whole_until));
+            err(&fault(&path.join(&file), format, &found));
             err("One or more errors were found.");
         }
     }
@@ -525,6 +526,26 @@ fn list_files(log: &Jlog, path: &Path, work: &Work) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What is behind a segment's last whole record, as the C library tells it.
+fn fault(path: &Path, format: RecordFormat, found: &Inspection) -> String {
+    use std::os::unix::fs::FileExt;
+    let mut head = [0; 20];
+    let head = &mut head[..format.header_len()];
+    let whole =
+        std::fs::File::open(path).and_then(|file| file.read_exact_at(head, found.whole_until)).is_ok();
+    let (n, at) = (found.records + 1, found.whole_until);
+    match format.decode(head) {
+        _ if !whole => format!("{} bytes of junk at the end", found.bytes - at),
+        None => {
+            let magic = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+            format!("Message {n} at [{at}] has invalid reserved value {magic}")
+        }
+        Some(header) => {
+            format!("Message {n} at [{at}] of ({}+{}) OFF THE END!", format.header_len(), header.stored)
+        }
+    }
 }
 
 /// Files that belong to others than the directory does make writers fail later.
