@@ -1,7 +1,7 @@
 //! Crashes at every call that changes the disk, in simulated storage: what was promised is there afterwards,
 //! and nothing else.
 //!
-//! `JLOG_CRASH_STATES` sets how many states are tried (100,000 by default, over all tests of this file), and
+//! `JLOG_CRASH_STATES` sets how many states are tried (20,000 by default, over all tests of this file), and
 //! `JLOG_CRASH_SEED` the first seed; a failure names the seed, the call and the kind of crash.
 
 use std::path::Path;
@@ -308,7 +308,7 @@ fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: b
 
 fn run(power_lost: bool, share: u64) {
     let parse = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    let states: u64 = parse("JLOG_CRASH_STATES").unwrap_or(100_000) / share;
+    let states: u64 = parse("JLOG_CRASH_STATES").unwrap_or(20_000) / share;
     let mut seed: u64 = parse("JLOG_CRASH_SEED").unwrap_or(if power_lost { 1 << 32 } else { 0 });
     let variants = if power_lost { 4 } else { 2 };
     let mut tried = 0;
