@@ -217,30 +217,6 @@ pub enum Error {
         /// The first failure.
         why: String,
     },
-    /// The jlog holds as much as its limits allow, and subscribers still need it.
-    #[error("{} is at capacity ({used} of {limit} bytes): {holder:?} holds back its oldest segment", path.display())]
-    AtCapacity {
-        /// The jlog.
-        path: PathBuf,
-        /// Bytes in use.
-        used: u64,
-        /// The limit.
-        limit: u64,
-        /// The subscriber furthest behind, if there is one.
-        holder: String,
-    },
-    /// Segments that this subscriber still needed were removed to stay within the limits.
-    #[error("{} no longer has {segments} segments that {subscriber:?} had not read, from {from} on", path.display())]
-    Missed {
-        /// The jlog.
-        path: PathBuf,
-        /// The subscriber.
-        subscriber: String,
-        /// The first id that is gone.
-        from: LogId,
-        /// How many segments.
-        segments: u32,
-    },
 }
 
 impl Error {

@@ -1,0 +1,137 @@
+//! Messages as they are read.
+
+use crate::format::RecordFormat;
+use crate::{LogId, Timestamp};
+
+/// A message as it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    pub(crate) id: LogId,
+    pub(crate) time: Timestamp,
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// Its id.
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// When it was accepted, or the time that was given with it.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// What was appended.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+}
+
+/// Messages of one segment, in order, borrowed from the reader.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) format: RecordFormat,
+    pub(crate) segment: u32,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+}
+
+impl<'a> Batch<'a> {
+    /// How many messages there are; never 0.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Never true: a batch holds at least one message.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The id of the first message.
+    pub fn first_id(&self) -> LogId {
+        LogId::new(self.segment, self.first)
+    }
+
+    /// The id of the last message: what a checkpoint after the whole batch is set to.
+    pub fn last_id(&self) -> LogId {
+        LogId::new(self.segment, self.first + (self.count - 1))
+    }
+
+    /// The messages.
+    pub fn iter(&self) -> Messages<'a> {
+        Messages {
+            rest: self.bytes,
+            format: self.format,
+            segment: self.segment,
+            next: self.first,
+            left: self.count,
+        }
+    }
+}
+
+impl<'a> IntoIterator for &Batch<'a> {
+    type Item = Message<'a>;
+    type IntoIter = Messages<'a>;
+
+    fn into_iter(self) -> Messages<'a> {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for Batch<'a> {
+    type Item = Message<'a>;
+    type IntoIter = Messages<'a>;
+
+    fn into_iter(self) -> Messages<'a> {
+        self.iter()
+    }
+}
+
+/// The messages of a batch.
+#[derive(Clone, Debug)]
+pub struct Messages<'a> {
+    rest: &'a [u8],
+    format: RecordFormat,
+    segment: u32,
+    next: u32,
+    left: u32,
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Message<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        let header = self.format.decode(self.rest)?;
+        let head = self.format.header_len();
+        let end = head + header.stored as usize;
+        let body = self.rest.get(head..end)?;
+        self.rest = &self.rest[end..];
+        let id = LogId::new(self.segment, self.next);
+        self.next = self.next.wrapping_add(1);
+        self.left -= 1;
+        Some(Message { id, time: header.time, body })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for Messages<'_> {}
+
+/// The records that a subscriber has before it in one segment, as the C library counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// The first record after the checkpoint; where there is none, the checkpoint itself.
+    pub first: LogId,
+    /// The last record of that segment.
+    pub last: LogId,
+    /// How many there are.
+    pub count: u32,
+}

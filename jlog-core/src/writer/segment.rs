@@ -1,0 +1,193 @@
+//! The segment being written: its lock, its end, and the roll to the next one.
+
+use std::sync::Arc;
+
+use super::{Core, Current, Filled, Inner};
+use crate::checksum;
+use crate::options::SyncPolicy;
+use crate::recovery;
+use crate::storage::{LockGuard, Open};
+use crate::survey::Place;
+use crate::{Error, Event, Result, names};
+
+impl Core {
+    /// Does something with the current segment under its lock, its end known and below the segment size.
+    /// Afterwards rolls if the segment is full.
+    pub(super) fn in_segment<R>(
+        &self,
+        inner: &mut Inner,
+        work: impl FnOnce(&Self, &mut Inner) -> Result<R>,
+    ) -> Result<R> {
+        self.acquire(inner)?;
+        if let Some(current) = &inner.current {
+            inner.group_start = current.end;
+        }
+        inner.group.clear();
+        let outcome = work(self, inner);
+        if std::mem::take(&mut inner.suspect) {
+            self.let_go(inner);
+        } else if inner.must_roll || self.is_full(inner) {
+            // What was asked for is done. A roll that fails now is tried again by the next append, which then
+            // tells of the error; `must_roll` stays until then.
+            if self.roll(inner).is_ok() {
+                inner.must_roll = false;
+            }
+        }
+        self.release(inner);
+        outcome
+    }
+
+    fn is_full(&self, inner: &Inner) -> bool {
+        // A size of 0, which is no size, rolls after every record.
+        let size = u64::from(self.meta.segment_size().max(1));
+        inner.current.as_ref().is_some_and(|current| current.end >= size)
+    }
+
+    fn release(&self, inner: &mut Inner) {
+        if let Some(current) = &inner.current
+            && self.multi
+        {
+            // Unlocking fails only for a closed descriptor.
+            let _ = current.file.unlock();
+        }
+    }
+
+    /// Locks the segment being written, and makes sure that it is the one, that its end is known, and that
+    /// it is not full.
+    fn acquire(&self, inner: &mut Inner) -> Result<()> {
+        loop {
+            match &inner.current {
+                None => self.open_current(inner)?,
+                Some(current) if self.multi => {
+                    let path = || self.path_of(current.number);
+                    current.file.lock().map_err(|e| Error::io("lock", path(), e))?;
+                    let facts = current.file.facts().map_err(|e| Error::io("read", path(), e))?;
+                    if facts.links == 0 {
+                        self.shared.note(Event::SegmentVanished { segment: current.number });
+                        inner.look_at_checkpoints = true;
+                        inner.pending.clear();
+                        self.release(inner);
+                        inner.current = None;
+                    } else if facts.len != current.end || self.meta.storage_log() != current.number {
+                        // Others have written: what they wrote is counted, and an unfinished record of one
+                        // that was killed is cut.
+                        self.leave(inner);
+                    }
+                }
+                Some(_) => {}
+            }
+            if inner.current.is_none() {
+                continue;
+            }
+            if !inner.must_roll && !self.is_full(inner) {
+                return Ok(());
+            }
+            let rolled = self.roll(inner);
+            self.release(inner);
+            rolled?;
+            inner.must_roll = false;
+        }
+    }
+
+    /// Others have written to the current segment (locked), or have begun the next one.
+    fn leave(&self, inner: &mut Inner) {
+        let Some(current) = &inner.current else { return };
+        if self.meta.storage_log() == current.number {
+            let (number, file) = (current.number, Arc::clone(&current.file));
+            let known = Place { marker: current.records, offset: current.end };
+            // What cannot be looked at now is looked at, and told of, when the segment is opened anew.
+            if let Ok(end) = recovery::mend_tail(&self.shared, self.format, number, &file, known) {
+                if end.offset < known.offset {
+                    inner.pending.clear();
+                }
+                inner.current = Some(Current { number, file, end: end.offset, records: end.marker });
+                return;
+            }
+        }
+        self.let_go(inner);
+    }
+
+    /// Lets go of the current segment (locked), which may not be synced yet.
+    fn let_go(&self, inner: &mut Inner) {
+        self.write_out(inner);
+        self.release(inner);
+        if let Some(current) = inner.current.take() {
+            self.note_filled(inner, current);
+        }
+    }
+
+    fn note_filled(&self, inner: &mut Inner, current: Current) {
+        if inner.filled.iter().any(|filled| filled.number == current.number) {
+            return;
+        }
+        // Where nobody syncs by himself, files are not held open for somebody who does: they may be gone.
+        let keep = self.policy != SyncPolicy::Never && inner.filled.len() < 16;
+        inner.filled.push(Filled { number: current.number, file: keep.then_some(current.file) });
+    }
+
+    /// Opens the segment that the metastore names, locks it, and finds its end.
+    fn open_current(&self, inner: &mut Inner) -> Result<()> {
+        loop {
+            let number = self.meta.storage_log();
+            let last = recovery::last_on_disk(&self.shared, number)?;
+            if last != number {
+                // After a power failure the metastore can be older than the segments.
+                self.meta.set_storage_log(number, last)?;
+                if self.meta.storage_log() == last {
+                    self.shared.note(Event::StorageLogAdvanced { from: number, to: last });
+                }
+                continue;
+            }
+            let name = names::segment(number);
+            let path = self.path_of(number);
+            let file = self.shared.open(&name, Open::Create(self.shared.file_mode))?;
+            let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;
+            let ours = file.facts().map_err(|e| Error::io("read", &path, e))?.identity;
+            if self.meta.storage_log() != number
+                || self.shared.facts(&name).is_ok_and(|named| named.identity != ours)
+            {
+                continue;
+            }
+            inner.names_made += 1;
+            let known = recovery::known_tail(&self.shared, number, &*file, self.format);
+            let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
+            recovery::drop_stale_checksums(&self.shared, number, end.offset)?;
+            if inner.look_at_checkpoints {
+                recovery::pull_back_checkpoints(&self.shared, number, end.marker)?;
+                inner.look_at_checkpoints = false;
+            }
+            if self.multi {
+                // It stays locked: our caller unlocks it.
+                std::mem::forget(lock);
+            } else {
+                drop(lock);
+            }
+            inner.current = Some(Current { number, file, end: end.offset, records: end.marker });
+            return Ok(());
+        }
+    }
+
+    fn advance(&self, from: u32) -> Result<()> {
+        self.meta.advance(from, |next| {
+            self.shared.open(&names::segment(next), Open::Create(self.shared.file_mode)).map(|_| ())
+        })
+    }
+
+    /// Ends the current segment (locked) and lets go of it.
+    fn roll(&self, inner: &mut Inner) -> Result<()> {
+        let Some(current) = &inner.current else { return Ok(()) };
+        let number = current.number;
+        self.advance(number)?;
+        self.write_out(inner);
+        checksum::join(&self.shared, number);
+        self.let_go(inner);
+        Ok(())
+    }
+
+    /// Writes out the pending checksums of the current segment (locked).
+    pub(super) fn write_out(&self, inner: &mut Inner) {
+        if let Some(current) = &inner.current {
+            inner.pending.write_out(&self.shared, current.number, &*current.file);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Durability: threads that wait for it elect one that syncs for all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::{Core, Filled, Inner};
+use crate::options::SyncPolicy;
+use crate::storage::Open;
+use crate::{Error, Result, names};
+
+/// What a sync takes on.
+struct SyncWork {
+    filled: Vec<Filled>,
+    current: Option<Filled>,
+    /// The directory is synced unless that was done after so many segments had been opened.
+    names: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Syncing {
+    running: bool,
+    /// Everything up to this count is durable.
+    done: u64,
+    failed: Option<String>,
+}
+
+impl Core {
+    /// What an append does last: syncs as the policy has it.
+    pub(super) fn finish(&self, inner: MutexGuard<'_, Inner>) -> Result<()> {
+        match self.policy {
+            SyncPolicy::EachAppend => {
+                let written = inner.written;
+                drop(inner);
+                self.wait_durable(written)
+            }
+            _ => {
+                // The messages are placed: an error about earlier ones must not make the caller append them
+                // again. It stays, and the next call tells of it.
+                let _ = self.after_roll(inner);
+                Ok(())
+            }
+        }
+    }
+
+    /// Syncs filled segments where the policy asks for it, without keeping other threads from appending.
+    pub(super) fn after_roll(&self, inner: MutexGuard<'_, Inner>) -> Result<()> {
+        if inner.filled.is_empty() || self.policy == SyncPolicy::Never {
+            return Ok(());
+        }
+        let work = SyncWork { filled: inner.filled.clone(), current: None, names: inner.names_made };
+        drop(inner);
+        self.sync_work(&work)
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        let written = self.inner.lock().written;
+        self.wait_durable(written)
+    }
+
+    /// Waits until every append up to this count is durable. Of the threads that wait, one syncs for all.
+    fn wait_durable(&self, count: u64) -> Result<()> {
+        let mut syncing = self.syncing.lock();
+        loop {
+            if let Some(why) = &syncing.failed {
+                return Err(self.sync_error(why));
+            }
+            if syncing.done >= count {
+                return Ok(());
+            }
+            if syncing.running {
+                self.synced.wait(&mut syncing);
+                continue;
+            }
+            syncing.running = true;
+            drop(syncing);
+            let outcome = self.sync_pass();
+            syncing = self.syncing.lock();
+            syncing.running = false;
+            self.synced.notify_all();
+            syncing.done = syncing.done.max(outcome?);
+        }
+    }
+
+    /// Flushes and syncs; returns the count of appends that are durable now.
+    fn sync_pass(&self) -> Result<u64> {
+        self.check_sync_failed()?;
+        let mut inner = self.inner.lock();
+        self.flush_buffer(&mut inner)?;
+        self.write_out_pending(&mut inner)?;
+        let count = inner.written;
+        let current = inner
+            .current
+            .as_ref()
+            .map(|current| Filled { number: current.number, file: Some(Arc::clone(&current.file)) });
+        let work = SyncWork { filled: inner.filled.clone(), current, names: inner.names_made };
+        let buffered = inner.buffer.is_some();
+        drop(inner);
+        self.sync_work(&work)?;
+        if buffered && let Some(buffer) = &self.inner.lock().buffer {
+            // Power that fails later must not bring back what the buffer held before this sync.
+            buffer.sync(&self.shared).map_err(|e| self.note_sync_failure(e))?;
+        }
+        Ok(count)
+    }
+
+    /// Syncs; what it took on stays in the lists of `Inner` until it is done, so that nobody who syncs at
+    /// the same time takes it for durable.
+    fn sync_work(&self, work: &SyncWork) -> Result<()> {
+        for segment in work.filled.iter().chain(&work.current) {
+            let file = match &segment.file {
+                Some(file) => Some(Arc::clone(file)),
+                // Read by everybody and removed meanwhile, or there to be opened.
+                None => self.shared.open_if_there(&names::segment(segment.number), Open::Write)?,
+            };
+            if let Some(file) = file {
+                file.sync_data().map_err(|e| {
+                    self.note_sync_failure(Error::io("sync", self.path_of(segment.number), e))
+                })?;
+            }
+        }
+        if self.inner.lock().names_durable < work.names {
+            self.meta.sync().map_err(|e| self.note_sync_failure(e))?;
+            self.shared.sync_dir().map_err(|e| self.note_sync_failure(e))?;
+        }
+        let mut inner = self.inner.lock();
+        inner.names_durable = inner.names_durable.max(work.names);
+        inner.filled.retain(|filled| !work.filled.iter().any(|done| done.number == filled.number));
+        Ok(())
+    }
+
+    /// A sync that failed stays failed: the system may have dropped the data, and would say yes next time.
+    fn note_sync_failure(&self, error: Error) -> Error {
+        self.sync_failed.store(true, Ordering::Release);
+        let mut syncing = self.syncing.lock();
+        syncing.failed.get_or_insert_with(|| error.to_string());
+        self.synced.notify_all();
+        error
+    }
+
+    pub(super) fn check_sync_failed(&self) -> Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            let syncing = self.syncing.lock();
+            return Err(self.sync_error(syncing.failed.as_deref().unwrap_or("sync failed")));
+        }
+        Ok(())
+    }
+
+    fn sync_error(&self, why: &str) -> Error {
+        Error::SyncFailed { path: self.shared.path.clone(), why: why.to_owned() }
+    }
+}
+
+/// Syncs at an interval, from a thread of its own.
+#[derive(Debug)]
+pub(super) struct Ticker {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Ticker {
+    pub(super) fn start(core: Arc<Core>, every: Duration) -> Result<Self> {
+        let every = every.max(Duration::from_millis(1));
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let path = core.shared.path.clone();
+        let signal = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("jlog-sync".to_owned())
+            .spawn(move || {
+                let (stopped, condvar) = &*signal;
+                let mut stopped = stopped.lock();
+                let mut synced = 0;
+                while !*stopped {
+                    condvar.wait_for(&mut stopped, every);
+                    let written = core.inner.lock().written;
+                    // A failure is sticky: the next append tells of it.
+                    if !*stopped && written != synced && core.sync().is_ok() {
+                        synced = written;
+                    }
+                }
+            })
+            .map_err(|e| Error::io("start the sync thread of", path, e))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        *self.stop.0.lock() = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // The thread catches its errors; a panic in it has been printed.
+            let _ = thread.join();
+        }
+    }
+}
