@@ -1,6 +1,7 @@
 //! One test for each fault that the C library had and fixed, and for each of those that it still has: ours
 //! must have none of them.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -1158,33 +1159,53 @@ fn a_damaged_header_costs_no_neighbour() {
     }
 }
 
-/// 6.9: a length that is too large makes a record swallow the beginning of the next one. That one is intact,
-/// and found by its header and its successor's, as section 5 has it: a record counts only where another
-/// header follows, or the file ends.
-#[test]
-fn a_damaged_length_costs_no_neighbour() {
-    let mut conforming = Conforming::new();
-    for more in [1, 7, 20] {
-        let (_dir, path) = new_path();
-        let log = Jlog::options().checksums(false).create(&path).unwrap();
-        let messages: Vec<Vec<u8>> = (0..7).map(|n| body(n, 30)).collect();
-        let writer = log.writer().unwrap();
-        writer.append_batch(&messages).unwrap();
-        writer.roll().unwrap();
-        writer.close().unwrap();
-        let at = offsets(&log, 0)[3];
-        let segment = std::fs::OpenOptions::new().write(true).open(segment_path(&path, 0)).unwrap();
-        segment.write_all_at(&(30 + more as u32).to_le_bytes(), at + 12).unwrap();
-        Jlog::repair(&path).unwrap();
-        let got = read_all(&log);
-        for n in [0, 1, 2, 4, 5, 6] {
-            assert!(
-                bodies(&got).contains(&&messages[n][..]),
-                "message {n} is lost, the length is {more} too large"
-            );
+/// Makes the length of one of seven records too large, in all ways that matter, without checksums, and expects
+/// that `look` finds all others: they are intact, and found by their headers and their successors', as
+/// section 5 has it (a record counts only where another header follows, or the file ends).
+fn with_a_damaged_length(look: impl Fn(&Jlog, &Path) -> Vec<Got>) {
+    for (compression, at_length) in [(Compression::None, 12), (Compression::Lz4, 16)] {
+        // Into the next record's header, its body, and past whole records.
+        for more in [1, 7, 20, 60, 130, 10_000] {
+            for n in [0, 3, 5] {
+                let (_dir, path) = new_path();
+                let options = Jlog::options().compression(compression).checksums(false);
+                let log = options.create(&path).unwrap();
+                log.subscribe("one", Start::Beginning).unwrap();
+                let messages: Vec<Vec<u8>> = (0..7).map(|n| body(n, 50)).collect();
+                let writer = log.writer().unwrap();
+                writer.append_batch(&messages).unwrap();
+                writer.roll().unwrap();
+                writer.close().unwrap();
+                let at = usize::try_from(offsets(&log, 0)[n]).unwrap() + at_length;
+                let bytes = std::fs::read(segment_path(&path, 0)).unwrap();
+                let length = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) + more;
+                let segment = std::fs::OpenOptions::new().write(true).open(segment_path(&path, 0)).unwrap();
+                segment.write_all_at(&length.to_le_bytes(), at as u64).unwrap();
+                let got = look(&log, &path);
+                let lost: Vec<usize> =
+                    (0..7).filter(|&i| i != n && !bodies(&got).contains(&&messages[i][..])).collect();
+                assert!(lost.is_empty(), "{compression:?}, record {n} is {more} too long: {lost:?} are lost");
+            }
         }
-        conforming.check(&path);
     }
+}
+
+/// 6.9: a length that is too large makes a record swallow its neighbours, which a repair finds.
+#[test]
+fn a_damaged_length_costs_no_neighbour_when_repaired() {
+    let conforming = RefCell::new(Conforming::new());
+    with_a_damaged_length(|log, path| {
+        Jlog::repair(path).unwrap();
+        conforming.borrow_mut().check(path);
+        read_all(log)
+    });
+}
+
+/// 6.9: and so does a reader that skips damage.
+#[test]
+fn a_damaged_length_costs_no_neighbour_when_read() {
+    let options = ReaderOptions::default().on_damage(OnDamage::Skip);
+    with_a_damaged_length(|log, _| read_on(&mut log.reader_with("one", options).unwrap()));
 }
 
 /// 6.10: a metastore of unknown magic is refused, and nothing is changed, whatever is tried.

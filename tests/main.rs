@@ -8,8 +8,12 @@ mod messages;
 mod support;
 
 mod crash;
+mod full_disk;
+mod fuzz_corpus;
 mod golden;
+mod hostile;
 mod invariants;
+mod kills;
 mod known_errors;
 mod model;
 mod multiprocess;

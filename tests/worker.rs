@@ -6,6 +6,7 @@
 // The tests use all of this, the worker a part.
 #[allow(dead_code)]
 mod faulty;
+mod kill_worker;
 mod messages;
 
 use std::io::{BufWriter, Read, Write};
@@ -31,6 +32,8 @@ fn main() {
         ["stop-in-flush", feed, count, bytes] => stop_in_flush(feed, number(count), number(bytes).into()),
         ["echo", feed, subscriber] => echo(feed, subscriber),
         ["try", feed, how] => try_to_write(feed, how),
+        ["append-for-ever", feed, from] => kill_worker::append(feed, number(from)),
+        ["consume-for-ever", feed, subscriber] => kill_worker::consume(feed, subscriber),
         _ => panic!("unknown task {args:?}"),
     }
 }

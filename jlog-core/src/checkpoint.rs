@@ -74,8 +74,19 @@ impl Checkpoint {
 
     /// Stores it if it is `from` still; says whether it was.
     pub(crate) fn move_from(&self, from: LogId, to: LogId, safety: Safety) -> Result<bool> {
+        self.move_from_if(from, to, safety, || true)
+    }
+
+    /// The same, if under the checkpoint's lock something else holds, too.
+    pub(crate) fn move_from_if(
+        &self,
+        from: LogId,
+        to: LogId,
+        safety: Safety,
+        holds: impl Fn() -> bool,
+    ) -> Result<bool> {
         let _lock = self.lock()?;
-        if self.get_locked()? != Some(from) {
+        if self.get_locked()? != Some(from) || !holds() {
             return Ok(false);
         }
         write_all_at(&*self.file, &mut [IoSlice::new(&encode_checkpoint(to))], 0)

@@ -10,16 +10,17 @@
 //! 24  u64  offset of the last record
 //! 32  u64  inode of the segment
 //! 40  u32  marker of the first record
-//! 44  u32  CRC-32 of the n checksums
-//! 48  u32  CRC-32 of bytes 0 to 48
-//! 52  u32  CRC-32 of each record, header and stored body; n of them
+//! 44  u32  when the run was written, in seconds since 1970
+//! 48  u32  CRC-32 of the n checksums
+//! 52  u32  CRC-32 of bytes 0 to 52
+//! 56  u32  CRC-32 of each record, header and stored body; n of them
 //! ```
 //!
 //! The CRC-32 is the one of IEEE 802.3. A run that is damaged, cut short, or covers more than the segment
 //! holds counts as not there: its records are unverified, never unreadable.
 //!
 //! A record is accused only when the sidecar can be shown to speak of the records that are there (see
-//! [`Verifier::check`]): another process may have cut, moved or replaced them, and does not tell the sidecar.
+//! `Verifier::check`): another process may have cut, moved or replaced them, and does not tell the sidecar.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -35,7 +36,7 @@ use crate::storage::{File, Open, read_exact_at, write_all_at};
 use crate::{Error, Event, Result, Timestamp};
 
 const RUN_MAGIC: u32 = u32::from_le_bytes(*b"jcr1");
-const RUN_HEADER_LEN: usize = 52;
+const RUN_HEADER_LEN: usize = 56;
 /// So many runs are looked at; records of further ones are unverified. A writer joins the runs of a segment
 /// when it is full.
 const MAX_RUNS: usize = 1 << 16;
@@ -57,6 +58,8 @@ pub struct Run {
     pub inode: u64,
     /// Marker of the first record.
     pub marker: u32,
+    /// When the run was written, in seconds since 1970.
+    pub written: u32,
     /// One CRC-32 per record.
     pub crcs: Vec<u32>,
 }
@@ -79,9 +82,10 @@ impl Run {
         LE::write_u32(&mut run[40..44], self.marker);
         LE::write_u32_into(&self.crcs, &mut run[RUN_HEADER_LEN..]);
         let entries = crc32fast::hash(&run[RUN_HEADER_LEN..]);
-        LE::write_u32(&mut run[44..48], entries);
-        let head = crc32fast::hash(&run[..48]);
-        LE::write_u32(&mut run[48..52], head);
+        LE::write_u32(&mut run[44..48], self.written);
+        LE::write_u32(&mut run[48..52], entries);
+        let head = crc32fast::hash(&run[..52]);
+        LE::write_u32(&mut run[52..56], head);
     }
 }
 
@@ -94,6 +98,7 @@ struct Head {
     inode: u64,
     marker: u32,
     count: u32,
+    written: u32,
     entries_crc: u32,
     /// Where its checksums are in the sidecar.
     at: u64,
@@ -104,7 +109,7 @@ impl Head {
     fn decode(bytes: &[u8], at: u64, len: u64) -> Option<Self> {
         let bytes = bytes.get(..RUN_HEADER_LEN)?;
         if LE::read_u32(&bytes[0..4]) != RUN_MAGIC
-            || LE::read_u32(&bytes[48..52]) != crc32fast::hash(&bytes[..48])
+            || LE::read_u32(&bytes[52..56]) != crc32fast::hash(&bytes[..52])
         {
             return None;
         }
@@ -115,10 +120,12 @@ impl Head {
             inode: LE::read_u64(&bytes[32..40]),
             marker: LE::read_u32(&bytes[40..44]),
             count: LE::read_u32(&bytes[4..8]),
-            entries_crc: LE::read_u32(&bytes[44..48]),
+            written: LE::read_u32(&bytes[44..48]),
+            entries_crc: LE::read_u32(&bytes[48..52]),
             at: at + RUN_HEADER_LEN as u64,
         };
-        (head.count > 0 && head.file_end() <= len).then_some(head)
+        let markers = head.marker > 0 && head.marker.checked_add(head.count).is_some();
+        (head.count > 0 && markers && head.file_end() <= len).then_some(head)
     }
 
     fn end(&self) -> u64 {
@@ -140,6 +147,7 @@ impl Head {
             last: self.last,
             inode: self.inode,
             marker: self.marker,
+            written: self.written,
             crcs,
         }
     }
@@ -166,7 +174,13 @@ fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
     let (mut at, mut done) = (from, from);
     while at + RUN_HEADER_LEN as u64 <= len && heads.len() < MAX_RUNS {
         let bytes = window.at(file, at, RUN_HEADER_LEN)?;
-        if let Some(head) = Head::decode(bytes, at, len) {
+        let head = Head::decode(bytes, at, len);
+        // One whose checksums are damaged is none.
+        let sound =
+            |head: &Head| record_crc(file, head.at, 4 * u64::from(head.count), &mut Window::default());
+        if let Some(head) = head
+            && sound(&head)? == head.entries_crc
+        {
             at = head.file_end();
             done = at;
             heads.push(head);
@@ -216,7 +230,15 @@ impl Pending {
             run.crcs.push(crc);
             return;
         }
-        self.runs.push(Run { offset, bytes: total, last: offset, inode: 0, marker, crcs: vec![crc] });
+        self.runs.push(Run {
+            offset,
+            bytes: total,
+            last: offset,
+            inode: 0,
+            marker,
+            written: 0,
+            crcs: vec![crc],
+        });
     }
 
     pub(crate) fn is_some(&self) -> bool {
@@ -240,6 +262,7 @@ impl Pending {
             let mut bytes = Vec::with_capacity(self.runs.len() * RUN_HEADER_LEN + self.records * 4);
             for run in &mut self.runs {
                 run.inode = inode;
+                run.written = Timestamp::now().seconds;
                 run.encode(&mut bytes);
             }
             if append(shared, segment, &bytes).is_err() {
@@ -279,6 +302,7 @@ pub(crate) fn join(shared: &Shared, segment: u32) {
             {
                 last.bytes += run.bytes;
                 last.last = run.last;
+                last.written = last.written.max(run.written);
                 last.crcs.extend(run.crcs);
             }
             _ => joined.push(run),
@@ -342,8 +366,8 @@ pub(crate) struct Verifier {
 struct Diagnosis {
     /// Length of the segment and of the sidecar that were looked at.
     of: (u64, u64),
-    /// Where each checksum that the sidecar lists is listed: number of the run, and place in it.
-    listed: HashMap<u32, Vec<(usize, u32)>>,
+    /// The checksums that the sidecar lists, in order: each with the number of its run, and its place in it.
+    listed: Vec<(u32, usize, u32)>,
     /// For each run: its first and its last record that are what was written, at their place.
     verified: Vec<Option<(u64, u64)>>,
     /// For each run: whether as many records as it lists stand between its two ends.
@@ -351,8 +375,6 @@ struct Diagnosis {
     /// Checksums of records that stand where the sidecar does not list them.
     elsewhere: HashMap<u32, u64>,
     inode: u64,
-    /// When the sidecar was last written.
-    written: i64,
 }
 
 impl Diagnosis {
@@ -365,10 +387,9 @@ impl Diagnosis {
         (offset, total): (u64, u64),
         crc: u32,
     ) -> bool {
-        let places = self.listed.get(&crc);
-        let here = places.is_some_and(|l| l.iter().any(|&(r, p)| r == run && Some(p) == place));
-        let in_run = places.is_some_and(|l| l.iter().any(|&(r, _)| r == run));
-        let listed = places.is_some();
+        let here = place.is_some_and(|place| self.listed.binary_search(&(crc, run, place)).is_ok());
+        let in_run = here || place_in_run(&self.listed, crc, run).is_some();
+        let listed = in_run || is_listed(&self.listed, crc);
         if in_run {
             let (first, _) = self.verified[run].unwrap_or((offset, offset));
             self.verified[run] = Some((first.min(offset), offset));
@@ -384,13 +405,49 @@ impl Diagnosis {
     }
 }
 
+/// Whether a checksum is listed for some record.
+fn is_listed(listed: &[(u32, usize, u32)], crc: u32) -> bool {
+    listed.get(listed.partition_point(|&(c, ..)| c < crc)).is_some_and(|&(c, ..)| c == crc)
+}
+
+/// The first place in a run for which a checksum is listed.
+fn place_in_run(listed: &[(u32, usize, u32)], crc: u32, run: usize) -> Option<u32> {
+    let at = listed.partition_point(|&entry| entry < (crc, run, 0));
+    listed.get(at).filter(|&&(c, r, _)| (c, r) == (crc, run)).map(|&(.., place)| place)
+}
+
+/// Whether one changed bit of the record's seconds is all that is wrong with it.
+fn time_is_damaged(
+    file: &dyn File,
+    format: RecordFormat,
+    record: Suspect,
+    expected: Option<u32>,
+) -> io::Result<bool> {
+    let Some(expected) = expected else { return Ok(false) };
+    // Too long to try all bits, and far more likely to be damaged in its body.
+    let Ok(len) = usize::try_from(record.total.min(1 << 20)) else { return Ok(false) };
+    if (len as u64) < record.total || len < format.header_len() {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; len];
+    read_exact_at(file, &mut bytes, record.offset)?;
+    for bit in 0..32 {
+        bytes[4 + bit / 8] ^= 1 << (bit % 8);
+        if crc32fast::hash(&bytes) == expected {
+            return Ok(true);
+        }
+        bytes[4 + bit / 8] ^= 1 << (bit % 8);
+    }
+    Ok(false)
+}
+
 /// The next record between two places whose checksum is listed.
 fn next_listed(
     file: &dyn File,
     format: RecordFormat,
     from: u64,
     to: u64,
-    listed: &HashMap<u32, Vec<(usize, u32)>>,
+    listed: &[(u32, usize, u32)],
 ) -> io::Result<Option<u64>> {
     // A record that begins before `to` may end behind it.
     let len = file.len()?;
@@ -398,7 +455,7 @@ fn next_listed(
         if candidate.offset >= to {
             return Ok(Some(true));
         }
-        Ok(Some(listed.contains_key(&record_crc(file, candidate.offset, candidate.total, window)?)))
+        Ok(Some(is_listed(listed, record_crc(file, candidate.offset, candidate.total, window)?)))
     })?;
     Ok(next.filter(|&next| next < to))
 }
@@ -451,6 +508,12 @@ impl Verifier {
         self.run_at(offset).is_some()
     }
 
+    /// Whether a run begins in this range: then one record does not fill it.
+    pub(crate) fn begins_within(&self, from: u64, to: u64) -> bool {
+        let at = self.heads.partition_point(|head| head.offset < from);
+        self.heads.get(at).is_some_and(|head| head.offset < to)
+    }
+
     /// Whether some run ends beyond `len`, the segment's length.
     pub(crate) fn reaches_beyond(&self, len: u64) -> bool {
         self.heads.iter().any(|head| head.end() > len)
@@ -496,7 +559,7 @@ impl Verifier {
         let Some(at) = self.run_at(record.offset) else { return Ok(Verdict::Unverified) };
         self.diagnose(file, format)?;
         let Some(diagnosis) = &self.diagnosis else { return Ok(Verdict::Unverified) };
-        if diagnosis.listed.contains_key(&record.crc) {
+        if is_listed(&diagnosis.listed, record.crc) {
             return Ok(Verdict::Good);
         }
         let moved = expected.is_some_and(|expected| diagnosis.elsewhere.contains_key(&expected));
@@ -504,13 +567,17 @@ impl Verifier {
         // have cut the records and appended others.
         let last = diagnosis.verified[at].is_none_or(|(_, last)| last < record.offset);
         let time = i64::from(record.time.seconds);
-        let replaced =
-            last && time > diagnosis.written + CLOCK_SECONDS && time <= i64::from(Timestamp::now().seconds);
+        let replaced = last
+            && time > i64::from(self.heads[at].written) + CLOCK_SECONDS
+            && time <= i64::from(Timestamp::now().seconds)
+            && !time_is_damaged(file, format, record, expected)?;
         if moved || replaced {
             return Ok(Verdict::Unverified);
         }
-        let any_verified = diagnosis.verified.iter().any(Option::is_some);
         let head = &self.heads[at];
+        // Runs of another file that stood here vouch for nothing.
+        let mut runs = self.heads.iter().zip(&diagnosis.verified);
+        let any_verified = runs.any(|(other, verified)| other.inode == head.inode && verified.is_some());
         let framed = diagnosis.framed[at]
             && record.offset + record.total <= head.end()
             && (any_verified || diagnosis.inode == head.inode);
@@ -525,7 +592,7 @@ impl Verifier {
     /// Whether this checksum is listed for some record.
     pub(crate) fn lists(&mut self, file: &dyn File, format: RecordFormat, crc: u32) -> io::Result<bool> {
         self.diagnose(file, format)?;
-        Ok(self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.listed.contains_key(&crc)))
+        Ok(self.diagnosis.as_ref().is_some_and(|diagnosis| is_listed(&diagnosis.listed, crc)))
     }
 
     /// The marker that the sidecar has for the record at `offset` with this checksum.
@@ -538,9 +605,8 @@ impl Verifier {
     ) -> io::Result<Option<u32>> {
         let Some(at) = self.run_at(offset) else { return Ok(None) };
         self.diagnose(file, format)?;
-        let listed = self.diagnosis.as_ref().and_then(|diagnosis| diagnosis.listed.get(&crc));
-        let here = listed.and_then(|places| places.iter().find(|(run, _)| *run == at));
-        Ok(here.and_then(|(_, place)| self.heads[at].marker.checked_add(*place)))
+        let place = self.diagnosis.as_ref().and_then(|diagnosis| place_in_run(&diagnosis.listed, crc, at));
+        Ok(place.and_then(|place| self.heads[at].marker.checked_add(place)))
     }
 
     fn diagnose(&mut self, file: &dyn File, format: RecordFormat) -> io::Result<()> {
@@ -553,16 +619,16 @@ impl Verifier {
         let mut out = Diagnosis {
             of,
             inode: facts.identity.1,
-            written: sidecar.facts()?.modified,
             verified: vec![None; self.heads.len()],
             framed: vec![false; self.heads.len()],
             ..Diagnosis::default()
         };
         for (run, head) in self.heads.iter().enumerate() {
             for (place, crc) in entries(&**sidecar, head).unwrap_or_default().into_iter().enumerate() {
-                out.listed.entry(crc).or_default().push((run, u32::try_from(place).unwrap_or(u32::MAX)));
+                out.listed.push((crc, run, u32::try_from(place).unwrap_or(u32::MAX)));
             }
         }
+        out.listed.sort_unstable();
         // Along the records, and on behind damage at what is listed or where a run begins.
         let mut window = Window::default();
         let mut starts: Vec<u64> = self.heads.iter().map(|head| head.offset).collect();
@@ -658,7 +724,8 @@ pub(crate) fn compute(file: &Arc<dyn File>, format: RecordFormat, to: u64) -> io
     }
     let Some(&(last, _)) = places.last() else { return Ok(None) };
     let inode = file.facts()?.identity.1;
-    Ok(Some(Run { offset: 0, bytes: walked.offset, last, inode, marker: 1, crcs }))
+    let written = Timestamp::now().seconds;
+    Ok(Some(Run { offset: 0, bytes: walked.offset, last, inode, marker: 1, written, crcs }))
 }
 
 #[cfg(test)]
@@ -670,7 +737,7 @@ mod tests {
 
     fn run(offset: u64, marker: u32, crcs: &[u32]) -> Run {
         let bytes = 20 * crcs.len() as u64;
-        Run { offset, bytes, last: offset + bytes - 20, inode: 7, marker, crcs: crcs.to_vec() }
+        Run { offset, bytes, last: offset + bytes - 20, inode: 7, marker, written: 9, crcs: crcs.to_vec() }
     }
 
     fn parse(bytes: &[u8]) -> Vec<Run> {

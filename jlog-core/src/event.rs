@@ -117,6 +117,11 @@ pub enum Event {
         /// What was wrong with it.
         why: String,
     },
+    /// Repair wrote the settings anew.
+    SettingsRepaired {
+        /// What was wrong with them.
+        why: String,
+    },
     /// Repair moved a checkpoint.
     CheckpointRepaired {
         /// The subscriber.
@@ -190,6 +195,7 @@ impl fmt::Display for Event {
                 kept.display()
             ),
             Event::MetastoreRepaired { why } => write!(f, "metastore: {why}; written anew"),
+            Event::SettingsRepaired { why } => write!(f, "settings: {why}; written anew"),
             Event::CheckpointRepaired { subscriber, to, why } => {
                 write!(f, "subscriber {subscriber}: {why}; checkpoint set to {to}")
             }

@@ -180,9 +180,10 @@ impl Jlog {
             format: crate::format::RecordFormat::new(options.compression),
         };
         let fill = || -> Result<bool> {
-            settings.store(&shared)?;
+            // Nothing is replaced: others may be creating the same jlog, and one may have begun to write.
+            shared.write_temporary(settings.to_text().as_bytes())?.publish_new(names::SETTINGS)?;
             if options.pre_commit > 0 {
-                precommit::create(&shared, options.pre_commit)?;
+                precommit::create_new(&shared, options.pre_commit)?;
             }
             // The metastore comes last: with it, the directory is a jlog.
             let published = shared.write_temporary(&meta.encode())?.publish_new(names::METASTORE)?;
@@ -198,7 +199,7 @@ impl Jlog {
             Ok(true) => Ok(Self { shared: Arc::new(shared) }),
             Ok(false) => exists("there is a jlog already"),
             Err(e) => {
-                if made {
+                if made && !shared.exists(names::METASTORE) {
                     // Nothing half-done stays.
                     let _ = shared.remove_if_there(names::SETTINGS);
                     let _ = shared.remove_if_there(names::PRE_COMMIT);

@@ -14,6 +14,7 @@
 //! 36  u32  how many bytes at the beginning of the buffer are in a segment already
 //! 40  u32  1 while a writer has the buffer open
 //! 44  u32  fingerprint of the buffer; 0 where none is kept
+//! 48  u32  fingerprint of the records that are in a segment already
 //! ```
 //!
 //! Its flock makes the owner of the buffer known: there is one. The note of where a flush goes makes one that
@@ -23,12 +24,12 @@
 use crate::format::{MAX_PRE_COMMIT, PRE_COMMIT_HEADER_LEN, RecordFormat};
 use crate::names;
 use crate::scan::{Step, step};
-use crate::shared::Shared;
+use crate::shared::{Shared, Temporary};
 use crate::storage::{Guarded, Map, Open};
 use crate::{Error, Event, Result};
 
 const GUARD_MAGIC: u32 = u32::from_le_bytes(*b"jpg1");
-const GUARD_LEN: usize = 48;
+const GUARD_LEN: usize = 52;
 const MAGIC: usize = 0;
 const STATE: usize = 4;
 const BOOT: usize = 8;
@@ -39,6 +40,7 @@ const FLUSHED: usize = 32;
 const DONE: usize = 36;
 const OPEN: usize = 40;
 const FINGERPRINT: usize = 44;
+const DONE_FINGERPRINT: usize = 48;
 
 const NO_FLUSH: u32 = 0;
 const WRITING: u32 = 1;
@@ -105,6 +107,7 @@ pub(crate) struct PreCommit {
     /// Whether checksums are given with records.
     checksums: bool,
     fingerprint: u32,
+    done_fingerprint: u32,
     pub(crate) unfinished: Option<Unfinished>,
 }
 
@@ -154,21 +157,27 @@ pub(crate) fn fill(shared: &Shared) -> Result<Option<(u64, u64)>> {
     Ok(Some((used, size)))
 }
 
-/// Makes a buffer of no bytes where there is none. Replaces nothing: others may be making one.
+/// Makes a buffer of no bytes where there is none.
 pub(crate) fn create_empty(shared: &Shared) -> Result<()> {
-    if !shared.exists(names::PRE_COMMIT) {
-        shared.write_temporary(&[0; PRE_COMMIT_HEADER_LEN])?.publish_new(names::PRE_COMMIT)?;
-    }
-    Ok(())
+    if shared.exists(names::PRE_COMMIT) { Ok(()) } else { create_new(shared, 0) }
 }
 
-/// Makes an empty buffer of this size in place of what is there, in one step.
-pub(crate) fn create(shared: &Shared, size: u32) -> Result<()> {
+/// Makes an empty buffer of this size where there is none. Replaces nothing: others may be making one.
+pub(crate) fn create_new(shared: &Shared, size: u32) -> Result<()> {
+    empty(shared, size)?.publish_new(names::PRE_COMMIT).map(|_| ())
+}
+
+fn empty(shared: &Shared, size: u32) -> Result<Temporary<'_>> {
     let temporary = shared.create_temporary()?;
     let len = PRE_COMMIT_HEADER_LEN as u64 + u64::from(size);
     temporary.file.allocate(len).map_err(|e| Error::io("allocate", shared.at(names::PRE_COMMIT), e))?;
     temporary.sync()?;
-    temporary.rename(names::PRE_COMMIT)?;
+    Ok(temporary)
+}
+
+/// Makes an empty buffer of this size in place of what is there, in one step.
+pub(crate) fn create(shared: &Shared, size: u32) -> Result<()> {
+    empty(shared, size)?.rename(names::PRE_COMMIT)?;
     shared.sync_dir()
 }
 
@@ -205,6 +214,7 @@ impl PreCommit {
             records: Vec::new(),
             checksums,
             fingerprint: 0,
+            done_fingerprint: 0,
             unfinished: None,
         };
         buffer.recover(shared, format)?;
@@ -221,9 +231,13 @@ impl PreCommit {
         let ours = guard.map.load_u32(MAGIC) == GUARD_MAGIC;
         let boot = shared.storage.boot_id();
         let before_start = ours && guard.load_u64(BOOT) != boot && guard.map.load_u32(OPEN) == 1;
-        let done = if ours { guard.map.load_u32(DONE) as usize } else { 0 };
         let bytes = self.map.slice(PRE_COMMIT_HEADER_LEN, used);
         let (mut records, mut whole) = whole_records(format, bytes);
+        // What is in a segment already, unless others have emptied and refilled the buffer since.
+        let noted = if ours { guard.map.load_u32(DONE) as usize } else { 0 };
+        let (skip, end) = records_within(&records, noted);
+        let same = end == noted && fingerprint(&records[..skip]) == guard.map.load_u32(DONE_FINGERPRINT);
+        let (mut skip, mut done) = if same { (skip, noted) } else { (0, 0) };
         self.unfinished = None;
         if before_start
             && used > 0
@@ -233,17 +247,16 @@ impl PreCommit {
             let kept = shared.keep_broken(names::PRE_COMMIT, 0, bytes)?;
             shared.note(Event::BufferSetAside { len: used as u64, kept: shared.at(&kept) });
             (records, whole) = (Vec::new(), 0);
+            (skip, done) = (0, 0);
         } else {
             if whole < used {
                 let kept = shared.keep_broken(names::PRE_COMMIT, whole as u64, &bytes[whole..])?;
                 shared.note(Event::BufferCut { len: (used - whole) as u64, kept: shared.at(&kept) });
             }
             let state = guard.map.load_u32(STATE);
-            let start = records_within(&records, done).1;
-            let rest = &records[records_within(&records, done).0..];
+            let rest = &records[skip..];
             if ours
                 && state != NO_FLUSH
-                && start == done
                 && guard.map.load_u32(BYTES) as usize == used - done.min(used)
                 && guard.map.load_u32(FLUSHED) == fingerprint(rest)
             {
@@ -254,12 +267,10 @@ impl PreCommit {
                 });
             }
         }
-        // What is in a segment already lies before a record that begins there; otherwise others have refilled
-        // the buffer since.
-        let (skip, start) = records_within(&records, done);
-        self.start = if start == done { start } else { 0 };
+        self.start = done;
         self.fingerprint = fingerprint(&records);
-        self.records = if self.start > 0 { records.split_off(skip) } else { records };
+        self.done_fingerprint = fingerprint(&records[..skip]);
+        self.records = records.split_off(skip);
         self.used = whole;
         self.map.store_u32(0, u32::try_from(self.used).unwrap_or(0));
         self.guard.map.store_u32(DONE, u32::try_from(self.start).unwrap_or(0));
@@ -269,7 +280,11 @@ impl PreCommit {
         }
         self.guard.store_u64(BOOT, boot);
         self.guard.map.store_u32(OPEN, 1);
+        self.guard.map.store_u32(DONE_FINGERPRINT, self.done_fingerprint);
         self.guard.map.store_u32(MAGIC, GUARD_MAGIC);
+        if self.is_empty() {
+            self.end_flush();
+        }
         Ok(())
     }
 
@@ -359,10 +374,12 @@ impl PreCommit {
         self.map.store_u32(0, 0);
         self.guard.map.store_u32(FINGERPRINT, 0);
         self.guard.map.store_u32(DONE, 0);
+        self.guard.map.store_u32(DONE_FINGERPRINT, 0);
         self.guard.map.store_u32(STATE, NO_FLUSH);
         self.start = 0;
         self.used = 0;
         self.fingerprint = 0;
+        self.done_fingerprint = 0;
         self.records.clear();
         self.unfinished = None;
     }
@@ -376,8 +393,10 @@ impl PreCommit {
     pub(crate) fn drop_first(&mut self, n: usize) {
         let n = n.min(self.records.len());
         self.start += self.records[..n].iter().map(|&(len, _)| len as usize).sum::<usize>();
+        self.done_fingerprint =
+            self.records[..n].iter().fold(self.done_fingerprint, |sum, &(_, crc)| add_to(sum, crc));
         self.records.drain(..n);
-        // One store: there is no moment at which they are half dropped.
+        self.guard.map.store_u32(DONE_FINGERPRINT, self.done_fingerprint);
         self.guard.map.store_u32(DONE, u32::try_from(self.start).unwrap_or(0));
         if self.is_empty() {
             self.end_flush();

@@ -53,6 +53,8 @@ pub struct Reader {
     passed: Option<(LogId, u32)>,
     holder: Option<SubscriberName>,
     damage: Option<(Stretch, Place)>,
+    /// A record that damage follows, and that was looked at: its marker less one, and its offset.
+    trusted: Option<(u32, u64)>,
     skipped: u64,
     cursor: Option<Cursor>,
 }
@@ -128,6 +130,7 @@ impl Reader {
             passed: None,
             holder: None,
             damage: None,
+            trusted: None,
             skipped: 0,
             cursor: None,
         })
@@ -302,6 +305,8 @@ impl Reader {
                 marker: self.position.marker,
                 offset,
                 left,
+                complete,
+                trusted: self.trusted == Some((self.position.marker, offset)),
             };
             let limit = 4 * self.options.batch_bytes;
             match scan.run(bytes, &mut self.plain, limit).map_err(fail)? {
@@ -329,21 +334,17 @@ impl Reader {
             return Ok(Found::Moved);
         }
         let Some(segment) = &mut self.segment else { return Ok(Found::Moved) };
-        if matches!(stop, Scanned::Torn) && !complete && !segment.verifier.covers(offset) {
+        let known = segment.verifier.covers(offset) || segment.verifier.begins_within(offset + 1, len);
+        if matches!(stop, Scanned::Torn) && !complete && !known {
             // Not there yet. A large buffer that a long record needed is given back.
             self.buf.shrink_to(self.options.batch_bytes);
             return Ok(Found::Nothing);
         }
         let here = Place { marker: self.position.marker, offset };
-        let (stretch, behind) = if let Scanned::WrongBlock(total) = stop {
-            let marker = here.marker + 1;
-            let stretch = Stretch { offset, len: total, marker, records: 1, fault: Fault::Compression };
-            (stretch, Place { marker, offset: offset + total })
-        } else {
-            match damage_at(self.format, segment, here, len).map_err(fail)? {
-                Some(found) => found,
-                None => return Ok(Found::Moved),
-            }
+        let Some((stretch, behind)) = damage_at(self.format, segment, here, len).map_err(fail)? else {
+            // What follows it is damaged, not this record.
+            self.trusted = Some((here.marker, offset));
+            return Ok(Found::Moved);
         };
         self.damage = Some((stretch, behind));
         if complete && stretch.fault == Fault::Unfinished && behind.offset == len {
@@ -810,6 +811,10 @@ struct Scan<'a> {
     offset: u64,
     /// Bytes from the offset to the segment's end.
     left: u64,
+    /// Whether nobody writes to the segment any more.
+    complete: bool,
+    /// Whether the first record is known to be one, though none follows it.
+    trusted: bool,
 }
 
 enum Scanned {
@@ -823,7 +828,7 @@ enum Scanned {
     Torn,
     Corrupt,
     WrongChecksum,
-    WrongBlock(u64),
+    WrongBlock,
 }
 
 impl Scan<'_> {
@@ -834,6 +839,8 @@ impl Scan<'_> {
         let header_len = self.format.header_len();
         let mut at = 0;
         let mut count = 0;
+        // The last record, if no checksum speaks for it: where it begins, in the bytes and in `plain`.
+        let mut unproven: Option<(usize, usize)> = None;
         plain.clear();
         let stop = loop {
             let rest = &bytes[at..];
@@ -849,14 +856,23 @@ impl Scan<'_> {
             let Some(record) = usize::try_from(total).ok().and_then(|total| rest.get(..total)) else {
                 break Scanned::Longer(total);
             };
+            unproven = Some((at, plain.len()));
             if check {
                 let crc = crc32fast::hash(record);
                 let offset = self.offset + at as u64;
-                let marker = self.marker + count + 1;
+                let marker = self.marker.saturating_add(count).saturating_add(1);
                 let suspect = Suspect { marker, offset, total, time: header.time, crc };
                 let file = &*self.segment.file;
-                if self.segment.verifier.check(file, self.format, suspect)? == Verdict::Wrong {
-                    break Scanned::WrongChecksum;
+                match self.segment.verifier.check(file, self.format, suspect)? {
+                    Verdict::Wrong => break Scanned::WrongChecksum,
+                    // A length that a killed C writer has left unfilled: others stand inside.
+                    Verdict::Unverified
+                        if self.segment.verifier.begins_within(offset + 1, offset + total) =>
+                    {
+                        break Scanned::Corrupt;
+                    }
+                    Verdict::Unverified => {}
+                    Verdict::Good => unproven = None,
                 }
             }
             if self.format.is_lz4() {
@@ -866,7 +882,7 @@ impl Scan<'_> {
                 RecordFormat::new(Compression::None).encode(&plain_header, &mut plain[start..]);
                 if !self.format.load(&header, &record[header_len..], plain) {
                     plain.truncate(start);
-                    break Scanned::WrongBlock(total);
+                    break Scanned::WrongBlock;
                 }
             }
             at += record.len();
@@ -875,6 +891,22 @@ impl Scan<'_> {
                 break Scanned::Torn;
             }
         };
+        // Where no record follows, it may be its own length that is damaged.
+        let unfollowed = match stop {
+            Scanned::Corrupt => true,
+            Scanned::Torn => self.complete && at < bytes.len(),
+            _ => false,
+        };
+        if unfollowed
+            && let Some((start, plain_start)) = unproven
+            && !(self.trusted && count == 1)
+        {
+            if count == 1 {
+                return Ok(Scanned::Corrupt);
+            }
+            plain.truncate(plain_start);
+            return Ok(Scanned::Records { count: count - 1, bytes: start, plain_bytes: plain.len() });
+        }
         if count > 0 {
             return Ok(Scanned::Records { count, bytes: at, plain_bytes: plain.len() });
         }

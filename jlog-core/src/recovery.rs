@@ -125,7 +125,15 @@ pub(crate) fn mend_tail(
 /// Moves checkpoints back that are past the end of what there is: a power failure can cost the last records,
 /// and what is appended next must not pass for done. (Where `number` is the segment being written, and has so
 /// many records.)
-pub(crate) fn pull_back_checkpoints(shared: &Shared, number: u32, records: u32) -> Result<()> {
+///
+/// `storage_log` is asked again for each: a C writer rolls without the segment's lock, and a checkpoint in the next
+/// segment is a good one then.
+pub(crate) fn pull_back_checkpoints(
+    shared: &Shared,
+    number: u32,
+    records: u32,
+    storage_log: impl Fn() -> u32,
+) -> Result<()> {
     let end = LogId::new(number, records);
     for (name, id) in checkpoint::all(shared)? {
         let Some(from) = id.filter(|&id| id > end) else { continue };
@@ -133,7 +141,7 @@ pub(crate) fn pull_back_checkpoints(shared: &Shared, number: u32, records: u32) 
             Err(Error::UnknownSubscriber { .. }) => continue,
             other => other?,
         };
-        if checkpoint.move_from(from, end, Safety::Safe)? {
+        if checkpoint.move_from_if(from, end, Safety::Safe, || storage_log() == number)? {
             shared.note(Event::CheckpointMovedBack { subscriber: name.to_string(), from, to: end });
         }
     }

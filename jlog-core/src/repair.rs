@@ -13,6 +13,7 @@ use crate::format::{
 };
 use crate::names::{self, Kind, SubscriberName};
 use crate::scan::{WINDOW, Window, walk};
+use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::storage::{File, FileKind, Guarded, LockGuard, Open, read_all, read_up_to_at};
 use crate::survey::{Item, Place, Survey};
@@ -57,7 +58,7 @@ impl Repair<'_> {
         // Held to the end, so that no writer begins; one that is there refuses us.
         let mut guard = self.guard()?;
         let last = segments.last().copied();
-        let old = self.is_old()?;
+        let old = self.is_old(&segments)?;
         let format = self.format(old, &segments)?;
         if old {
             for &number in &segments {
@@ -68,11 +69,13 @@ impl Repair<'_> {
         if guard.is_none() {
             guard = self.guard()?;
         }
+        let storage_log = crate::meta::MetaReader::open(shared)?.get()?.storage_log;
         for number in segments {
-            self.repair_segment(number, format, last == Some(number))?;
+            self.repair_segment(number, format, number >= storage_log)?;
         }
         self.repair_checkpoints(format)?;
         self.repair_buffer()?;
+        self.repair_settings()?;
         crate::retention::sweep(shared)?;
         drop(guard);
         Ok(())
@@ -96,31 +99,16 @@ impl Repair<'_> {
         }
     }
 
-    /// Whether this is a jlog from before header magics: its metastore is short and its records say so.
-    fn is_old(&self) -> Result<bool> {
-        Ok(self.metastore_bytes()?.len() == OLD_METASTORE_LEN)
+    /// Whether this is a jlog from before header magics: its metastore is short, and its records do not say
+    /// otherwise.
+    fn is_old(&self, segments: &[u32]) -> Result<bool> {
+        Ok(self.metastore_bytes()?.len() == OLD_METASTORE_LEN && self.segments_say(segments)?.0.is_none())
     }
 
-    /// The layout of the records: as the metastore says, or, where it does not, as the segments show.
-    fn format(&self, old: bool, segments: &[u32]) -> Result<RecordFormat> {
-        if old {
-            return Ok(RecordFormat::new(Compression::None));
-        }
-        let bytes = self.metastore_bytes()?;
-        let path = self.shared.at(names::METASTORE);
-        let fault = match Meta::decode(&bytes) {
-            Ok(meta) => return Ok(meta.format),
-            Err(MetaFault::ForeignByteOrder) => {
-                return Err(Error::Metastore { path, fault: MetaFault::ForeignByteOrder });
-            }
-            Err(fault) => fault,
-        };
-        if let Some(magic) = bytes.get(12..16).and_then(|b| b.first_chunk::<4>())
-            && let Some(format) = RecordFormat::from_magic(u32::from_le_bytes(*magic))
-        {
-            return Ok(format);
-        }
-        let mut any_bytes = false;
+    /// The layout that the first records of the segments have, if they all have one and the same; and whether
+    /// there are any bytes.
+    fn segments_say(&self, segments: &[u32]) -> Result<(Option<RecordFormat>, bool)> {
+        let (mut said, mut agree, mut any_bytes) = (None, true, false);
         for &number in segments {
             let name = names::segment(number);
             let Some(file) = self.shared.open_if_there(&name, Open::Read)? else { continue };
@@ -131,8 +119,34 @@ impl Repair<'_> {
             if n == magic.len()
                 && let Some(format) = RecordFormat::from_magic(u32::from_le_bytes(magic))
             {
-                return Ok(format);
+                agree &= said.is_none_or(|said| said == format);
+                said = Some(format);
             }
+        }
+        Ok((said.filter(|_| agree), any_bytes))
+    }
+
+    /// The layout of the records: as the metastore says, or, where it does not, as the segments show.
+    fn format(&self, old: bool, segments: &[u32]) -> Result<RecordFormat> {
+        if old {
+            return Ok(RecordFormat::new(Compression::None));
+        }
+        // The records know best: a metastore with a changed bit must not make all of them look damaged.
+        let (said, any_bytes) = self.segments_say(segments)?;
+        if let Some(format) = said {
+            return Ok(format);
+        }
+        let bytes = self.metastore_bytes()?;
+        let path = self.shared.at(names::METASTORE);
+        let fault = match Meta::decode(&bytes) {
+            Ok(meta) => return Ok(meta.format),
+            Err(fault @ MetaFault::ForeignByteOrder) => return Err(Error::Metastore { path, fault }),
+            Err(fault) => fault,
+        };
+        if let Some(magic) = bytes.get(12..16).and_then(|b| b.first_chunk::<4>())
+            && let Some(format) = RecordFormat::from_magic(u32::from_le_bytes(*magic))
+        {
+            return Ok(format);
         }
         if any_bytes {
             // Guessing would make every record look damaged.
@@ -354,18 +368,43 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// A pre-commit file that is too short to be one is kept aside; writers mend everything else.
+    /// Settings that cannot be read are kept aside and made anew: with checksums, if there are any.
+    fn repair_settings(&mut self) -> Result<()> {
+        let shared = self.shared;
+        let Err(Error::Settings { path, line, why }) = Settings::load(&*shared.storage, &shared.path) else {
+            return Ok(());
+        };
+        let file = shared.open(names::SETTINGS, Open::Read)?;
+        let bytes = read_all(&*file, 64 << 10).map_err(|e| Error::io("read", &path, e))?;
+        shared.keep_broken(names::SETTINGS, 0, &bytes)?;
+        let checksums = shared.list()?.iter().any(|kind| matches!(kind, Kind::Checksums(_)));
+        Settings { checksums }.store(shared)?;
+        self.note(Event::SettingsRepaired { why: format!("line {line}: {why}") });
+        Ok(())
+    }
+
+    /// A pre-commit file that is too short to be one, or says that it holds more than it can, is kept aside;
+    /// writers mend everything else.
     fn repair_buffer(&mut self) -> Result<()> {
         let shared = self.shared;
-        let Some(file) = shared.open_if_there(names::PRE_COMMIT, Open::Read)? else { return Ok(()) };
+        let Some((used, size)) = crate::precommit::fill(shared)? else { return Ok(()) };
+        let file = shared.open(names::PRE_COMMIT, Open::Write)?;
         let path = shared.at(names::PRE_COMMIT);
-        let len = file.len().map_err(|e| Error::io("read", &path, e))?;
-        if len < 4 {
-            let bytes = read_all(&*file, 4).map_err(|e| Error::io("read", &path, e))?;
-            let kept = shared.keep_broken(names::PRE_COMMIT, 0, &bytes)?;
-            crate::precommit::create(shared, 0)?;
-            self.note(Event::BufferCut { len, kept: shared.at(&kept) });
+        let fail = |e| Error::io("write", &path, e);
+        let len = file.len().map_err(fail)?;
+        if len >= 4 && used <= size {
+            return Ok(());
         }
+        let bytes = read_all(&*file, 129 << 20).map_err(fail)?;
+        let kept = shared.keep_broken(names::PRE_COMMIT, 0, &bytes)?;
+        if len < 4 {
+            crate::precommit::create(shared, 0)?;
+        } else {
+            // The writer that opens it finds the whole records in all of it.
+            let all = u32::try_from(size).unwrap_or(0).to_le_bytes();
+            crate::storage::write_all_at(&*file, &mut [io::IoSlice::new(&all)], 0).map_err(fail)?;
+        }
+        self.note(Event::BufferCut { len, kept: shared.at(&kept) });
         Ok(())
     }
 }

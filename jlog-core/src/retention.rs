@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::checkpoint;
-use crate::names::{Kind, SubscriberName};
+use crate::names::{self, Kind, SubscriberName};
 use crate::shared::Shared;
 use crate::{Error, LogId, Result, Timestamp};
 
@@ -92,7 +92,10 @@ pub(crate) fn sweep(shared: &Shared) -> Result<()> {
         .collect();
     for name in names {
         let superfluous = match Kind::of(&name) {
-            Kind::Index(n) | Kind::Checksums(n) => !segments.contains(&n),
+            // Looked at once more: it may have been begun while the names were listed.
+            Kind::Index(n) | Kind::Checksums(n) => {
+                !segments.contains(&n) && !shared.exists(&names::segment(n))
+            }
             Kind::Temporary => {
                 let facts = shared.storage.facts(&shared.path.join(&name));
                 facts.is_ok_and(|facts| {

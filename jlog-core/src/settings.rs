@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::names;
-use crate::shared::Shared;
+use crate::shared::{Shared, open_error};
 use crate::storage::{Open, Storage, read_all};
 use crate::{Error, Result};
 
@@ -62,7 +62,7 @@ impl Settings {
             {
                 return Ok(Self::default());
             }
-            Err(e) => return Err(Error::io("open", path, e)),
+            Err(e) => return Err(open_error(path, e)),
         };
         let text = String::from_utf8_lossy(&bytes);
         Self::parse(&text).map_err(|(line, why)| Error::Settings { path, line, why })

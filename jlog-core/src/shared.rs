@@ -205,7 +205,8 @@ impl Shared {
     }
 }
 
-fn open_error(path: PathBuf, error: io::Error) -> Error {
+/// Tells a file that is no regular one from other failures.
+pub(crate) fn open_error(path: PathBuf, error: io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<NotRegular>()) {
         Some(NotRegular(kind)) => Error::NotAFile { path, found: kind.describe() },
         None => Error::io("open", path, error),

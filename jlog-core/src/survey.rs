@@ -93,11 +93,14 @@ impl Survey<'_> {
                         Item::Record(found) if self.check && !found.verified => {
                             let behind = here.offset + total;
                             let head = window.at(self.file, behind, self.format.header_len())?;
-                            match step(self.format, head, self.to - behind) {
-                                Step::Torn | Step::Corrupt => {
-                                    self.swallowed(here, total)?.map_or(item, Item::Damage)
-                                }
-                                Step::Record(..) | Step::End => item,
+                            let wrong = matches!(
+                                step(self.format, head, self.to - behind),
+                                Step::Torn | Step::Corrupt
+                            );
+                            if wrong || self.verifier.begins_within(here.offset + 1, behind) {
+                                self.swallowed(here, total)?.map_or(item, Item::Damage)
+                            } else {
+                                item
                             }
                         }
                         item => item,
@@ -121,11 +124,15 @@ impl Survey<'_> {
     }
 
     /// The next intact record at or after `from`. A torn record's body may hold what looks like records: where
-    /// the checksums know nothing of them, only those that are not older than it count.
-    fn next(&mut self, from: u64, to: u64, not_before: Option<Timestamp>) -> io::Result<Option<u64>> {
+    /// the checksums know nothing of them, only those that are not older than it count. From `enough` on, whatever
+    /// looks like a record ends the search.
+    fn next(&mut self, from: u64, enough: u64, not_before: Option<Timestamp>) -> io::Result<Option<u64>> {
         let (file, format) = (self.file, self.format);
         let verifier = &mut *self.verifier;
-        next_record(file, format, from, to, &mut Window::default(), |candidate, window| {
+        next_record(file, format, from, self.to, &mut Window::default(), |candidate, window| {
+            if candidate.offset >= enough {
+                return Ok(Some(true));
+            }
             if verifier.covers(candidate.offset) {
                 let crc = record_crc(file, candidate.offset, candidate.total, window)?;
                 if verifier.lists(file, format, crc)? {
@@ -149,7 +156,7 @@ impl Survey<'_> {
     /// Where the walk goes on behind a stretch, with the marker that the checksums tell.
     fn behind(&mut self, stretch: Stretch) -> io::Result<Place> {
         let offset = stretch.offset + stretch.len;
-        let marker = stretch.marker + (stretch.records - 1);
+        let marker = stretch.marker.saturating_add(stretch.records - 1);
         if self.verifier.covers(offset) {
             let mut window = Window::default();
             let head = window.at(self.file, offset, self.format.header_len())?;
@@ -166,7 +173,7 @@ impl Survey<'_> {
     /// A record that is followed by no record: whether its length is damaged, so that it seems to hold others.
     fn swallowed(&mut self, here: Place, total: u64) -> io::Result<Option<Stretch>> {
         let offset = here.offset;
-        let inside = self.next(offset + 1, self.to, None)?.filter(|&next| next < offset + total);
+        let inside = self.next(offset + 1, offset + total, None)?.filter(|&next| next < offset + total);
         Ok(inside.map(|next| Stretch {
             offset,
             len: next - offset,
@@ -196,6 +203,9 @@ impl Survey<'_> {
                     let verifier = &mut *self.verifier;
                     let mut window = Window::default();
                     let next = next_record(file, format, offset + 1, self.to, &mut window, |c, window| {
+                        if c.offset >= offset + total {
+                            return Ok(Some(true));
+                        }
                         let crc = record_crc(file, c.offset, c.total, window)?;
                         Ok(Some(verifier.lists(file, format, crc)?))
                     })?;
@@ -208,7 +218,9 @@ impl Survey<'_> {
             let mut stored = vec![0; header.stored as usize];
             let n = read_up_to_at(self.file, &mut stored, offset + self.format.header_len() as u64)?;
             if n < stored.len() || !self.format.load(&header, &stored, &mut Vec::new()) {
-                return Ok(damage(total, Fault::Compression));
+                let inside = self.next(offset + 1, offset + total, None)?;
+                let end = inside.filter(|&next| next < offset + total).unwrap_or(offset + total);
+                return Ok(damage(end - offset, Fault::Compression));
             }
         }
         Ok(Item::Record(found))

@@ -22,6 +22,7 @@ impl Core {
             buffer.adopt(&self.shared, self.format)?;
         }
         if buffer.is_empty() {
+            buffer.end_flush();
             return Ok(());
         }
         self.complete_flush(inner, buffer)?;

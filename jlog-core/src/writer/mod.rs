@@ -15,10 +15,10 @@ use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader, check_mes
 use crate::meta::Metastore;
 use crate::options::{Locking, SyncPolicy, WriterOptions};
 use crate::precommit::PreCommit;
-use crate::recovery;
 use crate::shared::Shared;
 use crate::storage::{File, Guarded, write_all_at};
 use crate::{Error, Event, LogId, Result, Timestamp, names};
+use crate::{recovery, retention};
 
 use sync::{Syncing, Ticker};
 
@@ -98,6 +98,8 @@ struct Inner {
     names_durable: u64,
     /// The next append begins a new segment: readers may have seen records that were taken back.
     must_roll: bool,
+    /// The last write found no room.
+    was_full: bool,
     /// A failed write could not be taken back: the segment's end is looked at anew.
     suspect: bool,
     /// Checkpoints may be past the end of the segment that is opened next.
@@ -168,6 +170,7 @@ impl Writer {
                 names_made: 0,
                 names_durable: 0,
                 must_roll: false,
+                was_full: false,
                 suspect: false,
                 look_at_checkpoints: true,
                 // What the last writer left counts as one.
@@ -182,6 +185,8 @@ impl Writer {
             shared,
         };
         core.warn_of_foreign_owners();
+        // What C processes leave of segments that they remove; a disk that cannot be written keeps it.
+        let _ = retention::sweep(&core.shared);
         core.in_segment(&mut core.inner.lock(), |_, _| Ok(()))?;
         if !options.bypass_pre_commit {
             core.open_buffer(&mut core.inner.lock(), options.pre_commit)?;
@@ -387,10 +392,10 @@ impl Core {
         }
         let mut inner = self.inner.lock();
         if let Some(buffer) = &inner.buffer {
-            if bound <= buffer.capacity() {
-                if buffer.is_foreign() || !buffer.fits(bound) {
-                    self.flush_buffer(&mut inner)?;
-                }
+            if bound <= buffer.capacity() && (buffer.is_foreign() || !buffer.fits(bound)) {
+                self.flush_buffer(&mut inner)?;
+            }
+            if inner.buffer.as_ref().is_some_and(|buffer| buffer.fits(bound)) {
                 let mut scratch = Vec::new();
                 for message in messages {
                     scratch.clear();
@@ -479,12 +484,23 @@ impl Core {
     fn write(&self, inner: &mut Inner, bufs: &mut [IoSlice<'_>]) -> Result<()> {
         let total: usize = bufs.iter().map(|buf| buf.len()).sum();
         let Some(current) = &mut inner.current else { return Ok(()) };
-        match write_all_at(&*current.file, bufs, current.end) {
+        // After a write for which there was no room, the next one is not tried before there is: each try would
+        // end its segment.
+        let hopeless = inner.was_full
+            && self.shared.storage.available_space(&self.shared.path).is_ok_and(|free| free < total as u64);
+        let written = if hopeless {
+            Err(std::io::ErrorKind::StorageFull.into())
+        } else {
+            write_all_at(&*current.file, bufs, current.end)
+        };
+        match written {
             Ok(()) => {
+                inner.was_full = false;
                 current.end += total as u64;
                 Ok(())
             }
             Err(e) => {
+                inner.was_full = true;
                 let path = self.path_of(current.number);
                 take_back(inner);
                 Err(Error::io("write", path, e))
@@ -547,16 +563,18 @@ impl Core {
 /// Cuts what the group has written. Where readers may have seen whole records of it, the segment ends here:
 /// other records must not get their ids.
 fn take_back(inner: &mut Inner) {
+    let first = inner.group.first().map_or(0, |&(len, _)| u64::from(len));
     let several = inner.group.len() > 1;
     let Some(current) = &mut inner.current else { return };
     let start = inner.group_start;
-    if current.file.len().is_ok_and(|len| len <= start) {
+    let len = current.file.len().unwrap_or(u64::MAX);
+    if len <= start {
         current.end = start;
         return;
     }
     if current.file.set_len(start).is_ok() {
         current.end = start;
-        inner.must_roll |= several;
+        inner.must_roll |= several && len - start >= first;
     } else {
         inner.suspect = true;
     }

@@ -61,7 +61,11 @@ impl Core {
                 Some(current) if self.multi => {
                     let path = || self.path_of(current.number);
                     current.file.lock().map_err(|e| Error::io("lock", path(), e))?;
-                    let facts = current.file.facts().map_err(|e| Error::io("read", path(), e))?;
+                    let facts = current.file.facts().map_err(|e| {
+                        // Unlocking fails only for a closed descriptor.
+                        let _ = current.file.unlock();
+                        Error::io("read", path(), e)
+                    })?;
                     if facts.links == 0 {
                         self.shared.note(Event::SegmentVanished { segment: current.number });
                         inner.look_at_checkpoints = true;
@@ -144,7 +148,7 @@ impl Core {
             let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;
             let ours = file.facts().map_err(|e| Error::io("read", &path, e))?.identity;
             if self.meta.storage_log() != number
-                || self.shared.facts(&name).is_ok_and(|named| named.identity != ours)
+                || !self.shared.facts(&name).is_ok_and(|named| named.identity == ours)
             {
                 continue;
             }
@@ -153,7 +157,9 @@ impl Core {
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
             recovery::drop_stale_checksums(&self.shared, number, end.offset)?;
             if inner.look_at_checkpoints {
-                recovery::pull_back_checkpoints(&self.shared, number, end.marker)?;
+                recovery::pull_back_checkpoints(&self.shared, number, end.marker, || {
+                    self.meta.storage_log()
+                })?;
                 inner.look_at_checkpoints = false;
             }
             if self.multi {

@@ -1,0 +1,87 @@
+//! The fuzz targets over their committed corpora, and over mutations of them, on both kinds of disks.
+
+use std::path::PathBuf;
+
+use jlog_core::storage::sim::Dice;
+
+// The fuzzer uses more of it.
+#[allow(dead_code)]
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+use targets::{Disk, TARGETS};
+
+/// So many mutations of each input are tried.
+const MUTATIONS: u64 = 20;
+
+fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus")).join(target);
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", dir.display());
+    files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// Changes, adds, removes or repeats a few bytes.
+fn mutate(input: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut out = input.to_vec();
+    let at = |dice: &mut Dice, len: usize| usize::try_from(dice.roll(len as u64 + 1)).unwrap();
+    for _ in 0..=dice.roll(3) {
+        let byte = u8::try_from(dice.roll(256)).unwrap();
+        let place = at(dice, out.len());
+        match dice.roll(4) {
+            0 => out.insert(place, byte),
+            1 => out.truncate(place),
+            2 => out.extend_from_within(place..),
+            _ => {
+                if let Some(there) = out.get_mut(place) {
+                    *there ^= 1 << (byte % 8);
+                }
+            }
+        }
+        out.truncate(4096);
+    }
+    out
+}
+
+/// Runs a target, and says which input it was that it did not stand.
+fn run(target: &str, what: &str, disk: Disk, input: &[u8]) {
+    let (_, body) = TARGETS.iter().find(|(name, _)| *name == target).unwrap();
+    let outcome = std::panic::catch_unwind(|| body(disk, input));
+    if let Err(panic) = outcome {
+        eprintln!("{target} with {what} on {disk:?}: {}", input.escape_ascii());
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn run_corpus(target: &str) {
+    let mut dice = Dice::new(1);
+    for (path, input) in corpus(target) {
+        let what = path.display().to_string();
+        run(target, &what, Disk::Simulated, &input);
+        run(target, &what, Disk::Real, &input);
+        for n in 0..MUTATIONS {
+            let input = mutate(&input, &mut dice);
+            run(target, &format!("mutation {n} of {what}"), Disk::Simulated, &input);
+        }
+    }
+}
+
+macro_rules! corpora {
+    ($($target:ident)*) => {
+        $(
+            #[test]
+            fn $target() {
+                run_corpus(stringify!($target));
+            }
+        )*
+
+        #[test]
+        fn every_target_is_run() {
+            assert_eq!(TARGETS.map(|(name, _)| name).to_vec(), [$(stringify!($target)),*]);
+        }
+    };
+}
+
+corpora!(scanner metastore checkpoint index checksums pre_commit lz4_records settings names);

@@ -1,0 +1,50 @@
+//! What the processes do that `kills` kills.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use jlog_core::{Jlog, Wait};
+
+use crate::messages::{message, parse};
+use crate::{LONG, say};
+
+/// Appends numbered messages without end, singly and in batches, with flushes and syncs between, and says the
+/// number of the last one that is accepted after every call.
+pub(crate) fn append(feed: &str, from: u32) {
+    let writer = Jlog::open(feed).unwrap().writer().unwrap();
+    let mut seq = from;
+    loop {
+        let n = if seq.is_multiple_of(7) { 1 + seq % 9 } else { 1 };
+        let bodies: Vec<Vec<u8>> = (seq..seq + n).map(|seq| message(0, seq)).collect();
+        if let [body] = &bodies[..] {
+            writer.append(body).unwrap();
+        } else {
+            writer.append_batch(&bodies).unwrap();
+        }
+        seq += n;
+        say(seq - 1);
+        if seq.is_multiple_of(13) {
+            writer.flush().unwrap();
+        }
+        if seq.is_multiple_of(41) {
+            writer.sync().unwrap();
+        }
+    }
+}
+
+/// Reads without end; says the id and the number of each message, and then moves the checkpoint behind it.
+pub(crate) fn consume(feed: &str, subscriber: &str) {
+    let mut reader = Jlog::open(feed).unwrap().reader(subscriber).unwrap();
+    loop {
+        let batch = reader.next_batch(Wait::Timeout(LONG)).unwrap().expect("woken before the time is over");
+        let mut lines = String::new();
+        for message in &batch {
+            let (_, seq) = parse(message.body()).expect("a message as it was written");
+            writeln!(lines, "{} {seq}", message.id()).unwrap();
+        }
+        std::io::stdout().write_all(lines.as_bytes()).unwrap();
+        std::io::stdout().flush().unwrap();
+        let last = batch.last_id();
+        reader.checkpoint(last).unwrap();
+    }
+}
