@@ -106,14 +106,15 @@ impl Metastore {
         self.changed()
     }
 
-    /// Sets the number of the segment being written, if it is still `from`.
-    pub(crate) fn set_storage_log(&self, from: u32, to: u32) -> Result<()> {
+    /// Sets the number of the segment being written, if it is still `from`; says whether it was.
+    pub(crate) fn set_storage_log(&self, from: u32, to: u32) -> Result<bool> {
         let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
-        if self.storage_log() == from {
+        let still = self.storage_log() == from;
+        if still {
             self.map.store_u32(STORAGE_LOG, to);
             self.changed()?;
         }
-        Ok(())
+        Ok(still)
     }
 
     pub(crate) fn set_segment_size(&self, size: u32) -> Result<()> {

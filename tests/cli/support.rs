@@ -27,7 +27,7 @@ pub(crate) const NONE: [&str; 0] = [];
 /// The command with nothing from our surroundings that changes what it prints.
 pub(crate) fn bare(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
+    for name in ["CI", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
         command.env_remove(name);
     }
     command.env("TZ", "UTC").env("TERM", "xterm").env("LC_ALL", "C");

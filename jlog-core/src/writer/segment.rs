@@ -136,8 +136,8 @@ impl Core {
             let last = recovery::last_on_disk(&self.shared, number)?;
             if last != number {
                 // After a power failure the metastore can be older than the segments.
-                self.meta.set_storage_log(number, last)?;
-                if self.meta.storage_log() == last {
+                // (Or somebody is just beginning it, and we have waited for him.)
+                if self.meta.set_storage_log(number, last)? {
                     self.shared.note(Event::StorageLogAdvanced { from: number, to: last });
                 }
                 continue;
