@@ -8,6 +8,7 @@ mod messages;
 mod support;
 
 mod crash;
+mod damage;
 mod full_disk;
 mod fuzz_corpus;
 mod golden;

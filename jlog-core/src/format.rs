@@ -284,6 +284,16 @@ pub enum MetaFault {
     /// A segment size of 0 would never hold a record.
     #[error("its segment size is 0")]
     SegmentSize,
+    /// The records have another magic.
+    #[error("its header magic is {magic:08x}, and segment {segment:08x} has records of magic {found:08x}")]
+    OtherRecords {
+        /// The magic that the metastore names.
+        magic: u32,
+        /// The segment.
+        segment: u32,
+        /// The magic of its first record.
+        found: u32,
+    },
     /// A safety that is none of 0, 1, 2.
     #[error("its safety {0} is unknown")]
     Safety(u32),

@@ -134,6 +134,142 @@ pub(crate) fn whole_records(format: RecordFormat, bytes: &[u8]) -> (Vec<(u32, u3
     (records, at)
 }
 
+/// How many bytes of the buffer hold records, where the counter that leads it points between two records: a bit
+/// of it is wrong then, and the fingerprint tells up to which record they go.
+fn counted(format: RecordFormat, bytes: &[u8], used: usize, expected: u32) -> Option<usize> {
+    let (records, _) = whole_records(format, bytes);
+    let (mut end, mut sum, mut found) = (0, 0, None);
+    for (len, crc) in records {
+        end += len as usize;
+        sum = add_to(sum, crc);
+        if end == used {
+            return None;
+        }
+        if sum == expected {
+            found = Some(end);
+        }
+    }
+    found
+}
+
+/// So many lengths are tried.
+const TRIES: usize = 64;
+
+/// Undoes damage to the length of one record, where the fingerprint proves it: a record seems to hold others, or
+/// ends before the next one begins.
+fn restore(format: RecordFormat, bytes: &[u8], expected: u32) -> Option<Vec<u8>> {
+    let (records, whole) = whole_records(format, bytes);
+    if expected == 0 || (whole == bytes.len() && fingerprint(&records) == expected) {
+        return None;
+    }
+    let header_len = format.header_len();
+    let begins = |at: usize| bytes.get(at..).is_some_and(|rest| format.decode(rest).is_some());
+    let mut tries = 0;
+    let mut start = 0;
+    let lens = records.iter().map(|&(len, _)| len as usize).chain(begins(whole).then_some(0));
+    for len in lens {
+        let next = start + len;
+        // Behind the last of them, the next one may be anywhere.
+        let until = if next >= whole { bytes.len() } else { next };
+        for end in (start + header_len..=until).filter(|&at| at != next && (at == bytes.len() || begins(at)))
+        {
+            tries += 1;
+            if tries > TRIES {
+                return None;
+            }
+            let mut candidate = bytes.to_vec();
+            let stored = u32::try_from(end - start - header_len).ok()?;
+            candidate[start + header_len - 4..start + header_len].copy_from_slice(&stored.to_le_bytes());
+            let (records, whole) = whole_records(format, &candidate);
+            if whole == candidate.len() && fingerprint(&records) == expected {
+                return Some(candidate);
+            }
+        }
+        start = next;
+    }
+    None
+}
+
+/// The intact stretches of a damaged buffer, each some whole records: where they begin and end.
+fn salvage(format: RecordFormat, bytes: &[u8]) -> Vec<(usize, usize)> {
+    let mut out: Vec<(usize, usize)> = Vec::new();
+    let mut at = 0;
+    while let Some(begin) = next_chain(format, bytes, at) {
+        let (records, len) = whole_records(format, &bytes[begin..]);
+        let reached = begin + len;
+        let last = reached - records.last().map_or(0, |&(len, _)| len as usize);
+        // Where what follows the last record is none, its length may be what is damaged, so that it seems to hold
+        // others. Those lead on behind its end; records within its body do not.
+        let inside = std::iter::successors(next_chain(format, bytes, last + 1), |&at| {
+            next_chain(format, bytes, at + 1)
+        })
+        .take_while(|&at| at < reached);
+        let leads_on = |at: usize| at + whole_records(format, &bytes[at..]).1 > reached;
+        let swallows = reached < bytes.len() && inside.into_iter().any(leads_on);
+        let end = if swallows { last } else { reached };
+        let mut from = begin;
+        for (len, _) in records {
+            let to = from + len as usize;
+            if to <= end && body_loads(format, &bytes[from..to]) {
+                match out.last_mut() {
+                    Some(before) if before.1 == from => before.1 = to,
+                    _ => out.push((from, to)),
+                }
+            }
+            from = to;
+        }
+        at = if swallows { last + 1 } else { end };
+    }
+    out
+}
+
+/// Whether a compressed body is one. Of those that are not compressed, nothing can be told.
+fn body_loads(format: RecordFormat, record: &[u8]) -> bool {
+    let body = record.get(format.header_len()..).unwrap_or_default();
+    !format.is_lz4()
+        || format.decode(record).is_some_and(|header| format.load(&header, body, &mut Vec::new()))
+}
+
+fn bodies_load(format: RecordFormat, bytes: &[u8], records: &[(u32, u32)]) -> bool {
+    let mut rest = bytes;
+    !format.is_lz4()
+        || records.iter().all(|&(len, _)| {
+            let (record, behind) = rest.split_at((len as usize).min(rest.len()));
+            rest = behind;
+            body_loads(format, record)
+        })
+}
+
+/// Where the next record begins, at or after `from`, that ends with the bytes or has another behind it. The first
+/// record of the bytes needs no other.
+fn next_chain(format: RecordFormat, bytes: &[u8], from: usize) -> Option<usize> {
+    let end = |at: usize| match step(format, bytes.get(at..)?, (bytes.len() - at) as u64) {
+        Step::Record(_, total) => Some(at + usize::try_from(total).ok()?),
+        _ => None,
+    };
+    if from == 0 && end(0).is_some() {
+        return Some(0);
+    }
+    // The oldest records carry the magic 0, which is no sign of anything.
+    if format.magic() == 0 {
+        return None;
+    }
+    (from..bytes.len()).find(|&at| end(at).is_some_and(|next| next == bytes.len() || end(next).is_some()))
+}
+
+/// Makes a buffer of these records in place of the damaged one, in one step.
+fn replace(shared: &Shared, capacity: usize, bytes: &[u8]) -> Result<Map> {
+    let path = shared.at(names::PRE_COMMIT);
+    let temporary = empty(shared, u32::try_from(capacity).unwrap_or(u32::MAX))?;
+    temporary.write(bytes, PRE_COMMIT_HEADER_LEN as u64)?;
+    temporary.write(&u32::try_from(bytes.len()).unwrap_or(0).to_le_bytes(), 0)?;
+    temporary.sync()?;
+    let map = temporary.file.map(PRE_COMMIT_HEADER_LEN + capacity).map_err(|e| Error::io("map", &path, e))?;
+    temporary.rename(names::PRE_COMMIT)?;
+    shared.sync_dir()?;
+    Ok(map)
+}
+
 /// The size of the buffer there is: `None` without a file.
 pub(crate) fn size_on_disk(shared: &Shared) -> Result<Option<u64>> {
     match shared.open_if_there(names::PRE_COMMIT, Open::Read)? {
@@ -231,8 +367,15 @@ impl PreCommit {
         let ours = guard.map.load_u32(MAGIC) == GUARD_MAGIC;
         let boot = shared.storage.boot_id();
         let before_start = ours && guard.load_u64(BOOT) != boot && guard.map.load_u32(OPEN) == 1;
-        let bytes = self.map.slice(PRE_COMMIT_HEADER_LEN, used);
+        let bytes = self.map.slice(PRE_COMMIT_HEADER_LEN, self.capacity);
+        let used = match used {
+            0 => 0,
+            used => counted(format, bytes, used, guard.map.load_u32(FINGERPRINT)).unwrap_or(used),
+        };
+        let restored = restore(format, &bytes[..used], guard.map.load_u32(FINGERPRINT));
+        let bytes = restored.as_deref().unwrap_or(&bytes[..used]);
         let (mut records, mut whole) = whole_records(format, bytes);
+        let mut salvaged = restored.clone();
         // What is in a segment already, unless others have emptied and refilled the buffer since.
         let noted = if ours { guard.map.load_u32(DONE) as usize } else { 0 };
         let (skip, end) = records_within(&records, noted);
@@ -249,9 +392,26 @@ impl PreCommit {
             (records, whole) = (Vec::new(), 0);
             (skip, done) = (0, 0);
         } else {
-            if whole < used {
-                let kept = shared.keep_broken(names::PRE_COMMIT, whole as u64, &bytes[whole..])?;
-                shared.note(Event::BufferCut { len: (used - whole) as u64, kept: shared.at(&kept) });
+            let known = fingerprint(&records) == guard.map.load_u32(FINGERPRINT);
+            if whole < used || !(known || bodies_load(format, bytes, &records)) {
+                let intact = salvage(format, bytes);
+                let mut at = 0;
+                for &(from, to) in intact.iter().chain([&(used, used)]) {
+                    if at < from {
+                        let kept = shared.keep_broken(names::PRE_COMMIT, at as u64, &bytes[at..from])?;
+                        shared.note(Event::BufferCut { len: (from - at) as u64, kept: shared.at(&kept) });
+                    }
+                    at = to;
+                }
+                if intact != [(0, whole)] {
+                    let pieces: Vec<&[u8]> = intact.iter().map(|&(from, to)| &bytes[from..to]).collect();
+                    let pieces = pieces.concat();
+                    (records, whole) = whole_records(format, &pieces);
+                    if skip > 0 && intact.first().is_none_or(|&(from, to)| from > 0 || to < done) {
+                        (skip, done) = (0, 0);
+                    }
+                    salvaged = Some(pieces);
+                }
             }
             let state = guard.map.load_u32(STATE);
             let rest = &records[skip..];
@@ -266,6 +426,9 @@ impl PreCommit {
                     written: state == WRITTEN,
                 });
             }
+        }
+        if let Some(bytes) = salvaged {
+            self.map = replace(shared, self.capacity, &bytes)?;
         }
         self.start = done;
         self.fingerprint = fingerprint(&records);

@@ -901,7 +901,7 @@ impl Scan<'_> {
             && let Some((start, plain_start)) = unproven
             && !(self.trusted && count == 1)
         {
-            if count == 1 {
+            if count <= 1 {
                 return Ok(Scanned::Corrupt);
             }
             plain.truncate(plain_start);

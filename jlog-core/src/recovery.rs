@@ -7,6 +7,7 @@
 //! | metastore names a segment that is not there, and none behind it | the segment is created, empty |
 //! | current segment ends within a record | the tail is kept aside, then cut |
 //! | current segment ends in bytes that are no record | the tail is kept aside, then cut |
+//! | metastore names another layout than the records have | refused, nothing is changed; repair restores it |
 //! | current segment is damaged, and intact records follow | told of; appends go behind them, readers skip |
 //! | current segment removed or replaced while it is written | the one of that name is opened anew |
 //! | checksums cover more than the segment holds | those runs are dropped |
@@ -14,6 +15,7 @@
 //! | index disagrees with the segment | it is not believed; whoever needs it makes it anew |
 //! | pre-commit buffer with whole records | they stay, the next flush appends them |
 //! | … with an unfinished record | that is kept aside, then cut |
+//! | … damaged in the middle | the damage is kept aside, the records around it stay |
 //! | … whose flush was cut short | what reached the segment is not written again |
 //! | … and whose segment is gone | written again, unless it is known to have been written |
 //! | … open when the machine stopped, with a fingerprint that fits | as if the machine had gone on |
@@ -31,8 +33,8 @@ use std::sync::Arc;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::checksum::{self, Verifier};
-use crate::format::{RecordFormat, Safety};
-use crate::scan::{Stop, WINDOW, Window};
+use crate::format::{MetaFault, RecordFormat, Safety};
+use crate::scan::{Stop, WINDOW, Window, walk};
 use crate::shared::Shared;
 use crate::storage::{File, Open, read_up_to_at};
 use crate::survey::{self, Item, Place, Survey};
@@ -94,12 +96,28 @@ pub(crate) fn mend_tail(
     }
     let mut verifier = Verifier::load(shared, number);
     let mut tail = None;
-    let mut damage = None;
-    Survey { file: &**file, format, verifier: &mut verifier, to: len, check: false }
-        .run(end, |item| {
+    let mut damage: Option<u64> = None;
+    let mut damaged_until = None;
+    // From the last whole record on: if a checksum accuses it, its length may be what is damaged, and what follows
+    // it may be the rest of it.
+    let before = match verifier.covered_prefix(&**file, format) {
+        _ if verifier.is_empty() => end,
+        Some((_, proven)) if proven == end.offset => end,
+        _ if from.offset < end.offset => last_record(&**file, format, from, end).map_err(fail)?,
+        _ => last_record(&**file, format, Place::default(), end).map_err(fail)?,
+    };
+    Survey { file: &**file, format, verifier: &mut verifier, to: len, check: true }
+        .run(before, |item| {
             match item {
-                Item::Damage(stretch) if stretch.offset + stretch.len == len => tail = Some(stretch),
-                Item::Damage(stretch) => damage = damage.or(Some(stretch.offset)),
+                Item::Damage(stretch)
+                    if stretch.offset + stretch.len == len && damaged_until != Some(stretch.offset) =>
+                {
+                    tail = Some(stretch);
+                }
+                Item::Damage(stretch) => {
+                    damage = damage.or(Some(stretch.offset));
+                    damaged_until = Some(stretch.offset + stretch.len);
+                }
                 Item::Record(_) => {}
             }
             ControlFlow::Continue(())
@@ -120,6 +138,41 @@ pub(crate) fn mend_tail(
             });
             Ok(Place { marker: stretch.marker - 1, offset: stretch.offset })
         })
+}
+
+/// Where the last of the records between two places begins.
+fn last_record(file: &dyn File, format: RecordFormat, from: Place, end: Place) -> std::io::Result<Place> {
+    if from.offset == end.offset {
+        return Ok(end);
+    }
+    let mut last = from.offset;
+    walk(file, format, from.offset, end.offset, &mut Window::default(), |offset, _, _| last = offset)?;
+    Ok(Place { marker: end.marker.saturating_sub(1), offset: last })
+}
+
+/// Makes sure that records of this layout are what the segment holds, or, where it is empty, the one before it:
+/// a metastore with a changed bit must not have a writer cut or hide everything.
+pub(crate) fn check_layout(shared: &Shared, number: u32, format: RecordFormat) -> Result<()> {
+    let mut fault = None;
+    for segment in [Some(number), number.checked_sub(1)].into_iter().flatten() {
+        let name = names::segment(segment);
+        let Some(file) = shared.open_if_there(&name, Open::Read)? else { continue };
+        let fail = |e| Error::io("read", shared.at(&name), e);
+        let mut magic = [0; 4];
+        let n = read_up_to_at(&*file, &mut magic, 0).map_err(fail)?;
+        let found = u32::from_le_bytes(magic);
+        if n == magic.len() && found == format.magic() {
+            return Ok(());
+        }
+        // One of another layout, and more of them behind it.
+        let Some(other) = RecordFormat::from_magic(found).filter(|_| n == magic.len()) else { continue };
+        let len = file.len().map_err(fail)?;
+        let walked = walk(&*file, other, 0, len, &mut Window::default(), |_, _, _| {}).map_err(fail)?;
+        if walked.records > 1 || walked.stop == Stop::End {
+            fault = fault.or(Some(MetaFault::OtherRecords { magic: format.magic(), segment, found }));
+        }
+    }
+    fault.map_or(Ok(()), |fault| Err(Error::Metastore { path: shared.at(names::METASTORE), fault }))
 }
 
 /// Moves checkpoints back that are past the end of what there is: a power failure can cost the last records,

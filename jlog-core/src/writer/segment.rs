@@ -153,6 +153,9 @@ impl Core {
                 continue;
             }
             inner.names_made += 1;
+            if inner.look_at_checkpoints {
+                recovery::check_layout(&self.shared, number, self.format)?;
+            }
             let known = recovery::known_tail(&self.shared, number, &*file, self.format);
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
             recovery::drop_stale_checksums(&self.shared, number, end.offset)?;

@@ -27,6 +27,22 @@ pub(super) struct Syncing {
     failed: Option<String>,
 }
 
+/// The thread that syncs for all. However it ends, by a panic too, the others do not wait for it in vain.
+struct Elected<'a> {
+    core: &'a Core,
+    /// Everything up to this count is durable now.
+    done: u64,
+}
+
+impl Drop for Elected<'_> {
+    fn drop(&mut self) {
+        let mut syncing = self.core.syncing.lock();
+        syncing.running = false;
+        syncing.done = syncing.done.max(self.done);
+        self.core.synced.notify_all();
+    }
+}
+
 impl Core {
     /// What an append does last: syncs as the policy has it.
     pub(super) fn finish(&self, inner: MutexGuard<'_, Inner>) -> Result<()> {
@@ -76,11 +92,10 @@ impl Core {
             }
             syncing.running = true;
             drop(syncing);
-            let outcome = self.sync_pass();
+            let mut elected = Elected { core: self, done: 0 };
+            elected.done = self.sync_pass()?;
+            drop(elected);
             syncing = self.syncing.lock();
-            syncing.running = false;
-            self.synced.notify_all();
-            syncing.done = syncing.done.max(outcome?);
         }
     }
 
