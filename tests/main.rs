@@ -16,6 +16,7 @@ mod hostile;
 mod invariants;
 mod kills;
 mod known_errors;
+mod limits;
 mod model;
 mod multiprocess;
 mod size_limits;

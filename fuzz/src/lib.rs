@@ -27,7 +27,7 @@ use tempfile::TempDir;
 pub type Target = (&'static str, fn(Disk, &[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("scanner", scanner),
     ("metastore", metastore),
     ("checkpoint", checkpoint),
@@ -37,6 +37,7 @@ pub const TARGETS: [Target; 9] = [
     ("lz4_records", lz4_records),
     ("settings", settings),
     ("names", names),
+    ("dropped", dropped),
 ];
 
 /// Where the jlogs are.
@@ -806,7 +807,12 @@ pub fn settings(disk: Disk, data: &[u8]) {
         Ok(log) => {
             let got = read_all(&log).unwrap();
             assert!(bodies(&got).iter().eq(&messages()));
-            assert!(write(&log).unwrap());
+            match write(&log) {
+                Ok(written) => assert!(written),
+                // The messages may be older than the settings allow.
+                Err(Error::AtCapacity { .. }) => assert!(log.limits().is_some()),
+                Err(e) => panic!("{e}"),
+            }
             assert!(!log.verify().unwrap().is_damaged());
         }
         Err(Error::Settings { line, .. }) => assert!(line >= 1),
@@ -816,8 +822,28 @@ pub fn settings(disk: Disk, data: &[u8]) {
     let repaired = feed.options().repair(&feed.path);
     if parsed.is_ok() && bytes.len() < 1000 {
         repaired.unwrap();
-        try_everything(&feed, switches & 128 != 0, &messages());
+        // What a limit refuses or drops is not asked for.
+        if !parsed.is_ok_and(|settings| settings.limits.is_some()) {
+            try_everything(&feed, switches & 128 != 0, &messages());
+        }
     }
+}
+
+/// The bytes as the list of dropped segments.
+///
+/// Switches: 1 their checksum is made right; 128 written to before it is repaired.
+pub fn dropped(disk: Disk, data: &[u8]) {
+    let (switches, bytes) = switches(data);
+    let mut list = bytes.to_vec();
+    if switches & 1 != 0 {
+        list.extend_from_slice(&crc32fast::hash(bytes).to_le_bytes());
+    }
+    let read = jlog_core::dropped::parse(&list);
+    assert_eq!(jlog_core::dropped::parse(&jlog_core::dropped::encode(&read)), read);
+    assert!(read.len() <= list.len() / 8);
+    let feed = Feed::new(disk, Template::Plain);
+    feed.put(names::DROPPED, &list);
+    try_everything(&feed, switches & 128 != 0, &messages());
 }
 
 /// The bytes as names: of files, of subscribers, of records.

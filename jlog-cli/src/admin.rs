@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anstyle::Style;
 use base64::Engine;
 use comfy_table::{CellAlignment, Table, presets};
-use jlog_core::{Compression, Jlog, JlogOptions, Meta, Safety, Start, Status};
+use jlog_core::{AtLimit, Compression, Jlog, JlogOptions, Limits, Meta, Safety, Start, Status};
 use serde_json::{Value, json};
 
 use crate::args::{
-    AlterArgs, CleanArgs, CompressionArg, CreateArgs, FactFormat, FeedArgs, InspectArgs, MetaArgs, NewFeed,
-    OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
+    AlterArgs, AtLimitArg, CleanArgs, CompressionArg, CreateArgs, FactFormat, FeedArgs, InspectArgs,
+    LimitArgs, MetaArgs, NewFeed, OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
 };
 use crate::error::{DAMAGED, Failure, Outcome, USAGE};
 use crate::output::{self, BAD, GOOD, HEADING, WARN};
@@ -28,7 +28,20 @@ pub fn options(new: &NewFeed) -> JlogOptions {
         })
         .safety(safety(new.safety))
         .checksums(!new.no_checksums)
+        .limits(limits(&new.limits, Limits::default()))
         .file_mode(new.mode)
+}
+
+/// The limits there are, changed as the command line says.
+fn limits(args: &LimitArgs, there: Limits) -> Limits {
+    Limits {
+        max_bytes: args.max_bytes.map_or(there.max_bytes, |limit| limit.0),
+        max_age: args.max_age.map_or(there.max_age, |limit| limit.0),
+        at_limit: args.at_limit.map_or(there.at_limit, |at_limit| match at_limit {
+            AtLimitArg::Fail => AtLimit::Fail,
+            AtLimitArg::DropOldest => AtLimit::DropOldest,
+        }),
+    }
 }
 
 fn safety(arg: SafetyArg) -> Safety {
@@ -181,6 +194,16 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
         let _ = writeln!(text, "  pre-commit  {} of {} in use", human(used), human(size));
     }
     let _ = writeln!(text, "  disk        {} free", human(status.free));
+    if status.limits.is_some() {
+        let bytes = status.limits.max_bytes.map(human);
+        let old = status.limits.max_age.map(|age| format!("{} old", span(age.as_secs())));
+        let limits: Vec<String> = bytes.into_iter().chain(old).collect();
+        let then = match status.limits.at_limit {
+            AtLimit::Fail => "writing fails",
+            AtLimit::DropOldest => "the oldest segments are dropped",
+        };
+        let _ = writeln!(text, "  limit       {}, then {then}", limits.join(", "));
+    }
     if status.subscribers.is_empty() {
         let _ = writeln!(text, "  no subscribers: everything is kept; add one with `jlog subscribe`");
         return text;
@@ -197,6 +220,8 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
             age,
             match subscriber.checkpoint {
                 Some(id) if id.segment > last => "beyond the end: see `jlog verify`".to_owned(),
+                _ if subscriber.missed > 0 => format!("missed {} messages", grouped(subscriber.missed)),
+                _ if subscriber.held > 0 => format!("holds back {}", human(subscriber.held)),
                 _ if subscriber.holds_back => "holds back the oldest segment".to_owned(),
                 _ => String::new(),
             },
@@ -216,7 +241,10 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
 }
 
 fn age(now: jiff::Timestamp, then: jiff::Timestamp) -> String {
-    let seconds = (now.as_second() - then.as_second()).max(0);
+    span(u64::try_from(now.as_second() - then.as_second()).unwrap_or(0))
+}
+
+fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}min", seconds / 60),
@@ -244,6 +272,8 @@ fn status_json(status: &Status) -> Value {
                 "bytes_behind": s.bytes,
                 "oldest": s.oldest.map(|t| format!("{:.6}", to_jiff(t))),
                 "holds_back": s.holds_back,
+                "held_bytes": s.held,
+                "missed": s.missed,
             })
         })
         .collect();
@@ -257,6 +287,9 @@ fn status_json(status: &Status) -> Value {
         "pre_commit_size": status.pre_commit.map(|(_, size)| size),
         "free": status.free,
         "checksums": status.checksums,
+        "max_bytes": status.limits.max_bytes,
+        "max_age": status.limits.max_age.map(|age| age.as_secs()),
+        "at_limit": status.limits.at_limit.name(),
         "subscribers": subscribers,
     })
 }
@@ -380,10 +413,21 @@ pub fn clean(args: &CleanArgs) -> Outcome {
 /// `jlog alter`
 pub fn alter(args: &AlterArgs) -> Outcome {
     let log = output::options().open(&args.feed)?;
+    let changed = limits(&args.limits, log.limits());
+    let limited =
+        args.limits.max_bytes.is_some() || args.limits.max_age.is_some() || args.limits.at_limit.is_some();
     let changes = (args.segment_size, args.pre_commit, args.safety, args.checksums);
-    if let (None, None, None, None) = changes {
-        output::complain("nothing to change: give --segment-size, --pre-commit, --safety or --checksums");
+    if let (None, None, None, None) = changes
+        && !limited
+    {
+        output::complain(
+            "nothing to change: give --segment-size, --pre-commit, --safety, --checksums, --max-bytes, --max-age or \
+             --at-limit",
+        );
         return Ok(ExitCode::from(USAGE));
+    }
+    if limited {
+        log.set_limits(changed)?;
     }
     log.alter(args.segment_size, args.pre_commit, args.safety.map(safety))?;
     if let Some(checksums) = args.checksums {

@@ -1,13 +1,14 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use jlog_core::LogId;
 
-use crate::values::{self, Name};
+use crate::values::{self, Limit, Name};
 
 /// A durable local feed: write messages once, read them with many subscribers, each at its own pace.
 #[derive(Debug, Parser)]
@@ -43,7 +44,7 @@ pub enum Command {
     Repair(FeedArgs),
     /// Remove segments that no subscriber needs
     Clean(CleanArgs),
-    /// Change segment size, pre-commit buffer, safety or checksums
+    /// Change segment size, pre-commit buffer, safety, checksums or limits
     Alter(AlterArgs),
     /// Show the metastore
     Meta(MetaArgs),
@@ -87,9 +88,35 @@ pub struct NewFeed {
     /// Keep no checksums (damage to bodies goes unnoticed then)
     #[arg(long)]
     pub no_checksums: bool,
+    /// How much the feed may hold.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Permissions of the files
     #[arg(long, value_name = "OCTAL", default_value = "640", value_parser = values::mode)]
     pub mode: u32,
+}
+
+/// Limits of a feed.
+#[derive(Debug, ClapArgs)]
+pub struct LimitArgs {
+    /// The feed never holds more than this (16 KiB or more; none: no limit)
+    #[arg(long, value_name = "SIZE", value_parser = values::limit)]
+    pub max_bytes: Option<Limit<u64>>,
+    /// Messages never get older than this (90s, 12h, 7d; none: no limit)
+    #[arg(long, value_name = "AGE", value_parser = values::age)]
+    pub max_age: Option<Limit<Duration>>,
+    /// What happens at a limit
+    #[arg(long, value_enum)]
+    pub at_limit: Option<AtLimitArg>,
+}
+
+/// What happens at a limit.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum AtLimitArg {
+    /// Writing fails until subscribers have caught up
+    Fail,
+    /// The oldest segments go; subscribers that needed them are told how many messages they missed
+    DropOldest,
 }
 
 /// Compression.
@@ -330,6 +357,9 @@ pub struct AlterArgs {
     /// Whether writers keep checksums
     #[arg(long, value_enum)]
     pub checksums: Option<OnOff>,
+    /// How much the feed may hold, for commands and services that open it from now on.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// On or off.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::builder::{TypedValueParser, ValueParserFactory};
@@ -13,6 +14,36 @@ pub fn size(text: &str) -> Result<u32, String> {
     let size: ByteSize =
         text.parse().map_err(|_| "expected a size such as 65536, 64KiB or 4MiB".to_owned())?;
     u32::try_from(size.as_u64()).map_err(|_| "larger than 4 GiB".to_owned())
+}
+
+/// A limit, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit<T>(pub Option<T>);
+
+/// A limit in bytes such as `2GiB`; `none` for no limit.
+pub fn limit(text: &str) -> Result<Limit<u64>, String> {
+    if text == "none" {
+        return Ok(Limit(None));
+    }
+    let size: ByteSize =
+        text.parse().map_err(|_| "expected a size such as 500MiB or 2GiB, or none".to_owned())?;
+    Ok(Limit(Some(size.as_u64())))
+}
+
+/// A time span such as `12h` or `7d`, in whole seconds; `none` for no limit.
+pub fn age(text: &str) -> Result<Limit<Duration>, String> {
+    if text == "none" {
+        return Ok(Limit(None));
+    }
+    let expected = "expected a time such as 90s, 12h or 7d, or none";
+    let span: jiff::Span = text.parse().map_err(|_| expected.to_owned())?;
+    let seconds = span.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours()));
+    match seconds {
+        // Whole seconds far below what a float can count.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Ok(seconds) if (1.0..1e10).contains(&seconds) => Ok(Limit(Some(Duration::from_secs(seconds as u64)))),
+        _ => Err(expected.to_owned()),
+    }
 }
 
 /// A time: RFC 3339, or how long ago (`10min`, `2h`, `1d`).
@@ -114,6 +145,15 @@ mod tests {
         assert!(time("yesterday").is_err());
         assert_eq!(mode("640"), Ok(0o640));
         assert!(mode("888").is_err());
+        assert_eq!(limit("2GiB"), Ok(Limit(Some(2 << 30))));
+        assert_eq!(limit("none"), Ok(Limit(None)));
+        assert!(limit("much").is_err());
+        assert_eq!(age("12h"), Ok(Limit(Some(Duration::from_secs(12 * 3600)))));
+        assert_eq!(age("7d"), Ok(Limit(Some(Duration::from_secs(7 * 86_400)))));
+        assert_eq!(age("none"), Ok(Limit(None)));
+        for wrong in ["", "0s", "-3h", "soon", "10ms"] {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(12), "12");
     }

@@ -174,7 +174,10 @@ impl Job {
                 DurabilityArg::Durable => self.writer.sync(),
             });
             placed.map_err(|e| {
-                Failure::new(format!("{e} ({} messages before were written)", grouped(self.messages)))
+                Failure::new(format!(
+                    "{e} ({} messages before were written)",
+                    grouped(self.writer.accepted())
+                ))
             })?;
             self.messages += messages.len() as u64;
             self.bytes += messages.iter().map(|message| message.len() as u64).sum::<u64>();

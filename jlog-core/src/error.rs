@@ -151,6 +151,31 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
+    /// A limit of the jlog is reached: the message was not accepted.
+    #[error(
+        "{} is at capacity: {why}; let subscribers read on, remove those that are gone (`jlog unsubscribe`), or \
+         change the limit (`jlog alter`)",
+        path.display()
+    )]
+    AtCapacity {
+        /// The jlog.
+        path: PathBuf,
+        /// Which limit, and who keeps segments from going.
+        why: String,
+    },
+    /// Segments that this subscriber needed were dropped, because a limit was reached. The next call goes on with
+    /// what there is.
+    #[error("{} dropped {messages} messages from {from} on that subscriber {subscriber:?} had not read", path.display())]
+    Missed {
+        /// The jlog.
+        path: PathBuf,
+        /// The subscriber.
+        subscriber: String,
+        /// Up to where it had read.
+        from: LogId,
+        /// How many messages are gone.
+        messages: u64,
+    },
     /// Another writer owns the pre-commit buffer.
     #[error(
         "{} is in use by another writer's pre-commit buffer: write through that one, or without the buffer \

@@ -74,6 +74,24 @@ pub enum Event {
         /// The segment.
         segment: u32,
     },
+    /// The oldest segment went, needed or not: a limit was reached.
+    SegmentDropped {
+        /// The segment.
+        segment: u32,
+        /// Records that it had.
+        records: u32,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// Segments that a subscriber needed were dropped.
+    Missed {
+        /// The subscriber.
+        subscriber: String,
+        /// Up to where it had read.
+        from: LogId,
+        /// How many messages are gone.
+        messages: u64,
+    },
     /// A reader left out damaged bytes or a record, as it was told to.
     DamageSkipped {
         /// The segment.
@@ -180,6 +198,18 @@ impl fmt::Display for Event {
             }
             Event::DamageSkipped { segment, offset, len } => {
                 write!(f, "segment {segment:08x}: skipped {len} damaged bytes at offset {offset}")
+            }
+            Event::SegmentDropped { segment, records, bytes } => {
+                write!(
+                    f,
+                    "segment {segment:08x}: dropped with {records} records ({bytes} bytes), a limit was reached"
+                )
+            }
+            Event::Missed { subscriber, from, messages } => {
+                write!(
+                    f,
+                    "subscriber {subscriber}: missed {messages} messages behind {from}, which were dropped"
+                )
             }
             Event::CheckpointMovedBack { subscriber, from, to } => {
                 write!(f, "subscriber {subscriber}: checkpoint {from} is past the end, moved back to {to}")

@@ -1,26 +1,24 @@
 //! The front door.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::checksum::Verifier;
 use crate::format::Meta;
 use crate::meta::{MetaReader, Metastore};
 use crate::names::{self, Kind, SubscriberName};
 use crate::options::{JlogOptions, ReaderOptions, WriterOptions};
 use crate::reader::Reader;
-use crate::scan::Stop;
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::storage::{FileKind, Open};
-use crate::survey::{self, Item, Survey};
+use crate::storage::FileKind;
 use crate::verify::{Inspection, RecordInfo, Verification};
 use crate::writer::Writer;
-use crate::{Error, Event, LogId, Result, Safety, precommit, repair, retention, verify};
+use crate::{
+    Error, Event, Limits, LogId, Result, Safety, dropped, precommit, recovery, repair, retention, verify,
+};
 
 /// Permission bits of the files of a new jlog, as the C library has them.
 const DEFAULT_FILE_MODE: u32 = 0o640;
@@ -65,6 +63,8 @@ pub struct Status {
     pub pre_commit: Option<(u64, u64)>,
     /// Whether writers keep checksums.
     pub checksums: bool,
+    /// How much the jlog may hold.
+    pub limits: Limits,
     /// Bytes free on the file system.
     pub free: u64,
     /// The subscribers, by name.
@@ -87,6 +87,10 @@ pub struct SubscriberStatus {
     pub oldest: Option<crate::Timestamp>,
     /// Whether nobody is further behind, and segments before the current one are kept for it.
     pub holds_back: bool,
+    /// Bytes of segments that nobody else needs any more.
+    pub held: u64,
+    /// Messages that were dropped before it came to them.
+    pub missed: u64,
 }
 
 impl Jlog {
@@ -146,7 +150,7 @@ impl Jlog {
 
     pub(crate) fn create_with(options: &JlogOptions, path: &Path) -> Result<Self> {
         options.check()?;
-        let settings = Settings { checksums: options.checksums };
+        let settings = Settings { checksums: options.checksums, limits: options.limits };
         let shared = Self::shared(options, path, settings.clone())?;
         let exists = |why| Err(Error::AlreadyExists { path: path.to_owned(), why });
         let mode = shared.file_mode;
@@ -370,7 +374,28 @@ impl Jlog {
     /// # Errors
     /// [`Error::Io`], [`Error::DiskFull`].
     pub fn set_checksums(&self, on: bool) -> Result<()> {
-        Settings { checksums: on }.store(&self.shared)
+        self.change_settings(|settings| settings.checksums = on)
+    }
+
+    /// How much the jlog may hold.
+    pub fn limits(&self) -> Limits {
+        self.shared.settings.limits
+    }
+
+    /// Changes how much the jlog may hold, for writers of jlogs that are opened from now on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::Io`], [`Error::DiskFull`].
+    pub fn set_limits(&self, limits: Limits) -> Result<()> {
+        limits.check()?;
+        self.change_settings(|settings| settings.limits = limits)
+    }
+
+    fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+        // Others may have changed another one since this jlog was opened.
+        let mut settings = Settings::load(&*self.shared.storage, &self.shared.path)?;
+        change(&mut settings);
+        settings.store(&self.shared)
     }
 
     /// Bytes in use and size of the pre-commit buffer; `None` where there has been no writer yet.
@@ -498,26 +523,8 @@ impl Jlog {
 
     /// How many whole records a segment has, and its length; 0 where it is not there.
     fn count_records(&self, meta: &Meta, number: u32) -> Result<(u32, u64)> {
-        let name = names::segment(number);
-        let fail = |e| Error::io("read", self.shared.at(&name), e);
-        let Some(file) = self.shared.open_if_there(&name, Open::Read)? else { return Ok((0, 0)) };
-        let len = file.len().map_err(fail)?;
-        let known = crate::recovery::known_tail(&self.shared, number, &*file, meta.format);
-        let (end, stop) = survey::count(&*file, meta.format, known, len).map_err(fail)?;
-        if stop == Stop::End {
-            return Ok((end.marker, len));
-        }
-        let mut verifier = Verifier::load(&self.shared, number);
-        let mut last = end.marker;
-        Survey { file: &*file, format: meta.format, verifier: &mut verifier, to: len, check: false }
-            .run(end, |item| {
-                if let Item::Record(found) = item {
-                    last = found.marker;
-                }
-                ControlFlow::Continue(())
-            })
-            .map_err(fail)?;
-        Ok((last, len))
+        let len = self.shared.facts(&names::segment(number)).map_or(0, |facts| facts.len);
+        Ok((recovery::records_of(&self.shared, meta.format, number)?, len))
     }
 
     /// How far a subscriber is behind: messages and bytes of their records (headers included), and the
@@ -574,7 +581,11 @@ impl Jlog {
         }
         let checkpoints = checkpoint::all(&self.shared)?;
         let needed = |id: &Option<LogId>| id.map_or(0, |id| id.segment);
-        let oldest_needed = checkpoints.iter().map(|(_, id)| needed(id)).min();
+        let mut all_needed: Vec<u32> = checkpoints.iter().map(|(_, id)| needed(id)).collect();
+        all_needed.sort_unstable();
+        let oldest_needed = all_needed.first().copied();
+        let next_needed = all_needed.get(1).copied().unwrap_or(meta.storage_log).min(meta.storage_log);
+        let first_segment = segments.first().copied().unwrap_or(0);
         let mut subscribers = Vec::new();
         for (name, id) in checkpoints {
             let (messages, bytes, oldest) = match id {
@@ -582,16 +593,27 @@ impl Jlog {
                 _ => (0, 0, None),
             };
             let holds_back = Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
-            subscribers.push(SubscriberStatus { name, checkpoint: id, messages, bytes, oldest, holds_back });
+            let only_it = counts.iter().filter(|&&(number, ..)| number < next_needed && holds_back);
+            subscribers.push(SubscriberStatus {
+                name,
+                checkpoint: id,
+                messages,
+                bytes,
+                oldest,
+                holds_back,
+                held: only_it.map(|(_, _, bytes)| bytes).sum(),
+                missed: id.map_or(Ok(0), |id| dropped::missed(&self.shared, id, first_segment))?,
+            });
         }
         Ok(Status {
             meta,
-            first_segment: segments.first().copied().unwrap_or(0),
+            first_segment,
             segments: u32::try_from(segments.len()).unwrap_or(u32::MAX),
             bytes: counts.iter().map(|(_, _, bytes)| bytes).sum(),
             records: counts.iter().map(|(_, records, _)| u64::from(*records)).sum(),
             pre_commit: precommit::fill(&self.shared)?,
             checksums: self.checksums(),
+            limits: self.limits(),
             free: self
                 .shared
                 .storage

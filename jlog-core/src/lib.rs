@@ -27,12 +27,14 @@
 
 mod checkpoint;
 pub mod checksum;
+pub mod dropped;
 mod error;
 mod event;
 pub mod format;
 mod id;
 mod index;
 mod jlog;
+mod limits;
 mod message;
 mod meta;
 pub mod names;
@@ -56,9 +58,12 @@ pub use format::{Compression, Meta, MetaFault, Safety};
 pub use id::{LogId, ParseLogIdError, Timestamp};
 pub use index::IndexState;
 pub use jlog::{Jlog, Start, Status, SubscriberStatus};
+pub use limits::{AtLimit, Limits};
 pub use message::{Batch, Interval, Message, Messages};
 pub use names::SubscriberName;
-pub use options::{JlogOptions, Locking, OnDamage, ReadMethod, ReaderOptions, SyncPolicy, WriterOptions};
+pub use options::{
+    JlogOptions, Locking, OnDamage, OnMissed, ReadMethod, ReaderOptions, SyncPolicy, WriterOptions,
+};
 pub use reader::{Reader, Wait};
 pub use settings::Settings;
 pub use storage::Waker;

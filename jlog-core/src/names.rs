@@ -14,6 +14,8 @@ pub const PRE_COMMIT: &str = "pre_commit";
 pub const PRE_COMMIT_GUARD: &str = "pre_commit.guard";
 /// Ours: settings that the metastore has no place for.
 pub const SETTINGS: &str = "settings";
+/// Ours: which segments went although somebody needed them.
+pub const DROPPED: &str = "dropped";
 /// Files being written that get their right name when they are whole begin with this.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// What the names of temporary subscribers begin with.
@@ -67,6 +69,8 @@ pub enum Kind {
     PreCommitGuard,
     /// The settings.
     Settings,
+    /// The list of segments that were dropped.
+    Dropped,
     /// Bytes that were cut from a damaged file and kept.
     Broken,
     /// A file that was being written when its writer ended.
@@ -84,6 +88,7 @@ impl Kind {
             PRE_COMMIT => return Kind::PreCommit,
             PRE_COMMIT_GUARD => return Kind::PreCommitGuard,
             SETTINGS => return Kind::Settings,
+            DROPPED => return Kind::Dropped,
             _ => {}
         }
         if let Some(hex) = text.strip_prefix(CHECKPOINT_PREFIX) {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::event::EventHook;
 use crate::format::{DEFAULT_SEGMENT_SIZE, MAX_PRE_COMMIT, MAX_SEGMENT_SIZE};
 use crate::storage::{Posix, Storage};
-use crate::{Compression, Error, Event, Jlog, Result, Safety};
+use crate::{Compression, Error, Event, Jlog, Limits, Result, Safety};
 
 /// How a jlog is created or opened. What belongs to a new jlog (segment size, pre-commit, compression,
-/// safety, checksums) has no effect on one that is there.
+/// safety, checksums, limits) has no effect on one that is there.
 #[derive(Clone)]
 pub struct JlogOptions {
     pub(crate) segment_size: u32,
@@ -19,6 +19,7 @@ pub struct JlogOptions {
     pub(crate) compression: Compression,
     pub(crate) safety: Safety,
     pub(crate) checksums: bool,
+    pub(crate) limits: Limits,
     pub(crate) file_mode: Option<u32>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) hook: Option<EventHook>,
@@ -32,6 +33,7 @@ impl Default for JlogOptions {
             compression: Compression::None,
             safety: Safety::AlmostSafe,
             checksums: true,
+            limits: Limits::default(),
             file_mode: None,
             storage: Arc::new(Posix),
             hook: None,
@@ -47,6 +49,7 @@ impl fmt::Debug for JlogOptions {
             .field("compression", &self.compression)
             .field("safety", &self.safety)
             .field("checksums", &self.checksums)
+            .field("limits", &self.limits)
             .field("file_mode", &self.file_mode)
             .finish_non_exhaustive()
     }
@@ -85,6 +88,13 @@ impl JlogOptions {
     #[must_use]
     pub fn checksums(mut self, on: bool) -> Self {
         self.checksums = on;
+        self
+    }
+
+    /// How much the jlog may hold; as much as there is room for by default.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -144,6 +154,7 @@ impl JlogOptions {
     pub(crate) fn check(&self) -> Result<()> {
         check_segment_size(self.segment_size)?;
         check_pre_commit(self.pre_commit)?;
+        self.limits.check()?;
         if let Some(mode) = self.file_mode.filter(|&mode| mode > 0o777) {
             return Err(Error::OutOfRange {
                 what: "a file mode",
@@ -259,11 +270,22 @@ pub enum OnDamage {
     Skip,
 }
 
+/// What a reader does when messages it needed were dropped ([`AtLimit::DropOldest`](crate::AtLimit::DropOldest)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnMissed {
+    /// Goes on with what there is, counts them ([`missed`](crate::Reader::missed)), and tells of them as an event.
+    #[default]
+    Tell,
+    /// The same, and returns [`Error::Missed`] once.
+    Fail,
+}
+
 /// How a reader works.
 #[derive(Clone, Copy, Debug)]
 pub struct ReaderOptions {
     pub(crate) verify: bool,
     pub(crate) on_damage: OnDamage,
+    pub(crate) on_missed: OnMissed,
     pub(crate) method: ReadMethod,
     pub(crate) batch_bytes: usize,
     pub(crate) peek: bool,
@@ -274,6 +296,7 @@ impl Default for ReaderOptions {
         Self {
             verify: true,
             on_damage: OnDamage::Fail,
+            on_missed: OnMissed::Tell,
             method: ReadMethod::Pread,
             batch_bytes: 256 << 10,
             peek: false,
@@ -293,6 +316,13 @@ impl ReaderOptions {
     #[must_use]
     pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
         self.on_damage = on_damage;
+        self
+    }
+
+    /// What happens when messages that the subscriber needed were dropped.
+    #[must_use]
+    pub fn on_missed(mut self, on_missed: OnMissed) -> Self {
+        self.on_missed = on_missed;
         self
     }
 

@@ -10,12 +10,12 @@ use crate::format::{Compression, Meta, RecordFormat, RecordHeader};
 use crate::message::{Batch, Interval, Message};
 use crate::meta::MetaReader;
 use crate::names::SubscriberName;
-use crate::options::{OnDamage, ReadMethod, ReaderOptions};
+use crate::options::{OnDamage, OnMissed, ReadMethod, ReaderOptions};
 use crate::scan::{Step, Stop, step};
 use crate::shared::Shared;
 use crate::storage::{File, Map, Open, Waker, Watch, read_up_to_at};
 use crate::survey::{self, Fault, Item, Place, Stretch, Survey};
-use crate::{Error, Event, LogId, Result, Timestamp, index, names, retention};
+use crate::{Error, Event, LogId, Result, Timestamp, dropped, index, names, retention};
 
 /// How long [`Reader::next_batch`] waits for something to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ pub struct Reader {
     /// A record that damage follows, and that was looked at: its marker less one, and its offset.
     trusted: Option<(u32, u64)>,
     skipped: u64,
+    missed: u64,
     cursor: Option<Cursor>,
 }
 
@@ -132,6 +133,7 @@ impl Reader {
             damage: None,
             trusted: None,
             skipped: 0,
+            missed: 0,
             cursor: None,
         })
     }
@@ -152,11 +154,17 @@ impl Reader {
         self.skipped
     }
 
+    /// Messages that were dropped before this reader came to them.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
     /// The next messages, or `None` when there are none within the time.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::ChecksumMismatch`], [`Error::Compressed`]: everything before was
-    /// returned; [`skip_damage`](Reader::skip_damage) goes on behind. [`Error::Io`].
+    /// returned; [`skip_damage`](Reader::skip_damage) goes on behind. [`Error::Missed`] where that was asked for.
+    /// [`Error::Io`].
     pub fn next_batch(&mut self, wait: Wait) -> Result<Option<Batch<'_>>> {
         let deadline = match wait {
             Wait::Timeout(time) => Instant::now().checked_add(time),
@@ -410,7 +418,20 @@ impl Reader {
         }
         // It was removed, or never made: on to the next one there is, not past the one being written.
         let next = self.shared.segments()?.into_iter().find(|&n| n > number).unwrap_or(storage_log);
-        self.move_to(next.min(storage_log));
+        let from = self.position();
+        let next = next.min(storage_log);
+        self.move_to(next);
+        let messages = dropped::missed(&self.shared, from, next)?;
+        if messages > 0 {
+            self.missed += messages;
+            let subscriber = self.name.to_string();
+            if self.options.on_missed == OnMissed::Fail {
+                return Err(Error::Missed { path: self.shared.path.clone(), subscriber, from, messages });
+            }
+            if !self.options.peek {
+                self.shared.note(Event::Missed { subscriber, from, messages });
+            }
+        }
         Ok(false)
     }
 

@@ -140,6 +140,30 @@ pub(crate) fn mend_tail(
         })
 }
 
+/// How many records a complete segment has, as far as that can be told.
+pub(crate) fn records_of(shared: &Shared, format: RecordFormat, number: u32) -> Result<u32> {
+    let name = names::segment(number);
+    let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(0) };
+    let fail = |e| Error::io("read", shared.at(&name), e);
+    let len = file.len().map_err(fail)?;
+    let known = known_tail(shared, number, &*file, format);
+    let (end, stop) = survey::count(&*file, format, known, len).map_err(fail)?;
+    if stop == Stop::End {
+        return Ok(end.marker);
+    }
+    let mut verifier = Verifier::load(shared, number);
+    let mut last = end.marker;
+    Survey { file: &*file, format, verifier: &mut verifier, to: len, check: false }
+        .run(end, |item| {
+            if let Item::Record(found) = item {
+                last = found.marker;
+            }
+            ControlFlow::Continue(())
+        })
+        .map_err(fail)?;
+    Ok(last)
+}
+
 /// Where the last of the records between two places begins.
 fn last_record(file: &dyn File, format: RecordFormat, from: Place, end: Place) -> std::io::Result<Place> {
     if from.offset == end.offset {

@@ -378,7 +378,7 @@ impl Repair<'_> {
         let bytes = read_all(&*file, 64 << 10).map_err(|e| Error::io("read", &path, e))?;
         shared.keep_broken(names::SETTINGS, 0, &bytes)?;
         let checksums = shared.list()?.iter().any(|kind| matches!(kind, Kind::Checksums(_)));
-        Settings { checksums }.store(shared)?;
+        Settings { checksums, ..Settings::default() }.store(shared)?;
         self.note(Event::SettingsRepaired { why: format!("line {line}: {why}") });
         Ok(())
     }

@@ -2,7 +2,9 @@
 //! one `key value` a line. A jlog made by the C library has none, and the defaults of that library hold.
 
 use std::fmt::Write;
+use std::time::Duration;
 
+use crate::limits::{AtLimit, Limits, MIN_BYTES};
 use crate::names;
 use crate::shared::{Shared, open_error};
 use crate::storage::{Open, Storage, read_all};
@@ -16,6 +18,8 @@ const MAX_LEN: usize = 64 << 10;
 pub struct Settings {
     /// Whether writers keep checksums.
     pub checksums: bool,
+    /// How much the jlog may hold.
+    pub limits: Limits,
 }
 
 impl Settings {
@@ -24,6 +28,15 @@ impl Settings {
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = writeln!(out, "checksums {}", if self.checksums { "on" } else { "off" });
+        if let Some(bytes) = self.limits.max_bytes {
+            let _ = writeln!(out, "max_bytes {bytes}");
+        }
+        if let Some(age) = self.limits.max_age {
+            let _ = writeln!(out, "max_age {}", age.as_secs());
+        }
+        if self.limits.at_limit != AtLimit::default() {
+            let _ = writeln!(out, "at_limit {}", self.limits.at_limit.name());
+        }
         out
     }
 
@@ -44,6 +57,24 @@ impl Settings {
                 Some(("checksums", value)) => {
                     return Err((i + 1, format!("checksums is {value:?}: expected on or off")));
                 }
+                Some((key @ ("max_bytes" | "max_age"), value)) => {
+                    let least = if key == "max_bytes" { MIN_BYTES } else { 1 };
+                    let Some(n) = value.parse::<u64>().ok().filter(|&n| n >= least) else {
+                        let why = format!("{key} is {value:?}: expected a number of {least} or more");
+                        return Err((i + 1, why));
+                    };
+                    if key == "max_bytes" {
+                        settings.limits.max_bytes = Some(n);
+                    } else {
+                        settings.limits.max_age = Some(Duration::from_secs(n));
+                    }
+                }
+                Some(("at_limit", value)) => match AtLimit::from_name(value) {
+                    Some(at_limit) => settings.limits.at_limit = at_limit,
+                    None => {
+                        return Err((i + 1, format!("at_limit is {value:?}: expected fail or drop-oldest")));
+                    }
+                },
                 Some((key, _)) => {
                     return Err((i + 1, format!("unknown setting {key:?} (from a later version?)")));
                 }
@@ -80,8 +111,12 @@ mod tests {
     #[test]
     fn settings_are_read_as_they_are_written() {
         for checksums in [true, false] {
-            let settings = Settings { checksums };
-            assert_eq!(Settings::parse(&settings.to_text()), Ok(settings));
+            let max_age = Some(Duration::from_secs(60));
+            let limits = Limits { max_bytes: Some(1 << 40), max_age, at_limit: AtLimit::DropOldest };
+            for limits in [Limits::default(), limits] {
+                let settings = Settings { checksums, limits };
+                assert_eq!(Settings::parse(&settings.to_text()), Ok(settings));
+            }
         }
         assert_eq!(Settings::parse("# nothing\n\n"), Ok(Settings::default()));
     }
@@ -91,5 +126,8 @@ mod tests {
         assert_eq!(Settings::parse("\nchecksums maybe\n").unwrap_err().0, 2);
         assert_eq!(Settings::parse("colour red").unwrap_err().0, 1);
         assert_eq!(Settings::parse("checksums").unwrap_err().0, 1);
+        assert_eq!(Settings::parse("checksums on\nmax_bytes 0").unwrap_err().0, 2);
+        assert_eq!(Settings::parse("max_age -1").unwrap_err().0, 1);
+        assert_eq!(Settings::parse("at_limit explode").unwrap_err().0, 1);
     }
 }

@@ -1,5 +1,6 @@
 //! The writing side.
 
+mod budget;
 mod buffer;
 mod segment;
 mod sync;
@@ -20,6 +21,7 @@ use crate::storage::{File, Guarded, write_all_at};
 use crate::{Error, Event, LogId, Result, Timestamp, names};
 use crate::{recovery, retention};
 
+use budget::Budget;
 use sync::{Syncing, Ticker};
 
 /// Records are gathered up to about this size before they are written.
@@ -79,6 +81,7 @@ struct Core {
     format: RecordFormat,
     multi: bool,
     checksums: bool,
+    limited: bool,
     policy: SyncPolicy,
     inner: Mutex<Inner>,
     syncing: Mutex<Syncing>,
@@ -91,6 +94,7 @@ struct Inner {
     current: Option<Current>,
     buffer: Option<PreCommit>,
     pending: Pending,
+    budget: Budget,
     /// Segments that this writer has let go of and that are not synced yet.
     filled: Vec<Filled>,
     /// How many segments were opened, and how many of them had been when the directory was last synced.
@@ -106,6 +110,8 @@ struct Inner {
     look_at_checkpoints: bool,
     /// Counts the appends.
     written: u64,
+    /// Counts the messages.
+    accepted: u64,
     scratch: Vec<u8>,
     /// Where the records being written begin.
     group_start: u64,
@@ -157,6 +163,7 @@ impl Writer {
         let format = meta.format();
         let core = Core {
             checksums: shared.settings.checksums,
+            limited: shared.settings.limits.is_some(),
             meta,
             _guard: guard,
             format,
@@ -166,6 +173,7 @@ impl Writer {
                 current: None,
                 buffer: None,
                 pending: Pending::default(),
+                budget: Budget::default(),
                 filled: Vec::new(),
                 names_made: 0,
                 names_durable: 0,
@@ -175,6 +183,7 @@ impl Writer {
                 look_at_checkpoints: true,
                 // What the last writer left counts as one.
                 written: 1,
+                accepted: 0,
                 scratch: Vec::new(),
                 group_start: 0,
                 group: Vec::new(),
@@ -202,7 +211,7 @@ impl Writer {
     /// Appends a message with the time it is now.
     ///
     /// # Errors
-    /// [`Error::MessageTooLarge`]; [`Error::DiskFull`] (the message is not there then, nor any part of it);
+    /// [`Error::MessageTooLarge`]; [`Error::AtCapacity`], [`Error::DiskFull`] (the message is not there then, nor any part of it);
     /// [`Error::Io`]; [`Error::SyncFailed`] after a sync that failed.
     pub fn append(&self, message: impl AsRef<[u8]>) -> Result<Placed> {
         self.append_at(Timestamp::now(), message)
@@ -300,6 +309,11 @@ impl Writer {
         self.core.inner.lock().buffer.as_ref().map_or(0, PreCommit::used)
     }
 
+    /// How many messages this writer has accepted: after an error, up to where a batch was.
+    pub fn accepted(&self) -> u64 {
+        self.core.inner.lock().accepted
+    }
+
     /// Number of the segment being written.
     pub fn segment(&self) -> u32 {
         self.core.meta.storage_log()
@@ -359,6 +373,9 @@ impl Core {
         let mut scratch = Vec::new();
         let record = self.encode(time, body, &mut scratch)?;
         let mut inner = self.inner.lock();
+        if self.limited {
+            self.admit(&mut inner, record.len() as u64)?;
+        }
         if inner.buffer.is_some() {
             if !inner.buffer.as_ref().is_some_and(|b| !b.is_foreign() && b.fits(record.len())) {
                 self.flush_buffer(&mut inner)?;
@@ -368,6 +385,7 @@ impl Core {
             {
                 buffer.push(record.head(), record.body, record.crc);
                 inner.written += 1;
+                inner.accepted += 1;
                 self.finish(inner)?;
                 return Ok(Placed::Buffered);
             }
@@ -377,6 +395,7 @@ impl Core {
             core.write(inner, &mut [IoSlice::new(record.head()), IoSlice::new(record.body)])?;
             core.commit_group(inner)
         })?;
+        inner.accepted += 1;
         self.finish(inner)?;
         Ok(Placed::InSegment(id))
     }
@@ -391,6 +410,9 @@ impl Core {
                 bound.saturating_add(self.format.header_len()).saturating_add(self.format.max_stored(len));
         }
         let mut inner = self.inner.lock();
+        if self.limited && inner.buffer.as_ref().is_some_and(|buffer| bound <= buffer.capacity()) {
+            self.admit(&mut inner, bound as u64)?;
+        }
         if let Some(buffer) = &inner.buffer {
             if bound <= buffer.capacity() && (buffer.is_foreign() || !buffer.fits(bound)) {
                 self.flush_buffer(&mut inner)?;
@@ -405,6 +427,7 @@ impl Core {
                     }
                 }
                 inner.written += 1;
+                inner.accepted += messages.len() as u64;
                 self.finish(inner)?;
                 return Ok(Placed::Buffered);
             }
@@ -413,13 +436,34 @@ impl Core {
         let mut rest = messages;
         let mut last = None;
         while !rest.is_empty() {
-            let (id, n) = self.in_segment(&mut inner, |core, inner| core.write_group(inner, time, rest))?;
+            let (id, n) = self.in_segment(&mut inner, |core, inner| {
+                if core.limited {
+                    let bytes = core.first_group(inner, rest);
+                    core.admit(inner, bytes)?;
+                }
+                core.write_group(inner, time, rest)
+            })?;
             last = Some(id);
+            inner.accepted += n as u64;
             rest = &rest[n..];
         }
         let placed = last.map_or(Placed::Buffered, Placed::InSegment);
         self.finish(inner)?;
         Ok(placed)
+    }
+
+    /// At most how many bytes those of the messages take that belong in the current segment.
+    fn first_group<M: AsRef<[u8]>>(&self, inner: &Inner, messages: &[M]) -> u64 {
+        let end = inner.current.as_ref().map_or(0, |current| current.end);
+        let room = self.segment_size().saturating_sub(end);
+        let mut bytes = 0u64;
+        for message in messages {
+            bytes += (self.format.header_len() + self.format.max_stored(message.as_ref().len())) as u64;
+            if bytes >= room {
+                break;
+            }
+        }
+        bytes
     }
 
     /// Writes the messages that belong in the current segment; returns the last one's id and their number.
@@ -429,7 +473,7 @@ impl Core {
         time: Timestamp,
         messages: &[M],
     ) -> Result<(LogId, usize)> {
-        let limit = u64::from(self.meta.segment_size().max(1));
+        let limit = self.segment_size();
         let mut scratch = std::mem::take(&mut inner.scratch);
         scratch.clear();
         let mut compressed = Vec::new();

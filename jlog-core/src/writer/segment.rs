@@ -38,9 +38,13 @@ impl Core {
     }
 
     fn is_full(&self, inner: &Inner) -> bool {
-        // A size of 0, which is no size, rolls after every record.
+        inner.current.as_ref().is_some_and(|current| current.end >= self.segment_size())
+    }
+
+    /// The size at which a segment ends. A size of 0, which is no size, ends it after every record.
+    pub(super) fn segment_size(&self) -> u64 {
         let size = u64::from(self.meta.segment_size().max(1));
-        inner.current.as_ref().is_some_and(|current| current.end >= size)
+        if self.limited { self.shared.settings.limits.segment_size(size) } else { size }
     }
 
     fn release(&self, inner: &mut Inner) {
@@ -70,6 +74,7 @@ impl Core {
                         self.shared.note(Event::SegmentVanished { segment: current.number });
                         inner.look_at_checkpoints = true;
                         inner.pending.clear();
+                        inner.budget.forget();
                         self.release(inner);
                         inner.current = None;
                     } else if facts.len != current.end || self.meta.storage_log() != current.number {
@@ -115,6 +120,7 @@ impl Core {
     fn let_go(&self, inner: &mut Inner) {
         self.write_out(inner);
         self.release(inner);
+        inner.budget.forget();
         if let Some(current) = inner.current.take() {
             self.note_filled(inner, current);
         }
@@ -153,6 +159,7 @@ impl Core {
                 continue;
             }
             inner.names_made += 1;
+            inner.budget.forget();
             if inner.look_at_checkpoints {
                 recovery::check_layout(&self.shared, number, self.format)?;
             }

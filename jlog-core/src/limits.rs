@@ -1,0 +1,75 @@
+//! How much a jlog may hold, and what happens when it holds that much.
+
+use std::time::Duration;
+
+use crate::{Error, Result};
+
+/// The smallest `max_bytes`.
+pub(crate) const MIN_BYTES: u64 = 16 << 10;
+
+/// What happens when an append would exceed a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtLimit {
+    /// It fails with [`Error::AtCapacity`] until subscribers have caught up.
+    #[default]
+    Fail,
+    /// The oldest segments go, whoever still needs them. Subscribers that do are told how many messages they
+    /// missed ([`OnMissed`](crate::OnMissed)).
+    DropOldest,
+}
+
+impl AtLimit {
+    /// Its name in the settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AtLimit::Fail => "fail",
+            AtLimit::DropOldest => "drop-oldest",
+        }
+    }
+
+    /// The one of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [AtLimit::Fail, AtLimit::DropOldest].into_iter().find(|limit| limit.name() == name)
+    }
+}
+
+/// How much a jlog may hold. Writers of this library keep to it, those of the C library do not know of it.
+///
+/// The segment being written counts and never goes, so segments end at an eighth of a limit at the latest. Limits
+/// are looked at when a message is appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of all segments with their indexes and checksums, and of the pre-commit buffer: 16 KiB or more.
+    pub max_bytes: Option<u64>,
+    /// How old messages may get: 1 s or more, in whole seconds.
+    pub max_age: Option<Duration>,
+    /// What happens at a limit.
+    pub at_limit: AtLimit,
+}
+
+impl Limits {
+    /// Whether there is any.
+    pub fn is_some(&self) -> bool {
+        self.max_bytes.is_some() || self.max_age.is_some()
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(value) = self.max_bytes.filter(|&bytes| bytes < MIN_BYTES) {
+            return Err(Error::OutOfRange { what: "a limit in bytes", value, allowed: "16 KiB or more" });
+        }
+        if let Some(age) = self.max_age.filter(|age| age.as_secs() == 0 || age.subsec_nanos() > 0) {
+            let value = age.as_secs();
+            return Err(Error::OutOfRange {
+                what: "a limit of age",
+                value,
+                allowed: "whole seconds, 1 or more",
+            });
+        }
+        Ok(())
+    }
+
+    /// The size at which a segment ends, where segments of `size` are configured.
+    pub(crate) fn segment_size(&self, size: u64) -> u64 {
+        self.max_bytes.map_or(size, |max| size.min(max / 8)).max(1)
+    }
+}
