@@ -1,15 +1,20 @@
 //! Hostile input: names that lead elsewhere, what is no file of ours in the place of one, other users, clocks
 //! that go back, numbers at the end of their range.
 
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use jlog_core::names::{self, SubscriberName};
 use jlog_core::{Error, Event, Jlog, LogId, Reader, Start, Timestamp, Wait};
 
-use crate::support::{bodies, new_path, read_all, read_on};
+use crate::faulty::{Fate, Faulty, Op};
+use crate::support::{bodies, crc32, new_path, read_all, read_on, snapshot};
 
 const FILES: [&str; 7] =
     ["metastore", "00000001", "00000001.crc", "00000001.idx", "cp.61", "pre_commit", "settings"];
@@ -147,6 +152,227 @@ fn a_path_that_is_too_long() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// The longest path below which all of our names have room works in full; of a longer one nothing is made.
+#[test]
+fn the_longest_path_there_can_be() {
+    // 4,096 bytes with the closing NUL, and `/` and 255 bytes for the name of the longest checkpoint.
+    const LONGEST: usize = 4096 - 1 - 256;
+    let (dir, path) = new_path();
+    let component = dir.path().join("x".repeat(256));
+    for error in [Jlog::create(&component).unwrap_err(), Jlog::open(&component).unwrap_err()] {
+        let named = error.to_string().contains(component.to_str().unwrap());
+        assert!(named && matches!(error, Error::Io { .. }), "{error}");
+    }
+    let mut parent = path;
+    while parent.as_os_str().len() + 202 < LONGEST {
+        parent.push("d".repeat(100));
+    }
+    std::fs::create_dir_all(&parent).unwrap();
+    let room = LONGEST - parent.as_os_str().len() - 1;
+    let too_long = parent.join("f".repeat(room + 1));
+    assert!(matches!(Jlog::create(&too_long), Err(Error::Io { .. })));
+    assert!(matches!(Jlog::open(&too_long), Err(Error::Io { .. })));
+    assert_eq!(std::fs::read_dir(&parent).unwrap().count(), 0);
+    let longest = parent.join("f".repeat(room));
+    let log = Jlog::options().pre_commit(100).create(&longest).unwrap();
+    let name = [b'n'; 126];
+    log.subscribe(name, Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append("one").unwrap();
+    writer.roll().unwrap();
+    writer.append("two").unwrap();
+    writer.close().unwrap();
+    let mut reader = log.reader(name).unwrap();
+    reader.interval().unwrap();
+    let got = read_on(&mut reader);
+    assert_eq!(bodies(&got), [b"one", b"two"]);
+    reader.checkpoint(got[1].id).unwrap();
+    assert_eq!(log.segments().unwrap(), [1]);
+    assert_eq!(log.verify().unwrap().findings, []);
+}
+
+/// A user and a group without any rights of their own.
+const NOBODY: u32 = 65534;
+
+/// Lets a process of a user whom permissions bind make each kind of call, for subscriber `a`. What it says of
+/// each; `None` where there can be no such process.
+fn as_plain_user(path: &Path) -> Option<BTreeMap<String, String>> {
+    let home = path.parent().unwrap();
+    let worker = home.join("worker");
+    if !worker.exists() {
+        std::fs::copy(env!("CARGO_BIN_EXE_worker"), &worker).unwrap();
+    }
+    let mut command = Command::new(&worker);
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        chown(home, Some(NOBODY), Some(NOBODY)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = match command.arg("try-all").arg(path).arg("a").output() {
+        Ok(output) => output,
+        Err(e) => {
+            eprintln!("skipped: nobody else can run the worker ({e})");
+            return None;
+        }
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    Some(said.lines().map(|line| line.split_once(": ").unwrap()).map(|(k, v)| (k.into(), v.into())).collect())
+}
+
+/// What may not be read or written is told of by its name; whatever can be done without it is done; and
+/// nothing is lost by it.
+#[test]
+fn without_permission() {
+    type Failing = &'static [(&'static str, &'static str)];
+    const ALL: [&str; 5] = ["open", "status", "read", "checkpoint", "append"];
+    // A file (or the directory), its permissions, the calls that fail then, and whom they name.
+    let states: [(&str, u32, Failing); 11] = [
+        ("metastore", 0o600, &[]),
+        ("", 0, &[("open", "feed/metastore")]),
+        ("", 0o100, &[("status", "feed"), ("checkpoint", "feed"), ("append", "feed")]),
+        ("metastore", 0, &[("open", "feed/metastore")]),
+        ("metastore", 0o400, &[("append", "feed/metastore")]),
+        ("settings", 0, &[("open", "feed/settings")]),
+        ("cp.61", 0o400, &[("checkpoint", "feed/cp.61")]),
+        ("cp.61", 0, &[("read", "feed/cp.61")]),
+        ("00000000", 0, &[("status", "feed/00000000"), ("read", "feed/00000000")]),
+        ("00000001", 0o400, &[("append", "feed/00000001")]),
+        ("pre_commit", 0, &[("status", "feed/pre_commit"), ("append", "feed/pre_commit")]),
+    ];
+    let (_dir, path) = new_path();
+    let as_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut wrong = Vec::new();
+    for (file, mode, failing) in states {
+        let log = small(&path);
+        log.subscribe("b", Start::Beginning).unwrap();
+        if as_root {
+            chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            for entry in std::fs::read_dir(&path).unwrap() {
+                chown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        let target = if file.is_empty() { path.clone() } else { path.join(file) };
+        let usual = std::fs::metadata(&target).unwrap().permissions();
+        std::fs::set_permissions(&target, PermissionsExt::from_mode(mode)).unwrap();
+        let said = as_plain_user(&path);
+        std::fs::set_permissions(&target, usual).unwrap();
+        let Some(said) = said else { return };
+
+        let what = format!("{file:?} with {mode:o}");
+        for call in ALL {
+            let right = match (said.get(call), failing.iter().find(|(name, _)| *name == call)) {
+                (Some(outcome), None) => outcome == "ok",
+                (Some(outcome), Some((_, culprit))) => {
+                    let culprit = path.with_file_name(culprit);
+                    outcome.contains(culprit.to_str().unwrap()) && outcome.contains("ermission denied")
+                }
+                // Without a jlog there is nothing to try, and without a message no checkpoint.
+                (None, _) => said["open"] != "ok" || call == "checkpoint" && said["read"] != "ok",
+            };
+            if !right {
+                wrong.push(format!("{what}: {call}: {:?}", said.get(call)));
+            }
+        }
+        let mut expected = vec![vec![b'x'; 100], b"two".to_vec()];
+        expected.extend((said.get("append").is_some_and(|said| said == "ok")).then(|| b"three".to_vec()));
+        assert_eq!(bodies(&read_on(&mut log.reader("b").unwrap())), expected, "{what}");
+        assert_eq!(log.pre_commit().unwrap(), Some((0, 4096)), "{what}");
+        assert!(!log.verify().unwrap().is_damaged(), "{what}");
+        assert!(snapshot(&path).keys().all(|name| !name.to_string_lossy().starts_with(".tmp-")), "{what}");
+        log.writer().unwrap().close().unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Ten thousand subscribers: opening a writer and asking how everybody stands take a few calls for each of them,
+/// everything else no more than with one.
+#[test]
+fn ten_thousand_subscribers() {
+    const COUNT: u32 = 10_000;
+    const EACH: u64 = COUNT as u64;
+    let calls = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&calls);
+    let storage = Faulty::storage(move |op| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        if matches!(op, Op::Sync(_) | Op::SyncDir(_)) { Fate::Pretend } else { Fate::Proceed }
+    });
+    let calls = || calls.swap(0, Ordering::Relaxed);
+    let heard = Arc::new(AtomicU64::new(0));
+    let moved = Arc::clone(&heard);
+    let (_dir, path) = new_path();
+    let options = Jlog::options().segment_size(100).storage(storage).on_event(move |event| {
+        assert!(matches!(event, Event::CheckpointMovedBack { .. }), "{event}");
+        moved.fetch_add(1, Ordering::Relaxed);
+    });
+    let log = options.create(&path).unwrap();
+    log.writer().unwrap().append_batch(&["first", "second"]).unwrap();
+    let name = |n: u32| format!("s{n:04}");
+    let set = |n: u32, segment: u32, marker: u32| {
+        let file = SubscriberName::new(name(n)).unwrap().checkpoint_file();
+        std::fs::write(path.join(file), [segment.to_le_bytes(), marker.to_le_bytes()].concat()).unwrap();
+    };
+    // Every fourth is past the end.
+    let done = |n: u32| [0, 1, 2, 7][n as usize % 4];
+    (0..COUNT).for_each(|n| set(n, 0, done(n)));
+
+    calls();
+    let writer = log.writer().unwrap();
+    let took = calls();
+    assert!(took < 12 * EACH, "opening a writer took {took} calls");
+    assert_eq!(heard.load(Ordering::Relaxed), EACH / 4);
+    assert_eq!(log.take_events().len(), 1000, "so many are kept");
+    assert_eq!(log.checkpoint(name(7)).unwrap(), LogId::new(0, 2));
+
+    for n in 0..10 {
+        writer.append(format!("message {n} of some length, so that there are segments")).unwrap();
+    }
+    writer.roll().unwrap();
+    writer.append("last").unwrap();
+    let took = calls();
+    assert!(took < 1000, "ten appends and their rolls took {took} calls");
+    let segments = log.segments().unwrap();
+    assert!(segments.len() > 5);
+
+    let mut reader = log.reader(name(0)).unwrap();
+    let got = read_on(&mut reader);
+    assert_eq!(got.len(), 13);
+    calls();
+    for got in &got {
+        reader.checkpoint(got.id).unwrap();
+    }
+    let took = calls();
+    assert!(took < 6 * EACH, "who is behind was asked for once: {took} calls");
+    assert_eq!(log.segments().unwrap(), segments, "others need them");
+
+    calls();
+    let status = log.status().unwrap();
+    let took = calls();
+    assert!(took < 60 * EACH, "status took {took} calls");
+    assert_eq!(status.subscribers.len(), COUNT as usize);
+    for (n, subscriber) in (0..).zip(&status.subscribers) {
+        assert_eq!(subscriber.name, SubscriberName::new(name(n)).unwrap());
+        let messages = if n == 0 { 0 } else { 13 - u64::from(done(n).min(2)) };
+        assert_eq!(subscriber.messages, messages, "{n}");
+        assert_eq!(subscriber.holds_back, n != 0, "{n}");
+    }
+
+    // The last one that needs them moves on.
+    let end = log.last_id().unwrap();
+    (1..COUNT - 1).for_each(|n| set(n, end.segment, end.marker));
+    let mut reader = log.reader(name(COUNT - 1)).unwrap();
+    let got = read_on(&mut reader);
+    assert_eq!(got.len(), 11);
+    calls();
+    reader.checkpoint(got[10].id).unwrap();
+    let took = calls();
+    assert!(took < 6 * EACH, "the last checkpoint took {took} calls");
+    assert_eq!(log.segments().unwrap(), [end.segment]);
+    assert_eq!(log.clean(false).unwrap(), [0; 0]);
+    assert_eq!(log.subscribers().unwrap().len(), COUNT as usize);
+    writer.close().unwrap();
+}
+
 /// Files of another user are told of.
 #[test]
 fn other_peoples_files() {
@@ -183,6 +409,64 @@ fn clocks_that_go_back() {
     assert_eq!(log.verify().unwrap().findings, []);
     log.writer().unwrap().close().unwrap();
     assert_eq!(read_all(&log), got, "a writer takes nothing for torn");
+}
+
+/// A sidecar that was written when the clock was far ahead, or far behind: intact records are not accused for it,
+/// and a changed byte is noticed.
+#[test]
+fn checksums_of_another_time() {
+    for written in [0, u32::MAX] {
+        let (_dir, path) = new_path();
+        let log = Jlog::create(&path).unwrap();
+        log.subscribe("a", Start::Beginning).unwrap();
+        let writer = log.writer().unwrap();
+        writer.append_batch(&["one", "two", "three"]).unwrap();
+        writer.close().unwrap();
+        let mut sidecar = std::fs::read(path.join("00000000.crc")).unwrap();
+        sidecar[44..48].copy_from_slice(&written.to_le_bytes());
+        let crc = crc32(&sidecar[..52]);
+        sidecar[52..56].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(path.join("00000000.crc"), sidecar).unwrap();
+        let writer = log.writer().unwrap();
+        writer.append("four").unwrap();
+        writer.close().unwrap();
+        assert_eq!(bodies(&read_all(&log)), [&b"one"[..], b"two", b"three", b"four"]);
+        let found = log.verify().unwrap();
+        assert_eq!((found.findings, found.verified), (Vec::new(), 4), "written at {written}");
+        // One with an intact record behind it in its run.
+        let segment = std::fs::OpenOptions::new().write(true).open(path.join("00000000")).unwrap();
+        segment.write_all_at(b"?", 19 + 17).unwrap();
+        let mut reader = log.reader("a").unwrap();
+        assert_eq!(reader.next_batch(Wait::No).unwrap().unwrap().last_id(), LogId::new(0, 1));
+        let error = reader.next_batch(Wait::No).unwrap_err();
+        assert!(matches!(error, Error::ChecksumMismatch { offset: 19, .. }), "{written}: {error}");
+        reader.skip_damage();
+        assert_eq!(bodies(&read_on(&mut reader)), [&b"three"[..], b"four"]);
+    }
+}
+
+/// A message whose time is ahead of the clock by which its checksum is written, as after the clock was set back,
+/// or because the caller says so: when that time has come, a changed byte is noticed as it was before.
+#[test]
+fn damage_is_noticed_when_the_time_has_come() {
+    let (_dir, path) = new_path();
+    let log = Jlog::create(&path).unwrap();
+    log.subscribe("a", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    let ahead = Timestamp { seconds: Timestamp::now().seconds + 4, micros: 0 };
+    writer.append_at(ahead, "as it was written").unwrap();
+    writer.close().unwrap();
+    let segment = std::fs::OpenOptions::new().write(true).open(path.join("00000000")).unwrap();
+    segment.write_all_at(b"X", 20).unwrap();
+    let look = || log.reader("a").unwrap().next_batch(Wait::No).map(|batch| batch.map(|batch| batch.len()));
+    let damaged = |found: Result<_, Error>| matches!(found, Err(Error::ChecksumMismatch { .. }));
+    assert!(damaged(look()));
+    while Timestamp::now() < ahead {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let found = look();
+    assert!(matches!(found, Err(Error::ChecksumMismatch { .. })), "{found:?}");
+    assert!(log.verify().unwrap().is_damaged());
 }
 
 /// A jlog whose last segment has this number.
@@ -227,6 +511,76 @@ fn segment_numbers_run_out() {
         Ok(Err(Error::OutOfSegments { .. })) | Err(Error::OutOfSegments { .. }) => {}
         other => panic!("{other:?}"),
     }
+}
+
+/// A batch for which the last segment has not enough room: what filled that segment is there, of the rest nothing.
+#[test]
+fn a_batch_that_runs_out_of_segments() {
+    let (_dir, path) = new_path();
+    let log = at_number(&path, u32::MAX);
+    let writer = log.writer().unwrap();
+    let messages = [[b'0'; 20], [b'1'; 20], [b'2'; 20]];
+    assert!(matches!(writer.append_batch(&messages), Err(Error::OutOfSegments { .. })));
+    drop(writer);
+    let got = read_all(&log);
+    assert_eq!(bodies(&got), [&messages[0], &messages[1]]);
+    assert_eq!(got[1].id, LogId::new(u32::MAX, 2));
+    assert_eq!(log.segments().unwrap(), [u32::MAX]);
+    assert_eq!(log.verify().unwrap().findings, []);
+}
+
+/// A message that fills the last segment is accepted like any other: it can be flushed, made durable, and has its
+/// checksum.
+#[test]
+fn a_full_last_segment_is_made_durable() {
+    for buffer in [0, 200] {
+        let (_dir, path) = new_path();
+        drop(at_number(&path, u32::MAX));
+        let log = Jlog::open(&path).unwrap();
+        log.alter(None, Some(buffer), None).unwrap();
+        let writer = log.writer().unwrap();
+        writer.append_batch(&[[b'0'; 30], [b'1'; 30]]).unwrap();
+        let outcomes = [writer.flush(), writer.sync(), writer.close()];
+        assert!(outcomes.iter().all(Result::is_ok), "with a buffer of {buffer}: {outcomes:?}");
+        assert_eq!(bodies(&read_all(&log)), [[b'0'; 30], [b'1'; 30]]);
+        assert_eq!(log.verify().unwrap().verified, 2, "with a buffer of {buffer}");
+    }
+}
+
+/// What the pre-commit buffer holds when the last segment is full stays there, whoever comes and goes. With larger
+/// segments there is room for it.
+#[test]
+fn a_buffer_that_runs_out_of_segments() {
+    let (_dir, path) = new_path();
+    drop(at_number(&path, u32::MAX));
+    let log = Jlog::open(&path).unwrap();
+    log.alter(None, Some(200), None).unwrap();
+    let writer = log.writer().unwrap();
+    let first = [[b'0'; 30], [b'1'; 30]];
+    writer.append_batch(&first).unwrap();
+    // It fills the last segment (what the call says is the business of the test before this one).
+    let _ = writer.flush();
+    writer.append("buffered").unwrap();
+    writer.append("with it").unwrap();
+    assert!(matches!(writer.flush(), Err(Error::OutOfSegments { .. })));
+    assert!(matches!(writer.append([b'2'; 190]), Err(Error::OutOfSegments { .. })), "too large for the rest");
+    assert!(matches!(writer.sync(), Err(Error::OutOfSegments { .. })));
+    assert!(matches!(writer.close(), Err(Error::OutOfSegments { .. })));
+    let used = Some(((16 + 8) + (16 + 7), 200));
+    for _ in 0..2 {
+        assert!(matches!(log.writer(), Err(Error::OutOfSegments { .. })));
+        assert_eq!(log.pre_commit().unwrap(), used);
+    }
+    assert!(!log.verify().unwrap().is_damaged());
+    assert_eq!(bodies(&read_all(&log)), first);
+    log.alter(Some(1000), None, None).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append("room").unwrap();
+    writer.close().unwrap();
+    let expected = [&first[0][..], &first[1], b"buffered", b"with it", b"room"];
+    let got = read_all(&log);
+    assert_eq!(bodies(&got), expected);
+    assert_eq!(got[4].id, LogId::new(u32::MAX, 5));
 }
 
 /// Millions of numbers between two segments are stepped over at once, and a checkpoint that moves across them

@@ -19,4 +19,5 @@ mod known_errors;
 mod limits;
 mod model;
 mod multiprocess;
+mod recovery_table;
 mod size_limits;

@@ -32,6 +32,7 @@ fn main() {
         ["stop-in-flush", feed, count, bytes] => stop_in_flush(feed, number(count), number(bytes).into()),
         ["echo", feed, subscriber] => echo(feed, subscriber),
         ["try", feed, how] => try_to_write(feed, how),
+        ["try-all", feed, subscriber] => try_all(feed, subscriber),
         ["append-for-ever", feed, from] => kill_worker::append(feed, number(from)),
         ["consume-for-ever", feed, subscriber] => kill_worker::consume(feed, subscriber),
         _ => panic!("unknown task {args:?}"),
@@ -181,4 +182,35 @@ fn try_to_write(feed: &str, how: &str) {
         Ok(()) => say("written"),
         Err(error) => say(format_args!("{error:?}")),
     }
+}
+
+/// Makes each kind of call, and says how it went, a line for each.
+fn try_all(feed: &str, subscriber: &str) {
+    let outcome = |call: &str, result: jlog_core::Result<()>| match result {
+        Ok(()) => say(format_args!("{call}: ok")),
+        Err(error) => say(format_args!("{call}: {error}")),
+    };
+    let log = match Jlog::open(feed) {
+        Ok(log) => log,
+        Err(error) => return outcome("open", Err(error)),
+    };
+    outcome("open", Ok(()));
+    outcome("status", log.status().map(|_| ()));
+    let mut last = None;
+    let read = log.reader(subscriber).and_then(|mut reader| {
+        while let Some(batch) = reader.next_batch(Wait::No)? {
+            last = Some(batch.last_id());
+        }
+        Ok(())
+    });
+    outcome("read", read);
+    if let Some(last) = last {
+        let checkpoint = log.reader(subscriber).and_then(|mut reader| reader.checkpoint(last));
+        outcome("checkpoint", checkpoint);
+    }
+    let append = log.writer().and_then(|writer| {
+        writer.append("three")?;
+        writer.close()
+    });
+    outcome("append", append);
 }
