@@ -15,16 +15,18 @@ use crate::{Error, LogId, Result};
 pub(crate) struct Checkpoint {
     file: Arc<dyn File>,
     path: PathBuf,
+    /// Why it cannot be written, where that is so.
+    refused: Option<std::io::ErrorKind>,
 }
 
 impl Checkpoint {
     /// Opens it, for writing where that is allowed.
     pub(crate) fn open(shared: &Shared, name: &SubscriberName) -> Result<Self> {
         let file_name = name.checkpoint_file();
-        let file = shared
+        let (file, refused) = shared
             .open_best(&file_name)
             .map_err(|e| if e.is_not_found() { unknown_subscriber(shared, name) } else { e })?;
-        Ok(Self { file, path: shared.at(&file_name) })
+        Ok(Self { file, path: shared.at(&file_name), refused })
     }
 
     /// Creates it, whole from the first moment.
@@ -60,6 +62,7 @@ impl Checkpoint {
     /// Stores it under its lock and returns what it was. Extends or cuts the file to its right size.
     pub(crate) fn set(&self, id: LogId, safety: Safety) -> Result<Option<LogId>> {
         let fail = |e| Error::io("write", &self.path, e);
+        self.check_allowed()?;
         let _lock = self.lock()?;
         let old = self.get_locked().unwrap_or(None);
         write_all_at(&*self.file, &mut [IoSlice::new(&encode_checkpoint(id))], 0).map_err(fail)?;
@@ -85,6 +88,7 @@ impl Checkpoint {
         safety: Safety,
         holds: impl Fn() -> bool,
     ) -> Result<bool> {
+        self.check_allowed()?;
         let _lock = self.lock()?;
         if self.get_locked()? != Some(from) || !holds() {
             return Ok(false);
@@ -95,6 +99,10 @@ impl Checkpoint {
             self.sync()?;
         }
         Ok(true)
+    }
+
+    fn check_allowed(&self) -> Result<()> {
+        self.refused.map_or(Ok(()), |why| Err(Error::io("write", &self.path, why.into())))
     }
 
     pub(crate) fn sync(&self) -> Result<()> {

@@ -212,12 +212,26 @@ pub fn read_runs(file: &dyn File) -> io::Result<Vec<Run>> {
 pub(crate) struct Pending {
     runs: Vec<Run>,
     records: usize,
+    /// The latest time of a record so far, in seconds, within reason.
+    latest: u32,
 }
+
+/// Times that are further ahead than this are no clock's.
+const AHEAD_SECONDS: u32 = 86_400;
 
 /// So many checksums are kept back before they are written out without being asked for.
 const PENDING_MAX: usize = 4096;
 
 impl Pending {
+    /// Notes the time of a record that is about to be written.
+    pub(crate) fn saw(&mut self, time: Timestamp) {
+        if time.seconds > self.latest
+            && time.seconds <= Timestamp::now().seconds.saturating_add(AHEAD_SECONDS)
+        {
+            self.latest = time.seconds;
+        }
+    }
+
     /// Notes a record that is in the segment now.
     pub(crate) fn push(&mut self, marker: u32, offset: u64, total: u64, crc: u32) {
         self.records += 1;
@@ -262,7 +276,8 @@ impl Pending {
             let mut bytes = Vec::with_capacity(self.runs.len() * RUN_HEADER_LEN + self.records * 4);
             for run in &mut self.runs {
                 run.inode = inode;
-                run.written = Timestamp::now().seconds;
+                // Where the clock was set back, or the caller gives times, records may be younger than now.
+                run.written = Timestamp::now().seconds.max(self.latest);
                 run.encode(&mut bytes);
             }
             if append(shared, segment, &bytes).is_err() {

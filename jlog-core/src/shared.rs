@@ -50,7 +50,8 @@ impl Shared {
     }
 
     /// Opens one of our files for reading and writing, or for reading where writing is not allowed.
-    pub(crate) fn open_best(&self, name: &str) -> Result<Arc<dyn File>> {
+    /// Why it is not allowed comes with it.
+    pub(crate) fn open_best(&self, name: &str) -> Result<(Arc<dyn File>, Option<io::ErrorKind>)> {
         match self.open(name, Open::Write) {
             Err(Error::Io { source, .. })
                 if matches!(
@@ -58,9 +59,9 @@ impl Shared {
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
             {
-                self.open(name, Open::Read)
+                Ok((self.open(name, Open::Read)?, Some(source.kind())))
             }
-            other => other,
+            other => Ok((other?, None)),
         }
     }
 

@@ -50,15 +50,15 @@ fn status_counts_everything() {
     let expected = json!([
         {
             "name": "ahead", "checkpoint": "00000001:00000003", "messages_behind": 3, "bytes_behind": 18 * 2 + 19,
-            "oldest": time(7).1, "holds_back": false,
+            "oldest": time(7).1, "holds_back": false, "held_bytes": 0, "missed": 0,
         },
         {
             "name": "done", "checkpoint": "00000002:00000002", "messages_behind": 0, "bytes_behind": 0,
-            "oldest": null, "holds_back": false,
+            "oldest": null, "holds_back": false, "held_bytes": 0, "missed": 0,
         },
         {
             "name": "s", "checkpoint": "00000000:00000000", "messages_behind": 10, "bytes_behind": 181,
-            "oldest": time(0).1, "holds_back": true,
+            "oldest": time(0).1, "holds_back": true, "held_bytes": 72, "missed": 0,
         },
     ]);
     assert_eq!(status["subscribers"], expected);
@@ -85,7 +85,7 @@ fn status_is_a_table_for_people() {
     assert_eq!(lines[4], ["subscriber", "checkpoint", "behind", "bytes", "oldest"]);
     let checkpoint = place.checkpoint("done").to_string();
     assert_eq!(lines[5], ["done", &checkpoint, "0", "0", "B"]);
-    assert_eq!(lines[6].join(" "), "s 00000000:00000000 1,234 139.8 KiB 3d holds back the oldest segment");
+    assert_eq!(lines[6].join(" "), "s 00000000:00000000 1,234 139.8 KiB 3d holds back 134.8 KiB");
     assert_eq!(lines.len(), 7);
     // The columns stand below each other.
     let ends: Vec<Option<usize>> = ["behind", "0  ", "1,234"]

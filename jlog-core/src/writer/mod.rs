@@ -373,6 +373,7 @@ impl Core {
         let mut scratch = Vec::new();
         let record = self.encode(time, body, &mut scratch)?;
         let mut inner = self.inner.lock();
+        inner.pending.saw(time);
         if self.limited {
             self.admit(&mut inner, record.len() as u64)?;
         }
@@ -410,6 +411,7 @@ impl Core {
                 bound.saturating_add(self.format.header_len()).saturating_add(self.format.max_stored(len));
         }
         let mut inner = self.inner.lock();
+        inner.pending.saw(time);
         if self.limited && inner.buffer.as_ref().is_some_and(|buffer| bound <= buffer.capacity()) {
             self.admit(&mut inner, bound as u64)?;
         }
@@ -585,7 +587,7 @@ impl Core {
         if !inner.pending.is_some() {
             return Ok(());
         }
-        self.in_segment(inner, |core, inner| {
+        self.in_segment_with(inner, false, |core, inner| {
             core.write_out(inner);
             Ok(())
         })

@@ -18,7 +18,17 @@ impl Core {
         inner: &mut Inner,
         work: impl FnOnce(&Self, &mut Inner) -> Result<R>,
     ) -> Result<R> {
-        self.acquire(inner)?;
+        self.in_segment_with(inner, true, work)
+    }
+
+    /// The same; where no room is wanted, the segment may be a full one that could not be ended.
+    pub(super) fn in_segment_with<R>(
+        &self,
+        inner: &mut Inner,
+        room: bool,
+        work: impl FnOnce(&Self, &mut Inner) -> Result<R>,
+    ) -> Result<R> {
+        self.acquire(inner, room)?;
         if let Some(current) = &inner.current {
             inner.group_start = current.end;
         }
@@ -56,9 +66,9 @@ impl Core {
         }
     }
 
-    /// Locks the segment being written, and makes sure that it is the one, that its end is known, and that
-    /// it is not full.
-    fn acquire(&self, inner: &mut Inner) -> Result<()> {
+    /// Locks the segment being written, and makes sure that it is the one, that its end is known, and, if room is
+    /// wanted, that it is not full.
+    fn acquire(&self, inner: &mut Inner, room: bool) -> Result<()> {
         loop {
             match &inner.current {
                 None => self.open_current(inner)?,
@@ -88,7 +98,7 @@ impl Core {
             if inner.current.is_none() {
                 continue;
             }
-            if !inner.must_roll && !self.is_full(inner) {
+            if !room || (!inner.must_roll && !self.is_full(inner)) {
                 return Ok(());
             }
             let rolled = self.roll(inner);
@@ -148,6 +158,9 @@ impl Core {
                 }
                 continue;
             }
+            if inner.look_at_checkpoints {
+                recovery::check_layout(&self.shared, number, self.format)?;
+            }
             let name = names::segment(number);
             let path = self.path_of(number);
             let file = self.shared.open(&name, Open::Create(self.shared.file_mode))?;
@@ -160,9 +173,6 @@ impl Core {
             }
             inner.names_made += 1;
             inner.budget.forget();
-            if inner.look_at_checkpoints {
-                recovery::check_layout(&self.shared, number, self.format)?;
-            }
             let known = recovery::known_tail(&self.shared, number, &*file, self.format);
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
             recovery::drop_stale_checksums(&self.shared, number, end.offset)?;
