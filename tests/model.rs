@@ -157,6 +157,7 @@ impl Model {
         let total = match self.compression {
             Compression::None => 16 + body.len(),
             Compression::Lz4 => 20 + lz4_flex::block::compress(body).len(),
+            Compression::Framed => 20 + body.len(),
         };
         Record { time, body: body.to_vec(), total: total as u64 }
     }
@@ -166,6 +167,7 @@ impl Model {
         let bound = match self.compression {
             Compression::None => 16 + body.len(),
             Compression::Lz4 => 20 + lz4_flex::block::get_maximum_output_size(body.len()),
+            Compression::Framed => 20 + body.len(),
         };
         bound as u64
     }

@@ -45,6 +45,9 @@ pub enum Compression {
     None,
     /// Each body is one LZ4 block.
     Lz4,
+    /// Bodies are stored as they are, behind the longer headers of compressed ones: what the C library calls its
+    /// null provider.
+    Framed,
 }
 
 /// When the metastore and the checkpoints are synced, as kept in the metastore.
@@ -93,6 +96,9 @@ impl RecordFormat {
     pub const fn new(compression: Compression) -> Self {
         match compression {
             Compression::None => Self { magic: PLAIN_MAGIC, header_len: PLAIN_HEADER_LEN, lz4: false },
+            Compression::Framed => {
+                Self { magic: COMPRESSED_MAGIC, header_len: COMPRESSED_HEADER_LEN, lz4: false }
+            }
             Compression::Lz4 => {
                 Self { magic: COMPRESSED_MAGIC | 1, header_len: COMPRESSED_HEADER_LEN, lz4: true }
             }

@@ -185,7 +185,9 @@ impl Jlog {
         };
         let fill = || -> Result<bool> {
             // Nothing is replaced: others may be creating the same jlog, and one may have begun to write.
-            shared.write_temporary(settings.to_text().as_bytes())?.publish_new(names::SETTINGS)?;
+            if settings != Settings::default() {
+                shared.write_temporary(settings.to_text().as_bytes())?.publish_new(names::SETTINGS)?;
+            }
             if options.pre_commit > 0 {
                 precommit::create_new(&shared, options.pre_commit)?;
             }
@@ -342,11 +344,19 @@ impl Jlog {
     /// [`Error::NoSuchRecord`] (beyond the segment being written), [`Error::SubscriberName`], [`Error::Io`],
     /// [`Error::DiskFull`].
     pub fn set_checkpoint(&self, name: impl AsRef<[u8]>, id: LogId) -> Result<()> {
-        let name = SubscriberName::new(name)?;
-        let meta = self.meta()?;
-        if id.segment > meta.storage_log {
+        if id.segment > self.meta()?.storage_log {
             return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
         }
+        self.store_checkpoint(name, id)
+    }
+
+    /// The same, whether there is such a record or not, as the C library does.
+    ///
+    /// # Errors
+    /// [`Error::SubscriberName`], [`Error::Io`], [`Error::DiskFull`].
+    pub fn store_checkpoint(&self, name: impl AsRef<[u8]>, id: LogId) -> Result<()> {
+        let name = SubscriberName::new(name)?;
+        let meta = self.meta()?;
         let checkpoint = match Checkpoint::open(&self.shared, &name) {
             Err(Error::UnknownSubscriber { .. }) => return Checkpoint::create(&self.shared, &name, id),
             other => other?,
@@ -355,6 +365,39 @@ impl Jlog {
         retention::remove_passed(&self.shared, old, id, meta.storage_log, &mut None)
     }
 
+    /// All subscribers with their checkpoints; one that cannot be read comes as `None`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn checkpoints(&self) -> Result<Vec<(SubscriberName, Option<LogId>)>> {
+        checkpoint::all(&self.shared)
+    }
+
+    /// Takes damaged parts out of one segment, as [`repair`](Jlog::repair) does; returns what was done.
+    ///
+    /// # Errors
+    /// As [`repair`](Jlog::repair).
+    pub fn repair_segment(&self, number: u32) -> Result<Vec<Event>> {
+        repair::repair_one(&self.shared, number)
+    }
+
+    /// Repairs metastore and checkpoints only; returns what was done.
+    ///
+    /// # Errors
+    /// As [`repair`](Jlog::repair).
+    pub fn repair_names(path: impl AsRef<Path>) -> Result<Vec<Event>> {
+        repair::repair_names(&Self::shared(&Self::options(), path.as_ref(), Settings::default())?)
+    }
+
+    /// What a segment's index lists; `None` where there is none, or it is damaged.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn index_state(&self, segment: u32) -> Result<Option<crate::IndexState>> {
+        crate::index::state(&self.shared, segment)
+    }
+
+    /// The metastore's values.
     /// The metastore's values.
     ///
     /// # Errors

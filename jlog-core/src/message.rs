@@ -8,6 +8,7 @@ use crate::{LogId, Timestamp};
 pub struct Message<'a> {
     pub(crate) id: LogId,
     pub(crate) time: Timestamp,
+    pub(crate) stored: u32,
     pub(crate) body: &'a [u8],
 }
 
@@ -22,6 +23,11 @@ impl<'a> Message<'a> {
         self.time
     }
 
+    /// Bytes of the body as it is stored: compressed, where the jlog is.
+    pub fn stored_len(&self) -> u32 {
+        self.stored
+    }
+
     /// What was appended.
     pub fn body(&self) -> &'a [u8] {
         self.body
@@ -33,6 +39,8 @@ impl<'a> Message<'a> {
 pub struct Batch<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) format: RecordFormat,
+    /// Whether the bodies stand decompressed behind their headers.
+    pub(crate) plain: bool,
     pub(crate) segment: u32,
     pub(crate) first: u32,
     pub(crate) count: u32,
@@ -64,6 +72,7 @@ impl<'a> Batch<'a> {
         Messages {
             rest: self.bytes,
             format: self.format,
+            plain: self.plain,
             segment: self.segment,
             next: self.first,
             left: self.count,
@@ -94,6 +103,7 @@ impl<'a> IntoIterator for Batch<'a> {
 pub struct Messages<'a> {
     rest: &'a [u8],
     format: RecordFormat,
+    plain: bool,
     segment: u32,
     next: u32,
     left: u32,
@@ -109,13 +119,13 @@ impl<'a> Iterator for Messages<'a> {
         }
         let header = self.format.decode(self.rest)?;
         let head = self.format.header_len();
-        let end = head + header.stored as usize;
+        let end = head + if self.plain { header.len } else { header.stored } as usize;
         let body = self.rest.get(head..end)?;
         self.rest = &self.rest[end..];
         let id = LogId::new(self.segment, self.next);
         self.next = self.next.wrapping_add(1);
         self.left -= 1;
-        Some(Message { id, time: header.time, body })
+        Some(Message { id, time: header.time, stored: header.stored, body })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoint;
 use crate::checksum::{Suspect, Verdict, Verifier};
-use crate::format::{Compression, Meta, RecordFormat, RecordHeader};
+use crate::format::{Meta, RecordFormat};
 use crate::message::{Batch, Interval, Message};
 use crate::meta::MetaReader;
 use crate::names::SubscriberName;
 use crate::options::{OnDamage, OnMissed, ReadMethod, ReaderOptions};
-use crate::scan::{Step, Stop, step};
+use crate::scan::{Step, step};
 use crate::shared::Shared;
 use crate::storage::{File, Map, Open, Waker, Watch, read_up_to_at};
-use crate::survey::{self, Fault, Item, Place, Stretch, Survey};
+use crate::survey::{Fault, Item, Place, Stretch, Survey};
 use crate::{Error, Event, LogId, Result, Timestamp, dropped, index, names, retention};
 
 /// How long [`Reader::next_batch`] waits for something to read.
@@ -58,6 +58,8 @@ pub struct Reader {
     skipped: u64,
     missed: u64,
     cursor: Option<Cursor>,
+    /// How many records the segment being written had when it was so long.
+    counted: Option<Cursor>,
 }
 
 /// How far a reader has read.
@@ -135,6 +137,7 @@ impl Reader {
             skipped: 0,
             missed: 0,
             cursor: None,
+            counted: None,
         })
     }
 
@@ -198,7 +201,6 @@ impl Reader {
                 Err(e) => return Err(e),
             }
         };
-        let format = if plain { RecordFormat::new(Compression::None) } else { self.format };
         let bytes = match (mapped_at, &self.segment) {
             (Some(at), Some(Segment { map: Some(map), .. })) => {
                 map.slice(usize::try_from(at).unwrap_or(0), bytes)
@@ -206,7 +208,7 @@ impl Reader {
             _ if plain => &self.plain[..bytes],
             _ => &self.buf[..bytes],
         };
-        Ok(Some(Batch { bytes, format, segment: self.position.segment, first, count }))
+        Ok(Some(Batch { bytes, format: self.format, plain, segment: self.position.segment, first, count }))
     }
 
     /// Steps over the damage that the last call met. Exactly that: the next intact record is read next.
@@ -509,6 +511,16 @@ impl Reader {
         self.store(id, meta.storage_log)
     }
 
+    /// Stores a checkpoint whether there is such a record or not, as the C library does. Removes segments that
+    /// nobody needs any more, but never the one being written.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::DiskFull`].
+    pub fn store_checkpoint(&mut self, id: LogId) -> Result<()> {
+        let storage_log = self.meta.get()?.storage_log;
+        self.store(id, storage_log)
+    }
+
     fn store(&mut self, id: LogId, storage_log: u32) -> Result<()> {
         let safety = self.meta.get()?.safety;
         let old = self.checkpoint.set(id, safety)?;
@@ -679,7 +691,7 @@ impl Reader {
         } else {
             &self.buf[header_len..]
         };
-        Ok(Message { id, time: header.time, body })
+        Ok(Message { id, time: header.time, stored: header.stored, body })
     }
 
     /// What the C library calls the interval: the records after the checkpoint in the first segment that has
@@ -691,10 +703,25 @@ impl Reader {
     pub fn interval(&mut self) -> Result<Interval> {
         let stored = self.stored_checkpoint()?;
         self.stored = stored;
-        if stored.segment > self.meta.get()?.storage_log {
-            return Ok(Interval { first: stored, last: stored, count: 0 });
+        let (here, last) = self.next_after(stored)?;
+        let storage_log = self.meta.get()?.storage_log;
+        self.settle(here, storage_log);
+        let count = last.marker.saturating_sub(here.marker);
+        let first = if count > 0 { LogId::new(here.segment, here.marker + 1) } else { here };
+        Ok(Interval { first, last, count })
+    }
+
+    /// The place behind which the records after `id` are: `id` itself, or the beginning of a later segment where
+    /// those before have no more of them; and the last record of that segment. The reader's position moves there.
+    /// Damaged stretches count, as in the markers of the records behind them.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn next_after(&mut self, id: LogId) -> Result<(LogId, LogId)> {
+        if id.segment > self.meta.get()?.storage_log {
+            return Ok((id, id));
         }
-        self.seek(stored)?;
+        self.seek(id)?;
         loop {
             let storage_log = self.meta.get()?.storage_log;
             let before = self.position.segment;
@@ -702,27 +729,45 @@ impl Reader {
                 if self.position.segment != before {
                     continue;
                 }
-                let here = self.position();
-                self.settle(here, storage_log);
-                return Ok(Interval { first: here, last: here, count: 0 });
+                return Ok((self.position(), self.position()));
             }
             self.offset()?;
-            let Some(segment) = &self.segment else { continue };
+            let Some(segment) = &mut self.segment else { continue };
             let path = self.shared.at(&names::segment(segment.number));
             let complete = segment.number < storage_log;
-            // An index that cannot be written is counted in memory instead.
+            let fail = |e| Error::io("read", &path, e);
+            let len = segment.file.len().map_err(fail)?;
+            if let Some(counted) = self.counted
+                && !complete
+                && (counted.segment, counted.offset) == (segment.number, len)
+            {
+                let marker = self.position.marker.min(counted.marker);
+                let here = LogId::new(counted.segment, marker);
+                return Ok((here, LogId::new(here.segment, counted.marker)));
+            }
+            // An index that cannot be written, or not to its end, is counted in memory instead.
             let state =
-                match index::resync(&self.shared, segment.number, &segment.file, self.format, storage_log) {
-                    Err(e) if !e.is_damage() => None,
-                    other => Some(other?),
-                };
+                index::resync(&self.shared, segment.number, &segment.file, self.format, storage_log).ok();
             let (last, whole) = match state {
                 Some(state) => (state.last, true),
                 None => {
-                    let len = segment.file.len().map_err(|e| Error::io("read", &path, e))?;
-                    let (end, stop) = survey::count(&*segment.file, self.format, Place::default(), len)
-                        .map_err(|e| Error::io("read", &path, e))?;
-                    (end.marker, stop == Stop::End)
+                    let verifier = &mut segment.verifier;
+                    let mut unfinished = false;
+                    let end = Survey {
+                        file: &*segment.file,
+                        format: self.format,
+                        verifier,
+                        to: len,
+                        check: false,
+                    }
+                    .run(Place::default(), |item| {
+                        unfinished =
+                            matches!(item, Item::Damage(stretch) if stretch.fault == Fault::Unfinished);
+                        ControlFlow::Continue(())
+                    })
+                    .map_err(fail)?;
+                    // What is torn at the end is no record yet, or, in a complete segment, never will be.
+                    (end.marker - u32::from(unfinished), end.offset == len)
                 }
             };
             let marker = self.position.marker.min(last);
@@ -732,11 +777,8 @@ impl Reader {
                 continue;
             }
             let here = LogId::new(self.position.segment, marker);
-            self.settle(here, storage_log);
-            let last = LogId::new(here.segment, last);
-            let count = last.marker - marker;
-            let first = if count > 0 { LogId::new(here.segment, marker + 1) } else { here };
-            return Ok(Interval { first, last, count });
+            self.counted = Some(Cursor { segment: here.segment, marker: last, offset: len });
+            return Ok((here, LogId::new(here.segment, last)));
         }
     }
 
@@ -898,9 +940,7 @@ impl Scan<'_> {
             }
             if self.format.is_lz4() {
                 let start = plain.len();
-                plain.resize(start + crate::format::PLAIN_HEADER_LEN, 0);
-                let plain_header = RecordHeader { stored: header.len, ..header };
-                RecordFormat::new(Compression::None).encode(&plain_header, &mut plain[start..]);
+                plain.extend_from_slice(&record[..header_len]);
                 if !self.format.load(&header, &record[header_len..], plain) {
                     plain.truncate(start);
                     break Scanned::WrongBlock;

@@ -30,7 +30,24 @@ pub(crate) fn repair(shared: &Shared) -> Result<Vec<Event>> {
         return Err(Error::NotAJlog { path: shared.path.clone(), why: "it is not a directory" });
     }
     let mut repair = Repair { shared, done: Vec::new() };
-    repair.run()?;
+    repair.run(true)?;
+    Ok(repair.done)
+}
+
+/// Repairs metastore and checkpoints only.
+pub(crate) fn repair_names(shared: &Shared) -> Result<Vec<Event>> {
+    let mut repair = Repair { shared, done: Vec::new() };
+    repair.run(false)?;
+    Ok(repair.done)
+}
+
+/// Repairs one segment of a jlog whose metastore is sound.
+pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
+    let mut repair = Repair { shared, done: Vec::new() };
+    let _guard = repair.guard()?;
+    let meta = crate::meta::MetaReader::open(shared)?.get()?;
+    shared.open(&names::segment(number), Open::Read)?;
+    repair.repair_segment(number, meta.format, number >= meta.storage_log)?;
     Ok(repair.done)
 }
 
@@ -45,7 +62,7 @@ impl Repair<'_> {
         self.done.push(event);
     }
 
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self, all: bool) -> Result<()> {
         let shared = self.shared;
         let has_metastore = shared.exists(names::METASTORE);
         let segments = shared.segments()?;
@@ -70,13 +87,15 @@ impl Repair<'_> {
             guard = self.guard()?;
         }
         let storage_log = crate::meta::MetaReader::open(shared)?.get()?.storage_log;
-        for number in segments {
+        for number in if all { segments } else { Vec::new() } {
             self.repair_segment(number, format, number >= storage_log)?;
         }
         self.repair_checkpoints(format)?;
-        self.repair_buffer()?;
-        self.repair_settings()?;
-        crate::retention::sweep(shared)?;
+        if all {
+            self.repair_buffer()?;
+            self.repair_settings()?;
+            crate::retention::sweep(shared)?;
+        }
         drop(guard);
         Ok(())
     }

@@ -1,0 +1,197 @@
+//! What C programs see: types, numbers, names. Layouts and values are those of libjlog 2.x.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::atomic::{AtomicU8, AtomicU32};
+
+/// Declares the error codes with their names.
+macro_rules! errors {
+    ($($code:ident = $number:literal),* $(,)?) => {
+        $(
+            #[doc = concat!("The error code ", stringify!($number), ".")]
+            pub const $code: c_int = $number;
+        )*
+
+        /// The name of an error code.
+        pub(crate) fn name(code: c_int) -> &'static CStr {
+            match code {
+                // The names have no NUL but the one that ends them.
+                $($code => {
+                    const NAME: &CStr = match CStr::from_bytes_with_nul(
+                        concat!("JLOG_ERR_", stringify!($code), "\0").as_bytes(),
+                    ) {
+                        Ok(name) => name,
+                        Err(_) => c"Unknown",
+                    };
+                    NAME
+                })*
+                _ => c"Unknown",
+            }
+        }
+    };
+}
+
+errors! {
+    SUCCESS = 0,
+    ILLEGAL_INIT = 1,
+    ILLEGAL_OPEN = 2,
+    OPEN = 3,
+    NOTDIR = 4,
+    CREATE_PATHLEN = 5,
+    CREATE_EXISTS = 6,
+    CREATE_MKDIR = 7,
+    CREATE_META = 8,
+    CREATE_PRE_COMMIT = 9,
+    LOCK = 10,
+    IDX_OPEN = 11,
+    IDX_SEEK = 12,
+    IDX_CORRUPT = 13,
+    IDX_WRITE = 14,
+    IDX_READ = 15,
+    FILE_OPEN = 16,
+    FILE_SEEK = 17,
+    FILE_CORRUPT = 18,
+    FILE_READ = 19,
+    FILE_WRITE = 20,
+    META_OPEN = 21,
+    PRE_COMMIT_OPEN = 22,
+    ILLEGAL_WRITE = 23,
+    ILLEGAL_CHECKPOINT = 24,
+    INVALID_SUBSCRIBER = 25,
+    ILLEGAL_LOGID = 26,
+    SUBSCRIBER_EXISTS = 27,
+    CHECKPOINT = 28,
+    NOT_SUPPORTED = 29,
+    CLOSE_LOGID = 30,
+}
+
+/// An id: segment and marker.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct jlog_id {
+    /// Number of the segment.
+    pub log: u32,
+    /// Place in the segment, from 1.
+    pub marker: u32,
+}
+
+/// A record's header as it is on disk; of a jlog that is not compressed, the last field is the body's length, too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct jlog_message_header_compressed {
+    /// The header magic.
+    pub reserved: u32,
+    /// Seconds since 1970.
+    pub tv_sec: u32,
+    /// Microseconds.
+    pub tv_usec: u32,
+    /// Length of the message.
+    pub mlen: u32,
+    /// Length of the body on disk.
+    pub compressed_len: u32,
+}
+
+/// A message: what is written, or what was read.
+#[repr(C)]
+#[derive(Debug)]
+pub struct jlog_message {
+    /// Points to `aligned_header` in a message that was read.
+    pub header: *mut jlog_message_header_compressed,
+    /// Length of the message.
+    pub mess_len: u32,
+    /// The message.
+    pub mess: *mut c_void,
+    /// A copy of the header.
+    pub aligned_header: jlog_message_header_compressed,
+}
+
+/// What hears of errors: called with what was given to `jlog_set_error_func`, a format of printf, and its values.
+pub type jlog_error_func = Option<unsafe extern "C" fn(data: *mut c_void, format: *const c_char, ...)>;
+
+/// The beginning of a context, which tools read: offsets are those of libjlog 2.6 on x86-64. Only the fields that
+/// such tools use say something.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Layout {
+    /// 0: the 16 bytes of the metastore.
+    pub(crate) meta: std::sync::atomic::AtomicPtr<c_void>,
+    write_lock: [u64; 5],
+    pub(crate) read_method: AtomicU32,
+    meta_is_mapped: u32,
+    pre_commit_is_mapped: u32,
+    pub(crate) multi_process: AtomicU8,
+    pre_commit_buffer_size_specified: u8,
+    pre_commit_buffer: [*mut c_void; 3],
+    /// 88: bytes of the whole pre-commit file.
+    pub(crate) pre_commit_buffer_len: std::sync::atomic::AtomicUsize,
+    desired_pre_commit_buffer_len: usize,
+    /// 104: the pre-commit file, mapped.
+    pub(crate) pre_commit_pointer: std::sync::atomic::AtomicPtr<c_void>,
+    /// 112: segment being written, segment size, safety and header magic of a context that is not open.
+    pub(crate) pre_init: [AtomicU32; 4],
+    /// 128: what the context is.
+    pub(crate) mode: AtomicU32,
+    /// 136: the path.
+    pub(crate) path: *const c_char,
+    /// 144: permission bits of new files.
+    pub(crate) file_mode: AtomicU32,
+    /// 148: number of the segment in use.
+    pub(crate) current_log: AtomicU32,
+}
+
+impl Layout {
+    pub(crate) fn new(path: *const c_char, pre_init: [u32; 4], file_mode: u32) -> Self {
+        Self {
+            meta: Default::default(),
+            write_lock: [0; 5],
+            read_method: AtomicU32::new(0),
+            meta_is_mapped: 0,
+            pre_commit_is_mapped: 0,
+            multi_process: AtomicU8::new(1),
+            pre_commit_buffer_size_specified: 0,
+            pre_commit_buffer: [std::ptr::null_mut(); 3],
+            pre_commit_buffer_len: Default::default(),
+            desired_pre_commit_buffer_len: 0,
+            pre_commit_pointer: Default::default(),
+            pre_init: pre_init.map(AtomicU32::new),
+            mode: AtomicU32::new(0),
+            path,
+            file_mode: AtomicU32::new(file_mode),
+            current_log: AtomicU32::new(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{offset_of, size_of};
+
+    use super::*;
+
+    #[test]
+    fn layouts_are_those_of_the_c_library() {
+        assert_eq!(size_of::<jlog_id>(), 8);
+        assert_eq!(size_of::<jlog_message_header_compressed>(), 20);
+        assert_eq!(size_of::<jlog_message>(), 48);
+        assert_eq!(offset_of!(jlog_message, mess_len), 8);
+        assert_eq!(offset_of!(jlog_message, mess), 16);
+        assert_eq!(offset_of!(jlog_message, aligned_header), 24);
+        assert_eq!(offset_of!(Layout, meta), 0);
+        assert_eq!(offset_of!(Layout, read_method), 48);
+        assert_eq!(offset_of!(Layout, pre_commit_buffer_len), 88);
+        assert_eq!(offset_of!(Layout, pre_commit_pointer), 104);
+        assert_eq!(offset_of!(Layout, pre_init), 112);
+        assert_eq!(offset_of!(Layout, mode), 128);
+        assert_eq!(offset_of!(Layout, path), 136);
+        assert_eq!(offset_of!(Layout, file_mode), 144);
+        assert_eq!(offset_of!(Layout, current_log), 148);
+    }
+
+    #[test]
+    fn codes_have_their_names() {
+        assert_eq!(name(SUCCESS), c"JLOG_ERR_SUCCESS");
+        assert_eq!(name(PRE_COMMIT_OPEN), c"JLOG_ERR_PRE_COMMIT_OPEN");
+        assert_eq!(name(CLOSE_LOGID), c"JLOG_ERR_CLOSE_LOGID");
+        assert_eq!(name(31), c"Unknown");
+        assert_eq!(name(-1), c"Unknown");
+    }
+}

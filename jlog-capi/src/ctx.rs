@@ -1,0 +1,643 @@
+//! A context: what every function works on. All of it may be called from several threads at once.
+
+use std::ffi::{CString, OsStr, c_int, c_void};
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI32, AtomicUsize};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use jlog_core::{
+    Compression, Error, Jlog, JlogOptions, Locking, LogId, Reader, ReaderOptions, Safety, Wait, Writer,
+    WriterOptions,
+};
+
+use crate::abi::{self, Layout, jlog_error_func, jlog_message};
+use crate::view::View;
+
+/// Permission bits of new files.
+const FILE_MODE: u32 = 0o640;
+/// The size of segments unless another is asked for.
+const SEGMENT_SIZE: u32 = 4 << 20;
+/// The largest segment size there is.
+const MAX_SEGMENT_SIZE: usize = 1 << 30;
+/// The largest pre-commit buffer there is.
+const MAX_PRE_COMMIT: usize = 8 << 20;
+const PLAIN_MAGIC: u32 = 0x663A_7318;
+const COMPRESSED_MAGIC: u32 = 0x1510_6A00;
+const METASTORE_LEN: usize = 16;
+
+/// Places in `Layout::pre_init`.
+const UNIT_LIMIT: usize = 1;
+const SAFETY: usize = 2;
+const MAGIC: usize = 3;
+
+/// What a context is.
+pub(crate) const NEW: u32 = 0;
+pub(crate) const INIT: u32 = 1;
+pub(crate) const READ: u32 = 2;
+pub(crate) const APPEND: u32 = 3;
+pub(crate) const INVALID: u32 = 4;
+
+/// Nothing was asked for.
+const UNSPECIFIED: usize = usize::MAX;
+
+/// An error code with the system's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) code: c_int,
+    pub(crate) errno: c_int,
+}
+
+impl Fault {
+    pub(crate) const fn new(code: c_int, errno: c_int) -> Self {
+        Self { code, errno }
+    }
+
+    /// An error of the engine as this code, with the system's number if there is one.
+    fn of(code: c_int, error: &Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or(match error {
+            Error::DiskFull { .. } | Error::AtCapacity { .. } => libc::ENOSPC,
+            Error::NotAJlog { .. } | Error::UnknownSubscriber { .. } | Error::NoSuchRecord { .. } => {
+                libc::ENOENT
+            }
+            Error::AlreadyExists { .. } | Error::SubscriberExists { .. } => libc::EEXIST,
+            Error::MessageTooLarge { .. } => libc::EMSGSIZE,
+            Error::PreCommitBusy { .. } | Error::WriterBusy { .. } => libc::EBUSY,
+            Error::OutOfSegments { .. } => libc::EOVERFLOW,
+            Error::NotAFile { .. } | Error::OutOfRange { .. } | Error::SubscriberName { .. } => libc::EINVAL,
+            _ => libc::EIO,
+        });
+        Self { code, errno }
+    }
+}
+
+pub(crate) type Outcome<T> = Result<T, Fault>;
+
+/// The reading side of a context.
+struct Reading {
+    reader: Reader,
+    view: View,
+    /// Messages were read since the last interval.
+    initialized: bool,
+    /// The first id of the last interval: whoever reads it will read on.
+    expected: LogId,
+    /// The id that was read last.
+    last: Option<LogId>,
+    magic: u32,
+    compressed: bool,
+}
+
+/// A context, behind the layout that tools know.
+#[repr(C)]
+pub struct Ctx {
+    layout: Layout,
+    own: Own,
+}
+
+struct Own {
+    path: PathBuf,
+    /// What `Layout::path` points to.
+    _c_path: CString,
+    pre_commit: AtomicUsize,
+    error: AtomicI32,
+    errno: AtomicI32,
+    hook: Mutex<(jlog_error_func, usize)>,
+    log: OnceLock<Jlog>,
+    writer: OnceLock<Writer>,
+    reading: Mutex<Option<Reading>>,
+    /// Keeps mapped what `Layout` points to.
+    maps: Mutex<Vec<memmap2::Mmap>>,
+}
+
+// SAFETY: the raw pointers in it point to memory that it owns itself and never changes through them; everything that
+// changes is an atomic number or behind a mutex.
+unsafe impl Send for Ctx {}
+// SAFETY: as above.
+unsafe impl Sync for Ctx {}
+
+/// A panic in between has left nothing half-done that matters: see each user.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ctx {
+    pub(crate) fn new(path: &CString) -> Box<Self> {
+        let c_path = path.clone();
+        let pre_init = [0, SEGMENT_SIZE, 1, PLAIN_MAGIC];
+        let ctx = Box::new(Self {
+            layout: Layout::new(c_path.as_ptr(), pre_init, FILE_MODE),
+            own: Own {
+                path: PathBuf::from(OsStr::from_bytes(c_path.as_bytes())),
+                _c_path: c_path,
+                pre_commit: AtomicUsize::new(UNSPECIFIED),
+                error: AtomicI32::new(0),
+                errno: AtomicI32::new(0),
+                hook: Mutex::new((None, 0)),
+                log: OnceLock::new(),
+                writer: OnceLock::new(),
+                reading: Mutex::new(None),
+                maps: Mutex::new(Vec::new()),
+            },
+        });
+        ctx.layout.meta.store(ctx.layout.pre_init.as_ptr().cast_mut().cast(), Relaxed);
+        ctx
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.own.path
+    }
+
+    pub(crate) fn mode(&self) -> u32 {
+        self.layout.mode.load(Relaxed)
+    }
+
+    pub(crate) fn error(&self) -> (c_int, c_int) {
+        (self.own.error.load(Relaxed), self.own.errno.load(Relaxed))
+    }
+
+    /// Notes how a call went.
+    pub(crate) fn note(&self, fault: Option<Fault>) {
+        self.own.error.store(fault.map_or(abi::SUCCESS, |fault| fault.code), Relaxed);
+        if let Some(fault) = fault {
+            self.own.errno.store(fault.errno, Relaxed);
+            // SAFETY: the location of this thread's errno is always good.
+            unsafe { *libc::__errno_location() = fault.errno };
+        }
+    }
+
+    /// Tells whoever wants to hear of it.
+    pub(crate) fn tell(&self, fault: Fault) {
+        let (hook, data) = *lock(&self.own.hook);
+        let Some(hook) = hook else { return };
+        let name = abi::name(fault.code).as_ptr();
+        // SAFETY: the function was given to be called so, and strerror gives a C string for any number.
+        unsafe {
+            hook(
+                data as *mut c_void,
+                c"JLOG error: %d (%s) errno: %d (%s)\n".as_ptr(),
+                fault.code,
+                name,
+                fault.errno,
+                libc::strerror(fault.errno),
+            );
+        }
+    }
+
+    pub(crate) fn set_hook(&self, hook: jlog_error_func, data: *mut c_void) {
+        *lock(&self.own.hook) = (hook, data as usize);
+    }
+
+    pub(crate) fn set_file_mode(&self, mode: u32) {
+        self.layout.file_mode.store(mode & 0o777, Relaxed);
+    }
+
+    pub(crate) fn set_multi_process(&self, on: bool) {
+        self.layout.multi_process.store(on.into(), Relaxed);
+    }
+
+    pub(crate) fn set_pre_commit(&self, bytes: usize) {
+        self.own.pre_commit.store(bytes.min(MAX_PRE_COMMIT), Relaxed);
+    }
+
+    pub(crate) fn set_compression(&self, on: bool) {
+        self.layout.pre_init[MAGIC].store(if on { COMPRESSED_MAGIC | 1 } else { PLAIN_MAGIC }, Relaxed);
+    }
+
+    pub(crate) fn set_compression_provider(&self, provider: c_int) -> Outcome<()> {
+        let magic = match provider {
+            0 => COMPRESSED_MAGIC,
+            1 => COMPRESSED_MAGIC | 1,
+            _ => return Err(Fault::new(abi::NOT_SUPPORTED, libc::EINVAL)),
+        };
+        if self.layout.pre_init[MAGIC].load(Relaxed) & COMPRESSED_MAGIC == COMPRESSED_MAGIC {
+            self.layout.pre_init[MAGIC].store(magic, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Chooses how messages are read: 0 in memory that stays until the next interval, 1 until the next call.
+    pub(crate) fn set_read_method(&self, method: c_int) -> Outcome<()> {
+        if lock(&self.own.reading).as_ref().is_some_and(|reading| reading.initialized) {
+            return Err(Fault::new(abi::NOT_SUPPORTED, libc::EBUSY));
+        }
+        match u32::try_from(method) {
+            Ok(method @ 0..=1) => self.layout.read_method.store(method, Relaxed),
+            _ => return Err(Fault::new(abi::NOT_SUPPORTED, libc::EINVAL)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_segment_size(&self, size: usize) -> Outcome<()> {
+        let refused = Fault::new(abi::CREATE_META, libc::EINVAL);
+        let size = u32::try_from(size.min(MAX_SEGMENT_SIZE)).ok().filter(|&size| size > 0).ok_or(refused)?;
+        match self.mode() {
+            NEW => {
+                self.layout.pre_init[UNIT_LIMIT].store(size, Relaxed);
+                Ok(())
+            }
+            APPEND => self.writer()?.set_segment_size(size).map_err(|e| Fault::of(abi::CREATE_META, &e)),
+            _ if self.meta_field(UNIT_LIMIT) == size => Ok(()),
+            _ => Err(Fault::new(abi::ILLEGAL_WRITE, libc::EPERM)),
+        }
+    }
+
+    pub(crate) fn set_safety(&self, safety: c_int) -> Outcome<()> {
+        let refused = Fault::new(abi::CREATE_META, libc::EINVAL);
+        let number = u32::try_from(safety).map_err(|_| refused)?;
+        let safety = Safety::from_u32(number).ok_or(refused)?;
+        match self.mode() {
+            NEW => {
+                self.layout.pre_init[SAFETY].store(number, Relaxed);
+                Ok(())
+            }
+            APPEND => self.writer()?.set_safety(safety).map_err(|e| Fault::of(abi::CREATE_META, &e)),
+            _ if self.meta_field(SAFETY) == number => Ok(()),
+            _ => Err(Fault::new(abi::ILLEGAL_WRITE, libc::EPERM)),
+        }
+    }
+
+    fn meta_field(&self, field: usize) -> u32 {
+        match self.log().and_then(|log| log.meta().map_err(|e| Fault::of(abi::META_OPEN, &e))) {
+            Ok(meta) if field == UNIT_LIMIT => meta.segment_size,
+            Ok(meta) => meta.safety.to_u32(),
+            Err(_) => self.layout.pre_init[field].load(Relaxed),
+        }
+    }
+
+    fn options(&self) -> JlogOptions {
+        Jlog::options().file_mode(self.layout.file_mode.load(Relaxed))
+    }
+
+    /// Creates the jlog.
+    pub(crate) fn init(&self) -> Outcome<()> {
+        self.layout.multi_process.store(1, Relaxed);
+        if self.path().as_os_str().len() > libc::PATH_MAX as usize - 14 {
+            return Err(Fault::new(abi::CREATE_PATHLEN, libc::ENAMETOOLONG));
+        }
+        if self.mode() != NEW {
+            return Err(Fault::new(abi::ILLEGAL_INIT, libc::EINVAL));
+        }
+        self.layout.mode.store(INIT, Relaxed);
+        match std::fs::symlink_metadata(self.path()) {
+            Ok(_) => return Err(Fault::new(abi::CREATE_EXISTS, libc::EEXIST)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Fault::new(abi::CREATE_EXISTS, e.raw_os_error().unwrap_or(libc::EIO)));
+            }
+            Err(_) => {}
+        }
+        let [_, size, safety, magic] = &self.layout.pre_init;
+        let compression = match magic.load(Relaxed) {
+            PLAIN_MAGIC => Compression::None,
+            COMPRESSED_MAGIC => Compression::Framed,
+            _ => Compression::Lz4,
+        };
+        let created = self
+            .options()
+            .segment_size(size.load(Relaxed))
+            .safety(Safety::from_u32(safety.load(Relaxed)).unwrap_or_default())
+            .compression(compression)
+            // As the C library has it; `jlog alter --checksums on` switches them on.
+            .checksums(false)
+            .create(self.path());
+        match created {
+            Ok(log) => {
+                let _ = self.own.log.set(log);
+                Ok(())
+            }
+            Err(e @ Error::Io { .. }) if !self.path().exists() => Err(Fault::of(abi::CREATE_MKDIR, &e)),
+            Err(e @ Error::AlreadyExists { .. }) => Err(Fault::of(abi::CREATE_EXISTS, &e)),
+            Err(e) => Err(Fault::of(abi::CREATE_META, &e)),
+        }
+    }
+
+    /// The jlog, opened once.
+    pub(crate) fn log(&self) -> Outcome<&Jlog> {
+        if let Some(log) = self.own.log.get() {
+            return Ok(log);
+        }
+        match std::fs::metadata(self.path()) {
+            Err(e) => return Err(Fault::new(abi::OPEN, e.raw_os_error().unwrap_or(libc::EIO))),
+            Ok(facts) if !facts.is_dir() => return Err(Fault::new(abi::NOTDIR, libc::ENOTDIR)),
+            Ok(_) => {}
+        }
+        let log = Jlog::options().open(self.path()).map_err(|e| Fault::of(abi::META_OPEN, &e))?;
+        Ok(self.own.log.get_or_init(|| log))
+    }
+
+    /// Begins to be a writer or a reader.
+    fn begin(&self, mode: u32) -> Outcome<()> {
+        self.layout
+            .mode
+            .compare_exchange(NEW, mode, Relaxed, Relaxed)
+            .map(|_| ())
+            .map_err(|_| Fault::new(abi::ILLEGAL_OPEN, libc::EINVAL))
+    }
+
+    /// What could not be opened is good for nothing but closing.
+    fn opened<T>(&self, outcome: Outcome<T>) -> Outcome<T> {
+        if outcome.is_err() {
+            self.layout.mode.store(INVALID, Relaxed);
+        }
+        outcome
+    }
+
+    pub(crate) fn open_writer(&self) -> Outcome<()> {
+        self.begin(APPEND)?;
+        self.opened(self.try_open_writer())
+    }
+
+    fn try_open_writer(&self) -> Outcome<()> {
+        let log = self.log()?;
+        let mut options = WriterOptions::default();
+        let wanted = self.own.pre_commit.load(Relaxed);
+        if let Some(bytes) = u32::try_from(wanted).ok().filter(|_| wanted != UNSPECIFIED) {
+            options = options.pre_commit(bytes);
+        }
+        let alone = self.layout.multi_process.load(Relaxed) == 0;
+        let alone = alone.then(|| log.writer_with(options.locking(Locking::SingleProcess)));
+        let writer = match alone {
+            // Others write, although this one wants to be alone: with locks, nothing is lost.
+            None | Some(Err(Error::WriterBusy { .. })) => log.writer_with(options),
+            Some(other) => other,
+        };
+        let writer = writer.map_err(|e| match &e {
+            Error::PreCommitBusy { .. } => Fault::of(abi::PRE_COMMIT_OPEN, &e),
+            Error::WriterBusy { .. } => Fault::of(abi::LOCK, &e),
+            Error::Metastore { .. } | Error::OldMetastore { .. } => Fault::of(abi::META_OPEN, &e),
+            Error::Io { path, .. } | Error::DiskFull { path, .. }
+                if path.file_name().is_some_and(|name| name == "pre_commit") =>
+            {
+                Fault::of(abi::PRE_COMMIT_OPEN, &e)
+            }
+            _ => Fault::of(abi::FILE_OPEN, &e),
+        })?;
+        self.layout.current_log.store(writer.segment(), Relaxed);
+        let _ = self.own.writer.set(writer);
+        self.show_files(true);
+        Ok(())
+    }
+
+    /// Lets tools look at the metastore and the pre-commit buffer.
+    fn show_files(&self, buffer: bool) {
+        let map = |name: &str| {
+            let file = File::open(self.path().join(name)).ok()?;
+            // SAFETY: nobody makes these files shorter, and the bytes are never looked at as Rust values here.
+            unsafe { memmap2::Mmap::map(&file) }.ok()
+        };
+        let mut maps = lock(&self.own.maps);
+        if let Some(meta) = map("metastore").filter(|map| map.len() >= METASTORE_LEN) {
+            self.layout.meta.store(meta.as_ptr().cast_mut().cast(), Relaxed);
+            maps.push(meta);
+        }
+        if buffer && let Some(pre_commit) = map("pre_commit") {
+            self.layout.pre_commit_pointer.store(pre_commit.as_ptr().cast_mut().cast(), Relaxed);
+            self.layout.pre_commit_buffer_len.store(pre_commit.len(), Relaxed);
+            maps.push(pre_commit);
+        }
+    }
+
+    pub(crate) fn open_reader(&self, subscriber: Option<&[u8]>) -> Outcome<()> {
+        self.begin(READ)?;
+        self.opened(self.try_open_reader(subscriber))
+    }
+
+    fn try_open_reader(&self, subscriber: Option<&[u8]>) -> Outcome<()> {
+        let log = self.log()?;
+        let name = subscriber.ok_or(Fault::new(abi::INVALID_SUBSCRIBER, libc::EINVAL))?;
+        // Checkpoints move only when the caller says so.
+        let options = ReaderOptions::default().peek(true);
+        let reader = log.reader_with(name, options).map_err(|e| match &e {
+            Error::UnknownSubscriber { .. } | Error::SubscriberName { .. } | Error::Checkpoint { .. } => {
+                Fault::of(abi::INVALID_SUBSCRIBER, &e)
+            }
+            _ => Fault::of(abi::META_OPEN, &e),
+        })?;
+        let format = reader.meta().map_err(|e| Fault::of(abi::META_OPEN, &e))?.format;
+        *lock(&self.own.reading) = Some(Reading {
+            reader,
+            view: View::default(),
+            initialized: false,
+            expected: LogId::default(),
+            last: None,
+            magic: format.magic(),
+            compressed: format.is_lz4(),
+        });
+        self.show_files(false);
+        Ok(())
+    }
+
+    fn writer(&self) -> Outcome<&Writer> {
+        self.own.writer.get().ok_or(Fault::new(abi::ILLEGAL_WRITE, libc::EPERM))
+    }
+
+    pub(crate) fn append(&self, time: jlog_core::Timestamp, body: &[u8]) -> Outcome<()> {
+        let writer = self.writer()?;
+        match writer.append_at(time, body) {
+            Ok(placed) => {
+                if let Some(id) = placed.id() {
+                    self.layout.current_log.store(id.segment, Relaxed);
+                }
+                Ok(())
+            }
+            Err(e) => Err(Fault::of(abi::FILE_WRITE, &e)),
+        }
+    }
+
+    pub(crate) fn flush(&self) -> Outcome<()> {
+        // Without a buffer, and without a writer, there is nothing to do.
+        let Some(writer) = self.own.writer.get() else { return Ok(()) };
+        writer.flush().map_err(|e| Fault::of(abi::FILE_WRITE, &e))?;
+        self.layout.current_log.store(writer.segment(), Relaxed);
+        Ok(())
+    }
+
+    fn reading<T>(&self, work: impl FnOnce(&mut Reading) -> Outcome<T>) -> Outcome<T> {
+        match &mut *lock(&self.own.reading) {
+            Some(reading) => work(reading),
+            None => Err(Fault::new(abi::ILLEGAL_WRITE, libc::EPERM)),
+        }
+    }
+
+    /// The interval of messages to read, and how many they are.
+    pub(crate) fn interval(&self) -> Outcome<(LogId, LogId, c_int)> {
+        self.reading(|reading| {
+            let stored =
+                reading.reader.stored_checkpoint().map_err(|e| Fault::of(abi::INVALID_SUBSCRIBER, &e))?;
+            let (here, last) = reading.reader.next_after(stored).map_err(|e| reading_fault(&e))?;
+            if here != stored {
+                // It means the same as the one that is stored: on a disk that cannot be written, that one stays.
+                let _ = reading.reader.store_checkpoint(here);
+            }
+            reading.view.clear();
+            reading.initialized = false;
+            let count = last.marker.saturating_sub(here.marker);
+            let first = if count > 0 { LogId::new(here.segment, here.marker + 1) } else { here };
+            reading.expected = first;
+            self.layout.current_log.store(last.segment, Relaxed);
+            Ok((first, last, c_int::try_from(count).unwrap_or(c_int::MAX)))
+        })
+    }
+
+    /// Reads messages from `id` on into `out`.
+    pub(crate) fn read(&self, id: LogId, out: &mut [jlog_message]) -> Outcome<()> {
+        self.reading(|reading| {
+            if id.marker == 0 {
+                return Err(Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL));
+            }
+            if let [message] = &mut *out
+                && reading.stays(self)
+                && reading.view.fill(id, message)
+            {
+                return Ok(());
+            }
+            // The C library keeps plain messages that it maps until the next interval or segment, everything else
+            // until the next call.
+            if !reading.stays(self) || reading.view.segment().is_some_and(|segment| segment != id.segment) {
+                reading.keep_ahead(id);
+            }
+            self.layout.current_log.store(id.segment, Relaxed);
+            let single = out.len() == 1;
+            for (marker, message) in (id.marker..).zip(out) {
+                let at = LogId::new(id.segment, marker);
+                if !reading.view.fill(at, message) {
+                    reading.load(at, !single).map_err(|fault| match fault.code {
+                        // There are fewer than were asked for.
+                        abi::ILLEGAL_LOGID | abi::CLOSE_LOGID if at != id => {
+                            Fault::new(abi::IDX_CORRUPT, fault.errno)
+                        }
+                        _ => fault,
+                    })?;
+                    reading.initialized = true;
+                    if !reading.view.fill(at, message) {
+                        return Err(Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL));
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn store_checkpoint(&self, id: LogId) -> Outcome<()> {
+        if self.mode() != READ {
+            return Err(Fault::new(abi::ILLEGAL_CHECKPOINT, libc::EPERM));
+        }
+        self.reading(|reading| {
+            reading.reader.store_checkpoint(id).map_err(|e| Fault::of(abi::CHECKPOINT, &e))
+        })
+    }
+
+    /// The last record there is.
+    pub(crate) fn last_id(&self) -> Outcome<LogId> {
+        self.reading(|_| Ok(()))?;
+        let log = self.log()?;
+        let id = log.last_id().map_err(|e| reading_fault(&e))?;
+        let segment = self.path().join(jlog_core::names::segment(id.segment));
+        match std::fs::metadata(segment) {
+            Ok(_) => Ok(id),
+            Err(e) => Err(Fault::new(abi::FILE_OPEN, e.raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+
+    pub(crate) fn storage_log(&self) -> Outcome<u32> {
+        self.reading(|reading| {
+            Ok(reading.reader.meta().map_err(|e| Fault::of(abi::META_OPEN, &e))?.storage_log)
+        })
+    }
+
+    /// Where the messages after `id` are.
+    pub(crate) fn next_after(&self, id: LogId) -> Outcome<(LogId, LogId)> {
+        self.reading(|reading| reading.reader.next_after(id).map_err(|e| reading_fault(&e)))
+    }
+
+    pub(crate) fn checkpoint_of(&self, subscriber: Option<&[u8]>) -> Outcome<LogId> {
+        let own = lock(&self.own.reading)
+            .as_ref()
+            .filter(|reading| subscriber.is_none_or(|name| name == reading.reader.subscriber().as_bytes()))
+            .map(|reading| reading.reader.stored_checkpoint());
+        let id = match (own, subscriber) {
+            (Some(id), _) => id,
+            (None, Some(name)) => self.log()?.checkpoint(name),
+            (None, None) => return Err(Fault::new(abi::INVALID_SUBSCRIBER, libc::EINVAL)),
+        };
+        id.map_err(|e| Fault::of(abi::INVALID_SUBSCRIBER, &e))
+    }
+
+    /// Forgets what was read: repair may have moved it.
+    pub(crate) fn forget_view(&self) {
+        if let Some(reading) = &mut *lock(&self.own.reading) {
+            reading.view.clear();
+        }
+    }
+}
+
+impl Reading {
+    /// Whether messages stay in memory until the next interval.
+    fn stays(&self, ctx: &Ctx) -> bool {
+        ctx.layout.read_method.load(Relaxed) == 0 && !self.compressed
+    }
+
+    /// Forgets what was read, but not what was read ahead from `id` on.
+    fn keep_ahead(&mut self, id: LogId) {
+        self.view.keep_only(id);
+    }
+
+    /// Brings the message into memory: with those that follow it where it is likely that they are wanted, too.
+    fn load(&mut self, id: LogId, many: bool) -> Outcome<()> {
+        let before = LogId::new(id.segment, id.marker - 1);
+        let sequential =
+            many || id == self.expected || self.view.next() == Some(id) || self.last == Some(before);
+        self.last = Some(id);
+        if !sequential {
+            return match self.reader.read(id) {
+                Ok(message) => {
+                    self.view.add_one(message, self.magic);
+                    Ok(())
+                }
+                Err(e) => Err(self.fault(id, &e)),
+            };
+        }
+        if self.reader.position() != before
+            && let Err(e) = self.reader.seek(before)
+        {
+            return Err(self.fault(id, &e));
+        }
+        match self.reader.next_batch(Wait::No) {
+            Ok(Some(batch)) if batch.first_id() == id => {
+                self.view.add_batch(&batch, self.magic);
+                Ok(())
+            }
+            Ok(_) => {
+                let e = self.reader.read(id).err();
+                Err(e.map_or(Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL), |e| self.fault(id, &e)))
+            }
+            Err(e) => Err(self.fault(id, &e)),
+        }
+    }
+
+    /// Why a message cannot be read.
+    fn fault(&mut self, id: LogId, error: &Error) -> Fault {
+        let Error::NoSuchRecord { path, .. } = error else { return reading_fault(error) };
+        if let Err(e) = std::fs::metadata(path.join(jlog_core::names::segment(id.segment))) {
+            return Fault::new(abi::FILE_OPEN, e.raw_os_error().unwrap_or(libc::EIO));
+        }
+        // Behind the last one of a complete segment stands the end of its index.
+        let complete = self.reader.meta().is_ok_and(|meta| id.segment < meta.storage_log);
+        if complete && id.marker > 1 && self.reader.read(LogId::new(id.segment, id.marker - 1)).is_ok() {
+            return Fault::new(abi::CLOSE_LOGID, 0);
+        }
+        Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL)
+    }
+}
+
+/// What a C reader hears of an error while reading.
+fn reading_fault(error: &Error) -> Fault {
+    let code = match error {
+        Error::NoSuchRecord { .. } => abi::ILLEGAL_LOGID,
+        Error::Metastore { .. } | Error::NotAJlog { .. } => abi::META_OPEN,
+        _ if error.is_damage() => abi::FILE_CORRUPT,
+        _ => abi::FILE_READ,
+    };
+    Fault::of(code, error)
+}
