@@ -1,0 +1,90 @@
+//! Runs the same work on jlog-core, on the C library, on other crates and on the bare kernel, and prints how
+//! they compare, next to what is aimed at.
+//!
+//! `cargo run --release --manifest-path benches/compare/Cargo.toml` runs everything; the C library takes part
+//! when `JLOG_C_LIB` names its shared object.
+
+mod c;
+mod child;
+mod machine;
+mod ours;
+mod parts;
+mod peers;
+mod plot;
+mod raw;
+mod report;
+mod work;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+
+use crate::machine::Machine;
+use crate::report::{Report, say};
+use crate::work::Context;
+
+/// Compares jlog-core with the C library (from JLOG_C_LIB), other crates, and what the kernel allows.
+#[derive(Parser, Debug)]
+#[command(disable_help_subcommand = true, override_usage = "compare [OPTIONS]")]
+struct Args {
+    /// Only these targets (1 to 10), and 11 for how figures grow with sizes, threads and processes
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=11))]
+    only: Vec<u8>,
+    /// Small sizes, to see that everything works; the figures mean little
+    #[arg(long)]
+    quick: bool,
+    /// Alternating rounds [default: 5, with --quick 1]
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// Where files are made [default: beside the program]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Where files are made whose durability is measured; on a real disk [default: as --dir]
+    #[arg(long, value_name = "DIR")]
+    durable_dir: Option<PathBuf>,
+    /// Writes the results as Markdown to this file, and as a plot (its name in lower case with .svg) beside it
+    #[arg(long, value_name = "PATH")]
+    write_results: Option<PathBuf>,
+    #[command(subcommand)]
+    child: Option<child::Mode>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if let Some(mode) = &args.child {
+        return child::work(mode);
+    }
+    let beside =
+        std::env::current_exe()?.parent().map(Path::to_owned).context("a program without a place")?;
+    let dir = args.dir.clone().unwrap_or(beside);
+    let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 5 });
+    ensure!(rounds > 0, "at least one round is needed");
+    let c = match std::env::var_os("JLOG_C_LIB") {
+        Some(path) => Some(c::Api::load(Path::new(&path))?),
+        None => None,
+    };
+    let context = Context {
+        durable_dir: args.durable_dir.clone().unwrap_or_else(|| dir.clone()),
+        dir,
+        rounds,
+        quick: args.quick,
+        c,
+    };
+    let machine = Machine::look(&context);
+    say(&machine.text())?;
+    let mut report = Report::default();
+    if context.c.is_none() {
+        report.note("The C library was not compared: JLOG_C_LIB did not name it.")?;
+    }
+    for (number, part) in (1..).zip(parts::ALL) {
+        if args.only.is_empty() || args.only.contains(&number) {
+            part(&context, &machine, &mut report)?;
+        }
+    }
+    report.summary()?;
+    if let Some(path) = &args.write_results {
+        report.write(path, &machine)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Reading: targets 4 and 5.
+
+use std::cell::Cell;
+use std::path::Path;
+
+use anyhow::Result;
+use jlog_core::{Compression, Jlog, Locking, ReadMethod, ReaderOptions, Start};
+
+use crate::c;
+use crate::machine::Machine;
+use crate::ours::{self, Setup};
+use crate::parts::append::{C, OURS, contender, in_c};
+use crate::peers::{commitlog, walrus, yaque};
+use crate::report::{Line, Report, Target};
+use crate::work::{Contender, Context, Load, MESSAGE, Sample, Tally, alternate, as_f64, find};
+
+/// A jlog to be read over and over, by a new subscriber each time.
+struct Feed<'a> {
+    log: Jlog,
+    expected: Tally,
+    load: &'a Load,
+    used: Cell<u32>,
+}
+
+impl<'a> Feed<'a> {
+    fn new(path: &Path, setup: &Setup, load: &'a Load) -> Result<Self> {
+        let log = ours::fill(path, setup, load)?;
+        Ok(Self { log, expected: load.tally(), load, used: Cell::new(0) })
+    }
+
+    /// Reads everything with no index there; million messages a second.
+    fn read(&self, who: &str, work: impl FnOnce(&Jlog, &str) -> Result<Tally>) -> Result<f64> {
+        ours::forget_indexes(self.log.path())?;
+        self.read_again(who, work)
+    }
+
+    /// Reads everything with the indexes that are there.
+    fn read_again(&self, who: &str, work: impl FnOnce(&Jlog, &str) -> Result<Tally>) -> Result<f64> {
+        self.used.set(self.used.get() + 1);
+        let subscriber = format!("s{}", self.used.get());
+        self.log.subscribe(&subscriber, Start::Beginning)?;
+        let (tally, seconds) = ours::seconds(|| work(&self.log, &subscriber))?;
+        self.log.unsubscribe(&subscriber)?;
+        tally.check(&self.expected, who)?;
+        Ok(self.load.rate(seconds))
+    }
+
+    fn ours(&'a self, name: &'a str, options: ReaderOptions) -> Contender<'a> {
+        Contender::new(name, move |_| self.read(name, |log, who| ours::read(log, who, options)))
+    }
+
+    fn in_c(&'a self, context: &'a Context, bulk: bool) -> Option<Contender<'a>> {
+        let api = context.c.as_ref()?;
+        Some(Contender::new(C, move |_| self.read(C, |log, who| c::read(api, log.path(), who, bulk))))
+    }
+}
+
+const VERIFIED: &str = "ours, verified";
+const MAPPED: &str = "ours, mapped";
+const BY_ID: &str = "ours, by id";
+const INDEXED: &str = "C, index there";
+
+/// Target 4: reading in bulk and one by one, no index there at first.
+pub fn plain(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
+    let load = Load::new(MESSAGE, context.size(2_000_000, 100_000), 1000);
+    let dir = context.temp()?;
+    let feed = Feed::new(&dir.path().join("feed"), &Setup::default(), &load)?;
+    let mut log = commitlog::open(&dir.path().join("log"), 4 << 20)?;
+    commitlog::write(&mut log, &load)?;
+    let expected = load.tally();
+    // It is so much slower that more of the same would only take longer.
+    let less = Load::new(MESSAGE, context.size(400_000, 200_000), 1000);
+    let bare = ReaderOptions::default().verify(false);
+    let mut contenders = vec![
+        feed.ours(OURS, bare),
+        feed.ours(VERIFIED, ReaderOptions::default()),
+        feed.ours(MAPPED, bare.read_method(ReadMethod::Mmap)),
+        Contender::new("commitlog", |_| {
+            let (tally, seconds) = ours::seconds(|| commitlog::read(&log))?;
+            tally.check(&expected, "commitlog")?;
+            Ok(load.rate(seconds))
+        }),
+        Contender::new("yaque", |dir| {
+            let path = dir.join("queue");
+            crate::peers::yaque::append(&path, &load)?;
+            let (tally, seconds) = ours::seconds(|| yaque::read(&path, load.count))?;
+            tally.check(&expected, "yaque")?;
+            Ok(load.rate(seconds))
+        }),
+        Contender::new("walrus", |dir| Ok(walrus::run(dir, &less, MESSAGE)?.1)),
+    ];
+    contenders.extend(feed.in_c(context, true));
+    if let Some(api) = &context.c {
+        contenders.push(Contender::new(INDEXED, |_| {
+            let read = |log: &Jlog, who: &str| c::read(api, log.path(), who, true);
+            // The first one makes the indexes.
+            feed.read_again(INDEXED, read)?;
+            feed.read_again(INDEXED, read)
+        }));
+    }
+    let samples = alternate(|| context.temp(), context.rounds, &mut contenders)?;
+    let mut line = |work: &str, ours: &Sample, reference: Option<&Sample>, target| {
+        report.line(Line {
+            part: 4,
+            work: work.to_owned(),
+            unit: "M/s",
+            ours: ours.clone(),
+            reference: reference.cloned(),
+            target,
+        })
+    };
+    let (ours, verified, mapped) = (&samples[0], &samples[1], &samples[2]);
+    line("bulk read, not verified", ours, find(&samples, C), Target::Times(3.0))?;
+    line("bulk read, not verified", ours, find(&samples, "commitlog"), Target::Times(2.0))?;
+    line("bulk read, verified", verified, find(&samples, C), Target::Times(2.0))?;
+    line("bulk read, verified", verified, find(&samples, "commitlog"), Target::None)?;
+    line("bulk read, not verified", ours, find(&samples, INDEXED), Target::None)?;
+    line("bulk read, verified", verified, find(&samples, INDEXED), Target::None)?;
+    line("bulk read, not verified, mapped", mapped, find(&samples, C), Target::None)?;
+    line("bulk read, not verified", ours, find(&samples, "yaque"), Target::None)?;
+    line("bulk read, not verified", ours, find(&samples, "walrus"), Target::None)?;
+    report.note(
+        "commitlog and walrus check their checksums while they read, and cannot be told not to; yaque reads \
+         one by one, and has no checksums. walrus is read one by one, too: its bulk read (0.2.0) leaves out \
+         messages where a block of 10 MiB ends; its last tenth is not timed, as it stores its position for each \
+         message of a block that is still being written. Files were in the page cache; indexes of jlogs were removed \
+         before each reading.",
+    )?;
+
+    let mut contenders = vec![feed.ours(OURS, bare), feed.ours(VERIFIED, ReaderOptions::default())];
+    contenders.push(Contender::new(BY_ID, |_| feed.read(BY_ID, |log, who| ours::read_by_id(log, who, bare))));
+    contenders.extend(feed.in_c(context, false));
+    let samples = alternate(|| context.temp(), context.rounds, &mut contenders)?;
+    let mut line = |work: &str, ours: &Sample, target| {
+        report.line(Line {
+            part: 4,
+            work: work.to_owned(),
+            unit: "M/s",
+            ours: ours.clone(),
+            reference: find(&samples, C).cloned(),
+            target,
+        })
+    };
+    line("one by one, iterator, verified", &samples[1], Target::Times(15.0))?;
+    line("one by one, iterator, not verified", &samples[0], Target::None)?;
+    line("one by one, by id, not verified", &samples[2], Target::None)
+}
+
+/// Target 5: compressed bodies.
+pub fn lz4(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
+    let load = Load::single(context.size(500_000, 40_000));
+    let setup = Setup { compression: Compression::Lz4, ..Setup::default() };
+    for (work, locking, target) in [
+        ("LZ4, single append, many processes", Locking::MultiProcess, Target::Times(2.0)),
+        ("LZ4, single append, one process", Locking::SingleProcess, Target::None),
+    ] {
+        let setup = Setup { locking, ..setup };
+        let mut contenders = vec![contender(OURS, setup, &load)];
+        contenders.extend(in_c(context, setup, &load));
+        let samples = alternate(|| context.temp(), context.rounds, &mut contenders)?;
+        report.line(Line {
+            part: 5,
+            work: work.to_owned(),
+            unit: "M/s",
+            ours: samples[0].clone(),
+            reference: find(&samples, C).cloned(),
+            target,
+        })?;
+    }
+    let load = Load::new(MESSAGE, context.size(2_000_000, 100_000), 1000);
+    let dir = context.temp()?;
+    let feed = Feed::new(&dir.path().join("feed"), &setup, &load)?;
+    report.note(format!(
+        "LZ4: records of 100-byte messages had {:.0} bytes on disk on average, headers of 20 bytes included.",
+        as_f64(usize::try_from(segment_bytes(&feed.log)?)?) / as_f64(load.count)
+    ))?;
+    let mut contenders = vec![
+        feed.ours(OURS, ReaderOptions::default().verify(false)),
+        feed.ours(VERIFIED, ReaderOptions::default()),
+    ];
+    contenders.extend(feed.in_c(context, true));
+    let samples = alternate(|| context.temp(), context.rounds, &mut contenders)?;
+    for (ours, work) in samples.iter().zip(["LZ4, bulk read, not verified", "LZ4, bulk read, verified"]) {
+        report.line(Line {
+            part: 5,
+            work: work.to_owned(),
+            unit: "M/s",
+            ours: ours.clone(),
+            reference: find(&samples, C).cloned(),
+            target: Target::Times(2.0),
+        })?;
+    }
+    Ok(())
+}
+
+fn segment_bytes(log: &Jlog) -> Result<u64> {
+    let mut bytes = 0;
+    for number in log.segments()? {
+        bytes += std::fs::metadata(log.path().join(jlog_core::names::segment(number)))?.len();
+    }
+    Ok(bytes)
+}
