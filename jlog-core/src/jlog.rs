@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::checkpoint::{self, Checkpoint};
 use crate::format::Meta;
 use crate::meta::{MetaReader, Metastore};
@@ -14,6 +12,7 @@ use crate::reader::Reader;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::storage::FileKind;
+use crate::sync::Mutex;
 use crate::verify::{Inspection, RecordInfo, Verification};
 use crate::writer::Writer;
 use crate::{

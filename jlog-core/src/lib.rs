@@ -49,6 +49,7 @@ mod settings;
 mod shared;
 pub mod storage;
 mod survey;
+mod sync;
 mod verify;
 mod writer;
 

@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use crate::event::{Event, EventHook};
 use crate::names::{self, Kind, SubscriberName};
 use crate::settings::Settings;
 use crate::storage::{Facts, File, FileKind, NotRegular, Open, Storage, read_all, write_all_at};
+use crate::sync::Mutex;
 use crate::{Error, Result};
 
 /// A jlog directory.

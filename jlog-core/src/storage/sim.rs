@@ -6,7 +6,8 @@
 //! synced any number from the first on are kept, the last of them perhaps in part (never within 8 aligned bytes); of the changes of names
 //! that were not synced any number from the first on; of what was stored in maps any of the pages.
 //!
-//! It simulates one machine with one thread: a lock that is held elsewhere is an error, not a wait.
+//! It simulates one machine with one thread: a lock that is held elsewhere is an error, not a wait. With the feature
+//! `shuttle`, whose checker knows of every thread, a reader that waits is woken by what changes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+#[cfg(feature = "shuttle")]
+use crate::sync::Condvar;
+use crate::sync::Mutex;
 
 use super::posix::MapObserver;
 use super::{Facts, File, FileKind, Map, NotRegular, Open, Storage, Waker, Watch};
@@ -125,6 +128,8 @@ pub struct Moment {
 #[derive(Clone, Debug, Default)]
 pub struct SimStorage {
     state: Arc<Mutex<State>>,
+    #[cfg(feature = "shuttle")]
+    changed: Arc<Condvar>,
 }
 
 /// Where random choices come from.
@@ -220,7 +225,7 @@ impl Moment {
         state.names = self.names.clone();
         state.durable_names = self.durable_names.clone();
         state.name_changes = self.name_changes.clone();
-        SimStorage { state: Arc::new(Mutex::new(state)) }
+        SimStorage { state: Arc::new(Mutex::new(state)), ..SimStorage::default() }
     }
 
     /// A disk as it may be found after the power failed at this moment.
@@ -258,7 +263,7 @@ impl Moment {
         }
         state.durable_names = names.clone();
         state.names = names;
-        SimStorage { state: Arc::new(Mutex::new(state)) }
+        SimStorage { state: Arc::new(Mutex::new(state)), ..SimStorage::default() }
     }
 }
 
@@ -476,13 +481,41 @@ impl Storage for SimStorage {
     }
 
     fn watch(&self, _dir: &Path) -> io::Result<Box<dyn Watch>> {
+        #[cfg(feature = "shuttle")]
+        return Ok(Box::new(SimWatch { seen: self.calls(), storage: self.clone() }));
+        #[cfg(not(feature = "shuttle"))]
         Ok(Box::new(NoWatch))
     }
 }
 
+/// Waits for any change of the disk.
+#[cfg(feature = "shuttle")]
+struct SimWatch {
+    storage: SimStorage,
+    seen: u64,
+}
+
+#[cfg(feature = "shuttle")]
+impl Watch for SimWatch {
+    fn wait(&mut self, _timeout: Option<Duration>) -> io::Result<bool> {
+        let mut state = self.storage.state.lock();
+        while state.calls == self.seen {
+            self.storage.changed.wait(&mut state);
+        }
+        self.seen = state.calls;
+        Ok(false)
+    }
+
+    fn waker(&self) -> io::Result<Waker> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// Nothing ever happens while one waits: there is one thread.
+#[cfg(not(feature = "shuttle"))]
 struct NoWatch;
 
+#[cfg(not(feature = "shuttle"))]
 impl Watch for NoWatch {
     fn wait(&mut self, _timeout: Option<Duration>) -> io::Result<bool> {
         Ok(true)
@@ -537,6 +570,8 @@ impl File for SimFile {
         let room = state.take_space(grows);
         if room == grows {
             state.change(self.id, change)?;
+            #[cfg(feature = "shuttle")]
+            self.storage.changed.notify_all();
             return Ok(bytes.len());
         }
         let fits = bytes.len() - usize::try_from(grows - room).unwrap_or(0);

@@ -9,8 +9,6 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::checksum::Pending;
 use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader, check_message_len};
 use crate::meta::Metastore;
@@ -18,6 +16,7 @@ use crate::options::{Locking, SyncPolicy, WriterOptions};
 use crate::precommit::PreCommit;
 use crate::shared::Shared;
 use crate::storage::{File, Guarded, write_all_at};
+use crate::sync::{Condvar, Mutex};
 use crate::{Error, Event, LogId, Result, Timestamp, names};
 use crate::{recovery, retention};
 

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use super::{Core, Filled, Inner};
 use crate::options::SyncPolicy;
 use crate::storage::Open;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Error, Result, names};
 
 /// What a sync takes on.

@@ -1,0 +1,187 @@
+//! Group commit, roll and wake-up under many schedules of their threads, which a checker (shuttle) chooses; a
+//! schedule in which nobody can go on fails, too. Run with
+//! `cargo test -p jlog-tests --features shuttle --test schedules`; `JLOG_SCHEDULES` sets how many there are.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jlog_core::storage::Storage;
+use jlog_core::storage::sim::{Dice, SimStorage};
+use jlog_core::{Error, Jlog, Start, SyncPolicy, Wait, Writer, WriterOptions};
+use shuttle::thread;
+
+const FEED: &str = "/feed";
+
+fn check(test: impl Fn() + Send + Sync + 'static) {
+    let schedules = std::env::var("JLOG_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+    // Half of them with few changes of thread, where the rarest orders are.
+    let test = Arc::new(test);
+    let again = Arc::clone(&test);
+    shuttle::check_random(move || test(), schedules / 2);
+    shuttle::check_pct(move || again(), schedules / 2, 3);
+}
+
+fn feed(segment_size: u32) -> (SimStorage, Jlog) {
+    let disk = SimStorage::new();
+    disk.create_dir(Path::new("/"), 0o755).unwrap();
+    let options = Jlog::options().storage(Arc::new(disk.clone())).segment_size(segment_size);
+    let log = options.create(FEED).unwrap();
+    log.subscribe("s", Start::Beginning).unwrap();
+    (disk, log)
+}
+
+fn read_all(disk: &SimStorage) -> Vec<String> {
+    let log = Jlog::options().storage(Arc::new(disk.clone())).open(FEED).unwrap();
+    // A writer mends what the power failure left.
+    log.writer().unwrap().close().unwrap();
+    let mut reader = log.reader("s").unwrap();
+    let mut out = Vec::new();
+    while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
+        out.extend(batch.iter().map(|message| String::from_utf8(message.body().to_vec()).unwrap()));
+    }
+    out
+}
+
+/// What the disk is after the power has failed now, at its worst.
+fn after_power_loss(disk: &SimStorage, seed: u64) -> SimStorage {
+    disk.record();
+    // Any call that changes something takes the moment before it.
+    disk.create_dir(Path::new(&format!("/moment-{seed}")), 0o755).unwrap();
+    disk.moments().pop().unwrap().after_power_loss(&mut Dice::new(seed))
+}
+
+fn writer(log: &Jlog, sync: SyncPolicy) -> Arc<Writer> {
+    Arc::new(log.writer_with(WriterOptions::default().sync(sync)).unwrap())
+}
+
+/// Threads whose appends are durable when they return share syncs, and nothing is said to be durable that is not; with
+/// rolls in between.
+fn durable_when_it_returns(segment_size: u32) {
+    check(move || {
+        let (disk, log) = feed(segment_size);
+        let writer = writer(&log, SyncPolicy::EachAppend);
+        let threads: Vec<_> = (0..3)
+            .map(|t| {
+                let (writer, disk) = (Arc::clone(&writer), disk.clone());
+                thread::spawn(move || {
+                    for n in 0..2 {
+                        let message = format!("{t}-{n}");
+                        writer.append(&message).unwrap();
+                        if t == 0 {
+                            let there = read_all(&after_power_loss(&disk, n));
+                            assert!(there.contains(&message), "{message} is durable: {there:?}");
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let there = read_all(&after_power_loss(&disk, 7));
+        for t in 0..3 {
+            let own: Vec<&String> = there.iter().filter(|m| m.starts_with(&format!("{t}-"))).collect();
+            assert_eq!(own, [&format!("{t}-0"), &format!("{t}-1")], "once, and in order");
+        }
+        assert_eq!(there.len(), 6);
+    });
+}
+
+#[test]
+fn durable_appends_share_syncs() {
+    durable_when_it_returns(4096);
+}
+
+#[test]
+fn durable_appends_and_rolls() {
+    durable_when_it_returns(40);
+}
+
+/// Once a sync has failed, nobody is told that something is durable, and nobody waits for ever.
+#[test]
+fn a_failed_sync_is_everybodys() {
+    check(|| {
+        let (disk, log) = feed(4096);
+        let writer = writer(&log, SyncPolicy::Never);
+        for t in 0..3 {
+            writer.append(format!("{t}")).unwrap();
+        }
+        disk.fail_from(Some(disk.calls()));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let writer = Arc::clone(&writer);
+                thread::spawn(move || writer.sync().is_err())
+            })
+            .collect();
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+        disk.fail_from(None);
+        assert!(matches!(writer.sync(), Err(Error::SyncFailed { .. })), "and it stays so");
+    });
+}
+
+/// A waiting reader gets every message, whatever happens between its look and its wait; across rolls, too.
+#[test]
+fn no_wake_up_is_lost() {
+    for segment_size in [4096, 40] {
+        check(move || {
+            let (_, log) = feed(segment_size);
+            let writer = writer(&log, SyncPolicy::Never);
+            let reading = {
+                let log = log.clone();
+                thread::spawn(move || {
+                    let mut reader = log.reader("s").unwrap();
+                    let mut got = Vec::new();
+                    while got.len() < 4 {
+                        let batch = reader.next_batch(Wait::Forever).unwrap().unwrap();
+                        got.extend(batch.iter().map(|message| message.body().to_vec()));
+                    }
+                    got
+                })
+            };
+            for n in 0..4u8 {
+                writer.append([n; 20]).unwrap();
+            }
+            let expected: Vec<Vec<u8>> = (0..4u8).map(|n| vec![n; 20]).collect();
+            assert_eq!(reading.join().unwrap(), expected);
+        });
+    }
+}
+
+/// Rolling and flushing while others append leaves each thread's messages in order, once.
+#[test]
+fn rolls_and_flushes_while_others_append() {
+    check(|| {
+        let (disk, log) = feed(100);
+        let writer = Arc::new(log.writer_with(WriterOptions::default().pre_commit(120)).unwrap());
+        let appending: Vec<_> = (0..2)
+            .map(|t| {
+                let writer = Arc::clone(&writer);
+                thread::spawn(move || {
+                    for n in 0..4 {
+                        writer.append(format!("{t}-{n}")).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let rolling = {
+            let writer = Arc::clone(&writer);
+            thread::spawn(move || {
+                writer.roll().unwrap();
+                writer.flush().unwrap();
+            })
+        };
+        for thread in appending {
+            thread.join().unwrap();
+        }
+        rolling.join().unwrap();
+        drop(writer);
+        let there = read_all(&disk);
+        assert_eq!(there.len(), 8, "{there:?}");
+        for t in 0..2 {
+            let own: Vec<&String> = there.iter().filter(|m| m.starts_with(&format!("{t}-"))).collect();
+            assert!(own.is_sorted() && own.len() == 4, "{there:?}");
+        }
+    });
+}
