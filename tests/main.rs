@@ -21,3 +21,4 @@ mod model;
 mod multiprocess;
 mod recovery_table;
 mod size_limits;
+mod threads;

@@ -2,6 +2,8 @@
 //! of one of its files, and then does with it whatever can be done with a jlog. Nothing may panic, run for
 //! ever, or take more memory than there is data; what the bytes do not touch must stay readable.
 //!
+//! One is different: to [`operations()`] the bytes say what is done with a jlog, and when it crashes.
+//!
 //! The same functions run in the integration tests, over the committed corpora and over mutations of them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -23,11 +25,15 @@ use jlog_core::{
 };
 use tempfile::TempDir;
 
+mod operations;
+
+pub use operations::operations;
+
 /// What a target is called, and what it does with its input.
 pub type Target = (&'static str, fn(Disk, &[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("scanner", scanner),
     ("metastore", metastore),
     ("checkpoint", checkpoint),
@@ -38,6 +44,7 @@ pub const TARGETS: [Target; 10] = [
     ("settings", settings),
     ("names", names),
     ("dropped", dropped),
+    ("operations", operations),
 ];
 
 /// Where the jlogs are.

@@ -157,3 +157,96 @@ impl Map {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts what it is told.
+    #[derive(Debug, Default)]
+    struct Counting {
+        stores: AtomicU32,
+        syncs: AtomicU32,
+    }
+
+    impl MapObserver for Counting {
+        fn before_store(&self) {
+            self.stores.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    fn map(bytes: &[u8]) -> (Map, Arc<Counting>) {
+        let observer = Arc::new(Counting::default());
+        (Map::anonymous(bytes, Arc::clone(&observer) as Arc<dyn MapObserver>).unwrap(), observer)
+    }
+
+    #[test]
+    fn bytes_and_numbers_are_read_as_they_are_written() {
+        let (map, observer) = map(b"0123456789abcdef0");
+        assert_eq!((map.len(), map.is_empty()), (17, false));
+        let other = map.clone();
+        map.write(3, b"xyz");
+        map.store_u32(8, 0x0403_0201);
+        map.quietly_write(16, b"!");
+        map.write(17, b"");
+        assert_eq!(other.slice(0, 17), b"012xyz67\x01\x02\x03\x04cdef!");
+        assert_eq!((other.load_u32(8), other.load_u32(12)), (0x0403_0201, u32::from_le_bytes(*b"cdef")));
+        let mut there = [0; 5];
+        other.read(12, &mut there);
+        assert_eq!(&there, b"cdef!");
+        assert_eq!(other.slice(17, 0), b"");
+        map.sync().unwrap();
+        assert_eq!((observer.stores.load(Ordering::Relaxed), observer.syncs.load(Ordering::Relaxed)), (3, 1));
+    }
+
+    #[test]
+    fn what_is_outside_or_unaligned_is_refused() {
+        type Access = fn(&Map);
+        let accesses: [Access; 9] = [
+            |map| drop(map.load_u32(2)),
+            |map| drop(map.load_u32(16)),
+            |map| map.store_u32(3, 1),
+            |map| map.store_u32(usize::MAX - 3, 1),
+            |map| map.write(15, b"12"),
+            |map| map.read(usize::MAX, &mut [0; 2]),
+            |map| drop(map.slice(0, 17).len()),
+            |map| drop(map.slice(17, 0).len()),
+            |map| drop(map.slice(usize::MAX, usize::MAX).len()),
+        ];
+        for (n, access) in accesses.into_iter().enumerate() {
+            let (map, _) = map(&[7; 16]);
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| access(&map)));
+            assert!(outcome.is_err(), "access {n}");
+            assert_eq!(map.slice(0, 16), [7; 16]);
+        }
+    }
+
+    /// What was written before a number was stored is there for the thread that loads it.
+    #[test]
+    fn a_stored_number_publishes_what_was_written_before() {
+        let (map, _) = map(&[0; 64]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 1..=5u8 {
+                    while map.load_u32(4) != u32::from(n) - 1 {
+                        std::thread::yield_now();
+                    }
+                    map.write(8, &[n; 56]);
+                    map.store_u32(0, n.into());
+                }
+            });
+            for n in 1..=5u8 {
+                while map.load_u32(0) != u32::from(n) {
+                    std::thread::yield_now();
+                }
+                assert_eq!(map.slice(8, 56), [n; 56]);
+                map.store_u32(4, n.into());
+            }
+        });
+    }
+}
