@@ -955,7 +955,8 @@ impl Scan<'_> {
         // Where no record follows, it may be its own length that is damaged.
         let unfollowed = match stop {
             Scanned::Corrupt => true,
-            Scanned::Torn => self.complete && at < bytes.len(),
+            // Where the torn one has a header, it stands where the record before it says.
+            Scanned::Torn => self.complete && at < bytes.len() && self.format.decode(&bytes[at..]).is_none(),
             _ => false,
         };
         if unfollowed

@@ -93,10 +93,12 @@ impl Survey<'_> {
                         Item::Record(found) if self.check && !found.verified => {
                             let behind = here.offset + total;
                             let head = window.at(self.file, behind, self.format.header_len())?;
-                            let wrong = matches!(
-                                step(self.format, head, self.to - behind),
-                                Step::Torn | Step::Corrupt
-                            );
+                            // A torn record with a header stands where the one before it says.
+                            let wrong = match step(self.format, head, self.to - behind) {
+                                Step::Torn => self.format.decode(head).is_none(),
+                                Step::Corrupt => true,
+                                Step::Record(..) | Step::End => false,
+                            };
                             if wrong || self.verifier.begins_within(here.offset + 1, behind) {
                                 self.swallowed(here, total)?.map_or(item, Item::Damage)
                             } else {

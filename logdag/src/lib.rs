@@ -1,1 +1,29 @@
-//! The log-stream graph on jlog: named streams, filters and sinks. Nothing is here yet.
+//! The log-stream graph: named streams that lines are logged to, outlets that carry them on, filters on outlets, and
+//! sinks where they end up: files with rotation, memory rings, durable feeds (jlogs), the standard outputs, and what
+//! an application adds.
+//!
+//! A line is logged to a stream with [`log!`]; it goes to the stream's own sink and to every outlet. Names are
+//! hierarchical: `http/access`, where nothing else is said, leads to `http`. The graph is built by calls of [`Graph`], or
+//! from a configuration in XML ([`config`]), and can change while lines flow.
+
+pub mod config;
+pub mod filter;
+pub mod format;
+mod graph;
+#[cfg(feature = "log")]
+pub mod log_crate;
+mod macros;
+mod record;
+mod route;
+pub mod sink;
+#[cfg(feature = "tracing")]
+pub mod tracing_layer;
+
+pub use filter::{Filter, FilterError};
+pub use format::{Flags, Format};
+pub use graph::{AddOutletError, Configured, Description, Graph, GraphError, Stream, StreamOptions};
+pub use record::{Level, Record, Value, now_micros};
+pub use sink::{
+    Counters, FdSink, FileSink, JlogSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec, WhenFull,
+    WriteError,
+};

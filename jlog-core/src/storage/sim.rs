@@ -153,6 +153,14 @@ impl Dice {
 }
 
 impl SimStorage {
+    fn of(state: State) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            #[cfg(feature = "shuttle")]
+            changed: Arc::default(),
+        }
+    }
+
     /// An empty disk.
     pub fn new() -> Self {
         Self::default()
@@ -225,7 +233,7 @@ impl Moment {
         state.names = self.names.clone();
         state.durable_names = self.durable_names.clone();
         state.name_changes = self.name_changes.clone();
-        SimStorage { state: Arc::new(Mutex::new(state)), ..SimStorage::default() }
+        SimStorage::of(state)
     }
 
     /// A disk as it may be found after the power failed at this moment.
@@ -263,7 +271,7 @@ impl Moment {
         }
         state.durable_names = names.clone();
         state.names = names;
-        SimStorage { state: Arc::new(Mutex::new(state)), ..SimStorage::default() }
+        SimStorage::of(state)
     }
 }
 

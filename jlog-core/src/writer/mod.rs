@@ -242,7 +242,15 @@ impl Writer {
     /// # Errors
     /// As [`append_batch`](Writer::append_batch).
     pub fn append_batch_at<M: AsRef<[u8]>>(&self, time: Timestamp, messages: &[M]) -> Result<Placed> {
-        self.core.append_batch(time, messages)
+        self.core.append_batch(messages.len(), |n| (time, messages[n].as_ref()))
+    }
+
+    /// Appends a batch of messages that have a time each.
+    ///
+    /// # Errors
+    /// As [`append_batch`](Writer::append_batch).
+    pub fn append_batch_with_times<M: AsRef<[u8]>>(&self, messages: &[(Timestamp, M)]) -> Result<Placed> {
+        self.core.append_batch(messages.len(), |n| (messages[n].0, messages[n].1.as_ref()))
     }
 
     /// Makes every message appended so far readable: puts what the pre-commit buffer holds in a segment.
@@ -400,17 +408,23 @@ impl Core {
         Ok(Placed::InSegment(id))
     }
 
-    fn append_batch<M: AsRef<[u8]>>(&self, time: Timestamp, messages: &[M]) -> Result<Placed> {
+    /// Appends so many messages, which `message` gives with their times.
+    fn append_batch<'m>(
+        &self,
+        count: usize,
+        message: impl Fn(usize) -> (Timestamp, &'m [u8]),
+    ) -> Result<Placed> {
         self.check_sync_failed()?;
-        let mut bound = 0usize;
-        for message in messages {
-            let len = message.as_ref().len();
-            check_message_len(self.format, len)?;
-            bound =
-                bound.saturating_add(self.format.header_len()).saturating_add(self.format.max_stored(len));
+        let (mut bound, mut latest) = (0usize, Timestamp::default());
+        for n in 0..count {
+            let (time, body) = message(n);
+            latest = latest.max(time);
+            check_message_len(self.format, body.len())?;
+            let most = self.format.header_len().saturating_add(self.format.max_stored(body.len()));
+            bound = bound.saturating_add(most);
         }
         let mut inner = self.inner.lock();
-        inner.pending.saw(time);
+        inner.pending.saw(latest);
         if self.limited && inner.buffer.as_ref().is_some_and(|buffer| bound <= buffer.capacity()) {
             self.admit(&mut inner, bound as u64)?;
         }
@@ -420,33 +434,34 @@ impl Core {
             }
             if inner.buffer.as_ref().is_some_and(|buffer| buffer.fits(bound)) {
                 let mut scratch = Vec::new();
-                for message in messages {
+                for n in 0..count {
                     scratch.clear();
-                    let record = self.encode(time, message.as_ref(), &mut scratch)?;
+                    let (time, body) = message(n);
+                    let record = self.encode(time, body, &mut scratch)?;
                     if let Some(buffer) = &mut inner.buffer {
                         buffer.push(record.head(), record.body, record.crc);
                     }
                 }
                 inner.written += 1;
-                inner.accepted += messages.len() as u64;
+                inner.accepted += count as u64;
                 self.finish(inner)?;
                 return Ok(Placed::Buffered);
             }
             self.flush_buffer(&mut inner)?;
         }
-        let mut rest = messages;
+        let mut done = 0;
         let mut last = None;
-        while !rest.is_empty() {
+        while done < count {
             let (id, n) = self.in_segment(&mut inner, |core, inner| {
                 if core.limited {
-                    let bytes = core.first_group(inner, rest);
+                    let bytes = core.first_group(inner, done..count, &message);
                     core.admit(inner, bytes)?;
                 }
-                core.write_group(inner, time, rest)
+                core.write_group(inner, done..count, &message)
             })?;
             last = Some(id);
             inner.accepted += n as u64;
-            rest = &rest[n..];
+            done += n;
         }
         let placed = last.map_or(Placed::Buffered, Placed::InSegment);
         self.finish(inner)?;
@@ -454,12 +469,17 @@ impl Core {
     }
 
     /// At most how many bytes those of the messages take that belong in the current segment.
-    fn first_group<M: AsRef<[u8]>>(&self, inner: &Inner, messages: &[M]) -> u64 {
+    fn first_group<'m>(
+        &self,
+        inner: &Inner,
+        range: std::ops::Range<usize>,
+        message: &impl Fn(usize) -> (Timestamp, &'m [u8]),
+    ) -> u64 {
         let end = inner.current.as_ref().map_or(0, |current| current.end);
         let room = self.segment_size().saturating_sub(end);
         let mut bytes = 0u64;
-        for message in messages {
-            bytes += (self.format.header_len() + self.format.max_stored(message.as_ref().len())) as u64;
+        for n in range {
+            bytes += (self.format.header_len() + self.format.max_stored(message(n).1.len())) as u64;
             if bytes >= room {
                 break;
             }
@@ -468,11 +488,11 @@ impl Core {
     }
 
     /// Writes the messages that belong in the current segment; returns the last one's id and their number.
-    fn write_group<M: AsRef<[u8]>>(
+    fn write_group<'m>(
         &self,
         inner: &mut Inner,
-        time: Timestamp,
-        messages: &[M],
+        range: std::ops::Range<usize>,
+        message: &impl Fn(usize) -> (Timestamp, &'m [u8]),
     ) -> Result<(LogId, usize)> {
         let limit = self.segment_size();
         let mut scratch = std::mem::take(&mut inner.scratch);
@@ -481,9 +501,10 @@ impl Core {
         let mut end = inner.current.as_ref().map_or(0, |current| current.end);
         let mut taken = 0;
         let mut outcome = Ok(());
-        for message in messages {
+        for n in range {
             compressed.clear();
-            let record = match self.encode(time, message.as_ref(), &mut compressed) {
+            let (time, body) = message(n);
+            let record = match self.encode(time, body, &mut compressed) {
                 Ok(record) => record,
                 Err(e) => {
                     outcome = Err(e);

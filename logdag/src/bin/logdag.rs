@@ -1,0 +1,449 @@
+//! The command `logdag`: checks configurations, shows the graph they make, and logs lines of files, pipes, sockets and
+//! other programs.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::UdpSocket;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use logdag::config::Config;
+use logdag::{Graph, Level, Stream, Value};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+/// Named log streams, filters and sinks, from a configuration, without a line of code.
+#[derive(Debug, Parser)]
+#[command(name = "logdag", version, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Check a configuration, and open nothing
+    Check {
+        /// The configuration
+        file: PathBuf,
+    },
+    /// Show the graph that a configuration makes, and open nothing
+    Graph {
+        /// The configuration
+        file: PathBuf,
+        /// As input for the command `dot`
+        #[arg(long)]
+        dot: bool,
+    },
+    /// Log lines that come in; SIGHUP reopens files, SIGTERM and SIGINT write everything and end
+    Run {
+        /// The configuration
+        file: PathBuf,
+        /// Which lines go to which stream: STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH or STREAM=udp:127.0.0.1:PORT
+        #[arg(long = "in", value_name = "STREAM=SOURCE", required = true, value_parser = source)]
+        inputs: Vec<(String, Source)>,
+        #[command(flatten)]
+        lines: LineArgs,
+    },
+    /// Run a command and log what it writes; ends as the command does
+    Exec {
+        /// The configuration
+        file: PathBuf,
+        /// The stream for its standard output; without it, that stays as it is
+        #[arg(long, value_name = "STREAM")]
+        stdout: Option<String>,
+        /// The stream for its standard error; without it, that stays as it is
+        #[arg(long, value_name = "STREAM")]
+        stderr: Option<String>,
+        #[command(flatten)]
+        lines: LineArgs,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+/// How lines are taken.
+#[derive(Clone, Debug, clap::Args)]
+struct LineArgs {
+    /// Lines that are JSON objects are events: their keys are keys that filters see, and the message is the value of this
+    /// key (without a value: `message`)
+    #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = "message")]
+    json_field: Option<String>,
+    /// Longer lines are cut there, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    max_line: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Stdin,
+    Fifo(PathBuf),
+    Unix(PathBuf),
+    Udp(String),
+}
+
+fn source(text: &str) -> Result<(String, Source), String> {
+    let expected = "expected STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH or STREAM=udp:HOST:PORT";
+    let (stream, source) = text.split_once('=').ok_or(expected)?;
+    let source = match source.split_once(':') {
+        None if source == "stdin" => Source::Stdin,
+        Some(("fifo", path)) if !path.is_empty() => Source::Fifo(path.into()),
+        Some(("unix", path)) if !path.is_empty() => Source::Unix(path.into()),
+        Some(("udp", address)) if address.contains(':') => Source::Udp(address.to_owned()),
+        _ => return Err(expected.to_owned()),
+    };
+    Ok((stream.to_owned(), source))
+}
+
+/// What went wrong, as it is told.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    match work(Args::parse().command) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("logdag: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(task: Task) -> Result<ExitCode, Failure> {
+    match task {
+        Task::Check { file } => {
+            let config = Config::from_file(&file)?;
+            config.check_types(&Graph::new())?;
+            println!("{}: {} streams, all right", file.display(), config.streams().len());
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Graph { file, dot } => {
+            let text = show(&Config::from_file(&file)?, dot)?;
+            // A reader that has gone away has seen enough.
+            let _ = io::stdout().write_all(text.as_bytes());
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Run { file, inputs, lines } => run(&file, inputs, &lines),
+        Task::Exec { file, stdout, stderr, lines, command } => exec(&file, stdout, stderr, &lines, &command),
+    }
+}
+
+/// The graph of a configuration, without its sinks being opened.
+fn show(config: &Config, dot: bool) -> Result<String, Failure> {
+    use std::fmt::Write;
+    let graph = Graph::new();
+    let mut bare = config.streams().to_vec();
+    for stream in &mut bare {
+        if let Some(sink) = stream.options.sink.as_mut().filter(|sink| graph.knows_type(&sink.kind)) {
+            // A ring stands for every sink: it opens nothing.
+            sink.kind = "memory".to_owned();
+            sink.path = String::new();
+        }
+    }
+    graph.apply(bare).map_err(|(_, e)| e)?;
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    if dot {
+        out.push_str("digraph logdag {\n  rankdir=LR;\n  node [shape=box];\n");
+    }
+    for name in graph.names() {
+        let Some(stream) = graph.describe(&name) else { continue };
+        let sink = config.streams().iter().find(|s| s.name == name).and_then(|s| s.options.sink.as_ref());
+        let sink = sink.map(|sink| format!("{} {}", sink.kind, sink.path).trim().to_owned());
+        let sink = sink.or_else(|| (!stream.kind.is_empty()).then(|| stream.kind.clone()));
+        let why = if !stream.enabled {
+            Some("disabled")
+        } else if !stream.material {
+            Some("leads to no sink")
+        } else {
+            None
+        };
+        if dot {
+            let label = sink.map_or_else(|| name.clone(), |sink| format!("{name}\\n{sink}"));
+            let style = if why.is_some() { ", style=dashed" } else { "" };
+            let _ = writeln!(out, "  {name:?} [label={}{style}];", quoted(&label));
+            for (to, filter) in &stream.outlets {
+                let label = filter.as_ref().map_or_else(String::new, |f| format!(" [label={}]", quoted(f)));
+                let _ = writeln!(out, "  {name:?} -> {to:?}{label};");
+            }
+            continue;
+        }
+        let _ = write!(out, "{name}");
+        let _ = sink.map(|sink| write!(out, "  [{sink}]"));
+        let _ = why.map(|why| write!(out, "  ({why})"));
+        out.push('\n');
+        for (to, filter) in &stream.outlets {
+            let _ = match filter {
+                Some(filter) => writeln!(out, "  -> {to}  if {filter}"),
+                None => writeln!(out, "  -> {to}"),
+            };
+        }
+    }
+    if dot {
+        out.push_str("}\n");
+    }
+    Ok(out)
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\\\""))
+}
+
+fn open(file: &Path) -> Result<Graph, Failure> {
+    let config = Config::from_file(file)?;
+    let graph = Graph::new();
+    config.apply(&graph)?;
+    graph.go_async();
+    Ok(graph)
+}
+
+/// Takes lines, and logs them.
+#[derive(Clone)]
+struct Lines {
+    stream: Stream,
+    json_field: Option<String>,
+    max_line: usize,
+}
+
+impl Lines {
+    fn new(graph: &Graph, stream: &str, args: &LineArgs) -> Result<Self, Failure> {
+        let stream = graph.stream(stream)?;
+        Ok(Self { stream, json_field: args.json_field.clone(), max_line: args.max_line.max(1) })
+    }
+
+    /// Logs every line until the input ends. What is longer than allowed goes on in the next line.
+    fn take_all(&self, from: impl Read) -> io::Result<()> {
+        let mut from = BufReader::with_capacity(64 << 10, from);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let limit = self.max_line as u64 + 1;
+            let n = (&mut from).take(limit).read_until(b'\n', &mut line)?;
+            if n == 0 {
+                return Ok(());
+            }
+            if line.last() == Some(&b'\n') {
+                line.pop();
+            } else if line.len() > self.max_line {
+                // The byte that showed that it is too long belongs to the next line.
+                let last = line.split_off(self.max_line);
+                self.take(&line);
+                line.clear();
+                line.extend_from_slice(&last);
+                let limit = self.max_line as u64;
+                (&mut from).take(limit).read_until(b'\n', &mut line)?;
+                if line.last() == Some(&b'\n') {
+                    line.pop();
+                }
+            }
+            self.take(&line);
+        }
+    }
+
+    fn take(&self, line: &[u8]) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = String::from_utf8_lossy(line);
+        if let Some(key) = &self.json_field
+            && let Ok(serde_json::Value::Object(object)) = serde_json::from_str(&text)
+        {
+            self.take_event(key, &text, &object);
+            return;
+        }
+        self.stream.log(Level::Info, "", 0, &[], format_args!("{text}"));
+    }
+
+    fn take_event(&self, message_key: &str, text: &str, object: &serde_json::Map<String, serde_json::Value>) {
+        let nested: Vec<String> = object.values().map(serde_json::Value::to_string).collect();
+        let keys: Vec<(&str, Value<'_>)> = object
+            .iter()
+            .zip(&nested)
+            .map(|((key, value), nested)| {
+                let value = match value {
+                    serde_json::Value::String(text) => Value::Str(text),
+                    serde_json::Value::Bool(b) => Value::from(*b),
+                    serde_json::Value::Number(n) => match (n.as_i64(), n.as_u64(), n.as_f64()) {
+                        (Some(n), ..) => Value::I64(n),
+                        (_, Some(n), _) => Value::U64(n),
+                        (.., n) => Value::F64(n.unwrap_or(f64::NAN)),
+                    },
+                    _ => Value::Str(nested),
+                };
+                (&**key, value)
+            })
+            .collect();
+        let level = match object.get("level").and_then(serde_json::Value::as_str) {
+            Some("error" | "critical" | "fatal" | "ERROR") => Level::Error,
+            Some("warning" | "warn" | "WARN") => Level::Warn,
+            Some("debug" | "trace" | "DEBUG") => Level::Debug,
+            _ => Level::Info,
+        };
+        // Without that key the line itself is the message.
+        let message = object.get(message_key).and_then(serde_json::Value::as_str).unwrap_or(text);
+        self.stream.log(level, "", 0, &keys, format_args!("{message}"));
+    }
+}
+
+fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    let graph = open(file)?;
+    let mut threads = Vec::new();
+    for (stream, source) in inputs {
+        let lines = Lines::new(&graph, &stream, args)?;
+        threads.push(start(source, lines)?);
+    }
+    // Inputs that end end the command; sockets never do.
+    let ended = Arc::new(AtomicBool::new(false));
+    let (flag, handle) = (Arc::clone(&ended), signals.handle());
+    std::thread::spawn(move || {
+        for thread in threads {
+            // What a thread had to say it has said.
+            let _ = thread.join();
+        }
+        flag.store(true, Ordering::Release);
+        handle.close();
+    });
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            break;
+        }
+        if let Err(e) = graph.reopen() {
+            eprintln!("logdag: {e}");
+        }
+    }
+    finish(&graph)
+}
+
+/// Writes everything that was taken.
+fn finish(graph: &Graph) -> Result<ExitCode, Failure> {
+    graph.go_sync();
+    graph.flush()?;
+    let lost: u64 =
+        graph.names().iter().filter_map(|name| graph.describe(name)).map(|d| d.counters.failed).sum();
+    if lost > 0 {
+        return Err(format!("{lost} lines could not be written").into());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(source: Source, lines: Lines) -> Result<std::thread::JoinHandle<()>, Failure> {
+    let told = |what: String, outcome: io::Result<()>| {
+        if let Err(e) = outcome {
+            eprintln!("logdag: {what}: {e}");
+        }
+    };
+    let named = |path: &Path, e: io::Error| -> Failure { format!("{}: {e}", path.display()).into() };
+    Ok(match source {
+        Source::Stdin => {
+            std::thread::spawn(move || told("stdin".to_owned(), lines.take_all(io::stdin().lock())))
+        }
+        Source::Fifo(path) => {
+            if !path.exists() {
+                nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o660))
+                    .map_err(|e| named(&path, e.into()))?;
+            }
+            // Opened for writing, too, so that it does not end when a writer goes.
+            let fifo = File::options().read(true).write(true).open(&path).map_err(|e| named(&path, e))?;
+            std::thread::spawn(move || told(path.display().to_string(), lines.take_all(fifo)))
+        }
+        Source::Unix(path) => {
+            // One that nobody listens at is left over.
+            if UnixStream::connect(&path).is_err() && path.exists() {
+                std::fs::remove_file(&path).map_err(|e| named(&path, e))?;
+            }
+            let listener = UnixListener::bind(&path).map_err(|e| named(&path, e))?;
+            std::thread::spawn(move || {
+                for connection in listener.incoming() {
+                    let (lines, what) = (lines.clone(), path.display().to_string());
+                    match connection {
+                        Ok(connection) => {
+                            std::thread::spawn(move || told(what, lines.take_all(connection)));
+                        }
+                        Err(e) => {
+                            told(what, Err(e));
+                            std::thread::sleep(Duration::from_millis(100));
+                        }
+                    }
+                }
+            })
+        }
+        Source::Udp(address) => {
+            let socket = UdpSocket::bind(&address).map_err(|e| format!("{address}: {e}"))?;
+            std::thread::spawn(move || {
+                let mut datagram = vec![0; 64 << 10];
+                loop {
+                    match socket.recv(&mut datagram) {
+                        Ok(n) => told(address.clone(), lines.take_all(&datagram[..n])),
+                        Err(e) => {
+                            told(address.clone(), Err(e));
+                            std::thread::sleep(Duration::from_millis(100));
+                        }
+                    }
+                }
+            })
+        }
+    })
+}
+
+fn exec(
+    file: &Path,
+    stdout: Option<String>,
+    stderr: Option<String>,
+    args: &LineArgs,
+    command: &[std::ffi::OsString],
+) -> Result<ExitCode, Failure> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
+    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2])?;
+    let graph = open(file)?;
+    let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
+    let err = stderr.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
+    let pipe = |lines: &Option<Lines>| if lines.is_some() { Stdio::piped() } else { Stdio::inherit() };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdout(pipe(&out))
+        .stderr(pipe(&err))
+        .spawn()
+        .map_err(|e| format!("cannot run {}: {e}", Path::new(program).display()))?;
+    let pid = i32::try_from(child.id()).map(nix::unistd::Pid::from_raw)?;
+    let handle = signals.handle();
+    let again = graph.clone();
+    let forwarding = std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if signal == SIGHUP
+                && let Err(e) = again.reopen()
+            {
+                eprintln!("logdag: {e}");
+            }
+            if let Ok(signal) = nix::sys::signal::Signal::try_from(signal) {
+                // It may have ended just now.
+                let _ = nix::sys::signal::kill(pid, signal);
+            }
+        }
+    });
+    let mut taking = Vec::new();
+    if let (Some(lines), Some(pipe)) = (out, child.stdout.take()) {
+        taking.push(std::thread::spawn(move || lines.take_all(pipe)));
+    }
+    if let (Some(lines), Some(pipe)) = (err, child.stderr.take()) {
+        taking.push(std::thread::spawn(move || lines.take_all(pipe)));
+    }
+    let status = child.wait()?;
+    for thread in taking {
+        // The pipes end when everybody who has them does.
+        if let Ok(Err(e)) = thread.join() {
+            eprintln!("logdag: {e}");
+        }
+    }
+    handle.close();
+    let _ = forwarding.join();
+    finish(&graph)?;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}

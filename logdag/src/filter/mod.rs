@@ -1,0 +1,347 @@
+//! Filters on edges: an expression over the fields of a line.
+//!
+//! ```text
+//! EXPR  := PRED | not(EXPR) | and(EXPR, ...) | or(EXPR, ...)
+//! PRED  := FIELD OP VALUE | exists(FIELD)
+//! OP    := = != ~ !~ < <= > >=
+//! ```
+//! Fields are timestamp (microseconds), facility, threadid, threadname, file, line, message, and any key. A quoted value is
+//! compared as text, bytewise; a number as a number; `~` takes regular expressions in the style of PCRE. A missing
+//! field makes `!=` and `!~` true, everything else false.
+
+mod parse;
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+
+use fancy_regex::Regex;
+
+use crate::record::{Record, Value};
+
+pub use parse::FilterError;
+
+/// An expression, ready to be evaluated.
+#[derive(Clone)]
+pub struct Filter {
+    text: String,
+    expression: Expression,
+    needs_message: bool,
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Filter({:?})", self.text)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Expression {
+    Not(Box<Expression>),
+    And(Vec<Expression>),
+    Or(Vec<Expression>),
+    Exists(Field),
+    Compare(Field, Operator, Operand),
+    Match(Field, bool, Regex),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Field {
+    Timestamp,
+    Facility,
+    ThreadId,
+    ThreadName,
+    File,
+    Line,
+    Message,
+    Key(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Operand {
+    Text(String),
+    Int(i64),
+    Float(f64),
+}
+
+impl Filter {
+    /// Parses an expression.
+    ///
+    /// # Errors
+    /// The column (from 1) and what was expected there.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        let expression = parse::parse(text)?;
+        let needs_message = expression.needs_message();
+        Ok(Self { text: text.to_owned(), expression, needs_message })
+    }
+
+    /// The expression as it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it looks at the message, which has to be formatted first then.
+    pub fn needs_message(&self) -> bool {
+        self.needs_message
+    }
+
+    /// Whether a line passes.
+    pub fn passes(&self, record: &Record<'_>) -> bool {
+        self.expression.holds(record)
+    }
+}
+
+impl Field {
+    fn of(name: &str) -> Self {
+        match name {
+            "timestamp" => Field::Timestamp,
+            "facility" => Field::Facility,
+            "threadid" => Field::ThreadId,
+            "threadname" => Field::ThreadName,
+            "file" => Field::File,
+            "line" => Field::Line,
+            "message" => Field::Message,
+            key => Field::Key(key.to_owned()),
+        }
+    }
+
+    fn get<'a>(&self, record: &'a Record<'_>) -> Option<Value<'a>> {
+        Some(match self {
+            Field::Timestamp => Value::U64(record.micros),
+            Field::Facility => Value::Str(record.facility),
+            Field::ThreadId => Value::U64(record.thread_id.into()),
+            Field::ThreadName => Value::Str(record.thread_name),
+            Field::File => Value::Str(record.file),
+            Field::Line => Value::U64(record.line.into()),
+            Field::Message => Value::Str(record.message()),
+            // Of several the last one counts, as in JSON.
+            Field::Key(key) => record.keys.iter().rev().find(|(name, _)| name == key)?.1,
+        })
+    }
+}
+
+impl Expression {
+    fn needs_message(&self) -> bool {
+        match self {
+            Expression::Not(inner) => inner.needs_message(),
+            Expression::And(all) | Expression::Or(all) => all.iter().any(Expression::needs_message),
+            Expression::Exists(_) => false,
+            Expression::Compare(field, ..) | Expression::Match(field, ..) => *field == Field::Message,
+        }
+    }
+
+    fn holds(&self, record: &Record<'_>) -> bool {
+        match self {
+            Expression::Not(inner) => !inner.holds(record),
+            Expression::And(all) => all.iter().all(|inner| inner.holds(record)),
+            Expression::Or(all) => all.iter().any(|inner| inner.holds(record)),
+            Expression::Exists(field) => *field == Field::Message || field.get(record).is_some(),
+            Expression::Compare(field, operator, operand) => match field.get(record) {
+                None => *operator == Operator::NotEqual,
+                Some(value) => compare(value, operand).is_some_and(|order| operator.holds(order)),
+            },
+            Expression::Match(field, wanted, regex) => match field.get(record) {
+                None => !wanted,
+                // What takes too long to be decided does not match.
+                Some(value) => regex.is_match(&*text_of(value)).unwrap_or(false) == *wanted,
+            },
+        }
+    }
+}
+
+impl Operator {
+    fn holds(self, order: Ordering) -> bool {
+        match self {
+            Operator::Equal => order.is_eq(),
+            Operator::NotEqual => order.is_ne(),
+            Operator::Less => order.is_lt(),
+            Operator::LessOrEqual => order.is_le(),
+            Operator::Greater => order.is_gt(),
+            Operator::GreaterOrEqual => order.is_ge(),
+        }
+    }
+}
+
+/// A value as text: integers in full, others as printf's `%g` has them.
+fn text_of(value: Value<'_>) -> Cow<'_, str> {
+    match value {
+        Value::Str(text) => Cow::Borrowed(text),
+        Value::F64(n) => Cow::Owned(general(n)),
+        other => Cow::Owned(other.to_string()),
+    }
+}
+
+/// A number as printf's `%g` has it: six digits that count, no zeros at the end.
+fn general(n: f64) -> String {
+    if !n.is_finite() {
+        return if n.is_nan() {
+            "nan"
+        } else if n > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        }
+        .to_owned();
+    }
+    if n == 0.0 {
+        return if n.is_sign_negative() { "-0" } else { "0" }.to_owned();
+    }
+    let scientific = format!("{n:.5e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trim = |text: &str| {
+        let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
+        text.to_owned()
+    };
+    if (-4..6).contains(&exponent) {
+        let places = usize::try_from(5 - exponent).unwrap_or(0);
+        return trim(&format!("{n:.places$}"));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", trim(digits), exponent.abs())
+}
+
+/// A text that is a number as a whole.
+fn number_in(text: &str) -> Option<Operand> {
+    let (operand, rest) = parse::number(text)?;
+    rest.is_empty().then_some(operand)
+}
+
+fn compare(value: Value<'_>, operand: &Operand) -> Option<Ordering> {
+    let left = match (value, operand) {
+        (value, Operand::Text(text)) => return Some(text_of(value).as_bytes().cmp(text.as_bytes())),
+        (Value::Str(text), _) => number_in(text)?,
+        (Value::I64(n), _) => Operand::Int(n),
+        (Value::U64(n), _) => i64::try_from(n).map_or(Operand::Float(n as f64), Operand::Int),
+        (Value::F64(n), _) => Operand::Float(n),
+        (Value::Uuid(_), _) => return None,
+    };
+    let float = |operand: &Operand| match operand {
+        Operand::Int(n) => *n as f64,
+        Operand::Float(n) => *n,
+        Operand::Text(_) => f64::NAN,
+    };
+    match (&left, operand) {
+        (Operand::Int(a), Operand::Int(b)) => Some(a.cmp(b)),
+        (a, b) => float(a).partial_cmp(&float(b)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(filter: &str, keys: &[(&str, Value<'_>)]) -> bool {
+        let path = "/index.html";
+        let arguments = format_args!("GET {path}");
+        let mut record = Record::new(1_700_000_000_000_001, "http/access", arguments);
+        record.thread_id = 7;
+        record.file = "main.rs";
+        record.line = 42;
+        record.keys = keys;
+        Filter::parse(filter).unwrap_or_else(|e| panic!("{filter}: {e}")).passes(&record)
+    }
+
+    #[test]
+    fn fields_and_operators() {
+        let keys = [
+            ("status", Value::I64(503)),
+            ("took", Value::F64(0.25)),
+            ("code", Value::Str("0012")),
+            ("big", Value::U64(u64::MAX)),
+        ];
+        for (filter, expected) in [
+            ("status >= 500", true),
+            ("status<500", false),
+            ("status = '503'", true),
+            ("status != \"503\"", false),
+            ("took = '0.25'", true),
+            ("took < 0.3", true),
+            ("took < 1", true),
+            ("code = 12", true),
+            ("code = '12'", false),
+            ("big > 9223372036854775807", true),
+            ("facility = 'http/access'", true),
+            ("'facility' ~ '^http/'", true),
+            ("message ~ 'index\\\\.(?=html)'", true),
+            ("message !~ 'index'", false),
+            ("message ~ '(?i)get'", true),
+            ("line = 42", true),
+            ("threadid > 6", true),
+            ("timestamp > 1700000000000000", true),
+            ("exists(status)", true),
+            ("exists(nothing)", false),
+            ("nothing = 1", false),
+            ("nothing != 1", true),
+            ("nothing !~ 'x'", true),
+            ("nothing ~ 'x'", false),
+            ("nothing <= 3", false),
+            ("and(status >= 500, or(took > 1, not(exists(nothing))))", true),
+            ("not( and( status>=500 , took>1 ) )", true),
+            ("message > 5", false),
+            ("code < '0013'", true),
+            ("code < 'A'", true),
+            ("message = 'GET \\57index.html'", true),
+        ] {
+            assert_eq!(passes(filter, &keys), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn doubles_are_printed_as_by_printf() {
+        for (n, text) in [
+            (0.0, "0"),
+            (100.0, "100"),
+            (0.1, "0.1"),
+            (1e-5, "1e-05"),
+            (0.0001, "0.0001"),
+            (123_456.0, "123456"),
+            (1_234_567.0, "1.23457e+06"),
+            (-2.5, "-2.5"),
+            (999_999.5, "1e+06"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(general(n), text);
+        }
+    }
+
+    #[test]
+    fn only_the_message_has_to_be_formatted() {
+        assert!(!Filter::parse("and(a=1,exists(message))").unwrap().needs_message());
+        assert!(Filter::parse("or(a=1,not(message~'x'))").unwrap().needs_message());
+    }
+
+    #[test]
+    fn mistakes_are_told_by_column() {
+        for (filter, column, expected) in [
+            ("", 1, "an expression"),
+            ("status", 7, "an operator"),
+            ("status = ", 10, "a quoted text or a number"),
+            ("status = 5 x", 12, "the end"),
+            ("and(a=1", 8, "\",\" or \")\""),
+            ("and(a=1,", 9, "an expression"),
+            ("a ~ 5", 5, "a quoted regular expression"),
+            ("a = 'x", 7, "the closing '"),
+            ("a ~ '('", 5, "a regular expression"),
+            ("a = 'x\\q'", 8, "an escape"),
+            ("exists(", 8, "a field"),
+            ("é = 1", 1, "an expression"),
+        ] {
+            let error = Filter::parse(filter).unwrap_err();
+            assert_eq!(error.column, column, "{filter}: {error}");
+            assert!(error.expected.contains(expected), "{filter}: {error}");
+        }
+        let deep = format!("{}a=1{}", "not(".repeat(10_000), ")".repeat(10_000));
+        assert!(Filter::parse(&deep).is_err(), "no stack is used up");
+    }
+}

@@ -1,0 +1,267 @@
+//! A line as bytes.
+
+use std::cell::RefCell;
+use std::io::Write;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::record::{Record, Value};
+
+/// How a sink wants its lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Text with a prefix, as the flags have it.
+    #[default]
+    Plain,
+    /// A JSON object a line, with the fields' names of libmtev.
+    Json,
+    /// A JSON object a line in the style of structured events.
+    Event,
+}
+
+impl Format {
+    /// Its name in a configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Plain => "plain",
+            Format::Json => "json",
+            Format::Event => "event",
+        }
+    }
+
+    /// The one of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Format::Plain, Format::Json, Format::Event].into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// What the prefix of a plain line has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// The time.
+    pub timestamps: bool,
+    /// The name of the stream that was logged to.
+    pub facility: bool,
+    /// Thread, file and line.
+    pub debug: bool,
+}
+
+impl Flags {
+    /// What either has.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self {
+            timestamps: self.timestamps || other.timestamps,
+            facility: self.facility || other.facility,
+            debug: self.debug || other.debug,
+        }
+    }
+}
+
+/// Appends a line to `out`. With `split`, plain messages are split at line ends, every line gets the prefix, and every line
+/// ends with a newline; otherwise the message stays as it is.
+pub fn render(format: Format, flags: Flags, record: &Record<'_>, split: bool, out: &mut Vec<u8>) {
+    match format {
+        Format::Plain => plain(flags, record, split, out),
+        Format::Json => {
+            json(record, out);
+            out.push(b'\n');
+        }
+        Format::Event => {
+            event(record, out);
+            out.push(b'\n');
+        }
+    }
+}
+
+fn plain(flags: Flags, record: &Record<'_>, split: bool, out: &mut Vec<u8>) {
+    let message = record.message().as_bytes();
+    let start = out.len();
+    prefix(flags, record, out);
+    if !split {
+        out.extend_from_slice(message);
+        return;
+    }
+    let prefix_len = out.len() - start;
+    let message = message.strip_suffix(b"\n").unwrap_or(message);
+    let mut rest = message;
+    while let Some(at) = memchr::memchr(b'\n', rest) {
+        out.extend_from_slice(&rest[..=at]);
+        out.extend_from_within(start..start + prefix_len);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'\n');
+}
+
+fn prefix(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
+    if flags.timestamps {
+        out.push(b'[');
+        local_time(record.micros, out);
+        out.extend_from_slice(b"] ");
+    }
+    if flags.facility {
+        let _ = write!(out, "[{}] ", record.facility);
+    }
+    if flags.debug {
+        let Record { thread_id, thread_name, file, line, .. } = record;
+        let _ = write!(out, "[t@{thread_id}/{thread_name},{file}:{line}] ");
+    }
+}
+
+/// `YYYY-MM-DD HH:MM:SS.uuuuuu` in local time. The part before the dot is kept for the next line of the same second.
+fn local_time(micros: u64, out: &mut Vec<u8>) {
+    thread_local! {
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let (second, fraction) = (micros / 1_000_000, micros % 1_000_000);
+    let write = |text: &str, out: &mut Vec<u8>| out.extend_from_slice(text.as_bytes());
+    let kept = SECOND.try_with(|kept| {
+        let mut kept = kept.borrow_mut();
+        if kept.0 != second {
+            *kept = (second, second_text(second));
+        }
+        write(&kept.1, out);
+    });
+    if kept.is_err() {
+        write(&second_text(second), out);
+    }
+    let mut digits = *b".000000";
+    let mut n = fraction;
+    for digit in digits[1..].iter_mut().rev() {
+        // A digit is below 10.
+        *digit += u8::try_from(n % 10).unwrap_or(0);
+        n /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+fn second_text(second: u64) -> String {
+    let time = i64::try_from(second).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default();
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn string(text: &str, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+fn key_values(record: &Record<'_>, reserved: &[&str], out: &mut Vec<u8>) {
+    for (i, (key, value)) in record.keys.iter().enumerate() {
+        // JSON objects have each key once: the last one counts, and none takes the place of a field.
+        let later = record.keys[i + 1..].iter().any(|(other, _)| other == key);
+        if later || reserved.contains(key) {
+            continue;
+        }
+        out.push(b',');
+        string(key, out);
+        out.push(b':');
+        // Writing to a Vec cannot fail.
+        let _ = match value {
+            Value::Str(text) => serde_json::to_writer(&mut *out, text),
+            Value::I64(n) => serde_json::to_writer(&mut *out, n),
+            Value::U64(n) => serde_json::to_writer(&mut *out, n),
+            Value::F64(n) => serde_json::to_writer(&mut *out, n),
+            Value::Uuid(_) => serde_json::to_writer(&mut *out, &value.to_string()),
+        };
+    }
+}
+
+fn json(record: &Record<'_>, out: &mut Vec<u8>) {
+    let reserved = ["timestamp", "facility", "threadid", "threadname", "file", "line", "message"];
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{{\"timestamp\":\"{}.{:06}\"", record.micros / 1_000_000, record.micros % 1_000_000);
+    out.extend_from_slice(b",\"facility\":");
+    string(record.facility, out);
+    let _ = write!(out, ",\"threadid\":{},\"threadname\":", record.thread_id);
+    string(record.thread_name, out);
+    out.extend_from_slice(b",\"file\":");
+    string(record.file, out);
+    let _ = write!(out, ",\"line\":{},\"message\":", record.line);
+    string(record.message(), out);
+    key_values(record, &reserved, out);
+    out.push(b'}');
+}
+
+fn event(record: &Record<'_>, out: &mut Vec<u8>) {
+    let micros = i64::try_from(record.micros).unwrap_or(i64::MAX);
+    let time = Timestamp::from_microsecond(micros).unwrap_or_default();
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{{\"timestamp\":\"{time:.6}\",\"level\":\"{}\",\"event\":", record.level.name());
+    string(record.message(), out);
+    out.extend_from_slice(b",\"stream\":");
+    string(record.facility, out);
+    key_values(record, &["timestamp", "level", "event", "stream"], out);
+    out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn rendered(format: Format, flags: Flags, split: bool, message: &str) -> String {
+        let keys = [
+            ("status", Value::I64(-3)),
+            ("path", Value::Str("/a \"b\"\n")),
+            ("id", Value::Uuid(*b"0123456789abcdef")),
+            ("took", Value::F64(0.5)),
+            ("status", Value::U64(u64::MAX)),
+            ("message", Value::Str("mine")),
+        ];
+        let arguments = format_args!("{message}");
+        let mut record = Record::new(1_700_000_000_000_042, "http/access", arguments);
+        record.thread_id = 12;
+        record.thread_name = "worker";
+        record.file = "a.rs";
+        record.line = 7;
+        record.keys = &keys;
+        let mut out = b"before ".to_vec();
+        render(format, flags, &record, split, &mut out);
+        String::from_utf8(out).unwrap().strip_prefix("before ").unwrap().to_owned()
+    }
+
+    #[test]
+    fn plain_lines_have_the_prefix_that_flags_ask_for() {
+        let none = Flags::default();
+        assert_eq!(rendered(Format::Plain, none, false, "one\ntwo\n"), "one\ntwo\n");
+        assert_eq!(rendered(Format::Plain, none, true, "one\ntwo\n"), "one\ntwo\n");
+        assert_eq!(rendered(Format::Plain, none, true, ""), "\n");
+        let some = Flags { facility: true, debug: true, timestamps: false };
+        let prefix = "[http/access] [t@12/worker,a.rs:7] ";
+        let expected = format!("{prefix}one\n{prefix}\n{prefix}two\n");
+        assert_eq!(rendered(Format::Plain, some, true, "one\n\ntwo"), expected);
+        let text = rendered(Format::Plain, Flags { timestamps: true, ..none }, false, "x");
+        let zoned = Timestamp::from_second(1_700_000_000).unwrap().to_zoned(TimeZone::system());
+        assert_eq!(text, format!("[{}.000042] x", zoned.strftime("%Y-%m-%d %H:%M:%S")));
+    }
+
+    #[test]
+    fn json_is_json() {
+        let text = rendered(Format::Json, Flags::default(), true, "a\n\"b\"");
+        assert!(text.ends_with("}\n") && text.matches('\n').count() == 1);
+        let parsed: Json = serde_json::from_str(&text).unwrap();
+        let expected = json!({
+            "timestamp": "1700000000.000042", "facility": "http/access", "threadid": 12, "threadname": "worker",
+            "file": "a.rs", "line": 7, "message": "a\n\"b\"", "path": "/a \"b\"\n",
+            "id": "30313233-3435-3637-3839-616263646566", "took": 0.5, "status": u64::MAX,
+        });
+        assert_eq!(parsed, expected);
+    }
+
+    #[test]
+    fn events_are_json_with_their_keys_on_top() {
+        let parsed: Json =
+            serde_json::from_str(&rendered(Format::Event, Flags::default(), true, "http.request.done"))
+                .unwrap();
+        assert_eq!(parsed["timestamp"], "2023-11-14T22:13:20.000042Z");
+        assert_eq!(parsed["event"], "http.request.done");
+        assert_eq!(parsed["level"], "info");
+        assert_eq!(parsed["stream"], "http/access");
+        assert_eq!(parsed["status"], u64::MAX);
+        assert_eq!(parsed["message"], "mine");
+    }
+}

@@ -1,0 +1,134 @@
+//! Programs that log with the crate `log`: targets become streams.
+
+use log::kv::{Error, Key, Value as KeyValue, VisitSource};
+
+use crate::graph::Graph;
+use crate::record::{Level, Value};
+
+/// A `log::Log` that logs to a graph: the target `my_app::http` is the stream `my_app/http`.
+#[derive(Debug)]
+pub struct Logger {
+    graph: Graph,
+}
+
+impl Logger {
+    /// A logger for this graph.
+    pub fn new(graph: Graph) -> Self {
+        Self { graph }
+    }
+
+    /// Makes it the logger of the process, for all levels.
+    ///
+    /// # Errors
+    /// There is one already.
+    pub fn install(graph: Graph) -> Result<(), log::SetLoggerError> {
+        log::set_boxed_logger(Box::new(Self::new(graph)))?;
+        log::set_max_level(log::LevelFilter::Trace);
+        Ok(())
+    }
+}
+
+/// The stream of a target.
+pub(crate) fn stream_name(target: &str) -> String {
+    target.split("::").filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+}
+
+fn level(level: log::Level) -> Level {
+    match level {
+        log::Level::Error => Level::Error,
+        log::Level::Warn => Level::Warn,
+        log::Level::Info => Level::Info,
+        log::Level::Debug | log::Level::Trace => Level::Debug,
+    }
+}
+
+enum Owned {
+    I64(i64),
+    U64(u64),
+    F64(f64),
+    Text(String),
+}
+
+#[derive(Default)]
+struct Keys(Vec<(String, Owned)>);
+
+impl<'kvs> VisitSource<'kvs> for Keys {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: KeyValue<'kvs>) -> Result<(), Error> {
+        let owned = if let Some(n) = value.to_i64() {
+            Owned::I64(n)
+        } else if let Some(n) = value.to_u64() {
+            Owned::U64(n)
+        } else if let Some(n) = value.to_f64() {
+            Owned::F64(n)
+        } else {
+            Owned::Text(value.to_string())
+        };
+        self.0.push((key.to_string(), owned));
+        Ok(())
+    }
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.graph.stream(&stream_name(metadata.target())).is_ok_and(|stream| stream.is_material())
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let Ok(stream) = self.graph.stream(&stream_name(record.target())) else { return };
+        if !stream.is_material() {
+            return;
+        }
+        let mut keys = Keys::default();
+        // What cannot be visited is left out.
+        let _ = record.key_values().visit(&mut keys);
+        let keys: Vec<(&str, Value<'_>)> = keys
+            .0
+            .iter()
+            .map(|(key, value)| {
+                let value = match value {
+                    Owned::I64(n) => Value::I64(*n),
+                    Owned::U64(n) => Value::U64(*n),
+                    Owned::F64(n) => Value::F64(*n),
+                    Owned::Text(text) => Value::Str(text),
+                };
+                (&**key, value)
+            })
+            .collect();
+        let file = record.file().unwrap_or("");
+        stream.log(level(record.level()), file, record.line().unwrap_or(0), &keys, *record.args());
+    }
+
+    fn flush(&self) {
+        // This interface has no way to tell of errors; they are counted.
+        let _ = self.graph.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use log::Log;
+
+    use super::*;
+
+    #[test]
+    fn targets_are_streams_and_keys_stay_typed() {
+        let graph = Graph::new();
+        graph.add_memory("my_app", 10, 1000).unwrap();
+        graph.add_memory("loud", 10, 1000).unwrap();
+        graph.add_outlet("my_app/http", "loud", Some("and(status >= 500, path = '/x')")).unwrap();
+        let logger = Logger::new(graph.clone());
+        for (status, text) in [(200, "fine"), (503, "broken")] {
+            let keys: [(&str, log::kv::Value<'_>); 2] = [("status", status.into()), ("path", "/x".into())];
+            let arguments = format_args!("{text}");
+            let mut record = log::Record::builder();
+            record.target("my_app::http").level(log::Level::Warn).key_values(&keys);
+            logger.log(&record.args(arguments).build());
+        }
+        let texts = |name: &str| -> Vec<Vec<u8>> {
+            graph.memory_last(name, 10).unwrap().into_iter().map(|line| line.bytes).collect()
+        };
+        assert_eq!(texts("my_app"), [b"fine".to_vec(), b"broken".to_vec()]);
+        assert_eq!(texts("loud"), [b"broken".to_vec()]);
+        assert!(!logger.enabled(&log::Metadata::builder().target("other").build()));
+    }
+}

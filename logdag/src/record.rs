@@ -1,0 +1,226 @@
+//! A line on its way: what was logged, by whom, when, with which typed keys.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+/// The value of a key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Text.
+    Str(&'a str),
+    /// A signed integer.
+    I64(i64),
+    /// An unsigned integer.
+    U64(u64),
+    /// A number with a fraction.
+    F64(f64),
+    /// A UUID.
+    Uuid([u8; 16]),
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Str(text) => f.write_str(text),
+            Value::I64(n) => n.fmt(f),
+            Value::U64(n) => n.fmt(f),
+            Value::F64(n) => n.fmt(f),
+            Value::Uuid(bytes) => {
+                for (i, byte) in bytes.iter().enumerate() {
+                    if matches!(i, 4 | 6 | 8 | 10) {
+                        f.write_str("-")?;
+                    }
+                    write!(f, "{byte:02x}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+macro_rules! from {
+    ($($from:ty => $variant:ident as $to:ty),* $(,)?) => {$(
+        impl From<$from> for Value<'_> {
+            fn from(n: $from) -> Self {
+                Value::$variant(<$to>::from(n))
+            }
+        }
+    )*};
+}
+
+from!(i8 => I64 as i64, i16 => I64 as i64, i32 => I64 as i64, i64 => I64 as i64,
+      u8 => U64 as u64, u16 => U64 as u64, u32 => U64 as u64, u64 => U64 as u64,
+      f32 => F64 as f64, f64 => F64 as f64);
+
+impl From<usize> for Value<'_> {
+    fn from(n: usize) -> Self {
+        Value::U64(n as u64)
+    }
+}
+
+impl From<isize> for Value<'_> {
+    fn from(n: isize) -> Self {
+        Value::I64(n as i64)
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(b: bool) -> Self {
+        Value::Str(if b { "true" } else { "false" })
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Value::Str(text)
+    }
+}
+
+impl<'a> From<&'a String> for Value<'a> {
+    fn from(text: &'a String) -> Self {
+        Value::Str(text)
+    }
+}
+
+impl From<[u8; 16]> for Value<'_> {
+    fn from(uuid: [u8; 16]) -> Self {
+        Value::Uuid(uuid)
+    }
+}
+
+/// A line. Its message is formatted when somebody first needs it, and once only.
+pub struct Record<'a> {
+    /// When, in microseconds since 1970 UTC.
+    pub micros: u64,
+    /// The stream it was logged to.
+    pub facility: &'a str,
+    /// The system's number of the thread.
+    pub thread_id: u32,
+    /// The thread's name; may be empty.
+    pub thread_name: &'a str,
+    /// The source file; may be empty.
+    pub file: &'a str,
+    /// The line in the source file.
+    pub line: u32,
+    /// How serious it is, where the caller says so: used by the format `event`.
+    pub level: Level,
+    /// Typed keys with their values.
+    pub keys: &'a [(&'a str, Value<'a>)],
+    arguments: fmt::Arguments<'a>,
+    message: OnceCell<String>,
+}
+
+/// How serious a line is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For whoever looks for a fault.
+    Debug,
+    /// As it should be.
+    #[default]
+    Info,
+    /// To be looked at.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+impl Level {
+    /// Its name, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warning",
+            Level::Error => "error",
+        }
+    }
+}
+
+thread_local! {
+    static THREAD: (u32, Rc<str>) = {
+        let id = u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0);
+        (id, std::thread::current().name().unwrap_or("").into())
+    };
+    /// A spare buffer for the next message.
+    static SPARE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+thread_local! {
+    /// This thread is in the middle of logging.
+    static LOGGING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The time in which this thread's lines are not taken: they would come back to it.
+pub(crate) struct Logging(());
+
+impl Logging {
+    /// Begins it; `None` in the middle of it, and at a thread's very end.
+    pub(crate) fn begin() -> Option<Self> {
+        let already = LOGGING.try_with(|logging| logging.replace(true)).unwrap_or(true);
+        (!already).then_some(Self(()))
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        let _ = LOGGING.try_with(|logging| logging.set(false));
+    }
+}
+
+/// Calls with this thread's number and name.
+pub(crate) fn with_thread<R>(work: impl FnOnce(u32, &str) -> R) -> R {
+    // At the very end of a thread its name is gone already.
+    let known = THREAD.try_with(|(id, name)| (*id, Rc::clone(name)));
+    match known {
+        Ok((id, name)) => work(id, &name),
+        Err(_) => work(0, ""),
+    }
+}
+
+/// The time it is now, in microseconds since 1970 UTC.
+pub fn now_micros() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl<'a> Record<'a> {
+    /// A line of this moment and thread is made by [`Stream::log`](crate::Stream::log); this one has what is given.
+    pub fn new(micros: u64, facility: &'a str, arguments: fmt::Arguments<'a>) -> Self {
+        Self {
+            micros,
+            facility,
+            thread_id: 0,
+            thread_name: "",
+            file: "",
+            line: 0,
+            level: Level::Info,
+            keys: &[],
+            arguments,
+            message: OnceCell::new(),
+        }
+    }
+
+    /// The message.
+    pub fn message(&self) -> &str {
+        if let Some(text) = self.arguments.as_str() {
+            return text;
+        }
+        self.message.get_or_init(|| {
+            let mut text =
+                SPARE.try_with(|spare| std::mem::take(&mut *spare.borrow_mut())).unwrap_or_default();
+            text.clear();
+            // An argument that cannot be formatted leaves what was written before it.
+            let _ = fmt::write(&mut text, self.arguments);
+            text
+        })
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if let Some(text) = self.message.take().filter(|text| text.capacity() <= 64 << 10) {
+            let _ = SPARE.try_with(|spare| *spare.borrow_mut() = text);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Where the lines of a stream go: the graph below it, worked out once for every change of the graph.
+
+use std::sync::Arc;
+
+use crate::filter::Filter;
+use crate::format::Flags;
+use crate::record::Record;
+use crate::sink::Slot;
+
+/// A list of steps that is walked for every line.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    pub(crate) steps: Vec<Step>,
+    /// Edges with filters, by stream and place: each is evaluated once for a line, however many ways lead over it.
+    edges: Vec<(String, usize)>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Step {
+    Deliver {
+        slot: Arc<Slot>,
+        flags: Flags,
+    },
+    /// What does not pass goes on at `behind`.
+    Filter {
+        filter: Arc<Filter>,
+        edge: usize,
+        behind: usize,
+    },
+}
+
+impl Route {
+    /// The number of an edge with a filter.
+    pub(crate) fn edge(&mut self, stream: &str, place: usize) -> usize {
+        let found = self.edges.iter().position(|(name, at)| name == stream && *at == place);
+        found.unwrap_or_else(|| {
+            self.edges.push((stream.to_owned(), place));
+            self.edges.len() - 1
+        })
+    }
+
+    pub(crate) fn run(&self, record: &Record<'_>) {
+        // What is known of the first 64 edges.
+        let (mut asked, mut passed) = (0u64, 0u64);
+        let mut at = 0;
+        while let Some(step) = self.steps.get(at) {
+            at += 1;
+            match step {
+                Step::Deliver { slot, flags } => slot.deliver(record, *flags),
+                Step::Filter { filter, edge, behind } => {
+                    let bit = 1u64.checked_shl(u32::try_from(*edge).unwrap_or(64)).unwrap_or(0);
+                    let passes = if asked & bit != 0 { passed & bit != 0 } else { filter.passes(record) };
+                    asked |= bit;
+                    passed |= if passes { bit } else { 0 };
+                    if !passes {
+                        at = *behind;
+                    }
+                }
+            }
+        }
+    }
+}

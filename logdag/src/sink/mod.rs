@@ -1,0 +1,164 @@
+//! Where lines end up.
+
+mod fd;
+mod file;
+mod jlog;
+mod memory;
+mod slot;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+
+pub use fd::FdSink;
+pub use file::{FileSink, Rotation};
+pub use jlog::JlogSink;
+pub use memory::{MemoryLine, MemorySink};
+pub(crate) use slot::Slot;
+pub use slot::{Counters, WhenFull};
+
+/// Lines in order, each with its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Where each line ends, and its time.
+    pub(crate) ends: &'a [(usize, u64)],
+    /// Where the first line begins.
+    pub(crate) start: usize,
+}
+
+impl<'a> Lines<'a> {
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Each line's bytes and time (in microseconds since 1970 UTC).
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], u64)> + use<'a> {
+        let (bytes, mut from) = (self.bytes, self.start);
+        self.ends.iter().map(move |&(end, micros)| {
+            let line = &bytes[from..end];
+            from = end;
+            (line, micros)
+        })
+    }
+
+    /// All bytes in one piece.
+    pub fn bytes(&self) -> &'a [u8] {
+        &self.bytes[self.start..self.ends.last().map_or(self.start, |&(end, _)| end)]
+    }
+
+    /// The first `n` lines, and the others.
+    pub(crate) fn split(&self, n: usize) -> (Self, Self) {
+        let n = n.min(self.ends.len());
+        let middle = n.checked_sub(1).map_or(self.start, |last| self.ends[last].0);
+        let (first, rest) = self.ends.split_at(n);
+        (Self { ends: first, ..*self }, Self { ends: rest, start: middle, ..*self })
+    }
+}
+
+/// Lines that could not be written.
+#[derive(Debug)]
+pub struct WriteError {
+    /// How many lines at the beginning were written.
+    pub written: usize,
+    /// Why the others were not.
+    pub error: io::Error,
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        Self { written: 0, error }
+    }
+}
+
+/// Where lines end up. An application adds its own kinds with [`Graph::register`](crate::Graph::register).
+///
+/// Calls come from several threads, but only one at a time writes to a sink.
+pub trait Sink: Send + Sync + fmt::Debug {
+    /// Writes lines, in order and each as a whole.
+    ///
+    /// # Errors
+    /// How many lines were written before the one that could not be.
+    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError>;
+
+    /// Whether plain messages are split at line ends, and every line ends with a newline.
+    fn splits_lines(&self) -> bool {
+        true
+    }
+
+    /// Whether it may get a queue and a thread of its own.
+    fn may_be_asynchronous(&self) -> bool {
+        false
+    }
+
+    /// There is nothing more to write for the moment.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn idle(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Opens what it writes to anew, if that was moved away.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn reopen(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Puts aside what was written so far.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rotate(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Removes what was put aside and is not to be kept any longer; says how much went.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn cull(&self) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    /// Bytes in what it writes to.
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
+    /// The ring, if it is one.
+    fn memory(&self) -> Option<&MemorySink> {
+        None
+    }
+}
+
+/// What a sink is made from.
+#[derive(Clone, Debug, Default)]
+pub struct SinkSpec {
+    /// The stream it belongs to.
+    pub stream: String,
+    /// Its type.
+    pub kind: String,
+    /// Its path: what that means, each type says.
+    pub path: String,
+    /// Its `<config>`.
+    pub config: BTreeMap<String, String>,
+    /// When a file is put aside, and how long it is kept.
+    pub rotation: Rotation,
+}

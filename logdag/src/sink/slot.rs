@@ -1,0 +1,442 @@
+//! A stream's sink with everything around it: format, queue, counters, repetitions, errors.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::{Lines, Sink, WriteError};
+use crate::format::{Flags, Format, render};
+use crate::record::{Logging, Record, now_micros};
+
+/// A queue holds up to so many bytes.
+const QUEUE_BYTES: usize = 8 << 20;
+/// A sink's errors are told on stderr this often at most.
+const TELL_EVERY_MICROS: u64 = 10_000_000;
+
+/// What happens to a line when the queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Whoever logs waits.
+    #[default]
+    Block,
+    /// The line is dropped, counted, and told of in the log itself.
+    Drop,
+}
+
+/// What went through a sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Lines written.
+    pub lines: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Lines dropped because the queue was full.
+    pub dropped: u64,
+    /// Lines that could not be written.
+    pub failed: u64,
+    /// Lines left out because they were those before them again.
+    pub repeated: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) stream: String,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) format: Format,
+    when_full: WhenFull,
+    dedup_micros: u64,
+    asynchronous: AtomicBool,
+    queue: Mutex<Queue>,
+    /// There is something to write, or the writer is to end.
+    work: Condvar,
+    /// There is room, or everything is written.
+    room: Condvar,
+    writing: Mutex<Writing>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    told: AtomicU64,
+}
+
+/// Lines that wait, one behind the other.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<(usize, u64)>,
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        // What one flood needed is not kept for ever.
+        self.bytes.shrink_to(QUEUE_BYTES);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    batch: Batch,
+    /// The writer has lines that are not written yet.
+    busy: bool,
+    stop: bool,
+    dropped: u64,
+    /// Dropped since it was last told in the log, and since when.
+    untold: u64,
+    since: u64,
+}
+
+/// What belongs to whoever writes to the sink, one at a time.
+#[derive(Debug, Default)]
+struct Writing {
+    lines: u64,
+    bytes: u64,
+    failed: u64,
+    repeated: u64,
+    last: Option<Repeated>,
+}
+
+#[derive(Debug)]
+struct Repeated {
+    message: Vec<u8>,
+    facility: String,
+    first: u64,
+    times: u64,
+    flags: Flags,
+}
+
+thread_local! {
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Slot {
+    pub(crate) fn new(
+        stream: String,
+        sink: Arc<dyn Sink>,
+        format: Format,
+        when_full: WhenFull,
+        dedup_seconds: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            stream,
+            sink,
+            format,
+            when_full,
+            dedup_micros: dedup_seconds.saturating_mul(1_000_000),
+            asynchronous: AtomicBool::new(false),
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            writing: Mutex::default(),
+            thread: Mutex::default(),
+            told: AtomicU64::new(0),
+        })
+    }
+
+    /// Gives the sink a queue and a thread, if it may have one.
+    pub(crate) fn go_async(self: &Arc<Self>) {
+        let mut thread = self.thread.lock();
+        if thread.is_some() || !self.sink.may_be_asynchronous() {
+            return;
+        }
+        self.queue.lock().stop = false;
+        let slot = Arc::clone(self);
+        let started = std::thread::Builder::new()
+            .name(format!("log-{}", self.stream).chars().take(15).collect())
+            .spawn(move || slot.write_queue());
+        match started {
+            Ok(handle) => {
+                *thread = Some(handle);
+                self.asynchronous.store(true, Ordering::Release);
+            }
+            // Without a thread lines are written by those who log them.
+            Err(e) => self.tell(&format!("no thread for its queue: {e}")),
+        }
+    }
+
+    /// Writes everything that waits, and ends the thread.
+    pub(crate) fn go_sync(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
+        self.asynchronous.store(false, Ordering::Release);
+        {
+            let mut queue = self.queue.lock();
+            queue.stop = true;
+            self.work.notify_all();
+            self.room.notify_all();
+        }
+        if thread.thread().id() != std::thread::current().id() {
+            // It ends by a panic of a sink only; what it had is counted as failed then.
+            let _ = thread.join();
+        }
+    }
+
+    /// Waits until everything that was logged before is written.
+    pub(crate) fn drain(&self) {
+        let mut queue = self.queue.lock();
+        while self.asynchronous.load(Ordering::Acquire)
+            && !queue.stop
+            && (queue.busy || !queue.batch.ends.is_empty())
+        {
+            self.room.wait(&mut queue);
+        }
+    }
+
+    /// Writes what repetitions and the queue hold back, and makes it durable.
+    pub(crate) fn flush(&self) -> std::io::Result<()> {
+        self.drain();
+        let mut writing = self.writing.lock();
+        self.end_repetition(&mut writing);
+        self.sink.idle()?;
+        self.sink.flush()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let dropped = self.queue.lock().dropped;
+        let writing = self.writing.lock();
+        Counters {
+            lines: writing.lines,
+            bytes: writing.bytes,
+            dropped,
+            failed: writing.failed,
+            repeated: writing.repeated,
+        }
+    }
+
+    /// Takes a line.
+    pub(crate) fn deliver(self: &Arc<Self>, record: &Record<'_>, flags: Flags) {
+        if self.dedup_micros > 0 && self.repeats(record, flags) {
+            return;
+        }
+        let done = LINE.try_with(|line| match line.try_borrow_mut() {
+            Ok(mut line) => {
+                line.clear();
+                self.deliver_in(record, flags, &mut line);
+                true
+            }
+            Err(_) => false,
+        });
+        if !done.unwrap_or(false) {
+            self.deliver_in(record, flags, &mut Vec::new());
+        }
+    }
+
+    fn deliver_in(&self, record: &Record<'_>, flags: Flags, line: &mut Vec<u8>) {
+        render(self.format, flags, record, self.sink.splits_lines(), line);
+        self.give(line, record.micros);
+        line.shrink_to(64 << 10);
+    }
+
+    /// Queues a line, or writes it.
+    fn give(&self, line: &[u8], micros: u64) {
+        if !self.asynchronous.load(Ordering::Acquire) {
+            self.write_one(line, micros);
+            return;
+        }
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.stop {
+                // The thread writes what it has before it ends: this line comes behind.
+                while queue.busy || !queue.batch.ends.is_empty() {
+                    self.room.wait(&mut queue);
+                }
+                drop(queue);
+                self.write_one(line, micros);
+                return;
+            }
+            if queue.batch.ends.is_empty() || queue.batch.bytes.len() + line.len() <= QUEUE_BYTES {
+                break;
+            }
+            match self.when_full {
+                WhenFull::Block => self.room.wait(&mut queue),
+                WhenFull::Drop => {
+                    queue.dropped += 1;
+                    if queue.untold == 0 {
+                        queue.since = micros;
+                    }
+                    queue.untold += 1;
+                    return;
+                }
+            }
+        }
+        let was_empty = queue.batch.ends.is_empty();
+        queue.batch.bytes.extend_from_slice(line);
+        let end = queue.batch.bytes.len();
+        queue.batch.ends.push((end, micros));
+        let wake = was_empty && !queue.busy;
+        drop(queue);
+        if wake {
+            self.work.notify_one();
+        }
+    }
+
+    fn write_one(&self, line: &[u8], micros: u64) {
+        let ends = [(line.len(), micros)];
+        let mut writing = self.writing.lock();
+        self.write(&mut writing, Lines { bytes: line, ends: &ends, start: 0 });
+    }
+
+    fn write(&self, writing: &mut MutexGuard<'_, Writing>, lines: Lines<'_>) {
+        let total = lines.len() as u64;
+        match self.sink.write(lines) {
+            Ok(()) => {
+                writing.lines += total;
+                writing.bytes += lines.bytes().len() as u64;
+            }
+            Err(WriteError { written, error }) => {
+                let (there, _) = lines.split(written);
+                writing.lines += there.len() as u64;
+                writing.bytes += there.bytes().len() as u64;
+                writing.failed += total - there.len() as u64;
+                self.tell(&format!("{} lines lost: {error}", writing.failed));
+            }
+        }
+    }
+
+    /// Tells of trouble where it does not come back to this sink.
+    fn tell(&self, what: &str) {
+        let now = now_micros();
+        let told = self.told.load(Ordering::Relaxed);
+        let due = told == 0 || now.saturating_sub(told) >= TELL_EVERY_MICROS;
+        if due && self.told.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            use std::io::Write;
+            // There is nobody else to tell.
+            let _ = writeln!(std::io::stderr().lock(), "log stream {}: {what}", self.stream);
+        }
+    }
+
+    /// What the thread of the queue does.
+    fn write_queue(&self) {
+        let _logging = Logging::begin();
+        let _ended = Ended(self);
+        let mut mine = Batch::default();
+        let mut queue = self.queue.lock();
+        loop {
+            while queue.batch.ends.is_empty() && queue.untold == 0 && !queue.stop {
+                queue.busy = false;
+                self.room.notify_all();
+                self.work.wait(&mut queue);
+            }
+            if queue.batch.ends.is_empty() && queue.untold == 0 {
+                queue.busy = false;
+                self.room.notify_all();
+                return;
+            }
+            std::mem::swap(&mut mine, &mut queue.batch);
+            queue.busy = true;
+            let (untold, since) = (std::mem::take(&mut queue.untold), queue.since);
+            drop(queue);
+            self.room.notify_all();
+            let mut writing = self.writing.lock();
+            if !mine.ends.is_empty() {
+                self.write(&mut writing, Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
+            }
+            if untold > 0 {
+                let line = self
+                    .own_line(&format!("{untold} lines dropped since {}", seconds(since)), Flags::default());
+                let ends = [(line.len(), now_micros())];
+                self.write(&mut writing, Lines { bytes: &line, ends: &ends, start: 0 });
+            }
+            drop(writing);
+            mine.clear();
+            queue = self.queue.lock();
+            if queue.batch.ends.is_empty() {
+                drop(queue);
+                if let Err(e) = self.sink.idle() {
+                    self.tell(&e.to_string());
+                }
+                queue = self.queue.lock();
+            }
+        }
+    }
+
+    /// A line of the log about itself.
+    fn own_line(&self, what: &str, flags: Flags) -> Vec<u8> {
+        let mut line = Vec::new();
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = write!(text, "log stream {}: {what}", self.stream);
+        let arguments = format_args!("{text}");
+        let record = Record::new(now_micros(), &self.stream, arguments);
+        render(self.format, flags, &record, self.sink.splits_lines(), &mut line);
+        line
+    }
+
+    /// Whether this is the line before it again, soon enough to be left out.
+    fn repeats(&self, record: &Record<'_>, flags: Flags) -> bool {
+        let message = record.message().as_bytes();
+        let mut writing = self.writing.lock();
+        let again = writing.last.as_mut().is_some_and(|last| {
+            let again = last.message == message
+                && last.facility == record.facility
+                && record.micros.saturating_sub(last.first) < self.dedup_micros;
+            last.times += u64::from(again);
+            again
+        });
+        if again {
+            writing.repeated += 1;
+            return true;
+        }
+        let ended = self.ended_repetition(&mut writing);
+        writing.last = Some(Repeated {
+            message: message.to_vec(),
+            facility: record.facility.to_owned(),
+            first: record.micros,
+            times: 0,
+            flags,
+        });
+        drop(writing);
+        if let Some(line) = ended {
+            self.give(&line, record.micros);
+        }
+        false
+    }
+
+    fn ended_repetition(&self, writing: &mut Writing) -> Option<Vec<u8>> {
+        let last = writing.last.take()?;
+        (last.times > 0)
+            .then(|| self.own_line(&format!("last line repeated {} times", last.times), last.flags))
+    }
+
+    fn end_repetition(&self, writing: &mut MutexGuard<'_, Writing>) {
+        if let Some(line) = self.ended_repetition(writing) {
+            let ends = [(line.len(), now_micros())];
+            self.write(writing, Lines { bytes: &line, ends: &ends, start: 0 });
+        }
+    }
+}
+
+/// The end of a queue's thread: if a sink made it panic, nobody waits for it in vain.
+struct Ended<'a>(&'a Slot);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        self.0.asynchronous.store(false, Ordering::Release);
+        queue.stop = true;
+        queue.busy = false;
+        queue.dropped += queue.batch.ends.len() as u64;
+        queue.batch.clear();
+        self.0.room.notify_all();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut writing = self.writing.lock();
+        if let Some(line) = self.ended_repetition(&mut writing) {
+            let ends = [(line.len(), now_micros())];
+            // Nobody is left to hear of an error.
+            let _ = self.sink.write(Lines { bytes: &line, ends: &ends, start: 0 });
+        }
+        // The same.
+        let _ = self.sink.idle();
+    }
+}
+
+/// Seconds since 1970, as a time.
+fn seconds(micros: u64) -> String {
+    let time = i64::try_from(micros).ok().and_then(|t| jiff::Timestamp::from_microsecond(t).ok());
+    time.unwrap_or_default().to_string()
+}

@@ -1,0 +1,168 @@
+//! Programs that use `tracing`: targets become streams, fields become keys, those of spans included.
+
+use std::fmt::{self, Write};
+
+use tracing_core::field::{Field, Visit};
+use tracing_core::span::{Attributes, Id, Record as SpanRecord};
+use tracing_core::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::graph::Graph;
+use crate::record::{Level, Value};
+
+/// A layer that logs events to a graph: the target `my_app::http` is the stream `my_app/http`, the field `message` is
+/// the message, and all other fields, those of the spans around it first, are keys.
+#[derive(Debug)]
+pub struct GraphLayer {
+    graph: Graph,
+}
+
+impl GraphLayer {
+    /// A layer for this graph.
+    pub fn new(graph: Graph) -> Self {
+        Self { graph }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Owned {
+    I64(i64),
+    U64(u64),
+    F64(f64),
+    Text(String),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Fields {
+    message: String,
+    keys: Vec<(&'static str, Owned)>,
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: Owned) {
+        self.keys.push((field.name(), value));
+    }
+}
+
+impl Visit for Fields {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, Owned::I64(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, Owned::U64(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, Owned::F64(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message.push_str(value);
+        } else {
+            self.add(field, Owned::Text(value.to_owned()));
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            // Writing to a String fails only if the value's own formatting does: then what it gave so far stays.
+            let _ = write!(self.message, "{value:?}");
+        } else {
+            self.add(field, Owned::Text(format!("{value:?}")));
+        }
+    }
+}
+
+fn level(level: tracing_core::Level) -> Level {
+    match level {
+        tracing_core::Level::ERROR => Level::Error,
+        tracing_core::Level::WARN => Level::Warn,
+        tracing_core::Level::INFO => Level::Info,
+        _ => Level::Debug,
+    }
+}
+
+/// The stream of a target.
+fn stream_name(target: &str) -> String {
+    target.split("::").filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().replace(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &SpanRecord<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let metadata = event.metadata();
+        let Ok(stream) = self.graph.stream(&stream_name(metadata.target())) else { return };
+        if !stream.is_material() {
+            return;
+        }
+        let mut all = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(fields) = span.extensions().get::<Fields>() {
+                all.keys.extend(fields.keys.iter().cloned());
+            }
+        }
+        event.record(&mut all);
+        let keys: Vec<(&str, Value<'_>)> = all
+            .keys
+            .iter()
+            .map(|(key, value)| {
+                let value = match value {
+                    Owned::I64(n) => Value::I64(*n),
+                    Owned::U64(n) => Value::U64(*n),
+                    Owned::F64(n) => Value::F64(*n),
+                    Owned::Text(text) => Value::Str(text),
+                };
+                (*key, value)
+            })
+            .collect();
+        let file = metadata.file().unwrap_or("");
+        let line = metadata.line().unwrap_or(0);
+        stream.log(level(*metadata.level()), file, line, &keys, format_args!("{}", all.message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[test]
+    fn events_reach_streams_with_the_keys_of_their_spans() {
+        let graph = Graph::new();
+        graph.add_memory("my_app", 10, 1000).unwrap();
+        graph.add_memory("slow", 10, 1000).unwrap();
+        graph.add_outlet("my_app/http", "slow", Some("and(took > 0.5, request = 7, ok = 'false')")).unwrap();
+        let subscriber = tracing_subscriber::registry().with(GraphLayer::new(graph.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("request", request = 7, took = tracing::field::Empty);
+            let _inside = span.enter();
+            tracing::info!(target: "my_app::http", "fast");
+            span.record("took", 0.75);
+            tracing::warn!(target: "my_app::http", ok = ?false, "slow {}", 1);
+        });
+        let texts = |name: &str| -> Vec<Vec<u8>> {
+            graph.memory_last(name, 10).unwrap().into_iter().map(|line| line.bytes).collect()
+        };
+        assert_eq!(texts("my_app"), [b"fast".to_vec(), b"slow 1".to_vec()]);
+        assert_eq!(texts("slow"), [b"slow 1".to_vec()]);
+    }
+}
