@@ -1,0 +1,65 @@
+//! A C program that exercises the whole interface, linked to the shared and to the static library.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod support;
+
+use std::process::Command;
+
+use jlog_core::{Jlog, Start};
+
+/// Runs the program on fresh directories; it must come to its end, and say so.
+fn run(mut command: Command) {
+    let work = tempfile::tempdir().unwrap();
+    // With checksums, which no function of the C interface switches on.
+    let checked = work.path().join("checked");
+    let log = Jlog::options().checksums(true).create(&checked).unwrap();
+    log.subscribe("s", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append(b"first").unwrap();
+    writer.append(b"second").unwrap();
+    drop(writer);
+    drop(log);
+    let scratch = work.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let out = command.arg(&scratch).arg(&checked).output().unwrap();
+    assert!(out.status.success(), "{}: {}", out.status, support::both(&out));
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.starts_with("ok ") && said.ends_with(" checks\n"), "{said}");
+    println!("{}", said.trim_end());
+}
+
+#[test]
+fn program_with_the_shared_library() {
+    let Some(cc) = support::compiler() else { return };
+    let dir = support::library_dir();
+    let program = dir.path().join("program");
+    let library = dir.path().join("libjlog.so.2");
+    support::compile(&cc, &support::source("c_program.c"), &program, &[&library], &["-lpthread"]);
+    run(support::run_with(&program, dir.path()));
+}
+
+#[test]
+fn program_with_the_static_library() {
+    let Some(cc) = support::compiler() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    let library = support::built("libjlog.a");
+    let flags = ["-lpthread", "-ldl", "-lm"];
+    support::compile(&cc, &support::source("c_program.c"), &program, &[&library], &flags);
+    run(Command::new(&program));
+}
+
+#[test]
+fn a_program_asks_the_loader_for_the_name_of_the_c_library() {
+    let Some(cc) = support::compiler() else { return };
+    // What a program that is linked to it asks the loader for.
+    let dir = support::library_dir();
+    let program = dir.path().join("program");
+    let library = support::built("libjlog.so");
+    support::compile(&cc, &support::source("c_program.c"), &program, &[&library], &["-lpthread"]);
+    let bytes = std::fs::read(&program).unwrap();
+    let has = |name: &[u8]| bytes.windows(name.len()).any(|window| window == name);
+    assert!(has(b"\0libjlog.so.2\0"), "the program does not ask for libjlog.so.2");
+    assert!(!has(library.to_str().unwrap().as_bytes()), "the program asks for a path");
+}
