@@ -781,7 +781,13 @@ pub fn lz4_records(disk: Disk, data: &[u8]) {
     }
     feed.put(&names::segment(segment), &placed);
     feed.remove(&names::checksums(segment));
-    let good = leading(format, &placed).into_iter().filter_map(|(header, stored)| {
+    let mut whole = leading(format, &placed);
+    let covered: usize = whole.iter().map(|(_, stored)| format.header_len() + stored.len()).sum();
+    if covered < placed.len() {
+        // What follows the last one is no record: its length may be the lie.
+        whole.pop();
+    }
+    let good = whole.into_iter().filter_map(|(header, stored)| {
         // No block stands for more than 255 times its own length.
         let len = usize::try_from(header.len).unwrap();
         let body = (len <= 255 * stored.len()).then(|| lz4_flex::block::decompress(&stored, len).ok())??;

@@ -366,7 +366,8 @@ impl Ctx {
             Error::PreCommitBusy { .. } => Fault::of(abi::PRE_COMMIT_OPEN, &e),
             Error::WriterBusy { .. } => Fault::of(abi::LOCK, &e),
             Error::Metastore { .. } | Error::OldMetastore { .. } => Fault::of(abi::META_OPEN, &e),
-            Error::Io { path, .. } | Error::DiskFull { path, .. }
+            Error::OutOfRange { .. } => Fault::of(abi::PRE_COMMIT_OPEN, &e),
+            Error::Io { path, .. } | Error::DiskFull { path, .. } | Error::NotAFile { path, .. }
                 if path.file_name().is_some_and(|name| name == "pre_commit") =>
             {
                 Fault::of(abi::PRE_COMMIT_OPEN, &e)
@@ -499,8 +500,9 @@ impl Ctx {
             }
             self.layout.current_log.store(id.segment, Relaxed);
             let single = out.len() == 1;
-            for (marker, message) in (id.marker..).zip(out) {
-                let at = LogId::new(id.segment, marker);
+            for (n, message) in (0u32..).zip(out) {
+                let past = Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL);
+                let at = LogId::new(id.segment, id.marker.checked_add(n).ok_or(past)?);
                 if !reading.view.fill(at, message) {
                     reading.load(at, !single).map_err(|fault| match fault.code {
                         // There are fewer than were asked for.
@@ -530,9 +532,15 @@ impl Ctx {
 
     /// The last record there is.
     pub(crate) fn last_id(&self) -> Outcome<LogId> {
-        self.reading(|_| Ok(()))?;
-        let log = self.log()?;
-        let id = log.last_id().map_err(|e| reading_fault(&e))?;
+        let id = self.reading(|reading| {
+            let storage_log = reading.reader.meta().map_err(|e| Fault::of(abi::META_OPEN, &e))?.storage_log;
+            let position = reading.reader.position();
+            // Brings the index up to date, too.
+            let last =
+                reading.reader.next_after(LogId::new(storage_log, 0)).map_err(|e| reading_fault(&e))?.1;
+            reading.reader.seek(position).map_err(|e| reading_fault(&e))?;
+            Ok(last)
+        })?;
         let segment = self.path().join(jlog_core::names::segment(id.segment));
         match std::fs::metadata(segment) {
             Ok(_) => Ok(id),
@@ -568,6 +576,7 @@ impl Ctx {
     pub(crate) fn forget_view(&self) {
         if let Some(reading) = &mut *lock(&self.own.reading) {
             reading.view.clear();
+            reading.initialized = true;
         }
     }
 }

@@ -51,6 +51,20 @@ const NULL: Fault = Fault::new(abi::NOT_SUPPORTED, libc::EINVAL);
 /// # Safety
 /// `ctx` is NULL, or came from `jlog_new` and was not closed.
 unsafe fn call<R>(ctx: *mut jlog_ctx, failed: R, work: impl FnOnce(&jlog_ctx) -> Outcome<R>) -> R {
+    // SAFETY: as promised.
+    unsafe { call_telling(ctx, failed, |_| true, work) }
+}
+
+/// The same; the error function hears only of those faults of which the C library tells it, too.
+///
+/// # Safety
+/// As [`call`].
+unsafe fn call_telling<R>(
+    ctx: *mut jlog_ctx,
+    failed: R,
+    tells: impl FnOnce(c_int) -> bool,
+    work: impl FnOnce(&jlog_ctx) -> Outcome<R>,
+) -> R {
     // SAFETY: as promised; the context is only ever shared.
     let Some(ctx) = (unsafe { ctx.as_ref() }) else { return failed };
     match catch_unwind(AssertUnwindSafe(|| work(ctx))).unwrap_or(Err(PANIC)) {
@@ -60,8 +74,11 @@ unsafe fn call<R>(ctx: *mut jlog_ctx, failed: R, work: impl FnOnce(&jlog_ctx) ->
         }
         Err(fault) => {
             ctx.note(Some(fault));
-            // The C library says nothing of a jlog that is there already.
-            if fault.code != abi::CREATE_EXISTS {
+            let silent = matches!(
+                fault.code,
+                abi::ILLEGAL_OPEN | abi::ILLEGAL_INIT | abi::ILLEGAL_CHECKPOINT | abi::SUBSCRIBER_EXISTS
+            );
+            if !silent && tells(fault.code) {
                 ctx.tell(fault);
             }
             failed
@@ -77,6 +94,11 @@ unsafe fn quiet<R>(ctx: *mut jlog_ctx, failed: R, work: impl FnOnce(&jlog_ctx) -
     // SAFETY: as promised.
     let Some(ctx) = (unsafe { ctx.as_ref() }) else { return failed };
     catch_unwind(AssertUnwindSafe(|| work(ctx))).ok().flatten().unwrap_or(failed)
+}
+
+/// What the C library tells of in calls for which a context may be of the wrong kind.
+fn but_illegal_writes(code: c_int) -> bool {
+    code != abi::ILLEGAL_WRITE
 }
 
 /// The bytes of a C string.
@@ -270,7 +292,7 @@ pub unsafe extern "C" fn jlog_ctx_alter_mode(ctx: *mut jlog_ctx, mode: c_int) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_ctx_alter_journal_size(ctx: *mut jlog_ctx, size: usize) -> c_int {
     // SAFETY: as promised.
-    unsafe { call(ctx, -1, |ctx| ctx.set_segment_size(size).map(|()| 0)) }
+    unsafe { call_telling(ctx, -1, but_illegal_writes, |ctx| ctx.set_segment_size(size).map(|()| 0)) }
 }
 
 /// When metastore and checkpoints are synced (0 never, 1 when the system does it, 2 at every change): of a jlog to be
@@ -281,7 +303,7 @@ pub unsafe extern "C" fn jlog_ctx_alter_journal_size(ctx: *mut jlog_ctx, size: u
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_ctx_alter_safety(ctx: *mut jlog_ctx, safety: c_int) -> c_int {
     // SAFETY: as promised.
-    unsafe { call(ctx, -1, |ctx| ctx.set_safety(safety).map(|()| 0)) }
+    unsafe { call_telling(ctx, -1, but_illegal_writes, |ctx| ctx.set_safety(safety).map(|()| 0)) }
 }
 
 /// How long messages stay in memory: 0, until the next interval or another segment; 1, until the next call. 0, or -1
@@ -536,7 +558,11 @@ pub unsafe extern "C" fn jlog_get_checkpoint(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_ctx_write(ctx: *mut jlog_ctx, data: *const c_void, len: usize) -> c_int {
     // SAFETY: as promised.
-    unsafe { call(ctx, -1, |ctx| ctx.append(Timestamp::now(), message(data, len)?).map(|()| 0)) }
+    unsafe {
+        call_telling(ctx, -1, but_illegal_writes, |ctx| {
+            ctx.append(Timestamp::now(), message(data, len)?).map(|()| 0)
+        })
+    }
 }
 
 /// Appends a message with a given time, or with the time it is now; nothing of it is borrowed. 0 or -1. Threads may
@@ -552,7 +578,7 @@ pub unsafe extern "C" fn jlog_ctx_write_message(
 ) -> c_int {
     // SAFETY: as promised.
     unsafe {
-        call(ctx, -1, |ctx| {
+        call_telling(ctx, -1, but_illegal_writes, |ctx| {
             let Some(msg) = msg.as_ref() else { return Err(NULL) };
             let time = match when.as_ref() {
                 // The format holds what fits in 32 bits; the C library cuts the rest off, too.
@@ -592,7 +618,7 @@ pub unsafe extern "C" fn jlog_ctx_read_interval(
 ) -> c_int {
     // SAFETY: as promised.
     unsafe {
-        call(ctx, -1, |ctx| {
+        call_telling(ctx, -1, but_illegal_writes, |ctx| {
             let (from, to, count) = ctx.interval()?;
             put(first, from.into());
             put(last, to.into());
@@ -755,7 +781,8 @@ pub unsafe extern "C" fn jlog_ctx_first_log_id(ctx: *mut jlog_ctx, id: *mut jlog
 pub unsafe extern "C" fn jlog_ctx_last_log_id(ctx: *mut jlog_ctx, id: *mut jlog_id) -> c_int {
     // SAFETY: as promised.
     unsafe {
-        call(ctx, -1, |ctx| {
+        let tells = |code| but_illegal_writes(code) && code != abi::FILE_OPEN;
+        call_telling(ctx, -1, tells, |ctx| {
             put(id, ctx.last_id()?.into());
             Ok(0)
         })
@@ -770,7 +797,7 @@ pub unsafe extern "C" fn jlog_ctx_last_log_id(ctx: *mut jlog_ctx, id: *mut jlog_
 pub unsafe extern "C" fn jlog_ctx_last_storage_log(ctx: *mut jlog_ctx, log: *mut u32) -> c_int {
     // SAFETY: as promised.
     unsafe {
-        call(ctx, -1, |ctx| {
+        call_telling(ctx, -1, but_illegal_writes, |ctx| {
             put(log, ctx.storage_log()?);
             Ok(0)
         })
@@ -858,7 +885,12 @@ pub unsafe extern "C" fn jlog_ctx_repair(ctx: *mut jlog_ctx, aggressive: c_int) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_inspect_datafile(ctx: *mut jlog_ctx, log: u32, verbose: c_int) -> c_int {
     // SAFETY: as promised.
-    unsafe { call(ctx, -1, |ctx| inspect::inspect(ctx, log, verbose != 0)) }
+    unsafe {
+        call(ctx, -1, |ctx| {
+            ctx.forget_view();
+            inspect::inspect(ctx, log, verbose != 0)
+        })
+    }
 }
 
 /// Takes damaged parts out of a segment, keeping it as it was under another name. Nobody may write meanwhile. Returns how

@@ -357,7 +357,12 @@ impl Jlog {
         let name = SubscriberName::new(name)?;
         let meta = self.meta()?;
         let checkpoint = match Checkpoint::open(&self.shared, &name) {
-            Err(Error::UnknownSubscriber { .. }) => return Checkpoint::create(&self.shared, &name, id),
+            Err(Error::UnknownSubscriber { .. }) => {
+                Checkpoint::create(&self.shared, &name, id)?;
+                // As if it had begun at the beginning: what was kept for want of a subscriber can go.
+                let first = self.first_id()?;
+                return retention::remove_passed(&self.shared, first, id, meta.storage_log, &mut None);
+            }
             other => other?,
         };
         let old = checkpoint.set(id, meta.safety)?.unwrap_or(id);

@@ -44,9 +44,15 @@ pub(crate) fn repair_names(shared: &Shared) -> Result<Vec<Event>> {
 /// Repairs one segment of a jlog whose metastore is sound.
 pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
     let mut repair = Repair { shared, done: Vec::new() };
-    let _guard = repair.guard()?;
     let meta = crate::meta::MetaReader::open(shared)?.get()?;
-    shared.open(&names::segment(number), Open::Read)?;
+    let file = shared.open(&names::segment(number), Open::Read)?;
+    // Nobody writes to a complete segment, nor needs to be kept out where there is nothing to do.
+    let len = file.len().map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
+    let last = number >= meta.storage_log;
+    if last && Intact::find(shared, meta.format, number, &*file, len, last)?.bytes == len {
+        return Ok(repair.done);
+    }
+    let _guard = if last { repair.guard()? } else { None };
     repair.repair_segment(number, meta.format, number >= meta.storage_log)?;
     Ok(repair.done)
 }

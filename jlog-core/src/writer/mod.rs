@@ -599,6 +599,10 @@ impl Core {
         let mut inner = self.inner.lock();
         self.flush_buffer(&mut inner)?;
         self.write_out_pending(&mut inner)?;
+        if self.is_full(&inner) {
+            // The segment size was made smaller. A roll that fails is tried again by the next append.
+            let _ = self.in_segment(&mut inner, |_, _| Ok(()));
+        }
         self.after_roll(inner)
     }
 

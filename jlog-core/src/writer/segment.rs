@@ -47,7 +47,7 @@ impl Core {
         outcome
     }
 
-    fn is_full(&self, inner: &Inner) -> bool {
+    pub(super) fn is_full(&self, inner: &Inner) -> bool {
         inner.current.as_ref().is_some_and(|current| current.end >= self.segment_size())
     }
 
