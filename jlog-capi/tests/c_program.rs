@@ -63,3 +63,19 @@ fn a_program_asks_the_loader_for_the_name_of_the_c_library() {
     assert!(has(b"\0libjlog.so.2\0"), "the program does not ask for libjlog.so.2");
     assert!(!has(library.to_str().unwrap().as_bytes()), "the program asks for a path");
 }
+
+/// The example of the README prints what it says there, and moves on when the jlog is there already.
+#[test]
+fn the_example() {
+    let Some(cc) = support::compiler() else { return };
+    let dir = support::library_dir();
+    let program = dir.path().join("hello");
+    let library = dir.path().join("libjlog.so.2");
+    let source = support::source("../examples/hello.c");
+    support::compile(&cc, &source, &program, &[&library], &[]);
+    for expected in ["hello from C\n", "JLOG_ERR_CREATE_EXISTS\nhello from C\n"] {
+        let out = support::run_with(&program, dir.path()).current_dir(dir.path()).output().unwrap();
+        assert!(out.status.success());
+        assert_eq!(support::both(&out), expected);
+    }
+}
