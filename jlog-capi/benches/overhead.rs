@@ -7,8 +7,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jlog::{
-    jlog_ctx_close, jlog_ctx_open_reader, jlog_ctx_open_writer, jlog_ctx_read_interval, jlog_ctx_read_message,
-    jlog_ctx_write, jlog_id, jlog_message, jlog_message_header_compressed, jlog_new,
+    jlog_ctx_close, jlog_ctx_open_reader, jlog_ctx_open_writer, jlog_ctx_read_interval,
+    jlog_ctx_read_message, jlog_ctx_write, jlog_id, jlog_message, jlog_message_header_compressed, jlog_new,
 };
 use jlog_core::{Jlog, LogId, Start, Wait};
 
@@ -54,9 +54,7 @@ fn read(c: &mut Criterion) {
     writer.close().unwrap();
     let mut reader = log.reader("s").unwrap();
     group.bench_function("Rust, by id", |b| {
-        b.iter(|| {
-            (1..=MESSAGES).map(|n| reader.read(LogId::new(0, n)).unwrap().body().len()).sum::<usize>()
-        });
+        b.iter(|| (1..=MESSAGES).map(|n| reader.read(LogId::new(0, n)).unwrap().body().len()).sum::<usize>());
     });
     group.bench_function("Rust, in batches", |b| {
         b.iter(|| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::format::{CHECKPOINT_LEN, Safety, decode_checkpoint, encode_checkpoint};
-use crate::names::SubscriberName;
+use crate::names::{Kind, SubscriberName};
 use crate::shared::Shared;
 use crate::storage::{File, LockGuard, Open, read_all, write_all_at};
 use crate::{Error, LogId, Result};
@@ -121,8 +121,18 @@ pub(crate) fn unknown_subscriber(shared: &Shared, name: &SubscriberName) -> Erro
 /// The checkpoints of all subscribers, read one after the other. One that is being created or cannot be read
 /// comes as `None`: nobody knows what it needs.
 pub(crate) fn all(shared: &Shared) -> Result<Vec<(SubscriberName, Option<LogId>)>> {
+    of(shared, shared.list()?)
+}
+
+/// The same, of these files of the directory.
+pub(crate) fn of(shared: &Shared, kinds: Vec<Kind>) -> Result<Vec<(SubscriberName, Option<LogId>)>> {
+    let mut names: Vec<SubscriberName> = kinds
+        .into_iter()
+        .filter_map(|kind| if let Kind::Checkpoint(name) = kind { Some(name) } else { None })
+        .collect();
+    names.sort();
     let mut out = Vec::new();
-    for name in shared.subscribers()? {
+    for name in names {
         match read(shared, &name) {
             Ok(id) => out.push((name, id)),
             // Unsubscribed meanwhile.

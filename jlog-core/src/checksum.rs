@@ -42,8 +42,12 @@ const RUN_HEADER_LEN: usize = 56;
 const MAX_RUNS: usize = 1 << 16;
 /// By so much the clock of the file system may be behind.
 const CLOCK_SECONDS: i64 = 2;
-/// A sidecar with more runs than this is made anew as one run when its segment is full.
+/// A sidecar with more runs than this is made anew with long ones when its segment is full.
 const JOIN_FROM: usize = 16;
+/// Runs of so many records are long enough as they are.
+const LONG_RUN: u64 = 1024;
+/// Runs are joined up to so many records: whoever looks for one of them reads all of them.
+const JOINED_MAX: usize = 1 << 16;
 
 /// Checksums of records that stand next to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,17 +173,15 @@ fn entries(file: &dyn File, head: &Head) -> Option<Vec<u32>> {
 /// last one ends.
 fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
     let mut heads = Vec::new();
-    let mut window = Window::default();
+    let (mut window, mut entries) = (Window::default(), Window::default());
     let magic = RUN_MAGIC.to_le_bytes();
     let (mut at, mut done) = (from, from);
     while at + RUN_HEADER_LEN as u64 <= len && heads.len() < MAX_RUNS {
         let bytes = window.at(file, at, RUN_HEADER_LEN)?;
         let head = Head::decode(bytes, at, len);
         // One whose checksums are damaged is none.
-        let sound =
-            |head: &Head| record_crc(file, head.at, 4 * u64::from(head.count), &mut Window::default());
         if let Some(head) = head
-            && sound(&head)? == head.entries_crc
+            && record_crc(file, head.at, 4 * u64::from(head.count), &mut entries)? == head.entries_crc
         {
             at = head.file_end();
             done = at;
@@ -300,30 +302,52 @@ fn append(shared: &Shared, segment: u32, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Joins the runs of a segment that is full, if there are many. Without room for that they stay as they are.
+/// Joins the runs of a segment that is full, if there are many short ones. Without room for that they stay as they are.
 pub(crate) fn join(shared: &Shared, segment: u32) {
     let Ok(Some(file)) = shared.open_if_there(&names::checksums(segment), Open::Read) else { return };
-    let Ok(runs) = read_runs(&*file) else { return };
-    if runs.len() < JOIN_FROM {
+    let Ok((mut heads, _)) = file.len().and_then(|len| heads(&*file, 0, len)) else { return };
+    let records: u64 = heads.iter().map(|head| u64::from(head.count)).sum();
+    if heads.len() < JOIN_FROM || records / heads.len() as u64 >= LONG_RUN {
         return;
     }
-    let mut joined: Vec<Run> = Vec::new();
-    for run in runs {
-        match joined.last_mut() {
+    heads.sort_by_key(|head| head.offset);
+    // Without room, or where another sidecar stands there by now, nothing is joined.
+    let _ = join_runs(shared, segment, &*file, &heads);
+}
+
+fn join_runs(shared: &Shared, segment: u32, file: &dyn File, heads: &[Head]) -> Result<()> {
+    let temporary = shared.create_temporary()?;
+    let (mut at, mut bytes) = (0, Vec::new());
+    let mut joined: Option<Run> = None;
+    let mut write = |run: Option<Run>| -> Result<()> {
+        let Some(run) = run else { return Ok(()) };
+        bytes.clear();
+        run.encode(&mut bytes);
+        temporary.write(&bytes, at)?;
+        at += bytes.len() as u64;
+        Ok(())
+    };
+    for head in heads {
+        let Some(crcs) = entries(file, head) else { continue };
+        let run = head.with(crcs);
+        match &mut joined {
             Some(last)
                 if last.end() == run.offset
                     && last.inode == run.inode
-                    && u64::from(last.marker) + last.crcs.len() as u64 == u64::from(run.marker) =>
+                    && u64::from(last.marker) + last.crcs.len() as u64 == u64::from(run.marker)
+                    && last.crcs.len() + run.crcs.len() <= JOINED_MAX =>
             {
                 last.bytes += run.bytes;
                 last.last = run.last;
                 last.written = last.written.max(run.written);
                 last.crcs.extend(run.crcs);
             }
-            _ => joined.push(run),
+            _ => write(joined.replace(run))?,
         }
     }
-    let _ = replace(shared, segment, &joined);
+    write(joined)?;
+    // Not synced: a sidecar that a power failure damages is passed over.
+    temporary.rename(&names::checksums(segment))
 }
 
 /// Replaces a segment's sidecar by these runs.
@@ -685,6 +709,31 @@ impl Verifier {
         }
         self.diagnosis = Some(out);
         Ok(())
+    }
+
+    /// How many records are before some place, and where that is: the beginning of the last run that begins at or
+    /// before the record after `marker`. The runs before it leave no gap, and its first record is there, just as
+    /// the sidecar says.
+    pub(crate) fn anchor(&self, file: &dyn File, format: RecordFormat, marker: u32) -> Option<(u32, u64)> {
+        let (mut records, mut end, mut found) = (0u32, 0u64, None);
+        for head in &self.heads {
+            if head.offset == end && head.marker == records.checked_add(1)? {
+                if records > marker {
+                    break;
+                }
+                found = Some(head);
+                records = records.checked_add(head.count)?;
+                end = head.end();
+            }
+        }
+        let head = found?;
+        let len = file.len().ok()?;
+        let mut window = Window::default();
+        let bytes = window.at(file, head.offset, format.header_len()).ok()?;
+        let Step::Record(_, total) = step(format, bytes, len.checked_sub(head.offset)?) else { return None };
+        let crc = *entries(&**self.sidecar.as_ref()?, head)?.first()?;
+        let there = record_crc(file, head.offset, total, &mut window).ok()?;
+        (there == crc).then_some((head.marker - 1, head.offset))
     }
 
     /// The records and bytes that the runs cover without a gap from the segment's beginning, if the last of

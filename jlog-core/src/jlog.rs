@@ -9,6 +9,7 @@ use crate::meta::{MetaReader, Metastore};
 use crate::names::{self, Kind, SubscriberName};
 use crate::options::{JlogOptions, ReaderOptions, WriterOptions};
 use crate::reader::Reader;
+use crate::retention::Passing;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::storage::FileKind;
@@ -361,12 +362,18 @@ impl Jlog {
                 Checkpoint::create(&self.shared, &name, id)?;
                 // As if it had begun at the beginning: what was kept for want of a subscriber can go.
                 let first = self.first_id()?;
-                return retention::remove_passed(&self.shared, first, id, meta.storage_log, &mut None);
+                return retention::remove_passed(
+                    &self.shared,
+                    first,
+                    id,
+                    meta.storage_log,
+                    &mut Passing::default(),
+                );
             }
             other => other?,
         };
         let old = checkpoint.set(id, meta.safety)?.unwrap_or(id);
-        retention::remove_passed(&self.shared, old, id, meta.storage_log, &mut None)
+        retention::remove_passed(&self.shared, old, id, meta.storage_log, &mut Passing::default())
     }
 
     /// All subscribers with their checkpoints; one that cannot be read comes as `None`.

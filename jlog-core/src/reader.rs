@@ -11,6 +11,7 @@ use crate::message::{Batch, Interval, Message};
 use crate::meta::MetaReader;
 use crate::names::SubscriberName;
 use crate::options::{OnDamage, OnMissed, ReadMethod, ReaderOptions};
+use crate::retention::Passing;
 use crate::scan::{Step, step};
 use crate::shared::Shared;
 use crate::storage::{File, Map, Open, Waker, Watch, read_up_to_at};
@@ -51,7 +52,7 @@ pub struct Reader {
     stored: LogId,
     /// The end of the last complete segment that was read, and the segment after it.
     passed: Option<(LogId, u32)>,
-    holder: Option<SubscriberName>,
+    passing: Passing,
     damage: Option<(Stretch, Place)>,
     /// A record that damage follows, and that was looked at: its marker less one, and its offset.
     trusted: Option<(u32, u64)>,
@@ -131,7 +132,7 @@ impl Reader {
             watch: None,
             stored,
             passed: None,
-            holder: None,
+            passing: Passing::default(),
             damage: None,
             trusted: None,
             skipped: 0,
@@ -489,7 +490,7 @@ impl Reader {
         let from = self.stored;
         if self.checkpoint.move_from(from, to, self.meta.get()?.safety)? {
             self.stored = to;
-            retention::remove_passed(&self.shared, from, to, storage_log, &mut self.holder)?;
+            retention::remove_passed(&self.shared, from, to, storage_log, &mut self.passing)?;
         }
         Ok(())
     }
@@ -526,7 +527,7 @@ impl Reader {
         let old = self.checkpoint.set(id, safety)?;
         self.stored = id;
         let old = old.unwrap_or(id);
-        retention::remove_passed(&self.shared, old, id, storage_log, &mut self.holder)
+        retention::remove_passed(&self.shared, old, id, storage_log, &mut self.passing)
     }
 
     /// Makes the checkpoint durable.
@@ -827,11 +828,12 @@ fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, marker: u32)
     }
     let fail = |e| Error::io("read", shared.at(&names::segment(segment.number)), e);
     let to = segment.file.len().map_err(fail)?;
-    let mut end = Place::default();
     // Damage before the place is stepped over, and records keep their markers as far as that can be known.
     let mut verifier = Verifier::load(shared, segment.number);
+    let anchor = verifier.anchor(&*segment.file, format, marker);
+    let mut end = anchor.map_or_else(Place::default, |(marker, offset)| Place { marker, offset });
     Survey { file: &*segment.file, format, verifier: &mut verifier, to, check: false }
-        .run(Place::default(), |item| {
+        .run(end, |item| {
             let (last, behind) = match item {
                 Item::Record(found) => (found.marker, found.offset + found.total),
                 Item::Damage(stretch) if stretch.fault == Fault::Unfinished => return ControlFlow::Break(()),

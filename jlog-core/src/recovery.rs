@@ -34,6 +34,7 @@ use std::sync::Arc;
 use crate::checkpoint::{self, Checkpoint};
 use crate::checksum::{self, Verifier};
 use crate::format::{MetaFault, RecordFormat, Safety};
+use crate::names::Kind;
 use crate::scan::{Stop, WINDOW, Window, walk};
 use crate::shared::Shared;
 use crate::storage::{File, Open, read_up_to_at};
@@ -203,16 +204,22 @@ pub(crate) fn check_layout(shared: &Shared, number: u32, format: RecordFormat) -
 /// and what is appended next must not pass for done. (Where `number` is the segment being written, and has so
 /// many records.)
 ///
+/// `listed` is what the directory has, if that is known.
 /// `storage_log` is asked again for each: a C writer rolls without the segment's lock, and a checkpoint in the next
 /// segment is a good one then.
 pub(crate) fn pull_back_checkpoints(
     shared: &Shared,
     number: u32,
     records: u32,
+    listed: Option<Vec<Kind>>,
     storage_log: impl Fn() -> u32,
 ) -> Result<()> {
     let end = LogId::new(number, records);
-    for (name, id) in checkpoint::all(shared)? {
+    let checkpoints = match listed {
+        Some(kinds) => checkpoint::of(shared, kinds)?,
+        None => checkpoint::all(shared)?,
+    };
+    for (name, id) in checkpoints {
         let Some(from) = id.filter(|&id| id > end) else { continue };
         let checkpoint = match Checkpoint::open(shared, &name) {
             Err(Error::UnknownSubscriber { .. }) => continue,

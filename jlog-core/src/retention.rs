@@ -21,53 +21,79 @@ pub(crate) struct Holder {
     pub(crate) segment: u32,
 }
 
+/// What somebody who moves a checkpoint again and again remembers of the last time.
+#[derive(Debug, Default)]
+pub(crate) struct Passing {
+    /// Who needed the oldest segment. As long as that subscriber has not moved on, nobody else needs to be asked.
+    holder: Option<SubscriberName>,
+    /// How many names the directory had.
+    names: usize,
+    /// The first segment that was passed and not looked at yet.
+    since: Option<u32>,
+}
+
+/// Where a directory has more names than this, it is not listed for every segment that is passed, but for every
+/// thousandth part of them.
+const MANY_NAMES: usize = 1000;
+
 /// Finds who needs the oldest segment; `None` where there is no subscriber. A subscriber whose checkpoint
 /// cannot be read needs everything.
 pub(crate) fn holder(shared: &Shared) -> Result<Option<Holder>> {
-    let holders = checkpoint::all(shared)?
+    Ok(holders(shared)?.0.into_iter().min_by_key(|holder| holder.segment))
+}
+
+/// What every subscriber needs, and how many names the directory has.
+fn holders(shared: &Shared) -> Result<(Vec<Holder>, usize)> {
+    let kinds = shared.list()?;
+    let names = kinds.len();
+    let holders = checkpoint::of(shared, kinds)?
         .into_iter()
         .map(|(name, id)| Holder { segment: id.map_or(0, |id| id.segment), name });
-    Ok(holders.min_by_key(|holder| holder.segment))
+    Ok((holders.collect(), names))
 }
 
 /// Removes the segments that a move of a checkpoint from `old` to `new` has made superfluous, and left-overs
 /// of a move that was cut short. Never the segment being written.
-///
-/// `last_holder` remembers who needed the oldest one the last time: as long as that subscriber has not moved
-/// on, nobody else needs to be asked.
 pub(crate) fn remove_passed(
     shared: &Shared,
     old: LogId,
     new: LogId,
     storage_log: u32,
-    last_holder: &mut Option<SubscriberName>,
+    passing: &mut Passing,
 ) -> Result<()> {
     let to = new.segment.min(storage_log);
     if old.segment >= to {
         return Ok(());
     }
-    if let Some(name) = last_holder
+    let from = passing.since.unwrap_or(old.segment).min(old.segment);
+    if let Some(name) = &passing.holder
         && let Ok(Some(id)) = checkpoint::read(shared, name)
-        && id.segment <= old.segment
+        && id.segment <= from
     {
         return Ok(());
     }
-    let Some(holder) = holder(shared)? else { return Ok(()) };
+    if passing.names > MANY_NAMES && ((to - from) as usize) < passing.names / MANY_NAMES {
+        passing.since = Some(from);
+        return Ok(());
+    }
+    let (holders, names) = holders(shared)?;
+    let Some(holder) = holders.into_iter().min_by_key(|holder| holder.segment) else { return Ok(()) };
+    (passing.names, passing.since) = (names, None);
     let to = to.min(holder.segment);
-    if to.saturating_sub(old.segment) > FEW {
-        for segment in shared.segments()?.into_iter().filter(|n| (old.segment..to).contains(n)) {
+    if to.saturating_sub(from) > FEW {
+        for segment in shared.segments()?.into_iter().filter(|n| (from..to).contains(n)) {
             shared.remove_segment(segment)?;
         }
     } else {
-        for segment in old.segment..to {
+        for segment in from..to {
             shared.remove_segment(segment)?;
         }
     }
-    let mut before = old.segment.min(to);
+    let mut before = from.min(to);
     while before > 0 && shared.remove_segment(before - 1)? {
         before -= 1;
     }
-    *last_holder = Some(holder.name);
+    passing.holder = Some(holder.name);
     Ok(())
 }
 
@@ -80,24 +106,23 @@ pub(crate) fn clean(shared: &Shared, storage_log: u32) -> Result<()> {
             shared.remove_segment(segment)?;
         }
     }
-    sweep(shared)
+    sweep(shared).map(|_| ())
 }
 
-/// Removes indexes and checksums whose segment is gone, and files that were never finished.
-pub(crate) fn sweep(shared: &Shared) -> Result<()> {
+/// Removes indexes and checksums whose segment is gone, and files that were never finished. Returns what there was.
+pub(crate) fn sweep(shared: &Shared) -> Result<Vec<Kind>> {
     let names = shared.storage.list(&shared.path).map_err(|e| Error::io("list", &shared.path, e))?;
-    let segments: HashSet<u32> = names
-        .iter()
-        .filter_map(|name| if let Kind::Segment(n) = Kind::of(name) { Some(n) } else { None })
-        .collect();
-    for name in names {
-        let superfluous = match Kind::of(&name) {
+    let kinds: Vec<Kind> = names.iter().map(|name| Kind::of(name)).collect();
+    let segments: HashSet<u32> =
+        kinds.iter().filter_map(|kind| if let Kind::Segment(n) = kind { Some(*n) } else { None }).collect();
+    for (name, kind) in names.iter().zip(&kinds) {
+        let superfluous = match *kind {
             // Looked at once more: it may have been begun while the names were listed.
             Kind::Index(n) | Kind::Checksums(n) => {
                 !segments.contains(&n) && !shared.exists(&names::segment(n))
             }
             Kind::Temporary => {
-                let facts = shared.storage.facts(&shared.path.join(&name));
+                let facts = shared.storage.facts(&shared.path.join(name));
                 facts.is_ok_and(|facts| {
                     i64::from(Timestamp::now().seconds) - facts.modified > TEMPORARY_AGE_SECONDS
                 })
@@ -108,5 +133,5 @@ pub(crate) fn sweep(shared: &Shared) -> Result<()> {
             shared.remove_if_there(name)?;
         }
     }
-    Ok(())
+    Ok(kinds)
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use crate::checksum::Pending;
 use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader, check_message_len};
 use crate::meta::Metastore;
+use crate::names::Kind;
 use crate::options::{Locking, SyncPolicy, WriterOptions};
 use crate::precommit::PreCommit;
 use crate::shared::Shared;
@@ -107,6 +108,8 @@ struct Inner {
     suspect: bool,
     /// Checkpoints may be past the end of the segment that is opened next.
     look_at_checkpoints: bool,
+    /// What the directory had when the writer was opened, until that was looked at.
+    listed: Option<Vec<Kind>>,
     /// Counts the appends.
     written: u64,
     /// Counts the messages.
@@ -180,6 +183,7 @@ impl Writer {
                 was_full: false,
                 suspect: false,
                 look_at_checkpoints: true,
+                listed: None,
                 // What the last writer left counts as one.
                 written: 1,
                 accepted: 0,
@@ -194,7 +198,7 @@ impl Writer {
         };
         core.warn_of_foreign_owners();
         // What C processes leave of segments that they remove; a disk that cannot be written keeps it.
-        let _ = retention::sweep(&core.shared);
+        core.inner.lock().listed = retention::sweep(&core.shared).ok();
         core.in_segment(&mut core.inner.lock(), |_, _| Ok(()))?;
         if !options.bypass_pre_commit {
             core.open_buffer(&mut core.inner.lock(), options.pre_commit)?;

@@ -177,7 +177,8 @@ impl Core {
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
             recovery::drop_stale_checksums(&self.shared, number, end.offset)?;
             if inner.look_at_checkpoints {
-                recovery::pull_back_checkpoints(&self.shared, number, end.marker, || {
+                let listed = inner.listed.take();
+                recovery::pull_back_checkpoints(&self.shared, number, end.marker, listed, || {
                     self.meta.storage_log()
                 })?;
                 inner.look_at_checkpoints = false;
