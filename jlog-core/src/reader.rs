@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoint;
 use crate::checksum::{Suspect, Verdict, Verifier};
-use crate::format::{Meta, RecordFormat};
+use crate::format::{Meta, RecordFormat, RecordHeader};
 use crate::message::{Batch, Interval, Message};
 use crate::meta::MetaReader;
 use crate::names::SubscriberName;
@@ -47,6 +47,9 @@ pub struct Reader {
     segment: Option<Segment>,
     buf: Vec<u8>,
     plain: Vec<u8>,
+    /// What was read for records by their ids, and where in the segment that begins.
+    single: Vec<u8>,
+    single_at: u64,
     watch: Option<Box<dyn Watch>>,
     /// What the checkpoint file holds.
     stored: LogId,
@@ -129,6 +132,8 @@ impl Reader {
             segment: None,
             buf: Vec::new(),
             plain: Vec::new(),
+            single: Vec::new(),
+            single_at: 0,
             watch: None,
             stored,
             passed: None,
@@ -641,6 +646,7 @@ impl Reader {
         if self.segment.as_ref().is_none_or(|open| open.number != id.segment) {
             self.segment = open(&self.shared, id.segment, self.options.verify)?;
             self.cursor = None;
+            self.single.clear();
             // The batches' own place in its segment stays known.
         }
         let Some(segment) = &mut self.segment else { return Err(no_such()) };
@@ -655,27 +661,40 @@ impl Reader {
                 place.offset
             }
         };
-        let len = segment.file.len().map_err(fail)?;
-        let left = len.saturating_sub(offset);
         let header_len = self.format.header_len();
-        self.buf.resize(header_len.max(4096), 0);
-        let n = read_up_to_at(&*segment.file, &mut self.buf, offset).map_err(fail)?;
-        let (header, total) = match step(self.format, &self.buf[..n], left) {
-            Step::Record(header, total) => (header, total),
-            Step::End | Step::Torn => return Err(no_such()),
-            Step::Corrupt => return Err(Error::Damaged { path, offset, id, len: left }),
-        };
-        let total_len = usize::try_from(total).map_err(|_| no_such())?;
-        if total_len > n {
-            self.buf.resize(total_len, 0);
-            let more = read_up_to_at(&*segment.file, &mut self.buf[n..], offset + n as u64).map_err(fail)?;
-            if n + more < total_len {
-                return Err(no_such());
+        let sequential =
+            self.cursor.is_some_and(|cursor| (cursor.segment, cursor.marker) == (id.segment, before));
+        let start = match usize::try_from(offset.wrapping_sub(self.single_at)) {
+            // What was read ahead for the records before it.
+            Ok(start) if sequential && step_at(self.format, &self.single, start).is_some() => start,
+            _ => {
+                let len = segment.file.len().map_err(fail)?;
+                let left = len.saturating_sub(offset);
+                let ahead = if sequential { READ_AHEAD } else { READ_ONE };
+                self.single.resize(ahead, 0);
+                self.single_at = offset;
+                let n = read_up_to_at(&*segment.file, &mut self.single, offset).map_err(fail)?;
+                self.single.truncate(n);
+                let total = match step(self.format, &self.single, left) {
+                    Step::Record(_, total) => total,
+                    Step::End | Step::Torn => return Err(no_such()),
+                    Step::Corrupt => return Err(Error::Damaged { path, offset, id, len: left }),
+                };
+                let total = usize::try_from(total).map_err(|_| no_such())?;
+                if total > n {
+                    self.single.resize(total, 0);
+                    let more = read_up_to_at(&*segment.file, &mut self.single[n..], offset + n as u64)
+                        .map_err(fail)?;
+                    self.single.truncate(n + more);
+                }
+                0
             }
-        }
-        self.buf.truncate(total_len);
+        };
+        let Some((header, total)) = step_at(self.format, &self.single, start) else { return Err(no_such()) };
+        let record = &self.single[start..start + total];
+        let total = total as u64;
         if self.options.verify && !segment.verifier.is_empty() {
-            let crc = crc32fast::hash(&self.buf);
+            let crc = crc32fast::hash(record);
             let suspect = Suspect { marker: id.marker, offset, total, time: header.time, crc };
             let verdict = segment.verifier.check(&*segment.file, self.format, suspect).map_err(fail)?;
             if verdict == Verdict::Wrong {
@@ -685,12 +704,12 @@ impl Reader {
         self.cursor = Some(Cursor { segment: id.segment, marker: id.marker, offset: offset + total });
         let body = if self.format.is_lz4() {
             self.plain.clear();
-            if !self.format.load(&header, &self.buf[header_len..], &mut self.plain) {
+            if !self.format.load(&header, &record[header_len..], &mut self.plain) {
                 return Err(Error::Compressed { path, offset, id });
             }
             &self.plain[..]
         } else {
-            &self.buf[header_len..]
+            &record[header_len..]
         };
         Ok(Message { id, time: header.time, stored: header.stored, body })
     }
@@ -808,6 +827,19 @@ impl Reader {
     /// [`Error::Metastore`], [`Error::Io`].
     pub fn meta(&self) -> Result<Meta> {
         self.meta.get()
+    }
+}
+
+/// Bytes that are read for a record by its id: where the one before it was read, too, more will be.
+const READ_ONE: usize = 4096;
+const READ_AHEAD: usize = 64 << 10;
+
+/// The whole record that begins at this place of the bytes: its header, and its length with that.
+fn step_at(format: RecordFormat, bytes: &[u8], start: usize) -> Option<(RecordHeader, usize)> {
+    let rest = bytes.get(start..)?;
+    match step(format, rest, rest.len() as u64) {
+        Step::Record(header, total) => Some((header, usize::try_from(total).ok()?)),
+        _ => None,
     }
 }
 
