@@ -310,3 +310,198 @@ impl Sink for FileSink {
         self.current.lock().as_ref().map(|current| current.len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+
+    use super::*;
+
+    thread_local! {
+        static NOW: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn clock() -> u64 {
+        NOW.get()
+    }
+
+    struct Setup {
+        dir: tempfile::TempDir,
+        sink: FileSink,
+    }
+
+    impl Setup {
+        /// A sink at second 10,000.
+        fn new(rotation: Rotation) -> Self {
+            NOW.set(10_000);
+            let dir = tempfile::tempdir().unwrap();
+            let sink = FileSink::open_with(dir.path().join("log"), rotation, false, clock).unwrap();
+            Self { dir, sink }
+        }
+
+        fn write_at(&self, second: u64, text: &str) {
+            NOW.set(second);
+            let bytes = text.as_bytes();
+            let ends: Vec<(usize, u64)> =
+                memchr::memchr_iter(b'\n', bytes).map(|at| (at + 1, second * 1_000_000)).collect();
+            self.sink.write(Lines { bytes, ends: &ends, start: 0 }).unwrap();
+        }
+
+        /// Suffixes and texts, the current file last.
+        fn files(&self) -> Vec<(String, String)> {
+            let mut all: Vec<(String, String)> = fs::read_dir(self.dir.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .map(|path| {
+                    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                    let suffix = name.strip_prefix("log").unwrap().trim_start_matches('.').to_owned();
+                    (suffix, fs::read_to_string(&path).unwrap())
+                })
+                .collect();
+            all.sort_by_key(|(suffix, _)| suffix.parse().unwrap_or(u64::MAX));
+            all
+        }
+
+        fn assert_files(&self, expected: &[(&str, &str)]) {
+            let files = self.files();
+            let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
+            assert_eq!(files, expected);
+        }
+
+        /// Puts a file aside that was so at a second.
+        fn put(&self, suffix: &str, bytes: usize) {
+            fs::write(self.dir.path().join(format!("log.{suffix}")), "x".repeat(bytes)).unwrap();
+        }
+
+        fn suffixes(&self) -> Vec<String> {
+            self.files().into_iter().map(|(suffix, _)| suffix).collect()
+        }
+    }
+
+    #[test]
+    fn a_period_ends_at_multiples_of_its_length() {
+        let setup = Setup::new(Rotation { seconds: 600, ..Rotation::default() });
+        for (second, text) in
+            [(10_000, "a\n"), (10_199, "b\n"), (10_200, "c\n"), (10_799, "d\n"), (12_345, "e\nf\n")]
+        {
+            setup.write_at(second, text);
+        }
+        setup.assert_files(&[("10200", "a\nb\n"), ("12345", "c\nd\n"), ("", "e\nf\n")]);
+    }
+
+    #[test]
+    fn an_older_file_is_put_aside_by_the_first_line() {
+        NOW.set(10_000);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, "old\n").unwrap();
+        let at = UNIX_EPOCH + Duration::from_secs(9_000);
+        File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+        let rotation = Rotation { seconds: 600, ..Rotation::default() };
+        let sink = FileSink::open_with(path, rotation, false, clock).unwrap();
+        let setup = Setup { dir, sink };
+        setup.write_at(10_001, "new\n");
+        setup.assert_files(&[("10001", "old\n"), ("", "new\n")]);
+    }
+
+    #[test]
+    fn the_line_that_reaches_the_limit_is_the_last_one() {
+        let setup = Setup::new(Rotation { bytes: 6, ..Rotation::default() });
+        setup.write_at(10_000, "12\n45\n");
+        setup.assert_files(&[("", "12\n45\n")]);
+        setup.write_at(10_001, "1\n3\n5\n7\n9\n");
+        setup.write_at(10_002, "longer than the limit\nx\n");
+        setup.assert_files(&[
+            ("10001", "12\n45\n"),
+            ("10002", "1\n3\n5\n"),
+            ("10003", "7\n9\nlonger than the limit\n"),
+            ("", "x\n"),
+        ]);
+    }
+
+    #[test]
+    fn two_in_one_second_take_the_next_free_one() {
+        let setup = Setup::new(Rotation { bytes: 2, ..Rotation::default() });
+        setup.put("10001", 3);
+        setup.write_at(10_000, "a\nb\nc\n");
+        setup.assert_files(&[("10000", "a\n"), ("10001", "xxx"), ("10002", "b\n"), ("", "c\n")]);
+    }
+
+    #[test]
+    fn what_is_too_old_goes() {
+        let setup = Setup::new(Rotation { retain_seconds: 100, ..Rotation::default() });
+        for suffix in ["9899", "9900", "9999", "1", "text", "12a", ""] {
+            setup.put(suffix, 1);
+        }
+        fs::write(setup.dir.path().join("other.1"), "").unwrap();
+        fs::create_dir(setup.dir.path().join("log.2")).unwrap();
+        assert_eq!(setup.sink.cull().unwrap(), 2);
+        for (name, there) in [
+            ("log.1", false),
+            ("log.9899", false),
+            ("log.9900", true),
+            ("log.9999", true),
+            ("log.text", true),
+            ("log.12a", true),
+            ("log.", true),
+            ("log.2", true),
+            ("other.1", true),
+            ("log", true),
+        ] {
+            assert_eq!(setup.dir.path().join(name).exists(), there, "{name}");
+        }
+    }
+
+    #[test]
+    fn bytes_and_count_keep_the_newest() {
+        let setup = Setup::new(Rotation { retain_bytes: 25, ..Rotation::default() });
+        for suffix in ["9", "10", "8", "7"] {
+            setup.put(suffix, 10);
+        }
+        assert_eq!(setup.sink.cull().unwrap(), 2);
+        assert_eq!(setup.suffixes(), ["9", "10", ""]);
+        let setup = Setup::new(Rotation { retain_count: 3, ..Rotation::default() });
+        for suffix in ["9", "10", "8", "7"] {
+            setup.put(suffix, 10);
+        }
+        assert_eq!(setup.sink.cull().unwrap(), 1);
+        assert_eq!(setup.suffixes(), ["8", "9", "10", ""]);
+    }
+
+    #[test]
+    fn retention_goes_with_rotation_and_leaves_the_current_file() {
+        let rotation = Rotation { seconds: 600, retain_bytes: 1, retain_seconds: 1, ..Rotation::default() };
+        let setup = Setup::new(rotation);
+        setup.put("5", 1);
+        setup.write_at(10_000, "a line of more than a byte\n");
+        assert_eq!(setup.suffixes(), ["5", ""]);
+        setup.write_at(20_000, "another one\n");
+        setup.assert_files(&[("", "another one\n")]);
+        NOW.set(90_000);
+        setup.sink.cull().unwrap();
+        setup.assert_files(&[("", "another one\n")]);
+    }
+
+    /// What ought to hold and did not when this was written.
+    mod found {
+        use super::*;
+
+        #[test]
+        fn an_empty_file_belongs_to_the_period_of_its_first_line() {
+            let setup = Setup::new(Rotation { seconds: 600, ..Rotation::default() });
+            // Nothing was logged in the period that it was opened in.
+            setup.write_at(10_300, "a\n");
+            setup.write_at(10_301, "b\n");
+            setup.assert_files(&[("", "a\nb\n")]);
+        }
+
+        #[test]
+        fn names_go_up_though_older_ones_were_removed() {
+            let setup = Setup::new(Rotation { bytes: 2, retain_count: 2, ..Rotation::default() });
+            setup.write_at(10_000, "a\nb\nc\nd\ne\n");
+            let texts: Vec<String> = setup.files().into_iter().map(|(_, text)| text).collect();
+            assert_eq!(texts, ["c\n", "d\n", "e\n"]);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The command.
+
+use std::fs;
+use std::io::Write;
+use std::net::UdpSocket;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn logdag(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn texts(output: &Output) -> (String, String) {
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// A configuration in a directory of its own; `DIR` in it is that directory.
+struct Setup {
+    dir: tempfile::TempDir,
+    config: String,
+}
+
+impl Setup {
+    fn new(logs: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = logs.replace("DIR", dir.path().to_str().unwrap());
+        let config = dir.path().join("app.xml");
+        fs::write(&config, format!("<app><logs>\n{logs}\n</logs></app>\n")).unwrap();
+        Self { config: config.to_str().unwrap().to_owned(), dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// Waits until a file has a text.
+    fn wait_for(&self, name: &str, text: &str) {
+        let begun = Instant::now();
+        while !self.read(name).contains(text) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{text:?} never came: {:?}", self.read(name));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Child {
+        logdag(&[&["run", &self.config], arguments].concat()).stdin(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn exec(&self, arguments: &[&str], script: &str) -> Output {
+        logdag(&[&["exec", &self.config], arguments, &["--", "sh", "-c", script]].concat()).output().unwrap()
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+/// The output of a child that is to end by itself.
+fn ended(mut child: Child) -> Output {
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(10) {
+            child.kill().unwrap();
+            panic!("it does not end: {:?}", texts(&child.wait_with_output().unwrap()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
+const PLAIN: &str =
+    r#"<log name="out" type="file" path="DIR/out.log"/><log name="err" type="file" path="DIR/err.log"/>"#;
+
+#[test]
+fn a_right_configuration_is_checked_and_nothing_opened() {
+    let setup = Setup::new(
+        r#"<log name="f" type="file" path="DIR/f.log"/><log name="j" type="jlog" path="DIR/feed(a)"/>"#,
+    );
+    let output = logdag(&["check", &setup.config]).output().unwrap();
+    let (out, err) = texts(&output);
+    assert!(output.status.success(), "{err}");
+    assert!(out.contains("2 streams"), "{out}");
+    assert!(!setup.path("f.log").exists() && !setup.path("feed").exists());
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_place_and_line() {
+    for (inside, column, message) in [
+        (r#"<log name="a" format="xml"/>"#, 23, "unknown format"),
+        (r#"<log name="a" colour="red"/>"#, 23, "unknown attribute"),
+        (r#"<log type="file" path="/x"/>"#, 1, "without a name"),
+        (r#"<log name="a" type="tape"/>"#, 1, "unknown type \"tape\""),
+        (r#"<log name="a" type="file"/>"#, 1, "without a path"),
+        (r#"<log name="a" type="file" path="/x" rotate_bytes="5"/>"#, 51, "102400"),
+        (r#"<log name="a"><outlet name="b" filter="x = "/></log>"#, 44, "a quoted text or a number"),
+        (r#"<log name="a"/><log name="a"/>"#, 27, "already"),
+        (r#"<log name="a"><outlet name="a"/></log>"#, 1, "cycle"),
+        (r#"<log name="a"/></b>"#, 16, "closes nothing"),
+        (r#"<include file="none.xml"/>"#, 16, "none.xml"),
+        (r#"<include file="app.xml"/>"#, 16, "includes itself"),
+        (r#"<log name="a" require_env="!"/>"#, 28, "expected VAR"),
+    ] {
+        let setup = Setup::new(inside);
+        for command in [vec!["check", &setup.config], vec!["run", &setup.config, "--in", "a=stdin"]] {
+            let output = logdag(&command).output().unwrap();
+            let (out, err) = texts(&output);
+            assert_eq!((output.status.code(), &*out), (Some(1), ""), "{inside}: {err}");
+            let lines: Vec<&str> = err.lines().collect();
+            let place = format!("logdag: {}:2:{column}: ", setup.config);
+            assert!(lines[0].starts_with(&place) && lines[0].contains(message), "{inside}: {err}");
+            let text = lines[lines.len() - 2];
+            assert_eq!(text.strip_prefix("  "), Some(inside));
+            assert_eq!(lines[lines.len() - 1], format!("{}^", " ".repeat(column + 1)), "{err}");
+        }
+    }
+    let output = logdag(&["check", "/nowhere/app.xml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(texts(&output).1.contains("/nowhere/app.xml: No such file"), "{:?}", texts(&output));
+}
+
+#[test]
+fn a_sink_that_cannot_be_opened_is_told_with_place_and_path() {
+    let setup = Setup::new("<log name=\"a\"/>\n<log name=\"b\" type=\"file\" path=\"DIR/none/b.log\"/>");
+    let output = logdag(&["run", &setup.config, "--in", "a=stdin"]).output().unwrap();
+    let (_, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err.starts_with(&format!("logdag: {}:3:1: ", setup.config)), "{err}");
+    assert!(err.contains(&format!("{}: No such file", setup.path("none/b.log").display())), "{err}");
+}
+
+#[test]
+fn the_graph_is_shown_with_filters_and_reasons() {
+    let setup = Setup::new(
+        r#"<log name="f" type="file" path="DIR/f.log"/>
+           <log name="a"><outlet name="f" filter="status &gt;= 500"/></log>
+           <log name="off" disabled="true"><outlet name="f"/></log>
+           <log name="lost"/>"#,
+    );
+    let (text, _) = texts(&logdag(&["graph", &setup.config]).output().unwrap());
+    let file = setup.path("f.log");
+    for line in [
+        "a",
+        "  -> f  if status >= 500",
+        &format!("f  [file {}]", file.display()),
+        "off  (disabled)",
+        "lost  (leads to no sink)",
+        "debug  (disabled)",
+        "stderr  [stderr]",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line:?} is not in {text}");
+    }
+    let (dot, _) = texts(&logdag(&["graph", "--dot", &setup.config]).output().unwrap());
+    assert!(dot.starts_with("digraph logdag {\n") && dot.ends_with("}\n"), "{dot}");
+    assert!(dot.contains("  \"a\" -> \"f\" [label=\"status >= 500\"];\n"), "{dot}");
+    assert!(dot.contains("  \"off\" [label=\"off\", style=dashed];\n"), "{dot}");
+    assert!(!file.exists());
+}
+
+#[test]
+fn lines_of_standard_input_are_logged() {
+    let setup = Setup::new(PLAIN);
+    let mut child = setup.run(&["--in", "out=stdin"]);
+    let mut input = child.stdin.take().unwrap();
+    let mut text: String = (0..50_000).map(|n| format!("line {n}\n")).collect();
+    input.write_all(text.as_bytes()).unwrap();
+    input.write_all(b"windows\r\n\nthe last has no end").unwrap();
+    drop(input);
+    let output = ended(child);
+    assert!(output.status.success(), "{:?}", texts(&output));
+    text.push_str("windows\n\nthe last has no end\n");
+    assert!(setup.read("out.log") == text, "lines are not those that were given");
+}
+
+#[test]
+fn lines_of_pipes_and_sockets_are_logged_until_it_is_told_to_end() {
+    let setup = Setup::new(PLAIN);
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (fifo, unix) = (setup.path("fifo"), setup.path("socket"));
+    let child = setup.run(&[
+        "--in",
+        &format!("out=fifo:{}", fifo.display()),
+        "--in",
+        &format!("out=unix:{}", unix.display()),
+        "--in",
+        &format!("out=udp:127.0.0.1:{port}"),
+    ]);
+    let begun = Instant::now();
+    let mut connection = loop {
+        match UnixStream::connect(&unix) {
+            Ok(connection) => break connection,
+            Err(e) => assert!(begun.elapsed() < Duration::from_secs(10), "{e}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    for round in 0..2 {
+        // A writer that goes is not the end.
+        fs::OpenOptions::new().write(true).open(&fifo).unwrap().write_all(b"of a fifo\n").unwrap();
+        connection.write_all(format!("of a socket {round}\n").as_bytes()).unwrap();
+        setup.wait_for("out.log", &format!("of a socket {round}\n"));
+    }
+    setup.wait_for("out.log", "of a fifo\n");
+    // The socket is there by the time its lines are, or soon.
+    let begun = Instant::now();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    while !setup.read("out.log").contains("second of a datagram\n") {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        let _ = sender.send_to(b"first of a datagram\nsecond of a datagram", ("127.0.0.1", port));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal(&child, Signal::SIGTERM);
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(0), "{:?}", texts(&output));
+    let text = setup.read("out.log");
+    for line in ["of a fifo", "of a socket 0", "of a socket 1", "first of a datagram"] {
+        assert!(text.lines().any(|found| found == line), "{line:?} is not in {text}");
+    }
+}
+
+#[test]
+fn sighup_reopens_and_sigterm_writes_everything() {
+    let setup = Setup::new(PLAIN);
+    let mut child = setup.run(&["--in", "out=stdin"]);
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "one").unwrap();
+    setup.wait_for("out.log", "one\n");
+    fs::rename(setup.path("out.log"), setup.path("moved")).unwrap();
+    signal(&child, Signal::SIGHUP);
+    let begun = Instant::now();
+    while !setup.path("out.log").exists() {
+        assert!(begun.elapsed() < Duration::from_millis(900), "it was not reopened");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    writeln!(input, "two").unwrap();
+    setup.wait_for("out.log", "two\n");
+    signal(&child, Signal::SIGTERM);
+    assert!(ended(child).status.success());
+    drop(input);
+    assert_eq!((&*setup.read("moved"), &*setup.read("out.log")), ("one\n", "two\n"));
+}
+
+#[test]
+fn a_command_is_run_and_its_output_and_status_passed_on() {
+    let setup = Setup::new(PLAIN);
+    let script = "seq 1 20000; echo trouble >&2; printf 'no end'; exit 7";
+    let output = setup.exec(&["--stdout", "out", "--stderr", "err"], script);
+    assert_eq!(output.status.code(), Some(7), "{:?}", texts(&output));
+    let expected: String = (1..=20_000).map(|n| format!("{n}\n")).chain(["no end\n".to_owned()]).collect();
+    assert!(setup.read("out.log") == expected, "lines are not those that were written");
+    assert_eq!(setup.read("err.log"), "trouble\n");
+    assert_eq!(texts(&output), (String::new(), String::new()));
+}
+
+#[test]
+fn what_is_on_no_stream_stays_as_it_is() {
+    let setup = Setup::new(PLAIN);
+    let output = setup.exec(&["--stdout", "out"], "echo a; echo b >&2");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(texts(&output), (String::new(), "b\n".to_owned()));
+    assert_eq!(setup.read("out.log"), "a\n");
+}
+
+#[test]
+fn a_command_that_a_signal_ends_gives_128_and_its_number() {
+    let setup = Setup::new(PLAIN);
+    assert_eq!(setup.exec(&["--stdout", "out"], "echo a; kill -KILL $$").status.code(), Some(128 + 9));
+    assert_eq!(setup.read("out.log"), "a\n");
+    let output = logdag(&["exec", &setup.config, "--", "/nowhere/command"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(texts(&output).1.contains("/nowhere/command"), "{:?}", texts(&output));
+}
+
+#[test]
+fn signals_are_passed_on_to_the_command() {
+    let setup = Setup::new(PLAIN);
+    let script = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let child =
+        logdag(&["exec", &setup.config, "--stdout", "out", "--", "sh", "-c", script]).spawn().unwrap();
+    setup.wait_for("out.log", "ready\n");
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(ended(child).status.code(), Some(3));
+    assert_eq!(setup.read("out.log"), "ready\ntold\n");
+}
+
+const EVENTS: &str = r#"<log name="bad" type="file" path="DIR/bad.log"/>
+    <log name="all" type="jlog" path="DIR/feed"/>
+    <log name="events" type="file" path="DIR/events.log" format="json">
+      <outlet name="bad" filter="and(status >= 500, path ~ '^/(?!health)')"/><outlet name="all"/></log>"#;
+
+#[test]
+fn lines_of_json_are_events_that_filters_see() {
+    let setup = Setup::new(EVENTS);
+    let lines = [
+        r#"{"msg":"one","status":200,"path":"/a"}"#,
+        r#"{"msg":"two","status":503,"path":"/b","took":0.25,"ok":false,"more":{"x":[1]}}"#,
+        r#"{"msg":"three","status":500,"path":"/health"}"#,
+        r#"{"status":502,"path":"/without"}"#,
+        "no JSON",
+        "[1,2]",
+    ];
+    let input = setup.path("input");
+    fs::write(&input, lines.join("\n")).unwrap();
+    let script = format!("cat {}", input.display());
+    let output = setup.exec(&["--stdout", "events", "--json-field=msg"], &script);
+    assert_eq!(output.status.code(), Some(0), "{:?}", texts(&output));
+    assert_eq!(setup.read("bad.log"), format!("two\n{}\n", lines[3]));
+    let text = setup.read("events.log");
+    let parsed: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let messages: Vec<&str> = parsed.iter().map(|event| event["message"].as_str().unwrap()).collect();
+    let expected = ["one", "two", "three", lines[3], "no JSON", "[1,2]"];
+    assert_eq!(messages, expected);
+    assert_eq!((&parsed[1]["status"], &parsed[1]["took"]), (&503.into(), &0.25.into()));
+    assert_eq!((&parsed[1]["more"], &parsed[1]["facility"]), (&"{\"x\":[1]}".into(), &"events".into()));
+    let feed: Vec<String> = super::jlog::read(&setup.path("feed")).into_iter().map(|(_, m)| m).collect();
+    assert_eq!(feed, expected);
+}
+
+#[test]
+fn without_the_option_lines_of_json_are_lines() {
+    let setup = Setup::new(EVENTS);
+    setup.exec(&["--stdout", "events"], r#"echo '{"status":503,"path":"/b"}'"#);
+    assert_eq!(setup.read("bad.log"), "");
+    let event: serde_json::Value = serde_json::from_str(&setup.read("events.log")).unwrap();
+    assert_eq!(event["message"], r#"{"status":503,"path":"/b"}"#);
+}
+
+#[test]
+fn a_line_up_to_the_limit_is_one_and_a_longer_one_loses_nothing() {
+    let setup = Setup::new(PLAIN);
+    setup.exec(&["--stdout", "out", "--max-line", "8"], "echo 12345678; echo 1234567890; echo x");
+    assert_eq!(setup.read("out.log"), "12345678\n12345678\n90\nx\n");
+}
+
+#[test]
+fn everything_comes_through_to_a_feed() {
+    let setup = Setup::new(r#"<log name="feed" type="jlog" path="DIR/feed(reader)"/>"#);
+    let mut child = setup.run(&["--in", "feed=stdin"]);
+    let mut input = child.stdin.take().unwrap();
+    let lines: Vec<String> = (0..20_000).map(|n| format!("message {n}")).collect();
+    input.write_all(lines.join("\n").as_bytes()).unwrap();
+    drop(input);
+    let output = ended(child);
+    assert!(output.status.success(), "{:?}", texts(&output));
+    let read: Vec<String> = super::jlog::read(&setup.path("feed")).into_iter().map(|(_, m)| m).collect();
+    assert!(read == lines, "messages are not the lines that were given");
+}
+
+#[test]
+fn what_makes_no_sense_is_told() {
+    let setup = Setup::new(PLAIN);
+    for wrong in ["out", "out=tape", "out=fifo:", "out=udp:1"] {
+        let output = logdag(&["run", &setup.config, "--in", wrong]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+        assert!(texts(&output).1.contains("expected STREAM="), "{wrong}: {:?}", texts(&output));
+    }
+    let none = Path::new("/nowhere/fifo");
+    let output = logdag(&["run", &setup.config, "--in", &format!("out=fifo:{}", none.display())]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(texts(&output).1.contains("/nowhere/fifo"), "{:?}", texts(&output));
+    let output = logdag(&["run", &setup.config, "--in", "out//x=stdin"]).output().unwrap();
+    assert!(texts(&output).1.contains("\"out//x\""), "{:?}", texts(&output));
+}

@@ -1,0 +1,236 @@
+//! Files.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use logdag::{Graph, Rotation, log};
+
+use super::{assert_complete, log_from_threads, typed, within};
+
+/// The files that were put aside, oldest first, and the current one.
+fn in_order(path: &Path) -> Vec<PathBuf> {
+    let prefix = format!("{}.", path.file_name().unwrap().to_str().unwrap());
+    let mut aside: Vec<(u64, PathBuf)> = fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter_map(|found| {
+            let name = found.file_name()?.to_str()?.to_owned();
+            Some((name.strip_prefix(&prefix)?.parse().ok()?, found))
+        })
+        .collect();
+    aside.sort();
+    aside.into_iter().map(|(_, path)| path).chain([path.to_owned()]).collect()
+}
+
+fn concatenated(path: &Path) -> (String, usize) {
+    let files = in_order(path);
+    let mut all = String::new();
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'), "a line is split over files");
+        all.push_str(&text);
+    }
+    (all, files.len())
+}
+
+#[test]
+fn rotation_under_load_loses_doubles_and_splits_nothing() {
+    for kind in ["file", "file_synch"] {
+        const LINES: usize = 10_000;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        let graph = Graph::new();
+        graph.go_async();
+        let rotation = Rotation { bytes: 20_000, ..Rotation::default() };
+        let stream = graph.configure("app", typed(kind, &path, rotation)).unwrap();
+        log_from_threads(&stream, 4, LINES);
+        within(Duration::from_secs(20), {
+            let graph = graph.clone();
+            move || graph.flush()
+        })
+        .unwrap();
+        let (text, files) = concatenated(&path);
+        assert_complete(text.lines(), 4, LINES);
+        assert!(files > 20, "{files}");
+        for file in in_order(&path).iter().rev().skip(1) {
+            let len = fs::metadata(file).unwrap().len();
+            // The line that reaches the limit is the last one.
+            assert!((20_000..20_100).contains(&len), "{kind}: {len}");
+        }
+        let counters = graph.describe("app").unwrap().counters;
+        assert_eq!((counters.lines, counters.bytes), (4 * LINES as u64, text.len() as u64));
+        assert_eq!((counters.dropped, counters.failed), (0, 0));
+    }
+}
+
+#[test]
+fn a_new_file_has_the_permissions_of_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    let graph = Graph::new();
+    graph.configure("app", typed("file", &path, Rotation::default())).unwrap();
+    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    // The process's mask takes some.
+    assert_eq!(mode & !0o664, 0);
+    assert_eq!(mode & 0o600, 0o600);
+}
+
+#[test]
+fn what_is_there_is_appended_to_and_messages_are_split() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    fs::write(&path, "before\n").unwrap();
+    let graph = Graph::new();
+    let mut options = typed("file_synch", &path, Rotation::default());
+    options.flags.facility = true;
+    let stream = graph.configure("app", options).unwrap();
+    log!(stream, "one\ntwo\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "before\n[app] one\n[app] two\n");
+    assert_eq!(graph.describe("app").unwrap().size, Some(27));
+}
+
+#[test]
+fn a_file_that_was_moved_or_removed_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, moved) = (dir.path().join("app.log"), dir.path().join("moved"));
+    let graph = Graph::new();
+    let stream = graph.configure("app", typed("file", &path, Rotation::default())).unwrap();
+    graph.go_async();
+    let say = |line: &str| {
+        log!(stream, "{line}");
+        graph.flush().unwrap();
+    };
+    say("one");
+    fs::rename(&path, &moved).unwrap();
+    say("still there");
+    std::thread::sleep(Duration::from_millis(1050));
+    say("two");
+    assert_eq!(fs::read_to_string(&moved).unwrap(), "one\nstill there\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+    fs::remove_file(&path).unwrap();
+    std::thread::sleep(Duration::from_millis(1050));
+    say("three");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+}
+
+#[test]
+fn reopen_opens_what_was_moved_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, moved) = (dir.path().join("app.log"), dir.path().join("moved"));
+    let graph = Graph::new();
+    let stream = graph.configure("app", typed("file_synch", &path, Rotation::default())).unwrap();
+    log!(stream, "one");
+    graph.reopen().unwrap();
+    log!(stream, "two");
+    fs::rename(&path, &moved).unwrap();
+    graph.reopen().unwrap();
+    log!(stream, "three");
+    assert_eq!(fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+}
+
+#[test]
+fn rotate_puts_aside_what_was_logged_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    let graph = Graph::new();
+    let stream = graph.configure("app", typed("file", &path, Rotation::default())).unwrap();
+    graph.go_async();
+    for n in 0..3 {
+        log!(stream, "{n}");
+        graph.rotate("app").unwrap();
+    }
+    let texts: Vec<String> = in_order(&path).iter().map(|p| fs::read_to_string(p).unwrap()).collect();
+    assert_eq!(texts, ["0\n", "1\n", "2\n", ""]);
+}
+
+#[test]
+fn a_missing_directory_is_an_error_with_the_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("none/app.log");
+    let graph = Graph::new();
+    let error = graph.configure("app", typed("file", &path, Rotation::default())).unwrap_err().to_string();
+    assert!(error.contains(path.to_str().unwrap()) && error.contains("\"app\""), "{error}");
+    assert!(error.contains("No such file or directory"), "{error}");
+}
+
+#[test]
+fn a_directory_that_vanishes_costs_lines_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let sub = dir.path().join("sub");
+    fs::create_dir(&sub).unwrap();
+    let path = sub.join("app.log");
+    let graph = Graph::new();
+    let rotation = Rotation { bytes: 10, ..Rotation::default() };
+    let stream = graph.configure("app", typed("file_synch", &path, rotation)).unwrap();
+    log!(stream, "one");
+    fs::remove_dir_all(&sub).unwrap();
+    std::thread::sleep(Duration::from_millis(1050));
+    for _ in 0..10 {
+        log!(stream, "to nowhere");
+    }
+    let counters = graph.describe("app").unwrap().counters;
+    assert_eq!((counters.lines, counters.failed), (1, 10));
+    fs::create_dir(&sub).unwrap();
+    log!(stream, "two");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+}
+
+/// A file system of 1 MiB.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &Path) -> Option<Self> {
+        let made = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).output();
+        made.is_ok_and(|made| made.status.success()).then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // It is not there then.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_costs_whole_lines_until_there_is_room() {
+    for (kind, threads) in [("file_synch", 1), ("file", 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(small) = Small::mount(dir.path()) else {
+            eprintln!("skipped: a file system cannot be mounted here");
+            return;
+        };
+        let ballast = dir.path().join("ballast");
+        fs::write(&ballast, vec![0; 800_000]).unwrap();
+        let path = dir.path().join("app.log");
+        let graph = Graph::new();
+        let stream = graph.configure("app", typed(kind, &path, Rotation::default())).unwrap();
+        graph.go_async();
+        let padding = "x".repeat(1001);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| (0..400 / threads).for_each(|_| log!(stream, "{padding}")));
+            }
+        });
+        let _ = graph.flush();
+        let full = graph.describe("app").unwrap().counters;
+        assert!(full.failed > 0 && full.lines > 0, "{full:?}");
+        assert_eq!(full.lines + full.failed, 400);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.len() as u64, full.bytes);
+        assert_eq!(text.lines().count() as u64, full.lines);
+        assert!(text.ends_with('\n') && text.lines().all(|line| line == padding), "a torn line");
+        fs::remove_file(&ballast).unwrap();
+        log!(stream, "there is room");
+        graph.flush().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().last(), Some("there is room"));
+        assert_eq!(graph.describe("app").unwrap().counters.lines, full.lines + 1);
+        drop(graph);
+        drop(small);
+    }
+}

@@ -1,0 +1,296 @@
+//! Streams and outlets.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use logdag::{Flags, Graph, GraphError, Level, Stream, StreamOptions, Value, log};
+
+use super::{assert_complete, log_from_threads, ring};
+
+fn outlets(graph: &Graph, name: &str) -> Vec<(String, Option<String>)> {
+    graph.describe(name).unwrap().outlets
+}
+
+fn to(name: &str) -> Vec<(String, Option<String>)> {
+    vec![(name.to_owned(), None)]
+}
+
+#[test]
+fn what_is_there_from_the_start() {
+    let graph = Graph::new();
+    assert_eq!(graph.names(), ["debug", "error", "error/stacktrace", "notice", "stderr"]);
+    for (name, outlet) in
+        [("error", "stderr"), ("notice", "stderr"), ("debug", "stderr"), ("error/stacktrace", "error")]
+    {
+        assert_eq!(outlets(&graph, name), to(outlet), "{name}");
+        assert_eq!(graph.describe(name).unwrap().enabled, name != "debug");
+        assert_eq!(graph.find(name).unwrap().is_material(), name != "debug");
+    }
+    let stderr = graph.describe("stderr").unwrap();
+    assert_eq!(stderr.kind, "stderr");
+    assert_eq!(stderr.flags, Flags { timestamps: true, ..Flags::default() });
+}
+
+#[test]
+fn parents_are_made_on_the_way() {
+    let graph = Graph::new();
+    assert!(graph.find("error/foo").is_none());
+    let deep = graph.stream("error/foo/bar").unwrap();
+    assert_eq!(deep.name(), "error/foo/bar");
+    assert_eq!(outlets(&graph, "error/foo/bar"), to("error/foo"));
+    assert_eq!(outlets(&graph, "error/foo"), to("error"));
+    assert!(deep.is_material());
+    let top = graph.stream("top").unwrap();
+    assert!(graph.describe("top").unwrap().enabled && !top.is_material());
+    assert_eq!(outlets(&graph, "top"), []);
+    for wrong in ["", "/", "a/", "/a", "a//b", "a\nb"] {
+        assert!(matches!(graph.stream(wrong), Err(GraphError::Name(_))), "{wrong:?}");
+        assert!(graph.connect("top", wrong, None).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_parent_that_comes_first_gets_lines_of_what_is_below() {
+    let graph = Graph::new();
+    graph.add_memory("a", 10, 1000).unwrap();
+    log!(graph.stream("a/b/c").unwrap(), "from below");
+    assert_eq!(ring(&graph, "a"), ["from below"]);
+}
+
+#[test]
+fn two_paths_deliver_twice() {
+    let graph = Graph::new();
+    graph.add_memory("ring", 10, 1000).unwrap();
+    for (from, to) in [("a", "left"), ("a", "right"), ("left", "ring"), ("right", "ring")] {
+        graph.connect(from, to, None).unwrap();
+    }
+    log!(graph.stream("a").unwrap(), "x");
+    assert_eq!(ring(&graph, "ring"), ["x", "x"]);
+    assert_eq!(graph.remove_outlet("left", "ring"), 1);
+    log!(graph.stream("a").unwrap(), "y");
+    assert_eq!(ring(&graph, "ring"), ["x", "x", "y"]);
+}
+
+/// How long a line takes that comes to an edge with a slow filter on so many ways, and does not pass.
+fn time_over_one_edge(ways: usize) -> Duration {
+    let graph = Graph::new();
+    graph.add_memory("ring", 1000, 1_000_000).unwrap();
+    graph.add_outlet("shared", "ring", Some(r"message ~ '(\\w\\w)(?=\\1c)'")).unwrap();
+    for way in 0..ways {
+        graph.connect("a", &format!("way{way}"), None).unwrap();
+        graph.connect(&format!("way{way}"), "shared", None).unwrap();
+    }
+    let stream = graph.stream("a").unwrap();
+    let line = "ab".repeat(10_000);
+    let mut least = Duration::MAX;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        log!(stream, "{line}");
+        least = least.min(begun.elapsed());
+    }
+    assert_eq!(ring(&graph, "ring"), Vec::<String>::new());
+    log!(stream, "ababc");
+    assert_eq!(ring(&graph, "ring"), vec!["ababc"; ways]);
+    least
+}
+
+#[test]
+fn a_filter_is_evaluated_once_however_many_ways_lead_over_it() {
+    let (one, many) = (time_over_one_edge(1), time_over_one_edge(50));
+    assert!(one > Duration::from_micros(200), "the filter is too fast to tell: {one:?}");
+    assert!(many < one * 10, "{many:?} for fifty ways, {one:?} for one");
+}
+
+#[test]
+fn a_cycle_is_refused_and_nothing_changes() {
+    let graph = Graph::new();
+    graph.connect("a", "b", None).unwrap();
+    graph.connect("b", "c", None).unwrap();
+    let before: Vec<_> = graph.names().iter().map(|name| outlets(&graph, name)).collect();
+    let names = graph.names();
+    let Err(GraphError::Cycle { from, to, path }) = graph.connect("c", "a", None) else { panic!() };
+    assert_eq!((&*from, &*to, &*path), ("c", "a", "c -> a -> b -> c"));
+    let text = graph.connect("a", "a", None).unwrap_err().to_string();
+    assert!(text.contains("a -> a"), "{text}");
+    // What is below leads to what is above: this closes a cycle with streams that are not there yet.
+    assert!(matches!(graph.connect("new", "new/sub", None), Err(GraphError::Cycle { .. })));
+    assert_eq!(graph.names(), names);
+    assert_eq!(graph.names().iter().map(|name| outlets(&graph, name)).collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn disabled_streams_pass_nothing_on() {
+    let graph = Graph::new();
+    graph.add_memory("ring", 10, 1000).unwrap();
+    graph.connect("a", "b", None).unwrap();
+    graph.connect("b", "ring", None).unwrap();
+    let stream = graph.stream("a").unwrap();
+    for (name, line) in [("a", 0), ("b", 1), ("ring", 2)] {
+        graph.set_enabled(name, false).unwrap();
+        assert!(!stream.is_material(), "{name}");
+        log!(stream, "not this");
+        graph.set_enabled(name, true).unwrap();
+        assert!(stream.is_material(), "{name}");
+        log!(stream, "{line}");
+    }
+    assert_eq!(ring(&graph, "ring"), ["0", "1", "2"]);
+    assert!(matches!(graph.set_enabled("none", true), Err(GraphError::UnknownStream(_))));
+}
+
+#[test]
+fn flags_add_up_on_the_way() {
+    let graph = Graph::new();
+    graph.add_memory("ring", 10, 1000).unwrap();
+    graph.connect("a", "b", None).unwrap();
+    graph.connect("b", "ring", None).unwrap();
+    let stream = graph.stream("a").unwrap();
+    let say = || stream.log(Level::Info, "x.rs", 3, &[], format_args!("m"));
+    say();
+    graph.set_flags("b", Flags { facility: true, ..Flags::default() }).unwrap();
+    say();
+    graph.set_flags("a", Flags { debug: true, ..Flags::default() }).unwrap();
+    say();
+    graph.set_flags("ring", Flags { timestamps: true, ..Flags::default() }).unwrap();
+    say();
+    let lines = ring(&graph, "ring");
+    assert_eq!(lines[..2], ["m", "[a] m"]);
+    assert!(lines[2].starts_with("[a] [t@") && lines[2].ends_with(",x.rs:3] m"), "{}", lines[2]);
+    assert_eq!(lines[3].find("] [a] [t@"), Some("[2000-01-01 00:00:00.000000".len()), "{}", lines[3]);
+}
+
+#[test]
+fn lines_go_on_while_the_graph_changes() {
+    const LINES: usize = 10_000;
+    let graph = Graph::new();
+    graph.add_memory("ring", 1_000_000, 100_000_000).unwrap();
+    graph.connect("kept", "ring", None).unwrap();
+    let stream = graph.stream("kept").unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let changing = std::thread::spawn({
+        let (graph, ended) = (graph.clone(), Arc::clone(&ended));
+        move || {
+            let mut rounds = 0;
+            while !ended.load(Ordering::Relaxed) {
+                graph.add_memory("extra", 1_000_000, 100_000_000).unwrap();
+                graph.add_outlet("kept", "middle/extra", Some("message ~ '^[0-9]'")).unwrap();
+                graph.connect("middle", "extra", None).unwrap();
+                graph.set_enabled("middle", rounds % 2 == 0).unwrap();
+                for line in ring(&graph, "extra") {
+                    assert_eq!(line.split(' ').count(), 3, "a torn line: {line:?}");
+                }
+                graph.remove_outlet("kept", "middle/extra");
+                assert!(graph.remove("extra"));
+                assert!(graph.remove("middle/extra") && graph.remove("middle"));
+                rounds += 1;
+            }
+            rounds
+        }
+    });
+    log_from_threads(&stream, 4, LINES);
+    ended.store(true, Ordering::Relaxed);
+    assert!(changing.join().unwrap() > 0);
+    let lines = ring(&graph, "ring");
+    assert_complete(lines.iter().map(|line| &**line), 4, LINES);
+}
+
+#[test]
+fn whoever_has_a_removed_stream_logs_to_nowhere() {
+    let graph = Graph::new();
+    graph.add_memory("ring", 10, 1000).unwrap();
+    graph.connect("a", "ring", None).unwrap();
+    let stream = graph.stream("a").unwrap();
+    assert!(graph.remove("a") && !graph.remove("a"));
+    assert!(!stream.is_material());
+    log!(stream, "lost");
+    assert_eq!(ring(&graph, "ring"), Vec::<String>::new());
+}
+
+#[test]
+fn arguments_are_evaluated_only_where_the_line_gets_somewhere() {
+    let graph = Graph::new();
+    let stream = graph.stream("a").unwrap();
+    let evaluated = Cell::new(0);
+    let argument = || {
+        evaluated.set(evaluated.get() + 1);
+        5u64
+    };
+    log!(stream, n = argument(); "{}", argument());
+    assert_eq!(evaluated.get(), 0);
+    graph.add_memory("a", 10, 1000).unwrap();
+    log!(stream, n = argument(); "{}", argument());
+    assert_eq!(evaluated.get(), 2);
+    assert_eq!(ring(&graph, "a"), ["5"]);
+}
+
+/// Counts how often it is formatted, and logs while it is.
+struct Talks(Stream, AtomicUsize);
+
+impl fmt::Display for Talks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        log!(self.0, "from within");
+        f.write_str("outer")
+    }
+}
+
+#[test]
+fn what_logs_while_it_is_formatted_does_not_recurse() {
+    let graph = Graph::new();
+    let stream = graph.add_memory("ring", 10, 1000).unwrap();
+    let talks = Talks(stream.clone(), AtomicUsize::new(0));
+    log!(stream, "{talks}");
+    log!(stream, "afterwards");
+    assert_eq!(ring(&graph, "ring"), ["outer", "afterwards"]);
+    assert_eq!(talks.1.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_line_that_a_filter_stops_without_its_message_is_never_formatted() {
+    let graph = Graph::new();
+    graph.add_memory("ring", 10, 1000).unwrap();
+    graph.add_outlet("a", "ring", Some("status >= 500")).unwrap();
+    let stream = graph.stream("a").unwrap();
+    let talks = Talks(graph.stream("nowhere").unwrap(), AtomicUsize::new(0));
+    log!(stream, status = 200; "{talks}");
+    assert_eq!(talks.1.load(Ordering::Relaxed), 0);
+    log!(stream, status = 500; "{talks}");
+    assert_eq!(talks.1.load(Ordering::Relaxed), 1);
+    assert_eq!(ring(&graph, "ring"), ["outer"]);
+}
+
+#[test]
+fn hooks_hear_of_lines_and_stop_them() {
+    let graph = Graph::new();
+    let stream = graph.add_memory("ring", 10, 1000).unwrap();
+    let heard = Arc::new(AtomicUsize::new(0));
+    graph.add_hook({
+        let heard = Arc::clone(&heard);
+        move |record| {
+            heard.fetch_add(1, Ordering::Relaxed);
+            !record.message().contains("secret")
+        }
+    });
+    graph.add_hook(|record| !record.keys.contains(&("private", Value::I64(1))));
+    log!(stream, "open");
+    log!(stream, "a secret");
+    log!(stream, private = 1; "of keys");
+    log!(stream, private = 2; "of other keys");
+    assert_eq!(ring(&graph, "ring"), ["open", "of other keys"]);
+    assert_eq!(heard.load(Ordering::Relaxed), 4);
+}
+
+#[test]
+fn a_type_may_be_registered_later() {
+    let graph = Graph::new();
+    let sink = logdag::SinkSpec { kind: "mine".to_owned(), path: "5,50".to_owned(), ..Default::default() };
+    let options = StreamOptions { sink: Some(sink), ..StreamOptions::default() };
+    let stream = graph.configure("a", options).unwrap();
+    assert!(!stream.is_material());
+    graph.register("mine", |spec| Ok(Arc::new(logdag::MemorySink::from_path(&spec.path).unwrap()))).unwrap();
+    assert!(stream.is_material());
+    log!(stream, "x");
+    assert_eq!(ring(&graph, "a"), ["x"]);
+}

@@ -1,0 +1,191 @@
+//! Durable feeds.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use jlog_core::{Jlog, Start, Timestamp, Wait};
+use logdag::{Graph, Level, Rotation, log};
+
+use super::{assert_complete, log_from_threads, typed, within};
+
+/// All messages and their times.
+pub(crate) fn read(dir: &Path) -> Vec<(Timestamp, String)> {
+    let feed = Jlog::open(dir).unwrap();
+    feed.subscribe("of-the-test", Start::Beginning).unwrap();
+    let mut reader = feed.reader("of-the-test").unwrap();
+    let mut all = Vec::new();
+    while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
+        all.extend(batch.iter().map(|m| (m.time(), String::from_utf8(m.body().to_vec()).unwrap())));
+        let last = batch.last_id();
+        reader.checkpoint(last).unwrap();
+    }
+    feed.unsubscribe("of-the-test").unwrap();
+    all
+}
+
+fn subscribers(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        Jlog::open(dir).unwrap().subscribers().unwrap().iter().map(ToString::to_string).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn messages_and_times_come_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    let graph = Graph::new();
+    let stream = graph.configure("feed", typed("jlog", &path, Rotation::default())).unwrap();
+    stream.log_at(1_700_000_000_000_042, Level::Info, "", 0, &[], format_args!("one\ntwo\n"));
+    stream.log_at(1_700_000_001_999_999, Level::Info, "", 0, &[], format_args!(""));
+    graph.flush().unwrap();
+    let expected = [
+        (Timestamp { seconds: 1_700_000_000, micros: 42 }, "one\ntwo\n".to_owned()),
+        (Timestamp { seconds: 1_700_000_001, micros: 999_999 }, String::new()),
+    ];
+    assert_eq!(read(&path), expected);
+}
+
+#[test]
+fn subscribers_are_as_the_path_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    let open = |list: &str| {
+        let graph = Graph::new();
+        let path = format!("{}{list}", path.display());
+        graph.configure("feed", typed("jlog", Path::new(&path), Rotation::default())).unwrap();
+        (graph, ())
+    };
+    drop(open("(a,b)"));
+    assert_eq!(subscribers(&path), ["a", "b"]);
+    let feed = Jlog::open(&path).unwrap();
+    feed.subscribe("other", Start::Beginning).unwrap();
+    feed.subscribe("~gone", Start::Beginning).unwrap();
+    drop(open(""));
+    assert_eq!(subscribers(&path), ["a", "b", "other", "~gone"]);
+    drop(open("(a, b, c, *)"));
+    assert_eq!(subscribers(&path), ["a", "b", "c", "other"]);
+    feed.subscribe("~gone", Start::Beginning).unwrap();
+    let (graph, ()) = open("(*)");
+    feed.subscribe("~again", Start::Beginning).unwrap();
+    graph.reopen().unwrap();
+    assert_eq!(subscribers(&path), ["a", "b", "c", "other"]);
+    drop(open("(c)"));
+    assert_eq!(subscribers(&path), ["c"]);
+    let graph = Graph::new();
+    let wrong = format!("{}(a", path.display());
+    let error = graph.configure("feed", typed("jlog", Path::new(&wrong), Rotation::default())).unwrap_err();
+    assert!(error.to_string().contains(&wrong), "{error}");
+}
+
+#[test]
+fn sizes_are_as_the_config_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    let open = |segment: &str, pre_commit: &str| {
+        let mut options = typed("jlog", &path, Rotation::default());
+        let config = &mut options.sink.as_mut().unwrap().config;
+        config.insert("segment_size".to_owned(), segment.to_owned());
+        config.insert("precommit".to_owned(), pre_commit.to_owned());
+        let graph = Graph::new();
+        graph.configure("feed", options).map(|stream| (graph, stream))
+    };
+    let (graph, stream) = open("5000", "1024").unwrap();
+    let feed = Jlog::open(&path).unwrap();
+    assert_eq!(feed.meta().unwrap().segment_size, 5000);
+    assert_eq!(feed.pre_commit().unwrap().map(|(_, size)| size), Some(1024));
+    feed.subscribe("keeps", Start::Beginning).unwrap();
+    log_from_threads(&stream, 1, 1000);
+    graph.flush().unwrap();
+    assert!(feed.segments().unwrap().len() > 5);
+    assert_complete(read(&path).iter().map(|(_, line)| &**line), 1, 1000);
+    drop((graph, stream));
+    // Out of range: what it is it stays; too large a buffer is as large as may be.
+    for unchanged in ["0", "1073741825", "99999999999999"] {
+        let (graph, _) = open(unchanged, "999999999").unwrap();
+        assert_eq!(feed.meta().unwrap().segment_size, 5000, "{unchanged}");
+        drop(graph);
+    }
+    assert!(open("large", "1").is_err() && open("5000", "-1").is_err());
+}
+
+#[test]
+fn threads_and_a_queue_lose_nothing() {
+    const LINES: usize = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    let graph = Graph::new();
+    let stream = graph.configure("feed", typed("jlog", &path, Rotation::default())).unwrap();
+    graph.go_async();
+    log_from_threads(&stream, 4, LINES);
+    within(Duration::from_secs(20), move || graph.flush().unwrap());
+    assert_complete(read(&path).iter().map(|(_, line)| &**line), 4, LINES);
+}
+
+#[test]
+fn a_queue_that_has_run_dry_leaves_nothing_in_the_buffer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    let graph = Graph::new();
+    let mut options = typed("jlog", &path, Rotation::default());
+    options.sink.as_mut().unwrap().config.insert("precommit".to_owned(), "1000000".to_owned());
+    let stream = graph.configure("feed", options).unwrap();
+    graph.go_async();
+    log!(stream, "at once");
+    let feed = Jlog::open(&path).unwrap();
+    feed.subscribe("s", Start::Beginning).unwrap();
+    let mut reader = feed.reader("s").unwrap();
+    let seen = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        reader.next_batch(Wait::No).unwrap().is_some()
+    });
+    assert!(seen, "nobody had to flush it");
+}
+
+const VICTIM: &str = "LOGDAG_TEST_VICTIM";
+
+/// What the process does that is killed.
+fn be_killed(dir: &str) -> ! {
+    let graph = Graph::new();
+    let stream = graph.configure("feed", typed("jlog", Path::new(dir), Rotation::default())).unwrap();
+    graph.go_async();
+    let mut n = 0;
+    loop {
+        for _ in 0..1000 {
+            log!(stream, "0 {n} {:.>20}", n);
+            n += 1;
+        }
+        graph.flush().unwrap();
+        println!("\nflushed={n}");
+    }
+}
+
+#[test]
+fn what_was_flushed_is_there_after_a_kill() {
+    if let Ok(dir) = std::env::var(VICTIM) {
+        be_killed(&dir);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["jlog::what_was_flushed_is_there_after_a_kill", "--exact", "--nocapture"])
+        .env(VICTIM, &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut flushed = 0;
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        if let Some(n) = line.unwrap().strip_prefix("flushed=") {
+            flushed = n.parse().unwrap();
+            if flushed >= 5000 {
+                child.kill().unwrap();
+            }
+        }
+    }
+    child.wait().unwrap();
+    let lines = read(&path);
+    assert!(flushed >= 5000 && lines.len() >= flushed, "{} of {flushed}", lines.len());
+    assert_complete(lines.iter().map(|(_, line)| &**line), 1, lines.len());
+}
