@@ -201,6 +201,9 @@ impl Config {
                     sink.kind
                 )));
             }
+            if let Some(sink) = &stream.options.sink {
+                crate::sink::check(sink).map_err(|why| place.error(why))?;
+            }
         }
         Ok(())
     }
@@ -509,6 +512,11 @@ impl<'a> Reader<'a> {
     fn outlets(chain: &[&'a Element]) -> Result<Vec<(String, Option<Filter>)>> {
         let mut outlets = Vec::new();
         for outlet in chain.iter().flat_map(|element| element.named("outlet")) {
+            if let Some((name, _, place)) =
+                outlet.attributes.iter().find(|(name, ..)| !matches!(&**name, "name" | "filter"))
+            {
+                return Err(place.error(format!("unknown attribute {name:?}: expected name or filter")));
+            }
             let Some((name, _)) = outlet.attribute("name").filter(|(name, _)| !name.is_empty()) else {
                 return Err(outlet.place.error("an outlet without a name: expected <outlet name=\"…\"/>"));
             };

@@ -185,6 +185,13 @@ fn json(record: &Record<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// What a line says, without its time: level, message and keys.
+pub(crate) fn event_body(record: &Record<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(record.level.name().as_bytes());
+    string(record.message(), out);
+    key_values(record, &[], out);
+}
+
 fn event(record: &Record<'_>, out: &mut Vec<u8>) {
     let micros = i64::try_from(record.micros).unwrap_or(i64::MAX);
     let time = Timestamp::from_microsecond(micros).unwrap_or_default();

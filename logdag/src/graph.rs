@@ -355,7 +355,7 @@ impl Graph {
     /// # Errors
     /// [`GraphError::Name`]; [`GraphError::Sink`]: nothing is changed then.
     pub fn configure(&self, name: &str, options: StreamOptions) -> Result<Stream, GraphError> {
-        let stream = self.stream(name)?;
+        check_name(name)?;
         let mut streams = self.inner.streams.lock();
         let asynchronous = streams.asynchronous;
         let slot = match &options.sink {
@@ -364,6 +364,9 @@ impl Graph {
             }
             None => None,
         };
+        self.make(&mut streams, name);
+        let node = streams.by_name.get(name).map(|state| Arc::clone(&state.node));
+        let stream = Stream { node: node.ok_or_else(|| GraphError::Name(name.to_owned()))? };
         let Some(state) = streams.by_name.get_mut(name) else { return Ok(stream) };
         state.set_options(name, options, true);
         if let Some(slot) = slot.as_ref().filter(|_| asynchronous) {
@@ -651,7 +654,8 @@ impl Graph {
     pub fn describe(&self, name: &str) -> Option<Description> {
         let streams = self.inner.streams.lock();
         let state = streams.by_name.get(name)?;
-        Some(Description {
+        let slot = state.slot.clone();
+        let mut description = Description {
             name: name.to_owned(),
             kind: state.spec.kind.clone(),
             path: state.spec.path.clone(),
@@ -664,9 +668,16 @@ impl Graph {
                 .iter()
                 .map(|outlet| (outlet.to.clone(), outlet.filter.as_ref().map(|f| f.text().to_owned())))
                 .collect(),
-            counters: state.slot.as_ref().map(|slot| slot.counters()).unwrap_or_default(),
-            size: state.slot.as_ref().and_then(|slot| slot.sink.size()),
-        })
+            counters: Counters::default(),
+            size: None,
+        };
+        // A sink may ask the graph.
+        drop(streams);
+        if let Some(slot) = slot {
+            description.counters = slot.counters();
+            description.size = slot.sink.size();
+        }
+        Some(description)
     }
 }
 

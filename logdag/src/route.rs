@@ -40,18 +40,29 @@ impl Route {
     }
 
     pub(crate) fn run(&self, record: &Record<'_>) {
-        // What is known of the first 64 edges.
+        // What is known of the first 64 edges, and of more.
         let (mut asked, mut passed) = (0u64, 0u64);
+        let mut more: Vec<Option<bool>> = vec![None; self.edges.len().saturating_sub(64)];
         let mut at = 0;
         while let Some(step) = self.steps.get(at) {
             at += 1;
             match step {
                 Step::Deliver { slot, flags } => slot.deliver(record, *flags),
                 Step::Filter { filter, edge, behind } => {
-                    let bit = 1u64.checked_shl(u32::try_from(*edge).unwrap_or(64)).unwrap_or(0);
-                    let passes = if asked & bit != 0 { passed & bit != 0 } else { filter.passes(record) };
-                    asked |= bit;
-                    passed |= if passes { bit } else { 0 };
+                    let passes =
+                        match (1u64.checked_shl(u32::try_from(*edge).unwrap_or(64)), edge.checked_sub(64)) {
+                            (Some(bit), None) => {
+                                if asked & bit == 0 {
+                                    asked |= bit;
+                                    passed |= if filter.passes(record) { bit } else { 0 };
+                                }
+                                passed & bit != 0
+                            }
+                            (_, at) => match at.and_then(|at| more.get_mut(at)) {
+                                Some(known) => *known.get_or_insert_with(|| filter.passes(record)),
+                                None => filter.passes(record),
+                            },
+                        };
                     if !passes {
                         at = *behind;
                     }

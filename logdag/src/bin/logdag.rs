@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ enum Task {
 struct LineArgs {
     /// Lines that are JSON objects are events: their keys are keys that filters see, and the message is the value of this
     /// key (without a value: `message`)
-    #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = "message")]
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "message")]
     json_field: Option<String>,
     /// Longer lines are cut there, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
@@ -167,7 +168,7 @@ fn show(config: &Config, dot: bool) -> Result<String, Failure> {
             None
         };
         if dot {
-            let label = sink.map_or_else(|| name.clone(), |sink| format!("{name}\\n{sink}"));
+            let label = sink.map_or_else(|| name.clone(), |sink| format!("{name}: {sink}"));
             let style = if why.is_some() { ", style=dashed" } else { "" };
             let _ = writeln!(out, "  {name:?} [label={}{style}];", quoted(&label));
             for (to, filter) in &stream.outlets {
@@ -194,7 +195,7 @@ fn show(config: &Config, dot: bool) -> Result<String, Failure> {
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\\\""))
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn open(file: &Path) -> Result<Graph, Failure> {
@@ -223,28 +224,32 @@ impl Lines {
     fn take_all(&self, from: impl Read) -> io::Result<()> {
         let mut from = BufReader::with_capacity(64 << 10, from);
         let mut line = Vec::new();
+        // The line that comes is the rest of one that was cut.
+        let mut cut = false;
         loop {
-            line.clear();
-            let limit = self.max_line as u64 + 1;
-            let n = (&mut from).take(limit).read_until(b'\n', &mut line)?;
-            if n == 0 {
-                return Ok(());
-            }
+            // One byte more than allowed shows that it is too long; it belongs to the next part.
+            let limit = (self.max_line + 1 - line.len()) as u64;
+            (&mut from).take(limit).read_until(b'\n', &mut line)?;
             if line.last() == Some(&b'\n') {
                 line.pop();
-            } else if line.len() > self.max_line {
-                // The byte that showed that it is too long belongs to the next line.
-                let last = line.split_off(self.max_line);
-                self.take(&line);
-                line.clear();
-                line.extend_from_slice(&last);
-                let limit = self.max_line as u64;
-                (&mut from).take(limit).read_until(b'\n', &mut line)?;
-                if line.last() == Some(&b'\n') {
-                    line.pop();
+                // The end of a line that was cut right before it is no line.
+                if !line.is_empty() || !cut {
+                    self.take(&line);
                 }
+                line.clear();
+                cut = false;
+            } else if line.len() > self.max_line {
+                let behind = line.split_off(self.max_line);
+                self.take(&line);
+                line = behind;
+                cut = true;
+            } else {
+                // The input has ended.
+                if !line.is_empty() {
+                    self.take(&line);
+                }
+                return Ok(());
             }
-            self.take(&line);
         }
     }
 
@@ -354,8 +359,11 @@ fn start(source: Source, lines: Lines) -> Result<std::thread::JoinHandle<()>, Fa
             std::thread::spawn(move || told(path.display().to_string(), lines.take_all(fifo)))
         }
         Source::Unix(path) => {
-            // One that nobody listens at is left over.
-            if UnixStream::connect(&path).is_err() && path.exists() {
+            // A socket that nobody listens at is left over.
+            let socket = std::fs::symlink_metadata(&path).is_ok_and(|facts| facts.file_type().is_socket());
+            let left_over =
+                UnixStream::connect(&path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+            if socket && left_over {
                 std::fs::remove_file(&path).map_err(|e| named(&path, e))?;
             }
             let listener = UnixListener::bind(&path).map_err(|e| named(&path, e))?;
@@ -414,8 +422,16 @@ fn exec(
     let pid = i32::try_from(child.id()).map(nix::unistd::Pid::from_raw)?;
     let handle = signals.handle();
     let again = graph.clone();
+    let (gone, told_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&told_to_end));
     let forwarding = std::thread::spawn(move || {
         for signal in signals.forever() {
+            if is_gone.load(Ordering::Acquire) {
+                if matches!(signal, SIGTERM | SIGINT | SIGQUIT) {
+                    end.store(true, Ordering::Release);
+                }
+                continue;
+            }
             if signal == SIGHUP
                 && let Err(e) = again.reopen()
             {
@@ -435,15 +451,25 @@ fn exec(
         taking.push(std::thread::spawn(move || lines.take_all(pipe)));
     }
     let status = child.wait()?;
+    // The number of a process that is gone may be another's: signals are for us from here on.
+    gone.store(true, Ordering::Release);
     for thread in taking {
-        // The pipes end when everybody who has them does.
-        if let Ok(Err(e)) = thread.join() {
+        // The pipes end when everybody who has them does, or a signal says that nobody is to be waited for.
+        while !thread.is_finished() && !told_to_end.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if thread.is_finished()
+            && let Ok(Err(e)) = thread.join()
+        {
             eprintln!("logdag: {e}");
         }
     }
     handle.close();
     let _ = forwarding.join();
-    finish(&graph)?;
+    if let Err(e) = finish(&graph) {
+        // The command's own end is what callers ask for.
+        eprintln!("logdag: {e}");
+    }
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }

@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -46,16 +48,22 @@ pub struct FileSink {
     asynchronous: bool,
     clock: Clock,
     current: Mutex<Option<Current>>,
+    /// The number that the last file put aside has: later ones have higher ones.
+    last_aside: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Current {
     file: File,
     identity: (u64, u64),
+    /// Others (a FIFO, a device) are neither put aside nor cut.
+    regular: bool,
     len: u64,
     /// Which period it was begun in.
     period: u64,
     looked: Instant,
+    /// It could not be put aside: tried again after a while.
+    retry: Option<Instant>,
 }
 
 impl FileSink {
@@ -73,8 +81,11 @@ impl FileSink {
         asynchronous: bool,
         clock: Clock,
     ) -> io::Result<Self> {
-        let sink = Self { path, rotation, asynchronous, clock, current: Mutex::new(None) };
+        let last_aside = AtomicU64::new(0);
+        let sink = Self { path, rotation, asynchronous, clock, current: Mutex::new(None), last_aside };
         *sink.current.lock() = Some(sink.open_current()?);
+        let newest = sink.aside().ok().and_then(|aside| aside.first().map(|&(second, ..)| second));
+        sink.last_aside.store(newest.unwrap_or(0), Relaxed);
         Ok(sink)
     }
 
@@ -96,9 +107,11 @@ impl FileSink {
                 if facts.len() > 0 { u64::try_from(facts.mtime()).unwrap_or(0) } else { (self.clock)() };
             Ok(Current {
                 identity: (facts.dev(), facts.ino()),
+                regular: facts.is_file(),
                 len: facts.len(),
                 period: self.period(begun),
                 looked: Instant::now(),
+                retry: None,
                 file,
             })
         };
@@ -115,11 +128,19 @@ impl FileSink {
             current.looked.elapsed() >= LOOK_EVERY && self.identity() != Some(current.identity)
         });
         if gone || slot.is_none() {
-            let fresh = self.open_current()?;
-            if let Some(old) = slot.as_ref().filter(|_| gone) {
-                keep_owner(&old.file, &fresh.file);
+            match (self.open_current(), slot.as_mut()) {
+                (Ok(fresh), old) => {
+                    if let Some(old) = old {
+                        keep_owner(&old.file, &fresh.file);
+                    }
+                    *slot = Some(fresh);
+                }
+                // The file that is open takes lines until a new one can be made, if it has a name.
+                (Err(_), Some(old)) if old.file.metadata().is_ok_and(|facts| facts.nlink() > 0) => {
+                    old.looked = Instant::now();
+                }
+                (Err(e), _) => return Err(e),
             }
-            *slot = Some(fresh);
         }
         match slot {
             Some(current) => {
@@ -139,7 +160,10 @@ impl FileSink {
 
     /// Puts the file aside as `path.<seconds>` and begins a new one.
     fn rotate_locked(&self, slot: &mut Option<Current>) -> io::Result<()> {
-        let mut second = (self.clock)();
+        if slot.as_ref().is_some_and(|current| !current.regular) {
+            return Ok(());
+        }
+        let mut second = (self.clock)().max(self.last_aside.load(Relaxed).saturating_add(1));
         let aside = loop {
             let aside = with_suffix(&self.path, second);
             // Two in one second must not overwrite one another.
@@ -155,9 +179,14 @@ impl FileSink {
                 Err(_) => second += 1,
             }
         };
-        if aside.is_some() {
-            std::fs::remove_file(&self.path).map_err(|e| self.named(e))?;
+        if let Some(aside) = aside
+            && let Err(e) = std::fs::remove_file(&self.path)
+        {
+            // One file must not stand there under two names.
+            let _ = std::fs::remove_file(aside);
+            return Err(self.named(e));
         }
+        self.last_aside.store(second, Relaxed);
         let fresh = self.open_current()?;
         if let Some(old) = slot.as_ref() {
             keep_owner(&old.file, &fresh.file);
@@ -209,7 +238,7 @@ impl FileSink {
 
     /// How many of the lines go into the file as it is.
     fn fitting(&self, len: u64, lines: Lines<'_>) -> usize {
-        if self.rotation.bytes == 0 {
+        if self.rotation.bytes == 0 || len >= self.rotation.bytes {
             return lines.len();
         }
         let before =
@@ -244,12 +273,21 @@ impl Sink for FileSink {
             let fail = |error| WriteError { written, error };
             let due = {
                 let current = self.current(&mut slot).map_err(fail)?;
+                let period = self.period((self.clock)());
+                if current.len == 0 {
+                    current.period = period;
+                }
                 let full = self.rotation.bytes > 0 && current.len >= self.rotation.bytes;
-                let over = self.rotation.seconds > 0 && current.period != self.period((self.clock)());
-                (full || over) && current.len > 0
+                let over = self.rotation.seconds > 0 && current.period != period;
+                let tried = current.retry.is_some_and(|last| last.elapsed() < LOOK_EVERY);
+                (full || over) && current.len > 0 && current.regular && !tried
             };
-            if due {
-                self.rotate_locked(&mut slot).map_err(fail)?;
+            if due
+                && self.rotate_locked(&mut slot).is_err()
+                && let Some(current) = &mut *slot
+            {
+                // It grows on until it can be put aside.
+                current.retry = Some(Instant::now());
             }
             let current = self.current(&mut slot).map_err(fail)?;
             let (now, later) = rest.split(self.fitting(current.len, rest));
@@ -259,7 +297,10 @@ impl Sink for FileSink {
                 let there = len.saturating_sub(current.len);
                 let whole = now.ends.partition_point(|&(end, _)| (end - now.start) as u64 <= there);
                 let keep = whole.checked_sub(1).map_or(0, |last| (now.ends[last].0 - now.start) as u64);
-                if there <= now.bytes().len() as u64 && current.file.set_len(current.len + keep).is_ok() {
+                if current.regular
+                    && there <= now.bytes().len() as u64
+                    && current.file.set_len(current.len + keep).is_ok()
+                {
                     current.len += keep;
                 } else {
                     current.len = len;
@@ -279,8 +320,8 @@ impl Sink for FileSink {
 
     fn flush(&self) -> io::Result<()> {
         match &*self.current.lock() {
-            Some(current) => current.file.sync_data().map_err(|e| self.named(e)),
-            None => Ok(()),
+            Some(current) if current.regular => current.file.sync_data().map_err(|e| self.named(e)),
+            _ => Ok(()),
         }
     }
 

@@ -42,6 +42,26 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Whether path and `<config>` are right.
+pub(super) fn check(spec: &SinkSpec) -> Result<(), String> {
+    let place = Place::parse(&spec.path)?;
+    if place.dir.is_empty() {
+        return Err("a jlog needs a path".to_owned());
+    }
+    number(spec, "segment_size")?;
+    number(spec, "precommit").map(|_| ())
+}
+
+fn number(spec: &SinkSpec, key: &str) -> Result<Option<u64>, String> {
+    match spec.config.get(key) {
+        None => Ok(None),
+        Some(text) => match text.trim().parse::<u64>() {
+            Ok(n) => Ok(Some(n)),
+            Err(_) => Err(format!("{key} is {text:?}: expected a number of bytes")),
+        },
+    }
+}
+
 fn io_error(error: Error) -> io::Error {
     match &error {
         Error::DiskFull { .. } | Error::AtCapacity { .. } => {
@@ -59,17 +79,9 @@ impl JlogSink {
     /// A wrong path or `<config>`, or what the jlog says.
     pub fn open(spec: &SinkSpec) -> io::Result<Self> {
         let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+        check(spec).map_err(wrong)?;
         let place = Place::parse(&spec.path).map_err(wrong)?;
-        if place.dir.is_empty() {
-            return Err(wrong("a jlog needs a path".to_owned()));
-        }
-        let number = |key: &str| match spec.config.get(key) {
-            None => Ok(None),
-            Some(text) => match text.trim().parse::<u64>() {
-                Ok(n) => Ok(Some(n)),
-                Err(_) => Err(wrong(format!("{key} is {text:?}: expected a number of bytes"))),
-            },
-        };
+        let number = |key: &str| number(spec, key).map_err(wrong);
         let segment_size =
             number("segment_size")?.and_then(|n| u32::try_from(n).ok()).filter(|n| (1..=1 << 30).contains(n));
         let pre_commit = number("precommit")?.and_then(|n| u32::try_from(n.min(MAX_PRE_COMMIT)).ok());

@@ -9,7 +9,7 @@ use super::{Lines, Sink, WriteError};
 /// A line in a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLine {
-    /// Its number: grows by one with every line.
+    /// Its number, from 1: grows by one with every line.
     pub index: u64,
     /// Its time, in microseconds since 1970 UTC.
     pub micros: u64,
@@ -29,7 +29,8 @@ pub struct MemorySink {
 struct Ring {
     lines: VecDeque<MemoryLine>,
     bytes: usize,
-    next: u64,
+    /// The number of the last line.
+    last: u64,
     too_large: u64,
 }
 
@@ -93,8 +94,8 @@ impl MemorySink {
         spare.clear();
         spare.extend_from_slice(bytes);
         ring.bytes += bytes.len();
-        let index = ring.next;
-        ring.next += 1;
+        ring.last += 1;
+        let index = ring.last;
         ring.lines.push_back(MemoryLine { index, micros, bytes: spare });
     }
 }
@@ -142,10 +143,10 @@ mod tests {
             let all = sink.last(100);
             assert!(all.len() <= 3 && all.iter().map(|line| line.bytes.len()).sum::<usize>() <= 10);
         }
-        assert_eq!(texts(&sink.last(9)), [(4, "eeeeeeee"), (5, "gg")]);
-        assert_eq!(texts(&sink.last(1)), [(5, "gg")]);
-        assert_eq!(texts(&sink.since(0)), [(4, "eeeeeeee"), (5, "gg")]);
-        assert_eq!(texts(&sink.since(4)), [(5, "gg")]);
+        assert_eq!(texts(&sink.last(9)), [(5, "eeeeeeee"), (6, "gg")]);
+        assert_eq!(texts(&sink.last(1)), [(6, "gg")]);
+        assert_eq!(texts(&sink.since(0)), [(5, "eeeeeeee"), (6, "gg")]);
+        assert_eq!(texts(&sink.since(5)), [(6, "gg")]);
         assert_eq!(sink.too_large(), 1);
         assert_eq!(sink.last(1)[0].micros, 6);
     }

@@ -148,6 +148,18 @@ pub trait Sink: Send + Sync + fmt::Debug {
     }
 }
 
+/// Whether what a spec says can be right, as far as that can be told without opening anything.
+pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
+    match &*spec.kind {
+        "memory" => match MemorySink::from_path(&spec.path) {
+            Ok(_) => Ok(()),
+            Err(expected) => Err(format!("the path {:?}: expected {expected}", spec.path)),
+        },
+        "jlog" => jlog::check(spec),
+        _ => Ok(()),
+    }
+}
+
 /// What a sink is made from.
 #[derive(Clone, Debug, Default)]
 pub struct SinkSpec {

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -9,7 +11,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{Lines, Sink, WriteError};
-use crate::format::{Flags, Format, render};
+use crate::format::{Flags, Format, event_body, render};
 use crate::record::{Logging, Record, now_micros};
 
 /// A queue holds up to so many bytes.
@@ -56,6 +58,7 @@ pub(crate) struct Slot {
     /// There is room, or everything is written.
     room: Condvar,
     writing: Mutex<Writing>,
+    repetition: Mutex<Repetition>,
     thread: Mutex<Option<JoinHandle<()>>>,
     told: AtomicU64,
 }
@@ -82,6 +85,9 @@ struct Queue {
     /// The writer has lines that are not written yet.
     busy: bool,
     stop: bool,
+    /// Lines that were queued, and those of them that are written (or lost).
+    accepted: u64,
+    done: u64,
     dropped: u64,
     /// Dropped since it was last told in the log, and since when.
     untold: u64,
@@ -94,6 +100,11 @@ struct Writing {
     lines: u64,
     bytes: u64,
     failed: u64,
+}
+
+/// What is known of lines that come again.
+#[derive(Debug, Default)]
+struct Repetition {
     repeated: u64,
     last: Option<Repeated>,
 }
@@ -130,6 +141,7 @@ impl Slot {
             work: Condvar::new(),
             room: Condvar::new(),
             writing: Mutex::default(),
+            repetition: Mutex::default(),
             thread: Mutex::default(),
             told: AtomicU64::new(0),
         })
@@ -158,8 +170,9 @@ impl Slot {
 
     /// Writes everything that waits, and ends the thread.
     pub(crate) fn go_sync(&self) {
-        let Some(thread) = self.thread.lock().take() else { return };
-        self.asynchronous.store(false, Ordering::Release);
+        // Held to the end: a new thread begins when the old one has written what it had.
+        let mut held = self.thread.lock();
+        let Some(thread) = held.take() else { return };
         {
             let mut queue = self.queue.lock();
             queue.stop = true;
@@ -175,33 +188,28 @@ impl Slot {
     /// Waits until everything that was logged before is written.
     pub(crate) fn drain(&self) {
         let mut queue = self.queue.lock();
-        while self.asynchronous.load(Ordering::Acquire)
-            && !queue.stop
-            && (queue.busy || !queue.batch.ends.is_empty())
-        {
+        let until = queue.accepted;
+        while queue.done < until {
             self.room.wait(&mut queue);
         }
     }
 
     /// Writes what repetitions and the queue hold back, and makes it durable.
-    pub(crate) fn flush(&self) -> std::io::Result<()> {
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        let ended = self.ended_repetition(&mut self.repetition.lock());
+        if let Some(line) = ended {
+            self.give(&line, now_micros());
+        }
         self.drain();
-        let mut writing = self.writing.lock();
-        self.end_repetition(&mut writing);
-        self.sink.idle()?;
-        self.sink.flush()
+        let _one_at_a_time = self.writing.lock();
+        guarded(|| self.sink.idle().and_then(|()| self.sink.flush()))
     }
 
     pub(crate) fn counters(&self) -> Counters {
         let dropped = self.queue.lock().dropped;
+        let repeated = self.repetition.lock().repeated;
         let writing = self.writing.lock();
-        Counters {
-            lines: writing.lines,
-            bytes: writing.bytes,
-            dropped,
-            failed: writing.failed,
-            repeated: writing.repeated,
-        }
+        Counters { lines: writing.lines, bytes: writing.bytes, dropped, failed: writing.failed, repeated }
     }
 
     /// Takes a line.
@@ -264,6 +272,7 @@ impl Slot {
         queue.batch.bytes.extend_from_slice(line);
         let end = queue.batch.bytes.len();
         queue.batch.ends.push((end, micros));
+        queue.accepted += 1;
         let wake = was_empty && !queue.busy;
         drop(queue);
         if wake {
@@ -279,7 +288,9 @@ impl Slot {
 
     fn write(&self, writing: &mut MutexGuard<'_, Writing>, lines: Lines<'_>) {
         let total = lines.len() as u64;
-        match self.sink.write(lines) {
+        // A sink that panics is one that fails: the queue and whoever logs go on.
+        let written = catch_unwind(AssertUnwindSafe(|| self.sink.write(lines)));
+        match written.unwrap_or_else(|_| Err(io::Error::other("the sink panicked").into())) {
             Ok(()) => {
                 writing.lines += total;
                 writing.bytes += lines.bytes().len() as u64;
@@ -339,11 +350,14 @@ impl Slot {
                 self.write(&mut writing, Lines { bytes: &line, ends: &ends, start: 0 });
             }
             drop(writing);
+            let written = mine.ends.len() as u64;
             mine.clear();
             queue = self.queue.lock();
+            queue.done += written;
+            self.room.notify_all();
             if queue.batch.ends.is_empty() {
                 drop(queue);
-                if let Err(e) = self.sink.idle() {
+                if let Err(e) = guarded(|| self.sink.idle()) {
                     self.tell(&e.to_string());
                 }
                 queue = self.queue.lock();
@@ -365,45 +379,40 @@ impl Slot {
 
     /// Whether this is the line before it again, soon enough to be left out.
     fn repeats(&self, record: &Record<'_>, flags: Flags) -> bool {
-        let message = record.message().as_bytes();
-        let mut writing = self.writing.lock();
-        let again = writing.last.as_mut().is_some_and(|last| {
-            let again = last.message == message
+        // The message and its keys are what makes a line; its time is not.
+        let mut text = Vec::new();
+        event_body(record, &mut text);
+        let mut repetition = self.repetition.lock();
+        let again = repetition.last.as_mut().is_some_and(|last| {
+            let again = last.message == text
                 && last.facility == record.facility
                 && record.micros.saturating_sub(last.first) < self.dedup_micros;
             last.times += u64::from(again);
             again
         });
         if again {
-            writing.repeated += 1;
+            repetition.repeated += 1;
             return true;
         }
-        let ended = self.ended_repetition(&mut writing);
-        writing.last = Some(Repeated {
-            message: message.to_vec(),
+        let ended = self.ended_repetition(&mut repetition);
+        repetition.last = Some(Repeated {
+            message: text,
             facility: record.facility.to_owned(),
             first: record.micros,
             times: 0,
             flags,
         });
-        drop(writing);
+        drop(repetition);
         if let Some(line) = ended {
             self.give(&line, record.micros);
         }
         false
     }
 
-    fn ended_repetition(&self, writing: &mut Writing) -> Option<Vec<u8>> {
-        let last = writing.last.take()?;
+    fn ended_repetition(&self, repetition: &mut Repetition) -> Option<Vec<u8>> {
+        let last = repetition.last.take()?;
         (last.times > 0)
             .then(|| self.own_line(&format!("last line repeated {} times", last.times), last.flags))
-    }
-
-    fn end_repetition(&self, writing: &mut MutexGuard<'_, Writing>) {
-        if let Some(line) = self.ended_repetition(writing) {
-            let ends = [(line.len(), now_micros())];
-            self.write(writing, Lines { bytes: &line, ends: &ends, start: 0 });
-        }
     }
 }
 
@@ -416,23 +425,31 @@ impl Drop for Ended<'_> {
         self.0.asynchronous.store(false, Ordering::Release);
         queue.stop = true;
         queue.busy = false;
-        queue.dropped += queue.batch.ends.len() as u64;
+        let left = queue.batch.ends.len() as u64;
+        queue.dropped += left;
         queue.batch.clear();
+        queue.done = queue.accepted;
         self.0.room.notify_all();
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut writing = self.writing.lock();
-        if let Some(line) = self.ended_repetition(&mut writing) {
-            let ends = [(line.len(), now_micros())];
-            // Nobody is left to hear of an error.
-            let _ = self.sink.write(Lines { bytes: &line, ends: &ends, start: 0 });
-        }
-        // The same.
-        let _ = self.sink.idle();
+        let ended = self.ended_repetition(&mut self.repetition.lock());
+        // Nobody is left to hear of an error.
+        let _ = guarded(|| {
+            if let Some(line) = ended {
+                let ends = [(line.len(), now_micros())];
+                let _ = self.sink.write(Lines { bytes: &line, ends: &ends, start: 0 });
+            }
+            self.sink.idle()
+        });
     }
+}
+
+/// A panic of a sink as an error.
+fn guarded(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(io::Error::other("the sink panicked")))
 }
 
 /// Seconds since 1970, as a time.

@@ -1,4 +1,4 @@
-//! What ought to hold and did not when these tests were written.
+//! Faults that logdag has had, each with the test that found it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
