@@ -71,8 +71,8 @@ fn rings_are_read_by_number_and_by_index() {
         let lines = graph.memory_since("ring", index).unwrap();
         lines.iter().map(|line| line.index).collect::<Vec<_>>()
     };
-    assert_eq!(since(4), [4]);
-    assert_eq!(since(0), [2, 3, 4]);
+    assert_eq!(since(4), [5]);
+    assert_eq!(since(0), [3, 4, 5]);
     assert_eq!(since(5), Vec::<u64>::new());
     assert_eq!(graph.memory_last("ring", 2).unwrap().len(), 2);
     assert_eq!(graph.describe("ring").unwrap().size, Some(6));
