@@ -80,6 +80,11 @@ pub(crate) fn remove_passed(
     let Some(holder) = holders.into_iter().min_by_key(|holder| holder.segment) else { return Ok(()) };
     (passing.names, passing.since) = (names, None);
     let to = to.min(holder.segment);
+    // The oldest go first: what a power failure brings back of them leaves no gap.
+    let mut from = from.min(to);
+    while from > 0 && shared.exists(&names::segment(from - 1)) {
+        from -= 1;
+    }
     if to.saturating_sub(from) > FEW {
         for segment in shared.segments()?.into_iter().filter(|n| (from..to).contains(n)) {
             shared.remove_segment(segment)?;
@@ -88,10 +93,6 @@ pub(crate) fn remove_passed(
         for segment in from..to {
             shared.remove_segment(segment)?;
         }
-    }
-    let mut before = from.min(to);
-    while before > 0 && shared.remove_segment(before - 1)? {
-        before -= 1;
     }
     passing.holder = Some(holder.name);
     Ok(())
