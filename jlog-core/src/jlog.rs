@@ -643,7 +643,11 @@ impl Jlog {
         let mut subscribers = Vec::new();
         for (name, id) in checkpoints {
             let (messages, bytes, oldest) = match id {
-                Some(id) if id.segment <= meta.storage_log => self.lag_of(&name, id, &counts)?,
+                Some(id) if id.segment <= meta.storage_log => match self.lag_of(&name, id, &counts) {
+                    // Unsubscribed meanwhile.
+                    Err(Error::UnknownSubscriber { .. }) => continue,
+                    other => other?,
+                },
                 _ => (0, 0, None),
             };
             let holds_back = Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
