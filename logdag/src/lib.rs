@@ -6,6 +6,8 @@
 //! hierarchical: `http/access`, where nothing else is said, leads to `http`. The graph is built by calls of [`Graph`], or
 //! from a configuration in XML ([`config`]), and can change while lines flow.
 
+#[cfg(any(feature = "log", feature = "tracing"))]
+mod bridge;
 pub mod config;
 pub mod filter;
 pub mod format;

@@ -2,8 +2,9 @@
 
 use log::kv::{Error, Key, Value as KeyValue, VisitSource};
 
+use crate::bridge::{Owned, borrowed, stream_name};
 use crate::graph::Graph;
-use crate::record::{Level, Value};
+use crate::record::Level;
 
 /// A `log::Log` that logs to a graph: the target `my_app::http` is the stream `my_app/http`.
 #[derive(Debug)]
@@ -28,11 +29,6 @@ impl Logger {
     }
 }
 
-/// The stream of a target.
-pub(crate) fn stream_name(target: &str) -> String {
-    target.split("::").filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
-}
-
 fn level(level: log::Level) -> Level {
     match level {
         log::Level::Error => Level::Error,
@@ -40,13 +36,6 @@ fn level(level: log::Level) -> Level {
         log::Level::Info => Level::Info,
         log::Level::Debug | log::Level::Trace => Level::Debug,
     }
-}
-
-enum Owned {
-    I64(i64),
-    U64(u64),
-    F64(f64),
-    Text(String),
 }
 
 #[derive(Default)]
@@ -81,19 +70,7 @@ impl log::Log for Logger {
         let mut keys = Keys::default();
         // What cannot be visited is left out.
         let _ = record.key_values().visit(&mut keys);
-        let keys: Vec<(&str, Value<'_>)> = keys
-            .0
-            .iter()
-            .map(|(key, value)| {
-                let value = match value {
-                    Owned::I64(n) => Value::I64(*n),
-                    Owned::U64(n) => Value::U64(*n),
-                    Owned::F64(n) => Value::F64(*n),
-                    Owned::Text(text) => Value::Str(text),
-                };
-                (&**key, value)
-            })
-            .collect();
+        let keys = borrowed(&keys.0);
         let file = record.file().unwrap_or("");
         stream.log(level(record.level()), file, record.line().unwrap_or(0), &keys, *record.args());
     }

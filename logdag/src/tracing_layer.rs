@@ -8,8 +8,9 @@ use tracing_core::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::bridge::{Owned, borrowed, stream_name};
 use crate::graph::Graph;
-use crate::record::{Level, Value};
+use crate::record::Level;
 
 /// A layer that logs events to a graph: the target `my_app::http` is the stream `my_app/http`, the field `message` is
 /// the message, and all other fields, those of the spans around it first, are keys.
@@ -23,14 +24,6 @@ impl GraphLayer {
     pub fn new(graph: Graph) -> Self {
         Self { graph }
     }
-}
-
-#[derive(Clone, Debug)]
-enum Owned {
-    I64(i64),
-    U64(u64),
-    F64(f64),
-    Text(String),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,11 +78,6 @@ fn level(level: tracing_core::Level) -> Level {
     }
 }
 
-/// The stream of a target.
-fn stream_name(target: &str) -> String {
-    target.split("::").filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
-}
-
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
@@ -120,19 +108,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
             }
         }
         event.record(&mut all);
-        let keys: Vec<(&str, Value<'_>)> = all
-            .keys
-            .iter()
-            .map(|(key, value)| {
-                let value = match value {
-                    Owned::I64(n) => Value::I64(*n),
-                    Owned::U64(n) => Value::U64(*n),
-                    Owned::F64(n) => Value::F64(*n),
-                    Owned::Text(text) => Value::Str(text),
-                };
-                (*key, value)
-            })
-            .collect();
+        let keys = borrowed(&all.keys);
         let file = metadata.file().unwrap_or("");
         let line = metadata.line().unwrap_or(0);
         stream.log(level(*metadata.level()), file, line, &keys, format_args!("{}", all.message));
