@@ -7,9 +7,6 @@ use crate::names::{self, Kind, SubscriberName};
 use crate::shared::Shared;
 use crate::{Error, LogId, Result, Timestamp};
 
-/// So many segments are removed by their numbers; of more, the directory is asked which there are.
-const FEW: u32 = 100;
-
 /// A file of an unfinished change is left alone for so long: somebody may be writing it.
 const TEMPORARY_AGE_SECONDS: i64 = 3600;
 
@@ -39,17 +36,15 @@ const MANY_NAMES: usize = 1000;
 /// Finds who needs the oldest segment; `None` where there is no subscriber. A subscriber whose checkpoint
 /// cannot be read needs everything.
 pub(crate) fn holder(shared: &Shared) -> Result<Option<Holder>> {
-    Ok(holders(shared)?.0.into_iter().min_by_key(|holder| holder.segment))
+    furthest_behind(shared, shared.list()?)
 }
 
-/// What every subscriber needs, and how many names the directory has.
-fn holders(shared: &Shared) -> Result<(Vec<Holder>, usize)> {
-    let kinds = shared.list()?;
-    let names = kinds.len();
+/// The same, of these files of the directory.
+fn furthest_behind(shared: &Shared, kinds: Vec<Kind>) -> Result<Option<Holder>> {
     let holders = checkpoint::of(shared, kinds)?
         .into_iter()
         .map(|(name, id)| Holder { segment: id.map_or(0, |id| id.segment), name });
-    Ok((holders.collect(), names))
+    Ok(holders.min_by_key(|holder| holder.segment))
 }
 
 /// Removes the segments that a move of a checkpoint from `old` to `new` has made superfluous, and left-overs
@@ -76,23 +71,15 @@ pub(crate) fn remove_passed(
         passing.since = Some(from);
         return Ok(());
     }
-    let (holders, names) = holders(shared)?;
-    let Some(holder) = holders.into_iter().min_by_key(|holder| holder.segment) else { return Ok(()) };
-    (passing.names, passing.since) = (names, None);
-    let to = to.min(holder.segment);
-    // The oldest go first: what a power failure brings back of them leaves no gap.
-    let mut from = from.min(to);
-    while from > 0 && shared.exists(&names::segment(from - 1)) {
-        from -= 1;
-    }
-    if to.saturating_sub(from) > FEW {
-        for segment in shared.segments()?.into_iter().filter(|n| (from..to).contains(n)) {
-            shared.remove_segment(segment)?;
-        }
-    } else {
-        for segment in from..to {
-            shared.remove_segment(segment)?;
-        }
+    let kinds = shared.list()?;
+    (passing.names, passing.since) = (kinds.len(), None);
+    let mut segments: Vec<u32> =
+        kinds.iter().filter_map(|kind| if let Kind::Segment(n) = kind { Some(*n) } else { None }).collect();
+    let Some(holder) = furthest_behind(shared, kinds)? else { return Ok(()) };
+    // The oldest go first: what a power failure brings back of them goes with the next move.
+    segments.sort_unstable();
+    for segment in segments.into_iter().take_while(|&segment| segment < to.min(holder.segment)) {
+        shared.remove_segment(segment)?;
     }
     passing.holder = Some(holder.name);
     Ok(())
