@@ -49,7 +49,11 @@ mod settings;
 mod shared;
 pub mod storage;
 mod survey;
+#[cfg(not(feature = "shuttle"))]
 mod sync;
+#[cfg(feature = "shuttle")]
+#[doc(hidden)]
+pub mod sync;
 mod verify;
 mod writer;
 

@@ -4,7 +4,7 @@
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
 #[cfg(feature = "shuttle")]
-pub(crate) use checked::{Condvar, Mutex, MutexGuard};
+pub use checked::{Condvar, Mutex, MutexGuard};
 
 #[cfg(feature = "shuttle")]
 mod checked {
@@ -14,17 +14,19 @@ mod checked {
 
     /// A mutex that a panic does not poison.
     #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+    pub struct Mutex<T>(shuttle::sync::Mutex<T>);
 
     /// The right to what a mutex holds; only a condition variable takes it away for a while.
-    pub(crate) struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
+    pub struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
 
     impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Self {
+        /// One that holds this.
+        pub fn new(value: T) -> Self {
             Self(shuttle::sync::Mutex::new(value))
         }
 
-        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        /// Waits for the right.
+        pub fn lock(&self) -> MutexGuard<'_, T> {
             MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
         }
     }
@@ -51,25 +53,33 @@ mod checked {
 
     /// A condition variable.
     #[derive(Debug, Default)]
-    pub(crate) struct Condvar(shuttle::sync::Condvar);
+    pub struct Condvar(shuttle::sync::Condvar);
 
     impl Condvar {
-        pub(crate) fn new() -> Self {
+        /// One that nobody waits for.
+        pub fn new() -> Self {
             Self::default()
         }
 
-        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        /// Lets go of the mutex until woken.
+        pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
             if let Some(taken) = guard.0.take() {
                 guard.0 = Some(self.0.wait(taken).unwrap_or_else(PoisonError::into_inner));
             }
         }
 
         /// Time does not pass: like `wait`.
-        pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) {
+        pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) {
             self.wait(guard);
         }
 
-        pub(crate) fn notify_all(&self) {
+        /// Wakes one that waits.
+        pub fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        /// Wakes all that wait.
+        pub fn notify_all(&self) {
             self.0.notify_all();
         }
     }

@@ -12,20 +12,27 @@ pub mod config;
 pub mod filter;
 pub mod format;
 mod graph;
+mod hex;
+mod lines;
 #[cfg(feature = "log")]
 pub mod log_crate;
 mod macros;
 mod record;
 mod route;
 pub mod sink;
+mod speculation;
+mod sync;
 #[cfg(feature = "tracing")]
 pub mod tracing_layer;
 
 pub use filter::{Filter, FilterError};
 pub use format::{Flags, Format};
-pub use graph::{AddOutletError, Configured, Description, Graph, GraphError, Stream, StreamOptions};
+pub use graph::{Configured, Description, Graph, GraphError, Stream, StreamOptions};
+pub use hex::HexDump;
+pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
 pub use record::{Level, Record, Value, now_micros};
 pub use sink::{
     Counters, FdSink, FileSink, JlogSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec, WhenFull,
     WriteError,
 };
+pub use speculation::Speculation;

@@ -2,9 +2,10 @@
 
 use log::kv::{Error, Key, Value as KeyValue, VisitSource};
 
-use crate::bridge::{Owned, borrowed, stream_name};
+use crate::bridge::stream_name;
 use crate::graph::Graph;
 use crate::record::Level;
+use crate::record::{OwnedValue, borrowed};
 
 /// A `log::Log` that logs to a graph: the target `my_app::http` is the stream `my_app/http`.
 #[derive(Debug)]
@@ -39,18 +40,18 @@ fn level(level: log::Level) -> Level {
 }
 
 #[derive(Default)]
-struct Keys(Vec<(String, Owned)>);
+struct Keys(Vec<(String, OwnedValue)>);
 
 impl<'kvs> VisitSource<'kvs> for Keys {
     fn visit_pair(&mut self, key: Key<'kvs>, value: KeyValue<'kvs>) -> Result<(), Error> {
         let owned = if let Some(n) = value.to_i64() {
-            Owned::I64(n)
+            OwnedValue::I64(n)
         } else if let Some(n) = value.to_u64() {
-            Owned::U64(n)
+            OwnedValue::U64(n)
         } else if let Some(n) = value.to_f64() {
-            Owned::F64(n)
+            OwnedValue::F64(n)
         } else {
-            Owned::Text(value.to_string())
+            OwnedValue::Str(value.to_string())
         };
         self.0.push((key.to_string(), owned));
         Ok(())

@@ -1,4 +1,4 @@
-//! The macro to log with.
+//! The macros to log with.
 
 /// Logs to a [`Stream`](crate::Stream): a message as of `format!`, with keys before it if there are any, and a
 /// [`Level`](crate::Level) before those if it is not `Info`. Nothing is evaluated where the line would get nowhere.
@@ -35,5 +35,24 @@ macro_rules! log {
     }};
     ($stream:expr, $($message:tt)+) => {
         $crate::log!(@ $stream, $crate::Level::Info, [], $($message)+)
+    };
+}
+
+/// Logs a last line to a [`Stream`](crate::Stream), with nothing lost of what was logged before, and ends the process with
+/// SIGABRT: see [`Graph::abort`](crate::Graph::abort).
+///
+/// ```no_run
+/// use logdag::{Graph, fatal};
+///
+/// let graph = Graph::new();
+/// let error = graph.stream("error")?;
+/// fatal!(graph, error, "no more memory for {} buffers", 12);
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), logdag::GraphError>(())
+/// ```
+#[macro_export]
+macro_rules! fatal {
+    ($graph:expr, $stream:expr, $($message:tt)+) => {
+        $graph.abort(&$stream, file!(), line!(), format_args!($($message)+))
     };
 }

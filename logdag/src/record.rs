@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::rc::Rc;
 
 /// The value of a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +36,44 @@ impl fmt::Display for Value<'_> {
             }
         }
     }
+}
+
+/// A value that outlives the call that logged it.
+#[derive(Clone, Debug)]
+pub(crate) enum OwnedValue {
+    Str(String),
+    I64(i64),
+    U64(u64),
+    F64(f64),
+    Uuid([u8; 16]),
+}
+
+impl From<Value<'_>> for OwnedValue {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Str(text) => OwnedValue::Str(text.to_owned()),
+            Value::I64(n) => OwnedValue::I64(n),
+            Value::U64(n) => OwnedValue::U64(n),
+            Value::F64(n) => OwnedValue::F64(n),
+            Value::Uuid(bytes) => OwnedValue::Uuid(bytes),
+        }
+    }
+}
+
+/// Keys as a line has them.
+pub(crate) fn borrowed<K: AsRef<str>>(keys: &[(K, OwnedValue)]) -> Vec<(&str, Value<'_>)> {
+    keys.iter()
+        .map(|(key, value)| {
+            let value = match value {
+                OwnedValue::Str(text) => Value::Str(text),
+                OwnedValue::I64(n) => Value::I64(*n),
+                OwnedValue::U64(n) => Value::U64(*n),
+                OwnedValue::F64(n) => Value::F64(*n),
+                OwnedValue::Uuid(bytes) => Value::Uuid(*bytes),
+            };
+            (key.as_ref(), value)
+        })
+        .collect()
 }
 
 macro_rules! from {
@@ -138,7 +175,7 @@ impl Level {
 }
 
 thread_local! {
-    static THREAD: (u32, Rc<str>) = {
+    static THREAD: (u32, Box<str>) = {
         let id = u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0);
         (id, std::thread::current().name().unwrap_or("").into())
     };
@@ -160,6 +197,11 @@ impl Logging {
         let already = LOGGING.try_with(|logging| logging.replace(true)).unwrap_or(true);
         (!already).then_some(Self(()))
     }
+
+    /// Whether this thread is in the middle of it.
+    pub(crate) fn is_on() -> bool {
+        LOGGING.try_with(Cell::get).unwrap_or(true)
+    }
 }
 
 impl Drop for Logging {
@@ -169,12 +211,12 @@ impl Drop for Logging {
 }
 
 /// Calls with this thread's number and name.
-pub(crate) fn with_thread<R>(work: impl FnOnce(u32, &str) -> R) -> R {
+pub(crate) fn with_thread(work: impl FnOnce(u32, &str)) {
+    let mut work = Some(work);
     // At the very end of a thread its name is gone already.
-    let known = THREAD.try_with(|(id, name)| (*id, Rc::clone(name)));
-    match known {
-        Ok((id, name)) => work(id, &name),
-        Err(_) => work(0, ""),
+    let _ = THREAD.try_with(|(id, name)| work.take().map(|work| work(*id, name)));
+    if let Some(work) = work {
+        work(0, "");
     }
 }
 

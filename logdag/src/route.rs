@@ -6,16 +6,30 @@ use crate::filter::Filter;
 use crate::format::Flags;
 use crate::record::Record;
 use crate::sink::Slot;
+use crate::speculation::Kept;
+
+/// Hears of lines; one that says `false` stops the line.
+pub(crate) type RecordHook = Arc<dyn Fn(&Record<'_>) -> bool + Send + Sync>;
+/// Hears of lines as text, before a sink gets them; one that says `false` stops them.
+pub(crate) type TextHook = Arc<dyn Fn(&Record<'_>, &[u8]) -> bool + Send + Sync>;
+
+/// Who hears of lines.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) record: Vec<RecordHook>,
+    pub(crate) text: Vec<TextHook>,
+}
 
 /// A list of steps that is walked for every line.
-#[derive(Debug, Default)]
 pub(crate) struct Route {
+    /// The name of the stream.
+    pub(crate) facility: Arc<str>,
     pub(crate) steps: Vec<Step>,
+    hooks: Arc<Hooks>,
     /// Edges with filters, by stream and place: each is evaluated once for a line, however many ways lead over it.
     edges: Vec<(String, usize)>,
 }
 
-#[derive(Debug)]
 pub(crate) enum Step {
     Deliver {
         slot: Arc<Slot>,
@@ -27,9 +41,16 @@ pub(crate) enum Step {
         edge: usize,
         behind: usize,
     },
+    /// It is kept until somebody decides about it.
+    Keep(Arc<Kept>),
 }
 
 impl Route {
+    /// One that leads nowhere yet.
+    pub(crate) fn new(facility: Arc<str>, hooks: Arc<Hooks>) -> Self {
+        Self { facility, steps: Vec::new(), hooks, edges: Vec::new() }
+    }
+
     /// The number of an edge with a filter.
     pub(crate) fn edge(&mut self, stream: &str, place: usize) -> usize {
         let found = self.edges.iter().position(|(name, at)| name == stream && *at == place);
@@ -40,6 +61,9 @@ impl Route {
     }
 
     pub(crate) fn run(&self, record: &Record<'_>) {
+        if !self.hooks.record.iter().all(|hook| hook(record)) {
+            return;
+        }
         // What is known of the first 64 edges, and of more.
         let (mut asked, mut passed) = (0u64, 0u64);
         let mut more: Vec<Option<bool>> = vec![None; self.edges.len().saturating_sub(64)];
@@ -47,7 +71,8 @@ impl Route {
         while let Some(step) = self.steps.get(at) {
             at += 1;
             match step {
-                Step::Deliver { slot, flags } => slot.deliver(record, *flags),
+                Step::Deliver { slot, flags } => slot.deliver(record, *flags, &self.hooks.text),
+                Step::Keep(kept) => kept.keep(record),
                 Step::Filter { filter, edge, behind } => {
                     let passes =
                         match (1u64.checked_shl(u32::try_from(*edge).unwrap_or(64)), edge.checked_sub(64)) {

@@ -8,9 +8,10 @@ use tracing_core::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::bridge::{Owned, borrowed, stream_name};
+use crate::bridge::stream_name;
 use crate::graph::Graph;
 use crate::record::Level;
+use crate::record::{OwnedValue, borrowed};
 
 /// A layer that logs events to a graph: the target `my_app::http` is the stream `my_app/http`, the field `message` is
 /// the message, and all other fields, those of the spans around it first, are keys.
@@ -29,33 +30,33 @@ impl GraphLayer {
 #[derive(Clone, Debug, Default)]
 struct Fields {
     message: String,
-    keys: Vec<(&'static str, Owned)>,
+    keys: Vec<(&'static str, OwnedValue)>,
 }
 
 impl Fields {
-    fn add(&mut self, field: &Field, value: Owned) {
+    fn add(&mut self, field: &Field, value: OwnedValue) {
         self.keys.push((field.name(), value));
     }
 }
 
 impl Visit for Fields {
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, Owned::I64(value));
+        self.add(field, OwnedValue::I64(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, Owned::U64(value));
+        self.add(field, OwnedValue::U64(value));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, Owned::F64(value));
+        self.add(field, OwnedValue::F64(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
             self.message.push_str(value);
         } else {
-            self.add(field, Owned::Text(value.to_owned()));
+            self.add(field, OwnedValue::Str(value.to_owned()));
         }
     }
 
@@ -64,7 +65,7 @@ impl Visit for Fields {
             // Writing to a String fails only if the value's own formatting does: then what it gave so far stays.
             let _ = write!(self.message, "{value:?}");
         } else {
-            self.add(field, Owned::Text(format!("{value:?}")));
+            self.add(field, OwnedValue::Str(format!("{value:?}")));
         }
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -43,6 +43,9 @@ enum Task {
         /// As input for the command `dot`
         #[arg(long)]
         dot: bool,
+        /// As a JSON object for each stream, one a line
+        #[arg(long, conflicts_with = "dot")]
+        json: bool,
     },
     /// Log lines that come in; SIGHUP reopens files, SIGTERM and SIGINT write everything and end
     Run {
@@ -126,8 +129,15 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
             println!("{}: {} streams, all right", file.display(), config.streams().len());
             Ok(ExitCode::SUCCESS)
         }
-        Task::Graph { file, dot } => {
-            let text = show(&Config::from_file(&file)?, dot)?;
+        Task::Graph { file, dot, json } => {
+            let shape = if dot {
+                Shape::Dot
+            } else if json {
+                Shape::Json
+            } else {
+                Shape::Text
+            };
+            let text = show(&Config::from_file(&file)?, shape)?;
             // A reader that has gone away has seen enough.
             let _ = io::stdout().write_all(text.as_bytes());
             Ok(ExitCode::SUCCESS)
@@ -137,8 +147,16 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
     }
 }
 
+/// How a graph is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Text,
+    Dot,
+    Json,
+}
+
 /// The graph of a configuration, without its sinks being opened.
-fn show(config: &Config, dot: bool) -> Result<String, Failure> {
+fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     use std::fmt::Write;
     let graph = Graph::new();
     let mut bare = config.streams().to_vec();
@@ -152,12 +170,20 @@ fn show(config: &Config, dot: bool) -> Result<String, Failure> {
     graph.apply(bare).map_err(|(_, e)| e)?;
     let mut out = String::new();
     // Writing to a String cannot fail.
-    if dot {
+    if shape == Shape::Dot {
         out.push_str("digraph logdag {\n  rankdir=LR;\n  node [shape=box];\n");
     }
     for name in graph.names() {
-        let Some(stream) = graph.describe(&name) else { continue };
+        let Some(mut stream) = graph.describe(&name) else { continue };
         let sink = config.streams().iter().find(|s| s.name == name).and_then(|s| s.options.sink.as_ref());
+        if shape == Shape::Json {
+            if let Some(sink) = sink {
+                (stream.kind, stream.path) = (sink.kind.clone(), sink.path.clone());
+            }
+            out.push_str(&stream.to_json());
+            out.push('\n');
+            continue;
+        }
         let sink = sink.map(|sink| format!("{} {}", sink.kind, sink.path).trim().to_owned());
         let sink = sink.or_else(|| (!stream.kind.is_empty()).then(|| stream.kind.clone()));
         let why = if !stream.enabled {
@@ -167,7 +193,7 @@ fn show(config: &Config, dot: bool) -> Result<String, Failure> {
         } else {
             None
         };
-        if dot {
+        if shape == Shape::Dot {
             let label = sink.map_or_else(|| name.clone(), |sink| format!("{name}: {sink}"));
             let style = if why.is_some() { ", style=dashed" } else { "" };
             let _ = writeln!(out, "  {name:?} [label={}{style}];", quoted(&label));
@@ -188,7 +214,7 @@ fn show(config: &Config, dot: bool) -> Result<String, Failure> {
             };
         }
     }
-    if dot {
+    if shape == Shape::Dot {
         out.push_str("}\n");
     }
     Ok(out)
@@ -217,44 +243,15 @@ struct Lines {
 impl Lines {
     fn new(graph: &Graph, stream: &str, args: &LineArgs) -> Result<Self, Failure> {
         let stream = graph.stream(stream)?;
-        Ok(Self { stream, json_field: args.json_field.clone(), max_line: args.max_line.max(1) })
+        Ok(Self { stream, json_field: args.json_field.clone(), max_line: args.max_line })
     }
 
     /// Logs every line until the input ends. What is longer than allowed goes on in the next line.
     fn take_all(&self, from: impl Read) -> io::Result<()> {
-        let mut from = BufReader::with_capacity(64 << 10, from);
-        let mut line = Vec::new();
-        // The line that comes is the rest of one that was cut.
-        let mut cut = false;
-        loop {
-            // One byte more than allowed shows that it is too long; it belongs to the next part.
-            let limit = (self.max_line + 1 - line.len()) as u64;
-            (&mut from).take(limit).read_until(b'\n', &mut line)?;
-            if line.last() == Some(&b'\n') {
-                line.pop();
-                // The end of a line that was cut right before it is no line.
-                if !line.is_empty() || !cut {
-                    self.take(&line);
-                }
-                line.clear();
-                cut = false;
-            } else if line.len() > self.max_line {
-                let behind = line.split_off(self.max_line);
-                self.take(&line);
-                line = behind;
-                cut = true;
-            } else {
-                // The input has ended.
-                if !line.is_empty() {
-                    self.take(&line);
-                }
-                return Ok(());
-            }
-        }
+        logdag::for_each_line(from, self.max_line, |line| self.take(line))
     }
 
     fn take(&self, line: &[u8]) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let text = String::from_utf8_lossy(line);
         if let Some(key) = &self.json_field
             && let Ok(serde_json::Value::Object(object)) = serde_json::from_str(&text)

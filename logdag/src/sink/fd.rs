@@ -1,6 +1,6 @@
 //! Standard output and error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use super::{Lines, Sink, WriteError};
 
@@ -23,5 +23,11 @@ impl Sink for FdSink {
             FdSink::Stderr => io::stderr().lock().write_all(lines.bytes())?,
         }
         Ok(())
+    }
+    fn is_terminal(&self) -> bool {
+        match self {
+            FdSink::Stdout => io::stdout().is_terminal(),
+            FdSink::Stderr => io::stderr().is_terminal(),
+        }
     }
 }

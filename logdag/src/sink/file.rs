@@ -15,6 +15,8 @@ use super::{Lines, Sink, WriteError};
 
 /// How often it is looked whether the path still names the file that is open.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So many files that were put aside wait to be made durable by a flush.
+const MAX_BEHIND: usize = 8;
 /// Permission bits of new files, less what the process's mask takes.
 const FILE_MODE: u32 = 0o664;
 
@@ -47,9 +49,22 @@ pub struct FileSink {
     rotation: Rotation,
     asynchronous: bool,
     clock: Clock,
-    current: Mutex<Option<Current>>,
+    files: Mutex<Files>,
     /// The number that the last file put aside has: later ones have higher ones.
     last_aside: AtomicU64,
+    /// A symbolic link that names the file being written.
+    latest: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    current: Option<Current>,
+    /// What was written to before and is not known to be durable, oldest first.
+    behind: Vec<File>,
+    /// Why some of it could not be made durable, until somebody asks.
+    failed: Option<io::Error>,
+    /// The directory has names that are not known to be durable.
+    renamed: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +74,8 @@ struct Current {
     /// Others (a FIFO, a device) are neither put aside nor cut.
     regular: bool,
     len: u64,
+    /// There are lines that are not known to be durable.
+    dirty: bool,
     /// Which period it was begun in.
     period: u64,
     looked: Instant,
@@ -75,6 +92,43 @@ impl FileSink {
         Self::open_with(path.into(), rotation, asynchronous, now)
     }
 
+    /// Keeps a symbolic link with this name that leads to the file being written.
+    ///
+    /// # Errors
+    /// It cannot be made, or something else has this name; the text names it.
+    pub fn with_latest(mut self, link: impl Into<PathBuf>) -> io::Result<Self> {
+        self.latest = Some(link.into());
+        self.link_latest()?;
+        Ok(self)
+    }
+
+    fn link_latest(&self) -> io::Result<()> {
+        let Some(link) = &self.latest else { return Ok(()) };
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", link.display()));
+        let same_directory = directory(link).canonicalize().ok() == directory(&self.path).canonicalize().ok();
+        let target = match self.path.file_name().filter(|_| same_directory) {
+            Some(name) => PathBuf::from(name),
+            None => self.path.canonicalize().map_err(|e| self.named(e))?,
+        };
+        match std::fs::read_link(link) {
+            Ok(there) if there == target => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                let why = "there is something that is no symbolic link";
+                return Err(named(io::Error::new(io::ErrorKind::AlreadyExists, why)));
+            }
+            _ => {}
+        }
+        // In one step, so that the name is always there.
+        let mut fresh = link.as_os_str().to_owned();
+        fresh.push(format!(".{}", std::process::id()));
+        let made = std::os::unix::fs::symlink(target, &fresh).and_then(|()| std::fs::rename(&fresh, link));
+        made.map_err(|e| {
+            // It may never have been made.
+            let _ = std::fs::remove_file(&fresh);
+            named(e)
+        })
+    }
+
     pub(crate) fn open_with(
         path: PathBuf,
         rotation: Rotation,
@@ -82,8 +136,9 @@ impl FileSink {
         clock: Clock,
     ) -> io::Result<Self> {
         let last_aside = AtomicU64::new(0);
-        let sink = Self { path, rotation, asynchronous, clock, current: Mutex::new(None), last_aside };
-        *sink.current.lock() = Some(sink.open_current()?);
+        let files = Mutex::default();
+        let sink = Self { path, rotation, asynchronous, clock, files, last_aside, latest: None };
+        sink.begin(&mut sink.files.lock())?;
         let newest = sink.aside().ok().and_then(|aside| aside.first().map(|&(second, ..)| second));
         sink.last_aside.store(newest.unwrap_or(0), Relaxed);
         Ok(sink)
@@ -109,6 +164,7 @@ impl FileSink {
                 identity: (facts.dev(), facts.ino()),
                 regular: facts.is_file(),
                 len: facts.len(),
+                dirty: false,
                 period: self.period(begun),
                 looked: Instant::now(),
                 retry: None,
@@ -122,27 +178,43 @@ impl FileSink {
         seconds.checked_div(self.rotation.seconds).unwrap_or(0)
     }
 
-    /// The file that is open, or a new one where it was moved away or removed.
-    fn current<'a>(&self, slot: &'a mut Option<Current>) -> io::Result<&'a mut Current> {
-        let gone = slot.as_ref().is_some_and(|current| {
-            current.looked.elapsed() >= LOOK_EVERY && self.identity() != Some(current.identity)
-        });
-        if gone || slot.is_none() {
-            match (self.open_current(), slot.as_mut()) {
-                (Ok(fresh), old) => {
-                    if let Some(old) = old {
-                        keep_owner(&old.file, &fresh.file);
-                    }
-                    *slot = Some(fresh);
-                }
-                // The file that is open takes lines until a new one can be made, if it has a name.
-                (Err(_), Some(old)) if old.file.metadata().is_ok_and(|facts| facts.nlink() > 0) => {
-                    old.looked = Instant::now();
-                }
-                (Err(e), _) => return Err(e),
+    /// Opens the path anew, with the owner and group of the file that was open.
+    fn begin(&self, files: &mut Files) -> io::Result<()> {
+        let fresh = self.open_current()?;
+        files.renamed = true;
+        if let Some(old) = files.current.replace(fresh) {
+            if let Some(fresh) = &files.current {
+                keep_owner(&old.file, &fresh.file);
+            }
+            if old.regular && old.dirty {
+                files.behind.push(old.file);
             }
         }
-        match slot {
+        if files.behind.len() > MAX_BEHIND {
+            let oldest = files.behind.remove(0);
+            files.failed = oldest.sync_data().err().or(files.failed.take());
+        }
+        // It is made the next time, if it cannot be now.
+        let _ = self.link_latest();
+        Ok(())
+    }
+
+    /// The file that is open, or a new one where it was moved away or removed.
+    fn current<'a>(&self, files: &'a mut Files) -> io::Result<&'a mut Current> {
+        let gone = match &files.current {
+            Some(current) => {
+                current.looked.elapsed() >= LOOK_EVERY && self.identity() != Some(current.identity)
+            }
+            None => true,
+        };
+        if gone && let Err(e) = self.begin(files) {
+            // The file that is open takes lines until a new one can be made, if it has a name.
+            let named = |current: &Current| current.file.metadata().is_ok_and(|facts| facts.nlink() > 0);
+            if !files.current.as_ref().is_some_and(named) {
+                return Err(e);
+            }
+        }
+        match &mut files.current {
             Some(current) => {
                 if current.looked.elapsed() >= LOOK_EVERY {
                     current.looked = Instant::now();
@@ -159,42 +231,32 @@ impl FileSink {
     }
 
     /// Puts the file aside as `path.<seconds>` and begins a new one.
-    fn rotate_locked(&self, slot: &mut Option<Current>) -> io::Result<()> {
-        if slot.as_ref().is_some_and(|current| !current.regular) {
-            return Ok(());
-        }
+    fn rotate_locked(&self, files: &mut Files) -> io::Result<()> {
         let mut second = (self.clock)().max(self.last_aside.load(Relaxed).saturating_add(1));
-        let aside = loop {
-            let aside = with_suffix(&self.path, second);
-            // Two in one second must not overwrite one another.
-            match std::fs::hard_link(&self.path, &aside) {
-                Ok(()) => break Some(aside),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => second += 1,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => break None,
-                // A file system without second names.
-                Err(_) if !aside.exists() => {
-                    std::fs::rename(&self.path, &aside).map_err(|e| self.named(e))?;
-                    break None;
-                }
-                Err(_) => second += 1,
-            }
-        };
-        if let Some(aside) = aside
-            && let Err(e) = std::fs::remove_file(&self.path)
-        {
-            // One file must not stand there under two names.
-            let _ = std::fs::remove_file(aside);
-            return Err(self.named(e));
+        // Two in one second must not overwrite one another.
+        while !self.put_aside_locked(files, &with_suffix(&self.path, second))? {
+            second += 1;
         }
         self.last_aside.store(second, Relaxed);
-        let fresh = self.open_current()?;
-        if let Some(old) = slot.as_ref() {
-            keep_owner(&old.file, &fresh.file);
-        }
-        *slot = Some(fresh);
         // What is too old stays until the next time, if it cannot be removed now.
         let _ = self.cull_locked();
         Ok(())
+    }
+
+    /// Gives the file another name and begins a new one; `false` where that name is taken.
+    fn put_aside_locked(&self, files: &mut Files, aside: &Path) -> io::Result<bool> {
+        if files.current.as_ref().is_some_and(|current| !current.regular) {
+            return Ok(true);
+        }
+        match rename_to_new(&self.path, aside) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            // Somebody else has moved or removed it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.identity().is_none() => {}
+            Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", aside.display()))),
+            Ok(()) => {}
+        }
+        self.begin(files)?;
+        Ok(true)
     }
 
     /// The files that were put aside, newest first: when, bytes, path.
@@ -202,9 +264,8 @@ impl FileSink {
         let Some(name) = self.path.file_name() else { return Ok(Vec::new()) };
         let mut prefix = name.to_owned();
         prefix.push(".");
-        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(dir)? {
+        for entry in std::fs::read_dir(directory(&self.path))? {
             let entry = entry?;
             let name = entry.file_name();
             let suffix = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
@@ -258,6 +319,29 @@ fn keep_owner(old: &File, new: &File) {
     }
 }
 
+/// The directory that a path's last name is in.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Gives a file a name that nobody has.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        use nix::errno::Errno;
+        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+        match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+            // A kernel or a file system without that call.
+            Err(Errno::EINVAL | Errno::ENOSYS) => {}
+            done => return Ok(done?),
+        }
+    }
+    if to.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    std::fs::rename(from, to)
+}
+
 fn with_suffix(path: &Path, second: u64) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
     name.push(format!(".{second}"));
@@ -266,13 +350,13 @@ fn with_suffix(path: &Path, second: u64) -> PathBuf {
 
 impl Sink for FileSink {
     fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
-        let mut slot = self.current.lock();
+        let mut files = self.files.lock();
         let mut rest = lines;
         let mut written = 0;
         while !rest.is_empty() {
             let fail = |error| WriteError { written, error };
             let due = {
-                let current = self.current(&mut slot).map_err(fail)?;
+                let current = self.current(&mut files).map_err(fail)?;
                 let period = self.period((self.clock)());
                 if current.len == 0 {
                     current.period = period;
@@ -283,13 +367,14 @@ impl Sink for FileSink {
                 (full || over) && current.len > 0 && current.regular && !tried
             };
             if due
-                && self.rotate_locked(&mut slot).is_err()
-                && let Some(current) = &mut *slot
+                && self.rotate_locked(&mut files).is_err()
+                && let Some(current) = &mut files.current
             {
                 // It grows on until it can be put aside.
                 current.retry = Some(Instant::now());
             }
-            let current = self.current(&mut slot).map_err(fail)?;
+            let current = self.current(&mut files).map_err(fail)?;
+            current.dirty = true;
             let (now, later) = rest.split(self.fitting(current.len, rest));
             if let Err(error) = current.file.write_all(now.bytes()) {
                 // No line stays in part, if nobody else has written behind it.
@@ -319,36 +404,56 @@ impl Sink for FileSink {
     }
 
     fn flush(&self) -> io::Result<()> {
-        match &*self.current.lock() {
-            Some(current) if current.regular => current.file.sync_data().map_err(|e| self.named(e)),
-            _ => Ok(()),
+        let mut files = self.files.lock();
+        let Files { current, behind, failed, renamed } = &mut *files;
+        if let Some(error) = failed.take() {
+            return Err(self.named(error));
         }
-    }
-
-    fn reopen(&self) -> io::Result<()> {
-        let mut slot = self.current.lock();
-        if slot.as_ref().is_some_and(|current| self.identity() == Some(current.identity)) {
-            return Ok(());
+        while let Some(file) = behind.first() {
+            file.sync_data().map_err(|e| self.named(e))?;
+            behind.remove(0);
         }
-        let fresh = self.open_current()?;
-        if let Some(old) = slot.as_ref() {
-            keep_owner(&old.file, &fresh.file);
+        let Some(current) = current.as_mut().filter(|current| current.regular) else { return Ok(()) };
+        if current.dirty {
+            current.file.sync_data().map_err(|e| self.named(e))?;
+            current.dirty = false;
         }
-        *slot = Some(fresh);
+        if *renamed {
+            File::open(directory(&self.path)).and_then(|dir| dir.sync_all()).map_err(|e| self.named(e))?;
+            *renamed = false;
+        }
         Ok(())
     }
 
+    fn reopen(&self) -> io::Result<()> {
+        let mut files = self.files.lock();
+        if files.current.as_ref().is_some_and(|current| self.identity() == Some(current.identity)) {
+            return Ok(());
+        }
+        self.begin(&mut files)
+    }
+
     fn rotate(&self) -> io::Result<()> {
-        self.rotate_locked(&mut self.current.lock())
+        self.rotate_locked(&mut self.files.lock())
+    }
+
+    fn put_aside(&self, to: &Path) -> io::Result<()> {
+        match self.put_aside_locked(&mut self.files.lock(), to)? {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("{} is there already", to.display()),
+            )),
+        }
     }
 
     fn cull(&self) -> io::Result<usize> {
-        let _one_at_a_time = self.current.lock();
+        let _one_at_a_time = self.files.lock();
         self.cull_locked()
     }
 
     fn size(&self) -> Option<u64> {
-        self.current.lock().as_ref().map(|current| current.len)
+        self.files.lock().current.as_ref().map(|current| current.len)
     }
 }
 

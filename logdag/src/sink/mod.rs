@@ -9,6 +9,7 @@ mod slot;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 pub use fd::FdSink;
 pub use file::{FileSink, Rotation};
@@ -129,6 +130,15 @@ pub trait Sink: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// The same under this name; what is there already stays.
+    ///
+    /// # Errors
+    /// What the system says; it has nothing that can be put aside.
+    fn put_aside(&self, to: &Path) -> io::Result<()> {
+        let why = format!("nothing of it can be put aside as {}", to.display());
+        Err(io::Error::new(io::ErrorKind::Unsupported, why))
+    }
+
     /// Removes what was put aside and is not to be kept any longer; says how much went.
     ///
     /// # Errors
@@ -140,6 +150,11 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// Bytes in what it writes to.
     fn size(&self) -> Option<u64> {
         None
+    }
+
+    /// Whether people look at it: events are shown as text there.
+    fn is_terminal(&self) -> bool {
+        false
     }
 
     /// The ring, if it is one.
@@ -173,4 +188,6 @@ pub struct SinkSpec {
     pub config: BTreeMap<String, String>,
     /// When a file is put aside, and how long it is kept.
     pub rotation: Rotation,
+    /// A symbolic link to be kept that leads to the file being written.
+    pub latest: Option<PathBuf>,
 }

@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::{Lines, Sink, WriteError};
-use crate::format::{Flags, Format, event_body, render};
+use crate::format::{Flags, Format, event_body, render, render_for_people};
+use crate::graph::StreamOptions;
 use crate::record::{Logging, Record, now_micros};
+use crate::route::TextHook;
+use crate::sync::{Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, spawn};
 
 /// A queue holds up to so many bytes.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -48,10 +48,14 @@ pub struct Counters {
 pub(crate) struct Slot {
     pub(crate) stream: String,
     pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) format: Format,
+    /// The place of its format in the list of all.
+    format: AtomicU8,
+    /// Events are shown to people.
+    for_people: bool,
     when_full: WhenFull,
     dedup_micros: u64,
-    asynchronous: AtomicBool,
+    max_line: usize,
+    asynchronous: Flag,
     queue: Mutex<Queue>,
     /// There is something to write, or the writer is to end.
     work: Condvar,
@@ -59,7 +63,7 @@ pub(crate) struct Slot {
     room: Condvar,
     writing: Mutex<Writing>,
     repetition: Mutex<Repetition>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread>>,
     told: AtomicU64,
 }
 
@@ -123,20 +127,16 @@ thread_local! {
 }
 
 impl Slot {
-    pub(crate) fn new(
-        stream: String,
-        sink: Arc<dyn Sink>,
-        format: Format,
-        when_full: WhenFull,
-        dedup_seconds: u64,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            stream,
+    pub(crate) fn new(stream: &str, sink: Arc<dyn Sink>, options: &StreamOptions) -> Arc<Self> {
+        let slot = Self {
+            stream: stream.to_owned(),
+            format: AtomicU8::new(0),
+            for_people: sink.is_terminal(),
             sink,
-            format,
-            when_full,
-            dedup_micros: dedup_seconds.saturating_mul(1_000_000),
-            asynchronous: AtomicBool::new(false),
+            when_full: options.when_full.unwrap_or_default(),
+            dedup_micros: options.dedup_seconds.saturating_mul(1_000_000),
+            max_line: options.max_line,
+            asynchronous: Flag::new(false),
             queue: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -144,7 +144,28 @@ impl Slot {
             repetition: Mutex::default(),
             thread: Mutex::default(),
             told: AtomicU64::new(0),
-        })
+        };
+        slot.set_format(options.format);
+        Arc::new(slot)
+    }
+
+    pub(crate) fn set_format(&self, format: Format) {
+        let place = Format::ALL.iter().position(|known| *known == format).unwrap_or(0);
+        // There are few.
+        self.format.store(u8::try_from(place).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    fn format(&self) -> Format {
+        let place = self.format.load(Ordering::Relaxed);
+        Format::ALL.get(usize::from(place)).copied().unwrap_or_default()
+    }
+
+    fn render(&self, format: Format, flags: Flags, record: &Record<'_>, line: &mut Vec<u8>) {
+        if format == Format::Event && self.for_people {
+            render_for_people(record, line);
+        } else {
+            render(format, flags, record, self.sink.splits_lines(), line);
+        }
     }
 
     /// Gives the sink a queue and a thread, if it may have one.
@@ -155,10 +176,8 @@ impl Slot {
         }
         self.queue.lock().stop = false;
         let slot = Arc::clone(self);
-        let started = std::thread::Builder::new()
-            .name(format!("log-{}", self.stream).chars().take(15).collect())
-            .spawn(move || slot.write_queue());
-        match started {
+        let name = format!("log-{}", self.stream).chars().take(15).collect();
+        match spawn(name, move || slot.write_queue()) {
             Ok(handle) => {
                 *thread = Some(handle);
                 self.asynchronous.store(true, Ordering::Release);
@@ -179,7 +198,7 @@ impl Slot {
             self.work.notify_all();
             self.room.notify_all();
         }
-        if thread.thread().id() != std::thread::current().id() {
+        if !is_this_thread(&thread) {
             // It ends by a panic of a sink only; what it had is counted as failed then.
             let _ = thread.join();
         }
@@ -213,27 +232,40 @@ impl Slot {
     }
 
     /// Takes a line.
-    pub(crate) fn deliver(self: &Arc<Self>, record: &Record<'_>, flags: Flags) {
+    pub(crate) fn deliver(&self, record: &Record<'_>, flags: Flags, hooks: &[TextHook]) {
         if self.dedup_micros > 0 && self.repeats(record, flags) {
             return;
         }
         let done = LINE.try_with(|line| match line.try_borrow_mut() {
             Ok(mut line) => {
                 line.clear();
-                self.deliver_in(record, flags, &mut line);
+                self.deliver_in(record, flags, hooks, &mut line);
                 true
             }
             Err(_) => false,
         });
         if !done.unwrap_or(false) {
-            self.deliver_in(record, flags, &mut Vec::new());
+            self.deliver_in(record, flags, hooks, &mut Vec::new());
         }
     }
 
-    fn deliver_in(&self, record: &Record<'_>, flags: Flags, line: &mut Vec<u8>) {
-        render(self.format, flags, record, self.sink.splits_lines(), line);
-        self.give(line, record.micros);
+    fn deliver_in(&self, record: &Record<'_>, flags: Flags, hooks: &[TextHook], line: &mut Vec<u8>) {
+        let format = self.format();
+        self.render(format, flags, record, line);
+        if line.len() > self.max_line {
+            self.too_large(line.len());
+        } else if format != Format::Plain || hooks.iter().all(|hook| hook(record, line)) {
+            self.give(line, record.micros);
+        }
         line.shrink_to(64 << 10);
+    }
+
+    fn too_large(&self, bytes: usize) {
+        self.writing.lock().failed += 1;
+        self.tell(&format!(
+            "a line of {bytes} bytes is not written: {} are allowed (max_line)",
+            self.max_line
+        ));
     }
 
     /// Queues a line, or writes it.
@@ -373,7 +405,7 @@ impl Slot {
         let _ = write!(text, "log stream {}: {what}", self.stream);
         let arguments = format_args!("{text}");
         let record = Record::new(now_micros(), &self.stream, arguments);
-        render(self.format, flags, &record, self.sink.splits_lines(), &mut line);
+        self.render(self.format(), flags, &record, &mut line);
         line
     }
 

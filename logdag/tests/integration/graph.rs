@@ -39,7 +39,7 @@ fn parents_are_made_on_the_way() {
     let graph = Graph::new();
     assert!(graph.find("error/foo").is_none());
     let deep = graph.stream("error/foo/bar").unwrap();
-    assert_eq!(deep.name(), "error/foo/bar");
+    assert_eq!(&*deep.name(), "error/foo/bar");
     assert_eq!(outlets(&graph, "error/foo/bar"), to("error/foo"));
     assert_eq!(outlets(&graph, "error/foo"), to("error"));
     assert!(deep.is_material());

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod calls;
 mod command;
 mod file;
+mod formats;
 mod graph;
 mod jlog;
 mod model;

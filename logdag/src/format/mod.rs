@@ -1,5 +1,8 @@
 //! A line as bytes.
 
+mod flatbuffer;
+mod people;
+
 use std::cell::RefCell;
 use std::io::Write;
 
@@ -18,23 +21,32 @@ pub enum Format {
     Json,
     /// A JSON object a line in the style of structured events.
     Event,
+    /// A FlatBuffer a line: the table LogLine of `schema/logline.fbs`. Sinks whose lines follow one another without a
+    /// border (files, outputs) get each behind its length: 4 bytes, little endian.
+    FlatBuffer,
 }
 
 impl Format {
+    /// All there are.
+    pub const ALL: [Format; 4] = [Format::Plain, Format::Json, Format::Event, Format::FlatBuffer];
+
     /// Its name in a configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Format::Plain => "plain",
             Format::Json => "json",
             Format::Event => "event",
+            Format::FlatBuffer => "flatbuffer",
         }
     }
 
     /// The one of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Format::Plain, Format::Json, Format::Event].into_iter().find(|format| format.name() == name)
+        Self::ALL.into_iter().find(|format| format.name() == name)
     }
 }
+
+pub(crate) use people::render_for_people;
 
 /// What the prefix of a plain line has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +72,7 @@ impl Flags {
 }
 
 /// Appends a line to `out`. With `split`, plain messages are split at line ends, every line gets the prefix, and every line
-/// ends with a newline; otherwise the message stays as it is.
+/// ends with a newline, and FlatBuffers come behind their length; otherwise the message stays as it is.
 pub fn render(format: Format, flags: Flags, record: &Record<'_>, split: bool, out: &mut Vec<u8>) {
     match format {
         Format::Plain => plain(flags, record, split, out),
@@ -72,6 +84,7 @@ pub fn render(format: Format, flags: Flags, record: &Record<'_>, split: bool, ou
             event(record, out);
             out.push(b'\n');
         }
+        Format::FlatBuffer => flatbuffer::line(record, split, out),
     }
 }
 

@@ -1,0 +1,143 @@
+//! TOML as elements.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Element, MAX_DEPTH, Place, Result, Source, include, substitute};
+
+/// Adds everything that a text has to an element.
+pub(super) fn into_element(
+    source: &Rc<Source>,
+    element: Element,
+    open: &mut Vec<PathBuf>,
+) -> Result<Element> {
+    let table = DeTable::parse(&source.text).map_err(|e| {
+        let place = source.place(e.span().map_or(0, |span| span.start));
+        place.error(e.message().lines().collect::<Vec<_>>().join(", "))
+    })?;
+    let mut reader = Reader { source, open };
+    reader.fill(element, table.get_ref(), 0)
+}
+
+struct Reader<'a> {
+    source: &'a Rc<Source>,
+    open: &'a mut Vec<PathBuf>,
+}
+
+impl Reader<'_> {
+    fn place<T>(&self, spanned: &Spanned<T>) -> Place {
+        self.source.place(spanned.span().start)
+    }
+
+    fn empty(&self, name: &str, place: Place) -> Element {
+        let (attributes, text, children) = (Vec::new(), String::new(), Vec::new());
+        Element { name: name.to_owned(), place, attributes, text, children }
+    }
+
+    fn fill(&mut self, mut element: Element, table: &DeTable<'_>, depth: usize) -> Result<Element> {
+        let mut children: Vec<(usize, Element)> = Vec::new();
+        for (key, value) in table {
+            let name = key.get_ref();
+            if let Some(text) = scalar(value.get_ref()) {
+                if name == "include" || name == "outlet" {
+                    children.push((value.span().start, self.item(name, value, depth)?));
+                } else {
+                    element.attributes.push((name.to_string(), substitute(&text), self.value_place(value)));
+                }
+                continue;
+            }
+            let alone = [value.clone()];
+            let items: &[Spanned<DeValue<'_>>] = match value.get_ref() {
+                DeValue::Array(items) => items,
+                _ => &alone,
+            };
+            for item in items {
+                children.push((item.span().start, self.item(name, item, depth)?));
+            }
+        }
+        // In the order of the document.
+        children.sort_by_key(|(at, _)| *at);
+        for (_, child) in children {
+            if child.name == "include" {
+                let Element { attributes, children, .. } = include(&child, self.source, self.open)?;
+                let known = |name: &str| element.attributes.iter().any(|(known, ..)| known == name);
+                let new: Vec<_> = attributes.into_iter().filter(|(name, ..)| !known(name)).collect();
+                element.attributes.extend(new);
+                element.children.extend(children);
+            } else {
+                element.children.push(child);
+            }
+        }
+        Ok(element)
+    }
+
+    /// A child: a table, or, where a name says it all, a text.
+    fn item(&mut self, name: &str, item: &Spanned<DeValue<'_>>, depth: usize) -> Result<Element> {
+        let element = self.empty(name, self.place(item));
+        match item.get_ref() {
+            _ if depth >= MAX_DEPTH => {
+                Err(element.place.error(format!("tables more than {MAX_DEPTH} deep in one another")))
+            }
+            DeValue::Table(table) if name == "config" => self.config(element, table),
+            DeValue::Table(table) => self.fill(element, table, depth + 1),
+            value => {
+                let key = match name {
+                    "outlet" => "name",
+                    "include" => "file",
+                    _ => {
+                        return Err(element.place.error(format!(
+                            "{name}: expected a text, a number, true, false, or tables; only outlet and include are lists of texts"
+                        )));
+                    }
+                };
+                let Some(text) = scalar(value) else {
+                    return Err(element.place.error(format!("expected a text, or a table with {key}")));
+                };
+                let attribute = (key.to_owned(), substitute(&text), self.value_place(item));
+                Ok(Element { attributes: vec![attribute], ..element })
+            }
+        }
+    }
+
+    /// What is an element with a text each in XML.
+    fn config(&mut self, mut element: Element, table: &DeTable<'_>) -> Result<Element> {
+        for (key, value) in table {
+            let place = self.place(value);
+            let Some(text) = scalar(value.get_ref()) else {
+                return Err(place.error("expected a text, a number, true or false"));
+            };
+            let name = key.get_ref().to_string();
+            if matches!(&*name, "id" | "inherit") {
+                element.attributes.push((name, text, place));
+            } else {
+                let child = self.empty(&name, place);
+                element.children.push(Element { text: substitute(&text), ..child });
+            }
+        }
+        Ok(element)
+    }
+
+    /// Where the text of a value begins: behind its quotation mark.
+    fn value_place(&self, value: &Spanned<DeValue<'_>>) -> Place {
+        let mut place = self.place(value);
+        let quoted = self.source.text.get(value.span()).is_some_and(|text| text.starts_with(['"', '\'']));
+        place.column += u32::from(quoted);
+        place
+    }
+}
+
+/// A value that is one text in XML.
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix())
+            .map_or_else(|_| Some(n.to_string()), |n| Some(n.to_string())),
+        DeValue::Float(n) => Some(n.as_str().to_owned()),
+        DeValue::Boolean(b) => Some(b.to_string()),
+        DeValue::Datetime(time) => Some(time.to_string()),
+        DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}

@@ -1,0 +1,96 @@
+//! A line as a FlatBuffer: the table LogLine of `schema/logline.fbs`.
+
+use std::cell::RefCell;
+
+use flatbuffers::{FlatBufferBuilder, TableFinishedWIPOffset, VOffsetT, WIPOffset};
+
+use crate::record::{Record, Value};
+
+/// Where a field with this id is found in a table's list of fields: behind two lengths of two bytes.
+const fn field(id: VOffsetT) -> VOffsetT {
+    4 + 2 * id
+}
+
+/// Numbers of the union's types.
+const LONG: u8 = 1;
+const ULONG: u8 = 2;
+const DOUBLE: u8 = 3;
+const STRING: u8 = 4;
+const UUID: u8 = 5;
+
+type Table = WIPOffset<TableFinishedWIPOffset>;
+
+thread_local! {
+    static BUILDER: RefCell<FlatBufferBuilder<'static>> = RefCell::new(FlatBufferBuilder::new());
+}
+
+/// Appends the line to `out`; with `sized`, behind its length (4 bytes, little endian), so that one can follow the other.
+pub(super) fn line(record: &Record<'_>, sized: bool, out: &mut Vec<u8>) {
+    let built = BUILDER.try_with(|builder| match builder.try_borrow_mut() {
+        Ok(mut builder) => {
+            builder.reset();
+            build(&mut builder, record, sized);
+            out.extend_from_slice(builder.finished_data());
+            true
+        }
+        Err(_) => false,
+    });
+    if !built.unwrap_or(false) {
+        let mut builder = FlatBufferBuilder::new();
+        build(&mut builder, record, sized);
+        out.extend_from_slice(builder.finished_data());
+    }
+}
+
+fn build(builder: &mut FlatBufferBuilder<'_>, record: &Record<'_>, sized: bool) {
+    // What a table refers to comes before it.
+    let pairs: Vec<Table> = record.keys.iter().map(|(key, value)| pair(builder, key, value)).collect();
+    let pairs = (!pairs.is_empty()).then(|| builder.create_vector(&pairs));
+    let texts = [record.file, record.thread_name, record.facility, record.message()]
+        .map(|text| builder.create_string(text));
+    let start = builder.start_table();
+    builder.push_slot(field(0), record.micros, 0);
+    for (id, text) in (3..).zip(texts) {
+        builder.push_slot_always(field(id), text);
+    }
+    if let Some(pairs) = pairs {
+        builder.push_slot_always(field(7), pairs);
+    }
+    builder.push_slot(field(1), record.thread_id, 0);
+    builder.push_slot(field(2), record.line, 0);
+    let root = builder.end_table(start);
+    if sized {
+        builder.finish_size_prefixed(root, None);
+    } else {
+        builder.finish(root, None);
+    }
+}
+
+fn pair(builder: &mut FlatBufferBuilder<'_>, key: &str, value: &Value<'_>) -> Table {
+    let key = builder.create_string(key);
+    let (kind, value) = match *value {
+        Value::I64(n) => (LONG, one(builder, |b| b.push_slot(field(0), n, 0))),
+        Value::U64(n) => (ULONG, one(builder, |b| b.push_slot(field(0), n, 0))),
+        Value::F64(n) => (DOUBLE, one(builder, |b| b.push_slot(field(0), n, 0.0))),
+        Value::Str(text) => {
+            let text = builder.create_string(text);
+            (STRING, one(builder, |b| b.push_slot_always(field(0), text)))
+        }
+        Value::Uuid(bytes) => {
+            let bytes = builder.create_vector(&bytes);
+            (UUID, one(builder, |b| b.push_slot_always(field(0), bytes)))
+        }
+    };
+    let start = builder.start_table();
+    builder.push_slot_always(field(0), key);
+    builder.push_slot_always(field(2), value);
+    builder.push_slot(field(1), kind, 0);
+    builder.end_table(start)
+}
+
+/// A table of one field.
+fn one<'b>(builder: &mut FlatBufferBuilder<'b>, field: impl FnOnce(&mut FlatBufferBuilder<'b>)) -> Table {
+    let start = builder.start_table();
+    field(builder);
+    builder.end_table(start)
+}

@@ -1,0 +1,86 @@
+//! Events as people see them on a terminal.
+
+use std::io::Write;
+use std::sync::LazyLock;
+
+use anstyle::{AnsiColor, Style};
+
+use super::local_time;
+use crate::record::{Level, Record, Value};
+
+/// Colours are left out where the environment asks for that.
+static COLOURS: LazyLock<bool> =
+    LazyLock::new(|| std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()));
+
+/// Appends an event as one line: time, level, event, keys, stream.
+pub(crate) fn render_for_people(record: &Record<'_>, out: &mut Vec<u8>) {
+    render(record, *COLOURS, out);
+}
+
+fn render(record: &Record<'_>, colours: bool, out: &mut Vec<u8>) {
+    let styled = |style: Style| if colours { style } else { Style::new() };
+    let level = styled(match record.level {
+        Level::Debug => Style::new().dimmed(),
+        Level::Info => AnsiColor::Green.on_default(),
+        Level::Warn => AnsiColor::Yellow.on_default(),
+        Level::Error => AnsiColor::Red.on_default().bold(),
+    });
+    let bold = styled(Style::new().bold());
+    let key_style = styled(AnsiColor::Cyan.on_default());
+    local_time(record.micros, out);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, " {level}{:<7}{level:#} {bold}", record.level.name());
+    text(record.message(), out);
+    let _ = write!(out, "{bold:#}");
+    for (key, value) in record.keys {
+        let _ = write!(out, " {key_style}");
+        text(key, out);
+        let _ = write!(out, "{key_style:#}=");
+        match value {
+            Value::Str(value) if value.is_empty() || value.contains([' ', '"', '=']) => {
+                out.push(b'"');
+                text(&value.replace('"', "\\\""), out);
+                out.push(b'"');
+            }
+            Value::Str(value) => text(value, out),
+            number => {
+                let _ = write!(out, "{number}");
+            }
+        }
+    }
+    let _ = writeln!(out, " ({})", record.facility);
+}
+
+/// Control characters are shown, not sent to the terminal.
+fn text(text: &str, out: &mut Vec<u8>) {
+    for c in text.chars() {
+        // Writing to a Vec cannot fail.
+        let _ = if c.is_control() { write!(out, "{}", c.escape_default()) } else { write!(out, "{c}") };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_for_people() {
+        let keys =
+            [("status", Value::I64(503)), ("path", Value::Str("/a b")), ("bell", Value::Str("\x07\x1b[2J"))];
+        let arguments = format_args!("http.request\n.done");
+        let mut record = Record::new(1_700_000_000_000_042, "http/access", arguments);
+        (record.level, record.keys) = (Level::Warn, &keys);
+        let mut out = Vec::new();
+        render(&record, false, &mut out);
+        let line = String::from_utf8(out).unwrap();
+        let (time, rest) = line.split_at("YYYY-MM-DD HH:MM:SS.uuuuuu".len());
+        assert!(time.ends_with(".000042"), "{line}");
+        let expected =
+            " warning http.request\\n.done status=503 path=\"/a b\" bell=\\u{7}\\u{1b}[2J (http/access)\n";
+        assert_eq!(rest, expected);
+        let mut out = Vec::new();
+        render(&record, true, &mut out);
+        let line = String::from_utf8(out).unwrap();
+        assert!(line.contains(" \x1b[33mwarning\x1b[0m \x1b[1mhttp.request"), "{line:?}");
+    }
+}

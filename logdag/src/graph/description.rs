@@ -1,0 +1,69 @@
+//! What there is of a stream, for people and tools.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::format::{Flags, Format};
+use crate::sink::Counters;
+
+/// What there is of a stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its type; empty without a sink.
+    pub kind: String,
+    /// Its path.
+    pub path: String,
+    /// Its format.
+    pub format: Format,
+    /// Its flags.
+    pub flags: Flags,
+    /// Whether lines go through it.
+    pub enabled: bool,
+    /// Whether a line that is logged to it gets anywhere.
+    pub material: bool,
+    /// Its outlets: names, and the text of filters.
+    pub outlets: Vec<(String, Option<String>)>,
+    /// Its `<config>`, with the properties that were set.
+    pub config: BTreeMap<String, String>,
+    /// What its sink has written.
+    pub counters: Counters,
+    /// Bytes in what it writes to.
+    pub size: Option<u64>,
+}
+
+impl Description {
+    /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line gets anywhere),
+    /// `debugging`, `timestamps`, `facility`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
+    /// which may be null), `config` (an object of texts), and `outlets` (objects with `name`, and `filter` if it has one).
+    pub fn to_json(&self) -> String {
+        let outlet = |(name, filter): &(String, Option<String>)| match filter {
+            Some(filter) => json!({ "name": name, "filter": filter }),
+            None => json!({ "name": name }),
+        };
+        let Counters { lines, bytes, dropped, failed, repeated } = self.counters;
+        let config: Map<String, Value> =
+            self.config.iter().map(|(key, value)| (key.clone(), Value::from(&**value))).collect();
+        json!({
+            "name": self.name,
+            "type": self.kind,
+            "path": self.path,
+            "format": self.format.name(),
+            "enabled": self.enabled,
+            "enabled_below": self.material,
+            "debugging": self.flags.debug,
+            "timestamps": self.flags.timestamps,
+            "facility": self.flags.facility,
+            "stats": {
+                "lines": lines, "bytes": bytes, "dropped": dropped, "failed": failed, "repeated": repeated,
+                "size": self.size,
+            },
+            "config": config,
+            "outlets": self.outlets.iter().map(outlet).collect::<Vec<Value>>(),
+        })
+        .to_string()
+    }
+}

@@ -1,0 +1,54 @@
+//! What is done when the process comes to a bad end: nothing that was accepted is lost.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Graph, Stream};
+use crate::record::{Level, Logging};
+
+impl Graph {
+    /// Writes everything that waits, goes synchronous, logs a last line, makes everything durable, and ends the process
+    /// with SIGABRT. [`fatal!`](crate::fatal!) is the way to call it.
+    pub fn abort(&self, stream: &Stream, file: &str, line: u32, arguments: fmt::Arguments<'_>) -> ! {
+        if Logging::is_on() {
+            // Within a sink or a hook there is no waiting for sinks.
+            self.tell_end(arguments);
+        } else {
+            self.go_sync();
+            stream.log(Level::Error, file, line, &[], arguments);
+            if let Err(e) = self.flush() {
+                self.tell_end(format_args!("{e}"));
+            }
+        }
+        std::process::abort()
+    }
+
+    fn tell_end(&self, what: fmt::Arguments<'_>) {
+        use std::io::Write;
+        // There is nobody else to tell.
+        let _ = writeln!(std::io::stderr().lock(), "{what}");
+    }
+
+    /// From now on a panic is logged to this stream, and everything that waits is written and made durable, before the
+    /// panic hook that there was is called. The graph lives on only as long as others have it.
+    pub fn log_panics(&self, stream: &Stream) {
+        let (graph, stream) = (Arc::downgrade(&self.inner), stream.clone());
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            // A panic within a sink or a hook is its stream's affair.
+            if let Some(inner) = graph.upgrade().filter(|_| !Logging::is_on()) {
+                let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
+                let payload = info.payload();
+                let text = payload.downcast_ref::<&str>().copied();
+                let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+                let text = text.unwrap_or("no message");
+                let thread = std::thread::current();
+                let name = thread.name().unwrap_or("without a name");
+                stream.log(Level::Error, file, line, &[], format_args!("thread {name} panicked: {text}"));
+                // The process may go on: that a sink cannot be flushed it hears from there.
+                let _ = Graph { inner }.flush();
+            }
+            before(info);
+        }));
+    }
+}

@@ -1,0 +1,750 @@
+//! Streams and what connects them.
+
+mod description;
+mod ending;
+mod stream;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::filter::{Filter, FilterError};
+use crate::format::{Flags, Format};
+use crate::record::Record;
+use crate::route::{Hooks, RecordHook, Route, TextHook};
+use crate::sink::{FdSink, FileSink, JlogSink, MemoryLine, MemorySink, Sink, SinkSpec, Slot, WhenFull};
+use crate::speculation::Speculation;
+use crate::sync::Mutex;
+
+pub use description::Description;
+pub use stream::Stream;
+use streams::{MAX_DEPTH, MAX_NAME, MAX_WAYS, Outlet, State, Streams, check_name};
+
+/// Why the graph could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GraphError {
+    /// There is no stream of this name.
+    #[error("there is no log stream {0:?}")]
+    UnknownStream(String),
+    /// There is one already.
+    #[error("there is a log stream {0:?} already")]
+    StreamExists(String),
+    /// A stream cannot have this name.
+    #[error(
+        "{0:?} cannot name a log stream: it is empty, longer than {MAX_NAME} bytes, or has an empty part or a control character"
+    )]
+    Name(String),
+    /// The edge would close a cycle.
+    #[error("an outlet from {from:?} to {to:?} would close a cycle: {path}")]
+    Cycle {
+        /// The stream that the edge leaves.
+        from: String,
+        /// The stream that it leads to.
+        to: String,
+        /// The cycle, by names.
+        path: String,
+    },
+    /// Lines of this stream would go too far.
+    #[error(
+        "lines of the log stream {0:?} would pass more than {MAX_DEPTH} streams one behind the other, or take more than {MAX_WAYS} ways"
+    )]
+    TooLarge(String),
+    /// The filter of an outlet is wrong.
+    #[error("the filter: {0}")]
+    Filter(#[from] FilterError),
+    /// A sink cannot be opened, or not do what it is to.
+    #[error("log stream {stream:?} of type {kind}: {source}")]
+    Sink {
+        /// The stream.
+        stream: String,
+        /// Its type.
+        kind: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl GraphError {
+    /// The stream that it is about, where it is one of those there are.
+    fn stream(&self) -> Option<&String> {
+        match self {
+            GraphError::TooLarge(stream) | GraphError::Sink { stream, .. } => Some(stream),
+            _ => None,
+        }
+    }
+}
+
+/// Makes a sink from its spec.
+type Maker = Arc<dyn Fn(&SinkSpec) -> io::Result<Arc<dyn Sink>> + Send + Sync>;
+
+/// A graph of log streams. Cheap to clone: clones are the same graph.
+///
+/// ```
+/// use logdag::{Graph, log};
+///
+/// let graph = Graph::new();
+/// graph.add_memory("ring", 100, 10_000)?;
+/// let access = graph.stream("http/access")?;
+/// graph.add_outlet("http/access", "ring", Some("status >= 500"))?;
+/// log!(access, status = 200; "GET {}", "/");
+/// log!(access, status = 503; "GET {}", "/broken");
+/// let lines = graph.memory_last("ring", 10).unwrap_or_default();
+/// assert_eq!(lines.len(), 1);
+/// assert_eq!(lines[0].bytes, b"GET /broken");
+/// # Ok::<(), logdag::GraphError>(())
+/// ```
+#[derive(Clone)]
+pub struct Graph {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    streams: Mutex<Streams>,
+}
+
+/// What a stream is.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    /// What it writes to, if anything.
+    pub sink: Option<SinkSpec>,
+    /// How lines look there.
+    pub format: Format,
+    /// What lines through it have in front.
+    pub flags: Flags,
+    /// Whether lines go through it.
+    pub disabled: bool,
+    /// A line that is the one before it again within so many seconds is counted, not written.
+    pub dedup_seconds: u64,
+    /// What happens when its queue is full; blocking where nothing is said.
+    pub when_full: Option<WhenFull>,
+    /// A line that is longer than so many bytes, as its sink would get it, is not written, but counted as failed.
+    pub max_line: usize,
+}
+
+impl StreamOptions {
+    /// The limit of a line where nothing else is said: 16 MiB.
+    pub const MAX_LINE: usize = 16 << 20;
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            sink: None,
+            format: Format::default(),
+            flags: Flags::default(),
+            disabled: false,
+            dedup_seconds: 0,
+            when_full: None,
+            max_line: Self::MAX_LINE,
+        }
+    }
+}
+
+/// A stream to be set up with others at once.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub options: StreamOptions,
+    /// Where its lines go on to; where there are none, the outlets that it has stay.
+    pub outlets: Vec<(String, Option<Filter>)>,
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graph").field("streams", &self.names()).finish()
+    }
+}
+
+impl Default for Graph {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn sink_error(stream: &str, kind: &str, source: io::Error) -> GraphError {
+    GraphError::Sink { stream: stream.to_owned(), kind: kind.to_owned(), source }
+}
+
+/// The types that are always there.
+fn makers() -> BTreeMap<String, Maker> {
+    let mut makers: BTreeMap<String, Maker> = BTreeMap::new();
+    for (kind, sink) in [("stderr", FdSink::Stderr), ("stdout", FdSink::Stdout)] {
+        makers.insert(kind.to_owned(), Arc::new(move |_| Ok(Arc::new(sink))));
+    }
+    for (kind, asynchronous) in [("file", true), ("file_synch", false)] {
+        makers.insert(
+            kind.to_owned(),
+            Arc::new(move |spec| {
+                let sink = FileSink::open(&spec.path, spec.rotation, asynchronous)?;
+                Ok(Arc::new(match &spec.latest {
+                    Some(link) => sink.with_latest(link)?,
+                    None => sink,
+                }))
+            }),
+        );
+    }
+    makers.insert(
+        "memory".to_owned(),
+        Arc::new(|spec| {
+            let sink = MemorySink::from_path(&spec.path).map_err(|expected| {
+                let why = format!("{:?}: expected {expected}", spec.path);
+                io::Error::new(io::ErrorKind::InvalidInput, why)
+            })?;
+            Ok(Arc::new(sink))
+        }),
+    );
+    makers.insert("jlog".to_owned(), Arc::new(|spec| Ok(Arc::new(JlogSink::open(spec)?))));
+    makers
+}
+
+impl Graph {
+    /// A graph with the streams that are always there: `stderr`, and `error`, `notice` and `debug` (disabled), which
+    /// lead to it, and `error/stacktrace`, which leads to `error`.
+    pub fn new() -> Self {
+        let mut streams = Streams { makers: makers(), ..Streams::default() };
+        let sink = SinkSpec { stream: "stderr".to_owned(), kind: "stderr".to_owned(), ..SinkSpec::default() };
+        let flags = Flags { timestamps: true, ..Flags::default() };
+        let options = StreamOptions { sink: Some(sink), flags, ..StreamOptions::default() };
+        let stderr = streams.make("stderr");
+        stderr.slot = Some(Slot::new("stderr", Arc::new(FdSink::Stderr), &options));
+        stderr.options = options;
+        for (name, to) in
+            [("error", "stderr"), ("notice", "stderr"), ("debug", "stderr"), ("error/stacktrace", "error")]
+        {
+            let state = streams.make(name);
+            state.outlets = vec![Outlet { to: to.to_owned(), filter: None }];
+            state.options.disabled = name == "debug";
+        }
+        streams.resolve();
+        Self { inner: Arc::new(Inner { streams: Mutex::new(streams) }) }
+    }
+
+    /// Adds a type of sink: `make` opens one from its spec. Streams of this type that are there already get theirs.
+    ///
+    /// # Errors
+    /// The first of them that cannot be opened.
+    pub fn register(
+        &self,
+        kind: &str,
+        make: impl Fn(&SinkSpec) -> io::Result<Arc<dyn Sink>> + Send + Sync + 'static,
+    ) -> Result<(), GraphError> {
+        let waiting = {
+            let mut streams = self.inner.streams.lock();
+            streams.makers.insert(kind.to_owned(), Arc::new(make));
+            streams.names(|state| state.kind() == kind && state.slot.is_none())
+        };
+        waiting.iter().map(|name| self.open_sink(name)).fold(Ok(()), Result::and)
+    }
+
+    /// Whether this is a type of sink.
+    pub fn knows_type(&self, kind: &str) -> bool {
+        self.inner.streams.lock().makers.contains_key(kind)
+    }
+
+    /// Opens the sink of a stream that has none yet.
+    fn open_sink(&self, name: &str) -> Result<(), GraphError> {
+        let options =
+            self.inner.streams.lock().by_name.get(name).map(|state| (state.options.clone(), state.spec()));
+        let Some((options, spec)) = options else { return Ok(()) };
+        let slot = self.make_slot(name, &options, spec.as_ref())?;
+        let mut streams = self.inner.streams.lock();
+        let asynchronous = streams.asynchronous;
+        let Some(state) = streams.by_name.get_mut(name).filter(|state| state.slot.is_none()) else {
+            return Ok(());
+        };
+        if let Some(slot) = slot.as_ref().filter(|_| asynchronous) {
+            slot.go_async();
+        }
+        state.slot = slot;
+        streams.resolve();
+        Ok(())
+    }
+
+    /// Opens a sink. Whoever makes it may ask the graph.
+    fn make_slot(
+        &self,
+        name: &str,
+        options: &StreamOptions,
+        spec: Option<&SinkSpec>,
+    ) -> Result<Option<Arc<Slot>>, GraphError> {
+        let Some(spec) = spec else { return Ok(None) };
+        let maker = self.inner.streams.lock().makers.get(&spec.kind).cloned();
+        // A type that is not registered yet may be so later.
+        let Some(make) = maker else { return Ok(None) };
+        let sink = make(spec).map_err(|source| sink_error(name, &spec.kind, source))?;
+        Ok(Some(Slot::new(name, sink, options)))
+    }
+
+    /// The stream of this name; made where it is not there, with an outlet to the stream that its name is below.
+    ///
+    /// # Errors
+    /// [`GraphError::Name`], [`GraphError::TooLarge`].
+    pub fn stream(&self, name: &str) -> Result<Stream, GraphError> {
+        check_name(name)?;
+        let mut streams = self.inner.streams.lock();
+        if let Some(state) = streams.by_name.get(name) {
+            return Ok(Stream { node: Arc::clone(&state.node) });
+        }
+        // From the top down: nobody leads to what is new but what is new below it.
+        let cuts = name.match_indices('/').map(|(at, _)| &name[..at]).chain([name]);
+        let new: Vec<&str> = cuts.filter(|name| !streams.by_name.contains_key(*name)).collect();
+        let node = Arc::clone(&streams.make(name).node);
+        if let Err(e) = streams.measure([name]) {
+            streams.by_name.retain(|name, _| !new.contains(&&**name));
+            return Err(e);
+        }
+        for name in new {
+            streams.resolve_one(name);
+        }
+        Ok(Stream { node })
+    }
+
+    /// The stream of this name, if it is there.
+    pub fn find(&self, name: &str) -> Option<Stream> {
+        let streams = self.inner.streams.lock();
+        streams.by_name.get(name).map(|state| Stream { node: Arc::clone(&state.node) })
+    }
+
+    /// The names of all streams, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.inner.streams.lock().names(|_| true)
+    }
+
+    /// The names of all streams of a type, in order.
+    pub fn names_of_type(&self, kind: &str) -> Vec<String> {
+        self.inner.streams.lock().names(|state| state.kind() == kind)
+    }
+
+    /// The names of all streams whose sinks get their lines in this format, in order.
+    pub fn names_of_format(&self, format: Format) -> Vec<String> {
+        self.inner.streams.lock().names(|state| !state.kind().is_empty() && state.options.format == format)
+    }
+
+    /// What a stream is, as it was set up.
+    pub fn options(&self, name: &str) -> Option<StreamOptions> {
+        self.inner.streams.lock().by_name.get(name).map(|state| state.options.clone())
+    }
+
+    /// Sets up a stream: it is made where it is not there, and its outlets stay. A sink that it had is closed when the
+    /// last line is through.
+    ///
+    /// # Errors
+    /// [`GraphError::Name`], [`GraphError::TooLarge`]; [`GraphError::Sink`]: nothing is changed then.
+    pub fn configure(&self, name: &str, options: StreamOptions) -> Result<Stream, GraphError> {
+        check_name(name)?;
+        let slot = self.make_slot(name, &options, options.sink.as_ref())?;
+        let stream = self.stream(name)?;
+        self.set(name, options, slot);
+        Ok(stream)
+    }
+
+    fn set(&self, name: &str, options: StreamOptions, slot: Option<Arc<Slot>>) {
+        let mut streams = self.inner.streams.lock();
+        if let Some(slot) = slot.as_ref().filter(|_| streams.asynchronous) {
+            slot.go_async();
+        }
+        let state = streams.make(name);
+        state.options = options;
+        let old = std::mem::replace(&mut state.slot, slot);
+        streams.resolve();
+        drop(streams);
+        if let Some(old) = old {
+            old.go_sync();
+        }
+    }
+
+    /// Sets up several streams, whose outlets replace those that they have: all of it, or, where a sink cannot be opened,
+    /// nothing.
+    ///
+    /// # Errors
+    /// The place in the list, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
+    pub fn apply(&self, list: Vec<Configured>) -> Result<(), (usize, GraphError)> {
+        // What can be told without opening anything is told before anything is opened.
+        let mut tried = self.inner.streams.lock().clone();
+        tried.connect_all(&list)?;
+        let mut slots = Vec::new();
+        for (n, Configured { name, options, .. }) in list.iter().enumerate() {
+            slots.push(self.make_slot(name, options, options.sink.as_ref()).map_err(|e| (n, e))?);
+        }
+        let mut streams = self.inner.streams.lock();
+        // Others may have changed the graph in the meantime.
+        let mut next = streams.clone();
+        next.connect_all(&list)?;
+        let mut old = Vec::new();
+        for (Configured { name, mut options, .. }, slot) in list.into_iter().zip(slots) {
+            let state = next.make(&name);
+            // What says nothing of a sink leaves the built-in ones theirs.
+            if options.sink.is_none() && state.kind() == "stderr" {
+                (options.sink, options.format) = (state.options.sink.take(), state.options.format);
+            } else {
+                old.extend(std::mem::replace(&mut state.slot, slot));
+            }
+            state.options = options;
+        }
+        if next.asynchronous {
+            for slot in next.slots() {
+                slot.go_async();
+            }
+        }
+        next.resolve();
+        *streams = next;
+        drop(streams);
+        for slot in old {
+            slot.go_sync();
+        }
+        Ok(())
+    }
+
+    /// Adds a stream that keeps its last lines.
+    ///
+    /// # Errors
+    /// As [`configure`](Graph::configure).
+    pub fn add_memory(&self, name: &str, lines: usize, bytes: usize) -> Result<Stream, GraphError> {
+        let path = format!("{lines},{bytes}");
+        let sink =
+            SinkSpec { stream: name.to_owned(), kind: "memory".to_owned(), path, ..SinkSpec::default() };
+        self.configure(name, StreamOptions { sink: Some(sink), ..StreamOptions::default() })
+    }
+
+    /// Removes a stream, and every outlet to it; says whether it was there. Whoever has it still logs to nowhere.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut streams = self.inner.streams.lock();
+        let Some(state) = streams.by_name.remove(name) else { return false };
+        for other in streams.by_name.values_mut() {
+            other.outlets.retain(|outlet| outlet.to != name);
+        }
+        state.node.set(Route::new(name.into(), Arc::default()));
+        streams.resolve();
+        drop(streams);
+        if let Some(slot) = state.slot {
+            slot.go_sync();
+        }
+        true
+    }
+
+    /// Gives a stream another name; who has it logs to it as before, and outlets lead to it as before.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`], [`GraphError::StreamExists`], [`GraphError::Name`].
+    pub fn rename_stream(&self, name: &str, new: &str) -> Result<(), GraphError> {
+        let mut streams = self.inner.streams.lock();
+        streams.rename(name, new)?;
+        streams.resolve();
+        Ok(())
+    }
+
+    /// Adds an outlet, making both streams where they are not there.
+    ///
+    /// # Errors
+    /// [`GraphError::Filter`], and those of [`connect`](Graph::connect).
+    pub fn add_outlet(&self, from: &str, to: &str, filter: Option<&str>) -> Result<(), GraphError> {
+        self.connect(from, to, filter.map(Filter::parse).transpose()?)
+    }
+
+    /// Adds an outlet with a filter that is parsed already.
+    ///
+    /// # Errors
+    /// [`GraphError::Cycle`], [`GraphError::Name`], [`GraphError::TooLarge`]: nothing is changed then.
+    pub fn connect(&self, from: &str, to: &str, filter: Option<Filter>) -> Result<(), GraphError> {
+        let mut streams = self.inner.streams.lock();
+        let mut next = streams.clone();
+        next.connect(from, to, filter.map(Arc::new))?;
+        next.measure(next.by_name.keys().map(String::as_str))?;
+        next.resolve();
+        *streams = next;
+        Ok(())
+    }
+
+    /// Removes the outlets from one stream to another; says how many there were.
+    pub fn remove_outlet(&self, from: &str, to: &str) -> usize {
+        self.change_outlets(from, |outlets| outlets.retain(|outlet| outlet.to != to))
+    }
+
+    /// Removes all outlets of a stream; says how many there were.
+    pub fn remove_outlets(&self, from: &str) -> usize {
+        self.change_outlets(from, Vec::clear)
+    }
+
+    fn change_outlets(&self, from: &str, change: impl FnOnce(&mut Vec<Outlet>)) -> usize {
+        let mut streams = self.inner.streams.lock();
+        let Some(state) = streams.by_name.get_mut(from) else { return 0 };
+        let before = state.outlets.len();
+        change(&mut state.outlets);
+        let removed = before - state.outlets.len();
+        streams.resolve();
+        removed
+    }
+
+    /// Lets lines through a stream, or not.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`].
+    pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), GraphError> {
+        self.change(name, |state| state.options.disabled = !enabled)
+    }
+
+    /// Changes what lines through a stream have in front.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`].
+    pub fn set_flags(&self, name: &str, flags: Flags) -> Result<(), GraphError> {
+        self.change(name, |state| state.options.flags = flags)
+    }
+
+    /// Changes how lines look in a stream's sink, from the next one on.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`].
+    pub fn set_format(&self, name: &str, format: Format) -> Result<(), GraphError> {
+        self.change(name, |state| {
+            state.options.format = format;
+            if let Some(slot) = &state.slot {
+                slot.set_format(format);
+            }
+        })
+    }
+
+    /// Changes a stream's type and path; the sink that it had is closed when the last line is through.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`]; [`GraphError::Sink`]: nothing is changed then.
+    pub fn set_type_and_path(&self, name: &str, kind: &str, path: &str) -> Result<(), GraphError> {
+        let (mut options, spec) = {
+            let streams = self.inner.streams.lock();
+            let state =
+                streams.by_name.get(name).ok_or_else(|| GraphError::UnknownStream(name.to_owned()))?;
+            (state.options.clone(), state.spec())
+        };
+        let mut spec = spec.unwrap_or_else(|| SinkSpec { stream: name.to_owned(), ..SinkSpec::default() });
+        (spec.kind, spec.path) = (kind.to_owned(), path.to_owned());
+        let slot = self.make_slot(name, &options, Some(&spec))?;
+        options.sink = Some(spec);
+        self.set(name, options, slot);
+        Ok(())
+    }
+
+    /// What was put down about a stream under this key: its `<config>`, and properties that were set.
+    pub fn property(&self, name: &str, key: &str) -> Option<String> {
+        let streams = self.inner.streams.lock();
+        let state = streams.by_name.get(name)?;
+        let config = state.options.sink.as_ref().and_then(|sink| sink.config.get(key));
+        state.properties.get(key).or(config).cloned()
+    }
+
+    /// Puts something down about a stream. Where it is part of what its sink is made from, it counts when that is opened
+    /// the next time.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`].
+    pub fn set_property(&self, name: &str, key: &str, value: &str) -> Result<(), GraphError> {
+        self.change(name, |state| {
+            state.properties.insert(key.to_owned(), value.to_owned());
+        })
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut State)) -> Result<(), GraphError> {
+        let mut streams = self.inner.streams.lock();
+        let state =
+            streams.by_name.get_mut(name).ok_or_else(|| GraphError::UnknownStream(name.to_owned()))?;
+        change(state);
+        streams.resolve();
+        Ok(())
+    }
+
+    /// Calls this with every line that gets anywhere, once, before its message is formatted; where it says `false`, the
+    /// line goes no further.
+    pub fn add_hook(&self, hook: impl Fn(&Record<'_>) -> bool + Send + Sync + 'static) {
+        let hook: RecordHook = Arc::new(hook);
+        self.change_hooks(|hooks| hooks.record.push(hook));
+    }
+
+    /// Calls this with every line that is written as plain text, once for each sink that gets it, as that gets it; where
+    /// it says `false`, the line does not go there.
+    pub fn add_text_hook(&self, hook: impl Fn(&Record<'_>, &[u8]) -> bool + Send + Sync + 'static) {
+        let hook: TextHook = Arc::new(hook);
+        self.change_hooks(|hooks| hooks.text.push(hook));
+    }
+
+    fn change_hooks(&self, change: impl FnOnce(&mut Hooks)) {
+        let mut streams = self.inner.streams.lock();
+        change(Arc::make_mut(&mut streams.hooks));
+        streams.resolve();
+    }
+
+    /// A private stream whose lines are kept until it is known whether anybody wants them: the last `max_lines`, with no
+    /// more than `max_bytes` of text.
+    pub fn speculate(&self, max_lines: usize, max_bytes: usize) -> Speculation {
+        Speculation::new(max_lines, max_bytes)
+    }
+
+    /// Gives every sink that may have one a queue and a thread of its own, and those that come later, too.
+    pub fn go_async(&self) {
+        let mut streams = self.inner.streams.lock();
+        streams.asynchronous = true;
+        for slot in streams.slots() {
+            slot.go_async();
+        }
+    }
+
+    /// Writes everything that waits in queues and ends their threads; whoever logs writes from then on.
+    pub fn go_sync(&self) {
+        let slots = {
+            let mut streams = self.inner.streams.lock();
+            streams.asynchronous = false;
+            streams.slots()
+        };
+        for slot in slots {
+            slot.go_sync();
+        }
+    }
+
+    /// Writes everything that was logged so far and makes it durable.
+    ///
+    /// # Errors
+    /// The first sink that cannot; the others are flushed all the same.
+    pub fn flush(&self) -> Result<(), GraphError> {
+        self.each(|_| true, Slot::flush)
+    }
+
+    /// Has every sink open anew what was moved away.
+    ///
+    /// # Errors
+    /// The first sink that cannot; the others do all the same.
+    pub fn reopen(&self) -> Result<(), GraphError> {
+        self.each(|_| true, |slot| slot.sink.reopen())
+    }
+
+    /// The same for all sinks of a type.
+    ///
+    /// # Errors
+    /// The first sink that cannot; the others do all the same.
+    pub fn reopen_type(&self, kind: &str) -> Result<(), GraphError> {
+        self.each(|state| state.kind() == kind, |slot| slot.sink.reopen())
+    }
+
+    /// The same for one stream.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
+    pub fn reopen_stream(&self, name: &str) -> Result<(), GraphError> {
+        self.with_sink(name, |slot| slot.sink.reopen())
+    }
+
+    fn each(
+        &self,
+        wanted: impl Fn(&State) -> bool,
+        work: impl Fn(&Slot) -> io::Result<()>,
+    ) -> Result<(), GraphError> {
+        let slots: Vec<(String, Arc<Slot>)> = {
+            let streams = self.inner.streams.lock();
+            let wanted = streams.by_name.values().filter(|state| wanted(state));
+            wanted.filter_map(|state| Some((state.kind().to_owned(), state.slot.clone()?))).collect()
+        };
+        let done = |(kind, slot): &(String, Arc<Slot>)| {
+            work(slot).map_err(|source| sink_error(&slot.stream, kind, source))
+        };
+        slots.iter().map(done).fold(Ok(()), Result::and)
+    }
+
+    fn with_sink<R>(&self, name: &str, work: impl FnOnce(&Slot) -> io::Result<R>) -> Result<R, GraphError> {
+        let (kind, slot) = {
+            let streams = self.inner.streams.lock();
+            let state = streams.by_name.get(name);
+            let state = state.ok_or_else(|| GraphError::UnknownStream(name.to_owned()))?;
+            (state.kind().to_owned(), state.slot.clone())
+        };
+        let none = || io::Error::new(io::ErrorKind::Unsupported, "it has no sink");
+        slot.ok_or_else(none).and_then(|slot| work(&slot)).map_err(|source| sink_error(name, &kind, source))
+    }
+
+    fn slot(&self, name: &str) -> Option<Arc<Slot>> {
+        self.inner.streams.lock().by_name.get(name)?.slot.clone()
+    }
+
+    /// Puts aside what a stream's sink has written so far, under a name of its own: a file's path with the time behind it.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
+    pub fn rotate(&self, name: &str) -> Result<(), GraphError> {
+        self.with_sink(name, |slot| {
+            slot.drain();
+            slot.sink.rotate()
+        })
+    }
+
+    /// Puts aside what a stream's sink has written so far, under this name; what is there already stays.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
+    pub fn put_aside(&self, name: &str, to: &Path) -> Result<(), GraphError> {
+        self.with_sink(name, |slot| {
+            slot.drain();
+            slot.sink.put_aside(to)
+        })
+    }
+
+    /// Removes what was put aside and is not to be kept any longer; says how much went.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
+    pub fn cull(&self, name: &str) -> Result<usize, GraphError> {
+        self.with_sink(name, |slot| slot.sink.cull())
+    }
+
+    /// The last lines of a memory stream, oldest first; `None` where it is none.
+    pub fn memory_last(&self, name: &str, n: usize) -> Option<Vec<MemoryLine>> {
+        self.slot(name)?.sink.memory().map(|ring| ring.last(n))
+    }
+
+    /// The lines of a memory stream after the one with this index; `None` where it is none.
+    pub fn memory_since(&self, name: &str, index: u64) -> Option<Vec<MemoryLine>> {
+        self.slot(name)?.sink.memory().map(|ring| ring.since(index))
+    }
+
+    /// What there is of a stream.
+    pub fn describe(&self, name: &str) -> Option<Description> {
+        let streams = self.inner.streams.lock();
+        let state = streams.by_name.get(name)?;
+        let slot = state.slot.clone();
+        let spec = state.spec().unwrap_or_default();
+        let outlet =
+            |outlet: &Outlet| (outlet.to.clone(), outlet.filter.as_ref().map(|f| f.text().to_owned()));
+        let mut config = spec.config;
+        config.extend(state.properties.clone());
+        let mut description = Description {
+            name: name.to_owned(),
+            kind: spec.kind,
+            path: spec.path,
+            format: state.options.format,
+            flags: state.options.flags,
+            enabled: !state.options.disabled,
+            material: state.node.material.load(Ordering::Relaxed),
+            outlets: state.outlets.iter().map(outlet).collect(),
+            config,
+            counters: crate::sink::Counters::default(),
+            size: None,
+        };
+        // A sink may ask the graph.
+        drop(streams);
+        if let Some(slot) = slot {
+            description.counters = slot.counters();
+            description.size = slot.sink.size();
+        }
+        Some(description)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for slot in self.streams.lock().slots() {
+            slot.go_sync();
+        }
+    }
+}

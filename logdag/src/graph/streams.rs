@@ -1,0 +1,272 @@
+//! What the graph keeps of its streams, and the way from there to the routes that lines take.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Configured, GraphError, Maker, StreamOptions};
+use crate::filter::Filter;
+use crate::format::Flags;
+use crate::route::{Hooks, Route, Step};
+use crate::sink::{SinkSpec, Slot};
+use crate::sync::Swap;
+
+/// A line passes no more streams than this, one behind the other.
+pub(super) const MAX_DEPTH: usize = 1000;
+/// A line that is logged to a stream takes no more ways than this, over streams and outlets together.
+pub(super) const MAX_WAYS: usize = 10_000;
+/// Longest name of a stream, in bytes.
+pub(super) const MAX_NAME: usize = 255;
+
+#[derive(Clone, Default)]
+pub(super) struct Streams {
+    pub(super) by_name: BTreeMap<String, State>,
+    pub(super) makers: BTreeMap<String, Maker>,
+    pub(super) asynchronous: bool,
+    pub(super) hooks: Arc<Hooks>,
+}
+
+/// A stream, as the graph keeps it.
+#[derive(Clone)]
+pub(super) struct State {
+    pub(super) node: Arc<Node>,
+    pub(super) options: StreamOptions,
+    pub(super) outlets: Vec<Outlet>,
+    pub(super) slot: Option<Arc<Slot>>,
+    /// What an application has put down about it.
+    pub(super) properties: BTreeMap<String, String>,
+}
+
+#[derive(Clone)]
+pub(super) struct Outlet {
+    pub(super) to: String,
+    pub(super) filter: Option<Arc<Filter>>,
+}
+
+/// What logging to a stream looks at.
+pub(super) struct Node {
+    pub(super) material: AtomicBool,
+    pub(super) route: Swap<Route>,
+}
+
+impl Node {
+    pub(super) fn new(route: Route) -> Arc<Self> {
+        let material = AtomicBool::new(!route.steps.is_empty());
+        Arc::new(Self { material, route: Swap::new(route) })
+    }
+
+    pub(super) fn set(&self, route: Route) {
+        let material = !route.steps.is_empty();
+        self.route.store(route);
+        self.material.store(material, Ordering::Release);
+    }
+}
+
+impl State {
+    pub(super) fn new(name: &str, options: StreamOptions) -> Self {
+        Self {
+            node: Node::new(Route::new(name.into(), Arc::default())),
+            options,
+            outlets: Vec::new(),
+            slot: None,
+            properties: BTreeMap::new(),
+        }
+    }
+
+    /// Its type; empty without a sink.
+    pub(super) fn kind(&self) -> &str {
+        self.options.sink.as_ref().map_or("", |sink| &sink.kind)
+    }
+
+    /// What its sink is made from: what was put down about it is part of its `<config>`.
+    pub(super) fn spec(&self) -> Option<SinkSpec> {
+        let mut spec = self.options.sink.clone()?;
+        spec.config.extend(self.properties.clone());
+        Some(spec)
+    }
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), GraphError> {
+    let wrong =
+        name.len() > MAX_NAME || name.split('/').any(str::is_empty) || name.chars().any(char::is_control);
+    if wrong { Err(GraphError::Name(name.to_owned())) } else { Ok(()) }
+}
+
+impl Streams {
+    pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
+        self.by_name.values().filter_map(|state| state.slot.clone()).collect()
+    }
+
+    /// Makes a stream and those that its name is below, where they are not there.
+    pub(super) fn make(&mut self, name: &str) -> &mut State {
+        let mut missing = name;
+        while !self.by_name.contains_key(missing) {
+            let mut state = State::new(missing, StreamOptions::default());
+            let parent = missing.rsplit_once('/').map(|(parent, _)| parent);
+            state.outlets.extend(parent.map(|to| Outlet { to: to.to_owned(), filter: None }));
+            self.by_name.insert(missing.to_owned(), state);
+            let Some(parent) = parent else { break };
+            missing = parent;
+        }
+        self.by_name.entry(name.to_owned()).or_insert_with(|| State::new(name, StreamOptions::default()))
+    }
+
+    /// Adds an outlet, making both streams where they are not there.
+    pub(super) fn connect(
+        &mut self,
+        from: &str,
+        to: &str,
+        filter: Option<Arc<Filter>>,
+    ) -> Result<(), GraphError> {
+        check_name(from)?;
+        check_name(to)?;
+        self.make(from);
+        self.make(to);
+        if let Some(mut path) = self.path(to, from) {
+            path.insert(0, from);
+            let path = path.join(" -> ");
+            return Err(GraphError::Cycle { from: from.to_owned(), to: to.to_owned(), path });
+        }
+        self.make(from).outlets.push(Outlet { to: to.to_owned(), filter });
+        Ok(())
+    }
+
+    /// Adds the streams of a list, without sinks, and replaces their outlets by those of the list.
+    pub(super) fn connect_all(&mut self, list: &[Configured]) -> Result<(), (usize, GraphError)> {
+        for (n, Configured { name, outlets, .. }) in list.iter().enumerate() {
+            check_name(name).map_err(|e| (n, e))?;
+            let state = self.make(name);
+            if !outlets.is_empty() {
+                state.outlets.clear();
+            }
+        }
+        for (n, Configured { name, outlets, .. }) in list.iter().enumerate() {
+            for (to, filter) in outlets {
+                self.connect(name, to, filter.clone().map(Arc::new)).map_err(|e| (n, e))?;
+            }
+        }
+        self.measure(self.by_name.keys().map(String::as_str)).map_err(|e| {
+            let at = list.iter().position(|configured| e.stream() == Some(&configured.name));
+            (at.unwrap_or(0), e)
+        })
+    }
+
+    /// A path along outlets, by names.
+    fn path<'a>(&'a self, from: &'a str, to: &str) -> Option<Vec<&'a str>> {
+        let mut came_from: HashMap<&str, Option<&'a str>> = HashMap::from([(from, None)]);
+        let mut ahead = vec![from];
+        while let Some(name) = ahead.pop() {
+            if name == to {
+                let back = std::iter::successors(Some(name), |at| came_from.get(at).copied().flatten());
+                let mut path: Vec<&str> = back.collect();
+                path.reverse();
+                return Some(path);
+            }
+            for outlet in self.by_name.get(name).into_iter().flat_map(|state| &state.outlets) {
+                came_from.entry(&outlet.to).or_insert_with(|| {
+                    ahead.push(&outlet.to);
+                    Some(name)
+                });
+            }
+        }
+        None
+    }
+
+    /// Checks that lines of these streams do not go too far, or too many ways. There is no cycle.
+    pub(super) fn measure<'a>(
+        &'a self,
+        streams: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), GraphError> {
+        // The longest way and the number of ways from each stream.
+        let mut known: HashMap<&str, (usize, usize)> = HashMap::new();
+        let outlets = |name: &str| self.by_name.get(name).map_or(&[][..], |state| &state.outlets);
+        for stream in streams {
+            let mut ahead = vec![(stream, 0)];
+            while let Some((name, next)) = ahead.last_mut() {
+                let name = *name;
+                if let Some(outlet) = outlets(name).get(*next) {
+                    *next += 1;
+                    if !known.contains_key(&*outlet.to) {
+                        ahead.push((&outlet.to, 0));
+                    }
+                    continue;
+                }
+                let (mut depth, mut ways) = (0, 0usize);
+                for outlet in outlets(name) {
+                    let (further, more) = known.get(&*outlet.to).copied().unwrap_or_default();
+                    depth = depth.max(further);
+                    ways = ways.saturating_add(more);
+                }
+                let (depth, ways) = (depth + 1, ways.saturating_add(1));
+                if depth > MAX_DEPTH || ways > MAX_WAYS {
+                    return Err(GraphError::TooLarge(name.to_owned()));
+                }
+                known.insert(name, (depth, ways));
+                ahead.pop();
+            }
+        }
+        Ok(())
+    }
+
+    /// Works out anew where lines of every stream go.
+    pub(super) fn resolve(&self) {
+        for name in self.by_name.keys() {
+            self.resolve_one(name);
+        }
+    }
+
+    /// The same for one stream, which no other leads to.
+    pub(super) fn resolve_one(&self, name: &str) {
+        let Some(state) = self.by_name.get(name) else { return };
+        let mut route = Route::new(name.into(), Arc::clone(&self.hooks));
+        self.follow(name, Flags::default(), &mut route);
+        state.node.set(route);
+    }
+
+    fn follow(&self, name: &str, flags: Flags, route: &mut Route) {
+        let Some(state) = self.by_name.get(name).filter(|state| !state.options.disabled) else { return };
+        let flags = flags.union(state.options.flags);
+        if let Some(slot) = &state.slot {
+            route.steps.push(Step::Deliver { slot: Arc::clone(slot), flags });
+        }
+        for (n, outlet) in state.outlets.iter().enumerate() {
+            let at = route.steps.len();
+            if let Some(filter) = &outlet.filter {
+                let edge = route.edge(name, n);
+                route.steps.push(Step::Filter { filter: Arc::clone(filter), edge, behind: 0 });
+            }
+            let begun = route.steps.len();
+            self.follow(&outlet.to, flags, route);
+            if route.steps.len() == begun {
+                // It leads nowhere.
+                route.steps.truncate(at);
+            } else if outlet.filter.is_some() {
+                let end = route.steps.len();
+                if let Some(Step::Filter { behind, .. }) = route.steps.get_mut(at) {
+                    *behind = end;
+                }
+            }
+        }
+    }
+
+    /// Gives a stream another name; outlets to it lead to it as before.
+    pub(super) fn rename(&mut self, old: &str, new: &str) -> Result<(), GraphError> {
+        check_name(new)?;
+        if self.by_name.contains_key(new) {
+            return Err(GraphError::StreamExists(new.to_owned()));
+        }
+        let state = self.by_name.remove(old).ok_or_else(|| GraphError::UnknownStream(old.to_owned()))?;
+        for outlet in self.by_name.values_mut().flat_map(|state| &mut state.outlets) {
+            if outlet.to == old {
+                new.clone_into(&mut outlet.to);
+            }
+        }
+        self.by_name.insert(new.to_owned(), state);
+        Ok(())
+    }
+
+    /// The names of the streams that a condition holds for.
+    pub(super) fn names(&self, wanted: impl Fn(&State) -> bool) -> Vec<String> {
+        self.by_name.iter().filter(|(_, state)| wanted(state)).map(|(name, _)| name.clone()).collect()
+    }
+}

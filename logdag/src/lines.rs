@@ -1,0 +1,107 @@
+//! Lines of what comes in as bytes: from pipes, sockets and other programs.
+
+use std::io::{self, BufRead, BufReader, PipeWriter, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::thread::JoinHandle;
+
+use crate::graph::Stream;
+use crate::record::Level;
+
+/// A line from a [`Pipe`] is cut there, in bytes.
+pub const MAX_PIPE_LINE: usize = 64 << 10;
+
+/// Calls with every line until the input ends, without its line end (`\n` or `\r\n`). A line longer than `max_line`
+/// bytes is cut there and goes on in the next one.
+///
+/// # Errors
+/// What reading says.
+pub fn for_each_line(from: impl Read, max_line: usize, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let max_line = max_line.max(1);
+    let mut take = |line: &[u8]| take(line.strip_suffix(b"\r").unwrap_or(line));
+    let mut from = BufReader::with_capacity(64 << 10, from);
+    let mut line = Vec::new();
+    // The line that comes is the rest of one that was cut.
+    let mut cut = false;
+    loop {
+        // One byte more than allowed shows that it is too long; it belongs to the next part.
+        let limit = (max_line + 1 - line.len()) as u64;
+        (&mut from).take(limit).read_until(b'\n', &mut line)?;
+        if line.last() == Some(&b'\n') {
+            line.pop();
+            // The end of a line that was cut right before it is no line.
+            if !line.is_empty() || !cut {
+                take(&line);
+            }
+            line.clear();
+            cut = false;
+        } else if line.len() > max_line {
+            let behind = line.split_off(max_line);
+            take(&line);
+            line = behind;
+            cut = true;
+        } else {
+            // The input has ended.
+            if !line.is_empty() {
+                take(&line);
+            }
+            return Ok(());
+        }
+    }
+}
+
+/// A file descriptor whose lines are logged to a stream: for the output of a child process. What is no UTF-8 is replaced
+/// by U+FFFD; lines are cut at [`MAX_PIPE_LINE`] bytes.
+///
+/// ```
+/// use logdag::Graph;
+///
+/// let graph = Graph::new();
+/// let output = graph.add_memory("output", 100, 10_000)?;
+/// let pipe = output.pipe()?;
+/// let mut child = std::process::Command::new("echo").arg("hello").stdout(pipe.writer()?).spawn()?;
+/// child.wait()?;
+/// pipe.finish()?;
+/// assert_eq!(graph.memory_last("output", 1).unwrap_or_default()[0].bytes, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Pipe {
+    writer: PipeWriter,
+    reading: JoinHandle<io::Result<()>>,
+}
+
+impl Pipe {
+    pub(crate) fn new(stream: Stream) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        let reading = std::thread::Builder::new().name("log-pipe".to_owned()).spawn(move || {
+            for_each_line(reader, MAX_PIPE_LINE, |line| {
+                let text = String::from_utf8_lossy(line);
+                stream.log(Level::Info, "", 0, &[], format_args!("{text}"));
+            })
+        })?;
+        Ok(Self { writer, reading })
+    }
+
+    /// Another one of its file descriptors, to be given away: to `Command::stdout`, for example.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn writer(&self) -> io::Result<PipeWriter> {
+        self.writer.try_clone()
+    }
+
+    /// Waits until everybody who writes to it is through and everything is logged.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn finish(self) -> io::Result<()> {
+        drop(self.writer);
+        self.reading.join().unwrap_or_else(|_| Err(io::Error::other("logging a line of a pipe panicked")))
+    }
+}
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.writer.as_fd()
+    }
+}

@@ -1,0 +1,161 @@
+//! Lines that are kept until it is known whether anybody wants them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::graph::Stream;
+use crate::record::{Level, OwnedValue, Record, Value, borrowed};
+use crate::route::{Route, Step};
+use crate::sync::Mutex;
+
+/// Lines that are logged as if they mattered, and then committed to a stream, or forgotten. What is dropped without
+/// being committed is forgotten.
+///
+/// ```
+/// use logdag::{Graph, log};
+///
+/// let graph = Graph::new();
+/// let errors = graph.add_memory("errors", 100, 10_000)?;
+/// let details = graph.speculate(1000, 100_000);
+/// log!(details.stream(), "read the request");
+/// log!(details.stream(), "asked the database");
+/// // Only now it turns out that the details are of interest.
+/// assert_eq!(details.commit(&errors), 2);
+/// # Ok::<(), logdag::GraphError>(())
+/// ```
+#[derive(Debug)]
+pub struct Speculation {
+    stream: Stream,
+    kept: Arc<Kept>,
+}
+
+impl Speculation {
+    pub(crate) fn new(max_lines: usize, max_bytes: usize) -> Self {
+        let kept = Arc::new(Kept { max_lines, max_bytes, lines: Mutex::new(Lines::default()) });
+        let mut route = Route::new("speculation".into(), Arc::default());
+        route.steps.push(Step::Keep(Arc::clone(&kept)));
+        Self { stream: Stream::with_route(route), kept }
+    }
+
+    /// The stream to log to: private, in no graph.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.kept.lines.lock().lines.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many lines had to go because there was no room for them.
+    pub fn dropped(&self) -> u64 {
+        self.kept.lines.lock().dropped
+    }
+
+    /// Logs the lines to a stream, oldest first and with their own times, threads and places; says how many there were.
+    /// What is logged to [`stream`](Self::stream) from then on is forgotten.
+    pub fn commit(self, to: &Stream) -> usize {
+        let lines = std::mem::take(&mut self.kept.lines.lock().lines);
+        for line in &lines {
+            to.log_again(line);
+        }
+        lines.len()
+    }
+
+    /// Forgets the lines; says how many there were.
+    pub fn roll_back(self) -> usize {
+        self.len()
+    }
+}
+
+/// Where the lines of a speculation are.
+pub(crate) struct Kept {
+    max_lines: usize,
+    max_bytes: usize,
+    lines: Mutex<Lines>,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("lines", &self.lines.lock().lines.len()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: VecDeque<KeptLine>,
+    bytes: usize,
+    dropped: u64,
+}
+
+/// A line that outlives the call that logged it.
+pub(crate) struct KeptLine {
+    micros: u64,
+    thread_id: u32,
+    thread_name: String,
+    file: String,
+    line: u32,
+    level: Level,
+    message: String,
+    keys: Vec<(String, OwnedValue)>,
+}
+
+impl KeptLine {
+    fn of(record: &Record<'_>) -> Self {
+        Self {
+            micros: record.micros,
+            thread_id: record.thread_id,
+            thread_name: record.thread_name.to_owned(),
+            file: record.file.to_owned(),
+            line: record.line,
+            level: record.level,
+            message: record.message().to_owned(),
+            keys: record.keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect(),
+        }
+    }
+
+    /// Bytes of its texts and numbers.
+    fn size(&self) -> usize {
+        let of_value = |value: &OwnedValue| match value {
+            OwnedValue::Str(text) => text.len(),
+            _ => size_of::<Value<'_>>(),
+        };
+        let keys: usize = self.keys.iter().map(|(key, value)| key.len() + of_value(value)).sum();
+        self.message.len() + self.file.len() + self.thread_name.len() + keys
+    }
+
+    /// Calls with it as a line of this stream.
+    pub(crate) fn with_record<R>(&self, facility: &str, work: impl FnOnce(&Record<'_>) -> R) -> R {
+        let keys = borrowed(&self.keys);
+        let arguments = format_args!("{}", self.message);
+        let mut record = Record::new(self.micros, facility, arguments);
+        (record.thread_id, record.thread_name) = (self.thread_id, &self.thread_name);
+        (record.level, record.file, record.line, record.keys) = (self.level, &self.file, self.line, &keys);
+        work(&record)
+    }
+}
+
+impl Kept {
+    pub(crate) fn keep(&self, record: &Record<'_>) {
+        let line = KeptLine::of(record);
+        let size = line.size();
+        let mut kept = self.lines.lock();
+        if size > self.max_bytes || self.max_lines == 0 {
+            kept.dropped += 1;
+            return;
+        }
+        while kept.lines.len() >= self.max_lines || kept.bytes + size > self.max_bytes {
+            let Some(oldest) = kept.lines.pop_front() else { break };
+            kept.bytes -= oldest.size();
+            kept.dropped += 1;
+        }
+        kept.bytes += size;
+        kept.lines.push_back(line);
+    }
+}

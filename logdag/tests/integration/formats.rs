@@ -1,0 +1,149 @@
+//! What others make of the lines: readers generated from the schema, JSON parsers, and the jlog's consumers.
+
+use flatbuffers::{Verifiable, Verifier, VerifierOptions};
+use logdag::{Format, Graph, HexDump, Level, SinkSpec, StreamOptions, Value, log};
+
+use super::typed;
+
+/// Made from `schema/logline.fbs` by `flatc --rust` 25.12.19.
+#[rustfmt::skip]
+#[allow(unsafe_code, missing_docs, unused, rust_2018_idioms, clippy::all, clippy::pedantic, clippy::host_endian_bytes, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
+#[path = "generated/logline.rs"]
+mod generated;
+
+use generated::logdag::{LogLine, Value as Kind, root_as_log_line, size_prefixed_root_as_log_line};
+
+/// A line's keys, as text.
+fn keys(line: &LogLine<'_>) -> Vec<(String, String)> {
+    let keys = line.kv().unwrap_or_default();
+    keys.iter()
+        .map(|pair| {
+            let value = match pair.value_type() {
+                Kind::LongValue => format!("i64 {}", pair.value_as_long_value().unwrap().value()),
+                Kind::ULongValue => format!("u64 {}", pair.value_as_ulong_value().unwrap().value()),
+                Kind::DoubleValue => format!("f64 {}", pair.value_as_double_value().unwrap().value()),
+                Kind::StringValue => {
+                    format!("str {}", pair.value_as_string_value().unwrap().value().unwrap())
+                }
+                Kind::UUIDValue => {
+                    let bytes = pair.value_as_uuidvalue().unwrap().value().unwrap().bytes().to_vec();
+                    format!("uuid {}", String::from_utf8(bytes).unwrap())
+                }
+                other => panic!("no value: {other:?}"),
+            };
+            (pair.key().unwrap().to_owned(), value)
+        })
+        .collect()
+}
+
+fn ring_of(format: Format) -> (Graph, logdag::Stream) {
+    let graph = Graph::new();
+    let sink = SinkSpec { kind: "memory".to_owned(), ..SinkSpec::default() };
+    let options = StreamOptions { sink: Some(sink), format, ..StreamOptions::default() };
+    let stream = graph.configure("ring/of", options).unwrap();
+    (graph, stream)
+}
+
+#[test]
+fn flatbuffers_are_read_by_what_is_generated_from_the_schema() {
+    let (graph, stream) = ring_of(Format::FlatBuffer);
+    let fields = [
+        ("min", Value::I64(i64::MIN)),
+        ("none", Value::I64(0)),
+        ("max", Value::U64(u64::MAX)),
+        ("half", Value::F64(0.5)),
+        ("text", Value::Str("ä\n")),
+        ("empty", Value::Str("")),
+        ("id", Value::Uuid(*b"0123456789abcdef")),
+    ];
+    stream.log_at(1_700_000_000_000_042, Level::Warn, "src/a.rs", 7, &fields, format_args!("one\n{}", 2));
+    stream.log_at(1, Level::Info, "", 0, &[], format_args!(""));
+    let lines = graph.memory_last("ring/of", 9).unwrap();
+    let first = root_as_log_line(&lines[0].bytes).unwrap();
+    assert_eq!(first.timestamp(), 1_700_000_000_000_042);
+    assert_eq!((first.file(), first.line()), (Some("src/a.rs"), 7));
+    assert_eq!((first.facility(), first.message()), (Some("ring/of"), Some("one\n2")));
+    let this = std::thread::current();
+    assert_eq!(first.threadname(), Some(this.name().unwrap()));
+    assert_eq!(first.threadid(), nix::unistd::gettid().as_raw() as u32);
+    let expected = [
+        ("min", "i64 -9223372036854775808"),
+        ("none", "i64 0"),
+        ("max", "u64 18446744073709551615"),
+        ("half", "f64 0.5"),
+        ("text", "str ä\n"),
+        ("empty", "str "),
+        ("id", "uuid 0123456789abcdef"),
+    ];
+    assert_eq!(keys(&first), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let second = root_as_log_line(&lines[1].bytes).unwrap();
+    assert_eq!((second.timestamp(), second.message(), second.kv().is_none()), (1, Some(""), true));
+}
+
+#[test]
+fn flatbuffers_in_a_file_come_behind_their_lengths() {
+    let dir = tempfile::tempdir().unwrap();
+    let graph = Graph::new();
+    let options = StreamOptions {
+        format: Format::FlatBuffer,
+        ..typed("file", &dir.path().join("l"), Default::default())
+    };
+    let stream = graph.configure("l", options).unwrap();
+    for n in 0..100 {
+        log!(stream, n = n; "line\n{}", "x".repeat(n));
+    }
+    let bytes = std::fs::read(dir.path().join("l")).unwrap();
+    let mut rest = &bytes[..];
+    for n in 0..100usize {
+        let (length, behind) = rest.split_first_chunk::<4>().unwrap();
+        let length = u32::from_le_bytes(*length) as usize;
+        let line = size_prefixed_root_as_log_line(&rest[..4 + length]).unwrap();
+        assert_eq!(line.message().unwrap(), format!("line\n{}", "x".repeat(n)));
+        assert_eq!(keys(&line), [("n".to_owned(), format!("u64 {n}"))]);
+        rest = &behind[length..];
+    }
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn a_cut_flatbuffer_is_refused_by_the_verifier() {
+    // What the tests above prove, they prove because the verifier can say no.
+    let (graph, stream) = ring_of(Format::FlatBuffer);
+    log!(stream, key = "value"; "message");
+    let bytes = &graph.memory_last("ring/of", 1).unwrap()[0].bytes;
+    assert!(root_as_log_line(&bytes[..bytes.len() - 8]).is_err());
+    let options = VerifierOptions::default();
+    let mut verifier = Verifier::new(&options, bytes);
+    assert!(LogLine::run_verifier(&mut verifier, 0).is_err());
+}
+
+#[test]
+fn a_format_can_be_changed_while_lines_flow() {
+    let (graph, stream) = ring_of(Format::Plain);
+    log!(stream, "one");
+    graph.set_format("ring/of", Format::Json).unwrap();
+    log!(stream, "two");
+    let lines = graph.memory_last("ring/of", 2).unwrap();
+    assert_eq!(lines[0].bytes, b"one");
+    let parsed: serde_json::Value = serde_json::from_slice(&lines[1].bytes).unwrap();
+    assert_eq!(parsed["message"], "two");
+    assert_eq!(graph.names_of_format(Format::Json), ["ring/of"]);
+    assert_eq!(graph.names_of_format(Format::Plain), ["stderr"]);
+}
+
+#[test]
+fn a_hex_dump_has_a_prefix_on_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let graph = Graph::new();
+    let path = dir.path().join("l");
+    let stream = graph.configure("l", typed("file", &path, Default::default())).unwrap();
+    graph.set_flags("l", logdag::Flags { facility: true, ..Default::default() }).unwrap();
+    log!(stream, "packet\n{}", HexDump(&[0x41; 20]));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text,
+        "[l] packet\n\
+         [l] 00000000  41 41 41 41 41 41 41 41  41 41 41 41 41 41 41 41  |AAAAAAAAAAAAAAAA|\n\
+         [l] 00000010  41 41 41 41                                       |AAAA|\n"
+    );
+}
