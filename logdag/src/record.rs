@@ -183,9 +183,16 @@ thread_local! {
     static SPARE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+#[cfg(not(feature = "shuttle"))]
 thread_local! {
     /// This thread is in the middle of logging.
     static LOGGING: Cell<bool> = const { Cell::new(false) };
+}
+
+// A checker's threads are not the system's.
+#[cfg(feature = "shuttle")]
+shuttle::thread_local! {
+    static LOGGING: Cell<bool> = Cell::new(false);
 }
 
 /// The time in which this thread's lines are not taken: they would come back to it.

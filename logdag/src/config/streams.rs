@@ -36,6 +36,7 @@ const ATTRIBUTES: &[&str] = &[
     "latest",
     "when_full",
     "max_line",
+    "queue_bytes",
 ];
 
 /// The streams below a root, in order, and where they are.
@@ -197,11 +198,11 @@ impl<'a> Reader<'a> {
             }
         };
         flag("stats")?;
-        let max_line = match inherited("max_line") {
-            None => StreamOptions::MAX_LINE,
+        let bytes = |name: &str, default: usize| match inherited(name) {
+            None => Ok(default),
             Some((text, place)) => match usize::try_from(number(text, place)?) {
-                Ok(n) if n > 0 => n,
-                _ => return Err(place.error(format!("{text:?}: expected a number of bytes, 1 or more"))),
+                Ok(n) if n > 0 => Ok(n),
+                _ => Err(place.error(format!("{text:?}: expected a number of bytes, 1 or more"))),
             },
         };
         Ok(StreamOptions {
@@ -215,7 +216,8 @@ impl<'a> Reader<'a> {
             disabled: flag("disabled")?,
             dedup_seconds: count("dedup_seconds")?,
             when_full,
-            max_line,
+            max_line: bytes("max_line", StreamOptions::MAX_LINE)?,
+            queue_bytes: bytes("queue_bytes", StreamOptions::QUEUE_BYTES)?,
         })
     }
 

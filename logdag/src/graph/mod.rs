@@ -124,11 +124,15 @@ pub struct StreamOptions {
     pub when_full: Option<WhenFull>,
     /// A line that is longer than so many bytes, as its sink would get it, is not written, but counted as failed.
     pub max_line: usize,
+    /// Its queue is full when it holds so many bytes; one line is always let in.
+    pub queue_bytes: usize,
 }
 
 impl StreamOptions {
     /// The limit of a line where nothing else is said: 16 MiB.
     pub const MAX_LINE: usize = 16 << 20;
+    /// The size of a queue where nothing else is said: 8 MiB.
+    pub const QUEUE_BYTES: usize = 8 << 20;
 }
 
 impl Default for StreamOptions {
@@ -141,6 +145,7 @@ impl Default for StreamOptions {
             dedup_seconds: 0,
             when_full: None,
             max_line: Self::MAX_LINE,
+            queue_bytes: Self::QUEUE_BYTES,
         }
     }
 }

@@ -14,8 +14,6 @@ use crate::record::{Logging, Record, now_micros};
 use crate::route::TextHook;
 use crate::sync::{Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, spawn};
 
-/// A queue holds up to so many bytes.
-const QUEUE_BYTES: usize = 8 << 20;
 /// A sink's errors are told on stderr this often at most.
 const TELL_EVERY_MICROS: u64 = 10_000_000;
 
@@ -55,6 +53,7 @@ pub(crate) struct Slot {
     when_full: WhenFull,
     dedup_micros: u64,
     max_line: usize,
+    queue_bytes: usize,
     asynchronous: Flag,
     queue: Mutex<Queue>,
     /// There is something to write, or the writer is to end.
@@ -75,11 +74,11 @@ struct Batch {
 }
 
 impl Batch {
-    fn clear(&mut self) {
+    fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         self.ends.clear();
         // What one flood needed is not kept for ever.
-        self.bytes.shrink_to(QUEUE_BYTES);
+        self.bytes.shrink_to(keep);
     }
 }
 
@@ -136,6 +135,7 @@ impl Slot {
             when_full: options.when_full.unwrap_or_default(),
             dedup_micros: options.dedup_seconds.saturating_mul(1_000_000),
             max_line: options.max_line,
+            queue_bytes: options.queue_bytes,
             asynchronous: Flag::new(false),
             queue: Mutex::default(),
             work: Condvar::new(),
@@ -174,16 +174,22 @@ impl Slot {
         if thread.is_some() || !self.sink.may_be_asynchronous() {
             return;
         }
-        self.queue.lock().stop = false;
+        {
+            let mut queue = self.queue.lock();
+            // Whoever finds the queue open finds this set, too: his next line must not pass the one in the queue.
+            self.asynchronous.store(true, Ordering::Release);
+            queue.stop = false;
+        }
         let slot = Arc::clone(self);
         let name = format!("log-{}", self.stream).chars().take(15).collect();
         match spawn(name, move || slot.write_queue()) {
-            Ok(handle) => {
-                *thread = Some(handle);
-                self.asynchronous.store(true, Ordering::Release);
-            }
+            Ok(handle) => *thread = Some(handle),
             // Without a thread lines are written by those who log them.
-            Err(e) => self.tell(&format!("no thread for its queue: {e}")),
+            Err(e) => {
+                self.queue.lock().stop = true;
+                self.write_queue();
+                self.tell(&format!("no thread for its queue: {e}"));
+            }
         }
     }
 
@@ -285,7 +291,7 @@ impl Slot {
                 self.write_one(line, micros);
                 return;
             }
-            if queue.batch.ends.is_empty() || queue.batch.bytes.len() + line.len() <= QUEUE_BYTES {
+            if queue.batch.ends.is_empty() || queue.batch.bytes.len() + line.len() <= self.queue_bytes {
                 break;
             }
             match self.when_full {
@@ -383,7 +389,7 @@ impl Slot {
             }
             drop(writing);
             let written = mine.ends.len() as u64;
-            mine.clear();
+            mine.clear(self.queue_bytes);
             queue = self.queue.lock();
             queue.done += written;
             self.room.notify_all();
@@ -459,7 +465,7 @@ impl Drop for Ended<'_> {
         queue.busy = false;
         let left = queue.batch.ends.len() as u64;
         queue.dropped += left;
-        queue.batch.clear();
+        queue.batch.clear(0);
         queue.done = queue.accepted;
         self.0.room.notify_all();
     }
