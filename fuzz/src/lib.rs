@@ -2,7 +2,8 @@
 //! of one of its files, and then does with it whatever can be done with a jlog. Nothing may panic, run for
 //! ever, or take more memory than there is data; what the bytes do not touch must stay readable.
 //!
-//! One is different: to [`operations()`] the bytes say what is done with a jlog, and when it crashes.
+//! One is different: to [`operations()`] the bytes say what is done with a jlog, and when it crashes. Three are about
+//! logdag, and use no disk: [`filter()`] takes expressions, [`config()`] documents, [`formats()`] lines.
 //!
 //! The same functions run in the integration tests, over the committed corpora and over mutations of them.
 
@@ -25,15 +26,21 @@ use jlog_core::{
 };
 use tempfile::TempDir;
 
+mod config;
+mod filter;
+mod formats;
 mod operations;
 
+pub use config::config;
+pub use filter::filter;
+pub use formats::formats;
 pub use operations::operations;
 
 /// What a target is called, and what it does with its input.
 pub type Target = (&'static str, fn(Disk, &[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 14] = [
     ("scanner", scanner),
     ("metastore", metastore),
     ("checkpoint", checkpoint),
@@ -45,6 +52,9 @@ pub const TARGETS: [Target; 11] = [
     ("names", names),
     ("dropped", dropped),
     ("operations", operations),
+    ("filter", filter),
+    ("config", config),
+    ("formats", formats),
 ];
 
 /// Where the jlogs are.
@@ -64,6 +74,24 @@ impl Disk {
             Some(disk) if disk == "real" => Disk::Real,
             _ => Disk::Simulated,
         })
+    }
+}
+
+/// The input, from which everything is decided. Behind its end there are zeros.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    /// A number below `n`, which is 1 or more.
+    fn below(&mut self, n: usize) -> usize {
+        let low = usize::from(self.byte());
+        let high = if n > 256 { usize::from(self.byte()) } else { 0 };
+        (low + 256 * high) % n
     }
 }
 

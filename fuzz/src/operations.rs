@@ -14,30 +14,12 @@ use jlog_core::{
 };
 use tempfile::TempDir;
 
-use super::{Disk, EVERYTHING, is_subsequence, look, read_all, read_on, record};
+use super::{Disk, EVERYTHING, Input, is_subsequence, look, read_all, read_on, record};
 
 /// So many operations are done at most.
 const OPERATIONS: usize = 80;
 /// So many subscribers there can be.
 const SUBSCRIBERS: u8 = 4;
-
-/// The input, from which everything is decided. Behind its end there are zeros.
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    /// A number below `n`, which is 1 or more.
-    fn below(&mut self, n: usize) -> usize {
-        let low = usize::from(self.byte());
-        let high = if n > 256 { usize::from(self.byte()) } else { 0 };
-        (low + 256 * high) % n
-    }
-}
 
 /// A message, and what was said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,170 @@
+//! Configurations: any text, or elements that the bytes describe.
+
+use logdag::config::{Config, ConfigError};
+use logdag::{Filter, Graph, Level, StreamOptions};
+
+use super::{Disk, Input, switches};
+
+/// There is no such directory, so that nothing is included.
+const FILE: &str = "/nowhere/at.all/app.xml";
+/// With every outlet the ways of a line can double.
+const OUTLETS: usize = 24;
+/// Each part of a name is a stream.
+const PARTS: usize = 200;
+
+const ELEMENTS: [&str; 10] =
+    ["log", "outlet", "log", "outlet", "g", "log", "config", "include", "segment_size", "logs"];
+const NAMES: [&str; 12] =
+    ["a", "b", "c", "d", "a/b", "a/b/c", "error", "stderr", "debug", "error/x", "", "notice/\u{e4}"];
+/// Attributes, some with values that only they have.
+const ATTRIBUTES: [(&str, &[&str]); 17] = [
+    ("type", &["memory", "file", "file_synch", "jlog", "stdout", "stderr", "mine", ""]),
+    ("path", &["/nowhere/at.all/x", "10,1000", "0", "", "/nowhere/at.all/feed(a,~b,*)"]),
+    ("format", &["plain", "json", "event", "xml"]),
+    ("filter", &["a = 1", "not(message ~ 'x')", "and(line &gt; 1,\n exists(b))", "a &lt; ", "b='\u{e4}"]),
+    ("disabled", &["true", "off"]),
+    ("debug", &["ON", "maybe"]),
+    ("facility", &["on", "false"]),
+    ("timestamps", &["True", "ENV:off:{LOGDAG_NOT_THERE}"]),
+    ("stats", &["on"]),
+    ("dedup_seconds", &["5", "18446744073709551616"]),
+    ("require_env", &["PATH", "!PATH", "PATH~^/", "LOGDAG_NOT_THERE=x", "PATH~(", "=x"]),
+    ("rotate_seconds", &["600", "599", " 86400 "]),
+    ("retain_bytes", &["0", "18446744073709551615"]),
+    ("when_full", &["block", "drop", "no"]),
+    ("id", &["a", "b", "c"]),
+    ("inherit", &["a", "b", "c", "d"]),
+    ("file", &["x.xml"]),
+];
+
+/// A document.
+pub fn config(_: Disk, data: &[u8]) {
+    let (mode, rest) = switches(data);
+    if mode & 1 == 0 {
+        if let Ok(text) = std::str::from_utf8(rest) {
+            check(text);
+        }
+        return;
+    }
+    let mut input = Input(rest);
+    let mut text = "<app>\n<logs>".to_owned();
+    let mut open = vec!["app", "logs"];
+    while !input.0.is_empty() && text.len() < 4096 {
+        match input.below(4) {
+            0 if open.len() > 2 => text.push_str(&format!("</{}>", open.pop().unwrap_or_default())),
+            1 => text.push_str(["\n", " 5 ", "\t", "<!-- - -->", "\r\n", "\u{e4}", "&amp;"][input.below(7)]),
+            _ => {
+                let name = ELEMENTS[input.below(ELEMENTS.len())];
+                text.push_str(&format!("<{name}"));
+                if matches!(name, "log" | "outlet") && input.below(20) > 0 {
+                    text.push_str(&format!(" name=\"{}\"", NAMES[input.below(NAMES.len())]));
+                }
+                let mut last = 0;
+                for _ in 0..input.below(3) {
+                    // In this order none is there twice.
+                    last += 1 + input.below(6);
+                    let Some((key, values)) = ATTRIBUTES.get(last - 1) else { break };
+                    text.push_str(&format!(" {key}=\"{}\"", values[input.below(values.len())]));
+                }
+                if input.below(2) == 0 {
+                    text.push_str("/>");
+                } else {
+                    text.push('>');
+                    open.push(name);
+                }
+            }
+        }
+    }
+    open.iter().rev().for_each(|name| text.push_str(&format!("</{name}>")));
+    check(&text);
+}
+
+fn check(text: &str) {
+    // What is included by an absolute path could be anything.
+    let leads_away = text.contains("include") && ["\"/", "'/", "&#", "ENV:"].iter().any(|s| text.contains(s));
+    let large = text.matches("outlet").count() > OUTLETS || text.matches('/').count() > PARTS;
+    if leads_away || large {
+        return;
+    }
+    match Config::from_text(FILE, text) {
+        Ok(config) => {
+            // Nothing is opened by it.
+            let _ = config.check_types(&Graph::new()).inspect_err(|e| check_error(text, e));
+            apply(text, &config);
+        }
+        Err(e) => check_error(text, &e),
+    }
+}
+
+fn check_error(text: &str, e: &ConfigError) {
+    let shown = e.to_string();
+    assert!(shown.starts_with(FILE) && e.file == FILE, "{e}");
+    assert!(!e.message.is_empty() && shown.contains(&e.message));
+    if e.line == 0 {
+        assert!(e.text.is_empty() && e.message.contains("no root"), "it was read: {e}");
+        return;
+    }
+    let line = text.split('\n').nth(e.line as usize - 1).unwrap_or_else(|| panic!("no such line: {shown}"));
+    assert_eq!(e.text, text.lines().nth(e.line as usize - 1).unwrap_or(""));
+    // A filter's column is that in the value, which need not be written as it is.
+    let place_is_known = !e.message.starts_with("the filter,");
+    let columns = 1..=line.chars().count() + 1;
+    assert!(!place_is_known || columns.contains(&(e.column as usize)), "no such column:\n{shown}");
+    assert!(e.column > 0);
+}
+
+/// Sets a graph up, with rings instead of all sinks, and logs to it.
+fn apply(text: &str, config: &Config) {
+    let graph = Graph::new();
+    // What leads there is not to be seen.
+    let ring = logdag::SinkSpec { kind: "memory".to_owned(), ..Default::default() };
+    let options = StreamOptions { sink: Some(ring), ..StreamOptions::default() };
+    graph.configure("stderr", options).unwrap();
+    let mut list = config.streams().to_vec();
+    for stream in &mut list {
+        if let Some(sink) = stream.options.sink.as_mut().filter(|sink| graph.knows_type(&sink.kind)) {
+            (sink.kind, sink.path) = ("memory".to_owned(), String::new());
+        }
+    }
+    graph.apply(list.clone()).unwrap_or_else(|(_, e)| panic!("{e}: what was read can be set up: {text}"));
+    let everything = |graph: &Graph| {
+        graph.names().iter().map(|name| format!("{:?}", graph.describe(name).unwrap())).collect::<Vec<_>>()
+    };
+    let before = everything(&graph);
+    graph.apply(list.clone()).unwrap();
+    assert_eq!(everything(&graph), before, "the second time nothing changes: {text}");
+    for stream in &list {
+        let found = graph.describe(&stream.name).unwrap();
+        let outlets = stream
+            .outlets
+            .iter()
+            .map(|(to, filter)| (to.clone(), filter.as_ref().map(|f| f.text().to_owned())));
+        assert!(stream.outlets.is_empty() || outlets.eq(found.outlets), "{text}");
+        for (_, filter) in &stream.outlets {
+            assert!(filter.as_ref().is_none_or(|filter| Filter::parse(filter.text()).is_ok()));
+        }
+    }
+    let certain = list.iter().all(|stream| {
+        stream.options.dedup_seconds == 0 && stream.outlets.iter().all(|(_, filter)| filter.is_none())
+    });
+    for name in graph.names() {
+        let written = lines(&graph);
+        graph.stream(&name).unwrap().log(Level::Info, "a.rs", 1, &[], format_args!("x"));
+        let ways = ways(&graph, &name);
+        assert_eq!(graph.describe(&name).unwrap().material, ways > 0, "{name}: {text}");
+        assert!(!certain || lines(&graph) - written == ways, "{name}: {text}");
+    }
+    graph.go_async();
+    graph.flush().unwrap();
+    graph.go_sync();
+}
+
+fn lines(graph: &Graph) -> u64 {
+    graph.names().iter().map(|name| graph.describe(name).unwrap().counters.lines).sum()
+}
+
+/// By how many ways a line gets to a sink.
+fn ways(graph: &Graph, name: &str) -> u64 {
+    let Some(stream) = graph.describe(name).filter(|stream| stream.enabled) else { return 0 };
+    u64::from(stream.kind == "memory") + stream.outlets.iter().map(|(to, _)| ways(graph, to)).sum::<u64>()
+}
