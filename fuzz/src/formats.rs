@@ -105,6 +105,13 @@ fn rendered(format: Format, record: &Record<'_>, flags: Flags, split: bool) -> S
     String::from_utf8(out.split_off(before.len())).expect("UTF-8")
 }
 
+/// A name that breaks no line.
+fn on_one_line(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+        .collect()
+}
+
 fn plain(record: &Record<'_>, flags: Flags, split: bool) {
     let out = rendered(Format::Plain, record, flags, split);
     let mut prefix = String::new();
@@ -117,10 +124,11 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
         assert_eq!(prefix[21..27], format!("{:06}", record.micros % 1_000_000), "{out:?}");
     }
     if flags.facility {
-        prefix.push_str(&format!("[{}] ", record.facility));
+        prefix.push_str(&format!("[{}] ", on_one_line(record.facility)));
     }
     if flags.debug {
         let Record { thread_id, thread_name, file, line, .. } = record;
+        let (thread_name, file) = (on_one_line(thread_name), on_one_line(file));
         prefix.push_str(&format!("[t@{thread_id}/{thread_name},{file}:{line}] "));
     }
     let message = record.message();

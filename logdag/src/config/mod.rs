@@ -32,11 +32,15 @@ mod toml;
 mod xml;
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::graph::{Configured, Graph};
 
+/// A file has no more bytes than this: 16 MiB.
+const MAX_FILE: u64 = 16 << 20;
 /// Files include one another no deeper than this.
 const MAX_INCLUDES: usize = 32;
 /// Elements are in one another no deeper than this.
@@ -79,40 +83,71 @@ struct Source {
     file: String,
     dir: PathBuf,
     text: String,
+    toml: bool,
 }
 
 impl Source {
+    fn new(path: &Path, text: String) -> Rc<Self> {
+        let dir = path.parent().unwrap_or(Path::new("")).to_owned();
+        Rc::new(Self { file: path.display().to_string(), dir, text, toml: is_toml(path) })
+    }
+
     /// The place of a byte.
     fn place(self: &Rc<Self>, offset: usize) -> Place {
-        let before = self.text.get(..offset).unwrap_or(&self.text);
-        let last_line = before.rsplit('\n').next().unwrap_or("");
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Place {
-            source: Rc::clone(self),
-            line: number(1 + before.matches('\n').count()),
-            column: number(1 + last_line.chars().count()),
-        }
+        Place { source: Rc::clone(self), offset }
+    }
+
+    /// The place of a line and a column, both from 1.
+    fn place_of(self: &Rc<Self>, line: u32, column: u32) -> Place {
+        let skip = |n: u32| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
+        let before: usize = self.text.split_inclusive('\n').take(skip(line)).map(str::len).sum();
+        let rest = self.text.get(before..).unwrap_or("");
+        let within: usize = rest.chars().take(skip(column)).map(char::len_utf8).sum();
+        self.place(before + within)
     }
 }
 
-/// A place in a text.
+/// A place in a text: a byte. Lines and columns are only counted for errors.
 #[derive(Clone, Debug)]
 struct Place {
     source: Rc<Source>,
-    line: u32,
-    column: u32,
+    offset: usize,
 }
 
 impl Place {
     fn error(&self, message: impl Into<String>) -> ConfigError {
-        let line = usize::try_from(self.line.saturating_sub(1)).unwrap_or(0);
+        let text = &self.source.text;
+        let before = text.get(..self.offset).unwrap_or(text);
+        let begun = before.rfind('\n').map_or(0, |at| at + 1);
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         ConfigError {
             file: self.source.file.clone(),
-            line: self.line,
-            column: self.column,
+            line: number(1 + before.matches('\n').count()),
+            column: number(1 + before.get(begun..).map_or(0, |line| line.chars().count())),
             message: message.into(),
-            text: self.source.text.lines().nth(line).unwrap_or("").to_owned(),
+            text: text.get(begun..).and_then(|rest| rest.lines().next()).unwrap_or("").to_owned(),
         }
+    }
+
+    /// The place of a character of a value that begins here, as it stands in the file.
+    fn inside(&self, characters: usize) -> Place {
+        let raw = self.source.text.get(self.offset..).unwrap_or("");
+        // What the environment gives is not in the file.
+        if raw.starts_with("ENV:") {
+            return self.clone();
+        }
+        let mut at = 0;
+        for _ in 0..characters {
+            let rest = raw.get(at..).unwrap_or("");
+            let Some(first) = rest.chars().next() else { break };
+            at += match first {
+                '&' if !self.source.toml => rest.find(';').map_or(1, |end| end + 1),
+                '\\' if self.source.toml => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
+                '\r' if rest.starts_with("\r\n") => 2,
+                _ => first.len_utf8(),
+            };
+        }
+        Place { offset: self.offset + at, ..self.clone() }
     }
 }
 
@@ -150,7 +185,7 @@ impl Config {
     /// The first thing that is wrong.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let source = Rc::new(read(path).map_err(|message| unreadable(path, message))?);
+        let source = read(path).map_err(|message| unreadable(path, message))?;
         Self::from_source(&source, path)
     }
 
@@ -161,14 +196,12 @@ impl Config {
     /// The first thing that is wrong.
     pub fn from_text(file: impl AsRef<Path>, text: &str) -> Result<Self> {
         let path = file.as_ref();
-        let dir = path.parent().unwrap_or(Path::new("")).to_owned();
-        let source = Rc::new(Source { file: path.display().to_string(), dir, text: text.to_owned() });
-        Self::from_source(&source, path)
+        Self::from_source(&Source::new(path, text.to_owned()), path)
     }
 
     fn from_source(source: &Rc<Source>, path: &Path) -> Result<Self> {
         let mut open = vec![path.canonicalize().unwrap_or_else(|_| path.to_owned())];
-        let root = if is_toml(path) {
+        let root = if source.toml {
             let place = source.place(0);
             let logs = Element {
                 name: "logs".to_owned(),
@@ -252,17 +285,19 @@ fn unreadable(path: &Path, message: String) -> ConfigError {
     ConfigError { file: path.display().to_string(), line: 0, column: 0, message, text: String::new() }
 }
 
-fn read(path: &Path) -> std::result::Result<Source, String> {
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+fn read(path: &Path) -> std::result::Result<Rc<Source>, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    // A device has no end.
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("it has more than {MAX_FILE} bytes"));
+    }
     let text = String::from_utf8(bytes).map_err(|e| {
         let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
         format!("line {line} is not UTF-8")
     })?;
-    Ok(Source {
-        file: path.display().to_string(),
-        dir: path.parent().unwrap_or(Path::new("")).to_owned(),
-        text,
-    })
+    Ok(Source::new(path, text))
 }
 
 /// Takes in another file: what its root has, or, as a snippet, what it has without one.
@@ -283,7 +318,7 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
         return Err(place.error(format!("includes more than {MAX_INCLUDES} deep")));
     }
     let included =
-        Rc::new(read(&path).map_err(|why| place.error(format!("cannot include {}: {why}", path.display())))?);
+        read(&path).map_err(|why| place.error(format!("cannot include {}: {why}", path.display())))?;
     let taken = Element {
         name: "include".to_owned(),
         place: included.place(0),
@@ -292,7 +327,7 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
         children: Vec::new(),
     };
     open.push(identity);
-    let taken = if is_toml(&path) {
+    let taken = if included.toml {
         toml::into_element(&included, taken, open)?
     } else if snippet {
         Element { children: xml::snippet(&included, open)?, ..taken }
@@ -549,17 +584,18 @@ mod tests {
         let deep = format!("[{}log]\nname = \"a\"", "g.".repeat(200));
         let error = Config::from_text("app.toml", &deep).unwrap_err();
         assert!(error.message.contains("deep") || error.message.contains("recursion"), "{error}");
-        // Every config takes in the one before it twice, in two ways.
-        let mut configs = "<config id=\"c0\"><x>1</x></config>".to_owned();
-        for n in 1..40 {
-            let before = n - 1;
-            configs.push_str(&format!("<config id=\"c{n}\" inherit=\"c{before}\"/>"));
-        }
-        let error = logs(&format!(
-            "{configs}<log name=\"a\" type=\"jlog\" path=\"/x\"><config inherit=\"c39\"/></log>"
-        ))
+        let error = logs("<include file=\"/dev/zero\"/>").unwrap_err();
+        assert!(error.message.contains("more than 16777216 bytes"), "{error}");
+    }
+
+    #[test]
+    fn configs_that_inherit_one_another_are_refused() {
+        let error = logs(
+            r#"<config id="a" inherit="b"/><config id="b" inherit="a"/>
+               <log name="l" type="jlog" path="/x"><config inherit="a"/></log>"#,
+        )
         .unwrap_err();
-        assert!(error.message.contains("too many others"), "{error}");
+        assert!(error.message.contains("config \"b\" inherits itself"), "{error}");
     }
 
     #[test]

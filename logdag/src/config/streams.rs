@@ -1,11 +1,11 @@
 //! Elements as streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fancy_regex::Regex;
 
-use super::{Element, MAX_INCLUDES, Place, Result, unreadable};
+use super::{Element, Place, Result, unreadable};
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
 use crate::graph::{Configured, StreamOptions};
@@ -14,8 +14,6 @@ use crate::sink::{Rotation, SinkSpec, WhenFull};
 /// Smallest values that rotation may have, as libmtev has them.
 const MIN_ROTATE_SECONDS: u64 = 600;
 const MIN_ROTATE_BYTES: u64 = 102_400;
-/// The `<config>` of one stream takes in no more others than this.
-const MAX_CONFIGS: usize = 1000;
 const ATTRIBUTES: &[&str] = &[
     "name",
     "type",
@@ -41,7 +39,8 @@ const ATTRIBUTES: &[&str] = &[
 
 /// The streams below a root, in order, and where they are.
 pub(super) fn read(root: &Element) -> Result<(Vec<Configured>, Vec<Place>)> {
-    let mut reader = Reader { streams: Vec::new(), places: Vec::new(), configs: BTreeMap::new() };
+    let mut reader =
+        Reader { streams: Vec::new(), places: Vec::new(), names: BTreeSet::new(), configs: BTreeMap::new() };
     collect_configs(root, &mut reader.configs);
     reader.find_logs(root, &mut Vec::new())?;
     reader.check_files()?;
@@ -93,6 +92,7 @@ fn environment_holds(text: &str, place: &Place) -> Result<bool> {
 struct Reader<'a> {
     streams: Vec<Configured>,
     places: Vec<Place>,
+    names: BTreeSet<String>,
     configs: BTreeMap<String, &'a Element>,
 }
 
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
         let Some((name, place)) = element.attribute("name").filter(|(name, _)| !name.is_empty()) else {
             return Err(element.place.error("a log without a name: expected <log name=\"…\"/>"));
         };
-        if self.streams.iter().any(|stream| stream.name == name) {
+        if !self.names.insert(name.to_owned()) {
             return Err(place.error(format!("there is a log {name:?} already")));
         }
         let options = self.options(name, chain)?;
@@ -261,10 +261,7 @@ impl<'a> Reader<'a> {
                 None => None,
                 Some((text, place)) => {
                     let at = |e: crate::FilterError| {
-                        let mut place = place.clone();
-                        // Escapes in the attribute can move it further to the right.
-                        let column = u32::try_from(e.column - 1).unwrap_or(0);
-                        place.column += column;
+                        let place = place.inside(e.column - 1);
                         place
                             .error(format!("the filter, at its column {}: expected {}", e.column, e.expected))
                     };
@@ -279,33 +276,25 @@ impl<'a> Reader<'a> {
     /// The `<config>` of a stream: from the top down, the deepest wins.
     fn merged_config(&self, chain: &[&'a Element]) -> Result<BTreeMap<String, String>> {
         let mut merged = BTreeMap::new();
-        let mut taken = 0;
         for config in chain.iter().flat_map(|element| element.named("config")) {
-            self.merge(config, &mut merged, 0, &mut taken)?;
+            // Itself, and those that it takes in, one after the other: what is nearer comes later.
+            let mut configs = vec![config];
+            let mut seen = BTreeSet::new();
+            let mut last = config;
+            while let Some((id, place)) = last.attribute("inherit") {
+                let Some(other) = self.configs.get(id) else {
+                    return Err(place.error(format!("there is no config with the id {id:?}")));
+                };
+                if !seen.insert(id) {
+                    return Err(place.error(format!("config {id:?} inherits itself")));
+                }
+                configs.push(other);
+                last = other;
+            }
+            for child in configs.iter().rev().flat_map(|config| &config.children) {
+                merged.insert(child.name.clone(), child.text.clone());
+            }
         }
         Ok(merged)
-    }
-
-    fn merge(
-        &self,
-        config: &Element,
-        merged: &mut BTreeMap<String, String>,
-        depth: usize,
-        taken: &mut usize,
-    ) -> Result<()> {
-        if let Some((id, place)) = config.attribute("inherit") {
-            let Some(other) = self.configs.get(id) else {
-                return Err(place.error(format!("there is no config with the id {id:?}")));
-            };
-            *taken += 1;
-            if depth >= MAX_INCLUDES || *taken > MAX_CONFIGS {
-                return Err(place.error(format!("config {id:?} inherits itself, or too many others")));
-            }
-            self.merge(other, merged, depth + 1, taken)?;
-        }
-        for child in &config.children {
-            merged.insert(child.name.clone(), child.text.clone());
-        }
-        Ok(())
     }
 }

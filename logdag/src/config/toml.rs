@@ -124,7 +124,7 @@ impl Reader<'_> {
     fn value_place(&self, value: &Spanned<DeValue<'_>>) -> Place {
         let mut place = self.place(value);
         let quoted = self.source.text.get(value.span()).is_some_and(|text| text.starts_with(['"', '\'']));
-        place.column += u32::from(quoted);
+        place.offset += usize::from(quoted);
         place
     }
 }

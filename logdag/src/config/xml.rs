@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::{Element, MAX_DEPTH, Place, Result, Source, include, substitute};
+use super::{Element, MAX_DEPTH, Result, Source, include, substitute};
 
 /// The root of a text.
 pub(super) fn root(source: &Rc<Source>, open: &mut Vec<PathBuf>) -> Result<Element> {
@@ -22,17 +22,20 @@ pub(super) fn snippet(source: &Rc<Source>, open: &mut Vec<PathBuf>) -> Result<Ve
 struct Document<'a> {
     tree: roxmltree::Document<'a>,
     source: &'a Rc<Source>,
-    /// So many columns of the first line are not in the file.
-    moved: u32,
+    /// So many bytes at the beginning are not in the file.
+    moved: usize,
 }
 
 impl<'a> Document<'a> {
-    fn parse(source: &'a Rc<Source>, text: &'a str, moved: u32) -> Result<Self> {
+    fn parse(source: &'a Rc<Source>, text: &'a str, moved: u8) -> Result<Self> {
         let options =
             roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: 1_000_000, ..Default::default() };
-        let tree = roxmltree::Document::parse_with_options(text, options)
-            .map_err(|e| place(source, moved, e.pos()).error(explain(&e)))?;
-        Ok(Self { tree, source, moved })
+        let tree = roxmltree::Document::parse_with_options(text, options).map_err(|e| {
+            let at = e.pos();
+            let column = if at.row == 1 { at.col.saturating_sub(u32::from(moved)).max(1) } else { at.col };
+            source.place_of(at.row, column).error(explain(&e))
+        })?;
+        Ok(Self { tree, source, moved: usize::from(moved) })
     }
 
     fn element(
@@ -41,7 +44,7 @@ impl<'a> Document<'a> {
         open: &mut Vec<PathBuf>,
         depth: usize,
     ) -> Result<Element> {
-        let at = |offset: usize| place(self.source, self.moved, self.tree.text_pos_at(offset));
+        let at = |offset: usize| self.source.place(offset.saturating_sub(self.moved));
         if depth > MAX_DEPTH {
             return Err(
                 at(node.range().start).error(format!("elements more than {MAX_DEPTH} deep in one another"))
@@ -51,11 +54,14 @@ impl<'a> Document<'a> {
             .attributes()
             .map(|a| (a.name().to_owned(), substitute(a.value()), at(a.range_value().start)))
             .collect();
+        // Comments cut it in pieces.
+        let texts = node.children().filter(roxmltree::Node::is_text).filter_map(|text| text.text());
+        let text: String = texts.collect();
         Ok(Element {
             name: node.tag_name().name().to_owned(),
             place: at(node.range().start),
             attributes,
-            text: substitute(node.text().unwrap_or("").trim()),
+            text: substitute(text.trim()),
             children: self.children(node, open, depth + 1)?,
         })
     }
@@ -76,14 +82,6 @@ impl<'a> Document<'a> {
             }
         }
         Ok(out)
-    }
-}
-
-fn place(source: &Rc<Source>, moved: u32, pos: roxmltree::TextPos) -> Place {
-    Place {
-        source: Rc::clone(source),
-        line: pos.row,
-        column: if pos.row == 1 { pos.col.saturating_sub(moved).max(1) } else { pos.col },
     }
 }
 

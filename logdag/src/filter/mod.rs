@@ -160,7 +160,9 @@ impl Expression {
 }
 
 impl Operator {
-    fn holds(self, order: Ordering) -> bool {
+    /// Whether it holds for two values in this order; `None` where one is no number (NaN): they are not equal then.
+    fn holds(self, order: Option<Ordering>) -> bool {
+        let Some(order) = order else { return self == Operator::NotEqual };
         match self {
             Operator::Equal => order.is_eq(),
             Operator::NotEqual => order.is_ne(),
@@ -217,9 +219,10 @@ fn number_in(text: &str) -> Option<Operand> {
     rest.is_empty().then_some(operand)
 }
 
-fn compare(value: Value<'_>, operand: &Operand) -> Option<Ordering> {
+/// The order of a value and an operand, `Some(None)` where one is no number (NaN); `None` where they cannot be compared.
+fn compare(value: Value<'_>, operand: &Operand) -> Option<Option<Ordering>> {
     let left = match (value, operand) {
-        (value, Operand::Text(text)) => return Some(text_of(value).as_bytes().cmp(text.as_bytes())),
+        (value, Operand::Text(text)) => return Some(Some(text_of(value).as_bytes().cmp(text.as_bytes()))),
         (Value::Str(text), _) => number_in(text)?,
         (Value::I64(n), _) => Operand::Int(n),
         (Value::U64(n), _) => i64::try_from(n).map_or(Operand::Float(n as f64), Operand::Int),
@@ -232,8 +235,8 @@ fn compare(value: Value<'_>, operand: &Operand) -> Option<Ordering> {
         Operand::Text(_) => f64::NAN,
     };
     match (&left, operand) {
-        (Operand::Int(a), Operand::Int(b)) => Some(a.cmp(b)),
-        (a, b) => float(a).partial_cmp(&float(b)),
+        (Operand::Int(a), Operand::Int(b)) => Some(Some(a.cmp(b))),
+        (a, b) => Some(float(a).partial_cmp(&float(b))),
     }
 }
 

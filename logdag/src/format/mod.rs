@@ -116,11 +116,29 @@ fn prefix(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"] ");
     }
     if flags.facility {
-        let _ = write!(out, "[{}] ", record.facility);
+        out.push(b'[');
+        on_one_line(record.facility, out);
+        out.extend_from_slice(b"] ");
     }
     if flags.debug {
-        let Record { thread_id, thread_name, file, line, .. } = record;
-        let _ = write!(out, "[t@{thread_id}/{thread_name},{file}:{line}] ");
+        let _ = write!(out, "[t@{}/", record.thread_id);
+        on_one_line(record.thread_name, out);
+        out.push(b',');
+        on_one_line(record.file, out);
+        let _ = write!(out, ":{}] ", record.line);
+    }
+}
+
+/// A text that must not break a line, or do things to a terminal: control characters are shown.
+fn on_one_line(text: &str, out: &mut Vec<u8>) {
+    for piece in text.split_inclusive(char::is_control) {
+        match piece.char_indices().next_back().filter(|(_, c)| c.is_control()) {
+            // Writing to a Vec cannot fail.
+            Some((at, c)) => {
+                let _ = write!(out, "{}{}", &piece[..at], c.escape_default());
+            }
+            None => out.extend_from_slice(piece.as_bytes()),
+        }
     }
 }
 
@@ -152,7 +170,8 @@ fn local_time(micros: u64, out: &mut Vec<u8>) {
 }
 
 fn second_text(second: u64) -> String {
-    let time = i64::try_from(second).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default();
+    let time =
+        i64::try_from(second).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or(Timestamp::MAX);
     time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
@@ -207,7 +226,7 @@ pub(crate) fn event_body(record: &Record<'_>, out: &mut Vec<u8>) {
 
 fn event(record: &Record<'_>, out: &mut Vec<u8>) {
     let micros = i64::try_from(record.micros).unwrap_or(i64::MAX);
-    let time = Timestamp::from_microsecond(micros).unwrap_or_default();
+    let time = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX);
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"timestamp\":\"{time:.6}\",\"level\":\"{}\",\"event\":", record.level.name());
     string(record.message(), out);

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use anstyle::{AnsiColor, Style};
 
-use super::local_time;
+use super::{local_time, on_one_line};
 use crate::record::{Level, Record, Value};
 
 /// Colours are left out where the environment asks for that.
@@ -30,33 +30,25 @@ fn render(record: &Record<'_>, colours: bool, out: &mut Vec<u8>) {
     local_time(record.micros, out);
     // Writing to a Vec cannot fail.
     let _ = write!(out, " {level}{:<7}{level:#} {bold}", record.level.name());
-    text(record.message(), out);
+    on_one_line(record.message(), out);
     let _ = write!(out, "{bold:#}");
     for (key, value) in record.keys {
         let _ = write!(out, " {key_style}");
-        text(key, out);
+        on_one_line(key, out);
         let _ = write!(out, "{key_style:#}=");
         match value {
             Value::Str(value) if value.is_empty() || value.contains([' ', '"', '=']) => {
                 out.push(b'"');
-                text(&value.replace('"', "\\\""), out);
+                on_one_line(&value.replace('"', "\\\""), out);
                 out.push(b'"');
             }
-            Value::Str(value) => text(value, out),
+            Value::Str(value) => on_one_line(value, out),
             number => {
                 let _ = write!(out, "{number}");
             }
         }
     }
     let _ = writeln!(out, " ({})", record.facility);
-}
-
-/// Control characters are shown, not sent to the terminal.
-fn text(text: &str, out: &mut Vec<u8>) {
-    for c in text.chars() {
-        // Writing to a Vec cannot fail.
-        let _ = if c.is_control() { write!(out, "{}", c.escape_default()) } else { write!(out, "{c}") };
-    }
 }
 
 #[cfg(test)]

@@ -69,16 +69,6 @@ pub enum GraphError {
     },
 }
 
-impl GraphError {
-    /// The stream that it is about, where it is one of those there are.
-    fn stream(&self) -> Option<&String> {
-        match self {
-            GraphError::TooLarge(stream) | GraphError::Sink { stream, .. } => Some(stream),
-            _ => None,
-        }
-    }
-}
-
 /// Makes a sink from its spec.
 type Maker = Arc<dyn Fn(&SinkSpec) -> io::Result<Arc<dyn Sink>> + Send + Sync>;
 
@@ -301,7 +291,7 @@ impl Graph {
         let cuts = name.match_indices('/').map(|(at, _)| &name[..at]).chain([name]);
         let new: Vec<&str> = cuts.filter(|name| !streams.by_name.contains_key(*name)).collect();
         let node = Arc::clone(&streams.make(name).node);
-        if let Err(e) = streams.measure([name]) {
+        if let Err(e) = streams.measure([name]).map_err(GraphError::from) {
             streams.by_name.retain(|name, _| !new.contains(&&**name));
             return Err(e);
         }
@@ -461,7 +451,6 @@ impl Graph {
         let mut streams = self.inner.streams.lock();
         let mut next = streams.clone();
         next.connect(from, to, filter.map(Arc::new))?;
-        next.measure(next.by_name.keys().map(String::as_str))?;
         next.resolve();
         *streams = next;
         Ok(())
@@ -748,8 +737,21 @@ impl Graph {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for slot in self.streams.lock().slots() {
+        let streams = self.streams.lock();
+        for slot in streams.slots() {
             slot.go_sync();
+        }
+        for (name, state) in &streams.by_name {
+            if state.slot.is_none() && !state.kind().is_empty() {
+                use std::io::Write;
+                let kind = state.kind();
+                let mut stderr = io::stderr().lock();
+                // There is nobody else to tell.
+                let _ = writeln!(
+                    stderr,
+                    "log stream {name}: its type {kind:?} was never registered: lines were lost"
+                );
+            }
         }
     }
 }

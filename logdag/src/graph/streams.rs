@@ -92,6 +92,32 @@ pub(super) fn check_name(name: &str) -> Result<(), GraphError> {
     if wrong { Err(GraphError::Name(name.to_owned())) } else { Ok(()) }
 }
 
+/// What is wrong with the outlets.
+pub(super) enum Fault<'a> {
+    /// These streams lead to one another, the last to the first.
+    Cycle(Vec<&'a str>),
+    /// Lines of this stream would go too far, or too many ways.
+    TooLarge(&'a str),
+}
+
+impl From<Fault<'_>> for GraphError {
+    fn from(fault: Fault<'_>) -> Self {
+        match fault {
+            Fault::Cycle(mut cycle) => {
+                cycle.extend(cycle.first().copied());
+                cycle_error(cycle)
+            }
+            Fault::TooLarge(stream) => GraphError::TooLarge(stream.to_owned()),
+        }
+    }
+}
+
+/// The error of a way that ends where it begins.
+fn cycle_error(path: Vec<&str>) -> GraphError {
+    let name = |n: usize| path.get(n).map_or_else(String::new, |name| (*name).to_owned());
+    GraphError::Cycle { from: name(0), to: name(1), path: path.join(" -> ") }
+}
+
 impl Streams {
     pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
         self.by_name.values().filter_map(|state| state.slot.clone()).collect()
@@ -124,11 +150,10 @@ impl Streams {
         self.make(to);
         if let Some(mut path) = self.path(to, from) {
             path.insert(0, from);
-            let path = path.join(" -> ");
-            return Err(GraphError::Cycle { from: from.to_owned(), to: to.to_owned(), path });
+            return Err(cycle_error(path));
         }
         self.make(from).outlets.push(Outlet { to: to.to_owned(), filter });
-        Ok(())
+        Ok(self.measure(self.by_name.keys().map(String::as_str))?)
     }
 
     /// Adds the streams of a list, without sinks, and replaces their outlets by those of the list.
@@ -142,12 +167,25 @@ impl Streams {
         }
         for (n, Configured { name, outlets, .. }) in list.iter().enumerate() {
             for (to, filter) in outlets {
-                self.connect(name, to, filter.clone().map(Arc::new)).map_err(|e| (n, e))?;
+                check_name(to).map_err(|e| (n, e))?;
+                self.make(to);
+                let filter = filter.clone().map(Arc::new);
+                self.make(name).outlets.push(Outlet { to: to.clone(), filter });
             }
         }
-        self.measure(self.by_name.keys().map(String::as_str)).map_err(|e| {
-            let at = list.iter().position(|configured| e.stream() == Some(&configured.name));
-            (at.unwrap_or(0), e)
+        self.measure(self.by_name.keys().map(String::as_str)).map_err(|fault| match fault {
+            Fault::Cycle(cycle) => {
+                // The last of the list on it is told of.
+                let on_it = |(n, configured): (usize, &Configured)| {
+                    Some((n, cycle.iter().position(|name| *name == configured.name)?))
+                };
+                let (n, at) = list.iter().enumerate().filter_map(on_it).next_back().unwrap_or((0, 0));
+                (n, cycle_error(cycle.iter().cycle().skip(at).take(cycle.len() + 1).copied().collect()))
+            }
+            Fault::TooLarge(name) => {
+                let at = list.iter().position(|configured| configured.name == name);
+                (at.unwrap_or(0), GraphError::TooLarge(name.to_owned()))
+            }
         })
     }
 
@@ -172,36 +210,43 @@ impl Streams {
         None
     }
 
-    /// Checks that lines of these streams do not go too far, or too many ways. There is no cycle.
-    pub(super) fn measure<'a>(
-        &'a self,
-        streams: impl IntoIterator<Item = &'a str>,
-    ) -> Result<(), GraphError> {
-        // The longest way and the number of ways from each stream.
-        let mut known: HashMap<&str, (usize, usize)> = HashMap::new();
+    /// Checks that lines of these streams do not go round, too far, or too many ways.
+    pub(super) fn measure<'a>(&'a self, streams: impl IntoIterator<Item = &'a str>) -> Result<(), Fault<'a>> {
+        // The longest way and the number of ways from each stream; none while the stream is on the way itself.
+        let mut known: HashMap<&str, Option<(usize, usize)>> = HashMap::new();
         let outlets = |name: &str| self.by_name.get(name).map_or(&[][..], |state| &state.outlets);
         for stream in streams {
             let mut ahead = vec![(stream, 0)];
             while let Some((name, next)) = ahead.last_mut() {
                 let name = *name;
+                if *next == 0 && known.get(name).is_some_and(Option::is_some) {
+                    ahead.pop();
+                    continue;
+                }
+                known.entry(name).or_default();
                 if let Some(outlet) = outlets(name).get(*next) {
                     *next += 1;
-                    if !known.contains_key(&*outlet.to) {
-                        ahead.push((&outlet.to, 0));
+                    match known.get(&*outlet.to) {
+                        None => ahead.push((&outlet.to, 0)),
+                        Some(Some(_)) => {}
+                        Some(None) => {
+                            let way = ahead.iter().map(|&(name, _)| name);
+                            return Err(Fault::Cycle(way.skip_while(|name| *name != outlet.to).collect()));
+                        }
                     }
                     continue;
                 }
                 let (mut depth, mut ways) = (0, 0usize);
                 for outlet in outlets(name) {
-                    let (further, more) = known.get(&*outlet.to).copied().unwrap_or_default();
+                    let (further, more) = known.get(&*outlet.to).copied().flatten().unwrap_or_default();
                     depth = depth.max(further);
                     ways = ways.saturating_add(more);
                 }
                 let (depth, ways) = (depth + 1, ways.saturating_add(1));
                 if depth > MAX_DEPTH || ways > MAX_WAYS {
-                    return Err(GraphError::TooLarge(name.to_owned()));
+                    return Err(Fault::TooLarge(name));
                 }
-                known.insert(name, (depth, ways));
+                known.insert(name, Some((depth, ways)));
                 ahead.pop();
             }
         }

@@ -78,7 +78,8 @@ impl From<io::Error> for WriteError {
     }
 }
 
-/// Where lines end up. An application adds its own kinds with [`Graph::register`](crate::Graph::register).
+/// Where lines end up. An application adds its own kinds with [`Graph::register`](crate::Graph::register); a worked
+/// example, which sends lines as UDP datagrams, is `examples/custom_sink.rs`.
 ///
 /// Calls come from several threads, but only one at a time writes to a sink.
 pub trait Sink: Send + Sync + fmt::Debug {

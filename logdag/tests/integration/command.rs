@@ -98,6 +98,35 @@ fn a_right_configuration_is_checked_and_nothing_opened() {
 }
 
 #[test]
+fn the_examples_are_right() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut checked = 0;
+    for entry in fs::read_dir(&examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "xml" || extension == "toml") {
+            let output = logdag(&["check"]).arg(&path).env("APP_FEED", "/nowhere").output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 5);
+}
+
+#[test]
+fn the_example_in_toml_is_the_one_in_xml() {
+    let shown = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        texts(&logdag(&["graph", "--json"]).arg(path).output().unwrap()).0
+    };
+    let (xml, toml) = (shown("web.xml"), shown("web.toml"));
+    assert_eq!(xml, toml);
+    let line = xml.lines().find(|line| line.contains("\"name\":\"web\"")).unwrap();
+    let web: serde_json::Value = serde_json::from_str(line).unwrap();
+    let outlets = serde_json::json!([{ "name": "feed" }, { "name": "errors", "filter": "status >= 500" }]);
+    assert_eq!(web["outlets"], outlets);
+}
+
+#[test]
 fn a_wrong_configuration_is_told_with_place_and_line() {
     for (inside, column, message) in [
         (r#"<log name="a" format="xml"/>"#, 23, "unknown format"),
