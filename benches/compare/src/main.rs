@@ -1,11 +1,12 @@
-//! Runs the same work on jlog-core, on the C library, on other crates and on the bare kernel, and prints how
-//! they compare, next to what is aimed at.
+//! Runs the same work on jlog-core and logdag, on the C library, on other crates and on the bare kernel, and prints
+//! how they compare, next to what is aimed at.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml` runs everything; the C library takes part
 //! when `JLOG_C_LIB` names its shared object.
 
 mod c;
 mod child;
+mod lines;
 mod machine;
 mod ours;
 mod parts;
@@ -28,8 +29,8 @@ use crate::work::Context;
 #[derive(Parser, Debug)]
 #[command(disable_help_subcommand = true, override_usage = "compare [OPTIONS]")]
 struct Args {
-    /// Only these targets (1 to 10), and 11 for how figures grow with sizes, threads and processes
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=11))]
+    /// Only these targets (1 to 10), 11 for how figures grow with sizes, threads and processes, and 12 for logdag
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=12))]
     only: Vec<u8>,
     /// Small sizes, to see that everything works; the figures mean little
     #[arg(long)]

@@ -20,6 +20,8 @@ pub enum Target {
     AtMostTimes(f64),
     /// Ours is at most this, whatever others do.
     AtMost(f64),
+    /// Ours is at least this, whatever others do.
+    AtLeast(f64),
     /// Told for comparison only.
     None,
 }
@@ -52,6 +54,7 @@ impl Line {
             Target::Times(times) => Some(self.ratio()? / times),
             Target::AtMostTimes(times) => Some(times / self.ratio()?),
             Target::AtMost(limit) => Some(limit / self.ours.median().max(f64::MIN_POSITIVE)),
+            Target::AtLeast(limit) => Some(self.ours.median() / limit),
             Target::None => None,
         }
     }
@@ -71,6 +74,7 @@ impl Line {
             Target::Times(times) => format!("≥ {times} × {name}"),
             Target::AtMostTimes(times) => format!("≤ {times} × {name}"),
             Target::AtMost(limit) => format!("≤ {limit} {}", self.unit),
+            Target::AtLeast(limit) => format!("≥ {limit} {}", self.unit),
             Target::None => String::new(),
         }
     }

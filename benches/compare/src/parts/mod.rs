@@ -10,6 +10,7 @@ pub mod append;
 pub mod delivery;
 pub mod durable;
 pub mod latency;
+pub mod logdag;
 pub mod open;
 pub mod read;
 pub mod scale;
@@ -19,7 +20,7 @@ pub mod sweep;
 pub type Part = fn(&Context, &Machine, &mut Report) -> Result<()>;
 
 /// All of them, in the order of the targets' numbers.
-pub const ALL: [Part; 11] = [
+pub const ALL: [Part; 12] = [
     append::single,
     append::pre_commit,
     append::batches,
@@ -31,4 +32,5 @@ pub const ALL: [Part; 11] = [
     scale::run,
     latency::run,
     sweep::run,
+    logdag::run,
 ];

@@ -1,0 +1,52 @@
+//! tracing-appender: a queue and a thread behind the `fmt` subscriber of tracing-subscriber.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use tracing_appender::non_blocking::NonBlockingBuilder;
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+
+use crate::lines::{self, Rates, rates, text, wait_for};
+
+/// Lines to a file that rolls. It rolls by time only: every minute is the most often.
+pub fn rolling(dir: &Path, count: usize) -> Result<Rates> {
+    let appender = RollingFileAppender::builder().rotation(Rotation::MINUTELY).filename_prefix("log");
+    log(dir, count, appender.build(dir)?)
+}
+
+/// Lines to a file that does not roll, and whose writer needs no clock for that.
+pub fn one_file(dir: &Path, count: usize) -> Result<Rates> {
+    log(dir, count, File::create(dir.join("log"))?)
+}
+
+fn log(dir: &Path, count: usize, file: impl Write + Send + 'static) -> Result<Rates> {
+    // Whoever logs waits where the queue, of 128,000 lines by default, is full: 12.8 MB of such lines.
+    let (writer, guard) = NonBlockingBuilder::default().lossy(false).finish(file);
+    // Everything before the message is left out; there is no clock to be read then.
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(writer)
+        .without_time()
+        .with_level(false)
+        .with_target(false)
+        .with_ansi(false)
+        .finish();
+    // A subscriber for a thread costs a few nanoseconds a line more than one for the process, of which there can be one
+    // only, ever.
+    let rates = tracing::subscriber::with_default(subscriber, || {
+        let log = || {
+            for n in 0..count {
+                tracing::info!(text!(), n, n);
+            }
+        };
+        // The guard, when dropped, waits for a second at most: the lines are waited for before.
+        rates(count, log, || {
+            wait_for(dir, count)?;
+            drop(guard);
+            Ok(())
+        })
+    })?;
+    lines::check(dir, count, "tracing-appender")?;
+    Ok(rates)
+}

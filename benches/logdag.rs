@@ -1,0 +1,138 @@
+//! The log-stream graph: what a line costs whoever logs it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use logdag::{Flags, Format, Graph, Record, SinkSpec, Stream, StreamOptions, Value, format, log};
+
+/// Formats a message of 99 bytes.
+macro_rules! request {
+    ($stream:expr, $n:expr) => {
+        log!(
+            $stream,
+            "{:08} 192.0.2.17 GET /archive/{:08x}/index.html 200 compatible; feed reader/1.0 (for everyone)",
+            $n,
+            $n
+        )
+    };
+}
+
+fn calls(c: &mut Criterion) {
+    let mut group = c.benchmark_group("log");
+    group.throughput(Throughput::Elements(1));
+    let graph = Graph::new();
+    let ring = graph.add_memory("ring", 10_000, 2_000_000).unwrap();
+
+    graph.add_outlet("disabled", "ring", None).unwrap();
+    graph.set_enabled("disabled", false).unwrap();
+    let disabled = graph.stream("disabled").unwrap();
+    group.bench_function("disabled stream", |b| {
+        let mut n = 0u64;
+        b.iter(|| {
+            n += 1;
+            request!(*black_box(&disabled), n);
+        });
+    });
+
+    group.bench_function("ring", |b| {
+        let mut n = 0u64;
+        b.iter(|| {
+            n += 1;
+            request!(ring, n);
+        });
+    });
+    group.bench_function("ring, text that is there already", |b| {
+        let text = "t".repeat(99);
+        b.iter(|| log!(ring, "{}", text));
+    });
+
+    for (name, filter) in [
+        ("filter: a number, does not pass", "status >= 500"),
+        ("filter: exists, does not pass", "exists(other)"),
+        ("filter: a number, passes to the ring", "status < 500"),
+    ] {
+        graph.add_outlet(name, "ring", Some(filter)).unwrap();
+        let stream = graph.stream(name).unwrap();
+        group.bench_function(name, |b| {
+            let mut n = 0u64;
+            b.iter(|| {
+                n += 1;
+                log!(stream, status = black_box(200); "GET /archive/{}", n);
+            });
+        });
+    }
+    group.finish();
+}
+
+fn render(c: &mut Criterion) {
+    let mut group = c.benchmark_group("render");
+    group.throughput(Throughput::Elements(1));
+    let some = Flags { timestamps: true, facility: true, debug: true };
+    let none = Flags::default();
+    for (name, format, flags) in [
+        ("plain", Format::Plain, none),
+        ("plain with a prefix", Format::Plain, some),
+        ("json", Format::Json, none),
+        ("event", Format::Event, none),
+    ] {
+        let mut out = Vec::new();
+        let mut micros = 1_700_000_000_000_000;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                // Less than a second goes by in a thousand lines: parts of times are kept.
+                micros += 500;
+                let keys = [("status", Value::from(200)), ("path", Value::from("/index.html"))];
+                let arguments = format_args!("GET /archive/{}", micros);
+                let mut record = Record::new(micros, "http/access", arguments);
+                record.keys = &keys;
+                record.file = file!();
+                record.line = line!();
+                out.clear();
+                format::render(format, flags, black_box(&record), true, &mut out);
+                black_box(&out);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A stream to a file that is gone after the bench.
+fn to_file(graph: &Graph, dir: &tempfile::TempDir, kind: &str, format: Format) -> Stream {
+    let path = dir.path().join(kind).to_str().unwrap().to_owned();
+    // One file put aside is kept, so that a long bench does not fill the disk.
+    let rotation = logdag::Rotation { bytes: 10_000_000, retain_count: 1, ..logdag::Rotation::default() };
+    let sink =
+        SinkSpec { stream: kind.to_owned(), kind: kind.to_owned(), path, rotation, ..SinkSpec::default() };
+    graph.configure(kind, StreamOptions { sink: Some(sink), format, ..StreamOptions::default() }).unwrap()
+}
+
+fn files(c: &mut Criterion) {
+    let mut group = c.benchmark_group("file");
+    group.throughput(Throughput::Elements(1));
+    let dir = tempfile::tempdir().unwrap();
+    let graph = Graph::new();
+    graph.go_async();
+    for kind in ["file_synch", "file"] {
+        for format in [Format::Plain, Format::Event] {
+            let stream = to_file(&graph, &dir, kind, format);
+            group.bench_function(format!("{kind}, {}", format.name()), |b| {
+                let mut n = 0u64;
+                b.iter(|| {
+                    n += 1;
+                    request!(stream, n);
+                });
+            });
+        }
+    }
+    group.finish();
+    graph.go_sync();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = calls, render, files
+}
+criterion_main!(benches);
