@@ -85,7 +85,7 @@ fn render(c: &mut Criterion) {
                 micros += 500;
                 let keys = [("status", Value::from(200)), ("path", Value::from("/index.html"))];
                 let arguments = format_args!("GET /archive/{}", micros);
-                let mut record = Record::new(micros, "http/access", arguments);
+                let mut record = Record::new(micros, "http/access", &arguments);
                 record.keys = &keys;
                 record.file = file!();
                 record.line = line!();

@@ -247,7 +247,7 @@ fn check(text: &str, wanted: Option<&Tree>, keys: &[(&str, Value<'_>)]) {
         let formatted = Cell::new(0);
         let message = Message(&formatted);
         let arguments = format_args!("{message}");
-        let mut record = Record::new(1_700_000_000_000_001, "http/access", arguments);
+        let mut record = Record::new(1_700_000_000_000_001, "http/access", &arguments);
         (record.thread_id, record.thread_name) = (7, "worker");
         (record.file, record.line, record.keys) = ("main.rs", 42, keys);
         let passes = filter.passes(&record);
@@ -309,7 +309,7 @@ fn decide(operator: &str, order: Option<Ordering>) -> bool {
 
 fn get<'a>(name: &str, record: &'a Record<'_>) -> Option<Value<'a>> {
     Some(match name {
-        "timestamp" => Value::U64(record.micros),
+        "timestamp" => Value::U64(record.micros()),
         "facility" => Value::Str(record.facility),
         "threadid" => Value::U64(record.thread_id.into()),
         "threadname" => Value::Str(record.thread_name),

@@ -45,7 +45,7 @@ pub fn formats(_: Disk, data: &[u8]) {
     let kinds: Vec<(String, Kind)> = (0..input.below(8)).map(|_| key(&mut input)).collect();
     let keys: Vec<(&str, Value<'_>)> = kinds.iter().map(|(key, kind)| (&**key, kind.value())).collect();
     let arguments = format_args!("{message}");
-    let mut record = Record::new(micros, &facility, arguments);
+    let mut record = Record::new(micros, &facility, &arguments);
     (record.thread_id, record.thread_name, record.file, record.line) = (thread_id, &thread_name, &file, line);
     (record.level, record.keys) = (level, &keys);
     for split in [false, true] {
@@ -121,7 +121,7 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
         prefix.push_str(&out[..len]);
         let shape: String = prefix.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         assert_eq!(shape, "[0000-00-00 00:00:00.000000] ", "{out:?}");
-        assert_eq!(prefix[21..27], format!("{:06}", record.micros % 1_000_000), "{out:?}");
+        assert_eq!(prefix[21..27], format!("{:06}", record.micros() % 1_000_000), "{out:?}");
     }
     if flags.facility {
         prefix.push_str(&format!("[{}] ", on_one_line(record.facility)));
@@ -143,8 +143,8 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
 }
 
 fn objects(record: &Record<'_>, flags: Flags, split: bool) {
-    let seconds = record.micros / 1_000_000;
-    let micros = format!("{:06}", record.micros % 1_000_000);
+    let seconds = record.micros() / 1_000_000;
+    let micros = format!("{:06}", record.micros() % 1_000_000);
     let fields: [(&str, Json); 7] = [
         ("timestamp", format!("{seconds}.{micros}").into()),
         ("facility", record.facility.into()),

@@ -19,10 +19,10 @@
 #[macro_export]
 macro_rules! log {
     ($stream:expr, $($key:ident = $value:expr),+ ; $($message:tt)+) => {
-        $crate::log!(@ $stream, $crate::Level::Info, [$((stringify!($key), $crate::Value::from($value))),+], $($message)+)
+        $crate::log!(@ $stream, $crate::Level::Info, [$((::core::stringify!($key), $crate::Value::from($value))),+], $($message)+)
     };
     ($stream:expr, $level:expr, $($key:ident = $value:expr),+ ; $($message:tt)+) => {
-        $crate::log!(@ $stream, $level, [$((stringify!($key), $crate::Value::from($value))),+], $($message)+)
+        $crate::log!(@ $stream, $level, [$((::core::stringify!($key), $crate::Value::from($value))),+], $($message)+)
     };
     ($stream:expr, $level:expr ; $($message:tt)+) => {
         $crate::log!(@ $stream, $level, [], $($message)+)
@@ -30,7 +30,7 @@ macro_rules! log {
     (@ $stream:expr, $level:expr, [$($keys:tt)*], $($message:tt)+) => {{
         let stream: &$crate::Stream = &$stream;
         if stream.is_material() {
-            stream.log($level, file!(), line!(), &[$($keys)*], format_args!($($message)+));
+            stream.log($level, ::core::file!(), ::core::line!(), &[$($keys)*], ::core::format_args!($($message)+));
         }
     }};
     ($stream:expr, $($message:tt)+) => {
@@ -53,6 +53,6 @@ macro_rules! log {
 #[macro_export]
 macro_rules! fatal {
     ($graph:expr, $stream:expr, $($message:tt)+) => {
-        $graph.abort(&$stream, file!(), line!(), format_args!($($message)+))
+        $graph.abort(&$stream, ::core::file!(), ::core::line!(), ::core::format_args!($($message)+))
     };
 }

@@ -3,6 +3,8 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 
+use crate::clock::now_micros;
+
 /// The value of a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -128,8 +130,6 @@ impl From<[u8; 16]> for Value<'_> {
 
 /// A line. Its message is formatted when somebody first needs it, and once only.
 pub struct Record<'a> {
-    /// When, in microseconds since 1970 UTC.
-    pub micros: u64,
     /// The stream it was logged to.
     pub facility: &'a str,
     /// The system's number of the thread.
@@ -144,8 +144,12 @@ pub struct Record<'a> {
     pub level: Level,
     /// Typed keys with their values.
     pub keys: &'a [(&'a str, Value<'a>)],
-    arguments: fmt::Arguments<'a>,
+    micros: OnceCell<u64>,
+    /// By reference: a copy would have to wait for what the caller has only just written.
+    arguments: &'a fmt::Arguments<'a>,
     message: OnceCell<String>,
+    /// Nobody else asks for the message after the first who does.
+    pub(crate) asked_once: bool,
 }
 
 /// How serious a line is.
@@ -227,17 +231,16 @@ pub(crate) fn with_thread(work: impl FnOnce(u32, &str)) {
     }
 }
 
-/// The time it is now, in microseconds since 1970 UTC.
-pub fn now_micros() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
 impl<'a> Record<'a> {
     /// A line of this moment and thread is made by [`Stream::log`](crate::Stream::log); this one has what is given.
-    pub fn new(micros: u64, facility: &'a str, arguments: fmt::Arguments<'a>) -> Self {
+    pub fn new(micros: u64, facility: &'a str, arguments: &'a fmt::Arguments<'a>) -> Self {
+        Self::at(Some(micros), facility, arguments)
+    }
+
+    /// The same, of the moment when somebody first asks for it where none is given.
+    pub(crate) fn at(micros: Option<u64>, facility: &'a str, arguments: &'a fmt::Arguments<'a>) -> Self {
         Self {
-            micros,
+            micros: micros.map_or_else(OnceCell::new, OnceCell::from),
             facility,
             thread_id: 0,
             thread_name: "",
@@ -247,7 +250,14 @@ impl<'a> Record<'a> {
             keys: &[],
             arguments,
             message: OnceCell::new(),
+            asked_once: false,
         }
+    }
+
+    /// When, in microseconds since 1970 UTC: reading the clock costs more than most filters do, so it is read when
+    /// somebody first asks.
+    pub fn micros(&self) -> u64 {
+        *self.micros.get_or_init(now_micros)
     }
 
     /// The message.
@@ -260,9 +270,32 @@ impl<'a> Record<'a> {
                 SPARE.try_with(|spare| std::mem::take(&mut *spare.borrow_mut())).unwrap_or_default();
             text.clear();
             // An argument that cannot be formatted leaves what was written before it.
-            let _ = fmt::write(&mut text, self.arguments);
+            let _ = fmt::write(&mut text, *self.arguments);
             text
         })
+    }
+}
+
+impl Record<'_> {
+    /// Appends the message to `out`.
+    pub(crate) fn write_message(&self, out: &mut Vec<u8>) {
+        if self.asked_once && self.message.get().is_none() {
+            // An argument that cannot be formatted leaves what was written before it.
+            let _ = fmt::write(&mut Bytes(out), *self.arguments);
+        } else {
+            out.extend_from_slice(self.message().as_bytes());
+        }
+    }
+}
+
+/// Text as bytes.
+struct Bytes<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Bytes<'_> {
+    #[inline]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }
 

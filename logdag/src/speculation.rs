@@ -109,7 +109,7 @@ pub(crate) struct KeptLine {
 impl KeptLine {
     fn of(record: &Record<'_>) -> Self {
         Self {
-            micros: record.micros,
+            micros: record.micros(),
             thread_id: record.thread_id,
             thread_name: record.thread_name.to_owned(),
             file: record.file.to_owned(),
@@ -134,7 +134,7 @@ impl KeptLine {
     pub(crate) fn with_record<R>(&self, facility: &str, work: impl FnOnce(&Record<'_>) -> R) -> R {
         let keys = borrowed(&self.keys);
         let arguments = format_args!("{}", self.message);
-        let mut record = Record::new(self.micros, facility, arguments);
+        let mut record = Record::new(self.micros, facility, &arguments);
         (record.thread_id, record.thread_name) = (self.thread_id, &self.thread_name);
         (record.level, record.file, record.line, record.keys) = (self.level, &self.file, self.line, &keys);
         work(&record)

@@ -7,17 +7,20 @@ pub(crate) use jlog_core::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
 #[cfg(feature = "shuttle")]
-pub(crate) use checked::{Flag, Swap, Thread, is_this_thread, spawn};
+pub(crate) use checked::{Flag, Swap, Thread, is_this_thread, spawn, wait_a_while};
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use real::{Flag, Swap, Thread, is_this_thread, spawn};
+pub(crate) use real::{Flag, Swap, Thread, is_this_thread, spawn, wait_a_while};
 
 #[cfg(not(feature = "shuttle"))]
 mod real {
     use std::io;
     use std::ops::Deref;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use arc_swap::ArcSwap;
+
+    use super::{Condvar, MutexGuard};
 
     pub(crate) type Flag = std::sync::atomic::AtomicBool;
     pub(crate) type Thread = std::thread::JoinHandle<()>;
@@ -29,6 +32,11 @@ mod real {
 
     pub(crate) fn is_this_thread(thread: &Thread) -> bool {
         thread.thread().id() == std::thread::current().id()
+    }
+
+    /// Waits until it is notified, but no longer than this.
+    pub(crate) fn wait_a_while<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, time: Duration) {
+        condvar.wait_for(guard, time);
     }
 
     /// A value that is replaced as a whole, while others look at it.
@@ -55,8 +63,9 @@ mod checked {
     use std::io;
     use std::ops::Deref;
     use std::sync::Arc;
+    use std::time::Duration;
 
-    use super::Mutex;
+    use super::{Condvar, Mutex, MutexGuard};
 
     pub(crate) type Flag = shuttle::sync::atomic::AtomicBool;
     pub(crate) type Thread = shuttle::thread::JoinHandle<()>;
@@ -67,6 +76,11 @@ mod checked {
 
     pub(crate) fn is_this_thread(thread: &Thread) -> bool {
         thread.thread().id() == shuttle::thread::current().id()
+    }
+
+    /// The time is over at once.
+    pub(crate) fn wait_a_while<T>(_: &Condvar, _: &mut MutexGuard<'_, T>, _: Duration) {
+        shuttle::thread::yield_now();
     }
 
     /// A value that is replaced as a whole, while others look at it.

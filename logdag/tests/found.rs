@@ -115,7 +115,7 @@ fn a_place_in_a_filter_is_a_place_in_the_file() {
 fn a_number_that_is_none_is_not_equal_to_any() {
     let keys = [("x", Value::F64(f64::NAN))];
     let arguments = format_args!("m");
-    let mut record = Record::new(1, "a", arguments);
+    let mut record = Record::new(1, "a", &arguments);
     record.keys = &keys;
     assert!(!Filter::parse("x = 1").unwrap().passes(&record));
     assert!(Filter::parse("x != 1").unwrap().passes(&record), "as doubles compare everywhere");
@@ -124,7 +124,7 @@ fn a_number_that_is_none_is_not_equal_to_any() {
 #[test]
 fn a_thread_name_breaks_no_line() {
     let arguments = format_args!("message");
-    let mut record = Record::new(1, "a", arguments);
+    let mut record = Record::new(1, "a", &arguments);
     record.thread_name = "one\n[error] two";
     let mut out = Vec::new();
     let flags = Flags { debug: true, ..Flags::default() };

@@ -117,7 +117,7 @@ impl Field {
 
     fn get<'a>(&self, record: &'a Record<'_>) -> Option<Value<'a>> {
         Some(match self {
-            Field::Timestamp => Value::U64(record.micros),
+            Field::Timestamp => Value::U64(record.micros()),
             Field::Facility => Value::Str(record.facility),
             Field::ThreadId => Value::U64(record.thread_id.into()),
             Field::ThreadName => Value::Str(record.thread_name),
@@ -247,7 +247,7 @@ mod tests {
     fn passes(filter: &str, keys: &[(&str, Value<'_>)]) -> bool {
         let path = "/index.html";
         let arguments = format_args!("GET {path}");
-        let mut record = Record::new(1_700_000_000_000_001, "http/access", arguments);
+        let mut record = Record::new(1_700_000_000_000_001, "http/access", &arguments);
         record.thread_id = 7;
         record.file = "main.rs";
         record.line = 42;

@@ -49,7 +49,7 @@ fn build(builder: &mut FlatBufferBuilder<'_>, record: &Record<'_>, sized: bool) 
     let texts = [record.file, record.thread_name, record.facility, record.message()]
         .map(|text| builder.create_string(text));
     let start = builder.start_table();
-    builder.push_slot(field(0), record.micros, 0);
+    builder.push_slot(field(0), record.micros(), 0);
     for (id, text) in (3..).zip(texts) {
         builder.push_slot_always(field(id), text);
     }

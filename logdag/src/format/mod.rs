@@ -89,30 +89,34 @@ pub fn render(format: Format, flags: Flags, record: &Record<'_>, split: bool, ou
 }
 
 fn plain(flags: Flags, record: &Record<'_>, split: bool, out: &mut Vec<u8>) {
-    let message = record.message().as_bytes();
     let start = out.len();
     prefix(flags, record, out);
+    let message = out.len();
+    record.write_message(out);
     if !split {
-        out.extend_from_slice(message);
         return;
     }
-    let prefix_len = out.len() - start;
-    let message = message.strip_suffix(b"\n").unwrap_or(message);
-    let mut rest = message;
-    while let Some(at) = memchr::memchr(b'\n', rest) {
-        out.extend_from_slice(&rest[..=at]);
-        out.extend_from_within(start..start + prefix_len);
-        rest = &rest[at + 1..];
+    if out[message..].last() != Some(&b'\n') {
+        out.push(b'\n');
     }
-    out.extend_from_slice(rest);
-    out.push(b'\n');
+    let last = out.len() - 1;
+    let Some(first_end) = memchr::memchr(b'\n', &out[message..last]) else { return };
+    if message == start {
+        return;
+    }
+    // Every further line gets the prefix, too.
+    let further = out.split_off(message + first_end + 1);
+    for line in further.split_inclusive(|&byte| byte == b'\n') {
+        out.extend_from_within(start..message);
+        out.extend_from_slice(line);
+    }
 }
 
 fn prefix(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
     if flags.timestamps {
         out.push(b'[');
-        local_time(record.micros, out);
+        local_time(record.micros(), out);
         out.extend_from_slice(b"] ");
     }
     if flags.facility {
@@ -204,7 +208,8 @@ fn key_values(record: &Record<'_>, reserved: &[&str], out: &mut Vec<u8>) {
 fn json(record: &Record<'_>, out: &mut Vec<u8>) {
     let reserved = ["timestamp", "facility", "threadid", "threadname", "file", "line", "message"];
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "{{\"timestamp\":\"{}.{:06}\"", record.micros / 1_000_000, record.micros % 1_000_000);
+    let _ =
+        write!(out, "{{\"timestamp\":\"{}.{:06}\"", record.micros() / 1_000_000, record.micros() % 1_000_000);
     out.extend_from_slice(b",\"facility\":");
     string(record.facility, out);
     let _ = write!(out, ",\"threadid\":{},\"threadname\":", record.thread_id);
@@ -225,7 +230,7 @@ pub(crate) fn event_body(record: &Record<'_>, out: &mut Vec<u8>) {
 }
 
 fn event(record: &Record<'_>, out: &mut Vec<u8>) {
-    let micros = i64::try_from(record.micros).unwrap_or(i64::MAX);
+    let micros = i64::try_from(record.micros()).unwrap_or(i64::MAX);
     let time = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX);
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"timestamp\":\"{time:.6}\",\"level\":\"{}\",\"event\":", record.level.name());
@@ -252,7 +257,7 @@ mod tests {
             ("message", Value::Str("mine")),
         ];
         let arguments = format_args!("{message}");
-        let mut record = Record::new(1_700_000_000_000_042, "http/access", arguments);
+        let mut record = Record::new(1_700_000_000_000_042, "http/access", &arguments);
         record.thread_id = 12;
         record.thread_name = "worker";
         record.file = "a.rs";

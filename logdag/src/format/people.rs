@@ -27,7 +27,7 @@ fn render(record: &Record<'_>, colours: bool, out: &mut Vec<u8>) {
     });
     let bold = styled(Style::new().bold());
     let key_style = styled(AnsiColor::Cyan.on_default());
-    local_time(record.micros, out);
+    local_time(record.micros(), out);
     // Writing to a Vec cannot fail.
     let _ = write!(out, " {level}{:<7}{level:#} {bold}", record.level.name());
     on_one_line(record.message(), out);
@@ -60,7 +60,7 @@ mod tests {
         let keys =
             [("status", Value::I64(503)), ("path", Value::Str("/a b")), ("bell", Value::Str("\x07\x1b[2J"))];
         let arguments = format_args!("http.request\n.done");
-        let mut record = Record::new(1_700_000_000_000_042, "http/access", arguments);
+        let mut record = Record::new(1_700_000_000_000_042, "http/access", &arguments);
         (record.level, record.keys) = (Level::Warn, &keys);
         let mut out = Vec::new();
         render(&record, false, &mut out);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::streams::Node;
 use crate::lines::Pipe;
-use crate::record::{Level, Logging, Record, Value, now_micros, with_thread};
+use crate::record::{Level, Logging, Record, Value, with_thread};
 use crate::route::Route;
 use crate::speculation::KeptLine;
 
@@ -42,6 +42,7 @@ impl Stream {
     }
 
     /// Logs a line of this moment; [`log!`](crate::log!) is the way to call it.
+    #[inline]
     pub fn log(
         &self,
         level: Level,
@@ -50,7 +51,7 @@ impl Stream {
         keys: &[(&str, Value<'_>)],
         arguments: fmt::Arguments<'_>,
     ) {
-        self.log_at(now_micros(), level, file, line, keys, arguments);
+        self.log_line(None, level, file, line, keys, &arguments);
     }
 
     /// Logs a line of another moment, in microseconds since 1970 UTC.
@@ -63,11 +64,24 @@ impl Stream {
         keys: &[(&str, Value<'_>)],
         arguments: fmt::Arguments<'_>,
     ) {
+        self.log_line(Some(micros), level, file, line, keys, &arguments);
+    }
+
+    fn log_line(
+        &self,
+        micros: Option<u64>,
+        level: Level,
+        file: &str,
+        line: u32,
+        keys: &[(&str, Value<'_>)],
+        arguments: &fmt::Arguments<'_>,
+    ) {
         self.with_route_of_a_line(|route| {
             with_thread(|thread_id, thread_name| {
-                let mut record = Record::new(micros, &route.facility, arguments);
+                let mut record = Record::at(micros, &route.facility, arguments);
                 (record.thread_id, record.thread_name) = (thread_id, thread_name);
                 (record.level, record.file, record.line, record.keys) = (level, file, line, keys);
+                record.asked_once = route.steps.len() == 1;
                 route.run(&record);
             });
         });

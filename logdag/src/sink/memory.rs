@@ -25,13 +25,78 @@ pub struct MemorySink {
     ring: Mutex<Ring>,
 }
 
+/// The bytes of all lines one behind the other, and where each begins: nothing is allocated for a line.
 #[derive(Debug, Default)]
 struct Ring {
-    lines: VecDeque<MemoryLine>,
-    bytes: usize,
+    /// Grows to what the lines need, and is written to round and round.
+    bytes: Vec<u8>,
+    lines: VecDeque<Kept>,
+    /// Bytes of all lines.
+    used: usize,
     /// The number of the last line.
     last: u64,
     too_large: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    start: usize,
+    len: usize,
+    micros: u64,
+}
+
+impl Ring {
+    fn line(&self, place: usize, kept: Kept) -> MemoryLine {
+        let index = self.last - (self.lines.len() - 1 - place) as u64;
+        let mut bytes = Vec::with_capacity(kept.len);
+        // The part behind the end of the buffer is at its beginning.
+        let at_end = kept.len.min(self.bytes.len() - kept.start);
+        bytes.extend_from_slice(&self.bytes[kept.start..kept.start + at_end]);
+        bytes.extend_from_slice(&self.bytes[..kept.len - at_end]);
+        MemoryLine { index, micros: kept.micros, bytes }
+    }
+
+    fn lines(&self, skip: usize) -> Vec<MemoryLine> {
+        (skip..).zip(self.lines.iter().skip(skip)).map(|(place, kept)| self.line(place, *kept)).collect()
+    }
+
+    /// Where the next line begins.
+    fn end(&self) -> usize {
+        match self.lines.back() {
+            Some(last) => {
+                let end = last.start + last.len;
+                if end >= self.bytes.len() { end - self.bytes.len() } else { end }
+            }
+            None => 0,
+        }
+    }
+
+    /// Makes room for a line among those that stay.
+    fn grow(&mut self, len: usize, limit: usize) {
+        let needed = self.used + len;
+        if needed <= self.bytes.len() {
+            return;
+        }
+        let mut bytes = Vec::with_capacity(needed.next_power_of_two().min(limit));
+        let lines = self.lines(0);
+        for (kept, line) in self.lines.iter_mut().zip(lines) {
+            kept.start = bytes.len();
+            bytes.extend_from_slice(&line.bytes);
+        }
+        bytes.resize(bytes.capacity().min(limit), 0);
+        self.bytes = bytes;
+    }
+
+    fn push(&mut self, line: &[u8], micros: u64, limit: usize) {
+        self.grow(line.len(), limit);
+        let start = self.end();
+        let at_end = line.len().min(self.bytes.len() - start);
+        self.bytes[start..start + at_end].copy_from_slice(&line[..at_end]);
+        self.bytes[..line.len() - at_end].copy_from_slice(&line[at_end..]);
+        self.lines.push_back(Kept { start, len: line.len(), micros });
+        self.used += line.len();
+        self.last += 1;
+    }
 }
 
 impl MemorySink {
@@ -65,14 +130,14 @@ impl MemorySink {
     /// The last `n` lines, oldest first.
     pub fn last(&self, n: usize) -> Vec<MemoryLine> {
         let ring = self.ring.lock();
-        let skip = ring.lines.len().saturating_sub(n);
-        ring.lines.iter().skip(skip).cloned().collect()
+        ring.lines(ring.lines.len().saturating_sub(n))
     }
 
     /// The lines after the one with this index, oldest first; where it is gone, all there are.
     pub fn since(&self, index: u64) -> Vec<MemoryLine> {
         let ring = self.ring.lock();
-        ring.lines.iter().filter(|line| line.index > index).cloned().collect()
+        let newer = usize::try_from(ring.last.saturating_sub(index)).unwrap_or(usize::MAX);
+        ring.lines(ring.lines.len().saturating_sub(newer))
     }
 
     /// How many lines were larger than the ring, and not kept.
@@ -80,23 +145,16 @@ impl MemorySink {
         self.ring.lock().too_large
     }
 
-    fn push(&self, ring: &mut Ring, bytes: &[u8], micros: u64) {
-        if bytes.len() > self.max_bytes {
+    fn push(&self, ring: &mut Ring, line: &[u8], micros: u64) {
+        if line.len() > self.max_bytes {
             ring.too_large += 1;
             return;
         }
-        let mut spare = Vec::new();
-        while ring.lines.len() >= self.max_lines || ring.bytes + bytes.len() > self.max_bytes {
+        while ring.lines.len() >= self.max_lines || ring.used + line.len() > self.max_bytes {
             let Some(oldest) = ring.lines.pop_front() else { break };
-            ring.bytes -= oldest.bytes.len();
-            spare = oldest.bytes;
+            ring.used -= oldest.len;
         }
-        spare.clear();
-        spare.extend_from_slice(bytes);
-        ring.bytes += bytes.len();
-        ring.last += 1;
-        let index = ring.last;
-        ring.lines.push_back(MemoryLine { index, micros, bytes: spare });
+        ring.push(line, micros, self.max_bytes);
     }
 }
 
@@ -114,7 +172,7 @@ impl Sink for MemorySink {
     }
 
     fn size(&self) -> Option<u64> {
-        Some(self.ring.lock().bytes as u64)
+        Some(self.ring.lock().used as u64)
     }
 
     fn memory(&self) -> Option<&MemorySink> {
@@ -149,6 +207,38 @@ mod tests {
         assert_eq!(texts(&sink.since(5)), [(6, "gg")]);
         assert_eq!(sink.too_large(), 1);
         assert_eq!(sink.last(1)[0].micros, 6);
+    }
+
+    proptest::proptest! {
+        /// What is kept is what a plain list of lines would keep.
+        #[test]
+        fn it_is_a_list_whose_oldest_lines_go(
+            (max_lines, max_bytes) in (1usize..6, 1usize..40),
+            lines in proptest::collection::vec("[a-z]{0,14}", 0..60),
+        ) {
+            let sink = MemorySink::new(max_lines, max_bytes);
+            let mut model: VecDeque<(u64, String)> = VecDeque::new();
+            let mut index = 0;
+            for line in lines {
+                write(&sink, &line, 7);
+                if line.len() > max_bytes {
+                    continue;
+                }
+                index += 1;
+                model.push_back((index, line));
+                let bytes = |model: &VecDeque<(u64, String)>| model.iter().map(|(_, line)| line.len()).sum::<usize>();
+                while model.len() > max_lines || bytes(&model) > max_bytes {
+                    model.pop_front();
+                }
+                let kept = sink.last(usize::MAX);
+                let expected: Vec<(u64, &str)> = model.iter().map(|(n, line)| (*n, &**line)).collect();
+                proptest::prop_assert_eq!(texts(&kept), expected.clone());
+                proptest::prop_assert_eq!(sink.size(), Some(bytes(&model) as u64));
+                let newer: Vec<(u64, &str)> = expected.into_iter().filter(|(n, _)| *n + 2 > index).collect();
+                let since = sink.since(index.saturating_sub(2));
+                proptest::prop_assert_eq!(texts(&since), newer);
+            }
+        }
     }
 
     #[test]

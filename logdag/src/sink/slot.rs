@@ -6,16 +6,23 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::{Lines, Sink, WriteError};
+use crate::clock::now_micros;
 use crate::format::{Flags, Format, event_body, render, render_for_people};
 use crate::graph::StreamOptions;
-use crate::record::{Logging, Record, now_micros};
+use crate::record::{Logging, Record};
 use crate::route::TextHook;
-use crate::sync::{Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, spawn};
+use crate::sync::{Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, spawn, wait_a_while};
 
 /// A sink's errors are told on stderr this often at most.
 const TELL_EVERY_MICROS: u64 = 10_000_000;
+
+/// Between one batch and the next, lines gather for so long, or until there are so many bytes: a thread that is woken for
+/// every line costs those who log more than it does itself.
+const GATHER: Duration = Duration::from_micros(500);
+const ENOUGH_BYTES: usize = 1 << 20;
 
 /// What happens to a line when the queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +94,10 @@ struct Queue {
     batch: Batch,
     /// The writer has lines that are not written yet.
     busy: bool,
+    /// The writer waits for the next line, whenever that may come.
+    asleep: bool,
+    /// So many wait until everything is written.
+    draining: usize,
     stop: bool,
     /// Lines that were queued, and those of them that are written (or lost).
     accepted: u64,
@@ -214,9 +225,12 @@ impl Slot {
     pub(crate) fn drain(&self) {
         let mut queue = self.queue.lock();
         let until = queue.accepted;
+        queue.draining += 1;
         while queue.done < until {
+            self.work.notify_one();
             self.room.wait(&mut queue);
         }
+        queue.draining -= 1;
     }
 
     /// Writes what repetitions and the queue hold back, and makes it durable.
@@ -261,7 +275,7 @@ impl Slot {
         if line.len() > self.max_line {
             self.too_large(line.len());
         } else if format != Format::Plain || hooks.iter().all(|hook| hook(record, line)) {
-            self.give(line, record.micros);
+            self.give(line, record.micros());
         }
         line.shrink_to(64 << 10);
     }
@@ -295,7 +309,10 @@ impl Slot {
                 break;
             }
             match self.when_full {
-                WhenFull::Block => self.room.wait(&mut queue),
+                WhenFull::Block => {
+                    self.work.notify_one();
+                    self.room.wait(&mut queue);
+                }
                 WhenFull::Drop => {
                     queue.dropped += 1;
                     if queue.untold == 0 {
@@ -306,16 +323,21 @@ impl Slot {
                 }
             }
         }
-        let was_empty = queue.batch.ends.is_empty();
+        let enough = self.enough_bytes();
+        let was_enough = queue.batch.bytes.len() >= enough;
         queue.batch.bytes.extend_from_slice(line);
         let end = queue.batch.bytes.len();
         queue.batch.ends.push((end, micros));
         queue.accepted += 1;
-        let wake = was_empty && !queue.busy;
+        let wake = std::mem::take(&mut queue.asleep) || (!was_enough && end >= enough);
         drop(queue);
         if wake {
             self.work.notify_one();
         }
+    }
+
+    fn enough_bytes(&self) -> usize {
+        ENOUGH_BYTES.min(self.queue_bytes / 2)
     }
 
     fn write_one(&self, line: &[u8], micros: u64) {
@@ -363,13 +385,11 @@ impl Slot {
         let mut queue = self.queue.lock();
         loop {
             while queue.batch.ends.is_empty() && queue.untold == 0 && !queue.stop {
-                queue.busy = false;
-                self.room.notify_all();
+                queue.asleep = true;
                 self.work.wait(&mut queue);
+                queue.asleep = false;
             }
             if queue.batch.ends.is_empty() && queue.untold == 0 {
-                queue.busy = false;
-                self.room.notify_all();
                 return;
             }
             std::mem::swap(&mut mine, &mut queue.batch);
@@ -391,14 +411,18 @@ impl Slot {
             let written = mine.ends.len() as u64;
             mine.clear(self.queue_bytes);
             queue = self.queue.lock();
-            queue.done += written;
-            self.room.notify_all();
             if queue.batch.ends.is_empty() {
                 drop(queue);
                 if let Err(e) = guarded(|| self.sink.idle()) {
                     self.tell(&e.to_string());
                 }
                 queue = self.queue.lock();
+            }
+            queue.done += written;
+            queue.busy = false;
+            self.room.notify_all();
+            if queue.batch.bytes.len() < self.enough_bytes() && queue.draining == 0 && !queue.stop {
+                wait_a_while(&self.work, &mut queue, GATHER);
             }
         }
     }
@@ -410,7 +434,7 @@ impl Slot {
         // Writing to a String cannot fail.
         let _ = write!(text, "log stream {}: {what}", self.stream);
         let arguments = format_args!("{text}");
-        let record = Record::new(now_micros(), &self.stream, arguments);
+        let record = Record::new(now_micros(), &self.stream, &arguments);
         self.render(self.format(), flags, &record, &mut line);
         line
     }
@@ -424,7 +448,7 @@ impl Slot {
         let again = repetition.last.as_mut().is_some_and(|last| {
             let again = last.message == text
                 && last.facility == record.facility
-                && record.micros.saturating_sub(last.first) < self.dedup_micros;
+                && record.micros().saturating_sub(last.first) < self.dedup_micros;
             last.times += u64::from(again);
             again
         });
@@ -436,13 +460,13 @@ impl Slot {
         repetition.last = Some(Repeated {
             message: text,
             facility: record.facility.to_owned(),
-            first: record.micros,
+            first: record.micros(),
             times: 0,
             flags,
         });
         drop(repetition);
         if let Some(line) = ended {
-            self.give(&line, record.micros);
+            self.give(&line, record.micros());
         }
         false
     }

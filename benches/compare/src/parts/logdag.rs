@@ -256,7 +256,7 @@ fn filter(context: &Context, report: &mut Report) -> Result<()> {
     let sample = repeat(context.rounds, || {
         let keys = [("status", Value::from(200))];
         let arguments = format_args!("GET /");
-        let mut record = Record::new(0, STREAM, arguments);
+        let mut record = Record::new(0, STREAM, &arguments);
         record.keys = &keys;
         let each = seconds_each(count, |_| {
             black_box(filter.passes(black_box(&record)));

@@ -1,0 +1,96 @@
+//! The time of lines: the system's clock, and between two looks at it the processor's counter, where the kernel itself
+//! trusts that. Asking the kernel for every line takes three times as long, and is a good part of what a line costs.
+
+use std::cell::Cell;
+use std::sync::LazyLock;
+
+use nix::time::{ClockId, clock_gettime};
+use quanta::Clock;
+
+/// The system's clock is looked at this often, for each thread: what the counter is wrong by in that time is far below a
+/// microsecond, and a clock that was set is noticed.
+const LOOK_EVERY_NANOS: u64 = 1_000_000;
+/// Where the kernel says what it takes the time from.
+const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+
+static COUNTER: LazyLock<Option<Clock>> = LazyLock::new(|| {
+    let source = std::fs::read_to_string(SOURCE).unwrap_or_default();
+    (source.trim() == "tsc").then(Clock::new)
+});
+
+/// A look at the system's clock.
+#[derive(Clone, Copy)]
+struct Look {
+    /// What the counter was.
+    count: u64,
+    /// What the time was, in nanoseconds since 1970 UTC; 0 before the first look.
+    nanos: u64,
+}
+
+thread_local! {
+    static LAST: Cell<Look> = const { Cell::new(Look { count: 0, nanos: 0 }) };
+}
+
+/// The time it is now, in microseconds since 1970 UTC.
+pub fn now_micros() -> u64 {
+    let counted = COUNTER.as_ref().and_then(|counter| LAST.try_with(|last| by_counter(counter, last)).ok());
+    counted.unwrap_or_else(system_nanos) / 1000
+}
+
+fn by_counter(counter: &Clock, last: &Cell<Look>) -> u64 {
+    let (look, count) = (last.get(), counter.raw());
+    let since = counter.delta_as_nanos(look.count, count);
+    let counted = look.nanos + since;
+    if since < LOOK_EVERY_NANOS && count >= look.count && look.nanos > 0 {
+        return counted;
+    }
+    let now = system_nanos();
+    // A clock that was set goes back; one that the counter ran ahead of by a few nanoseconds does not.
+    let ahead = counted.saturating_sub(now);
+    let nanos = if ahead < 1000 && count >= look.count { now + ahead } else { now };
+    last.set(Look { count, nanos });
+    nanos
+}
+
+fn system_nanos() -> u64 {
+    // This clock is always there.
+    let Ok(now) = clock_gettime(ClockId::CLOCK_REALTIME) else { return 0 };
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    number(now.tv_sec()) * 1_000_000_000 + number(now.tv_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn it_is_the_systems_time_and_never_goes_back() {
+        let (begun, mut last) = (Instant::now(), 0);
+        while begun.elapsed() < Duration::from_millis(200) {
+            let before = system_nanos() / 1000;
+            let now = now_micros();
+            let after = system_nanos() / 1000;
+            assert!(now >= last, "{last} and then {now}");
+            // Two clocks, read one after the other.
+            assert!(now + 2 >= before && now <= after + 2, "{before} {now} {after}");
+            last = now;
+        }
+    }
+
+    #[test]
+    fn a_look_that_is_old_or_of_another_counter_is_not_believed() {
+        let Some(counter) = &*COUNTER else { return };
+        let hour = 3_600_000_000_000;
+        for (count, nanos) in
+            [(counter.raw(), 0), (u64::MAX, hour), (0, hour), (counter.raw() - 1, u64::MAX / 2)]
+        {
+            let last = Cell::new(Look { count, nanos });
+            // A look that was taken just now is believed for a moment, whatever it says.
+            std::thread::sleep(Duration::from_millis(2));
+            let (now, system) = (by_counter(counter, &last), system_nanos());
+            assert!(system.abs_diff(now) < 1_000_000_000, "{count} {nanos}: {now}, not {system}");
+        }
+    }
+}
