@@ -11,6 +11,9 @@ use crate::record::{Level, Logging, Record, Value, with_thread};
 use crate::route::Route;
 use crate::speculation::KeptLine;
 
+/// The time of a line that nobody has given one.
+const NOW: u64 = u64::MAX;
+
 /// A stream to log to. Cheap to clone; works on when the graph changes.
 #[derive(Clone)]
 pub struct Stream {
@@ -51,7 +54,7 @@ impl Stream {
         keys: &[(&str, Value<'_>)],
         arguments: fmt::Arguments<'_>,
     ) {
-        self.log_line(None, level, file, line, keys, &arguments);
+        self.log_line(keys, file, &arguments, NOW, level, line);
     }
 
     /// Logs a line of another moment, in microseconds since 1970 UTC.
@@ -64,21 +67,22 @@ impl Stream {
         keys: &[(&str, Value<'_>)],
         arguments: fmt::Arguments<'_>,
     ) {
-        self.log_line(Some(micros), level, file, line, keys, &arguments);
+        self.log_line(keys, file, &arguments, micros.min(NOW - 1), level, line);
     }
 
+    /// What takes two words comes first, in registers: written to the stack as two and read as one, it would have to wait.
     fn log_line(
         &self,
-        micros: Option<u64>,
-        level: Level,
-        file: &str,
-        line: u32,
         keys: &[(&str, Value<'_>)],
+        file: &str,
         arguments: &fmt::Arguments<'_>,
+        micros: u64,
+        level: Level,
+        line: u32,
     ) {
         self.with_route_of_a_line(|route| {
             with_thread(|thread_id, thread_name| {
-                let mut record = Record::at(micros, &route.facility, arguments);
+                let mut record = Record::at((micros != NOW).then_some(micros), &route.facility, arguments);
                 (record.thread_id, record.thread_name) = (thread_id, thread_name);
                 (record.level, record.file, record.line, record.keys) = (level, file, line, keys);
                 record.asked_once = route.steps.len() == 1;

@@ -24,6 +24,10 @@ impl Sink for FdSink {
         }
         Ok(())
     }
+    fn needs_times(&self) -> bool {
+        false
+    }
+
     fn is_terminal(&self) -> bool {
         match self {
             FdSink::Stdout => io::stdout().is_terminal(),

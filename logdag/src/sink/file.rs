@@ -399,6 +399,10 @@ impl Sink for FileSink {
         Ok(())
     }
 
+    fn needs_times(&self) -> bool {
+        false
+    }
+
     fn may_be_asynchronous(&self) -> bool {
         self.asynchronous
     }

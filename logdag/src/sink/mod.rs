@@ -39,7 +39,7 @@ impl<'a> Lines<'a> {
         self.ends.is_empty()
     }
 
-    /// Each line's bytes and time (in microseconds since 1970 UTC).
+    /// Each line's bytes and time (in microseconds since 1970 UTC; see [`Sink::needs_times`]).
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], u64)> + use<'a> {
         let (bytes, mut from) = (self.bytes, self.start);
         self.ends.iter().map(move |&(end, micros)| {
@@ -91,6 +91,11 @@ pub trait Sink: Send + Sync + fmt::Debug {
 
     /// Whether plain messages are split at line ends, and every line ends with a newline.
     fn splits_lines(&self) -> bool {
+        true
+    }
+
+    /// Whether it asks for the lines' times; where it does not, they may be 0: the clock need not be read for it.
+    fn needs_times(&self) -> bool {
         true
     }
 

@@ -57,6 +57,7 @@ pub(crate) struct Slot {
     format: AtomicU8,
     /// Events are shown to people.
     for_people: bool,
+    needs_times: bool,
     when_full: WhenFull,
     dedup_micros: u64,
     max_line: usize,
@@ -142,6 +143,7 @@ impl Slot {
             stream: stream.to_owned(),
             format: AtomicU8::new(0),
             for_people: sink.is_terminal(),
+            needs_times: sink.needs_times(),
             sink,
             when_full: options.when_full.unwrap_or_default(),
             dedup_micros: options.dedup_seconds.saturating_mul(1_000_000),
@@ -275,7 +277,7 @@ impl Slot {
         if line.len() > self.max_line {
             self.too_large(line.len());
         } else if format != Format::Plain || hooks.iter().all(|hook| hook(record, line)) {
-            self.give(line, record.micros());
+            self.give(line, if self.needs_times { record.micros() } else { 0 });
         }
         line.shrink_to(64 << 10);
     }
@@ -316,7 +318,7 @@ impl Slot {
                 WhenFull::Drop => {
                     queue.dropped += 1;
                     if queue.untold == 0 {
-                        queue.since = micros;
+                        queue.since = now_micros();
                     }
                     queue.untold += 1;
                     return;
@@ -343,10 +345,12 @@ impl Slot {
     fn write_one(&self, line: &[u8], micros: u64) {
         let ends = [(line.len(), micros)];
         let mut writing = self.writing.lock();
-        self.write(&mut writing, Lines { bytes: line, ends: &ends, start: 0 });
+        self.write(&mut writing, line, &ends);
     }
 
-    fn write(&self, writing: &mut MutexGuard<'_, Writing>, lines: Lines<'_>) {
+    /// Writes lines that end there.
+    fn write(&self, writing: &mut MutexGuard<'_, Writing>, bytes: &[u8], ends: &[(usize, u64)]) {
+        let lines = Lines { bytes, ends, start: 0 };
         let total = lines.len() as u64;
         // A sink that panics is one that fails: the queue and whoever logs go on.
         let written = catch_unwind(AssertUnwindSafe(|| self.sink.write(lines)));
@@ -399,13 +403,13 @@ impl Slot {
             self.room.notify_all();
             let mut writing = self.writing.lock();
             if !mine.ends.is_empty() {
-                self.write(&mut writing, Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
+                self.write(&mut writing, &mine.bytes, &mine.ends);
             }
             if untold > 0 {
                 let line = self
                     .own_line(&format!("{untold} lines dropped since {}", seconds(since)), Flags::default());
                 let ends = [(line.len(), now_micros())];
-                self.write(&mut writing, Lines { bytes: &line, ends: &ends, start: 0 });
+                self.write(&mut writing, &line, &ends);
             }
             drop(writing);
             let written = mine.ends.len() as u64;
