@@ -33,6 +33,10 @@ fn render(record: &Record<'_>, colours: bool, out: &mut Vec<u8>) {
     on_one_line(record.message(), out);
     let _ = write!(out, "{bold:#}");
     for (key, value) in record.keys {
+        // What came as JSON may have its message among its keys as well.
+        if *value == Value::Str(record.message()) {
+            continue;
+        }
         let _ = write!(out, " {key_style}");
         on_one_line(key, out);
         let _ = write!(out, "{key_style:#}=");
