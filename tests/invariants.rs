@@ -36,6 +36,7 @@ impl Options {
                         for sync in [
                             SyncPolicy::Never,
                             SyncPolicy::OnRoll,
+                            SyncPolicy::AfterRoll,
                             SyncPolicy::Interval(Duration::from_millis(1)),
                             SyncPolicy::EachAppend,
                         ] {

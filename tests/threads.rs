@@ -11,8 +11,8 @@ use std::time::Duration;
 use jlog_core::storage::Storage;
 use jlog_core::storage::sim::SimStorage;
 use jlog_core::{
-    Compression, Jlog, Locking, OnDamage, ReadMethod, Reader, ReaderOptions, Start, SyncPolicy, Wait, Writer,
-    WriterOptions,
+    Compression, Error, Jlog, Locking, OnDamage, ReadMethod, Reader, ReaderOptions, Start, SyncPolicy, Wait,
+    Writer, WriterOptions,
 };
 
 use crate::faulty::{Fate, Faulty, Op};
@@ -414,6 +414,77 @@ fn a_ticking_writer_is_used_by_threads() {
             if round == 0 { writer.close().unwrap() } else { drop(writer) }
         }
         Tally::of(&read_all(&log)).assert(3 * WRITERS, 100);
+    });
+}
+
+/// While a full segment is synced, appending goes on, until 16 of them wait; all of them are synced in the end.
+#[test]
+fn appending_goes_on_while_a_full_segment_is_synced() {
+    without_hanging(|| {
+        let (_dir, path) = new_path();
+        let (open, entered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let synced = Arc::new(AtomicUsize::new(0));
+        let (gate, waits, counted) = (Arc::clone(&open), Arc::clone(&entered), Arc::clone(&synced));
+        let storage = Faulty::storage(move |op| match op {
+            Op::Sync(_) if op.is_segment() => {
+                waits.store(true, Ordering::Release);
+                while !gate.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+                Fate::Pretend
+            }
+            Op::Sync(_) | Op::SyncDir(_) => Fate::Pretend,
+            _ => Fate::Proceed,
+        });
+        let log = Jlog::options().storage(storage).segment_size(100).create(&path).unwrap();
+        let writer = log.writer_with(WriterOptions::default().sync(SyncPolicy::AfterRoll)).unwrap();
+        let appended = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let appending = scope.spawn(|| {
+                for n in 0..40u8 {
+                    // Each fills its segment.
+                    writer.append([n; 100]).unwrap();
+                    appended.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            // Nobody is let through: what is appended now is appended beside the sync.
+            while appended.load(Ordering::Relaxed) < 15 || !entered.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(appended.load(Ordering::Relaxed), 15, "the 16th waits");
+            assert_eq!(synced.load(Ordering::Relaxed), 0);
+            open.store(true, Ordering::Release);
+            appending.join().unwrap();
+        });
+        writer.close().unwrap();
+        assert!(synced.load(Ordering::Relaxed) >= 40, "{synced:?}");
+        let bodies: Vec<Vec<u8>> = read_all(&log).into_iter().map(|got| got.body).collect();
+        assert_eq!(bodies, (0..40u8).map(|n| vec![n; 100]).collect::<Vec<_>>());
+    });
+}
+
+/// A sync that fails behind the back of whoever appends is told of by the next call, and stays failed.
+#[test]
+fn a_sync_that_fails_in_the_background_is_told_of() {
+    without_hanging(|| {
+        let (_dir, path) = new_path();
+        let storage = Faulty::storage(|op| match op {
+            Op::Sync(_) if op.is_segment() => Fate::Fail(std::io::ErrorKind::Other),
+            _ => Fate::Proceed,
+        });
+        let log = Jlog::options().storage(storage).segment_size(100).create(&path).unwrap();
+        let writer = log.writer_with(WriterOptions::default().sync(SyncPolicy::AfterRoll)).unwrap();
+        let failed = loop {
+            match writer.append([1; 100]) {
+                Ok(_) => std::thread::sleep(Duration::from_millis(1)),
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(failed, Error::SyncFailed { .. }), "{failed}");
+        assert!(matches!(writer.append("x"), Err(Error::SyncFailed { .. })));
+        assert!(matches!(writer.close(), Err(Error::SyncFailed { .. })));
     });
 }
 

@@ -60,7 +60,12 @@ pub struct Timestamp {
 impl Timestamp {
     /// The time now. A clock before 1970 gives 0, one after 2106 the last second there is.
     pub fn now() -> Self {
-        SystemTime::now().into()
+        let micros = crate::clock::now_nanos() / 1000;
+        match u32::try_from(micros / 1_000_000) {
+            // Below a million.
+            Ok(seconds) => Self { seconds, micros: u32::try_from(micros % 1_000_000).unwrap_or(0) },
+            Err(_) => Self { seconds: u32::MAX, micros: 999_999 },
+        }
     }
 
     /// Microseconds since 1970.

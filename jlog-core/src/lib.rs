@@ -27,6 +27,7 @@
 
 mod checkpoint;
 pub mod checksum;
+mod clock;
 pub mod dropped;
 mod error;
 mod event;

@@ -199,6 +199,9 @@ pub enum SyncPolicy {
     /// A segment when it is full, and when the writer is closed: as the C library does.
     #[default]
     OnRoll,
+    /// The same, but a full segment is synced by a thread that the writer starts, while appending goes on; when 16 of
+    /// them wait for it, appending waits, too. A sync that fails is told of by the next call.
+    AfterRoll,
     /// At least this often (1 ms or more) while there is something to sync, from a thread that the writer
     /// starts.
     Interval(Duration),

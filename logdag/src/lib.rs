@@ -8,7 +8,6 @@
 
 #[cfg(any(feature = "log", feature = "tracing"))]
 mod bridge;
-mod clock;
 pub mod config;
 pub mod filter;
 pub mod format;
@@ -26,13 +25,12 @@ mod sync;
 #[cfg(feature = "tracing")]
 pub mod tracing_layer;
 
-pub use clock::now_micros;
 pub use filter::{Filter, FilterError};
 pub use format::{Flags, Format};
 pub use graph::{Configured, Description, Graph, GraphError, Stream, StreamOptions};
 pub use hex::HexDump;
 pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
-pub use record::{Level, Record, Value};
+pub use record::{Level, Record, Value, now_micros};
 pub use sink::{
     Counters, FdSink, FileSink, JlogSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec, WhenFull,
     WriteError,

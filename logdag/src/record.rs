@@ -3,8 +3,6 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 
-use crate::clock::now_micros;
-
 /// The value of a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -229,6 +227,11 @@ pub(crate) fn with_thread(work: impl FnOnce(u32, &str)) {
     if let Some(work) = work {
         work(0, "");
     }
+}
+
+/// The time it is now, in microseconds since 1970 UTC.
+pub fn now_micros() -> u64 {
+    jlog_core::Timestamp::now().as_micros()
 }
 
 impl<'a> Record<'a> {

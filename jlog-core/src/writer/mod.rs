@@ -22,7 +22,7 @@ use crate::{Error, Event, LogId, Result, Timestamp, names};
 use crate::{recovery, retention};
 
 use budget::Budget;
-use sync::{Syncing, Ticker};
+use sync::{Background, Syncing, Ticker};
 
 /// Records are gathered up to about this size before they are written.
 const PIECE: usize = 1 << 20;
@@ -86,6 +86,7 @@ struct Core {
     inner: Mutex<Inner>,
     syncing: Mutex<Syncing>,
     synced: Condvar,
+    background: Background,
     sync_failed: AtomicBool,
 }
 
@@ -142,10 +143,17 @@ struct Encoded<'a> {
     head: [u8; COMPRESSED_HEADER_LEN],
     head_len: usize,
     body: &'a [u8],
-    crc: u32,
 }
 
 impl Encoded<'_> {
+    /// Its checksum, of its two parts; of a record in one piece, `crc32fast::hash` is faster.
+    fn crc(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(self.head());
+        hasher.update(self.body);
+        hasher.finalize()
+    }
+
     fn head(&self) -> &[u8] {
         &self.head[..self.head_len]
     }
@@ -193,6 +201,7 @@ impl Writer {
             }),
             syncing: Mutex::new(Syncing::default()),
             synced: Condvar::new(),
+            background: Background::default(),
             sync_failed: AtomicBool::new(false),
             shared,
         };
@@ -204,10 +213,7 @@ impl Writer {
             core.open_buffer(&mut core.inner.lock(), options.pre_commit)?;
         }
         let core = Arc::new(core);
-        let ticker = match options.sync {
-            SyncPolicy::Interval(every) => Some(Ticker::start(Arc::clone(&core), every)?),
-            _ => None,
-        };
+        let ticker = Ticker::start(&core)?;
         Ok(Self { core, ticker, closed: false })
     }
 
@@ -374,15 +380,14 @@ impl Core {
         let stored_len = check_message_len(self.format, stored.len())?;
         let mut head = [0; COMPRESSED_HEADER_LEN];
         self.format.encode(&RecordHeader { time, len, stored: stored_len }, &mut head);
-        let head_len = self.format.header_len();
-        let crc = if self.checksums { crc(&head[..head_len], stored) } else { 0 };
-        Ok(Encoded { head, head_len, body: stored, crc })
+        Ok(Encoded { head, head_len: self.format.header_len(), body: stored })
     }
 
     fn append(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
         self.check_sync_failed()?;
         let mut scratch = Vec::new();
         let record = self.encode(time, body, &mut scratch)?;
+        let crc = if self.checksums { record.crc() } else { 0 };
         let mut inner = self.inner.lock();
         inner.pending.saw(time);
         if self.limited {
@@ -395,7 +400,7 @@ impl Core {
             if let Some(buffer) = &mut inner.buffer
                 && buffer.fits(record.len())
             {
-                buffer.push(record.head(), record.body, record.crc);
+                buffer.push(record.head(), record.body, crc);
                 inner.written += 1;
                 inner.accepted += 1;
                 self.finish(inner)?;
@@ -403,7 +408,7 @@ impl Core {
             }
         }
         let id = self.in_segment(&mut inner, |core, inner| {
-            inner.group.push((len_u32(record.len()), record.crc));
+            inner.group.push((len_u32(record.len()), crc));
             core.write(inner, &mut [IoSlice::new(record.head()), IoSlice::new(record.body)])?;
             core.commit_group(inner)
         })?;
@@ -442,8 +447,9 @@ impl Core {
                     scratch.clear();
                     let (time, body) = message(n);
                     let record = self.encode(time, body, &mut scratch)?;
+                    let crc = if self.checksums { record.crc() } else { 0 };
                     if let Some(buffer) = &mut inner.buffer {
-                        buffer.push(record.head(), record.body, record.crc);
+                        buffer.push(record.head(), record.body, crc);
                     }
                 }
                 inner.written += 1;
@@ -517,18 +523,25 @@ impl Core {
             };
             taken += 1;
             end += record.len() as u64;
-            inner.group.push((len_u32(record.len()), record.crc));
+            let begun = scratch.len();
             scratch.extend_from_slice(record.head());
             let full = end >= limit;
-            if record.body.len() >= LARGE_BODY {
+            let large = record.body.len() >= LARGE_BODY;
+            if !large {
+                scratch.extend_from_slice(record.body);
+            }
+            let crc = match (self.checksums, large) {
+                (false, _) => 0,
+                (true, true) => record.crc(),
+                (true, false) => crc32fast::hash(&scratch[begun..]),
+            };
+            inner.group.push((len_u32(record.len()), crc));
+            if large {
                 outcome = self.write(inner, &mut [IoSlice::new(&scratch), IoSlice::new(record.body)]);
                 scratch.clear();
-            } else {
-                scratch.extend_from_slice(record.body);
-                if scratch.len() >= PIECE {
-                    outcome = self.write(inner, &mut [IoSlice::new(&scratch)]);
-                    scratch.clear();
-                }
+            } else if scratch.len() >= PIECE {
+                outcome = self.write(inner, &mut [IoSlice::new(&scratch)]);
+                scratch.clear();
             }
             if outcome.is_err() || full {
                 break;
@@ -652,13 +665,6 @@ fn take_back(inner: &mut Inner) {
     } else {
         inner.suspect = true;
     }
-}
-
-fn crc(head: &[u8], body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(head);
-    hasher.update(body);
-    hasher.finalize()
 }
 
 /// A length that was checked to fit.

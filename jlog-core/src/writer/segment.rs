@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::sync::MAX_FILLED;
 use super::{Core, Current, Filled, Inner};
 use crate::checksum;
 use crate::options::SyncPolicy;
@@ -141,7 +142,7 @@ impl Core {
             return;
         }
         // Where nobody syncs by himself, files are not held open for somebody who does: they may be gone.
-        let keep = self.policy != SyncPolicy::Never && inner.filled.len() < 16;
+        let keep = self.policy != SyncPolicy::Never && inner.filled.len() < MAX_FILLED;
         inner.filled.push(Filled { number: current.number, file: keep.then_some(current.file) });
     }
 

@@ -10,6 +10,9 @@ use crate::storage::Open;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Error, Result, names};
 
+/// So many filled segments may wait to be synced behind those who append.
+pub(super) const MAX_FILLED: usize = 16;
+
 /// What a sync takes on.
 struct SyncWork {
     filled: Vec<Filled>,
@@ -65,6 +68,15 @@ impl Core {
         if inner.filled.is_empty() || self.policy == SyncPolicy::Never {
             return Ok(());
         }
+        if self.policy == SyncPolicy::AfterRoll && inner.filled.len() < MAX_FILLED {
+            drop(inner);
+            self.background.wake(|signal| signal.rolled = true);
+            return Ok(());
+        }
+        self.sync_filled(inner)
+    }
+
+    fn sync_filled(&self, inner: MutexGuard<'_, Inner>) -> Result<()> {
         let work = SyncWork { filled: inner.filled.clone(), current: None, names: inner.names_made };
         drop(inner);
         self.sync_work(&work)
@@ -167,43 +179,88 @@ impl Core {
     }
 }
 
-/// Syncs at an interval, from a thread of its own.
+/// What the thread that syncs is to do.
+#[derive(Debug, Default)]
+pub(super) struct Background {
+    signal: Mutex<Signal>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Signal {
+    stop: bool,
+    /// A segment was filled.
+    rolled: bool,
+}
+
+impl Background {
+    fn wake(&self, change: impl FnOnce(&mut Signal)) {
+        change(&mut self.signal.lock());
+        self.changed.notify_all();
+    }
+}
+
+/// Syncs at an interval, or behind every roll, from a thread of its own.
 #[derive(Debug)]
 pub(super) struct Ticker {
-    stop: Arc<(Mutex<bool>, Condvar)>,
+    core: Arc<Core>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Ticker {
-    pub(super) fn start(core: Arc<Core>, every: Duration) -> Result<Self> {
-        let every = every.max(Duration::from_millis(1));
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let path = core.shared.path.clone();
-        let signal = Arc::clone(&stop);
+    /// Starts it, where the policy asks for it.
+    pub(super) fn start(core: &Arc<Core>) -> Result<Option<Self>> {
+        let work: fn(&Core) = match core.policy {
+            SyncPolicy::Interval(_) => Core::sync_at_intervals,
+            SyncPolicy::AfterRoll => Core::sync_behind_rolls,
+            SyncPolicy::Never | SyncPolicy::OnRoll | SyncPolicy::EachAppend => return Ok(None),
+        };
+        let in_thread = Arc::clone(core);
         let thread = std::thread::Builder::new()
             .name("jlog-sync".to_owned())
-            .spawn(move || {
-                let (stopped, condvar) = &*signal;
-                let mut stopped = stopped.lock();
-                let mut synced = 0;
-                while !*stopped {
-                    condvar.wait_for(&mut stopped, every);
-                    let written = core.inner.lock().written;
-                    // A failure is sticky: the next append tells of it.
-                    if !*stopped && written != synced && core.sync().is_ok() {
-                        synced = written;
-                    }
-                }
-            })
-            .map_err(|e| Error::io("start the sync thread of", path, e))?;
-        Ok(Self { stop, thread: Some(thread) })
+            .spawn(move || work(&in_thread))
+            .map_err(|e| Error::io("start the sync thread of", core.shared.path.clone(), e))?;
+        Ok(Some(Self { core: Arc::clone(core), thread: Some(thread) }))
+    }
+}
+
+impl Core {
+    fn sync_at_intervals(&self) {
+        let SyncPolicy::Interval(every) = self.policy else { return };
+        let every = every.max(Duration::from_millis(1));
+        let mut signal = self.background.signal.lock();
+        let mut synced = 0;
+        while !signal.stop {
+            self.background.changed.wait_for(&mut signal, every);
+            let written = self.inner.lock().written;
+            // A failure is sticky: the next append tells of it.
+            if !signal.stop && written != synced && self.sync().is_ok() {
+                synced = written;
+            }
+        }
+    }
+
+    fn sync_behind_rolls(&self) {
+        let mut signal = self.background.signal.lock();
+        loop {
+            while !signal.stop && !signal.rolled {
+                self.background.changed.wait(&mut signal);
+            }
+            if !signal.rolled {
+                return;
+            }
+            signal.rolled = false;
+            drop(signal);
+            // A failure is sticky: the next append tells of it.
+            let _ = self.sync_filled(self.inner.lock());
+            signal = self.background.signal.lock();
+        }
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        *self.stop.0.lock() = true;
-        self.stop.1.notify_all();
+        self.core.background.wake(|signal| signal.stop = true);
         if let Some(thread) = self.thread.take() {
             // The thread catches its errors; a panic in it has been printed.
             let _ = thread.join();

@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Lines, Sink, WriteError};
-use crate::clock::now_micros;
 use crate::format::{Flags, Format, event_body, render, render_for_people};
 use crate::graph::StreamOptions;
-use crate::record::{Logging, Record};
+use crate::record::{Logging, Record, now_micros};
 use crate::route::TextHook;
 use crate::sync::{Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, spawn, wait_a_while};
 

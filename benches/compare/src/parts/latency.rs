@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
-use jlog_core::{Jlog, Locking};
+use jlog_core::{Jlog, Locking, SyncPolicy};
 
 use crate::c;
 use crate::machine::Machine;
@@ -55,11 +55,19 @@ pub fn run(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
     let multi = Setup { pre_commit: 1 << 20, ..Setup::default() };
     let alone = Setup { locking: Locking::SingleProcess, ..multi };
     let count = context.size(2_000_000, 100_000);
-    for (work, len, setup) in [
-        ("pre-commit 1 MiB, many processes", MESSAGE, multi),
-        ("pre-commit 1 MiB, one process", MESSAGE, alone),
-        ("pre-commit 1 MiB, many processes, 8 KiB messages", 8 << 10, multi),
-        ("no pre-commit, many processes", MESSAGE, Setup::default()),
+    let behind = Setup { sync: SyncPolicy::AfterRoll, ..multi };
+    for (work, len, setup, durable) in [
+        ("pre-commit 1 MiB, many processes", MESSAGE, multi, false),
+        ("pre-commit 1 MiB, one process", MESSAGE, alone, false),
+        ("pre-commit 1 MiB, many processes, 8 KiB messages", 8 << 10, multi, false),
+        ("pre-commit 1 MiB, many processes, 8 KiB messages, on a disk", 8 << 10, multi, true),
+        (
+            "pre-commit 1 MiB, many processes, 8 KiB messages, on a disk, synced behind the roll",
+            8 << 10,
+            behind,
+            true,
+        ),
+        ("no pre-commit, many processes", MESSAGE, Setup::default(), false),
     ] {
         let load = Load::new(len, if len > MESSAGE { count / 20 } else { count / 2 }, 1);
         let (mut ours, mut theirs) = (histogram()?, histogram()?);
@@ -69,7 +77,11 @@ pub fn run(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
             contenders
                 .push(Contender::new(C, |dir| in_c(api, &dir.join("feed"), &setup, &load, &mut theirs)));
         }
-        let samples: Vec<Sample> = alternate(|| context.temp(), context.rounds, &mut contenders)?;
+        let samples: Vec<Sample> = alternate(
+            || if durable { context.durable_temp() } else { context.temp() },
+            context.rounds,
+            &mut contenders,
+        )?;
         drop(contenders);
         report.line(Line {
             part: 10,
