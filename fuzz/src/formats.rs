@@ -6,6 +6,14 @@ use serde_json::{Map, Value as Json};
 
 use super::{Disk, Input};
 
+/// Made from `logdag/schema/logline.fbs` by flatc.
+#[rustfmt::skip]
+#[allow(unsafe_code, missing_docs, unused, rust_2018_idioms, clippy::all, clippy::pedantic, clippy::host_endian_bytes, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
+#[path = "../../logdag/tests/integration/generated/logline.rs"]
+mod generated;
+
+use generated::logdag::{LogLine, Value as Type, root_as_log_line, size_prefixed_root_as_log_line};
+
 /// Names that keys have, next to those made up: fields of lines are among them.
 const KEYS: [&str; 16] = [
     "a",
@@ -52,6 +60,7 @@ pub fn formats(_: Disk, data: &[u8]) {
         plain(&record, flags, split);
         objects(&record, flags, split);
     }
+    flatbuffers(&record, flags);
 }
 
 fn bits(input: &mut Input<'_>) -> u64 {
@@ -98,11 +107,75 @@ fn key(input: &mut Input<'_>) -> (String, Kind) {
 }
 
 fn rendered(format: Format, record: &Record<'_>, flags: Flags, split: bool) -> String {
+    String::from_utf8(bytes(format, record, flags, split)).expect("UTF-8")
+}
+
+fn bytes(format: Format, record: &Record<'_>, flags: Flags, split: bool) -> Vec<u8> {
     let before = b"before ";
     let mut out = before.to_vec();
     render(format, flags, record, split, &mut out);
     assert!(out.starts_with(before), "what is there already stays");
-    String::from_utf8(out.split_off(before.len())).expect("UTF-8")
+    out.split_off(before.len())
+}
+
+/// Alone, and behind one another with their lengths.
+fn flatbuffers(record: &Record<'_>, flags: Flags) {
+    let alone = bytes(Format::FlatBuffer, record, flags, false);
+    flatbuffer(&root_as_log_line(&alone).expect("a line"), record);
+
+    let arguments = format_args!("\n");
+    let mut other = Record::new(!record.micros(), record.file, &arguments);
+    (other.thread_id, other.thread_name, other.line) = (!record.thread_id, record.facility, !record.line);
+    (other.file, other.keys) = (record.thread_name, &record.keys[record.keys.len() / 2..]);
+    let mut out = Vec::new();
+    for record in [record, &other, record] {
+        render(Format::FlatBuffer, flags, record, true, &mut out);
+    }
+    let mut rest = &out[..];
+    for record in [record, &other, record] {
+        let (length, behind) = rest.split_first_chunk().expect("a length");
+        let length = usize::try_from(u32::from_le_bytes(*length)).expect("a length");
+        flatbuffer(&size_prefixed_root_as_log_line(&rest[..4 + length]).expect("a line"), record);
+        rest = &behind[length..];
+    }
+    assert!(rest.is_empty());
+}
+
+/// All that was given must be in the line, and in that order.
+fn flatbuffer(line: &LogLine<'_>, record: &Record<'_>) {
+    let numbers = (line.timestamp(), line.threadid(), line.line());
+    assert_eq!(numbers, (record.micros(), record.thread_id, record.line));
+    let texts = [line.file(), line.threadname(), line.facility(), line.message()];
+    assert_eq!(texts, [record.file, record.thread_name, record.facility, record.message()].map(Some));
+    assert_eq!(line.kv().is_some(), !record.keys.is_empty());
+    let pairs = line.kv().unwrap_or_default();
+    assert_eq!(pairs.len(), record.keys.len());
+    for (pair, (key, value)) in pairs.iter().zip(record.keys) {
+        assert_eq!(pair.key(), Some(*key));
+        let same = match *value {
+            Value::I64(n) => pair.value_as_long_value().map(|read| read.value()) == Some(n),
+            Value::U64(n) => pair.value_as_ulong_value().map(|read| read.value()) == Some(n),
+            // Zero is what is left out: it has no sign.
+            Value::F64(0.0) => pair.value_as_double_value().map(|read| read.value()) == Some(0.0),
+            Value::F64(n) => {
+                pair.value_as_double_value().map(|read| read.value().to_bits()) == Some(n.to_bits())
+            }
+            Value::Str(text) => pair.value_as_string_value().and_then(|read| read.value()) == Some(text),
+            Value::Uuid(bytes) => {
+                let read = pair.value_as_uuidvalue().and_then(|read| read.value());
+                read.map(|read| read.bytes().to_vec()) == Some(bytes.to_vec())
+            }
+        };
+        assert!(same, "{key:?}: {value:?}, read as {pair:?}");
+        let kind = match value {
+            Value::I64(_) => Type::LongValue,
+            Value::U64(_) => Type::ULongValue,
+            Value::F64(_) => Type::DoubleValue,
+            Value::Str(_) => Type::StringValue,
+            Value::Uuid(_) => Type::UUIDValue,
+        };
+        assert_eq!(pair.value_type(), kind);
+    }
 }
 
 /// A name that breaks no line.

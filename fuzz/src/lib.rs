@@ -29,6 +29,7 @@ use tempfile::TempDir;
 mod config;
 mod filter;
 mod formats;
+mod model;
 mod operations;
 
 pub use config::config;
