@@ -156,7 +156,6 @@ fn flatbuffer(line: &LogLine<'_>, record: &Record<'_>) {
             Value::I64(n) => pair.value_as_long_value().map(|read| read.value()) == Some(n),
             Value::U64(n) => pair.value_as_ulong_value().map(|read| read.value()) == Some(n),
             // Zero is what is left out: it has no sign.
-            Value::F64(0.0) => pair.value_as_double_value().map(|read| read.value()) == Some(0.0),
             Value::F64(n) => {
                 pair.value_as_double_value().map(|read| read.value().to_bits()) == Some(n.to_bits())
             }

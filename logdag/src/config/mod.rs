@@ -136,14 +136,31 @@ impl Place {
         if raw.starts_with("ENV:") {
             return self.clone();
         }
-        let mut at = 0;
-        for _ in 0..characters {
+        let before = self.source.text.get(..self.offset).unwrap_or("").trim_end_matches(['\r', '\n']);
+        let escapes = self.source.toml && before.ends_with('"');
+        let (mut at, mut passed) = (0, 0);
+        loop {
             let rest = raw.get(at..).unwrap_or("");
-            let Some(first) = rest.chars().next() else { break };
+            let mut chars = rest.chars();
+            let (Some(first), second) = (chars.next(), chars.next()) else { break };
+            if escapes && first == '\\' && second.is_some_and(char::is_whitespace) {
+                // A line that goes on in the next one: none of this is part of the value.
+                at += rest.len() - rest[1..].trim_start().len();
+                continue;
+            }
+            if passed == characters {
+                break;
+            }
+            passed += 1;
             at += match first {
                 '&' if !self.source.toml => rest.find(';').map_or(1, |end| end + 1),
-                '\\' if self.source.toml => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
-                '\r' if rest.starts_with("\r\n") => 2,
+                '\\' if escapes => match second {
+                    Some('x') => 4,
+                    Some('u') => 6,
+                    Some('U') => 10,
+                    other => 1 + other.map_or(0, char::len_utf8),
+                },
+                '\r' if second == Some('\n') => 2,
                 _ => first.len_utf8(),
             };
         }
@@ -556,6 +573,62 @@ mod tests {
             let error = Config::from_text("app.toml", text).expect_err(text);
             assert_eq!((error.line, error.column), (line, column), "{text}: {error}");
             assert!(error.message.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_place_of_a_filters_error_in_every_kind_of_string() {
+        for (filter, line, column) in [
+            (r#""a = 1 x""#, 3, 40),
+            (r#"'a = "\\" x'"#, 3, 43),
+            (r#"'m ~ "\\\\\\\\" x'"#, 3, 49),
+            (r#""\u0061 = 1 x""#, 3, 45),
+            (r#""\U00000061 = 1 x""#, 3, 49),
+            (r#""\x61 = 1 x""#, 3, 43),
+            (r#""""a = 1 x""""#, 3, 42),
+            (r#"'''a = 1 x'''"#, 3, 42),
+            ("'''\na = 1 x'''", 4, 7),
+            ("\"\"\"\r\na = 1 x\"\"\"", 4, 7),
+            ("\"\"\"a = \\\n    1 x\"\"\"", 4, 7),
+        ] {
+            let text = format!("[[log]]\nname = \"a\"\noutlet = {{ name = \"b\", filter = {filter} }}\n\n");
+            let error = Config::from_text("app.toml", &text).unwrap_err();
+            assert_eq!((error.line, error.column), (line, column), "{filter}: {error}");
+        }
+    }
+
+    #[test]
+    fn toml_is_taken_in_the_order_in_which_it_stands() {
+        let text =
+            "[b.c]\n[[b.c.log]]\nname = \"1\"\n[a]\n[[a.log]]\nname = \"2\"\n[b]\n[[b.log]]\nname = \"3\"\n";
+        let config = Config::from_text("app.toml", text).unwrap();
+        // What belongs to one table stays together.
+        assert_eq!(config.streams().iter().map(|stream| &*stream.name).collect::<Vec<_>>(), ["1", "3", "2"]);
+        let text = "[[log]]\nname = \"a\"\nzebra = 1\napple = 1\n";
+        let error = Config::from_text("app.toml", text).unwrap_err();
+        assert_eq!((error.line, error.column), (3, 9), "{error}");
+    }
+
+    #[test]
+    fn values_in_toml_are_those_of_xml() {
+        let text = r#"
+            [[log]]
+            name = "a"
+            type = "jlog"
+            path = "/x"
+            retain_bytes = 0xffff_ffff_ffff_ffff
+            config = { inherit = "ENV:big:{LOGDAG_NOT_THERE}" }
+            [other.config]
+            id = "big"
+            segment_size = " 1000 "
+            "#;
+        let config = Config::from_text("app.toml", text).unwrap();
+        let sink = config.streams()[0].options.sink.as_ref().unwrap();
+        assert_eq!(sink.config["segment_size"], "1000");
+        assert_eq!(sink.rotation.retain_bytes, u64::MAX);
+        for mistaken in ["log = \"a\"", "timestamps = []", "[g]\nconfig = 5"] {
+            let error = Config::from_text("app.toml", mistaken).unwrap_err();
+            assert!(error.message.contains("expected a text, a number, true, false, or tables"), "{error}");
         }
     }
 

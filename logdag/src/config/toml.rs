@@ -22,6 +22,9 @@ pub(super) fn into_element(
     reader.fill(element, table.get_ref(), 0)
 }
 
+const EXPECTED: &str =
+    "expected a text, a number, true, false, or tables; only outlet and include are lists of texts";
+
 struct Reader<'a> {
     source: &'a Rc<Source>,
     open: &'a mut Vec<PathBuf>,
@@ -42,7 +45,7 @@ impl Reader<'_> {
         for (key, value) in table {
             let name = key.get_ref();
             if let Some(text) = scalar(value.get_ref()) {
-                if name == "include" || name == "outlet" {
+                if matches!(&**name, "include" | "outlet" | "log" | "config") {
                     children.push((value.span().start, self.item(name, value, depth)?));
                 } else {
                     element.attributes.push((name.to_string(), substitute(&text), self.value_place(value)));
@@ -51,13 +54,19 @@ impl Reader<'_> {
             }
             let alone = [value.clone()];
             let items: &[Spanned<DeValue<'_>>] = match value.get_ref() {
+                DeValue::Array(items)
+                    if items.is_empty() && !matches!(&**name, "include" | "outlet" | "log") =>
+                {
+                    return Err(self.place(value).error(format!("{name}: {EXPECTED}")));
+                }
                 DeValue::Array(items) => items,
                 _ => &alone,
             };
             for item in items {
-                children.push((item.span().start, self.item(name, item, depth)?));
+                children.push((first_byte(item), self.item(name, item, depth)?));
             }
         }
+        element.attributes.sort_by_key(|(_, _, place)| place.offset);
         // In the order of the document.
         children.sort_by_key(|(at, _)| *at);
         for (_, child) in children {
@@ -88,9 +97,7 @@ impl Reader<'_> {
                     "outlet" => "name",
                     "include" => "file",
                     _ => {
-                        return Err(element.place.error(format!(
-                            "{name}: expected a text, a number, true, false, or tables; only outlet and include are lists of texts"
-                        )));
+                        return Err(element.place.error(format!("{name}: {EXPECTED}")));
                     }
                 };
                 let Some(text) = scalar(value) else {
@@ -111,30 +118,48 @@ impl Reader<'_> {
             };
             let name = key.get_ref().to_string();
             if matches!(&*name, "id" | "inherit") {
-                element.attributes.push((name, text, place));
+                element.attributes.push((name, substitute(&text), place));
             } else {
                 let child = self.empty(&name, place);
-                element.children.push(Element { text: substitute(&text), ..child });
+                element.children.push(Element { text: substitute(text.trim()), ..child });
             }
         }
         Ok(element)
     }
 
-    /// Where the text of a value begins: behind its quotation mark.
+    /// Where the text of a value begins: behind its quotation marks, and the line end behind three of them.
     fn value_place(&self, value: &Spanned<DeValue<'_>>) -> Place {
         let mut place = self.place(value);
-        let quoted = self.source.text.get(value.span()).is_some_and(|text| text.starts_with(['"', '\'']));
-        place.offset += usize::from(quoted);
+        let text = self.source.text.get(value.span()).unwrap_or("");
+        let quotes = if text.starts_with(r#"""""#) || text.starts_with("'''") {
+            let line_end = |end: &str| text.get(3..).is_some_and(|rest| rest.starts_with(end));
+            3 + if line_end("\r\n") { 2 } else { usize::from(line_end("\n")) }
+        } else {
+            usize::from(text.starts_with(['"', '\'']))
+        };
+        place.offset += quotes;
         place
     }
+}
+
+/// Where a value begins; a table may have been begun by one of its own before its header.
+fn first_byte(value: &Spanned<DeValue<'_>>) -> usize {
+    let inside: Option<usize> = match value.get_ref() {
+        DeValue::Table(table) => table.values().map(first_byte).min(),
+        DeValue::Array(items) => items.iter().map(first_byte).min(),
+        _ => None,
+    };
+    inside.map_or(value.span().start, |inside| inside.min(value.span().start))
 }
 
 /// A value that is one text in XML.
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix())
-            .map_or_else(|_| Some(n.to_string()), |n| Some(n.to_string())),
+        DeValue::Integer(n) => {
+            let number = i128::from_str_radix(n.as_str(), n.radix());
+            Some(number.map_or_else(|_| n.to_string(), |n| n.to_string()))
+        }
         DeValue::Float(n) => Some(n.as_str().to_owned()),
         DeValue::Boolean(b) => Some(b.to_string()),
         DeValue::Datetime(time) => Some(time.to_string()),

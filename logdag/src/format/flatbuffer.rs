@@ -71,7 +71,8 @@ fn pair(builder: &mut FlatBufferBuilder<'_>, key: &str, value: &Value<'_>) -> Ta
     let (kind, value) = match *value {
         Value::I64(n) => (LONG, one(builder, |b| b.push_slot(field(0), n, 0))),
         Value::U64(n) => (ULONG, one(builder, |b| b.push_slot(field(0), n, 0))),
-        Value::F64(n) => (DOUBLE, one(builder, |b| b.push_slot(field(0), n, 0.0))),
+        // Always there: what is left out is read as 0.0, also where it is -0.0.
+        Value::F64(n) => (DOUBLE, one(builder, |b| b.push_slot_always(field(0), n))),
         Value::Str(text) => {
             let text = builder.create_string(text);
             (STRING, one(builder, |b| b.push_slot_always(field(0), text)))

@@ -22,7 +22,7 @@ pub enum Format {
     /// A JSON object a line in the style of structured events.
     Event,
     /// A FlatBuffer a line: the table LogLine of `schema/logline.fbs`. Sinks whose lines follow one another without a
-    /// border (files, outputs) get each behind its length: 4 bytes, little endian.
+    /// border (files, outputs) get each behind its length: 4 bytes, little endian, from which its numbers are aligned.
     FlatBuffer,
 }
 
