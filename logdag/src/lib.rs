@@ -27,7 +27,7 @@ pub mod tracing_layer;
 
 pub use filter::{Filter, FilterError};
 pub use format::{Flags, Format};
-pub use graph::{Configured, Description, Graph, GraphError, Stream, StreamOptions};
+pub use graph::{Configured, Description, DrainAtEnd, Graph, GraphError, Stream, StreamOptions};
 pub use hex::HexDump;
 pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
 pub use record::{Level, Record, Value, now_micros};

@@ -17,36 +17,47 @@ pub const MAX_PIPE_LINE: usize = 64 << 10;
 /// What reading says.
 pub fn for_each_line(from: impl Read, max_line: usize, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let max_line = max_line.max(1);
-    let mut take = |line: &[u8]| take(line.strip_suffix(b"\r").unwrap_or(line));
     let mut from = BufReader::with_capacity(64 << 10, from);
     let mut line = Vec::new();
     // The line that comes is the rest of one that was cut.
     let mut cut = false;
     loop {
-        // One byte more than allowed shows that it is too long; it belongs to the next part.
-        let limit = (max_line + 1 - line.len()) as u64;
+        // Two bytes more than allowed show that it is too long: a line end is no part of it.
+        let limit = (max_line + 2).saturating_sub(line.len()) as u64;
         (&mut from).take(limit).read_until(b'\n', &mut line)?;
-        if line.last() == Some(&b'\n') {
+        let ended = line.last() == Some(&b'\n');
+        if ended {
             line.pop();
-            // The end of a line that was cut right before it is no line.
-            if !line.is_empty() || !cut {
-                take(&line);
+            if line.last() == Some(&b'\r') {
+                line.pop();
             }
-            line.clear();
-            cut = false;
-        } else if line.len() > max_line {
-            let behind = line.split_off(max_line);
+        }
+        if line.len() > max_line {
+            let behind = line.split_off(cut_at(&line, max_line));
             take(&line);
             line = behind;
             cut = true;
-        } else {
-            // The input has ended.
-            if !line.is_empty() {
-                take(&line);
+            if !ended {
+                continue;
             }
+        }
+        // The end of a line that was cut right before it is no line.
+        if !line.is_empty() || (ended && !cut) {
+            take(&line);
+        }
+        line.clear();
+        cut = false;
+        if !ended {
             return Ok(());
         }
     }
+}
+
+/// Where a line that is too long is cut: in front of a character that would be cut in two.
+fn cut_at(line: &[u8], max: usize) -> usize {
+    let inside = |at: &usize| line.get(*at).is_some_and(|byte| byte & 0xC0 == 0x80);
+    // A character has 4 bytes at most; what has more such bytes is no text.
+    (max.saturating_sub(3)..=max).rev().find(|at| *at > 0 && !inside(at)).unwrap_or(max)
 }
 
 /// A file descriptor whose lines are logged to a stream: for the output of a child process. What is no UTF-8 is replaced

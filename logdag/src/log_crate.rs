@@ -3,9 +3,8 @@
 use log::kv::{Error, Key, Value as KeyValue, VisitSource};
 
 use crate::bridge::stream_name;
-use crate::graph::Graph;
-use crate::record::Level;
-use crate::record::{OwnedValue, borrowed};
+use crate::graph::{DrainAtEnd, Graph};
+use crate::record::{Level, OwnedValue, borrowed};
 
 /// A `log::Log` that logs to a graph: the target `my_app::http` is the stream `my_app/http`.
 #[derive(Debug)]
@@ -19,14 +18,16 @@ impl Logger {
         Self { graph }
     }
 
-    /// Makes it the logger of the process, for all levels.
+    /// Makes it the logger of the process, for all levels. It is never dropped: keep what this returns in `main` to its
+    /// end, where it writes what waits in queues.
     ///
     /// # Errors
     /// There is one already.
-    pub fn install(graph: Graph) -> Result<(), log::SetLoggerError> {
+    pub fn install(graph: Graph) -> Result<DrainAtEnd, log::SetLoggerError> {
+        let drain = graph.drain_at_end();
         log::set_boxed_logger(Box::new(Self::new(graph)))?;
         log::set_max_level(log::LevelFilter::Trace);
-        Ok(())
+        Ok(drain)
     }
 }
 

@@ -185,37 +185,53 @@ thread_local! {
     static SPARE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+/// What this thread does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// Nothing here.
+    Other,
+    /// It logs a line: arguments are formatted, filters and hooks asked.
+    Logging,
+    /// It is in a sink, or is the thread of a queue.
+    Writing,
+}
+
 #[cfg(not(feature = "shuttle"))]
 thread_local! {
-    /// This thread is in the middle of logging.
-    static LOGGING: Cell<bool> = const { Cell::new(false) };
+    static DOING: Cell<Doing> = const { Cell::new(Doing::Other) };
 }
 
 // A checker's threads are not the system's.
 #[cfg(feature = "shuttle")]
 shuttle::thread_local! {
-    static LOGGING: Cell<bool> = Cell::new(false);
+    static DOING: Cell<Doing> = Cell::new(Doing::Other);
 }
 
-/// The time in which this thread's lines are not taken: they would come back to it.
-pub(crate) struct Logging(());
-
-impl Logging {
-    /// Begins it; `None` in the middle of it, and at a thread's very end.
-    pub(crate) fn begin() -> Option<Self> {
-        let already = LOGGING.try_with(|logging| logging.replace(true)).unwrap_or(true);
-        (!already).then_some(Self(()))
-    }
-
-    /// Whether this thread is in the middle of it.
-    pub(crate) fn is_on() -> bool {
-        LOGGING.try_with(Cell::get).unwrap_or(true)
+impl Doing {
+    /// What it is.
+    pub(crate) fn now() -> Self {
+        // At a thread's very end there is no telling.
+        DOING.try_with(Cell::get).unwrap_or(Doing::Writing)
     }
 }
 
-impl Drop for Logging {
+/// The time in which this thread does something; what it did before comes back afterwards.
+pub(crate) struct While(Doing);
+
+impl While {
+    pub(crate) fn doing(what: Doing) -> Self {
+        Self(DOING.try_with(|doing| doing.replace(what)).unwrap_or(Doing::Writing))
+    }
+
+    /// The time in which it logs; `None` in the middle of logging, when its lines would come back to it.
+    pub(crate) fn logging() -> Option<Self> {
+        (Doing::now() == Doing::Other).then(|| Self::doing(Doing::Logging))
+    }
+}
+
+impl Drop for While {
     fn drop(&mut self) {
-        let _ = LOGGING.try_with(|logging| logging.set(false));
+        let _ = DOING.try_with(|doing| doing.set(self.0));
     }
 }
 

@@ -58,9 +58,13 @@ impl Speculation {
         self.kept.lines.lock().dropped
     }
 
-    /// Logs the lines to a stream, oldest first and with their own times, threads and places; says how many there were.
+    /// Logs the lines to a stream, oldest first and with their own times, threads and places; says how many there were,
+    /// and 0 where the stream leads nowhere: they are forgotten then.
     /// What is logged to [`stream`](Self::stream) from then on is forgotten.
     pub fn commit(self, to: &Stream) -> usize {
+        if !to.is_material() {
+            return 0;
+        }
         let lines = std::mem::take(&mut self.kept.lines.lock().lines);
         for line in &lines {
             to.log_again(line);

@@ -4,26 +4,44 @@ use std::fmt::{self, Write};
 
 use tracing_core::field::{Field, Visit};
 use tracing_core::span::{Attributes, Id, Record as SpanRecord};
-use tracing_core::{Event, Subscriber};
+use tracing_core::{Event, Interest, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::bridge::stream_name;
 use crate::graph::Graph;
-use crate::record::Level;
-use crate::record::{OwnedValue, borrowed};
+use crate::record::{Level, OwnedValue, borrowed};
 
 /// A layer that logs events to a graph: the target `my_app::http` is the stream `my_app/http`, the field `message` is
-/// the message, and all other fields, those of the spans around it first, are keys.
+/// the message, and all other fields, those of the spans around it first, are keys. A subscriber that is installed is never
+/// dropped: keep a [`Graph::drain_at_end`] in `main`.
+///
+/// ```
+/// use logdag::Graph;
+/// use logdag::tracing_layer::GraphLayer;
+/// use tracing_subscriber::layer::SubscriberExt;
+///
+/// let graph = Graph::new();
+/// let subscriber = tracing_subscriber::registry().with(GraphLayer::new(graph.clone()).alone());
+/// # let _ = subscriber;
+/// ```
 #[derive(Debug)]
 pub struct GraphLayer {
     graph: Graph,
+    alone: bool,
 }
 
 impl GraphLayer {
     /// A layer for this graph.
     pub fn new(graph: Graph) -> Self {
-        Self { graph }
+        Self { graph, alone: false }
+    }
+
+    /// There is no other layer: of events whose stream leads nowhere, nothing is evaluated. (Other layers would not get them
+    /// either.)
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 }
 
@@ -35,7 +53,11 @@ struct Fields {
 
 impl Fields {
     fn add(&mut self, field: &Field, value: OwnedValue) {
-        self.keys.push((field.name(), value));
+        match self.keys.iter_mut().find(|(name, _)| *name == field.name()) {
+            // A span's field may be recorded again and again.
+            Some((_, old)) => *old = value,
+            None => self.keys.push((field.name(), value)),
+        }
     }
 }
 
@@ -80,6 +102,16 @@ fn level(level: tracing_core::Level) -> Level {
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        // The graph may change.
+        if self.alone { Interest::sometimes() } else { Interest::always() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let stream = || self.graph.stream(&stream_name(metadata.target()));
+        !self.alone || metadata.is_span() || stream().is_ok_and(|stream| stream.is_material())
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
@@ -141,5 +173,37 @@ mod tests {
         };
         assert_eq!(texts("my_app"), [b"fast".to_vec(), b"slow 1".to_vec()]);
         assert_eq!(texts("slow"), [b"slow 1".to_vec()]);
+    }
+
+    #[test]
+    fn a_field_of_a_span_has_the_value_that_was_recorded_last() {
+        let graph = Graph::new();
+        graph.add_memory("app", 10, 1000).unwrap();
+        graph.set_format("app", crate::Format::Json).unwrap();
+        let subscriber = tracing_subscriber::registry().with(GraphLayer::new(graph.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("work", done = tracing::field::Empty);
+            let _inside = span.enter();
+            (0..1000).for_each(|n| {
+                span.record("done", n);
+            });
+            tracing::info!(target: "app", "x");
+        });
+        let line = String::from_utf8(graph.memory_last("app", 1).unwrap().remove(0).bytes).unwrap();
+        assert_eq!((line.matches("done").count(), line.contains("\"done\":999")), (1, true), "{line}");
+    }
+
+    #[test]
+    fn nothing_is_evaluated_for_a_stream_that_leads_nowhere() {
+        let graph = Graph::new();
+        graph.add_memory("somewhere", 10, 1000).unwrap();
+        let layer = GraphLayer::new(graph.clone()).alone();
+        let mut asked = Vec::new();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info!(target: "nowhere", x = { asked.push("nowhere"); 5 }, "y");
+            tracing::info!(target: "somewhere", x = { asked.push("somewhere"); 5 }, "y");
+        });
+        assert_eq!(asked, ["somewhere"]);
+        assert_eq!(graph.memory_last("somewhere", 9).unwrap().len(), 1);
     }
 }

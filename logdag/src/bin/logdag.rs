@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::UdpSocket;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
@@ -13,11 +14,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use logdag::config::Config;
 use logdag::{Graph, Level, Stream, Value};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -160,11 +163,15 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     use std::fmt::Write;
     let graph = Graph::new();
     let mut bare = config.streams().to_vec();
+    let mut unknown = Vec::new();
     for stream in &mut bare {
-        if let Some(sink) = stream.options.sink.as_mut().filter(|sink| graph.knows_type(&sink.kind)) {
-            // A ring stands for every sink: it opens nothing.
-            sink.kind = "memory".to_owned();
-            sink.path = String::new();
+        match &mut stream.options.sink {
+            Some(sink) if graph.knows_type(&sink.kind) => {
+                // A ring stands for every sink: it opens nothing.
+                sink.kind = "memory".to_owned();
+                sink.path = String::new();
+            }
+            sink => unknown.extend(sink.take().map(|_| stream.name.clone())),
         }
     }
     graph.apply(bare).map_err(|(_, e)| e)?;
@@ -188,6 +195,8 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
         let sink = sink.or_else(|| (!stream.kind.is_empty()).then(|| stream.kind.clone()));
         let why = if !stream.enabled {
             Some("disabled")
+        } else if unknown.contains(&name) {
+            Some("its type is none of logdag's own")
         } else if !stream.material {
             Some("leads to no sink")
         } else {
@@ -296,20 +305,19 @@ impl Lines {
 fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
     let graph = open(file)?;
+    let (stop, ending) = Stop::new()?;
     let mut threads = Vec::new();
     for (stream, source) in inputs {
         let lines = Lines::new(&graph, &stream, args)?;
-        threads.push(start(source, lines)?);
+        threads.push(start(source, lines, stop.clone())?);
     }
     // Inputs that end end the command; sockets never do.
-    let ended = Arc::new(AtomicBool::new(false));
-    let (flag, handle) = (Arc::clone(&ended), signals.handle());
-    std::thread::spawn(move || {
+    let handle = signals.handle();
+    let inputs = std::thread::spawn(move || {
         for thread in threads {
             // What a thread had to say it has said.
             let _ = thread.join();
         }
-        flag.store(true, Ordering::Release);
         handle.close();
     });
     for signal in signals.forever() {
@@ -320,7 +328,55 @@ fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<Ex
             eprintln!("logdag: {e}");
         }
     }
+    // What has been sent so far is taken, if it ends.
+    drop(ending);
+    let begun = Instant::now();
+    while !inputs.is_finished() && begun.elapsed() < LAST_LINES {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     finish(&graph)
+}
+
+/// So long, when it is told to end, the command takes what has been sent already.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
+/// Tells inputs to end: a pipe whose other end is closed then.
+#[derive(Clone)]
+struct Stop(Arc<io::PipeReader>);
+
+impl Stop {
+    fn new() -> io::Result<(Self, io::PipeWriter)> {
+        let (reader, writer) = io::pipe()?;
+        Ok((Self(Arc::new(reader)), writer))
+    }
+
+    /// Waits until there is something to read, or until it is to end and there is nothing.
+    fn wait_for(&self, input: BorrowedFd<'_>) -> io::Result<bool> {
+        let ready = |poll: &PollFd<'_>| poll.any().unwrap_or(true);
+        loop {
+            let mut polled =
+                [PollFd::new(input, PollFlags::POLLIN), PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                polled => polled?,
+            };
+            if ready(&polled[0]) || ready(&polled[1]) {
+                return Ok(ready(&polled[0]));
+            }
+        }
+    }
+}
+
+/// An input that ends when it is told to and there is nothing more to read.
+struct Until<R> {
+    input: R,
+    stop: Stop,
+}
+
+impl<R: Read + AsFd> Read for Until<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.wait_for(self.input.as_fd())? { self.input.read(buffer) } else { Ok(0) }
+    }
 }
 
 /// Writes everything that was taken.
@@ -335,16 +391,13 @@ fn finish(graph: &Graph) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(source: Source, lines: Lines) -> Result<std::thread::JoinHandle<()>, Failure> {
-    let told = |what: String, outcome: io::Result<()>| {
-        if let Err(e) = outcome {
-            eprintln!("logdag: {what}: {e}");
-        }
-    };
+fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHandle<()>, Failure> {
     let named = |path: &Path, e: io::Error| -> Failure { format!("{}: {e}", path.display()).into() };
     Ok(match source {
         Source::Stdin => {
-            std::thread::spawn(move || told("stdin".to_owned(), lines.take_all(io::stdin().lock())))
+            // Not through the standard library's buffer: what is in there cannot be polled.
+            let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+            std::thread::spawn(move || tell("stdin", lines.take_all(Until { input, stop })))
         }
         Source::Fifo(path) => {
             if !path.exists() {
@@ -352,8 +405,9 @@ fn start(source: Source, lines: Lines) -> Result<std::thread::JoinHandle<()>, Fa
                     .map_err(|e| named(&path, e.into()))?;
             }
             // Opened for writing, too, so that it does not end when a writer goes.
-            let fifo = File::options().read(true).write(true).open(&path).map_err(|e| named(&path, e))?;
-            std::thread::spawn(move || told(path.display().to_string(), lines.take_all(fifo)))
+            let input = File::options().read(true).write(true).open(&path).map_err(|e| named(&path, e))?;
+            let what = path.display().to_string();
+            std::thread::spawn(move || tell(&what, lines.take_all(Until { input, stop })))
         }
         Source::Unix(path) => {
             // A socket that nobody listens at is left over.
@@ -365,36 +419,51 @@ fn start(source: Source, lines: Lines) -> Result<std::thread::JoinHandle<()>, Fa
             }
             let listener = UnixListener::bind(&path).map_err(|e| named(&path, e))?;
             std::thread::spawn(move || {
-                for connection in listener.incoming() {
-                    let (lines, what) = (lines.clone(), path.display().to_string());
-                    match connection {
-                        Ok(connection) => {
-                            std::thread::spawn(move || told(what, lines.take_all(connection)));
-                        }
-                        Err(e) => {
-                            told(what, Err(e));
-                            std::thread::sleep(Duration::from_millis(100));
-                        }
-                    }
-                }
+                take_connections(&listener, &path.display().to_string(), &lines, &stop)
             })
         }
         Source::Udp(address) => {
             let socket = UdpSocket::bind(&address).map_err(|e| format!("{address}: {e}"))?;
             std::thread::spawn(move || {
                 let mut datagram = vec![0; 64 << 10];
-                loop {
-                    match socket.recv(&mut datagram) {
-                        Ok(n) => told(address.clone(), lines.take_all(&datagram[..n])),
-                        Err(e) => {
-                            told(address.clone(), Err(e));
-                            std::thread::sleep(Duration::from_millis(100));
-                        }
+                while stop.wait_for(socket.as_fd()).unwrap_or(false) {
+                    let taken = socket.recv(&mut datagram).and_then(|n| lines.take_all(&datagram[..n]));
+                    if taken.is_err() {
+                        tell(&address, taken);
+                        std::thread::sleep(Duration::from_millis(100));
                     }
                 }
             })
         }
     })
+}
+
+fn tell(what: &str, outcome: io::Result<()>) {
+    if let Err(e) = outcome {
+        eprintln!("logdag: {what}: {e}");
+    }
+}
+
+fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &Stop) {
+    let mut connections: Vec<std::thread::JoinHandle<()>> = Vec::new();
+    while stop.wait_for(listener.as_fd()).unwrap_or(false) {
+        connections.retain(|connection| !connection.is_finished());
+        match listener.accept() {
+            Ok((input, _)) => {
+                let (lines, stop, what) = (lines.clone(), stop.clone(), what.to_owned());
+                connections
+                    .push(std::thread::spawn(move || tell(&what, lines.take_all(Until { input, stop }))));
+            }
+            Err(e) => {
+                tell(what, Err(e));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+    for connection in connections {
+        // What it had to say it has said.
+        let _ = connection.join();
+    }
 }
 
 fn exec(
@@ -410,12 +479,15 @@ fn exec(
     let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let err = stderr.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let pipe = |lines: &Option<Lines>| if lines.is_some() { Stdio::piped() } else { Stdio::inherit() };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdout(pipe(&out))
-        .stderr(pipe(&err))
-        .spawn()
-        .map_err(|e| format!("cannot run {}: {e}", Path::new(program).display()))?;
+    let spawned = Command::new(program).args(arguments).stdout(pipe(&out)).stderr(pipe(&err)).spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(e) => {
+            eprintln!("logdag: cannot run {}: {e}", Path::new(program).display());
+            // As shells do.
+            return Ok(ExitCode::from(if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 }));
+        }
+    };
     let pid = i32::try_from(child.id()).map(nix::unistd::Pid::from_raw)?;
     let handle = signals.handle();
     let again = graph.clone();

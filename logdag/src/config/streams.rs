@@ -209,7 +209,12 @@ impl<'a> Reader<'a> {
             sink,
             format,
             flags: Flags {
-                timestamps: flag("timestamps")?,
+                // The built-in stream has them from the start.
+                timestamps: if name == "stderr" && inherited("timestamps").is_none() {
+                    true
+                } else {
+                    flag("timestamps")?
+                },
                 facility: flag("facility")?,
                 debug: flag("debug")?,
             },

@@ -4,16 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Graph, Stream};
-use crate::record::{Level, Logging};
+use crate::record::{Doing, Level, While};
 
 impl Graph {
     /// Writes everything that waits, goes synchronous, logs a last line, makes everything durable, and ends the process
     /// with SIGABRT. [`fatal!`](crate::fatal!) is the way to call it.
     pub fn abort(&self, stream: &Stream, file: &str, line: u32, arguments: fmt::Arguments<'_>) -> ! {
-        if Logging::is_on() {
-            // Within a sink or a hook there is no waiting for sinks.
+        if Doing::now() == Doing::Writing {
+            // Within a sink there is no waiting for sinks.
             self.tell_end(arguments);
         } else {
+            let _ended = While::doing(Doing::Other);
             self.go_sync();
             stream.log(Level::Error, file, line, &[], arguments);
             if let Err(e) = self.flush() {
@@ -29,14 +30,22 @@ impl Graph {
         let _ = writeln!(std::io::stderr().lock(), "{what}");
     }
 
+    /// Everything that waits is written, and made durable, when what this returns is dropped: keep it in `main` to its
+    /// end where the graph itself is never dropped, as that of an installed logger.
+    pub fn drain_at_end(&self) -> DrainAtEnd {
+        DrainAtEnd(self.clone())
+    }
+
     /// From now on a panic is logged to this stream, and everything that waits is written and made durable, before the
     /// panic hook that there was is called. The graph lives on only as long as others have it.
     pub fn log_panics(&self, stream: &Stream) {
         let (graph, stream) = (Arc::downgrade(&self.inner), stream.clone());
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // A panic within a sink or a hook is its stream's affair.
-            if let Some(inner) = graph.upgrade().filter(|_| !Logging::is_on()) {
+            // A panic within a sink is its stream's affair. In the middle of a line, of an argument for example, this
+            // one comes before it.
+            if let Some(inner) = graph.upgrade().filter(|_| Doing::now() != Doing::Writing) {
+                let _ended = While::doing(Doing::Other);
                 let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
                 let payload = info.payload();
                 let text = payload.downcast_ref::<&str>().copied();
@@ -50,5 +59,19 @@ impl Graph {
             }
             before(info);
         }));
+    }
+}
+
+/// Writes what waits in a graph's queues when it is dropped: see [`Graph::drain_at_end`].
+#[derive(Debug)]
+#[must_use = "what waits is written when this is dropped"]
+pub struct DrainAtEnd(Graph);
+
+impl Drop for DrainAtEnd {
+    fn drop(&mut self) {
+        self.0.go_sync();
+        if let Err(e) = self.0.flush() {
+            self.0.tell_end(format_args!("{e}"));
+        }
     }
 }

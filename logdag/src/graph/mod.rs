@@ -14,15 +14,17 @@ use std::sync::atomic::Ordering;
 
 use crate::filter::{Filter, FilterError};
 use crate::format::{Flags, Format};
-use crate::record::Record;
+use crate::record::{Doing, Record};
 use crate::route::{Hooks, RecordHook, Route, TextHook};
 use crate::sink::{FdSink, FileSink, JlogSink, MemoryLine, MemorySink, Sink, SinkSpec, Slot, WhenFull};
 use crate::speculation::Speculation;
 use crate::sync::Mutex;
 
 pub use description::Description;
+pub use ending::DrainAtEnd;
 pub use stream::Stream;
-use streams::{MAX_DEPTH, MAX_NAME, MAX_WAYS, Outlet, State, Streams, check_name};
+pub(crate) use streams::MAX_NAME;
+use streams::{MAX_DEPTH, MAX_WAYS, Outlet, State, Streams, check_name};
 
 /// Why the graph could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -95,10 +97,12 @@ pub struct Graph {
 
 struct Inner {
     streams: Mutex<Streams>,
+    /// Whoever goes from one mode to the other.
+    mode: Mutex<()>,
 }
 
 /// What a stream is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamOptions {
     /// What it writes to, if anything.
     pub sink: Option<SinkSpec>,
@@ -108,11 +112,12 @@ pub struct StreamOptions {
     pub flags: Flags,
     /// Whether lines go through it.
     pub disabled: bool,
-    /// A line that is the one before it again within so many seconds is counted, not written.
+    /// A line that is the one before it again within so many seconds is counted, not written. This is of its sink: a stream
+    /// without one passes everything on. That there were repetitions is told before the next other line, and by a flush.
     pub dedup_seconds: u64,
     /// What happens when its queue is full; blocking where nothing is said.
     pub when_full: Option<WhenFull>,
-    /// A line that is longer than so many bytes, as its sink would get it, is not written, but counted as failed.
+    /// A line whose message is longer than so many bytes is not written, but counted as failed.
     pub max_line: usize,
     /// Its queue is full when it holds so many bytes; one line is always let in.
     pub queue_bytes: usize,
@@ -218,7 +223,7 @@ impl Graph {
             state.options.disabled = name == "debug";
         }
         streams.resolve();
-        Self { inner: Arc::new(Inner { streams: Mutex::new(streams) }) }
+        Self { inner: Arc::new(Inner { streams: Mutex::new(streams), mode: Mutex::new(()) }) }
     }
 
     /// Adds a type of sink: `make` opens one from its spec. Streams of this type that are there already get theirs.
@@ -249,6 +254,7 @@ impl Graph {
             self.inner.streams.lock().by_name.get(name).map(|state| (state.options.clone(), state.spec()));
         let Some((options, spec)) = options else { return Ok(()) };
         let slot = self.make_slot(name, &options, spec.as_ref())?;
+        Self::begin(name, &options, slot.as_ref())?;
         let mut streams = self.inner.streams.lock();
         let asynchronous = streams.asynchronous;
         let Some(state) = streams.by_name.get_mut(name).filter(|state| state.slot.is_none()) else {
@@ -275,6 +281,12 @@ impl Graph {
         let Some(make) = maker else { return Ok(None) };
         let sink = make(spec).map_err(|source| sink_error(name, &spec.kind, source))?;
         Ok(Some(Slot::new(name, sink, options)))
+    }
+
+    /// Says to an opened sink that it will be written to.
+    fn begin(name: &str, options: &StreamOptions, slot: Option<&Arc<Slot>>) -> Result<(), GraphError> {
+        let kind = options.sink.as_ref().map_or("", |sink| &sink.kind);
+        slot.map_or(Ok(()), |slot| slot.sink.begin()).map_err(|source| sink_error(name, kind, source))
     }
 
     /// The stream of this name; made where it is not there, with an outlet to the stream that its name is below.
@@ -335,24 +347,29 @@ impl Graph {
     pub fn configure(&self, name: &str, options: StreamOptions) -> Result<Stream, GraphError> {
         check_name(name)?;
         let slot = self.make_slot(name, &options, options.sink.as_ref())?;
-        let stream = self.stream(name)?;
-        self.set(name, options, slot);
-        Ok(stream)
+        self.stream(name)?;
+        Self::begin(name, &options, slot.as_ref())?;
+        Ok(self.set(name, options, slot))
     }
 
-    fn set(&self, name: &str, options: StreamOptions, slot: Option<Arc<Slot>>) {
+    fn set(&self, name: &str, options: StreamOptions, slot: Option<Arc<Slot>>) -> Stream {
         let mut streams = self.inner.streams.lock();
         if let Some(slot) = slot.as_ref().filter(|_| streams.asynchronous) {
             slot.go_async();
         }
         let state = streams.make(name);
         state.options = options;
-        let old = std::mem::replace(&mut state.slot, slot);
+        let stream = Stream { node: Arc::clone(&state.node) };
+        let old = std::mem::replace(&mut state.slot, slot.clone());
+        // What the old one was given comes first: both may write to one file.
+        let held = slot.as_ref().map(|slot| slot.hold());
         streams.resolve();
         drop(streams);
         if let Some(old) = old {
             old.go_sync();
         }
+        drop(held);
+        stream
     }
 
     /// Sets up several streams, whose outlets replace those that they have: all of it, or, where a sink cannot be opened,
@@ -364,36 +381,63 @@ impl Graph {
         // What can be told without opening anything is told before anything is opened.
         let mut tried = self.inner.streams.lock().clone();
         tried.connect_all(&list)?;
+        // A sink that stays as it is goes on: what it holds is not lost, and nothing is written out of order.
+        let stays = |streams: &Streams, Configured { name, options, .. }: &Configured| {
+            streams.by_name.get(name).is_some_and(|state| state.slot.is_some() && state.options == *options)
+        };
         let mut slots = Vec::new();
-        for (n, Configured { name, options, .. }) in list.iter().enumerate() {
-            slots.push(self.make_slot(name, options, options.sink.as_ref()).map_err(|e| (n, e))?);
+        for (n, configured) in list.iter().enumerate() {
+            let Configured { name, options, .. } = configured;
+            let slot = if stays(&tried, configured) {
+                None
+            } else {
+                self.make_slot(name, options, options.sink.as_ref()).map_err(|e| (n, e))?
+            };
+            slots.push(slot);
+        }
+        for (n, (Configured { name, options, .. }, slot)) in list.iter().zip(&slots).enumerate() {
+            Self::begin(name, options, slot.as_ref()).map_err(|e| (n, e))?;
         }
         let mut streams = self.inner.streams.lock();
         // Others may have changed the graph in the meantime.
         let mut next = streams.clone();
         next.connect_all(&list)?;
-        let mut old = Vec::new();
-        for (Configured { name, mut options, .. }, slot) in list.into_iter().zip(slots) {
+        let (mut old, mut held) = (Vec::new(), Vec::new());
+        for (configured, slot) in list.into_iter().zip(&slots) {
+            if slot.is_none() && stays(&next, &configured) {
+                continue;
+            }
+            let Configured { name, mut options, .. } = configured;
+            if let Some(slot) = slot {
+                if next.asynchronous {
+                    slot.go_async();
+                }
+                held.push(slot.hold());
+            }
             let state = next.make(&name);
-            // What says nothing of a sink leaves the built-in ones theirs.
-            if options.sink.is_none() && state.kind() == "stderr" {
-                (options.sink, options.format) = (state.options.sink.take(), state.options.format);
+            // What says nothing of a sink leaves the built-in one its own.
+            if options.sink.is_none() && name == "stderr" {
+                options.sink = state.options.sink.take();
+                if let Some(sink) = options.sink.as_ref().filter(|sink| sink.kind == "stderr") {
+                    old.extend(state.slot.replace(Slot::new(
+                        &sink.stream,
+                        Arc::new(FdSink::Stderr),
+                        &options,
+                    )));
+                }
             } else {
-                old.extend(std::mem::replace(&mut state.slot, slot));
+                old.extend(std::mem::replace(&mut state.slot, slot.clone()));
             }
             state.options = options;
-        }
-        if next.asynchronous {
-            for slot in next.slots() {
-                slot.go_async();
-            }
         }
         next.resolve();
         *streams = next;
         drop(streams);
+        // What the old ones were given comes first: an old and a new one may write to one file.
         for slot in old {
             slot.go_sync();
         }
+        drop(held);
         Ok(())
     }
 
@@ -520,6 +564,7 @@ impl Graph {
         (spec.kind, spec.path) = (kind.to_owned(), path.to_owned());
         let slot = self.make_slot(name, &options, Some(&spec))?;
         options.sink = Some(spec);
+        Self::begin(name, &options, slot.as_ref())?;
         self.set(name, options, slot);
         Ok(())
     }
@@ -578,25 +623,30 @@ impl Graph {
         Speculation::new(max_lines, max_bytes)
     }
 
-    /// Gives every sink that may have one a queue and a thread of its own, and those that come later, too.
+    /// Gives every sink that may have one a queue and a thread of its own, and those that come later, too. (Not from
+    /// within a sink.)
     pub fn go_async(&self) {
-        let mut streams = self.inner.streams.lock();
-        streams.asynchronous = true;
-        for slot in streams.slots() {
-            slot.go_async();
-        }
+        self.change_mode(true, Slot::go_async);
     }
 
-    /// Writes everything that waits in queues and ends their threads; whoever logs writes from then on.
+    /// Writes everything that waits in queues and ends their threads; whoever logs writes from then on. (Not from within
+    /// a sink.)
     pub fn go_sync(&self) {
+        self.change_mode(false, |slot| slot.go_sync());
+    }
+
+    fn change_mode(&self, asynchronous: bool, change: impl Fn(&Arc<Slot>)) {
+        if Doing::now() == Doing::Writing {
+            return;
+        }
+        let _one_at_a_time = self.inner.mode.lock();
+        // Sinks may ask the graph meanwhile.
         let slots = {
             let mut streams = self.inner.streams.lock();
-            streams.asynchronous = false;
+            streams.asynchronous = asynchronous;
             streams.slots()
         };
-        for slot in slots {
-            slot.go_sync();
-        }
+        slots.iter().for_each(change);
     }
 
     /// Writes everything that was logged so far and makes it durable.
@@ -747,10 +797,7 @@ impl Drop for Inner {
                 let kind = state.kind();
                 let mut stderr = io::stderr().lock();
                 // There is nobody else to tell.
-                let _ = writeln!(
-                    stderr,
-                    "log stream {name}: its type {kind:?} was never registered: lines were lost"
-                );
+                let _ = writeln!(stderr, "log stream {name}: its type {kind:?} was never registered");
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::streams::Node;
 use crate::lines::Pipe;
-use crate::record::{Level, Logging, Record, Value, with_thread};
+use crate::record::{Level, Record, Value, While, with_thread};
 use crate::route::Route;
 use crate::speculation::KeptLine;
 
@@ -101,7 +101,7 @@ impl Stream {
             return;
         }
         // What this thread logs from here on would come back to it.
-        let Some(_logging) = Logging::begin() else { return };
+        let Some(_logging) = While::logging() else { return };
         work(&self.node.route.load());
     }
 

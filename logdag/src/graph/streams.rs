@@ -16,7 +16,7 @@ pub(super) const MAX_DEPTH: usize = 1000;
 /// A line that is logged to a stream takes no more ways than this, over streams and outlets together.
 pub(super) const MAX_WAYS: usize = 10_000;
 /// Longest name of a stream, in bytes.
-pub(super) const MAX_NAME: usize = 255;
+pub(crate) const MAX_NAME: usize = 255;
 
 #[derive(Clone, Default)]
 pub(super) struct Streams {

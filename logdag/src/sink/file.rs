@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use parking_lot::Mutex;
 
 use super::{Lines, Sink, WriteError};
@@ -17,6 +18,8 @@ use super::{Lines, Sink, WriteError};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So many files that were put aside wait to be made durable by a flush.
 const MAX_BEHIND: usize = 8;
+/// Names of files that were put aside may be so far ahead of the clock: many in one second, or a clock that was set back.
+const MAX_AHEAD_SECONDS: u64 = 86_400;
 /// Permission bits of new files, less what the process's mask takes.
 const FILE_MODE: u32 = 0o664;
 
@@ -137,9 +140,14 @@ impl FileSink {
     ) -> io::Result<Self> {
         let last_aside = AtomicU64::new(0);
         let files = Mutex::default();
+        // Not a link is put aside, but what it leads to.
+        let path = if rotation.bytes > 0 || rotation.seconds > 0 { resolved(path) } else { path };
         let sink = Self { path, rotation, asynchronous, clock, files, last_aside, latest: None };
         sink.begin(&mut sink.files.lock())?;
-        let newest = sink.aside().ok().and_then(|aside| aside.first().map(|&(second, ..)| second));
+        // A number from far in the future is no time of ours.
+        let latest = (sink.clock)().saturating_add(MAX_AHEAD_SECONDS);
+        let aside = sink.aside().unwrap_or_default();
+        let newest = aside.into_iter().map(|(second, ..)| second).find(|&second| second <= latest);
         sink.last_aside.store(newest.unwrap_or(0), Relaxed);
         Ok(sink)
     }
@@ -155,8 +163,11 @@ impl FileSink {
                 .append(true)
                 .create(true)
                 .mode(FILE_MODE)
-                .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+                .custom_flags(OFlag::O_NONBLOCK.bits())
                 .open(&self.path)?;
+            // Written to, it may make its queue's thread wait: lines are not lost for want of a reader that is slow.
+            let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
+            fcntl(&file, FcntlArg::F_SETFL(flags))?;
             let facts = file.metadata()?;
             let begun =
                 if facts.len() > 0 { u64::try_from(facts.mtime()).unwrap_or(0) } else { (self.clock)() };
@@ -218,6 +229,8 @@ impl FileSink {
             Some(current) => {
                 if current.looked.elapsed() >= LOOK_EVERY {
                     current.looked = Instant::now();
+                    // Somebody may have cut it.
+                    current.len = current.file.metadata().map_or(current.len, |facts| facts.len());
                 }
                 Ok(current)
             }
@@ -235,7 +248,7 @@ impl FileSink {
         let mut second = (self.clock)().max(self.last_aside.load(Relaxed).saturating_add(1));
         // Two in one second must not overwrite one another.
         while !self.put_aside_locked(files, &with_suffix(&self.path, second))? {
-            second += 1;
+            second = second.saturating_add(1);
         }
         self.last_aside.store(second, Relaxed);
         // What is too old stays until the next time, if it cannot be removed now.
@@ -309,6 +322,20 @@ impl FileSink {
     }
 }
 
+/// Appends bytes; where that fails, says how many of them are there.
+fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.write(&bytes[done..]) {
+            Ok(0) => return Err((done, io::ErrorKind::WriteZero.into())),
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err((done, e)),
+        }
+    }
+    Ok(())
+}
+
 /// Gives a new file the owner and group of the one that it follows, where that is allowed.
 fn keep_owner(old: &File, new: &File) {
     if let (Ok(was), Ok(is)) = (old.metadata(), new.metadata())
@@ -316,6 +343,15 @@ fn keep_owner(old: &File, new: &File) {
     {
         // An ordinary user cannot: the file is his then.
         let _ = std::os::unix::fs::fchown(new, Some(was.uid()), Some(was.gid()));
+    }
+}
+
+/// Where a symbolic link leads to, if it leads anywhere.
+fn resolved(path: PathBuf) -> PathBuf {
+    let link = path.symlink_metadata().is_ok_and(|facts| facts.file_type().is_symlink());
+    match path.canonicalize() {
+        Ok(target) if link => target,
+        _ => path,
     }
 }
 
@@ -376,19 +412,20 @@ impl Sink for FileSink {
             let current = self.current(&mut files).map_err(fail)?;
             current.dirty = true;
             let (now, later) = rest.split(self.fitting(current.len, rest));
-            if let Err(error) = current.file.write_all(now.bytes()) {
+            if let Err((done, error)) = write_all(&current.file, now.bytes()) {
+                let whole = now.ends.partition_point(|&(end, _)| end - now.start <= done);
+                let keep = whole.checked_sub(1).map_or(0, |last| now.ends[last].0 - now.start);
+                current.len += done as u64;
                 // No line stays in part, if nobody else has written behind it.
-                let len = current.file.metadata().map_or(current.len, |facts| facts.len());
-                let there = len.saturating_sub(current.len);
-                let whole = now.ends.partition_point(|&(end, _)| (end - now.start) as u64 <= there);
-                let keep = whole.checked_sub(1).map_or(0, |last| (now.ends[last].0 - now.start) as u64);
-                if current.regular
-                    && there <= now.bytes().len() as u64
-                    && current.file.set_len(current.len + keep).is_ok()
+                let part = (done - keep) as u64;
+                let end = current.file.stream_position();
+                if part > 0
+                    && current.regular
+                    && let (Ok(end), Ok(facts)) = (end, current.file.metadata())
+                    && end == facts.len()
+                    && current.file.set_len(end - part).is_ok()
                 {
-                    current.len += keep;
-                } else {
-                    current.len = len;
+                    current.len -= part;
                 }
                 return Err(WriteError { written: written + whole, error: self.named(error) });
             }

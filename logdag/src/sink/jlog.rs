@@ -14,6 +14,8 @@ const MAX_PRE_COMMIT: u64 = 8 << 20;
 pub struct JlogSink {
     log: Jlog,
     writer: Writer,
+    /// The path of its spec, with the subscribers.
+    path: String,
 }
 
 /// A path of `DIR`, or `DIR(subscriber,…)`.
@@ -73,7 +75,7 @@ fn io_error(error: Error) -> io::Error {
 }
 
 impl JlogSink {
-    /// Opens the jlog of a spec's path, making it and its subscribers where they are missing.
+    /// Opens the jlog of a spec's path, making it where it is missing; [`Sink::begin`] sees to its subscribers.
     ///
     /// # Errors
     /// A wrong path or `<config>`, or what the jlog says.
@@ -98,9 +100,7 @@ impl JlogSink {
         if let Some(bytes) = segment_size {
             writer.set_segment_size(bytes).map_err(io_error)?;
         }
-        let sink = Self { log, writer };
-        sink.set_subscribers(&place).map_err(io_error)?;
-        Ok(sink)
+        Ok(Self { log, writer, path: spec.path.clone() })
     }
 
     fn set_subscribers(&self, place: &Place<'_>) -> Result<(), Error> {
@@ -123,6 +123,12 @@ impl JlogSink {
 }
 
 impl Sink for JlogSink {
+    /// Adds and removes subscribers: one that is removed loses its claim on messages.
+    fn begin(&self) -> io::Result<()> {
+        let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+        self.set_subscribers(&Place::parse(&self.path).map_err(wrong)?).map_err(io_error)
+    }
+
     fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
         let before = self.writer.accepted();
         let messages: Vec<(Timestamp, &[u8])> = lines

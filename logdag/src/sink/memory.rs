@@ -1,6 +1,7 @@
 //! A ring of the last lines.
 
 use std::collections::VecDeque;
+use std::io;
 
 use parking_lot::Mutex;
 
@@ -145,24 +146,30 @@ impl MemorySink {
         self.ring.lock().too_large
     }
 
-    fn push(&self, ring: &mut Ring, line: &[u8], micros: u64) {
+    /// `false` where the line is larger than the ring.
+    fn push(&self, ring: &mut Ring, line: &[u8], micros: u64) -> bool {
         if line.len() > self.max_bytes {
             ring.too_large += 1;
-            return;
+            return false;
         }
         while ring.lines.len() >= self.max_lines || ring.used + line.len() > self.max_bytes {
             let Some(oldest) = ring.lines.pop_front() else { break };
             ring.used -= oldest.len;
         }
         ring.push(line, micros, self.max_bytes);
+        true
     }
 }
 
 impl Sink for MemorySink {
     fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
         let mut ring = self.ring.lock();
-        for (bytes, micros) in lines.iter() {
-            self.push(&mut ring, bytes, micros);
+        for (written, (bytes, micros)) in lines.iter().enumerate() {
+            if !self.push(&mut ring, bytes, micros) {
+                let why =
+                    format!("a line of {} bytes is larger than the ring: {}", bytes.len(), self.max_bytes);
+                return Err(WriteError { written, error: io::Error::new(io::ErrorKind::InvalidInput, why) });
+            }
         }
         Ok(())
     }
@@ -186,7 +193,8 @@ mod tests {
 
     fn write(sink: &MemorySink, line: &str, micros: u64) {
         let ends = [(line.len(), micros)];
-        sink.write(Lines { bytes: line.as_bytes(), ends: &ends, start: 0 }).unwrap();
+        // What is larger than the ring is counted.
+        let _ = sink.write(Lines { bytes: line.as_bytes(), ends: &ends, start: 0 });
     }
 
     fn texts(lines: &[MemoryLine]) -> Vec<(u64, &str)> {

@@ -89,6 +89,15 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// How many lines were written before the one that could not be.
     fn write(&self, lines: Lines<'_>) -> Result<(), WriteError>;
 
+    /// It will be written to: everything else that is set up with it could be opened, too. What cannot be undone belongs
+    /// here.
+    ///
+    /// # Errors
+    /// What the system says; nothing is set up then.
+    fn begin(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Whether plain messages are split at line ends, and every line ends with a newline.
     fn splits_lines(&self) -> bool {
         true
@@ -182,7 +191,7 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
 }
 
 /// What a sink is made from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkSpec {
     /// The stream it belongs to.
     pub stream: String,

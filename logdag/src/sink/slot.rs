@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{Lines, Sink, WriteError};
 use crate::format::{Flags, Format, event_body, render, render_for_people};
 use crate::graph::StreamOptions;
-use crate::record::{Logging, Record, now_micros};
+use crate::record::{Doing, Record, While, now_micros};
 use crate::route::TextHook;
 use crate::sync::{Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, spawn, wait_a_while};
 
@@ -67,6 +67,7 @@ pub(crate) struct Slot {
     work: Condvar,
     /// There is room, or everything is written.
     room: Condvar,
+    written: Written,
     writing: Mutex<Writing>,
     repetition: Mutex<Repetition>,
     thread: Mutex<Option<Thread>>,
@@ -81,11 +82,20 @@ struct Batch {
 }
 
 impl Batch {
+    /// Memory of a line's end.
+    const END: usize = size_of::<(usize, u64)>();
+
+    /// Bytes that it takes: empty lines take some, too.
+    fn size(&self) -> usize {
+        self.bytes.len() + self.ends.len() * Self::END
+    }
+
     fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         self.ends.clear();
         // What one flood needed is not kept for ever.
         self.bytes.shrink_to(keep);
+        self.ends.shrink_to(keep / Self::END);
     }
 }
 
@@ -108,12 +118,20 @@ struct Queue {
     since: u64,
 }
 
+/// What went through the sink. Whoever asks does not wait for whoever writes.
+#[derive(Debug, Default)]
+struct Written {
+    lines: AtomicU64,
+    bytes: AtomicU64,
+    failed: AtomicU64,
+}
+
 /// What belongs to whoever writes to the sink, one at a time.
 #[derive(Debug, Default)]
 struct Writing {
-    lines: u64,
-    bytes: u64,
-    failed: u64,
+    /// Lines that were lost since the last flush, and why the first of them was.
+    lost: u64,
+    why: Option<io::Error>,
 }
 
 /// What is known of lines that come again.
@@ -152,6 +170,7 @@ impl Slot {
             queue: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
+            written: Written::default(),
             writing: Mutex::default(),
             repetition: Mutex::default(),
             thread: Mutex::default(),
@@ -205,6 +224,11 @@ impl Slot {
         }
     }
 
+    /// Keeps what is logged from now on from being written, until what this returns is dropped.
+    pub(crate) fn hold(&self) -> impl Drop + '_ {
+        Held(Some(self.writing.lock()))
+    }
+
     /// Writes everything that waits, and ends the thread.
     pub(crate) fn go_sync(&self) {
         // Held to the end: a new thread begins when the old one has written what it had.
@@ -224,6 +248,10 @@ impl Slot {
 
     /// Waits until everything that was logged before is written.
     pub(crate) fn drain(&self) {
+        if Doing::now() == Doing::Writing {
+            // A sink would wait for itself.
+            return;
+        }
         let mut queue = self.queue.lock();
         let until = queue.accepted;
         queue.draining += 1;
@@ -234,22 +262,35 @@ impl Slot {
         queue.draining -= 1;
     }
 
-    /// Writes what repetitions and the queue hold back, and makes it durable.
+    /// Writes what repetitions and the queue hold back, and makes it durable. An error, too, where lines were lost since
+    /// the last time.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let ended = self.ended_repetition(&mut self.repetition.lock());
         if let Some(line) = ended {
             self.give(&line, now_micros());
         }
+        if Doing::now() == Doing::Writing {
+            // A sink that flushes would wait for itself.
+            return Ok(());
+        }
         self.drain();
-        let _one_at_a_time = self.writing.lock();
-        guarded(|| self.sink.idle().and_then(|()| self.sink.flush()))
+        let mut writing = self.writing.lock();
+        let flushed = {
+            let _writing = While::doing(Doing::Writing);
+            guarded(|| self.sink.idle().and_then(|()| self.sink.flush()))
+        };
+        match (std::mem::take(&mut writing.lost), writing.why.take()) {
+            (lost, Some(why)) => Err(io::Error::new(why.kind(), format!("{lost} lines lost: {why}"))),
+            _ => flushed,
+        }
     }
 
     pub(crate) fn counters(&self) -> Counters {
         let dropped = self.queue.lock().dropped;
         let repeated = self.repetition.lock().repeated;
-        let writing = self.writing.lock();
-        Counters { lines: writing.lines, bytes: writing.bytes, dropped, failed: writing.failed, repeated }
+        let Written { lines, bytes, failed } = &self.written;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters { lines: count(lines), bytes: count(bytes), dropped, failed: count(failed), repeated }
     }
 
     /// Takes a line.
@@ -257,43 +298,43 @@ impl Slot {
         if self.dedup_micros > 0 && self.repeats(record, flags) {
             return;
         }
-        let done = LINE.try_with(|line| match line.try_borrow_mut() {
-            Ok(mut line) => {
-                line.clear();
-                self.deliver_in(record, flags, hooks, &mut line);
-                true
-            }
-            Err(_) => false,
+        let accepted = LINE.try_with(|line| {
+            let mut line = line.try_borrow_mut().ok()?;
+            line.clear();
+            Some(self.deliver_in(record, flags, hooks, &mut line))
         });
-        if !done.unwrap_or(false) {
-            self.deliver_in(record, flags, hooks, &mut Vec::new());
+        let accepted = accepted.ok().flatten();
+        let accepted = accepted.unwrap_or_else(|| self.deliver_in(record, flags, hooks, &mut Vec::new()));
+        if !accepted && self.dedup_micros > 0 {
+            // What is not there cannot be repeated.
+            self.repetition.lock().last = None;
         }
     }
 
-    fn deliver_in(&self, record: &Record<'_>, flags: Flags, hooks: &[TextHook], line: &mut Vec<u8>) {
+    fn deliver_in(&self, record: &Record<'_>, flags: Flags, hooks: &[TextHook], line: &mut Vec<u8>) -> bool {
         let format = self.format();
         self.render(format, flags, record, line);
-        if line.len() > self.max_line {
-            self.too_large(line.len());
-        } else if format != Format::Plain || hooks.iter().all(|hook| hook(record, line)) {
-            self.give(line, if self.needs_times { record.micros() } else { 0 });
-        }
+        // What is in front of a message and behind it is not counted.
+        let accepted = if line.len() > self.max_line && record.message().len() > self.max_line {
+            self.too_large(record.message().len());
+            false
+        } else {
+            (format != Format::Plain || hooks.iter().all(|hook| hook(record, line)))
+                && self.give(line, if self.needs_times { record.micros() } else { 0 })
+        };
         line.shrink_to(64 << 10);
+        accepted
     }
 
     fn too_large(&self, bytes: usize) {
-        self.writing.lock().failed += 1;
-        self.tell(&format!(
-            "a line of {bytes} bytes is not written: {} are allowed (max_line)",
-            self.max_line
-        ));
+        let why = format!("a line of {bytes} bytes is too long: {} are allowed (max_line)", self.max_line);
+        self.lose(&mut self.writing.lock(), 1, io::Error::new(io::ErrorKind::InvalidInput, why));
     }
 
-    /// Queues a line, or writes it.
-    fn give(&self, line: &[u8], micros: u64) {
+    /// Queues a line, or writes it; `false` where it is known to be lost.
+    fn give(&self, line: &[u8], micros: u64) -> bool {
         if !self.asynchronous.load(Ordering::Acquire) {
-            self.write_one(line, micros);
-            return;
+            return self.write_one(line, micros);
         }
         let mut queue = self.queue.lock();
         loop {
@@ -303,10 +344,9 @@ impl Slot {
                     self.room.wait(&mut queue);
                 }
                 drop(queue);
-                self.write_one(line, micros);
-                return;
+                return self.write_one(line, micros);
             }
-            if queue.batch.ends.is_empty() || queue.batch.bytes.len() + line.len() <= self.queue_bytes {
+            if queue.batch.ends.is_empty() || queue.batch.size() + line.len() <= self.queue_bytes {
                 break;
             }
             match self.when_full {
@@ -320,52 +360,70 @@ impl Slot {
                         queue.since = now_micros();
                     }
                     queue.untold += 1;
-                    return;
+                    return false;
                 }
             }
         }
         let enough = self.enough_bytes();
-        let was_enough = queue.batch.bytes.len() >= enough;
+        let was_enough = queue.batch.size() >= enough;
         queue.batch.bytes.extend_from_slice(line);
         let end = queue.batch.bytes.len();
         queue.batch.ends.push((end, micros));
         queue.accepted += 1;
-        let wake = std::mem::take(&mut queue.asleep) || (!was_enough && end >= enough);
+        let wake = std::mem::take(&mut queue.asleep) || (!was_enough && queue.batch.size() >= enough);
         drop(queue);
         if wake {
             self.work.notify_one();
         }
+        true
     }
 
     fn enough_bytes(&self) -> usize {
         ENOUGH_BYTES.min(self.queue_bytes / 2)
     }
 
-    fn write_one(&self, line: &[u8], micros: u64) {
+    fn write_one(&self, line: &[u8], micros: u64) -> bool {
         let ends = [(line.len(), micros)];
         let mut writing = self.writing.lock();
-        self.write(&mut writing, line, &ends);
+        let written = self.write(&mut writing, line, &ends);
+        // Nobody else does it: there is no thread that finds its queue empty.
+        let _writing = While::doing(Doing::Writing);
+        if let Err(e) = guarded(|| self.sink.idle()) {
+            self.tell(&e.to_string());
+        }
+        written
     }
 
-    /// Writes lines that end there.
-    fn write(&self, writing: &mut MutexGuard<'_, Writing>, bytes: &[u8], ends: &[(usize, u64)]) {
+    /// Writes lines that end there; says whether all of them were.
+    fn write(&self, writing: &mut MutexGuard<'_, Writing>, bytes: &[u8], ends: &[(usize, u64)]) -> bool {
         let lines = Lines { bytes, ends, start: 0 };
-        let total = lines.len() as u64;
         // A sink that panics is one that fails: the queue and whoever logs go on.
-        let written = catch_unwind(AssertUnwindSafe(|| self.sink.write(lines)));
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            let _writing = While::doing(Doing::Writing);
+            self.sink.write(lines)
+        }));
         match written.unwrap_or_else(|_| Err(io::Error::other("the sink panicked").into())) {
             Ok(()) => {
-                writing.lines += total;
-                writing.bytes += lines.bytes().len() as u64;
+                self.written.lines.fetch_add(lines.len() as u64, Ordering::Relaxed);
+                self.written.bytes.fetch_add(lines.bytes().len() as u64, Ordering::Relaxed);
+                true
             }
             Err(WriteError { written, error }) => {
-                let (there, _) = lines.split(written);
-                writing.lines += there.len() as u64;
-                writing.bytes += there.bytes().len() as u64;
-                writing.failed += total - there.len() as u64;
-                self.tell(&format!("{} lines lost: {error}", writing.failed));
+                let (there, lost) = lines.split(written);
+                self.written.lines.fetch_add(there.len() as u64, Ordering::Relaxed);
+                self.written.bytes.fetch_add(there.bytes().len() as u64, Ordering::Relaxed);
+                self.lose(writing, lost.len() as u64, error);
+                false
             }
         }
+    }
+
+    /// Lines were lost: it is counted, told, and the next flush fails.
+    fn lose(&self, writing: &mut MutexGuard<'_, Writing>, lines: u64, why: io::Error) {
+        let failed = self.written.failed.fetch_add(lines, Ordering::Relaxed) + lines;
+        self.tell(&format!("{failed} lines lost: {why}"));
+        writing.lost += lines;
+        writing.why.get_or_insert(why);
     }
 
     /// Tells of trouble where it does not come back to this sink.
@@ -382,7 +440,7 @@ impl Slot {
 
     /// What the thread of the queue does.
     fn write_queue(&self) {
-        let _logging = Logging::begin();
+        let _writing = While::doing(Doing::Writing);
         let _ended = Ended(self);
         let mut mine = Batch::default();
         let mut queue = self.queue.lock();
@@ -424,7 +482,7 @@ impl Slot {
             queue.done += written;
             queue.busy = false;
             self.room.notify_all();
-            if queue.batch.bytes.len() < self.enough_bytes() && queue.draining == 0 && !queue.stop {
+            if queue.batch.size() < self.enough_bytes() && queue.draining == 0 && !queue.stop {
                 wait_a_while(&self.work, &mut queue, GATHER);
             }
         }
@@ -478,6 +536,15 @@ impl Slot {
         let last = repetition.last.take()?;
         (last.times > 0)
             .then(|| self.own_line(&format!("last line repeated {} times", last.times), last.flags))
+    }
+}
+
+/// Nothing is written as long as this is there.
+struct Held<'a>(Option<MutexGuard<'a, Writing>>);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.take();
     }
 }
 

@@ -234,3 +234,29 @@ fn a_full_disk_costs_whole_lines_until_there_is_room() {
         drop(small);
     }
 }
+
+#[test]
+fn a_full_disk_costs_nobody_elses_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(dir.path()) else {
+        eprintln!("skipped: a file system cannot be mounted here");
+        return;
+    };
+    let path = dir.path().join("shared.log");
+    let graph = Graph::new();
+    let one = graph.configure("one", typed("file_synch", &path, Rotation::default())).unwrap();
+    let other = graph.configure("other", typed("file_synch", &path, Rotation::default())).unwrap();
+    log!(one, "from one");
+    (0..10).for_each(|n| log!(other, "precious {n}"));
+    // All room is taken but for the rest of the page that the log ends in.
+    let mut ballast = fs::File::create(dir.path().join("ballast")).unwrap();
+    while std::io::Write::write_all(&mut ballast, &[0; 4096]).is_ok() {}
+    let before = fs::read_to_string(&path).unwrap();
+    log!(one, "{}", "x".repeat(8000));
+    assert_eq!(graph.describe("one").unwrap().counters.failed, 1);
+    assert_eq!(fs::read_to_string(&path).unwrap(), before);
+    log!(other, "and one more");
+    assert_eq!(fs::read_to_string(&path).unwrap(), before + "and one more\n");
+    drop(graph);
+    drop(small);
+}

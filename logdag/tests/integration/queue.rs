@@ -264,8 +264,8 @@ fn a_sink_that_panics_hangs_nobody_and_stops_no_other() {
     graph.go_async();
     within(LONG, move || {
         log!(bad_stream, "one");
-        // Its thread has come to its end after this.
-        graph.flush().unwrap();
+        let error = graph.flush().unwrap_err().to_string();
+        assert!(error.contains("1 lines lost: the sink panicked"), "{error}");
         bad.panics.store(false, Ordering::Relaxed);
         log!(bad_stream, "two");
         graph.flush().unwrap();
@@ -296,6 +296,9 @@ fn a_sink_that_fails_is_counted_and_stops_no_other() {
     graph.connect("a", "ring", None).unwrap();
     graph.go_async();
     (0..50).for_each(|n| log!(stream, "{n}"));
+    let error = graph.flush().unwrap_err().to_string();
+    assert!(error.contains("lines lost: no storage space"), "{error}");
+    // It was told once.
     graph.flush().unwrap();
     let counters = graph.describe("a").unwrap().counters;
     assert_eq!(counters.lines + counters.failed, 50);
