@@ -150,6 +150,11 @@ impl Sink for JlogSink {
         false
     }
 
+    /// In the pre-commit buffer.
+    fn keeps_back(&self) -> bool {
+        true
+    }
+
     fn may_be_asynchronous(&self) -> bool {
         true
     }

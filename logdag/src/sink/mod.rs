@@ -113,6 +113,11 @@ pub trait Sink: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether it keeps lines back until [`idle`](Sink::idle) or [`flush`](Sink::flush) is called.
+    fn keeps_back(&self) -> bool {
+        false
+    }
+
     /// There is nothing more to write for the moment.
     ///
     /// # Errors

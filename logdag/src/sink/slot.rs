@@ -57,6 +57,7 @@ pub(crate) struct Slot {
     /// Events are shown to people.
     for_people: bool,
     needs_times: bool,
+    keeps_back: bool,
     when_full: WhenFull,
     dedup_micros: u64,
     max_line: usize,
@@ -126,6 +127,13 @@ struct Written {
     failed: AtomicU64,
 }
 
+/// Adds to a counter that nobody else changes: whoever does holds the right to write.
+fn add(counter: &AtomicU64, n: u64) -> u64 {
+    let sum = counter.load(Ordering::Relaxed) + n;
+    counter.store(sum, Ordering::Relaxed);
+    sum
+}
+
 /// What belongs to whoever writes to the sink, one at a time.
 #[derive(Debug, Default)]
 struct Writing {
@@ -161,6 +169,7 @@ impl Slot {
             format: AtomicU8::new(0),
             for_people: sink.is_terminal(),
             needs_times: sink.needs_times(),
+            keeps_back: sink.keeps_back(),
             sink,
             when_full: options.when_full.unwrap_or_default(),
             dedup_micros: options.dedup_seconds.saturating_mul(1_000_000),
@@ -387,9 +396,11 @@ impl Slot {
         let mut writing = self.writing.lock();
         let written = self.write(&mut writing, line, &ends);
         // Nobody else does it: there is no thread that finds its queue empty.
-        let _writing = While::doing(Doing::Writing);
-        if let Err(e) = guarded(|| self.sink.idle()) {
-            self.tell(&e.to_string());
+        if self.keeps_back {
+            let _writing = While::doing(Doing::Writing);
+            if let Err(e) = guarded(|| self.sink.idle()) {
+                self.tell(&e.to_string());
+            }
         }
         written
     }
@@ -404,14 +415,14 @@ impl Slot {
         }));
         match written.unwrap_or_else(|_| Err(io::Error::other("the sink panicked").into())) {
             Ok(()) => {
-                self.written.lines.fetch_add(lines.len() as u64, Ordering::Relaxed);
-                self.written.bytes.fetch_add(lines.bytes().len() as u64, Ordering::Relaxed);
+                add(&self.written.lines, lines.len() as u64);
+                add(&self.written.bytes, lines.bytes().len() as u64);
                 true
             }
             Err(WriteError { written, error }) => {
                 let (there, lost) = lines.split(written);
-                self.written.lines.fetch_add(there.len() as u64, Ordering::Relaxed);
-                self.written.bytes.fetch_add(there.bytes().len() as u64, Ordering::Relaxed);
+                add(&self.written.lines, there.len() as u64);
+                add(&self.written.bytes, there.bytes().len() as u64);
                 self.lose(writing, lost.len() as u64, error);
                 false
             }
@@ -420,7 +431,7 @@ impl Slot {
 
     /// Lines were lost: it is counted, told, and the next flush fails.
     fn lose(&self, writing: &mut MutexGuard<'_, Writing>, lines: u64, why: io::Error) {
-        let failed = self.written.failed.fetch_add(lines, Ordering::Relaxed) + lines;
+        let failed = add(&self.written.failed, lines);
         self.tell(&format!("{failed} lines lost: {why}"));
         writing.lost += lines;
         writing.why.get_or_insert(why);
