@@ -310,6 +310,9 @@ fn read_until_all(mut reader: Reader, writers: u32, each: u32) -> Tally {
         reader.checkpoint(last.unwrap()).unwrap();
     }
     assert!(reader.next_batch(Wait::No).unwrap().is_none(), "nothing else is there");
+    // Where the last message has filled its segment, the end is in the next one.
+    let end = reader.position();
+    reader.checkpoint(end).unwrap();
     tally
 }
 
