@@ -1,6 +1,7 @@
 //! The queue, the change of modes and the change of routes under many schedules of their threads, which a checker
 //! (shuttle) chooses; a schedule in which nobody can go on fails, too. Run with
-//! `cargo test -p logdag --features shuttle --test schedules`; `LOGDAG_SCHEDULES` sets how many there are.
+//! `cargo test -p logdag --no-default-features --features shuttle --test schedules` (the command would not work with a
+//! checker's locks); `LOGDAG_SCHEDULES` sets how many there are.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

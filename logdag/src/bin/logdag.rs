@@ -21,7 +21,7 @@ use logdag::config::Config;
 use logdag::{Graph, Level, Stream, Value};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
 /// Named log streams, filters and sinks, from a configuration, without a line of code.
@@ -474,7 +474,8 @@ fn exec(
     command: &[std::ffi::OsString],
 ) -> Result<ExitCode, Failure> {
     let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
-    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2])?;
+    let mut signals =
+        Signals::new([SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH])?;
     let graph = open(file)?;
     let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let err = stderr.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;

@@ -274,13 +274,13 @@ impl Slot {
     /// Writes what repetitions and the queue hold back, and makes it durable. An error, too, where lines were lost since
     /// the last time.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        let ended = self.ended_repetition(&mut self.repetition.lock());
-        if let Some(line) = ended {
-            self.give(&line, now_micros());
-        }
         if Doing::now() == Doing::Writing {
             // A sink that flushes would wait for itself.
             return Ok(());
+        }
+        let ended = self.ended_repetition(&mut self.repetition.lock());
+        if let Some(line) = ended {
+            self.give(&line, now_micros());
         }
         self.drain();
         let mut writing = self.writing.lock();
