@@ -440,3 +440,36 @@ fn both_write_and_both_read() {
         }
     }
 }
+
+/// A feed that logdag writes is a jlog to the C library, too: the same messages, with the same times.
+#[test]
+fn the_c_library_reads_what_logdag_writes() {
+    let Some(both) = both() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    let text = format!(
+        "<app><logs><log name='feed' type='jlog' path='{}(s,t)' format='json'>\
+         <config><segment_size>20000</segment_size><precommit>4096</precommit></config></log></logs></app>",
+        path.display()
+    );
+    let graph = logdag::Graph::new();
+    logdag::config::Config::from_text("app.xml", &text).unwrap().apply(&graph).unwrap();
+    graph.go_async();
+    let stream = graph.stream("feed/http").unwrap();
+    for n in 0..5000u32 {
+        logdag::log!(stream, n = n; "line {n} {}", "x".repeat(n as usize % 100));
+    }
+    graph.flush().unwrap();
+    let drained = |ours: bool, subscriber: &str| {
+        let mut child = both.start(ours, &["script", path.to_str().unwrap()]);
+        let script = format!("new 0\nreader 0 {subscriber}\ndrain 0\nclose 0\n");
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let out = child.wait_with_output().unwrap();
+        assert!(out.status.success(), "{}", support::both(&out));
+        let out = String::from_utf8(out.stdout).unwrap();
+        out.lines().find(|line| line.starts_with("drain")).unwrap_or_default().to_owned()
+    };
+    let (ours, theirs) = (drained(true, "s"), drained(false, "t"));
+    assert!(theirs.contains(" 5000 "), "{theirs}");
+    assert_eq!(ours, theirs);
+}
