@@ -82,7 +82,9 @@ pub(super) fn both(data: &[u8]) {
         (Err(a), Err(b)) => {
             check_error(XML, &xml.text, &a);
             check_error(TOML, &toml.text, &b);
-            assert_eq!(a.message, b.message, "{a}\n{b}\n{texts}");
+            // Attributes are written in another order there: of several unknown ones another is the first.
+            let unknown = [&a, &b].map(|e| e.message.starts_with("unknown attribute "));
+            assert!(a.message == b.message || unknown == [true; 2], "{a}\n{b}\n{texts}");
             xml.check_place(&a);
             toml.check_place(&b);
         }
