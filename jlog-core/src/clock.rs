@@ -41,7 +41,7 @@ pub(crate) fn now_nanos() -> u64 {
 fn by_counter(counter: &Clock, last: &Cell<Look>) -> u64 {
     let (look, count) = (last.get(), counter.raw());
     let since = counter.delta_as_nanos(look.count, count);
-    let counted = look.nanos + since;
+    let counted = look.nanos.saturating_add(since);
     if since < LOOK_EVERY_NANOS && count >= look.count && look.nanos > 0 {
         return counted;
     }
