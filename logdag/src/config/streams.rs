@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fancy_regex::Regex;
 
-use super::{Element, Place, Result, unreadable};
+use super::{Element, Place, Result};
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
 use crate::graph::{Configured, StreamOptions};
@@ -143,14 +143,14 @@ impl<'a> Reader<'a> {
         if !self.names.insert(name.to_owned()) {
             return Err(place.error(format!("there is a log {name:?} already")));
         }
-        let options = self.options(name, chain)?;
+        let options = self.options(name, element, chain)?;
         let outlets = Self::outlets(chain)?;
         self.streams.push(Configured { name: name.to_owned(), options, outlets });
         self.places.push(element.place.clone());
         Ok(())
     }
 
-    fn options(&self, name: &str, chain: &[&'a Element]) -> Result<StreamOptions> {
+    fn options(&self, name: &str, element: &Element, chain: &[&'a Element]) -> Result<StreamOptions> {
         let inherited = |name: &str| chain.iter().rev().find_map(|element| element.attribute(name));
         let flag = |name: &str| inherited(name).map_or(Ok(false), |(text, place)| boolean(text, place));
         let count = |name: &str| inherited(name).map_or(Ok(0), |(text, place)| number(text, place));
@@ -187,10 +187,8 @@ impl<'a> Reader<'a> {
             Some(kind) => {
                 let path = inherited("path").map_or("", |(path, _)| path).to_owned();
                 if path.is_empty() && matches!(&*kind, "file" | "file_synch" | "jlog") {
-                    let place = chain.last().map(|element| &element.place);
                     let why = format!("a log of type {kind} without a path: expected path=\"…\"");
-                    return Err(place
-                        .map_or_else(|| unreadable(Path::new(""), why.clone()), |p| p.error(why.clone())));
+                    return Err(element.place.error(why));
                 }
                 let latest = inherited("latest").map(|(link, _)| PathBuf::from(link));
                 let config = self.merged_config(chain)?;

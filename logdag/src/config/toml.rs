@@ -35,11 +35,6 @@ impl Reader<'_> {
         self.source.place(spanned.span().start)
     }
 
-    fn empty(&self, name: &str, place: Place) -> Element {
-        let (attributes, text, children) = (Vec::new(), String::new(), Vec::new());
-        Element { name: name.to_owned(), place, attributes, text, children }
-    }
-
     fn fill(&mut self, mut element: Element, table: &DeTable<'_>, depth: usize) -> Result<Element> {
         let mut children: Vec<(usize, Element)> = Vec::new();
         for (key, value) in table {
@@ -85,7 +80,7 @@ impl Reader<'_> {
 
     /// A child: a table, or, where a name says it all, a text.
     fn item(&mut self, name: &str, item: &Spanned<DeValue<'_>>, depth: usize) -> Result<Element> {
-        let element = self.empty(name, self.place(item));
+        let element = Element::empty(name, self.place(item));
         match item.get_ref() {
             _ if depth >= MAX_DEPTH => {
                 Err(element.place.error(format!("tables more than {MAX_DEPTH} deep in one another")))
@@ -120,7 +115,7 @@ impl Reader<'_> {
             if matches!(&*name, "id" | "inherit") {
                 element.attributes.push((name, substitute(&text), place));
             } else {
-                let child = self.empty(&name, place);
+                let child = Element::empty(&name, place);
                 element.children.push(Element { text: substitute(text.trim()), ..child });
             }
         }

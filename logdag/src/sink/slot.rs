@@ -136,7 +136,7 @@ fn add(counter: &AtomicU64, n: u64) -> u64 {
 
 /// What belongs to whoever writes to the sink, one at a time.
 #[derive(Debug, Default)]
-struct Writing {
+pub(crate) struct Writing {
     /// Lines that were lost since the last flush, and why the first of them was.
     lost: u64,
     why: Option<io::Error>,
@@ -234,8 +234,8 @@ impl Slot {
     }
 
     /// Keeps what is logged from now on from being written, until what this returns is dropped.
-    pub(crate) fn hold(&self) -> impl Drop + '_ {
-        Held(Some(self.writing.lock()))
+    pub(crate) fn hold(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock()
     }
 
     /// Writes everything that waits, and ends the thread.
@@ -547,15 +547,6 @@ impl Slot {
         let last = repetition.last.take()?;
         (last.times > 0)
             .then(|| self.own_line(&format!("last line repeated {} times", last.times), last.flags))
-    }
-}
-
-/// Nothing is written as long as this is there.
-struct Held<'a>(Option<MutexGuard<'a, Writing>>);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.take();
     }
 }
 
