@@ -38,6 +38,7 @@ pub(crate) enum Op<'a> {
         file_len: u64,
     },
     Sync(&'a Path),
+    Lock(&'a Path),
     SyncDir(&'a Path),
     Create(&'a Path),
     Remove(&'a Path),
@@ -55,10 +56,13 @@ impl Op<'_> {
     /// The name of the file that the call changes or reads, without its directory.
     pub(crate) fn name(&self) -> &str {
         let path = match self {
-            Op::Open(path, _) | Op::Sync(path) | Op::SyncDir(path) | Op::Create(path) | Op::Remove(path) => {
-                path
-            }
-            Op::Read { path, .. }
+            Op::Open(path, _)
+            | Op::Sync(path)
+            | Op::Lock(path)
+            | Op::SyncDir(path)
+            | Op::Create(path)
+            | Op::Remove(path)
+            | Op::Read { path, .. }
             | Op::Write { path, .. }
             | Op::Wrote { path }
             | Op::SetLen { path, .. }
@@ -78,7 +82,7 @@ impl Op<'_> {
     pub(crate) fn changes(&self) -> bool {
         match self {
             Op::Open(_, how) => *how != Open::Read,
-            Op::Read { .. } | Op::Wrote { .. } | Op::Sync(_) | Op::SyncDir(_) => false,
+            Op::Read { .. } | Op::Wrote { .. } | Op::Sync(_) | Op::Lock(_) | Op::SyncDir(_) => false,
             _ => true,
         }
     }
@@ -248,6 +252,7 @@ impl File for FaultyFile {
     }
 
     fn lock(&self) -> io::Result<()> {
+        self.faulty.decide(Op::Lock(&self.path))?;
         self.inner.lock()
     }
 

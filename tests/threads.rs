@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jlog_core::storage::Storage;
 use jlog_core::storage::sim::SimStorage;
@@ -128,6 +128,109 @@ fn threads_append_to_one_writer() {
             conforming.check(&path);
         }
     });
+}
+
+/// Appends by themselves until far fewer locks were taken than messages appended; returns how many those are.
+fn append_until_the_lock_is_kept(writer: &Writer, number: u32, locks: &AtomicUsize) -> u32 {
+    let begun = Instant::now();
+    let mut appended = 0;
+    while begun.elapsed() < PATIENCE {
+        let before = locks.load(Ordering::Relaxed);
+        for _ in 0..200 {
+            writer.append(message(number, appended)).unwrap();
+            appended += 1;
+        }
+        if locks.load(Ordering::Relaxed) - before < 120 {
+            return appended;
+        }
+    }
+    panic!("the lock is never kept");
+}
+
+/// A file system that counts how often a segment is locked.
+fn counting_locks(locks: &Arc<AtomicUsize>) -> Arc<dyn Storage> {
+    let locks = Arc::clone(locks);
+    Faulty::storage(move |op| match op {
+        Op::Sync(_) | Op::SyncDir(_) => Fate::Pretend,
+        Op::Lock(_) if op.is_segment() => {
+            locks.fetch_add(1, Ordering::Relaxed);
+            Fate::Proceed
+        }
+        _ => Fate::Proceed,
+    })
+}
+
+/// Where appends follow each other closely, one lock serves many of them; a writer that has nothing more to append
+/// gives it back, and each of two writers goes on where the other one ended.
+#[test]
+fn a_lock_that_is_kept_is_given_back() {
+    without_hanging(|| {
+        let (_dir, path) = new_path();
+        let locks = Arc::new(AtomicUsize::new(0));
+        let log = Jlog::options().storage(counting_locks(&locks)).create(&path).unwrap();
+        let (one, other) = (log.writer().unwrap(), log.writer().unwrap());
+        let mut appended = append_until_the_lock_is_kept(&one, 0, &locks);
+        // Were it not given back, these would wait for ever.
+        for seq in 0..500 {
+            other.append(message(1, seq)).unwrap();
+            if seq % 100 == 0 {
+                one.append(message(0, appended)).unwrap();
+                appended += 1;
+            }
+        }
+        drop(one);
+        let got = read_all(&log);
+        let tally = Tally::of(&got);
+        assert_eq!(tally.0, BTreeMap::from([(0, appended), (1, 500)]));
+        let verified = log.verify().unwrap();
+        assert!(!verified.is_damaged(), "{:?}", verified.findings);
+        drop(other);
+        Conforming::new().check(&path);
+    });
+}
+
+/// A writer that appends without a pause lets others append, too.
+#[test]
+fn a_writer_that_never_pauses_does_not_keep_others_out() {
+    without_hanging(|| {
+        let (_dir, path) = new_path();
+        let locks = Arc::new(AtomicUsize::new(0));
+        let log = Jlog::options().storage(counting_locks(&locks)).create(&path).unwrap();
+        let (one, other) = (log.writer().unwrap(), log.writer().unwrap());
+        let done = AtomicBool::new(false);
+        let appended = std::thread::scope(|scope| {
+            let one = scope.spawn(|| {
+                let mut appended = append_until_the_lock_is_kept(&one, 0, &locks);
+                while !done.load(Ordering::Relaxed) {
+                    one.append(message(0, appended)).unwrap();
+                    appended += 1;
+                }
+                appended
+            });
+            for seq in 0..50 {
+                other.append(message(1, seq)).unwrap();
+                // So long that the other one keeps the lock again.
+                std::thread::sleep(Duration::from_millis(if seq % 10 == 0 { 150 } else { 1 }));
+            }
+            done.store(true, Ordering::Relaxed);
+            one.join().unwrap()
+        });
+        let got = read_all(&log);
+        assert_eq!(Tally::of(&got).0, BTreeMap::from([(0, appended), (1, 50)]));
+    });
+}
+
+#[test]
+fn no_lock_is_kept_where_none_is_to_be() {
+    let (_dir, path) = new_path();
+    let locks = Arc::new(AtomicUsize::new(0));
+    let log = Jlog::options().storage(counting_locks(&locks)).create(&path).unwrap();
+    let writer = log.writer_with(WriterOptions::default().hold_lock(Duration::ZERO)).unwrap();
+    let before = locks.load(Ordering::Relaxed);
+    for seq in 0..2000 {
+        writer.append(message(0, seq)).unwrap();
+    }
+    assert_eq!(locks.load(Ordering::Relaxed) - before, 2000);
 }
 
 /// A batch is in one piece, whatever the other threads do.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI32, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use jlog_core::{
     Compression, Error, Jlog, JlogOptions, Locking, LogId, Reader, ReaderOptions, Safety, Wait, Writer,
@@ -350,7 +351,8 @@ impl Ctx {
 
     fn try_open_writer(&self) -> Outcome<()> {
         let log = self.log()?;
-        let mut options = WriterOptions::default();
+        // A C program may fork, and does not expect threads: no lock is kept that one of them would have to give back.
+        let mut options = WriterOptions::default().hold_lock(Duration::ZERO);
         let wanted = self.own.pre_commit.load(Relaxed);
         if let Some(bytes) = u32::try_from(wanted).ok().filter(|_| wanted != UNSPECIFIED) {
             options = options.pre_commit(bytes);

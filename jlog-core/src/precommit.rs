@@ -478,11 +478,13 @@ impl PreCommit {
     }
 
     /// Adds a record that fits. It is the writer's from the moment the counter moves.
-    pub(crate) fn push(&mut self, head: &[u8], body: &[u8], crc: u32) {
+    pub(crate) fn push(&mut self, head: &[u8], body: &[u8]) {
         let at = PRE_COMMIT_HEADER_LEN + self.used;
         self.map.write(at, head);
         self.map.write(at + head.len(), body);
         let len = head.len() + body.len();
+        // Of the record in one piece, which is faster than of its two parts.
+        let crc = if self.checksums { crc32fast::hash(self.map.slice(at, len)) } else { 0 };
         self.used += len;
         // The capacity of a buffer is far below 4 GiB, and so is what it holds.
         #[allow(clippy::cast_possible_truncation)]

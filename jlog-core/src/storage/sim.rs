@@ -484,6 +484,10 @@ impl Storage for SimStorage {
         Ok(self.state.lock().space.unwrap_or(1 << 40))
     }
 
+    fn locks_wait(&self) -> bool {
+        false
+    }
+
     fn boot_id(&self) -> u64 {
         self.state.lock().boot
     }

@@ -2,12 +2,14 @@
 
 mod budget;
 mod buffer;
+mod hold;
 mod segment;
 mod sync;
 
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::checksum::Pending;
 use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader, check_message_len};
@@ -22,12 +24,15 @@ use crate::{Error, Event, LogId, Result, Timestamp, names};
 use crate::{recovery, retention};
 
 use budget::Budget;
+use hold::Hold;
 use sync::{Background, Syncing, Ticker};
 
 /// Records are gathered up to about this size before they are written.
 const PIECE: usize = 1 << 20;
 /// Bodies from this size on are written from where they are, not copied.
 const LARGE_BODY: usize = 64 << 10;
+/// The same for a message by itself: a copy of so much costs less than handing the system two pieces.
+const SMALL_BODY: usize = 2 << 10;
 
 /// Where a message is when an append returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +99,7 @@ struct Core {
 struct Inner {
     current: Option<Current>,
     buffer: Option<PreCommit>,
+    hold: Hold,
     pending: Pending,
     budget: Budget,
     /// Segments that this writer has let go of and that are not synced yet.
@@ -171,6 +177,8 @@ impl Writer {
             return Err(Error::WriterBusy { path: shared.path.clone() });
         };
         let format = meta.format();
+        // Where locks are not waited for, one that is kept would make others fail.
+        let hold = if multi && shared.storage.locks_wait() { options.hold_lock } else { Duration::ZERO };
         let core = Core {
             checksums: shared.settings.checksums,
             limited: shared.settings.limits.is_some(),
@@ -182,6 +190,7 @@ impl Writer {
             inner: Mutex::new(Inner {
                 current: None,
                 buffer: None,
+                hold: Hold::new(hold),
                 pending: Pending::default(),
                 budget: Budget::default(),
                 filled: Vec::new(),
@@ -213,6 +222,7 @@ impl Writer {
             core.open_buffer(&mut core.inner.lock(), options.pre_commit)?;
         }
         let core = Arc::new(core);
+        core.inner.lock().hold.belongs_to(&core);
         let ticker = Ticker::start(&core)?;
         Ok(Self { core, ticker, closed: false })
     }
@@ -387,7 +397,6 @@ impl Core {
         self.check_sync_failed()?;
         let mut scratch = Vec::new();
         let record = self.encode(time, body, &mut scratch)?;
-        let crc = if self.checksums { record.crc() } else { 0 };
         let mut inner = self.inner.lock();
         inner.pending.saw(time);
         if self.limited {
@@ -400,18 +409,14 @@ impl Core {
             if let Some(buffer) = &mut inner.buffer
                 && buffer.fits(record.len())
             {
-                buffer.push(record.head(), record.body, crc);
+                buffer.push(record.head(), record.body);
                 inner.written += 1;
                 inner.accepted += 1;
                 self.finish(inner)?;
                 return Ok(Placed::Buffered);
             }
         }
-        let id = self.in_segment(&mut inner, |core, inner| {
-            inner.group.push((len_u32(record.len()), crc));
-            core.write(inner, &mut [IoSlice::new(record.head()), IoSlice::new(record.body)])?;
-            core.commit_group(inner)
-        })?;
+        let id = self.in_segment(&mut inner, |core, inner| core.write_one(inner, &record))?;
         inner.accepted += 1;
         self.finish(inner)?;
         Ok(Placed::InSegment(id))
@@ -447,9 +452,8 @@ impl Core {
                     scratch.clear();
                     let (time, body) = message(n);
                     let record = self.encode(time, body, &mut scratch)?;
-                    let crc = if self.checksums { record.crc() } else { 0 };
                     if let Some(buffer) = &mut inner.buffer {
-                        buffer.push(record.head(), record.body, crc);
+                        buffer.push(record.head(), record.body);
                     }
                 }
                 inner.written += 1;
@@ -495,6 +499,25 @@ impl Core {
             }
         }
         bytes
+    }
+
+    /// Writes one record.
+    fn write_one(&self, inner: &mut Inner, record: &Encoded<'_>) -> Result<LogId> {
+        let len = len_u32(record.len());
+        if record.body.len() > SMALL_BODY {
+            inner.group.push((len, if self.checksums { record.crc() } else { 0 }));
+            self.write(inner, &mut [IoSlice::new(record.head()), IoSlice::new(record.body)])?;
+        } else {
+            let mut whole = std::mem::take(&mut inner.scratch);
+            whole.clear();
+            whole.extend_from_slice(record.head());
+            whole.extend_from_slice(record.body);
+            inner.group.push((len, if self.checksums { crc32fast::hash(&whole) } else { 0 }));
+            let written = self.write(inner, &mut [IoSlice::new(&whole)]);
+            inner.scratch = whole;
+            written?;
+        }
+        self.commit_group(inner)
     }
 
     /// Writes the messages that belong in the current segment; returns the last one's id and their number.
@@ -636,9 +659,15 @@ impl Core {
 
     /// The last thing a writer does.
     fn end(&self) {
+        let thread = self.inner.lock().hold.stop();
+        if let Some(thread) = thread {
+            // A panic in it has been printed.
+            let _ = thread.join();
+        }
         let mut inner = self.inner.lock();
         // Only the checksums are at stake: those records stay unverified.
         let _ = self.write_out_pending(&mut inner);
+        self.release(&mut inner);
         if let Some(buffer) = &inner.buffer
             && buffer.is_empty()
         {

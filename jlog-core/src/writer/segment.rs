@@ -44,7 +44,9 @@ impl Core {
                 inner.must_roll = false;
             }
         }
-        self.release(inner);
+        if outcome.is_err() || !self.keeps_lock(inner) {
+            self.release(inner);
+        }
         outcome
     }
 
@@ -58,7 +60,13 @@ impl Core {
         if self.limited { self.shared.settings.limits.segment_size(size) } else { size }
     }
 
-    fn release(&self, inner: &mut Inner) {
+    /// Whether the current segment's lock stays with this writer, now that it is not needed.
+    fn keeps_lock(&self, inner: &mut Inner) -> bool {
+        self.multi && inner.current.is_some() && inner.hold.keep()
+    }
+
+    pub(super) fn release(&self, inner: &mut Inner) {
+        inner.hold.given_back();
         if let Some(current) = &inner.current
             && self.multi
         {
@@ -73,6 +81,11 @@ impl Core {
         loop {
             match &inner.current {
                 None => self.open_current(inner)?,
+                Some(current) if inner.hold.is_kept() => {
+                    if self.meta.storage_log() != current.number {
+                        self.leave(inner);
+                    }
+                }
                 Some(current) if self.multi => {
                     let path = || self.path_of(current.number);
                     current.file.lock().map_err(|e| Error::io("lock", path(), e))?;
@@ -91,6 +104,7 @@ impl Core {
                     } else if facts.len != current.end || self.meta.storage_log() != current.number {
                         // Others have written: what they wrote is counted, and an unfinished record of one
                         // that was killed is cut.
+                        inner.hold.others_wrote();
                         self.leave(inner);
                     }
                 }

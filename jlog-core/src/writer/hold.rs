@@ -1,0 +1,218 @@
+//! Keeping the segment's lock from one append to the next: taking it, looking at the file's end and giving it back are
+//! two thirds of what a single append costs.
+//!
+//! The lock is kept where appends follow each other closely, for a millisecond at a time (`WriterOptions::hold_lock`).
+//! Then it is given back, and for some appends every one takes and gives it as without this: nobody tells the
+//! holder of a lock that others wait, and this is when they get it. A writer that sees that others have written keeps
+//! no lock for a while. Where no append comes that would give it back, a thread does.
+
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::{Core, Inner};
+
+/// So many appends, within no more than `FAST`, follow each other closely.
+const STRETCH: u32 = 32;
+const FAST: Duration = Duration::from_millis(1);
+/// So long every append gives the lock back, after others have written.
+const APART: Duration = Duration::from_millis(100);
+
+/// Whether the current segment's lock is kept, and since when.
+#[derive(Debug)]
+pub(super) struct Hold {
+    /// For how long at most; zero: never.
+    longest: Duration,
+    kept: bool,
+    /// When the lock was first kept, or last given back.
+    since: Instant,
+    /// Uses of the lock since the clock was last looked at.
+    uses: u32,
+    /// Counts all uses.
+    used: u64,
+    apart_until: Option<Instant>,
+    core: Weak<Core>,
+    /// Gives the lock back when no append does; started when a lock is first kept.
+    thread: Option<JoinHandle<()>>,
+    /// The thread waits until it is woken.
+    resting: bool,
+    stop: bool,
+}
+
+impl Hold {
+    pub(super) fn new(longest: Duration) -> Self {
+        Self {
+            longest,
+            kept: false,
+            since: Instant::now(),
+            uses: 0,
+            used: 0,
+            apart_until: None,
+            core: Weak::new(),
+            thread: None,
+            resting: false,
+            stop: false,
+        }
+    }
+
+    /// Whose lock it is: before this is known, none is kept.
+    pub(super) fn belongs_to(&mut self, core: &Arc<Core>) {
+        self.core = Arc::downgrade(core);
+    }
+
+    /// Whether an earlier use has kept the lock.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// The lock was given back.
+    pub(super) fn given_back(&mut self) {
+        self.kept = false;
+    }
+
+    /// Others have written since this writer last had the lock.
+    pub(super) fn others_wrote(&mut self) {
+        if !self.longest.is_zero() {
+            self.apart_until = Some(Instant::now() + APART);
+        }
+    }
+
+    /// At the end of a use: whether the lock is kept.
+    pub(super) fn keep(&mut self) -> bool {
+        let stays = self.stays(Instant::now);
+        self.kept = stays && (self.kept || self.is_watched());
+        self.kept
+    }
+
+    fn stays(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        self.used += 1;
+        self.uses += 1;
+        if self.uses < STRETCH || self.longest.is_zero() {
+            return self.kept;
+        }
+        self.uses = 0;
+        let now = now();
+        let taken = now.saturating_duration_since(self.since);
+        if self.kept && taken < self.longest {
+            return true;
+        }
+        self.since = now;
+        !self.kept && taken <= FAST && self.apart_until.is_none_or(|until| now >= until)
+    }
+
+    /// Whether there is a thread that gives the lock back.
+    fn is_watched(&mut self) -> bool {
+        if self.thread.is_none() {
+            let Some(core) = self.core.upgrade() else { return false };
+            let thread = std::thread::Builder::new().name("jlog-lock".to_owned());
+            match thread.spawn(move || core.give_back_in_time()) {
+                Ok(thread) => self.thread = Some(thread),
+                // There can be no more threads: appends work without one.
+                Err(_) => self.longest = Duration::ZERO,
+            }
+        } else if std::mem::take(&mut self.resting)
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
+        }
+        self.thread.is_some()
+    }
+
+    /// Ends the thread; no lock is kept from here on.
+    pub(super) fn stop(&mut self) -> Option<JoinHandle<()>> {
+        self.longest = Duration::ZERO;
+        self.stop = true;
+        let thread = self.thread.take()?;
+        thread.thread().unpark();
+        Some(thread)
+    }
+}
+
+impl Core {
+    fn give_back_in_time(&self) {
+        let mut used = 0;
+        loop {
+            let mut inner = self.inner.lock();
+            let Inner { hold, .. } = &mut *inner;
+            if hold.stop {
+                return;
+            }
+            let longest = hold.longest;
+            let idle = hold.used == used;
+            used = hold.used;
+            if hold.kept && (idle || hold.since.elapsed() >= longest) {
+                hold.since = Instant::now();
+                self.release(&mut inner);
+            }
+            // Between two times of keeping it there are some appends: only a look that finds none lets it rest.
+            let rest = idle && !inner.hold.kept;
+            inner.hold.resting = rest;
+            drop(inner);
+            if rest {
+                std::thread::park();
+            } else {
+                std::thread::park_timeout(longest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Uses a lock so often, at this distance; returns after how many uses it was kept, and after how many more it was
+    /// given back.
+    fn kept_and_back(
+        hold: &mut Hold,
+        at: &mut Instant,
+        every: Duration,
+        uses: u32,
+    ) -> (Option<u32>, Option<u32>) {
+        let (mut kept, mut back) = (None, None);
+        for n in 1..=uses {
+            *at += every;
+            hold.kept = hold.stays(|| *at);
+            match (hold.kept, kept) {
+                (true, None) => kept = Some(n),
+                (false, Some(since)) => back = back.or(Some(n - since)),
+                _ => {}
+            }
+        }
+        (kept, back)
+    }
+
+    #[test]
+    fn a_lock_is_kept_where_appends_follow_closely_and_never_for_long() {
+        let micros = Duration::from_micros;
+        let mut hold = Hold::new(micros(1000));
+        let mut at = hold.since;
+        // 1000 appends in a millisecond, looked at after every 32.
+        assert_eq!(kept_and_back(&mut hold, &mut at, micros(1), 1100), (Some(32), Some(1024)));
+        // The others' turn lasts for as long as it takes to tell that appends still follow each other closely.
+        let mut hold = Hold::new(micros(1000));
+        let mut at = hold.since;
+        kept_and_back(&mut hold, &mut at, micros(1), 32 + 1024);
+        assert!(!hold.kept);
+        assert_eq!(kept_and_back(&mut hold, &mut at, micros(1), 100).0, Some(32));
+        for (longest, every) in [(1000, 32), (0, 1)] {
+            let mut hold = Hold::new(micros(longest));
+            let mut at = hold.since;
+            assert_eq!(
+                kept_and_back(&mut hold, &mut at, micros(every), 10_000),
+                (None, None),
+                "{longest} {every}"
+            );
+        }
+    }
+
+    #[test]
+    fn where_others_write_no_lock_is_kept_for_a_while() {
+        let mut hold = Hold::new(FAST);
+        hold.others_wrote();
+        let mut at = hold.since;
+        let (kept, _) = kept_and_back(&mut hold, &mut at, Duration::from_micros(10), 20_000);
+        // 100 ms are 10,000 uses; that of the clock's look comes up to 32 later, and the clock went on before it.
+        assert!(kept.is_some_and(|n| (10_000..10_200).contains(&n)), "{kept:?}");
+    }
+}
