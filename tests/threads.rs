@@ -1,7 +1,7 @@
 //! Several threads of one process at one jlog: each message is there once, in its thread's order; threads share
 //! syncs; who waits is woken. Meant to be run under a thread sanitizer, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -351,6 +351,68 @@ fn threads_that_sync_share_the_syncs() {
             assert!(syncs < (THREADS * EACH / 2) as usize, "{syncs} syncs for {} appends", THREADS * EACH);
             writer.close().unwrap();
             Tally::of(&read_all(&log)).assert(THREADS, EACH);
+        }
+    });
+}
+
+/// A thread that another one writes for gets its own message's id, or its own error; a write that fails costs those whose
+/// messages were in it, and a message is there exactly when its thread was told so.
+#[test]
+fn each_thread_hears_of_its_own_message() {
+    const EACH: u32 = 150;
+    without_hanging(|| {
+        for (pre_commit, compression) in
+            [(0, Compression::None), (0, Compression::Lz4), (400, Compression::None)]
+        {
+            let (_dir, path) = new_path();
+            let writes = AtomicUsize::new(0);
+            let storage = Faulty::storage(move |op| match op {
+                Op::Write { .. } if op.is_segment() => {
+                    match writes.fetch_add(1, Ordering::Relaxed) % 7 {
+                        3 => Fate::Fail(std::io::ErrorKind::StorageFull),
+                        // A moment in which other threads begin to wait.
+                        _ => {
+                            std::thread::sleep(Duration::from_micros(300));
+                            Fate::Proceed
+                        }
+                    }
+                }
+                Op::Sync(_) | Op::SyncDir(_) => Fate::Pretend,
+                _ => Fate::Proceed,
+            });
+            let options = Jlog::options().storage(storage).segment_size(3000).compression(compression);
+            let log = options.pre_commit(pre_commit).create(&path).unwrap();
+            log.subscribe("keeper", Start::Beginning).unwrap();
+            let writer = log.writer_with(WriterOptions::default().sync(SyncPolicy::EachAppend)).unwrap();
+            let told = parking_lot::Mutex::new(Vec::new());
+            let failed = AtomicUsize::new(0);
+            in_threads(8, |n| {
+                for seq in 0..EACH {
+                    let body = message(n, seq);
+                    match writer.append(&body) {
+                        Ok(placed) => told.lock().push((placed.id(), body)),
+                        Err(Error::DiskFull { .. }) => drop(failed.fetch_add(1, Ordering::Relaxed)),
+                        Err(e) => panic!("{e}"),
+                    }
+                }
+            });
+            // What is left in a buffer goes to its segment now, or at the next try.
+            while writer.flush().is_err() {}
+            drop(writer);
+            let (mut told, failed) = (told.into_inner(), failed.into_inner());
+            assert!(failed > 0, "no write has failed");
+            let mut there: Vec<_> = read_all(&log).into_iter().map(|got| (Some(got.id), got.body)).collect();
+            if pre_commit > 0 {
+                // An error may be about the sync only: the message is in the buffer then, and stays.
+                assert!(told.iter().all(|message| there.iter().any(|other| other.1 == message.1)));
+                let bodies: BTreeSet<_> = there.iter().map(|message| &message.1).collect();
+                assert_eq!(bodies.len(), there.len(), "each at most once");
+                continue;
+            }
+            told.sort();
+            there.sort();
+            assert_eq!(told, there);
+            assert_eq!(told.len() + failed, 8 * EACH as usize);
         }
     });
 }

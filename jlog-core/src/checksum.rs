@@ -25,6 +25,7 @@
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use byteorder::{ByteOrder, LittleEndian as LE};
 
@@ -216,6 +217,9 @@ pub(crate) struct Pending {
     records: usize,
     /// The latest time of a record so far, in seconds, within reason.
     latest: u32,
+    /// They are due so long after some were last written out.
+    every: Duration,
+    last: Option<Instant>,
 }
 
 /// Times that are further ahead than this are no clock's.
@@ -225,6 +229,16 @@ const AHEAD_SECONDS: u32 = 86_400;
 const PENDING_MAX: usize = 4096;
 
 impl Pending {
+    /// None yet, and so long between two times of writing them out without need.
+    pub(crate) fn new(every: Duration) -> Self {
+        Self { every, ..Self::default() }
+    }
+
+    /// Whether it is time to write them out.
+    pub(crate) fn is_due(&self) -> bool {
+        self.records > 0 && self.last.is_none_or(|last| last.elapsed() >= self.every)
+    }
+
     /// Notes the time of a record that is about to be written.
     pub(crate) fn saw(&mut self, time: Timestamp) {
         if time.seconds > self.latest
@@ -285,6 +299,7 @@ impl Pending {
             if append(shared, segment, &bytes).is_err() {
                 shared.note(Event::ChecksumsNotWritten { segment, records: self.records });
             }
+            self.last = Some(Instant::now());
         }
         self.clear();
     }

@@ -109,9 +109,9 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn available_space(&self, dir: &Path) -> io::Result<u64>;
     /// A number that stays the same until the machine starts anew.
     fn boot_id(&self) -> u64;
-    /// Whether who wants a file's lock waits for it, and another thread can give it back meanwhile.
-    fn locks_wait(&self) -> bool {
-        true
+    /// Whether it stands for a machine on which no time passes and no lock is waited for. Writers put nothing off there.
+    fn is_simulated(&self) -> bool {
+        false
     }
     /// Begins to watch a directory for new data in its segments.
     fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>>;

@@ -2,6 +2,7 @@
 
 mod budget;
 mod buffer;
+mod group;
 mod hold;
 mod segment;
 mod sync;
@@ -24,6 +25,7 @@ use crate::{Error, Event, LogId, Result, Timestamp, names};
 use crate::{recovery, retention};
 
 use budget::Budget;
+use group::Group;
 use hold::Hold;
 use sync::{Background, Syncing, Ticker};
 
@@ -33,6 +35,9 @@ const PIECE: usize = 1 << 20;
 const LARGE_BODY: usize = 64 << 10;
 /// The same for a message by itself: a copy of so much costs less than handing the system two pieces.
 const SMALL_BODY: usize = 2 << 10;
+
+/// With [`SyncPolicy::EachAppend`], checksums are written out this often.
+const CHECKSUMS_EVERY: Duration = Duration::from_millis(10);
 
 /// Where a message is when an append returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +94,7 @@ struct Core {
     limited: bool,
     policy: SyncPolicy,
     inner: Mutex<Inner>,
+    group: Group,
     syncing: Mutex<Syncing>,
     synced: Condvar,
     background: Background,
@@ -177,8 +183,8 @@ impl Writer {
             return Err(Error::WriterBusy { path: shared.path.clone() });
         };
         let format = meta.format();
-        // Where locks are not waited for, one that is kept would make others fail.
-        let hold = if multi && shared.storage.locks_wait() { options.hold_lock } else { Duration::ZERO };
+        let simulated = shared.storage.is_simulated();
+        let hold = if multi && !simulated { options.hold_lock } else { Duration::ZERO };
         let core = Core {
             checksums: shared.settings.checksums,
             limited: shared.settings.limits.is_some(),
@@ -191,7 +197,7 @@ impl Writer {
                 current: None,
                 buffer: None,
                 hold: Hold::new(hold),
-                pending: Pending::default(),
+                pending: Pending::new(if simulated { Duration::ZERO } else { CHECKSUMS_EVERY }),
                 budget: Budget::default(),
                 filled: Vec::new(),
                 names_made: 0,
@@ -208,6 +214,7 @@ impl Writer {
                 group_start: 0,
                 group: Vec::new(),
             }),
+            group: Group::default(),
             syncing: Mutex::new(Syncing::default()),
             synced: Condvar::new(),
             background: Background::default(),
@@ -395,16 +402,30 @@ impl Core {
 
     fn append(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
         self.check_sync_failed()?;
+        if self.policy == SyncPolicy::EachAppend && body.len() < LARGE_BODY {
+            return self.append_with_others(time, body);
+        }
+        self.append_alone(time, body)
+    }
+
+    fn append_alone(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
         let mut scratch = Vec::new();
         let record = self.encode(time, body, &mut scratch)?;
         let mut inner = self.inner.lock();
+        let placed = self.place(&mut inner, time, &record)?;
+        self.finish(inner)?;
+        Ok(placed)
+    }
+
+    /// Puts a record in the buffer or the segment.
+    fn place(&self, inner: &mut Inner, time: Timestamp, record: &Encoded<'_>) -> Result<Placed> {
         inner.pending.saw(time);
         if self.limited {
-            self.admit(&mut inner, record.len() as u64)?;
+            self.admit(inner, record.len() as u64)?;
         }
         if inner.buffer.is_some() {
             if !inner.buffer.as_ref().is_some_and(|b| !b.is_foreign() && b.fits(record.len())) {
-                self.flush_buffer(&mut inner)?;
+                self.flush_buffer(inner)?;
             }
             if let Some(buffer) = &mut inner.buffer
                 && buffer.fits(record.len())
@@ -412,13 +433,11 @@ impl Core {
                 buffer.push(record.head(), record.body);
                 inner.written += 1;
                 inner.accepted += 1;
-                self.finish(inner)?;
                 return Ok(Placed::Buffered);
             }
         }
-        let id = self.in_segment(&mut inner, |core, inner| core.write_one(inner, &record))?;
+        let id = self.in_segment(inner, |core, inner| core.write_one(inner, record))?;
         inner.accepted += 1;
-        self.finish(inner)?;
         Ok(Placed::InSegment(id))
     }
 
@@ -429,6 +448,22 @@ impl Core {
         message: impl Fn(usize) -> (Timestamp, &'m [u8]),
     ) -> Result<Placed> {
         self.check_sync_failed()?;
+        let mut inner = self.inner.lock();
+        let mut placed = Placed::Buffered;
+        self.place_batch(&mut inner, count, message, |last, _| placed = last)?;
+        self.finish(inner)?;
+        Ok(placed)
+    }
+
+    /// Puts messages in the buffer or in segments, and tells where the last one of each group went, and how many
+    /// it is.
+    fn place_batch<'m>(
+        &self,
+        inner: &mut Inner,
+        count: usize,
+        message: impl Fn(usize) -> (Timestamp, &'m [u8]),
+        mut placed: impl FnMut(Placed, usize),
+    ) -> Result<()> {
         let (mut bound, mut latest) = (0usize, Timestamp::default());
         for n in 0..count {
             let (time, body) = message(n);
@@ -437,14 +472,13 @@ impl Core {
             let most = self.format.header_len().saturating_add(self.format.max_stored(body.len()));
             bound = bound.saturating_add(most);
         }
-        let mut inner = self.inner.lock();
         inner.pending.saw(latest);
         if self.limited && inner.buffer.as_ref().is_some_and(|buffer| bound <= buffer.capacity()) {
-            self.admit(&mut inner, bound as u64)?;
+            self.admit(inner, bound as u64)?;
         }
         if let Some(buffer) = &inner.buffer {
             if bound <= buffer.capacity() && (buffer.is_foreign() || !buffer.fits(bound)) {
-                self.flush_buffer(&mut inner)?;
+                self.flush_buffer(inner)?;
             }
             if inner.buffer.as_ref().is_some_and(|buffer| buffer.fits(bound)) {
                 let mut scratch = Vec::new();
@@ -458,28 +492,25 @@ impl Core {
                 }
                 inner.written += 1;
                 inner.accepted += count as u64;
-                self.finish(inner)?;
-                return Ok(Placed::Buffered);
+                placed(Placed::Buffered, count);
+                return Ok(());
             }
-            self.flush_buffer(&mut inner)?;
+            self.flush_buffer(inner)?;
         }
         let mut done = 0;
-        let mut last = None;
         while done < count {
-            let (id, n) = self.in_segment(&mut inner, |core, inner| {
+            let (id, n) = self.in_segment(inner, |core, inner| {
                 if core.limited {
                     let bytes = core.first_group(inner, done..count, &message);
                     core.admit(inner, bytes)?;
                 }
                 core.write_group(inner, done..count, &message)
             })?;
-            last = Some(id);
             inner.accepted += n as u64;
             done += n;
+            placed(Placed::InSegment(id), n);
         }
-        let placed = last.map_or(Placed::Buffered, Placed::InSegment);
-        self.finish(inner)?;
-        Ok(placed)
+        Ok(())
     }
 
     /// At most how many bytes those of the messages take that belong in the current segment.

@@ -41,6 +41,7 @@ impl Drop for Elected<'_> {
         let mut syncing = self.core.syncing.lock();
         syncing.running = false;
         syncing.done = syncing.done.max(self.done);
+        drop(syncing);
         self.core.synced.notify_all();
     }
 }
@@ -83,12 +84,17 @@ impl Core {
     }
 
     pub(super) fn sync(&self) -> Result<()> {
-        let written = self.inner.lock().written;
+        self.check_sync_failed()?;
+        let mut inner = self.inner.lock();
+        self.flush_buffer(&mut inner)?;
+        self.write_out_pending(&mut inner)?;
+        let written = inner.written;
+        drop(inner);
         self.wait_durable(written)
     }
 
     /// Waits until every append up to this count is durable. Of the threads that wait, one syncs for all.
-    fn wait_durable(&self, count: u64) -> Result<()> {
+    pub(super) fn wait_durable(&self, count: u64) -> Result<()> {
         let mut syncing = self.syncing.lock();
         loop {
             if let Some(why) = &syncing.failed {
@@ -115,7 +121,9 @@ impl Core {
         self.check_sync_failed()?;
         let mut inner = self.inner.lock();
         self.flush_buffer(&mut inner)?;
-        self.write_out_pending(&mut inner)?;
+        if inner.pending.is_due() {
+            self.write_out_pending(&mut inner)?;
+        }
         let count = inner.written;
         let current = inner
             .current
@@ -174,7 +182,7 @@ impl Core {
         Ok(())
     }
 
-    fn sync_error(&self, why: &str) -> Error {
+    pub(super) fn sync_error(&self, why: &str) -> Error {
         Error::SyncFailed { path: self.shared.path.clone(), why: why.to_owned() }
     }
 }

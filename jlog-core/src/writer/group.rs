@@ -1,0 +1,171 @@
+//! Durable appends of several threads at the same time: one of them writes what the others wait with, in one write, and
+//! syncs for all. What that saves is not the syncs, which threads share anyway, but the locks, the writes and the threads
+//! that are woken for each of them.
+
+use std::sync::Arc;
+
+use super::{Core, Placed};
+use crate::sync::{Condvar, Mutex};
+use crate::{LogId, Result, Timestamp};
+
+/// So often a thread writes for others before its own append returns.
+const MOST_TURNS: usize = 4;
+
+/// The messages that wait for the thread that writes for all.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// A thread writes, or is about to.
+    led: bool,
+    waiting: Vec<Waiting>,
+}
+
+/// A message, and the thread that waits with it.
+#[derive(Debug)]
+struct Waiting {
+    time: Timestamp,
+    body: Vec<u8>,
+    slot: Arc<Slot>,
+}
+
+/// Where a thread finds what has become of its message.
+#[derive(Debug, Default)]
+struct Slot {
+    news: Mutex<Option<News>>,
+    arrived: Condvar,
+}
+
+#[derive(Debug)]
+enum News {
+    Done(Result<Placed>),
+    /// The one that wrote for others has stopped: this thread is the next.
+    Lead,
+}
+
+impl Slot {
+    fn tell(&self, news: News) {
+        *self.news.lock() = Some(news);
+        self.arrived.notify_one();
+    }
+
+    fn wait(&self) -> News {
+        let mut news = self.news.lock();
+        loop {
+            match news.take() {
+                Some(news) => return news,
+                None => self.arrived.wait(&mut news),
+            }
+        }
+    }
+}
+
+/// The thread that writes for others. However it ends, by a panic too, another one takes over.
+struct Leader<'a>(&'a Core);
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.group.queue.lock();
+        match queue.waiting.first() {
+            Some(next) => next.slot.tell(News::Lead),
+            None => queue.led = false,
+        }
+    }
+}
+
+/// Messages that were taken from the queue. None of their threads waits in vain.
+struct Taken<'a> {
+    core: &'a Core,
+    waiting: std::vec::IntoIter<Waiting>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for left in self.waiting.by_ref() {
+            let why = "the thread that wrote and synced for others has ended";
+            left.slot.tell(News::Done(Err(self.core.sync_error(why))));
+        }
+    }
+}
+
+impl Core {
+    /// Appends and syncs, together with what other threads append at the same time.
+    pub(super) fn append_with_others(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
+        let mut queue = self.group.queue.lock();
+        if !std::mem::replace(&mut queue.led, true) {
+            drop(queue);
+            let leader = Leader(self);
+            let outcome = self.append_alone(time, body);
+            leader.write_for_others();
+            return outcome;
+        }
+        let slot = Arc::new(Slot::default());
+        queue.waiting.push(Waiting { time, body: body.to_vec(), slot: Arc::clone(&slot) });
+        drop(queue);
+        match slot.wait() {
+            News::Done(outcome) => outcome,
+            News::Lead => {
+                Leader(self).write_for_others();
+                // Its own message was among them.
+                match slot.wait() {
+                    News::Done(outcome) => outcome,
+                    News::Lead => Err(self.sync_error("a message was not taken from the queue")),
+                }
+            }
+        }
+    }
+
+    /// Puts messages in their place in as few writes as possible: where each of them went, and the count of appends that
+    /// includes them.
+    fn place_all(&self, waiting: &[Waiting]) -> (Vec<Result<Placed>>, u64) {
+        let mut outcomes = Vec::with_capacity(waiting.len());
+        let mut inner = self.inner.lock();
+        let message = |n: usize| (waiting[n].time, &waiting[n].body[..]);
+        let placed = self.place_batch(&mut inner, waiting.len(), message, |last, count| {
+            outcomes.extend((0..count).map(|n| Ok(before(last, count - 1 - n))));
+        });
+        if placed.is_err() {
+            // By themselves, each is placed or hears of what keeps it from that.
+            for left in &waiting[outcomes.len()..] {
+                let mut scratch = Vec::new();
+                let record = self.encode(left.time, &left.body, &mut scratch);
+                outcomes.push(record.and_then(|record| self.place(&mut inner, left.time, &record)));
+            }
+        }
+        (outcomes, inner.written)
+    }
+}
+
+impl Leader<'_> {
+    fn write_for_others(&self) {
+        for _ in 0..MOST_TURNS {
+            let waiting = std::mem::take(&mut self.0.group.queue.lock().waiting);
+            if waiting.is_empty() {
+                return;
+            }
+            let mut taken = Taken { core: self.0, waiting: waiting.into_iter() };
+            let (outcomes, written) = self.0.place_all(taken.waiting.as_slice());
+            for outcome in outcomes {
+                // The first of them syncs for all.
+                let outcome = outcome.and_then(|placed| self.0.wait_durable(written).map(|()| placed));
+                if let Some(waiting) = taken.waiting.next() {
+                    waiting.slot.tell(News::Done(outcome));
+                }
+            }
+        }
+    }
+}
+
+/// Where the message is that stands so many before another one.
+fn before(last: Placed, count: usize) -> Placed {
+    match last {
+        Placed::Buffered => Placed::Buffered,
+        Placed::InSegment(id) => {
+            let count = u32::try_from(count).unwrap_or(0);
+            Placed::InSegment(LogId::new(id.segment, id.marker - count))
+        }
+    }
+}
