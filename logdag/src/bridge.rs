@@ -1,10 +1,65 @@
 //! What the ways in from `log` and `tracing` share.
 
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+
+use crate::graph::{Graph, Stream};
+
+/// So many targets are remembered; further ones are looked up in the graph every time.
+const MAX_KNOWN: usize = 4096;
+
+/// The streams of targets, so that the graph need not be asked for every event.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    graph: Graph,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// They are right as long as the graph counts the same.
+    of: u64,
+    streams: HashMap<Box<str>, Stream>,
+}
+
+impl Targets {
+    pub(crate) fn new(graph: Graph) -> Self {
+        Self { graph, known: RwLock::default() }
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The stream of a target; `None` where the graph refuses it.
+    pub(crate) fn stream(&self, target: &str) -> Option<Stream> {
+        let now = self.graph.names_changed();
+        {
+            let known = self.known.read();
+            if known.of == now
+                && let Some(stream) = known.streams.get(target)
+            {
+                return Some(stream.clone());
+            }
+        }
+        let stream = self.graph.stream(&stream_name(target)).ok()?;
+        let mut known = self.known.write();
+        if known.of != now {
+            *known = Known { of: now, ..Known::default() };
+        }
+        if known.streams.len() < MAX_KNOWN {
+            known.streams.insert(target.into(), stream.clone());
+        }
+        Some(stream)
+    }
+}
+
 /// The stream of targets that name none.
 const OTHER: &str = "log";
 
 /// The stream of a target: `my_app::http` is `my_app/http`. What cannot be part of a name is left out of it.
-pub(crate) fn stream_name(target: &str) -> String {
+fn stream_name(target: &str) -> String {
     let parts = target.split(['/', ':']).filter(|part| !part.is_empty());
     let mut name: String = parts.collect::<Vec<_>>().join("/").replace(char::is_control, "_");
     if name.len() > crate::graph::MAX_NAME {
@@ -17,7 +72,30 @@ pub(crate) fn stream_name(target: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::stream_name;
+    use super::*;
+
+    #[test]
+    fn a_target_finds_the_stream_that_has_its_name_now() {
+        let graph = Graph::new();
+        graph.add_memory("app", 10, 1000).unwrap();
+        let targets = Targets::new(graph.clone());
+        let log = |text: &str| {
+            let stream = targets.stream("app::http").unwrap();
+            crate::log!(stream, "{text}");
+        };
+        let there = || -> Vec<Vec<u8>> {
+            graph.memory_last("app", 10).unwrap().into_iter().map(|line| line.bytes).collect()
+        };
+        log("a");
+        log("b");
+        // Who still has it logs to nowhere; the target names a new one.
+        graph.remove("app/http");
+        log("c");
+        graph.rename_stream("app/http", "other").unwrap();
+        graph.remove_outlets("other");
+        log("d");
+        assert_eq!(there(), [b"a", b"b", b"c", b"d"]);
+    }
 
     #[test]
     fn every_target_names_a_stream() {

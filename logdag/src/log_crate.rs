@@ -2,20 +2,20 @@
 
 use log::kv::{Error, Key, Value as KeyValue, VisitSource};
 
-use crate::bridge::stream_name;
+use crate::bridge::Targets;
 use crate::graph::{DrainAtEnd, Graph};
 use crate::record::{Level, OwnedValue, borrowed};
 
 /// A `log::Log` that logs to a graph: the target `my_app::http` is the stream `my_app/http`.
 #[derive(Debug)]
 pub struct Logger {
-    graph: Graph,
+    targets: Targets,
 }
 
 impl Logger {
     /// A logger for this graph.
     pub fn new(graph: Graph) -> Self {
-        Self { graph }
+        Self { targets: Targets::new(graph) }
     }
 
     /// Makes it the logger of the process, for all levels. It is never dropped: keep what this returns in `main` to its
@@ -61,11 +61,11 @@ impl<'kvs> VisitSource<'kvs> for Keys {
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        self.graph.stream(&stream_name(metadata.target())).is_ok_and(|stream| stream.is_material())
+        self.targets.stream(metadata.target()).is_some_and(|stream| stream.is_material())
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        let Ok(stream) = self.graph.stream(&stream_name(record.target())) else { return };
+        let Some(stream) = self.targets.stream(record.target()) else { return };
         if !stream.is_material() {
             return;
         }
@@ -79,7 +79,7 @@ impl log::Log for Logger {
 
     fn flush(&self) {
         // This interface has no way to tell of errors; they are counted.
-        let _ = self.graph.flush();
+        let _ = self.targets.graph().flush();
     }
 }
 

@@ -316,6 +316,16 @@ impl fmt::Write for Bytes<'_> {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
     }
+
+    #[inline]
+    fn write_char(&mut self, c: char) -> fmt::Result {
+        // Zeros and blanks before numbers come one by one.
+        match u8::try_from(c) {
+            Ok(byte) if byte.is_ascii() => self.0.push(byte),
+            _ => self.0.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Record<'_> {

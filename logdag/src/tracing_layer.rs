@@ -8,7 +8,7 @@ use tracing_core::{Event, Interest, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::bridge::stream_name;
+use crate::bridge::Targets;
 use crate::graph::Graph;
 use crate::record::{Level, OwnedValue, borrowed};
 
@@ -27,14 +27,14 @@ use crate::record::{Level, OwnedValue, borrowed};
 /// ```
 #[derive(Debug)]
 pub struct GraphLayer {
-    graph: Graph,
+    targets: Targets,
     alone: bool,
 }
 
 impl GraphLayer {
     /// A layer for this graph.
     pub fn new(graph: Graph) -> Self {
-        Self { graph, alone: false }
+        Self { targets: Targets::new(graph), alone: false }
     }
 
     /// There is no other layer: of events whose stream leads nowhere, nothing is evaluated. (Other layers would not get them
@@ -108,8 +108,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        let stream = || self.graph.stream(&stream_name(metadata.target()));
-        !self.alone || metadata.is_span() || stream().is_ok_and(|stream| stream.is_material())
+        let stream = || self.targets.stream(metadata.target());
+        !self.alone || metadata.is_span() || stream().is_some_and(|stream| stream.is_material())
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -130,7 +130,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        let Ok(stream) = self.graph.stream(&stream_name(metadata.target())) else { return };
+        let Some(stream) = self.targets.stream(metadata.target()) else { return };
         if !stream.is_material() {
             return;
         }

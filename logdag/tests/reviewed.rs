@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use logdag::config::Config;
 use logdag::{
@@ -35,6 +35,58 @@ fn options(kind: &str, path: &Path, rotation: Rotation) -> StreamOptions {
 
 fn xml(logs: &str) -> Config {
     Config::from_text("app.xml", &format!("<app><logs>{logs}</logs></app>")).unwrap()
+}
+
+/// The queue's thread tells of repetitions when their time is over, though nothing follows them.
+#[test]
+fn a_repetition_that_nothing_follows_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let graph = Graph::new();
+    let told = StreamOptions { dedup_seconds: 1, ..options("file", &path, Rotation::default()) };
+    let stream = graph.configure("app", told).unwrap();
+    graph.go_async();
+    for _ in 0..5 {
+        log!(stream, "the same");
+    }
+    let begun = Instant::now();
+    let mut text = String::new();
+    while begun.elapsed() < LONG && text.lines().count() < 2 {
+        std::thread::sleep(Duration::from_millis(20));
+        text = std::fs::read_to_string(&path).unwrap();
+    }
+    assert_eq!(text, "the same\nlog stream app: last line repeated 4 times\n");
+    // It has been told: neither the next line nor the end tells of it again.
+    log!(stream, "another");
+    graph.go_sync();
+    drop((stream, graph));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, "the same\nlog stream app: last line repeated 4 times\nanother\n");
+}
+
+/// A configuration that has no outlets any more leaves a stream those that it had before one gave it some.
+#[test]
+fn outlets_that_a_configuration_takes_away_are_gone() {
+    let graph = Graph::new();
+    graph.add_memory("ring", 10, 1000).unwrap();
+    graph.add_memory("app", 10, 1000).unwrap();
+    let texts = |name: &str| -> Vec<Vec<u8>> {
+        graph.memory_last(name, 10).unwrap().into_iter().map(|line| line.bytes).collect()
+    };
+    let stream = graph.stream("app/http").unwrap();
+    log!(stream, "a");
+    xml("<log name='app/http'><outlet name='ring'/></log>").apply(&graph).unwrap();
+    log!(stream, "b");
+    xml("<log name='app/http'><outlet name='ring'/><outlet name='app'/></log>").apply(&graph).unwrap();
+    log!(stream, "c");
+    xml("<log name='app/http'/>").apply(&graph).unwrap();
+    log!(stream, "d");
+    // What a program has connected is not a configuration's to take away.
+    graph.add_outlet("app/http", "ring", None).unwrap();
+    xml("<log name='app/http'/>").apply(&graph).unwrap();
+    log!(stream, "e");
+    assert_eq!(texts("app"), [b"a", b"c", b"d", b"e"]);
+    assert_eq!(texts("ring"), [b"b", b"c", b"e"]);
 }
 
 fn messages(dir: &Path, subscriber: &str) -> Vec<String> {

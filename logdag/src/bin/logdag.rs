@@ -22,7 +22,9 @@ use logdag::{Graph, Level, Stream, Value};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::iterator::{Signals, SignalsInfo};
+use signal_hook::low_level::siginfo::Cause;
 
 /// Named log streams, filters and sinks, from a configuration, without a line of code.
 #[derive(Debug, Parser)]
@@ -290,15 +292,30 @@ impl Lines {
                 (&**key, value)
             })
             .collect();
-        let level = match object.get("level").and_then(serde_json::Value::as_str) {
-            Some("error" | "critical" | "fatal" | "ERROR") => Level::Error,
-            Some("warning" | "warn" | "WARN") => Level::Warn,
-            Some("debug" | "trace" | "DEBUG") => Level::Debug,
-            _ => Level::Info,
-        };
+        let level = object.get("level").map_or(Level::Info, level_of);
         // Without that key the line itself is the message.
         let message = object.get(message_key).and_then(serde_json::Value::as_str).unwrap_or(text);
         self.stream.log(level, "", 0, &keys, format_args!("{message}"));
+    }
+}
+
+/// How serious an event is: the names that loggers use, in any case, or the numbers of pino and bunyan (30 is info).
+fn level_of(value: &serde_json::Value) -> Level {
+    if let Some(number) = value.as_u64() {
+        return match number {
+            50.. => Level::Error,
+            40.. => Level::Warn,
+            30.. => Level::Info,
+            10.. => Level::Debug,
+            _ => Level::Info,
+        };
+    }
+    match value.as_str().unwrap_or("").to_ascii_lowercase().as_str() {
+        "error" | "err" | "severe" | "critical" | "crit" | "alert" | "emergency" | "emerg" | "fatal"
+        | "panic" | "dpanic" => Level::Error,
+        "warning" | "warn" => Level::Warn,
+        "debug" | "trace" | "verbose" | "fine" => Level::Debug,
+        _ => Level::Info,
     }
 }
 
@@ -474,8 +491,8 @@ fn exec(
     command: &[std::ffi::OsString],
 ) -> Result<ExitCode, Failure> {
     let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
-    let mut signals =
-        Signals::new([SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH])?;
+    let forwarded = [SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH];
+    let mut signals = SignalsInfo::<WithOrigin>::new(forwarded)?;
     let graph = open(file)?;
     let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let err = stderr.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
@@ -495,7 +512,8 @@ fn exec(
     let (gone, told_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&told_to_end));
     let forwarding = std::thread::spawn(move || {
-        for signal in signals.forever() {
+        for origin in signals.forever() {
+            let signal = origin.signal;
             if is_gone.load(Ordering::Acquire) {
                 if matches!(signal, SIGTERM | SIGINT | SIGQUIT) {
                     end.store(true, Ordering::Release);
@@ -507,7 +525,10 @@ fn exec(
             {
                 eprintln!("logdag: {e}");
             }
-            if let Ok(signal) = nix::sys::signal::Signal::try_from(signal) {
+            // What the terminal sends (Ctrl-C, a hangup), the command has got itself.
+            if origin.cause != Cause::Kernel
+                && let Ok(signal) = nix::sys::signal::Signal::try_from(signal)
+            {
                 // It may have ended just now.
                 let _ = nix::sys::signal::kill(pid, signal);
             }

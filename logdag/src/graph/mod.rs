@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::filter::{Filter, FilterError};
 use crate::format::{Flags, Format};
@@ -99,6 +99,7 @@ struct Inner {
     streams: Mutex<Streams>,
     /// Whoever goes from one mode to the other.
     mode: Mutex<()>,
+    names_changed: AtomicU64,
 }
 
 /// What a stream is.
@@ -223,7 +224,9 @@ impl Graph {
             state.options.disabled = name == "debug";
         }
         streams.resolve();
-        Self { inner: Arc::new(Inner { streams: Mutex::new(streams), mode: Mutex::new(()) }) }
+        let inner =
+            Inner { streams: Mutex::new(streams), mode: Mutex::new(()), names_changed: AtomicU64::new(0) };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Adds a type of sink: `make` opens one from its spec. Streams of this type that are there already get theirs.
@@ -456,9 +459,10 @@ impl Graph {
     pub fn remove(&self, name: &str) -> bool {
         let mut streams = self.inner.streams.lock();
         let Some(state) = streams.by_name.remove(name) else { return false };
-        for other in streams.by_name.values_mut() {
-            other.outlets.retain(|outlet| outlet.to != name);
+        for outlets in streams.by_name.values_mut().flat_map(State::outlet_lists) {
+            outlets.retain(|outlet| outlet.to != name);
         }
+        self.inner.names_changed.fetch_add(1, Ordering::Release);
         state.node.set(Route::new(name.into(), Arc::default()));
         streams.resolve();
         drop(streams);
@@ -476,7 +480,13 @@ impl Graph {
         let mut streams = self.inner.streams.lock();
         streams.rename(name, new)?;
         streams.resolve();
+        self.inner.names_changed.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Counts how often a name has come to stand for another stream, or for none.
+    pub(crate) fn names_changed(&self) -> u64 {
+        self.inner.names_changed.load(Ordering::Acquire)
     }
 
     /// Adds an outlet, making both streams where they are not there.

@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) node: Arc<Node>,
     pub(super) options: StreamOptions,
     pub(super) outlets: Vec<Outlet>,
+    /// Those that it had before a configuration put others in their place.
+    pub(super) own_outlets: Option<Vec<Outlet>>,
     pub(super) slot: Option<Arc<Slot>>,
     /// What an application has put down about it.
     pub(super) properties: BTreeMap<String, String>,
@@ -68,9 +70,15 @@ impl State {
             node: Node::new(Route::new(name.into(), Arc::default())),
             options,
             outlets: Vec::new(),
+            own_outlets: None,
             slot: None,
             properties: BTreeMap::new(),
         }
+    }
+
+    /// Its outlets, and those that it may have again.
+    pub(super) fn outlet_lists(&mut self) -> impl Iterator<Item = &mut Vec<Outlet>> {
+        std::iter::once(&mut self.outlets).chain(&mut self.own_outlets)
     }
 
     /// Its type; empty without a sink.
@@ -162,7 +170,11 @@ impl Streams {
             check_name(name).map_err(|e| (n, e))?;
             let state = self.make(name);
             if !outlets.is_empty() {
-                state.outlets.clear();
+                let replaced = std::mem::take(&mut state.outlets);
+                state.own_outlets.get_or_insert(replaced);
+            } else if let Some(own) = state.own_outlets.take() {
+                // The configuration before this one had some.
+                state.outlets = own;
             }
         }
         for (n, Configured { name, outlets, .. }) in list.iter().enumerate() {
@@ -301,7 +313,7 @@ impl Streams {
             return Err(GraphError::StreamExists(new.to_owned()));
         }
         let state = self.by_name.remove(old).ok_or_else(|| GraphError::UnknownStream(old.to_owned()))?;
-        for outlet in self.by_name.values_mut().flat_map(|state| &mut state.outlets) {
+        for outlet in self.by_name.values_mut().flat_map(State::outlet_lists).flatten() {
             if outlet.to == old {
                 new.clone_into(&mut outlet.to);
             }

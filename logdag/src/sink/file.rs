@@ -16,6 +16,8 @@ use super::{Lines, Sink, WriteError};
 
 /// How often it is looked whether the path still names the file that is open.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked, while nothing is written, for files that have grown too old.
+const CULL_EVERY: Duration = Duration::from_secs(60);
 /// So many files that were put aside wait to be made durable by a flush.
 const MAX_BEHIND: usize = 8;
 /// Names of files that were put aside may be so far ahead of the clock: many in one second, or a clock that was set back.
@@ -68,6 +70,8 @@ struct Files {
     failed: Option<io::Error>,
     /// The directory has names that are not known to be durable.
     renamed: bool,
+    /// When it was last looked, with nothing to write, for files that have grown too old.
+    culled: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -256,6 +260,29 @@ impl FileSink {
         Ok(())
     }
 
+    /// Puts the file aside if it is full or its period is over.
+    fn rotate_if_due(&self, files: &mut Files) -> io::Result<()> {
+        let due = {
+            let current = self.current(files)?;
+            let period = self.period((self.clock)());
+            if current.len == 0 {
+                current.period = period;
+            }
+            let full = self.rotation.bytes > 0 && current.len >= self.rotation.bytes;
+            let over = self.rotation.seconds > 0 && current.period != period;
+            let tried = current.retry.is_some_and(|last| last.elapsed() < LOOK_EVERY);
+            (full || over) && current.len > 0 && current.regular && !tried
+        };
+        if due
+            && self.rotate_locked(files).is_err()
+            && let Some(current) = &mut files.current
+        {
+            // It grows on until it can be put aside.
+            current.retry = Some(Instant::now());
+        }
+        Ok(())
+    }
+
     /// Gives the file another name and begins a new one; `false` where that name is taken.
     fn put_aside_locked(&self, files: &mut Files, aside: &Path) -> io::Result<bool> {
         if files.current.as_ref().is_some_and(|current| !current.regular) {
@@ -298,16 +325,22 @@ impl FileSink {
     fn cull_locked(&self) -> io::Result<usize> {
         let Rotation { retain_seconds, retain_bytes, retain_count, .. } = self.rotation;
         let now = (self.clock)();
-        let (mut sum, mut removed) = (0u64, 0);
+        let (mut sum, mut removed, mut failed) = (0u64, 0, None);
         for (n, (second, bytes, path)) in (1u64..).zip(self.aside()?) {
             sum = sum.saturating_add(bytes);
             let old = retain_seconds > 0 && second.saturating_add(retain_seconds) < now;
             if old || (retain_bytes > 0 && sum > retain_bytes) || (retain_count > 0 && n > retain_count) {
-                std::fs::remove_file(path)?;
-                removed += 1;
+                // One that cannot be removed does not keep the others.
+                match std::fs::remove_file(&path) {
+                    Ok(()) => removed += 1,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => {
+                        failed = failed.or(Some(io::Error::new(e.kind(), format!("{}: {e}", path.display()))))
+                    }
+                }
             }
         }
-        Ok(removed)
+        failed.map_or(Ok(removed), Err)
     }
 
     /// How many of the lines go into the file as it is.
@@ -391,24 +424,7 @@ impl Sink for FileSink {
         let mut written = 0;
         while !rest.is_empty() {
             let fail = |error| WriteError { written, error };
-            let due = {
-                let current = self.current(&mut files).map_err(fail)?;
-                let period = self.period((self.clock)());
-                if current.len == 0 {
-                    current.period = period;
-                }
-                let full = self.rotation.bytes > 0 && current.len >= self.rotation.bytes;
-                let over = self.rotation.seconds > 0 && current.period != period;
-                let tried = current.retry.is_some_and(|last| last.elapsed() < LOOK_EVERY);
-                (full || over) && current.len > 0 && current.regular && !tried
-            };
-            if due
-                && self.rotate_locked(&mut files).is_err()
-                && let Some(current) = &mut files.current
-            {
-                // It grows on until it can be put aside.
-                current.retry = Some(Instant::now());
-            }
+            self.rotate_if_due(&mut files).map_err(fail)?;
             let current = self.current(&mut files).map_err(fail)?;
             current.dirty = true;
             let (now, later) = rest.split(self.fitting(current.len, rest));
@@ -444,9 +460,26 @@ impl Sink for FileSink {
         self.asynchronous
     }
 
+    fn needs_ticks(&self) -> bool {
+        self.rotation.seconds > 0 || self.rotation.retain_seconds > 0
+    }
+
+    fn tick(&self) -> io::Result<()> {
+        let mut files = self.files.lock();
+        if self.rotation.seconds > 0 {
+            self.rotate_if_due(&mut files)?;
+        }
+        let due = files.culled.is_none_or(|last| last.elapsed() >= CULL_EVERY);
+        if self.rotation.retain_seconds > 0 && due {
+            files.culled = Some(Instant::now());
+            self.cull_locked()?;
+        }
+        Ok(())
+    }
+
     fn flush(&self) -> io::Result<()> {
         let mut files = self.files.lock();
-        let Files { current, behind, failed, renamed } = &mut *files;
+        let Files { current, behind, failed, renamed, .. } = &mut *files;
         if let Some(error) = failed.take() {
             return Err(self.named(error));
         }
@@ -638,6 +671,32 @@ mod tests {
         ] {
             assert_eq!(setup.dir.path().join(name).exists(), there, "{name}");
         }
+    }
+
+    #[test]
+    fn time_that_passes_ends_a_period_and_a_files_life() {
+        let setup = Setup::new(Rotation { seconds: 600, retain_seconds: 1000, ..Rotation::default() });
+        assert!(setup.sink.needs_ticks());
+        setup.put("9000", 1);
+        setup.write_at(10_000, "a\n");
+        NOW.set(10_199);
+        setup.sink.tick().unwrap();
+        setup.assert_files(&[("", "a\n")]);
+        NOW.set(10_200);
+        setup.sink.tick().unwrap();
+        setup.assert_files(&[("10200", "a\n"), ("", "")]);
+        // Nothing was written: there is nothing to put aside.
+        NOW.set(10_800);
+        setup.sink.tick().unwrap();
+        setup.assert_files(&[("10200", "a\n"), ("", "")]);
+        // Nothing is put aside any more that would take the old ones away.
+        setup.sink.files.lock().culled = None;
+        NOW.set(11_201);
+        setup.sink.tick().unwrap();
+        setup.assert_files(&[("", "")]);
+        assert!(
+            !Setup::new(Rotation { bytes: 10, retain_count: 1, ..Rotation::default() }).sink.needs_ticks()
+        );
     }
 
     #[test]

@@ -126,6 +126,19 @@ pub trait Sink: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Whether it has something to do when time passes.
+    fn needs_ticks(&self) -> bool {
+        false
+    }
+
+    /// Time has passed: called every second, from the thread of its queue, while there is nothing to write.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn tick(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes what was written durable.
     ///
     /// # Errors

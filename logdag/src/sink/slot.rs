@@ -22,6 +22,8 @@ const TELL_EVERY_MICROS: u64 = 10_000_000;
 /// every line costs those who log more than it does itself.
 const GATHER: Duration = Duration::from_micros(500);
 const ENOUGH_BYTES: usize = 1 << 20;
+/// While there is nothing to write, what depends on time is looked at this often.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What happens to a line when the queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,7 @@ pub(crate) struct Slot {
     for_people: bool,
     needs_times: bool,
     keeps_back: bool,
+    needs_ticks: bool,
     when_full: WhenFull,
     dedup_micros: u64,
     max_line: usize,
@@ -170,6 +173,7 @@ impl Slot {
             for_people: sink.is_terminal(),
             needs_times: sink.needs_times(),
             keeps_back: sink.keeps_back(),
+            needs_ticks: sink.needs_ticks() || options.dedup_seconds > 0,
             sink,
             when_full: options.when_full.unwrap_or_default(),
             dedup_micros: options.dedup_seconds.saturating_mul(1_000_000),
@@ -458,8 +462,18 @@ impl Slot {
         loop {
             while queue.batch.ends.is_empty() && queue.untold == 0 && !queue.stop {
                 queue.asleep = true;
-                self.work.wait(&mut queue);
+                let woken = if self.needs_ticks {
+                    wait_a_while(&self.work, &mut queue, TICK)
+                } else {
+                    self.work.wait(&mut queue);
+                    true
+                };
                 queue.asleep = false;
+                if !woken {
+                    drop(queue);
+                    self.tick();
+                    queue = self.queue.lock();
+                }
             }
             if queue.batch.ends.is_empty() && queue.untold == 0 {
                 return;
@@ -496,6 +510,23 @@ impl Slot {
             if queue.batch.size() < self.enough_bytes() && queue.draining == 0 && !queue.stop {
                 wait_a_while(&self.work, &mut queue, GATHER);
             }
+        }
+    }
+
+    /// Does what is to be done because time has passed. The queue is empty, and this is its thread.
+    fn tick(&self) {
+        let over = {
+            let mut repetition = self.repetition.lock();
+            let begun = repetition.last.as_ref().map_or(u64::MAX, |last| last.first);
+            let over = now_micros().saturating_sub(begun) >= self.dedup_micros;
+            over.then(|| self.ended_repetition(&mut repetition)).flatten()
+        };
+        let mut writing = self.writing.lock();
+        if let Some(line) = over {
+            self.write(&mut writing, &line, &[(line.len(), now_micros())]);
+        }
+        if let Err(e) = guarded(|| self.sink.tick().and_then(|()| self.sink.idle())) {
+            self.tell(&e.to_string());
         }
     }
 

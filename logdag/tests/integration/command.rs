@@ -358,6 +358,35 @@ fn lines_of_json_are_events_that_filters_see() {
 }
 
 #[test]
+fn the_level_of_an_event_is_known_in_any_spelling() {
+    let setup = Setup::new(r#"<log name="out" type="file" path="DIR/out.log" format="event"/>"#);
+    let levels = [
+        (r#""error""#, "error"),
+        (r#""CRITICAL""#, "error"),
+        ("60", "error"),
+        (r#""Warning""#, "warning"),
+        ("40", "warning"),
+        (r#""notice""#, "info"),
+        ("30", "info"),
+        (r#""TRACE""#, "debug"),
+        ("10", "debug"),
+        (r#""whatever""#, "info"),
+        ("[1]", "info"),
+    ];
+    let lines: Vec<String> =
+        levels.iter().map(|(given, _)| format!("{{\"msg\":\"x\",\"level\":{given}}}")).collect();
+    let input = setup.path("input");
+    fs::write(&input, lines.join("\n")).unwrap();
+    setup.exec(&["--stdout", "out", "--json-field=msg"], &format!("cat {}", input.display()));
+    let events = setup.read("out.log");
+    for (event, (given, level)) in events.lines().zip(levels) {
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        assert_eq!(event["level"], level, "{given}: {event}");
+    }
+    assert_eq!(events.lines().count(), levels.len());
+}
+
+#[test]
 fn without_the_option_lines_of_json_are_lines() {
     let setup = Setup::new(EVENTS);
     setup.exec(&["--stdout", "events"], r#"echo '{"status":503,"path":"/b"}'"#);
