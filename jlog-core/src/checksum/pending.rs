@@ -1,0 +1,202 @@
+//! The checksums that a writer has not written out yet, and the sidecar as writers change it.
+
+use std::io::IoSlice;
+use std::time::{Duration, Instant};
+
+use super::{Head, RUN_HEADER_LEN, Run, entries, heads};
+use crate::shared::Shared;
+use crate::storage::{File, Open, write_all_at};
+use crate::{Error, Event, Result, Timestamp, names};
+
+/// A sidecar with more runs than this is made anew with long ones when its segment is full.
+const JOIN_FROM: usize = 16;
+/// Runs of so many records are long enough as they are.
+const LONG_RUN: u64 = 1024;
+/// Runs are joined up to so many records: whoever looks for one of them reads all of them.
+const JOINED_MAX: usize = 1 << 16;
+
+/// Checksums that the writer has not written out yet, all of one segment.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    runs: Vec<Run>,
+    records: usize,
+    /// The latest time of a record so far, in seconds, within reason.
+    latest: u32,
+    /// They are due so long after some were last written out.
+    every: Duration,
+    last: Option<Instant>,
+}
+
+/// Times that are further ahead than this are no clock's.
+const AHEAD_SECONDS: u32 = 86_400;
+
+/// So many checksums are kept back before they are written out without being asked for.
+const PENDING_MAX: usize = 4096;
+
+impl Pending {
+    /// None yet, and so long between two times of writing them out without need.
+    pub(crate) fn new(every: Duration) -> Self {
+        Self { every, ..Self::default() }
+    }
+
+    /// Whether it is time to write them out.
+    pub(crate) fn is_due(&self) -> bool {
+        self.records > 0 && self.last.is_none_or(|last| last.elapsed() >= self.every)
+    }
+
+    /// Notes the time of a record that is about to be written.
+    pub(crate) fn saw(&mut self, time: Timestamp) {
+        if time.seconds > self.latest
+            && time.seconds <= Timestamp::now().seconds.saturating_add(AHEAD_SECONDS)
+        {
+            self.latest = time.seconds;
+        }
+    }
+
+    /// Notes a record that is in the segment now.
+    pub(crate) fn push(&mut self, marker: u32, offset: u64, total: u64, crc: u32) {
+        self.records += 1;
+        if let Some(run) = self.runs.last_mut()
+            && run.end() == offset
+            && u64::from(run.marker) + run.crcs.len() as u64 == u64::from(marker)
+        {
+            run.bytes += total;
+            run.last = offset;
+            run.crcs.push(crc);
+            return;
+        }
+        self.runs.push(Run {
+            offset,
+            bytes: total,
+            last: offset,
+            inode: 0,
+            marker,
+            written: 0,
+            crcs: vec![crc],
+        });
+    }
+
+    pub(crate) fn is_some(&self) -> bool {
+        self.records > 0
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.records >= PENDING_MAX
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.runs.clear();
+        self.records = 0;
+    }
+
+    /// Appends what is pending to a segment's sidecar. The caller holds the segment's lock.
+    /// What cannot be written is forgotten: those records are unverified, nothing else.
+    pub(crate) fn write_out(&mut self, shared: &Shared, segment: u32, data: &dyn File) {
+        if self.records > 0 {
+            let inode = data.facts().map_or(0, |facts| facts.identity.1);
+            let mut bytes = Vec::with_capacity(self.runs.len() * RUN_HEADER_LEN + self.records * 4);
+            for run in &mut self.runs {
+                run.inode = inode;
+                // Where the clock was set back, or the caller gives times, records may be younger than now.
+                run.written = Timestamp::now().seconds.max(self.latest);
+                run.encode(&mut bytes);
+            }
+            if append(shared, segment, &bytes).is_err() {
+                shared.note(Event::ChecksumsNotWritten { segment, records: self.records });
+            }
+            self.last = Some(Instant::now());
+        }
+        self.clear();
+    }
+}
+
+fn append(shared: &Shared, segment: u32, bytes: &[u8]) -> Result<()> {
+    let name = names::checksums(segment);
+    let file = shared.open(&name, Open::Create(shared.file_mode))?;
+    let fail = |e| Error::io("write", shared.at(&name), e);
+    let len = file.len().map_err(fail)?;
+    write_all_at(&*file, &mut [IoSlice::new(bytes)], len).map_err(|e| {
+        // A piece of a run would only be passed over; without it the file is as it was.
+        let _ = file.set_len(len);
+        fail(e)
+    })
+}
+
+/// Joins the runs of a segment that is full, if there are many short ones. Without room for that they stay as they are.
+pub(crate) fn join(shared: &Shared, segment: u32) {
+    let Ok(Some(file)) = shared.open_if_there(&names::checksums(segment), Open::Read) else { return };
+    let Ok((mut heads, _)) = file.len().and_then(|len| heads(&*file, 0, len)) else { return };
+    let records: u64 = heads.iter().map(|head| u64::from(head.count)).sum();
+    if heads.len() < JOIN_FROM || records / heads.len() as u64 >= LONG_RUN {
+        return;
+    }
+    heads.sort_by_key(|head| head.offset);
+    // Without room, or where another sidecar stands there by now, nothing is joined.
+    let _ = join_runs(shared, segment, &*file, &heads);
+}
+
+fn join_runs(shared: &Shared, segment: u32, file: &dyn File, heads: &[Head]) -> Result<()> {
+    let temporary = shared.create_temporary()?;
+    let (mut at, mut bytes) = (0, Vec::new());
+    let mut joined: Option<Run> = None;
+    let mut write = |run: Option<Run>| -> Result<()> {
+        let Some(run) = run else { return Ok(()) };
+        bytes.clear();
+        run.encode(&mut bytes);
+        temporary.write(&bytes, at)?;
+        at += bytes.len() as u64;
+        Ok(())
+    };
+    for head in heads {
+        let Some(crcs) = entries(file, head) else { continue };
+        let run = head.with(crcs);
+        match &mut joined {
+            Some(last)
+                if last.end() == run.offset
+                    && last.inode == run.inode
+                    && u64::from(last.marker) + last.crcs.len() as u64 == u64::from(run.marker)
+                    && last.crcs.len() + run.crcs.len() <= JOINED_MAX =>
+            {
+                last.bytes += run.bytes;
+                last.last = run.last;
+                last.written = last.written.max(run.written);
+                last.crcs.extend(run.crcs);
+            }
+            _ => write(joined.replace(run))?,
+        }
+    }
+    write(joined)?;
+    // Not synced: a sidecar that a power failure damages is passed over.
+    temporary.rename(&names::checksums(segment))
+}
+
+/// Replaces a segment's sidecar by these runs.
+pub(crate) fn replace(shared: &Shared, segment: u32, runs: &[Run]) -> Result<()> {
+    let name = names::checksums(segment);
+    if runs.is_empty() {
+        return shared.remove_if_there(&name).map(|_| ());
+    }
+    let mut bytes = Vec::new();
+    for run in runs {
+        run.encode(&mut bytes);
+    }
+    // Not synced: a sidecar that a power failure damages is passed over.
+    let temporary = shared.create_temporary()?;
+    temporary.write(&bytes, 0)?;
+    temporary.rename(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pending_joins_neighbours() {
+        let mut pending = Pending::default();
+        pending.push(1, 0, 20, 10);
+        pending.push(2, 20, 20, 11);
+        pending.push(4, 60, 20, 12);
+        let crcs: Vec<_> = pending.runs.iter().map(|run| (run.marker, run.last, run.crcs.clone())).collect();
+        assert_eq!(crcs, [(1, 20, vec![10, 11]), (4, 60, vec![12])]);
+    }
+}

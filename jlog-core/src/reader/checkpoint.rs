@@ -1,0 +1,78 @@
+//! The checkpoint that a reader stores.
+
+use super::Reader;
+use crate::{Error, LogId, Result, retention};
+
+impl Reader {
+    /// Moves the stored checkpoint, unless somebody else has moved it, or this reader only looks.
+    pub(super) fn move_stored(&mut self, to: LogId, storage_log: u32) -> Result<()> {
+        if self.options.peek {
+            return Ok(());
+        }
+        let from = self.stored;
+        if self.checkpoint.move_from(from, to, self.meta.get()?.safety)? {
+            self.stored = to;
+            retention::remove_passed(&self.shared, from, to, storage_log, &mut self.passing)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that nobody
+    /// needs any more.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRecord`] where `id` lies beyond what was written; [`Error::Io`], [`Error::DiskFull`].
+    pub fn checkpoint(&mut self, id: LogId) -> Result<()> {
+        let meta = self.meta.get()?;
+        if id.segment > meta.storage_log {
+            return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
+        }
+        let id = match self.passed {
+            Some((end, next)) if end == id => LogId::new(next, 0),
+            _ => id,
+        };
+        self.store(id, meta.storage_log)
+    }
+
+    /// Stores a checkpoint whether there is such a record or not, as the C library does. Removes segments that
+    /// nobody needs any more, but never the one being written.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::DiskFull`].
+    pub fn store_checkpoint(&mut self, id: LogId) -> Result<()> {
+        let storage_log = self.meta.get()?.storage_log;
+        self.store(id, storage_log)
+    }
+
+    pub(super) fn store(&mut self, id: LogId, storage_log: u32) -> Result<()> {
+        let safety = self.meta.get()?.safety;
+        let old = self.checkpoint.set(id, safety)?;
+        self.stored = id;
+        let old = old.unwrap_or(id);
+        retention::remove_passed(&self.shared, old, id, storage_log, &mut self.passing)
+    }
+
+    /// Makes the checkpoint durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync_checkpoint(&self) -> Result<()> {
+        self.checkpoint.sync()
+    }
+
+    /// The checkpoint as it is stored now (others may move it, too).
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`], [`Error::Io`].
+    pub fn stored_checkpoint(&self) -> Result<LogId> {
+        Ok(self.checkpoint.get()?.unwrap_or(self.stored))
+    }
+
+    /// Stores a checkpoint that means the same as the one that is stored. A disk that cannot be written keeps
+    /// the old one.
+    pub(super) fn settle(&mut self, here: LogId, storage_log: u32) {
+        if here != self.stored {
+            let _ = self.move_stored(here, storage_log);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! A look at the position: from segment to segment, and what stands there.
+
+use std::ops::ControlFlow;
+
+use super::scan::{Scan, Scanned};
+use super::{Position, Reader, Segment};
+use crate::checksum::Verifier;
+use crate::format::RecordFormat;
+use crate::options::{OnMissed, ReadMethod};
+use crate::shared::Shared;
+use crate::storage::{Open, read_up_to_at};
+use crate::survey::{Fault, Item, Place, Stretch, Survey};
+use crate::{Error, Event, LogId, Result, dropped, index, names};
+
+/// What a look at the segment gave.
+pub(super) enum Found {
+    /// So many records in so many bytes, at the beginning of the buffer or of the mapped part from `at`.
+    Records { first: u32, count: u32, bytes: usize, mapped_at: Option<u64>, plain: bool },
+    /// Nothing yet.
+    Nothing,
+    /// Nothing here; look again (in the next segment).
+    Moved,
+}
+
+impl Reader {
+    /// Looks for records at the position.
+    pub(super) fn look(&mut self) -> Result<Found> {
+        self.damage = None;
+        // In this order: what the metastore says is complete now has its last length now.
+        let storage_log = self.meta.get()?.storage_log;
+        let before = self.position.segment;
+        if !self.open_segment(storage_log)? {
+            return Ok(if self.position.segment == before { Found::Nothing } else { Found::Moved });
+        }
+        let complete = self.position.segment < storage_log;
+        let offset = self.offset()?;
+        let Some(segment) = &mut self.segment else { return Ok(Found::Nothing) };
+        let path = self.shared.at(&names::segment(segment.number));
+        let fail = |e| Error::io("read", path.clone(), e);
+        let len = segment.file.len().map_err(fail)?;
+        if offset >= len {
+            if self.reopen_if_replaced()? {
+                return Ok(Found::Moved);
+            }
+            if complete {
+                self.pass(storage_log)?;
+                return Ok(Found::Moved);
+            }
+            return Ok(Found::Nothing);
+        }
+        if self.options.verify {
+            segment.verifier.refresh(&self.shared, segment.number);
+        }
+        let left = len - offset;
+        let mapped = complete && self.options.method == ReadMethod::Mmap;
+        if mapped && segment.map.as_ref().is_none_or(|map| (map.len() as u64) < len) {
+            let whole = usize::try_from(len).map_err(|_| fail(std::io::ErrorKind::FileTooLarge.into()))?;
+            segment.map = Some(segment.file.map(whole).map_err(fail)?);
+        }
+        let map = segment.map.clone().filter(|_| mapped);
+        let mut want = usize::try_from(left).unwrap_or(usize::MAX).min(self.options.batch_bytes);
+        let scanned = loop {
+            let bytes: &[u8] = if let Some(map) = &map {
+                map.slice(usize::try_from(offset).unwrap_or(usize::MAX), want)
+            } else {
+                self.buf.resize(want, 0);
+                let n = read_up_to_at(&*segment.file, &mut self.buf, offset).map_err(fail)?;
+                self.buf.truncate(n);
+                if n < want {
+                    // It was cut meanwhile.
+                    return Ok(Found::Moved);
+                }
+                &self.buf
+            };
+            let scan = Scan {
+                format: self.format,
+                segment,
+                verify: self.options.verify,
+                marker: self.position.marker,
+                offset,
+                left,
+                complete,
+                trusted: self.trusted == Some((self.position.marker, offset)),
+            };
+            let limit = 4 * self.options.batch_bytes;
+            match scan.run(bytes, &mut self.plain, limit).map_err(fail)? {
+                Scanned::Longer(total) => want = usize::try_from(total).unwrap_or(usize::MAX),
+                other => break other,
+            }
+        };
+        let stop = match scanned {
+            Scanned::Records { count, bytes, plain_bytes } => {
+                let first = self.position.marker + 1;
+                self.position.marker += count;
+                self.position.offset = Some(offset + bytes as u64);
+                let plain = self.format.is_lz4();
+                return Ok(Found::Records {
+                    first,
+                    count,
+                    bytes: if plain { plain_bytes } else { bytes },
+                    mapped_at: (mapped && !plain).then_some(offset),
+                    plain,
+                });
+            }
+            other => other,
+        };
+        if segment.file.len().map_err(fail)? != len || self.reopen_if_replaced()? {
+            return Ok(Found::Moved);
+        }
+        let Some(segment) = &mut self.segment else { return Ok(Found::Moved) };
+        let known = segment.verifier.covers(offset) || segment.verifier.begins_within(offset + 1, len);
+        if matches!(stop, Scanned::Torn) && !complete && !known {
+            // Not there yet. A large buffer that a long record needed is given back.
+            self.buf.shrink_to(self.options.batch_bytes);
+            return Ok(Found::Nothing);
+        }
+        let here = Place { marker: self.position.marker, offset };
+        let Some((stretch, behind)) = damage_at(self.format, segment, here, len).map_err(fail)? else {
+            // What follows it is damaged, not this record.
+            self.trusted = Some((here.marker, offset));
+            return Ok(Found::Moved);
+        };
+        self.damage = Some((stretch, behind));
+        if complete && stretch.fault == Fault::Unfinished && behind.offset == len {
+            // A write that a crash cut short; nobody will finish it, and nothing is behind it.
+            self.skip_damage();
+            self.position.marker = here.marker;
+            return Ok(Found::Moved);
+        }
+        let id = LogId::new(self.position.segment, stretch.marker);
+        Err(match stretch.fault {
+            Fault::Checksum => Error::ChecksumMismatch { path, offset, id },
+            Fault::Compression => Error::Compressed { path, offset, id },
+            Fault::NoRecord | Fault::Unfinished => {
+                let id = LogId::new(self.position.segment, behind.marker + 1);
+                Error::Damaged { path, offset, id, len: stretch.len }
+            }
+        })
+    }
+
+    /// Looks whether another file stands in place of the segment that is open: repaired, or begun anew by
+    /// somebody. Then it is opened, at the same record.
+    pub(super) fn reopen_if_replaced(&mut self) -> Result<bool> {
+        let Some(segment) = &self.segment else { return Ok(false) };
+        let name = names::segment(segment.number);
+        let Ok(named) = self.shared.facts(&name) else { return Ok(false) };
+        let ours = segment.file.facts().map_err(|e| Error::io("read", self.shared.at(&name), e))?;
+        if named.identity == ours.identity {
+            return Ok(false);
+        }
+        let Some(fresh) = open(&self.shared, segment.number, self.options.verify)? else { return Ok(false) };
+        // Repair takes damaged records out, and moves the stored checkpoint by as many.
+        let stored = self.checkpoint.get()?.unwrap_or(self.stored);
+        let taken_out = if stored.segment == self.stored.segment && stored.segment == fresh.number {
+            self.stored.marker.saturating_sub(stored.marker)
+        } else {
+            0
+        };
+        self.stored = stored;
+        let marker = self.position.marker.saturating_sub(taken_out);
+        let place = locate(&self.shared, self.format, &fresh, marker)?;
+        // With fewer records than were read, it is no repaired one: all of them are new.
+        let place = if place.marker < marker { Place::default() } else { place };
+        self.position.marker = place.marker;
+        self.position.offset = Some(place.offset);
+        self.cursor = None;
+        self.segment = Some(fresh);
+        Ok(true)
+    }
+
+    /// Opens the segment of the position, or of the next one that is there. `false` where there is none.
+    pub(super) fn open_segment(&mut self, storage_log: u32) -> Result<bool> {
+        if self.segment.as_ref().is_some_and(|open| open.number == self.position.segment) {
+            return Ok(true);
+        }
+        self.segment = None;
+        let number = self.position.segment;
+        if let Some(segment) = open(&self.shared, number, self.options.verify)? {
+            self.segment = Some(segment);
+            return Ok(true);
+        }
+        if number >= storage_log {
+            return Ok(false);
+        }
+        // It was removed, or never made: on to the next one there is, not past the one being written.
+        let next = self.shared.segments()?.into_iter().find(|&n| n > number).unwrap_or(storage_log);
+        let from = self.position();
+        let next = next.min(storage_log);
+        self.move_to(next);
+        let messages = dropped::missed(&self.shared, from, next)?;
+        if messages > 0 {
+            self.missed += messages;
+            let subscriber = self.name.to_string();
+            if self.options.on_missed == OnMissed::Fail {
+                return Err(Error::Missed { path: self.shared.path.clone(), subscriber, from, messages });
+            }
+            if !self.options.peek {
+                self.shared.note(Event::Missed { subscriber, from, messages });
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn move_to(&mut self, segment: u32) {
+        self.position = Position { segment, marker: 0, offset: Some(0) };
+        self.segment = None;
+        self.buf.shrink_to(self.options.batch_bytes);
+        self.plain.shrink_to(4 * self.options.batch_bytes);
+    }
+
+    /// Goes on to the segment after a complete one that was read to its end.
+    pub(super) fn pass(&mut self, storage_log: u32) -> Result<()> {
+        let end = LogId::new(self.position.segment, self.position.marker);
+        let next = self.position.segment + 1;
+        self.passed = Some((end, next));
+        self.move_to(next);
+        if self.stored == end {
+            // Everything of it is done: said at once, so that the segment can go. A disk that cannot be
+            // written keeps the old checkpoint, which means the same.
+            let _ = self.move_stored(LogId::new(next, 0), storage_log);
+        }
+        Ok(())
+    }
+
+    /// Where the next record begins. A checkpoint past the end is moved back to the end.
+    pub(super) fn offset(&mut self) -> Result<u64> {
+        if let Some(offset) = self.position.offset {
+            return Ok(offset);
+        }
+        let marker = self.position.marker;
+        let Some(segment) = &self.segment else { return Ok(0) };
+        let place = locate(&self.shared, self.format, segment, marker)?;
+        self.position.offset = Some(place.offset);
+        if place.marker < marker {
+            let from = LogId::new(self.position.segment, marker);
+            let to = LogId::new(self.position.segment, place.marker);
+            self.position.marker = place.marker;
+            if self.stored == from && !self.options.peek {
+                let subscriber = self.name.to_string();
+                self.shared.note(Event::CheckpointMovedBack { subscriber, from, to });
+                // A disk that cannot be written keeps it: it will be moved back when it is read again.
+                let _ = self.move_stored(to, 0);
+            }
+        }
+        Ok(place.offset)
+    }
+}
+
+/// Opens a segment for reading; `None` where it is not there.
+pub(super) fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
+    let Some(file) = shared.open_if_there(&names::segment(number), Open::Read)? else { return Ok(None) };
+    let verifier = if verify { Verifier::load(shared, number) } else { Verifier::default() };
+    Ok(Some(Segment { number, file, verifier, map: None }))
+}
+
+/// Where the record after `marker` begins, or, where there are not so many, the place behind the last one.
+pub(super) fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, marker: u32) -> Result<Place> {
+    if marker == 0 {
+        return Ok(Place::default());
+    }
+    if let Some(offset) = index::after(shared, segment.number, &*segment.file, format, marker) {
+        return Ok(Place { marker, offset });
+    }
+    let fail = |e| Error::io("read", shared.at(&names::segment(segment.number)), e);
+    let to = segment.file.len().map_err(fail)?;
+    // Damage before the place is stepped over, and records keep their markers as far as that can be known.
+    let mut verifier = Verifier::load(shared, segment.number);
+    let anchor = verifier.anchor(&*segment.file, format, marker);
+    let mut end = anchor.map_or_else(Place::default, |(marker, offset)| Place { marker, offset });
+    Survey { file: &*segment.file, format, verifier: &mut verifier, to, check: false }
+        .run(end, |item| {
+            let (last, behind) = match item {
+                Item::Record(found) => (found.marker, found.offset + found.total),
+                Item::Damage(stretch) if stretch.fault == Fault::Unfinished => return ControlFlow::Break(()),
+                Item::Damage(stretch) => (stretch.marker, stretch.offset + stretch.len),
+            };
+            if last > marker {
+                return ControlFlow::Break(());
+            }
+            end = Place { marker: last, offset: behind };
+            if last == marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .map_err(fail)?;
+    Ok(end)
+}
+
+/// The damage that begins here, and where the reader goes on behind it; `None` where a record begins here.
+pub(super) fn damage_at(
+    format: RecordFormat,
+    segment: &mut Segment,
+    here: Place,
+    to: u64,
+) -> std::io::Result<Option<(Stretch, Place)>> {
+    let mut damage = None;
+    let behind = Survey { file: &*segment.file, format, verifier: &mut segment.verifier, to, check: true }
+        .run(here, |item| {
+            if let Item::Damage(stretch) = item {
+                damage = Some(stretch);
+            }
+            ControlFlow::Break(())
+        })?;
+    Ok(damage.map(|stretch| (stretch, behind)))
+}

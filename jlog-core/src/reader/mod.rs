@@ -1,0 +1,269 @@
+//! The reading side.
+
+mod checkpoint;
+mod look;
+mod place;
+mod scan;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::Checkpoint;
+use crate::checksum::Verifier;
+use crate::format::{Meta, RecordFormat};
+use crate::message::Batch;
+use crate::meta::MetaReader;
+use crate::names::SubscriberName;
+use crate::options::{OnDamage, ReaderOptions};
+use crate::retention::Passing;
+use crate::shared::Shared;
+use crate::storage::{File, Map, Waker, Watch};
+use crate::survey::{Place, Stretch};
+use crate::{Error, Event, LogId, Result};
+use look::Found;
+
+/// How long [`Reader::next_batch`] waits for something to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// At most this long.
+    Timeout(Duration),
+    /// Until there is something, or the reader's [`Waker`] is used.
+    Forever,
+}
+
+/// Reads a jlog for a subscriber.
+///
+/// Reading moves the reader's own position only. The checkpoint, which is where the next reader of this
+/// subscriber begins, moves when [`checkpoint`](Reader::checkpoint) is called. Nothing is written but
+/// checkpoints: reading works on a full disk and on a read-only one.
+///
+/// One reader a subscriber at a time is meant; several see the same messages, and the last checkpoint wins.
+pub struct Reader {
+    shared: Arc<Shared>,
+    name: SubscriberName,
+    meta: MetaReader,
+    format: RecordFormat,
+    checkpoint: Checkpoint,
+    options: ReaderOptions,
+    position: Position,
+    segment: Option<Segment>,
+    buf: Vec<u8>,
+    plain: Vec<u8>,
+    /// What was read for records by their ids, and where in the segment that begins.
+    single: Vec<u8>,
+    single_at: u64,
+    watch: Option<Box<dyn Watch>>,
+    /// What the checkpoint file holds.
+    stored: LogId,
+    /// The end of the last complete segment that was read, and the segment after it.
+    passed: Option<(LogId, u32)>,
+    passing: Passing,
+    damage: Option<(Stretch, Place)>,
+    /// A record that damage follows, and that was looked at: its marker less one, and its offset.
+    trusted: Option<(u32, u64)>,
+    skipped: u64,
+    missed: u64,
+    cursor: Option<Cursor>,
+    /// How many records the segment being written had when it was so long.
+    counted: Option<Cursor>,
+}
+
+/// How far a reader has read.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    segment: u32,
+    /// Records before it.
+    marker: u32,
+    /// Where the next record begins, once that is known.
+    offset: Option<u64>,
+}
+
+struct Segment {
+    number: u32,
+    file: Arc<dyn File>,
+    verifier: Verifier,
+    map: Option<Map>,
+}
+
+/// The place after the record that was last read by its id.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    segment: u32,
+    marker: u32,
+    offset: u64,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader")
+            .field("path", &self.shared.path)
+            .field("subscriber", &self.name)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    pub(crate) fn open(shared: Arc<Shared>, name: SubscriberName, options: ReaderOptions) -> Result<Self> {
+        let meta = MetaReader::open(&shared)?;
+        let format = meta.get()?.format;
+        let checkpoint = Checkpoint::open(&shared, &name)?;
+        let stored = match checkpoint.get()? {
+            Some(id) => id,
+            // It is being created at this moment: at the beginning, as far as one can tell.
+            None => LogId::new(shared.segments()?.first().copied().unwrap_or(0), 0),
+        };
+        Ok(Self {
+            shared,
+            name,
+            meta,
+            format,
+            checkpoint,
+            options,
+            position: Position { segment: stored.segment, marker: stored.marker, offset: None },
+            segment: None,
+            buf: Vec::new(),
+            plain: Vec::new(),
+            single: Vec::new(),
+            single_at: 0,
+            watch: None,
+            stored,
+            passed: None,
+            passing: Passing::default(),
+            damage: None,
+            trusted: None,
+            skipped: 0,
+            missed: 0,
+            cursor: None,
+            counted: None,
+        })
+    }
+
+    /// The subscriber's name.
+    pub fn subscriber(&self) -> &SubscriberName {
+        &self.name
+    }
+
+    /// Up to where the reader has read: the id of the last message, or (segment, 0).
+    pub fn position(&self) -> LogId {
+        LogId::new(self.position.segment, self.position.marker)
+    }
+
+    /// Bytes of damage that were skipped so far, and records among them that the checksums or the compression
+    /// showed to be damaged count with all their bytes.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Messages that were dropped before this reader came to them.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// The next messages, or `None` when there are none within the time.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::ChecksumMismatch`], [`Error::Compressed`]: everything before was
+    /// returned; [`skip_damage`](Reader::skip_damage) goes on behind. [`Error::Missed`] where that was asked for.
+    /// [`Error::Io`].
+    pub fn next_batch(&mut self, wait: Wait) -> Result<Option<Batch<'_>>> {
+        let deadline = match wait {
+            Wait::Timeout(time) => Instant::now().checked_add(time),
+            Wait::No | Wait::Forever => None,
+        };
+        let (first, count, bytes, mapped_at, plain) = loop {
+            match self.look() {
+                Ok(Found::Records { first, count, bytes, mapped_at, plain }) => {
+                    break (first, count, bytes, mapped_at, plain);
+                }
+                Ok(Found::Moved) => {}
+                Ok(Found::Nothing) => {
+                    let left = match (wait, deadline) {
+                        (Wait::No, _) => return Ok(None),
+                        (_, Some(deadline)) => {
+                            let left = deadline.saturating_duration_since(Instant::now());
+                            if left.is_zero() {
+                                return Ok(None);
+                            }
+                            Some(left)
+                        }
+                        (_, None) => None,
+                    };
+                    if !self.wait(left)? {
+                        return Ok(None);
+                    }
+                }
+                Err(e) if e.is_damage() && self.options.on_damage == OnDamage::Skip => {
+                    self.skip_damage();
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        let bytes = match (mapped_at, &self.segment) {
+            (Some(at), Some(Segment { map: Some(map), .. })) => {
+                map.slice(usize::try_from(at).unwrap_or(0), bytes)
+            }
+            _ if plain => &self.plain[..bytes],
+            _ => &self.buf[..bytes],
+        };
+        Ok(Some(Batch { bytes, format: self.format, plain, segment: self.position.segment, first, count }))
+    }
+
+    /// Steps over the damage that the last call met. Exactly that: the next intact record is read next.
+    /// Without effect when the last call met none.
+    pub fn skip_damage(&mut self) {
+        let Some((stretch, behind)) = self.damage.take() else { return };
+        self.position.offset = Some(behind.offset);
+        self.position.marker = behind.marker;
+        self.skipped += stretch.len;
+        self.shared.note(Event::DamageSkipped {
+            segment: self.position.segment,
+            offset: stretch.offset,
+            len: stretch.len,
+        });
+    }
+
+    /// What ends a wait of this reader from another thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system has no descriptor left.
+    pub fn waker(&mut self) -> Result<Waker> {
+        let path = self.shared.path.clone();
+        self.watch()?.waker().map_err(|e| Error::io("watch", path, e))
+    }
+
+    fn watch(&mut self) -> Result<&mut Box<dyn Watch>> {
+        match &mut self.watch {
+            Some(_) => {}
+            none => {
+                let watch = self.shared.storage.watch(&self.shared.path);
+                *none = Some(watch.map_err(|e| Error::io("watch", &self.shared.path, e))?);
+            }
+        }
+        // It was made just now where it was not there.
+        self.watch
+            .as_mut()
+            .ok_or_else(|| Error::io("watch", &self.shared.path, std::io::Error::other("no watch")))
+    }
+
+    /// Waits; `false` when the waker was used.
+    fn wait(&mut self, left: Option<Duration>) -> Result<bool> {
+        if self.watch.is_none() {
+            self.watch()?;
+            // What came before the watch began is looked for once more.
+            return Ok(true);
+        }
+        let woken = self.watch()?.wait(left);
+        Ok(!woken.map_err(|e| Error::io("watch", &self.shared.path, e))?)
+    }
+
+    /// The metastore's values as they are now.
+    ///
+    /// # Errors
+    /// [`Error::Metastore`], [`Error::Io`].
+    pub fn meta(&self) -> Result<Meta> {
+        self.meta.get()
+    }
+}

@@ -1,0 +1,290 @@
+//! Elsewhere than where the reader is: by id, by time, and what the C library asks for.
+
+use std::ops::ControlFlow;
+
+use super::look::{locate, open};
+use super::{Cursor, Position, Reader};
+use crate::checksum::{Suspect, Verdict};
+use crate::format::{RecordFormat, RecordHeader};
+use crate::message::{Interval, Message};
+use crate::scan::{Step, step};
+use crate::storage::read_up_to_at;
+use crate::survey::{Fault, Item, Place, Survey};
+use crate::{Error, LogId, Result, Timestamp, index, names};
+
+/// Bytes that are read for a record by its id: where the one before it was read, too, more will be.
+const READ_ONE: usize = 4096;
+const READ_AHEAD: usize = 64 << 10;
+
+/// The whole record that begins at this place of the bytes: its header, and its length with that.
+fn step_at(format: RecordFormat, bytes: &[u8], start: usize) -> Option<(RecordHeader, usize)> {
+    let rest = bytes.get(start..)?;
+    match step(format, rest, rest.len() as u64) {
+        Step::Record(header, total) => Some((header, usize::try_from(total).ok()?)),
+        _ => None,
+    }
+}
+
+impl Reader {
+    /// Goes back (or on) to the stored checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`], [`Error::Io`].
+    pub fn rewind(&mut self) -> Result<()> {
+        let id = self.stored_checkpoint()?;
+        self.stored = id;
+        self.seek(id)
+    }
+
+    /// Moves the reader behind the record `id`; (segment, 0) is before the first of that segment. The
+    /// checkpoint stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRecord`] where the segment is not written yet.
+    pub fn seek(&mut self, id: LogId) -> Result<()> {
+        if id.segment > self.meta.get()?.storage_log {
+            return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
+        }
+        let offset = (id.marker == 0).then_some(0);
+        if self.position.segment != id.segment {
+            self.segment = None;
+        }
+        self.damage = None;
+        self.position = Position { segment: id.segment, marker: id.marker, offset };
+        Ok(())
+    }
+
+    /// Moves the reader to the first record that is not older than `time`, at or after the first segment on
+    /// disk. Times are taken to grow from segment to segment; where a clock went back, older records may
+    /// follow. The checkpoint stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn seek_time(&mut self, time: Timestamp) -> Result<()> {
+        let storage_log = self.meta.get()?.storage_log;
+        let segments = self.shared.segments()?;
+        // The last segment whose first record is older: what is looked for is in it, or right behind it.
+        let first_time = |number: u32| -> Result<Option<Timestamp>> {
+            let Some(segment) = open(&self.shared, number, false)? else { return Ok(None) };
+            let mut head = [0; 20];
+            let n = read_up_to_at(&*segment.file, &mut head, 0)
+                .map_err(|e| Error::io("read", self.shared.at(&names::segment(number)), e))?;
+            Ok(self.format.decode(&head[..n]).map(|header| header.time))
+        };
+        let (mut low, mut high) = (0, segments.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if first_time(segments[middle])?.is_some_and(|first| first < time) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let start = segments.get(low.saturating_sub(1)).copied().unwrap_or(storage_log);
+        let mut target = LogId::new(start, 0);
+        if let Some(mut segment) = open(&self.shared, start, self.options.verify)? {
+            let path = self.shared.at(&names::segment(start));
+            let fail = |e| Error::io("read", path.clone(), e);
+            let to = segment.file.len().map_err(fail)?;
+            let mut survey = Survey {
+                file: &*segment.file,
+                format: self.format,
+                verifier: &mut segment.verifier,
+                to,
+                check: false,
+            };
+            survey
+                .run(Place::default(), |item| match item {
+                    Item::Record(found) if found.header.time >= time => ControlFlow::Break(()),
+                    Item::Record(found) => {
+                        target.marker = found.marker;
+                        ControlFlow::Continue(())
+                    }
+                    Item::Damage(_) => ControlFlow::Continue(()),
+                })
+                .map_err(fail)?;
+        }
+        self.seek(target)
+    }
+
+    /// Reads one message by its id. The reader's position stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRecord`]; damage as in [`next_batch`](Reader::next_batch); [`Error::Io`].
+    pub fn read(&mut self, id: LogId) -> Result<Message<'_>> {
+        let no_such = || Error::NoSuchRecord { path: self.shared.path.clone(), id };
+        if id.marker == 0 {
+            return Err(no_such());
+        }
+        let path = self.shared.at(&names::segment(id.segment));
+        let fail = |e| Error::io("read", path.clone(), e);
+        if self.segment.as_ref().is_none_or(|open| open.number != id.segment) {
+            self.segment = open(&self.shared, id.segment, self.options.verify)?;
+            self.cursor = None;
+            self.single.clear();
+            // The batches' own place in its segment stays known.
+        }
+        let Some(segment) = &mut self.segment else { return Err(no_such()) };
+        let before = id.marker - 1;
+        let offset = match self.cursor {
+            Some(cursor) if cursor.segment == id.segment && cursor.marker == before => cursor.offset,
+            _ => {
+                let place = locate(&self.shared, self.format, segment, before)?;
+                if place.marker < before {
+                    return Err(no_such());
+                }
+                place.offset
+            }
+        };
+        let header_len = self.format.header_len();
+        let sequential =
+            self.cursor.is_some_and(|cursor| (cursor.segment, cursor.marker) == (id.segment, before));
+        let start = match usize::try_from(offset.wrapping_sub(self.single_at)) {
+            // What was read ahead for the records before it.
+            Ok(start) if sequential && step_at(self.format, &self.single, start).is_some() => start,
+            _ => {
+                let len = segment.file.len().map_err(fail)?;
+                let left = len.saturating_sub(offset);
+                let ahead = if sequential { READ_AHEAD } else { READ_ONE };
+                self.single.resize(ahead, 0);
+                self.single_at = offset;
+                let n = read_up_to_at(&*segment.file, &mut self.single, offset).map_err(fail)?;
+                self.single.truncate(n);
+                let total = match step(self.format, &self.single, left) {
+                    Step::Record(_, total) => total,
+                    Step::End | Step::Torn => return Err(no_such()),
+                    Step::Corrupt => return Err(Error::Damaged { path, offset, id, len: left }),
+                };
+                let total = usize::try_from(total).map_err(|_| no_such())?;
+                if total > n {
+                    self.single.resize(total, 0);
+                    let more = read_up_to_at(&*segment.file, &mut self.single[n..], offset + n as u64)
+                        .map_err(fail)?;
+                    self.single.truncate(n + more);
+                }
+                0
+            }
+        };
+        let Some((header, total)) = step_at(self.format, &self.single, start) else { return Err(no_such()) };
+        let record = &self.single[start..start + total];
+        let total = total as u64;
+        if self.options.verify && !segment.verifier.is_empty() {
+            let crc = crc32fast::hash(record);
+            let suspect = Suspect { marker: id.marker, offset, total, time: header.time, crc };
+            let verdict = segment.verifier.check(&*segment.file, self.format, suspect).map_err(fail)?;
+            if verdict == Verdict::Wrong {
+                return Err(Error::ChecksumMismatch { path, offset, id });
+            }
+        }
+        self.cursor = Some(Cursor { segment: id.segment, marker: id.marker, offset: offset + total });
+        let body = if self.format.is_lz4() {
+            self.plain.clear();
+            if !self.format.load(&header, &record[header_len..], &mut self.plain) {
+                return Err(Error::Compressed { path, offset, id });
+            }
+            &self.plain[..]
+        } else {
+            &record[header_len..]
+        };
+        Ok(Message { id, time: header.time, stored: header.stored, body })
+    }
+
+    /// What the C library calls the interval: the records after the checkpoint in the first segment that has
+    /// any, or has none yet. Moves the checkpoint to a later segment when the ones before are done, and back
+    /// when it is past the end, as that library does. The reader's position moves to the checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Io`].
+    pub fn interval(&mut self) -> Result<Interval> {
+        let stored = self.stored_checkpoint()?;
+        self.stored = stored;
+        let (here, last) = self.next_after(stored)?;
+        let storage_log = self.meta.get()?.storage_log;
+        self.settle(here, storage_log);
+        let count = last.marker.saturating_sub(here.marker);
+        let first = if count > 0 { LogId::new(here.segment, here.marker + 1) } else { here };
+        Ok(Interval { first, last, count })
+    }
+
+    /// The place behind which the records after `id` are: `id` itself, or the beginning of a later segment where
+    /// those before have no more of them; and the last record of that segment. The reader's position moves there.
+    /// Damaged stretches count, as in the markers of the records behind them.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn next_after(&mut self, id: LogId) -> Result<(LogId, LogId)> {
+        if id.segment > self.meta.get()?.storage_log {
+            return Ok((id, id));
+        }
+        self.seek(id)?;
+        loop {
+            let storage_log = self.meta.get()?.storage_log;
+            let before = self.position.segment;
+            if !self.open_segment(storage_log)? {
+                if self.position.segment != before {
+                    continue;
+                }
+                return Ok((self.position(), self.position()));
+            }
+            self.offset()?;
+            let Some(segment) = &mut self.segment else { continue };
+            let path = self.shared.at(&names::segment(segment.number));
+            let complete = segment.number < storage_log;
+            let fail = |e| Error::io("read", &path, e);
+            let len = segment.file.len().map_err(fail)?;
+            if let Some(counted) = self.counted
+                && !complete
+                && (counted.segment, counted.offset) == (segment.number, len)
+            {
+                let marker = self.position.marker.min(counted.marker);
+                let here = LogId::new(counted.segment, marker);
+                return Ok((here, LogId::new(here.segment, counted.marker)));
+            }
+            // An index that cannot be written, or not to its end, is counted in memory instead.
+            let state =
+                index::resync(&self.shared, segment.number, &segment.file, self.format, storage_log).ok();
+            let (last, whole) = match state {
+                Some(state) => (state.last, true),
+                None => {
+                    let verifier = &mut segment.verifier;
+                    let mut unfinished = false;
+                    let end = Survey {
+                        file: &*segment.file,
+                        format: self.format,
+                        verifier,
+                        to: len,
+                        check: false,
+                    }
+                    .run(Place::default(), |item| {
+                        unfinished =
+                            matches!(item, Item::Damage(stretch) if stretch.fault == Fault::Unfinished);
+                        ControlFlow::Continue(())
+                    })
+                    .map_err(fail)?;
+                    // What is torn at the end is no record yet, or, in a complete segment, never will be.
+                    (end.marker - u32::from(unfinished), end.offset == len)
+                }
+            };
+            let marker = self.position.marker.min(last);
+            if marker == last && complete && whole {
+                let next = self.position.segment + 1;
+                self.move_to(next);
+                continue;
+            }
+            let here = LogId::new(self.position.segment, marker);
+            self.counted = Some(Cursor { segment: here.segment, marker: last, offset: len });
+            return Ok((here, LogId::new(here.segment, last)));
+        }
+    }
+
+    /// How many records up to `id` its segment has, and where the last of them ends.
+    pub(crate) fn locate(&self, id: LogId) -> Result<(u32, u64)> {
+        match open(&self.shared, id.segment, true)? {
+            Some(segment) => {
+                let place = locate(&self.shared, self.format, &segment, id.marker)?;
+                Ok((place.marker, place.offset))
+            }
+            None => Ok((0, 0)),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The records at the beginning of some bytes, checked and decompressed.
+
+use super::Segment;
+use crate::checksum::{Suspect, Verdict};
+use crate::format::RecordFormat;
+use crate::scan::{Step, step};
+
+/// A scan of the bytes at a reader's position.
+pub(super) struct Scan<'a> {
+    pub(super) format: RecordFormat,
+    pub(super) segment: &'a mut Segment,
+    pub(super) verify: bool,
+    pub(super) marker: u32,
+    pub(super) offset: u64,
+    /// Bytes from the offset to the segment's end.
+    pub(super) left: u64,
+    /// Whether nobody writes to the segment any more.
+    pub(super) complete: bool,
+    /// Whether the first record is known to be one, though none follows it.
+    pub(super) trusted: bool,
+}
+
+pub(super) enum Scanned {
+    Records {
+        count: u32,
+        bytes: usize,
+        plain_bytes: usize,
+    },
+    /// The first record is longer than the bytes given.
+    Longer(u64),
+    Torn,
+    Corrupt,
+    WrongChecksum,
+    WrongBlock,
+}
+
+impl Scan<'_> {
+    /// Finds the whole, intact records at the beginning of `bytes`. Compressed ones are laid out plainly in
+    /// `plain`, until that holds more than `limit`.
+    pub(super) fn run(self, bytes: &[u8], plain: &mut Vec<u8>, limit: usize) -> std::io::Result<Scanned> {
+        let check = self.verify && !self.segment.verifier.is_empty();
+        let header_len = self.format.header_len();
+        let mut at = 0;
+        let mut count = 0;
+        // The last record, if no checksum speaks for it: where it begins, in the bytes and in `plain`.
+        let mut unproven: Option<(usize, usize)> = None;
+        plain.clear();
+        let stop = loop {
+            let rest = &bytes[at..];
+            let (header, total) = match step(self.format, rest, self.left - at as u64) {
+                Step::Record(header, total) => (header, total),
+                // Less than a header in these bytes, more in the segment.
+                Step::Torn if self.left > bytes.len() as u64 && rest.len() < header_len => {
+                    break Scanned::Longer(header_len as u64);
+                }
+                Step::End | Step::Torn => break Scanned::Torn,
+                Step::Corrupt => break Scanned::Corrupt,
+            };
+            let Some(record) = usize::try_from(total).ok().and_then(|total| rest.get(..total)) else {
+                break Scanned::Longer(total);
+            };
+            unproven = Some((at, plain.len()));
+            if check {
+                let crc = crc32fast::hash(record);
+                let offset = self.offset + at as u64;
+                let marker = self.marker.saturating_add(count).saturating_add(1);
+                let suspect = Suspect { marker, offset, total, time: header.time, crc };
+                let file = &*self.segment.file;
+                match self.segment.verifier.check(file, self.format, suspect)? {
+                    Verdict::Wrong => break Scanned::WrongChecksum,
+                    // A length that a killed C writer has left unfilled: others stand inside.
+                    Verdict::Unverified
+                        if self.segment.verifier.begins_within(offset + 1, offset + total) =>
+                    {
+                        break Scanned::Corrupt;
+                    }
+                    Verdict::Unverified => {}
+                    Verdict::Good => unproven = None,
+                }
+            }
+            if self.format.is_lz4() {
+                let start = plain.len();
+                plain.extend_from_slice(&record[..header_len]);
+                if !self.format.load(&header, &record[header_len..], plain) {
+                    plain.truncate(start);
+                    break Scanned::WrongBlock;
+                }
+            }
+            at += record.len();
+            count += 1;
+            if plain.len() > limit || at == bytes.len() {
+                break Scanned::Torn;
+            }
+        };
+        // Where no record follows, it may be its own length that is damaged.
+        let unfollowed = match stop {
+            Scanned::Corrupt => true,
+            // Where the torn one has a header, it stands where the record before it says.
+            Scanned::Torn => self.complete && at < bytes.len() && self.format.decode(&bytes[at..]).is_none(),
+            _ => false,
+        };
+        if unfollowed
+            && let Some((start, plain_start)) = unproven
+            && !(self.trusted && count == 1)
+        {
+            if count <= 1 {
+                return Ok(Scanned::Corrupt);
+            }
+            plain.truncate(plain_start);
+            return Ok(Scanned::Records { count: count - 1, bytes: start, plain_bytes: plain.len() });
+        }
+        if count > 0 {
+            return Ok(Scanned::Records { count, bytes: at, plain_bytes: plain.len() });
+        }
+        Ok(stop)
+    }
+}
