@@ -485,6 +485,7 @@ impl Graph {
     }
 
     /// Counts how often a name has come to stand for another stream, or for none.
+    #[cfg(any(feature = "log", feature = "tracing"))]
     pub(crate) fn names_changed(&self) -> u64 {
         self.inner.names_changed.load(Ordering::Acquire)
     }
