@@ -2,26 +2,28 @@
 
 mod description;
 mod ending;
+mod options;
+mod sinks;
 mod stream;
 mod streams;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::filter::{Filter, FilterError};
 use crate::format::{Flags, Format};
-use crate::record::{Doing, Record};
+use crate::record::Record;
 use crate::route::{Hooks, RecordHook, Route, TextHook};
-use crate::sink::{FdSink, FileSink, JlogSink, MemoryLine, MemorySink, Sink, SinkSpec, Slot, WhenFull};
+use crate::sink::{FdSink, Sink, SinkSpec, Slot};
 use crate::speculation::Speculation;
 use crate::sync::Mutex;
 
 pub use description::Description;
 pub use ending::DrainAtEnd;
+pub use options::{Configured, StreamOptions};
+use sinks::makers;
 pub use stream::Stream;
 pub(crate) use streams::MAX_NAME;
 use streams::{MAX_DEPTH, MAX_WAYS, Outlet, State, Streams, check_name};
@@ -102,61 +104,6 @@ struct Inner {
     names_changed: AtomicU64,
 }
 
-/// What a stream is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamOptions {
-    /// What it writes to, if anything.
-    pub sink: Option<SinkSpec>,
-    /// How lines look there.
-    pub format: Format,
-    /// What lines through it have in front.
-    pub flags: Flags,
-    /// Whether lines go through it.
-    pub disabled: bool,
-    /// A line that is the one before it again within so many seconds is counted, not written. This is of its sink: a stream
-    /// without one passes everything on. That there were repetitions is told before the next other line, and by a flush.
-    pub dedup_seconds: u64,
-    /// What happens when its queue is full; blocking where nothing is said.
-    pub when_full: Option<WhenFull>,
-    /// A line whose message is longer than so many bytes is not written, but counted as failed.
-    pub max_line: usize,
-    /// Its queue is full when it holds so many bytes; one line is always let in.
-    pub queue_bytes: usize,
-}
-
-impl StreamOptions {
-    /// The limit of a line where nothing else is said: 16 MiB.
-    pub const MAX_LINE: usize = 16 << 20;
-    /// The size of a queue where nothing else is said: 8 MiB.
-    pub const QUEUE_BYTES: usize = 8 << 20;
-}
-
-impl Default for StreamOptions {
-    fn default() -> Self {
-        Self {
-            sink: None,
-            format: Format::default(),
-            flags: Flags::default(),
-            disabled: false,
-            dedup_seconds: 0,
-            when_full: None,
-            max_line: Self::MAX_LINE,
-            queue_bytes: Self::QUEUE_BYTES,
-        }
-    }
-}
-
-/// A stream to be set up with others at once.
-#[derive(Clone, Debug)]
-pub struct Configured {
-    /// Its name.
-    pub name: String,
-    /// What it is.
-    pub options: StreamOptions,
-    /// Where its lines go on to; where there are none, the outlets that it has stay.
-    pub outlets: Vec<(String, Option<Filter>)>,
-}
-
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Graph").field("streams", &self.names()).finish()
@@ -167,42 +114,6 @@ impl Default for Graph {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn sink_error(stream: &str, kind: &str, source: io::Error) -> GraphError {
-    GraphError::Sink { stream: stream.to_owned(), kind: kind.to_owned(), source }
-}
-
-/// The types that are always there.
-fn makers() -> BTreeMap<String, Maker> {
-    let mut makers: BTreeMap<String, Maker> = BTreeMap::new();
-    for (kind, sink) in [("stderr", FdSink::Stderr), ("stdout", FdSink::Stdout)] {
-        makers.insert(kind.to_owned(), Arc::new(move |_| Ok(Arc::new(sink))));
-    }
-    for (kind, asynchronous) in [("file", true), ("file_synch", false)] {
-        makers.insert(
-            kind.to_owned(),
-            Arc::new(move |spec| {
-                let sink = FileSink::open(&spec.path, spec.rotation, asynchronous)?;
-                Ok(Arc::new(match &spec.latest {
-                    Some(link) => sink.with_latest(link)?,
-                    None => sink,
-                }))
-            }),
-        );
-    }
-    makers.insert(
-        "memory".to_owned(),
-        Arc::new(|spec| {
-            let sink = MemorySink::from_path(&spec.path).map_err(|expected| {
-                let why = format!("{:?}: expected {expected}", spec.path);
-                io::Error::new(io::ErrorKind::InvalidInput, why)
-            })?;
-            Ok(Arc::new(sink))
-        }),
-    );
-    makers.insert("jlog".to_owned(), Arc::new(|spec| Ok(Arc::new(JlogSink::open(spec)?))));
-    makers
 }
 
 impl Graph {
@@ -227,69 +138,6 @@ impl Graph {
         let inner =
             Inner { streams: Mutex::new(streams), mode: Mutex::new(()), names_changed: AtomicU64::new(0) };
         Self { inner: Arc::new(inner) }
-    }
-
-    /// Adds a type of sink: `make` opens one from its spec. Streams of this type that are there already get theirs.
-    ///
-    /// # Errors
-    /// The first of them that cannot be opened.
-    pub fn register(
-        &self,
-        kind: &str,
-        make: impl Fn(&SinkSpec) -> io::Result<Arc<dyn Sink>> + Send + Sync + 'static,
-    ) -> Result<(), GraphError> {
-        let waiting = {
-            let mut streams = self.inner.streams.lock();
-            streams.makers.insert(kind.to_owned(), Arc::new(make));
-            streams.names(|state| state.kind() == kind && state.slot.is_none())
-        };
-        waiting.iter().map(|name| self.open_sink(name)).fold(Ok(()), Result::and)
-    }
-
-    /// Whether this is a type of sink.
-    pub fn knows_type(&self, kind: &str) -> bool {
-        self.inner.streams.lock().makers.contains_key(kind)
-    }
-
-    /// Opens the sink of a stream that has none yet.
-    fn open_sink(&self, name: &str) -> Result<(), GraphError> {
-        let options =
-            self.inner.streams.lock().by_name.get(name).map(|state| (state.options.clone(), state.spec()));
-        let Some((options, spec)) = options else { return Ok(()) };
-        let slot = self.make_slot(name, &options, spec.as_ref())?;
-        Self::begin(name, &options, slot.as_ref())?;
-        let mut streams = self.inner.streams.lock();
-        let asynchronous = streams.asynchronous;
-        let Some(state) = streams.by_name.get_mut(name).filter(|state| state.slot.is_none()) else {
-            return Ok(());
-        };
-        if let Some(slot) = slot.as_ref().filter(|_| asynchronous) {
-            slot.go_async();
-        }
-        state.slot = slot;
-        streams.resolve();
-        Ok(())
-    }
-
-    /// Opens a sink. Whoever makes it may ask the graph.
-    fn make_slot(
-        &self,
-        name: &str,
-        options: &StreamOptions,
-        spec: Option<&SinkSpec>,
-    ) -> Result<Option<Arc<Slot>>, GraphError> {
-        let Some(spec) = spec else { return Ok(None) };
-        let maker = self.inner.streams.lock().makers.get(&spec.kind).cloned();
-        // A type that is not registered yet may be so later.
-        let Some(make) = maker else { return Ok(None) };
-        let sink = make(spec).map_err(|source| sink_error(name, &spec.kind, source))?;
-        Ok(Some(Slot::new(name, sink, options)))
-    }
-
-    /// Says to an opened sink that it will be written to.
-    fn begin(name: &str, options: &StreamOptions, slot: Option<&Arc<Slot>>) -> Result<(), GraphError> {
-        let kind = options.sink.as_ref().map_or("", |sink| &sink.kind);
-        slot.map_or(Ok(()), |slot| slot.sink.begin()).map_err(|source| sink_error(name, kind, source))
     }
 
     /// The stream of this name; made where it is not there, with an outlet to the stream that its name is below.
@@ -442,17 +290,6 @@ impl Graph {
         }
         drop(held);
         Ok(())
-    }
-
-    /// Adds a stream that keeps its last lines.
-    ///
-    /// # Errors
-    /// As [`configure`](Graph::configure).
-    pub fn add_memory(&self, name: &str, lines: usize, bytes: usize) -> Result<Stream, GraphError> {
-        let path = format!("{lines},{bytes}");
-        let sink =
-            SinkSpec { stream: name.to_owned(), kind: "memory".to_owned(), path, ..SinkSpec::default() };
-        self.configure(name, StreamOptions { sink: Some(sink), ..StreamOptions::default() })
     }
 
     /// Removes a stream, and every outlet to it; says whether it was there. Whoever has it still logs to nowhere.
@@ -632,135 +469,6 @@ impl Graph {
     /// more than `max_bytes` of text.
     pub fn speculate(&self, max_lines: usize, max_bytes: usize) -> Speculation {
         Speculation::new(max_lines, max_bytes)
-    }
-
-    /// Gives every sink that may have one a queue and a thread of its own, and those that come later, too. (Not from
-    /// within a sink.)
-    pub fn go_async(&self) {
-        self.change_mode(true, Slot::go_async);
-    }
-
-    /// Writes everything that waits in queues and ends their threads; whoever logs writes from then on. (Not from within
-    /// a sink.)
-    pub fn go_sync(&self) {
-        self.change_mode(false, |slot| slot.go_sync());
-    }
-
-    fn change_mode(&self, asynchronous: bool, change: impl Fn(&Arc<Slot>)) {
-        if Doing::now() == Doing::Writing {
-            return;
-        }
-        let _one_at_a_time = self.inner.mode.lock();
-        // Sinks may ask the graph meanwhile.
-        let slots = {
-            let mut streams = self.inner.streams.lock();
-            streams.asynchronous = asynchronous;
-            streams.slots()
-        };
-        slots.iter().for_each(change);
-    }
-
-    /// Writes everything that was logged so far and makes it durable.
-    ///
-    /// # Errors
-    /// The first sink that cannot; the others are flushed all the same.
-    pub fn flush(&self) -> Result<(), GraphError> {
-        self.each(|_| true, Slot::flush)
-    }
-
-    /// Has every sink open anew what was moved away.
-    ///
-    /// # Errors
-    /// The first sink that cannot; the others do all the same.
-    pub fn reopen(&self) -> Result<(), GraphError> {
-        self.each(|_| true, |slot| slot.sink.reopen())
-    }
-
-    /// The same for all sinks of a type.
-    ///
-    /// # Errors
-    /// The first sink that cannot; the others do all the same.
-    pub fn reopen_type(&self, kind: &str) -> Result<(), GraphError> {
-        self.each(|state| state.kind() == kind, |slot| slot.sink.reopen())
-    }
-
-    /// The same for one stream.
-    ///
-    /// # Errors
-    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
-    pub fn reopen_stream(&self, name: &str) -> Result<(), GraphError> {
-        self.with_sink(name, |slot| slot.sink.reopen())
-    }
-
-    fn each(
-        &self,
-        wanted: impl Fn(&State) -> bool,
-        work: impl Fn(&Slot) -> io::Result<()>,
-    ) -> Result<(), GraphError> {
-        let slots: Vec<(String, Arc<Slot>)> = {
-            let streams = self.inner.streams.lock();
-            let wanted = streams.by_name.values().filter(|state| wanted(state));
-            wanted.filter_map(|state| Some((state.kind().to_owned(), state.slot.clone()?))).collect()
-        };
-        let done = |(kind, slot): &(String, Arc<Slot>)| {
-            work(slot).map_err(|source| sink_error(&slot.stream, kind, source))
-        };
-        slots.iter().map(done).fold(Ok(()), Result::and)
-    }
-
-    fn with_sink<R>(&self, name: &str, work: impl FnOnce(&Slot) -> io::Result<R>) -> Result<R, GraphError> {
-        let (kind, slot) = {
-            let streams = self.inner.streams.lock();
-            let state = streams.by_name.get(name);
-            let state = state.ok_or_else(|| GraphError::UnknownStream(name.to_owned()))?;
-            (state.kind().to_owned(), state.slot.clone())
-        };
-        let none = || io::Error::new(io::ErrorKind::Unsupported, "it has no sink");
-        slot.ok_or_else(none).and_then(|slot| work(&slot)).map_err(|source| sink_error(name, &kind, source))
-    }
-
-    fn slot(&self, name: &str) -> Option<Arc<Slot>> {
-        self.inner.streams.lock().by_name.get(name)?.slot.clone()
-    }
-
-    /// Puts aside what a stream's sink has written so far, under a name of its own: a file's path with the time behind it.
-    ///
-    /// # Errors
-    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
-    pub fn rotate(&self, name: &str) -> Result<(), GraphError> {
-        self.with_sink(name, |slot| {
-            slot.drain();
-            slot.sink.rotate()
-        })
-    }
-
-    /// Puts aside what a stream's sink has written so far, under this name; what is there already stays.
-    ///
-    /// # Errors
-    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
-    pub fn put_aside(&self, name: &str, to: &Path) -> Result<(), GraphError> {
-        self.with_sink(name, |slot| {
-            slot.drain();
-            slot.sink.put_aside(to)
-        })
-    }
-
-    /// Removes what was put aside and is not to be kept any longer; says how much went.
-    ///
-    /// # Errors
-    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
-    pub fn cull(&self, name: &str) -> Result<usize, GraphError> {
-        self.with_sink(name, |slot| slot.sink.cull())
-    }
-
-    /// The last lines of a memory stream, oldest first; `None` where it is none.
-    pub fn memory_last(&self, name: &str, n: usize) -> Option<Vec<MemoryLine>> {
-        self.slot(name)?.sink.memory().map(|ring| ring.last(n))
-    }
-
-    /// The lines of a memory stream after the one with this index; `None` where it is none.
-    pub fn memory_since(&self, name: &str, index: u64) -> Option<Vec<MemoryLine>> {
-        self.slot(name)?.sink.memory().map(|ring| ring.since(index))
     }
 
     /// What there is of a stream.

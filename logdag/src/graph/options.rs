@@ -1,0 +1,60 @@
+//! What a stream is told to be.
+
+use crate::filter::Filter;
+use crate::format::{Flags, Format};
+use crate::sink::{SinkSpec, WhenFull};
+
+/// What a stream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// What it writes to, if anything.
+    pub sink: Option<SinkSpec>,
+    /// How lines look there.
+    pub format: Format,
+    /// What lines through it have in front.
+    pub flags: Flags,
+    /// Whether lines go through it.
+    pub disabled: bool,
+    /// A line that is the one before it again within so many seconds is counted, not written. This is of its sink: a stream
+    /// without one passes everything on. That there were repetitions is told before the next other line, and by a flush.
+    pub dedup_seconds: u64,
+    /// What happens when its queue is full; blocking where nothing is said.
+    pub when_full: Option<WhenFull>,
+    /// A line whose message is longer than so many bytes is not written, but counted as failed.
+    pub max_line: usize,
+    /// Its queue is full when it holds so many bytes; one line is always let in.
+    pub queue_bytes: usize,
+}
+
+impl StreamOptions {
+    /// The limit of a line where nothing else is said: 16 MiB.
+    pub const MAX_LINE: usize = 16 << 20;
+    /// The size of a queue where nothing else is said: 8 MiB.
+    pub const QUEUE_BYTES: usize = 8 << 20;
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            sink: None,
+            format: Format::default(),
+            flags: Flags::default(),
+            disabled: false,
+            dedup_seconds: 0,
+            when_full: None,
+            max_line: Self::MAX_LINE,
+            queue_bytes: Self::QUEUE_BYTES,
+        }
+    }
+}
+
+/// A stream to be set up with others at once.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub options: StreamOptions,
+    /// Where its lines go on to; where there are none, the outlets that it has stay.
+    pub outlets: Vec<(String, Option<Filter>)>,
+}

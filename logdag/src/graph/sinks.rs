@@ -1,0 +1,256 @@
+//! The sinks of the streams: their types, opening them, and what is done with all of them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::streams::State;
+use super::{Graph, GraphError, Maker, Stream, StreamOptions};
+use crate::record::Doing;
+use crate::sink::{FdSink, FileSink, JlogSink, MemoryLine, MemorySink, Sink, SinkSpec, Slot};
+
+fn sink_error(stream: &str, kind: &str, source: io::Error) -> GraphError {
+    GraphError::Sink { stream: stream.to_owned(), kind: kind.to_owned(), source }
+}
+
+/// The types that are always there.
+pub(super) fn makers() -> BTreeMap<String, Maker> {
+    let mut makers: BTreeMap<String, Maker> = BTreeMap::new();
+    for (kind, sink) in [("stderr", FdSink::Stderr), ("stdout", FdSink::Stdout)] {
+        makers.insert(kind.to_owned(), Arc::new(move |_| Ok(Arc::new(sink))));
+    }
+    for (kind, asynchronous) in [("file", true), ("file_synch", false)] {
+        makers.insert(
+            kind.to_owned(),
+            Arc::new(move |spec| {
+                let sink = FileSink::open(&spec.path, spec.rotation, asynchronous)?;
+                Ok(Arc::new(match &spec.latest {
+                    Some(link) => sink.with_latest(link)?,
+                    None => sink,
+                }))
+            }),
+        );
+    }
+    makers.insert(
+        "memory".to_owned(),
+        Arc::new(|spec| {
+            let sink = MemorySink::from_path(&spec.path).map_err(|expected| {
+                let why = format!("{:?}: expected {expected}", spec.path);
+                io::Error::new(io::ErrorKind::InvalidInput, why)
+            })?;
+            Ok(Arc::new(sink))
+        }),
+    );
+    makers.insert("jlog".to_owned(), Arc::new(|spec| Ok(Arc::new(JlogSink::open(spec)?))));
+    makers
+}
+
+impl Graph {
+    /// Adds a type of sink: `make` opens one from its spec. Streams of this type that are there already get theirs.
+    ///
+    /// # Errors
+    /// The first of them that cannot be opened.
+    pub fn register(
+        &self,
+        kind: &str,
+        make: impl Fn(&SinkSpec) -> io::Result<Arc<dyn Sink>> + Send + Sync + 'static,
+    ) -> Result<(), GraphError> {
+        let waiting = {
+            let mut streams = self.inner.streams.lock();
+            streams.makers.insert(kind.to_owned(), Arc::new(make));
+            streams.names(|state| state.kind() == kind && state.slot.is_none())
+        };
+        waiting.iter().map(|name| self.open_sink(name)).fold(Ok(()), Result::and)
+    }
+
+    /// Whether this is a type of sink.
+    pub fn knows_type(&self, kind: &str) -> bool {
+        self.inner.streams.lock().makers.contains_key(kind)
+    }
+
+    /// Opens the sink of a stream that has none yet.
+    fn open_sink(&self, name: &str) -> Result<(), GraphError> {
+        let options =
+            self.inner.streams.lock().by_name.get(name).map(|state| (state.options.clone(), state.spec()));
+        let Some((options, spec)) = options else { return Ok(()) };
+        let slot = self.make_slot(name, &options, spec.as_ref())?;
+        Self::begin(name, &options, slot.as_ref())?;
+        let mut streams = self.inner.streams.lock();
+        let asynchronous = streams.asynchronous;
+        let Some(state) = streams.by_name.get_mut(name).filter(|state| state.slot.is_none()) else {
+            return Ok(());
+        };
+        if let Some(slot) = slot.as_ref().filter(|_| asynchronous) {
+            slot.go_async();
+        }
+        state.slot = slot;
+        streams.resolve();
+        Ok(())
+    }
+
+    /// Opens a sink. Whoever makes it may ask the graph.
+    pub(super) fn make_slot(
+        &self,
+        name: &str,
+        options: &StreamOptions,
+        spec: Option<&SinkSpec>,
+    ) -> Result<Option<Arc<Slot>>, GraphError> {
+        let Some(spec) = spec else { return Ok(None) };
+        let maker = self.inner.streams.lock().makers.get(&spec.kind).cloned();
+        // A type that is not registered yet may be so later.
+        let Some(make) = maker else { return Ok(None) };
+        let sink = make(spec).map_err(|source| sink_error(name, &spec.kind, source))?;
+        Ok(Some(Slot::new(name, sink, options)))
+    }
+
+    /// Says to an opened sink that it will be written to.
+    pub(super) fn begin(
+        name: &str,
+        options: &StreamOptions,
+        slot: Option<&Arc<Slot>>,
+    ) -> Result<(), GraphError> {
+        let kind = options.sink.as_ref().map_or("", |sink| &sink.kind);
+        slot.map_or(Ok(()), |slot| slot.sink.begin()).map_err(|source| sink_error(name, kind, source))
+    }
+
+    /// Adds a stream that keeps its last lines.
+    ///
+    /// # Errors
+    /// As [`configure`](Graph::configure).
+    pub fn add_memory(&self, name: &str, lines: usize, bytes: usize) -> Result<Stream, GraphError> {
+        let path = format!("{lines},{bytes}");
+        let sink =
+            SinkSpec { stream: name.to_owned(), kind: "memory".to_owned(), path, ..SinkSpec::default() };
+        self.configure(name, StreamOptions { sink: Some(sink), ..StreamOptions::default() })
+    }
+
+    /// Gives every sink that may have one a queue and a thread of its own, and those that come later, too. (Not from
+    /// within a sink.)
+    pub fn go_async(&self) {
+        self.change_mode(true, Slot::go_async);
+    }
+
+    /// Writes everything that waits in queues and ends their threads; whoever logs writes from then on. (Not from within
+    /// a sink.)
+    pub fn go_sync(&self) {
+        self.change_mode(false, |slot| slot.go_sync());
+    }
+
+    fn change_mode(&self, asynchronous: bool, change: impl Fn(&Arc<Slot>)) {
+        if Doing::now() == Doing::Writing {
+            return;
+        }
+        let _one_at_a_time = self.inner.mode.lock();
+        // Sinks may ask the graph meanwhile.
+        let slots = {
+            let mut streams = self.inner.streams.lock();
+            streams.asynchronous = asynchronous;
+            streams.slots()
+        };
+        slots.iter().for_each(change);
+    }
+
+    /// Writes everything that was logged so far and makes it durable.
+    ///
+    /// # Errors
+    /// The first sink that cannot; the others are flushed all the same.
+    pub fn flush(&self) -> Result<(), GraphError> {
+        self.each(|_| true, Slot::flush)
+    }
+
+    /// Has every sink open anew what was moved away.
+    ///
+    /// # Errors
+    /// The first sink that cannot; the others do all the same.
+    pub fn reopen(&self) -> Result<(), GraphError> {
+        self.each(|_| true, |slot| slot.sink.reopen())
+    }
+
+    /// The same for all sinks of a type.
+    ///
+    /// # Errors
+    /// The first sink that cannot; the others do all the same.
+    pub fn reopen_type(&self, kind: &str) -> Result<(), GraphError> {
+        self.each(|state| state.kind() == kind, |slot| slot.sink.reopen())
+    }
+
+    /// The same for one stream.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
+    pub fn reopen_stream(&self, name: &str) -> Result<(), GraphError> {
+        self.with_sink(name, |slot| slot.sink.reopen())
+    }
+
+    fn each(
+        &self,
+        wanted: impl Fn(&State) -> bool,
+        work: impl Fn(&Slot) -> io::Result<()>,
+    ) -> Result<(), GraphError> {
+        let slots: Vec<(String, Arc<Slot>)> = {
+            let streams = self.inner.streams.lock();
+            let wanted = streams.by_name.values().filter(|state| wanted(state));
+            wanted.filter_map(|state| Some((state.kind().to_owned(), state.slot.clone()?))).collect()
+        };
+        let done = |(kind, slot): &(String, Arc<Slot>)| {
+            work(slot).map_err(|source| sink_error(&slot.stream, kind, source))
+        };
+        slots.iter().map(done).fold(Ok(()), Result::and)
+    }
+
+    fn with_sink<R>(&self, name: &str, work: impl FnOnce(&Slot) -> io::Result<R>) -> Result<R, GraphError> {
+        let (kind, slot) = {
+            let streams = self.inner.streams.lock();
+            let state = streams.by_name.get(name);
+            let state = state.ok_or_else(|| GraphError::UnknownStream(name.to_owned()))?;
+            (state.kind().to_owned(), state.slot.clone())
+        };
+        let none = || io::Error::new(io::ErrorKind::Unsupported, "it has no sink");
+        slot.ok_or_else(none).and_then(|slot| work(&slot)).map_err(|source| sink_error(name, &kind, source))
+    }
+
+    fn slot(&self, name: &str) -> Option<Arc<Slot>> {
+        self.inner.streams.lock().by_name.get(name)?.slot.clone()
+    }
+
+    /// Puts aside what a stream's sink has written so far, under a name of its own: a file's path with the time behind it.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
+    pub fn rotate(&self, name: &str) -> Result<(), GraphError> {
+        self.with_sink(name, |slot| {
+            slot.drain();
+            slot.sink.rotate()
+        })
+    }
+
+    /// Puts aside what a stream's sink has written so far, under this name; what is there already stays.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
+    pub fn put_aside(&self, name: &str, to: &Path) -> Result<(), GraphError> {
+        self.with_sink(name, |slot| {
+            slot.drain();
+            slot.sink.put_aside(to)
+        })
+    }
+
+    /// Removes what was put aside and is not to be kept any longer; says how much went.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
+    pub fn cull(&self, name: &str) -> Result<usize, GraphError> {
+        self.with_sink(name, |slot| slot.sink.cull())
+    }
+
+    /// The last lines of a memory stream, oldest first; `None` where it is none.
+    pub fn memory_last(&self, name: &str, n: usize) -> Option<Vec<MemoryLine>> {
+        self.slot(name)?.sink.memory().map(|ring| ring.last(n))
+    }
+
+    /// The lines of a memory stream after the one with this index; `None` where it is none.
+    pub fn memory_since(&self, name: &str, index: u64) -> Option<Vec<MemoryLine>> {
+        self.slot(name)?.sink.memory().map(|ring| ring.since(index))
+    }
+}
