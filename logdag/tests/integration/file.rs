@@ -1,7 +1,7 @@
 //! Files.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -259,4 +259,43 @@ fn a_full_disk_costs_nobody_elses_lines() {
     assert_eq!(fs::read_to_string(&path).unwrap(), before + "and one more\n");
     drop(graph);
     drop(small);
+}
+
+#[test]
+fn a_new_file_belongs_to_whom_the_old_one_did() {
+    let owner = |path: &Path| fs::metadata(path).map(|facts| (facts.uid(), facts.gid())).unwrap();
+    for kind in ["file", "file_synch"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("app.log"), dir.path().join("moved"));
+        fs::write(&path, "").unwrap();
+        if std::os::unix::fs::chown(&path, Some(12_345), Some(23_456)).is_err() {
+            eprintln!("skipped: no file can be given away (that needs root)");
+            return;
+        }
+        let graph = Graph::new();
+        graph.go_async();
+        let stream = graph.configure("app", typed(kind, &path, Rotation::default())).unwrap();
+        log!(stream, "one");
+        graph.rotate("app").unwrap();
+        assert_eq!(owner(&path), (12_345, 23_456), "{kind}, rotated");
+        log!(stream, "two");
+        graph.flush().unwrap();
+        fs::rename(&path, &moved).unwrap();
+        graph.reopen().unwrap();
+        assert_eq!(owner(&path), (12_345, 23_456), "{kind}, reopened");
+        // So does one that somebody else has made in the meantime.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert_ne!(owner(&path), (12_345, 23_456));
+        graph.reopen().unwrap();
+        assert_eq!(owner(&path), (12_345, 23_456), "{kind}, reopened where there was one");
+        log!(stream, "three");
+        graph.flush().unwrap();
+        assert_eq!(fs::read_to_string(&moved).unwrap(), "two\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+        let aside = in_order(&path);
+        assert_eq!(aside.len(), 2, "{aside:?}");
+        assert_eq!(fs::read_to_string(&aside[0]).unwrap(), "one\n");
+        assert_eq!(owner(&aside[0]), (12_345, 23_456));
+    }
 }
