@@ -299,3 +299,51 @@ fn a_new_file_belongs_to_whom_the_old_one_did() {
         assert_eq!(owner(&aside[0]), (12_345, 23_456));
     }
 }
+
+/// A file that nobody can remove.
+struct Immutable<'a>(&'a Path);
+
+impl<'a> Immutable<'a> {
+    fn make(path: &'a Path) -> Option<Self> {
+        let made = Command::new("chattr").arg("+i").arg(path).output();
+        made.is_ok_and(|made| made.status.success()).then(|| Self(path))
+    }
+}
+
+impl Drop for Immutable<'_> {
+    fn drop(&mut self) {
+        // It stays where it is then.
+        let _ = Command::new("chattr").arg("-i").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    let aside = |second: u32| dir.path().join(format!("app.log.{second}"));
+    for second in [1000, 2000, 3000] {
+        fs::write(aside(second), "old\n").unwrap();
+    }
+    let graph = Graph::new();
+    let rotation = Rotation { retain_seconds: 60, ..Rotation::default() };
+    let stream = graph.configure("app", typed("file", &path, rotation)).unwrap();
+    log!(stream, "one");
+    let stuck = aside(2000);
+    let Some(immutable) = Immutable::make(&stuck) else {
+        eprintln!("skipped: no file can be made immutable here");
+        return;
+    };
+    // There is one on either side of it, in whichever order they are looked at.
+    let error = graph.cull("app").unwrap_err().to_string();
+    assert!(error.contains(stuck.to_str().unwrap()) && error.contains("not permitted"), "{error}");
+    assert_eq!([1000, 2000, 3000].map(|second| aside(second).exists()), [false, true, false]);
+    // Nor does it keep lines from being put aside, and written.
+    graph.rotate("app").unwrap();
+    log!(stream, "two");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+    drop(immutable);
+    assert_eq!(graph.cull("app").unwrap(), 1);
+    let left: Vec<String> = in_order(&path).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert_eq!(left, ["one\n", "two\n"]);
+}
