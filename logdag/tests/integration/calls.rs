@@ -1,5 +1,7 @@
 //! The calls that change, describe and end a graph.
 
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -228,6 +230,68 @@ fn what_a_child_writes_to_a_pipe_is_logged_line_by_line() {
     let expected =
         ["one", "two", "", "\u{fffd}", &"x".repeat(64 << 10), &"x".repeat(70_000 - (64 << 10)), "rest"];
     assert_eq!(ring(&graph, "out"), expected);
+}
+
+/// What the file descriptors of this process lead to.
+fn open_here() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap();
+    // Those of other tests come and go.
+    entries.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok()).collect()
+}
+
+/// What those of a child process lead to.
+fn open_in_a_child() -> Vec<PathBuf> {
+    let script = "for fd in /proc/$$/fd/*; do readlink $fd; done; true";
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let found: Vec<PathBuf> = String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect();
+    // Standard input, output and error at least.
+    assert!(found.len() >= 3, "{found:?}");
+    found
+}
+
+#[test]
+fn a_child_gets_none_of_the_file_descriptors() {
+    if !Path::new("/proc/self/fd").exists() {
+        eprintln!("skipped: there is no /proc/self/fd");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    let (file, synch, feed) = (dir.join("file.log"), dir.join("synch.log"), dir.join("feed"));
+    let graph = Graph::new();
+    graph.go_async();
+    let streams = [("file", &file), ("file_synch", &synch), ("jlog", &feed)]
+        .map(|(kind, path)| graph.configure(kind, typed(kind, path, Rotation::default())).unwrap());
+    let pipe = graph.add_memory("out", 10, 1000).unwrap().pipe().unwrap();
+    let writer = pipe.writer().unwrap();
+    let its_name = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+    let pipe_name = its_name(pipe.as_fd().as_raw_fd());
+    assert_eq!(its_name(writer.as_raw_fd()), pipe_name);
+    // As they were opened first, and anew.
+    for round in ["opened", "rotated", "moved"] {
+        match round {
+            "rotated" => ["file", "file_synch"].iter().for_each(|name| graph.rotate(name).unwrap()),
+            "moved" => {
+                [&file, &synch].iter().for_each(|path| std::fs::rename(path, dir.join("moved")).unwrap());
+                graph.reopen().unwrap();
+            }
+            _ => {}
+        }
+        streams.iter().for_each(|stream| log!(stream, "{round}"));
+        graph.flush().unwrap();
+        let here = open_here();
+        for path in [&file, &synch, &feed, &pipe_name] {
+            assert!(here.iter().any(|open| open.starts_with(path)), "{path:?} is not open: {here:?}");
+        }
+        let inherited = open_in_a_child();
+        for path in [&dir, &pipe_name] {
+            assert!(!inherited.iter().any(|open| open.starts_with(path)), "{round}: {inherited:?}");
+        }
+    }
+    // Nobody but the one who holds it keeps the pipe open.
+    drop(writer);
+    pipe.finish().unwrap();
 }
 
 #[test]
