@@ -209,6 +209,41 @@ fn whoever_has_a_removed_stream_logs_to_nowhere() {
 }
 
 #[test]
+fn lines_go_no_more_over_outlets_that_were_removed() {
+    let graph = Graph::new();
+    for name in ["one", "two"] {
+        graph.add_memory(name, 10, 1000).unwrap();
+    }
+    for (to, filter) in [("one", None), ("two", None), ("one", Some("message ~ 'b'"))] {
+        graph.add_outlet("a", to, filter).unwrap();
+    }
+    let below = graph.stream("a/b").unwrap();
+    log!(below, "ab");
+    assert_eq!((ring(&graph, "one"), ring(&graph, "two")), (vec!["ab".into(); 2], vec!["ab".to_owned()]));
+    // Those with a filter are outlets, too; others stay.
+    assert_eq!(graph.remove_outlet("a", "one"), 2);
+    assert_eq!(graph.remove_outlet("a", "one"), 0);
+    assert_eq!(outlets(&graph, "a"), to("two"));
+    log!(below, "bc");
+    assert_eq!((ring(&graph, "one").len(), ring(&graph, "two")), (2, vec!["ab".into(), "bc".to_owned()]));
+    graph.add_outlet("a", "one", None).unwrap();
+    assert_eq!(graph.remove_outlets("a"), 2);
+    assert_eq!(graph.remove_outlets("a"), 0);
+    assert_eq!(outlets(&graph, "a"), []);
+    assert!(!below.is_material());
+    log!(below, "to nowhere");
+    assert_eq!((ring(&graph, "one").len(), ring(&graph, "two").len()), (2, 2));
+    // The stream and what leads to it are there as before.
+    assert_eq!(outlets(&graph, "a/b"), to("a"));
+    graph.add_outlet("a", "two", None).unwrap();
+    log!(below, "again");
+    assert_eq!(ring(&graph, "two"), ["ab", "bc", "again"]);
+    assert_eq!((graph.remove_outlet("none", "one"), graph.remove_outlet("a", "none")), (0, 0));
+    assert_eq!(graph.remove_outlets("none"), 0);
+    assert!(graph.find("none").is_none());
+}
+
+#[test]
 fn arguments_are_evaluated_only_where_the_line_gets_somewhere() {
     let graph = Graph::new();
     let stream = graph.stream("a").unwrap();
