@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -431,4 +431,40 @@ fn what_makes_no_sense_is_told() {
     assert!(texts(&output).1.contains("/nowhere/fifo"), "{:?}", texts(&output));
     let output = logdag(&["run", &setup.config, "--in", "out//x=stdin"]).output().unwrap();
     assert!(texts(&output).1.contains("\"out//x\""), "{:?}", texts(&output));
+}
+
+#[test]
+fn times_are_those_of_the_place() {
+    if !Path::new("/usr/share/zoneinfo/America/New_York").exists() {
+        eprintln!("skipped: the system knows no time zones");
+        return;
+    }
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let date = |zone: &str, second: u64| {
+        let output = Command::new("date")
+            .env("TZ", zone)
+            .args(["-d", &format!("@{second}"), "+[%Y-%m-%d %H:%M:%S."])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        texts(&output).0.trim_end().to_owned()
+    };
+    let zones = ["America/New_York", "UTC"];
+    assert_ne!(date(zones[0], now()), date(zones[1], now()));
+    for zone in zones {
+        let setup = Setup::new(r#"<log name="out" type="file" path="DIR/out.log" timestamps="on"/>"#);
+        let begun = now();
+        let output = logdag(&["exec", &setup.config, "--stdout", "out", "--", "echo", "hello"])
+            .env("TZ", zone)
+            .output()
+            .unwrap();
+        let ended = now();
+        assert!(output.status.success(), "{output:?}");
+        let line = setup.read("out.log");
+        let (time, rest) = line.split_at("[YYYY-MM-DD HH:MM:SS.".len());
+        let expected: Vec<String> = (begun..=ended).map(|second| date(zone, second)).collect();
+        assert!(expected.iter().any(|expected| expected == time), "{zone}: {line:?} at {expected:?}");
+        let micros = rest.strip_suffix("] hello\n").unwrap();
+        assert!(micros.len() == 6 && micros.bytes().all(|digit| digit.is_ascii_digit()), "{line:?}");
+    }
 }
