@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use parking_lot::RwLock;
 
-use crate::graph::{Graph, Stream};
+use crate::graph::{Graph, MAX_NAME, Stream};
 
-/// So many targets are remembered; further ones are looked up in the graph every time.
+/// So many targets (or a few more) are remembered; further ones, and very long ones, are looked up in the graph every time.
 const MAX_KNOWN: usize = 4096;
 
 /// The streams of targets, so that the graph need not be asked for every event.
@@ -35,20 +35,21 @@ impl Targets {
     /// The stream of a target; `None` where the graph refuses it.
     pub(crate) fn stream(&self, target: &str) -> Option<Stream> {
         let now = self.graph.names_changed();
-        {
+        let full = {
             let known = self.known.read();
             if known.of == now
                 && let Some(stream) = known.streams.get(target)
             {
                 return Some(stream.clone());
             }
-        }
+            known.of == now && known.streams.len() >= MAX_KNOWN
+        };
         let stream = self.graph.stream(&stream_name(target)).ok()?;
-        let mut known = self.known.write();
-        if known.of != now {
-            *known = Known { of: now, ..Known::default() };
-        }
-        if known.streams.len() < MAX_KNOWN {
+        if !full && target.len() <= MAX_NAME {
+            let mut known = self.known.write();
+            if known.of != now {
+                *known = Known { of: now, ..Known::default() };
+            }
             known.streams.insert(target.into(), stream.clone());
         }
         Some(stream)
@@ -62,8 +63,8 @@ const OTHER: &str = "log";
 fn stream_name(target: &str) -> String {
     let parts = target.split(['/', ':']).filter(|part| !part.is_empty());
     let mut name: String = parts.collect::<Vec<_>>().join("/").replace(char::is_control, "_");
-    if name.len() > crate::graph::MAX_NAME {
-        let end = (0..=crate::graph::MAX_NAME).rev().find(|&at| name.is_char_boundary(at)).unwrap_or(0);
+    if name.len() > MAX_NAME {
+        let end = (0..=MAX_NAME).rev().find(|&at| name.is_char_boundary(at)).unwrap_or(0);
         name.truncate(end);
     }
     let name = name.trim_end_matches('/');

@@ -34,9 +34,9 @@ mod real {
         thread.thread().id() == std::thread::current().id()
     }
 
-    /// Waits until it is notified, but no longer than this: `false` then.
-    pub(crate) fn wait_a_while<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, time: Duration) -> bool {
-        !condvar.wait_for(guard, time).timed_out()
+    /// Waits until it is notified, but no longer than this.
+    pub(crate) fn wait_a_while<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, time: Duration) {
+        condvar.wait_for(guard, time);
     }
 
     /// A value that is replaced as a whole, while others look at it.
@@ -79,9 +79,8 @@ mod checked {
     }
 
     /// The time is over at once.
-    pub(crate) fn wait_a_while<T>(_: &Condvar, _: &mut MutexGuard<'_, T>, _: Duration) -> bool {
+    pub(crate) fn wait_a_while<T>(_: &Condvar, _: &mut MutexGuard<'_, T>, _: Duration) {
         shuttle::thread::yield_now();
-        false
     }
 
     /// A value that is replaced as a whole, while others look at it.

@@ -81,12 +81,63 @@ fn outlets_that_a_configuration_takes_away_are_gone() {
     log!(stream, "c");
     xml("<log name='app/http'/>").apply(&graph).unwrap();
     log!(stream, "d");
-    // What a program has connected is not a configuration's to take away.
+    // What a program has connected is not a configuration's to take away, whenever that was.
     graph.add_outlet("app/http", "ring", None).unwrap();
     xml("<log name='app/http'/>").apply(&graph).unwrap();
     log!(stream, "e");
     assert_eq!(texts("app"), [b"a", b"c", b"d", b"e"]);
     assert_eq!(texts("ring"), [b"b", b"c", b"e"]);
+    graph.add_memory("third", 10, 1000).unwrap();
+    xml("<log name='app/http'><outlet name='ring'/></log>").apply(&graph).unwrap();
+    graph.add_outlet("app/http", "third", None).unwrap();
+    log!(stream, "f");
+    // And what it has taken away does not come back.
+    assert_eq!(graph.remove_outlet("app/http", "app"), 0);
+    xml("<log name='app/http'/>").apply(&graph).unwrap();
+    log!(stream, "g");
+    assert_eq!(texts("app"), [b"a", b"c", b"d", b"e"]);
+    assert_eq!(texts("ring"), [b"b", b"c", b"e", b"f", b"g"]);
+    assert_eq!(texts("third"), [b"f", b"g"]);
+}
+
+/// Nothing is logged: a file that was moved away or removed is not made again, and nobody hears of a directory that is gone.
+#[test]
+fn a_sink_with_nothing_to_write_makes_no_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let graph = Graph::new();
+    let rotation = Rotation { seconds: 600, retain_seconds: 600, ..Rotation::default() };
+    let stream = graph.configure("app", options("file", &path, rotation)).unwrap();
+    graph.go_async();
+    log!(stream, "a");
+    graph.flush().unwrap();
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    std::thread::sleep(Duration::from_millis(2500));
+    assert!(!path.exists());
+    log!(stream, "b");
+    graph.flush().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "b\n");
+    graph.go_sync();
+}
+
+/// Lines that keep coming do not keep old files from being removed.
+#[test]
+fn old_files_go_while_lines_trickle() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let old = dir.path().join("log.1000");
+    fs::write(&old, "old\n").unwrap();
+    let graph = Graph::new();
+    let rotation = Rotation { bytes: 1 << 30, retain_seconds: 1, ..Rotation::default() };
+    let stream = graph.configure("app", options("file", &path, rotation)).unwrap();
+    graph.go_async();
+    let begun = Instant::now();
+    while old.exists() {
+        assert!(begun.elapsed() < LONG, "it is still there");
+        log!(stream, "a");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    graph.go_sync();
 }
 
 fn messages(dir: &Path, subscriber: &str) -> Vec<String> {

@@ -205,3 +205,62 @@ fn a_sink_that_is_replaced_gets_what_was_accepted_for_it() {
         assert_complete(&lines, 1, 4);
     });
 }
+
+/// A stream that leaves repetitions out; a checker's clock says at every look that their time is over.
+fn repeating() -> (Graph, Stream, Kept) {
+    let graph = Graph::new();
+    let kept = Kept::default();
+    let sink = kept.clone();
+    graph.register("kept", move |_| -> io::Result<Arc<dyn Sink>> { Ok(Arc::new(sink.clone())) }).unwrap();
+    let options =
+        StreamOptions { dedup_seconds: 1, queue_bytes: 1 << 20, ..options("kept", WhenFull::Block) };
+    let stream = graph.configure("q", options).unwrap();
+    (graph, stream, kept)
+}
+
+const REPEATED: &str = "log stream q: last line repeated 1 times";
+
+#[test]
+fn a_repetition_is_told_behind_its_line() {
+    check(|| {
+        let (graph, stream, kept) = repeating();
+        graph.go_async();
+        log!(stream, "a");
+        log!(stream, "a");
+        graph.go_sync();
+        drop((stream, graph));
+        let lines = kept.lines();
+        assert!(lines == ["a", REPEATED] || lines == ["a", "a"], "{lines:?}");
+    });
+}
+
+#[test]
+fn a_repetition_is_told_before_the_next_line() {
+    check(|| {
+        let (graph, stream, kept) = repeating();
+        log!(stream, "a");
+        log!(stream, "a");
+        graph.go_async();
+        let ending = {
+            let graph = graph.clone();
+            thread::spawn(move || graph.go_sync())
+        };
+        log!(stream, "b");
+        ending.join().unwrap();
+        drop((stream, graph));
+        assert_eq!(kept.lines(), ["a", REPEATED, "b"]);
+    });
+}
+
+#[test]
+fn a_flush_has_told_of_repetitions() {
+    check(|| {
+        let (graph, stream, kept) = repeating();
+        log!(stream, "a");
+        log!(stream, "a");
+        graph.go_async();
+        graph.flush().unwrap();
+        assert_eq!(kept.lines(), ["a", REPEATED]);
+        graph.go_sync();
+    });
+}

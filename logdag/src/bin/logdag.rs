@@ -299,14 +299,22 @@ impl Lines {
     }
 }
 
-/// How serious an event is: the names that loggers use, in any case, or the numbers of pino and bunyan (30 is info).
+/// Whether a signal of the terminal (Ctrl-C, a new size) has gone to the command as well: to whoever is in our process group.
+/// A hangup goes to the leader of a session only, which may be us.
+fn has_it_too(command: nix::unistd::Pid, signal: i32) -> bool {
+    matches!(signal, SIGINT | SIGQUIT | SIGWINCH)
+        && nix::unistd::getpgid(Some(command)).is_ok_and(|group| group == nix::unistd::getpgrp())
+}
+
+/// How serious an event is: the names that loggers use, in any case, or the numbers of pino and bunyan (30 is info), or of
+/// syslog (6 is).
 fn level_of(value: &serde_json::Value) -> Level {
-    if let Some(number) = value.as_u64() {
+    if let Some(number) = value.as_f64() {
         return match number {
-            50.. => Level::Error,
-            40.. => Level::Warn,
-            30.. => Level::Info,
-            10.. => Level::Debug,
+            50.0.. | 0.0..4.0 => Level::Error,
+            40.0.. | 4.0..5.0 => Level::Warn,
+            30.0.. => Level::Info,
+            10.0.. | 7.0..8.0 => Level::Debug,
             _ => Level::Info,
         };
     }
@@ -525,8 +533,7 @@ fn exec(
             {
                 eprintln!("logdag: {e}");
             }
-            // What the terminal sends (Ctrl-C, a hangup), the command has got itself.
-            if origin.cause != Cause::Kernel
+            if !(origin.cause == Cause::Kernel && has_it_too(pid, signal))
                 && let Ok(signal) = nix::sys::signal::Signal::try_from(signal)
             {
                 // It may have ended just now.

@@ -358,11 +358,11 @@ impl Graph {
         self.change_outlets(from, Vec::clear)
     }
 
-    fn change_outlets(&self, from: &str, change: impl FnOnce(&mut Vec<Outlet>)) -> usize {
+    fn change_outlets(&self, from: &str, change: impl Fn(&mut Vec<Outlet>)) -> usize {
         let mut streams = self.inner.streams.lock();
         let Some(state) = streams.by_name.get_mut(from) else { return 0 };
         let before = state.outlets.len();
-        change(&mut state.outlets);
+        state.outlet_lists().for_each(change);
         let removed = before - state.outlets.len();
         streams.resolve();
         removed

@@ -55,6 +55,7 @@ pub struct Configured {
     pub name: String,
     /// What it is.
     pub options: StreamOptions,
-    /// Where its lines go on to; where there are none, the outlets that it has stay.
+    /// Where its lines go on to; where there are none, the outlets that it has stay, or, where an earlier configuration gave it
+    /// some, those that it had before.
     pub outlets: Vec<(String, Option<Filter>)>,
 }

@@ -1,6 +1,6 @@
 //! What the graph keeps of its streams, and the way from there to the routes that lines take.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -160,16 +160,19 @@ impl Streams {
             path.insert(0, from);
             return Err(cycle_error(path));
         }
-        self.make(from).outlets.push(Outlet { to: to.to_owned(), filter });
+        let outlet = Outlet { to: to.to_owned(), filter };
+        self.make(from).outlet_lists().for_each(|outlets| outlets.push(outlet.clone()));
         Ok(self.measure(self.by_name.keys().map(String::as_str))?)
     }
 
     /// Adds the streams of a list, without sinks, and replaces their outlets by those of the list.
     pub(super) fn connect_all(&mut self, list: &[Configured]) -> Result<(), (usize, GraphError)> {
-        for (n, Configured { name, outlets, .. }) in list.iter().enumerate() {
+        let connected: HashSet<&str> =
+            list.iter().filter(|one| !one.outlets.is_empty()).map(|one| &*one.name).collect();
+        for (n, Configured { name, .. }) in list.iter().enumerate() {
             check_name(name).map_err(|e| (n, e))?;
             let state = self.make(name);
-            if !outlets.is_empty() {
+            if connected.contains(&**name) {
                 let replaced = std::mem::take(&mut state.outlets);
                 state.own_outlets.get_or_insert(replaced);
             } else if let Some(own) = state.own_outlets.take() {

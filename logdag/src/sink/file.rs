@@ -312,7 +312,8 @@ impl FileSink {
             let second = suffix
                 .filter(|digits| digits.iter().all(u8::is_ascii_digit))
                 .and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok());
-            if let (Some(second), Ok(facts)) = (second, entry.metadata())
+            if let Some(second) = second
+                && let Ok(facts) = entry.metadata()
                 && facts.is_file()
             {
                 found.push((second, facts.len(), entry.path()));
@@ -466,7 +467,12 @@ impl Sink for FileSink {
 
     fn tick(&self) -> io::Result<()> {
         let mut files = self.files.lock();
-        if self.rotation.seconds > 0 {
+        // Where the file was moved or removed, the next line begins a new one.
+        let period = self.period((self.clock)());
+        let over = |current: &Current| {
+            current.len > 0 && current.period != period && self.identity() == Some(current.identity)
+        };
+        if self.rotation.seconds > 0 && files.current.as_ref().is_some_and(over) {
             self.rotate_if_due(&mut files)?;
         }
         let due = files.culled.is_none_or(|last| last.elapsed() >= CULL_EVERY);

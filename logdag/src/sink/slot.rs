@@ -6,7 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Lines, Sink, WriteError};
 use crate::format::{Flags, Format, event_body, render, render_for_people};
@@ -122,6 +122,15 @@ struct Queue {
     since: u64,
 }
 
+impl Queue {
+    #[inline]
+    fn push(&mut self, line: &[u8], micros: u64) {
+        self.batch.bytes.extend_from_slice(line);
+        self.batch.ends.push((self.batch.bytes.len(), micros));
+        self.accepted += 1;
+    }
+}
+
 /// What went through the sink. Whoever asks does not wait for whoever writes.
 #[derive(Debug, Default)]
 struct Written {
@@ -157,6 +166,8 @@ struct Repeated {
     message: Vec<u8>,
     facility: String,
     first: u64,
+    /// When it came here: its time may be another one.
+    came: Instant,
     times: u64,
     flags: Flags,
 }
@@ -379,10 +390,7 @@ impl Slot {
         }
         let enough = self.enough_bytes();
         let was_enough = queue.batch.size() >= enough;
-        queue.batch.bytes.extend_from_slice(line);
-        let end = queue.batch.bytes.len();
-        queue.batch.ends.push((end, micros));
-        queue.accepted += 1;
+        queue.push(line, micros);
         let wake = std::mem::take(&mut queue.asleep) || (!was_enough && queue.batch.size() >= enough);
         drop(queue);
         if wake {
@@ -458,23 +466,23 @@ impl Slot {
         let _writing = While::doing(Doing::Writing);
         let _ended = Ended(self);
         let mut mine = Batch::default();
+        let mut ticked = Instant::now();
+        // A checker's thread that ticks without end keeps the others from going on: there, one tick a pause.
+        let mut idle = false;
         let mut queue = self.queue.lock();
         loop {
             while queue.batch.ends.is_empty() && queue.untold == 0 && !queue.stop {
                 queue.asleep = true;
-                let woken = if self.needs_ticks {
-                    wait_a_while(&self.work, &mut queue, TICK)
+                if self.needs_ticks && !(idle && cfg!(feature = "shuttle")) {
+                    wait_a_while(&self.work, &mut queue, TICK.saturating_sub(ticked.elapsed()));
                 } else {
                     self.work.wait(&mut queue);
-                    true
-                };
-                queue.asleep = false;
-                if !woken {
-                    drop(queue);
-                    self.tick();
-                    queue = self.queue.lock();
                 }
+                queue.asleep = false;
+                queue = self.tick_if_due(queue, &mut ticked);
+                idle = true;
             }
+            idle = false;
             if queue.batch.ends.is_empty() && queue.untold == 0 {
                 return;
             }
@@ -507,26 +515,48 @@ impl Slot {
             queue.done += written;
             queue.busy = false;
             self.room.notify_all();
+            queue = self.tick_if_due(queue, &mut ticked);
             if queue.batch.size() < self.enough_bytes() && queue.draining == 0 && !queue.stop {
                 wait_a_while(&self.work, &mut queue, GATHER);
             }
         }
     }
 
-    /// Does what is to be done because time has passed. The queue is empty, and this is its thread.
-    fn tick(&self) {
-        let over = {
-            let mut repetition = self.repetition.lock();
-            let begun = repetition.last.as_ref().map_or(u64::MAX, |last| last.first);
-            let over = now_micros().saturating_sub(begun) >= self.dedup_micros;
-            over.then(|| self.ended_repetition(&mut repetition)).flatten()
-        };
-        let mut writing = self.writing.lock();
-        if let Some(line) = over {
-            self.write(&mut writing, &line, &[(line.len(), now_micros())]);
+    /// Does what is to be done because time has passed, if it is time; this is the queue's thread.
+    fn tick_if_due<'a>(
+        &'a self,
+        queue: MutexGuard<'a, Queue>,
+        ticked: &mut Instant,
+    ) -> MutexGuard<'a, Queue> {
+        // A checker of schedules has no time that passes.
+        if !self.needs_ticks || (ticked.elapsed() < TICK && !cfg!(feature = "shuttle")) {
+            return queue;
         }
-        if let Err(e) = guarded(|| self.sink.tick().and_then(|()| self.sink.idle())) {
-            self.tell(&e.to_string());
+        drop(queue);
+        self.tell_of_an_old_repetition();
+        {
+            let _writing = self.writing.lock();
+            for outcome in [guarded(|| self.sink.tick()), guarded(|| self.sink.idle())] {
+                if let Err(e) = outcome {
+                    self.tell(&e.to_string());
+                }
+            }
+        }
+        *ticked = Instant::now();
+        self.queue.lock()
+    }
+
+    /// Queues what is to be said of a repetition whose time is over. Whoever logs the next line waits for that.
+    fn tell_of_an_old_repetition(&self) {
+        let mut repetition = self.repetition.lock();
+        let over = |last: &Repeated| {
+            last.came.elapsed() >= Duration::from_micros(self.dedup_micros) || cfg!(feature = "shuttle")
+        };
+        if repetition.last.as_ref().is_some_and(over)
+            && let Some(line) = self.ended_repetition(&mut repetition)
+        {
+            // However full it is: this line is short, and its thread would wait for itself.
+            self.queue.lock().push(&line, now_micros());
         }
     }
 
@@ -564,6 +594,7 @@ impl Slot {
             message: text,
             facility: record.facility.to_owned(),
             first: record.micros(),
+            came: Instant::now(),
             times: 0,
             flags,
         });

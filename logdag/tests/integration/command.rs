@@ -370,6 +370,12 @@ fn the_level_of_an_event_is_known_in_any_spelling() {
         ("30", "info"),
         (r#""TRACE""#, "debug"),
         ("10", "debug"),
+        ("50.0", "error"),
+        ("3", "error"),
+        ("4", "warning"),
+        ("6", "info"),
+        ("7", "debug"),
+        ("-1", "info"),
         (r#""whatever""#, "info"),
         ("[1]", "info"),
     ];
