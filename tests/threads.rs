@@ -1,7 +1,7 @@
 //! Several threads of one process at one jlog: each message is there once, in its thread's order; threads share
 //! syncs; who waits is woken. Meant to be run under a thread sanitizer, too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -396,19 +396,10 @@ fn each_thread_hears_of_its_own_message() {
                     }
                 }
             });
-            // What is left in a buffer goes to its segment now, or at the next try.
-            while writer.flush().is_err() {}
             drop(writer);
             let (mut told, failed) = (told.into_inner(), failed.into_inner());
             assert!(failed > 0, "no write has failed");
             let mut there: Vec<_> = read_all(&log).into_iter().map(|got| (Some(got.id), got.body)).collect();
-            if pre_commit > 0 {
-                // An error may be about the sync only: the message is in the buffer then, and stays.
-                assert!(told.iter().all(|message| there.iter().any(|other| other.1 == message.1)));
-                let bodies: BTreeSet<_> = there.iter().map(|message| &message.1).collect();
-                assert_eq!(bodies.len(), there.len(), "each at most once");
-                continue;
-            }
             told.sort();
             there.sort();
             assert_eq!(told, there);

@@ -339,6 +339,7 @@ impl Run {
         match placed {
             Placed::Buffered => {
                 assert!(capacity > 0 || sent.is_empty(), "there is no buffer");
+                assert!(self.policy != SyncPolicy::EachAppend || sent.is_empty(), "it is not in a segment");
                 assert!(size <= capacity || sent.is_empty());
                 if used + bound.max(size) > capacity && used + size != writer.pre_commit_used() {
                     self.model.flush(true);
@@ -347,7 +348,8 @@ impl Run {
                 self.model.buffered.append(&mut sent);
             }
             Placed::InSegment(id) => {
-                assert!(bound > capacity, "it would have fitted in the buffer");
+                let past = self.policy == SyncPolicy::EachAppend;
+                assert!(past || bound > capacity, "it would have fitted in the buffer");
                 if capacity > 0 {
                     self.model.flush(true);
                 }

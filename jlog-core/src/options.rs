@@ -205,7 +205,8 @@ pub enum SyncPolicy {
     /// At least this often (1 ms or more) while there is something to sync, from a thread that the writer
     /// starts.
     Interval(Duration),
-    /// Before every append returns; appends from several threads at the same time share syncs.
+    /// Before every append returns; appends from several threads at the same time share writes and syncs. They go past the
+    /// pre-commit buffer, which is flushed before.
     EachAppend,
 }
 
@@ -254,14 +255,19 @@ impl WriterOptions {
         self
     }
 
-    /// For how long a writer keeps a segment's lock from one append to the next (1 ms by default, 100 ms at most) when
-    /// at least 32 of them come in a millisecond, which makes single appends about three times as fast. Another process
+    /// For how long a writer keeps a segment's lock from one append to the next (1 ms by default; 100 µs to 100 ms) when
+    /// at least 32 of them come in a millisecond, which makes single appends two to three times as fast. Another process
     /// that writes waits about this long in the worst case; where others do write, none is kept. Zero: every append gives the
-    /// lock back. A process that is stopped (SIGSTOP, a debugger) while it keeps the lock stops the other
-    /// writers as well; one that ends, however it does, keeps none.
+    /// lock back.
+    ///
+    /// A process that is stopped (SIGSTOP, a debugger) while it keeps the lock stops the other writers as well. One that
+    /// ends, however it does, keeps none, unless a child lives on that was forked while the lock was kept and has not
+    /// executed another program. A child does not keep the lock itself; a writer must not be used by parent and child at the
+    /// same time, with or without this.
     #[must_use]
     pub fn hold_lock(mut self, longest: Duration) -> Self {
-        self.hold_lock = longest.min(Duration::from_millis(100));
+        let within = longest.clamp(Duration::from_micros(100), Duration::from_millis(100));
+        self.hold_lock = if longest.is_zero() { longest } else { within };
         self
     }
 

@@ -10,7 +10,8 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Core, Inner};
+use super::Core;
+use crate::storage::posix;
 
 /// So many appends, within no more than `FAST`, follow each other closely.
 const STRETCH: u32 = 32;
@@ -28,12 +29,12 @@ pub(super) struct Hold {
     since: Instant,
     /// Uses of the lock since the clock was last looked at.
     uses: u32,
-    /// Counts all uses.
-    used: u64,
     apart_until: Option<Instant>,
     core: Weak<Core>,
     /// Gives the lock back when no append does; started when a lock is first kept.
     thread: Option<JoinHandle<()>>,
+    /// How often the process had been forked then: a child has the memory, but not the thread.
+    forks: u32,
     /// The thread waits until it is woken.
     resting: bool,
     stop: bool,
@@ -46,10 +47,10 @@ impl Hold {
             kept: false,
             since: Instant::now(),
             uses: 0,
-            used: 0,
             apart_until: None,
             core: Weak::new(),
             thread: None,
+            forks: 0,
             resting: false,
             stop: false,
         }
@@ -61,13 +62,27 @@ impl Hold {
     }
 
     /// Whether an earlier use has kept the lock.
-    pub(super) fn is_kept(&self) -> bool {
+    pub(super) fn is_kept(&mut self) -> bool {
+        self.kept = self.kept && !self.is_in_a_child();
         self.kept
+    }
+
+    /// In a process that was forked after the thread was started, nobody gives the lock back: none is kept.
+    fn is_in_a_child(&mut self) -> bool {
+        let in_child = self.thread.is_some() && self.forks != posix::forks();
+        if in_child {
+            // It is the parent's, and cannot be waited for.
+            std::mem::forget(self.thread.take());
+            self.longest = Duration::ZERO;
+        }
+        in_child
     }
 
     /// The lock was given back.
     pub(super) fn given_back(&mut self) {
-        self.kept = false;
+        if std::mem::take(&mut self.kept) {
+            (self.since, self.uses) = (Instant::now(), 0);
+        }
     }
 
     /// Others have written since this writer last had the lock.
@@ -85,7 +100,6 @@ impl Hold {
     }
 
     fn stays(&mut self, now: impl FnOnce() -> Instant) -> bool {
-        self.used += 1;
         self.uses += 1;
         if self.uses < STRETCH || self.longest.is_zero() {
             return self.kept;
@@ -102,10 +116,17 @@ impl Hold {
 
     /// Whether there is a thread that gives the lock back.
     fn is_watched(&mut self) -> bool {
+        if self.is_in_a_child() {
+            return false;
+        }
         if self.thread.is_none() {
-            let Some(core) = self.core.upgrade() else { return false };
+            let core = Weak::clone(&self.core);
+            if core.strong_count() == 0 {
+                return false;
+            }
+            self.forks = posix::forks();
             let thread = std::thread::Builder::new().name("jlog-lock".to_owned());
-            match thread.spawn(move || core.give_back_in_time()) {
+            match thread.spawn(move || give_back_in_time(&core)) {
                 Ok(thread) => self.thread = Some(thread),
                 // There can be no more threads: appends work without one.
                 Err(_) => self.longest = Duration::ZERO,
@@ -120,6 +141,7 @@ impl Hold {
 
     /// Ends the thread; no lock is kept from here on.
     pub(super) fn stop(&mut self) -> Option<JoinHandle<()>> {
+        self.is_in_a_child();
         self.longest = Duration::ZERO;
         self.stop = true;
         let thread = self.thread.take()?;
@@ -128,31 +150,35 @@ impl Hold {
     }
 }
 
-impl Core {
-    fn give_back_in_time(&self) {
-        let mut used = 0;
-        loop {
-            let mut inner = self.inner.lock();
-            let Inner { hold, .. } = &mut *inner;
-            if hold.stop {
-                return;
-            }
-            let longest = hold.longest;
-            let idle = hold.used == used;
-            used = hold.used;
-            if hold.kept && (idle || hold.since.elapsed() >= longest) {
-                hold.since = Instant::now();
-                self.release(&mut inner);
-            }
-            // Between two times of keeping it there are some appends: only a look that finds none lets it rest.
-            let rest = idle && !inner.hold.kept;
-            inner.hold.resting = rest;
-            drop(inner);
-            if rest {
-                std::thread::park();
-            } else {
-                std::thread::park_timeout(longest);
-            }
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Where nobody has stopped it (after a panic), it finds that the writer is gone.
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+/// What the thread does. It does not keep the writer alive.
+fn give_back_in_time(core: &Weak<Core>) {
+    while let Some(core) = core.upgrade() {
+        let mut inner = core.inner.lock();
+        if inner.hold.stop {
+            return;
+        }
+        let left = inner.hold.longest.saturating_sub(inner.hold.since.elapsed());
+        if inner.hold.kept && left.is_zero() {
+            core.release(&mut inner);
+        }
+        // Whoever keeps the lock again wakes it.
+        let rest = !inner.hold.kept;
+        inner.hold.resting = rest;
+        drop(inner);
+        drop(core);
+        if rest {
+            std::thread::park();
+        } else {
+            std::thread::park_timeout(left);
         }
     }
 }

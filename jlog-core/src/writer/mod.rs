@@ -362,10 +362,17 @@ impl Writer {
     pub fn close(mut self) -> Result<()> {
         self.closed = true;
         self.ticker = None;
-        let flushed =
-            if self.core.policy == SyncPolicy::Never { self.core.flush() } else { self.core.sync() };
-        self.core.end();
-        flushed
+        let _ending = Ending(&self.core);
+        if self.core.policy == SyncPolicy::Never { self.core.flush() } else { self.core.sync() }
+    }
+}
+
+/// The end of a writer comes, though an event's hook panics before.
+struct Ending<'a>(&'a Core);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -373,9 +380,9 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if !self.closed {
             self.ticker = None;
+            let _ending = Ending(&self.core);
             // Nobody is there to hear of an error; the messages stay in the buffer (see `close`).
             let _ = self.core.flush();
-            self.core.end();
         }
     }
 }
@@ -424,12 +431,12 @@ impl Core {
             self.admit(inner, record.len() as u64)?;
         }
         if inner.buffer.is_some() {
-            if !inner.buffer.as_ref().is_some_and(|b| !b.is_foreign() && b.fits(record.len())) {
+            // What is synced at once goes past the buffer: a message that cannot be written must not stay in it.
+            let past = self.policy == SyncPolicy::EachAppend;
+            if past || !inner.buffer.as_ref().is_some_and(|b| !b.is_foreign() && b.fits(record.len())) {
                 self.flush_buffer(inner)?;
             }
-            if let Some(buffer) = &mut inner.buffer
-                && buffer.fits(record.len())
-            {
+            if let Some(buffer) = inner.buffer.as_mut().filter(|b| !past && b.fits(record.len())) {
                 buffer.push(record.head(), record.body);
                 inner.written += 1;
                 inner.accepted += 1;
@@ -476,7 +483,7 @@ impl Core {
         if self.limited && inner.buffer.as_ref().is_some_and(|buffer| bound <= buffer.capacity()) {
             self.admit(inner, bound as u64)?;
         }
-        if let Some(buffer) = &inner.buffer {
+        if let Some(buffer) = inner.buffer.as_ref().filter(|_| self.policy != SyncPolicy::EachAppend) {
             if bound <= buffer.capacity() && (buffer.is_foreign() || !buffer.fits(bound)) {
                 self.flush_buffer(inner)?;
             }
@@ -495,8 +502,8 @@ impl Core {
                 placed(Placed::Buffered, count);
                 return Ok(());
             }
-            self.flush_buffer(inner)?;
         }
+        self.flush_buffer(inner)?;
         let mut done = 0;
         while done < count {
             let (id, n) = self.in_segment(inner, |core, inner| {

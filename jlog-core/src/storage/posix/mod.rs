@@ -15,9 +15,11 @@ use nix::libc;
 
 use super::{Facts, File, FileKind, NotRegular, Open, Storage, Watch};
 
+mod fork;
 mod map;
 mod watch;
 
+pub(crate) use fork::forks;
 pub use map::Map;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use map::MapObserver;
