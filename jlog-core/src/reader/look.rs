@@ -59,12 +59,16 @@ impl Reader {
         }
         let map = segment.map.clone().filter(|_| mapped);
         let mut want = usize::try_from(left).unwrap_or(usize::MAX).min(self.options.batch_bytes);
+        // Of a segment that does not change any more, nothing is read twice: not the beginning of a record that did not fit.
+        let buffered = segment.buffered.take().filter(|_| complete);
+        let mut have = buffered.map_or(0, |begins| keep_from(&mut self.buf, begins, offset)).min(want);
         let scanned = loop {
             let bytes: &[u8] = if let Some(map) = &map {
                 map.slice(usize::try_from(offset).unwrap_or(usize::MAX), want)
             } else {
                 self.buf.resize(want, 0);
-                let n = read_up_to_at(&*segment.file, &mut self.buf, offset).map_err(fail)?;
+                let read = read_up_to_at(&*segment.file, &mut self.buf[have..], offset + have as u64);
+                let n = have + read.map_err(fail)?;
                 self.buf.truncate(n);
                 if n < want {
                     // It was cut meanwhile.
@@ -84,10 +88,14 @@ impl Reader {
             };
             let limit = 4 * self.options.batch_bytes;
             match scan.run(bytes, &mut self.plain, limit).map_err(fail)? {
-                Scanned::Longer(total) => want = usize::try_from(total).unwrap_or(usize::MAX),
+                Scanned::Longer(total) => {
+                    have = if complete { bytes.len() } else { 0 };
+                    want = usize::try_from(total).unwrap_or(usize::MAX);
+                }
                 other => break other,
             }
         };
+        segment.buffered = map.is_none().then_some(offset);
         let stop = match scanned {
             Scanned::Records { count, bytes, plain_bytes } => {
                 let first = self.position.marker + 1;
@@ -246,11 +254,19 @@ impl Reader {
     }
 }
 
+/// Moves what a buffer, which begins at one offset, holds from another one on to its front; returns how much that is.
+fn keep_from(buf: &mut [u8], begins: u64, offset: u64) -> usize {
+    let passed = offset.checked_sub(begins).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+    let passed = passed.min(buf.len());
+    buf.copy_within(passed.., 0);
+    buf.len() - passed
+}
+
 /// Opens a segment for reading; `None` where it is not there.
 pub(super) fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
     let Some(file) = shared.open_if_there(&names::segment(number), Open::Read)? else { return Ok(None) };
     let verifier = if verify { Verifier::load(shared, number) } else { Verifier::default() };
-    Ok(Some(Segment { number, file, verifier, map: None }))
+    Ok(Some(Segment { number, file, verifier, map: None, buffered: None }))
 }
 
 /// Where the record after `marker` begins, or, where there are not so many, the place behind the last one.

@@ -85,6 +85,8 @@ struct Segment {
     file: Arc<dyn File>,
     verifier: Verifier,
     map: Option<Map>,
+    /// Where in the segment the reader's buffer begins, if that holds bytes of it.
+    buffered: Option<u64>,
 }
 
 /// The place after the record that was last read by its id.
