@@ -184,7 +184,8 @@ impl Writer {
         };
         let format = meta.format();
         let simulated = shared.storage.is_simulated();
-        let hold = if multi && !simulated { options.hold_lock } else { Duration::ZERO };
+        let keeps = multi && !simulated && !cfg!(feature = "shuttle");
+        let hold = if keeps { options.hold_lock } else { Duration::ZERO };
         let core = Core {
             checksums: shared.settings.checksums,
             limited: shared.settings.limits.is_some(),
@@ -480,10 +481,12 @@ impl Core {
             bound = bound.saturating_add(most);
         }
         inner.pending.saw(latest);
-        if self.limited && inner.buffer.as_ref().is_some_and(|buffer| bound <= buffer.capacity()) {
+        let past = self.policy == SyncPolicy::EachAppend;
+        let fits = |buffer: &PreCommit| !past && bound <= buffer.capacity();
+        if self.limited && inner.buffer.as_ref().is_some_and(fits) {
             self.admit(inner, bound as u64)?;
         }
-        if let Some(buffer) = inner.buffer.as_ref().filter(|_| self.policy != SyncPolicy::EachAppend) {
+        if let Some(buffer) = inner.buffer.as_ref().filter(|_| !past) {
             if bound <= buffer.capacity() && (buffer.is_foreign() || !buffer.fits(bound)) {
                 self.flush_buffer(inner)?;
             }

@@ -131,7 +131,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Time has passed: called every second, from the thread of its queue, while there is nothing to write.
+    /// Time has passed: called about every second, from the thread of its queue (without one: never).
     ///
     /// # Errors
     /// What the system says.
