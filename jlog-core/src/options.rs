@@ -257,8 +257,8 @@ impl WriterOptions {
 
     /// For how long a writer keeps a segment's lock from one append to the next (1 ms by default; 100 µs to 100 ms) when
     /// at least 32 of them come in a millisecond, which makes single appends two to three times as fast. Another process
-    /// that writes waits about this long in the worst case; where others do write, none is kept. Zero: every append gives the
-    /// lock back.
+    /// that writes waits about this long in the worst case; where others do write, it is a fifth of that. Zero: every append
+    /// gives the lock back.
     ///
     /// A process that is stopped (SIGSTOP, a debugger) while it keeps the lock stops the other writers as well. One that
     /// ends, however it does, keeps none, unless a child lives on that was forked while the lock was kept and has not
