@@ -147,17 +147,19 @@ fn append_until_the_lock_is_kept(writer: &Writer, number: u32, locks: &AtomicUsi
     panic!("the lock is never kept");
 }
 
-/// A file system that counts how often a segment is locked.
-fn counting_locks(locks: &Arc<AtomicUsize>) -> Arc<dyn Storage> {
-    let locks = Arc::clone(locks);
-    Faulty::storage(move |op| match op {
+/// A new jlog that counts how often a segment is locked.
+fn log_that_counts_locks(path: &Path) -> (Jlog, Arc<AtomicUsize>) {
+    let locks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&locks);
+    let storage = Faulty::storage(move |op| match op {
         Op::Sync(_) | Op::SyncDir(_) => Fate::Pretend,
         Op::Lock(_) if op.is_segment() => {
-            locks.fetch_add(1, Ordering::Relaxed);
+            counted.fetch_add(1, Ordering::Relaxed);
             Fate::Proceed
         }
         _ => Fate::Proceed,
-    })
+    });
+    (Jlog::options().storage(storage).create(path).unwrap(), locks)
 }
 
 /// Where appends follow each other closely, one lock serves many of them; a writer that has nothing more to append
@@ -166,8 +168,7 @@ fn counting_locks(locks: &Arc<AtomicUsize>) -> Arc<dyn Storage> {
 fn a_lock_that_is_kept_is_given_back() {
     without_hanging(|| {
         let (_dir, path) = new_path();
-        let locks = Arc::new(AtomicUsize::new(0));
-        let log = Jlog::options().storage(counting_locks(&locks)).create(&path).unwrap();
+        let (log, locks) = log_that_counts_locks(&path);
         let (one, other) = (log.writer().unwrap(), log.writer().unwrap());
         let mut appended = append_until_the_lock_is_kept(&one, 0, &locks);
         // Were it not given back, these would wait for ever.
@@ -194,8 +195,7 @@ fn a_lock_that_is_kept_is_given_back() {
 fn a_writer_that_never_pauses_does_not_keep_others_out() {
     without_hanging(|| {
         let (_dir, path) = new_path();
-        let locks = Arc::new(AtomicUsize::new(0));
-        let log = Jlog::options().storage(counting_locks(&locks)).create(&path).unwrap();
+        let (log, locks) = log_that_counts_locks(&path);
         let (one, other) = (log.writer().unwrap(), log.writer().unwrap());
         let done = AtomicBool::new(false);
         let appended = std::thread::scope(|scope| {
@@ -209,7 +209,7 @@ fn a_writer_that_never_pauses_does_not_keep_others_out() {
             });
             for seq in 0..50 {
                 other.append(message(1, seq)).unwrap();
-                // So long that the other one keeps the lock again.
+                // At times so long that the other one keeps the lock for its whole time again.
                 std::thread::sleep(Duration::from_millis(if seq % 10 == 0 { 150 } else { 1 }));
             }
             done.store(true, Ordering::Relaxed);
@@ -223,8 +223,7 @@ fn a_writer_that_never_pauses_does_not_keep_others_out() {
 #[test]
 fn no_lock_is_kept_where_none_is_to_be() {
     let (_dir, path) = new_path();
-    let locks = Arc::new(AtomicUsize::new(0));
-    let log = Jlog::options().storage(counting_locks(&locks)).create(&path).unwrap();
+    let (log, locks) = log_that_counts_locks(&path);
     let writer = log.writer_with(WriterOptions::default().hold_lock(Duration::ZERO)).unwrap();
     let before = locks.load(Ordering::Relaxed);
     for seq in 0..2000 {

@@ -239,7 +239,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::MessageTooLarge`]; [`Error::AtCapacity`], [`Error::DiskFull`] (the message is not there then, nor any part of it);
-    /// [`Error::Io`]; [`Error::SyncFailed`] after a sync that failed.
+    /// [`Error::Io`]; [`Error::SyncFailed`] after a sync that failed, or where another thread that was to sync for this one panicked.
     pub fn append(&self, message: impl AsRef<[u8]>) -> Result<Placed> {
         self.append_at(Timestamp::now(), message)
     }
