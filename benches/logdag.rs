@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use logdag::{Flags, Format, Graph, Record, SinkSpec, Stream, StreamOptions, Value, format, log};
+use logdag::{Flags, Format, Graph, Location, Record, SinkSpec, Stream, StreamOptions, Value, format, log};
 
 /// Formats a message of 99 bytes.
 macro_rules! request {
@@ -87,8 +87,7 @@ fn render(c: &mut Criterion) {
                 let arguments = format_args!("GET /archive/{}", micros);
                 let mut record = Record::new(micros, "http/access", &arguments);
                 record.keys = &keys;
-                record.file = file!();
-                record.line = line!();
+                record.location = &Location { file: file!(), line: line!() };
                 out.clear();
                 format::render(format, flags, black_box(&record), true, &mut out);
                 black_box(&out);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use logdag::config::{Config, ConfigError};
-use logdag::{Configured, Description, Filter, Graph, Level, StreamOptions};
+use logdag::{Configured, Description, Filter, Graph, Level, Location, StreamOptions};
 
 use super::{Disk, Input, model, switches};
 
@@ -160,7 +160,7 @@ pub(super) fn apply(text: &str, config: &Config) {
     let mut known = HashMap::new();
     for name in &names {
         let written = lines();
-        graph.stream(name).unwrap().log(Level::Info, "a.rs", 1, &[], format_args!("x"));
+        graph.stream(name).unwrap().log(Level::Info, &Location { file: "a.rs", line: 1 }, &[], &"x");
         let ways = ways(&described, name, &mut known);
         assert_eq!(described[&**name].material, ways > 0, "{name}: {text}");
         assert!(!certain || lines() - written == ways, "{name}: {text}");

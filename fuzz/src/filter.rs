@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::cmp::Ordering;
 use std::fmt;
 
-use logdag::{Filter, Record, Value};
+use logdag::{Filter, Location, Record, Value};
 
 use super::{Disk, Input, switches};
 
@@ -249,7 +249,7 @@ fn check(text: &str, wanted: Option<&Tree>, keys: &[(&str, Value<'_>)]) {
         let arguments = format_args!("{message}");
         let mut record = Record::new(1_700_000_000_000_001, "http/access", &arguments);
         (record.thread_id, record.thread_name) = (7, "worker");
-        (record.file, record.line, record.keys) = ("main.rs", 42, keys);
+        (record.location, record.keys) = (&Location { file: "main.rs", line: 42 }, keys);
         let passes = filter.passes(&record);
         assert!(formatted.get() <= u32::from(filter.needs_message()), "{text:?}: it needs no message");
         assert_eq!(again.passes(&record), passes, "{text:?}, parsed again");
@@ -313,8 +313,8 @@ fn get<'a>(name: &str, record: &'a Record<'_>) -> Option<Value<'a>> {
         "facility" => Value::Str(record.facility),
         "threadid" => Value::U64(record.thread_id.into()),
         "threadname" => Value::Str(record.thread_name),
-        "file" => Value::Str(record.file),
-        "line" => Value::U64(record.line.into()),
+        "file" => Value::Str(record.location.file),
+        "line" => Value::U64(record.location.line.into()),
         "message" => Value::Str(record.message()),
         _ => record.keys.iter().rfind(|(key, _)| *key == name)?.1,
     })

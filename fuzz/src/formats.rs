@@ -1,7 +1,7 @@
 //! Lines of any kind in every format, and what can be read from them again.
 
 use logdag::format::render;
-use logdag::{Flags, Format, Level, Record, Value};
+use logdag::{Flags, Format, Level, Location, Record, Value};
 use serde_json::{Map, Value as Json};
 
 use super::{Disk, Input};
@@ -52,9 +52,9 @@ pub fn formats(_: Disk, data: &[u8]) {
     let (thread_id, line) = (u32::from(input.byte()) << input.below(25), u32::from(input.byte()));
     let kinds: Vec<(String, Kind)> = (0..input.below(8)).map(|_| key(&mut input)).collect();
     let keys: Vec<(&str, Value<'_>)> = kinds.iter().map(|(key, kind)| (&**key, kind.value())).collect();
-    let arguments = format_args!("{message}");
-    let mut record = Record::new(micros, &facility, &arguments);
-    (record.thread_id, record.thread_name, record.file, record.line) = (thread_id, &thread_name, &file, line);
+    let location = Location { file: &file, line };
+    let mut record = Record::new(micros, &facility, &message);
+    (record.thread_id, record.thread_name, record.location) = (thread_id, &thread_name, &location);
     (record.level, record.keys) = (level, &keys);
     for split in [false, true] {
         plain(&record, flags, split);
@@ -123,10 +123,10 @@ fn flatbuffers(record: &Record<'_>, flags: Flags) {
     let alone = bytes(Format::FlatBuffer, record, flags, false);
     flatbuffer(&root_as_log_line(&alone).expect("a line"), record);
 
-    let arguments = format_args!("\n");
-    let mut other = Record::new(!record.micros(), record.file, &arguments);
-    (other.thread_id, other.thread_name, other.line) = (!record.thread_id, record.facility, !record.line);
-    (other.file, other.keys) = (record.thread_name, &record.keys[record.keys.len() / 2..]);
+    let location = Location { file: record.thread_name, line: !record.location.line };
+    let mut other = Record::new(!record.micros(), record.location.file, &"\n");
+    (other.thread_id, other.thread_name, other.location) = (!record.thread_id, record.facility, &location);
+    other.keys = &record.keys[record.keys.len() / 2..];
     let mut out = Vec::new();
     for record in [record, &other, record] {
         render(Format::FlatBuffer, flags, record, true, &mut out);
@@ -144,9 +144,12 @@ fn flatbuffers(record: &Record<'_>, flags: Flags) {
 /// All that was given must be in the line, and in that order.
 fn flatbuffer(line: &LogLine<'_>, record: &Record<'_>) {
     let numbers = (line.timestamp(), line.threadid(), line.line());
-    assert_eq!(numbers, (record.micros(), record.thread_id, record.line));
+    assert_eq!(numbers, (record.micros(), record.thread_id, record.location.line));
     let texts = [line.file(), line.threadname(), line.facility(), line.message()];
-    assert_eq!(texts, [record.file, record.thread_name, record.facility, record.message()].map(Some));
+    assert_eq!(
+        texts,
+        [record.location.file, record.thread_name, record.facility, record.message()].map(Some)
+    );
     assert_eq!(line.kv().is_some(), !record.keys.is_empty());
     let pairs = line.kv().unwrap_or_default();
     assert_eq!(pairs.len(), record.keys.len());
@@ -199,7 +202,7 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
         prefix.push_str(&format!("[{}] ", on_one_line(record.facility)));
     }
     if flags.debug {
-        let Record { thread_id, thread_name, file, line, .. } = record;
+        let Record { thread_id, thread_name, location: Location { file, line }, .. } = record;
         let (thread_name, file) = (on_one_line(thread_name), on_one_line(file));
         prefix.push_str(&format!("[t@{thread_id}/{thread_name},{file}:{line}] "));
     }
@@ -222,8 +225,8 @@ fn objects(record: &Record<'_>, flags: Flags, split: bool) {
         ("facility", record.facility.into()),
         ("threadid", record.thread_id.into()),
         ("threadname", record.thread_name.into()),
-        ("file", record.file.into()),
-        ("line", record.line.into()),
+        ("file", record.location.file.into()),
+        ("line", record.location.line.into()),
         ("message", record.message().into()),
     ];
     object(&rendered(Format::Json, record, flags, split), &fields, record);

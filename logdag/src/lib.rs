@@ -17,6 +17,7 @@ mod lines;
 #[cfg(feature = "log")]
 pub mod log_crate;
 mod macros;
+pub mod message;
 mod record;
 mod route;
 pub mod sink;
@@ -30,7 +31,8 @@ pub use format::{Flags, Format};
 pub use graph::{Configured, Description, DrainAtEnd, Graph, GraphError, Stream, StreamOptions};
 pub use hex::HexDump;
 pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
-pub use record::{Level, Record, Value, now_micros};
+pub use message::{Message, Text};
+pub use record::{Level, Location, Record, Value, now_micros};
 pub use sink::{
     Counters, FdSink, FileSink, JlogSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec, WhenFull,
     WriteError,

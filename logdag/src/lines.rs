@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread::JoinHandle;
 
 use crate::graph::Stream;
-use crate::record::Level;
+use crate::record::{Level, Location};
 
 /// A line from a [`Pipe`] is cut there, in bytes.
 pub const MAX_PIPE_LINE: usize = 64 << 10;
@@ -87,7 +87,7 @@ impl Pipe {
         let reading = std::thread::Builder::new().name("log-pipe".to_owned()).spawn(move || {
             for_each_line(reader, MAX_PIPE_LINE, |line| {
                 let text = String::from_utf8_lossy(line);
-                stream.log(Level::Info, "", 0, &[], format_args!("{text}"));
+                stream.log(Level::Info, &Location::UNKNOWN, &[], &text);
             })
         })?;
         Ok(Self { writer, reading })

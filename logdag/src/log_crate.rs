@@ -4,7 +4,7 @@ use log::kv::{Error, Key, Value as KeyValue, VisitSource};
 
 use crate::bridge::Targets;
 use crate::graph::{DrainAtEnd, Graph};
-use crate::record::{Level, OwnedValue, borrowed};
+use crate::record::{Level, Location, OwnedValue, borrowed};
 
 /// A `log::Log` that logs to a graph: the target `my_app::http` is the stream `my_app/http`.
 #[derive(Debug)]
@@ -73,8 +73,9 @@ impl log::Log for Logger {
         // What cannot be visited is left out.
         let _ = record.key_values().visit(&mut keys);
         let keys = borrowed(&keys.0);
-        let file = record.file().unwrap_or("");
-        stream.log(level(record.level()), file, record.line().unwrap_or(0), &keys, *record.args());
+        let location =
+            Location { file: record.file().unwrap_or_default(), line: record.line().unwrap_or_default() };
+        stream.log(level(record.level()), &location, &keys, record.args());
     }
 
     fn flush(&self) {

@@ -30,7 +30,13 @@ macro_rules! log {
     (@ $stream:expr, $level:expr, [$($keys:tt)*], $($message:tt)+) => {{
         let stream: &$crate::Stream = &$stream;
         if stream.is_material() {
-            stream.log($level, ::core::file!(), ::core::line!(), &[$($keys)*], ::core::format_args!($($message)+));
+            const LOCATION: $crate::Location<'static> = $crate::Location { file: ::core::file!(), line: ::core::line!() };
+            stream.log(
+                $level,
+                &LOCATION,
+                &[$($keys)*],
+                &$crate::message::message!($crate; $($message)+),
+            );
         }
     }};
     ($stream:expr, $($message:tt)+) => {
@@ -53,6 +59,6 @@ macro_rules! log {
 #[macro_export]
 macro_rules! fatal {
     ($graph:expr, $stream:expr, $($message:tt)+) => {
-        $graph.abort(&$stream, ::core::file!(), ::core::line!(), ::core::format_args!($($message)+))
+        $graph.abort(&$stream, &$crate::Location { file: ::core::file!(), line: ::core::line!() }, ::core::format_args!($($message)+))
     };
 }

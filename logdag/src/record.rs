@@ -2,6 +2,9 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
+use std::rc::Rc;
+
+use crate::message::{Message, Text};
 
 /// The value of a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,6 +129,20 @@ impl From<[u8; 16]> for Value<'_> {
     }
 }
 
+/// Where in the source a line is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Location<'a> {
+    /// The source file; may be empty.
+    pub file: &'a str,
+    /// The line in it.
+    pub line: u32,
+}
+
+impl Location<'_> {
+    /// Nobody knows where.
+    pub const UNKNOWN: Location<'static> = Location { file: "", line: 0 };
+}
+
 /// A line. Its message is formatted when somebody first needs it, and once only.
 pub struct Record<'a> {
     /// The stream it was logged to.
@@ -134,17 +151,14 @@ pub struct Record<'a> {
     pub thread_id: u32,
     /// The thread's name; may be empty.
     pub thread_name: &'a str,
-    /// The source file; may be empty.
-    pub file: &'a str,
-    /// The line in the source file.
-    pub line: u32,
+    /// Where it was logged.
+    pub location: &'a Location<'a>,
     /// How serious it is, where the caller says so: used by the format `event`.
     pub level: Level,
     /// Typed keys with their values.
     pub keys: &'a [(&'a str, Value<'a>)],
     micros: OnceCell<u64>,
-    /// By reference: a copy would have to wait for what the caller has only just written.
-    arguments: &'a fmt::Arguments<'a>,
+    source: &'a dyn Message,
     message: OnceCell<String>,
     /// Nobody else asks for the message after the first who does.
     pub(crate) asked_once: bool,
@@ -177,7 +191,7 @@ impl Level {
 }
 
 thread_local! {
-    static THREAD: (u32, Box<str>) = {
+    static THREAD: (u32, Rc<str>) = {
         let id = u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0);
         (id, std::thread::current().name().unwrap_or("").into())
     };
@@ -235,14 +249,11 @@ impl Drop for While {
     }
 }
 
-/// Calls with this thread's number and name.
-pub(crate) fn with_thread(work: impl FnOnce(u32, &str)) {
-    let mut work = Some(work);
+/// This thread's number and name.
+#[inline]
+pub(crate) fn this_thread() -> (u32, Rc<str>) {
     // At the very end of a thread its name is gone already.
-    let _ = THREAD.try_with(|(id, name)| work.take().map(|work| work(*id, name)));
-    if let Some(work) = work {
-        work(0, "");
-    }
+    THREAD.try_with(|(id, name)| (*id, Rc::clone(name))).unwrap_or_else(|_| (0, Rc::from("")))
 }
 
 /// The time it is now, in microseconds since 1970 UTC.
@@ -252,22 +263,21 @@ pub fn now_micros() -> u64 {
 
 impl<'a> Record<'a> {
     /// A line of this moment and thread is made by [`Stream::log`](crate::Stream::log); this one has what is given.
-    pub fn new(micros: u64, facility: &'a str, arguments: &'a fmt::Arguments<'a>) -> Self {
-        Self::at(Some(micros), facility, arguments)
+    pub fn new(micros: u64, facility: &'a str, message: &'a dyn Message) -> Self {
+        Self::at(Some(micros), facility, message)
     }
 
     /// The same, of the moment when somebody first asks for it where none is given.
-    pub(crate) fn at(micros: Option<u64>, facility: &'a str, arguments: &'a fmt::Arguments<'a>) -> Self {
+    pub(crate) fn at(micros: Option<u64>, facility: &'a str, message: &'a dyn Message) -> Self {
         Self {
             micros: micros.map_or_else(OnceCell::new, OnceCell::from),
             facility,
             thread_id: 0,
             thread_name: "",
-            file: "",
-            line: 0,
+            location: &Location::UNKNOWN,
             level: Level::Info,
             keys: &[],
-            arguments,
+            source: message,
             message: OnceCell::new(),
             asked_once: false,
         }
@@ -281,50 +291,28 @@ impl<'a> Record<'a> {
 
     /// The message.
     pub fn message(&self) -> &str {
-        if let Some(text) = self.arguments.as_str() {
+        if let Some(text) = self.source.as_str() {
             return text;
         }
         self.message.get_or_init(|| {
-            let mut text =
-                SPARE.try_with(|spare| std::mem::take(&mut *spare.borrow_mut())).unwrap_or_default();
+            let text = SPARE.try_with(|spare| std::mem::take(&mut *spare.borrow_mut())).unwrap_or_default();
+            let mut text = text.into_bytes();
             text.clear();
-            // An argument that cannot be formatted leaves what was written before it.
-            let _ = fmt::write(&mut text, *self.arguments);
-            text
+            // A part that cannot be formatted leaves what was written before it.
+            let _ = self.source.write_to(&mut Text::new(&mut text));
+            // Only text was written.
+            String::from_utf8(text).unwrap_or_default()
         })
     }
-}
 
-impl Record<'_> {
     /// Appends the message to `out`.
     pub(crate) fn write_message(&self, out: &mut Vec<u8>) {
         if self.asked_once && self.message.get().is_none() {
-            // An argument that cannot be formatted leaves what was written before it.
-            let _ = fmt::write(&mut Bytes(out), *self.arguments);
+            // A part that cannot be formatted leaves what was written before it.
+            let _ = self.source.write_to(&mut Text::new(out));
         } else {
             out.extend_from_slice(self.message().as_bytes());
         }
-    }
-}
-
-/// Text as bytes.
-struct Bytes<'a>(&'a mut Vec<u8>);
-
-impl fmt::Write for Bytes<'_> {
-    #[inline]
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
-
-    #[inline]
-    fn write_char(&mut self, c: char) -> fmt::Result {
-        // Zeros and blanks before numbers come one by one.
-        match u8::try_from(c) {
-            Ok(byte) if byte.is_ascii() => self.0.push(byte),
-            _ => self.0.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-        Ok(())
     }
 }
 

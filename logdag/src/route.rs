@@ -64,11 +64,18 @@ impl Route {
         if !self.hooks.record.iter().all(|hook| hook(record)) {
             return;
         }
+        match &self.steps[..] {
+            [Step::Deliver { slot, flags }] => slot.deliver(record, *flags, &self.hooks.text),
+            steps => self.walk(steps, record),
+        }
+    }
+
+    fn walk(&self, steps: &[Step], record: &Record<'_>) {
         // What is known of the first 64 edges, and of more.
         let (mut asked, mut passed) = (0u64, 0u64);
         let mut more: Vec<Option<bool>> = vec![None; self.edges.len().saturating_sub(64)];
         let mut at = 0;
-        while let Some(step) = self.steps.get(at) {
+        while let Some(step) = steps.get(at) {
             at += 1;
             match step {
                 Step::Deliver { slot, flags } => slot.deliver(record, *flags, &self.hooks.text),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::graph::Stream;
-use crate::record::{Level, OwnedValue, Record, Value, borrowed};
+use crate::record::{Level, Location, OwnedValue, Record, Value, borrowed};
 use crate::route::{Route, Step};
 use crate::sync::Mutex;
 
@@ -116,8 +116,8 @@ impl KeptLine {
             micros: record.micros(),
             thread_id: record.thread_id,
             thread_name: record.thread_name.to_owned(),
-            file: record.file.to_owned(),
-            line: record.line,
+            file: record.location.file.to_owned(),
+            line: record.location.line,
             level: record.level,
             message: record.message().to_owned(),
             keys: record.keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect(),
@@ -137,10 +137,10 @@ impl KeptLine {
     /// Calls with it as a line of this stream.
     pub(crate) fn with_record<R>(&self, facility: &str, work: impl FnOnce(&Record<'_>) -> R) -> R {
         let keys = borrowed(&self.keys);
-        let arguments = format_args!("{}", self.message);
-        let mut record = Record::new(self.micros, facility, &arguments);
+        let location = Location { file: &self.file, line: self.line };
+        let mut record = Record::new(self.micros, facility, &self.message);
         (record.thread_id, record.thread_name) = (self.thread_id, &self.thread_name);
-        (record.level, record.file, record.line, record.keys) = (self.level, &self.file, self.line, &keys);
+        (record.level, record.location, record.keys) = (self.level, &location, &keys);
         work(&record)
     }
 }

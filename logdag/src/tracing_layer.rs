@@ -10,7 +10,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::bridge::Targets;
 use crate::graph::Graph;
-use crate::record::{Level, OwnedValue, borrowed};
+use crate::record::{Level, Location, OwnedValue, borrowed};
 
 /// A layer that logs events to a graph: the target `my_app::http` is the stream `my_app/http`, the field `message` is
 /// the message, and all other fields, those of the spans around it first, are keys. A subscriber that is installed is never
@@ -142,9 +142,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
         }
         event.record(&mut all);
         let keys = borrowed(&all.keys);
-        let file = metadata.file().unwrap_or("");
-        let line = metadata.line().unwrap_or(0);
-        stream.log(level(*metadata.level()), file, line, &keys, format_args!("{}", all.message));
+        let location =
+            Location { file: metadata.file().unwrap_or_default(), line: metadata.line().unwrap_or_default() };
+        stream.log(level(*metadata.level()), &location, &keys, &all.message);
     }
 }
 

@@ -12,13 +12,18 @@ pub const LINE: usize = 100;
 /// Bytes after which a file is put aside.
 pub const ROTATE_AT: usize = 10_000_000;
 
-/// The format of the message; its arguments are two numbers.
-macro_rules! text {
-    () => {
-        "{:08} 192.0.2.17 GET /archive/{:08x}/index.html 200 compatible; feed reader/1.0 (for everyone)"
+/// Calls a macro with the format of the message between what it takes before and behind that; the format's arguments are
+/// two numbers. As it is a literal there, everybody's macros can look into it.
+macro_rules! with_text {
+    ($($name:ident)::+ ! ($($before:tt)*) ($($behind:tt)*)) => {
+        $($name)::+!(
+            $($before)*
+            "{:08} 192.0.2.17 GET /archive/{:08x}/index.html 200 compatible; feed reader/1.0 (for everyone)"
+            $($behind)*
+        )
     };
 }
-pub(crate) use text;
+pub(crate) use with_text;
 
 /// Million lines a second, from the first call on.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use logdag::config::Config;
-use logdag::{Graph, Level, Stream, Value};
+use logdag::{Graph, Level, Location, Stream, Value};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
@@ -270,7 +270,7 @@ impl Lines {
             self.take_event(key, &text, &object);
             return;
         }
-        self.stream.log(Level::Info, "", 0, &[], format_args!("{text}"));
+        self.stream.log(Level::Info, &Location::UNKNOWN, &[], &text);
     }
 
     fn take_event(&self, message_key: &str, text: &str, object: &serde_json::Map<String, serde_json::Value>) {
@@ -295,7 +295,7 @@ impl Lines {
         let level = object.get("level").map_or(Level::Info, level_of);
         // Without that key the line itself is the message.
         let message = object.get(message_key).and_then(serde_json::Value::as_str).unwrap_or(text);
-        self.stream.log(level, "", 0, &keys, format_args!("{message}"));
+        self.stream.log(level, &Location::UNKNOWN, &keys, &message);
     }
 }
 

@@ -121,8 +121,8 @@ impl Field {
             Field::Facility => Value::Str(record.facility),
             Field::ThreadId => Value::U64(record.thread_id.into()),
             Field::ThreadName => Value::Str(record.thread_name),
-            Field::File => Value::Str(record.file),
-            Field::Line => Value::U64(record.line.into()),
+            Field::File => Value::Str(record.location.file),
+            Field::Line => Value::U64(record.location.line.into()),
             Field::Message => Value::Str(record.message()),
             // Of several the last one counts, as in JSON.
             Field::Key(key) => record.keys.iter().rev().find(|(name, _)| name == key)?.1,
@@ -249,8 +249,7 @@ mod tests {
         let arguments = format_args!("GET {path}");
         let mut record = Record::new(1_700_000_000_000_001, "http/access", &arguments);
         record.thread_id = 7;
-        record.file = "main.rs";
-        record.line = 42;
+        record.location = &crate::Location { file: "main.rs", line: 42 };
         record.keys = keys;
         Filter::parse(filter).unwrap_or_else(|e| panic!("{filter}: {e}")).passes(&record)
     }

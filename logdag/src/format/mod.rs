@@ -90,7 +90,9 @@ pub fn render(format: Format, flags: Flags, record: &Record<'_>, split: bool, ou
 
 fn plain(flags: Flags, record: &Record<'_>, split: bool, out: &mut Vec<u8>) {
     let start = out.len();
-    prefix(flags, record, out);
+    if flags != Flags::default() {
+        prefix(flags, record, out);
+    }
     let message = out.len();
     record.write_message(out);
     if !split {
@@ -128,8 +130,8 @@ fn prefix(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
         let _ = write!(out, "[t@{}/", record.thread_id);
         on_one_line(record.thread_name, out);
         out.push(b',');
-        on_one_line(record.file, out);
-        let _ = write!(out, ":{}] ", record.line);
+        on_one_line(record.location.file, out);
+        let _ = write!(out, ":{}] ", record.location.line);
     }
 }
 
@@ -215,8 +217,8 @@ fn json(record: &Record<'_>, out: &mut Vec<u8>) {
     let _ = write!(out, ",\"threadid\":{},\"threadname\":", record.thread_id);
     string(record.thread_name, out);
     out.extend_from_slice(b",\"file\":");
-    string(record.file, out);
-    let _ = write!(out, ",\"line\":{},\"message\":", record.line);
+    string(record.location.file, out);
+    let _ = write!(out, ",\"line\":{},\"message\":", record.location.line);
     string(record.message(), out);
     key_values(record, &reserved, out);
     out.push(b'}');
@@ -256,12 +258,10 @@ mod tests {
             ("status", Value::U64(u64::MAX)),
             ("message", Value::Str("mine")),
         ];
-        let arguments = format_args!("{message}");
-        let mut record = Record::new(1_700_000_000_000_042, "http/access", &arguments);
+        let mut record = Record::new(1_700_000_000_000_042, "http/access", &message);
         record.thread_id = 12;
         record.thread_name = "worker";
-        record.file = "a.rs";
-        record.line = 7;
+        record.location = &crate::Location { file: "a.rs", line: 7 };
         record.keys = &keys;
         let mut out = b"before ".to_vec();
         render(format, flags, &record, split, &mut out);

@@ -4,19 +4,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Graph, Stream};
-use crate::record::{Doing, Level, While};
+use crate::record::{Doing, Level, Location, While};
 
 impl Graph {
     /// Writes everything that waits, goes synchronous, logs a last line, makes everything durable, and ends the process
     /// with SIGABRT. [`fatal!`](crate::fatal!) is the way to call it.
-    pub fn abort(&self, stream: &Stream, file: &str, line: u32, arguments: fmt::Arguments<'_>) -> ! {
+    pub fn abort(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) -> ! {
         if Doing::now() == Doing::Writing {
             // Within a sink there is no waiting for sinks.
             self.tell_end(arguments);
         } else {
             let _ended = While::doing(Doing::Other);
             self.go_sync();
-            stream.log(Level::Error, file, line, &[], arguments);
+            stream.log(Level::Error, location, &[], &arguments);
             if let Err(e) = self.flush() {
                 self.tell_end(format_args!("{e}"));
             }
@@ -46,14 +46,20 @@ impl Graph {
             // one comes before it.
             if let Some(inner) = graph.upgrade().filter(|_| Doing::now() != Doing::Writing) {
                 let _ended = While::doing(Doing::Other);
-                let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
+                let location = info.location();
+                let location = location.map(|at| Location { file: at.file(), line: at.line() });
                 let payload = info.payload();
                 let text = payload.downcast_ref::<&str>().copied();
                 let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
                 let text = text.unwrap_or("no message");
                 let thread = std::thread::current();
                 let name = thread.name().unwrap_or("without a name");
-                stream.log(Level::Error, file, line, &[], format_args!("thread {name} panicked: {text}"));
+                stream.log(
+                    Level::Error,
+                    &location.unwrap_or_default(),
+                    &[],
+                    &format_args!("thread {name} panicked: {text}"),
+                );
                 // The process may go on: that a sink cannot be flushed it hears from there.
                 let _ = Graph { inner }.flush();
             }

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 
 use super::streams::Node;
 use crate::lines::Pipe;
-use crate::record::{Level, Record, Value, While, with_thread};
+use crate::message::Message;
+use crate::record::{Level, Location, Record, Value, While, this_thread};
 use crate::route::Route;
 use crate::speculation::KeptLine;
 
@@ -49,12 +50,11 @@ impl Stream {
     pub fn log(
         &self,
         level: Level,
-        file: &str,
-        line: u32,
+        location: &Location<'_>,
         keys: &[(&str, Value<'_>)],
-        arguments: fmt::Arguments<'_>,
+        message: &dyn Message,
     ) {
-        self.log_line(keys, file, &arguments, NOW, level, line);
+        self.log_line(keys, message, location, NOW, level);
     }
 
     /// Logs a line of another moment, in microseconds since 1970 UTC.
@@ -62,47 +62,44 @@ impl Stream {
         &self,
         micros: u64,
         level: Level,
-        file: &str,
-        line: u32,
+        location: &Location<'_>,
         keys: &[(&str, Value<'_>)],
-        arguments: fmt::Arguments<'_>,
+        message: &dyn Message,
     ) {
-        self.log_line(keys, file, &arguments, micros.min(NOW - 1), level, line);
+        self.log_line(keys, message, location, micros.min(NOW - 1), level);
     }
 
-    /// What takes two words comes first, in registers: written to the stack as two and read as one, it would have to wait.
+    /// What takes two words comes first, in registers, and is not kept anywhere before it is in the record: written to the
+    /// stack as two and read as one, it would have to wait.
     fn log_line(
         &self,
         keys: &[(&str, Value<'_>)],
-        file: &str,
-        arguments: &fmt::Arguments<'_>,
+        message: &dyn Message,
+        location: &Location<'_>,
         micros: u64,
         level: Level,
-        line: u32,
     ) {
-        self.with_route_of_a_line(|route| {
-            with_thread(|thread_id, thread_name| {
-                let mut record = Record::at((micros != NOW).then_some(micros), &route.facility, arguments);
-                (record.thread_id, record.thread_name) = (thread_id, thread_name);
-                (record.level, record.file, record.line, record.keys) = (level, file, line, keys);
-                record.asked_once = route.steps.len() == 1;
-                route.run(&record);
-            });
-        });
+        let Some(_logging) = self.begin_line() else { return };
+        let (thread_id, thread_name) = this_thread();
+        let route = self.node.route.load();
+        let mut record = Record::at((micros != NOW).then_some(micros), &route.facility, message);
+        (record.thread_id, record.thread_name) = (thread_id, &thread_name);
+        (record.location, record.level, record.keys) = (location, level, keys);
+        record.asked_once = route.steps.len() == 1;
+        route.run(&record);
     }
 
     /// Logs a line that was kept, as a line of this stream.
     pub(crate) fn log_again(&self, line: &KeptLine) {
-        self.with_route_of_a_line(|route| line.with_record(&route.facility, |record| route.run(record)));
+        let Some(_logging) = self.begin_line() else { return };
+        let route = self.node.route.load();
+        line.with_record(&route.facility, |record| route.run(record));
     }
 
-    fn with_route_of_a_line(&self, work: impl FnOnce(&Route)) {
-        if !self.is_material() {
-            return;
-        }
-        // What this thread logs from here on would come back to it.
-        let Some(_logging) = While::logging() else { return };
-        work(&self.node.route.load());
+    /// `None` where a line gets nowhere. What this thread logs until what this returns is dropped would come back to it.
+    #[inline]
+    fn begin_line(&self) -> Option<While> {
+        if self.is_material() { While::logging() } else { None }
     }
 
     /// A file descriptor for a child process: its lines are logged to this stream.

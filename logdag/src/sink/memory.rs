@@ -32,10 +32,14 @@ struct Ring {
     /// Grows to what the lines need, and is written to round and round.
     bytes: Vec<u8>,
     lines: VecDeque<Kept>,
+    /// Where the next line begins.
+    end: usize,
     /// Bytes of all lines.
     used: usize,
     /// The number of the last line.
     last: u64,
+    /// Bytes of all lines that there ever were.
+    taken: u64,
     too_large: u64,
 }
 
@@ -61,42 +65,42 @@ impl Ring {
         (skip..).zip(self.lines.iter().skip(skip)).map(|(place, kept)| self.line(place, *kept)).collect()
     }
 
-    /// Where the next line begins.
-    fn end(&self) -> usize {
-        match self.lines.back() {
-            Some(last) => {
-                let end = last.start + last.len;
-                if end >= self.bytes.len() { end - self.bytes.len() } else { end }
-            }
-            None => 0,
-        }
-    }
-
     /// Makes room for a line among those that stay.
+    #[cold]
     fn grow(&mut self, len: usize, limit: usize) {
         let needed = self.used + len;
-        if needed <= self.bytes.len() {
-            return;
-        }
         let mut bytes = Vec::with_capacity(needed.next_power_of_two().min(limit));
         let lines = self.lines(0);
         for (kept, line) in self.lines.iter_mut().zip(lines) {
             kept.start = bytes.len();
             bytes.extend_from_slice(&line.bytes);
         }
+        self.end = bytes.len();
         bytes.resize(bytes.capacity().min(limit), 0);
         self.bytes = bytes;
     }
 
     fn push(&mut self, line: &[u8], micros: u64, limit: usize) {
-        self.grow(line.len(), limit);
-        let start = self.end();
-        let at_end = line.len().min(self.bytes.len() - start);
-        self.bytes[start..start + at_end].copy_from_slice(&line[..at_end]);
-        self.bytes[..line.len() - at_end].copy_from_slice(&line[at_end..]);
+        if self.used + line.len() > self.bytes.len() {
+            self.grow(line.len(), limit);
+        }
+        let start = self.end;
+        match self.bytes.get_mut(start..start + line.len()) {
+            Some(room) => {
+                room.copy_from_slice(line);
+                self.end += line.len();
+            }
+            None => {
+                let (at_end, at_start) = line.split_at(self.bytes.len() - start);
+                self.bytes[start..].copy_from_slice(at_end);
+                self.bytes[..at_start.len()].copy_from_slice(at_start);
+                self.end = at_start.len();
+            }
+        }
         self.lines.push_back(Kept { start, len: line.len(), micros });
         self.used += line.len();
         self.last += 1;
+        self.taken += line.len() as u64;
     }
 }
 
@@ -176,6 +180,11 @@ impl Sink for MemorySink {
 
     fn splits_lines(&self) -> bool {
         false
+    }
+
+    fn counts(&self) -> Option<(u64, u64)> {
+        let ring = self.ring.lock();
+        Some((ring.last, ring.taken))
     }
 
     fn size(&self) -> Option<u64> {

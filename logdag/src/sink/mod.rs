@@ -81,7 +81,7 @@ impl From<io::Error> for WriteError {
 /// Where lines end up. An application adds its own kinds with [`Graph::register`](crate::Graph::register); a worked
 /// example, which sends lines as UDP datagrams, is `examples/custom_sink.rs`.
 ///
-/// Calls come from several threads, but only one at a time writes to a sink.
+/// Calls come from several threads, but only one at a time writes to a sink (but for [`counts`](Sink::counts)).
 pub trait Sink: Send + Sync + fmt::Debug {
     /// Writes lines, in order and each as a whole.
     ///
@@ -111,6 +111,12 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// Whether it may get a queue and a thread of its own.
     fn may_be_asynchronous(&self) -> bool {
         false
+    }
+
+    /// How many lines and bytes it has taken so far, if it counts them itself, and always does: several threads then
+    /// write to it at once, as long as it has no queue.
+    fn counts(&self) -> Option<(u64, u64)> {
+        None
     }
 
     /// Whether it keeps lines back until [`idle`](Sink::idle) or [`flush`](Sink::flush) is called.

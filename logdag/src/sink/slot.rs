@@ -22,6 +22,11 @@ const TELL_EVERY_MICROS: u64 = 10_000_000;
 /// every line costs those who log more than it does itself.
 const GATHER: Duration = Duration::from_micros(500);
 const ENOUGH_BYTES: usize = 1 << 20;
+const JSON: u8 = Format::Json as u8;
+const EVENT: u8 = Format::Event as u8;
+const FLAT_BUFFER: u8 = Format::FlatBuffer as u8;
+/// A line's memory is kept for the next one up to so many bytes.
+const KEEP_LINE: usize = 64 << 10;
 /// While there is nothing to write, what depends on time is looked at this often.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -54,10 +59,13 @@ pub struct Counters {
 pub(crate) struct Slot {
     pub(crate) stream: String,
     pub(crate) sink: Arc<dyn Sink>,
-    /// The place of its format in the list of all.
+    /// The number of its format.
     format: AtomicU8,
     /// Events are shown to people.
     for_people: bool,
+    /// Several threads may write to it at once.
+    is_shared: bool,
+    splits_lines: bool,
     needs_times: bool,
     keeps_back: bool,
     needs_ticks: bool,
@@ -182,6 +190,8 @@ impl Slot {
             stream: stream.to_owned(),
             format: AtomicU8::new(0),
             for_people: sink.is_terminal(),
+            is_shared: sink.counts().is_some(),
+            splits_lines: sink.splits_lines(),
             needs_times: sink.needs_times(),
             keeps_back: sink.keeps_back(),
             needs_ticks: sink.needs_ticks() || options.dedup_seconds > 0,
@@ -205,21 +215,23 @@ impl Slot {
     }
 
     pub(crate) fn set_format(&self, format: Format) {
-        let place = Format::ALL.iter().position(|known| *known == format).unwrap_or(0);
-        // There are few.
-        self.format.store(u8::try_from(place).unwrap_or(0), Ordering::Relaxed);
+        self.format.store(format as u8, Ordering::Relaxed);
     }
 
     fn format(&self) -> Format {
-        let place = self.format.load(Ordering::Relaxed);
-        Format::ALL.get(usize::from(place)).copied().unwrap_or_default()
+        match self.format.load(Ordering::Relaxed) {
+            JSON => Format::Json,
+            EVENT => Format::Event,
+            FLAT_BUFFER => Format::FlatBuffer,
+            _ => Format::Plain,
+        }
     }
 
     fn render(&self, format: Format, flags: Flags, record: &Record<'_>, line: &mut Vec<u8>) {
         if format == Format::Event && self.for_people {
             render_for_people(record, line);
         } else {
-            render(format, flags, record, self.sink.splits_lines(), line);
+            render(format, flags, record, self.splits_lines, line);
         }
     }
 
@@ -314,7 +326,8 @@ impl Slot {
         let repeated = self.repetition.lock().repeated;
         let Written { lines, bytes, failed } = &self.written;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counters { lines: count(lines), bytes: count(bytes), dropped, failed: count(failed), repeated }
+        let (lines, bytes) = self.sink.counts().unwrap_or_else(|| (count(lines), count(bytes)));
+        Counters { lines, bytes, dropped, failed: count(failed), repeated }
     }
 
     /// Takes a line.
@@ -346,7 +359,9 @@ impl Slot {
             (format != Format::Plain || hooks.iter().all(|hook| hook(record, line)))
                 && self.give(line, if self.needs_times { record.micros() } else { 0 })
         };
-        line.shrink_to(64 << 10);
+        if line.capacity() > KEEP_LINE {
+            line.shrink_to(KEEP_LINE);
+        }
         accepted
     }
 
@@ -405,8 +420,13 @@ impl Slot {
 
     fn write_one(&self, line: &[u8], micros: u64) -> bool {
         let ends = [(line.len(), micros)];
+        let lines = Lines { bytes: line, ends: &ends, start: 0 };
+        if self.is_shared {
+            let written = self.write_to_sink(lines);
+            return written.map_err(|e| self.lose(&mut self.writing.lock(), 1, e.error)).is_ok();
+        }
         let mut writing = self.writing.lock();
-        let written = self.write(&mut writing, line, &ends);
+        let written = self.write(&mut writing, lines);
         // Nobody else does it: there is no thread that finds its queue empty.
         if self.keeps_back {
             let _writing = While::doing(Doing::Writing);
@@ -417,28 +437,33 @@ impl Slot {
         written
     }
 
-    /// Writes lines that end there; says whether all of them were.
-    fn write(&self, writing: &mut MutexGuard<'_, Writing>, bytes: &[u8], ends: &[(usize, u64)]) -> bool {
-        let lines = Lines { bytes, ends, start: 0 };
+    /// Writes lines; says whether all of them were.
+    fn write(&self, writing: &mut MutexGuard<'_, Writing>, lines: Lines<'_>) -> bool {
+        let count = |lines: Lines<'_>| {
+            add(&self.written.lines, lines.len() as u64);
+            add(&self.written.bytes, lines.bytes().len() as u64);
+        };
+        match self.write_to_sink(lines) {
+            Ok(()) => {
+                count(lines);
+                true
+            }
+            Err(WriteError { written, error }) => {
+                let (there, lost) = lines.split(written);
+                count(there);
+                self.lose(writing, lost.len() as u64, error);
+                false
+            }
+        }
+    }
+
+    fn write_to_sink(&self, lines: Lines<'_>) -> Result<(), WriteError> {
         // A sink that panics is one that fails: the queue and whoever logs go on.
         let written = catch_unwind(AssertUnwindSafe(|| {
             let _writing = While::doing(Doing::Writing);
             self.sink.write(lines)
         }));
-        match written.unwrap_or_else(|_| Err(io::Error::other("the sink panicked").into())) {
-            Ok(()) => {
-                add(&self.written.lines, lines.len() as u64);
-                add(&self.written.bytes, lines.bytes().len() as u64);
-                true
-            }
-            Err(WriteError { written, error }) => {
-                let (there, lost) = lines.split(written);
-                add(&self.written.lines, there.len() as u64);
-                add(&self.written.bytes, there.bytes().len() as u64);
-                self.lose(writing, lost.len() as u64, error);
-                false
-            }
-        }
+        written.unwrap_or_else(|_| Err(io::Error::other("the sink panicked").into()))
     }
 
     /// Lines were lost: it is counted, told, and the next flush fails.
@@ -493,13 +518,13 @@ impl Slot {
             self.room.notify_all();
             let mut writing = self.writing.lock();
             if !mine.ends.is_empty() {
-                self.write(&mut writing, &mine.bytes, &mine.ends);
+                self.write(&mut writing, Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
             }
             if untold > 0 {
                 let line = self
                     .own_line(&format!("{untold} lines dropped since {}", seconds(since)), Flags::default());
                 let ends = [(line.len(), now_micros())];
-                self.write(&mut writing, &line, &ends);
+                self.write(&mut writing, Lines { bytes: &line, ends: &ends, start: 0 });
             }
             drop(writing);
             let written = mine.ends.len() as u64;
@@ -566,8 +591,7 @@ impl Slot {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = write!(text, "log stream {}: {what}", self.stream);
-        let arguments = format_args!("{text}");
-        let record = Record::new(now_micros(), &self.stream, &arguments);
+        let record = Record::new(now_micros(), &self.stream, &text);
         self.render(self.format(), flags, &record, &mut line);
         line
     }

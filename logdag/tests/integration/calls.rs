@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use logdag::{
-    Configured, Format, Graph, GraphError, Level, Rotation, SinkSpec, StreamOptions, Value, WhenFull, fatal,
-    log,
+    Configured, Format, Graph, GraphError, Level, Location, Rotation, SinkSpec, StreamOptions, Value,
+    WhenFull, fatal, log,
 };
 
 use super::{ring, typed};
@@ -175,8 +175,20 @@ fn speculation_is_committed_with_times_and_keys_or_forgotten() {
     drop(graph.speculate(10, 1000));
     let speculation = graph.speculate(10, 1000);
     let on_its_own = speculation.stream().clone();
-    on_its_own.log_at(5, Level::Info, "a.rs", 1, &[("status", Value::I64(200))], format_args!("fine {}", 1));
-    on_its_own.log_at(6, Level::Info, "a.rs", 2, &[("status", Value::I64(503))], format_args!("broken"));
+    on_its_own.log_at(
+        5,
+        Level::Info,
+        &Location { file: "a.rs", line: 1 },
+        &[("status", Value::I64(200))],
+        &format_args!("fine {}", 1),
+    );
+    on_its_own.log_at(
+        6,
+        Level::Info,
+        &Location { file: "a.rs", line: 2 },
+        &[("status", Value::I64(503))],
+        &format_args!("broken"),
+    );
     log!(target, "in between");
     assert_eq!((speculation.len(), speculation.is_empty(), speculation.dropped()), (2, false, 0));
     assert_eq!(ring(&graph, "target"), ["in between"]);
@@ -207,7 +219,7 @@ fn speculation_keeps_to_its_limits() {
     // Names of threads and files count, too.
     let by_bytes = graph.speculate(100, 400);
     for n in 0..20 {
-        by_bytes.stream().log(Level::Info, "", 0, &[], format_args!("{n} {}", "x".repeat(100)));
+        by_bytes.stream().log(Level::Info, &Location::UNKNOWN, &[], &format_args!("{n} {}", "x".repeat(100)));
     }
     assert!(by_bytes.len() <= 3, "{}", by_bytes.len());
 }

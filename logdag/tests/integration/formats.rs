@@ -1,7 +1,7 @@
 //! What others make of the lines: readers generated from the schema, JSON parsers, and the jlog's consumers.
 
 use flatbuffers::{Verifiable, Verifier, VerifierOptions};
-use logdag::{Format, Graph, HexDump, Level, SinkSpec, StreamOptions, Value, log};
+use logdag::{Format, Graph, HexDump, Level, Location, SinkSpec, StreamOptions, Value, log};
 
 use super::typed;
 
@@ -57,8 +57,14 @@ fn flatbuffers_are_read_by_what_is_generated_from_the_schema() {
         ("empty", Value::Str("")),
         ("id", Value::Uuid(*b"0123456789abcdef")),
     ];
-    stream.log_at(1_700_000_000_000_042, Level::Warn, "src/a.rs", 7, &fields, format_args!("one\n{}", 2));
-    stream.log_at(1, Level::Info, "", 0, &[], format_args!(""));
+    stream.log_at(
+        1_700_000_000_000_042,
+        Level::Warn,
+        &Location { file: "src/a.rs", line: 7 },
+        &fields,
+        &format_args!("one\n{}", 2),
+    );
+    stream.log_at(1, Level::Info, &Location::UNKNOWN, &[], &format_args!(""));
     let lines = graph.memory_last("ring/of", 9).unwrap();
     let first = root_as_log_line(&lines[0].bytes).unwrap();
     assert_eq!(first.timestamp(), 1_700_000_000_000_042);

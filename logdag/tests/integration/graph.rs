@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use logdag::{Flags, Graph, GraphError, Level, Stream, StreamOptions, Value, log};
+use logdag::{Flags, Graph, GraphError, Level, Location, Stream, StreamOptions, Value, log};
 
 use super::{assert_complete, log_from_threads, ring};
 
@@ -147,7 +147,7 @@ fn flags_add_up_on_the_way() {
     graph.connect("a", "b", None).unwrap();
     graph.connect("b", "ring", None).unwrap();
     let stream = graph.stream("a").unwrap();
-    let say = || stream.log(Level::Info, "x.rs", 3, &[], format_args!("m"));
+    let say = || stream.log(Level::Info, &Location { file: "x.rs", line: 3 }, &[], &format_args!("m"));
     say();
     graph.set_flags("b", Flags { facility: true, ..Flags::default() }).unwrap();
     say();

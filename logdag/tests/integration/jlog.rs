@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use jlog_core::{Jlog, Start, Timestamp, Wait};
-use logdag::{Graph, Level, Rotation, log};
+use logdag::{Graph, Level, Location, Rotation, log};
 
 use super::{assert_complete, log_from_threads, typed, within};
 
@@ -38,8 +38,8 @@ fn messages_and_times_come_through() {
     let path = dir.path().join("feed");
     let graph = Graph::new();
     let stream = graph.configure("feed", typed("jlog", &path, Rotation::default())).unwrap();
-    stream.log_at(1_700_000_000_000_042, Level::Info, "", 0, &[], format_args!("one\ntwo\n"));
-    stream.log_at(1_700_000_001_999_999, Level::Info, "", 0, &[], format_args!(""));
+    stream.log_at(1_700_000_000_000_042, Level::Info, &Location::UNKNOWN, &[], &format_args!("one\ntwo\n"));
+    stream.log_at(1_700_000_001_999_999, Level::Info, &Location::UNKNOWN, &[], &format_args!(""));
     graph.flush().unwrap();
     let expected = [
         (Timestamp { seconds: 1_700_000_000, micros: 42 }, "one\ntwo\n".to_owned()),

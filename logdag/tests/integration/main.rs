@@ -8,6 +8,7 @@ mod file;
 mod formats;
 mod graph;
 mod jlog;
+mod messages;
 mod model;
 mod queue;
 

@@ -1,6 +1,6 @@
 //! Random graphs against an interpreter that walks them as they are written down.
 
-use logdag::{Flags, Graph, GraphError, Level, Value};
+use logdag::{Flags, Graph, GraphError, Level, Location, Value};
 use proptest::prelude::*;
 
 use super::ring;
@@ -141,7 +141,12 @@ fn check(sinks: &[bool], steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Line(stream, status, message) => {
                 let keys: Vec<_> = status.map(|status| ("status", Value::I64(status))).into_iter().collect();
-                streams[stream].log(Level::Info, "m.rs", 7, &keys, format_args!("{message}"));
+                streams[stream].log(
+                    Level::Info,
+                    &Location { file: "m.rs", line: 7 },
+                    &keys,
+                    &format_args!("{message}"),
+                );
                 model.deliver(stream, Flags::default(), (stream, status, message));
             }
         }

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use logdag::{Graph, Lines, Rotation, Sink, SinkSpec, Stream, StreamOptions, WhenFull, WriteError, log};
+use logdag::{
+    Graph, Lines, Location, Rotation, Sink, SinkSpec, Stream, StreamOptions, WhenFull, WriteError, log,
+};
 
 use super::{assert_complete, log_from_threads, ring, typed, within};
 
@@ -76,7 +78,7 @@ fn rings_are_read_by_number_and_by_index() {
     assert_eq!(since(5), Vec::<u64>::new());
     assert_eq!(graph.memory_last("ring", 2).unwrap().len(), 2);
     assert_eq!(graph.describe("ring").unwrap().size, Some(6));
-    stream.log_at(42, logdag::Level::Info, "", 0, &[], format_args!("nine byte"));
+    stream.log_at(42, logdag::Level::Info, &Location::UNKNOWN, &[], &format_args!("nine byte"));
     let last = graph.memory_last("ring", 9).unwrap();
     assert_eq!((last.len(), last[0].micros, &*last[0].bytes), (1, 42, &b"nine byte"[..]));
     assert!(graph.memory_last("stderr", 1).is_none());
@@ -109,7 +111,7 @@ fn only_what_comes_soon_enough_is_a_repetition() {
     let graph = Graph::new();
     let stream = repeating(&graph);
     for second in [100, 104, 106, 107] {
-        stream.log_at(second * 1_000_000, logdag::Level::Info, "", 0, &[], format_args!("a"));
+        stream.log_at(second * 1_000_000, logdag::Level::Info, &Location::UNKNOWN, &[], &format_args!("a"));
     }
     let lines = ring(&graph, "ring");
     assert_eq!((lines.len(), &*lines[0], &*lines[2]), (3, "a", "a"), "{lines:?}");

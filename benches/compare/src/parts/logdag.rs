@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 use jlog_core::{Jlog, ReaderOptions};
 use logdag::{Filter, Graph, Record, Rotation, SinkSpec, Stream, StreamOptions, Value};
 
-use crate::lines::{self, ROTATE_AT, Rates, rates, text};
+use crate::lines::{self, ROTATE_AT, Rates, rates, with_text};
 use crate::machine::Machine;
 use crate::ours;
 use crate::parts::append::OURS;
@@ -98,7 +98,7 @@ fn asynchronous(kind: &str, path: String, rotation: Rotation) -> Result<(Graph, 
 
 fn log(stream: &Stream, numbers: std::ops::Range<usize>) {
     for n in numbers {
-        logdag::log!(stream, text!(), n, n);
+        with_text!(logdag::log!(stream,)(, n, n));
     }
 }
 
@@ -233,11 +233,12 @@ fn ring(context: &Context, report: &mut Report) -> Result<()> {
     let count = context.size(5_000_000, 200_000);
     let full =
         |graph: &Graph| graph.memory_last(STREAM, usize::MAX).is_some_and(|lines| lines.len() == 10_000);
-    let sample =
-        repeat(context.rounds, || Ok(1e-6 / seconds_each(count, |n| logdag::log!(stream, text!(), n, n))))?;
+    let sample = repeat(context.rounds, || {
+        Ok(1e-6 / seconds_each(count, |n| with_text!(logdag::log!(stream,)(, n, n))))
+    })?;
     ensure!(full(&graph), "the ring does not have what it can hold");
     alone(report, "lines to a memory ring of 10,000", "M/s", sample, Target::AtLeast(10.0))?;
-    let line = format!(text!(), 1, 1);
+    let line = with_text!(format!()(, 1, 1));
     let sample =
         repeat(context.rounds, || Ok(1e-6 / seconds_each(count, |_| logdag::log!(stream, "{}", line))))?;
     ensure!(full(&graph), "the ring does not have what it can hold");

@@ -8,7 +8,7 @@ use flexi_logger::{
     Cleanup, Criterion, DeferredNow, FileSpec, LogSpecification, Logger, Naming, Record, WriteMode,
 };
 
-use crate::lines::{self, ROTATE_AT, Rates, rates, text};
+use crate::lines::{self, ROTATE_AT, Rates, rates, with_text};
 
 /// Nothing before the message; the time, which is read where it is needed only, is not.
 fn plain(out: &mut dyn Write, _: &mut DeferredNow, record: &Record<'_>) -> std::io::Result<()> {
@@ -27,7 +27,7 @@ pub fn rotated(dir: &Path, count: usize) -> Result<Rates> {
     log::set_max_level(log::LevelFilter::Info);
     let log = || {
         for n in 0..count {
-            log::info!(logger: logger, text!(), n, n);
+            with_text!(log::info!(logger: logger,)(, n, n));
         }
     };
     let rates = rates(count, log, || {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 
-use crate::lines::{self, Rates, rates, text, wait_for};
+use crate::lines::{self, Rates, rates, wait_for, with_text};
 
 /// Lines to a file that rolls. It rolls by time only: every minute is the most often.
 pub fn rolling(dir: &Path, count: usize) -> Result<Rates> {
@@ -37,7 +37,7 @@ fn log(dir: &Path, count: usize, file: impl Write + Send + 'static) -> Result<Ra
     let rates = tracing::subscriber::with_default(subscriber, || {
         let log = || {
             for n in 0..count {
-                tracing::info!(text!(), n, n);
+                with_text!(tracing::info!()(, n, n));
             }
         };
         // The guard, when dropped, waits for a second at most: the lines are waited for before.

@@ -1,0 +1,196 @@
+//! Format strings: the grammar of `std::fmt`, <https://doc.rust-lang.org/std/fmt/#syntax>.
+
+/// A piece of a format string.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// As it is, with braces that were doubled.
+    Text(String),
+    /// Where a value goes.
+    Hole(Hole),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Hole {
+    pub(crate) which: Which,
+    /// What stands behind the colon.
+    pub(crate) spec: String,
+    /// The same, where it is one that whole numbers can do without `std::fmt`.
+    pub(crate) number: Option<Number>,
+}
+
+/// Which argument.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    Next,
+    Place(usize),
+    Name(String),
+}
+
+/// How a whole number is written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Number {
+    /// The variant of `Digits`.
+    pub(crate) digits: &'static str,
+    pub(crate) width: usize,
+    /// It is filled with zeros instead of blanks.
+    pub(crate) zeros: bool,
+}
+
+/// The pieces of a format string, no two texts one behind the other; `None` where something in it is wrong, or takes
+/// more than one argument (a width or a precision that is one).
+pub(crate) fn parse(text: &str) -> Option<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        plain.push_str(&rest[..at]);
+        let brace = &rest[at..=at];
+        rest = &rest[at + 1..];
+        if let Some(behind) = rest.strip_prefix(brace) {
+            plain.push_str(brace);
+            rest = behind;
+            continue;
+        }
+        if brace == "}" {
+            return None;
+        }
+        let (inside, behind) = rest.split_once('}')?;
+        rest = behind;
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(std::mem::take(&mut plain)));
+        }
+        pieces.push(Piece::Hole(hole(inside)?));
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        pieces.push(Piece::Text(plain));
+    }
+    Some(pieces)
+}
+
+fn hole(inside: &str) -> Option<Hole> {
+    let (which, spec) = inside.trim_end().split_once(':').unwrap_or((inside.trim_end(), ""));
+    let which = if which.is_empty() {
+        Which::Next
+    } else if which.starts_with(|c: char| c.is_ascii_digit()) {
+        Which::Place(which.parse().ok()?)
+    } else {
+        let is_name = which.chars().all(|c| c == '_' || c.is_alphanumeric());
+        is_name.then(|| Which::Name(which.to_owned()))?
+    };
+    let number = number(spec)?;
+    Some(Hole { which, spec: spec.to_owned(), number })
+}
+
+/// `None` where it is not right; nothing within where it is more than a number needs.
+#[allow(clippy::option_option)]
+fn number(spec: &str) -> Option<Option<Number>> {
+    let mut rest = spec;
+    let mut simple = true;
+    let mut chars = rest.chars();
+    let (first, second) = (chars.next(), chars.next());
+    let is_align = |c: Option<char>| matches!(c, Some('<' | '^' | '>'));
+    if let (Some(fill), true) = (first, is_align(second)) {
+        rest = &rest[fill.len_utf8() + 1..];
+        simple = false;
+    } else if is_align(first) {
+        simple = first == Some('>');
+        rest = &rest[1..];
+    }
+    for mark in ['+', '-', '#'] {
+        if let Some(behind) = rest.strip_prefix(mark) {
+            rest = behind;
+            simple = false;
+        }
+    }
+    let zeros = rest.starts_with('0');
+    rest = rest.strip_prefix('0').unwrap_or(rest);
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (width, behind) = rest.split_at(end);
+    let width: usize = if width.is_empty() { 0 } else { width.parse().ok()? };
+    rest = behind;
+    if let Some(behind) = rest.strip_prefix('.') {
+        simple = false;
+        let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
+        // An argument says how many digits.
+        (end > 0).then_some(())?;
+        rest = &behind[end..];
+    }
+    let digits = match rest {
+        "" => "Decimal",
+        "x" => "LowerHex",
+        "X" => "UpperHex",
+        "?" | "x?" | "X?" | "o" | "b" | "e" | "E" | "p" => return Some(None),
+        _ => return None,
+    };
+    // Wider ones are left to those who check their limits.
+    Some((simple && width < 1000).then_some(Number { digits, width, zeros }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holes(text: &str) -> Vec<(Which, String, Option<Number>)> {
+        let pieces = parse(text).unwrap();
+        let hole = |piece| match piece {
+            Piece::Hole(Hole { which, spec, number }) => Some((which, spec, number)),
+            Piece::Text(_) => None,
+        };
+        pieces.into_iter().filter_map(hole).collect()
+    }
+
+    #[test]
+    fn text_and_holes() {
+        assert_eq!(parse("").unwrap(), []);
+        assert_eq!(parse("{{a}}b").unwrap(), [Piece::Text("{a}b".to_owned())]);
+        let pieces = parse("a{}{{{name}").unwrap();
+        assert!(
+            matches!(&pieces[..], [Piece::Text(a), Piece::Hole(_), Piece::Text(b), Piece::Hole(_)] if a == "a" && b == "{")
+        );
+        for wrong in [
+            "{", "}", "a}", "{a", "{:1$}", "{:.*}", "{:w$}", "{:.p$}", "{:y}", "{:##}", "{{}", "{a b}",
+            "{1a}", "{r#a}", "{ a}",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_hole_takes_and_how() {
+        let number = |digits, width, zeros| Some(Number { digits, width, zeros });
+        let decimal = || number("Decimal", 0, false);
+        assert_eq!(
+            holes("{} {0} {a} {b: }"),
+            [
+                (Which::Next, String::new(), decimal()),
+                (Which::Place(0), String::new(), decimal()),
+                (Which::Name("a".to_owned()), String::new(), decimal()),
+                (Which::Name("b".to_owned()), String::new(), decimal()),
+            ]
+        );
+        for (text, expected) in [
+            ("{:08}", number("Decimal", 8, true)),
+            ("{:8}", number("Decimal", 8, false)),
+            ("{:>8}", number("Decimal", 8, false)),
+            ("{:>08x}", number("LowerHex", 8, true)),
+            ("{:X}", number("UpperHex", 0, false)),
+            ("{:0}", number("Decimal", 0, true)),
+            ("{:?}", None),
+            ("{:#?}", None),
+            ("{:x?}", None),
+            ("{:.3}", None),
+            ("{:8.3}", None),
+            ("{:<8}", None),
+            ("{:0>8}", None),
+            ("{:é^8}", None),
+            ("{:+}", None),
+            ("{:#x}", None),
+            ("{:e}", None),
+            ("{:1000}", None),
+        ] {
+            let spec = text[2..text.len() - 1].to_owned();
+            assert_eq!(holes(text), [(Which::Next, spec, expected)], "{text}");
+        }
+    }
+}
