@@ -132,9 +132,7 @@ impl Call {
                     quote! {
                         (&#logdag::message::Argument(#argument)).put_number(
                             #text,
-                            #logdag::message::Digits::#digits,
-                            #width,
-                            #zeros,
+                            #logdag::message::Spec::new(#logdag::message::Digits::#digits, #width, #zeros),
                             |#text| #format,
                         )?;
                     }

@@ -67,21 +67,18 @@ impl<'a> Text<'a> {
         self.0.extend_from_slice(text.as_bytes());
     }
 
-    /// Appends a whole number, with a sign where it is negative, and with zeros or blanks before it up to a width.
-    #[inline]
-    fn push_number(&mut self, negative: bool, digits: &[u8], width: usize, zeros: bool) {
-        let missing = width.saturating_sub(digits.len() + usize::from(negative));
-        let len = self.0.len();
-        if zeros {
-            if negative {
-                self.0.push(b'-');
-            }
-            self.0.resize(len + usize::from(negative) + missing, b'0');
-        } else {
-            self.0.resize(len + missing, b' ');
-            if negative {
-                self.0.push(b'-');
-            }
+    /// Appends a number: these digits but for zeros before them, with a sign where it is negative, and zeros or blanks up to a
+    /// width.
+    fn push_number(&mut self, negative: bool, digits: &[u8], spec: Spec) {
+        let leading_zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
+        let digits = &digits[leading_zeros.min(digits.len() - 1)..];
+        let missing = spec.width.saturating_sub(digits.len() + usize::from(negative));
+        if negative && spec.zeros {
+            self.0.push(b'-');
+        }
+        self.0.resize(self.0.len() + missing, if spec.zeros { b'0' } else { b' ' });
+        if negative && !spec.zeros {
+            self.0.push(b'-');
         }
         self.0.extend_from_slice(digits);
     }
@@ -158,6 +155,34 @@ pub enum Digits {
     UpperHex,
 }
 
+/// How a whole number is written.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    digits: Digits,
+    width: usize,
+    zeros: bool,
+}
+
+impl Spec {
+    const PLAIN: Self = Self::new(Digits::Decimal, 0, false);
+
+    #[inline]
+    pub const fn new(digits: Digits, width: usize, zeros: bool) -> Self {
+        Self { digits, width, zeros }
+    }
+
+    /// How many of eight digits are written at least, where that and zeros before them are all there is to it.
+    #[inline]
+    const fn least_of_eight(self) -> Option<usize> {
+        match self.width {
+            0 | 1 => Some(1),
+            2..=8 if self.zeros => Some(self.width),
+            _ => None,
+        }
+    }
+}
+
 #[doc(hidden)]
 pub trait PutText {
     fn put(&self, text: &mut Text<'_>, otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result) -> fmt::Result;
@@ -168,9 +193,7 @@ pub trait PutNumber {
     fn put_number(
         &self,
         text: &mut Text<'_>,
-        digits: Digits,
-        width: usize,
-        zeros: bool,
+        spec: Spec,
         otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
     ) -> fmt::Result;
 }
@@ -182,9 +205,7 @@ pub trait PutAnything {
     fn put_number(
         &self,
         text: &mut Text<'_>,
-        digits: Digits,
-        width: usize,
-        zeros: bool,
+        spec: Spec,
         otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
     ) -> fmt::Result;
 }
@@ -202,18 +223,16 @@ impl<T: Number + ?Sized> PutNumber for Argument<'_, T> {
     fn put_number(
         &self,
         text: &mut Text<'_>,
-        digits: Digits,
-        width: usize,
-        zeros: bool,
+        spec: Spec,
         _: impl FnOnce(&mut Text<'_>) -> fmt::Result,
     ) -> fmt::Result {
-        match digits {
+        match spec.digits {
             Digits::Decimal => {
                 let (negative, number) = self.0.parts();
-                put_decimal(text, negative, number, width, zeros);
+                put_decimal(text, negative, number, spec);
             }
-            Digits::LowerHex => put_hex(text, self.0.bits(), b"0123456789abcdef", width, zeros),
-            Digits::UpperHex => put_hex(text, self.0.bits(), b"0123456789ABCDEF", width, zeros),
+            Digits::LowerHex => put_hexadecimal(text, self.0.bits(), u64::from(b'a' - b'9' - 1), spec),
+            Digits::UpperHex => put_hexadecimal(text, self.0.bits(), u64::from(b'A' - b'9' - 1), spec),
         }
         Ok(())
     }
@@ -229,29 +248,71 @@ impl<T: ?Sized> PutAnything for &Argument<'_, T> {
     fn put_number(
         &self,
         text: &mut Text<'_>,
-        _: Digits,
-        _: usize,
-        _: bool,
+        _: Spec,
         otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
     ) -> fmt::Result {
         otherwise(text)
     }
 }
 
-fn put_decimal(text: &mut Text<'_>, negative: bool, number: u64, width: usize, zeros: bool) {
-    text.push_number(negative, itoa::Buffer::new().format(number).as_bytes(), width, zeros);
+/// `0` eight times, one in each byte.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+/// Eight decimal digits are enough for what is below this.
+const GROUP: u64 = 100_000_000;
+
+/// The eight digits of a number below 10^8, the first in the lowest byte. In one word, numbers side by side are split into
+/// their halves, three times; digits that are computed in a register and stored at once are there to be copied at once, unlike
+/// bytes stored one by one. Both are from Paul Khuong, "How to print integers really fast" (2017).
+const fn decimal(number: u64) -> u64 {
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    (tens | ((twos - tens * 10) << 8)) | ZEROS
 }
 
-fn put_hex(text: &mut Text<'_>, number: u64, digits: &[u8; 16], width: usize, zeros: bool) {
-    let mut all = [b'0'; 16];
-    let mut rest = number;
-    let mut first = all.len();
-    while rest != 0 || first == all.len() {
-        first -= 1;
-        all[first] = digits[(rest & 0xf) as usize];
-        rest >>= 4;
+/// The eight digits of a number below 2^32, likewise; `letters` is how much further `a` or `A` is from `9` than a digit
+/// would be.
+const fn hexadecimal(number: u64, letters: u64) -> u64 {
+    let fours = (number | (number << 16)) & 0x0000_ffff_0000_ffff;
+    let twos = (fours | (fours << 8)) & 0x00ff_00ff_00ff_00ff;
+    let ones = (twos | (twos << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    let above_nine = ((ones + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (ones + ZEROS + above_nine * letters).swap_bytes()
+}
+
+#[inline]
+fn put_decimal(text: &mut Text<'_>, negative: bool, number: u64, spec: Spec) {
+    match spec.least_of_eight() {
+        Some(least) if number < GROUP && !negative => put_eight(text, decimal(number), least),
+        _ => put_long_decimal(text, negative, number, spec),
     }
-    text.push_number(false, &all[first..], width, zeros);
+}
+
+fn put_long_decimal(text: &mut Text<'_>, negative: bool, number: u64, spec: Spec) {
+    let groups = [number / GROUP / GROUP, number / GROUP % GROUP, number % GROUP];
+    text.push_number(negative, groups.map(|group| decimal(group).to_le_bytes()).as_flattened(), spec);
+}
+
+#[inline]
+fn put_hexadecimal(text: &mut Text<'_>, number: u64, letters: u64, spec: Spec) {
+    match spec.least_of_eight() {
+        Some(least) if number >> 32 == 0 => put_eight(text, hexadecimal(number, letters), least),
+        _ => put_long_hexadecimal(text, number, letters, spec),
+    }
+}
+
+fn put_long_hexadecimal(text: &mut Text<'_>, number: u64, letters: u64, spec: Spec) {
+    let halves = [number >> 32, number & 0xffff_ffff];
+    text.push_number(false, halves.map(|half| hexadecimal(half, letters).to_le_bytes()).as_flattened(), spec);
+}
+
+/// Writes a number of eight digits, which stand in a word from the lowest byte on: without zeros before it, but so many
+/// digits at least.
+fn put_eight(text: &mut Text<'_>, digits: u64, least: usize) {
+    let leading_zeros = ((digits ^ ZEROS).trailing_zeros() / 8) as usize;
+    let first = leading_zeros.min(8 - least);
+    text.0.extend_from_slice(&digits.to_le_bytes()[first..]);
 }
 
 macro_rules! numbers {
@@ -259,7 +320,8 @@ macro_rules! numbers {
         impl Plain for $types {
             #[inline]
             fn put(&self, text: &mut Text<'_>) {
-                text.push(itoa::Buffer::new().format(*self));
+                let (negative, number) = self.parts();
+                put_decimal(text, negative, number, Spec::PLAIN);
             }
         }
 

@@ -1,6 +1,6 @@
 //! A stream's sink with everything around it: format, queue, counters, repetitions, errors.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -181,7 +181,7 @@ struct Repeated {
 }
 
 thread_local! {
-    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Slot {
@@ -335,13 +335,13 @@ impl Slot {
         if self.dedup_micros > 0 && self.repeats(record, flags) {
             return;
         }
-        let accepted = LINE.try_with(|line| {
-            let mut line = line.try_borrow_mut().ok()?;
-            line.clear();
-            Some(self.deliver_in(record, flags, hooks, &mut line))
-        });
-        let accepted = accepted.ok().flatten();
-        let accepted = accepted.unwrap_or_else(|| self.deliver_in(record, flags, hooks, &mut Vec::new()));
+        let mut line = LINE.try_with(Cell::take).unwrap_or_default();
+        line.clear();
+        let accepted = self.deliver_in(record, flags, hooks, &mut line);
+        if line.capacity() <= KEEP_LINE {
+            // At a thread's very end there is no place for it.
+            let _ = LINE.try_with(|kept| kept.set(line));
+        }
         if !accepted && self.dedup_micros > 0 {
             // What is not there cannot be repeated.
             self.repetition.lock().last = None;
@@ -352,17 +352,13 @@ impl Slot {
         let format = self.format();
         self.render(format, flags, record, line);
         // What is in front of a message and behind it is not counted.
-        let accepted = if line.len() > self.max_line && record.message().len() > self.max_line {
+        if line.len() > self.max_line && record.message().len() > self.max_line {
             self.too_large(record.message().len());
             false
         } else {
             (format != Format::Plain || hooks.iter().all(|hook| hook(record, line)))
                 && self.give(line, if self.needs_times { record.micros() } else { 0 })
-        };
-        if line.capacity() > KEEP_LINE {
-            line.shrink_to(KEEP_LINE);
         }
-        accepted
     }
 
     fn too_large(&self, bytes: usize) {

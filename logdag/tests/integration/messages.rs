@@ -114,6 +114,28 @@ fn what_cannot_be_formatted_leaves_what_was_before_it() {
     assert_eq!(graph.memory_last("ring", 1).unwrap()[0].bytes, b"1 half");
 }
 
+#[test]
+fn numbers_at_the_ends_of_their_ranges() {
+    let (graph, stream) = ring();
+    for n in [0, 1, 9, 10, 99, 100, u64::MAX / 2, u64::MAX - 1, u64::MAX] {
+        same!(
+            graph,
+            stream,
+            "{n} {n:0} {n:01} {n:02} {n:3} {n:019} {n:020} {n:021} {n:x} {n:0x} {n:016X} {n:017x}"
+        );
+    }
+    for n in [0, 1, -1, i64::MIN, i64::MIN + 1, i64::MAX] {
+        same!(
+            graph,
+            stream,
+            "{n} {n:0} {n:01} {n:02} {n:3} {n:019} {n:020} {n:021} {n:x} {n:0x} {n:016X} {n:017x}"
+        );
+    }
+    for n in [i8::MIN, 0, i8::MAX] {
+        same!(graph, stream, "{n} {n:0} {n:03} {n:4} {n:05} {n:x} {n:02x} {n:03x} {n:4X}");
+    }
+}
+
 proptest! {
     /// Numbers, of every type, near the ends of their ranges as well.
     #[test]
@@ -126,7 +148,7 @@ proptest! {
             same!(graph, stream, "{a} {b} {c} {d} {n} {}", n as i8);
             same!(graph, stream, "{a:1} {b:4} {c:08} {d:020} {n:30} {:05}", n as i8);
             same!(graph, stream, "{a:x} {b:x} {c:08x} {d:020x} {n:30X} {:05X}", n as i8);
-            same!(graph, stream, "{:>12} {:>012} {:0}", n as isize, n as usize, n.wrapping_neg() as i32);
+            same!(graph, stream, "{:>12} {:>012} {:0} {:01} {:019} {:020}", n as isize, n as usize, n.wrapping_neg() as i32, n, n, n);
         }
     }
 }
