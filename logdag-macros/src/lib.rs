@@ -84,7 +84,11 @@ impl Call {
         for piece in &pieces {
             let hole = match piece {
                 Piece::Text(piece) => {
-                    writes.push(quote!(#text.push(#piece);));
+                    writes.push(if piece.contains('\n') {
+                        quote!(#text.push(#piece);)
+                    } else {
+                        quote!(#text.push_within_line(#piece);)
+                    });
                     continue;
                 }
                 Piece::Hole(hole) => hole,

@@ -16,7 +16,7 @@ struct UdpSink {
 }
 
 impl Sink for UdpSink {
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         for (written, (line, _micros)) in lines.iter().enumerate() {
             // What was sent before the one that failed is not sent again.
             self.socket.send(line).map_err(|error| WriteError { written, error })?;

@@ -53,18 +53,43 @@ messages!(&str, String, Cow<'_, str>);
 
 /// Text that grows.
 #[derive(Debug)]
-pub struct Text<'a>(&'a mut Vec<u8>);
+pub struct Text<'a> {
+    bytes: &'a mut Vec<u8>,
+    /// Somebody wants to know whether there are line ends.
+    looks: bool,
+    has_line_ends: bool,
+}
 
 impl<'a> Text<'a> {
     /// What is written goes to the end of this.
     pub fn new(bytes: &'a mut Vec<u8>) -> Self {
-        Self(bytes)
+        Self { bytes, looks: false, has_line_ends: false }
+    }
+
+    /// The same; it is known then [whether there are line ends](Self::has_line_ends) in what was written. They are looked
+    /// for in what comes, as what was only just written cannot be read at once.
+    pub(crate) fn that_looks_for_line_ends(bytes: &'a mut Vec<u8>) -> Self {
+        Self { bytes, looks: true, has_line_ends: false }
+    }
+
+    pub(crate) fn has_line_ends(&self) -> bool {
+        self.has_line_ends
     }
 
     /// Appends this.
     #[inline]
     pub fn push(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
+        if self.looks {
+            self.has_line_ends |= memchr::memchr(b'\n', text.as_bytes()).is_some();
+        }
+        self.push_within_line(text);
+    }
+
+    /// Appends this, in which there is no line end.
+    #[doc(hidden)]
+    #[inline]
+    pub fn push_within_line(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
     }
 
     /// Appends a number: these digits but for zeros before them, with a sign where it is negative, and zeros or blanks up to a
@@ -74,13 +99,13 @@ impl<'a> Text<'a> {
         let digits = &digits[leading_zeros.min(digits.len() - 1)..];
         let missing = spec.width.saturating_sub(digits.len() + usize::from(negative));
         if negative && spec.zeros {
-            self.0.push(b'-');
+            self.bytes.push(b'-');
         }
-        self.0.resize(self.0.len() + missing, if spec.zeros { b'0' } else { b' ' });
+        self.bytes.resize(self.bytes.len() + missing, if spec.zeros { b'0' } else { b' ' });
         if negative && !spec.zeros {
-            self.0.push(b'-');
+            self.bytes.push(b'-');
         }
-        self.0.extend_from_slice(digits);
+        self.bytes.extend_from_slice(digits);
     }
 }
 
@@ -95,7 +120,10 @@ impl fmt::Write for Text<'_> {
     fn write_char(&mut self, c: char) -> fmt::Result {
         // Zeros and blanks before numbers come one by one.
         match u8::try_from(c) {
-            Ok(byte) if byte.is_ascii() => self.0.push(byte),
+            Ok(byte) if byte.is_ascii() => {
+                self.has_line_ends |= byte == b'\n';
+                self.bytes.push(byte);
+            }
             _ => self.push(c.encode_utf8(&mut [0; 4])),
         }
         Ok(())
@@ -312,7 +340,7 @@ fn put_long_hexadecimal(text: &mut Text<'_>, number: u64, letters: u64, spec: Sp
 fn put_eight(text: &mut Text<'_>, digits: u64, least: usize) {
     let leading_zeros = ((digits ^ ZEROS).trailing_zeros() / 8) as usize;
     let first = leading_zeros.min(8 - least);
-    text.0.extend_from_slice(&digits.to_le_bytes()[first..]);
+    text.bytes.extend_from_slice(&digits.to_le_bytes()[first..]);
 }
 
 macro_rules! numbers {

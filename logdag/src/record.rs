@@ -305,13 +305,13 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Appends the message to `out`.
-    pub(crate) fn write_message(&self, out: &mut Vec<u8>) {
+    /// Appends the message.
+    pub(crate) fn write_message(&self, text: &mut Text<'_>) {
         if self.asked_once && self.message.get().is_none() {
             // A part that cannot be formatted leaves what was written before it.
-            let _ = self.source.write_to(&mut Text::new(out));
+            let _ = self.source.write_to(text);
         } else {
-            out.extend_from_slice(self.message().as_bytes());
+            text.push(self.message());
         }
     }
 }

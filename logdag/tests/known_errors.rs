@@ -44,7 +44,7 @@ impl Slow {
 }
 
 impl Sink for Slow {
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         std::thread::sleep(Duration::from_micros(self.delay_micros.load(Ordering::Relaxed)));
         for (line, _) in lines.iter() {
             let line = String::from_utf8_lossy(line).trim_end().to_owned();
@@ -294,7 +294,7 @@ fn a_sink_may_ask_the_graph_while_it_is_described() {
     #[derive(Debug)]
     struct Asks(Graph);
     impl Sink for Asks {
-        fn write(&self, _: Lines<'_>) -> Result<(), WriteError> {
+        fn write(&self, _: &Lines<'_>) -> Result<(), WriteError> {
             std::thread::sleep(Duration::from_millis(100));
             self.0.names();
             Ok(())

@@ -171,7 +171,7 @@ impl Gate {
 }
 
 impl Sink for Gate {
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         while !self.open.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -210,7 +210,7 @@ fn empty_lines_fill_a_queue() {
 struct Asks(Graph, bool);
 
 impl Sink for Asks {
-    fn write(&self, _: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, _: &Lines<'_>) -> Result<(), WriteError> {
         std::thread::sleep(Duration::from_millis(2));
         if self.1 {
             self.0.describe("asks").unwrap();

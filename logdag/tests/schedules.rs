@@ -31,7 +31,7 @@ impl Kept {
 }
 
 impl Sink for Kept {
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         for (line, _) in lines.iter() {
             thread::yield_now();
             self.0.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap());

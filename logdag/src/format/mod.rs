@@ -9,6 +9,7 @@ use std::io::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::message::Text;
 use crate::record::{Record, Value};
 
 /// How a sink wants its lines.
@@ -94,11 +95,15 @@ fn plain(flags: Flags, record: &Record<'_>, split: bool, out: &mut Vec<u8>) {
         prefix(flags, record, out);
     }
     let message = out.len();
-    record.write_message(out);
     if !split {
-        return;
+        return record.write_message(&mut Text::new(out));
     }
-    if out[message..].last() != Some(&b'\n') {
+    let mut text = Text::that_looks_for_line_ends(out);
+    record.write_message(&mut text);
+    if !text.has_line_ends() {
+        return out.push(b'\n');
+    }
+    if out.last() != Some(&b'\n') {
         out.push(b'\n');
     }
     let last = out.len() - 1;

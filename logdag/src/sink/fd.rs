@@ -14,7 +14,7 @@ pub enum FdSink {
 }
 
 impl Sink for FdSink {
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         // One piece: lines of other programs on the same terminal do not get between.
         match self {
             FdSink::Stdout => {

@@ -419,9 +419,9 @@ fn with_suffix(path: &Path, second: u64) -> PathBuf {
 }
 
 impl Sink for FileSink {
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         let mut files = self.files.lock();
-        let mut rest = lines;
+        let mut rest = *lines;
         let mut written = 0;
         while !rest.is_empty() {
             let fail = |error| WriteError { written, error };
@@ -571,7 +571,7 @@ mod tests {
             let bytes = text.as_bytes();
             let ends: Vec<(usize, u64)> =
                 memchr::memchr_iter(b'\n', bytes).map(|at| (at + 1, second * 1_000_000)).collect();
-            self.sink.write(Lines { bytes, ends: &ends, start: 0 }).unwrap();
+            self.sink.write(&Lines { bytes, ends: &ends, start: 0 }).unwrap();
         }
 
         /// Suffixes and texts, the current file last.

@@ -129,7 +129,7 @@ impl Sink for JlogSink {
         self.set_subscribers(&Place::parse(&self.path).map_err(wrong)?).map_err(io_error)
     }
 
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         let before = self.writer.accepted();
         let messages: Vec<(Timestamp, &[u8])> = lines
             .iter()

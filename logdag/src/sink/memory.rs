@@ -156,17 +156,19 @@ impl MemorySink {
             ring.too_large += 1;
             return false;
         }
-        while ring.lines.len() >= self.max_lines || ring.used + line.len() > self.max_bytes {
+        let mut used = ring.used;
+        while ring.lines.len() >= self.max_lines || used + line.len() > self.max_bytes {
             let Some(oldest) = ring.lines.pop_front() else { break };
-            ring.used -= oldest.len;
+            used -= oldest.len;
         }
+        ring.used = used;
         ring.push(line, micros, self.max_bytes);
         true
     }
 }
 
 impl Sink for MemorySink {
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         let mut ring = self.ring.lock();
         for (written, (bytes, micros)) in lines.iter().enumerate() {
             if !self.push(&mut ring, bytes, micros) {
@@ -203,7 +205,7 @@ mod tests {
     fn write(sink: &MemorySink, line: &str, micros: u64) {
         let ends = [(line.len(), micros)];
         // What is larger than the ring is counted.
-        let _ = sink.write(Lines { bytes: line.as_bytes(), ends: &ends, start: 0 });
+        let _ = sink.write(&Lines { bytes: line.as_bytes(), ends: &ends, start: 0 });
     }
 
     fn texts(lines: &[MemoryLine]) -> Vec<(u64, &str)> {

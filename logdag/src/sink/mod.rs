@@ -87,7 +87,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// How many lines were written before the one that could not be.
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError>;
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError>;
 
     /// It will be written to: everything else that is set up with it could be opened, too. What cannot be undone belongs
     /// here.

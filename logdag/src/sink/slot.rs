@@ -418,11 +418,11 @@ impl Slot {
         let ends = [(line.len(), micros)];
         let lines = Lines { bytes: line, ends: &ends, start: 0 };
         if self.is_shared {
-            let written = self.write_to_sink(lines);
+            let written = self.write_to_sink(&lines);
             return written.map_err(|e| self.lose(&mut self.writing.lock(), 1, e.error)).is_ok();
         }
         let mut writing = self.writing.lock();
-        let written = self.write(&mut writing, lines);
+        let written = self.write(&mut writing, &lines);
         // Nobody else does it: there is no thread that finds its queue empty.
         if self.keeps_back {
             let _writing = While::doing(Doing::Writing);
@@ -434,8 +434,8 @@ impl Slot {
     }
 
     /// Writes lines; says whether all of them were.
-    fn write(&self, writing: &mut MutexGuard<'_, Writing>, lines: Lines<'_>) -> bool {
-        let count = |lines: Lines<'_>| {
+    fn write(&self, writing: &mut MutexGuard<'_, Writing>, lines: &Lines<'_>) -> bool {
+        let count = |lines: &Lines<'_>| {
             add(&self.written.lines, lines.len() as u64);
             add(&self.written.bytes, lines.bytes().len() as u64);
         };
@@ -446,14 +446,14 @@ impl Slot {
             }
             Err(WriteError { written, error }) => {
                 let (there, lost) = lines.split(written);
-                count(there);
+                count(&there);
                 self.lose(writing, lost.len() as u64, error);
                 false
             }
         }
     }
 
-    fn write_to_sink(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write_to_sink(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         // A sink that panics is one that fails: the queue and whoever logs go on.
         let written = catch_unwind(AssertUnwindSafe(|| {
             let _writing = While::doing(Doing::Writing);
@@ -514,13 +514,13 @@ impl Slot {
             self.room.notify_all();
             let mut writing = self.writing.lock();
             if !mine.ends.is_empty() {
-                self.write(&mut writing, Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
+                self.write(&mut writing, &Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
             }
             if untold > 0 {
                 let line = self
                     .own_line(&format!("{untold} lines dropped since {}", seconds(since)), Flags::default());
                 let ends = [(line.len(), now_micros())];
-                self.write(&mut writing, Lines { bytes: &line, ends: &ends, start: 0 });
+                self.write(&mut writing, &Lines { bytes: &line, ends: &ends, start: 0 });
             }
             drop(writing);
             let written = mine.ends.len() as u64;
@@ -656,7 +656,7 @@ impl Drop for Slot {
         let _ = guarded(|| {
             if let Some(line) = ended {
                 let ends = [(line.len(), now_micros())];
-                let _ = self.sink.write(Lines { bytes: &line, ends: &ends, start: 0 });
+                let _ = self.sink.write(&Lines { bytes: &line, ends: &ends, start: 0 });
             }
             self.sink.idle()
         });

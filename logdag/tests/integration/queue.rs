@@ -42,7 +42,7 @@ impl Slow {
 }
 
 impl Sink for Slow {
-    fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         let mut closed = self.closed.lock().unwrap();
         while *closed {
             closed = self.opened.wait(closed).unwrap();
@@ -282,7 +282,7 @@ fn a_sink_that_fails_is_counted_and_stops_no_other() {
     #[derive(Debug)]
     struct Fails;
     impl Sink for Fails {
-        fn write(&self, lines: Lines<'_>) -> Result<(), WriteError> {
+        fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
             Err(WriteError { written: lines.len() / 2, error: std::io::ErrorKind::StorageFull.into() })
         }
         fn may_be_asynchronous(&self) -> bool {
