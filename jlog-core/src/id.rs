@@ -60,12 +60,17 @@ pub struct Timestamp {
 impl Timestamp {
     /// The time now. A clock before 1970 gives 0, one after 2106 the last second there is.
     pub fn now() -> Self {
-        let micros = crate::clock::now_nanos() / 1000;
+        let micros = Self::now_micros();
         match u32::try_from(micros / 1_000_000) {
             // Below a million.
             Ok(seconds) => Self { seconds, micros: u32::try_from(micros % 1_000_000).unwrap_or(0) },
             Err(_) => Self { seconds: u32::MAX, micros: 999_999 },
         }
+    }
+
+    /// The time now, in microseconds since 1970: what [`now`](Self::now) makes a timestamp of. A clock before 1970 gives 0.
+    pub fn now_micros() -> u64 {
+        crate::clock::now_nanos() / 1000
     }
 
     /// Microseconds since 1970.

@@ -258,7 +258,7 @@ pub(crate) fn this_thread() -> (u32, Rc<str>) {
 
 /// The time it is now, in microseconds since 1970 UTC.
 pub fn now_micros() -> u64 {
-    jlog_core::Timestamp::now().as_micros()
+    jlog_core::Timestamp::now_micros()
 }
 
 impl<'a> Record<'a> {
