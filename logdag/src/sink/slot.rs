@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
+
 use super::{Lines, Sink, WriteError};
 use crate::format::{Flags, Format, event_body, render, render_for_people};
 use crate::graph::StreamOptions;
@@ -74,7 +76,8 @@ pub(crate) struct Slot {
     max_line: usize,
     queue_bytes: usize,
     asynchronous: Flag,
-    queue: Mutex<Queue>,
+    /// Apart from what is only read: whoever takes it takes its cache line from the others.
+    queue: CachePadded<Mutex<Queue>>,
     /// There is something to write, or the writer is to end.
     work: Condvar,
     /// There is room, or everything is written.
@@ -111,18 +114,20 @@ impl Batch {
     }
 }
 
+/// In this order: what every line touches is in one cache line, behind the lock.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Queue {
     batch: Batch,
-    /// The writer has lines that are not written yet.
-    busy: bool,
+    stop: bool,
     /// The writer waits for the next line, whenever that may come.
     asleep: bool,
+    /// The writer has lines that are not written yet.
+    busy: bool,
     /// So many wait until everything is written.
     draining: usize,
-    stop: bool,
-    /// Lines that were queued, and those of them that are written (or lost).
-    accepted: u64,
+    /// Lines that the writer has taken, and those of them that are written (or lost).
+    taken: u64,
     done: u64,
     dropped: u64,
     /// Dropped since it was last told in the log, and since when.
@@ -135,7 +140,6 @@ impl Queue {
     fn push(&mut self, line: &[u8], micros: u64) {
         self.batch.bytes.extend_from_slice(line);
         self.batch.ends.push((self.batch.bytes.len(), micros));
-        self.accepted += 1;
     }
 }
 
@@ -201,7 +205,7 @@ impl Slot {
             max_line: options.max_line,
             queue_bytes: options.queue_bytes,
             asynchronous: Flag::new(false),
-            queue: Mutex::default(),
+            queue: CachePadded::default(),
             work: Condvar::new(),
             room: Condvar::new(),
             written: Written::default(),
@@ -289,7 +293,7 @@ impl Slot {
             return;
         }
         let mut queue = self.queue.lock();
-        let until = queue.accepted;
+        let until = queue.taken + queue.batch.ends.len() as u64;
         queue.draining += 1;
         while queue.done < until {
             self.work.notify_one();
@@ -509,6 +513,7 @@ impl Slot {
             }
             std::mem::swap(&mut mine, &mut queue.batch);
             queue.busy = true;
+            queue.taken += mine.ends.len() as u64;
             let (untold, since) = (std::mem::take(&mut queue.untold), queue.since);
             drop(queue);
             self.room.notify_all();
@@ -644,7 +649,8 @@ impl Drop for Ended<'_> {
         let left = queue.batch.ends.len() as u64;
         queue.dropped += left;
         queue.batch.clear(0);
-        queue.done = queue.accepted;
+        queue.taken += left;
+        queue.done = queue.taken;
         self.0.room.notify_all();
     }
 }
