@@ -248,7 +248,7 @@ fn check(text: &str, wanted: Option<&Tree>, keys: &[(&str, Value<'_>)]) {
         let message = Message(&formatted);
         let arguments = format_args!("{message}");
         let mut record = Record::new(1_700_000_000_000_001, "http/access", &arguments);
-        (record.thread_id, record.thread_name) = (7, "worker");
+        record.set_thread(7, "worker");
         (record.location, record.keys) = (&Location { file: "main.rs", line: 42 }, keys);
         let passes = filter.passes(&record);
         assert!(formatted.get() <= u32::from(filter.needs_message()), "{text:?}: it needs no message");
@@ -311,8 +311,8 @@ fn get<'a>(name: &str, record: &'a Record<'_>) -> Option<Value<'a>> {
     Some(match name {
         "timestamp" => Value::U64(record.micros()),
         "facility" => Value::Str(record.facility),
-        "threadid" => Value::U64(record.thread_id.into()),
-        "threadname" => Value::Str(record.thread_name),
+        "threadid" => Value::U64(record.thread_id().into()),
+        "threadname" => Value::Str(record.thread_name()),
         "file" => Value::Str(record.location.file),
         "line" => Value::U64(record.location.line.into()),
         "message" => Value::Str(record.message()),

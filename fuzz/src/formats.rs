@@ -54,7 +54,8 @@ pub fn formats(_: Disk, data: &[u8]) {
     let keys: Vec<(&str, Value<'_>)> = kinds.iter().map(|(key, kind)| (&**key, kind.value())).collect();
     let location = Location { file: &file, line };
     let mut record = Record::new(micros, &facility, &message);
-    (record.thread_id, record.thread_name, record.location) = (thread_id, &thread_name, &location);
+    record.set_thread(thread_id, &thread_name);
+    record.location = &location;
     (record.level, record.keys) = (level, &keys);
     for split in [false, true] {
         plain(&record, flags, split);
@@ -123,9 +124,10 @@ fn flatbuffers(record: &Record<'_>, flags: Flags) {
     let alone = bytes(Format::FlatBuffer, record, flags, false);
     flatbuffer(&root_as_log_line(&alone).expect("a line"), record);
 
-    let location = Location { file: record.thread_name, line: !record.location.line };
+    let location = Location { file: record.thread_name(), line: !record.location.line };
     let mut other = Record::new(!record.micros(), record.location.file, &"\n");
-    (other.thread_id, other.thread_name, other.location) = (!record.thread_id, record.facility, &location);
+    other.set_thread(!record.thread_id(), record.facility);
+    other.location = &location;
     other.keys = &record.keys[record.keys.len() / 2..];
     let mut out = Vec::new();
     for record in [record, &other, record] {
@@ -144,11 +146,11 @@ fn flatbuffers(record: &Record<'_>, flags: Flags) {
 /// All that was given must be in the line, and in that order.
 fn flatbuffer(line: &LogLine<'_>, record: &Record<'_>) {
     let numbers = (line.timestamp(), line.threadid(), line.line());
-    assert_eq!(numbers, (record.micros(), record.thread_id, record.location.line));
+    assert_eq!(numbers, (record.micros(), record.thread_id(), record.location.line));
     let texts = [line.file(), line.threadname(), line.facility(), line.message()];
     assert_eq!(
         texts,
-        [record.location.file, record.thread_name, record.facility, record.message()].map(Some)
+        [record.location.file, record.thread_name(), record.facility, record.message()].map(Some)
     );
     assert_eq!(line.kv().is_some(), !record.keys.is_empty());
     let pairs = line.kv().unwrap_or_default();
@@ -202,8 +204,9 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
         prefix.push_str(&format!("[{}] ", on_one_line(record.facility)));
     }
     if flags.debug {
-        let Record { thread_id, thread_name, location: Location { file, line }, .. } = record;
-        let (thread_name, file) = (on_one_line(thread_name), on_one_line(file));
+        let Location { file, line } = record.location;
+        let (thread_name, file) = (on_one_line(record.thread_name()), on_one_line(file));
+        let thread_id = record.thread_id();
         prefix.push_str(&format!("[t@{thread_id}/{thread_name},{file}:{line}] "));
     }
     let message = record.message();
@@ -223,8 +226,8 @@ fn objects(record: &Record<'_>, flags: Flags, split: bool) {
     let fields: [(&str, Json); 7] = [
         ("timestamp", format!("{seconds}.{micros}").into()),
         ("facility", record.facility.into()),
-        ("threadid", record.thread_id.into()),
-        ("threadname", record.thread_name.into()),
+        ("threadid", record.thread_id().into()),
+        ("threadname", record.thread_name().into()),
         ("file", record.location.file.into()),
         ("line", record.location.line.into()),
         ("message", record.message().into()),

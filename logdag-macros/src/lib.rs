@@ -128,13 +128,13 @@ impl Call {
                 quote!(::core::fmt::Write::write_fmt(#text, ::core::format_args!(#format, #argument)));
             writes.push(match &hole.number {
                 _ if hole.spec.is_empty() => quote! {
-                    (&#logdag::message::Argument(#argument)).put(#text, |#text| #format)?;
+                    (&#logdag::message::Argument(#argument)).logdag_put(#text, |#text| #format)?;
                 },
                 Some(number) => {
                     let (width, zeros) = (number.width, number.zeros);
                     let digits = Ident::new(number.digits, Span::call_site());
                     quote! {
-                        (&#logdag::message::Argument(#argument)).put_number(
+                        (&#logdag::message::Argument(#argument)).logdag_put_number(
                             #text,
                             #logdag::message::Spec::new(#logdag::message::Digits::#digits, #width, #zeros),
                             |#text| #format,

@@ -153,8 +153,9 @@ impl<F: Fn(&mut Text<'_>) -> fmt::Result> Message for Formatted<F> {
     }
 }
 
-/// An argument of a format string. Its own methods are found where its type has them; behind a further reference are those that
-/// take everything.
+/// An argument of a format string. The methods of [`PutText`] and [`PutNumber`] are found where its type has them; behind a
+/// further reference are those that take everything. Traits of the caller may have methods for every type, too: hence the
+/// names.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Argument<'a, T: ?Sized>(pub &'a T);
@@ -213,12 +214,16 @@ impl Spec {
 
 #[doc(hidden)]
 pub trait PutText {
-    fn put(&self, text: &mut Text<'_>, otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result) -> fmt::Result;
+    fn logdag_put(
+        &self,
+        text: &mut Text<'_>,
+        otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
+    ) -> fmt::Result;
 }
 
 #[doc(hidden)]
 pub trait PutNumber {
-    fn put_number(
+    fn logdag_put_number(
         &self,
         text: &mut Text<'_>,
         spec: Spec,
@@ -228,9 +233,13 @@ pub trait PutNumber {
 
 #[doc(hidden)]
 pub trait PutAnything {
-    fn put(&self, text: &mut Text<'_>, otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result) -> fmt::Result;
+    fn logdag_put(
+        &self,
+        text: &mut Text<'_>,
+        otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
+    ) -> fmt::Result;
 
-    fn put_number(
+    fn logdag_put_number(
         &self,
         text: &mut Text<'_>,
         spec: Spec,
@@ -240,7 +249,7 @@ pub trait PutAnything {
 
 impl<T: Plain + ?Sized> PutText for Argument<'_, T> {
     #[inline]
-    fn put(&self, text: &mut Text<'_>, _: impl FnOnce(&mut Text<'_>) -> fmt::Result) -> fmt::Result {
+    fn logdag_put(&self, text: &mut Text<'_>, _: impl FnOnce(&mut Text<'_>) -> fmt::Result) -> fmt::Result {
         self.0.put(text);
         Ok(())
     }
@@ -248,7 +257,7 @@ impl<T: Plain + ?Sized> PutText for Argument<'_, T> {
 
 impl<T: Number + ?Sized> PutNumber for Argument<'_, T> {
     #[inline]
-    fn put_number(
+    fn logdag_put_number(
         &self,
         text: &mut Text<'_>,
         spec: Spec,
@@ -268,12 +277,16 @@ impl<T: Number + ?Sized> PutNumber for Argument<'_, T> {
 
 impl<T: ?Sized> PutAnything for &Argument<'_, T> {
     #[inline]
-    fn put(&self, text: &mut Text<'_>, otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result) -> fmt::Result {
+    fn logdag_put(
+        &self,
+        text: &mut Text<'_>,
+        otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
+    ) -> fmt::Result {
         otherwise(text)
     }
 
     #[inline]
-    fn put_number(
+    fn logdag_put_number(
         &self,
         text: &mut Text<'_>,
         _: Spec,

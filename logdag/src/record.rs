@@ -147,10 +147,6 @@ impl Location<'_> {
 pub struct Record<'a> {
     /// The stream it was logged to.
     pub facility: &'a str,
-    /// The system's number of the thread.
-    pub thread_id: u32,
-    /// The thread's name; may be empty.
-    pub thread_name: &'a str,
     /// Where it was logged.
     pub location: &'a Location<'a>,
     /// How serious it is, where the caller says so: used by the format `event`.
@@ -158,6 +154,9 @@ pub struct Record<'a> {
     /// Typed keys with their values.
     pub keys: &'a [(&'a str, Value<'a>)],
     micros: OnceCell<u64>,
+    /// Number and name of the thread; of the one that it is on where none is given.
+    thread: Option<(u32, &'a str)>,
+    this_thread: OnceCell<(u32, Rc<str>)>,
     source: &'a dyn Message,
     message: OnceCell<String>,
     /// Nobody else asks for the message after the first who does.
@@ -249,13 +248,6 @@ impl Drop for While {
     }
 }
 
-/// This thread's number and name.
-#[inline]
-pub(crate) fn this_thread() -> (u32, Rc<str>) {
-    // At the very end of a thread its name is gone already.
-    THREAD.try_with(|(id, name)| (*id, Rc::clone(name))).unwrap_or_else(|_| (0, Rc::from("")))
-}
-
 /// The time it is now, in microseconds since 1970 UTC.
 pub fn now_micros() -> u64 {
     jlog_core::Timestamp::now_micros()
@@ -264,16 +256,18 @@ pub fn now_micros() -> u64 {
 impl<'a> Record<'a> {
     /// A line of this moment and thread is made by [`Stream::log`](crate::Stream::log); this one has what is given.
     pub fn new(micros: u64, facility: &'a str, message: &'a dyn Message) -> Self {
-        Self::at(Some(micros), facility, message)
+        let mut record = Self::at(Some(micros), facility, message);
+        record.set_thread(0, "");
+        record
     }
 
-    /// The same, of the moment when somebody first asks for it where none is given.
+    /// The same, of this thread, and of the moment when somebody first asks for it where none is given.
     pub(crate) fn at(micros: Option<u64>, facility: &'a str, message: &'a dyn Message) -> Self {
         Self {
             micros: micros.map_or_else(OnceCell::new, OnceCell::from),
             facility,
-            thread_id: 0,
-            thread_name: "",
+            thread: None,
+            this_thread: OnceCell::new(),
             location: &Location::UNKNOWN,
             level: Level::Info,
             keys: &[],
@@ -287,6 +281,28 @@ impl<'a> Record<'a> {
     /// somebody first asks.
     pub fn micros(&self) -> u64 {
         *self.micros.get_or_init(now_micros)
+    }
+
+    /// The system's number of the thread that logged it.
+    pub fn thread_id(&self) -> u32 {
+        self.thread.map_or_else(|| self.this_thread().0, |(id, _)| id)
+    }
+
+    /// The name of the thread that logged it; may be empty.
+    pub fn thread_name(&self) -> &str {
+        self.thread.map_or_else(|| &*self.this_thread().1, |(_, name)| name)
+    }
+
+    /// Says which thread logged it.
+    pub fn set_thread(&mut self, id: u32, name: &'a str) {
+        self.thread = Some((id, name));
+    }
+
+    /// Most sinks do not ask.
+    fn this_thread(&self) -> &(u32, Rc<str>) {
+        // At the very end of a thread its name is gone already.
+        let known = || THREAD.try_with(Clone::clone).unwrap_or_else(|_| (0, Rc::from("")));
+        self.this_thread.get_or_init(known)
     }
 
     /// The message.

@@ -114,8 +114,8 @@ impl KeptLine {
     fn of(record: &Record<'_>) -> Self {
         Self {
             micros: record.micros(),
-            thread_id: record.thread_id,
-            thread_name: record.thread_name.to_owned(),
+            thread_id: record.thread_id(),
+            thread_name: record.thread_name().to_owned(),
             file: record.location.file.to_owned(),
             line: record.location.line,
             level: record.level,
@@ -139,7 +139,7 @@ impl KeptLine {
         let keys = borrowed(&self.keys);
         let location = Location { file: &self.file, line: self.line };
         let mut record = Record::new(self.micros, facility, &self.message);
-        (record.thread_id, record.thread_name) = (self.thread_id, &self.thread_name);
+        record.set_thread(self.thread_id, &self.thread_name);
         (record.level, record.location, record.keys) = (self.level, &location, &keys);
         work(&record)
     }

@@ -122,7 +122,7 @@ fn a_number_that_is_none_is_not_equal_to_any() {
 fn a_thread_name_breaks_no_line() {
     let arguments = format_args!("message");
     let mut record = Record::new(1, "a", &arguments);
-    record.thread_name = "one\n[error] two";
+    record.set_thread(0, "one\n[error] two");
     let mut out = Vec::new();
     let flags = Flags { debug: true, ..Flags::default() };
     format::render(Format::Plain, flags, &record, true, &mut out);

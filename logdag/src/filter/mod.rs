@@ -119,8 +119,8 @@ impl Field {
         Some(match self {
             Field::Timestamp => Value::U64(record.micros()),
             Field::Facility => Value::Str(record.facility),
-            Field::ThreadId => Value::U64(record.thread_id.into()),
-            Field::ThreadName => Value::Str(record.thread_name),
+            Field::ThreadId => Value::U64(record.thread_id().into()),
+            Field::ThreadName => Value::Str(record.thread_name()),
             Field::File => Value::Str(record.location.file),
             Field::Line => Value::U64(record.location.line.into()),
             Field::Message => Value::Str(record.message()),
@@ -248,7 +248,7 @@ mod tests {
         let path = "/index.html";
         let arguments = format_args!("GET {path}");
         let mut record = Record::new(1_700_000_000_000_001, "http/access", &arguments);
-        record.thread_id = 7;
+        record.set_thread(7, "");
         record.location = &crate::Location { file: "main.rs", line: 42 };
         record.keys = keys;
         Filter::parse(filter).unwrap_or_else(|e| panic!("{filter}: {e}")).passes(&record)

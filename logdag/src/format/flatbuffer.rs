@@ -46,7 +46,7 @@ fn build(builder: &mut FlatBufferBuilder<'_>, record: &Record<'_>, sized: bool) 
     // What a table refers to comes before it.
     let pairs: Vec<Table> = record.keys.iter().map(|(key, value)| pair(builder, key, value)).collect();
     let pairs = (!pairs.is_empty()).then(|| builder.create_vector(&pairs));
-    let texts = [record.location.file, record.thread_name, record.facility, record.message()]
+    let texts = [record.location.file, record.thread_name(), record.facility, record.message()]
         .map(|text| builder.create_string(text));
     let start = builder.start_table();
     builder.push_slot(field(0), record.micros(), 0);
@@ -56,7 +56,7 @@ fn build(builder: &mut FlatBufferBuilder<'_>, record: &Record<'_>, sized: bool) 
     if let Some(pairs) = pairs {
         builder.push_slot_always(field(7), pairs);
     }
-    builder.push_slot(field(1), record.thread_id, 0);
+    builder.push_slot(field(1), record.thread_id(), 0);
     builder.push_slot(field(2), record.location.line, 0);
     let root = builder.end_table(start);
     if sized {

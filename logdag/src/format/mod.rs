@@ -132,8 +132,8 @@ fn prefix(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"] ");
     }
     if flags.debug {
-        let _ = write!(out, "[t@{}/", record.thread_id);
-        on_one_line(record.thread_name, out);
+        let _ = write!(out, "[t@{}/", record.thread_id());
+        on_one_line(record.thread_name(), out);
         out.push(b',');
         on_one_line(record.location.file, out);
         let _ = write!(out, ":{}] ", record.location.line);
@@ -219,8 +219,8 @@ fn json(record: &Record<'_>, out: &mut Vec<u8>) {
         write!(out, "{{\"timestamp\":\"{}.{:06}\"", record.micros() / 1_000_000, record.micros() % 1_000_000);
     out.extend_from_slice(b",\"facility\":");
     string(record.facility, out);
-    let _ = write!(out, ",\"threadid\":{},\"threadname\":", record.thread_id);
-    string(record.thread_name, out);
+    let _ = write!(out, ",\"threadid\":{},\"threadname\":", record.thread_id());
+    string(record.thread_name(), out);
     out.extend_from_slice(b",\"file\":");
     string(record.location.file, out);
     let _ = write!(out, ",\"line\":{},\"message\":", record.location.line);
@@ -264,8 +264,7 @@ mod tests {
             ("message", Value::Str("mine")),
         ];
         let mut record = Record::new(1_700_000_000_000_042, "http/access", &message);
-        record.thread_id = 12;
-        record.thread_name = "worker";
+        record.set_thread(12, "worker");
         record.location = &crate::Location { file: "a.rs", line: 7 };
         record.keys = &keys;
         let mut out = b"before ".to_vec();

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::streams::Node;
 use crate::lines::Pipe;
 use crate::message::Message;
-use crate::record::{Level, Location, Record, Value, While, this_thread};
+use crate::record::{Level, Location, Record, Value, While};
 use crate::route::Route;
 use crate::speculation::KeptLine;
 
@@ -80,10 +80,8 @@ impl Stream {
         level: Level,
     ) {
         let Some(_logging) = self.begin_line() else { return };
-        let (thread_id, thread_name) = this_thread();
         let route = self.node.route.load();
         let mut record = Record::at((micros != NOW).then_some(micros), &route.facility, message);
-        (record.thread_id, record.thread_name) = (thread_id, &thread_name);
         (record.location, record.level, record.keys) = (location, level, keys);
         record.asked_once = route.steps.len() == 1;
         route.run(&record);
