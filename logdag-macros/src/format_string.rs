@@ -14,7 +14,7 @@ pub(crate) struct Hole {
     pub(crate) which: Which,
     /// What stands behind the colon.
     pub(crate) spec: String,
-    /// The same, where it is one that whole numbers can do without `std::fmt`.
+    /// The same, where it is one that is for whole numbers, and that they can do without `std::fmt`.
     pub(crate) number: Option<Number>,
 }
 
@@ -26,14 +26,13 @@ pub(crate) enum Which {
     Name(String),
 }
 
-/// How a whole number is written.
+/// How a whole number is written: with zeros before it, or in hexadecimal, or both.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Number {
     /// The variant of `Digits`.
     pub(crate) digits: &'static str,
+    /// So many digits at least, with the sign.
     pub(crate) width: usize,
-    /// It is filled with zeros instead of blanks.
-    pub(crate) zeros: bool,
 }
 
 /// The pieces of a format string, no two texts one behind the other; `None` where something in it is wrong, or takes
@@ -75,14 +74,15 @@ fn hole(inside: &str) -> Option<Hole> {
     } else if which.starts_with(|c: char| c.is_ascii_digit()) {
         Which::Place(which.parse().ok()?)
     } else {
-        let is_name = which.chars().all(|c| c == '_' || c.is_alphanumeric());
-        is_name.then(|| Which::Name(which.to_owned()))?
+        let name = syn::parse_str::<syn::Ident>(which).ok()?;
+        (name == which && !which.starts_with("r#")).then_some(())?;
+        Which::Name(which.to_owned())
     };
     let number = number(spec)?;
     Some(Hole { which, spec: spec.to_owned(), number })
 }
 
-/// `None` where it is not right; nothing within where it is more than a number needs.
+/// `None` where it is not right; nothing within where it says more, or where it may be for something else than a number.
 #[allow(clippy::option_option)]
 fn number(spec: &str) -> Option<Option<Number>> {
     let mut rest = spec;
@@ -123,8 +123,9 @@ fn number(spec: &str) -> Option<Option<Number>> {
         "?" | "x?" | "X?" | "o" | "b" | "e" | "E" | "p" => return Some(None),
         _ => return None,
     };
+    let is_for_numbers = zeros || (digits != "Decimal" && width == 0);
     // Wider ones are left to those who check their limits.
-    Some((simple && width < 1000).then_some(Number { digits, width, zeros }))
+    Some((simple && is_for_numbers && width < 1000).then_some(Number { digits, width }))
 }
 
 #[cfg(test)]
@@ -158,24 +159,24 @@ mod tests {
 
     #[test]
     fn what_a_hole_takes_and_how() {
-        let number = |digits, width, zeros| Some(Number { digits, width, zeros });
-        let decimal = || number("Decimal", 0, false);
+        let number = |digits, width| Some(Number { digits, width });
         assert_eq!(
             holes("{} {0} {a} {b: }"),
             [
-                (Which::Next, String::new(), decimal()),
-                (Which::Place(0), String::new(), decimal()),
-                (Which::Name("a".to_owned()), String::new(), decimal()),
-                (Which::Name("b".to_owned()), String::new(), decimal()),
+                (Which::Next, String::new(), None),
+                (Which::Place(0), String::new(), None),
+                (Which::Name("a".to_owned()), String::new(), None),
+                (Which::Name("b".to_owned()), String::new(), None),
             ]
         );
         for (text, expected) in [
-            ("{:08}", number("Decimal", 8, true)),
-            ("{:8}", number("Decimal", 8, false)),
-            ("{:>8}", number("Decimal", 8, false)),
-            ("{:>08x}", number("LowerHex", 8, true)),
-            ("{:X}", number("UpperHex", 0, false)),
-            ("{:0}", number("Decimal", 0, true)),
+            ("{:08}", number("Decimal", 8)),
+            ("{:>08x}", number("LowerHex", 8)),
+            ("{:X}", number("UpperHex", 0)),
+            ("{:0}", number("Decimal", 0)),
+            ("{:8}", None),
+            ("{:>8}", None),
+            ("{:8x}", None),
             ("{:?}", None),
             ("{:#?}", None),
             ("{:x?}", None),

@@ -7,13 +7,17 @@ use std::collections::HashMap;
 use format_string::{Piece, Which};
 use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Expr, LitStr, Token};
 
 /// Takes the path of the crate logdag, a semicolon, and what `format_args!` takes. Becomes an expression of a type that
-/// is a `Message`: text, numbers and what else is simple are written without the machinery of `format_args!`, whatever
-/// is not goes through it.
+/// is a `Message`: of `format_args!`, but for whole numbers with zeros before them or in hexadecimal, which it takes long
+/// for.
+///
+/// Only where the format says that it is for numbers is it looked at what type an argument has: the type of others need not be
+/// known yet where the macro stands.
 #[doc(hidden)]
 #[proc_macro]
 pub fn message(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -60,35 +64,65 @@ impl Parse for Call {
     }
 }
 
+/// What stands between two numbers: a format string with its arguments.
+#[derive(Default)]
+struct Between {
+    format: String,
+    arguments: Vec<TokenStream>,
+    /// The format string without holes, and its braces as they are.
+    text: String,
+}
+
+impl Between {
+    /// Writes it, if there is anything, and begins anew.
+    fn end(&mut self, span: Span, target: &Ident, writes: &mut Vec<TokenStream>) {
+        let Self { format, arguments, text } = std::mem::take(self);
+        if format.is_empty() {
+            return;
+        }
+        let (format, text) = (LitStr::new(&format, span), LitStr::new(&text, span));
+        writes.push(match &arguments[..] {
+            [] if text.value().contains('\n') => quote!(#target.push(#text);),
+            [] => quote!(#target.push_within_line(#text);),
+            arguments => quote! {
+                ::core::fmt::Write::write_fmt(#target, ::core::format_args!(#format, #(#arguments),*))?;
+            },
+        });
+    }
+}
+
 impl Call {
-    /// `None` where it is not simple, or not right.
+    /// `None` where there is nothing to do for it, or something is not right.
     fn message(&self, logdag: &TokenTree) -> Option<TokenStream> {
         let pieces = format_string::parse(&self.text.value())?;
+        pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Hole(hole) if hole.number.is_some()))
+            .then_some(())?;
         let mut names: HashMap<String, usize> = HashMap::new();
         let mut values: Vec<TokenStream> = Vec::new();
         let mut spans: Vec<Span> = Vec::new();
         for (n, (name, value)) in self.arguments.iter().enumerate() {
             match name {
-                Some(name) => names.insert(name.to_string(), n).is_none().then_some(())?,
+                Some(name) => names.insert(name.unraw().to_string(), n).is_none().then_some(())?,
                 // Those without a name come first.
                 None => names.is_empty().then_some(())?,
             }
             values.push(value.to_token_stream());
             spans.push(value.span());
         }
+        let without_names = values.len() - names.len();
         let mut used = vec![false; values.len()];
         let mut next = 0;
         let mut writes = Vec::new();
+        let mut between = Between::default();
         let span = Span::mixed_site();
         let (text, arguments) = (Ident::new("text", span), Ident::new("arguments", span));
         for piece in &pieces {
             let hole = match piece {
                 Piece::Text(piece) => {
-                    writes.push(if piece.contains('\n') {
-                        quote!(#text.push(#piece);)
-                    } else {
-                        quote!(#text.push_within_line(#piece);)
-                    });
+                    between.format.push_str(&piece.replace('{', "{{").replace('}', "}}"));
+                    between.text.push_str(piece);
                     continue;
                 }
                 Piece::Hole(hole) => hole,
@@ -99,21 +133,15 @@ impl Call {
                     next - 1
                 }
                 Which::Place(place) => *place,
-                Which::Name(name) => match names.get(name) {
-                    Some(place) => *place,
-                    None => {
-                        let variable = syn::parse_str::<Ident>(name).ok()?;
-                        let variable = Ident::new(&variable.to_string(), self.text.span());
-                        names.insert(name.clone(), values.len());
-                        values.push(variable.to_token_stream());
-                        spans.push(self.text.span());
-                        used.push(false);
-                        values.len() - 1
-                    }
-                },
+                Which::Name(name) => *names.entry(name.clone()).or_insert_with(|| {
+                    values.push(Ident::new(name, self.text.span()).into_token_stream());
+                    spans.push(self.text.span());
+                    used.push(false);
+                    values.len() - 1
+                }),
             };
-            // A place does not reach what the text itself names.
-            if !matches!(hole.which, Which::Name(_)) && which >= self.arguments.len() {
+            // A place reaches neither what the text itself names, nor, without a warning, what has a name.
+            if !matches!(hole.which, Which::Name(_)) && which >= without_names {
                 return None;
             }
             *used.get_mut(which)? = true;
@@ -122,36 +150,29 @@ impl Call {
             let (mut arguments, mut place) = (arguments.clone(), Literal::usize_unsuffixed(which));
             arguments.set_span(there);
             place.set_span(there);
-            let argument = quote_spanned!(there=> #arguments.#place);
-            let format = LitStr::new(&format!("{{:{}}}", hole.spec), self.text.span());
-            let format =
-                quote!(::core::fmt::Write::write_fmt(#text, ::core::format_args!(#format, #argument)));
-            writes.push(match &hole.number {
-                _ if hole.spec.is_empty() => quote! {
-                    (&#logdag::message::Argument(#argument)).logdag_put(#text, |#text| #format)?;
-                },
-                Some(number) => {
-                    let (width, zeros) = (number.width, number.zeros);
-                    let digits = Ident::new(number.digits, Span::call_site());
-                    quote! {
-                        (&#logdag::message::Argument(#argument)).logdag_put_number(
-                            #text,
-                            #logdag::message::Spec::new(#logdag::message::Digits::#digits, #width, #zeros),
-                            |#text| #format,
-                        )?;
-                    }
-                }
-                None => quote!(#format?;),
+            let argument = quote_spanned!(there=> *#arguments.#place);
+            let format = format!("{{:{}}}", hole.spec);
+            let Some(number) = &hole.number else {
+                between.format.push_str(&format);
+                between.arguments.push(argument);
+                continue;
+            };
+            between.end(self.text.span(), &text, &mut writes);
+            let format = LitStr::new(&format, self.text.span());
+            let width = number.width;
+            let digits = Ident::new(number.digits, Span::call_site());
+            writes.push(quote! {
+                (&#logdag::message::Argument(&#argument)).logdag_put(
+                    #text,
+                    #logdag::message::Digits::#digits,
+                    #width,
+                    |#text| ::core::fmt::Write::write_fmt(#text, ::core::format_args!(#format, #argument)),
+                )?;
             });
         }
+        between.end(self.text.span(), &text, &mut writes);
         if used.contains(&false) {
             return None;
-        }
-        if let [Piece::Text(piece)] = &pieces[..] {
-            return Some(piece.to_token_stream());
-        }
-        if pieces.is_empty() {
-            return Some(quote!(""));
         }
         let values = values.iter().zip(&spans).map(|(value, span)| quote_spanned!(*span=> &(#value)));
         Some(quote! {
@@ -159,7 +180,7 @@ impl Call {
                 #arguments => #logdag::message::Formatted::new(
                     move |#text: &mut #logdag::message::Text<'_>| -> ::core::fmt::Result {
                         #[allow(unused_imports)]
-                        use #logdag::message::{PutAnything as _, PutNumber as _, PutText as _};
+                        use #logdag::message::{PutAnything as _, PutNumber as _};
                         #(#writes)*
                         ::core::result::Result::Ok(())
                     },

@@ -30,10 +30,9 @@ macro_rules! log {
     (@ $stream:expr, $level:expr, [$($keys:tt)*], $($message:tt)+) => {{
         let stream: &$crate::Stream = &$stream;
         if stream.is_material() {
-            const LOCATION: $crate::Location<'static> = $crate::Location { file: ::core::file!(), line: ::core::line!() };
             stream.log(
                 $level,
-                &LOCATION,
+                &$crate::Location { file: ::core::file!(), line: ::core::line!() },
                 &[$($keys)*],
                 &$crate::message::message!($crate; $($message)+),
             );

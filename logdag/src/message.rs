@@ -1,8 +1,8 @@
 //! Messages before they are text.
 //!
-//! [`log!`](crate::log!) makes a [`Message`] of its format string and arguments. Text, characters and whole numbers are
-//! written by what stands here, in a third of the time that `std::fmt` takes; everything else goes through that. The
-//! result is the same.
+//! [`log!`](crate::log!) makes a [`Message`] of its format string and arguments: `format_args!` is one. Whole numbers with
+//! zeros before them, or in hexadecimal, it takes long for, as it writes digit by digit: they are written by what stands
+//! here instead.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -92,19 +92,15 @@ impl<'a> Text<'a> {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    /// Appends a number: these digits but for zeros before them, with a sign where it is negative, and zeros or blanks up to a
-    /// width.
-    fn push_number(&mut self, negative: bool, digits: &[u8], spec: Spec) {
+    /// Appends a number: these digits but for zeros before them, with a sign where it is negative, and zeros up to a width.
+    fn push_number(&mut self, negative: bool, digits: &[u8], width: usize) {
         let leading_zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
         let digits = &digits[leading_zeros.min(digits.len() - 1)..];
-        let missing = spec.width.saturating_sub(digits.len() + usize::from(negative));
-        if negative && spec.zeros {
+        if negative {
             self.bytes.push(b'-');
         }
-        self.bytes.resize(self.bytes.len() + missing, if spec.zeros { b'0' } else { b' ' });
-        if negative && !spec.zeros {
-            self.bytes.push(b'-');
-        }
+        let missing = width.saturating_sub(digits.len() + usize::from(negative));
+        self.bytes.resize(self.bytes.len() + missing, b'0');
         self.bytes.extend_from_slice(digits);
     }
 }
@@ -153,26 +149,19 @@ impl<F: Fn(&mut Text<'_>) -> fmt::Result> Message for Formatted<F> {
     }
 }
 
-/// An argument of a format string. The methods of [`PutText`] and [`PutNumber`] are found where its type has them; behind a
-/// further reference are those that take everything. Traits of the caller may have methods for every type, too: hence the
-/// names.
+/// An argument of a format string. The method of [`PutNumber`] is found where its type is a number; behind a further reference
+/// is the one of [`PutAnything`]. Traits of the caller may have methods for every type, too: hence the name.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Argument<'a, T: ?Sized>(pub &'a T);
 
-/// What is written without `std::fmt`, as `{}` writes it.
+/// Whole numbers; and the other primitive ones, so that the type of a literal need not be known yet.
 #[doc(hidden)]
-pub trait Plain {
-    fn put(&self, text: &mut Text<'_>);
-}
-
-/// Whole numbers.
-#[doc(hidden)]
-pub trait Number: Plain {
+pub trait Number {
     /// Whether it is negative, and how far from zero.
-    fn parts(&self) -> (bool, u64);
+    fn parts(&self) -> Option<(bool, u64)>;
     /// Its bits, as it has them.
-    fn bits(&self) -> u64;
+    fn bits(&self) -> Option<u64>;
 }
 
 /// The digits of a number.
@@ -184,49 +173,14 @@ pub enum Digits {
     UpperHex,
 }
 
-/// How a whole number is written.
 #[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Spec {
-    digits: Digits,
-    width: usize,
-    zeros: bool,
-}
-
-impl Spec {
-    const PLAIN: Self = Self::new(Digits::Decimal, 0, false);
-
-    #[inline]
-    pub const fn new(digits: Digits, width: usize, zeros: bool) -> Self {
-        Self { digits, width, zeros }
-    }
-
-    /// How many of eight digits are written at least, where that and zeros before them are all there is to it.
-    #[inline]
-    const fn least_of_eight(self) -> Option<usize> {
-        match self.width {
-            0 | 1 => Some(1),
-            2..=8 if self.zeros => Some(self.width),
-            _ => None,
-        }
-    }
-}
-
-#[doc(hidden)]
-pub trait PutText {
+pub trait PutNumber {
+    /// Writes it with zeros up to a width; `otherwise` does it where this does not.
     fn logdag_put(
         &self,
         text: &mut Text<'_>,
-        otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
-    ) -> fmt::Result;
-}
-
-#[doc(hidden)]
-pub trait PutNumber {
-    fn logdag_put_number(
-        &self,
-        text: &mut Text<'_>,
-        spec: Spec,
+        digits: Digits,
+        width: usize,
         otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
     ) -> fmt::Result;
 }
@@ -236,40 +190,26 @@ pub trait PutAnything {
     fn logdag_put(
         &self,
         text: &mut Text<'_>,
+        digits: Digits,
+        width: usize,
         otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
     ) -> fmt::Result;
-
-    fn logdag_put_number(
-        &self,
-        text: &mut Text<'_>,
-        spec: Spec,
-        otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
-    ) -> fmt::Result;
-}
-
-impl<T: Plain + ?Sized> PutText for Argument<'_, T> {
-    #[inline]
-    fn logdag_put(&self, text: &mut Text<'_>, _: impl FnOnce(&mut Text<'_>) -> fmt::Result) -> fmt::Result {
-        self.0.put(text);
-        Ok(())
-    }
 }
 
 impl<T: Number + ?Sized> PutNumber for Argument<'_, T> {
     #[inline]
-    fn logdag_put_number(
+    fn logdag_put(
         &self,
         text: &mut Text<'_>,
-        spec: Spec,
-        _: impl FnOnce(&mut Text<'_>) -> fmt::Result,
+        digits: Digits,
+        width: usize,
+        otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
     ) -> fmt::Result {
-        match spec.digits {
-            Digits::Decimal => {
-                let (negative, number) = self.0.parts();
-                put_decimal(text, negative, number, spec);
-            }
-            Digits::LowerHex => put_hexadecimal(text, self.0.bits(), u64::from(b'a' - b'9' - 1), spec),
-            Digits::UpperHex => put_hexadecimal(text, self.0.bits(), u64::from(b'A' - b'9' - 1), spec),
+        match (digits, self.0.parts(), self.0.bits()) {
+            (Digits::Decimal, Some((negative, number)), _) => put_decimal(text, negative, number, width),
+            (Digits::LowerHex, _, Some(bits)) => put_hexadecimal(text, bits, b'a', width),
+            (Digits::UpperHex, _, Some(bits)) => put_hexadecimal(text, bits, b'A', width),
+            _ => return otherwise(text),
         }
         Ok(())
     }
@@ -280,16 +220,8 @@ impl<T: ?Sized> PutAnything for &Argument<'_, T> {
     fn logdag_put(
         &self,
         text: &mut Text<'_>,
-        otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        otherwise(text)
-    }
-
-    #[inline]
-    fn logdag_put_number(
-        &self,
-        text: &mut Text<'_>,
-        _: Spec,
+        _: Digits,
+        _: usize,
         otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
     ) -> fmt::Result {
         otherwise(text)
@@ -312,122 +244,82 @@ const fn decimal(number: u64) -> u64 {
     (tens | ((twos - tens * 10) << 8)) | ZEROS
 }
 
-/// The eight digits of a number below 2^32, likewise; `letters` is how much further `a` or `A` is from `9` than a digit
-/// would be.
-const fn hexadecimal(number: u64, letters: u64) -> u64 {
+/// The eight digits of a number below 2^32, likewise; ten is `a` or `A`.
+const fn hexadecimal(number: u64, ten: u8) -> u64 {
     let fours = (number | (number << 16)) & 0x0000_ffff_0000_ffff;
     let twos = (fours | (fours << 8)) & 0x00ff_00ff_00ff_00ff;
     let ones = (twos | (twos << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
     let above_nine = ((ones + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
-    (ones + ZEROS + above_nine * letters).swap_bytes()
+    (ones + ZEROS + above_nine * (ten - b'9' - 1) as u64).swap_bytes()
 }
 
 #[inline]
-fn put_decimal(text: &mut Text<'_>, negative: bool, number: u64, spec: Spec) {
-    match spec.least_of_eight() {
-        Some(least) if number < GROUP && !negative => put_eight(text, decimal(number), least),
-        _ => put_long_decimal(text, negative, number, spec),
+fn put_decimal(text: &mut Text<'_>, negative: bool, number: u64, width: usize) {
+    if number < GROUP && width <= 8 && !negative {
+        put_eight(text, decimal(number), width);
+    } else {
+        put_long_decimal(text, negative, number, width);
     }
 }
 
-fn put_long_decimal(text: &mut Text<'_>, negative: bool, number: u64, spec: Spec) {
+fn put_long_decimal(text: &mut Text<'_>, negative: bool, number: u64, width: usize) {
     let groups = [number / GROUP / GROUP, number / GROUP % GROUP, number % GROUP];
-    text.push_number(negative, groups.map(|group| decimal(group).to_le_bytes()).as_flattened(), spec);
+    text.push_number(negative, groups.map(|group| decimal(group).to_le_bytes()).as_flattened(), width);
 }
 
 #[inline]
-fn put_hexadecimal(text: &mut Text<'_>, number: u64, letters: u64, spec: Spec) {
-    match spec.least_of_eight() {
-        Some(least) if number >> 32 == 0 => put_eight(text, hexadecimal(number, letters), least),
-        _ => put_long_hexadecimal(text, number, letters, spec),
+fn put_hexadecimal(text: &mut Text<'_>, number: u64, ten: u8, width: usize) {
+    if number >> 32 == 0 && width <= 8 {
+        put_eight(text, hexadecimal(number, ten), width);
+    } else {
+        put_long_hexadecimal(text, number, ten, width);
     }
 }
 
-fn put_long_hexadecimal(text: &mut Text<'_>, number: u64, letters: u64, spec: Spec) {
+fn put_long_hexadecimal(text: &mut Text<'_>, number: u64, ten: u8, width: usize) {
     let halves = [number >> 32, number & 0xffff_ffff];
-    text.push_number(false, halves.map(|half| hexadecimal(half, letters).to_le_bytes()).as_flattened(), spec);
+    text.push_number(false, halves.map(|half| hexadecimal(half, ten).to_le_bytes()).as_flattened(), width);
 }
 
 /// Writes a number of eight digits, which stand in a word from the lowest byte on: without zeros before it, but so many
-/// digits at least.
+/// digits (up to eight) at least.
 fn put_eight(text: &mut Text<'_>, digits: u64, least: usize) {
     let leading_zeros = ((digits ^ ZEROS).trailing_zeros() / 8) as usize;
-    let first = leading_zeros.min(8 - least);
+    let first = leading_zeros.min(8 - least.clamp(1, 8));
     text.bytes.extend_from_slice(&digits.to_le_bytes()[first..]);
 }
 
 macro_rules! numbers {
     ($($types:ident)+: $self:ident, $parts:expr, $bits:expr) => {$(
-        impl Plain for $types {
-            #[inline]
-            fn put(&self, text: &mut Text<'_>) {
-                let (negative, number) = self.parts();
-                put_decimal(text, negative, number, Spec::PLAIN);
-            }
-        }
-
         impl Number for $types {
             // For one of the types it is none.
             #[allow(clippy::unnecessary_cast)]
             #[inline]
-            fn parts(&$self) -> (bool, u64) {
+            fn parts(&$self) -> Option<(bool, u64)> {
                 $parts
             }
 
             #[allow(clippy::unnecessary_cast)]
             #[inline]
-            fn bits(&$self) -> u64 {
-                $bits as u64
+            fn bits(&$self) -> Option<u64> {
+                $bits
             }
         }
     )+};
 }
 
-numbers!(i8 i16 i32 i64 isize: self, (*self < 0, self.unsigned_abs() as u64), self.cast_unsigned());
-numbers!(u8 u16 u32 u64 usize: self, (false, *self as u64), *self);
-
-macro_rules! plain_texts {
-    ($($text:ty),*) => {$(
-        impl Plain for $text {
-            #[inline]
-            fn put(&self, text: &mut Text<'_>) {
-                text.push(self);
-            }
-        }
-    )*};
-}
-
-plain_texts!(str, String, Box<str>, Cow<'_, str>);
-
-impl Plain for char {
-    #[inline]
-    fn put(&self, text: &mut Text<'_>) {
-        text.push(self.encode_utf8(&mut [0; 4]));
-    }
-}
-
-impl Plain for bool {
-    #[inline]
-    fn put(&self, text: &mut Text<'_>) {
-        text.push(if *self { "true" } else { "false" });
-    }
-}
-
-impl<T: Plain + ?Sized> Plain for &T {
-    #[inline]
-    fn put(&self, text: &mut Text<'_>) {
-        (**self).put(text);
-    }
-}
+numbers!(i8 i16 i32 i64 isize: self, Some((*self < 0, self.unsigned_abs() as u64)), Some(self.cast_unsigned() as u64));
+numbers!(u8 u16 u32 u64 usize: self, Some((false, *self as u64)), Some(*self as u64));
+numbers!(i128 u128 f32 f64: self, None, None);
 
 impl<T: Number + ?Sized> Number for &T {
     #[inline]
-    fn parts(&self) -> (bool, u64) {
+    fn parts(&self) -> Option<(bool, u64)> {
         (**self).parts()
     }
 
     #[inline]
-    fn bits(&self) -> u64 {
+    fn bits(&self) -> Option<u64> {
         (**self).bits()
     }
 }

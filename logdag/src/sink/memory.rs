@@ -145,6 +145,12 @@ impl MemorySink {
         ring.lines(ring.lines.len().saturating_sub(newer))
     }
 
+    /// How many lines and bytes it has taken so far.
+    pub(crate) fn taken(&self) -> (u64, u64) {
+        let ring = self.ring.lock();
+        (ring.last, ring.taken)
+    }
+
     /// How many lines were larger than the ring, and not kept.
     pub fn too_large(&self) -> u64 {
         self.ring.lock().too_large
@@ -182,11 +188,6 @@ impl Sink for MemorySink {
 
     fn splits_lines(&self) -> bool {
         false
-    }
-
-    fn counts(&self) -> Option<(u64, u64)> {
-        let ring = self.ring.lock();
-        Some((ring.last, ring.taken))
     }
 
     fn size(&self) -> Option<u64> {

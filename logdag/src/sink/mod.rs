@@ -6,6 +6,7 @@ mod jlog;
 mod memory;
 mod slot;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -81,8 +82,8 @@ impl From<io::Error> for WriteError {
 /// Where lines end up. An application adds its own kinds with [`Graph::register`](crate::Graph::register); a worked
 /// example, which sends lines as UDP datagrams, is `examples/custom_sink.rs`.
 ///
-/// Calls come from several threads, but only one at a time writes to a sink (but for [`counts`](Sink::counts)).
-pub trait Sink: Send + Sync + fmt::Debug {
+/// Calls come from several threads, but only one at a time writes to a sink.
+pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// Writes lines, in order and each as a whole.
     ///
     /// # Errors
@@ -111,12 +112,6 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// Whether it may get a queue and a thread of its own.
     fn may_be_asynchronous(&self) -> bool {
         false
-    }
-
-    /// How many lines and bytes it has taken so far, if it counts them itself, and always does: several threads then
-    /// write to it at once, as long as it has no queue.
-    fn counts(&self) -> Option<(u64, u64)> {
-        None
     }
 
     /// Whether it keeps lines back until [`idle`](Sink::idle) or [`flush`](Sink::flush) is called.

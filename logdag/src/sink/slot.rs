@@ -1,5 +1,6 @@
 //! A stream's sink with everything around it: format, queue, counters, repetitions, errors.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use super::{Lines, Sink, WriteError};
+use super::{Lines, MemorySink, Sink, WriteError};
 use crate::format::{Flags, Format, event_body, render, render_for_people};
 use crate::graph::StreamOptions;
 use crate::record::{Doing, Record, While, now_micros};
@@ -65,8 +66,8 @@ pub(crate) struct Slot {
     format: AtomicU8,
     /// Events are shown to people.
     for_people: bool,
-    /// Several threads may write to it at once.
-    is_shared: bool,
+    /// It is a ring: that has a lock of its own, and counts itself. Several threads may write to it at once.
+    is_ring: bool,
     splits_lines: bool,
     needs_times: bool,
     keeps_back: bool,
@@ -194,7 +195,7 @@ impl Slot {
             stream: stream.to_owned(),
             format: AtomicU8::new(0),
             for_people: sink.is_terminal(),
-            is_shared: sink.counts().is_some(),
+            is_ring: (&*sink as &dyn Any).is::<MemorySink>(),
             splits_lines: sink.splits_lines(),
             needs_times: sink.needs_times(),
             keeps_back: sink.keeps_back(),
@@ -330,7 +331,8 @@ impl Slot {
         let repeated = self.repetition.lock().repeated;
         let Written { lines, bytes, failed } = &self.written;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (lines, bytes) = self.sink.counts().unwrap_or_else(|| (count(lines), count(bytes)));
+        let ring = (&*self.sink as &dyn Any).downcast_ref::<MemorySink>();
+        let (lines, bytes) = ring.map_or_else(|| (count(lines), count(bytes)), MemorySink::taken);
         Counters { lines, bytes, dropped, failed: count(failed), repeated }
     }
 
@@ -421,7 +423,7 @@ impl Slot {
     fn write_one(&self, line: &[u8], micros: u64) -> bool {
         let ends = [(line.len(), micros)];
         let lines = Lines { bytes: line, ends: &ends, start: 0 };
-        if self.is_shared {
+        if self.is_ring {
             let written = self.write_to_sink(&lines);
             return written.map_err(|e| self.lose(&mut self.writing.lock(), 1, e.error)).is_ok();
         }

@@ -115,6 +115,43 @@ fn what_cannot_be_formatted_leaves_what_was_before_it() {
 }
 
 #[test]
+fn types_need_not_be_known_yet() {
+    let (graph, stream) = ring();
+    let address = "127.0.0.1:80".parse().unwrap();
+    same!(graph, stream, "to {address}");
+    let _: std::net::SocketAddr = address;
+    let mut sum = 0;
+    same!(graph, stream, "{sum} {sum:04} {sum:x}");
+    sum += u128::MAX;
+    same!(graph, stream, "{sum:050} {sum:x}");
+    let half = [0.25, 0.25].iter().sum();
+    same!(graph, stream, "{half} {half:06}");
+    let _: f64 = half;
+}
+
+#[test]
+fn names_of_the_caller_stay_the_callers() {
+    const LOCATION: &str = "here";
+    trait Put {
+        fn put(&self) {}
+        fn push(&self) {}
+        fn number(&self) {}
+    }
+    impl<T: ?Sized> Put for T {}
+    struct Argument;
+    let (graph, stream) = ring();
+    let (text, arguments, message) = (1, 2, 3);
+    same!(graph, stream, "{LOCATION} {text:02} {arguments:x} {message} {0:03}", text);
+    same!(graph, stream, "{foo:02} {type:02}", r#foo = 7, r#type = 8);
+    log!(stream, city = LOCATION.len() as u64; "{:p} {:02}", &raw const text, arguments);
+    let line = graph.memory_last("ring", 1).unwrap().remove(0);
+    assert_eq!(String::from_utf8(line.bytes).unwrap(), format!("{:p} 02", &raw const text));
+    Argument.put();
+    Argument.push();
+    Argument.number();
+}
+
+#[test]
 fn numbers_at_the_ends_of_their_ranges() {
     let (graph, stream) = ring();
     for n in [0, 1, 9, 10, 99, 100, u64::MAX / 2, u64::MAX - 1, u64::MAX] {
