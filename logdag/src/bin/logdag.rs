@@ -3,9 +3,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::UdpSocket;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -21,7 +23,9 @@ use logdag::config::Config;
 use logdag::{Graph, Level, Location, Stream, Value};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGXFSZ,
+};
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::{Signals, SignalsInfo};
 use signal_hook::low_level::siginfo::Cause;
@@ -52,7 +56,7 @@ enum Task {
         #[arg(long, conflicts_with = "dot")]
         json: bool,
     },
-    /// Log lines that come in; SIGHUP reopens files, SIGTERM and SIGINT write everything and end
+    /// Log lines that come in; SIGHUP reopens files, SIGTERM and SIGINT write everything and end (a second one ends at once)
     Run {
         /// The configuration
         file: PathBuf,
@@ -63,6 +67,11 @@ enum Task {
         lines: LineArgs,
     },
     /// Run a command and log what it writes; ends as the command does
+    ///
+    /// Signals are passed on to the command. SIGHUP reopens files as well, but most commands end with it: files that were
+    /// moved away are noticed without it. When the command has ended, lines are taken until nobody else has its outputs open;
+    /// SIGTERM and SIGINT end that, and a second one ends at once. Signals that were ignored at the start (by `nohup`, for
+    /// example) stay ignored.
     Exec {
         /// The configuration
         file: PathBuf,
@@ -84,12 +93,13 @@ enum Task {
 #[derive(Clone, Debug, clap::Args)]
 struct LineArgs {
     /// Lines that are JSON objects are events: their keys are keys that filters see, and the message is the value of this
-    /// key (without a value: `message`)
+    /// key (without a value: `message`). Keys that have the name of a field of the format are not in its lines (json:
+    /// timestamp, facility, threadid, threadname, file, line, message; event: timestamp, level, event, stream)
     #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "message")]
     json_field: Option<String>,
     /// Longer lines are cut there, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
-    max_line: usize,
+    #[arg(long, value_name = "BYTES", default_value = "16777216")]
+    max_line: NonZeroUsize,
 }
 
 #[derive(Clone, Debug)]
@@ -131,7 +141,13 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
         Task::Check { file } => {
             let config = Config::from_file(&file)?;
             config.check_types(&Graph::new())?;
-            println!("{}: {} streams, all right", file.display(), config.streams().len());
+            let streams = config.streams().len();
+            println!("{}: {streams} streams, all right", file.display());
+            if streams == 0 {
+                eprintln!(
+                    "logdag: it configures nothing: expected <log> elements below <logs>, or [[log]] tables in TOML"
+                );
+            }
             Ok(ExitCode::SUCCESS)
         }
         Task::Graph { file, dot, json } => {
@@ -195,12 +211,20 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
         }
         let sink = sink.map(|sink| format!("{} {}", sink.kind, sink.path).trim().to_owned());
         let sink = sink.or_else(|| (!stream.kind.is_empty()).then(|| stream.kind.clone()));
+        let left_out = config.left_out().iter().find(|(left_out, _)| *left_out == name);
         let why = if !stream.enabled {
-            Some("disabled")
+            Some("disabled".to_owned())
         } else if unknown.contains(&name) {
-            Some("its type is none of logdag's own")
+            Some("its type is none of logdag's own".to_owned())
+        } else if let Some((_, condition)) = left_out.filter(|_| sink.is_none()) {
+            Some(format!("left out: require_env {condition:?} does not hold"))
         } else if !stream.material {
-            Some("leads to no sink")
+            let why = if leads_to_a_sink(&graph, &name) {
+                "what it leads to is disabled"
+            } else {
+                "leads to no sink"
+            };
+            Some(why.to_owned())
         } else {
             None
         };
@@ -231,6 +255,22 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     Ok(out)
 }
 
+/// Whether a stream has a sink, or one that it leads to has, enabled or not.
+fn leads_to_a_sink(graph: &Graph, name: &str) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut ahead = vec![name.to_owned()];
+    while let Some(name) = ahead.pop() {
+        let Some(stream) = graph.describe(&name) else { continue };
+        if !stream.kind.is_empty() {
+            return true;
+        }
+        if seen.insert(name) {
+            ahead.extend(stream.outlets.into_iter().map(|(to, _)| to));
+        }
+    }
+    false
+}
+
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -253,8 +293,15 @@ struct Lines {
 
 impl Lines {
     fn new(graph: &Graph, stream: &str, args: &LineArgs) -> Result<Self, Failure> {
-        let stream = graph.stream(stream)?;
-        Ok(Self { stream, json_field: args.json_field.clone(), max_line: args.max_line })
+        let name = stream;
+        let known = graph.describe(name).is_some();
+        let stream = graph.stream(name)?;
+        if !stream.is_material() {
+            let what =
+                if known { "leads to no sink" } else { "is not in the configuration, and leads to no sink" };
+            eprintln!("logdag: the stream {name:?} {what}: its lines go nowhere");
+        }
+        Ok(Self { stream, json_field: args.json_field.clone(), max_line: args.max_line.get() })
     }
 
     /// Logs every line until the input ends. What is longer than allowed goes on in the next line.
@@ -328,7 +375,8 @@ fn level_of(value: &serde_json::Value) -> Level {
 }
 
 fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<ExitCode, Failure> {
-    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    EndAtOnce::new()?.count_from_here()?;
+    let mut signals = Signals::new(heeded(&[SIGHUP, SIGTERM, SIGINT]))?;
     let graph = open(file)?;
     let (stop, ending) = Stop::new()?;
     let mut threads = Vec::new();
@@ -360,6 +408,42 @@ fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<Ex
         std::thread::sleep(Duration::from_millis(5));
     }
     finish(&graph)
+}
+
+/// Those of the signals that were not ignored at the start, by `nohup` for example: others stay ignored, and the command's
+/// children find them so.
+fn heeded(signals: &[i32]) -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    signals.iter().copied().filter(|signal| ignored >> (signal - 1) & 1 == 0).collect()
+}
+
+/// A way out where a sink keeps everything from being written: the second signal.
+struct EndAtOnce {
+    told: Arc<AtomicBool>,
+    signals: Vec<i32>,
+}
+
+impl EndAtOnce {
+    fn new() -> io::Result<Self> {
+        let (told, signals) = (Arc::new(AtomicBool::new(false)), heeded(&[SIGTERM, SIGINT]));
+        for &signal in &signals {
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&told))?;
+        }
+        // A file that may not grow is a sink that fails.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+        Ok(Self { told, signals })
+    }
+
+    /// The next signal is the first one.
+    fn count_from_here(&self) -> io::Result<()> {
+        for &signal in &self.signals {
+            // What is asked for first is done first: the first signal does not find itself.
+            signal_hook::flag::register(signal, Arc::clone(&self.told))?;
+        }
+        Ok(())
+    }
 }
 
 /// So long, when it is told to end, the command takes what has been sent already.
@@ -431,6 +515,9 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
             }
             // Opened for writing, too, so that it does not end when a writer goes.
             let input = File::options().read(true).write(true).open(&path).map_err(|e| named(&path, e))?;
+            if !input.metadata().is_ok_and(|facts| facts.file_type().is_fifo()) {
+                return Err(format!("{}: it is no FIFO", path.display()).into());
+            }
             let what = path.display().to_string();
             std::thread::spawn(move || tell(&what, lines.take_all(Until { input, stop })))
         }
@@ -500,7 +587,8 @@ fn exec(
 ) -> Result<ExitCode, Failure> {
     let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
     let forwarded = [SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH];
-    let mut signals = SignalsInfo::<WithOrigin>::new(forwarded)?;
+    let end_at_once = EndAtOnce::new()?;
+    let mut signals = SignalsInfo::<WithOrigin>::new(heeded(&forwarded))?;
     let graph = open(file)?;
     let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let err = stderr.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
@@ -551,6 +639,7 @@ fn exec(
     let status = child.wait()?;
     // The number of a process that is gone may be another's: signals are for us from here on.
     gone.store(true, Ordering::Release);
+    end_at_once.count_from_here()?;
     for thread in taking {
         // The pipes end when everybody who has them does, or a signal says that nobody is to be waited for.
         while !thread.is_finished() && !told_to_end.load(Ordering::Acquire) {

@@ -201,8 +201,11 @@ impl Element {
 /// A configuration that was read and found to be right.
 #[derive(Debug)]
 pub struct Config {
+    /// In the order of the document.
     streams: Vec<Configured>,
     places: Vec<Place>,
+    /// Streams that are left out, and what they require of the environment.
+    left_out: Vec<(String, String)>,
 }
 
 impl Config {
@@ -234,8 +237,7 @@ impl Config {
         } else {
             xml::root(source, &mut open)?
         };
-        let (streams, places) = streams::read(&root)?;
-        let config = Self { streams, places };
+        let config = streams::read(&root)?;
         config.check_outlets()?;
         Ok(config)
     }
@@ -243,6 +245,11 @@ impl Config {
     /// The streams, in the order of the document.
     pub fn streams(&self) -> &[Configured] {
         &self.streams
+    }
+
+    /// The streams that are left out as the environment is, with the condition (`require_env`) that does not hold.
+    pub fn left_out(&self) -> &[(String, String)] {
+        &self.left_out
     }
 
     /// Tries the outlets on a graph of their own, without any sink.

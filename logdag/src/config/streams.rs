@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fancy_regex::Regex;
 
-use super::{Element, Place, Result};
+use super::{Config, Element, Place, Result};
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
 use crate::graph::{Configured, StreamOptions};
@@ -37,14 +37,20 @@ const ATTRIBUTES: &[&str] = &[
     "queue_bytes",
 ];
 
-/// The streams below a root, in order, and where they are.
-pub(super) fn read(root: &Element) -> Result<(Vec<Configured>, Vec<Place>)> {
-    let mut reader =
-        Reader { streams: Vec::new(), places: Vec::new(), names: BTreeSet::new(), configs: BTreeMap::new() };
+/// The streams below a root.
+pub(super) fn read(root: &Element) -> Result<Config> {
+    let mut reader = Reader {
+        streams: Vec::new(),
+        places: Vec::new(),
+        left_out: Vec::new(),
+        names: BTreeSet::new(),
+        configs: BTreeMap::new(),
+    };
     collect_configs(root, &mut reader.configs);
     reader.find_logs(root, &mut Vec::new())?;
     reader.check_files()?;
-    Ok((reader.streams, reader.places))
+    reader.check_jlogs()?;
+    Ok(Config { streams: reader.streams, places: reader.places, left_out: reader.left_out })
 }
 
 pub(super) fn boolean(text: &str, place: &Place) -> Result<bool> {
@@ -89,9 +95,20 @@ fn environment_holds(text: &str, place: &Place) -> Result<bool> {
     Ok(holds != negated)
 }
 
+/// A path by which a file is known, however it is written.
+fn same_name(path: &Path) -> PathBuf {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let named = match (dir.canonicalize(), path.file_name()) {
+        (Ok(dir), Some(name)) => dir.join(name),
+        _ => path.to_owned(),
+    };
+    path.canonicalize().unwrap_or(named)
+}
+
 struct Reader<'a> {
     streams: Vec<Configured>,
     places: Vec<Place>,
+    left_out: Vec<(String, String)>,
     names: BTreeSet<String>,
     configs: BTreeMap<String, &'a Element>,
 }
@@ -134,6 +151,8 @@ impl<'a> Reader<'a> {
             if let Some((text, place)) = ancestor.attribute("require_env")
                 && !environment_holds(text, place)?
             {
+                let name = element.attribute("name").map_or("", |(name, _)| name);
+                self.left_out.push((name.to_owned(), text.to_owned()));
                 return Ok(());
             }
         }
@@ -181,6 +200,7 @@ impl<'a> Reader<'a> {
             retain_bytes: count("retain_bytes")?,
             retain_count: count("retain_count")?,
         };
+        let config = self.merged_config(chain)?;
         let kind = inherited("type").map(|(kind, _)| kind.to_owned()).filter(|kind| !kind.is_empty());
         let sink = match kind {
             None => None,
@@ -191,7 +211,6 @@ impl<'a> Reader<'a> {
                     return Err(element.place.error(why));
                 }
                 let latest = inherited("latest").map(|(link, _)| PathBuf::from(link));
-                let config = self.merged_config(chain)?;
                 Some(SinkSpec { stream: name.to_owned(), kind, path, config, rotation, latest })
             }
         };
@@ -232,11 +251,7 @@ impl<'a> Reader<'a> {
             if !matches!(&*sink.kind, "file" | "file_synch") {
                 continue;
             }
-            let path = Path::new(&sink.path);
-            let file = match (path.parent().and_then(|dir| dir.canonicalize().ok()), path.file_name()) {
-                (Some(dir), Some(name)) => dir.join(name),
-                _ => path.to_owned(),
-            };
+            let file = same_name(Path::new(&sink.path));
             let rotates = sink.rotation.bytes > 0 || sink.rotation.seconds > 0;
             if let Some((other, _)) = seen.get(&file).filter(|(_, other_rotates)| rotates || *other_rotates) {
                 return Err(place.error(format!(
@@ -245,6 +260,26 @@ impl<'a> Reader<'a> {
                 )));
             }
             seen.insert(file, (&stream.name, rotates));
+        }
+        Ok(())
+    }
+
+    /// Two streams on one jlog must agree on its subscribers: each would remove those of the other.
+    fn check_jlogs(&self) -> Result<()> {
+        let mut seen: BTreeMap<PathBuf, (&str, &str)> = BTreeMap::new();
+        for (stream, place) in self.streams.iter().zip(&self.places) {
+            let Some(sink) = stream.options.sink.as_ref().filter(|sink| sink.kind == "jlog") else {
+                continue;
+            };
+            let at = sink.path.find('(').unwrap_or(sink.path.len());
+            let (dir, subscribers) = sink.path.split_at(at);
+            let (other, theirs) =
+                *seen.entry(same_name(Path::new(dir))).or_insert((&stream.name, subscribers));
+            if subscribers != theirs {
+                return Err(place.error(format!(
+                    "the log {other:?} writes to {dir} as well, with the subscribers {theirs:?}: expected the same ones"
+                )));
+            }
         }
         Ok(())
     }

@@ -320,6 +320,39 @@ fn two_streams_on_one_file_that_is_rotated_are_refused() {
 }
 
 #[test]
+fn streams_on_one_jlog_agree_on_its_subscribers() {
+    let text = |second: &str| {
+        format!(
+            "<log name='a' type='jlog' path='/tmp/feed(x,y)'/>\n<log name='b' type='jlog' path='{second}'/>"
+        )
+    };
+    assert!(logs(&text("/tmp/feed(x,y)")).is_ok());
+    assert!(logs(&text("/tmp/other(y)")).is_ok());
+    for second in ["/tmp/feed", "/tmp/feed(y)", "/tmp/./feed(x)", "/tmp/../tmp/feed(*)"] {
+        let error = logs(&text(second)).unwrap_err();
+        assert!(error.message.contains("the log \"a\" writes to"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_is_the_same_however_its_path_is_written() {
+    let absolute = std::env::current_dir().unwrap().join("s.log").display().to_string();
+    for second in ["./s.log", "../logdag/s.log", &absolute] {
+        let error = logs(&format!(
+            "<log name='a' type='file' path='s.log' rotate_bytes='200000'/>\n<log name='b' type='file' path='{second}'/>"
+        ))
+        .unwrap_err();
+        assert!(error.message.contains("the log \"a\" writes to"), "{error}");
+    }
+}
+
+#[test]
+fn a_config_that_is_not_there_cannot_be_inherited() {
+    let error = logs("<log name='a'><config inherit='nope'/></log>").unwrap_err();
+    assert!(error.message.contains("there is no config with the id \"nope\""), "{error}");
+}
+
+#[test]
 fn the_sample_works() {
     let dir = tempfile::tempdir().unwrap();
     let text = include_str!("../../examples/sample.xml").replace("/var/log", dir.path().to_str().unwrap());

@@ -70,6 +70,8 @@ struct Files {
     failed: Option<io::Error>,
     /// The directory has names that are not known to be durable.
     renamed: bool,
+    /// What could not be done with names, though lines were written, until somebody asks.
+    trouble: Option<io::Error>,
     /// When it was last looked, with nothing to write, for files that have grown too old.
     culled: Option<Instant>,
 }
@@ -210,7 +212,7 @@ impl FileSink {
             files.failed = oldest.sync_data().err().or(files.failed.take());
         }
         // It is made the next time, if it cannot be now.
-        let _ = self.link_latest();
+        files.trouble = self.link_latest().err().or(files.trouble.take());
         Ok(())
     }
 
@@ -256,7 +258,7 @@ impl FileSink {
         }
         self.last_aside.store(second, Relaxed);
         // What is too old stays until the next time, if it cannot be removed now.
-        let _ = self.cull_locked();
+        files.trouble = self.cull_locked().err().or(files.trouble.take());
         Ok(())
     }
 
@@ -273,12 +275,12 @@ impl FileSink {
             let tried = current.retry.is_some_and(|last| last.elapsed() < LOOK_EVERY);
             (full || over) && current.len > 0 && current.regular && !tried
         };
-        if due
-            && self.rotate_locked(files).is_err()
-            && let Some(current) = &mut files.current
-        {
-            // It grows on until it can be put aside.
-            current.retry = Some(Instant::now());
+        if due && let Err(e) = self.rotate_locked(files) {
+            let why = format!("{e}: {} cannot be put aside, and grows on", self.path.display());
+            files.trouble = Some(io::Error::new(e.kind(), why));
+            if let Some(current) = &mut files.current {
+                current.retry = Some(Instant::now());
+            }
         }
         Ok(())
     }
@@ -481,6 +483,10 @@ impl Sink for FileSink {
             self.cull_locked()?;
         }
         Ok(())
+    }
+
+    fn trouble(&self) -> Option<io::Error> {
+        self.files.lock().trouble.take()
     }
 
     fn flush(&self) -> io::Result<()> {

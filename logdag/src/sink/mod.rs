@@ -140,6 +140,12 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// What went wrong since it was last asked, though no line was lost: a file that cannot be put aside, for example. It is
+    /// told, at a limited rate.
+    fn trouble(&self) -> Option<io::Error> {
+        None
+    }
+
     /// Makes what was written durable.
     ///
     /// # Errors

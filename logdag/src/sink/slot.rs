@@ -165,6 +165,10 @@ pub(crate) struct Writing {
     /// Lines that were lost since the last flush, and why the first of them was.
     lost: u64,
     why: Option<io::Error>,
+    /// Lost since it was last told in the log, since when, and why the last of them was.
+    untold: u64,
+    since: u64,
+    untold_why: String,
 }
 
 /// What is known of lines that come again.
@@ -321,7 +325,7 @@ impl Slot {
             guarded(|| self.sink.idle().and_then(|()| self.sink.flush()))
         };
         match (std::mem::take(&mut writing.lost), writing.why.take()) {
-            (lost, Some(why)) => Err(io::Error::new(why.kind(), format!("{lost} lines lost: {why}"))),
+            (lost, Some(why)) => Err(io::Error::new(why.kind(), format!("{} lost: {why}", counted(lost)))),
             _ => flushed,
         }
     }
@@ -445,9 +449,16 @@ impl Slot {
             add(&self.written.lines, lines.len() as u64);
             add(&self.written.bytes, lines.bytes().len() as u64);
         };
-        match self.write_to_sink(lines) {
+        let written = self.write_to_sink(lines);
+        if let Some(trouble) = self.sink.trouble() {
+            self.tell(&trouble.to_string());
+        }
+        match written {
             Ok(()) => {
                 count(lines);
+                if writing.untold > 0 {
+                    self.tell_in_the_log(writing);
+                }
                 true
             }
             Err(WriteError { written, error }) => {
@@ -456,6 +467,19 @@ impl Slot {
                 self.lose(writing, lost.len() as u64, error);
                 false
             }
+        }
+    }
+
+    /// Says in the log, which can be written to again, that lines are missing before these.
+    fn tell_in_the_log(&self, writing: &mut MutexGuard<'_, Writing>) {
+        let (lines, since) = (counted(writing.untold), seconds(writing.since));
+        let what = format!("{lines} lost since {since}: {}", writing.untold_why);
+        let line = self.own_line(&what, Flags::default());
+        let ends = [(line.len(), now_micros())];
+        if self.write_to_sink(&Lines { bytes: &line, ends: &ends, start: 0 }).is_ok() {
+            add(&self.written.lines, 1);
+            add(&self.written.bytes, line.len() as u64);
+            writing.untold = 0;
         }
     }
 
@@ -471,8 +495,13 @@ impl Slot {
     /// Lines were lost: it is counted, told, and the next flush fails.
     fn lose(&self, writing: &mut MutexGuard<'_, Writing>, lines: u64, why: io::Error) {
         let failed = add(&self.written.failed, lines);
-        self.tell(&format!("{failed} lines lost: {why}"));
+        self.tell(&format!("{} lost: {why}", counted(failed)));
         writing.lost += lines;
+        if writing.untold == 0 {
+            writing.since = now_micros();
+        }
+        writing.untold += lines;
+        writing.untold_why = why.to_string();
         writing.why.get_or_insert(why);
     }
 
@@ -524,8 +553,10 @@ impl Slot {
                 self.write(&mut writing, &Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
             }
             if untold > 0 {
-                let line = self
-                    .own_line(&format!("{untold} lines dropped since {}", seconds(since)), Flags::default());
+                let line = self.own_line(
+                    &format!("{} dropped since {}", counted(untold), seconds(since)),
+                    Flags::default(),
+                );
                 let ends = [(line.len(), now_micros())];
                 self.write(&mut writing, &Lines { bytes: &line, ends: &ends, start: 0 });
             }
@@ -564,10 +595,9 @@ impl Slot {
         self.tell_of_an_old_repetition();
         {
             let _writing = self.writing.lock();
-            for outcome in [guarded(|| self.sink.tick()), guarded(|| self.sink.idle())] {
-                if let Err(e) = outcome {
-                    self.tell(&e.to_string());
-                }
+            let outcomes = [guarded(|| self.sink.tick()), guarded(|| self.sink.idle())];
+            for e in outcomes.into_iter().filter_map(Result::err).chain(self.sink.trouble()) {
+                self.tell(&e.to_string());
             }
         }
         *ticked = Instant::now();
@@ -676,8 +706,13 @@ fn guarded(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(io::Error::other("the sink panicked")))
 }
 
-/// Seconds since 1970, as a time.
+/// A number of lines.
+fn counted(n: u64) -> String {
+    format!("{n} line{}", if n == 1 { "" } else { "s" })
+}
+
+/// Microseconds since 1970, as a time.
 fn seconds(micros: u64) -> String {
     let time = i64::try_from(micros).ok().and_then(|t| jiff::Timestamp::from_microsecond(t).ok());
-    time.unwrap_or_default().to_string()
+    format!("{:.6}", time.unwrap_or_default())
 }

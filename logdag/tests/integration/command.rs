@@ -177,6 +177,8 @@ fn the_graph_is_shown_with_filters_and_reasons() {
         r#"<log name="f" type="file" path="DIR/f.log"/>
            <log name="a"><outlet name="f" filter="status &gt;= 500"/></log>
            <log name="off" disabled="true"><outlet name="f"/></log>
+           <log name="no" disabled="true" type="memory"/><log name="near"><outlet name="no"/></log>
+           <log name="left" type="memory" require_env="!PATH"/><log name="right"><outlet name="left"/></log>
            <log name="lost"/>"#,
     );
     let (text, _) = texts(&logdag(&["graph", &setup.config]).output().unwrap());
@@ -187,6 +189,9 @@ fn the_graph_is_shown_with_filters_and_reasons() {
         &format!("f  [file {}]", file.display()),
         "off  (disabled)",
         "lost  (leads to no sink)",
+        "near  (what it leads to is disabled)",
+        "left  (left out: require_env \"!PATH\" does not hold)",
+        "right  (leads to no sink)",
         "debug  (disabled)",
         "stderr  [stderr]",
     ] {
@@ -324,6 +329,88 @@ fn signals_are_passed_on_to_the_command() {
     assert_eq!(setup.read("out.log"), "ready\ntold\n");
 }
 
+#[test]
+fn signals_that_were_ignored_stay_ignored() {
+    let setup = Setup::new(PLAIN);
+    let script = format!(
+        "trap '' HUP; exec {} exec {} --stdout out -- sh -c 'echo ready; sleep 0.3; echo survived'",
+        env!("CARGO_BIN_EXE_logdag"),
+        setup.config,
+    );
+    let child =
+        Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    setup.wait_for("out.log", "ready\n");
+    signal(&child, Signal::SIGHUP);
+    assert_eq!(ended(child).status.code(), Some(0));
+    assert_eq!(setup.read("out.log"), "ready\nsurvived\n");
+}
+
+#[test]
+fn a_file_that_may_not_grow_stops_no_other_sink() {
+    let setup = Setup::new(
+        r#"<log name="small" type="file" path="DIR/small.log"/>
+           <log name="out" type="stdout"><outlet name="small"/></log>"#,
+    );
+    let script = format!(
+        "ulimit -f 8; seq 10000 | {} run {} --in out=stdin",
+        env!("CARGO_BIN_EXE_logdag"),
+        setup.config
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let (out, err) = texts(&output);
+    let expected: String = (1..=10_000).map(|n| format!("{n}\n")).collect();
+    assert!(out == expected, "{} bytes of {}", out.len(), expected.len());
+    assert!(err.contains("small.log: File too large"), "{err}");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(expected.starts_with(&setup.read("small.log")));
+}
+
+#[test]
+fn a_second_signal_ends_it_though_a_sink_does_not_go_on() {
+    let setup = Setup::new(r#"<log name="out" type="file" path="DIR/pipe"/>"#);
+    let pipe = setup.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    // Nobody reads from it.
+    let _open = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let mut child = setup.run(&["--in", "out=stdin"]);
+    child.stdin.take().unwrap().write_all(&b"a line\n".repeat(20_000)).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(child.try_wait().unwrap(), None, "it has ended, and not written everything");
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(ended(child).status.code(), Some(128 + 15));
+}
+
+#[test]
+fn a_stream_that_leads_nowhere_is_told_of() {
+    let setup =
+        Setup::new(&format!(r#"{PLAIN}<log name="off" type="file" path="DIR/off.log" disabled="on"/>"#));
+    for (stream, why) in [("uot", "is not in the configuration"), ("off", "leads to no sink")] {
+        let output = setup.exec(&["--stdout", stream], "echo a");
+        assert_eq!(output.status.code(), Some(0));
+        let err = texts(&output).1;
+        assert!(err.contains(&format!("{stream:?} {why}")), "{err}");
+    }
+    assert_eq!(texts(&setup.exec(&["--stdout", "out"], "echo a")).1, "");
+    let nothing = Setup::new("<lgo name='a'/>");
+    let output = logdag(&["check", &nothing.config]).output().unwrap();
+    assert!(texts(&output).1.contains("configures nothing"), "{:?}", texts(&output));
+}
+
+#[test]
+fn a_file_that_cannot_be_put_aside_is_told_of() {
+    let name = "n".repeat(250);
+    let setup =
+        Setup::new(&format!(r#"<log name="out" type="file" path="DIR/{name}" rotate_bytes="102400"/>"#));
+    let output = setup.exec(&["--stdout", "out"], "seq 30000; sleep 0.1; echo last");
+    let err = texts(&output).1;
+    assert!(err.contains("cannot be put aside") && err.contains(&name), "{err}");
+    let expected: String = (1..=30_000).map(|n| format!("{n}\n")).chain(["last\n".to_owned()]).collect();
+    assert!(setup.read(&name) == expected);
+}
+
 const EVENTS: &str = r#"<log name="bad" type="file" path="DIR/bad.log"/>
     <log name="all" type="jlog" path="DIR/feed"/>
     <log name="events" type="file" path="DIR/events.log" format="json">
@@ -430,6 +517,11 @@ fn what_makes_no_sense_is_told() {
         assert_eq!(output.status.code(), Some(2), "{wrong}");
         assert!(texts(&output).1.contains("expected STREAM="), "{wrong}: {:?}", texts(&output));
     }
+    let output = logdag(&["run", &setup.config, "--in", "out=stdin", "--max-line", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let output =
+        logdag(&["run", &setup.config, "--in", &format!("out=fifo:{}", setup.config)]).output().unwrap();
+    assert!(texts(&output).1.contains("it is no FIFO"), "{:?}", texts(&output));
     let none = Path::new("/nowhere/fifo");
     let output = logdag(&["run", &setup.config, "--in", &format!("out=fifo:{}", none.display())]).output();
     let output = output.unwrap();

@@ -176,7 +176,13 @@ fn a_directory_that_vanishes_costs_lines_and_nothing_else() {
     assert_eq!((counters.lines, counters.failed), (1, 10));
     fs::create_dir(&sub).unwrap();
     log!(stream, "two");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+    let text = fs::read_to_string(&path).unwrap();
+    let (first, told) = text.split_once('\n').unwrap();
+    assert_eq!(first, "two");
+    assert!(
+        told.starts_with("log stream app: 10 lines lost since 2") && told.contains("No such file"),
+        "{told}"
+    );
 }
 
 /// A file system of 1 MiB.
@@ -228,8 +234,12 @@ fn a_full_disk_costs_whole_lines_until_there_is_room() {
         log!(stream, "there is room");
         graph.flush().unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text.lines().last(), Some("there is room"));
-        assert_eq!(graph.describe("app").unwrap().counters.lines, full.lines + 1);
+        let (before, last) = text.trim_end().rsplit_once('\n').unwrap();
+        assert_eq!(before.lines().last(), Some("there is room"));
+        let lost = full.failed;
+        assert!(last.starts_with(&format!("log stream app: {lost} lines lost since 2")), "{last}");
+        assert!(last.contains(&format!("{}: No space left", path.display())), "{last}");
+        assert_eq!(graph.describe("app").unwrap().counters.lines, full.lines + 2);
         drop(graph);
         drop(small);
     }
