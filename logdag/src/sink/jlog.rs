@@ -4,18 +4,24 @@ use std::io;
 
 use jlog_core::{Error, Jlog, Start, SubscriberName, SyncPolicy, Timestamp, Writer, WriterOptions};
 
+use parking_lot::RwLock;
+
 use super::{Lines, Sink, SinkSpec, WriteError};
 
 /// The largest pre-commit buffer; more is taken for this.
 const MAX_PRE_COMMIT: u64 = 8 << 20;
 
-/// Writes lines to a jlog.
+/// Writes lines to a jlog. One that somebody has removed is made anew, when it is noticed.
 #[derive(Debug)]
 pub struct JlogSink {
+    spec: SinkSpec,
+    opened: RwLock<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
     log: Jlog,
     writer: Writer,
-    /// The path of its spec, with the subscribers.
-    path: String,
 }
 
 /// A path of `DIR`, or `DIR(subscriber,…)`.
@@ -80,7 +86,36 @@ impl JlogSink {
     /// # Errors
     /// A wrong path or `<config>`, or what the jlog says.
     pub fn open(spec: &SinkSpec) -> io::Result<Self> {
-        let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+        Ok(Self { spec: spec.clone(), opened: RwLock::new(Opened::new(spec)?) })
+    }
+
+    /// Makes the jlog again if it is gone; says whether it was.
+    fn renew_if_gone(&self) -> io::Result<bool> {
+        let mut opened = self.opened.write();
+        if opened.log.path().exists() {
+            return Ok(false);
+        }
+        *opened = Opened::new(&self.spec)?;
+        opened.set_subscribers(&self.spec)?;
+        Ok(true)
+    }
+
+    fn append(&self, messages: &[(Timestamp, &[u8])]) -> Result<(), WriteError> {
+        let Opened { writer, .. } = &*self.opened.read();
+        let before = writer.accepted();
+        writer.append_batch_with_times(messages).map(|_| ()).map_err(|e| WriteError {
+            written: usize::try_from(writer.accepted() - before).unwrap_or(0),
+            error: io_error(e),
+        })
+    }
+}
+
+fn wrong(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+impl Opened {
+    fn new(spec: &SinkSpec) -> io::Result<Self> {
         check(spec).map_err(wrong)?;
         let place = Place::parse(&spec.path).map_err(wrong)?;
         let number = |key: &str| number(spec, key).map_err(wrong);
@@ -100,11 +135,16 @@ impl JlogSink {
         if let Some(bytes) = segment_size {
             writer.set_segment_size(bytes).map_err(io_error)?;
         }
-        Ok(Self { log, writer, path: spec.path.clone() })
+        Ok(Self { log, writer })
     }
 
-    fn set_subscribers(&self, place: &Place<'_>) -> Result<(), Error> {
-        let Some((wanted, others)) = &place.subscribers else { return Ok(()) };
+    /// Adds and removes subscribers: one that is removed loses its claim on messages.
+    fn set_subscribers(&self, spec: &SinkSpec) -> io::Result<()> {
+        let place = Place::parse(&spec.path).map_err(wrong)?;
+        place.subscribers.map_or(Ok(()), |(wanted, others)| self.subscribe(&wanted, others).map_err(io_error))
+    }
+
+    fn subscribe(&self, wanted: &[&str], others: bool) -> Result<(), Error> {
         for name in wanted {
             match self.log.subscribe(name, Start::Beginning) {
                 Ok(_) | Err(Error::SubscriberExists { .. }) => {}
@@ -123,14 +163,11 @@ impl JlogSink {
 }
 
 impl Sink for JlogSink {
-    /// Adds and removes subscribers: one that is removed loses its claim on messages.
     fn begin(&self) -> io::Result<()> {
-        let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
-        self.set_subscribers(&Place::parse(&self.path).map_err(wrong)?).map_err(io_error)
+        self.opened.read().set_subscribers(&self.spec)
     }
 
     fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
-        let before = self.writer.accepted();
         let messages: Vec<(Timestamp, &[u8])> = lines
             .iter()
             .map(|(line, micros)| {
@@ -140,10 +177,14 @@ impl Sink for JlogSink {
                 (Timestamp { seconds, micros }, line)
             })
             .collect();
-        self.writer.append_batch_with_times(&messages).map(|_| ()).map_err(|e| WriteError {
-            written: usize::try_from(self.writer.accepted() - before).unwrap_or(0),
-            error: io_error(e),
-        })
+        let Err(WriteError { written, error }) = self.append(&messages) else { return Ok(()) };
+        match self.renew_if_gone() {
+            Ok(true) => self
+                .append(&messages[written..])
+                .map_err(|e| WriteError { written: written + e.written, error: e.error }),
+            // Why it could not be made again is what is to be known then.
+            renewed => Err(WriteError { written, error: renewed.err().unwrap_or(error) }),
+        }
     }
 
     fn splits_lines(&self) -> bool {
@@ -160,28 +201,32 @@ impl Sink for JlogSink {
     }
 
     fn idle(&self) -> io::Result<()> {
-        self.writer.flush().map_err(io_error)
+        self.opened.read().writer.flush().map_err(io_error)
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.writer.sync().map_err(io_error)
+        self.opened.read().writer.sync().map_err(io_error)
     }
 
     /// Removes temporary subscribers and segments that nobody needs.
     fn reopen(&self) -> io::Result<()> {
+        if self.renew_if_gone()? {
+            return Ok(());
+        }
+        let Opened { log, .. } = &*self.opened.read();
         let clean = || -> Result<(), Error> {
-            for name in self.log.subscribers()? {
+            for name in log.subscribers()? {
                 if name.as_bytes().starts_with(b"~") {
-                    self.log.unsubscribe(&name)?;
+                    log.unsubscribe(&name)?;
                 }
             }
-            self.log.clean(false).map(|_| ())
+            log.clean(false).map(|_| ())
         };
         clean().map_err(io_error)
     }
 
     fn size(&self) -> Option<u64> {
-        self.log.raw_size().ok()
+        self.opened.read().log.raw_size().ok()
     }
 }
 

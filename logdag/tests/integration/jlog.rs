@@ -189,3 +189,35 @@ fn what_was_flushed_is_there_after_a_kill() {
     assert!(flushed >= 5000 && lines.len() >= flushed, "{} of {flushed}", lines.len());
     assert_complete(lines.iter().map(|(_, line)| &**line), 1, lines.len());
 }
+
+#[test]
+fn a_jlog_that_was_removed_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    let graph = Graph::new();
+    let with_names = format!("{}(one,two)", path.display());
+    let stream = graph.configure("feed", typed("jlog", Path::new(&with_names), Rotation::default())).unwrap();
+    let there = || -> Vec<String> { read(&path).into_iter().map(|(_, text)| text).collect() };
+    log!(stream, "before");
+    assert_eq!(there(), ["before"]);
+
+    std::fs::remove_dir_all(&path).unwrap();
+    graph.reopen().unwrap();
+    assert_eq!(subscribers(&path), ["one", "two"]);
+    log!(stream, "after a signal");
+    assert_eq!(there(), ["after a signal"]);
+
+    // The segment that is open takes lines until its lock was given back.
+    std::fs::remove_dir_all(&path).unwrap();
+    within(Duration::from_secs(10), move || {
+        while !path.exists() {
+            log!(stream, "where");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        log!(stream, "there");
+        assert_eq!(subscribers(&path), ["one", "two"]);
+        let lines = read(&path);
+        assert_eq!(lines.last().map(|(_, text)| &**text), Some("there"));
+    });
+    assert_eq!(graph.describe("feed").unwrap().counters.failed, 0);
+}
