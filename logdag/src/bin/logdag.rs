@@ -410,8 +410,8 @@ fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<Ex
     finish(&graph)
 }
 
-/// Those of the signals that were not ignored at the start, by `nohup` for example: others stay ignored, and the command's
-/// children find them so.
+/// Those of the signals that were not ignored at the start, by `nohup` for example: others stay ignored, also for the command that
+/// is run.
 fn heeded(signals: &[i32]) -> Vec<i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -450,7 +450,7 @@ impl Slot {
             add(&self.written.bytes, lines.bytes().len() as u64);
         };
         let written = self.write_to_sink(lines);
-        if let Some(trouble) = self.sink.trouble() {
+        if let Ok(Some(trouble)) = catch_unwind(AssertUnwindSafe(|| self.sink.trouble())) {
             self.tell(&trouble.to_string());
         }
         match written {
@@ -595,8 +595,12 @@ impl Slot {
         self.tell_of_an_old_repetition();
         {
             let _writing = self.writing.lock();
-            let outcomes = [guarded(|| self.sink.tick()), guarded(|| self.sink.idle())];
-            for e in outcomes.into_iter().filter_map(Result::err).chain(self.sink.trouble()) {
+            let outcomes = [
+                guarded(|| self.sink.tick()),
+                guarded(|| self.sink.idle()),
+                guarded(|| self.sink.trouble().map_or(Ok(()), Err)),
+            ];
+            for e in outcomes.into_iter().filter_map(Result::err) {
                 self.tell(&e.to_string());
             }
         }
