@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use jlog_core::{Jlog, LogId, Start, Timestamp, Wait, Writer};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 use tempfile::TempDir;
 
 /// What has not come after this time does not come any more.
@@ -24,8 +25,20 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// No further arguments.
 pub(crate) const NONE: [&str; 0] = [];
 
+/// Signals that whoever runs the tests ignores (`nohup`, or a shell that runs them in the background) are none that commands
+/// find ignored: what has a handler here begins with the default there.
+fn heed_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGHUP, SIGINT, SIGQUIT] {
+            signal_hook::flag::register_conditional_default(signal, Arc::new(true.into())).unwrap();
+        }
+    });
+}
+
 /// The command with nothing from our surroundings that changes what it prints.
 pub(crate) fn bare(program: impl AsRef<OsStr>) -> Command {
+    heed_signals();
     let mut command = Command::new(program);
     for name in ["CI", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
         command.env_remove(name);
