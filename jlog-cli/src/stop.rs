@@ -20,8 +20,16 @@ pub struct Stop {
     waker: Arc<OnceLock<Waker>>,
 }
 
+/// Whether a signal was ignored at the start, by `nohup` for example: it stays so.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 impl Stop {
-    /// Takes these signals from now on.
+    /// Takes these signals from now on, but for those that were ignored at the start.
     pub fn on_signals() -> Result<Self, Failure> {
         let fail = |e: std::io::Error| Failure::new(format!("cannot handle signals: {e}"));
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
@@ -31,7 +39,8 @@ impl Stop {
             event: Arc::new(event),
             waker: Arc::new(OnceLock::new()),
         };
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]).map_err(fail)?;
+        let heeded = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|&signal| !is_ignored(signal));
+        let mut signals = Signals::new(heeded).map_err(fail)?;
         let told = stop.clone();
         std::thread::Builder::new()
             .name("signals".to_owned())

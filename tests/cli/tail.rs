@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Lines, NONE, Place, Running, close, run, until, until_full};
+use crate::support::{Lines, NONE, Place, Running, bare, close, run, until, until_full};
 
 /// Starts a tail, and waits until it has subscribed; gives its subscriber's name.
 fn tail(place: &Place, arguments: &[&str]) -> (Running, Lines, String) {
@@ -49,6 +49,20 @@ fn a_signal_removes_the_subscriber() {
             assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{signal}");
         }
     }
+}
+
+#[test]
+fn a_signal_that_was_ignored_stays_ignored() {
+    let place = Place::new(&[]);
+    let jlog = env!("CARGO_BIN_EXE_jlog");
+    let mut command = bare("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" tail \"$1\" -n 2", jlog]).arg(&place.feed);
+    let (mut tail, lines) = Running::with_lines(command);
+    until("it is there", || place.subscribers().len() == 2);
+    tail.signal(Signal::SIGHUP);
+    write(&place, "one\ntwo\n");
+    assert_eq!(lines.rest(), ["one\n", "two\n"]);
+    assert_eq!(tail.end(), Some(0));
 }
 
 #[test]
