@@ -179,8 +179,7 @@ impl Call {
             match (#(#values,)*) {
                 #arguments => #logdag::message::Formatted::new(
                     move |#text: &mut #logdag::message::Text<'_>| -> ::core::fmt::Result {
-                        #[allow(unused_imports)]
-                        use #logdag::message::{PutAnything as _, PutNumber as _};
+                        use #logdag::message::Put as _;
                         #(#writes)*
                         ::core::result::Result::Ok(())
                     },

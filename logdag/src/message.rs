@@ -137,20 +137,14 @@ impl<F: Fn(&mut Text<'_>) -> fmt::Result> Formatted<F> {
     }
 }
 
-impl<F> fmt::Debug for Formatted<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Formatted")
-    }
-}
-
 impl<F: Fn(&mut Text<'_>) -> fmt::Result> Message for Formatted<F> {
     fn write_to(&self, text: &mut Text<'_>) -> fmt::Result {
         (self.0)(text)
     }
 }
 
-/// An argument of a format string. The method of [`PutNumber`] is found where its type is a number; behind a further reference
-/// is the one of [`PutAnything`]. Traits of the caller may have methods for every type, too: hence the name.
+/// An argument of a format string. A call of [`Put`]'s method finds this one where its type is a number, and the one of a
+/// reference to it where it is anything else. Traits of the caller may have methods for every type, too: hence its name.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Argument<'a, T: ?Sized>(pub &'a T);
@@ -174,7 +168,7 @@ pub enum Digits {
 }
 
 #[doc(hidden)]
-pub trait PutNumber {
+pub trait Put {
     /// Writes it with zeros up to a width; `otherwise` does it where this does not.
     fn logdag_put(
         &self,
@@ -185,18 +179,7 @@ pub trait PutNumber {
     ) -> fmt::Result;
 }
 
-#[doc(hidden)]
-pub trait PutAnything {
-    fn logdag_put(
-        &self,
-        text: &mut Text<'_>,
-        digits: Digits,
-        width: usize,
-        otherwise: impl FnOnce(&mut Text<'_>) -> fmt::Result,
-    ) -> fmt::Result;
-}
-
-impl<T: Number + ?Sized> PutNumber for Argument<'_, T> {
+impl<T: Number + ?Sized> Put for Argument<'_, T> {
     #[inline]
     fn logdag_put(
         &self,
@@ -215,7 +198,7 @@ impl<T: Number + ?Sized> PutNumber for Argument<'_, T> {
     }
 }
 
-impl<T: ?Sized> PutAnything for &Argument<'_, T> {
+impl<T: ?Sized> Put for &Argument<'_, T> {
     #[inline]
     fn logdag_put(
         &self,
