@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::Write;
 use std::net::UdpSocket;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
@@ -386,10 +388,11 @@ fn a_second_signal_ends_it_though_a_sink_does_not_go_on() {
     let pipe = setup.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     // Nobody reads from it.
-    let _open = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let open = fs::File::options().read(true).write(true).open(&pipe).unwrap();
     let mut child = setup.run(&["--in", "out=stdin"]);
     child.stdin.take().unwrap().write_all(&b"a line\n".repeat(20_000)).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let mut written = [PollFd::new(open.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut written, 10_000u16).unwrap(), 1, "nothing was written");
     signal(&child, Signal::SIGTERM);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(child.try_wait().unwrap(), None, "it has ended, and not written everything");
