@@ -2,72 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::fs;
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
 use logdag::config::Config;
 use logdag::{Filter, Flags, Format, Record, Value, format};
 
-const LONG: Duration = Duration::from_secs(5);
-
-/// What `logdag check` ends with; `None` where it was killed by a signal, or does not end.
-fn check(text: &str) -> Option<i32> {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("app.xml");
-    fs::write(&file, text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
-    command.arg("check").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    for _ in 0..LONG.as_millis() / 20 {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    None
-}
-
 fn logs(inside: &str) -> String {
     format!("<app><logs>\n{inside}\n</logs></app>")
-}
-
-#[test]
-fn deep_elements_use_up_no_stack() {
-    for depth in [10_000, 200_000] {
-        let inside = format!("{}<log name=\"a\"/>{}", "<g>".repeat(depth), "</g>".repeat(depth));
-        assert!(check(&logs(&inside)).is_some(), "{depth} levels: it works, or is an error");
-    }
-}
-
-#[test]
-fn ways_that_double_are_an_error_or_quick() {
-    let mut inside = String::new();
-    for n in 0..30 {
-        let next = n + 1;
-        inside += &format!(r#"<log name="n{n}"><outlet name="n{next}"/><outlet name="n{next}"/></log>"#);
-    }
-    assert!(check(&logs(&inside)).is_some());
-}
-
-#[test]
-fn a_name_of_many_parts_is_an_error_or_quick() {
-    let name = vec!["a"; 5000].join("/");
-    assert!(check(&logs(&format!(r#"<log name="{name}"/>"#))).is_some());
-}
-
-#[test]
-fn a_chain_of_streams_that_begins_at_its_end_is_quick() {
-    let log = |n| format!(r#"<log name="n{n}"><outlet name="n{}"/></log>"#, n + 1);
-    assert_eq!(check(&logs(&(0..990).rev().map(log).collect::<String>())), Some(0));
-}
-
-#[test]
-fn many_streams_are_quick() {
-    let log = |n| format!("<log name=\"n{n}\" type=\"memory\"><outlet name=\"error\"/></log>\n");
-    assert_eq!(check(&logs(&(0..20_000).map(log).collect::<String>())), Some(0));
 }
 
 #[test]

@@ -5,7 +5,6 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -315,94 +314,4 @@ fn a_sink_may_ask_the_graph_while_it_is_described() {
         graph.describe("a").unwrap();
         thread.join().unwrap();
     }));
-}
-
-/// What the command says of a configuration with these streams.
-fn command(dir: &Path, logs: &str) -> Command {
-    let config = dir.join("app.xml");
-    fs::write(&config, format!("<app><logs>\n{}\n</logs></app>", logs.replace("DIR", dir.to_str().unwrap())))
-        .unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-#[test]
-fn check_finds_what_run_would_refuse() {
-    for wrong in [
-        r#"<log name="a" type="memory" path="many"/>"#,
-        r#"<log name="a" type="jlog" path="DIR/feed(a"/>"#,
-        r#"<log name="a" type="jlog" path="DIR/feed"><config><precommit>much</precommit></config></log>"#,
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("app.xml");
-        for what in ["run", "check"] {
-            let mut command = command(dir.path(), wrong);
-            command.arg(what).arg(&config);
-            if what == "run" {
-                command.args(["--in", "a=stdin"]);
-            }
-            assert_eq!(command.output().unwrap().status.code(), Some(1), "{what}: {wrong}");
-        }
-    }
-}
-
-#[test]
-fn an_unknown_attribute_of_an_outlet_is_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = command(dir.path(), r#"<log name="a"><outlet name="b" fliter="x = 1"/></log>"#);
-    let output = command.arg("check").arg(dir.path().join("app.xml")).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "every line would pass");
-}
-
-#[test]
-fn a_file_where_a_socket_is_to_be_is_not_removed() {
-    let dir = tempfile::tempdir().unwrap();
-    let precious = dir.path().join("precious");
-    fs::write(&precious, "data").unwrap();
-    let mut command = command(dir.path(), r#"<log name="a" type="memory"/>"#);
-    let source = format!("a=unix:{}", precious.display());
-    let mut child =
-        command.arg("run").arg(dir.path().join("app.xml")).args(["--in", &source]).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    let _ = child.kill();
-    let _ = child.wait();
-    assert_eq!(fs::read_to_string(&precious).ok().as_deref(), Some("data"));
-}
-
-#[test]
-fn no_part_of_a_long_line_is_longer_than_the_limit() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = command(dir.path(), r#"<log name="a" type="file" path="DIR/a.log"/>"#);
-    let config = dir.path().join("app.xml");
-    let script = "echo abcdefghijkl; echo 123456789";
-    command.arg("exec").arg(config).args(["--stdout", "a", "--max-line", "4", "--", "sh", "-c", script]);
-    command.output().unwrap();
-    let text = fs::read_to_string(dir.path().join("a.log")).unwrap();
-    assert_eq!(text, "abcd\nefgh\nijkl\n1234\n5678\n9\n");
-}
-
-#[test]
-fn quotes_and_backslashes_in_filters_are_right_in_dot() {
-    let dir = tempfile::tempdir().unwrap();
-    let logs = r#"<log name="a"><outlet name="b" filter='x ~ "a\"b"'/></log>"#;
-    let mut command = command(dir.path(), logs);
-    let output = command.args(["graph", "--dot"]).arg(dir.path().join("app.xml")).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains(r#"[label="x ~ \"a\\\"b\""]"#), "{text}");
-}
-
-#[test]
-fn a_command_whose_children_live_on_can_be_ended() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = command(dir.path(), r#"<log name="a" type="file" path="DIR/a.log"/>"#);
-    let config = dir.path().join("app.xml");
-    command.arg("exec").arg(config).args(["--stdout", "a", "--", "sh", "-c", "sleep 4 & exit 0"]);
-    let begun = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    child.wait().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(3), "SIGTERM went to a process that was gone");
 }

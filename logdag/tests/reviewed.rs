@@ -3,9 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -527,46 +525,4 @@ fn lines_are_cut_between_characters_and_line_ends_are_no_part_of_them() {
     assert_eq!(lines(b"1234\n", 4), ["1234"]);
     assert_eq!(lines(b"12\r34\r", 4), ["12\r3", "4\r"]);
     assert_eq!(lines(b"", 4), Vec::<String>::new());
-}
-
-#[test]
-fn the_command_takes_what_was_sent_before_it_is_told_to_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = dir.path().join("app.xml");
-    let (log, socket) = (dir.path().join("log"), dir.path().join("socket"));
-    let logs = format!("<app><logs><log name='in' type='file' path='{}'/></logs></app>", log.display());
-    fs::write(&config, logs).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_logdag"))
-        .arg("run")
-        .arg(&config)
-        .arg("--in")
-        .arg(format!("in=unix:{}", socket.display()))
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut connection = loop {
-        match std::os::unix::net::UnixStream::connect(&socket) {
-            Ok(connection) => break connection,
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    let text: String = (0..200_000).map(|n| format!("{n}\n")).collect();
-    connection.write_all(text.as_bytes()).unwrap();
-    // The connection stays.
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert!(child.wait().unwrap().success());
-    assert!(fs::read_to_string(&log).unwrap() == text, "lines are missing");
-}
-
-#[test]
-fn a_command_that_cannot_be_run_is_told_apart_from_one_that_fails() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = dir.path().join("app.xml");
-    fs::write(&config, "<app><logs/></app>").unwrap();
-    for (command, code) in [("/no/such/command", 127), ("/etc/passwd", 126)] {
-        let mut exec = Command::new(env!("CARGO_BIN_EXE_logdag"));
-        let output = exec.arg("exec").arg(&config).args(["--", command]).output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{output:?}");
-    }
 }

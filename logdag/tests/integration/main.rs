@@ -1,9 +1,8 @@
-//! What the graph, its sinks and the command do, seen from outside.
+//! What the graph and its sinks do, seen from outside.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod calls;
-mod command;
 mod file;
 mod formats;
 mod graph;

@@ -1,4 +1,6 @@
-//! The command.
+//! The command, with real pipes, sockets and signals.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::fs;
 use std::io::Write;
@@ -10,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jlog_core::{Jlog, Start, Wait};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -31,6 +34,20 @@ fn logdag(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// The messages of a feed.
+fn read_feed(dir: &Path) -> Vec<String> {
+    let feed = Jlog::open(dir).unwrap();
+    feed.subscribe("of-the-test", Start::Beginning).unwrap();
+    let mut reader = feed.reader("of-the-test").unwrap();
+    let mut all = Vec::new();
+    while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
+        all.extend(batch.iter().map(|m| String::from_utf8(m.body().to_vec()).unwrap()));
+        let last = batch.last_id();
+        reader.checkpoint(last).unwrap();
+    }
+    all
 }
 
 fn texts(output: &Output) -> (String, String) {
@@ -115,7 +132,7 @@ fn a_right_configuration_is_checked_and_nothing_opened() {
 
 #[test]
 fn the_examples_are_right() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../logdag/examples");
     let mut checked = 0;
     for entry in fs::read_dir(&examples).unwrap() {
         let path = entry.unwrap().path();
@@ -131,7 +148,7 @@ fn the_examples_are_right() {
 #[test]
 fn the_example_in_toml_is_the_one_in_xml() {
     let shown = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../logdag/examples").join(name);
         texts(&logdag(&["graph", "--json"]).arg(path).output().unwrap()).0
     };
     let (xml, toml) = (shown("web.xml"), shown("web.toml"));
@@ -457,7 +474,7 @@ fn lines_of_json_are_events_that_filters_see() {
     assert_eq!(messages, expected);
     assert_eq!((&parsed[1]["status"], &parsed[1]["took"]), (&503.into(), &0.25.into()));
     assert_eq!((&parsed[1]["more"], &parsed[1]["facility"]), (&"{\"x\":[1]}".into(), &"events".into()));
-    let feed: Vec<String> = super::jlog::read(&setup.path("feed")).into_iter().map(|(_, m)| m).collect();
+    let feed: Vec<String> = read_feed(&setup.path("feed"));
     assert_eq!(feed, expected);
 }
 
@@ -522,7 +539,7 @@ fn everything_comes_through_to_a_feed() {
     drop(input);
     let output = ended(child);
     assert!(output.status.success(), "{:?}", texts(&output));
-    let read: Vec<String> = super::jlog::read(&setup.path("feed")).into_iter().map(|(_, m)| m).collect();
+    let read: Vec<String> = read_feed(&setup.path("feed"));
     assert!(read == lines, "messages are not the lines that were given");
 }
 
