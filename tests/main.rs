@@ -20,5 +20,6 @@ mod limits;
 mod model;
 mod multiprocess;
 mod recovery_table;
+mod replaced;
 mod size_limits;
 mod threads;

@@ -67,6 +67,7 @@ impl Fault {
             Error::MessageTooLarge { .. } => libc::EMSGSIZE,
             Error::PreCommitBusy { .. } | Error::WriterBusy { .. } => libc::EBUSY,
             Error::OutOfSegments { .. } => libc::EOVERFLOW,
+            Error::Replaced { .. } => libc::ESTALE,
             Error::NotAFile { .. } | Error::OutOfRange { .. } | Error::SubscriberName { .. } => libc::EINVAL,
             _ => libc::EIO,
         });

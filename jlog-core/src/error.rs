@@ -234,6 +234,17 @@ pub enum Error {
         /// The record.
         id: LogId,
     },
+    /// The feed was removed, moved away, or replaced by another one (a restored backup, say) while it was open. What was
+    /// written before is where the old feed went.
+    #[error(
+        "{} was removed or replaced while it was open: what was at this path before is not the feed that is there \
+         now; open it again to work with that one",
+        path.display()
+    )]
+    Replaced {
+        /// The jlog.
+        path: PathBuf,
+    },
     /// An earlier sync failed: what it covered may be lost, and trying again would only seem to succeed.
     #[error("an earlier sync of {} failed ({why}): open the jlog anew to see what is there", path.display())]
     SyncFailed {

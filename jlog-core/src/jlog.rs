@@ -17,7 +17,8 @@ use crate::sync::Mutex;
 use crate::verify::{Inspection, RecordInfo, Verification};
 use crate::writer::Writer;
 use crate::{
-    Error, Event, Limits, LogId, Result, Safety, dropped, precommit, recovery, repair, retention, verify,
+    Error, Event, Limits, LogId, Result, Safety, dropped, identity, precommit, recovery, repair, retention,
+    verify,
 };
 
 /// Permission bits of the files of a new jlog, as the C library has them.
@@ -166,10 +167,9 @@ impl Jlog {
                     return exists("there is a jlog already");
                 }
                 // Somebody else may be creating it at this moment: his files are in the way of nobody.
-                let foreign = shared
-                    .list()?
-                    .into_iter()
-                    .any(|kind| !matches!(kind, Kind::Temporary | Kind::Settings | Kind::PreCommit));
+                let foreign = shared.list()?.into_iter().any(|kind| {
+                    !matches!(kind, Kind::Temporary | Kind::Settings | Kind::PreCommit | Kind::Identity)
+                });
                 if foreign {
                     return exists("the directory is not empty");
                 }
@@ -191,6 +191,7 @@ impl Jlog {
             if options.pre_commit > 0 {
                 precommit::create_new(&shared, options.pre_commit)?;
             }
+            identity::create(&shared)?;
             // The metastore comes last: with it, the directory is a jlog.
             let published = shared.write_temporary(&meta.encode())?.publish_new(names::METASTORE)?;
             shared.sync_dir()?;
@@ -209,6 +210,7 @@ impl Jlog {
                     // Nothing half-done stays.
                     let _ = shared.remove_if_there(names::SETTINGS);
                     let _ = shared.remove_if_there(names::PRE_COMMIT);
+                    let _ = shared.remove_if_there(names::IDENTITY);
                     let _ = shared.storage.remove_dir(path);
                 }
                 Err(e)
@@ -508,7 +510,9 @@ impl Jlog {
         if let Some(safety) = safety {
             metastore.set_safety(safety)?;
         }
-        metastore.sync()
+        metastore.sync()?;
+        // What was changed is the feed at the path, not one that was there a moment ago.
+        metastore.check_named(&self.shared)
     }
 
     /// Removes segments that no subscriber needs, and left-overs; returns the segments' numbers. Without any

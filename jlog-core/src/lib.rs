@@ -33,6 +33,7 @@ mod error;
 mod event;
 pub mod format;
 mod id;
+mod identity;
 mod index;
 mod jlog;
 mod limits;

@@ -1,9 +1,11 @@
 //! The metastore as a shared map: every process sees a roll at once.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use crate::format::{METASTORE_LEN, Meta, MetaFault, OLD_METASTORE_LEN, RecordFormat, Safety};
+use crate::identity::{self, Identity};
 use crate::names;
 use crate::shared::Shared;
 use crate::storage::{File, Guarded, LockGuard, Map, Open, read_all};
@@ -14,12 +16,20 @@ use crate::{Error, Result};
 pub(crate) struct MetaReader {
     file: Arc<dyn File>,
     path: PathBuf,
+    named: (u64, u64),
 }
 
 impl MetaReader {
     pub(crate) fn open(shared: &Shared) -> Result<Self> {
         let file = shared.open(names::METASTORE, Open::Read).map_err(|e| shared.not_a_jlog(e))?;
-        Ok(Self { file, path: shared.at(names::METASTORE) })
+        let path = shared.at(names::METASTORE);
+        let named = identity_of(&*file, &path)?;
+        Ok(Self { file, path, named })
+    }
+
+    /// Makes sure that the feed at the path is still the one that was opened.
+    pub(crate) fn check_named(&self, shared: &Shared) -> Result<()> {
+        check_named(shared, self.named)
     }
 
     /// Reads it while nobody is beginning a segment: that is there before the metastore names it.
@@ -42,6 +52,24 @@ pub(crate) struct Metastore {
     map: Map,
     path: PathBuf,
     format: RecordFormat,
+    named: (u64, u64),
+    /// The feed's identity, once it is known, if it has one.
+    feed: OnceLock<Option<Identity>>,
+}
+
+fn identity_of(file: &dyn File, path: &Path) -> Result<(u64, u64)> {
+    Ok(file.facts().map_err(|e| Error::io("read", path, e))?.identity)
+}
+
+/// Makes sure that the metastore at the path is this file. As long as it is open, no other file gets its inode.
+fn check_named(shared: &Shared, named: (u64, u64)) -> Result<()> {
+    match shared.facts(names::METASTORE) {
+        Ok(facts) if facts.identity == named => Ok(()),
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(Error::io("look at", shared.at(names::METASTORE), e))
+        }
+        _ => Err(Error::Replaced { path: shared.path.clone() }),
+    }
 }
 
 const STORAGE_LOG: usize = 0;
@@ -59,7 +87,29 @@ impl Metastore {
         }
         let meta = Meta::decode(&bytes).map_err(|fault| Error::Metastore { path: path.clone(), fault })?;
         let map = file.map(METASTORE_LEN).map_err(|e| Error::io("map", &path, e))?;
-        Ok(Self { file, map, path, format: meta.format })
+        let named = identity_of(&*file, &path)?;
+        Ok(Self { file, map, path, format: meta.format, named, feed: OnceLock::new() })
+    }
+
+    /// Takes note of the feed's identity, which it gets now if it has none.
+    pub(crate) fn identify(&self, shared: &Shared) {
+        self.feed.get_or_init(|| identity::ensure(shared));
+    }
+
+    /// Makes sure that the feed at the path is still the one that was opened: by the metastore's name, which costs one
+    /// look at a path.
+    pub(crate) fn check_named(&self, shared: &Shared) -> Result<()> {
+        check_named(shared, self.named)
+    }
+
+    /// The same, and by the feed's identity: another feed may have been copied over this one's files.
+    pub(crate) fn check_feed(&self, shared: &Shared) -> Result<()> {
+        self.check_named(shared)?;
+        let Some(Some(ours)) = self.feed.get() else { return Ok(()) };
+        match identity::read(shared) {
+            Some(there) if there != *ours => Err(Error::Replaced { path: shared.path.clone() }),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn format(&self) -> RecordFormat {

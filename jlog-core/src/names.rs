@@ -14,6 +14,8 @@ pub const PRE_COMMIT: &str = "pre_commit";
 pub const PRE_COMMIT_GUARD: &str = "pre_commit.guard";
 /// Ours: settings that the metastore has no place for.
 pub const SETTINGS: &str = "settings";
+/// Ours: which feed this is.
+pub const IDENTITY: &str = "identity";
 /// Ours: which segments went although somebody needed them.
 pub const DROPPED: &str = "dropped";
 /// Files being written that get their right name when they are whole begin with this.
@@ -69,6 +71,8 @@ pub enum Kind {
     PreCommitGuard,
     /// The settings.
     Settings,
+    /// The feed's identity.
+    Identity,
     /// The list of segments that were dropped.
     Dropped,
     /// Bytes that were cut from a damaged file and kept.
@@ -88,6 +92,7 @@ impl Kind {
             PRE_COMMIT => return Kind::PreCommit,
             PRE_COMMIT_GUARD => return Kind::PreCommitGuard,
             SETTINGS => return Kind::Settings,
+            IDENTITY => return Kind::Identity,
             DROPPED => return Kind::Dropped,
             _ => {}
         }

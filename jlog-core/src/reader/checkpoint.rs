@@ -10,6 +10,7 @@ impl Reader {
             return Ok(());
         }
         let from = self.stored;
+        self.meta.check_named(&self.shared)?;
         if self.checkpoint.move_from(from, to, self.meta.get()?.safety)? {
             self.stored = to;
             retention::remove_passed(&self.shared, from, to, storage_log, &mut self.passing)?;
@@ -46,6 +47,7 @@ impl Reader {
 
     pub(super) fn store(&mut self, id: LogId, storage_log: u32) -> Result<()> {
         let safety = self.meta.get()?.safety;
+        self.meta.check_named(&self.shared)?;
         let old = self.checkpoint.set(id, safety)?;
         self.stored = id;
         let old = old.unwrap_or(id);

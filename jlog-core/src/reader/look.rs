@@ -150,6 +150,8 @@ impl Reader {
     /// somebody. Then it is opened, at the same record.
     pub(super) fn reopen_if_replaced(&mut self) -> Result<bool> {
         let Some(segment) = &self.segment else { return Ok(false) };
+        // A segment of another feed is none in place of this one.
+        self.meta.check_named(&self.shared)?;
         let name = names::segment(segment.number);
         let Ok(named) = self.shared.facts(&name) else { return Ok(false) };
         let ours = segment.file.facts().map_err(|e| Error::io("read", self.shared.at(&name), e))?;
@@ -183,8 +185,11 @@ impl Reader {
         }
         self.segment = None;
         let number = self.position.segment;
-        if let Some(segment) = open(&self.shared, number, self.options.verify)? {
-            self.segment = Some(segment);
+        let segment = open(&self.shared, number, self.options.verify)?;
+        // It was opened by its name: the directory may hold another feed by now.
+        self.meta.check_named(&self.shared)?;
+        if segment.is_some() {
+            self.segment = segment;
             return Ok(true);
         }
         if number >= storage_log {

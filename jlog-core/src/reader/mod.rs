@@ -22,6 +22,10 @@ use crate::survey::{Place, Stretch};
 use crate::{Error, Event, LogId, Result};
 use look::Found;
 
+/// A reader that waits looks this often whether its feed is still there: a directory above it that is moved away tells
+/// nobody.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// How long [`Reader::next_batch`] waits for something to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -257,7 +261,8 @@ impl Reader {
             // What came before the watch began is looked for once more.
             return Ok(true);
         }
-        let woken = self.watch()?.wait(left);
+        let left = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
+        let woken = self.watch()?.wait(Some(left));
         Ok(!woken.map_err(|e| Error::io("watch", &self.shared.path, e))?)
     }
 

@@ -39,6 +39,11 @@ const SMALL_BODY: usize = 2 << 10;
 /// With [`SyncPolicy::EachAppend`], checksums are written out this often.
 const CHECKSUMS_EVERY: Duration = Duration::from_millis(10);
 
+/// Where appends take no lock, a writer looks this often, by the times of the messages, whether its feed is still there, and
+/// after so many appends in any case.
+const LOOK_EVERY_MICROS: u64 = 1000;
+const LOOK_EVERY_APPENDS: u64 = 1024;
+
 /// Where a message is when an append returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placed {
@@ -127,6 +132,8 @@ struct Inner {
     written: u64,
     /// Counts the messages.
     accepted: u64,
+    /// When the writer last looked whether its feed is still there: the time of a message, and the count of appends.
+    looked: (u64, u64),
     scratch: Vec<u8>,
     /// Where the records being written begin.
     group_start: u64,
@@ -211,6 +218,7 @@ impl Writer {
                 // What the last writer left counts as one.
                 written: 1,
                 accepted: 0,
+                looked: (0, 0),
                 scratch: Vec::new(),
                 group_start: 0,
                 group: Vec::new(),
@@ -226,6 +234,7 @@ impl Writer {
         // What C processes leave of segments that they remove; a disk that cannot be written keeps it.
         core.inner.lock().listed = retention::sweep(&core.shared).ok();
         core.in_segment(&mut core.inner.lock(), |_, _| Ok(()))?;
+        core.meta.identify(&core.shared);
         if !options.bypass_pre_commit {
             core.open_buffer(&mut core.inner.lock(), options.pre_commit)?;
         }
@@ -323,7 +332,8 @@ impl Writer {
     /// [`Error::OutOfRange`], [`Error::Io`].
     pub fn set_segment_size(&self, bytes: u32) -> Result<()> {
         crate::options::check_segment_size(bytes)?;
-        self.core.meta.set_segment_size(bytes)
+        self.core.meta.set_segment_size(bytes)?;
+        self.core.meta.check_named(&self.core.shared)
     }
 
     /// Changes when metastore and checkpoints are synced.
@@ -331,7 +341,8 @@ impl Writer {
     /// # Errors
     /// [`Error::Io`].
     pub fn set_safety(&self, safety: crate::Safety) -> Result<()> {
-        self.core.meta.set_safety(safety)
+        self.core.meta.set_safety(safety)?;
+        self.core.meta.check_named(&self.core.shared)
     }
 
     /// Size of the pre-commit buffer in bytes; 0 without one.
@@ -425,9 +436,25 @@ impl Core {
         Ok(placed)
     }
 
+    /// Where appends take no lock, makes sure now and then that the feed at the path is still this one.
+    fn look_now_and_then(&self, inner: &mut Inner, time: Timestamp) -> Result<()> {
+        if self.multi && inner.buffer.is_none() {
+            return Ok(());
+        }
+        let (micros, written) = inner.looked;
+        let now = time.as_micros();
+        if now.abs_diff(micros) < LOOK_EVERY_MICROS && inner.written - written < LOOK_EVERY_APPENDS {
+            return Ok(());
+        }
+        self.meta.check_named(&self.shared)?;
+        inner.looked = (now, inner.written);
+        Ok(())
+    }
+
     /// Puts a record in the buffer or the segment.
     fn place(&self, inner: &mut Inner, time: Timestamp, record: &Encoded<'_>) -> Result<Placed> {
         inner.pending.saw(time);
+        self.look_now_and_then(inner, time)?;
         if self.limited {
             self.admit(inner, record.len() as u64)?;
         }
@@ -481,6 +508,7 @@ impl Core {
             bound = bound.saturating_add(most);
         }
         inner.pending.saw(latest);
+        self.look_now_and_then(inner, latest)?;
         let past = self.policy == SyncPolicy::EachAppend;
         let fits = |buffer: &PreCommit| !past && bound <= buffer.capacity();
         if self.limited && inner.buffer.as_ref().is_some_and(fits) {

@@ -94,6 +94,10 @@ impl Core {
                         let _ = current.file.unlock();
                         Error::io("read", path(), e)
                     })?;
+                    if let Err(e) = self.meta.check_named(&self.shared) {
+                        self.release(inner);
+                        return Err(e);
+                    }
                     if facts.links == 0 {
                         self.shared.note(Event::SegmentVanished { segment: current.number });
                         inner.look_at_checkpoints = true;
@@ -163,6 +167,7 @@ impl Core {
     /// Opens the segment that the metastore names, locks it, and finds its end.
     fn open_current(&self, inner: &mut Inner) -> Result<()> {
         loop {
+            self.meta.check_feed(&self.shared)?;
             let number = self.meta.storage_log();
             let last = recovery::last_on_disk(&self.shared, number)?;
             if last != number {
@@ -186,6 +191,7 @@ impl Core {
             {
                 continue;
             }
+            self.meta.check_named(&self.shared)?;
             inner.names_made += 1;
             inner.budget.forget();
             let known = recovery::known_tail(&self.shared, number, &*file, self.format);
@@ -211,6 +217,7 @@ impl Core {
 
     fn advance(&self, from: u32) -> Result<()> {
         self.meta.advance(from, |next| {
+            self.meta.check_feed(&self.shared)?;
             self.shared.open(&names::segment(next), Open::Create(self.shared.file_mode)).map(|_| ())
         })
     }

@@ -90,6 +90,7 @@ impl Core {
         self.write_out_pending(&mut inner)?;
         let written = inner.written;
         drop(inner);
+        self.meta.check_feed(&self.shared)?;
         self.wait_durable(written)
     }
 
@@ -133,6 +134,8 @@ impl Core {
         let buffered = inner.buffer.is_some();
         drop(inner);
         self.sync_work(&work)?;
+        // What is durable is in the feed at the path, not in one that was there before.
+        self.meta.check_named(&self.shared)?;
         if buffered && let Some(buffer) = &self.inner.lock().buffer {
             // Power that fails later must not bring back what the buffer held before this sync.
             buffer.sync(&self.shared).map_err(|e| self.note_sync_failure(e))?;

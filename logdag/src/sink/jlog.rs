@@ -11,7 +11,8 @@ use super::{Lines, Sink, SinkSpec, WriteError};
 /// The largest pre-commit buffer; more is taken for this.
 const MAX_PRE_COMMIT: u64 = 8 << 20;
 
-/// Writes lines to a jlog. One that somebody has removed is made anew, when it is noticed.
+/// Writes lines to a jlog. One that somebody has removed is made anew, and one that was replaced is opened again, when it is
+/// noticed.
 #[derive(Debug)]
 pub struct JlogSink {
     spec: SinkSpec,
@@ -89,10 +90,10 @@ impl JlogSink {
         Ok(Self { spec: spec.clone(), opened: RwLock::new(Opened::new(spec)?) })
     }
 
-    /// Makes the jlog again if it is gone; says whether it was.
-    fn renew_if_gone(&self) -> io::Result<bool> {
+    /// Opens the jlog again, making it where it is missing, if it is gone or replaced by another one; says whether it was.
+    fn renew_if_gone(&self, replaced: bool) -> io::Result<bool> {
         let mut opened = self.opened.write();
-        if opened.log.path().exists() {
+        if !replaced && opened.log.path().exists() {
             return Ok(false);
         }
         *opened = Opened::new(&self.spec)?;
@@ -178,7 +179,9 @@ impl Sink for JlogSink {
             })
             .collect();
         let Err(WriteError { written, error }) = self.append(&messages) else { return Ok(()) };
-        match self.renew_if_gone() {
+        let replaced = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        let replaced = matches!(replaced, Some(Error::Replaced { .. }));
+        match self.renew_if_gone(replaced) {
             Ok(true) => self
                 .append(&messages[written..])
                 .map_err(|e| WriteError { written: written + e.written, error: e.error }),
@@ -210,7 +213,7 @@ impl Sink for JlogSink {
 
     /// Removes temporary subscribers and segments that nobody needs.
     fn reopen(&self) -> io::Result<()> {
-        if self.renew_if_gone()? {
+        if self.renew_if_gone(false)? {
             return Ok(());
         }
         let Opened { log, .. } = &*self.opened.read();

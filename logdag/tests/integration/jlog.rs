@@ -221,3 +221,18 @@ fn a_jlog_that_was_removed_is_made_anew() {
     });
     assert_eq!(graph.describe("feed").unwrap().counters.failed, 0);
 }
+
+#[test]
+fn a_jlog_that_was_restored_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backup) = (dir.path().join("feed"), dir.path().join("backup"));
+    drop(Jlog::create(&backup).unwrap());
+    let graph = Graph::new();
+    let stream = graph.configure("feed", typed("jlog", &path, Rotation::default())).unwrap();
+    log!(stream, "before");
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::rename(&backup, &path).unwrap();
+    log!(stream, "after");
+    assert_eq!(read(&path).into_iter().map(|(_, text)| text).collect::<Vec<_>>(), ["after"]);
+    assert_eq!(graph.describe("feed").unwrap().counters.failed, 0);
+}

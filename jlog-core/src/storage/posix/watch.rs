@@ -27,7 +27,11 @@ pub(super) fn open(dir: &Path) -> io::Result<Box<dyn Watch>> {
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .and_then(|inotify| {
-            let events = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+            let events = AddWatchFlags::IN_MODIFY
+                | AddWatchFlags::IN_CREATE
+                | AddWatchFlags::IN_MOVED_TO
+                | AddWatchFlags::IN_DELETE_SELF
+                | AddWatchFlags::IN_MOVE_SELF;
             inotify.add_watch(dir, events)?;
             Ok(inotify)
         })
@@ -35,7 +39,7 @@ pub(super) fn open(dir: &Path) -> io::Result<Box<dyn Watch>> {
     Ok(Box::new(PosixWatch { inotify, wake }))
 }
 
-/// Reads all events there are; says whether one is about a segment. (Checkpoints, ours among them, change in
+/// Reads all events there are; says whether one is about a segment or the directory. (Checkpoints, ours among them, change in
 /// the same directory.)
 fn segment_events(inotify: &Inotify) -> bool {
     let mut found = false;
@@ -44,8 +48,13 @@ fn segment_events(inotify: &Inotify) -> bool {
             break;
         }
         found |= events.iter().any(|event| {
-            let lost = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
-            lost || event.name.as_deref().is_some_and(|name| matches!(Kind::of(name), Kind::Segment(_)))
+            // The directory itself is gone, or events were lost.
+            let look = AddWatchFlags::IN_Q_OVERFLOW
+                | AddWatchFlags::IN_DELETE_SELF
+                | AddWatchFlags::IN_MOVE_SELF
+                | AddWatchFlags::IN_IGNORED;
+            event.mask.intersects(look)
+                || event.name.as_deref().is_some_and(|name| matches!(Kind::of(name), Kind::Segment(_)))
         });
     }
     found
