@@ -278,6 +278,8 @@ fn quoted(text: &str) -> String {
 fn open(file: &Path) -> Result<Graph, Failure> {
     let config = Config::from_file(file)?;
     let graph = Graph::new();
+    // Nobody registers a type later.
+    config.check_types(&graph)?;
     config.apply(&graph)?;
     graph.go_async();
     Ok(graph)

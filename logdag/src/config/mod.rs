@@ -268,19 +268,38 @@ impl Config {
         }
     }
 
-    /// Sets up a graph: all of it, or, where a sink cannot be opened, nothing.
+    /// Sets up a graph: all of it, or, where a sink cannot be opened, nothing. A stream whose type is not registered yet
+    /// gets its sink when [`Graph::register`] knows the type; see [`Graph::unregistered`].
     ///
     /// # Errors
-    /// A type that is not registered, or a sink that cannot be opened.
+    /// A sink that cannot be opened.
     pub fn apply(&self, graph: &Graph) -> Result<()> {
-        self.check_types(graph)?;
+        self.check_sinks()?;
         graph.apply(self.streams.clone()).map_err(|(n, e)| self.error_of(n, e.to_string()))
     }
 
-    /// Checks that every type is registered.
+    /// Puts this configuration in the place of those that were applied before, as [`Graph::replace`] does.
     ///
     /// # Errors
-    /// The first that is not.
+    /// A sink that cannot be opened; nothing is changed then.
+    pub fn replace(&self, graph: &Graph) -> Result<()> {
+        self.check_sinks()?;
+        graph.replace(self.streams.clone()).map_err(|(n, e)| self.error_of(n, e.to_string()))
+    }
+
+    fn check_sinks(&self) -> Result<()> {
+        for (stream, place) in self.streams.iter().zip(&self.places) {
+            if let Some(sink) = &stream.options.sink {
+                crate::sink::check(sink).map_err(|why| place.error(why))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that every type is registered, for programs that register none later.
+    ///
+    /// # Errors
+    /// The first that is not, and what a sink needs and does not have.
     pub fn check_types(&self, graph: &Graph) -> Result<()> {
         for (stream, place) in self.streams.iter().zip(&self.places) {
             let Some(sink) = &stream.options.sink else { continue };
@@ -291,9 +310,8 @@ impl Config {
                     sink.kind
                 )));
             }
-            crate::sink::check(sink).map_err(|why| place.error(why))?;
         }
-        Ok(())
+        self.check_sinks()
     }
 }
 

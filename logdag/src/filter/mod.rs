@@ -35,6 +35,13 @@ impl fmt::Debug for Filter {
     }
 }
 
+/// The same text is the same filter.
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Expression {
     Not(Box<Expression>),

@@ -79,5 +79,6 @@ impl Drop for DrainAtEnd {
         if let Err(e) = self.0.flush() {
             self.0.tell_end(format_args!("{e}"));
         }
+        self.0.inner.streams.lock().report_unregistered();
     }
 }

@@ -101,6 +101,8 @@ struct Inner {
     streams: Mutex<Streams>,
     /// Whoever goes from one mode to the other.
     mode: Mutex<()>,
+    /// Whoever sets up the streams of a configuration.
+    configuring: Mutex<()>,
     names_changed: AtomicU64,
 }
 
@@ -135,8 +137,12 @@ impl Graph {
             state.options.disabled = name == "debug";
         }
         streams.resolve();
-        let inner =
-            Inner { streams: Mutex::new(streams), mode: Mutex::new(()), names_changed: AtomicU64::new(0) };
+        let inner = Inner {
+            streams: Mutex::new(streams),
+            mode: Mutex::new(()),
+            configuring: Mutex::new(()),
+            names_changed: AtomicU64::new(0),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -223,24 +229,58 @@ impl Graph {
         stream
     }
 
-    /// Sets up several streams, whose outlets replace those that they have: all of it, or, where a sink cannot be opened,
-    /// nothing.
+    /// Sets up several streams: all of them, or, where a sink cannot be opened, none. Each has exactly the outlets that
+    /// the list gives it, and loses those that it had. Streams that are not in the list stay as they are.
     ///
     /// # Errors
     /// The place in the list, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
     pub fn apply(&self, list: Vec<Configured>) -> Result<(), (usize, GraphError)> {
+        let _one_at_a_time = self.inner.configuring.lock();
+        let declared = list.len();
+        self.set_up(list, declared)
+    }
+
+    /// Sets up several streams in place of those that [`apply`](Graph::apply) and this have set up before: all of them,
+    /// or, where a sink cannot be opened, none. Streams that are not in the list any longer go back to what they were
+    /// before. Those that are in it as they were before stay as they are, with what was changed since
+    /// ([`set_enabled`](Graph::set_enabled), for example); sinks that need not change go on. No line is lost or written
+    /// twice.
+    ///
+    /// # Errors
+    /// The place in the list, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
+    pub fn replace(&self, list: Vec<Configured>) -> Result<(), (usize, GraphError)> {
+        let _one_at_a_time = self.inner.configuring.lock();
+        let (undeclared, changed) = {
+            let streams = self.inner.streams.lock();
+            let changed = list.iter().map(|configured| !streams.declares_as_before(configured));
+            (streams.undeclared(&list), changed.collect::<Vec<bool>>())
+        };
+        let places: Vec<usize> = (0..list.len()).filter(|&n| changed[n]).collect();
+        let mut list: Vec<Configured> =
+            list.into_iter().zip(&changed).filter_map(|(one, &changed)| changed.then_some(one)).collect();
+        let declared = list.len();
+        list.extend(undeclared);
+        self.set_up(list, declared).map_err(|(n, e)| (places.get(n).copied().unwrap_or(usize::MAX), e))
+    }
+
+    /// From `undeclared` on, the streams of the list go back to what they were before.
+    fn set_up(&self, list: Vec<Configured>, undeclared: usize) -> Result<(), (usize, GraphError)> {
         // What can be told without opening anything is told before anything is opened.
         let mut tried = self.inner.streams.lock().clone();
-        tried.connect_all(&list)?;
+        tried.connect_all(&list, undeclared)?;
         // A sink that stays as it is goes on: what it holds is not lost, and nothing is written out of order.
         let stays = |streams: &Streams, Configured { name, options, .. }: &Configured| {
-            streams.by_name.get(name).is_some_and(|state| state.slot.is_some() && state.options == *options)
+            let state = streams.by_name.get(name);
+            state.is_some_and(|state| state.slot.is_some() && state.options.same_sink(options))
         };
         let mut slots = Vec::new();
         for (n, configured) in list.iter().enumerate() {
             let Configured { name, options, .. } = configured;
             let slot = if stays(&tried, configured) {
                 None
+            } else if let Some(sink) = tried.by_name.get(name).and_then(|state| state.reusable_sink(options))
+            {
+                Some(Slot::new(name, sink, options))
             } else {
                 self.make_slot(name, options, options.sink.as_ref()).map_err(|e| (n, e))?
             };
@@ -252,10 +292,11 @@ impl Graph {
         let mut streams = self.inner.streams.lock();
         // Others may have changed the graph in the meantime.
         let mut next = streams.clone();
-        next.connect_all(&list)?;
+        next.connect_all(&list, undeclared)?;
         let (mut old, mut held) = (Vec::new(), Vec::new());
         for (configured, slot) in list.into_iter().zip(&slots) {
             if slot.is_none() && stays(&next, &configured) {
+                next.make(&configured.name).options = configured.options;
                 continue;
             }
             let Configured { name, mut options, .. } = configured;
@@ -327,7 +368,8 @@ impl Graph {
         self.inner.names_changed.load(Ordering::Acquire)
     }
 
-    /// Adds an outlet, making both streams where they are not there.
+    /// Adds an outlet, making both streams where they are not there. An outlet that is there already stays as it is, with
+    /// the filter that it has: remove it first to give it another.
     ///
     /// # Errors
     /// [`GraphError::Filter`], and those of [`connect`](Graph::connect).
@@ -335,7 +377,7 @@ impl Graph {
         self.connect(from, to, filter.map(Filter::parse).transpose()?)
     }
 
-    /// Adds an outlet with a filter that is parsed already.
+    /// Adds an outlet, as [`add_outlet`](Graph::add_outlet) does, with a filter that is parsed already.
     ///
     /// # Errors
     /// [`GraphError::Cycle`], [`GraphError::Name`], [`GraphError::TooLarge`]: nothing is changed then.
@@ -510,14 +552,6 @@ impl Drop for Inner {
         for slot in streams.slots() {
             slot.go_sync();
         }
-        for (name, state) in &streams.by_name {
-            if state.slot.is_none() && !state.kind().is_empty() {
-                use std::io::Write;
-                let kind = state.kind();
-                let mut stderr = io::stderr().lock();
-                // There is nobody else to tell.
-                let _ = writeln!(stderr, "log stream {name}: its type {kind:?} was never registered");
-            }
-        }
+        streams.report_unregistered();
     }
 }

@@ -33,6 +33,14 @@ impl StreamOptions {
     pub const QUEUE_BYTES: usize = 8 << 20;
 }
 
+impl StreamOptions {
+    /// Whether a sink that was opened for these options can go on with the others.
+    pub(crate) fn same_sink(&self, other: &Self) -> bool {
+        let Self { disabled, flags, .. } = *self;
+        *self == Self { disabled, flags, ..other.clone() }
+    }
+}
+
 impl Default for StreamOptions {
     fn default() -> Self {
         Self {
@@ -48,14 +56,14 @@ impl Default for StreamOptions {
     }
 }
 
-/// A stream to be set up with others at once.
-#[derive(Clone, Debug)]
+/// A stream that is set up together with others.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Configured {
     /// Its name.
     pub name: String,
     /// What it is.
     pub options: StreamOptions,
-    /// Where its lines go on to; where there are none, the outlets that it has stay, or, where an earlier configuration gave it
-    /// some, those that it had before.
+    /// Its outlets, and no others: without any, its lines go to its own sink only, whatever its name is below. An outlet
+    /// that is given twice counts once, with the first filter.
     pub outlets: Vec<(String, Option<Filter>)>,
 }

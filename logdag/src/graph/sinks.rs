@@ -69,6 +69,12 @@ impl Graph {
         self.inner.streams.lock().makers.contains_key(kind)
     }
 
+    /// The streams whose type is not registered (yet), with that type. Lines do not get to their sinks.
+    pub fn unregistered(&self) -> Vec<(String, String)> {
+        let streams = self.inner.streams.lock();
+        streams.unregistered().map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+    }
+
     /// Opens the sink of a stream that has none yet.
     fn open_sink(&self, name: &str) -> Result<(), GraphError> {
         let options =

@@ -8,7 +8,7 @@ use super::{Configured, GraphError, Maker, StreamOptions};
 use crate::filter::Filter;
 use crate::format::Flags;
 use crate::route::{Hooks, Route, Step};
-use crate::sink::{SinkSpec, Slot};
+use crate::sink::{Sink, SinkSpec, Slot};
 use crate::sync::Swap;
 
 /// A line passes no more streams than this, one behind the other.
@@ -24,6 +24,8 @@ pub(super) struct Streams {
     pub(super) makers: BTreeMap<String, Maker>,
     pub(super) asynchronous: bool,
     pub(super) hooks: Arc<Hooks>,
+    /// Whether streams without a registered type were reported.
+    pub(super) reported: Arc<AtomicBool>,
 }
 
 /// A stream, as the graph keeps it.
@@ -32,11 +34,20 @@ pub(super) struct State {
     pub(super) node: Arc<Node>,
     pub(super) options: StreamOptions,
     pub(super) outlets: Vec<Outlet>,
-    /// Those that it had before a configuration put others in their place.
-    pub(super) own_outlets: Option<Vec<Outlet>>,
+    /// The declaration that a configuration gave it, and what it was before that.
+    pub(super) declared: Option<Declared>,
     pub(super) slot: Option<Arc<Slot>>,
     /// What an application has put down about it.
     pub(super) properties: BTreeMap<String, String>,
+}
+
+/// A stream that a configuration declares.
+#[derive(Clone)]
+pub(super) struct Declared {
+    by: Arc<Configured>,
+    /// What the stream goes back to when a configuration no longer declares it.
+    options: StreamOptions,
+    outlets: Vec<Outlet>,
 }
 
 #[derive(Clone)]
@@ -70,7 +81,7 @@ impl State {
             node: Node::new(Route::new(name.into(), Arc::default())),
             options,
             outlets: Vec::new(),
-            own_outlets: None,
+            declared: None,
             slot: None,
             properties: BTreeMap::new(),
         }
@@ -78,7 +89,7 @@ impl State {
 
     /// Its outlets, and those that it may have again.
     pub(super) fn outlet_lists(&mut self) -> impl Iterator<Item = &mut Vec<Outlet>> {
-        std::iter::once(&mut self.outlets).chain(&mut self.own_outlets)
+        std::iter::once(&mut self.outlets).chain(self.declared.as_mut().map(|declared| &mut declared.outlets))
     }
 
     /// Its type; empty without a sink.
@@ -86,11 +97,25 @@ impl State {
         self.options.sink.as_ref().map_or("", |sink| &sink.kind)
     }
 
+    /// Its sink, where these options change only what is in front of it. A ring keeps its lines so, and a jlog its writer:
+    /// there can be only one that buffers. Both can be written to by an old and a new queue at once.
+    pub(super) fn reusable_sink(&self, options: &StreamOptions) -> Option<Arc<dyn Sink>> {
+        let slot = self.slot.as_ref().filter(|_| self.options.sink == options.sink)?;
+        matches!(self.kind(), "memory" | "jlog").then(|| Arc::clone(&slot.sink))
+    }
+
     /// What its sink is made from: what was put down about it is part of its `<config>`.
     pub(super) fn spec(&self) -> Option<SinkSpec> {
         let mut spec = self.options.sink.clone()?;
         spec.config.extend(self.properties.clone());
         Some(spec)
+    }
+}
+
+/// Adds an outlet. One to a stream that has one already is the same outlet, with the first one's filter.
+fn add_once(outlets: &mut Vec<Outlet>, outlet: Outlet) {
+    if !outlets.iter().any(|known| known.to == outlet.to) {
+        outlets.push(outlet);
     }
 }
 
@@ -131,6 +156,25 @@ impl Streams {
         self.by_name.values().filter_map(|state| state.slot.clone()).collect()
     }
 
+    /// The streams whose type nobody has registered, with that type.
+    pub(super) fn unregistered(&self) -> impl Iterator<Item = (&str, &str)> {
+        let waiting = self.by_name.iter().filter(|(_, state)| state.slot.is_none());
+        waiting.map(|(name, state)| (&**name, state.kind())).filter(|(_, kind)| !kind.is_empty())
+    }
+
+    /// Says on stderr, once, which streams wrote nothing because nobody registered their type.
+    pub(super) fn report_unregistered(&self) {
+        use std::io::Write;
+        if self.reported.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for (name, kind) in self.unregistered() {
+            let mut stderr = std::io::stderr().lock();
+            // There is nobody else to tell.
+            let _ = writeln!(stderr, "log stream {name}: its type {kind:?} was never registered");
+        }
+    }
+
     /// Makes a stream and those that its name is below, where they are not there.
     pub(super) fn make(&mut self, name: &str) -> &mut State {
         let mut missing = name;
@@ -161,23 +205,50 @@ impl Streams {
             return Err(cycle_error(path));
         }
         let outlet = Outlet { to: to.to_owned(), filter };
-        self.make(from).outlet_lists().for_each(|outlets| outlets.push(outlet.clone()));
+        self.make(from).outlet_lists().for_each(|outlets| add_once(outlets, outlet.clone()));
         Ok(self.measure(self.by_name.keys().map(String::as_str))?)
     }
 
-    /// Adds the streams of a list, without sinks, and replaces their outlets by those of the list.
-    pub(super) fn connect_all(&mut self, list: &[Configured]) -> Result<(), (usize, GraphError)> {
-        let connected: HashSet<&str> =
-            list.iter().filter(|one| !one.outlets.is_empty()).map(|one| &*one.name).collect();
-        for (n, Configured { name, .. }) in list.iter().enumerate() {
-            check_name(name).map_err(|e| (n, e))?;
-            let state = self.make(name);
-            if connected.contains(&**name) {
-                let replaced = std::mem::take(&mut state.outlets);
-                state.own_outlets.get_or_insert(replaced);
-            } else if let Some(own) = state.own_outlets.take() {
-                // The configuration before this one had some.
-                state.outlets = own;
+    /// The streams that a configuration declares and this list does not, as they were before.
+    pub(super) fn undeclared(&self, list: &[Configured]) -> Vec<Configured> {
+        let listed: HashSet<&str> = list.iter().map(|one| &*one.name).collect();
+        let before = |(name, state): (&String, &State)| {
+            let declared = state.declared.as_ref().filter(|_| !listed.contains(&**name))?;
+            let outlet = |outlet: &Outlet| (outlet.to.clone(), outlet.filter.as_deref().cloned());
+            Some(Configured {
+                name: name.clone(),
+                options: declared.options.clone(),
+                outlets: declared.outlets.iter().map(outlet).collect(),
+            })
+        };
+        self.by_name.iter().filter_map(before).collect()
+    }
+
+    /// Whether the configuration before this one declares a stream in the same way.
+    pub(super) fn declares_as_before(&self, configured: &Configured) -> bool {
+        let declared = self.by_name.get(&configured.name).and_then(|state| state.declared.as_ref());
+        declared.is_some_and(|declared| *declared.by == *configured)
+    }
+
+    /// Adds the streams of a list, without sinks, and replaces their outlets by those of the list. From `undeclared` on,
+    /// they are streams that go back to what they were before.
+    pub(super) fn connect_all(
+        &mut self,
+        list: &[Configured],
+        undeclared: usize,
+    ) -> Result<(), (usize, GraphError)> {
+        for (n, configured) in list.iter().enumerate() {
+            check_name(&configured.name).map_err(|e| (n, e))?;
+            let state = self.make(&configured.name);
+            let outlets = std::mem::take(&mut state.outlets);
+            if n >= undeclared {
+                state.declared = None;
+                continue;
+            }
+            let by = Arc::new(configured.clone());
+            match &mut state.declared {
+                Some(declared) => declared.by = by,
+                None => state.declared = Some(Declared { by, options: state.options.clone(), outlets }),
             }
         }
         for (n, Configured { name, outlets, .. }) in list.iter().enumerate() {
@@ -185,7 +256,7 @@ impl Streams {
                 check_name(to).map_err(|e| (n, e))?;
                 self.make(to);
                 let filter = filter.clone().map(Arc::new);
-                self.make(name).outlets.push(Outlet { to: to.clone(), filter });
+                add_once(&mut self.make(name).outlets, Outlet { to: to.clone(), filter });
             }
         }
         self.measure(self.by_name.keys().map(String::as_str)).map_err(|fault| match fault {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod calls;
+mod declared;
 mod file;
 mod formats;
 mod graph;
