@@ -21,5 +21,6 @@ mod model;
 mod multiprocess;
 mod recovery_table;
 mod replaced;
+mod restored;
 mod size_limits;
 mod threads;

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use jlog_core::storage::{Open, Posix, Storage};
@@ -15,9 +15,12 @@ use tempfile::TempDir;
 use crate::support::{Checker, consume, crc32, new_path, read_on, snapshot, unsynced};
 
 /// The rows of the table, in order, and the test of each.
-const ROWS: [(&str, &str); 22] = [
+const ROWS: [(&str, &str); 25] = [
     ("metastore missing, damaged, of unknown magic", "no_good_metastore"),
     ("metastore names a segment before the last on disk (power failure)", "metastore_behind_the_segments"),
+    ("… which was restored from a backup over a newer feed", "segments_of_a_newer_feed"),
+    ("… and behind those there is a gap, and more", "segments_behind_a_gap"),
+    ("the next segment is there when it is begun", "next_segment_is_there"),
     ("metastore names a segment that is not there, and none behind it", "metastore_before_its_segment"),
     ("current segment ends within a record", "unfinished_record"),
     ("current segment ends in bytes that are no record", "bytes_that_are_no_record"),
@@ -138,6 +141,18 @@ impl Made {
         self
     }
 
+    /// Writes a file so that it is newer than another one by the file system's clock.
+    fn restore(&self, name: &str, newer_than: &str, bytes: &[u8]) {
+        let changed = |name: &str| {
+            let facts = std::fs::metadata(self.path.join(name)).unwrap();
+            (facts.ctime(), facts.ctime_nsec())
+        };
+        self.write(name, bytes);
+        while changed(name) <= changed(newer_than) {
+            self.write(name, bytes);
+        }
+    }
+
     fn checkpoint(self, segment: u32, marker: u32) -> Self {
         self.write("cp.6f6e65", [segment.to_le_bytes(), marker.to_le_bytes()].concat());
         self
@@ -177,7 +192,11 @@ impl Made {
 }
 
 fn metastore(storage_log: u32) -> Vec<u8> {
-    [storage_log, 4 << 20, 1, MAGIC].iter().flat_map(|n| n.to_le_bytes()).collect()
+    metastore_of(storage_log, 4 << 20)
+}
+
+fn metastore_of(storage_log: u32, segment_size: u32) -> Vec<u8> {
+    [storage_log, segment_size, 1, MAGIC].iter().flat_map(|n| n.to_le_bytes()).collect()
 }
 
 /// What `pre_commit.guard` holds; by default what a writer leaves that was killed before it flushed anything.
@@ -389,6 +408,79 @@ fn metastore_behind_the_segments() {
 }
 
 /// "the segment is created, empty"
+/// What was set aside under these names.
+fn stale(segment: u32, bytes: usize, made: &Made) -> Event {
+    let kept = made.path.join(format!(".stale-{segment:08x}"));
+    Event::StaleSegment { segment, bytes: bytes as u64, kept }
+}
+
+#[test]
+fn segments_of_a_newer_feed() {
+    let made = Made::new(0).segment(1, records(&["new 1"])).segment(2, records(&["new 2"]));
+    made.write("00000001.idx", [0; 8]);
+    made.restore("00000000", "00000001", &records(&["old"]));
+    let log = made.open();
+    let len = record("new 1").len();
+    assert_eq!(open_and_close(&log), [stale(1, len, &made), stale(2, len, &made)]);
+    assert_eq!(made.read(".stale-00000001"), records(&["new 1"]));
+    assert_eq!(made.read(".stale-00000001.idx"), [0; 8]);
+    assert_eq!(made.read(".stale-00000002"), records(&["new 2"]));
+    assert!(!made.is_there("00000001") && !made.is_there("00000001.idx") && !made.is_there("00000002"));
+    works_on(&log, &[(0, 1, "old")], (0, 2));
+
+    // From a full segment, the next one follows, whenever it was restored.
+    let made = Made::new(0).segment(1, records(&["new"]));
+    made.write("metastore", metastore_of(0, 20));
+    made.restore("00000000", "00000001", &records(&["full segment"]));
+    let log = made.open();
+    assert_eq!(open_and_close(&log), [Event::StorageLogAdvanced { from: 0, to: 1 }]);
+    expect(&log, &[(0, 1, "full segment"), (1, 1, "new")]);
+}
+
+#[test]
+fn segments_behind_a_gap() {
+    let made = Made::new(0)
+        .segment(0, records(&["zero"]))
+        .segment(1, records(&["one"]))
+        .segment(3, records(&["three"]))
+        .segment(9, "");
+    let log = made.open();
+    let events = open_and_close(&log);
+    let expected = [
+        stale(3, record("three").len(), &made),
+        stale(9, 0, &made),
+        Event::StorageLogAdvanced { from: 0, to: 1 },
+    ];
+    assert_eq!(events, expected);
+    assert_eq!(made.read(".stale-00000003"), records(&["three"]));
+    works_on(&log, &[(0, 1, "zero"), (1, 1, "one")], (1, 2));
+}
+
+#[test]
+fn next_segment_is_there() {
+    let made = Made::new(0).segment(0, records(&["zero"]));
+    let log = made.open();
+    let writer = log.writer().unwrap();
+    // Restored while the feed is being written.
+    made.write("00000001", records(&["stale"]));
+    writer.roll().unwrap();
+    assert_eq!(log.take_events(), [stale(1, record("stale").len(), &made)]);
+    // The same number once more, and an empty one, which is as good as none.
+    made.write("00000002", "");
+    writer.append("fresh").unwrap();
+    writer.roll().unwrap();
+    assert_eq!(log.take_events(), []);
+    // What was set aside before is not replaced.
+    made.write(".stale-00000003", "older");
+    made.write("00000003", records(&["stale"]));
+    writer.append("last").unwrap();
+    writer.roll().unwrap();
+    writer.close().unwrap();
+    assert_eq!(made.read(".stale-00000003"), b"older");
+    assert_eq!(made.read(".stale-00000003.1"), records(&["stale"]));
+    works_on(&log, &[(0, 1, "zero"), (1, 1, "fresh"), (2, 1, "last")], (3, 1));
+}
+
 #[test]
 fn metastore_before_its_segment() {
     for there in [&[][..], &[(0, 1, "a")]] {

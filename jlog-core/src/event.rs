@@ -35,6 +35,16 @@ pub enum Event {
         /// The last segment on disk.
         to: u32,
     },
+    /// A segment behind the one being written did not follow from it: it is left of a newer feed over which an older one
+    /// was restored. It was set aside, so that its records do not come again among new ones.
+    StaleSegment {
+        /// The segment.
+        segment: u32,
+        /// Its bytes.
+        bytes: u64,
+        /// The file that keeps it.
+        kept: PathBuf,
+    },
     /// Messages that a killed writer had left in the pre-commit buffer are kept there for the next flush.
     BufferRecovered {
         /// How many.
@@ -171,6 +181,12 @@ impl fmt::Display for Event {
             Event::StorageLogAdvanced { from, to } => {
                 write!(f, "metastore: segment {from:08x} was named as the last, {to:08x} is")
             }
+            Event::StaleSegment { segment, bytes, kept } => write!(
+                f,
+                "segment {segment:08x}: {bytes} bytes are left of a newer feed over which this one was restored; set \
+                 aside in {}",
+                kept.display()
+            ),
             Event::BufferRecovered { records, bytes } => {
                 write!(
                     f,

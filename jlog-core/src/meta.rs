@@ -156,6 +156,12 @@ impl Metastore {
         self.changed()
     }
 
+    /// Does something under the metastore's lock, if the segment being written still is this one.
+    pub(crate) fn while_it_is(&self, number: u32, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
+        if self.storage_log() == number { work() } else { Ok(()) }
+    }
+
     /// Sets the number of the segment being written, if it is still `from`; says whether it was.
     pub(crate) fn set_storage_log(&self, from: u32, to: u32) -> Result<bool> {
         let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;

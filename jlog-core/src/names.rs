@@ -23,6 +23,8 @@ pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// What the names of temporary subscribers begin with.
 pub const TEMPORARY_SUBSCRIBER: u8 = b'~';
 
+/// What the names of files begin with that are left of a newer feed over which an older one was restored.
+const STALE_PREFIX: &str = ".stale-";
 const CHECKPOINT_PREFIX: &str = "cp.";
 const INDEX_SUFFIX: &str = ".idx";
 const CHECKSUMS_SUFFIX: &str = ".crc";
@@ -48,6 +50,19 @@ pub fn checksums(number: u32) -> String {
 /// Where the bytes cut from `file` at `offset` are kept.
 pub fn broken(file: &str, offset: u64) -> String {
     format!("{file}{BROKEN_INFIX}{offset}")
+}
+
+/// Where a segment, its index or its checksums are kept that are left of a newer feed.
+pub fn stale(file: &str) -> String {
+    format!("{STALE_PREFIX}{file}")
+}
+
+/// The segments among these files, in order.
+pub(crate) fn segments(kinds: &[Kind]) -> Vec<u32> {
+    let number = |kind: &Kind| if let Kind::Segment(n) = kind { Some(*n) } else { None };
+    let mut segments: Vec<u32> = kinds.iter().filter_map(number).collect();
+    segments.sort_unstable();
+    segments
 }
 
 /// What a file in a jlog directory is, by its name.
@@ -77,6 +92,8 @@ pub enum Kind {
     Dropped,
     /// Bytes that were cut from a damaged file and kept.
     Broken,
+    /// Left of a newer feed over which an older one was restored.
+    Stale,
     /// A file that was being written when its writer ended.
     Temporary,
     /// Not jlog's.
@@ -101,6 +118,9 @@ impl Kind {
         }
         if text.starts_with(TEMPORARY_PREFIX) {
             return Kind::Temporary;
+        }
+        if text.starts_with(STALE_PREFIX) {
+            return Kind::Stale;
         }
         if let Some((stem, offset)) = text.rsplit_once(BROKEN_INFIX) {
             let ours = offset.bytes().all(|b| b.is_ascii_digit()) && !offset.is_empty();

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | metastore missing, damaged, of unknown magic | refused, nothing is changed; repair restores it |
 //! | metastore names a segment before the last on disk (power failure) | it is brought up to date |
+//! | … which was restored from a backup over a newer feed | those are set aside as `.stale-*` |
+//! | … and behind those there is a gap, and more | what is behind the gap is set aside |
+//! | the next segment is there when it is begun | it is set aside, unless it is empty |
 //! | metastore names a segment that is not there, and none behind it | the segment is created, empty |
 //! | current segment ends within a record | the tail is kept aside, then cut |
 //! | current segment ends in bytes that are no record | the tail is kept aside, then cut |
@@ -25,7 +28,7 @@
 //! | checkpoint of a segment that is gone | the reader goes on with the next segment there is |
 //! | complete segment ends within a record (power failure) | readers pass over it, and tell of it |
 //!
-//! What is kept aside is called `<file>.broken-<offset>`.
+//! What is kept aside is called `<file>.broken-<offset>`, a whole segment that is set aside `.stale-<segment>`.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -53,19 +56,66 @@ pub(crate) fn foreign_owners(shared: &Shared) -> Result<Vec<(PathBuf, u32, u32)>
         .collect())
 }
 
-/// The last segment there is, as far as it follows from the one that the metastore names: without a gap, or,
-/// where that one is gone, the last of all.
-pub(crate) fn last_on_disk(shared: &Shared, number: u32) -> Result<u32> {
-    if !shared.exists(&names::segment(number)) {
-        return Ok(shared.segments()?.last().copied().unwrap_or(number).max(number));
-    }
+/// What becomes of the segments behind the one that the metastore names.
+#[derive(Debug, Default)]
+pub(crate) struct Beyond {
+    /// The last segment that follows from the one named.
+    pub(crate) last: u32,
+    /// Those that do not.
+    pub(crate) stale: Vec<u32>,
+}
+
+/// Looks at the segments behind the one that the metastore names, which is full at `full` bytes. After a power failure the
+/// metastore may be older than they are; but where a backup was restored over a newer feed, they are left of that one. A
+/// crash leaves no gap, and nothing changes a segment after the next one was begun: a restore does, unless it restores a
+/// full segment, from which the next one follows.
+///
+/// `all` is every segment there is, if that is known: those behind a gap are looked for only then.
+pub(crate) fn beyond(shared: &Shared, number: u32, full: u64, all: Option<&[u32]>) -> Result<Beyond> {
+    let Ok(current) = shared.facts(&names::segment(number)) else {
+        // It was read by everybody and removed; the last of all is the one being written.
+        let last = shared.segments()?.last().copied().unwrap_or(number).max(number);
+        return Ok(Beyond { last, stale: Vec::new() });
+    };
     let mut last = number;
     while let Some(next) = last.checked_add(1)
-        && shared.exists(&names::segment(next))
+        && let Ok(facts) = shared.facts(&names::segment(next))
     {
+        if last == number && current.len < full && current.changed > facts.changed && facts.len > 0 {
+            break;
+        }
         last = next;
     }
-    Ok(last)
+    let mut stale: Vec<u32> = all.unwrap_or_default().iter().copied().filter(|&n| n > last).collect();
+    if let Some(next) = last.checked_add(1).filter(|next| !stale.contains(next))
+        && shared.exists(&names::segment(next))
+    {
+        stale.push(next);
+    }
+    Ok(Beyond { last, stale })
+}
+
+/// Sets a segment aside, with its index and checksums, that is left of a newer feed.
+pub(crate) fn set_aside_stale(shared: &Shared, number: u32) -> Result<Option<Event>> {
+    let name = names::segment(number);
+    let Ok(facts) = shared.facts(&name) else { return Ok(None) };
+    let mut keep = names::stale(&name);
+    for n in 1u64.. {
+        if !shared.exists(&keep) {
+            break;
+        }
+        keep = names::stale(&format!("{name}.{n}"));
+    }
+    let rename = |from: &str, to: &str| match shared.storage.rename(&shared.at(from), &shared.at(to)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("set aside", shared.at(from), e)),
+        _ => Ok(()),
+    };
+    // The segment comes last: what is cut short is begun again.
+    rename(&names::index(number), &format!("{keep}.idx"))?;
+    rename(&names::checksums(number), &format!("{keep}.crc"))?;
+    rename(&name, &keep)?;
+    shared.sync_dir()?;
+    Ok(Some(Event::StaleSegment { segment: number, bytes: facts.len, kept: shared.at(&keep) }))
 }
 
 /// How many records are known to be in a segment without looking at them all, and where they end: by its

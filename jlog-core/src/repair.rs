@@ -18,7 +18,7 @@ use crate::shared::Shared;
 use crate::storage::{File, FileKind, Guarded, LockGuard, Open, read_all, read_up_to_at};
 use crate::survey::{Item, Place, Survey};
 use crate::verify::{self, IndexCheck};
-use crate::{Error, Event, LogId, Result};
+use crate::{Error, Event, LogId, Result, recovery};
 
 /// Repairs a jlog directory and returns what was done, in order.
 pub(crate) fn repair(shared: &Shared) -> Result<Vec<Event>> {
@@ -80,6 +80,7 @@ impl Repair<'_> {
         }
         // Held to the end, so that no writer begins; one that is there refuses us.
         let mut guard = self.guard()?;
+        let segments = self.set_aside_stale(segments)?;
         let last = segments.last().copied();
         let old = self.is_old(&segments)?;
         let format = self.format(old, &segments)?;
@@ -104,6 +105,20 @@ impl Repair<'_> {
         }
         drop(guard);
         Ok(())
+    }
+
+    /// Sets segments aside that are left of a newer feed, where a sound metastore tells them from others; returns those
+    /// that stay.
+    fn set_aside_stale(&mut self, segments: Vec<u32>) -> Result<Vec<u32>> {
+        let Ok(meta) = Meta::decode(&self.metastore_bytes()?) else { return Ok(segments) };
+        let stale =
+            recovery::beyond(self.shared, meta.storage_log, meta.segment_size.into(), Some(&segments))?.stale;
+        for &number in &stale {
+            if let Some(event) = recovery::set_aside_stale(self.shared, number)? {
+                self.note(event);
+            }
+        }
+        Ok(segments.into_iter().filter(|number| !stale.contains(number)).collect())
     }
 
     /// Keeps writers out, if there is a metastore to do it with.

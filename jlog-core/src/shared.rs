@@ -80,13 +80,7 @@ impl Shared {
 
     /// The numbers of the segments on disk, in order.
     pub(crate) fn segments(&self) -> Result<Vec<u32>> {
-        let mut segments: Vec<u32> = self
-            .list()?
-            .into_iter()
-            .filter_map(|kind| if let Kind::Segment(n) = kind { Some(n) } else { None })
-            .collect();
-        segments.sort_unstable();
-        Ok(segments)
+        Ok(names::segments(&self.list()?))
     }
 
     /// The names of all subscribers, in order.

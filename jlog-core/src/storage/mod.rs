@@ -83,6 +83,9 @@ pub struct Facts {
     pub identity: (u64, u64),
     /// When its data changed last, in seconds since 1970.
     pub modified: i64,
+    /// When its data or anything else about it changed last, as the system noted it, in nanoseconds since 1970: nobody can
+    /// set it to another time.
+    pub changed: i128,
 }
 
 /// A file system.

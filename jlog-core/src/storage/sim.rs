@@ -347,7 +347,7 @@ impl State {
             _ => (FileKind::Regular, self.node(id)?.data.len() as u64),
         };
         let links = self.names.values().filter(|&&named| named == id).count() as u64;
-        Ok(Facts { kind, len, links, owner: 0, mode: 0o640, identity: (0, id), modified: 0 })
+        Ok(Facts { kind, len, links, owner: 0, mode: 0o640, identity: (0, id), modified: 0, changed: 0 })
     }
 
     /// Takes room for `more` bytes, or as many as fit.

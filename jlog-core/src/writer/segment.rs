@@ -169,7 +169,16 @@ impl Core {
         loop {
             self.meta.check_feed(&self.shared)?;
             let number = self.meta.storage_log();
-            let last = recovery::last_on_disk(&self.shared, number)?;
+            let full = u64::from(self.meta.segment_size());
+            let all = inner.listed.as_deref().map(names::segments);
+            let recovery::Beyond { last, stale } =
+                recovery::beyond(&self.shared, number, full, all.as_deref())?;
+            if !stale.is_empty() {
+                self.meta.while_it_is(number, || self.set_aside(&stale))?;
+                // What was listed is no longer true.
+                inner.listed = None;
+                continue;
+            }
             if last != number {
                 // After a power failure the metastore can be older than the segments.
                 // (Or somebody is just beginning it, and we have waited for him.)
@@ -215,9 +224,22 @@ impl Core {
         }
     }
 
+    /// Sets segments aside that are left of a newer feed.
+    fn set_aside(&self, stale: &[u32]) -> Result<()> {
+        for &number in stale {
+            if let Some(event) = recovery::set_aside_stale(&self.shared, number)? {
+                self.shared.note(event);
+            }
+        }
+        Ok(())
+    }
+
     fn advance(&self, from: u32) -> Result<()> {
         self.meta.advance(from, |next| {
             self.meta.check_feed(&self.shared)?;
+            if self.shared.facts(&names::segment(next)).is_ok_and(|facts| facts.len > 0) {
+                self.set_aside(&[next])?;
+            }
             self.shared.open(&names::segment(next), Open::Create(self.shared.file_mode)).map(|_| ())
         })
     }

@@ -50,7 +50,12 @@ fn facts_of(meta: &std::fs::Metadata) -> Facts {
         mode: meta.mode() & 0o7777,
         identity: (meta.dev(), meta.ino()),
         modified: meta.mtime(),
+        changed: nanos(meta.ctime(), meta.ctime_nsec()),
     }
+}
+
+fn nanos(seconds: i64, nanos: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanos)
 }
 
 fn not_regular(kind: FileKind) -> io::Error {
@@ -181,6 +186,7 @@ impl File for PosixFile {
             mode: stat.st_mode & 0o7777,
             identity: (stat.st_dev, stat.st_ino),
             modified: stat.st_mtime,
+            changed: nanos(stat.st_ctime, stat.st_ctime_nsec),
         })
     }
 
