@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use logdag::config::Config;
-use logdag::{Graph, Level, Location, Stream, Value};
+use logdag::{FileSink, Graph, Level, Location, Rotation, SinkSpec, Stream, Value};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{
@@ -143,6 +143,9 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
             config.check_types(&Graph::new())?;
             let streams = config.streams().len();
             println!("{}: {streams} streams, all right", file.display());
+            for stream in config.streams() {
+                note_what_retention_leaves(&stream.name, stream.options.sink.as_ref());
+            }
             if streams == 0 {
                 eprintln!(
                     "logdag: it configures nothing: expected <log> elements below <logs>, or [[log]] tables in TOML"
@@ -165,6 +168,22 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
         }
         Task::Run { file, inputs, lines } => run(&file, inputs, &lines),
         Task::Exec { file, stdout, stderr, lines, command } => exec(&file, stdout, stderr, &lines, &command),
+    }
+}
+
+/// Names the files beside a log that look like rotated ones, but will never be removed.
+fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
+    let Some(sink) = sink.filter(|sink| matches!(&*sink.kind, "file" | "file_synch")) else { return };
+    let Rotation { retain_seconds, retain_bytes, retain_count, .. } = sink.rotation;
+    if (retain_seconds, retain_bytes, retain_count) == (0, 0, 0) {
+        return;
+    }
+    // A directory that cannot be read is what opening the file will tell of.
+    for path in FileSink::left_alone(Path::new(&sink.path)).unwrap_or_default() {
+        let path = path.display();
+        println!(
+            "note: log {stream:?}: retention leaves {path} alone: it is no name that the rotation makes"
+        );
     }
 }
 

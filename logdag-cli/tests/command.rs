@@ -440,7 +440,7 @@ fn a_file_that_cannot_be_put_aside_is_told_of() {
         Setup::new(&format!(r#"<log name="out" type="file" path="DIR/{name}" rotate_bytes="102400"/>"#));
     let output = setup.exec(&["--stdout", "out"], "seq 30000; sleep 0.1; echo last");
     let err = texts(&output).1;
-    assert!(err.contains("cannot be put aside") && err.contains(&name), "{err}");
+    assert!(err.contains("cannot be rotated") && err.contains(&name), "{err}");
     let expected: String = (1..=30_000).map(|n| format!("{n}\n")).chain(["last\n".to_owned()]).collect();
     assert!(setup.read(&name) == expected);
 }

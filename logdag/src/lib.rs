@@ -34,7 +34,7 @@ pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
 pub use message::{Message, Text};
 pub use record::{Level, Location, Record, Value, now_micros};
 pub use sink::{
-    Counters, FdSink, FileSink, JlogSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec, WhenFull,
-    WriteError,
+    Access, Counters, FdSink, FileSink, JlogSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec,
+    WhenFull, WriteError,
 };
 pub use speculation::Speculation;

@@ -123,7 +123,7 @@ fn a_sink_with_nothing_to_write_makes_no_files() {
 fn old_files_go_while_lines_trickle() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let old = dir.path().join("log.1000");
+    let old = dir.path().join("log.1000000000");
     fs::write(&old, "old\n").unwrap();
     let graph = Graph::new();
     let rotation = Rotation { bytes: 1 << 30, retain_seconds: 1, ..Rotation::default() };

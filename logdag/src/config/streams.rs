@@ -9,7 +9,7 @@ use super::{Config, Element, Place, Result};
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
 use crate::graph::{Configured, StreamOptions};
-use crate::sink::{Rotation, SinkSpec, WhenFull};
+use crate::sink::{Access, Rotation, SinkSpec, WhenFull};
 
 /// Smallest values that rotation may have, as libmtev has them.
 const MIN_ROTATE_SECONDS: u64 = 600;
@@ -32,6 +32,9 @@ const ATTRIBUTES: &[&str] = &[
     "retain_bytes",
     "retain_count",
     "latest",
+    "mode",
+    "owner",
+    "group",
     "when_full",
     "max_line",
     "queue_bytes",
@@ -63,6 +66,12 @@ pub(super) fn boolean(text: &str, place: &Place) -> Result<bool> {
 
 fn number(text: &str, place: &Place) -> Result<u64> {
     text.trim().parse().map_err(|_| place.error(format!("{text:?}: expected a number")))
+}
+
+/// Permission bits of a file, as `chmod` takes them.
+fn mode(text: &str, place: &Place) -> Result<u32> {
+    let mode = u32::from_str_radix(text.trim(), 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| place.error(format!("{text:?}: expected an octal mode, 0 to 777 (for example 640)")))
 }
 
 fn collect_configs<'a>(element: &'a Element, out: &mut BTreeMap<String, &'a Element>) {
@@ -211,7 +220,10 @@ impl<'a> Reader<'a> {
                     return Err(element.place.error(why));
                 }
                 let latest = inherited("latest").map(|(link, _)| PathBuf::from(link));
-                Some(SinkSpec { stream: name.to_owned(), kind, path, config, rotation, latest })
+                let text = |name: &str| inherited(name).map(|(text, _)| text.to_owned());
+                let mode = inherited("mode").map(|(text, place)| mode(text, place)).transpose()?;
+                let access = Access { mode, owner: text("owner"), group: text("group") };
+                Some(SinkSpec { stream: name.to_owned(), kind, path, config, rotation, access, latest })
             }
         };
         flag("stats")?;

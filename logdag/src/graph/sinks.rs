@@ -24,7 +24,7 @@ pub(super) fn makers() -> BTreeMap<String, Maker> {
         makers.insert(
             kind.to_owned(),
             Arc::new(move |spec| {
-                let sink = FileSink::open(&spec.path, spec.rotation, asynchronous)?;
+                let sink = FileSink::open_with_access(&spec.path, spec.rotation, &spec.access, asynchronous)?;
                 Ok(Arc::new(match &spec.latest {
                     Some(link) => sink.with_latest(link)?,
                     None => sink,

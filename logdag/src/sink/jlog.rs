@@ -87,7 +87,15 @@ impl JlogSink {
     /// # Errors
     /// A wrong path or `<config>`, or what the jlog says.
     pub fn open(spec: &SinkSpec) -> io::Result<Self> {
-        Ok(Self { spec: spec.clone(), opened: RwLock::new(Opened::new(spec)?) })
+        check(spec).map_err(wrong)?;
+        let mut spec = spec.clone();
+        // The process may change its directory.
+        spec.path = std::path::absolute(&spec.path)?
+            .into_os_string()
+            .into_string()
+            .map_err(|path| wrong(format!("{}: it is not UTF-8", path.display())))?;
+        let opened = RwLock::new(Opened::new(&spec)?);
+        Ok(Self { spec, opened })
     }
 
     /// Opens the jlog again, making it where it is missing, if it is gone or replaced by another one; says whether it was.

@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use fd::FdSink;
-pub use file::{FileSink, Rotation};
+pub use file::{Access, FileSink, Rotation};
 pub use jlog::JlogSink;
 pub use memory::{MemoryLine, MemorySink};
 pub(crate) use slot::Slot;
@@ -226,8 +226,10 @@ pub struct SinkSpec {
     pub path: String,
     /// Its `<config>`.
     pub config: BTreeMap<String, String>,
-    /// When a file is put aside, and how long it is kept.
+    /// When a file is rotated, and how long rotated ones are kept.
     pub rotation: Rotation,
+    /// Who may do what with a file that is created where there was none.
+    pub access: Access,
     /// A symbolic link to be kept that leads to the file being written.
     pub latest: Option<PathBuf>,
 }

@@ -127,11 +127,11 @@ fn what_was_written_is_put_aside_under_a_name_and_culled() {
     graph.flush().unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("mine")).unwrap(), "one\n");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
-    for (suffix, text) in [("7", "a"), ("8", "b")] {
+    for (suffix, text) in [("1700000007", "a"), ("1700000008", "b")] {
         std::fs::write(dir.path().join(format!("log.{suffix}")), text).unwrap();
     }
     assert_eq!(graph.cull("s").unwrap(), 1);
-    assert!(!dir.path().join("log.7").exists() && dir.path().join("log.8").exists());
+    assert!(!dir.path().join("log.1700000007").exists() && dir.path().join("log.1700000008").exists());
     assert!(graph.put_aside("stderr", &path).is_err());
 }
 

@@ -332,14 +332,14 @@ fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
     let aside = |second: u32| dir.path().join(format!("app.log.{second}"));
-    for second in [1000, 2000, 3000] {
+    for second in [1_700_001_000, 1_700_002_000, 1_700_003_000] {
         fs::write(aside(second), "old\n").unwrap();
     }
     let graph = Graph::new();
     let rotation = Rotation { retain_seconds: 60, ..Rotation::default() };
     let stream = graph.configure("app", typed("file", &path, rotation)).unwrap();
     log!(stream, "one");
-    let stuck = aside(2000);
+    let stuck = aside(1_700_002_000);
     let Some(immutable) = Immutable::make(&stuck) else {
         eprintln!("skipped: no file can be made immutable here");
         return;
@@ -347,7 +347,10 @@ fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
     // There is one on either side of it, in whichever order they are looked at.
     let error = graph.cull("app").unwrap_err().to_string();
     assert!(error.contains(stuck.to_str().unwrap()) && error.contains("not permitted"), "{error}");
-    assert_eq!([1000, 2000, 3000].map(|second| aside(second).exists()), [false, true, false]);
+    assert_eq!(
+        [1_700_001_000, 1_700_002_000, 1_700_003_000].map(|second| aside(second).exists()),
+        [false, true, false]
+    );
     // Nor does it keep lines from being put aside, and written.
     graph.rotate("app").unwrap();
     log!(stream, "two");
@@ -356,4 +359,142 @@ fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
     assert_eq!(graph.cull("app").unwrap(), 1);
     let left: Vec<String> = in_order(&path).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     assert_eq!(left, ["one\n", "two\n"]);
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_new_file_has_the_mode_of_the_old_one() {
+    for kind in ["file", "file_synch"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        fs::write(&path, "").unwrap();
+        // More and less than new files get.
+        for bits in [0o600, 0o640, 0o400, 0o666] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
+            let graph = Graph::new();
+            graph.go_async();
+            let stream = graph.configure("app", typed(kind, &path, Rotation::default())).unwrap();
+            log!(stream, "one");
+            graph.rotate("app").unwrap();
+            assert_eq!(mode(&path), bits, "{kind}, rotated");
+            log!(stream, "two");
+            graph.flush().unwrap();
+            fs::rename(&path, dir.path().join("moved")).unwrap();
+            graph.reopen().unwrap();
+            assert_eq!(mode(&path), bits, "{kind}, reopened");
+            // One that others have created meanwhile (logrotate's `create 0604`) has the mode that they gave it.
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
+            graph.reopen().unwrap();
+            assert_eq!(mode(&path), 0o604, "{kind}, created by others");
+        }
+    }
+}
+
+#[test]
+fn after_a_crash_in_a_rotation_the_mode_is_that_of_the_newest_rotated_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    for (second, bits) in [("1700000001", 0o644), ("1700000002", 0o600)] {
+        let rotated = dir.path().join(format!("app.log.{second}"));
+        fs::write(&rotated, "").unwrap();
+        fs::set_permissions(&rotated, fs::Permissions::from_mode(bits)).unwrap();
+    }
+    let graph = Graph::new();
+    graph.configure("app", typed("file", &path, Rotation::default())).unwrap();
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[test]
+fn the_access_of_the_first_file_can_be_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    let config = |attributes: &str| {
+        let path = path.display();
+        let text =
+            format!("<app><logs><log name='app' type='file_synch' path='{path}' {attributes}/></logs></app>");
+        logdag::config::Config::from_text("app.xml", &text)
+    };
+    let graph = Graph::new();
+    config("mode='600'").unwrap().apply(&graph).unwrap();
+    assert_eq!(mode(&path), 0o600);
+    // It is the first one's only.
+    let graph = Graph::new();
+    config("mode='666'").unwrap().apply(&graph).unwrap();
+    graph.rotate("app").unwrap();
+    assert_eq!(mode(&path), 0o600);
+    for (attributes, expected) in [
+        ("mode='9'", "octal"),
+        ("mode='4755'", "octal"),
+        ("owner='nobody at all'", "there is no user \"nobody at all\""),
+        ("group='nobody at all'", "there is no group \"nobody at all\""),
+    ] {
+        fs::remove_file(&path).unwrap_or_default();
+        let graph = Graph::new();
+        let error = match config(attributes) {
+            Err(e) => e.to_string(),
+            Ok(config) => config.apply(&graph).unwrap_err().to_string(),
+        };
+        assert!(error.contains(expected), "{error}");
+        assert!(!path.exists(), "{attributes}");
+    }
+    fs::read_dir(dir.path()).unwrap().for_each(|entry| fs::remove_file(entry.unwrap().path()).unwrap());
+    let graph = Graph::new();
+    match config("mode='640' owner='12345' group='23456'").unwrap().apply(&graph) {
+        Ok(()) => {
+            let facts = fs::metadata(&path).unwrap();
+            assert_eq!((facts.uid(), facts.gid(), facts.mode() & 0o777), (12_345, 23_456, 0o640));
+        }
+        // Only root can give files away.
+        Err(e) => assert!(e.to_string().contains("not permitted") && !path.exists(), "{e}"),
+    }
+}
+
+#[test]
+fn a_dangling_link_stays_and_its_target_is_rotated() {
+    for link_of_directory in [false, true] {
+        let (dir, big) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, target) = if link_of_directory {
+            std::os::unix::fs::symlink(big.path(), dir.path().join("logs")).unwrap();
+            (dir.path().join("logs/app.log"), big.path().join("app.log"))
+        } else {
+            std::os::unix::fs::symlink(big.path().join("x.log"), dir.path().join("app.log")).unwrap();
+            (dir.path().join("app.log"), big.path().join("x.log"))
+        };
+        let graph = Graph::new();
+        let rotation = Rotation { bytes: 10, retain_count: 2, ..Rotation::default() };
+        let stream = graph.configure("app", typed("file_synch", &path, rotation)).unwrap();
+        (0..10).for_each(|n| log!(stream, "line {n} is long"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the link alone");
+        let (text, files) = concatenated(&target);
+        assert_eq!((files, &*text), (3, "line 7 is long\nline 8 is long\nline 9 is long\n"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "line 9 is long\n");
+    }
+}
+
+#[test]
+fn retention_takes_only_what_the_rotation_has_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    let kept = ["1", "2", "20261101", "2026110114"].map(|name| dir.path().join(format!("app.log.{name}")));
+    let graph = Graph::new();
+    let other = graph.configure("other", typed("file_synch", &kept[0], Rotation::default())).unwrap();
+    log!(other, "live");
+    kept[1..].iter().for_each(|path| fs::write(path, "others'\n").unwrap());
+    // A clock that was wrong once.
+    for n in 0..3 {
+        fs::write(dir.path().join(format!("app.log.{}", 4_102_444_800_u64 + n)), "").unwrap();
+    }
+    let rotation = Rotation { bytes: 100, retain_count: 3, retain_seconds: 60, ..Rotation::default() };
+    let stream = graph.configure("app", typed("file_synch", &path, rotation)).unwrap();
+    (0..1000).for_each(|n| log!(stream, "line {n}"));
+    assert!(kept.iter().all(|path| path.exists()));
+    kept.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let (text, files) = concatenated(&path);
+    assert_eq!(files, 4);
+    assert!(text.lines().count() > 30 && text.ends_with("line 998\nline 999\n"), "{text}");
 }

@@ -1,16 +1,22 @@
-//! Files, put aside by size and time, and removed when they are old or too many.
+//! Files, rotated by size and time, and removed when they are old or too many.
+
+mod access;
+mod retention;
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use parking_lot::Mutex;
+
+pub use access::Access;
+use access::{Ids, directory, resolve};
+use retention::{FirstSeen, InUse};
 
 use super::{Lines, Sink, WriteError};
 
@@ -18,21 +24,17 @@ use super::{Lines, Sink, WriteError};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked, while nothing is written, for files that have grown too old.
 const CULL_EVERY: Duration = Duration::from_secs(60);
-/// So many files that were put aside wait to be made durable by a flush.
+/// So many rotated files wait to be made durable by a flush.
 const MAX_BEHIND: usize = 8;
-/// Names of files that were put aside may be so far ahead of the clock: many in one second, or a clock that was set back.
-const MAX_AHEAD_SECONDS: u64 = 86_400;
-/// Permission bits of new files, less what the process's mask takes.
-const FILE_MODE: u32 = 0o664;
 
-/// When a file is put aside, and which of those that were put aside are kept. 0 is never, or all.
+/// When a file is rotated, and which rotated files are kept. 0 is never, or all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rotation {
     /// At multiples of so many seconds.
     pub seconds: u64,
     /// With the line that reaches so many bytes.
     pub bytes: u64,
-    /// Files put aside longer ago than so many seconds go.
+    /// Files that were rotated longer ago than so many seconds go.
     pub retain_seconds: u64,
     /// Newest first, files after which the sum exceeds so many bytes go.
     pub retain_bytes: u64,
@@ -50,13 +52,15 @@ fn now() -> u64 {
 /// Appends lines to a file.
 #[derive(Debug)]
 pub struct FileSink {
+    /// Absolute: the process may change its directory.
     path: PathBuf,
     rotation: Rotation,
+    first: Ids,
     asynchronous: bool,
     clock: Clock,
     files: Mutex<Files>,
-    /// The number that the last file put aside has: later ones have higher ones.
-    last_aside: AtomicU64,
+    /// Bytes in the file: whoever asks does not wait for whoever writes.
+    size: AtomicU64,
     /// A symbolic link that names the file being written.
     latest: Option<PathBuf>,
 }
@@ -74,13 +78,21 @@ struct Files {
     trouble: Option<io::Error>,
     /// When it was last looked, with nothing to write, for files that have grown too old.
     culled: Option<Instant>,
+    /// The second that the last rotated file has in its name: later ones have higher ones.
+    last_second: u64,
+    /// The latest time that the clock has shown at a rotation.
+    latest_clock: u64,
+    first_seen: FirstSeen,
 }
 
 #[derive(Debug)]
 struct Current {
     file: File,
+    /// Where the path led when it was opened: this is renamed, not a link to it.
+    target: PathBuf,
     identity: (u64, u64),
-    /// Others (a FIFO, a device) are neither put aside nor cut.
+    _in_use: InUse,
+    /// Others (a FIFO, a device) are neither rotated nor cut.
     regular: bool,
     len: u64,
     /// There are lines that are not known to be durable.
@@ -88,17 +100,40 @@ struct Current {
     /// Which period it was begun in.
     period: u64,
     looked: Instant,
-    /// It could not be put aside: tried again after a while.
+    /// It could not be rotated: tried again after a while.
     retry: Option<Instant>,
 }
 
 impl FileSink {
-    /// Opens the file, making it if it is not there. With `asynchronous`, the sink may get a queue.
+    /// Opens the file, creating it if it is not there. With `asynchronous`, the sink may get a queue. A relative path is
+    /// taken from the directory that the process is in now, whatever directory it changes to later.
     ///
     /// # Errors
     /// What the system says; the text names the path.
     pub fn open(path: impl Into<PathBuf>, rotation: Rotation, asynchronous: bool) -> io::Result<Self> {
-        Self::open_with(path.into(), rotation, asynchronous, now)
+        Self::open_with(path.into(), rotation, &Access::default(), asynchronous, now)
+    }
+
+    /// The same, with the access that the file gets where there is none yet.
+    ///
+    /// # Errors
+    /// There is no such user or group, or what the system says; the text names the path.
+    pub fn open_with_access(
+        path: impl Into<PathBuf>,
+        rotation: Rotation,
+        access: &Access,
+        asynchronous: bool,
+    ) -> io::Result<Self> {
+        Self::open_with(path.into(), rotation, access, asynchronous, now)
+    }
+
+    /// Files beside a log that have its name and a number behind it, but that its rotation cannot have made: retention
+    /// leaves them alone.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn left_alone(path: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(retention::find(&resolve(&std::path::absolute(path)?), now())?.left_alone)
     }
 
     /// Keeps a symbolic link with this name that leads to the file being written.
@@ -106,7 +141,7 @@ impl FileSink {
     /// # Errors
     /// It cannot be made, or something else has this name; the text names it.
     pub fn with_latest(mut self, link: impl Into<PathBuf>) -> io::Result<Self> {
-        self.latest = Some(link.into());
+        self.latest = Some(std::path::absolute(link.into())?);
         self.link_latest()?;
         Ok(self)
     }
@@ -138,23 +173,29 @@ impl FileSink {
         })
     }
 
-    pub(crate) fn open_with(
+    fn open_with(
         path: PathBuf,
         rotation: Rotation,
+        access: &Access,
         asynchronous: bool,
         clock: Clock,
     ) -> io::Result<Self> {
-        let last_aside = AtomicU64::new(0);
-        let files = Mutex::default();
-        // Not a link is put aside, but what it leads to.
-        let path = if rotation.bytes > 0 || rotation.seconds > 0 { resolved(path) } else { path };
-        let sink = Self { path, rotation, asynchronous, clock, files, last_aside, latest: None };
-        sink.begin(&mut sink.files.lock())?;
-        // A number from far in the future is no time of ours.
-        let latest = (sink.clock)().saturating_add(MAX_AHEAD_SECONDS);
-        let aside = sink.aside().unwrap_or_default();
-        let newest = aside.into_iter().map(|(second, ..)| second).find(|&second| second <= latest);
-        sink.last_aside.store(newest.unwrap_or(0), Relaxed);
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        let first = access.look_up().map_err(named)?;
+        let path = std::path::absolute(&path).map_err(named)?;
+        let (files, size) = (Mutex::default(), AtomicU64::new(0));
+        let sink = Self { path, rotation, first, asynchronous, clock, files, size, latest: None };
+        {
+            let files = &mut *sink.files.lock();
+            let target = resolve(&sink.path);
+            let now = (sink.clock)();
+            let found = retention::find(&target, now).unwrap_or_default();
+            files.last_second = found.newest_second(now);
+            files.latest_clock = now;
+            // A process that ended in the middle of a rotation has left no file that the next one could be like.
+            let before = found.rotated.first().and_then(|newest| newest.path.metadata().ok());
+            sink.begin(files, before.as_ref())?;
+        }
         Ok(sink)
     }
 
@@ -162,23 +203,17 @@ impl FileSink {
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 
-    fn open_current(&self) -> io::Result<Current> {
+    fn open_current(&self, before: Option<&Metadata>) -> io::Result<Current> {
         let open = || -> io::Result<Current> {
-            // What is no regular file (a FIFO that nobody reads) must not make anybody wait.
-            let file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(FILE_MODE)
-                .custom_flags(OFlag::O_NONBLOCK.bits())
-                .open(&self.path)?;
-            // Written to, it may make its queue's thread wait: lines are not lost for want of a reader that is slow.
-            let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
-            fcntl(&file, FcntlArg::F_SETFL(flags))?;
+            let target = resolve(&self.path);
+            let file = access::open(&target, before, self.first)?;
             let facts = file.metadata()?;
             let begun =
                 if facts.len() > 0 { u64::try_from(facts.mtime()).unwrap_or(0) } else { (self.clock)() };
             Ok(Current {
+                target,
                 identity: (facts.dev(), facts.ino()),
+                _in_use: InUse::new(&facts),
                 regular: facts.is_file(),
                 len: facts.len(),
                 dirty: false,
@@ -195,17 +230,17 @@ impl FileSink {
         seconds.checked_div(self.rotation.seconds).unwrap_or(0)
     }
 
-    /// Opens the path anew, with the owner and group of the file that was open.
-    fn begin(&self, files: &mut Files) -> io::Result<()> {
-        let fresh = self.open_current()?;
+    /// Opens the path anew, with the access of the file that was open, or of the one that it follows.
+    fn begin(&self, files: &mut Files, before: Option<&Metadata>) -> io::Result<()> {
+        let was = files.current.as_ref().and_then(|current| current.file.metadata().ok());
+        let fresh = self.open_current(was.as_ref().or(before))?;
+        self.size.store(fresh.len, Relaxed);
         files.renamed = true;
-        if let Some(old) = files.current.replace(fresh) {
-            if let Some(fresh) = &files.current {
-                keep_owner(&old.file, &fresh.file);
-            }
-            if old.regular && old.dirty {
-                files.behind.push(old.file);
-            }
+        if let Some(old) = files.current.replace(fresh)
+            && old.regular
+            && old.dirty
+        {
+            files.behind.push(old.file);
         }
         if files.behind.len() > MAX_BEHIND {
             let oldest = files.behind.remove(0);
@@ -224,7 +259,7 @@ impl FileSink {
             }
             None => true,
         };
-        if gone && let Err(e) = self.begin(files) {
+        if gone && let Err(e) = self.begin(files, None) {
             // The file that is open takes lines until a new one can be made, if it has a name.
             let named = |current: &Current| current.file.metadata().is_ok_and(|facts| facts.nlink() > 0);
             if !files.current.as_ref().is_some_and(named) {
@@ -237,6 +272,7 @@ impl FileSink {
                     current.looked = Instant::now();
                     // Somebody may have cut it.
                     current.len = current.file.metadata().map_or(current.len, |facts| facts.len());
+                    self.size.store(current.len, Relaxed);
                 }
                 Ok(current)
             }
@@ -249,22 +285,30 @@ impl FileSink {
         Some((facts.dev(), facts.ino()))
     }
 
-    /// Puts the file aside as `path.<seconds>` and begins a new one.
+    /// Renames the file to `path.<seconds>` and begins a new one.
     fn rotate_locked(&self, files: &mut Files) -> io::Result<()> {
-        let mut second = (self.clock)().max(self.last_aside.load(Relaxed).saturating_add(1));
+        let now = (self.clock)();
+        if !retention::plausible(files.latest_clock, now) {
+            // It was wrong, and has been set right: names need not go on where it was.
+            files.last_second = 0;
+            files.latest_clock = now;
+        }
+        files.latest_clock = files.latest_clock.max(now);
+        let mut second = now.max(files.last_second.saturating_add(1));
+        second = second.clamp(*retention::OURS.start(), *retention::OURS.end());
         // Two in one second must not overwrite one another.
-        while !self.put_aside_locked(files, &with_suffix(&self.path, second))? {
+        while !self.rename_locked(files, |target| with_suffix(target, second))? {
             second = second.saturating_add(1);
         }
-        self.last_aside.store(second, Relaxed);
+        files.last_second = second;
         // What is too old stays until the next time, if it cannot be removed now.
-        files.trouble = self.cull_locked().err().or(files.trouble.take());
+        files.trouble = self.remove_expired(files).err().or(files.trouble.take());
         Ok(())
     }
 
-    /// Puts the file aside if it is full or its period is over.
+    /// Rotates the file if it is full or its period is over.
     fn rotate_if_due(&self, files: &mut Files) -> io::Result<()> {
-        let due = {
+        let due = |files: &mut Files| -> io::Result<bool> {
             let current = self.current(files)?;
             let period = self.period((self.clock)());
             if current.len == 0 {
@@ -273,10 +317,20 @@ impl FileSink {
             let full = self.rotation.bytes > 0 && current.len >= self.rotation.bytes;
             let over = self.rotation.seconds > 0 && current.period != period;
             let tried = current.retry.is_some_and(|last| last.elapsed() < LOOK_EVERY);
-            (full || over) && current.len > 0 && current.regular && !tried
+            Ok((full || over) && current.len > 0 && current.regular && !tried)
         };
-        if due && let Err(e) = self.rotate_locked(files) {
-            let why = format!("{e}: {} cannot be put aside, and grows on", self.path.display());
+        if !due(files)? {
+            return Ok(());
+        }
+        // Another process may have rotated it: its new file is not rotated for the size of ours.
+        if self.identity() != files.current.as_ref().map(|current| current.identity) {
+            // The file that is open takes lines until a new one can be opened.
+            if self.begin(files, None).is_err() || !due(files)? {
+                return Ok(());
+            }
+        }
+        if let Err(e) = self.rotate_locked(files) {
+            let why = format!("{e}: {} cannot be rotated, and grows on", self.path.display());
             files.trouble = Some(io::Error::new(e.kind(), why));
             if let Some(current) = &mut files.current {
                 current.retry = Some(Instant::now());
@@ -286,64 +340,25 @@ impl FileSink {
     }
 
     /// Gives the file another name and begins a new one; `false` where that name is taken.
-    fn put_aside_locked(&self, files: &mut Files, aside: &Path) -> io::Result<bool> {
-        if files.current.as_ref().is_some_and(|current| !current.regular) {
+    fn rename_locked(&self, files: &mut Files, name: impl FnOnce(&Path) -> PathBuf) -> io::Result<bool> {
+        let Some(current) = files.current.as_ref().filter(|current| current.regular) else {
             return Ok(true);
-        }
-        match rename_to_new(&self.path, aside) {
+        };
+        let to = name(&current.target);
+        match rename_to_new(&current.target, &to) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             // Somebody else has moved or removed it.
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.identity().is_none() => {}
-            Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", aside.display()))),
+            Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", to.display()))),
             Ok(()) => {}
         }
-        self.begin(files)?;
+        self.begin(files, None)?;
         Ok(true)
     }
 
-    /// The files that were put aside, newest first: when, bytes, path.
-    fn aside(&self) -> io::Result<Vec<(u64, u64, PathBuf)>> {
-        let Some(name) = self.path.file_name() else { return Ok(Vec::new()) };
-        let mut prefix = name.to_owned();
-        prefix.push(".");
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(directory(&self.path))? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let suffix = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
-            let second = suffix
-                .filter(|digits| digits.iter().all(u8::is_ascii_digit))
-                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok());
-            if let Some(second) = second
-                && let Ok(facts) = entry.metadata()
-                && facts.is_file()
-            {
-                found.push((second, facts.len(), entry.path()));
-            }
-        }
-        found.sort_by(|a, b| b.cmp(a));
-        Ok(found)
-    }
-
-    fn cull_locked(&self) -> io::Result<usize> {
-        let Rotation { retain_seconds, retain_bytes, retain_count, .. } = self.rotation;
-        let now = (self.clock)();
-        let (mut sum, mut removed, mut failed) = (0u64, 0, None);
-        for (n, (second, bytes, path)) in (1u64..).zip(self.aside()?) {
-            sum = sum.saturating_add(bytes);
-            let old = retain_seconds > 0 && second.saturating_add(retain_seconds) < now;
-            if old || (retain_bytes > 0 && sum > retain_bytes) || (retain_count > 0 && n > retain_count) {
-                // One that cannot be removed does not keep the others.
-                match std::fs::remove_file(&path) {
-                    Ok(()) => removed += 1,
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => {
-                        failed = failed.or(Some(io::Error::new(e.kind(), format!("{}: {e}", path.display()))))
-                    }
-                }
-            }
-        }
-        failed.map_or(Ok(removed), Err)
+    fn remove_expired(&self, files: &mut Files) -> io::Result<usize> {
+        let Files { current: Some(current), first_seen, .. } = files else { return Ok(0) };
+        retention::remove_expired(&current.target, &self.rotation, (self.clock)(), first_seen)
     }
 
     /// How many of the lines go into the file as it is.
@@ -370,30 +385,6 @@ fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
         }
     }
     Ok(())
-}
-
-/// Gives a new file the owner and group of the one that it follows, where that is allowed.
-fn keep_owner(old: &File, new: &File) {
-    if let (Ok(was), Ok(is)) = (old.metadata(), new.metadata())
-        && (was.uid(), was.gid()) != (is.uid(), is.gid())
-    {
-        // An ordinary user cannot: the file is his then.
-        let _ = std::os::unix::fs::fchown(new, Some(was.uid()), Some(was.gid()));
-    }
-}
-
-/// Where a symbolic link leads to, if it leads anywhere.
-fn resolved(path: PathBuf) -> PathBuf {
-    let link = path.symlink_metadata().is_ok_and(|facts| facts.file_type().is_symlink());
-    match path.canonicalize() {
-        Ok(target) if link => target,
-        _ => path,
-    }
-}
-
-/// The directory that a path's last name is in.
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Gives a file a name that nobody has.
@@ -446,9 +437,11 @@ impl Sink for FileSink {
                 {
                     current.len -= part;
                 }
+                self.size.store(current.len, Relaxed);
                 return Err(WriteError { written: written + whole, error: self.named(error) });
             }
             current.len += now.bytes().len() as u64;
+            self.size.store(current.len, Relaxed);
             written += now.len();
             rest = later;
         }
@@ -480,7 +473,7 @@ impl Sink for FileSink {
         let due = files.culled.is_none_or(|last| last.elapsed() >= CULL_EVERY);
         if self.rotation.retain_seconds > 0 && due {
             files.culled = Some(Instant::now());
-            self.cull_locked()?;
+            self.remove_expired(&mut files)?;
         }
         Ok(())
     }
@@ -505,7 +498,9 @@ impl Sink for FileSink {
             current.dirty = false;
         }
         if *renamed {
-            File::open(directory(&self.path)).and_then(|dir| dir.sync_all()).map_err(|e| self.named(e))?;
+            File::open(directory(&current.target))
+                .and_then(|dir| dir.sync_all())
+                .map_err(|e| self.named(e))?;
             *renamed = false;
         }
         Ok(())
@@ -516,7 +511,7 @@ impl Sink for FileSink {
         if files.current.as_ref().is_some_and(|current| self.identity() == Some(current.identity)) {
             return Ok(());
         }
-        self.begin(&mut files)
+        self.begin(&mut files, None)
     }
 
     fn rotate(&self) -> io::Result<()> {
@@ -524,7 +519,7 @@ impl Sink for FileSink {
     }
 
     fn put_aside(&self, to: &Path) -> io::Result<()> {
-        match self.put_aside_locked(&mut self.files.lock(), to)? {
+        match self.rename_locked(&mut self.files.lock(), |_| to.to_owned())? {
             true => Ok(()),
             false => Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
@@ -534,12 +529,11 @@ impl Sink for FileSink {
     }
 
     fn cull(&self) -> io::Result<usize> {
-        let _one_at_a_time = self.files.lock();
-        self.cull_locked()
+        self.remove_expired(&mut self.files.lock())
     }
 
     fn size(&self) -> Option<u64> {
-        self.files.lock().current.as_ref().map(|current| current.len)
+        Some(self.size.load(Relaxed))
     }
 }
 
@@ -554,8 +548,15 @@ mod tests {
         static NOW: Cell<u64> = const { Cell::new(0) };
     }
 
+    /// Seconds in these tests are counted from here: a multiple of all periods, and in the range of names.
+    const BASE: u64 = 1_699_999_800;
+
     fn clock() -> u64 {
-        NOW.get()
+        BASE + NOW.get()
+    }
+
+    fn open(dir: &tempfile::TempDir, rotation: Rotation) -> FileSink {
+        FileSink::open_with(dir.path().join("log"), rotation, &Access::default(), false, clock).unwrap()
     }
 
     struct Setup {
@@ -568,8 +569,7 @@ mod tests {
         fn new(rotation: Rotation) -> Self {
             NOW.set(10_000);
             let dir = tempfile::tempdir().unwrap();
-            let sink = FileSink::open_with(dir.path().join("log"), rotation, false, clock).unwrap();
-            Self { dir, sink }
+            Self { sink: open(&dir, rotation), dir }
         }
 
         fn write_at(&self, second: u64, text: &str) {
@@ -587,7 +587,9 @@ mod tests {
                 .map(|entry| entry.unwrap().path())
                 .map(|path| {
                     let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-                    let suffix = name.strip_prefix("log").unwrap().trim_start_matches('.').to_owned();
+                    let suffix = name.strip_prefix("log").unwrap().trim_start_matches('.');
+                    let second = suffix.parse().ok().and_then(|second: u64| second.checked_sub(BASE));
+                    let suffix = second.map_or(suffix.to_owned(), |second| second.to_string());
                     (suffix, fs::read_to_string(&path).unwrap())
                 })
                 .collect();
@@ -601,9 +603,13 @@ mod tests {
             assert_eq!(files, expected);
         }
 
-        /// Puts a file aside that was so at a second.
-        fn put(&self, suffix: &str, bytes: usize) {
-            fs::write(self.dir.path().join(format!("log.{suffix}")), "x".repeat(bytes)).unwrap();
+        /// The path of the file that was rotated at a second.
+        fn rotated(&self, second: u64) -> PathBuf {
+            self.dir.path().join(format!("log.{}", BASE + second))
+        }
+
+        fn put(&self, second: u64, bytes: usize) {
+            fs::write(self.rotated(second), "x".repeat(bytes)).unwrap();
         }
 
         fn suffixes(&self) -> Vec<String> {
@@ -628,11 +634,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         fs::write(&path, "old\n").unwrap();
-        let at = UNIX_EPOCH + Duration::from_secs(9_000);
+        let at = UNIX_EPOCH + Duration::from_secs(BASE + 9_000);
         File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
         let rotation = Rotation { seconds: 600, ..Rotation::default() };
-        let sink = FileSink::open_with(path, rotation, false, clock).unwrap();
-        let setup = Setup { dir, sink };
+        let setup = Setup { sink: open(&dir, rotation), dir };
         setup.write_at(10_001, "new\n");
         setup.assert_files(&[("10001", "old\n"), ("", "new\n")]);
     }
@@ -655,7 +660,7 @@ mod tests {
     #[test]
     fn two_in_one_second_take_the_next_free_one() {
         let setup = Setup::new(Rotation { bytes: 2, ..Rotation::default() });
-        setup.put("10001", 3);
+        setup.put(10_001, 3);
         setup.write_at(10_000, "a\nb\nc\n");
         setup.assert_files(&[("10000", "a\n"), ("10001", "xxx"), ("10002", "b\n"), ("", "c\n")]);
     }
@@ -663,33 +668,111 @@ mod tests {
     #[test]
     fn what_is_too_old_goes() {
         let setup = Setup::new(Rotation { retain_seconds: 100, ..Rotation::default() });
-        for suffix in ["9899", "9900", "9999", "1", "text", "12a", ""] {
-            setup.put(suffix, 1);
+        let mut expected = Vec::new();
+        for (second, kept) in [(1, false), (9_899, false), (9_900, true), (9_999, true)] {
+            setup.put(second, 1);
+            expected.push((setup.rotated(second), kept));
         }
-        fs::write(setup.dir.path().join("other.1"), "").unwrap();
-        fs::create_dir(setup.dir.path().join("log.2")).unwrap();
+        for name in ["log", "log.1", "log.text", "log.12a", "log.", "other.1700000000"] {
+            let path = setup.dir.path().join(name);
+            fs::write(&path, "").unwrap();
+            expected.push((path, true));
+        }
+        fs::create_dir(setup.rotated(2)).unwrap();
+        expected.push((setup.rotated(2), true));
         assert_eq!(setup.sink.cull().unwrap(), 2);
-        for (name, there) in [
-            ("log.1", false),
-            ("log.9899", false),
-            ("log.9900", true),
-            ("log.9999", true),
-            ("log.text", true),
-            ("log.12a", true),
-            ("log.", true),
-            ("log.2", true),
-            ("other.1", true),
-            ("log", true),
-        ] {
-            assert_eq!(setup.dir.path().join(name).exists(), there, "{name}");
+        for (path, kept) in expected {
+            assert_eq!(path.exists(), kept, "{}", path.display());
         }
+    }
+
+    fn touch(path: &Path, second: u64) {
+        let file = File::options().append(true).create(true).open(path).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(second)).unwrap();
+    }
+
+    #[test]
+    fn names_that_a_rotation_cannot_have_made_are_left_alone() {
+        let rotation =
+            Rotation { retain_seconds: 1, retain_bytes: 1, retain_count: 1, ..Rotation::default() };
+        let setup = Setup::new(rotation);
+        let names =
+            ["1", "2", "20261101", "2026110114", "202611011415", "01700000000", "99999999999", "999999999"];
+        let mut left: Vec<PathBuf> =
+            names.iter().map(|name| setup.dir.path().join(format!("log.{name}"))).collect();
+        left.iter().for_each(|path| touch(path, 1));
+        // One that somebody writes to, whatever its name.
+        let live = setup.rotated(3);
+        let other = FileSink::open_with(live.clone(), rotation, &Access::default(), false, clock).unwrap();
+        left.push(live);
+        left.sort();
+        setup.put(5, 1);
+        setup.write_at(10_000, "a\n");
+        setup.sink.rotate().unwrap();
+        assert!(left.iter().all(|path| path.exists()));
+        assert!(!setup.rotated(5).exists());
+        assert_eq!(retention::find(&setup.sink.path, clock()).unwrap().left_alone, left);
+        // Nobody writes to it any more: it is a rotated file like others.
+        drop(other);
+        assert_eq!(setup.sink.cull().unwrap(), 1);
+        assert!(!setup.rotated(3).exists());
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_costs_nothing() {
+        const WRONG: u64 = 4_102_444_800;
+        // The names are from the future; the files' own times may be right, or as wrong.
+        for modified in [BASE + 10_000, WRONG] {
+            let rotation = Rotation { bytes: 2, retain_count: 3, retain_seconds: 100, ..Rotation::default() };
+            let setup = Setup::new(rotation);
+            let future = [0, 1, 2].map(|n| setup.dir.path().join(format!("log.{}", WRONG + n)));
+            future.iter().for_each(|path| touch(path, modified));
+            setup.write_at(10_000, "a\nb\nc\n");
+            assert_eq!(setup.suffixes().len(), 4, "{:?}", setup.files());
+            setup.write_at(10_000, "d\ne\n");
+            let kept = [("10001", "b\n"), ("10002", "c\n"), ("10003", "d\n"), ("", "e\n")];
+            setup.assert_files(&kept);
+            // Those that nothing pushes out go when they have been there long enough.
+            future.iter().for_each(|path| touch(path, modified));
+            setup.sink.cull().unwrap();
+            setup.assert_files(&kept);
+            let setup = Setup::new(Rotation { retain_seconds: 100, ..Rotation::default() });
+            let future = setup.dir.path().join(format!("log.{WRONG}"));
+            touch(&future, modified);
+            for (second, there) in [(10_000, true), (10_100, true), (10_101, false)] {
+                NOW.set(second);
+                setup.sink.cull().unwrap();
+                assert_eq!(future.exists(), there, "{second}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_come_back_from_the_future_with_the_clock() {
+        let setup = Setup::new(Rotation { bytes: 2, ..Rotation::default() });
+        setup.write_at(500_000_000, "a\nb\n");
+        setup.write_at(10_000, "c\nd\n");
+        setup.assert_files(&[("10000", "b\n"), ("10001", "c\n"), ("500000000", "a\n"), ("", "d\n")]);
+        // A clock that stands in 1970 makes names that retention knows, too, and none twice.
+        NOW.set(0);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let rotation = Rotation { bytes: 2, retain_count: 2, ..Rotation::default() };
+        let sink = FileSink::open_with(path.clone(), rotation, &Access::default(), false, || 7).unwrap();
+        let ends = [2, 4, 6, 8].map(|end| (end, 0));
+        sink.write(&Lines { bytes: b"a\nb\nc\nd\n", ends: &ends, start: 0 }).unwrap();
+        let text = |second: u64| fs::read_to_string(with_suffix(&path, second)).ok();
+        assert_eq!(
+            [0, 1, 2].map(|n| text(1_000_000_000 + n)),
+            [None, Some("b\n".into()), Some("c\n".into())]
+        );
     }
 
     #[test]
     fn time_that_passes_ends_a_period_and_a_files_life() {
         let setup = Setup::new(Rotation { seconds: 600, retain_seconds: 1000, ..Rotation::default() });
         assert!(setup.sink.needs_ticks());
-        setup.put("9000", 1);
+        setup.put(9_000, 1);
         setup.write_at(10_000, "a\n");
         NOW.set(10_199);
         setup.sink.tick().unwrap();
@@ -714,14 +797,14 @@ mod tests {
     #[test]
     fn bytes_and_count_keep_the_newest() {
         let setup = Setup::new(Rotation { retain_bytes: 25, ..Rotation::default() });
-        for suffix in ["9", "10", "8", "7"] {
-            setup.put(suffix, 10);
+        for second in [9, 10, 8, 7] {
+            setup.put(second, 10);
         }
         assert_eq!(setup.sink.cull().unwrap(), 2);
         assert_eq!(setup.suffixes(), ["9", "10", ""]);
         let setup = Setup::new(Rotation { retain_count: 3, ..Rotation::default() });
-        for suffix in ["9", "10", "8", "7"] {
-            setup.put(suffix, 10);
+        for second in [9, 10, 8, 7] {
+            setup.put(second, 10);
         }
         assert_eq!(setup.sink.cull().unwrap(), 1);
         assert_eq!(setup.suffixes(), ["8", "9", "10", ""]);
@@ -731,7 +814,7 @@ mod tests {
     fn retention_goes_with_rotation_and_leaves_the_current_file() {
         let rotation = Rotation { seconds: 600, retain_bytes: 1, retain_seconds: 1, ..Rotation::default() };
         let setup = Setup::new(rotation);
-        setup.put("5", 1);
+        setup.put(5, 1);
         setup.write_at(10_000, "a line of more than a byte\n");
         assert_eq!(setup.suffixes(), ["5", ""]);
         setup.write_at(20_000, "another one\n");

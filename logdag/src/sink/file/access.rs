@@ -1,0 +1,190 @@
+//! Where files are, and who may read them.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Component, Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{Group, User};
+
+/// Permission bits of new files, less what the process's mask takes.
+const FILE_MODE: u32 = 0o664;
+/// A path that leads over more symbolic links than this leads nowhere, as it does for the system.
+const MAX_LINKS: usize = 40;
+
+/// Who may do what with a file that is created where there was none. The files that follow it by rotation keep its mode,
+/// owner and group, whatever is set here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits; without them 0664 less the process's mask.
+    pub mode: Option<u32>,
+    /// A user's name or number; without one, the process's own.
+    pub owner: Option<String>,
+    /// A group's name or number; without one, the process's own.
+    pub group: Option<String>,
+}
+
+impl Access {
+    /// Numbers for names.
+    pub(super) fn look_up(&self) -> io::Result<Ids> {
+        let unknown = |what: &str, name: &str| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("there is no {what} {name:?}"))
+        };
+        let owner = match self.owner.as_deref() {
+            None => None,
+            Some(name) => Some(match name.parse() {
+                Ok(number) => number,
+                Err(_) => User::from_name(name)?.ok_or_else(|| unknown("user", name))?.uid.as_raw(),
+            }),
+        };
+        let group = match self.group.as_deref() {
+            None => None,
+            Some(name) => Some(match name.parse() {
+                Ok(number) => number,
+                Err(_) => Group::from_name(name)?.ok_or_else(|| unknown("group", name))?.gid.as_raw(),
+            }),
+        };
+        Ok(Ids { mode: self.mode, owner, group })
+    }
+}
+
+/// The same with numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ids {
+    mode: Option<u32>,
+    owner: Option<u32>,
+    group: Option<u32>,
+}
+
+/// Opens a file to append to it. Where there is none, it is created with the access that `before` has, the file that it
+/// follows, or, where it follows none, as `first` says.
+pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
+    // Opening what is no regular file (a FIFO that nobody reads) must not wait.
+    let mut options = OpenOptions::new();
+    options.append(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = loop {
+        match options.open(target) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Ok(file) => {
+                if let Some(before) = before {
+                    keep_owner(&file, before);
+                }
+                break file;
+            }
+            failed => return failed,
+        }
+        match create(target, before, first) {
+            // Somebody else was quicker.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Ok(file) => break file,
+            failed => return failed,
+        }
+    };
+    // Writing to it may wait: lines are not lost because a reader is slow.
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
+    fcntl(&file, FcntlArg::F_SETFL(flags))?;
+    Ok(file)
+}
+
+fn create(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
+    let exact = before.map(|facts| facts.mode() & 0o7777).or(first.mode);
+    // Nobody else gets at it before it belongs to whom it is to belong to.
+    let mode = exact.map_or(FILE_MODE, |mode| mode & 0o700);
+    let file = OpenOptions::new().append(true).create_new(true).mode(mode).open(target)?;
+    let set = || -> io::Result<()> {
+        if let Some(before) = before {
+            keep_owner(&file, before);
+        } else if first.owner.is_some() || first.group.is_some() {
+            fchown(&file, first.owner, first.group)?;
+        }
+        let Some(mut mode) = exact else { return Ok(()) };
+        if let Some(before) = before
+            && file.metadata()?.gid() != before.gid()
+        {
+            // The group could not be kept: another one gets no more than everybody has.
+            mode &= !0o070 | (mode & 0o007) << 3;
+        }
+        file.set_permissions(Permissions::from_mode(mode))
+    };
+    set().inspect_err(|_| {
+        // Nothing was written to it.
+        let _ = std::fs::remove_file(target);
+    })?;
+    Ok(file)
+}
+
+/// Gives a file the owner and group of another one, as far as that is allowed.
+pub(super) fn keep_owner(file: &File, before: &Metadata) {
+    let Ok(now) = file.metadata() else { return };
+    // A user other than root cannot give a file away, but may pass it on to a group of its own.
+    if now.uid() != before.uid() && fchown(file, Some(before.uid()), Some(before.gid())).is_ok() {
+        return;
+    }
+    if now.gid() != before.gid() {
+        let _ = fchown(file, None, Some(before.gid()));
+    }
+}
+
+/// The path that a path leads to over symbolic links, of directories too, whether there is anything or not.
+pub(super) fn resolve(path: &Path) -> PathBuf {
+    let mut links = 0;
+    let mut resolved = PathBuf::new();
+    let mut ahead: Vec<PathBuf> =
+        path.components().rev().map(|part| PathBuf::from(part.as_os_str())).collect();
+    while let Some(part) = ahead.pop() {
+        match part.components().next() {
+            Some(Component::ParentDir) => {
+                resolved.pop();
+                continue;
+            }
+            Some(Component::CurDir) | None => continue,
+            _ => resolved.push(&part),
+        }
+        if let Ok(target) = std::fs::read_link(&resolved) {
+            links += 1;
+            if links > MAX_LINKS {
+                return path.to_owned();
+            }
+            resolved.pop();
+            ahead.extend(target.components().rev().map(|part| PathBuf::from(part.as_os_str())));
+        }
+    }
+    // What the system itself leads somewhere (/dev/stdout) has a text that is no path.
+    match (std::fs::metadata(path), std::fs::metadata(&resolved)) {
+        (Ok(one), Ok(other)) if (one.dev(), one.ino()) == (other.dev(), other.ino()) => resolved,
+        (Err(_), _) => resolved,
+        _ => path.to_owned(),
+    }
+}
+
+/// The directory that a path's last name is in.
+pub(super) fn directory(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_lead_on_whether_there_is_anything_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(dir.join("big")).unwrap();
+        symlink("data", dir.join("logs")).unwrap();
+        symlink(dir.join("big"), dir.join("data")).unwrap();
+        symlink("../logs/./x.log", dir.join("big/app.log")).unwrap();
+        assert_eq!(resolve(&dir.join("logs/app.log")), dir.join("big/x.log"));
+        symlink("/nowhere/at/all", dir.join("dangling")).unwrap();
+        assert_eq!(resolve(&dir.join("dangling/x")), Path::new("/nowhere/at/all/x"));
+        symlink("loop", dir.join("loop")).unwrap();
+        assert_eq!(resolve(&dir.join("loop/x")), dir.join("loop/x"));
+        for special in ["/dev/null", "/dev/stdout"] {
+            let there = std::fs::metadata(resolve(Path::new(special))).unwrap();
+            assert_eq!(there.ino(), std::fs::metadata(special).unwrap().ino(), "{special}");
+        }
+    }
+}

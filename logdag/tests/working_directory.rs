@@ -1,0 +1,46 @@
+//! A process that changes its directory. A test binary of its own: the directory belongs to the whole process.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::time::Duration;
+
+use logdag::config::Config;
+use logdag::{Graph, log};
+
+#[test]
+fn files_and_feeds_stay_where_they_were_opened() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::env::set_current_dir(dir.path()).unwrap();
+    let text = r#"<app><logs>
+        <log name="file" type="file_synch" path="app.log" latest="latest.log"/>
+        <log name="feed" type="jlog" path="app.feed(reader)"/>
+    </logs></app>"#;
+    let graph = Graph::new();
+    Config::from_text("app.xml", text).unwrap().apply(&graph).unwrap();
+    let (file, feed) = (graph.stream("file").unwrap(), graph.stream("feed").unwrap());
+    log!(file, "one");
+    log!(feed, "one");
+    std::env::set_current_dir(elsewhere.path()).unwrap();
+    graph.reopen().unwrap();
+    log!(file, "two");
+    // The path is looked at once a second.
+    std::thread::sleep(Duration::from_millis(1100));
+    log!(file, "three");
+    graph.rotate("file").unwrap();
+    log!(file, "four");
+    // A feed that somebody removed is created anew.
+    fs::remove_dir_all(dir.path().join("app.feed")).unwrap();
+    graph.reopen().unwrap();
+    log!(feed, "two");
+    graph.flush().unwrap();
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(dir.path().join("app.log")).unwrap(), "four\n");
+    assert_eq!(fs::read_to_string(dir.path().join("latest.log")).unwrap(), "four\n");
+    let mut names: Vec<String> =
+        fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(fs::read_to_string(dir.path().join(&names[2])).unwrap(), "one\ntwo\nthree\n");
+    assert!(dir.path().join("app.feed").is_dir());
+}
