@@ -1249,8 +1249,11 @@ fn an_unknown_magic_is_refused_and_nothing_changed() {
 fn status_lag_and_verify_change_nothing() {
     let (_dir, path, log) = eight_segments();
     log.subscribe("at the end of a segment", Start::After(LogId::new(2, 1))).unwrap();
-    log.subscribe("past the end of a segment", Start::After(LogId::new(4, 9))).unwrap();
-    log.subscribe("past the end", Start::After(LogId::new(7, 9))).unwrap();
+    // Everything stays for this one.
+    log.subscribe("beginning", Start::Beginning).unwrap();
+    log.store_checkpoint("past the end of a segment", LogId::new(4, 9)).unwrap();
+    log.store_checkpoint("past the end", LogId::new(7, 9)).unwrap();
+    log.unsubscribe("beginning").unwrap();
     log.subscribe("end", Start::End).unwrap();
     let before = snapshot(&path);
     let status = log.status().unwrap();

@@ -79,7 +79,11 @@ pub fn subscribe(args: &SubscribeArgs) -> Outcome {
     } else {
         Start::Beginning
     };
-    let id = if args.r#move && log.has_subscriber(name)? {
+    let there = log.has_subscriber(name)?;
+    let id = if let Some(id) = args.after.filter(|_| args.force && (args.r#move || !there)) {
+        log.store_checkpoint(name, id)?;
+        id
+    } else if args.r#move && there {
         let id = log.resolve(&start)?;
         log.set_checkpoint(name, id)?;
         id

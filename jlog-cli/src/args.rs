@@ -216,6 +216,9 @@ pub struct SubscribeArgs {
     /// Move the subscriber there if it exists
     #[arg(long)]
     pub r#move: bool,
+    /// Accept an id past the end, as the C library does; messages up to it are skipped when they come
+    #[arg(long, requires = "after")]
+    pub force: bool,
 }
 
 /// `jlog unsubscribe`

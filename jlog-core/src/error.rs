@@ -130,7 +130,7 @@ pub enum Error {
         len: u64,
     },
     /// There is no record with this id (any more, or yet).
-    #[error("{} has no record {id}: `jlog inspect` shows what there is", path.display())]
+    #[error("{} has no record {id}: `jlog status` shows where the feed ends, `jlog inspect` what there is", path.display())]
     NoSuchRecord {
         /// The jlog.
         path: PathBuf,

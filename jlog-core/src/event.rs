@@ -120,6 +120,15 @@ pub enum Event {
         /// Where it is now.
         to: LogId,
     },
+    /// A checkpoint was moved to an earlier record than it was at: the messages between them come again.
+    CheckpointWentBack {
+        /// The subscriber.
+        subscriber: String,
+        /// Where it was.
+        from: LogId,
+        /// Where it is now.
+        to: LogId,
+    },
     /// A file belongs to another user than the directory: others may be unable to write it.
     ForeignOwner {
         /// The file.
@@ -229,6 +238,12 @@ impl fmt::Display for Event {
             }
             Event::CheckpointMovedBack { subscriber, from, to } => {
                 write!(f, "subscriber {subscriber}: checkpoint {from} is past the end, moved back to {to}")
+            }
+            Event::CheckpointWentBack { subscriber, from, to } => {
+                write!(
+                    f,
+                    "subscriber {subscriber}: moved back from {from} to {to}; the messages between come again"
+                )
             }
             Event::ForeignOwner { path, owner, expected } => write!(
                 f,

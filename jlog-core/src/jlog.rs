@@ -277,10 +277,13 @@ impl Jlog {
     /// Adds a subscriber.
     ///
     /// # Errors
-    /// [`Error::SubscriberExists`], [`Error::SubscriberName`], [`Error::NoSuchRecord`] (an id beyond the
-    /// segment being written), [`Error::UnknownSubscriber`] (of a copy), [`Error::DiskFull`], [`Error::Io`].
+    /// [`Error::SubscriberExists`], [`Error::SubscriberName`], [`Error::NoSuchRecord`] (an id past the end of
+    /// what there is), [`Error::UnknownSubscriber`] (of a copy), [`Error::DiskFull`], [`Error::Io`].
     pub fn subscribe(&self, name: impl AsRef<[u8]>, start: Start) -> Result<LogId> {
         let name = SubscriberName::new(name)?;
+        if checkpoint::exists(&self.shared, &name) {
+            return Err(Error::SubscriberExists { path: self.shared.path.clone(), name: name.to_string() });
+        }
         let id = self.resolve(&start)?;
         Checkpoint::create(&self.shared, &name, id)?;
         Ok(id)
@@ -295,9 +298,7 @@ impl Jlog {
             Start::Beginning => self.first_id(),
             Start::End => self.last_id(),
             Start::After(id) => {
-                if id.segment > self.meta()?.storage_log {
-                    return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id: *id });
-                }
+                recovery::check_id(&self.shared, &self.meta()?, *id)?;
                 Ok(*id)
             }
             Start::CopyOf(other) => self.checkpoint(other),
@@ -340,19 +341,19 @@ impl Jlog {
     }
 
     /// Sets a subscriber's checkpoint, adding the subscriber where it is missing. Moved forward, segments
-    /// that nobody needs any more are removed; moved back, what is gone stays gone.
+    /// that nobody needs any more are removed; moved back, what is gone stays gone, and
+    /// [`Event::CheckpointWentBack`] tells of it.
     ///
     /// # Errors
-    /// [`Error::NoSuchRecord`] (beyond the segment being written), [`Error::SubscriberName`], [`Error::Io`],
+    /// [`Error::NoSuchRecord`] (past the end of what there is), [`Error::SubscriberName`], [`Error::Io`],
     /// [`Error::DiskFull`].
     pub fn set_checkpoint(&self, name: impl AsRef<[u8]>, id: LogId) -> Result<()> {
-        if id.segment > self.meta()?.storage_log {
-            return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
-        }
+        recovery::check_id(&self.shared, &self.meta()?, id)?;
         self.store_checkpoint(name, id)
     }
 
-    /// The same, whether there is such a record or not, as the C library does.
+    /// The same, whether there is such a record or not, as the C library does. What is written later is skipped up to
+    /// there, unless a writer that opens finds the checkpoint past the end and moves it back.
     ///
     /// # Errors
     /// [`Error::SubscriberName`], [`Error::Io`], [`Error::DiskFull`].
@@ -375,6 +376,10 @@ impl Jlog {
             other => other?,
         };
         let old = checkpoint.set(id, meta.safety)?.unwrap_or(id);
+        if id < old {
+            let subscriber = name.to_string();
+            self.shared.note(Event::CheckpointWentBack { subscriber, from: old, to: id });
+        }
         retention::remove_passed(&self.shared, old, id, meta.storage_log, &mut Passing::default())
     }
 

@@ -36,12 +36,12 @@ use std::sync::Arc;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::checksum::{self, Verifier};
-use crate::format::{MetaFault, RecordFormat, Safety};
+use crate::format::{Meta, MetaFault, RecordFormat, Safety};
 use crate::names::Kind;
 use crate::scan::{Stop, WINDOW, Window, walk};
 use crate::shared::Shared;
 use crate::storage::{File, Open, read_up_to_at};
-use crate::survey::{self, Item, Place, Survey};
+use crate::survey::{self, Fault, Item, Place, Survey};
 use crate::{Error, Event, LogId, Result, index, names};
 
 /// Files among the fixed ones that belong to another user than the directory: path, owner, directory's owner.
@@ -213,6 +213,43 @@ pub(crate) fn records_of(shared: &Shared, format: RecordFormat, number: u32) -> 
         })
         .map_err(fail)?;
     Ok(last)
+}
+
+/// Makes sure that an id is not past the end of what there is: of its segment, or of all. What was there and is gone is no
+/// fault.
+pub(crate) fn check_id(shared: &Shared, meta: &Meta, id: LogId) -> Result<()> {
+    let beyond = || Err(Error::NoSuchRecord { path: shared.path.clone(), id });
+    if id.segment > meta.storage_log {
+        return beyond();
+    }
+    let name = names::segment(id.segment);
+    if id.marker == 0 {
+        return Ok(());
+    }
+    let Some(file) = shared.open_if_there(&name, Open::Read)? else {
+        // A segment that is to be written is not there yet, or it was read by everybody.
+        return if id.segment == meta.storage_log { beyond() } else { Ok(()) };
+    };
+    let fail = |e| Error::io("read", shared.at(&name), e);
+    let len = file.len().map_err(fail)?;
+    let known = known_tail(shared, id.segment, &*file, meta.format);
+    if id.marker <= known.marker {
+        return Ok(());
+    }
+    // Damaged records count: their places are passed like others.
+    let mut verifier = Verifier::load(shared, id.segment);
+    let mut last = known.marker;
+    Survey { file: &*file, format: meta.format, verifier: &mut verifier, to: len, check: false }
+        .run(known, |item| {
+            match item {
+                Item::Record(found) => last = found.marker,
+                Item::Damage(stretch) if stretch.fault != Fault::Unfinished => last = stretch.marker,
+                Item::Damage(_) => {}
+            }
+            if last >= id.marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .map_err(fail)?;
+    if id.marker > last { beyond() } else { Ok(()) }
 }
 
 /// Where the last of the records between two places begins.

@@ -179,7 +179,7 @@ fn looking_changes_nothing() {
     let place = numbered();
     // Checkpoints in the middle, at the end of a segment that is complete, past the end, and at the end.
     for (name, after) in [("a", "0:4"), ("b", "1:2"), ("c", "1:9"), ("d", "2:2")] {
-        place.ok("subscribe", &[name, "--after", after]);
+        place.ok("subscribe", &[name, "--force", "--after", after]);
     }
     place.ok("unsubscribe", &["s"]);
     let before = place.snapshot();

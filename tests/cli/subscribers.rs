@@ -44,9 +44,10 @@ fn a_subscriber_that_is_there_is_moved_only_when_asked_to() {
 
     assert_eq!(place.ok("subscribe", &["t", "--move", "--end"]), "t begins after 00000002:00000002\n");
     assert_eq!(place.unread("t").len(), 0);
-    place.ok("subscribe", &["t", "--move", "--after", "0:1"]);
+    // Back, which is told of.
+    assert_eq!(run(place.jlog("subscribe", ["t", "--move", "--after", "0:1"]), "").code, Some(0));
     assert_eq!(place.unread("t").len(), 9);
-    place.ok("subscribe", &["t", "--move"]);
+    assert_eq!(run(place.jlog("subscribe", ["t", "--move"]), "").code, Some(0));
     assert_eq!(place.unread("t").len(), 10);
     place.ok("subscribe", &["new", "--move", "--copy", "t"]);
     assert_eq!(place.unread("new").len(), 10);
@@ -67,7 +68,13 @@ fn moving_the_last_subscriber_forward_frees_segments() {
 fn a_place_that_is_not_there_is_refused() {
     let place = numbered();
     let before = place.snapshot();
-    for arguments in [&["t", "--after", "3:0"][..], &["t", "--after", "ffffffff:ffffffff"]] {
+    for arguments in [
+        &["t", "--after", "3:0"][..],
+        &["t", "--after", "2:3"],
+        &["t", "--after", "0:5"],
+        &["s", "--move", "--after", "2:3"],
+        &["t", "--after", "ffffffff:ffffffff"],
+    ] {
         let complaint = run(place.jlog("subscribe", arguments), "").failed(1);
         assert!(complaint.contains("has no record"), "{complaint}");
         assert!(complaint.contains(place.feed.to_str().unwrap()), "{complaint}");
@@ -132,4 +139,31 @@ fn what_is_said_of_a_name_is_one_plain_line() {
         let complaint = run(place.jlog("subscribe", [name]), "").failed(1);
         assert!(!complaint.chars().any(char::is_control), "{complaint:?}");
     }
+}
+
+#[test]
+fn an_id_past_the_end_is_taken_only_when_that_is_asked_for() {
+    let place = numbered();
+    assert_eq!(run(place.jlog("subscribe", ["t", "--force"]), "").code, Some(2), "--force is about an id");
+    assert_eq!(
+        place.ok("subscribe", &["t", "--force", "--after", "2:9"]),
+        "t begins after 00000002:00000009\n"
+    );
+    assert_eq!(place.checkpoint("t"), LogId::new(2, 9));
+    let complaint = run(place.jlog("subscribe", ["t", "--force", "--after", "2:8"]), "").failed(1);
+    assert!(complaint.contains("--move"), "{complaint}");
+    place.ok("subscribe", &["s", "--force", "--move", "--after", "2:9"]);
+    assert_eq!(place.checkpoint("s"), LogId::new(2, 9));
+}
+
+#[test]
+fn a_move_back_is_told_of() {
+    let place = numbered();
+    place.ok("subscribe", &["t", "--end"]);
+    let done = run(place.jlog("subscribe", ["t", "--move", "--after", "1:1"]), "");
+    assert_eq!(done.stdout, b"t begins after 00000001:00000001\n");
+    let told = "subscriber t: moved back from 00000002:00000002 to 00000001:00000001";
+    assert!(done.stderr.contains(told), "{}", done.stderr);
+    let done = run(place.jlog("subscribe", ["t", "--move", "--end"]), "");
+    assert_eq!(done.stderr, "");
 }

@@ -388,7 +388,7 @@ fn subscriber_work(log: &Jlog, path: &Path, work: &Work) -> Result<bool, Failure
             Err(e) => err(&format!("Could not add subscriber '{}': {}", text(name), name_of(&e, path))),
             Ok(mut id) => {
                 if let Some(to) = work.checkpoint {
-                    match log.set_checkpoint(name.as_bytes(), to) {
+                    match log.store_checkpoint(name.as_bytes(), to) {
                         Ok(()) => id = to,
                         Err(_) => err(&format!("error setting checkpoint {} to {to}", text(name))),
                     }
@@ -407,7 +407,7 @@ fn subscriber_work(log: &Jlog, path: &Path, work: &Work) -> Result<bool, Failure
             }
         };
         if let Some(to) = work.checkpoint
-            && log.set_checkpoint(name.as_bytes(), to).is_err()
+            && log.store_checkpoint(name.as_bytes(), to).is_err()
         {
             err(&format!("error setting checkpoint {} to {to}", text(name)));
             return Ok(true);

@@ -1,7 +1,7 @@
 //! The checkpoint that a reader stores.
 
 use super::Reader;
-use crate::{Error, LogId, Result, retention};
+use crate::{Event, LogId, Result, recovery, retention};
 
 impl Reader {
     /// Moves the stored checkpoint, unless somebody else has moved it, or this reader only looks.
@@ -22,11 +22,16 @@ impl Reader {
     /// needs any more.
     ///
     /// # Errors
-    /// [`Error::NoSuchRecord`] where `id` lies beyond what was written; [`Error::Io`], [`Error::DiskFull`].
+    /// [`Error::NoSuchRecord`] where `id` lies beyond what was written; [`Error::Replaced`]; [`Error::Io`],
+    /// [`Error::DiskFull`].
     pub fn checkpoint(&mut self, id: LogId) -> Result<()> {
         let meta = self.meta.get()?;
-        if id.segment > meta.storage_log {
-            return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
+        let read = id.segment == self.position.segment
+            && id.marker <= self.position.marker
+            && self.position.offset.is_some();
+        let passed = self.passed.is_some_and(|(end, _)| end == id);
+        if !read && !passed && id != self.stored {
+            recovery::check_id(&self.shared, &meta, id)?;
         }
         let id = match self.passed {
             Some((end, next)) if end == id => LogId::new(next, 0),
@@ -51,6 +56,10 @@ impl Reader {
         let old = self.checkpoint.set(id, safety)?;
         self.stored = id;
         let old = old.unwrap_or(id);
+        if id < old {
+            let subscriber = self.name.to_string();
+            self.shared.note(Event::CheckpointWentBack { subscriber, from: old, to: id });
+        }
         retention::remove_passed(&self.shared, old, id, storage_log, &mut self.passing)
     }
 
