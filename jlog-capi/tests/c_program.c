@@ -1080,11 +1080,19 @@ static void looking_after(void) {
   OK(ctx, jlog_ctx_read_message(ctx, &last, &message));
   CHECK(is_message(&message, "message-00", 2));
   SAME(jlog_ctx_close(ctx), 0);
-  /* Repair of the names only, and of everything; of nothing. */
+  /* Repair of the names only, and of everything; of nothing. A checkpoint that cannot be read goes to the beginning:
+   * nothing is skipped. */
   SAME(unlink(in("care/metastore")), 0);
+  make_file("care/cp.61", "abcd", 4);
   ctx = fresh("care");
   SAME(jlog_ctx_repair(ctx, 0), 0);
   SAME(size_of("care/metastore"), 16);
+  SAME(jlog_ctx_close(ctx), 0);
+  ctx = reader_of("care", "a");
+  SAME(jlog_ctx_read_interval(ctx, &first, &last), 2);
+  SAME(jlog_ctx_close(ctx), 0);
+  make_file("care/cp.61", "abcdabcda", 9);
+  ctx = fresh("care");
   SAME(jlog_ctx_repair(ctx, 1), 0);
   SAME(jlog_ctx_close(ctx), 0);
   ctx = reader_of("care", "a");

@@ -122,7 +122,10 @@ pub enum Error {
         name: String,
     },
     /// A checkpoint file has the wrong size.
-    #[error("{} is no good checkpoint: it has {len} bytes, not 8; `jlog repair` moves it to the end", path.display())]
+    #[error(
+        "{} is no good checkpoint: it has {len} bytes, not 8; `jlog repair` moves it to the first message there is",
+        path.display()
+    )]
     Checkpoint {
         /// The checkpoint.
         path: PathBuf,

@@ -394,10 +394,10 @@ impl Repair<'_> {
                     }
                     (LogId::new(id.segment, last), format!("{id} was past the end of its segment"))
                 }
-                Ok(None) | Err(Error::Checkpoint { .. }) => (
-                    LogId::new(storage_log, records(storage_log)?),
-                    "its checkpoint could not be read".to_owned(),
-                ),
+                // Messages again are better than messages left out without a word.
+                Ok(None) | Err(Error::Checkpoint { .. }) => {
+                    (LogId::new(first, 0), "its checkpoint could not be read".to_owned())
+                }
                 Err(Error::UnknownSubscriber { .. }) => continue,
                 Err(e) => return Err(e),
             };

@@ -259,8 +259,8 @@ impl Temporary<'_> {
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if let Some(name) = self.name.take() {
-            // The error that led here is on its way already; a left-over is swept by `clean`.
-            let _ = self.shared.remove_if_there(&name);
+            // The error that led here is on its way already. What cannot be removed twice is swept later.
+            let _ = self.shared.remove_if_there(&name).or_else(|_| self.shared.remove_if_there(&name));
         }
     }
 }

@@ -257,7 +257,13 @@ impl<'a> LockGuard<'a> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // Unlocking fails only for a closed descriptor, which this guard excludes.
-        let _ = self.0.unlock();
+        unlock(self.0);
     }
+}
+
+/// Gives a lock up. A failure is tried again: a lock that stays would make everybody wait until the file is closed.
+pub(crate) fn unlock(file: &dyn File) {
+    const TRIES: usize = 3;
+    // What still fails then ends with the descriptor.
+    let _ = (0..TRIES).find(|_| file.unlock().is_ok());
 }

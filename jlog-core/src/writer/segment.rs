@@ -7,7 +7,7 @@ use super::{Core, Current, Filled, Inner};
 use crate::checksum;
 use crate::options::SyncPolicy;
 use crate::recovery;
-use crate::storage::{LockGuard, Open};
+use crate::storage::{LockGuard, Open, unlock};
 use crate::survey::Place;
 use crate::{Error, Event, Result, names};
 
@@ -70,8 +70,7 @@ impl Core {
         if let Some(current) = &inner.current
             && self.multi
         {
-            // Unlocking fails only for a closed descriptor.
-            let _ = current.file.unlock();
+            unlock(&*current.file);
         }
     }
 
@@ -90,8 +89,7 @@ impl Core {
                     let path = || self.path_of(current.number);
                     current.file.lock().map_err(|e| Error::io("lock", path(), e))?;
                     let facts = current.file.facts().map_err(|e| {
-                        // Unlocking fails only for a closed descriptor.
-                        let _ = current.file.unlock();
+                        unlock(&*current.file);
                         Error::io("read", path(), e)
                     })?;
                     if let Err(e) = self.meta.check_named(&self.shared) {

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,6 +18,7 @@ use super::{Facts, File, FileKind, NotRegular, Open, Storage, Watch};
 
 mod fork;
 mod map;
+mod raw;
 mod watch;
 
 pub(crate) use fork::forks;
@@ -32,6 +34,8 @@ pub struct Posix;
 struct PosixFile {
     file: std::fs::File,
     writable: bool,
+    /// Whether a guard was taken with this descriptor, which would be lost with it.
+    guarded: AtomicBool,
 }
 
 fn facts_of(meta: &std::fs::Metadata) -> Facts {
@@ -84,11 +88,20 @@ impl Storage for Posix {
             Some(Errno::ENXIO) => not_regular(FileKind::Special),
             _ => e,
         })?;
-        let facts = facts_of(&file.metadata()?);
+        let facts = match file.metadata() {
+            Ok(metadata) => facts_of(&metadata),
+            Err(e) => {
+                if matches!(how, Open::CreateNew(_)) {
+                    // The caller never learns that it was created.
+                    let _ = std::fs::remove_file(path);
+                }
+                return Err(e);
+            }
+        };
         if facts.kind != FileKind::Regular {
             return Err(not_regular(facts.kind));
         }
-        Ok(Arc::new(PosixFile { file, writable }))
+        Ok(Arc::new(PosixFile { file, writable, guarded: AtomicBool::new(false) }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
@@ -122,7 +135,7 @@ impl Storage for Posix {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        std::fs::File::open(dir)?.sync_all()
+        once_only(nix::unistd::fsync(std::fs::File::open(dir)?.as_fd()))
     }
 
     fn available_space(&self, dir: &Path) -> io::Result<u64> {
@@ -142,7 +155,22 @@ impl Storage for Posix {
     }
 }
 
+/// What a sync returned. One that was interrupted is not tried again, though the system's own wrappers do that: it may
+/// have taken note of a failed write that it did not report (Linux reports each failure once to each descriptor, and
+/// drops it where it has another error to return), and the second try would then succeed although data is lost. It is a
+/// failed sync like any other. Local file systems do not interrupt syncs; network and FUSE file systems may.
+fn once_only(outcome: nix::Result<()>) -> io::Result<()> {
+    Ok(outcome?)
+}
+
 impl PosixFile {
+    /// Puts a fresh descriptor of the same file in place of this one, so that the system drops its locks.
+    fn reopen(&self) -> io::Result<()> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let fresh = OpenOptions::new().read(true).write(self.writable).open(path)?;
+        raw::replace(&self.file, &fresh)
+    }
+
     fn whole_file_lock(&self, kind: i32, wait: bool) -> io::Result<()> {
         let whole = libc::flock {
             l_type: i16::try_from(kind).map_err(io::Error::other)?,
@@ -218,7 +246,7 @@ impl File for PosixFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        once_only(nix::unistd::fdatasync(self.file.as_fd()))
     }
 
     fn lock(&self) -> io::Result<()> {
@@ -226,10 +254,14 @@ impl File for PosixFile {
     }
 
     fn unlock(&self) -> io::Result<()> {
-        self.whole_file_lock(libc::F_UNLCK, false)
+        self.whole_file_lock(libc::F_UNLCK, false).or_else(|e| {
+            // A lock that stays makes everybody wait forever who opens this file anew, this process too.
+            if self.guarded.load(Ordering::Relaxed) { Err(e) } else { self.reopen().map_err(|_| e) }
+        })
     }
 
     fn try_guard(&self, exclusive: bool) -> io::Result<bool> {
+        self.guarded.store(true, Ordering::Relaxed);
         let taken = if exclusive {
             fs2::FileExt::try_lock_exclusive(&self.file)
         } else {
@@ -258,4 +290,45 @@ impl File for PosixFile {
 pub(crate) fn path_too_long(path: &Path) -> bool {
     // Room for the longest of our names below the directory: `/cp.` and 252 digits.
     path.as_os_str().as_bytes().len() + 256 >= libc::PATH_MAX as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> PosixFile {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+        PosixFile { file, writable: true, guarded: AtomicBool::new(false) }
+    }
+
+    /// Whether another descriptor gets the lock, without waiting for it.
+    fn is_free(path: &Path) -> bool {
+        open(path).whole_file_lock(libc::F_WRLCK, false).is_ok()
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_given_up_ends_with_its_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = open(&path);
+        file.lock().unwrap();
+        assert!(!is_free(&path));
+        file.write_at(&[IoSlice::new(b"before")], 0).unwrap();
+        file.reopen().unwrap();
+        assert!(is_free(&path));
+        // It is the same file still, and locks as before.
+        file.write_at(&[IoSlice::new(b"after!")], 0).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"after!");
+        file.lock().unwrap();
+        assert!(!is_free(&path));
+        std::fs::remove_file(&path).unwrap();
+        file.reopen().unwrap();
+        assert_eq!(file.facts().unwrap().links, 0);
+    }
+
+    #[test]
+    fn an_interrupted_sync_is_a_failed_one() {
+        let error = once_only(Err(Errno::EINTR)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+    }
 }
