@@ -5,7 +5,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use logdag::{Flags, Format, Graph, Location, Record, SinkSpec, Stream, StreamOptions, Value, format, log};
+use logdag::{
+    Flags, Format, Graph, Layout, Location, Record, SinkSpec, Stream, StreamOptions, Value, format, log,
+};
 
 /// Formats a message of 99 bytes.
 macro_rules! request {
@@ -69,7 +71,7 @@ fn calls(c: &mut Criterion) {
 fn render(c: &mut Criterion) {
     let mut group = c.benchmark_group("render");
     group.throughput(Throughput::Elements(1));
-    let some = Flags { timestamps: true, facility: true, debug: true };
+    let some = Flags { timestamps: true, facility: true, debug: true, ..Flags::default() };
     let none = Flags::default();
     for (name, format, flags) in [
         ("plain", Format::Plain, none),
@@ -89,7 +91,7 @@ fn render(c: &mut Criterion) {
                 record.keys = &keys;
                 record.location = &Location { file: file!(), line: line!() };
                 out.clear();
-                format::render(format, flags, black_box(&record), true, &mut out);
+                format::render(format, flags, Layout::default(), black_box(&record), &mut out);
                 black_box(&out);
             });
         });

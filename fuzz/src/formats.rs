@@ -1,7 +1,7 @@
 //! Lines of any kind in every format, and what can be read from them again.
 
 use logdag::format::render;
-use logdag::{Flags, Format, Level, Location, Record, Value};
+use logdag::{Flags, Format, Json as Nested, Layout, Level, Location, Record, Value};
 use serde_json::{Map, Value as Json};
 
 use super::{Disk, Input};
@@ -40,8 +40,14 @@ const TEXT: usize = 64;
 pub fn formats(_: Disk, data: &[u8]) {
     let mut input = Input(data);
     let flags = input.byte();
-    let flags = Flags { timestamps: flags & 1 > 0, facility: flags & 2 > 0, debug: flags & 4 > 0 };
-    let level = [Level::Debug, Level::Info, Level::Warn, Level::Error][input.below(4)];
+    let flags = Flags {
+        timestamps: flags & 1 > 0,
+        facility: flags & 2 > 0,
+        debug: flags & 4 > 0,
+        level: flags & 8 > 0,
+        ..Flags::default()
+    };
+    let level = Level::ALL[input.below(Level::ALL.len())];
     let micros = match input.below(4) {
         0 => 1_700_000_000_000_042,
         1 => u64::from(input.byte()),
@@ -95,13 +101,17 @@ fn key(input: &mut Input<'_>) -> (String, Kind) {
         n if n < KEYS.len() => KEYS[n].to_owned(),
         _ => text(input),
     };
-    let value = match input.below(8) {
+    let nested = ["[]", "{\"a\":[1,null]}"];
+    let value = match input.below(11) {
         0 => Value::I64(i64::from_le_bytes(bits(input).to_le_bytes())),
         1 => Value::I64(i64::from(input.byte()) - 128),
         2 => Value::U64(bits(input)),
         3 => Value::F64(f64::from_bits(bits(input))),
         4 => Value::F64([f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 5e-324][input.below(5)]),
         5 => Value::Uuid(std::array::from_fn(|_| input.byte())),
+        6 => Value::Bool(input.byte() & 1 > 0),
+        7 => Value::Null,
+        8 => Value::Json(Nested::new(nested[input.below(2)]).expect("JSON")),
         _ => return (key, Kind::Text(text(input))),
     };
     (key, Kind::Other(value))
@@ -114,7 +124,8 @@ fn rendered(format: Format, record: &Record<'_>, flags: Flags, split: bool) -> S
 fn bytes(format: Format, record: &Record<'_>, flags: Flags, split: bool) -> Vec<u8> {
     let before = b"before ";
     let mut out = before.to_vec();
-    render(format, flags, record, split, &mut out);
+    let layout = Layout { split, escape: false, spans: true };
+    render(format, flags, layout, record, &mut out);
     assert!(out.starts_with(before), "what is there already stays");
     out.split_off(before.len())
 }
@@ -131,7 +142,7 @@ fn flatbuffers(record: &Record<'_>, flags: Flags) {
     other.keys = &record.keys[record.keys.len() / 2..];
     let mut out = Vec::new();
     for record in [record, &other, record] {
-        render(Format::FlatBuffer, flags, record, true, &mut out);
+        render(Format::FlatBuffer, flags, Layout::default(), record, &mut out);
     }
     let mut rest = &out[..];
     for record in [record, &other, record] {
@@ -169,14 +180,19 @@ fn flatbuffer(line: &LogLine<'_>, record: &Record<'_>) {
                 let read = pair.value_as_uuidvalue().and_then(|read| read.value());
                 read.map(|read| read.bytes().to_vec()) == Some(bytes.to_vec())
             }
+            // The table has no types for these.
+            other => {
+                let text = other.to_string();
+                pair.value_as_string_value().and_then(|read| read.value()) == Some(&text)
+            }
         };
         assert!(same, "{key:?}: {value:?}, read as {pair:?}");
         let kind = match value {
             Value::I64(_) => Type::LongValue,
             Value::U64(_) => Type::ULongValue,
             Value::F64(_) => Type::DoubleValue,
-            Value::Str(_) => Type::StringValue,
             Value::Uuid(_) => Type::UUIDValue,
+            _ => Type::StringValue,
         };
         assert_eq!(pair.value_type(), kind);
     }
@@ -184,9 +200,9 @@ fn flatbuffer(line: &LogLine<'_>, record: &Record<'_>) {
 
 /// A name that breaks no line.
 fn on_one_line(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-        .collect()
+    let dangerous =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    name.chars().map(|c| if dangerous(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 fn plain(record: &Record<'_>, flags: Flags, split: bool) {
@@ -199,6 +215,9 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
         let shape: String = prefix.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         assert_eq!(shape, "[0000-00-00 00:00:00.000000] ", "{out:?}");
         assert_eq!(prefix[21..27], format!("{:06}", record.micros() % 1_000_000), "{out:?}");
+    }
+    if flags.level {
+        prefix.push_str(&format!("[{}] ", record.level.name()));
     }
     if flags.facility {
         prefix.push_str(&format!("[{}] ", on_one_line(record.facility)));
@@ -218,12 +237,22 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
     let whole = message.strip_suffix('\n').unwrap_or(message);
     let lines = whole.split('\n').map(|line| format!("{prefix}{line}\n"));
     assert_eq!(out, lines.collect::<String>());
+
+    let mut out = Vec::new();
+    render(Format::Plain, flags, Layout::default(), record, &mut out);
+    let out = String::from_utf8(out).expect("UTF-8");
+    // Only line ends and tabs are left, and lines of their own are told from further ones.
+    assert!(out.ends_with('\n') && out.matches('\n').count() == whole.split('\n').count(), "{out:?}");
+    assert!(on_one_line(&out.replace(['\n', '\t'], "")) == out.replace(['\n', '\t'], ""), "{out:?}");
+    for (n, line) in out.lines().enumerate() {
+        assert_eq!(line.starts_with('\t'), n > 0, "{out:?}");
+    }
 }
 
 fn objects(record: &Record<'_>, flags: Flags, split: bool) {
     let seconds = record.micros() / 1_000_000;
     let micros = format!("{:06}", record.micros() % 1_000_000);
-    let fields: [(&str, Json); 7] = [
+    let mut fields: Vec<(&str, Json)> = vec![
         ("timestamp", format!("{seconds}.{micros}").into()),
         ("facility", record.facility.into()),
         ("threadid", record.thread_id().into()),
@@ -232,15 +261,10 @@ fn objects(record: &Record<'_>, flags: Flags, split: bool) {
         ("line", record.location.line.into()),
         ("message", record.message().into()),
     ];
+    fields.extend(flags.level.then(|| ("level", record.level.name().into())));
     object(&rendered(Format::Json, record, flags, split), &fields, record);
 
     let out = rendered(Format::Event, record, flags, split);
-    let level = match record.level {
-        Level::Debug => "debug",
-        Level::Info => "info",
-        Level::Warn => "warning",
-        Level::Error => "error",
-    };
     // Calendars end with the year 9999: later lines have some time, in the right shape.
     let time = if seconds < 253_402_200_000 {
         utc(seconds, &micros)
@@ -251,7 +275,7 @@ fn objects(record: &Record<'_>, flags: Flags, split: bool) {
     assert_eq!(time.len(), "2023-11-14T22:13:20.000042Z".len(), "{out:?}");
     let fields: [(&str, Json); 4] = [
         ("timestamp", time.into()),
-        ("level", level.into()),
+        ("level", record.level.name().into()),
         ("event", record.message().into()),
         ("stream", record.facility.into()),
     ];
@@ -267,9 +291,12 @@ fn object(out: &str, fields: &[(&str, Json)], record: &Record<'_>) {
             Value::Str(text) => Json::from(*text),
             Value::I64(n) => Json::from(*n),
             Value::U64(n) => Json::from(*n),
+            Value::F64(n) if n.is_finite() => Json::from(*n),
+            Value::Bool(b) => Json::from(*b),
+            Value::Null => Json::Null,
+            Value::Json(nested) => serde_json::from_str(nested.as_str()).expect("JSON"),
             // There is no number in JSON that is not finite.
-            Value::F64(n) => Json::from(*n),
-            Value::Uuid(_) => Json::from(value.to_string()),
+            _ => Json::from(value.to_string()),
         };
         // The last one counts, and stands where it stood.
         wanted.shift_remove(*key);

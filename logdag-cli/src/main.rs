@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use logdag::config::Config;
-use logdag::{FileSink, Graph, Level, Location, Rotation, SinkSpec, Stream, Value};
+use logdag::input::JsonLines;
+use logdag::{FileSink, Graph, Level, Location, Rotation, SinkSpec, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{
@@ -92,14 +93,29 @@ enum Task {
 /// How lines are taken.
 #[derive(Clone, Debug, clap::Args)]
 struct LineArgs {
-    /// Lines that are JSON objects are events: their keys are keys that filters see, and the message is the value of this
-    /// key (without a value: `message`). Keys that have the name of a field of the format are not in its lines (json:
-    /// timestamp, facility, threadid, threadname, file, line, message; event: timestamp, level, event, stream)
-    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "message")]
+    /// Lines that are JSON objects are events: their keys are keys that filters see, also within values (`user.id`), and the
+    /// message is the value of this key (without a value: message, msg or event). The line has the event's level (level or
+    /// severity) and its time (timestamp, @timestamp, time or ts). Keys that have the name of a field of the format are not in
+    /// its lines (json: timestamp, facility, threadid, threadname, file, line, message; event: timestamp, level, event, stream)
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     json_field: Option<String>,
+    /// Lines whose time is the event's own get the time when they came, too, as the key `received`
+    #[arg(long, requires = "json_field")]
+    received: bool,
     /// Longer lines are cut there, in bytes
     #[arg(long, value_name = "BYTES", default_value = "16777216")]
     max_line: NonZeroUsize,
+}
+
+impl LineArgs {
+    /// How lines are read that may be JSON objects.
+    fn json(&self) -> Option<JsonLines> {
+        let lines = match &**self.json_field.as_ref()? {
+            "" => JsonLines::new(),
+            key => JsonLines::new().message_key(key),
+        };
+        Some(if self.received { lines.keep_received() } else { lines })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -308,7 +324,7 @@ fn open(file: &Path) -> Result<Graph, Failure> {
 #[derive(Clone)]
 struct Lines {
     stream: Stream,
-    json_field: Option<String>,
+    json: Option<JsonLines>,
     max_line: usize,
 }
 
@@ -322,7 +338,7 @@ impl Lines {
                 if known { "leads to no sink" } else { "is not in the configuration, and leads to no sink" };
             eprintln!("logdag: the stream {name:?} {what}: its lines go nowhere");
         }
-        Ok(Self { stream, json_field: args.json_field.clone(), max_line: args.max_line.get() })
+        Ok(Self { stream, json: args.json(), max_line: args.max_line.get() })
     }
 
     /// Logs every line until the input ends. What is longer than allowed goes on in the next line.
@@ -332,38 +348,10 @@ impl Lines {
 
     fn take(&self, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
-        if let Some(key) = &self.json_field
-            && let Ok(serde_json::Value::Object(object)) = serde_json::from_str(&text)
-        {
-            self.take_event(key, &text, &object);
-            return;
+        match &self.json {
+            Some(json) => json.log(&self.stream, &text),
+            None => self.stream.log(Level::Info, &Location::UNKNOWN, &[], &text),
         }
-        self.stream.log(Level::Info, &Location::UNKNOWN, &[], &text);
-    }
-
-    fn take_event(&self, message_key: &str, text: &str, object: &serde_json::Map<String, serde_json::Value>) {
-        let nested: Vec<String> = object.values().map(serde_json::Value::to_string).collect();
-        let keys: Vec<(&str, Value<'_>)> = object
-            .iter()
-            .zip(&nested)
-            .map(|((key, value), nested)| {
-                let value = match value {
-                    serde_json::Value::String(text) => Value::Str(text),
-                    serde_json::Value::Bool(b) => Value::from(*b),
-                    serde_json::Value::Number(n) => match (n.as_i64(), n.as_u64(), n.as_f64()) {
-                        (Some(n), ..) => Value::I64(n),
-                        (_, Some(n), _) => Value::U64(n),
-                        (.., n) => Value::F64(n.unwrap_or(f64::NAN)),
-                    },
-                    _ => Value::Str(nested),
-                };
-                (&**key, value)
-            })
-            .collect();
-        let level = object.get("level").map_or(Level::Info, level_of);
-        // Without that key the line itself is the message.
-        let message = object.get(message_key).and_then(serde_json::Value::as_str).unwrap_or(text);
-        self.stream.log(level, &Location::UNKNOWN, &keys, &message);
     }
 }
 
@@ -372,27 +360,6 @@ impl Lines {
 fn has_it_too(command: nix::unistd::Pid, signal: i32) -> bool {
     matches!(signal, SIGINT | SIGQUIT | SIGWINCH)
         && nix::unistd::getpgid(Some(command)).is_ok_and(|group| group == nix::unistd::getpgrp())
-}
-
-/// How serious an event is: the names that loggers use, in any case, or the numbers of pino and bunyan (30 is info), or of
-/// syslog (6 is).
-fn level_of(value: &serde_json::Value) -> Level {
-    if let Some(number) = value.as_f64() {
-        return match number {
-            50.0.. | 0.0..4.0 => Level::Error,
-            40.0.. | 4.0..5.0 => Level::Warn,
-            30.0.. => Level::Info,
-            10.0.. | 7.0..8.0 => Level::Debug,
-            _ => Level::Info,
-        };
-    }
-    match value.as_str().unwrap_or("").to_ascii_lowercase().as_str() {
-        "error" | "err" | "severe" | "critical" | "crit" | "alert" | "emergency" | "emerg" | "fatal"
-        | "panic" | "dpanic" => Level::Error,
-        "warning" | "warn" => Level::Warn,
-        "debug" | "trace" | "verbose" | "fine" => Level::Debug,
-        _ => Level::Info,
-    }
 }
 
 fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<ExitCode, Failure> {

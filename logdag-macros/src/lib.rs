@@ -82,8 +82,10 @@ impl Between {
         }
         let (format, text) = (LitStr::new(&format, span), LitStr::new(&text, span));
         writes.push(match &arguments[..] {
-            [] if text.value().contains('\n') => quote!(#target.push(#text);),
-            [] => quote!(#target.push_within_line(#text);),
+            [] if text.value().bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
+                quote!(#target.push_printable(#text);)
+            }
+            [] => quote!(#target.push(#text);),
             arguments => quote! {
                 ::core::fmt::Write::write_fmt(#target, ::core::format_args!(#format, #(#arguments),*))?;
             },

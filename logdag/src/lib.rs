@@ -13,6 +13,8 @@ pub mod filter;
 pub mod format;
 mod graph;
 mod hex;
+pub mod input;
+mod level;
 mod lines;
 #[cfg(feature = "log")]
 pub mod log_crate;
@@ -25,16 +27,19 @@ mod speculation;
 mod sync;
 #[cfg(feature = "tracing")]
 pub mod tracing_layer;
+mod value;
 
 pub use filter::{Filter, FilterError};
-pub use format::{Flags, Format};
+pub use format::{Flags, Format, Layout};
 pub use graph::{Configured, Description, DrainAtEnd, Graph, GraphError, Stream, StreamOptions};
 pub use hex::HexDump;
+pub use level::{Level, Levels, LevelsError};
 pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
 pub use message::{Message, Text};
-pub use record::{Level, Location, Record, Value, now_micros};
+pub use record::{Details, Location, Record, Span, now_micros};
 pub use sink::{
     Access, Counters, FdSink, FileSink, JlogSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec,
     WhenFull, WriteError,
 };
 pub use speculation::Speculation;
+pub use value::{Json, Value};

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread::JoinHandle;
 
 use crate::graph::Stream;
-use crate::record::{Level, Location};
+use crate::level::Level;
+use crate::record::Location;
 
 /// A line from a [`Pipe`] is cut there, in bytes.
 pub const MAX_PIPE_LINE: usize = 64 << 10;

@@ -1,10 +1,12 @@
 //! Programs that log with the crate `log`: targets become streams.
 
-use log::kv::{Error, Key, Value as KeyValue, VisitSource};
+use log::kv::{Error, Key, Value as KeyValue, VisitSource, VisitValue};
 
 use crate::bridge::Targets;
 use crate::graph::{DrainAtEnd, Graph};
-use crate::record::{Level, Location, OwnedValue, borrowed};
+use crate::level::Level;
+use crate::record::{Details, Location};
+use crate::value::{OwnedValue, Value, borrowed};
 
 /// A `log::Log` that logs to a graph: the target `my_app::http` is the stream `my_app/http`.
 #[derive(Debug)]
@@ -36,7 +38,8 @@ fn level(level: log::Level) -> Level {
         log::Level::Error => Level::Error,
         log::Level::Warn => Level::Warn,
         log::Level::Info => Level::Info,
-        log::Level::Debug | log::Level::Trace => Level::Debug,
+        log::Level::Debug => Level::Debug,
+        log::Level::Trace => Level::Trace,
     }
 }
 
@@ -45,28 +48,71 @@ struct Keys(Vec<(String, OwnedValue)>);
 
 impl<'kvs> VisitSource<'kvs> for Keys {
     fn visit_pair(&mut self, key: Key<'kvs>, value: KeyValue<'kvs>) -> Result<(), Error> {
-        let owned = if let Some(n) = value.to_i64() {
-            OwnedValue::I64(n)
-        } else if let Some(n) = value.to_u64() {
-            OwnedValue::U64(n)
-        } else if let Some(n) = value.to_f64() {
-            OwnedValue::F64(n)
-        } else {
-            OwnedValue::Str(value.to_string())
-        };
-        self.0.push((key.to_string(), owned));
+        let mut typed = Typed(OwnedValue::Plain(Value::Null));
+        value.visit(&mut typed)?;
+        self.0.push((key.to_string(), typed.0));
+        Ok(())
+    }
+}
+
+/// A value with its type.
+struct Typed(OwnedValue);
+
+impl<'v> VisitValue<'v> for Typed {
+    fn visit_any(&mut self, value: KeyValue<'_>) -> Result<(), Error> {
+        self.0 = OwnedValue::Str(value.to_string());
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), Error> {
+        self.0 = OwnedValue::Plain(Value::Null);
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
+        self.visit_i128(value.into())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
+        self.0 = OwnedValue::Plain(Value::I64(value));
+        Ok(())
+    }
+
+    fn visit_u128(&mut self, value: u128) -> Result<(), Error> {
+        match i128::try_from(value) {
+            Ok(n) => self.visit_i128(n),
+            Err(_) => {
+                self.0 = OwnedValue::Json(value.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn visit_i128(&mut self, value: i128) -> Result<(), Error> {
+        self.0 = OwnedValue::of_integer(value);
+        Ok(())
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), Error> {
+        self.0 = OwnedValue::Plain(Value::F64(value));
+        Ok(())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), Error> {
+        self.0 = OwnedValue::Plain(Value::Bool(value));
         Ok(())
     }
 }
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        self.targets.stream(metadata.target()).is_some_and(|stream| stream.is_material())
+        self.targets.stream(metadata.target()).is_some_and(|stream| stream.takes(level(metadata.level())))
     }
 
     fn log(&self, record: &log::Record<'_>) {
         let Some(stream) = self.targets.stream(record.target()) else { return };
-        if !stream.is_material() {
+        let level = level(record.level());
+        if !stream.takes(level) {
             return;
         }
         let mut keys = Keys::default();
@@ -75,7 +121,8 @@ impl log::Log for Logger {
         let keys = borrowed(&keys.0);
         let location =
             Location { file: record.file().unwrap_or_default(), line: record.line().unwrap_or_default() };
-        stream.log(level(record.level()), &location, &keys, record.args());
+        let details = Details { target: record.target(), ..Details::NONE };
+        stream.log_with(&details, level, &location, &keys, record.args());
     }
 
     fn flush(&self) {

@@ -29,9 +29,10 @@ macro_rules! log {
     };
     (@ $stream:expr, $level:expr, [$($keys:tt)*], $($message:tt)+) => {{
         let stream: &$crate::Stream = &$stream;
-        if stream.is_material() {
+        let level: $crate::Level = $level;
+        if stream.takes(level) {
             stream.log(
-                $level,
+                level,
                 &$crate::Location { file: ::core::file!(), line: ::core::line!() },
                 &[$($keys)*],
                 &$crate::message::message!($crate; $($message)+),
@@ -41,6 +42,45 @@ macro_rules! log {
     ($stream:expr, $($message:tt)+) => {
         $crate::log!(@ $stream, $crate::Level::Info, [], $($message)+)
     };
+}
+
+macro_rules! short_forms {
+    ($dollar:tt $($(#[$doc:meta])* $name:ident $level:ident),+) => {$(
+        $(#[$doc])*
+        #[macro_export]
+        macro_rules! $name {
+            ($dollar stream:expr, $dollar($dollar key:ident = $dollar value:expr),+ ; $dollar($dollar message:tt)+) => {
+                $crate::log!($dollar stream, $crate::Level::$level, $dollar($dollar key = $dollar value),+ ; $dollar($dollar message)+)
+            };
+            ($dollar stream:expr, $dollar($dollar message:tt)+) => {
+                $crate::log!($dollar stream, $crate::Level::$level ; $dollar($dollar message)+)
+            };
+        }
+    )+};
+}
+
+short_forms! { $
+    /// Logs an error: [`log!`](crate::log!) with [`Level::Error`](crate::Level::Error).
+    ///
+    /// ```
+    /// use logdag::{Graph, error};
+    ///
+    /// let graph = Graph::new();
+    /// let ring = graph.add_memory("ring", 10, 1000)?;
+    /// error!(ring, "out of {}", "cheese");
+    /// error!(ring, status = 503, path = "/"; "no answer");
+    /// assert_eq!(graph.memory_last("ring", 10).unwrap_or_default().len(), 2);
+    /// # Ok::<(), logdag::GraphError>(())
+    /// ```
+    error Error,
+    /// Logs a warning: [`log!`](crate::log!) with [`Level::Warn`](crate::Level::Warn).
+    warn Warn,
+    /// Logs what is as it should be: [`log!`](crate::log!) with [`Level::Info`](crate::Level::Info).
+    info Info,
+    /// Logs for whoever looks for a fault: [`log!`](crate::log!) with [`Level::Debug`](crate::Level::Debug).
+    debug Debug,
+    /// Logs every step: [`log!`](crate::log!) with [`Level::Trace`](crate::Level::Trace).
+    trace Trace
 }
 
 /// Logs a last line to a [`Stream`](crate::Stream), with nothing lost of what was logged before, and ends the process with

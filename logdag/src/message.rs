@@ -55,40 +55,65 @@ messages!(&str, String, Cow<'_, str>);
 #[derive(Debug)]
 pub struct Text<'a> {
     bytes: &'a mut Vec<u8>,
-    /// Somebody wants to know whether there are line ends.
-    looks: bool,
-    has_line_ends: bool,
+    looks_for: LooksFor,
+    found: bool,
+}
+
+/// What somebody wants to know of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LooksFor {
+    Nothing,
+    LineEnds,
+    Controls,
+}
+
+/// Whether a byte may belong to a character that is not to reach a terminal or break a line: every control character, and
+/// the first bytes of those beyond ASCII (`format::is_dangerous` decides).
+#[inline]
+pub(crate) const fn may_be_dangerous(byte: u8) -> bool {
+    byte < b' ' || matches!(byte, 0x7f | 0xc2 | 0xe2)
 }
 
 impl<'a> Text<'a> {
     /// What is written goes to the end of this.
     pub fn new(bytes: &'a mut Vec<u8>) -> Self {
-        Self { bytes, looks: false, has_line_ends: false }
+        Self { bytes, looks_for: LooksFor::Nothing, found: false }
     }
 
-    /// The same; it is known then [whether there are line ends](Self::has_line_ends) in what was written. They are looked
+    /// The same; it is known then whether there are line ends in what was written ([`found`](Self::found)). They are looked
     /// for in what comes, as what was only just written cannot be read at once.
     pub(crate) fn that_looks_for_line_ends(bytes: &'a mut Vec<u8>) -> Self {
-        Self { bytes, looks: true, has_line_ends: false }
+        Self { bytes, looks_for: LooksFor::LineEnds, found: false }
     }
 
-    pub(crate) fn has_line_ends(&self) -> bool {
-        self.has_line_ends
+    /// The same for bytes that [may be dangerous](may_be_dangerous).
+    pub(crate) fn that_looks_for_controls(bytes: &'a mut Vec<u8>) -> Self {
+        Self { bytes, looks_for: LooksFor::Controls, found: false }
+    }
+
+    /// Whether what was looked for may be there.
+    pub(crate) fn found(&self) -> bool {
+        self.found
     }
 
     /// Appends this.
     #[inline]
     pub fn push(&mut self, text: &str) {
-        if self.looks {
-            self.has_line_ends |= memchr::memchr(b'\n', text.as_bytes()).is_some();
+        match self.looks_for {
+            LooksFor::Nothing => {}
+            LooksFor::LineEnds => self.found |= memchr::memchr(b'\n', text.as_bytes()).is_some(),
+            // Without a way out in the middle it is done for many bytes at once.
+            LooksFor::Controls => {
+                self.found |= text.bytes().fold(false, |found, byte| found | may_be_dangerous(byte));
+            }
         }
-        self.push_within_line(text);
+        self.push_printable(text);
     }
 
-    /// Appends this, in which there is no line end.
+    /// Appends this, which is printable ASCII.
     #[doc(hidden)]
     #[inline]
-    pub fn push_within_line(&mut self, text: &str) {
+    pub fn push_printable(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
@@ -117,7 +142,7 @@ impl fmt::Write for Text<'_> {
         // Zeros and blanks before numbers come one by one.
         match u8::try_from(c) {
             Ok(byte) if byte.is_ascii() => {
-                self.has_line_ends |= byte == b'\n';
+                self.found |= may_be_dangerous(byte);
                 self.bytes.push(byte);
             }
             _ => self.push(c.encode_utf8(&mut [0; 4])),

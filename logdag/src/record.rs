@@ -1,133 +1,11 @@
 //! A line on its way: what was logged, by whom, when, with which typed keys.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::fmt;
 use std::rc::Rc;
 
+use crate::level::Level;
 use crate::message::{Message, Text};
-
-/// The value of a key.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value<'a> {
-    /// Text.
-    Str(&'a str),
-    /// A signed integer.
-    I64(i64),
-    /// An unsigned integer.
-    U64(u64),
-    /// A number with a fraction.
-    F64(f64),
-    /// A UUID.
-    Uuid([u8; 16]),
-}
-
-impl fmt::Display for Value<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Value::Str(text) => f.write_str(text),
-            Value::I64(n) => n.fmt(f),
-            Value::U64(n) => n.fmt(f),
-            Value::F64(n) => n.fmt(f),
-            Value::Uuid(bytes) => {
-                for (i, byte) in bytes.iter().enumerate() {
-                    if matches!(i, 4 | 6 | 8 | 10) {
-                        f.write_str("-")?;
-                    }
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// A value that outlives the call that logged it.
-#[derive(Clone, Debug)]
-pub(crate) enum OwnedValue {
-    Str(String),
-    I64(i64),
-    U64(u64),
-    F64(f64),
-    Uuid([u8; 16]),
-}
-
-impl From<Value<'_>> for OwnedValue {
-    fn from(value: Value<'_>) -> Self {
-        match value {
-            Value::Str(text) => OwnedValue::Str(text.to_owned()),
-            Value::I64(n) => OwnedValue::I64(n),
-            Value::U64(n) => OwnedValue::U64(n),
-            Value::F64(n) => OwnedValue::F64(n),
-            Value::Uuid(bytes) => OwnedValue::Uuid(bytes),
-        }
-    }
-}
-
-/// Keys as a line has them.
-pub(crate) fn borrowed<K: AsRef<str>>(keys: &[(K, OwnedValue)]) -> Vec<(&str, Value<'_>)> {
-    keys.iter()
-        .map(|(key, value)| {
-            let value = match value {
-                OwnedValue::Str(text) => Value::Str(text),
-                OwnedValue::I64(n) => Value::I64(*n),
-                OwnedValue::U64(n) => Value::U64(*n),
-                OwnedValue::F64(n) => Value::F64(*n),
-                OwnedValue::Uuid(bytes) => Value::Uuid(*bytes),
-            };
-            (key.as_ref(), value)
-        })
-        .collect()
-}
-
-macro_rules! from {
-    ($($from:ty => $variant:ident as $to:ty),* $(,)?) => {$(
-        impl From<$from> for Value<'_> {
-            fn from(n: $from) -> Self {
-                Value::$variant(<$to>::from(n))
-            }
-        }
-    )*};
-}
-
-from!(i8 => I64 as i64, i16 => I64 as i64, i32 => I64 as i64, i64 => I64 as i64,
-      u8 => U64 as u64, u16 => U64 as u64, u32 => U64 as u64, u64 => U64 as u64,
-      f32 => F64 as f64, f64 => F64 as f64);
-
-impl From<usize> for Value<'_> {
-    fn from(n: usize) -> Self {
-        Value::U64(n as u64)
-    }
-}
-
-impl From<isize> for Value<'_> {
-    fn from(n: isize) -> Self {
-        Value::I64(n as i64)
-    }
-}
-
-impl From<bool> for Value<'_> {
-    fn from(b: bool) -> Self {
-        Value::Str(if b { "true" } else { "false" })
-    }
-}
-
-impl<'a> From<&'a str> for Value<'a> {
-    fn from(text: &'a str) -> Self {
-        Value::Str(text)
-    }
-}
-
-impl<'a> From<&'a String> for Value<'a> {
-    fn from(text: &'a String) -> Self {
-        Value::Str(text)
-    }
-}
-
-impl From<[u8; 16]> for Value<'_> {
-    fn from(uuid: [u8; 16]) -> Self {
-        Value::Uuid(uuid)
-    }
-}
+use crate::value::Value;
 
 /// Where in the source a line is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,16 +21,43 @@ impl Location<'_> {
     pub const UNKNOWN: Location<'static> = Location { file: "", line: 0 };
 }
 
+/// A span of `tracing` around a line, with its fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Span<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its fields with their values.
+    pub fields: &'a [(&'a str, Value<'a>)],
+}
+
+/// What may be known of a line besides: see [`Stream::log_with`](crate::Stream::log_with).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Details<'a> {
+    /// When, in microseconds since 1970 UTC; the moment of the call where none is given.
+    pub micros: Option<u64>,
+    /// What the program calls the place that it logs from, `my_app::http` for example; empty where that is the stream.
+    pub target: &'a str,
+    /// The spans around it, outermost first.
+    pub spans: &'a [Span<'a>],
+}
+
+impl Details<'_> {
+    /// Nothing.
+    pub const NONE: Details<'static> = Details { micros: None, target: "", spans: &[] };
+}
+
 /// A line. Its message is formatted when somebody first needs it, and once only.
 pub struct Record<'a> {
     /// The stream it was logged to.
     pub facility: &'a str,
     /// Where it was logged.
     pub location: &'a Location<'a>,
-    /// How serious it is, where the caller says so: used by the format `event`.
+    /// How serious it is.
     pub level: Level,
     /// Typed keys with their values.
     pub keys: &'a [(&'a str, Value<'a>)],
+    /// What else is known of it. Its time is [`micros`](Record::micros).
+    pub details: &'a Details<'a>,
     micros: OnceCell<u64>,
     /// Number and name of the thread; of the one that it is on where none is given.
     thread: Option<(u32, &'a str)>,
@@ -161,32 +66,6 @@ pub struct Record<'a> {
     message: OnceCell<String>,
     /// Nobody else asks for the message after the first who does.
     pub(crate) asked_once: bool,
-}
-
-/// How serious a line is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// For whoever looks for a fault.
-    Debug,
-    /// As it should be.
-    #[default]
-    Info,
-    /// To be looked at.
-    Warn,
-    /// Something failed.
-    Error,
-}
-
-impl Level {
-    /// Its name, in lower case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Level::Debug => "debug",
-            Level::Info => "info",
-            Level::Warn => "warning",
-            Level::Error => "error",
-        }
-    }
 }
 
 thread_local! {
@@ -271,6 +150,7 @@ impl<'a> Record<'a> {
             location: &Location::UNKNOWN,
             level: Level::Info,
             keys: &[],
+            details: &Details::NONE,
             source: message,
             message: OnceCell::new(),
             asked_once: false,
@@ -281,6 +161,11 @@ impl<'a> Record<'a> {
     /// somebody first asks.
     pub fn micros(&self) -> u64 {
         *self.micros.get_or_init(now_micros)
+    }
+
+    /// What the program calls the place that it was logged from; the stream's name where it has no other.
+    pub fn target(&self) -> &str {
+        if self.details.target.is_empty() { self.facility } else { self.details.target }
     }
 
     /// The system's number of the thread that logged it.

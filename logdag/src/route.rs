@@ -1,9 +1,11 @@
 //! Where the lines of a stream go: the graph below it, worked out once for every change of the graph.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::filter::Filter;
 use crate::format::Flags;
+use crate::level::Threshold;
 use crate::record::Record;
 use crate::sink::Slot;
 use crate::speculation::Kept;
@@ -28,6 +30,8 @@ pub(crate) struct Route {
     hooks: Arc<Hooks>,
     /// Edges with filters, by stream and place: each is evaluated once for a line, however many ways lead over it.
     edges: Vec<(String, usize)>,
+    /// The least that its stream takes.
+    takes: Threshold,
 }
 
 pub(crate) enum Step {
@@ -48,7 +52,34 @@ pub(crate) enum Step {
 impl Route {
     /// One that leads nowhere yet.
     pub(crate) fn new(facility: Arc<str>, hooks: Arc<Hooks>) -> Self {
-        Self { facility, steps: Vec::new(), hooks, edges: Vec::new() }
+        Self { facility, steps: Vec::new(), hooks, edges: Vec::new(), takes: Threshold::ALL }
+    }
+
+    /// Keeps what is less serious from it.
+    pub(crate) fn takes(&mut self, least: Threshold) {
+        self.takes = least;
+    }
+
+    /// What is less serious gets nowhere.
+    pub(crate) fn threshold(&self) -> Threshold {
+        self.takes.max(Self::least_of(&self.steps, 0..self.steps.len()))
+    }
+
+    /// The same for some of the steps, whose filters stand before what they are for.
+    fn least_of(steps: &[Step], within: Range<usize>) -> Threshold {
+        let mut least = Threshold::NOTHING;
+        let mut at = within.start;
+        while at < within.end {
+            at = match &steps[at] {
+                Step::Deliver { .. } | Step::Keep(_) => return Threshold::ALL,
+                Step::Filter { filter, behind, .. } => {
+                    let inside = Self::least_of(steps, at + 1..*behind);
+                    least = least.min(filter.threshold().max(inside));
+                    *behind
+                }
+            };
+        }
+        least
     }
 
     /// The number of an edge with a filter.

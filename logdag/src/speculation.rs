@@ -5,9 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::graph::Stream;
-use crate::record::{Level, Location, OwnedValue, Record, Value, borrowed};
+use crate::level::Level;
+use crate::record::{Details, Location, Record, Span};
 use crate::route::{Route, Step};
 use crate::sync::Mutex;
+use crate::value::{OwnedValue, Value, borrowed};
 
 /// Lines that are logged as if they mattered, and then committed to a stream, or forgotten. What is dropped without
 /// being committed is forgotten.
@@ -105,9 +107,17 @@ pub(crate) struct KeptLine {
     thread_name: String,
     file: String,
     line: u32,
-    level: Level,
+    pub(crate) level: Level,
     message: String,
-    keys: Vec<(String, OwnedValue)>,
+    keys: OwnedKeys,
+    target: String,
+    spans: Vec<(String, OwnedKeys)>,
+}
+
+type OwnedKeys = Vec<(String, OwnedValue)>;
+
+fn owned(keys: &[(&str, Value<'_>)]) -> OwnedKeys {
+    keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect()
 }
 
 impl KeptLine {
@@ -120,27 +130,42 @@ impl KeptLine {
             line: record.location.line,
             level: record.level,
             message: record.message().to_owned(),
-            keys: record.keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect(),
+            keys: owned(record.keys),
+            target: record.details.target.to_owned(),
+            spans: record
+                .details
+                .spans
+                .iter()
+                .map(|span| (span.name.to_owned(), owned(span.fields)))
+                .collect(),
         }
     }
 
     /// Bytes of its texts and numbers.
     fn size(&self) -> usize {
         let of_value = |value: &OwnedValue| match value {
-            OwnedValue::Str(text) => text.len(),
-            _ => size_of::<Value<'_>>(),
+            OwnedValue::Str(text) | OwnedValue::Json(text) => text.len(),
+            OwnedValue::Plain(_) => size_of::<Value<'_>>(),
         };
-        let keys: usize = self.keys.iter().map(|(key, value)| key.len() + of_value(value)).sum();
-        self.message.len() + self.file.len() + self.thread_name.len() + keys
+        let of_keys =
+            |keys: &OwnedKeys| keys.iter().map(|(key, value)| key.len() + of_value(value)).sum::<usize>();
+        let spans: usize = self.spans.iter().map(|(name, fields)| name.len() + of_keys(fields)).sum();
+        let texts = [&self.message, &self.file, &self.thread_name, &self.target].map(String::len);
+        texts.iter().sum::<usize>() + of_keys(&self.keys) + spans
     }
 
     /// Calls with it as a line of this stream.
     pub(crate) fn with_record<R>(&self, facility: &str, work: impl FnOnce(&Record<'_>) -> R) -> R {
         let keys = borrowed(&self.keys);
+        let fields: Vec<_> = self.spans.iter().map(|(_, fields)| borrowed(fields)).collect();
+        let spans = self.spans.iter().zip(&fields);
+        let spans: Vec<Span<'_>> = spans.map(|((name, _), fields)| Span { name, fields }).collect();
+        let details = Details { micros: None, target: &self.target, spans: &spans };
         let location = Location { file: &self.file, line: self.line };
         let mut record = Record::new(self.micros, facility, &self.message);
         record.set_thread(self.thread_id, &self.thread_name);
         (record.level, record.location, record.keys) = (self.level, &location, &keys);
+        record.details = &details;
         work(&record)
     }
 }

@@ -10,11 +10,14 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::bridge::Targets;
 use crate::graph::Graph;
-use crate::record::{Level, Location, OwnedValue, borrowed};
+use crate::level::Level;
+use crate::record::{Details, Location, Span};
+use crate::value::{OwnedValue, Value, borrowed};
 
 /// A layer that logs events to a graph: the target `my_app::http` is the stream `my_app/http`, the field `message` is
 /// the message, and all other fields, those of the spans around it first, are keys. A subscriber that is installed is never
-/// dropped: keep a [`Graph::drain_at_end`] in `main`.
+/// dropped: keep a [`Graph::drain_at_end`] in `main`. Records of the crate `log` that come by way of `tracing-log` (as they do
+/// after `tracing_subscriber`'s `init`) arrive as they would without it.
 ///
 /// ```
 /// use logdag::Graph;
@@ -63,15 +66,29 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, OwnedValue::I64(value));
+        self.add(field, OwnedValue::Plain(Value::I64(value)));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, OwnedValue::U64(value));
+        self.add(field, OwnedValue::Plain(Value::U64(value)));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.add(field, OwnedValue::of_integer(value));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        let value = i128::try_from(value)
+            .map_or_else(|_| OwnedValue::Json(value.to_string()), OwnedValue::of_integer);
+        self.add(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, OwnedValue::F64(value));
+        self.add(field, OwnedValue::Plain(Value::F64(value)));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, OwnedValue::Plain(Value::Bool(value)));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -92,12 +109,55 @@ impl Visit for Fields {
     }
 }
 
+/// What `tracing-log` puts into fields of an event that was a record of the crate `log`.
+#[derive(Debug, Default)]
+struct LogRecord {
+    target: String,
+    file: String,
+    line: u32,
+}
+
+/// The beginning of their names.
+const OF_LOG: &str = "log.";
+
+impl LogRecord {
+    /// Of an event that was one.
+    fn of(event: &Event<'_>) -> Option<Self> {
+        let metadata = event.metadata();
+        let was_one = metadata.target() == "log" && metadata.fields().field("log.target").is_some();
+        was_one.then(|| {
+            let mut record = Self::default();
+            event.record(&mut record);
+            record
+        })
+    }
+}
+
+impl Visit for LogRecord {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "log.line" {
+            self.line = u32::try_from(value).unwrap_or(0);
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "log.target" => value.clone_into(&mut self.target),
+            "log.file" => value.clone_into(&mut self.file),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}
+
 fn level(level: tracing_core::Level) -> Level {
     match level {
         tracing_core::Level::ERROR => Level::Error,
         tracing_core::Level::WARN => Level::Warn,
         tracing_core::Level::INFO => Level::Info,
-        _ => Level::Debug,
+        tracing_core::Level::DEBUG => Level::Debug,
+        _ => Level::Trace,
     }
 }
 
@@ -108,8 +168,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        let stream = || self.targets.stream(metadata.target());
-        !self.alone || metadata.is_span() || stream().is_some_and(|stream| stream.is_material())
+        let takes = || {
+            let stream = self.targets.stream(metadata.target());
+            stream.is_some_and(|stream| stream.takes(level(*metadata.level())))
+        };
+        !self.alone || metadata.is_span() || takes()
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -130,21 +193,42 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        let Some(stream) = self.targets.stream(metadata.target()) else { return };
-        if !stream.is_material() {
-            return;
-        }
-        let mut all = Fields::default();
-        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
-            if let Some(fields) = span.extensions().get::<Fields>() {
-                all.keys.extend(fields.keys.iter().cloned());
+        let was_record = LogRecord::of(event);
+        let target = was_record.as_ref().map_or(metadata.target(), |record| &record.target);
+        let level = level(*metadata.level());
+        let Some(stream) = self.targets.stream(target).filter(|stream| stream.takes(level)) else { return };
+        let mut own = Fields::default();
+        event.record(&mut own);
+        let location = match &was_record {
+            Some(LogRecord { file, line, .. }) => {
+                own.keys.retain(|(name, _)| !name.starts_with(OF_LOG));
+                Location { file, line: *line }
+            }
+            None => Location {
+                file: metadata.file().unwrap_or_default(),
+                line: metadata.line().unwrap_or_default(),
+            },
+        };
+        let around = context.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
+        let around: Vec<(&str, Vec<(&str, OwnedValue)>)> = around
+            .map(|span| {
+                let fields = span.extensions().get::<Fields>().map(|fields| fields.keys.clone());
+                (span.name(), fields.unwrap_or_default())
+            })
+            .collect();
+        let fields: Vec<Vec<(&str, Value<'_>)>> = around.iter().map(|(_, fields)| borrowed(fields)).collect();
+        let mut keys: Vec<(&str, Value<'_>)> = Vec::new();
+        for (name, value) in fields.iter().flatten().copied().chain(borrowed(&own.keys)) {
+            // The innermost one counts.
+            match keys.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, old)) => *old = value,
+                None => keys.push((name, value)),
             }
         }
-        event.record(&mut all);
-        let keys = borrowed(&all.keys);
-        let location =
-            Location { file: metadata.file().unwrap_or_default(), line: metadata.line().unwrap_or_default() };
-        stream.log(level(*metadata.level()), &location, &keys, &all.message);
+        let spans = around.iter().zip(&fields);
+        let spans: Vec<Span<'_>> = spans.map(|((name, _), fields)| Span { name, fields }).collect();
+        let details = Details { target, spans: &spans, ..Details::NONE };
+        stream.log_with(&details, level, &location, &keys, &own.message);
     }
 }
 
@@ -190,7 +274,7 @@ mod tests {
             tracing::info!(target: "app", "x");
         });
         let line = String::from_utf8(graph.memory_last("app", 1).unwrap().remove(0).bytes).unwrap();
-        assert_eq!((line.matches("done").count(), line.contains("\"done\":999")), (1, true), "{line}");
+        assert_eq!((line.matches("done").count(), line.matches("\"done\":999").count()), (2, 2), "{line}");
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn a_thread_name_breaks_no_line() {
     record.set_thread(0, "one\n[error] two");
     let mut out = Vec::new();
     let flags = Flags { debug: true, ..Flags::default() };
-    format::render(Format::Plain, flags, &record, true, &mut out);
+    format::render(Format::Plain, flags, logdag::Layout::default(), &record, &mut out);
     let text = String::from_utf8(out).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
 }

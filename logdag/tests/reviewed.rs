@@ -500,7 +500,7 @@ fn a_message_as_long_as_allowed_is_written_with_its_prefix() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();
-    let flags = logdag::Flags { facility: true, timestamps: true, debug: true };
+    let flags = logdag::Flags { facility: true, timestamps: true, debug: true, ..Default::default() };
     let allowed = StreamOptions { max_line: 100, flags, ..options("file_synch", &path, Rotation::default()) };
     let stream = graph.configure("file", allowed).unwrap();
     log!(stream, "{}", "x".repeat(101));

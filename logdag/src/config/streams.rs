@@ -9,6 +9,7 @@ use super::{Config, Element, Place, Result};
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
 use crate::graph::{Configured, StreamOptions};
+use crate::level::Level;
 use crate::sink::{Access, Rotation, SinkSpec, WhenFull};
 
 /// Smallest values that rotation may have, as libmtev has them.
@@ -23,6 +24,12 @@ const ATTRIBUTES: &[&str] = &[
     "debug",
     "facility",
     "timestamps",
+    "level",
+    "keys",
+    "target",
+    "source",
+    "spans",
+    "escape",
     "stats",
     "dedup_seconds",
     "require_env",
@@ -180,6 +187,9 @@ impl<'a> Reader<'a> {
 
     fn options(&self, name: &str, element: &Element, chain: &[&'a Element]) -> Result<StreamOptions> {
         let inherited = |name: &str| chain.iter().rev().find_map(|element| element.attribute(name));
+        let or = |attribute: Option<(&str, &Place)>, otherwise: bool| {
+            attribute.map_or(Ok(otherwise), |(text, place)| boolean(text, place))
+        };
         let flag = |name: &str| inherited(name).map_or(Ok(false), |(text, place)| boolean(text, place));
         let count = |name: &str| inherited(name).map_or(Ok(0), |(text, place)| number(text, place));
         let at_least = |name: &str, least: u64| match inherited(name) {
@@ -246,7 +256,14 @@ impl<'a> Reader<'a> {
                 },
                 facility: flag("facility")?,
                 debug: flag("debug")?,
+                level: flag("level")?,
+                keys: flag("keys")?,
+                target: flag("target")?,
+                source: flag("source")?,
             },
+            // Configurations in XML are libmtev's, whose lines are split, and nothing else.
+            escape: or(inherited("escape"), element.place.source.toml)?,
+            spans: or(inherited("spans"), true)?,
             disabled: flag("disabled")?,
             dedup_seconds: count("dedup_seconds")?,
             when_full,
@@ -299,10 +316,14 @@ impl<'a> Reader<'a> {
     fn outlets(chain: &[&'a Element]) -> Result<Vec<(String, Option<Filter>)>> {
         let mut outlets = Vec::new();
         for outlet in chain.iter().flat_map(|element| element.named("outlet")) {
-            if let Some((name, _, place)) =
-                outlet.attributes.iter().find(|(name, ..)| !matches!(&**name, "name" | "filter"))
+            if let Some((name, _, place)) = outlet
+                .attributes
+                .iter()
+                .find(|(name, ..)| !matches!(&**name, "name" | "filter" | "min_level"))
             {
-                return Err(place.error(format!("unknown attribute {name:?}: expected name or filter")));
+                return Err(
+                    place.error(format!("unknown attribute {name:?}: expected name, filter or min_level"))
+                );
             }
             let Some((name, _)) = outlet.attribute("name").filter(|(name, _)| !name.is_empty()) else {
                 return Err(outlet.place.error("an outlet without a name: expected <outlet name=\"…\"/>"));
@@ -317,6 +338,17 @@ impl<'a> Reader<'a> {
                     };
                     Some(Filter::parse(text).map_err(at)?)
                 }
+            };
+            let min_level = match outlet.attribute("min_level") {
+                None => None,
+                Some((text, place)) => Some(Level::from_name(text).ok_or_else(|| {
+                    place.error(format!("{text:?}: expected trace, debug, info, warn or error"))
+                })?),
+            };
+            let filter = match (filter, min_level) {
+                (Some(filter), Some(level)) => Some(filter.with_min_level(level)),
+                (None, Some(level)) => Some(Filter::min_level(level)),
+                (filter, None) => filter,
             };
             outlets.push((name.to_owned(), filter));
         }

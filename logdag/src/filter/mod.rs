@@ -5,10 +5,16 @@
 //! PRED  := FIELD OP VALUE | exists(FIELD)
 //! OP    := = != ~ !~ < <= > >=
 //! ```
-//! Fields are timestamp (microseconds), facility, threadid, threadname, file, line, message, and any key. A quoted value is
+//! Fields are timestamp (microseconds), facility, threadid, threadname, file, line, message, level, and any key. A quoted value is
 //! compared as text, bytewise; a number as a number; `~` takes regular expressions in the style of PCRE. A missing
 //! field makes `!=` and `!~` true, everything else false.
+//!
+//! Levels have an order: `level >= 'warn'` is true for warnings and errors. A filter names them as loggers do (`warn`,
+//! `WARNING`, `fatal`, …: [`Level::from_name`](crate::Level::from_name)), or with pino's numbers (`level >= 40`).
+//!
+//! A dotted name that is no key reaches into keys with values of JSON: `user.name = 'x'`, `items.0.price > 5`.
 
+mod nested;
 mod parse;
 
 use std::borrow::Cow;
@@ -17,7 +23,9 @@ use std::fmt;
 
 use fancy_regex::Regex;
 
-use crate::record::{Record, Value};
+use crate::level::{Level, Threshold};
+use crate::record::Record;
+use crate::value::{Parsed, Value};
 
 pub use parse::FilterError;
 
@@ -48,6 +56,7 @@ enum Expression {
     And(Vec<Expression>),
     Or(Vec<Expression>),
     Exists(Field),
+    Level(Operator, Level),
     Compare(Field, Operator, Operand),
     Match(Field, bool, Regex),
 }
@@ -61,6 +70,7 @@ enum Field {
     File,
     Line,
     Message,
+    Level,
     Key(String),
 }
 
@@ -102,6 +112,31 @@ impl Filter {
         self.needs_message
     }
 
+    /// The same filter for lines of a level and those that are more serious only.
+    #[must_use]
+    pub fn with_min_level(self, level: Level) -> Self {
+        let least = Self::min_level(level);
+        Self {
+            text: format!("and({}, {})", least.text, self.text),
+            expression: Expression::And(vec![least.expression, self.expression]),
+            needs_message: self.needs_message,
+        }
+    }
+
+    /// Lines of a level, and those that are more serious.
+    pub fn min_level(level: Level) -> Self {
+        Self {
+            text: format!("level >= '{level}'"),
+            expression: Expression::Level(Operator::GreaterOrEqual, level),
+            needs_message: false,
+        }
+    }
+
+    /// What is less serious does not pass, whatever else a line has.
+    pub(crate) fn threshold(&self) -> Threshold {
+        self.expression.threshold()
+    }
+
     /// Whether a line passes.
     pub fn passes(&self, record: &Record<'_>) -> bool {
         self.expression.holds(record)
@@ -118,22 +153,34 @@ impl Field {
             "file" => Field::File,
             "line" => Field::Line,
             "message" => Field::Message,
+            "level" => Field::Level,
             key => Field::Key(key.to_owned()),
         }
     }
 
-    fn get<'a>(&self, record: &'a Record<'_>) -> Option<Value<'a>> {
-        Some(match self {
-            Field::Timestamp => Value::U64(record.micros()),
-            Field::Facility => Value::Str(record.facility),
-            Field::ThreadId => Value::U64(record.thread_id().into()),
-            Field::ThreadName => Value::Str(record.thread_name()),
-            Field::File => Value::Str(record.location.file),
-            Field::Line => Value::U64(record.location.line.into()),
-            Field::Message => Value::Str(record.message()),
+    /// Calls with the field's value, if there is one.
+    fn with_value<R>(&self, record: &Record<'_>, work: impl FnOnce(Option<Value<'_>>) -> R) -> R {
+        let nested;
+        let value = match self {
+            Field::Timestamp => Some(Value::U64(record.micros())),
+            Field::Facility => Some(Value::Str(record.facility)),
+            Field::ThreadId => Some(Value::U64(record.thread_id().into())),
+            Field::ThreadName => Some(Value::Str(record.thread_name())),
+            Field::File => Some(Value::Str(record.location.file)),
+            Field::Line => Some(Value::U64(record.location.line.into())),
+            Field::Message => Some(Value::Str(record.message())),
+            Field::Level => Some(Value::Str(record.level.name())),
             // Of several the last one counts, as in JSON.
-            Field::Key(key) => record.keys.iter().rev().find(|(name, _)| name == key)?.1,
-        })
+            Field::Key(key) => match record.keys.iter().rev().find(|(name, _)| name == key) {
+                Some((_, value)) => Some(*value),
+                None if key.contains('.') => {
+                    nested = nested::find(record.keys, key);
+                    nested.as_ref().map(Parsed::value)
+                }
+                None => None,
+            },
+        };
+        work(value)
     }
 }
 
@@ -142,7 +189,7 @@ impl Expression {
         match self {
             Expression::Not(inner) => inner.needs_message(),
             Expression::And(all) | Expression::Or(all) => all.iter().any(Expression::needs_message),
-            Expression::Exists(_) => false,
+            Expression::Exists(_) | Expression::Level(..) => false,
             Expression::Compare(field, ..) | Expression::Match(field, ..) => *field == Field::Message,
         }
     }
@@ -152,16 +199,30 @@ impl Expression {
             Expression::Not(inner) => !inner.holds(record),
             Expression::And(all) => all.iter().all(|inner| inner.holds(record)),
             Expression::Or(all) => all.iter().any(|inner| inner.holds(record)),
-            Expression::Exists(field) => *field == Field::Message || field.get(record).is_some(),
-            Expression::Compare(field, operator, operand) => match field.get(record) {
+            // Every line has one, and it need not be formatted for that.
+            Expression::Exists(Field::Message) => true,
+            Expression::Exists(field) => field.with_value(record, |value| value.is_some()),
+            Expression::Level(operator, level) => operator.holds(Some(record.level.cmp(level))),
+            Expression::Compare(field, operator, operand) => field.with_value(record, |value| match value {
                 None => *operator == Operator::NotEqual,
                 Some(value) => compare(value, operand).is_some_and(|order| operator.holds(order)),
-            },
-            Expression::Match(field, wanted, regex) => match field.get(record) {
+            }),
+            Expression::Match(field, wanted, regex) => field.with_value(record, |value| match value {
                 None => !wanted,
                 // What takes too long to be decided does not match.
                 Some(value) => regex.is_match(&*text_of(value)).unwrap_or(false) == *wanted,
-            },
+            }),
+        }
+    }
+
+    fn threshold(&self) -> Threshold {
+        let of_level = |level: Level| Threshold::from(level);
+        match self {
+            Expression::Level(Operator::GreaterOrEqual | Operator::Equal, level) => of_level(*level),
+            Expression::Level(Operator::Greater, level) => of_level(*level).above(),
+            Expression::And(all) => all.iter().map(Self::threshold).max().unwrap_or(Threshold::ALL),
+            Expression::Or(all) => all.iter().map(Self::threshold).min().unwrap_or(Threshold::ALL),
+            _ => Threshold::ALL,
         }
     }
 }
@@ -234,7 +295,9 @@ fn compare(value: Value<'_>, operand: &Operand) -> Option<Option<Ordering>> {
         (Value::I64(n), _) => Operand::Int(n),
         (Value::U64(n), _) => i64::try_from(n).map_or(Operand::Float(n as f64), Operand::Int),
         (Value::F64(n), _) => Operand::Float(n),
-        (Value::Uuid(_), _) => return None,
+        // A number that no other type has; nothing else of it begins like one.
+        (Value::Json(json), _) => number_in(json.as_str())?,
+        (Value::Uuid(_) | Value::Bool(_) | Value::Null, _) => return None,
     };
     let float = |operand: &Operand| match operand {
         Operand::Int(n) => *n as f64,

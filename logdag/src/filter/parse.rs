@@ -3,6 +3,7 @@
 use fancy_regex::RegexBuilder;
 
 use super::{Expression, Field, Operand, Operator};
+use crate::level::Level;
 
 /// Expressions are nested no deeper than this.
 const MAX_DEPTH: usize = 100;
@@ -169,14 +170,32 @@ impl<'a> Parser<'a> {
             return Err(self.expected("an operator: = != ~ !~ < <= > >="));
         };
         self.skip_space();
-        if self.rest().starts_with(['\'', '"']) {
-            return Ok(Expression::Compare(field, operator, Operand::Text(self.literal()?)));
-        }
-        let Some((operand, rest)) = number(self.rest()) else {
-            return Err(self.expected("a quoted text or a number"));
+        let start = self.at;
+        let operand = if self.rest().starts_with(['\'', '"']) {
+            Operand::Text(self.literal()?)
+        } else {
+            let Some((operand, rest)) = number(self.rest()) else {
+                return Err(self.expected("a quoted text or a number"));
+            };
+            self.at = self.text.len() - rest.len();
+            operand
         };
-        self.at = self.text.len() - rest.len();
+        if field == Field::Level {
+            return self.level(start, &operand).map(|level| Expression::Level(operator, level));
+        }
         Ok(Expression::Compare(field, operator, operand))
+    }
+
+    /// The level that an operand names. Syslog's numbers go down where things get worse: they would mislead here.
+    fn level(&self, start: usize, operand: &Operand) -> Result<Level, FilterError> {
+        let level = match operand {
+            Operand::Text(name) => Level::from_name(name),
+            Operand::Int(number) => Level::ALL.into_iter().find(|level| i64::from(level.number()) == *number),
+            Operand::Float(_) => None,
+        };
+        let expected =
+            "a level: 'trace', 'debug', 'info', 'warn' or 'error', or one of the numbers 10, 20, 30, 40, 50";
+        level.ok_or_else(|| self.expected_at(start, expected))
     }
 
     fn regex(&mut self) -> Result<fancy_regex::Regex, FilterError> {

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use flatbuffers::{FlatBufferBuilder, TableFinishedWIPOffset, VOffsetT, WIPOffset};
 
-use crate::record::{Record, Value};
+use crate::record::Record;
+use crate::value::Value;
 
 /// Where a field with this id is found in a table's list of fields: behind two lengths of two bytes.
 const fn field(id: VOffsetT) -> VOffsetT {
@@ -68,15 +69,18 @@ fn build(builder: &mut FlatBufferBuilder<'_>, record: &Record<'_>, sized: bool) 
 
 fn pair(builder: &mut FlatBufferBuilder<'_>, key: &str, value: &Value<'_>) -> Table {
     let key = builder.create_string(key);
+    let string = |builder: &mut FlatBufferBuilder<'_>, text: &str| {
+        let text = builder.create_string(text);
+        (STRING, one(builder, |b| b.push_slot_always(field(0), text)))
+    };
     let (kind, value) = match *value {
         Value::I64(n) => (LONG, one(builder, |b| b.push_slot(field(0), n, 0))),
         Value::U64(n) => (ULONG, one(builder, |b| b.push_slot(field(0), n, 0))),
         // Always there: what is left out is read as 0.0, also where it is -0.0.
         Value::F64(n) => (DOUBLE, one(builder, |b| b.push_slot_always(field(0), n))),
-        Value::Str(text) => {
-            let text = builder.create_string(text);
-            (STRING, one(builder, |b| b.push_slot_always(field(0), text)))
-        }
+        Value::Str(text) => string(builder, text),
+        // The table has no types for these.
+        Value::Bool(_) | Value::Null | Value::Json(_) => string(builder, &value.to_string()),
         Value::Uuid(bytes) => {
             let bytes = builder.create_vector(&bytes);
             (UUID, one(builder, |b| b.push_slot_always(field(0), bytes)))

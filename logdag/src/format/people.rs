@@ -5,8 +5,10 @@ use std::sync::LazyLock;
 
 use anstyle::{AnsiColor, Style};
 
-use super::{local_time, on_one_line};
-use crate::record::{Level, Record, Value};
+use super::escape::on_one_line;
+use super::plain::{key_value, local_time};
+use crate::level::Level;
+use crate::record::Record;
 
 /// Colours are left out where the environment asks for that.
 static COLOURS: LazyLock<bool> =
@@ -20,7 +22,7 @@ pub(crate) fn render_for_people(record: &Record<'_>, out: &mut Vec<u8>) {
 fn render(record: &Record<'_>, colours: bool, out: &mut Vec<u8>) {
     let styled = |style: Style| if colours { style } else { Style::new() };
     let level = styled(match record.level {
-        Level::Debug => Style::new().dimmed(),
+        Level::Trace | Level::Debug => Style::new().dimmed(),
         Level::Info => AnsiColor::Green.on_default(),
         Level::Warn => AnsiColor::Yellow.on_default(),
         Level::Error => AnsiColor::Red.on_default().bold(),
@@ -28,36 +30,27 @@ fn render(record: &Record<'_>, colours: bool, out: &mut Vec<u8>) {
     let bold = styled(Style::new().bold());
     let key_style = styled(AnsiColor::Cyan.on_default());
     local_time(record.micros(), out);
+    // A level of its own is shown as the level.
+    let keys = record.keys.iter().filter(|(key, _)| *key != "level");
     // Writing to a Vec cannot fail.
     let _ = write!(out, " {level}{:<7}{level:#} {bold}", record.level.name());
     on_one_line(record.message(), out);
     let _ = write!(out, "{bold:#}");
-    for (key, value) in record.keys {
-        // What came as JSON may have its message among its keys as well.
-        if *value == Value::Str(record.message()) {
-            continue;
-        }
+    for (key, value) in keys {
         let _ = write!(out, " {key_style}");
         on_one_line(key, out);
         let _ = write!(out, "{key_style:#}=");
-        match value {
-            Value::Str(value) if value.is_empty() || value.contains([' ', '"', '=']) => {
-                out.push(b'"');
-                on_one_line(&value.replace('"', "\\\""), out);
-                out.push(b'"');
-            }
-            Value::Str(value) => on_one_line(value, out),
-            number => {
-                let _ = write!(out, "{number}");
-            }
-        }
+        key_value(*value, out);
     }
-    let _ = writeln!(out, " ({})", record.facility);
+    out.extend_from_slice(b" (");
+    on_one_line(record.facility, out);
+    out.extend_from_slice(b")\n");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Value;
 
     #[test]
     fn one_line_for_people() {

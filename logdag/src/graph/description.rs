@@ -21,6 +21,10 @@ pub struct Description {
     pub format: Format,
     /// Its flags.
     pub flags: Flags,
+    /// Whether plain lines have control characters escaped there.
+    pub escape: bool,
+    /// Whether `json` and `event` have the spans around a line there.
+    pub spans: bool,
     /// Whether lines go through it.
     pub enabled: bool,
     /// Whether a line that is logged to it gets anywhere.
@@ -37,7 +41,7 @@ pub struct Description {
 
 impl Description {
     /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line gets anywhere),
-    /// `debugging`, `timestamps`, `facility`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
+    /// `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`, `spans`, `escape`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
     /// which may be null), `config` (an object of texts), and `outlets` (objects with `name`, and `filter` if it has one).
     pub fn to_json(&self) -> String {
         let outlet = |(name, filter): &(String, Option<String>)| match filter {
@@ -57,6 +61,12 @@ impl Description {
             "debugging": self.flags.debug,
             "timestamps": self.flags.timestamps,
             "facility": self.flags.facility,
+            "level": self.flags.level,
+            "keys": self.flags.keys,
+            "target": self.flags.target,
+            "source": self.flags.source,
+            "spans": self.spans,
+            "escape": self.escape,
             "stats": {
                 "lines": lines, "bytes": bytes, "dropped": dropped, "failed": failed, "repeated": repeated,
                 "size": self.size,

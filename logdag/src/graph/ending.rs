@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Graph, Stream};
-use crate::record::{Doing, Level, Location, While};
+use crate::level::Level;
+use crate::record::{Doing, Location, While};
 
 impl Graph {
     /// Writes everything that waits, goes synchronous, logs a last line, makes everything durable, and ends the process

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::filter::{Filter, FilterError};
 use crate::format::{Flags, Format};
+use crate::level::Levels;
 use crate::record::Record;
 use crate::route::{Hooks, RecordHook, Route, TextHook};
 use crate::sink::{FdSink, Sink, SinkSpec, Slot};
@@ -507,6 +508,14 @@ impl Graph {
         streams.resolve();
     }
 
+    /// Has streams take no lines that are less serious than this, whatever lines their outlets let pass; replaces what was set
+    /// before.
+    pub fn set_levels(&self, levels: Levels) {
+        let mut streams = self.inner.streams.lock();
+        streams.levels = levels;
+        streams.resolve();
+    }
+
     /// A private stream whose lines are kept until it is known whether anybody wants them: the last `max_lines`, with no
     /// more than `max_bytes` of text.
     pub fn speculate(&self, max_lines: usize, max_bytes: usize) -> Speculation {
@@ -529,8 +538,10 @@ impl Graph {
             path: spec.path,
             format: state.options.format,
             flags: state.options.flags,
+            escape: state.options.escape,
+            spans: state.options.spans,
             enabled: !state.options.disabled,
-            material: state.node.material.load(Ordering::Relaxed),
+            material: Stream { node: Arc::clone(&state.node) }.is_material(),
             outlets: state.outlets.iter().map(outlet).collect(),
             config,
             counters: crate::sink::Counters::default(),

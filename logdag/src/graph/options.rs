@@ -11,8 +11,13 @@ pub struct StreamOptions {
     pub sink: Option<SinkSpec>,
     /// How lines look there.
     pub format: Format,
-    /// What lines through it have in front.
+    /// What lines through it show besides their messages.
     pub flags: Flags,
+    /// Whether plain lines have control characters escaped where messages are split into lines: see
+    /// [`Layout::escape`](crate::Layout::escape). On a terminal they are escaped in any case.
+    pub escape: bool,
+    /// Whether `json` and `event` have the spans around a line.
+    pub spans: bool,
     /// Whether lines go through it.
     pub disabled: bool,
     /// A line that is the one before it again within so many seconds is counted, not written. This is of its sink: a stream
@@ -47,6 +52,8 @@ impl Default for StreamOptions {
             sink: None,
             format: Format::default(),
             flags: Flags::default(),
+            escape: true,
+            spans: true,
             disabled: false,
             dedup_seconds: 0,
             when_full: None,

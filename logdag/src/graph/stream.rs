@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::streams::Node;
+use crate::level::{Level, Threshold};
 use crate::lines::Pipe;
 use crate::message::Message;
-use crate::record::{Level, Location, Record, Value, While};
+use crate::record::{Details, Location, Record, While};
 use crate::route::Route;
 use crate::speculation::KeptLine;
+use crate::value::Value;
 
 /// The time of a line that nobody has given one.
 const NOW: u64 = u64::MAX;
@@ -38,11 +40,18 @@ impl Stream {
         Arc::clone(&self.node.route.load().facility)
     }
 
-    /// Whether a line that is logged to it gets anywhere. The macro [`log!`](crate::log!) asks first, and evaluates
-    /// nothing where it does not.
+    /// Whether a line that is logged to it may get anywhere.
     #[inline]
     pub fn is_material(&self) -> bool {
-        self.node.material.load(Ordering::Relaxed)
+        self.takes(Level::Error)
+    }
+
+    /// Whether a line of this level may get anywhere: it leads to a sink, and neither the levels that the graph was told
+    /// ([`Graph::set_levels`](crate::Graph::set_levels)) nor the filters on all ways keep back whatever has this level. The
+    /// macro [`log!`](crate::log!) asks first, and evaluates nothing where it does not.
+    #[inline]
+    pub fn takes(&self, level: Level) -> bool {
+        Threshold::of_number(self.node.least.load(Ordering::Relaxed)).takes(level)
     }
 
     /// Logs a line of this moment; [`log!`](crate::log!) is the way to call it.
@@ -69,6 +78,24 @@ impl Stream {
         self.log_line(keys, message, location, micros.min(NOW - 1), level);
     }
 
+    /// Logs a line of which more is known.
+    pub fn log_with(
+        &self,
+        details: &Details<'_>,
+        level: Level,
+        location: &Location<'_>,
+        keys: &[(&str, Value<'_>)],
+        message: &dyn Message,
+    ) {
+        let Some(_logging) = self.begin_line(level) else { return };
+        let route = self.node.route.load();
+        let mut record = Record::at(details.micros, &route.facility, message);
+        (record.location, record.level, record.keys) = (location, level, keys);
+        record.details = details;
+        record.asked_once = route.steps.len() == 1;
+        route.run(&record);
+    }
+
     /// What takes two words comes first, in registers, and is not kept anywhere before it is in the record: written to the
     /// stack as two and read as one, it would have to wait.
     fn log_line(
@@ -79,7 +106,7 @@ impl Stream {
         micros: u64,
         level: Level,
     ) {
-        let Some(_logging) = self.begin_line() else { return };
+        let Some(_logging) = self.begin_line(level) else { return };
         let route = self.node.route.load();
         let mut record = Record::at((micros != NOW).then_some(micros), &route.facility, message);
         (record.location, record.level, record.keys) = (location, level, keys);
@@ -89,15 +116,15 @@ impl Stream {
 
     /// Logs a line that was kept, as a line of this stream.
     pub(crate) fn log_again(&self, line: &KeptLine) {
-        let Some(_logging) = self.begin_line() else { return };
+        let Some(_logging) = self.begin_line(line.level) else { return };
         let route = self.node.route.load();
         line.with_record(&route.facility, |record| route.run(record));
     }
 
     /// `None` where a line gets nowhere. What this thread logs until what this returns is dropped would come back to it.
     #[inline]
-    fn begin_line(&self) -> Option<While> {
-        if self.is_material() { While::logging() } else { None }
+    fn begin_line(&self, level: Level) -> Option<While> {
+        if self.takes(level) { While::logging() } else { None }
     }
 
     /// A file descriptor for a child process: its lines are logged to this stream.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::{Configured, GraphError, Maker, StreamOptions};
 use crate::filter::Filter;
 use crate::format::Flags;
+use crate::level::Levels;
 use crate::route::{Hooks, Route, Step};
 use crate::sink::{Sink, SinkSpec, Slot};
 use crate::sync::Swap;
@@ -26,6 +27,8 @@ pub(super) struct Streams {
     pub(super) hooks: Arc<Hooks>,
     /// Whether streams without a registered type were reported.
     pub(super) reported: Arc<AtomicBool>,
+    /// What streams take, by their names.
+    pub(super) levels: Levels,
 }
 
 /// A stream, as the graph keeps it.
@@ -58,20 +61,20 @@ pub(super) struct Outlet {
 
 /// What logging to a stream looks at.
 pub(super) struct Node {
-    pub(super) material: AtomicBool,
+    /// The number of the least level whose lines may get anywhere.
+    pub(super) least: AtomicU8,
     pub(super) route: Swap<Route>,
 }
 
 impl Node {
     pub(super) fn new(route: Route) -> Arc<Self> {
-        let material = AtomicBool::new(!route.steps.is_empty());
-        Arc::new(Self { material, route: Swap::new(route) })
+        Arc::new(Self { least: AtomicU8::new(route.threshold().number()), route: Swap::new(route) })
     }
 
     pub(super) fn set(&self, route: Route) {
-        let material = !route.steps.is_empty();
+        let least = route.threshold().number();
         self.route.store(route);
-        self.material.store(material, Ordering::Release);
+        self.least.store(least, Ordering::Release);
     }
 }
 
@@ -351,6 +354,7 @@ impl Streams {
         let Some(state) = self.by_name.get(name) else { return };
         let mut route = Route::new(name.into(), Arc::clone(&self.hooks));
         self.follow(name, Flags::default(), &mut route);
+        route.takes(self.levels.of(name));
         state.node.set(route);
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 
 use super::{Lines, MemorySink, Sink, WriteError};
-use crate::format::{Flags, Format, event_body, render, render_for_people};
+use crate::format::{Flags, Format, Layout, event_body, render, render_for_people};
 use crate::graph::StreamOptions;
 use crate::record::{Doing, Record, While, now_micros};
 use crate::route::TextHook;
@@ -68,7 +68,7 @@ pub(crate) struct Slot {
     for_people: bool,
     /// It is a ring: that has a lock of its own, and counts itself. Several threads may write to it at once.
     is_ring: bool,
-    splits_lines: bool,
+    layout: Layout,
     needs_times: bool,
     keeps_back: bool,
     needs_ticks: bool,
@@ -200,7 +200,11 @@ impl Slot {
             format: AtomicU8::new(0),
             for_people: sink.is_terminal(),
             is_ring: (&*sink as &dyn Any).is::<MemorySink>(),
-            splits_lines: sink.splits_lines(),
+            layout: Layout {
+                split: sink.splits_lines(),
+                escape: options.escape || sink.is_terminal(),
+                spans: options.spans,
+            },
             needs_times: sink.needs_times(),
             keeps_back: sink.keeps_back(),
             needs_ticks: sink.needs_ticks() || options.dedup_seconds > 0,
@@ -240,7 +244,7 @@ impl Slot {
         if format == Format::Event && self.for_people {
             render_for_people(record, line);
         } else {
-            render(format, flags, record, self.splits_lines, line);
+            render(format, flags, self.layout, record, line);
         }
     }
 

@@ -86,6 +86,7 @@ fn what_is_there_is_appended_to_and_messages_are_split() {
     let graph = Graph::new();
     let mut options = typed("file_synch", &path, Rotation::default());
     options.flags.facility = true;
+    options.escape = false;
     let stream = graph.configure("app", options).unwrap();
     log!(stream, "one\ntwo\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "before\n[app] one\n[app] two\n");

@@ -144,7 +144,8 @@ fn a_hex_dump_has_a_prefix_on_every_row() {
     let dir = tempfile::tempdir().unwrap();
     let graph = Graph::new();
     let path = dir.path().join("l");
-    let stream = graph.configure("l", typed("file", &path, Default::default())).unwrap();
+    let options = StreamOptions { escape: false, ..typed("file", &path, Default::default()) };
+    let stream = graph.configure("l", options).unwrap();
     graph.set_flags("l", logdag::Flags { facility: true, ..Default::default() }).unwrap();
     log!(stream, "packet\n{}", HexDump(&[0x41; 20]));
     let text = std::fs::read_to_string(&path).unwrap();

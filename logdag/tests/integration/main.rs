@@ -8,9 +8,11 @@ mod file;
 mod formats;
 mod graph;
 mod jlog;
+mod levels;
 mod messages;
 mod model;
 mod queue;
+mod values;
 
 use std::path::Path;
 use std::sync::mpsc;

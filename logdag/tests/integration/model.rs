@@ -138,7 +138,7 @@ fn check(sinks: &[bool], steps: Vec<Step>) -> Result<(), TestCaseError> {
                 model.nodes[stream].enabled = enabled;
             }
             Step::Flags(stream, facility, debug) => {
-                let flags = Flags { facility, debug, timestamps: false };
+                let flags = Flags { facility, debug, ..Flags::default() };
                 graph.set_flags(&name(stream), flags).unwrap();
                 model.nodes[stream].flags = flags;
             }

@@ -1,0 +1,222 @@
+//! Lines that are JSON objects.
+
+use jiff::Timestamp;
+
+use crate::graph::Stream;
+use crate::level::Level;
+use crate::record::{Details, Location, now_micros};
+use crate::value::{Members, Parsed, Value};
+
+/// Keys that the message is looked for under where none is given, in this order.
+const MESSAGE_KEYS: [&str; 3] = ["message", "msg", "event"];
+/// Keys that have the level.
+const LEVEL_KEYS: [&str; 2] = ["level", "severity"];
+/// Keys that have the time, in this order.
+const TIME_KEYS: [&str; 4] = ["timestamp", "@timestamp", "time", "ts"];
+/// A number is taken for a time from here on, in seconds since 1970: the year 2000. What is less may be a duration.
+const FIRST_SECOND: f64 = 946_684_800.0;
+
+/// How lines that are JSON objects are logged: as events, whose members are keys with their types.
+///
+/// The event's own level (`level` or `severity`, a name or a number of pino, bunyan or syslog) and its own time (`timestamp`,
+/// `@timestamp`, `time` or `ts`; RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970) are those of the line. What is no
+/// JSON object is logged as it is.
+///
+/// ```
+/// use logdag::{Graph, input::JsonLines};
+///
+/// let graph = Graph::new();
+/// let ring = graph.add_memory("ring", 10, 1000)?;
+/// graph.add_outlet("web", "ring", Some("and(level >= 'error', user.id = 7)"))?;
+/// let web = graph.stream("web")?;
+/// JsonLines::new().log(&web, r#"{"level":"fatal","msg":"no more memory","user":{"id":7}}"#);
+/// JsonLines::new().log(&web, r#"{"level":"info","msg":"hello","user":{"id":7}}"#);
+/// let lines = graph.memory_last("ring", 10).unwrap_or_default();
+/// assert_eq!(lines.len(), 1);
+/// assert_eq!(lines[0].bytes, b"no more memory");
+/// # Ok::<(), logdag::GraphError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JsonLines {
+    message_key: Option<String>,
+    received: bool,
+}
+
+impl JsonLines {
+    /// Messages are the value of `message`, `msg` or `event`, the first that is there.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Messages are the value of this key.
+    #[must_use]
+    pub fn message_key(self, key: &str) -> Self {
+        Self { message_key: Some(key.to_owned()), ..self }
+    }
+
+    /// Lines with a time of their own get the key `received` with the time when they came.
+    #[must_use]
+    pub fn keep_received(self) -> Self {
+        Self { received: true, ..self }
+    }
+
+    /// Logs a line.
+    pub fn log(&self, stream: &Stream, line: &str) {
+        let Ok(Members(members)) = serde_json::from_str(line) else {
+            return stream.log(Level::Info, &Location::UNKNOWN, &[], &line);
+        };
+        let members: Vec<(&str, Parsed<'_>)> =
+            members.iter().map(|(name, value)| (&**name, Parsed::of(value))).collect();
+        // Of several of one name the last one counts.
+        let get = |key: &str| {
+            let found = members.iter().rev().find(|(name, _)| *name == key);
+            found.map(|(name, value)| (*name, value.value()))
+        };
+        let first = |keys: &[&'static str]| keys.iter().find_map(|key| get(key));
+        let level = first(&LEVEL_KEYS).and_then(|(_, value)| level_of(value)).unwrap_or_default();
+        let time = TIME_KEYS.iter().find_map(|key| get(key).and_then(|(_, value)| micros_of(value)));
+        let message = match &self.message_key {
+            Some(key) => get(key),
+            None => first(&MESSAGE_KEYS),
+        };
+        let (message_key, text) = match message {
+            Some((key, Value::Str(text))) => (Some(key), text.to_owned()),
+            Some((key, value)) => (Some(key), value.to_string()),
+            // The line itself.
+            None => (None, line.to_owned()),
+        };
+        let received = (self.received && time.is_some()).then(|| rfc3339(now_micros()));
+        let mut keys: Vec<(&str, Value<'_>)> = Vec::with_capacity(members.len() + 1);
+        for (name, value) in &members {
+            match *name {
+                name if Some(name) == message_key => {}
+                // It is the line's; as a key it would be left out of lines that have their time under this name.
+                "timestamp" if time.is_some() => {}
+                "timestamp" => keys.push(("original_timestamp", value.value())),
+                name => keys.push((name, value.value())),
+            }
+        }
+        keys.extend(received.as_deref().map(|time| ("received", Value::Str(time))));
+        let details = Details { micros: time, ..Details::NONE };
+        stream.log_with(&details, level, &Location::UNKNOWN, &keys, &text);
+    }
+}
+
+fn rfc3339(micros: u64) -> String {
+    let time = i64::try_from(micros).ok().and_then(|micros| Timestamp::from_microsecond(micros).ok());
+    format!("{:.6}", time.unwrap_or_default())
+}
+
+/// A level by its name or number, the latter also as text.
+fn level_of(value: Value<'_>) -> Option<Level> {
+    match value {
+        Value::Str(text) => {
+            Level::from_name(text).or_else(|| text.trim().parse().ok().and_then(Level::from_number))
+        }
+        value => Level::from_number(number_of(value)?),
+    }
+}
+
+fn number_of(value: Value<'_>) -> Option<f64> {
+    match value {
+        Value::I64(n) => Some(n as f64),
+        Value::U64(n) => Some(n as f64),
+        Value::F64(n) => Some(n),
+        // A number, where it has more digits than others can hold.
+        Value::Json(json) => json.as_str().parse().ok(),
+        _ => None,
+    }
+}
+
+/// A time in microseconds since 1970.
+fn micros_of(value: Value<'_>) -> Option<u64> {
+    let Value::Str(text) = value else { return micros_of_number(value) };
+    let text = text.trim();
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return u64::try_from(time.as_microsecond()).ok();
+    }
+    // The fraction of seconds would not survive as a float.
+    if let Some((seconds, fraction)) = text.split_once('.')
+        && fraction.len() == 6
+        && let (Ok(seconds), Ok(fraction)) = (seconds.parse::<u64>(), fraction.parse::<u64>())
+        && seconds as f64 >= FIRST_SECOND
+    {
+        return seconds.checked_mul(1_000_000)?.checked_add(fraction);
+    }
+    match text.parse::<u64>() {
+        Ok(n) => micros_of_number(Value::U64(n)),
+        Err(_) => micros_of_number(Value::F64(text.parse().ok()?)),
+    }
+}
+
+fn micros_of_number(value: Value<'_>) -> Option<u64> {
+    // A time in any of these units is far from any time in another one.
+    let integer = match value {
+        Value::I64(n) => u64::try_from(n).ok(),
+        Value::U64(n) => Some(n),
+        _ => None,
+    };
+    if let Some(n) = integer {
+        return match n as f64 {
+            n if n < FIRST_SECOND => None,
+            n if n < 1e11 => integer?.checked_mul(1_000_000),
+            n if n < 1e14 => integer?.checked_mul(1_000),
+            n if n < 1e17 => integer,
+            _ => Some(n / 1_000),
+        };
+    }
+    let n = number_of(value)?;
+    let micros = match n {
+        n if n.is_nan() || n < FIRST_SECOND => return None,
+        n if n < 1e11 => n * 1e6,
+        n if n < 1e14 => n * 1e3,
+        n if n < 1e17 => n,
+        n => n / 1e3,
+    };
+    // From 2000 on, and less than nanoseconds in a u64.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    (micros < 9.2e18).then_some(micros.round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Json;
+
+    #[test]
+    fn times_of_all_kinds() {
+        let expected = 1_700_000_000_123_456;
+        for value in [
+            Value::Str("2023-11-14T22:13:20.123456Z"),
+            Value::Str("2023-11-14T23:13:20.123456+01:00"),
+            Value::Str("2023-11-14 22:13:20.123456Z"),
+            Value::Str("1700000000.123456"),
+            Value::Str(" 1700000000123456 "),
+            Value::U64(1_700_000_000_123_456),
+            Value::I64(1_700_000_000_123_456_789),
+            Value::F64(1_700_000_000.123_456),
+            Value::F64(1_700_000_000_123.456),
+            Value::Json(Json::trusted("1700000000.1234560000000001")),
+        ] {
+            assert_eq!(micros_of(value), Some(expected), "{value:?}");
+        }
+        assert_eq!(micros_of(Value::I64(1_700_000_000)), Some(1_700_000_000_000_000));
+        assert_eq!(micros_of(Value::I64(1_700_000_000_123)), Some(1_700_000_000_123_000));
+        for none in [
+            Value::Str("yesterday"),
+            Value::Str(""),
+            Value::Str("12:00"),
+            Value::Str("1969-12-31T23:59:59Z"),
+            Value::I64(12),
+            Value::I64(-1_700_000_000),
+            Value::F64(0.25),
+            Value::F64(f64::NAN),
+            Value::F64(f64::INFINITY),
+            Value::F64(1e300),
+            Value::Bool(true),
+            Value::Null,
+        ] {
+            assert_eq!(micros_of(none), None, "{none:?}");
+        }
+    }
+}
