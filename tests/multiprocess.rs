@@ -189,6 +189,8 @@ fn a_killed_writers_buffer_is_recovered_once() {
         let events = log.take_events();
         let [Event::BufferRecovered { records, bytes }] = &events[..] else { panic!("{events:?}") };
         assert_eq!((before + *records as usize, *bytes), (count as usize, used));
+        // All of it can be read before anything else is written.
+        assert_eq!(read_on(&mut log.reader("one").unwrap()).len(), count as usize);
         writer.append("of the next writer").unwrap();
         writer.close().unwrap();
         drop(log.writer().unwrap());

@@ -759,8 +759,8 @@ fn index_that_does_not_fit() {
     }
 }
 
-/// Opens a writer for a buffer that holds, after what is mended, exactly `left`, and flushes it. Segment
-/// `to.0` must have `to.1` records before.
+/// Opens a writer for a buffer that holds, after what is mended, exactly `left`: opening flushes it, and nothing has
+/// to be written first. Segment `to.0` must have `to.1` records before.
 #[track_caller]
 fn buffer_is_flushed(
     made: &Made,
@@ -772,16 +772,13 @@ fn buffer_is_flushed(
     let log = made.open();
     let writer = log.writer().unwrap();
     assert_eq!(log.take_events(), expected);
-    // They stay until somebody flushes.
-    expect(&log, there);
-    let used = u32::from_le_bytes(made.read("pre_commit")[..4].try_into().unwrap());
-    assert_eq!(used == 0, left.is_empty(), "{used} bytes in the buffer");
-    writer.flush().unwrap();
-    assert_eq!(log.take_events(), []);
     let mut now = there.to_vec();
     now.extend((to.1 + 1..).zip(left).map(|(marker, body)| (to.0, marker, *body)));
     expect(&log, &now);
     assert_eq!(made.read("pre_commit")[..4], [0; 4]);
+    writer.flush().unwrap();
+    assert_eq!(log.take_events(), []);
+    expect(&log, &now);
     writer.close().unwrap();
     let marker = to.1 + u32::try_from(left.len()).unwrap() + 1;
     works_on(&log, &now, (to.0, marker));
@@ -793,7 +790,7 @@ fn recovered(bodies: &[&str]) -> Event {
     Event::BufferRecovered { records: u32::try_from(bodies.len()).unwrap(), bytes }
 }
 
-/// "they stay, the next flush appends them"
+/// "they are flushed at once"
 #[test]
 fn buffer_with_whole_records() {
     let left = ["b", "", "c"];
@@ -806,7 +803,7 @@ fn buffer_with_whole_records() {
         let bytes = made.read("00000000");
         let log = made.open();
         drop(log);
-        assert_eq!(made.read("00000000"), bytes, "opening alone flushes nothing");
+        assert_eq!(made.read("00000000"), bytes, "opening to read flushes nothing");
         buffer_is_flushed(&made, &[recovered(&left)], &[(0, 1, "a")], &left, (0, 1));
         assert_eq!(made.broken(), [""; 0]);
     }
@@ -832,7 +829,7 @@ fn buffer_with_an_unfinished_record() {
     }
 }
 
-/// "the damage is kept aside, the records around it stay"
+/// "the damage is kept aside, the records around it are flushed"
 #[test]
 fn buffer_damaged_in_the_middle() {
     let held = ["b", "cc", "ddd", "e"];

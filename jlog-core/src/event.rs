@@ -45,7 +45,8 @@ pub enum Event {
         /// The file that keeps it.
         kept: PathBuf,
     },
-    /// Messages that a killed writer had left in the pre-commit buffer are kept there for the next flush.
+    /// An earlier writer ended without flushing: its messages were found in the pre-commit buffer, and the writer
+    /// that was just opened flushes them. If the flush fails, they stay in the buffer for the next one.
     BufferRecovered {
         /// How many.
         records: u32,

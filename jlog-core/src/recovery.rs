@@ -16,9 +16,9 @@
 //! | checksums cover more than the segment holds | those runs are dropped |
 //! | checksums of records that others have cut, moved or replaced | they accuse nobody |
 //! | index disagrees with the segment | it is not believed; whoever needs it makes it anew |
-//! | pre-commit buffer with whole records | they stay, the next flush appends them |
+//! | pre-commit buffer with whole records | they are flushed at once |
 //! | … with an unfinished record | that is kept aside, then cut |
-//! | … damaged in the middle | the damage is kept aside, the records around it stay |
+//! | … damaged in the middle | the damage is kept aside, the records around it are flushed |
 //! | … whose flush was cut short | what reached the segment is not written again |
 //! | … and whose segment is gone | written again, unless it is known to have been written |
 //! | … open when the machine stopped, with a fingerprint that fits | as if the machine had gone on |

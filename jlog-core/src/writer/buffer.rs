@@ -62,7 +62,8 @@ impl Core {
         })
     }
 
-    /// Opens the pre-commit buffer, completes a flush that was cut short, and gives the buffer its size.
+    /// Opens the pre-commit buffer, completes a flush that was cut short, flushes what an earlier writer left, and
+    /// gives the buffer its size.
     pub(super) fn open_buffer(&self, inner: &mut Inner, size: Option<u32>) -> Result<()> {
         let there = precommit::size_on_disk(&self.shared)?;
         if size.map_or(there.unwrap_or(0), u64::from) == 0 && there.unwrap_or(0) == 0 {
@@ -83,6 +84,9 @@ impl Core {
                         records: len_u32(buffer.records().len()),
                         bytes: buffer.bytes().len() as u64,
                     });
+                    // What survived its writer becomes readable without waiting for another message. If that
+                    // fails, the messages stay in the buffer, and the next append or flush reports the error.
+                    let _ = self.flush_taken(inner, &mut buffer);
                 }
                 inner.buffer = Some(buffer);
                 return Ok(());
