@@ -8,8 +8,14 @@
 #ifndef JLOG_H
 #define JLOG_H
 
+/* Programs rely on having these from here. */
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/param.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/types.h>
 

@@ -1,7 +1,10 @@
 //! What C programs see: types, numbers, names. Layouts and values are those of libjlog 2.x.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicU8, AtomicU32};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
+
+use crate::files::jlog_file;
 
 /// Declares the error codes with their names.
 macro_rules! errors {
@@ -107,25 +110,28 @@ pub struct jlog_message {
 /// What hears of errors: called with what was given to `jlog_set_error_func`, a format of printf, and its values.
 pub type jlog_error_func = Option<unsafe extern "C" fn(data: *mut c_void, format: *const c_char, ...)>;
 
-/// The beginning of a context, which tools read: offsets are those of libjlog 2.6 on x86-64. Only the fields that
-/// such tools use say something.
+/// A context as programs see it that include `jlog_private.h`: offsets are those of libjlog 2.6 on x86-64. They only read.
+/// Every field is initialised; those that this library has no use for stay 0.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Layout {
     /// 0: the 16 bytes of the metastore.
-    pub(crate) meta: std::sync::atomic::AtomicPtr<c_void>,
+    pub(crate) meta: AtomicPtr<c_void>,
     write_lock: [u64; 5],
     pub(crate) read_method: AtomicU32,
-    meta_is_mapped: u32,
-    pre_commit_is_mapped: u32,
+    pub(crate) meta_is_mapped: AtomicU32,
+    pub(crate) pre_commit_is_mapped: AtomicU32,
     pub(crate) multi_process: AtomicU8,
-    pre_commit_buffer_size_specified: u8,
-    pre_commit_buffer: [*mut c_void; 3],
+    pub(crate) pre_commit_buffer_size_specified: AtomicU8,
+    /// 64: where the pre-commit buffer begins, up to where it is filled, and where it ends.
+    pub(crate) pre_commit_buffer: AtomicPtr<c_void>,
+    pub(crate) pre_commit_pos: AtomicPtr<c_void>,
+    pub(crate) pre_commit_end: AtomicPtr<c_void>,
     /// 88: bytes of the whole pre-commit file.
-    pub(crate) pre_commit_buffer_len: std::sync::atomic::AtomicUsize,
-    desired_pre_commit_buffer_len: usize,
+    pub(crate) pre_commit_buffer_len: AtomicUsize,
+    pub(crate) desired_pre_commit_buffer_len: AtomicUsize,
     /// 104: the pre-commit file, mapped.
-    pub(crate) pre_commit_pointer: std::sync::atomic::AtomicPtr<c_void>,
+    pub(crate) pre_commit_pointer: AtomicPtr<c_void>,
     /// 112: segment being written, segment size, safety and header magic of a context that is not open.
     pub(crate) pre_init: [AtomicU32; 4],
     /// 128: what the context is.
@@ -136,27 +142,72 @@ pub struct Layout {
     pub(crate) file_mode: AtomicU32,
     /// 148: number of the segment in use.
     pub(crate) current_log: AtomicU32,
+    /// 152: that segment.
+    pub(crate) data: AtomicPtr<jlog_file>,
+    index: *mut jlog_file,
+    /// 168: a reader's checkpoint.
+    pub(crate) checkpoint: AtomicPtr<jlog_file>,
+    /// 176: the metastore and the pre-commit buffer of a context that is open.
+    pub(crate) metastore: AtomicPtr<jlog_file>,
+    pub(crate) pre_commit: AtomicPtr<jlog_file>,
+    mmap_base: *mut c_void,
+    mmap_len: usize,
+    data_file_size: usize,
+    /// 216: messages were read since the last interval.
+    pub(crate) reader_is_initialized: AtomicU8,
+    compressed_data_buffer: *mut c_void,
+    compressed_data_buffer_len: usize,
+    /// 240: a reader's subscriber.
+    pub(crate) subscriber_name: AtomicPtr<c_char>,
+    /// 248: how the last call went, and the system's number of the last one that failed.
+    pub(crate) last_error: AtomicI32,
+    pub(crate) last_errno: AtomicI32,
+    /// 256: what hears of errors.
+    pub(crate) error_func: AtomicPtr<c_void>,
+    pub(crate) error_ctx: AtomicPtr<c_void>,
+    mess_data_size: usize,
+    mess_data: *mut c_char,
 }
 
 impl Layout {
     pub(crate) fn new(path: *const c_char, pre_init: [u32; 4], file_mode: u32) -> Self {
         Self {
-            meta: Default::default(),
+            meta: AtomicPtr::default(),
             write_lock: [0; 5],
             read_method: AtomicU32::new(0),
-            meta_is_mapped: 0,
-            pre_commit_is_mapped: 0,
+            meta_is_mapped: AtomicU32::new(0),
+            pre_commit_is_mapped: AtomicU32::new(0),
             multi_process: AtomicU8::new(1),
-            pre_commit_buffer_size_specified: 0,
-            pre_commit_buffer: [std::ptr::null_mut(); 3],
-            pre_commit_buffer_len: Default::default(),
-            desired_pre_commit_buffer_len: 0,
-            pre_commit_pointer: Default::default(),
+            pre_commit_buffer_size_specified: AtomicU8::new(0),
+            pre_commit_buffer: AtomicPtr::default(),
+            pre_commit_pos: AtomicPtr::default(),
+            pre_commit_end: AtomicPtr::default(),
+            pre_commit_buffer_len: AtomicUsize::new(0),
+            desired_pre_commit_buffer_len: AtomicUsize::new(0),
+            pre_commit_pointer: AtomicPtr::default(),
             pre_init: pre_init.map(AtomicU32::new),
             mode: AtomicU32::new(0),
             path,
             file_mode: AtomicU32::new(file_mode),
             current_log: AtomicU32::new(0),
+            data: AtomicPtr::default(),
+            index: ptr::null_mut(),
+            checkpoint: AtomicPtr::default(),
+            metastore: AtomicPtr::default(),
+            pre_commit: AtomicPtr::default(),
+            mmap_base: ptr::null_mut(),
+            mmap_len: 0,
+            data_file_size: 0,
+            reader_is_initialized: AtomicU8::new(0),
+            compressed_data_buffer: ptr::null_mut(),
+            compressed_data_buffer_len: 0,
+            subscriber_name: AtomicPtr::default(),
+            last_error: AtomicI32::new(0),
+            last_errno: AtomicI32::new(0),
+            error_func: AtomicPtr::default(),
+            error_ctx: AtomicPtr::default(),
+            mess_data_size: 0,
+            mess_data: ptr::null_mut(),
         }
     }
 }
@@ -184,6 +235,13 @@ mod tests {
         assert_eq!(offset_of!(Layout, path), 136);
         assert_eq!(offset_of!(Layout, file_mode), 144);
         assert_eq!(offset_of!(Layout, current_log), 148);
+        assert_eq!(offset_of!(Layout, data), 152);
+        assert_eq!(offset_of!(Layout, checkpoint), 168);
+        assert_eq!(offset_of!(Layout, reader_is_initialized), 216);
+        assert_eq!(offset_of!(Layout, subscriber_name), 240);
+        assert_eq!(offset_of!(Layout, last_error), 248);
+        assert_eq!(offset_of!(Layout, error_func), 256);
+        assert_eq!(size_of::<Layout>(), 288);
     }
 
     #[test]

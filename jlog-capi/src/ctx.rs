@@ -4,8 +4,9 @@ use std::ffi::{CString, OsStr, c_int, c_void};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI32, AtomicUsize};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use jlog_core::{
 };
 
 use crate::abi::{self, Layout, jlog_error_func, jlog_message};
+use crate::compress;
+use crate::files::{self, jlog_file};
 use crate::view::View;
 
 /// Permission bits of new files.
@@ -41,8 +44,8 @@ pub(crate) const READ: u32 = 2;
 pub(crate) const APPEND: u32 = 3;
 pub(crate) const INVALID: u32 = 4;
 
-/// Nothing was asked for.
-const UNSPECIFIED: usize = usize::MAX;
+/// No segment.
+const NO_SEGMENT: u64 = u64::MAX;
 
 /// An error code with the system's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,15 +105,18 @@ struct Own {
     path: PathBuf,
     /// What `Layout::path` points to.
     _c_path: CString,
-    pre_commit: AtomicUsize,
-    error: AtomicI32,
-    errno: AtomicI32,
     hook: Mutex<(jlog_error_func, usize)>,
+    /// The segment that `Layout::data` is.
+    shown: AtomicU64,
+    /// Held while `Layout::data` is exchanged.
+    showing: Mutex<()>,
     log: OnceLock<Jlog>,
     writer: OnceLock<Writer>,
     reading: Mutex<Option<Reading>>,
     /// Keeps mapped what `Layout` points to.
     maps: Mutex<Vec<memmap2::Mmap>>,
+    /// What `Layout::subscriber_name` points to.
+    name: OnceLock<CString>,
 }
 
 // SAFETY: the raw pointers in it point to memory that it owns itself and never changes through them; everything that
@@ -133,14 +139,14 @@ impl Ctx {
             own: Own {
                 path: PathBuf::from(OsStr::from_bytes(c_path.as_bytes())),
                 _c_path: c_path,
-                pre_commit: AtomicUsize::new(UNSPECIFIED),
-                error: AtomicI32::new(0),
-                errno: AtomicI32::new(0),
                 hook: Mutex::new((None, 0)),
+                shown: AtomicU64::new(NO_SEGMENT),
+                showing: Mutex::new(()),
                 log: OnceLock::new(),
                 writer: OnceLock::new(),
                 reading: Mutex::new(None),
                 maps: Mutex::new(Vec::new()),
+                name: OnceLock::new(),
             },
         });
         ctx.layout.meta.store(ctx.layout.pre_init.as_ptr().cast_mut().cast(), Relaxed);
@@ -156,14 +162,14 @@ impl Ctx {
     }
 
     pub(crate) fn error(&self) -> (c_int, c_int) {
-        (self.own.error.load(Relaxed), self.own.errno.load(Relaxed))
+        (self.layout.last_error.load(Relaxed), self.layout.last_errno.load(Relaxed))
     }
 
     /// Notes how a call went.
     pub(crate) fn note(&self, fault: Option<Fault>) {
-        self.own.error.store(fault.map_or(abi::SUCCESS, |fault| fault.code), Relaxed);
+        self.layout.last_error.store(fault.map_or(abi::SUCCESS, |fault| fault.code), Relaxed);
         if let Some(fault) = fault {
-            self.own.errno.store(fault.errno, Relaxed);
+            self.layout.last_errno.store(fault.errno, Relaxed);
             // SAFETY: the location of this thread's errno is always good.
             unsafe { *libc::__errno_location() = fault.errno };
         }
@@ -188,7 +194,10 @@ impl Ctx {
     }
 
     pub(crate) fn set_hook(&self, hook: jlog_error_func, data: *mut c_void) {
-        *lock(&self.own.hook) = (hook, data as usize);
+        let mut own = lock(&self.own.hook);
+        *own = (hook, data as usize);
+        self.layout.error_func.store(hook.map_or(ptr::null_mut(), |hook| hook as *mut c_void), Relaxed);
+        self.layout.error_ctx.store(data, Relaxed);
     }
 
     pub(crate) fn set_file_mode(&self, mode: u32) {
@@ -200,11 +209,15 @@ impl Ctx {
     }
 
     pub(crate) fn set_pre_commit(&self, bytes: usize) {
-        self.own.pre_commit.store(bytes.min(MAX_PRE_COMMIT), Relaxed);
+        self.layout.desired_pre_commit_buffer_len.store(bytes.min(MAX_PRE_COMMIT), Relaxed);
+        self.layout.pre_commit_buffer_size_specified.store(1, Relaxed);
     }
 
     pub(crate) fn set_compression(&self, on: bool) {
         self.layout.pre_init[MAGIC].store(if on { COMPRESSED_MAGIC | 1 } else { PLAIN_MAGIC }, Relaxed);
+        if on {
+            compress::choose(1);
+        }
     }
 
     pub(crate) fn set_compression_provider(&self, provider: c_int) -> Outcome<()> {
@@ -215,6 +228,7 @@ impl Ctx {
         };
         if self.layout.pre_init[MAGIC].load(Relaxed) & COMPRESSED_MAGIC == COMPRESSED_MAGIC {
             self.layout.pre_init[MAGIC].store(magic, Relaxed);
+            compress::choose(provider);
         }
         Ok(())
     }
@@ -354,8 +368,9 @@ impl Ctx {
         let log = self.log()?;
         // A C program may fork, and does not expect threads: no lock is kept that one of them would have to give back.
         let mut options = WriterOptions::default().hold_lock(Duration::ZERO);
-        let wanted = self.own.pre_commit.load(Relaxed);
-        if let Some(bytes) = u32::try_from(wanted).ok().filter(|_| wanted != UNSPECIFIED) {
+        let wanted = self.layout.desired_pre_commit_buffer_len.load(Relaxed);
+        let specified = self.layout.pre_commit_buffer_size_specified.load(Relaxed) != 0;
+        if let Some(bytes) = u32::try_from(wanted).ok().filter(|_| specified) {
             options = options.pre_commit(bytes);
         }
         let alone = self.layout.multi_process.load(Relaxed) == 0;
@@ -377,9 +392,9 @@ impl Ctx {
             }
             _ => Fault::of(abi::FILE_OPEN, &e),
         })?;
-        self.layout.current_log.store(writer.segment(), Relaxed);
         let _ = self.own.writer.set(writer);
         self.show_files(true);
+        self.wrote();
         Ok(())
     }
 
@@ -390,15 +405,60 @@ impl Ctx {
             // SAFETY: nobody makes these files shorter, and the bytes are never looked at as Rust values here.
             unsafe { memmap2::Mmap::map(&file) }.ok()
         };
+        let layout = &self.layout;
         let mut maps = lock(&self.own.maps);
+        layout.metastore.store(self.open_file("metastore"), Relaxed);
         if let Some(meta) = map("metastore").filter(|map| map.len() >= METASTORE_LEN) {
-            self.layout.meta.store(meta.as_ptr().cast_mut().cast(), Relaxed);
+            layout.meta.store(meta.as_ptr().cast_mut().cast(), Relaxed);
+            layout.meta_is_mapped.store(1, Relaxed);
             maps.push(meta);
         }
-        if buffer && let Some(pre_commit) = map("pre_commit") {
-            self.layout.pre_commit_pointer.store(pre_commit.as_ptr().cast_mut().cast(), Relaxed);
-            self.layout.pre_commit_buffer_len.store(pre_commit.len(), Relaxed);
+        if !buffer {
+            return;
+        }
+        layout.pre_commit.store(self.open_file("pre_commit"), Relaxed);
+        if let Some(pre_commit) = map("pre_commit").filter(|map| map.len() >= size_of::<u32>()) {
+            let range = pre_commit.as_ptr_range();
+            layout.pre_commit_pointer.store(range.start.cast_mut().cast(), Relaxed);
+            layout.pre_commit_buffer_len.store(pre_commit.len(), Relaxed);
+            layout.pre_commit_is_mapped.store(1, Relaxed);
+            layout.pre_commit_end.store(range.end.cast_mut().cast(), Relaxed);
+            let begin = range.start.wrapping_add(size_of::<u32>());
+            layout.pre_commit_buffer.store(begin.cast_mut().cast(), Relaxed);
             maps.push(pre_commit);
+        }
+    }
+
+    /// A file of the jlog for tools to use; NULL where it cannot be opened.
+    fn open_file(&self, name: &str) -> *mut jlog_file {
+        let multi = self.layout.multi_process.load(Relaxed) != 0;
+        let mode = self.layout.file_mode.load(Relaxed);
+        files::open(&self.path().join(name), 0, mode, multi).unwrap_or(ptr::null_mut())
+    }
+
+    /// Shows which segment is in use.
+    fn uses(&self, segment: u32) {
+        self.layout.current_log.store(segment, Relaxed);
+        if self.own.shown.load(Relaxed) == u64::from(segment) {
+            return;
+        }
+        let _showing = lock(&self.own.showing);
+        if self.own.shown.swap(segment.into(), Relaxed) != u64::from(segment) {
+            let fresh = self.open_file(&jlog_core::names::segment(segment));
+            close_file(&self.layout.data, fresh);
+        }
+    }
+
+    /// Shows where the writer is after it has written or flushed.
+    fn wrote(&self) {
+        let Some(writer) = self.own.writer.get() else { return };
+        self.uses(writer.segment());
+        let counter: *const AtomicU32 = self.layout.pre_commit_pointer.load(Relaxed).cast_const().cast();
+        // SAFETY: NULL, or the beginning of a map that is kept with the context, aligned as a page.
+        if let Some(counter) = unsafe { counter.as_ref() } {
+            let begin: *mut u8 = self.layout.pre_commit_buffer.load(Relaxed).cast();
+            let pos = begin.wrapping_add(counter.load(Relaxed) as usize);
+            self.layout.pre_commit_pos.store(pos.cast(), Relaxed);
         }
     }
 
@@ -419,6 +479,15 @@ impl Ctx {
             _ => Fault::of(abi::META_OPEN, &e),
         })?;
         let format = reader.meta().map_err(|e| Fault::of(abi::META_OPEN, &e))?.format;
+        if format.is_lz4() {
+            compress::choose(1);
+        }
+        let file = self.open_file(&reader.subscriber().checkpoint_file());
+        self.layout.checkpoint.store(file, Relaxed);
+        if let Ok(name) = CString::new(name) {
+            let name = self.own.name.get_or_init(|| name);
+            self.layout.subscriber_name.store(name.as_ptr().cast_mut(), Relaxed);
+        }
         *lock(&self.own.reading) = Some(Reading {
             reader,
             view: View::default(),
@@ -439,10 +508,8 @@ impl Ctx {
     pub(crate) fn append(&self, time: jlog_core::Timestamp, body: &[u8]) -> Outcome<()> {
         let writer = self.writer()?;
         match writer.append_at(time, body) {
-            Ok(placed) => {
-                if let Some(id) = placed.id() {
-                    self.layout.current_log.store(id.segment, Relaxed);
-                }
+            Ok(_) => {
+                self.wrote();
                 Ok(())
             }
             Err(e) => Err(Fault::of(abi::FILE_WRITE, &e)),
@@ -453,7 +520,7 @@ impl Ctx {
         // Without a buffer, and without a writer, there is nothing to do.
         let Some(writer) = self.own.writer.get() else { return Ok(()) };
         writer.flush().map_err(|e| Fault::of(abi::FILE_WRITE, &e))?;
-        self.layout.current_log.store(writer.segment(), Relaxed);
+        self.wrote();
         Ok(())
     }
 
@@ -475,11 +542,11 @@ impl Ctx {
                 let _ = reading.reader.store_checkpoint(here);
             }
             reading.view.clear();
-            reading.initialized = false;
+            self.initialized(reading, false);
             let count = last.marker.saturating_sub(here.marker);
             let first = if count > 0 { LogId::new(here.segment, here.marker + 1) } else { here };
             reading.expected = first;
-            self.layout.current_log.store(last.segment, Relaxed);
+            self.uses(last.segment);
             Ok((first, last, c_int::try_from(count).unwrap_or(c_int::MAX)))
         })
     }
@@ -501,7 +568,7 @@ impl Ctx {
             if !reading.stays(self) || reading.view.segment().is_some_and(|segment| segment != id.segment) {
                 reading.keep_ahead(id);
             }
-            self.layout.current_log.store(id.segment, Relaxed);
+            self.uses(id.segment);
             let single = out.len() == 1;
             for (n, message) in (0u32..).zip(out) {
                 let past = Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL);
@@ -514,7 +581,7 @@ impl Ctx {
                         }
                         _ => fault,
                     })?;
-                    reading.initialized = true;
+                    self.initialized(reading, true);
                     if !reading.view.fill(at, message) {
                         return Err(Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL));
                     }
@@ -579,8 +646,32 @@ impl Ctx {
     pub(crate) fn forget_view(&self) {
         if let Some(reading) = &mut *lock(&self.own.reading) {
             reading.view.clear();
-            reading.initialized = true;
+            self.initialized(reading, true);
         }
+    }
+
+    /// Notes whether messages were read since the last interval.
+    fn initialized(&self, reading: &mut Reading, yes: bool) {
+        reading.initialized = yes;
+        self.layout.reader_is_initialized.store(yes.into(), Relaxed);
+    }
+}
+
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        let layout = &self.layout;
+        for file in [&layout.data, &layout.checkpoint, &layout.metastore, &layout.pre_commit] {
+            close_file(file, ptr::null_mut());
+        }
+    }
+}
+
+/// Shows another file in place of one, which is closed.
+fn close_file(shown: &AtomicPtr<jlog_file>, fresh: *mut jlog_file) {
+    let old = shown.swap(fresh, Relaxed);
+    if !old.is_null() {
+        // SAFETY: the context has opened it, and does not show it any more.
+        unsafe { files::close(old) };
     }
 }
 

@@ -12,7 +12,10 @@
 #![allow(non_camel_case_types)]
 
 mod abi;
+mod compress;
 mod ctx;
+mod files;
+mod hash;
 mod inspect;
 mod view;
 
@@ -24,7 +27,10 @@ use std::slice;
 use jlog_core::{Error, Jlog, LogId, Start, SubscriberName, Timestamp};
 
 pub use abi::{Layout, jlog_error_func, jlog_id, jlog_message, jlog_message_header_compressed};
+pub use compress::*;
 use ctx::{Fault, Outcome};
+pub use files::*;
+pub use hash::*;
 
 /// A context.
 pub type jlog_ctx = ctx::Ctx;

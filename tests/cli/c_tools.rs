@@ -154,6 +154,39 @@ fn segments_are_listed() {
     tool.prints(&["-l", "demo"], &format!("demo\n{plain}"), "");
 }
 
+/// A segment or an index that cannot be read is listed as the C tool lists it, and so is everything around it.
+#[test]
+fn unreadable_segments_and_indexes_are_listed() {
+    let (place, tool) = with_demo();
+    tool.run(&["subscriber", "-j", "demo", "-a", "one"]);
+    tool.run(&["subscriber", "-j", "demo", "-p", "one"]);
+    let second = "\t00000001 [       76 bytes] 1 pending readers\n\t\t idx: none\n";
+    let listed = |index: &str, stderr: &str| {
+        let first = format!("\t00000000 [      209 bytes] 1 pending readers\n\t\t idx: {index}\n");
+        tool.prints(&["data", "-j", "demo", "-i"], &(first + second), stderr);
+    };
+    listed("11 messages (0000000b), closed", "");
+    // Damage in the segment changes nothing about its index.
+    let segment = place.path("demo/00000000");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[19..23].fill(0xff);
+    std::fs::write(&segment, bytes).unwrap();
+    listed("11 messages (0000000b), closed", "");
+    let index = place.path("demo/00000000.idx");
+    std::fs::write(&index, [0; 13]).unwrap();
+    listed("error", "");
+    std::fs::remove_file(&index).unwrap();
+    std::fs::create_dir(&index).unwrap();
+    listed("error", "demo/00000000.idx is a directory, not a regular file: remove it, then try again\n");
+    std::fs::remove_dir(&index).unwrap();
+    listed("none", "");
+    std::fs::remove_file(&segment).unwrap();
+    symlink("nowhere", &segment).unwrap();
+    let gone = "demo/00000000 is a symbolic link, not a regular file: remove it, then try again\n";
+    let first = "\t00000000 [        7 bytes] 1 pending readers\n\t\t idx: none\n";
+    tool.prints(&["data", "-j", "demo", "-i"], &format!("{first}{second}"), gone);
+}
+
 #[test]
 fn each_message_is_analysed_when_asked_for() {
     let (_place, tool) = with_demo();

@@ -18,10 +18,15 @@ pub fn compiler() -> Option<String> {
     if Command::new(&name).arg("--version").output().is_ok_and(|out| out.status.success()) {
         return Some(name);
     }
-    let required = std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty());
-    assert!(!required, "no C compiler ({name}), and {REQUIRE} is set");
-    eprintln!("skipped: no C compiler ({name})");
+    skip(&format!("no C compiler ({name})"));
     None
+}
+
+/// Says that a test cannot run, which is a failure where nothing may be skipped.
+pub fn skip(why: &str) {
+    let required = std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty());
+    assert!(!required, "{why}, and {REQUIRE} is set");
+    eprintln!("skipped: {why}");
 }
 
 /// What cargo has built of this crate under that name: it is beside the test, or one directory up, and the newest is

@@ -476,7 +476,7 @@ fn list_files(log: &Jlog, path: &Path, work: &Work) -> Result<(), Failure> {
     for segment in log.segments()? {
         let file = format!("{segment:08x}");
         let pending = checkpoints.iter().filter(|id| id.segment <= segment).count();
-        let found = match log.inspect(segment, |record| {
+        let found = log.inspect(segment, |record| {
             if work.analyse && work.verbose {
                 let at = jiff::Timestamp::from_second(record.time.seconds.into()).unwrap_or_default();
                 let local = at.to_zoned(jiff::tz::TimeZone::system());
@@ -489,30 +489,34 @@ fn list_files(log: &Jlog, path: &Path, work: &Work) -> Result<(), Failure> {
                     record.len
                 ));
             }
-        }) {
-            Ok(found) => found,
+        });
+        // A segment that cannot be looked into is listed all the same, with its index.
+        let bytes = match &found {
+            Ok(found) => found.bytes,
             Err(e) => {
                 err(&e.to_string());
-                continue;
+                let Ok(facts) = std::fs::symlink_metadata(path.join(&file)) else { continue };
+                facts.len()
             }
         };
         if !work.quiet {
-            out(&format!("\t{file:>8} [{:9} bytes] {pending} pending readers\n", found.bytes))?;
+            out(&format!("\t{file:>8} [{bytes:9} bytes] {pending} pending readers\n"))?;
         }
         if work.list_index && !work.quiet {
             let has_index = path.join(format!("{file}.idx")).exists();
-            let line = match found.index {
-                Some(index) => format!(
+            let line = match log.index_state(segment) {
+                Ok(Some(index)) => format!(
                     "{} messages ({:08x}), {}",
                     index.last,
                     index.last,
                     if index.closed { "closed" } else { "open" }
                 ),
-                None if has_index => "error".to_owned(),
-                None => "none".to_owned(),
+                Ok(None) if !has_index => "none".to_owned(),
+                Ok(None) | Err(_) => "error".to_owned(),
             };
             out(&format!("\t\t idx: {line}\n"))?;
         }
+        let Ok(found) = found else { continue };
         if work.analyse && found.whole_until < found.bytes {
             damaged = true;
             err(&fault(&path.join(&file), format, &found));
