@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use logdag::config::Config;
+use logdag::config::{Config, ConfigError};
 use logdag::input::JsonLines;
 use logdag::{FileSink, Graph, Level, Location, Rotation, SinkSpec, Stream};
 use nix::errno::Errno;
@@ -42,9 +42,14 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Check a configuration, and open nothing
+    ///
+    /// Errors end with status 1. Warnings are about what is right as far as it goes, but may not be what was meant.
     Check {
         /// The configuration
         file: PathBuf,
+        /// Refuse warnings, too: end with status 1 when there is one
+        #[arg(long)]
+        strict: bool,
     },
     /// Show the graph that a configuration makes, and open nothing
     Graph {
@@ -154,21 +159,7 @@ fn main() -> ExitCode {
 
 fn work(task: Task) -> Result<ExitCode, Failure> {
     match task {
-        Task::Check { file } => {
-            let config = Config::from_file(&file)?;
-            config.check_types(&Graph::new())?;
-            let streams = config.streams().len();
-            println!("{}: {streams} streams, all right", file.display());
-            for stream in config.streams() {
-                note_what_retention_leaves(&stream.name, stream.options.sink.as_ref());
-            }
-            if streams == 0 {
-                eprintln!(
-                    "logdag: it configures nothing: expected <log> elements below <logs>, or [[log]] tables in TOML"
-                );
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Task::Check { file, strict } => check(&file, strict),
         Task::Graph { file, dot, json } => {
             let shape = if dot {
                 Shape::Dot
@@ -201,6 +192,31 @@ fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
             "note: log {stream:?}: retention leaves {path} alone: it is no name that the rotation makes"
         );
     }
+}
+
+fn check(file: &Path, strict: bool) -> Result<ExitCode, Failure> {
+    let config = Config::from_file(file)?;
+    config.check_types(&Graph::new())?;
+    let missing = config.missing_directories();
+    let mut warnings = 0;
+    for warning in config.warnings().iter().chain(&missing) {
+        warn(warning);
+        warnings += 1;
+    }
+    let found = if warnings == 0 { "all right".to_owned() } else { counted(warnings, "warning") };
+    println!("{}: {}, {found}", file.display(), counted(config.streams().len(), "stream"));
+    for stream in config.streams() {
+        note_what_retention_leaves(&stream.name, stream.options.sink.as_ref());
+    }
+    Ok(if strict && warnings > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn warn(warning: &ConfigError) {
+    eprintln!("logdag: warning: {warning}");
 }
 
 /// How a graph is shown.
@@ -313,6 +329,7 @@ fn quoted(text: &str) -> String {
 fn open(file: &Path) -> Result<Graph, Failure> {
     let config = Config::from_file(file)?;
     let graph = Graph::new();
+    config.warnings().iter().for_each(warn);
     // Nobody registers a type later.
     config.check_types(&graph)?;
     config.apply(&graph)?;

@@ -137,7 +137,8 @@ fn the_examples_are_right() {
     for entry in fs::read_dir(&examples).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "xml" || extension == "toml") {
-            let output = logdag(&["check"]).arg(&path).env("APP_FEED", "/nowhere").output().unwrap();
+            let output =
+                logdag(&["check", "--strict"]).arg(&path).env("APP_FEED", "/nowhere").output().unwrap();
             assert!(output.status.success(), "{output:?}");
             checked += 1;
         }
@@ -162,7 +163,7 @@ fn the_example_in_toml_is_the_one_in_xml() {
 #[test]
 fn a_wrong_configuration_is_told_with_place_and_line() {
     for (inside, column, message) in [
-        (r#"<log name="a" format="xml"/>"#, 23, "unknown format"),
+        (r#"<log name="a" format="xml"/>"#, 23, "format=\"xml\" on <log>"),
         (r#"<log name="a" colour="red"/>"#, 23, "unknown attribute"),
         (r#"<log type="file" path="/x"/>"#, 1, "without a name"),
         (r#"<log name="a" type="tape"/>"#, 1, "unknown type \"tape\""),
@@ -428,9 +429,28 @@ fn a_stream_that_leads_nowhere_is_told_of() {
         assert!(err.contains(&format!("{stream:?} {why}")), "{err}");
     }
     assert_eq!(texts(&setup.exec(&["--stdout", "out"], "echo a")).1, "");
-    let nothing = Setup::new("<lgo name='a'/>");
+}
+
+#[test]
+fn warnings_are_counted_and_refused_where_that_is_wanted() {
+    let setup = Setup::new("<lgo name='a'/>\n<log name='b' type='file' path='DIR/none/b.log'/>");
+    for (strict, code) in [(&[][..], 0), (&["--strict"][..], 1)] {
+        let output = logdag(&[&["check", &setup.config][..], strict].concat()).output().unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(code), "{err}");
+        assert_eq!(out, format!("{}: 1 stream, 2 warnings\n", setup.config));
+        let warning = format!("logdag: warning: {}:", setup.config);
+        let lines: Vec<&str> = err.lines().filter(|line| line.starts_with(&warning)).collect();
+        assert_eq!(lines.len(), 2, "{err}");
+        assert!(lines[0].ends_with(":2:1: <lgo> only groups what is in it: did you mean <log>?"), "{err}");
+        assert!(
+            lines[1].contains(":3:1: the directory ") && lines[1].contains("/none of the log \"b\""),
+            "{err}"
+        );
+    }
+    let nothing = Setup::new("");
     let output = logdag(&["check", &nothing.config]).output().unwrap();
-    assert!(texts(&output).1.contains("configures nothing"), "{:?}", texts(&output));
+    assert!(texts(&output).1.contains("it configures nothing"), "{:?}", texts(&output));
 }
 
 #[test]

@@ -5,9 +5,17 @@
 //! from the top down. A value of the form `ENV:default:{KEY}` is the variable, or the default. `<include file="f"/>` takes
 //! in the root of another file, `snippet="true"` what it has without a root.
 //!
+//! Sizes (`rotate_bytes`, `retain_bytes`, `max_line`, `queue_bytes`, and the jlog's `segment_size` and `precommit`) are
+//! bytes, or have a unit: `10MB`, `10MiB`. Durations (`rotate_seconds`, `retain_seconds`, `dedup_seconds`) are seconds, or
+//! have one: `90s`, `12h`, `7d`. `rotate_bytes` or `rotate_seconds` of 0 turns off a rotation that is inherited.
+//! `make_dirs` has the directories of a file or a jlog made where they are missing.
+//!
+//! What is wrong is an error. What libmtev lets pass though it means nothing, such as an element `<oulet>`, is a warning
+//! ([`Config::warnings`]); `logdag check --strict` refuses it.
+//!
 //! TOML has the same model: the file is what `<logs>` is in XML. Keys with a text, a number or a boolean are attributes;
 //! `[[log]]` is a stream, `outlet` a list of names or of tables with `name` and `filter`, `config` a table, `include` a
-//! list of files, and every other table a group whose attributes and outlets the streams in it inherit. A file whose name
+//! list of files, and every other table a group whose attributes and outlets the streams in it inherit. Unknown keys are errors. A file whose name
 //! ends in `.toml` is TOML; everything else is XML.
 //!
 //! ```toml
@@ -28,9 +36,13 @@
 //! ```
 
 mod streams;
+mod suggest;
 mod toml;
+mod value;
 mod xml;
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -38,6 +50,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::graph::{Configured, Graph};
+use value::Given;
 
 /// A file has no more bytes than this: 16 MiB.
 const MAX_FILE: u64 = 16 << 20;
@@ -46,7 +59,10 @@ const MAX_INCLUDES: usize = 32;
 /// Elements are in one another no deeper than this.
 const MAX_DEPTH: usize = 100;
 
-/// What is wrong with a configuration, and where.
+/// The types that are always there.
+const BUILT_IN_TYPES: &[&str] = &["file", "file_synch", "memory", "jlog", "stdout", "stderr"];
+
+/// What is wrong with a configuration (or, as a warning, may be), and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file.
@@ -57,7 +73,8 @@ pub struct ConfigError {
     pub column: u32,
     /// What is wrong, and what was expected.
     pub message: String,
-    /// The line itself.
+    /// The line itself; empty for a file that is no configuration, or is included from elsewhere than the
+    /// configuration's directory: what stands there may be nobody's to see.
     pub text: String,
 }
 
@@ -67,6 +84,9 @@ impl fmt::Display for ConfigError {
             return write!(f, "{}: {}", self.file, self.message);
         }
         write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+        if self.text.is_empty() {
+            return Ok(());
+        }
         let before = self.text.chars().take(self.column.saturating_sub(1) as usize);
         let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         write!(f, "\n  {}\n  {indent}^", self.text)
@@ -78,18 +98,34 @@ impl std::error::Error for ConfigError {}
 type Result<T> = std::result::Result<T, ConfigError>;
 
 /// A text with its file's name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Source {
     file: String,
     dir: PathBuf,
     text: String,
     toml: bool,
+    /// Whether errors may show its text.
+    shown: bool,
+    line_starts: OnceCell<Vec<usize>>,
 }
 
 impl Source {
-    fn new(path: &Path, text: String) -> Rc<Self> {
+    fn new(path: &Path, text: String, shown: bool) -> Rc<Self> {
         let dir = path.parent().unwrap_or(Path::new("")).to_owned();
-        Rc::new(Self { file: path.display().to_string(), dir, text, toml: is_toml(path) })
+        Rc::new(Self {
+            file: path.display().to_string(),
+            dir,
+            text,
+            toml: is_toml(path),
+            shown,
+            line_starts: OnceCell::new(),
+        })
+    }
+
+    /// Whether it can be a configuration in XML, also one with mistakes.
+    fn looks_like_xml(&self) -> bool {
+        let text = self.text.trim_start_matches('\u{feff}').trim_start();
+        text.is_empty() || text.starts_with('<')
     }
 
     /// The place of a byte.
@@ -116,17 +152,34 @@ struct Place {
 
 impl Place {
     fn error(&self, message: impl Into<String>) -> ConfigError {
-        let text = &self.source.text;
-        let before = text.get(..self.offset).unwrap_or(text);
-        let begun = before.rfind('\n').map_or(0, |at| at + 1);
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let (begun, line, column) = self.line_and_column();
+        let text = self.source.text.get(begun..).and_then(|rest| rest.lines().next());
         ConfigError {
             file: self.source.file.clone(),
-            line: number(1 + before.matches('\n').count()),
-            column: number(1 + before.get(begun..).map_or(0, |line| line.chars().count())),
+            line,
+            column,
             message: message.into(),
-            text: text.get(begun..).and_then(|rest| rest.lines().next()).unwrap_or("").to_owned(),
+            text: text.filter(|_| self.source.shown).unwrap_or("").to_owned(),
         }
+    }
+
+    /// Where its line begins, the number of the line, and the column in it.
+    fn line_and_column(&self) -> (usize, u32, u32) {
+        let Source { text, line_starts, .. } = &*self.source;
+        // Looked for once: a configuration of many streams may have many warnings.
+        let starts = line_starts
+            .get_or_init(|| [0].into_iter().chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect());
+        let line = starts.partition_point(|&start| start <= self.offset);
+        let begun = line.checked_sub(1).and_then(|at| starts.get(at)).copied().unwrap_or(0);
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let column = text.get(begun..self.offset).map_or(0, |line| line.chars().count());
+        (begun, number(line), number(1 + column))
+    }
+
+    /// The place for a message about another one in the same file.
+    fn line_column(&self) -> String {
+        let (_, line, column) = self.line_and_column();
+        format!("line {line}, column {column}")
     }
 
     /// The place of a character of a value that begins here, as it stands in the file.
@@ -189,6 +242,16 @@ impl Element {
         }
     }
 
+    /// How it is written, for errors.
+    fn shown(&self) -> String {
+        match &*self.name {
+            name if !self.place.source.toml => format!("<{name}>"),
+            "logs" | "include" => "the top level".to_owned(),
+            "log" => "[[log]]".to_owned(),
+            name => format!("[{name}]"),
+        }
+    }
+
     fn attribute(&self, name: &str) -> Option<(&str, &Place)> {
         self.attributes.iter().find(|(key, ..)| key == name).map(|(_, value, place)| (&**value, place))
     }
@@ -206,6 +269,7 @@ pub struct Config {
     places: Vec<Place>,
     /// Streams that are left out, and what they require of the environment.
     left_out: Vec<(String, String)>,
+    warnings: Vec<ConfigError>,
 }
 
 impl Config {
@@ -215,7 +279,8 @@ impl Config {
     /// The first thing that is wrong.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let source = read(path).map_err(|message| unreadable(path, message))?;
+        let source = read(path, |source| source.toml || source.looks_like_xml())
+            .map_err(|message| unreadable(path, message))?;
         Self::from_source(&source, path)
     }
 
@@ -226,7 +291,7 @@ impl Config {
     /// The first thing that is wrong.
     pub fn from_text(file: impl AsRef<Path>, text: &str) -> Result<Self> {
         let path = file.as_ref();
-        Self::from_source(&Source::new(path, text.to_owned()), path)
+        Self::from_source(&Source::new(path, text.to_owned(), true), path)
     }
 
     fn from_source(source: &Rc<Source>, path: &Path) -> Result<Self> {
@@ -250,6 +315,35 @@ impl Config {
     /// The streams that are left out as the environment is, with the condition (`require_env`) that does not hold.
     pub fn left_out(&self) -> &[(String, String)] {
         &self.left_out
+    }
+
+    /// What is right as far as it goes, but may not be what was meant: names that mean nothing and are near to ones that do,
+    /// values that are not taken, outlets that lead nowhere. In the order of the document.
+    pub fn warnings(&self) -> &[ConfigError] {
+        &self.warnings
+    }
+
+    /// The directories of files that are missing on this machine, as it is now, and that no `make_dirs` has made: at the
+    /// first stream of each.
+    pub fn missing_directories(&self) -> Vec<ConfigError> {
+        let mut known = BTreeSet::new();
+        let mut missing = Vec::new();
+        for (stream, place) in self.streams.iter().zip(&self.places) {
+            let Some(sink) = &stream.options.sink else { continue };
+            let Some(dir) = crate::sink::directory(sink).filter(|dir| known.insert(dir.clone())) else {
+                continue;
+            };
+            let can_be_made = || dir.ancestors().find(|dir| dir.exists()).is_none_or(Path::is_dir);
+            if dir.is_dir() || (sink.make_dirs && can_be_made()) {
+                continue;
+            }
+            missing.push(place.error(format!(
+                "the directory {} of the log {:?} is missing: make it, or have it made with make_dirs=\"on\"",
+                dir.display(),
+                stream.name
+            )));
+        }
+        missing
     }
 
     /// Tries the outlets on a graph of their own, without any sink.
@@ -305,9 +399,10 @@ impl Config {
             let Some(sink) = &stream.options.sink else { continue };
             if !graph.knows_type(&sink.kind) {
                 return Err(place.error(format!(
-                    "unknown type {:?}: expected file, file_synch, memory, jlog, stdout, stderr, or a type that the \
-                     application registers",
-                    sink.kind
+                    "unknown type {:?}: expected {}, or a type that the application registers{}",
+                    sink.kind,
+                    BUILT_IN_TYPES.join(", "),
+                    suggest::did_you_mean(&sink.kind, BUILT_IN_TYPES)
                 )));
             }
         }
@@ -323,7 +418,7 @@ fn unreadable(path: &Path, message: String) -> ConfigError {
     ConfigError { file: path.display().to_string(), line: 0, column: 0, message, text: String::new() }
 }
 
-fn read(path: &Path) -> std::result::Result<Rc<Source>, String> {
+fn read(path: &Path, may_be_shown: impl Fn(&Source) -> bool) -> std::result::Result<Rc<Source>, String> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|e| e.to_string())?;
     // A device has no end.
@@ -335,7 +430,9 @@ fn read(path: &Path) -> std::result::Result<Rc<Source>, String> {
         let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
         format!("line {line} is not UTF-8")
     })?;
-    Ok(Source::new(path, text))
+    let source = Source::new(path, text, false);
+    let shown = may_be_shown(&source);
+    Ok(Rc::new(Source { shown, ..Rc::unwrap_or_clone(source) }))
 }
 
 /// Takes in another file: what its root has, or, as a snippet, what it has without one.
@@ -343,10 +440,7 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
     let Some((file, place)) = element.attribute("file") else {
         return Err(element.place.error("an include without file: expected <include file=\"…\"/>"));
     };
-    let snippet = match element.attribute("snippet") {
-        Some((text, place)) => streams::boolean(text, place)?,
-        None => false,
-    };
+    let snippet = Given::find(element, "snippet").map_or(Ok(false), |given| given.boolean())?;
     let path = source.dir.join(file);
     let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
     if open.contains(&identity) {
@@ -355,8 +449,10 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
     if open.len() >= MAX_INCLUDES {
         return Err(place.error(format!("includes more than {MAX_INCLUDES} deep")));
     }
-    let included =
-        read(&path).map_err(|why| place.error(format!("cannot include {}: {why}", path.display())))?;
+    // Whoever writes a configuration need not be allowed to see every file that the program can read.
+    let ours = open.first().and_then(|first| first.parent()).is_some_and(|dir| identity.starts_with(dir));
+    let included = read(&path, |source| ours && (source.toml || source.looks_like_xml()))
+        .map_err(|why| place.error(format!("cannot include {}: {why}", path.display())))?;
     let taken = Element::empty("include", included.place(0));
     open.push(identity);
     let taken = if included.toml {

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use fancy_regex::Regex;
 
-use super::{Config, Element, Place, Result};
+use super::suggest::{did_you_mean, nearly};
+use super::value::Given;
+use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Place, Result};
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
-use crate::graph::{Configured, StreamOptions};
+use crate::graph::{Configured, Graph, StreamOptions};
 use crate::level::Level;
 use crate::sink::{Access, Rotation, SinkSpec, WhenFull};
 
@@ -19,6 +21,7 @@ const ATTRIBUTES: &[&str] = &[
     "name",
     "type",
     "path",
+    "make_dirs",
     "format",
     "disabled",
     "debug",
@@ -46,39 +49,34 @@ const ATTRIBUTES: &[&str] = &[
     "max_line",
     "queue_bytes",
 ];
+/// Attributes of an outlet.
+const OUTLET_ATTRIBUTES: &[&str] = &["name", "filter", "min_level"];
+/// Elements that mean something; others only group.
+const ELEMENTS: &[&str] = &["log", "outlet", "config", "include"];
+/// Keys of `<config>` that types of our own know.
+const CONFIG_KEYS: &[&str] = &["segment_size", "precommit"];
+/// The largest pre-commit buffer; more is taken for this.
+const MAX_PRE_COMMIT: i128 = 8 << 20;
+/// For so many names of streams others are suggested.
+const MAX_SUGGESTIONS: usize = 20;
+/// The largest segment.
+const MAX_SEGMENT: i128 = 1 << 30;
 
 /// The streams below a root.
 pub(super) fn read(root: &Element) -> Result<Config> {
-    let mut reader = Reader {
-        streams: Vec::new(),
-        places: Vec::new(),
-        left_out: Vec::new(),
-        names: BTreeSet::new(),
-        configs: BTreeMap::new(),
-    };
+    let mut reader = Reader::default();
     collect_configs(root, &mut reader.configs);
     reader.find_logs(root, &mut Vec::new())?;
     reader.check_files()?;
     reader.check_jlogs()?;
-    Ok(Config { streams: reader.streams, places: reader.places, left_out: reader.left_out })
-}
-
-pub(super) fn boolean(text: &str, place: &Place) -> Result<bool> {
-    match &*text.to_ascii_lowercase() {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        _ => Err(place.error(format!("{text:?}: expected on, off, true or false"))),
+    reader.check_targets();
+    if reader.streams.is_empty() && reader.left_out.is_empty() {
+        reader.nothing(root);
     }
-}
-
-fn number(text: &str, place: &Place) -> Result<u64> {
-    text.trim().parse().map_err(|_| place.error(format!("{text:?}: expected a number")))
-}
-
-/// Permission bits of a file, as `chmod` takes them.
-fn mode(text: &str, place: &Place) -> Result<u32> {
-    let mode = u32::from_str_radix(text.trim(), 8).ok().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| place.error(format!("{text:?}: expected an octal mode, 0 to 777 (for example 640)")))
+    let Reader { streams, places, left_out, mut warnings, .. } = reader;
+    // In the order of the document.
+    warnings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    Ok(Config { streams, places, left_out, warnings })
 }
 
 fn collect_configs<'a>(element: &'a Element, out: &mut BTreeMap<String, &'a Element>) {
@@ -111,6 +109,16 @@ fn environment_holds(text: &str, place: &Place) -> Result<bool> {
     Ok(holds != negated)
 }
 
+/// What is to be said of a name that means nothing.
+fn unknown(what: &str, name: &str, on: &str, known: &[&str]) -> String {
+    let meant = did_you_mean(name, known);
+    if meant.is_empty() {
+        format!("unknown {what} {name:?} on {on}: expected one of {}", known.join(", "))
+    } else {
+        format!("unknown {what} {name:?} on {on}{meant}")
+    }
+}
+
 /// A path by which a file is known, however it is written.
 fn same_name(path: &Path) -> PathBuf {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -121,27 +129,61 @@ fn same_name(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or(named)
 }
 
+#[derive(Default)]
 struct Reader<'a> {
     streams: Vec<Configured>,
     places: Vec<Place>,
     left_out: Vec<(String, String)>,
     names: BTreeSet<String>,
     configs: BTreeMap<String, &'a Element>,
+    /// Where outlets lead to, and the first that leads there.
+    targets: BTreeMap<String, Place>,
+    warnings: Vec<ConfigError>,
+    warned: BTreeSet<(String, usize, String)>,
 }
 
+/// An element on the way to a stream, with what the streams in it inherit. That is collected once, not for every stream.
+struct Above<'a> {
+    element: &'a Element,
+    outlets: Vec<(String, Option<Filter>, &'a Place)>,
+    configs: Vec<&'a Element>,
+}
+
+type Chain<'c, 'a> = &'c [Above<'a>];
+
 impl<'a> Reader<'a> {
+    fn warn(&mut self, place: &Place, message: String) {
+        // What many streams inherit is said once.
+        if self.warned.insert((place.source.file.clone(), place.offset, message.clone())) {
+            self.warnings.push(place.error(message));
+        }
+    }
+
     fn find_logs(&mut self, element: &'a Element, above: &mut Vec<&'a Element>) -> Result<()> {
-        let inside = element.name == "logs";
         above.push(element);
-        for child in &element.children {
-            if inside { self.find_streams(child, above)? } else { self.find_logs(child, above)? }
+        if element.name == "logs" {
+            self.check_group(element)?;
+            let mut chain = above.iter().map(|element| self.above(element)).collect::<Result<Vec<_>>>()?;
+            for child in &element.children {
+                self.find_streams(child, &mut chain)?;
+            }
+        } else {
+            for child in &element.children {
+                self.find_logs(child, above)?;
+            }
         }
         above.pop();
         Ok(())
     }
 
-    fn find_streams(&mut self, element: &'a Element, above: &mut Vec<&'a Element>) -> Result<()> {
-        above.push(element);
+    fn find_streams(&mut self, element: &'a Element, above: &mut Vec<Above<'a>>) -> Result<()> {
+        match &*element.name {
+            // Its children are keys.
+            "config" => return Ok(()),
+            "log" | "outlet" => {}
+            _ => self.check_group(element)?,
+        }
+        above.push(self.above(element)?);
         if element.name == "log" {
             self.stream(above)?;
         }
@@ -152,18 +194,64 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The stream that the last of these elements describes; the others are above it.
-    fn stream(&mut self, chain: &[&'a Element]) -> Result<()> {
-        let Some(element) = chain.last() else { return Ok(()) };
+    fn above(&mut self, element: &'a Element) -> Result<Above<'a>> {
+        let mut outlets: Vec<(String, Option<Filter>, &Place)> = Vec::new();
+        for outlet in element.named("outlet") {
+            let (name, filter) = Self::outlet(outlet)?;
+            self.targets.entry(name.clone()).or_insert_with(|| outlet.place.clone());
+            outlets.push((name, filter, &outlet.place));
+        }
+        Ok(Above { element, outlets, configs: element.named("config").collect() })
+    }
+
+    /// An element that groups: libmtev lets everything pass, and so do we in XML, with a warning.
+    fn check_group(&mut self, element: &'a Element) -> Result<()> {
+        let shown = element.shown();
+        if let Some(meant) = nearly(&element.name, ELEMENTS).filter(|_| element.name != "logs") {
+            let meant = if element.place.source.toml { meant.to_owned() } else { format!("<{meant}>") };
+            self.warn(&element.place, format!("{shown} only groups what is in it: did you mean {meant}?"));
+            // Its attributes belong to what was meant.
+            return Ok(());
+        }
         for (name, _, place) in &element.attributes {
-            if !ATTRIBUTES.contains(&&**name) {
-                return Err(place.error(format!(
-                    "unknown attribute {name:?}: expected one of {}",
-                    ATTRIBUTES.join(", ")
-                )));
+            if name == "name" {
+                self.warn(place, format!("name on {shown} has no effect: only a log has a name"));
+            } else if !ATTRIBUTES.contains(&&**name) {
+                let message = unknown("attribute", name, &shown, ATTRIBUTES);
+                if place.source.toml {
+                    return Err(place.error(message));
+                }
+                self.warn(place, message);
             }
         }
-        for ancestor in chain {
+        Ok(())
+    }
+
+    /// What is to be said of a configuration without any stream.
+    fn nothing(&mut self, root: &'a Element) {
+        let expected =
+            "it configures nothing: expected <log> elements below <logs>, or [[log]] tables in TOML";
+        let logs = root
+            .children
+            .iter()
+            .find(|child| child.name != "logs" && nearly(&child.name, &["logs"]).is_some());
+        match logs {
+            Some(child) => {
+                self.warn(&child.place, format!("{expected}; did you mean <logs> by {}?", child.shown()));
+            }
+            None => self.warn(&root.place, expected.to_owned()),
+        }
+    }
+
+    /// The stream that the last of these elements describes; the others are above it.
+    fn stream(&mut self, chain: Chain<'_, 'a>) -> Result<()> {
+        let Some(Above { element, .. }) = chain.last() else { return Ok(()) };
+        for (name, _, place) in &element.attributes {
+            if !ATTRIBUTES.contains(&&**name) {
+                return Err(place.error(unknown("attribute", name, &element.shown(), ATTRIBUTES)));
+            }
+        }
+        for Above { element: ancestor, .. } in chain {
             if let Some((text, place)) = ancestor.attribute("require_env")
                 && !environment_holds(text, place)?
             {
@@ -179,69 +267,94 @@ impl<'a> Reader<'a> {
             return Err(place.error(format!("there is a log {name:?} already")));
         }
         let options = self.options(name, element, chain)?;
-        let outlets = Self::outlets(chain)?;
+        let outlets = self.outlets(chain);
         self.streams.push(Configured { name: name.to_owned(), options, outlets });
         self.places.push(element.place.clone());
         Ok(())
     }
 
-    fn options(&self, name: &str, element: &Element, chain: &[&'a Element]) -> Result<StreamOptions> {
-        let inherited = |name: &str| chain.iter().rev().find_map(|element| element.attribute(name));
-        let or = |attribute: Option<(&str, &Place)>, otherwise: bool| {
-            attribute.map_or(Ok(otherwise), |(text, place)| boolean(text, place))
+    fn options(&mut self, name: &str, element: &Element, chain: Chain<'_, 'a>) -> Result<StreamOptions> {
+        let inherited = |name: &'static str| {
+            let found = |Above { element, .. }: &Above<'a>| Given::find(element, name);
+            chain.iter().rev().find_map(found)
         };
-        let flag = |name: &str| inherited(name).map_or(Ok(false), |(text, place)| boolean(text, place));
-        let count = |name: &str| inherited(name).map_or(Ok(0), |(text, place)| number(text, place));
-        let at_least = |name: &str, least: u64| match inherited(name) {
-            None => Ok(0),
-            Some((text, place)) => match number(text, place)? {
-                n if n >= least => Ok(n),
-                n => Err(place.error(format!("{name} is {n}: expected {least} or more"))),
-            },
+        let flag = |name: &'static str| inherited(name).map_or(Ok(false), |given| given.boolean());
+        let or =
+            |name: &'static str, otherwise| inherited(name).map_or(Ok(otherwise), |given| given.boolean());
+        let size = |name: &'static str| inherited(name).map_or(Ok(0), |given| given.bytes());
+        let seconds = |name: &'static str| inherited(name).map_or(Ok(0), |given| given.seconds());
+        let rotate = |given: Option<Given<'_>>, n: u64, least: u64| match given {
+            // 0 turns off what is inherited.
+            Some(given) if n > 0 && n < least => {
+                Err(given.expected(&format!("{least} or more, or 0 for no rotation")))
+            }
+            _ => Ok(n),
         };
         let format = match inherited("format") {
             None => Format::Plain,
-            Some((text, place)) => Format::from_name(text).ok_or_else(|| {
-                let known = Format::ALL.map(Format::name).join(", ");
-                place.error(format!("unknown format {text:?}: expected one of {known}"))
+            Some(given) => Format::from_name(given.text).ok_or_else(|| {
+                let known = Format::ALL.map(Format::name);
+                given.expected(&format!("one of {}{}", known.join(", "), did_you_mean(given.text, &known)))
             })?,
         };
         let when_full = match inherited("when_full") {
             None => None,
-            Some(("block", _)) => Some(WhenFull::Block),
-            Some(("drop", _)) => Some(WhenFull::Drop),
-            Some((text, place)) => return Err(place.error(format!("{text:?}: expected block or drop"))),
+            Some(Given { text: "block", .. }) => Some(WhenFull::Block),
+            Some(Given { text: "drop", .. }) => Some(WhenFull::Drop),
+            Some(given) => return Err(given.expected("block or drop")),
         };
         let rotation = Rotation {
-            seconds: at_least("rotate_seconds", MIN_ROTATE_SECONDS)?,
-            bytes: at_least("rotate_bytes", MIN_ROTATE_BYTES)?,
-            retain_seconds: count("retain_seconds")?,
-            retain_bytes: count("retain_bytes")?,
-            retain_count: count("retain_count")?,
+            seconds: rotate(inherited("rotate_seconds"), seconds("rotate_seconds")?, MIN_ROTATE_SECONDS)?,
+            bytes: rotate(inherited("rotate_bytes"), size("rotate_bytes")?, MIN_ROTATE_BYTES)?,
+            retain_seconds: seconds("retain_seconds")?,
+            retain_bytes: size("retain_bytes")?,
+            retain_count: inherited("retain_count").map_or(Ok(0), |given| given.number())?,
         };
-        let config = self.merged_config(chain)?;
-        let kind = inherited("type").map(|(kind, _)| kind.to_owned()).filter(|kind| !kind.is_empty());
+        let make_dirs = flag("make_dirs")?;
+        let merged = self.merged_config(chain)?;
+        let kind = inherited("type").map(|given| given.text.to_owned()).filter(|kind| !kind.is_empty());
         let sink = match kind {
             None => None,
             Some(kind) => {
-                let path = inherited("path").map_or("", |(path, _)| path).to_owned();
+                let path = inherited("path").map_or("", |given| given.text).to_owned();
                 if path.is_empty() && matches!(&*kind, "file" | "file_synch" | "jlog") {
                     let why = format!("a log of type {kind} without a path: expected path=\"…\"");
                     return Err(element.place.error(why));
                 }
-                let latest = inherited("latest").map(|(link, _)| PathBuf::from(link));
-                let text = |name: &str| inherited(name).map(|(text, _)| text.to_owned());
-                let mode = inherited("mode").map(|(text, place)| mode(text, place)).transpose()?;
+                if matches!(&*kind, "file" | "file_synch") && rotation.seconds == 0 && rotation.bytes == 0 {
+                    for name in ["retain_seconds", "retain_bytes", "retain_count"] {
+                        if let Some(given) = inherited(name).filter(|given| given.text != "0") {
+                            let why = format!(
+                                "{} has no effect without rotate_bytes or rotate_seconds",
+                                given.shown()
+                            );
+                            self.warn(given.place, why);
+                        }
+                    }
+                }
+                let latest = inherited("latest").map(|given| PathBuf::from(given.text));
+                let config = self.config_of(&kind, merged)?;
+                let text = |name: &'static str| inherited(name).map(|given| given.text.to_owned());
+                let mode = inherited("mode").map(|given| given.mode()).transpose()?;
                 let access = Access { mode, owner: text("owner"), group: text("group") };
-                Some(SinkSpec { stream: name.to_owned(), kind, path, config, rotation, access, latest })
+                Some(SinkSpec {
+                    stream: name.to_owned(),
+                    kind,
+                    path,
+                    config,
+                    rotation,
+                    access,
+                    latest,
+                    make_dirs,
+                })
             }
         };
         flag("stats")?;
-        let bytes = |name: &str, default: usize| match inherited(name) {
+        let bytes = |name: &'static str, default: usize| match inherited(name) {
             None => Ok(default),
-            Some((text, place)) => match usize::try_from(number(text, place)?) {
+            Some(given) => match usize::try_from(given.bytes()?) {
                 Ok(n) if n > 0 => Ok(n),
-                _ => Err(place.error(format!("{text:?}: expected a number of bytes, 1 or more"))),
+                _ => Err(given.expected("a number of bytes, 1 or more")),
             },
         };
         Ok(StreamOptions {
@@ -262,10 +375,10 @@ impl<'a> Reader<'a> {
                 source: flag("source")?,
             },
             // Configurations in XML are libmtev's, whose lines are split, and nothing else.
-            escape: or(inherited("escape"), element.place.source.toml)?,
-            spans: or(inherited("spans"), true)?,
+            escape: or("escape", element.place.source.toml)?,
+            spans: or("spans", true)?,
             disabled: flag("disabled")?,
-            dedup_seconds: count("dedup_seconds")?,
+            dedup_seconds: seconds("dedup_seconds")?,
             when_full,
             max_line: bytes("max_line", StreamOptions::MAX_LINE)?,
             queue_bytes: bytes("queue_bytes", StreamOptions::QUEUE_BYTES)?,
@@ -313,56 +426,124 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn outlets(chain: &[&'a Element]) -> Result<Vec<(String, Option<Filter>)>> {
-        let mut outlets = Vec::new();
-        for outlet in chain.iter().flat_map(|element| element.named("outlet")) {
-            if let Some((name, _, place)) = outlet
-                .attributes
-                .iter()
-                .find(|(name, ..)| !matches!(&**name, "name" | "filter" | "min_level"))
-            {
-                return Err(
-                    place.error(format!("unknown attribute {name:?}: expected name, filter or min_level"))
-                );
-            }
-            let Some((name, _)) = outlet.attribute("name").filter(|(name, _)| !name.is_empty()) else {
-                return Err(outlet.place.error("an outlet without a name: expected <outlet name=\"…\"/>"));
-            };
-            let filter = match outlet.attribute("filter") {
-                None => None,
-                Some((text, place)) => {
-                    let at = |e: crate::FilterError| {
-                        let place = place.inside(e.column - 1);
-                        place
-                            .error(format!("the filter, at its column {}: expected {}", e.column, e.expected))
+    /// The outlets of a stream. One that is given twice counts once, with the first filter, as in libmtev.
+    fn outlets(&mut self, chain: Chain<'_, 'a>) -> Vec<(String, Option<Filter>)> {
+        let mut outlets: Vec<(String, Option<Filter>)> = Vec::new();
+        for (name, filter, place) in chain.iter().flat_map(|above| &above.outlets) {
+            match outlets.iter().find(|(known, _)| known == name) {
+                None => outlets.push((name.clone(), filter.clone())),
+                Some((_, first)) if first != filter => {
+                    let counts = match first {
+                        Some(first) => format!("with the filter {:?}, which counts", first.text()),
+                        None => "without a filter".to_owned(),
                     };
-                    Some(Filter::parse(text).map_err(at)?)
+                    self.warn(place, format!("an outlet to {name:?} is inherited already, {counts}"));
                 }
-            };
-            let min_level = match outlet.attribute("min_level") {
-                None => None,
-                Some((text, place)) => Some(Level::from_name(text).ok_or_else(|| {
-                    place.error(format!("{text:?}: expected trace, debug, info, warn or error"))
-                })?),
-            };
-            let filter = match (filter, min_level) {
-                (Some(filter), Some(level)) => Some(filter.with_min_level(level)),
-                (None, Some(level)) => Some(Filter::min_level(level)),
-                (filter, None) => filter,
-            };
-            outlets.push((name.to_owned(), filter));
+                Some(_) => {}
+            }
         }
-        Ok(outlets)
+        outlets
     }
 
-    /// The `<config>` of a stream: from the top down, the deepest wins.
-    fn merged_config(&self, chain: &[&'a Element]) -> Result<BTreeMap<String, String>> {
+    fn outlet(outlet: &Element) -> Result<(String, Option<Filter>)> {
+        for (name, _, place) in &outlet.attributes {
+            if !OUTLET_ATTRIBUTES.contains(&&**name) {
+                return Err(place.error(unknown("attribute", name, &outlet.shown(), OUTLET_ATTRIBUTES)));
+            }
+        }
+        let Some((name, _)) = outlet.attribute("name").filter(|(name, _)| !name.is_empty()) else {
+            return Err(outlet.place.error("an outlet without a name: expected <outlet name=\"…\"/>"));
+        };
+        let filter = match outlet.attribute("filter") {
+            None => None,
+            Some((text, place)) => {
+                let at = |e: crate::FilterError| {
+                    let place = place.inside(e.column - 1);
+                    place.error(format!("the filter, at its column {}: expected {}", e.column, e.expected))
+                };
+                Some(Filter::parse(text).map_err(at)?)
+            }
+        };
+        let min_level = Given::find(outlet, "min_level").map(|given| {
+            Level::from_name(given.text).ok_or_else(|| given.expected("trace, debug, info, warn or error"))
+        });
+        let filter = match (filter, min_level.transpose()?) {
+            (Some(filter), Some(level)) => Some(filter.with_min_level(level)),
+            (None, Some(level)) => Some(Filter::min_level(level)),
+            (filter, None) => filter,
+        };
+        Ok((name.to_owned(), filter))
+    }
+
+    /// Outlets to streams that nothing makes lead nowhere, unless the program makes them.
+    fn check_targets(&mut self) {
+        let built_in = Graph::new().names();
+        let left_out: BTreeSet<&str> = self.left_out.iter().map(|(name, _)| &**name).collect();
+        let known = |name: &str| {
+            self.names.contains(name) || left_out.contains(name) || built_in.iter().any(|known| known == name)
+        };
+        let names: Vec<&str> = self.names.iter().chain(&built_in).map(|name| &**name).collect();
+        let mut unknown = Vec::new();
+        for (name, place) in &self.targets {
+            let parents = name.match_indices('/').map(|(at, _)| &name[..at]);
+            if !parents.chain([&**name]).any(known) {
+                // Each takes a look at all names.
+                let suggest = unknown.len() < MAX_SUGGESTIONS;
+                let meant = if suggest { did_you_mean(name, &names) } else { String::new() };
+                let why = format!("nothing makes the stream {name:?} that this outlet leads to{meant}");
+                unknown.push((place.clone(), why));
+            }
+        }
+        for (place, why) in unknown {
+            self.warn(&place, why);
+        }
+    }
+
+    /// The `<config>` of a stream of a type, as its sink takes it.
+    fn config_of(
+        &mut self,
+        kind: &str,
+        merged: BTreeMap<String, &'a Element>,
+    ) -> Result<BTreeMap<String, String>> {
+        let mut config = BTreeMap::new();
+        for (key, child) in merged {
+            let mut text = child.text.clone();
+            if BUILT_IN_TYPES.contains(&kind) && !CONFIG_KEYS.contains(&&*key) {
+                self.warn(&child.place, unknown("key", &key, "<config>", CONFIG_KEYS));
+            }
+            if kind == "jlog" && CONFIG_KEYS.contains(&&*key) {
+                let given =
+                    Given { name: &child.name, text: &child.text, place: &child.place, element: child };
+                let number = given.any_bytes()?;
+                let (taken, instead) = match &*key {
+                    "segment_size" if !(1..=MAX_SEGMENT).contains(&number) => {
+                        (None, format!("expected 1 to {MAX_SEGMENT}; segments keep the size that they have"))
+                    }
+                    "precommit" if number < 0 => (Some(0), "expected 0 or more; 0 is taken".to_owned()),
+                    "precommit" if number > MAX_PRE_COMMIT => {
+                        (Some(MAX_PRE_COMMIT), format!("{MAX_PRE_COMMIT} is the most, and is taken"))
+                    }
+                    _ => (Some(number), String::new()),
+                };
+                if !instead.is_empty() {
+                    self.warn(&child.place, format!("{key} is {}: {instead}", child.text));
+                }
+                let Some(taken) = taken else { continue };
+                text = taken.to_string();
+            }
+            config.insert(key, text);
+        }
+        Ok(config)
+    }
+
+    /// The keys of a stream's `<config>`: from the top down, the deepest wins.
+    fn merged_config(&self, chain: Chain<'_, 'a>) -> Result<BTreeMap<String, &'a Element>> {
         let mut merged = BTreeMap::new();
-        for config in chain.iter().flat_map(|element| element.named("config")) {
+        for config in chain.iter().flat_map(|above| &above.configs) {
             // Itself, and those that it takes in, one after the other: what is nearer comes later.
-            let mut configs = vec![config];
+            let mut configs = vec![*config];
             let mut seen = BTreeSet::new();
-            let mut last = config;
+            let mut last = *config;
             while let Some((id, place)) = last.attribute("inherit") {
                 let Some(other) = self.configs.get(id) else {
                     return Err(place.error(format!("there is no config with the id {id:?}")));
@@ -374,7 +555,7 @@ impl<'a> Reader<'a> {
                 last = other;
             }
             for child in configs.iter().rev().flat_map(|config| &config.children) {
-                merged.insert(child.name.clone(), child.text.clone());
+                merged.insert(child.name.clone(), child);
             }
         }
         Ok(merged)

@@ -379,3 +379,326 @@ fn the_sample_works() {
     // The ring is there only where the environment asks for it.
     assert!(graph.describe("internal").unwrap().kind.is_empty());
 }
+
+fn warnings(config: &Config) -> Vec<(u32, u32, &str)> {
+    config.warnings().iter().map(|w| (w.line, w.column, &*w.message)).collect()
+}
+
+#[test]
+fn what_means_nothing_but_is_near_to_something_is_a_warning() {
+    for (inside, line, column, message) in [
+        ("<oulet name='stderr'/>", 2, 1, "<oulet> only groups what is in it: did you mean <outlet>?"),
+        ("<Log name='a'/>", 2, 1, "<Log> only groups what is in it: did you mean <log>?"),
+        ("<confg/>", 2, 1, "did you mean <config>?"),
+        ("<inculde file='x'/>", 2, 1, "did you mean <include>?"),
+        ("<g timestmaps='on'/>", 2, 16, "unknown attribute \"timestmaps\" on <g>; did you mean timestamps?"),
+        ("<g name='a'/>", 2, 10, "name on <g> has no effect"),
+        (
+            "<log name='b'><outlet name='stdrr'/></log>",
+            2,
+            15,
+            "\"stdrr\" that this outlet leads to; did you mean stderr?",
+        ),
+        ("<log name='b'><outlet name='x/y'/></log>", 2, 15, "nothing makes the stream \"x/y\""),
+        (
+            "<log name='b' type='file' path='x' retain_bytes='5MB'/>",
+            2,
+            50,
+            "has no effect without rotate_bytes",
+        ),
+        (
+            "<log name='b' type='file' path='x'><config><segmnt_size>5</segmnt_size></config></log>",
+            2,
+            44,
+            "unknown key \"segmnt_size\" on <config>; did you mean segment_size?",
+        ),
+        (
+            "<g><outlet name='stderr' filter='n = 1'/><log name='b'><outlet name='stderr'/></log></g>",
+            2,
+            56,
+            "an outlet to \"stderr\" is inherited already, with the filter \"n = 1\", which counts",
+        ),
+    ] {
+        let config = logs(&format!("{inside}<log name='left' type='memory'/>")).expect(inside);
+        let [(l, c, told)] = warnings(&config)[..] else { panic!("{inside}: {:?}", config.warnings()) };
+        assert_eq!((l, c), (line, column), "{inside}: {told}");
+        assert!(told.contains(message), "{inside}: {told}");
+    }
+    let config = config("<app><lgos><log name='a'/></lgos></app>").unwrap();
+    let [(1, 6, told)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
+    assert!(told.contains("it configures nothing") && told.contains("did you mean <logs>"), "{told}");
+}
+
+#[test]
+fn what_means_something_or_nothing_at_all_is_no_warning() {
+    for inside in [
+        // Groups have any name, and what is above <logs> is the application's.
+        "<console_output timestamps='on'><error><log name='a'/></error></console_output>",
+        // What a name is below makes it, and the environment may leave a stream out.
+        "<log name='a'><outlet name='error/x/y'/><outlet name='b/c'/><outlet name='d'/></log><log name='b'/>
+         <log name='d' require_env='!PATH'/>",
+        "<g retain_bytes='5MB'><log name='a' type='file' path='x' rotate_bytes='1MB'/><log name='b'/></g>",
+        "<log name='a' type='tape'><config><speed>5</speed></config></log>",
+        "<g><outlet name='stderr'/><log name='b'><outlet name='stderr'/></log></g>",
+        "<config><precommit>5</precommit></config><log name='a' type='memory'/>",
+    ] {
+        let config =
+            config(&format!("<app lockfile='x'><eventer/><logs>{inside}</logs></app>")).expect(inside);
+        assert_eq!(config.warnings(), [], "{inside}");
+    }
+}
+
+#[test]
+fn unknown_keys_in_toml_are_errors() {
+    for (text, line, message) in [
+        (
+            "timestmaps = true\n[[log]]\nname = \"a\"",
+            1,
+            "unknown attribute \"timestmaps\" on the top level; did you mean timestamps?",
+        ),
+        (
+            "[g]\ncolour = 1\n[[g.log]]\nname = \"a\"",
+            2,
+            "unknown attribute \"colour\" on [g]: expected one of name, type",
+        ),
+        ("[[log]]\nname = \"a\"\npth = \"x\"", 3, "unknown attribute \"pth\" on [[log]]; did you mean path?"),
+        (
+            "[[log]]\nname = \"a\"\noutlet = { name = \"error\", fliter = \"x = 1\" }",
+            3,
+            "did you mean filter?",
+        ),
+        (
+            "[[log]]\nname = \"a\"\ntimestamps = \"maybe\"",
+            3,
+            "timestamps = \"maybe\" in [[log]]: expected on, off",
+        ),
+    ] {
+        let error = Config::from_text("app.toml", text).expect_err(text);
+        assert_eq!(error.line, line, "{text}: {error}");
+        assert!(error.message.contains(message), "{text}: {error}");
+    }
+    let config = Config::from_text("app.toml", "[[lgo]]\nname = \"a\"").unwrap();
+    assert!(
+        config
+            .warnings()
+            .iter()
+            .any(|w| w.message.contains("[lgo] only groups what is in it: did you mean log?"))
+    );
+}
+
+#[test]
+fn errors_of_values_name_the_attribute_and_the_element() {
+    for (inside, message) in [
+        (
+            "<g timestamps='maybe'><log name='a'/></g>",
+            "timestamps=\"maybe\" on <g>: expected on, off, true or false",
+        ),
+        (
+            "<log name='a' max_line='10M'/>",
+            "max_line=\"10M\" on <log>: expected a number of bytes, such as 10000000, 10MB",
+        ),
+        ("<log name='a' max_line='0'/>", "max_line=\"0\" on <log>: expected a number of bytes, 1 or more"),
+        (
+            "<log name='a' dedup_seconds='soon'/>",
+            "dedup_seconds=\"soon\" on <log>: expected a number of seconds",
+        ),
+        ("<log name='a' when_full='wait'/>", "when_full=\"wait\" on <log>: expected block or drop"),
+        ("<log name='a' format='jsno'/>", "; did you mean json?"),
+        ("<log name='a' name='b'/>", "duplicate attribute \"name\" on <log>"),
+    ] {
+        let error = logs(inside).expect_err(inside);
+        assert!(error.message.contains(message), "{inside}: {error}");
+    }
+}
+
+#[test]
+fn sizes_and_durations_have_units_and_0_turns_inherited_rotation_off() {
+    let config = logs(
+        "<g type='file' rotate_bytes='10MiB' rotate_seconds='1d' retain_seconds='7d' retain_bytes='1.5GB'>
+           <log name='a' path='a' dedup_seconds='1m' queue_bytes='2kB' max_line='1MB'/>
+           <log name='b' path='b' rotate_bytes='0' retain_bytes='0'/>
+           <log name='c' path='c' rotate_bytes='0' rotate_seconds='0' retain_seconds='0' retain_bytes='0'/></g>",
+    )
+    .unwrap();
+    let options: Vec<_> = config.streams().iter().map(|stream| &stream.options).collect();
+    let rotation = |n: usize| options[n].sink.as_ref().unwrap().rotation;
+    let of = |seconds, bytes, retain_seconds, retain_bytes| crate::Rotation {
+        seconds,
+        bytes,
+        retain_seconds,
+        retain_bytes,
+        ..rotation(2)
+    };
+    assert_eq!(rotation(0), of(86_400, 10 << 20, 604_800, 1_500_000_000));
+    assert_eq!(rotation(1), of(86_400, 0, 604_800, 0));
+    assert_eq!(rotation(2), of(0, 0, 0, 0));
+    assert_eq!(
+        (options[0].dedup_seconds, options[0].queue_bytes, options[0].max_line),
+        (60, 2000, 1_000_000)
+    );
+    assert_eq!(config.warnings(), []);
+}
+
+#[test]
+fn sizes_of_jlogs_that_are_out_of_range_are_not_taken() {
+    for (key, given, taken, warned) in [
+        ("segment_size", "1000", Some("1000"), false),
+        ("segment_size", "1MiB", Some("1048576"), false),
+        ("segment_size", "0", None, true),
+        ("segment_size", "-5", None, true),
+        ("segment_size", "1073741825", None, true),
+        ("segment_size", "99999999999999999999", None, true),
+        ("precommit", "128KiB", Some("131072"), false),
+        ("precommit", "0", Some("0"), false),
+        ("precommit", "-1", Some("0"), true),
+        ("precommit", "9000000", Some("8388608"), true),
+    ] {
+        let inside =
+            format!("<log name='a' type='jlog' path='x'><config><{key}>{given}</{key}></config></log>");
+        let config = logs(&inside).expect(&inside);
+        let sink = config.streams()[0].options.sink.as_ref().unwrap();
+        assert_eq!(sink.config.get(key).map(|text| &**text), taken, "{inside}");
+        assert_eq!(config.warnings().len(), usize::from(warned), "{inside}: {:?}", config.warnings());
+    }
+    let error = logs("<log name='a' type='jlog' path='x'><config><precommit>much</precommit></config></log>")
+        .unwrap_err();
+    assert!(
+        error.message.contains("precommit=\"much\" on <precommit>: expected a number of bytes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_element_that_is_closed_too_early_or_never_is_named_with_its_place() {
+    for (text, line, column, message) in [
+        // The old document's mistake: what was to group others is closed by itself.
+        (
+            "<app>\n<logs>\n<log name='a' path='>'/>\n <!-- <log> --><outlet name='b'/>\n</log>\n</logs></app>",
+            5,
+            1,
+            "</log> closes nothing here: <log>, which begins at line 3, column 1, was closed already, by \"/>\" at line 3, \
+             column 23; expected </logs>",
+        ),
+        (
+            "<app/>\n<logs><log name='a'/></logs>",
+            2,
+            1,
+            "nothing may follow the root: <app>, which begins at line 1, column 1, was closed already, by \"/>\" at line 1",
+        ),
+        (
+            "<app></app>\n<logs/>",
+            2,
+            1,
+            "<app>, which begins at line 1, column 1, was closed already, by </app> at line 1, column 6",
+        ),
+        ("<app>\n<logs></app>", 2, 7, "expected </logs>, which closes <logs>, begun at line 2, column 1"),
+        ("<app>\n <logs>\n<log name='a'/>\n", 1, 1, "<logs>, begun at line 2, column 2, is never closed"),
+    ] {
+        let error = config(text).expect_err(text);
+        assert_eq!((error.line, error.column), (line, column), "{text}: {error}");
+        assert!(error.message.contains(message), "{text}: {error}");
+    }
+}
+
+#[test]
+fn no_error_shows_a_file_that_is_no_configuration_or_lies_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+    std::fs::create_dir_all(ours.join("below")).unwrap();
+    std::fs::create_dir(&theirs).unwrap();
+    let write = |path: PathBuf, text: &str| std::fs::write(path, text).unwrap();
+    for (name, text) in [
+        ("passwd", "SECRET:x:0:0\n"),
+        ("key.xml", "<SECRET>\n</key>"),
+        ("attribute.xml", "<r><log name='a' colour='SECRET'/></r>"),
+        ("key.toml", "SECRET\n"),
+        ("twice.toml", "SECRET = 1\nSECRET = 2\n"),
+    ] {
+        write(theirs.join(name), text);
+    }
+    write(ours.join("passwd"), "SECRET:x:0:0\n");
+    std::os::unix::fs::symlink(theirs.join("key.xml"), ours.join("link.xml")).unwrap();
+    let elsewhere = ["passwd", "key.xml", "attribute.xml", "key.toml", "twice.toml"];
+    let files =
+        elsewhere.iter().map(|name| theirs.join(name)).chain([ours.join("passwd"), ours.join("link.xml")]);
+    for file in files {
+        for snippet in ["", "snippet='on'"] {
+            let text = format!("<app><logs><include file='{}' {snippet}/></logs></app>", file.display());
+            write(ours.join("app.xml"), &text);
+            let error = Config::from_file(ours.join("app.xml")).unwrap_err().to_string();
+            assert!(!error.contains("SECRET"), "{error}");
+            assert!(error.starts_with(&file.display().to_string()), "{error}");
+        }
+    }
+    let error = Config::from_file(ours.join("passwd")).unwrap_err().to_string();
+    assert!(!error.contains("SECRET") && error.contains("it is no configuration"), "{error}");
+    // What belongs to the configuration is shown.
+    write(ours.join("below/part.xml"), "<r><log name='a' colour='red'/></r>");
+    write(ours.join("app.xml"), "<app><logs><include file='below/part.xml'/></logs></app>");
+    let error = Config::from_file(ours.join("app.xml")).unwrap_err().to_string();
+    assert!(error.contains("  <r><log name='a' colour='red'/></r>\n"), "{error}");
+}
+
+#[test]
+fn missing_directories_are_found_and_made_where_that_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let at = dir.path().display();
+    let text = format!(
+        "<log name='a' type='file' path='{at}/none/a.log'/><log name='b' type='file_synch' path='{at}/none/b.log'/>
+         <log name='c' type='jlog' path='{at}/nor/this/feed(x)'/><log name='d' type='file' path='{at}/d.log'/>
+         <log name='e' type='memory'/>"
+    );
+    let config = logs(&text).unwrap();
+    let missing: Vec<String> = config.missing_directories().into_iter().map(|w| w.message).collect();
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert!(
+        missing[0].starts_with(&format!("the directory {at}/none of the log \"a\" is missing")),
+        "{missing:?}"
+    );
+    assert!(
+        missing[1].starts_with(&format!("the directory {at}/nor/this of the log \"c\" is missing")),
+        "{missing:?}"
+    );
+    let graph = Graph::new();
+    config.apply(&graph).unwrap_err();
+    let making = logs(&format!("<g make_dirs='on'>{text}</g>")).unwrap();
+    assert_eq!(making.missing_directories(), []);
+    assert!(!dir.path().join("none").exists(), "a check makes nothing");
+    making.apply(&graph).unwrap();
+    crate::log!(graph.find("a").unwrap(), "a line");
+    assert_eq!(std::fs::read_to_string(dir.path().join("none/a.log")).unwrap(), "a line\n");
+    assert!(dir.path().join("nor/this/feed/metastore").exists());
+    // Where a file is in the way, nothing can be made.
+    let blocked =
+        logs(&format!("<log name='a' make_dirs='on' type='file' path='{at}/file/x/a.log'/>")).unwrap();
+    assert_eq!(blocked.missing_directories().len(), 1);
+}
+
+/// What takes time for every stream must not take more for each of them the more there are.
+#[test]
+fn time_grows_with_the_number_of_streams_only() {
+    let text = |n: usize| {
+        let log = |n| {
+            format!("<log name='n{n}' type='file' path='/nowhere/{n}'><outlet name='nowhere{n}'/></log>\n")
+        };
+        format!(
+            "<app><logs><outlet name='error' filter='n = 1'/>{}</logs></app>",
+            (0..n).map(log).collect::<String>()
+        )
+    };
+    let time = |n: usize| {
+        let text = text(n);
+        let once = || {
+            let begun = std::time::Instant::now();
+            let config = Config::from_text("app.xml", &text).unwrap();
+            assert_eq!((config.streams().len(), config.warnings().len()), (n, n));
+            assert_eq!(config.missing_directories().len(), 1);
+            begun.elapsed()
+        };
+        // Whatever else the machine does only makes it slower.
+        (0..3).map(|_| once()).min().unwrap()
+    };
+    let (few, many) = (time(1000), time(16_000));
+    assert!(many < few * 16 * 4, "{few:?} for 1000 streams, {many:?} for 16,000");
+}

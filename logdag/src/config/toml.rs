@@ -16,7 +16,12 @@ pub(super) fn into_element(
 ) -> Result<Element> {
     let table = DeTable::parse(&source.text).map_err(|e| {
         let place = source.place(e.span().map_or(0, |span| span.start));
-        place.error(e.message().lines().collect::<Vec<_>>().join(", "))
+        if source.shown {
+            place.error(e.message().lines().collect::<Vec<_>>().join(", "))
+        } else {
+            // The message may quote.
+            place.error("it is not well-formed TOML")
+        }
     })?;
     let mut reader = Reader { source, open };
     reader.fill(element, table.get_ref(), 0)

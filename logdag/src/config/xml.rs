@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::{Element, MAX_DEPTH, Result, Source, include, substitute};
+use super::{Element, MAX_DEPTH, Place, Result, Source, include, substitute};
 
 /// The root of a text.
 pub(super) fn root(source: &Rc<Source>, open: &mut Vec<PathBuf>) -> Result<Element> {
@@ -30,10 +30,21 @@ impl<'a> Document<'a> {
     fn parse(source: &'a Rc<Source>, text: &'a str, moved: u8) -> Result<Self> {
         let options =
             roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: 1_000_000, ..Default::default() };
+        if !source.looks_like_xml() {
+            let why = "it is no configuration: expected XML, which begins with \"<\" (the name of a file in TOML ends in .toml)";
+            return Err(source.place(0).error(why));
+        }
         let tree = roxmltree::Document::parse_with_options(text, options).map_err(|e| {
             let at = e.pos();
             let column = if at.row == 1 { at.col.saturating_sub(u32::from(moved)).max(1) } else { at.col };
-            source.place_of(at.row, column).error(explain(&e))
+            let place = source.place_of(at.row, column);
+            if source.shown {
+                let why = explain(&e, &place);
+                place.error(why)
+            } else {
+                // The message may quote.
+                place.error("it is not well-formed XML")
+            }
         })?;
         Ok(Self { tree, source, moved: usize::from(moved) })
     }
@@ -85,18 +96,152 @@ impl<'a> Document<'a> {
     }
 }
 
-/// What a user needs to hear of text that is no XML.
-fn explain(error: &roxmltree::Error) -> String {
+/// What a user needs to know of text that is not well-formed, up to this place.
+fn explain(error: &roxmltree::Error, place: &Place) -> String {
+    let text = &place.source.text;
+    let at = |offset: usize| place.source.place(offset).line_column();
+    let end = if matches!(error, roxmltree::Error::UnclosedRootNode) { text.len() } else { place.offset };
+    let ways = Ways::until(text, end);
+    let closed_before = |closed: &Closed<'_>| {
+        let how = if closed.by_itself { "by \"/>\"".to_owned() } else { format!("by </{}>", closed.name) };
+        format!(
+            "<{}>, which begins at {}, was closed already, {how} at {}",
+            closed.name,
+            at(closed.begun),
+            at(closed.at)
+        )
+    };
     match error {
         roxmltree::Error::UnexpectedCloseTag(expected, found, _) => {
-            format!(
-                "</{found}> closes nothing here: expected </{expected}> (is an element closed twice, or by \"/>\"?)"
-            )
+            let open = ways.open.last();
+            let closed = ways
+                .closed
+                .iter()
+                .rev()
+                .find(|closed| closed.depth == ways.open.len() && closed.name == found);
+            match (open, closed) {
+                (Some((name, _)), Some(closed)) => {
+                    format!("</{found}> closes nothing here: {}; expected </{name}>", closed_before(closed))
+                }
+                (Some((name, begun)), None) if name == expected => {
+                    format!(
+                        "</{found}> closes nothing here: expected </{expected}>, which closes <{expected}>, begun at {}",
+                        at(*begun)
+                    )
+                }
+                (_, Some(closed)) => format!("</{found}> closes nothing here: {}", closed_before(closed)),
+                _ => format!("</{found}> closes nothing here"),
+            }
         }
+        roxmltree::Error::UnclosedRootNode => match ways.open.last() {
+            Some((name, begun)) => format!("<{name}>, begun at {}, is never closed", at(*begun)),
+            None => "the root is never closed".to_owned(),
+        },
+        // What comes after the root.
+        roxmltree::Error::UnknownToken(_) if ways.open.is_empty() && !ways.closed.is_empty() => {
+            match ways.closed.iter().rev().find(|closed| closed.depth == 0) {
+                Some(root) => format!("nothing may follow the root: {}", closed_before(root)),
+                None => "nothing may follow the root".to_owned(),
+            }
+        }
+        roxmltree::Error::DuplicatedAttribute(name, _) => match ways.last {
+            Some(element) => format!("duplicate attribute {name:?} on <{element}>"),
+            None => format!("duplicate attribute {name:?}"),
+        },
         other => {
             // The parser's text ends with the position, which stands before it already.
             let text = other.to_string();
             text.split(" at ").next().unwrap_or(&text).to_owned()
         }
     }
+}
+
+/// The elements of a text that is not well-formed, as far as they can be told apart.
+#[derive(Default)]
+struct Ways<'a> {
+    /// Names of those that are open, and where each begins.
+    open: Vec<(&'a str, usize)>,
+    closed: Vec<Closed<'a>>,
+    /// The name of the last one that begins.
+    last: Option<&'a str>,
+}
+
+struct Closed<'a> {
+    name: &'a str,
+    begun: usize,
+    /// Where it is closed.
+    at: usize,
+    /// Whether its only tag closes it.
+    by_itself: bool,
+    /// How many are around it.
+    depth: usize,
+}
+
+impl<'a> Ways<'a> {
+    /// Those that begin before this byte.
+    fn until(text: &'a str, end: usize) -> Self {
+        let mut ways = Self::default();
+        let mut at = 0;
+        while let Some(found) = text.get(at..).and_then(|rest| rest.find('<')) {
+            let begun = at + found;
+            if begun >= end {
+                break;
+            }
+            let rest = &text[begun..];
+            let behind = |end: &str| rest.find(end).map_or(text.len(), |at| begun + at + end.len());
+            at = match rest.as_bytes() {
+                [b'<', b'!', b'-', b'-', ..] => behind("-->"),
+                [b'<', b'!', b'[', ..] => behind("]]>"),
+                [b'<', b'?', ..] => behind("?>"),
+                _ => {
+                    let length = tag_length(rest);
+                    ways.tag(&rest[..length], begun);
+                    begun + length
+                }
+            };
+        }
+        ways
+    }
+
+    fn tag(&mut self, tag: &'a str, begun: usize) {
+        let name = |tag: &'a str| {
+            let end =
+                tag.find(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '<')).unwrap_or(tag.len());
+            &tag[..end]
+        };
+        if let Some(tag) = tag.strip_prefix("</") {
+            let name = name(tag);
+            // One that closes nothing is where the parser stops.
+            if let Some((_, at)) = self.open.pop_if(|(open, _)| *open == name) {
+                self.close(name, at, begun, false);
+            }
+        } else {
+            let by_itself = tag.ends_with("/>");
+            let name = name(&tag[1..]);
+            self.last = Some(name);
+            if by_itself {
+                self.close(name, begun, begun + tag.len() - 2, true);
+            } else {
+                self.open.push((name, begun));
+            }
+        }
+    }
+
+    fn close(&mut self, name: &'a str, begun: usize, at: usize, by_itself: bool) {
+        self.closed.push(Closed { name, begun, at, by_itself, depth: self.open.len() });
+    }
+}
+
+/// The length of a tag; a `>` in quotation marks does not end it.
+fn tag_length(text: &str) -> usize {
+    let mut quote = None;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match (quote, byte) {
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (None, b'>') => return at + 1,
+            (Some(open), _) if open == byte => quote = None,
+            _ => {}
+        }
+    }
+    text.len()
 }

@@ -106,6 +106,12 @@ impl Graph {
         let maker = self.inner.streams.lock().makers.get(&spec.kind).cloned();
         // A type that is not registered yet may be so later.
         let Some(make) = maker else { return Ok(None) };
+        if let Some(dir) = crate::sink::directory(spec).filter(|_| spec.make_dirs) {
+            std::fs::create_dir_all(&dir).map_err(|e| {
+                let why = io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
+                sink_error(name, &spec.kind, why)
+            })?;
+        }
         let sink = make(spec).map_err(|source| sink_error(name, &spec.kind, source))?;
         Ok(Some(Slot::new(name, sink, options)))
     }

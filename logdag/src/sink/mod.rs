@@ -232,4 +232,16 @@ pub struct SinkSpec {
     pub access: Access,
     /// A symbolic link to be kept that leads to the file being written.
     pub latest: Option<PathBuf>,
+    /// Whether directories that its path needs are made where they are missing.
+    pub make_dirs: bool,
+}
+
+/// The directory that must be there before a sink can be opened.
+pub(crate) fn directory(spec: &SinkSpec) -> Option<PathBuf> {
+    let path = match &*spec.kind {
+        "file" | "file_synch" => Path::new(&spec.path),
+        "jlog" => Path::new(spec.path.split('(').next().unwrap_or_default()),
+        _ => return None,
+    };
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned)
 }
