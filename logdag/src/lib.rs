@@ -20,6 +20,7 @@ mod lines;
 pub mod log_crate;
 mod macros;
 pub mod message;
+mod pattern;
 mod record;
 mod route;
 pub mod sink;

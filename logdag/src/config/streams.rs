@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use fancy_regex::Regex;
-
 use super::suggest::{did_you_mean, nearly};
 use super::value::Given;
 use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Place, Result};
@@ -12,6 +10,7 @@ use crate::filter::Filter;
 use crate::format::{Flags, Format};
 use crate::graph::{Configured, Graph, StreamOptions};
 use crate::level::Level;
+use crate::pattern::Pattern;
 use crate::sink::{Access, Rotation, SinkSpec, WhenFull};
 
 /// Smallest values that rotation may have, as libmtev has them.
@@ -101,9 +100,9 @@ fn environment_holds(text: &str, place: &Place) -> Result<bool> {
         None => value.is_some(),
         Some(at) if text[at..].starts_with('=') => value.as_deref() == Some(&text[at + 1..]),
         Some(at) => {
-            let regex = Regex::new(&text[at + 1..])
+            let pattern = Pattern::new(&text[at + 1..])
                 .map_err(|e| place.error(format!("expected a regular expression ({e})")))?;
-            value.is_some_and(|value| regex.is_match(&value).unwrap_or(false))
+            value.is_some_and(|value| pattern.matches(&value))
         }
     };
     Ok(holds != negated)

@@ -6,8 +6,9 @@
 //! OP    := = != ~ !~ < <= > >=
 //! ```
 //! Fields are timestamp (microseconds), facility, threadid, threadname, file, line, message, level, and any key. A quoted value is
-//! compared as text, bytewise; a number as a number; `~` takes regular expressions in the style of PCRE. A missing
-//! field makes `!=` and `!~` true, everything else false.
+//! compared as text, bytewise; a number as a number; `~` takes regular expressions of PCRE2, matched on bytes as libmtev does (`\w`,
+//! `.` and `(?i)` are of ASCII unless the expression begins with `(?u)`); what takes too long does not match. A missing field
+//! makes `!=` and `!~` true, everything else false.
 //!
 //! Levels have an order: `level >= 'warn'` is true for warnings and errors. A filter names them as loggers do (`warn`,
 //! `WARNING`, `fatal`, …: [`Level::from_name`](crate::Level::from_name)), or with pino's numbers (`level >= 40`).
@@ -21,9 +22,8 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
-use fancy_regex::Regex;
-
 use crate::level::{Level, Threshold};
+use crate::pattern::Pattern;
 use crate::record::Record;
 use crate::value::{Parsed, Value};
 
@@ -58,7 +58,7 @@ enum Expression {
     Exists(Field),
     Level(Operator, Level),
     Compare(Field, Operator, Operand),
-    Match(Field, bool, Regex),
+    Match(Field, bool, Pattern),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,10 +207,9 @@ impl Expression {
                 None => *operator == Operator::NotEqual,
                 Some(value) => compare(value, operand).is_some_and(|order| operator.holds(order)),
             }),
-            Expression::Match(field, wanted, regex) => field.with_value(record, |value| match value {
+            Expression::Match(field, wanted, pattern) => field.with_value(record, |value| match value {
                 None => !wanted,
-                // What takes too long to be decided does not match.
-                Some(value) => regex.is_match(&*text_of(value)).unwrap_or(false) == *wanted,
+                Some(value) => pattern.matches(&text_of(value)) == *wanted,
             }),
         }
     }

@@ -1,14 +1,11 @@
 //! Text to expression.
 
-use fancy_regex::RegexBuilder;
-
 use super::{Expression, Field, Operand, Operator};
 use crate::level::Level;
+use crate::pattern::Pattern;
 
 /// Expressions are nested no deeper than this.
 const MAX_DEPTH: usize = 100;
-/// How many steps a regular expression may go back before it is given up.
-const BACKTRACK_LIMIT: usize = 100_000;
 
 /// Where an expression is wrong, and what was expected there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,10 +150,10 @@ impl<'a> Parser<'a> {
 
     fn predicate(&mut self, field: Field) -> Result<Expression, FilterError> {
         if self.takes("!~") {
-            return self.regex().map(|regex| Expression::Match(field, false, regex));
+            return self.pattern().map(|pattern| Expression::Match(field, false, pattern));
         }
         if self.takes("~") {
-            return self.regex().map(|regex| Expression::Match(field, true, regex));
+            return self.pattern().map(|pattern| Expression::Match(field, true, pattern));
         }
         let operators = [
             ("!=", Operator::NotEqual),
@@ -198,17 +195,14 @@ impl<'a> Parser<'a> {
         level.ok_or_else(|| self.expected_at(start, expected))
     }
 
-    fn regex(&mut self) -> Result<fancy_regex::Regex, FilterError> {
+    fn pattern(&mut self) -> Result<Pattern, FilterError> {
         self.skip_space();
         let start = self.at;
         if !self.rest().starts_with(['\'', '"']) {
             return Err(self.expected("a quoted regular expression"));
         }
         let text = self.literal()?;
-        RegexBuilder::new(&text)
-            .backtrack_limit(BACKTRACK_LIMIT)
-            .build()
-            .map_err(|e| self.expected_at(start, format!("a regular expression ({e})")))
+        Pattern::new(&text).map_err(|e| self.expected_at(start, format!("a regular expression ({e})")))
     }
 
     /// A quoted text; the parser stands at its first quote.

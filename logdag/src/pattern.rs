@@ -1,0 +1,125 @@
+//! Regular expressions, by PCRE2 and on bytes, as libmtev has them: `\w`, `\d`, `.` and `(?i)` are of ASCII.
+
+use pcre2::bytes::{Regex, RegexBuilder};
+
+/// What each is compiled with: lines end with a newline whatever the library was built for, and what goes back more often
+/// than this is given up.
+const SETTINGS: &str = "(*LF)(*LIMIT_MATCH=100000)";
+/// The most memory that matching keeps its way back in.
+const MAX_STACK: usize = 1 << 20;
+
+/// A regular expression.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern(Regex);
+
+impl Pattern {
+    /// One from its text; with `u` among the flags that it begins with, as in `(?u)` or `(?iu)`, it is about characters of
+    /// Unicode.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
+        let (unicode, text) = unicode(text);
+        let compiled = RegexBuilder::new()
+            .utf(unicode)
+            .ucp(unicode)
+            .jit_if_available(true)
+            .max_jit_stack_size(Some(MAX_STACK))
+            .build(&format!("{SETTINGS}{text}"));
+        compiled.map(Self).map_err(|e| {
+            let at = e.offset().and_then(|at| at.checked_sub(SETTINGS.len()));
+            let why = e.to_string();
+            // Its own text counts the settings, too.
+            let why = why.rsplit_once(": ").map_or(&*why, |(_, why)| why);
+            at.map_or_else(|| why.to_owned(), |at| format!("{why}, at its byte {}", at + 1))
+        })
+    }
+
+    /// Whether it matches somewhere; what takes too long to be decided does not match.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        self.0.is_match(text.as_bytes()).unwrap_or(false)
+    }
+}
+
+/// Whether the flags at a pattern's beginning have `u`, and the pattern without it.
+fn unicode(text: &str) -> (bool, String) {
+    let flags = text.strip_prefix("(?").and_then(|rest| rest.split_once(')'));
+    match flags {
+        Some((flags, rest)) if flags.contains('u') && flags.bytes().all(|flag| flag.is_ascii_alphabetic()) => {
+            (true, format!("(?{}){rest}", flags.replace('u', "")))
+        }
+        _ => (false, text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libmtev_matches() {
+        for (pattern, text, expected) in [
+            // The end, and the line end before it.
+            ("b$", "ab", true),
+            ("b$", "ab\n", true),
+            ("b$", "ab\n\n", false),
+            ("b$", "ab\r\n", false),
+            ("b\\z", "ab\n", false),
+            ("b\\Z", "ab\n", true),
+            ("^b", "a\nb", false),
+            ("(?m)^b$", "a\nb\nc", true),
+            ("$.", "a", false),
+            ("a.b", "a\nb", false),
+            ("(?s)a.b", "a\nb", true),
+            // Classes of ASCII, bytes.
+            ("^\\w+$", "naïve", false),
+            ("\\d", "٣", false),
+            ("\\s", "\u{a0}", false),
+            ("^.$", "é", false),
+            ("^..$", "é", true),
+            ("(?i)É", "é", false),
+            ("(?i)k", "\u{212a}", false),
+            ("é", "café", true),
+            ("\\bfé", "café fé", true),
+            ("[[:alpha:]]+7", "x7", true),
+            // Unicode where that is asked for.
+            ("(?u)^\\w+$", "naïve", true),
+            ("(?u)^.$", "é", true),
+            ("(?iu)É", "é", true),
+            ("(?ui)^.\\d$", "É٣", true),
+            // What others do not have.
+            ("^\\Qa.b*\\E$", "a.b*", true),
+            ("\\Qa.b", "axb", false),
+            ("a\\cAb", "a\x01b", true),
+            ("a\\101", "aA", true),
+            ("a\\o{101}", "aA", true),
+            ("\\0", "a\0", true),
+            ("^(a)(b)?\\1$", "aa", true),
+            ("^(\\((?:[^()]|(?1))*\\))$", "(a(b)c)", true),
+            ("^(?>a+)ab", "aaab", false),
+            ("^a++b", "aab", true),
+            ("(?<=a)b", "ab", true),
+            ("foo\\Kbar", "foobar", true),
+            ("\\h\\R", "\t\r\n", true),
+            ("", "", true),
+        ] {
+            assert_eq!(Pattern::new(pattern).unwrap().matches(text), expected, "{pattern} on {text:?}");
+        }
+    }
+
+    #[test]
+    fn what_takes_for_ever_is_given_up() {
+        let begun = std::time::Instant::now();
+        assert!(!Pattern::new("^(a+)+$").unwrap().matches(&format!("{}b", "a".repeat(5000))));
+        assert!(!Pattern::new("(x+x+)+y").unwrap().matches(&"x".repeat(5000)));
+        assert!(begun.elapsed().as_secs() < 20);
+    }
+
+    #[test]
+    fn mistakes_are_told_by_place() {
+        for (pattern, expected) in [("a(b", "at its byte 4"), ("a[", "at its byte 3"), ("*", "at its byte")] {
+            let error = Pattern::new(pattern).unwrap_err();
+            assert!(error.contains(expected), "{pattern}: {error}");
+        }
+    }
+}
