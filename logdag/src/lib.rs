@@ -30,6 +30,8 @@ mod sync;
 pub mod tracing_layer;
 mod value;
 
+#[cfg(any(feature = "log", feature = "tracing"))]
+pub use bridge::{InstallError, install};
 pub use filter::{Filter, FilterError};
 pub use format::{Flags, Format, Layout};
 pub use graph::{Configured, Description, DrainAtEnd, Graph, GraphError, Stream, StreamOptions};

@@ -45,7 +45,9 @@ impl Pattern {
 fn unicode(text: &str) -> (bool, String) {
     let flags = text.strip_prefix("(?").and_then(|rest| rest.split_once(')'));
     match flags {
-        Some((flags, rest)) if flags.contains('u') && flags.bytes().all(|flag| flag.is_ascii_alphabetic()) => {
+        Some((flags, rest))
+            if flags.contains('u') && flags.bytes().all(|flag| flag.is_ascii_alphabetic()) =>
+        {
             (true, format!("(?{}){rest}", flags.replace('u', "")))
         }
         _ => (false, text.to_owned()),

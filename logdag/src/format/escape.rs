@@ -19,6 +19,25 @@ pub(super) fn line(text: &str, out: &mut Vec<u8>) {
     escape(text, |c| c != '\t' && is_dangerous(c), out);
 }
 
+/// The same for JSON on a line, where all of them stand within texts.
+pub(crate) fn within_json(line: &mut Vec<u8>) {
+    let end = line.len() - usize::from(line.ends_with(b"\n"));
+    if !line[..end].iter().fold(false, |found, &byte| found | may_be_dangerous(byte)) {
+        return;
+    }
+    let text = String::from_utf8_lossy(line).into_owned();
+    line.clear();
+    let (text, line_end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
+    for c in text.chars() {
+        // Writing to a Vec cannot fail. All of them have four digits.
+        let _ = match is_dangerous(c) {
+            true => write!(line, "\\u{:04x}", u32::from(c)),
+            false => write!(line, "{c}"),
+        };
+    }
+    line.extend_from_slice(line_end.as_bytes());
+}
+
 fn escape(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut Vec<u8>) {
     if !text.bytes().fold(false, |found, byte| found | may_be_dangerous(byte)) {
         return out.extend_from_slice(text.as_bytes());

@@ -43,6 +43,7 @@ impl Format {
     }
 }
 
+pub(crate) use escape::within_json;
 pub(crate) use json::event_body;
 pub(crate) use people::render_for_people;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 
 use super::{Lines, MemorySink, Sink, WriteError};
-use crate::format::{Flags, Format, Layout, event_body, render, render_for_people};
+use crate::format::{Flags, Format, Layout, event_body, render, render_for_people, within_json};
 use crate::graph::StreamOptions;
 use crate::record::{Doing, Record, While, now_micros};
 use crate::route::TextHook;
@@ -245,6 +245,9 @@ impl Slot {
             render_for_people(record, line);
         } else {
             render(format, flags, self.layout, record, line);
+            if self.for_people && format == Format::Json {
+                within_json(line);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod calls;
 mod declared;
+mod escaping;
 mod file;
 mod formats;
 mod graph;

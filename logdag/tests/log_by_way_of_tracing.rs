@@ -1,0 +1,41 @@
+//! What `tracing_subscriber`'s `init` does when it has its default features: it takes over the crate `log`.
+
+#![allow(clippy::unwrap_used)]
+
+use logdag::tracing_layer::GraphLayer;
+use logdag::{Format, Graph};
+use tracing_subscriber::layer::SubscriberExt;
+
+/// The only test of its process: both are set once and for all.
+#[test]
+fn records_arrive_as_they_would_without_tracing_between() {
+    let graph = Graph::new();
+    graph.add_memory("my_app", 10, 10_000).unwrap();
+    graph.set_format("my_app", Format::Event).unwrap();
+    let flags = logdag::Flags { source: true, target: true, ..Default::default() };
+    graph.set_flags("my_app", flags).unwrap();
+    tracing_log::LogTracer::init().unwrap();
+    let subscriber = tracing_subscriber::registry().with(GraphLayer::new(graph.clone()).alone());
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+
+    let span = tracing::info_span!("request", id = 7);
+    span.in_scope(|| log::warn!(target: "my_app::http", "from log {}", 1));
+    let line = line!() - 1;
+    tracing::info!(target: "my_app::http", "from tracing");
+
+    let lines = graph.memory_last("my_app", 10).unwrap();
+    let parsed = |n: usize| serde_json::from_slice::<serde_json::Value>(&lines[n].bytes).unwrap();
+    let mut event = parsed(0);
+    assert!(event.as_object_mut().unwrap().remove("timestamp").is_some());
+    let expected = serde_json::json!({
+        "level": "warning", "event": "from log 1", "stream": "my_app/http", "file": file!(), "line": line,
+        "target": "my_app::http", "spans": [{ "name": "request", "id": 7 }], "id": 7,
+    });
+    assert_eq!(event, expected);
+    assert_eq!(parsed(1)["event"], "from tracing");
+    // The stream of the bridge itself is none.
+    assert!(graph.find("log").is_none() && lines.len() == 2);
+    // Whoever installs a graph now is told what is in the way.
+    let error = logdag::install(&graph).unwrap_err().to_string();
+    assert!(error.contains("GraphLayer"), "{error}");
+}
