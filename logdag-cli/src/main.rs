@@ -62,7 +62,10 @@ enum Task {
         #[arg(long, conflicts_with = "dot")]
         json: bool,
     },
-    /// Log lines that come in; SIGHUP reopens files, SIGTERM and SIGINT write everything and end (a second one ends at once)
+    /// Log lines that come in, until the input ends or a signal says so
+    ///
+    /// SIGHUP has the configuration read again and files opened anew; a configuration that is wrong is refused, and its error
+    /// logged to the stream `error`. SIGTERM and SIGINT write everything and end; a second one ends at once.
     Run {
         /// The configuration
         file: PathBuf,
@@ -74,8 +77,8 @@ enum Task {
     },
     /// Run a command and log what it writes; ends as the command does
     ///
-    /// Signals are passed on to the command. SIGHUP reopens files as well, but most commands end with it: files that were
-    /// moved away are noticed without it. When the command has ended, lines are taken until nobody else has its outputs open;
+    /// Signals are passed on to the command. SIGHUP has the configuration read again and files opened anew
+    /// as well, but most commands end with it: files that were moved away are noticed without it. When the command has ended, lines are taken until nobody else has its outputs open;
     /// SIGTERM and SIGINT end that, and a second one ends at once. Signals that were ignored at the start (by `nohup`, for
     /// example) stay ignored.
     Exec {
@@ -107,6 +110,8 @@ struct LineArgs {
     /// Lines whose time is the event's own get the time when they came, too, as the key `received`
     #[arg(long, requires = "json_field")]
     received: bool,
+    #[command(flatten)]
+    switches: Switches,
     /// Longer lines are cut there, in bytes
     #[arg(long, value_name = "BYTES", default_value = "16777216")]
     max_line: NonZeroUsize,
@@ -326,15 +331,60 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn open(file: &Path) -> Result<Graph, Failure> {
-    let config = Config::from_file(file)?;
+/// Streams that are switched on and off, whatever the configuration says.
+#[derive(Clone, Debug, clap::Args)]
+struct Switches {
+    /// Let lines through this stream, though the configuration disables it
+    #[arg(short = 'l', long = "enable", value_name = "STREAM")]
+    on: Vec<String>,
+    /// Let no lines through this stream
+    #[arg(short = 'L', long = "disable", value_name = "STREAM")]
+    off: Vec<String>,
+}
+
+impl Switches {
+    fn all(&self) -> impl Iterator<Item = (&str, bool)> {
+        let on = self.on.iter().map(|name| (&**name, true));
+        on.chain(self.off.iter().map(|name| (&**name, false)))
+    }
+
+    fn change(&self, config: &mut Config) {
+        for (name, enabled) in self.all() {
+            config.set_enabled(name, enabled);
+        }
+    }
+
+    /// Those of streams that no configuration declares.
+    fn apply(&self, graph: &Graph) -> Result<(), Failure> {
+        for (name, enabled) in self.all() {
+            graph.stream(name)?;
+            graph.set_enabled(name, enabled)?;
+        }
+        Ok(())
+    }
+}
+
+fn open(file: &Path, switches: &Switches) -> Result<Graph, Failure> {
+    let mut config = Config::from_file(file)?;
+    switches.change(&mut config);
     let graph = Graph::new();
     config.warnings().iter().for_each(warn);
     // Nobody registers a type later.
     config.check_types(&graph)?;
     config.apply(&graph)?;
+    switches.apply(&graph)?;
     graph.go_async();
     Ok(graph)
+}
+
+/// Takes the configuration as it is now, and opens files anew. The log says what is wrong with it.
+fn reload(graph: &Graph, file: &Path, switches: &Switches) {
+    let reloaded = graph.reload_with(file, |config| switches.change(config));
+    if reloaded.is_ok()
+        && let Err(e) = switches.apply(graph)
+    {
+        eprintln!("logdag: {e}");
+    }
 }
 
 /// Takes lines, and logs them.
@@ -382,7 +432,7 @@ fn has_it_too(command: nix::unistd::Pid, signal: i32) -> bool {
 fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<ExitCode, Failure> {
     EndAtOnce::new()?.count_from_here()?;
     let mut signals = Signals::new(heeded(&[SIGHUP, SIGTERM, SIGINT]))?;
-    let graph = open(file)?;
+    let graph = open(file, &args.switches)?;
     let (stop, ending) = Stop::new()?;
     let mut threads = Vec::new();
     for (stream, source) in inputs {
@@ -402,9 +452,7 @@ fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<Ex
         if signal != SIGHUP {
             break;
         }
-        if let Err(e) = graph.reopen() {
-            eprintln!("logdag: {e}");
-        }
+        reload(&graph, file, &args.switches);
     }
     // What has been sent so far is taken, if it ends.
     drop(ending);
@@ -594,7 +642,7 @@ fn exec(
     let forwarded = [SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH];
     let end_at_once = EndAtOnce::new()?;
     let mut signals = SignalsInfo::<WithOrigin>::new(heeded(&forwarded))?;
-    let graph = open(file)?;
+    let graph = open(file, &args.switches)?;
     let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let err = stderr.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let pipe = |lines: &Option<Lines>| if lines.is_some() { Stdio::piped() } else { Stdio::inherit() };
@@ -609,7 +657,7 @@ fn exec(
     };
     let pid = i32::try_from(child.id()).map(nix::unistd::Pid::from_raw)?;
     let handle = signals.handle();
-    let again = graph.clone();
+    let (again, configuration, switches) = (graph.clone(), file.to_owned(), args.switches.clone());
     let (gone, told_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&told_to_end));
     let forwarding = std::thread::spawn(move || {
@@ -621,10 +669,8 @@ fn exec(
                 }
                 continue;
             }
-            if signal == SIGHUP
-                && let Err(e) = again.reopen()
-            {
-                eprintln!("logdag: {e}");
+            if signal == SIGHUP {
+                reload(&again, &configuration, &switches);
             }
             if !(origin.cause == Cause::Kernel && has_it_too(pid, signal))
                 && let Ok(signal) = nix::sys::signal::Signal::try_from(signal)

@@ -624,3 +624,99 @@ fn times_are_those_of_the_place() {
         assert!(micros.len() == 6 && micros.bytes().all(|digit| digit.is_ascii_digit()), "{line:?}");
     }
 }
+
+/// Waits until a line goes to this file: a configuration is taken at some time after the signal.
+fn wait_until_written(setup: &Setup, input: &mut impl Write, name: &str, text: &str) {
+    let begun = Instant::now();
+    while !setup.read(name).contains(text) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{name}: {:?}", setup.read(name));
+        writeln!(input, "{text}").unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn sighup_takes_the_configuration_as_it_is_now() {
+    let first = r#"<log name="one" type="file" path="DIR/one.log"/>
+        <log name="error" type="file" path="DIR/error.log"/>
+        <log name="in"><outlet name="one"/></log>"#;
+    let setup = Setup::new(first);
+    let configure = |logs: &str| {
+        let logs = logs.replace("DIR", setup.dir.path().to_str().unwrap());
+        fs::write(&setup.config, format!("<app><logs>\n{logs}\n</logs></app>\n")).unwrap();
+    };
+    let mut child = setup.run(&["--in", "in=stdin"]);
+    let mut input = child.stdin.take().unwrap();
+    wait_until_written(&setup, &mut input, "one.log", "before");
+    configure(&first.replace("name=\"one\"", "name=\"two\"").replace("one", "two"));
+    signal(&child, Signal::SIGHUP);
+    wait_until_written(&setup, &mut input, "two.log", "with another one");
+    // A wrong one changes nothing.
+    configure(&format!("{first}<log name=\"bad\" format=\"none\"/>"));
+    signal(&child, Signal::SIGHUP);
+    setup.wait_for("error.log", "the configuration stays as it was: ");
+    setup.wait_for("error.log", "format=\"none\" on <log>: expected one of plain");
+    wait_until_written(&setup, &mut input, "two.log", "still there");
+    // Nor does one whose file cannot be opened, or whose type nobody knows.
+    configure(&first.replace("DIR/one.log", "DIR/none/one.log"));
+    signal(&child, Signal::SIGHUP);
+    setup.wait_for("error.log", "none/one.log: No such file");
+    configure(&first.replace("type=\"file\" path=\"DIR/one.log\"", "type=\"tape\""));
+    signal(&child, Signal::SIGHUP);
+    setup.wait_for("error.log", "unknown type \"tape\"");
+    configure(first);
+    signal(&child, Signal::SIGHUP);
+    wait_until_written(&setup, &mut input, "one.log", "the first one again");
+    drop(input);
+    let output = ended(child);
+    assert!(output.status.success(), "{:?}", texts(&output));
+    assert!(!setup.read("one.log").contains("still there"));
+}
+
+#[test]
+fn no_line_is_lost_or_doubled_while_sighup_changes_the_configuration() {
+    let logs = |more: &str| format!(r#"<log name="in" type="file" path="DIR/in.log" {more}/>"#);
+    let setup = Setup::new(&logs(""));
+    let configs =
+        ["max_line='1000'", "queue_bytes='5000'", "", "when_full='block' queue_bytes='100kB'"].map(|more| {
+            let logs = logs(more).replace("DIR", setup.dir.path().to_str().unwrap());
+            format!("<app><logs>{logs}</logs></app>")
+        });
+    let mut child = setup.run(&["--in", "in=stdin"]);
+    let mut input = child.stdin.take().unwrap();
+    let mut expected = "ready\n".to_owned();
+    input.write_all(expected.as_bytes()).unwrap();
+    setup.wait_for("in.log", "ready\n");
+    for n in 0..40 {
+        // In place of the old file, at once.
+        let new = setup.path("new");
+        fs::write(&new, &configs[n % 4]).unwrap();
+        fs::rename(new, &setup.config).unwrap();
+        signal(&child, Signal::SIGHUP);
+        let lines: String = (0..2000).map(|line| format!("{n} {line}\n")).collect();
+        input.write_all(lines.as_bytes()).unwrap();
+        expected.push_str(&lines);
+    }
+    drop(input);
+    let output = ended(child);
+    assert!(output.status.success(), "{:?}", texts(&output));
+    assert_eq!(texts(&output).1, "");
+    assert!(setup.read("in.log") == expected, "lines are lost, doubled or out of order");
+}
+
+#[test]
+fn streams_are_switched_on_and_off_by_options() {
+    let setup = Setup::new(
+        r#"<log name="on" type="file" path="DIR/on.log" disabled="true"/>
+           <log name="off" type="file" path="DIR/off.log"/>
+           <log name="in"><outlet name="on"/><outlet name="off"/><outlet name="debug"/></log>"#,
+    );
+    let script = "echo a line";
+    setup.exec(&["--stdout", "in"], script);
+    assert_eq!((&*setup.read("on.log"), &*setup.read("off.log")), ("", "a line\n"));
+    let output = setup.exec(&["--stdout", "in", "-l", "on", "-L", "off", "-l", "debug"], script);
+    assert_eq!((&*setup.read("on.log"), &*setup.read("off.log")), ("a line\n", "a line\n"));
+    assert!(texts(&output).1.ends_with("] a line\n"), "debug leads to stderr: {:?}", texts(&output));
+    let output = setup.exec(&["--stdout", "in", "-l", "no//name"], script);
+    assert!(texts(&output).1.contains("\"no//name\""), "{:?}", texts(&output));
+}

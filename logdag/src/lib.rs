@@ -4,7 +4,8 @@
 //!
 //! A line is logged to a stream with [`log!`]; it goes to the stream's own sink and to every outlet. Names are
 //! hierarchical: `http/access`, where nothing else is said, leads to `http`. The graph is built by calls of [`Graph`], or
-//! from a configuration in XML ([`config`]), and can change while lines flow.
+//! from a configuration in XML or TOML ([`config`]), and can change while lines flow. [`init`] sets all of it up with one
+//! call.
 
 #[cfg(any(feature = "log", feature = "tracing"))]
 mod bridge;
@@ -13,6 +14,7 @@ pub mod filter;
 pub mod format;
 mod graph;
 mod hex;
+mod init;
 pub mod input;
 mod level;
 mod lines;
@@ -36,6 +38,7 @@ pub use filter::{Filter, FilterError};
 pub use format::{Flags, Format, Layout};
 pub use graph::{Configured, Description, DrainAtEnd, Graph, GraphError, Stream, StreamOptions};
 pub use hex::HexDump;
+pub use init::{Guard, InitError, init};
 pub use level::{Level, Levels, LevelsError};
 pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
 pub use message::{Message, Text};

@@ -317,6 +317,12 @@ impl Config {
         &self.left_out
     }
 
+    /// Lets lines through a stream, or not, whatever the configuration says; says whether it declares the stream.
+    pub fn set_enabled(&mut self, name: &str, enabled: bool) -> bool {
+        let stream = self.streams.iter_mut().find(|stream| stream.name == name);
+        stream.map(|stream| stream.options.disabled = !enabled).is_some()
+    }
+
     /// What is right as far as it goes, but may not be what was meant: names that mean nothing and are near to ones that do,
     /// values that are not taken, outlets that lead nowhere. In the order of the document.
     pub fn warnings(&self) -> &[ConfigError] {

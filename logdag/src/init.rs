@@ -1,0 +1,202 @@
+//! One call that sets up logging for a whole program, and another one for a configuration that has changed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, ConfigError};
+use crate::graph::{DrainAtEnd, Graph, GraphError};
+use crate::level::{Level, Levels};
+use crate::record::Location;
+
+/// Variables of the environment that say which levels streams take; the first one that is set counts.
+const LEVELS: [&str; 2] = ["LOGDAG_LOG", "RUST_LOG"];
+
+/// Why logging could not be set up, or a configuration not be taken.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// The configuration is wrong, or a sink cannot be opened.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A sink cannot be opened anew.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The crate `log` has a logger already.
+    #[error("the crate log has a logger already: call logdag::init before anything else sets one")]
+    LogTaken,
+    /// `tracing` has a subscriber already.
+    #[error("tracing has a subscriber already: call logdag::init before anything else sets one")]
+    TracingTaken,
+    /// No more threads, or no more handlers of signals.
+    #[error("cannot wait for SIGHUP: {0}")]
+    Signal(std::io::Error),
+}
+
+/// For `main`, which shows an error that it returns so.
+impl fmt::Debug for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Sets up logging for a program from a configuration in TOML or XML: a graph with queues; with the features `tracing` and
+/// `log`, what the program logs with these crates goes to it; panics are logged to the stream `error`. What the variable
+/// `LOGDAG_LOG` says of levels counts, or else `RUST_LOG` (`web=debug,db::pool=warn`; see [`Levels`]). Warnings of the
+/// configuration, and a variable that is wrong, are logged to the stream `notice`.
+///
+/// Keep what this returns until the end of `main`: then it writes what waits in queues.
+///
+/// ```no_run
+/// let logging = logdag::init("web.toml")?;
+/// let web = logging.graph().stream("web")?;
+/// logdag::log!(web, status = 503, path = "/page/4"; "request");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`InitError::Config`]; [`InitError::LogTaken`] or [`InitError::TracingTaken`] where the program has a logger or a
+/// subscriber already. Nothing is changed then.
+pub fn init(config: impl AsRef<Path>) -> Result<Guard, InitError> {
+    let path = config.as_ref();
+    let config = Config::from_file(path)?;
+    let graph = Graph::new();
+    config.apply(&graph)?;
+    // After a change of the working directory it is the same file.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    #[cfg(feature = "tracing")]
+    if tracing_core::dispatcher::has_been_set() {
+        return Err(InitError::TracingTaken);
+    }
+    #[cfg(feature = "log")]
+    let drain = crate::log_crate::Logger::install(graph.clone()).map_err(|_| InitError::LogTaken)?;
+    #[cfg(not(feature = "log"))]
+    let drain = graph.drain_at_end();
+    #[cfg(feature = "tracing")]
+    {
+        use tracing_subscriber::layer::SubscriberExt;
+        let layer = crate::tracing_layer::GraphLayer::new(graph.clone()).alone();
+        let subscriber = tracing_subscriber::registry().with(layer);
+        let dispatch = tracing_core::Dispatch::new(subscriber);
+        tracing_core::dispatcher::set_global_default(dispatch).map_err(|_| InitError::TracingTaken)?;
+    }
+    for warning in config.warnings() {
+        graph.say("notice", Level::Warn, &format_args!("logdag: {warning}"));
+    }
+    graph.take_levels();
+    graph.go_async();
+    if let Ok(error) = graph.stream("error") {
+        graph.log_panics(&error);
+    }
+    Ok(Guard { _drain: drain, graph, path })
+}
+
+/// What [`init`] has set up: it writes what waits in queues when it is dropped.
+#[derive(Debug)]
+#[must_use = "what waits in queues is written when this is dropped"]
+pub struct Guard {
+    graph: Graph,
+    path: PathBuf,
+    _drain: DrainAtEnd,
+}
+
+impl Guard {
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Reads the configuration again, as [`Graph::reload`] does.
+    ///
+    /// # Errors
+    /// Those of [`Graph::reload`].
+    pub fn reload(&self) -> Result<(), InitError> {
+        self.graph.reload(&self.path)
+    }
+
+    /// From now on SIGHUP has the configuration read again, and files opened anew (so that logrotate's `postrotate` needs
+    /// nothing else). It no longer ends the program, also when its terminal is closed.
+    ///
+    /// # Errors
+    /// [`InitError::Signal`].
+    #[cfg(feature = "signals")]
+    pub fn reload_on_hangup(&self) -> Result<(), InitError> {
+        let signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGHUP]);
+        let mut signals = signals.map_err(InitError::Signal)?;
+        let (graph, path) = (self.graph.clone(), self.path.clone());
+        let wait = move || {
+            for _ in signals.forever() {
+                // Its error is in the log.
+                let _ = graph.reload(&path);
+            }
+        };
+        let thread = std::thread::Builder::new().name("log-hangup".to_owned()).spawn(wait);
+        thread.map(|_| ()).map_err(InitError::Signal)
+    }
+}
+
+impl Graph {
+    /// Reads a configuration and puts it in the place of the one before it, as [`Config::replace`] does, then has sinks open
+    /// anew what was moved away. Every type must be registered by now. Where the configuration is wrong, the old one goes
+    /// on; the error is logged to the stream `error`, and files are opened anew all the same.
+    ///
+    /// # Errors
+    /// [`InitError::Config`]; [`InitError::Graph`] where a sink cannot be opened anew.
+    pub fn reload(&self, config: impl AsRef<Path>) -> Result<(), InitError> {
+        self.reload_with(config, |_| {})
+    }
+
+    /// The same, with something changed in the configuration before it counts.
+    ///
+    /// # Errors
+    /// Those of [`reload`](Graph::reload).
+    pub fn reload_with(
+        &self,
+        config: impl AsRef<Path>,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<(), InitError> {
+        let path = config.as_ref();
+        let replace = || {
+            let mut config = Config::from_file(path)?;
+            change(&mut config);
+            config.check_types(self)?;
+            config.replace(self)?;
+            for warning in config.warnings() {
+                self.say("notice", Level::Warn, &format_args!("logdag: {warning}"));
+            }
+            Ok::<(), ConfigError>(())
+        };
+        let replaced = replace().map_err(InitError::from);
+        if let Err(e) = &replaced {
+            let text = format_args!("logdag: the configuration stays as it was: {e}");
+            self.say("error", Level::Error, &text);
+        }
+        let reopened = self.reopen().map_err(InitError::from);
+        if let Err(e) = &reopened {
+            self.say("error", Level::Error, &format_args!("logdag: {e}"));
+        }
+        replaced.and(reopened)
+    }
+
+    /// Takes the levels of the environment, if there are some.
+    fn take_levels(&self) {
+        let set = |name| Some((name, std::env::var(name).ok().filter(|text| !text.trim().is_empty())?));
+        let Some((name, text)) = LEVELS.into_iter().find_map(set) else { return };
+        match text.parse::<Levels>() {
+            Ok(levels) => self.set_levels(levels),
+            // A mistake in a variable must not keep a service from its work.
+            Err(e) => self.say("notice", Level::Warn, &format_args!("logdag: {name} is not taken: {e}")),
+        }
+    }
+
+    /// Says something about logging in the log, or, where that leads nowhere, on stderr.
+    fn say(&self, stream: &str, level: Level, text: &fmt::Arguments<'_>) {
+        match self.stream(stream) {
+            Ok(stream) if stream.takes(level) => stream.log(level, &Location::UNKNOWN, &[], text),
+            _ => {
+                use std::io::Write;
+                // There is nobody else to tell.
+                let _ = writeln!(std::io::stderr().lock(), "{text}");
+            }
+        }
+    }
+}
