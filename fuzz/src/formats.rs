@@ -12,7 +12,7 @@ use super::{Disk, Input};
 #[path = "../../logdag/tests/integration/generated/logline.rs"]
 mod generated;
 
-use generated::logdag::{LogLine, Value as Type, root_as_log_line, size_prefixed_root_as_log_line};
+use generated::logdag::{LogLine, Value as Type, root_as_log_line};
 
 /// Names that keys have, next to those made up: fields of lines are among them.
 const KEYS: [&str; 16] = [
@@ -148,7 +148,7 @@ fn flatbuffers(record: &Record<'_>, flags: Flags) {
     for record in [record, &other, record] {
         let (length, behind) = rest.split_first_chunk().expect("a length");
         let length = usize::try_from(u32::from_le_bytes(*length)).expect("a length");
-        flatbuffer(&size_prefixed_root_as_log_line(&rest[..4 + length]).expect("a line"), record);
+        flatbuffer(&root_as_log_line(&behind[..length]).expect("a line"), record);
         rest = &behind[length..];
     }
     assert!(rest.is_empty());

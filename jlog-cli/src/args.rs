@@ -244,6 +244,8 @@ pub enum MessageFormat {
     Hex,
     /// The message and a NUL byte
     Null,
+    /// Log lines of logdag or libmtev in the format `flatbuffer`, as JSON; what is none, as `json` has it
+    Logline,
 }
 
 /// `jlog read`

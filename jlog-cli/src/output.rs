@@ -94,6 +94,13 @@ pub fn render(message: &Message<'_>, format: MessageFormat, out: &mut Vec<u8>) {
             let _ = serde_json::to_writer(&mut *out, &object);
             out.push(b'\n');
         }
+        MessageFormat::Logline => match logline::LogLine::parse(message.body()) {
+            Ok(line) => {
+                line.write_json(out);
+                out.push(b'\n');
+            }
+            Err(_) => render(message, MessageFormat::Json, out),
+        },
         MessageFormat::Hex => {
             let _ = writeln!(out, "{:.6} {}", to_jiff(message.time()), message.id());
             for (i, row) in message.body().chunks(16).enumerate() {

@@ -62,6 +62,13 @@ enum Task {
         #[arg(long, conflicts_with = "dot")]
         json: bool,
     },
+    /// Show lines of files in the format `flatbuffer` as JSON objects, one a line
+    ///
+    /// Feeds in this format are shown by `jlog read -o logline`.
+    Decode {
+        /// The files; standard input without any
+        files: Vec<PathBuf>,
+    },
     /// Log lines that come in, until the input ends or a signal says so
     ///
     /// SIGHUP has the configuration read again and files opened anew; a configuration that is wrong is refused, and its error
@@ -178,6 +185,7 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
             let _ = io::stdout().write_all(text.as_bytes());
             Ok(ExitCode::SUCCESS)
         }
+        Task::Decode { files } => decode(&files),
         Task::Run { file, inputs, lines } => run(&file, inputs, &lines),
         Task::Exec { file, stdout, stderr, lines, command } => exec(&file, stdout, stderr, &lines, &command),
     }
@@ -325,6 +333,40 @@ fn leads_to_a_sink(graph: &Graph, name: &str) -> bool {
         }
     }
     false
+}
+
+/// Shows every line that there is, also where a file is cut behind it.
+fn decode(files: &[PathBuf]) -> Result<ExitCode, Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut decode = |name: &str, from: &mut dyn Read| -> Result<(), Failure> {
+        let mut broken = None;
+        let read = logline::for_each(io::BufReader::new(from), |line| {
+            let parsed = logline::LogLine::parse(line);
+            let line = parsed.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            let mut text = Vec::new();
+            line.write_json(&mut text);
+            text.push(b'\n');
+            out.write_all(&text).inspect_err(|e| broken = Some(e.kind()))
+        });
+        match broken {
+            // A reader that has gone away has seen enough.
+            Some(io::ErrorKind::BrokenPipe) => Ok(()),
+            Some(_) => read.map_err(|e| format!("standard output: {e}").into()),
+            None => read.map_err(|e| format!("{name}: {e}").into()),
+        }
+    };
+    let decoded = if files.is_empty() {
+        decode("standard input", &mut io::stdin().lock())
+    } else {
+        files.iter().try_for_each(|file| {
+            let mut opened = File::open(file).map_err(|e| format!("{}: {e}", file.display()))?;
+            decode(&file.display().to_string(), &mut opened)
+        })
+    };
+    match out.flush() {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(format!("standard output: {e}").into()),
+        _ => decoded.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 fn quoted(text: &str) -> String {

@@ -27,23 +27,29 @@ thread_local! {
 
 /// Appends the line to `out`; with `sized`, behind its length (4 bytes, little endian), so that one can follow the other.
 pub(super) fn line(record: &Record<'_>, sized: bool, out: &mut Vec<u8>) {
+    let write = |builder: &mut FlatBufferBuilder<'_>, out: &mut Vec<u8>| {
+        build(builder, record);
+        let data = builder.finished_data();
+        if sized {
+            // No builder makes more than 2 GiB.
+            out.extend_from_slice(&u32::try_from(data.len()).unwrap_or(u32::MAX).to_le_bytes());
+        }
+        out.extend_from_slice(data);
+    };
     let built = BUILDER.try_with(|builder| match builder.try_borrow_mut() {
         Ok(mut builder) => {
             builder.reset();
-            build(&mut builder, record, sized);
-            out.extend_from_slice(builder.finished_data());
+            write(&mut builder, out);
             true
         }
         Err(_) => false,
     });
     if !built.unwrap_or(false) {
-        let mut builder = FlatBufferBuilder::new();
-        build(&mut builder, record, sized);
-        out.extend_from_slice(builder.finished_data());
+        write(&mut FlatBufferBuilder::new(), out);
     }
 }
 
-fn build(builder: &mut FlatBufferBuilder<'_>, record: &Record<'_>, sized: bool) {
+fn build(builder: &mut FlatBufferBuilder<'_>, record: &Record<'_>) {
     // What a table refers to comes before it.
     let pairs: Vec<Table> = record.keys.iter().map(|(key, value)| pair(builder, key, value)).collect();
     let pairs = (!pairs.is_empty()).then(|| builder.create_vector(&pairs));
@@ -60,11 +66,7 @@ fn build(builder: &mut FlatBufferBuilder<'_>, record: &Record<'_>, sized: bool) 
     builder.push_slot(field(1), record.thread_id(), 0);
     builder.push_slot(field(2), record.location.line, 0);
     let root = builder.end_table(start);
-    if sized {
-        builder.finish_size_prefixed(root, None);
-    } else {
-        builder.finish(root, None);
-    }
+    builder.finish(root, None);
 }
 
 fn pair(builder: &mut FlatBufferBuilder<'_>, key: &str, value: &Value<'_>) -> Table {

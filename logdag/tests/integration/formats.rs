@@ -11,7 +11,7 @@ use super::typed;
 #[path = "generated/logline.rs"]
 mod generated;
 
-use generated::logdag::{LogLine, Value as Kind, root_as_log_line, size_prefixed_root_as_log_line};
+use generated::logdag::{LogLine, Value as Kind, root_as_log_line};
 
 /// A line's keys, as text.
 fn keys(line: &LogLine<'_>) -> Vec<(String, String)> {
@@ -105,12 +105,57 @@ fn flatbuffers_in_a_file_come_behind_their_lengths() {
     for n in 0..100usize {
         let (length, behind) = rest.split_first_chunk::<4>().unwrap();
         let length = u32::from_le_bytes(*length) as usize;
-        let line = size_prefixed_root_as_log_line(&rest[..4 + length]).unwrap();
+        let line = root_as_log_line(&behind[..length]).unwrap();
         assert_eq!(line.message().unwrap(), format!("line\n{}", "x".repeat(n)));
         assert_eq!(keys(&line), [("n".to_owned(), format!("u64 {n}"))]);
         rest = &behind[length..];
     }
     assert!(rest.is_empty());
+}
+
+#[test]
+fn what_reads_flatbuffers_again_finds_what_json_would_have_said() {
+    let (graph, stream) = ring_of(Format::FlatBuffer);
+    let (json_graph, json_stream) = ring_of(Format::Json);
+    let nested = logdag::Json::new("[1,{}]").unwrap();
+    let keys = [
+        ("min", Value::I64(i64::MIN)),
+        ("max", Value::U64(u64::MAX)),
+        ("half", Value::F64(0.5)),
+        ("sign", Value::F64(-0.0)),
+        ("nan", Value::F64(f64::NAN)),
+        ("text", Value::Str("ä\n\"")),
+        ("id", Value::Uuid(*b"0123456789abcdef")),
+        ("message", Value::Str("not mine")),
+        ("half", Value::F64(0.25)),
+    ];
+    let location = Location { file: "src/a.rs", line: 7 };
+    for stream in [&stream, &json_stream] {
+        stream.log_at(1_700_000_000_000_042, Level::Warn, &location, &keys, &"one\ntwo");
+        stream.log_at(0, Level::Warn, &Location::UNKNOWN, &[], &"");
+    }
+    // The table has no types for these: they are texts.
+    log!(stream, ok = true, nested = nested; "");
+    let lines = graph.memory_last("ring/of", 9).unwrap();
+    for (line, json) in lines.iter().zip(json_graph.memory_last("ring/of", 9).unwrap()) {
+        let mut out = Vec::new();
+        logline::LogLine::parse(&line.bytes).unwrap().write_json(&mut out);
+        out.push(b'\n');
+        assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8(json.bytes).unwrap());
+    }
+    let text = |text: &'static str| logline::Value::Str(text.into());
+    let typeless = logline::LogLine::parse(&lines[2].bytes).unwrap();
+    assert_eq!(typeless.keys, [("ok".into(), text("true")), ("nested".into(), text("[1,{}]"))]);
+    // Whatever is cut or changed: an error, or another line, but nothing worse.
+    let bytes = &lines[0].bytes;
+    for at in 0..bytes.len() {
+        let _ = logline::LogLine::parse(&bytes[..at]);
+        for change in [0x01, 0x80, 0xff] {
+            let mut changed = bytes.clone();
+            changed[at] ^= change;
+            let _ = logline::LogLine::parse(&changed);
+        }
+    }
 }
 
 #[test]
