@@ -14,6 +14,8 @@ mod c_tools;
 mod demo;
 #[path = "cli/follow.rs"]
 mod follow;
+#[path = "cli/missing.rs"]
+mod missing;
 #[path = "cli/read.rs"]
 mod read;
 #[path = "cli/subscribers.rs"]
@@ -22,5 +24,7 @@ mod subscribers;
 mod tail;
 #[path = "cli/usage.rs"]
 mod usage;
+#[path = "cli/verify.rs"]
+mod verify;
 #[path = "cli/write.rs"]
 mod write;

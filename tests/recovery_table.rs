@@ -8,20 +8,24 @@ use std::path::PathBuf;
 
 use jlog_core::storage::{Open, Posix, Storage};
 use jlog_core::{
-    Error, Event, Jlog, LogId, MetaFault, OnDamage, Reader, ReaderOptions, Timestamp, Wait, checksum,
+    Error, Event, Jlog, LogId, Lost, MetaFault, OnDamage, Reader, ReaderOptions, Timestamp, Wait, checksum,
 };
 use tempfile::TempDir;
 
 use crate::support::{Checker, consume, crc32, new_path, read_on, snapshot, unsynced};
 
 /// The rows of the table, in order, and the test of each.
-const ROWS: [(&str, &str); 25] = [
+const ROWS: [(&str, &str); 26] = [
     ("metastore missing, damaged, of unknown magic", "no_good_metastore"),
     ("metastore names a segment before the last on disk (power failure)", "metastore_behind_the_segments"),
     ("… which was restored from a backup over a newer feed", "segments_of_a_newer_feed"),
     ("… and behind those there is a gap, and more", "segments_behind_a_gap"),
     ("the next segment is there when it is begun", "next_segment_is_there"),
     ("metastore names a segment that is not there, and none behind it", "metastore_before_its_segment"),
+    (
+        "… of which checksums or an index are left, and a subscriber needs it",
+        "metastore_before_a_lost_segment",
+    ),
     ("current segment ends within a record", "unfinished_record"),
     ("current segment ends in bytes that are no record", "bytes_that_are_no_record"),
     ("metastore names another layout than the records have", "metastore_of_another_layout"),
@@ -313,6 +317,12 @@ fn conforms(log: &Jlog) {
 /// the subscriber can be done with all of it, and an independent reader of the format finds nothing wrong.
 #[track_caller]
 fn works_on(log: &Jlog, there: &[Message<'_>], next: (u32, u32)) {
+    works_on_without(log, there, next, 0);
+}
+
+/// The same, where so many segments are lost: that is reported, until the subscriber is past them.
+#[track_caller]
+fn works_on_without(log: &Jlog, there: &[Message<'_>], next: (u32, u32), lost: u32) {
     let writer = log.writer().unwrap();
     writer.append("next").unwrap();
     writer.close().unwrap();
@@ -322,10 +332,15 @@ fn works_on(log: &Jlog, there: &[Message<'_>], next: (u32, u32)) {
     assert_eq!(log.last_id().unwrap(), LogId::new(next.0, next.1));
     log.take_events();
     assert_eq!(open_and_close(log), []);
-    assert!(!log.verify().unwrap().is_damaged(), "{:?}", log.verify().unwrap().findings);
+    let found = log.verify().unwrap();
+    let damage: Vec<_> = found.findings.iter().filter(|finding| finding.damage).collect();
+    assert!(damage.iter().all(|finding| finding.what.contains(" missing, and with ")), "{damage:?}");
+    assert_eq!(damage.is_empty(), lost == 0, "{damage:?}");
+    assert_eq!(log.status().unwrap().subscribers[0].lost.map_or(0, |lost| lost.segments), lost);
     conforms(log);
     assert_eq!(consume(log, "one").len(), expected.len());
     expect(log, &[]);
+    assert!(!log.verify().unwrap().is_damaged(), "{:?}", log.verify().unwrap().findings);
 }
 
 /// "refused, nothing is changed; repair restores it"
@@ -402,7 +417,7 @@ fn metastore_behind_the_segments() {
         let all = [(0, 1, "a"), (0, 2, "b"), (1, 1, "c"), (2, 1, "d"), (2, 2, "e")];
         let there: Vec<_> = all.into_iter().filter(|message| Some(message.0) != missing).collect();
         expect(&log, &there);
-        works_on(&log, &there, (2, 3));
+        works_on_without(&log, &there, (2, 3), missing.map_or(0, |_| 1));
         assert_eq!(made.broken(), [""; 0]);
     }
 }
@@ -494,8 +509,35 @@ fn metastore_before_its_segment() {
         assert_eq!(made.read("00000003"), b"");
         assert_eq!(made.read("metastore"), metastore(3));
         expect(&log, there);
-        works_on(&log, there, (3, 1));
+        works_on_without(&log, there, (3, 1), if there.is_empty() { 3 } else { 2 });
     }
+}
+
+/// "noted as lost; the next one is begun"
+#[test]
+fn metastore_before_a_lost_segment() {
+    let made = Made::new(1).segment(0, record("a"));
+    // An index of two records, which is not closed: there may have been more.
+    made.write("00000001.idx", [0u64, 17].map(u64::to_le_bytes).concat());
+    let log = made.open();
+    let there = [(0, 1, "a")];
+    expect(&log, &there);
+    let events = open_and_close(&log);
+    let lost = Lost { first: 1, last: 1, segments: 1, messages: 2, exact: false };
+    let expected = [
+        Event::SegmentsLost { subscriber: "one".to_owned(), lost },
+        Event::StorageLogAdvanced { from: 1, to: 2 },
+    ];
+    assert_eq!(events, expected);
+    assert!(!made.path.join("00000001.idx").exists());
+    assert!(!made.path.join("00000001").exists(), "its ids are not used again");
+    works_on_without(&log, &there, (2, 1), 1);
+    // One that nobody needs is begun anew.
+    let made = Made::new(1).segment(0, record("a"));
+    made.write("00000001.idx", [0u64, 17].map(u64::to_le_bytes).concat());
+    std::fs::remove_file(made.path.join("cp.6f6e65")).unwrap();
+    assert_eq!(open_and_close(&made.open()), []);
+    assert_eq!(made.read("00000001"), b"");
 }
 
 /// Opens a jlog whose current segment holds `a` and `b` and then `tail`, which must be kept aside and cut.
@@ -889,6 +931,7 @@ fn flush_to_a_segment_that_is_gone() {
     for (state, left) in [(1, &held[..]), (2, &[])] {
         let made = Made::new(1)
             .segment(1, record("x"))
+            .checkpoint(1, 0)
             .buffer(&records(&held))
             .guard(Guard::flushing(&held, 0, 17, state));
         let event = if state == 1 { recovered(&held) } else { Event::BufferAlreadyFlushed { records: 2 } };
@@ -1043,7 +1086,7 @@ fn checkpoint_of_a_segment_that_is_gone() {
         let stored = [done.0.to_le_bytes(), done.1.to_le_bytes()].concat();
         assert_eq!(made.read("cp.6f6e65"), stored, "a writer does not move it");
         expect(&log, &there);
-        works_on(&log, &there, (5, 2));
+        works_on_without(&log, &there, (5, 2), if done.0 == 0 { 4 } else { 3 });
         assert_eq!(log.segments().unwrap(), [5]);
         assert_eq!(made.broken(), [""; 0]);
     }

@@ -1,4 +1,4 @@
-//! Everything but reading and writing messages.
+//! Everything but reading, writing and checking messages.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use anstyle::Style;
 use base64::Engine;
 use comfy_table::{CellAlignment, Table, presets};
-use jlog_core::{AtLimit, Compression, Jlog, JlogOptions, Limits, Meta, Safety, Start, Status};
+use jlog_core::{AtLimit, Compression, Jlog, JlogOptions, Limits, Lost, Meta, Safety, Start, Status};
 use serde_json::{Value, json};
 
 use crate::args::{
-    AlterArgs, AtLimitArg, CleanArgs, CompressionArg, CreateArgs, FactFormat, FeedArgs, InspectArgs,
-    LimitArgs, MetaArgs, NewFeed, OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
+    AlterArgs, AtLimitArg, CleanArgs, CompressionArg, CreateArgs, FactFormat, InspectArgs, LimitArgs,
+    MetaArgs, NewFeed, OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
 };
-use crate::error::{DAMAGED, Failure, Outcome, USAGE};
+use crate::error::{Failure, Outcome, USAGE};
 use crate::output::{self, BAD, GOOD, HEADING, WARN};
-use crate::values::{grouped, human, to_jiff};
+use crate::values::{counted, grouped, human, to_jiff};
 
 /// The options that the command line gives for a new feed.
 pub fn options(new: &NewFeed) -> JlogOptions {
@@ -188,11 +188,11 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
     let _ = writeln!(text, "{HEADING}{}{HEADING:#}", log.path().display());
     let _ = writeln!(
         text,
-        "  segments    {} ({:08x} to {last:08x}), {}, {} records",
+        "  segments    {} ({:08x} to {last:08x}), {}, {}",
         status.segments,
         status.first_segment,
         human(status.bytes),
-        grouped(status.records)
+        counted(status.records, "record")
     );
     if let Some((used, size)) = status.pre_commit.filter(|(_, size)| *size > 0) {
         let _ = writeln!(text, "  pre-commit  {} of {} in use", human(used), human(size));
@@ -222,9 +222,10 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
             grouped(subscriber.messages),
             human(subscriber.bytes),
             age,
-            match subscriber.checkpoint {
-                Some(id) if id.segment > last => "beyond the end: see `jlog verify`".to_owned(),
-                _ if subscriber.missed > 0 => format!("missed {} messages", grouped(subscriber.missed)),
+            match (subscriber.checkpoint, subscriber.lost) {
+                (Some(id), _) if id.segment > last => "beyond the end: see `jlog verify`".to_owned(),
+                (_, Some(lost)) => loss(lost),
+                _ if subscriber.missed > 0 => format!("missed {}", counted(subscriber.missed, "message")),
                 _ if subscriber.held > 0 => format!("holds back {}", human(subscriber.held)),
                 _ if subscriber.holds_back => "holds back the oldest segment".to_owned(),
                 _ => String::new(),
@@ -234,7 +235,7 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
     for (i, line) in rows.to_string().lines().enumerate() {
         let style = match status.subscribers.get(i.wrapping_sub(1)) {
             None => HEADING,
-            Some(s) if s.checkpoint.is_none_or(|id| id.segment > last) => BAD,
+            Some(s) if s.checkpoint.is_none_or(|id| id.segment > last) || s.lost.is_some() => BAD,
             Some(s) if s.messages == 0 => GOOD,
             Some(s) if s.holds_back => WARN,
             Some(_) => Style::new(),
@@ -242,6 +243,14 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
         let _ = writeln!(text, "  {style}{}{style:#}", line.trim_end());
     }
     text
+}
+
+/// A loss in a few words.
+fn loss(lost: Lost) -> String {
+    let at_least = if lost.exact { "" } else { "at least " };
+    let messages = counted(lost.messages, "message");
+    let segments = counted(u64::from(lost.segments), "segment");
+    format!("lost {at_least}{messages}: {segments} missing, see `jlog verify`")
 }
 
 fn age(now: jiff::Timestamp, then: jiff::Timestamp) -> String {
@@ -278,6 +287,13 @@ fn status_json(status: &Status) -> Value {
                 "holds_back": s.holds_back,
                 "held_bytes": s.held,
                 "missed": s.missed,
+                "lost": s.lost.map(|lost| json!({
+                    "messages": lost.messages,
+                    "exact": lost.exact,
+                    "segments": lost.segments,
+                    "first_segment": format!("{:08x}", lost.first),
+                    "last_segment": format!("{:08x}", lost.last),
+                })),
             })
         })
         .collect();
@@ -361,56 +377,11 @@ fn push_table(text: &mut String, table: &Table) {
     }
 }
 
-/// `jlog verify`
-pub fn verify(args: &FeedArgs) -> Outcome {
-    // A damaged metastore is a finding here, not a reason to give up.
-    let found = match output::options().open(&args.feed) {
-        Ok(log) => log.verify()?,
-        Err(e @ (jlog_core::Error::Metastore { .. } | jlog_core::Error::Settings { .. })) => {
-            output::print(format!("{BAD}damaged{BAD:#} {e}\n").as_bytes())?;
-            return Ok(ExitCode::from(DAMAGED));
-        }
-        Err(e) => return Err(e.into()),
-    };
-    let mut text = String::new();
-    for finding in &found.findings {
-        let (style, word) = if finding.damage { (BAD, "damaged") } else { (WARN, "note") };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{style}{word}{style:#} {finding}");
-    }
-    let (style, word) = if found.is_damaged() { (BAD, "damaged") } else { (GOOD, "sound") };
-    let _ = writeln!(
-        text,
-        "{style}{word}{style:#}: {} segments, {}, {} intact records, {} of them checked against checksums",
-        found.segments,
-        human(found.bytes),
-        grouped(found.records),
-        grouped(found.verified)
-    );
-    output::print(text.as_bytes())?;
-    Ok(if found.is_damaged() { ExitCode::from(DAMAGED) } else { ExitCode::SUCCESS })
-}
-
-/// `jlog repair`
-pub fn repair(args: &FeedArgs) -> Outcome {
-    let done = JlogOptions::default().repair(&args.feed)?;
-    let mut text = String::new();
-    for event in &done {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{event}");
-    }
-    if done.is_empty() {
-        text.push_str("nothing to repair\n");
-    }
-    output::print(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
-}
-
 /// `jlog clean`
 pub fn clean(args: &CleanArgs) -> Outcome {
     let removed = output::options().open(&args.feed)?.clean(args.roll)?;
     let list: Vec<String> = removed.iter().map(|segment| format!(" {segment:08x}")).collect();
-    output::line(&format!("{} segments removed{}", removed.len(), list.concat()))?;
+    output::line(&format!("{} removed{}", counted(removed.len() as u64, "segment"), list.concat()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -30,7 +30,7 @@ pub enum Command {
     Subscribe(SubscribeArgs),
     /// Remove a subscriber
     Unsubscribe(UnsubscribeArgs),
-    /// Read a subscriber's next messages and move its checkpoint past them
+    /// Read a subscriber's next messages and move its checkpoint past them (exit code 3: a segment is missing)
     Read(ReadArgs),
     /// Show messages as they are written, without a subscriber of one's own
     Tail(TailArgs),

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-/// What `verify` ends with when it found damage.
+/// What `verify` ends with when it found damage, and a reader that was to get messages that are lost.
 pub const DAMAGED: u8 = 3;
 
 /// What a wrong command line ends with, as clap has it.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod check;
 mod compat;
 mod demo;
 mod error;
@@ -44,8 +45,8 @@ fn run(args: Args) -> Outcome {
         Command::Tail(args) => read::tail(&args),
         Command::Status(args) => admin::status(&args),
         Command::Inspect(args) => admin::inspect(&args),
-        Command::Verify(args) => admin::verify(&args),
-        Command::Repair(args) => admin::repair(&args),
+        Command::Verify(args) => check::verify(&args),
+        Command::Repair(args) => check::repair(&args),
         Command::Clean(args) => admin::clean(&args),
         Command::Alter(args) => admin::alter(&args),
         Command::Meta(args) => admin::meta(&args),

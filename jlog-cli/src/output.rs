@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use anstyle::{AnsiColor, Style};
 use base64::Engine;
+use indicatif::{ProgressBar, ProgressStyle};
 use jlog_core::{Event, JlogOptions, LogId, Message};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -209,7 +210,19 @@ impl MessageOutput {
     }
 }
 
-/// Whether stderr is a terminal, for progress bars.
-pub fn stderr_is_terminal() -> bool {
-    io::stderr().is_terminal()
+/// So many bytes of work get a progress bar.
+const LONG: u64 = 16 << 20;
+
+/// A progress bar for so many bytes, where they are many and stderr is a terminal.
+pub fn progress_bar(total: u64) -> Option<ProgressBar> {
+    if total < LONG || !io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = ProgressBar::new(total);
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // At once, however soon it is over.
+    bar.tick();
+    Some(bar)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use jlog_core::{Jlog, OnDamage, Reader, ReaderOptions, Start, Wait};
 
 use crate::args::{MessageFormat, ReadArgs, TailArgs};
-use crate::error::{Failure, Outcome};
+use crate::error::{DAMAGED, Failure, Outcome};
 use crate::output::{self, MessageOutput};
 use crate::stop::Stop;
 use crate::values::from_jiff;
@@ -45,7 +45,8 @@ pub fn run(args: &ReadArgs) -> Outcome {
         until: args.until.map(from_jiff),
         format: args.output,
     };
-    finish(copy(&mut reader, &job, &stop))
+    let outcome = copy(&mut reader, &job, &stop);
+    finish(outcome, &reader)
 }
 
 /// `jlog tail`
@@ -63,7 +64,7 @@ pub fn tail(args: &TailArgs) -> Outcome {
         Job { count: args.count, follow: true, peek: false, since: None, until: None, format: args.output };
     let outcome = copy(&mut reader, &job, &stop);
     drop(tail);
-    finish(outcome)
+    finish(outcome, &reader)
 }
 
 /// What the names of `jlog tail`'s subscribers begin with; the process follows.
@@ -102,9 +103,10 @@ impl Drop for Tail<'_> {
     }
 }
 
-fn finish(outcome: Result<(), Failure>) -> Outcome {
+fn finish(outcome: Result<(), Failure>, reader: &Reader) -> Outcome {
     match outcome {
         Err(failure) if !failure.is_broken_pipe() => Err(failure),
+        _ if reader.lost().is_some() => Ok(ExitCode::from(DAMAGED)),
         _ => Ok(ExitCode::SUCCESS),
     }
 }

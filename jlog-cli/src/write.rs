@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use jlog_core::{Error, Jlog, SyncPolicy, Writer, WriterOptions};
 
 use crate::admin;
@@ -17,8 +17,6 @@ use crate::values::{grouped, human};
 
 /// So much is read at once.
 const PIECE: usize = 256 << 10;
-/// Files of this size together get a progress bar.
-const LONG: u64 = 16 << 20;
 
 /// How messages stand in the input.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,12 +135,7 @@ impl Input {
 
 fn progress_bar(inputs: &[Input], quiet: bool) -> Option<ProgressBar> {
     let total: Option<u64> = inputs.iter().map(|input| input.len).sum();
-    let total = total.filter(|&total| total >= LONG && !quiet && output::stderr_is_terminal())?;
-    let bar = ProgressBar::new(total);
-    let style =
-        ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    Some(bar)
+    total.filter(|_| !quiet).and_then(output::progress_bar)
 }
 
 struct Job {

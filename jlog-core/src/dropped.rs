@@ -43,7 +43,7 @@ pub fn encode(dropped: &BTreeMap<u32, u32>) -> Vec<u8> {
     out
 }
 
-fn load(shared: &Shared) -> Result<BTreeMap<u32, u32>> {
+pub(crate) fn load(shared: &Shared) -> Result<BTreeMap<u32, u32>> {
     let Some(file) = shared.open_if_there(names::DROPPED, Open::Read)? else { return Ok(BTreeMap::new()) };
     let bytes = read_all(&*file, MAX_LEN).map_err(|e| Error::io("read", shared.at(names::DROPPED), e))?;
     Ok(parse(&bytes))

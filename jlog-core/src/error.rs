@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::LogId;
 use crate::format::MetaFault;
+use crate::{LogId, Lost};
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -179,6 +179,20 @@ pub enum Error {
         /// How many messages are gone.
         messages: u64,
     },
+    /// Segments that this subscriber needs are missing, and nobody was allowed to remove them. The next call goes
+    /// on with what there is.
+    #[error(
+        "{}: {lost} that subscriber {subscriber:?} had not read; put the segments back from a backup, or read on",
+        path.display()
+    )]
+    SegmentsLost {
+        /// The jlog.
+        path: PathBuf,
+        /// The subscriber.
+        subscriber: String,
+        /// What is gone.
+        lost: Lost,
+    },
     /// Another writer owns the pre-commit buffer.
     #[error(
         "{} is in use by another writer's pre-commit buffer: write through that one, or without the buffer \
@@ -245,6 +259,12 @@ pub enum Error {
         path.display()
     )]
     Replaced {
+        /// The jlog.
+        path: PathBuf,
+    },
+    /// The caller ended the work before it was done. Nothing was changed.
+    #[error("the work on {} was cancelled", path.display())]
+    Cancelled {
         /// The jlog.
         path: PathBuf,
     },

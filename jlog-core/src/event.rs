@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::LogId;
+use crate::{LogId, Lost};
 
 /// Something worth telling that did not stop the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +102,13 @@ pub enum Event {
         from: LogId,
         /// How many messages are gone.
         messages: u64,
+    },
+    /// Segments that a subscriber needs are missing, and nobody was allowed to remove them.
+    SegmentsLost {
+        /// The subscriber.
+        subscriber: String,
+        /// What is gone.
+        lost: Lost,
     },
     /// A reader left out damaged bytes or a record, as it was told to.
     DamageSkipped {
@@ -236,6 +243,9 @@ impl fmt::Display for Event {
                     f,
                     "subscriber {subscriber}: missed {messages} messages behind {from}, which were dropped"
                 )
+            }
+            Event::SegmentsLost { subscriber, lost } => {
+                write!(f, "subscriber {subscriber}: {lost} that it had not read")
             }
             Event::CheckpointMovedBack { subscriber, from, to } => {
                 write!(f, "subscriber {subscriber}: checkpoint {from} is past the end, moved back to {to}")

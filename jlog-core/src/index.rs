@@ -7,6 +7,7 @@ use std::sync::Arc;
 use byteorder::{ByteOrder, LittleEndian as LE};
 
 use crate::format::{INDEX_ENTRY_LEN, RecordFormat};
+use crate::lost::Records;
 use crate::names;
 use crate::scan::{Step, Stop, Window, step, walk};
 use crate::shared::Shared;
@@ -116,6 +117,25 @@ pub(crate) fn state(shared: &Shared, segment: u32) -> Result<Option<IndexState>>
     let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
     let len = file.len().map_err(|e| Error::io("read", shared.at(&name), e))?;
     Ok(Index { file, len }.state())
+}
+
+/// How many records the index of a segment that is gone lists.
+pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
+    let index = Index::open(shared, segment)?;
+    let mut window = Window::default();
+    let mut last = None;
+    let mut at_least = 0;
+    for n in 0..index.len / INDEX_ENTRY_LEN {
+        let entry = window.at(&*index.file, n * INDEX_ENTRY_LEN, 8).ok()?.first_chunk::<8>()?;
+        let entry = LE::read_u64(entry);
+        if last.map_or(entry != 0, |last| entry <= last) {
+            let exact = entry == 0 && (n + 1) * INDEX_ENTRY_LEN == index.len;
+            return Some(Records { at_least, exact }).filter(|_| at_least > 0);
+        }
+        at_least += 1;
+        last = Some(entry);
+    }
+    Some(Records { at_least, exact: false }).filter(|_| at_least > 0)
 }
 
 /// Entries that are gathered before they are written.

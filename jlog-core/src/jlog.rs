@@ -1,5 +1,6 @@
 //! The front door.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::format::Meta;
 use crate::meta::{MetaReader, Metastore};
 use crate::names::{self, Kind, SubscriberName};
 use crate::options::{JlogOptions, ReaderOptions, WriterOptions};
+use crate::progress::VerifyOptions;
 use crate::reader::Reader;
 use crate::retention::Passing;
 use crate::settings::Settings;
@@ -17,8 +19,8 @@ use crate::sync::Mutex;
 use crate::verify::{Inspection, RecordInfo, Verification};
 use crate::writer::Writer;
 use crate::{
-    Error, Event, Limits, LogId, Result, Safety, dropped, identity, precommit, recovery, repair, retention,
-    verify,
+    Error, Event, Limits, LogId, Lost, Result, Safety, dropped, identity, lost, precommit, recovery, repair,
+    retention, verify,
 };
 
 /// Permission bits of the files of a new jlog, as the C library has them.
@@ -92,6 +94,8 @@ pub struct SubscriberStatus {
     pub held: u64,
     /// Messages that were dropped before it came to them.
     pub missed: u64,
+    /// Messages that it has not read and that are gone with segments that nobody was allowed to remove.
+    pub lost: Option<Lost>,
 }
 
 impl Jlog {
@@ -285,6 +289,9 @@ impl Jlog {
             return Err(Error::SubscriberExists { path: self.shared.path.clone(), name: name.to_string() });
         }
         let id = self.resolve(&start)?;
+        if !matches!(start, Start::CopyOf(_)) {
+            lost::begins(&self.shared, id)?;
+        }
         Checkpoint::create(&self.shared, &name, id)?;
         Ok(id)
     }
@@ -362,6 +369,7 @@ impl Jlog {
         let meta = self.meta()?;
         let checkpoint = match Checkpoint::open(&self.shared, &name) {
             Err(Error::UnknownSubscriber { .. }) => {
+                lost::begins(&self.shared, id)?;
                 Checkpoint::create(&self.shared, &name, id)?;
                 // As if it had begun at the beginning: what was kept for want of a subscriber can go.
                 let first = self.first_id()?;
@@ -375,6 +383,10 @@ impl Jlog {
             }
             other => other?,
         };
+        if checkpoint.get().ok().flatten().is_some_and(|old| id.segment < old.segment) {
+            // Without room to note it, what is gone is reported as lost once too often.
+            let _ = lost::begins(&self.shared, id);
+        }
         let old = checkpoint.set(id, meta.safety)?.unwrap_or(id);
         if id < old {
             let subscriber = name.to_string();
@@ -558,7 +570,15 @@ impl Jlog {
     /// # Errors
     /// [`Error::Io`]; damage is no error here, but a finding.
     pub fn verify(&self) -> Result<Verification> {
-        verify::verify(&self.shared)
+        self.verify_with(&VerifyOptions::default())
+    }
+
+    /// The same, with several threads, progress, or a way to stop it.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Cancelled`].
+    pub fn verify_with(&self, options: &VerifyOptions) -> Result<Verification> {
+        verify::verify(&self.shared, options)
     }
 
     /// Looks at a segment; `each` gets every whole record.
@@ -613,7 +633,8 @@ impl Jlog {
         id: LogId,
         counts: &[(u32, u32, u64)],
     ) -> Result<(u64, u64, Option<crate::Timestamp>)> {
-        let options = ReaderOptions::default().verify(false).batch_bytes(4096).peek(true);
+        let mut options = ReaderOptions::default().verify(false).batch_bytes(4096).peek(true);
+        options.quiet = true;
         let mut reader = self.reader_with(name, options)?;
         let (mut messages, mut bytes) = (0, 0);
         for &(number, records, len) in counts.iter().filter(|(number, ..)| *number >= id.segment) {
@@ -650,6 +671,7 @@ impl Jlog {
         let next_needed = all_needed.get(1).copied().unwrap_or(meta.storage_log).min(meta.storage_log);
         let first_segment = segments.first().copied().unwrap_or(0);
         let mut subscribers = Vec::new();
+        let mut lost: HashMap<SubscriberName, Vec<Lost>> = lost::all(&self.shared)?.into_iter().collect();
         for (name, id) in checkpoints {
             let (messages, bytes, oldest) = match id {
                 Some(id) if id.segment <= meta.storage_log => match self.lag_of(&name, id, &counts) {
@@ -662,6 +684,7 @@ impl Jlog {
             let holds_back = Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
             let only_it = counts.iter().filter(|&&(number, ..)| number < next_needed && holds_back);
             subscribers.push(SubscriberStatus {
+                lost: lost.remove(&name).into_iter().flatten().reduce(Lost::and),
                 name,
                 checkpoint: id,
                 messages,

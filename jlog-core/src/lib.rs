@@ -37,11 +37,13 @@ mod identity;
 mod index;
 mod jlog;
 mod limits;
+pub mod lost;
 mod message;
 mod meta;
 pub mod names;
 mod options;
 mod precommit;
+mod progress;
 mod reader;
 mod recovery;
 mod repair;
@@ -66,11 +68,13 @@ pub use id::{LogId, ParseLogIdError, Timestamp};
 pub use index::IndexState;
 pub use jlog::{Jlog, Start, Status, SubscriberStatus};
 pub use limits::{AtLimit, Limits};
+pub use lost::Lost;
 pub use message::{Batch, Interval, Message, Messages};
 pub use names::SubscriberName;
 pub use options::{
     JlogOptions, Locking, OnDamage, OnMissed, ReadMethod, ReaderOptions, SyncPolicy, WriterOptions,
 };
+pub use progress::{Progress, VerifyOptions};
 pub use reader::{Reader, Wait};
 pub use settings::Settings;
 pub use storage::Waker;

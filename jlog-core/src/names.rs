@@ -18,6 +18,8 @@ pub const SETTINGS: &str = "settings";
 pub const IDENTITY: &str = "identity";
 /// Ours: which segments went although somebody needed them.
 pub const DROPPED: &str = "dropped";
+/// Ours: which segments are missing although somebody needs them.
+pub const LOST: &str = "lost";
 /// Files being written that get their right name when they are whole begin with this.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// What the names of temporary subscribers begin with.
@@ -26,6 +28,7 @@ pub const TEMPORARY_SUBSCRIBER: u8 = b'~';
 /// What the names of files begin with that are left of a newer feed over which an older one was restored.
 const STALE_PREFIX: &str = ".stale-";
 const CHECKPOINT_PREFIX: &str = "cp.";
+const PASSED_PREFIX: &str = "passed.";
 const INDEX_SUFFIX: &str = ".idx";
 const CHECKSUMS_SUFFIX: &str = ".crc";
 const BROKEN_INFIX: &str = ".broken-";
@@ -45,6 +48,11 @@ pub fn index(number: u32) -> String {
 /// The file name of a segment's checksums.
 pub fn checksums(number: u32) -> String {
     format!("{number:08x}{CHECKSUMS_SUFFIX}")
+}
+
+/// The file whose name says that segments before this one went because nobody needed them.
+pub fn passed(number: u32) -> String {
+    format!("{PASSED_PREFIX}{number:08x}")
 }
 
 /// Where the bytes cut from `file` at `offset` are kept.
@@ -90,6 +98,10 @@ pub enum Kind {
     Identity,
     /// The list of segments that were dropped.
     Dropped,
+    /// The list of segments that were lost.
+    Lost,
+    /// Segments before this one went because nobody needed them.
+    Passed(u32),
     /// Bytes that were cut from a damaged file and kept.
     Broken,
     /// Left of a newer feed over which an older one was restored.
@@ -111,6 +123,7 @@ impl Kind {
             SETTINGS => return Kind::Settings,
             IDENTITY => return Kind::Identity,
             DROPPED => return Kind::Dropped,
+            LOST => return Kind::Lost,
             _ => {}
         }
         if let Some(hex) = text.strip_prefix(CHECKPOINT_PREFIX) {
@@ -130,7 +143,9 @@ impl Kind {
             let right = stem.len() == 8 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
             right.then(|| u32::from_str_radix(stem, 16).ok()).flatten()
         };
-        if let Some(n) = text.strip_suffix(INDEX_SUFFIX).and_then(number) {
+        if let Some(n) = text.strip_prefix(PASSED_PREFIX).and_then(number) {
+            Kind::Passed(n)
+        } else if let Some(n) = text.strip_suffix(INDEX_SUFFIX).and_then(number) {
             Kind::Index(n)
         } else if let Some(n) = text.strip_suffix(CHECKSUMS_SUFFIX).and_then(number) {
             Kind::Checksums(n)
@@ -238,6 +253,7 @@ mod tests {
         assert_eq!(kind(&segment(0xabc)), Kind::Segment(0xabc));
         assert_eq!(kind(&index(u32::MAX)), Kind::Index(u32::MAX));
         assert_eq!(kind(&checksums(0)), Kind::Checksums(0));
+        assert_eq!(kind(&passed(0xabc)), Kind::Passed(0xabc));
         assert_eq!(kind(&broken("00000000", 17)), Kind::Broken);
         assert_eq!(kind("cp.6f6e65"), Kind::Checkpoint(SubscriberName::new("one").unwrap()));
         for other in ["0000000A", "000000000", "0000000", "00000000.idy", "x.broken-", ".broken-1", "x"] {

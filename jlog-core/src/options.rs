@@ -303,13 +303,15 @@ pub enum OnDamage {
     Skip,
 }
 
-/// What a reader does when messages it needed were dropped ([`AtLimit::DropOldest`](crate::AtLimit::DropOldest)).
+/// What a reader does when messages that it needs are gone: dropped
+/// ([`AtLimit::DropOldest`](crate::AtLimit::DropOldest)), or lost with a segment that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnMissed {
-    /// Goes on with what there is, counts them ([`missed`](crate::Reader::missed)), and tells of them as an event.
+    /// Goes on with what there is, counts them ([`missed`](crate::Reader::missed), [`lost`](crate::Reader::lost)),
+    /// and reports them as an event.
     #[default]
     Tell,
-    /// The same, and returns [`Error::Missed`] once.
+    /// Counts them, too, and returns [`Error::Missed`] or [`Error::SegmentsLost`] once.
     Fail,
 }
 
@@ -322,6 +324,8 @@ pub struct ReaderOptions {
     pub(crate) method: ReadMethod,
     pub(crate) batch_bytes: usize,
     pub(crate) peek: bool,
+    /// Whether nothing is reported: for a look of our own.
+    pub(crate) quiet: bool,
 }
 
 impl Default for ReaderOptions {
@@ -333,6 +337,7 @@ impl Default for ReaderOptions {
             method: ReadMethod::Pread,
             batch_bytes: 256 << 10,
             peek: false,
+            quiet: false,
         }
     }
 }

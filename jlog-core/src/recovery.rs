@@ -8,6 +8,7 @@
 //! | … and behind those there is a gap, and more | what is behind the gap is set aside |
 //! | the next segment is there when it is begun | it is set aside, unless it is empty |
 //! | metastore names a segment that is not there, and none behind it | the segment is created, empty |
+//! | … of which checksums or an index are left, and a subscriber needs it | noted as lost; the next one is begun |
 //! | current segment ends within a record | the tail is kept aside, then cut |
 //! | current segment ends in bytes that are no record | the tail is kept aside, then cut |
 //! | metastore names another layout than the records have | refused, nothing is changed; repair restores it |
@@ -25,7 +26,7 @@
 //! | … with one that does not | kept aside: some of its pages may be older than others |
 //! | … used by the C library since | its records are taken as that library takes them |
 //! | checkpoint past the end of what there is | it is moved back to the end before anything is appended |
-//! | checkpoint of a segment that is gone | the reader goes on with the next segment there is |
+//! | checkpoint of a segment that is gone | the reader goes on with the next segment there is, and reports a loss |
 //! | complete segment ends within a record (power failure) | readers pass over it, and tell of it |
 //!
 //! What is kept aside is called `<file>.broken-<offset>`, a whole segment that is set aside `.stale-<segment>`.

@@ -102,6 +102,10 @@ impl Repair<'_> {
             self.repair_buffer()?;
             self.repair_settings()?;
             crate::retention::sweep(shared)?;
+            // Nothing brings them back; their subscribers are told when they come there.
+            for (subscriber, lost) in crate::lost::report(shared)? {
+                self.note(Event::SegmentsLost { subscriber: subscriber.to_string(), lost });
+            }
         }
         drop(guard);
         Ok(())
@@ -379,8 +383,16 @@ impl Repair<'_> {
             .filter_map(|kind| if let Kind::Checkpoint(name) = kind { Some(name) } else { None })
             .filter(|name| !name.is_temporary())
             .collect();
+        let lost = crate::lost::all(shared)?;
         for name in names {
             let (to, why) = match checkpoint::read(shared, &name) {
+                // Its reader reports what it has lost, and moves on.
+                Ok(Some(id))
+                    if lost.iter().any(|(loser, _)| *loser == name)
+                        && !shared.exists(&names::segment(id.segment)) =>
+                {
+                    continue;
+                }
                 Ok(Some(id)) if id.segment < first => {
                     (LogId::new(first, 0), "its segment was gone".to_owned())
                 }

@@ -1,11 +1,11 @@
 //! Which segments are still needed, and the removal of those that are not.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use crate::checkpoint;
 use crate::names::{self, Kind, SubscriberName};
 use crate::shared::Shared;
-use crate::{Error, LogId, Result, Timestamp};
+use crate::storage::Open;
+use crate::{Error, Event, LogId, Lost, Result, Timestamp, checkpoint, lost};
 
 /// A file of an unfinished change is left alone for so long: somebody may be writing it.
 const TEMPORARY_AGE_SECONDS: i64 = 3600;
@@ -40,7 +40,7 @@ pub(crate) fn holder(shared: &Shared) -> Result<Option<Holder>> {
 }
 
 /// The same, of these files of the directory.
-fn furthest_behind(shared: &Shared, kinds: Vec<Kind>) -> Result<Option<Holder>> {
+pub(crate) fn furthest_behind(shared: &Shared, kinds: Vec<Kind>) -> Result<Option<Holder>> {
     let holders = checkpoint::of(shared, kinds)?
         .into_iter()
         .map(|(name, id)| Holder { segment: id.map_or(0, |id| id.segment), name });
@@ -73,42 +73,104 @@ pub(crate) fn remove_passed(
     }
     let kinds = shared.list()?;
     (passing.names, passing.since) = (kinds.len(), None);
-    let mut segments: Vec<u32> =
-        kinds.iter().filter_map(|kind| if let Kind::Segment(n) = kind { Some(*n) } else { None }).collect();
-    let Some(holder) = furthest_behind(shared, kinds)? else { return Ok(()) };
-    // The oldest go first: what a power failure brings back of them goes with the next move.
-    segments.sort_unstable();
-    for segment in segments.into_iter().take_while(|&segment| segment < to.min(holder.segment)) {
-        shared.remove_segment(segment)?;
-    }
+    let Some(holder) = furthest_behind(shared, kinds.clone())? else { return Ok(()) };
+    remove_before(shared, &kinds, to.min(holder.segment))?;
     passing.holder = Some(holder.name);
     Ok(())
+}
+
+/// Removes the segments before this one, which nobody needs.
+fn remove_before(shared: &Shared, kinds: &[Kind], end: u32) -> Result<()> {
+    let mut segments: Vec<u32> = kinds
+        .iter()
+        .filter_map(|kind| if let Kind::Segment(n) = kind { Some(*n) } else { None })
+        .filter(|&segment| segment < end)
+        .collect();
+    if !segments.is_empty() {
+        note_passed(shared, passed(kinds), end);
+    }
+    // The oldest go first: what a power failure brings back of them goes with the next move.
+    segments.sort_unstable();
+    for segment in segments {
+        shared.remove_segment(segment)?;
+    }
+    Ok(())
+}
+
+/// Up to which segment a directory says that those before it were not needed when they went.
+pub(crate) fn passed(kinds: &[Kind]) -> u32 {
+    kinds
+        .iter()
+        .filter_map(|kind| if let Kind::Passed(n) = kind { Some(*n) } else { None })
+        .max()
+        .unwrap_or(0)
+}
+
+/// Notes that segments before `end` go because nobody needs them, where `before` was noted last. What cannot be
+/// noted goes nevertheless: somebody may need the room. At worst it is reported as lost, if a power failure brings
+/// an older checkpoint back.
+fn note_passed(shared: &Shared, before: u32, end: u32) {
+    if before >= end {
+        return;
+    }
+    let name = names::passed(end);
+    let renamed =
+        before > 0 && shared.storage.rename(&shared.at(&names::passed(before)), &shared.at(&name)).is_ok();
+    if !renamed {
+        let _ = shared.open(&name, Open::Create(shared.file_mode));
+    }
 }
 
 /// Removes every segment that no subscriber needs, and what is left of removed ones. Without any subscriber
 /// everything stays: somebody may still subscribe from the beginning.
 pub(crate) fn clean(shared: &Shared, storage_log: u32) -> Result<()> {
-    if let Some(holder) = holder(shared)? {
-        let end = holder.segment.min(storage_log);
-        for segment in shared.segments()?.into_iter().filter(|&number| number < end) {
-            shared.remove_segment(segment)?;
-        }
+    let kinds = shared.list()?;
+    if let Some(holder) = furthest_behind(shared, kinds.clone())? {
+        remove_before(shared, &kinds, holder.segment.min(storage_log))?;
     }
-    sweep(shared).map(|_| ())
+    sweep(shared).map(|swept| swept.report(shared))
 }
 
-/// Removes indexes and checksums whose segment is gone, and files that were never finished. Returns what there was.
-pub(crate) fn sweep(shared: &Shared) -> Result<Vec<Kind>> {
+/// What a sweep met.
+pub(crate) struct Swept {
+    /// What the directory had.
+    pub(crate) kinds: Vec<Kind>,
+    /// Segments of which something was left, and that a subscriber needs.
+    lost: Option<(SubscriberName, Lost)>,
+}
+
+impl Swept {
+    pub(crate) fn report(&self, shared: &Shared) {
+        if let Some((subscriber, lost)) = &self.lost {
+            shared.note(Event::SegmentsLost { subscriber: subscriber.to_string(), lost: *lost });
+        }
+    }
+}
+
+/// Removes indexes and checksums whose segment is gone, and files that were never finished. What they say of
+/// segments that were lost is noted first.
+pub(crate) fn sweep(shared: &Shared) -> Result<Swept> {
     let names = shared.storage.list(&shared.path).map_err(|e| Error::io("list", &shared.path, e))?;
     let kinds: Vec<Kind> = names.iter().map(|name| Kind::of(name)).collect();
     let segments: HashSet<u32> =
         kinds.iter().filter_map(|kind| if let Kind::Segment(n) = kind { Some(*n) } else { None }).collect();
+    let left_over: BTreeSet<u32> = kinds
+        .iter()
+        .filter_map(|kind| match *kind {
+            // Looked at once more: it may have been begun while the names were listed.
+            Kind::Index(n) | Kind::Checksums(n)
+                if !segments.contains(&n) && !shared.exists(&names::segment(n)) =>
+            {
+                Some(n)
+            }
+            _ => None,
+        })
+        .collect();
+    let lost = if left_over.is_empty() { Ok(None) } else { lost::note(shared, &left_over) };
     for (name, kind) in names.iter().zip(&kinds) {
         let superfluous = match *kind {
-            // Looked at once more: it may have been begun while the names were listed.
-            Kind::Index(n) | Kind::Checksums(n) => {
-                !segments.contains(&n) && !shared.exists(&names::segment(n))
-            }
+            Kind::Index(n) | Kind::Checksums(n) => lost.is_ok() && left_over.contains(&n),
+            Kind::Passed(n) => n < passed(&kinds),
             Kind::Temporary => {
                 let facts = shared.storage.facts(&shared.path.join(name));
                 facts.is_ok_and(|facts| {
@@ -121,5 +183,5 @@ pub(crate) fn sweep(shared: &Shared) -> Result<Vec<Kind>> {
             shared.remove_if_there(name)?;
         }
     }
-    Ok(kinds)
+    Ok(Swept { kinds, lost: lost? })
 }

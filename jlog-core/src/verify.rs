@@ -1,17 +1,19 @@
 //! Looking at a jlog without changing it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use crate::checksum::Verifier;
 use crate::format::RecordFormat;
-use crate::names::{self, Kind};
+use crate::names::{self, Kind, SubscriberName};
+use crate::progress::{Ticker, VerifyOptions};
 use crate::scan::{Window, walk};
 use crate::shared::Shared;
 use crate::storage::{File, LockGuard, Open, read_all};
 use crate::survey::{Fault, Item, Place, Survey};
-use crate::{Error, LogId, Result, Timestamp, checkpoint, index, meta, precommit};
+use crate::{Error, LogId, Lost, Result, Timestamp, checkpoint, index, lost, meta, precommit};
 
 /// Something that is wrong, or that an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ pub struct Verification {
     pub segments: u32,
     /// Intact records.
     pub records: u64,
-    /// Intact records whose checksum was checked.
+    /// Intact records whose checksum was checked. The others have none, or none that speaks of them.
     pub verified: u64,
     /// Bytes of all segments.
     pub bytes: u64,
@@ -100,8 +102,11 @@ pub struct Inspection {
     pub checksummed: u32,
 }
 
+/// So many findings are listed of one segment, and of further ones only how many there are.
+const FINDINGS_MAX: usize = 1000;
+
 /// Checks everything there is.
-pub(crate) fn verify(shared: &Shared) -> Result<Verification> {
+pub(crate) fn verify(shared: &Shared, options: &VerifyOptions) -> Result<Verification> {
     let mut out = Verification::default();
     let metastore = shared.at(names::METASTORE);
     if let Some(fault) = meta::fault(shared)? {
@@ -127,23 +132,83 @@ pub(crate) fn verify(shared: &Shared) -> Result<Verification> {
         let what = format!("names {:08x} as the last segment, but {last:08x} is there", meta.storage_log);
         note(metastore, what, true);
     }
-    for pair in segments.windows(2) {
-        if pair[1] != pair[0] + 1 {
-            let what = format!("segments are missing between {:08x} and {:08x}", pair[0], pair[1]);
-            note(shared.path.clone(), what, false);
-        }
-    }
     for (path, owner, expected) in foreign_owners(shared)? {
         note(path, format!("belongs to user {owner}, the directory to user {expected}"), false);
     }
     let mut records = std::collections::HashMap::new();
-    for number in segments {
-        let count = verify_segment(shared, meta.format, number, meta.storage_log, &mut out)?;
-        records.insert(number, count);
+    let checked = options.run(shared, &segments, |number, ticker| {
+        verify_segment(shared, meta.format, number, meta.storage_log, ticker)
+    })?;
+    for (&number, (last, part)) in segments.iter().zip(checked) {
+        records.insert(number, last);
+        out.segments += part.segments;
+        out.records += part.records;
+        out.verified += part.verified;
+        out.bytes += part.bytes;
+        out.findings.extend(part.findings);
     }
+    verify_no_gaps(shared, &mut out)?;
     verify_checkpoints(shared, &records, &mut out)?;
     verify_buffer(shared, meta.format, &mut out)?;
     Ok(out)
+}
+
+/// Looks for segments that are missing: lost, or only worth knowing about.
+fn verify_no_gaps(shared: &Shared, out: &mut Verification) -> Result<()> {
+    // A loss is told of once, however many subscribers there are: as the one sees it that is furthest behind.
+    let mut losses: BTreeMap<u32, (Lost, Vec<SubscriberName>)> = BTreeMap::new();
+    for (name, lost) in lost::all(shared)? {
+        for lost in lost {
+            let (most, names) = losses.entry(lost.last).or_insert_with(|| (lost, Vec::new()));
+            if (lost.segments, lost.messages) > (most.segments, most.messages) {
+                *most = lost;
+            }
+            names.push(name.clone());
+        }
+    }
+    let noted = lost::noted(shared)?;
+    let segments = shared.segments()?;
+    for pair in segments.windows(2) {
+        let gap = pair[0] + 1..pair[1];
+        if !gap.is_empty() && losses.range(gap.clone()).next().is_none() {
+            let what = match gap.len() {
+                1 => format!("segment {:08x} is missing; no subscriber needs it", gap.start),
+                _ => format!(
+                    "segments {:08x} to {:08x} are missing; no subscriber needs them",
+                    gap.start,
+                    gap.end - 1
+                ),
+            };
+            out.findings.push(Finding {
+                path: shared.path.clone(),
+                offset: None,
+                id: None,
+                what,
+                damage: false,
+            });
+        }
+    }
+    for (lost, names) in losses.into_values() {
+        let who = match &names[..] {
+            [name] => format!("subscriber {:?} has", name.to_string()),
+            [name, _] => format!("subscriber {:?} and 1 other have", name.to_string()),
+            [name, others @ ..] => {
+                format!("subscriber {:?} and {} others have", name.to_string(), others.len())
+            }
+            [] => continue,
+        };
+        // What repair has reported is nothing that anybody can mend.
+        let reported = noted.is_reported(&lost);
+        let known = if reported { "; repair has reported it" } else { "" };
+        out.findings.push(Finding {
+            path: shared.path.clone(),
+            offset: None,
+            id: None,
+            what: format!("{lost} that {who} not read{known}"),
+            damage: !reported,
+        });
+    }
+    Ok(())
 }
 
 fn foreign_owners(shared: &Shared) -> Result<Vec<(PathBuf, u32, u32)>> {
@@ -160,24 +225,26 @@ fn foreign_owners(shared: &Shared) -> Result<Vec<(PathBuf, u32, u32)>> {
         .collect())
 }
 
+/// Checks one segment; returns the marker of its last record, and what was found.
 fn verify_segment(
     shared: &Shared,
     format: RecordFormat,
     number: u32,
     storage_log: u32,
-    out: &mut Verification,
-) -> Result<u32> {
+    ticker: &mut Ticker<'_>,
+) -> Result<(u32, Verification)> {
+    let mut out = Verification::default();
     let name = names::segment(number);
     let path = shared.at(&name);
     let fail = |e| Error::io("read", path.clone(), e);
     let file = match shared.open(&name, Open::Read) {
         Ok(file) => file,
         // Read by everybody and removed meanwhile.
-        Err(e) if e.is_not_found() => return Ok(0),
+        Err(e) if e.is_not_found() => return Ok((0, out)),
         Err(Error::NotAFile { found, .. }) => {
             let what = format!("is {found}, not a segment");
             out.findings.push(Finding { path, offset: None, id: None, what, damage: true });
-            return Ok(0);
+            return Ok((0, out));
         }
         Err(e) => return Err(e),
     };
@@ -192,21 +259,29 @@ fn verify_segment(
     out.bytes += len;
     let mut last = 0;
     let mut whole = true;
+    let mut further = 0;
+    let mut cancelled = Ok(());
     let mut index = IndexCheck::open(shared, number)?;
     Survey { file: &*file, format, verifier: &mut verifier, to: len, check: true }
         .run(Place::default(), |item| {
             match item {
                 Item::Record(found) => {
+                    cancelled = ticker.at(found.offset);
                     last = found.marker;
                     out.records += 1;
                     out.verified += u64::from(found.verified);
                     index.record(found.offset);
                 }
                 Item::Damage(stretch) => {
+                    cancelled = ticker.at(stretch.offset);
                     whole = false;
                     let unfinished = stretch.fault == Fault::Unfinished && being_written;
                     if !unfinished {
                         last = stretch.marker;
+                    }
+                    if out.findings.len() >= FINDINGS_MAX {
+                        further += 1;
+                        return proceed(&cancelled);
                     }
                     let what = match stretch.fault {
                         Fault::Checksum => "the checksum is wrong".to_owned(),
@@ -227,9 +302,20 @@ fn verify_segment(
                     });
                 }
             }
-            ControlFlow::Continue(())
+            proceed(&cancelled)
         })
         .map_err(fail)?;
+    cancelled?;
+    ticker.moved(len)?;
+    if further > 0 {
+        out.findings.push(Finding {
+            path: path.clone(),
+            offset: None,
+            id: None,
+            what: format!("{further} more damaged places"),
+            damage: true,
+        });
+    }
     if verifier.reaches_beyond(len) && file.len().map_err(fail)? == len {
         out.findings.push(Finding {
             path: shared.at(&names::checksums(number)),
@@ -250,7 +336,12 @@ fn verify_segment(
             damage: false,
         });
     }
-    Ok(last)
+    Ok((last, out))
+}
+
+/// Whether a survey goes on.
+pub(crate) fn proceed(cancelled: &Result<()>) -> ControlFlow<()> {
+    if cancelled.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 /// Compares an index with the records of its segment, as they come.

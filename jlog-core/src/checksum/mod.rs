@@ -30,10 +30,13 @@ use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian as LE};
 
-use crate::Timestamp;
 use crate::format::RecordFormat;
+use crate::lost::Records;
+use crate::meta::MetaReader;
 use crate::scan::{Window, record_crc, walk};
-use crate::storage::{File, read_exact_at};
+use crate::shared::Shared;
+use crate::storage::{File, Open, read_exact_at};
+use crate::{Timestamp, names};
 
 pub(crate) use pending::{Pending, join, replace};
 pub(crate) use verify::{Suspect, Verdict, Verifier};
@@ -217,6 +220,24 @@ pub(crate) fn compute(file: &Arc<dyn File>, format: RecordFormat, to: u64) -> io
     let inode = file.facts()?.identity.1;
     let written = Timestamp::now().seconds;
     Ok(Some(Run { offset: 0, bytes: walked.offset, last, inode, marker: 1, written, crcs }))
+}
+
+/// How many records the checksums of a segment that is gone are of.
+pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
+    let file = shared.open(&names::checksums(segment), Open::Read).ok()?;
+    let (mut heads, _) = heads(&*file, 0, file.len().ok()?).ok()?;
+    heads.sort_by_key(|head| head.offset);
+    let at_least = heads.iter().map(|head| head.marker - 1 + head.count).max()?;
+    let mut end = Some(0);
+    let mut marker = 1;
+    for head in &heads {
+        let follows = end == Some(head.offset) && head.marker == marker;
+        (end, marker) = (follows.then(|| head.end()), head.marker.saturating_add(head.count));
+    }
+    // Nobody adds to a segment that is full.
+    let size = MetaReader::open(shared).ok()?.get().ok()?.segment_size;
+    let full = shared.settings.limits.segment_size(size.into());
+    Some(Records { at_least, exact: end.is_some_and(|end| end >= full) })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The checkpoint that a reader stores.
 
 use super::Reader;
-use crate::{Event, LogId, Result, recovery, retention};
+use crate::{Event, LogId, Result, lost, recovery, retention};
 
 impl Reader {
     /// Moves the stored checkpoint, unless somebody else has moved it, or this reader only looks.
@@ -53,6 +53,10 @@ impl Reader {
     pub(super) fn store(&mut self, id: LogId, storage_log: u32) -> Result<()> {
         let safety = self.meta.get()?.safety;
         self.meta.check_named(&self.shared)?;
+        if id.segment < self.stored.segment {
+            // Without room to note it, what is gone is reported as lost once too often.
+            let _ = lost::begins(&self.shared, id);
+        }
         let old = self.checkpoint.set(id, safety)?;
         self.stored = id;
         let old = old.unwrap_or(id);

@@ -10,7 +10,7 @@ use crate::options::{OnMissed, ReadMethod};
 use crate::shared::Shared;
 use crate::storage::{Open, read_up_to_at};
 use crate::survey::{Fault, Item, Place, Stretch, Survey};
-use crate::{Error, Event, LogId, Result, dropped, index, names};
+use crate::{Error, Event, LogId, Lost, Result, dropped, index, lost, names};
 
 /// What a look at the segment gave.
 pub(super) enum Found {
@@ -199,16 +199,27 @@ impl Reader {
         let next = self.shared.segments()?.into_iter().find(|&n| n > number).unwrap_or(storage_log);
         let from = self.position();
         let next = next.min(storage_log);
-        self.move_to(next);
         let messages = dropped::missed(&self.shared, from, next)?;
+        let lost = lost::before(&self.shared, &self.name, from, next, storage_log)?;
+        self.move_to(next);
+        self.missed += messages;
+        self.lost = self.lost.into_iter().chain(lost).reduce(Lost::and);
+        let fail = self.options.on_missed == OnMissed::Fail;
+        let (path, subscriber) = (|| self.shared.path.clone(), || self.name.to_string());
+        if let Some(lost) = lost {
+            if fail && messages == 0 {
+                return Err(Error::SegmentsLost { path: path(), subscriber: subscriber(), lost });
+            }
+            if !self.options.quiet {
+                self.shared.note(Event::SegmentsLost { subscriber: subscriber(), lost });
+            }
+        }
         if messages > 0 {
-            self.missed += messages;
-            let subscriber = self.name.to_string();
-            if self.options.on_missed == OnMissed::Fail {
-                return Err(Error::Missed { path: self.shared.path.clone(), subscriber, from, messages });
+            if fail {
+                return Err(Error::Missed { path: path(), subscriber: subscriber(), from, messages });
             }
             if !self.options.peek {
-                self.shared.note(Event::Missed { subscriber, from, messages });
+                self.shared.note(Event::Missed { subscriber: subscriber(), from, messages });
             }
         }
         Ok(false)

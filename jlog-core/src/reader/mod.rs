@@ -19,7 +19,7 @@ use crate::retention::Passing;
 use crate::shared::Shared;
 use crate::storage::{File, Map, Waker, Watch};
 use crate::survey::{Place, Stretch};
-use crate::{Error, Event, LogId, Result};
+use crate::{Error, Event, LogId, Lost, Result};
 use look::Found;
 
 /// A reader that waits looks this often whether its feed is still there: a directory above it that is moved away tells
@@ -69,6 +69,7 @@ pub struct Reader {
     trusted: Option<(u32, u64)>,
     skipped: u64,
     missed: u64,
+    lost: Option<Lost>,
     cursor: Option<Cursor>,
     /// How many records the segment being written had when it was so long.
     counted: Option<Cursor>,
@@ -142,6 +143,7 @@ impl Reader {
             trusted: None,
             skipped: 0,
             missed: 0,
+            lost: None,
             cursor: None,
             counted: None,
         })
@@ -168,12 +170,18 @@ impl Reader {
         self.missed
     }
 
+    /// Messages that are gone with segments that the subscriber needed, and that nobody was allowed to remove:
+    /// all that this reader has met so far. `None` where there were none.
+    pub fn lost(&self) -> Option<Lost> {
+        self.lost
+    }
+
     /// The next messages, or `None` when there are none within the time.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::ChecksumMismatch`], [`Error::Compressed`]: everything before was
-    /// returned; [`skip_damage`](Reader::skip_damage) goes on behind. [`Error::Missed`] where that was asked for.
-    /// [`Error::Io`].
+    /// returned; [`skip_damage`](Reader::skip_damage) goes on behind. [`Error::Missed`] and
+    /// [`Error::SegmentsLost`] where they were asked for ([`OnMissed::Fail`](crate::OnMissed::Fail)). [`Error::Io`].
     pub fn next_batch(&mut self, wait: Wait) -> Result<Option<Batch<'_>>> {
         let deadline = match wait {
             Wait::Timeout(time) => Instant::now().checked_add(time),

@@ -232,7 +232,10 @@ impl Writer {
         };
         core.warn_of_foreign_owners();
         // What C processes leave of segments that they remove; a disk that cannot be written keeps it.
-        core.inner.lock().listed = retention::sweep(&core.shared).ok();
+        core.inner.lock().listed = retention::sweep(&core.shared).ok().map(|swept| {
+            swept.report(&core.shared);
+            swept.kinds
+        });
         core.in_segment(&mut core.inner.lock(), |_, _| Ok(()))?;
         core.meta.identify(&core.shared);
         if !options.bypass_pre_commit {

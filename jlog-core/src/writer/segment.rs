@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::sync::MAX_FILLED;
 use super::{Core, Current, Filled, Inner};
 use crate::checksum;
+use crate::lost;
 use crate::options::SyncPolicy;
 use crate::recovery;
 use crate::storage::{LockGuard, Open, unlock};
@@ -189,6 +190,12 @@ impl Core {
                 recovery::check_layout(&self.shared, number, self.format)?;
             }
             let name = names::segment(number);
+            // The ids of a segment that was lost are not given to other messages.
+            if !self.shared.exists(&name) && lost::is_noted(&self.shared, number)? {
+                self.advance(number)?;
+                self.shared.note(Event::StorageLogAdvanced { from: number, to: self.meta.storage_log() });
+                continue;
+            }
             let path = self.path_of(number);
             let file = self.shared.open(&name, Open::Create(self.shared.file_mode))?;
             let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;

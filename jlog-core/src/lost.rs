@@ -1,0 +1,524 @@
+//! Segments that are missing though a subscriber needs them, and how many messages went with them.
+//!
+//! A segment may be missing for good reasons: every subscriber had passed it (the name `passed.<segment>` says up
+//! to where; a name, because a power failure can bring an older checkpoint back, and keeps changes of names in their
+//! order), or a limit dropped it (the file `dropped` knows those). Every other one is lost. Where its index or its checksums are still there, they tell
+//! how many records it had. Before such a left-over is swept away, that number goes to the file `lost`:
+//!
+//! ```text
+//!  0  u32  0x316c706a ("jpl1")
+//!  4  u32  number of a segment
+//!  8  u32  records that it had, or number of another segment
+//! 12  u32  0: that segment is lost, and had at least so many records; 1: it had exactly so many; 2: the segments
+//!          from the one to the other were missing, and nobody needed them; 3: they are lost, and repair has
+//!          reported that
+//!     …    as many of these three as there are
+//!  n  u32  CRC-32 of everything before it
+//! ```
+//!
+//! Segments that nobody needed matter where a subscriber begins, or is moved back to, before they would be: they
+//! are no loss to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use byteorder::{ByteOrder, LittleEndian as LE};
+
+use crate::names::{self, Kind, SubscriberName};
+use crate::shared::Shared;
+use crate::storage::{LockGuard, Open, read_all};
+use crate::{Error, LogId, Result, checkpoint, checksum, dropped, index, meta, retention};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"jpl1");
+const HEAD_LEN: usize = 4;
+const ENTRY_LEN: usize = 12;
+const AT_LEAST: u32 = 0;
+const EXACTLY: u32 = 1;
+const UNNEEDED: u32 = 2;
+const REPORTED: u32 = 3;
+/// More lost segments than this are not remembered; further ones count as unknown.
+const MAX: usize = 65_536;
+/// More ranges than this are not remembered either.
+const MAX_RANGES: usize = 4096;
+const MAX_LEN: usize = HEAD_LEN + (MAX + 2 * MAX_RANGES) * ENTRY_LEN + 4;
+
+/// Messages that are gone with missing segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The first of the missing segments.
+    pub first: u32,
+    /// The last of them.
+    pub last: u32,
+    /// How many they are.
+    pub segments: u32,
+    /// How many messages they had that were not read, at least.
+    pub messages: u64,
+    /// Whether it was exactly so many.
+    pub exact: bool,
+}
+
+impl Lost {
+    /// Both losses in one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            segments: self.segments.saturating_add(other.segments),
+            messages: self.messages.saturating_add(other.messages),
+            exact: self.exact && other.exact,
+        }
+    }
+
+    fn add(sum: &mut Option<Self>, one: Self) {
+        *sum = Some(sum.map_or(one, |sum| sum.and(one)));
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last, segments, messages, exact } = *self;
+        if segments == 1 {
+            write!(f, "segment {first:08x} is missing, and with it ")?;
+        } else if u64::from(last - first) + 1 == u64::from(segments) {
+            write!(f, "segments {first:08x} to {last:08x} are missing, and with them ")?;
+        } else {
+            write!(f, "{segments} segments from {first:08x} to {last:08x} are missing, and with them ")?;
+        }
+        match (messages, exact) {
+            (0, false) => write!(f, "an unknown number of messages"),
+            (1, true) => write!(f, "1 message"),
+            (1, false) => write!(f, "at least 1 message"),
+            (n, true) => write!(f, "{n} messages"),
+            (n, false) => write!(f, "at least {n} messages"),
+        }
+    }
+}
+
+/// How many records a missing segment had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Records {
+    /// At least so many.
+    pub at_least: u32,
+    /// Whether exactly so many.
+    pub exact: bool,
+}
+
+/// What the file `lost` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Lost segments.
+    pub segments: BTreeMap<u32, Records>,
+    /// Missing segments that nobody needed, as ranges: the first and the last of each.
+    pub unneeded: BTreeMap<u32, u32>,
+    /// Lost segments that repair has reported, as ranges.
+    pub reported: BTreeMap<u32, u32>,
+}
+
+impl Noted {
+    /// Reads the file's bytes; nothing where they are damaged.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut out = Self::default();
+        let Some((rest, crc)) = bytes.split_last_chunk::<4>() else { return out };
+        let Some((head, entries)) = rest.split_first_chunk::<HEAD_LEN>() else { return out };
+        if u32::from_le_bytes(*head) != MAGIC
+            || entries.len() % ENTRY_LEN != 0
+            || crc32fast::hash(rest) != u32::from_le_bytes(*crc)
+        {
+            return out;
+        }
+        for entry in entries.chunks_exact(ENTRY_LEN) {
+            let (segment, n) = (LE::read_u32(&entry[..4]), LE::read_u32(&entry[4..8]));
+            match LE::read_u32(&entry[8..]) {
+                kind @ (AT_LEAST | EXACTLY) => {
+                    out.segments.insert(segment, Records { at_least: n, exact: kind == EXACTLY });
+                }
+                UNNEEDED if segment <= n => _ = out.unneeded.insert(segment, n),
+                REPORTED if segment <= n => _ = out.reported.insert(segment, n),
+                _ => {}
+            }
+        }
+        out
+    }
+
+    /// The file's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(
+            HEAD_LEN + ENTRY_LEN * (self.segments.len() + self.unneeded.len() + self.reported.len()) + 4,
+        );
+        out.extend_from_slice(&MAGIC.to_le_bytes());
+        let lost = self.segments.iter().map(|(&segment, records)| {
+            [segment, records.at_least, if records.exact { EXACTLY } else { AT_LEAST }]
+        });
+        let unneeded = self.unneeded.iter().map(|(&first, &last)| [first, last, UNNEEDED]);
+        let reported = self.reported.iter().map(|(&first, &last)| [first, last, REPORTED]);
+        for entry in lost.chain(unneeded).chain(reported) {
+            out.extend(entry.into_iter().flat_map(u32::to_le_bytes));
+        }
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Whether repair has reported a loss.
+    pub(crate) fn is_reported(&self, lost: &Lost) -> bool {
+        within(&self.reported, lost.first, lost.last)
+    }
+
+    fn is_unneeded(&self, segment: u32) -> bool {
+        within(&self.unneeded, segment, segment)
+    }
+
+    fn load(shared: &Shared) -> Result<Self> {
+        let Some(file) = shared.open_if_there(names::LOST, Open::Read)? else { return Ok(Self::default()) };
+        let bytes = read_all(&*file, MAX_LEN).map_err(|e| Error::io("read", shared.at(names::LOST), e))?;
+        Ok(Self::parse(&bytes))
+    }
+
+    /// Changes the file; `change` says whether there is anything to store.
+    fn update(shared: &Shared, change: impl FnOnce(&mut Self) -> bool) -> Result<()> {
+        let path = shared.at(names::METASTORE);
+        let metastore = shared.open(names::METASTORE, Open::Write)?;
+        let _lock = LockGuard::new(&*metastore).map_err(|e| Error::io("lock", path, e))?;
+        let mut noted = Self::load(shared)?;
+        if !change(&mut noted) {
+            return Ok(());
+        }
+        while noted.segments.len() > MAX {
+            noted.segments.pop_first();
+        }
+        for ranges in [&mut noted.unneeded, &mut noted.reported] {
+            while ranges.len() > MAX_RANGES {
+                ranges.pop_first();
+            }
+        }
+        shared.replace_file(names::LOST, &noted.encode())
+    }
+}
+
+/// Whether one of these ranges has everything from `first` to `last`.
+fn within(ranges: &BTreeMap<u32, u32>, first: u32, last: u32) -> bool {
+    ranges.range(..=first).next_back().is_some_and(|(_, &end)| last <= end)
+}
+
+/// Adds a range. Those that touch become one.
+fn insert(ranges: &mut BTreeMap<u32, u32>, mut first: u32, mut last: u32) {
+    while let Some((&from, &to)) = ranges.range(..=last.saturating_add(1)).next_back()
+        && to.saturating_add(1) >= first
+    {
+        ranges.remove(&from);
+        (first, last) = (first.min(from), last.max(to));
+    }
+    ranges.insert(first, last);
+}
+
+/// What is known of the segments that are missing in a directory.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    storage_log: u32,
+    /// Segments that are missing at or before the one being written: ranges from one to before another.
+    ranges: Vec<(u64, u64)>,
+    dropped: BTreeMap<u32, u32>,
+    noted: Noted,
+    /// Segments of which an index or checksums are left.
+    left_over: BTreeSet<u32>,
+    /// Segments before this one went because nobody needed them.
+    passed: u32,
+}
+
+impl Missing {
+    /// Looks at a directory where the metastore has named `storage_log` before.
+    pub(crate) fn find(shared: &Shared, storage_log: u32) -> Result<Self> {
+        let kinds = shared.list()?;
+        let mut there = BTreeSet::new();
+        let mut left_over = BTreeSet::new();
+        let passed = retention::passed(&kinds);
+        for kind in kinds {
+            match kind {
+                Kind::Segment(n) => _ = there.insert(n),
+                Kind::Index(n) | Kind::Checksums(n) => _ = left_over.insert(n),
+                _ => {}
+            }
+        }
+        left_over.retain(|n| !there.contains(n));
+        let mut ranges = Vec::new();
+        let mut next = 0;
+        for n in there.into_iter().map(u64::from).chain([u64::from(storage_log) + 1]) {
+            let end = n.min(u64::from(storage_log) + 1);
+            if next < end {
+                ranges.push((next, end));
+            }
+            next = n + 1;
+        }
+        // Read after the directory: what a limit drops is noted before it goes.
+        let dropped = dropped::load(shared)?;
+        Ok(Self { storage_log, ranges, dropped, noted: Noted::load(shared)?, left_over, passed })
+    }
+
+    /// What is lost to somebody who has done everything up to `from`, range by range.
+    pub(crate) fn lost(&self, shared: &Shared, from: LogId) -> Vec<Lost> {
+        let first = self.ranges.partition_point(|&(_, end)| end <= u64::from(from.segment));
+        self.ranges[first..].iter().filter_map(|&range| self.lost_in(shared, from, range)).collect()
+    }
+
+    fn lost_in(&self, shared: &Shared, from: LogId, (start, end): (u64, u64)) -> Option<Lost> {
+        let start = start.max(u64::from(from.segment));
+        let (Ok(start), Ok(last)) = (u32::try_from(start), u32::try_from(end.checked_sub(1)?)) else {
+            return None;
+        };
+        if start > last {
+            return None;
+        }
+        let mut sum = None;
+        // What is not unknown, as ranges.
+        let mut explained: Vec<(u32, u32)> = Vec::new();
+        // A segment that the subscriber had read to its end is no loss.
+        let mut add = |segment: u32, records: Records| {
+            let done = if segment == from.segment { from.marker } else { 0 };
+            let left = records.at_least.saturating_sub(done);
+            if left > 0 || !records.exact {
+                let messages = left.into();
+                let one = Lost { first: segment, last: segment, segments: 1, messages, exact: records.exact };
+                Lost::add(&mut sum, one);
+            }
+        };
+        let noted = &self.noted;
+        for (&segment, &records) in noted.segments.range(start..=last) {
+            explained.push((segment, segment));
+            add(segment, records);
+        }
+        for &segment in self.left_over.range(start..=last) {
+            let known = noted.segments.contains_key(&segment) || self.dropped.contains_key(&segment);
+            if !known && segment >= self.passed && !noted.is_unneeded(segment) {
+                explained.push((segment, segment));
+                add(segment, left_over_of(shared, segment).unwrap_or(Records { at_least: 1, exact: false }));
+            }
+        }
+        explained.extend(self.dropped.range(start..=last).map(|(&segment, _)| (segment, segment)));
+        explained.extend(noted.unneeded.range(..=last).map(|(&first, &last)| (first, last)));
+        if let Some(passed) = self.passed.checked_sub(1) {
+            explained.push((0, passed));
+        }
+        explained.sort_unstable();
+        // Whether the segment being written was ever begun is not known without a trace of it.
+        let end = (u64::from(last) + 1).min(self.storage_log.into());
+        let mut next = u64::from(start);
+        for (first, last) in
+            explained.into_iter().map(|(first, last)| (first.into(), last.into())).chain([(end, end)])
+        {
+            let first: u64 = first;
+            if next < first.min(end)
+                && let (Ok(first), Ok(last)) = (u32::try_from(next), u32::try_from(first.min(end) - 1))
+            {
+                // Of the segment that the subscriber was in, it may have read everything.
+                let begun = first == from.segment && from.marker > 0;
+                let segments = u64::from(last - first) + 1;
+                let messages = segments - u64::from(begun);
+                let segments = u32::try_from(segments).unwrap_or(u32::MAX);
+                Lost::add(&mut sum, Lost { first, last, segments, messages, exact: false });
+            }
+            next = next.max(last + 1);
+        }
+        sum
+    }
+}
+
+/// What a subscriber loses who has done everything up to `from` and finds no segment from there until before `to`.
+pub(crate) fn before(
+    shared: &Shared,
+    subscriber: &SubscriberName,
+    from: LogId,
+    to: u32,
+    storage_log: u32,
+) -> Result<Option<Lost>> {
+    // What lies before its checkpoint may have been removed, and all of it once there is no such subscriber.
+    let stored = match checkpoint::read(shared, subscriber) {
+        Err(Error::UnknownSubscriber { .. }) => return Ok(None),
+        other => other?.unwrap_or(from),
+    };
+    let from = from.max(stored);
+    if from.segment >= to {
+        return Ok(None);
+    }
+    let missing = Missing::find(shared, storage_log)?;
+    let losses = missing.lost(shared, from).into_iter().filter(|lost| lost.first < to);
+    Ok(losses.reduce(Lost::and))
+}
+
+/// What every subscriber has lost that it has not been past yet.
+pub(crate) fn all(shared: &Shared) -> Result<Vec<(SubscriberName, Vec<Lost>)>> {
+    // In this order: what the metastore says is complete now was there, unless it was removed.
+    let storage_log = meta::MetaReader::open(shared)?.get()?.storage_log;
+    let missing = Missing::find(shared, storage_log)?;
+    let mut out = Vec::new();
+    for (name, id) in checkpoint::all(shared)? {
+        let Some(id) = id else { continue };
+        let lost = missing.lost(shared, id);
+        if !lost.is_empty() {
+            out.push((name, lost));
+        }
+    }
+    Ok(out)
+}
+
+/// How many records a segment had of which an index or checksums are left.
+fn left_over_of(shared: &Shared, segment: u32) -> Option<Records> {
+    let by_index = index::left_over(shared, segment);
+    let by_checksums = checksum::left_over(shared, segment);
+    match (by_index, by_checksums) {
+        (Some(one), Some(other)) if one.exact == other.exact => {
+            Some(if one.at_least > other.at_least { one } else { other })
+        }
+        (Some(one), Some(other)) => Some(if one.exact { one } else { other }),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Notes what is known of segments that are gone, before what is left of them goes as well, too. Returns the
+/// losses that were not known before.
+pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<(SubscriberName, Lost)>> {
+    let kinds = shared.list()?;
+    let passed = retention::passed(&kinds);
+    let Some(holder) = retention::furthest_behind(shared, kinds)? else { return Ok(None) };
+    let storage_log = meta::MetaReader::open(shared)?.get()?.storage_log;
+    let dropped = dropped::load(shared)?;
+    let mut fresh = BTreeMap::new();
+    for &segment in
+        left_over.range(holder.segment.max(passed)..).take_while(|&&segment| segment <= storage_log)
+    {
+        if !dropped.contains_key(&segment) {
+            let records = left_over_of(shared, segment).unwrap_or(Records { at_least: 1, exact: false });
+            fresh.insert(segment, records);
+        }
+    }
+    if fresh.is_empty() {
+        return Ok(None);
+    }
+    let mut sum = None;
+    Noted::update(shared, |noted| {
+        noted.segments = noted.segments.split_off(&holder.segment);
+        fresh.retain(|segment, _| !noted.segments.contains_key(segment) && !noted.is_unneeded(*segment));
+        for (&segment, &records) in &fresh {
+            noted.segments.insert(segment, records);
+            let Records { at_least, exact } = records;
+            Lost::add(
+                &mut sum,
+                Lost { first: segment, last: segment, segments: 1, messages: at_least.into(), exact },
+            );
+        }
+        !fresh.is_empty()
+    })?;
+    Ok(sum.map(|sum| (holder.name, sum)))
+}
+
+/// Notes that repair has reported these losses; returns those that were not reported before.
+pub(crate) fn report(shared: &Shared) -> Result<Vec<(SubscriberName, Lost)>> {
+    let mut fresh: Vec<(SubscriberName, Lost)> = all(shared)?
+        .into_iter()
+        .flat_map(|(name, lost)| lost.into_iter().map(move |lost| (name.clone(), lost)))
+        .collect();
+    let noted = Noted::load(shared)?;
+    fresh.retain(|(_, lost)| !noted.is_reported(lost));
+    if !fresh.is_empty() {
+        Noted::update(shared, |noted| {
+            for (_, lost) in &fresh {
+                insert(&mut noted.reported, lost.first, lost.last);
+            }
+            true
+        })?;
+    }
+    Ok(fresh)
+}
+
+/// What the file `lost` says.
+pub(crate) fn noted(shared: &Shared) -> Result<Noted> {
+    Noted::load(shared)
+}
+
+/// Whether a segment that is missing was noted as lost.
+pub(crate) fn is_noted(shared: &Shared, segment: u32) -> Result<bool> {
+    Ok(Noted::load(shared)?.segments.contains_key(&segment))
+}
+
+/// A subscriber is about to begin, or to go back, behind `id`: what is missing there and nobody needs now is no
+/// loss to it.
+pub(crate) fn begins(shared: &Shared, id: LogId) -> Result<()> {
+    let kinds = shared.list()?;
+    let passed = retention::passed(&kinds);
+    let needed_from = match retention::furthest_behind(shared, kinds)? {
+        Some(holder) => holder.segment,
+        None => meta::MetaReader::open(shared)?.get()?.storage_log,
+    };
+    let from = id.segment.max(passed);
+    if from >= needed_from {
+        return Ok(());
+    }
+    let mut gaps = Vec::new();
+    let mut next = from;
+    for there in
+        shared.segments()?.into_iter().filter(|n| (from..needed_from).contains(n)).chain([needed_from])
+    {
+        if next < there {
+            gaps.push((next, there - 1));
+        }
+        next = there.saturating_add(1);
+    }
+    if gaps.is_empty() {
+        return Ok(());
+    }
+    Noted::update(shared, |noted| {
+        let before = noted.unneeded.clone();
+        // What lies before everybody is of no interest any more.
+        noted.unneeded.retain(|_, &mut last| last >= id.segment);
+        gaps.retain(|&(first, last)| (first..=last).any(|n| !noted.segments.contains_key(&n)));
+        for (first, last) in gaps {
+            insert(&mut noted.unneeded, first, last);
+        }
+        noted.unneeded != before
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_is_read_and_damage_is_no_number() {
+        let records = |at_least, exact| Records { at_least, exact };
+        let segments =
+            BTreeMap::from([(3, records(10, true)), (4, records(1, false)), (u32::MAX, records(0, true))]);
+        let noted = Noted {
+            segments,
+            unneeded: BTreeMap::from([(0, 2), (7, 7), (9, u32::MAX)]),
+            reported: BTreeMap::from([(3, 4)]),
+        };
+        let bytes = noted.encode();
+        assert_eq!(Noted::parse(&bytes), noted);
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            assert_eq!(Noted::parse(&damaged), Noted::default(), "byte {at}");
+            assert_eq!(Noted::parse(&bytes[..at]), Noted::default(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn losses_read_well() {
+        let lost = |first, last, segments, messages, exact| {
+            Lost { first, last, segments, messages, exact }.to_string()
+        };
+        assert_eq!(lost(3, 3, 1, 1, true), "segment 00000003 is missing, and with it 1 message");
+        assert_eq!(
+            lost(3, 4, 2, 20, true),
+            "segments 00000003 to 00000004 are missing, and with them 20 messages"
+        );
+        assert_eq!(
+            lost(3, 10, 2, 2, false),
+            "2 segments from 00000003 to 0000000a are missing, and with them at least 2 messages"
+        );
+        assert_eq!(
+            lost(0, 0, 1, 0, false),
+            "segment 00000000 is missing, and with it an unknown number of messages"
+        );
+    }
+}

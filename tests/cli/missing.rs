@@ -1,0 +1,79 @@
+//! What every command says of segments that are missing.
+
+use serde_json::{Value, json};
+
+use crate::support::{NONE, Place, lines, run};
+
+/// Ten messages `m1` to `m10`, four to a segment, without the second segment.
+fn without_a_segment(with: &[&str]) -> Place {
+    let messages: Vec<String> = (1..=10).map(|n| format!("m{n}")).collect();
+    let place = Place::with(&["--segment-size", "72"], &messages);
+    for suffix in std::iter::once(&"").chain(with) {
+        std::fs::remove_file(place.feed.join(format!("00000001{suffix}"))).unwrap();
+    }
+    place
+}
+
+const LOST: &str = "segment 00000001 is missing, and with it 4 messages that";
+
+#[test]
+fn read_reports_the_loss_and_ends_with_3() {
+    let place = without_a_segment(&[]);
+    for arguments in [&["s", "--peek"][..], &["s", "-n", "6"], &["s"]] {
+        let done = run(place.jlog("read", arguments), "");
+        if arguments == ["s"] {
+            // The subscriber is past it.
+            assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+            continue;
+        }
+        assert_eq!(String::from_utf8(done.stdout).unwrap(), "m1\nm2\nm3\nm4\nm9\nm10\n");
+        assert_eq!(done.stderr, format!("jlog: subscriber s: {LOST} it had not read\n"));
+        assert_eq!(done.code, Some(3));
+    }
+    // Who does not come to it, does not miss it.
+    let place = without_a_segment(&[]);
+    let done = run(place.jlog("read", ["s", "-n", "4"]), "");
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    // Without a trace of it, nobody knows how many they were.
+    let place = without_a_segment(&[".crc"]);
+    let done = run(place.jlog("read", ["s"]), "");
+    let expected = "jlog: subscriber s: segment 00000001 is missing, and with it at least 1 message that it had not read\n";
+    assert_eq!((done.code, done.stderr.as_str()), (Some(3), expected));
+}
+
+#[test]
+fn verify_status_and_repair_report_it() {
+    let place = without_a_segment(&[]);
+    let before = place.snapshot();
+    let done = run(place.jlog("verify", NONE), "");
+    let expected = [
+        format!("damaged {}: {LOST} subscriber \"s\" has not read", place.feed.display()),
+        "damaged: 2 segments, 109 B, 6 intact records, 6 of them checked against checksums, 0 could not be checked"
+            .to_owned(),
+    ];
+    assert_eq!((done.code, done.stderr.as_str()), (Some(3), ""));
+    assert_eq!(lines(&String::from_utf8(done.stdout).unwrap()), expected);
+
+    let text = place.ok("status", &[]);
+    assert!(text.contains("lost 4 messages: 1 segment missing, see `jlog verify`"), "{text}");
+    let status: Value = serde_json::from_str(&place.ok("status", &["-o", "json"])).unwrap();
+    assert_eq!(
+        status["subscribers"][0]["lost"],
+        json!({
+            "messages": 4, "exact": true, "segments": 1,
+            "first_segment": "00000001", "last_segment": "00000001",
+        })
+    );
+    assert!(place.snapshot() == before, "looking changes nothing");
+
+    // What is left of the segment goes; how many messages it had stays known.
+    let said = run(place.jlog("clean", NONE), "");
+    assert_eq!(said.stderr, format!("jlog: subscriber s: {LOST} it had not read\n"));
+    assert!(!place.feed.join("00000001.crc").exists());
+    assert_eq!(place.ok("repair", &[]), format!("subscriber s: {LOST} it had not read\n"));
+    assert_eq!(place.ok("repair", &[]), "nothing to repair\n");
+    let text = place.ok("verify", &[]);
+    assert!(text.starts_with("note ") && text.contains("; repair has reported it\nsound: "), "{text}");
+    assert_eq!(run(place.jlog("read", ["s"]), "").code, Some(3), "and its subscriber is told");
+    assert!(place.ok("verify", &[]).starts_with("sound: "));
+}

@@ -1,0 +1,76 @@
+//! `jlog verify` of a large feed: a progress bar on terminals, and signals that end it.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use nix::pty::openpty;
+use nix::sys::signal::Signal;
+
+use crate::support::{NONE, Place, Running, end, run};
+
+/// A feed of so many segments of 16 MiB, which all are the same file.
+fn large(segments: u32) -> Place {
+    let place = Place::new(&["--segment-size", "16MiB"]);
+    let writer = place.log().writer().unwrap();
+    let batch: Vec<Vec<u8>> = vec![vec![b'x'; 64 << 10]; 32];
+    while writer.segment() == 0 {
+        writer.append_batch(&batch).unwrap();
+    }
+    end(writer);
+    for n in 1..segments {
+        for suffix in ["", ".crc"] {
+            let to = place.feed.join(format!("{n:08x}{suffix}"));
+            let _ = std::fs::remove_file(&to);
+            std::fs::hard_link(place.feed.join(format!("00000000{suffix}")), to).unwrap();
+        }
+    }
+    let mut meta = std::fs::read(place.feed.join("metastore")).unwrap();
+    meta[..4].copy_from_slice(&segments.to_le_bytes());
+    std::fs::write(place.feed.join("metastore"), meta).unwrap();
+    std::fs::write(place.feed.join(format!("{segments:08x}")), "").unwrap();
+    place
+}
+
+#[test]
+fn a_progress_bar_is_shown_on_terminals_only() {
+    let place = large(4);
+    let done = run(place.jlog("verify", NONE), "");
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    let text = String::from_utf8(done.stdout).unwrap();
+    assert!(text.starts_with("sound: 5 segments, 64"), "{text}");
+    let (bar, code) = with_bar(&place, None);
+    assert_eq!(code, Some(0));
+    assert!(bar.contains("MiB/s"), "{bar:?}");
+}
+
+#[test]
+fn signals_end_it() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // Some 20 GiB, which take several seconds.
+        let place = large(1200);
+        let (text, code) = with_bar(&place, Some(signal));
+        assert_eq!(code, Some(1), "{text:?}");
+        assert!(text.contains("jlog:") && text.contains("was cancelled"), "{text:?}");
+    }
+}
+
+/// Verifies with stderr on a terminal; once there is something on it, the signal is sent. What stands there in the
+/// end, and the exit code.
+fn with_bar(place: &Place, signal: Option<Signal>) -> (String, Option<i32>) {
+    let terminal = openpty(None, None).unwrap();
+    let mut command = place.jlog("verify", NONE);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(terminal.slave));
+    let mut running = Running::spawn(&mut command);
+    drop(command);
+    let mut master = std::fs::File::from(terminal.master);
+    let mut text = Vec::new();
+    let mut piece = [0; 4096];
+    // A terminal that nobody has open any more ends in an error.
+    while let Ok(n @ 1..) = master.read(&mut piece) {
+        if let Some(signal) = signal.filter(|_| text.is_empty()) {
+            running.signal(signal);
+        }
+        text.extend_from_slice(&piece[..n]);
+    }
+    (String::from_utf8(text).unwrap(), running.end())
+}

@@ -1,0 +1,130 @@
+//! Verification by several threads, its progress, and that it can be cancelled.
+
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jlog_core::{Error, Jlog, Progress, Start, VerifyOptions};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use crate::support::{new_path, snapshot, unsynced};
+
+/// Twenty segments of about 100 KiB and one that is being written.
+fn feed() -> (TempDir, PathBuf, Jlog) {
+    let (dir, path) = new_path();
+    let log = Jlog::options().storage(unsynced()).segment_size(100 << 10).create(&path).unwrap();
+    log.subscribe("s", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    while writer.segment() < 20 {
+        writer.append(vec![b'x'; 1000]).unwrap();
+    }
+    writer.close().unwrap();
+    (dir, path, log)
+}
+
+fn threads(n: usize) -> VerifyOptions {
+    VerifyOptions::default().threads(NonZeroUsize::new(n).unwrap())
+}
+
+#[test]
+fn any_number_of_threads_finds_the_same() {
+    let (_dir, path, log) = feed();
+    for segment in [3u32, 4, 9, 17] {
+        let file = path.join(format!("{segment:08x}"));
+        let mut bytes = std::fs::read(&file).unwrap();
+        for at in [0, 50, 99] {
+            bytes[1016 * at + 500] ^= 1;
+        }
+        std::fs::write(&file, bytes).unwrap();
+    }
+    std::fs::remove_file(path.join("0000000c")).unwrap();
+    let before = snapshot(&path);
+    let alone = log.verify().unwrap();
+    assert_eq!(alone.findings.iter().filter(|finding| finding.damage).count(), 4 * 3 + 1);
+    assert_eq!(alone.segments, 20);
+    for n in [1, 2, 3, 64] {
+        let found = log.verify_with(&threads(n)).unwrap();
+        assert_eq!(found.findings, alone.findings, "{n} threads, in the same order");
+        assert_eq!(
+            (found.segments, found.records, found.verified, found.bytes),
+            (alone.segments, alone.records, alone.verified, alone.bytes)
+        );
+    }
+    assert!(snapshot(&path) == before);
+}
+
+#[test]
+fn progress_grows_to_the_whole() {
+    let (_dir, _path, log) = feed();
+    for n in [1, 3] {
+        let seen: Arc<Mutex<Vec<Progress>>> = Arc::default();
+        let hook = Arc::clone(&seen);
+        let options = threads(n).on_progress(move |progress| {
+            hook.lock().push(progress);
+            ControlFlow::Continue(())
+        });
+        let found = log.verify_with(&options).unwrap();
+        let seen = seen.lock();
+        for progress in &*seen {
+            assert_eq!((progress.total_bytes, progress.total_segments), (found.bytes, found.segments));
+            assert!(progress.bytes <= found.bytes && progress.segments <= found.segments);
+        }
+        if n == 1 {
+            assert!(seen.is_sorted_by_key(|progress| (progress.bytes, progress.segments)));
+        }
+        let most = seen.iter().max_by_key(|progress| (progress.bytes, progress.segments)).unwrap();
+        assert_eq!((most.bytes, most.segments), (found.bytes, found.segments));
+        assert!(seen.len() >= 21);
+    }
+}
+
+#[test]
+fn it_can_be_cancelled_at_any_moment() {
+    let (_dir, path, log) = feed();
+    let before = snapshot(&path);
+    for n in [1, 3] {
+        for after in [0, 1, 7, 20] {
+            let calls = Arc::new(AtomicU64::new(0));
+            let hook = Arc::clone(&calls);
+            let options = threads(n).on_progress(move |_| {
+                // Once is enough.
+                if hook.fetch_add(1, Ordering::Relaxed) == after {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+            let outcome = log.verify_with(&options);
+            assert!(matches!(&outcome, Err(Error::Cancelled { path: of }) if *of == path), "{outcome:?}");
+            assert!(calls.load(Ordering::Relaxed) <= after + 1 + n as u64, "nothing further is begun");
+        }
+    }
+    assert!(snapshot(&path) == before);
+    assert!(!log.verify().unwrap().is_damaged());
+}
+
+/// A segment that is nothing but damage costs no memory: its places are counted, not listed.
+#[test]
+fn findings_are_bounded() {
+    let (_dir, path) = new_path();
+    let log = Jlog::options().storage(unsynced()).checksums(false).create(&path).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append_batch(&vec![[b'x'; 4]; 5000]).unwrap();
+    writer.close().unwrap();
+    let file = path.join("00000000");
+    let mut bytes = std::fs::read(&file).unwrap();
+    for record in bytes.chunks_exact_mut(20).skip(1).step_by(3) {
+        record[0] ^= 1;
+    }
+    std::fs::write(&file, bytes).unwrap();
+    let found = log.verify().unwrap();
+    assert!(found.is_damaged());
+    assert_eq!(found.findings.len(), 1001);
+    let last = &found.findings[1000].what;
+    assert!(last.ends_with(" more damaged places"), "{last}");
+    let more: u64 = last.split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(more + 1000, 5000 / 3 + 1);
+}
