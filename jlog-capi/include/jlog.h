@@ -141,7 +141,8 @@ JLOG_API(int) jlog_ctx_write(jlog_ctx *ctx, const void *message, size_t mess_len
 JLOG_API(int) jlog_ctx_write_message(jlog_ctx *ctx, jlog_message *msg, struct timeval *when);
 JLOG_API(int) jlog_ctx_flush_pre_commit_buffer(jlog_ctx *ctx);
 
-/* Reading. The interval's result is how many messages there are; messages belong to the context. */
+/* Reading. The interval's result is how many messages there are. Messages belong to the context, and each is followed by a
+ * NUL byte that does not count. */
 JLOG_API(int) jlog_ctx_read_interval(jlog_ctx *ctx, jlog_id *first, jlog_id *last);
 JLOG_API(int) jlog_ctx_read_message(jlog_ctx *ctx, const jlog_id *id, jlog_message *msg);
 JLOG_API(int) jlog_ctx_bulk_read_messages(jlog_ctx *ctx, const jlog_id *id, const int count, jlog_message *msgs);

@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -43,6 +44,14 @@ pub(crate) const INIT: u32 = 1;
 pub(crate) const READ: u32 = 2;
 pub(crate) const APPEND: u32 = 3;
 pub(crate) const INVALID: u32 = 4;
+
+/// So many bytes are read ahead at first; twice as many each time that all of them were wanted, up to a limit: what fits
+/// into the processor's cache, and of large messages so much that few of them are cut at its end and read again.
+const AHEAD: usize = 64 << 10;
+const MAX_AHEAD: usize = 256 << 10;
+const MAX_AHEAD_LARGE: usize = 1 << 20;
+/// Messages from this size on are large, in bytes.
+const LARGE: usize = 16 << 10;
 
 /// No segment.
 const NO_SEGMENT: u64 = u64::MAX;
@@ -90,7 +99,8 @@ struct Reading {
     expected: LogId,
     /// The id that was read last.
     last: Option<LogId>,
-    magic: u32,
+    /// How many bytes are read ahead.
+    ahead: usize,
     compressed: bool,
 }
 
@@ -490,11 +500,11 @@ impl Ctx {
         }
         *lock(&self.own.reading) = Some(Reading {
             reader,
-            view: View::default(),
+            view: View::new(format.magic(), format.is_lz4()),
             initialized: false,
             expected: LogId::default(),
             last: None,
-            magic: format.magic(),
+            ahead: AHEAD,
             compressed: format.is_lz4(),
         });
         self.show_files(false);
@@ -541,6 +551,14 @@ impl Ctx {
                 // It means the same as the one that is stored: on a disk that cannot be written, that one stays.
                 let _ = reading.reader.store_checkpoint(here);
             }
+            // Whoever did not read all that was read ahead will not do so in the next interval.
+            if reading
+                .view
+                .next()
+                .is_some_and(|next| reading.last.is_none_or(|last| next.marker != last.marker + 1))
+            {
+                reading.ahead = AHEAD;
+            }
             reading.view.clear();
             self.initialized(reading, false);
             let count = last.marker.saturating_sub(here.marker);
@@ -552,39 +570,47 @@ impl Ctx {
     }
 
     /// Reads messages from `id` on into `out`.
-    pub(crate) fn read(&self, id: LogId, out: &mut [jlog_message]) -> Outcome<()> {
+    pub(crate) fn read(&self, id: LogId, out: &mut [MaybeUninit<jlog_message>]) -> Outcome<()> {
         self.reading(|reading| {
             if id.marker == 0 {
                 return Err(Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL));
             }
-            if let [message] = &mut *out
-                && reading.stays(self)
-                && reading.view.fill(id, message)
-            {
-                return Ok(());
-            }
             // The C library keeps plain messages that it maps until the next interval or segment, everything else
             // until the next call.
-            if !reading.stays(self) || reading.view.segment().is_some_and(|segment| segment != id.segment) {
+            let stays = reading.stays(self);
+            if stays && out.len() == 1 && reading.view.fill(id, out) == 1 {
+                reading.last = Some(id);
+                return Ok(());
+            }
+            if !stays || reading.view.segment().is_some_and(|segment| segment != id.segment) {
                 reading.keep_ahead(id);
             }
             self.uses(id.segment);
-            let single = out.len() == 1;
-            for (n, message) in (0u32..).zip(out) {
-                let past = Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL);
-                let at = LogId::new(id.segment, id.marker.checked_add(n).ok_or(past)?);
-                if !reading.view.fill(at, message) {
-                    reading.load(at, !single).map_err(|fault| match fault.code {
+            let many = out.len() > 1;
+            let mut at = id;
+            let mut done = 0;
+            while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
+                let mut filled = reading.view.fill(at, rest);
+                if filled == 0 {
+                    reading.load(at, many, stays).map_err(|fault| match fault.code {
                         // There are fewer than were asked for.
-                        abi::ILLEGAL_LOGID | abi::CLOSE_LOGID if at != id => {
+                        abi::ILLEGAL_LOGID | abi::CLOSE_LOGID if done > 0 => {
                             Fault::new(abi::IDX_CORRUPT, fault.errno)
                         }
                         _ => fault,
                     })?;
                     self.initialized(reading, true);
-                    if !reading.view.fill(at, message) {
-                        return Err(Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL));
-                    }
+                    filled = reading.view.fill(at, rest);
+                }
+                let past = Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL);
+                if filled == 0 {
+                    return Err(past);
+                }
+                done += filled;
+                let filled = u32::try_from(filled).map_err(|_| past)?;
+                reading.last = Some(LogId::new(at.segment, at.marker + (filled - 1)));
+                if done < out.len() {
+                    at.marker = at.marker.checked_add(filled).ok_or(past)?;
                 }
             }
             Ok(())
@@ -687,15 +713,14 @@ impl Reading {
     }
 
     /// Brings the message into memory: with those that follow it where it is likely that they are wanted, too.
-    fn load(&mut self, id: LogId, many: bool) -> Outcome<()> {
+    fn load(&mut self, id: LogId, many: bool, stays: bool) -> Outcome<()> {
         let before = LogId::new(id.segment, id.marker - 1);
         let sequential =
             many || id == self.expected || self.view.next() == Some(id) || self.last == Some(before);
-        self.last = Some(id);
         if !sequential {
             return match self.reader.read(id) {
                 Ok(message) => {
-                    self.view.add_one(message, self.magic);
+                    self.view.add_one(message);
                     Ok(())
                 }
                 Err(e) => Err(self.fault(id, &e)),
@@ -706,17 +731,20 @@ impl Reading {
         {
             return Err(self.fault(id, &e));
         }
-        match self.reader.next_batch(Wait::No) {
-            Ok(Some(batch)) if batch.first_id() == id => {
-                self.view.add_batch(&batch, self.magic);
-                Ok(())
-            }
+        self.reader.set_batch_bytes(self.ahead);
+        let (first, count) = match self.reader.next_batch(Wait::No) {
+            Ok(Some(batch)) if batch.first_id() == id => (batch.first_id(), batch.len()),
             Ok(_) => {
                 let e = self.reader.read(id).err();
-                Err(e.map_or(Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL), |e| self.fault(id, &e)))
+                return Err(e.map_or(Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL), |e| self.fault(id, &e)));
             }
-            Err(e) => Err(self.fault(id, &e)),
-        }
+            Err(e) => return Err(self.fault(id, &e)),
+        };
+        let bytes = self.reader.take_batch(self.view.spare());
+        let large = stays && bytes.len() / count.max(1) >= LARGE;
+        self.ahead = (2 * self.ahead).min(if large { MAX_AHEAD_LARGE } else { MAX_AHEAD });
+        self.view.add_batch(first, u32::try_from(count).unwrap_or(u32::MAX), bytes);
+        Ok(())
     }
 
     /// Why a message cannot be read.

@@ -6,7 +6,8 @@
 //!
 //! What differs on purpose: nothing that was accepted is lost; a second pre-commit writer is refused
 //! (`PRE_COMMIT_OPEN`); a metastore that cannot be right is refused (`META_OPEN`), not overwritten; reading works on a
-//! full disk; `jlog_clean` never removes the segment being written; repair keeps what it takes out.
+//! full disk; `jlog_clean` never removes the segment being written; repair keeps what it takes out; every message that is
+//! handed out is followed by a NUL byte, and is in memory of the library's own, which nobody who cuts a segment takes away.
 
 // The names are those of the C library.
 #![allow(non_camel_case_types)]
@@ -20,6 +21,7 @@ mod inspect;
 mod view;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::slice;
@@ -682,16 +684,7 @@ unsafe fn read_messages(
             if msgs.is_null() {
                 return Err(NULL);
             }
-            // What is there may be uninitialized: it is given something before it is borrowed.
-            for at in 0..count {
-                msgs.add(at).write(jlog_message {
-                    header: ptr::null_mut(),
-                    mess_len: 0,
-                    mess: ptr::null_mut(),
-                    aligned_header: jlog_message_header_compressed::default(),
-                });
-            }
-            ctx.read(id.into(), slice::from_raw_parts_mut(msgs, count)).map(|()| 0)
+            ctx.read(id.into(), slice::from_raw_parts_mut(msgs.cast::<MaybeUninit<_>>(), count)).map(|()| 0)
         })
     }
 }

@@ -1,47 +1,124 @@
 //! What a C reader has been given: messages whose memory stays where it is for as long as the C library keeps it.
+//!
+//! Messages are handed out where the engine has read them and are not copied again: a chunk takes over the buffer that a
+//! batch was read into. That is memory of our own and not a map of the segment, because a map cannot be made safe: whoever
+//! cuts the file would kill the program that looks at a message.
+//!
+//! Each message is followed by a NUL byte. Behind a body stands the next record's header, whose first byte belongs to the
+//! header magic: it is the same in all records and nobody needs it any more, so that it becomes the NUL. The segment itself
+//! never changes.
 
-use jlog_core::{Batch, LogId, Message};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use jlog_core::{LogId, Message};
 
 use crate::abi::{jlog_message, jlog_message_header_compressed};
 
-/// A run of messages of one segment.
+/// Buffers of so many bytes together are kept for what is read next.
+const SPARE: usize = 16 << 20;
+const PLAIN_HEADER: usize = 16;
+const COMPRESSED_HEADER: usize = 20;
+
+/// Of every so many records of a chunk it is noted where they begin.
+const STRIDE: u32 = 64;
+
+/// A run of records of one segment. Bodies of compressed records stand decompressed behind their headers.
 #[derive(Debug)]
 struct Chunk {
     first: LogId,
-    headers: Vec<jlog_message_header_compressed>,
-    /// Where each message ends in `bodies`.
-    ends: Vec<usize>,
-    bodies: Vec<u8>,
+    count: u32,
+    /// The records, and at least one byte behind them. What C programs have pointers into is only written to through
+    /// pointers, too.
+    bytes: Vec<u8>,
+    /// Where records begin: of every `STRIDE` one, as far as somebody has come.
+    marks: Vec<usize>,
+    /// The record behind the one that was handed out last, and where it begins.
+    cursor: (u32, usize),
 }
 
 impl Chunk {
-    fn place(&self, id: LogId) -> Option<usize> {
-        let at = id.marker.checked_sub(self.first.marker)? as usize;
-        (id.segment == self.first.segment && at < self.ends.len()).then_some(at)
+    fn place(&self, id: LogId) -> Option<u32> {
+        let at = id.marker.checked_sub(self.first.marker)?;
+        (id.segment == self.first.segment && at < self.count).then_some(at)
+    }
+
+    /// Where a record begins.
+    fn start(&mut self, at: u32, header_len: usize) -> Option<usize> {
+        if self.cursor.0 == at {
+            return Some(self.cursor.1);
+        }
+        let mark = (at / STRIDE).min(u32::try_from(self.marks.len()).ok()?.checked_sub(1)?);
+        let mut begin = self.marks[mark as usize];
+        for n in mark * STRIDE..at {
+            begin += header_len + self.header(begin, header_len)?[3] as usize;
+            self.mark(n + 1, begin);
+        }
+        Some(begin)
+    }
+
+    fn mark(&mut self, n: u32, begin: usize) {
+        if n.is_multiple_of(STRIDE) && self.marks.len() == (n / STRIDE) as usize {
+            self.marks.push(begin);
+        }
+    }
+
+    /// The numbers of the header at a place; the last one only counts where headers are so long.
+    fn header(&self, begin: usize, header_len: usize) -> Option<[u32; 5]> {
+        let inside = begin.checked_add(header_len).is_some_and(|end| end <= self.bytes.len());
+        let number = |n: usize| {
+            // SAFETY: it is inside. A pointer is used because bytes elsewhere in the buffer are the C program's to look at.
+            u32::from_le(unsafe { self.bytes.as_ptr().add(begin + 4 * n).cast::<u32>().read_unaligned() })
+        };
+        let stored = if header_len == COMPRESSED_HEADER { 4 } else { 3 };
+        inside.then(|| [0, number(1), number(2), number(3), number(stored)])
     }
 }
 
 /// The messages that are in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct View {
     chunks: Vec<Chunk>,
+    magic: u32,
+    header_len: usize,
+    spare: Vec<Vec<u8>>,
 }
 
 impl View {
+    /// Of a jlog with this header magic, whose bodies are compressed or not.
+    pub(crate) fn new(magic: u32, compressed: bool) -> Self {
+        let header_len = if compressed { COMPRESSED_HEADER } else { PLAIN_HEADER };
+        Self { chunks: Vec::new(), magic, header_len, spare: Vec::new() }
+    }
+
     pub(crate) fn clear(&mut self) {
-        self.chunks.clear();
+        self.forget(0..self.chunks.len());
     }
 
     /// Forgets everything but the messages from `id` on, if they are in memory already.
     pub(crate) fn keep_only(&mut self, id: LogId) {
-        let kept = self.chunks.iter().rposition(|chunk| chunk.place(id).is_some());
-        match kept {
+        match self.chunks.iter().rposition(|chunk| chunk.place(id).is_some()) {
             Some(at) => {
-                self.chunks.truncate(at + 1);
-                self.chunks.drain(..at);
+                self.forget(at + 1..self.chunks.len());
+                self.forget(0..at);
             }
-            None => self.chunks.clear(),
+            None => self.clear(),
         }
+    }
+
+    fn forget(&mut self, chunks: std::ops::Range<usize>) {
+        let mut room = SPARE.saturating_sub(self.spare.iter().map(Vec::capacity).sum());
+        for chunk in self.chunks.drain(chunks) {
+            if chunk.bytes.capacity() <= room {
+                room -= chunk.bytes.capacity();
+                self.spare.push(chunk.bytes);
+            }
+        }
+    }
+
+    /// A buffer for what is read next: its contents do not matter.
+    pub(crate) fn spare(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
     }
 
     /// The segment whose messages are in memory.
@@ -52,45 +129,177 @@ impl View {
     /// The id after the last one that was taken in.
     pub(crate) fn next(&self) -> Option<LogId> {
         let chunk = self.chunks.last()?;
-        let count = u32::try_from(chunk.ends.len()).ok()?;
-        Some(LogId::new(chunk.first.segment, chunk.first.marker.checked_add(count)?))
+        Some(LogId::new(chunk.first.segment, chunk.first.marker.checked_add(chunk.count)?))
     }
 
-    pub(crate) fn add_batch(&mut self, batch: &Batch<'_>, magic: u32) {
-        self.add(batch.first_id(), batch.iter(), magic);
+    /// Takes in records that were checked, with at least one byte behind them.
+    pub(crate) fn add_batch(&mut self, first: LogId, count: u32, bytes: Vec<u8>) {
+        self.chunks.push(Chunk { first, count, bytes, marks: vec![0], cursor: (0, 0) });
     }
 
-    pub(crate) fn add_one(&mut self, message: Message<'_>, magic: u32) {
-        self.add(message.id(), std::iter::once(message), magic);
-    }
-
-    fn add<'a>(&mut self, first: LogId, messages: impl Iterator<Item = Message<'a>>, magic: u32) {
-        let mut chunk = Chunk { first, headers: Vec::new(), ends: Vec::new(), bodies: Vec::new() };
-        for message in messages {
-            chunk.bodies.extend_from_slice(message.body());
-            chunk.ends.push(chunk.bodies.len());
-            chunk.headers.push(jlog_message_header_compressed {
-                reserved: magic,
-                tv_sec: message.time().seconds,
-                tv_usec: message.time().micros,
-                // A message is never longer than a header can say.
-                mlen: u32::try_from(message.body().len()).unwrap_or(u32::MAX),
-                compressed_len: message.stored_len(),
-            });
+    pub(crate) fn add_one(&mut self, message: Message<'_>) {
+        let mut bytes = self.spare();
+        bytes.clear();
+        bytes.reserve(self.header_len + message.body().len() + 1);
+        // A message is never longer than a header can say.
+        let len = u32::try_from(message.body().len()).unwrap_or(u32::MAX);
+        for number in [self.magic, message.time().seconds, message.time().micros, len] {
+            bytes.extend_from_slice(&number.to_le_bytes());
         }
-        self.chunks.push(chunk);
+        if self.header_len == COMPRESSED_HEADER {
+            bytes.extend_from_slice(&message.stored_len().to_le_bytes());
+        }
+        bytes.extend_from_slice(message.body());
+        bytes.push(0);
+        self.add_batch(message.id(), 1, bytes);
     }
 
-    /// Fills in what C gets of a message, if it is in memory: the pointers stay good until `clear`.
-    pub(crate) fn fill(&self, id: LogId, out: &mut jlog_message) -> bool {
-        let found = self.chunks.iter().rev().find_map(|chunk| Some((chunk, chunk.place(id)?)));
-        let Some((chunk, at)) = found else { return false };
-        let from = at.checked_sub(1).map_or(0, |before| chunk.ends[before]);
-        let body = &chunk.bodies[from..chunk.ends[at]];
-        out.aligned_header = chunk.headers[at];
-        out.header = &raw mut out.aligned_header;
-        out.mess_len = chunk.headers[at].mlen;
-        out.mess = body.as_ptr().cast_mut().cast();
-        true
+    /// Fills in what C gets of the messages from `id` on, as far as they are in memory one behind the other; returns how
+    /// many. The pointers stay good until their messages are forgotten.
+    pub(crate) fn fill(&mut self, id: LogId, out: &mut [MaybeUninit<jlog_message>]) -> usize {
+        let (magic, header_len) = (self.magic, self.header_len);
+        let found = self.chunks.iter_mut().rev().find_map(|chunk| Some((chunk.place(id)?, chunk)));
+        let Some((at, chunk)) = found else { return 0 };
+        let Some(mut begin) = chunk.start(at, header_len) else { return 0 };
+        let base = chunk.bytes.as_mut_ptr();
+        let mut next = at;
+        for out in out.iter_mut().take((chunk.count - at) as usize) {
+            let Some([_, tv_sec, tv_usec, mlen, compressed_len]) = chunk.header(begin, header_len) else {
+                break;
+            };
+            let body = begin + header_len;
+            let end = body + mlen as usize;
+            // There is a byte behind every record.
+            if end >= chunk.bytes.len() {
+                break;
+            }
+            // SAFETY: both are inside of the buffer, as was just seen.
+            let mess = unsafe {
+                base.add(end).write(0);
+                base.add(body).cast()
+            };
+            let aligned_header =
+                jlog_message_header_compressed { reserved: magic, tv_sec, tv_usec, mlen, compressed_len };
+            let out =
+                out.write(jlog_message { header: ptr::null_mut(), mess_len: mlen, mess, aligned_header });
+            out.header = &raw mut out.aligned_header;
+            begin = end;
+            next += 1;
+            chunk.mark(next, begin);
+        }
+        chunk.cursor = (next, begin);
+        (next - at) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+
+    const MAGIC: u32 = 0x663A_7318;
+
+    fn record(body: &str) -> Vec<u8> {
+        let len = u32::try_from(body.len()).unwrap();
+        let mut bytes: Vec<u8> = [MAGIC, 7, 9, len].iter().flat_map(|n| n.to_le_bytes()).collect();
+        bytes.extend_from_slice(body.as_bytes());
+        bytes
+    }
+
+    fn batch(bodies: &[&str]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = bodies.iter().flat_map(|body| record(body)).collect();
+        bytes.push(0xff);
+        bytes
+    }
+
+    fn empty(count: usize) -> Vec<MaybeUninit<jlog_message>> {
+        (0..count).map(|_| MaybeUninit::uninit()).collect()
+    }
+
+    #[track_caller]
+    fn is(message: &MaybeUninit<jlog_message>, body: &str) {
+        // SAFETY: only those that were filled in are looked at.
+        let message = unsafe { message.assume_init_ref() };
+        // SAFETY: the view is alive, and what it gives ends with a NUL.
+        let text = unsafe { CStr::from_ptr(message.mess.cast()) };
+        assert_eq!((text.to_str().unwrap(), message.mess_len as usize), (body, body.len()));
+        let header = jlog_message_header_compressed {
+            reserved: MAGIC,
+            tv_sec: 7,
+            tv_usec: 9,
+            mlen: message.mess_len,
+            compressed_len: message.mess_len,
+        };
+        assert_eq!(message.aligned_header, header);
+    }
+
+    #[test]
+    fn messages_stay_and_end_with_nul_in_whatever_order_they_are_asked_for() {
+        let mut view = View::new(MAGIC, false);
+        let bodies = ["one", "", "three", "4", "five"];
+        view.add_batch(LogId::new(3, 11), 5, batch(&bodies));
+        view.add_batch(LogId::new(3, 16), 1, batch(&["six"]));
+        assert_eq!((view.segment(), view.next()), (Some(3), Some(LogId::new(3, 17))));
+        let mut all = empty(5);
+        for at in [3, 1, 4, 0, 2, 3] {
+            let marker = 11 + u32::try_from(at).unwrap();
+            assert_eq!(view.fill(LogId::new(3, marker), &mut all[at..=at]), 1);
+        }
+        for (message, body) in all.iter().zip(bodies) {
+            is(message, body);
+        }
+        let mut rest = empty(9);
+        assert_eq!(view.fill(LogId::new(3, 13), &mut rest), 3, "up to the end of the chunk");
+        for (message, body) in rest.iter().zip(&bodies[2..]) {
+            is(message, body);
+        }
+        for (message, body) in all.iter().zip(bodies) {
+            is(message, body);
+        }
+        assert_eq!(view.fill(LogId::new(3, 16), &mut rest), 1);
+        is(&rest[0], "six");
+        for other in [LogId::new(3, 10), LogId::new(3, 17), LogId::new(2, 12), LogId::new(3, 0)] {
+            assert_eq!(view.fill(other, &mut rest), 0, "{other}");
+        }
+        view.keep_only(LogId::new(3, 16));
+        assert_eq!(view.fill(LogId::new(3, 12), &mut rest), 0);
+        assert_eq!(view.fill(LogId::new(3, 16), &mut rest), 1);
+        view.clear();
+        assert_eq!((view.segment(), view.spare.len()), (None, 2));
+    }
+
+    /// Of many, wherever one begins and however far one goes, the right ones are given.
+    #[test]
+    fn any_message_of_many_is_found() {
+        const COUNT: u32 = 5 * STRIDE + 7;
+        let bodies: Vec<String> = (1..=COUNT).map(|n| "x".repeat(n as usize % 5) + &n.to_string()).collect();
+        let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+        let mut view = View::new(MAGIC, false);
+        view.add_batch(LogId::new(0, 1), COUNT, batch(&bodies));
+        let mut seed = 1u32;
+        for _ in 0..2000 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (from, len) = ((seed >> 8) % COUNT, (seed >> 4) as usize % 150 + 1);
+            let mut out = empty(len);
+            let wanted = len.min((COUNT - from) as usize);
+            assert_eq!(view.fill(LogId::new(0, from + 1), &mut out), wanted);
+            for (message, body) in out.iter().zip(&bodies[from as usize..][..wanted]) {
+                is(message, body);
+            }
+        }
+    }
+
+    /// Lengths that lead outside of the buffer, which the engine never lets through.
+    #[test]
+    fn nothing_outside_of_the_buffer_is_handed_out() {
+        let whole = batch(&["one", "two"]);
+        for len in 0..whole.len() {
+            let mut view = View::new(MAGIC, false);
+            view.add_batch(LogId::new(0, 1), 2, whole[..len].to_vec());
+            let wanted = [20, 39].iter().filter(|&&needed| len >= needed).count();
+            assert_eq!(view.fill(LogId::new(0, 1), &mut empty(2)), wanted, "{len}");
+            assert_eq!(view.fill(LogId::new(0, 2), &mut empty(1)), usize::from(wanted == 2), "{len}");
+        }
     }
 }

@@ -1263,6 +1263,104 @@ static void fork_after_close(void) {
   SAME(jlog_ctx_close(ctx), 0);
 }
 
+/* Every message is followed by a NUL byte, however it is read; those that were given before stay as they are. */
+static void nul_after_each(int compressed, jlog_read_method_type method) {
+  enum { COUNT = 400 };
+  static char body[COUNT];
+  static jlog_message all[COUNT];
+  const char *name = compressed ? (method ? "nul-cp" : "nul-cm") : (method ? "nul-pp" : "nul-pm");
+  create(name, 20000, compressed, "a");
+  jlog_ctx *ctx = writer_of(name);
+  memset(body, 'n', sizeof body);
+  for (int n = 0; n < COUNT; n++) OK(ctx, jlog_ctx_write(ctx, body, (size_t)n));
+  SAME(jlog_ctx_close(ctx), 0);
+  ctx = reader_of(name, "a");
+  SAME(jlog_ctx_alter_read_method(ctx, method), 0);
+  int total = 0;
+  for (;;) {
+    jlog_id first, last;
+    int count = jlog_ctx_read_interval(ctx, &first, &last);
+    CHECK(count >= 0 && total + count <= COUNT);
+    if (count == 0) break;
+    OK(ctx, jlog_ctx_bulk_read_messages(ctx, &first, count, all));
+    for (int n = 0; n < count; n++) {
+      SAME(all[n].mess_len, total + n);
+      SAME(strlen(all[n].mess), total + n);
+      SAME(memcmp(all[n].mess, body, (size_t)(total + n)), 0);
+    }
+    /* One by one, forward, and at random. */
+    for (int n = 0; n < 2 * count; n++) {
+      int at = n < count ? n : (n * 7919) % count;
+      jlog_message message;
+      jlog_id id = {first.log, first.marker + (unsigned)at};
+      OK(ctx, jlog_ctx_read_message(ctx, &id, &message));
+      SAME(message.mess_len, total + at);
+      SAME(strlen(message.mess), total + at);
+      SAME(message.header->mlen, total + at);
+    }
+    if (!compressed && method == JLOG_READ_METHOD_MMAP) {
+      for (int n = 0; n < count; n++) SAME(strlen(all[n].mess), total + n);
+    }
+    total += count;
+    OK(ctx, jlog_ctx_read_checkpoint(ctx, &last));
+  }
+  SAME(total, COUNT);
+  SAME(jlog_ctx_close(ctx), 0);
+}
+
+/* Whoever cuts a segment does not take away what was read from it, nor kills the reader. */
+static void a_cut_segment_leaves_what_was_read(void) {
+  enum { COUNT = 200, SIZE = 10000 };
+  static char body[SIZE];
+  static jlog_message all[COUNT];
+  create("cut", 1 << 30, 0, "a");
+  jlog_ctx *ctx = writer_of("cut");
+  for (int n = 0; n < COUNT; n++) {
+    memset(body, 'a' + n % 26, SIZE);
+    OK(ctx, jlog_ctx_write(ctx, body, SIZE));
+  }
+  SAME(jlog_ctx_close(ctx), 0);
+  ctx = reader_of("cut", "a");
+  jlog_id first, last;
+  SAME(jlog_ctx_read_interval(ctx, &first, &last), COUNT);
+  OK(ctx, jlog_ctx_bulk_read_messages(ctx, &first, COUNT, all));
+  SAME(truncate(in("cut/00000000"), 0), 0);
+  for (int n = 0; n < COUNT; n++) {
+    memset(body, 'a' + n % 26, SIZE);
+    SAME(memcmp(all[n].mess, body, SIZE), 0);
+    SAME(((const char *)all[n].mess)[SIZE], 0);
+  }
+  SAME(jlog_ctx_close(ctx), 0);
+}
+
+/* What a killed writer has left in the pre-commit buffer can be read as soon as the next one opens it. */
+static void a_killed_writers_buffer(int specified) {
+  const char *name = specified ? "killed-1" : "killed-0";
+  create(name, 100000, 0, "a");
+  fflush(NULL);
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    jlog_ctx *ctx = fresh(name);
+    jlog_ctx_set_pre_commit_buffer_size(ctx, 4096);
+    if (jlog_ctx_open_writer(ctx) != 0) _exit(1);
+    fill(ctx, "killed ", 0, 20);
+    kill(getpid(), SIGKILL);
+  }
+  int status = 0;
+  SAME(waitpid(child, &status, 0), child);
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  jlog_ctx *reader = reader_of(name, "a");
+  SAME(drain(reader, "killed ", 0), 0);
+  jlog_ctx *writer = fresh(name);
+  if (specified) jlog_ctx_set_pre_commit_buffer_size(writer, 4096);
+  OK(writer, jlog_ctx_open_writer(writer));
+  SAME(drain(reader, "killed ", 0), 20);
+  SAME(jlog_ctx_close(writer), 0);
+  SAME(drain(reader, "killed ", 20), 0);
+  SAME(jlog_ctx_close(reader), 0);
+}
+
 int main(int argc, char **argv) {
   if (argc != 3) return 2;
   snprintf(scratch, sizeof scratch, "%s", argv[1]);
@@ -1293,6 +1391,13 @@ int main(int argc, char **argv) {
   PART(threads_share_a_writer(0));
   PART(threads_share_a_writer(8192));
   PART(fork_after_close());
+  PART(nul_after_each(0, JLOG_READ_METHOD_MMAP));
+  PART(nul_after_each(0, JLOG_READ_METHOD_PREAD));
+  PART(nul_after_each(1, JLOG_READ_METHOD_MMAP));
+  PART(nul_after_each(1, JLOG_READ_METHOD_PREAD));
+  PART(a_cut_segment_leaves_what_was_read());
+  PART(a_killed_writers_buffer(0));
+  PART(a_killed_writers_buffer(1));
   if (differences != 0) {
     fprintf(stderr, "%u parts differ\n", differences);
     return 1;

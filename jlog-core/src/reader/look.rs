@@ -66,6 +66,8 @@ impl Reader {
             let bytes: &[u8] = if let Some(map) = &map {
                 map.slice(usize::try_from(offset).unwrap_or(usize::MAX), want)
             } else {
+                // With room for what `take_batch` puts behind it.
+                self.buf.reserve_exact((want + 1).saturating_sub(self.buf.len()));
                 self.buf.resize(want, 0);
                 let read = read_up_to_at(&*segment.file, &mut self.buf[have..], offset + have as u64);
                 let n = have + read.map_err(fail)?;

@@ -225,6 +225,28 @@ impl Reader {
         Ok(Some(Batch { bytes, format: self.format, plain, segment: self.position.segment, first, count }))
     }
 
+    /// Takes the memory that holds the records of the batch which [`next_batch`](Reader::next_batch) has just returned, and
+    /// leaves `spare` in its place, whose contents do not matter. The records stand at the beginning of it, as in the segment
+    /// (bodies of compressed ones decompressed behind their headers), and at least one more byte behind them. For the C
+    /// interface, which hands messages out where they are; not for a reader that maps segments.
+    #[doc(hidden)]
+    pub fn take_batch(&mut self, spare: Vec<u8>) -> Vec<u8> {
+        let own = if self.format.is_lz4() { &mut self.plain } else { &mut self.buf };
+        let mut bytes = std::mem::replace(own, spare);
+        if let Some(segment) = &mut self.segment {
+            segment.buffered = None;
+        }
+        // Room for it was reserved.
+        bytes.push(0);
+        bytes
+    }
+
+    /// How much is read at a time from now on, in bytes.
+    #[doc(hidden)]
+    pub fn set_batch_bytes(&mut self, bytes: usize) {
+        self.options.batch_bytes = bytes;
+    }
+
     /// Steps over the damage that the last call met. Exactly that: the next intact record is read next.
     /// Without effect when the last call met none.
     pub fn skip_damage(&mut self) {
