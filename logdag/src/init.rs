@@ -21,12 +21,10 @@ pub enum InitError {
     /// A sink cannot be opened anew.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The crate `log` has a logger already.
-    #[error("the crate log has a logger already: call logdag::init before anything else sets one")]
-    LogTaken,
-    /// `tracing` has a subscriber already.
-    #[error("tracing has a subscriber already: call logdag::init before anything else sets one")]
-    TracingTaken,
+    /// The program has a logger or a subscriber already.
+    #[cfg(any(feature = "log", feature = "tracing"))]
+    #[error(transparent)]
+    Install(#[from] crate::bridge::InstallError),
     /// No more threads, or no more handlers of signals.
     #[error("cannot wait for SIGHUP: {0}")]
     Signal(std::io::Error),
@@ -54,8 +52,8 @@ impl fmt::Debug for InitError {
 /// ```
 ///
 /// # Errors
-/// [`InitError::Config`]; [`InitError::LogTaken`] or [`InitError::TracingTaken`] where the program has a logger or a
-/// subscriber already. Nothing is changed then.
+/// [`InitError::Config`]; `InitError::Install` where the program has a logger or a subscriber already. Nothing is changed
+/// then.
 pub fn init(config: impl AsRef<Path>) -> Result<Guard, InitError> {
     let path = config.as_ref();
     let config = Config::from_file(path)?;
@@ -63,22 +61,10 @@ pub fn init(config: impl AsRef<Path>) -> Result<Guard, InitError> {
     config.apply(&graph)?;
     // After a change of the working directory it is the same file.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    #[cfg(feature = "tracing")]
-    if tracing_core::dispatcher::has_been_set() {
-        return Err(InitError::TracingTaken);
-    }
-    #[cfg(feature = "log")]
-    let drain = crate::log_crate::Logger::install(graph.clone()).map_err(|_| InitError::LogTaken)?;
-    #[cfg(not(feature = "log"))]
+    #[cfg(any(feature = "log", feature = "tracing"))]
+    let drain = crate::bridge::install(&graph)?;
+    #[cfg(not(any(feature = "log", feature = "tracing")))]
     let drain = graph.drain_at_end();
-    #[cfg(feature = "tracing")]
-    {
-        use tracing_subscriber::layer::SubscriberExt;
-        let layer = crate::tracing_layer::GraphLayer::new(graph.clone()).alone();
-        let subscriber = tracing_subscriber::registry().with(layer);
-        let dispatch = tracing_core::Dispatch::new(subscriber);
-        tracing_core::dispatcher::set_global_default(dispatch).map_err(|_| InitError::TracingTaken)?;
-    }
     for warning in config.warnings() {
         graph.say("notice", Level::Warn, &format_args!("logdag: {warning}"));
     }

@@ -6,9 +6,20 @@
 //! hierarchical: `http/access`, where nothing else is said, leads to `http`. The graph is built by calls of [`Graph`], or
 //! from a configuration in XML or TOML ([`config`]), and can change while lines flow. [`init`] sets all of it up with one
 //! call.
+//!
+//! # Features
+//!
+//! - `toml` (on unless turned off), `xml`: configurations in these.
+//! - `log`, `tracing`: programs that log with these crates.
+//! - `jlog`: durable feeds as sinks.
+//! - `regex`: regular expressions in filters and in `require_env`, by PCRE2.
+//! - `flatbuffers`: the format `flatbuffer`.
+//! - `signals`: `Guard::reload_on_hangup`.
+//! - `full`: all of these.
 
 #[cfg(any(feature = "log", feature = "tracing"))]
 mod bridge;
+#[cfg_attr(not(any(feature = "toml", feature = "xml")), allow(dead_code))]
 pub mod config;
 pub mod filter;
 pub mod format;
@@ -43,9 +54,11 @@ pub use level::{Level, Levels, LevelsError};
 pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
 pub use message::{Message, Text};
 pub use record::{Details, Location, Record, Span, now_micros};
+#[cfg(feature = "jlog")]
+pub use sink::JlogSink;
 pub use sink::{
-    Access, Counters, FdSink, FileSink, JlogSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec,
-    WhenFull, WriteError,
+    Access, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec, WhenFull,
+    WriteError,
 };
 pub use speculation::Speculation;
 pub use value::{Json, Value};

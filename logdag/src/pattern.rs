@@ -1,17 +1,38 @@
 //! Regular expressions, by PCRE2 and on bytes, as libmtev has them: `\w`, `\d`, `.` and `(?i)` are of ASCII.
 
+#[cfg(feature = "regex")]
 use pcre2::bytes::{Regex, RegexBuilder};
+
+/// Without the feature `regex` there is none.
+#[cfg(not(feature = "regex"))]
+#[derive(Clone, Debug)]
+pub(crate) enum Pattern {}
+
+#[cfg(not(feature = "regex"))]
+impl Pattern {
+    pub(crate) fn new(_: &str) -> Result<Self, String> {
+        Err("regular expressions need logdag's feature regex".to_owned())
+    }
+
+    pub(crate) fn matches(&self, _: &str) -> bool {
+        match *self {}
+    }
+}
 
 /// What each is compiled with: lines end with a newline whatever the library was built for, and what goes back more often
 /// than this is given up.
+#[cfg(feature = "regex")]
 const SETTINGS: &str = "(*LF)(*LIMIT_MATCH=100000)";
 /// The most memory that matching keeps its way back in.
+#[cfg(feature = "regex")]
 const MAX_STACK: usize = 1 << 20;
 
 /// A regular expression.
+#[cfg(feature = "regex")]
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern(Regex);
 
+#[cfg(feature = "regex")]
 impl Pattern {
     /// One from its text; with `u` among the flags that it begins with, as in `(?u)` or `(?iu)`, it is about characters of
     /// Unicode.
@@ -42,6 +63,7 @@ impl Pattern {
 }
 
 /// Whether the flags at a pattern's beginning have `u`, and the pattern without it.
+#[cfg(feature = "regex")]
 fn unicode(text: &str) -> (bool, String) {
     let flags = text.strip_prefix("(?").and_then(|rest| rest.split_once(')'));
     match flags {

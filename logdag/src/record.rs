@@ -129,7 +129,13 @@ impl Drop for While {
 
 /// The time it is now, in microseconds since 1970 UTC.
 pub fn now_micros() -> u64 {
-    jlog_core::Timestamp::now_micros()
+    #[cfg(feature = "jlog")]
+    return jlog_core::Timestamp::now_micros();
+    #[cfg(not(feature = "jlog"))]
+    {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
 }
 
 impl<'a> Record<'a> {

@@ -11,6 +11,19 @@ pub(crate) use checked::{Flag, Swap, Thread, is_this_thread, spawn, wait_a_while
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use real::{Flag, Swap, Thread, is_this_thread, spawn, wait_a_while};
 
+/// A value with cache lines of its own: as many as processors fetch at once.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct CachePadded<T>(T);
+
+impl<T> std::ops::Deref for CachePadded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 #[cfg(not(feature = "shuttle"))]
 mod real {
     use std::io;

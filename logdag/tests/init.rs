@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use logdag::{InitError, log};
+use logdag::{InitError, InstallError, log};
 
 /// Runs one of the programs below in a process of its own, in a directory with this configuration.
 fn program(name: &str, dir: &Path, config: &str, levels: &[(&str, &str)]) -> Output {
@@ -56,7 +56,7 @@ fn the_program_with_everything() {
     log!(stream, "by the macro");
     tracing::debug!(target: "app::http", "a detail");
     std::thread::Builder::new().name("worker".to_owned()).spawn(|| panic!("oh")).unwrap().join().unwrap_err();
-    assert!(matches!(logdag::init("app.toml"), Err(InitError::TracingTaken)));
+    assert!(matches!(logdag::init("app.toml"), Err(InitError::Install(InstallError::Tracing))));
     // What waits is written when the guard goes.
     drop(logging);
 }

@@ -37,8 +37,12 @@
 
 mod streams;
 mod suggest;
+#[cfg(feature = "toml")]
 mod toml;
 mod value;
+#[cfg(not(all(feature = "toml", feature = "xml")))]
+mod without;
+#[cfg(feature = "xml")]
 mod xml;
 
 use std::cell::OnceCell;
@@ -51,6 +55,10 @@ use std::rc::Rc;
 
 use crate::graph::{Configured, Graph};
 use value::Given;
+#[cfg(not(feature = "toml"))]
+use without::toml;
+#[cfg(not(feature = "xml"))]
+use without::xml;
 
 /// A file has no more bytes than this: 16 MiB.
 const MAX_FILE: u64 = 16 << 20;
@@ -132,15 +140,6 @@ impl Source {
     fn place(self: &Rc<Self>, offset: usize) -> Place {
         Place { source: Rc::clone(self), offset }
     }
-
-    /// The place of a line and a column, both from 1.
-    fn place_of(self: &Rc<Self>, line: u32, column: u32) -> Place {
-        let skip = |n: u32| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
-        let before: usize = self.text.split_inclusive('\n').take(skip(line)).map(str::len).sum();
-        let rest = self.text.get(before..).unwrap_or("");
-        let within: usize = rest.chars().take(skip(column)).map(char::len_utf8).sum();
-        self.place(before + within)
-    }
 }
 
 /// A place in a text: a byte. Lines and columns are only counted for errors.
@@ -174,12 +173,6 @@ impl Place {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let column = text.get(begun..self.offset).map_or(0, |line| line.chars().count());
         (begun, number(line), number(1 + column))
-    }
-
-    /// The place for a message about another one in the same file.
-    fn line_column(&self) -> String {
-        let (_, line, column) = self.line_and_column();
-        format!("line {line}, column {column}")
     }
 
     /// The place of a character of a value that begins here, as it stands in the file.

@@ -292,8 +292,12 @@ impl<'a> Reader<'a> {
         let format = match inherited("format") {
             None => Format::Plain,
             Some(given) => Format::from_name(given.text).ok_or_else(|| {
-                let known = Format::ALL.map(Format::name);
-                given.expected(&format!("one of {}{}", known.join(", "), did_you_mean(given.text, &known)))
+                let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+                let mut expected = format!("one of {}{}", known.join(", "), did_you_mean(given.text, &known));
+                if given.text == "flatbuffer" {
+                    expected.push_str(" (this one needs logdag's feature flatbuffers)");
+                }
+                given.expected(&expected)
             })?,
         };
         let when_full = match inherited("when_full") {

@@ -5,6 +5,25 @@ use std::rc::Rc;
 
 use super::{Element, MAX_DEPTH, Place, Result, Source, include, substitute};
 
+impl Source {
+    /// The place of a line and a column, both from 1.
+    fn place_of(self: &Rc<Self>, line: u32, column: u32) -> Place {
+        let skip = |n: u32| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
+        let before: usize = self.text.split_inclusive('\n').take(skip(line)).map(str::len).sum();
+        let rest = self.text.get(before..).unwrap_or("");
+        let within: usize = rest.chars().take(skip(column)).map(char::len_utf8).sum();
+        self.place(before + within)
+    }
+}
+
+impl Place {
+    /// The place for a message about another one in the same file.
+    fn line_column(&self) -> String {
+        let (_, line, column) = self.line_and_column();
+        format!("line {line}, column {column}")
+    }
+}
+
 /// The root of a text.
 pub(super) fn root(source: &Rc<Source>, open: &mut Vec<PathBuf>) -> Result<Element> {
     let document = Document::parse(source, &source.text, 0)?;

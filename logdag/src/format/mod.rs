@@ -1,6 +1,7 @@
 //! A line as bytes.
 
 mod escape;
+#[cfg(feature = "flatbuffers")]
 mod flatbuffer;
 mod json;
 mod people;
@@ -21,12 +22,19 @@ pub enum Format {
     /// A FlatBuffer a line: the table LogLine of `schema/logline.fbs`. Sinks whose lines follow one another without a
     /// border (files, outputs) get each behind its length: 4 bytes, little endian, behind which it is aligned by itself. `logdag
     /// decode` and the crate `logline` read it.
+    #[cfg(feature = "flatbuffers")]
     FlatBuffer,
 }
 
 impl Format {
     /// All there are.
-    pub const ALL: [Format; 4] = [Format::Plain, Format::Json, Format::Event, Format::FlatBuffer];
+    pub const ALL: &[Format] = &[
+        Format::Plain,
+        Format::Json,
+        Format::Event,
+        #[cfg(feature = "flatbuffers")]
+        Format::FlatBuffer,
+    ];
 
     /// Its name in a configuration.
     pub const fn name(self) -> &'static str {
@@ -34,13 +42,14 @@ impl Format {
             Format::Plain => "plain",
             Format::Json => "json",
             Format::Event => "event",
+            #[cfg(feature = "flatbuffers")]
             Format::FlatBuffer => "flatbuffer",
         }
     }
 
     /// The one of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
+        Self::ALL.iter().copied().find(|format| format.name() == name)
     }
 }
 
@@ -114,6 +123,7 @@ pub fn render(format: Format, flags: Flags, layout: Layout, record: &Record<'_>,
             json::event(flags, layout, record, out);
             out.push(b'\n');
         }
+        #[cfg(feature = "flatbuffers")]
         Format::FlatBuffer => flatbuffer::line(record, layout.split, out),
     }
 }

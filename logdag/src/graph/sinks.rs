@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::streams::State;
 use super::{Graph, GraphError, Maker, Stream, StreamOptions};
 use crate::record::Doing;
-use crate::sink::{FdSink, FileSink, JlogSink, MemoryLine, MemorySink, Sink, SinkSpec, Slot};
+use crate::sink::{FdSink, FileSink, MemoryLine, MemorySink, Sink, SinkSpec, Slot};
 
 fn sink_error(stream: &str, kind: &str, source: io::Error) -> GraphError {
     GraphError::Sink { stream: stream.to_owned(), kind: kind.to_owned(), source }
@@ -42,7 +42,8 @@ pub(super) fn makers() -> BTreeMap<String, Maker> {
             Ok(Arc::new(sink))
         }),
     );
-    makers.insert("jlog".to_owned(), Arc::new(|spec| Ok(Arc::new(JlogSink::open(spec)?))));
+    #[cfg(feature = "jlog")]
+    makers.insert("jlog".to_owned(), Arc::new(|spec| Ok(Arc::new(crate::sink::JlogSink::open(spec)?))));
     makers
 }
 

@@ -2,6 +2,7 @@
 
 mod fd;
 mod file;
+#[cfg(feature = "jlog")]
 mod jlog;
 mod memory;
 mod slot;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use fd::FdSink;
 pub use file::{Access, FileSink, Rotation};
+#[cfg(feature = "jlog")]
 pub use jlog::JlogSink;
 pub use memory::{MemoryLine, MemorySink};
 pub(crate) use slot::Slot;
@@ -210,7 +212,10 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
             Ok(_) => Ok(()),
             Err(expected) => Err(format!("the path {:?}: expected {expected}", spec.path)),
         },
+        #[cfg(feature = "jlog")]
         "jlog" => jlog::check(spec),
+        #[cfg(not(feature = "jlog"))]
+        "jlog" => Err("the type jlog needs logdag's feature jlog".to_owned()),
         _ => Ok(()),
     }
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_utils::CachePadded;
-
 use super::{Lines, MemorySink, Sink, WriteError};
 use crate::format::{Flags, Format, Layout, event_body, render, render_for_people, within_json};
 use crate::graph::StreamOptions;
 use crate::record::{Doing, Record, While, now_micros};
 use crate::route::TextHook;
-use crate::sync::{Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, spawn, wait_a_while};
+use crate::sync::{
+    CachePadded, Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, spawn, wait_a_while,
+};
 
 /// A sink's errors are told on stderr this often at most.
 const TELL_EVERY_MICROS: u64 = 10_000_000;
@@ -27,6 +27,7 @@ const GATHER: Duration = Duration::from_micros(500);
 const ENOUGH_BYTES: usize = 1 << 20;
 const JSON: u8 = Format::Json as u8;
 const EVENT: u8 = Format::Event as u8;
+#[cfg(feature = "flatbuffers")]
 const FLAT_BUFFER: u8 = Format::FlatBuffer as u8;
 /// A line's memory is kept for the next one up to so many bytes.
 const KEEP_LINE: usize = 64 << 10;
@@ -235,6 +236,7 @@ impl Slot {
         match self.format.load(Ordering::Relaxed) {
             JSON => Format::Json,
             EVENT => Format::Event,
+            #[cfg(feature = "flatbuffers")]
             FLAT_BUFFER => Format::FlatBuffer,
             _ => Format::Plain,
         }

@@ -1,0 +1,37 @@
+//! What there is in place of a language that its feature is not there for.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::{ConfigError, Element, Result, Source};
+
+fn refused(source: &Rc<Source>, language: &str) -> ConfigError {
+    let feature = language.to_lowercase();
+    source.place(0).error(format!("a configuration in {language} needs logdag's feature {feature}"))
+}
+
+#[cfg(not(feature = "toml"))]
+pub(super) mod toml {
+    use super::*;
+
+    pub(in super::super) fn into_element(
+        source: &Rc<Source>,
+        _: Element,
+        _: &mut Vec<PathBuf>,
+    ) -> Result<Element> {
+        Err(refused(source, "TOML"))
+    }
+}
+
+#[cfg(not(feature = "xml"))]
+pub(super) mod xml {
+    use super::*;
+
+    pub(in super::super) fn root(source: &Rc<Source>, _: &mut Vec<PathBuf>) -> Result<Element> {
+        Err(refused(source, "XML"))
+    }
+
+    pub(in super::super) fn snippet(source: &Rc<Source>, _: &mut Vec<PathBuf>) -> Result<Vec<Element>> {
+        Err(refused(source, "XML"))
+    }
+}
