@@ -14,10 +14,14 @@ mod c_tools;
 mod demo;
 #[path = "cli/follow.rs"]
 mod follow;
+#[path = "cli/gone.rs"]
+mod gone;
 #[path = "cli/missing.rs"]
 mod missing;
 #[path = "cli/read.rs"]
 mod read;
+#[path = "cli/read_only.rs"]
+mod read_only;
 #[path = "cli/subscribers.rs"]
 mod subscribers;
 #[path = "cli/tail.rs"]

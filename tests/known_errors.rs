@@ -985,7 +985,7 @@ fn a_second_pre_commit_writer_is_refused() {
     for options in [WriterOptions::default(), WriterOptions::default().pre_commit(2000)] {
         let error = Jlog::open(&path).unwrap().writer_with(options).unwrap_err();
         assert!(matches!(error, Error::PreCommitBusy { .. }), "{error}");
-        assert!(error.to_string().contains("bypass_pre_commit"), "{error}");
+        assert!(error.to_string().contains("`jlog write --direct`"), "{error}");
     }
     assert!(matches!(log.alter(None, Some(0), None), Err(Error::PreCommitBusy { .. })));
     let second = log.writer_with(WriterOptions::default().bypass_pre_commit(true)).unwrap();

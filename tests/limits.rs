@@ -287,7 +287,7 @@ proptest! {
                     writer = log.writer().unwrap();
                     let (reader, _, missed) = &mut readers[n as usize % 2];
                     *missed += reader.missed();
-                    *reader = log.reader(reader.subscriber().as_bytes()).unwrap();
+                    *reader = log.reader(reader.subscriber().unwrap().as_bytes()).unwrap();
                 }
             }
             prop_assert!(counted(&path) <= MAX + MAX / 16);

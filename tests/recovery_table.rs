@@ -372,14 +372,19 @@ fn no_good_metastore() {
         let before = snapshot(&made.path);
         let refused = |error: Error| {
             let right = match state {
-                None => matches!(error, Error::NotAJlog { .. }),
+                None => matches!(error, Error::MetastoreMissing { .. }),
                 Some(_) => matches!(error, Error::Metastore { .. }),
             };
             assert!(right && error.to_string().contains(made.path.to_str().unwrap()), "{what}: {error}");
         };
         refused(Jlog::open(&made.path).unwrap_err());
         refused(Jlog::create_or_open(&made.path).unwrap_err());
-        assert!(matches!(Jlog::create(&made.path), Err(Error::AlreadyExists { .. })), "{what}");
+        match state {
+            None => refused(Jlog::create(&made.path).unwrap_err()),
+            Some(_) => {
+                assert!(matches!(Jlog::create(&made.path), Err(Error::AlreadyExists { .. })), "{what}")
+            }
+        }
         refused(opened_before.writer().unwrap_err());
         refused(opened_before.reader("one").unwrap_err());
         assert!(snapshot(&made.path) == before, "{what}: something was changed");
@@ -645,7 +650,12 @@ fn damage_before_intact_records() {
     let mut reader = log.reader_with("one", options).unwrap();
     assert_eq!(give(&mut reader), owned(&[(0, 1, "a"), (0, 3, "c"), (0, 4, "next")]));
     assert_eq!(reader.skipped(), 18);
-    assert_eq!(log.take_events(), [Event::DamageSkipped { segment: 0, offset: 17, len: 18 }]);
+    let kept = made.path.join("00000000.broken-17");
+    assert_eq!(std::fs::read(&kept).unwrap(), damaged[17..35]);
+    assert_eq!(
+        log.take_events(),
+        [Event::DamageSkipped { segment: 0, offset: 17, len: 18, kept: Some(kept) }]
+    );
     // One that is not told to skip says where it is, again and again, and goes on when it is told to.
     let mut reader = log.reader("one").unwrap();
     assert_eq!(reader.next_batch(Wait::No).unwrap().unwrap().last_id(), LogId::new(0, 1));
@@ -1103,7 +1113,7 @@ fn complete_segment_ends_within_a_record() {
         assert_eq!(open_and_close(&log), [], "a writer has no business there");
         let there = [(0, 1, "a"), (0, 2, "b"), (1, 1, "c")];
         expect(&log, &there);
-        let skipped = [Event::DamageSkipped { segment: 0, offset: 34, len: cut as u64 }];
+        let skipped = [Event::DamageSkipped { segment: 0, offset: 34, len: cut as u64, kept: None }];
         assert_eq!(log.take_events(), skipped, "a reader that fails on damage tells of it, too");
         assert_eq!(made.read("00000000"), bytes);
         assert_eq!(made.broken(), [""; 0]);

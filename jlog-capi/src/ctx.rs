@@ -72,9 +72,10 @@ impl Fault {
     fn of(code: c_int, error: &Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(match error {
             Error::DiskFull { .. } | Error::AtCapacity { .. } => libc::ENOSPC,
-            Error::NotAJlog { .. } | Error::UnknownSubscriber { .. } | Error::NoSuchRecord { .. } => {
-                libc::ENOENT
-            }
+            Error::NotAJlog { .. }
+            | Error::MetastoreMissing { .. }
+            | Error::UnknownSubscriber { .. }
+            | Error::NoSuchRecord { .. } => libc::ENOENT,
             Error::AlreadyExists { .. } | Error::SubscriberExists { .. } => libc::EEXIST,
             Error::MessageTooLarge { .. } => libc::EMSGSIZE,
             Error::PreCommitBusy { .. } | Error::WriterBusy { .. } => libc::EBUSY,
@@ -492,8 +493,10 @@ impl Ctx {
         if format.is_lz4() {
             compress::choose(1);
         }
-        let file = self.open_file(&reader.subscriber().checkpoint_file());
-        self.layout.checkpoint.store(file, Relaxed);
+        if let Some(name) = reader.subscriber() {
+            let file = self.open_file(&name.checkpoint_file());
+            self.layout.checkpoint.store(file, Relaxed);
+        }
         if let Ok(name) = CString::new(name) {
             let name = self.own.name.get_or_init(|| name);
             self.layout.subscriber_name.store(name.as_ptr().cast_mut(), Relaxed);
@@ -658,7 +661,10 @@ impl Ctx {
     pub(crate) fn checkpoint_of(&self, subscriber: Option<&[u8]>) -> Outcome<LogId> {
         let own = lock(&self.own.reading)
             .as_ref()
-            .filter(|reading| subscriber.is_none_or(|name| name == reading.reader.subscriber().as_bytes()))
+            .filter(|reading| {
+                let own = reading.reader.subscriber().map(jlog_core::SubscriberName::as_bytes);
+                subscriber.is_none_or(|name| Some(name) == own)
+            })
             .map(|reading| reading.reader.stored_checkpoint());
         let id = match (own, subscriber) {
             (Some(id), _) => id,
@@ -766,7 +772,7 @@ impl Reading {
 fn reading_fault(error: &Error) -> Fault {
     let code = match error {
         Error::NoSuchRecord { .. } => abi::ILLEGAL_LOGID,
-        Error::Metastore { .. } | Error::NotAJlog { .. } => abi::META_OPEN,
+        Error::Metastore { .. } | Error::NotAJlog { .. } | Error::MetastoreMissing { .. } => abi::META_OPEN,
         _ if error.is_damage() => abi::FILE_CORRUPT,
         _ => abi::FILE_READ,
     };

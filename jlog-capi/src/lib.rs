@@ -867,7 +867,7 @@ pub unsafe extern "C" fn jlog_ctx_repair(ctx: *mut jlog_ctx, aggressive: c_int) 
                 Err(e @ Error::WriterBusy { .. }) => {
                     Err(Fault::new(abi::LOCK, e.raw_os_error().unwrap_or(libc::EBUSY)))
                 }
-                Err(e @ Error::NotAJlog { .. }) => {
+                Err(e @ (Error::NotAJlog { .. } | Error::MetastoreMissing { .. })) => {
                     Err(Fault::new(abi::NOTDIR, e.raw_os_error().unwrap_or(libc::ENOENT)))
                 }
                 Err(e) => Err(Fault::new(abi::CREATE_META, e.raw_os_error().unwrap_or(libc::EIO))),

@@ -358,7 +358,7 @@ pub fn inspect(args: &InspectArgs) -> Outcome {
                 ),
                 found.checksummed.to_string(),
                 if behind > 0 {
-                    format!("{behind} bytes behind the last whole record")
+                    format!("{} behind the last whole record", counted(behind, "byte"))
                 } else {
                     String::new()
                 },

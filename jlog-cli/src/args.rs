@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use jiff::Timestamp;
 use jlog_core::LogId;
 
+use crate::time::{self, Place};
 use crate::values::{self, Limit, Name};
 
 /// A durable local feed: write messages once, read them with many subscribers, each at its own pace.
@@ -30,8 +31,10 @@ pub enum Command {
     Subscribe(SubscribeArgs),
     /// Remove a subscriber
     Unsubscribe(UnsubscribeArgs),
-    /// Read a subscriber's next messages and move its checkpoint past them (exit code 3: a segment is missing)
+    /// Read a subscriber's next messages and move its checkpoint past them (exit code 3: some were damaged or lost)
     Read(ReadArgs),
+    /// Show the messages there are, without a subscriber and without a change to the feed
+    Cat(CatArgs),
     /// Show messages as they are written, without a subscriber of one's own
     Tail(TailArgs),
     /// Show segments, subscribers and how far each is behind
@@ -242,10 +245,12 @@ pub enum MessageFormat {
     Json,
     /// Time, id, and a dump in hex
     Hex,
-    /// The message and a NUL byte
+    /// The message and a NUL byte; a message that contains one is refused
     Null,
     /// Log lines of logdag or libmtev in the format `flatbuffer`, as JSON; what is none, as `json` has it
     Logline,
+    /// The length, a little-endian number of 4 bytes, and the message: what `write --length-prefixed` takes
+    LengthPrefixed,
 }
 
 /// `jlog read`
@@ -254,25 +259,58 @@ pub struct ReadArgs {
     /// The feed's directory
     pub feed: PathBuf,
     /// The subscriber's name
-    pub subscriber: Name,
+    #[arg(required_unless_present = "from", conflicts_with = "from")]
+    pub subscriber: Option<Name>,
     /// At most so many messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
     /// Go on with messages as they are written
     #[arg(short, long)]
     pub follow: bool,
+    /// Wait for a feed or a subscriber that is not there yet, and for a new one when it is removed
+    #[arg(long)]
+    pub wait: bool,
     /// Leave the checkpoint where it is
     #[arg(long)]
     pub peek: bool,
-    /// Only messages from this time on: RFC 3339, or how long ago (10min)
-    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    /// Begin with this record, or with the first one that is not older than this; without a subscriber, and without a
+    /// change to the feed
+    #[arg(long, value_name = "ID|TIME", value_parser = time::place)]
+    pub from: Option<Place>,
+    /// Only messages from this time on: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or how long ago (10min)
+    #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub since: Option<Timestamp>,
     /// Only messages before this time
-    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub until: Option<Timestamp>,
-    /// Skip what is damaged and go on
+    /// Stop with an error before what is damaged, rather than reporting it and going on behind it
     #[arg(long)]
+    pub stop_at_damage: bool,
+    /// The default: for scripts that name it.
+    #[arg(long, hide = true, conflicts_with = "stop_at_damage")]
     pub skip_damage: bool,
+    /// How messages are shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: MessageFormat,
+}
+
+/// `jlog cat`
+#[derive(Debug, ClapArgs)]
+pub struct CatArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// At most so many messages
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Only messages from this time on: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or how long ago (10min)
+    #[arg(long, value_name = "TIME", value_parser = time::time)]
+    pub since: Option<Timestamp>,
+    /// Only messages before this time
+    #[arg(long, value_name = "TIME", value_parser = time::time)]
+    pub until: Option<Timestamp>,
+    /// Stop with an error before what is damaged, rather than reporting it and going on behind it
+    #[arg(long)]
+    pub stop_at_damage: bool,
     /// How messages are shown
     #[arg(short, long, value_enum, default_value_t)]
     pub output: MessageFormat,
@@ -286,6 +324,15 @@ pub struct TailArgs {
     /// At most so many messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
+    /// Begin with the last N messages there are
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub last: u64,
+    /// Wait for a feed that is not there yet, and for a new one when it is removed
+    #[arg(long)]
+    pub wait: bool,
+    /// Stop with an error before what is damaged, rather than reporting it and going on behind it
+    #[arg(long)]
+    pub stop_at_damage: bool,
     /// How messages are shown
     #[arg(short, long, value_enum, default_value_t)]
     pub output: MessageFormat,

@@ -9,7 +9,7 @@ use crate::admin;
 use crate::args::DemoArgs;
 use crate::error::{Failure, Outcome};
 use crate::output;
-use crate::values::{grouped, human};
+use crate::values::{counted, grouped, human};
 
 /// 6,050 lines by a web server; see `examples/README.md`.
 const ACCESS_LOG: &[u8] = include_bytes!("../../examples/access.log");
@@ -43,10 +43,10 @@ pub fn run(args: &DemoArgs) -> Outcome {
     writer.close()?;
     let status = log.status()?;
     say(&format!(
-        "Every line is a message now: {} records, {} in {} segments",
-        grouped(status.records),
+        "Every line is a message now: {}, {} in {}",
+        counted(status.records, "record"),
         human(status.bytes),
-        status.segments
+        counted(status.segments.into(), "segment")
     ))?;
 
     let all = read(&log, "billing", u64::MAX)?;

@@ -1,9 +1,13 @@
 //! How a command ends.
 
+use std::fmt::Write;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
-/// What `verify` ends with when it found damage, and a reader that was to get messages that are lost.
+use jlog_core::{Error, Jlog};
+
+/// What a command ends with when it found damage, or messages that are lost.
 pub const DAMAGED: u8 = 3;
 
 /// What a wrong command line ends with, as clap has it.
@@ -16,22 +20,33 @@ pub type Outcome = Result<ExitCode, Failure>;
 #[derive(Debug)]
 pub struct Failure {
     text: String,
+    code: u8,
     /// The reader of our output went away: no error.
     broken_pipe: bool,
+    /// What was to be read is not there (yet, or any more).
+    absent: bool,
+    /// The subscriber was removed, the feed is there.
+    unsubscribed: bool,
 }
 
 impl Failure {
     /// A failure with this text.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), broken_pipe: false }
+        Self { text: text.into(), code: 1, broken_pipe: false, absent: false, unsubscribed: false }
     }
 
     /// A failure to write to stdout.
     pub fn stdout(error: &io::Error) -> Self {
         Self {
-            text: format!("cannot write to stdout: {error}"),
             broken_pipe: error.kind() == io::ErrorKind::BrokenPipe,
+            ..Self::new(format!("cannot write to stdout: {error}"))
         }
+    }
+
+    /// Says what can be done instead.
+    pub fn or(mut self, hint: &str) -> Self {
+        self.text.push_str(hint);
+        self
     }
 
     /// Whether the reader of our output went away.
@@ -39,18 +54,99 @@ impl Failure {
         self.broken_pipe
     }
 
-    /// Tells of it on stderr and gives the exit code.
+    /// Whether the feed or the subscriber is not there: it may come.
+    pub fn is_absent(&self) -> bool {
+        self.absent
+    }
+
+    /// Whether the subscriber was removed while the feed stayed.
+    pub fn is_unsubscribed(&self) -> bool {
+        self.unsubscribed
+    }
+
+    /// What went wrong.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Reports it on stderr and gives the exit code.
     pub fn report(&self) -> ExitCode {
         if self.broken_pipe {
             return ExitCode::SUCCESS;
         }
         crate::output::complain(&self.text);
-        ExitCode::FAILURE
+        ExitCode::from(self.code)
     }
 }
 
-impl From<jlog_core::Error> for Failure {
-    fn from(error: jlog_core::Error) -> Self {
-        Self::new(error.to_string())
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let mut text = error.to_string();
+        match &error {
+            Error::UnknownSubscriber { path, name } => text = unknown_subscriber(path, name),
+            Error::Io { action, path, source } => text.push_str(&help(action, path, source)),
+            _ => {}
+        }
+        let damaged = matches!(
+            error,
+            Error::MetastoreMissing { .. } | Error::Metastore { .. } | Error::Settings { .. }
+        );
+        let absent = matches!(
+            error,
+            Error::NotAJlog { .. }
+                | Error::MetastoreMissing { .. }
+                | Error::Replaced { .. }
+                | Error::Unsubscribed { .. }
+                | Error::UnknownSubscriber { .. }
+        );
+        let unsubscribed = matches!(error, Error::Unsubscribed { .. });
+        Self { code: if damaged { DAMAGED } else { 1 }, absent, unsubscribed, ..Self::new(text) }
+    }
+}
+
+/// The names that are most like the one that was asked for come with the error, or all, where they are few.
+fn unknown_subscriber(path: &Path, name: &str) -> String {
+    /// More names than this are a list that nobody reads.
+    const FEW: usize = 20;
+    let mut text = format!("{} has no subscriber {name:?}", path.display());
+    let names = Jlog::open(path).and_then(|log| log.subscribers()).unwrap_or_default();
+    let names: Vec<String> = names.iter().map(ToString::to_string).filter(|n| !n.starts_with('~')).collect();
+    let alike = |other: &&String| {
+        // A third of the letters may differ, and upper and lower case are alike.
+        let (a, b) = (name.to_lowercase(), other.to_lowercase());
+        strsim::damerau_levenshtein(&a, &b) <= a.chars().count().max(3) / 3
+    };
+    let best = names.iter().filter(alike).min_by_key(|other| strsim::damerau_levenshtein(name, other));
+    // Writing to a String cannot fail.
+    if let Some(best) = best {
+        let _ = write!(text, ": did you mean {best:?}?");
+    }
+    if names.is_empty() {
+        text.push_str(": it has none; add one with `jlog subscribe`");
+    } else if names.len() <= FEW {
+        let list: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        let separator = if best.is_some() { " " } else { ": " };
+        let _ = write!(text, "{separator}it has {}; `jlog subscribe` adds one", list.join(", "));
+    } else {
+        let separator = if best.is_some() { " " } else { ": " };
+        let _ = write!(text, "{separator}`jlog status` lists the {} that it has", names.len());
+    }
+    text
+}
+
+/// What to do about an error of the system.
+fn help(action: &str, path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound if action == "create" => match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
+                format!("; there is no directory {}: create it first", parent.display())
+            }
+            _ => String::new(),
+        },
+        io::ErrorKind::PermissionDenied => {
+            "; this needs a user who may: see the owner and the mode of the file and its directory (`ls -ld`)"
+                .into()
+        }
+        _ => String::new(),
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod output;
 mod read;
 mod stop;
+mod time;
 mod values;
 mod write;
 
@@ -42,6 +43,7 @@ fn run(args: Args) -> Outcome {
         Command::Subscribe(args) => admin::subscribe(&args),
         Command::Unsubscribe(args) => admin::unsubscribe(&args),
         Command::Read(args) => read::run(&args),
+        Command::Cat(args) => read::cat(&args),
         Command::Tail(args) => read::tail(&args),
         Command::Status(args) => admin::status(&args),
         Command::Inspect(args) => admin::inspect(&args),

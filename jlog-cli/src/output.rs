@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use base64::Engine;
@@ -58,66 +59,39 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// Options that tell of events on stderr.
+/// Options that report events on stderr.
 pub fn options() -> JlogOptions {
-    JlogOptions::default().on_event(|event: &Event| note(&event.to_string()))
+    JlogOptions::default().on_event(|event: &Event| {
+        if event.is_damage() {
+            DAMAGE_REPORTED.store(true, Ordering::Relaxed);
+        }
+        note(&event.to_string());
+    })
 }
 
-/// Puts a message into `out` as the format has it.
-pub fn render(message: &Message<'_>, format: MessageFormat, out: &mut Vec<u8>) {
-    // Writing to a Vec cannot fail.
-    match format {
-        MessageFormat::Cat => {
-            out.extend_from_slice(message.body());
-            out.push(b'\n');
-        }
-        MessageFormat::Null => {
-            out.extend_from_slice(message.body());
-            out.push(0);
-        }
-        MessageFormat::Short => {
-            let _ = write!(out, "{:.6} {} ", to_jiff(message.time()), message.id());
-            out.extend_from_slice(message.body());
-            out.push(b'\n');
-        }
-        MessageFormat::Json => {
-            let mut object = serde_json::Map::new();
-            object.insert("id".into(), message.id().to_string().into());
-            object.insert("time".into(), format!("{:.6}", to_jiff(message.time())).into());
-            object.insert("size".into(), message.body().len().into());
-            match std::str::from_utf8(message.body()) {
-                Ok(text) => object.insert("body".into(), text.into()),
-                Err(_) => {
-                    let encoded = base64::engine::general_purpose::STANDARD.encode(message.body());
-                    object.insert("body_base64".into(), encoded.into())
-                }
+static DAMAGE_REPORTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether an event reported damage: the command then ends with the exit code for it.
+pub fn damage_reported() -> bool {
+    DAMAGE_REPORTED.load(Ordering::Relaxed)
+}
+
+/// Appends bytes for a terminal: what could move its cursor, change its colours or its title, or make it answer is
+/// shown as an escape. Line ends and tabs stay.
+fn push_escaped(bytes: &[u8], out: &mut Vec<u8>) {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            // Writing to a Vec cannot fail.
+            let _ = match c {
+                '\n' | '\t' => write!(out, "{c}"),
+                '\r' => write!(out, "\\r"),
+                c if c.is_ascii_control() => write!(out, "\\x{:02x}", u32::from(c)),
+                c if c.is_control() => write!(out, "\\u{{{:x}}}", u32::from(c)),
+                c => write!(out, "{c}"),
             };
-            let _ = serde_json::to_writer(&mut *out, &object);
-            out.push(b'\n');
         }
-        MessageFormat::Logline => match logline::LogLine::parse(message.body()) {
-            Ok(line) => {
-                line.write_json(out);
-                out.push(b'\n');
-            }
-            Err(_) => render(message, MessageFormat::Json, out),
-        },
-        MessageFormat::Hex => {
-            let _ = writeln!(out, "{:.6} {}", to_jiff(message.time()), message.id());
-            for (i, row) in message.body().chunks(16).enumerate() {
-                let _ = write!(out, "  {:08x} ", i * 16);
-                for n in 0..16 {
-                    match row.get(n) {
-                        Some(byte) => {
-                            let _ = write!(out, " {byte:02x}");
-                        }
-                        None => out.extend_from_slice(b"   "),
-                    }
-                }
-                out.extend_from_slice(b"  |");
-                out.extend(row.iter().map(|&b| if b.is_ascii_graphic() || b == b' ' { b } else { b'.' }));
-                out.extend_from_slice(b"|\n");
-            }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
         }
     }
 }
@@ -125,19 +99,24 @@ pub fn render(message: &Message<'_>, format: MessageFormat, out: &mut Vec<u8>) {
 /// Stdout for messages: knows which of them have gone out whole, also when it breaks.
 #[derive(Debug)]
 pub struct MessageOutput {
+    format: MessageFormat,
     pending: Vec<u8>,
     /// Where each pending message ends in `pending`, with its id.
     ends: Vec<(usize, LogId)>,
     /// A regular file never blocks, and takes everything at once.
     never_blocks: bool,
+    terminal: bool,
 }
 
 /// A pipe that can be written to takes so much without blocking.
 const PIPE_PIECE: usize = 4096;
 
+/// A body of this size is written from where it is, not copied first.
+const LARGE: usize = 1 << 20;
+
 impl MessageOutput {
     /// Stdout.
-    pub fn new() -> Self {
+    pub fn new(format: MessageFormat) -> Self {
         let stdout = io::stdout();
         let regular = stdout
             .as_fd()
@@ -145,13 +124,79 @@ impl MessageOutput {
             .map(std::fs::File::from)
             .and_then(|file| file.metadata())
             .is_ok_and(|meta| meta.is_file());
-        Self { pending: Vec::new(), ends: Vec::new(), never_blocks: regular }
+        let terminal = stdout.is_terminal();
+        Self { format, pending: Vec::new(), ends: Vec::new(), never_blocks: regular, terminal }
     }
 
     /// Adds a message.
-    pub fn push(&mut self, message: &Message<'_>, format: MessageFormat) {
-        render(message, format, &mut self.pending);
+    ///
+    /// # Errors
+    /// One that cannot be shown in this format is not added.
+    pub fn push(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        self.push_before(message)?;
+        self.push_body(message);
+        self.push_after();
         self.ends.push((self.pending.len(), message.id()));
+        Ok(())
+    }
+
+    /// Whether a message is to be given to [`flush_with`](Self::flush_with) rather than to [`push`](Self::push).
+    pub fn is_large(&self, message: &Message<'_>) -> bool {
+        let as_it_is = match self.format {
+            MessageFormat::Cat | MessageFormat::Short => !self.terminal,
+            MessageFormat::Null | MessageFormat::LengthPrefixed => true,
+            MessageFormat::Json | MessageFormat::Logline | MessageFormat::Hex => false,
+        };
+        as_it_is && message.body().len() >= LARGE
+    }
+
+    /// What stands before the body.
+    fn push_before(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        let (id, time, out) = (message.id(), to_jiff(message.time()), &mut self.pending);
+        // Writing to a Vec cannot fail.
+        let _ = match self.format {
+            MessageFormat::Cat | MessageFormat::Json | MessageFormat::Logline => Ok(()),
+            MessageFormat::Null if memchr::memchr(0, message.body()).is_some() => {
+                return Err(Failure::new(format!(
+                    "message {id} contains a NUL byte, which would end it: use -o length-prefixed, or json"
+                )));
+            }
+            MessageFormat::Null => Ok(()),
+            MessageFormat::LengthPrefixed => {
+                let len = u32::try_from(message.body().len()).map_err(|_| {
+                    Failure::new(format!("message {id} is longer than a length of 4 bytes can say"))
+                })?;
+                out.write_all(&len.to_le_bytes())
+            }
+            MessageFormat::Short => write!(out, "{time:.6} {id} "),
+            MessageFormat::Hex => writeln!(out, "{time:.6} {id}"),
+        };
+        Ok(())
+    }
+
+    fn push_body(&mut self, message: &Message<'_>) {
+        let (body, out) = (message.body(), &mut self.pending);
+        match self.format {
+            MessageFormat::Cat | MessageFormat::Short if self.terminal => push_escaped(body, out),
+            MessageFormat::Json => push_json(message, self.terminal, out),
+            MessageFormat::Logline => match logline::LogLine::parse(body) {
+                Ok(line) => line.write_json(out),
+                Err(_) => push_json(message, self.terminal, out),
+            },
+            MessageFormat::Hex => push_hex(body, out),
+            _ => out.extend_from_slice(body),
+        }
+    }
+
+    /// What stands behind the body.
+    fn push_after(&mut self) {
+        match self.format {
+            MessageFormat::Cat | MessageFormat::Short | MessageFormat::Json | MessageFormat::Logline => {
+                self.pending.push(b'\n');
+            }
+            MessageFormat::Null => self.pending.push(0),
+            MessageFormat::Hex | MessageFormat::LengthPrefixed => {}
+        }
     }
 
     /// Counts a message as gone out that is not shown.
@@ -162,19 +207,51 @@ impl MessageOutput {
     /// Writes everything, or, when told to stop meanwhile, to the end of the message that has begun. Returns
     /// the id of the last message that is out whole, if any is, and how it ended.
     pub fn flush(&mut self, stop: &Stop) -> (Option<LogId>, Result<(), Failure>) {
+        let pending = std::mem::take(&mut self.pending);
+        let done = self.write_out(&[&pending], stop);
+        self.pending = pending;
+        self.forget();
+        done
+    }
+
+    /// Writes everything, and then this large message, in the same way.
+    pub fn flush_with(&mut self, message: &Message<'_>, stop: &Stop) -> (Option<LogId>, Result<(), Failure>) {
+        if let Err(refused) = self.push_before(message) {
+            let (done, outcome) = self.flush(stop);
+            return (done, outcome.and(Err(refused)));
+        }
+        let before = std::mem::take(&mut self.pending);
+        self.push_after();
+        let after = std::mem::take(&mut self.pending);
+        let body = message.body();
+        self.ends.push((before.len() + body.len() + after.len(), message.id()));
+        let done = self.write_out(&[&before, body, &after], stop);
+        self.pending = before;
+        self.forget();
+        done
+    }
+
+    fn forget(&mut self) {
+        self.pending.clear();
+        self.pending.shrink_to(LARGE);
+        self.ends.clear();
+    }
+
+    fn write_out(&self, parts: &[&[u8]], stop: &Stop) -> (Option<LogId>, Result<(), Failure>) {
+        let total = parts.iter().map(|part| part.len()).sum();
         let mut written = 0;
         let outcome = loop {
             let stopping = stop.is_set();
             let target = if stopping {
                 let end = self.ends.iter().map(|(end, _)| *end).find(|end| *end >= written);
-                end.unwrap_or(self.pending.len())
+                end.unwrap_or(total)
             } else {
-                self.pending.len()
+                total
             };
             if written >= target {
                 break Ok(());
             }
-            match self.write_piece(&self.pending[written..target], stop) {
+            match self.write_piece(piece(parts, written, target), stop) {
                 // Nobody takes the rest of the message.
                 Ok(0) if stopping => break Ok(()),
                 Ok(n) => written += n,
@@ -183,11 +260,7 @@ impl MessageOutput {
             }
         };
         let done = self.ends.partition_point(|(end, _)| *end <= written);
-        let whole = done.checked_sub(1).map(|last| self.ends[last].1);
-        self.pending.clear();
-        self.pending.shrink_to(1 << 20);
-        self.ends.clear();
-        (whole, outcome)
+        (done.checked_sub(1).map(|last| self.ends[last].1), outcome)
     }
 
     fn write_piece(&self, rest: &[u8], stop: &Stop) -> io::Result<usize> {
@@ -207,6 +280,59 @@ impl MessageOutput {
             return Ok(nix::unistd::write(stdout.as_fd(), &rest[..rest.len().min(PIPE_PIECE)])?);
         }
         Ok(0)
+    }
+}
+
+/// Of these parts, one behind the other, the bytes from `from` on that lie in one of them, up to `to`.
+fn piece<'a>(parts: &[&'a [u8]], mut from: usize, mut to: usize) -> &'a [u8] {
+    for part in parts {
+        if from < part.len() {
+            return &part[from..to.min(part.len())];
+        }
+        from -= part.len();
+        to -= part.len();
+    }
+    &[]
+}
+
+fn push_json(message: &Message<'_>, terminal: bool, out: &mut Vec<u8>) {
+    let mut object = serde_json::Map::new();
+    object.insert("id".into(), message.id().to_string().into());
+    object.insert("time".into(), format!("{:.6}", to_jiff(message.time())).into());
+    object.insert("size".into(), message.body().len().into());
+    match std::str::from_utf8(message.body()) {
+        Ok(text) => object.insert("body".into(), text.into()),
+        Err(_) => {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(message.body());
+            object.insert("body_base64".into(), encoded.into())
+        }
+    };
+    // Writing to a Vec cannot fail.
+    if !terminal {
+        let _ = serde_json::to_writer(out, &object);
+        return;
+    }
+    // JSON escapes the lower control characters; a terminal may heed the upper ones as well.
+    for c in serde_json::Value::Object(object).to_string().chars() {
+        let _ = if c.is_control() { write!(out, "\\u{:04x}", u32::from(c)) } else { write!(out, "{c}") };
+    }
+}
+
+fn push_hex(body: &[u8], out: &mut Vec<u8>) {
+    for (i, row) in body.chunks(16).enumerate() {
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "  {:08x} ", i * 16);
+        for n in 0..16 {
+            match row.get(n) {
+                Some(byte) => {
+                    let _ = write!(out, " {byte:02x}");
+                }
+                None => out.extend_from_slice(b"   "),
+            }
+        }
+        out.extend_from_slice(b"  |");
+        out.extend(row.iter().map(|&b| if b.is_ascii_graphic() || b == b' ' { b } else { b'.' }));
+        out.extend_from_slice(b"|\n");
     }
 }
 

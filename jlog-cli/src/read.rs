@@ -1,78 +1,153 @@
-//! `jlog read` and `jlog tail`.
+//! `jlog read`, `jlog cat` and `jlog tail`.
 
+use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use jlog_core::{Jlog, OnDamage, Reader, ReaderOptions, Start, Wait};
+use jlog_core::{Error, Jlog, LogId, OnDamage, Reader, ReaderOptions, Start, Timestamp, Wait};
 
-use crate::args::{MessageFormat, ReadArgs, TailArgs};
+use crate::args::{CatArgs, MessageFormat, ReadArgs, TailArgs};
 use crate::error::{DAMAGED, Failure, Outcome};
 use crate::output::{self, MessageOutput};
 use crate::stop::Stop;
+use crate::time::Place;
 use crate::values::from_jiff;
+
+/// How often a feed that is not there is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What is read, and how.
 struct Job {
-    count: Option<u64>,
+    /// So many messages are left to be shown.
+    left: u64,
     follow: bool,
-    peek: bool,
-    since: Option<jlog_core::Timestamp>,
-    until: Option<jlog_core::Timestamp>,
-    format: MessageFormat,
+    /// Whether a feed that is not there is waited for.
+    wait: bool,
+    /// Whether what has gone out is noted in the subscriber's checkpoint.
+    store: bool,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
 /// `jlog read`
 pub fn run(args: &ReadArgs) -> Outcome {
-    let log = output::options().open(&args.feed)?;
-    let on_damage = if args.skip_damage { OnDamage::Skip } else { OnDamage::Fail };
-    let options = ReaderOptions::default().on_damage(on_damage).peek(args.peek);
-    let mut reader = log.reader_with(&args.subscriber.0, options)?;
+    let options = reader_options(args.stop_at_damage).peek(args.peek);
     let since = args.since.map(from_jiff);
-    if let Some(since) = since {
-        // Never back behind the checkpoint: what is done stays done.
-        let start = reader.position();
-        reader.seek_time(since)?;
-        if reader.position() < start {
-            reader.seek(start)?;
-        }
-    }
-    let stop = Stop::on_signals()?;
-    stop.also_wake(reader.waker()?);
-    let job = Job {
-        count: args.count,
+    let mut job = Job {
+        left: args.count.unwrap_or(u64::MAX),
         follow: args.follow,
-        peek: args.peek,
+        wait: args.wait,
+        store: args.subscriber.is_some() && !args.peek,
         since,
         until: args.until.map(from_jiff),
-        format: args.output,
     };
-    let outcome = copy(&mut reader, &job, &stop);
-    finish(outcome, &reader)
+    let mut start = match args.from {
+        Some(Place::Id(id)) => Start::From(id),
+        Some(Place::Time(time)) => Start::Since(from_jiff(time)),
+        None => Start::Beginning,
+    };
+    let store = job.store;
+    job.run(args.output, |_| {
+        let log = output::options().open(&args.feed)?;
+        let Some(subscriber) = &args.subscriber else {
+            let reader = log.reader_from(&start, options)?;
+            // Ids of this feed say nothing about one that comes after it.
+            start = Start::Beginning;
+            return Ok(Source { reader, tail: None });
+        };
+        let mut reader = log.reader_with(&subscriber.0, options)?;
+        if store && let Err(e) = reader.check_writable() {
+            return Err(Failure::from(e)
+                .or("; --peek reads without moving the checkpoint, `jlog cat` without a subscriber"));
+        }
+        if let Some(since) = since {
+            // Never back behind the checkpoint: what is done stays done.
+            let start = reader.position();
+            reader.seek_time(since)?;
+            if reader.position() < start {
+                reader.seek(start)?;
+            }
+        }
+        Ok(Source { reader, tail: None })
+    })
+}
+
+/// `jlog cat`
+pub fn cat(args: &CatArgs) -> Outcome {
+    let since = args.since.map(from_jiff);
+    let mut job = Job {
+        left: args.count.unwrap_or(u64::MAX),
+        follow: false,
+        wait: false,
+        store: false,
+        since,
+        until: args.until.map(from_jiff),
+    };
+    job.run(args.output, |_| {
+        let log = output::options().open(&args.feed)?;
+        let start = since.map_or(Start::Beginning, Start::Since);
+        let reader = log.reader_from(&start, reader_options(args.stop_at_damage))?;
+        Ok(Source { reader, tail: None })
+    })
 }
 
 /// `jlog tail`
 pub fn tail(args: &TailArgs) -> Outcome {
-    let log = output::options().open(&args.feed)?;
-    remove_dead_tails(&log)?;
-    // Before the subscriber is there, so that no signal leaves it behind.
-    let stop = Stop::on_signals()?;
+    let options = reader_options(args.stop_at_damage);
     let name = format!("{TAIL_PREFIX}{}", std::process::id());
-    log.subscribe(&name, Start::End)?;
-    let tail = Tail { log: &log, name: &name };
-    let mut reader = log.reader_with(&name, ReaderOptions::default().on_damage(OnDamage::Skip))?;
-    stop.also_wake(reader.waker()?);
-    let job =
-        Job { count: args.count, follow: true, peek: false, since: None, until: None, format: args.output };
-    let outcome = copy(&mut reader, &job, &stop);
-    drop(tail);
-    finish(outcome, &reader)
+    let mut job = Job {
+        left: args.count.unwrap_or(u64::MAX),
+        follow: true,
+        wait: args.wait,
+        store: true,
+        since: None,
+        until: None,
+    };
+    job.run(args.output, |waited| {
+        let log = output::options().open(&args.feed)?;
+        let start = match waited {
+            Waited::Not => Start::Last(args.last),
+            // All of a feed that was not there before is new.
+            Waited::ForFeed => Start::Beginning,
+            Waited::Since(id) => Start::After(id),
+        };
+        remove_dead_tails(&log);
+        let (reader, tail) = match log.subscribe(&name, start.clone()) {
+            Ok(_) => {
+                // Before the reader, so that no error leaves it behind.
+                let tail = Tail { log: log.clone(), name: name.clone() };
+                (log.reader_with(&name, options)?, Some(tail))
+            }
+            // Nothing is kept for this reader, then.
+            Err(e) if cannot_write(&e) => (log.reader_from(&start, options)?, None),
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Source { reader, tail })
+    })
+}
+
+fn reader_options(stop_at_damage: bool) -> ReaderOptions {
+    let on_damage = if stop_at_damage { OnDamage::Fail } else { OnDamage::Skip };
+    ReaderOptions::default().on_damage(on_damage)
+}
+
+/// Whether a change was refused for want of permission or of room.
+fn cannot_write(error: &Error) -> bool {
+    match error {
+        Error::DiskFull { .. } => true,
+        Error::Io { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        }
+        _ => false,
+    }
 }
 
 /// What the names of `jlog tail`'s subscribers begin with; the process follows.
 const TAIL_PREFIX: &str = "~tail-";
 
-/// Removes the subscribers of tails that were killed.
-fn remove_dead_tails(log: &Jlog) -> Result<(), Failure> {
-    for name in log.subscribers()? {
+/// Removes the subscribers of tails that were killed, where that is possible.
+fn remove_dead_tails(log: &Jlog) {
+    for name in log.subscribers().unwrap_or_default() {
         let process = std::str::from_utf8(name.as_bytes())
             .ok()
             .and_then(|name| name.strip_prefix(TAIL_PREFIX))
@@ -83,66 +158,147 @@ fn remove_dead_tails(log: &Jlog) -> Result<(), Failure> {
             && nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), None)
                 == Err(nix::errno::Errno::ESRCH)
         {
-            log.unsubscribe(&name)?;
+            // Who may not remove it leaves it to a tail that may.
+            let _ = log.unsubscribe(&name);
         }
     }
-    Ok(())
 }
 
 /// Removes the temporary subscriber.
-struct Tail<'a> {
-    log: &'a Jlog,
-    name: &'a str,
+struct Tail {
+    log: Jlog,
+    name: String,
 }
 
-impl Drop for Tail<'_> {
+impl Drop for Tail {
     fn drop(&mut self) {
-        if let Err(e) = self.log.unsubscribe(self.name) {
+        if let Err(e) = self.log.unsubscribe(&self.name) {
             output::complain(&e.to_string());
         }
     }
 }
 
-fn finish(outcome: Result<(), Failure>, reader: &Reader) -> Outcome {
-    match outcome {
-        Err(failure) if !failure.is_broken_pipe() => Err(failure),
-        _ if reader.lost().is_some() => Ok(ExitCode::from(DAMAGED)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+/// What is read from.
+struct Source {
+    reader: Reader,
+    /// Removes its subscriber when it is dropped.
+    tail: Option<Tail>,
 }
 
-/// Copies messages to stdout. The checkpoint follows what has gone out.
-fn copy(reader: &mut Reader, job: &Job, stop: &Stop) -> Result<(), Failure> {
-    let mut out = MessageOutput::new();
-    let mut left = job.count.unwrap_or(u64::MAX);
-    let wait = if job.follow { Wait::Forever } else { Wait::No };
-    while left > 0 && !stop.is_set() {
-        let Some(batch) = reader.next_batch(wait)? else {
-            if job.follow {
-                continue;
-            }
-            return Ok(());
-        };
-        for message in batch.iter() {
-            if left == 0 {
-                break;
-            }
-            if job.until.is_some_and(|until| message.time() >= until) {
-                left = 0;
-            } else if job.since.is_some_and(|since| message.time() < since) {
-                out.pass_over(message.id());
-            } else {
-                out.push(&message, job.format);
-                left -= 1;
-            }
+/// What was waited for before a feed is opened.
+#[derive(Clone, Copy)]
+enum Waited {
+    Not,
+    ForFeed,
+    /// The feed is the same; it was read up to here.
+    Since(LogId),
+}
+
+impl Job {
+    /// Opens what is read and copies its messages to stdout, again and again where another feed is waited for.
+    fn run(&mut self, format: MessageFormat, open: impl FnMut(Waited) -> Result<Source, Failure>) -> Outcome {
+        // Before a subscriber is there, so that no signal leaves it behind.
+        let stop = Stop::on_signals()?;
+        match self.run_all(&mut MessageOutput::new(format), &stop, open) {
+            Err(failure) if !failure.is_broken_pipe() => Err(failure),
+            _ if output::damage_reported() => Ok(ExitCode::from(DAMAGED)),
+            _ => Ok(ExitCode::SUCCESS),
         }
-        let (done, outcome) = out.flush(stop);
-        if let Some(id) = done
-            && !job.peek
-        {
-            reader.checkpoint(id)?;
-        }
-        outcome?;
     }
-    Ok(())
+
+    fn run_all(
+        &mut self,
+        out: &mut MessageOutput,
+        stop: &Stop,
+        mut open: impl FnMut(Waited) -> Result<Source, Failure>,
+    ) -> Result<(), Failure> {
+        let mut waited = Waited::Not;
+        let mut unsubscribed: Option<Reader> = None;
+        // What is waited for is said once, and again when it is something else.
+        let mut said = String::new();
+        while !stop.is_set() {
+            if let Some(reader) = unsubscribed.take() {
+                // The subscriber of a feed that is being removed goes with it, perhaps first.
+                let removed = matches!(reader.check_there(), Err(Error::Replaced { .. }));
+                waited = if removed { Waited::ForFeed } else { Waited::Since(reader.position()) };
+            }
+            let failure = match open(waited) {
+                Ok(mut source) => {
+                    let _tail = source.tail;
+                    said.clear();
+                    stop.also_wake(source.reader.waker()?);
+                    match self.copy(&mut source.reader, out, stop) {
+                        Ok(()) => return Ok(()),
+                        Err(failure) => {
+                            waited = Waited::ForFeed;
+                            if failure.is_unsubscribed() {
+                                unsubscribed = Some(source.reader);
+                            }
+                            failure
+                        }
+                    }
+                }
+                Err(failure) => {
+                    waited = Waited::ForFeed;
+                    failure
+                }
+            };
+            if !self.wait || !failure.is_absent() {
+                return Err(failure);
+            }
+            if said != failure.text() {
+                said = failure.text().to_owned();
+                output::note(&format!("{said}; waiting"));
+            }
+            stop.sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Copies messages to stdout. The checkpoint follows what has gone out.
+    fn copy(&mut self, reader: &mut Reader, out: &mut MessageOutput, stop: &Stop) -> Result<(), Failure> {
+        let store = self.store && reader.subscriber().is_some();
+        let wait = if self.follow { Wait::Forever } else { Wait::No };
+        while self.left > 0 && !stop.is_set() {
+            let Some(batch) = reader.next_batch(wait)? else {
+                if self.follow {
+                    continue;
+                }
+                return Ok(());
+            };
+            let mut done = None;
+            let mut outcome = Ok(());
+            for message in batch.iter() {
+                if self.left == 0 {
+                    break;
+                }
+                if self.until.is_some_and(|until| message.time() >= until) {
+                    self.left = 0;
+                } else if self.since.is_some_and(|since| message.time() < since) {
+                    out.pass_over(message.id());
+                } else if out.is_large(&message) {
+                    self.left -= 1;
+                    let (whole, flushed) = out.flush_with(&message, stop);
+                    (done, outcome) = (whole.or(done), flushed);
+                    if outcome.is_err() || stop.is_set() {
+                        break;
+                    }
+                } else if let Err(refused) = out.push(&message) {
+                    outcome = Err(refused);
+                    break;
+                } else {
+                    self.left -= 1;
+                }
+            }
+            let (whole, flushed) = out.flush(stop);
+            let done = whole.or(done);
+            if let Some(id) = done
+                && store
+            {
+                reader.checkpoint(id)?;
+            }
+            flushed.and(outcome)?;
+        }
+        Ok(())
+    }
 }

@@ -2,9 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jlog_core::Waker;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -17,7 +19,8 @@ pub struct Stop {
     flag: Arc<AtomicBool>,
     /// Readable from then on.
     event: Arc<EventFd>,
-    waker: Arc<OnceLock<Waker>>,
+    /// Of the reader that is in use.
+    waker: Arc<Mutex<Option<Waker>>>,
 }
 
 /// Whether a signal was ignored at the start, by `nohup` for example: it stays so.
@@ -37,7 +40,7 @@ impl Stop {
         let stop = Self {
             flag: Arc::new(AtomicBool::new(false)),
             event: Arc::new(event),
-            waker: Arc::new(OnceLock::new()),
+            waker: Arc::new(Mutex::new(None)),
         };
         let heeded = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|&signal| !is_ignored(signal));
         let mut signals = Signals::new(heeded).map_err(fail)?;
@@ -45,11 +48,16 @@ impl Stop {
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                for _ in signals.forever() {
+                let mut first = None;
+                for signal in signals.forever() {
+                    // The same signal again: whoever sends it does not want to wait for an orderly end.
+                    if first.replace(signal) == Some(signal) {
+                        let _ = signal_hook::low_level::emulate_default_handler(signal);
+                    }
                     told.flag.store(true, Ordering::Release);
                     // It cannot be full: it is written to by signals only.
                     let _ = told.event.write(1);
-                    if let Some(waker) = told.waker.get() {
+                    if let Some(waker) = &*told.waker.lock().unwrap_or_else(PoisonError::into_inner) {
                         waker.wake();
                     }
                 }
@@ -58,13 +66,20 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Has a signal end this reader's wait, too.
+    /// Has a signal end the wait of this reader, and not of one before it.
     pub fn also_wake(&self, waker: Waker) {
-        // Set once; there is one reader in a command.
-        let waker = self.waker.get_or_init(|| waker);
+        let mut current = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        let waker = current.insert(waker);
         if self.is_set() {
             waker.wake();
         }
+    }
+
+    /// Waits for so long (at most a minute), or until it is time to stop.
+    pub fn sleep(&self, time: Duration) {
+        let millis = u16::try_from(time.as_millis()).unwrap_or(60_000);
+        // A signal that the system reports here is one that sets the flag.
+        let _ = poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::from(millis));
     }
 
     /// Whether it is time to stop.

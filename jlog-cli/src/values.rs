@@ -1,4 +1,4 @@
-//! Values on the command line: sizes, ids, times, names.
+//! Values on the command line: sizes, ages, names; and numbers as they are printed.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -44,17 +44,6 @@ pub fn age(text: &str) -> Result<Limit<Duration>, String> {
         Ok(seconds) if (1.0..1e10).contains(&seconds) => Ok(Limit(Some(Duration::from_secs(seconds as u64)))),
         _ => Err(expected.to_owned()),
     }
-}
-
-/// A time: RFC 3339, or how long ago (`10min`, `2h`, `1d`).
-pub fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at);
-    }
-    let expected = "expected a time such as 2026-11-21T08:30:00Z, or how long ago such as 10min";
-    let ago: jiff::Span = text.parse().map_err(|_| expected.to_owned())?;
-    let now = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
-    now.checked_sub(ago.abs()).map(|at| at.timestamp()).map_err(|_| expected.to_owned())
 }
 
 /// A file mode in octal.
@@ -137,17 +126,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_times_and_modes() {
+    fn sizes_ages_and_modes() {
         assert_eq!(size("4MiB"), Ok(4 << 20));
         assert_eq!(size("65536"), Ok(65536));
         assert_eq!(size("4KiB"), Ok(4096));
         assert!(size("4 elephants").is_err());
         assert!(size("5GiB").is_err());
         assert!(size("-1").is_err());
-        assert_eq!(time("1970-01-01T00:00:01Z"), Ok(Timestamp::from_second(1).unwrap()));
-        let ago = Timestamp::now().as_second() - time("10min").unwrap().as_second();
-        assert!((599..=601).contains(&ago), "{ago}");
-        assert!(time("yesterday").is_err());
         assert_eq!(mode("640"), Ok(0o640));
         assert!(mode("888").is_err());
         assert_eq!(limit("2GiB"), Ok(Limit(Some(2 << 30))));

@@ -13,7 +13,7 @@ use crate::admin;
 use crate::args::{DurabilityArg, WriteArgs};
 use crate::error::{Failure, Outcome};
 use crate::output;
-use crate::values::{grouped, human};
+use crate::values::{counted, human};
 
 /// So much is read at once.
 const PIECE: usize = 256 << 10;
@@ -69,8 +69,8 @@ pub fn run(args: &WriteArgs) -> Outcome {
     if !args.quiet {
         let seconds = began.elapsed().as_secs_f64().max(1e-9);
         let summary = format!(
-            "{} messages, {} in {seconds:.3} s ({:.0} messages/s)",
-            grouped(job.messages),
+            "{}, {} in {seconds:.3} s ({:.0} messages/s)",
+            counted(job.messages, "message"),
             human(job.bytes),
             job.messages as f64 / seconds,
         );
@@ -168,8 +168,9 @@ impl Job {
             });
             placed.map_err(|e| {
                 Failure::new(format!(
-                    "{e} ({} messages before were written)",
-                    grouped(self.writer.accepted())
+                    "{e} ({} before {} written)",
+                    counted(self.writer.accepted(), "message"),
+                    if self.writer.accepted() == 1 { "was" } else { "were" }
                 ))
             })?;
             self.messages += messages.len() as u64;
@@ -248,9 +249,10 @@ impl Job {
             }
             let cut = || {
                 Failure::new(format!(
-                    "{} ends within a message: {} messages before it were written",
+                    "{} ends within a message: {} before it {} written",
                     input.name,
-                    grouped(self.messages)
+                    counted(self.messages, "message"),
+                    if self.messages == 1 { "was" } else { "were" }
                 ))
             };
             if got < prefix.len() {

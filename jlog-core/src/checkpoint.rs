@@ -101,8 +101,14 @@ impl Checkpoint {
         Ok(true)
     }
 
-    fn check_allowed(&self) -> Result<()> {
+    /// Fails where the file can only be read.
+    pub(crate) fn check_allowed(&self) -> Result<()> {
         self.refused.map_or(Ok(()), |why| Err(Error::io("write", &self.path, why.into())))
+    }
+
+    /// Whether the file has lost its name: the subscriber was removed.
+    pub(crate) fn is_removed(&self) -> Result<bool> {
+        Ok(self.file.facts().map_err(|e| Error::io("look at", &self.path, e))?.links == 0)
     }
 
     pub(crate) fn sync(&self) -> Result<()> {

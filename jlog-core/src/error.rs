@@ -37,12 +37,19 @@ pub enum Error {
         source: io::Error,
     },
     /// The path does not exist, or is a directory without a metastore.
-    #[error("{} is not a jlog: {why}; create one with `jlog create` or Jlog::create", path.display())]
+    #[error("{} is not a jlog: {why}; create one with `jlog create`", path.display())]
     NotAJlog {
         /// The path.
         path: PathBuf,
         /// What is missing.
         why: &'static str,
+    },
+    /// The directory has segments or checkpoints, but no metastore: it was lost. [`Jlog::repair`](crate::Jlog::repair)
+    /// makes it anew.
+    #[error("{} has lost its metastore: `jlog repair` makes it anew from what is there", path.display())]
+    MetastoreMissing {
+        /// The directory.
+        path: PathBuf,
     },
     /// Something is there already.
     #[error("cannot create a jlog in {}: {why}; open it, or choose another path", path.display())]
@@ -103,16 +110,30 @@ pub enum Error {
         why: &'static str,
     },
     /// There is no such subscriber.
-    #[error("{} has no subscriber {name:?}: add it with `jlog subscribe` or Jlog::subscribe", path.display())]
+    #[error("{} has no subscriber {name:?}: add it with `jlog subscribe`", path.display())]
     UnknownSubscriber {
         /// The jlog.
         path: PathBuf,
         /// The name.
         name: String,
     },
+    /// The subscriber was removed while a reader read for it: nothing keeps the segments that it needs.
+    #[error("the subscriber {name:?} of {} was removed while it was being read", path.display())]
+    Unsubscribed {
+        /// The jlog.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A reader without a subscriber has no checkpoint.
+    #[error("this reader of {} has no subscriber, and no checkpoint", path.display())]
+    NoSubscriber {
+        /// The jlog.
+        path: PathBuf,
+    },
     /// There is such a subscriber already.
     #[error(
-        "{} has a subscriber {name:?} already: move it with `jlog subscribe --move` or Jlog::set_checkpoint",
+        "{} has a subscriber {name:?} already: `jlog subscribe --if-missing` leaves it where it is, --move moves it",
         path.display()
     )]
     SubscriberExists {
@@ -196,7 +217,7 @@ pub enum Error {
     /// Another writer owns the pre-commit buffer.
     #[error(
         "{} is in use by another writer's pre-commit buffer: write through that one, or without the buffer \
-         (WriterOptions::bypass_pre_commit, `jlog write --direct`)",
+         (`jlog write --direct`)",
         path.display()
     )]
     PreCommitBusy {

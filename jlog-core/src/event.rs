@@ -118,6 +118,15 @@ pub enum Event {
         offset: u64,
         /// How many bytes.
         len: u64,
+        /// The file that keeps them; `None` where they are in the segment only.
+        kept: Option<PathBuf>,
+    },
+    /// Segments were removed before a reader without a subscriber came to them.
+    SegmentsGone {
+        /// The first of them.
+        first: u32,
+        /// The last of them.
+        last: u32,
     },
     /// A checkpoint was past the end of its segment and was moved back to the end.
     CheckpointMovedBack {
@@ -183,12 +192,26 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether a reader found something damaged or missing: what was written is not all there.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Event::DamageSkipped { .. } | Event::SegmentsLost { .. })
+    }
+}
+
+/// A number with what it counts, in the singular or the plural.
+fn counted(n: impl Into<u64>, what: &str) -> String {
+    let n = n.into();
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::TailCut { segment, offset, len, kept } => write!(
                 f,
-                "segment {segment:08x}: cut {len} bytes of an unfinished record at offset {offset}, kept in {}",
+                "segment {segment:08x}: cut {} of an unfinished record at offset {offset}, kept in {}",
+                counted(*len, "byte"),
                 kept.display()
             ),
             Event::DamageLeft { segment, offset } => write!(
@@ -207,41 +230,61 @@ impl fmt::Display for Event {
             Event::BufferRecovered { records, bytes } => {
                 write!(
                     f,
-                    "pre-commit buffer: {records} messages ({bytes} bytes) of an earlier writer recovered"
+                    "pre-commit buffer: {} ({}) of an earlier writer recovered",
+                    counted(*records, "message"),
+                    counted(*bytes, "byte")
                 )
             }
             Event::BufferAlreadyFlushed { records } => {
-                write!(f, "pre-commit buffer: {records} messages were in their segment already")
+                write!(f, "pre-commit buffer: {} already in the segment", counted(*records, "message"))
             }
             Event::BufferCut { len, kept } => write!(
                 f,
-                "pre-commit buffer: cut {len} bytes that are no whole record, kept in {}",
+                "pre-commit buffer: cut {} without a whole record, kept in {}",
+                counted(*len, "byte"),
                 kept.display()
             ),
             Event::BufferSetAside { len, kept } => write!(
                 f,
-                "pre-commit buffer: {len} bytes from before the machine's last start set aside in {}",
+                "pre-commit buffer: {} from before the machine's last start set aside in {}",
+                counted(*len, "byte"),
                 kept.display()
             ),
             Event::ChecksumsNotWritten { segment, records } => {
-                write!(f, "segment {segment:08x}: checksums of {records} records could not be written")
+                write!(
+                    f,
+                    "segment {segment:08x}: checksums of {} could not be written",
+                    counted(*records as u64, "record")
+                )
             }
             Event::SegmentVanished { segment } => {
                 write!(f, "segment {segment:08x} was removed while it was being written; begun anew")
             }
-            Event::DamageSkipped { segment, offset, len } => {
-                write!(f, "segment {segment:08x}: skipped {len} damaged bytes at offset {offset}")
+            Event::DamageSkipped { segment, offset, len, kept } => {
+                let len = counted(*len, "damaged byte");
+                write!(f, "segment {segment:08x}: skipped {len} at offset {offset}")?;
+                kept.as_ref().map_or(Ok(()), |kept| write!(f, ", kept in {}", kept.display()))
+            }
+            Event::SegmentsGone { first, last } if first == last => {
+                write!(f, "segment {first:08x} was removed before it was read")
+            }
+            Event::SegmentsGone { first, last } => {
+                write!(f, "segments {first:08x} to {last:08x} were removed before they were read")
             }
             Event::SegmentDropped { segment, records, bytes } => {
                 write!(
                     f,
-                    "segment {segment:08x}: dropped with {records} records ({bytes} bytes), a limit was reached"
+                    "segment {segment:08x}: dropped with {} ({}), a limit was reached",
+                    counted(*records, "record"),
+                    counted(*bytes, "byte")
                 )
             }
             Event::Missed { subscriber, from, messages } => {
                 write!(
                     f,
-                    "subscriber {subscriber}: missed {messages} messages behind {from}, which were dropped"
+                    "subscriber {subscriber}: missed {} behind {from}, which {} dropped",
+                    counted(*messages, "message"),
+                    if *messages == 1 { "was" } else { "were" }
                 )
             }
             Event::SegmentsLost { subscriber, lost } => {
@@ -263,7 +306,9 @@ impl fmt::Display for Event {
             ),
             Event::SegmentRepaired { segment, records, removed, kept } => write!(
                 f,
-                "segment {segment:08x}: {removed} bytes taken out, {records} records kept; as it was: {}",
+                "segment {segment:08x}: {} taken out, {} kept; as it was: {}",
+                counted(*removed, "byte"),
+                counted(*records, "record"),
                 kept.display()
             ),
             Event::MetastoreRepaired { why } => write!(f, "metastore: {why}; written anew"),

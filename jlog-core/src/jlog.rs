@@ -37,6 +37,13 @@ pub enum Start {
     After(LogId),
     /// Where this subscriber's checkpoint is.
     CopyOf(SubscriberName),
+    /// With this record; (segment, 0) is before the first of that segment.
+    From(LogId),
+    /// With the last so many messages there are now, or all where there are fewer. A damaged stretch counts as the
+    /// records that it stands for.
+    Last(u64),
+    /// With the first message that is not older than this, as [`Reader::seek_time`] finds it.
+    Since(crate::Timestamp),
 }
 
 /// A jlog: a directory of segments, and its subscribers.
@@ -174,6 +181,9 @@ impl Jlog {
                 let foreign = shared.list()?.into_iter().any(|kind| {
                     !matches!(kind, Kind::Temporary | Kind::Settings | Kind::PreCommit | Kind::Identity)
                 });
+                if foreign && shared.has_remains() {
+                    return Err(Error::MetastoreMissing { path: path.to_owned() });
+                }
                 if foreign {
                     return exists("the directory is not empty");
                 }
@@ -278,6 +288,30 @@ impl Jlog {
         Reader::open(Arc::clone(&self.shared), SubscriberName::new(subscriber)?, options)
     }
 
+    /// A reader without a subscriber: it has no checkpoint, keeps no segment from going, and writes nothing, so it needs
+    /// no permission to write. Segments that are removed before it comes to them are reported as
+    /// [`Event::SegmentsGone`], and it goes on behind them.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
+    /// use jlog_core::{Jlog, ReaderOptions, Start, Wait};
+    ///
+    /// let log = Jlog::create(&path)?;
+    /// log.writer()?.append_batch(&["one", "two", "three"])?;
+    ///
+    /// let mut reader = log.reader_from(&Start::Last(2), ReaderOptions::default())?;
+    /// let batch = reader.next_batch(Wait::No)?.expect("there are messages");
+    /// assert!(batch.iter().map(|message| message.body()).eq([&b"two"[..], b"three"]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`resolve`](Jlog::resolve).
+    pub fn reader_from(&self, start: &Start, options: ReaderOptions) -> Result<Reader> {
+        let after = self.resolve(start)?;
+        Reader::open_at(Arc::clone(&self.shared), after, options)
+    }
+
     /// Adds a subscriber.
     ///
     /// # Errors
@@ -309,7 +343,33 @@ impl Jlog {
                 Ok(*id)
             }
             Start::CopyOf(other) => self.checkpoint(other),
+            Start::From(id) => {
+                self.resolve(&Start::After(LogId::new(id.segment, id.marker.saturating_sub(1))))
+            }
+            Start::Last(count) => self.before_last(*count),
+            Start::Since(time) => {
+                let options = ReaderOptions::default().peek(true);
+                let mut reader = Reader::open_at(Arc::clone(&self.shared), self.first_id()?, options)?;
+                reader.seek_time(*time)?;
+                Ok(reader.position())
+            }
         }
+    }
+
+    /// The place before the last so many records. Reads the segments that hold them.
+    fn before_last(&self, count: u64) -> Result<LogId> {
+        let meta = self.meta()?;
+        let mut left = count;
+        let mut segments = self.segments()?;
+        segments.retain(|&number| number <= meta.storage_log);
+        for &number in segments.iter().rev() {
+            let records = self.count_records(&meta, number)?.0;
+            match u32::try_from(left).ok().and_then(|left| records.checked_sub(left)) {
+                Some(before) => return Ok(LogId::new(number, before)),
+                None => left -= u64::from(records),
+            }
+        }
+        self.first_id()
     }
 
     /// Removes a subscriber; says whether it was there. Segments that only it needed stay until

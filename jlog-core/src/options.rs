@@ -124,7 +124,8 @@ impl JlogOptions {
     /// Creates a jlog: the path must not exist, or be an empty directory.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`], [`Error::OutOfRange`], [`Error::Io`], [`Error::DiskFull`].
+    /// [`Error::AlreadyExists`], [`Error::MetastoreMissing`], [`Error::OutOfRange`], [`Error::Io`],
+    /// [`Error::DiskFull`].
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Jlog> {
         Jlog::create_with(self, path.as_ref())
     }
@@ -132,7 +133,7 @@ impl JlogOptions {
     /// Opens the jlog that is there.
     ///
     /// # Errors
-    /// [`Error::NotAJlog`], [`Error::Metastore`], [`Error::Settings`], [`Error::Io`].
+    /// [`Error::NotAJlog`], [`Error::MetastoreMissing`], [`Error::Metastore`], [`Error::Settings`], [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Jlog> {
         Jlog::open_with(self, path.as_ref())
     }
@@ -293,13 +294,18 @@ pub enum ReadMethod {
     Mmap,
 }
 
-/// What a reader does when it meets damage.
+/// What a reader does when it meets damaged bytes.
+///
+/// **The default is to fail, and to fail again at every further call**: a consumer that does nothing about it stays where it
+/// is, and keeps segments from going. Whoever reads without supervision chooses [`Skip`](OnDamage::Skip), as the `jlog`
+/// command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnDamage {
-    /// Returns the error; [`skip_damage`](crate::Reader::skip_damage) then goes on behind it.
+    /// Returns the error, again and again, until [`skip_damage`](crate::Reader::skip_damage) steps over the damage.
     #[default]
     Fail,
-    /// Skips what is damaged, counts it ([`skipped`](crate::Reader::skipped)), and tells of it as an event.
+    /// Skips what is damaged, counts it ([`skipped`](crate::Reader::skipped)), keeps it in a file `….broken-<offset>`, and
+    /// reports it as [`Event::DamageSkipped`].
     Skip,
 }
 
@@ -350,7 +356,7 @@ impl ReaderOptions {
         self
     }
 
-    /// What happens when the reader meets damage.
+    /// What happens when the reader meets damage: by default it fails until it is told to skip it.
     #[must_use]
     pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
         self.on_damage = on_damage;

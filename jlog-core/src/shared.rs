@@ -132,6 +132,10 @@ impl Shared {
             match self.open(&name, Open::CreateNew(self.file_mode)) {
                 Ok(file) => return Ok(Temporary { shared: self, name: Some(name), file }),
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                // The name is of no interest to anybody: it is the directory that takes no file.
+                Err(Error::Io { source, .. }) => {
+                    return Err(Error::io("create a file in", &self.path, source));
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -190,8 +194,15 @@ impl Shared {
         match self.storage.facts(&self.path) {
             Err(_) => self.no_jlog("there is nothing at this path"),
             Ok(facts) if facts.kind != FileKind::Directory => self.no_jlog("it is not a directory"),
+            Ok(_) if self.has_remains() => Error::MetastoreMissing { path: self.path.clone() },
             Ok(_) => self.no_jlog("the directory has no metastore"),
         }
+    }
+
+    /// Whether the directory has segments or checkpoints: those of a jlog, though its metastore may be missing.
+    pub(crate) fn has_remains(&self) -> bool {
+        let ours = |kind: &Kind| matches!(kind, Kind::Segment(_) | Kind::Checkpoint(_));
+        self.list().is_ok_and(|kinds| kinds.iter().any(ours))
     }
 
     fn no_jlog(&self, why: &'static str) -> Error {

@@ -698,13 +698,17 @@ fn tail(place: &Place, program: &Path) -> (Running, crate::support::Lines) {
     let mut command = bare(program);
     command.arg("demo").current_dir(place.path(""));
     let (tail, lines) = Running::with_lines(command);
-    // Its subscriber is there for a moment only: it keeps the checkpoint open, and removes its name.
+    // The C tool's subscriber is there for a moment only: it keeps the checkpoint open, and removes its name. Ours has
+    // none, and watches the directory once it knows where it begins.
     let open = format!("/proc/{}/fd", tail.id());
     until("the tail has subscribed", || {
         std::fs::read_dir(&open).is_ok_and(|mut files| {
             files.any(|file| {
                 let target = file.and_then(|file| std::fs::read_link(file.path()));
-                target.is_ok_and(|target| target.to_string_lossy().ends_with(" (deleted)"))
+                target.is_ok_and(|target| {
+                    let target = target.to_string_lossy();
+                    target.ends_with(" (deleted)") || target.contains("inotify")
+                })
             })
         })
     });

@@ -31,11 +31,41 @@ fn cat_and_null_give_the_bodies() {
     let place = timed(&[], &messages);
     let cat = run(place.jlog("read", ["s", "--peek"]), "").ok();
     assert_eq!(cat, b"one\n\ntwo\nlines\n\xff\0\x1b[31m\n\xe2\x82\xac\n");
-    let null = run(place.jlog("read", ["s", "-o", "null", "--peek"]), "").ok();
-    assert_eq!(null, b"one\0\0two\nlines\0\xff\0\x1b[31m\0\xe2\x82\xac\0");
+    place.log().subscribe("after", jlog_core::Start::After(LogId::new(0, 4))).unwrap();
+    let null = run(place.jlog("read", ["after", "-o", "null", "--peek"]), "").ok();
+    assert_eq!(null, b"\xe2\x82\xac\0");
     let again = run(place.jlog("read", ["s", "-o", "cat"]), "").ok();
     assert_eq!(again, cat);
     assert_eq!(place.ok("read", &["s"]), "");
+}
+
+#[test]
+fn null_refuses_what_a_nul_would_cut() {
+    let place = numbered(3);
+    place.append(&[&b"cut\0here"[..], b"after"]);
+    for _ in 0..2 {
+        let done = run(place.jlog("read", ["s", "-o", "null"]), "");
+        assert_eq!(done.code, Some(1));
+        let complaint = done.complaint();
+        assert!(complaint.starts_with("message 00000000:00000004 contains a NUL byte"), "{complaint}");
+        assert!(complaint.contains("-o length-prefixed"), "{complaint}");
+        // What went out before it is done, and nothing else.
+        assert_eq!(place.checkpoint("s"), LogId::new(0, 3));
+    }
+    assert_eq!(place.unread("s"), [&b"cut\0here"[..], b"after"]);
+}
+
+#[test]
+fn length_prefixed_is_what_write_takes() {
+    let messages: [&[u8]; 6] =
+        [b"one", b"", b"two\nlines", b"\xff\0\x1b[31m", &[0; 70_000], &[b'x'; 3 << 20]];
+    let place = timed(&[], &messages);
+    let out = run(place.jlog("read", ["s", "-o", "length-prefixed"]), "").ok();
+    let other = Place::new(&["--compression", "lz4"]);
+    run(other.jlog("write", ["-q", "--length-prefixed"]), out.as_slice()).ok();
+    assert!(other.unread("s") == messages);
+    let again = run(other.jlog("read", ["s", "-o", "length-prefixed"]), "").ok();
+    assert!(again == out);
 }
 
 #[test]
@@ -221,10 +251,10 @@ fn damage(place: &Place) {
 }
 
 #[test]
-fn reading_stops_before_damage_and_skips_it_when_told_to() {
+fn reading_stops_before_damage_when_told_to() {
     let place = numbered(10);
     damage(&place);
-    let done = run(place.jlog("read", ["s"]), "");
+    let done = run(place.jlog("read", ["s", "--stop-at-damage"]), "");
     assert_eq!(done.code, Some(1));
     assert_eq!(done.stdout, b"m1\nm2\nm3\nm4\nm5\n");
     let complaint = done.complaint();
@@ -237,13 +267,91 @@ fn reading_stops_before_damage_and_skips_it_when_told_to() {
     assert!(complaint.contains("skip it, or run `jlog repair`"), "{complaint}");
     assert_eq!(place.checkpoint("s"), LogId::new(1, 1));
     // It stays there, however often it is tried.
-    let again = run(place.jlog("read", ["s"]), "");
+    let again = run(place.jlog("read", ["s", "--stop-at-damage"]), "");
     assert_eq!(again.failed(1), complaint);
+    run(place.jlog("read", ["s", "--stop-at-damage", "--skip-damage"]), "")
+        .code
+        .filter(|&code| code == 2)
+        .unwrap();
 
     let done = run(place.jlog("read", ["s", "--skip-damage"]), "");
-    assert_eq!((done.code, done.stdout.as_slice()), (Some(0), &b"m7\nm8\nm9\nm10\n"[..]));
-    assert_eq!(done.complaint(), "segment 00000001: skipped 18 damaged bytes at offset 18");
+    assert_eq!((done.code, done.stdout.as_slice()), (Some(3), &b"m7\nm8\nm9\nm10\n"[..]));
     assert_eq!(place.ok("read", &["s"]), "");
+}
+
+#[test]
+fn damage_is_reported_kept_and_passed() {
+    let place = numbered(12);
+    damage(&place);
+    let path = place.feed.join("00000002");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[0] ^= 1;
+    let (header, body) = (bytes[0], bytes[17]);
+    std::fs::write(&path, &bytes).unwrap();
+    let kept = [place.feed.join("00000001.broken-18"), place.feed.join("00000002.broken-0")];
+    let reported = [
+        format!(
+            "jlog: segment 00000001: skipped 18 damaged bytes at offset 18, kept in {}\n",
+            kept[0].display()
+        ),
+        format!(
+            "jlog: segment 00000002: skipped 18 damaged bytes at offset 0, kept in {}\n",
+            kept[1].display()
+        ),
+    ];
+    // Looking keeps nothing, and reports the same.
+    let peek = run(place.jlog("read", ["s", "--peek"]), "");
+    let cat = run(place.jlog("cat", crate::support::NONE), "");
+    for done in [peek, cat] {
+        assert_eq!(done.code, Some(3));
+        assert_eq!(lines(std::str::from_utf8(&done.stdout).unwrap()).len(), 10);
+        let without: String =
+            reported.iter().map(|line| format!("{}\n", line.split(", kept").next().unwrap())).collect();
+        assert_eq!(done.stderr, without);
+        assert!(kept.iter().all(|path| !path.exists()));
+    }
+    let done = run(place.jlog("read", ["s"]), "");
+    assert_eq!(done.code, Some(3));
+    assert_eq!(
+        lines(std::str::from_utf8(&done.stdout).unwrap()),
+        ["m1", "m2", "m3", "m4", "m5", "m7", "m8", "m10", "m11", "m12"]
+    );
+    assert_eq!(done.stderr, reported.concat());
+    // The segments are done and gone; what was damaged is there.
+    assert!(!path.with_file_name("00000001").exists());
+    let bytes = kept.each_ref().map(|path| std::fs::read(path).unwrap());
+    assert_eq!((bytes[0].len(), &bytes[0][16..], bytes[1].len()), (18, &b"\x7d6"[..], 18));
+    assert_eq!((bytes[1][0], bytes[1][17]), (header, body));
+    // Nothing is reported twice.
+    assert_eq!(place.ok("read", &["s"]), "");
+}
+
+#[test]
+fn damage_makes_no_reader_fail_that_cannot_keep_it() {
+    let place = numbered(10);
+    damage(&place);
+    // Something else has the name.
+    std::fs::create_dir(place.feed.join("00000001.broken-18")).unwrap();
+    let done = run(place.jlog("read", ["s"]), "");
+    assert_eq!((done.code, lines(std::str::from_utf8(&done.stdout).unwrap()).len()), (Some(3), 9));
+    assert_eq!(done.complaint(), "segment 00000001: skipped 18 damaged bytes at offset 18");
+}
+
+#[test]
+fn a_broken_pipe_does_not_hide_damage() {
+    let messages = vec!["x".repeat(1000); 2000];
+    let place = Place::with(&[], &messages);
+    let path = place.feed.join("00000000");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let (mut out, pipe) = std::io::pipe().unwrap();
+    let mut command = place.jlog("read", ["s"]);
+    let mut reader = Running::start(command.stdout(pipe));
+    drop(command);
+    out.read_exact(&mut [0; 1000]).unwrap();
+    close(out);
+    assert_eq!(reader.done().code, Some(3));
 }
 
 #[test]
@@ -342,4 +450,136 @@ fn the_checkpoint_follows_while_a_long_read_goes_on() {
     assert_eq!(lines.rest().len(), 19_999);
     assert_eq!(reader.done().code, Some(0));
     assert_eq!(place.segments().len(), 1);
+}
+
+/// What a command prints to a terminal.
+fn on_a_terminal(mut command: std::process::Command) -> String {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    command.stdout(std::process::Stdio::from(terminal.slave));
+    let mut running = Running::start(&mut command);
+    drop(command);
+    let lines = Lines::of(std::fs::File::from(terminal.master));
+    let text = lines.rest().concat();
+    assert_eq!(running.done().code, Some(0));
+    text.replace("\r\n", "\n")
+}
+
+#[test]
+fn a_terminal_gets_no_control_characters_of_messages() {
+    let messages: [&[u8]; 6] = [
+        b"\x1b]0;title\x07\x1b[31mred",
+        b"over\rwritten\x08\x7f",
+        "upper \u{9b}31m, \u{20ac} stays".as_bytes(),
+        b"raw \x9b31m \xff",
+        b"two\nlines\tand a tab",
+        b"",
+    ];
+    let expected = [
+        r"\x1b]0;title\x07\x1b[31mred",
+        r"over\rwritten\x08\x7f",
+        "upper \\u{9b}31m, \u{20ac} stays",
+        r"raw \x9b31m \xff",
+        "two\nlines\tand a tab",
+        "",
+    ];
+    let place = timed(&[], &messages);
+    // Terminals put spaces in the place of tabs.
+    let shown = on_a_terminal(place.jlog("read", ["s", "--peek"]));
+    let plain: String = expected.iter().map(|line| format!("{line}\n")).collect();
+    assert_eq!(shown.replace("lines   ", "lines\t"), plain);
+    let shown = on_a_terminal(place.jlog("read", ["s", "--peek", "-o", "short"]));
+    for text in expected {
+        assert!(shown.replace("lines   ", "lines\t").contains(&format!(" {text}\n")), "{text} in {shown}");
+    }
+    let shown = on_a_terminal(place.jlog("cat", ["-o", "json"]));
+    assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    for (line, message) in shown.lines().zip(messages) {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        if let Ok(text) = std::str::from_utf8(message) {
+            assert_eq!(object["body"], text);
+        }
+    }
+    // A pipe gets them as they are, whatever stderr is.
+    let cat = run(place.jlog("read", ["s"]), "").ok();
+    assert_eq!(cat, [messages.join(&b'\n'), b"\n".to_vec()].concat());
+}
+
+#[test]
+fn cat_shows_everything_and_changes_nothing() {
+    let place = numbered(10);
+    place.ok("unsubscribe", &["s"]);
+    let before = place.snapshot();
+    let all: Vec<String> = (1..=10).map(|n| format!("m{n}")).collect();
+    let cat = |arguments: &[&str]| place.ok("cat", arguments).lines().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(cat(&[]), all);
+    assert_eq!(cat(&["-n", "3"]), all[..3]);
+    assert_eq!(cat(&["--since", &time(6).1]), all[6..]);
+    assert_eq!(cat(&["--since", &time(2).1, "--until", &time(7).1]), all[2..7]);
+    assert_eq!(cat(&["--since", "2026-03-01 12:00:05", "-n", "2"]), all[5..7]);
+    assert_eq!(cat(&["--until", "2026-03-01 12:00"]), [""; 0]);
+    assert_eq!(cat(&["--since", "yesterday"]), [""; 0]);
+    assert_eq!(cat(&["-n", "1", "-o", "short"]), [format!("{} 00000000:00000001 m1", time(0).1)]);
+    assert!(place.snapshot() == before);
+    let empty = Place::new(&[]);
+    assert_eq!(empty.ok("cat", &[]), "");
+    assert_eq!(empty.ok("cat", &["--since", "today"]), "");
+}
+
+#[test]
+fn a_reader_begins_with_an_id_or_a_time_without_a_subscriber() {
+    let place = numbered(10);
+    place.ok("unsubscribe", &["s"]);
+    let before = place.snapshot();
+    let read = |from: &str, more: &[&str]| {
+        let text = place.ok("read", &[&["--from", from], more].concat());
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all: Vec<String> = (1..=10).map(|n| format!("m{n}")).collect();
+    assert_eq!(read("00000001:00000002", &[]), all[5..]);
+    assert_eq!(read("1:2", &["-n", "3"]), all[5..8]);
+    assert_eq!(read("00000000:00000000", &[]), all);
+    assert_eq!(read(&time(8).1, &[]), all[8..]);
+    assert_eq!(read("12:00:03", &["--until", &time(5).1]), [""; 0], "today's");
+    assert_eq!(read("2026-03-01 12:00:03", &["--until", &time(5).1]), all[3..5]);
+    assert_eq!(read("10min", &[]), [""; 0]);
+    let (mut reader, lines) = Running::with_lines(place.jlog("read", ["--from", "2:2", "-f", "-n", "2"]));
+    assert_eq!(lines.next().as_deref(), Some("m10\n"));
+    assert!(place.snapshot() == before);
+    place.append(&["m11"]);
+    assert_eq!(lines.rest(), ["m11\n"]);
+    assert_eq!(reader.end(), Some(0));
+    let complaint = run(place.jlog("read", ["--from", "00000003:00000001"]), "").failed(1);
+    assert!(complaint.contains("has no record 00000003:0000000"), "{complaint}");
+}
+
+#[test]
+fn times_without_a_zone_are_local() {
+    let place = numbered(10);
+    let cat = |zone: &str, since: &str| {
+        let mut command = place.jlog("cat", ["--since", since]);
+        command.env("TZ", zone);
+        run(command, "").text().lines().count()
+    };
+    assert_eq!(cat("UTC", "2026-03-01 12:00:07"), 3);
+    assert_eq!(cat("Europe/Vienna", "2026-03-01 13:00:07"), 3);
+    assert_eq!(cat("Europe/Vienna", "2026-03-01T12:00:07Z"), 3);
+    assert_eq!(cat("America/New_York", "2026-03-01T07:00:07"), 3);
+}
+
+#[test]
+fn a_second_signal_loses_nothing() {
+    let lines: Vec<String> = (1..=30_000).map(|n| format!("message {n} of many")).collect();
+    let place = Place::with(&[], &lines);
+    // Nobody takes the output, and what it waits for is a message that has begun.
+    let (_out, pipe) = std::io::pipe().unwrap();
+    let ours = pipe.try_clone().unwrap();
+    let mut command = place.jlog("read", ["s", "-f"]);
+    let mut reader = Running::start(command.stdout(pipe));
+    drop(command);
+    crate::support::until_full(&ours);
+    reader.signal(nix::sys::signal::Signal::SIGTERM);
+    reader.signal(nix::sys::signal::Signal::SIGTERM);
+    // In order or not, it is gone, and nothing is lost.
+    assert!(matches!(reader.end(), None | Some(0)));
+    assert!(place.unread("s").len() > 20_000);
 }

@@ -143,6 +143,43 @@ fn subscribers_that_only_look_like_tails_stay() {
 }
 
 #[test]
+fn a_tail_begins_with_the_last_messages_when_told_to() {
+    let messages: Vec<String> = (1..=10).map(|n| format!("m{n}")).collect();
+    // Four messages to a segment.
+    let place = Place::with(&["--segment-size", "72"], &messages);
+    for last in [0, 1, 2, 3, 6, 7, 10, 11, 100_000_000_000] {
+        let expected: Vec<String> =
+            messages.iter().skip(10 - 10.min(last)).map(|m| format!("{m}\n")).collect();
+        let (mut tail, lines, _) = tail(&place, &["--last", &last.to_string()]);
+        for line in &expected {
+            assert_eq!(lines.next().as_ref(), Some(line), "the last {last}");
+        }
+        tail.signal(Signal::SIGTERM);
+        assert_eq!(tail.done().code, Some(0));
+        assert_eq!(lines.rest(), [""; 0], "the last {last}");
+    }
+    // And goes on with what comes.
+    let (mut tail, lines, _) = tail(&place, &["--last", "1", "-n", "3"]);
+    assert_eq!(lines.next().as_deref(), Some("m10\n"));
+    write(&place, "new\nnewer\nnewest\n");
+    assert_eq!(lines.rest(), ["new\n", "newer\n"]);
+    assert_eq!(tail.end(), Some(0));
+}
+
+#[test]
+fn a_tail_stops_at_damage_when_told_to() {
+    let place = Place::with(&[], &["one", "two", "three"]);
+    let path = place.feed.join("00000000");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[19 + 16] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let done = run(place.jlog("tail", ["--last", "3", "--stop-at-damage"]), "");
+    assert_eq!((done.code, done.stdout.as_slice()), (Some(1), &b"one\n"[..]));
+    assert!(done.complaint().contains("is damaged at offset 19"), "{}", done.stderr);
+    assert_eq!(place.subscribers(), ["s"]);
+}
+
+#[test]
 fn a_tail_goes_on_behind_damage() {
     let place = Place::new(&["--segment-size", "40"]);
     let (mut tail, lines, _) = tail(&place, &["-n", "2"]);
@@ -157,7 +194,11 @@ fn a_tail_goes_on_behind_damage() {
     std::fs::write(&path, bytes).unwrap();
     assert_eq!(lines.rest(), ["one\n", "two\n"]);
     let done = tail.done();
-    assert_eq!(done.code, Some(0));
-    assert_eq!(done.complaint(), "segment 00000000: skipped 16 damaged bytes at offset 0");
+    assert_eq!(done.code, Some(3));
+    let kept = place.feed.join("00000000.broken-0");
+    let expected =
+        format!("segment 00000000: skipped 16 damaged bytes at offset 0, kept in {}", kept.display());
+    assert_eq!(done.complaint(), expected);
+    assert_eq!(std::fs::read(kept).unwrap(), [b'x'; 16]);
     assert_eq!(place.subscribers(), ["s"]);
 }

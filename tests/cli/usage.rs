@@ -2,12 +2,13 @@
 
 use crate::support::{NONE, Place, bare, close, jlog, run, run_to};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "create",
     "write",
     "subscribe",
     "unsubscribe",
     "read",
+    "cat",
     "tail",
     "status",
     "inspect",
@@ -39,7 +40,11 @@ fn wrong_command_lines_end_with_2_and_change_nothing() {
         &["read", feed, "s", "-n", "-1"],
         &["read", feed, "s", "-n", "many"],
         &["read", feed, "s", "-o", "xml"],
-        &["read", feed, "s", "--since", "yesterday"],
+        &["read", feed, "s", "--since", "soon"],
+        &["read", feed, "s", "--from", "10min"],
+        &["read", feed, "--from", "somewhere"],
+        &["cat", feed, "s"],
+        &["tail", feed, "--last", "some"],
         &["read", feed, "s", "--until", "2026-13-01T00:00:00Z"],
         &["write", feed, "-0", "--whole"],
         &["write", feed, "--whole", "--length-prefixed"],
@@ -102,6 +107,7 @@ fn what_is_no_feed_is_told_by_every_command() {
             &["read", "s"],
             &["read", "s", "-f"],
             &["tail"],
+            &["cat"],
             &["status"],
             &["inspect"],
             &["inspect", "00000000"],

@@ -23,7 +23,7 @@ const WRONG: u8 = 255;
 /// The number and name that the C library has for an error.
 pub fn error_name(error: &Error, path: &Path) -> (u32, &'static str) {
     match error {
-        Error::NotAJlog { .. } => match std::fs::metadata(path) {
+        Error::NotAJlog { .. } | Error::MetastoreMissing { .. } => match std::fs::metadata(path) {
             Err(_) => (3, "JLOG_ERR_OPEN"),
             Ok(meta) if !meta.is_dir() => (4, "JLOG_ERR_NOTDIR"),
             Ok(_) => (21, "JLOG_ERR_META_OPEN"),

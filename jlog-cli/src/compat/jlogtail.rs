@@ -26,17 +26,12 @@ pub fn run(arguments: &[OsString]) -> Outcome {
         Ok(log) => log,
         Err(e) => return failed(&e),
     };
-    let name = format!("jlog-tail-{}", std::process::id());
-    let reader = log
-        .subscribe(&name, Start::End)
-        .and_then(|_| log.reader_with(&name, ReaderOptions::default().on_damage(OnDamage::Skip)));
-    // As the C tool does: nobody sees this subscriber, and it holds nothing back.
-    let removed = log.unsubscribe(&name);
-    let mut reader = match reader {
+    // The C tool removes its subscriber before it reads: it holds nothing back either.
+    let options = ReaderOptions::default().on_damage(OnDamage::Skip);
+    let mut reader = match log.reader_from(&Start::End, options) {
         Ok(reader) => reader,
         Err(e) => return failed(&e),
     };
-    removed?;
     loop {
         let Some(batch) = reader.next_batch(Wait::Forever)? else { continue };
         let mut out = std::io::stdout().lock();

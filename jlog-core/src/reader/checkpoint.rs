@@ -1,17 +1,16 @@
 //! The checkpoint that a reader stores.
 
 use super::Reader;
-use crate::{Event, LogId, Result, lost, recovery, retention};
+use crate::checkpoint::Checkpoint;
+use crate::{Error, Event, LogId, Result, lost, recovery, retention};
 
 impl Reader {
     /// Moves the stored checkpoint, unless somebody else has moved it, or this reader only looks.
     pub(super) fn move_stored(&mut self, to: LogId, storage_log: u32) -> Result<()> {
-        if self.options.peek {
-            return Ok(());
-        }
+        let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| !self.options.peek) else { return Ok(()) };
         let from = self.stored;
         self.meta.check_named(&self.shared)?;
-        if self.checkpoint.move_from(from, to, self.meta.get()?.safety)? {
+        if checkpoint.move_from(from, to, self.meta.get()?.safety)? {
             self.stored = to;
             retention::remove_passed(&self.shared, from, to, storage_log, &mut self.passing)?;
         }
@@ -22,9 +21,13 @@ impl Reader {
     /// needs any more.
     ///
     /// # Errors
-    /// [`Error::NoSuchRecord`] where `id` lies beyond what was written; [`Error::Replaced`]; [`Error::Io`],
-    /// [`Error::DiskFull`].
+    /// [`Error::NoSuchRecord`] where `id` lies beyond what was written; [`Error::Unsubscribed`] or
+    /// [`Error::Replaced`] where the subscriber or the jlog was removed meanwhile; [`Error::NoSubscriber`] for a reader
+    /// without one; [`Error::Io`], [`Error::DiskFull`].
     pub fn checkpoint(&mut self, id: LogId) -> Result<()> {
+        if self.subscribed()?.is_removed()? {
+            self.check_there()?;
+        }
         let meta = self.meta.get()?;
         let read = id.segment == self.position.segment
             && id.marker <= self.position.marker
@@ -44,7 +47,7 @@ impl Reader {
     /// nobody needs any more, but never the one being written.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::DiskFull`].
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
     pub fn store_checkpoint(&mut self, id: LogId) -> Result<()> {
         let storage_log = self.meta.get()?.storage_log;
         self.store(id, storage_log)
@@ -57,30 +60,44 @@ impl Reader {
             // Without room to note it, what is gone is reported as lost once too often.
             let _ = lost::begins(&self.shared, id);
         }
-        let old = self.checkpoint.set(id, safety)?;
+        let old = self.subscribed()?.set(id, safety)?;
         self.stored = id;
         let old = old.unwrap_or(id);
-        if id < old {
-            let subscriber = self.name.to_string();
+        if id < old
+            && let Some(subscriber) = self.name.as_ref().map(ToString::to_string)
+        {
             self.shared.note(Event::CheckpointWentBack { subscriber, from: old, to: id });
         }
         retention::remove_passed(&self.shared, old, id, storage_log, &mut self.passing)
     }
 
+    /// Whether this reader can store checkpoints: to be asked before work is done that a checkpoint is to keep.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the reason where the checkpoint cannot be written; [`Error::NoSubscriber`] for a reader
+    /// without a subscriber.
+    pub fn check_writable(&self) -> Result<()> {
+        self.subscribed()?.check_allowed()
+    }
+
+    fn subscribed(&self) -> Result<&Checkpoint> {
+        self.checkpoint.as_ref().ok_or_else(|| Error::NoSubscriber { path: self.shared.path.clone() })
+    }
+
     /// Makes the checkpoint durable.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`].
     pub fn sync_checkpoint(&self) -> Result<()> {
-        self.checkpoint.sync()
+        self.subscribed()?.sync()
     }
 
     /// The checkpoint as it is stored now (others may move it, too).
     ///
     /// # Errors
-    /// [`Error::Checkpoint`], [`Error::Io`].
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Checkpoint`], [`Error::Io`].
     pub fn stored_checkpoint(&self) -> Result<LogId> {
-        Ok(self.checkpoint.get()?.unwrap_or(self.stored))
+        Ok(self.subscribed()?.get()?.unwrap_or(self.stored))
     }
 
     /// Stores a checkpoint that means the same as the one that is stored. A disk that cannot be written keeps

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::scan::{Scan, Scanned};
 use super::{Position, Reader, Segment};
+use crate::checkpoint::Checkpoint;
 use crate::checksum::Verifier;
 use crate::format::RecordFormat;
 use crate::options::{OnMissed, ReadMethod};
@@ -29,6 +30,11 @@ impl Reader {
         // In this order: what the metastore says is complete now has its last length now.
         let storage_log = self.meta.get()?.storage_log;
         let before = self.position.segment;
+        let is_open = self.segment.as_ref().is_some_and(|open| open.number == before);
+        if !is_open {
+            // What is missing is not missing from this jlog if that is gone.
+            self.check_there()?;
+        }
         if !self.open_segment(storage_log)? {
             return Ok(if self.position.segment == before { Found::Nothing } else { Found::Moved });
         }
@@ -162,7 +168,7 @@ impl Reader {
         }
         let Some(fresh) = open(&self.shared, segment.number, self.options.verify)? else { return Ok(false) };
         // Repair takes damaged records out, and moves the stored checkpoint by as many.
-        let stored = self.checkpoint.get()?.unwrap_or(self.stored);
+        let stored = self.checkpoint.as_ref().map_or(Ok(None), Checkpoint::get)?.unwrap_or(self.stored);
         let taken_out = if stored.segment == self.stored.segment && stored.segment == fresh.number {
             self.stored.marker.saturating_sub(stored.marker)
         } else {
@@ -201,13 +207,19 @@ impl Reader {
         let next = self.shared.segments()?.into_iter().find(|&n| n > number).unwrap_or(storage_log);
         let from = self.position();
         let next = next.min(storage_log);
+        let Some(name) = self.name.clone() else {
+            // Nobody has kept them for this reader.
+            self.move_to(next);
+            self.shared.note(Event::SegmentsGone { first: number, last: next - 1 });
+            return Ok(false);
+        };
         let messages = dropped::missed(&self.shared, from, next)?;
-        let lost = lost::before(&self.shared, &self.name, from, next, storage_log)?;
+        let lost = lost::before(&self.shared, &name, from, next, storage_log)?;
         self.move_to(next);
         self.missed += messages;
         self.lost = self.lost.into_iter().chain(lost).reduce(Lost::and);
         let fail = self.options.on_missed == OnMissed::Fail;
-        let (path, subscriber) = (|| self.shared.path.clone(), || self.name.to_string());
+        let (path, subscriber) = (|| self.shared.path.clone(), || name.to_string());
         if let Some(lost) = lost {
             if fail && messages == 0 {
                 return Err(Error::SegmentsLost { path: path(), subscriber: subscriber(), lost });
@@ -261,8 +273,10 @@ impl Reader {
             let from = LogId::new(self.position.segment, marker);
             let to = LogId::new(self.position.segment, place.marker);
             self.position.marker = place.marker;
-            if self.stored == from && !self.options.peek {
-                let subscriber = self.name.to_string();
+            if self.stored == from
+                && !self.options.peek
+                && let Some(subscriber) = self.name.as_ref().map(ToString::to_string)
+            {
                 self.shared.note(Event::CheckpointMovedBack { subscriber, from, to });
                 // A disk that cannot be written keeps it: it will be moved back when it is read again.
                 let _ = self.move_stored(to, 0);

@@ -5,6 +5,7 @@ mod look;
 mod place;
 mod scan;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,11 @@ use crate::checksum::Verifier;
 use crate::format::{Meta, RecordFormat};
 use crate::message::Batch;
 use crate::meta::MetaReader;
-use crate::names::SubscriberName;
+use crate::names::{self, SubscriberName};
 use crate::options::{OnDamage, ReaderOptions};
 use crate::retention::Passing;
 use crate::shared::Shared;
-use crate::storage::{File, Map, Waker, Watch};
+use crate::storage::{File, Map, Waker, Watch, read_up_to_at};
 use crate::survey::{Place, Stretch};
 use crate::{Error, Event, LogId, Lost, Result};
 use look::Found;
@@ -37,19 +38,34 @@ pub enum Wait {
     Forever,
 }
 
-/// Reads a jlog for a subscriber.
+/// Reads a jlog, for a subscriber or without one.
 ///
 /// Reading moves the reader's own position only. The checkpoint, which is where the next reader of this
-/// subscriber begins, moves when [`checkpoint`](Reader::checkpoint) is called. Nothing is written but
-/// checkpoints: reading works on a full disk and on a read-only one.
+/// subscriber begins, moves when [`checkpoint`](Reader::checkpoint) is called. Reading needs no permission to write and
+/// no free space: a reader only writes its checkpoint and, where it skips damage, a copy of the damaged bytes.
 ///
 /// One reader a subscriber at a time is meant; several see the same messages, and the last checkpoint wins.
+///
+/// # Damage
+///
+/// By default, [`next_batch`](Reader::next_batch) **stops at damaged bytes with an error, and every later call returns
+/// the same error** until [`skip_damage`](Reader::skip_damage) is called. A consumer that must go on without
+/// supervision uses [`OnDamage::Skip`]: damaged stretches are then reported as [`Event::DamageSkipped`], counted
+/// ([`skipped`](Reader::skipped)), and kept in `….broken-<offset>` files.
+///
+/// # A jlog that goes away
+///
+/// When the jlog is removed, or another one is put in its place, reading ends with [`Error::Replaced`]; when the
+/// subscriber is removed, with [`Error::Unsubscribed`]. That also ends a wait. Open the jlog again to read what is
+/// there now.
 pub struct Reader {
     shared: Arc<Shared>,
-    name: SubscriberName,
+    /// `None` where it reads without a subscriber.
+    name: Option<SubscriberName>,
     meta: MetaReader,
     format: RecordFormat,
-    checkpoint: Checkpoint,
+    /// The subscriber's.
+    checkpoint: Option<Checkpoint>,
     options: ReaderOptions,
     position: Position,
     segment: Option<Segment>,
@@ -115,13 +131,30 @@ impl std::fmt::Debug for Reader {
 impl Reader {
     pub(crate) fn open(shared: Arc<Shared>, name: SubscriberName, options: ReaderOptions) -> Result<Self> {
         let meta = MetaReader::open(&shared)?;
-        let format = meta.get()?.format;
         let checkpoint = Checkpoint::open(&shared, &name)?;
         let stored = match checkpoint.get()? {
             Some(id) => id,
             // It is being created at this moment: at the beginning, as far as one can tell.
             None => LogId::new(shared.segments()?.first().copied().unwrap_or(0), 0),
         };
+        Self::new(shared, meta, Some((name, checkpoint)), stored, options)
+    }
+
+    /// A reader without a subscriber, behind this record.
+    pub(crate) fn open_at(shared: Arc<Shared>, after: LogId, options: ReaderOptions) -> Result<Self> {
+        let meta = MetaReader::open(&shared)?;
+        Self::new(shared, meta, None, after, options)
+    }
+
+    fn new(
+        shared: Arc<Shared>,
+        meta: MetaReader,
+        subscriber: Option<(SubscriberName, Checkpoint)>,
+        stored: LogId,
+        options: ReaderOptions,
+    ) -> Result<Self> {
+        let format = meta.get()?.format;
+        let (name, checkpoint) = subscriber.unzip();
         Ok(Self {
             shared,
             name,
@@ -149,9 +182,9 @@ impl Reader {
         })
     }
 
-    /// The subscriber's name.
-    pub fn subscriber(&self) -> &SubscriberName {
-        &self.name
+    /// The subscriber's name; `None` for a reader without one ([`Jlog::reader_from`](crate::Jlog::reader_from)).
+    pub fn subscriber(&self) -> Option<&SubscriberName> {
+        self.name.as_ref()
     }
 
     /// Up to where the reader has read: the id of the last message, or (segment, 0).
@@ -176,11 +209,13 @@ impl Reader {
         self.lost
     }
 
-    /// The next messages, or `None` when there are none within the time.
+    /// The next messages, or `None` when there are none within the time, or the reader's [`Waker`] was used.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::ChecksumMismatch`], [`Error::Compressed`]: everything before was
-    /// returned; [`skip_damage`](Reader::skip_damage) goes on behind. [`Error::Missed`] and
+    /// returned, and **every further call fails in the same way** until [`skip_damage`](Reader::skip_damage) steps over
+    /// the damage, unless the reader was opened with [`OnDamage::Skip`]. [`Error::Replaced`] where the jlog was removed or
+    /// replaced, [`Error::Unsubscribed`] where the subscriber was. [`Error::Missed`] and
     /// [`Error::SegmentsLost`] where they were asked for ([`OnMissed::Fail`](crate::OnMissed::Fail)). [`Error::Io`].
     pub fn next_batch(&mut self, wait: Wait) -> Result<Option<Batch<'_>>> {
         let deadline = match wait {
@@ -192,8 +227,13 @@ impl Reader {
                 Ok(Found::Records { first, count, bytes, mapped_at, plain }) => {
                     break (first, count, bytes, mapped_at, plain);
                 }
-                Ok(Found::Moved) => {}
+                Ok(Found::Moved) => {
+                    if self.woken()? {
+                        return Ok(None);
+                    }
+                }
                 Ok(Found::Nothing) => {
+                    self.check_there()?;
                     let left = match (wait, deadline) {
                         (Wait::No, _) => return Ok(None),
                         (_, Some(deadline)) => {
@@ -211,8 +251,16 @@ impl Reader {
                 }
                 Err(e) if e.is_damage() && self.options.on_damage == OnDamage::Skip => {
                     self.skip_damage();
+                    if self.woken()? {
+                        return Ok(None);
+                    }
                 }
-                Err(e) => return Err(e),
+                Err(e) => {
+                    if e.is_not_found() {
+                        self.check_there()?;
+                    }
+                    return Err(e);
+                }
             }
         };
         let bytes = match (mapped_at, &self.segment) {
@@ -249,16 +297,59 @@ impl Reader {
 
     /// Steps over the damage that the last call met. Exactly that: the next intact record is read next.
     /// Without effect when the last call met none.
+    ///
+    /// The segment goes once every subscriber has passed it, so the damaged bytes are kept in a file
+    /// `….broken-<offset>`, as repair does; not by a reader that peeks, has no subscriber, or cannot write there, nor
+    /// of a stretch of more than 64 MiB.
     pub fn skip_damage(&mut self) {
         let Some((stretch, behind)) = self.damage.take() else { return };
         self.position.offset = Some(behind.offset);
         self.position.marker = behind.marker;
         self.skipped += stretch.len;
+        let kept = self.keep_evidence(stretch);
         self.shared.note(Event::DamageSkipped {
             segment: self.position.segment,
             offset: stretch.offset,
             len: stretch.len,
+            kept,
         });
+    }
+
+    fn keep_evidence(&self, stretch: Stretch) -> Option<PathBuf> {
+        const MOST: u64 = 64 << 20;
+        self.checkpoint.as_ref().filter(|checkpoint| checkpoint.check_allowed().is_ok())?;
+        let segment = self.segment.as_ref()?;
+        if self.options.peek || stretch.len > MOST {
+            return None;
+        }
+        let mut bytes = vec![0; usize::try_from(stretch.len).ok()?];
+        let n = read_up_to_at(&*segment.file, &mut bytes, stretch.offset).ok()?;
+        let name = names::segment(segment.number);
+        // A disk without room for it keeps no reader from reading on.
+        let kept = self.shared.keep_broken(&name, stretch.offset, &bytes[..n]).ok()?;
+        Some(self.shared.at(&kept))
+    }
+
+    /// Whether the waker was used meanwhile.
+    fn woken(&mut self) -> Result<bool> {
+        let Some(watch) = &mut self.watch else { return Ok(false) };
+        watch.wait(Some(Duration::ZERO)).map_err(|e| Error::io("watch", &self.shared.path, e))
+    }
+
+    /// Whether what was opened is still there, as [`next_batch`](Reader::next_batch) checks before it says that there is
+    /// nothing to read.
+    ///
+    /// # Errors
+    /// [`Error::Replaced`] where the jlog is not at its path any more, [`Error::Unsubscribed`] where the subscriber was removed;
+    /// [`Error::Io`].
+    pub fn check_there(&self) -> Result<()> {
+        self.meta.check_named(&self.shared)?;
+        match (&self.checkpoint, &self.name) {
+            (Some(checkpoint), Some(name)) if checkpoint.is_removed()? => {
+                Err(Error::Unsubscribed { path: self.shared.path.clone(), name: name.to_string() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What ends a wait of this reader from another thread.

@@ -116,7 +116,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn is_simulated(&self) -> bool {
         false
     }
-    /// Begins to watch a directory for new data in its segments.
+    /// Begins to watch a directory for what a waiting reader needs to know.
     fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>>;
 }
 
@@ -157,7 +157,8 @@ pub trait File: fmt::Debug + Send + Sync {
     }
 }
 
-/// Waits until there may be something new to read: a segment was written to, created or put in place.
+/// Waits until a reader needs to look: a segment was written to, created or put in place, or the directory, the
+/// metastore or a checkpoint was removed or replaced.
 pub trait Watch: Send {
     /// Waits until something has happened since the watch began or the last wait ended, or the time is over, or
     /// `waker` was used: `true` then.

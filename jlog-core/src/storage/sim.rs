@@ -509,9 +509,9 @@ struct SimWatch {
 
 #[cfg(feature = "shuttle")]
 impl Watch for SimWatch {
-    fn wait(&mut self, _timeout: Option<Duration>) -> io::Result<bool> {
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let mut state = self.storage.state.lock();
-        while state.calls == self.seen {
+        while state.calls == self.seen && timeout != Some(Duration::ZERO) {
             self.storage.changed.wait(&mut state);
         }
         self.seen = state.calls;

@@ -17,6 +17,16 @@ use crate::storage::{Waker, Watch};
 /// How often a system without free inotify watches is asked whether there is something new.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Something may be there to read.
+const WRITTEN: AddWatchFlags =
+    AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_CREATE).union(AddWatchFlags::IN_MOVED_TO);
+/// Something may have gone, or another thing may be in its place.
+const REMOVED: AddWatchFlags = AddWatchFlags::IN_DELETE
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF);
+
 struct PosixWatch {
     /// `None` where the system has no watch left for us: then we poll.
     inotify: Option<Inotify>,
@@ -27,34 +37,28 @@ pub(super) fn open(dir: &Path) -> io::Result<Box<dyn Watch>> {
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .and_then(|inotify| {
-            let events = AddWatchFlags::IN_MODIFY
-                | AddWatchFlags::IN_CREATE
-                | AddWatchFlags::IN_MOVED_TO
-                | AddWatchFlags::IN_DELETE_SELF
-                | AddWatchFlags::IN_MOVE_SELF;
-            inotify.add_watch(dir, events)?;
+            inotify.add_watch(dir, WRITTEN | REMOVED)?;
             Ok(inotify)
         })
         .ok();
     Ok(Box::new(PosixWatch { inotify, wake }))
 }
 
-/// Reads all events there are; says whether one is about a segment or the directory. (Checkpoints, ours among them, change in
-/// the same directory.)
-fn segment_events(inotify: &Inotify) -> bool {
+/// Reads all events there are; says whether a waiting reader needs to look. It does where a segment was written to, and
+/// where the metastore, a checkpoint or the directory itself went. (Checkpoints that move and segments that are passed
+/// change the same directory all the time.)
+fn worth_a_look(inotify: &Inotify) -> bool {
     let mut found = false;
     while let Ok(events) = inotify.read_events() {
         if events.is_empty() {
             break;
         }
-        found |= events.iter().any(|event| {
-            // The directory itself is gone, or events were lost.
-            let look = AddWatchFlags::IN_Q_OVERFLOW
-                | AddWatchFlags::IN_DELETE_SELF
-                | AddWatchFlags::IN_MOVE_SELF
-                | AddWatchFlags::IN_IGNORED;
-            event.mask.intersects(look)
-                || event.name.as_deref().is_some_and(|name| matches!(Kind::of(name), Kind::Segment(_)))
+        found |= events.iter().any(|event| match event.name.as_deref().map(Kind::of) {
+            Some(Kind::Segment(_)) => event.mask.intersects(WRITTEN),
+            Some(Kind::Metastore | Kind::Checkpoint(_)) => event.mask.intersects(REMOVED),
+            Some(_) => false,
+            // The directory itself, or events that were lost.
+            None => true,
         });
     }
     found
@@ -87,7 +91,7 @@ impl Watch for PosixWatch {
             if ready {
                 // An error means that there was nothing to read.
                 let woken = self.wake.read().is_ok();
-                if woken || self.inotify.as_ref().is_some_and(segment_events) {
+                if woken || self.inotify.as_ref().is_some_and(worth_a_look) {
                     return Ok(woken);
                 }
             }
