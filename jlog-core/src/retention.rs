@@ -73,32 +73,50 @@ pub(crate) fn remove_passed(
     }
     let kinds = shared.list()?;
     (passing.names, passing.since) = (kinds.len(), None);
-    let Some(holder) = furthest_behind(shared, kinds.clone())? else { return Ok(()) };
-    remove_before(shared, &kinds, to.min(holder.segment))?;
+    let there = There::of(&kinds);
+    let Some(holder) = furthest_behind(shared, kinds)? else { return Ok(()) };
+    there.remove_before(shared, to.min(holder.segment))?;
     passing.holder = Some(holder.name);
     Ok(())
 }
 
-/// Removes the segments before this one, which nobody needs.
-fn remove_before(shared: &Shared, kinds: &[Kind], end: u32) -> Result<()> {
-    let mut segments: Vec<u32> = kinds
-        .iter()
-        .filter_map(|kind| if let Kind::Segment(n) = kind { Some(*n) } else { None })
-        .filter(|&segment| segment < end)
-        .collect();
-    if !segments.is_empty() {
-        note_passed(shared, passed(kinds), end);
-    }
-    // The oldest go first: what a power failure brings back of them goes with the next move.
-    segments.sort_unstable();
-    for segment in segments {
-        shared.remove_segment(segment)?;
-    }
-    Ok(())
+/// What a removal needs to know of a directory.
+struct There {
+    segments: Vec<u32>,
+    passed: u32,
 }
 
-/// Up to which segment a directory says that those before it were not needed when they went.
+impl There {
+    fn of(kinds: &[Kind]) -> Self {
+        let segments =
+            kinds.iter().filter_map(|kind| if let Kind::Segment(n) = kind { Some(*n) } else { None });
+        Self { segments: segments.collect(), passed: noted_passed(kinds) }
+    }
+
+    /// Removes the segments before this one, which nobody needs.
+    fn remove_before(mut self, shared: &Shared, end: u32) -> Result<()> {
+        self.segments.retain(|&segment| segment < end);
+        if !self.segments.is_empty() {
+            note_passed(shared, self.passed, end);
+        }
+        // The oldest go first: what a power failure brings back of them goes with the next move.
+        self.segments.sort_unstable();
+        for segment in self.segments {
+            shared.remove_segment(segment)?;
+        }
+        Ok(())
+    }
+}
+
+/// The segment before which everything that is missing was not needed when it went. The oldest go first, so what is
+/// missing behind a segment that is there went otherwise.
 pub(crate) fn passed(kinds: &[Kind]) -> u32 {
+    let first =
+        kinds.iter().filter_map(|kind| if let Kind::Segment(n) = kind { Some(*n) } else { None }).min();
+    noted_passed(kinds).min(first.unwrap_or(u32::MAX))
+}
+
+fn noted_passed(kinds: &[Kind]) -> u32 {
     kinds
         .iter()
         .filter_map(|kind| if let Kind::Passed(n) = kind { Some(*n) } else { None })
@@ -125,8 +143,9 @@ fn note_passed(shared: &Shared, before: u32, end: u32) {
 /// everything stays: somebody may still subscribe from the beginning.
 pub(crate) fn clean(shared: &Shared, storage_log: u32) -> Result<()> {
     let kinds = shared.list()?;
-    if let Some(holder) = furthest_behind(shared, kinds.clone())? {
-        remove_before(shared, &kinds, holder.segment.min(storage_log))?;
+    let there = There::of(&kinds);
+    if let Some(holder) = furthest_behind(shared, kinds)? {
+        there.remove_before(shared, holder.segment.min(storage_log))?;
     }
     sweep(shared).map(|swept| swept.report(shared))
 }
@@ -170,7 +189,7 @@ pub(crate) fn sweep(shared: &Shared) -> Result<Swept> {
     for (name, kind) in names.iter().zip(&kinds) {
         let superfluous = match *kind {
             Kind::Index(n) | Kind::Checksums(n) => lost.is_ok() && left_over.contains(&n),
-            Kind::Passed(n) => n < passed(&kinds),
+            Kind::Passed(n) => n < noted_passed(&kinds),
             Kind::Temporary => {
                 let facts = shared.storage.facts(&shared.path.join(name));
                 facts.is_ok_and(|facts| {
