@@ -35,6 +35,7 @@ mod macros;
 pub mod message;
 mod pattern;
 mod record;
+mod redact;
 mod route;
 pub mod sink;
 mod speculation;
@@ -54,6 +55,7 @@ pub use level::{Level, Levels, LevelsError};
 pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
 pub use message::{Message, Text};
 pub use record::{Details, Location, Record, Span, now_micros};
+pub use redact::Redaction;
 #[cfg(feature = "jlog")]
 pub use sink::JlogSink;
 pub use sink::{

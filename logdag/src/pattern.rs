@@ -17,6 +17,10 @@ impl Pattern {
     pub(crate) fn matches(&self, _: &str) -> bool {
         match *self {}
     }
+
+    pub(crate) fn replace(&self, _: &str, _: &str) -> Result<Option<String>, GivenUp> {
+        match *self {}
+    }
 }
 
 /// What each is compiled with: lines end with a newline whatever the library was built for, and what goes back more often
@@ -59,6 +63,33 @@ impl Pattern {
     /// Whether it matches somewhere; what takes too long to be decided does not match.
     pub(crate) fn matches(&self, text: &str) -> bool {
         self.0.is_match(text.as_bytes()).unwrap_or(false)
+    }
+}
+
+/// Looking takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GivenUp;
+
+#[cfg(feature = "regex")]
+impl Pattern {
+    /// The text with this in place of everything that it matches; `None` where it matches nothing.
+    pub(crate) fn replace(&self, text: &str, with: &str) -> Result<Option<String>, GivenUp> {
+        let (mut out, mut end) = (Vec::new(), 0);
+        for found in self.0.find_iter(text.as_bytes()) {
+            let found = found.map_err(|_| GivenUp)?;
+            // Nothing in place of nothing.
+            if found.start() < found.end() {
+                out.extend_from_slice(&text.as_bytes()[end..found.start()]);
+                out.extend_from_slice(with.as_bytes());
+                end = found.end();
+            }
+        }
+        if end == 0 {
+            return Ok(None);
+        }
+        out.extend_from_slice(&text.as_bytes()[end..]);
+        // A match may end within a character.
+        Ok(Some(String::from_utf8_lossy(&out).into_owned()))
     }
 }
 

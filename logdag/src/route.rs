@@ -7,6 +7,7 @@ use crate::filter::Filter;
 use crate::format::Flags;
 use crate::level::Threshold;
 use crate::record::Record;
+use crate::redact::Redaction;
 use crate::sink::Slot;
 use crate::speculation::Kept;
 
@@ -38,13 +39,11 @@ pub(crate) enum Step {
     Deliver {
         slot: Arc<Slot>,
         flags: Flags,
+        /// What the line loses before.
+        redaction: Option<Arc<Redaction>>,
     },
     /// What does not pass goes on at `behind`.
-    Filter {
-        filter: Arc<Filter>,
-        edge: usize,
-        behind: usize,
-    },
+    Filter { filter: Arc<Filter>, edge: usize, behind: usize },
     /// It is kept until somebody decides about it.
     Keep(Arc<Kept>),
 }
@@ -96,7 +95,9 @@ impl Route {
             return;
         }
         match &self.steps[..] {
-            [Step::Deliver { slot, flags }] => slot.deliver(record, *flags, &self.hooks.text),
+            [Step::Deliver { slot, flags, redaction: None }] => {
+                slot.deliver(record, *flags, &self.hooks.text)
+            }
             steps => self.walk(steps, record),
         }
     }
@@ -109,7 +110,12 @@ impl Route {
         while let Some(step) = steps.get(at) {
             at += 1;
             match step {
-                Step::Deliver { slot, flags } => slot.deliver(record, *flags, &self.hooks.text),
+                Step::Deliver { slot, flags, redaction } => match redaction {
+                    None => slot.deliver(record, *flags, &self.hooks.text),
+                    Some(redaction) => {
+                        redaction.apply(record, |record| slot.deliver(record, *flags, &self.hooks.text));
+                    }
+                },
                 Step::Keep(kept) => kept.keep(record),
                 Step::Filter { filter, edge, behind } => {
                     let passes =

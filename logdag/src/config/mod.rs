@@ -53,7 +53,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::graph::{Configured, Graph};
+use crate::graph::{Configured, Graph, GraphError};
+use crate::redact::Redaction;
 use value::Given;
 #[cfg(not(feature = "toml"))]
 use without::toml;
@@ -263,6 +264,8 @@ pub struct Config {
     /// Streams that are left out, and what they require of the environment.
     left_out: Vec<(String, String)>,
     warnings: Vec<ConfigError>,
+    /// What no stream writes.
+    redaction: Redaction,
 }
 
 impl Config {
@@ -368,7 +371,7 @@ impl Config {
     /// A sink that cannot be opened.
     pub fn apply(&self, graph: &Graph) -> Result<()> {
         self.check_sinks()?;
-        graph.apply(self.streams.clone()).map_err(|(n, e)| self.error_of(n, e.to_string()))
+        self.with_redaction(graph, || graph.apply(self.streams.clone()))
     }
 
     /// Puts this configuration in the place of those that were applied before, as [`Graph::replace`] does.
@@ -377,7 +380,20 @@ impl Config {
     /// A sink that cannot be opened; nothing is changed then.
     pub fn replace(&self, graph: &Graph) -> Result<()> {
         self.check_sinks()?;
-        graph.replace(self.streams.clone()).map_err(|(n, e)| self.error_of(n, e.to_string()))
+        self.with_redaction(graph, || graph.replace(self.streams.clone()))
+    }
+
+    /// Sets up streams with what they are not to write: no line is written between the one and the other.
+    fn with_redaction(
+        &self,
+        graph: &Graph,
+        set_up: impl FnOnce() -> std::result::Result<(), (usize, GraphError)>,
+    ) -> Result<()> {
+        let before = graph.redaction();
+        graph.set_redaction(before.union(&self.redaction));
+        let done = set_up();
+        graph.set_redaction(if done.is_ok() { self.redaction.clone() } else { before });
+        done.map_err(|(n, e)| self.error_of(n, e.to_string()))
     }
 
     fn check_sinks(&self) -> Result<()> {

@@ -11,6 +11,7 @@ use crate::format::{Flags, Format};
 use crate::graph::{Configured, Graph, StreamOptions};
 use crate::level::Level;
 use crate::pattern::Pattern;
+use crate::redact::Redaction;
 use crate::sink::{Access, Rotation, SinkSpec, WhenFull};
 
 /// Smallest values that rotation may have, as libmtev has them.
@@ -32,6 +33,8 @@ const ATTRIBUTES: &[&str] = &[
     "source",
     "spans",
     "escape",
+    "redact",
+    "redact_pattern",
     "stats",
     "dedup_seconds",
     "require_env",
@@ -75,7 +78,8 @@ pub(super) fn read(root: &Element) -> Result<Config> {
     let Reader { streams, places, left_out, mut warnings, .. } = reader;
     // In the order of the document.
     warnings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-    Ok(Config { streams, places, left_out, warnings })
+    let redaction = redaction_of_all(root, &Redaction::new())?;
+    Ok(Config { streams, places, left_out, warnings, redaction })
 }
 
 fn collect_configs<'a>(element: &'a Element, out: &mut BTreeMap<String, &'a Element>) {
@@ -85,6 +89,28 @@ fn collect_configs<'a>(element: &'a Element, out: &mut BTreeMap<String, &'a Elem
     for child in &element.children {
         collect_configs(child, out);
     }
+}
+
+/// What is not to be written.
+fn redaction(keys: Option<Given<'_>>, pattern: Option<Given<'_>>) -> Result<Redaction> {
+    let redaction = keys.map_or_else(Redaction::new, |keys| Redaction::new().keys(keys.text));
+    match pattern.filter(|pattern| !pattern.text.is_empty()) {
+        None => Ok(redaction),
+        Some(given) => {
+            redaction.pattern(given.text).map_err(|e| given.expected(&format!("a regular expression ({e})")))
+        }
+    }
+}
+
+/// What is not to be written by any stream, declared or not: what `<logs>` elements, and those above them, say.
+fn redaction_of_all(element: &Element, above: &Redaction) -> Result<Redaction> {
+    let own = redaction(Given::find(element, "redact"), Given::find(element, "redact_pattern"))?;
+    let own = above.union(&own);
+    if element.name == "logs" {
+        return Ok(own);
+    }
+    let below = element.children.iter().map(|child| redaction_of_all(child, &own));
+    below.into_iter().try_fold(Redaction::new(), |all, one| Ok(all.union(&one?)))
 }
 
 /// Whether a condition on the environment holds.
@@ -380,6 +406,7 @@ impl<'a> Reader<'a> {
             // Configurations in XML are libmtev's, whose lines are split, and nothing else.
             escape: or("escape", element.place.source.toml)?,
             spans: or("spans", true)?,
+            redaction: redaction(inherited("redact"), inherited("redact_pattern"))?,
             disabled: flag("disabled")?,
             dedup_seconds: seconds("dedup_seconds")?,
             when_full,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::format::{Flags, Format};
+use crate::redact::Redaction;
 use crate::sink::Counters;
 
 /// What there is of a stream.
@@ -25,6 +26,8 @@ pub struct Description {
     pub escape: bool,
     /// Whether `json` and `event` have the spans around a line there.
     pub spans: bool,
+    /// What lines through it lose before a sink gets them.
+    pub redaction: Redaction,
     /// Whether lines go through it.
     pub enabled: bool,
     /// Whether a line that is logged to it gets anywhere.
@@ -41,7 +44,8 @@ pub struct Description {
 
 impl Description {
     /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line gets anywhere),
-    /// `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`, `spans`, `escape`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
+    /// `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`, `spans`, `escape`, `redact`,
+    /// `redact_pattern`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
     /// which may be null), `config` (an object of texts), and `outlets` (objects with `name`, and `filter` if it has one).
     pub fn to_json(&self) -> String {
         let outlet = |(name, filter): &(String, Option<String>)| match filter {
@@ -49,6 +53,7 @@ impl Description {
             None => json!({ "name": name }),
         };
         let Counters { lines, bytes, dropped, failed, repeated } = self.counters;
+        let (keys, patterns) = self.redaction.parts();
         let config: Map<String, Value> =
             self.config.iter().map(|(key, value)| (key.clone(), Value::from(&**value))).collect();
         json!({
@@ -67,6 +72,8 @@ impl Description {
             "source": self.flags.source,
             "spans": self.spans,
             "escape": self.escape,
+            "redact": keys.join(","),
+            "redact_pattern": patterns.join("|"),
             "stats": {
                 "lines": lines, "bytes": bytes, "dropped": dropped, "failed": failed, "repeated": repeated,
                 "size": self.size,

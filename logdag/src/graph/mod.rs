@@ -16,6 +16,7 @@ use crate::filter::{Filter, FilterError};
 use crate::format::{Flags, Format};
 use crate::level::Levels;
 use crate::record::Record;
+use crate::redact::Redaction;
 use crate::route::{Hooks, RecordHook, Route, TextHook};
 use crate::sink::{FdSink, Sink, SinkSpec, Slot};
 use crate::speculation::Speculation;
@@ -516,6 +517,19 @@ impl Graph {
         streams.resolve();
     }
 
+    /// Has no sink get what this redacts, whatever streams a line comes through; replaces what was set before. Streams may have
+    /// [more](StreamOptions::redaction).
+    pub fn set_redaction(&self, redaction: Redaction) {
+        let mut streams = self.inner.streams.lock();
+        streams.redaction = redaction;
+        streams.resolve();
+    }
+
+    /// What [`set_redaction`](Self::set_redaction) has set.
+    pub fn redaction(&self) -> Redaction {
+        self.inner.streams.lock().redaction.clone()
+    }
+
     /// A private stream whose lines are kept until it is known whether anybody wants them: the last `max_lines`, with no
     /// more than `max_bytes` of text.
     pub fn speculate(&self, max_lines: usize, max_bytes: usize) -> Speculation {
@@ -540,6 +554,7 @@ impl Graph {
             flags: state.options.flags,
             escape: state.options.escape,
             spans: state.options.spans,
+            redaction: streams.redaction.union(&state.options.redaction),
             enabled: !state.options.disabled,
             material: Stream { node: Arc::clone(&state.node) }.is_material(),
             outlets: state.outlets.iter().map(outlet).collect(),

@@ -2,6 +2,7 @@
 
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
+use crate::redact::Redaction;
 use crate::sink::{SinkSpec, WhenFull};
 
 /// What a stream is.
@@ -18,6 +19,8 @@ pub struct StreamOptions {
     pub escape: bool,
     /// Whether `json` and `event` have the spans around a line.
     pub spans: bool,
+    /// What lines through it lose before a sink gets them.
+    pub redaction: Redaction,
     /// Whether lines go through it.
     pub disabled: bool,
     /// A line that is the one before it again within so many seconds is counted, not written. This is of its sink: a stream
@@ -54,6 +57,7 @@ impl Default for StreamOptions {
             flags: Flags::default(),
             escape: true,
             spans: true,
+            redaction: Redaction::default(),
             disabled: false,
             dedup_seconds: 0,
             when_full: None,

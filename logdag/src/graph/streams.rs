@@ -8,6 +8,7 @@ use super::{Configured, GraphError, Maker, StreamOptions};
 use crate::filter::Filter;
 use crate::format::Flags;
 use crate::level::Levels;
+use crate::redact::Redaction;
 use crate::route::{Hooks, Route, Step};
 use crate::sink::{Sink, SinkSpec, Slot};
 use crate::sync::Swap;
@@ -29,6 +30,8 @@ pub(super) struct Streams {
     pub(super) reported: Arc<AtomicBool>,
     /// What streams take, by their names.
     pub(super) levels: Levels,
+    /// What no sink gets.
+    pub(super) redaction: Redaction,
 }
 
 /// A stream, as the graph keeps it.
@@ -353,16 +356,20 @@ impl Streams {
     pub(super) fn resolve_one(&self, name: &str) {
         let Some(state) = self.by_name.get(name) else { return };
         let mut route = Route::new(name.into(), Arc::clone(&self.hooks));
-        self.follow(name, Flags::default(), &mut route);
+        self.follow(name, Flags::default(), &Arc::new(self.redaction.clone()), &mut route);
         route.takes(self.levels.of(name));
         state.node.set(route);
     }
 
-    fn follow(&self, name: &str, flags: Flags, route: &mut Route) {
+    fn follow(&self, name: &str, flags: Flags, redaction: &Arc<Redaction>, route: &mut Route) {
         let Some(state) = self.by_name.get(name).filter(|state| !state.options.disabled) else { return };
         let flags = flags.union(state.options.flags);
+        let more = &state.options.redaction;
+        let united = (!more.is_empty()).then(|| Arc::new(redaction.union(more)));
+        let redaction = united.as_ref().unwrap_or(redaction);
         if let Some(slot) = &state.slot {
-            route.steps.push(Step::Deliver { slot: Arc::clone(slot), flags });
+            let redaction = (!redaction.is_empty()).then(|| Arc::clone(redaction));
+            route.steps.push(Step::Deliver { slot: Arc::clone(slot), flags, redaction });
         }
         for (n, outlet) in state.outlets.iter().enumerate() {
             let at = route.steps.len();
@@ -371,7 +378,7 @@ impl Streams {
                 route.steps.push(Step::Filter { filter: Arc::clone(filter), edge, behind: 0 });
             }
             let begun = route.steps.len();
-            self.follow(&outlet.to, flags, route);
+            self.follow(&outlet.to, flags, redaction, route);
             if route.steps.len() == begun {
                 // It leads nowhere.
                 route.steps.truncate(at);

@@ -64,7 +64,7 @@ fn options_and_properties_are_told_as_they_were_set() {
     let expected = serde_json::json!({
         "name": "m", "type": "memory", "path": "5,500", "format": "json", "enabled": true, "enabled_below": true,
         "debugging": false, "timestamps": false, "facility": false, "level": false, "keys": false, "target": false,
-        "source": false, "spans": true, "escape": true,
+        "source": false, "spans": true, "escape": true, "redact": "", "redact_pattern": "",
         "stats": { "lines": 1, "bytes": size, "dropped": 0, "failed": 0, "repeated": 0, "size": size },
         "config": { "colour": "blue", "owner": "me" },
         "outlets": [{ "name": "stderr", "filter": "status >= 500" }],

@@ -13,6 +13,7 @@ mod levels;
 mod messages;
 mod model;
 mod queue;
+mod redaction;
 mod values;
 
 use std::path::Path;

@@ -1,0 +1,247 @@
+//! What must not be written anywhere.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_json::value::RawValue;
+
+use crate::pattern::Pattern;
+use crate::record::{Details, Record, Span};
+use crate::value::{Json, Members, Value};
+
+/// What stands in place of what is redacted.
+const REDACTED: &str = "[redacted]";
+const REDACTED_JSON: &str = "\"[redacted]\"";
+/// Values deeper in one another than this are redacted as a whole.
+const MAX_DEPTH: usize = 64;
+
+/// What is replaced by `[redacted]` in lines before any sink, ring, feed or text hook gets them: values of keys by their names,
+/// and what regular expressions match. Filters, and hooks that get a line before its text, see lines as they were logged.
+///
+/// ```
+/// use logdag::{Graph, Redaction, log};
+///
+/// let graph = Graph::new();
+/// graph.set_redaction(Redaction::new().keys("password, user.mail").pattern(r"\b\d{16}\b")?);
+/// let ring = graph.add_memory("ring", 10, 1000)?;
+/// log!(ring, password = "secret"; "card 4111111111111111");
+/// assert_eq!(graph.memory_last("ring", 1).unwrap_or_default()[0].bytes, b"card [redacted]");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Keys are named in any case; within values of JSON (and messages that are JSON objects) names count at any depth, dotted ones
+/// from the key on. Patterns are looked for in messages and in values. What takes too long to be looked through is redacted as
+/// a whole.
+#[derive(Clone, Default)]
+pub struct Redaction {
+    keys: Vec<String>,
+    patterns: Vec<(String, Pattern)>,
+}
+
+impl fmt::Debug for Redaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let patterns: Vec<&str> = self.patterns.iter().map(|(text, _)| &**text).collect();
+        f.debug_struct("Redaction").field("keys", &self.keys).field("patterns", &patterns).finish()
+    }
+}
+
+impl PartialEq for Redaction {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |of: &Self| of.patterns.iter().map(|(text, _)| text.clone()).collect::<Vec<_>>();
+        self.keys == other.keys && texts(self) == texts(other)
+    }
+}
+
+impl Eq for Redaction {}
+
+impl Redaction {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The values of these keys, too: names separated by commas.
+    #[must_use]
+    pub fn keys(mut self, names: &str) -> Self {
+        for name in names.split(',').map(|name| name.trim().to_ascii_lowercase()) {
+            if !name.is_empty() && !self.keys.contains(&name) {
+                self.keys.push(name);
+            }
+        }
+        self
+    }
+
+    /// What this regular expression matches, too.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn pattern(mut self, text: &str) -> Result<Self, String> {
+        let pattern = Pattern::new(text)?;
+        if self.patterns.iter().all(|(known, _)| known != text) {
+            self.patterns.push((text.to_owned(), pattern));
+        }
+        Ok(self)
+    }
+
+    /// Whether there is nothing to be redacted.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.patterns.is_empty()
+    }
+
+    /// The names of keys and the regular expressions.
+    pub fn parts(&self) -> (Vec<&str>, Vec<&str>) {
+        let keys = self.keys.iter().map(|key| &**key).collect();
+        (keys, self.patterns.iter().map(|(text, _)| &**text).collect())
+    }
+
+    /// What either redacts.
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        both.keys.extend(other.keys.iter().filter(|key| !self.keys.contains(key)).cloned());
+        let is_new = |text: &str| self.patterns.iter().all(|(known, _)| known != text);
+        both.patterns.extend(other.patterns.iter().filter(|(text, _)| is_new(text)).cloned());
+        both
+    }
+
+    /// Calls with the line without what is not to be written.
+    pub(crate) fn apply<R>(&self, record: &Record<'_>, work: impl FnOnce(&Record<'_>) -> R) -> R {
+        let message = self.message(record.message());
+        let keys = self.values(record.keys);
+        let spans: Vec<_> = record.details.spans.iter().map(|span| self.values(span.fields)).collect();
+        let unchanged = matches!(message, Cow::Borrowed(_))
+            && [&keys].into_iter().chain(&spans).flatten().all(Option::is_none);
+        if unchanged {
+            return work(record);
+        }
+        let keys = replaced(record.keys, &keys);
+        let fields: Vec<_> =
+            record.details.spans.iter().zip(&spans).map(|(span, new)| replaced(span.fields, new)).collect();
+        let spans = record.details.spans.iter().zip(&fields);
+        let spans: Vec<Span<'_>> = spans.map(|(span, fields)| Span { name: span.name, fields }).collect();
+        let details = Details { micros: None, target: record.details.target, spans: &spans };
+        let mut redacted = Record::new(record.micros(), record.facility, &message);
+        redacted.set_thread(record.thread_id(), record.thread_name());
+        (redacted.location, redacted.level) = (record.location, record.level);
+        (redacted.keys, redacted.details) = (&keys, &details);
+        work(&redacted)
+    }
+
+    /// Whether the value of a name is not to be seen; `path` is all names from the key on.
+    fn hides(&self, name: &str, path: &str) -> bool {
+        self.keys.iter().any(|key| key.eq_ignore_ascii_case(name) || key.eq_ignore_ascii_case(path))
+    }
+
+    fn message<'a>(&self, message: &'a str) -> Cow<'a, str> {
+        let object = !self.keys.is_empty() && message.trim_start().starts_with('{');
+        if object && let Ok(raw) = serde_json::from_str::<&RawValue>(message) {
+            return self.json(raw, "", 0).map_or(Cow::Borrowed(message), Cow::Owned);
+        }
+        self.text(message)
+    }
+
+    /// What stands in place of each value; `None` where it may stay.
+    fn values(&self, keys: &[(&str, Value<'_>)]) -> Vec<Option<New>> {
+        keys.iter().map(|(key, value)| self.value(key, *value)).collect()
+    }
+
+    fn value(&self, key: &str, value: Value<'_>) -> Option<New> {
+        if self.hides(key, key) {
+            return Some(New::Text(REDACTED.to_owned()));
+        }
+        let text = |text: &str| match self.text(text) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(text) => Some(New::Text(text)),
+        };
+        match value {
+            Value::Str(value) => text(value),
+            Value::Json(json) => match serde_json::from_str::<&RawValue>(json.as_str()) {
+                Ok(raw) => self.json(raw, key, 0).map(New::Json),
+                Err(_) => Some(New::Text(REDACTED.to_owned())),
+            },
+            _ if self.patterns.is_empty() => None,
+            other => text(&other.to_string()),
+        }
+    }
+
+    /// A text without what the patterns match.
+    fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for (_, pattern) in &self.patterns {
+            match pattern.replace(&text, REDACTED) {
+                Ok(None) => {}
+                Ok(Some(replaced)) => text = Cow::Owned(replaced),
+                Err(_) => return Cow::Owned(REDACTED.to_owned()),
+            }
+        }
+        text
+    }
+
+    /// A value of JSON; `None` where all of it may stay.
+    fn json(&self, raw: &RawValue, path: &str, depth: usize) -> Option<String> {
+        if depth > MAX_DEPTH {
+            return Some(REDACTED_JSON.to_owned());
+        }
+        let mut changed = false;
+        let mut list = Vec::new();
+        let mut take = |before: String, value: &RawValue, new: Option<String>| {
+            changed |= new.is_some();
+            list.push(before + new.as_deref().unwrap_or(value.get()));
+        };
+        let quoted = |text: &str| serde_json::to_string(text).unwrap_or_else(|_| REDACTED_JSON.to_owned());
+        let (open, close) = match raw.get().as_bytes().first() {
+            Some(b'{') => {
+                let Ok(Members(members)) = serde_json::from_str(raw.get()) else {
+                    return Some(REDACTED_JSON.to_owned());
+                };
+                for (name, value) in members {
+                    let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+                    let new = if self.hides(&name, &path) {
+                        Some(REDACTED_JSON.to_owned())
+                    } else {
+                        self.json(value, &path, depth + 1)
+                    };
+                    take(quoted(&name) + ":", value, new);
+                }
+                ('{', '}')
+            }
+            Some(b'[') => {
+                let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
+                    return Some(REDACTED_JSON.to_owned());
+                };
+                items
+                    .into_iter()
+                    .for_each(|item| take(String::new(), item, self.json(item, path, depth + 1)));
+                ('[', ']')
+            }
+            Some(b'"') => {
+                let text: String = serde_json::from_str(raw.get()).ok()?;
+                return match self.text(&text) {
+                    Cow::Borrowed(_) => None,
+                    Cow::Owned(text) => Some(quoted(&text)),
+                };
+            }
+            _ => {
+                return match self.text(raw.get()) {
+                    Cow::Borrowed(_) => None,
+                    Cow::Owned(text) => Some(quoted(&text)),
+                };
+            }
+        };
+        changed.then(|| format!("{open}{}{close}", list.join(",")))
+    }
+}
+
+/// What stands in place of a value.
+enum New {
+    Text(String),
+    Json(String),
+}
+
+fn replaced<'a>(keys: &[(&'a str, Value<'a>)], new: &'a [Option<New>]) -> Vec<(&'a str, Value<'a>)> {
+    let value = |((key, old), new): (&(&'a str, Value<'a>), &'a Option<New>)| match new {
+        None => (*key, *old),
+        Some(New::Text(text)) => (*key, Value::Str(text)),
+        Some(New::Json(text)) => (*key, Value::Json(Json::trusted(text))),
+    };
+    keys.iter().zip(new).map(value).collect()
+}
