@@ -204,6 +204,18 @@ impl Ctx {
         }
     }
 
+    /// Reports what a repair has done to whoever wants to hear of errors.
+    pub(crate) fn report(&self, events: &[jlog_core::Event]) {
+        let (hook, data) = *lock(&self.own.hook);
+        let Some(hook) = hook else { return };
+        for event in events {
+            // A path may have any bytes but a NUL.
+            let Ok(text) = CString::new(event.to_string()) else { continue };
+            // SAFETY: the function was given to be called so.
+            unsafe { hook(data as *mut c_void, c"JLOG repair: %s\n".as_ptr(), text.as_ptr()) };
+        }
+    }
+
     pub(crate) fn set_hook(&self, hook: jlog_error_func, data: *mut c_void) {
         let mut own = lock(&self.own.hook);
         *own = (hook, data as usize);

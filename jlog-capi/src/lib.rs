@@ -850,7 +850,8 @@ pub unsafe extern "C" fn jlog_clean(path: *const c_char) -> c_int {
 }
 
 /// Repairs metastore and checkpoints, and, if it is to be aggressive, segments: damaged parts are taken out and kept
-/// aside. Nobody may write meanwhile. 0 or 1.
+/// aside. A checkpoint that cannot be read is moved to the beginning. What was done is reported to the context's error
+/// function. Nobody may write meanwhile. 0 or 1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -863,7 +864,10 @@ pub unsafe extern "C" fn jlog_ctx_repair(ctx: *mut jlog_ctx, aggressive: c_int) 
                 if aggressive == 0 { Jlog::repair_names(ctx.path()) } else { Jlog::repair(ctx.path()) };
             ctx.forget_view();
             match done {
-                Ok(_) => Ok(0),
+                Ok(events) => {
+                    ctx.report(&events);
+                    Ok(0)
+                }
                 Err(e @ Error::WriterBusy { .. }) => {
                     Err(Fault::new(abi::LOCK, e.raw_os_error().unwrap_or(libc::EBUSY)))
                 }
@@ -906,6 +910,7 @@ pub unsafe extern "C" fn jlog_repair_datafile(ctx: *mut jlog_ctx, log: u32) -> c
             ctx.forget_view();
             match done {
                 Ok(events) => {
+                    ctx.report(&events);
                     let repaired =
                         |event: &&jlog_core::Event| matches!(event, jlog_core::Event::SegmentRepaired { .. });
                     Ok(c_int::from(events.iter().any(|event| repaired(&event))))

@@ -1085,7 +1085,12 @@ static void looking_after(void) {
   SAME(unlink(in("care/metastore")), 0);
   make_file("care/cp.61", "abcd", 4);
   ctx = fresh("care");
+  struct heard heard = {0};
+  jlog_set_error_func(ctx, hear, &heard);
   SAME(jlog_ctx_repair(ctx, 0), 0);
+  SAME(heard.times, 2);
+  CHECK(strstr(heard.text, "JLOG repair: subscriber a: ") == heard.text);
+  CHECK(strstr(heard.text, "checkpoint set to 00000000:00000000\n") != NULL);
   SAME(size_of("care/metastore"), 16);
   SAME(jlog_ctx_close(ctx), 0);
   ctx = reader_of("care", "a");
