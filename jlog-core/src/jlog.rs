@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::counts::{self, Count, Counts};
 use crate::format::Meta;
 use crate::meta::{MetaReader, Metastore};
 use crate::names::{self, Kind, SubscriberName};
@@ -105,6 +107,43 @@ pub struct SubscriberStatus {
     pub lost: Option<Lost>,
 }
 
+/// What segments and all behind them hold.
+struct Sums {
+    /// Each segment, and the records and bytes from it on.
+    from: Vec<(Count, u64, u64)>,
+}
+
+impl Sums {
+    /// Of segments in the order of their numbers.
+    fn of(counts: &[Count]) -> Self {
+        let (mut records, mut bytes) = (0, 0);
+        let mut from: Vec<(Count, u64, u64)> = counts
+            .iter()
+            .rev()
+            .map(|&count| {
+                records += u64::from(count.records);
+                bytes += count.bytes;
+                (count, records, bytes)
+            })
+            .collect();
+        from.reverse();
+        Self { from }
+    }
+
+    fn index(&self, segment: u32) -> usize {
+        self.from.partition_point(|(count, ..)| count.number < segment)
+    }
+
+    /// Records and bytes of this segment and all behind it.
+    fn from(&self, segment: u32) -> (u64, u64) {
+        self.from.get(self.index(segment)).map_or((0, 0), |&(_, records, bytes)| (records, bytes))
+    }
+
+    fn segment(&self, segment: u32) -> Option<Count> {
+        self.from.get(self.index(segment)).map(|&(count, ..)| count).filter(|count| count.number == segment)
+    }
+}
+
 impl Jlog {
     /// Options to create or open a jlog with.
     pub fn options() -> JlogOptions {
@@ -156,6 +195,8 @@ impl Jlog {
             file_mode: options.file_mode.unwrap_or(DEFAULT_FILE_MODE),
             settings,
             hook: options.hook.clone(),
+            counts: Counts::default(),
+            first: AtomicU32::new(0),
             events: Mutex::new(Vec::new()),
         })
     }
@@ -552,7 +593,7 @@ impl Jlog {
     /// # Errors
     /// [`Error::Io`].
     pub fn first_id(&self) -> Result<LogId> {
-        Ok(LogId::new(self.shared.segments()?.first().copied().unwrap_or(0), 0))
+        Ok(LogId::new(self.shared.first_segment()?, 0))
     }
 
     /// The last record there is now, or (segment, 0).
@@ -561,7 +602,7 @@ impl Jlog {
     /// [`Error::Io`].
     pub fn last_id(&self) -> Result<LogId> {
         let meta = self.meta()?;
-        Ok(LogId::new(meta.storage_log, self.count_records(&meta, meta.storage_log)?.0))
+        Ok(LogId::new(meta.storage_log, counts::of(&self.shared, meta.format, meta.storage_log, meta.storage_log)?.records))
     }
 
     /// Changes segment size, pre-commit size, or safety; what is `None` stays.
@@ -664,12 +705,6 @@ impl Jlog {
             .sum())
     }
 
-    /// How many whole records a segment has, and its length; 0 where it is not there.
-    fn count_records(&self, meta: &Meta, number: u32) -> Result<(u32, u64)> {
-        let len = self.shared.facts(&names::segment(number)).map_or(0, |facts| facts.len);
-        Ok((recovery::records_of(&self.shared, meta.format, number)?, len))
-    }
-
     /// How far a subscriber is behind: messages and bytes of their records (headers included), and the
     /// oldest message's time.
     ///
@@ -677,30 +712,28 @@ impl Jlog {
     /// [`Error::UnknownSubscriber`], [`Error::Checkpoint`], [`Error::Io`].
     pub fn lag(&self, name: impl AsRef<[u8]>) -> Result<(u64, u64, Option<crate::Timestamp>)> {
         let meta = self.meta()?;
-        let mut counts = Vec::new();
-        for number in self.shared.segments()? {
-            let (records, bytes) = self.count_records(&meta, number)?;
-            counts.push((number, records, bytes));
-        }
         let name = SubscriberName::new(name)?;
         let id = self.checkpoint(&name)?;
-        self.lag_of(&name, id, &counts)
+        let segments: Vec<u32> =
+            self.shared.segments()?.into_iter().filter(|&number| number >= id.segment).collect();
+        let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
+        self.lag_of(&name, id, &Sums::of(&counts))
     }
 
     fn lag_of(
         &self,
         name: &SubscriberName,
         id: LogId,
-        counts: &[(u32, u32, u64)],
+        sums: &Sums,
     ) -> Result<(u64, u64, Option<crate::Timestamp>)> {
         let mut options = ReaderOptions::default().verify(false).batch_bytes(4096).peek(true);
         options.quiet = true;
         let mut reader = self.reader_with(name, options)?;
-        let (mut messages, mut bytes) = (0, 0);
-        for &(number, records, len) in counts.iter().filter(|(number, ..)| *number >= id.segment) {
-            let (done, offset) = if number == id.segment { reader.locate(id)? } else { (0, 0) };
-            messages += u64::from(records.saturating_sub(done));
-            bytes += len.saturating_sub(offset);
+        let (mut messages, mut bytes) = sums.from(id.segment);
+        if let Some(here) = sums.segment(id.segment) {
+            let (done, offset) = reader.locate(id)?;
+            messages -= u64::from(done.min(here.records));
+            bytes -= offset.min(here.bytes);
         }
         reader.seek(id)?;
         let oldest = match reader.next_batch(crate::Wait::No) {
@@ -718,11 +751,8 @@ impl Jlog {
     pub fn status(&self) -> Result<Status> {
         let meta = self.meta()?;
         let segments = self.shared.segments()?;
-        let mut counts = Vec::new();
-        for &number in &segments {
-            let (records, bytes) = self.count_records(&meta, number)?;
-            counts.push((number, records, bytes));
-        }
+        let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
+        let sums = Sums::of(&counts);
         let checkpoints = checkpoint::all(&self.shared)?;
         let needed = |id: &Option<LogId>| id.map_or(0, |id| id.segment);
         let mut all_needed: Vec<u32> = checkpoints.iter().map(|(_, id)| needed(id)).collect();
@@ -734,7 +764,7 @@ impl Jlog {
         let mut lost: HashMap<SubscriberName, Vec<Lost>> = lost::all(&self.shared)?.into_iter().collect();
         for (name, id) in checkpoints {
             let (messages, bytes, oldest) = match id {
-                Some(id) if id.segment <= meta.storage_log => match self.lag_of(&name, id, &counts) {
+                Some(id) if id.segment <= meta.storage_log => match self.lag_of(&name, id, &sums) {
                     // Unsubscribed meanwhile.
                     Err(Error::UnknownSubscriber { .. }) => continue,
                     other => other?,
@@ -742,7 +772,7 @@ impl Jlog {
                 _ => (0, 0, None),
             };
             let holds_back = Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
-            let only_it = counts.iter().filter(|&&(number, ..)| number < next_needed && holds_back);
+            let held = if holds_back { sums.from(0).1 - sums.from(next_needed).1 } else { 0 };
             subscribers.push(SubscriberStatus {
                 lost: lost.remove(&name).into_iter().flatten().reduce(Lost::and),
                 name,
@@ -751,7 +781,7 @@ impl Jlog {
                 bytes,
                 oldest,
                 holds_back,
-                held: only_it.map(|(_, _, bytes)| bytes).sum(),
+                held,
                 missed: id.map_or(Ok(0), |id| dropped::missed(&self.shared, id, first_segment))?,
             });
         }
@@ -759,8 +789,8 @@ impl Jlog {
             meta,
             first_segment,
             segments: u32::try_from(segments.len()).unwrap_or(u32::MAX),
-            bytes: counts.iter().map(|(_, _, bytes)| bytes).sum(),
-            records: counts.iter().map(|(_, records, _)| u64::from(*records)).sum(),
+            bytes: counts.iter().map(|count| count.bytes).sum(),
+            records: sums.from(0).0,
             pre_commit: precommit::fill(&self.shared)?,
             checksums: self.checksums(),
             limits: self.limits(),

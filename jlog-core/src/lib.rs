@@ -28,6 +28,7 @@
 mod checkpoint;
 pub mod checksum;
 mod clock;
+mod counts;
 pub mod dropped;
 mod error;
 mod event;

@@ -4,8 +4,9 @@ use std::io;
 use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::counts::Counts;
 use crate::event::{Event, EventHook};
 use crate::names::{self, Kind, SubscriberName};
 use crate::settings::Settings;
@@ -21,6 +22,10 @@ pub(crate) struct Shared {
     pub(crate) file_mode: u32,
     pub(crate) settings: Settings,
     pub(crate) hook: Option<EventHook>,
+    /// How many records complete segments have.
+    pub(crate) counts: Counts,
+    /// The first segment when it was last looked for.
+    pub(crate) first: AtomicU32,
     /// Events that nobody has asked for yet.
     pub(crate) events: Mutex<Vec<Event>>,
 }
@@ -81,6 +86,19 @@ impl Shared {
     /// The numbers of the segments on disk, in order.
     pub(crate) fn segments(&self) -> Result<Vec<u32>> {
         Ok(names::segments(&self.list()?))
+    }
+
+    /// The number of the first segment on disk; 0 where there is none. The directory is listed only where the first one has
+    /// gone since it was last looked for.
+    pub(crate) fn first_segment(&self) -> Result<u32> {
+        let there = |number: u32| self.exists(&names::segment(number));
+        let known = self.first.load(Ordering::Relaxed);
+        if there(known) && known.checked_sub(1).is_none_or(|before| !there(before)) {
+            return Ok(known);
+        }
+        let first = self.segments()?.first().copied().unwrap_or(0);
+        self.first.store(first, Ordering::Relaxed);
+        Ok(first)
     }
 
     /// The names of all subscribers, in order.

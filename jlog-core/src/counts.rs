@@ -1,0 +1,81 @@
+//! How many records segments have, without reading them: complete segments do not change, so their counts are remembered,
+//! and the first count of one comes from the header of its checksums where those cover all of it.
+
+use std::collections::HashMap;
+
+use byteorder::{ByteOrder, LittleEndian as LE};
+
+use crate::format::RecordFormat;
+use crate::shared::Shared;
+use crate::storage::{Facts, Open, read_up_to_at};
+use crate::sync::Mutex;
+use crate::{Result, names, recovery};
+
+/// So many segments are remembered (24 bytes each, and the map's own).
+const MAX: usize = 1 << 20;
+
+/// Counts of complete segments.
+#[derive(Debug, Default)]
+pub(crate) struct Counts(Mutex<HashMap<u32, Known>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    inode: u64,
+    bytes: u64,
+    records: u32,
+}
+
+/// A segment and what it holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Count {
+    pub(crate) number: u32,
+    pub(crate) records: u32,
+    pub(crate) bytes: u64,
+}
+
+/// Counts one segment's records; 0 where it is not there. `storage_log` was read before.
+pub(crate) fn of(shared: &Shared, format: RecordFormat, number: u32, storage_log: u32) -> Result<Count> {
+    let facts = shared.facts(&names::segment(number));
+    let bytes = facts.as_ref().map_or(0, |facts| facts.len);
+    let Some(facts) = facts.ok().filter(|_| number < storage_log) else {
+        return Ok(Count { number, records: recovery::records_of(shared, format, number)?, bytes });
+    };
+    let (inode, known) = (facts.identity.1, shared.counts.0.lock().get(&number).copied());
+    if let Some(known) = known.filter(|known| (known.inode, known.bytes) == (inode, bytes)) {
+        return Ok(Count { number, records: known.records, bytes });
+    }
+    let records = match covered(shared, number, &facts) {
+        Some(records) => records,
+        None => recovery::records_of(shared, format, number)?,
+    };
+    let mut counts = shared.counts.0.lock();
+    if counts.len() >= MAX {
+        counts.clear();
+    }
+    counts.insert(number, Known { inode, bytes, records });
+    Ok(Count { number, records, bytes })
+}
+
+/// Counts every one of these segments.
+pub(crate) fn all(
+    shared: &Shared,
+    format: RecordFormat,
+    segments: &[u32],
+    storage_log: u32,
+) -> Result<Vec<Count>> {
+    segments.iter().map(|&number| of(shared, format, number, storage_log)).collect()
+}
+
+/// How many records the first run of a segment's checksums has, if it covers the whole segment and was written for it: its
+/// header, which a CRC protects, says so.
+fn covered(shared: &Shared, number: u32, facts: &Facts) -> Option<u32> {
+    let file = shared.open(&names::checksums(number), Open::Read).ok()?;
+    let mut head = [0; 56];
+    let whole = read_up_to_at(&*file, &mut head, 0).ok()? == head.len();
+    let magic = matches!(&head[0..4], b"jcr1" | b"jcr2");
+    let intact = LE::read_u32(&head[52..56]) == crc32fast::hash(&head[..52]);
+    let (offset, bytes, inode) =
+        (LE::read_u64(&head[8..16]), LE::read_u64(&head[16..24]), LE::read_u64(&head[32..40]));
+    let fits = (offset, bytes, inode) == (0, facts.len, facts.identity.1) && LE::read_u32(&head[40..44]) == 1;
+    (whole && magic && intact && fits).then(|| LE::read_u32(&head[4..8]))
+}
