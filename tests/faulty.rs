@@ -264,6 +264,14 @@ impl File for FaultyFile {
         self.inner.try_guard(exclusive)
     }
 
+    fn try_lease(&self) -> io::Result<bool> {
+        self.inner.try_lease()
+    }
+
+    fn release_lease(&self) -> io::Result<()> {
+        self.inner.release_lease()
+    }
+
     fn release_guard(&self) -> io::Result<()> {
         self.inner.release_guard()
     }

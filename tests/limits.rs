@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jlog_core::{
-    AtLimit, Error, Event, Jlog, Limits, LogId, OnMissed, Reader, ReaderOptions, Start, Timestamp, Wait,
-    Writer, WriterOptions,
+    AtLimit, Error, Event, Jlog, LimitKind, Limits, LogId, OnMissed, Reader, ReaderOptions, Start, Timestamp,
+    Wait, Writer, WriterOptions,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
+use crate::faulty::{Fate, Faulty, Op};
 use crate::support::{new_path, unsynced};
 
 const MAX: u64 = 64 << 10;
 
 fn options(at_limit: AtLimit) -> jlog_core::JlogOptions {
-    let limits = Limits { max_bytes: Some(MAX), max_age: None, at_limit };
+    let limits = Limits { max_bytes: Some(MAX), at_limit, ..Limits::default() };
     Jlog::options().storage(unsynced()).limits(limits)
 }
 
@@ -33,7 +34,8 @@ fn number(body: &[u8]) -> u32 {
 /// Bytes of everything that a limit speaks of.
 fn counted(path: &Path) -> u64 {
     let names = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
-    let counts = |name: &str| !matches!(name, "metastore" | "settings" | "dropped" | "pre_commit.guard");
+    let counts =
+        |name: &str| !matches!(name, "metastore" | "settings" | "identity" | "dropped" | "pre_commit.guard");
     names
         .filter(|entry| counts(entry.file_name().to_str().unwrap()))
         .filter(|entry| !entry.file_name().to_str().unwrap().starts_with("cp."))
@@ -206,7 +208,7 @@ fn the_oldest_goes_and_whoever_needed_it_is_told() {
 fn messages_get_only_so_old() {
     let (_dir, path) = new_path();
     let limits =
-        Limits { max_bytes: None, max_age: Some(Duration::from_secs(60)), at_limit: AtLimit::DropOldest };
+        Limits { max_age: Some(Duration::from_secs(60)), at_limit: AtLimit::DropOldest, ..Limits::default() };
     let make = || Jlog::options().storage(unsynced()).segment_size(1000);
     let log = make().limits(limits).create(&path).unwrap();
     log.subscribe("slow", Start::Beginning).unwrap();
@@ -240,6 +242,309 @@ fn messages_get_only_so_old() {
     assert!(matches!(refused, Error::AtCapacity { .. }), "{refused}");
     let mut stuck = log.reader("stuck").unwrap();
     assert_eq!(read_some(&mut stuck, usize::MAX).last(), Some(&59));
+}
+
+fn aged(max: u64, at_limit: AtLimit) -> Limits {
+    Limits { max_age: Some(Duration::from_secs(max)), at_limit, ..Limits::default() }
+}
+
+/// So many seconds ago, or ahead where that is below 0.
+fn ago(seconds: i64) -> Timestamp {
+    Timestamp { seconds: u32::try_from(i64::from(Timestamp::now().seconds) - seconds).unwrap(), micros: 0 }
+}
+
+fn numbers(log: &Jlog) -> Vec<u32> {
+    crate::support::read_all(log).iter().map(|got| number(&got.body)).collect()
+}
+
+#[test]
+fn what_is_too_old_goes_though_nobody_writes() {
+    for how in ["clean", "a reader that waits"] {
+        let (_dir, path) = new_path();
+        let limits = aged(60, AtLimit::DropOldest);
+        let log = Jlog::options().storage(unsynced()).segment_size(1000).create(&path).unwrap();
+        log.subscribe("slow", Start::Beginning).unwrap();
+        let writer = log.writer().unwrap();
+        for n in 0..20 {
+            writer.append_at(ago(200 - i64::from(n)), message(n)).unwrap();
+        }
+        writer.roll().unwrap();
+        // These end a segment that a pause precedes, and are themselves too old, though the last of them are not.
+        for n in 20..22 {
+            writer.append_at(ago(100), message(n)).unwrap();
+        }
+        writer.roll().unwrap();
+        writer.append_at(ago(5), message(22)).unwrap();
+        writer.close().unwrap();
+        log.set_limits(limits).unwrap();
+        if how == "clean" {
+            log.clean(false).unwrap();
+        } else {
+            log.subscribe("server", Start::End).unwrap();
+            let mut server = log.reader("server").unwrap();
+            for _ in 0..2 {
+                assert!(server.next_batch(Wait::Timeout(Duration::from_millis(50))).unwrap().is_none());
+            }
+        }
+        assert_eq!(numbers(&log), [22], "{how}");
+        let mut slow = log.reader("slow").unwrap();
+        assert_eq!(read_some(&mut slow, usize::MAX), [22], "{how}");
+        assert_eq!(slow.missed(), 22, "{how}");
+    }
+}
+
+#[test]
+fn what_is_too_old_in_the_segment_being_written_goes_as_well() {
+    let (_dir, path) = new_path();
+    let log =
+        Jlog::options().storage(unsynced()).limits(aged(60, AtLimit::DropOldest)).create(&path).unwrap();
+    log.subscribe("slow", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append_batch_with_times(&[(ago(100), message(0)), (ago(90), message(1))]).unwrap();
+    writer.close().unwrap();
+    assert_eq!(log.clean(false).unwrap(), [0]);
+    assert_eq!(numbers(&log), [0u32; 0]);
+
+    // After a pause, a message does not join old ones.
+    let writer = log.writer().unwrap();
+    writer.append_at(ago(50), message(2)).unwrap();
+    writer.close().unwrap();
+    let writer = log.writer().unwrap();
+    writer.append_batch(&[message(3)]).unwrap();
+    assert_eq!(log.segments().unwrap().len(), 2);
+    assert_eq!(numbers(&log), [2, 3]);
+}
+
+#[test]
+fn a_clock_that_was_ahead_pins_nothing() {
+    let (_dir, path) = new_path();
+    let log = Jlog::options().storage(unsynced()).segment_size(1).create(&path).unwrap();
+    log.subscribe("slow", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    // A year ahead for a while, and set right then.
+    for (n, seconds) in [(0, 200), (1, 190), (2, -31_536_000), (3, -31_536_001), (4, 100), (5, 70), (6, 10)] {
+        writer.append_at(ago(seconds), message(n)).unwrap();
+    }
+    writer.close().unwrap();
+    log.set_limits(aged(60, AtLimit::DropOldest)).unwrap();
+    log.clean(false).unwrap();
+    assert_eq!(numbers(&log), [6]);
+
+    // A clock that was behind costs nothing that is young: the last message of a segment decides, too.
+    let (_dir, path) = new_path();
+    let log = Jlog::options().storage(unsynced()).segment_size(1).create(&path).unwrap();
+    log.subscribe("slow", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    for (n, seconds) in [(0, 20), (1, 15), (2, 10)] {
+        writer.append_at(ago(seconds), message(n)).unwrap();
+    }
+    writer.close().unwrap();
+    log.set_limits(aged(60, AtLimit::DropOldest)).unwrap();
+    log.clean(false).unwrap();
+    assert_eq!(numbers(&log), [0, 1, 2]);
+}
+
+#[test]
+fn at_an_age_writing_fails_where_that_is_asked_for() {
+    let (_dir, path) = new_path();
+    let log = Jlog::options().storage(unsynced()).limits(aged(60, AtLimit::Fail)).create(&path).unwrap();
+    log.subscribe("slow", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append_at(ago(100), message(0)).unwrap();
+    writer.close().unwrap();
+    // The old message is in the segment being written, and somebody needs it.
+    let writer = log.writer().unwrap();
+    for _ in 0..3 {
+        match writer.append(message(1)) {
+            Err(Error::AtCapacity { kind: LimitKind::Age, used, limit, holders, .. }) => {
+                assert!((100..160).contains(&used) && limit == 60, "{used} {limit}");
+                assert_eq!(holders.len(), 1);
+                assert_eq!((holders[0].name.to_string(), holders[0].messages), ("slow".to_owned(), 1));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(read_some(&mut log.reader("slow").unwrap(), usize::MAX), [0]);
+    writer.append(message(1)).unwrap();
+}
+
+#[test]
+fn so_much_stays_free_on_the_file_system() {
+    let (_dir, path) = new_path();
+    let log = options(AtLimit::Fail).create(&path).unwrap();
+    log.subscribe("slow", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append(message(0)).unwrap();
+    log.set_limits(Limits { keep_free: Some(1), ..Limits::default() }).unwrap();
+    std::thread::sleep(Duration::from_millis(120));
+    writer.append(message(1)).unwrap();
+    log.set_limits(Limits { keep_free: Some(u64::MAX / 2), ..Limits::default() }).unwrap();
+    std::thread::sleep(Duration::from_millis(120));
+    for _ in 0..2 {
+        match writer.append(message(2)) {
+            Err(Error::AtCapacity { kind: LimitKind::Free, limit, holders, .. }) => {
+                assert_eq!((limit, holders.len(), holders[0].messages), (u64::MAX / 2, 1, 2));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    log.set_limits(Limits::default()).unwrap();
+    std::thread::sleep(Duration::from_millis(120));
+    writer.append(message(2)).unwrap();
+    assert_eq!(numbers(&log), [0, 1, 2]);
+}
+
+#[test]
+fn a_change_reaches_writers_at_work() {
+    for pre_commit in [0, 4096] {
+        let (_dir, path) = new_path();
+        let log = Jlog::options()
+            .storage(unsynced())
+            .pre_commit(pre_commit)
+            .checksums(false)
+            .create(&path)
+            .unwrap();
+        log.subscribe("slow", Start::Beginning).unwrap();
+        let writer = log.writer().unwrap();
+        writer.append(message(0)).unwrap();
+        let other = Jlog::open(&path).unwrap();
+        other.set_limits(Limits { max_bytes: Some(MAX), ..Limits::default() }).unwrap();
+        other.set_checksums(true).unwrap();
+        assert_eq!(log.limits().max_bytes, Some(MAX));
+        std::thread::sleep(Duration::from_millis(120));
+        let n = fill(&writer, 1);
+        assert!((300..600).contains(&n), "{n}");
+        writer.flush().unwrap();
+        assert!(counted(&path) <= MAX + MAX / 16, "{}", counted(&path));
+        assert!(log.verify().unwrap().verified >= u64::from(n) - 2, "they have checksums, too");
+        other.set_limits(Limits::default()).unwrap();
+        std::thread::sleep(Duration::from_millis(120));
+        writer.append(message(n)).unwrap();
+    }
+}
+
+#[test]
+fn the_error_lists_those_that_are_behind_and_nobody_else() {
+    let (_dir, path) = new_path();
+    let log = options(AtLimit::Fail).create(&path).unwrap();
+    for name in ["a done", "b behind", "c further behind"] {
+        log.subscribe(name, Start::Beginning).unwrap();
+    }
+    let writer = log.writer().unwrap();
+    let n = fill(&writer, 0);
+    read_some(&mut log.reader("a done").unwrap(), usize::MAX);
+    read_some(&mut log.reader("b behind").unwrap(), 5);
+    match writer.append(message(n)) {
+        Err(Error::AtCapacity { kind: LimitKind::Bytes, used, limit, wanted, holders, .. }) => {
+            assert!(used <= limit && limit == MAX && used + wanted > limit, "{used} {limit} {wanted}");
+            let listed: Vec<(String, u64)> =
+                holders.iter().map(|holder| (holder.name.to_string(), holder.messages)).collect();
+            let n = u64::from(n);
+            assert_eq!(listed, [("c further behind".to_owned(), n), ("b behind".to_owned(), n - 5)]);
+        }
+        other => panic!("{other:?}"),
+    }
+    let text = writer.append(message(n)).unwrap_err().to_string();
+    assert!(text.contains(&format!("({} messages behind)", n - 5)), "{text}");
+    assert!(!text.contains("a done"), "{text}");
+}
+
+/// What is refused again and again does not look at every file each time.
+#[test]
+fn a_refusal_is_cheap() {
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counting = Arc::clone(&calls);
+    let storage = Faulty::storage(move |op| {
+        counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if matches!(op, Op::Sync(_) | Op::SyncDir(_)) { Fate::Pretend } else { Fate::Proceed }
+    });
+    let (_dir, path) = new_path();
+    let limits = Limits { max_bytes: Some(MAX), ..Limits::default() };
+    let log = Jlog::options().storage(storage).limits(limits).segment_size(200).create(&path).unwrap();
+    log.subscribe("slow", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    let n = fill(&writer, 0);
+    assert!(log.segments().unwrap().len() > 100);
+    calls.store(0, std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..1000 {
+        assert!(matches!(writer.append(message(n)), Err(Error::AtCapacity { .. })));
+    }
+    let calls = calls.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(calls < 10_000, "{calls} calls for 1000 refusals");
+    // And it ends when the subscriber has moved on.
+    read_some(&mut log.reader("slow").unwrap(), 50);
+    writer.append(message(n)).unwrap();
+}
+
+/// A process that uses the C library has the buffer's file open as long as it writes.
+#[test]
+fn no_segment_ends_early_under_a_c_writer() {
+    let (_dir, path) = new_path();
+    let log = Jlog::options().storage(unsynced()).segment_size(100_000).create(&path).unwrap();
+    log.subscribe("slow", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append(message(0)).unwrap();
+    let c_writer = std::fs::File::options().read(true).write(true).open(path.join("pre_commit")).unwrap();
+    let refused = |result: Result<(), Error>| match result {
+        Err(e @ Error::CWriter { .. }) => assert!(e.to_string().contains("C library"), "{e}"),
+        other => panic!("{other:?}"),
+    };
+    refused(log.alter(Some(200_000), None, None));
+    refused(writer.set_segment_size(200_000));
+    refused(writer.roll());
+    assert_eq!(log.meta().unwrap().segment_size, 100_000);
+    // A C process notices that its segment is full when the size is made smaller.
+    log.alter(Some(90_000), None, None).unwrap();
+    // Nor does a limit end it, which is an eighth of that of bytes.
+    log.set_limits(Limits { max_bytes: Some(512 << 10), ..Limits::default() }).unwrap();
+    std::thread::sleep(Duration::from_millis(120));
+    for n in 1..600 {
+        writer.append(message(n)).unwrap();
+    }
+    assert_eq!(log.segments().unwrap(), [0]);
+    drop(c_writer);
+    log.alter(Some(200_000), None, None).unwrap();
+    writer.roll().unwrap();
+    assert_eq!(log.segments().unwrap(), [0, 1]);
+    assert_eq!(numbers(&log), (0..600).collect::<Vec<_>>());
+}
+
+#[test]
+fn complete_segments_are_not_counted_again() {
+    let reads = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counting = Arc::clone(&reads);
+    let storage = Faulty::storage(move |op| {
+        let read = matches!(op, Op::Read { .. }) && (op.is_segment() || op.name().ends_with(".crc"));
+        counting.fetch_add(usize::from(read), std::sync::atomic::Ordering::Relaxed);
+        if matches!(op, Op::Sync(_) | Op::SyncDir(_)) { Fate::Pretend } else { Fate::Proceed }
+    });
+    let (_dir, path) = new_path();
+    let log = Jlog::options().storage(storage).segment_size(2000).create(&path).unwrap();
+    log.subscribe("slow", Start::Beginning).unwrap();
+    let writer = log.writer().unwrap();
+    for n in 0..1500 {
+        writer.append(message(n)).unwrap();
+    }
+    writer.close().unwrap();
+    assert!(log.segments().unwrap().len() > 80);
+    let reads_of = |what: &dyn Fn()| {
+        reads.store(0, std::sync::atomic::Ordering::Relaxed);
+        what();
+        reads.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let segments = log.segments().unwrap().len();
+    let first = reads_of(&|| assert_eq!(log.lag("slow").unwrap().0, 1500));
+    assert!(first < segments + 20, "one header of each segment's checksums: {first}");
+    let again = reads_of(&|| assert_eq!(log.lag("slow").unwrap().0, 1500));
+    assert!(again < 20, "{again}");
+    // What is not covered is counted as before, and what has changed is counted anew.
+    std::fs::remove_file(path.join("00000003.crc")).unwrap();
+    let fresh = Jlog::open(&path).unwrap();
+    assert_eq!(fresh.status().unwrap().records, 1500);
+    assert_eq!(fresh.status().unwrap().records, 1500);
+    let bytes = std::fs::read(path.join("00000003")).unwrap();
+    std::fs::write(path.join("00000003"), &bytes[..0]).unwrap();
+    assert!(fresh.status().unwrap().records < 1500);
 }
 
 #[test]

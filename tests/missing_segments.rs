@@ -323,7 +323,7 @@ fn a_gap_that_is_there_when_a_subscriber_begins_is_no_loss_to_it() {
 #[test]
 fn what_a_limit_dropped_is_missed_not_lost() {
     let (_dir, path) = new_path();
-    let limits = Limits { max_bytes: Some(16 << 10), max_age: None, at_limit: AtLimit::DropOldest };
+    let limits = Limits { max_bytes: Some(16 << 10), at_limit: AtLimit::DropOldest, ..Limits::default() };
     let log = Jlog::options().storage(unsynced()).limits(limits).create(&path).unwrap();
     log.subscribe("s", Start::Beginning).unwrap();
     let writer = log.writer_with(WriterOptions::default()).unwrap();

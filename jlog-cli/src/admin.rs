@@ -37,6 +37,7 @@ fn limits(args: &LimitArgs, there: Limits) -> Limits {
     Limits {
         max_bytes: args.max_bytes.map_or(there.max_bytes, |limit| limit.0),
         max_age: args.max_age.map_or(there.max_age, |limit| limit.0),
+        keep_free: args.keep_free.map_or(there.keep_free, |limit| limit.0),
         at_limit: args.at_limit.map_or(there.at_limit, |at_limit| match at_limit {
             AtLimitArg::Fail => AtLimit::Fail,
             AtLimitArg::DropOldest => AtLimit::DropOldest,
@@ -201,7 +202,8 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
     if status.limits.is_some() {
         let bytes = status.limits.max_bytes.map(human);
         let old = status.limits.max_age.map(|age| format!("{} old", span(age.as_secs())));
-        let limits: Vec<String> = bytes.into_iter().chain(old).collect();
+        let free = status.limits.keep_free.map(|bytes| format!("{} free", human(bytes)));
+        let limits: Vec<String> = bytes.into_iter().chain(old).chain(free).collect();
         let then = match status.limits.at_limit {
             AtLimit::Fail => "writing fails",
             AtLimit::DropOldest => "the oldest segments are dropped",
@@ -308,6 +310,7 @@ fn status_json(status: &Status) -> Value {
         "free": status.free,
         "checksums": status.checksums,
         "max_bytes": status.limits.max_bytes,
+        "keep_free": status.limits.keep_free,
         "max_age": status.limits.max_age.map(|age| age.as_secs()),
         "at_limit": status.limits.at_limit.name(),
         "subscribers": subscribers,
@@ -389,15 +392,17 @@ pub fn clean(args: &CleanArgs) -> Outcome {
 pub fn alter(args: &AlterArgs) -> Outcome {
     let log = output::options().open(&args.feed)?;
     let changed = limits(&args.limits, log.limits());
-    let limited =
-        args.limits.max_bytes.is_some() || args.limits.max_age.is_some() || args.limits.at_limit.is_some();
+    let limited = args.limits.max_bytes.is_some()
+        || args.limits.max_age.is_some()
+        || args.limits.keep_free.is_some()
+        || args.limits.at_limit.is_some();
     let changes = (args.segment_size, args.pre_commit, args.safety, args.checksums);
     if let (None, None, None, None) = changes
         && !limited
     {
         output::complain(
-            "nothing to change: give --segment-size, --pre-commit, --safety, --checksums, --max-bytes, --max-age or \
-             --at-limit",
+            "nothing to change: give --segment-size, --pre-commit, --safety, --checksums, --max-bytes, --max-age, \
+             --keep-free or --at-limit",
         );
         return Ok(ExitCode::from(USAGE));
     }

@@ -105,9 +105,13 @@ pub struct LimitArgs {
     /// The feed never holds more than this (16 KiB or more; none: no limit)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub max_bytes: Option<Limit<u64>>,
-    /// Messages never get older than this (90s, 12h, 7d; none: no limit)
+    /// Messages older than this are removed, a whole segment at a time, by whoever writes, waits for messages or runs `jlog
+    /// clean` (90s, 12h, 7d; none: no limit); with --at-limit fail, those that a subscriber still needs stay, and writing fails
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub max_age: Option<Limit<Duration>>,
+    /// So much stays free on the file system (none: no limit)
+    #[arg(long, value_name = "SIZE", value_parser = values::limit)]
+    pub keep_free: Option<Limit<u64>>,
     /// What happens at a limit
     #[arg(long, value_enum)]
     pub at_limit: Option<AtLimitArg>,

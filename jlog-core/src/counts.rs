@@ -45,7 +45,7 @@ pub(crate) fn of(shared: &Shared, format: RecordFormat, number: u32, storage_log
         return Ok(Count { number, records: known.records, bytes });
     }
     let records = match covered(shared, number, &facts) {
-        Some(records) => records,
+        Some((records, _)) => records,
         None => recovery::records_of(shared, format, number)?,
     };
     let mut counts = shared.counts.0.lock();
@@ -66,9 +66,9 @@ pub(crate) fn all(
     segments.iter().map(|&number| of(shared, format, number, storage_log)).collect()
 }
 
-/// How many records the first run of a segment's checksums has, if it covers the whole segment and was written for it: its
-/// header, which a CRC protects, says so.
-fn covered(shared: &Shared, number: u32, facts: &Facts) -> Option<u32> {
+/// How many records a segment has, and where the last of them begins, by the first run of its checksums, if that covers the
+/// whole segment and was written for it: its header, which a CRC protects, says so.
+pub(crate) fn covered(shared: &Shared, number: u32, facts: &Facts) -> Option<(u32, u64)> {
     let file = shared.open(&names::checksums(number), Open::Read).ok()?;
     let mut head = [0; 56];
     let whole = read_up_to_at(&*file, &mut head, 0).ok()? == head.len();
@@ -77,5 +77,5 @@ fn covered(shared: &Shared, number: u32, facts: &Facts) -> Option<u32> {
     let (offset, bytes, inode) =
         (LE::read_u64(&head[8..16]), LE::read_u64(&head[16..24]), LE::read_u64(&head[32..40]));
     let fits = (offset, bytes, inode) == (0, facts.len, facts.identity.1) && LE::read_u32(&head[40..44]) == 1;
-    (whole && magic && intact && fits).then(|| LE::read_u32(&head[4..8]))
+    (whole && magic && intact && fits).then(|| (LE::read_u32(&head[4..8]), LE::read_u64(&head[24..32])))
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::format::MetaFault;
-use crate::{LogId, Lost};
+use crate::{Holder, LimitKind, LogId, Lost};
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -176,16 +176,34 @@ pub enum Error {
         path: PathBuf,
     },
     /// A limit of the jlog is reached: the message was not accepted.
-    #[error(
-        "{} is at capacity: {why}; let subscribers read on, remove those that are gone (`jlog unsubscribe`), or \
-         change the limit (`jlog alter`)",
-        path.display()
-    )]
+    #[error("{} is at capacity: {}", path.display(), at_capacity(*kind, *used, *limit, *wanted, holders))]
     AtCapacity {
         /// The jlog.
         path: PathBuf,
-        /// Which limit, and who keeps segments from going.
-        why: String,
+        /// Which limit.
+        kind: LimitKind,
+        /// What is used of it.
+        used: u64,
+        /// The limit.
+        limit: u64,
+        /// Bytes that were to be added.
+        wanted: u64,
+        /// The subscribers that keep the oldest segment from going, the one that is furthest behind first. Where there is
+        /// none, nobody subscribes, or everybody has read everything.
+        holders: Vec<Holder>,
+    },
+    /// A process that uses the C library has the jlog open for writing. Segments cannot be ended early, nor their size be
+    /// raised meanwhile: it would go on writing where subscribers have passed.
+    #[error(
+        "cannot {action} {} while a process that uses the C library has it open for writing: what that process wrote would \
+         go where subscribers have passed; stop it first",
+        path.display()
+    )]
+    CWriter {
+        /// The jlog.
+        path: PathBuf,
+        /// What was to be done: "roll", "raise the segment size of".
+        action: &'static str,
     },
     /// Segments that this subscriber needed were dropped, because a limit was reached. The next call goes on with
     /// what there is.
@@ -297,6 +315,34 @@ pub enum Error {
         /// The first failure.
         why: String,
     },
+}
+
+fn at_capacity(kind: LimitKind, used: u64, limit: u64, wanted: u64, holders: &[Holder]) -> String {
+    let what = match kind {
+        LimitKind::Bytes => format!("{used} of {limit} bytes are in use, and {wanted} more are wanted"),
+        LimitKind::Age => format!("the oldest messages are {used} s old, and the limit is {limit} s"),
+        LimitKind::Free => {
+            format!(
+                "{used} bytes are free on the file system, {limit} are to stay free, and {wanted} are wanted"
+            )
+        }
+    };
+    if holders.is_empty() {
+        return format!(
+            "{what}; no subscriber has anything to read, so what is there is kept for new ones: change the limit \
+             (`jlog alter`), or add a subscriber whose progress lets segments go"
+        );
+    }
+    let list: Vec<String> = holders.iter().take(10).map(ToString::to_string).collect();
+    let more = match holders.len().saturating_sub(10) {
+        0 => String::new(),
+        n => format!(", and {n} more"),
+    };
+    format!(
+        "{what}; {}{more}; let subscribers read on, remove those that are gone (`jlog unsubscribe`), or change the limit \
+         (`jlog alter`)",
+        list.join(", ")
+    )
 }
 
 impl Error {

@@ -21,8 +21,8 @@ use crate::sync::Mutex;
 use crate::verify::{Inspection, RecordInfo, Verification};
 use crate::writer::Writer;
 use crate::{
-    Error, Event, Limits, LogId, Lost, Result, Safety, dropped, identity, lost, precommit, recovery, repair,
-    retention, verify,
+    Error, Event, Limits, LogId, Lost, Result, Safety, c_writers, dropped, expiry, identity, lost, precommit,
+    recovery, repair, retention, verify,
 };
 
 /// Permission bits of the files of a new jlog, as the C library has them.
@@ -404,7 +404,7 @@ impl Jlog {
         let mut segments = self.segments()?;
         segments.retain(|&number| number <= meta.storage_log);
         for &number in segments.iter().rev() {
-            let records = self.count_records(&meta, number)?.0;
+            let records = counts::of(&self.shared, meta.format, number, meta.storage_log)?.records;
             match u32::try_from(left).ok().and_then(|left| records.checked_sub(left)) {
                 Some(before) => return Ok(LogId::new(number, before)),
                 None => left -= u64::from(records),
@@ -539,10 +539,10 @@ impl Jlog {
 
     /// Whether writers keep checksums.
     pub fn checksums(&self) -> bool {
-        self.shared.settings.checksums
+        self.settings().checksums
     }
 
-    /// Changes whether writers keep checksums, from the next one that is opened on. Nothing that has a
+    /// Changes whether writers keep checksums; those at work follow within a fraction of a second. Nothing that has a
     /// checksum loses it.
     ///
     /// # Errors
@@ -553,16 +553,22 @@ impl Jlog {
 
     /// How much the jlog may hold.
     pub fn limits(&self) -> Limits {
-        self.shared.settings.limits
+        self.settings().limits
     }
 
-    /// Changes how much the jlog may hold, for writers of jlogs that are opened from now on.
+    /// Changes how much the jlog may hold; writers at work follow with their first append after a tenth of a second.
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Io`], [`Error::DiskFull`].
     pub fn set_limits(&self, limits: Limits) -> Result<()> {
         limits.check()?;
         self.change_settings(|settings| settings.limits = limits)
+    }
+
+    /// The settings as they are now; those that were there when the jlog was opened, where they cannot be read any more.
+    fn settings(&self) -> Settings {
+        let shared = &self.shared;
+        Settings::load(&*shared.storage, &shared.path).unwrap_or_else(|_| shared.settings.clone())
     }
 
     fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
@@ -602,13 +608,17 @@ impl Jlog {
     /// [`Error::Io`].
     pub fn last_id(&self) -> Result<LogId> {
         let meta = self.meta()?;
-        Ok(LogId::new(meta.storage_log, counts::of(&self.shared, meta.format, meta.storage_log, meta.storage_log)?.records))
+        Ok(LogId::new(
+            meta.storage_log,
+            counts::of(&self.shared, meta.format, meta.storage_log, meta.storage_log)?.records,
+        ))
     }
 
     /// Changes segment size, pre-commit size, or safety; what is `None` stays.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`]; [`Error::PreCommitBusy`] where a writer uses the buffer; [`Error::OldMetastore`];
+    /// [`Error::OutOfRange`]; [`Error::PreCommitBusy`] where a writer uses the buffer; [`Error::CWriter`] where the segment
+    /// size was to be raised while a C process writes; [`Error::Replaced`]; [`Error::OldMetastore`];
     /// [`Error::DiskFull`], [`Error::Io`].
     pub fn alter(
         &self,
@@ -623,6 +633,9 @@ impl Jlog {
             self.writer_with(WriterOptions::default().pre_commit(bytes))?.close()?;
         }
         if let Some(bytes) = segment_size {
+            let raised = bytes > metastore.segment_size();
+            let _kept_out =
+                if raised { Some(c_writers::keep_out(&self.shared, crate::writer::RAISE)?) } else { None };
             metastore.set_segment_size(bytes)?;
         }
         if let Some(safety) = safety {
@@ -634,7 +647,7 @@ impl Jlog {
     }
 
     /// Removes segments that no subscriber needs, and left-overs; returns the segments' numbers. Without any
-    /// subscriber all stay. With `roll`, a current segment that every subscriber has done with is closed
+    /// subscriber all stay. Messages that are older than [`Limits::max_age`] go as well, if that is what limits do here. With `roll`, a current segment that every subscriber has done with is closed
     /// first, so that it can go, too: see [`Writer::roll`] about C writers.
     ///
     /// # Errors
@@ -644,6 +657,7 @@ impl Jlog {
         if roll {
             self.roll_if_done()?;
         }
+        expiry::run(&self.shared)?;
         retention::clean(&self.shared, self.meta()?.storage_log)?;
         Ok(before.into_iter().filter(|&number| !self.shared.exists(&names::segment(number))).collect())
     }
@@ -771,7 +785,9 @@ impl Jlog {
                 },
                 _ => (0, 0, None),
             };
-            let holds_back = Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
+            // One that has nothing to read is in nobody's way.
+            let behind = messages > 0 || id.is_none();
+            let holds_back = behind && Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
             let held = if holds_back { sums.from(0).1 - sums.from(next_needed).1 } else { 0 };
             subscribers.push(SubscriberStatus {
                 lost: lost.remove(&name).into_iter().flatten().reduce(Lost::and),

@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod c_writers;
 mod checkpoint;
 pub mod checksum;
 mod clock;
@@ -32,6 +33,7 @@ mod counts;
 pub mod dropped;
 mod error;
 mod event;
+mod expiry;
 pub mod format;
 mod id;
 mod identity;
@@ -68,7 +70,7 @@ pub use format::{Compression, Meta, MetaFault, Safety};
 pub use id::{LogId, ParseLogIdError, Timestamp};
 pub use index::IndexState;
 pub use jlog::{Jlog, Start, Status, SubscriberStatus};
-pub use limits::{AtLimit, Limits};
+pub use limits::{AtLimit, Holder, LimitKind, Limits};
 pub use lost::Lost;
 pub use message::{Batch, Interval, Message, Messages};
 pub use names::SubscriberName;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Error, Result};
+use crate::{Error, LogId, Result, SubscriberName};
 
 /// The smallest `max_bytes`.
 pub(crate) const MIN_BYTES: u64 = 16 << 10;
@@ -33,6 +33,44 @@ impl AtLimit {
     }
 }
 
+/// Which limit an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitKind {
+    /// [`Limits::max_bytes`]: what is used, and the limit, in bytes.
+    Bytes,
+    /// [`Limits::max_age`]: the age of the oldest messages, and the limit, in seconds.
+    Age,
+    /// [`Limits::keep_free`]: what is free on the file system, and what is to stay free, in bytes.
+    Free,
+}
+
+/// A subscriber that keeps segments from going.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name.
+    pub name: SubscriberName,
+    /// Its checkpoint; `None` where that cannot be read.
+    pub checkpoint: Option<LogId>,
+    /// Messages that it has not done yet; all of them where its checkpoint cannot be read.
+    pub messages: u64,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.name.to_string();
+        match (self.checkpoint, self.messages) {
+            (None, _) => write!(f, "subscriber {name:?}, whose checkpoint cannot be read, keeps everything"),
+            (Some(id), 1) => {
+                write!(f, "subscriber {name:?} still needs segment {:08x} (1 message behind)", id.segment)
+            }
+            (Some(id), n) => {
+                write!(f, "subscriber {name:?} still needs segment {:08x} ({n} messages behind)", id.segment)
+            }
+        }
+    }
+}
+
 /// How much a jlog may hold. Writers of this library keep to it, those of the C library do not know of it.
 ///
 /// The segment being written counts and never goes, so segments end at an eighth of a limit at the latest. Limits
@@ -41,8 +79,13 @@ impl AtLimit {
 pub struct Limits {
     /// Bytes of all segments with their indexes and checksums, and of the pre-commit buffer: 16 KiB or more.
     pub max_bytes: Option<u64>,
-    /// How old messages may get: 1 s or more, in whole seconds.
+    /// How old messages may get: 1 s or more, in whole seconds. Whole segments go, when their last message is older; a
+    /// segment ends when its first message has an eighth of this age. Ages are looked at by writers that append, by readers
+    /// that wait, and by [`Jlog::clean`](crate::Jlog::clean): where none of them is at work, nothing goes. Stamps that lie in
+    /// the future are ignored: the place of a segment in the jlog counts.
     pub max_age: Option<Duration>,
+    /// Bytes that stay free on the file system.
+    pub keep_free: Option<u64>,
     /// What happens at a limit.
     pub at_limit: AtLimit,
 }
@@ -50,7 +93,7 @@ pub struct Limits {
 impl Limits {
     /// Whether there is any.
     pub fn is_some(&self) -> bool {
-        self.max_bytes.is_some() || self.max_age.is_some()
+        self.max_bytes.is_some() || self.max_age.is_some() || self.keep_free.is_some()
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use crate::format::RecordFormat;
 use crate::names::{self, Kind, SubscriberName};
 use crate::shared::Shared;
 use crate::storage::Open;
-use crate::{Error, Event, LogId, Lost, Result, Timestamp, checkpoint, lost};
+use crate::{Error, Event, Holder, LogId, Lost, Result, Timestamp, checkpoint, counts, dropped, lost};
 
 /// A file of an unfinished change is left alone for so long: somebody may be writing it.
 const TEMPORARY_AGE_SECONDS: i64 = 3600;
 
 /// The subscriber that is furthest behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Holder {
+pub(crate) struct Furthest {
     pub(crate) name: SubscriberName,
     /// The first segment it needs.
     pub(crate) segment: u32,
@@ -35,16 +36,75 @@ const MANY_NAMES: usize = 1000;
 
 /// Finds who needs the oldest segment; `None` where there is no subscriber. A subscriber whose checkpoint
 /// cannot be read needs everything.
-pub(crate) fn holder(shared: &Shared) -> Result<Option<Holder>> {
+pub(crate) fn holder(shared: &Shared) -> Result<Option<Furthest>> {
     furthest_behind(shared, shared.list()?)
 }
 
 /// The same, of these files of the directory.
-pub(crate) fn furthest_behind(shared: &Shared, kinds: Vec<Kind>) -> Result<Option<Holder>> {
+pub(crate) fn furthest_behind(shared: &Shared, kinds: Vec<Kind>) -> Result<Option<Furthest>> {
     let holders = checkpoint::of(shared, kinds)?
         .into_iter()
-        .map(|(name, id)| Holder { segment: id.map_or(0, |id| id.segment), name });
+        .map(|(name, id)| Furthest { segment: id.map_or(0, |id| id.segment), name });
     Ok(holders.min_by_key(|holder| holder.segment))
+}
+
+/// The subscribers that keep the oldest segment from going, the one furthest behind first, with what each is behind. Those
+/// that have nothing to read are left out: `end` is the last record there is.
+pub(crate) fn holders(shared: &Shared, format: RecordFormat, end: LogId) -> Result<Vec<Holder>> {
+    let behind: Vec<(SubscriberName, Option<LogId>)> =
+        checkpoint::all(shared)?.into_iter().filter(|(_, id)| id.is_none_or(|id| id < end)).collect();
+    let Some(oldest) = behind.iter().map(|(_, id)| id.map_or(0, |id| id.segment)).min() else {
+        return Ok(Vec::new());
+    };
+    let mut segments = shared.segments()?;
+    segments.retain(|&number| number >= oldest && number <= end.segment);
+    let counts = counts::all(shared, format, &segments, end.segment)?;
+    let all: u64 = counts.iter().map(|count| u64::from(count.records)).sum();
+    let done = |id: LogId| -> u64 {
+        let before = counts.iter().take_while(|count| count.number < id.segment);
+        let here = counts.iter().find(|count| count.number == id.segment);
+        before.map(|count| u64::from(count.records)).sum::<u64>()
+            + here.map_or(0, |count| u64::from(count.records.min(id.marker)))
+    };
+    let mut holders: Vec<Holder> = behind
+        .into_iter()
+        .filter(|(_, checkpoint)| checkpoint.map_or(0, |id| id.segment) == oldest)
+        .map(|(name, checkpoint)| Holder { name, checkpoint, messages: all - checkpoint.map_or(0, done) })
+        .collect();
+    holders.sort_by_key(|holder| holder.checkpoint);
+    Ok(holders)
+}
+
+/// Drops complete segments before `last` from the oldest on, needed or not, as long as `goes` (given number and bytes) says
+/// so.
+pub(crate) fn drop_oldest(
+    shared: &Shared,
+    format: RecordFormat,
+    last: u32,
+    mut goes: impl FnMut(u32, u64) -> Result<bool>,
+) -> Result<()> {
+    let mut gone = Vec::new();
+    for number in shared.segments()?.into_iter().filter(|&number| number < last) {
+        let beside = [names::index(number), names::checksums(number)];
+        let len = |name: &str| shared.facts(name).map_or(0, |facts| facts.len);
+        let segment = len(&names::segment(number));
+        if !goes(number, segment + beside.iter().map(|name| len(name)).sum::<u64>())? {
+            break;
+        }
+        gone.push((number, counts::of(shared, format, number, last)?.records, segment));
+    }
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // First what is dropped, then the dropping: a crash in between claims nothing that is not so.
+    let noted: Vec<(u32, u32)> = gone.iter().map(|&(number, records, _)| (number, records)).collect();
+    dropped::note(shared, &noted)?;
+    for (segment, records, bytes) in gone {
+        if shared.remove_segment(segment)? {
+            shared.note(Event::SegmentDropped { segment, records, bytes });
+        }
+    }
+    Ok(())
 }
 
 /// Removes the segments that a move of a checkpoint from `old` to `new` has made superfluous, and left-overs

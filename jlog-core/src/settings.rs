@@ -22,6 +22,14 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// Which settings file it is, and when it changed: `None` without one.
+pub(crate) type Stamp = ((u64, u64), i128, u64);
+
+/// What the settings file is now.
+pub(crate) fn stamp(shared: &Shared) -> Option<Stamp> {
+    shared.facts(names::SETTINGS).ok().map(|facts| (facts.identity, facts.changed, facts.len))
+}
+
 impl Settings {
     /// The file's text.
     pub fn to_text(&self) -> String {
@@ -33,6 +41,9 @@ impl Settings {
         }
         if let Some(age) = self.limits.max_age {
             let _ = writeln!(out, "max_age {}", age.as_secs());
+        }
+        if let Some(bytes) = self.limits.keep_free {
+            let _ = writeln!(out, "keep_free {bytes}");
         }
         if self.limits.at_limit != AtLimit::default() {
             let _ = writeln!(out, "at_limit {}", self.limits.at_limit.name());
@@ -54,31 +65,30 @@ impl Settings {
             match line.split_once(char::is_whitespace).map(|(key, value)| (key, value.trim())) {
                 Some(("checksums", "on")) => settings.checksums = true,
                 Some(("checksums", "off")) => settings.checksums = false,
-                Some(("checksums", value)) => {
-                    return Err((i + 1, format!("checksums is {value:?}: expected on or off")));
+                Some(("checksums", _)) => {
+                    return Err((i + 1, "checksums is neither on nor off".to_owned()));
                 }
-                Some((key @ ("max_bytes" | "max_age"), value)) => {
+                Some((key @ ("max_bytes" | "max_age" | "keep_free"), value)) => {
                     let least = if key == "max_bytes" { MIN_BYTES } else { 1 };
                     let Some(n) = value.parse::<u64>().ok().filter(|&n| n >= least) else {
-                        let why = format!("{key} is {value:?}: expected a number of {least} or more");
+                        let why = format!("{key} is not a number of {least} or more");
                         return Err((i + 1, why));
                     };
-                    if key == "max_bytes" {
-                        settings.limits.max_bytes = Some(n);
-                    } else {
-                        settings.limits.max_age = Some(Duration::from_secs(n));
+                    match key {
+                        "max_bytes" => settings.limits.max_bytes = Some(n),
+                        "max_age" => settings.limits.max_age = Some(Duration::from_secs(n)),
+                        _ => settings.limits.keep_free = Some(n),
                     }
                 }
                 Some(("at_limit", value)) => match AtLimit::from_name(value) {
                     Some(at_limit) => settings.limits.at_limit = at_limit,
                     None => {
-                        return Err((i + 1, format!("at_limit is {value:?}: expected fail or drop-oldest")));
+                        return Err((i + 1, "at_limit is neither fail nor drop-oldest".to_owned()));
                     }
                 },
-                Some((key, _)) => {
-                    return Err((i + 1, format!("unknown setting {key:?} (from a later version?)")));
-                }
-                None => return Err((i + 1, format!("{line:?} has no value: expected `key value`"))),
+                // What stands there is not quoted: the file may be a link to one that not everybody may read.
+                Some(_) => return Err((i + 1, "unknown setting (from a later version?)".to_owned())),
+                None => return Err((i + 1, "no value: expected `key value`".to_owned())),
             }
         }
         Ok(settings)
@@ -99,6 +109,16 @@ impl Settings {
         Self::parse(&text).map_err(|(line, why)| Error::Settings { path, line, why })
     }
 
+    /// The settings with what their file is now, if they are not the ones that it was; `None` where nothing has changed.
+    /// Settings that cannot be read change nothing.
+    pub(crate) fn reload(shared: &Shared, was: Option<Stamp>) -> Option<(Self, Option<Stamp>)> {
+        let is = stamp(shared);
+        if is == was {
+            return None;
+        }
+        Self::load(&*shared.storage, &shared.path).ok().map(|settings| (settings, is))
+    }
+
     pub(crate) fn store(&self, shared: &Shared) -> Result<()> {
         shared.replace_file(names::SETTINGS, self.to_text().as_bytes())
     }
@@ -112,7 +132,12 @@ mod tests {
     fn settings_are_read_as_they_are_written() {
         for checksums in [true, false] {
             let max_age = Some(Duration::from_secs(60));
-            let limits = Limits { max_bytes: Some(1 << 40), max_age, at_limit: AtLimit::DropOldest };
+            let limits = Limits {
+                max_bytes: Some(1 << 40),
+                max_age,
+                at_limit: AtLimit::DropOldest,
+                keep_free: Some(5),
+            };
             for limits in [Limits::default(), limits] {
                 let settings = Settings { checksums, limits };
                 assert_eq!(Settings::parse(&settings.to_text()), Ok(settings));

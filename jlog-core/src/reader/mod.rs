@@ -20,9 +20,11 @@ use crate::retention::Passing;
 use crate::shared::Shared;
 use crate::storage::{File, Map, Waker, Watch, read_up_to_at};
 use crate::survey::{Place, Stretch};
-use crate::{Error, Event, LogId, Lost, Result};
+use crate::{Error, Event, LogId, Lost, Result, expiry};
 use look::Found;
 
+/// A reader that waits removes messages that are too old this often.
+const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 /// A reader that waits looks this often whether its feed is still there: a directory above it that is moved away tells
 /// nobody.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -80,6 +82,8 @@ pub struct Reader {
     /// The end of the last complete segment that was read, and the segment after it.
     passed: Option<(LogId, u32)>,
     passing: Passing,
+    /// When messages that are too old were last removed.
+    expired_at: Option<Instant>,
     damage: Option<(Stretch, Place)>,
     /// A record that damage follows, and that was looked at: its marker less one, and its offset.
     trusted: Option<(u32, u64)>,
@@ -172,6 +176,7 @@ impl Reader {
             stored,
             passed: None,
             passing: Passing::default(),
+            expired_at: None,
             damage: None,
             trusted: None,
             skipped: 0,
@@ -381,6 +386,11 @@ impl Reader {
             self.watch()?;
             // What came before the watch began is looked for once more.
             return Ok(true);
+        }
+        if !self.options.peek && self.expired_at.is_none_or(|at| at.elapsed() >= EXPIRE_EVERY) {
+            // Where nobody writes, somebody who waits is the one to do it; one who may not, leaves it to others.
+            let _ = expiry::run(&self.shared);
+            self.expired_at = Some(Instant::now());
         }
         let left = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
         let woken = self.watch()?.wait(Some(left));

@@ -144,6 +144,15 @@ pub trait File: fmt::Debug + Send + Sync {
     /// Gives that lock up. Closing the file is not enough: a process that is being started may still hold a copy of
     /// the descriptor.
     fn release_guard(&self) -> io::Result<()>;
+    /// Takes a lease, which keeps others from opening the file for writing, unless one has it open for that: `false` then.
+    /// For a file that is open for reading.
+    fn try_lease(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+    /// Gives that lease up.
+    fn release_lease(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Maps the first `len` bytes, which must be there, shared with every other process.
     fn map(&self, len: usize) -> io::Result<Map>;
 

@@ -3,14 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::{Core, Inner};
+use crate::expiry::{self, Ages};
 use crate::limits::AtLimit;
-use crate::names::{self, Kind};
+use crate::names::Kind;
 use crate::precommit::PreCommit;
-use crate::storage::{Open, read_up_to_at};
-use crate::{Error, Event, Result, Timestamp, dropped, recovery, retention};
+use crate::{Error, Holder, LimitKind, LogId, Result, checkpoint, retention};
 
 /// How often ages are looked at.
 const AGES_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked how much room the file system has, while there is enough for what is appended meanwhile.
+const FREE_EVERY: Duration = Duration::from_millis(100);
+/// A refusal is thought over anew after so long, whatever has happened.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// What a writer knows of the jlog's size.
 #[derive(Debug, Default)]
@@ -19,34 +23,56 @@ pub(super) struct Budget {
     others: Option<u64>,
     /// When ages were last looked at.
     ages: Option<Instant>,
+    /// Bytes that may still be written before it is looked at again how many are free, and until when.
+    free: Option<(u64, Instant)>,
+    refused: Option<Refusal>,
+}
+
+/// Why an append was refused, and what will hold as long as nothing has changed.
+#[derive(Debug)]
+struct Refusal {
+    since: Instant,
+    /// When the directory last changed.
+    directory: i128,
+    kind: LimitKind,
+    used: u64,
+    limit: u64,
+    holders: Vec<Holder>,
 }
 
 impl Budget {
     /// Segments were begun or let go of: counts anew.
     pub(super) fn forget(&mut self) {
         self.others = None;
+        self.refused = None;
     }
 }
 
 impl Core {
-    /// Makes sure that records of so many bytes may be added, dropping old segments if that is what limits do here.
+    /// Makes sure that records of so many bytes may be added, dropping old segments if that is what limits do here. Not
+    /// within a use of the segment.
+    pub(super) fn admit_anew(&self, inner: &mut Inner, bytes: u64) -> Result<()> {
+        self.admit_ages(inner, bytes)?;
+        self.admit(inner, bytes)
+    }
+
+    /// The same without a look at ages.
     pub(super) fn admit(&self, inner: &mut Inner, bytes: u64) -> Result<()> {
-        let limits = self.shared.settings.limits;
-        if limits.max_age.is_some() && inner.budget.ages.is_none_or(|last| last.elapsed() >= AGES_EVERY) {
-            self.admit_age(inner)?;
-            inner.budget.ages = Some(Instant::now());
+        if let Some(keep) = inner.limits.keep_free {
+            self.admit_free(inner, bytes, keep)?;
         }
-        let Some(max) = limits.max_bytes else { return Ok(()) };
+        let Some(max) = inner.limits.max_bytes else { return Ok(()) };
         if inner.budget.others.is_some_and(|others| others + in_hand(inner) + bytes <= max) {
             return Ok(());
         }
+        self.check_refused(inner, LimitKind::Bytes, |used| used + bytes > max, bytes)?;
         let mut used = self.count(inner)? + in_hand(inner);
         if used + bytes <= max {
             return Ok(());
         }
         retention::clean(&self.shared, self.meta.storage_log())?;
         used = self.count(inner)? + in_hand(inner);
-        if limits.at_limit == AtLimit::DropOldest && used + bytes > max {
+        if inner.limits.at_limit == AtLimit::DropOldest && used + bytes > max {
             let mut to_go = (used + bytes).saturating_sub(max);
             self.drop_oldest(|_, len| {
                 let goes = to_go > 0;
@@ -58,56 +84,93 @@ impl Core {
         if used + bytes <= max {
             return Ok(());
         }
-        Err(self.at_capacity(&format!("{used} of {max} bytes are in use, and {bytes} more are wanted")))
+        Err(self.refuse(inner, LimitKind::Bytes, used, max, bytes))
     }
 
-    fn admit_age(&self, inner: &mut Inner) -> Result<()> {
-        let limits = self.shared.settings.limits;
-        let Some(max) = limits.max_age else { return Ok(()) };
-        let now = Timestamp::now();
-        let older = |time: Timestamp, age: Duration| {
-            u64::from(now.seconds.saturating_sub(time.seconds)) > age.as_secs()
-        };
-        if let Some(current) = &inner.current
-            && let Some(first) = self.first_time(current.number)?
-            && older(first, max / 8)
+    fn drop_oldest(&self, goes: impl FnMut(u32, u64) -> Result<bool>) -> Result<()> {
+        retention::drop_oldest(&self.shared, self.format, self.meta.storage_log(), goes)
+    }
+
+    /// Makes sure that so much stays free on the file system.
+    fn admit_free(&self, inner: &mut Inner, bytes: u64, keep: u64) -> Result<()> {
+        if let Some((left, until)) = &mut inner.budget.free
+            && *left >= bytes
+            && Instant::now() < *until
         {
-            inner.must_roll = true;
-        }
-        // A segment is as old as the first record of the next one, at least.
-        let expired = |number: u32| -> Result<bool> {
-            let next = number.checked_add(1).filter(|&next| next <= self.meta.storage_log());
-            Ok(match next {
-                Some(next) => self.first_time(next)?.is_some_and(|time| older(time, max)),
-                None => false,
-            })
-        };
-        let oldest = || -> Result<bool> {
-            let first = self.shared.segments()?.first().copied();
-            first.map_or(Ok(false), expired)
-        };
-        if !oldest()? {
+            *left -= bytes;
             return Ok(());
         }
-        retention::clean(&self.shared, self.meta.storage_log())?;
-        if limits.at_limit == AtLimit::DropOldest {
-            self.drop_oldest(|number, _| expired(number))?;
+        let path = &self.shared.path;
+        let free = || self.shared.storage.available_space(path).map_err(|e| Error::io("look at", path, e));
+        let mut there = free()?;
+        if there < keep.saturating_add(bytes) {
+            retention::clean(&self.shared, self.meta.storage_log())?;
+            there = free()?;
         }
-        inner.budget.forget();
-        if oldest()? {
-            return Err(self.at_capacity(&format!("the oldest messages are older than {} s", max.as_secs())));
+        if there < keep.saturating_add(bytes) && inner.limits.at_limit == AtLimit::DropOldest {
+            let mut to_go = keep.saturating_add(bytes) - there;
+            self.drop_oldest(|_, len| {
+                let goes = to_go > 0;
+                to_go = to_go.saturating_sub(len);
+                Ok(goes)
+            })?;
+            there = free()?;
         }
-        Ok(())
+        match there.checked_sub(keep).filter(|&left| left >= bytes) {
+            Some(left) => {
+                inner.budget.free = Some((left - bytes, Instant::now() + FREE_EVERY));
+                Ok(())
+            }
+            None => {
+                inner.budget.free = None;
+                self.check_refused(inner, LimitKind::Free, |_| true, bytes)?;
+                Err(self.refuse(inner, LimitKind::Free, there, keep, bytes))
+            }
+        }
     }
 
-    /// The time of a segment's first record.
-    fn first_time(&self, number: u32) -> Result<Option<Timestamp>> {
-        let name = names::segment(number);
-        let Some(file) = self.shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
-        let mut head = [0; crate::format::COMPRESSED_HEADER_LEN];
-        let n =
-            read_up_to_at(&*file, &mut head, 0).map_err(|e| Error::io("read", self.shared.at(&name), e))?;
-        Ok(self.format.decode(&head[..n]).map(|header| header.time))
+    /// Ends a segment whose first message is old enough, and makes sure that nothing is too old.
+    pub(super) fn admit_ages(&self, inner: &mut Inner, bytes: u64) -> Result<()> {
+        let Some(max) = inner.limits.max_age else { return Ok(()) };
+        self.check_refused(inner, LimitKind::Age, |_| true, bytes)?;
+        if inner.budget.ages.is_some_and(|last| last.elapsed() < AGES_EVERY) {
+            return Ok(());
+        }
+        let ages = Ages::now(max);
+        if let Some(current) = &inner.current
+            && current.end > 0
+            && expiry::first_time(&self.shared, self.format, current.number)?
+                .is_some_and(|time| ages.is_to_end(time))
+        {
+            self.in_segment(inner, |_, inner| {
+                inner.must_roll = inner.current.as_ref().is_some_and(|current| current.end > 0);
+                Ok(())
+            })?;
+        }
+        let last = self.meta.storage_log();
+        let expired = |segments: &[u32], number: u32| {
+            Ok(number < last && ages.has_expired(&self.shared, self.format, number, segments)?)
+        };
+        let oldest = || -> Result<Option<u32>> {
+            let segments = self.shared.segments()?;
+            let Some(&first) = segments.first() else { return Ok(None) };
+            Ok(expired(&segments, first)?.then_some(first))
+        };
+        if oldest()?.is_some() {
+            retention::clean(&self.shared, last)?;
+            if inner.limits.at_limit == AtLimit::DropOldest {
+                let segments = self.shared.segments()?;
+                self.drop_oldest(|number, _| expired(&segments, number))?;
+            }
+            inner.budget.forget();
+            if let Some(first) = oldest()? {
+                let time = expiry::first_time(&self.shared, self.format, first)?;
+                let age = time.and_then(|time| ages.of(time)).unwrap_or(max.as_secs());
+                return Err(self.refuse(inner, LimitKind::Age, age, max.as_secs(), bytes));
+            }
+        }
+        inner.budget.ages = Some(Instant::now());
+        Ok(())
     }
 
     /// Counts everything but the segment being written.
@@ -129,44 +192,46 @@ impl Core {
         Ok(bytes)
     }
 
-    /// Drops complete segments from the oldest on, as long as `goes` (given number and bytes) says so.
-    fn drop_oldest(&self, mut goes: impl FnMut(u32, u64) -> Result<bool>) -> Result<()> {
-        let last = self.meta.storage_log();
-        let mut gone = Vec::new();
-        for number in self.shared.segments()?.into_iter().filter(|&number| number < last) {
-            let beside = [names::index(number), names::checksums(number)];
-            let len = |name: &str| self.shared.facts(name).map_or(0, |facts| facts.len);
-            let segment = len(&names::segment(number));
-            if !goes(number, segment + beside.iter().map(|name| len(name)).sum::<u64>())? {
-                break;
-            }
-            gone.push((number, recovery::records_of(&self.shared, self.format, number)?, segment));
-        }
-        if gone.is_empty() {
-            return Ok(());
-        }
-        // First what is dropped, then the dropping: a crash in between claims nothing that is not so.
-        let noted: Vec<(u32, u32)> = gone.iter().map(|&(number, records, _)| (number, records)).collect();
-        dropped::note(&self.shared, &noted)?;
-        for (segment, records, bytes) in gone {
-            self.shared.remove_segment(segment)?;
-            self.shared.note(Event::SegmentDropped { segment, records, bytes });
-        }
-        Ok(())
+    /// Remembers why an append is refused.
+    fn refuse(&self, inner: &mut Inner, kind: LimitKind, used: u64, limit: u64, wanted: u64) -> Error {
+        let end = inner.current.as_ref().map(|current| LogId::new(current.number, current.records));
+        let end = end.unwrap_or_else(|| LogId::new(self.meta.storage_log(), u32::MAX));
+        // Where they cannot be found, the limit is what there is to say.
+        let holders = retention::holders(&self.shared, self.format, end).unwrap_or_default();
+        let directory = self.directory_changed();
+        inner.budget.refused =
+            Some(Refusal { since: Instant::now(), directory, kind, used, limit, holders: holders.clone() });
+        Error::AtCapacity { path: self.shared.path.clone(), kind, used, limit, wanted, holders }
     }
 
-    fn at_capacity(&self, what: &str) -> Error {
-        let why = match retention::holder(&self.shared) {
-            Ok(Some(holder)) if holder.segment < self.meta.storage_log() => {
-                format!(
-                    "{what}; subscriber \"{}\" still needs segment {:08x} and all behind it",
-                    holder.name, holder.segment
-                )
-            }
-            Ok(Some(_)) => what.to_owned(),
-            _ => format!("{what}; nobody subscribes, so everything is kept"),
+    /// Refuses what was refused a moment ago, as long as nothing has changed: no file was made or removed, and the subscriber
+    /// that is furthest behind is where it was.
+    fn check_refused(
+        &self,
+        inner: &mut Inner,
+        kind: LimitKind,
+        too_much: impl FnOnce(u64) -> bool,
+        wanted: u64,
+    ) -> Result<()> {
+        let Some(refused) = inner.budget.refused.take_if(|refused| refused.kind == kind) else {
+            return Ok(());
         };
-        Error::AtCapacity { path: self.shared.path.clone(), why }
+        let stays = refused.since.elapsed() < REFUSED_FOR
+            && too_much(refused.used)
+            && refused.directory == self.directory_changed()
+            && refused.holders.first().is_none_or(|holder| {
+                checkpoint::read(&self.shared, &holder.name).ok().flatten() == holder.checkpoint
+            });
+        if !stays {
+            return Ok(());
+        }
+        let (used, limit, holders) = (refused.used, refused.limit, refused.holders.clone());
+        inner.budget.refused = Some(refused);
+        Err(Error::AtCapacity { path: self.shared.path.clone(), kind, used, limit, wanted, holders })
+    }
+
+    fn directory_changed(&self) -> i128 {
+        self.shared.storage.facts(&self.shared.path).map_or(0, |facts| facts.changed)
     }
 }
 

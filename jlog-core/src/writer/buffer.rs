@@ -76,7 +76,7 @@ impl Core {
         let there = precommit::size_on_disk(&self.shared)?;
         let wanted = size.map_or(there.unwrap_or(0), u64::from);
         if there.is_some() {
-            let mut buffer = PreCommit::open(&self.shared, self.format, guard, self.checksums)?;
+            let mut buffer = PreCommit::open(&self.shared, self.format, guard, self.keeps_checksums())?;
             self.complete_flush(inner, &mut buffer)?;
             if there == Some(wanted) {
                 if !buffer.is_empty() {
@@ -97,7 +97,7 @@ impl Core {
         }
         precommit::create(&self.shared, u32::try_from(wanted).unwrap_or(0))?;
         if wanted > 0 {
-            inner.buffer = Some(PreCommit::open(&self.shared, self.format, guard, self.checksums)?);
+            inner.buffer = Some(PreCommit::open(&self.shared, self.format, guard, self.keeps_checksums())?);
         }
         Ok(())
     }

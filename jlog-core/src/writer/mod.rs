@@ -9,8 +9,8 @@ mod sync;
 
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::checksum::Pending;
 use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader, check_message_len};
@@ -18,11 +18,12 @@ use crate::meta::Metastore;
 use crate::names::Kind;
 use crate::options::{Locking, SyncPolicy, WriterOptions};
 use crate::precommit::PreCommit;
+use crate::settings::{self, Settings};
 use crate::shared::Shared;
 use crate::storage::{File, Guarded, write_all_at};
 use crate::sync::{Condvar, Mutex};
-use crate::{Error, Event, LogId, Result, Timestamp, names};
-use crate::{recovery, retention};
+use crate::{Error, Event, Limits, LogId, Result, Timestamp, names};
+use crate::{c_writers, recovery, retention};
 
 use budget::Budget;
 use group::Group;
@@ -39,10 +40,16 @@ const SMALL_BODY: usize = 2 << 10;
 /// With [`SyncPolicy::EachAppend`], checksums are written out this often.
 const CHECKSUMS_EVERY: Duration = Duration::from_millis(10);
 
-/// Where appends take no lock, a writer looks this often, by the times of the messages, whether its feed is still there, and
-/// after so many appends in any case.
-const LOOK_EVERY_MICROS: u64 = 1000;
+/// Where appends take no lock, a writer looks this often whether its feed is still there, in microseconds.
+const LOOK_EVERY: u64 = 1000;
+/// So often it looks whether the settings have changed, in microseconds.
+const SETTINGS_EVERY: u64 = 100_000;
+/// After so many appends, a writer looks at the clock, whatever the times of the messages are.
 const LOOK_EVERY_APPENDS: u64 = 1024;
+/// What is not done while a C process writes.
+pub(crate) const RAISE: &str = "raise the segment size of";
+/// How long it is believed that a C process writes.
+const C_WRITER_FOR: Duration = Duration::from_secs(1);
 
 /// Where a message is when an append returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +102,7 @@ struct Core {
     _guard: Guarded,
     format: RecordFormat,
     multi: bool,
-    checksums: bool,
-    limited: bool,
+    checksums: AtomicBool,
     policy: SyncPolicy,
     inner: Mutex<Inner>,
     group: Group,
@@ -128,17 +134,59 @@ struct Inner {
     look_at_checkpoints: bool,
     /// What the directory had when the writer was opened, until that was looked at.
     listed: Option<Vec<Kind>>,
+    limits: Limits,
+    /// What the settings file was when it was read.
+    settings: Option<settings::Stamp>,
+    /// When it was last looked whether it is that still.
+    settings_looked: Looked,
+    /// A C process writes: until then, segments end when they are full, whatever limits say.
+    c_writer_until: Option<Instant>,
     /// Counts the appends.
     written: u64,
     /// Counts the messages.
     accepted: u64,
-    /// When the writer last looked whether its feed is still there: the time of a message, and the count of appends.
-    looked: (u64, u64),
+    /// When the writer last looked whether its feed is still there.
+    looked: Looked,
     scratch: Vec<u8>,
     /// Where the records being written begin.
     group_start: u64,
     /// Total length and checksum of the records being written.
     group: Vec<(u32, u32)>,
+}
+
+/// When a writer last looked at something that it looks at now and then.
+#[derive(Debug)]
+struct Looked {
+    /// By the time of a message, in microseconds, and by the count of appends.
+    micros: u64,
+    written: u64,
+    at: Instant,
+    /// The last look failed: the next append looks as well.
+    failed: bool,
+}
+
+impl Looked {
+    fn now() -> Self {
+        Self { micros: Timestamp::now().as_micros(), written: 0, at: Instant::now(), failed: false }
+    }
+
+    /// Whether it is time to look again. Most appends find that out by the times of their messages, which cost nothing.
+    fn is_due(&mut self, time: Timestamp, written: u64, every: u64) -> bool {
+        let micros = time.as_micros();
+        if self.failed {
+            return true;
+        }
+        if micros.abs_diff(self.micros) < every && written - self.written < LOOK_EVERY_APPENDS {
+            return false;
+        }
+        (self.micros, self.written) = (micros, written);
+        // Messages may have any times.
+        let due = self.at.elapsed() >= Duration::from_micros(every);
+        if due {
+            self.at = Instant::now();
+        }
+        due
+    }
 }
 
 /// The segment being written.
@@ -185,6 +233,9 @@ impl Encoded<'_> {
 impl Writer {
     pub(crate) fn open(shared: Arc<Shared>, options: &WriterOptions) -> Result<Self> {
         let meta = Metastore::open(&shared)?;
+        // In this order: a change meanwhile is noticed.
+        let stamp = settings::stamp(&shared);
+        let settings = Settings::load(&*shared.storage, &shared.path)?;
         let multi = options.locking == Locking::MultiProcess;
         let Some(guard) = meta.try_guard(!multi)? else {
             return Err(Error::WriterBusy { path: shared.path.clone() });
@@ -194,8 +245,7 @@ impl Writer {
         let keeps = multi && !simulated && !cfg!(feature = "shuttle");
         let hold = if keeps { options.hold_lock } else { Duration::ZERO };
         let core = Core {
-            checksums: shared.settings.checksums,
-            limited: shared.settings.limits.is_some(),
+            checksums: AtomicBool::new(settings.checksums),
             meta,
             _guard: guard,
             format,
@@ -218,7 +268,11 @@ impl Writer {
                 // What the last writer left counts as one.
                 written: 1,
                 accepted: 0,
-                looked: (0, 0),
+                limits: settings.limits,
+                settings: stamp,
+                settings_looked: Looked::now(),
+                c_writer_until: None,
+                looked: Looked::now(),
                 scratch: Vec::new(),
                 group_start: 0,
                 group: Vec::new(),
@@ -312,14 +366,15 @@ impl Writer {
     }
 
     /// Ends the segment being written, unless it is empty, and begins the next one. A C process that has the
-    /// segment open for writing does not notice, and goes on writing to it where readers may have passed: no C
-    /// process may be writing.
+    /// segment open for writing would not notice, and go on writing to it where readers may have passed: while one
+    /// writes, this is refused.
     ///
     /// # Errors
-    /// [`Error::DiskFull`], [`Error::Io`], [`Error::OutOfSegments`].
+    /// [`Error::CWriter`]; [`Error::DiskFull`], [`Error::Io`], [`Error::OutOfSegments`].
     pub fn roll(&self) -> Result<()> {
         let core = &*self.core;
         core.flush()?;
+        let _kept_out = core.keep_out("roll")?;
         let mut inner = core.inner.lock();
         core.in_segment(&mut inner, |_, inner| {
             inner.must_roll = inner.current.as_ref().is_some_and(|current| current.end > 0);
@@ -329,12 +384,15 @@ impl Writer {
         core.after_roll(inner)
     }
 
-    /// Changes the segment size (bytes, 1 to 1 GiB) for all writers from now on.
+    /// Changes the segment size (bytes, 1 to 1 GiB) for all writers from now on. While a C process writes, it cannot be
+    /// raised: that process may have an earlier segment open, which would no longer be full.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], [`Error::Io`].
+    /// [`Error::OutOfRange`], [`Error::CWriter`], [`Error::Replaced`], [`Error::Io`].
     pub fn set_segment_size(&self, bytes: u32) -> Result<()> {
         crate::options::check_segment_size(bytes)?;
+        let raised = bytes > self.core.meta.segment_size();
+        let _kept_out = if raised { Some(self.core.keep_out(RAISE)?) } else { None };
         self.core.meta.set_segment_size(bytes)?;
         self.core.meta.check_named(&self.core.shared)
     }
@@ -409,6 +467,16 @@ impl Core {
         }
     }
 
+    /// Keeps C processes from writing, if any may.
+    fn keep_out(&self, action: &'static str) -> Result<Option<c_writers::KeptOut>> {
+        self.meta.check_named(&self.shared)?;
+        if self.multi { c_writers::keep_out(&self.shared, action).map(Some) } else { Ok(None) }
+    }
+
+    fn keeps_checksums(&self) -> bool {
+        self.checksums.load(Ordering::Relaxed)
+    }
+
     fn path_of(&self, segment: u32) -> std::path::PathBuf {
         self.shared.at(&names::segment(segment))
     }
@@ -439,18 +507,23 @@ impl Core {
         Ok(placed)
     }
 
-    /// Where appends take no lock, makes sure now and then that the feed at the path is still this one.
+    /// What is looked at now and then: whether the settings have changed, and, where appends take no lock, whether the feed
+    /// at the path is still this one.
     fn look_now_and_then(&self, inner: &mut Inner, time: Timestamp) -> Result<()> {
-        if self.multi && inner.buffer.is_none() {
-            return Ok(());
+        let written = inner.written;
+        if inner.settings_looked.is_due(time, written, SETTINGS_EVERY)
+            && let Some((settings, stamp)) = Settings::reload(&self.shared, inner.settings)
+        {
+            inner.settings = stamp;
+            inner.limits = settings.limits;
+            inner.budget = Budget::default();
+            self.checksums.store(settings.checksums, Ordering::Relaxed);
         }
-        let (micros, written) = inner.looked;
-        let now = time.as_micros();
-        if now.abs_diff(micros) < LOOK_EVERY_MICROS && inner.written - written < LOOK_EVERY_APPENDS {
-            return Ok(());
+        if (!self.multi || inner.buffer.is_some()) && inner.looked.is_due(time, written, LOOK_EVERY) {
+            let named = self.meta.check_named(&self.shared);
+            inner.looked.failed = named.is_err();
+            named?;
         }
-        self.meta.check_named(&self.shared)?;
-        inner.looked = (now, inner.written);
         Ok(())
     }
 
@@ -458,8 +531,8 @@ impl Core {
     fn place(&self, inner: &mut Inner, time: Timestamp, record: &Encoded<'_>) -> Result<Placed> {
         inner.pending.saw(time);
         self.look_now_and_then(inner, time)?;
-        if self.limited {
-            self.admit(inner, record.len() as u64)?;
+        if inner.limits.is_some() {
+            self.admit_anew(inner, record.len() as u64)?;
         }
         if inner.buffer.is_some() {
             // What is synced at once goes past the buffer: a message that cannot be written must not stay in it.
@@ -514,8 +587,12 @@ impl Core {
         self.look_now_and_then(inner, latest)?;
         let past = self.policy == SyncPolicy::EachAppend;
         let fits = |buffer: &PreCommit| !past && bound <= buffer.capacity();
-        if self.limited && inner.buffer.as_ref().is_some_and(fits) {
-            self.admit(inner, bound as u64)?;
+        if inner.limits.is_some() {
+            if inner.buffer.as_ref().is_some_and(fits) {
+                self.admit_anew(inner, bound as u64)?;
+            } else if count > 0 {
+                self.admit_ages(inner, 0)?;
+            }
         }
         if let Some(buffer) = inner.buffer.as_ref().filter(|_| !past) {
             if bound <= buffer.capacity() && (buffer.is_foreign() || !buffer.fits(bound)) {
@@ -541,7 +618,7 @@ impl Core {
         let mut done = 0;
         while done < count {
             let (id, n) = self.in_segment(inner, |core, inner| {
-                if core.limited {
+                if inner.limits.is_some() {
                     let bytes = core.first_group(inner, done..count, &message);
                     core.admit(inner, bytes)?;
                 }
@@ -562,7 +639,7 @@ impl Core {
         message: &impl Fn(usize) -> (Timestamp, &'m [u8]),
     ) -> u64 {
         let end = inner.current.as_ref().map_or(0, |current| current.end);
-        let room = self.segment_size().saturating_sub(end);
+        let room = self.segment_size(inner).saturating_sub(end);
         let mut bytes = 0u64;
         for n in range {
             bytes += (self.format.header_len() + self.format.max_stored(message(n).1.len())) as u64;
@@ -577,14 +654,14 @@ impl Core {
     fn write_one(&self, inner: &mut Inner, record: &Encoded<'_>) -> Result<LogId> {
         let len = len_u32(record.len());
         if record.body.len() > SMALL_BODY {
-            inner.group.push((len, if self.checksums { record.crc() } else { 0 }));
+            inner.group.push((len, if self.keeps_checksums() { record.crc() } else { 0 }));
             self.write(inner, &mut [IoSlice::new(record.head()), IoSlice::new(record.body)])?;
         } else {
             let mut whole = std::mem::take(&mut inner.scratch);
             whole.clear();
             whole.extend_from_slice(record.head());
             whole.extend_from_slice(record.body);
-            inner.group.push((len, if self.checksums { crc32fast::hash(&whole) } else { 0 }));
+            inner.group.push((len, if self.keeps_checksums() { crc32fast::hash(&whole) } else { 0 }));
             let written = self.write(inner, &mut [IoSlice::new(&whole)]);
             inner.scratch = whole;
             written?;
@@ -599,7 +676,7 @@ impl Core {
         range: std::ops::Range<usize>,
         message: &impl Fn(usize) -> (Timestamp, &'m [u8]),
     ) -> Result<(LogId, usize)> {
-        let limit = self.segment_size();
+        let limit = self.segment_size(inner);
         let mut scratch = std::mem::take(&mut inner.scratch);
         scratch.clear();
         let mut compressed = Vec::new();
@@ -625,7 +702,7 @@ impl Core {
             if !large {
                 scratch.extend_from_slice(record.body);
             }
-            let crc = match (self.checksums, large) {
+            let crc = match (self.keeps_checksums(), large) {
                 (false, _) => 0,
                 (true, true) => record.crc(),
                 (true, false) => crc32fast::hash(&scratch[begun..]),
@@ -692,7 +769,7 @@ impl Core {
         let mut offset = inner.group_start;
         for &(len, crc) in &inner.group {
             current.records += 1;
-            if self.checksums {
+            if self.keeps_checksums() {
                 inner.pending.push(current.records, offset, u64::from(len), crc);
             }
             offset += u64::from(len);

@@ -1,9 +1,10 @@
 //! The segment being written: its lock, its end, and the roll to the next one.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::sync::MAX_FILLED;
-use super::{Core, Current, Filled, Inner};
+use super::{C_WRITER_FOR, Core, Current, Filled, Inner};
 use crate::checksum;
 use crate::lost;
 use crate::options::SyncPolicy;
@@ -52,13 +53,15 @@ impl Core {
     }
 
     pub(super) fn is_full(&self, inner: &Inner) -> bool {
-        inner.current.as_ref().is_some_and(|current| current.end >= self.segment_size())
+        inner.current.as_ref().is_some_and(|current| current.end >= self.segment_size(inner))
     }
 
     /// The size at which a segment ends. A size of 0, which is no size, ends it after every record.
-    pub(super) fn segment_size(&self) -> u64 {
+    pub(super) fn segment_size(&self, inner: &Inner) -> u64 {
         let size = u64::from(self.meta.segment_size().max(1));
-        if self.limited { self.shared.settings.limits.segment_size(size) } else { size }
+        let early =
+            inner.limits.is_some() && inner.c_writer_until.is_none_or(|until| Instant::now() >= until);
+        if early { inner.limits.segment_size(size) } else { size }
     }
 
     /// Whether the current segment's lock stays with this writer, now that it is not needed.
@@ -121,7 +124,13 @@ impl Core {
             }
             let rolled = self.roll(inner);
             self.release(inner);
-            rolled?;
+            match rolled {
+                Err(Error::CWriter { .. }) => {
+                    // It would go on writing where subscribers have passed: the segment ends when it is full.
+                    inner.c_writer_until = Some(Instant::now() + C_WRITER_FOR);
+                }
+                rolled => rolled?,
+            }
             inner.must_roll = false;
         }
     }
@@ -253,6 +262,9 @@ impl Core {
     fn roll(&self, inner: &mut Inner) -> Result<()> {
         let Some(current) = &inner.current else { return Ok(()) };
         let number = current.number;
+        // Before it is full, C processes do not notice that a segment has ended.
+        let early = current.end < u64::from(self.meta.segment_size());
+        let _kept_out = if early { self.keep_out("roll")? } else { None };
         self.advance(number)?;
         self.write_out(inner);
         checksum::join(&self.shared, number);

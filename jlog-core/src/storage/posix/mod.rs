@@ -17,6 +17,7 @@ use nix::libc;
 use super::{Facts, File, FileKind, NotRegular, Open, Storage, Watch};
 
 mod fork;
+mod lease;
 mod map;
 mod raw;
 mod watch;
@@ -276,6 +277,14 @@ impl File for PosixFile {
 
     fn release_guard(&self) -> io::Result<()> {
         fs2::FileExt::unlock(&self.file)
+    }
+
+    fn try_lease(&self) -> io::Result<bool> {
+        lease::take(&self.file)
+    }
+
+    fn release_lease(&self) -> io::Result<()> {
+        lease::give_back(&self.file)
     }
 
     fn map(&self, len: usize) -> io::Result<Map> {

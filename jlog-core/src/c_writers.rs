@@ -1,0 +1,66 @@
+//! Keeping processes that use the C library from writing for a moment.
+//!
+//! Such a process looks at the metastore only when its segment is full: one whose segment is ended early, or made larger than
+//! it is, goes on writing where subscribers have passed. It has the file `pre_commit` open for writing as long as it writes,
+//! and writers of ours have only with the buffer's guard. So a lease on that file, which the system gives only while nobody
+//! has it open for writing, and which keeps others from opening it, shows that there is none.
+
+use std::sync::Arc;
+
+use crate::shared::Shared;
+use crate::storage::{File, Guarded, Open};
+use crate::{Error, Result, names, precommit};
+
+/// While this lives, no C process writes.
+#[derive(Debug)]
+pub(crate) struct KeptOut {
+    lease: Option<Arc<dyn File>>,
+    _guard: Option<Guarded>,
+}
+
+impl Drop for KeptOut {
+    fn drop(&mut self) {
+        if let Some(lease) = &self.lease {
+            // It fails only where the system has taken the lease back.
+            let _ = lease.release_lease();
+        }
+    }
+}
+
+/// Keeps C processes from writing.
+///
+/// # Errors
+/// [`Error::CWriter`] where one has the jlog open for writing; [`Error::Io`] where it cannot be told, because the file
+/// belongs to another user.
+pub(crate) fn keep_out(shared: &Shared, action: &'static str) -> Result<KeptOut> {
+    let nobody = |guard| Ok(KeptOut { lease: None, _guard: guard });
+    if shared.storage.is_simulated() {
+        return nobody(None);
+    }
+    // A C process makes it when it opens; where it cannot be made by us, there is none yet.
+    let _ = precommit::create_empty(shared);
+    let guard = match shared.open_if_there(names::PRE_COMMIT_GUARD, Open::Read)? {
+        Some(file)
+            if file
+                .try_guard(true)
+                .map_err(|e| Error::io("lock", shared.at(names::PRE_COMMIT_GUARD), e))? =>
+        {
+            Some(Guarded(file))
+        }
+        // A writer of ours has the buffer: no C process may have it at the same time.
+        Some(_) => return nobody(None),
+        None => None,
+    };
+    let Some(file) = shared.open_if_there(names::PRE_COMMIT, Open::Read)? else { return nobody(guard) };
+    match file.try_lease() {
+        Ok(true) => Ok(KeptOut { lease: Some(file), _guard: guard }),
+        Ok(false) => Err(Error::CWriter { path: shared.path.clone(), action }),
+        // A file system without leases.
+        Err(e) if e.kind() != std::io::ErrorKind::PermissionDenied => nobody(guard),
+        Err(e) => Err(Error::io(
+            "ask (only its owner and root can) whether a C process writes to",
+            shared.path.clone(),
+            e,
+        )),
+    }
+}
