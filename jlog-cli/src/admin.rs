@@ -1,12 +1,16 @@
 //! Everything but reading, writing and checking messages.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anstyle::Style;
 use base64::Engine;
 use comfy_table::{CellAlignment, Table, presets};
-use jlog_core::{AtLimit, Compression, Jlog, JlogOptions, Limits, Lost, Meta, Safety, Start, Status};
+use jlog_core::{
+    AtLimit, Compression, Error, Jlog, JlogOptions, Limits, Lost, Meta, Safety, Start, Status, Timestamp,
+};
 use serde_json::{Value, json};
 
 use crate::args::{
@@ -15,7 +19,8 @@ use crate::args::{
 };
 use crate::error::{Failure, Outcome, USAGE};
 use crate::output::{self, BAD, GOOD, HEADING, WARN};
-use crate::values::{counted, grouped, human, to_jiff};
+use crate::stop::Stop;
+use crate::values::{counted, from_jiff, grouped, human, to_jiff};
 
 /// The options that the command line gives for a new feed.
 pub fn options(new: &NewFeed) -> JlogOptions {
@@ -77,6 +82,8 @@ pub fn subscribe(args: &SubscribeArgs) -> Outcome {
         Start::After(id)
     } else if let Some(other) = &args.copy {
         Start::CopyOf(other.0.clone())
+    } else if let Some(since) = args.since {
+        Start::Since(from_jiff(since))
     } else {
         Start::Beginning
     };
@@ -89,7 +96,14 @@ pub fn subscribe(args: &SubscribeArgs) -> Outcome {
         log.set_checkpoint(name, id)?;
         id
     } else {
-        log.subscribe(name, start)?
+        match log.subscribe(name, start) {
+            Err(Error::SubscriberExists { .. }) if args.if_missing => {
+                let id = log.checkpoint(name)?;
+                output::line(&format!("{} is there already, after {id}", output::plain(&name.to_string())))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            other => other?,
+        }
     };
     output::line(&format!("{} begins after {id}", output::plain(&name.to_string())))?;
     Ok(ExitCode::SUCCESS)
@@ -101,11 +115,8 @@ pub fn unsubscribe(args: &UnsubscribeArgs) -> Outcome {
     if log.unsubscribe(&args.subscriber.0)? {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Failure::new(format!(
-        "{} has no subscriber {:?}: `jlog status` lists those that it has",
-        log.path().display(),
-        args.subscriber.0.to_string()
-    )))
+    let (path, name) = (log.path().to_owned(), args.subscriber.0.to_string());
+    Err(Error::UnknownSubscriber { path, name }.into())
 }
 
 fn meta_rows(
@@ -158,14 +169,44 @@ pub fn meta(args: &MetaArgs) -> Outcome {
 
 /// `jlog status`
 pub fn status(args: &StatusArgs) -> Outcome {
-    let log = output::options().open(&args.feed)?;
-    let status = log.status()?;
-    let text = match args.output {
-        FactFormat::Text => status_text(&log, &status),
-        FactFormat::Json => format!("{}\n", status_json(&status)),
+    let Some(seconds) = args.watch else {
+        let mut text = String::new();
+        for feed in &args.feeds {
+            text.push_str(&status_of(feed, args.output)?);
+        }
+        output::print(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
     };
-    output::print(text.as_bytes())?;
+    let stop = Stop::on_signals()?;
+    while !stop.is_set() {
+        let mut text = String::new();
+        if args.output == FactFormat::Text {
+            // Clears a terminal; nothing anywhere else.
+            text.push_str(if output::stdout_is_terminal() { "\x1b[H\x1b[2J" } else { "" });
+        }
+        for feed in &args.feeds {
+            match status_of(feed, args.output) {
+                Ok(status) => text.push_str(&status),
+                // One that is gone may come again, and does not hide the others.
+                Err(failure) => output::complain(failure.text()),
+            }
+        }
+        match output::print(text.as_bytes()) {
+            Err(failure) if failure.is_broken_pipe() => break,
+            other => other?,
+        }
+        stop.sleep(Duration::from_secs(seconds.into()));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn status_of(feed: &Path, format: FactFormat) -> Result<String, Failure> {
+    let log = output::options().open(feed)?;
+    let status = log.status()?;
+    Ok(match format {
+        FactFormat::Text => status_text(&log, &status),
+        FactFormat::Json => format!("{}\n", status_json(feed, &status)),
+    })
 }
 
 fn table(heading: &[&str], right: &[usize]) -> Table {
@@ -214,16 +255,18 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
         let _ = writeln!(text, "  no subscribers: everything is kept; add one with `jlog subscribe`");
         return text;
     }
-    let mut rows = table(&["subscriber", "checkpoint", "behind", "bytes", "oldest", ""], &[2, 3, 4]);
+    let mut rows =
+        table(&["subscriber", "checkpoint", "behind", "bytes", "oldest", "moved", ""], &[2, 3, 4, 5]);
     let now = jiff::Timestamp::now();
     for subscriber in &status.subscribers {
-        let age = subscriber.oldest.map_or_else(String::new, |oldest| age(now, to_jiff(oldest)));
+        let ago = |time: Option<Timestamp>| time.map_or_else(String::new, |time| age(now, to_jiff(time)));
         rows.add_row(vec![
             output::plain(&subscriber.name.to_string()),
             subscriber.checkpoint.map_or_else(|| "unreadable".to_owned(), |id| id.to_string()),
             grouped(subscriber.messages),
             human(subscriber.bytes),
-            age,
+            ago(subscriber.oldest),
+            ago(subscriber.moved),
             match (subscriber.checkpoint, subscriber.lost) {
                 (Some(id), _) if id.segment > last => "beyond the end: see `jlog verify`".to_owned(),
                 (_, Some(lost)) => loss(lost),
@@ -268,7 +311,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
-fn status_json(status: &Status) -> Value {
+fn status_json(feed: &Path, status: &Status) -> Value {
     let subscribers: Vec<Value> = status
         .subscribers
         .iter()
@@ -286,6 +329,7 @@ fn status_json(status: &Status) -> Value {
                 "messages_behind": s.messages,
                 "bytes_behind": s.bytes,
                 "oldest": s.oldest.map(|t| format!("{:.6}", to_jiff(t))),
+                "moved": s.moved.map(|t| format!("{:.0}", to_jiff(t))),
                 "holds_back": s.holds_back,
                 "held_bytes": s.held,
                 "missed": s.missed,
@@ -300,6 +344,7 @@ fn status_json(status: &Status) -> Value {
         })
         .collect();
     json!({
+        "feed": feed.display().to_string(),
         "first_segment": format!("{:08x}", status.first_segment),
         "last_segment": format!("{:08x}", status.meta.storage_log),
         "segments": status.segments,

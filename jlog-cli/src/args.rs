@@ -184,6 +184,9 @@ pub struct WriteArgs {
     /// Leave the pre-commit buffer to another writer
     #[arg(long)]
     pub direct: bool,
+    /// A longer message is an error: nothing of it is written, and it takes no more memory than this
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = values::size)]
+    pub max_message: u32,
     /// No summary, no progress bar
     #[arg(short, long)]
     pub quiet: bool,
@@ -220,9 +223,15 @@ pub struct SubscribeArgs {
     /// Begin where this subscriber is
     #[arg(long, value_name = "SUBSCRIBER", group = "start")]
     pub copy: Option<Name>,
+    /// Begin with the first message that is not older: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or 10min (ago)
+    #[arg(long, value_name = "TIME", value_parser = time::time, group = "start")]
+    pub since: Option<Timestamp>,
     /// Move the subscriber there if it exists
-    #[arg(long)]
+    #[arg(long, conflicts_with = "if_missing")]
     pub r#move: bool,
+    /// Leave the subscriber where it is if it exists
+    #[arg(long)]
+    pub if_missing: bool,
     /// Accept an id past the end, as the C library does; messages up to it are skipped when they come
     #[arg(long, requires = "after")]
     pub force: bool,
@@ -355,8 +364,13 @@ pub enum FactFormat {
 /// `jlog status`
 #[derive(Debug, ClapArgs)]
 pub struct StatusArgs {
-    /// The feed's directory
-    pub feed: PathBuf,
+    /// The feeds' directories
+    #[arg(required = true, value_name = "FEED")]
+    pub feeds: Vec<PathBuf>,
+    /// Show it again and again, every so many seconds
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+          value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub watch: Option<u16>,
     /// How it is shown
     #[arg(short, long, value_enum, default_value_t)]
     pub output: FactFormat,

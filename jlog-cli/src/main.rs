@@ -6,6 +6,7 @@ mod check;
 mod compat;
 mod demo;
 mod error;
+mod man;
 mod output;
 mod read;
 mod stop;
@@ -60,7 +61,7 @@ fn run(args: Args) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }
         Command::Man { directory } => {
-            clap_mangen::generate_to(Args::command(), &directory).map_err(|e| {
+            man::write(&directory).map_err(|e| {
                 Failure::new(format!("cannot write man pages to {}: {e}", directory.display()))
             })?;
             Ok(ExitCode::SUCCESS)

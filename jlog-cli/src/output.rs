@@ -336,6 +336,11 @@ fn push_hex(body: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Whether stdout is a terminal.
+pub fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// So many bytes of work get a progress bar.
 const LONG: u64 = 16 << 20;
 

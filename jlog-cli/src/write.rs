@@ -13,10 +13,12 @@ use crate::admin;
 use crate::args::{DurabilityArg, WriteArgs};
 use crate::error::{Failure, Outcome};
 use crate::output;
-use crate::values::{counted, human};
+use crate::values::{counted, grouped, human};
 
 /// So much is read at once.
 const PIECE: usize = 256 << 10;
+/// A buffer for a long message grows by no more than this.
+const MORE: usize = 32 << 20;
 
 /// How messages stand in the input.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub fn run(args: &WriteArgs) -> Outcome {
     let mut job = Job {
         writer: log.writer_with(options)?,
         durability: args.durability,
+        max_message: args.max_message as usize,
         messages: 0,
         bytes: 0,
         bar: progress_bar(&inputs, args.quiet),
@@ -141,6 +144,8 @@ fn progress_bar(inputs: &[Input], quiet: bool) -> Option<ProgressBar> {
 struct Job {
     writer: Writer,
     durability: DurabilityArg,
+    /// A longer message is an error.
+    max_message: usize,
     messages: u64,
     bytes: u64,
     bar: Option<ProgressBar>,
@@ -158,8 +163,25 @@ impl Job {
         Ok(())
     }
 
-    /// Appends messages and does with them what the durability asks for.
+    /// Appends messages, up to the first that is too long.
     fn append(&mut self, messages: &[&[u8]], bytes_read: usize) -> Result<(), Failure> {
+        let long = messages.iter().position(|message| message.len() > self.max_message);
+        self.append_short(&messages[..long.unwrap_or(messages.len())], bytes_read)?;
+        long.map_or(Ok(()), |_| Err(self.too_long()))
+    }
+
+    fn too_long(&self) -> Failure {
+        Failure::new(format!(
+            "message {} of the input is longer than {}: --max-message allows more ({} before it {} written)",
+            grouped(self.messages + 1),
+            human(self.max_message as u64),
+            counted(self.messages, "message"),
+            if self.messages == 1 { "was" } else { "were" }
+        ))
+    }
+
+    /// Appends messages and does with them what the durability asks for.
+    fn append_short(&mut self, messages: &[&[u8]], bytes_read: usize) -> Result<(), Failure> {
         if !messages.is_empty() {
             let placed = self.writer.append_batch(messages).and_then(|_| match self.durability {
                 DurabilityArg::Buffered => Ok(()),
@@ -187,8 +209,15 @@ impl Job {
         let mut buf = vec![0; PIECE];
         let mut filled = 0;
         loop {
+            // The unfinished message is too long already, whatever comes.
+            if filled > self.max_message {
+                return Err(self.too_long());
+            }
             if filled == buf.len() {
-                buf.resize(2 * buf.len(), 0);
+                // Twice as much, but not for long: what is not needed costs memory, too.
+                let more = buf.len().min(MORE);
+                buf.reserve_exact(more);
+                buf.resize(buf.len() + more, 0);
             }
             let n = match input.from.read(&mut buf[filled..]) {
                 Ok(n) => n,
@@ -223,7 +252,7 @@ impl Job {
     fn copy_whole(&mut self, input: &mut Input) -> Result<(), Failure> {
         let mut message = Vec::new();
         // One byte more than the longest message shows that it is too long.
-        let limit = u64::from(u32::MAX) + 1;
+        let limit = self.max_message as u64 + 1;
         (&mut input.from).take(limit).read_to_end(&mut message).map_err(|e| input.failure(&e))?;
         let len = message.len();
         self.append(&[&message], len)
@@ -259,6 +288,9 @@ impl Job {
                 return Err(cut());
             }
             let len = u64::from(u32::from_le_bytes(prefix));
+            if len > self.max_message as u64 {
+                return Err(self.too_long());
+            }
             message.clear();
             let n = (&mut from).take(len).read_to_end(&mut message).map_err(|e| input.failure(&e))?;
             if (n as u64) < len {

@@ -97,6 +97,8 @@ pub struct SubscriberStatus {
     pub bytes: u64,
     /// When the oldest of them was accepted.
     pub oldest: Option<crate::Timestamp>,
+    /// When its checkpoint was stored last, in whole seconds, by the time of the file.
+    pub moved: Option<crate::Timestamp>,
     /// Whether nobody is further behind, and segments before the current one are kept for it.
     pub holds_back: bool,
     /// Bytes of segments that nobody else needs any more.
@@ -758,6 +760,11 @@ impl Jlog {
         Ok((messages, bytes, oldest))
     }
 
+    fn moved(&self, name: &SubscriberName) -> Option<crate::Timestamp> {
+        let modified = self.shared.facts(&name.checkpoint_file()).ok()?.modified;
+        Some(crate::Timestamp { seconds: u32::try_from(modified).ok()?, micros: 0 })
+    }
+
     /// What there is of everything.
     ///
     /// # Errors
@@ -790,6 +797,7 @@ impl Jlog {
             let holds_back = behind && Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
             let held = if holds_back { sums.from(0).1 - sums.from(next_needed).1 } else { 0 };
             subscribers.push(SubscriberStatus {
+                moved: self.moved(&name),
                 lost: lost.remove(&name).into_iter().flatten().reduce(Lost::and),
                 name,
                 checkpoint: id,

@@ -38,7 +38,14 @@ fn status_counts_everything() {
     let place = numbered();
     place.ok("subscribe", &["ahead", "--after", "1:3"]);
     place.ok("subscribe", &["done", "--end"]);
-    let status = json_of(&place.ok("status", &["-o", "json"]));
+    let mut status = json_of(&place.ok("status", &["-o", "json"]));
+    let now = Timestamp::now().seconds;
+    for subscriber in status["subscribers"].as_array_mut().unwrap() {
+        let moved = subscriber.as_object_mut().unwrap().remove("moved").unwrap();
+        let moved: jiff::Timestamp = moved.as_str().unwrap().parse().unwrap();
+        assert!((i64::from(now) - moved.as_second()).abs() < 60, "{moved}");
+    }
+    assert_eq!(status["feed"], place.feed.to_str().unwrap());
     assert_eq!(status["first_segment"], "00000000");
     assert_eq!(status["last_segment"], "00000002");
     assert_eq!(
@@ -82,10 +89,13 @@ fn status_is_a_table_for_people() {
     assert_eq!(lines[1].join(" "), "segments 3 (00000000 to 00000002), 139.8 KiB, 1,234 records");
     assert_eq!(lines[2].join(" "), "pre-commit 35 B of 4.0 KiB in use");
     assert_eq!((lines[3][0], *lines[3].last().unwrap()), ("disk", "free"));
-    assert_eq!(lines[4], ["subscriber", "checkpoint", "behind", "bytes", "oldest"]);
+    assert_eq!(lines[4], ["subscriber", "checkpoint", "behind", "bytes", "oldest", "moved"]);
     let checkpoint = place.checkpoint("done").to_string();
-    assert_eq!(lines[5], ["done", &checkpoint, "0", "0", "B"]);
-    assert_eq!(lines[6].join(" "), "s 00000000:00000000 1,234 139.8 KiB 3d holds back 134.8 KiB");
+    assert_eq!(lines[5][..5], ["done", &checkpoint, "0", "0", "B"]);
+    assert!(lines[5].len() == 6 && lines[5][5].ends_with('s'), "{:?}", lines[5]);
+    let row = lines[6].join(" ");
+    assert!(row.starts_with("s 00000000:00000000 1,234 139.8 KiB 3d "), "{row}");
+    assert!(row.ends_with("s holds back 134.8 KiB"), "{row}");
     assert_eq!(lines.len(), 7);
     // The columns stand below each other.
     let ends: Vec<Option<usize>> = ["behind", "0  ", "1,234"]
@@ -528,4 +538,37 @@ fn an_old_jlog_is_read_and_repair_makes_it_writable() {
     run(place.jlog("write", ["-q"]), "three\n").ok();
     assert_eq!(place.ok("read", &["s"]), "one\ntwo\nthree\n");
     assert_eq!(place.checkpoint("s"), LogId::new(0, 3));
+}
+
+#[test]
+fn status_shows_several_feeds_and_watches_them() {
+    let (one, two) = (numbered(), numbered());
+    let both = |more: &[&str]| {
+        let mut command = one.jlog("status", NONE);
+        command.arg(&two.feed).args(more);
+        command
+    };
+    let text = run(both(&[]), "").text();
+    for place in [&one, &two] {
+        assert!(text.lines().any(|line| Some(line) == place.feed.to_str()), "{text}");
+    }
+    let text = run(both(&["-o", "json"]), "").text();
+    let feeds: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(feeds.len(), 2);
+    assert_eq!(feeds[1]["feed"], two.feed.to_str().unwrap());
+
+    let (mut watch, lines) = Running::with_lines(both(&["-o", "json", "--watch=1"]));
+    let records = |line: Option<String>| json_of(&line.unwrap())["records"].as_u64().unwrap();
+    assert_eq!([records(lines.next()), records(lines.next())], [10, 10]);
+    two.append(&["eleventh"]);
+    let deadline = std::time::Instant::now() + crate::support::DEADLINE;
+    while [records(lines.next()), records(lines.next())] != [10, 11] {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    // One that goes does not hide the other.
+    std::fs::remove_dir_all(&one.feed).unwrap();
+    let complaints = Lines::of(watch.stderr.take().unwrap());
+    assert!(complaints.next().unwrap().contains(one.feed.to_str().unwrap()));
+    watch.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(watch.end(), Some(0));
 }

@@ -167,3 +167,88 @@ fn a_move_back_is_told_of() {
     let done = run(place.jlog("subscribe", ["t", "--move", "--end"]), "");
     assert_eq!(done.stderr, "");
 }
+
+#[test]
+fn a_script_that_subscribes_may_run_twice() {
+    let place = numbered();
+    assert_eq!(
+        place.ok("subscribe", &["t", "--if-missing", "--after", "0:2"]),
+        "t begins after 00000000:00000002\n"
+    );
+    place.ok("read", &["t", "-n", "3"]);
+    let said = place.ok("subscribe", &["t", "--if-missing", "--after", "0:2"]);
+    assert_eq!(said, "t is there already, after 00000001:00000001\n");
+    assert_eq!(place.checkpoint("t"), LogId::new(1, 1));
+    assert_eq!(run(place.jlog("subscribe", ["t", "--if-missing", "--move"]), "").code, Some(2));
+}
+
+#[test]
+fn a_subscriber_begins_at_a_time() {
+    let place = Place::new(&["--segment-size", "72"]);
+    let writer = place.log().writer().unwrap();
+    for n in 0..10 {
+        writer.append_at(crate::support::time(n).0, format!("m{n}")).unwrap();
+    }
+    crate::support::end(writer);
+    for (n, since) in [(0, "yesterday"), (10, "2026-03-01"), (4, "2026-03-01 12:00:06")] {
+        place.ok("subscribe", &["t", "--since", since]);
+        assert_eq!(place.unread("t").len(), n, "{since}");
+        place.ok("unsubscribe", &["t"]);
+    }
+}
+
+#[test]
+fn unknown_subscribers_come_with_the_names_that_are_meant() {
+    let place = numbered();
+    place.ok("unsubscribe", &["s"]);
+    let complaint = |name: &str| {
+        let all: Vec<String> = [
+            &["read", name][..],
+            &["read", name, "-f"],
+            &["unsubscribe", name],
+            &["subscribe", "new", "--copy", name],
+        ]
+        .iter()
+        .map(|arguments| run(place.jlog(arguments[0], &arguments[1..]), "").failed(1))
+        .collect();
+        assert!(all.iter().all(|one| *one == all[0]), "{all:?}");
+        all[0].clone()
+    };
+    let feed = place.feed.display();
+    let none = format!("{feed} has no subscriber \"biling\": it has none; add one with `jlog subscribe`");
+    assert_eq!(complaint("biling"), none);
+    for name in ["audit", "billing"] {
+        place.ok("subscribe", &[name]);
+    }
+    let meant = format!(
+        "{feed} has no subscriber \"biling\": did you mean \"billing\"? it has \"audit\", \"billing\"; \
+         `jlog subscribe` adds one"
+    );
+    assert_eq!(complaint("biling"), meant);
+    assert!(complaint("BILLING").contains("did you mean \"billing\"?"));
+    let other = complaint("something else");
+    assert!(!other.contains("did you mean") && other.contains("it has \"audit\", \"billing\""), "{other}");
+}
+
+#[test]
+fn no_complaint_names_a_function() {
+    let place = numbered();
+    let nowhere = place.path("no/such/feed");
+    let mut complaints = vec![
+        run(place.jlog("subscribe", ["s"]), "").failed(1),
+        run(place.jlog("read", ["nobody"]), "").failed(1),
+        run(place.jlog("create", crate::support::NONE), "").failed(1),
+        run(place.jlog("read", ["--from", "00000009:00000001"]), "").failed(1),
+        run(crate::support::jlog(["status".as_ref(), nowhere.as_os_str()]), "").failed(1),
+    ];
+    let complaint = run(crate::support::jlog(["create".as_ref(), nowhere.as_os_str()]), "").failed(1);
+    let above = place.path("no/such");
+    assert!(
+        complaint.ends_with(&format!("; there is no directory {}: create it first", above.display())),
+        "{complaint}"
+    );
+    complaints.push(complaint);
+    for complaint in complaints {
+        assert!(!complaint.contains("::"), "{complaint}");
+    }
+}

@@ -187,6 +187,8 @@ fn every_command_has_a_man_page() {
     for command in COMMANDS {
         let page = std::fs::read_to_string(directory.join(format!("jlog-{command}.1"))).unwrap();
         assert!(page.contains(".TH jlog-"), "{command}: {page}");
+        let (_, examples) = page.split_once(".SH EXAMPLES\n").unwrap();
+        assert!(examples.contains(&format!("jlog {command}")), "{command}: {examples}");
     }
     let main = std::fs::read_to_string(directory.join("jlog.1")).unwrap();
     assert!(main.contains("jlog\\-read(1)"), "{main}");

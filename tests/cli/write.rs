@@ -116,7 +116,10 @@ fn a_length_without_its_message_is_an_error_that_says_what_was_written() {
     }
     // A length of nearly 4 GiB takes no memory for what does not come.
     let place = Place::new(&[]);
-    let complaint = run(place.jlog("write", ["-q", "--length-prefixed"]), b"\xf0\xff\xff\xffabc".to_vec());
+    let complaint = run(
+        place.jlog("write", ["-q", "--length-prefixed", "--max-message", "4294967295"]),
+        b"\xf0\xff\xff\xffabc".to_vec(),
+    );
     assert!(complaint.failed(1).starts_with("stdin ends within a message: 0 messages"));
 }
 
@@ -324,4 +327,52 @@ fn writers_in_several_processes_share_a_feed() {
         let expected: Vec<String> = (0..500).map(|n| format!("{w} {n}")).collect();
         assert!(own.into_iter().eq(&expected), "writer {w}");
     }
+}
+
+#[test]
+fn a_message_that_is_too_long_is_refused_while_it_comes() {
+    let long = "x".repeat(3 << 20);
+    for (framing, input) in [
+        (&[][..], format!("one\ntwo\n{long}\nthree\n").into_bytes()),
+        (&["-0"], format!("one\0two\0{long}\0three\0").into_bytes()),
+        (
+            &["--length-prefixed"],
+            ["one", "two", &long, "three"]
+                .iter()
+                .flat_map(|m| [&u32::try_from(m.len()).unwrap().to_le_bytes(), m.as_bytes()].concat())
+                .collect(),
+        ),
+    ] {
+        let place = Place::new(&[]);
+        let done = run(place.jlog("write", [framing, &["--max-message", "2MiB"]].concat()), input.as_slice());
+        assert_eq!(done.code, Some(1));
+        let expected = "message 3 of the input is longer than 2.0 MiB: --max-message allows more (2 messages before it \
+                        were written)";
+        assert_eq!(done.complaint(), expected, "{framing:?}");
+        assert_eq!(bodies(&place), ["one", "two"]);
+        // As long as the limit is not too long.
+        let place = Place::new(&[]);
+        run(place.jlog("write", [framing, &["-q", "--max-message", "3MiB"]].concat()), input).ok();
+        assert_eq!(place.unread("s").iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3 << 20, 5]);
+    }
+    let place = Place::new(&[]);
+    let done = run(place.jlog("write", ["--whole", "--max-message", "1KiB"]), "x".repeat(1025));
+    assert!(done.failed(1).starts_with("message 1 of the input is longer than 1.0 KiB"));
+    assert_eq!(bodies(&place), [""; 0]);
+}
+
+#[test]
+fn an_endless_line_ends_at_the_limit() {
+    let place = Place::new(&[]);
+    let Ok(zeros) = std::fs::File::open("/dev/zero") else { return };
+    let mut command = place.jlog("write", NONE);
+    let mut writer = Running::spawn(command.stdin(zeros).stdout(Stdio::null()).stderr(Stdio::piped()));
+    let done = writer.done();
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.complaint().starts_with("message 1 of the input is longer than 64.0 MiB"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(bodies(&place), [""; 0]);
 }

@@ -1,0 +1,129 @@
+//! Man pages, each with examples.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use crate::args::Args;
+
+/// What examples show, and their lines.
+type Example = (&'static str, &'static str);
+
+/// Writes a page for the command and each of its subcommands.
+pub fn write(directory: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(Args::command(), directory)?;
+    append(&directory.join("jlog.1"), FIRST)?;
+    for command in Args::command().get_subcommands() {
+        let name = command.get_name();
+        append(&directory.join(format!("jlog-{name}.1")), examples(name))?;
+    }
+    Ok(())
+}
+
+/// Adds examples to a page.
+fn append(page: &Path, examples: &[Example]) -> io::Result<()> {
+    let mut text = String::from(".SH EXAMPLES\n");
+    for (what, line) in examples {
+        let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+        text.push_str(&format!("{what}:\n.PP\n.RS 4\n.nf\n{line}\n.fi\n.RE\n.PP\n"));
+    }
+    std::fs::File::options().append(true).open(page)?.write_all(text.as_bytes())
+}
+
+const FIRST: &[Example] = &[
+    (
+        "Write a message a line, and make the feed on the way",
+        "printf 'one\\ntwo\\n' | jlog write --create feed",
+    ),
+    ("Read them as a subscriber of one's own", "jlog subscribe feed billing\njlog read feed billing"),
+    ("See who is behind", "jlog status feed"),
+];
+
+/// The examples of a subcommand.
+fn examples(command: &str) -> &'static [Example] {
+    match command {
+        "create" => &[
+            ("A feed with compressed messages", "jlog create feed --compression lz4"),
+            (
+                "One that never holds more than 1 GiB, and drops the oldest segments then",
+                "jlog create feed --max-bytes 1GiB --at-limit drop-oldest",
+            ),
+        ],
+        "write" => &[
+            (
+                "A message a line, durable when the command ends",
+                "jlog write feed lines.txt --durability durable",
+            ),
+            ("A file as one message", "jlog write feed --whole report.pdf"),
+            (
+                "Copy messages with any bytes from one feed to another",
+                "jlog cat old -o length-prefixed | jlog write new --length-prefixed",
+            ),
+        ],
+        "subscribe" => &[
+            ("Begin with the first message there is", "jlog subscribe feed billing"),
+            ("In a script that may run twice", "jlog subscribe feed billing --if-missing --end"),
+            ("Read the last two days again", "jlog subscribe feed billing --move --since 2d"),
+        ],
+        "unsubscribe" => &[("Remove a subscriber that is gone", "jlog unsubscribe feed billing")],
+        "read" => &[
+            (
+                "Process what is new; the checkpoint follows what has gone out",
+                "jlog read feed billing | process",
+            ),
+            ("Follow, and wait for a feed that is not there yet", "jlog read feed billing -f --wait"),
+            ("Look without moving the checkpoint", "jlog read feed billing --peek -n 3 -o short"),
+            ("Without a subscriber, from a time on", "jlog read feed --from 'yesterday 14:00'"),
+        ],
+        "cat" => &[
+            ("Everything there is, with times and ids", "jlog cat feed -o short"),
+            ("An hour of it", "jlog cat feed --since '2026-11-25 10:00' --until '2026-11-25 11:00'"),
+        ],
+        "tail" => &[
+            ("The last ten messages, and what comes", "jlog tail feed --last 10"),
+            ("Of a feed that somebody is about to create", "jlog tail feed --wait"),
+        ],
+        "status" => &[
+            ("All feeds, every five seconds", "jlog status --watch=5 /var/spool/feeds/*"),
+            ("For a script", "jlog status feed -o json | jq '.subscribers[].messages_behind'"),
+        ],
+        "inspect" => {
+            &[("The segments", "jlog inspect feed"), ("The records of one", "jlog inspect feed 0000002a")]
+        }
+        "verify" => &[("Check a feed, and say so in a script", "jlog verify feed || echo damaged")],
+        "repair" => &[("Take out what is damaged; it is kept in files of its own", "jlog repair feed")],
+        "clean" => &[("Remove what nobody needs, from cron", "jlog clean feed --roll")],
+        "alter" => &[("Keep a week at most", "jlog alter feed --max-age 7d --at-limit drop-oldest")],
+        "meta" => &[("How a feed is made, for a script", "jlog meta feed -o json")],
+        "demo" => &[("See a feed with two subscribers at work", "jlog demo")],
+        "completions" => {
+            &[("For bash", "jlog completions bash > ~/.local/share/bash-completion/completions/jlog")]
+        }
+        "man" => &[("Install the pages for oneself", "jlog man ~/.local/share/man/man1")],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn every_example_is_a_command_line_that_is_understood() {
+        let commands = Args::command();
+        let all =
+            commands.get_subcommands().map(|command| (command.get_name(), examples(command.get_name())));
+        for (name, examples) in all.chain([("jlog", FIRST)]) {
+            assert!(!examples.is_empty(), "{name} has no example");
+            for line in examples.iter().flat_map(|(_, lines)| lines.lines()) {
+                for command in line.split(['|', '>']).filter(|part| part.trim().starts_with("jlog ")) {
+                    let words = shlex::split(command).unwrap();
+                    assert!(Args::try_parse_from(&words).is_ok(), "{command}");
+                }
+            }
+        }
+    }
+}
