@@ -46,7 +46,7 @@ mod value;
 
 #[cfg(any(feature = "log", feature = "tracing"))]
 pub use bridge::{InstallError, install};
-pub use filter::{Filter, FilterError};
+pub use filter::{Filter, FilterError, Limit, LimitError};
 pub use format::{Flags, Format, Layout};
 pub use graph::{Configured, Description, DrainAtEnd, Graph, GraphError, Stream, StreamOptions};
 pub use hex::HexDump;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::filter::Filter;
 use crate::format::Flags;
-use crate::level::Threshold;
-use crate::record::Record;
+use crate::level::{Level, Threshold};
+use crate::record::{Record, now_micros};
 use crate::redact::Redaction;
 use crate::sink::Slot;
 use crate::speculation::Kept;
@@ -98,15 +98,16 @@ impl Route {
             [Step::Deliver { slot, flags, redaction: None }] => {
                 slot.deliver(record, *flags, &self.hooks.text)
             }
-            steps => self.walk(steps, record),
+            steps => self.walk(steps, 0, record),
         }
     }
 
-    fn walk(&self, steps: &[Step], record: &Record<'_>) {
+    /// Takes a line along the steps from one of them on.
+    fn walk(&self, steps: &[Step], from: usize, record: &Record<'_>) {
         // What is known of the first 64 edges, and of more.
         let (mut asked, mut passed) = (0u64, 0u64);
         let mut more: Vec<Option<bool>> = vec![None; self.edges.len().saturating_sub(64)];
-        let mut at = 0;
+        let mut at = from;
         while let Some(step) = steps.get(at) {
             at += 1;
             match step {
@@ -134,6 +135,11 @@ impl Route {
                         };
                     if !passes {
                         at = *behind;
+                    } else if let Some(left_out) = filter.untold() {
+                        let text = left_out.to_string();
+                        let mut report = Record::new(now_micros(), &self.facility, &text);
+                        report.level = Level::Warn;
+                        self.walk(&steps[..*behind], at, &report);
                     }
                 }
             }

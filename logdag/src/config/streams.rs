@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::suggest::{did_you_mean, nearly};
 use super::value::Given;
 use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Place, Result};
-use crate::filter::Filter;
+use crate::filter::{Filter, Limit};
 use crate::format::{Flags, Format};
 use crate::graph::{Configured, Graph, StreamOptions};
 use crate::level::Level;
@@ -52,7 +52,7 @@ const ATTRIBUTES: &[&str] = &[
     "queue_bytes",
 ];
 /// Attributes of an outlet.
-const OUTLET_ATTRIBUTES: &[&str] = &["name", "filter", "min_level"];
+const OUTLET_ATTRIBUTES: &[&str] = &["name", "filter", "min_level", "limit", "sample"];
 /// Elements that mean something; others only group.
 const ELEMENTS: &[&str] = &["log", "outlet", "config", "include"];
 /// Keys of `<config>` that types of our own know.
@@ -501,6 +501,21 @@ impl<'a> Reader<'a> {
             (Some(filter), Some(level)) => Some(filter.with_min_level(level)),
             (None, Some(level)) => Some(Filter::min_level(level)),
             (filter, None) => filter,
+        };
+        let sample = Given::find(outlet, "sample").map(|given| {
+            let number = given.text.trim().strip_prefix("1/").and_then(|n| n.trim().parse().ok());
+            number.ok_or_else(|| given.expected("1/N for one of N lines, 1/10 for example"))
+        });
+        let limit = Given::find(outlet, "limit").map(|given| {
+            given.text.parse::<Limit>().map_err(|_| given.expected("lines in a time: 100/s, 1000/min or 5/h"))
+        });
+        let filter = match sample.transpose()? {
+            Some(one_of) => Some(filter.unwrap_or_else(Filter::all).with_sample(one_of)),
+            None => filter,
+        };
+        let filter = match limit.transpose()? {
+            Some(limit) => Some(filter.unwrap_or_else(Filter::all).with_limit(limit)),
+            None => filter,
         };
         Ok((name.to_owned(), filter))
     }

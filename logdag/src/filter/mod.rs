@@ -15,26 +15,33 @@
 //!
 //! A dotted name that is no key reaches into keys with values of JSON: `user.name = 'x'`, `items.0.price > 5`.
 
+mod gate;
 mod nested;
 mod parse;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use crate::level::{Level, Threshold};
 use crate::pattern::Pattern;
 use crate::record::Record;
 use crate::value::{Parsed, Value};
 
+use gate::Gate;
+pub(crate) use gate::LeftOut;
+pub use gate::{Limit, LimitError};
 pub use parse::FilterError;
 
-/// An expression, ready to be evaluated.
+/// What an outlet lets pass: an expression, ready to be evaluated, and how many lines.
 #[derive(Clone)]
 pub struct Filter {
     text: String,
     expression: Expression,
     needs_message: bool,
+    gate: Option<Arc<Gate>>,
 }
 
 impl fmt::Debug for Filter {
@@ -99,10 +106,51 @@ impl Filter {
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         let expression = parse::parse(text)?;
         let needs_message = expression.needs_message();
-        Ok(Self { text: text.to_owned(), expression, needs_message })
+        Ok(Self { text: text.to_owned(), expression, needs_message, gate: None })
     }
 
-    /// The expression as it was given.
+    /// One that lets every line pass, for those that only have a limit.
+    pub fn all() -> Self {
+        Self {
+            text: String::new(),
+            expression: Expression::And(Vec::new()),
+            needs_message: false,
+            gate: None,
+        }
+    }
+
+    /// The same filter, which lets so many lines pass in a time. What it leaves out is counted, and reported in a line of its own
+    /// to where the outlet leads: before the next line that passes, and when the graph is flushed. Clones share the limit.
+    #[must_use]
+    pub fn with_limit(self, limit: Limit) -> Self {
+        let sample = self.gate.as_ref().map_or(0, |gate| gate.sample);
+        self.with_gate(Gate::new(Some(limit), sample), &format!("limit {limit}"))
+    }
+
+    /// The same filter, which lets one of so many lines pass, the first among them. What it leaves out is counted. With a limit
+    /// as well, that is for the sample. Clones share it.
+    #[must_use]
+    pub fn with_sample(self, one_of: NonZeroU64) -> Self {
+        let limit = self.gate.as_ref().and_then(|gate| gate.limit);
+        self.with_gate(Gate::new(limit, one_of.get()), &format!("sample 1/{one_of}"))
+    }
+
+    fn with_gate(self, gate: Gate, shown: &str) -> Self {
+        let before = if self.text.is_empty() { String::new() } else { self.text + ", " };
+        Self { text: before + shown, gate: Some(Arc::new(gate)), ..self }
+    }
+
+    /// How many lines its limit and its sample have left out.
+    pub fn left_out(&self) -> u64 {
+        self.gate.as_ref().map_or(0, |gate| gate.left_out())
+    }
+
+    /// What its limit has left out since this was asked before.
+    pub(crate) fn untold(&self) -> Option<LeftOut> {
+        self.gate.as_ref()?.untold()
+    }
+
+    /// The expression as it was given, and what limits it has.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -120,6 +168,7 @@ impl Filter {
             text: format!("and({}, {})", least.text, self.text),
             expression: Expression::And(vec![least.expression, self.expression]),
             needs_message: self.needs_message,
+            gate: self.gate,
         }
     }
 
@@ -129,6 +178,7 @@ impl Filter {
             text: format!("level >= '{level}'"),
             expression: Expression::Level(Operator::GreaterOrEqual, level),
             needs_message: false,
+            gate: None,
         }
     }
 
@@ -137,9 +187,9 @@ impl Filter {
         self.expression.threshold()
     }
 
-    /// Whether a line passes.
+    /// Whether a line passes. With a limit or a sample, one that does counts.
     pub fn passes(&self, record: &Record<'_>) -> bool {
-        self.expression.holds(record)
+        self.expression.holds(record) && self.gate.as_ref().is_none_or(|gate| gate.passes())
     }
 }
 

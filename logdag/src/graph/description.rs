@@ -34,6 +34,8 @@ pub struct Description {
     pub material: bool,
     /// Its outlets: names, and the text of filters.
     pub outlets: Vec<(String, Option<String>)>,
+    /// Lines that limits and samples of outlets have left out, by the outlets' names.
+    pub left_out: BTreeMap<String, u64>,
     /// Its `<config>`, with the properties that were set.
     pub config: BTreeMap<String, String>,
     /// What its sink has written.
@@ -46,11 +48,18 @@ impl Description {
     /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line gets anywhere),
     /// `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`, `spans`, `escape`, `redact`,
     /// `redact_pattern`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
-    /// which may be null), `config` (an object of texts), and `outlets` (objects with `name`, and `filter` if it has one).
+    /// which may be null), `config` (an object of texts), and `outlets` (objects with `name`, and `filter`
+    /// and `left_out`, lines that a limit or a sample kept back, where there are any).
     pub fn to_json(&self) -> String {
-        let outlet = |(name, filter): &(String, Option<String>)| match filter {
-            Some(filter) => json!({ "name": name, "filter": filter }),
-            None => json!({ "name": name }),
+        let outlet = |(name, filter): &(String, Option<String>)| {
+            let mut outlet = json!({ "name": name });
+            if let Some(filter) = filter {
+                outlet["filter"] = filter.as_str().into();
+            }
+            if let Some(lines) = self.left_out.get(name) {
+                outlet["left_out"] = (*lines).into();
+            }
+            outlet
         };
         let Counters { lines, bytes, dropped, failed, repeated } = self.counters;
         let (keys, patterns) = self.redaction.parts();

@@ -558,6 +558,12 @@ impl Graph {
             enabled: !state.options.disabled,
             material: Stream { node: Arc::clone(&state.node) }.is_material(),
             outlets: state.outlets.iter().map(outlet).collect(),
+            left_out: state
+                .outlets
+                .iter()
+                .filter_map(|outlet| Some((outlet.to.clone(), outlet.filter.as_ref()?.left_out())))
+                .filter(|(_, lines)| *lines > 0)
+                .collect(),
             config,
             counters: crate::sink::Counters::default(),
             size: None,

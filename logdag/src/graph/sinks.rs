@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::streams::State;
 use super::{Graph, GraphError, Maker, Stream, StreamOptions};
-use crate::record::Doing;
+use crate::level::Level;
+use crate::record::{Doing, Record, While, now_micros};
 use crate::sink::{FdSink, FileSink, MemoryLine, MemorySink, Sink, SinkSpec, Slot};
 
 fn sink_error(stream: &str, kind: &str, source: io::Error) -> GraphError {
@@ -169,7 +170,32 @@ impl Graph {
     /// # Errors
     /// The first sink that cannot; the others are flushed all the same.
     pub fn flush(&self) -> Result<(), GraphError> {
+        self.report_left_out();
         self.each(|_| true, Slot::flush)
+    }
+
+    /// Logs what the limits of outlets have left out to where these lead.
+    fn report_left_out(&self) {
+        // In the middle of a line it would come back to it.
+        let Some(_logging) = While::logging() else { return };
+        let reports: Vec<_> = {
+            let streams = self.inner.streams.lock();
+            let outlets = streams
+                .by_name
+                .iter()
+                .flat_map(|(name, state)| state.outlets.iter().map(move |outlet| (name, outlet)));
+            let report = |(name, outlet): (&String, &super::Outlet)| {
+                let node = &streams.by_name.get(&outlet.to)?.node;
+                let left_out = outlet.filter.as_ref()?.untold()?;
+                Some((name.clone(), left_out.to_string(), Arc::clone(&*node.route.load())))
+            };
+            outlets.filter_map(report).collect()
+        };
+        for (name, text, route) in reports {
+            let mut record = Record::new(now_micros(), &name, &text);
+            record.level = Level::Warn;
+            route.run(&record);
+        }
     }
 
     /// Has every sink open anew what was moved away.

@@ -10,6 +10,7 @@ mod formats;
 mod graph;
 mod jlog;
 mod levels;
+mod limits;
 mod messages;
 mod model;
 mod queue;
