@@ -50,12 +50,22 @@ pub(crate) enum Op<'a> {
         from: &'a Path,
         to: &'a Path,
     },
+    // What only a rule for every call hears of.
+    /// Facts about a path, or of an open file.
+    Facts(&'a Path),
+    List(&'a Path),
+    Map(&'a Path),
+    Guard(&'a Path),
+    ReleaseGuard(&'a Path),
+    Unlock(&'a Path),
+    Space(&'a Path),
+    Watch(&'a Path),
 }
 
 impl Op<'_> {
-    /// The name of the file that the call changes or reads, without its directory.
-    pub(crate) fn name(&self) -> &str {
-        let path = match self {
+    /// The path of the file that the call changes or reads.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
             Op::Open(path, _)
             | Op::Sync(path)
             | Op::Lock(path)
@@ -66,10 +76,22 @@ impl Op<'_> {
             | Op::Write { path, .. }
             | Op::Wrote { path }
             | Op::SetLen { path, .. }
-            | Op::Allocate { path, .. } => path,
+            | Op::Allocate { path, .. }
+            | Op::Facts(path)
+            | Op::List(path)
+            | Op::Map(path)
+            | Op::Guard(path)
+            | Op::ReleaseGuard(path)
+            | Op::Unlock(path)
+            | Op::Space(path)
+            | Op::Watch(path) => path,
             Op::Rename { to, .. } | Op::Link { to, .. } => to,
-        };
-        path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+        }
+    }
+
+    /// The name of that file, without its directory.
+    pub(crate) fn name(&self) -> &str {
+        self.path().file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
     /// Whether the call is about a segment: a name of 8 hex digits.
@@ -82,8 +104,14 @@ impl Op<'_> {
     pub(crate) fn changes(&self) -> bool {
         match self {
             Op::Open(_, how) => *how != Open::Read,
-            Op::Read { .. } | Op::Wrote { .. } | Op::Sync(_) | Op::Lock(_) | Op::SyncDir(_) => false,
-            _ => true,
+            Op::Write { .. }
+            | Op::SetLen { .. }
+            | Op::Allocate { .. }
+            | Op::Create(_)
+            | Op::Remove(_)
+            | Op::Rename { .. }
+            | Op::Link { .. } => true,
+            _ => false,
         }
     }
 
@@ -108,6 +136,8 @@ pub(crate) enum Fate {
     AtMost(usize),
     /// It fails, and does nothing.
     Fail(io::ErrorKind),
+    /// The same, with this error number of the system.
+    FailWith(i32),
     /// It says that it was done, and does nothing (for syncs).
     Pretend,
 }
@@ -118,19 +148,32 @@ type Rule = Arc<dyn Fn(Op<'_>) -> Fate + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Faulty {
     rule: Rule,
+    /// Whether the rule hears of every call.
+    every: bool,
 }
 
 impl Faulty {
     /// A file system under this rule, as [`jlog_core::JlogOptions::storage`] takes it.
     pub(crate) fn storage(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + 'static) -> Arc<dyn Storage> {
-        Arc::new(Self { rule: Arc::new(rule) })
+        Arc::new(Self { rule: Arc::new(rule), every: false })
+    }
+
+    /// The same, where the rule hears of every call, those that only look included. (Of what happens to bytes that are
+    /// mapped, nobody hears.)
+    pub(crate) fn every_call(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + 'static) -> Arc<dyn Storage> {
+        Arc::new(Self { rule: Arc::new(rule), every: true })
     }
 
     fn decide(&self, op: Op<'_>) -> io::Result<Fate> {
         match (self.rule)(op) {
             Fate::Fail(kind) => Err(kind.into()),
+            Fate::FailWith(number) => Err(io::Error::from_raw_os_error(number)),
             fate => Ok(fate),
         }
+    }
+
+    fn look(&self, op: Op<'_>) -> io::Result<()> {
+        if self.every { self.decide(op).map(|_| ()) } else { Ok(()) }
     }
 }
 
@@ -148,10 +191,12 @@ impl Storage for Faulty {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        self.look(Op::List(dir))?;
         Posix.list(dir)
     }
 
     fn facts(&self, path: &Path) -> io::Result<Facts> {
+        self.look(Op::Facts(path))?;
         Posix.facts(path)
     }
 
@@ -188,6 +233,7 @@ impl Storage for Faulty {
     }
 
     fn available_space(&self, dir: &Path) -> io::Result<u64> {
+        self.look(Op::Space(dir))?;
         Posix.available_space(dir)
     }
 
@@ -196,6 +242,7 @@ impl Storage for Faulty {
     }
 
     fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+        self.look(Op::Watch(dir))?;
         Posix.watch(dir)
     }
 }
@@ -231,6 +278,7 @@ impl File for FaultyFile {
     }
 
     fn facts(&self) -> io::Result<Facts> {
+        self.faulty.look(Op::Facts(&self.path))?;
         self.inner.facts()
     }
 
@@ -257,10 +305,12 @@ impl File for FaultyFile {
     }
 
     fn unlock(&self) -> io::Result<()> {
+        self.faulty.look(Op::Unlock(&self.path))?;
         self.inner.unlock()
     }
 
     fn try_guard(&self, exclusive: bool) -> io::Result<bool> {
+        self.faulty.look(Op::Guard(&self.path))?;
         self.inner.try_guard(exclusive)
     }
 
@@ -273,10 +323,12 @@ impl File for FaultyFile {
     }
 
     fn release_guard(&self) -> io::Result<()> {
+        self.faulty.look(Op::ReleaseGuard(&self.path))?;
         self.inner.release_guard()
     }
 
     fn map(&self, len: usize) -> io::Result<Map> {
+        self.faulty.look(Op::Map(&self.path))?;
         self.inner.map(len)
     }
 }

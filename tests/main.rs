@@ -20,6 +20,7 @@ mod limits;
 mod missing_segments;
 mod model;
 mod multiprocess;
+mod one_step;
 mod recovery_table;
 mod replaced;
 mod restored;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::format::{CHECKPOINT_LEN, Safety, decode_checkpoint, encode_checkpoint};
-use crate::names::{Kind, SubscriberName};
+use crate::names::{self, Kind, SubscriberName};
+use crate::renumbered::Identity;
 use crate::shared::Shared;
 use crate::storage::{File, LockGuard, Open, read_all, write_all_at};
-use crate::{Error, LogId, Result};
+use crate::{Error, LogId, Result, repair};
 
 /// A subscriber's checkpoint file, open.
 #[derive(Debug)]
@@ -49,6 +50,27 @@ impl Checkpoint {
         self.get_locked()
     }
 
+    /// The same, with the file that the checkpoint's segment is: its device and inode, where it is there. Waits for a
+    /// repair, or finishes it.
+    pub(crate) fn get_with_file(&self, shared: &Shared) -> Result<Option<(LogId, Option<Identity>)>> {
+        loop {
+            let lock = self.lock()?;
+            let Some(id) = self.get_locked()? else { return Ok(None) };
+            let name = names::segment(id.segment);
+            let file = || shared.facts(&name).ok().map(|facts| facts.identity);
+            let before = file();
+            if !repair::is_pending(shared)? {
+                // A repair moves checkpoints before it replaces segments: this one has done both, or neither.
+                if file() == before {
+                    return Ok(Some((id, before)));
+                }
+                continue;
+            }
+            drop(lock);
+            repair::finish(shared)?;
+        }
+    }
+
     fn get_locked(&self) -> Result<Option<LogId>> {
         let bytes = read_all(&*self.file, CHECKPOINT_LEN).map_err(|e| Error::io("read", &self.path, e))?;
         if bytes.is_empty() {
@@ -59,30 +81,55 @@ impl Checkpoint {
             .ok_or_else(|| Error::Checkpoint { path: self.path.clone(), len: self.file.len().unwrap_or(0) })
     }
 
-    /// Stores it under its lock and returns what it was. Extends or cuts the file to its right size.
-    pub(crate) fn set(&self, id: LogId, safety: Safety) -> Result<Option<LogId>> {
-        let fail = |e| Error::io("write", &self.path, e);
+    /// Stores what `choose` gives, which is asked under the checkpoint's lock; returns that and what it was. Extends
+    /// or cuts the file to its right size.
+    pub(crate) fn set(
+        &self,
+        shared: &Shared,
+        safety: Safety,
+        mut choose: impl FnMut() -> Result<LogId>,
+    ) -> Result<(LogId, Option<LogId>)> {
+        self.check_allowed()?;
+        loop {
+            let lock = self.lock()?;
+            if !repair::is_pending(shared)? {
+                let id = choose()?;
+                let old = self.get_locked().unwrap_or(None);
+                self.write(id)?;
+                if safety == Safety::Safe {
+                    self.sync()?;
+                }
+                return Ok((id, old));
+            }
+            drop(lock);
+            repair::finish(shared)?;
+        }
+    }
+
+    /// Shows its bytes, of which there may be one too many, and stores what comes back, durably. For repair, which
+    /// others wait for: everybody else uses `set`.
+    pub(crate) fn repair(&self, decide: impl FnOnce(&[u8]) -> Result<Option<LogId>>) -> Result<()> {
         self.check_allowed()?;
         let _lock = self.lock()?;
-        let old = self.get_locked().unwrap_or(None);
+        let held = read_all(&*self.file, CHECKPOINT_LEN).map_err(|e| Error::io("read", &self.path, e))?;
+        let Some(id) = decide(&held)? else { return Ok(()) };
+        self.write(id)?;
+        self.sync()
+    }
+
+    fn write(&self, id: LogId) -> Result<()> {
+        let fail = |e| Error::io("write", &self.path, e);
         write_all_at(&*self.file, &mut [IoSlice::new(&encode_checkpoint(id))], 0).map_err(fail)?;
         if self.file.len().map_err(fail)? != CHECKPOINT_LEN as u64 {
             self.file.set_len(CHECKPOINT_LEN as u64).map_err(fail)?;
         }
-        if safety == Safety::Safe {
-            self.sync()?;
-        }
-        Ok(old)
+        Ok(())
     }
 
-    /// Stores it if it is `from` still; says whether it was.
-    pub(crate) fn move_from(&self, from: LogId, to: LogId, safety: Safety) -> Result<bool> {
-        self.move_from_if(from, to, safety, || true)
-    }
-
-    /// The same, if under the checkpoint's lock something else holds, too.
-    pub(crate) fn move_from_if(
+    /// Stores it if it is `from` still, and under the checkpoint's lock something else holds, too; says whether it was.
+    pub(crate) fn move_from(
         &self,
+        shared: &Shared,
         from: LogId,
         to: LogId,
         safety: Safety,
@@ -90,11 +137,10 @@ impl Checkpoint {
     ) -> Result<bool> {
         self.check_allowed()?;
         let _lock = self.lock()?;
-        if self.get_locked()? != Some(from) || !holds() {
+        if self.get_locked()? != Some(from) || repair::is_pending(shared)? || !holds() {
             return Ok(false);
         }
-        write_all_at(&*self.file, &mut [IoSlice::new(&encode_checkpoint(to))], 0)
-            .map_err(|e| Error::io("write", &self.path, e))?;
+        self.write(to)?;
         if safety == Safety::Safe {
             self.sync()?;
         }
@@ -152,6 +198,13 @@ pub(crate) fn of(shared: &Shared, kinds: Vec<Kind>) -> Result<Vec<(SubscriberNam
 /// One subscriber's checkpoint.
 pub(crate) fn read(shared: &Shared, name: &SubscriberName) -> Result<Option<LogId>> {
     Checkpoint::open(shared, name)?.get()
+}
+
+/// The bytes of a checkpoint, of which there may be one too many.
+pub(crate) fn bytes(shared: &Shared, name: &SubscriberName) -> Result<Vec<u8>> {
+    let checkpoint = Checkpoint::open(shared, name)?;
+    let _lock = checkpoint.lock()?;
+    read_all(&*checkpoint.file, CHECKPOINT_LEN).map_err(|e| Error::io("read", &checkpoint.path, e))
 }
 
 /// Whether a file of this subscriber is there, whatever it holds.

@@ -248,6 +248,33 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
+    /// Another process repairs the jlog.
+    #[error("{} is being repaired by another process: try again when it is done", path.display())]
+    RepairBusy {
+        /// The jlog.
+        path: PathBuf,
+    },
+    /// A repair was cut short after it had happened, and cannot be finished here.
+    #[error("a repair of {} is not finished ({why}): run `jlog repair`", path.display())]
+    RepairUnfinished {
+        /// The jlog.
+        path: PathBuf,
+        /// Why it cannot be finished.
+        why: &'static str,
+    },
+    /// A record was read from a segment that somebody has replaced since, and nothing says which record that is now.
+    /// Nothing was stored.
+    #[error(
+        "record {id} was read from a segment of {} that was replaced since, and nothing says what became of it: \
+         read again from the stored checkpoint",
+        path.display()
+    )]
+    StaleId {
+        /// The jlog.
+        path: PathBuf,
+        /// The id.
+        id: LogId,
+    },
     /// Bytes in a segment are no records.
     #[error(
         "{} is damaged at offset {offset} (before record {id}): {len} bytes are no record; \

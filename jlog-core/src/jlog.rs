@@ -277,6 +277,7 @@ impl Jlog {
 
     pub(crate) fn open_with(options: &JlogOptions, path: &Path) -> Result<Self> {
         let bare = Self::shared(options, path, Settings::default())?;
+        repair::finish(&bare)?;
         MetaReader::open(&bare)?.get()?;
         let settings = Settings::load(&*options.storage, path)?;
         let file_mode = match options.file_mode {
@@ -490,7 +491,7 @@ impl Jlog {
             // Without room to note it, what is gone is reported as lost once too often.
             let _ = lost::begins(&self.shared, id);
         }
-        let old = checkpoint.set(id, meta.safety)?.unwrap_or(id);
+        let old = checkpoint.set(&self.shared, meta.safety, || Ok(id))?.1.unwrap_or(id);
         if id < old {
             let subscriber = name.to_string();
             self.shared.note(Event::CheckpointWentBack { subscriber, from: old, to: id });
@@ -677,7 +678,8 @@ impl Jlog {
         writer.close()?;
         for (name, _) in checkpoints {
             // Only where it still is: the subscriber may have moved on.
-            Checkpoint::open(&self.shared, &name)?.move_from(end, LogId::new(next, 0), Safety::AlmostSafe)?;
+            let (to, safety) = (LogId::new(next, 0), Safety::AlmostSafe);
+            Checkpoint::open(&self.shared, &name)?.move_from(&self.shared, end, to, safety, || true)?;
         }
         Ok(())
     }

@@ -49,6 +49,7 @@ mod precommit;
 mod progress;
 mod reader;
 mod recovery;
+mod renumbered;
 mod repair;
 mod retention;
 pub mod scan;

@@ -348,7 +348,11 @@ pub(crate) fn before(
 /// What every subscriber has lost that it has not been past yet.
 pub(crate) fn all(shared: &Shared) -> Result<Vec<(SubscriberName, Vec<Lost>)>> {
     // In this order: what the metastore says is complete now was there, unless it was removed.
-    let storage_log = meta::MetaReader::open(shared)?.get()?.storage_log;
+    all_before(shared, meta::MetaReader::open(shared)?.get()?.storage_log)
+}
+
+/// The same, where `storage_log` is the segment being written.
+pub(crate) fn all_before(shared: &Shared, storage_log: u32) -> Result<Vec<(SubscriberName, Vec<Lost>)>> {
     let missing = Missing::find(shared, storage_log)?;
     let mut out = Vec::new();
     for (name, id) in checkpoint::all(shared)? {

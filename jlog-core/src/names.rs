@@ -20,6 +20,12 @@ pub const IDENTITY: &str = "identity";
 pub const DROPPED: &str = "dropped";
 /// Ours: which segments are missing although somebody needs them.
 pub const LOST: &str = "lost";
+/// Ours: what a repair that has happened still has to do.
+pub const REPAIR_JOURNAL: &str = "repair.journal";
+/// Ours: there while a repair runs or is being finished, for its guard.
+pub const REPAIR_LOCK: &str = "repair.lock";
+/// What the names of the files begin with that a repair prepares.
+pub const REPAIR_TEMPORARY_PREFIX: &str = ".tmp-repair-";
 /// Files being written that get their right name when they are whole begin with this.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// What the names of temporary subscribers begin with.
@@ -31,6 +37,7 @@ const CHECKPOINT_PREFIX: &str = "cp.";
 const PASSED_PREFIX: &str = "passed.";
 const INDEX_SUFFIX: &str = ".idx";
 const CHECKSUMS_SUFFIX: &str = ".crc";
+const REPAIRED_SUFFIX: &str = ".repaired";
 const BROKEN_INFIX: &str = ".broken-";
 /// Longest file name of the file systems in use, in bytes.
 const FILE_NAME_MAX: usize = 255;
@@ -53,6 +60,11 @@ pub fn checksums(number: u32) -> String {
 /// The file whose name says that segments before this one went because nobody needed them.
 pub fn passed(number: u32) -> String {
     format!("{PASSED_PREFIX}{number:08x}")
+}
+
+/// The name of the file that says what repairs did to a segment's markers.
+pub fn repaired(number: u32) -> String {
+    format!("{number:08x}{REPAIRED_SUFFIX}")
 }
 
 /// Where the bytes cut from `file` at `offset` are kept.
@@ -84,6 +96,8 @@ pub enum Kind {
     Index(u32),
     /// A segment's checksums.
     Checksums(u32),
+    /// What repairs did to a segment's markers.
+    Repaired(u32),
     /// A subscriber's checkpoint.
     Checkpoint(SubscriberName),
     /// Called `cp.` something that is no name in lower-case hex.
@@ -106,6 +120,12 @@ pub enum Kind {
     Broken,
     /// Left of a newer feed over which an older one was restored.
     Stale,
+    /// What a repair that has happened still has to do.
+    RepairJournal,
+    /// There while a repair runs.
+    RepairLock,
+    /// A file that a repair has prepared.
+    RepairTemporary,
     /// A file that was being written when its writer ended.
     Temporary,
     /// Not jlog's.
@@ -124,10 +144,15 @@ impl Kind {
             IDENTITY => return Kind::Identity,
             DROPPED => return Kind::Dropped,
             LOST => return Kind::Lost,
+            REPAIR_JOURNAL => return Kind::RepairJournal,
+            REPAIR_LOCK => return Kind::RepairLock,
             _ => {}
         }
         if let Some(hex) = text.strip_prefix(CHECKPOINT_PREFIX) {
             return SubscriberName::from_hex(hex).map_or(Kind::BadCheckpoint, Kind::Checkpoint);
+        }
+        if text.starts_with(REPAIR_TEMPORARY_PREFIX) {
+            return Kind::RepairTemporary;
         }
         if text.starts_with(TEMPORARY_PREFIX) {
             return Kind::Temporary;
@@ -149,6 +174,8 @@ impl Kind {
             Kind::Index(n)
         } else if let Some(n) = text.strip_suffix(CHECKSUMS_SUFFIX).and_then(number) {
             Kind::Checksums(n)
+        } else if let Some(n) = text.strip_suffix(REPAIRED_SUFFIX).and_then(number) {
+            Kind::Repaired(n)
         } else {
             number(text).map_or(Kind::Other, Kind::Segment)
         }
@@ -254,6 +281,9 @@ mod tests {
         assert_eq!(kind(&index(u32::MAX)), Kind::Index(u32::MAX));
         assert_eq!(kind(&checksums(0)), Kind::Checksums(0));
         assert_eq!(kind(&passed(0xabc)), Kind::Passed(0xabc));
+        assert_eq!(kind(&repaired(0xabc)), Kind::Repaired(0xabc));
+        assert_eq!(kind(&format!("{REPAIR_TEMPORARY_PREFIX}1-2")), Kind::RepairTemporary);
+        assert_eq!(kind(&format!("{TEMPORARY_PREFIX}1-2")), Kind::Temporary);
         assert_eq!(kind(&broken("00000000", 17)), Kind::Broken);
         assert_eq!(kind("cp.6f6e65"), Kind::Checkpoint(SubscriberName::new("one").unwrap()));
         for other in ["0000000A", "000000000", "0000000", "00000000.idy", "x.broken-", ".broken-1", "x"] {

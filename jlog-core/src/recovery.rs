@@ -313,7 +313,7 @@ pub(crate) fn pull_back_checkpoints(
             Err(Error::UnknownSubscriber { .. }) => continue,
             other => other?,
         };
-        if checkpoint.move_from_if(from, end, Safety::Safe, || storage_log() == number)? {
+        if checkpoint.move_from(shared, from, end, Safety::Safe, || storage_log() == number)? {
             shared.note(Event::CheckpointMovedBack { subscriber: name.to_string(), from, to: end });
         }
     }

@@ -1,24 +1,40 @@
-//! Repair: what an operator asks for when a jlog is damaged. Every intact record and every checkpoint stays;
-//! what is taken out is kept aside first. Nobody may write meanwhile.
+//! Repair: what an operator asks for when a jlog is damaged. Every intact record and every checkpoint stays; what is
+//! taken out is kept aside first. Nobody may write meanwhile.
+//!
+//! A repair happens or does not, and can be repeated. First everything is looked at and every new file written under a
+//! temporary name: whatever fails until then changes nothing. Then the journal gets its name, and the repair has
+//! happened: what it lists is done now, or by whoever opens the jlog next (see `journal`).
 
+mod journal;
+
+use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::checkpoint::{self, Checkpoint};
-use crate::checksum::{self, Run, Verifier};
+use crate::checkpoint;
+use crate::checksum::{self, Verifier};
 use crate::format::{
     COMPRESSED_HEADER_LEN, Compression, DEFAULT_SEGMENT_SIZE, METASTORE_LEN, Meta, MetaFault,
     OLD_METASTORE_LEN, RecordFormat, Safety,
 };
 use crate::names::{self, Kind, SubscriberName};
+use crate::renumbered::{self, Repaired};
 use crate::scan::{WINDOW, Window, walk};
 use crate::settings::Settings;
-use crate::shared::Shared;
+use crate::shared::{Shared, Temporary};
 use crate::storage::{File, FileKind, Guarded, LockGuard, Open, read_all, read_up_to_at};
 use crate::survey::{Item, Place, Survey};
 use crate::verify::{self, IndexCheck};
 use crate::{Error, Event, LogId, Result, recovery};
+
+use journal::{Journal, Lock, NewSegment, Step, Told};
+
+pub(crate) use journal::{finish, is_pending};
+
+/// So long a repair waits for another one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Repairs a jlog directory and returns what was done, in order.
 pub(crate) fn repair(shared: &Shared) -> Result<Vec<Event>> {
@@ -29,124 +45,248 @@ pub(crate) fn repair(shared: &Shared) -> Result<Vec<Event>> {
     if dir.kind != FileKind::Directory {
         return Err(Error::NotAJlog { path: shared.path.clone(), why: "it is not a directory" });
     }
-    let mut repair = Repair { shared, done: Vec::new() };
-    repair.run(true)?;
-    Ok(repair.done)
+    run(shared, true)
 }
 
 /// Repairs metastore and checkpoints only.
 pub(crate) fn repair_names(shared: &Shared) -> Result<Vec<Event>> {
-    let mut repair = Repair { shared, done: Vec::new() };
-    repair.run(false)?;
-    Ok(repair.done)
+    run(shared, false)
 }
 
 /// Repairs one segment of a jlog whose metastore is sound.
 pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
-    let mut repair = Repair { shared, done: Vec::new() };
+    let mut done = finish(shared)?;
     let meta = crate::meta::MetaReader::open(shared)?.get()?;
     let file = shared.open(&names::segment(number), Open::Read)?;
     // Nobody writes to a complete segment, nor needs to be kept out where there is nothing to do.
     let len = file.len().map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
     let last = number >= meta.storage_log;
     if last && Intact::find(shared, meta.format, number, &*file, len, last)?.bytes == len {
-        return Ok(repair.done);
+        return Ok(done);
     }
-    let _guard = if last { repair.guard()? } else { None };
-    repair.repair_segment(number, meta.format, number >= meta.storage_log)?;
-    Ok(repair.done)
+    let guard = if last { guard(shared)? } else { None };
+    let lock = lock(shared)?;
+    journal::sweep_temporaries(shared, &lock)?;
+    let mut plan = Plan::new(shared);
+    plan.segment(number, meta.format, false, last)?;
+    done.extend(plan.carry_out(&lock)?);
+    drop(guard);
+    Ok(done)
 }
 
-struct Repair<'a> {
-    shared: &'a Shared,
-    done: Vec<Event>,
+/// Removes what a repair has left that was cut short before anything had changed. Leaves it where one is at work.
+pub(crate) fn sweep(shared: &Shared) -> Result<()> {
+    if let Some(lock) = Lock::try_take(shared)?
+        && !is_pending(shared)?
+    {
+        journal::sweep_temporaries(shared, &lock)?;
+    }
+    Ok(())
 }
 
-impl Repair<'_> {
-    fn note(&mut self, event: Event) {
-        self.shared.note(event.clone());
-        self.done.push(event);
+fn run(shared: &Shared, all: bool) -> Result<Vec<Event>> {
+    let has_metastore = shared.is_there(names::METASTORE)?;
+    let segments = shared.segments()?;
+    if !has_metastore && segments.is_empty() && shared.subscribers()?.is_empty() {
+        return Err(Error::NotAJlog {
+            path: shared.path.clone(),
+            why: "the directory has neither a metastore nor segments",
+        });
     }
-
-    fn run(&mut self, all: bool) -> Result<()> {
-        let shared = self.shared;
-        let has_metastore = shared.exists(names::METASTORE);
-        let segments = shared.segments()?;
-        if !has_metastore && segments.is_empty() && shared.subscribers()?.is_empty() {
-            return Err(Error::NotAJlog {
-                path: shared.path.clone(),
-                why: "the directory has neither a metastore nor segments",
-            });
+    // Both are held to the end. No writer begins meanwhile, and one that is there refuses us.
+    let guard = guard(shared)?;
+    let lock = lock(shared)?;
+    let mut done = Vec::new();
+    journal::set_aside_damaged(shared, &lock)?;
+    if is_pending(shared)? {
+        done = journal::roll_forward(shared, &lock)?;
+    }
+    journal::sweep_temporaries(shared, &lock)?;
+    if all {
+        crate::retention::sweep(shared)?;
+    }
+    set_aside_stale(shared, &mut done)?;
+    let mut plan = Plan::new(shared);
+    plan.make(all)?;
+    done.extend(plan.carry_out(&lock)?);
+    if all {
+        // Nothing brings them back; their subscribers are told when they come there.
+        let losses = match crate::lost::report(shared) {
+            Ok(losses) => losses,
+            // The repair has happened. What is not noted as reported comes with the next one.
+            Err(_) if !done.is_empty() => Vec::new(),
+            Err(e) => return Err(e),
+        };
+        for (subscriber, lost) in losses {
+            let event = Event::SegmentsLost { subscriber: subscriber.to_string(), lost };
+            shared.note(event.clone());
+            done.push(event);
         }
-        // Held to the end, so that no writer begins; one that is there refuses us.
-        let mut guard = self.guard()?;
-        let segments = self.set_aside_stale(segments)?;
-        let last = segments.last().copied();
+    }
+    drop(guard);
+    Ok(done)
+}
+
+/// Sets segments aside that are left of a newer feed, where a sound metastore tells them from others. Each of them is a
+/// step of its own.
+fn set_aside_stale(shared: &Shared, done: &mut Vec<Event>) -> Result<()> {
+    let Ok(meta) = Meta::decode(&metastore_bytes(shared)?) else { return Ok(()) };
+    let segments = shared.segments()?;
+    for number in recovery::beyond(shared, meta.storage_log, meta.segment_size.into(), Some(&segments))?.stale
+    {
+        if let Some(event) = recovery::set_aside_stale(shared, number)? {
+            shared.note(event.clone());
+            done.push(event);
+        }
+    }
+    Ok(())
+}
+
+fn metastore_bytes(shared: &Shared) -> Result<Vec<u8>> {
+    match shared.open_if_there(names::METASTORE, Open::Read)? {
+        None => Ok(Vec::new()),
+        Some(file) => {
+            read_all(&*file, METASTORE_LEN).map_err(|e| Error::io("read", shared.at(names::METASTORE), e))
+        }
+    }
+}
+
+/// Keeps writers out, if there is a metastore to do it with.
+fn guard(shared: &Shared) -> Result<Option<Guarded>> {
+    let Some(file) = shared.open_if_there(names::METASTORE, Open::Write)? else { return Ok(None) };
+    let path = shared.at(names::METASTORE);
+    if !file.try_guard(true).map_err(|e| Error::io("lock", path, e))? {
+        return Err(Error::WriterBusy { path: shared.path.clone() });
+    }
+    Ok(Some(Guarded(file)))
+}
+
+fn lock(shared: &Shared) -> Result<Lock<'_>> {
+    Lock::take(shared, PATIENCE)?.ok_or_else(|| Error::RepairBusy { path: shared.path.clone() })
+}
+
+/// What a repair is going to do, and the files that it has prepared for that. They are removed again unless it is
+/// carried out.
+struct Plan<'a> {
+    shared: &'a Shared,
+    steps: Vec<Step>,
+    /// Those that come last.
+    last_steps: Vec<Step>,
+    prepared: Vec<Temporary<'a>>,
+    /// Names under which something was kept for this repair.
+    kept: Vec<String>,
+    /// How many records segments have after the repair, as far as that is known.
+    records: HashMap<u32, u32>,
+    /// A metastore that was missing keeps writers out from its first moment.
+    guard: Option<Guarded>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Self {
+            shared,
+            steps: Vec::new(),
+            last_steps: Vec::new(),
+            prepared: Vec::new(),
+            kept: Vec::new(),
+            records: HashMap::new(),
+            guard: None,
+        }
+    }
+
+    fn make(&mut self, all: bool) -> Result<()> {
+        let shared = self.shared;
+        let segments = shared.segments()?;
         let old = self.is_old(&segments)?;
         let format = self.format(old, &segments)?;
-        if old {
+        let storage_log = self.metastore(format, segments.last().copied())?;
+        if all || old {
             for &number in &segments {
-                self.upgrade_segment(number)?;
+                self.segment(number, format, old, number >= storage_log)?;
             }
         }
-        self.repair_metastore(format, last)?;
-        if guard.is_none() {
-            guard = self.guard()?;
-        }
-        let storage_log = crate::meta::MetaReader::open(shared)?.get()?.storage_log;
-        for number in if all { segments } else { Vec::new() } {
-            self.repair_segment(number, format, number >= storage_log)?;
-        }
-        self.repair_checkpoints(format)?;
+        self.checkpoints(format, &segments, storage_log)?;
         if all {
-            self.repair_buffer()?;
-            self.repair_settings()?;
-            crate::retention::sweep(shared)?;
-            // Nothing brings them back; their subscribers are told when they come there.
-            for (subscriber, lost) in crate::lost::report(shared)? {
-                self.note(Event::SegmentsLost { subscriber: subscriber.to_string(), lost });
-            }
+            self.buffer()?;
+            self.settings()?;
         }
-        drop(guard);
         Ok(())
     }
 
-    /// Sets segments aside that are left of a newer feed, where a sound metastore tells them from others; returns those
-    /// that stay.
-    fn set_aside_stale(&mut self, segments: Vec<u32>) -> Result<Vec<u32>> {
-        let Ok(meta) = Meta::decode(&self.metastore_bytes()?) else { return Ok(segments) };
-        let stale =
-            recovery::beyond(self.shared, meta.storage_log, meta.segment_size.into(), Some(&segments))?.stale;
-        for &number in &stale {
-            if let Some(event) = recovery::set_aside_stale(self.shared, number)? {
-                self.note(event);
+    /// Makes the repair happen, and does what it consists of.
+    fn carry_out(mut self, lock: &Lock<'_>) -> Result<Vec<Event>> {
+        self.steps.append(&mut self.last_steps);
+        if self.steps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = self.shared;
+        let bytes = Journal::new(std::mem::take(&mut self.steps)).encode();
+        let journal = self.prepare()?;
+        journal.write(&bytes, 0)?;
+        journal.sync()?;
+        // The names of what the journal lists are there whenever the journal is.
+        shared.sync_dir()?;
+        let file = Arc::clone(&journal.file);
+        let renamed = journal.rename(names::REPAIR_JOURNAL);
+        let published = renamed.and_then(|()| shared.sync_dir());
+        if let Err(e) = published {
+            // Perhaps it has its name all the same. It must not be followed without what it lists, nor where a power
+            // failure brings it back.
+            let done = &mut [io::IoSlice::new(journal::DONE.as_bytes())];
+            let _ = crate::storage::write_all_at(&*file, done, bytes.len() as u64);
+            let _ = file.sync_data();
+            if is_pending(shared).unwrap_or(true)
+                && shared
+                    .remove_if_there(names::REPAIR_JOURNAL)
+                    .or_else(|_| shared.remove_if_there(names::REPAIR_JOURNAL))
+                    .is_err()
+            {
+                self.leave();
             }
+            return Err(e);
         }
-        Ok(segments.into_iter().filter(|number| !stale.contains(number)).collect())
+        self.leave();
+        journal::roll_forward(shared, lock)
     }
 
-    /// Keeps writers out, if there is a metastore to do it with.
-    fn guard(&self) -> Result<Option<Guarded>> {
-        let Some(file) = self.shared.open_if_there(names::METASTORE, Open::Write)? else { return Ok(None) };
-        let path = self.shared.at(names::METASTORE);
-        if !file.try_guard(true).map_err(|e| Error::io("lock", path, e))? {
-            return Err(Error::WriterBusy { path: self.shared.path.clone() });
-        }
-        Ok(Some(Guarded(file)))
+    /// What was prepared belongs to the journal now.
+    fn leave(&mut self) {
+        self.prepared.drain(..).for_each(Temporary::leave);
+        self.kept.clear();
     }
 
-    fn metastore_bytes(&self) -> Result<Vec<u8>> {
-        match self.shared.open_if_there(names::METASTORE, Open::Read)? {
-            None => Ok(Vec::new()),
-            Some(file) => read_all(&*file, METASTORE_LEN)
-                .map_err(|e| Error::io("read", self.shared.at(names::METASTORE), e)),
+    fn prepare(&self) -> Result<Temporary<'a>> {
+        self.shared.create_temporary_as(names::REPAIR_TEMPORARY_PREFIX)
+    }
+
+    /// Prepares a whole file.
+    fn put(&mut self, name: &str, bytes: &[u8]) -> Result<Step> {
+        let temporary = self.prepare()?;
+        temporary.write(bytes, 0)?;
+        temporary.sync()?;
+        Ok(self.put_prepared(temporary, name))
+    }
+
+    fn put_prepared(&mut self, temporary: Temporary<'a>, name: &str) -> Step {
+        let step = Step::Put { temporary: temporary.name().to_owned(), name: name.to_owned() };
+        self.prepared.push(temporary);
+        step
+    }
+
+    /// Keeps bytes that are going to be overwritten.
+    fn keep_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<String> {
+        let (kept, new) = self.shared.keep_broken_once(name, 0, bytes)?;
+        if new {
+            self.kept.push(kept.clone());
         }
+        Ok(kept)
     }
 
     /// Whether this is a jlog from before header magics: its metastore is short, and its records do not say
     /// otherwise.
     fn is_old(&self, segments: &[u32]) -> Result<bool> {
-        Ok(self.metastore_bytes()?.len() == OLD_METASTORE_LEN && self.segments_say(segments)?.0.is_none())
+        Ok(metastore_bytes(self.shared)?.len() == OLD_METASTORE_LEN
+            && self.segments_say(segments)?.0.is_none())
     }
 
     /// The layout that the first records of the segments have, if they all have one and the same; and whether
@@ -180,7 +320,7 @@ impl Repair<'_> {
         if let Some(format) = said {
             return Ok(format);
         }
-        let bytes = self.metastore_bytes()?;
+        let bytes = metastore_bytes(self.shared)?;
         let path = self.shared.at(names::METASTORE);
         let fault = match Meta::decode(&bytes) {
             Ok(meta) => return Ok(meta.format),
@@ -199,8 +339,9 @@ impl Repair<'_> {
         Ok(RecordFormat::new(Compression::None))
     }
 
-    fn repair_metastore(&mut self, format: RecordFormat, last: Option<u32>) -> Result<()> {
-        let bytes = self.metastore_bytes()?;
+    /// Plans the metastore; returns the segment that is the one being written then.
+    fn metastore(&mut self, format: RecordFormat, last: Option<u32>) -> Result<u32> {
+        let bytes = metastore_bytes(self.shared)?;
         let decoded = Meta::decode(&bytes);
         let mut why = match &decoded {
             Ok(meta) if meta.format != format => "its header magic was missing".to_owned(),
@@ -231,67 +372,46 @@ impl Repair<'_> {
             format,
         };
         if why.is_empty() {
-            return Ok(());
+            return Ok(meta.storage_log);
         }
         let name = names::METASTORE;
-        if bytes.is_empty() {
-            self.shared.replace_file(name, &meta.encode())?;
-        } else {
-            // In place: whoever has it mapped sees the change.
+        let step = if bytes.is_empty() && !self.shared.is_there(name)? {
+            let temporary = self.prepare()?;
+            temporary.write(&meta.encode(), 0)?;
+            temporary.sync()?;
             let path = self.shared.at(name);
-            let file = self.shared.open(name, Open::Write)?;
-            let _lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;
-            let fail = |e| Error::io("write", &path, e);
-            self.shared.keep_broken(name, 0, &bytes)?;
-            crate::storage::write_all_at(&*file, &mut [io::IoSlice::new(&meta.encode())], 0).map_err(fail)?;
-            file.set_len(METASTORE_LEN as u64).map_err(fail)?;
-            file.sync_data().map_err(fail)?;
-        }
-        self.note(Event::MetastoreRepaired { why });
-        Ok(())
-    }
-
-    /// Gives the records of a segment from before header magics the magic of today.
-    fn upgrade_segment(&mut self, number: u32) -> Result<()> {
-        let old = RecordFormat::old();
-        let new = RecordFormat::new(Compression::None);
-        let name = names::segment(number);
-        let fail = |e| Error::io("read", self.shared.at(&name), e);
-        let Some(file) = self.shared.open_if_there(&name, Open::Read)? else { return Ok(()) };
-        let len = file.len().map_err(fail)?;
-        let mut window = Window::default();
-        let mut places = Vec::new();
-        walk(&*file, old, 0, len, &mut window, |offset, header, _| places.push((offset, *header)))
-            .map_err(fail)?;
-        if places.is_empty() {
-            // Upgraded by a repair that was cut short, or empty.
-            return Ok(());
-        }
-        let temporary = self.shared.create_temporary()?;
-        copy(&*file, 0, len, &temporary.file, 0).map_err(fail)?;
-        let mut head = [0; COMPRESSED_HEADER_LEN];
-        for (offset, header) in places {
-            new.encode(&header, &mut head);
-            temporary.write(&head[..new.header_len()], offset)?;
-        }
-        temporary.sync()?;
-        let kept = self.keep_segment(number, 0)?;
-        temporary.rename(&name)?;
-        self.shared.sync_dir()?;
-        let records = verify::inspect_with(self.shared, number, new)?.records;
-        let kept = self.shared.at(&kept);
-        self.note(Event::SegmentRepaired { segment: number, records, removed: 0, kept });
-        Ok(())
+            if temporary.file.try_guard(true).map_err(|e| Error::io("lock", path, e))? {
+                self.guard = Some(Guarded(Arc::clone(&temporary.file)));
+            }
+            self.put_prepared(temporary, name)
+        } else {
+            if !bytes.is_empty() {
+                self.keep_bytes(name, &bytes)?;
+            }
+            // In place: whoever has it mapped sees the change.
+            Step::Write { name: name.to_owned(), bytes: meta.encode().to_vec() }
+        };
+        // The last thing: with it, the directory is a jlog.
+        self.last_steps.push(step);
+        self.steps.push(Step::Tell(Told::Metastore { why }));
+        Ok(meta.storage_log)
     }
 
     /// Gives a segment a second name under which it is kept.
-    fn keep_segment(&self, number: u32, offset: u64) -> Result<String> {
+    fn keep_segment(&mut self, number: u32, offset: u64, identity: (u64, u64)) -> Result<String> {
         let name = names::segment(number);
         let mut keep = names::broken(&name, offset);
         for n in 1u64.. {
             match self.shared.storage.link(&self.shared.at(&name), &self.shared.at(&keep)) {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.kept.push(keep.clone());
+                    break;
+                }
+                // By a repair that never happened.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    if self.shared.facts(&keep).is_ok_and(|kept| kept.identity == identity) {
+                        break;
+                    }
                     keep = names::broken(&format!("{name}.{n}"), offset);
                 }
                 Err(e) => return Err(Error::io("keep", self.shared.at(&keep), e)),
@@ -300,164 +420,217 @@ impl Repair<'_> {
         Ok(keep)
     }
 
-    /// Takes damaged parts out of a segment. The segment is made anew beside the old one, which is kept, and
-    /// takes its name when it is whole: nobody who has the old one open or mapped is disturbed.
-    fn repair_segment(&mut self, number: u32, format: RecordFormat, last: bool) -> Result<()> {
+    /// Gives the records of a segment from before header magics the magic of today. `None` where it has none.
+    fn upgraded(&self, number: u32, file: &Arc<dyn File>, len: u64) -> Result<Option<Temporary<'a>>> {
+        let old = RecordFormat::old();
+        let new = RecordFormat::new(Compression::None);
+        let fail = |e| Error::io("read", self.shared.at(&names::segment(number)), e);
+        let mut window = Window::default();
+        let mut places = Vec::new();
+        walk(&**file, old, 0, len, &mut window, |offset, header, _| places.push((offset, *header)))
+            .map_err(fail)?;
+        if places.is_empty() {
+            // Upgraded before, or empty.
+            return Ok(None);
+        }
+        let temporary = self.prepare()?;
+        copy(&**file, 0, len, &temporary.file, 0).map_err(fail)?;
+        let mut head = [0; COMPRESSED_HEADER_LEN];
+        for (offset, header) in places {
+            new.encode(&header, &mut head);
+            temporary.write(&head[..new.header_len()], offset)?;
+        }
+        Ok(Some(temporary))
+    }
+
+    /// Takes damaged parts out of a segment. The segment is made anew beside the old one, which is kept, and takes its
+    /// name when it is whole: nobody who has the old one open or mapped is disturbed.
+    fn segment(&mut self, number: u32, format: RecordFormat, old_magic: bool, last: bool) -> Result<()> {
         let shared = self.shared;
         let name = names::segment(number);
         let fail = |e| Error::io("read", shared.at(&name), e);
-        let file = match shared.open(&name, Open::Write) {
-            Ok(file) => file,
-            Err(e) if e.is_not_found() => return Ok(()),
-            Err(e) => return Err(e),
+        let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(()) };
+        let (old, len) = {
+            let _lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", shared.at(&name), e))?;
+            let facts = file.facts().map_err(fail)?;
+            (facts.identity, facts.len)
         };
-        let _lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", shared.at(&name), e))?;
-        let len = file.len().map_err(fail)?;
-        let intact = Intact::find(shared, format, number, &*file, len, last)?;
+        let upgraded = if old_magic { self.upgraded(number, &file, len)? } else { None };
+        let from = upgraded.as_ref().map_or(&file, |temporary| &temporary.file);
+        let intact = Intact::find(shared, format, number, &**from, len, last)?;
+        self.records.insert(number, intact.records);
         let removed = len - intact.bytes;
-        if removed > 0 {
-            let kept = self.keep_segment(number, intact.first_damage)?;
-            let temporary = shared.create_temporary()?;
-            let mut to = 0;
-            for &(from, bytes) in &intact.pieces {
-                copy(&*file, from, bytes, &temporary.file, to).map_err(fail)?;
-                to += bytes;
-            }
-            temporary.sync()?;
-            // First, so that a checkpoint is never ahead of its record: a crash in between shows some
-            // messages twice, and skips none.
-            for (subscriber, id) in checkpoint::all(shared)? {
-                let Some(id) = id.filter(|id| id.segment == number) else { continue };
-                let before = intact.dropped.iter().filter(|&&marker| marker <= id.marker).count();
-                let moved = LogId::new(number, id.marker - u32::try_from(before).unwrap_or(id.marker));
-                if moved != id {
-                    Checkpoint::open(shared, &subscriber)?.set(moved, Safety::Safe)?;
-                    self.note(Event::CheckpointRepaired {
-                        subscriber: subscriber.to_string(),
-                        to: moved,
-                        why: "records before it were damaged".to_owned(),
-                    });
+        if removed == 0 && upgraded.is_none() {
+            for (wrong, sidecar) in
+                [(intact.stale_checksums, names::checksums(number)), (intact.bad_index, names::index(number))]
+            {
+                if wrong {
+                    self.steps.push(Step::Remove { name: sidecar.clone() });
+                    self.steps.push(Step::Tell(Told::Sidecar { name: sidecar }));
                 }
             }
-            shared.remove_if_there(&names::index(number))?;
-            shared.remove_if_there(&names::checksums(number))?;
-            temporary.rename(&name)?;
-            shared.sync_dir()?;
-            if intact.had_checksums {
-                let file = shared.open(&name, Open::Read)?;
-                let runs: Vec<Run> =
-                    checksum::compute(&file, format, to).map_err(fail)?.into_iter().collect();
-                checksum::replace(shared, number, &runs)?;
-            }
-            let kept = shared.at(&kept);
-            self.note(Event::SegmentRepaired { segment: number, records: intact.records, removed, kept });
             return Ok(());
         }
-        if intact.stale_checksums {
-            shared.remove_if_there(&names::checksums(number))?;
-            self.note(Event::SidecarRemoved { path: shared.at(&names::checksums(number)) });
-        }
-        if intact.bad_index {
-            shared.remove_if_there(&names::index(number))?;
-            self.note(Event::SidecarRemoved { path: shared.at(&names::index(number)) });
-        }
+        let new = match upgraded {
+            Some(temporary) if removed == 0 => temporary,
+            upgraded => {
+                let temporary = self.prepare()?;
+                let from = upgraded.as_ref().map_or(&file, |temporary| &temporary.file);
+                let mut to = 0;
+                for &(offset, bytes) in &intact.pieces {
+                    copy(&**from, offset, bytes, &temporary.file, to).map_err(fail)?;
+                    to += bytes;
+                }
+                temporary
+            }
+        };
+        new.sync()?;
+        let identity = new.file.facts().map_err(fail)?.identity;
+        let sidecar = match checksum::compute(&new.file, format, intact.bytes).map_err(fail)? {
+            Some(run) if intact.had_checksums => {
+                Some(self.put(&names::checksums(number), &checksum::encode(&[run]))?)
+            }
+            _ => None,
+        };
+        let markers = renumbered::join(&intact.dropped);
+        let mut repairs = renumbered::load(shared, number)?;
+        repairs.push(Repaired { old, new: identity, markers: markers.clone() });
+        let record = self.put(&names::repaired(number), renumbered::encode(&repairs).as_bytes())?;
+        let kept = self.keep_segment(number, intact.first_damage.min(len), old)?;
+        self.steps.push(Step::Segment(NewSegment {
+            number,
+            temporary: new.name().to_owned(),
+            kept,
+            old,
+            old_len: len,
+            new: identity,
+            new_len: intact.bytes,
+            records: intact.records,
+            removed,
+            markers,
+        }));
+        self.steps.push(record);
+        self.steps.extend(sidecar);
+        self.prepared.push(new);
         Ok(())
     }
 
-    /// Moves checkpoints into the range of what there is. Those of temporary subscribers are left alone.
-    fn repair_checkpoints(&mut self, format: RecordFormat) -> Result<()> {
+    /// Moves checkpoints into the range of what there is. Those of temporary subscribers are left alone. (Those behind
+    /// records that are taken out are moved when that is done.)
+    fn checkpoints(&mut self, format: RecordFormat, segments: &[u32], storage_log: u32) -> Result<()> {
         let shared = self.shared;
-        let storage_log = crate::meta::MetaReader::open(shared)?.get()?.storage_log;
-        let segments = shared.segments()?;
         let first = segments.first().copied().unwrap_or(storage_log).min(storage_log);
-        let records = |number: u32| -> Result<u32> {
-            match verify::inspect_with(shared, number, format) {
-                Ok(inspection) => Ok(inspection.records),
-                Err(e) if e.is_not_found() => Ok(0),
-                Err(e) => Err(e),
-            }
-        };
-        let names: Vec<SubscriberName> = shared
-            .list()?
-            .into_iter()
-            .filter_map(|kind| if let Kind::Checkpoint(name) = kind { Some(name) } else { None })
-            .filter(|name| !name.is_temporary())
-            .collect();
-        let lost = crate::lost::all(shared)?;
+        let names: Vec<SubscriberName> =
+            shared.subscribers()?.into_iter().filter(|name| !name.is_temporary()).collect();
+        let lost = crate::lost::all_before(shared, storage_log)?;
         for name in names {
-            let (to, why) = match checkpoint::read(shared, &name) {
+            let held = match checkpoint::bytes(shared, &name) {
+                Ok(held) => held,
+                Err(Error::UnknownSubscriber { .. }) => continue,
+                Err(e) => return Err(e),
+            };
+            let (to, why) = match crate::format::decode_checkpoint(&held) {
                 // Its reader reports what it has lost, and moves on.
-                Ok(Some(id))
+                Some(id)
                     if lost.iter().any(|(loser, _)| *loser == name)
-                        && !shared.exists(&names::segment(id.segment)) =>
+                        && !shared.is_there(&names::segment(id.segment))? =>
                 {
                     continue;
                 }
-                Ok(Some(id)) if id.segment < first => {
-                    (LogId::new(first, 0), "its segment was gone".to_owned())
+                Some(id) if id.segment < first => (LogId::new(first, 0), "its segment was gone".to_owned()),
+                Some(id) if id.segment > storage_log => {
+                    let end = LogId::new(storage_log, self.records_of(format, storage_log)?);
+                    (end, format!("{id} was beyond the end"))
                 }
-                Ok(Some(id)) if id.segment > storage_log => {
-                    (LogId::new(storage_log, records(storage_log)?), format!("{id} was beyond the end"))
-                }
-                Ok(Some(id)) => {
-                    let last = if id.marker == 0 { 0 } else { records(id.segment)? };
-                    if id.marker <= last {
+                Some(id) => {
+                    let last = if id.marker == 0 { 0 } else { self.records_of(format, id.segment)? };
+                    if self.marker_after(id) <= last {
                         continue;
                     }
                     (LogId::new(id.segment, last), format!("{id} was past the end of its segment"))
                 }
                 // Messages again are better than messages left out without a word.
-                Ok(None) | Err(Error::Checkpoint { .. }) => {
-                    (LogId::new(first, 0), "its checkpoint could not be read".to_owned())
-                }
-                Err(Error::UnknownSubscriber { .. }) => continue,
-                Err(e) => return Err(e),
+                None => (LogId::new(first, 0), "its checkpoint could not be read".to_owned()),
             };
-            let checkpoint = Checkpoint::open(shared, &name)?;
-            checkpoint.set(to, Safety::Safe)?;
-            self.note(Event::CheckpointRepaired { subscriber: name.to_string(), to, why });
+            self.steps.push(Step::Checkpoint { name, holds: held, to, why });
         }
         Ok(())
     }
 
+    /// How many records a segment has after the repair.
+    fn records_of(&mut self, format: RecordFormat, number: u32) -> Result<u32> {
+        if let Some(&records) = self.records.get(&number) {
+            return Ok(records);
+        }
+        let records = match verify::inspect_with(self.shared, number, format) {
+            Ok(inspection) => inspection.records,
+            Err(e) if e.is_not_found() => 0,
+            Err(e) => return Err(e),
+        };
+        self.records.insert(number, records);
+        Ok(records)
+    }
+
+    /// The marker that a record has after the repair.
+    fn marker_after(&self, id: LogId) -> u32 {
+        let of = |step: &Step| match step {
+            Step::Segment(segment) if segment.number == id.segment => {
+                Some(renumbered::up_to(&segment.markers, id.marker))
+            }
+            _ => None,
+        };
+        id.marker - self.steps.iter().find_map(of).unwrap_or(0).min(id.marker)
+    }
+
     /// Settings that cannot be read are kept aside and made anew: with checksums, if there are any.
-    fn repair_settings(&mut self) -> Result<()> {
+    fn settings(&mut self) -> Result<()> {
         let shared = self.shared;
         let Err(Error::Settings { path, line, why }) = Settings::load(&*shared.storage, &shared.path) else {
             return Ok(());
         };
         let file = shared.open(names::SETTINGS, Open::Read)?;
         let bytes = read_all(&*file, 64 << 10).map_err(|e| Error::io("read", &path, e))?;
-        shared.keep_broken(names::SETTINGS, 0, &bytes)?;
+        self.keep_bytes(names::SETTINGS, &bytes)?;
         let checksums = shared.list()?.iter().any(|kind| matches!(kind, Kind::Checksums(_)));
-        Settings { checksums, ..Settings::default() }.store(shared)?;
-        self.note(Event::SettingsRepaired { why: format!("line {line}: {why}") });
+        let text = Settings { checksums, ..Settings::default() }.to_text();
+        let step = self.put(names::SETTINGS, text.as_bytes())?;
+        self.steps.push(step);
+        self.steps.push(Step::Tell(Told::Settings { why: format!("line {line}: {why}") }));
         Ok(())
     }
 
     /// A pre-commit file that is too short to be one, or says that it holds more than it can, is kept aside;
     /// writers mend everything else.
-    fn repair_buffer(&mut self) -> Result<()> {
+    fn buffer(&mut self) -> Result<()> {
         let shared = self.shared;
         let Some((used, size)) = crate::precommit::fill(shared)? else { return Ok(()) };
-        let file = shared.open(names::PRE_COMMIT, Open::Write)?;
-        let path = shared.at(names::PRE_COMMIT);
-        let fail = |e| Error::io("write", &path, e);
+        let file = shared.open(names::PRE_COMMIT, Open::Read)?;
+        let fail = |e| Error::io("read", shared.at(names::PRE_COMMIT), e);
         let len = file.len().map_err(fail)?;
         if len >= 4 && used <= size {
             return Ok(());
         }
         let bytes = read_all(&*file, 129 << 20).map_err(fail)?;
-        let kept = shared.keep_broken(names::PRE_COMMIT, 0, &bytes)?;
-        if len < 4 {
-            crate::precommit::create(shared, 0)?;
+        let kept = self.keep_bytes(names::PRE_COMMIT, &bytes)?;
+        let step = if len < 4 {
+            self.put(names::PRE_COMMIT, &[0; 4])?
         } else {
             // The writer that opens it finds the whole records in all of it.
             let all = u32::try_from(size).unwrap_or(0).to_le_bytes();
-            crate::storage::write_all_at(&*file, &mut [io::IoSlice::new(&all)], 0).map_err(fail)?;
-        }
-        self.note(Event::BufferCut { len, kept: shared.at(&kept) });
+            Step::Write { name: names::PRE_COMMIT.to_owned(), bytes: all.to_vec() }
+        };
+        self.steps.push(step);
+        self.steps.push(Step::Tell(Told::Buffer { len, kept }));
         Ok(())
+    }
+}
+
+impl Drop for Plan<'_> {
+    fn drop(&mut self) {
+        for kept in self.kept.drain(..) {
+            // What stays is a copy of what is there still, and is not kept twice.
+            let _ = self.shared.remove_if_there(&kept).or_else(|_| self.shared.remove_if_there(&kept));
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use crate::format::RecordFormat;
 use crate::names::{self, Kind, SubscriberName};
 use crate::shared::Shared;
 use crate::storage::Open;
-use crate::{Error, Event, Holder, LogId, Lost, Result, Timestamp, checkpoint, counts, dropped, lost};
+use crate::{
+    Error, Event, Holder, LogId, Lost, Result, Timestamp, checkpoint, counts, dropped, lost, repair,
+};
 
 /// A file of an unfinished change is left alone for so long: somebody may be writing it.
 const TEMPORARY_AGE_SECONDS: i64 = 3600;
@@ -249,6 +251,7 @@ pub(crate) fn sweep(shared: &Shared) -> Result<Swept> {
     for (name, kind) in names.iter().zip(&kinds) {
         let superfluous = match *kind {
             Kind::Index(n) | Kind::Checksums(n) => lost.is_ok() && left_over.contains(&n),
+            Kind::Repaired(n) => !segments.contains(&n) && !shared.exists(&names::segment(n)),
             Kind::Passed(n) => n < noted_passed(&kinds),
             Kind::Temporary => {
                 let facts = shared.storage.facts(&shared.path.join(name));
@@ -261,6 +264,9 @@ pub(crate) fn sweep(shared: &Shared) -> Result<Swept> {
         if superfluous && let Some(name) = name.to_str() {
             shared.remove_if_there(name)?;
         }
+    }
+    if kinds.iter().any(|kind| matches!(kind, Kind::RepairTemporary | Kind::RepairLock)) {
+        repair::sweep(shared)?;
     }
     Ok(Swept { kinds, lost: lost? })
 }

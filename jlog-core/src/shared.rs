@@ -1,5 +1,6 @@
 //! What everything that works on one jlog directory shares: where it is, and how its files are reached.
 
+use std::ffi::OsString;
 use std::io;
 use std::io::IoSlice;
 use std::path::PathBuf;
@@ -77,10 +78,23 @@ impl Shared {
         self.facts(name).is_ok()
     }
 
+    /// The names of the directory's files.
+    pub(crate) fn names(&self) -> Result<Vec<OsString>> {
+        self.storage.list(&self.path).map_err(|e| Error::io("list", &self.path, e))
+    }
+
+    /// Whether a file is there; fails where that cannot be told.
+    pub(crate) fn is_there(&self, name: &str) -> Result<bool> {
+        match self.facts(name) {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(e) => Err(Error::io("look at", self.at(name), e)),
+        }
+    }
+
     /// Every file of the directory, by what its name says it is.
     pub(crate) fn list(&self) -> Result<Vec<Kind>> {
-        let names = self.storage.list(&self.path).map_err(|e| Error::io("list", &self.path, e))?;
-        Ok(names.iter().map(|name| Kind::of(name)).collect())
+        Ok(self.names()?.iter().map(|name| Kind::of(name)).collect())
     }
 
     /// The numbers of the segments on disk, in order.
@@ -126,6 +140,7 @@ impl Shared {
         let was_there = self.remove_if_there(&names::segment(number))?;
         self.remove_if_there(&names::index(number))?;
         self.remove_if_there(&names::checksums(number))?;
+        self.remove_if_there(&names::repaired(number))?;
         Ok(was_there)
     }
 
@@ -143,10 +158,15 @@ impl Shared {
 
     /// Makes an empty file under a name that nobody looks at.
     pub(crate) fn create_temporary(&self) -> Result<Temporary<'_>> {
+        self.create_temporary_as(names::TEMPORARY_PREFIX)
+    }
+
+    /// The same; its name begins with this.
+    pub(crate) fn create_temporary_as(&self, prefix: &str) -> Result<Temporary<'_>> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         loop {
             let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{}{}-{n}", names::TEMPORARY_PREFIX, std::process::id());
+            let name = format!("{prefix}{}-{n}", std::process::id());
             match self.open(&name, Open::CreateNew(self.file_mode)) {
                 Ok(file) => return Ok(Temporary { shared: self, name: Some(name), file }),
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
@@ -168,6 +188,11 @@ impl Shared {
     /// Keeps bytes that are about to be cut from `name` at `offset`. The same bytes are kept once only.
     /// Returns the name they are kept under.
     pub(crate) fn keep_broken(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<String> {
+        self.keep_broken_once(name, offset, bytes).map(|(keep, _)| keep)
+    }
+
+    /// The same; says whether they were not kept before.
+    pub(crate) fn keep_broken_once(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<(String, bool)> {
         let mut keep = names::broken(name, offset);
         for n in 1u64.. {
             match self.open_if_there(&keep, Open::Read)? {
@@ -176,7 +201,7 @@ impl Shared {
                     let there =
                         read_all(&*file, bytes.len()).map_err(|e| Error::io("read", self.at(&keep), e))?;
                     if there == bytes {
-                        return Ok(keep);
+                        return Ok((keep, false));
                     }
                 }
             }
@@ -185,7 +210,7 @@ impl Shared {
         let temporary = self.write_temporary(bytes)?;
         temporary.rename(&keep)?;
         self.sync_dir()?;
-        Ok(keep)
+        Ok((keep, true))
     }
 
     /// Tells of something that happened.
@@ -247,6 +272,15 @@ pub(crate) struct Temporary<'a> {
 impl Temporary<'_> {
     fn path(&self) -> PathBuf {
         self.shared.at(self.name.as_deref().unwrap_or_default())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    /// Leaves it under its temporary name.
+    pub(crate) fn leave(mut self) {
+        self.name = None;
     }
 
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {

@@ -207,6 +207,13 @@ pub fn read_runs(file: &dyn File) -> io::Result<Vec<Run>> {
     Ok(runs)
 }
 
+/// The bytes of a sidecar with these runs.
+pub(crate) fn encode(runs: &[Run]) -> Vec<u8> {
+    let mut out = Vec::new();
+    runs.iter().for_each(|run| run.encode(&mut out));
+    out
+}
+
 /// Computes the checksums of all records of a segment up to `to`, as one run.
 pub(crate) fn compute(file: &Arc<dyn File>, format: RecordFormat, to: u64) -> io::Result<Option<Run>> {
     let mut window = Window::default();

@@ -2,7 +2,7 @@
 
 use super::Reader;
 use crate::checkpoint::Checkpoint;
-use crate::{Error, Event, LogId, Result, lost, recovery, retention};
+use crate::{Error, Event, LogId, Result, lost, names, recovery, retention};
 
 impl Reader {
     /// Moves the stored checkpoint, unless somebody else has moved it, or this reader only looks.
@@ -10,7 +10,16 @@ impl Reader {
         let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| !self.options.peek) else { return Ok(()) };
         let from = self.stored;
         self.meta.check_named(&self.shared)?;
-        if checkpoint.move_from(from, to, self.meta.get()?.safety)? {
+        let safety = self.meta.get()?.safety;
+        // An id is worth nothing where another file than the one that is open has taken the segment's place.
+        let same_file = || {
+            let ours = self.segment.as_ref().filter(|open| open.number == to.segment && to.marker > 0);
+            ours.is_none_or(|ours| {
+                let named = self.shared.facts(&names::segment(to.segment));
+                named.is_ok_and(|named| named.identity == ours.identity)
+            })
+        };
+        if checkpoint.move_from(&self.shared, from, to, safety, same_file)? {
             self.stored = to;
             retention::remove_passed(&self.shared, from, to, storage_log, &mut self.passing)?;
         }
@@ -21,23 +30,26 @@ impl Reader {
     /// needs any more.
     ///
     /// # Errors
-    /// [`Error::NoSuchRecord`] where `id` lies beyond what was written; [`Error::Unsubscribed`] or
-    /// [`Error::Replaced`] where the subscriber or the jlog was removed meanwhile; [`Error::NoSubscriber`] for a reader
-    /// without one; [`Error::Io`], [`Error::DiskFull`].
+    /// [`Error::NoSuchRecord`] where `id` lies beyond what was written; [`Error::StaleId`] where it was read from a
+    /// segment that somebody has replaced since (after a repair, the record's id of now is stored);
+    /// [`Error::Unsubscribed`] or [`Error::Replaced`] where the subscriber or the jlog was removed meanwhile;
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
     pub fn checkpoint(&mut self, id: LogId) -> Result<()> {
         if self.subscribed()?.is_removed()? {
             self.check_there()?;
         }
         let meta = self.meta.get()?;
+        self.meta.check_named(&self.shared)?;
+        let current = self.current_id(id)?;
         let read = id.segment == self.position.segment
             && id.marker <= self.position.marker
             && self.position.offset.is_some();
-        let passed = self.passed.is_some_and(|(end, _)| end == id);
-        if !read && !passed && id != self.stored {
+        let passed = self.passed.is_some_and(|(end, _)| end == current);
+        if !read && !passed && id != self.stored && current == id {
             recovery::check_id(&self.shared, &meta, id)?;
         }
         let id = match self.passed {
-            Some((end, next)) if end == id => LogId::new(next, 0),
+            Some((end, next)) if end == current => LogId::new(next, 0),
             _ => id,
         };
         self.store(id, meta.storage_log)
@@ -60,7 +72,9 @@ impl Reader {
             // Without room to note it, what is gone is reported as lost once too often.
             let _ = lost::begins(&self.shared, id);
         }
-        let old = self.subscribed()?.set(id, safety)?;
+        let (stored, old) = self.subscribed()?.set(&self.shared, safety, || self.current_id(id))?;
+        self.generations.done(id);
+        let id = stored;
         self.stored = id;
         let old = old.unwrap_or(id);
         if id < old
@@ -80,7 +94,7 @@ impl Reader {
         self.subscribed()?.check_allowed()
     }
 
-    fn subscribed(&self) -> Result<&Checkpoint> {
+    pub(super) fn subscribed(&self) -> Result<&Checkpoint> {
         self.checkpoint.as_ref().ok_or_else(|| Error::NoSubscriber { path: self.shared.path.clone() })
     }
 

@@ -8,10 +8,11 @@ use crate::checkpoint::Checkpoint;
 use crate::checksum::Verifier;
 use crate::format::RecordFormat;
 use crate::options::{OnMissed, ReadMethod};
+use crate::renumbered::Identity;
 use crate::shared::Shared;
 use crate::storage::{Open, read_up_to_at};
 use crate::survey::{Fault, Item, Place, Stretch, Survey};
-use crate::{Error, Event, LogId, Lost, Result, dropped, index, lost, names};
+use crate::{Error, Event, LogId, Lost, Result, dropped, index, lost, names, renumbered, repair};
 
 /// What a look at the segment gave.
 pub(super) enum Found {
@@ -56,7 +57,12 @@ impl Reader {
         }
         if self.options.verify {
             segment.verifier.refresh(&self.shared, segment.number);
+            // Where a repair has replaced both, these checksums are not about the segment that is open.
+            if self.reopen_if_replaced()? {
+                return Ok(Found::Moved);
+            }
         }
+        let Some(segment) = &mut self.segment else { return Ok(Found::Moved) };
         let left = len - offset;
         let mapped = complete && self.options.method == ReadMethod::Mmap;
         if mapped && segment.map.as_ref().is_none_or(|map| (map.len() as u64) < len) {
@@ -160,44 +166,63 @@ impl Reader {
         let Some(segment) = &self.segment else { return Ok(false) };
         // A segment of another feed is none in place of this one.
         self.meta.check_named(&self.shared)?;
-        let name = names::segment(segment.number);
-        let Ok(named) = self.shared.facts(&name) else { return Ok(false) };
-        let ours = segment.file.facts().map_err(|e| Error::io("read", self.shared.at(&name), e))?;
-        if named.identity == ours.identity {
+        let Ok(named) = self.shared.facts(&names::segment(segment.number)) else { return Ok(false) };
+        if named.identity == segment.identity {
             return Ok(false);
         }
         let Some(fresh) = open(&self.shared, segment.number, self.options.verify)? else { return Ok(false) };
-        // Repair takes damaged records out, and moves the stored checkpoint by as many.
-        let stored = self.checkpoint.as_ref().map_or(Ok(None), Checkpoint::get)?.unwrap_or(self.stored);
-        let taken_out = if stored.segment == self.stored.segment && stored.segment == fresh.number {
-            self.stored.marker.saturating_sub(stored.marker)
-        } else {
-            0
-        };
-        self.stored = stored;
-        let marker = self.position.marker.saturating_sub(taken_out);
-        let place = locate(&self.shared, self.format, &fresh, marker)?;
-        // With fewer records than were read, it is no repaired one: all of them are new.
-        let place = if place.marker < marker { Place::default() } else { place };
+        self.stored = self.checkpoint.as_ref().map_or(Ok(None), Checkpoint::get)?.unwrap_or(self.stored);
+        let marker = self.position.marker;
+        let repaired =
+            renumbered::follow(&self.shared, fresh.number, segment.identity, fresh.identity, marker)?;
+        let wanted = repaired.unwrap_or(marker);
+        let place = locate(&self.shared, self.format, &fresh, wanted)?;
+        // With fewer records than were read, it is another segment: all of them are new.
+        let place = if place.marker < wanted && repaired.is_none() { Place::default() } else { place };
         self.position.marker = place.marker;
         self.position.offset = Some(place.offset);
         self.cursor = None;
-        self.segment = Some(fresh);
+        self.set_segment(fresh);
         Ok(true)
+    }
+
+    /// Goes on in this file.
+    fn set_segment(&mut self, segment: Segment) {
+        self.generations.opened(segment.number, segment.identity);
+        self.position.file = Some(segment.identity);
+        self.counted = None;
+        self.segment = Some(segment);
+    }
+
+    /// Makes the position's marker one of the file that is about to be opened.
+    fn translate_position(&mut self, number: u32, to: Identity) -> Result<()> {
+        let marker = self.position.marker;
+        if let Some(from) = self.position.file.filter(|&from| from != to)
+            && let Some(current) = renumbered::follow(&self.shared, number, from, to, marker)?
+            && current != marker
+        {
+            self.position.marker = current;
+            self.position.offset = None;
+        }
+        Ok(())
     }
 
     /// Opens the segment of the position, or of the next one that is there. `false` where there is none.
     pub(super) fn open_segment(&mut self, storage_log: u32) -> Result<bool> {
-        if self.segment.as_ref().is_some_and(|open| open.number == self.position.segment) {
+        let number = self.position.segment;
+        if let Some(open) = self.segment.as_ref().filter(|open| open.number == number) {
+            let file = open.identity;
+            self.translate_position(number, file)?;
+            self.position.file = Some(file);
             return Ok(true);
         }
         self.segment = None;
-        let number = self.position.segment;
         let segment = open(&self.shared, number, self.options.verify)?;
         // It was opened by its name: the directory may hold another feed by now.
         self.meta.check_named(&self.shared)?;
-        if segment.is_some() {
-            self.segment = segment;
+        if let Some(segment) = segment {
+            self.translate_position(number, segment.identity)?;
+            self.set_segment(segment);
             return Ok(true);
         }
         if number >= storage_log {
@@ -240,7 +265,7 @@ impl Reader {
     }
 
     pub(super) fn move_to(&mut self, segment: u32) {
-        self.position = Position { segment, marker: 0, offset: Some(0) };
+        self.position = Position { segment, marker: 0, offset: Some(0), file: None };
         self.segment = None;
         self.buf.shrink_to(self.options.batch_bytes);
         self.plain.shrink_to(4 * self.options.batch_bytes);
@@ -294,11 +319,20 @@ fn keep_from(buf: &mut [u8], begins: u64, offset: u64) -> usize {
     buf.len() - passed
 }
 
-/// Opens a segment for reading; `None` where it is not there.
+/// Opens a segment for reading, with the checksums that are about this file; `None` where it is not there.
 pub(super) fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
-    let Some(file) = shared.open_if_there(&names::segment(number), Open::Read)? else { return Ok(None) };
-    let verifier = if verify { Verifier::load(shared, number) } else { Verifier::default() };
-    Ok(Some(Segment { number, file, verifier, map: None, buffered: None }))
+    let name = names::segment(number);
+    loop {
+        let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
+        let identity = file.facts().map_err(|e| Error::io("look at", shared.at(&name), e))?.identity;
+        let verifier = if verify { Verifier::load(shared, number) } else { Verifier::default() };
+        // A repair replaces both, one after the other.
+        if repair::is_pending(shared)? {
+            repair::finish(shared)?;
+        } else if !shared.facts(&name).is_ok_and(|named| named.identity != identity) {
+            return Ok(Some(Segment { number, file, identity, verifier, map: None, buffered: None }));
+        }
+    }
 }
 
 /// Where the record after `marker` begins, or, where there are not so many, the place behind the last one.

@@ -1,6 +1,7 @@
 //! The reading side.
 
 mod checkpoint;
+mod generation;
 mod look;
 mod place;
 mod scan;
@@ -16,11 +17,13 @@ use crate::message::Batch;
 use crate::meta::MetaReader;
 use crate::names::{self, SubscriberName};
 use crate::options::{OnDamage, ReaderOptions};
+use crate::renumbered::Identity;
 use crate::retention::Passing;
 use crate::shared::Shared;
 use crate::storage::{File, Map, Waker, Watch, read_up_to_at};
 use crate::survey::{Place, Stretch};
 use crate::{Error, Event, LogId, Lost, Result, expiry};
+use generation::Generations;
 use look::Found;
 
 /// A reader that waits removes messages that are too old this often.
@@ -84,6 +87,7 @@ pub struct Reader {
     passing: Passing,
     /// When messages that are too old were last removed.
     expired_at: Option<Instant>,
+    generations: Generations,
     damage: Option<(Stretch, Place)>,
     /// A record that damage follows, and that was looked at: its marker less one, and its offset.
     trusted: Option<(u32, u64)>,
@@ -103,11 +107,14 @@ struct Position {
     marker: u32,
     /// Where the next record begins, once that is known.
     offset: Option<u64>,
+    /// The file of the segment that the marker is about, if that is known.
+    file: Option<Identity>,
 }
 
 struct Segment {
     number: u32,
     file: Arc<dyn File>,
+    identity: Identity,
     verifier: Verifier,
     map: Option<Map>,
     /// Where in the segment the reader's buffer begins, if that holds bytes of it.
@@ -136,25 +143,25 @@ impl Reader {
     pub(crate) fn open(shared: Arc<Shared>, name: SubscriberName, options: ReaderOptions) -> Result<Self> {
         let meta = MetaReader::open(&shared)?;
         let checkpoint = Checkpoint::open(&shared, &name)?;
-        let stored = match checkpoint.get()? {
-            Some(id) => id,
+        let (stored, file) = match checkpoint.get_with_file(&shared)? {
+            Some(stored) => stored,
             // It is being created at this moment: at the beginning, as far as one can tell.
-            None => LogId::new(shared.segments()?.first().copied().unwrap_or(0), 0),
+            None => (LogId::new(shared.segments()?.first().copied().unwrap_or(0), 0), None),
         };
-        Self::new(shared, meta, Some((name, checkpoint)), stored, options)
+        Self::new(shared, meta, Some((name, checkpoint)), (stored, file), options)
     }
 
     /// A reader without a subscriber, behind this record.
     pub(crate) fn open_at(shared: Arc<Shared>, after: LogId, options: ReaderOptions) -> Result<Self> {
         let meta = MetaReader::open(&shared)?;
-        Self::new(shared, meta, None, after, options)
+        Self::new(shared, meta, None, (after, None), options)
     }
 
     fn new(
         shared: Arc<Shared>,
         meta: MetaReader,
         subscriber: Option<(SubscriberName, Checkpoint)>,
-        stored: LogId,
+        (stored, file): (LogId, Option<Identity>),
         options: ReaderOptions,
     ) -> Result<Self> {
         let format = meta.get()?.format;
@@ -166,7 +173,7 @@ impl Reader {
             format,
             checkpoint,
             options,
-            position: Position { segment: stored.segment, marker: stored.marker, offset: None },
+            position: Position { segment: stored.segment, marker: stored.marker, offset: None, file },
             segment: None,
             buf: Vec::new(),
             plain: Vec::new(),
@@ -177,6 +184,7 @@ impl Reader {
             passed: None,
             passing: Passing::default(),
             expired_at: None,
+            generations: Generations::default(),
             damage: None,
             trusted: None,
             skipped: 0,
@@ -275,7 +283,9 @@ impl Reader {
             _ if plain => &self.plain[..bytes],
             _ => &self.buf[..bytes],
         };
-        Ok(Some(Batch { bytes, format: self.format, plain, segment: self.position.segment, first, count }))
+        let segment = self.position.segment;
+        self.generations.gave(LogId::new(segment, self.position.marker));
+        Ok(Some(Batch { bytes, format: self.format, plain, segment, first, count }))
     }
 
     /// Takes the memory that holds the records of the batch which [`next_batch`](Reader::next_batch) has just returned, and

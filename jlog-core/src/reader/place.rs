@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use super::look::{locate, open};
-use super::{Cursor, Position, Reader};
+use super::{Cursor, Position, Reader, Segment};
 use crate::checksum::{Suspect, Verdict};
 use crate::format::{RecordFormat, RecordHeader};
 use crate::message::{Interval, Message};
+use crate::renumbered::Identity;
 use crate::scan::{Step, step};
 use crate::storage::read_up_to_at;
 use crate::survey::{Fault, Item, Place, Survey};
@@ -31,9 +32,16 @@ impl Reader {
     /// # Errors
     /// [`Error::Checkpoint`], [`Error::Io`].
     pub fn rewind(&mut self) -> Result<()> {
-        let id = self.stored_checkpoint()?;
+        let (id, file) = self.stored_with_file()?;
+        self.seek_in(id, file)
+    }
+
+    /// The stored checkpoint, and the file that its segment is.
+    fn stored_with_file(&mut self) -> Result<(LogId, Option<Identity>)> {
+        let stored = self.subscribed()?.get_with_file(&self.shared)?;
+        let (id, file) = stored.unwrap_or((self.stored, None));
         self.stored = id;
-        self.seek(id)
+        Ok((id, file))
     }
 
     /// Moves the reader behind the record `id`; (segment, 0) is before the first of that segment. The
@@ -42,15 +50,23 @@ impl Reader {
     /// # Errors
     /// [`Error::NoSuchRecord`] where the segment is not written yet.
     pub fn seek(&mut self, id: LogId) -> Result<()> {
+        self.seek_in(id, self.generations.of(id))
+    }
+
+    /// The same, where the id is about this file of the segment.
+    fn seek_in(&mut self, id: LogId, file: Option<Identity>) -> Result<()> {
         if id.segment > self.meta.get()?.storage_log {
             return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
         }
         let offset = (id.marker == 0).then_some(0);
-        if self.position.segment != id.segment {
+        let same = |open: &Segment| {
+            open.number == id.segment && file.is_none_or(|file| file == open.identity || id.marker == 0)
+        };
+        if !self.segment.as_ref().is_some_and(same) {
             self.segment = None;
         }
         self.damage = None;
-        self.position = Position { segment: id.segment, marker: id.marker, offset };
+        self.position = Position { segment: id.segment, marker: id.marker, offset, file };
         Ok(())
     }
 
@@ -120,6 +136,9 @@ impl Reader {
         let fail = |e| Error::io("read", path.clone(), e);
         if self.segment.as_ref().is_none_or(|open| open.number != id.segment) {
             self.segment = open(&self.shared, id.segment, self.options.verify)?;
+            if let Some(segment) = &self.segment {
+                self.generations.opened(segment.number, segment.identity);
+            }
             self.cursor = None;
             self.single.clear();
             // The batches' own place in its segment stays known.
@@ -196,11 +215,11 @@ impl Reader {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Io`].
     pub fn interval(&mut self) -> Result<Interval> {
-        let stored = self.stored_checkpoint()?;
-        self.stored = stored;
-        let (here, last) = self.next_after(stored)?;
+        let (stored, file) = self.stored_with_file()?;
+        let (here, last) = self.next_after_in(stored, file)?;
         let storage_log = self.meta.get()?.storage_log;
         self.settle(here, storage_log);
+        self.generations.gave(last);
         let count = last.marker.saturating_sub(here.marker);
         let first = if count > 0 { LogId::new(here.segment, here.marker + 1) } else { here };
         Ok(Interval { first, last, count })
@@ -213,10 +232,16 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`].
     pub fn next_after(&mut self, id: LogId) -> Result<(LogId, LogId)> {
+        let (here, last) = self.next_after_in(id, self.generations.of(id))?;
+        self.generations.gave(last);
+        Ok((here, last))
+    }
+
+    fn next_after_in(&mut self, id: LogId, file: Option<Identity>) -> Result<(LogId, LogId)> {
         if id.segment > self.meta.get()?.storage_log {
             return Ok((id, id));
         }
-        self.seek(id)?;
+        self.seek_in(id, file)?;
         loop {
             let storage_log = self.meta.get()?.storage_log;
             let before = self.position.segment;

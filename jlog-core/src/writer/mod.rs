@@ -23,7 +23,7 @@ use crate::shared::Shared;
 use crate::storage::{File, Guarded, write_all_at};
 use crate::sync::{Condvar, Mutex};
 use crate::{Error, Event, Limits, LogId, Result, Timestamp, names};
-use crate::{c_writers, recovery, retention};
+use crate::{c_writers, recovery, repair, retention};
 
 use budget::Budget;
 use group::Group;
@@ -232,14 +232,21 @@ impl Encoded<'_> {
 
 impl Writer {
     pub(crate) fn open(shared: Arc<Shared>, options: &WriterOptions) -> Result<Self> {
-        let meta = Metastore::open(&shared)?;
+        let multi = options.locking == Locking::MultiProcess;
+        let (meta, guard) = loop {
+            repair::finish(&shared)?;
+            let meta = Metastore::open(&shared)?;
+            let Some(guard) = meta.try_guard(!multi)? else {
+                return Err(Error::WriterBusy { path: shared.path.clone() });
+            };
+            // From here on no repair begins.
+            if !repair::is_pending(&shared)? {
+                break (meta, guard);
+            }
+        };
         // In this order: a change meanwhile is noticed.
         let stamp = settings::stamp(&shared);
         let settings = Settings::load(&*shared.storage, &shared.path)?;
-        let multi = options.locking == Locking::MultiProcess;
-        let Some(guard) = meta.try_guard(!multi)? else {
-            return Err(Error::WriterBusy { path: shared.path.clone() });
-        };
         let format = meta.format();
         let simulated = shared.storage.is_simulated();
         let keeps = multi && !simulated && !cfg!(feature = "shuttle");

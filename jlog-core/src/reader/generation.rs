@@ -1,0 +1,117 @@
+//! Which file of a segment the ids are about that a reader has given out.
+//!
+//! A repair puts another file in a segment's place, in which records may have other markers. An id from before means a
+//! record of the old file; it is translated when it comes back as a checkpoint.
+
+use std::collections::BTreeMap;
+
+use super::Reader;
+use crate::renumbered::{self, Identity};
+use crate::{Error, LogId, Result, names};
+
+/// Of more segments than this, the oldest are forgotten.
+const MAX_SEGMENTS: usize = 4096;
+
+/// The records of one file that a reader has seen.
+#[derive(Clone, Copy, Debug)]
+struct Generation {
+    file: Identity,
+    /// The largest marker given out.
+    given: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Generations(BTreeMap<u32, Vec<Generation>>);
+
+impl Generations {
+    /// The reader has this file of the segment open.
+    pub(super) fn opened(&mut self, segment: u32, file: Identity) {
+        let files = self.0.entry(segment).or_default();
+        if files.last().is_none_or(|last| last.file != file) {
+            files.push(Generation { file, given: 0 });
+        }
+        if self.0.len() > MAX_SEGMENTS {
+            self.0.pop_first();
+        }
+    }
+
+    /// Records up to this one were given out, from the file that was opened last.
+    pub(super) fn gave(&mut self, last: LogId) {
+        if let Some(generation) = self.0.get_mut(&last.segment).and_then(|files| files.last_mut()) {
+            generation.given = generation.given.max(last.marker);
+        }
+    }
+
+    /// The file that an id is about; `None` where the reader has not given it out. Where two files have had a record
+    /// with this id, it is about the older one: messages come again then, and none is left out.
+    pub(super) fn of(&self, id: LogId) -> Option<Identity> {
+        let files = self.0.get(&id.segment)?;
+        files.iter().find(|generation| id.marker <= generation.given).or(files.last()).map(|g| g.file)
+    }
+
+    /// Everything up to this id is done: nobody asks for it again.
+    pub(super) fn done(&mut self, id: LogId) {
+        self.0 = self.0.split_off(&id.segment);
+        if let Some(files) = self.0.get_mut(&id.segment)
+            && let Some(newest) = files.len().checked_sub(1)
+        {
+            let open = files.iter().position(|generation| id.marker < generation.given);
+            files.drain(..open.unwrap_or(newest));
+        }
+    }
+}
+
+impl Reader {
+    /// What a record that this reader has given out is called now.
+    ///
+    /// # Errors
+    /// [`Error::StaleId`] where nobody knows.
+    pub(super) fn current_id(&self, id: LogId) -> Result<LogId> {
+        let Some(from) = self.generations.of(id).filter(|_| id.marker > 0) else { return Ok(id) };
+        let name = names::segment(id.segment);
+        let to = match self.shared.facts(&name) {
+            Ok(facts) => facts.identity,
+            // Read by everybody, and removed.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(id),
+            Err(e) => return Err(Error::io("look at", self.shared.at(&name), e)),
+        };
+        renumbered::follow(&self.shared, id.segment, from, to, id.marker)?
+            .map(|marker| LogId::new(id.segment, marker))
+            .ok_or_else(|| Error::StaleId { path: self.shared.path.clone(), id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Identity = (1, 7);
+    const NEW: Identity = (1, 8);
+
+    #[test]
+    fn an_id_is_about_the_file_that_it_was_read_from() {
+        let mut generations = Generations::default();
+        assert_eq!(generations.of(LogId::new(3, 1)), None);
+        generations.opened(3, OLD);
+        generations.gave(LogId::new(3, 10));
+        generations.opened(3, OLD);
+        generations.opened(3, NEW);
+        generations.gave(LogId::new(3, 12));
+        let of = |generations: &Generations, marker| generations.of(LogId::new(3, marker));
+        assert_eq!(of(&generations, 10), Some(OLD));
+        assert_eq!(of(&generations, 11), Some(NEW));
+        assert_eq!(of(&generations, 99), Some(NEW));
+        generations.done(LogId::new(3, 9));
+        assert_eq!(of(&generations, 10), Some(OLD));
+        // With the last record of the old file done, the same id can only be one of the new file.
+        generations.done(LogId::new(3, 10));
+        assert_eq!(of(&generations, 10), Some(NEW));
+        generations.opened(4, OLD);
+        generations.done(LogId::new(4, 0));
+        assert_eq!((of(&generations, 10), generations.of(LogId::new(4, 1))), (None, Some(OLD)));
+        for segment in 0..10_000 {
+            generations.opened(segment, OLD);
+        }
+        assert_eq!(generations.0.len(), MAX_SEGMENTS);
+    }
+}
