@@ -377,7 +377,7 @@ fn a_repair_that_was_cut_short_is_finished_by_whoever_opens_the_jlog() {
             "reader" => drop(log.reader("first").unwrap()),
             "writer" => drop(log.writer().unwrap()),
             "verify" => assert!(!Jlog::open(&path).unwrap().verify().unwrap().is_damaged()),
-            "lag" => drop(Jlog::open(&path).unwrap().lag("first").unwrap()),
+            "lag" => assert_eq!(Jlog::open(&path).unwrap().lag("first").unwrap().0, 15),
             _ => {
                 let done = Jlog::repair(&path).unwrap();
                 let segments =
@@ -499,6 +499,57 @@ fn what_a_killed_repair_has_prepared_is_swept() {
     assert_eq!(left_over(&names(&posix(), &path)), Vec::<&String>::new());
 }
 
+/// Only C processes open segments for writing to read them: what they store afterwards nobody could translate.
+#[test]
+fn a_repair_is_refused_while_a_c_process_has_a_damaged_segment_open() {
+    let (_dir, path) = template();
+    let before = names(&posix(), &path);
+    let log = Jlog::open(&path).unwrap();
+    let mut ours = log.reader_with("first", skipping()).unwrap();
+    let (first, _) = read_some(&mut ours, 1);
+    for (number, damaged) in [(0, true), (1, true), (2, false)] {
+        let segment = path.join(format!("{number:08x}"));
+        let open = std::fs::OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+        let copied = path.with_extension(format!("copy {number}"));
+        if damaged {
+            let error = Jlog::repair(&path).unwrap_err();
+            assert!(matches!(&error, Error::InUse { path } if *path == segment), "{error}");
+            assert_eq!(names(&posix(), &path), before);
+            drop(open);
+        } else {
+            copy(&path, &copied);
+            let _open = std::fs::OpenOptions::new().write(true).open(copied.join("00000002")).unwrap();
+            check_repaired(&posix(), &copied, "with a sound segment open");
+        }
+    }
+    let _open = std::fs::OpenOptions::new().write(true).open(path.join("00000001")).unwrap();
+    Jlog::options().repair_in_use(true).repair(&path).unwrap();
+    check_repaired(&posix(), &path, "all the same");
+    assert_eq!(read_some(&mut ours, 99).0, expected(0)[first.len()..]);
+}
+
+/// A subscriber that is added in the middle of a repair begins where it was to begin.
+#[test]
+fn a_subscriber_that_comes_during_a_repair_begins_at_its_record() {
+    let (_dir, path) = template();
+    let log = Jlog::open(&path).unwrap();
+    let (at, other) = (path.clone(), Arc::new(std::sync::Mutex::new(())));
+    // After its place was found, before it is there.
+    let storage = Faulty::storage(move |op| {
+        if matches!(op, Op::Link { .. })
+            && op.name().starts_with("cp.")
+            && let Ok(_once) = other.try_lock()
+        {
+            Jlog::repair(&at).unwrap();
+        }
+        Fate::Proceed
+    });
+    let after = LogId::new(1, 5);
+    options(&storage).open(&path).unwrap().subscribe("new", Start::After(after)).unwrap();
+    assert_eq!(consume(&log, "new"), expected(11));
+    check_repaired(&posix(), &path, "afterwards");
+}
+
 // Readers at work while a repair is done.
 
 fn skipping() -> ReaderOptions {
@@ -575,6 +626,7 @@ fn an_id_is_followed_through_several_repairs() {
     // The first record of the segment that the reader is in.
     let file = Posix.open(&path.join("00000001"), Open::Write).unwrap();
     file.write_at(&[IoSlice::new(b"\x01\x02\x03")], 0).unwrap();
+    drop(file);
     Jlog::repair(&path).unwrap();
     reader.checkpoint(last).unwrap();
     assert_eq!(consume(&log, "first"), expected(0)[got.len()..]);
@@ -639,7 +691,9 @@ fn sound() -> (tempfile::TempDir, PathBuf) {
     let log = Jlog::options().segment_size(120).safety(Safety::Safe).create(&path).unwrap();
     log.subscribe("one", Start::Beginning).unwrap();
     let writer = log.writer().unwrap();
-    (0..8).for_each(|n| drop(writer.append(message(n)).unwrap()));
+    for n in 0..8 {
+        writer.append(message(n)).unwrap();
+    }
     writer.close().unwrap();
     (dir, path)
 }

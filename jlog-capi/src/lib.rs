@@ -868,7 +868,7 @@ pub unsafe extern "C" fn jlog_ctx_repair(ctx: *mut jlog_ctx, aggressive: c_int) 
                     ctx.report(&events);
                     Ok(0)
                 }
-                Err(e @ Error::WriterBusy { .. }) => {
+                Err(e @ (Error::WriterBusy { .. } | Error::RepairBusy { .. } | Error::InUse { .. })) => {
                     Err(Fault::new(abi::LOCK, e.raw_os_error().unwrap_or(libc::EBUSY)))
                 }
                 Err(e @ (Error::NotAJlog { .. } | Error::MetastoreMissing { .. })) => {
@@ -915,7 +915,7 @@ pub unsafe extern "C" fn jlog_repair_datafile(ctx: *mut jlog_ctx, log: u32) -> c
                         |event: &&jlog_core::Event| matches!(event, jlog_core::Event::SegmentRepaired { .. });
                     Ok(c_int::from(events.iter().any(|event| repaired(&event))))
                 }
-                Err(e @ Error::WriterBusy { .. }) => {
+                Err(e @ (Error::WriterBusy { .. } | Error::RepairBusy { .. } | Error::InUse { .. })) => {
                     Err(Fault::new(abi::LOCK, e.raw_os_error().unwrap_or(libc::EBUSY)))
                 }
                 Err(e) => Err(Fault::new(abi::FILE_OPEN, e.raw_os_error().unwrap_or(libc::EIO))),

@@ -44,7 +44,7 @@ pub enum Command {
     /// Check every record, index and checkpoint (exit code 3: damage found)
     Verify(FeedArgs),
     /// Mend what is damaged; what is taken out is kept aside
-    Repair(FeedArgs),
+    Repair(RepairArgs),
     /// Remove segments that no subscriber needs
     Clean(CleanArgs),
     /// Change segment size, pre-commit buffer, safety, checksums or limits
@@ -71,6 +71,16 @@ pub enum Command {
 pub struct FeedArgs {
     /// The feed's directory
     pub feed: PathBuf,
+}
+
+/// `jlog repair`
+#[derive(Debug, ClapArgs)]
+pub struct RepairArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// Replace damaged segments even if a program that uses the C library has them open (it may lose its place)
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// How a new feed is made.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use indicatif::ProgressBar;
 use jlog_core::{Error, JlogOptions, Progress, Verification, VerifyOptions};
 
-use crate::args::FeedArgs;
+use crate::args::{FeedArgs, RepairArgs};
 use crate::error::{DAMAGED, Failure, Outcome};
 use crate::output::{self, BAD, GOOD, WARN};
 use crate::stop::Stop;
@@ -70,8 +70,8 @@ fn summary(found: &Verification) -> String {
 }
 
 /// `jlog repair`
-pub fn repair(args: &FeedArgs) -> Outcome {
-    let done = JlogOptions::default().repair(&args.feed)?;
+pub fn repair(args: &RepairArgs) -> Outcome {
+    let done = JlogOptions::default().repair_in_use(args.force).repair(&args.feed)?;
     let mut text = String::new();
     for event in &done {
         // Writing to a String cannot fail.

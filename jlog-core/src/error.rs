@@ -248,6 +248,16 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
+    /// A process that uses the C library has a damaged segment open. Nothing was changed.
+    #[error(
+        "{} is open in another process, which would lose its place or its messages: stop the programs that use the C \
+         library there, or repair all the same (`jlog repair --force`)",
+        path.display()
+    )]
+    InUse {
+        /// The segment.
+        path: PathBuf,
+    },
     /// Another process repairs the jlog.
     #[error("{} is being repaired by another process: try again when it is done", path.display())]
     RepairBusy {

@@ -22,7 +22,7 @@ use crate::verify::{Inspection, RecordInfo, Verification};
 use crate::writer::Writer;
 use crate::{
     Error, Event, Limits, LogId, Lost, Result, Safety, c_writers, dropped, expiry, identity, lost, precommit,
-    recovery, repair, retention, verify,
+    recovery, renumbered, repair, retention, verify,
 };
 
 /// Permission bits of the files of a new jlog, as the C library has them.
@@ -180,8 +180,10 @@ impl Jlog {
     /// header magics. What is taken out is kept in files called `….broken-<offset>`. Returns what was done.
     ///
     /// # Errors
-    /// [`Error::WriterBusy`] while somebody writes; [`Error::NotAJlog`]; [`Error::Metastore`] where it cannot
-    /// be told how records are laid out; [`Error::Io`], [`Error::DiskFull`].
+    /// [`Error::WriterBusy`] while somebody writes; [`Error::RepairBusy`] while somebody repairs; [`Error::InUse`]
+    /// where a process that uses the C library has a damaged segment open; [`Error::NotAJlog`]; [`Error::Metastore`]
+    /// where it cannot be told how records are laid out; [`Error::Io`], [`Error::DiskFull`]. Nothing has changed then,
+    /// or whoever opens the jlog next finishes the repair.
     pub fn repair(path: impl AsRef<Path>) -> Result<Vec<Event>> {
         Self::options().repair(path)
     }
@@ -366,12 +368,31 @@ impl Jlog {
         if checkpoint::exists(&self.shared, &name) {
             return Err(Error::SubscriberExists { path: self.shared.path.clone(), name: name.to_string() });
         }
-        let id = self.resolve(&start)?;
+        repair::finish(&self.shared)?;
+        let file =
+            |id: LogId| self.shared.facts(&names::segment(id.segment)).map(|facts| facts.identity).ok();
+        let mut id = self.resolve(&start)?;
+        let mut of = file(id);
         if !matches!(start, Start::CopyOf(_)) {
             lost::begins(&self.shared, id)?;
         }
-        Checkpoint::create(&self.shared, &name, id)?;
-        Ok(id)
+        loop {
+            Checkpoint::create(&self.shared, &name, id)?;
+            let now = file(id);
+            if !repair::is_pending(&self.shared)? && now == of {
+                return Ok(id);
+            }
+            // A repair has come between: the id may be another record's by now, or was translated already.
+            self.shared.remove_if_there(&name.checkpoint_file())?;
+            repair::finish(&self.shared)?;
+            let now = file(id);
+            if let (Some(from), Some(to)) = (of, now) {
+                let marker = renumbered::follow(&self.shared, id.segment, from, to, id.marker)?;
+                let stale = || Error::StaleId { path: self.shared.path.clone(), id };
+                id.marker = marker.ok_or_else(stale)?;
+            }
+            of = now;
+        }
     }
 
     /// Where a subscriber begins that starts there.
@@ -836,6 +857,6 @@ impl JlogOptions {
     /// # Errors
     /// As [`Jlog::repair`].
     pub fn repair(&self, path: impl AsRef<Path>) -> Result<Vec<Event>> {
-        repair::repair(&Jlog::shared(self, path.as_ref(), Settings::default())?)
+        repair::repair(&Jlog::shared(self, path.as_ref(), Settings::default())?, self.repair_in_use)
     }
 }

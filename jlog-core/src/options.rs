@@ -23,6 +23,7 @@ pub struct JlogOptions {
     pub(crate) file_mode: Option<u32>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) hook: Option<EventHook>,
+    pub(crate) repair_in_use: bool,
 }
 
 impl Default for JlogOptions {
@@ -37,6 +38,7 @@ impl Default for JlogOptions {
             file_mode: None,
             storage: Arc::new(Posix),
             hook: None,
+            repair_in_use: false,
         }
     }
 }
@@ -110,6 +112,15 @@ impl JlogOptions {
     #[must_use]
     pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
         self.storage = storage;
+        self
+    }
+
+    /// Whether a repair replaces damaged segments that another process has open for writing, which is how the C library
+    /// opens them, for reading, too. It refuses by default ([`Error::InUse`]): a checkpoint that such a process stores
+    /// afterwards may leave messages out, and what it writes is lost.
+    #[must_use]
+    pub fn repair_in_use(mut self, yes: bool) -> Self {
+        self.repair_in_use = yes;
         self
     }
 

@@ -1,5 +1,5 @@
 //! Repair: what an operator asks for when a jlog is damaged. Every intact record and every checkpoint stays; what is
-//! taken out is kept aside first. Nobody may write meanwhile.
+//! taken out is kept aside first. Nobody may write meanwhile, and no C process have a damaged segment open.
 //!
 //! A repair happens or does not, and can be repeated. First everything is looked at and every new file written under a
 //! temporary name: whatever fails until then changes nothing. Then the journal gets its name, and the repair has
@@ -37,7 +37,7 @@ pub(crate) use journal::{finish, is_pending};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Repairs a jlog directory and returns what was done, in order.
-pub(crate) fn repair(shared: &Shared) -> Result<Vec<Event>> {
+pub(crate) fn repair(shared: &Shared, in_use: bool) -> Result<Vec<Event>> {
     let dir = shared
         .storage
         .facts(&shared.path)
@@ -45,12 +45,12 @@ pub(crate) fn repair(shared: &Shared) -> Result<Vec<Event>> {
     if dir.kind != FileKind::Directory {
         return Err(Error::NotAJlog { path: shared.path.clone(), why: "it is not a directory" });
     }
-    run(shared, true)
+    run(shared, true, in_use)
 }
 
 /// Repairs metastore and checkpoints only.
 pub(crate) fn repair_names(shared: &Shared) -> Result<Vec<Event>> {
-    run(shared, false)
+    run(shared, false, true)
 }
 
 /// Repairs one segment of a jlog whose metastore is sound.
@@ -67,7 +67,8 @@ pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
     let guard = if last { guard(shared)? } else { None };
     let lock = lock(shared)?;
     journal::sweep_temporaries(shared, &lock)?;
-    let mut plan = Plan::new(shared);
+    // Writers of this library may have it open to sync it: that does no harm.
+    let mut plan = Plan::new(shared, true);
     plan.segment(number, meta.format, false, last)?;
     done.extend(plan.carry_out(&lock)?);
     drop(guard);
@@ -84,7 +85,7 @@ pub(crate) fn sweep(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-fn run(shared: &Shared, all: bool) -> Result<Vec<Event>> {
+fn run(shared: &Shared, all: bool, in_use: bool) -> Result<Vec<Event>> {
     let has_metastore = shared.is_there(names::METASTORE)?;
     let segments = shared.segments()?;
     if !has_metastore && segments.is_empty() && shared.subscribers()?.is_empty() {
@@ -106,7 +107,7 @@ fn run(shared: &Shared, all: bool) -> Result<Vec<Event>> {
         crate::retention::sweep(shared)?;
     }
     set_aside_stale(shared, &mut done)?;
-    let mut plan = Plan::new(shared);
+    let mut plan = Plan::new(shared, in_use);
     plan.make(all)?;
     done.extend(plan.carry_out(&lock)?);
     if all {
@@ -169,6 +170,8 @@ fn lock(shared: &Shared) -> Result<Lock<'_>> {
 /// carried out.
 struct Plan<'a> {
     shared: &'a Shared,
+    /// Whether segments are replaced that another process has open for writing.
+    in_use: bool,
     steps: Vec<Step>,
     /// Those that come last.
     last_steps: Vec<Step>,
@@ -182,9 +185,10 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(shared: &'a Shared) -> Self {
+    fn new(shared: &'a Shared, in_use: bool) -> Self {
         Self {
             shared,
+            in_use,
             steps: Vec::new(),
             last_steps: Vec::new(),
             prepared: Vec::new(),
@@ -471,6 +475,9 @@ impl<'a> Plan<'a> {
             }
             return Ok(());
         }
+        if !self.in_use && is_open_for_writing(&*file) {
+            return Err(Error::InUse { path: shared.at(&name) });
+        }
         let new = match upgraded {
             Some(temporary) if removed == 0 => temporary,
             upgraded => {
@@ -622,6 +629,20 @@ impl<'a> Plan<'a> {
         self.steps.push(step);
         self.steps.push(Step::Tell(Told::Buffer { len, kept }));
         Ok(())
+    }
+}
+
+/// Whether some process has the file open for writing, as those that use the C library have. Where the system does not
+/// tell, it is taken for not in use.
+fn is_open_for_writing(file: &dyn File) -> bool {
+    match file.try_lease() {
+        Ok(true) => {
+            // It ends with the descriptor otherwise.
+            let _ = file.release_lease().or_else(|_| file.release_lease());
+            false
+        }
+        Ok(false) => true,
+        Err(_) => false,
     }
 }
 
