@@ -77,6 +77,12 @@ thread_local! {
     static SPARE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+/// The number and the name of this thread.
+pub(crate) fn this_thread() -> (u32, String) {
+    // At the very end of a thread its name is gone already.
+    THREAD.try_with(|(id, name)| (*id, (**name).to_owned())).unwrap_or_default()
+}
+
 /// What this thread does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {

@@ -7,9 +7,9 @@ pub(crate) use jlog_core::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
 #[cfg(feature = "shuttle")]
-pub(crate) use checked::{Flag, Swap, Thread, is_this_thread, spawn, wait_a_while};
+pub(crate) use checked::{Flag, Swap, Thread, is_this_thread, lock_until, spawn, wait_a_while, wait_until};
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use real::{Flag, Swap, Thread, is_this_thread, spawn, wait_a_while};
+pub(crate) use real::{Flag, Swap, Thread, is_this_thread, lock_until, spawn, wait_a_while, wait_until};
 
 /// A value with cache lines of its own: as many as processors fetch at once.
 #[derive(Debug, Default)]
@@ -29,11 +29,11 @@ mod real {
     use std::io;
     use std::ops::Deref;
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use arc_swap::ArcSwap;
 
-    use super::{Condvar, MutexGuard};
+    use super::{Condvar, Mutex, MutexGuard};
 
     pub(crate) type Flag = std::sync::atomic::AtomicBool;
     pub(crate) type Thread = std::thread::JoinHandle<()>;
@@ -50,6 +50,16 @@ mod real {
     /// Waits until it is notified, but no longer than this.
     pub(crate) fn wait_a_while<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, time: Duration) {
         condvar.wait_for(guard, time);
+    }
+
+    /// Waits until it is notified, but no longer than until this moment; `false` where that has come.
+    pub(crate) fn wait_until<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> bool {
+        !condvar.wait_until(guard, deadline).timed_out()
+    }
+
+    /// Takes a lock that others may hold for long; `None` where they hold it at this moment still.
+    pub(crate) fn lock_until<T>(mutex: &Mutex<T>, deadline: Instant) -> Option<MutexGuard<'_, T>> {
+        mutex.try_lock_until(deadline)
     }
 
     /// A value that is replaced as a whole, while others look at it.
@@ -76,7 +86,7 @@ mod checked {
     use std::io;
     use std::ops::Deref;
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::{Condvar, Mutex, MutexGuard};
 
@@ -94,6 +104,16 @@ mod checked {
     /// The time is over at once.
     pub(crate) fn wait_a_while<T>(_: &Condvar, _: &mut MutexGuard<'_, T>, _: Duration) {
         shuttle::thread::yield_now();
+    }
+
+    /// No deadline ever comes.
+    pub(crate) fn wait_until<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, _: Instant) -> bool {
+        condvar.wait(guard);
+        true
+    }
+
+    pub(crate) fn lock_until<T>(mutex: &Mutex<T>, _: Instant) -> Option<MutexGuard<'_, T>> {
+        Some(mutex.lock())
     }
 
     /// A value that is replaced as a whole, while others look at it.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::suggest::{did_you_mean, nearly};
 use super::value::Given;
@@ -50,6 +51,7 @@ const ATTRIBUTES: &[&str] = &[
     "when_full",
     "max_line",
     "queue_bytes",
+    "drain_seconds",
 ];
 /// Attributes of an outlet.
 const OUTLET_ATTRIBUTES: &[&str] = &["name", "filter", "min_level", "limit", "sample"];
@@ -410,6 +412,10 @@ impl<'a> Reader<'a> {
             disabled: flag("disabled")?,
             dedup_seconds: seconds("dedup_seconds")?,
             when_full,
+            drain_limit: match inherited("drain_seconds") {
+                None => StreamOptions::DRAIN_LIMIT,
+                Some((text, place)) => Duration::from_secs(number(text, place)?),
+            },
             max_line: bytes("max_line", StreamOptions::MAX_LINE)?,
             queue_bytes: bytes("queue_bytes", StreamOptions::QUEUE_BYTES)?,
         })

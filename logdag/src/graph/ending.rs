@@ -2,27 +2,83 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Graph, Stream};
 use crate::level::Level;
-use crate::record::{Doing, Location, While};
+use crate::record::{Doing, Location, this_thread};
+
+/// Sinks that take too long are given up before this is over, too, behind their own limits.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Does something that may wait for a sink, and waits for it no longer than this; says whether it is done.
+#[cfg(not(feature = "shuttle"))]
+fn at_most(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
+    use std::sync::mpsc;
+    let work = Arc::new(parking_lot::Mutex::new(Some(work)));
+    let theirs = Arc::clone(&work);
+    let (done, waiting) = mpsc::channel();
+    let spawned = std::thread::Builder::new().name("log-end".to_owned()).spawn(move || {
+        let work = theirs.lock().take();
+        if let Some(work) = work {
+            work();
+        }
+        // Nobody may be waiting any more.
+        let _ = done.send(());
+    });
+    match spawned {
+        Ok(_) => waiting.recv_timeout(limit) != Err(mpsc::RecvTimeoutError::Timeout),
+        Err(_) => {
+            let work = work.lock().take();
+            if let Some(work) = work {
+                work();
+            }
+            true
+        }
+    }
+}
+
+/// A checker has no time.
+#[cfg(feature = "shuttle")]
+fn at_most(_: Duration, work: impl FnOnce() + Send + 'static) -> bool {
+    work();
+    true
+}
 
 impl Graph {
     /// Writes everything that waits, goes synchronous, logs a last line, makes everything durable, and ends the process
-    /// with SIGABRT. [`fatal!`](crate::fatal!) is the way to call it.
+    /// with SIGABRT. [`fatal!`](crate::fatal!) is the way to call it. A sink that does not go on does not keep the process
+    /// from ending: see [`drain_limit`](crate::StreamOptions::drain_limit).
     pub fn abort(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) -> ! {
         if Doing::now() == Doing::Writing {
             // Within a sink there is no waiting for sinks.
             self.tell_end(arguments);
         } else {
-            let _ended = While::doing(Doing::Other);
-            self.go_sync();
-            stream.log(Level::Error, location, &[], &arguments);
-            if let Err(e) = self.flush() {
-                self.tell_end(format_args!("{e}"));
+            let (graph, last, thread) = (self.clone(), stream.clone(), this_thread());
+            let (file, line, text) = (location.file.to_owned(), location.line, arguments.to_string());
+            let ended = at_most(2 * self.longest_drain() + GRACE, {
+                let text = text.clone();
+                move || {
+                    graph.go_sync();
+                    let location = Location { file: &file, line };
+                    last.log_of_thread(thread.0, &thread.1, Level::Error, &location, &text);
+                    if let Err(e) = graph.flush() {
+                        graph.tell_end(format_args!("{e}"));
+                    }
+                }
+            });
+            if !ended {
+                self.tell_end(format_args!("a log sink does not take the last line: {text}"));
             }
         }
         std::process::abort()
+    }
+
+    /// The longest time that one of its sinks may take.
+    fn longest_drain(&self) -> Duration {
+        let slots = self.inner.streams.lock().slots();
+        let longest = slots.iter().map(|slot| slot.drain_limit()).max();
+        longest.unwrap_or_default().min(Duration::from_secs(31_536_000))
     }
 
     fn tell_end(&self, what: fmt::Arguments<'_>) {
@@ -46,23 +102,22 @@ impl Graph {
             // A panic within a sink is its stream's affair. In the middle of a line, of an argument for example, this
             // one comes before it.
             if let Some(inner) = graph.upgrade().filter(|_| Doing::now() != Doing::Writing) {
-                let _ended = While::doing(Doing::Other);
-                let location = info.location();
-                let location = location.map(|at| Location { file: at.file(), line: at.line() });
+                let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
                 let payload = info.payload();
                 let text = payload.downcast_ref::<&str>().copied();
                 let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
                 let text = text.unwrap_or("no message");
                 let thread = std::thread::current();
                 let name = thread.name().unwrap_or("without a name");
-                stream.log(
-                    Level::Error,
-                    &location.unwrap_or_default(),
-                    &[],
-                    &format_args!("thread {name} panicked: {text}"),
-                );
-                // The process may go on: that a sink cannot be flushed it hears from there.
-                let _ = Graph { inner }.flush();
+                let text = format!("thread {name} panicked: {text}");
+                let (file, stream, thread) = (file.to_owned(), stream.clone(), this_thread());
+                let graph = Graph { inner };
+                // The process may go on: it hears from its own flush that a sink does not.
+                at_most(graph.longest_drain() + GRACE, move || {
+                    let location = Location { file: &file, line };
+                    stream.log_of_thread(thread.0, &thread.1, Level::Error, &location, &text);
+                    let _ = graph.flush();
+                });
             }
             before(info);
         }));
@@ -76,9 +131,15 @@ pub struct DrainAtEnd(Graph);
 
 impl Drop for DrainAtEnd {
     fn drop(&mut self) {
-        self.0.go_sync();
-        if let Err(e) = self.0.flush() {
-            self.0.tell_end(format_args!("{e}"));
+        let graph = self.0.clone();
+        let ended = at_most(2 * self.0.longest_drain() + GRACE, move || {
+            graph.go_sync();
+            if let Err(e) = graph.flush() {
+                graph.tell_end(format_args!("{e}"));
+            }
+        });
+        if !ended {
+            self.0.tell_end(format_args!("a log sink does not end: what it still has is lost"));
         }
         self.0.inner.streams.lock().report_unregistered();
     }

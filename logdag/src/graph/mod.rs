@@ -25,7 +25,7 @@ use crate::sync::Mutex;
 pub use description::Description;
 pub use ending::DrainAtEnd;
 pub use options::{Configured, StreamOptions};
-use sinks::makers;
+use sinks::{go_sync, makers};
 pub use stream::Stream;
 pub(crate) use streams::MAX_NAME;
 use streams::{MAX_DEPTH, MAX_WAYS, Outlet, State, Streams, check_name};
@@ -224,9 +224,7 @@ impl Graph {
         let held = slot.as_ref().map(|slot| slot.hold());
         streams.resolve();
         drop(streams);
-        if let Some(old) = old {
-            old.go_sync();
-        }
+        go_sync(old.as_slice());
         drop(held);
         stream
     }
@@ -328,9 +326,7 @@ impl Graph {
         *streams = next;
         drop(streams);
         // What the old ones were given comes first: an old and a new one may write to one file.
-        for slot in old {
-            slot.go_sync();
-        }
+        go_sync(&old);
         drop(held);
         Ok(())
     }
@@ -346,9 +342,7 @@ impl Graph {
         state.node.set(Route::new(name.into(), Arc::default()));
         streams.resolve();
         drop(streams);
-        if let Some(slot) = state.slot {
-            slot.go_sync();
-        }
+        go_sync(state.slot.as_slice());
         true
     }
 
@@ -572,7 +566,7 @@ impl Graph {
         drop(streams);
         if let Some(slot) = slot {
             description.counters = slot.counters();
-            description.size = slot.sink.size();
+            description.size = slot.size();
         }
         Some(description)
     }
@@ -581,9 +575,7 @@ impl Graph {
 impl Drop for Inner {
     fn drop(&mut self) {
         let streams = self.streams.lock();
-        for slot in streams.slots() {
-            slot.go_sync();
-        }
+        go_sync(&streams.slots());
         streams.report_unregistered();
     }
 }

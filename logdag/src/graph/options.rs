@@ -1,5 +1,7 @@
 //! What a stream is told to be.
 
+use std::time::Duration;
+
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
 use crate::redact::Redaction;
@@ -30,6 +32,9 @@ pub struct StreamOptions {
     pub when_full: Option<WhenFull>,
     /// A line whose message is longer than so many bytes is not written, but counted as failed.
     pub max_line: usize,
+    /// Flushing, going synchronous and ending wait no longer than this for its sink. What was not written then is counted
+    /// and reported.
+    pub drain_limit: Duration,
     /// Its queue is full when it holds so many bytes; one line is always let in.
     pub queue_bytes: usize,
 }
@@ -37,6 +42,8 @@ pub struct StreamOptions {
 impl StreamOptions {
     /// The limit of a line where nothing else is said: 16 MiB.
     pub const MAX_LINE: usize = 16 << 20;
+    /// The time that a sink gets where nothing else is said: 5 seconds.
+    pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
     /// The size of a queue where nothing else is said: 8 MiB.
     pub const QUEUE_BYTES: usize = 8 << 20;
 }
@@ -62,6 +69,7 @@ impl Default for StreamOptions {
             dedup_seconds: 0,
             when_full: None,
             max_line: Self::MAX_LINE,
+            drain_limit: Self::DRAIN_LIMIT,
             queue_bytes: Self::QUEUE_BYTES,
         }
     }

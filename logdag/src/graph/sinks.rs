@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::streams::State;
 use super::{Graph, GraphError, Maker, Stream, StreamOptions};
@@ -46,6 +47,18 @@ pub(super) fn makers() -> BTreeMap<String, Maker> {
     #[cfg(feature = "jlog")]
     makers.insert("jlog".to_owned(), Arc::new(|spec| Ok(Arc::new(crate::sink::JlogSink::open(spec)?))));
     makers
+}
+
+/// Ends the queues of these sinks: all of them at the same time, so that none waits for another.
+pub(super) fn go_sync(slots: &[Arc<Slot>]) {
+    let deadlines: Vec<Instant> = slots
+        .iter()
+        .map(|slot| {
+            slot.stop();
+            slot.deadline()
+        })
+        .collect();
+    slots.iter().zip(deadlines).for_each(|(slot, deadline)| slot.go_sync(deadline));
 }
 
 impl Graph {
@@ -142,16 +155,17 @@ impl Graph {
     /// Gives every sink that may have one a queue and a thread of its own, and those that come later, too. (Not from
     /// within a sink.)
     pub fn go_async(&self) {
-        self.change_mode(true, Slot::go_async);
+        self.change_mode(true, |slots| slots.iter().for_each(Slot::go_async));
     }
 
     /// Writes everything that waits in queues and ends their threads; whoever logs writes from then on. (Not from within
-    /// a sink.)
+    /// a sink.) What a sink has not taken within its stream's [`drain_limit`](StreamOptions::drain_limit) is counted as
+    /// dropped and reported, by the next [`flush`](Graph::flush) too.
     pub fn go_sync(&self) {
-        self.change_mode(false, |slot| slot.go_sync());
+        self.change_mode(false, go_sync);
     }
 
-    fn change_mode(&self, asynchronous: bool, change: impl Fn(&Arc<Slot>)) {
+    fn change_mode(&self, asynchronous: bool, change: impl Fn(&[Arc<Slot>])) {
         if Doing::now() == Doing::Writing {
             return;
         }
@@ -162,16 +176,24 @@ impl Graph {
             streams.asynchronous = asynchronous;
             streams.slots()
         };
-        slots.iter().for_each(change);
+        change(&slots);
     }
 
     /// Writes everything that was logged so far and makes it durable.
     ///
     /// # Errors
-    /// The first sink that cannot; the others are flushed all the same.
+    /// The first sink that cannot, or takes longer than its stream's [`drain_limit`](StreamOptions::drain_limit), or has
+    /// lost lines since the last time; the others are flushed all the same.
     pub fn flush(&self) -> Result<(), GraphError> {
         self.report_left_out();
-        self.each(|_| true, Slot::flush)
+        let slots = self.slots(|_| true);
+        // All of them write at the same time: none is late because another one is.
+        let begun: Vec<_> = slots.iter().map(|(_, slot)| (slot.start_flush(), slot.deadline())).collect();
+        let done = slots.iter().zip(begun).map(|((kind, slot), (flush, deadline))| {
+            let flushed = slot.finish_flush(flush, deadline);
+            flushed.map_err(|source| sink_error(&slot.stream, kind, source))
+        });
+        done.fold(Ok(()), Result::and)
     }
 
     /// Logs what the limits of outlets have left out to where these lead.
@@ -201,9 +223,10 @@ impl Graph {
     /// Has every sink open anew what was moved away.
     ///
     /// # Errors
-    /// The first sink that cannot; the others do all the same.
+    /// The first sink that cannot; the others do all the same. A sink that is being written to for longer than its stream's
+    /// [`drain_limit`](StreamOptions::drain_limit) does so when the write ends.
     pub fn reopen(&self) -> Result<(), GraphError> {
-        self.each(|_| true, |slot| slot.sink.reopen())
+        self.reopen_those(|_| true)
     }
 
     /// The same for all sinks of a type.
@@ -211,7 +234,7 @@ impl Graph {
     /// # Errors
     /// The first sink that cannot; the others do all the same.
     pub fn reopen_type(&self, kind: &str) -> Result<(), GraphError> {
-        self.each(|state| state.kind() == kind, |slot| slot.sink.reopen())
+        self.reopen_those(|state| state.kind() == kind)
     }
 
     /// The same for one stream.
@@ -219,23 +242,31 @@ impl Graph {
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
     pub fn reopen_stream(&self, name: &str) -> Result<(), GraphError> {
-        self.with_sink(name, |slot| slot.sink.reopen())
+        self.with_sink(name, |slot| slot.reopen(slot.deadline()))
     }
 
-    fn each(
-        &self,
-        wanted: impl Fn(&State) -> bool,
-        work: impl Fn(&Slot) -> io::Result<()>,
-    ) -> Result<(), GraphError> {
-        let slots: Vec<(String, Arc<Slot>)> = {
-            let streams = self.inner.streams.lock();
-            let wanted = streams.by_name.values().filter(|state| wanted(state));
-            wanted.filter_map(|state| Some((state.kind().to_owned(), state.slot.clone()?))).collect()
+    fn slots(&self, wanted: impl Fn(&State) -> bool) -> Vec<(String, Arc<Slot>)> {
+        let streams = self.inner.streams.lock();
+        let wanted = streams.by_name.values().filter(|state| wanted(state));
+        wanted.filter_map(|state| Some((state.kind().to_owned(), state.slot.clone()?))).collect()
+    }
+
+    fn reopen_those(&self, wanted: impl Fn(&State) -> bool) -> Result<(), GraphError> {
+        let slots = self.slots(wanted);
+        let now = Instant::now();
+        // Those that are busy come last: the others do not wait for them.
+        let (mut busy, mut outcomes) = (Vec::new(), Vec::new());
+        for (kind, slot) in &slots {
+            match slot.reopen(now) {
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => busy.push((kind, slot, slot.deadline())),
+                done => outcomes.push((kind, slot, done)),
+            }
+        }
+        outcomes.extend(busy.into_iter().map(|(kind, slot, deadline)| (kind, slot, slot.reopen(deadline))));
+        let named = |(kind, slot, done): (&String, &Arc<Slot>, io::Result<()>)| {
+            done.map_err(|source| sink_error(&slot.stream, kind, source))
         };
-        let done = |(kind, slot): &(String, Arc<Slot>)| {
-            work(slot).map_err(|source| sink_error(&slot.stream, kind, source))
-        };
-        slots.iter().map(done).fold(Ok(()), Result::and)
+        outcomes.into_iter().map(named).fold(Ok(()), Result::and)
     }
 
     fn with_sink<R>(&self, name: &str, work: impl FnOnce(&Slot) -> io::Result<R>) -> Result<R, GraphError> {
@@ -259,8 +290,9 @@ impl Graph {
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
     pub fn rotate(&self, name: &str) -> Result<(), GraphError> {
         self.with_sink(name, |slot| {
-            slot.drain();
-            slot.sink.rotate()
+            let deadline = slot.deadline();
+            slot.finish_drain(slot.start_drain(), deadline)?;
+            slot.with_sink(deadline, Sink::rotate)
         })
     }
 
@@ -270,8 +302,9 @@ impl Graph {
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
     pub fn put_aside(&self, name: &str, to: &Path) -> Result<(), GraphError> {
         self.with_sink(name, |slot| {
-            slot.drain();
-            slot.sink.put_aside(to)
+            let deadline = slot.deadline();
+            slot.finish_drain(slot.start_drain(), deadline)?;
+            slot.with_sink(deadline, |sink| sink.put_aside(to))
         })
     }
 
@@ -280,7 +313,7 @@ impl Graph {
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
     pub fn cull(&self, name: &str) -> Result<usize, GraphError> {
-        self.with_sink(name, |slot| slot.sink.cull())
+        self.with_sink(name, |slot| slot.with_sink(slot.deadline(), Sink::cull))
     }
 
     /// The last lines of a memory stream, oldest first; `None` where it is none.

@@ -114,6 +114,23 @@ impl Stream {
         route.run(&record);
     }
 
+    /// Logs a line of this moment as one of another thread.
+    pub(crate) fn log_of_thread(
+        &self,
+        id: u32,
+        name: &str,
+        level: Level,
+        location: &Location<'_>,
+        message: &dyn Message,
+    ) {
+        let Some(_logging) = self.begin_line() else { return };
+        let route = self.node.route.load();
+        let mut record = Record::at(None, &route.facility, message);
+        (record.location, record.level) = (location, level);
+        record.set_thread(id, name);
+        route.run(&record);
+    }
+
     /// Logs a line that was kept, as a line of this stream.
     pub(crate) fn log_again(&self, line: &KeptLine) {
         let Some(_logging) = self.begin_line(line.level) else { return };

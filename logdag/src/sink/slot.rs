@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Lines, MemorySink, Sink, WriteError};
+use super::{FileSink, Lines, MemorySink, Sink, WriteError};
 use crate::format::{Flags, Format, Layout, event_body, render, render_for_people, within_json};
 use crate::graph::StreamOptions;
 use crate::record::{Doing, Record, While, now_micros};
 use crate::route::TextHook;
 use crate::sync::{
-    CachePadded, Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, spawn, wait_a_while,
+    CachePadded, Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, lock_until, spawn, wait_a_while,
+    wait_until,
 };
 
 /// A sink's errors are told on stderr this often at most.
@@ -33,6 +34,18 @@ const FLAT_BUFFER: u8 = Format::FlatBuffer as u8;
 const KEEP_LINE: usize = 64 << 10;
 /// While there is nothing to write, what depends on time is looked at this often.
 const TICK: Duration = Duration::from_secs(1);
+
+/// The size of a sink that says none.
+const NO_SIZE: u64 = u64::MAX;
+
+/// A flush that has begun.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    /// A line that is still to be written.
+    line: Option<Vec<u8>>,
+    /// So many lines are to be through the queue.
+    until: u64,
+}
 
 /// What happens to a line when the queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +90,7 @@ pub(crate) struct Slot {
     dedup_micros: u64,
     max_line: usize,
     queue_bytes: usize,
+    drain_limit: Duration,
     asynchronous: Flag,
     /// Apart from what is only read: whoever takes it takes its cache line from the others.
     queue: CachePadded<Mutex<Queue>>,
@@ -85,7 +99,13 @@ pub(crate) struct Slot {
     /// There is room, or everything is written.
     room: Condvar,
     written: Written,
-    writing: Mutex<Writing>,
+    /// Held by whoever writes to the sink, for as long as the sink takes. Nothing else is behind it: whoever watches, and
+    /// whoever counts, does not wait for it.
+    writing: Mutex<()>,
+    losses: Mutex<Losses>,
+    /// Somebody wanted the sink to open its file anew while it was being written to.
+    reopens: Flag,
+    size: AtomicU64,
     repetition: Mutex<Repetition>,
     thread: Mutex<Option<Thread>>,
     told: AtomicU64,
@@ -126,6 +146,13 @@ struct Queue {
     asleep: bool,
     /// The writer has lines that are not written yet.
     busy: bool,
+    /// The writer does what is to be done because time has passed.
+    ticking: bool,
+    /// The number of the thread that writes it: others, which somebody has given up waiting for, are to end.
+    writer: u64,
+    ended: bool,
+    /// So many threads that were given up are still within the sink.
+    stuck: usize,
     /// So many wait until everything is written.
     draining: usize,
     /// Lines that the writer has taken, and those of them that are written (or lost).
@@ -138,6 +165,28 @@ struct Queue {
 }
 
 impl Queue {
+    /// Nobody waits any longer for its thread: what has not come back from the sink counts as dropped, until it does. Says
+    /// how much that is.
+    fn give_up(&mut self) -> u64 {
+        let waiting = self.batch.ends.len() as u64;
+        let left = waiting + self.taken - self.done;
+        self.batch.clear(0);
+        self.dropped += left;
+        self.taken += waiting;
+        self.done = self.taken;
+        self.writer += 1;
+        self.stuck += usize::from(self.busy || self.ticking);
+        (self.busy, self.ticking, self.ended) = (false, false, true);
+        left
+    }
+
+    /// A thread that was given up is back from the sink: its lines, which were counted as dropped, have come through after
+    /// all, or have been counted as failed.
+    fn came_back(&mut self, lines: u64) {
+        self.dropped = self.dropped.saturating_sub(lines);
+        self.stuck = self.stuck.saturating_sub(1);
+    }
+
     #[inline]
     fn push(&mut self, line: &[u8], micros: u64) {
         self.batch.bytes.extend_from_slice(line);
@@ -154,15 +203,13 @@ struct Written {
 }
 
 /// Adds to a counter that nobody else changes: whoever does holds the right to write.
-fn add(counter: &AtomicU64, n: u64) -> u64 {
-    let sum = counter.load(Ordering::Relaxed) + n;
-    counter.store(sum, Ordering::Relaxed);
-    sum
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
-/// What belongs to whoever writes to the sink, one at a time.
+/// Lines that were lost, and what is still to be said of them.
 #[derive(Debug, Default)]
-pub(crate) struct Writing {
+struct Losses {
     /// Lines that were lost since the last flush, and why the first of them was.
     lost: u64,
     why: Option<io::Error>,
@@ -214,12 +261,16 @@ impl Slot {
             dedup_micros: options.dedup_seconds.saturating_mul(1_000_000),
             max_line: options.max_line,
             queue_bytes: options.queue_bytes,
+            drain_limit: options.drain_limit,
             asynchronous: Flag::new(false),
             queue: CachePadded::default(),
             work: Condvar::new(),
             room: Condvar::new(),
             written: Written::default(),
             writing: Mutex::default(),
+            losses: Mutex::default(),
+            reopens: Flag::new(false),
+            size: AtomicU64::new(NO_SIZE),
             repetition: Mutex::default(),
             thread: Mutex::default(),
             told: AtomicU64::new(0),
@@ -259,84 +310,197 @@ impl Slot {
         if thread.is_some() || !self.sink.may_be_asynchronous() {
             return;
         }
-        {
+        let writer = {
             let mut queue = self.queue.lock();
             // Whoever finds the queue open finds this set, too: his next line must not pass the one in the queue.
             self.asynchronous.store(true, Ordering::Release);
-            queue.stop = false;
-        }
+            (queue.stop, queue.ended) = (false, false);
+            queue.writer += 1;
+            queue.writer
+        };
         let slot = Arc::clone(self);
         let name = format!("log-{}", self.stream).chars().take(15).collect();
-        match spawn(name, move || slot.write_queue()) {
+        match spawn(name, move || slot.write_queue(writer)) {
             Ok(handle) => *thread = Some(handle),
             // Without a thread lines are written by those who log them.
             Err(e) => {
                 self.queue.lock().stop = true;
-                self.write_queue();
+                self.write_queue(writer);
                 self.tell(&format!("no thread for its queue: {e}"));
             }
         }
     }
 
     /// Keeps what is logged from now on from being written, until what this returns is dropped.
-    pub(crate) fn hold(&self) -> MutexGuard<'_, Writing> {
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
         self.writing.lock()
     }
 
-    /// Writes everything that waits, and ends the thread.
-    pub(crate) fn go_sync(&self) {
-        // Held to the end: a new thread begins when the old one has written what it had.
-        let mut held = self.thread.lock();
-        let Some(thread) = held.take() else { return };
-        {
-            let mut queue = self.queue.lock();
-            queue.stop = true;
+    pub(crate) fn drain_limit(&self) -> Duration {
+        self.drain_limit
+    }
+
+    /// When waiting for this sink ends, if it begins now.
+    pub(crate) fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        // A limit that no clock can show is none: a year will do.
+        now.checked_add(self.drain_limit).unwrap_or(now + Duration::from_secs(31_536_000))
+    }
+
+    /// Tells the thread to write everything that waits, and to end.
+    pub(crate) fn stop(&self) {
+        if self.thread.lock().is_some() {
+            self.queue.lock().stop = true;
             self.work.notify_all();
             self.room.notify_all();
         }
-        if !is_this_thread(&thread) {
-            // It ends by a panic of a sink only; what it had is counted as failed then.
-            let _ = thread.join();
+    }
+
+    /// Writes everything that waits, and ends the thread. What is not written by then is counted as dropped and reported; a
+    /// thread that is still within the sink ends when it comes back from there.
+    pub(crate) fn go_sync(&self, deadline: Instant) {
+        // Held to the end: a new thread begins when the old one has written what it had.
+        let mut held = self.thread.lock();
+        let Some(thread) = held.take() else { return };
+        let mut queue = self.queue.lock();
+        queue.stop = true;
+        self.work.notify_all();
+        self.room.notify_all();
+        if is_this_thread(&thread) {
+            return;
         }
+        while !queue.ended {
+            if !wait_until(&self.room, &mut queue, deadline) && !queue.ended {
+                let left = queue.give_up();
+                self.room.notify_all();
+                drop(queue);
+                let why = format!("its sink has not taken them for {:?}", self.drain_limit);
+                self.report_on_stderr(&format!("{} not written: {why}", counted(left)));
+                self.note_loss(left, io::Error::new(io::ErrorKind::TimedOut, why));
+                return;
+            }
+        }
+        drop(queue);
+        // It ends by a panic of a sink only; what it had is counted as failed then.
+        let _ = thread.join();
+    }
+
+    /// Has everything that was logged before written soon; what this returns is to be waited for.
+    pub(crate) fn start_drain(&self) -> u64 {
+        let queue = self.queue.lock();
+        self.work.notify_one();
+        queue.taken + queue.batch.ends.len() as u64
     }
 
     /// Waits until everything that was logged before is written.
-    pub(crate) fn drain(&self) {
+    ///
+    /// # Errors
+    /// The sink takes too long: how much is left.
+    pub(crate) fn finish_drain(&self, until: u64, deadline: Instant) -> io::Result<()> {
         if Doing::now() == Doing::Writing {
             // A sink would wait for itself.
-            return;
+            return Ok(());
         }
         let mut queue = self.queue.lock();
-        let until = queue.taken + queue.batch.ends.len() as u64;
         queue.draining += 1;
-        while queue.done < until {
+        let mut in_time = true;
+        while queue.done < until && in_time {
             self.work.notify_one();
-            self.room.wait(&mut queue);
+            in_time = wait_until(&self.room, &mut queue, deadline);
         }
         queue.draining -= 1;
+        match until.saturating_sub(queue.done) {
+            0 => Ok(()),
+            left => Err(self.takes_too_long(&format!("{} not written yet", counted(left)))),
+        }
     }
 
-    /// Writes what repetitions and the queue hold back, and makes it durable. An error, too, where lines were lost since
-    /// the last time.
-    pub(crate) fn flush(&self) -> io::Result<()> {
+    fn takes_too_long(&self, what: &str) -> io::Error {
+        let why = format!("{what}: its sink takes longer than {:?}", self.drain_limit);
+        io::Error::new(io::ErrorKind::TimedOut, why)
+    }
+
+    /// Does something with the sink when nobody is writing to it.
+    ///
+    /// # Errors
+    /// What the work says, or that somebody is writing for too long.
+    pub(crate) fn with_sink<R>(
+        &self,
+        deadline: Instant,
+        work: impl FnOnce(&dyn Sink) -> io::Result<R>,
+    ) -> io::Result<R> {
+        if Doing::now() == Doing::Writing {
+            // A sink would wait for itself.
+            return work(&*self.sink);
+        }
+        let Some(_writing) = lock_until(&self.writing, deadline) else {
+            return Err(self.takes_too_long("it is busy"));
+        };
+        let _doing = While::doing(Doing::Writing);
+        work(&*self.sink)
+    }
+
+    /// Has the sink open its file anew: now, or, where it does not come back from a write, when it does.
+    pub(crate) fn reopen(&self, deadline: Instant) -> io::Result<()> {
+        // Whoever writes looks when he is through: he cannot miss it.
+        self.reopens.store(true, Ordering::SeqCst);
+        self.with_sink(deadline, |sink| {
+            if self.reopens.swap(false, Ordering::SeqCst) { sink.reopen() } else { Ok(()) }
+        })
+    }
+
+    /// What repetitions hold back is said, and everything that was logged before is written soon: the first half of a
+    /// flush.
+    pub(crate) fn start_flush(&self) -> Flush {
+        let mut line = self.ended_repetition(&mut self.repetition.lock());
+        let mut queue = self.queue.lock();
+        if self.asynchronous.load(Ordering::Acquire)
+            && !queue.stop
+            && let Some(line) = line.take()
+        {
+            // However full it is: this line is short.
+            queue.push(&line, now_micros());
+        }
+        drop(queue);
+        Flush { line, until: self.start_drain() }
+    }
+
+    /// Waits for what the first half has begun, and makes it durable. An error, too, where lines were lost since the last
+    /// time.
+    pub(crate) fn finish_flush(&self, flush: Flush, deadline: Instant) -> io::Result<()> {
         if Doing::now() == Doing::Writing {
             // A sink that flushes would wait for itself.
             return Ok(());
         }
-        let ended = self.ended_repetition(&mut self.repetition.lock());
-        if let Some(line) = ended {
-            self.give(&line, now_micros());
-        }
-        self.drain();
-        let mut writing = self.writing.lock();
-        let flushed = {
-            let _writing = While::doing(Doing::Writing);
+        let flushed = self.finish_drain(flush.until, deadline).and_then(|()| {
+            let Some(_writing) = lock_until(&self.writing, deadline) else {
+                return Err(self.takes_too_long("it is busy"));
+            };
+            if let Some(line) = flush.line {
+                let ends = [(line.len(), now_micros())];
+                self.write(&Lines { bytes: &line, ends: &ends, start: 0 });
+            }
+            let _doing = While::doing(Doing::Writing);
             guarded(|| self.sink.idle().and_then(|()| self.sink.flush()))
-        };
-        match (std::mem::take(&mut writing.lost), writing.why.take()) {
+        });
+        let mut losses = self.losses.lock();
+        match (std::mem::take(&mut losses.lost), losses.why.take()) {
             (lost, Some(why)) => Err(io::Error::new(why.kind(), format!("{} lost: {why}", counted(lost)))),
             _ => flushed,
         }
+    }
+
+    /// Bytes in what the sink writes to; where it is being written to, as of the last time that it was asked.
+    pub(crate) fn size(&self) -> Option<u64> {
+        let quick = self.is_ring || (&*self.sink as &dyn Any).is::<FileSink>();
+        if quick {
+            return self.sink.size();
+        }
+        if let Some(_writing) = lock_until(&self.writing, Instant::now()) {
+            self.size
+                .store(self.sink.size().map_or(NO_SIZE, |size| size.min(NO_SIZE - 1)), Ordering::Relaxed);
+        }
+        Some(self.size.load(Ordering::Relaxed)).filter(|&size| size != NO_SIZE)
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -382,7 +546,7 @@ impl Slot {
 
     fn too_large(&self, bytes: usize) {
         let why = format!("a line of {bytes} bytes is too long: {} are allowed (max_line)", self.max_line);
-        self.lose(&mut self.writing.lock(), 1, io::Error::new(io::ErrorKind::InvalidInput, why));
+        self.lose(1, io::Error::new(io::ErrorKind::InvalidInput, why));
     }
 
     /// Queues a line, or writes it; `false` where it is known to be lost.
@@ -394,8 +558,16 @@ impl Slot {
         loop {
             if queue.stop {
                 // The thread writes what it has before it ends: this line comes behind.
-                while queue.busy || !queue.batch.ends.is_empty() {
+                while queue.stuck == 0 && (queue.busy || !queue.batch.ends.is_empty()) {
                     self.room.wait(&mut queue);
+                }
+                if queue.stuck > 0 {
+                    // The sink does not come back from a write that nobody waits for any more.
+                    queue.dropped += 1;
+                    drop(queue);
+                    let why = "its sink does not come back from a write";
+                    self.note_loss(1, io::Error::new(io::ErrorKind::TimedOut, why));
+                    return false;
                 }
                 drop(queue);
                 return self.write_one(line, micros);
@@ -438,10 +610,10 @@ impl Slot {
         let lines = Lines { bytes: line, ends: &ends, start: 0 };
         if self.is_ring {
             let written = self.write_to_sink(&lines);
-            return written.map_err(|e| self.lose(&mut self.writing.lock(), 1, e.error)).is_ok();
+            return written.map_err(|e| self.lose(1, e.error)).is_ok();
         }
-        let mut writing = self.writing.lock();
-        let written = self.write(&mut writing, &lines);
+        let _writing = self.writing.lock();
+        let written = self.write(&lines);
         // Nobody else does it: there is no thread that finds its queue empty.
         if self.keeps_back {
             let _writing = While::doing(Doing::Writing);
@@ -452,8 +624,8 @@ impl Slot {
         written
     }
 
-    /// Writes lines; says whether all of them were.
-    fn write(&self, writing: &mut MutexGuard<'_, Writing>, lines: &Lines<'_>) -> bool {
+    /// Writes lines; says whether all of them were. Requires: the right to write.
+    fn write(&self, lines: &Lines<'_>) -> bool {
         let count = |lines: &Lines<'_>| {
             add(&self.written.lines, lines.len() as u64);
             add(&self.written.bytes, lines.bytes().len() as u64);
@@ -462,33 +634,45 @@ impl Slot {
         if let Ok(Some(trouble)) = catch_unwind(AssertUnwindSafe(|| self.sink.trouble())) {
             self.tell(&trouble.to_string());
         }
-        match written {
+        let all = match written {
             Ok(()) => {
                 count(lines);
-                if writing.untold > 0 {
-                    self.tell_in_the_log(writing);
-                }
+                self.tell_in_the_log();
                 true
             }
             Err(WriteError { written, error }) => {
                 let (there, lost) = lines.split(written);
                 count(&there);
-                self.lose(writing, lost.len() as u64, error);
+                self.lose(lost.len() as u64, error);
                 false
             }
+        };
+        if self.reopens.load(Ordering::Relaxed) && self.reopens.swap(false, Ordering::SeqCst) {
+            let _doing = While::doing(Doing::Writing);
+            if let Err(e) = guarded(|| self.sink.reopen()) {
+                self.tell(&e.to_string());
+            }
         }
+        all
     }
 
-    /// Says in the log, which can be written to again, that lines are missing before these.
-    fn tell_in_the_log(&self, writing: &mut MutexGuard<'_, Writing>) {
-        let (lines, since) = (counted(writing.untold), seconds(writing.since));
-        let what = format!("{lines} lost since {since}: {}", writing.untold_why);
+    /// Says in the log, which can be written to again, that lines are missing before these. Requires: the right to write.
+    fn tell_in_the_log(&self) {
+        let (untold, what) = {
+            let losses = self.losses.lock();
+            if losses.untold == 0 {
+                return;
+            }
+            let (lines, since) = (counted(losses.untold), seconds(losses.since));
+            (losses.untold, format!("{lines} lost since {since}: {}", losses.untold_why))
+        };
         let line = self.own_line(&what, Flags::default());
         let ends = [(line.len(), now_micros())];
         if self.write_to_sink(&Lines { bytes: &line, ends: &ends, start: 0 }).is_ok() {
             add(&self.written.lines, 1);
             add(&self.written.bytes, line.len() as u64);
-            writing.untold = 0;
+            // There may be more by now.
+            self.losses.lock().untold -= untold;
         }
     }
 
@@ -502,16 +686,31 @@ impl Slot {
     }
 
     /// Lines were lost: it is counted, told, and the next flush fails.
-    fn lose(&self, writing: &mut MutexGuard<'_, Writing>, lines: u64, why: io::Error) {
-        let failed = add(&self.written.failed, lines);
+    fn lose(&self, lines: u64, why: io::Error) {
+        let failed = self.written.failed.fetch_add(lines, Ordering::Relaxed) + lines;
         self.tell(&format!("{} lost: {why}", counted(failed)));
-        writing.lost += lines;
-        if writing.untold == 0 {
-            writing.since = now_micros();
+        self.note_loss(lines, why);
+    }
+
+    /// Lines were lost that are counted already: the next flush fails, and the log says so when it can be written to.
+    fn note_loss(&self, lines: u64, why: io::Error) {
+        if lines == 0 {
+            return;
         }
-        writing.untold += lines;
-        writing.untold_why = why.to_string();
-        writing.why.get_or_insert(why);
+        let mut losses = self.losses.lock();
+        losses.lost += lines;
+        if losses.untold == 0 {
+            losses.since = now_micros();
+        }
+        losses.untold += lines;
+        losses.untold_why = why.to_string();
+        losses.why.get_or_insert(why);
+    }
+
+    fn report_on_stderr(&self, what: &str) {
+        use std::io::Write;
+        // There is nobody else to tell.
+        let _ = writeln!(std::io::stderr().lock(), "log stream {}: {what}", self.stream);
     }
 
     /// Tells of trouble where it does not come back to this sink.
@@ -520,23 +719,21 @@ impl Slot {
         let told = self.told.load(Ordering::Relaxed);
         let due = told == 0 || now.saturating_sub(told) >= TELL_EVERY_MICROS;
         if due && self.told.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            use std::io::Write;
-            // There is nobody else to tell.
-            let _ = writeln!(std::io::stderr().lock(), "log stream {}: {what}", self.stream);
+            self.report_on_stderr(what);
         }
     }
 
     /// What the thread of the queue does.
-    fn write_queue(&self) {
+    fn write_queue(&self, writer: u64) {
         let _writing = While::doing(Doing::Writing);
-        let _ended = Ended(self);
+        let _ended = Ended(self, writer);
         let mut mine = Batch::default();
         let mut ticked = Instant::now();
         // A checker's thread that ticks without end keeps the others from going on: there, one tick a pause.
         let mut idle = false;
         let mut queue = self.queue.lock();
         loop {
-            while queue.batch.ends.is_empty() && queue.untold == 0 && !queue.stop {
+            while queue.batch.ends.is_empty() && queue.untold == 0 && !queue.stop && queue.writer == writer {
                 queue.asleep = true;
                 if self.needs_ticks && !(idle && cfg!(feature = "shuttle")) {
                     wait_a_while(&self.work, &mut queue, TICK.saturating_sub(ticked.elapsed()));
@@ -544,11 +741,11 @@ impl Slot {
                     self.work.wait(&mut queue);
                 }
                 queue.asleep = false;
-                queue = self.tick_if_due(queue, &mut ticked);
+                queue = self.tick_if_due(queue, &mut ticked, writer);
                 idle = true;
             }
             idle = false;
-            if queue.batch.ends.is_empty() && queue.untold == 0 {
+            if queue.writer != writer || (queue.batch.ends.is_empty() && queue.untold == 0) {
                 return;
             }
             std::mem::swap(&mut mine, &mut queue.batch);
@@ -557,9 +754,9 @@ impl Slot {
             let (untold, since) = (std::mem::take(&mut queue.untold), queue.since);
             drop(queue);
             self.room.notify_all();
-            let mut writing = self.writing.lock();
+            let writing = self.writing.lock();
             if !mine.ends.is_empty() {
-                self.write(&mut writing, &Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
+                self.write(&Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
             }
             if untold > 0 {
                 let line = self.own_line(
@@ -567,23 +764,33 @@ impl Slot {
                     Flags::default(),
                 );
                 let ends = [(line.len(), now_micros())];
-                self.write(&mut writing, &Lines { bytes: &line, ends: &ends, start: 0 });
+                self.write(&Lines { bytes: &line, ends: &ends, start: 0 });
             }
             drop(writing);
             let written = mine.ends.len() as u64;
             mine.clear(self.queue_bytes);
             queue = self.queue.lock();
+            if queue.writer != writer {
+                queue.came_back(written);
+                self.room.notify_all();
+                return;
+            }
             if queue.batch.ends.is_empty() {
                 drop(queue);
                 if let Err(e) = guarded(|| self.sink.idle()) {
                     self.tell(&e.to_string());
                 }
                 queue = self.queue.lock();
+                if queue.writer != writer {
+                    queue.came_back(written);
+                    self.room.notify_all();
+                    return;
+                }
             }
             queue.done += written;
             queue.busy = false;
             self.room.notify_all();
-            queue = self.tick_if_due(queue, &mut ticked);
+            queue = self.tick_if_due(queue, &mut ticked, writer);
             if queue.batch.size() < self.enough_bytes() && queue.draining == 0 && !queue.stop {
                 wait_a_while(&self.work, &mut queue, GATHER);
             }
@@ -593,12 +800,16 @@ impl Slot {
     /// Does what is to be done because time has passed, if it is time; this is the queue's thread.
     fn tick_if_due<'a>(
         &'a self,
-        queue: MutexGuard<'a, Queue>,
+        mut queue: MutexGuard<'a, Queue>,
         ticked: &mut Instant,
+        writer: u64,
     ) -> MutexGuard<'a, Queue> {
         // A checker of schedules has no time that passes.
         if !self.needs_ticks || (ticked.elapsed() < TICK && !cfg!(feature = "shuttle")) {
             return queue;
+        }
+        if queue.writer == writer {
+            queue.ticking = true;
         }
         drop(queue);
         self.tell_of_an_old_repetition();
@@ -614,7 +825,14 @@ impl Slot {
             }
         }
         *ticked = Instant::now();
-        self.queue.lock()
+        let mut queue = self.queue.lock();
+        if queue.writer == writer {
+            queue.ticking = false;
+        } else {
+            queue.came_back(0);
+            self.room.notify_all();
+        }
+        queue
     }
 
     /// Queues what is to be said of a repetition whose time is over. Whoever logs the next line waits for that.
@@ -683,13 +901,17 @@ impl Slot {
 }
 
 /// The end of a queue's thread: if a sink made it panic, nobody waits for it in vain.
-struct Ended<'a>(&'a Slot);
+struct Ended<'a>(&'a Slot, u64);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock();
+        if queue.writer != self.1 {
+            // It was given up: that is counted already, and another one may be at work.
+            return;
+        }
         self.0.asynchronous.store(false, Ordering::Release);
-        queue.stop = true;
+        (queue.stop, queue.ended) = (true, true);
         queue.busy = false;
         let left = queue.batch.ends.len() as u64;
         queue.dropped += left;

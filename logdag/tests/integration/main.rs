@@ -15,6 +15,7 @@ mod messages;
 mod model;
 mod queue;
 mod redaction;
+mod stuck;
 mod values;
 
 use std::path::Path;

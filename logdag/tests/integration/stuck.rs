@@ -1,0 +1,151 @@
+//! Sinks that do not come back from a write.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use logdag::{Graph, Rotation, Stream, StreamOptions, WhenFull, log};
+
+use super::{typed, within};
+
+const LONG: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_millis(200);
+const LINES: usize = 10_000;
+
+/// A FIFO whose reader has stopped, beside a file that is as it should be.
+struct Setup {
+    dir: tempfile::TempDir,
+    graph: Graph,
+    reader: File,
+    stuck: Stream,
+    good: Stream,
+}
+
+impl Setup {
+    fn new(kind: &str, when_full: WhenFull) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = File::options().read(true).write(true).open(&path).unwrap();
+        let graph = Graph::new();
+        let options = |kind: &str, path: PathBuf, when_full| StreamOptions {
+            when_full: Some(when_full),
+            drain_limit: LIMIT,
+            queue_bytes: 100_000,
+            ..typed(kind, &path, Rotation::default())
+        };
+        // Before it and behind it in the order of names.
+        let good =
+            graph.configure("a", options("file", dir.path().join("good.log"), WhenFull::Block)).unwrap();
+        let stuck = graph.configure("b", options(kind, path, when_full)).unwrap();
+        graph.go_async();
+        Self { dir, graph, reader, stuck, good }
+    }
+
+    fn good_lines(&self) -> usize {
+        std::fs::read_to_string(self.dir.path().join("good.log")).unwrap().lines().count()
+    }
+}
+
+/// Does something that waits for one sink at most, whose limit is short.
+fn soon<R: Send + 'static>(what: &str, work: impl FnOnce() -> R + Send + 'static) -> R {
+    let begun = Instant::now();
+    let result = within(LONG, work);
+    assert!(begun.elapsed() < Duration::from_secs(4), "{what}: {:?}", begun.elapsed());
+    result
+}
+
+#[test]
+fn nothing_that_watches_or_ends_waits_for_a_stuck_sink() {
+    let setup = Setup::new("file", WhenFull::Drop);
+    for n in 0..LINES {
+        log!(setup.stuck, "{n} {:.>50}", n);
+        log!(setup.good, "{n}");
+    }
+    let graph = || setup.graph.clone();
+    let counters = soon("describe", {
+        let graph = graph();
+        move || graph.describe("b").unwrap().counters
+    });
+    assert!(counters.dropped > 0, "{counters:?}");
+    let graph1 = graph();
+    let error = soon("flush", move || graph1.flush()).unwrap_err().to_string();
+    assert!(error.contains("\"b\"") && error.contains("not written yet: its sink takes longer"), "{error}");
+    assert_eq!(setup.good_lines(), LINES, "the other one is flushed all the same");
+    let graph1 = graph();
+    std::fs::rename(setup.dir.path().join("good.log"), setup.dir.path().join("moved")).unwrap();
+    let error = soon("reopen", move || graph1.reopen()).unwrap_err().to_string();
+    assert!(error.contains("it is busy"), "{error}");
+    log!(setup.good, "in the new file");
+    for work in [Graph::rotate, |graph: &Graph, name: &str| graph.cull(name).map(|_| ())] {
+        let graph1 = graph();
+        soon("rotate, cull", move || work(&graph1, "b")).unwrap_err();
+    }
+    let graph1 = graph();
+    soon("the guard", move || drop(graph1.drain_at_end()));
+    assert_eq!(setup.good_lines(), 1);
+    // What is logged now cannot be written, and nobody waits.
+    let (line, graph1) = (setup.stuck.clone(), graph());
+    let given_up = soon("log!", move || {
+        log!(line, "too late");
+        graph1.describe("b").unwrap().counters
+    });
+    assert_eq!(given_up.lines + given_up.dropped, LINES as u64 + 1, "{given_up:?}");
+    // The reader goes on: what was in the middle of a write comes through, and the log says what is missing.
+    let Setup { mut reader, stuck, graph, .. } = setup;
+    let (text, counters) = within(LONG, move || {
+        let mut text = String::new();
+        let mut buffer = vec![0; 1 << 16];
+        while !text.contains("the last one") {
+            let n = reader.read(&mut buffer).unwrap();
+            text.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+            if !text.contains("lost since") {
+                log!(stuck, "again");
+            } else if !text.contains("the last one") {
+                log!(stuck, "the last one");
+            }
+        }
+        (text, graph.describe("b").unwrap().counters)
+    });
+    let numbers = text.lines().filter_map(|line| line.split(' ').next()?.parse::<usize>().ok());
+    let numbers: Vec<usize> = numbers.collect();
+    assert!(numbers.iter().copied().eq(0..numbers.len()), "in order, and none twice");
+    assert!(text.contains(" lines lost since 20") && text.contains(" lines dropped since 20"));
+    assert!(counters.dropped >= (LINES - numbers.len()) as u64, "{counters:?}");
+}
+
+#[test]
+fn a_graph_with_stuck_sinks_can_be_dropped_and_changed() {
+    for when_full in [WhenFull::Drop, WhenFull::Block] {
+        let Setup { dir, graph, stuck, good, .. } = Setup::new("file", when_full);
+        // A line larger than a pipe alone does it.
+        log!(stuck, "{}", "x".repeat(70_000));
+        log!(good, "x");
+        let other = graph.clone();
+        soon("remove", move || other.remove("b"));
+        soon("drop", move || drop((graph, stuck, good)));
+        assert_eq!(std::fs::read_to_string(dir.path().join("good.log")).unwrap(), "x\n");
+    }
+}
+
+#[test]
+fn a_synchronous_sink_that_is_stuck_keeps_nobody_else() {
+    let setup = Setup::new("file_synch", WhenFull::Block);
+    let stuck = setup.stuck.clone();
+    // It waits for as long as the sink does: that is what synchronous means.
+    let waiting = std::thread::spawn(move || log!(stuck, "{}", "x".repeat(70_000)));
+    let begun = Instant::now();
+    while setup.graph.flush().is_ok() {
+        assert!(begun.elapsed() < LONG);
+    }
+    let graph = setup.graph.clone();
+    assert!(soon("describe", move || graph.describe("b")).is_some());
+    let graph = setup.graph.clone();
+    soon("the guard", move || drop(graph.drain_at_end()));
+    log!(setup.good, "one");
+    assert_eq!(setup.good_lines(), 1);
+    let mut bytes = vec![0; 70_001];
+    (&setup.reader).read_exact(&mut bytes).unwrap();
+    waiting.join().unwrap();
+}
