@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use parking_lot::RwLock;
-
-use crate::graph::{DrainAtEnd, Graph, MAX_NAME, Stream};
+use crate::graph::{DrainAtEnd, Graph, MAX_NAME, Stream, fork};
+use crate::sync::plain::RwLock;
 
 /// Why a graph could not be installed: nothing is then.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +66,8 @@ const MAX_KNOWN: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Targets {
     graph: Graph,
+    /// What is known is this process's, not a child's: there a thread may hold the lock that is not there.
+    forks: u32,
     known: RwLock<Known>,
 }
 
@@ -79,7 +80,7 @@ struct Known {
 
 impl Targets {
     pub(crate) fn new(graph: Graph) -> Self {
-        Self { graph, known: RwLock::default() }
+        Self { graph, forks: fork::forks(), known: RwLock::default() }
     }
 
     pub(crate) fn graph(&self) -> &Graph {
@@ -88,6 +89,9 @@ impl Targets {
 
     /// The stream of a target; `None` where the graph refuses it.
     pub(crate) fn stream(&self, target: &str) -> Option<Stream> {
+        if fork::forks() != self.forks {
+            return self.graph.stream(&stream_name(target)).ok();
+        }
         let now = self.graph.names_changed();
         let full = {
             let known = self.known.read();

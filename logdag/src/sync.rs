@@ -1,15 +1,75 @@
-//! What threads share: parking_lot's locks and arc-swap, or, with the feature `shuttle`, ones whose schedules a checker
-//! chooses.
+//! What threads share: locks of the standard library and arc-swap, or, with the feature `shuttle`, ones whose schedules a
+//! checker chooses.
+//!
+//! Not parking_lot's: its table of those who wait is one for the whole process, and names threads that a child that was
+//! forked does not have. A lock of the standard library is a number and the kernel's affair.
 
 #[cfg(feature = "shuttle")]
 pub(crate) use jlog_core::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use plain::{Mutex, MutexGuard};
+#[cfg(not(feature = "shuttle"))]
+pub(crate) use std::sync::Condvar;
 
 #[cfg(feature = "shuttle")]
-pub(crate) use checked::{Flag, Swap, Thread, is_this_thread, lock_until, spawn, wait_a_while, wait_until};
+pub(crate) use checked::{
+    Flag, Swap, Thread, is_this_thread, lock_until, spawn, wait, wait_a_while, wait_until,
+};
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use real::{Flag, Swap, Thread, is_this_thread, lock_until, spawn, wait_a_while, wait_until};
+pub(crate) use real::{
+    Flag, Swap, Thread, is_this_thread, lock_until, spawn, wait, wait_a_while, wait_until,
+};
+
+/// Locks that nobody checks. A panic of whoever holds one changes nothing for the others.
+pub(crate) mod plain {
+    use std::sync::PoisonError;
+
+    pub(crate) use std::sync::MutexGuard;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        #[inline]
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        #[cfg(not(feature = "shuttle"))]
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            use std::sync::TryLockError;
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
+        }
+    }
+
+    #[cfg(any(feature = "jlog", feature = "log", feature = "tracing"))]
+    #[derive(Debug, Default)]
+    pub(crate) struct RwLock<T>(std::sync::RwLock<T>);
+
+    #[cfg(any(feature = "jlog", feature = "log", feature = "tracing"))]
+    impl<T> RwLock<T> {
+        #[cfg(feature = "jlog")]
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::sync::RwLock::new(value))
+        }
+
+        pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, T> {
+            self.0.read().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(crate) fn write(&self) -> std::sync::RwLockWriteGuard<'_, T> {
+            self.0.write().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+}
 
 /// A value with cache lines of its own: as many as processors fetch at once.
 #[derive(Debug, Default)]
@@ -28,7 +88,7 @@ impl<T> std::ops::Deref for CachePadded<T> {
 mod real {
     use std::io;
     use std::ops::Deref;
-    use std::sync::Arc;
+    use std::sync::{Arc, PoisonError};
     use std::time::{Duration, Instant};
 
     use arc_swap::ArcSwap;
@@ -47,19 +107,42 @@ mod real {
         thread.thread().id() == std::thread::current().id()
     }
 
-    /// Waits until it is notified, but no longer than this.
-    pub(crate) fn wait_a_while<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, time: Duration) {
-        condvar.wait_for(guard, time);
+    /// Waits until it is notified.
+    pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is notified, but no longer than until this moment; `false` where that has come.
-    pub(crate) fn wait_until<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> bool {
-        !condvar.wait_until(guard, deadline).timed_out()
+    /// The same, but no longer than this.
+    pub(crate) fn wait_a_while<'a, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'a, T>,
+        time: Duration,
+    ) -> MutexGuard<'a, T> {
+        condvar.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The same, but no longer than until this moment; `false` where that has come.
+    pub(crate) fn wait_until<'a, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'a, T>,
+        deadline: Instant,
+    ) -> (MutexGuard<'a, T>, bool) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (guard, over) = condvar.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner);
+        (guard, !over.timed_out())
     }
 
     /// Takes a lock that others may hold for long; `None` where they hold it at this moment still.
     pub(crate) fn lock_until<T>(mutex: &Mutex<T>, deadline: Instant) -> Option<MutexGuard<'_, T>> {
-        mutex.try_lock_until(deadline)
+        let mut pause = Duration::from_micros(20);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match mutex.try_lock() {
+                None if left > Duration::ZERO => std::thread::sleep(pause.min(left)),
+                taken => return taken,
+            }
+            pause = (2 * pause).min(Duration::from_millis(5));
+        }
     }
 
     /// A value that is replaced as a whole, while others look at it.
@@ -101,15 +184,28 @@ mod checked {
         thread.thread().id() == shuttle::thread::current().id()
     }
 
+    pub(crate) fn wait<'a, T>(condvar: &Condvar, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        condvar.wait(&mut guard);
+        guard
+    }
+
     /// The time is over at once.
-    pub(crate) fn wait_a_while<T>(_: &Condvar, _: &mut MutexGuard<'_, T>, _: Duration) {
+    pub(crate) fn wait_a_while<'a, T>(
+        _: &Condvar,
+        guard: MutexGuard<'a, T>,
+        _: Duration,
+    ) -> MutexGuard<'a, T> {
         shuttle::thread::yield_now();
+        guard
     }
 
     /// No deadline ever comes.
-    pub(crate) fn wait_until<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, _: Instant) -> bool {
-        condvar.wait(guard);
-        true
+    pub(crate) fn wait_until<'a, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'a, T>,
+        _: Instant,
+    ) -> (MutexGuard<'a, T>, bool) {
+        (wait(condvar, guard), true)
     }
 
     pub(crate) fn lock_until<T>(mutex: &Mutex<T>, _: Instant) -> Option<MutexGuard<'_, T>> {

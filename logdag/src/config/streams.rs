@@ -414,7 +414,7 @@ impl<'a> Reader<'a> {
             when_full,
             drain_limit: match inherited("drain_seconds") {
                 None => StreamOptions::DRAIN_LIMIT,
-                Some((text, place)) => Duration::from_secs(number(text, place)?),
+                Some(_) => Duration::from_secs(seconds("drain_seconds")?),
             },
             max_line: bytes("max_line", StreamOptions::MAX_LINE)?,
             queue_bytes: bytes("queue_bytes", StreamOptions::QUEUE_BYTES)?,

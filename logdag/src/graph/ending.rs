@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[cfg(not(feature = "shuttle"))]
 fn at_most(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
     use std::sync::mpsc;
-    let work = Arc::new(parking_lot::Mutex::new(Some(work)));
+    let work = Arc::new(crate::sync::plain::Mutex::new(Some(work)));
     let theirs = Arc::clone(&work);
     let (done, waiting) = mpsc::channel();
     let spawned = std::thread::Builder::new().name("log-end".to_owned()).spawn(move || {
@@ -76,7 +76,7 @@ impl Graph {
 
     /// The longest time that one of its sinks may take.
     fn longest_drain(&self) -> Duration {
-        let slots = self.inner.streams.lock().slots();
+        let slots = self.streams().slots();
         let longest = slots.iter().map(|slot| slot.drain_limit()).max();
         longest.unwrap_or_default().min(Duration::from_secs(31_536_000))
     }
@@ -141,6 +141,6 @@ impl Drop for DrainAtEnd {
         if !ended {
             self.0.tell_end(format_args!("a log sink does not end: what it still has is lost"));
         }
-        self.0.inner.streams.lock().report_unregistered();
+        self.0.streams().report_unregistered();
     }
 }

@@ -2,6 +2,11 @@
 
 mod description;
 mod ending;
+#[cfg(all(feature = "jlog", not(feature = "shuttle")))]
+pub(crate) mod fork;
+#[cfg(any(not(feature = "jlog"), feature = "shuttle"))]
+#[path = "fork_unchecked.rs"]
+pub(crate) mod fork;
 mod options;
 mod sinks;
 mod stream;
@@ -9,6 +14,7 @@ mod streams;
 
 use std::fmt;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,7 +26,7 @@ use crate::redact::Redaction;
 use crate::route::{Hooks, RecordHook, Route, TextHook};
 use crate::sink::{FdSink, Sink, SinkSpec, Slot};
 use crate::speculation::Speculation;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 
 pub use description::Description;
 pub use ending::DrainAtEnd;
@@ -100,12 +106,35 @@ pub struct Graph {
 }
 
 struct Inner {
-    streams: Mutex<Streams>,
-    /// Whoever goes from one mode to the other.
-    mode: Mutex<()>,
-    /// Whoever sets up the streams of a configuration.
-    configuring: Mutex<()>,
+    streams: Arc<Mutex<Streams>>,
     names_changed: AtomicU64,
+}
+
+impl Inner {
+    fn streams(&self) -> Known<'_> {
+        let inside = fork::enter();
+        Known { streams: self.streams.lock(), _inside: inside }
+    }
+}
+
+/// What a graph knows, locked; for moments only.
+struct Known<'a> {
+    streams: MutexGuard<'a, Streams>,
+    _inside: fork::Inside,
+}
+
+impl Deref for Known<'_> {
+    type Target = Streams;
+
+    fn deref(&self) -> &Streams {
+        &self.streams
+    }
+}
+
+impl DerefMut for Known<'_> {
+    fn deref_mut(&mut self) -> &mut Streams {
+        &mut self.streams
+    }
 }
 
 impl fmt::Debug for Graph {
@@ -129,7 +158,8 @@ impl Graph {
         let flags = Flags { timestamps: true, ..Flags::default() };
         let options = StreamOptions { sink: Some(sink), flags, ..StreamOptions::default() };
         let stderr = streams.make("stderr");
-        stderr.slot = Some(Slot::new("stderr", Arc::new(FdSink::Stderr), &options));
+        let spec = options.sink.clone().unwrap_or_default();
+        stderr.slot = Some(Slot::new("stderr", Arc::new(FdSink::Stderr), spec, &options));
         stderr.options = options;
         for (name, to) in
             [("error", "stderr"), ("notice", "stderr"), ("debug", "stderr"), ("error/stacktrace", "error")]
@@ -139,13 +169,15 @@ impl Graph {
             state.options.disabled = name == "debug";
         }
         streams.resolve();
-        let inner = Inner {
-            streams: Mutex::new(streams),
-            mode: Mutex::new(()),
-            configuring: Mutex::new(()),
-            names_changed: AtomicU64::new(0),
-        };
-        Self { inner: Arc::new(inner) }
+        let streams = Arc::new(Mutex::new(streams));
+        fork::register(&streams);
+        Self { inner: Arc::new(Inner { streams, names_changed: AtomicU64::new(0) }) }
+    }
+
+    /// What it knows, of this process.
+    fn streams(&self) -> Known<'_> {
+        fork::renew_if_forked();
+        self.inner.streams()
     }
 
     /// The stream of this name; made where it is not there, with an outlet to the stream that its name is below.
@@ -154,7 +186,7 @@ impl Graph {
     /// [`GraphError::Name`], [`GraphError::TooLarge`].
     pub fn stream(&self, name: &str) -> Result<Stream, GraphError> {
         check_name(name)?;
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         if let Some(state) = streams.by_name.get(name) {
             return Ok(Stream { node: Arc::clone(&state.node) });
         }
@@ -174,28 +206,28 @@ impl Graph {
 
     /// The stream of this name, if it is there.
     pub fn find(&self, name: &str) -> Option<Stream> {
-        let streams = self.inner.streams.lock();
+        let streams = self.streams();
         streams.by_name.get(name).map(|state| Stream { node: Arc::clone(&state.node) })
     }
 
     /// The names of all streams, in order.
     pub fn names(&self) -> Vec<String> {
-        self.inner.streams.lock().names(|_| true)
+        self.streams().names(|_| true)
     }
 
     /// The names of all streams of a type, in order.
     pub fn names_of_type(&self, kind: &str) -> Vec<String> {
-        self.inner.streams.lock().names(|state| state.kind() == kind)
+        self.streams().names(|state| state.kind() == kind)
     }
 
     /// The names of all streams whose sinks get their lines in this format, in order.
     pub fn names_of_format(&self, format: Format) -> Vec<String> {
-        self.inner.streams.lock().names(|state| !state.kind().is_empty() && state.options.format == format)
+        self.streams().names(|state| !state.kind().is_empty() && state.options.format == format)
     }
 
     /// What a stream is, as it was set up.
     pub fn options(&self, name: &str) -> Option<StreamOptions> {
-        self.inner.streams.lock().by_name.get(name).map(|state| state.options.clone())
+        self.streams().by_name.get(name).map(|state| state.options.clone())
     }
 
     /// Sets up a stream: it is made where it is not there, and its outlets stay. A sink that it had is closed when the
@@ -212,7 +244,7 @@ impl Graph {
     }
 
     fn set(&self, name: &str, options: StreamOptions, slot: Option<Arc<Slot>>) -> Stream {
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         if let Some(slot) = slot.as_ref().filter(|_| streams.asynchronous) {
             slot.go_async();
         }
@@ -235,7 +267,8 @@ impl Graph {
     /// # Errors
     /// The place in the list, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
     pub fn apply(&self, list: Vec<Configured>) -> Result<(), (usize, GraphError)> {
-        let _one_at_a_time = self.inner.configuring.lock();
+        let turns = Arc::clone(&self.streams().turns);
+        let _one_at_a_time = turns.configuring.lock();
         let declared = list.len();
         self.set_up(list, declared)
     }
@@ -249,9 +282,10 @@ impl Graph {
     /// # Errors
     /// The place in the list, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
     pub fn replace(&self, list: Vec<Configured>) -> Result<(), (usize, GraphError)> {
-        let _one_at_a_time = self.inner.configuring.lock();
+        let turns = Arc::clone(&self.streams().turns);
+        let _one_at_a_time = turns.configuring.lock();
         let (undeclared, changed) = {
-            let streams = self.inner.streams.lock();
+            let streams = self.streams();
             let changed = list.iter().map(|configured| !streams.declares_as_before(configured));
             (streams.undeclared(&list), changed.collect::<Vec<bool>>())
         };
@@ -266,7 +300,7 @@ impl Graph {
     /// From `undeclared` on, the streams of the list go back to what they were before.
     fn set_up(&self, list: Vec<Configured>, undeclared: usize) -> Result<(), (usize, GraphError)> {
         // What can be told without opening anything is told before anything is opened.
-        let mut tried = self.inner.streams.lock().clone();
+        let mut tried = self.streams().clone();
         tried.connect_all(&list, undeclared)?;
         // A sink that stays as it is goes on: what it holds is not lost, and nothing is written out of order.
         let stays = |streams: &Streams, Configured { name, options, .. }: &Configured| {
@@ -278,9 +312,10 @@ impl Graph {
             let Configured { name, options, .. } = configured;
             let slot = if stays(&tried, configured) {
                 None
-            } else if let Some(sink) = tried.by_name.get(name).and_then(|state| state.reusable_sink(options))
+            } else if let Some((sink, spec)) =
+                tried.by_name.get(name).and_then(|state| state.reusable_sink(options))
             {
-                Some(Slot::new(name, sink, options))
+                Some(Slot::new(name, sink, spec, options))
             } else {
                 self.make_slot(name, options, options.sink.as_ref()).map_err(|e| (n, e))?
             };
@@ -289,7 +324,7 @@ impl Graph {
         for (n, (Configured { name, options, .. }, slot)) in list.iter().zip(&slots).enumerate() {
             Self::begin(name, options, slot.as_ref()).map_err(|e| (n, e))?;
         }
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         // Others may have changed the graph in the meantime.
         let mut next = streams.clone();
         next.connect_all(&list, undeclared)?;
@@ -314,6 +349,7 @@ impl Graph {
                     old.extend(state.slot.replace(Slot::new(
                         &sink.stream,
                         Arc::new(FdSink::Stderr),
+                        sink.clone(),
                         &options,
                     )));
                 }
@@ -333,7 +369,7 @@ impl Graph {
 
     /// Removes a stream, and every outlet to it; says whether it was there. Whoever has it still logs to nowhere.
     pub fn remove(&self, name: &str) -> bool {
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         let Some(state) = streams.by_name.remove(name) else { return false };
         for outlets in streams.by_name.values_mut().flat_map(State::outlet_lists) {
             outlets.retain(|outlet| outlet.to != name);
@@ -351,7 +387,7 @@ impl Graph {
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::StreamExists`], [`GraphError::Name`].
     pub fn rename_stream(&self, name: &str, new: &str) -> Result<(), GraphError> {
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         streams.rename(name, new)?;
         streams.resolve();
         self.inner.names_changed.fetch_add(1, Ordering::Release);
@@ -378,7 +414,7 @@ impl Graph {
     /// # Errors
     /// [`GraphError::Cycle`], [`GraphError::Name`], [`GraphError::TooLarge`]: nothing is changed then.
     pub fn connect(&self, from: &str, to: &str, filter: Option<Filter>) -> Result<(), GraphError> {
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         let mut next = streams.clone();
         next.connect(from, to, filter.map(Arc::new))?;
         next.resolve();
@@ -397,7 +433,7 @@ impl Graph {
     }
 
     fn change_outlets(&self, from: &str, change: impl Fn(&mut Vec<Outlet>)) -> usize {
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         let Some(state) = streams.by_name.get_mut(from) else { return 0 };
         let before = state.outlets.len();
         state.outlet_lists().for_each(change);
@@ -441,7 +477,7 @@ impl Graph {
     /// [`GraphError::UnknownStream`]; [`GraphError::Sink`]: nothing is changed then.
     pub fn set_type_and_path(&self, name: &str, kind: &str, path: &str) -> Result<(), GraphError> {
         let (mut options, spec) = {
-            let streams = self.inner.streams.lock();
+            let streams = self.streams();
             let state =
                 streams.by_name.get(name).ok_or_else(|| GraphError::UnknownStream(name.to_owned()))?;
             (state.options.clone(), state.spec())
@@ -457,7 +493,7 @@ impl Graph {
 
     /// What was put down about a stream under this key: its `<config>`, and properties that were set.
     pub fn property(&self, name: &str, key: &str) -> Option<String> {
-        let streams = self.inner.streams.lock();
+        let streams = self.streams();
         let state = streams.by_name.get(name)?;
         let config = state.options.sink.as_ref().and_then(|sink| sink.config.get(key));
         state.properties.get(key).or(config).cloned()
@@ -475,7 +511,7 @@ impl Graph {
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut State)) -> Result<(), GraphError> {
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         let state =
             streams.by_name.get_mut(name).ok_or_else(|| GraphError::UnknownStream(name.to_owned()))?;
         change(state);
@@ -498,7 +534,7 @@ impl Graph {
     }
 
     fn change_hooks(&self, change: impl FnOnce(&mut Hooks)) {
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         change(Arc::make_mut(&mut streams.hooks));
         streams.resolve();
     }
@@ -506,7 +542,7 @@ impl Graph {
     /// Has streams take no lines that are less serious than this, whatever lines their outlets let pass; replaces what was set
     /// before.
     pub fn set_levels(&self, levels: Levels) {
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         streams.levels = levels;
         streams.resolve();
     }
@@ -514,14 +550,14 @@ impl Graph {
     /// Has no sink get what this redacts, whatever streams a line comes through; replaces what was set before. Streams may have
     /// [more](StreamOptions::redaction).
     pub fn set_redaction(&self, redaction: Redaction) {
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         streams.redaction = redaction;
         streams.resolve();
     }
 
     /// What [`set_redaction`](Self::set_redaction) has set.
     pub fn redaction(&self) -> Redaction {
-        self.inner.streams.lock().redaction.clone()
+        self.streams().redaction.clone()
     }
 
     /// A private stream whose lines are kept until it is known whether anybody wants them: the last `max_lines`, with no
@@ -532,7 +568,7 @@ impl Graph {
 
     /// What there is of a stream.
     pub fn describe(&self, name: &str) -> Option<Description> {
-        let streams = self.inner.streams.lock();
+        let streams = self.streams();
         let state = streams.by_name.get(name)?;
         let slot = state.slot.clone();
         let spec = state.spec().unwrap_or_default();
@@ -574,8 +610,11 @@ impl Graph {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let streams = self.streams.lock();
-        go_sync(&streams.slots());
+        // In a child, what is the parent's stays so.
+        fork::renew_if_forked();
+        let slots = self.streams().slots();
+        go_sync(&slots);
+        let streams = self.streams();
         streams.report_unregistered();
     }
 }

@@ -61,6 +61,21 @@ pub(super) fn go_sync(slots: &[Arc<Slot>]) {
     slots.iter().zip(deadlines).for_each(|(slot, deadline)| slot.go_sync(deadline));
 }
 
+/// The same with absolute paths: the sink may be opened again, in a child that was forked, after the process has changed
+/// its directory.
+fn absolute(spec: &SinkSpec) -> io::Result<SinkSpec> {
+    let mut spec = spec.clone();
+    if matches!(&*spec.kind, "file" | "file_synch" | "jlog") && !spec.path.is_empty() {
+        let path = std::path::absolute(&spec.path)?.into_os_string().into_string();
+        spec.path = path.map_err(|path| {
+            let why = format!("{}: it is not UTF-8", path.display());
+            io::Error::new(io::ErrorKind::InvalidInput, why)
+        })?;
+    }
+    spec.latest = spec.latest.map(std::path::absolute).transpose()?;
+    Ok(spec)
+}
+
 impl Graph {
     /// Adds a type of sink: `make` opens one from its spec. Streams of this type that are there already get theirs.
     ///
@@ -72,7 +87,7 @@ impl Graph {
         make: impl Fn(&SinkSpec) -> io::Result<Arc<dyn Sink>> + Send + Sync + 'static,
     ) -> Result<(), GraphError> {
         let waiting = {
-            let mut streams = self.inner.streams.lock();
+            let mut streams = self.streams();
             streams.makers.insert(kind.to_owned(), Arc::new(make));
             streams.names(|state| state.kind() == kind && state.slot.is_none())
         };
@@ -81,23 +96,22 @@ impl Graph {
 
     /// Whether this is a type of sink.
     pub fn knows_type(&self, kind: &str) -> bool {
-        self.inner.streams.lock().makers.contains_key(kind)
+        self.streams().makers.contains_key(kind)
     }
 
     /// The streams whose type is not registered (yet), with that type. Lines do not get to their sinks.
     pub fn unregistered(&self) -> Vec<(String, String)> {
-        let streams = self.inner.streams.lock();
+        let streams = self.streams();
         streams.unregistered().map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
     }
 
     /// Opens the sink of a stream that has none yet.
     fn open_sink(&self, name: &str) -> Result<(), GraphError> {
-        let options =
-            self.inner.streams.lock().by_name.get(name).map(|state| (state.options.clone(), state.spec()));
+        let options = self.streams().by_name.get(name).map(|state| (state.options.clone(), state.spec()));
         let Some((options, spec)) = options else { return Ok(()) };
         let slot = self.make_slot(name, &options, spec.as_ref())?;
         Self::begin(name, &options, slot.as_ref())?;
-        let mut streams = self.inner.streams.lock();
+        let mut streams = self.streams();
         let asynchronous = streams.asynchronous;
         let Some(state) = streams.by_name.get_mut(name).filter(|state| state.slot.is_none()) else {
             return Ok(());
@@ -118,17 +132,18 @@ impl Graph {
         spec: Option<&SinkSpec>,
     ) -> Result<Option<Arc<Slot>>, GraphError> {
         let Some(spec) = spec else { return Ok(None) };
-        let maker = self.inner.streams.lock().makers.get(&spec.kind).cloned();
+        let maker = self.streams().makers.get(&spec.kind).cloned();
         // A type that is not registered yet may be so later.
         let Some(make) = maker else { return Ok(None) };
-        if let Some(dir) = crate::sink::directory(spec).filter(|_| spec.make_dirs) {
+        let spec = absolute(spec).map_err(|source| sink_error(name, &spec.kind, source))?;
+        if let Some(dir) = crate::sink::directory(&spec).filter(|_| spec.make_dirs) {
             std::fs::create_dir_all(&dir).map_err(|e| {
                 let why = io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
                 sink_error(name, &spec.kind, why)
             })?;
         }
-        let sink = make(spec).map_err(|source| sink_error(name, &spec.kind, source))?;
-        Ok(Some(Slot::new(name, sink, options)))
+        let sink = make(&spec).map_err(|source| sink_error(name, &spec.kind, source))?;
+        Ok(Some(Slot::new(name, sink, spec, options)))
     }
 
     /// Says to an opened sink that it will be written to.
@@ -154,6 +169,11 @@ impl Graph {
 
     /// Gives every sink that may have one a queue and a thread of its own, and those that come later, too. (Not from
     /// within a sink.)
+    ///
+    /// With the feature `jlog`, a process may fork afterwards. Its child has no threads: there the graph is synchronous again, every sink is opened
+    /// anew when the child first logs or asks the graph, counters begin at 0, and what waits in queues is the parent's to
+    /// write. The child may go asynchronous itself. (A child that uses files in a directory that it cannot reach any more,
+    /// after `chroot` for example, loses its lines, and says so.)
     pub fn go_async(&self) {
         self.change_mode(true, |slots| slots.iter().for_each(Slot::go_async));
     }
@@ -169,10 +189,11 @@ impl Graph {
         if Doing::now() == Doing::Writing {
             return;
         }
-        let _one_at_a_time = self.inner.mode.lock();
+        let turns = Arc::clone(&self.streams().turns);
+        let _one_at_a_time = turns.mode.lock();
         // Sinks may ask the graph meanwhile.
         let slots = {
-            let mut streams = self.inner.streams.lock();
+            let mut streams = self.streams();
             streams.asynchronous = asynchronous;
             streams.slots()
         };
@@ -201,7 +222,7 @@ impl Graph {
         // In the middle of a line it would come back to it.
         let Some(_logging) = While::logging() else { return };
         let reports: Vec<_> = {
-            let streams = self.inner.streams.lock();
+            let streams = self.streams();
             let outlets = streams
                 .by_name
                 .iter()
@@ -246,7 +267,7 @@ impl Graph {
     }
 
     fn slots(&self, wanted: impl Fn(&State) -> bool) -> Vec<(String, Arc<Slot>)> {
-        let streams = self.inner.streams.lock();
+        let streams = self.streams();
         let wanted = streams.by_name.values().filter(|state| wanted(state));
         wanted.filter_map(|state| Some((state.kind().to_owned(), state.slot.clone()?))).collect()
     }
@@ -271,7 +292,7 @@ impl Graph {
 
     fn with_sink<R>(&self, name: &str, work: impl FnOnce(&Slot) -> io::Result<R>) -> Result<R, GraphError> {
         let (kind, slot) = {
-            let streams = self.inner.streams.lock();
+            let streams = self.streams();
             let state = streams.by_name.get(name);
             let state = state.ok_or_else(|| GraphError::UnknownStream(name.to_owned()))?;
             (state.kind().to_owned(), state.slot.clone())
@@ -281,7 +302,7 @@ impl Graph {
     }
 
     fn slot(&self, name: &str) -> Option<Arc<Slot>> {
-        self.inner.streams.lock().by_name.get(name)?.slot.clone()
+        self.streams().by_name.get(name)?.slot.clone()
     }
 
     /// Puts aside what a stream's sink has written so far, under a name of its own: a file's path with the time behind it.

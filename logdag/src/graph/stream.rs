@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::fork;
 use super::streams::Node;
 use crate::level::{Level, Threshold};
 use crate::lines::Pipe;
@@ -123,7 +124,7 @@ impl Stream {
         location: &Location<'_>,
         message: &dyn Message,
     ) {
-        let Some(_logging) = self.begin_line() else { return };
+        let Some(_logging) = self.begin_line(level) else { return };
         let route = self.node.route.load();
         let mut record = Record::at(None, &route.facility, message);
         (record.location, record.level) = (location, level);
@@ -141,7 +142,11 @@ impl Stream {
     /// `None` where a line gets nowhere. What this thread logs until what this returns is dropped would come back to it.
     #[inline]
     fn begin_line(&self, level: Level) -> Option<While> {
-        if self.takes(level) { While::logging() } else { None }
+        if !self.takes(level) {
+            return None;
+        }
+        fork::renew_if_forked();
+        While::logging()
     }
 
     /// A file descriptor for a child process: its lines are logged to this stream.

@@ -11,7 +11,7 @@ use crate::level::Levels;
 use crate::redact::Redaction;
 use crate::route::{Hooks, Route, Step};
 use crate::sink::{Sink, SinkSpec, Slot};
-use crate::sync::Swap;
+use crate::sync::{Mutex, Swap};
 
 /// A line passes no more streams than this, one behind the other.
 pub(super) const MAX_DEPTH: usize = 1000;
@@ -25,6 +25,7 @@ pub(super) struct Streams {
     pub(super) by_name: BTreeMap<String, State>,
     pub(super) makers: BTreeMap<String, Maker>,
     pub(super) asynchronous: bool,
+    pub(super) turns: Arc<Turns>,
     pub(super) hooks: Arc<Hooks>,
     /// Whether streams without a registered type were reported.
     pub(super) reported: Arc<AtomicBool>,
@@ -32,6 +33,15 @@ pub(super) struct Streams {
     pub(super) levels: Levels,
     /// What no sink gets.
     pub(super) redaction: Redaction,
+}
+
+/// What is done by one thread at a time, and may take long.
+#[derive(Default)]
+pub(super) struct Turns {
+    /// Going from one mode to the other.
+    pub(super) mode: Mutex<()>,
+    /// Applying a configuration.
+    pub(super) configuring: Mutex<()>,
 }
 
 /// A stream, as the graph keeps it.
@@ -105,9 +115,9 @@ impl State {
 
     /// Its sink, where these options change only what is in front of it. A ring keeps its lines so, and a jlog its writer:
     /// there can be only one that buffers. Both can be written to by an old and a new queue at once.
-    pub(super) fn reusable_sink(&self, options: &StreamOptions) -> Option<Arc<dyn Sink>> {
+    pub(super) fn reusable_sink(&self, options: &StreamOptions) -> Option<(Arc<dyn Sink>, SinkSpec)> {
         let slot = self.slot.as_ref().filter(|_| self.options.sink == options.sink)?;
-        matches!(self.kind(), "memory" | "jlog").then(|| Arc::clone(&slot.sink))
+        matches!(self.kind(), "memory" | "jlog").then(|| (Arc::clone(&slot.sink), slot.spec.clone()))
     }
 
     /// What its sink is made from: what was put down about it is part of its `<config>`.

@@ -4,9 +4,8 @@ use std::io;
 
 use jlog_core::{Error, Jlog, Start, SubscriberName, SyncPolicy, Timestamp, Writer, WriterOptions};
 
-use parking_lot::RwLock;
-
 use super::{Lines, Sink, SinkSpec, WriteError};
+use crate::sync::plain::RwLock;
 
 /// The largest pre-commit buffer; more is taken for this.
 const MAX_PRE_COMMIT: u64 = 8 << 20;

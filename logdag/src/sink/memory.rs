@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 
-use parking_lot::Mutex;
-
 use super::{Lines, Sink, WriteError};
+use crate::sync::plain::Mutex;
 
 /// A line in a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +129,12 @@ impl MemorySink {
             None => (number(path)?, Self::DEFAULT_BYTES),
         };
         Ok(Self::new(lines, bytes))
+    }
+
+    /// Whether nobody reads or writes it at the moment.
+    #[cfg(all(feature = "jlog", not(feature = "shuttle")))]
+    pub(crate) fn is_free(&self) -> bool {
+        self.ring.try_lock().is_some()
     }
 
     /// The last `n` lines, oldest first.

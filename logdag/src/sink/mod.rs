@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use fd::FdSink;
+pub(crate) use fd::write_to_stderr;
 pub use file::{Access, FileSink, Rotation};
 #[cfg(feature = "jlog")]
 pub use jlog::JlogSink;

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{FileSink, Lines, MemorySink, Sink, WriteError};
+use super::{FileSink, Lines, MemorySink, Sink, SinkSpec, WriteError, write_to_stderr};
 use crate::format::{Flags, Format, Layout, event_body, render, render_for_people, within_json};
 use crate::graph::StreamOptions;
 use crate::record::{Doing, Record, While, now_micros};
 use crate::route::TextHook;
 use crate::sync::{
-    CachePadded, Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, lock_until, spawn, wait_a_while,
-    wait_until,
+    CachePadded, Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, lock_until, spawn, wait,
+    wait_a_while, wait_until,
 };
 
 /// A sink's errors are told on stderr this often at most.
@@ -75,6 +75,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) stream: String,
+    /// What the sink was made from.
+    pub(crate) spec: SinkSpec,
     pub(crate) sink: Arc<dyn Sink>,
     /// The number of its format.
     format: AtomicU8,
@@ -242,9 +244,15 @@ thread_local! {
 }
 
 impl Slot {
-    pub(crate) fn new(stream: &str, sink: Arc<dyn Sink>, options: &StreamOptions) -> Arc<Self> {
+    pub(crate) fn new(
+        stream: &str,
+        sink: Arc<dyn Sink>,
+        spec: SinkSpec,
+        options: &StreamOptions,
+    ) -> Arc<Self> {
         let slot = Self {
             stream: stream.to_owned(),
+            spec,
             format: AtomicU8::new(0),
             for_people: sink.is_terminal(),
             is_ring: (&*sink as &dyn Any).is::<MemorySink>(),
@@ -370,13 +378,18 @@ impl Slot {
             return;
         }
         while !queue.ended {
-            if !wait_until(&self.room, &mut queue, deadline) && !queue.ended {
+            let in_time;
+            (queue, in_time) = wait_until(&self.room, queue, deadline);
+            if !in_time && !queue.ended {
                 let left = queue.give_up();
+                // There is no thread any more that would say so.
+                let dropped = std::mem::take(&mut queue.untold);
                 self.room.notify_all();
                 drop(queue);
                 let why = format!("its sink has not taken them for {:?}", self.drain_limit);
                 self.report_on_stderr(&format!("{} not written: {why}", counted(left)));
                 self.note_loss(left, io::Error::new(io::ErrorKind::TimedOut, why));
+                self.losses.lock().untold += dropped;
                 return;
             }
         }
@@ -406,7 +419,7 @@ impl Slot {
         let mut in_time = true;
         while queue.done < until && in_time {
             self.work.notify_one();
-            in_time = wait_until(&self.room, &mut queue, deadline);
+            (queue, in_time) = wait_until(&self.room, queue, deadline);
         }
         queue.draining -= 1;
         match until.saturating_sub(queue.done) {
@@ -559,7 +572,7 @@ impl Slot {
             if queue.stop {
                 // The thread writes what it has before it ends: this line comes behind.
                 while queue.stuck == 0 && (queue.busy || !queue.batch.ends.is_empty()) {
-                    self.room.wait(&mut queue);
+                    queue = wait(&self.room, queue);
                 }
                 if queue.stuck > 0 {
                     // The sink does not come back from a write that nobody waits for any more.
@@ -578,7 +591,7 @@ impl Slot {
             match self.when_full {
                 WhenFull::Block => {
                     self.work.notify_one();
-                    self.room.wait(&mut queue);
+                    queue = wait(&self.room, queue);
                 }
                 WhenFull::Drop => {
                     queue.dropped += 1;
@@ -707,10 +720,9 @@ impl Slot {
         losses.why.get_or_insert(why);
     }
 
-    fn report_on_stderr(&self, what: &str) {
-        use std::io::Write;
+    pub(crate) fn report_on_stderr(&self, what: &str) {
         // There is nobody else to tell.
-        let _ = writeln!(std::io::stderr().lock(), "log stream {}: {what}", self.stream);
+        let _ = write_to_stderr(format!("log stream {}: {what}\n", self.stream).as_bytes());
     }
 
     /// Tells of trouble where it does not come back to this sink.
@@ -736,9 +748,9 @@ impl Slot {
             while queue.batch.ends.is_empty() && queue.untold == 0 && !queue.stop && queue.writer == writer {
                 queue.asleep = true;
                 if self.needs_ticks && !(idle && cfg!(feature = "shuttle")) {
-                    wait_a_while(&self.work, &mut queue, TICK.saturating_sub(ticked.elapsed()));
+                    queue = wait_a_while(&self.work, queue, TICK.saturating_sub(ticked.elapsed()));
                 } else {
-                    self.work.wait(&mut queue);
+                    queue = wait(&self.work, queue);
                 }
                 queue.asleep = false;
                 queue = self.tick_if_due(queue, &mut ticked, writer);
@@ -792,7 +804,7 @@ impl Slot {
             self.room.notify_all();
             queue = self.tick_if_due(queue, &mut ticked, writer);
             if queue.batch.size() < self.enough_bytes() && queue.draining == 0 && !queue.stop {
-                wait_a_while(&self.work, &mut queue, GATHER);
+                queue = wait_a_while(&self.work, queue, GATHER);
             }
         }
     }

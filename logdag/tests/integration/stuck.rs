@@ -111,7 +111,7 @@ fn nothing_that_watches_or_ends_waits_for_a_stuck_sink() {
     let numbers = text.lines().filter_map(|line| line.split(' ').next()?.parse::<usize>().ok());
     let numbers: Vec<usize> = numbers.collect();
     assert!(numbers.iter().copied().eq(0..numbers.len()), "in order, and none twice");
-    assert!(text.contains(" lines lost since 20") && text.contains(" lines dropped since 20"));
+    assert!(text.contains(" lost since 20"), "{text}");
     assert!(counters.dropped >= (LINES - numbers.len()) as u64, "{counters:?}");
 }
 

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 
 use nix::libc;
 
@@ -11,6 +11,45 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What is called around every fork.
+struct Handlers {
+    prepare: fn(),
+    parent: fn(),
+    child: fn(),
+}
+
+static HANDLERS: OnceLock<Handlers> = OnceLock::new();
+
+extern "C" fn prepare() {
+    if let Some(handlers) = HANDLERS.get() {
+        (handlers.prepare)();
+    }
+}
+
+extern "C" fn parent() {
+    if let Some(handlers) = HANDLERS.get() {
+        (handlers.parent)();
+    }
+}
+
+extern "C" fn child() {
+    if let Some(handlers) = HANDLERS.get() {
+        (handlers.child)();
+    }
+}
+
+/// Has these called by every thread that forks: before it does, and afterwards in the parent and in the child. They must not
+/// panic. Only the first call in a process counts. This is for logdag, which has no unsafe code of its own.
+pub fn on_fork(prepare_it: fn(), in_parent: fn(), in_child: fn()) {
+    let handlers = Handlers { prepare: prepare_it, parent: in_parent, child: in_child };
+    if HANDLERS.set(handlers).is_ok() {
+        // SAFETY: the handlers are functions of this library that stay where they are. They may run in a child of a process
+        // with threads: what they do there, taking and giving back locks that the thread that forks holds, and memory, glibc
+        // and musl allow. Where there is no room for them, no fork is noticed.
+        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    }
 }
 
 /// How many forks lie between this process and the one in which this was first called.

@@ -12,13 +12,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
-
 pub use access::Access;
 use access::{Ids, directory, resolve};
 use retention::{FirstSeen, InUse};
 
 use super::{Lines, Sink, WriteError};
+use crate::sync::plain::Mutex;
 
 /// How often it is looked whether the path still names the file that is open.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -6,10 +6,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
-
 use super::Rotation;
 use super::access::directory;
+use crate::graph::fork;
+use crate::sync::plain::Mutex;
 
 /// The second in a name may be this far ahead of the clock: there were many rotations in one second.
 const MAX_AHEAD: u64 = 86_400;
@@ -26,13 +26,20 @@ pub(super) struct InUse((u64, u64));
 impl InUse {
     pub(super) fn new(facts: &Metadata) -> Self {
         let identity = (facts.dev(), facts.ino());
+        let _inside = fork::enter();
         *OPEN.lock().entry(identity).or_default() += 1;
         Self(identity)
     }
 }
 
+fn is_open(facts: &Metadata) -> bool {
+    let _inside = fork::enter();
+    OPEN.lock().contains_key(&(facts.dev(), facts.ino()))
+}
+
 impl Drop for InUse {
     fn drop(&mut self) {
+        let _inside = fork::enter();
         let mut open = OPEN.lock();
         if let Some(count) = open.get_mut(&self.0) {
             *count -= 1;
@@ -103,7 +110,7 @@ pub(super) fn find(log: &Path, now: u64) -> io::Result<Found> {
         let second = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
         let second = second.filter(|&second| OURS.contains(&second) && digits.len() == 10);
         let second = second.filter(|&second| plausible(second, now) || !is_date_and_hour(second));
-        let in_use = OPEN.lock().contains_key(&(facts.dev(), facts.ino()));
+        let in_use = is_open(&facts);
         match second.filter(|_| !in_use) {
             Some(second) => {
                 let written = u64::try_from(facts.mtime()).ok();

@@ -1,0 +1,207 @@
+//! What becomes of graphs in a child that was forked.
+//!
+//! Only the thread that forks goes on in the child. Locks that others held there stay locked, threads of queues are gone,
+//! and what waited in queues is the parent's to write. What is locked for a moment only (what the graph knows, which files
+//! are open) is locked behind a gate, which whoever forks closes first: the child finds it whole and free. Locks that are
+//! held for as long as a sink takes cannot be waited for: the child opens every sink anew, with a queue, counters and locks
+//! of its own, when it first logs or asks the graph, and forgets the old ones without closing them. It begins synchronous.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+
+use super::streams::{State, Streams};
+use crate::record::{Doing, While, now_micros};
+use crate::sink::{Lines, Sink, SinkSpec, Slot, WriteError};
+use crate::sync::Mutex;
+
+/// This process is a child whose graphs are still the parent's.
+static PENDING: AtomicBool = AtomicBool::new(false);
+/// How many forks lie between this process and the first one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+static GATE: RwLock<()> = RwLock::new(());
+static RENEWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+static GRAPHS: Mutex<Vec<Weak<Mutex<Streams>>>> = Mutex::new(Vec::new());
+
+type Closed = (Option<std::sync::MutexGuard<'static, ()>>, Option<RwLockWriteGuard<'static, ()>>);
+
+thread_local! {
+    /// How often this thread has passed the gate and not come back.
+    static INSIDE: Cell<usize> = const { Cell::new(0) };
+    /// What this thread holds while it forks.
+    static CLOSED: RefCell<Closed> = const { RefCell::new((None, None)) };
+}
+
+/// As long as this lives, nobody forks: no longer than a lock is held for that nobody holds for long.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    _passed: Option<RwLockReadGuard<'static, ()>>,
+}
+
+/// Passes the gate, before a lock is taken.
+pub(crate) fn enter() -> Inside {
+    // At a thread's very end there is no telling whether it is inside already.
+    let Ok(inside) = INSIDE.try_with(|inside| inside.replace(inside.get() + 1)) else {
+        return Inside { _passed: None };
+    };
+    Inside { _passed: (inside == 0).then(|| GATE.read().unwrap_or_else(PoisonError::into_inner)) }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = INSIDE.try_with(|inside| inside.set(inside.get().saturating_sub(1)));
+    }
+}
+
+fn prepare() {
+    // The clock is set up once: a child must not wait for a thread that was just doing so.
+    now_micros();
+    // A sink that forks while it is opened has this one already.
+    let free = Doing::now() != Doing::Writing;
+    let renewing = free.then(|| RENEWING.lock().unwrap_or_else(PoisonError::into_inner));
+    let outside = INSIDE.try_with(Cell::get) == Ok(0);
+    let gate = outside.then(|| GATE.write().unwrap_or_else(PoisonError::into_inner));
+    // A thread at its very end cannot keep them: it forks without.
+    let _ = CLOSED.try_with(|closed| closed.replace((renewing, gate)));
+}
+
+fn parent() {
+    let _ = CLOSED.try_with(RefCell::take);
+}
+
+fn child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    PENDING.store(true, Ordering::Relaxed);
+    parent();
+}
+
+/// Graphs are to be usable in children from now on.
+pub(super) fn register(streams: &Arc<Mutex<Streams>>) {
+    static ONCE: Once = Once::new();
+    // Where there is no room for the handlers, no fork is noticed.
+    ONCE.call_once(|| jlog_core::storage::on_fork(prepare, parent, child));
+    let _inside = enter();
+    let mut graphs = GRAPHS.lock();
+    graphs.retain(|streams| streams.strong_count() > 0);
+    graphs.push(Arc::downgrade(streams));
+}
+
+/// How many forks lie between this process and the first one.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// Whether this process was forked from one that had graphs: locks of others (that of the standard error) may be held
+/// by threads that are not there.
+pub(crate) fn is_child() -> bool {
+    forks() > 0
+}
+
+/// Sees to it that the graphs are this process's own.
+#[inline]
+pub(crate) fn renew_if_forked() {
+    if PENDING.load(Ordering::Relaxed) {
+        renew();
+    }
+}
+
+#[cold]
+fn renew() {
+    if Doing::now() == Doing::Writing {
+        // A sink that is being opened asks the graph.
+        return;
+    }
+    let _one_at_a_time = RENEWING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !PENDING.load(Ordering::Acquire) {
+        return;
+    }
+    let _opening = While::doing(Doing::Writing);
+    let graphs: Vec<_> = {
+        let _inside = enter();
+        GRAPHS.lock().iter().filter_map(Weak::upgrade).collect()
+    };
+    for streams in graphs {
+        renew_streams(&streams);
+    }
+    PENDING.store(false, Ordering::Release);
+}
+
+fn renew_streams(streams: &Mutex<Streams>) {
+    let old: Vec<_> = {
+        let _inside = enter();
+        let mut streams = streams.lock();
+        streams.turns = Arc::default();
+        streams.asynchronous = false;
+        let of = |(name, state): (&String, &State)| {
+            let slot = state.slot.clone()?;
+            Some((name.clone(), state.options.clone(), streams.makers.get(&slot.spec.kind).cloned(), slot))
+        };
+        streams.by_name.iter().filter_map(of).collect()
+    };
+    let mut fresh = Vec::new();
+    for (name, options, make, old) in old {
+        let kept = old.sink.memory().filter(|ring| ring.is_free()).map(|_| Arc::clone(&old.sink));
+        let spec = &old.spec;
+        let sink = match (kept, make) {
+            (Some(ring), _) => ring,
+            (None, Some(make)) => match make(spec) {
+                Ok(sink) => sink,
+                Err(error) => {
+                    old.report_on_stderr(&format!(
+                        "it cannot be opened in the process that was forked: {error}"
+                    ));
+                    Arc::new(Unopened { make, spec: spec.clone(), sink: Mutex::default() })
+                }
+            },
+            // Types are never taken back.
+            (None, None) => continue,
+        };
+        fresh.push((name, Slot::new(&old.stream, sink, spec.clone(), &options), old));
+    }
+    let _inside = enter();
+    let mut streams = streams.lock();
+    for (name, slot, old) in fresh {
+        // What it holds is the parent's: it must not be written when nobody has it any more.
+        std::mem::forget(Arc::clone(&old));
+        if let Some(state) = streams.by_name.get_mut(&name) {
+            state.slot = Some(slot);
+        }
+    }
+    streams.resolve();
+}
+
+/// A sink that could not be opened in a child: it is tried again with every line.
+struct Unopened {
+    make: super::Maker,
+    spec: SinkSpec,
+    sink: Mutex<Option<Arc<dyn Sink>>>,
+}
+
+impl std::fmt::Debug for Unopened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unopened").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+impl Unopened {
+    fn opened(&self) -> io::Result<Arc<dyn Sink>> {
+        let mut sink = self.sink.lock();
+        match &*sink {
+            Some(sink) => Ok(Arc::clone(sink)),
+            None => Ok(Arc::clone(sink.insert((self.make)(&self.spec)?))),
+        }
+    }
+}
+
+impl Sink for Unopened {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
+        let sink = self.opened()?;
+        sink.write(lines)?;
+        Ok(sink.idle()?)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.opened()?.flush()
+    }
+}
