@@ -9,7 +9,8 @@ use anstyle::Style;
 use base64::Engine;
 use comfy_table::{CellAlignment, Table, presets};
 use jlog_core::{
-    AtLimit, Compression, Error, Jlog, JlogOptions, Limits, Lost, Meta, Safety, Start, Status, Timestamp,
+    AtLimit, Compression, Error, Jlog, JlogOptions, Limits, LogId, Lost, Meta, ReaderOptions, Safety, Start,
+    Status, Timestamp, Wait,
 };
 use serde_json::{Value, json};
 
@@ -205,7 +206,11 @@ fn status_of(feed: &Path, format: FactFormat) -> Result<String, Failure> {
     let status = log.status()?;
     Ok(match format {
         FactFormat::Text => status_text(&log, &status),
-        FactFormat::Json => format!("{}\n", status_json(feed, &status)),
+        FactFormat::Json => {
+            let mut object = status_json(feed, &status);
+            object["compression_ratio"] = compression(&log, &status).into();
+            format!("{object}\n")
+        }
     })
 }
 
@@ -238,6 +243,9 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
     );
     if let Some((used, size)) = status.pre_commit.filter(|(_, size)| *size > 0) {
         let _ = writeln!(text, "  pre-commit  {} of {} in use", human(used), human(size));
+    }
+    if let Some(ratio) = compression(log, status) {
+        let _ = writeln!(text, "  compression {ratio:.1} to 1 in what was written last");
     }
     let _ = writeln!(text, "  disk        {} free", human(status.free));
     if status.limits.is_some() {
@@ -288,6 +296,29 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
         let _ = writeln!(text, "  {style}{}{style:#}", line.trim_end());
     }
     text
+}
+
+/// How many bytes of messages a byte on disk stands for, in the last segments of a feed that is compressed. It reads
+/// no more than a few megabytes, however large the feed is.
+fn compression(log: &Jlog, status: &Status) -> Option<f64> {
+    const ENOUGH: u64 = 8 << 20;
+    if !status.meta.format.is_lz4() {
+        return None;
+    }
+    let from = status.meta.storage_log.saturating_sub(4).max(status.first_segment);
+    let options = ReaderOptions::default().verify(false).peek(true);
+    let mut reader = log.reader_from(&Start::From(LogId::new(from, 0)), options).ok()?;
+    let (mut plain, mut stored) = (0, 0);
+    // Damage is for `verify` to report.
+    while stored < ENOUGH
+        && let Ok(Some(batch)) = reader.next_batch(Wait::No)
+    {
+        for message in &batch {
+            plain += message.body().len() as u64;
+            stored += u64::from(message.stored_len());
+        }
+    }
+    (stored > 0).then(|| plain as f64 / stored as f64)
 }
 
 /// A loss in a few words.

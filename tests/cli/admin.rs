@@ -572,3 +572,19 @@ fn status_shows_several_feeds_and_watches_them() {
     watch.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(watch.end(), Some(0));
 }
+
+#[test]
+fn status_says_how_well_messages_are_compressed() {
+    let messages: Vec<String> = (0..500).map(|n| format!("{n} {}", "the same again ".repeat(100))).collect();
+    let place = Place::with(&["--compression", "lz4", "--segment-size", "4KiB"], &messages);
+    let ratio = json_of(&place.ok("status", &["-o", "json"]))["compression_ratio"].as_f64().unwrap();
+    assert!((20.0..200.0).contains(&ratio), "{ratio}");
+    let text = place.ok("status", &[]);
+    assert!(text.contains(&format!("  compression {ratio:.1} to 1 in what was written last\n")), "{text}");
+    // Nothing is said of what is not compressed, or not there.
+    for options in [&[][..], &["--compression", "lz4"]] {
+        let place = Place::new(options);
+        assert!(!place.ok("status", &[]).contains("compression"));
+        assert_eq!(json_of(&place.ok("status", &["-o", "json"]))["compression_ratio"], Value::Null);
+    }
+}
