@@ -720,3 +720,35 @@ fn streams_are_switched_on_and_off_by_options() {
     let output = setup.exec(&["--stdout", "in", "-l", "no//name"], script);
     assert!(texts(&output).1.contains("\"no//name\""), "{:?}", texts(&output));
 }
+
+#[test]
+fn lines_go_to_any_file_descriptor_that_the_process_has() {
+    let setup = Setup::new(
+        r#"<log name="out" type="fd" path="3" timestamps="off"><outlet name="pipe"/></log><log name="pipe" type="fd" path="4"/>"#,
+    );
+    let script = format!(
+        "(exec {} exec {} --stdout out -- seq 3 3>>{} 4>&1) | sed 's/^/piped /'",
+        env!("CARGO_BIN_EXE_logdag"),
+        setup.config,
+        setup.path("three").display()
+    );
+    fs::write(setup.path("three"), "before\n").unwrap();
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(texts(&output), ("piped 1\npiped 2\npiped 3\n".to_owned(), String::new()));
+    assert_eq!(setup.read("three"), "before\n1\n2\n3\n");
+    let output = setup.exec(&["--stdout", "out"], "echo");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        texts(&output).1.contains("file descriptor 3: the process was not started with it"),
+        "{:?}",
+        texts(&output)
+    );
+    let wrong = Setup::new(r#"<log name="out" type="fd" path="three"/>"#);
+    let output = logdag(&["check", &wrong.config]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        texts(&output).1.contains("\"three\": expected the number of a file descriptor"),
+        "{:?}",
+        texts(&output)
+    );
+}

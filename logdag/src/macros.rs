@@ -101,3 +101,22 @@ macro_rules! fatal {
         $graph.abort(&$stream, &$crate::Location { file: ::core::file!(), line: ::core::line!() }, ::core::format_args!($($message)+))
     };
 }
+
+/// Logs a last line to a [`Stream`](crate::Stream), with nothing lost of what was logged before, and ends the process with
+/// status 2: see [`Graph::terminate`](crate::Graph::terminate).
+///
+/// ```no_run
+/// use logdag::{Graph, terminate};
+///
+/// let graph = Graph::new();
+/// let error = graph.stream("error")?;
+/// terminate!(graph, error, "port {} is taken", 80);
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), logdag::GraphError>(())
+/// ```
+#[macro_export]
+macro_rules! terminate {
+    ($graph:expr, $stream:expr, $($message:tt)+) => {
+        $graph.terminate(&$stream, &$crate::Location { file: ::core::file!(), line: ::core::line!() }, ::core::format_args!($($message)+))
+    };
+}

@@ -348,7 +348,7 @@ impl<'a> Reader<'a> {
             None => None,
             Some(kind) => {
                 let path = inherited("path").map_or("", |given| given.text).to_owned();
-                if path.is_empty() && matches!(&*kind, "file" | "file_synch" | "jlog") {
+                if path.is_empty() && matches!(&*kind, "file" | "file_synch" | "jlog" | "fd") {
                     let why = format!("a log of type {kind} without a path: expected path=\"…\"");
                     return Err(element.place.error(why));
                 }

@@ -50,6 +50,18 @@ impl Graph {
     /// with SIGABRT. [`fatal!`](crate::fatal!) is the way to call it. A sink that does not go on does not keep the process
     /// from ending: see [`drain_limit`](crate::StreamOptions::drain_limit).
     pub fn abort(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) -> ! {
+        self.last_line(stream, location, arguments);
+        std::process::abort()
+    }
+
+    /// The same for an end that is not a fault of the program's: it exits with status 2, as libmtev does where a
+    /// configuration keeps it from starting. [`terminate!`](crate::terminate!) is the way to call it.
+    pub fn terminate(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) -> ! {
+        self.last_line(stream, location, arguments);
+        std::process::exit(2)
+    }
+
+    fn last_line(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) {
         if Doing::now() == Doing::Writing {
             // Within a sink there is no waiting for sinks.
             self.tell_end(arguments);
@@ -71,7 +83,6 @@ impl Graph {
                 self.tell_end(format_args!("a log sink does not take the last line: {text}"));
             }
         }
-        std::process::abort()
     }
 
     /// The longest time that one of its sinks may take.

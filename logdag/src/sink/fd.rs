@@ -1,4 +1,4 @@
-//! Standard output and error.
+//! Standard output and error, and what else a process was started with.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -49,5 +49,66 @@ impl Sink for FdSink {
             FdSink::Stdout => io::stdout().is_terminal(),
             FdSink::Stderr => io::stderr().is_terminal(),
         }
+    }
+}
+
+/// What a file descriptor that the process was started with leads to: a pipe, a file or a terminal (no socket). It is opened
+/// anew by its name in `/proc`, for appending: whoever closes the first one does not close this.
+#[derive(Debug)]
+pub(crate) struct Descriptor {
+    number: i32,
+    file: File,
+}
+
+impl Descriptor {
+    /// The number that a path has.
+    pub(crate) fn number(path: &str) -> Result<i32, String> {
+        let number = path.trim().parse().ok().filter(|&number: &i32| number >= 0);
+        number.ok_or_else(|| format!("the path {path:?}: expected the number of a file descriptor"))
+    }
+
+    pub(crate) fn open(path: &str) -> io::Result<Self> {
+        let number = Self::number(path).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        if !inherited(number) {
+            let why = format!("file descriptor {number}: the process was not started with it");
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        }
+        let file = File::options().append(true).open(format!("/proc/self/fd/{number}")).map_err(|e| {
+            io::Error::new(
+                e.kind(),
+                format!("file descriptor {number}: it cannot be opened for writing: {e}"),
+            )
+        })?;
+        Ok(Self { number, file })
+    }
+}
+
+/// Whether a process was started with a descriptor: those that it opens itself are closed when it starts another one.
+/// Nobody's own files are to be written to because a number was not given.
+fn inherited(number: i32) -> bool {
+    const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+    let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+    let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & CLOSE_ON_EXEC == 0)
+}
+
+impl Sink for Descriptor {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
+        (&self.file)
+            .write_all(lines.bytes())
+            .map_err(|e| io::Error::new(e.kind(), format!("file descriptor {}: {e}", self.number)).into())
+    }
+
+    fn may_be_asynchronous(&self) -> bool {
+        true
+    }
+
+    fn needs_times(&self) -> bool {
+        false
+    }
+
+    fn is_terminal(&self) -> bool {
+        self.file.is_terminal()
     }
 }

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use fd::Descriptor;
 pub use fd::FdSink;
 pub(crate) use fd::write_to_stderr;
 pub use file::{Access, FileSink, Rotation};
@@ -213,6 +214,7 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
             Ok(_) => Ok(()),
             Err(expected) => Err(format!("the path {:?}: expected {expected}", spec.path)),
         },
+        "fd" => Descriptor::number(&spec.path).map(|_| ()),
         #[cfg(feature = "jlog")]
         "jlog" => jlog::check(spec),
         #[cfg(not(feature = "jlog"))]

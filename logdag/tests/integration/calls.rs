@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use logdag::{
     Configured, Format, Graph, GraphError, Level, Location, Rotation, SinkSpec, StreamOptions, Value,
-    WhenFull, fatal, log,
+    WhenFull, fatal, log, terminate,
 };
 
 use super::{ring, typed};
@@ -413,24 +413,30 @@ fn come_to_a_bad_end() {
             .join();
         std::process::abort();
     }
+    if std::env::var_os("LOGDAG_TERMINATES").is_some() {
+        terminate!(graph, stream, "port {} is taken", 80);
+    }
     fatal!(graph, stream, "no more {}", "memory");
 }
 
 #[test]
 fn bad_ends_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    for (by_panic, last) in [(true, "thread worker panicked: so be it"), (false, "no more memory")] {
-        let path = dir.path().join(by_panic.to_string());
+    for (variable, last, signal, code) in [
+        ("LOGDAG_BY_PANIC", "thread worker panicked: so be it", Some(6), None),
+        ("LOGDAG_IS_FATAL", "no more memory", Some(6), None),
+        // As libmtev's mtevTerminate.
+        ("LOGDAG_TERMINATES", "port 80 is taken", None, Some(2)),
+    ] {
+        let path = dir.path().join(variable);
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "calls::come_to_a_bad_end", "--test-threads=1"])
-            .env("LOGDAG_BAD_END", &path);
-        if by_panic {
-            command.env("LOGDAG_BY_PANIC", "1");
-        }
+            .env("LOGDAG_BAD_END", &path)
+            .env(variable, "1");
         let output = command.output().unwrap();
         use std::os::unix::process::ExitStatusExt;
-        assert_eq!(output.status.signal(), Some(6), "{output:?}");
+        assert_eq!((output.status.signal(), output.status.code()), (signal, code), "{output:?}");
         let text = std::fs::read_to_string(&path).unwrap();
         let mut expected: Vec<String> = (0..1000).map(|n| format!("line {n}")).collect();
         expected.push(last.to_owned());
