@@ -10,7 +10,7 @@ use jlog_core::{Error, Jlog, Progress, Start, VerifyOptions};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::support::{new_path, snapshot, unsynced};
+use crate::support::{copy_dir, new_path, snapshot, unsynced};
 
 /// Twenty segments of about 100 KiB and one that is being written.
 fn feed() -> (TempDir, PathBuf, Jlog) {
@@ -127,4 +127,45 @@ fn findings_are_bounded() {
     assert!(last.ends_with(" more damaged places"), "{last}");
     let more: u64 = last.split(' ').next().unwrap().parse().unwrap();
     assert_eq!(more + 1000, 5000 / 3 + 1);
+}
+
+/// Repair looks at everything first: until then it can be cancelled, and by any number of threads it does the same.
+#[test]
+fn repair_by_any_number_of_threads_does_the_same() {
+    let (_dir, path, log) = feed();
+    for segment in [3u32, 17] {
+        let file = path.join(format!("{segment:08x}"));
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[1016 * 50 + 500] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    }
+    let records = log.verify().unwrap().records;
+    let before = snapshot(&path);
+    for after in [0, 5, 20] {
+        let calls = AtomicU64::new(0);
+        let options = threads(2).on_progress(move |_| {
+            if calls.fetch_add(1, Ordering::Relaxed) < after {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        let outcome = Jlog::options().storage(unsynced()).repair_with(&path, &options);
+        assert!(matches!(outcome, Err(Error::Cancelled { .. })), "{outcome:?}");
+        assert!(snapshot(&path) == before, "cancelled after {after} calls");
+    }
+    let mut done: Vec<(usize, Vec<String>)> = Vec::new();
+    for n in [1, 3] {
+        let (_copy_dir, copy) = new_path();
+        copy_dir(&path, &copy);
+        let events = Jlog::options().storage(unsynced()).repair_with(&copy, &threads(n)).unwrap();
+        let texts = events.iter().map(|e| e.to_string().replace(copy.to_str().unwrap(), "")).collect();
+        done.push((events.len(), texts));
+        let repaired = Jlog::open(&copy).unwrap();
+        let found = repaired.verify().unwrap();
+        assert!(!found.is_damaged(), "{found:?}");
+        assert_eq!(found.records, records, "every intact record stays");
+    }
+    assert_eq!(done[0], done[1]);
+    assert_eq!(done[0].0, 2);
 }

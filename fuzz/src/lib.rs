@@ -871,19 +871,27 @@ pub fn settings(disk: Disk, data: &[u8]) {
     }
 }
 
-/// The bytes as the list of dropped segments.
+/// The bytes as the list of dropped segments, or of lost ones.
 ///
-/// Switches: 1 their checksum is made right; 128 written to before it is repaired.
+/// Switches: 1 their checksum is made right; 2 they are the list of lost segments; 128 written to before it is repaired.
 pub fn dropped(disk: Disk, data: &[u8]) {
     let (switches, bytes) = switches(data);
-    let mut list = bytes.to_vec();
+    let mut list = if switches & 2 != 0 { b"jpl1".to_vec() } else { Vec::new() };
+    list.extend_from_slice(bytes);
     if switches & 1 != 0 {
-        list.extend_from_slice(&crc32fast::hash(bytes).to_le_bytes());
+        list.extend_from_slice(&crc32fast::hash(&list).to_le_bytes());
+    }
+    let feed = Feed::new(disk, Template::Plain);
+    if switches & 2 != 0 {
+        let read = jlog_core::lost::Noted::parse(&list);
+        assert_eq!(jlog_core::lost::Noted::parse(&read.encode()), read);
+        feed.put(names::LOST, &list);
+        try_everything(&feed, switches & 128 != 0, &messages());
+        return;
     }
     let read = jlog_core::dropped::parse(&list);
     assert_eq!(jlog_core::dropped::parse(&jlog_core::dropped::encode(&read)), read);
     assert!(read.len() <= list.len() / 8);
-    let feed = Feed::new(disk, Template::Plain);
     feed.put(names::DROPPED, &list);
     try_everything(&feed, switches & 128 != 0, &messages());
 }

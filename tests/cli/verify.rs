@@ -1,4 +1,4 @@
-//! `jlog verify` of a large feed: a progress bar on terminals, and signals that end it.
+//! `jlog verify` and `jlog repair` of a large feed: a progress bar on terminals, and signals that end it.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -38,27 +38,29 @@ fn a_progress_bar_is_shown_on_terminals_only() {
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     let text = String::from_utf8(done.stdout).unwrap();
     assert!(text.starts_with("sound: 5 segments, 64"), "{text}");
-    let (bar, code) = with_bar(&place, None);
+    let (bar, code) = with_bar(&place, "verify", None);
     assert_eq!(code, Some(0));
     assert!(bar.contains("MiB/s"), "{bar:?}");
 }
 
 #[test]
 fn signals_end_it() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        // Some 20 GiB, which take several seconds.
-        let place = large(1200);
-        let (text, code) = with_bar(&place, Some(signal));
+    // Some 20 GiB, which take several seconds.
+    let place = large(1200);
+    for (command, signal) in
+        [("verify", Signal::SIGINT), ("verify", Signal::SIGTERM), ("repair", Signal::SIGTERM)]
+    {
+        let (text, code) = with_bar(&place, command, Some(signal));
         assert_eq!(code, Some(1), "{text:?}");
         assert!(text.contains("jlog:") && text.contains("was cancelled"), "{text:?}");
     }
 }
 
-/// Verifies with stderr on a terminal; once there is something on it, the signal is sent. What stands there in the
+/// Runs a command with stderr on a terminal; once there is something on it, the signal is sent. What stands there in the
 /// end, and the exit code.
-fn with_bar(place: &Place, signal: Option<Signal>) -> (String, Option<i32>) {
+fn with_bar(place: &Place, command: &str, signal: Option<Signal>) -> (String, Option<i32>) {
     let terminal = openpty(None, None).unwrap();
-    let mut command = place.jlog("verify", NONE);
+    let mut command = place.jlog(command, NONE);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(terminal.slave));
     let mut running = Running::spawn(&mut command);
     drop(command);
