@@ -71,7 +71,8 @@ fn summary(found: &Verification) -> String {
 
 /// `jlog repair`
 pub fn repair(args: &RepairArgs) -> Outcome {
-    let done = JlogOptions::default().repair_in_use(args.force).repair(&args.feed)?;
+    let options = JlogOptions::default().repair_in_use(args.force);
+    let done = with_progress(|how| options.repair_with(&args.feed, how))?;
     let mut text = String::new();
     for event in &done {
         // Writing to a String cannot fail.

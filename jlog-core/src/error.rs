@@ -338,7 +338,7 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
-    /// The caller ended the work before it was done. Nothing was changed.
+    /// The caller ended the work before it was done. Nothing was changed or repaired.
     #[error("the work on {} was cancelled", path.display())]
     Cancelled {
         /// The jlog.

@@ -857,6 +857,16 @@ impl JlogOptions {
     /// # Errors
     /// As [`Jlog::repair`].
     pub fn repair(&self, path: impl AsRef<Path>) -> Result<Vec<Event>> {
-        repair::repair(&Jlog::shared(self, path.as_ref(), Settings::default())?, self.repair_in_use)
+        self.repair_with(path, &VerifyOptions::default())
+    }
+
+    /// The same; the look at the segments, which takes most of the time, with several threads, with progress, or with
+    /// a way to end it.
+    ///
+    /// # Errors
+    /// As [`Jlog::repair`]; [`Error::Cancelled`].
+    pub fn repair_with(&self, path: impl AsRef<Path>, options: &VerifyOptions) -> Result<Vec<Event>> {
+        let shared = Jlog::shared(self, path.as_ref(), Settings::default())?;
+        repair::repair(&shared, self.repair_in_use, options)
     }
 }

@@ -9,7 +9,6 @@ mod journal;
 
 use std::collections::HashMap;
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +19,14 @@ use crate::format::{
     OLD_METASTORE_LEN, RecordFormat, Safety,
 };
 use crate::names::{self, Kind, SubscriberName};
+use crate::progress::VerifyOptions;
 use crate::renumbered::{self, Repaired};
 use crate::scan::{WINDOW, Window, walk};
 use crate::settings::Settings;
 use crate::shared::{Shared, Temporary};
 use crate::storage::{File, FileKind, Guarded, LockGuard, Open, read_all, read_up_to_at};
 use crate::survey::{Item, Place, Survey};
-use crate::verify::{self, IndexCheck};
+use crate::verify::{self, IndexCheck, proceed};
 use crate::{Error, Event, LogId, Result, recovery};
 
 use journal::{Journal, Lock, NewSegment, Step, Told};
@@ -37,7 +37,7 @@ pub(crate) use journal::{finish, is_pending};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Repairs a jlog directory and returns what was done, in order.
-pub(crate) fn repair(shared: &Shared, in_use: bool) -> Result<Vec<Event>> {
+pub(crate) fn repair(shared: &Shared, in_use: bool, options: &VerifyOptions) -> Result<Vec<Event>> {
     let dir = shared
         .storage
         .facts(&shared.path)
@@ -45,12 +45,12 @@ pub(crate) fn repair(shared: &Shared, in_use: bool) -> Result<Vec<Event>> {
     if dir.kind != FileKind::Directory {
         return Err(Error::NotAJlog { path: shared.path.clone(), why: "it is not a directory" });
     }
-    run(shared, true, in_use)
+    run(shared, true, in_use, options)
 }
 
 /// Repairs metastore and checkpoints only.
 pub(crate) fn repair_names(shared: &Shared) -> Result<Vec<Event>> {
-    run(shared, false, true)
+    run(shared, false, true, &VerifyOptions::default())
 }
 
 /// Repairs one segment of a jlog whose metastore is sound.
@@ -61,7 +61,7 @@ pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
     // Nobody writes to a complete segment, nor needs to be kept out where there is nothing to do.
     let len = file.len().map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
     let last = number >= meta.storage_log;
-    if last && Intact::find(shared, meta.format, number, &*file, len, last)?.bytes == len {
+    if last && Intact::find(shared, meta.format, number, &*file, len, last, |_| Ok(()))?.bytes == len {
         return Ok(done);
     }
     let guard = if last { guard(shared)? } else { None };
@@ -85,7 +85,7 @@ pub(crate) fn sweep(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-fn run(shared: &Shared, all: bool, in_use: bool) -> Result<Vec<Event>> {
+fn run(shared: &Shared, all: bool, in_use: bool, options: &VerifyOptions) -> Result<Vec<Event>> {
     let has_metastore = shared.is_there(names::METASTORE)?;
     let segments = shared.segments()?;
     if !has_metastore && segments.is_empty() && shared.subscribers()?.is_empty() {
@@ -108,7 +108,7 @@ fn run(shared: &Shared, all: bool, in_use: bool) -> Result<Vec<Event>> {
     }
     set_aside_stale(shared, &mut done)?;
     let mut plan = Plan::new(shared, in_use);
-    plan.make(all)?;
+    plan.make(all, options)?;
     done.extend(plan.carry_out(&lock)?);
     if all {
         // Nothing brings them back; their subscribers are told when they come there.
@@ -172,6 +172,8 @@ struct Plan<'a> {
     shared: &'a Shared,
     /// Whether segments are replaced that another process has open for writing.
     in_use: bool,
+    /// What a look at all segments has found, until it is used.
+    looked: HashMap<u32, Looked>,
     steps: Vec<Step>,
     /// Those that come last.
     last_steps: Vec<Step>,
@@ -189,6 +191,7 @@ impl<'a> Plan<'a> {
         Self {
             shared,
             in_use,
+            looked: HashMap::new(),
             steps: Vec::new(),
             last_steps: Vec::new(),
             prepared: Vec::new(),
@@ -198,12 +201,15 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn make(&mut self, all: bool) -> Result<()> {
+    fn make(&mut self, all: bool, options: &VerifyOptions) -> Result<()> {
         let shared = self.shared;
         let segments = shared.segments()?;
         let old = self.is_old(&segments)?;
         let format = self.format(old, &segments)?;
         let storage_log = self.metastore(format, segments.last().copied())?;
+        if all && !old {
+            self.look(&segments, format, storage_log, options)?;
+        }
         if all || old {
             for &number in &segments {
                 self.segment(number, format, old, number >= storage_log)?;
@@ -214,6 +220,31 @@ impl<'a> Plan<'a> {
             self.buffer()?;
             self.settings()?;
         }
+        Ok(())
+    }
+
+    /// Looks at all segments, several at once. None stays open: there may be more of them than a process may open.
+    fn look(
+        &mut self,
+        segments: &[u32],
+        format: RecordFormat,
+        storage_log: u32,
+        options: &VerifyOptions,
+    ) -> Result<()> {
+        let shared = self.shared;
+        let looked = options.run(shared, segments, |number, ticker| {
+            let name = names::segment(number);
+            let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
+            let (identity, len) = identity_and_len(shared, &name, &*file)?;
+            let intact =
+                Intact::find(shared, format, number, &*file, len, number >= storage_log, |offset| {
+                    ticker.at(offset)
+                })?;
+            ticker.moved(len)?;
+            Ok(Some(Looked { identity, len, intact }))
+        })?;
+        self.looked =
+            segments.iter().copied().zip(looked).filter_map(|(n, looked)| Some((n, looked?))).collect();
         Ok(())
     }
 
@@ -454,14 +485,14 @@ impl<'a> Plan<'a> {
         let name = names::segment(number);
         let fail = |e| Error::io("read", shared.at(&name), e);
         let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(()) };
-        let (old, len) = {
-            let _lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", shared.at(&name), e))?;
-            let facts = file.facts().map_err(fail)?;
-            (facts.identity, facts.len)
-        };
+        let (old, len) = identity_and_len(shared, &name, &*file)?;
         let upgraded = if old_magic { self.upgraded(number, &file, len)? } else { None };
         let from = upgraded.as_ref().map_or(&file, |temporary| &temporary.file);
-        let intact = Intact::find(shared, format, number, &**from, len, last)?;
+        let looked = self.looked.remove(&number).filter(|looked| (looked.identity, looked.len) == (old, len));
+        let intact = match looked {
+            Some(looked) => looked.intact,
+            None => Intact::find(shared, format, number, &**from, len, last, |_| Ok(()))?,
+        };
         self.records.insert(number, intact.records);
         let removed = len - intact.bytes;
         if removed == 0 && upgraded.is_none() {
@@ -655,6 +686,20 @@ impl Drop for Plan<'_> {
     }
 }
 
+/// Which file a segment is, and how long it is while nobody is within a write.
+fn identity_and_len(shared: &Shared, name: &str, file: &dyn File) -> Result<((u64, u64), u64)> {
+    let _lock = LockGuard::new(file).map_err(|e| Error::io("lock", shared.at(name), e))?;
+    let facts = file.facts().map_err(|e| Error::io("read", shared.at(name), e))?;
+    Ok((facts.identity, facts.len))
+}
+
+/// What a look at a segment has found, and at which file it was.
+struct Looked {
+    identity: (u64, u64),
+    len: u64,
+    intact: Intact,
+}
+
 /// The intact parts of a segment.
 #[derive(Default)]
 struct Intact {
@@ -678,7 +723,9 @@ impl Intact {
         file: &dyn File,
         len: u64,
         last: bool,
+        mut tick: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
+        let mut cancelled = Ok(());
         let mut verifier = Verifier::load(shared, number);
         let mut index = IndexCheck::open(shared, number)?;
         let mut out = Self { had_checksums: !verifier.is_empty(), first_damage: len, ..Self::default() };
@@ -686,20 +733,23 @@ impl Intact {
             .run(Place::default(), |item| {
                 match item {
                     Item::Record(found) => {
+                        cancelled = tick(found.offset);
                         // Records that were lost without a trace shift those behind them, too.
                         out.missing_before(found.marker);
                         out.keep(found.offset, found.total);
                         index.record(found.offset);
                     }
                     Item::Damage(stretch) => {
+                        cancelled = tick(stretch.offset);
                         out.missing_before(stretch.marker);
                         out.first_damage = out.first_damage.min(stretch.offset);
                         out.dropped.push(stretch.marker);
                     }
                 }
-                ControlFlow::Continue(())
+                proceed(&cancelled)
             })
             .map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
+        cancelled?;
         out.stale_checksums = verifier.reaches_beyond(len);
         out.bad_index = index.fault(last).is_some();
         Ok(out)
