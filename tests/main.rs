@@ -9,6 +9,7 @@ mod support;
 
 mod crash;
 mod damage;
+mod file_modes;
 mod full_disk;
 mod fuzz_corpus;
 mod golden;

@@ -395,6 +395,19 @@ impl Jlog {
         }
     }
 
+    /// Adds a subscriber unless it is there, and leaves it where it is if it is: for programs that start again. Says whether
+    /// it was added.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Jlog::subscribe), but for [`Error::SubscriberExists`].
+    pub fn ensure_subscriber(&self, name: impl AsRef<[u8]>, start: Start) -> Result<bool> {
+        match self.subscribe(name, start) {
+            Ok(_) => Ok(true),
+            Err(Error::SubscriberExists { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Where a subscriber begins that starts there.
     ///
     /// # Errors

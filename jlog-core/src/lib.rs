@@ -7,8 +7,9 @@
 //! use std::time::Duration;
 //! use jlog_core::{Jlog, Start, Wait};
 //!
-//! let log = Jlog::options().segment_size(4 << 20).create(&path)?;
-//! log.subscribe("billing", Start::Beginning)?;
+//! # for _ in 0..2 { // a program that starts again
+//! let log = Jlog::options().segment_size(4 << 20).create_or_open(&path)?;
+//! log.ensure_subscriber("billing", Start::Beginning)?;
 //!
 //! let writer = log.writer()?;
 //! writer.append(b"hello")?;
@@ -22,6 +23,7 @@
 //!     let last = batch.last_id();
 //!     reader.checkpoint(last)?;
 //! }
+//! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -92,6 +92,11 @@ impl Shared {
         }
     }
 
+    /// The mode of new files: that of the metastore as it is now.
+    pub(crate) fn mode(&self) -> u32 {
+        self.facts(names::METASTORE).map_or(self.file_mode, |facts| facts.mode & 0o777)
+    }
+
     /// Every file of the directory, by what its name says it is.
     pub(crate) fn list(&self) -> Result<Vec<Kind>> {
         Ok(self.names()?.iter().map(|name| Kind::of(name)).collect())

@@ -206,7 +206,7 @@ impl Core {
                 continue;
             }
             let path = self.path_of(number);
-            let file = self.shared.open(&name, Open::Create(self.shared.file_mode))?;
+            let file = self.shared.open(&name, Open::Create(self.shared.mode()))?;
             let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;
             let ours = file.facts().map_err(|e| Error::io("read", &path, e))?.identity;
             if self.meta.storage_log() != number
@@ -254,7 +254,7 @@ impl Core {
             if self.shared.facts(&names::segment(next)).is_ok_and(|facts| facts.len > 0) {
                 self.set_aside(&[next])?;
             }
-            self.shared.open(&names::segment(next), Open::Create(self.shared.file_mode)).map(|_| ())
+            self.shared.open(&names::segment(next), Open::Create(self.shared.mode())).map(|_| ())
         })
     }
 

@@ -70,6 +70,19 @@ fn not_regular(kind: FileKind) -> io::Error {
 
 impl Storage for Posix {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        if let Open::Create(mode) = how {
+            // Whether it is made or there is to be known: only a new file gets its mode.
+            match self.open(path, Open::Write) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => return other,
+            }
+            match self.open(path, Open::CreateNew(mode)) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                other => return other,
+            }
+            // Somebody else has made it meanwhile.
+            return self.open(path, Open::Write);
+        }
         let mut options = OpenOptions::new();
         // Without O_NONBLOCK, opening a FIFO for reading would wait for somebody to write to it.
         options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
@@ -102,6 +115,13 @@ impl Storage for Posix {
         };
         if facts.kind != FileKind::Regular {
             return Err(not_regular(facts.kind));
+        }
+        if let Open::CreateNew(mode) = how {
+            // The umask has had its say; the mode was asked for.
+            let mode = Permissions::from_mode(mode);
+            if file.metadata()?.permissions().mode() & 0o7777 != mode.mode() {
+                file.set_permissions(mode)?;
+            }
         }
         Ok(Arc::new(PosixFile { file, writable, guarded: AtomicBool::new(false) }))
     }
