@@ -10,7 +10,7 @@ use std::net::UdpSocket;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use logdag::config::{Config, ConfigError};
-use logdag::input::JsonLines;
+use logdag::input::{JsonLines, log_syslog};
 use logdag::{FileSink, Graph, Level, Location, Rotation, SinkSpec, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -76,7 +76,9 @@ enum Task {
     Run {
         /// The configuration
         file: PathBuf,
-        /// Which lines go to which stream: STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH or STREAM=udp:127.0.0.1:PORT
+        /// Which lines go to which stream: STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH or STREAM=udp:127.0.0.1:PORT;
+        /// messages of syslog (RFC 5424 and 3164): STREAM=syslog-udp:127.0.0.1:PORT or STREAM=syslog-unix:PATH, a socket of datagrams
+        /// as /dev/log is
         #[arg(long = "in", value_name = "STREAM=SOURCE", required = true, value_parser = source)]
         inputs: Vec<(String, Source)>,
         #[command(flatten)]
@@ -141,16 +143,21 @@ enum Source {
     Fifo(PathBuf),
     Unix(PathBuf),
     Udp(String),
+    SyslogUdp(String),
+    SyslogUnix(PathBuf),
 }
 
 fn source(text: &str) -> Result<(String, Source), String> {
-    let expected = "expected STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH or STREAM=udp:HOST:PORT";
+    let expected = "expected STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH, STREAM=udp:HOST:PORT, \
+                    STREAM=syslog-udp:HOST:PORT or STREAM=syslog-unix:PATH";
     let (stream, source) = text.split_once('=').ok_or(expected)?;
     let source = match source.split_once(':') {
         None if source == "stdin" => Source::Stdin,
         Some(("fifo", path)) if !path.is_empty() => Source::Fifo(path.into()),
         Some(("unix", path)) if !path.is_empty() => Source::Unix(path.into()),
         Some(("udp", address)) if address.contains(':') => Source::Udp(address.to_owned()),
+        Some(("syslog-udp", address)) if address.contains(':') => Source::SyslogUdp(address.to_owned()),
+        Some(("syslog-unix", path)) if !path.is_empty() => Source::SyslogUnix(path.into()),
         _ => return Err(expected.to_owned()),
     };
     Ok((stream.to_owned(), source))
@@ -617,13 +624,8 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
             std::thread::spawn(move || tell(&what, lines.take_all(Until { input, stop })))
         }
         Source::Unix(path) => {
-            // A socket that nobody listens at is left over.
-            let socket = std::fs::symlink_metadata(&path).is_ok_and(|facts| facts.file_type().is_socket());
-            let left_over =
-                UnixStream::connect(&path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
-            if socket && left_over {
-                std::fs::remove_file(&path).map_err(|e| named(&path, e))?;
-            }
+            let left_over = UnixStream::connect(&path).err();
+            remove_left_over(&path, left_over).map_err(|e| named(&path, e))?;
             let listener = UnixListener::bind(&path).map_err(|e| named(&path, e))?;
             std::thread::spawn(move || {
                 take_connections(&listener, &path.display().to_string(), &lines, &stop)
@@ -632,17 +634,69 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
         Source::Udp(address) => {
             let socket = UdpSocket::bind(&address).map_err(|e| format!("{address}: {e}"))?;
             std::thread::spawn(move || {
-                let mut datagram = vec![0; 64 << 10];
-                while stop.wait_for(socket.as_fd()).unwrap_or(false) {
-                    let taken = socket.recv(&mut datagram).and_then(|n| lines.take_all(&datagram[..n]));
-                    if taken.is_err() {
-                        tell(&address, taken);
-                        std::thread::sleep(Duration::from_millis(100));
-                    }
-                }
+                let take = |datagram: &[u8]| lines.take_all(datagram);
+                take_datagrams(&address, &socket, |buffer| socket.recv(buffer), &stop, take);
+            })
+        }
+        Source::SyslogUdp(address) => {
+            let socket = UdpSocket::bind(&address).map_err(|e| format!("{address}: {e}"))?;
+            std::thread::spawn(move || {
+                take_datagrams(
+                    &address,
+                    &socket,
+                    |buffer| socket.recv(buffer),
+                    &stop,
+                    |datagram| {
+                        log_syslog(&lines.stream, datagram);
+                        Ok(())
+                    },
+                );
+            })
+        }
+        Source::SyslogUnix(path) => {
+            let left_over = UnixDatagram::unbound().and_then(|socket| socket.connect(&path)).err();
+            remove_left_over(&path, left_over).map_err(|e| named(&path, e))?;
+            let socket = UnixDatagram::bind(&path).map_err(|e| named(&path, e))?;
+            std::thread::spawn(move || {
+                let what = path.display().to_string();
+                take_datagrams(
+                    &what,
+                    &socket,
+                    |buffer| socket.recv(buffer),
+                    &stop,
+                    |datagram| {
+                        log_syslog(&lines.stream, datagram);
+                        Ok(())
+                    },
+                );
             })
         }
     })
+}
+
+/// Removes a socket that nobody listens at, as connecting to it has shown.
+fn remove_left_over(path: &Path, connected: Option<io::Error>) -> io::Result<()> {
+    let socket = std::fs::symlink_metadata(path).is_ok_and(|facts| facts.file_type().is_socket());
+    let refused = connected.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+    if socket && refused { std::fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Takes datagrams until it is to end and there are no more.
+fn take_datagrams(
+    what: &str,
+    socket: &impl AsFd,
+    receive: impl Fn(&mut [u8]) -> io::Result<usize>,
+    stop: &Stop,
+    take: impl Fn(&[u8]) -> io::Result<()>,
+) {
+    let mut datagram = vec![0; 64 << 10];
+    while stop.wait_for(socket.as_fd()).unwrap_or(false) {
+        let taken = receive(&mut datagram).and_then(|n| take(&datagram[..n]));
+        if taken.is_err() {
+            tell(what, taken);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
 }
 
 fn tell(what: &str, outcome: io::Result<()>) {

@@ -254,6 +254,41 @@ fn lines_of_standard_input_are_logged() {
 }
 
 #[test]
+fn messages_of_syslog_are_lines_with_levels_and_keys() {
+    let logs = r#"<log name="out" type="file" path="DIR/out.log" format="event"/>
+        <log name="net"><outlet name="out" filter="and(level >= 'error', sd.origin.ip = '192.0.2.1')"/></log>"#;
+    let setup = Setup::new(logs);
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let path = setup.path("dev-log");
+    // A socket that is left over is no obstacle.
+    drop(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
+    let (udp, unix) =
+        (format!("net=syslog-udp:127.0.0.1:{port}"), format!("net=syslog-unix:{}", path.display()));
+    let child = setup.run(&["--in", &udp, "--in", &unix]);
+    let message =
+        |of: &str| format!(r#"<34>1 2003-10-11T22:14:15.003Z host su 7 - [origin ip="192.0.2.1"] by {of}"#);
+    let begun = Instant::now();
+    let by_udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let by_unix = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    while ["by udp", "by unix"].iter().any(|text| !setup.read("out.log").contains(text)) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", setup.read("out.log"));
+        let _ = by_udp.send_to(message("udp").replace("<34>", "<38>").as_bytes(), ("127.0.0.1", port));
+        let _ = by_udp.send_to(message("udp").as_bytes(), ("127.0.0.1", port));
+        let _ = by_unix.send_to(message("unix").as_bytes(), &path);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(ended(child).status.code(), Some(0));
+    for line in setup.read("out.log").lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let gist =
+            ["timestamp", "level", "appname", "hostname", "syslog_facility"].map(|key| event[key].clone());
+        let expected = ["2003-10-11T22:14:15.003000Z", "error", "su", "host", "auth"];
+        assert_eq!(serde_json::json!(gist), serde_json::json!(expected), "{line}");
+    }
+}
+
+#[test]
 fn lines_of_pipes_and_sockets_are_logged_until_it_is_told_to_end() {
     let setup = Setup::new(PLAIN);
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -570,7 +605,7 @@ fn everything_comes_through_to_a_feed() {
 #[test]
 fn what_makes_no_sense_is_told() {
     let setup = Setup::new(PLAIN);
-    for wrong in ["out", "out=tape", "out=fifo:", "out=udp:1"] {
+    for wrong in ["out", "out=tape", "out=fifo:", "out=udp:1", "out=syslog-udp:1", "out=syslog-unix:"] {
         let output = logdag(&["run", &setup.config, "--in", wrong]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong}");
         assert!(texts(&output).1.contains("expected STREAM="), "{wrong}: {:?}", texts(&output));

@@ -16,6 +16,7 @@ mod model;
 mod queue;
 mod redaction;
 mod stuck;
+mod syslog_input;
 mod values;
 
 use std::path::Path;
