@@ -393,6 +393,7 @@ fn a_life_under(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + Clone + 'static) {
         let at = offsets(&log, 0)[1];
         let segment = std::fs::OpenOptions::new().write(true).open(segment_path(&path, 0)).unwrap();
         segment.write_all_at(&[0; 4], at).unwrap();
+        drop(segment);
         let meta = Meta { storage_log: 0, ..log.meta().unwrap() };
         std::fs::write(path.join("metastore"), meta.encode()).unwrap();
         options.repair(&path).unwrap();
@@ -1159,6 +1160,7 @@ fn a_damaged_header_costs_no_neighbour() {
             let at = offsets(&log, 0)[n];
             let segment = std::fs::OpenOptions::new().write(true).open(segment_path(&path, 0)).unwrap();
             segment.write_all_at(&[0; 16], at).unwrap();
+            drop(segment);
             let others: Vec<&[u8]> = (0..7).filter(|&i| i != n).map(|i| &messages[i][..]).collect();
             let options = ReaderOptions::default().on_damage(OnDamage::Skip);
             let got = read_on(&mut log.reader_with("one", options).unwrap());
@@ -1192,6 +1194,7 @@ fn with_a_damaged_length(look: impl Fn(&Jlog, &Path) -> Vec<Got>) {
                 let length = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) + more;
                 let segment = std::fs::OpenOptions::new().write(true).open(segment_path(&path, 0)).unwrap();
                 segment.write_all_at(&length.to_le_bytes(), at as u64).unwrap();
+                drop(segment);
                 let got = look(&log, &path);
                 let lost: Vec<usize> =
                     (0..7).filter(|&i| i != n && !bodies(&got).contains(&&messages[i][..])).collect();

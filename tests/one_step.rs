@@ -488,6 +488,21 @@ fn two_repairs_exclude_each_other_even_without_a_metastore() {
     check_repaired(&posix(), &path, "after two");
 }
 
+/// What is left of a segment that was lost needs a metastore to be understood.
+#[test]
+fn what_is_left_of_a_lost_segment_stops_no_repair_of_the_metastore() {
+    let (_dir, path) = template();
+    for name in ["metastore", "00000001"] {
+        std::fs::remove_file(path.join(name)).unwrap();
+    }
+    let done = Jlog::repair(&path).unwrap();
+    assert!(done.iter().any(|event| matches!(event, Event::MetastoreRepaired { .. })), "{done:?}");
+    assert!(done.iter().any(|event| matches!(event, Event::SegmentsLost { .. })), "{done:?}");
+    assert!(!path.join("00000001.crc").exists());
+    let left: Vec<String> = expected(0).into_iter().filter(|m| !(6..12).any(|n| *m == message(n))).collect();
+    assert_eq!(consume(&Jlog::open(&path).unwrap(), "first"), left);
+}
+
 /// What a killed repair has left before anything had changed goes with the next writer.
 #[test]
 fn what_a_killed_repair_has_prepared_is_swept() {

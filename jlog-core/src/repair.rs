@@ -103,21 +103,18 @@ fn run(shared: &Shared, all: bool, in_use: bool, options: &VerifyOptions) -> Res
         done = journal::roll_forward(shared, &lock)?;
     }
     journal::sweep_temporaries(shared, &lock)?;
-    if all {
-        crate::retention::sweep(shared)?;
-    }
     set_aside_stale(shared, &mut done)?;
     let mut plan = Plan::new(shared, in_use);
     plan.make(all, options)?;
     done.extend(plan.carry_out(&lock)?);
     if all {
-        // Nothing brings them back; their subscribers are told when they come there.
-        let losses = match crate::lost::report(shared) {
+        let losses = match crate::retention::sweep(shared).and_then(|_| crate::lost::report(shared)) {
             Ok(losses) => losses,
             // The repair has happened. What is not noted as reported comes with the next one.
             Err(_) if !done.is_empty() => Vec::new(),
             Err(e) => return Err(e),
         };
+        // Nothing brings them back; their subscribers are told when they come there.
         for (subscriber, lost) in losses {
             let event = Event::SegmentsLost { subscriber: subscriber.to_string(), lost };
             shared.note(event.clone());
