@@ -1,8 +1,10 @@
 //! What the ways in from `log` and `tracing` share.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::graph::{DrainAtEnd, Graph, MAX_NAME, Stream, fork};
+use crate::sink::write_to_stderr;
 use crate::sync::plain::RwLock;
 
 /// Why a graph could not be installed: nothing is then.
@@ -61,6 +63,9 @@ pub fn install(graph: &Graph) -> Result<DrainAtEnd, InstallError> {
 
 /// So many targets (or a few more) are remembered; further ones, and very long ones, are looked up in the graph every time.
 const MAX_KNOWN: usize = 4096;
+/// Targets make no more streams than this: names that never end (a request's number in a target) must not take memory without
+/// end. Further ones are logged to the nearest stream that their name is below.
+const MAX_MADE: usize = 4096;
 
 /// The streams of targets, so that the graph need not be asked for every event.
 #[derive(Debug)]
@@ -69,6 +74,8 @@ pub(crate) struct Targets {
     /// What is known is this process's, not a child's: there a thread may hold the lock that is not there.
     forks: u32,
     known: RwLock<Known>,
+    /// Streams that were made for targets.
+    made: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +87,7 @@ struct Known {
 
 impl Targets {
     pub(crate) fn new(graph: Graph) -> Self {
-        Self { graph, forks: fork::forks(), known: RwLock::default() }
+        Self { graph, forks: fork::forks(), known: RwLock::default(), made: AtomicUsize::new(0) }
     }
 
     pub(crate) fn graph(&self) -> &Graph {
@@ -90,7 +97,7 @@ impl Targets {
     /// The stream of a target; `None` where the graph refuses it.
     pub(crate) fn stream(&self, target: &str) -> Option<Stream> {
         if fork::forks() != self.forks {
-            return self.graph.stream(&stream_name(target)).ok();
+            return self.look_up(&stream_name(target));
         }
         let now = self.graph.names_changed();
         let full = {
@@ -102,7 +109,7 @@ impl Targets {
             }
             known.of == now && known.streams.len() >= MAX_KNOWN
         };
-        let stream = self.graph.stream(&stream_name(target)).ok()?;
+        let stream = self.look_up(&stream_name(target))?;
         if !full && target.len() <= MAX_NAME {
             let mut known = self.known.write();
             if known.of != now {
@@ -111,6 +118,35 @@ impl Targets {
             known.streams.insert(target.into(), stream.clone());
         }
         Some(stream)
+    }
+}
+
+impl Targets {
+    /// The stream of this name, made where it is not there, or the nearest one where too many have been made.
+    fn look_up(&self, name: &str) -> Option<Stream> {
+        if let Some(stream) = self.graph.find(name) {
+            return Some(stream);
+        }
+        // With those that its name is below, which are made with it.
+        let new = 1 + name.matches('/').count();
+        let made = self.made.fetch_add(new, Ordering::Relaxed);
+        if made < MAX_MADE {
+            return self.graph.stream(name).ok();
+        }
+        // It does not count up for ever.
+        self.made.store(MAX_MADE + 1, Ordering::Relaxed);
+        if made != MAX_MADE + 1 {
+            // There is nobody else to tell.
+            let _ = write_to_stderr(
+                format!(
+                    "log: targets have made {MAX_MADE} streams: lines of further ones, {name} for example, go to the \
+                     nearest stream that their name is below\n"
+                )
+                .as_bytes(),
+            );
+        }
+        let above = name.rmatch_indices('/').find_map(|(at, _)| self.graph.find(&name[..at]));
+        above.or_else(|| self.graph.stream(OTHER).ok())
     }
 }
 
@@ -154,6 +190,25 @@ mod tests {
         graph.remove_outlets("other");
         log("d");
         assert_eq!(there(), [b"a", b"b", b"c", b"d"]);
+    }
+
+    #[test]
+    fn names_without_end_make_no_streams_without_end() {
+        let graph = Graph::new();
+        graph.add_memory("app", 100_000, 10_000_000).unwrap();
+        graph.add_memory("log", 10, 1000).unwrap();
+        let targets = Targets::new(graph.clone());
+        for n in 0..20_000 {
+            crate::log!(targets.stream(&format!("app::request::{n}")).unwrap(), "{n}");
+        }
+        assert!(graph.names().len() < MAX_MADE + 100, "{}", graph.names().len());
+        let lines = graph.memory_last("app", 100_000).unwrap();
+        let expected = (0..20_000).map(|n: usize| n.to_string().into_bytes());
+        assert!(lines.into_iter().map(|line| line.bytes).eq(expected), "none is lost");
+        // One that is there keeps its stream, and one that is below none goes where those without a name go.
+        assert_eq!(&*targets.stream("app::request::7").unwrap().name(), "app/request/7");
+        crate::log!(targets.stream("elsewhere").unwrap(), "from elsewhere");
+        assert_eq!(graph.memory_last("log", 1).unwrap()[0].bytes, b"from elsewhere");
     }
 
     #[test]

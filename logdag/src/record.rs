@@ -122,6 +122,7 @@ impl While {
     }
 
     /// The time in which it logs; `None` in the middle of logging, when its lines would come back to it.
+    #[inline]
     pub(crate) fn logging() -> Option<Self> {
         (Doing::now() == Doing::Other).then(|| Self::doing(Doing::Logging))
     }

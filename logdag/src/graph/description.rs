@@ -42,13 +42,16 @@ pub struct Description {
     pub counters: Counters,
     /// Bytes in what it writes to.
     pub size: Option<u64>,
+    /// Lines that were logged to it by a thread that was logging already, in a signal handler or within a sink: they are
+    /// left out.
+    pub reentrant: u64,
 }
 
 impl Description {
     /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line gets anywhere),
     /// `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`, `spans`, `escape`, `redact`,
     /// `redact_pattern`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
-    /// which may be null), `config` (an object of texts), and `outlets` (objects with `name`, and `filter`
+    /// which may be null; `reentrant`, where there are any), `config` (an object of texts), and `outlets` (objects with `name`, and `filter`
     /// and `left_out`, lines that a limit or a sample kept back, where there are any).
     pub fn to_json(&self) -> String {
         let outlet = |(name, filter): &(String, Option<String>)| {
@@ -65,7 +68,7 @@ impl Description {
         let (keys, patterns) = self.redaction.parts();
         let config: Map<String, Value> =
             self.config.iter().map(|(key, value)| (key.clone(), Value::from(&**value))).collect();
-        json!({
+        let mut json = json!({
             "name": self.name,
             "type": self.kind,
             "path": self.path,
@@ -89,7 +92,10 @@ impl Description {
             },
             "config": config,
             "outlets": self.outlets.iter().map(outlet).collect::<Vec<Value>>(),
-        })
-        .to_string()
+        });
+        if self.reentrant > 0 {
+            json["stats"]["reentrant"] = self.reentrant.into();
+        }
+        json.to_string()
     }
 }

@@ -597,6 +597,7 @@ impl Graph {
             config,
             counters: crate::sink::Counters::default(),
             size: None,
+            reentrant: state.node.reentrant.load(Ordering::Relaxed),
         };
         // A sink may ask the graph.
         drop(streams);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::stream::report_reentrant;
 use super::streams::State;
 use super::{Graph, GraphError, Maker, Stream, StreamOptions};
 use crate::level::Level;
@@ -207,6 +208,7 @@ impl Graph {
     /// The first sink that cannot, or takes longer than its stream's [`drain_limit`](StreamOptions::drain_limit), or has
     /// lost lines since the last time; the others are flushed all the same.
     pub fn flush(&self) -> Result<(), GraphError> {
+        report_reentrant(0);
         self.report_left_out();
         let slots = self.slots(|_| true);
         // All of them write at the same time: none is late because another one is.

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fork;
 use super::streams::Node;
 use crate::level::{Level, Threshold};
 use crate::lines::Pipe;
 use crate::message::Message;
-use crate::record::{Details, Location, Record, While};
+use crate::record::{Details, Location, Record, While, now_micros};
 use crate::route::Route;
+use crate::sink::write_to_stderr;
 use crate::speculation::KeptLine;
 use crate::value::Value;
 
@@ -22,6 +23,34 @@ const NOW: u64 = u64::MAX;
 #[derive(Clone)]
 pub struct Stream {
     pub(super) node: Arc<Node>,
+}
+
+/// Lines of all streams that were left out since that was last reported, and when that was.
+static UNREPORTED: AtomicU64 = AtomicU64::new(0);
+static REPORTED: AtomicU64 = AtomicU64::new(0);
+const REPORT_EVERY_MICROS: u64 = 10_000_000;
+
+/// Reports on stderr, after so long a time at the earliest, lines that were left out because their thread was logging.
+#[cold]
+pub(super) fn report_reentrant(after_micros: u64) {
+    let (now, last) = (now_micros(), REPORTED.load(Ordering::Relaxed));
+    let due = last == 0 || now.saturating_sub(last) >= after_micros;
+    if !due || REPORTED.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        return;
+    }
+    let lines = UNREPORTED.swap(0, Ordering::Relaxed);
+    if lines > 0 {
+        let (lines, were) =
+            if lines == 1 { ("1 line".to_owned(), "was") } else { (format!("{lines} lines"), "were") };
+        // There is nobody else to tell.
+        let _ = write_to_stderr(
+            format!(
+                "log: {lines} left out, which {were} logged while their thread was logging: in a signal handler, or within a \
+                 sink, a filter or an argument\n"
+            )
+            .as_bytes(),
+        );
+    }
 }
 
 impl fmt::Debug for Stream {
@@ -56,6 +85,11 @@ impl Stream {
     }
 
     /// Logs a line of this moment; [`log!`](crate::log!) is the way to call it.
+    ///
+    /// A thread that is logging does not log again: a line that a signal handler logs then, or a sink, a filter or an
+    /// argument, is left out, counted ([`Description::reentrant`](crate::Description::reentrant)) and reported on stderr. So
+    /// no lock of this library is waited for in vain. A signal handler that interrupts its thread elsewhere, within the
+    /// allocator for example, must not log: like most functions, this one may allocate memory.
     #[inline]
     pub fn log(
         &self,
@@ -95,6 +129,9 @@ impl Stream {
         record.details = details;
         record.asked_once = route.steps.len() == 1;
         route.run(&record);
+        if UNREPORTED.load(Ordering::Relaxed) > 0 {
+            report_reentrant(REPORT_EVERY_MICROS);
+        }
     }
 
     /// What takes two words comes first, in registers, and is not kept anywhere before it is in the record: written to the
@@ -113,6 +150,9 @@ impl Stream {
         (record.location, record.level, record.keys) = (location, level, keys);
         record.asked_once = route.steps.len() == 1;
         route.run(&record);
+        if UNREPORTED.load(Ordering::Relaxed) > 0 {
+            report_reentrant(REPORT_EVERY_MICROS);
+        }
     }
 
     /// Logs a line of this moment as one of another thread.
@@ -146,7 +186,13 @@ impl Stream {
             return None;
         }
         fork::renew_if_forked();
-        While::logging()
+        let logging = While::logging();
+        if logging.is_none() {
+            // All that a signal handler may do.
+            self.node.reentrant.fetch_add(1, Ordering::Relaxed);
+            UNREPORTED.fetch_add(1, Ordering::Relaxed);
+        }
+        logging
     }
 
     /// A file descriptor for a child process: its lines are logged to this stream.

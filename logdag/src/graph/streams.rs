@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::{Configured, GraphError, Maker, StreamOptions};
 use crate::filter::Filter;
@@ -77,11 +77,14 @@ pub(super) struct Node {
     /// The number of the least level whose lines may get anywhere.
     pub(super) least: AtomicU8,
     pub(super) route: Swap<Route>,
+    /// Lines that were logged by a thread in the middle of logging: in a signal handler, or within a sink.
+    pub(super) reentrant: AtomicU64,
 }
 
 impl Node {
     pub(super) fn new(route: Route) -> Arc<Self> {
-        Arc::new(Self { least: AtomicU8::new(route.threshold().number()), route: Swap::new(route) })
+        let least = AtomicU8::new(route.threshold().number());
+        Arc::new(Self { least, route: Swap::new(route), reentrant: AtomicU64::new(0) })
     }
 
     pub(super) fn set(&self, route: Route) {

@@ -4,7 +4,7 @@ use std::io;
 
 use jlog_core::{Error, Jlog, Start, SubscriberName, SyncPolicy, Timestamp, Writer, WriterOptions};
 
-use super::{Lines, Sink, SinkSpec, WriteError};
+use super::{Lines, Sink, SinkSpec, WriteError, write_to_stderr};
 use crate::sync::plain::RwLock;
 
 /// The largest pre-commit buffer; more is taken for this.
@@ -63,10 +63,31 @@ pub(super) fn check(spec: &SinkSpec) -> Result<(), String> {
 fn number(spec: &SinkSpec, key: &str) -> Result<Option<u64>, String> {
     match spec.config.get(key) {
         None => Ok(None),
-        Some(text) => match text.trim().parse::<u64>() {
-            Ok(n) => Ok(Some(n)),
+        Some(text) => match text.trim().parse::<i128>() {
+            // One that is out of range changes nothing, as it does in libmtev; a negative buffer is none.
+            Ok(n) if n < 0 => Ok((key == "precommit").then_some(0)),
+            Ok(n) => Ok(Some(u64::try_from(n).unwrap_or(u64::MAX))),
             Err(_) => Err(format!("{key} is {text:?}: expected a number of bytes")),
         },
+    }
+}
+
+/// Says which numbers are out of range.
+fn warn_of_sizes(spec: &SinkSpec) {
+    let outside = |key: &str, most: i128, least: i128| {
+        let number = spec.config.get(key)?.trim().parse::<i128>().ok()?;
+        (!(least..=most).contains(&number)).then_some(number)
+    };
+    let warn = |what: String| {
+        // There is nobody else to tell.
+        let _ = write_to_stderr(format!("log stream {}: {what}\n", spec.stream).as_bytes());
+    };
+    if let Some(number) = outside("segment_size", 1 << 30, 1) {
+        warn(format!("segment_size is {number}: expected 1 to 1073741824; it stays as it was"));
+    }
+    if let Some(number) = outside("precommit", i128::from(MAX_PRE_COMMIT), 0) {
+        let taken = if number < 0 { 0 } else { MAX_PRE_COMMIT };
+        warn(format!("precommit is {number}: expected 0 to {MAX_PRE_COMMIT}; {taken} is used"));
     }
 }
 
@@ -87,6 +108,7 @@ impl JlogSink {
     /// A wrong path or `<config>`, or what the jlog says.
     pub fn open(spec: &SinkSpec) -> io::Result<Self> {
         check(spec).map_err(wrong)?;
+        warn_of_sizes(spec);
         let mut spec = spec.clone();
         // The process may change its directory.
         spec.path = std::path::absolute(&spec.path)?

@@ -108,7 +108,7 @@ fn sizes_are_as_the_config_says() {
         assert_eq!(feed.meta().unwrap().segment_size, 5000, "{unchanged}");
         drop(graph);
     }
-    assert!(open("large", "1").is_err() && open("5000", "-1").is_err());
+    assert!(open("large", "1").is_err() && open("5000", "none").is_err());
 }
 
 #[test]
@@ -235,4 +235,25 @@ fn a_jlog_that_was_restored_is_opened_again() {
     log!(stream, "after");
     assert_eq!(read(&path).into_iter().map(|(_, text)| text).collect::<Vec<_>>(), ["after"]);
     assert_eq!(graph.describe("feed").unwrap().counters.failed, 0);
+}
+
+#[test]
+fn sizes_out_of_range_change_nothing() {
+    for (key, value) in [
+        ("segment_size", "-5"),
+        ("segment_size", "0"),
+        ("segment_size", "99999999999999999999"),
+        ("precommit", "-1"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("feed");
+        let mut options = typed("jlog", &path, logdag::Rotation::default());
+        let config = options.sink.as_mut().map(|sink| &mut sink.config).unwrap();
+        config.insert(key.to_owned(), value.to_owned());
+        let graph = Graph::new();
+        let stream = graph.configure("feed", options).unwrap();
+        log!(stream, "one");
+        graph.flush().unwrap();
+        assert_eq!(jlog_core::Jlog::open(&path).unwrap().status().unwrap().records, 1, "{key} {value}");
+    }
 }

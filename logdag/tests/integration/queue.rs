@@ -310,3 +310,26 @@ fn a_sink_that_fails_is_counted_and_stops_no_other() {
     assert!(counters.failed >= 25);
     assert_eq!(ring(&graph, "ring").len(), 50);
 }
+
+#[test]
+fn what_is_logged_in_the_middle_of_a_line_is_counted() {
+    /// An argument that logs, as a signal handler that interrupts a line does.
+    struct Logs(Stream);
+    impl std::fmt::Display for Logs {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            log!(self.0, "within");
+            f.write_str("argument")
+        }
+    }
+    let graph = Graph::new();
+    let stream = graph.add_memory("ring", 10, 1000).unwrap();
+    let other = graph.add_memory("other", 10, 1000).unwrap();
+    for _ in 0..3 {
+        log!(stream, "with an {}", Logs(other.clone()));
+    }
+    assert_eq!(ring(&graph, "ring"), ["with an argument"; 3]);
+    assert!(ring(&graph, "other").is_empty());
+    let told = graph.describe("other").unwrap();
+    assert_eq!((told.reentrant, graph.describe("ring").unwrap().reentrant), (3, 0));
+    assert!(told.to_json().contains("\"reentrant\":3"), "{}", told.to_json());
+}
