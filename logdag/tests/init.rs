@@ -158,6 +158,24 @@ fn a_configuration_that_has_changed_is_taken_by_call_and_by_signal() {
 }
 
 #[test]
+fn the_program_that_registers_no_type() {
+    if is_it("the_program_that_registers_no_type") {
+        let logging = logdag::init("app.toml").unwrap();
+        log!(logging.graph().stream("tape").unwrap(), "a line that nothing takes");
+    }
+}
+
+#[test]
+fn a_type_that_was_never_registered_is_reported_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[[log]]\nname = \"tape\"\ntype = \"tape\"\n";
+    let output = program("the_program_that_registers_no_type", dir.path(), config, &[]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let expected = "log stream tape: its type \"tape\" was never registered\n";
+    assert_eq!(told.matches(expected).count(), 1, "{told}");
+}
+
+#[test]
 fn a_configuration_that_is_wrong_sets_nothing_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.toml");
