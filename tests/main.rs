@@ -7,6 +7,7 @@ mod faulty;
 mod messages;
 mod support;
 
+mod checksum_places;
 mod crash;
 mod damage;
 mod file_modes;
@@ -22,6 +23,7 @@ mod missing_segments;
 mod model;
 mod multiprocess;
 mod one_step;
+mod page_damage;
 mod recovery_table;
 mod replaced;
 mod restored;

@@ -21,7 +21,8 @@
 //! was cut short complete once, neither lost nor doubled. The fingerprint tells, after the machine has started
 //! anew, whether the buffer's pages reached the disk together.
 
-use crate::format::{MAX_PRE_COMMIT, PRE_COMMIT_HEADER_LEN, RecordFormat};
+use crate::checksum::{Sums, header_hash};
+use crate::format::{MAX_PRE_COMMIT, PRE_COMMIT_HEADER_LEN, RecordFormat, RecordHeader};
 use crate::names;
 use crate::scan::{Step, step};
 use crate::shared::{Shared, Temporary};
@@ -103,7 +104,7 @@ pub(crate) struct PreCommit {
     start: usize,
     used: usize,
     /// Total length and checksum of each of them.
-    records: Vec<(u32, u32)>,
+    records: Vec<Sums>,
     /// Whether checksums are given with records.
     checksums: bool,
     fingerprint: u32,
@@ -116,19 +117,20 @@ fn add_to(fingerprint: u32, crc: u32) -> u32 {
     (fingerprint.rotate_left(5) ^ crc).wrapping_mul(0x9E37_79B1) | 1
 }
 
-fn fingerprint(records: &[(u32, u32)]) -> u32 {
-    records.iter().fold(0, |sum, &(_, crc)| add_to(sum, crc))
+fn fingerprint(records: &[Sums]) -> u32 {
+    records.iter().fold(0, |sum, record| add_to(sum, record.crc))
 }
 
 /// The whole records at the beginning of `bytes`: their number and their length together.
-pub(crate) fn whole_records(format: RecordFormat, bytes: &[u8]) -> (Vec<(u32, u32)>, usize) {
+pub(crate) fn whole_records(format: RecordFormat, bytes: &[u8]) -> (Vec<Sums>, usize) {
     let mut records = Vec::new();
     let mut at = 0;
-    while let Step::Record(_, total) = step(format, &bytes[at..], (bytes.len() - at) as u64) {
+    while let Step::Record(header, total) = step(format, &bytes[at..], (bytes.len() - at) as u64) {
         // A record in the slice is no longer than the slice.
         let Ok(len) = usize::try_from(total) else { break };
         let crc = crc32fast::hash(&bytes[at..at + len]);
-        records.push((u32::try_from(total).unwrap_or(u32::MAX), crc));
+        let head = header_hash(&header);
+        records.push(Sums { len: u32::try_from(total).unwrap_or(u32::MAX), crc, head });
         at += len;
     }
     (records, at)
@@ -139,7 +141,7 @@ pub(crate) fn whole_records(format: RecordFormat, bytes: &[u8]) -> (Vec<(u32, u3
 fn counted(format: RecordFormat, bytes: &[u8], used: usize, expected: u32) -> Option<usize> {
     let (records, _) = whole_records(format, bytes);
     let (mut end, mut sum, mut found) = (0, 0, None);
-    for (len, crc) in records {
+    for Sums { len, crc, .. } in records {
         end += len as usize;
         sum = add_to(sum, crc);
         if end == used {
@@ -166,7 +168,7 @@ fn restore(format: RecordFormat, bytes: &[u8], expected: u32) -> Option<Vec<u8>>
     let begins = |at: usize| bytes.get(at..).is_some_and(|rest| format.decode(rest).is_some());
     let mut tries = 0;
     let mut start = 0;
-    let lens = records.iter().map(|&(len, _)| len as usize).chain(begins(whole).then_some(0));
+    let lens = records.iter().map(|record| record.len as usize).chain(begins(whole).then_some(0));
     for len in lens {
         let next = start + len;
         // Behind the last of them, the next one may be anywhere.
@@ -197,7 +199,7 @@ fn salvage(format: RecordFormat, bytes: &[u8]) -> Vec<(usize, usize)> {
     while let Some(begin) = next_chain(format, bytes, at) {
         let (records, len) = whole_records(format, &bytes[begin..]);
         let reached = begin + len;
-        let last = reached - records.last().map_or(0, |&(len, _)| len as usize);
+        let last = reached - records.last().map_or(0, |record| record.len as usize);
         // Where what follows the last record is none, its length may be what is damaged, so that it seems to hold
         // others. Those lead on behind its end; records within its body do not.
         let inside = std::iter::successors(next_chain(format, bytes, last + 1), |&at| {
@@ -208,7 +210,7 @@ fn salvage(format: RecordFormat, bytes: &[u8]) -> Vec<(usize, usize)> {
         let swallows = reached < bytes.len() && inside.into_iter().any(leads_on);
         let end = if swallows { last } else { reached };
         let mut from = begin;
-        for (len, _) in records {
+        for Sums { len, .. } in records {
             let to = from + len as usize;
             if to <= end && body_loads(format, &bytes[from..to]) {
                 match out.last_mut() {
@@ -230,10 +232,10 @@ fn body_loads(format: RecordFormat, record: &[u8]) -> bool {
         || format.decode(record).is_some_and(|header| format.load(&header, body, &mut Vec::new()))
 }
 
-fn bodies_load(format: RecordFormat, bytes: &[u8], records: &[(u32, u32)]) -> bool {
+fn bodies_load(format: RecordFormat, bytes: &[u8], records: &[Sums]) -> bool {
     let mut rest = bytes;
     !format.is_lz4()
-        || records.iter().all(|&(len, _)| {
+        || records.iter().all(|&Sums { len, .. }| {
             let (record, behind) = rest.split_at((len as usize).min(rest.len()));
             rest = behind;
             body_loads(format, record)
@@ -478,18 +480,22 @@ impl PreCommit {
     }
 
     /// Adds a record that fits. It is the writer's from the moment the counter moves.
-    pub(crate) fn push(&mut self, head: &[u8], body: &[u8]) {
+    pub(crate) fn push(&mut self, header: &RecordHeader, head: &[u8], body: &[u8]) {
         let at = PRE_COMMIT_HEADER_LEN + self.used;
         self.map.write(at, head);
         self.map.write(at + head.len(), body);
         let len = head.len() + body.len();
         // Of the record in one piece, which is faster than of its two parts.
-        let crc = if self.checksums { crc32fast::hash(self.map.slice(at, len)) } else { 0 };
+        let (crc, head) = if self.checksums {
+            (crc32fast::hash(self.map.slice(at, len)), header_hash(header))
+        } else {
+            (0, 0)
+        };
         self.used += len;
         // The capacity of a buffer is far below 4 GiB, and so is what it holds.
         #[allow(clippy::cast_possible_truncation)]
         {
-            self.records.push((len as u32, crc));
+            self.records.push(Sums { len: len as u32, crc, head });
             self.map.store_u32(0, self.used as u32);
         }
         if self.checksums {
@@ -504,7 +510,7 @@ impl PreCommit {
     }
 
     /// Total length and checksum of each of them.
-    pub(crate) fn records(&self) -> &[(u32, u32)] {
+    pub(crate) fn records(&self) -> &[Sums] {
         &self.records
     }
 
@@ -557,9 +563,9 @@ impl PreCommit {
     /// Drops the first `n` records: they are in a segment.
     pub(crate) fn drop_first(&mut self, n: usize) {
         let n = n.min(self.records.len());
-        self.start += self.records[..n].iter().map(|&(len, _)| len as usize).sum::<usize>();
+        self.start += self.records[..n].iter().map(|record| record.len as usize).sum::<usize>();
         self.done_fingerprint =
-            self.records[..n].iter().fold(self.done_fingerprint, |sum, &(_, crc)| add_to(sum, crc));
+            self.records[..n].iter().fold(self.done_fingerprint, |sum, record| add_to(sum, record.crc));
         self.records.drain(..n);
         self.guard.map.store_u32(DONE_FINGERPRINT, self.done_fingerprint);
         self.guard.map.store_u32(DONE, u32::try_from(self.start).unwrap_or(0));
@@ -586,9 +592,9 @@ impl PreCommit {
 }
 
 /// How many of these records end within the first `bytes` bytes, and how many bytes they have.
-fn records_within(records: &[(u32, u32)], bytes: usize) -> (usize, usize) {
+fn records_within(records: &[Sums], bytes: usize) -> (usize, usize) {
     let mut end = 0;
-    for (i, &(len, _)) in records.iter().enumerate() {
+    for (i, &Sums { len, .. }) in records.iter().enumerate() {
         if end + len as usize > bytes {
             return (i, end);
         }

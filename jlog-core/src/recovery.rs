@@ -123,7 +123,10 @@ pub(crate) fn set_aside_stale(shared: &Shared, number: u32) -> Result<Option<Eve
 /// checksums or its index.
 pub(crate) fn known_tail(shared: &Shared, number: u32, file: &dyn File, format: RecordFormat) -> Place {
     let len = file.len().unwrap_or(0);
-    let covered = Verifier::load(shared, number).covered_prefix(file, format).unwrap_or((0, 0));
+    let covered = Verifier::load(shared, number)
+        .ok()
+        .and_then(|verifier| verifier.covered_prefix(file, format))
+        .unwrap_or((0, 0));
     let indexed = index::tail(shared, number, file, format).unwrap_or((0, 0));
     let (marker, offset) = if indexed.1 > covered.1 { indexed } else { covered };
     if offset <= len { Place { marker, offset } } else { Place::default() }
@@ -146,7 +149,7 @@ pub(crate) fn mend_tail(
     if stop == Stop::End {
         return Ok(end);
     }
-    let mut verifier = Verifier::load(shared, number);
+    let mut verifier = Verifier::load(shared, number)?;
     let mut tail = None;
     let mut damage: Option<u64> = None;
     let mut damaged_until = None;
@@ -158,38 +161,47 @@ pub(crate) fn mend_tail(
         _ if from.offset < end.offset => last_record(&**file, format, from, end).map_err(fail)?,
         _ => last_record(&**file, format, Place::default(), end).map_err(fail)?,
     };
-    Survey { file: &**file, format, verifier: &mut verifier, to: len, check: true }
-        .run(before, |item| {
-            match item {
-                Item::Damage(stretch)
-                    if stretch.offset + stretch.len == len && damaged_until != Some(stretch.offset) =>
-                {
-                    tail = Some(stretch);
-                }
-                Item::Damage(stretch) => {
-                    damage = damage.or(Some(stretch.offset));
-                    damaged_until = Some(stretch.offset + stretch.len);
-                }
-                Item::Record(_) => {}
+    Survey {
+        shared,
+        segment: number,
+        file: &**file,
+        format,
+        verifier: &mut verifier,
+        to: len,
+        check: true,
+        foreign_until: 0,
+    }
+    .run(before, |item| {
+        match item {
+            Item::Damage(stretch)
+                if stretch.offset + stretch.len == len && damaged_until != Some(stretch.offset) =>
+            {
+                tail = Some(stretch);
             }
-            ControlFlow::Continue(())
-        })
-        .map_err(fail)
-        .and_then(|behind| {
-            if let Some(offset) = damage {
-                shared.note(Event::DamageLeft { segment: number, offset });
+            Item::Damage(stretch) => {
+                damage = damage.or(Some(stretch.offset));
+                damaged_until = Some(stretch.offset + stretch.len);
             }
-            let Some(stretch) = tail else { return Ok(behind) };
-            let kept = keep_tail(shared, &**file, number, stretch.offset, len)?;
-            file.set_len(stretch.offset).map_err(|e| Error::io("cut", shared.at(&name), e))?;
-            shared.note(Event::TailCut {
-                segment: number,
-                offset: stretch.offset,
-                len: stretch.len,
-                kept: shared.at(&kept),
-            });
-            Ok(Place { marker: stretch.marker - 1, offset: stretch.offset })
-        })
+            Item::Record(_) => {}
+        }
+        ControlFlow::Continue(())
+    })
+    .map_err(fail)
+    .and_then(|behind| {
+        if let Some(offset) = damage {
+            shared.note(Event::DamageLeft { segment: number, offset });
+        }
+        let Some(stretch) = tail else { return Ok(behind) };
+        let kept = keep_tail(shared, &**file, number, stretch.offset, len)?;
+        file.set_len(stretch.offset).map_err(|e| Error::io("cut", shared.at(&name), e))?;
+        shared.note(Event::TailCut {
+            segment: number,
+            offset: stretch.offset,
+            len: stretch.len,
+            kept: shared.at(&kept),
+        });
+        Ok(Place { marker: stretch.marker - 1, offset: stretch.offset })
+    })
 }
 
 /// How many records a complete segment has, as far as that can be told.
@@ -203,16 +215,25 @@ pub(crate) fn records_of(shared: &Shared, format: RecordFormat, number: u32) -> 
     if stop == Stop::End {
         return Ok(end.marker);
     }
-    let mut verifier = Verifier::load(shared, number);
+    let mut verifier = Verifier::load(shared, number)?;
     let mut last = end.marker;
-    Survey { file: &*file, format, verifier: &mut verifier, to: len, check: false }
-        .run(end, |item| {
-            if let Item::Record(found) = item {
-                last = found.marker;
-            }
-            ControlFlow::Continue(())
-        })
-        .map_err(fail)?;
+    Survey {
+        shared,
+        segment: number,
+        file: &*file,
+        format,
+        verifier: &mut verifier,
+        to: len,
+        check: false,
+        foreign_until: 0,
+    }
+    .run(end, |item| {
+        if let Item::Record(found) = item {
+            last = found.marker;
+        }
+        ControlFlow::Continue(())
+    })
+    .map_err(fail)?;
     Ok(last)
 }
 
@@ -238,18 +259,27 @@ pub(crate) fn check_id(shared: &Shared, meta: &Meta, id: LogId) -> Result<()> {
         return Ok(());
     }
     // Damaged records count: their places are passed like others.
-    let mut verifier = Verifier::load(shared, id.segment);
+    let mut verifier = Verifier::load(shared, id.segment)?;
     let mut last = known.marker;
-    Survey { file: &*file, format: meta.format, verifier: &mut verifier, to: len, check: false }
-        .run(known, |item| {
-            match item {
-                Item::Record(found) => last = found.marker,
-                Item::Damage(stretch) if stretch.fault != Fault::Unfinished => last = stretch.marker,
-                Item::Damage(_) => {}
-            }
-            if last >= id.marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .map_err(fail)?;
+    Survey {
+        shared,
+        segment: id.segment,
+        file: &*file,
+        format: meta.format,
+        verifier: &mut verifier,
+        to: len,
+        check: false,
+        foreign_until: 0,
+    }
+    .run(known, |item| {
+        match item {
+            Item::Record(found) => last = found.marker,
+            Item::Damage(stretch) if stretch.fault != Fault::Unfinished => last = stretch.marker,
+            Item::Damage(_) => {}
+        }
+        if last >= id.marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .map_err(fail)?;
     if id.marker > last { beyond() } else { Ok(()) }
 }
 
@@ -350,10 +380,12 @@ fn keep_tail(shared: &Shared, file: &dyn File, number: u32, from: u64, to: u64) 
 
 /// Drops checksums of records that the segment, which ends at `end`, no longer has.
 pub(crate) fn drop_stale_checksums(shared: &Shared, number: u32, end: u64) -> Result<()> {
-    let verifier = Verifier::load(shared, number);
+    let verifier = Verifier::load(shared, number)?;
     if verifier.reaches_beyond(end) {
         // A full disk must not keep a writer from opening: without the sidecar nothing is accused either.
-        if checksum::replace(shared, number, &verifier.runs_within(end)).is_err() {
+        let fail = |e| Error::io("read", shared.at(&names::checksums(number)), e);
+        let runs = verifier.runs_within(end).map_err(fail)?;
+        if checksum::replace(shared, number, &runs).is_err() {
             shared.remove_if_there(&names::checksums(number))?;
         }
     }

@@ -1,16 +1,34 @@
-//! A walk over a segment, whatever state it is in: every intact record, and what lies between them.
+//! A walk over a segment in whatever state: every intact record, and what lies between them.
 //!
-//! Records keep the markers they were written with. Where it cannot be told how many records a damaged stretch
-//! held (the checksums tell), it counts as one.
+//! Records keep the markers they were written with. Where the checksums cannot tell how many records a damaged
+//! stretch held, it counts as one.
+//!
+//! # When checksums accuse
+//!
+//! A record that a run of the sidecar covers must be the one that the run lists at this place; otherwise it is
+//! damaged. The exception is a run that is about other records, because another program has cut the segment and
+//! appended to it, or has moved records (the C library's repair does). Four rules tell the two apart:
+//!
+//! 1. A record whose header stands where the run says (its place tag fits) is the run's record, whatever its body,
+//!    unless rule 4 explains it: the records of one batch have equal headers.
+//! 2. Behind a place that does not fit, a run is about other records only if nothing of it stands in place there.
+//! 3. A record that is younger than the run, and not younger than what the next segment begins with, was appended
+//!    after the run's records were lost.
+//! 4. Records that the run lists elsewhere were moved, if they stand in the run's order, nearer to the beginning
+//!    than they were, and the last record that the runs list is the last of them.
+//!
+//! What none of these explains is damage, and the walk goes on at the next record that stands in place or that
+//! rules 3 or 4 explain.
 
 use std::io;
 use std::ops::ControlFlow;
 
-use crate::Timestamp;
-use crate::checksum::{Suspect, Verdict, Verifier};
-use crate::format::{RecordFormat, RecordHeader};
-use crate::scan::{Step, Stop, Window, next_record, record_crc, step, walk};
-use crate::storage::{File, read_up_to_at};
+use crate::checksum::{InPlace, Verifier};
+use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader};
+use crate::scan::{Candidate, Step, Stop, Window, next_record, record_crc, step, walk};
+use crate::shared::Shared;
+use crate::storage::{File, Open, read_up_to_at};
+use crate::{Timestamp, names};
 
 /// What a survey meets.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +48,8 @@ pub(crate) struct Found {
     pub(crate) header: RecordHeader,
     /// Whether its checksum was checked and is right.
     pub(crate) verified: bool,
+    /// Where the runs that cover this place are about other records: the end of that part of the segment.
+    pub(crate) foreign_until: Option<u64>,
 }
 
 /// Damaged bytes.
@@ -63,60 +83,73 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
 }
 
+/// How many of the next segments are asked with which time they begin.
+const LOOK_AHEAD: u32 = 4;
+/// Where more is missing from a torn record, in bytes, its length is damaged.
+const TORN_MAX: u64 = 64 << 20;
+
 /// A segment to be surveyed up to `to`.
 pub(crate) struct Survey<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) segment: u32,
     pub(crate) file: &'a dyn File,
     pub(crate) format: RecordFormat,
     pub(crate) verifier: &'a mut Verifier,
     pub(crate) to: u64,
-    /// Whether checksums and compressed bodies are checked, too.
+    /// Whether bodies are checked, too: by their checksums, and by decompressing them.
     pub(crate) check: bool,
+    /// Up to where the runs are known to be about other records; 0 where nothing is known.
+    pub(crate) foreign_until: u64,
+}
+
+/// A record that stands where a run says, behind a place that does not fit.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    offset: u64,
+    run: usize,
+    marker: u32,
+}
+
+/// What follows a place that does not fit.
+struct Region {
+    /// Where the walk goes on; damage up to there.
+    from: u64,
+    /// Up to where records are to be taken as they are: `from`, or behind it where the runs are about others.
+    foreign_until: u64,
+    /// The record in place that the region leads to.
+    anchor: Option<Anchor>,
+}
+
+/// The state of a walk.
+#[derive(Default)]
+struct Walk {
+    window: Window,
+    /// Up to where the runs are about other records.
+    foreign_until: u64,
+    stored: Vec<u8>,
+    plain: Vec<u8>,
 }
 
 impl Survey<'_> {
     /// Walks from `from` on, which is where a record begins. Returns where it ended: behind the last item, or,
-    /// if `each` broke off, behind the one it broke off at.
+    /// if `each` broke off, behind the one it broke off at. Offsets and markers of the items grow.
+    ///
+    /// # Errors
+    /// Where the segment or its sidecar cannot be read.
     pub(crate) fn run(
         &mut self,
         from: Place,
         mut each: impl FnMut(Item) -> ControlFlow<()>,
     ) -> io::Result<Place> {
         let mut here = from;
-        let mut window = Window::default();
-        while here.offset < self.to {
-            let head = window.at(self.file, here.offset, self.format.header_len())?;
-            let item = match step(self.format, head, self.to - here.offset) {
-                Step::End => break,
-                Step::Record(header, total) => {
-                    let item = self.judge(here, header, total)?;
-                    match item {
-                        Item::Record(found) if self.check && !found.verified => {
-                            let behind = here.offset + total;
-                            let head = window.at(self.file, behind, self.format.header_len())?;
-                            // A torn record with a header stands where the one before it says.
-                            let wrong = match step(self.format, head, self.to - behind) {
-                                Step::Torn => self.format.decode(head).is_none(),
-                                Step::Corrupt => true,
-                                Step::Record(..) | Step::End => false,
-                            };
-                            if wrong || self.verifier.begins_within(here.offset + 1, behind) {
-                                self.swallowed(here, total)?.map_or(item, Item::Damage)
-                            } else {
-                                item
-                            }
-                        }
-                        item => item,
-                    }
-                }
-                Step::Torn => {
-                    let time = self.format.decode(head).map(|header| header.time);
-                    Item::Damage(self.stretch(here, time)?)
-                }
-                Step::Corrupt => Item::Damage(self.stretch(here, None)?),
-            };
+        let mut walk = Walk { foreign_until: self.foreign_until, ..Walk::default() };
+        while let Some(item) = self.item(here, &mut walk)? {
             here = match item {
                 Item::Record(found) => Place { marker: found.marker, offset: found.offset + found.total },
-                Item::Damage(stretch) => self.behind(stretch)?,
+                Item::Damage(stretch) => Place {
+                    marker: stretch.marker.saturating_add(stretch.records - 1),
+                    offset: stretch.offset + stretch.len,
+                },
             };
             if each(item).is_break() {
                 break;
@@ -125,107 +158,489 @@ impl Survey<'_> {
         Ok(here)
     }
 
-    /// The next intact record at or after `from`. A torn record's body may hold what looks like records: where
-    /// the checksums know nothing of them, only those that are not older than it count. From `enough` on, whatever
-    /// looks like a record ends the search.
-    fn next(&mut self, from: u64, enough: u64, not_before: Option<Timestamp>) -> io::Result<Option<u64>> {
-        let (file, format) = (self.file, self.format);
-        let verifier = &mut *self.verifier;
-        next_record(file, format, from, self.to, &mut Window::default(), |candidate, window| {
-            if candidate.offset >= enough {
-                return Ok(Some(true));
+    /// What stands here; `None` at the end.
+    fn item(&mut self, here: Place, walk: &mut Walk) -> io::Result<Option<Item>> {
+        let offset = here.offset;
+        if offset >= self.to {
+            return Ok(None);
+        }
+        let head = walk.window.at(self.file, offset, self.format.header_len())?;
+        let header = self.format.decode(head);
+        let stands = step(self.format, head, self.to - offset);
+        let Step::Record(header, total) = stands else {
+            return self.irregular(here, None, header, walk).map(Some);
+        };
+        let marker = here.marker.saturating_add(1);
+        let mut found = Found { marker, offset, total, header, verified: false, foreign_until: None };
+        if offset < walk.foreign_until {
+            found.foreign_until = Some(walk.foreign_until);
+            return self.unpacked(found, walk).map(Some);
+        }
+        if self.verifier.covers(offset) {
+            let (file, window) = (self.file, &mut walk.window);
+            let placed = self
+                .verifier
+                .in_place(marker, offset, &header, true, || record_crc(file, offset, total, window))?;
+            let Some(placed) = placed else {
+                return self.irregular(here, None, Some(header), walk).map(Some);
+            };
+            // Markers grow, even where a stretch was taken for more records than it held.
+            found.marker = placed.marker.max(marker);
+            if self.check {
+                if record_crc(self.file, offset, total, &mut walk.window)? != placed.crc {
+                    return self.irregular(here, Some(total), Some(header), walk).map(Some);
+                }
+                found.verified = true;
             }
-            if verifier.covers(candidate.offset) {
-                let crc = record_crc(file, candidate.offset, candidate.total, window)?;
-                if verifier.lists(file, format, crc)? {
+            return self.unpacked(found, walk).map(Some);
+        }
+        if self.verifier.begins_within(offset + 1, offset + total) {
+            return self.irregular(here, None, Some(header), walk).map(Some);
+        }
+        // Without a checksum, a record that no record follows may have a damaged length, and hold others.
+        let behind = offset + total;
+        let head = walk.window.at(self.file, behind, self.format.header_len())?;
+        let followed = match step(self.format, head, self.to - behind) {
+            // A torn record with a header stands where the one before it says.
+            Step::Torn => self.format.decode(head).is_some(),
+            Step::Corrupt => false,
+            Step::Record(..) | Step::End => true,
+        };
+        if !followed && let Some(inside) = self.next_plausible(offset + 1, behind, None)? {
+            return Ok(Some(self.damage(here, inside, None, Fault::NoRecord)));
+        }
+        self.unpacked(found, walk).map(Some)
+    }
+
+    /// A record that is what was written, as far as its checksum can tell: its compressed body is looked at, too.
+    fn unpacked(&mut self, found: Found, walk: &mut Walk) -> io::Result<Item> {
+        if !self.check || !self.format.is_lz4() {
+            return Ok(Item::Record(found));
+        }
+        walk.stored.resize(found.header.stored as usize, 0);
+        walk.plain.clear();
+        let at = found.offset + self.format.header_len() as u64;
+        let n = read_up_to_at(self.file, &mut walk.stored, at)?;
+        if n == walk.stored.len() && self.format.load(&found.header, &walk.stored, &mut walk.plain) {
+            return Ok(Item::Record(found));
+        }
+        let end = found.offset + found.total;
+        let end = self.next_plausible(found.offset + 1, end, None)?.unwrap_or(end);
+        let here = Place { marker: found.marker - 1, offset: found.offset };
+        Ok(self.damage(here, end, None, Fault::Compression))
+    }
+
+    /// Something that the walk cannot go over: no record, or one that does not fit the run that covers it.
+    /// `claimed` is the length of a record that is in its place with a wrong body; `header` is what stands here,
+    /// if that is a header.
+    fn irregular(
+        &mut self,
+        here: Place,
+        claimed: Option<u64>,
+        header: Option<RecordHeader>,
+        walk: &mut Walk,
+    ) -> io::Result<Item> {
+        // What follows other programs' records is theirs as well: a write of theirs that is not finished.
+        let behind_foreign = walk.foreign_until == here.offset && here.offset > 0;
+        let region = self.region(here, claimed, header)?;
+        walk.foreign_until = region.foreign_until;
+        if region.from == here.offset {
+            // The runs are about others: what stands here is a record.
+            let head = walk.window.at(self.file, here.offset, self.format.header_len())?;
+            if let Step::Record(header, total) = step(self.format, head, self.to - here.offset) {
+                let found = Found {
+                    marker: here.marker.saturating_add(1),
+                    offset: here.offset,
+                    total,
+                    header,
+                    verified: false,
+                    foreign_until: Some(region.foreign_until),
+                };
+                return self.unpacked(found, walk);
+            }
+        }
+        let known = self.verifier.covers(here.offset) || self.verifier.begins_within(here.offset, self.to);
+        let whole = header.is_some_and(|header| self.total(&header) <= self.to - here.offset);
+        let fault = if whole && known {
+            Fault::Checksum
+        } else if region.from == self.to && !whole && (!known || behind_foreign) {
+            Fault::Unfinished
+        } else {
+            Fault::NoRecord
+        };
+        Ok(self.damage(here, region.from, region.anchor, fault))
+    }
+
+    /// The earliest time with which one of the next segments begins, if there are any. Several are looked at: one of
+    /// them may be damaged, too.
+    fn next_begins(&self) -> io::Result<Option<Timestamp>> {
+        let mut earliest: Option<Timestamp> = None;
+        for next in (1..=LOOK_AHEAD).map_while(|n| self.segment.checked_add(n)) {
+            let path = self.shared.at(&names::segment(next));
+            let file = match self.shared.storage.open(&path, Open::Read) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            let mut head = [0; COMPRESSED_HEADER_LEN];
+            let n = read_up_to_at(&*file, &mut head, 0)?;
+            if let Some(header) = self.format.decode(&head[..n]) {
+                earliest = Some(earliest.map_or(header.time, |time| time.min(header.time)));
+            }
+        }
+        Ok(earliest)
+    }
+
+    fn total(&self, header: &RecordHeader) -> u64 {
+        self.format.header_len() as u64 + u64::from(header.stored)
+    }
+
+    /// The stretch from here to `end`, with as many records as the sidecar knows in it.
+    fn damage(&self, here: Place, end: u64, anchor: Option<Anchor>, fault: Fault) -> Item {
+        let marker = here.marker.saturating_add(1);
+        let last = match anchor {
+            Some(anchor) if anchor.offset == end => Some(anchor.marker.saturating_sub(1)),
+            _ => self.verifier.last_marker_within(here.offset, end),
+        };
+        let records = last.map_or(1, |last| last.saturating_sub(here.marker)).max(1);
+        Item::Damage(Stretch { offset: here.offset, len: end - here.offset, marker, records, fault })
+    }
+
+    /// Decides what follows a place that does not fit: how far the damage goes, or that the runs are about others.
+    fn region(
+        &mut self,
+        here: Place,
+        claimed: Option<u64>,
+        header: Option<RecordHeader>,
+    ) -> io::Result<Region> {
+        let u = here.offset;
+        let anchor = self.next_in_place(here, u + 1)?;
+        let end = anchor.map_or(self.to, |anchor| anchor.offset);
+        if let Some(total) = claimed {
+            let known = anchor.is_some_and(|anchor| self.verifier.run_at(u) == Some(anchor.run));
+            // Records of one batch have equal headers: a moved one fits the tag of the one that stood here.
+            if !known
+                && let Judged::Foreign { until } = Chains::new(self, here, end, anchor).judge(u, false)?
+            {
+                return Ok(Region { from: u, foreign_until: until, anchor });
+            }
+            if u + total <= end && (known || u + total == end || !self.is_foreign_inside(here, total, end)?) {
+                return Ok(Region { from: u + total, foreign_until: 0, anchor });
+            }
+        }
+        // The message in a torn record may hold what looks like records: those that are older than it are none. A
+        // length that no message of a usual size has is damaged, and says nothing.
+        let torn = |header: &RecordHeader| {
+            let missing = (u + self.total(header)).checked_sub(self.to);
+            missing.is_some_and(|missing| missing > 0 && missing <= TORN_MAX)
+        };
+        let not_before = header.filter(torn).map(|header| header.time);
+        let mut chains = Chains::new(self, here, end, anchor);
+        let mut from = if claimed.is_some() { u + 1 } else { u };
+        loop {
+            let Some(start) = chains.survey.next_candidate(from, end, end, not_before)? else {
+                return Ok(Region { from: end, foreign_until: 0, anchor });
+            };
+            match chains.judge(start, start == u && claimed.is_none())? {
+                Judged::Regular => return Ok(Region { from: start, foreign_until: 0, anchor }),
+                Judged::Foreign { until } => return Ok(Region { from: start, foreign_until: until, anchor }),
+                Judged::Damaged { next } => from = next.max(start + 1),
+            }
+        }
+    }
+
+    /// Whether records of another program stand inside of a record that is in its place: they were appended to a
+    /// torn one.
+    fn is_foreign_inside(&mut self, here: Place, total: u64, end: u64) -> io::Result<bool> {
+        let behind = here.offset + total;
+        let mut from = here.offset + 1;
+        let mut chains = Chains::new(self, here, end, None);
+        while let Some(start) = chains.survey.next_candidate(from, behind, end, None)? {
+            match chains.judge(start, false)? {
+                Judged::Damaged { next } => from = next.max(start + 1),
+                Judged::Regular | Judged::Foreign { .. } => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The next record that stands where a run says, from `from` on.
+    fn next_in_place(&mut self, here: Place, from: u64) -> io::Result<Option<Anchor>> {
+        if self.verifier.last_run_within(from, self.to).is_none() {
+            return Ok(None);
+        }
+        let (file, format, to) = (self.file, self.format, self.to);
+        let verifier = &mut *self.verifier;
+        let (mut found, least) = (None, here.marker.saturating_add(1));
+        // Up to where a chain of records leads that does not end as its run does.
+        let mut elsewhere = 0;
+        let offset = next_record(file, format, from, to, &mut Window::default(), |candidate, window| {
+            let Candidate { offset, total, header } = candidate;
+            let placed = verifier
+                .in_place(least, offset, &header, false, || record_crc(file, offset, total, window))?;
+            let same = |placed: &InPlace, window: &mut Window| {
+                Ok::<_, io::Error>(record_crc(file, offset, total, window)? == placed.crc)
+            };
+            found = match placed {
+                Some(placed) if same(&placed, window)? => Some((placed.run, placed.marker)),
+                _ => None,
+            };
+            if let Some(placed) = placed
+                && !verifier.is_tagged(placed.run)
+                && (offset < elsewhere
+                    || !leads_to_end(file, format, verifier, offset, &placed, &mut elsewhere)?)
+            {
+                found = None;
+            }
+            Ok(Some(found.is_some()))
+        })?;
+        Ok(offset.zip(found).map(|(offset, (run, marker))| Anchor { offset, run, marker }))
+    }
+
+    /// The next place between `from` and `to` where what looks like a record begins that does not reach beyond
+    /// `end`; one that no run covers must also be plausible.
+    fn next_candidate(
+        &mut self,
+        from: u64,
+        to: u64,
+        end: u64,
+        not_before: Option<Timestamp>,
+    ) -> io::Result<Option<u64>> {
+        if from >= to {
+            return Ok(None);
+        }
+        let verifier = &*self.verifier;
+        let next =
+            next_record(self.file, self.format, from, self.to, &mut Window::default(), |candidate, _| {
+                let Candidate { offset, total, header } = candidate;
+                if offset >= to {
                     return Ok(Some(true));
                 }
+                if offset + total > end {
+                    // It reaches over the record in place that follows.
+                    return Ok(Some(false));
+                }
+                if verifier.covers(offset) || verifier.begins_within(offset + 1, offset + total) {
+                    return Ok(Some(true));
+                }
+                Ok(not_before.is_some_and(|time| header.time < time).then_some(false))
+            })?;
+        Ok(next.filter(|&next| next < to))
+    }
+
+    /// The next place in this range where a record begins, by what follows it alone.
+    fn next_plausible(
+        &mut self,
+        from: u64,
+        to: u64,
+        not_before: Option<Timestamp>,
+    ) -> io::Result<Option<u64>> {
+        let next =
+            next_record(self.file, self.format, from, self.to, &mut Window::default(), |candidate, _| {
+                if candidate.offset >= to {
+                    return Ok(Some(true));
+                }
+                Ok(not_before.is_some_and(|time| candidate.header.time < time).then_some(false))
+            })?;
+        Ok(next.filter(|&next| next < to))
+    }
+}
+
+/// Whether the records from `offset` on, one that a run without tags lists, end with the run's last record at its
+/// place: without tags, only that shows that they were not moved. Otherwise notes where they lead.
+fn leads_to_end(
+    file: &dyn File,
+    format: RecordFormat,
+    verifier: &mut Verifier,
+    offset: u64,
+    placed: &InPlace,
+    elsewhere: &mut u64,
+) -> io::Result<bool> {
+    let last = verifier.last_offset(placed.run);
+    let len = file.len()?;
+    let (mut at, mut marker) = (offset, placed.marker);
+    let mut window = Window::default();
+    while at < last {
+        let head = window.at(file, at, format.header_len())?;
+        let Step::Record(_, total) = step(format, head, len.saturating_sub(at)) else { break };
+        at += total;
+        marker = marker.saturating_add(1);
+    }
+    *elsewhere = at;
+    Ok(at == last && marker == verifier.last_marker(placed.run))
+}
+
+/// What a chain of records behind a place that does not fit turns out to be.
+enum Judged {
+    /// No run covers its first record: an ordinary one.
+    Regular,
+    /// The runs up to here are about other records.
+    Foreign { until: u64 },
+    /// Its first records are damaged; another chain may begin from here on.
+    Damaged { next: u64 },
+}
+
+/// Judges chains of records between a place that does not fit and the next record in place.
+struct Chains<'s, 'a> {
+    survey: &'s mut Survey<'a>,
+    here: Place,
+    end: u64,
+    anchor: Option<Anchor>,
+    /// What the runs of the segment list, made when first needed.
+    listed: Option<Vec<(u32, usize, u32)>>,
+    /// The time of the next segment's first record, if there is one; looked up when first needed.
+    next_begins: Option<Option<Timestamp>>,
+}
+
+impl<'s, 'a> Chains<'s, 'a> {
+    fn new(survey: &'s mut Survey<'a>, here: Place, end: u64, anchor: Option<Anchor>) -> Self {
+        Self { survey, here, end, anchor, listed: None, next_begins: None }
+    }
+}
+
+impl Chains<'_, '_> {
+    /// Follows the records from `start` on. `expected` says that the first one stands where the runs say that the
+    /// record after `here` does.
+    fn judge(&mut self, start: u64, expected: bool) -> io::Result<Judged> {
+        let mut window = Window::default();
+        let mut at = start;
+        // The last listed record that was met, where the first one of these stands, and the last one.
+        let mut moved = None;
+        let mut first_moved = None;
+        let mut last_moved = (0, 0);
+        // Damaged records among moved ones, and the end of what no rule explains.
+        let mut first_hole = None;
+        let mut behind_hole = start + 1;
+        let mut only_young_behind = true;
+        // Other programs append at the end of what is there: where they began somewhere else, what they wrote must
+        // lead on to the next record in place, or to the segment's end.
+        let follows = start == self.here.offset;
+        let appended = |until: u64, clean: bool| {
+            if until > start && (clean || follows) {
+                Judged::Foreign { until }
+            } else {
+                Judged::Damaged { next: until.max(start + 1) }
             }
-            let too_old = not_before.is_some_and(|time| candidate.header.time < time);
-            Ok(too_old.then_some(false))
+        };
+        let mut broken = false;
+        while at < self.end {
+            let head = window.at(self.survey.file, at, self.survey.format.header_len())?;
+            let Step::Record(header, total) = step(self.survey.format, head, self.end - at) else {
+                // What is being written to the segment's end is torn for a moment.
+                broken = self.anchor.is_some()
+                    || self.survey.format.decode(head).is_none()
+                        && head.len() >= self.survey.format.header_len();
+                break;
+            };
+            let verifier = &mut *self.survey.verifier;
+            let run = verifier.run_at(at).or_else(|| verifier.first_beginning(at + 1, at + total));
+            let Some(run) = run else {
+                if first_moved.is_none() && first_hole.is_none() {
+                    if at > start {
+                        return Ok(appended(at, true));
+                    }
+                    // One that a run lists is a copy of a record that stands, or stood, elsewhere.
+                    let crc = record_crc(self.survey.file, at, total, &mut window)?;
+                    let copy = self.is_listed(crc)?;
+                    return Ok(if copy { Judged::Damaged { next: at + 1 } } else { Judged::Regular });
+                }
+                // Behind all runs: what follows was appended later.
+                break;
+            };
+            let of_anchor = self.anchor.is_some_and(|anchor| anchor.run == run);
+            let damaged = of_anchor
+                || (expected
+                    && at == start
+                    && verifier.is_in_place_but_for_a_byte(
+                        self.here.marker.saturating_add(1),
+                        at,
+                        &header,
+                    )?);
+            let young =
+                !damaged && verifier.is_younger(run, header.time)? && self.fits_before_next(header.time)?;
+            let crc = record_crc(self.survey.file, at, total, &mut window)?;
+            if young && !self.is_listed(crc)? {
+                at += total;
+                continue;
+            }
+            let next = if damaged { None } else { self.next_listed(crc, moved)? };
+            if next.is_some() {
+                moved = next;
+                first_moved = first_moved.or(Some(at));
+                last_moved = (at, total);
+                only_young_behind = true;
+            } else {
+                if first_moved.is_none() {
+                    return Ok(appended(at, false));
+                }
+                first_hole = first_hole.or(Some(at));
+                behind_hole = at + total;
+                only_young_behind = false;
+            }
+            at += total;
+        }
+        let Some(first_moved) = first_moved else {
+            return Ok(appended(at, !broken));
+        };
+        let last_run = self.last_run();
+        let moved_to_the_end = !broken
+            && last_run.is_some_and(|run| {
+                let verifier = &*self.survey.verifier;
+                moved == Some((run, verifier.count(run) - 1)) && last_moved.0 < verifier.last_offset(run)
+            });
+        let until =
+            if moved_to_the_end && only_young_behind { first_hole.unwrap_or(at) } else { first_moved };
+        Ok(if until > start && (moved_to_the_end || follows) {
+            Judged::Foreign { until }
+        } else {
+            Judged::Damaged { next: behind_hole.max(last_moved.0 + last_moved.1) }
         })
     }
 
-    /// The damaged stretch that begins here.
-    fn stretch(&mut self, here: Place, torn: Option<Timestamp>) -> io::Result<Stretch> {
-        let next = self.next(here.offset + 1, self.to, torn)?;
-        let known = self.verifier.covers(here.offset);
-        let fault = if next.is_none() && !known { Fault::Unfinished } else { Fault::NoRecord };
-        let len = next.unwrap_or(self.to) - here.offset;
-        Ok(Stretch { offset: here.offset, len, marker: here.marker + 1, records: 1, fault })
+    /// Whether a record of this time can have been appended before the next segment was begun.
+    fn fits_before_next(&mut self, time: Timestamp) -> io::Result<bool> {
+        let next_begins = match self.next_begins {
+            Some(known) => known,
+            None => *self.next_begins.insert(self.survey.next_begins()?),
+        };
+        Ok(next_begins.is_none_or(|next| time <= next))
     }
 
-    /// Where the walk goes on behind a stretch, with the marker that the checksums tell.
-    fn behind(&mut self, stretch: Stretch) -> io::Result<Place> {
-        let offset = stretch.offset + stretch.len;
-        let marker = stretch.marker.saturating_add(stretch.records - 1);
-        if self.verifier.covers(offset) {
-            let mut window = Window::default();
-            let head = window.at(self.file, offset, self.format.header_len())?;
-            if let Step::Record(_, total) = step(self.format, head, self.to.saturating_sub(offset)) {
-                let crc = record_crc(self.file, offset, total, &mut window)?;
-                if let Some(marker) = self.verifier.marker_of(self.file, self.format, offset, crc)? {
-                    return Ok(Place { marker: marker - 1, offset });
-                }
-            }
-        }
-        Ok(Place { marker, offset })
+    /// The listed record that stands here, if it comes behind the one before in the runs' order.
+    fn next_listed(&mut self, crc: u32, before: Option<(usize, u32)>) -> io::Result<Option<(usize, u32)>> {
+        let least = match before {
+            Some((run, place)) => (crc, run, place + 1),
+            // Those before the place that does not fit are in their places.
+            None => match self.survey.verifier.run_at(self.here.offset) {
+                Some(run) => (crc, run, self.survey.verifier.place_behind(run, self.here.marker)),
+                None => (crc, 0, 0),
+            },
+        };
+        let last = self.last_run();
+        let listed = self.listed()?;
+        let next = listed.get(listed.partition_point(|&entry| entry < least));
+        let next = next.filter(|&&(listed, run, _)| listed == crc && Some(run) <= last);
+        Ok(next.map(|&(_, run, place)| (run, place)))
     }
 
-    /// A record that is followed by no record: whether its length is damaged, so that it seems to hold others.
-    fn swallowed(&mut self, here: Place, total: u64) -> io::Result<Option<Stretch>> {
-        let offset = here.offset;
-        let inside = self.next(offset + 1, offset + total, None)?.filter(|&next| next < offset + total);
-        Ok(inside.map(|next| Stretch {
-            offset,
-            len: next - offset,
-            marker: here.marker + 1,
-            records: 1,
-            fault: Fault::NoRecord,
-        }))
+    /// The last run that may be about other records.
+    fn last_run(&self) -> Option<usize> {
+        let before = self.anchor.map_or(u64::MAX, |anchor| anchor.offset);
+        self.survey.verifier.last_run_within(self.here.offset, before)
     }
 
-    /// Whether a whole record is what was written.
-    fn judge(&mut self, here: Place, header: RecordHeader, total: u64) -> io::Result<Item> {
-        let (marker, offset) = (here.marker.saturating_add(1), here.offset);
-        let mut found = Found { marker, offset, total, header, verified: false };
-        if !self.check {
-            return Ok(Item::Record(found));
+    /// Whether this checksum is listed for any record of the segment.
+    fn is_listed(&mut self, crc: u32) -> io::Result<bool> {
+        let listed = self.listed()?;
+        let at = listed.partition_point(|&(listed, ..)| listed < crc);
+        Ok(listed.get(at).is_some_and(|&(listed, ..)| listed == crc))
+    }
+
+    fn listed(&mut self) -> io::Result<&[(u32, usize, u32)]> {
+        if self.listed.is_none() {
+            self.listed = Some(self.survey.verifier.listed()?);
         }
-        let damage = |len, fault| Item::Damage(Stretch { offset, len, marker, records: 1, fault });
-        if !self.verifier.is_empty() {
-            let crc = record_crc(self.file, offset, total, &mut Window::default())?;
-            let suspect = Suspect { marker, offset, total, time: header.time, crc };
-            match self.verifier.check(self.file, self.format, suspect)? {
-                Verdict::Good => found.verified = true,
-                Verdict::Unverified => {}
-                Verdict::Wrong => {
-                    // Its length may be what is damaged: then others are inside of it.
-                    let (file, format) = (self.file, self.format);
-                    let verifier = &mut *self.verifier;
-                    let mut window = Window::default();
-                    let next = next_record(file, format, offset + 1, self.to, &mut window, |c, window| {
-                        if c.offset >= offset + total {
-                            return Ok(Some(true));
-                        }
-                        let crc = record_crc(file, c.offset, c.total, window)?;
-                        Ok(Some(verifier.lists(file, format, crc)?))
-                    })?;
-                    let end = next.filter(|&next| next < offset + total).unwrap_or(offset + total);
-                    return Ok(damage(end - offset, Fault::Checksum));
-                }
-            }
-        }
-        if self.format.is_lz4() {
-            let mut stored = vec![0; header.stored as usize];
-            let n = read_up_to_at(self.file, &mut stored, offset + self.format.header_len() as u64)?;
-            if n < stored.len() || !self.format.load(&header, &stored, &mut Vec::new()) {
-                let inside = self.next(offset + 1, offset + total, None)?;
-                let end = inside.filter(|&next| next < offset + total).unwrap_or(offset + total);
-                return Ok(damage(end - offset, Fault::Compression));
-            }
-        }
-        Ok(Item::Record(found))
+        Ok(self.listed.as_deref().unwrap_or_default())
     }
 }
 

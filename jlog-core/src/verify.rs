@@ -254,7 +254,7 @@ fn verify_segment(
         let _lock = being_written.then(|| LockGuard::new(&*file)).transpose().map_err(fail)?;
         file.len().map_err(fail)?
     };
-    let mut verifier = Verifier::load(shared, number);
+    let mut verifier = Verifier::load(shared, number)?;
     out.segments += 1;
     out.bytes += len;
     let mut last = 0;
@@ -262,49 +262,60 @@ fn verify_segment(
     let mut further = 0;
     let mut cancelled = Ok(());
     let mut index = IndexCheck::open(shared, number)?;
-    Survey { file: &*file, format, verifier: &mut verifier, to: len, check: true }
-        .run(Place::default(), |item| {
-            match item {
-                Item::Record(found) => {
-                    cancelled = ticker.at(found.offset);
-                    last = found.marker;
-                    out.records += 1;
-                    out.verified += u64::from(found.verified);
-                    index.record(found.offset);
-                }
-                Item::Damage(stretch) => {
-                    cancelled = ticker.at(stretch.offset);
-                    whole = false;
-                    let unfinished = stretch.fault == Fault::Unfinished && being_written;
-                    if !unfinished {
-                        last = stretch.marker;
-                    }
-                    if out.findings.len() >= FINDINGS_MAX {
-                        further += 1;
-                        return proceed(&cancelled);
-                    }
-                    let what = match stretch.fault {
-                        Fault::Checksum => "the checksum is wrong".to_owned(),
-                        Fault::Compression => "the compressed body is wrong".to_owned(),
-                        Fault::Unfinished if unfinished => format!(
-                            "{} bytes of a record that is not finished; if nobody is writing it, the next \
-                             writer cuts it",
-                            stretch.len
-                        ),
-                        Fault::NoRecord | Fault::Unfinished => format!("{} bytes are no record", stretch.len),
-                    };
-                    out.findings.push(Finding {
-                        path: path.clone(),
-                        offset: Some(stretch.offset),
-                        id: Some(LogId::new(number, stretch.marker)),
-                        what,
-                        damage: !unfinished,
-                    });
-                }
+    let mut foreign = 0u64;
+    Survey {
+        shared,
+        segment: number,
+        file: &*file,
+        format,
+        verifier: &mut verifier,
+        to: len,
+        check: true,
+        foreign_until: 0,
+    }
+    .run(Place::default(), |item| {
+        match item {
+            Item::Record(found) => {
+                cancelled = ticker.at(found.offset);
+                last = found.marker;
+                out.records += 1;
+                out.verified += u64::from(found.verified);
+                foreign += u64::from(found.foreign_until.is_some());
+                index.record(found.offset);
             }
-            proceed(&cancelled)
-        })
-        .map_err(fail)?;
+            Item::Damage(stretch) => {
+                cancelled = ticker.at(stretch.offset);
+                whole = false;
+                let unfinished = stretch.fault == Fault::Unfinished && being_written;
+                if !unfinished {
+                    last = stretch.marker + (stretch.records - 1);
+                }
+                if out.findings.len() >= FINDINGS_MAX {
+                    further += 1;
+                    return proceed(&cancelled);
+                }
+                let what = match stretch.fault {
+                    Fault::Checksum => "the checksum is wrong".to_owned(),
+                    Fault::Compression => "the compressed body is wrong".to_owned(),
+                    Fault::Unfinished if unfinished => format!(
+                        "{} bytes of a record that is not finished; if nobody is writing it, the next \
+                             writer cuts it",
+                        stretch.len
+                    ),
+                    Fault::NoRecord | Fault::Unfinished => format!("{} bytes are no record", stretch.len),
+                };
+                out.findings.push(Finding {
+                    path: path.clone(),
+                    offset: Some(stretch.offset),
+                    id: Some(LogId::new(number, stretch.marker)),
+                    what,
+                    damage: !unfinished,
+                });
+            }
+        }
+        proceed(&cancelled)
+    })
+    .map_err(fail)?;
     cancelled?;
     ticker.moved(len)?;
     if further > 0 {
@@ -314,6 +325,18 @@ fn verify_segment(
             id: None,
             what: format!("{further} more damaged places"),
             damage: true,
+        });
+    }
+    if foreign > 0 {
+        out.findings.push(Finding {
+            path: shared.at(&names::checksums(number)),
+            offset: None,
+            id: None,
+            what: format!(
+                "its checksums are about other records than {foreign} of those that are there: another program has \
+                 cut or moved records"
+            ),
+            damage: false,
         });
     }
     if verifier.reaches_beyond(len) && file.len().map_err(fail)? == len {
@@ -509,7 +532,7 @@ fn inspect_each(
         });
     })
     .map_err(fail)?;
-    let verifier = Verifier::load(shared, number);
+    let verifier = Verifier::load(shared, number)?;
     let checksummed = verifier.checksummed_within(bytes);
     Ok(Inspection {
         segment: number,

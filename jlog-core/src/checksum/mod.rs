@@ -1,9 +1,9 @@
-//! A segment's checksums: the sidecar `<segment>.crc`, which the C library does not know.
+//! A segment's checksums: the sidecar `<segment>.crc`, which the C library ignores.
 //!
-//! It holds runs of whole records, written in one piece each, and nothing else:
+//! It holds runs of whole records, each written in one piece, and nothing else:
 //!
 //! ```text
-//!  0  u32  0x3172636a ("jcr1")
+//!  0  u32  0x3272636a ("jcr2")
 //!  4  u32  number of records, n
 //!  8  u64  offset of the first record in the segment
 //! 16  u64  bytes of the n records
@@ -11,16 +11,22 @@
 //! 32  u64  inode of the segment
 //! 40  u32  marker of the first record
 //! 44  u32  when the run was written, in seconds since 1970
-//! 48  u32  CRC-32 of the n checksums
+//! 48  u32  CRC-32 of the 2 n + 1 numbers from byte 56 on
 //! 52  u32  CRC-32 of bytes 0 to 52
 //! 56  u32  CRC-32 of each record, header and stored body; n of them
+//!     u32  place tag of each record; n of them
+//!     u32  microseconds of the time when the run was written
 //! ```
 //!
-//! The CRC-32 is the one of IEEE 802.3. A run that is damaged, cut short, or covers more than the segment
-//! holds counts as not there: its records are unverified, never unreadable.
+//! The CRC-32 is the one of IEEE 802.3. A place tag ([`place_tag`]) binds a record's header to its offset: it
+//! tells a damaged record from another record that somebody else wrote there. Runs of the first layout
+//! ("jcr1") have neither tags nor microseconds; they are read, and no longer written.
 //!
-//! A record is accused only when the sidecar can be shown to speak of the records that are there (see
-//! `Verifier::check`): another process may have cut, moved or replaced them, and does not tell the sidecar.
+//! A run that is damaged, cut short, or covers more than the segment holds counts as absent: its records are
+//! unverified, never unreadable. A sidecar that exists and cannot be read is an error.
+//!
+//! Other programs cut, move and replace records without updating the sidecar. `survey` decides which runs are
+//! about the records that are there.
 
 mod pending;
 mod verify;
@@ -30,18 +36,20 @@ use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian as LE};
 
-use crate::format::RecordFormat;
+use crate::format::{RecordFormat, RecordHeader};
 use crate::lost::Records;
 use crate::meta::MetaReader;
 use crate::scan::{Window, record_crc, walk};
 use crate::shared::Shared;
-use crate::storage::{File, Open, read_exact_at};
+use crate::storage::{File, Open, read_up_to_at};
 use crate::{Timestamp, names};
 
 pub(crate) use pending::{Pending, join, replace};
-pub(crate) use verify::{Suspect, Verdict, Verifier};
+pub(crate) use verify::{InPlace, Refreshed, Suspect, Verdict, Verifier};
 
-const RUN_MAGIC: u32 = u32::from_le_bytes(*b"jcr1");
+const RUN_MAGIC: u32 = u32::from_le_bytes(*b"jcr2");
+/// What runs without place tags begin with.
+const UNTAGGED_MAGIC: u32 = u32::from_le_bytes(*b"jcr1");
 const RUN_HEADER_LEN: usize = 56;
 /// So many runs are looked at; records of further ones are unverified. A writer joins the runs of a segment
 /// when it is full.
@@ -60,10 +68,47 @@ pub struct Run {
     pub inode: u64,
     /// Marker of the first record.
     pub marker: u32,
-    /// When the run was written, in seconds since 1970.
-    pub written: u32,
+    /// When the run was written.
+    pub written: Timestamp,
     /// One CRC-32 per record.
     pub crcs: Vec<u32>,
+    /// One place tag per record; none in a run of the first layout.
+    pub tags: Vec<u32>,
+}
+
+/// What a writer remembers of a record for its checksums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    /// Length of the record, header included.
+    pub(crate) len: u32,
+    /// CRC-32 of the record; 0 where no checksums are kept.
+    pub(crate) crc: u32,
+    /// [`header_hash`] of its header.
+    pub(crate) head: u32,
+}
+
+/// A hash of a header's time and lengths, the part of a place tag that does not depend on the place.
+///
+/// With `a = seconds + 2^32 microseconds` and `b = length + 2^32 stored length` (the length again, where the
+/// header has no stored length), all mod 2^64: `h = a * 0x9E3779B97F4A7C15`,
+/// `h = ((h xor (h >> 32)) + b) * 0xC2B2AE3D27D4EB4F`; the hash is the upper half of `h`.
+#[inline]
+pub(crate) fn header_hash(header: &RecordHeader) -> u32 {
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let h = pair(header.time.seconds, header.time.micros).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let h = (h ^ h >> 32).wrapping_add(pair(header.len, header.stored)).wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+    (h >> 32) as u32
+}
+
+/// Binds a record's header to the offset where the record begins: the same header elsewhere, or another header
+/// here, has another tag but for about one case in 2^32.
+///
+/// With `h = hash * 0x9E3779B97F4A7C15 + offset`, all mod 2^64, it is the upper half of
+/// `(h xor (h >> 29)) * 0x165667B19E3779F9`.
+#[inline]
+pub(crate) fn place_tag(offset: u64, header_hash: u32) -> u32 {
+    let h = u64::from(header_hash).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(offset);
+    ((h ^ h >> 29).wrapping_mul(0x1656_67B1_9E37_79F9) >> 32) as u32
 }
 
 impl Run {
@@ -73,21 +118,28 @@ impl Run {
 
     fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        out.resize(start + RUN_HEADER_LEN + 4 * self.crcs.len(), 0);
-        let run = &mut out[start..];
-        LE::write_u32(&mut run[0..4], RUN_MAGIC);
-        LE::write_u32(&mut run[4..8], u32::try_from(self.crcs.len()).unwrap_or(u32::MAX));
-        LE::write_u64(&mut run[8..16], self.offset);
-        LE::write_u64(&mut run[16..24], self.bytes);
-        LE::write_u64(&mut run[24..32], self.last);
-        LE::write_u64(&mut run[32..40], self.inode);
-        LE::write_u32(&mut run[40..44], self.marker);
-        LE::write_u32_into(&self.crcs, &mut run[RUN_HEADER_LEN..]);
-        let entries = crc32fast::hash(&run[RUN_HEADER_LEN..]);
-        LE::write_u32(&mut run[44..48], self.written);
-        LE::write_u32(&mut run[48..52], entries);
-        let head = crc32fast::hash(&run[..52]);
-        LE::write_u32(&mut run[52..56], head);
+        let tagged = self.tags.len() == self.crcs.len();
+        let numbers = self.crcs.len() * if tagged { 2 } else { 1 } + usize::from(tagged);
+        out.resize(start + RUN_HEADER_LEN + 4 * numbers, 0);
+        let (head, entries) = out[start..].split_at_mut(RUN_HEADER_LEN);
+        let (crcs, rest) = entries.split_at_mut(4 * self.crcs.len());
+        LE::write_u32_into(&self.crcs, crcs);
+        if tagged {
+            let (tags, micros) = rest.split_at_mut(4 * self.tags.len());
+            LE::write_u32_into(&self.tags, tags);
+            LE::write_u32(micros, self.written.micros);
+        }
+        LE::write_u32(&mut head[0..4], if tagged { RUN_MAGIC } else { UNTAGGED_MAGIC });
+        LE::write_u32(&mut head[4..8], u32::try_from(self.crcs.len()).unwrap_or(u32::MAX));
+        LE::write_u64(&mut head[8..16], self.offset);
+        LE::write_u64(&mut head[16..24], self.bytes);
+        LE::write_u64(&mut head[24..32], self.last);
+        LE::write_u64(&mut head[32..40], self.inode);
+        LE::write_u32(&mut head[40..44], self.marker);
+        LE::write_u32(&mut head[44..48], self.written.seconds);
+        LE::write_u32(&mut head[48..52], crc32fast::hash(entries));
+        let sum = crc32fast::hash(&head[..52]);
+        LE::write_u32(&mut head[52..56], sum);
     }
 }
 
@@ -100,8 +152,9 @@ struct Head {
     inode: u64,
     marker: u32,
     count: u32,
-    written: u32,
+    seconds: u32,
     entries_crc: u32,
+    tagged: bool,
     /// Where its checksums are in the sidecar.
     at: u64,
 }
@@ -110,7 +163,8 @@ impl Head {
     /// Reads a run's header at `at` of a sidecar of `len` bytes.
     fn decode(bytes: &[u8], at: u64, len: u64) -> Option<Self> {
         let bytes = bytes.get(..RUN_HEADER_LEN)?;
-        if LE::read_u32(&bytes[0..4]) != RUN_MAGIC
+        let magic = LE::read_u32(&bytes[0..4]);
+        if !matches!(magic, RUN_MAGIC | UNTAGGED_MAGIC)
             || LE::read_u32(&bytes[52..56]) != crc32fast::hash(&bytes[..52])
         {
             return None;
@@ -122,8 +176,9 @@ impl Head {
             inode: LE::read_u64(&bytes[32..40]),
             marker: LE::read_u32(&bytes[40..44]),
             count: LE::read_u32(&bytes[4..8]),
-            written: LE::read_u32(&bytes[44..48]),
+            seconds: LE::read_u32(&bytes[44..48]),
             entries_crc: LE::read_u32(&bytes[48..52]),
+            tagged: magic == RUN_MAGIC,
             at: at + RUN_HEADER_LEN as u64,
         };
         let markers = head.marker > 0 && head.marker.checked_add(head.count).is_some();
@@ -134,37 +189,63 @@ impl Head {
         self.offset.saturating_add(self.bytes)
     }
 
+    /// Marker of its last record.
+    fn last_marker(&self) -> u32 {
+        self.marker + (self.count - 1)
+    }
+
+    fn entries_len(&self) -> u64 {
+        4 * (u64::from(self.count) * if self.tagged { 2 } else { 1 } + u64::from(self.tagged))
+    }
+
     fn file_end(&self) -> u64 {
-        self.at + 4 * u64::from(self.count)
+        self.at + self.entries_len()
     }
 
     fn covers(&self, offset: u64) -> bool {
         self.offset <= offset && offset < self.end()
     }
 
-    fn with(&self, crcs: Vec<u32>) -> Run {
+    fn with(&self, entries: Entries) -> Run {
         Run {
             offset: self.offset,
             bytes: self.bytes,
             last: self.last,
             inode: self.inode,
             marker: self.marker,
-            written: self.written,
-            crcs,
+            written: Timestamp { seconds: self.seconds, micros: entries.micros },
+            crcs: entries.crcs,
+            tags: entries.tags,
         }
     }
 }
 
+/// What a run says of each record.
+#[derive(Clone, Debug, Default)]
+struct Entries {
+    crcs: Vec<u32>,
+    /// Empty in a run of the first layout.
+    tags: Vec<u32>,
+    /// Microseconds of the time when the run was written.
+    micros: u32,
+}
+
 /// Reads a run's checksums; `None` where they are damaged.
-fn entries(file: &dyn File, head: &Head) -> Option<Vec<u32>> {
-    let mut bytes = vec![0; 4 * head.count as usize];
-    read_exact_at(file, &mut bytes, head.at).ok()?;
-    if crc32fast::hash(&bytes) != head.entries_crc {
-        return None;
+fn entries(file: &dyn File, head: &Head) -> io::Result<Option<Entries>> {
+    let len = usize::try_from(head.entries_len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut bytes = vec![0; len];
+    if read_up_to_at(file, &mut bytes, head.at)? < len || crc32fast::hash(&bytes) != head.entries_crc {
+        return Ok(None);
     }
-    let mut crcs = vec![0; head.count as usize];
-    LE::read_u32_into(&bytes, &mut crcs);
-    Some(crcs)
+    let mut numbers = vec![0; len / 4];
+    LE::read_u32_into(&bytes, &mut numbers);
+    let mut out = Entries::default();
+    if head.tagged {
+        out.micros = numbers.pop().unwrap_or(0);
+        out.tags = numbers.split_off(head.count as usize);
+    }
+    out.crcs = numbers;
+    Ok(Some(out))
 }
 
 /// Finds runs' headers in a sidecar from `from` on, passing over what is none. Returns them and where the
@@ -172,14 +253,15 @@ fn entries(file: &dyn File, head: &Head) -> Option<Vec<u32>> {
 fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
     let mut heads = Vec::new();
     let (mut window, mut entries) = (Window::default(), Window::default());
-    let magic = RUN_MAGIC.to_le_bytes();
+    // Both magics begin with these bytes.
+    let magic = &RUN_MAGIC.to_le_bytes()[..3];
     let (mut at, mut done) = (from, from);
     while at + RUN_HEADER_LEN as u64 <= len && heads.len() < MAX_RUNS {
         let bytes = window.at(file, at, RUN_HEADER_LEN)?;
         let head = Head::decode(bytes, at, len);
         // One whose checksums are damaged is none.
         if let Some(head) = head
-            && record_crc(file, head.at, 4 * u64::from(head.count), &mut entries)? == head.entries_crc
+            && record_crc(file, head.at, head.entries_len(), &mut entries)? == head.entries_crc
         {
             at = head.file_end();
             done = at;
@@ -187,7 +269,7 @@ fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
             continue;
         }
         // On to the next place that looks like a run.
-        let skip = memchr::memmem::find(bytes.get(1..).unwrap_or_default(), &magic);
+        let skip = memchr::memmem::find(bytes.get(1..).unwrap_or_default(), magic);
         at += match skip {
             Some(skip) => skip as u64 + 1,
             None => (bytes.len().saturating_sub(magic.len() - 1)).max(1) as u64,
@@ -202,8 +284,11 @@ fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
 /// Where the file cannot be read.
 pub fn read_runs(file: &dyn File) -> io::Result<Vec<Run>> {
     let (heads, _) = heads(file, 0, file.len()?)?;
-    let mut runs: Vec<Run> = heads.iter().filter_map(|head| Some(head.with(entries(file, head)?))).collect();
-    runs.sort_by_key(|run| run.offset);
+    let mut runs = Vec::with_capacity(heads.len());
+    for head in &heads {
+        runs.extend(entries(file, head)?.map(|entries| head.with(entries)));
+    }
+    runs.sort_by_key(|run: &Run| run.offset);
     Ok(runs)
 }
 
@@ -218,15 +303,19 @@ pub(crate) fn encode(runs: &[Run]) -> Vec<u8> {
 pub(crate) fn compute(file: &Arc<dyn File>, format: RecordFormat, to: u64) -> io::Result<Option<Run>> {
     let mut window = Window::default();
     let mut places = Vec::new();
-    let walked = walk(&**file, format, 0, to, &mut window, |offset, _, total| places.push((offset, total)))?;
+    let mut tags = Vec::new();
+    let walked = walk(&**file, format, 0, to, &mut window, |offset, header, total| {
+        places.push((offset, total));
+        tags.push(place_tag(offset, header_hash(header)));
+    })?;
     let mut crcs = Vec::with_capacity(places.len());
     for &(offset, total) in &places {
         crcs.push(record_crc(&**file, offset, total, &mut window)?);
     }
     let Some(&(last, _)) = places.last() else { return Ok(None) };
     let inode = file.facts()?.identity.1;
-    let written = Timestamp::now().seconds;
-    Ok(Some(Run { offset: 0, bytes: walked.offset, last, inode, marker: 1, written, crcs }))
+    let written = Timestamp::now();
+    Ok(Some(Run { offset: 0, bytes: walked.offset, last, inode, marker: 1, written, crcs, tags }))
 }
 
 /// How many records the checksums of a segment that is gone are of.
@@ -256,13 +345,52 @@ mod tests {
 
     fn run(offset: u64, marker: u32, crcs: &[u32]) -> Run {
         let bytes = 20 * crcs.len() as u64;
-        Run { offset, bytes, last: offset + bytes - 20, inode: 7, marker, written: 9, crcs: crcs.to_vec() }
+        Run {
+            offset,
+            bytes,
+            last: offset + bytes - 20,
+            inode: 7,
+            marker,
+            written: Timestamp { seconds: 9, micros: 8 },
+            crcs: crcs.to_vec(),
+            tags: crcs.iter().map(|crc| crc ^ 0x5555).collect(),
+        }
     }
 
     fn parse(bytes: &[u8]) -> Vec<Run> {
         let mut temp = tempfile::NamedTempFile::new().unwrap();
         temp.write_all(bytes).unwrap();
         read_runs(&*Posix.open(temp.path(), Open::Read).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn runs_without_tags_are_read() {
+        let old =
+            Run { tags: Vec::new(), written: Timestamp { seconds: 9, micros: 0 }, ..run(0, 1, &[1, 2]) };
+        let mut bytes = Vec::new();
+        old.encode(&mut bytes);
+        assert_eq!((&bytes[..4], bytes.len()), (&b"jcr1"[..], 56 + 8));
+        assert_eq!(parse(&bytes), [old]);
+    }
+
+    #[test]
+    fn a_tag_binds_a_header_to_its_place() {
+        let header = |seconds, micros, len| {
+            let time = Timestamp { seconds, micros };
+            header_hash(&RecordHeader { time, len, stored: len })
+        };
+        let tag = place_tag(100, header(1_700_000_000, 5, 80));
+        for bit in 0..32 {
+            let flip = 1 << bit;
+            for other in [
+                header(1_700_000_000 ^ flip, 5, 80),
+                header(1_700_000_000, 5 ^ flip, 80),
+                header(1_700_000_000, 5, 80 ^ flip),
+            ] {
+                assert_ne!(place_tag(100, other), tag);
+            }
+            assert_ne!(place_tag(100 ^ u64::from(flip), header(1_700_000_000, 5, 80)), tag);
+        }
     }
 
     #[test]

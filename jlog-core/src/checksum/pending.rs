@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
-use super::{Head, RUN_HEADER_LEN, Run, entries, heads};
+use super::{Head, RUN_HEADER_LEN, Run, Sums, entries, heads, place_tag};
 use crate::shared::Shared;
 use crate::storage::{File, Open, write_all_at};
 use crate::{Error, Event, Result, Timestamp, names};
@@ -20,8 +20,8 @@ const JOINED_MAX: usize = 1 << 16;
 pub(crate) struct Pending {
     runs: Vec<Run>,
     records: usize,
-    /// The latest time of a record so far, in seconds, within reason.
-    latest: u32,
+    /// The latest time of a record so far, within reason.
+    latest: Timestamp,
     /// They are due so long after some were last written out.
     every: Duration,
     last: Option<Instant>,
@@ -46,15 +46,14 @@ impl Pending {
 
     /// Notes the time of a record that is about to be written.
     pub(crate) fn saw(&mut self, time: Timestamp) {
-        if time.seconds > self.latest
-            && time.seconds <= Timestamp::now().seconds.saturating_add(AHEAD_SECONDS)
-        {
-            self.latest = time.seconds;
+        if time > self.latest && time.seconds <= Timestamp::now().seconds.saturating_add(AHEAD_SECONDS) {
+            self.latest = time;
         }
     }
 
     /// Notes a record that is in the segment now.
-    pub(crate) fn push(&mut self, marker: u32, offset: u64, total: u64, crc: u32) {
+    pub(crate) fn push(&mut self, marker: u32, offset: u64, sums: Sums) {
+        let (total, tag) = (u64::from(sums.len), place_tag(offset, sums.head));
         self.records += 1;
         if let Some(run) = self.runs.last_mut()
             && run.end() == offset
@@ -62,7 +61,8 @@ impl Pending {
         {
             run.bytes += total;
             run.last = offset;
-            run.crcs.push(crc);
+            run.crcs.push(sums.crc);
+            run.tags.push(tag);
             return;
         }
         self.runs.push(Run {
@@ -71,8 +71,9 @@ impl Pending {
             last: offset,
             inode: 0,
             marker,
-            written: 0,
-            crcs: vec![crc],
+            written: Timestamp::default(),
+            crcs: vec![sums.crc],
+            tags: vec![tag],
         });
     }
 
@@ -94,11 +95,11 @@ impl Pending {
     pub(crate) fn write_out(&mut self, shared: &Shared, segment: u32, data: &dyn File) {
         if self.records > 0 {
             let inode = data.facts().map_or(0, |facts| facts.identity.1);
-            let mut bytes = Vec::with_capacity(self.runs.len() * RUN_HEADER_LEN + self.records * 4);
+            let mut bytes = Vec::with_capacity(self.runs.len() * RUN_HEADER_LEN + self.records * 8);
             for run in &mut self.runs {
                 run.inode = inode;
                 // Where the clock was set back, or the caller gives times, records may be younger than now.
-                run.written = Timestamp::now().seconds.max(self.latest);
+                run.written = Timestamp::now().max(self.latest);
                 run.encode(&mut bytes);
             }
             if append(shared, segment, &bytes).is_err() {
@@ -148,12 +149,14 @@ fn join_runs(shared: &Shared, segment: u32, file: &dyn File, heads: &[Head]) -> 
         Ok(())
     };
     for head in heads {
-        let Some(crcs) = entries(file, head) else { continue };
-        let run = head.with(crcs);
+        let fail = |e| Error::io("read", shared.at(&names::checksums(segment)), e);
+        let Some(entries) = entries(file, head).map_err(fail)? else { continue };
+        let run = head.with(entries);
         match &mut joined {
             Some(last)
                 if last.end() == run.offset
                     && last.inode == run.inode
+                    && last.tags.is_empty() == run.tags.is_empty()
                     && u64::from(last.marker) + last.crcs.len() as u64 == u64::from(run.marker)
                     && last.crcs.len() + run.crcs.len() <= JOINED_MAX =>
             {
@@ -161,6 +164,7 @@ fn join_runs(shared: &Shared, segment: u32, file: &dyn File, heads: &[Head]) -> 
                 last.last = run.last;
                 last.written = last.written.max(run.written);
                 last.crcs.extend(run.crcs);
+                last.tags.extend(run.tags);
             }
             _ => write(joined.replace(run))?,
         }
@@ -193,9 +197,9 @@ mod tests {
     #[test]
     fn pending_joins_neighbours() {
         let mut pending = Pending::default();
-        pending.push(1, 0, 20, 10);
-        pending.push(2, 20, 20, 11);
-        pending.push(4, 60, 20, 12);
+        pending.push(1, 0, Sums { len: 20, crc: 10, head: 1 });
+        pending.push(2, 20, Sums { len: 20, crc: 11, head: 2 });
+        pending.push(4, 60, Sums { len: 20, crc: 12, head: 3 });
         let crcs: Vec<_> = pending.runs.iter().map(|run| (run.marker, run.last, run.crcs.clone())).collect();
         assert_eq!(crcs, [(1, 20, vec![10, 11]), (4, 60, vec![12])]);
     }

@@ -1,28 +1,25 @@
-//! Records beside what the sidecar says of them.
+//! Records beside what the sidecar says of their places.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use super::{Head, MAX_RUNS, Run, entries, heads};
-use crate::format::RecordFormat;
-use crate::scan::{Step, Window, next_record, record_crc, step};
+use super::{Entries, Head, MAX_RUNS, Run, entries, header_hash, heads, place_tag};
+use crate::format::{RecordFormat, RecordHeader};
+use crate::scan::{Step, Window, record_crc, step};
 use crate::shared::Shared;
 use crate::storage::{File, Open, read_exact_at};
-use crate::{Timestamp, names};
+use crate::{Error, Result, Timestamp, names};
 
-/// By so much the clock of the file system may be behind.
-const CLOCK_SECONDS: i64 = 2;
-
-/// What a record's checksum says.
+/// What the sidecar says of a record at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The record is what was written.
+    /// The record is what was written there.
     Good,
-    /// Nothing is known about it.
-    Unverified,
-    /// It is not what was written.
-    Wrong,
+    /// No run covers this place.
+    Uncovered,
+    /// A run covers this place, and does not list this record there: the record is damaged, or the run is about
+    /// other records. `survey` tells.
+    Doubtful,
 }
 
 /// A record to be checked.
@@ -31,11 +28,26 @@ pub(crate) struct Suspect {
     pub(crate) marker: u32,
     pub(crate) offset: u64,
     pub(crate) total: u64,
-    pub(crate) time: Timestamp,
+}
+
+/// What a second look at the sidecar found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refreshed {
+    /// What was there before, and perhaps more runs.
+    Same,
+    /// Another file has the name.
+    Replaced,
+}
+
+/// A record that stands where a run says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InPlace {
+    pub(crate) run: usize,
+    pub(crate) marker: u32,
     pub(crate) crc: u32,
 }
 
-/// Checks a segment's records against its sidecar. Holds the checksums of one run at a time.
+/// A segment's sidecar. Holds the checksums of one run at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Verifier {
     sidecar: Option<Arc<dyn File>>,
@@ -43,140 +55,64 @@ pub(crate) struct Verifier {
     /// How far the sidecar was read, and its length then: it grows while its segment is written.
     read: u64,
     len: u64,
-    /// The run that the last record was in.
-    cursor: Option<(usize, Vec<u32>)>,
-    diagnosis: Option<Diagnosis>,
+    loaded: Option<Loaded>,
 }
 
-/// What a look at the whole segment says about the sidecar.
-#[derive(Debug, Default)]
-struct Diagnosis {
-    /// Length of the segment and of the sidecar that were looked at.
-    of: (u64, u64),
-    /// The checksums that the sidecar lists, in order: each with the number of its run, and its place in it.
-    listed: Vec<(u32, usize, u32)>,
-    /// For each run: its first and its last record that are what was written, at their place.
-    verified: Vec<Option<(u64, u64)>>,
-    /// For each run: whether as many records as it lists stand between its two ends.
-    framed: Vec<bool>,
-    /// Checksums of records that stand where the sidecar does not list them.
-    elsewhere: HashMap<u32, u64>,
-    inode: u64,
-}
-
-impl Diagnosis {
-    /// Compares a record with the run that covers it; says whether its checksum is listed.
-    fn compare(
-        &mut self,
-        head: &Head,
-        run: usize,
-        place: Option<u32>,
-        (offset, total): (u64, u64),
-        crc: u32,
-    ) -> bool {
-        let here = place.is_some_and(|place| self.listed.binary_search(&(crc, run, place)).is_ok());
-        let in_run = here || place_in_run(&self.listed, crc, run).is_some();
-        let listed = in_run || is_listed(&self.listed, crc);
-        if in_run {
-            let (first, _) = self.verified[run].unwrap_or((offset, offset));
-            self.verified[run] = Some((first.min(offset), offset));
-        }
-        // Behind damage, its place is not known.
-        let lost_count = place.is_none() && in_run;
-        if listed && !here && !lost_count {
-            self.elsewhere.insert(crc, offset);
-        }
-        let ends_run = offset + total == head.end();
-        self.framed[run] |= ends_run && place.is_some_and(|place| place + 1 == head.count);
-        listed
-    }
-}
-
-/// Whether a checksum is listed for some record.
-fn is_listed(listed: &[(u32, usize, u32)], crc: u32) -> bool {
-    listed.get(listed.partition_point(|&(c, ..)| c < crc)).is_some_and(|&(c, ..)| c == crc)
-}
-
-/// The first place in a run for which a checksum is listed.
-fn place_in_run(listed: &[(u32, usize, u32)], crc: u32, run: usize) -> Option<u32> {
-    let at = listed.partition_point(|&entry| entry < (crc, run, 0));
-    listed.get(at).filter(|&&(c, r, _)| (c, r) == (crc, run)).map(|&(.., place)| place)
-}
-
-/// Whether one changed bit of the record's seconds is all that is wrong with it.
-fn time_is_damaged(
-    file: &dyn File,
-    format: RecordFormat,
-    record: Suspect,
-    expected: Option<u32>,
-) -> io::Result<bool> {
-    let Some(expected) = expected else { return Ok(false) };
-    // Too long to try all bits, and far more likely to be damaged in its body.
-    let Ok(len) = usize::try_from(record.total.min(1 << 20)) else { return Ok(false) };
-    if (len as u64) < record.total || len < format.header_len() {
-        return Ok(false);
-    }
-    let mut bytes = vec![0; len];
-    read_exact_at(file, &mut bytes, record.offset)?;
-    for bit in 0..32 {
-        bytes[4 + bit / 8] ^= 1 << (bit % 8);
-        if crc32fast::hash(&bytes) == expected {
-            return Ok(true);
-        }
-        bytes[4 + bit / 8] ^= 1 << (bit % 8);
-    }
-    Ok(false)
-}
-
-/// The next record between two places whose checksum is listed.
-fn next_listed(
-    file: &dyn File,
-    format: RecordFormat,
-    from: u64,
-    to: u64,
-    listed: &[(u32, usize, u32)],
-) -> io::Result<Option<u64>> {
-    // A record that begins before `to` may end behind it.
-    let len = file.len()?;
-    let next = next_record(file, format, from, len, &mut Window::default(), |candidate, window| {
-        if candidate.offset >= to {
-            return Ok(Some(true));
-        }
-        Ok(Some(is_listed(listed, record_crc(file, candidate.offset, candidate.total, window)?)))
-    })?;
-    Ok(next.filter(|&next| next < to))
+/// The run that was looked at last.
+#[derive(Debug)]
+struct Loaded {
+    run: usize,
+    entries: Entries,
+    /// The tags, or the checksums where there are none, with their places in the run; made when first needed.
+    sorted: Vec<(u32, u32)>,
 }
 
 impl Verifier {
-    pub(crate) fn load(shared: &Shared, segment: u32) -> Self {
+    /// Reads the sidecar of a segment; a missing one verifies nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where there is a sidecar and it cannot be read.
+    pub(crate) fn load(shared: &Shared, segment: u32) -> Result<Self> {
         let mut verifier = Self::default();
-        verifier.refresh(shared, segment);
-        verifier
+        verifier.refresh(shared, segment)?;
+        Ok(verifier)
     }
 
     /// Reads what has been added to the sidecar.
-    pub(crate) fn refresh(&mut self, shared: &Shared, segment: u32) {
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(crate) fn refresh(&mut self, shared: &Shared, segment: u32) -> Result<Refreshed> {
         let name = names::checksums(segment);
-        let Ok(facts) = shared.facts(&name) else { return };
-        let same = self
-            .sidecar
-            .as_ref()
-            .is_some_and(|file| file.facts().is_ok_and(|ours| ours.identity == facts.identity));
+        let fail = |e| Error::io("read", shared.at(&name), e);
+        let facts = match shared.facts(&name) {
+            Ok(facts) => facts,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Refreshed::Same),
+            Err(e) => return Err(fail(e)),
+        };
+        let known = match &self.sidecar {
+            Some(file) => Some(file.facts().map_err(fail)?.identity),
+            None => None,
+        };
+        let same = known == Some(facts.identity);
         if same && facts.len == self.len {
-            return;
+            return Ok(Refreshed::Same);
         }
         if !same || facts.len < self.len {
-            *self = Self { sidecar: shared.open(&name, Open::Read).ok(), ..Self::default() };
+            let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(Refreshed::Same) };
+            *self = Self { sidecar: Some(file), ..Self::default() };
         }
-        let Some(file) = &self.sidecar else { return };
-        let Ok((mut heads, done)) = heads(&**file, self.read, facts.len) else { return };
+        let Some(file) = &self.sidecar else { return Ok(Refreshed::Same) };
+        let len = file.len().map_err(fail)?;
+        let (mut heads, done) = heads(&**file, self.read, len).map_err(fail)?;
         self.heads.append(&mut heads);
         self.heads.truncate(MAX_RUNS);
-        // Where a tail was cut and written anew, the later run is the one that holds.
+        // Stable: where a tail was cut and written again, the later run is the one that holds.
         self.heads.sort_by_key(|head| head.offset);
         self.read = done;
-        self.len = facts.len;
-        self.cursor = None;
+        self.len = len;
+        self.loaded = None;
+        Ok(if same || known.is_none() { Refreshed::Same } else { Refreshed::Replaced })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -184,9 +120,15 @@ impl Verifier {
     }
 
     /// The last run that covers an offset.
-    fn run_at(&self, offset: u64) -> Option<usize> {
+    pub(crate) fn run_at(&self, offset: u64) -> Option<usize> {
+        if let Some(loaded) = &self.loaded
+            && self.heads[loaded.run].covers(offset)
+            && self.heads.get(loaded.run + 1).is_none_or(|next| next.offset > offset)
+        {
+            return Some(loaded.run);
+        }
         let behind = self.heads.partition_point(|head| head.offset <= offset);
-        // Runs overlap only where a tail was written anew, and then by few.
+        // Runs overlap only where a tail was written again, and then by few.
         (behind.saturating_sub(8)..behind).rev().find(|&at| self.heads[at].covers(offset))
     }
 
@@ -197,8 +139,13 @@ impl Verifier {
 
     /// Whether a run begins in this range: then one record does not fill it.
     pub(crate) fn begins_within(&self, from: u64, to: u64) -> bool {
+        self.first_beginning(from, to).is_some()
+    }
+
+    /// The first run that begins in this range.
+    pub(crate) fn first_beginning(&self, from: u64, to: u64) -> Option<usize> {
         let at = self.heads.partition_point(|head| head.offset < from);
-        self.heads.get(at).is_some_and(|head| head.offset < to)
+        self.heads.get(at).is_some_and(|head| head.offset < to).then_some(at)
     }
 
     /// Whether some run ends beyond `len`, the segment's length.
@@ -206,157 +153,173 @@ impl Verifier {
         self.heads.iter().any(|head| head.end() > len)
     }
 
-    fn expected(&mut self, marker: u32, offset: u64) -> Option<u32> {
-        let inside = self.cursor.as_ref().is_some_and(|(at, _)| self.heads[*at].covers(offset));
-        let at = match (&self.cursor, inside) {
-            (Some((at, _)), true) => *at,
-            _ => self.run_at(offset)?,
-        };
-        if self.cursor.as_ref().is_none_or(|(loaded, _)| *loaded != at) {
-            let crcs = entries(&**self.sidecar.as_ref()?, &self.heads[at])?;
-            self.cursor = Some((at, crcs));
-        }
-        let (_, crcs) = self.cursor.as_ref()?;
-        let head = &self.heads[at];
-        crcs.get(marker.checked_sub(head.marker)? as usize).copied()
+    /// The marker of the last record of the runs that end in this range; `None` where none does.
+    pub(crate) fn last_marker_within(&self, from: u64, to: u64) -> Option<u32> {
+        let within = |head: &&Head| head.end() > from && head.end() <= to;
+        self.heads.iter().filter(within).map(Head::last_marker).max()
     }
 
-    /// Whether a record is what was written.
+    /// The last run that begins before `to` and ends behind `from`.
+    pub(crate) fn last_run_within(&self, from: u64, to: u64) -> Option<usize> {
+        let behind = self.heads.partition_point(|head| head.offset < to);
+        (0..behind).rev().find(|&run| self.heads[run].end() > from)
+    }
+
+    /// Whether a run has place tags.
+    pub(crate) fn is_tagged(&self, run: usize) -> bool {
+        self.heads[run].tagged
+    }
+
+    /// The marker of a run's last record.
+    pub(crate) fn last_marker(&self, run: usize) -> u32 {
+        self.heads[run].last_marker()
+    }
+
+    /// Where a run's last record begins in the segment that the run is about.
+    pub(crate) fn last_offset(&self, run: usize) -> u64 {
+        self.heads[run].last
+    }
+
+    /// Loads a run; `None` where its checksums turn out to be damaged.
+    fn load_run(&mut self, run: usize) -> io::Result<Option<&mut Loaded>> {
+        if self.loaded.as_ref().is_none_or(|loaded| loaded.run != run) {
+            let Some(sidecar) = &self.sidecar else { return Ok(None) };
+            let Some(entries) = entries(&**sidecar, &self.heads[run])? else { return Ok(None) };
+            self.loaded = Some(Loaded { run, entries, sorted: Vec::new() });
+        }
+        Ok(self.loaded.as_mut())
+    }
+
+    /// Whether a record is what was written, by the checksum that is listed for its marker. `crc` computes the
+    /// record's own, where that is needed.
     ///
-    /// It is, when its checksum is listed for its place, or anywhere: records may have been moved. It is
-    /// accused when another checksum is listed for its place, and the sidecar speaks of this segment as it is:
-    /// - the checksum that is listed does not belong to a record that stands elsewhere,
-    /// - the record was not written after the sidecar, and
-    /// - the run that covers it has as many records between its ends as it lists, and some record of the
-    ///   sidecar is what was written (or the sidecar names this very file); or a record before it in its run, or
-    ///   it begins the run, and one behind it, or it ends the run, is what was written.
-    pub(crate) fn check(
-        &mut self,
-        file: &dyn File,
-        format: RecordFormat,
-        record: Suspect,
-    ) -> io::Result<Verdict> {
-        if self.heads.is_empty() {
-            return Ok(Verdict::Unverified);
-        }
-        let expected = self.expected(record.marker, record.offset);
-        if expected == Some(record.crc) {
-            return Ok(Verdict::Good);
-        }
-        let Some(at) = self.run_at(record.offset) else { return Ok(Verdict::Unverified) };
-        self.diagnose(file, format)?;
-        let Some(diagnosis) = &self.diagnosis else { return Ok(Verdict::Unverified) };
-        if is_listed(&diagnosis.listed, record.crc) {
-            return Ok(Verdict::Good);
-        }
-        let moved = expected.is_some_and(|expected| diagnosis.elsewhere.contains_key(&expected));
-        // Where nothing behind it in its run is what was written, somebody who does not know of the sidecar may
-        // have cut the records and appended others.
-        let last = diagnosis.verified[at].is_none_or(|(_, last)| last < record.offset);
-        let time = i64::from(record.time.seconds);
-        let replaced = last
-            && time > i64::from(self.heads[at].written) + CLOCK_SECONDS
-            && time <= i64::from(Timestamp::now().seconds)
-            && !time_is_damaged(file, format, record, expected)?;
-        if moved || replaced {
-            return Ok(Verdict::Unverified);
-        }
-        let head = &self.heads[at];
-        // Runs of another file that stood here vouch for nothing.
-        let mut runs = self.heads.iter().zip(&diagnosis.verified);
-        let any_verified = runs.any(|(other, verified)| other.inode == head.inode && verified.is_some());
-        let framed = diagnosis.framed[at]
-            && record.offset + record.total <= head.end()
-            && (any_verified || diagnosis.inode == head.inode);
-        let (before, behind) = diagnosis.verified[at]
-            .map_or((false, false), |(first, last)| (first < record.offset, record.offset < last));
-        let in_its_place = (before || record.offset == head.offset)
-            && (behind || record.offset == head.last)
-            && (before || behind || diagnosis.inode == head.inode);
-        Ok(if framed || in_its_place { Verdict::Wrong } else { Verdict::Unverified })
-    }
-
-    /// Whether this checksum is listed for some record.
-    pub(crate) fn lists(&mut self, file: &dyn File, format: RecordFormat, crc: u32) -> io::Result<bool> {
-        self.diagnose(file, format)?;
-        Ok(self.diagnosis.as_ref().is_some_and(|diagnosis| is_listed(&diagnosis.listed, crc)))
-    }
-
-    /// The marker that the sidecar has for the record at `offset` with this checksum.
-    pub(crate) fn marker_of(
-        &mut self,
-        file: &dyn File,
-        format: RecordFormat,
-        offset: u64,
-        crc: u32,
-    ) -> io::Result<Option<u32>> {
-        let Some(at) = self.run_at(offset) else { return Ok(None) };
-        self.diagnose(file, format)?;
-        let place = self.diagnosis.as_ref().and_then(|diagnosis| place_in_run(&diagnosis.listed, crc, at));
-        Ok(place.and_then(|place| self.heads[at].marker.checked_add(place)))
-    }
-
-    fn diagnose(&mut self, file: &dyn File, format: RecordFormat) -> io::Result<()> {
-        let Some(sidecar) = &self.sidecar else { return Ok(()) };
-        let facts = file.facts()?;
-        let of = (facts.len, self.len);
-        if self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.of == of) {
-            return Ok(());
-        }
-        let mut out = Diagnosis {
-            of,
-            inode: facts.identity.1,
-            verified: vec![None; self.heads.len()],
-            framed: vec![false; self.heads.len()],
-            ..Diagnosis::default()
+    /// # Errors
+    /// Where the sidecar cannot be read.
+    #[inline]
+    pub(crate) fn check(&mut self, suspect: Suspect, crc: impl FnOnce() -> u32) -> io::Result<Verdict> {
+        let Some(run) = self.run_at(suspect.offset) else {
+            let end = suspect.offset + suspect.total;
+            // A record that reaches into a run: its length is wrong, or the run is about others.
+            let spans = self.begins_within(suspect.offset + 1, end);
+            return Ok(if spans { Verdict::Doubtful } else { Verdict::Uncovered });
         };
+        let first = self.heads[run].marker;
+        let Some(loaded) = self.load_run(run)? else { return Ok(Verdict::Uncovered) };
+        let place = suspect.marker.checked_sub(first).map(|place| place as usize);
+        let listed = place.and_then(|place| loaded.entries.crcs.get(place)).copied();
+        Ok(if listed == Some(crc()) { Verdict::Good } else { Verdict::Doubtful })
+    }
+
+    /// What is listed for a record whose header stands at this offset, as a run says. `marker` is what its
+    /// marker would be if nothing before it were missing; `follows` says that nothing is. `crc` computes the record's
+    /// own checksum, by which runs without tags recognise a record.
+    ///
+    /// # Errors
+    /// Where the sidecar cannot be read, or `crc` fails.
+    pub(crate) fn in_place(
+        &mut self,
+        marker: u32,
+        offset: u64,
+        header: &RecordHeader,
+        follows: bool,
+        crc: impl FnOnce() -> io::Result<u32>,
+    ) -> io::Result<Option<InPlace>> {
+        let Some(run) = self.run_at(offset) else { return Ok(None) };
+        let (first, begins) = (self.heads[run].marker, self.heads[run].offset == offset);
+        let Some(loaded) = self.load_run(run)? else { return Ok(None) };
+        let Entries { crcs, tags, .. } = &loaded.entries;
+        let expected = if begins { Some(0) } else { marker.checked_sub(first) };
+        let expected = expected.filter(|&place| (place as usize) < crcs.len());
+        let tagged = !tags.is_empty();
+        let (keys, key) =
+            if tagged { (tags, place_tag(offset, header_hash(header))) } else { (crcs, crc()?) };
+        let found =
+            |place: u32| Some(InPlace { run, marker: first.checked_add(place)?, crc: crcs[place as usize] });
+        if let Some(place) = expected
+            && keys[place as usize] == key
+        {
+            return Ok(found(place));
+        }
+        if !tagged && follows {
+            return Ok(None);
+        }
+        if loaded.sorted.is_empty() {
+            let places = 0..u32::try_from(keys.len()).unwrap_or(u32::MAX);
+            loaded.sorted = keys.iter().copied().zip(places).collect();
+            loaded.sorted.sort_unstable();
+        }
+        // Without tags, equal records are told apart by their order only: the first one that is not passed yet.
+        let least = if tagged { 0 } else { expected.unwrap_or(0) };
+        let at = loaded.sorted.partition_point(|&entry| entry < (key, least));
+        Ok(loaded.sorted.get(at).filter(|&&(listed, _)| listed == key).and_then(|&(_, place)| found(place)))
+    }
+
+    /// Whether the record that this run lists under `marker` is the one at `offset` with one changed byte in its
+    /// header.
+    ///
+    /// # Errors
+    /// Where the sidecar cannot be read.
+    pub(crate) fn is_in_place_but_for_a_byte(
+        &mut self,
+        marker: u32,
+        offset: u64,
+        header: &RecordHeader,
+    ) -> io::Result<bool> {
+        let Some(run) = self.run_at(offset) else { return Ok(false) };
+        let first = self.heads[run].marker;
+        let Some(loaded) = self.load_run(run)? else { return Ok(false) };
+        let place = marker.checked_sub(first).map(|place| place as usize);
+        let Some(&tag) = place.and_then(|place| loaded.entries.tags.get(place)) else { return Ok(false) };
+        let plain = header.stored == header.len;
+        let fits =
+            |time, len, stored| place_tag(offset, header_hash(&RecordHeader { time, len, stored })) == tag;
+        let &RecordHeader { time, len, stored } = header;
+        Ok((0..4 * 256).any(|change: u32| {
+            let flip = (change >> 2) << (8 * (change & 3));
+            fits(Timestamp { seconds: time.seconds ^ flip, ..time }, len, stored)
+                || fits(Timestamp { micros: time.micros ^ flip, ..time }, len, stored)
+                || fits(time, len ^ flip, if plain { stored ^ flip } else { stored })
+                || fits(time, len ^ flip, stored)
+                || fits(time, len, stored ^ flip)
+        }))
+    }
+
+    /// Whether a record is younger than this run, and not from the future: then the run is not about it.
+    ///
+    /// # Errors
+    /// Where the sidecar cannot be read.
+    pub(crate) fn is_younger(&mut self, run: usize, time: Timestamp) -> io::Result<bool> {
+        let (seconds, tagged) = (self.heads[run].seconds, self.heads[run].tagged);
+        let Some(loaded) = self.load_run(run)? else { return Ok(true) };
+        // Runs of the first layout know whole seconds only.
+        let micros = if tagged { loaded.entries.micros } else { u32::MAX };
+        Ok(time > Timestamp { seconds, micros } && time.micros < 1_000_000 && time <= Timestamp::now())
+    }
+
+    /// Every checksum that is listed, in order: with the number of its run and its place in it. Takes 16 bytes a
+    /// record.
+    ///
+    /// # Errors
+    /// Where the sidecar cannot be read.
+    pub(crate) fn listed(&self) -> io::Result<Vec<(u32, usize, u32)>> {
+        let Some(sidecar) = &self.sidecar else { return Ok(Vec::new()) };
+        let mut listed = Vec::new();
         for (run, head) in self.heads.iter().enumerate() {
-            for (place, crc) in entries(&**sidecar, head).unwrap_or_default().into_iter().enumerate() {
-                out.listed.push((crc, run, u32::try_from(place).unwrap_or(u32::MAX)));
-            }
+            let crcs = entries(&**sidecar, head)?.unwrap_or_default().crcs;
+            listed.extend((0..).zip(crcs).map(|(place, crc)| (crc, run, place)));
         }
-        out.listed.sort_unstable();
-        // Along the records, and on behind damage at what is listed or where a run begins.
-        let mut window = Window::default();
-        let mut starts: Vec<u64> = self.heads.iter().map(|head| head.offset).collect();
-        starts.sort_unstable();
-        let mut at = 0;
-        // The run that the chain is in, and its place there.
-        let mut chain: Option<(usize, u32)> = None;
-        while at < facts.len {
-            let head = window.at(file, at, format.header_len())?;
-            let Step::Record(_, total) = step(format, head, facts.len - at) else {
-                let listed = next_listed(file, format, at + 1, facts.len, &out.listed)?;
-                let start = starts.get(starts.partition_point(|&start| start <= at)).copied();
-                let Some(next) = listed.into_iter().chain(start).min() else { break };
-                at = next;
-                chain = None;
-                continue;
-            };
-            let crc = record_crc(file, at, total, &mut window)?;
-            let run = self.run_at(at);
-            chain = match (run, chain) {
-                (Some(run), _) if self.heads[run].offset == at => Some((run, 0)),
-                (Some(run), Some((same, place))) if same == run => place.checked_add(1).map(|p| (run, p)),
-                _ => None,
-            };
-            if let Some(run) = run {
-                let inside =
-                    out.compare(&self.heads[run], run, chain.map(|(_, place)| place), (at, total), crc);
-                if !inside {
-                    // Its length may be what is damaged: then others that are listed are inside of it.
-                    let next = next_listed(file, format, at + 1, (at + total).min(facts.len), &out.listed)?;
-                    if let Some(next) = next {
-                        at = next;
-                        chain = None;
-                        continue;
-                    }
-                }
-            }
-            at += total;
-        }
-        self.diagnosis = Some(out);
-        Ok(())
+        listed.sort_unstable();
+        Ok(listed)
+    }
+
+    /// The place in a run of the record after `marker`.
+    pub(crate) fn place_behind(&self, run: usize, marker: u32) -> u32 {
+        marker.saturating_add(1).saturating_sub(self.heads[run].marker)
+    }
+
+    /// The number of records that a run lists.
+    pub(crate) fn count(&self, run: usize) -> u32 {
+        self.heads[run].count
     }
 
     /// How many records are before some place, and where that is: the beginning of the last run that begins at or
@@ -379,7 +342,7 @@ impl Verifier {
         let mut window = Window::default();
         let bytes = window.at(file, head.offset, format.header_len()).ok()?;
         let Step::Record(_, total) = step(format, bytes, len.checked_sub(head.offset)?) else { return None };
-        let crc = *entries(&**self.sidecar.as_ref()?, head)?.first()?;
+        let crc = *entries(&**self.sidecar.as_ref()?, head).ok()??.crcs.first()?;
         let there = record_crc(file, head.offset, total, &mut window).ok()?;
         (there == crc).then_some((head.marker - 1, head.offset))
     }
@@ -397,7 +360,7 @@ impl Verifier {
             }
         }
         let head = last?;
-        let crc = *entries(&**self.sidecar.as_ref()?, head)?.last()?;
+        let crc = *entries(&**self.sidecar.as_ref()?, head).ok()??.crcs.last()?;
         let mut bytes = [0; crate::format::COMPRESSED_HEADER_LEN];
         let bytes = &mut bytes[..format.header_len()];
         read_exact_at(file, bytes, head.last).ok()?;
@@ -415,12 +378,15 @@ impl Verifier {
     }
 
     /// The runs that end within the first `len` bytes.
-    pub(crate) fn runs_within(&self, len: u64) -> Vec<Run> {
-        let Some(sidecar) = &self.sidecar else { return Vec::new() };
-        self.heads
-            .iter()
-            .filter(|head| head.end() <= len)
-            .filter_map(|head| Some(head.with(entries(&**sidecar, head)?)))
-            .collect()
+    ///
+    /// # Errors
+    /// Where the sidecar cannot be read.
+    pub(crate) fn runs_within(&self, len: u64) -> io::Result<Vec<Run>> {
+        let Some(sidecar) = &self.sidecar else { return Ok(Vec::new()) };
+        let mut runs = Vec::new();
+        for head in self.heads.iter().filter(|head| head.end() <= len) {
+            runs.extend(entries(&**sidecar, head)?.map(|entries| head.with(entries)));
+        }
+        Ok(runs)
     }
 }

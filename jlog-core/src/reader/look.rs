@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use super::scan::{Scan, Scanned};
 use super::{Position, Reader, Segment};
 use crate::checkpoint::Checkpoint;
-use crate::checksum::Verifier;
+use crate::checksum::{Refreshed, Verifier};
 use crate::format::RecordFormat;
 use crate::options::{OnMissed, ReadMethod};
 use crate::renumbered::Identity;
 use crate::shared::Shared;
 use crate::storage::{Open, read_up_to_at};
-use crate::survey::{Fault, Item, Place, Stretch, Survey};
+use crate::survey::{Fault, Item, Place, Survey};
 use crate::{Error, Event, LogId, Lost, Result, dropped, index, lost, names, renumbered, repair};
 
 /// What a look at the segment gave.
@@ -55,12 +55,12 @@ impl Reader {
             }
             return Ok(Found::Nothing);
         }
-        if self.options.verify {
-            segment.verifier.refresh(&self.shared, segment.number);
-            // Where a repair has replaced both, these checksums are not about the segment that is open.
-            if self.reopen_if_replaced()? {
-                return Ok(Found::Moved);
-            }
+        if self.options.verify
+            && segment.verifier.refresh(&self.shared, segment.number)? == Refreshed::Replaced
+            && self.reopen_if_replaced()?
+        {
+            // A repair has replaced both: its checksums are not about the segment that was open.
+            return Ok(Found::Moved);
         }
         let Some(segment) = &mut self.segment else { return Ok(Found::Moved) };
         let left = len - offset;
@@ -98,7 +98,6 @@ impl Reader {
                 offset,
                 left,
                 complete,
-                trusted: self.trusted == Some((self.position.marker, offset)),
             };
             let limit = 4 * self.options.batch_bytes;
             match scan.run(bytes, &mut self.plain, limit).map_err(fail)? {
@@ -130,18 +129,29 @@ impl Reader {
             return Ok(Found::Moved);
         }
         let Some(segment) = &mut self.segment else { return Ok(Found::Moved) };
-        let known = segment.verifier.covers(offset) || segment.verifier.begins_within(offset + 1, len);
+        let known = !(offset > 0 && offset == segment.accepted.end)
+            && (segment.verifier.covers(offset) || segment.verifier.begins_within(offset + 1, len));
         if matches!(stop, Scanned::Torn) && !complete && !known {
             // Not there yet. A large buffer that a long record needed is given back.
             self.buf.shrink_to(self.options.batch_bytes);
             return Ok(Found::Nothing);
         }
         let here = Place { marker: self.position.marker, offset };
-        let Some((stretch, behind)) = damage_at(self.format, segment, here, len).map_err(fail)? else {
-            // What follows it is damaged, not this record.
-            self.trusted = Some((here.marker, offset));
-            return Ok(Found::Moved);
+        let (stretch, behind) = match item_at(&self.shared, self.format, segment, here, len).map_err(fail)? {
+            Some((Item::Damage(stretch), behind)) => (stretch, behind),
+            Some((Item::Record(found), behind)) => {
+                // It is intact: what follows it is damaged, or it has another marker, or the checksums are about
+                // other records. The next look takes it.
+                self.position.marker = found.marker - 1;
+                segment.accepted = offset..found.foreign_until.unwrap_or(behind.offset);
+                return Ok(Found::Moved);
+            }
+            // The segment became shorter.
+            None => return Ok(Found::Moved),
         };
+        if stretch.fault == Fault::Unfinished && behind.offset == len && !complete {
+            return Ok(Found::Nothing);
+        }
         self.damage = Some((stretch, behind));
         if complete && stretch.fault == Fault::Unfinished && behind.offset == len {
             // A write that a crash cut short; nobody will finish it, and nothing is behind it.
@@ -325,12 +335,20 @@ pub(super) fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<
     loop {
         let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
         let identity = file.facts().map_err(|e| Error::io("look at", shared.at(&name), e))?.identity;
-        let verifier = if verify { Verifier::load(shared, number) } else { Verifier::default() };
+        let verifier = if verify { Verifier::load(shared, number)? } else { Verifier::default() };
         // A repair replaces both, one after the other.
         if repair::is_pending(shared)? {
             repair::finish(shared)?;
         } else if !shared.facts(&name).is_ok_and(|named| named.identity != identity) {
-            return Ok(Some(Segment { number, file, identity, verifier, map: None, buffered: None }));
+            return Ok(Some(Segment {
+                number,
+                file,
+                identity,
+                verifier,
+                accepted: 0..0,
+                map: None,
+                buffered: None,
+            }));
         }
     }
 }
@@ -346,40 +364,54 @@ pub(super) fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, m
     let fail = |e| Error::io("read", shared.at(&names::segment(segment.number)), e);
     let to = segment.file.len().map_err(fail)?;
     // Damage before the place is stepped over, and records keep their markers as far as that can be known.
-    let mut verifier = Verifier::load(shared, segment.number);
+    let mut verifier = Verifier::load(shared, segment.number)?;
     let anchor = verifier.anchor(&*segment.file, format, marker);
     let mut end = anchor.map_or_else(Place::default, |(marker, offset)| Place { marker, offset });
-    Survey { file: &*segment.file, format, verifier: &mut verifier, to, check: false }
-        .run(end, |item| {
-            let (last, behind) = match item {
-                Item::Record(found) => (found.marker, found.offset + found.total),
-                Item::Damage(stretch) if stretch.fault == Fault::Unfinished => return ControlFlow::Break(()),
-                Item::Damage(stretch) => (stretch.marker, stretch.offset + stretch.len),
-            };
-            if last > marker {
-                return ControlFlow::Break(());
-            }
-            end = Place { marker: last, offset: behind };
-            if last == marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .map_err(fail)?;
+    let (file, number) = (&*segment.file, segment.number);
+    Survey {
+        shared,
+        segment: number,
+        file,
+        format,
+        verifier: &mut verifier,
+        to,
+        check: false,
+        foreign_until: 0,
+    }
+    .run(end, |item| {
+        let (last, behind) = match item {
+            Item::Record(found) => (found.marker, found.offset + found.total),
+            Item::Damage(stretch) if stretch.fault == Fault::Unfinished => return ControlFlow::Break(()),
+            Item::Damage(stretch) => (stretch.marker, stretch.offset + stretch.len),
+        };
+        if last > marker {
+            return ControlFlow::Break(());
+        }
+        end = Place { marker: last, offset: behind };
+        if last == marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .map_err(fail)?;
     Ok(end)
 }
 
-/// The damage that begins here, and where the reader goes on behind it; `None` where a record begins here.
-pub(super) fn damage_at(
+/// What stands here, and where the reader goes on behind it.
+pub(super) fn item_at(
+    shared: &Shared,
     format: RecordFormat,
     segment: &mut Segment,
     here: Place,
     to: u64,
-) -> std::io::Result<Option<(Stretch, Place)>> {
-    let mut damage = None;
-    let behind = Survey { file: &*segment.file, format, verifier: &mut segment.verifier, to, check: true }
-        .run(here, |item| {
-            if let Item::Damage(stretch) = item {
-                damage = Some(stretch);
-            }
-            ControlFlow::Break(())
-        })?;
-    Ok(damage.map(|stretch| (stretch, behind)))
+) -> std::io::Result<Option<(Item, Place)>> {
+    let mut item = None;
+    let accepted = &segment.accepted;
+    let follows = accepted.contains(&here.offset) || here.offset == accepted.end;
+    let foreign_until = if follows { accepted.end } else { 0 };
+    let verifier = &mut segment.verifier;
+    let (file, number) = (&*segment.file, segment.number);
+    let behind = Survey { shared, segment: number, file, format, verifier, to, check: true, foreign_until }
+        .run(here, |met| {
+        item = Some(met);
+        ControlFlow::Break(())
+    })?;
+    Ok(item.map(|item| (item, behind)))
 }

@@ -6,6 +6,7 @@ mod look;
 mod place;
 mod scan;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -89,8 +90,6 @@ pub struct Reader {
     expired_at: Option<Instant>,
     generations: Generations,
     damage: Option<(Stretch, Place)>,
-    /// A record that damage follows, and that was looked at: its marker less one, and its offset.
-    trusted: Option<(u32, u64)>,
     skipped: u64,
     missed: u64,
     lost: Option<Lost>,
@@ -116,6 +115,8 @@ struct Segment {
     file: Arc<dyn File>,
     identity: Identity,
     verifier: Verifier,
+    /// Where a survey has found records to be intact that do not fit the checksums, or that damage follows.
+    accepted: Range<u64>,
     map: Option<Map>,
     /// Where in the segment the reader's buffer begins, if that holds bytes of it.
     buffered: Option<u64>,
@@ -186,7 +187,6 @@ impl Reader {
             expired_at: None,
             generations: Generations::default(),
             damage: None,
-            trusted: None,
             skipped: 0,
             missed: 0,
             lost: None,

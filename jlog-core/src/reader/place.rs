@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::look::{locate, open};
+use super::look::{item_at, locate, open};
 use super::{Cursor, Position, Reader, Segment};
 use crate::checksum::{Suspect, Verdict};
 use crate::format::{RecordFormat, RecordHeader};
@@ -103,11 +103,14 @@ impl Reader {
             let fail = |e| Error::io("read", path.clone(), e);
             let to = segment.file.len().map_err(fail)?;
             let mut survey = Survey {
+                shared: &self.shared,
+                segment: start,
                 file: &*segment.file,
                 format: self.format,
                 verifier: &mut segment.verifier,
                 to,
                 check: false,
+                foreign_until: 0,
             };
             survey
                 .run(Place::default(), |item| match item {
@@ -188,11 +191,15 @@ impl Reader {
         let record = &self.single[start..start + total];
         let total = total as u64;
         if self.options.verify && !segment.verifier.is_empty() {
-            let crc = crc32fast::hash(record);
-            let suspect = Suspect { marker: id.marker, offset, total, time: header.time, crc };
-            let verdict = segment.verifier.check(&*segment.file, self.format, suspect).map_err(fail)?;
-            if verdict == Verdict::Wrong {
-                return Err(Error::ChecksumMismatch { path, offset, id });
+            let suspect = Suspect { marker: id.marker, offset, total };
+            let verdict = segment.verifier.check(suspect, || crc32fast::hash(record)).map_err(fail)?;
+            if verdict == Verdict::Doubtful {
+                let to = segment.file.len().map_err(fail)?;
+                let item = item_at(&self.shared, self.format, segment, Place { marker: before, offset }, to)
+                    .map_err(fail)?;
+                if matches!(item, Some((Item::Damage(_), _))) {
+                    return Err(Error::ChecksumMismatch { path, offset, id });
+                }
             }
         }
         self.cursor = Some(Cursor { segment: id.segment, marker: id.marker, offset: offset + total });
@@ -274,11 +281,14 @@ impl Reader {
                     let verifier = &mut segment.verifier;
                     let mut unfinished = false;
                     let end = Survey {
+                        shared: &self.shared,
+                        segment: segment.number,
                         file: &*segment.file,
                         format: self.format,
                         verifier,
                         to: len,
                         check: false,
+                        foreign_until: 0,
                     }
                     .run(Place::default(), |item| {
                         unfinished =

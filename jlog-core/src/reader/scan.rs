@@ -16,8 +16,6 @@ pub(super) struct Scan<'a> {
     pub(super) left: u64,
     /// Whether nobody writes to the segment any more.
     pub(super) complete: bool,
-    /// Whether the first record is known to be one, though none follows it.
-    pub(super) trusted: bool,
 }
 
 pub(super) enum Scanned {
@@ -30,7 +28,8 @@ pub(super) enum Scanned {
     Longer(u64),
     Torn,
     Corrupt,
-    WrongChecksum,
+    /// A record that does not fit the checksums: a survey tells whether it is damaged.
+    Doubtful,
     WrongBlock,
 }
 
@@ -59,23 +58,16 @@ impl Scan<'_> {
             let Some(record) = usize::try_from(total).ok().and_then(|total| rest.get(..total)) else {
                 break Scanned::Longer(total);
             };
-            unproven = Some((at, plain.len()));
-            if check {
-                let crc = crc32fast::hash(record);
-                let offset = self.offset + at as u64;
+            let offset = self.offset + at as u64;
+            let accepted = self.segment.accepted.contains(&offset);
+            unproven = (!accepted).then_some((at, plain.len()));
+            if check && !accepted {
                 let marker = self.marker.saturating_add(count).saturating_add(1);
-                let suspect = Suspect { marker, offset, total, time: header.time, crc };
-                let file = &*self.segment.file;
-                match self.segment.verifier.check(file, self.format, suspect)? {
-                    Verdict::Wrong => break Scanned::WrongChecksum,
-                    // A length that a killed C writer has left unfilled: others stand inside.
-                    Verdict::Unverified
-                        if self.segment.verifier.begins_within(offset + 1, offset + total) =>
-                    {
-                        break Scanned::Corrupt;
-                    }
-                    Verdict::Unverified => {}
+                let suspect = Suspect { marker, offset, total };
+                match self.segment.verifier.check(suspect, || crc32fast::hash(record))? {
                     Verdict::Good => unproven = None,
+                    Verdict::Uncovered => {}
+                    Verdict::Doubtful => break Scanned::Doubtful,
                 }
             }
             if self.format.is_lz4() {
@@ -99,10 +91,7 @@ impl Scan<'_> {
             Scanned::Torn => self.complete && at < bytes.len() && self.format.decode(&bytes[at..]).is_none(),
             _ => false,
         };
-        if unfollowed
-            && let Some((start, plain_start)) = unproven
-            && !(self.trusted && count == 1)
-        {
+        if unfollowed && let Some((start, plain_start)) = unproven {
             if count <= 1 {
                 return Ok(Scanned::Corrupt);
             }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::checksum::Pending;
+use crate::checksum::{self, Pending, Sums};
 use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader, check_message_len};
 use crate::meta::Metastore;
 use crate::names::Kind;
@@ -151,7 +151,7 @@ struct Inner {
     /// Where the records being written begin.
     group_start: u64,
     /// Total length and checksum of the records being written.
-    group: Vec<(u32, u32)>,
+    group: Vec<Sums>,
 }
 
 /// When a writer last looked at something that it looks at now and then.
@@ -209,6 +209,7 @@ struct Filled {
 struct Encoded<'a> {
     head: [u8; COMPRESSED_HEADER_LEN],
     head_len: usize,
+    header: RecordHeader,
     body: &'a [u8],
 }
 
@@ -219,6 +220,12 @@ impl Encoded<'_> {
         hasher.update(self.head());
         hasher.update(self.body);
         hasher.finalize()
+    }
+
+    /// What its checksums are made of; `crc` is not asked where none are kept.
+    fn sums(&self, keep: bool, crc: impl FnOnce(&Self) -> u32) -> Sums {
+        let (crc, head) = if keep { (crc(self), checksum::header_hash(&self.header)) } else { (0, 0) };
+        Sums { len: len_u32(self.len()), crc, head }
     }
 
     fn head(&self) -> &[u8] {
@@ -493,8 +500,9 @@ impl Core {
         let stored = self.format.store(body, scratch);
         let stored_len = check_message_len(self.format, stored.len())?;
         let mut head = [0; COMPRESSED_HEADER_LEN];
-        self.format.encode(&RecordHeader { time, len, stored: stored_len }, &mut head);
-        Ok(Encoded { head, head_len: self.format.header_len(), body: stored })
+        let header = RecordHeader { time, len, stored: stored_len };
+        self.format.encode(&header, &mut head);
+        Ok(Encoded { head, head_len: self.format.header_len(), header, body: stored })
     }
 
     fn append(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
@@ -548,7 +556,7 @@ impl Core {
                 self.flush_buffer(inner)?;
             }
             if let Some(buffer) = inner.buffer.as_mut().filter(|b| !past && b.fits(record.len())) {
-                buffer.push(record.head(), record.body);
+                buffer.push(&record.header, record.head(), record.body);
                 inner.written += 1;
                 inner.accepted += 1;
                 return Ok(Placed::Buffered);
@@ -612,7 +620,7 @@ impl Core {
                     let (time, body) = message(n);
                     let record = self.encode(time, body, &mut scratch)?;
                     if let Some(buffer) = &mut inner.buffer {
-                        buffer.push(record.head(), record.body);
+                        buffer.push(&record.header, record.head(), record.body);
                     }
                 }
                 inner.written += 1;
@@ -659,16 +667,15 @@ impl Core {
 
     /// Writes one record.
     fn write_one(&self, inner: &mut Inner, record: &Encoded<'_>) -> Result<LogId> {
-        let len = len_u32(record.len());
         if record.body.len() > SMALL_BODY {
-            inner.group.push((len, if self.keeps_checksums() { record.crc() } else { 0 }));
+            inner.group.push(record.sums(self.keeps_checksums(), Encoded::crc));
             self.write(inner, &mut [IoSlice::new(record.head()), IoSlice::new(record.body)])?;
         } else {
             let mut whole = std::mem::take(&mut inner.scratch);
             whole.clear();
             whole.extend_from_slice(record.head());
             whole.extend_from_slice(record.body);
-            inner.group.push((len, if self.keeps_checksums() { crc32fast::hash(&whole) } else { 0 }));
+            inner.group.push(record.sums(self.keeps_checksums(), |_| crc32fast::hash(&whole)));
             let written = self.write(inner, &mut [IoSlice::new(&whole)]);
             inner.scratch = whole;
             written?;
@@ -709,12 +716,9 @@ impl Core {
             if !large {
                 scratch.extend_from_slice(record.body);
             }
-            let crc = match (self.keeps_checksums(), large) {
-                (false, _) => 0,
-                (true, true) => record.crc(),
-                (true, false) => crc32fast::hash(&scratch[begun..]),
-            };
-            inner.group.push((len_u32(record.len()), crc));
+            inner.group.push(record.sums(self.keeps_checksums(), |record| {
+                if large { record.crc() } else { crc32fast::hash(&scratch[begun..]) }
+            }));
             if large {
                 outcome = self.write(inner, &mut [IoSlice::new(&scratch), IoSlice::new(record.body)]);
                 scratch.clear();
@@ -774,12 +778,12 @@ impl Core {
     fn commit_group(&self, inner: &mut Inner) -> Result<LogId> {
         let Some(current) = &mut inner.current else { return Ok(LogId::default()) };
         let mut offset = inner.group_start;
-        for &(len, crc) in &inner.group {
+        for &sums in &inner.group {
             current.records += 1;
             if self.keeps_checksums() {
-                inner.pending.push(current.records, offset, u64::from(len), crc);
+                inner.pending.push(current.records, offset, sums);
             }
-            offset += u64::from(len);
+            offset += u64::from(sums.len);
         }
         inner.group.clear();
         inner.written += 1;
@@ -835,7 +839,7 @@ impl Core {
 /// Cuts what the group has written. Where readers may have seen whole records of it, the segment ends here:
 /// other records must not get their ids.
 fn take_back(inner: &mut Inner) {
-    let first = inner.group.first().map_or(0, |&(len, _)| u64::from(len));
+    let first = inner.group.first().map_or(0, |sums| u64::from(sums.len));
     let several = inner.group.len() > 1;
     let Some(current) = &mut inner.current else { return };
     let start = inner.group_start;
