@@ -17,6 +17,7 @@
 //! - `signals`: `Guard::reload_on_hangup`.
 //! - `full`: all of these.
 
+mod access;
 #[cfg(any(feature = "log", feature = "tracing"))]
 mod bridge;
 #[cfg_attr(not(any(feature = "toml", feature = "xml")), allow(dead_code))]
@@ -44,6 +45,7 @@ mod sync;
 pub mod tracing_layer;
 mod value;
 
+pub use access::HttpAccess;
 #[cfg(any(feature = "log", feature = "tracing"))]
 pub use bridge::{InstallError, install};
 pub use filter::{Filter, FilterError, Limit, LimitError};
