@@ -462,6 +462,21 @@ impl Lines {
         logdag::for_each_line(from, self.max_line, |line| self.take(line))
     }
 
+    /// The same until it is told to end. A line that has come in part by then is logged as one that was cut.
+    fn take_until_told(&self, from: Until<impl Read + AsFd>) -> io::Result<()> {
+        let told = Arc::clone(&from.told);
+        logdag::for_each_line(from, self.max_line, |line| {
+            // The input is read on only when all whole lines are taken.
+            if told.load(Ordering::Acquire) {
+                let text = String::from_utf8_lossy(line);
+                let cut = format_args!("{text} [cut here: logdag was told to end]");
+                self.stream.log(Level::Info, &Location::UNKNOWN, &[], &cut);
+            } else {
+                self.take(line);
+            }
+        })
+    }
+
     fn take(&self, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
         match &self.json {
@@ -582,11 +597,23 @@ impl Stop {
 struct Until<R> {
     input: R,
     stop: Stop,
+    /// It has ended because it was told to.
+    told: Arc<AtomicBool>,
+}
+
+impl<R> Until<R> {
+    fn new(input: R, stop: Stop) -> Self {
+        Self { input, stop, told: Arc::default() }
+    }
 }
 
 impl<R: Read + AsFd> Read for Until<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.wait_for(self.input.as_fd())? { self.input.read(buffer) } else { Ok(0) }
+        if self.stop.wait_for(self.input.as_fd())? {
+            return self.input.read(buffer);
+        }
+        self.told.store(true, Ordering::Release);
+        Ok(0)
     }
 }
 
@@ -608,7 +635,7 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
         Source::Stdin => {
             // Not through the standard library's buffer: what is in there cannot be polled.
             let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-            std::thread::spawn(move || tell("stdin", lines.take_all(Until { input, stop })))
+            std::thread::spawn(move || tell("stdin", lines.take_until_told(Until::new(input, stop))))
         }
         Source::Fifo(path) => {
             if !path.exists() {
@@ -621,7 +648,7 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
                 return Err(format!("{}: it is no FIFO", path.display()).into());
             }
             let what = path.display().to_string();
-            std::thread::spawn(move || tell(&what, lines.take_all(Until { input, stop })))
+            std::thread::spawn(move || tell(&what, lines.take_until_told(Until::new(input, stop))))
         }
         Source::Unix(path) => {
             let left_over = UnixStream::connect(&path).err();
@@ -712,8 +739,9 @@ fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &S
         match listener.accept() {
             Ok((input, _)) => {
                 let (lines, stop, what) = (lines.clone(), stop.clone(), what.to_owned());
-                connections
-                    .push(std::thread::spawn(move || tell(&what, lines.take_all(Until { input, stop }))));
+                connections.push(std::thread::spawn(move || {
+                    tell(&what, lines.take_until_told(Until::new(input, stop)))
+                }));
             }
             Err(e) => {
                 tell(what, Err(e));

@@ -787,3 +787,21 @@ fn lines_go_to_any_file_descriptor_that_the_process_has() {
         texts(&output)
     );
 }
+
+#[test]
+fn a_line_that_has_come_in_part_is_logged_as_cut() {
+    let setup = Setup::new(PLAIN);
+    let mut child = setup.run(&["--in", "out=stdin"]);
+    let mut input = child.stdin.take().unwrap();
+    write!(input, "whole\nbalance is 12").unwrap();
+    setup.wait_for("out.log", "whole\n");
+    signal(&child, Signal::SIGTERM);
+    assert!(ended(child).status.success());
+    assert_eq!(setup.read("out.log"), "whole\nbalance is 12 [cut here: logdag was told to end]\n");
+    drop(input);
+    // Where the input itself ends, its last line is whole without a line end.
+    let mut child = setup.run(&["--in", "out=stdin"]);
+    write!(child.stdin.take().unwrap(), "the last one").unwrap();
+    assert!(ended(child).status.success());
+    assert!(setup.read("out.log").ends_with("\nthe last one\n"));
+}
