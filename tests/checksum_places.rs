@@ -88,6 +88,8 @@ fn a_body_that_was_never_written_is_damage() {
         let len = std::fs::metadata(segment(&path)).unwrap().len();
         let file = std::fs::OpenOptions::new().write(true).open(segment(&path)).unwrap();
         file.write_all_at(&vec![0; usize::try_from(len - 4096).unwrap()], 4096).unwrap();
+        // A repair is refused while somebody has the segment open for writing.
+        drop(file);
         assert_eq!(bodies(&path), &messages[..whole], "{per_run} records a run");
         let verified = Jlog::open(&path).unwrap().verify().unwrap();
         assert!(verified.is_damaged());

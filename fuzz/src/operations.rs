@@ -411,6 +411,8 @@ impl Run {
         self.bypasses = how % 4 == 3;
         let options = WriterOptions::default().sync(self.policy).bypass_pre_commit(self.bypasses);
         self.writer = Some(self.log.writer_with(options).unwrap());
+        // What an earlier writer has left in the buffer is readable now.
+        self.flushed();
     }
 
     fn subscribe(&mut self, input: &mut Input<'_>) {

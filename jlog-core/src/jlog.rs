@@ -823,7 +823,7 @@ impl Jlog {
             let (messages, bytes, oldest) = match id {
                 Some(id) if id.segment <= meta.storage_log => match self.lag_of(&name, id, &sums) {
                     // Unsubscribed meanwhile.
-                    Err(Error::UnknownSubscriber { .. }) => continue,
+                    Err(Error::UnknownSubscriber { .. } | Error::Unsubscribed { .. }) => continue,
                     other => other?,
                 },
                 _ => (0, 0, None),

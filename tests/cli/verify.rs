@@ -40,7 +40,7 @@ fn a_progress_bar_is_shown_on_terminals_only() {
     assert!(text.starts_with("sound: 5 segments, 64"), "{text}");
     let (bar, code) = with_bar(&place, "verify", None);
     assert_eq!(code, Some(0));
-    assert!(bar.contains("MiB/s"), "{bar:?}");
+    assert!(bar.contains("iB/s"), "{bar:?}");
 }
 
 #[test]

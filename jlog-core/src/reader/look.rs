@@ -149,11 +149,13 @@ impl Reader {
             // The segment became shorter.
             None => return Ok(Found::Moved),
         };
-        if stretch.fault == Fault::Unfinished && behind.offset == len && !complete {
+        let at_end = stretch.fault == Fault::Unfinished && behind.offset == len;
+        if at_end && !complete && matches!(stop, Scanned::Torn) {
+            // Not there yet, behind records of a program that keeps no checksums.
             return Ok(Found::Nothing);
         }
         self.damage = Some((stretch, behind));
-        if complete && stretch.fault == Fault::Unfinished && behind.offset == len {
+        if at_end && complete {
             // A write that a crash cut short; nobody will finish it, and nothing is behind it.
             self.skip_damage();
             self.position.marker = here.marker;
