@@ -90,6 +90,7 @@ impl Targets {
         Self { graph, forks: fork::forks(), known: RwLock::default(), made: AtomicUsize::new(0) }
     }
 
+    #[cfg(feature = "log")]
     pub(crate) fn graph(&self) -> &Graph {
         &self.graph
     }

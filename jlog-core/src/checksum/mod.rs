@@ -18,7 +18,7 @@
 //!     u32  microseconds of the time when the run was written
 //! ```
 //!
-//! The CRC-32 is the one of IEEE 802.3. A place tag ([`place_tag`]) binds a record's header to its offset: it
+//! The CRC-32 is the one of IEEE 802.3. A place tag (FORMAT.md has the formula) binds a record's header to its offset: it
 //! tells a damaged record from another record that somebody else wrote there. Runs of the first layout
 //! ("jcr1") have neither tags nor microseconds; they are read, and no longer written.
 //!
