@@ -10,7 +10,7 @@ use base64::Engine;
 use comfy_table::{CellAlignment, Table, presets};
 use jlog_core::{
     AtLimit, Compression, Error, Jlog, JlogOptions, Limits, LogId, Lost, Meta, ReaderOptions, Safety, Start,
-    Status, Timestamp, Wait,
+    Status, SubscriberName, Timestamp, Wait,
 };
 use serde_json::{Value, json};
 
@@ -76,7 +76,6 @@ pub fn create(args: &CreateArgs) -> Outcome {
 /// `jlog subscribe`
 pub fn subscribe(args: &SubscribeArgs) -> Outcome {
     let log = output::options().open(&args.feed)?;
-    let name = &args.subscriber.0;
     let start = if args.end {
         Start::End
     } else if let Some(id) = args.after {
@@ -88,26 +87,48 @@ pub fn subscribe(args: &SubscribeArgs) -> Outcome {
     } else {
         Start::Beginning
     };
+    if !(args.r#move || args.if_missing || args.force) {
+        let names: Vec<&SubscriberName> = args.subscribers.iter().map(|name| &name.0).collect();
+        let id = log.subscribe_all(&names, start)?;
+        let lines: Vec<String> = names.iter().map(|name| begins(name, id)).collect();
+        output::line(&lines.join("\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for name in &args.subscribers {
+        output::line(&subscribe_one(&log, &name.0, &start, args)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn begins(name: &SubscriberName, id: LogId) -> String {
+    format!("{} begins after {id}", output::plain(&name.to_string()))
+}
+
+/// Adds a subscriber that may be there already, or moves it, and says where it begins.
+fn subscribe_one(
+    log: &Jlog,
+    name: &SubscriberName,
+    start: &Start,
+    args: &SubscribeArgs,
+) -> Result<String, Failure> {
     let there = log.has_subscriber(name)?;
     let id = if let Some(id) = args.after.filter(|_| args.force && (args.r#move || !there)) {
         log.store_checkpoint(name, id)?;
         id
     } else if args.r#move && there {
-        let id = log.resolve(&start)?;
+        let id = log.resolve(start)?;
         log.set_checkpoint(name, id)?;
         id
     } else {
-        match log.subscribe(name, start) {
+        match log.subscribe(name, start.clone()) {
             Err(Error::SubscriberExists { .. }) if args.if_missing => {
                 let id = log.checkpoint(name)?;
-                output::line(&format!("{} is there already, after {id}", output::plain(&name.to_string())))?;
-                return Ok(ExitCode::SUCCESS);
+                return Ok(format!("{} is there already, after {id}", output::plain(&name.to_string())));
             }
             other => other?,
         }
     };
-    output::line(&format!("{} begins after {id}", output::plain(&name.to_string())))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(begins(name, id))
 }
 
 /// `jlog unsubscribe`

@@ -222,8 +222,9 @@ pub enum DurabilityArg {
 pub struct SubscribeArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// The subscriber's name
-    pub subscriber: Name,
+    /// The subscribers' names; without --move, --if-missing and --force, all are added or none
+    #[arg(required = true, value_name = "SUBSCRIBER")]
+    pub subscribers: Vec<Name>,
     /// Begin with what is written from now on
     #[arg(long, group = "start")]
     pub end: bool,

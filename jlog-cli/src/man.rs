@@ -63,6 +63,7 @@ fn examples(command: &str) -> &'static [Example] {
         ],
         "subscribe" => &[
             ("Begin with the first message there is", "jlog subscribe feed billing"),
+            ("Several that begin with what comes from now on", "jlog subscribe feed billing search --end"),
             ("In a script that may run twice", "jlog subscribe feed billing --if-missing --end"),
             ("Read the last two days again", "jlog subscribe feed billing --move --since 2d"),
         ],

@@ -30,19 +30,6 @@ impl Checkpoint {
         Ok(Self { file, path: shared.at(&file_name), refused })
     }
 
-    /// Creates it, whole from the first moment.
-    pub(crate) fn create(shared: &Shared, name: &SubscriberName, id: LogId) -> Result<()> {
-        let exists = || Error::SubscriberExists { path: shared.path.clone(), name: name.to_string() };
-        if shared.exists(&name.checkpoint_file()) {
-            return Err(exists());
-        }
-        let temporary = shared.write_temporary(&encode_checkpoint(id))?;
-        if !temporary.publish_new(&name.checkpoint_file())? {
-            return Err(exists());
-        }
-        shared.sync_dir()
-    }
-
     /// Reads it under its lock. A file without any bytes is one that the C library is creating:
     /// `None` then.
     pub(crate) fn get(&self) -> Result<Option<LogId>> {
@@ -164,6 +151,29 @@ impl Checkpoint {
     fn lock(&self) -> Result<LockGuard<'_>> {
         LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))
     }
+}
+
+/// Creates checkpoints at the same place: all of them, or none. Each is whole from the first moment, and the directory is
+/// synced once.
+pub(crate) fn create_all(shared: &Shared, names: &[SubscriberName], id: LogId) -> Result<()> {
+    let create = |name: &SubscriberName| {
+        let exists = || Error::SubscriberExists { path: shared.path.clone(), name: name.to_string() };
+        if shared.exists(&name.checkpoint_file()) {
+            return Err(exists());
+        }
+        let temporary = shared.write_temporary(&encode_checkpoint(id))?;
+        if temporary.publish_new(&name.checkpoint_file())? { Ok(()) } else { Err(exists()) }
+    };
+    for (done, name) in names.iter().enumerate() {
+        if let Err(e) = create(name) {
+            for name in &names[..done] {
+                // The error that led here matters more. Nobody has been told of the subscriber.
+                let _ = shared.remove_if_there(&name.checkpoint_file());
+            }
+            return Err(e);
+        }
+    }
+    shared.sync_dir()
 }
 
 pub(crate) fn unknown_subscriber(shared: &Shared, name: &SubscriberName) -> Error {

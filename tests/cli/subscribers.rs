@@ -252,3 +252,20 @@ fn no_complaint_names_a_function() {
         assert!(!complaint.contains("::"), "{complaint}");
     }
 }
+
+#[test]
+fn several_subscribers_are_added_together_or_not_at_all() {
+    let place = Place::with(&[], &["one", "two"]);
+    let said = place.ok("subscribe", &["a", "b", "c", "--end"]);
+    let expected = ["a", "b", "c"].map(|name| format!("{name} begins after 00000000:00000002\n")).concat();
+    assert_eq!(said, expected);
+
+    run(place.jlog("subscribe", ["d", "a", "e"]), "").failed(1);
+    run(place.jlog("subscribe", ["f", "g", "f"]), "").failed(1);
+    assert_eq!(place.subscribers(), ["a", "b", "c", "s"]);
+
+    place.ok("subscribe", &["a", "d", "--if-missing"]);
+    assert_eq!(place.subscribers(), ["a", "b", "c", "d", "s"]);
+    assert_eq!(place.log().checkpoint("a").unwrap().marker, 2);
+    assert_eq!(place.log().checkpoint("d").unwrap().marker, 0);
+}
