@@ -69,7 +69,8 @@ const MAX_INCLUDES: usize = 32;
 const MAX_DEPTH: usize = 100;
 
 /// The types that are always there.
-const BUILT_IN_TYPES: &[&str] = &["file", "file_synch", "memory", "jlog", "stdout", "stderr", "fd"];
+const BUILT_IN_TYPES: &[&str] =
+    &["file", "file_synch", "memory", "jlog", "stdout", "stderr", "fd", "syslog", "journald"];
 
 /// What is wrong with a configuration (or, as a warning, may be), and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -58,7 +58,9 @@ const OUTLET_ATTRIBUTES: &[&str] = &["name", "filter", "min_level", "limit", "sa
 /// Elements that mean something; others only group.
 const ELEMENTS: &[&str] = &["log", "outlet", "config", "include"];
 /// Keys of `<config>` that types of our own know.
-const CONFIG_KEYS: &[&str] = &["segment_size", "precommit"];
+const CONFIG_KEYS: &[&str] = &["segment_size", "precommit", "facility", "identifier", "timeout"];
+/// Those that are sizes of a jlog.
+const JLOG_SIZES: &[&str] = &["segment_size", "precommit"];
 /// The largest pre-commit buffer; more is taken for this.
 const MAX_PRE_COMMIT: i128 = 8 << 20;
 /// For so many names of streams others are suggested.
@@ -562,7 +564,7 @@ impl<'a> Reader<'a> {
             if BUILT_IN_TYPES.contains(&kind) && !CONFIG_KEYS.contains(&&*key) {
                 self.warn(&child.place, unknown("key", &key, "<config>", CONFIG_KEYS));
             }
-            if kind == "jlog" && CONFIG_KEYS.contains(&&*key) {
+            if kind == "jlog" && JLOG_SIZES.contains(&&*key) {
                 let given =
                     Given { name: &child.name, text: &child.text, place: &child.place, element: child };
                 let number = given.any_bytes()?;

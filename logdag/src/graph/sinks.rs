@@ -11,7 +11,9 @@ use super::streams::State;
 use super::{Graph, GraphError, Maker, Stream, StreamOptions};
 use crate::level::Level;
 use crate::record::{Doing, Record, While, now_micros};
-use crate::sink::{Descriptor, FdSink, FileSink, MemoryLine, MemorySink, Sink, SinkSpec, Slot};
+use crate::sink::{
+    Descriptor, FdSink, FileSink, Journald, MemoryLine, MemorySink, Sink, SinkSpec, Slot, Syslog,
+};
 
 fn sink_error(stream: &str, kind: &str, source: io::Error) -> GraphError {
     GraphError::Sink { stream: stream.to_owned(), kind: kind.to_owned(), source }
@@ -36,6 +38,8 @@ pub(super) fn makers() -> BTreeMap<String, Maker> {
         );
     }
     makers.insert("fd".to_owned(), Arc::new(|spec| Ok(Arc::new(Descriptor::open(&spec.path)?))));
+    makers.insert("syslog".to_owned(), Arc::new(|spec| Ok(Arc::new(Syslog::open(spec)?))));
+    makers.insert("journald".to_owned(), Arc::new(|spec| Ok(Arc::new(Journald::open(spec)?))));
     makers.insert(
         "memory".to_owned(),
         Arc::new(|spec| {

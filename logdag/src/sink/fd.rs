@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
+use crate::format::Format;
 use crate::graph::fork;
+use crate::record::Record;
 
-use super::{Lines, Sink, WriteError};
+use super::{Lines, Sink, WriteError, journald};
 
 /// Writes to the standard error, between what others in this process write there.
 pub(crate) fn write_to_stderr(bytes: &[u8]) -> io::Result<()> {
@@ -42,6 +44,15 @@ impl Sink for FdSink {
 
     fn needs_times(&self) -> bool {
         false
+    }
+
+    fn wraps(&self) -> bool {
+        *self == FdSink::Stderr && journald::is_on_stderr()
+    }
+
+    /// The journal takes the priority from the beginning of each line.
+    fn wrap(&self, record: &Record<'_>, _: Format, line: &mut Vec<u8>) {
+        journald::prefix_lines(record.level.severity(), line);
     }
 
     fn is_terminal(&self) -> bool {

@@ -4,8 +4,11 @@ mod fd;
 mod file;
 #[cfg(feature = "jlog")]
 mod jlog;
+pub(crate) mod journald;
 mod memory;
+mod peer;
 mod slot;
+mod syslog;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -19,9 +22,14 @@ pub(crate) use fd::write_to_stderr;
 pub use file::{Access, FileSink, Rotation};
 #[cfg(feature = "jlog")]
 pub use jlog::JlogSink;
+pub(crate) use journald::Journald;
 pub use memory::{MemoryLine, MemorySink};
 pub(crate) use slot::Slot;
 pub use slot::{Counters, WhenFull};
+pub(crate) use syslog::Syslog;
+
+use crate::format::Format;
+use crate::record::Record;
 
 /// Lines in order, each with its time.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +99,8 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// Writes lines, in order and each as a whole.
     ///
     /// # Errors
-    /// How many lines were written before the one that could not be.
+    /// How many lines were written before the one that could not be. An error of the kind
+    /// [`InvalidData`](io::ErrorKind::InvalidData) is about that line alone: those after it are given again.
     fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError>;
 
     /// It will be written to: everything else that is set up with it could be opened, too. What cannot be undone belongs
@@ -107,6 +116,15 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     fn splits_lines(&self) -> bool {
         true
     }
+
+    /// Whether it adds to lines what it knows of their records: see [`wrap`](Sink::wrap).
+    fn wraps(&self) -> bool {
+        false
+    }
+
+    /// Makes of a rendered line what is written: with a header, for example. It is called by whoever logs, by several
+    /// threads at once, and only where [`wraps`](Sink::wraps) says so when the sink is opened.
+    fn wrap(&self, _record: &Record<'_>, _format: Format, _line: &mut Vec<u8>) {}
 
     /// Whether it asks for the lines' times; where it does not, they may be 0: the clock need not be read for it.
     fn needs_times(&self) -> bool {
@@ -215,6 +233,8 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
             Err(expected) => Err(format!("the path {:?}: expected {expected}", spec.path)),
         },
         "fd" => Descriptor::number(&spec.path).map(|_| ()),
+        "syslog" => syslog::check(spec),
+        "journald" => journald::check(spec),
         #[cfg(feature = "jlog")]
         "jlog" => jlog::check(spec),
         #[cfg(not(feature = "jlog"))]

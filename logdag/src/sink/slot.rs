@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{FileSink, Lines, MemorySink, Sink, SinkSpec, WriteError, write_to_stderr};
+use super::{FileSink, Lines, MemorySink, Sink, SinkSpec, WriteError, journald, write_to_stderr};
 use crate::format::{Flags, Format, Layout, event_body, render, render_for_people, within_json};
 use crate::graph::StreamOptions;
+use crate::level::Level;
 use crate::record::{Doing, Record, While, now_micros};
 use crate::route::TextHook;
 use crate::sync::{
@@ -85,6 +86,7 @@ pub(crate) struct Slot {
     /// It is a ring: that has a lock of its own, and counts itself. Several threads may write to it at once.
     is_ring: bool,
     layout: Layout,
+    wraps: bool,
     needs_times: bool,
     keeps_back: bool,
     needs_ticks: bool,
@@ -261,6 +263,7 @@ impl Slot {
                 escape: options.escape || sink.is_terminal(),
                 spans: options.spans,
             },
+            wraps: sink.wraps(),
             needs_times: sink.needs_times(),
             keeps_back: sink.keeps_back(),
             needs_ticks: sink.needs_ticks() || options.dedup_seconds > 0,
@@ -552,8 +555,13 @@ impl Slot {
             self.too_large(record.message().len());
             false
         } else {
-            (format != Format::Plain || hooks.iter().all(|hook| hook(record, line)))
-                && self.give(line, if self.needs_times { record.micros() } else { 0 })
+            if format == Format::Plain && !hooks.iter().all(|hook| hook(record, line)) {
+                return false;
+            }
+            if self.wraps {
+                self.sink.wrap(record, format, line);
+            }
+            self.give(line, if self.needs_times { record.micros() } else { 0 })
         }
     }
 
@@ -643,18 +651,37 @@ impl Slot {
             add(&self.written.lines, lines.len() as u64);
             add(&self.written.bytes, lines.bytes().len() as u64);
         };
-        let written = self.write_to_sink(lines);
+        let (mut rest, mut all) = (*lines, true);
+        let written = loop {
+            match self.write_to_sink(&rest) {
+                Err(WriteError { written, error })
+                    if error.kind() == io::ErrorKind::InvalidData && written < rest.len() =>
+                {
+                    let (there, others) = rest.split(written);
+                    count(&there);
+                    self.lose(1, error);
+                    (rest, all) = (others.split(1).1, false);
+                    if rest.is_empty() {
+                        break Ok(());
+                    }
+                }
+                written => break written,
+            }
+        };
         if let Ok(Some(trouble)) = catch_unwind(AssertUnwindSafe(|| self.sink.trouble())) {
             self.tell(&trouble.to_string());
         }
         let all = match written {
             Ok(()) => {
-                count(lines);
-                self.tell_in_the_log();
-                true
+                count(&rest);
+                // Where nothing was written, the log may not take it either.
+                if all || !rest.is_empty() {
+                    self.tell_in_the_log();
+                }
+                all
             }
             Err(WriteError { written, error }) => {
-                let (there, lost) = lines.split(written);
+                let (there, lost) = rest.split(written);
                 count(&there);
                 self.lose(lost.len() as u64, error);
                 false
@@ -722,7 +749,11 @@ impl Slot {
 
     pub(crate) fn report_on_stderr(&self, what: &str) {
         // There is nobody else to tell.
-        let _ = write_to_stderr(format!("log stream {}: {what}\n", self.stream).as_bytes());
+        let mut line = format!("log stream {}: {what}\n", self.stream).into_bytes();
+        if journald::is_on_stderr() {
+            journald::prefix_lines(Level::Warn.severity(), &mut line);
+        }
+        let _ = write_to_stderr(&line);
     }
 
     /// Tells of trouble where it does not come back to this sink.
@@ -868,7 +899,11 @@ impl Slot {
         // Writing to a String cannot fail.
         let _ = write!(text, "log stream {}: {what}", self.stream);
         let record = Record::new(now_micros(), &self.stream, &text);
-        self.render(self.format(), flags, &record, &mut line);
+        let format = self.format();
+        self.render(format, flags, &record, &mut line);
+        if self.wraps {
+            self.sink.wrap(&record, format, &mut line);
+        }
         line
     }
 

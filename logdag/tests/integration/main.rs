@@ -15,6 +15,7 @@ mod messages;
 mod model;
 mod queue;
 mod redaction;
+mod sockets;
 mod stuck;
 mod syslog_input;
 mod values;

@@ -1,0 +1,285 @@
+//! Connections to whoever takes messages over a socket.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Lines, SinkSpec, WriteError};
+use crate::sync::plain::Mutex;
+
+/// How long one message may take where nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// After a failure that took time, the next attempt waits at least this long: lines fail at once meanwhile.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where messages go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// A datagram socket in the file system.
+    Unix(PathBuf),
+    /// Host and port.
+    Udp(String),
+    /// Host and port.
+    Tcp(String),
+}
+
+impl Address {
+    /// `/PATH`, `unix:/PATH`, `udp:HOST:PORT` or `tcp:HOST:PORT`; `otherwise` where there is nothing.
+    pub(super) fn parse(text: &str, otherwise: &str) -> Result<Self, String> {
+        let wrong = |expected: &str| Err(format!("the path {text:?}: expected {expected}"));
+        let text = if text.is_empty() { otherwise } else { text };
+        let host_and_port = |rest: &str| {
+            let port = rest.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+            port.and_then(|port| port.parse::<u16>().ok()).filter(|&port| port > 0).map(|_| rest.to_owned())
+        };
+        if let Some(rest) = text.strip_prefix("udp:") {
+            return host_and_port(rest).map_or_else(|| wrong("udp:HOST:PORT"), |at| Ok(Address::Udp(at)));
+        }
+        if let Some(rest) = text.strip_prefix("tcp:") {
+            return host_and_port(rest).map_or_else(|| wrong("tcp:HOST:PORT"), |at| Ok(Address::Tcp(at)));
+        }
+        let path = text.strip_prefix("unix:").unwrap_or(text);
+        if !Path::new(path).is_absolute() {
+            return wrong("an absolute path of a socket, udp:HOST:PORT or tcp:HOST:PORT");
+        }
+        Ok(Address::Unix(path.into()))
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Unix(path) => path.display().fmt(f),
+            Address::Udp(at) => write!(f, "udp:{at}"),
+            Address::Tcp(at) => write!(f, "tcp:{at}"),
+        }
+    }
+}
+
+/// The `timeout` in a sink's `<config>`, in seconds.
+pub(super) fn timeout(spec: &SinkSpec) -> Result<Duration, String> {
+    let Some(text) = spec.config.get("timeout") else { return Ok(TIMEOUT) };
+    let seconds = text.trim().parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+    let seconds = seconds.ok_or_else(|| format!("timeout is {text:?}: expected 1 to 3600 seconds"))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Whoever takes messages. The connection is made when there is something to send, and made again after the peer went
+/// away.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: Address,
+    timeout: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connection: Option<Connection>,
+    /// Until when nothing is tried, and why.
+    pause: Option<(Instant, ErrorKind, String)>,
+    trouble: Option<io::Error>,
+}
+
+#[derive(Debug)]
+enum Connection {
+    Unix(UnixDatagram),
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl Peer {
+    pub(super) fn new(address: Address, timeout: Duration) -> Self {
+        Self { address, timeout, state: Mutex::default() }
+    }
+
+    /// Sends lines, each as one message.
+    ///
+    /// # Errors
+    /// How many were sent before the one that could not be. The kind `InvalidData`: that one is too long.
+    pub(super) fn send(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
+        let mut state = self.state.lock();
+        if let Some((until, kind, why)) = &state.pause {
+            if Instant::now() < *until {
+                return Err(io::Error::new(*kind, why.clone()).into());
+            }
+            state.pause = None;
+        }
+        let begun = Instant::now();
+        let mut sent = 0;
+        loop {
+            let (_, rest) = lines.split(sent);
+            let is_old = state.connection.is_some();
+            let Err(WriteError { written, error }) = self.send_once(&mut state, &rest) else { return Ok(()) };
+            sent += written;
+            if error.kind() == ErrorKind::InvalidData {
+                return Err(WriteError { written: sent, error });
+            }
+            state.connection = None;
+            let timed_out = error.kind() == ErrorKind::TimedOut;
+            // A peer that was started again gets over a new connection what the old one did not take.
+            if is_old && !timed_out {
+                continue;
+            }
+            let error = io::Error::new(error.kind(), format!("{}: {error}", self.address));
+            if timed_out || !matches!(self.address, Address::Unix(_)) {
+                // Whoever logs is not to spend all his time here.
+                let until = Instant::now() + begun.elapsed().max(PAUSE);
+                state.pause = Some((until, error.kind(), error.to_string()));
+            }
+            return Err(WriteError { written: sent, error });
+        }
+    }
+
+    fn send_once(&self, state: &mut State, lines: &Lines<'_>) -> Result<(), WriteError> {
+        let State { connection, trouble, .. } = state;
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(self.connect()?),
+        };
+        match connection {
+            Connection::Unix(socket) => each(lines, |line| socket.send(line)),
+            Connection::Udp(socket) => each(lines, |line| match socket.send(line) {
+                Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
+                    // This is about a datagram before this one.
+                    let why = format!("{}: it refused messages, which are lost: {e}", self.address);
+                    *trouble = Some(io::Error::new(e.kind(), why));
+                    socket.send(line)
+                }
+                done => done,
+            }),
+            Connection::Tcp(stream) => {
+                if let Err(e) = check_open(stream) {
+                    let why = format!("{}: {e}; what it had not read by then is lost", self.address);
+                    *trouble = Some(io::Error::new(e.kind(), why));
+                    return Err(e.into());
+                }
+                write_stream(stream, lines, Instant::now() + self.timeout)
+            }
+        }
+    }
+
+    fn connect(&self) -> io::Result<Connection> {
+        match &self.address {
+            Address::Unix(path) => {
+                let socket = UnixDatagram::unbound()?;
+                socket.connect(path)?;
+                socket.set_write_timeout(Some(self.timeout))?;
+                Ok(Connection::Unix(socket))
+            }
+            Address::Udp(at) => first_of(at, |to| {
+                let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                let socket = UdpSocket::bind(any)?;
+                socket.connect(to)?;
+                socket.set_write_timeout(Some(self.timeout))?;
+                Ok(Connection::Udp(socket))
+            }),
+            Address::Tcp(at) => first_of(at, |to| {
+                let stream = TcpStream::connect_timeout(&to, self.timeout)?;
+                stream.set_nodelay(true)?;
+                Ok(Connection::Tcp(stream))
+            }),
+        }
+    }
+
+    pub(super) fn trouble(&self) -> Option<io::Error> {
+        self.state.lock().trouble.take()
+    }
+
+    /// The next message goes over a new connection.
+    pub(super) fn reset(&self) {
+        let mut state = self.state.lock();
+        (state.connection, state.pause) = (None, None);
+    }
+}
+
+/// The first address of a name that can be connected to.
+fn first_of<T>(at: &str, connect: impl Fn(std::net::SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for to in at.to_socket_addrs()? {
+        match connect(to) {
+            Ok(connected) => return Ok(connected),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Sends each line as a datagram.
+fn each(lines: &Lines<'_>, mut send: impl FnMut(&[u8]) -> io::Result<usize>) -> Result<(), WriteError> {
+    for (written, (line, _)) in lines.iter().enumerate() {
+        let done = loop {
+            match send(line) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                done => break done,
+            }
+        };
+        if let Err(error) = done {
+            return Err(WriteError { written, error: of_datagram(error, line.len()) });
+        }
+    }
+    Ok(())
+}
+
+fn of_datagram(error: io::Error, bytes: usize) -> io::Error {
+    if error.raw_os_error() == Some(nix::errno::Errno::EMSGSIZE as i32) {
+        let why = format!("a message of {bytes} bytes is longer than its socket takes");
+        return io::Error::new(ErrorKind::InvalidData, why);
+    }
+    timed_out(error)
+}
+
+/// A timeout of a socket is `WouldBlock`.
+fn timed_out(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            io::Error::new(ErrorKind::TimedOut, "it does not take messages any more")
+        }
+        _ => error,
+    }
+}
+
+/// Whether the peer has closed a connection: a write would seem to succeed all the same. It is not to say anything; what
+/// it says is dropped.
+fn check_open(stream: &mut TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let open = loop {
+        match stream.read(&mut [0; 512]) {
+            Ok(0) => {
+                break Err(io::Error::new(ErrorKind::ConnectionAborted, "it has closed the connection"));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => break Ok(()),
+            Err(e) => break Err(e),
+        }
+    };
+    stream.set_nonblocking(false)?;
+    open
+}
+
+/// Writes lines to a stream, in as few pieces as it takes. A line that went in part only does not count: its rest must not
+/// follow over another connection.
+fn write_stream(stream: &mut TcpStream, lines: &Lines<'_>, deadline: Instant) -> Result<(), WriteError> {
+    let bytes = lines.bytes();
+    let mut done = 0;
+    let result = loop {
+        if done == bytes.len() {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break timed_out(ErrorKind::TimedOut.into());
+        }
+        match stream.set_write_timeout(Some(left)).and_then(|()| stream.write(&bytes[done..])) {
+            Ok(0) => break ErrorKind::WriteZero.into(),
+            Ok(n) => done += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => break timed_out(e),
+        }
+    };
+    let whole = lines.ends.iter().take_while(|(end, _)| end - lines.start <= done).count();
+    Err(WriteError { written: whole, error: result })
+}
