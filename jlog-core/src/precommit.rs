@@ -21,8 +21,8 @@
 //! was cut short complete once, neither lost nor doubled. The fingerprint tells, after the machine has started
 //! anew, whether the buffer's pages reached the disk together.
 
-use crate::checksum::{Sums, header_hash};
-use crate::format::{MAX_PRE_COMMIT, PRE_COMMIT_HEADER_LEN, RecordFormat, RecordHeader};
+use crate::checksum::{Sums, encoded_hash, header_hash};
+use crate::format::{MAX_PRE_COMMIT, PRE_COMMIT_HEADER_LEN, RecordFormat};
 use crate::names;
 use crate::scan::{Step, step};
 use crate::shared::{Shared, Temporary};
@@ -480,14 +480,14 @@ impl PreCommit {
     }
 
     /// Adds a record that fits. It is the writer's from the moment the counter moves.
-    pub(crate) fn push(&mut self, header: &RecordHeader, head: &[u8], body: &[u8]) {
+    pub(crate) fn push(&mut self, head: &[u8], body: &[u8]) {
         let at = PRE_COMMIT_HEADER_LEN + self.used;
         self.map.write(at, head);
         self.map.write(at + head.len(), body);
         let len = head.len() + body.len();
         // Of the record in one piece, which is faster than of its two parts.
         let (crc, head) = if self.checksums {
-            (crc32fast::hash(self.map.slice(at, len)), header_hash(header))
+            (crc32fast::hash(self.map.slice(at, len)), encoded_hash(head))
         } else {
             (0, 0)
         };

@@ -100,6 +100,15 @@ pub(crate) fn header_hash(header: &RecordHeader) -> u32 {
     (h >> 32) as u32
 }
 
+/// [`header_hash`] of a header as it is encoded.
+#[inline]
+pub(crate) fn encoded_hash(head: &[u8]) -> u32 {
+    let number = |at: usize| head.get(at..at + 4).map(LE::read_u32);
+    let time = Timestamp { seconds: number(4).unwrap_or(0), micros: number(8).unwrap_or(0) };
+    let len = number(12).unwrap_or(0);
+    header_hash(&RecordHeader { time, len, stored: number(16).unwrap_or(len) })
+}
+
 /// Binds a record's header to the offset where the record begins: the same header elsewhere, or another header
 /// here, has another tag but for about one case in 2^32.
 ///

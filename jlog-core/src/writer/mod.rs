@@ -209,7 +209,6 @@ struct Filled {
 struct Encoded<'a> {
     head: [u8; COMPRESSED_HEADER_LEN],
     head_len: usize,
-    header: RecordHeader,
     body: &'a [u8],
 }
 
@@ -223,8 +222,9 @@ impl Encoded<'_> {
     }
 
     /// What its checksums are made of; `crc` is not asked where none are kept.
+    #[inline]
     fn sums(&self, keep: bool, crc: impl FnOnce(&Self) -> u32) -> Sums {
-        let (crc, head) = if keep { (crc(self), checksum::header_hash(&self.header)) } else { (0, 0) };
+        let (crc, head) = if keep { (crc(self), checksum::encoded_hash(self.head())) } else { (0, 0) };
         Sums { len: len_u32(self.len()), crc, head }
     }
 
@@ -500,9 +500,8 @@ impl Core {
         let stored = self.format.store(body, scratch);
         let stored_len = check_message_len(self.format, stored.len())?;
         let mut head = [0; COMPRESSED_HEADER_LEN];
-        let header = RecordHeader { time, len, stored: stored_len };
-        self.format.encode(&header, &mut head);
-        Ok(Encoded { head, head_len: self.format.header_len(), header, body: stored })
+        self.format.encode(&RecordHeader { time, len, stored: stored_len }, &mut head);
+        Ok(Encoded { head, head_len: self.format.header_len(), body: stored })
     }
 
     fn append(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
@@ -556,7 +555,7 @@ impl Core {
                 self.flush_buffer(inner)?;
             }
             if let Some(buffer) = inner.buffer.as_mut().filter(|b| !past && b.fits(record.len())) {
-                buffer.push(&record.header, record.head(), record.body);
+                buffer.push(record.head(), record.body);
                 inner.written += 1;
                 inner.accepted += 1;
                 return Ok(Placed::Buffered);
@@ -620,7 +619,7 @@ impl Core {
                     let (time, body) = message(n);
                     let record = self.encode(time, body, &mut scratch)?;
                     if let Some(buffer) = &mut inner.buffer {
-                        buffer.push(&record.header, record.head(), record.body);
+                        buffer.push(record.head(), record.body);
                     }
                 }
                 inner.written += 1;
@@ -691,6 +690,7 @@ impl Core {
         message: &impl Fn(usize) -> (Timestamp, &'m [u8]),
     ) -> Result<(LogId, usize)> {
         let limit = self.segment_size(inner);
+        let checksums = self.keeps_checksums();
         let mut scratch = std::mem::take(&mut inner.scratch);
         scratch.clear();
         let mut compressed = Vec::new();
@@ -716,7 +716,7 @@ impl Core {
             if !large {
                 scratch.extend_from_slice(record.body);
             }
-            inner.group.push(record.sums(self.keeps_checksums(), |record| {
+            inner.group.push(record.sums(checksums, |record| {
                 if large { record.crc() } else { crc32fast::hash(&scratch[begun..]) }
             }));
             if large {
@@ -778,9 +778,10 @@ impl Core {
     fn commit_group(&self, inner: &mut Inner) -> Result<LogId> {
         let Some(current) = &mut inner.current else { return Ok(LogId::default()) };
         let mut offset = inner.group_start;
+        let checksums = self.keeps_checksums();
         for &sums in &inner.group {
             current.records += 1;
-            if self.keeps_checksums() {
+            if checksums {
                 inner.pending.push(current.records, offset, sums);
             }
             offset += u64::from(sums.len);
