@@ -306,7 +306,7 @@ impl Ctx {
     }
 
     fn options(&self) -> JlogOptions {
-        Jlog::options().file_mode(self.layout.file_mode.load(Relaxed))
+        Jlog::options().file_mode_under_umask(self.layout.file_mode.load(Relaxed))
     }
 
     /// Creates the jlog.

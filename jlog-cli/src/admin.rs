@@ -25,7 +25,7 @@ use crate::values::{counted, from_jiff, grouped, human, to_jiff};
 
 /// The options that the command line gives for a new feed.
 pub fn options(new: &NewFeed) -> JlogOptions {
-    output::options()
+    let options = output::options()
         .segment_size(new.segment_size)
         .pre_commit(new.pre_commit.unwrap_or(0))
         .compression(match new.compression {
@@ -34,8 +34,11 @@ pub fn options(new: &NewFeed) -> JlogOptions {
         })
         .safety(safety(new.safety))
         .checksums(!new.no_checksums)
-        .limits(limits(&new.limits, Limits::default()))
-        .file_mode(new.mode)
+        .limits(limits(&new.limits, Limits::default()));
+    match new.mode {
+        Some(mode) => options.file_mode(mode),
+        None => options,
+    }
 }
 
 /// The limits there are, changed as the command line says.

@@ -104,9 +104,9 @@ pub struct NewFeed {
     /// How much the feed may hold.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Permissions of the files
-    #[arg(long, value_name = "OCTAL", default_value = "640", value_parser = values::mode)]
-    pub mode: u32,
+    /// Permissions of the files, whatever the umask; without it 640 less the umask
+    #[arg(long, value_name = "OCTAL", value_parser = values::mode)]
+    pub mode: Option<u32>,
 }
 
 /// Limits of a feed.

@@ -196,7 +196,9 @@ impl Jlog {
         Ok(Shared {
             storage: Arc::clone(&options.storage),
             path: path.to_owned(),
-            file_mode: options.file_mode.unwrap_or(DEFAULT_FILE_MODE),
+            file_mode: options
+                .file_mode
+                .unwrap_or_else(|| DEFAULT_FILE_MODE & !crate::storage::posix::umask()),
             settings,
             hook: options.hook.clone(),
             counts: Counts::default(),
@@ -210,7 +212,8 @@ impl Jlog {
         let settings = Settings { checksums: options.checksums, limits: options.limits };
         let shared = Self::shared(options, path, settings.clone())?;
         let exists = |why| Err(Error::AlreadyExists { path: path.to_owned(), why });
-        let mode = shared.file_mode;
+        // As the C library has it, the umask does not concern the directory.
+        let mode = options.dir_mode.unwrap_or(DEFAULT_FILE_MODE);
         let dir_mode = mode | (mode & 0o444) >> 2;
         let made = match shared.storage.create_dir(path, dir_mode) {
             Ok(()) => true,

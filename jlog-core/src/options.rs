@@ -21,6 +21,8 @@ pub struct JlogOptions {
     pub(crate) checksums: bool,
     pub(crate) limits: Limits,
     pub(crate) file_mode: Option<u32>,
+    /// What the directory's mode is made of: the umask does not concern it, as in the C library.
+    pub(crate) dir_mode: Option<u32>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) hook: Option<EventHook>,
     pub(crate) repair_in_use: bool,
@@ -36,6 +38,7 @@ impl Default for JlogOptions {
             checksums: true,
             limits: Limits::default(),
             file_mode: None,
+            dir_mode: None,
             storage: Arc::new(Posix),
             hook: None,
             repair_in_use: false,
@@ -100,11 +103,18 @@ impl JlogOptions {
         self
     }
 
-    /// Permission bits of new files: 0640 for a new jlog by default, those of the metastore for one that is
-    /// there. The directory gets x where r is set.
+    /// Permission bits of new files, whatever the umask: by default those of the metastore where there is one, and
+    /// 0640 less the umask for a new jlog. The directory gets x where r is set.
     #[must_use]
     pub fn file_mode(mut self, mode: u32) -> Self {
-        self.file_mode = Some(mode);
+        (self.file_mode, self.dir_mode) = (Some(mode), Some(mode));
+        self
+    }
+
+    /// Permission bits of new files, less those that the process's umask takes away when this is called.
+    #[must_use]
+    pub fn file_mode_under_umask(mut self, mode: u32) -> Self {
+        (self.file_mode, self.dir_mode) = (Some(mode & !crate::storage::posix::umask()), Some(mode));
         self
     }
 

@@ -588,3 +588,25 @@ fn status_says_how_well_messages_are_compressed() {
         assert_eq!(json_of(&place.ok("status", &["-o", "json"]))["compression_ratio"], Value::Null);
     }
 }
+
+/// The mode of a new feed's files: what was asked for, or 640 less the umask.
+#[test]
+fn the_umask_counts_unless_a_mode_is_asked_for() {
+    use std::os::unix::fs::PermissionsExt;
+    for (umask, args, expected) in
+        [("077", "", 0o600), ("022", "", 0o640), ("077", "--mode 660", 0o660), ("000", "", 0o640)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let command = format!("umask {umask} && exec \"$0\" create f {args}");
+        let status = std::process::Command::new("sh")
+            .args(["-c", &command, env!("CARGO_BIN_EXE_jlog")])
+            .current_dir(dir.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        for name in ["metastore", "settings", "identity"] {
+            let mode = std::fs::metadata(dir.path().join("f").join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, expected, "{name}, umask {umask}, {args:?}");
+        }
+    }
+}

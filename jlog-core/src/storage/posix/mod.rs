@@ -316,6 +316,14 @@ impl File for PosixFile {
     }
 }
 
+/// The process's umask. The system tells it without changing it, which other threads would notice, only here.
+pub(crate) fn umask() -> u32 {
+    const USUAL: u32 = 0o022;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok()).unwrap_or(USUAL)
+}
+
 /// Whether a path is too long for the system, before anything is tried.
 pub(crate) fn path_too_long(path: &Path) -> bool {
     // Room for the longest of our names below the directory: `/cp.` and 252 digits.
