@@ -161,47 +161,38 @@ pub(crate) fn mend_tail(
         _ if from.offset < end.offset => last_record(&**file, format, from, end).map_err(fail)?,
         _ => last_record(&**file, format, Place::default(), end).map_err(fail)?,
     };
-    Survey {
-        shared,
-        segment: number,
-        file: &**file,
-        format,
-        verifier: &mut verifier,
-        to: len,
-        check: true,
-        foreign_until: 0,
-    }
-    .run(before, |item| {
-        match item {
-            Item::Damage(stretch)
-                if stretch.offset + stretch.len == len && damaged_until != Some(stretch.offset) =>
-            {
-                tail = Some(stretch);
+    Survey::new((shared, number), &**file, format, &mut verifier, len)
+        .run(before, |item| {
+            match item {
+                Item::Damage(stretch)
+                    if stretch.offset + stretch.len == len && damaged_until != Some(stretch.offset) =>
+                {
+                    tail = Some(stretch);
+                }
+                Item::Damage(stretch) => {
+                    damage = damage.or(Some(stretch.offset));
+                    damaged_until = Some(stretch.offset + stretch.len);
+                }
+                Item::Record(_) => {}
             }
-            Item::Damage(stretch) => {
-                damage = damage.or(Some(stretch.offset));
-                damaged_until = Some(stretch.offset + stretch.len);
+            ControlFlow::Continue(())
+        })
+        .map_err(fail)
+        .and_then(|behind| {
+            if let Some(offset) = damage {
+                shared.note(Event::DamageLeft { segment: number, offset });
             }
-            Item::Record(_) => {}
-        }
-        ControlFlow::Continue(())
-    })
-    .map_err(fail)
-    .and_then(|behind| {
-        if let Some(offset) = damage {
-            shared.note(Event::DamageLeft { segment: number, offset });
-        }
-        let Some(stretch) = tail else { return Ok(behind) };
-        let kept = keep_tail(shared, &**file, number, stretch.offset, len)?;
-        file.set_len(stretch.offset).map_err(|e| Error::io("cut", shared.at(&name), e))?;
-        shared.note(Event::TailCut {
-            segment: number,
-            offset: stretch.offset,
-            len: stretch.len,
-            kept: shared.at(&kept),
-        });
-        Ok(Place { marker: stretch.marker - 1, offset: stretch.offset })
-    })
+            let Some(stretch) = tail else { return Ok(behind) };
+            let kept = keep_tail(shared, &**file, number, stretch.offset, len)?;
+            file.set_len(stretch.offset).map_err(|e| Error::io("cut", shared.at(&name), e))?;
+            shared.note(Event::TailCut {
+                segment: number,
+                offset: stretch.offset,
+                len: stretch.len,
+                kept: shared.at(&kept),
+            });
+            Ok(Place { marker: stretch.marker - 1, offset: stretch.offset })
+        })
 }
 
 /// How many records a complete segment has, as far as that can be told.
@@ -217,23 +208,15 @@ pub(crate) fn records_of(shared: &Shared, format: RecordFormat, number: u32) -> 
     }
     let mut verifier = Verifier::load(shared, number)?;
     let mut last = end.marker;
-    Survey {
-        shared,
-        segment: number,
-        file: &*file,
-        format,
-        verifier: &mut verifier,
-        to: len,
-        check: false,
-        foreign_until: 0,
-    }
-    .run(end, |item| {
-        if let Item::Record(found) = item {
-            last = found.marker;
-        }
-        ControlFlow::Continue(())
-    })
-    .map_err(fail)?;
+    Survey::new((shared, number), &*file, format, &mut verifier, len)
+        .by_headers()
+        .run(end, |item| {
+            if let Item::Record(found) = item {
+                last = found.marker;
+            }
+            ControlFlow::Continue(())
+        })
+        .map_err(fail)?;
     Ok(last)
 }
 
@@ -261,25 +244,17 @@ pub(crate) fn check_id(shared: &Shared, meta: &Meta, id: LogId) -> Result<()> {
     // Damaged records count: their places are passed like others.
     let mut verifier = Verifier::load(shared, id.segment)?;
     let mut last = known.marker;
-    Survey {
-        shared,
-        segment: id.segment,
-        file: &*file,
-        format: meta.format,
-        verifier: &mut verifier,
-        to: len,
-        check: false,
-        foreign_until: 0,
-    }
-    .run(known, |item| {
-        match item {
-            Item::Record(found) => last = found.marker,
-            Item::Damage(stretch) if stretch.fault != Fault::Unfinished => last = stretch.marker,
-            Item::Damage(_) => {}
-        }
-        if last >= id.marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-    .map_err(fail)?;
+    Survey::new((shared, id.segment), &*file, meta.format, &mut verifier, len)
+        .by_headers()
+        .run(known, |item| {
+            match item {
+                Item::Record(found) => last = found.marker,
+                Item::Damage(stretch) if stretch.fault != Fault::Unfinished => last = stretch.marker,
+                Item::Damage(_) => {}
+            }
+            if last >= id.marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .map_err(fail)?;
     if id.marker > last { beyond() } else { Ok(()) }
 }
 

@@ -726,35 +726,26 @@ impl Intact {
         let mut verifier = Verifier::load(shared, number)?;
         let mut index = IndexCheck::open(shared, number)?;
         let mut out = Self { had_checksums: !verifier.is_empty(), first_damage: len, ..Self::default() };
-        Survey {
-            shared,
-            segment: number,
-            file,
-            format,
-            verifier: &mut verifier,
-            to: len,
-            check: true,
-            foreign_until: 0,
-        }
-        .run(Place::default(), |item| {
-            match item {
-                Item::Record(found) => {
-                    cancelled = tick(found.offset);
-                    // Records that were lost without a trace shift those behind them, too.
-                    out.missing_before(found.marker);
-                    out.keep(found.offset, found.total);
-                    index.record(found.offset);
+        Survey::new((shared, number), file, format, &mut verifier, len)
+            .run(Place::default(), |item| {
+                match item {
+                    Item::Record(found) => {
+                        cancelled = tick(found.offset);
+                        // Records that were lost without a trace shift those behind them, too.
+                        out.missing_before(found.marker);
+                        out.keep(found.offset, found.total);
+                        index.record(found.offset);
+                    }
+                    Item::Damage(stretch) => {
+                        cancelled = tick(stretch.offset);
+                        out.missing_before(stretch.marker);
+                        out.first_damage = out.first_damage.min(stretch.offset);
+                        out.dropped.push(stretch.marker);
+                    }
                 }
-                Item::Damage(stretch) => {
-                    cancelled = tick(stretch.offset);
-                    out.missing_before(stretch.marker);
-                    out.first_damage = out.first_damage.min(stretch.offset);
-                    out.dropped.push(stretch.marker);
-                }
-            }
-            proceed(&cancelled)
-        })
-        .map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
+                proceed(&cancelled)
+            })
+            .map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
         cancelled?;
         out.stale_checksums = verifier.reaches_beyond(len);
         out.bad_index = index.fault(last).is_some();

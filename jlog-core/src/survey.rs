@@ -130,6 +130,24 @@ struct Walk {
     plain: Vec<u8>,
 }
 
+impl<'a> Survey<'a> {
+    /// A survey of a segment up to `to` that checks bodies, too.
+    pub(crate) fn new(
+        (shared, segment): (&'a Shared, u32),
+        file: &'a dyn File,
+        format: RecordFormat,
+        verifier: &'a mut Verifier,
+        to: u64,
+    ) -> Self {
+        Self { shared, segment, file, format, verifier, to, check: true, foreign_until: 0 }
+    }
+
+    /// The same by headers only: bodies may be damaged.
+    pub(crate) fn by_headers(self) -> Self {
+        Self { check: false, ..self }
+    }
+}
+
 impl Survey<'_> {
     /// Walks from `from` on, which is where a record begins. Returns where it ended: behind the last item, or,
     /// if `each` broke off, behind the one it broke off at. Offsets and markers of the items grow.

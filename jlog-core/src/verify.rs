@@ -263,59 +263,50 @@ fn verify_segment(
     let mut cancelled = Ok(());
     let mut index = IndexCheck::open(shared, number)?;
     let mut foreign = 0u64;
-    Survey {
-        shared,
-        segment: number,
-        file: &*file,
-        format,
-        verifier: &mut verifier,
-        to: len,
-        check: true,
-        foreign_until: 0,
-    }
-    .run(Place::default(), |item| {
-        match item {
-            Item::Record(found) => {
-                cancelled = ticker.at(found.offset);
-                last = found.marker;
-                out.records += 1;
-                out.verified += u64::from(found.verified);
-                foreign += u64::from(found.foreign_until.is_some());
-                index.record(found.offset);
-            }
-            Item::Damage(stretch) => {
-                cancelled = ticker.at(stretch.offset);
-                whole = false;
-                let unfinished = stretch.fault == Fault::Unfinished && being_written;
-                if !unfinished {
-                    last = stretch.marker + (stretch.records - 1);
+    Survey::new((shared, number), &*file, format, &mut verifier, len)
+        .run(Place::default(), |item| {
+            match item {
+                Item::Record(found) => {
+                    cancelled = ticker.at(found.offset);
+                    last = found.marker;
+                    out.records += 1;
+                    out.verified += u64::from(found.verified);
+                    foreign += u64::from(found.foreign_until.is_some());
+                    index.record(found.offset);
                 }
-                if out.findings.len() >= FINDINGS_MAX {
-                    further += 1;
-                    return proceed(&cancelled);
-                }
-                let what = match stretch.fault {
-                    Fault::Checksum => "the checksum is wrong".to_owned(),
-                    Fault::Compression => "the compressed body is wrong".to_owned(),
-                    Fault::Unfinished if unfinished => format!(
-                        "{} bytes of a record that is not finished; if nobody is writing it, the next \
+                Item::Damage(stretch) => {
+                    cancelled = ticker.at(stretch.offset);
+                    whole = false;
+                    let unfinished = stretch.fault == Fault::Unfinished && being_written;
+                    if !unfinished {
+                        last = stretch.marker + (stretch.records - 1);
+                    }
+                    if out.findings.len() >= FINDINGS_MAX {
+                        further += 1;
+                        return proceed(&cancelled);
+                    }
+                    let what = match stretch.fault {
+                        Fault::Checksum => "the checksum is wrong".to_owned(),
+                        Fault::Compression => "the compressed body is wrong".to_owned(),
+                        Fault::Unfinished if unfinished => format!(
+                            "{} bytes of a record that is not finished; if nobody is writing it, the next \
                              writer cuts it",
-                        stretch.len
-                    ),
-                    Fault::NoRecord | Fault::Unfinished => format!("{} bytes are no record", stretch.len),
-                };
-                out.findings.push(Finding {
-                    path: path.clone(),
-                    offset: Some(stretch.offset),
-                    id: Some(LogId::new(number, stretch.marker)),
-                    what,
-                    damage: !unfinished,
-                });
+                            stretch.len
+                        ),
+                        Fault::NoRecord | Fault::Unfinished => format!("{} bytes are no record", stretch.len),
+                    };
+                    out.findings.push(Finding {
+                        path: path.clone(),
+                        offset: Some(stretch.offset),
+                        id: Some(LogId::new(number, stretch.marker)),
+                        what,
+                        damage: !unfinished,
+                    });
+                }
             }
-        }
-        proceed(&cancelled)
-    })
-    .map_err(fail)?;
+            proceed(&cancelled)
+        })
+        .map_err(fail)?;
     cancelled?;
     ticker.moved(len)?;
     if further > 0 {

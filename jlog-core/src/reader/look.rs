@@ -370,29 +370,21 @@ pub(super) fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, m
     let anchor = verifier.anchor(&*segment.file, format, marker);
     let mut end = anchor.map_or_else(Place::default, |(marker, offset)| Place { marker, offset });
     let (file, number) = (&*segment.file, segment.number);
-    Survey {
-        shared,
-        segment: number,
-        file,
-        format,
-        verifier: &mut verifier,
-        to,
-        check: false,
-        foreign_until: 0,
-    }
-    .run(end, |item| {
-        let (last, behind) = match item {
-            Item::Record(found) => (found.marker, found.offset + found.total),
-            Item::Damage(stretch) if stretch.fault == Fault::Unfinished => return ControlFlow::Break(()),
-            Item::Damage(stretch) => (stretch.marker, stretch.offset + stretch.len),
-        };
-        if last > marker {
-            return ControlFlow::Break(());
-        }
-        end = Place { marker: last, offset: behind };
-        if last == marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-    .map_err(fail)?;
+    Survey::new((shared, number), file, format, &mut verifier, to)
+        .by_headers()
+        .run(end, |item| {
+            let (last, behind) = match item {
+                Item::Record(found) => (found.marker, found.offset + found.total),
+                Item::Damage(stretch) if stretch.fault == Fault::Unfinished => return ControlFlow::Break(()),
+                Item::Damage(stretch) => (stretch.marker, stretch.offset + stretch.len),
+            };
+            if last > marker {
+                return ControlFlow::Break(());
+            }
+            end = Place { marker: last, offset: behind };
+            if last == marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .map_err(fail)?;
     Ok(end)
 }
 

@@ -102,16 +102,9 @@ impl Reader {
             let path = self.shared.at(&names::segment(start));
             let fail = |e| Error::io("read", path.clone(), e);
             let to = segment.file.len().map_err(fail)?;
-            let mut survey = Survey {
-                shared: &self.shared,
-                segment: start,
-                file: &*segment.file,
-                format: self.format,
-                verifier: &mut segment.verifier,
-                to,
-                check: false,
-                foreign_until: 0,
-            };
+            let mut survey =
+                Survey::new((&self.shared, start), &*segment.file, self.format, &mut segment.verifier, to)
+                    .by_headers();
             survey
                 .run(Place::default(), |item| match item {
                     Item::Record(found) if found.header.time >= time => ControlFlow::Break(()),
@@ -280,16 +273,14 @@ impl Reader {
                 None => {
                     let verifier = &mut segment.verifier;
                     let mut unfinished = false;
-                    let end = Survey {
-                        shared: &self.shared,
-                        segment: segment.number,
-                        file: &*segment.file,
-                        format: self.format,
+                    let end = Survey::new(
+                        (&self.shared, segment.number),
+                        &*segment.file,
+                        self.format,
                         verifier,
-                        to: len,
-                        check: false,
-                        foreign_until: 0,
-                    }
+                        len,
+                    )
+                    .by_headers()
                     .run(Place::default(), |item| {
                         unfinished =
                             matches!(item, Item::Damage(stretch) if stretch.fault == Fault::Unfinished);
