@@ -316,7 +316,7 @@ pub unsafe extern "C" fn jlog_file_pwrite(
 /// Writes the bytes of several places one behind the other. 1, or 0, also where there are none.
 ///
 /// # Safety
-/// `file` is NULL or open, `vecs` points to `count` places with so many bytes as they say.
+/// `file` is NULL or open. `vecs` points to `count` entries, each of which describes readable memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_file_pwritev(
     file: *mut jlog_file,

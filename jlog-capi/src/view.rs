@@ -15,7 +15,7 @@ use jlog_core::{LogId, Message};
 
 use crate::abi::{jlog_message, jlog_message_header_compressed};
 
-/// Buffers of so many bytes together are kept for what is read next.
+/// The most memory, in bytes, that buffers kept for later reads may use together.
 const SPARE: usize = 16 << 20;
 const PLAIN_HEADER: usize = 16;
 const COMPRESSED_HEADER: usize = 20;

@@ -285,7 +285,7 @@ pub struct ReadArgs {
     /// The subscriber's name
     #[arg(required_unless_present = "from", conflicts_with = "from")]
     pub subscriber: Option<Name>,
-    /// At most so many messages
+    /// Stop after this many messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
     /// Go on with messages as they are written
@@ -323,7 +323,7 @@ pub struct ReadArgs {
 pub struct CatArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// At most so many messages
+    /// Stop after this many messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
     /// Only messages from this time on: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or how long ago (10min)
@@ -345,7 +345,7 @@ pub struct CatArgs {
 pub struct TailArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// At most so many messages
+    /// Stop after this many messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
     /// Begin with the last N messages there are

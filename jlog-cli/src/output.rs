@@ -341,10 +341,10 @@ pub fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// So many bytes of work get a progress bar.
+/// Work of at least this many bytes gets a progress bar.
 const LONG: u64 = 16 << 20;
 
-/// A progress bar for so many bytes, where they are many and stderr is a terminal.
+/// A progress bar for work of this many bytes, if that takes long enough and stderr is a terminal.
 pub fn progress_bar(total: u64) -> Option<ProgressBar> {
     if total < LONG || !io::stderr().is_terminal() {
         return None;

@@ -45,8 +45,8 @@ pub enum Error {
         why: &'static str,
     },
     /// The directory has segments or checkpoints, but no metastore: it was lost. [`Jlog::repair`](crate::Jlog::repair)
-    /// makes it anew.
-    #[error("{} has lost its metastore: `jlog repair` makes it anew from what is there", path.display())]
+    /// rebuilds it.
+    #[error("{} has lost its metastore: `jlog repair` rebuilds it from what is there", path.display())]
     MetastoreMissing {
         /// The directory.
         path: PathBuf,

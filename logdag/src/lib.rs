@@ -20,6 +20,7 @@
 mod access;
 #[cfg(any(feature = "log", feature = "tracing"))]
 mod bridge;
+// Without a language to read, only the types that programs share with configurations are used.
 #[cfg_attr(not(any(feature = "toml", feature = "xml")), allow(dead_code))]
 pub mod config;
 pub mod filter;

@@ -264,8 +264,7 @@ fn a_metastore_that_is_lost_is_no_reason_to_create_a_feed() {
         &["meta"],
     ] {
         let complaint = run(place.jlog(arguments[0], &arguments[1..]), "three\n").failed(3);
-        let expected =
-            format!("{} has lost its metastore: `jlog repair` makes it anew", place.feed.display());
+        let expected = format!("{} has lost its metastore: `jlog repair` rebuilds it", place.feed.display());
         assert!(complaint.starts_with(&expected), "{arguments:?}: {complaint}");
         assert!(!complaint.contains("jlog create"), "{arguments:?}: {complaint}");
         assert!(place.snapshot() == before, "{arguments:?}");

@@ -1,4 +1,4 @@
-//! Outlets that let only so many lines pass.
+//! Outlets that limit or sample their lines.
 
 use logdag::config::Config;
 use logdag::{Filter, Graph, error, log};
