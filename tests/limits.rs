@@ -476,6 +476,24 @@ fn a_refusal_is_cheap() {
     writer.append(message(n)).unwrap();
 }
 
+/// A process being started holds its parent's open files until it runs its program. It is no C writer.
+#[test]
+fn a_file_that_is_open_for_a_moment_is_no_c_writer() {
+    let (_dir, path) = new_path();
+    let log = Jlog::options().storage(unsynced()).create(&path).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append(message(0)).unwrap();
+    let open = std::fs::File::options().read(true).write(true).open(path.join("pre_commit")).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(open);
+        });
+        writer.roll().unwrap();
+    });
+    assert_eq!(log.meta().unwrap().storage_log, 1);
+}
+
 /// A process that uses the C library has the buffer's file open as long as it writes.
 #[test]
 fn no_segment_ends_early_under_a_c_writer() {

@@ -6,10 +6,17 @@
 //! has it open for writing, and which keeps others from opening it, shows that there is none.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::shared::Shared;
 use crate::storage::{File, Guarded, Open};
 use crate::{Error, Result, names, precommit};
+
+/// How long to wait for a file that is open for writing to be closed, where the caller can wait. A process that is being
+/// started holds what its parent had open until it runs its program, and a writer of ours opens the file while it makes it.
+/// A C process keeps it open for as long as it writes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// While this lives, no C process writes.
 #[derive(Debug)]
@@ -27,12 +34,12 @@ impl Drop for KeptOut {
     }
 }
 
-/// Keeps C processes from writing.
+/// Keeps C processes from writing. Waits up to `patience` for what may be no C process.
 ///
 /// # Errors
 /// [`Error::CWriter`] where one has the jlog open for writing; [`Error::Io`] where it cannot be told, because the file
 /// belongs to another user.
-pub(crate) fn keep_out(shared: &Shared, action: &'static str) -> Result<KeptOut> {
+pub(crate) fn keep_out(shared: &Shared, action: &'static str, patience: Duration) -> Result<KeptOut> {
     let nobody = |guard| Ok(KeptOut { lease: None, _guard: guard });
     if shared.storage.is_simulated() {
         return nobody(None);
@@ -52,7 +59,7 @@ pub(crate) fn keep_out(shared: &Shared, action: &'static str) -> Result<KeptOut>
         None => None,
     };
     let Some(file) = shared.open_if_there(names::PRE_COMMIT, Open::Read)? else { return nobody(guard) };
-    match file.try_lease() {
+    match lease_within(&*file, patience) {
         Ok(true) => Ok(KeptOut { lease: Some(file), _guard: guard }),
         Ok(false) => Err(Error::CWriter { path: shared.path.clone(), action }),
         // A file system without leases.
@@ -62,5 +69,21 @@ pub(crate) fn keep_out(shared: &Shared, action: &'static str) -> Result<KeptOut>
             shared.path.clone(),
             e,
         )),
+    }
+}
+
+/// Takes a lease; `false` where somebody still has the file open for writing when the time is over.
+fn lease_within(file: &dyn File, patience: Duration) -> std::io::Result<bool> {
+    let since = Instant::now();
+    let mut pause = Duration::from_micros(100);
+    loop {
+        if file.try_lease()? {
+            return Ok(true);
+        }
+        if since.elapsed() >= patience {
+            return Ok(false);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }

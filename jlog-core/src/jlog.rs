@@ -696,8 +696,11 @@ impl Jlog {
         }
         if let Some(bytes) = segment_size {
             let raised = bytes > metastore.segment_size();
-            let _kept_out =
-                if raised { Some(c_writers::keep_out(&self.shared, crate::writer::RAISE)?) } else { None };
+            let _kept_out = if raised {
+                Some(c_writers::keep_out(&self.shared, crate::writer::RAISE, c_writers::PATIENCE)?)
+            } else {
+                None
+            };
             metastore.set_segment_size(bytes)?;
         }
         if let Some(safety) = safety {

@@ -388,7 +388,7 @@ impl Writer {
     pub fn roll(&self) -> Result<()> {
         let core = &*self.core;
         core.flush()?;
-        let _kept_out = core.keep_out("roll")?;
+        let _kept_out = core.keep_out("roll", c_writers::PATIENCE)?;
         let mut inner = core.inner.lock();
         core.in_segment(&mut inner, |_, inner| {
             inner.must_roll = inner.current.as_ref().is_some_and(|current| current.end > 0);
@@ -406,7 +406,7 @@ impl Writer {
     pub fn set_segment_size(&self, bytes: u32) -> Result<()> {
         crate::options::check_segment_size(bytes)?;
         let raised = bytes > self.core.meta.segment_size();
-        let _kept_out = if raised { Some(self.core.keep_out(RAISE)?) } else { None };
+        let _kept_out = if raised { Some(self.core.keep_out(RAISE, c_writers::PATIENCE)?) } else { None };
         self.core.meta.set_segment_size(bytes)?;
         self.core.meta.check_named(&self.core.shared)
     }
@@ -482,9 +482,9 @@ impl Core {
     }
 
     /// Keeps C processes from writing, if any may.
-    fn keep_out(&self, action: &'static str) -> Result<Option<c_writers::KeptOut>> {
+    fn keep_out(&self, action: &'static str, patience: Duration) -> Result<Option<c_writers::KeptOut>> {
         self.meta.check_named(&self.shared)?;
-        if self.multi { c_writers::keep_out(&self.shared, action).map(Some) } else { Ok(None) }
+        if self.multi { c_writers::keep_out(&self.shared, action, patience).map(Some) } else { Ok(None) }
     }
 
     fn keeps_checksums(&self) -> bool {

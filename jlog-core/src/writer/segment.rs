@@ -264,7 +264,7 @@ impl Core {
         let number = current.number;
         // Before it is full, C processes do not notice that a segment has ended.
         let early = current.end < u64::from(self.meta.segment_size());
-        let _kept_out = if early { self.keep_out("roll")? } else { None };
+        let _kept_out = if early { self.keep_out("roll", std::time::Duration::ZERO)? } else { None };
         self.advance(number)?;
         self.write_out(inner);
         checksum::join(&self.shared, number);
