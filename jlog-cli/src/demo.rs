@@ -11,8 +11,8 @@ use crate::error::{Failure, Outcome};
 use crate::output;
 use crate::values::{counted, grouped, human};
 
-/// 6,050 lines by a web server; see `examples/README.md`.
-const ACCESS_LOG: &[u8] = include_bytes!("../../examples/access.log");
+/// 6,050 lines by a web server; see `demo/README.md`.
+const ACCESS_LOG: &[u8] = include_bytes!("../demo/access.log");
 
 /// `jlog demo`
 pub fn run(args: &DemoArgs) -> Outcome {
