@@ -260,7 +260,7 @@ fn torn_tail() {
 }
 
 /// The reference overwrote three of the eleven messages when it wrote this directory (spec, section 6, 1).
-/// They are nowhere in it, so that what is there is all that can be read; `known_errors` has the test that
+/// They are nowhere in it, so that what is there is all that can be read; `c_library_faults` has the test that
 /// our writer keeps all eleven.
 #[test]
 fn big_message() {

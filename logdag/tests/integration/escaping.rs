@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use logdag::config::Config;
-use logdag::{Flags, Format, Graph, Lines, Sink, SinkSpec, StreamOptions, WriteError, log};
+use logdag::{Flags, Format, Graph, Lines, Record, Sink, SinkSpec, StreamOptions, WriteError, log};
 
 const HOSTILE: &str = "\x1b]0;title\x07 a\rb\u{9b}2J\x7f\u{202e}\n[error] forged\tx";
 
@@ -79,4 +79,16 @@ fn files_are_escaped_but_where_libmtev_configured_them() {
     let options = super::typed("file", &path, Default::default());
     log!(graph.configure("f", options).unwrap(), "{message}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), escaped.replace("[f] ", ""));
+}
+
+#[test]
+fn a_thread_name_breaks_no_line() {
+    let arguments = format_args!("message");
+    let mut record = Record::new(1, "a", &arguments);
+    record.set_thread(0, "one\n[error] two");
+    let mut out = Vec::new();
+    let flags = Flags { debug: true, ..Flags::default() };
+    logdag::format::render(Format::Plain, flags, logdag::Layout::default(), &record, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
 }

@@ -2,22 +2,54 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
+// Sinks that stand in for real ones.
+mod doubles;
+
+// The macros and calls of programs, hooks, speculation, pipes.
 mod calls;
+// Configurations: what is read, where errors point to, what applying one changes.
+mod configuration;
+// Streams that configurations declare, and what was there before.
 mod declared;
+// Lines that would forge others, or do something to a terminal.
 mod escaping;
+// Files as sinks.
 mod file;
+// Plain lines, JSON, events, FlatBuffers.
 mod formats;
+// Streams, outlets, cycles, limits of the graph.
 mod graph;
+// Durable feeds as sinks.
 mod jlog;
+// Levels, and which of them streams take.
 mod levels;
+// Limits and samples on outlets.
 mod limits;
+// Lines that are lost are counted and reported.
+mod losses;
+// What `log!` makes of format strings and arguments.
 mod messages;
+// Random graphs against a model.
 mod model;
+// Going asynchronous and back, and flushing meanwhile.
+mod modes;
+// Panics of sinks and of arguments.
+mod panics;
+// Queues: full ones, order, what a flush promises.
 mod queue;
+// Values that must not be written.
 mod redaction;
+// Repetitions of lines.
+mod repetitions;
+// Rotation and retention.
+mod rotation;
+// syslog and the journal as sinks.
 mod sockets;
+// Sinks that do not come back from a write.
 mod stuck;
+// Messages of syslog that come in.
 mod syslog_input;
+// Values of JSON, and filters that reach into them.
 mod values;
 
 use std::path::Path;
@@ -25,6 +57,23 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use logdag::{Graph, Rotation, SinkSpec, Stream, StreamOptions};
+
+/// How long anything may take, on a busy machine too.
+const LONG: Duration = Duration::from_secs(10);
+
+/// Whether something ends within a time; it is left alone if it does not.
+fn ends(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
+    let (done, waiting) = mpsc::channel();
+    std::thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    waiting.recv_timeout(limit).is_ok()
+}
+
+fn xml(logs: &str) -> logdag::config::Config {
+    logdag::config::Config::from_text("app.xml", &format!("<app><logs>{logs}</logs></app>")).unwrap()
+}
 
 /// The lines of a ring, oldest first.
 fn ring(graph: &Graph, name: &str) -> Vec<String> {

@@ -1,7 +1,9 @@
 //! Values of JSON: what comes in is what goes out, and filters reach into it.
 
 use logdag::input::JsonLines;
-use logdag::{Format, Graph, Json, Level, Location, SinkSpec, Stream, StreamOptions, Value, log};
+use logdag::{
+    Filter, Format, Graph, Json, Level, Location, Record, SinkSpec, Stream, StreamOptions, Value, log,
+};
 use serde_json::json;
 
 use super::ring;
@@ -164,4 +166,14 @@ fn values_of_tracing_keep_their_types() {
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }
+}
+
+#[test]
+fn a_number_that_is_none_is_not_equal_to_any() {
+    let keys = [("x", Value::F64(f64::NAN))];
+    let arguments = format_args!("m");
+    let mut record = Record::new(1, "a", &arguments);
+    record.keys = &keys;
+    assert!(!Filter::parse("x = 1").unwrap().passes(&record));
+    assert!(Filter::parse("x != 1").unwrap().passes(&record), "as doubles compare everywhere");
 }

@@ -1,0 +1,90 @@
+//! Sinks that stand in for real ones: a slow one that can panic, and one that waits to be opened.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use logdag::{Graph, Lines, Sink, SinkSpec, Stream, StreamOptions, WriteError};
+
+/// Takes its time, and panics with the line `panic`.
+#[derive(Debug, Default)]
+pub(crate) struct Slow {
+    pub(crate) delay_micros: AtomicU64,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Slow {
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Sink for Slow {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
+        std::thread::sleep(Duration::from_micros(self.delay_micros.load(Ordering::Relaxed)));
+        for (line, _) in lines.iter() {
+            let line = String::from_utf8_lossy(line).trim_end().to_owned();
+            assert_ne!(line, "panic", "the sink that panics in this test");
+            self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+        Ok(())
+    }
+
+    fn may_be_asynchronous(&self) -> bool {
+        true
+    }
+}
+
+pub(crate) fn slow(graph: &Graph, delay: Duration, dedup_seconds: u64) -> (Arc<Slow>, Stream) {
+    let sink = Arc::new(Slow::default());
+    sink.delay_micros.store(u64::try_from(delay.as_micros()).unwrap(), Ordering::Relaxed);
+    let made = Arc::clone(&sink);
+    graph.register("slow", move |_| Ok(Arc::<Slow>::clone(&made))).unwrap();
+    let spec = SinkSpec { kind: "slow".to_owned(), ..SinkSpec::default() };
+    let options = StreamOptions { sink: Some(spec), dedup_seconds, ..StreamOptions::default() };
+    let stream = graph.configure("slow", options).unwrap();
+    (sink, stream)
+}
+
+/// Writes when it is opened, and keeps the lines; the first write fails where that is wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate {
+    pub(crate) open: Arc<AtomicBool>,
+    pub(crate) fails_once: Arc<AtomicBool>,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Gate {
+    pub(crate) fn add(&self, graph: &Graph, options: StreamOptions) -> logdag::Stream {
+        let gate = self.clone();
+        graph.register("gate", move |_| Ok(Arc::new(gate.clone()))).unwrap();
+        let sink = SinkSpec { kind: "gate".to_owned(), ..SinkSpec::default() };
+        graph.configure("gate", StreamOptions { sink: Some(sink), ..options }).unwrap()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+}
+
+impl Sink for Gate {
+    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
+        while !self.open.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.fails_once.swap(false, Ordering::AcqRel) {
+            return Err(std::io::Error::other("once").into());
+        }
+        let lines = lines.iter().map(|(line, _)| String::from_utf8(line.to_vec()).unwrap());
+        self.lines.lock().unwrap().extend(lines);
+        Ok(())
+    }
+
+    fn splits_lines(&self) -> bool {
+        false
+    }
+
+    fn may_be_asynchronous(&self) -> bool {
+        true
+    }
+}
