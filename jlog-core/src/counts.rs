@@ -26,23 +26,31 @@ struct Known {
 }
 
 /// A segment and what it holds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Count {
-    pub(crate) number: u32,
-    pub(crate) records: u32,
-    pub(crate) bytes: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentCount {
+    /// Its number.
+    pub number: u32,
+    /// Its records; a damaged stretch counts as the records that it stands for.
+    pub records: u32,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// Counts one segment's records; 0 where it is not there. `storage_log` was read before.
-pub(crate) fn of(shared: &Shared, format: RecordFormat, number: u32, storage_log: u32) -> Result<Count> {
+pub(crate) fn of(
+    shared: &Shared,
+    format: RecordFormat,
+    number: u32,
+    storage_log: u32,
+) -> Result<SegmentCount> {
     let facts = shared.facts(&names::segment(number));
     let bytes = facts.as_ref().map_or(0, |facts| facts.len);
     let Some(facts) = facts.ok().filter(|_| number < storage_log) else {
-        return Ok(Count { number, records: recovery::records_of(shared, format, number)?, bytes });
+        return Ok(SegmentCount { number, records: recovery::records_of(shared, format, number)?, bytes });
     };
     let (inode, known) = (facts.identity.1, shared.counts.0.lock().get(&number).copied());
     if let Some(known) = known.filter(|known| (known.inode, known.bytes) == (inode, bytes)) {
-        return Ok(Count { number, records: known.records, bytes });
+        return Ok(SegmentCount { number, records: known.records, bytes });
     }
     let records = match covered(shared, number, &facts) {
         Some((records, _)) => records,
@@ -53,7 +61,7 @@ pub(crate) fn of(shared: &Shared, format: RecordFormat, number: u32, storage_log
         counts.clear();
     }
     counts.insert(number, Known { inode, bytes, records });
-    Ok(Count { number, records, bytes })
+    Ok(SegmentCount { number, records, bytes })
 }
 
 /// Counts every one of these segments.
@@ -62,7 +70,7 @@ pub(crate) fn all(
     format: RecordFormat,
     segments: &[u32],
     storage_log: u32,
-) -> Result<Vec<Count>> {
+) -> Result<Vec<SegmentCount>> {
     segments.iter().map(|&number| of(shared, format, number, storage_log)).collect()
 }
 

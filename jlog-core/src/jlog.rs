@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::counts::{self, Count, Counts};
+use crate::counts::{self, Counts, SegmentCount};
 use crate::format::Meta;
 use crate::meta::{MetaReader, Metastore};
 use crate::names::{self, Kind, SubscriberName};
@@ -71,6 +71,8 @@ pub struct Status {
     pub bytes: u64,
     /// Records in the segments.
     pub records: u64,
+    /// The segments, in the order of their numbers.
+    pub each_segment: Vec<SegmentCount>,
     /// Bytes in use and size of the pre-commit buffer, if there is one.
     pub pre_commit: Option<(u64, u64)>,
     /// Whether writers keep checksums.
@@ -112,14 +114,14 @@ pub struct SubscriberStatus {
 /// What segments and all behind them hold.
 struct Sums {
     /// Each segment, and the records and bytes from it on.
-    from: Vec<(Count, u64, u64)>,
+    from: Vec<(SegmentCount, u64, u64)>,
 }
 
 impl Sums {
     /// Of segments in the order of their numbers.
-    fn of(counts: &[Count]) -> Self {
+    fn of(counts: &[SegmentCount]) -> Self {
         let (mut records, mut bytes) = (0, 0);
-        let mut from: Vec<(Count, u64, u64)> = counts
+        let mut from: Vec<(SegmentCount, u64, u64)> = counts
             .iter()
             .rev()
             .map(|&count| {
@@ -141,7 +143,7 @@ impl Sums {
         self.from.get(self.index(segment)).map_or((0, 0), |&(_, records, bytes)| (records, bytes))
     }
 
-    fn segment(&self, segment: u32) -> Option<Count> {
+    fn segment(&self, segment: u32) -> Option<SegmentCount> {
         self.from.get(self.index(segment)).map(|&(count, ..)| count).filter(|count| count.number == segment)
     }
 }
@@ -879,6 +881,7 @@ impl Jlog {
             segments: u32::try_from(segments.len()).unwrap_or(u32::MAX),
             bytes: counts.iter().map(|count| count.bytes).sum(),
             records: sums.from(0).0,
+            each_segment: counts,
             pre_commit: precommit::fill(&self.shared)?,
             checksums: self.checksums(),
             limits: self.limits(),

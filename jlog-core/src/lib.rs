@@ -67,6 +67,7 @@ pub mod sync;
 mod verify;
 mod writer;
 
+pub use counts::SegmentCount;
 pub use error::{Error, Result};
 pub use event::Event;
 pub use format::{Compression, Meta, MetaFault, Safety};

@@ -62,8 +62,8 @@ pub use redact::Redaction;
 #[cfg(feature = "jlog")]
 pub use sink::JlogSink;
 pub use sink::{
-    Access, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, Rotation, Sink, SinkSpec, WhenFull,
-    WriteError,
+    Access, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, QueueStats, Rotation, Sink, SinkSpec,
+    WhenFull, WriteError,
 };
 pub use speculation::Speculation;
 pub use value::{Json, Value};

@@ -382,7 +382,6 @@ impl<'a> Reader<'a> {
                 })
             }
         };
-        flag("stats")?;
         let bytes = |name: &'static str, default: usize| match inherited(name) {
             None => Ok(default),
             Some(given) => match usize::try_from(given.bytes()?) {
@@ -412,6 +411,7 @@ impl<'a> Reader<'a> {
             spans: or("spans", true)?,
             redaction: redaction(inherited("redact"), inherited("redact_pattern"))?,
             disabled: flag("disabled")?,
+            stats: flag("stats")?,
             dedup_seconds: seconds("dedup_seconds")?,
             when_full,
             drain_limit: match inherited("drain_seconds") {

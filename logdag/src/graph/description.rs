@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::format::{Flags, Format};
 use crate::redact::Redaction;
-use crate::sink::Counters;
+use crate::sink::{Counters, QueueStats};
 
 /// What there is of a stream.
 #[derive(Clone, Debug)]
@@ -38,8 +38,12 @@ pub struct Description {
     pub left_out: BTreeMap<String, u64>,
     /// Its `<config>`, with the properties that were set.
     pub config: BTreeMap<String, String>,
+    /// Whether statistics by libmtev's names have it ([`StreamOptions::stats`](super::StreamOptions::stats)).
+    pub stats: bool,
     /// What its sink has written.
     pub counters: Counters,
+    /// What waits in its queue; `None` without one.
+    pub queue: Option<QueueStats>,
     /// Bytes in what it writes to.
     pub size: Option<u64>,
     /// Lines that were logged to it by a thread that was logging already, in a signal handler or within a sink: they are

@@ -568,6 +568,18 @@ impl Graph {
 
     /// What there is of a stream.
     pub fn describe(&self, name: &str) -> Option<Description> {
+        let (mut description, slot) = self.describe_without_size(name)?;
+        description.size = slot.and_then(|slot| slot.size());
+        Some(description)
+    }
+
+    /// What there is of every stream, in the order of their names, without [`size`](Description::size): no sink is asked, so
+    /// this waits for none, and keeps nobody who logs from going on for longer than it takes to copy what is about one stream.
+    pub fn describe_all(&self) -> Vec<Description> {
+        self.names().iter().filter_map(|name| Some(self.describe_without_size(name)?.0)).collect()
+    }
+
+    fn describe_without_size(&self, name: &str) -> Option<(Description, Option<Arc<Slot>>)> {
         let streams = self.streams();
         let state = streams.by_name.get(name)?;
         let slot = state.slot.clone();
@@ -595,17 +607,19 @@ impl Graph {
                 .filter(|(_, lines)| *lines > 0)
                 .collect(),
             config,
+            stats: state.options.stats,
             counters: crate::sink::Counters::default(),
+            queue: None,
             size: None,
             reentrant: state.node.reentrant.load(Ordering::Relaxed),
         };
         // A sink may ask the graph.
         drop(streams);
-        if let Some(slot) = slot {
+        if let Some(slot) = &slot {
             description.counters = slot.counters();
-            description.size = slot.size();
+            description.queue = slot.queue();
         }
-        Some(description)
+        Some((description, slot))
     }
 }
 

@@ -25,6 +25,9 @@ pub struct StreamOptions {
     pub redaction: Redaction,
     /// Whether lines go through it.
     pub disabled: bool,
+    /// Whether its lines are counted where statistics are asked for by the names that libmtev gives them. (They are counted in
+    /// any case.)
+    pub stats: bool,
     /// A line that is the one before it again within so many seconds is counted, not written. This is of its sink: a stream
     /// without one passes everything on. That there were repetitions is told before the next other line, and by a flush.
     pub dedup_seconds: u64,
@@ -51,8 +54,8 @@ impl StreamOptions {
 impl StreamOptions {
     /// Whether a sink that was opened for these options can go on with the others.
     pub(crate) fn same_sink(&self, other: &Self) -> bool {
-        let Self { disabled, flags, .. } = *self;
-        *self == Self { disabled, flags, ..other.clone() }
+        let Self { disabled, flags, stats, .. } = *self;
+        *self == Self { disabled, flags, stats, ..other.clone() }
     }
 }
 
@@ -66,6 +69,7 @@ impl Default for StreamOptions {
             spans: true,
             redaction: Redaction::default(),
             disabled: false,
+            stats: false,
             dedup_seconds: 0,
             when_full: None,
             max_line: Self::MAX_LINE,

@@ -353,4 +353,20 @@ impl Graph {
     pub fn memory_since(&self, name: &str, index: u64) -> Option<Vec<MemoryLine>> {
         self.slot(name)?.sink.memory().map(|ring| ring.since(index))
     }
+
+    /// A piece of a memory stream, as [`MemorySink::piece`] gives it; `None` where it is none.
+    pub fn memory_piece(
+        &self,
+        name: &str,
+        index: u64,
+        max_lines: usize,
+        max_bytes: usize,
+    ) -> Option<Vec<MemoryLine>> {
+        self.slot(name)?.sink.memory().map(|ring| ring.piece(index, max_lines, max_bytes))
+    }
+
+    /// The number of a memory stream's newest line; `None` where it is none.
+    pub fn memory_newest(&self, name: &str) -> Option<u64> {
+        self.slot(name)?.sink.memory().map(MemorySink::newest)
+    }
 }

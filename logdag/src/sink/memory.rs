@@ -150,6 +150,28 @@ impl MemorySink {
         ring.lines(ring.lines.len().saturating_sub(newer))
     }
 
+    /// Some of the lines after the one with this index, oldest first; where it is gone or was never there, from the oldest on.
+    /// No more than `max_lines`, and no more once they have `max_bytes`, but one at least: whoever logs waits while they are
+    /// copied, so a large ring is best read in several pieces.
+    pub fn piece(&self, index: u64, max_lines: usize, max_bytes: usize) -> Vec<MemoryLine> {
+        let ring = self.ring.lock();
+        let all = ring.lines.len();
+        let newer = ring.last.checked_sub(index).map_or(all, |newer| usize::try_from(newer).unwrap_or(all));
+        let skip = all.saturating_sub(newer);
+        let mut bytes = 0;
+        let wanted = ring.lines.iter().skip(skip).take(max_lines).take_while(|kept| {
+            let more = bytes < max_bytes.max(1);
+            bytes += kept.len;
+            more
+        });
+        (skip..).zip(wanted).map(|(place, kept)| ring.line(place, *kept)).collect()
+    }
+
+    /// The number of the newest line; 0 where there was none yet.
+    pub fn newest(&self) -> u64 {
+        self.ring.lock().last
+    }
+
     /// How many lines and bytes it has taken so far.
     pub(crate) fn taken(&self) -> (u64, u64) {
         let ring = self.ring.lock();
@@ -232,6 +254,30 @@ mod tests {
         assert_eq!(texts(&sink.since(5)), [(6, "gg")]);
         assert_eq!(sink.too_large(), 1);
         assert_eq!(sink.last(1)[0].micros, 6);
+    }
+
+    #[test]
+    fn pieces_one_after_the_other_are_the_whole_ring() {
+        let sink = MemorySink::new(50, 1000);
+        for n in 1..=60 {
+            write(&sink, &format!("line {n}"), n);
+        }
+        let whole = sink.last(100);
+        for (max_lines, max_bytes) in [(7, 1000), (1000, 30), (1, 0)] {
+            let (mut pieces, mut at) = (Vec::new(), 0);
+            loop {
+                let piece = sink.piece(at, max_lines, max_bytes);
+                let Some(last) = piece.last() else { break };
+                assert!(piece.len() <= max_lines);
+                assert!(piece[1..].iter().map(|line| line.bytes.len()).sum::<usize>() <= max_bytes);
+                at = last.index;
+                pieces.extend(piece);
+            }
+            assert_eq!(pieces, whole);
+        }
+        assert_eq!(sink.newest(), 60);
+        // A place past the end: the ring may be another one than it was read from.
+        assert_eq!(sink.piece(61, 1, 100)[0].index, 11);
     }
 
     proptest::proptest! {

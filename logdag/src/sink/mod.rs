@@ -25,7 +25,7 @@ pub use jlog::JlogSink;
 pub(crate) use journald::Journald;
 pub use memory::{MemoryLine, MemorySink};
 pub(crate) use slot::Slot;
-pub use slot::{Counters, WhenFull};
+pub use slot::{Counters, QueueStats, WhenFull};
 pub(crate) use syslog::Syslog;
 
 use crate::format::Format;

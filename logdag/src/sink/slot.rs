@@ -73,6 +73,21 @@ pub struct Counters {
     pub repeated: u64,
 }
 
+/// What waits in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Lines that nobody has begun to write.
+    pub lines: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// The queue is full when it holds so many bytes.
+    pub limit: u64,
+    /// The time of the oldest of them, in microseconds since 1970 UTC; `None` where none waits, or the sink does not ask for
+    /// times.
+    pub oldest_micros: Option<u64>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) stream: String,
@@ -517,6 +532,21 @@ impl Slot {
                 .store(self.sink.size().map_or(NO_SIZE, |size| size.min(NO_SIZE - 1)), Ordering::Relaxed);
         }
         Some(self.size.load(Ordering::Relaxed)).filter(|&size| size != NO_SIZE)
+    }
+
+    /// What waits in its queue; `None` without one.
+    pub(crate) fn queue(&self) -> Option<QueueStats> {
+        if !self.asynchronous.load(Ordering::Acquire) {
+            return None;
+        }
+        let queue = self.queue.lock();
+        let oldest = queue.batch.ends.first().map(|&(_, micros)| micros);
+        Some(QueueStats {
+            lines: queue.batch.ends.len() as u64,
+            bytes: queue.batch.size() as u64,
+            limit: self.queue_bytes as u64,
+            oldest_micros: oldest.filter(|&micros| micros > 0),
+        })
     }
 
     pub(crate) fn counters(&self) -> Counters {

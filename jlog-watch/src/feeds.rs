@@ -1,0 +1,555 @@
+//! Feeds: where they are, and what is read of each, away from the thread that answers requests.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jlog_core::names::{Kind, METASTORE};
+use jlog_core::{Error, Jlog, LogId, SegmentCount, Status, SubscriberName, SubscriberStatus};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::names::shown;
+use crate::rate::Rate;
+
+/// What was read so recently is not read again.
+const FRESH: Duration = Duration::from_millis(500);
+/// Directories are searched for feeds this often.
+const SEARCH_EVERY: Duration = Duration::from_secs(5);
+/// Feeds are searched for so many directories deep, among so many directories.
+const MAX_DEPTH: usize = 8;
+const MAX_DIRECTORIES: usize = 100_000;
+/// A feed that was found in a directory and is gone is forgotten after this time.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+/// So many feeds are read at the same time. A file system that does not answer takes one of the threads until it does.
+const WORKERS: usize = 4;
+/// Nobody waits longer for what is being read.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What there is of a feed.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) status: Status,
+    /// The last record of the segment being written.
+    pub(crate) end: LogId,
+    /// Files that keep what was cut from damaged ones, and their bytes.
+    pub(crate) kept: (u64, u64),
+    /// Messages and bytes that were appended, and segments that were finished, since the feed was first looked at.
+    pub(crate) appended: u64,
+    pub(crate) appended_bytes: u64,
+    pub(crate) rolled: u64,
+    /// When the disk or the feed's limit is full, if it goes on like this.
+    pub(crate) full_in: Option<Duration>,
+    pub(crate) subscribers: Vec<Subscriber>,
+}
+
+/// What there is of a subscriber.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscriber {
+    /// Its name, as it is shown.
+    pub(crate) name: String,
+    pub(crate) status: SubscriberStatus,
+    /// Age of the oldest message that it has not done, in seconds; 0 where it has done all.
+    pub(crate) age: f64,
+    /// Messages that it has done since the feed was first looked at.
+    pub(crate) consumed: u64,
+    /// When it has caught up, if it goes on like this.
+    pub(crate) catches_up_in: Option<Duration>,
+    /// Whether its checkpoint is one that can be.
+    pub(crate) sound: bool,
+}
+
+/// What was last read of a feed.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// When; `None` before the first time.
+    pub(crate) at: Option<Instant>,
+    pub(crate) facts: Result<Arc<Facts>, String>,
+    /// Whether it cannot be read because it is damaged.
+    pub(crate) damaged: bool,
+}
+
+/// A feed, or what was one.
+pub(crate) struct Feed {
+    path: PathBuf,
+    /// As it is shown.
+    pub(crate) name: String,
+    history: Mutex<History>,
+    latest: Mutex<Reading>,
+}
+
+/// What is remembered from one look to the next.
+#[derive(Default)]
+struct History {
+    log: Option<Jlog>,
+    /// The end at the last look, and where that was in its segment, in bytes.
+    end: Option<(LogId, u64)>,
+    appended: u64,
+    appended_bytes: u64,
+    rolled: u64,
+    /// Messages and bytes of a usual segment.
+    usual: (u64, u64),
+    rate: Rate,
+    free: Rate,
+    bytes: Rate,
+    subscribers: BTreeMap<SubscriberName, Progress>,
+}
+
+#[derive(Clone, Default)]
+struct Progress {
+    checkpoint: Option<LogId>,
+    lag: u64,
+    missed: u64,
+    consumed: u64,
+    rate: Rate,
+}
+
+impl Feed {
+    fn new(path: PathBuf) -> Arc<Self> {
+        let name = shown(path.as_os_str().as_bytes());
+        let latest = Reading { at: None, facts: Err("it was not read yet".to_owned()), damaged: false };
+        Arc::new(Self { path, name, history: Mutex::default(), latest: Mutex::new(latest) })
+    }
+
+    /// What was last read.
+    pub(crate) fn latest(&self) -> Reading {
+        self.latest.lock().clone()
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.latest.lock().at.is_none_or(|at| now.saturating_duration_since(at) >= FRESH)
+    }
+
+    /// Reads it. May block for as long as the file system does.
+    fn read(&self) {
+        let mut history = self.history.lock();
+        let read = history.read(&self.path);
+        if read.is_err() {
+            // What is there the next time may be another one.
+            history.log = None;
+        }
+        drop(history);
+        let damaged = match &read {
+            Err(Error::Metastore { .. } | Error::MetastoreMissing { .. } | Error::Settings { .. }) => true,
+            Err(e) => e.is_damage(),
+            Ok(_) => false,
+        };
+        let facts = read.map(Arc::new).map_err(|e| e.to_string());
+        *self.latest.lock() = Reading { at: Some(Instant::now()), facts, damaged };
+    }
+}
+
+impl History {
+    fn read(&mut self, path: &Path) -> Result<Facts, Error> {
+        let log = match &self.log {
+            Some(log) => log,
+            None => self.log.insert(Jlog::open(path)?),
+        };
+        let status = log.status()?;
+        // What was told of is in the figures.
+        log.take_events();
+        let now = Instant::now();
+        let kept = kept(path);
+        let writing = status.meta.storage_log;
+        let last = status.each_segment.iter().rfind(|segment| segment.number == writing);
+        let (end_records, end_bytes) = last.map_or((0, 0), |segment| (segment.records, segment.bytes));
+        let end = LogId::new(writing, end_records);
+        let before = self.end.replace((end, end_bytes));
+        let complete = || status.each_segment.iter().filter(|segment| segment.number < writing);
+        let number = complete().count() as u64;
+        if number > 0 {
+            let records: u64 = complete().map(|segment| u64::from(segment.records)).sum();
+            let bytes: u64 = complete().map(|segment| segment.bytes).sum();
+            self.usual = (records.div_ceil(number), bytes.div_ceil(number));
+        }
+        // Where the end went back it is another feed, which begins anew.
+        let (appended, bytes, rolled) = match before {
+            Some((before, bytes)) if before <= end => {
+                let (messages, bytes) =
+                    appended_since(before, bytes, &status.each_segment, writing, self.usual);
+                (messages, bytes, u64::from(writing - before.segment))
+            }
+            Some(_) => (status.records, status.bytes, 0),
+            None => (0, 0, 0),
+        };
+        self.appended_bytes += bytes;
+        self.rolled += rolled;
+        self.appended += appended;
+        #[expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
+        {
+            self.rate.look(now, self.appended as f64);
+            self.free.look(now, status.free as f64);
+            self.bytes.look(now, status.bytes as f64);
+        }
+        let rate = self.rate.per_second();
+        let full_in = self.full_in(&status);
+        let clock = jlog_core::Timestamp::now();
+        let mut known = std::mem::take(&mut self.subscribers);
+        let subscribers = status
+            .subscribers
+            .iter()
+            .map(|status| {
+                let progress = known.remove(&status.name).unwrap_or_default();
+                let (progress, subscriber) = progress.look(status, appended, rate, writing, now, clock);
+                self.subscribers.insert(status.name.clone(), progress);
+                subscriber
+            })
+            .collect();
+        Ok(Facts {
+            status,
+            end,
+            kept,
+            appended: self.appended,
+            appended_bytes: self.appended_bytes,
+            rolled: self.rolled,
+            full_in,
+            subscribers,
+        })
+    }
+
+    fn full_in(&self, status: &Status) -> Option<Duration> {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let in_seconds = |left: u64, per_second: Option<f64>| {
+            let per_second = per_second.filter(|&per_second| per_second > 0.0)?;
+            Duration::try_from_secs_f64(left as f64 / per_second).ok()
+        };
+        let free = status.free.saturating_sub(status.limits.keep_free.unwrap_or(0));
+        let disk = in_seconds(free, self.free.per_second().map(|change| -change));
+        let limit = status
+            .limits
+            .max_bytes
+            .and_then(|max| in_seconds(max.saturating_sub(status.bytes), self.bytes.per_second()));
+        disk.into_iter().chain(limit).min()
+    }
+}
+
+impl Progress {
+    fn look(
+        self,
+        status: &SubscriberStatus,
+        appended: u64,
+        appended_rate: Option<f64>,
+        writing: u32,
+        now: Instant,
+        clock: jlog_core::Timestamp,
+    ) -> (Self, Subscriber) {
+        let moved = self.checkpoint.is_some() && self.checkpoint != status.checkpoint;
+        // What came, and is not behind any more, was done, unless it was dropped first.
+        let done = (self.lag + appended).saturating_sub(status.messages).saturating_sub(self.missed);
+        let consumed = self.consumed + if moved { done } else { 0 };
+        let mut rate = self.rate;
+        #[expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
+        rate.look(now, consumed as f64);
+        let per_second = rate.per_second();
+        let catches_up_in = match (status.messages, per_second, appended_rate) {
+            (0, ..) => Some(Duration::ZERO),
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            (behind, Some(done), Some(more)) if done > more => {
+                Duration::try_from_secs_f64(behind as f64 / (done - more)).ok()
+            }
+            _ => None,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 fit")]
+        let age = status
+            .oldest
+            .map_or(0.0, |oldest| clock.as_micros().saturating_sub(oldest.as_micros()) as f64 / 1e6);
+        let sound = status.checkpoint.is_some_and(|id| id.segment <= writing);
+        let name = shown(status.name.as_bytes());
+        let subscriber = Subscriber { name, status: status.clone(), age, consumed, catches_up_in, sound };
+        let next = Progress {
+            checkpoint: status.checkpoint,
+            lag: status.messages,
+            missed: status.missed,
+            consumed,
+            rate,
+        };
+        (next, subscriber)
+    }
+}
+
+/// Messages and bytes behind an end that was seen before. A segment that came and went since then counts as a usual one.
+fn appended_since(
+    before: LogId,
+    bytes_before: u64,
+    segments: &[SegmentCount],
+    writing: u32,
+    usual: (u64, u64),
+) -> (u64, u64) {
+    let there: Vec<_> = segments.iter().filter(|segment| segment.number >= before.segment).collect();
+    // The segment being written may be one that is still to be made.
+    let complete = there.iter().filter(|segment| segment.number < writing).count() as u64;
+    let gone = u64::from(writing - before.segment).saturating_sub(complete);
+    let of_there = there.iter().fold((0, 0), |(messages, bytes), segment| {
+        (messages + u64::from(segment.records), bytes + segment.bytes)
+    });
+    let messages = of_there.0 + gone * usual.0;
+    let bytes = of_there.1 + gone * usual.1;
+    (messages.saturating_sub(before.marker.into()), bytes.saturating_sub(bytes_before))
+}
+
+/// Files in a feed that keep what was cut from others, and their bytes.
+fn kept(path: &Path) -> (u64, u64) {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let kept = entries.filter(|entry| matches!(Kind::of(&entry.file_name()), Kind::Broken | Kind::Stale));
+    kept.filter_map(|entry| entry.metadata().ok())
+        .fold((0, 0), |(files, bytes), facts| (files + 1, bytes + facts.len()))
+}
+
+fn is_feed(dir: &Path) -> bool {
+    dir.join(METASTORE).is_file()
+}
+
+/// The feeds below a directory, which may be one itself. Symbolic links below it are not followed.
+fn search(root: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
+    let mut ahead = vec![(root.to_owned(), 0)];
+    let mut looked_at = 0;
+    while let Some((dir, depth)) = ahead.pop() {
+        looked_at += 1;
+        if looked_at > MAX_DIRECTORIES {
+            return Err(format!("{} has more than {MAX_DIRECTORIES} directories", root.display()));
+        }
+        if is_feed(&dir) {
+            found.push(dir);
+            continue;
+        }
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if depth == 0 => return Err(format!("cannot look for feeds in {}: {e}", dir.display())),
+            // One that is removed meanwhile, or that is not for us, hides no other.
+            Err(_) => continue,
+        };
+        if depth < MAX_DEPTH {
+            let dirs = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            ahead.extend(dirs.map(|entry| (entry.path(), depth + 1)));
+        }
+    }
+    Ok(())
+}
+
+/// All feeds.
+pub(crate) struct Feeds {
+    roots: Vec<PathBuf>,
+    state: Mutex<State>,
+    /// Something was read.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    feeds: BTreeMap<PathBuf, Known>,
+    /// Places without a feed, and why.
+    troubles: BTreeMap<PathBuf, String>,
+    queue: VecDeque<Job>,
+    /// What is being done, since when, by a number that grows.
+    running: BTreeMap<u64, (Job, Instant)>,
+    next: u64,
+    workers: usize,
+    searched: Option<Instant>,
+    searching: bool,
+}
+
+struct Known {
+    feed: Arc<Feed>,
+    /// Since when it is not found any more.
+    gone: Option<Instant>,
+    /// In the queue, or being read.
+    pending: bool,
+}
+
+#[derive(Clone)]
+enum Job {
+    Search,
+    Read(Arc<Feed>),
+}
+
+/// What there is of a place that was given or found.
+#[derive(Clone, Debug)]
+pub(crate) struct FeedView {
+    pub(crate) name: String,
+    pub(crate) reading: Reading,
+    /// Whether it was found in a directory of feeds, and is not there any more.
+    pub(crate) gone: bool,
+    /// Since when it is being read, where that takes too long.
+    pub(crate) stuck: Option<Duration>,
+}
+
+impl FeedView {
+    /// What there is of it, or why that is not known.
+    pub(crate) fn facts(&self) -> Result<&Facts, String> {
+        match (&self.reading.facts, self.stuck) {
+            (_, Some(since)) => Err(format!("reading {} has taken {} s so far", self.name, since.as_secs())),
+            (Ok(facts), None) => Ok(facts),
+            (Err(why), None) => Err(why.clone()),
+        }
+    }
+}
+
+impl Feeds {
+    /// Feeds at these places, which are feeds, or directories with feeds in them.
+    pub(crate) fn new(roots: Vec<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { roots, state: Mutex::default(), changed: Notify::new() })
+    }
+
+    /// What there is of every feed, read just now where that does not take too long.
+    pub(crate) async fn look(self: &Arc<Self>) -> Vec<FeedView> {
+        if self.roots.is_empty() {
+            return Vec::new();
+        }
+        self.begin();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            // Before it is looked whether there is something to wait for: nothing is missed.
+            let changed = self.changed.notified();
+            if !self.is_busy() || tokio::time::timeout_at(deadline, changed).await.is_err() {
+                break;
+            }
+        }
+        self.views()
+    }
+
+    /// Queues what is due, and sees to it that somebody does it.
+    fn begin(self: &Arc<Self>) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        if !state.searching && state.searched.is_none_or(|at| now - at >= SEARCH_EVERY) {
+            state.searching = true;
+            state.queue.push_back(Job::Search);
+        }
+        state.queue_due(now);
+        while state.workers < WORKERS.min(state.queue.len()) {
+            state.workers += 1;
+            let feeds = Arc::clone(self);
+            tokio::task::spawn_blocking(move || feeds.work());
+        }
+    }
+
+    /// Whether something is to be waited for.
+    fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        let stuck = |since: &Instant| since.elapsed() >= PATIENCE;
+        state.running.values().any(|(_, since)| !stuck(since))
+            || (!state.queue.is_empty() && state.running.len() < WORKERS)
+    }
+
+    /// Does what is in the queue.
+    fn work(&self) {
+        let mut state = self.state.lock();
+        while let Some(job) = state.queue.pop_front() {
+            let number = state.next;
+            state.next += 1;
+            state.running.insert(number, (job.clone(), Instant::now()));
+            drop(state);
+            // A panic would leave the job there, and its feed unread for ever.
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &job {
+                Job::Search => self.search(),
+                Job::Read(feed) => feed.read(),
+            }));
+            state = self.state.lock();
+            state.running.remove(&number);
+            match job {
+                Job::Search => {
+                    state.searching = false;
+                    state.searched = Some(Instant::now());
+                }
+                Job::Read(feed) => {
+                    if done.is_err() {
+                        let facts = Err("it cannot be read: an internal error".to_owned());
+                        *feed.latest.lock() = Reading { at: Some(Instant::now()), facts, damaged: false };
+                    }
+                    if let Some(known) = state.feeds.get_mut(&feed.path) {
+                        known.pending = false;
+                    }
+                }
+            }
+            if state.queue.is_empty() {
+                self.changed.notify_waiters();
+            }
+        }
+        state.workers -= 1;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn search(&self) {
+        let (mut found, mut troubles) = (Vec::new(), BTreeMap::new());
+        for root in &self.roots {
+            if let Err(trouble) = search(root, &mut found) {
+                troubles.insert(root.clone(), trouble);
+            }
+        }
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        for known in state.feeds.values_mut() {
+            known.gone.get_or_insert(now);
+        }
+        for path in found {
+            let known = state.feeds.entry(path).or_insert_with_key(|path| Known {
+                feed: Feed::new(path.clone()),
+                gone: None,
+                pending: false,
+            });
+            known.gone = None;
+        }
+        state.feeds.retain(|_, known| known.gone.is_none_or(|since| now - since < FORGET_AFTER));
+        // A feed that is gone says so itself.
+        troubles.retain(|root, _| !state.feeds.keys().any(|path| path.starts_with(root)));
+        state.troubles = troubles;
+        state.queue_due(now);
+    }
+
+    fn views(&self) -> Vec<FeedView> {
+        let state = self.state.lock();
+        let stuck: BTreeMap<&Path, Duration> = state
+            .running
+            .values()
+            .filter_map(|(job, since)| match job {
+                Job::Read(feed) => Some((&*feed.path, since.elapsed())),
+                Job::Search => None,
+            })
+            .filter(|(_, since)| *since >= PATIENCE)
+            .collect();
+        let feeds = state.feeds.iter().map(|(path, known)| FeedView {
+            name: known.feed.name.clone(),
+            reading: known.feed.latest(),
+            gone: known.gone.is_some() && !self.roots.contains(path),
+            stuck: stuck.get(&**path).copied(),
+        });
+        let troubles = state.troubles.iter().map(|(root, why)| FeedView {
+            name: shown(root.as_os_str().as_bytes()),
+            reading: Reading { at: state.searched, facts: Err(why.clone()), damaged: false },
+            gone: false,
+            stuck: None,
+        });
+        feeds.chain(troubles).collect()
+    }
+}
+
+impl State {
+    fn queue_due(&mut self, now: Instant) {
+        for known in self.feeds.values_mut().filter(|known| !known.pending && known.feed.is_due(now)) {
+            known.pending = true;
+            self.queue.push_back(Job::Read(Arc::clone(&known.feed)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_that_came_and_went_count_as_usual_ones() {
+        let segment = |number, records| SegmentCount { number, records, bytes: u64::from(records) * 10 };
+        let since = |before, segments: &[SegmentCount]| {
+            appended_since(before, u64::from(before.marker) * 10, segments, 5, (8, 80))
+        };
+        assert_eq!(since(LogId::new(5, 2), &[segment(4, 8), segment(5, 7)]), (5, 50));
+        assert_eq!(since(LogId::new(4, 3), &[segment(4, 9), segment(5, 7)]), (13, 130));
+        assert_eq!(since(LogId::new(2, 3), &[segment(5, 1)]), (22, 220));
+        // The segment being written is not there yet.
+        assert_eq!(since(LogId::new(4, 7), &[segment(4, 8)]), (1, 10));
+        assert_eq!(since(LogId::new(5, 0), &[]), (0, 0));
+    }
+}

@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod access;
+mod address;
+mod feeds;
+#[cfg(feature = "graph")]
+mod graphs;
+mod health;
+mod metrics;
+mod names;
+mod rate;
+mod respond;
+mod router;
+mod server;
+mod watch;
+
+pub use access::{Token, TokenError};
+pub use address::{Address, AddressError};
+pub use health::Thresholds;
+pub use server::{ServeError, Server};
+pub use watch::{Limits, Watch};

@@ -1,0 +1,518 @@
+//! `/metrics`, for Prometheus and whoever reads what it reads.
+
+use std::fmt;
+use std::iter::once;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, prometheus_text,
+    text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::feeds::{Facts, FeedView, Subscriber};
+#[cfg(feature = "graph")]
+use crate::graphs::StreamView;
+use crate::respond;
+use crate::watch::{Core, View};
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics`
+pub(crate) async fn metrics(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response {
+    let view = core.view().await;
+    let open = wants_open_metrics(&headers);
+    let limit = core.limits.response_bytes;
+    // With many feeds and subscribers this takes a while, and others are not to wait for it.
+    let encoded = tokio::task::spawn_blocking(move || encode(view, open, limit)).await;
+    let kind = if open { OPEN_METRICS } else { prometheus_text::CONTENT_TYPE };
+    match encoded {
+        Ok(Ok(encoded)) => respond::body(StatusCode::OK, kind, encoded),
+        _ => respond::error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the metrics have more than {limit} bytes"),
+        ),
+    }
+}
+
+/// Whether the client asks for OpenMetrics at least as much as for the text format.
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let (mut open, mut plain) = (None, None);
+    for value in headers.get_all(ACCEPT) {
+        for range in value.to_str().unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+            let best = match &*kind {
+                "application/openmetrics-text" => &mut open,
+                "text/plain" => &mut plain,
+                _ => continue,
+            };
+            *best = Some(best.map_or(weight, |known: f32| known.max(weight)));
+        }
+    }
+    open.is_some_and(|open| open > 0.0 && plain.is_none_or(|plain| open >= plain))
+}
+
+/// A text that does not grow without limit.
+struct Limited {
+    text: String,
+    limit: usize,
+}
+
+impl fmt::Write for Limited {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        if self.text.len() + more.len() > self.limit {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(more);
+        Ok(())
+    }
+}
+
+fn encode(view: View, open: bool, limit: usize) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(view));
+    let mut out = Limited { text: String::new(), limit };
+    if open {
+        text::encode(&mut out, &registry)?;
+    } else {
+        prometheus_text::encode(&mut out, &registry)?;
+    }
+    Ok(out.text)
+}
+
+/// A name, what it means, and its unit, which the name ends in.
+type About<'a> = (&'a str, &'a str, Option<Unit>);
+
+/// A family of gauges; nothing where there are none.
+fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, unit): About<'_>,
+    samples: impl IntoIterator<Item = (L, V)>,
+) -> fmt::Result {
+    let mut samples = samples.into_iter().peekable();
+    if samples.peek().is_none() {
+        return Ok(());
+    }
+    let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+    for (labels, value) in samples {
+        family.encode_family(&labels)?.encode_gauge(&value)?;
+    }
+    Ok(())
+}
+
+/// A family of counters; nothing where there are none.
+fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, unit): About<'_>,
+    samples: impl IntoIterator<Item = (L, V)>,
+) -> fmt::Result {
+    let mut samples = samples.into_iter().peekable();
+    if samples.peek().is_none() {
+        return Ok(());
+    }
+    let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+    for (labels, value) in samples {
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, u64>(&value, None)?;
+    }
+    Ok(())
+}
+
+fn messages() -> Option<Unit> {
+    Some(Unit::Other("messages".to_owned()))
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("feeds", &self.feeds.len()).finish_non_exhaustive()
+    }
+}
+
+impl Collector for View {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        let version = once(([("version", env!("CARGO_PKG_VERSION"))], 1));
+        gauges(encoder, ("jlog_watch_build", "The version of what answers here", None), version)?;
+        self.feeds(encoder)?;
+        self.subscribers(encoder)?;
+        #[cfg(feature = "graph")]
+        self.streams(encoder)?;
+        Ok(())
+    }
+}
+
+type FeedLabel<'a> = [(&'static str, &'a str); 1];
+type SubscriberLabels<'a> = [(&'static str, &'a str); 2];
+
+impl View {
+    fn each_feed<'a, V>(
+        &'a self,
+        value: impl Fn(&Facts) -> Option<V> + 'a,
+    ) -> impl Iterator<Item = (FeedLabel<'a>, V)> {
+        self.feeds.iter().filter_map(move |feed| {
+            let value = value(feed.facts().ok()?)?;
+            Some(([("feed", &*feed.name)], value))
+        })
+    }
+
+    fn feeds(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let bytes = Some(Unit::Bytes);
+        let each = |value: fn(&Facts) -> u64| self.each_feed(move |facts| Some(value(facts)));
+        let some = |value: fn(&Facts) -> Option<u64>| self.each_feed(value);
+        let label = |feed: &'_ FeedView| u64::from(feed.facts().is_ok());
+        let up = self.feeds.iter().map(|feed| ([("feed", &*feed.name)], label(feed)));
+        gauges(to, ("jlog_feed_up", "Whether the feed can be read", None), up)?;
+        let ages = self.feeds.iter().filter_map(|feed| {
+            let age = feed.reading.at?.elapsed().as_secs_f64();
+            Some(([("feed", &*feed.name)], age))
+        });
+        gauges(to, ("jlog_feed_read_age", "Age of the figures of the feed", Some(Unit::Seconds)), ages)?;
+        gauges(to, ("jlog_feed_segments", "Segments on disk", None), each(|f| f.status.segments.into()))?;
+        gauges(to, ("jlog_feed_stored", "Size of the segments", bytes.clone()), each(|f| f.status.bytes))?;
+        gauges(to, ("jlog_feed_stored", "Messages in the segments", messages()), each(|f| f.status.records))?;
+        counters(
+            to,
+            (
+                "jlog_feed_appended",
+                "Messages appended, by whatever writer, since the feed was first read",
+                messages(),
+            ),
+            each(|f| f.appended),
+        )?;
+        counters(
+            to,
+            ("jlog_feed_appended", "Bytes appended to segments since the feed was first read", bytes.clone()),
+            each(|f| f.appended_bytes),
+        )?;
+        counters(
+            to,
+            ("jlog_feed_rolled_segments", "Segments finished since the feed was first read", None),
+            each(|f| f.rolled),
+        )?;
+        gauges(
+            to,
+            ("jlog_feed_disk_free", "Free on the feed's file system", bytes.clone()),
+            each(|f| f.status.free),
+        )?;
+        gauges(
+            to,
+            ("jlog_feed_limit", "How much the feed may hold", bytes.clone()),
+            some(|f| f.status.limits.max_bytes),
+        )?;
+        gauges(
+            to,
+            (
+                "jlog_feed_keep_free",
+                "How much the feed's writers leave free on its file system",
+                bytes.clone(),
+            ),
+            some(|f| f.status.limits.keep_free),
+        )?;
+        gauges(
+            to,
+            (
+                "jlog_feed_full_in",
+                "Time until the disk or the feed's limit is full if it goes on like in the last minute",
+                Some(Unit::Seconds),
+            ),
+            self.each_feed(|f| Some(f.full_in?.as_secs_f64())),
+        )?;
+        gauges(
+            to,
+            ("jlog_feed_pre_commit_used", "In the pre-commit buffer, not yet in a segment", bytes.clone()),
+            some(|f| f.status.pre_commit.filter(|(_, size)| *size > 0).map(|(used, _)| used)),
+        )?;
+        gauges(
+            to,
+            ("jlog_feed_pre_commit_size", "Size of the pre-commit buffer", bytes.clone()),
+            some(|f| f.status.pre_commit.map(|(_, size)| size).filter(|size| *size > 0)),
+        )?;
+        gauges(
+            to,
+            ("jlog_feed_kept_files", "Files that keep what was cut from damaged ones", None),
+            each(|f| f.kept.0),
+        )?;
+        gauges(
+            to,
+            ("jlog_feed_kept", "Size of the files that keep what was cut from damaged ones", bytes),
+            each(|f| f.kept.1),
+        )?;
+        gauges(
+            to,
+            ("jlog_feed_subscribers", "Subscribers of the feed", None),
+            each(|f| f.subscribers.len() as u64),
+        )
+    }
+
+    fn each_subscriber<'a, V>(
+        &'a self,
+        value: impl Fn(&Subscriber) -> Option<V> + 'a,
+    ) -> impl Iterator<Item = (SubscriberLabels<'a>, V)> {
+        let value = std::rc::Rc::new(value);
+        self.feeds.iter().filter_map(|feed| Some((feed, feed.facts().ok()?))).flat_map(
+            move |(feed, facts)| {
+                let value = std::rc::Rc::clone(&value);
+                facts.subscribers.iter().filter_map(move |subscriber| {
+                    let labels = [("feed", &*feed.name), ("subscriber", &*subscriber.name)];
+                    Some((labels, value(subscriber)?))
+                })
+            },
+        )
+    }
+
+    fn subscribers(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (bytes, seconds) = (Some(Unit::Bytes), Some(Unit::Seconds));
+        let each = |value: fn(&Subscriber) -> u64| self.each_subscriber(move |s| Some(value(s)));
+        // What cannot be told is left out: 0 would be a claim.
+        let sound = |value: fn(&Subscriber) -> u64| self.each_subscriber(move |s| s.sound.then(|| value(s)));
+        gauges(
+            to,
+            ("jlog_subscriber_sound", "Whether the checkpoint can be read and is none past the end", None),
+            each(|s| s.sound.into()),
+        )?;
+        gauges(
+            to,
+            ("jlog_subscriber_lag", "Messages in segments that the subscriber has not done yet", messages()),
+            sound(|s| s.status.messages),
+        )?;
+        gauges(
+            to,
+            (
+                "jlog_subscriber_lag",
+                "Size of the records that the subscriber has not done yet",
+                bytes.clone(),
+            ),
+            sound(|s| s.status.bytes),
+        )?;
+        gauges(
+            to,
+            (
+                "jlog_subscriber_lag",
+                "Age of the oldest message that the subscriber has not done yet; 0 without any",
+                seconds.clone(),
+            ),
+            self.each_subscriber(|s| s.sound.then_some(s.age)),
+        )?;
+        gauges(
+            to,
+            ("jlog_subscriber_holds_oldest", "Whether old segments are kept for the subscriber", None),
+            each(|s| s.status.holds_back.into()),
+        )?;
+        gauges(
+            to,
+            ("jlog_subscriber_held", "Size of the segments that only the subscriber needs", bytes),
+            each(|s| s.status.held),
+        )?;
+        gauges(
+            to,
+            (
+                "jlog_subscriber_missed",
+                "Messages that were dropped before the subscriber came to them",
+                messages(),
+            ),
+            each(|s| s.status.missed),
+        )?;
+        gauges(
+            to,
+            (
+                "jlog_subscriber_lost",
+                "Messages, at least, that are gone with segments although the subscriber had not read them",
+                messages(),
+            ),
+            each(|s| s.status.lost.map_or(0, |lost| lost.messages)),
+        )?;
+        counters(
+            to,
+            ("jlog_subscriber_consumed", "Messages done since the feed was first read", messages()),
+            each(|s| s.consumed),
+        )?;
+        gauges(
+            to,
+            ("jlog_subscriber_checkpoint_timestamp", "When the checkpoint was stored last", seconds.clone()),
+            self.each_subscriber(|s| Some(u64::from(s.status.moved?.seconds))),
+        )?;
+        gauges(
+            to,
+            (
+                "jlog_subscriber_catch_up",
+                "Time until the subscriber has caught up if it goes on like in the last minute",
+                seconds,
+            ),
+            self.each_subscriber(|s| Some(s.catches_up_in?.as_secs_f64())),
+        )
+    }
+
+    #[cfg(feature = "graph")]
+    fn each_stream<'a, V>(
+        &'a self,
+        value: impl Fn(&StreamView) -> Option<V> + Copy + 'a,
+    ) -> impl Iterator<Item = (Vec<(&'static str, &'a str)>, V)> {
+        self.graphs.iter().flat_map(move |graph| {
+            graph.streams.iter().filter_map(move |stream| {
+                Some((stream_labels(&graph.name, &stream.description.name), value(stream)?))
+            })
+        })
+    }
+
+    #[cfg(feature = "graph")]
+    fn streams(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let lines = || Some(Unit::Other("lines".to_owned()));
+        let bytes = Some(Unit::Bytes);
+        let all = |value: fn(&StreamView) -> u64| self.each_stream(move |stream| Some(value(stream)));
+        // Streams without a sink write nothing.
+        let sinks = |value: fn(&StreamView) -> u64| {
+            self.each_stream(move |stream| (!stream.description.kind.is_empty()).then(|| value(stream)))
+        };
+        let queues = |value: fn(&logdag::QueueStats) -> u64| {
+            self.each_stream(move |stream| stream.description.queue.as_ref().map(value))
+        };
+        gauges(
+            to,
+            ("logdag_stream_enabled", "Whether lines go through the stream", None),
+            all(|s| s.description.enabled.into()),
+        )?;
+        gauges(
+            to,
+            ("logdag_stream_material", "Whether a line that is logged to the stream gets anywhere", None),
+            all(|s| s.description.material.into()),
+        )?;
+        counters(
+            to,
+            ("logdag_stream_written", "Lines written by the stream's sink", lines()),
+            sinks(|s| s.description.counters.lines),
+        )?;
+        counters(
+            to,
+            ("logdag_stream_written", "Bytes written by the stream's sink", bytes.clone()),
+            sinks(|s| s.description.counters.bytes),
+        )?;
+        counters(
+            to,
+            ("logdag_stream_dropped", "Lines dropped because the queue was full", lines()),
+            sinks(|s| s.description.counters.dropped),
+        )?;
+        counters(
+            to,
+            ("logdag_stream_failed", "Lines that could not be written", lines()),
+            sinks(|s| s.description.counters.failed),
+        )?;
+        counters(
+            to,
+            ("logdag_stream_repeated", "Lines left out because they were those before them again", lines()),
+            sinks(|s| s.description.counters.repeated),
+        )?;
+        gauges(
+            to,
+            ("logdag_stream_failing", "Whether lines were lost within the last minute", None),
+            sinks(|s| s.failing.into()),
+        )?;
+        counters(
+            to,
+            ("logdag_stream_reentrant", "Lines left out because their thread was logging already", lines()),
+            all(|s| s.description.reentrant),
+        )?;
+        let left_out = self.graphs.iter().flat_map(|graph| {
+            graph.streams.iter().flat_map(|stream| {
+                stream.description.left_out.iter().map(|(outlet, lines)| {
+                    let mut labels = stream_labels(&graph.name, &stream.description.name);
+                    labels.push(("outlet", outlet));
+                    (labels, *lines)
+                })
+            })
+        });
+        let about =
+            ("logdag_outlet_left_out", "Lines that an outlet's limit or sample has left out", lines());
+        counters(to, about, left_out)?;
+        gauges(to, ("logdag_stream_queue", "Lines that wait in the queue", lines()), queues(|q| q.lines))?;
+        gauges(
+            to,
+            ("logdag_stream_queue", "Bytes that wait in the queue", bytes.clone()),
+            queues(|q| q.bytes),
+        )?;
+        gauges(
+            to,
+            ("logdag_stream_queue_limit", "Bytes that the queue may hold", bytes),
+            queues(|q| q.limit),
+        )?;
+        let now = logdag::now_micros();
+        gauges(
+            to,
+            (
+                "logdag_stream_queue_age",
+                "Age of the oldest line in the queue; 0 without any",
+                Some(Unit::Seconds),
+            ),
+            self.each_stream(move |stream| {
+                let oldest = stream.description.queue?.oldest_micros;
+                Some(oldest.map_or(0.0, |oldest| micros_as_seconds(now.saturating_sub(oldest))))
+            }),
+        )
+    }
+}
+
+#[cfg(feature = "graph")]
+#[expect(clippy::cast_precision_loss, reason = "an age in microseconds fits")]
+fn micros_as_seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+/// The graph is named where it has a name.
+#[cfg(feature = "graph")]
+fn stream_labels<'a>(graph: &'a str, stream: &'a str) -> Vec<(&'static str, &'a str)> {
+    let mut labels = vec![("stream", stream)];
+    if !graph.is_empty() {
+        labels.push(("graph", graph));
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_the_format_that_they_ask_for() {
+        let open = |accept: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in accept {
+                headers.append(ACCEPT, value.parse().unwrap());
+            }
+            wants_open_metrics(&headers)
+        };
+        // Prometheus.
+        assert!(open(&[
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+             text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+        ]));
+        assert!(open(&["application/openmetrics-text"]));
+        assert!(open(&["text/plain", "Application/OpenMetrics-Text"]));
+        for accept in [
+            "*/*",
+            "",
+            "text/plain",
+            "text/plain,application/openmetrics-text;q=0.5",
+            "application/openmetrics-text;q=0",
+        ] {
+            assert!(!open(&[accept]), "{accept}");
+        }
+        assert!(!open(&[]));
+    }
+
+    #[test]
+    fn a_response_has_a_limit() {
+        let view = || View {
+            feeds: Vec::new(),
+            #[cfg(feature = "graph")]
+            graphs: Vec::new(),
+        };
+        assert!(encode(view(), true, 1000).unwrap().ends_with("# EOF\n"));
+        assert!(encode(view(), true, 10).is_err());
+    }
+}

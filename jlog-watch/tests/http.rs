@@ -1,0 +1,22 @@
+//! Real servers on loopback ports and sockets, asked over HTTP; this list is the table of contents.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+#[path = "http/support.rs"]
+mod support;
+
+#[path = "http/access.rs"]
+mod access;
+#[path = "http/feeds.rs"]
+mod feeds;
+#[path = "http/health.rs"]
+mod health;
+#[path = "http/metrics.rs"]
+mod metrics;
+#[path = "http/server.rs"]
+mod server;
+#[path = "http/slow_clients.rs"]
+mod slow_clients;
+#[cfg(feature = "graph")]
+#[path = "http/streams.rs"]
+mod streams;
