@@ -57,8 +57,8 @@ fn what_any_writer_and_reader_does_is_counted() {
     until("a larger lag", || samples(&server)[&place.of_s("jlog_subscriber_lag_messages", "a")] > 50.0);
     assert_eq!(samples(&server)[&consumed], 60.0);
     // Read to the end, nothing is old.
-    let left = samples(&server)[&place.of_s("jlog_subscriber_lag_messages", "a")];
-    consume(&log, left as usize);
+    let left = log.lag("s").unwrap().0;
+    consume(&log, usize::try_from(left).unwrap());
     until("no lag", || samples(&server)[&place.of_s("jlog_subscriber_lag_messages", "a")] == 0.0);
     let found = samples(&server);
     assert_eq!(found[&place.of_s("jlog_subscriber_lag_seconds", "a")], 0.0);
@@ -106,7 +106,7 @@ fn a_feed_that_cannot_be_read_hides_no_other() {
         Watch::new().feeds(place.path()).feeds(place.join("missing")).feeds(place.join("good/metastore")),
     );
     drop(locked);
-    std::fs::set_permissions(place.join("locked"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(place.join("locked"), std::fs::Permissions::from_mode(0o000)).unwrap();
     let found = samples(&server);
     assert_eq!(found[&place.of("jlog_feed_up", "good")], 1.0);
     for feed in ["bad", "missing", "good/metastore"] {
