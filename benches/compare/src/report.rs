@@ -11,6 +11,20 @@ use crate::machine::Machine;
 use crate::plot;
 use crate::work::Sample;
 
+/// The work and the reference of the lines that results open with; README shows some of them.
+const SUMMARY: &[(&str, &str)] = &[
+    ("single append, many processes", "C"),
+    ("pre-commit 1 MiB, many processes", "C"),
+    ("batches of 1000, many processes", "pwrite of 64 KiB"),
+    ("bulk read, verified", "commitlog"),
+    ("one by one, iterator, verified", "C"),
+    ("durable append, 1 thread, many processes", "pwrite and fdatasync"),
+    ("durable append, 16 threads, many processes", "okaywal"),
+    ("delivery to another process, ours writes, median", ""),
+    ("opening for writing after a crash, segment of 1024 MiB, checksums there", ""),
+    ("lines to rotated files through a queue, until they are in files", "flexi_logger"),
+];
+
 /// What a line's figure has to reach.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
@@ -77,6 +91,17 @@ impl Line {
             Target::AtLeast(limit) => format!("≥ {limit} {}", self.unit),
             Target::None => String::new(),
         }
+    }
+
+    /// Medians only.
+    fn brief(&self) -> Vec<String> {
+        let figure = |sample: &Sample| format!("{} {}", short(sample.median()), self.unit);
+        vec![
+            self.work.clone(),
+            figure(&self.ours),
+            self.reference.as_ref().map_or_else(String::new, |r| format!("{}: {}", r.name, figure(r))),
+            self.ratio().map_or_else(String::new, short),
+        ]
     }
 
     fn cells(&self) -> Vec<String> {
@@ -224,6 +249,18 @@ impl Report {
              on closing, unless it says otherwise. Figures are medians of alternating rounds (lowest–highest); \
              ratio is ours in terms of the reference.\n"
         );
+        let header = ["work", "ours", "compared with", "ratio"];
+        let chosen = SUMMARY.iter().filter_map(|&(work, reference)| {
+            self.lines.iter().find(|line| {
+                let name = line.reference.as_ref().map_or("", |reference| reference.name.as_str());
+                line.work == work && name == reference
+            })
+        });
+        let rows: Vec<_> = chosen.map(Line::brief).collect();
+        if !rows.is_empty() {
+            markdown_table(&mut text, &header, rows.into_iter());
+            let _ = writeln!(text, "\n## All figures\n");
+        }
         let header = ["target", "work", "unit", "ours", "reference", "ratio", "to reach", ""];
         markdown_table(&mut text, &header, self.lines.iter().map(Line::cells));
         if let Some(name) = plot.file_name() {
