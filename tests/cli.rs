@@ -18,6 +18,8 @@ mod follow;
 mod gone;
 #[path = "cli/missing.rs"]
 mod missing;
+#[path = "cli/monitor.rs"]
+mod monitor;
 #[path = "cli/read.rs"]
 mod read;
 #[path = "cli/read_only.rs"]

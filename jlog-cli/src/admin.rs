@@ -21,7 +21,7 @@ use crate::args::{
 use crate::error::{Failure, Outcome, USAGE};
 use crate::output::{self, BAD, GOOD, HEADING, WARN};
 use crate::stop::Stop;
-use crate::values::{counted, from_jiff, grouped, human, to_jiff};
+use crate::values::{counted, from_jiff, grouped, human, span, to_jiff};
 
 /// The options that the command line gives for a new feed.
 pub fn options(new: &NewFeed) -> JlogOptions {
@@ -355,15 +355,6 @@ fn loss(lost: Lost) -> String {
 
 fn age(now: jiff::Timestamp, then: jiff::Timestamp) -> String {
     span(u64::try_from(now.as_second() - then.as_second()).unwrap_or(0))
-}
-
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}min", seconds / 60),
-        3600..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86400),
-    }
 }
 
 fn status_json(feed: &Path, status: &Status) -> Value {

@@ -39,6 +39,9 @@ pub enum Command {
     Tail(TailArgs),
     /// Show segments, subscribers and how far each is behind
     Status(StatusArgs),
+    /// Check how far subscribers are behind, for monitoring systems: one line, and exit code 0 (ok), 1 (warning), 2
+    /// (critical) or 3 (unknown)
+    Check(CheckArgs),
     /// List segments, or the records of one
     Inspect(InspectArgs),
     /// Check every record, index and checkpoint (exit code 3: damage found)
@@ -385,6 +388,34 @@ pub struct StatusArgs {
     /// How it is shown
     #[arg(short, long, value_enum, default_value_t)]
     pub output: FactFormat,
+}
+
+/// `jlog check`
+#[derive(Debug, ClapArgs)]
+pub struct CheckArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// Look at these subscribers only; one that is missing is critical
+    #[arg(long = "subscriber", value_name = "SUBSCRIBER")]
+    pub subscribers: Vec<Name>,
+    /// Critical where a subscriber's oldest message is older (90s, 10min, 7d)
+    #[arg(long, value_name = "AGE", value_parser = values::age)]
+    pub max_lag: Option<Limit<Duration>>,
+    /// Critical where a subscriber has more messages before it
+    #[arg(long, value_name = "N")]
+    pub max_messages: Option<u64>,
+    /// Critical where less is free on the file system (500MiB, 1GiB)
+    #[arg(long, value_name = "SIZE", value_parser = values::limit)]
+    pub min_free: Option<Limit<u64>>,
+    /// The same as a warning
+    #[arg(long, value_name = "AGE", value_parser = values::age)]
+    pub warn_lag: Option<Limit<Duration>>,
+    /// The same as a warning
+    #[arg(long, value_name = "N")]
+    pub warn_messages: Option<u64>,
+    /// The same as a warning
+    #[arg(long, value_name = "SIZE", value_parser = values::limit)]
+    pub warn_free: Option<Limit<u64>>,
 }
 
 /// `jlog meta`

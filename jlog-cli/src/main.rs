@@ -7,6 +7,7 @@ mod compat;
 mod demo;
 mod error;
 mod man;
+mod monitor;
 mod output;
 mod read;
 mod stop;
@@ -29,7 +30,21 @@ fn main() -> ExitCode {
     let outcome = match name.as_deref() {
         Some("jlogctl") => compat::jlogctl::run(&arguments),
         Some("jlogtail") => compat::jlogtail::run(&arguments),
-        _ => run(Args::parse_from(arguments)),
+        _ => match Args::try_parse_from(&arguments) {
+            Ok(args) => run(args),
+            Err(e) => {
+                // There is nobody left to tell if this fails.
+                let _ = e.print();
+                let wrong = e.use_stderr();
+                // Monitoring systems take 2 for a critical state.
+                let checks = arguments.get(1).is_some_and(|command| command == "check");
+                return match wrong {
+                    true if checks => ExitCode::from(monitor::UNKNOWN),
+                    true => ExitCode::from(error::USAGE),
+                    false => ExitCode::SUCCESS,
+                };
+            }
+        },
     };
     match outcome {
         Ok(code) => code,
@@ -47,6 +62,7 @@ fn run(args: Args) -> Outcome {
         Command::Cat(args) => read::cat(&args),
         Command::Tail(args) => read::tail(&args),
         Command::Status(args) => admin::status(&args),
+        Command::Check(args) => monitor::check(&args),
         Command::Inspect(args) => admin::inspect(&args),
         Command::Verify(args) => check::verify(&args),
         Command::Repair(args) => check::repair(&args),

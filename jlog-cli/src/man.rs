@@ -89,6 +89,16 @@ fn examples(command: &str) -> &'static [Example] {
             ("All feeds, every five seconds", "jlog status --watch=5 /var/spool/feeds/*"),
             ("For a script", "jlog status feed -o json | jq '.subscribers[].messages_behind'"),
         ],
+        "check" => &[
+            (
+                "For a monitoring system: critical where a subscriber is more than 10 minutes behind",
+                "jlog check feed --warn-lag 2min --max-lag 10min --min-free 1GiB",
+            ),
+            (
+                "One subscriber, by its number of messages",
+                "jlog check feed --subscriber billing --max-messages 10000",
+            ),
+        ],
         "inspect" => {
             &[("The segments", "jlog inspect feed"), ("The records of one", "jlog inspect feed 0000002a")]
         }

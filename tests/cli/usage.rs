@@ -2,7 +2,7 @@
 
 use crate::support::{NONE, Place, bare, close, jlog, run, run_to};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "create",
     "write",
     "subscribe",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 17] = [
     "cat",
     "tail",
     "status",
+    "check",
     "inspect",
     "verify",
     "repair",

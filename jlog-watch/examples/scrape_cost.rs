@@ -1,0 +1,100 @@
+//! What a scrape each second costs: `cargo run --release -p jlog-watch --example scrape_cost [FEEDS [SUBSCRIBERS [MOVING]]]`.
+//!
+//! Each feed has 10,000 messages; in each second so many of its subscribers move, and one message is appended.
+
+#![allow(clippy::print_stdout, clippy::expect_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use jlog_core::{Jlog, LogId, Start};
+use jlog_watch::{Address, Watch};
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// Seconds.
+const ROUNDS: u32 = 20;
+
+fn cpu() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("usage");
+    let time = |time: nix::sys::time::TimeVal| {
+        Duration::from_micros(u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0))
+    };
+    time(usage.user_time()) + time(usage.system_time())
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0)
+}
+
+fn scrape(address: &Address) -> usize {
+    let Address::Tcp(address) = address else { return 0 };
+    let mut stream = TcpStream::connect(address).expect("connect");
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("send");
+    // The client's share of the cost is to be small.
+    let (mut buffer, mut total) = (vec![0; 1 << 18], 0);
+    loop {
+        match stream.read(&mut buffer).expect("receive") {
+            0 => return total,
+            n => total += n,
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
+    let mut number = |otherwise| arguments.next().unwrap_or(otherwise);
+    let (feeds, subscribers, moving) = (number(100), number(100), number(0));
+    let dir = tempfile::tempdir()?;
+    let names: Vec<String> = (0..subscribers).map(|n| format!("subscriber-{n}")).collect();
+    let mut logs = Vec::new();
+    for n in 0..feeds {
+        let log = Jlog::options().segment_size(256 << 10).create(dir.path().join(format!("feed-{n}")))?;
+        log.subscribe_all(&names, Start::Beginning)?;
+        let writer = log.writer()?;
+        writer.append_batch(&vec![[b'x'; 50]; 10_000])?;
+        for (n, name) in names.iter().enumerate() {
+            let first = u32::try_from(n * 20 + 1)?;
+            log.set_checkpoint(name, LogId::new(0, first))?;
+        }
+        logs.push((log, writer));
+    }
+    let before = resident_kib();
+    let server = Watch::new().feeds(dir.path()).serve(&"127.0.0.1:0".parse()?)?;
+    println!("{feeds} feeds, {subscribers} subscribers each, {moving} of them move each second");
+    let begun = (Instant::now(), cpu());
+    let bytes = scrape(server.address());
+    println!(
+        "first scrape: {} bytes, {:?}, {:?} of a core, {} KiB more resident",
+        bytes,
+        begun.0.elapsed(),
+        cpu() - begun.1,
+        resident_kib().saturating_sub(before)
+    );
+    let (mut spent, mut taken) = (Duration::ZERO, Duration::ZERO);
+    for round in 0..ROUNDS {
+        for (log, writer) in &logs {
+            writer.append(b"one more")?;
+            for name in names.iter().take(moving) {
+                log.set_checkpoint(name, LogId::new(0, 2100 + round))?;
+            }
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        let begun = (Instant::now(), cpu());
+        scrape(server.address());
+        taken += begun.0.elapsed();
+        spent += cpu() - begun.1;
+    }
+    println!(
+        "each further scrape: {:?}, {:?} of a core (with the client), {} KiB more resident",
+        taken / ROUNDS,
+        spent / ROUNDS,
+        resident_kib().saturating_sub(before)
+    );
+    let idle = cpu();
+    std::thread::sleep(Duration::from_secs(10));
+    println!("at rest, in 10 s: {:?} of a core", cpu() - idle);
+    Ok(())
+}
