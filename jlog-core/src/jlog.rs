@@ -8,11 +8,14 @@ use std::sync::atomic::AtomicU32;
 use crate::checkpoint::{self, Checkpoint};
 use crate::counts::{self, Counts, SegmentCount};
 use crate::format::Meta;
+use crate::looks::{self, Looks, Place};
+use crate::lost::Missing;
 use crate::meta::{MetaReader, Metastore};
 use crate::names::{self, Kind, SubscriberName};
 use crate::options::{JlogOptions, ReaderOptions, WriterOptions};
 use crate::progress::VerifyOptions;
 use crate::reader::Reader;
+use crate::renumbered::Identity;
 use crate::retention::Passing;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -143,6 +146,14 @@ impl Sums {
         self.from.get(self.index(segment)).map_or((0, 0), |&(_, records, bytes)| (records, bytes))
     }
 
+    /// Messages and bytes behind a checkpoint.
+    fn behind(&self, id: LogId, place: &Place) -> (u64, u64) {
+        let (messages, bytes) = self.from(id.segment);
+        self.segment(id.segment).map_or((messages, bytes), |here| {
+            (messages - u64::from(place.records.min(here.records)), bytes - place.offset.min(here.bytes))
+        })
+    }
+
     fn segment(&self, segment: u32) -> Option<SegmentCount> {
         self.from.get(self.index(segment)).map(|&(count, ..)| count).filter(|count| count.number == segment)
     }
@@ -204,6 +215,7 @@ impl Jlog {
             settings,
             hook: options.hook.clone(),
             counts: Counts::default(),
+            looks: Looks::default(),
             first: AtomicU32::new(0),
             events: Mutex::new(Vec::new()),
         })
@@ -808,27 +820,30 @@ impl Jlog {
         id: LogId,
         sums: &Sums,
     ) -> Result<(u64, u64, Option<crate::Timestamp>)> {
+        let place = self.place_of(name, id, None, 0)?;
+        let (messages, bytes) = sums.behind(id, &place);
+        Ok((messages, bytes, place.oldest))
+    }
+
+    /// Where a checkpoint is, found anew.
+    fn place_of(
+        &self,
+        name: &SubscriberName,
+        id: LogId,
+        segment: Option<Identity>,
+        first_segment: u32,
+    ) -> Result<Place> {
         let mut options = ReaderOptions::default().verify(false).batch_bytes(4096).peek(true);
         options.quiet = true;
         let mut reader = self.reader_with(name, options)?;
-        let (mut messages, mut bytes) = sums.from(id.segment);
-        if let Some(here) = sums.segment(id.segment) {
-            let (done, offset) = reader.locate(id)?;
-            messages -= u64::from(done.min(here.records));
-            bytes -= offset.min(here.bytes);
-        }
+        let (records, offset) = reader.locate(id)?;
         reader.seek(id)?;
         let oldest = match reader.next_batch(crate::Wait::No) {
             Ok(batch) => batch.and_then(|batch| batch.iter().next()).map(|message| message.time()),
             Err(e) if e.is_damage() => None,
             Err(e) => return Err(e),
         };
-        Ok((messages, bytes, oldest))
-    }
-
-    fn moved(&self, name: &SubscriberName) -> Option<crate::Timestamp> {
-        let modified = self.shared.facts(&name.checkpoint_file()).ok()?.modified;
-        Some(crate::Timestamp { seconds: u32::try_from(modified).ok()?, micros: 0 })
+        Ok(Place { segment, first_segment, records, offset, oldest })
     }
 
     /// What there is of everything.
@@ -840,7 +855,10 @@ impl Jlog {
         let segments = self.shared.segments()?;
         let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
         let sums = Sums::of(&counts);
-        let checkpoints = checkpoint::all(&self.shared)?;
+        let missing = Missing::find(&self.shared, meta.storage_log)?;
+        let mut looks = looks::all(&self.shared)?;
+        let checkpoints: Vec<(SubscriberName, Option<LogId>)> =
+            looks.iter().map(|(name, look)| (name.clone(), look.checkpoint)).collect();
         let needed = |id: &Option<LogId>| id.map_or(0, |id| id.segment);
         let mut all_needed: Vec<u32> = checkpoints.iter().map(|(_, id)| needed(id)).collect();
         all_needed.sort_unstable();
@@ -848,14 +866,30 @@ impl Jlog {
         let next_needed = all_needed.get(1).copied().unwrap_or(meta.storage_log).min(meta.storage_log);
         let first_segment = segments.first().copied().unwrap_or(0);
         let mut subscribers = Vec::new();
-        let mut lost: HashMap<SubscriberName, Vec<Lost>> = lost::all(&self.shared)?.into_iter().collect();
-        for (name, id) in checkpoints {
+        let mut lost: HashMap<SubscriberName, Vec<Lost>> =
+            missing.lost_to_all(&self.shared, &checkpoints).into_iter().collect();
+        let mut files: HashMap<u32, Option<Identity>> = HashMap::new();
+        for ((name, id), (_, look)) in checkpoints.into_iter().zip(&mut looks) {
             let (messages, bytes, oldest) = match id {
-                Some(id) if id.segment <= meta.storage_log => match self.lag_of(&name, id, &sums) {
-                    // Unsubscribed meanwhile.
-                    Err(Error::UnknownSubscriber { .. } | Error::Unsubscribed { .. }) => continue,
-                    other => other?,
-                },
+                Some(id) if id.segment <= meta.storage_log => {
+                    let segment = *files.entry(id.segment).or_insert_with(|| {
+                        self.shared.facts(&names::segment(id.segment)).ok().map(|facts| facts.identity)
+                    });
+                    let same =
+                        |place: &Place| (place.segment, place.first_segment) == (segment, first_segment);
+                    let enough = |place: &Place| place.oldest.is_some() || sums.behind(id, place).0 == 0;
+                    let place = match look.place.filter(|place| same(place) && enough(place)) {
+                        Some(place) => place,
+                        None => match self.place_of(&name, id, segment, first_segment) {
+                            // Unsubscribed meanwhile.
+                            Err(Error::UnknownSubscriber { .. } | Error::Unsubscribed { .. }) => continue,
+                            other => other?,
+                        },
+                    };
+                    look.place = Some(place);
+                    let (messages, bytes) = sums.behind(id, &place);
+                    (messages, bytes, place.oldest)
+                }
                 _ => (0, 0, None),
             };
             // One that has nothing to read is in nobody's way.
@@ -863,7 +897,7 @@ impl Jlog {
             let holds_back = behind && Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
             let held = if holds_back { sums.from(0).1 - sums.from(next_needed).1 } else { 0 };
             subscribers.push(SubscriberStatus {
-                moved: self.moved(&name),
+                moved: look.moved,
                 lost: lost.remove(&name).into_iter().flatten().reduce(Lost::and),
                 name,
                 checkpoint: id,
@@ -875,6 +909,7 @@ impl Jlog {
                 missed: id.map_or(Ok(0), |id| dropped::missed(&self.shared, id, first_segment))?,
             });
         }
+        looks::remember(&self.shared, looks);
         Ok(Status {
             meta,
             first_segment,

@@ -42,6 +42,7 @@ mod identity;
 mod index;
 mod jlog;
 mod limits;
+mod looks;
 pub mod lost;
 mod message;
 mod meta;

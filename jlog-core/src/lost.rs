@@ -261,6 +261,18 @@ impl Missing {
         self.ranges[first..].iter().filter_map(|&range| self.lost_in(shared, from, range)).collect()
     }
 
+    /// What each of these subscribers has lost, of those that have lost anything. Their checkpoints were read after the
+    /// directory: a segment that they have passed since may be gone.
+    pub(crate) fn lost_to_all(
+        &self,
+        shared: &Shared,
+        checkpoints: &[(SubscriberName, Option<LogId>)],
+    ) -> Vec<(SubscriberName, Vec<Lost>)> {
+        let lost =
+            checkpoints.iter().filter_map(|(name, id)| Some((name.clone(), self.lost(shared, (*id)?))));
+        lost.filter(|(_, lost)| !lost.is_empty()).collect()
+    }
+
     fn lost_in(&self, shared: &Shared, from: LogId, (start, end): (u64, u64)) -> Option<Lost> {
         let start = start.max(u64::from(from.segment));
         let (Ok(start), Ok(last)) = (u32::try_from(start), u32::try_from(end.checked_sub(1)?)) else {
@@ -354,15 +366,7 @@ pub(crate) fn all(shared: &Shared) -> Result<Vec<(SubscriberName, Vec<Lost>)>> {
 /// The same, where `storage_log` is the segment being written.
 pub(crate) fn all_before(shared: &Shared, storage_log: u32) -> Result<Vec<(SubscriberName, Vec<Lost>)>> {
     let missing = Missing::find(shared, storage_log)?;
-    let mut out = Vec::new();
-    for (name, id) in checkpoint::all(shared)? {
-        let Some(id) = id else { continue };
-        let lost = missing.lost(shared, id);
-        if !lost.is_empty() {
-            out.push((name, lost));
-        }
-    }
-    Ok(out)
+    Ok(missing.lost_to_all(shared, &checkpoint::all(shared)?))
 }
 
 /// How many records a segment had of which an index or checksums are left.

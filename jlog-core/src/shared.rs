@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::counts::Counts;
 use crate::event::{Event, EventHook};
+use crate::looks::Looks;
 use crate::names::{self, Kind, SubscriberName};
 use crate::settings::Settings;
 use crate::storage::{Facts, File, FileKind, NotRegular, Open, Storage, read_all, write_all_at};
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) hook: Option<EventHook>,
     /// How many records complete segments have.
     pub(crate) counts: Counts,
+    /// Where subscribers were when they were last looked at.
+    pub(crate) looks: Looks,
     /// The first segment when it was last looked for.
     pub(crate) first: AtomicU32,
     /// Events that nobody has asked for yet.
