@@ -126,7 +126,7 @@ fn subscribe_one(
         match log.subscribe(name, start.clone()) {
             Err(Error::SubscriberExists { .. }) if args.if_missing => {
                 let id = log.checkpoint(name)?;
-                return Ok(format!("{} is there already, after {id}", output::plain(&name.to_string())));
+                return Ok(format!("{} exists already, after {id}", output::plain(&name.to_string())));
             }
             other => other?,
         }

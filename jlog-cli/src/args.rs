@@ -25,7 +25,7 @@ pub struct Args {
 pub enum Command {
     /// Create a feed
     Create(CreateArgs),
-    /// Write messages from files or stdin, one a line
+    /// Write messages from files or standard input, one a line
     Write(WriteArgs),
     /// Add a subscriber
     Subscribe(SubscribeArgs),
@@ -33,11 +33,11 @@ pub enum Command {
     Unsubscribe(UnsubscribeArgs),
     /// Read a subscriber's next messages and move its checkpoint past them (exit code 3: some were damaged or lost)
     Read(ReadArgs),
-    /// Show the messages there are, without a subscriber and without a change to the feed
+    /// Show all messages, without a subscriber and without changing the feed
     Cat(CatArgs),
-    /// Show messages as they are written, without a subscriber of one's own
+    /// Show messages as they are written, without a subscriber
     Tail(TailArgs),
-    /// Show segments, subscribers and how far each is behind
+    /// Show segments, subscribers, and how far each subscriber is behind
     Status(StatusArgs),
     /// Check how far subscribers are behind, for monitoring systems: one line, and exit code 0 (ok), 1 (warning), 2
     /// (critical) or 3 (unknown)
@@ -46,7 +46,7 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Check every record, index and checkpoint (exit code 3: damage found)
     Verify(FeedArgs),
-    /// Mend what is damaged; what is taken out is kept aside
+    /// Take damage out of a feed; what is taken out is kept in files beside it
     Repair(RepairArgs),
     /// Remove segments that no subscriber needs
     Clean(CleanArgs),
@@ -58,12 +58,12 @@ pub enum Command {
     Demo(DemoArgs),
     /// Print completions for a shell
     Completions {
-        /// The shell.
+        /// The shell
         shell: Shell,
     },
     /// Write man pages
     Man {
-        /// Where to, an existing directory.
+        /// An existing directory
         #[arg(default_value = ".")]
         directory: PathBuf,
     },
@@ -101,13 +101,13 @@ pub struct NewFeed {
     /// When metastore and checkpoints are synced to disk
     #[arg(long, value_enum, default_value_t)]
     pub safety: SafetyArg,
-    /// Keep no checksums (damage to bodies goes unnoticed then)
+    /// Keep no checksums; damage to messages then goes unnoticed
     #[arg(long)]
     pub no_checksums: bool,
     /// How much the feed may hold.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Permissions of the files, whatever the umask; without it 640 less the umask
+    /// Permissions of the files, whatever the umask is; by default 640 less the umask
     #[arg(long, value_name = "OCTAL", value_parser = values::mode)]
     pub mode: Option<u32>,
 }
@@ -118,11 +118,13 @@ pub struct LimitArgs {
     /// The feed never holds more than this (16 KiB or more; none: no limit)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub max_bytes: Option<Limit<u64>>,
-    /// Messages older than this are removed, a whole segment at a time, by whoever writes, waits for messages or runs `jlog
-    /// clean` (90s, 12h, 7d; none: no limit); with --at-limit fail, those that a subscriber still needs stay, and writing fails
+    /// Messages older than this are removed, a whole segment at a time (90s, 12h, 7d; none: no limit)
+    ///
+    /// Programs that write, wait for messages or run `jlog clean` remove them. With --at-limit fail,
+    /// messages that a subscriber still needs stay, and writing fails.
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub max_age: Option<Limit<Duration>>,
-    /// So much stays free on the file system (none: no limit)
+    /// Leave this much free on the file system (none: no limit)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub keep_free: Option<Limit<u64>>,
     /// What happens at a limit
@@ -135,14 +137,14 @@ pub struct LimitArgs {
 pub enum AtLimitArg {
     /// Writing fails until subscribers have caught up
     Fail,
-    /// The oldest segments go; subscribers that needed them are told how many messages they missed
+    /// The oldest segments are dropped; subscribers learn how many messages they missed
     DropOldest,
 }
 
 /// Compression.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum CompressionArg {
-    /// As they are
+    /// Not compressed
     #[default]
     None,
     /// LZ4 blocks
@@ -176,28 +178,27 @@ pub struct CreateArgs {
 pub struct WriteArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// Files to read; stdin without any, or for -
+    /// Files to read; standard input if there are none, or for -
     pub files: Vec<PathBuf>,
-    /// Create the feed where it is missing
+    /// Create the feed if it does not exist
     #[arg(long)]
     pub create: bool,
-    /// Messages end with NUL bytes, not with line ends
+    /// Messages end with NUL bytes instead of line ends
     #[arg(short = '0', long = "null", group = "framing")]
     pub null: bool,
     /// Each file is one message
     #[arg(long, group = "framing")]
     pub whole: bool,
-    /// Each message follows its length, a little-endian number of 4 bytes
+    /// Each message follows its length (4 bytes, little-endian)
     #[arg(long, group = "framing")]
     pub length_prefixed: bool,
-    /// What holds for every message when the command ends: survives this process, can be read, survives a
-    /// power failure
+    /// What holds for every message when the command ends
     #[arg(long, value_enum, default_value_t)]
     pub durability: DurabilityArg,
     /// Leave the pre-commit buffer to another writer
     #[arg(long)]
     pub direct: bool,
-    /// A longer message is an error: nothing of it is written, and it takes no more memory than this
+    /// Refuse longer messages; nothing of such a message is written
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = values::size)]
     pub max_message: u32,
     /// No summary, no progress bar
@@ -211,12 +212,12 @@ pub struct WriteArgs {
 /// Durability.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DurabilityArg {
-    /// In the pre-commit buffer, if the feed has one
+    /// It survives the end of the process (it is in the pre-commit buffer, if the feed has one)
     Buffered,
-    /// In a segment
+    /// Subscribers see it (it is in a segment)
     #[default]
     Readable,
-    /// Synced to disk
+    /// It survives a power failure (it is synced to disk)
     Durable,
 }
 
@@ -225,7 +226,7 @@ pub enum DurabilityArg {
 pub struct SubscribeArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// The subscribers' names; without --move, --if-missing and --force, all are added or none
+    /// The subscribers' names; without --move, --if-missing and --force, all of them are added or none
     #[arg(required = true, value_name = "SUBSCRIBER")]
     pub subscribers: Vec<Name>,
     /// Begin with what is written from now on
@@ -237,7 +238,7 @@ pub struct SubscribeArgs {
     /// Begin where this subscriber is
     #[arg(long, value_name = "SUBSCRIBER", group = "start")]
     pub copy: Option<Name>,
-    /// Begin with the first message that is not older: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or 10min (ago)
+    /// Begin with the first message of this time or later: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or 10min (ago)
     #[arg(long, value_name = "TIME", value_parser = time::time, group = "start")]
     pub since: Option<Timestamp>,
     /// Move the subscriber there if it exists
@@ -274,9 +275,9 @@ pub enum MessageFormat {
     Hex,
     /// The message and a NUL byte; a message that contains one is refused
     Null,
-    /// Log lines of logdag or libmtev in the format `flatbuffer`, as JSON; what is none, as `json` has it
+    /// Log lines of logdag or libmtev in the format `flatbuffer`, as JSON; other messages as with `json`
     Logline,
-    /// The length, a little-endian number of 4 bytes, and the message: what `write --length-prefixed` takes
+    /// The length (4 bytes, little-endian) and the message, as `write --length-prefixed` takes it
     LengthPrefixed,
 }
 
@@ -291,17 +292,17 @@ pub struct ReadArgs {
     /// Stop after this many messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
-    /// Go on with messages as they are written
+    /// Continue with messages as they are written
     #[arg(short, long)]
     pub follow: bool,
-    /// Wait for a feed or a subscriber that is not there yet, and for a new one when it is removed
+    /// Wait for a feed or a subscriber that does not exist yet, and for a new one when it is removed
     #[arg(long)]
     pub wait: bool,
     /// Leave the checkpoint where it is
     #[arg(long)]
     pub peek: bool,
-    /// Begin with this record, or with the first one that is not older than this; without a subscriber, and without a
-    /// change to the feed
+    /// Begin with this record, or with the first one of this time or later; needs no subscriber and
+    /// does not change the feed
     #[arg(long, value_name = "ID|TIME", value_parser = time::place)]
     pub from: Option<Place>,
     /// Only messages from this time on: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or how long ago (10min)
@@ -310,10 +311,10 @@ pub struct ReadArgs {
     /// Only messages before this time
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub until: Option<Timestamp>,
-    /// Stop with an error before what is damaged, rather than reporting it and going on behind it
+    /// Stop with an error before damage, instead of reporting it and continuing behind it
     #[arg(long)]
     pub stop_at_damage: bool,
-    /// The default: for scripts that name it.
+    /// Accepted without effect: it is the default.
     #[arg(long, hide = true, conflicts_with = "stop_at_damage")]
     pub skip_damage: bool,
     /// How messages are shown
@@ -335,7 +336,7 @@ pub struct CatArgs {
     /// Only messages before this time
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub until: Option<Timestamp>,
-    /// Stop with an error before what is damaged, rather than reporting it and going on behind it
+    /// Stop with an error before damage, instead of reporting it and continuing behind it
     #[arg(long)]
     pub stop_at_damage: bool,
     /// How messages are shown
@@ -351,13 +352,13 @@ pub struct TailArgs {
     /// Stop after this many messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
-    /// Begin with the last N messages there are
+    /// Begin with the last N messages
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub last: u64,
-    /// Wait for a feed that is not there yet, and for a new one when it is removed
+    /// Wait for a feed that does not exist yet, and for a new one when it is removed
     #[arg(long)]
     pub wait: bool,
-    /// Stop with an error before what is damaged, rather than reporting it and going on behind it
+    /// Stop with an error before damage, instead of reporting it and continuing behind it
     #[arg(long)]
     pub stop_at_damage: bool,
     /// How messages are shown
@@ -381,7 +382,7 @@ pub struct StatusArgs {
     /// The feeds' directories
     #[arg(required = true, value_name = "FEED")]
     pub feeds: Vec<PathBuf>,
-    /// Show it again and again, every so many seconds
+    /// Show it again every SECONDS (2 by default)
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
           value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub watch: Option<u16>,
@@ -447,7 +448,7 @@ fn segment(text: &str) -> Result<u32, String> {
 pub struct CleanArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// Close the segment being written, too, if all subscribers have done with it
+    /// Also end the segment being written, if all subscribers have passed all of it
     #[arg(long)]
     pub roll: bool,
 }
@@ -486,7 +487,7 @@ pub enum OnOff {
 /// `jlog demo`
 #[derive(Debug, ClapArgs)]
 pub struct DemoArgs {
-    /// Where; a new directory in the system's place for temporary files by default
+    /// Where to put it; by default a new directory among the temporary files
     pub directory: Option<PathBuf>,
 }
 

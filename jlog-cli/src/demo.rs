@@ -52,12 +52,12 @@ pub fn run(args: &DemoArgs) -> Outcome {
     let all = read(&log, "billing", u64::MAX)?;
     let half = read(&log, "audit", lines.len() as u64 / 2)?;
     say(&format!("billing has read all {}, audit half of them: {}", grouped(all), grouped(half)))?;
-    say("The segments that both have read are gone. What is left:\n")?;
+    say("The segments that both have read are removed. What is left:\n")?;
     output::print(admin::status_text(&log, &log.status()?).as_bytes())?;
 
     let shown = feed.display().to_string();
     let feed = shlex::try_quote(&shown).map_or_else(|_| shown.clone(), std::borrow::Cow::into_owned);
-    say("\nTry next (`cargo run --release -p jlog-cli --` stands for jlog until it is installed):")?;
+    say("\nTry next (`cargo run --release -p jlog-cli --` stands for jlog unless it is installed):")?;
     for line in [
         format!("jlog read {feed} audit -n 3 -o short"),
         format!("jlog read {feed} audit --peek -o json | head -1"),
@@ -80,7 +80,7 @@ fn directory(args: &DemoArgs) -> Result<PathBuf, Failure> {
         Some(directory) => {
             std::fs::create_dir(directory).map_err(|e| {
                 Failure::new(format!(
-                    "cannot create {}: {e}; name a directory that is not there",
+                    "cannot create {}: {e}; name a directory that does not exist",
                     directory.display()
                 ))
             })?;

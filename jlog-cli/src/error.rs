@@ -144,7 +144,7 @@ fn help(action: &str, path: &Path, error: &io::Error) -> String {
             _ => String::new(),
         },
         io::ErrorKind::PermissionDenied => {
-            "; this needs a user who may: see the owner and the mode of the file and its directory (`ls -ld`)"
+            "; run it as a user who has permission: see the owner and the mode of the file and its directory (`ls -ld`)"
                 .into()
         }
         _ => String::new(),

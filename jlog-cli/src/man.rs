@@ -32,11 +32,8 @@ fn append(page: &Path, examples: &[Example]) -> io::Result<()> {
 }
 
 const FIRST: &[Example] = &[
-    (
-        "Write a message a line, and make the feed on the way",
-        "printf 'one\\ntwo\\n' | jlog write --create feed",
-    ),
-    ("Read them as a subscriber of one's own", "jlog subscribe feed billing\njlog read feed billing"),
+    ("Write one message a line, and create the feed", "printf 'one\\ntwo\\n' | jlog write --create feed"),
+    ("Read them as a subscriber", "jlog subscribe feed billing\njlog read feed billing"),
     ("See who is behind", "jlog status feed"),
 ];
 
@@ -46,13 +43,13 @@ fn examples(command: &str) -> &'static [Example] {
         "create" => &[
             ("A feed with compressed messages", "jlog create feed --compression lz4"),
             (
-                "One that never holds more than 1 GiB, and drops the oldest segments then",
+                "A feed that never holds more than 1 GiB and drops the oldest segments",
                 "jlog create feed --max-bytes 1GiB --at-limit drop-oldest",
             ),
         ],
         "write" => &[
             (
-                "A message a line, durable when the command ends",
+                "One message a line, durable when the command ends",
                 "jlog write feed lines.txt --durability durable",
             ),
             ("A file as one message", "jlog write feed --whole report.pdf"),
@@ -62,28 +59,28 @@ fn examples(command: &str) -> &'static [Example] {
             ),
         ],
         "subscribe" => &[
-            ("Begin with the first message there is", "jlog subscribe feed billing"),
-            ("Several that begin with what comes from now on", "jlog subscribe feed billing search --end"),
+            ("Begin with the first message", "jlog subscribe feed billing"),
+            (
+                "Several that begin with what is written from now on",
+                "jlog subscribe feed billing search --end",
+            ),
             ("In a script that may run twice", "jlog subscribe feed billing --if-missing --end"),
             ("Read the last two days again", "jlog subscribe feed billing --move --since 2d"),
         ],
-        "unsubscribe" => &[("Remove a subscriber that is gone", "jlog unsubscribe feed billing")],
+        "unsubscribe" => &[("Remove a subscriber that is no longer used", "jlog unsubscribe feed billing")],
         "read" => &[
-            (
-                "Process what is new; the checkpoint follows what has gone out",
-                "jlog read feed billing | process",
-            ),
-            ("Follow, and wait for a feed that is not there yet", "jlog read feed billing -f --wait"),
+            ("Process new messages; the checkpoint follows the output", "jlog read feed billing | process"),
+            ("Follow, and wait for a feed that does not exist yet", "jlog read feed billing -f --wait"),
             ("Look without moving the checkpoint", "jlog read feed billing --peek -n 3 -o short"),
             ("Without a subscriber, from a time on", "jlog read feed --from 'yesterday 14:00'"),
         ],
         "cat" => &[
-            ("Everything there is, with times and ids", "jlog cat feed -o short"),
+            ("All messages, with times and ids", "jlog cat feed -o short"),
             ("An hour of it", "jlog cat feed --since '2026-11-25 10:00' --until '2026-11-25 11:00'"),
         ],
         "tail" => &[
-            ("The last ten messages, and what comes", "jlog tail feed --last 10"),
-            ("Of a feed that somebody is about to create", "jlog tail feed --wait"),
+            ("The last ten messages, and what follows", "jlog tail feed --last 10"),
+            ("Wait for a feed that does not exist yet", "jlog tail feed --wait"),
         ],
         "status" => &[
             ("All feeds, every five seconds", "jlog status --watch=5 /var/spool/feeds/*"),
@@ -102,16 +99,16 @@ fn examples(command: &str) -> &'static [Example] {
         "inspect" => {
             &[("The segments", "jlog inspect feed"), ("The records of one", "jlog inspect feed 0000002a")]
         }
-        "verify" => &[("Check a feed, and say so in a script", "jlog verify feed || echo damaged")],
-        "repair" => &[("Take out what is damaged; it is kept in files of its own", "jlog repair feed")],
-        "clean" => &[("Remove what nobody needs, from cron", "jlog clean feed --roll")],
+        "verify" => &[("Check a feed in a script", "jlog verify feed || echo damaged")],
+        "repair" => &[("Take out damage; what is taken out is kept in separate files", "jlog repair feed")],
+        "clean" => &[("Remove segments that nobody needs, from cron", "jlog clean feed --roll")],
         "alter" => &[("Keep a week at most", "jlog alter feed --max-age 7d --at-limit drop-oldest")],
         "meta" => &[("How a feed is made, for a script", "jlog meta feed -o json")],
         "demo" => &[("See a feed with two subscribers at work", "jlog demo")],
         "completions" => {
             &[("For bash", "jlog completions bash > ~/.local/share/bash-completion/completions/jlog")]
         }
-        "man" => &[("Install the pages for oneself", "jlog man ~/.local/share/man/man1")],
+        "man" => &[("Install the pages for one user", "jlog man ~/.local/share/man/man1")],
         _ => &[],
     }
 }

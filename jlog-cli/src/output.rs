@@ -164,7 +164,9 @@ impl MessageOutput {
             MessageFormat::Null => Ok(()),
             MessageFormat::LengthPrefixed => {
                 let len = u32::try_from(message.body().len()).map_err(|_| {
-                    Failure::new(format!("message {id} is longer than a length of 4 bytes can say"))
+                    Failure::new(format!(
+                        "message {id} is longer than 4 GiB, the limit of -o length-prefixed"
+                    ))
                 })?;
                 out.write_all(&len.to_le_bytes())
             }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::event::counted;
 use crate::format::MetaFault;
 use crate::{Holder, LimitKind, LogId, Lost};
 
@@ -23,9 +24,9 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// There is no room on the file system (or the quota is used up). Nothing half-written remains.
+    /// The file system is full, or the quota is used up. Nothing half-written remains.
     #[error(
-        "no space left to {action} {}: free space there, or let subscribers read on so that passed segments go",
+        "no space left to {action} {}: free space there, or let subscribers read on so that passed segments are removed",
         path.display()
     )]
     DiskFull {
@@ -44,14 +45,14 @@ pub enum Error {
         /// What is missing.
         why: &'static str,
     },
-    /// The directory has segments or checkpoints, but no metastore: it was lost. [`Jlog::repair`](crate::Jlog::repair)
-    /// rebuilds it.
+    /// The directory has segments or checkpoints, but no metastore: it was lost.
+    /// [`Jlog::repair`](crate::Jlog::repair) rebuilds it.
     #[error("{} has lost its metastore: `jlog repair` rebuilds it from what is there", path.display())]
     MetastoreMissing {
         /// The directory.
         path: PathBuf,
     },
-    /// Something is there already.
+    /// The path exists already.
     #[error("cannot create a jlog in {}: {why}; open it, or choose another path", path.display())]
     AlreadyExists {
         /// The path.
@@ -60,15 +61,15 @@ pub enum Error {
         why: &'static str,
     },
     /// The metastore is damaged, or from another kind of machine. It was not changed.
-    #[error("{} is no good metastore: {fault}; `jlog repair` restores it where that is possible", path.display())]
+    #[error("{} is not a valid metastore: {fault}; `jlog repair` restores it if that is possible", path.display())]
     Metastore {
         /// The metastore.
         path: PathBuf,
         /// What is wrong with it.
         fault: MetaFault,
     },
-    /// A jlog from before header magics existed can be read, not written.
-    #[error("{} is from before header magics: it can be read; `jlog repair` upgrades it for writing", path.display())]
+    /// A jlog that is older than header magics can be read, not written.
+    #[error("{} is older than header magics: it can be read; `jlog repair` upgrades it for writing", path.display())]
     OldMetastore {
         /// The jlog.
         path: PathBuf,
@@ -83,7 +84,7 @@ pub enum Error {
         /// What is wrong there.
         why: String,
     },
-    /// Something else than a regular file stands where one of ours belongs.
+    /// Something other than a regular file is at the path of one of the jlog's files.
     #[error("{} is {found}, not a regular file: remove it, then try again", path.display())]
     NotAFile {
         /// The path.
@@ -101,7 +102,7 @@ pub enum Error {
         /// The values that are allowed.
         allowed: &'static str,
     },
-    /// A subscriber's name cannot be one.
+    /// The name is not valid for a subscriber.
     #[error("{name:?} cannot name a subscriber: {why}")]
     SubscriberName {
         /// The name.
@@ -131,7 +132,7 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
-    /// There is such a subscriber already.
+    /// The subscriber exists already.
     #[error(
         "{} has a subscriber {name:?} already: `jlog subscribe --if-missing` leaves it where it is, --move moves it",
         path.display()
@@ -144,7 +145,7 @@ pub enum Error {
     },
     /// A checkpoint file has the wrong size.
     #[error(
-        "{} is no good checkpoint: it has {len} bytes, not 8; `jlog repair` moves it to the first message there is",
+        "{} is not a valid checkpoint: it has {len} bytes, not 8; `jlog repair` moves it to the first message",
         path.display()
     )]
     Checkpoint {
@@ -153,8 +154,8 @@ pub enum Error {
         /// Its size.
         len: u64,
     },
-    /// There is no record with this id (any more, or yet).
-    #[error("{} has no record {id}: `jlog status` shows where the feed ends, `jlog inspect` what there is", path.display())]
+    /// There is no record with this id, no longer or not yet.
+    #[error("{} has no record {id}: `jlog status` shows where the feed ends, `jlog inspect` lists its records", path.display())]
     NoSuchRecord {
         /// The jlog.
         path: PathBuf,
@@ -162,7 +163,7 @@ pub enum Error {
         id: LogId,
     },
     /// A message is too large for a record.
-    #[error("a message of {len} bytes is too large: a record holds {max}")]
+    #[error("a message of {len} bytes is too large: a record holds at most {max}")]
     MessageTooLarge {
         /// Its length in bytes.
         len: u64,
@@ -182,21 +183,22 @@ pub enum Error {
         path: PathBuf,
         /// Which limit.
         kind: LimitKind,
-        /// What is used of it.
+        /// How much of it is used.
         used: u64,
         /// The limit.
         limit: u64,
         /// Bytes that were to be added.
         wanted: u64,
-        /// The subscribers that keep the oldest segment from going, the one that is furthest behind first. Where there is
-        /// none, nobody subscribes, or everybody has read everything.
+        /// The subscribers that still need the oldest segment, the one that is furthest behind first.
+        /// Empty if there is no subscriber, or all have read everything.
         holders: Vec<Holder>,
     },
-    /// A process that uses the C library has the jlog open for writing. Segments cannot be ended early, nor their size be
-    /// raised meanwhile: it would go on writing where subscribers have passed.
+    /// A process that uses the C library has the jlog open for writing. Meanwhile segments cannot be
+    /// closed early, nor their size raised: it would go on writing to a segment that subscribers have
+    /// passed.
     #[error(
-        "cannot {action} {} while a process that uses the C library has it open for writing: what that process wrote would \
-         go where subscribers have passed; stop it first",
+        "cannot {action} {} while a process that uses the C library has it open for writing: subscribers would not see what \
+         it writes; stop it first",
         path.display()
     )]
     CWriter {
@@ -205,21 +207,25 @@ pub enum Error {
         /// What was to be done: "roll", "raise the segment size of".
         action: &'static str,
     },
-    /// Segments that this subscriber needed were dropped, because a limit was reached. The next call goes on with
-    /// what there is.
-    #[error("{} dropped {messages} messages from {from} on that subscriber {subscriber:?} had not read", path.display())]
+    /// Segments that this subscriber needed were dropped, because a limit was reached. The next call
+    /// continues with the messages that are left.
+    #[error(
+        "{} dropped {} behind {from} that subscriber {subscriber:?} had not read",
+        path.display(),
+        counted(*messages, "message")
+    )]
     Missed {
         /// The jlog.
         path: PathBuf,
         /// The subscriber.
         subscriber: String,
-        /// Up to where it had read.
+        /// Its checkpoint before.
         from: LogId,
-        /// How many messages are gone.
+        /// Number of messages that were dropped.
         messages: u64,
     },
-    /// Segments that this subscriber needs are missing, and nobody was allowed to remove them. The next call goes
-    /// on with what there is.
+    /// Segments that this subscriber needs are missing, although no limit or rule allowed their removal.
+    /// The next call continues with the messages that are left.
     #[error(
         "{}: {lost} that subscriber {subscriber:?} had not read; put the segments back from a backup, or read on",
         path.display()
@@ -229,7 +235,7 @@ pub enum Error {
         path: PathBuf,
         /// The subscriber.
         subscriber: String,
-        /// What is gone.
+        /// What is lost.
         lost: Lost,
     },
     /// Another writer owns the pre-commit buffer.
@@ -242,7 +248,7 @@ pub enum Error {
         /// The guard of the buffer.
         path: PathBuf,
     },
-    /// A writer that wants the jlog for itself met another, or the other way round.
+    /// There is another writer, and one of the two wants to be the only one.
     #[error("{} is open for writing elsewhere, and one of the writers is set to be the only one", path.display())]
     WriterBusy {
         /// The jlog.
@@ -251,20 +257,20 @@ pub enum Error {
     /// A process that uses the C library has a damaged segment open. Nothing was changed.
     #[error(
         "{} is open in another process, which would lose its place or its messages: stop the programs that use the C \
-         library there, or repair all the same (`jlog repair --force`)",
+         library there, or repair it regardless (`jlog repair --force`)",
         path.display()
     )]
     InUse {
         /// The segment.
         path: PathBuf,
     },
-    /// Another process repairs the jlog.
+    /// Another process is repairing the jlog.
     #[error("{} is being repaired by another process: try again when it is done", path.display())]
     RepairBusy {
         /// The jlog.
         path: PathBuf,
     },
-    /// A repair was cut short after it had happened, and cannot be finished here.
+    /// A repair was interrupted after it had happened, and cannot be finished here.
     #[error("a repair of {} is not finished ({why}): run `jlog repair`", path.display())]
     RepairUnfinished {
         /// The jlog.
@@ -272,8 +278,8 @@ pub enum Error {
         /// Why it cannot be finished.
         why: &'static str,
     },
-    /// A record was read from a segment that somebody has replaced since, and nothing says which record that is now.
-    /// Nothing was stored.
+    /// The record was read from a segment that was replaced since, and nothing says which record it is
+    /// now. Nothing was stored.
     #[error(
         "record {id} was read from a segment of {} that was replaced since, and nothing says what became of it: \
          read again from the stored checkpoint",
@@ -285,18 +291,19 @@ pub enum Error {
         /// The id.
         id: LogId,
     },
-    /// Bytes in a segment are no records.
+    /// Bytes in a segment are not records.
     #[error(
-        "{} is damaged at offset {offset} (before record {id}): {len} bytes are no record; \
+        "{} is damaged at offset {offset} (before record {id}): {} not a record; \
          skip them, or run `jlog repair`",
-        path.display()
+        path.display(),
+        if *len == 1 { "1 byte is".to_owned() } else { format!("{len} bytes are") }
     )]
     Damaged {
         /// The segment.
         path: PathBuf,
         /// Where the damage begins.
         offset: u64,
-        /// The id that the next intact record has.
+        /// The id of the next intact record.
         id: LogId,
         /// How many bytes are damaged.
         len: u64,
@@ -327,25 +334,24 @@ pub enum Error {
         /// The record.
         id: LogId,
     },
-    /// The feed was removed, moved away, or replaced by another one (a restored backup, say) while it was open. What was
-    /// written before is where the old feed went.
+    /// The feed was removed, moved away, or replaced by another one (such as a restored backup) while it
+    /// was open. What was written before is in the old feed.
     #[error(
-        "{} was removed or replaced while it was open: what was at this path before is not the feed that is there \
-         now; open it again to work with that one",
+        "{} was removed or replaced while it was open: the feed that is there now is another one; open it again to work with that",
         path.display()
     )]
     Replaced {
         /// The jlog.
         path: PathBuf,
     },
-    /// The caller ended the work before it was done. Nothing was changed or repaired.
+    /// The caller cancelled the work. Nothing was changed.
     #[error("the work on {} was cancelled", path.display())]
     Cancelled {
         /// The jlog.
         path: PathBuf,
     },
-    /// An earlier sync failed: what it covered may be lost, and trying again would only seem to succeed.
-    #[error("an earlier sync of {} failed ({why}): open the jlog anew to see what is there", path.display())]
+    /// An earlier sync failed: what it covered may be lost, and a retry would only seem to succeed.
+    #[error("an earlier sync of {} failed ({why}): open the jlog again to see what is left", path.display())]
     SyncFailed {
         /// The jlog.
         path: PathBuf,
@@ -376,8 +382,8 @@ fn at_capacity(kind: LimitKind, used: u64, limit: u64, wanted: u64, holders: &[H
         n => format!(", and {n} more"),
     };
     format!(
-        "{what}; {}{more}; let subscribers read on, remove those that are gone (`jlog unsubscribe`), or change the limit \
-         (`jlog alter`)",
+        "{what}; {}{more}; let subscribers read on, remove those that are no longer used (`jlog unsubscribe`), or change the \
+         limit (`jlog alter`)",
         list.join(", ")
     )
 }
@@ -393,7 +399,7 @@ impl Error {
         }
     }
 
-    /// The system's error number, where the system refused a call.
+    /// The system's error number, if the system refused a call.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
             Error::Io { source, .. } | Error::DiskFull { source, .. } => source.raw_os_error(),
@@ -401,7 +407,7 @@ impl Error {
         }
     }
 
-    /// Whether this tells of damaged bytes in a segment, which a reader can skip.
+    /// Whether this reports damaged bytes in a segment, which a reader can skip.
     pub fn is_damage(&self) -> bool {
         matches!(self, Error::Damaged { .. } | Error::ChecksumMismatch { .. } | Error::Compressed { .. })
     }

@@ -1,4 +1,4 @@
-//! What a jlog tells of that is no error: what was found and mended, what was lost and why.
+//! What a jlog reports that is not an error: what it found and repaired, what was lost, and why.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,37 +6,37 @@ use std::sync::Arc;
 
 use crate::{LogId, Lost};
 
-/// Something worth telling that did not stop the call.
+/// Something to report that did not stop the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// An unfinished record at the end of the segment being written was cut off; its bytes are kept.
+    /// A torn record at the end of the segment being written was truncated; its bytes are kept.
     TailCut {
         /// The segment.
         segment: u32,
         /// Where the whole records end.
         offset: u64,
-        /// How many bytes were cut.
+        /// Number of bytes that were truncated.
         len: u64,
         /// The file that keeps them.
         kept: PathBuf,
     },
-    /// The segment being written is damaged in the middle; appends go on behind its last intact record.
+    /// The segment being written is damaged in the middle; appends continue behind its last intact record.
     DamageLeft {
         /// The segment.
         segment: u32,
         /// Where the damage begins.
         offset: u64,
     },
-    /// The metastore was behind: segments after the one it named are there. It was brought up to date.
+    /// The metastore was out of date: later segments than the one it named exist. It was updated.
     StorageLogAdvanced {
         /// What the metastore said.
         from: u32,
         /// The last segment on disk.
         to: u32,
     },
-    /// A segment behind the one being written did not follow from it: it is left of a newer feed over which an older one
-    /// was restored. It was set aside, so that its records do not come again among new ones.
+    /// A segment behind the one being written does not follow from it: it is left of a newer feed over
+    /// which an older one was restored. It was renamed, so that its records do not appear among new ones.
     StaleSegment {
         /// The segment.
         segment: u32,
@@ -45,47 +45,47 @@ pub enum Event {
         /// The file that keeps it.
         kept: PathBuf,
     },
-    /// An earlier writer ended without flushing: its messages were found in the pre-commit buffer, and the writer
-    /// that was just opened flushes them. If the flush fails, they stay in the buffer for the next one.
+    /// An earlier writer ended without flushing. Its messages were found in the pre-commit buffer, and
+    /// the writer that was just opened flushes them. If that fails, they stay for the next writer.
     BufferRecovered {
-        /// How many.
+        /// Number of messages.
         records: u32,
         /// Their bytes, headers included.
         bytes: u64,
     },
-    /// The pre-commit buffer held messages that had reached their segment already; they were dropped from it.
+    /// The pre-commit buffer held messages that were already in their segment; they were removed from it.
     BufferAlreadyFlushed {
-        /// How many.
+        /// Number of messages.
         records: u32,
     },
-    /// Bytes in the pre-commit buffer that are no whole records were cut off; they are kept.
+    /// Bytes in the pre-commit buffer that are not whole records were truncated; they are kept.
     BufferCut {
-        /// How many bytes.
+        /// Number of bytes.
         len: u64,
         /// The file that keeps them.
         kept: PathBuf,
     },
-    /// The machine has started anew since these messages were put in the pre-commit buffer, and nothing
-    /// shows whether they are whole or reached their segment: they are kept aside.
+    /// The machine was restarted after these messages were put in the pre-commit buffer, and nothing
+    /// shows whether they are whole or reached their segment. They are kept in a separate file.
     BufferSetAside {
-        /// How many bytes.
+        /// Number of bytes.
         len: u64,
         /// The file that keeps them.
         kept: PathBuf,
     },
-    /// Checksums could not be written: those records are unverified.
+    /// Checksums could not be written; these records are unverified.
     ChecksumsNotWritten {
         /// The segment.
         segment: u32,
-        /// How many records.
+        /// Number of records.
         records: usize,
     },
-    /// The segment being written was removed by somebody; a new one was begun in its place.
+    /// Another program removed the segment being written; a new one was begun in its place.
     SegmentVanished {
         /// The segment.
         segment: u32,
     },
-    /// The oldest segment went, needed or not: a limit was reached.
+    /// The oldest segment was dropped, needed or not, because a limit was reached.
     SegmentDropped {
         /// The segment.
         segment: u32,
@@ -98,30 +98,30 @@ pub enum Event {
     Missed {
         /// The subscriber.
         subscriber: String,
-        /// Up to where it had read.
+        /// Its checkpoint before.
         from: LogId,
-        /// How many messages are gone.
+        /// Number of messages that were dropped.
         messages: u64,
     },
-    /// Segments that a subscriber needs are missing, and nobody was allowed to remove them.
+    /// Segments that a subscriber needs are missing, although no limit or rule allowed their removal.
     SegmentsLost {
         /// The subscriber.
         subscriber: String,
-        /// What is gone.
+        /// What is lost.
         lost: Lost,
     },
-    /// A reader left out damaged bytes or a record, as it was told to.
+    /// A reader skipped damaged bytes or a damaged record, as its options say.
     DamageSkipped {
         /// The segment.
         segment: u32,
-        /// Where.
+        /// Where the damage begins.
         offset: u64,
-        /// How many bytes.
+        /// Number of bytes.
         len: u64,
-        /// The file that keeps them; `None` where they are in the segment only.
+        /// The file that keeps them; `None` if they are in the segment only.
         kept: Option<PathBuf>,
     },
-    /// Segments were removed before a reader without a subscriber came to them.
+    /// Segments were removed before a reader without a subscriber reached them.
     SegmentsGone {
         /// The first of them.
         first: u32,
@@ -137,7 +137,7 @@ pub enum Event {
         /// Where it is now.
         to: LogId,
     },
-    /// A checkpoint was moved to an earlier record than it was at: the messages between them come again.
+    /// A checkpoint was moved back: the messages in between are delivered again.
     CheckpointWentBack {
         /// The subscriber.
         subscriber: String,
@@ -166,12 +166,12 @@ pub enum Event {
         /// The file that keeps the segment as it was.
         kept: PathBuf,
     },
-    /// Repair wrote the metastore anew.
+    /// Repair rebuilt the metastore.
     MetastoreRepaired {
         /// What was wrong with it.
         why: String,
     },
-    /// Repair wrote the settings anew.
+    /// Repair rebuilt the settings.
     SettingsRepaired {
         /// What was wrong with them.
         why: String,
@@ -185,7 +185,7 @@ pub enum Event {
         /// What was wrong.
         why: String,
     },
-    /// Repair removed an index or checksums that do not fit their segment; they are made anew when needed.
+    /// Repair removed an index or checksums that do not fit their segment; they are rebuilt when needed.
     SidecarRemoved {
         /// The file.
         path: PathBuf,
@@ -193,14 +193,14 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether a reader found something damaged or missing: what was written is not all there.
+    /// Whether a reader found damage or a loss: not all that was written can be read.
     pub fn is_damage(&self) -> bool {
         matches!(self, Event::DamageSkipped { .. } | Event::SegmentsLost { .. })
     }
 }
 
 /// A number with what it counts, in the singular or the plural.
-fn counted(n: impl Into<u64>, what: &str) -> String {
+pub(crate) fn counted(n: impl Into<u64>, what: &str) -> String {
     let n = n.into();
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
@@ -210,21 +210,21 @@ impl fmt::Display for Event {
         match self {
             Event::TailCut { segment, offset, len, kept } => write!(
                 f,
-                "segment {segment:08x}: cut {} of an unfinished record at offset {offset}, kept in {}",
+                "segment {segment:08x}: truncated {} of a torn record at offset {offset}, kept in {}",
                 counted(*len, "byte"),
                 kept.display()
             ),
             Event::DamageLeft { segment, offset } => write!(
                 f,
-                "segment {segment:08x}: damaged at offset {offset}; use `jlog repair` when nobody writes"
+                "segment {segment:08x}: damaged at offset {offset}; run `jlog repair` when nobody writes"
             ),
             Event::StorageLogAdvanced { from, to } => {
-                write!(f, "metastore: segment {from:08x} was named as the last, {to:08x} is")
+                write!(f, "metastore: updated, it named {from:08x} as the last segment instead of {to:08x}")
             }
             Event::StaleSegment { segment, bytes, kept } => write!(
                 f,
-                "segment {segment:08x}: {bytes} bytes are left of a newer feed over which this one was restored; set \
-                 aside in {}",
+                "segment {segment:08x}: {} left of a newer feed over which this one was restored, renamed to {}",
+                counted(*bytes, "byte"),
                 kept.display()
             ),
             Event::BufferRecovered { records, bytes } => {
@@ -240,13 +240,13 @@ impl fmt::Display for Event {
             }
             Event::BufferCut { len, kept } => write!(
                 f,
-                "pre-commit buffer: cut {} without a whole record, kept in {}",
+                "pre-commit buffer: truncated {} that are not whole records, kept in {}",
                 counted(*len, "byte"),
                 kept.display()
             ),
             Event::BufferSetAside { len, kept } => write!(
                 f,
-                "pre-commit buffer: {} from before the machine's last start set aside in {}",
+                "pre-commit buffer: {} from before the machine's last start, kept in {}",
                 counted(*len, "byte"),
                 kept.display()
             ),
@@ -258,7 +258,7 @@ impl fmt::Display for Event {
                 )
             }
             Event::SegmentVanished { segment } => {
-                write!(f, "segment {segment:08x} was removed while it was being written; begun anew")
+                write!(f, "segment {segment:08x} was removed while it was being written; a new one was begun")
             }
             Event::DamageSkipped { segment, offset, len, kept } => {
                 let len = counted(*len, "damaged byte");
@@ -274,7 +274,7 @@ impl fmt::Display for Event {
             Event::SegmentDropped { segment, records, bytes } => {
                 write!(
                     f,
-                    "segment {segment:08x}: dropped with {} ({}), a limit was reached",
+                    "segment {segment:08x}: dropped with {} ({}) because a limit was reached",
                     counted(*records, "record"),
                     counted(*bytes, "byte")
                 )
@@ -296,7 +296,7 @@ impl fmt::Display for Event {
             Event::CheckpointWentBack { subscriber, from, to } => {
                 write!(
                     f,
-                    "subscriber {subscriber}: moved back from {from} to {to}; the messages between come again"
+                    "subscriber {subscriber}: moved back from {from} to {to}; the messages in between are delivered again"
                 )
             }
             Event::ForeignOwner { path, owner, expected } => write!(
@@ -306,13 +306,13 @@ impl fmt::Display for Event {
             ),
             Event::SegmentRepaired { segment, records, removed, kept } => write!(
                 f,
-                "segment {segment:08x}: {} taken out, {} kept; as it was: {}",
+                "segment {segment:08x}: {} taken out, {} kept; the original is {}",
                 counted(*removed, "byte"),
                 counted(*records, "record"),
                 kept.display()
             ),
-            Event::MetastoreRepaired { why } => write!(f, "metastore: {why}; written anew"),
-            Event::SettingsRepaired { why } => write!(f, "settings: {why}; written anew"),
+            Event::MetastoreRepaired { why } => write!(f, "metastore: {why}; rebuilt"),
+            Event::SettingsRepaired { why } => write!(f, "settings: {why}; rebuilt"),
             Event::CheckpointRepaired { subscriber, to, why } => {
                 write!(f, "subscriber {subscriber}: {why}; checkpoint set to {to}")
             }

@@ -31,7 +31,7 @@ impl fmt::Display for LogId {
 
 /// A text that is no id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no id: expected two hex numbers of up to 8 digits, such as 0000002a:00000007")]
+#[error("{0:?} is not an id: expected two hex numbers of up to 8 digits, such as 0000002a:00000007")]
 pub struct ParseLogIdError(String);
 
 impl FromStr for LogId {

@@ -237,7 +237,7 @@ impl Jlog {
                     return exists("it is not a directory");
                 }
                 if shared.exists(names::METASTORE) {
-                    return exists("there is a jlog already");
+                    return exists("it is a jlog already");
                 }
                 // Somebody else may be creating it at this moment: his files are in the way of nobody.
                 let foreign = shared.list()?.into_iter().any(|kind| {
@@ -280,7 +280,7 @@ impl Jlog {
         };
         match fill() {
             Ok(true) => Ok(Self { shared: Arc::new(shared) }),
-            Ok(false) => exists("there is a jlog already"),
+            Ok(false) => exists("it is a jlog already"),
             Err(e) => {
                 if made && !shared.exists(names::METASTORE) {
                     // Nothing half-done stays.

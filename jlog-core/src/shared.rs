@@ -243,7 +243,7 @@ impl Shared {
             };
         }
         match self.storage.facts(&self.path) {
-            Err(_) => self.no_jlog("there is nothing at this path"),
+            Err(_) => self.no_jlog("the path does not exist"),
             Ok(facts) if facts.kind != FileKind::Directory => self.no_jlog("it is not a directory"),
             Ok(_) if self.has_remains() => Error::MetastoreMissing { path: self.path.clone() },
             Ok(_) => self.no_jlog("the directory has no metastore"),

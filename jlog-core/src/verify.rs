@@ -129,7 +129,7 @@ pub(crate) fn verify(shared: &Shared, options: &VerifyOptions) -> Result<Verific
         && last > meta.storage_log
         && meta::MetaReader::open(shared)?.get_locked()?.storage_log < last
     {
-        let what = format!("names {:08x} as the last segment, but {last:08x} is there", meta.storage_log);
+        let what = format!("names {:08x} as the last segment, but {last:08x} exists", meta.storage_log);
         note(metastore, what, true);
     }
     for (path, owner, expected) in foreign_owners(shared)? {
@@ -289,11 +289,16 @@ fn verify_segment(
                         Fault::Checksum => "the checksum is wrong".to_owned(),
                         Fault::Compression => "the compressed body is wrong".to_owned(),
                         Fault::Unfinished if unfinished => format!(
-                            "{} bytes of a record that is not finished; if nobody is writing it, the next \
-                             writer cuts it",
+                            "{} bytes of a torn record; if nobody is writing it, the next \
+                             writer truncates it",
                             stretch.len
                         ),
-                        Fault::NoRecord | Fault::Unfinished => format!("{} bytes are no record", stretch.len),
+                        Fault::NoRecord | Fault::Unfinished if stretch.len == 1 => {
+                            "1 byte is not a record".to_owned()
+                        }
+                        Fault::NoRecord | Fault::Unfinished => {
+                            format!("{} bytes are not a record", stretch.len)
+                        }
                     };
                     out.findings.push(Finding {
                         path: path.clone(),
@@ -324,8 +329,8 @@ fn verify_segment(
             offset: None,
             id: None,
             what: format!(
-                "its checksums are about other records than {foreign} of those that are there: another program has \
-                 cut or moved records"
+                "its checksums describe other records than {foreign} of those in it: another program has \
+                 truncated or moved records"
             ),
             damage: false,
         });
@@ -335,7 +340,7 @@ fn verify_segment(
             path: shared.at(&names::checksums(number)),
             offset: None,
             id: None,
-            what: "checksums cover more than the segment holds: records were cut, or moved by another \
+            what: "checksums cover more than the segment holds: records were truncated, or moved by another \
                    program's repair"
                 .to_owned(),
             damage: false,
@@ -346,7 +351,7 @@ fn verify_segment(
             path: shared.at(&names::index(number)),
             offset: None,
             id: None,
-            what: format!("{what}; it is made anew when it is needed"),
+            what: format!("{what}; it is rebuilt when it is needed"),
             damage: false,
         });
     }
@@ -400,11 +405,11 @@ impl IndexCheck {
         let entries = self.len / 8;
         let closed = entries > 1 && self.entry(entries - 1) == Some(0);
         if !self.len.is_multiple_of(8) {
-            Some("its size is no multiple of 8")
+            Some("its size is not a multiple of 8")
         } else if self.disagrees || entries > self.records + u64::from(closed) {
             Some("it disagrees with its segment")
         } else if closed && being_written {
-            Some("it is closed though its segment is being written")
+            Some("it is closed, but its segment is being written")
         } else {
             None
         }
@@ -424,13 +429,15 @@ fn verify_checkpoints(
             Err(Error::Checkpoint { len, .. }) => Some((format!("has {len} bytes, not 8"), true)),
             Err(Error::NotAFile { found, .. }) => Some((format!("is {found}"), true)),
             Err(e) => return Err(e),
-            Ok(None) => Some(("is empty: being created, or its creation was cut short".to_owned(), false)),
+            Ok(None) => {
+                Some(("is empty: it is being created, or its creation was interrupted".to_owned(), false))
+            }
             Ok(Some(id)) => {
                 // Both may have moved on since the segments were looked at.
                 let meta = meta::MetaReader::open(shared)?.get()?;
                 let last = || inspect_with(shared, id.segment, meta.format).map_or(u32::MAX, |i| i.records);
                 if id.segment > meta.storage_log {
-                    Some((format!("{id} lies beyond the segment being written"), true))
+                    Some((format!("{id} is beyond the segment being written"), true))
                 } else if records.get(&id.segment).is_some_and(|&last| id.marker > last) && id.marker > last()
                 {
                     Some((
@@ -472,8 +479,8 @@ fn verify_buffer(shared: &Shared, format: RecordFormat, out: &mut Verification) 
                     let (_, whole) = precommit::whole_records(format, used);
                     let rest = used.len() - whole;
                     let what = format!(
-                        "{rest} of {} bytes in use are no whole record; if nobody is writing, the next writer \
-                         keeps them aside",
+                        "{rest} of {} bytes in use are not whole records; if nobody is writing, the next writer \
+                         truncates and keeps them",
                         used.len()
                     );
                     ((rest > 0).then_some(what), false)

@@ -277,13 +277,13 @@ fn verify_finds_damage_of_every_kind() {
     // What is damaged, and a part of what is said of it.
     type Damage = (fn(&Place), &'static str);
     let kinds: [Damage; 7] = [
-        (|place| flip(place, "00000000", 1), "18 bytes are no record"),
+        (|place| flip(place, "00000000", 1), "18 bytes are not a record"),
         (
             |place| std::fs::write(place.feed.join("00000002"), b"\x18\x73\x3a").unwrap(),
-            "3 bytes are no record",
+            "3 bytes are not a record",
         ),
         (|place| std::fs::write(place.feed.join("cp.73"), b"short").unwrap(), "has 5 bytes, not 8"),
-        (|place| std::fs::write(place.feed.join("cp.73"), [9, 0, 0, 0, 1, 0, 0, 0]).unwrap(), "lies beyond"),
+        (|place| std::fs::write(place.feed.join("cp.73"), [9, 0, 0, 0, 1, 0, 0, 0]).unwrap(), "is beyond"),
         (|place| std::fs::write(place.feed.join("metastore"), [0; 16]).unwrap(), "metastore"),
         (|place| flip(place, "metastore", 12), "its header magic"),
         (|place| std::fs::write(place.feed.join("pre_commit"), [9, 0, 0, 0, 1]).unwrap(), "pre_commit"),
@@ -385,7 +385,7 @@ fn repair_keeps_every_intact_record() {
     let text = place.ok("repair", &[]);
     for (segment, kept) in [("00000000", "00000000.broken-18"), ("00000001", "00000001.broken-0")] {
         let expected = format!(
-            "segment {segment}: 18 bytes taken out, 3 records kept; as it was: {}",
+            "segment {segment}: 18 bytes taken out, 3 records kept; the original is {}",
             place.feed.join(kept).display()
         );
         assert!(text.lines().any(|line| line == expected), "{text}");

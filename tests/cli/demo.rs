@@ -82,6 +82,6 @@ fn the_lines_to_try_next_work() {
 fn the_demo_takes_no_directory_that_is_there() {
     let place = Place::empty();
     let complaint = run(jlog(["demo".as_ref(), place.path("").as_os_str()]), "").failed(1);
-    assert!(complaint.contains("name a directory that is not there"), "{complaint}");
+    assert!(complaint.contains("name a directory that does not exist"), "{complaint}");
     assert_eq!(std::fs::read_dir(place.path("")).unwrap().count(), 0);
 }

@@ -188,7 +188,7 @@ fn a_feed_that_does_not_exist_yet_is_waited_for() {
     for running in [&mut tail, &mut read] {
         let lines = Lines::of(running.stderr.take().unwrap());
         let note = lines.next().unwrap();
-        assert!(note.contains("is not a jlog: there is nothing at this path"), "{note}");
+        assert!(note.contains("is not a jlog: the path does not exist"), "{note}");
         assert!(note.ends_with("; waiting\n"), "{note}");
         notes.push(lines);
     }

@@ -177,7 +177,7 @@ fn a_script_that_subscribes_may_run_twice() {
     );
     place.ok("read", &["t", "-n", "3"]);
     let said = place.ok("subscribe", &["t", "--if-missing", "--after", "0:2"]);
-    assert_eq!(said, "t is there already, after 00000001:00000001\n");
+    assert_eq!(said, "t exists already, after 00000001:00000001\n");
     assert_eq!(place.checkpoint("t"), LogId::new(1, 1));
     assert_eq!(run(place.jlog("subscribe", ["t", "--if-missing", "--move"]), "").code, Some(2));
 }

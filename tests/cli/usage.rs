@@ -97,7 +97,7 @@ fn what_is_no_feed_is_told_by_every_command() {
     std::fs::create_dir(&plain).unwrap();
     let file = place.file("file", "text");
     for (path, why) in [
-        (&place.feed, "there is nothing at this path"),
+        (&place.feed, "the path does not exist"),
         (&plain, "the directory has no metastore"),
         (&file, "it is not a directory"),
     ] {

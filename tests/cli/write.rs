@@ -280,7 +280,7 @@ fn create_touches_nothing_that_is_there() {
     for arguments in [&[][..], &["--segment-size", "1KiB"]] {
         let complaint = run(place.jlog("create", arguments), "").failed(1);
         let path = place.feed.display();
-        let expected = format!("cannot create a jlog in {path}: there is a jlog already; ");
+        let expected = format!("cannot create a jlog in {path}: it is a jlog already; ");
         assert!(complaint.starts_with(&expected), "{complaint}");
     }
     assert!(place.snapshot() == before);

@@ -399,11 +399,11 @@ pub(crate) fn finish(shared: &Shared) -> Result<Vec<Event>> {
                 }
             }
             Ok(None) if begun.elapsed() < PATIENCE => std::thread::sleep(POLL),
-            Ok(None) => return Err(unfinished("another process is at it")),
+            Ok(None) => return Err(unfinished("another process is working on it")),
             // Somebody who may write is perhaps at it.
             Err(Error::Io { source, .. }) if is_refused(&source) => {
                 if begun.elapsed() >= PATIENCE_OF_READERS {
-                    return Err(unfinished("it must be finished by somebody who may write there"));
+                    return Err(unfinished("it must be finished by a user who has permission to write"));
                 }
                 std::thread::sleep(POLL);
             }
