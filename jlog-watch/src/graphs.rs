@@ -42,6 +42,11 @@ impl Graphs {
         Self { graphs, losses: Mutex::default() }
     }
 
+    /// The graphs themselves.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Graph> {
+        self.graphs.iter().map(|(_, graph)| graph)
+    }
+
     /// What there is of every graph. No sink is asked.
     pub(crate) fn look(&self) -> Vec<GraphView> {
         let now = Instant::now();

@@ -7,6 +7,7 @@ mod feeds;
 mod graphs;
 mod health;
 mod metrics;
+mod mtev;
 mod names;
 mod rate;
 mod respond;

@@ -12,6 +12,7 @@ use axum::routing::get;
 
 use crate::health;
 use crate::metrics;
+use crate::mtev;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
@@ -19,9 +20,14 @@ use crate::watch::Core;
 const MAX_BODY: u64 = 64 << 10;
 
 pub(crate) fn router(core: Arc<Core>) -> Router {
-    Router::new()
+    let router = Router::new();
+    #[cfg(feature = "graph")]
+    let router = router.route("/eventer/logs/{*file}", get(mtev::ring));
+    router
+        .route("/capa.json", get(mtev::capabilities))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
+        .route("/mtev/stats.json", get(mtev::stats))
         .route("/metrics", get(metrics::metrics))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {

@@ -13,6 +13,9 @@ mod feeds;
 mod health;
 #[path = "http/metrics.rs"]
 mod metrics;
+#[cfg(feature = "graph")]
+#[path = "http/mtev.rs"]
+mod mtev;
 #[path = "http/server.rs"]
 mod server;
 #[path = "http/slow_clients.rs"]
