@@ -1,10 +1,10 @@
-#![doc = include_str!("../FORMAT.md")]
-//!
-//! # Using it
+//! A durable local feed in a directory: programs append messages, and any number of subscribers read
+//! them, each at its own pace and with its own checkpoint. Segments that every subscriber has passed are
+//! removed. There is no server. The format is that of the C library libjlog 2.x, and C programs may use
+//! the same directory at the same time.
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
-//! use std::time::Duration;
 //! use jlog_core::{Jlog, Start, Wait};
 //!
 //! # for _ in 0..2 { // a program that starts again
@@ -13,7 +13,7 @@
 //!
 //! let writer = log.writer()?;
 //! writer.append(b"hello")?;
-//! writer.flush()?;
+//! writer.sync()?;
 //!
 //! let mut reader = log.reader("billing")?;
 //! while let Some(batch) = reader.next_batch(Wait::No)? {
@@ -26,6 +26,31 @@
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Guarantees
+//!
+//! - When [`Writer::append`] returns, the message survives the end of the process; when
+//!   [`Writer::flush`] returns, subscribers see it; when [`Writer::sync`] returns, it survives a power
+//!   failure. [`SyncPolicy`] says which of these happens by itself.
+//! - At each of these levels a message is there once, whole, and in the order in which its writer
+//!   appended it.
+//! - A checkpoint never moves past a message that was not delivered.
+//! - What a checksum covers is never delivered other than as it was written. Damage and losses are
+//!   reported ([`Event`], [`Error`]), never skipped silently.
+//!
+//! The module `documentation::reliability` of this documentation has the exact wording, the assumptions
+//! and the tests; `documentation::format` has every byte.
+//!
+//! # Features
+//!
+//! None is on by default, and programs need none.
+//!
+//! - `testing`: [`storage`] has a simulated disk that crashes at any call and knows what was synced.
+//! - `shuttle`: locks whose schedules a checker chooses, for the tests of this crate.
+//!
+//! # Platform
+//!
+//! Linux on little-endian machines. Complete programs are in the directory `examples`.
 
 mod c_writers;
 mod checkpoint;
@@ -88,3 +113,13 @@ pub use settings::Settings;
 pub use storage::Waker;
 pub use verify::{Finding, Inspection, RecordInfo, Verification};
 pub use writer::{Placed, Writer};
+
+/// Documents, for reading only.
+#[cfg(doc)]
+pub mod documentation {
+    #[doc = include_str!("../FORMAT.md")]
+    pub mod format {}
+
+    #[doc = include_str!("../RELIABILITY.md")]
+    pub mod reliability {}
+}

@@ -1,4 +1,4 @@
-//! How much a jlog may hold, and what happens when it holds that much.
+//! How much a jlog may hold, and what happens at that limit.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ pub enum AtLimit {
     /// It fails with [`Error::AtCapacity`] until subscribers have caught up.
     #[default]
     Fail,
-    /// The oldest segments go, whoever still needs them. Subscribers that do are told how many messages they
-    /// missed ([`OnMissed`](crate::OnMissed)).
+    /// The oldest segments are dropped, needed or not. Subscribers that needed them learn how many
+    /// messages they missed ([`OnMissed`](crate::OnMissed)).
     DropOldest,
 }
 
@@ -45,14 +45,14 @@ pub enum LimitKind {
     Free,
 }
 
-/// A subscriber that keeps segments from going.
+/// A subscriber that still needs the oldest segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Its name.
     pub name: SubscriberName,
-    /// Its checkpoint; `None` where that cannot be read.
+    /// Its checkpoint; `None` if it cannot be read.
     pub checkpoint: Option<LogId>,
-    /// Messages that it has not done yet; all of them where its checkpoint cannot be read.
+    /// Messages behind its checkpoint; all of them if that cannot be read.
     pub messages: u64,
 }
 
@@ -71,18 +71,27 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// How much a jlog may hold. Writers of this library keep to it, those of the C library do not know of it.
+/// How much a jlog may hold. Writers of this library keep to it; those of the C library do not know it.
 ///
-/// The segment being written counts and never goes, so segments end at an eighth of a limit at the latest. Limits
-/// are looked at when a message is appended.
+/// The segment being written counts and is never dropped, so segments end at an eighth of a limit at the
+/// latest. Limits are checked when a message is appended.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
+/// use jlog_core::{AtLimit, Jlog, Limits};
+///
+/// let limits = Limits { max_bytes: Some(1 << 30), at_limit: AtLimit::DropOldest, ..Limits::default() };
+/// let log = Jlog::options().limits(limits).create(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of all segments with their indexes and checksums, and of the pre-commit buffer: 16 KiB or more.
     pub max_bytes: Option<u64>,
-    /// How old messages may get: 1 s or more, in whole seconds. Whole segments go, when their last message is older; a
-    /// segment ends when its first message has an eighth of this age. Ages are looked at by writers that append, by readers
-    /// that wait, and by [`Jlog::clean`](crate::Jlog::clean): where none of them is at work, nothing goes. Stamps that lie in
-    /// the future are ignored: the place of a segment in the jlog counts.
+    /// How old messages may get: 1 s or more, in whole seconds. A segment is dropped when its last message
+    /// is older, and ends when its first message has an eighth of this age. Writers that append, readers
+    /// that wait and [`Jlog::clean`](crate::Jlog::clean) check ages; if none of them runs, nothing is
+    /// dropped. Stamps in the future are ignored: the order of segments counts.
     pub max_age: Option<Duration>,
     /// Bytes that stay free on the file system.
     pub keep_free: Option<u64>,

@@ -10,8 +10,21 @@ use crate::format::{DEFAULT_SEGMENT_SIZE, MAX_PRE_COMMIT, MAX_SEGMENT_SIZE};
 use crate::storage::{Posix, Storage};
 use crate::{Compression, Error, Event, Jlog, Limits, Result, Safety};
 
-/// How a jlog is created or opened. What belongs to a new jlog (segment size, pre-commit, compression,
-/// safety, checksums, limits) has no effect on one that is there.
+/// How a jlog is created or opened. What belongs to a new jlog (segment size, pre-commit buffer,
+/// compression, safety, checksums, limits) has no effect on one that exists.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
+/// use jlog_core::{Compression, Jlog};
+///
+/// let log = Jlog::options()
+///     .segment_size(16 << 20)
+///     .pre_commit(1 << 20)
+///     .compression(Compression::Lz4)
+///     .on_event(|event| eprintln!("{event}"))
+///     .create_or_open(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct JlogOptions {
     pub(crate) segment_size: u32,
@@ -213,26 +226,35 @@ pub enum Locking {
     SingleProcess,
 }
 
-/// When appended messages are made durable without being asked to be.
+/// When appended messages become durable without a call of [`sync`](crate::Writer::sync).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum SyncPolicy {
     /// Never: only when [`sync`](crate::Writer::sync) is called.
     Never,
-    /// A segment when it is full, and when the writer is closed: as the C library does.
+    /// A segment when it is full, and when the writer is closed, as the C library does.
     #[default]
     OnRoll,
-    /// The same, but a full segment is synced by a thread that the writer starts, while appending goes on; when 16 of
-    /// them wait for it, appending waits, too. A sync that fails is told of by the next call.
+    /// As `OnRoll`, but a thread that the writer starts syncs full segments while appending goes on. When
+    /// 16 segments wait for it, appending waits too. The next call returns the error of a failed sync.
     AfterRoll,
     /// At least this often (1 ms or more) while there is something to sync, from a thread that the writer
     /// starts.
     Interval(Duration),
-    /// Before every append returns; appends from several threads at the same time share writes and syncs. They go past the
-    /// pre-commit buffer, which is flushed before.
+    /// Before every append returns. Appends of several threads at the same time share writes and syncs.
+    /// They go past the pre-commit buffer, which is flushed first.
     EachAppend,
 }
 
 /// How a writer works.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
+/// use jlog_core::{SyncPolicy, WriterOptions};
+///
+/// let writer = log.writer_with(WriterOptions::default().sync(SyncPolicy::EachAppend))?;
+/// writer.append(b"durable when this returns")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct WriterOptions {
     pub(crate) pre_commit: Option<u32>,
@@ -305,7 +327,7 @@ impl WriterOptions {
     }
 }
 
-/// How a reader gets at the bytes of segments.
+/// How a reader reads segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ReadMethod {
     /// Reads into a buffer.
@@ -317,16 +339,16 @@ pub enum ReadMethod {
 
 /// What a reader does when it meets damaged bytes.
 ///
-/// **The default is to fail, and to fail again at every further call**: a consumer that does nothing about it stays where it
-/// is, and keeps segments from going. Whoever reads without supervision chooses [`Skip`](OnDamage::Skip), as the `jlog`
-/// command does.
+/// **By default it fails, at every further call too**: a consumer that does nothing about it stays where it
+/// is, and segments are retained. Consumers without supervision use [`Skip`](OnDamage::Skip), as the
+/// `jlog` command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnDamage {
-    /// Returns the error, again and again, until [`skip_damage`](crate::Reader::skip_damage) steps over the damage.
+    /// Returns the error each time, until [`skip_damage`](crate::Reader::skip_damage) skips the damage.
     #[default]
     Fail,
-    /// Skips what is damaged, counts it ([`skipped`](crate::Reader::skipped)), keeps it in a file `….broken-<offset>`, and
-    /// reports it as [`Event::DamageSkipped`].
+    /// Skips what is damaged, counts it ([`skipped`](crate::Reader::skipped)), keeps it in a file
+    /// `….broken-<offset>`, and reports it as [`Event::DamageSkipped`].
     Skip,
 }
 
@@ -334,15 +356,25 @@ pub enum OnDamage {
 /// ([`AtLimit::DropOldest`](crate::AtLimit::DropOldest)), or lost with a segment that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnMissed {
-    /// Goes on with what there is, counts them ([`missed`](crate::Reader::missed), [`lost`](crate::Reader::lost)),
-    /// and reports them as an event.
+    /// Continues with the messages that are left, counts the missing ones
+    /// ([`missed`](crate::Reader::missed), [`lost`](crate::Reader::lost)), and reports them as an event.
     #[default]
     Tell,
-    /// Counts them, too, and returns [`Error::Missed`] or [`Error::SegmentsLost`] once.
+    /// Counts them as well, and returns [`Error::Missed`] or [`Error::SegmentsLost`] once.
     Fail,
 }
 
 /// How a reader works.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
+/// use jlog_core::{OnDamage, OnMissed, ReaderOptions, Start};
+///
+/// log.subscribe("billing", Start::Beginning)?;
+/// let options = ReaderOptions::default().on_damage(OnDamage::Skip).on_missed(OnMissed::Fail);
+/// let reader = log.reader_with("billing", options)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ReaderOptions {
     pub(crate) verify: bool,

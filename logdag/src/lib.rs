@@ -1,21 +1,45 @@
-//! The log-stream graph: named streams that lines are logged to, outlets that carry them on, filters on outlets, and
-//! sinks where they end up: files with rotation, memory rings, durable feeds (jlogs), the standard outputs, and what
-//! an application adds.
+//! Named log streams, filters and sinks. A line is logged to a stream; it goes to the stream's own sink
+//! and through outlets, with or without filters, to other streams. Sinks are files with rotation, memory
+//! rings, durable feeds (jlogs), syslog, the journal, the standard outputs, and types that the program
+//! adds. The graph is that of libmtev.
 //!
-//! A line is logged to a stream with [`log!`]; it goes to the stream's own sink and to every outlet. Names are
-//! hierarchical: `http/access`, where nothing else is said, leads to `http`. The graph is built by calls of [`Graph`], or
-//! from a configuration in XML or TOML ([`config`]), and can change while lines flow. [`init`] sets all of it up with one
-//! call.
+//! ```
+//! use logdag::{Graph, log};
+//!
+//! let graph = Graph::new();
+//! graph.add_memory("recent", 1000, 1_000_000)?;
+//! let access = graph.stream("http/access")?; // leads to the stream `http` unless something else is said
+//! graph.add_outlet("http/access", "recent", Some("status >= 500"))?;
+//! log!(access, status = 503, path = "/page/4"; "request failed");
+//! assert_eq!(graph.memory_last("recent", 10).unwrap_or_default().len(), 1);
+//! # Ok::<(), logdag::GraphError>(())
+//! ```
+//!
+//! Most programs need one call: [`init`] reads a configuration in TOML or XML ([`config`]), connects
+//! `tracing` and `log`, and starts queues; its guard writes what waits when it is dropped. The graph can
+//! change while lines flow ([`Graph`], [`Guard::reload`]).
+//!
+//! # Guarantees
+//!
+//! - Lines of a thread keep their order in every sink.
+//! - A line is lost only if its sink fails, or its queue is full and set to drop. Both are counted
+//!   ([`Counters`]) and reported in the log itself.
+//! - [`Graph::flush`] returns when all earlier lines are written, and durable where the sink can do that.
+//! - A new configuration applies as a whole or not at all; no line is lost or doubled.
+//! - A disabled stream, or a level that nobody wants, costs about a nanosecond.
 //!
 //! # Features
 //!
-//! - `toml` (on unless turned off), `xml`: configurations in these.
+//! - `toml` (on by default), `xml`: configurations in these languages.
 //! - `log`, `tracing`: programs that log with these crates.
 //! - `jlog`: durable feeds as sinks.
 //! - `regex`: regular expressions in filters and in `require_env`, by PCRE2.
 //! - `flatbuffers`: the format `flatbuffer`.
 //! - `signals`: `Guard::reload_on_hangup`.
 //! - `full`: all of these.
+//! - `shuttle`: locks whose schedules a checker chooses, for the tests of this crate.
+//!
+//! Complete programs are in the directory `examples`; README.md is the guide.
 
 mod access;
 #[cfg(any(feature = "log", feature = "tracing"))]

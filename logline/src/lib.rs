@@ -1,22 +1,32 @@
-//! Lines of a log as FlatBuffers, read: the table LogLine of `logdag/schema/logline.fbs`, which libmtev writes, too.
+//! Reads log lines in FlatBuffers: the table LogLine of `logdag/schema/logline.fbs`, which logdag and
+//! libmtev write.
 //!
-//! Bytes of any origin can be given: what is no line is an error.
+//! ```
+//! # fn show(bytes: &[u8]) -> Result<(), logline::Error> {
+//! let line = logline::LogLine::parse(bytes)?;
+//! println!("{} {}: {}", line.timestamp, line.facility, line.message);
+//! # Ok(()) }
+//! # assert!(show(b"not a line").is_err());
+//! ```
+//!
+//! Bytes from any origin can be given: bytes that are not a line cause an [`Error`], never a panic, and
+//! memory stays within a small multiple of their length.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
-/// The largest line that is read from a file, in bytes.
+/// The largest line that is read, in bytes.
 pub const MAX_LINE: u32 = 256 << 20;
 
-/// Keys may share their texts, but not so that they have more than so many times the bytes there are.
+/// Keys may share their texts, but altogether not be longer than this many times the bytes given.
 const MAX_SHARED: usize = 16;
 
-/// Why bytes are no line.
+/// Why bytes are not a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no log line: {what} at its byte {at} is out of its bounds")]
+#[error("not a log line: {what} at byte {at} is out of bounds")]
 pub struct Error {
-    /// What was looked for.
+    /// What was expected.
     what: &'static str,
     /// Where, from 0.
     at: usize,
@@ -33,13 +43,13 @@ pub enum Value<'a> {
     F64(f64),
     /// Text.
     Str(Cow<'a, str>),
-    /// A UUID: 16 bytes, or what was written for them.
+    /// A UUID: 16 bytes, or what was written in their place.
     Uuid(&'a [u8]),
-    /// None, or of a type that is not known here.
+    /// No value, or one of an unknown type.
     Unknown,
 }
 
-/// A line. Text that is no UTF-8 has U+FFFD in place of what is none.
+/// A line. In text that is not UTF-8, U+FFFD replaces the wrong bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogLine<'a> {
     /// When, in microseconds since 1970 UTC.
@@ -154,10 +164,10 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> LogLine<'a> {
-    /// The line in the bytes of one FlatBuffer.
+    /// Parses the bytes of one FlatBuffer.
     ///
     /// # Errors
-    /// They are none.
+    /// The bytes are not a line.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let buffer = Buffer(bytes);
         let table = buffer.table(buffer.follow(0, "the root")?)?;
@@ -166,7 +176,7 @@ impl<'a> LogLine<'a> {
             let what = "the keys";
             let pairs = buffer.follow(at, what)?;
             let count = usize::try_from(buffer.u32(pairs, what)?).unwrap_or(usize::MAX);
-            // Many may be said to be there; each is looked at where it would be.
+            // The count may be wrong: each key is checked when it is read.
             let mut texts = 0;
             for n in 0..count {
                 let at = buffer.follow(pairs + 4 + 4 * n, what)?;
@@ -190,8 +200,8 @@ impl<'a> LogLine<'a> {
         })
     }
 
-    /// Appends the line as a JSON object, as logdag's format `json` has it: of keys of one name the last one counts, and none
-    /// takes the place of a field.
+    /// Appends the line as a JSON object, as in logdag's format `json`. Of keys with the same name the
+    /// last one counts, and no key replaces a field.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let fields = ["timestamp", "facility", "threadid", "threadname", "file", "line", "message"];
         let (seconds, micros) = (self.timestamp / 1_000_000, self.timestamp % 1_000_000);
@@ -237,7 +247,7 @@ impl<'a> LogLine<'a> {
     }
 }
 
-/// A UUID as it is written: in five groups where it has 16 bytes.
+/// A UUID as text: in five groups if it has 16 bytes, and as hex digits otherwise.
 fn uuid(bytes: &[u8]) -> String {
     let grouped = bytes.len() == 16;
     let digits = |(n, byte): (usize, &u8)| {
@@ -247,10 +257,12 @@ fn uuid(bytes: &[u8]) -> String {
     bytes.iter().enumerate().map(digits).collect()
 }
 
-/// Calls with the bytes of every line of a file, where each comes behind its length (4 bytes, little endian).
+/// Calls `take` with the bytes of every line of a file in which each line follows its length (4 bytes,
+/// little-endian).
 ///
 /// # Errors
-/// What reading says, or `take`; the last line is cut, or one is longer than [`MAX_LINE`]. Lines before it were taken.
+/// An error of reading or of `take`; an incomplete last line; a line longer than [`MAX_LINE`]. Earlier
+/// lines were taken.
 pub fn for_each(mut from: impl Read, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut line = Vec::new();
     let mut at = 0u64;
@@ -293,7 +305,7 @@ mod tests {
             let bytes: Vec<u8> = (0..len)
                 .map(|n| {
                     seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n as u64 | 1);
-                    // Small numbers lead somewhere within.
+                    // Small numbers are offsets within the bytes.
                     u8::try_from(seed >> 56).unwrap() & if seed & 1 == 0 { 0x0f } else { 0 }
                 })
                 .collect();

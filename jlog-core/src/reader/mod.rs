@@ -50,7 +50,24 @@ pub enum Wait {
 /// subscriber begins, moves when [`checkpoint`](Reader::checkpoint) is called. Reading needs no permission to write and
 /// no free space: a reader only writes its checkpoint and, where it skips damage, a copy of the damaged bytes.
 ///
-/// One reader a subscriber at a time is meant; several see the same messages, and the last checkpoint wins.
+/// Use one reader for a subscriber at a time. Several see the same messages, and the last checkpoint wins.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
+/// # log.subscribe("billing", jlog_core::Start::Beginning)?; log.writer()?.append(b"hello")?;
+/// use std::time::Duration;
+/// use jlog_core::Wait;
+///
+/// let mut reader = log.reader("billing")?;
+/// while let Some(batch) = reader.next_batch(Wait::Timeout(Duration::from_millis(10)))? {
+///     for message in &batch {
+///         println!("{}: {} bytes", message.id(), message.body().len());
+///     }
+///     let last = batch.last_id();
+///     reader.checkpoint(last)?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Damage
 ///

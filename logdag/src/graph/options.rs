@@ -8,6 +8,15 @@ use crate::redact::Redaction;
 use crate::sink::{SinkSpec, WhenFull};
 
 /// What a stream is.
+///
+/// ```
+/// use logdag::{Graph, SinkSpec, StreamOptions};
+///
+/// let sink = SinkSpec { kind: "memory".into(), path: "100,10000".into(), ..SinkSpec::default() };
+/// let graph = Graph::new();
+/// graph.configure("ring", StreamOptions { sink: Some(sink), ..StreamOptions::default() })?;
+/// # Ok::<(), logdag::GraphError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamOptions {
     /// What it writes to, if anything.

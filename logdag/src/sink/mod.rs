@@ -244,6 +244,19 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
 }
 
 /// What a sink is made from.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let path = dir.path().join("app.log");
+/// use logdag::{Graph, Rotation, SinkSpec, StreamOptions, log};
+///
+/// let rotation = Rotation { bytes: 10_000_000, retain_count: 5, ..Rotation::default() };
+/// let path = path.display().to_string();
+/// let sink = SinkSpec { kind: "file".into(), path, rotation, ..SinkSpec::default() };
+/// let graph = Graph::new();
+/// let app = graph.configure("app", StreamOptions { sink: Some(sink), ..StreamOptions::default() })?;
+/// log!(app, "started");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkSpec {
     /// The stream it belongs to.
