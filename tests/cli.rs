@@ -24,6 +24,8 @@ mod monitor;
 mod read;
 #[path = "cli/read_only.rs"]
 mod read_only;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "cli/subscribers.rs"]
 mod subscribers;
 #[path = "cli/tail.rs"]

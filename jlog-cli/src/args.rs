@@ -42,6 +42,11 @@ pub enum Command {
     /// Check how far subscribers are behind, for monitoring systems: one line, and exit code 0 (ok), 1 (warning), 2
     /// (critical) or 3 (unknown)
     Check(CheckArgs),
+    /// Answer over HTTP how feeds are: metrics for Prometheus, and health
+    ///
+    /// Ends with SIGINT or SIGTERM. Nothing can be changed over HTTP.
+    #[cfg(feature = "serve")]
+    Serve(ServeArgs),
     /// List segments, or the records of one
     Inspect(InspectArgs),
     /// Check every record, index and checkpoint (exit code 3: damage found)
@@ -417,6 +422,36 @@ pub struct CheckArgs {
     /// The same as a warning
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub warn_free: Option<Limit<u64>>,
+}
+
+/// `jlog serve`
+#[cfg(feature = "serve")]
+#[derive(Debug, ClapArgs)]
+pub struct ServeArgs {
+    /// Feeds, or directories in which feeds are searched for; new ones appear by themselves
+    #[arg(required = true, value_name = "FEED|DIR")]
+    pub places: Vec<PathBuf>,
+    /// Where to listen: 127.0.0.1:PORT, unix:PATH, or, with a token, any address; port 0 is one that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8465")]
+    pub http: jlog_watch::Address,
+    /// Answer only whoever sends the token in this file (Authorization: Bearer TOKEN)
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Let clients without a token call this server by this name, too
+    #[arg(long = "allow-host", value_name = "NAME")]
+    pub allow_hosts: Vec<String>,
+    /// Not ready where a subscriber's oldest message is older (90s, 10min, 7d)
+    #[arg(long, value_name = "AGE", value_parser = values::age)]
+    pub max_lag: Option<Limit<Duration>>,
+    /// Not ready where a subscriber has more messages before it
+    #[arg(long, value_name = "N")]
+    pub max_messages: Option<u64>,
+    /// Not ready where less is free on a feed's file system (500MiB, 1GiB)
+    #[arg(long, value_name = "SIZE", value_parser = values::limit)]
+    pub min_free: Option<Limit<u64>>,
+    /// Not ready where a disk or a feed's limit is full so soon if it goes on like in the last minute (none: whenever)
+    #[arg(long, value_name = "TIME", value_parser = values::age, default_value = "10min")]
+    pub full_within: Limit<Duration>,
 }
 
 /// `jlog meta`

@@ -10,6 +10,8 @@ mod man;
 mod monitor;
 mod output;
 mod read;
+#[cfg(feature = "serve")]
+mod serve;
 mod stop;
 mod time;
 mod values;
@@ -63,6 +65,8 @@ fn run(args: Args) -> Outcome {
         Command::Tail(args) => read::tail(&args),
         Command::Status(args) => admin::status(&args),
         Command::Check(args) => monitor::check(&args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::serve(&args),
         Command::Inspect(args) => admin::inspect(&args),
         Command::Verify(args) => check::verify(&args),
         Command::Repair(args) => check::repair(&args),

@@ -96,6 +96,17 @@ fn examples(command: &str) -> &'static [Example] {
                 "jlog check feed --subscriber billing --max-messages 10000",
             ),
         ],
+        "serve" => &[
+            ("Every feed in a directory, for a Prometheus on this machine", "jlog serve /var/spool/feeds"),
+            (
+                "For one on another machine, with a token",
+                "(umask 077; openssl rand -hex 32 > token)\njlog serve /var/spool/feeds --http 0.0.0.0:8465 --token-file token",
+            ),
+            (
+                "Over a socket, and asked by hand",
+                "jlog serve feed --http unix:feed.sock &\ncurl --unix-socket feed.sock http://localhost/health/ready",
+            ),
+        ],
         "inspect" => {
             &[("The segments", "jlog inspect feed"), ("The records of one", "jlog inspect feed 0000002a")]
         }

@@ -2,7 +2,7 @@
 
 use crate::support::{NONE, Place, bare, close, jlog, run, run_to};
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "create",
     "write",
     "subscribe",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 18] = [
     "tail",
     "status",
     "check",
+    "serve",
     "inspect",
     "verify",
     "repair",
@@ -62,6 +63,8 @@ fn wrong_command_lines_end_with_2_and_change_nothing() {
         &["inspect", feed, "xyz"],
         &["alter", feed, "--safety", "none"],
         &["status", feed, "-o", "yaml"],
+        &["serve"],
+        &["serve", feed, "--http", "somewhere"],
         &["completions", "csh"],
     ] {
         let done = run(jlog(arguments), "");

@@ -1,0 +1,48 @@
+//! `jlog serve`: feeds over HTTP, until a signal ends it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jlog_watch::{Thresholds, Token, Watch};
+
+use crate::args::ServeArgs;
+use crate::error::{Failure, Outcome};
+use crate::output;
+use crate::stop::Stop;
+
+/// `jlog serve`
+pub fn serve(args: &ServeArgs) -> Outcome {
+    let stop = Stop::on_signals()?;
+    let mut thresholds = Thresholds::default().full_within(args.full_within.0);
+    if let Some(age) = args.max_lag.and_then(|limit| limit.0) {
+        thresholds = thresholds.max_lag(age);
+    }
+    if let Some(messages) = args.max_messages {
+        thresholds = thresholds.max_messages(messages);
+    }
+    if let Some(bytes) = args.min_free.and_then(|limit| limit.0) {
+        thresholds = thresholds.min_free(bytes);
+    }
+    let mut watch = args.places.iter().fold(Watch::new(), |watch, place| watch.feeds(place));
+    for host in &args.allow_hosts {
+        watch = watch.allow_host(host);
+    }
+    if let Some(file) = &args.token_file {
+        watch = watch.token(Token::from_file(file).map_err(|e| Failure::new(e.to_string()))?);
+    }
+    let failed = |e: jlog_watch::ServeError| {
+        let hint = matches!(e, jlog_watch::ServeError::NoToken { .. }).then_some("; see --token-file");
+        Failure::new(e.to_string()).or(hint.unwrap_or_default())
+    };
+    let server = watch.thresholds(thresholds).serve(&args.http).map_err(failed)?;
+    match output::line(&format!("listening at {}", output::plain(&server.address().to_string()))) {
+        // Whoever read this has seen enough.
+        Err(failure) if failure.is_broken_pipe() => {}
+        other => other?,
+    }
+    while !stop.is_set() {
+        stop.sleep(Duration::from_secs(60));
+    }
+    server.stop();
+    Ok(ExitCode::SUCCESS)
+}
