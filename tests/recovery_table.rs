@@ -20,30 +20,33 @@ const ROWS: [(&str, &str); 26] = [
     ("metastore names a segment before the last on disk (power failure)", "metastore_behind_the_segments"),
     ("… which was restored from a backup over a newer feed", "segments_of_a_newer_feed"),
     ("… and behind those there is a gap, and more", "segments_behind_a_gap"),
-    ("the next segment is there when it is begun", "next_segment_is_there"),
-    ("metastore names a segment that is not there, and none behind it", "metastore_before_its_segment"),
+    ("the next segment exists when it is begun", "next_segment_is_there"),
+    (
+        "metastore names a segment that does not exist, and there is none behind it",
+        "metastore_before_its_segment",
+    ),
     (
         "… of which checksums or an index are left, and a subscriber needs it",
         "metastore_before_a_lost_segment",
     ),
     ("current segment ends within a record", "unfinished_record"),
-    ("current segment ends in bytes that are no record", "bytes_that_are_no_record"),
+    ("current segment ends in bytes that are not a record", "bytes_that_are_no_record"),
     ("metastore names another layout than the records have", "metastore_of_another_layout"),
     ("current segment is damaged, and intact records follow", "damage_before_intact_records"),
     ("current segment removed or replaced while it is written", "segment_removed_or_replaced"),
     ("checksums cover more than the segment holds", "checksums_of_more_than_there_is"),
-    ("checksums of records that others have cut, moved or replaced", "checksums_of_other_records"),
+    ("checksums of records that others have truncated, moved or replaced", "checksums_of_other_records"),
     ("index disagrees with the segment", "index_that_does_not_fit"),
     ("pre-commit buffer with whole records", "buffer_with_whole_records"),
-    ("… with an unfinished record", "buffer_with_an_unfinished_record"),
+    ("… with a torn record", "buffer_with_an_unfinished_record"),
     ("… damaged in the middle", "buffer_damaged_in_the_middle"),
-    ("… whose flush was cut short", "flush_that_was_cut_short"),
-    ("… and whose segment is gone", "flush_to_a_segment_that_is_gone"),
+    ("… whose flush was interrupted", "flush_that_was_cut_short"),
+    ("… and whose segment was removed", "flush_to_a_segment_that_is_gone"),
     ("… open when the machine stopped, with a fingerprint that fits", "buffer_that_survived_the_machine"),
     ("… with one that does not", "buffer_that_did_not_survive_the_machine"),
     ("… used by the C library since", "buffer_used_by_the_c_library"),
-    ("checkpoint past the end of what there is", "checkpoint_past_the_end"),
-    ("checkpoint of a segment that is gone", "checkpoint_of_a_segment_that_is_gone"),
+    ("checkpoint past the end of the jlog", "checkpoint_past_the_end"),
+    ("checkpoint of a segment that was removed", "checkpoint_of_a_segment_that_is_gone"),
     ("complete segment ends within a record (power failure)", "complete_segment_ends_within_a_record"),
 ];
 
@@ -180,7 +183,7 @@ impl Made {
         Jlog::options().storage(unsynced()).open(&self.path).unwrap()
     }
 
-    /// A file that was kept aside.
+    /// A file that was kept.
     fn kept(&self, name: &str) -> (PathBuf, Vec<u8>) {
         (self.path.join(name), self.read(name))
     }
@@ -545,7 +548,7 @@ fn metastore_before_a_lost_segment() {
     assert_eq!(made.read("00000001"), b"");
 }
 
-/// Opens a jlog whose current segment holds `a` and `b` and then `tail`, which must be kept aside and cut.
+/// Opens a jlog whose current segment holds `a` and `b` and then `tail`, which must be kept and truncated.
 fn tail_is_cut(tail: &[u8]) {
     let whole = records(&["a", "b"]);
     let made = Made::new(0).segment(0, [&whole, tail].concat());
@@ -563,7 +566,7 @@ fn tail_is_cut(tail: &[u8]) {
     works_on(&log, &there, (0, 3));
 }
 
-/// "the tail is kept aside, then cut", wherever the record ends
+/// "the tail is kept, then truncated", wherever the record ends
 #[test]
 fn unfinished_record() {
     let torn = record("never finished");
@@ -577,7 +580,7 @@ fn unfinished_record() {
     }
 }
 
-/// "the tail is kept aside, then cut"
+/// "the tail is kept, then truncated"
 #[test]
 fn bytes_that_are_no_record() {
     // What file systems leave of a write that the power failure overtook, and what nobody has an explanation for.
@@ -861,7 +864,7 @@ fn buffer_with_whole_records() {
     }
 }
 
-/// "that is kept aside, then cut"
+/// "it is kept, then truncated"
 #[test]
 fn buffer_with_an_unfinished_record() {
     let torn = record("never finished");
@@ -881,7 +884,7 @@ fn buffer_with_an_unfinished_record() {
     }
 }
 
-/// "the damage is kept aside, the records around it are flushed"
+/// "the damage is kept, the records around it are flushed"
 #[test]
 fn buffer_damaged_in_the_middle() {
     let held = ["b", "cc", "ddd", "e"];
@@ -981,7 +984,7 @@ fn buffer_that_survived_the_machine() {
     assert_eq!(made.broken(), [""; 0]);
 }
 
-/// "kept aside: some of its pages may be older than others"
+/// "it is kept in a file: some of its pages may be older than others"
 #[test]
 fn buffer_that_did_not_survive_the_machine() {
     let held = ["b", "c"];

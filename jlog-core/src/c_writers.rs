@@ -1,9 +1,10 @@
 //! Keeping processes that use the C library from writing for a moment.
 //!
-//! Such a process looks at the metastore only when its segment is full: one whose segment is ended early, or made larger than
-//! it is, goes on writing where subscribers have passed. It has the file `pre_commit` open for writing as long as it writes,
-//! and writers of ours have only with the buffer's guard. So a lease on that file, which the system gives only while nobody
-//! has it open for writing, and which keeps others from opening it, shows that there is none.
+//! Such a process reads the metastore only when its segment is full. If its segment is closed early, or the
+//! segment size is raised, it goes on writing to a segment that subscribers have passed. While it writes, it
+//! has the file `pre_commit` open for writing; writers of ours do so only with the buffer's guard. The
+//! system grants a lease on that file only while no process has it open for writing, and the lease keeps
+//! others from opening it. So a lease shows that there is no such process.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +16,7 @@ use crate::{Error, Result, names, precommit};
 
 /// How long to wait for a file that is open for writing to be closed, where the caller can wait. A process that is being
 /// started holds what its parent had open until it runs its program, and a writer of ours opens the file while it makes it.
-/// A C process keeps it open for as long as it writes.
+/// A C process keeps it open while it writes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// While this lives, no C process writes.
@@ -37,8 +38,8 @@ impl Drop for KeptOut {
 /// Keeps C processes from writing. Waits up to `patience` for what may be no C process.
 ///
 /// # Errors
-/// [`Error::CWriter`] where one has the jlog open for writing; [`Error::Io`] where it cannot be told, because the file
-/// belongs to another user.
+/// [`Error::CWriter`] if one has the jlog open for writing; [`Error::Io`] if that cannot be determined,
+/// because the file belongs to another user.
 pub(crate) fn keep_out(shared: &Shared, action: &'static str, patience: Duration) -> Result<KeptOut> {
     let nobody = |guard| Ok(KeptOut { lease: None, _guard: guard });
     if shared.storage.is_simulated() {
@@ -72,7 +73,7 @@ pub(crate) fn keep_out(shared: &Shared, action: &'static str, patience: Duration
     }
 }
 
-/// Takes a lease; `false` where somebody still has the file open for writing when the time is over.
+/// Takes a lease; `false` if the file is still open for writing when the time is over.
 fn lease_within(file: &dyn File, patience: Duration) -> std::io::Result<bool> {
     let since = Instant::now();
     let mut pause = Duration::from_micros(100);

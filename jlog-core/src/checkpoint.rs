@@ -93,8 +93,8 @@ impl Checkpoint {
         }
     }
 
-    /// Shows its bytes, of which there may be one too many, and stores what comes back, durably. For repair, which
-    /// others wait for: everybody else uses `set`.
+    /// Passes its bytes to `decide`, up to one more than fit, and stores the result durably. For repair
+    /// only, which others wait for; use `set` elsewhere.
     pub(crate) fn repair(&self, decide: impl FnOnce(&[u8]) -> Result<Option<LogId>>) -> Result<()> {
         self.check_allowed()?;
         let _lock = self.lock()?;
@@ -113,7 +113,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Stores it if it is `from` still, and under the checkpoint's lock something else holds, too; says whether it was.
+    /// Stores it if it is still `from` and a further condition holds under the checkpoint's lock. Returns
+    /// whether it was.
     pub(crate) fn move_from(
         &self,
         shared: &Shared,
@@ -139,7 +140,7 @@ impl Checkpoint {
         self.refused.map_or(Ok(()), |why| Err(Error::io("write", &self.path, why.into())))
     }
 
-    /// Whether the file has lost its name: the subscriber was removed.
+    /// Whether the file was unlinked: the subscriber was removed.
     pub(crate) fn is_removed(&self) -> Result<bool> {
         Ok(self.file.facts().map_err(|e| Error::io("look at", &self.path, e))?.links == 0)
     }
@@ -167,7 +168,7 @@ pub(crate) fn create_all(shared: &Shared, names: &[SubscriberName], id: LogId) -
     for (done, name) in names.iter().enumerate() {
         if let Err(e) = create(name) {
             for name in &names[..done] {
-                // The error that led here matters more. Nobody has been told of the subscriber.
+                // The error that led here matters more, and the subscriber was not announced.
                 let _ = shared.remove_if_there(&name.checkpoint_file());
             }
             return Err(e);
@@ -181,7 +182,7 @@ pub(crate) fn unknown_subscriber(shared: &Shared, name: &SubscriberName) -> Erro
 }
 
 /// The checkpoints of all subscribers, read one after the other. One that is being created or cannot be read
-/// comes as `None`: nobody knows what it needs.
+/// is `None`: what it needs is unknown.
 pub(crate) fn all(shared: &Shared) -> Result<Vec<(SubscriberName, Option<LogId>)>> {
     of(shared, shared.list()?)
 }

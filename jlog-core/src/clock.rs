@@ -8,10 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use quanta::Clock;
 
-/// The system's clock is looked at this often, for each thread: what the counter is wrong by in that time is far below a
+/// How often each thread reads the system's clock. In that time the error of the counter is far below a
 /// microsecond, and a clock that was set is noticed.
 const LOOK_EVERY_NANOS: u64 = 1_000_000;
-/// Counter and clock are looked at together when no more time than this goes by, in so many tries.
+/// Counter and clock count as read together if no more time than this passes; there are `TRIES` attempts.
 const AT_ONCE_NANOS: u64 = 500;
 const TRIES: usize = 4;
 /// Where the kernel says what it takes the time from.
@@ -29,7 +29,7 @@ struct Look {
     count: u64,
     /// What the time was, in nanoseconds since 1970 UTC; 0 before the first look.
     nanos: u64,
-    /// What was told before it, if the counter had run ahead: what is told next is no less.
+    /// The last time returned before that, if the counter had run ahead: later times are not less.
     least: u64,
 }
 

@@ -11,7 +11,7 @@ use crate::storage::{Facts, Open, read_up_to_at};
 use crate::sync::Mutex;
 use crate::{Result, names, recovery};
 
-/// So many segments are remembered (24 bytes each, and the map's own).
+/// How many segments are remembered (24 bytes each, plus the map's own).
 const MAX: usize = 1 << 20;
 
 /// Counts of complete segments.
@@ -30,7 +30,7 @@ struct Known {
 pub struct SegmentCount {
     /// Its number.
     pub number: u32,
-    /// Its records; a damaged stretch counts as the records that it stands for.
+    /// Its records; a damaged stretch counts as the number of records that it replaces.
     pub records: u32,
     /// Its bytes.
     pub bytes: u64,

@@ -1,9 +1,10 @@
-//! Which segments went although somebody still needed them, and how many messages they had: the file `dropped`.
+//! Which segments were dropped although a subscriber needed them, and how many messages they had: the file
+//! `dropped`.
 //!
 //! ```text
 //!  0  u32  number of a segment
 //!  4  u32  how many records it had
-//!     …    as many of these as there are, numbers growing
+//!     …    repeated, numbers ascending
 //!  n  u32  CRC-32 of everything before it
 //! ```
 
@@ -17,7 +18,7 @@ use crate::shared::Shared;
 use crate::storage::{Open, read_all};
 use crate::{Error, LogId, Result};
 
-/// More segments than this are not remembered, and from a part of it on only those that somebody may ask for.
+/// At most this many segments are remembered, and beyond `MANY` only those that a subscriber may ask for.
 const MAX: usize = 65_536;
 const MANY: usize = 1024;
 const MAX_LEN: usize = MAX * 8 + 4;
@@ -49,7 +50,7 @@ pub(crate) fn load(shared: &Shared) -> Result<BTreeMap<u32, u32>> {
     Ok(parse(&bytes))
 }
 
-/// Notes that these segments, each with so many records, are about to be dropped.
+/// Notes that these segments, each with its number of records, are about to be dropped.
 pub(crate) fn note(shared: &Shared, segments: &[(u32, u32)]) -> Result<()> {
     let mut dropped = load(shared)?;
     dropped.extend(segments.iter().copied());

@@ -1,7 +1,7 @@
 //! Messages that are older than a jlog keeps them.
 //!
-//! The place of a segment in the jlog counts, not only its stamps: what stands before a message is no younger than that
-//! message. Stamps in the future, of a clock that was ahead, say nothing.
+//! The order of messages counts as well as their stamps: a message is not younger than those behind it.
+//! Stamps in the future, from a clock that was ahead, are ignored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,8 +108,8 @@ fn last_time(shared: &Shared, format: RecordFormat, number: u32) -> Result<Optio
     Ok(last)
 }
 
-/// Ends a segment whose first message is old enough, and removes what is too old, as the settings say: what nobody needs, and
-/// with `drop-oldest` what somebody needs as well.
+/// Ends a segment whose first message is old enough, and removes segments that are too old, as the settings
+/// say: those that nobody needs, and with `drop-oldest` also those that a subscriber needs.
 pub(crate) fn run(shared: &Arc<Shared>) -> Result<()> {
     let limits = Settings::load(&*shared.storage, &shared.path)?.limits;
     let Some(max) = limits.max_age else { return Ok(()) };

@@ -34,7 +34,7 @@ pub const DEFAULT_SEGMENT_SIZE: u32 = 4 << 20;
 pub const MAX_SEGMENT_SIZE: u32 = 1 << 30;
 /// Largest pre-commit buffer that can be set: 8 MiB.
 pub const MAX_PRE_COMMIT: u32 = 8 << 20;
-/// The most an LZ4 block can expand: one stored byte stands for at most 255 bytes.
+/// The most an LZ4 block can expand: one stored byte becomes at most 255 bytes.
 const LZ4_MAX_EXPANSION: u64 = 255;
 
 /// How bodies are stored. Chosen when a jlog is created and never changed afterwards.
@@ -63,7 +63,7 @@ pub enum Safety {
 }
 
 impl Safety {
-    /// The number that stands for it in the metastore.
+    /// Its number in the metastore.
     pub const fn to_u32(self) -> u32 {
         match self {
             Safety::Unsafe => 0,
@@ -72,7 +72,7 @@ impl Safety {
         }
     }
 
-    /// The safety that a metastore's number stands for.
+    /// The safety with this number in the metastore.
     pub const fn from_u32(n: u32) -> Option<Self> {
         match n {
             0 => Some(Safety::Unsafe),
@@ -110,7 +110,7 @@ impl RecordFormat {
         Self { magic: 0, header_len: PLAIN_HEADER_LEN, lz4: false }
     }
 
-    /// The layout that a metastore's `hdr_magic` stands for, or `None` where it is unknown.
+    /// The layout of a metastore's `hdr_magic`, or `None` if it is unknown.
     pub const fn from_magic(magic: u32) -> Option<Self> {
         if magic == PLAIN_MAGIC {
             return Some(Self::new(Compression::None));
@@ -275,7 +275,7 @@ impl Meta {
     }
 }
 
-/// Why bytes are no metastore.
+/// Why bytes are not a metastore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetaFault {
     /// Neither 16 bytes nor (from before header magics) 12.

@@ -53,7 +53,7 @@ pub(crate) fn create(shared: &Shared) -> Result<()> {
         return Ok(());
     }
     let identity = Identity::random().map_err(|e| Error::io("create", shared.at(names::IDENTITY), e))?;
-    // Somebody else may be giving it one at this moment: the first one stays.
+    // Another process may be writing one at this moment: the first one stays.
     shared.write_temporary(identity.to_text().as_bytes())?.publish_new(names::IDENTITY)?;
     Ok(())
 }

@@ -119,7 +119,7 @@ pub(crate) fn state(shared: &Shared, segment: u32) -> Result<Option<IndexState>>
     Ok(Index { file, len }.state())
 }
 
-/// How many records the index of a segment that is gone lists.
+/// How many records the index of a removed segment lists.
 pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
     let index = Index::open(shared, segment)?;
     let mut window = Window::default();
@@ -147,7 +147,7 @@ const ENTRIES_AT_ONCE: usize = 8192;
 /// has not grown meanwhile and ends with a whole record.
 ///
 /// # Errors
-/// [`Error::Damaged`] where bytes are no record; [`Error::Io`], [`Error::DiskFull`] where the index cannot be
+/// [`Error::Damaged`] if bytes are not a record; [`Error::Io`], [`Error::DiskFull`] if the index cannot be
 /// written (nothing wrong is left in it).
 pub(crate) fn resync(
     shared: &Shared,
@@ -165,7 +165,7 @@ pub(crate) fn resync(
     let len = file.len().map_err(fail)?;
     let data_len = data.len().map_err(|e| Error::io("read", &data_path, e))?;
     let index = Index { file: Arc::clone(&file), len };
-    // What the index says is believed from its end, or it is made anew.
+    // The index is used from its end, or it is rebuilt.
     let known = index.state().and_then(|state| {
         if state.last == 0 {
             return Some((0, 0, false));

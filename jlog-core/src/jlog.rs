@@ -34,7 +34,7 @@ const DEFAULT_FILE_MODE: u32 = 0o640;
 /// Where a new subscriber begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the first record there is.
+    /// With the first record.
     Beginning,
     /// With what is written after now.
     End,
@@ -44,23 +44,23 @@ pub enum Start {
     CopyOf(SubscriberName),
     /// With this record; (segment, 0) is before the first of that segment.
     From(LogId),
-    /// With the last so many messages there are now, or all where there are fewer. A damaged stretch counts as the
-    /// records that it stands for.
+    /// With the last N messages that exist now, or all if there are fewer. A damaged stretch counts as the
+    /// number of records that it replaces.
     Last(u64),
-    /// With the first message that is not older than this, as [`Reader::seek_time`] finds it.
+    /// With the first message of this time or later, as [`Reader::seek_time`] finds it.
     Since(crate::Timestamp),
 }
 
 /// A jlog: a directory of segments, and its subscribers.
 ///
-/// It holds nothing open by itself; [`writer`](Jlog::writer) and [`reader`](Jlog::reader) do, and work on
-/// without it. Cheap to clone.
+/// It keeps no file open. [`writer`](Jlog::writer) and [`reader`](Jlog::reader) do, and outlive it. Cheap to
+/// clone.
 #[derive(Clone, Debug)]
 pub struct Jlog {
     shared: Arc<Shared>,
 }
 
-/// What there is of a jlog at a moment.
+/// The state of a jlog at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
@@ -68,7 +68,7 @@ pub struct Status {
     pub meta: Meta,
     /// Number of the first segment on disk.
     pub first_segment: u32,
-    /// How many segments there are.
+    /// Number of segments.
     pub segments: u32,
     /// Bytes of the segments.
     pub bytes: u64,
@@ -88,29 +88,29 @@ pub struct Status {
     pub subscribers: Vec<SubscriberStatus>,
 }
 
-/// What there is of a subscriber at a moment.
+/// The state of a subscriber at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SubscriberStatus {
     /// Its name.
     pub name: SubscriberName,
-    /// Its checkpoint; `None` where that cannot be read.
+    /// Its checkpoint; `None` if it cannot be read.
     pub checkpoint: Option<LogId>,
-    /// Messages that it has not done yet.
+    /// Messages behind its checkpoint.
     pub messages: u64,
     /// Bytes of their records.
     pub bytes: u64,
     /// When the oldest of them was accepted.
     pub oldest: Option<crate::Timestamp>,
-    /// When its checkpoint was stored last, in whole seconds, by the time of the file.
+    /// When its checkpoint was stored last, in whole seconds, from the time of the file.
     pub moved: Option<crate::Timestamp>,
-    /// Whether nobody is further behind, and segments before the current one are kept for it.
+    /// Whether no subscriber is further behind, and older segments are retained for it.
     pub holds_back: bool,
-    /// Bytes of segments that nobody else needs any more.
+    /// Bytes of segments that no other subscriber needs.
     pub held: u64,
-    /// Messages that were dropped before it came to them.
+    /// Messages that were dropped before it read them.
     pub missed: u64,
-    /// Messages that it has not read and that are gone with segments that nobody was allowed to remove.
+    /// Messages that it has not read and that were lost with missing segments.
     pub lost: Option<Lost>,
 }
 
@@ -189,14 +189,16 @@ impl Jlog {
         Self::options().create_or_open(path)
     }
 
-    /// Repairs what is damaged, keeping every intact record and every checkpoint; upgrades a jlog from before
-    /// header magics. What is taken out is kept in files called `….broken-<offset>`. Returns what was done.
+    /// Takes damage out, keeping every intact record and every checkpoint; upgrades a jlog that is older
+    /// than header magics. What is taken out is kept in files called `….broken-<offset>`. Returns what was
+    /// done.
     ///
     /// # Errors
-    /// [`Error::WriterBusy`] while somebody writes; [`Error::RepairBusy`] while somebody repairs; [`Error::InUse`]
-    /// where a process that uses the C library has a damaged segment open; [`Error::NotAJlog`]; [`Error::Metastore`]
-    /// where it cannot be told how records are laid out; [`Error::Io`], [`Error::DiskFull`]. Nothing has changed then,
-    /// or whoever opens the jlog next finishes the repair.
+    /// [`Error::WriterBusy`] if there is a writer; [`Error::RepairBusy`] during another repair;
+    /// [`Error::InUse`] if a process that uses the C library has a damaged segment open;
+    /// [`Error::NotAJlog`]; [`Error::Metastore`] if the layout of records cannot be determined;
+    /// [`Error::Io`], [`Error::DiskFull`]. Then nothing has changed, or the next program that opens the
+    /// jlog finishes the repair.
     pub fn repair(path: impl AsRef<Path>) -> Result<Vec<Event>> {
         Self::options().repair(path)
     }
@@ -239,7 +241,7 @@ impl Jlog {
                 if shared.exists(names::METASTORE) {
                     return exists("it is a jlog already");
                 }
-                // Somebody else may be creating it at this moment: his files are in the way of nobody.
+                // Another process may be creating it at this moment; its files do no harm.
                 let foreign = shared.list()?.into_iter().any(|kind| {
                     !matches!(kind, Kind::Temporary | Kind::Settings | Kind::PreCommit | Kind::Identity)
                 });
@@ -311,8 +313,8 @@ impl Jlog {
         &self.shared.path
     }
 
-    /// What has been told of since the last call (at most 1,000 events are kept). The hook of
-    /// [`JlogOptions::on_event`] hears the same, at once.
+    /// The events since the last call; at most 1,000 are kept. The hook of [`JlogOptions::on_event`] gets
+    /// the same events at once.
     pub fn take_events(&self) -> Vec<Event> {
         std::mem::take(&mut *self.shared.events.lock())
     }
@@ -325,7 +327,7 @@ impl Jlog {
         self.writer_with(WriterOptions::default())
     }
 
-    /// A writer. What an earlier one left unfinished is mended first, and told of as events.
+    /// A writer. What an earlier one left unfinished is recovered first, and reported as events.
     ///
     /// # Errors
     /// [`Error::PreCommitBusy`], [`Error::WriterBusy`], [`Error::OldMetastore`], [`Error::OutOfRange`],
@@ -351,9 +353,9 @@ impl Jlog {
         Reader::open(Arc::clone(&self.shared), SubscriberName::new(subscriber)?, options)
     }
 
-    /// A reader without a subscriber: it has no checkpoint, keeps no segment from going, and writes nothing, so it needs
-    /// no permission to write. Segments that are removed before it comes to them are reported as
-    /// [`Event::SegmentsGone`], and it goes on behind them.
+    /// A reader without a subscriber: it has no checkpoint, retains no segment, and writes nothing, so it
+    /// needs no permission to write. Segments that are removed before it reads them are reported as
+    /// [`Event::SegmentsGone`], and it continues behind them.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -378,16 +380,16 @@ impl Jlog {
     /// Adds a subscriber.
     ///
     /// # Errors
-    /// [`Error::SubscriberExists`], [`Error::SubscriberName`], [`Error::NoSuchRecord`] (an id past the end of
-    /// what there is), [`Error::UnknownSubscriber`] (of a copy), [`Error::DiskFull`], [`Error::Io`].
+    /// [`Error::SubscriberExists`], [`Error::SubscriberName`], [`Error::NoSuchRecord`] (an id past the end),
+    /// [`Error::UnknownSubscriber`] (of a copy), [`Error::DiskFull`], [`Error::Io`].
     pub fn subscribe(&self, name: impl AsRef<[u8]>, start: Start) -> Result<LogId> {
         self.subscribe_all(&[name], start)
     }
 
     /// Adds several subscribers that begin at the same place, and returns that place. All are added, or none.
     ///
-    /// This costs less than [`subscribe`](Jlog::subscribe) for each: the place is looked for once, and the directory
-    /// is synced once.
+    /// This costs less than [`subscribe`](Jlog::subscribe) for each: the place is found once, and the
+    /// directory is synced once.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -400,7 +402,7 @@ impl Jlog {
     /// ```
     ///
     /// # Errors
-    /// As [`subscribe`](Jlog::subscribe); [`Error::SubscriberExists`] also where a name is given twice.
+    /// As [`subscribe`](Jlog::subscribe); [`Error::SubscriberExists`] also if a name is given twice.
     pub fn subscribe_all<N: AsRef<[u8]>>(&self, names: &[N], start: Start) -> Result<LogId> {
         let names: Vec<SubscriberName> = names.iter().map(SubscriberName::new).collect::<Result<_>>()?;
         if let Some(name) = names.iter().find(|name| checkpoint::exists(&self.shared, name)) {
@@ -435,8 +437,8 @@ impl Jlog {
         }
     }
 
-    /// Adds a subscriber unless it is there, and leaves it where it is if it is: for programs that start again. Says whether
-    /// it was added.
+    /// Adds a subscriber if it does not exist, and leaves it where it is otherwise, for programs that
+    /// restart. Returns whether it was added.
     ///
     /// # Errors
     /// As [`subscribe`](Jlog::subscribe), but for [`Error::SubscriberExists`].
@@ -448,7 +450,7 @@ impl Jlog {
         }
     }
 
-    /// Where a subscriber begins that starts there.
+    /// The id behind which a subscriber with this start begins.
     ///
     /// # Errors
     /// As [`subscribe`](Jlog::subscribe).
@@ -474,7 +476,7 @@ impl Jlog {
         }
     }
 
-    /// The place before the last so many records. Reads the segments that hold them.
+    /// The place before the last N records. Reads the segments that hold them.
     fn before_last(&self, count: u64) -> Result<LogId> {
         let meta = self.meta()?;
         let mut left = count;
@@ -490,7 +492,7 @@ impl Jlog {
         self.first_id()
     }
 
-    /// Removes a subscriber; says whether it was there. Segments that only it needed stay until
+    /// Removes a subscriber; returns whether it existed. Segments that only it needed stay until
     /// [`clean`](Jlog::clean) or the next checkpoint of another subscriber.
     ///
     /// # Errors
@@ -525,20 +527,21 @@ impl Jlog {
         id.map_or_else(|| self.first_id(), Ok)
     }
 
-    /// Sets a subscriber's checkpoint, adding the subscriber where it is missing. Moved forward, segments
-    /// that nobody needs any more are removed; moved back, what is gone stays gone, and
-    /// [`Event::CheckpointWentBack`] tells of it.
+    /// Sets a subscriber's checkpoint, adding the subscriber if it is missing. If it moves forward, segments
+    /// that no subscriber needs any more are removed. If it moves back, removed segments stay removed, and
+    /// [`Event::CheckpointWentBack`] reports it.
     ///
     /// # Errors
-    /// [`Error::NoSuchRecord`] (past the end of what there is), [`Error::SubscriberName`], [`Error::Io`],
+    /// [`Error::NoSuchRecord`] (past the end), [`Error::SubscriberName`], [`Error::Io`],
     /// [`Error::DiskFull`].
     pub fn set_checkpoint(&self, name: impl AsRef<[u8]>, id: LogId) -> Result<()> {
         recovery::check_id(&self.shared, &self.meta()?, id)?;
         self.store_checkpoint(name, id)
     }
 
-    /// The same, whether there is such a record or not, as the C library does. What is written later is skipped up to
-    /// there, unless a writer that opens finds the checkpoint past the end and moves it back.
+    /// As [`set_checkpoint`](Jlog::set_checkpoint), but accepts an id past the end, as the C library does.
+    /// Messages that are written later are skipped up to it, unless a writer that opens finds the
+    /// checkpoint past the end and moves it back.
     ///
     /// # Errors
     /// [`Error::SubscriberName`], [`Error::Io`], [`Error::DiskFull`].
@@ -562,7 +565,7 @@ impl Jlog {
             other => other?,
         };
         if checkpoint.get().ok().flatten().is_some_and(|old| id.segment < old.segment) {
-            // Without room to note it, what is gone is reported as lost once too often.
+            // If there is no room to note it, lost messages are reported once too often.
             let _ = lost::begins(&self.shared, id);
         }
         let old = checkpoint.set(&self.shared, meta.safety, || Ok(id))?.1.unwrap_or(id);
@@ -573,7 +576,7 @@ impl Jlog {
         retention::remove_passed(&self.shared, old, id, meta.storage_log, &mut Passing::default())
     }
 
-    /// All subscribers with their checkpoints; one that cannot be read comes as `None`.
+    /// All subscribers with their checkpoints; `None` for one that cannot be read.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -597,7 +600,7 @@ impl Jlog {
         repair::repair_names(&Self::shared(&Self::options(), path.as_ref(), Settings::default())?)
     }
 
-    /// What a segment's index lists; `None` where there is none, or it is damaged.
+    /// What a segment's index lists; `None` if there is none, or it is damaged.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -618,8 +621,8 @@ impl Jlog {
         self.settings().checksums
     }
 
-    /// Changes whether writers keep checksums; those at work follow within a fraction of a second. Nothing that has a
-    /// checksum loses it.
+    /// Changes whether writers keep checksums. Running writers follow within a fraction of a second. No
+    /// record loses its checksum.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::DiskFull`].
@@ -632,7 +635,8 @@ impl Jlog {
         self.settings().limits
     }
 
-    /// Changes how much the jlog may hold; writers at work follow with their first append after a tenth of a second.
+    /// Changes how much the jlog may hold. Running writers follow with their first append after a tenth of a
+    /// second.
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Io`], [`Error::DiskFull`].
@@ -641,7 +645,7 @@ impl Jlog {
         self.change_settings(|settings| settings.limits = limits)
     }
 
-    /// The settings as they are now; those that were there when the jlog was opened, where they cannot be read any more.
+    /// The current settings, or those from when the jlog was opened if they can no longer be read.
     fn settings(&self) -> Settings {
         let shared = &self.shared;
         Settings::load(&*shared.storage, &shared.path).unwrap_or_else(|_| shared.settings.clone())
@@ -654,7 +658,7 @@ impl Jlog {
         settings.store(&self.shared)
     }
 
-    /// Bytes in use and size of the pre-commit buffer; `None` where there has been no writer yet.
+    /// Bytes in use and size of the pre-commit buffer; `None` if there has been no writer yet.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -670,7 +674,7 @@ impl Jlog {
         self.shared.segments()
     }
 
-    /// Where a subscriber begins that wants everything: before the first segment on disk.
+    /// Before the first record: where a subscriber begins that wants everything.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -678,7 +682,7 @@ impl Jlog {
         Ok(LogId::new(self.shared.first_segment()?, 0))
     }
 
-    /// The last record there is now, or (segment, 0).
+    /// The last record, or (segment, 0) if the last segment is empty.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -690,12 +694,12 @@ impl Jlog {
         ))
     }
 
-    /// Changes segment size, pre-commit size, or safety; what is `None` stays.
+    /// Changes segment size, size of the pre-commit buffer, or safety; `None` changes nothing.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`]; [`Error::PreCommitBusy`] where a writer uses the buffer; [`Error::CWriter`] where the segment
-    /// size was to be raised while a C process writes; [`Error::Replaced`]; [`Error::OldMetastore`];
-    /// [`Error::DiskFull`], [`Error::Io`].
+    /// [`Error::OutOfRange`]; [`Error::PreCommitBusy`] if a writer uses the buffer; [`Error::CWriter`] if the
+    /// segment size would be raised while a C process writes; [`Error::Replaced`];
+    /// [`Error::OldMetastore`]; [`Error::DiskFull`], [`Error::Io`].
     pub fn alter(
         &self,
         segment_size: Option<u32>,
@@ -725,9 +729,11 @@ impl Jlog {
         metastore.check_named(&self.shared)
     }
 
-    /// Removes segments that no subscriber needs, and left-overs; returns the segments' numbers. Without any
-    /// subscriber all stay. Messages that are older than [`Limits::max_age`] go as well, if that is what limits do here. With `roll`, a current segment that every subscriber has done with is closed
-    /// first, so that it can go, too: see [`Writer::roll`] about C writers.
+    /// Removes segments that no subscriber needs, and files of unfinished changes; returns the segments'
+    /// numbers. Without any subscriber all segments stay. With [`AtLimit::DropOldest`](crate::AtLimit), messages
+    /// older than [`Limits::max_age`] are removed as well. With `roll`, a current segment that every
+    /// subscriber has passed is closed first, so that it can be removed; see [`Writer::roll`] about C
+    /// writers.
     ///
     /// # Errors
     /// As [`writer_with`](Jlog::writer_with) with `roll`; [`Error::Io`].
@@ -763,12 +769,12 @@ impl Jlog {
     /// Checks every record, index, checkpoint and the metastore, and changes nothing.
     ///
     /// # Errors
-    /// [`Error::Io`]; damage is no error here, but a finding.
+    /// [`Error::Io`]. Damage is not an error here, but a finding.
     pub fn verify(&self) -> Result<Verification> {
         self.verify_with(&VerifyOptions::default())
     }
 
-    /// The same, with several threads, progress, or a way to stop it.
+    /// As [`verify`](Jlog::verify), with several threads, progress, or a way to cancel it.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Cancelled`].
@@ -776,7 +782,7 @@ impl Jlog {
         verify::verify(&self.shared, options)
     }
 
-    /// Looks at a segment; `each` gets every whole record.
+    /// Summarises a segment; `each` gets every whole record.
     ///
     /// # Errors
     /// [`Error::Io`] (not found: there is no such segment).
@@ -825,7 +831,7 @@ impl Jlog {
         Ok((messages, bytes, place.oldest))
     }
 
-    /// Where a checkpoint is, found anew.
+    /// Finds the place of a checkpoint.
     fn place_of(
         &self,
         name: &SubscriberName,
@@ -846,7 +852,7 @@ impl Jlog {
         Ok(Place { segment, first_segment, records, offset, oldest })
     }
 
-    /// What there is of everything.
+    /// The state of the jlog and its subscribers.
     ///
     /// # Errors
     /// [`Error::Metastore`], [`Error::Io`].
@@ -939,8 +945,8 @@ impl JlogOptions {
         self.repair_with(path, &VerifyOptions::default())
     }
 
-    /// The same; the look at the segments, which takes most of the time, with several threads, with progress, or with
-    /// a way to end it.
+    /// As [`repair`](Jlog::repair), with several threads, progress, or a way to cancel it while segments are
+    /// checked, which takes most of the time.
     ///
     /// # Errors
     /// As [`Jlog::repair`]; [`Error::Cancelled`].

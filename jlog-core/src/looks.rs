@@ -1,5 +1,5 @@
-//! What was found out about subscribers when they were last looked at: somebody who watches a feed looks at each again and
-//! again, and most of them have not moved.
+//! What was last seen of each subscriber. Watching a feed looks at all of them repeatedly, and most have not
+//! moved.
 
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -46,7 +46,7 @@ pub(crate) struct Place {
 }
 
 impl Look {
-    /// Whether the file is as it was, as far as can be told.
+    /// Whether the file seems unchanged.
     fn is_of(&self, facts: &Facts) -> bool {
         (self.file, self.changed) == (facts.identity, facts.changed)
             && facts.changed > 0
@@ -108,7 +108,7 @@ mod tests {
         status.subscribers.iter().map(of).collect()
     }
 
-    /// What is remembered is what would be found anew, whatever happens between two looks.
+    /// What is remembered equals what a new look would find, whatever happens between two looks.
     #[test]
     fn a_second_look_finds_what_a_first_one_would() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,23 +1,24 @@
-//! Segments that are missing though a subscriber needs them, and how many messages went with them.
+//! Segments that are missing although a subscriber needs them, and how many messages they had.
 //!
-//! A segment may be missing for good reasons: every subscriber had passed it (the name `passed.<segment>` says up
-//! to where; a name, because a power failure can bring an older checkpoint back, and keeps changes of names in their
-//! order), or a limit dropped it (the file `dropped` knows those). Every other one is lost. Where its index or its checksums are still there, they tell
-//! how many records it had. Before such a left-over is swept away, that number goes to the file `lost`:
+//! A segment may be missing by the rules: every subscriber had passed it, or a limit dropped it. The name
+//! `passed.<segment>` says which segments were passed. (It is a name and not a file's contents, because a
+//! power failure can bring an older checkpoint back, but keeps changes of names in order.) The file `dropped`
+//! lists the others. Every other missing segment is lost. If its index or its checksums are still there, they
+//! say how many records it had. Before such a file is removed, that number goes to the file `lost`:
 //!
 //! ```text
 //!  0  u32  0x316c706a ("jpl1")
 //!  4  u32  number of a segment
 //!  8  u32  records that it had, or number of another segment
-//! 12  u32  0: that segment is lost, and had at least so many records; 1: it had exactly so many; 2: the segments
-//!          from the one to the other were missing, and nobody needed them; 3: they are lost, and repair has
-//!          reported that
-//!     …    as many of these three as there are
+//! 12  u32  0: that segment is lost, and had at least this many records; 1: it had exactly this many; 2: the
+//!          segments from the one to the other are missing, and no subscriber needed them; 3: they are lost,
+//!          and repair has reported that
+//!     …    these three numbers, repeated
 //!  n  u32  CRC-32 of everything before it
 //! ```
 //!
-//! Segments that nobody needed matter where a subscriber begins, or is moved back to, before they would be: they
-//! are no loss to it.
+//! Missing segments that nobody needed are noted for subscribers that begin, or move back, before them: to
+//! those they are not a loss.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -42,7 +43,7 @@ const MAX: usize = 65_536;
 const MAX_RANGES: usize = 4096;
 const MAX_LEN: usize = HEAD_LEN + (MAX + 2 * MAX_RANGES) * ENTRY_LEN + 4;
 
-/// Messages that are gone with missing segments.
+/// Messages that were lost with missing segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
     /// The first of the missing segments.
@@ -222,7 +223,7 @@ pub(crate) struct Missing {
     noted: Noted,
     /// Segments of which an index or checksums are left.
     left_over: BTreeSet<u32>,
-    /// Segments before this one went because nobody needed them.
+    /// Segments before this one were removed because nobody needed them.
     passed: u32,
 }
 
@@ -255,14 +256,14 @@ impl Missing {
         Ok(Self { storage_log, ranges, dropped, noted: Noted::load(shared)?, left_over, passed })
     }
 
-    /// What is lost to somebody who has done everything up to `from`, range by range.
+    /// The losses of a subscriber whose checkpoint is `from`, range by range.
     pub(crate) fn lost(&self, shared: &Shared, from: LogId) -> Vec<Lost> {
         let first = self.ranges.partition_point(|&(_, end)| end <= u64::from(from.segment));
         self.ranges[first..].iter().filter_map(|&range| self.lost_in(shared, from, range)).collect()
     }
 
     /// What each of these subscribers has lost, of those that have lost anything. Their checkpoints were read after the
-    /// directory: a segment that they have passed since may be gone.
+    /// directory: a segment that they have passed since may have been removed.
     pub(crate) fn lost_to_all(
         &self,
         shared: &Shared,
@@ -335,7 +336,8 @@ impl Missing {
     }
 }
 
-/// What a subscriber loses who has done everything up to `from` and finds no segment from there until before `to`.
+/// The loss of a subscriber whose checkpoint is `from` and that finds no segment from there until before
+/// `to`.
 pub(crate) fn before(
     shared: &Shared,
     subscriber: &SubscriberName,
@@ -343,7 +345,7 @@ pub(crate) fn before(
     to: u32,
     storage_log: u32,
 ) -> Result<Option<Lost>> {
-    // What lies before its checkpoint may have been removed, and all of it once there is no such subscriber.
+    // Segments before its checkpoint may be removed, and all of them once the subscriber is removed.
     let stored = match checkpoint::read(shared, subscriber) {
         Err(Error::UnknownSubscriber { .. }) => return Ok(None),
         other => other?.unwrap_or(from),
@@ -382,8 +384,8 @@ fn left_over_of(shared: &Shared, segment: u32) -> Option<Records> {
     }
 }
 
-/// Notes what is known of segments that are gone, before what is left of them goes as well, too. Returns the
-/// losses that were not known before.
+/// Notes what is known of missing segments before the rest of their files is removed. Returns the losses that
+/// were not known before.
 pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<(SubscriberName, Lost)>> {
     let kinds = shared.list()?;
     let passed = retention::passed(&kinds);
@@ -448,8 +450,8 @@ pub(crate) fn is_noted(shared: &Shared, segment: u32) -> Result<bool> {
     Ok(Noted::load(shared)?.segments.contains_key(&segment))
 }
 
-/// A subscriber is about to begin, or to go back, behind `id`: what is missing there and nobody needs now is no
-/// loss to it.
+/// Notes that a subscriber is about to begin, or to move back, behind `id`: segments that are missing there
+/// and that nobody needs now are not a loss to it.
 pub(crate) fn begins(shared: &Shared, id: LogId) -> Result<()> {
     let kinds = shared.list()?;
     let passed = retention::passed(&kinds);
@@ -476,7 +478,7 @@ pub(crate) fn begins(shared: &Shared, id: LogId) -> Result<()> {
     }
     Noted::update(shared, |noted| {
         let before = noted.unneeded.clone();
-        // What lies before everybody is of no interest any more.
+        // Segments before every checkpoint no longer matter.
         noted.unneeded.retain(|_, &mut last| last >= id.segment);
         gaps.retain(|&(first, last)| (first..=last).any(|n| !noted.segments.contains_key(&n)));
         for (first, last) in gaps {

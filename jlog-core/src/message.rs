@@ -39,7 +39,7 @@ impl<'a> Message<'a> {
 pub struct Batch<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) format: RecordFormat,
-    /// Whether the bodies stand decompressed behind their headers.
+    /// Whether the bodies are decompressed.
     pub(crate) plain: bool,
     pub(crate) segment: u32,
     pub(crate) first: u32,

@@ -32,7 +32,7 @@ impl MetaReader {
         check_named(shared, self.named)
     }
 
-    /// Reads it while nobody is beginning a segment: that is there before the metastore names it.
+    /// Reads it while no segment is being begun: a segment exists before the metastore names it.
     pub(crate) fn get_locked(&self) -> Result<Meta> {
         let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
         self.get()
@@ -61,7 +61,7 @@ fn identity_of(file: &dyn File, path: &Path) -> Result<(u64, u64)> {
     Ok(file.facts().map_err(|e| Error::io("read", path, e))?.identity)
 }
 
-/// Makes sure that the metastore at the path is this file. As long as it is open, no other file gets its inode.
+/// Checks that the metastore at the path is this file. While it is open, no other file gets its inode.
 fn check_named(shared: &Shared, named: (u64, u64)) -> Result<()> {
     match shared.facts(names::METASTORE) {
         Ok(facts) if facts.identity == named => Ok(()),
@@ -142,7 +142,7 @@ impl Metastore {
     }
 
     /// Under the metastore's lock, makes `next` the segment being written if `from` still is. `create` makes
-    /// the new segment first, so that nobody is sent to a segment that is not there.
+    /// the new segment first, so that the metastore never names a segment that does not exist.
     pub(crate) fn advance(&self, from: u32, create: impl FnOnce(u32) -> Result<()>) -> Result<()> {
         let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
         if self.storage_log() != from {

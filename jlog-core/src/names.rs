@@ -16,9 +16,9 @@ pub const PRE_COMMIT_GUARD: &str = "pre_commit.guard";
 pub const SETTINGS: &str = "settings";
 /// Ours: which feed this is.
 pub const IDENTITY: &str = "identity";
-/// Ours: which segments went although somebody needed them.
+/// Ours: segments that were dropped although a subscriber needed them.
 pub const DROPPED: &str = "dropped";
-/// Ours: which segments are missing although somebody needs them.
+/// Ours: segments that are missing although a subscriber needs them.
 pub const LOST: &str = "lost";
 /// Ours: what a repair that has happened still has to do.
 pub const REPAIR_JOURNAL: &str = "repair.journal";
@@ -57,7 +57,7 @@ pub fn checksums(number: u32) -> String {
     format!("{number:08x}{CHECKSUMS_SUFFIX}")
 }
 
-/// The file whose name says that segments before this one went because nobody needed them.
+/// The file whose name says that segments before this one were removed because nobody needed them.
 pub fn passed(number: u32) -> String {
     format!("{PASSED_PREFIX}{number:08x}")
 }
@@ -100,7 +100,7 @@ pub enum Kind {
     Repaired(u32),
     /// A subscriber's checkpoint.
     Checkpoint(SubscriberName),
-    /// Called `cp.` something that is no name in lower-case hex.
+    /// Called `cp.` and something that is not a name in lower-case hex.
     BadCheckpoint,
     /// The pre-commit buffer.
     PreCommit,
@@ -114,7 +114,7 @@ pub enum Kind {
     Dropped,
     /// The list of segments that were lost.
     Lost,
-    /// Segments before this one went because nobody needed them.
+    /// Segments before this one were removed because nobody needed them.
     Passed(u32),
     /// Bytes that were cut from a damaged file and kept.
     Broken,
@@ -194,7 +194,7 @@ impl SubscriberName {
     /// Checks a name.
     ///
     /// # Errors
-    /// [`Error::SubscriberName`] where it is empty, too long, or has a NUL byte.
+    /// [`Error::SubscriberName`] if it is empty, too long, or has a NUL byte.
     pub fn new(name: impl AsRef<[u8]>) -> Result<Self> {
         let name = name.as_ref();
         let wrong = |why: &'static str| {

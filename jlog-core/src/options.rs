@@ -109,7 +109,7 @@ impl JlogOptions {
         self
     }
 
-    /// How much the jlog may hold; as much as there is room for by default.
+    /// How much the jlog may hold; by default as much as there is room for.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -138,9 +138,9 @@ impl JlogOptions {
         self
     }
 
-    /// Whether a repair replaces damaged segments that another process has open for writing, which is how the C library
-    /// opens them, for reading, too. It refuses by default ([`Error::InUse`]): a checkpoint that such a process stores
-    /// afterwards may leave messages out, and what it writes is lost.
+    /// Whether a repair replaces damaged segments that another process has open for writing. (The C library
+    /// opens them for writing even to read.) By default it refuses ([`Error::InUse`]): a checkpoint that
+    /// such a process stores afterwards may skip messages, and what it writes is lost.
     #[must_use]
     pub fn repair_in_use(mut self, yes: bool) -> Self {
         self.repair_in_use = yes;
@@ -221,8 +221,8 @@ pub enum Locking {
     /// Any number of processes, C ones too: every append locks the segment.
     #[default]
     MultiProcess,
-    /// This writer alone: nothing is locked. A second writer of this library is refused; the C library
-    /// cannot be told, and must not write at the same time.
+    /// This writer alone: nothing is locked. A second writer of this library is refused. The C library does
+    /// not know this, and must not write at the same time.
     SingleProcess,
 }
 
@@ -352,7 +352,7 @@ pub enum OnDamage {
     Skip,
 }
 
-/// What a reader does when messages that it needs are gone: dropped
+/// What a reader does when messages that it needs are missing: dropped
 /// ([`AtLimit::DropOldest`](crate::AtLimit::DropOldest)), or lost with a segment that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnMissed {
@@ -409,7 +409,7 @@ impl ReaderOptions {
         self
     }
 
-    /// What happens when the reader meets damage: by default it fails until it is told to skip it.
+    /// What happens at damage: by default the reader fails until the damage is skipped.
     #[must_use]
     pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
         self.on_damage = on_damage;

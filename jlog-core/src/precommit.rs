@@ -1,7 +1,7 @@
 //! The pre-commit buffer: records that a writer has accepted and not yet put in a segment, in a shared map,
 //! so that they survive the process.
 //!
-//! Next to the buffer (whose layout is the C library's) stands `pre_commit.guard`, ours alone:
+//! Beside the buffer, whose layout is the C library's, there is `pre_commit.guard`, which is ours alone:
 //!
 //! ```text
 //!  0  u32  0x3167706a ("jpg1")
@@ -13,13 +13,13 @@
 //! 32  u32  fingerprint of these bytes
 //! 36  u32  how many bytes at the beginning of the buffer are in a segment already
 //! 40  u32  1 while a writer has the buffer open
-//! 44  u32  fingerprint of the buffer; 0 where none is kept
+//! 44  u32  fingerprint of the buffer; 0 if none is kept
 //! 48  u32  fingerprint of the records that are in a segment already
 //! ```
 //!
-//! Its flock makes the owner of the buffer known: there is one. The note of where a flush goes makes one that
-//! was cut short complete once, neither lost nor doubled. The fingerprint tells, after the machine has started
-//! anew, whether the buffer's pages reached the disk together.
+//! Its flock identifies the owner of the buffer; there is only one. The note of where a flush goes lets an
+//! interrupted flush be completed exactly once. After a restart of the machine, the fingerprint shows
+//! whether the buffer's pages reached the disk together.
 
 use crate::checksum::{Sums, encoded_hash, header_hash};
 use crate::format::{MAX_PRE_COMMIT, PRE_COMMIT_HEADER_LEN, RecordFormat};
@@ -154,7 +154,7 @@ fn counted(format: RecordFormat, bytes: &[u8], used: usize, expected: u32) -> Op
     found
 }
 
-/// So many lengths are tried.
+/// How many lengths are tried.
 const TRIES: usize = 64;
 
 /// Undoes damage to the length of one record, where the fingerprint proves it: a record seems to hold others, or
@@ -225,7 +225,7 @@ fn salvage(format: RecordFormat, bytes: &[u8]) -> Vec<(usize, usize)> {
     out
 }
 
-/// Whether a compressed body is one. Of those that are not compressed, nothing can be told.
+/// Whether a compressed body is valid. An uncompressed one always is.
 fn body_loads(format: RecordFormat, record: &[u8]) -> bool {
     let body = record.get(format.header_len()..).unwrap_or_default();
     !format.is_lz4()
@@ -283,7 +283,7 @@ pub(crate) fn size_on_disk(shared: &Shared) -> Result<Option<u64>> {
     }
 }
 
-/// Bytes in use and size of the buffer, for showing; nothing where there is no file.
+/// Bytes in use and size of the buffer, to be shown; `None` if there is no file.
 pub(crate) fn fill(shared: &Shared) -> Result<Option<(u64, u64)>> {
     use byteorder::{ByteOrder, LittleEndian as LE};
     let Some(file) = shared.open_if_there(names::PRE_COMMIT, Open::Read)? else { return Ok(None) };
@@ -458,7 +458,7 @@ impl PreCommit {
         self.guard
     }
 
-    /// Says that nobody has the buffer open any more.
+    /// Marks the buffer as no longer open.
     pub(crate) fn close(&self) {
         self.guard.map.store_u32(OPEN, 0);
     }
@@ -528,7 +528,7 @@ impl PreCommit {
         map.store_u32(STATE, WRITING);
     }
 
-    /// Takes the note back, when what was written is gone again or accounted for.
+    /// Removes the note, once what was written was truncated again or is accounted for.
     pub(crate) fn abandon_flush(&mut self) {
         self.guard.map.store_u32(STATE, NO_FLUSH);
         self.unfinished = None;
@@ -574,12 +574,12 @@ impl PreCommit {
         }
     }
 
-    /// Whether somebody else (a C process that does not know of the guard) has used the buffer meanwhile.
+    /// Whether another process (of the C library, which does not know the guard) has used the buffer meanwhile.
     pub(crate) fn is_foreign(&self) -> bool {
         self.map.load_u32(0) as usize != self.used
     }
 
-    /// Takes in what somebody else has put in the buffer.
+    /// Takes over what another process has put in the buffer.
     pub(crate) fn adopt(&mut self, shared: &Shared, format: RecordFormat) -> Result<()> {
         self.recover(shared, format)
     }

@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::sync::Mutex;
 use crate::{Error, Result};
 
-/// So many bytes are worked on between two looks at whether to go on.
+/// How many bytes are processed between two checks for cancelling.
 const TICK: u64 = 1 << 20;
 
 /// How far work on all segments has come.

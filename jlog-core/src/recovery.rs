@@ -1,35 +1,35 @@
-//! What is done in every state that a crash or another process can leave, when a jlog is opened for writing.
+//! What opening a jlog for writing does in every state that a crash or another process can leave.
 //!
 //! | state found | what is done |
 //! |---|---|
 //! | metastore missing, damaged, of unknown magic | refused, nothing is changed; repair restores it |
-//! | metastore names a segment before the last on disk (power failure) | it is brought up to date |
-//! | … which was restored from a backup over a newer feed | those are set aside as `.stale-*` |
-//! | … and behind those there is a gap, and more | what is behind the gap is set aside |
-//! | the next segment is there when it is begun | it is set aside, unless it is empty |
-//! | metastore names a segment that is not there, and none behind it | the segment is created, empty |
+//! | metastore names a segment before the last on disk (power failure) | it is updated |
+//! | … which was restored from a backup over a newer feed | those segments are renamed to `.stale-*` |
+//! | … and behind those there is a gap, and more | the segments behind the gap are renamed |
+//! | the next segment exists when it is begun | it is renamed, unless it is empty |
+//! | metastore names a segment that does not exist, and there is none behind it | the segment is created, empty |
 //! | … of which checksums or an index are left, and a subscriber needs it | noted as lost; the next one is begun |
-//! | current segment ends within a record | the tail is kept aside, then cut |
-//! | current segment ends in bytes that are no record | the tail is kept aside, then cut |
+//! | current segment ends within a record | the tail is kept, then truncated |
+//! | current segment ends in bytes that are not a record | the tail is kept, then truncated |
 //! | metastore names another layout than the records have | refused, nothing is changed; repair restores it |
-//! | current segment is damaged, and intact records follow | told of; appends go behind them, readers skip |
-//! | current segment removed or replaced while it is written | the one of that name is opened anew |
+//! | current segment is damaged, and intact records follow | it is reported; appends go behind those records, readers skip the damage |
+//! | current segment removed or replaced while it is written | the file of that name is opened |
 //! | checksums cover more than the segment holds | those runs are dropped |
-//! | checksums of records that others have cut, moved or replaced | they accuse nobody |
-//! | index disagrees with the segment | it is not believed; whoever needs it makes it anew |
+//! | checksums of records that others have truncated, moved or replaced | no damage is reported |
+//! | index disagrees with the segment | it is not used, and is rebuilt when it is needed |
 //! | pre-commit buffer with whole records | they are flushed at once |
-//! | … with an unfinished record | that is kept aside, then cut |
-//! | … damaged in the middle | the damage is kept aside, the records around it are flushed |
-//! | … whose flush was cut short | what reached the segment is not written again |
-//! | … and whose segment is gone | written again, unless it is known to have been written |
-//! | … open when the machine stopped, with a fingerprint that fits | as if the machine had gone on |
-//! | … with one that does not | kept aside: some of its pages may be older than others |
-//! | … used by the C library since | its records are taken as that library takes them |
-//! | checkpoint past the end of what there is | it is moved back to the end before anything is appended |
-//! | checkpoint of a segment that is gone | the reader goes on with the next segment there is, and reports a loss |
-//! | complete segment ends within a record (power failure) | readers pass over it, and tell of it |
+//! | … with a torn record | it is kept, then truncated |
+//! | … damaged in the middle | the damage is kept, the records around it are flushed |
+//! | … whose flush was interrupted | what reached the segment is not written again |
+//! | … and whose segment was removed | written again, unless it is known to have been written |
+//! | … open when the machine stopped, with a fingerprint that fits | as if the machine had not stopped |
+//! | … with one that does not | it is kept in a file: some of its pages may be older than others |
+//! | … used by the C library since | its records are treated as that library treats them |
+//! | checkpoint past the end of the jlog | it is moved back to the end before anything is appended |
+//! | checkpoint of a segment that was removed | the reader continues with the next segment, and reports a loss |
+//! | complete segment ends within a record (power failure) | readers skip and report it |
 //!
-//! What is kept aside is called `<file>.broken-<offset>`, a whole segment that is set aside `.stale-<segment>`.
+//! What is kept is called `<file>.broken-<offset>`; a renamed segment is `.stale-<segment>`.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -195,7 +195,7 @@ pub(crate) fn mend_tail(
         })
 }
 
-/// How many records a complete segment has, as far as that can be told.
+/// How many records a complete segment has, if that can be determined.
 pub(crate) fn records_of(shared: &Shared, format: RecordFormat, number: u32) -> Result<u32> {
     let name = names::segment(number);
     let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(0) };

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// Device and inode of a file.
 pub(crate) type Identity = (u64, u64);
 
-/// So many repairs of a segment are remembered, the last ones.
+/// How many repairs of a segment are remembered: the last ones.
 const MAX: usize = 64;
 const MAX_LEN: usize = 64 << 20;
 

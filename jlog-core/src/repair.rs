@@ -1,9 +1,11 @@
-//! Repair: what an operator asks for when a jlog is damaged. Every intact record and every checkpoint stays; what is
-//! taken out is kept aside first. Nobody may write meanwhile, and no C process have a damaged segment open.
+//! Repair: what an operator asks for when a jlog is damaged. It keeps every intact record and every checkpoint,
+//! and saves what it takes out first. Meanwhile nobody may write, and no C process may have a damaged
+//! segment open.
 //!
-//! A repair happens or does not, and can be repeated. First everything is looked at and every new file written under a
-//! temporary name: whatever fails until then changes nothing. Then the journal gets its name, and the repair has
-//! happened: what it lists is done now, or by whoever opens the jlog next (see `journal`).
+//! A repair happens or does not, and can be repeated. First everything is checked and every new file is written
+//! under a temporary name; a failure until then changes nothing. Then the journal gets its name, and with that
+//! the repair has happened: its steps are carried out now, or by the next program that opens the jlog (see
+//! `journal`).
 
 mod journal;
 
@@ -33,7 +35,7 @@ use journal::{Journal, Lock, NewSegment, Step, Told};
 
 pub(crate) use journal::{finish, is_pending};
 
-/// So long a repair waits for another one.
+/// How long a repair waits for another one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Repairs a jlog directory and returns what was done, in order.
@@ -58,7 +60,7 @@ pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
     let mut done = finish(shared)?;
     let meta = crate::meta::MetaReader::open(shared)?.get()?;
     let file = shared.open(&names::segment(number), Open::Read)?;
-    // Nobody writes to a complete segment, nor needs to be kept out where there is nothing to do.
+    // Nobody writes to a complete segment, and without anything to do no writer is kept out.
     let len = file.len().map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
     let last = number >= meta.storage_log;
     if last && Intact::find(shared, meta.format, number, &*file, len, last, |_| Ok(()))?.bytes == len {
@@ -114,7 +116,7 @@ fn run(shared: &Shared, all: bool, in_use: bool, options: &VerifyOptions) -> Res
             Err(_) if !done.is_empty() => Vec::new(),
             Err(e) => return Err(e),
         };
-        // Nothing brings them back; their subscribers are told when they come there.
+        // Nothing brings them back; readers report them when they come there.
         for (subscriber, lost) in losses {
             let event = Event::SegmentsLost { subscriber: subscriber.to_string(), lost };
             shared.note(event.clone());
@@ -420,7 +422,7 @@ impl<'a> Plan<'a> {
             if !bytes.is_empty() {
                 self.keep_bytes(name, &bytes)?;
             }
-            // In place: whoever has it mapped sees the change.
+            // In place, so that processes that have it mapped see the change.
             Step::Write { name: name.to_owned(), bytes: meta.encode().to_vec() }
         };
         // The last thing: with it, the directory is a jlog.
@@ -475,8 +477,8 @@ impl<'a> Plan<'a> {
         Ok(Some(temporary))
     }
 
-    /// Takes damaged parts out of a segment. The segment is made anew beside the old one, which is kept, and takes its
-    /// name when it is whole: nobody who has the old one open or mapped is disturbed.
+    /// Takes damaged parts out of a segment. The new file is written beside the old one, which is kept, and
+    /// takes its name when it is complete, so that processes that have the old one open are not disturbed.
     fn segment(&mut self, number: u32, format: RecordFormat, old_magic: bool, last: bool) -> Result<()> {
         let shared = self.shared;
         let name = names::segment(number);
@@ -617,7 +619,7 @@ impl<'a> Plan<'a> {
         id.marker - self.steps.iter().find_map(of).unwrap_or(0).min(id.marker)
     }
 
-    /// Settings that cannot be read are kept aside and made anew: with checksums, if there are any.
+    /// Keeps settings that cannot be read in a file, and rebuilds them: with checksums, if there are any.
     fn settings(&mut self) -> Result<()> {
         let shared = self.shared;
         let Err(Error::Settings { path, line, why }) = Settings::load(&*shared.storage, &shared.path) else {
@@ -634,8 +636,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// A pre-commit file that is too short to be one, or says that it holds more than it can, is kept aside;
-    /// writers mend everything else.
+    /// Keeps a pre-commit file that is too short, or claims to hold more than it can, in another file.
+    /// Writers recover everything else.
     fn buffer(&mut self) -> Result<()> {
         let shared = self.shared;
         let Some((used, size)) = crate::precommit::fill(shared)? else { return Ok(()) };
@@ -677,13 +679,13 @@ fn is_open_for_writing(file: &dyn File) -> bool {
 impl Drop for Plan<'_> {
     fn drop(&mut self) {
         for kept in self.kept.drain(..) {
-            // What stays is a copy of what is there still, and is not kept twice.
+            // The rest is a copy of what is still there, and is not kept twice.
             let _ = self.shared.remove_if_there(&kept).or_else(|_| self.shared.remove_if_there(&kept));
         }
     }
 }
 
-/// Which file a segment is, and how long it is while nobody is within a write.
+/// Which file a segment is, and its length while nobody is writing.
 fn identity_and_len(shared: &Shared, name: &str, file: &dyn File) -> Result<((u64, u64), u64)> {
     let _lock = LockGuard::new(file).map_err(|e| Error::io("lock", shared.at(name), e))?;
     let facts = file.facts().map_err(|e| Error::io("read", shared.at(name), e))?;
@@ -731,7 +733,7 @@ impl Intact {
                 match item {
                     Item::Record(found) => {
                         cancelled = tick(found.offset);
-                        // Records that were lost without a trace shift those behind them, too.
+                        // Records that were lost without a trace shift those behind them as well.
                         out.missing_before(found.marker);
                         out.keep(found.offset, found.total);
                         index.record(found.offset);

@@ -10,7 +10,7 @@ use crate::{
     Error, Event, Holder, LogId, Lost, Result, Timestamp, checkpoint, counts, dropped, lost, repair,
 };
 
-/// A file of an unfinished change is left alone for so long: somebody may be writing it.
+/// How long a file of an unfinished change is left alone, because it may still be being written.
 const TEMPORARY_AGE_SECONDS: i64 = 3600;
 
 /// The subscriber that is furthest behind.
@@ -21,10 +21,10 @@ pub(crate) struct Furthest {
     pub(crate) segment: u32,
 }
 
-/// What somebody who moves a checkpoint again and again remembers of the last time.
+/// What a reader that moves its checkpoint repeatedly remembers of the last time.
 #[derive(Debug, Default)]
 pub(crate) struct Passing {
-    /// Who needed the oldest segment. As long as that subscriber has not moved on, nobody else needs to be asked.
+    /// The subscriber that needed the oldest segment. Until it moves on, no other checkpoint need be read.
     holder: Option<SubscriberName>,
     /// How many names the directory had.
     names: usize,
@@ -77,8 +77,8 @@ pub(crate) fn holders(shared: &Shared, format: RecordFormat, end: LogId) -> Resu
     Ok(holders)
 }
 
-/// Drops complete segments before `last` from the oldest on, needed or not, as long as `goes` (given number and bytes) says
-/// so.
+/// Drops complete segments before `last` from the oldest on, needed or not, while `goes` (given number and
+/// bytes) says so.
 pub(crate) fn drop_oldest(
     shared: &Shared,
     format: RecordFormat,
@@ -186,9 +186,9 @@ fn noted_passed(kinds: &[Kind]) -> u32 {
         .unwrap_or(0)
 }
 
-/// Notes that segments before `end` go because nobody needs them, where `before` was noted last. What cannot be
-/// noted goes nevertheless: somebody may need the room. At worst it is reported as lost, if a power failure brings
-/// an older checkpoint back.
+/// Notes that segments before `end` are removed because nobody needs them; `before` was noted last. If that
+/// fails, they are removed nevertheless, because the room may be needed. At worst they are reported as lost,
+/// if a power failure brings an older checkpoint back.
 fn note_passed(shared: &Shared, before: u32, end: u32) {
     if before >= end {
         return;
@@ -202,7 +202,7 @@ fn note_passed(shared: &Shared, before: u32, end: u32) {
 }
 
 /// Removes every segment that no subscriber needs, and what is left of removed ones. Without any subscriber
-/// everything stays: somebody may still subscribe from the beginning.
+/// everything stays, because somebody may still subscribe from the beginning.
 pub(crate) fn clean(shared: &Shared, storage_log: u32) -> Result<()> {
     let kinds = shared.list()?;
     let there = There::of(&kinds);
@@ -228,7 +228,7 @@ impl Swept {
     }
 }
 
-/// Removes indexes and checksums whose segment is gone, and files that were never finished. What they say of
+/// Removes indexes and checksums whose segment is missing, and files that were never finished. What they say of
 /// segments that were lost is noted first.
 pub(crate) fn sweep(shared: &Shared) -> Result<Swept> {
     let names = shared.storage.list(&shared.path).map_err(|e| Error::io("list", &shared.path, e))?;

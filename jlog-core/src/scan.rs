@@ -6,7 +6,7 @@ use std::io;
 use crate::format::{RecordFormat, RecordHeader};
 use crate::storage::{File, read_up_to_at};
 
-/// What stands at an offset of a segment.
+/// What is at an offset of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A whole record with this header and total length (header and body).
@@ -44,7 +44,7 @@ pub enum Stop {
     End,
     /// At a record that does not end inside the bytes.
     Torn,
-    /// At bytes that are no record.
+    /// At bytes that are not a record.
     Corrupt,
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn record_crc(file: &dyn File, offset: u64, total: u64, window: &mut 
     Ok(hasher.finalize())
 }
 
-/// What `next_record` is told of a candidate.
+/// What `judge` gets of a candidate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
     pub(crate) offset: u64,
@@ -157,7 +157,7 @@ pub(crate) struct Candidate {
 ///
 /// A candidate has the right magic and ends inside the segment. `judge` may know it (by a checksum) to be a
 /// record (`Some(true)`) or to be none (`Some(false)`); otherwise it counts when the segment ends behind it
-/// or another right header stands there, as the reference has it.
+/// or another valid header follows, as in the C library.
 pub(crate) fn next_record(
     file: &dyn File,
     format: RecordFormat,

@@ -30,11 +30,11 @@ pub(crate) struct Shared {
     pub(crate) looks: Looks,
     /// The first segment when it was last looked for.
     pub(crate) first: AtomicU32,
-    /// Events that nobody has asked for yet.
+    /// Events that were not taken yet.
     pub(crate) events: Mutex<Vec<Event>>,
 }
 
-/// So many events are kept for somebody to ask for them.
+/// How many events are kept until they are taken.
 const EVENTS_MAX: usize = 1000;
 
 impl Shared {
@@ -86,7 +86,7 @@ impl Shared {
         self.storage.list(&self.path).map_err(|e| Error::io("list", &self.path, e))
     }
 
-    /// Whether a file is there; fails where that cannot be told.
+    /// Whether a file exists; fails if that cannot be determined.
     pub(crate) fn is_there(&self, name: &str) -> Result<bool> {
         match self.facts(name) {
             Ok(_) => Ok(true),
@@ -156,7 +156,7 @@ impl Shared {
         self.storage.sync_dir(&self.path).map_err(|e| Error::io("sync", &self.path, e))
     }
 
-    /// Writes a whole new file under a name that nobody looks at, durably.
+    /// Writes a whole new file under a temporary name, durably.
     pub(crate) fn write_temporary(&self, bytes: &[u8]) -> Result<Temporary<'_>> {
         let temporary = self.create_temporary()?;
         temporary.write(bytes, 0)?;
@@ -164,7 +164,7 @@ impl Shared {
         Ok(temporary)
     }
 
-    /// Makes an empty file under a name that nobody looks at.
+    /// Makes an empty file under a temporary name.
     pub(crate) fn create_temporary(&self) -> Result<Temporary<'_>> {
         self.create_temporary_as(names::TEMPORARY_PREFIX)
     }
@@ -221,7 +221,7 @@ impl Shared {
         Ok((keep, true))
     }
 
-    /// Tells of something that happened.
+    /// Reports an event.
     pub(crate) fn note(&self, event: Event) {
         if let Some(hook) = &self.hook {
             hook.call(&event);

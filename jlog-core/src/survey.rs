@@ -1,24 +1,26 @@
-//! A walk over a segment in whatever state: every intact record, and what lies between them.
+//! A walk over a segment in any state: every intact record, and what is between them.
 //!
-//! Records keep the markers they were written with. Where the checksums cannot tell how many records a damaged
+//! Records keep the markers they were written with. If the checksums do not say how many records a damaged
 //! stretch held, it counts as one.
 //!
-//! # When checksums accuse
+//! # When checksums report damage
 //!
 //! A record that a run of the sidecar covers must be the one that the run lists at this place; otherwise it is
-//! damaged. The exception is a run that is about other records, because another program has cut the segment and
-//! appended to it, or has moved records (the C library's repair does). Four rules tell the two apart:
+//! damaged. The exception is a run that describes other records, because another program has truncated the
+//! segment and appended to it, or has moved records (as the C library's repair does). Four rules distinguish
+//! the two:
 //!
-//! 1. A record whose header stands where the run says (its place tag fits) is the run's record, whatever its body,
-//!    unless rule 4 explains it: the records of one batch have equal headers.
-//! 2. Behind a place that does not fit, a run is about other records only if nothing of it stands in place there.
+//! 1. A record whose header is where the run says (its place tag fits) is the run's record, whatever its body
+//!    is, unless rule 4 explains it: the records of one batch have equal headers.
+//! 2. Behind a place that does not fit, a run describes other records only if none of its records is in its
+//!    place there.
 //! 3. A record that is younger than the run, and not younger than what the next segment begins with, was appended
 //!    after the run's records were lost.
-//! 4. Records that the run lists elsewhere were moved, if they stand in the run's order, nearer to the beginning
-//!    than they were, and the last record that the runs list is the last of them.
+//! 4. Records that the run lists elsewhere were moved if they are in the run's order, nearer to the beginning
+//!    than before, and the last record that the runs list is the last of them.
 //!
-//! What none of these explains is damage, and the walk goes on at the next record that stands in place or that
-//! rules 3 or 4 explain.
+//! Everything else is damage, and the walk continues at the next record that is in its place or that rule 3
+//! or 4 explains.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -35,7 +37,7 @@ use crate::{Timestamp, names};
 pub(crate) enum Item {
     /// An intact record.
     Record(Found),
-    /// Bytes that are no record, or not the one that was written.
+    /// Bytes that are not a record, or not the one that was written.
     Damage(Stretch),
 }
 
@@ -57,7 +59,7 @@ pub(crate) struct Found {
 pub(crate) struct Stretch {
     pub(crate) offset: u64,
     pub(crate) len: u64,
-    /// The marker of its first record, and how many records it stands for.
+    /// The marker of its first record, and how many records it replaces.
     pub(crate) marker: u32,
     pub(crate) records: u32,
     pub(crate) fault: Fault,
@@ -66,7 +68,7 @@ pub(crate) struct Stretch {
 /// What is wrong with a stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It is no record.
+    /// It is not a record.
     NoRecord,
     /// It reaches the segment's end, and may be a write that was cut short: nothing shows that it was whole.
     Unfinished,
@@ -76,7 +78,7 @@ pub(crate) enum Fault {
     Compression,
 }
 
-/// Where a survey begins: behind so many records, at this offset.
+/// Where a survey begins: behind this many records, at this offset.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Place {
     pub(crate) marker: u32,
@@ -96,13 +98,13 @@ pub(crate) struct Survey<'a> {
     pub(crate) format: RecordFormat,
     pub(crate) verifier: &'a mut Verifier,
     pub(crate) to: u64,
-    /// Whether bodies are checked, too: by their checksums, and by decompressing them.
+    /// Whether bodies are checked as well, by their checksums and by decompressing them.
     pub(crate) check: bool,
     /// Up to where the runs are known to be about other records; 0 where nothing is known.
     pub(crate) foreign_until: u64,
 }
 
-/// A record that stands where a run says, behind a place that does not fit.
+/// A record at the place that a run gives, behind one that does not fit.
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     offset: u64,
@@ -112,7 +114,7 @@ struct Anchor {
 
 /// What follows a place that does not fit.
 struct Region {
-    /// Where the walk goes on; damage up to there.
+    /// Where the walk continues; there is damage up to there.
     from: u64,
     /// Up to where records are to be taken as they are: `from`, or behind it where the runs are about others.
     foreign_until: u64,
@@ -131,7 +133,7 @@ struct Walk {
 }
 
 impl<'a> Survey<'a> {
-    /// A survey of a segment up to `to` that checks bodies, too.
+    /// A survey of a segment up to `to` that checks bodies as well.
     pub(crate) fn new(
         (shared, segment): (&'a Shared, u32),
         file: &'a dyn File,
@@ -176,7 +178,7 @@ impl Survey<'_> {
         Ok(here)
     }
 
-    /// What stands here; `None` at the end.
+    /// What is here; `None` at the end.
     fn item(&mut self, here: Place, walk: &mut Walk) -> io::Result<Option<Item>> {
         let offset = here.offset;
         if offset >= self.to {
@@ -219,7 +221,7 @@ impl Survey<'_> {
         let behind = offset + total;
         let head = walk.window.at(self.file, behind, self.format.header_len())?;
         let followed = match step(self.format, head, self.to - behind) {
-            // A torn record with a header stands where the one before it says.
+            // A torn record with a header is where the one before it ends.
             Step::Torn => self.format.decode(head).is_some(),
             Step::Corrupt => false,
             Step::Record(..) | Step::End => true,
@@ -230,7 +232,7 @@ impl Survey<'_> {
         self.unpacked(found, walk).map(Some)
     }
 
-    /// A record that is what was written, as far as its checksum can tell: its compressed body is looked at, too.
+    /// A record that is what was written according to its checksum: its compressed body is checked as well.
     fn unpacked(&mut self, found: Found, walk: &mut Walk) -> io::Result<Item> {
         if !self.check || !self.format.is_lz4() {
             return Ok(Item::Record(found));
@@ -248,9 +250,9 @@ impl Survey<'_> {
         Ok(self.damage(here, end, None, Fault::Compression))
     }
 
-    /// Something that the walk cannot go over: no record, or one that does not fit the run that covers it.
-    /// `claimed` is the length of a record that is in its place with a wrong body; `header` is what stands here,
-    /// if that is a header.
+    /// Something that the walk cannot pass: not a record, or one that does not fit the run that covers it.
+    /// `claimed` is the length of a record that is in its place with a wrong body; `header` is the header
+    /// here, if there is one.
     fn irregular(
         &mut self,
         here: Place,
@@ -263,7 +265,7 @@ impl Survey<'_> {
         let region = self.region(here, claimed, header)?;
         walk.foreign_until = region.foreign_until;
         if region.from == here.offset {
-            // The runs are about others: what stands here is a record.
+            // The runs describe others: this is a record.
             let head = walk.window.at(self.file, here.offset, self.format.header_len())?;
             if let Step::Record(header, total) = step(self.format, head, self.to - here.offset) {
                 let found = Found {
@@ -290,7 +292,7 @@ impl Survey<'_> {
     }
 
     /// The earliest time with which one of the next segments begins, if there are any. Several are looked at: one of
-    /// them may be damaged, too.
+    /// them may be damaged as well.
     fn next_begins(&self) -> io::Result<Option<Timestamp>> {
         let mut earliest: Option<Timestamp> = None;
         for next in (1..=LOOK_AHEAD).map_while(|n| self.segment.checked_add(n)) {
@@ -313,7 +315,7 @@ impl Survey<'_> {
         self.format.header_len() as u64 + u64::from(header.stored)
     }
 
-    /// The stretch from here to `end`, with as many records as the sidecar knows in it.
+    /// The stretch from here to `end`, with the number of records that the sidecar lists in it.
     fn damage(&self, here: Place, end: u64, anchor: Option<Anchor>, fault: Fault) -> Item {
         let marker = here.marker.saturating_add(1);
         let last = match anchor {
@@ -367,7 +369,7 @@ impl Survey<'_> {
         }
     }
 
-    /// Whether records of another program stand inside of a record that is in its place: they were appended to a
+    /// Whether records of another program are inside a record that is in its place: they were appended to a
     /// torn one.
     fn is_foreign_inside(&mut self, here: Place, total: u64, end: u64) -> io::Result<bool> {
         let behind = here.offset + total;
@@ -382,7 +384,7 @@ impl Survey<'_> {
         Ok(false)
     }
 
-    /// The next record that stands where a run says, from `from` on.
+    /// The next record at the place that a run gives, from `from` on.
     fn next_in_place(&mut self, here: Place, from: u64) -> io::Result<Option<Anchor>> {
         if self.verifier.last_run_within(from, self.to).is_none() {
             return Ok(None);
@@ -517,8 +519,8 @@ impl<'s, 'a> Chains<'s, 'a> {
 }
 
 impl Chains<'_, '_> {
-    /// Follows the records from `start` on. `expected` says that the first one stands where the runs say that the
-    /// record after `here` does.
+    /// Follows the records from `start` on. `expected` says that the first one is where the runs place the
+    /// record after `here`.
     fn judge(&mut self, start: u64, expected: bool) -> io::Result<Judged> {
         let mut window = Window::default();
         let mut at = start;
@@ -624,7 +626,7 @@ impl Chains<'_, '_> {
         Ok(next_begins.is_none_or(|next| time <= next))
     }
 
-    /// The listed record that stands here, if it comes behind the one before in the runs' order.
+    /// The listed record that is here, if it follows the one before in the runs' order.
     fn next_listed(&mut self, crc: u32, before: Option<(usize, u32)>) -> io::Result<Option<(usize, u32)>> {
         let least = match before {
             Some((run, place)) => (crc, run, place + 1),

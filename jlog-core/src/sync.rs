@@ -56,7 +56,7 @@ mod checked {
     pub struct Condvar(shuttle::sync::Condvar);
 
     impl Condvar {
-        /// One that nobody waits for.
+        /// A condition variable without waiters.
         pub fn new() -> Self {
             Self::default()
         }

@@ -26,8 +26,8 @@ pub struct Finding {
     pub id: Option<LogId>,
     /// What is wrong.
     pub what: String,
-    /// Whether data or checkpoints are damaged. Otherwise nothing is lost: what is wrong is mended by the
-    /// next writer or reader, or does no harm.
+    /// Whether data or checkpoints are damaged. Otherwise nothing is lost: the next writer or reader
+    /// repairs it, or it does no harm.
     pub damage: bool,
 }
 
@@ -81,7 +81,7 @@ pub struct RecordInfo {
     pub stored: u32,
 }
 
-/// What `inspect` tells of a segment.
+/// The summary of a segment by `inspect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
     /// Number of the segment.
@@ -102,7 +102,7 @@ pub struct Inspection {
     pub checksummed: u32,
 }
 
-/// So many findings are listed of one segment, and of further ones only how many there are.
+/// At most this many findings of a segment are listed; of further ones only their number.
 const FINDINGS_MAX: usize = 1000;
 
 /// Checks everything there is.
@@ -155,7 +155,7 @@ pub(crate) fn verify(shared: &Shared, options: &VerifyOptions) -> Result<Verific
 
 /// Looks for segments that are missing: lost, or only worth knowing about.
 fn verify_no_gaps(shared: &Shared, out: &mut Verification) -> Result<()> {
-    // A loss is told of once, however many subscribers there are: as the one sees it that is furthest behind.
+    // A loss is reported once, as the subscriber sees it that is furthest behind.
     let mut losses: BTreeMap<u32, (Lost, Vec<SubscriberName>)> = BTreeMap::new();
     for (name, lost) in lost::all(shared)? {
         for lost in lost {
@@ -239,7 +239,7 @@ fn verify_segment(
     let fail = |e| Error::io("read", path.clone(), e);
     let file = match shared.open(&name, Open::Read) {
         Ok(file) => file,
-        // Read by everybody and removed meanwhile.
+        // Passed by every subscriber and removed meanwhile.
         Err(e) if e.is_not_found() => return Ok((0, out)),
         Err(Error::NotAFile { found, .. }) => {
             let what = format!("is {found}, not a segment");
@@ -250,7 +250,7 @@ fn verify_segment(
     };
     let being_written = number >= storage_log;
     let len = {
-        // Under the segment's lock nobody is within a write.
+        // Under the segment's lock nobody is writing.
         let _lock = being_written.then(|| LockGuard::new(&*file)).transpose().map_err(fail)?;
         file.len().map_err(fail)?
     };
@@ -358,7 +358,7 @@ fn verify_segment(
     Ok((last, out))
 }
 
-/// Whether a survey goes on.
+/// Whether a survey continues.
 pub(crate) fn proceed(cancelled: &Result<()>) -> ControlFlow<()> {
     if cancelled.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
@@ -394,7 +394,7 @@ impl IndexCheck {
         let n = self.records;
         self.records += 1;
         if (n + 1) * 8 <= self.len {
-            // A closing 0 after fewer records than there are disagrees, too.
+            // A closing 0 after fewer records than there are disagrees as well.
             self.disagrees |= self.entry(n) != Some(offset);
         }
     }

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! The CRC-32 is the one of IEEE 802.3. A place tag (FORMAT.md has the formula) binds a record's header to its offset: it
-//! tells a damaged record from another record that somebody else wrote there. Runs of the first layout
+//! distinguishes a damaged record from one that another program wrote there. Runs of the first layout
 //! ("jcr1") have neither tags nor microseconds; they are read, and no longer written.
 //!
 //! A run that is damaged, cut short, or covers more than the segment holds counts as absent: its records are
@@ -51,11 +51,11 @@ const RUN_MAGIC: u32 = u32::from_le_bytes(*b"jcr2");
 /// What runs without place tags begin with.
 const UNTAGGED_MAGIC: u32 = u32::from_le_bytes(*b"jcr1");
 const RUN_HEADER_LEN: usize = 56;
-/// So many runs are looked at; records of further ones are unverified. A writer joins the runs of a segment
-/// when it is full.
+/// At most this many runs are read; records of further runs are unverified. A writer joins the runs of a
+/// segment when it is full.
 const MAX_RUNS: usize = 1 << 16;
 
-/// Checksums of records that stand next to each other.
+/// Checksums of adjacent records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Where the first record begins.
@@ -287,7 +287,7 @@ fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
     Ok((heads, done))
 }
 
-/// Reads the runs of a sidecar, passing over what is no good run, in the order of their offsets.
+/// Reads the valid runs of a sidecar, in the order of their offsets.
 ///
 /// # Errors
 /// Where the file cannot be read.
@@ -327,7 +327,7 @@ pub(crate) fn compute(file: &Arc<dyn File>, format: RecordFormat, to: u64) -> io
     Ok(Some(Run { offset: 0, bytes: walked.offset, last, inode, marker: 1, written, crcs, tags }))
 }
 
-/// How many records the checksums of a segment that is gone are of.
+/// How many records the checksums of a removed segment cover.
 pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
     let file = shared.open(&names::checksums(segment), Open::Read).ok()?;
     let (mut heads, _) = heads(&*file, 0, file.len().ok()?).ok()?;
@@ -339,7 +339,7 @@ pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
         let follows = end == Some(head.offset) && head.marker == marker;
         (end, marker) = (follows.then(|| head.end()), head.marker.saturating_add(head.count));
     }
-    // Nobody adds to a segment that is full.
+    // Nothing is added to a full segment.
     let size = MetaReader::open(shared).ok()?.get().ok()?.segment_size;
     let full = shared.settings.limits.segment_size(size.into());
     Some(Records { at_least, exact: end.is_some_and(|end| end >= full) })

@@ -8,11 +8,11 @@ use crate::shared::Shared;
 use crate::storage::{File, Open, write_all_at};
 use crate::{Error, Event, Result, Timestamp, names};
 
-/// A sidecar with more runs than this is made anew with long ones when its segment is full.
+/// A sidecar with more runs than this is rewritten with long runs when its segment is full.
 const JOIN_FROM: usize = 16;
-/// Runs of so many records are long enough as they are.
+/// Runs of this many records are long enough.
 const LONG_RUN: u64 = 1024;
-/// Runs are joined up to so many records: whoever looks for one of them reads all of them.
+/// Runs are joined up to this many records, because looking for one record reads its whole run.
 const JOINED_MAX: usize = 1 << 16;
 
 /// Checksums that the writer has not written out yet, all of one segment.
@@ -22,19 +22,19 @@ pub(crate) struct Pending {
     records: usize,
     /// The latest time of a record so far, within reason.
     latest: Timestamp,
-    /// They are due so long after some were last written out.
+    /// How long after the last write the next one is due.
     every: Duration,
     last: Option<Instant>,
 }
 
-/// Times that are further ahead than this are no clock's.
+/// Times further ahead than this are not from a clock.
 const AHEAD_SECONDS: u32 = 86_400;
 
-/// So many checksums are kept back before they are written out without being asked for.
+/// Checksums are written out when this many are pending.
 const PENDING_MAX: usize = 4096;
 
 impl Pending {
-    /// None yet, and so long between two times of writing them out without need.
+    /// No checksums yet; `every` is the time between two writes that nothing else requires.
     pub(crate) fn new(every: Duration) -> Self {
         Self { every, ..Self::default() }
     }
@@ -132,7 +132,7 @@ pub(crate) fn join(shared: &Shared, segment: u32) {
         return;
     }
     heads.sort_by_key(|head| head.offset);
-    // Without room, or where another sidecar stands there by now, nothing is joined.
+    // If there is no room, or another sidecar has taken its place, nothing is joined.
     let _ = join_runs(shared, segment, &*file, &heads);
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Refreshed {
     Replaced,
 }
 
-/// A record that stands where a run says.
+/// A record at the place that a run gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InPlace {
     pub(crate) run: usize,
@@ -210,7 +210,7 @@ impl Verifier {
         Ok(if listed == Some(crc()) { Verdict::Good } else { Verdict::Doubtful })
     }
 
-    /// What is listed for a record whose header stands at this offset, as a run says. `marker` is what its
+    /// The entry for a record whose header is at this offset, according to a run. `marker` is what its
     /// marker would be if nothing before it were missing; `follows` says that nothing is. `crc` computes the record's
     /// own checksum, by which runs without tags recognise a record.
     ///
@@ -248,7 +248,7 @@ impl Verifier {
             loaded.sorted = keys.iter().copied().zip(places).collect();
             loaded.sorted.sort_unstable();
         }
-        // Without tags, equal records are told apart by their order only: the first one that is not passed yet.
+        // Without tags, equal records differ by their order only: take the first one not passed yet.
         let least = if tagged { 0 } else { expected.unwrap_or(0) };
         let at = loaded.sorted.partition_point(|&entry| entry < (key, least));
         Ok(loaded.sorted.get(at).filter(|&&(listed, _)| listed == key).and_then(|&(_, place)| found(place)))

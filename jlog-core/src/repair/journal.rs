@@ -1,8 +1,9 @@
 //! The journal that makes a repair one step: the file `repair.journal`.
 //!
-//! Repair writes every new file under a temporary name first, and then this list of what is to be done with them. Once
-//! the list has its name, the repair has happened: whoever opens the jlog next does what is on it, from the beginning
-//! and as often as it takes. Before that, nothing has changed. It is text, a step a line:
+//! Repair first writes every new file under a temporary name, and then this list of steps. Once the list has its
+//! name, the repair has happened: the next program that opens the jlog carries out the steps from the
+//! beginning, and repeats them until they succeed. Before that, nothing has changed. The journal is text, one
+//! step a line:
 //!
 //! ```text
 //! jlog repair 1
@@ -42,7 +43,7 @@ const FIRST_LINE: &str = "jlog repair 1";
 pub(super) const DONE: &str = "done\n";
 /// A journal is never longer than this.
 const MAX_LEN: usize = 256 << 20;
-/// So long somebody who needs a repair to be finished waits for whoever is doing that.
+/// How long a caller waits for another process to finish a repair.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same where only others can finish it.
 const PATIENCE_OF_READERS: Duration = Duration::from_secs(2);
@@ -335,12 +336,12 @@ pub(super) struct Lock<'a> {
 }
 
 impl<'a> Lock<'a> {
-    /// Takes it; `None` where somebody else has it.
+    /// Takes it; `None` if another process has it.
     pub(super) fn try_take(shared: &'a Shared) -> Result<Option<Self>> {
         let path = shared.at(names::REPAIR_LOCK);
         loop {
             let file = shared.open(names::REPAIR_LOCK, Open::Create(shared.file_mode))?;
-            // Tried twice: without the guard nobody can tell whose file it is, and it would stay.
+            // Tried twice: without the guard the file's owner is unknown, and it would stay.
             let taken = file.try_guard(true).or_else(|_| file.try_guard(true));
             if !taken.map_err(|e| Error::io("lock", &path, e))? {
                 return Ok(None);
@@ -348,14 +349,14 @@ impl<'a> Lock<'a> {
             let guard = Guarded(file);
             let ours = guard.0.facts().or_else(|_| guard.0.facts());
             let ours = ours.map_err(|e| Error::io("lock", &path, e))?.identity;
-            // Whoever had it before has removed the file, perhaps after it was opened here.
+            // The previous owner has removed the file, perhaps after it was opened here.
             if shared.facts(names::REPAIR_LOCK).is_ok_and(|facts| facts.identity == ours) {
                 return Ok(Some(Self { shared, _guard: guard }));
             }
         }
     }
 
-    /// Takes it, waiting so long for whoever has it.
+    /// Takes it, waiting at most this long for another owner.
     pub(super) fn take(shared: &'a Shared, patience: Duration) -> Result<Option<Self>> {
         let begun = Instant::now();
         loop {
@@ -370,7 +371,7 @@ impl<'a> Lock<'a> {
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
         let name = names::REPAIR_LOCK;
-        // A file that stays is in nobody's way: the guard ends with this process.
+        // A file that stays does no harm: the guard ends with this process.
         let _ = self.shared.remove_if_there(name).or_else(|_| self.shared.remove_if_there(name));
     }
 }
@@ -378,13 +379,13 @@ impl Drop for Lock<'_> {
 /// Whether a repair has happened that is not finished.
 pub(crate) fn is_pending(shared: &Shared) -> Result<bool> {
     match shared.is_there(names::REPAIR_JOURNAL) {
-        // Where nothing can be looked at, nothing can be done either, and whoever tries hears of that.
+        // If the file cannot be checked, nothing else can be done either, and the caller gets that error.
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(false),
         other => other,
     }
 }
 
-/// Finishes a repair that was cut short, or waits for whoever is at it. Returns what it did.
+/// Finishes an interrupted repair, or waits for the process that does. Returns what it did.
 ///
 /// # Errors
 /// [`Error::RepairUnfinished`] where it cannot be finished here, or takes too long.
@@ -400,7 +401,7 @@ pub(crate) fn finish(shared: &Shared) -> Result<Vec<Event>> {
             }
             Ok(None) if begun.elapsed() < PATIENCE => std::thread::sleep(POLL),
             Ok(None) => return Err(unfinished("another process is working on it")),
-            // Somebody who may write is perhaps at it.
+            // A process with permission to write may be finishing it.
             Err(Error::Io { source, .. }) if is_refused(&source) => {
                 if begun.elapsed() >= PATIENCE_OF_READERS {
                     return Err(unfinished("it must be finished by a user who has permission to write"));
@@ -426,7 +427,7 @@ fn load(shared: &Shared) -> Result<(Arc<dyn File>, Journal)> {
     Ok((file, Journal::parse(&bytes).ok_or_else(damaged)?))
 }
 
-/// Sets a journal aside that nobody can read: what it listed is looked for anew.
+/// Renames a journal that cannot be read; the damage that it listed is searched again.
 pub(super) fn set_aside_damaged(shared: &Shared, _lock: &Lock<'_>) -> Result<()> {
     if !is_pending(shared)? || !matches!(load(shared), Err(Error::RepairUnfinished { .. })) {
         return Ok(());
@@ -568,7 +569,7 @@ fn replace_segment(shared: &Shared, segment: &NewSegment) -> Result<()> {
     let path = shared.at(&name);
     let fail = |e| Error::io("read", &path, e);
     let Some(old) = shared.open_if_there(&name, Open::Read)? else {
-        // Read by everybody, and removed meanwhile.
+        // Passed by every subscriber, and removed meanwhile.
         return shared.remove_if_there(&segment.temporary).map(|_| ());
     };
     // A C writer waits, which may have begun before the repair was cut short.

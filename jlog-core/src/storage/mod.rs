@@ -31,7 +31,7 @@ pub enum Open {
     CreateNew(u32),
 }
 
-/// What stands at a path.
+/// What is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -85,8 +85,7 @@ pub struct Facts {
     pub identity: (u64, u64),
     /// When its data changed last, in seconds since 1970.
     pub modified: i64,
-    /// When its data or anything else about it changed last, as the system noted it, in nanoseconds since 1970: nobody can
-    /// set it to another time.
+    /// When its data or its metadata changed last (ctime), in nanoseconds since 1970. It cannot be set.
     pub changed: i128,
 }
 
@@ -112,9 +111,10 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that can still be written to the file system of a directory.
     fn available_space(&self, dir: &Path) -> io::Result<u64>;
-    /// A number that stays the same until the machine starts anew.
+    /// A number that stays the same until the machine restarts.
     fn boot_id(&self) -> u64;
-    /// Whether it stands for a machine on which no time passes and no lock is waited for. Writers put nothing off there.
+    /// Whether it simulates a machine on which no time passes and no lock is waited for. Writers postpone
+    /// nothing there.
     fn is_simulated(&self) -> bool {
         false
     }
@@ -178,7 +178,7 @@ pub trait Watch: Send {
     fn waker(&self) -> io::Result<Waker>;
 }
 
-/// Ends a reader's wait from elsewhere. Keeps working, without effect, once the reader is gone.
+/// Ends a reader's wait from another thread or a signal handler. Has no effect once the reader is dropped.
 #[derive(Clone, Debug)]
 pub struct Waker(pub(crate) Arc<nix::sys::eventfd::EventFd>);
 
@@ -273,7 +273,8 @@ impl Drop for LockGuard<'_> {
     }
 }
 
-/// Gives a lock up. A failure is tried again: a lock that stays would make everybody wait until the file is closed.
+/// Releases a lock. A failure is retried, because a lock that stays would block others until the file is
+/// closed.
 pub(crate) fn unlock(file: &dyn File) {
     const TRIES: usize = 3;
     // What still fails then ends with the descriptor.

@@ -52,7 +52,7 @@ pub fn on_fork(prepare_it: fn(), in_parent: fn(), in_child: fn()) {
     }
 }
 
-/// How many forks lie between this process and the one in which this was first called.
+/// Number of forks between the process in which this was first called and this one.
 pub(crate) fn forks() -> u32 {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -12,15 +12,15 @@ use memmap2::{MmapOptions, MmapRaw};
 /// A map of a file's first bytes, shared with every process that maps or writes the file.
 ///
 /// Out-of-range arguments panic, as slices do: they are the caller's arithmetic, never input.
-/// A file that another program cuts short while it is mapped makes the next access a SIGBUS; we map only
-/// the metastore, the pre-commit buffer and its guard, which nobody cuts.
+/// If another program truncates a mapped file, the next access is a SIGBUS. We map only the metastore, the
+/// pre-commit buffer and its guard, which nobody truncates.
 #[derive(Debug, Clone)]
 pub struct Map {
     inner: Arc<Inner>,
     observer: Option<Arc<dyn MapObserver>>,
 }
 
-/// Told of what is done to a map, for simulated storage.
+/// Gets every change of a map, for simulated storage.
 pub(crate) trait MapObserver: std::fmt::Debug + Send + Sync {
     /// Bytes are about to change.
     fn before_store(&self);
@@ -49,7 +49,7 @@ impl Map {
         Ok(Self { inner: Arc::new(inner), observer: None })
     }
 
-    /// Memory that stands for a file's.
+    /// Memory in place of a file's.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn anonymous(bytes: &[u8], observer: Arc<dyn MapObserver>) -> io::Result<Self> {
         let map = MmapOptions::new().len(bytes.len()).map_anon()?;
@@ -109,7 +109,7 @@ impl Map {
         u32::from_le(self.atomic(offset).load(Ordering::Acquire))
     }
 
-    /// Stores a little-endian number at a multiple of 4; what was written before is seen by whoever loads it.
+    /// Stores a little-endian number at a multiple of 4; a reader that loads it sees what was written before.
     pub fn store_u32(&self, offset: usize, value: u32) {
         self.about_to_store();
         self.mut_ptr();
@@ -136,7 +136,7 @@ impl Map {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.mut_ptr().add(offset), bytes.len()) }
     }
 
-    /// The bytes in place. The caller holds the lock under which nobody else writes them.
+    /// The bytes in place. The caller holds the lock that keeps others from writing them.
     pub fn slice(&self, offset: usize, len: usize) -> &[u8] {
         self.check(offset, len);
         // SAFETY: in range, alive as long as self, initialised by the kernel. That the bytes do not change

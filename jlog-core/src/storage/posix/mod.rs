@@ -80,11 +80,11 @@ impl Storage for Posix {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 other => return other,
             }
-            // Somebody else has made it meanwhile.
+            // Another process has created it meanwhile.
             return self.open(path, Open::Write);
         }
         let mut options = OpenOptions::new();
-        // Without O_NONBLOCK, opening a FIFO for reading would wait for somebody to write to it.
+        // Without O_NONBLOCK, opening a FIFO for reading would wait for a writer.
         options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
         let writable = how != Open::Read;
         options.write(writable);
@@ -277,7 +277,7 @@ impl File for PosixFile {
 
     fn unlock(&self) -> io::Result<()> {
         self.whole_file_lock(libc::F_UNLCK, false).or_else(|e| {
-            // A lock that stays makes everybody wait forever who opens this file anew, this process too.
+            // A lock that stays blocks every process that opens this file again, this one included.
             if self.guarded.load(Ordering::Relaxed) { Err(e) } else { self.reopen().map_err(|_| e) }
         })
     }

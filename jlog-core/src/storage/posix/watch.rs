@@ -1,4 +1,4 @@
-//! Waiting for new data without polling: inotify tells of writes by any process, C ones too.
+//! Waiting for new data without polling: inotify reports writes by any process, C ones included.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Something may be there to read.
 const WRITTEN: AddWatchFlags =
     AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_CREATE).union(AddWatchFlags::IN_MOVED_TO);
-/// Something may have gone, or another thing may be in its place.
+/// Something may have been removed or replaced.
 const REMOVED: AddWatchFlags = AddWatchFlags::IN_DELETE
     .union(AddWatchFlags::IN_MOVED_FROM)
     .union(AddWatchFlags::IN_MOVED_TO)
