@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use logdag::config::{Config, ConfigError};
+use jlog_watch::{Address, AddressError, Server, Token, Watch};
+use logdag::config::{Config, ConfigError, Http};
 use logdag::input::{JsonLines, log_syslog};
 use logdag::{FileSink, Graph, Level, Location, Rotation, SinkSpec, Stream};
 use nix::errno::Errno;
@@ -83,6 +84,8 @@ enum Task {
         inputs: Vec<(String, Source)>,
         #[command(flatten)]
         lines: LineArgs,
+        #[command(flatten)]
+        http: HttpArgs,
     },
     /// Run a command and log what it writes; ends as the command does
     ///
@@ -101,10 +104,60 @@ enum Task {
         stderr: Option<String>,
         #[command(flatten)]
         lines: LineArgs,
+        #[command(flatten)]
+        http: HttpArgs,
         /// The command and its arguments
         #[arg(last = true, required = true)]
         command: Vec<std::ffi::OsString>,
     },
+}
+
+/// Whether to answer over HTTP; the configuration can say the same, and is read for it at the start only.
+#[derive(Clone, Debug, clap::Args)]
+struct HttpArgs {
+    /// Answer over HTTP how streams and the feeds that they write to are (metrics, health, lines of memory streams), at
+    /// 127.0.0.1:PORT, unix:PATH, or, with a token, any address
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<Address>,
+    /// Answer only whoever sends the token in this file (Authorization: Bearer TOKEN)
+    #[arg(long, value_name = "FILE")]
+    http_token_file: Option<PathBuf>,
+}
+
+impl HttpArgs {
+    /// A server, if the command line or the configuration asks for one. It says on standard error where it listens: the port may
+    /// be one that the system chose.
+    fn serve(&self, config: &Config, graph: &Graph) -> Result<Option<Server>, Failure> {
+        let configured = config.http();
+        let address = match (&self.http, configured) {
+            (Some(address), _) => address.clone(),
+            (None, Some(http)) => http_address(config, http)?,
+            (None, None) if self.http_token_file.is_some() => {
+                return Err("--http-token-file without an address: give --http, too".into());
+            }
+            (None, None) => return Ok(None),
+        };
+        let mut watch = Watch::new().graph("", graph.clone());
+        for stream in graph.describe_all().into_iter().filter(|stream| stream.kind == "jlog") {
+            // The subscribers are behind the directory.
+            watch = watch.feeds(stream.path.split('(').next().unwrap_or_default());
+        }
+        for host in configured.into_iter().flat_map(|http| &http.allow_hosts) {
+            watch = watch.allow_host(host);
+        }
+        let token_file = configured.and_then(|http| http.token_file.as_ref());
+        if let Some(file) = self.http_token_file.as_ref().or(token_file) {
+            watch = watch.token(Token::from_file(file)?);
+        }
+        let server = watch.serve(&address)?;
+        eprintln!("logdag: listening at {}", server.address());
+        Ok(Some(server))
+    }
+}
+
+/// The address that a configuration gives.
+fn http_address(config: &Config, http: &Http) -> Result<Address, ConfigError> {
+    http.address.parse().map_err(|e: AddressError| config.http_error(e.to_string()))
 }
 
 /// How lines are taken.
@@ -193,8 +246,10 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Decode { files } => decode(&files),
-        Task::Run { file, inputs, lines } => run(&file, inputs, &lines),
-        Task::Exec { file, stdout, stderr, lines, command } => exec(&file, stdout, stderr, &lines, &command),
+        Task::Run { file, inputs, lines, http } => run(&file, inputs, &lines, &http),
+        Task::Exec { file, stdout, stderr, lines, http, command } => {
+            exec(&file, (stdout, stderr), &lines, &http, &command)
+        }
     }
 }
 
@@ -217,6 +272,9 @@ fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
 fn check(file: &Path, strict: bool) -> Result<ExitCode, Failure> {
     let config = Config::from_file(file)?;
     config.check_types(&Graph::new())?;
+    if let Some(http) = config.http() {
+        http_address(&config, http)?;
+    }
     let missing = config.missing_directories();
     let mut warnings = 0;
     for warning in config.warnings().iter().chain(&missing) {
@@ -413,7 +471,7 @@ impl Switches {
     }
 }
 
-fn open(file: &Path, switches: &Switches) -> Result<Graph, Failure> {
+fn open(file: &Path, switches: &Switches, http: &HttpArgs) -> Result<(Graph, Option<Server>), Failure> {
     let mut config = Config::from_file(file)?;
     switches.change(&mut config);
     let graph = Graph::new();
@@ -423,7 +481,8 @@ fn open(file: &Path, switches: &Switches) -> Result<Graph, Failure> {
     config.apply(&graph)?;
     switches.apply(&graph)?;
     graph.go_async();
-    Ok(graph)
+    let server = http.serve(&config, &graph)?;
+    Ok((graph, server))
 }
 
 /// Takes the configuration as it is now, and opens files anew. The log says what is wrong with it.
@@ -493,10 +552,16 @@ fn has_it_too(command: nix::unistd::Pid, signal: i32) -> bool {
         && nix::unistd::getpgid(Some(command)).is_ok_and(|group| group == nix::unistd::getpgrp())
 }
 
-fn run(file: &Path, inputs: Vec<(String, Source)>, args: &LineArgs) -> Result<ExitCode, Failure> {
+fn run(
+    file: &Path,
+    inputs: Vec<(String, Source)>,
+    args: &LineArgs,
+    http: &HttpArgs,
+) -> Result<ExitCode, Failure> {
     EndAtOnce::new()?.count_from_here()?;
     let mut signals = Signals::new(heeded(&[SIGHUP, SIGTERM, SIGINT]))?;
-    let graph = open(file, &args.switches)?;
+    // It answers until everything is written.
+    let (graph, _server) = open(file, &args.switches, http)?;
     let (stop, ending) = Stop::new()?;
     let mut threads = Vec::new();
     for (stream, source) in inputs {
@@ -757,16 +822,17 @@ fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &S
 
 fn exec(
     file: &Path,
-    stdout: Option<String>,
-    stderr: Option<String>,
+    (stdout, stderr): (Option<String>, Option<String>),
     args: &LineArgs,
+    http: &HttpArgs,
     command: &[std::ffi::OsString],
 ) -> Result<ExitCode, Failure> {
     let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
     let forwarded = [SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH];
     let end_at_once = EndAtOnce::new()?;
     let mut signals = SignalsInfo::<WithOrigin>::new(heeded(&forwarded))?;
-    let graph = open(file, &args.switches)?;
+    // It answers until everything is written.
+    let (graph, _server) = open(file, &args.switches, http)?;
     let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let err = stderr.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let pipe = |lines: &Option<Lines>| if lines.is_some() { Stdio::piped() } else { Stdio::inherit() };

@@ -10,6 +10,8 @@
 //! have one: `90s`, `12h`, `7d`. `rotate_bytes` or `rotate_seconds` of 0 turns off a rotation that is inherited.
 //! `make_dirs` has the directories of a file or a jlog made where they are missing.
 //!
+//! `<http address="127.0.0.1:8465"/>`, below the root or in `<logs>`, has the command answer over HTTP ([`Http`]).
+//!
 //! What is wrong is an error. What libmtev lets pass though it means nothing, such as an element `<oulet>`, is a warning
 //! ([`Config::warnings`]); `logdag check --strict` refuses it.
 //!
@@ -267,6 +269,21 @@ pub struct Config {
     warnings: Vec<ConfigError>,
     /// What no stream writes.
     redaction: Redaction,
+    /// Where to answer over HTTP, and where that stands.
+    http: Option<(Http, Place)>,
+}
+
+/// Where and whom a program is to answer over HTTP: an `<http>` below the root or in `<logs>`, or the table `[http]`. This
+/// library does not; the command `logdag` does, and programs can by the crate jlog-watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Http {
+    /// Where to listen, as it was written.
+    pub address: String,
+    /// The file with the token that clients must have.
+    pub token_file: Option<PathBuf>,
+    /// Names by which clients without a token may call the server (`allow_host`, with commas between them).
+    pub allow_hosts: Vec<String>,
 }
 
 impl Config {
@@ -307,6 +324,19 @@ impl Config {
     /// The streams, in the order of the document.
     pub fn streams(&self) -> &[Configured] {
         &self.streams
+    }
+
+    /// Where to answer over HTTP, if the configuration says so.
+    pub fn http(&self) -> Option<&Http> {
+        self.http.as_ref().map(|(http, _)| http)
+    }
+
+    /// An error about what the configuration says of answering over HTTP, with its place.
+    pub fn http_error(&self, why: impl Into<String>) -> ConfigError {
+        let why = why.into();
+        self.http
+            .as_ref()
+            .map_or_else(|| unreadable(Path::new(""), why.clone()), |(_, place)| place.error(&*why))
     }
 
     /// The streams that are left out as the environment is, with the condition (`require_env`) that does not hold.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::suggest::{did_you_mean, nearly};
 use super::value::Given;
-use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Place, Result};
+use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result};
 use crate::filter::{Filter, Limit};
 use crate::format::{Flags, Format};
 use crate::graph::{Configured, Graph, StreamOptions};
@@ -55,6 +55,8 @@ const ATTRIBUTES: &[&str] = &[
 ];
 /// Attributes of an outlet.
 const OUTLET_ATTRIBUTES: &[&str] = &["name", "filter", "min_level", "limit", "sample"];
+/// Attributes of an `<http>`.
+const HTTP_ATTRIBUTES: &[&str] = &["address", "token_file", "allow_host"];
 /// Elements that mean something; others only group.
 const ELEMENTS: &[&str] = &["log", "outlet", "config", "include"];
 /// Keys of `<config>` that types of our own know.
@@ -83,7 +85,45 @@ pub(super) fn read(root: &Element) -> Result<Config> {
     // In the order of the document.
     warnings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     let redaction = redaction_of_all(root, &Redaction::new())?;
-    Ok(Config { streams, places, left_out, warnings, redaction })
+    let http = http(root)?;
+    Ok(Config { streams, places, left_out, warnings, redaction, http })
+}
+
+/// Whether this says where to answer over HTTP. Without an address it is a group that happens to have the name.
+fn is_http(element: &Element) -> bool {
+    element.name == "http" && element.attribute("address").is_some()
+}
+
+/// What the root, or a `<logs>` in it, says of answering over HTTP.
+fn http(root: &Element) -> Result<Option<(Http, Place)>> {
+    let mut found = None;
+    for element in std::iter::once(root).chain(root.named("logs")).flat_map(|parent| &parent.children) {
+        if !is_http(element) {
+            continue;
+        }
+        for (name, _, place) in &element.attributes {
+            if !HTTP_ATTRIBUTES.contains(&&**name) {
+                return Err(place.error(unknown("attribute", name, &element.shown(), HTTP_ATTRIBUTES)));
+            }
+        }
+        if let Some(child) = element.children.first() {
+            return Err(child.place.error(format!("{} has nothing in it but attributes", element.shown())));
+        }
+        if found.is_some() {
+            return Err(element.place.error(format!("there is an {} already", element.shown())));
+        }
+        let text = |name: &str| element.attribute(name).map(|(text, _)| text.to_owned());
+        let hosts = text("allow_host").unwrap_or_default();
+        let hosts = hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
+        let http = Http {
+            address: text("address").unwrap_or_default(),
+            token_file: text("token_file").map(PathBuf::from),
+            allow_hosts: hosts.map(str::to_owned).collect(),
+        };
+        let place = element.attribute("address").map_or(&element.place, |(_, place)| place);
+        found = Some((http, place.clone()));
+    }
+    Ok(found)
 }
 
 fn collect_configs<'a>(element: &'a Element, out: &mut BTreeMap<String, &'a Element>) {
@@ -209,6 +249,7 @@ impl<'a> Reader<'a> {
         match &*element.name {
             // Its children are keys.
             "config" => return Ok(()),
+            "http" if is_http(element) => return Ok(()),
             "log" | "outlet" => {}
             _ => self.check_group(element)?,
         }

@@ -708,3 +708,40 @@ fn time_grows_with_the_number_of_streams_only() {
     let (few, many) = (time(1000), time(16_000));
     assert!(many < few * 16 * 4, "{few} ns for 1000 streams, {many} ns for 16,000");
 }
+
+#[test]
+fn http_is_said_in_either_language_and_a_group_may_have_the_name() {
+    let http = |file: &str, text: &str| Config::from_text(file, text).map(|config| config.http().cloned());
+    let expected = Http {
+        address: "127.0.0.1:1".to_owned(),
+        token_file: Some("t".into()),
+        allow_hosts: vec!["a".to_owned(), "b".to_owned()],
+    };
+    let attributes = "address=\"127.0.0.1:1\" token_file=\"t\" allow_host=\"a, b\"";
+    for xml in [
+        format!("<app><http {attributes}/><logs><log name=\"x\"/></logs></app>"),
+        format!("<app><logs><http {attributes}/><log name=\"x\"/></logs></app>"),
+    ] {
+        let config = Config::from_text("a.xml", &xml).unwrap();
+        assert_eq!(config.http(), Some(&expected));
+        assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+        let error = config.http_error("wrong");
+        assert_eq!((error.line, &*error.message), (1, "wrong"));
+    }
+    let toml = "[http]\naddress = \"127.0.0.1:1\"\ntoken_file = \"t\"\nallow_host = \"a,b\"\n[[log]]\nname = \"x\"\n";
+    assert_eq!(http("a.toml", toml).unwrap(), Some(expected));
+
+    let group = "<app><logs><http><log name=\"http/access\"/></http></logs></app>";
+    assert_eq!(http("a.xml", group).unwrap(), None);
+    assert_eq!(Config::from_text("a.xml", group).unwrap().streams().len(), 1);
+    for (text, says) in [
+        ("[http]\naddress = \"1\"\nadress = \"1\"\n", "unknown attribute \"adress\" on [http]; did you mean"),
+        ("[http]\naddress = \"1\"\n[[http.log]]\nname = \"x\"\n", "[http] has nothing in it but attributes"),
+    ] {
+        let error = http("a.toml", text).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let twice = "<app><http address=\"1\"/><logs><http address=\"2\"/><log name=\"x\"/></logs></app>";
+    let error = http("a.xml", twice).unwrap_err().to_string();
+    assert!(error.contains("there is an <http> already"), "{error}");
+}

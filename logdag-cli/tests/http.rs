@@ -1,0 +1,144 @@
+//! `logdag run` and `exec`, asked over HTTP while they run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use jlog_core::{Jlog, Start};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A command that listens, killed when a test fails.
+struct Running {
+    child: Child,
+    address: String,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_logdag"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("logdag: listening at http://");
+        let address = address.unwrap_or_else(|| panic!("{line}")).to_owned();
+        Self { child, address, stderr }
+    }
+
+    fn ask(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let host = &self.address;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn until(&self, path: &str, has: &str) {
+        let begun = Instant::now();
+        while !self.ask(path).1.contains(has) {
+            assert!(begun.elapsed() < DEADLINE, "{has} never came: {}", self.ask(path).1);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended where the test has come to its end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn config(dir: &Path, extra: &str) -> String {
+    let path = dir.join("app.xml");
+    let feed = dir.join("feed");
+    let text = format!(
+        "<app>{extra}<logs><log name=\"ring\" type=\"memory\" stats=\"on\"/>\
+         <log name=\"feed\" type=\"jlog\" path=\"{}(billing)\"/>\
+         <log name=\"web\"><outlet name=\"ring\"/><outlet name=\"feed\"/></log></logs></app>",
+        feed.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn run_shows_streams_rings_and_the_feeds_that_it_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), "");
+    let mut running = Running::start(&["run", &config, "--in", "web=stdin", "--http", "127.0.0.1:0"]);
+    writeln!(running.child.stdin.as_ref().unwrap(), "hello\nthere").unwrap();
+    running.until("/metrics", "logdag_stream_written_lines_total{stream=\"ring\"} 2\n");
+    let lag = format!(
+        "jlog_subscriber_lag_messages{{feed=\"{}\",subscriber=\"billing\"}} 2\n",
+        dir.path().join("feed").display()
+    );
+    running.until("/metrics", &lag);
+    assert!(running.ask("/eventer/logs/ring.json?last=1").1.contains("\"line\":\"there\\n\""));
+    assert!(running.ask("/mtev/stats.json?format=simple").1.contains("\"ring\":2"));
+    assert_eq!(running.ask("/health/ready").0, 200);
+    drop(running.child.stdin.take());
+    assert_eq!(running.child.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    running.stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    assert!(TcpStream::connect(&running.address).is_err());
+    // Nothing is left behind in the feed by whoever looked at it.
+    let log = Jlog::open(dir.path().join("feed")).unwrap();
+    assert_eq!(log.subscribers().unwrap().len(), 1);
+    assert!(log.subscribe("new", Start::Beginning).is_ok());
+}
+
+#[test]
+fn exec_listens_where_the_configuration_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), "<http address=\"127.0.0.1:0\"/>");
+    let gate = dir.path().join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let script = format!("echo from the command; read line < '{}'; exit 7", gate.display());
+    let mut running = Running::start(&["exec", &config, "--stdout", "web", "--", "sh", "-c", &script]);
+    running.until("/eventer/logs/ring.json", "from the command\\n");
+    std::fs::write(&gate, "go\n").unwrap();
+    assert_eq!(running.child.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn what_cannot_be_listened_at_is_an_error_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |extra: &str, arguments: &[&str]| {
+        let config = config(dir.path(), extra);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
+        command.args(["exec", &config]).args(arguments).args(["--", "echo", "it ran"]);
+        let done = command.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&done.stdout), "");
+        assert_ne!(done.status.code(), Some(0));
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let said = check("<http address=\"somewhere\"/>", &[]);
+    assert!(said.contains("app.xml:1:21: \"somewhere\" is no address"), "{said}");
+    let said = check("", &["--http", "0.0.0.0:0"]);
+    assert!(said.contains("it needs a token"), "{said}");
+    let said = check("", &["--http-token-file", "none"]);
+    assert!(said.contains("give --http, too"), "{said}");
+    let said = check("<http address=\"127.0.0.1:0\" token_file=\"/no/such/token\"/>", &[]);
+    assert!(said.contains("/no/such/token"), "{said}");
+    // `check` finds a wrong address, too.
+    let config = config(dir.path(), "<http address=\"somewhere\"/>");
+    let checked = Command::new(env!("CARGO_BIN_EXE_logdag")).args(["check", &config]).output().unwrap();
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&checked.stderr).contains("is no address"));
+}
