@@ -77,7 +77,7 @@ pub struct jlog_id {
     pub marker: u32,
 }
 
-/// A record's header as it is on disk; of a jlog that is not compressed, the last field is the body's length, too.
+/// A record's header as it is on disk; in a jlog that is not compressed, the last field is also the body's length.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct jlog_message_header_compressed {

@@ -57,7 +57,7 @@ fn decompress(provider: c_int, source: &[u8], dest: &mut [u8]) -> Option<usize> 
     }
 }
 
-/// What a pointer and a length stand for; nothing where that cannot be.
+/// The slice of a pointer and a length; `None` if there can be none.
 ///
 /// # Safety
 /// `from` is NULL or points to `len` bytes, which stay as they are for the time of the call.
@@ -73,7 +73,7 @@ unsafe fn input<'a>(from: *const c_char, len: usize) -> Option<&'a [u8]> {
 /// The same for room to write to, whose bytes are made zero first: they may be uninitialised.
 ///
 /// # Safety
-/// `to` is NULL or has room for `len` bytes, which nobody else uses for the time of the call.
+/// `to` is NULL or has room for `len` bytes, which nothing else uses during the call.
 unsafe fn output<'a>(to: *mut c_char, len: usize) -> Option<&'a mut [u8]> {
     match len {
         0 => Some(&mut []),
@@ -168,7 +168,7 @@ macro_rules! provider {
         #[unsafe(no_mangle)]
         pub extern "C" fn $init() {}
 
-        /// The most bytes that so many may become; 0 for more than the provider takes.
+        /// The most bytes that this many may become; 0 for more than the provider takes.
         #[unsafe(no_mangle)]
         pub extern "C" fn $bound(source_size: c_int) -> usize {
             usize::try_from(source_size).ok().and_then(|len| bound($provider, len)).unwrap_or(0)

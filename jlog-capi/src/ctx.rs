@@ -45,8 +45,9 @@ pub(crate) const READ: u32 = 2;
 pub(crate) const APPEND: u32 = 3;
 pub(crate) const INVALID: u32 = 4;
 
-/// So many bytes are read ahead at first; twice as many each time that all of them were wanted, up to a limit: what fits
-/// into the processor's cache, and of large messages so much that few of them are cut at its end and read again.
+/// How many bytes are read ahead at first. The number doubles each time that all of them were used, up to a
+/// limit: what fits into the processor's cache, and for large messages enough that few of them are cut at its
+/// end and read again.
 const AHEAD: usize = 64 << 10;
 const MAX_AHEAD: usize = 256 << 10;
 const MAX_AHEAD_LARGE: usize = 1 << 20;
@@ -96,7 +97,7 @@ struct Reading {
     view: View,
     /// Messages were read since the last interval.
     initialized: bool,
-    /// The first id of the last interval: whoever reads it will read on.
+    /// The first id of the last interval: a program that reads it will read the next ones.
     expected: LogId,
     /// The id that was read last.
     last: Option<LogId>,
@@ -186,7 +187,7 @@ impl Ctx {
         }
     }
 
-    /// Tells whoever wants to hear of it.
+    /// Reports it to the error function, if there is one.
     pub(crate) fn tell(&self, fault: Fault) {
         let (hook, data) = *lock(&self.own.hook);
         let Some(hook) = hook else { return };
@@ -204,7 +205,7 @@ impl Ctx {
         }
     }
 
-    /// Reports what a repair has done to whoever wants to hear of errors.
+    /// Reports what a repair has done to the error function.
     pub(crate) fn report(&self, events: &[jlog_core::Event]) {
         let (hook, data) = *lock(&self.own.hook);
         let Some(hook) = hook else { return };
@@ -425,7 +426,7 @@ impl Ctx {
     fn show_files(&self, buffer: bool) {
         let map = |name: &str| {
             let file = File::open(self.path().join(name)).ok()?;
-            // SAFETY: nobody makes these files shorter, and the bytes are never looked at as Rust values here.
+            // SAFETY: nothing truncates these files, and the bytes are never read as Rust values here.
             unsafe { memmap2::Mmap::map(&file) }.ok()
         };
         let layout = &self.layout;
@@ -566,7 +567,7 @@ impl Ctx {
                 // It means the same as the one that is stored: on a disk that cannot be written, that one stays.
                 let _ = reading.reader.store_checkpoint(here);
             }
-            // Whoever did not read all that was read ahead will not do so in the next interval.
+            // A program that did not use all that was read ahead will not do so in the next interval.
             if reading
                 .view
                 .next()
@@ -646,7 +647,7 @@ impl Ctx {
         let id = self.reading(|reading| {
             let storage_log = reading.reader.meta().map_err(|e| Fault::of(abi::META_OPEN, &e))?.storage_log;
             let position = reading.reader.position();
-            // Brings the index up to date, too.
+            // Updates the index as well.
             let last =
                 reading.reader.next_after(LogId::new(storage_log, 0)).map_err(|e| reading_fault(&e))?.1;
             reading.reader.seek(position).map_err(|e| reading_fault(&e))?;
@@ -730,7 +731,7 @@ impl Reading {
         self.view.keep_only(id);
     }
 
-    /// Brings the message into memory: with those that follow it where it is likely that they are wanted, too.
+    /// Reads the message into memory, with those that follow it if they are likely to be wanted.
     fn load(&mut self, id: LogId, many: bool, stays: bool) -> Outcome<()> {
         let before = LogId::new(id.segment, id.marker - 1);
         let sequential =
@@ -771,7 +772,7 @@ impl Reading {
         if let Err(e) = std::fs::metadata(path.join(jlog_core::names::segment(id.segment))) {
             return Fault::new(abi::FILE_OPEN, e.raw_os_error().unwrap_or(libc::EIO));
         }
-        // Behind the last one of a complete segment stands the end of its index.
+        // Behind the last one of a complete segment comes the end of its index.
         let complete = self.reader.meta().is_ok_and(|meta| id.segment < meta.storage_log);
         if complete && id.marker > 1 && self.reader.read(LogId::new(id.segment, id.marker - 1)).is_ok() {
             return Fault::new(abi::CLOSE_LOGID, 0);

@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub struct jlog_file {
     id: Id,
     file: File,
-    /// Whether locks are to hold against other processes, too.
+    /// Whether locks exclude other processes as well.
     multi_process: bool,
     locked: Mutex<bool>,
     unlocked: Condvar,
@@ -77,10 +77,10 @@ pub(crate) fn open(path: &Path, flags: c_int, mode: u32, multi_process: bool) ->
     Ok(address)
 }
 
-/// Closes a file; the last one who has it open frees it.
+/// Closes a file; the last close frees it.
 ///
 /// # Safety
-/// `file` came from [`open`], and is not used afterwards by whoever opened it.
+/// `file` came from [`open`], and its opener does not use it afterwards.
 pub(crate) unsafe fn close(file: *mut jlog_file) {
     let mut open = lock(&OPEN);
     let Some(open) = open.as_mut() else { return };
@@ -90,7 +90,7 @@ pub(crate) unsafe fn close(file: *mut jlog_file) {
     shared.users -= 1;
     if shared.users == 0 {
         open.remove(&id);
-        // SAFETY: it was made by `Box::into_raw`, and nobody has it any more.
+        // SAFETY: it was made by `Box::into_raw`, and nothing refers to it any more.
         drop(unsafe { Box::from_raw(file) });
     }
 }
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn jlog_file_open(
 /// Closes a file. 1, or 0 for NULL.
 ///
 /// # Safety
-/// `file` is NULL, or came from [`jlog_file_open`] and was not closed as often as it was opened.
+/// `file` is NULL, or came from [`jlog_file_open`] and was closed less often than it was opened.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_file_close(file: *mut jlog_file) -> c_int {
     if file.is_null() {
@@ -235,7 +235,7 @@ pub unsafe extern "C" fn jlog_file_close(file: *mut jlog_file) -> c_int {
     1
 }
 
-/// Waits until nobody else has locked the file, and locks it. 1 or 0.
+/// Locks the file, waiting while another process has it locked. 1 or 0.
 ///
 /// # Safety
 /// `file` is NULL or open.

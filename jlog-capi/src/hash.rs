@@ -61,7 +61,7 @@ impl jlog_hash_table {
     /// Makes the lists, where there are none yet; `false` for want of memory.
     fn prepare(&mut self) -> bool {
         if self.table_size == 0 || self.buckets.is_null() {
-            // SAFETY: memory for so many pointers, all NULL.
+            // SAFETY: memory for this many pointers, all NULL.
             self.buckets =
                 unsafe { libc::calloc(INITIAL_SIZE as usize, size_of::<*mut jlog_hash_bucket>()) }.cast();
             self.table_size = if self.buckets.is_null() { 0 } else { INITIAL_SIZE };
@@ -142,7 +142,7 @@ impl jlog_hash_table {
         }
     }
 
-    /// Gives the table so many lists; it stays as it is where there is no memory for them.
+    /// Gives the table this many lists; without memory for them it stays unchanged.
     ///
     /// # Safety
     /// As [`jlog_hash_table::lists`].
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn jlog_hash_init(h: *mut jlog_hash_table) {
     unsafe { h.write(table) };
 }
 
-/// Adds a key. 1, or 0 where it is there already, or for want of memory.
+/// Adds a key. 1, or 0 if it exists already or there is no memory.
 ///
 /// # Safety
 /// `h` is NULL or a table; `k` points to `klen` bytes that stay as they are while they are in the table.
@@ -481,7 +481,7 @@ pub unsafe extern "C" fn jlog_hash__new_bucket(
     }
 }
 
-/// Gives a table so many lists, a power of 2.
+/// Gives a table this many lists, a power of 2.
 ///
 /// # Safety
 /// `h` is NULL or a table.

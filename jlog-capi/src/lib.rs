@@ -1,13 +1,17 @@
-//! libjlog.so.2: the C interface of jlog. C programs that were built for libjlog 2.x run on it as they are.
+//! libjlog.so.2: the C interface of jlog. C programs that were built for libjlog 2.x run on it unchanged.
+//! README.md is the guide; `examples/hello.c` is a complete program.
 //!
 //! The functions have the names, results, error codes and states of that library (see `include/jlog.h`). A context
 //! may be used by several threads at once. Every pointer is checked for NULL; no panic leaves the library: it
 //! becomes the error `NOT_SUPPORTED`.
 //!
 //! What differs on purpose: nothing that was accepted is lost; a second pre-commit writer is refused
-//! (`PRE_COMMIT_OPEN`); a metastore that cannot be right is refused (`META_OPEN`), not overwritten; reading works on a
-//! full disk; `jlog_clean` never removes the segment being written; repair keeps what it takes out; every message that is
-//! handed out is followed by a NUL byte, and is in memory of the library's own, which nobody who cuts a segment takes away.
+//! (`PRE_COMMIT_OPEN`); an invalid metastore is refused (`META_OPEN`) and not overwritten; reading works on a
+//! full disk; `jlog_clean` never removes the segment being written; repair keeps what it takes out; every
+//! message that is handed out is followed by a NUL byte, and is in the library's own memory, which stays valid
+//! if another program truncates the segment.
+//!
+//! The crate has no features.
 
 // The names are those of the C library.
 #![allow(non_camel_case_types)]
@@ -63,7 +67,7 @@ unsafe fn call<R>(ctx: *mut jlog_ctx, failed: R, work: impl FnOnce(&jlog_ctx) ->
     unsafe { call_telling(ctx, failed, |_| true, work) }
 }
 
-/// The same; the error function hears only of those faults of which the C library tells it, too.
+/// As [`call`]; the error function gets only those faults that the C library reports as well.
 ///
 /// # Safety
 /// As [`call`].
@@ -104,7 +108,7 @@ unsafe fn quiet<R>(ctx: *mut jlog_ctx, failed: R, work: impl FnOnce(&jlog_ctx) -
     catch_unwind(AssertUnwindSafe(|| work(ctx))).ok().flatten().unwrap_or(failed)
 }
 
-/// What the C library tells of in calls for which a context may be of the wrong kind.
+/// What the C library reports in calls for which a context may be of the wrong kind.
 fn but_illegal_writes(code: c_int) -> bool {
     code != abi::ILLEGAL_WRITE
 }
@@ -149,8 +153,8 @@ fn name_fault(error: &Error) -> Fault {
     Fault::new(abi::OPEN, errno)
 }
 
-/// A context for the jlog at `path`, which is copied. Never fails but for NULL and for want of memory. The context is
-/// given back with [`jlog_ctx_close`].
+/// A context for the jlog at `path`, which is copied. Fails only for NULL and without memory. Free the context
+/// with [`jlog_ctx_close`].
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -166,13 +170,13 @@ pub unsafe extern "C" fn jlog_new(path: *const c_char) -> *mut jlog_ctx {
 /// NULL. What cannot be flushed stays in the pre-commit buffer for the next writer.
 ///
 /// # Safety
-/// `ctx` is NULL, or came from [`jlog_new`], was not closed, and is used by nobody else.
+/// `ctx` is NULL, or came from [`jlog_new`], was not closed, and is not in use elsewhere.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_ctx_close(ctx: *mut jlog_ctx) -> c_int {
     if ctx.is_null() {
         return -1;
     }
-    // SAFETY: it was made by `Box::into_raw`, and nobody else has it.
+    // SAFETY: it was made by `Box::into_raw`, and nothing else refers to it.
     let ctx = unsafe { Box::from_raw(ctx) };
     let _ = catch_unwind(AssertUnwindSafe(move || drop(ctx)));
     0
@@ -214,8 +218,8 @@ pub unsafe extern "C" fn jlog_ctx_err_string(ctx: *mut jlog_ctx) -> *const c_cha
     jlog_err_string(unsafe { jlog_ctx_err(ctx) })
 }
 
-/// Has every error of this context told to `func`, with `data` first; NULL ends that. `data` must be good for as
-/// long as the context is used.
+/// Reports every error of this context to `func`, with `data` first; NULL ends that. `data` must be valid
+/// while the context is used.
 ///
 /// # Safety
 /// `ctx` is NULL or a context; `func` is NULL or can be called as its type says, from any thread that uses the context.
@@ -325,8 +329,8 @@ pub unsafe extern "C" fn jlog_ctx_alter_read_method(ctx: *mut jlog_ctx, method: 
     unsafe { quiet(ctx, -1, |ctx| ctx.set_read_method(method).ok().map(|()| 0)) }
 }
 
-/// Whether others may write, too (they may by default). Without, no other writer of this library is let in; where
-/// others are there already, this has no effect. 0.
+/// Whether others may write as well (by default they may). If not, other writers of this library are refused;
+/// if there are others already, this has no effect. 0.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -589,7 +593,7 @@ pub unsafe extern "C" fn jlog_ctx_write_message(
         call_telling(ctx, -1, but_illegal_writes, |ctx| {
             let Some(msg) = msg.as_ref() else { return Err(NULL) };
             let time = match when.as_ref() {
-                // The format holds what fits in 32 bits; the C library cuts the rest off, too.
+                // The format holds 32 bits; the C library drops the rest as well.
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 Some(when) => Timestamp { seconds: when.tv_sec as u32, micros: when.tv_usec as u32 },
                 None => Timestamp::now(),
@@ -689,7 +693,7 @@ unsafe fn read_messages(
     }
 }
 
-/// Stores the reader's checkpoint: everything up to this record is done. Segments that nobody needs any more are
+/// Stores the reader's checkpoint: everything up to this record is done. Segments that no subscriber needs any more are
 /// removed. 0 or -1.
 ///
 /// # Safety
@@ -841,7 +845,7 @@ pub unsafe extern "C" fn jlog_ctx_advance_id(
 pub unsafe extern "C" fn jlog_clean(path: *const c_char) -> c_int {
     // SAFETY: as promised.
     let ctx = unsafe { jlog_new(path) };
-    // SAFETY: the context was just made, and nobody else has it.
+    // SAFETY: the context was just made, and nothing else refers to it.
     unsafe {
         let removed = quiet(ctx, -1, |ctx| c_int::try_from(ctx.log().ok()?.clean(false).ok()?.len()).ok());
         jlog_ctx_close(ctx);
@@ -880,8 +884,8 @@ pub unsafe extern "C" fn jlog_ctx_repair(ctx: *mut jlog_ctx, aggressive: c_int) 
     }
 }
 
-/// Looks at a segment and tells of it on stderr: of what is wrong, and, with `verbose`, of every record. 0 where it is
-/// sound, 1 where it is damaged, -1 where it cannot be read.
+/// Checks a segment and prints what is wrong to stderr, and with `verbose` every record. 0 if it is sound, 1 if
+/// it is damaged, -1 if it cannot be read.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -896,8 +900,8 @@ pub unsafe extern "C" fn jlog_inspect_datafile(ctx: *mut jlog_ctx, log: u32, ver
     }
 }
 
-/// Takes damaged parts out of a segment, keeping it as it was under another name. Nobody may write meanwhile. Returns how
-/// many parts went, or -1.
+/// Takes damaged parts out of a segment, keeping the original under another name. Nobody may write meanwhile.
+/// Returns how many parts were taken out, or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.

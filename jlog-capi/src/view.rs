@@ -1,12 +1,12 @@
-//! What a C reader has been given: messages whose memory stays where it is for as long as the C library keeps it.
+//! What a C reader has been given: messages whose memory stays in place as long as with the C library.
 //!
-//! Messages are handed out where the engine has read them and are not copied again: a chunk takes over the buffer that a
-//! batch was read into. That is memory of our own and not a map of the segment, because a map cannot be made safe: whoever
-//! cuts the file would kill the program that looks at a message.
+//! Messages are handed out where the engine has read them and are not copied again: a chunk takes over the
+//! buffer that a batch was read into. That is our own memory and not a map of the segment, because a map cannot
+//! be made safe: truncating the file would kill a program that looks at a message.
 //!
-//! Each message is followed by a NUL byte. Behind a body stands the next record's header, whose first byte belongs to the
-//! header magic: it is the same in all records and nobody needs it any more, so that it becomes the NUL. The segment itself
-//! never changes.
+//! Each message is followed by a NUL byte. Behind a body comes the next record's header. Its first byte belongs
+//! to the header magic, which is the same in all records and no longer needed, so it becomes the NUL. The
+//! segment itself never changes.
 
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -20,10 +20,10 @@ const SPARE: usize = 16 << 20;
 const PLAIN_HEADER: usize = 16;
 const COMPRESSED_HEADER: usize = 20;
 
-/// Of every so many records of a chunk it is noted where they begin.
+/// The beginning of every `STRIDE`-th record of a chunk is noted.
 const STRIDE: u32 = 64;
 
-/// A run of records of one segment. Bodies of compressed records stand decompressed behind their headers.
+/// A run of records of one segment. Bodies of compressed records are decompressed behind their headers.
 #[derive(Debug)]
 struct Chunk {
     first: LogId,
@@ -31,7 +31,7 @@ struct Chunk {
     /// The records, and at least one byte behind them. What C programs have pointers into is only written to through
     /// pointers, too.
     bytes: Vec<u8>,
-    /// Where records begin: of every `STRIDE` one, as far as somebody has come.
+    /// Where every `STRIDE`-th record begins, as far as the chunk has been read.
     marks: Vec<usize>,
     /// The record behind the one that was handed out last, and where it begins.
     cursor: (u32, usize),

@@ -212,7 +212,7 @@ pub fn status(args: &StatusArgs) -> Outcome {
         for feed in &args.feeds {
             match status_of(feed, args.output) {
                 Ok(status) => text.push_str(&status),
-                // One that is gone may come again, and does not hide the others.
+                // A feed that was removed may come again, and does not hide the others.
                 Err(failure) => output::complain(failure.text()),
             }
         }
@@ -322,7 +322,7 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
     text
 }
 
-/// How many bytes of messages a byte on disk stands for, in the last segments of a feed that is compressed. It reads
+/// How many bytes of messages a byte on disk holds, in the last segments of a compressed feed. It reads
 /// no more than a few megabytes, however large the feed is.
 fn compression(log: &Jlog, status: &Status) -> Option<f64> {
     const ENOUGH: u64 = 8 << 20;

@@ -434,22 +434,22 @@ pub struct ServeArgs {
     /// Where to listen: 127.0.0.1:PORT, unix:PATH, or, with a token, any address; port 0 is one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8465")]
     pub http: jlog_watch::Address,
-    /// Answer only whoever sends the token in this file (Authorization: Bearer TOKEN)
+    /// Answer only clients that send the token in this file (Authorization: Bearer TOKEN)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Let clients without a token call this server by this name, too
+    /// Let clients without a token call this server by this name as well
     #[arg(long = "allow-host", value_name = "NAME")]
     pub allow_hosts: Vec<String>,
-    /// Not ready where a subscriber's oldest message is older (90s, 10min, 7d)
+    /// Not ready if a subscriber's oldest message is older (90s, 10min, 7d)
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub max_lag: Option<Limit<Duration>>,
-    /// Not ready where a subscriber has more messages before it
+    /// Not ready if a subscriber is more messages behind
     #[arg(long, value_name = "N")]
     pub max_messages: Option<u64>,
-    /// Not ready where less is free on a feed's file system (500MiB, 1GiB)
+    /// Not ready if less is free on a feed's file system (500MiB, 1GiB)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub min_free: Option<Limit<u64>>,
-    /// Not ready where a disk or a feed's limit is full so soon if it goes on like in the last minute (none: whenever)
+    /// Not ready if a disk or a feed's limit will be full within this time, at the rate of the last minute (none: never)
     #[arg(long, value_name = "TIME", value_parser = values::age, default_value = "10min")]
     pub full_within: Limit<Duration>,
 }

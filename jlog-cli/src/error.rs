@@ -106,7 +106,7 @@ impl From<Error> for Failure {
 
 /// The names that are most like the one that was asked for come with the error, or all, where they are few.
 fn unknown_subscriber(path: &Path, name: &str) -> String {
-    /// More names than this are a list that nobody reads.
+    /// More names than this are too many to list.
     const FEW: usize = 20;
     let mut text = format!("{} has no subscriber {name:?}", path.display());
     let names = Jlog::open(path).and_then(|log| log.subscribers()).unwrap_or_default();

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         _ => match Args::try_parse_from(&arguments) {
             Ok(args) => run(args),
             Err(e) => {
-                // There is nobody left to tell if this fails.
+                // If this fails, there is nowhere to report it.
                 let _ = e.print();
                 let wrong = e.use_stderr();
                 // Monitoring systems take 2 for a critical state.

@@ -31,7 +31,7 @@ impl State {
     }
 }
 
-/// The exit code for what could not be checked: a wrong command line, too.
+/// The exit code if the feed could not be checked, or the command line is wrong.
 pub const UNKNOWN: u8 = State::Unknown as u8;
 
 /// Something that is not well.

@@ -37,7 +37,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
 
 /// Prints a complaint to stderr, in one line.
 pub fn complain(text: &str) {
-    // There is nobody left to tell if stderr fails.
+    // If stderr fails, there is nowhere to report it.
     let _ = writeln!(anstream::stderr().lock(), "{BAD}jlog:{BAD:#} {}", plain(text));
 }
 
@@ -96,7 +96,7 @@ fn push_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Stdout for messages: knows which of them have gone out whole, also when it breaks.
+/// Stdout for messages: knows which of them were written whole, also when it breaks.
 #[derive(Debug)]
 pub struct MessageOutput {
     format: MessageFormat,
@@ -108,7 +108,7 @@ pub struct MessageOutput {
     terminal: bool,
 }
 
-/// A pipe that can be written to takes so much without blocking.
+/// How much a writable pipe takes without blocking.
 const PIPE_PIECE: usize = 4096;
 
 /// A body of this size is written from where it is, not copied first.
@@ -150,7 +150,7 @@ impl MessageOutput {
         as_it_is && message.body().len() >= LARGE
     }
 
-    /// What stands before the body.
+    /// What comes before the body.
     fn push_before(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         let (id, time, out) = (message.id(), to_jiff(message.time()), &mut self.pending);
         // Writing to a Vec cannot fail.
@@ -190,7 +190,7 @@ impl MessageOutput {
         }
     }
 
-    /// What stands behind the body.
+    /// What comes behind the body.
     fn push_after(&mut self) {
         match self.format {
             MessageFormat::Cat | MessageFormat::Short | MessageFormat::Json | MessageFormat::Logline => {
@@ -201,7 +201,7 @@ impl MessageOutput {
         }
     }
 
-    /// Counts a message as gone out that is not shown.
+    /// Counts a message that is not shown as written.
     pub fn pass_over(&mut self, id: LogId) {
         self.ends.push((self.pending.len(), id));
     }
@@ -254,7 +254,7 @@ impl MessageOutput {
                 break Ok(());
             }
             match self.write_piece(piece(parts, written, target), stop) {
-                // Nobody takes the rest of the message.
+                // The rest of the message has no reader.
                 Ok(0) if stopping => break Ok(()),
                 Ok(n) => written += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -285,7 +285,7 @@ impl MessageOutput {
     }
 }
 
-/// Of these parts, one behind the other, the bytes from `from` on that lie in one of them, up to `to`.
+/// Of these consecutive parts, the bytes between `from` and `to` that are in one part.
 fn piece<'a>(parts: &[&'a [u8]], mut from: usize, mut to: usize) -> &'a [u8] {
     for part in parts {
         if from < part.len() {

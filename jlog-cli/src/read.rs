@@ -18,12 +18,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What is read, and how.
 struct Job {
-    /// So many messages are left to be shown.
+    /// How many messages are left to be shown.
     left: u64,
     follow: bool,
     /// Whether a feed that is not there is waited for.
     wait: bool,
-    /// Whether what has gone out is noted in the subscriber's checkpoint.
+    /// Whether the subscriber's checkpoint follows what was written.
     store: bool,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
@@ -158,7 +158,7 @@ fn remove_dead_tails(log: &Jlog) {
             && nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), None)
                 == Err(nix::errno::Errno::ESRCH)
         {
-            // Who may not remove it leaves it to a tail that may.
+            // Without permission to remove it, it is left to a tail that has.
             let _ = log.unsubscribe(&name);
         }
     }
@@ -255,7 +255,7 @@ impl Job {
         Ok(())
     }
 
-    /// Copies messages to stdout. The checkpoint follows what has gone out.
+    /// Copies messages to stdout. The checkpoint follows what was written.
     fn copy(&mut self, reader: &mut Reader, out: &mut MessageOutput, stop: &Stop) -> Result<(), Failure> {
         let store = self.store && reader.subscriber().is_some();
         let wait = if self.follow { Wait::Forever } else { Wait::No };

@@ -36,7 +36,7 @@ pub fn serve(args: &ServeArgs) -> Outcome {
     };
     let server = watch.thresholds(thresholds).serve(&args.http).map_err(failed)?;
     match output::line(&format!("listening at {}", output::plain(&server.address().to_string()))) {
-        // Whoever read this has seen enough.
+        // The reader has closed the pipe; that is no error.
         Err(failure) if failure.is_broken_pipe() => {}
         other => other?,
     }

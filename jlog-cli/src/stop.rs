@@ -50,7 +50,7 @@ impl Stop {
             .spawn(move || {
                 let mut first = None;
                 for signal in signals.forever() {
-                    // The same signal again: whoever sends it does not want to wait for an orderly end.
+                    // The same signal again asks for an immediate end.
                     if first.replace(signal) == Some(signal) {
                         let _ = signal_hook::low_level::emulate_default_handler(signal);
                     }
@@ -75,7 +75,7 @@ impl Stop {
         }
     }
 
-    /// Waits for so long (at most a minute), or until it is time to stop.
+    /// Waits this long (at most a minute), or until it is time to stop.
     pub fn sleep(&self, time: Duration) {
         let millis = u16::try_from(time.as_millis()).unwrap_or(60_000);
         // A signal that the system reports here is one that sets the flag.

@@ -93,7 +93,7 @@ pub fn to_jiff(time: jlog_core::Timestamp) -> Timestamp {
     i64::try_from(time.as_micros()).ok().and_then(|t| Timestamp::from_microsecond(t).ok()).unwrap_or_default()
 }
 
-/// A time as records have it; what lies before 1970 is 1970.
+/// A time as in records; times before 1970 become 1970.
 pub fn from_jiff(time: Timestamp) -> jlog_core::Timestamp {
     std::time::SystemTime::from(time).into()
 }

@@ -15,12 +15,12 @@ use crate::error::{Failure, Outcome};
 use crate::output;
 use crate::values::{counted, grouped, human};
 
-/// So much is read at once.
+/// How much is read at once.
 const PIECE: usize = 256 << 10;
 /// A buffer for a long message grows by no more than this.
 const MORE: usize = 32 << 20;
 
-/// How messages stand in the input.
+/// How messages are delimited in the input.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Framing {
     /// Each ends with this byte.
@@ -214,7 +214,7 @@ impl Job {
                 return Err(self.too_long());
             }
             if filled == buf.len() {
-                // Twice as much, but not for long: what is not needed costs memory, too.
+                // Twice as much, but only for a short time, because it costs memory.
                 let more = buf.len().min(MORE);
                 buf.reserve_exact(more);
                 buf.resize(buf.len() + more, 0);

@@ -1,5 +1,5 @@
-//! The command `logdag`: checks configurations, shows the graph they make, and logs lines of files, pipes, sockets and
-//! other programs.
+//! The command `logdag`: checks configurations, shows the graph they make, and logs lines of files, pipes,
+//! sockets and other programs.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -32,7 +32,7 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::{Signals, SignalsInfo};
 use signal_hook::low_level::siginfo::Cause;
 
-/// Named log streams, filters and sinks, from a configuration, without a line of code.
+/// Named log streams, filters and sinks, from a configuration, without a line of code
 #[derive(Debug, Parser)]
 #[command(name = "logdag", version, max_term_width = 100)]
 struct Args {
@@ -42,17 +42,17 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Check a configuration, and open nothing
+    /// Check a configuration without opening anything
     ///
-    /// Errors end with status 1. Warnings are about what is right as far as it goes, but may not be what was meant.
+    /// Errors end with status 1. Warnings are about what is valid but probably not what was meant.
     Check {
         /// The configuration
         file: PathBuf,
-        /// Refuse warnings, too: end with status 1 when there is one
+        /// Treat warnings as errors: end with status 1
         #[arg(long)]
         strict: bool,
     },
-    /// Show the graph that a configuration makes, and open nothing
+    /// Show the graph that a configuration makes, without opening anything
     Graph {
         /// The configuration
         file: PathBuf,
@@ -67,19 +67,19 @@ enum Task {
     ///
     /// Feeds in this format are shown by `jlog read -o logline`.
     Decode {
-        /// The files; standard input without any
+        /// The files; standard input if there are none
         files: Vec<PathBuf>,
     },
-    /// Log lines that come in, until the input ends or a signal says so
+    /// Log lines of inputs, until they end or a signal arrives
     ///
-    /// SIGHUP has the configuration read again and files opened anew; a configuration that is wrong is refused, and its error
+    /// SIGHUP reloads the configuration and reopens files; a wrong configuration is refused, and its error
     /// logged to the stream `error`. SIGTERM and SIGINT write everything and end; a second one ends at once.
     Run {
         /// The configuration
         file: PathBuf,
         /// Which lines go to which stream: STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH or STREAM=udp:127.0.0.1:PORT;
-        /// messages of syslog (RFC 5424 and 3164): STREAM=syslog-udp:127.0.0.1:PORT or STREAM=syslog-unix:PATH, a socket of datagrams
-        /// as /dev/log is
+        /// messages of syslog (RFC 5424 and 3164): STREAM=syslog-udp:127.0.0.1:PORT or STREAM=syslog-unix:PATH, a datagram
+        /// socket like /dev/log
         #[arg(long = "in", value_name = "STREAM=SOURCE", required = true, value_parser = source)]
         inputs: Vec<(String, Source)>,
         #[command(flatten)]
@@ -87,19 +87,20 @@ enum Task {
         #[command(flatten)]
         http: HttpArgs,
     },
-    /// Run a command and log what it writes; ends as the command does
+    /// Run a command and log what it writes; end with its exit status
     ///
-    /// Signals are passed on to the command. SIGHUP has the configuration read again and files opened anew
-    /// as well, but most commands end with it: files that were moved away are noticed without it. When the command has ended, lines are taken until nobody else has its outputs open;
-    /// SIGTERM and SIGINT end that, and a second one ends at once. Signals that were ignored at the start (by `nohup`, for
-    /// example) stay ignored.
+    /// Signals are passed on to the command. SIGHUP also reloads the configuration and reopens files, but
+    /// most commands end with it; files that were moved away are noticed without it. After the command has
+    /// ended, lines are taken until no other process has its outputs open; SIGTERM and SIGINT end that, and a
+    /// second one ends at once. Signals that were ignored at the start (by `nohup`, for example) stay
+    /// ignored.
     Exec {
         /// The configuration
         file: PathBuf,
-        /// The stream for its standard output; without it, that stays as it is
+        /// The stream for its standard output, which is left alone otherwise
         #[arg(long, value_name = "STREAM")]
         stdout: Option<String>,
-        /// The stream for its standard error; without it, that stays as it is
+        /// The stream for its standard error, which is left alone otherwise
         #[arg(long, value_name = "STREAM")]
         stderr: Option<String>,
         #[command(flatten)]
@@ -163,18 +164,20 @@ fn http_address(config: &Config, http: &Http) -> Result<Address, ConfigError> {
 /// How lines are taken.
 #[derive(Clone, Debug, clap::Args)]
 struct LineArgs {
-    /// Lines that are JSON objects are events: their keys are keys that filters see, also within values (`user.id`), and the
-    /// message is the value of this key (without a value: message, msg or event). The line has the event's level (level or
-    /// severity) and its time (timestamp, @timestamp, time or ts). Keys that have the name of a field of the format are not in
-    /// its lines (json: timestamp, facility, threadid, threadname, file, line, message; event: timestamp, level, event, stream)
+    /// Take lines that are JSON objects as events; the message is the value of KEY (by default: message, msg or event)
+    ///
+    /// Filters see the keys, also within values (`user.id`). The line has the event's level (level or
+    /// severity) and its time (timestamp, @timestamp, time or ts). Keys that have the name of a field of a
+    /// format are left out of its lines (json: timestamp, facility, threadid, threadname, file, line, message;
+    /// event: timestamp, level, event, stream).
     #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     json_field: Option<String>,
-    /// Lines whose time is the event's own get the time when they came, too, as the key `received`
+    /// Add the time of arrival to lines that have a time of their own, as the key `received`
     #[arg(long, requires = "json_field")]
     received: bool,
     #[command(flatten)]
     switches: Switches,
-    /// Longer lines are cut there, in bytes
+    /// Split longer lines at this length, in bytes
     #[arg(long, value_name = "BYTES", default_value = "16777216")]
     max_line: NonZeroUsize,
 }
@@ -216,7 +219,7 @@ fn source(text: &str) -> Result<(String, Source), String> {
     Ok((stream.to_owned(), source))
 }
 
-/// What went wrong, as it is told.
+/// What went wrong, as it is reported.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
@@ -241,7 +244,7 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
                 Shape::Text
             };
             let text = show(&Config::from_file(&file)?, shape)?;
-            // A reader that has gone away has seen enough.
+            // A reader that has closed the pipe is no error.
             let _ = io::stdout().write_all(text.as_bytes());
             Ok(ExitCode::SUCCESS)
         }
@@ -260,12 +263,10 @@ fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
     if (retain_seconds, retain_bytes, retain_count) == (0, 0, 0) {
         return;
     }
-    // A directory that cannot be read is what opening the file will tell of.
+    // Opening the file will report a directory that cannot be read.
     for path in FileSink::left_alone(Path::new(&sink.path)).unwrap_or_default() {
         let path = path.display();
-        println!(
-            "note: log {stream:?}: retention leaves {path} alone: it is no name that the rotation makes"
-        );
+        println!("note: log {stream:?}: retention leaves {path} alone: the rotation makes no such name");
     }
 }
 
@@ -276,20 +277,20 @@ fn check(file: &Path, strict: bool) -> Result<ExitCode, Failure> {
         http_address(&config, http)?;
     }
     let missing = config.missing_directories();
-    let mut warnings = 0;
+    let mut warnings = 0_u64;
     for warning in config.warnings().iter().chain(&missing) {
         warn(warning);
         warnings += 1;
     }
     let found = if warnings == 0 { "all right".to_owned() } else { counted(warnings, "warning") };
-    println!("{}: {}, {found}", file.display(), counted(config.streams().len(), "stream"));
+    println!("{}: {}, {found}", file.display(), counted(config.streams().len() as u64, "stream"));
     for stream in config.streams() {
         note_what_retention_leaves(&stream.name, stream.options.sink.as_ref());
     }
     Ok(if strict && warnings > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn counted(n: usize, what: &str) -> String {
+fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
@@ -314,7 +315,7 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     for stream in &mut bare {
         match &mut stream.options.sink {
             Some(sink) if graph.knows_type(&sink.kind) => {
-                // A ring stands for every sink: it opens nothing.
+                // A ring replaces every sink, because it opens nothing.
                 sink.kind = "memory".to_owned();
                 sink.path = String::new();
             }
@@ -400,7 +401,7 @@ fn leads_to_a_sink(graph: &Graph, name: &str) -> bool {
     false
 }
 
-/// Shows every line that there is, also where a file is cut behind it.
+/// Shows every whole line, also of a file that ends within a line.
 fn decode(files: &[PathBuf]) -> Result<ExitCode, Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut decode = |name: &str, from: &mut dyn Read| -> Result<(), Failure> {
@@ -414,7 +415,7 @@ fn decode(files: &[PathBuf]) -> Result<ExitCode, Failure> {
             out.write_all(&text).inspect_err(|e| broken = Some(e.kind()))
         });
         match broken {
-            // A reader that has gone away has seen enough.
+            // A reader that has closed the pipe is no error.
             Some(io::ErrorKind::BrokenPipe) => Ok(()),
             Some(_) => read.map_err(|e| format!("standard output: {e}").into()),
             None => read.map_err(|e| format!("{name}: {e}").into()),
@@ -441,10 +442,10 @@ fn quoted(text: &str) -> String {
 /// Streams that are switched on and off, whatever the configuration says.
 #[derive(Clone, Debug, clap::Args)]
 struct Switches {
-    /// Let lines through this stream, though the configuration disables it
+    /// Enable this stream, although the configuration disables it
     #[arg(short = 'l', long = "enable", value_name = "STREAM")]
     on: Vec<String>,
-    /// Let no lines through this stream
+    /// Disable this stream
     #[arg(short = 'L', long = "disable", value_name = "STREAM")]
     off: Vec<String>,
 }
@@ -476,7 +477,7 @@ fn open(file: &Path, switches: &Switches, http: &HttpArgs) -> Result<(Graph, Opt
     switches.change(&mut config);
     let graph = Graph::new();
     config.warnings().iter().for_each(warn);
-    // Nobody registers a type later.
+    // No type is registered later.
     config.check_types(&graph)?;
     config.apply(&graph)?;
     switches.apply(&graph)?;
@@ -485,7 +486,7 @@ fn open(file: &Path, switches: &Switches, http: &HttpArgs) -> Result<(Graph, Opt
     Ok((graph, server))
 }
 
-/// Takes the configuration as it is now, and opens files anew. The log says what is wrong with it.
+/// Reloads the configuration and reopens files. Errors go to the log.
 fn reload(graph: &Graph, file: &Path, switches: &Switches) {
     let reloaded = graph.reload_with(file, |config| switches.change(config));
     if reloaded.is_ok()
@@ -516,12 +517,12 @@ impl Lines {
         Ok(Self { stream, json: args.json(), max_line: args.max_line.get() })
     }
 
-    /// Logs every line until the input ends. What is longer than allowed goes on in the next line.
+    /// Logs every line until the input ends. A line that is too long continues in the next one.
     fn take_all(&self, from: impl Read) -> io::Result<()> {
         logdag::for_each_line(from, self.max_line, |line| self.take(line))
     }
 
-    /// The same until it is told to end. A line that has come in part by then is logged as one that was cut.
+    /// The same until it is told to end. An incomplete line is then logged and marked as cut.
     fn take_until_told(&self, from: Until<impl Read + AsFd>) -> io::Result<()> {
         let told = Arc::clone(&from.told);
         logdag::for_each_line(from, self.max_line, |line| {
@@ -545,7 +546,8 @@ impl Lines {
     }
 }
 
-/// Whether a signal of the terminal (Ctrl-C, a new size) has gone to the command as well: to whoever is in our process group.
+/// Whether the terminal has sent a signal (Ctrl-C, a new size) to the command as well, as to our whole process
+/// group.
 /// A hangup goes to the leader of a session only, which may be us.
 fn has_it_too(command: nix::unistd::Pid, signal: i32) -> bool {
     matches!(signal, SIGINT | SIGQUIT | SIGWINCH)
@@ -628,7 +630,7 @@ impl EndAtOnce {
     }
 }
 
-/// So long, when it is told to end, the command takes what has been sent already.
+/// How long the command takes what was sent before it was told to end.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Tells inputs to end: a pipe whose other end is closed then.
@@ -689,7 +691,7 @@ fn finish(graph: &Graph) -> Result<ExitCode, Failure> {
     let lost: u64 =
         graph.names().iter().filter_map(|name| graph.describe(name)).map(|d| d.counters.failed).sum();
     if lost > 0 {
-        return Err(format!("{lost} lines could not be written").into());
+        return Err(format!("{} could not be written", counted(lost, "line")).into());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -707,10 +709,10 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
                 nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o660))
                     .map_err(|e| named(&path, e.into()))?;
             }
-            // Opened for writing, too, so that it does not end when a writer goes.
+            // Opened for writing as well, so that it does not end when a writer closes it.
             let input = File::options().read(true).write(true).open(&path).map_err(|e| named(&path, e))?;
             if !input.metadata().is_ok_and(|facts| facts.file_type().is_fifo()) {
-                return Err(format!("{}: it is no FIFO", path.display()).into());
+                return Err(format!("{}: it is not a FIFO", path.display()).into());
             }
             let what = path.display().to_string();
             std::thread::spawn(move || tell(&what, lines.take_until_told(Until::new(input, stop))))
@@ -766,7 +768,7 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
     })
 }
 
-/// Removes a socket that nobody listens at, as connecting to it has shown.
+/// Removes a socket without a listener, as connecting to it has shown.
 fn remove_left_over(path: &Path, connected: Option<io::Error>) -> io::Result<()> {
     let socket = std::fs::symlink_metadata(path).is_ok_and(|facts| facts.file_type().is_socket());
     let refused = connected.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
@@ -878,11 +880,11 @@ fn exec(
         taking.push(std::thread::spawn(move || lines.take_all(pipe)));
     }
     let status = child.wait()?;
-    // The number of a process that is gone may be another's: signals are for us from here on.
+    // The number of an ended process may be reused: from here on signals are for us.
     gone.store(true, Ordering::Release);
     end_at_once.count_from_here()?;
     for thread in taking {
-        // The pipes end when everybody who has them does, or a signal says that nobody is to be waited for.
+        // The pipes end when every process that has them open does, or a signal ends the wait.
         while !thread.is_finished() && !told_to_end.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -614,7 +614,7 @@ fn what_makes_no_sense_is_told() {
     assert_eq!(output.status.code(), Some(2));
     let output =
         logdag(&["run", &setup.config, "--in", &format!("out=fifo:{}", setup.config)]).output().unwrap();
-    assert!(texts(&output).1.contains("it is no FIFO"), "{:?}", texts(&output));
+    assert!(texts(&output).1.contains("it is not a FIFO"), "{:?}", texts(&output));
     let none = Path::new("/nowhere/fifo");
     let output = logdag(&["run", &setup.config, "--in", &format!("out=fifo:{}", none.display())]).output();
     let output = output.unwrap();

@@ -12,7 +12,7 @@ pub(crate) enum Piece {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Hole {
     pub(crate) which: Which,
-    /// What stands behind the colon.
+    /// What comes behind the colon.
     pub(crate) spec: String,
     /// The same, where it is one that is for whole numbers, and that they can do without `std::fmt`.
     pub(crate) number: Option<Number>,
@@ -31,7 +31,7 @@ pub(crate) enum Which {
 pub(crate) struct Number {
     /// The variant of `Digits`.
     pub(crate) digits: &'static str,
-    /// So many digits at least, with the sign.
+    /// The least number of digits, with the sign.
     pub(crate) width: usize,
 }
 

@@ -1,4 +1,5 @@
-//! The part of logdag's macros that looks into format strings: what `log!` makes of a message. Not to be used by itself.
+//! The part of logdag's macros that reads format strings: what `log!` makes of a message. Use it through
+//! logdag; its interface may change in every release. It has no features.
 
 mod format_string;
 
@@ -12,12 +13,12 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Expr, LitStr, Token};
 
-/// Takes the path of the crate logdag, a semicolon, and what `format_args!` takes. Becomes an expression of a type that
-/// is a `Message`: of `format_args!`, but for whole numbers with zeros before them or in hexadecimal, which it takes long
-/// for.
+/// Takes the path of the crate logdag, a semicolon, and the arguments of `format_args!`. Expands to an expression of
+/// a type that is a `Message`: that of `format_args!`, except for padded and hexadecimal integers, which are slow
+/// there.
 ///
-/// Only where the format says that it is for numbers is it looked at what type an argument has: the type of others need not be
-/// known yet where the macro stands.
+/// The type of an argument is inspected only if the format requires a number; the types of other arguments need
+/// not be known yet.
 #[doc(hidden)]
 #[proc_macro]
 pub fn message(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -31,7 +32,7 @@ fn expand(tokens: TokenStream) -> TokenStream {
     };
     let rest: TokenStream = tokens.collect();
     let parsed = Call::parse.parse2(rest.clone()).ok();
-    // What is wrong with it, the compiler's own macro says best.
+    // The compiler's own macro has the best errors.
     parsed.and_then(|call| call.message(&logdag)).unwrap_or_else(|| quote!(::core::format_args!(#rest)))
 }
 
@@ -64,7 +65,7 @@ impl Parse for Call {
     }
 }
 
-/// What stands between two numbers: a format string with its arguments.
+/// What is between two numbers: a format string with its arguments.
 #[derive(Default)]
 struct Between {
     format: String,
@@ -74,7 +75,7 @@ struct Between {
 }
 
 impl Between {
-    /// Writes it, if there is anything, and begins anew.
+    /// Writes it, if there is anything, and clears it.
     fn end(&mut self, span: Span, target: &Ident, writes: &mut Vec<TokenStream>) {
         let Self { format, arguments, text } = std::mem::take(self);
         if format.is_empty() {
@@ -147,7 +148,7 @@ impl Call {
                 return None;
             }
             *used.get_mut(which)? = true;
-            // What is wrong with its type is told where it stands.
+            // An error in its type is reported at its place.
             let there = span.located_at(spans[which]);
             let (mut arguments, mut place) = (arguments.clone(), Literal::usize_unsuffixed(which));
             arguments.set_span(there);

@@ -48,7 +48,7 @@ fn out(text: &str) -> Result<(), Failure> {
 }
 
 fn err(text: &str) {
-    // There is nobody left to tell if stderr fails.
+    // If stderr fails, there is nowhere to report it.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
