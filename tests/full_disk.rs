@@ -137,7 +137,7 @@ fn fill_up(writer: &Writer, accepted: &mut Vec<Vec<u8>>, batches: bool) {
             (n..n + count).map(|n| body(n, 300 + usize::try_from(n * 37 % 1500).unwrap())).collect();
         let outcome = match &bodies[..] {
             [one] => writer.append(one),
-            all => writer.append_batch(all),
+            all => writer.append_batch(all).map(|placed| placed.last()),
         };
         match outcome {
             Ok(_) => accepted.extend(bodies),

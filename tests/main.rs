@@ -13,6 +13,8 @@ mod support;
 
 // Every fault that the C library had or has, and that this one must not have.
 mod c_library_faults;
+// Messages acknowledged while a batch is in use, by another thread too, and batches that are kept.
+mod acknowledging;
 // Checksums are bound to the place of their record.
 mod checksum_places;
 // Kills and power failures at every call that changes the simulated disk.

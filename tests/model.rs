@@ -226,7 +226,7 @@ impl Model {
     }
 
     /// A batch that is sure to fit in the buffer goes there as a whole, any other past it.
-    fn append_batch(&mut self, time: Timestamp, bodies: &[Vec<u8>]) -> Placed {
+    fn append_batch(&mut self, time: Timestamp, bodies: &[Vec<u8>]) -> Vec<LogId> {
         let bound: u64 = bodies.iter().map(|body| self.bound(body)).sum();
         let records = bodies.iter().map(|body| self.record(time, body)).collect::<Vec<_>>();
         if self.has_buffer() {
@@ -235,16 +235,16 @@ impl Model {
                     self.flush();
                 }
                 self.buffer.extend(records);
-                return Placed::Buffered;
+                return Vec::new();
             }
             self.flush();
         }
-        let mut placed = Placed::Buffered;
+        let mut placed = Vec::new();
         for record in records {
             if self.is_full() {
                 self.roll();
             }
-            placed = Placed::InSegment(id(self.current(), self.segments[self.current()].len() + 1));
+            placed.push(id(self.current(), self.segments[self.current()].len() + 1));
             self.write(vec![record]);
         }
         placed
@@ -357,7 +357,9 @@ impl Run {
             Op::Batch(bodies) => {
                 let time = self.tick();
                 let placed = self.writer().append_batch_at(time, bodies).unwrap();
-                assert_eq!(placed, self.model.append_batch(time, bodies));
+                let ids = self.model.append_batch(time, bodies);
+                assert_eq!(placed.ids().collect::<Vec<_>>(), ids, "the id of every message");
+                assert_eq!((placed.len(), placed.id()), (bodies.len(), ids.last().copied()));
             }
             Op::Flush => {
                 self.writer().flush().unwrap();

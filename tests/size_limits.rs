@@ -78,7 +78,7 @@ fn records_around_one_segment() {
             let writer = log.writer().unwrap();
             let (first, second) = (body(1, len), b"z".to_vec());
             let last = if batch {
-                writer.append_batch(&[&first, &second]).unwrap()
+                writer.append_batch(&[&first, &second]).unwrap().last()
             } else {
                 assert_eq!(writer.append(&first).unwrap(), Placed::InSegment(LogId::new(0, 1)));
                 // The roll is done when the append returns, as the C library does it.
@@ -201,7 +201,7 @@ fn batches_around_the_buffer() {
         let writer = log.writer().unwrap();
         writer.append("before").unwrap();
         let batch: Vec<Vec<u8>> = (0..4).map(|n| body(n, len)).collect();
-        let placed = writer.append_batch(&batch).unwrap();
+        let placed = writer.append_batch(&batch).unwrap().last();
         assert_eq!(placed, if buffered { Placed::Buffered } else { Placed::InSegment(LogId::new(0, 5)) });
         assert_eq!(writer.pre_commit_used(), if buffered { BUFFER } else { 0 });
         writer.append("after").unwrap();
@@ -254,7 +254,7 @@ fn a_batch_over_many_segments() {
     let batch: Vec<Vec<u8>> = sizes.iter().zip(0..).map(|(&len, n)| body(n, len)).collect();
     let writer = log.writer().unwrap();
     writer.append("before").unwrap();
-    let last = writer.append_batch_at(time(1), &batch).unwrap();
+    let last = writer.append_batch_at(time(1), &batch).unwrap().last();
     writer.close().unwrap();
     let got = read_all(&log);
     assert_eq!(got.len(), 13);

@@ -85,7 +85,7 @@ fn append_all(writer: &Writer, number: u32, each: u32) {
         let bodies: Vec<Vec<u8>> = (seq..seq + n).map(|seq| message(number, seq)).collect();
         match &bodies[..] {
             [body] => writer.append(body).unwrap(),
-            _ => writer.append_batch(&bodies).unwrap(),
+            _ => writer.append_batch(&bodies).unwrap().last(),
         };
         seq += n;
     }

@@ -325,7 +325,7 @@ impl Run {
         let used = writer.pre_commit_used();
         let sent: Vec<Sent> = (0..input.byte() % 8).map(|_| self.body(input)).collect();
         let bodies: Vec<&[u8]> = sent.iter().map(|sent| &sent.body[..]).collect();
-        let placed = self.writer.as_ref().unwrap().append_batch(&bodies).unwrap();
+        let placed = self.writer.as_ref().unwrap().append_batch(&bodies).unwrap().last();
         self.appended(used, placed, sent);
     }
 

@@ -145,6 +145,12 @@ impl Checkpoint {
         Ok(self.file.facts().map_err(|e| Error::io("look at", &self.path, e))?.links == 0)
     }
 
+    /// Whether it is the same file as another one that is open.
+    pub(crate) fn is_file_of(&self, other: &Self) -> Result<bool> {
+        let identity = |of: &Self| of.file.facts().map_err(|e| Error::io("look at", &of.path, e));
+        Ok(identity(self)?.identity == identity(other)?.identity)
+    }
+
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))
     }

@@ -52,6 +52,7 @@
 //!
 //! Linux on little-endian machines. Complete programs are in the directory `examples`.
 
+mod ack;
 mod c_writers;
 mod checkpoint;
 pub mod checksum;
@@ -93,6 +94,7 @@ pub mod sync;
 mod verify;
 mod writer;
 
+pub use ack::{AckWindow, NotDelivered, Redelivery};
 pub use counts::SegmentCount;
 pub use error::{Error, Result};
 pub use event::Event;
@@ -102,17 +104,17 @@ pub use index::IndexState;
 pub use jlog::{Jlog, Start, Status, SubscriberStatus};
 pub use limits::{AtLimit, Holder, LimitKind, Limits};
 pub use lost::Lost;
-pub use message::{Batch, Interval, Message, Messages};
+pub use message::{Batch, Interval, Message, Messages, OwnedBatch, OwnedMessage, OwnedMessages};
 pub use names::SubscriberName;
 pub use options::{
     JlogOptions, Locking, OnDamage, OnMissed, ReadMethod, ReaderOptions, SyncPolicy, WriterOptions,
 };
 pub use progress::{Progress, VerifyOptions};
-pub use reader::{Reader, Wait};
+pub use reader::{Checkpointer, Reader, Wait};
 pub use settings::Settings;
 pub use storage::Waker;
 pub use verify::{Finding, Inspection, RecordInfo, Verification};
-pub use writer::{Placed, Writer};
+pub use writer::{IdRun, Placed, PlacedBatch, Writer};
 
 /// Documents, for reading only.
 #[cfg(doc)]

@@ -1,5 +1,7 @@
 //! Messages as they are read.
 
+use bytes::Bytes;
+
 use crate::format::RecordFormat;
 use crate::{LogId, Timestamp};
 
@@ -79,6 +81,149 @@ impl<'a> Batch<'a> {
         }
     }
 }
+
+impl Batch<'_> {
+    /// The same messages, in memory of their own that does not borrow from the reader. Copies them once.
+    pub fn into_owned(self) -> OwnedBatch {
+        OwnedBatch {
+            bytes: Bytes::copy_from_slice(self.bytes),
+            format: self.format,
+            plain: self.plain,
+            segment: self.segment,
+            first: self.first,
+            count: self.count,
+        }
+    }
+}
+
+/// Messages of one segment, in order, in memory of their own: cheap to clone, and to be sent anywhere.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
+/// # log.subscribe("billing", jlog_core::Start::Beginning)?; log.writer()?.append_batch(&["a", "b"])?;
+/// use jlog_core::Wait;
+///
+/// let mut reader = log.reader("billing")?;
+/// let batch = reader.next_batch(Wait::No)?.unwrap().into_owned();
+/// let bodies = std::thread::spawn(move || batch.iter().map(|message| message.into_body()).collect::<Vec<_>>());
+/// assert_eq!(bodies.join().unwrap(), ["a", "b"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct OwnedBatch {
+    bytes: Bytes,
+    format: RecordFormat,
+    plain: bool,
+    segment: u32,
+    first: u32,
+    count: u32,
+}
+
+impl OwnedBatch {
+    /// The messages as a batch that borrows them.
+    pub fn as_batch(&self) -> Batch<'_> {
+        Batch {
+            bytes: &self.bytes,
+            format: self.format,
+            plain: self.plain,
+            segment: self.segment,
+            first: self.first,
+            count: self.count,
+        }
+    }
+
+    /// How many messages there are; never 0.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Never true: a batch holds at least one message.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How much memory it takes, in bytes: that of all its messages, with their headers.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The id of the first message.
+    pub fn first_id(&self) -> LogId {
+        self.as_batch().first_id()
+    }
+
+    /// The id of the last message: what a checkpoint after the whole batch is set to.
+    pub fn last_id(&self) -> LogId {
+        self.as_batch().last_id()
+    }
+
+    /// The messages, each with a body that shares this batch's memory: it is kept until the last of them is dropped.
+    pub fn iter(&self) -> OwnedMessages<'_> {
+        OwnedMessages { batch: &self.bytes, messages: self.as_batch().iter() }
+    }
+}
+
+impl<'a> IntoIterator for &'a OwnedBatch {
+    type Item = OwnedMessage;
+    type IntoIter = OwnedMessages<'a>;
+
+    fn into_iter(self) -> OwnedMessages<'a> {
+        self.iter()
+    }
+}
+
+/// A message whose body can be kept, shared and sent without copying it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedMessage {
+    id: LogId,
+    time: Timestamp,
+    body: Bytes,
+}
+
+impl OwnedMessage {
+    /// Its id.
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// When it was accepted, or the time that was given with it.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// What was appended.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// What was appended.
+    pub fn into_body(self) -> Bytes {
+        self.body
+    }
+}
+
+/// The messages of an owned batch.
+#[derive(Clone, Debug)]
+pub struct OwnedMessages<'a> {
+    batch: &'a Bytes,
+    messages: Messages<'a>,
+}
+
+impl Iterator for OwnedMessages<'_> {
+    type Item = OwnedMessage;
+
+    fn next(&mut self) -> Option<OwnedMessage> {
+        let Message { id, time, body, .. } = self.messages.next()?;
+        let body = self.batch.slice_ref(body);
+        Some(OwnedMessage { id, time, body })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.messages.size_hint()
+    }
+}
+
+impl ExactSizeIterator for OwnedMessages<'_> {}
 
 impl<'a> IntoIterator for &Batch<'a> {
     type Item = Message<'a>;

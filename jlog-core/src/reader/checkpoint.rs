@@ -1,14 +1,202 @@
-//! The checkpoint that a reader stores.
+//! The checkpoint that a reader stores, and handles that store it from elsewhere.
+
+use std::sync::Arc;
 
 use super::Reader;
+use super::generation::Generations;
 use crate::checkpoint::Checkpoint;
+use crate::meta::MetaReader;
+use crate::names::SubscriberName;
+use crate::retention::Passing;
+use crate::shared::Shared;
+use crate::sync::Mutex;
 use crate::{Error, Event, LogId, Result, lost, names, recovery, retention};
 
+/// What a reader and its checkpointers know together. It is locked before the checkpoint's file, never while that is
+/// locked, and not while events are reported.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// What the checkpoint file holds.
+    pub(super) stored: LogId,
+    /// The end of the last complete segment that was read, and the segment after it.
+    pub(super) passed: Option<(LogId, u32)>,
+    pub(super) generations: Generations,
+}
+
+impl Ledger {
+    pub(super) fn new(stored: LogId) -> Self {
+        Self { stored, passed: None, generations: Generations::default() }
+    }
+}
+
+/// What it takes to store a checkpoint.
+struct Storing<'a> {
+    shared: &'a Shared,
+    meta: &'a MetaReader,
+    name: &'a SubscriberName,
+    checkpoint: &'a Checkpoint,
+    ledger: &'a Mutex<Ledger>,
+    passing: &'a mut Passing,
+}
+
+impl Storing<'_> {
+    /// Stores `id`, of which `known` may say that the record has been read.
+    fn commit(self, id: LogId, known: bool) -> Result<()> {
+        check_there(self.shared, self.meta, self.checkpoint, self.name)?;
+        let meta = self.meta.get()?;
+        let ledger = self.ledger.lock();
+        let current = ledger.generations.current_id(self.shared, id)?;
+        let (stored, passed) = (ledger.stored, ledger.passed);
+        drop(ledger);
+        let passed = passed.filter(|&(end, _)| end == current);
+        if !known && passed.is_none() && id != stored && current == id {
+            recovery::check_id(self.shared, &meta, id)?;
+        }
+        self.store(passed.map_or(id, |(_, next)| LogId::new(next, 0)), meta.storage_log)
+    }
+
+    /// Stores `id`, whether there is such a record or not.
+    fn store(self, id: LogId, storage_log: u32) -> Result<()> {
+        let safety = self.meta.get()?.safety;
+        self.meta.check_named(self.shared)?;
+        let mut ledger = self.ledger.lock();
+        if id.segment < ledger.stored.segment {
+            // Without room to note it, what is gone is reported as lost once too often.
+            let _ = lost::begins(self.shared, id);
+        }
+        let (stored, old) =
+            self.checkpoint.set(self.shared, safety, || ledger.generations.current_id(self.shared, id))?;
+        ledger.generations.done(id);
+        ledger.stored = stored;
+        drop(ledger);
+        let old = old.unwrap_or(stored);
+        if stored < old {
+            let subscriber = self.name.to_string();
+            self.shared.note(Event::CheckpointWentBack { subscriber, from: old, to: stored });
+        }
+        retention::remove_passed(self.shared, old, stored, storage_log, self.passing)
+    }
+}
+
+/// Makes sure that the jlog and the subscriber are still there.
+fn check_there(
+    shared: &Shared,
+    meta: &MetaReader,
+    checkpoint: &Checkpoint,
+    name: &SubscriberName,
+) -> Result<()> {
+    meta.check_named(shared)?;
+    if checkpoint.is_removed()? {
+        return Err(Error::Unsubscribed { path: shared.path.clone(), name: name.to_string() });
+    }
+    Ok(())
+}
+
+/// Stores the checkpoint of a [`Reader`]'s subscriber while the reader is in use elsewhere: while a batch of it is being
+/// iterated, or from another thread. [`Reader::checkpointer`] makes it.
+///
+/// It knows which messages its reader has given out, and where they are after a repair. It works on when the reader is gone.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
+/// # log.subscribe("billing", jlog_core::Start::Beginning)?; log.writer()?.append_batch(&["a", "b"])?;
+/// use jlog_core::Wait;
+///
+/// let mut reader = log.reader("billing")?;
+/// let mut checkpointer = reader.checkpointer()?;
+/// while let Some(batch) = reader.next_batch(Wait::No)? {
+///     for message in &batch {
+///         println!("{} bytes", message.body().len());
+///         checkpointer.commit(message.id())?;
+///     }
+/// }
+/// assert_eq!(checkpointer.stored()?, log.last_id()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Checkpointer {
+    shared: Arc<Shared>,
+    meta: Arc<MetaReader>,
+    name: SubscriberName,
+    /// Open by itself: locks of one open file do not exclude each other.
+    checkpoint: Checkpoint,
+    ledger: Arc<Mutex<Ledger>>,
+    passing: Passing,
+}
+
+impl Checkpointer {
+    /// The subscriber's name.
+    pub fn subscriber(&self) -> &SubscriberName {
+        &self.name
+    }
+
+    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that nobody needs any more.
+    /// Costs what [`Reader::checkpoint`] does; the reader's next batch waits for it.
+    ///
+    /// # Errors
+    /// As [`Reader::checkpoint`].
+    pub fn commit(&mut self, id: LogId) -> Result<()> {
+        let known = self.ledger.lock().generations.has_given(id);
+        let storing = Storing {
+            shared: &self.shared,
+            meta: &self.meta,
+            name: &self.name,
+            checkpoint: &self.checkpoint,
+            ledger: &self.ledger,
+            passing: &mut self.passing,
+        };
+        storing.commit(id, known)
+    }
+
+    /// Makes the checkpoint durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        self.checkpoint.sync()
+    }
+
+    /// The checkpoint as it is stored now (others may move it, too).
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`], [`Error::Io`].
+    pub fn stored(&self) -> Result<LogId> {
+        let stored = self.checkpoint.get()?;
+        Ok(stored.unwrap_or_else(|| self.ledger.lock().stored))
+    }
+}
+
 impl Reader {
+    /// A handle that stores this reader's checkpoint, of its own: it can be used while a batch is being iterated, and sent to
+    /// another thread. It costs an open file.
+    ///
+    /// # Errors
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Unsubscribed`] where the subscriber was removed;
+    /// [`Error::Io`].
+    pub fn checkpointer(&self) -> Result<Checkpointer> {
+        let (own, name) = self.subscribed()?;
+        let gone = || Error::Unsubscribed { path: self.shared.path.clone(), name: name.to_string() };
+        let checkpoint = match Checkpoint::open(&self.shared, name) {
+            Err(Error::UnknownSubscriber { .. }) => return Err(gone()),
+            opened => opened?,
+        };
+        // A subscriber of the same name may have come after this reader's.
+        if !checkpoint.is_file_of(own)? {
+            return Err(gone());
+        }
+        Ok(Checkpointer {
+            shared: Arc::clone(&self.shared),
+            meta: Arc::clone(&self.meta),
+            name: name.clone(),
+            checkpoint,
+            ledger: Arc::clone(&self.ledger),
+            passing: Passing::default(),
+        })
+    }
+
     /// Moves the stored checkpoint, unless somebody else has moved it, or this reader only looks.
     pub(super) fn move_stored(&mut self, to: LogId, storage_log: u32) -> Result<()> {
         let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| !self.options.peek) else { return Ok(()) };
-        let from = self.stored;
         self.meta.check_named(&self.shared)?;
         let safety = self.meta.get()?.safety;
         // An id is worth nothing where another file than the one that is open has taken the segment's place.
@@ -19,8 +207,12 @@ impl Reader {
                 named.is_ok_and(|named| named.identity == ours.identity)
             })
         };
-        if checkpoint.move_from(&self.shared, from, to, safety, same_file)? {
-            self.stored = to;
+        let mut ledger = self.ledger.lock();
+        let from = ledger.stored;
+        let moved = checkpoint.move_from(&self.shared, from, to, safety, same_file)?;
+        if moved {
+            ledger.stored = to;
+            drop(ledger);
             retention::remove_passed(&self.shared, from, to, storage_log, &mut self.passing)?;
         }
         Ok(())
@@ -35,24 +227,10 @@ impl Reader {
     /// [`Error::Unsubscribed`] or [`Error::Replaced`] where the subscriber or the jlog was removed meanwhile;
     /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
     pub fn checkpoint(&mut self, id: LogId) -> Result<()> {
-        if self.subscribed()?.is_removed()? {
-            self.check_there()?;
-        }
-        let meta = self.meta.get()?;
-        self.meta.check_named(&self.shared)?;
-        let current = self.current_id(id)?;
-        let read = id.segment == self.position.segment
+        let known = id.segment == self.position.segment
             && id.marker <= self.position.marker
             && self.position.offset.is_some();
-        let passed = self.passed.is_some_and(|(end, _)| end == current);
-        if !read && !passed && id != self.stored && current == id {
-            recovery::check_id(&self.shared, &meta, id)?;
-        }
-        let id = match self.passed {
-            Some((end, next)) if end == current => LogId::new(next, 0),
-            _ => id,
-        };
-        self.store(id, meta.storage_log)
+        self.storing()?.commit(id, known)
     }
 
     /// Stores a checkpoint whether there is such a record or not, as the C library does. Removes segments that
@@ -62,27 +240,21 @@ impl Reader {
     /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
     pub fn store_checkpoint(&mut self, id: LogId) -> Result<()> {
         let storage_log = self.meta.get()?.storage_log;
-        self.store(id, storage_log)
+        self.storing()?.store(id, storage_log)
     }
 
-    pub(super) fn store(&mut self, id: LogId, storage_log: u32) -> Result<()> {
-        let safety = self.meta.get()?.safety;
-        self.meta.check_named(&self.shared)?;
-        if id.segment < self.stored.segment {
-            // Without room to note it, what is gone is reported as lost once too often.
-            let _ = lost::begins(&self.shared, id);
-        }
-        let (stored, old) = self.subscribed()?.set(&self.shared, safety, || self.current_id(id))?;
-        self.generations.done(id);
-        let id = stored;
-        self.stored = id;
-        let old = old.unwrap_or(id);
-        if id < old
-            && let Some(subscriber) = self.name.as_ref().map(ToString::to_string)
-        {
-            self.shared.note(Event::CheckpointWentBack { subscriber, from: old, to: id });
-        }
-        retention::remove_passed(&self.shared, old, id, storage_log, &mut self.passing)
+    fn storing(&mut self) -> Result<Storing<'_>> {
+        let (Some(checkpoint), Some(name)) = (&self.checkpoint, &self.name) else {
+            return Err(Error::NoSubscriber { path: self.shared.path.clone() });
+        };
+        Ok(Storing {
+            shared: &self.shared,
+            meta: &self.meta,
+            name,
+            checkpoint,
+            ledger: &self.ledger,
+            passing: &mut self.passing,
+        })
     }
 
     /// Whether this reader can store checkpoints: to be asked before work is done that a checkpoint is to keep.
@@ -91,11 +263,12 @@ impl Reader {
     /// [`Error::Io`] with the reason where the checkpoint cannot be written; [`Error::NoSubscriber`] for a reader
     /// without a subscriber.
     pub fn check_writable(&self) -> Result<()> {
-        self.subscribed()?.check_allowed()
+        self.subscribed()?.0.check_allowed()
     }
 
-    pub(super) fn subscribed(&self) -> Result<&Checkpoint> {
-        self.checkpoint.as_ref().ok_or_else(|| Error::NoSubscriber { path: self.shared.path.clone() })
+    pub(super) fn subscribed(&self) -> Result<(&Checkpoint, &SubscriberName)> {
+        let subscribed = self.checkpoint.as_ref().zip(self.name.as_ref());
+        subscribed.ok_or_else(|| Error::NoSubscriber { path: self.shared.path.clone() })
     }
 
     /// Makes the checkpoint durable.
@@ -103,7 +276,7 @@ impl Reader {
     /// # Errors
     /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`].
     pub fn sync_checkpoint(&self) -> Result<()> {
-        self.subscribed()?.sync()
+        self.subscribed()?.0.sync()
     }
 
     /// The checkpoint as it is stored now (others may move it, too).
@@ -111,13 +284,15 @@ impl Reader {
     /// # Errors
     /// [`Error::NoSubscriber`] for a reader without one; [`Error::Checkpoint`], [`Error::Io`].
     pub fn stored_checkpoint(&self) -> Result<LogId> {
-        Ok(self.subscribed()?.get()?.unwrap_or(self.stored))
+        let stored = self.subscribed()?.0.get()?;
+        Ok(stored.unwrap_or_else(|| self.ledger.lock().stored))
     }
 
     /// Stores a checkpoint that means the same as the one that is stored. A disk that cannot be written keeps
     /// the old one.
     pub(super) fn settle(&mut self, here: LogId, storage_log: u32) {
-        if here != self.stored {
+        let stored = self.ledger.lock().stored;
+        if here != stored {
             let _ = self.move_stored(here, storage_log);
         }
     }

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Reader;
 use crate::renumbered::{self, Identity};
+use crate::shared::Shared;
 use crate::{Error, LogId, Result, names};
 
 /// Of more segments than this, the oldest are forgotten.
@@ -61,23 +61,28 @@ impl Generations {
     }
 }
 
-impl Reader {
-    /// What a record that this reader has given out is called now.
+impl Generations {
+    /// Whether this record was given out.
+    pub(super) fn has_given(&self, id: LogId) -> bool {
+        self.0.get(&id.segment).is_some_and(|files| files.iter().any(|file| id.marker <= file.given))
+    }
+
+    /// What a record that was given out is called now.
     ///
     /// # Errors
     /// [`Error::StaleId`] where nobody knows.
-    pub(super) fn current_id(&self, id: LogId) -> Result<LogId> {
-        let Some(from) = self.generations.of(id).filter(|_| id.marker > 0) else { return Ok(id) };
+    pub(super) fn current_id(&self, shared: &Shared, id: LogId) -> Result<LogId> {
+        let Some(from) = self.of(id).filter(|_| id.marker > 0) else { return Ok(id) };
         let name = names::segment(id.segment);
-        let to = match self.shared.facts(&name) {
+        let to = match shared.facts(&name) {
             Ok(facts) => facts.identity,
             // Read by everybody, and removed.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(id),
-            Err(e) => return Err(Error::io("look at", self.shared.at(&name), e)),
+            Err(e) => return Err(Error::io("look at", shared.at(&name), e)),
         };
-        renumbered::follow(&self.shared, id.segment, from, to, id.marker)?
+        renumbered::follow(shared, id.segment, from, to, id.marker)?
             .map(|marker| LogId::new(id.segment, marker))
-            .ok_or_else(|| Error::StaleId { path: self.shared.path.clone(), id })
+            .ok_or_else(|| Error::StaleId { path: shared.path.clone(), id })
     }
 }
 

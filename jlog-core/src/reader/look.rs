@@ -183,7 +183,9 @@ impl Reader {
             return Ok(false);
         }
         let Some(fresh) = open(&self.shared, segment.number, self.options.verify)? else { return Ok(false) };
-        self.stored = self.checkpoint.as_ref().map_or(Ok(None), Checkpoint::get)?.unwrap_or(self.stored);
+        if let Some(stored) = self.checkpoint.as_ref().map_or(Ok(None), Checkpoint::get)? {
+            self.ledger.lock().stored = stored;
+        }
         let marker = self.position.marker;
         let repaired =
             renumbered::follow(&self.shared, fresh.number, segment.identity, fresh.identity, marker)?;
@@ -200,7 +202,7 @@ impl Reader {
 
     /// Goes on in this file.
     fn set_segment(&mut self, segment: Segment) {
-        self.generations.opened(segment.number, segment.identity);
+        self.ledger.lock().generations.opened(segment.number, segment.identity);
         self.position.file = Some(segment.identity);
         self.counted = None;
         self.segment = Some(segment);
@@ -287,9 +289,13 @@ impl Reader {
     pub(super) fn pass(&mut self, storage_log: u32) -> Result<()> {
         let end = LogId::new(self.position.segment, self.position.marker);
         let next = self.position.segment + 1;
-        self.passed = Some((end, next));
         self.move_to(next);
-        if self.stored == end {
+        let done = {
+            let mut ledger = self.ledger.lock();
+            ledger.passed = Some((end, next));
+            ledger.stored == end
+        };
+        if done {
             // Everything of it is done: said at once, so that the segment can go. A disk that cannot be
             // written keeps the old checkpoint, which means the same.
             let _ = self.move_stored(LogId::new(next, 0), storage_log);
@@ -310,7 +316,7 @@ impl Reader {
             let from = LogId::new(self.position.segment, marker);
             let to = LogId::new(self.position.segment, place.marker);
             self.position.marker = place.marker;
-            if self.stored == from
+            if self.ledger.lock().stored == from
                 && !self.options.peek
                 && let Some(subscriber) = self.name.as_ref().map(ToString::to_string)
             {

@@ -6,6 +6,8 @@ mod look;
 mod place;
 mod scan;
 
+pub use checkpoint::Checkpointer;
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,8 +25,9 @@ use crate::retention::Passing;
 use crate::shared::Shared;
 use crate::storage::{File, Map, Waker, Watch, read_up_to_at};
 use crate::survey::{Place, Stretch};
+use crate::sync::Mutex;
 use crate::{Error, Event, LogId, Lost, Result, expiry};
-use generation::Generations;
+use checkpoint::Ledger;
 use look::Found;
 
 /// A reader that waits removes messages that are too old this often.
@@ -85,7 +88,7 @@ pub struct Reader {
     shared: Arc<Shared>,
     /// `None` where it reads without a subscriber.
     name: Option<SubscriberName>,
-    meta: MetaReader,
+    meta: Arc<MetaReader>,
     format: RecordFormat,
     /// The subscriber's.
     checkpoint: Option<Checkpoint>,
@@ -98,14 +101,10 @@ pub struct Reader {
     single: Vec<u8>,
     single_at: u64,
     watch: Option<Box<dyn Watch>>,
-    /// What the checkpoint file holds.
-    stored: LogId,
-    /// The end of the last complete segment that was read, and the segment after it.
-    passed: Option<(LogId, u32)>,
+    ledger: Arc<Mutex<Ledger>>,
     passing: Passing,
     /// When messages that are too old were last removed.
     expired_at: Option<Instant>,
-    generations: Generations,
     damage: Option<(Stretch, Place)>,
     skipped: u64,
     missed: u64,
@@ -187,7 +186,7 @@ impl Reader {
         Ok(Self {
             shared,
             name,
-            meta,
+            meta: Arc::new(meta),
             format,
             checkpoint,
             options,
@@ -198,11 +197,9 @@ impl Reader {
             single: Vec::new(),
             single_at: 0,
             watch: None,
-            stored,
-            passed: None,
+            ledger: Arc::new(Mutex::new(Ledger::new(stored))),
             passing: Passing::default(),
             expired_at: None,
-            generations: Generations::default(),
             damage: None,
             skipped: 0,
             missed: 0,
@@ -301,7 +298,7 @@ impl Reader {
             _ => &self.buf[..bytes],
         };
         let segment = self.position.segment;
-        self.generations.gave(LogId::new(segment, self.position.marker));
+        self.ledger.lock().generations.gave(LogId::new(segment, self.position.marker));
         Ok(Some(Batch { bytes, format: self.format, plain, segment, first, count }))
     }
 

@@ -38,9 +38,11 @@ impl Reader {
 
     /// The stored checkpoint, and the file that its segment is.
     fn stored_with_file(&mut self) -> Result<(LogId, Option<Identity>)> {
-        let stored = self.subscribed()?.get_with_file(&self.shared)?;
-        let (id, file) = stored.unwrap_or((self.stored, None));
-        self.stored = id;
+        let stored = self.subscribed()?.0.get_with_file(&self.shared)?;
+        let mut ledger = self.ledger.lock();
+        let (id, file) = stored.unwrap_or((ledger.stored, None));
+        ledger.stored = id;
+        drop(ledger);
         Ok((id, file))
     }
 
@@ -50,7 +52,8 @@ impl Reader {
     /// # Errors
     /// [`Error::NoSuchRecord`] where the segment is not written yet.
     pub fn seek(&mut self, id: LogId) -> Result<()> {
-        self.seek_in(id, self.generations.of(id))
+        let file = self.ledger.lock().generations.of(id);
+        self.seek_in(id, file)
     }
 
     /// The same, where the id is about this file of the segment.
@@ -133,7 +136,7 @@ impl Reader {
         if self.segment.as_ref().is_none_or(|open| open.number != id.segment) {
             self.segment = open(&self.shared, id.segment, self.options.verify)?;
             if let Some(segment) = &self.segment {
-                self.generations.opened(segment.number, segment.identity);
+                self.ledger.lock().generations.opened(segment.number, segment.identity);
             }
             self.cursor = None;
             self.single.clear();
@@ -219,7 +222,7 @@ impl Reader {
         let (here, last) = self.next_after_in(stored, file)?;
         let storage_log = self.meta.get()?.storage_log;
         self.settle(here, storage_log);
-        self.generations.gave(last);
+        self.ledger.lock().generations.gave(last);
         let count = last.marker.saturating_sub(here.marker);
         let first = if count > 0 { LogId::new(here.segment, here.marker + 1) } else { here };
         Ok(Interval { first, last, count })
@@ -232,8 +235,9 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`].
     pub fn next_after(&mut self, id: LogId) -> Result<(LogId, LogId)> {
-        let (here, last) = self.next_after_in(id, self.generations.of(id))?;
-        self.generations.gave(last);
+        let file = self.ledger.lock().generations.of(id);
+        let (here, last) = self.next_after_in(id, file)?;
+        self.ledger.lock().generations.gave(last);
         Ok((here, last))
     }
 

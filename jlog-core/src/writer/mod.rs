@@ -4,6 +4,7 @@ mod budget;
 mod buffer;
 mod group;
 mod hold;
+mod placed;
 mod segment;
 mod sync;
 
@@ -28,6 +29,7 @@ use crate::{c_writers, recovery, repair, retention};
 use budget::Budget;
 use group::Group;
 use hold::Hold;
+pub use placed::{IdRun, Placed, PlacedBatch};
 use sync::{Background, Syncing, Ticker};
 
 /// Records are gathered up to about this size before they are written.
@@ -50,25 +52,6 @@ const LOOK_EVERY_APPENDS: u64 = 1024;
 pub(crate) const RAISE: &str = "raise the segment size of";
 /// How long it is believed that a C process writes.
 const C_WRITER_FOR: Duration = Duration::from_secs(1);
-
-/// Where a message is when an append returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placed {
-    /// In the pre-commit buffer: it survives the process, and gets its id when it is flushed.
-    Buffered,
-    /// In a segment, where subscribers can read it, under this id (a batch: the id of its last message).
-    InSegment(LogId),
-}
-
-impl Placed {
-    /// The id, once there is one.
-    pub fn id(self) -> Option<LogId> {
-        match self {
-            Placed::Buffered => None,
-            Placed::InSegment(id) => Some(id),
-        }
-    }
-}
 
 /// Appends messages to a jlog. Usable from many threads at once (by reference), and next to any number of
 /// other writers, in this process or others, C ones too.
@@ -339,9 +322,11 @@ impl Writer {
     /// all or nothing: when an error comes back, those of the segments filled before are there, and of the
     /// failed segment none.
     ///
+    /// The result has the id of every message, where they have ids already.
+    ///
     /// # Errors
     /// As [`append`](Writer::append); a message that is too large fails the batch before anything is written.
-    pub fn append_batch<M: AsRef<[u8]>>(&self, messages: &[M]) -> Result<Placed> {
+    pub fn append_batch<M: AsRef<[u8]>>(&self, messages: &[M]) -> Result<PlacedBatch> {
         self.append_batch_at(Timestamp::now(), messages)
     }
 
@@ -349,7 +334,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`append_batch`](Writer::append_batch).
-    pub fn append_batch_at<M: AsRef<[u8]>>(&self, time: Timestamp, messages: &[M]) -> Result<Placed> {
+    pub fn append_batch_at<M: AsRef<[u8]>>(&self, time: Timestamp, messages: &[M]) -> Result<PlacedBatch> {
         self.core.append_batch(messages.len(), |n| (time, messages[n].as_ref()))
     }
 
@@ -357,7 +342,10 @@ impl Writer {
     ///
     /// # Errors
     /// As [`append_batch`](Writer::append_batch).
-    pub fn append_batch_with_times<M: AsRef<[u8]>>(&self, messages: &[(Timestamp, M)]) -> Result<Placed> {
+    pub fn append_batch_with_times<M: AsRef<[u8]>>(
+        &self,
+        messages: &[(Timestamp, M)],
+    ) -> Result<PlacedBatch> {
         self.core.append_batch(messages.len(), |n| (messages[n].0, messages[n].1.as_ref()))
     }
 
@@ -571,11 +559,11 @@ impl Core {
         &self,
         count: usize,
         message: impl Fn(usize) -> (Timestamp, &'m [u8]),
-    ) -> Result<Placed> {
+    ) -> Result<PlacedBatch> {
         self.check_sync_failed()?;
         let mut inner = self.inner.lock();
-        let mut placed = Placed::Buffered;
-        self.place_batch(&mut inner, count, message, |last, _| placed = last)?;
+        let mut placed = PlacedBatch::default();
+        self.place_batch(&mut inner, count, message, |last, count| placed.add(last, count))?;
         self.finish(inner)?;
         Ok(placed)
     }
