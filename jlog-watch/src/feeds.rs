@@ -40,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) appended: u64,
     pub(crate) appended_bytes: u64,
     pub(crate) rolled: u64,
+    /// Messages appended per second.
+    pub(crate) rate: Option<f64>,
     /// When the disk or the feed's limit is full, if it goes on like this.
     pub(crate) full_in: Option<Duration>,
     pub(crate) subscribers: Vec<Subscriber>,
@@ -55,6 +57,8 @@ pub(crate) struct Subscriber {
     pub(crate) age: f64,
     /// Messages that it has done since the feed was first looked at.
     pub(crate) consumed: u64,
+    /// Messages that it does per second.
+    pub(crate) rate: Option<f64>,
     /// When it has caught up, if it goes on like this.
     pub(crate) catches_up_in: Option<Duration>,
     /// Whether its checkpoint is one that can be.
@@ -116,6 +120,11 @@ impl Feed {
     /// What was last read.
     pub(crate) fn latest(&self) -> Reading {
         self.latest.lock().clone()
+    }
+
+    /// The feed itself, opened anew.
+    pub(crate) fn open(&self) -> Result<Jlog, Error> {
+        Jlog::open(&self.path)
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -204,6 +213,7 @@ impl History {
             appended: self.appended,
             appended_bytes: self.appended_bytes,
             rolled: self.rolled,
+            rate,
             full_in,
             subscribers,
         })
@@ -257,7 +267,15 @@ impl Progress {
             .map_or(0.0, |oldest| clock.as_micros().saturating_sub(oldest.as_micros()) as f64 / 1e6);
         let sound = status.checkpoint.is_some_and(|id| id.segment <= writing);
         let name = shown(status.name.as_bytes());
-        let subscriber = Subscriber { name, status: status.clone(), age, consumed, catches_up_in, sound };
+        let subscriber = Subscriber {
+            name,
+            status: status.clone(),
+            age,
+            consumed,
+            rate: per_second,
+            catches_up_in,
+            sound,
+        };
         let next = Progress {
             checkpoint: status.checkpoint,
             lag: status.messages,
@@ -390,6 +408,12 @@ impl Feeds {
     /// Feeds at these places, which are feeds, or directories with feeds in them.
     pub(crate) fn new(roots: Vec<PathBuf>) -> Arc<Self> {
         Arc::new(Self { roots, state: Mutex::default(), changed: Notify::new() })
+    }
+
+    /// The feed of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Feed>> {
+        let state = self.state.lock();
+        state.feeds.values().find(|known| known.feed.name == name).map(|known| Arc::clone(&known.feed))
     }
 
     /// What there is of every feed, read just now where that does not take too long.

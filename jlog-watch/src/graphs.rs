@@ -1,10 +1,12 @@
 //! Graphs of log streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use logdag::{Description, Graph};
 use parking_lot::Mutex;
+
+use crate::rate::Rate;
 
 /// A sink that has lost lines counts as failing for so long.
 const FAILING_FOR: Duration = Duration::from_secs(60);
@@ -13,14 +15,16 @@ const FAILING_FOR: Duration = Duration::from_secs(60);
 pub(crate) struct Graphs {
     graphs: Vec<(String, Graph)>,
     /// Of each stream, by the number of its graph and its name.
-    losses: Mutex<BTreeMap<(usize, String), Losses>>,
+    histories: Mutex<BTreeMap<(usize, String), History>>,
 }
 
-/// Lines that a stream had lost when it was last looked at, and when that last grew.
+/// What is remembered of a stream: lines that it had lost when it was last looked at, when that last grew, and lines that it
+/// writes per second.
 #[derive(Clone, Copy, Default)]
-struct Losses {
-    lines: u64,
+struct History {
+    lost: u64,
     grew: Option<Instant>,
+    rate: Rate,
 }
 
 /// What there is of a graph.
@@ -35,11 +39,39 @@ pub(crate) struct StreamView {
     pub(crate) description: Description,
     /// Whether its sink has lost lines within the last minute.
     pub(crate) failing: bool,
+    /// Lines that its sink writes per second.
+    pub(crate) rate: Option<f64>,
+}
+
+impl GraphView {
+    /// Why lines that are logged to a stream get nowhere; `None` where they do.
+    pub(crate) fn why_immaterial(&self, stream: &Description) -> Option<&'static str> {
+        if !stream.enabled {
+            return Some("it is disabled");
+        }
+        if stream.material {
+            return None;
+        }
+        let (mut known, mut ahead) = (BTreeSet::new(), vec![stream]);
+        while let Some(stream) = ahead.pop() {
+            if !stream.kind.is_empty() {
+                return Some("what it leads to is disabled, or takes none of its lines");
+            }
+            if known.insert(&*stream.name) {
+                let outlets = stream.outlets.iter().map(|(to, _)| to);
+                ahead.extend(outlets.filter_map(|to| {
+                    let at = self.streams.binary_search_by(|other| other.description.name.cmp(to)).ok()?;
+                    Some(&self.streams[at].description)
+                }));
+            }
+        }
+        Some("it leads to no sink")
+    }
 }
 
 impl Graphs {
     pub(crate) fn new(graphs: Vec<(String, Graph)>) -> Self {
-        Self { graphs, losses: Mutex::default() }
+        Self { graphs, histories: Mutex::default() }
     }
 
     /// The graphs themselves.
@@ -47,20 +79,28 @@ impl Graphs {
         self.graphs.iter().map(|(_, graph)| graph)
     }
 
+    /// The same with their names.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&str, &Graph)> {
+        self.graphs.iter().map(|(name, graph)| (&**name, graph))
+    }
+
     /// What there is of every graph. No sink is asked.
     pub(crate) fn look(&self) -> Vec<GraphView> {
         let now = Instant::now();
-        let mut losses = self.losses.lock();
-        let before = std::mem::take(&mut *losses);
+        let mut histories = self.histories.lock();
+        let before = std::mem::take(&mut *histories);
         let look = |(n, (name, graph)): (usize, &(String, Graph))| {
             let look = |description: Description| {
                 let key = (n, description.name.clone());
                 let lost = description.counters.failed + description.counters.dropped;
                 let known = before.get(&key).copied().unwrap_or_default();
-                let grew = if lost > known.lines { Some(now) } else { known.grew };
-                losses.insert(key, Losses { lines: lost, grew });
+                let grew = if lost > known.lost { Some(now) } else { known.grew };
+                let mut rate = known.rate;
+                #[expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
+                rate.look(now, description.counters.lines as f64);
+                histories.insert(key, History { lost, grew, rate });
                 let failing = grew.is_some_and(|at| now.saturating_duration_since(at) < FAILING_FOR);
-                StreamView { description, failing }
+                StreamView { description, failing, rate: rate.per_second() }
             };
             let streams = graph.describe_all().into_iter().map(look).collect();
             GraphView { name: name.clone(), streams }

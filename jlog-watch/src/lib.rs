@@ -2,6 +2,7 @@
 
 mod access;
 mod address;
+mod api;
 mod feeds;
 #[cfg(feature = "graph")]
 mod graphs;

@@ -10,6 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 
+use crate::api;
 use crate::health;
 use crate::metrics;
 use crate::mtev;
@@ -24,6 +25,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
     #[cfg(feature = "graph")]
     let router = router.route("/eventer/logs/{*file}", get(mtev::ring));
     router
+        .nest("/api/v1", api::router())
         .route("/capa.json", get(mtev::capabilities))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))

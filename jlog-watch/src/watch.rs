@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use tokio::sync::Semaphore;
 
 use crate::access::{Access, Token};
 use crate::address::Address;
@@ -21,6 +22,8 @@ use crate::server::{ServeError, Server};
 pub struct Limits {
     /// Connections at the same time: 100. For one more, the oldest that waits for a request is closed.
     pub connections: usize,
+    /// Live tails at the same time: 50.
+    pub tails: usize,
     /// Bytes of a request's first line and headers: 16 KiB, and 8 KiB or more.
     pub header_bytes: usize,
     /// Bytes of a response's body: 64 MiB. A longer one is an error that says so, or has what fits.
@@ -36,6 +39,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 100,
+            tails: 50,
             header_bytes: 16 << 10,
             response_bytes: 64 << 20,
             header_time: Duration::from_secs(30),
@@ -49,6 +53,13 @@ impl Limits {
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// So many live tails at the same time.
+    #[must_use]
+    pub fn tails(mut self, tails: usize) -> Self {
+        self.tails = tails;
         self
     }
 
@@ -106,6 +117,8 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) thresholds: Thresholds,
     pub(crate) started: SystemTime,
+    /// One for each tail that may be open.
+    pub(crate) tails: Arc<Semaphore>,
 }
 
 /// What there is of everything at a moment.
@@ -194,6 +207,7 @@ impl Watch {
             limits: self.limits,
             thresholds: self.thresholds,
             started: SystemTime::now(),
+            tails: Arc::new(Semaphore::new(self.limits.tails)),
         })
     }
 

@@ -7,6 +7,8 @@ mod support;
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/api.rs"]
+mod api;
 #[path = "http/feeds.rs"]
 mod feeds;
 #[path = "http/health.rs"]
@@ -23,3 +25,5 @@ mod slow_clients;
 #[cfg(feature = "graph")]
 #[path = "http/streams.rs"]
 mod streams;
+#[path = "http/tail.rs"]
+mod tail;

@@ -1,0 +1,299 @@
+//! Messages and lines as they come, as server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use jlog_core::{Error, Event, Jlog, LogId, Reader, Start, Wait};
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::messages::{Wanted, message_json, options};
+use super::pick;
+#[cfg(feature = "graph")]
+use crate::mtev::parameter;
+use crate::respond::{self, error};
+use crate::watch::Core;
+
+/// What is new is looked for this often.
+const POLL: Duration = Duration::from_millis(250);
+/// A client that nothing comes for is written to this often: one that is gone is noticed so.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Events that wait for a client. The feed or ring is read on only when it has taken them.
+const AHEAD: usize = 4;
+/// A client that is behind by more messages gets the newest, and is told how many were left out.
+const MAX_BEHIND: u64 = 10_000;
+
+/// An event: its name (none for what is usual), the id to go on from, and a JSON value.
+fn event(name: Option<&str>, id: Option<String>, data: &Value) -> String {
+    let name = name.map_or_else(String::new, |name| format!("event: {name}\n"));
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    // JSON has no line end in it.
+    format!("{name}{id}data: {data}\n\n")
+}
+
+/// What writes events to a client.
+struct Client {
+    events: mpsc::Sender<Result<Bytes, Infallible>>,
+    wrote: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Client {
+    /// A client and the answer that it gets; an error where there are too many.
+    fn new(core: &Core) -> Result<(Self, Response), Box<Response>> {
+        let Ok(permit) = Arc::clone(&core.tails).try_acquire_owned() else {
+            let why = "too many tails are open: try again later";
+            return Err(Box::new(error(StatusCode::SERVICE_UNAVAILABLE, why)));
+        };
+        let (events, received) = mpsc::channel(AHEAD);
+        let body = Body::from_stream(ReceiverStream::new(received));
+        let client = Self { events, wrote: Instant::now(), _permit: permit };
+        Ok((client, respond::body(StatusCode::OK, "text/event-stream", body)))
+    }
+
+    /// Sends events; `false` where the client is gone.
+    async fn send(&mut self, text: String) -> bool {
+        self.wrote = Instant::now();
+        text.is_empty() || self.events.send(Ok(Bytes::from(text))).await.is_ok()
+    }
+
+    /// Waits until it is time to look again; `false` where the client is gone.
+    async fn wait(&mut self) -> bool {
+        if tokio::time::timeout(POLL, self.events.closed()).await.is_ok() {
+            return false;
+        }
+        self.wrote.elapsed() < KEEP_ALIVE || self.send(":\n\n".to_owned()).await
+    }
+}
+
+/// Where a client wants to go on that had a connection before.
+fn last_event(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id")?.to_str().ok().filter(|id| !id.is_empty())
+}
+
+/// `GET /api/v1/feeds/{feed}/tail`
+pub(super) async fn feed(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let feeds = core.feeds.look().await;
+    let parsed =
+        pick(&feeds, &name).and_then(|feed| Ok((feed, Wanted::parse(query.as_deref(), Start::End)?)));
+    let (feed, mut wanted) = match parsed {
+        Ok(parsed) => parsed,
+        Err(response) => return *response,
+    };
+    if let Some(id) = last_event(&headers).and_then(|id| id.parse().ok()) {
+        wanted.start_after(id);
+    }
+    let Some(feed) = core.feeds.find(&feed.name) else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, feed.facts().err().unwrap_or_default());
+    };
+    let opened = tokio::task::spawn_blocking(move || Tail::open(&feed.open()?, wanted)).await;
+    let tail = match opened {
+        Ok(Ok(tail)) => tail,
+        Ok(Err(e)) => return error(StatusCode::SERVICE_UNAVAILABLE, e.to_string()),
+        Err(_) => return error(StatusCode::INTERNAL_SERVER_ERROR, "the feed could not be read"),
+    };
+    match Client::new(&core) {
+        Ok((client, response)) => {
+            tokio::spawn(follow(tail, client));
+            response
+        }
+        Err(response) => *response,
+    }
+}
+
+/// A feed that is followed.
+struct Tail {
+    log: Jlog,
+    reader: Reader,
+    wanted: Wanted,
+    /// What is to be told before anything else.
+    before: String,
+}
+
+impl Tail {
+    fn open(log: &Jlog, wanted: Wanted) -> Result<Self, Error> {
+        let mut before = String::new();
+        let reader = match log.reader_from(&wanted.start(), options()) {
+            // The feed was made anew since the client saw this id: what there is now is all new to it.
+            Err(Error::NoSuchRecord { id, .. }) => {
+                let why = format!("{id} is past the end: these messages begin at the first that there is");
+                before = event(Some("restarted"), None, &json!({ "text": why }));
+                log.reader_from(&Start::Beginning, options())?
+            }
+            other => other?,
+        };
+        Ok(Self { log: log.clone(), reader, wanted, before })
+    }
+
+    /// The events of what has come, and whether there may be more at once.
+    fn look(&mut self) -> Result<(String, bool), Error> {
+        let mut out = std::mem::take(&mut self.before);
+        self.skip_if_far_behind(&mut out)?;
+        let more = match self.reader.next_batch(Wait::No)? {
+            None => {
+                // A feed that was removed or replaced is nothing to wait at.
+                self.reader.check_there()?;
+                false
+            }
+            Some(batch) => {
+                for message in &batch {
+                    if self.wanted.takes(message.body()) {
+                        out.push_str(&event(None, Some(message.id().to_string()), &message_json(&message)));
+                    }
+                }
+                true
+            }
+        };
+        for told in self.log.take_events() {
+            match told {
+                Event::SegmentsGone { .. } => {
+                    out.push_str(&event(Some("left_out"), None, &json!({ "text": told.to_string() })));
+                }
+                Event::DamageSkipped { len, .. } => {
+                    let data = json!({ "damaged_bytes": len, "text": told.to_string() });
+                    out.push_str(&event(Some("damage"), None, &data));
+                }
+                _ => {}
+            }
+        }
+        Ok((out, more))
+    }
+
+    /// Whoever is too slow goes on near the end.
+    fn skip_if_far_behind(&mut self, out: &mut String) -> Result<(), Error> {
+        let (here, end) = (self.reader.position(), self.log.last_id()?);
+        if here.segment == end.segment && u64::from(end.marker.saturating_sub(here.marker)) <= MAX_BEHIND {
+            return Ok(());
+        }
+        let there = self.log.resolve(&Start::Last(MAX_BEHIND / 2))?;
+        // Nothing to skip, or not enough to be worth it: the place that is MAX_BEHIND from the end is not behind this one.
+        if self.log.resolve(&Start::Last(MAX_BEHIND))? <= here {
+            return Ok(());
+        }
+        let left_out = self.between(here, there)?;
+        self.reader.seek(there)?;
+        let text = format!("{left_out} messages were left out");
+        out.push_str(&event(Some("left_out"), None, &json!({ "messages": left_out, "text": text })));
+        Ok(())
+    }
+
+    /// Messages from one place to a later one.
+    fn between(&self, from: LogId, to: LogId) -> Result<u64, Error> {
+        let segments = self.log.status()?.each_segment;
+        let whole = segments.iter().filter(|segment| (from.segment..to.segment).contains(&segment.number));
+        let whole: u64 = whole.map(|segment| u64::from(segment.records)).sum();
+        Ok((whole + u64::from(to.marker)).saturating_sub(from.marker.into()))
+    }
+}
+
+/// Follows a feed for as long as the client is there.
+async fn follow(mut tail: Tail, mut client: Client) {
+    loop {
+        let looked = tokio::task::spawn_blocking(move || {
+            let looked = tail.look();
+            (tail, looked)
+        });
+        // A panic, or the end of the runtime.
+        let Ok((back, looked)) = looked.await else { return };
+        tail = back;
+        match looked {
+            Ok((events, more)) => {
+                if !client.send(events).await || (!more && !client.wait().await) {
+                    return;
+                }
+            }
+            Err(e) => {
+                let last = event(Some("ended"), None, &json!({ "error": e.to_string() }));
+                client.send(last).await;
+                return;
+            }
+        }
+    }
+}
+
+/// `GET /api/v1/streams/{stream}/tail`, of a memory stream.
+#[cfg(feature = "graph")]
+pub(super) async fn ring(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let wanted = parameter(query.as_deref(), "graph");
+    let found = core.graphs.named().find_map(|(graph_name, graph)| {
+        let this_one = wanted.as_ref().is_none_or(|wanted| wanted == graph_name);
+        let newest = graph.memory_newest(&name).filter(|_| this_one)?;
+        Some((graph.clone(), newest))
+    });
+    let Some((graph, newest)) = found else {
+        return error(
+            StatusCode::NOT_FOUND,
+            format!("there is no memory stream {name:?}: see /api/v1/streams"),
+        );
+    };
+    let last = match super::number(query.as_deref(), "last", 0, u64::MAX) {
+        Ok(last) => last,
+        Err(response) => return *response,
+    };
+    let after = last_event(&headers).and_then(|id| id.parse().ok());
+    match Client::new(&core) {
+        Ok((client, response)) => {
+            tokio::spawn(follow_ring(graph, name, after.unwrap_or(newest.saturating_sub(last)), client));
+            response
+        }
+        Err(response) => *response,
+    }
+}
+
+/// Follows a memory stream for as long as it and the client are there.
+#[cfg(feature = "graph")]
+async fn follow_ring(graph: logdag::Graph, name: String, mut after: u64, mut client: Client) {
+    // A client that has outlived a restart gets all that there is.
+    if graph.memory_newest(&name).is_some_and(|newest| newest < after) {
+        after = 0;
+    }
+    let mut begun = false;
+    loop {
+        let Some(lines) = graph.memory_piece(&name, after, 256, 64 << 10) else {
+            let gone = json!({ "error": format!("the memory stream {name} is gone") });
+            client.send(event(Some("ended"), None, &gone)).await;
+            return;
+        };
+        let mut events = String::new();
+        if let Some(first) = lines.first() {
+            // Before the first piece nobody has missed anything that was still to come.
+            let left_out = first.index.saturating_sub(after + 1);
+            if begun && left_out > 0 {
+                let text = format!("{left_out} lines were left out");
+                events.push_str(&event(Some("left_out"), None, &json!({ "lines": left_out, "text": text })));
+            }
+        }
+        begun = true;
+        for line in &lines {
+            let data = json!({
+                "index": line.index,
+                "time": super::rfc3339(std::time::SystemTime::UNIX_EPOCH
+                    .checked_add(Duration::from_micros(line.micros))
+                    .unwrap_or(std::time::SystemTime::UNIX_EPOCH)
+                    .into()),
+                "line": String::from_utf8_lossy(&line.bytes),
+            });
+            events.push_str(&event(None, Some(line.index.to_string()), &data));
+            after = line.index;
+        }
+        if !client.send(events).await || (lines.is_empty() && !client.wait().await) {
+            return;
+        }
+    }
+}
