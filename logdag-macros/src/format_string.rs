@@ -35,7 +35,7 @@ pub(crate) struct Number {
     pub(crate) width: usize,
 }
 
-/// The pieces of a format string, no two texts one behind the other; `None` where something in it is wrong, or takes
+/// The pieces of a format string, no two texts adjacent; `None` where something in it is wrong, or takes
 /// more than one argument (a width or a precision that is one).
 pub(crate) fn parse(text: &str) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();

@@ -116,7 +116,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// A text that may stand between quotation marks.
+/// A text that can be put between quotation marks.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

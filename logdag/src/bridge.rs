@@ -41,7 +41,7 @@ pub enum InstallError {
 /// ```
 ///
 /// # Errors
-/// One of them has somebody already.
+/// `tracing` has a subscriber already, or `log` a logger.
 pub fn install(graph: &Graph) -> Result<DrainAtEnd, InstallError> {
     #[cfg(feature = "tracing")]
     if tracing_core::dispatcher::has_been_set() {
@@ -61,7 +61,8 @@ pub fn install(graph: &Graph) -> Result<DrainAtEnd, InstallError> {
     Ok(drain)
 }
 
-/// So many targets (or a few more) are remembered; further ones, and very long ones, are looked up in the graph every time.
+/// How many targets (or a few more) are remembered; further ones, and very long ones, are looked up in the graph
+/// each time.
 const MAX_KNOWN: usize = 4096;
 /// Targets make no more streams than this: names that never end (a request's number in a target) must not take memory without
 /// end. Further ones are logged to the nearest stream that their name is below.
@@ -80,7 +81,7 @@ pub(crate) struct Targets {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// They are right as long as the graph counts the same.
+    /// They are valid while the graph's counter is the same.
     of: u64,
     streams: HashMap<Box<str>, Stream>,
 }
@@ -137,7 +138,7 @@ impl Targets {
         // It does not count up for ever.
         self.made.store(MAX_MADE + 1, Ordering::Relaxed);
         if made != MAX_MADE + 1 {
-            // There is nobody else to tell.
+            // There is nowhere else to report it.
             let _ = write_to_stderr(
                 format!(
                     "log: targets have made {MAX_MADE} streams: lines of further ones, {name} for example, go to the \

@@ -18,7 +18,7 @@ pub enum InitError {
     /// The configuration is wrong, or a sink cannot be opened.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A sink cannot be opened anew.
+    /// A sink cannot be reopened.
     #[error(transparent)]
     Graph(#[from] GraphError),
     /// The program has a logger or a subscriber already.
@@ -99,8 +99,8 @@ impl Guard {
         self.graph.reload(&self.path)
     }
 
-    /// From now on SIGHUP has the configuration read again, and files opened anew (so that logrotate's `postrotate` needs
-    /// nothing else). It no longer ends the program, also when its terminal is closed.
+    /// From now on SIGHUP reloads the configuration and reopens files, which is all that logrotate's `postrotate`
+    /// needs. It no longer ends the program, even when its terminal is closed.
     ///
     /// # Errors
     /// [`InitError::Signal`].
@@ -121,12 +121,12 @@ impl Guard {
 }
 
 impl Graph {
-    /// Reads a configuration and puts it in the place of the one before it, as [`Config::replace`] does, then has sinks open
-    /// anew what was moved away. Every type must be registered by now. Where the configuration is wrong, the old one goes
-    /// on; the error is logged to the stream `error`, and files are opened anew all the same.
+    /// Reads a configuration and replaces the one before it, as [`Config::replace`] does, then reopens files that
+    /// were moved away. Every type must be registered by now. If the configuration is wrong, the old one stays
+    /// in force; the error is logged to the stream `error`, and files are reopened nevertheless.
     ///
     /// # Errors
-    /// [`InitError::Config`]; [`InitError::Graph`] where a sink cannot be opened anew.
+    /// [`InitError::Config`]; [`InitError::Graph`] if a sink cannot be reopened.
     pub fn reload(&self, config: impl AsRef<Path>) -> Result<(), InitError> {
         self.reload_with(config, |_| {})
     }
@@ -170,7 +170,7 @@ impl Graph {
         match text.parse::<Levels>() {
             Ok(levels) => self.set_levels(levels),
             // A mistake in a variable must not keep a service from its work.
-            Err(e) => self.say("notice", Level::Warn, &format_args!("logdag: {name} is not taken: {e}")),
+            Err(e) => self.say("notice", Level::Warn, &format_args!("logdag: {name} is ignored: {e}")),
         }
     }
 
@@ -180,7 +180,7 @@ impl Graph {
             Ok(stream) if stream.takes(level) => stream.log(level, &Location::UNKNOWN, &[], text),
             _ => {
                 use std::io::Write;
-                // There is nobody else to tell.
+                // There is nowhere else to report it.
                 let _ = writeln!(std::io::stderr().lock(), "{text}");
             }
         }

@@ -6,9 +6,9 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// Every step, for whoever looks for a fault and has found nothing otherwise.
+    /// Every step, for debugging when nothing else helps.
     Trace,
-    /// For whoever looks for a fault.
+    /// For debugging.
     Debug,
     /// As it should be.
     #[default]
@@ -47,8 +47,8 @@ impl Level {
         })
     }
 
-    /// The level of a number: of pino and bunyan from 10 on (30 is info), of syslog below (6 is info). What lies between
-    /// pino's numbers belongs to the one below it.
+    /// The level of a number: of pino and bunyan from 10 on (30 is info), of syslog below (6 is info). Numbers
+    /// between those of pino belong to the next lower one.
     pub fn from_number(number: f64) -> Option<Self> {
         Some(match number {
             0.0..4.0 | 50.0.. => Level::Error,

@@ -12,10 +12,10 @@ use crate::record::Location;
 pub const MAX_PIPE_LINE: usize = 64 << 10;
 
 /// Calls with every line until the input ends, without its line end (`\n` or `\r\n`). A line longer than `max_line`
-/// bytes is cut there and goes on in the next one.
+/// bytes is split there.
 ///
 /// # Errors
-/// What reading says.
+/// The error of reading.
 pub fn for_each_line(from: impl Read, max_line: usize, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let max_line = max_line.max(1);
     let mut from = BufReader::with_capacity(64 << 10, from);
@@ -42,7 +42,7 @@ pub fn for_each_line(from: impl Read, max_line: usize, mut take: impl FnMut(&[u8
                 continue;
             }
         }
-        // The end of a line that was cut right before it is no line.
+        // The end of a line that was split right before it is not a line.
         if !line.is_empty() || (ended && !cut) {
             take(&line);
         }
@@ -102,10 +102,10 @@ impl Pipe {
         self.writer.try_clone()
     }
 
-    /// Waits until everybody who writes to it is through and everything is logged.
+    /// Waits until every process has closed its end and everything is logged.
     ///
     /// # Errors
-    /// What reading says.
+    /// The error of reading.
     pub fn finish(self) -> io::Result<()> {
         drop(self.writer);
         self.reading.join().unwrap_or_else(|_| Err(io::Error::other("logging a line of a pipe panicked")))

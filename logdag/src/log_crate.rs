@@ -126,7 +126,7 @@ impl log::Log for Logger {
     }
 
     fn flush(&self) {
-        // This interface has no way to tell of errors; they are counted.
+        // This interface cannot report errors; they are counted.
         let _ = self.targets.graph().flush();
     }
 }

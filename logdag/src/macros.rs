@@ -75,9 +75,9 @@ short_forms! { $
     error Error,
     /// Logs a warning: [`log!`](crate::log!) with [`Level::Warn`](crate::Level::Warn).
     warn Warn,
-    /// Logs what is as it should be: [`log!`](crate::log!) with [`Level::Info`](crate::Level::Info).
+    /// Logs normal operation: [`log!`](crate::log!) with [`Level::Info`](crate::Level::Info).
     info Info,
-    /// Logs for whoever looks for a fault: [`log!`](crate::log!) with [`Level::Debug`](crate::Level::Debug).
+    /// Logs for debugging: [`log!`](crate::log!) with [`Level::Debug`](crate::Level::Debug).
     debug Debug,
     /// Logs every step: [`log!`](crate::log!) with [`Level::Trace`](crate::Level::Trace).
     trace Trace

@@ -10,7 +10,7 @@ use std::fmt::{self, Write as _};
 #[doc(hidden)]
 pub use logdag_macros::message;
 
-/// Something that can be written as text, as often as it is asked to.
+/// Something that can be written as text, any number of times.
 pub trait Message {
     /// Writes it.
     ///
@@ -59,7 +59,7 @@ pub struct Text<'a> {
     found: bool,
 }
 
-/// What somebody wants to know of a text.
+/// What is asked of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LooksFor {
     Nothing,
@@ -169,7 +169,7 @@ impl<F: Fn(&mut Text<'_>) -> fmt::Result> Message for Formatted<F> {
 }
 
 /// An argument of a format string. A call of [`Put`]'s method finds this one where its type is a number, and the one of a
-/// reference to it where it is anything else. Traits of the caller may have methods for every type, too: hence its name.
+/// reference to it otherwise. Traits of the caller may have methods for every type, hence its unusual name.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Argument<'a, T: ?Sized>(pub &'a T);
@@ -289,7 +289,7 @@ fn put_long_hexadecimal(text: &mut Text<'_>, number: u64, ten: u8, width: usize)
     text.push_number(false, halves.map(|half| hexadecimal(half, ten).to_le_bytes()).as_flattened(), width);
 }
 
-/// Writes a number of eight digits, which stand in a word from the lowest byte on: without zeros before it, but so many
+/// Writes a number of eight digits, which are in a word from the lowest byte on: without zeros before it, but so many
 /// digits (up to eight) at least.
 fn put_eight(text: &mut Text<'_>, digits: u64, least: usize) {
     let leading_zeros = ((digits ^ ZEROS).trailing_zeros() / 8) as usize;

@@ -54,7 +54,7 @@ impl Pattern {
         compiled.map(Self).map_err(|e| {
             let at = e.offset().and_then(|at| at.checked_sub(SETTINGS.len()));
             let why = e.to_string();
-            // Its own text counts the settings, too.
+            // Its own text counts the settings as well.
             let why = why.rsplit_once(": ").map_or(&*why, |(_, why)| why);
             at.map_or_else(|| why.to_owned(), |at| format!("{why}, at its byte {}", at + 1))
         })

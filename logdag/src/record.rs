@@ -17,7 +17,7 @@ pub struct Location<'a> {
 }
 
 impl Location<'_> {
-    /// Nobody knows where.
+    /// An unknown place.
     pub const UNKNOWN: Location<'static> = Location { file: "", line: 0 };
 }
 
@@ -46,7 +46,7 @@ impl Details<'_> {
     pub const NONE: Details<'static> = Details { micros: None, target: "", spans: &[] };
 }
 
-/// A line. Its message is formatted when somebody first needs it, and once only.
+/// A line. Its message is formatted when it is first needed, and only once.
 pub struct Record<'a> {
     /// The stream it was logged to.
     pub facility: &'a str,
@@ -64,7 +64,7 @@ pub struct Record<'a> {
     this_thread: OnceCell<(u32, Rc<str>)>,
     source: &'a dyn Message,
     message: OnceCell<String>,
-    /// Nobody else asks for the message after the first who does.
+    /// Whether the message is needed only once.
     pub(crate) asked_once: bool,
 }
 
@@ -79,7 +79,7 @@ thread_local! {
 
 /// The number and the name of this thread.
 pub(crate) fn this_thread() -> (u32, String) {
-    // At the very end of a thread its name is gone already.
+    // At the very end of a thread its name is no longer available.
     THREAD.try_with(|(id, name)| (*id, (**name).to_owned())).unwrap_or_default()
 }
 
@@ -153,7 +153,7 @@ impl<'a> Record<'a> {
         record
     }
 
-    /// The same, of this thread, and of the moment when somebody first asks for it where none is given.
+    /// The same, of this thread. Without a time, it has the time when that is first asked for.
     pub(crate) fn at(micros: Option<u64>, facility: &'a str, message: &'a dyn Message) -> Self {
         Self {
             micros: micros.map_or_else(OnceCell::new, OnceCell::from),
@@ -171,7 +171,7 @@ impl<'a> Record<'a> {
     }
 
     /// When, in microseconds since 1970 UTC: reading the clock costs more than most filters do, so it is read when
-    /// somebody first asks.
+    /// the time is first asked for.
     pub fn micros(&self) -> u64 {
         *self.micros.get_or_init(now_micros)
     }
@@ -198,7 +198,7 @@ impl<'a> Record<'a> {
 
     /// Most sinks do not ask.
     fn this_thread(&self) -> &(u32, Rc<str>) {
-        // At the very end of a thread its name is gone already.
+        // At the very end of a thread its name is no longer available.
         let known = || THREAD.try_with(Clone::clone).unwrap_or_else(|_| (0, Rc::from("")));
         self.this_thread.get_or_init(known)
     }

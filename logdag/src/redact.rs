@@ -9,7 +9,7 @@ use crate::pattern::Pattern;
 use crate::record::{Details, Record, Span};
 use crate::value::{Json, Members, Value};
 
-/// What stands in place of what is redacted.
+/// What replaces redacted values.
 const REDACTED: &str = "[redacted]";
 const REDACTED_JSON: &str = "\"[redacted]\"";
 /// Values deeper in one another than this are redacted as a whole.
@@ -60,7 +60,7 @@ impl Redaction {
         Self::default()
     }
 
-    /// The values of these keys, too: names separated by commas.
+    /// Adds the values of these keys: names separated by commas.
     #[must_use]
     pub fn keys(mut self, names: &str) -> Self {
         for name in names.split(',').map(|name| name.trim().to_ascii_lowercase()) {
@@ -71,7 +71,7 @@ impl Redaction {
         self
     }
 
-    /// What this regular expression matches, too.
+    /// Adds what this regular expression matches.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -139,7 +139,7 @@ impl Redaction {
         self.text(message)
     }
 
-    /// What stands in place of each value; `None` where it may stay.
+    /// What replaces each value; `None` if it may stay.
     fn values(&self, keys: &[(&str, Value<'_>)]) -> Vec<Option<New>> {
         keys.iter().map(|(key, value)| self.value(key, *value)).collect()
     }
@@ -231,7 +231,7 @@ impl Redaction {
     }
 }
 
-/// What stands in place of a value.
+/// What replaces a value.
 enum New {
     Text(String),
     Json(String),

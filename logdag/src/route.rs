@@ -42,9 +42,9 @@ pub(crate) enum Step {
         /// What the line loses before.
         redaction: Option<Arc<Redaction>>,
     },
-    /// What does not pass goes on at `behind`.
+    /// What does not pass continues at `behind`.
     Filter { filter: Arc<Filter>, edge: usize, behind: usize },
-    /// It is kept until somebody decides about it.
+    /// It is held until the speculation is decided.
     Keep(Arc<Kept>),
 }
 
@@ -64,7 +64,7 @@ impl Route {
         self.takes.max(Self::least_of(&self.steps, 0..self.steps.len()))
     }
 
-    /// The same for some of the steps, whose filters stand before what they are for.
+    /// The same for some of the steps, whose filters come before what they apply to.
     fn least_of(steps: &[Step], within: Range<usize>) -> Threshold {
         let mut least = Threshold::NOTHING;
         let mut at = within.start;

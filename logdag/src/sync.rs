@@ -20,7 +20,7 @@ pub(crate) use real::{
     Flag, Swap, Thread, is_this_thread, lock_until, spawn, wait, wait_a_while, wait_until,
 };
 
-/// Locks that nobody checks. A panic of whoever holds one changes nothing for the others.
+/// Locks that no checker controls. A panic of a holder changes nothing for the others.
 pub(crate) mod plain {
     use std::sync::PoisonError;
 

@@ -101,7 +101,7 @@ fn levels_of_the_environment_count() {
         (&[("RUST_LOG", "app=debug")], &["a detail"]),
         (&[("RUST_LOG", "trace"), ("LOGDAG_LOG", "app::http=info")], &[]),
         // One that is wrong is reported, and changes nothing.
-        (&[("RUST_LOG", "app=loud")], &["RUST_LOG is not taken", "a detail", "a step"]),
+        (&[("RUST_LOG", "app=loud")], &["RUST_LOG is ignored", "a detail", "a step"]),
     ] {
         let dir = tempfile::tempdir().unwrap();
         program("the_program_with_details", dir.path(), &CONFIG.replace(", \"nowhere\"", ""), levels);

@@ -85,8 +85,8 @@ pub struct ConfigError {
     pub column: u32,
     /// What is wrong, and what was expected.
     pub message: String,
-    /// The line itself; empty for a file that is no configuration, or is included from elsewhere than the
-    /// configuration's directory: what stands there may be nobody's to see.
+    /// The line itself; empty for a file that is not a configuration, or is included from outside the
+    /// configuration's directory, because its contents may be confidential.
     pub text: String,
 }
 
@@ -179,7 +179,7 @@ impl Place {
         (begun, number(line), number(1 + column))
     }
 
-    /// The place of a character of a value that begins here, as it stands in the file.
+    /// The place in the file of a character of a value that begins here.
     fn inside(&self, characters: usize) -> Place {
         let raw = self.source.text.get(self.offset..).unwrap_or("");
         // What the environment gives is not in the file.
@@ -194,7 +194,7 @@ impl Place {
             let mut chars = rest.chars();
             let (Some(first), second) = (chars.next(), chars.next()) else { break };
             if escapes && first == '\\' && second.is_some_and(char::is_whitespace) {
-                // A line that goes on in the next one: none of this is part of the value.
+                // A line that continues in the next one: none of this is part of the value.
                 at += rest.len() - rest[1..].trim_start().len();
                 continue;
             }
@@ -218,7 +218,7 @@ impl Place {
     }
 }
 
-/// An element of XML, or what stands for one, whatever file it comes from.
+/// An element of XML, or its equivalent in TOML, from any file.
 #[derive(Debug)]
 struct Element {
     name: String,
@@ -495,7 +495,7 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
     if open.len() >= MAX_INCLUDES {
         return Err(place.error(format!("includes more than {MAX_INCLUDES} deep")));
     }
-    // Whoever writes a configuration need not be allowed to see every file that the program can read.
+    // The author of a configuration may not have permission to see every file that the program can read.
     let ours = open.first().and_then(|first| first.parent()).is_some_and(|dir| identity.starts_with(dir));
     let included = read(&path, |source| ours && (source.toml || source.looks_like_xml()))
         .map_err(|why| place.error(format!("cannot include {}: {why}", path.display())))?;

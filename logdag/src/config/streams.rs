@@ -65,7 +65,7 @@ const CONFIG_KEYS: &[&str] = &["segment_size", "precommit", "facility", "identif
 const JLOG_SIZES: &[&str] = &["segment_size", "precommit"];
 /// The largest pre-commit buffer; more is taken for this.
 const MAX_PRE_COMMIT: i128 = 8 << 20;
-/// For so many names of streams others are suggested.
+/// How many names of streams get suggestions.
 const MAX_SUGGESTIONS: usize = 20;
 /// The largest segment.
 const MAX_SEGMENT: i128 = 1 << 30;
@@ -464,7 +464,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Two streams on one file would put it aside under each other.
+    /// Two streams on one file would rotate it under each other.
     fn check_files(&self) -> Result<()> {
         let mut seen: BTreeMap<PathBuf, (&str, bool)> = BTreeMap::new();
         for (stream, place) in self.streams.iter().zip(&self.places) {

@@ -1,4 +1,4 @@
-//! What somebody who mistyped a name may have meant.
+//! Suggestions for mistyped names.
 
 /// How many letters are to be changed, put in, left out or swapped with their neighbour to make one name of the other.
 fn distance(a: &str, b: &str) -> usize {
@@ -29,7 +29,7 @@ pub(super) fn nearly<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 
 /// `; did you mean …?`, with the nearest of the known names if one is near; else nothing.
 pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
-    // Nobody mistypes so long a name, and comparing takes its time.
+    // Comparing long names takes too long.
     if name.len() > 64 {
         return String::new();
     }

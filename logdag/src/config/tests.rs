@@ -631,7 +631,7 @@ fn no_error_shows_a_file_that_is_no_configuration_or_lies_elsewhere() {
         }
     }
     let error = Config::from_file(ours.join("passwd")).unwrap_err().to_string();
-    assert!(!error.contains("SECRET") && error.contains("it is no configuration"), "{error}");
+    assert!(!error.contains("SECRET") && error.contains("it is not a configuration"), "{error}");
     // What belongs to the configuration is shown.
     write(ours.join("below/part.xml"), "<r><log name='a' colour='red'/></r>");
     write(ours.join("app.xml"), "<app><logs><include file='below/part.xml'/></logs></app>");

@@ -41,7 +41,7 @@ pub(super) fn snippet(source: &Rc<Source>, open: &mut Vec<PathBuf>) -> Result<Ve
 struct Document<'a> {
     tree: roxmltree::Document<'a>,
     source: &'a Rc<Source>,
-    /// So many bytes at the beginning are not in the file.
+    /// How many bytes at the beginning are not in the file.
     moved: usize,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Document<'a> {
         let options =
             roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: 1_000_000, ..Default::default() };
         if !source.looks_like_xml() {
-            let why = "it is no configuration: expected XML, which begins with \"<\" (the name of a file in TOML ends in .toml)";
+            let why = "it is not a configuration: expected XML, which begins with \"<\" (the name of a file in TOML ends in .toml)";
             return Err(source.place(0).error(why));
         }
         let tree = roxmltree::Document::parse_with_options(text, options).map_err(|e| {
@@ -168,14 +168,14 @@ fn explain(error: &roxmltree::Error, place: &Place) -> String {
             None => format!("duplicate attribute {name:?}"),
         },
         other => {
-            // The parser's text ends with the position, which stands before it already.
+            // The parser's text ends with the position, which comes before it already.
             let text = other.to_string();
             text.split(" at ").next().unwrap_or(&text).to_owned()
         }
     }
 }
 
-/// The elements of a text that is not well-formed, as far as they can be told apart.
+/// The elements of a text that is not well-formed, as far as they can be recognised.
 #[derive(Default)]
 struct Ways<'a> {
     /// Names of those that are open, and where each begins.

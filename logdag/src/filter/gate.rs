@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::record::now_micros;
 use crate::sync::Mutex;
 
-/// So many lines in a time: `100/s`, `1000/min`, `5/h`.
+/// A number of lines in a time: `100/s`, `1000/min`, `5/h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// How many lines.
@@ -53,7 +53,7 @@ impl fmt::Display for Limit {
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) limit: Option<Limit>,
-    /// One of so many passes.
+    /// One of this many passes.
     pub(super) sample: u64,
     state: Mutex<State>,
     left_out: AtomicU64,
@@ -66,7 +66,7 @@ struct State {
     /// When the time of the limit began, and how many have passed since.
     begun: Option<Instant>,
     passed: u64,
-    /// What the limit has left out and nobody was told, and since when.
+    /// How many lines the limit has left out without a report, and since when.
     untold: u64,
     since: u64,
 }

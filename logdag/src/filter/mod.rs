@@ -119,16 +119,17 @@ impl Filter {
         }
     }
 
-    /// The same filter, which lets so many lines pass in a time. What it leaves out is counted, and reported in a line of its own
-    /// to where the outlet leads: before the next line that passes, and when the graph is flushed. Clones share the limit.
+    /// The same filter with a limit on the lines that pass in a time. What it leaves out is counted, and
+    /// reported where the outlet leads, in a line of its own: before the next line that passes, and when the
+    /// graph is flushed. Clones share the limit.
     #[must_use]
     pub fn with_limit(self, limit: Limit) -> Self {
         let sample = self.gate.as_ref().map_or(0, |gate| gate.sample);
         self.with_gate(Gate::new(Some(limit), sample), &format!("limit {limit}"))
     }
 
-    /// The same filter, which lets one of so many lines pass, the first among them. What it leaves out is counted. With a limit
-    /// as well, that is for the sample. Clones share it.
+    /// The same filter, which lets one of `n` lines pass, beginning with the first. What it leaves out is
+    /// counted. A limit applies to the lines of the sample. Clones share it.
     #[must_use]
     pub fn with_sample(self, one_of: NonZeroU64) -> Self {
         let limit = self.gate.as_ref().and_then(|gate| gate.limit);

@@ -56,7 +56,7 @@ pub(super) fn number(text: &str) -> Option<(Operand, &str)> {
     let int = (!float).then(|| number.trim_start_matches('+').parse().ok()).flatten().map(Operand::Int);
     let operand = match int {
         Some(int) => int,
-        // An integer that is too large, too.
+        // This includes integers that are too large.
         None => Operand::Float(number.parse().ok()?),
     };
     Some((operand, rest))
@@ -205,7 +205,7 @@ impl<'a> Parser<'a> {
         Pattern::new(&text).map_err(|e| self.expected_at(start, format!("a regular expression ({e})")))
     }
 
-    /// A quoted text; the parser stands at its first quote.
+    /// A quoted text; the parser is at its first quote.
     fn literal(&mut self) -> Result<String, FilterError> {
         let mut chars = self.rest().char_indices();
         let Some((_, quote)) = chars.next() else { return Err(self.expected("a quoted text")) };

@@ -19,7 +19,7 @@ pub(super) fn line(text: &str, out: &mut Vec<u8>) {
     escape(text, |c| c != '\t' && is_dangerous(c), out);
 }
 
-/// The same for JSON on a line, where all of them stand within texts.
+/// The same for JSON on a line, where all of them are within texts.
 pub(crate) fn within_json(line: &mut Vec<u8>) {
     let end = line.len() - usize::from(line.ends_with(b"\n"));
     if !line[..end].iter().fold(false, |found, &byte| found | may_be_dangerous(byte)) {
@@ -56,7 +56,7 @@ fn escape(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// Whoever looks at bytes only must not miss one.
+    /// A look at bytes only must not miss one.
     #[test]
     fn every_dangerous_character_is_one_by_its_first_byte() {
         for c in (char::MIN..=char::MAX).filter(|&c| is_dangerous(c)) {

@@ -65,7 +65,7 @@ fn escape_message(start: usize, message: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Gives every further line the prefix, too.
+/// Gives every further line the prefix as well.
 fn repeat_prefix(start: usize, message: usize, out: &mut Vec<u8>) {
     if message == start {
         return;

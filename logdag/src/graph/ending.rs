@@ -8,10 +8,10 @@ use super::{Graph, Stream};
 use crate::level::Level;
 use crate::record::{Doing, Location, this_thread};
 
-/// Sinks that take too long are given up before this is over, too, behind their own limits.
+/// Sinks that take too long are given up before this, at their own limits.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Does something that may wait for a sink, and waits for it no longer than this; says whether it is done.
+/// Does something that may wait for a sink, and waits no longer than this; returns whether it is done.
 #[cfg(not(feature = "shuttle"))]
 fn at_most(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
     use std::sync::mpsc;
@@ -23,7 +23,7 @@ fn at_most(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
         if let Some(work) = work {
             work();
         }
-        // Nobody may be waiting any more.
+        // The caller may have stopped waiting.
         let _ = done.send(());
     });
     match spawned {
@@ -47,8 +47,8 @@ fn at_most(_: Duration, work: impl FnOnce() + Send + 'static) -> bool {
 
 impl Graph {
     /// Writes everything that waits, goes synchronous, logs a last line, makes everything durable, and ends the process
-    /// with SIGABRT. [`fatal!`](crate::fatal!) is the way to call it. A sink that does not go on does not keep the process
-    /// from ending: see [`drain_limit`](crate::StreamOptions::drain_limit).
+    /// with SIGABRT. [`fatal!`](crate::fatal!) is the way to call it. A sink that blocks does not keep the process from
+    /// ending: see [`drain_limit`](crate::StreamOptions::drain_limit).
     pub fn abort(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) -> ! {
         self.last_line(stream, location, arguments);
         std::process::abort()
@@ -94,7 +94,7 @@ impl Graph {
 
     fn tell_end(&self, what: fmt::Arguments<'_>) {
         use std::io::Write;
-        // There is nobody else to tell.
+        // There is nowhere else to report it.
         let _ = writeln!(std::io::stderr().lock(), "{what}");
     }
 
@@ -104,8 +104,8 @@ impl Graph {
         DrainAtEnd(self.clone())
     }
 
-    /// From now on a panic is logged to this stream, and everything that waits is written and made durable, before the
-    /// panic hook that there was is called. The graph lives on only as long as others have it.
+    /// From now on a panic is logged to this stream, and everything that waits is written and made durable,
+    /// before the previous panic hook is called. This does not keep the graph alive.
     pub fn log_panics(&self, stream: &Stream) {
         let (graph, stream) = (Arc::downgrade(&self.inner), stream.clone());
         let before = std::panic::take_hook();
@@ -123,7 +123,7 @@ impl Graph {
                 let text = format!("thread {name} panicked: {text}");
                 let (file, stream, thread) = (file.to_owned(), stream.clone(), this_thread());
                 let graph = Graph { inner };
-                // The process may go on: it hears from its own flush that a sink does not.
+                // The process may continue: its own flush reports a blocked sink.
                 at_most(graph.longest_drain() + GRACE, move || {
                     let location = Location { file: &file, line };
                     stream.log_of_thread(thread.0, &thread.1, Level::Error, &location, &text);

@@ -1,10 +1,11 @@
-//! What becomes of graphs in a child that was forked.
+//! Graphs in a forked child.
 //!
-//! Only the thread that forks goes on in the child. Locks that others held there stay locked, threads of queues are gone,
-//! and what waited in queues is the parent's to write. What is locked for a moment only (what the graph knows, which files
-//! are open) is locked behind a gate, which whoever forks closes first: the child finds it whole and free. Locks that are
-//! held for as long as a sink takes cannot be waited for: the child opens every sink anew, with a queue, counters and locks
-//! of its own, when it first logs or asks the graph, and forgets the old ones without closing them. It begins synchronous.
+//! Only the thread that forks continues in the child. Locks that other threads held stay locked there, threads of
+//! queues are missing, and the parent writes what waited in queues. Short locks (of the graph's data, and of which
+//! files are open) are taken behind a gate that a fork closes first, so that the child finds them free. Locks that
+//! are held while a sink writes cannot be waited for. Instead, the child opens every sink again when it first logs
+//! or uses the graph, with its own queue, counters and locks, and forgets the old ones without closing them. It
+//! begins synchronous.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,7 +19,7 @@ use crate::sync::Mutex;
 
 /// This process is a child whose graphs are still the parent's.
 static PENDING: AtomicBool = AtomicBool::new(false);
-/// How many forks lie between this process and the first one.
+/// Number of forks between the first process and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 static GATE: RwLock<()> = RwLock::new(());
 static RENEWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -33,7 +34,7 @@ thread_local! {
     static CLOSED: RefCell<Closed> = const { RefCell::new((None, None)) };
 }
 
-/// As long as this lives, nobody forks: no longer than a lock is held for that nobody holds for long.
+/// While this lives, forks wait: no longer than a short lock is held.
 #[derive(Debug)]
 pub(crate) struct Inside {
     _passed: Option<RwLockReadGuard<'static, ()>>,
@@ -87,7 +88,7 @@ pub(super) fn register(streams: &Arc<Mutex<Streams>>) {
     graphs.push(Arc::downgrade(streams));
 }
 
-/// How many forks lie between this process and the first one.
+/// Number of forks between the first process and this one.
 pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
@@ -162,7 +163,7 @@ fn renew_streams(streams: &Mutex<Streams>) {
     let _inside = enter();
     let mut streams = streams.lock();
     for (name, slot, old) in fresh {
-        // What it holds is the parent's: it must not be written when nobody has it any more.
+        // What it holds is the parent's, and must not be written when it is dropped.
         std::mem::forget(Arc::clone(&old));
         if let Some(state) = streams.by_name.get_mut(&name) {
             state.slot = Some(slot);

@@ -63,7 +63,7 @@ pub enum GraphError {
     },
     /// Lines of this stream would go too far.
     #[error(
-        "lines of the log stream {0:?} would pass more than {MAX_DEPTH} streams one behind the other, or take more than {MAX_WAYS} ways"
+        "lines of the log stream {0:?} would pass more than {MAX_DEPTH} streams in a row, or take more than {MAX_WAYS} ways"
     )]
     TooLarge(String),
     /// The filter of an outlet is wrong.
@@ -273,11 +273,11 @@ impl Graph {
         self.set_up(list, declared)
     }
 
-    /// Sets up several streams in place of those that [`apply`](Graph::apply) and this have set up before: all of them,
-    /// or, where a sink cannot be opened, none. Streams that are not in the list any longer go back to what they were
-    /// before. Those that are in it as they were before stay as they are, with what was changed since
-    /// ([`set_enabled`](Graph::set_enabled), for example); sinks that need not change go on. No line is lost or written
-    /// twice.
+    /// Sets up several streams in place of those that [`apply`](Graph::apply) and this method set up before: all
+    /// of them, or none if a sink cannot be opened. Streams that are no longer in the list are restored to what
+    /// they were before. Those that are in it unchanged stay as they are, including later changes
+    /// (such as [`set_enabled`](Graph::set_enabled)); sinks that need not change stay open. No line is lost or
+    /// written twice.
     ///
     /// # Errors
     /// The place in the list, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
@@ -299,10 +299,10 @@ impl Graph {
 
     /// From `undeclared` on, the streams of the list go back to what they were before.
     fn set_up(&self, list: Vec<Configured>, undeclared: usize) -> Result<(), (usize, GraphError)> {
-        // What can be told without opening anything is told before anything is opened.
+        // Everything that can be checked without opening a sink is checked first.
         let mut tried = self.streams().clone();
         tried.connect_all(&list, undeclared)?;
-        // A sink that stays as it is goes on: what it holds is not lost, and nothing is written out of order.
+        // An unchanged sink stays open, so that nothing that it holds is lost or written out of order.
         let stays = |streams: &Streams, Configured { name, options, .. }: &Configured| {
             let state = streams.by_name.get(name);
             state.is_some_and(|state| state.slot.is_some() && state.options.same_sink(options))
@@ -367,7 +367,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Removes a stream, and every outlet to it; says whether it was there. Whoever has it still logs to nowhere.
+    /// Removes a stream, and every outlet to it; returns whether it existed. Lines to handles of it are dropped.
     pub fn remove(&self, name: &str) -> bool {
         let mut streams = self.streams();
         let Some(state) = streams.by_name.remove(name) else { return false };
@@ -382,7 +382,7 @@ impl Graph {
         true
     }
 
-    /// Gives a stream another name; who has it logs to it as before, and outlets lead to it as before.
+    /// Renames a stream; handles and outlets keep leading to it.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::StreamExists`], [`GraphError::Name`].
@@ -394,14 +394,14 @@ impl Graph {
         Ok(())
     }
 
-    /// Counts how often a name has come to stand for another stream, or for none.
+    /// Counts how often a name was given to another stream, or to none.
     #[cfg(any(feature = "log", feature = "tracing"))]
     pub(crate) fn names_changed(&self) -> u64 {
         self.inner.names_changed.load(Ordering::Acquire)
     }
 
-    /// Adds an outlet, making both streams where they are not there. An outlet that is there already stays as it is, with
-    /// the filter that it has: remove it first to give it another.
+    /// Adds an outlet, creating both streams if they do not exist. An existing outlet stays as it is, with its
+    /// filter: remove it first to change that.
     ///
     /// # Errors
     /// [`GraphError::Filter`], and those of [`connect`](Graph::connect).
@@ -409,7 +409,7 @@ impl Graph {
         self.connect(from, to, filter.map(Filter::parse).transpose()?)
     }
 
-    /// Adds an outlet, as [`add_outlet`](Graph::add_outlet) does, with a filter that is parsed already.
+    /// Adds an outlet, as [`add_outlet`](Graph::add_outlet) does, with a parsed filter.
     ///
     /// # Errors
     /// [`GraphError::Cycle`], [`GraphError::Name`], [`GraphError::TooLarge`]: nothing is changed then.
@@ -573,8 +573,8 @@ impl Graph {
         Some(description)
     }
 
-    /// What there is of every stream, in the order of their names, without [`size`](Description::size): no sink is asked, so
-    /// this waits for none, and keeps nobody who logs from going on for longer than it takes to copy what is about one stream.
+    /// Describes every stream, in the order of names, without [`size`](Description::size): no sink is asked, so
+    /// this waits for none, and delays logging no longer than it takes to copy the description of one stream.
     pub fn describe_all(&self) -> Vec<Description> {
         self.names().iter().filter_map(|name| Some(self.describe_without_size(name)?.0)).collect()
     }

@@ -1,4 +1,4 @@
-//! What a stream is told to be.
+//! The options of a stream.
 
 use std::time::Duration;
 
@@ -37,31 +37,32 @@ pub struct StreamOptions {
     /// Whether its lines are counted where statistics are asked for by the names that libmtev gives them. (They are counted in
     /// any case.)
     pub stats: bool,
-    /// A line that is the one before it again within so many seconds is counted, not written. This is of its sink: a stream
-    /// without one passes everything on. That there were repetitions is told before the next other line, and by a flush.
+    /// A line equal to the one before it within this many seconds is counted, not written; 0 is never. This
+    /// is for the stream's sink: a stream without one passes everything on. Repetitions are reported before the
+    /// next other line, and by a flush.
     pub dedup_seconds: u64,
-    /// What happens when its queue is full; blocking where nothing is said.
+    /// What happens when its queue is full; `None` is to block.
     pub when_full: Option<WhenFull>,
-    /// A line whose message is longer than so many bytes is not written, but counted as failed.
+    /// A line whose message is longer than this, in bytes, is not written, but counted as failed.
     pub max_line: usize,
     /// Flushing, going synchronous and ending wait no longer than this for its sink. What was not written then is counted
     /// and reported.
     pub drain_limit: Duration,
-    /// Its queue is full when it holds so many bytes; one line is always let in.
+    /// Its queue is full when it holds this many bytes; an empty queue takes a line of any length.
     pub queue_bytes: usize,
 }
 
 impl StreamOptions {
-    /// The limit of a line where nothing else is said: 16 MiB.
+    /// The default limit of a line: 16 MiB.
     pub const MAX_LINE: usize = 16 << 20;
-    /// The time that a sink gets where nothing else is said: 5 seconds.
+    /// The default time for a sink: 5 seconds.
     pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-    /// The size of a queue where nothing else is said: 8 MiB.
+    /// The default size of a queue: 8 MiB.
     pub const QUEUE_BYTES: usize = 8 << 20;
 }
 
 impl StreamOptions {
-    /// Whether a sink that was opened for these options can go on with the others.
+    /// Whether a sink that was opened for these options can stay open with the others.
     pub(crate) fn same_sink(&self, other: &Self) -> bool {
         let Self { disabled, flags, stats, .. } = *self;
         *self == Self { disabled, flags, stats, ..other.clone() }

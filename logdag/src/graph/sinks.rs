@@ -130,7 +130,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Opens a sink. Whoever makes it may ask the graph.
+    /// Opens a sink. The function that makes it may use the graph.
     pub(super) fn make_slot(
         &self,
         name: &str,
@@ -173,19 +173,20 @@ impl Graph {
         self.configure(name, StreamOptions { sink: Some(sink), ..StreamOptions::default() })
     }
 
-    /// Gives every sink that may have one a queue and a thread of its own, and those that come later, too. (Not from
-    /// within a sink.)
+    /// Gives every sink that may have one a queue and a thread of its own, and later sinks as well. Does nothing
+    /// from within a sink.
     ///
-    /// With the feature `jlog`, a process may fork afterwards. Its child has no threads: there the graph is synchronous again, every sink is opened
-    /// anew when the child first logs or asks the graph, counters begin at 0, and what waits in queues is the parent's to
-    /// write. The child may go asynchronous itself. (A child that uses files in a directory that it cannot reach any more,
-    /// after `chroot` for example, loses its lines, and says so.)
+    /// With the feature `jlog`, a process may fork afterwards. The child has no threads: its graph is
+    /// synchronous, every sink is opened again when the child first logs or uses the graph, counters begin at
+    /// 0, and the parent writes what waits in queues. The child may go asynchronous itself. (A child that can
+    /// no longer reach the directory of its files, after `chroot` for example, loses its lines and reports
+    /// that.)
     pub fn go_async(&self) {
         self.change_mode(true, |slots| slots.iter().for_each(Slot::go_async));
     }
 
-    /// Writes everything that waits in queues and ends their threads; whoever logs writes from then on. (Not from within
-    /// a sink.) What a sink has not taken within its stream's [`drain_limit`](StreamOptions::drain_limit) is counted as
+    /// Writes everything that waits in queues and ends their threads; from then on, threads that log write
+    /// themselves. Does nothing from within a sink. What a sink has not taken within its stream's [`drain_limit`](StreamOptions::drain_limit) is counted as
     /// dropped and reported, by the next [`flush`](Graph::flush) too.
     pub fn go_sync(&self) {
         self.change_mode(false, go_sync);
@@ -248,11 +249,12 @@ impl Graph {
         }
     }
 
-    /// Has every sink open anew what was moved away.
+    /// Reopens every sink whose file was moved away.
     ///
     /// # Errors
-    /// The first sink that cannot; the others do all the same. A sink that is being written to for longer than its stream's
-    /// [`drain_limit`](StreamOptions::drain_limit) does so when the write ends.
+    /// The error of the first sink that cannot be reopened; the others are reopened nevertheless. A sink that
+    /// is being written to for longer than its stream's [`drain_limit`](StreamOptions::drain_limit) is reopened
+    /// when the write ends.
     pub fn reopen(&self) -> Result<(), GraphError> {
         self.reopen_those(|_| true)
     }
@@ -312,7 +314,7 @@ impl Graph {
         self.streams().by_name.get(name)?.slot.clone()
     }
 
-    /// Puts aside what a stream's sink has written so far, under a name of its own: a file's path with the time behind it.
+    /// Rotates what a stream's sink has written: a file is renamed to its path followed by the time.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
@@ -324,7 +326,7 @@ impl Graph {
         })
     }
 
-    /// Puts aside what a stream's sink has written so far, under this name; what is there already stays.
+    /// Rotates what a stream's sink has written to this name, unless it exists already.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
@@ -336,7 +338,7 @@ impl Graph {
         })
     }
 
-    /// Removes what was put aside and is not to be kept any longer; says how much went.
+    /// Removes rotated files that are not to be kept any longer; returns how many.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].

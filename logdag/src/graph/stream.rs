@@ -16,7 +16,7 @@ use crate::sink::write_to_stderr;
 use crate::speculation::KeptLine;
 use crate::value::Value;
 
-/// The time of a line that nobody has given one.
+/// The time of a line without one.
 const NOW: u64 = u64::MAX;
 
 /// A stream to log to. Cheap to clone; works on when the graph changes.
@@ -30,7 +30,7 @@ static UNREPORTED: AtomicU64 = AtomicU64::new(0);
 static REPORTED: AtomicU64 = AtomicU64::new(0);
 const REPORT_EVERY_MICROS: u64 = 10_000_000;
 
-/// Reports on stderr, after so long a time at the earliest, lines that were left out because their thread was logging.
+/// Reports on stderr lines that were left out because their thread was logging, this much time apart at least.
 #[cold]
 pub(super) fn report_reentrant(after_micros: u64) {
     let (now, last) = (now_micros(), REPORTED.load(Ordering::Relaxed));
@@ -42,7 +42,7 @@ pub(super) fn report_reentrant(after_micros: u64) {
     if lines > 0 {
         let (lines, were) =
             if lines == 1 { ("1 line".to_owned(), "was") } else { (format!("{lines} lines"), "were") };
-        // There is nobody else to tell.
+        // There is nowhere else to report it.
         let _ = write_to_stderr(
             format!(
                 "log: {lines} left out, which {were} logged while their thread was logging: in a signal handler, or within a \
@@ -76,9 +76,9 @@ impl Stream {
         self.takes(Level::Error)
     }
 
-    /// Whether a line of this level may get anywhere: it leads to a sink, and neither the levels that the graph was told
-    /// ([`Graph::set_levels`](crate::Graph::set_levels)) nor the filters on all ways keep back whatever has this level. The
-    /// macro [`log!`](crate::log!) asks first, and evaluates nothing where it does not.
+    /// Whether a line of this level may get anywhere: the stream leads to a sink, and neither
+    /// [`Graph::set_levels`](crate::Graph::set_levels) nor the filters on all ways exclude this level. The macro
+    /// [`log!`](crate::log!) asks first, and evaluates its arguments only then.
     #[inline]
     pub fn takes(&self, level: Level) -> bool {
         Threshold::of_number(self.node.least.load(Ordering::Relaxed)).takes(level)

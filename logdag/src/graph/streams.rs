@@ -13,7 +13,7 @@ use crate::route::{Hooks, Route, Step};
 use crate::sink::{Sink, SinkSpec, Slot};
 use crate::sync::{Mutex, Swap};
 
-/// A line passes no more streams than this, one behind the other.
+/// A line passes no more streams than this in a row.
 pub(super) const MAX_DEPTH: usize = 1000;
 /// A line that is logged to a stream takes no more ways than this, over streams and outlets together.
 pub(super) const MAX_WAYS: usize = 10_000;
@@ -175,13 +175,13 @@ impl Streams {
         self.by_name.values().filter_map(|state| state.slot.clone()).collect()
     }
 
-    /// The streams whose type nobody has registered, with that type.
+    /// The streams whose type was not registered, with that type.
     pub(super) fn unregistered(&self) -> impl Iterator<Item = (&str, &str)> {
         let waiting = self.by_name.iter().filter(|(_, state)| state.slot.is_none());
         waiting.map(|(name, state)| (&**name, state.kind())).filter(|(_, kind)| !kind.is_empty())
     }
 
-    /// Says on stderr, once, which streams wrote nothing because nobody registered their type.
+    /// Reports on stderr, once, streams that wrote nothing because their type was not registered.
     pub(super) fn report_unregistered(&self) {
         use std::io::Write;
         if self.reported.swap(true, Ordering::Relaxed) {
@@ -189,7 +189,7 @@ impl Streams {
         }
         for (name, kind) in self.unregistered() {
             let mut stderr = std::io::stderr().lock();
-            // There is nobody else to tell.
+            // There is nowhere else to report it.
             let _ = writeln!(stderr, "log stream {name}: its type {kind:?} was never registered");
         }
     }
@@ -280,7 +280,7 @@ impl Streams {
         }
         self.measure(self.by_name.keys().map(String::as_str)).map_err(|fault| match fault {
             Fault::Cycle(cycle) => {
-                // The last of the list on it is told of.
+                // The last of the list on it is reported.
                 let on_it = |(n, configured): (usize, &Configured)| {
                     Some((n, cycle.iter().position(|name| *name == configured.name)?))
                 };
@@ -315,7 +315,7 @@ impl Streams {
         None
     }
 
-    /// Checks that lines of these streams do not go round, too far, or too many ways.
+    /// Checks that lines of these streams pass no cycle, not too many streams, and not too many ways.
     pub(super) fn measure<'a>(&'a self, streams: impl IntoIterator<Item = &'a str>) -> Result<(), Fault<'a>> {
         // The longest way and the number of ways from each stream; none while the stream is on the way itself.
         let mut known: HashMap<&str, Option<(usize, usize)>> = HashMap::new();
@@ -358,7 +358,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Works out anew where lines of every stream go.
+    /// Recomputes where lines of every stream go.
     pub(super) fn resolve(&self) {
         for name in self.by_name.keys() {
             self.resolve_one(name);

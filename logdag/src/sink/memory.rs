@@ -25,7 +25,7 @@ pub struct MemorySink {
     ring: Mutex<Ring>,
 }
 
-/// The bytes of all lines one behind the other, and where each begins: nothing is allocated for a line.
+/// The bytes of all lines without gaps, and where each begins: nothing is allocated for a line.
 #[derive(Debug, Default)]
 struct Ring {
     /// Grows to what the lines need, and is written to round and round.

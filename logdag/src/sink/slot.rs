@@ -130,7 +130,7 @@ pub(crate) struct Slot {
     told: AtomicU64,
 }
 
-/// Lines that wait, one behind the other.
+/// Lines that wait, without gaps.
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
