@@ -131,9 +131,35 @@ fn files(c: &mut Criterion) {
     graph.go_sync();
 }
 
+/// A feed that is written by whoever logs, and one behind a queue.
+fn feeds(c: &mut Criterion) {
+    let mut group = c.benchmark_group("feed");
+    group.throughput(Throughput::Elements(1));
+    for asynchronous in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let graph = Graph::new();
+        let path = dir.path().join("feed").to_str().unwrap().to_owned();
+        let sink = SinkSpec { kind: "jlog".to_owned(), path, ..SinkSpec::default() };
+        let options = StreamOptions { sink: Some(sink), ..StreamOptions::default() };
+        let stream = graph.configure("feed", options).unwrap();
+        if asynchronous {
+            graph.go_async();
+        }
+        group.bench_function(if asynchronous { "queued" } else { "synchronous" }, |b| {
+            let mut n = 0u64;
+            b.iter(|| {
+                n += 1;
+                request!(stream, n);
+            });
+        });
+        graph.go_sync();
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = calls, render, files
+    targets = calls, render, files, feeds
 }
 criterion_main!(benches);

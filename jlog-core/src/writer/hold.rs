@@ -176,6 +176,9 @@ fn give_back_in_time(core: &Weak<Core>) {
         let now = Instant::now();
         let left = inner.hold.longest_at(now).saturating_sub(now.saturating_duration_since(inner.hold.since));
         if inner.hold.kept && left.is_zero() {
+            if inner.pending.is_due() {
+                core.write_out(&mut inner);
+            }
             core.release(&mut inner);
         }
         // Whoever keeps the lock again wakes it.

@@ -357,6 +357,16 @@ impl Writer {
         self.core.flush()
     }
 
+    /// Makes every message appended so far readable, as [`flush`](Writer::flush) does, at the cost of an append: their
+    /// checksums may follow later, with one of the next appends or flushes, or at the end of the writer. (In a process that
+    /// is killed before, those messages are there, but stay unverified.) For those who call it after every message.
+    ///
+    /// # Errors
+    /// As [`flush`](Writer::flush).
+    pub fn flush_buffer(&self) -> Result<()> {
+        self.core.flush_lightly()
+    }
+
     /// Makes every message that was appended with this writer so far durable, and with it everything in the segment
     /// being written. Threads that call it at the same time share the work.
     ///
@@ -791,6 +801,17 @@ impl Core {
         if self.is_full(&inner) {
             // The segment size was made smaller. A roll that fails is tried again by the next append.
             let _ = self.in_segment(&mut inner, |_, _| Ok(()));
+        }
+        self.after_roll(inner)
+    }
+
+    /// Flushes the buffer; checksums are written out when they are due.
+    fn flush_lightly(&self) -> Result<()> {
+        self.check_sync_failed()?;
+        let mut inner = self.inner.lock();
+        self.flush_buffer(&mut inner)?;
+        if inner.pending.is_due() {
+            self.write_out_pending(&mut inner)?;
         }
         self.after_roll(inner)
     }

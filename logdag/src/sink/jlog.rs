@@ -236,6 +236,11 @@ impl Sink for JlogSink {
         self.opened.read().writer.flush().map_err(io_error)
     }
 
+    /// Checksums are written in runs.
+    fn line_written(&self) -> io::Result<()> {
+        self.opened.read().writer.flush_buffer().map_err(io_error)
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.opened.read().writer.sync().map_err(io_error)
     }

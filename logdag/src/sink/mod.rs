@@ -149,6 +149,15 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Whoever logs a line has just written it, without a queue, and others are to see it. As [`idle`](Sink::idle) unless a
+    /// sink can do it for less: this is called for every line.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn line_written(&self) -> io::Result<()> {
+        self.idle()
+    }
+
     /// Whether it has something to do when time passes.
     fn needs_ticks(&self) -> bool {
         false

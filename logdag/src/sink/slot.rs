@@ -668,7 +668,7 @@ impl Slot {
         // Nobody else does it: there is no thread that finds its queue empty.
         if self.keeps_back {
             let _writing = While::doing(Doing::Writing);
-            if let Err(e) = guarded(|| self.sink.idle()) {
+            if let Err(e) = guarded(|| self.sink.line_written()) {
                 self.tell(&e.to_string());
             }
         }

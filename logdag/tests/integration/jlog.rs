@@ -1,9 +1,10 @@
 //! Durable feeds.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jlog_core::{Jlog, Start, Timestamp, Wait};
 use logdag::{Graph, Level, Location, Rotation, log};
@@ -188,6 +189,98 @@ fn what_was_flushed_is_there_after_a_kill() {
     let lines = read(&path);
     assert!(flushed >= 5000 && lines.len() >= flushed, "{} of {flushed}", lines.len());
     assert_complete(lines.iter().map(|(_, line)| &**line), 1, lines.len());
+}
+
+/// Logs without a queue, and notes each line as soon as `log!` has returned.
+fn be_killed_without_a_queue(dir: &Path) -> ! {
+    let graph = Graph::new();
+    let stream = graph.configure("feed", typed("jlog", &dir.join("feed"), Rotation::default())).unwrap();
+    let progress = std::fs::File::create(dir.join("progress")).unwrap();
+    for n in 0u64.. {
+        log!(stream, "0 {n} {:.>20}", n);
+        progress.write_all_at(&(n + 1).to_le_bytes(), 0).unwrap();
+    }
+    unreachable!()
+}
+
+/// A child that is killed, and waited for, however the test ends.
+struct Victim(std::process::Child);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn lines_without_a_queue_survive_a_kill_and_let_other_processes_write() {
+    if let Ok(dir) = std::env::var(VICTIM) {
+        be_killed_without_a_queue(Path::new(&dir));
+    }
+    const LINES: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    drop(Jlog::create(&path).unwrap());
+    let test = "jlog::lines_without_a_queue_survive_a_kill_and_let_other_processes_write";
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(VICTIM, dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut victim = Victim(child);
+    let progress = || {
+        let bytes = std::fs::read(dir.path().join("progress")).unwrap_or_default();
+        bytes.try_into().map_or(0, u64::from_le_bytes)
+    };
+    let writer = Jlog::open(&path).unwrap().writer().unwrap();
+    let (mut others, begun) = (0, Instant::now());
+    while progress() < LINES {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} of {LINES}", progress());
+        let waited = Instant::now();
+        writer.append("other").unwrap();
+        others += 1;
+        assert!(waited.elapsed() < Duration::from_secs(5), "the lock is not given back");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A write for the line and one for the note of it: those for checksums are few.
+    let io = std::fs::read_to_string(format!("/proc/{}/io", victim.0.id())).unwrap();
+    let writes: u64 =
+        io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().trim().parse().unwrap();
+    let so_far = progress();
+    assert!(writes < so_far * 5 / 2, "{writes} writes for {so_far} lines");
+    victim.0.kill().unwrap();
+    victim.0.wait().unwrap();
+    let logged = usize::try_from(progress()).unwrap();
+    let (other, lines): (Vec<_>, Vec<_>) =
+        read(&path).into_iter().map(|(_, line)| line).partition(|line| line == "other");
+    assert_eq!(other.len(), others);
+    // The last one may have been killed before it was noted.
+    assert!(lines.len() == logged || lines.len() == logged + 1, "{} of {logged}", lines.len());
+    assert_complete(lines.iter().map(|line| &**line), 1, lines.len());
+}
+
+#[test]
+fn lines_without_a_queue_can_be_read_at_once() {
+    for pre_commit in ["0", "1000000"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("feed");
+        let graph = Graph::new();
+        let mut options = typed("jlog", &path, Rotation::default());
+        options.sink.as_mut().unwrap().config.insert("precommit".to_owned(), pre_commit.to_owned());
+        let stream = graph.configure("feed", options).unwrap();
+        let feed = Jlog::open(&path).unwrap();
+        feed.subscribe("s", Start::Beginning).unwrap();
+        let mut reader = feed.reader("s").unwrap();
+        for n in 0..1000 {
+            log!(stream, "{n}");
+            let batch = reader.next_batch(Wait::No).unwrap().unwrap();
+            let bodies: Vec<_> =
+                batch.iter().map(|m| String::from_utf8(m.body().to_vec()).unwrap()).collect();
+            assert_eq!(bodies, [n.to_string()], "{pre_commit}");
+        }
+    }
 }
 
 #[test]
