@@ -63,8 +63,10 @@ impl Sink for FdSink {
     }
 }
 
-/// What a file descriptor that the process was started with leads to: a pipe, a file or a terminal (no socket). It is opened
-/// anew by its name in `/proc`, for appending: whoever closes the first one does not close this.
+/// The file of a descriptor that the process was started with: a pipe, a file or a terminal (not a socket). It is
+/// opened again by its name in `/proc`, for appending, so that closing the first descriptor does not close this.
+///
+/// Streams get one by `type="fd"` and the number as the path.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     number: i32,
@@ -95,7 +97,7 @@ impl Descriptor {
 }
 
 /// Whether a process was started with a descriptor: those that it opens itself are closed when it starts another one.
-/// Nobody's own files are to be written to because a number was not given.
+/// A wrong number must not lead to other files of the process.
 fn inherited(number: i32) -> bool {
     const CLOSE_ON_EXEC: u32 = 0o2_000_000;
     let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();

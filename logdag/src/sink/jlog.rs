@@ -7,11 +7,12 @@ use jlog_core::{Error, Jlog, Start, SubscriberName, SyncPolicy, Timestamp, Write
 use super::{Lines, Sink, SinkSpec, WriteError, write_to_stderr};
 use crate::sync::plain::RwLock;
 
-/// The largest pre-commit buffer; more is taken for this.
+/// The largest pre-commit buffer; a larger number counts as this.
 const MAX_PRE_COMMIT: u64 = 8 << 20;
 
-/// Writes lines to a jlog. One that somebody has removed is made anew, and one that was replaced is opened again, when it is
-/// noticed.
+/// Writes lines to a jlog. A removed one is created again, and a replaced one opened again, when that is noticed.
+///
+/// Streams get one by `type="jlog"` and a path of `DIRECTORY(SUBSCRIBER,…)`; `examples/feed.rs` shows it.
 #[derive(Debug)]
 pub struct JlogSink {
     spec: SinkSpec,
@@ -79,7 +80,7 @@ fn warn_of_sizes(spec: &SinkSpec) {
         (!(least..=most).contains(&number)).then_some(number)
     };
     let warn = |what: String| {
-        // There is nobody else to tell.
+        // There is nowhere else to report it.
         let _ = write_to_stderr(format!("log stream {}: {what}\n", spec.stream).as_bytes());
     };
     if let Some(number) = outside("segment_size", 1 << 30, 1) {
@@ -119,7 +120,7 @@ impl JlogSink {
         Ok(Self { spec, opened })
     }
 
-    /// Opens the jlog again, making it where it is missing, if it is gone or replaced by another one; says whether it was.
+    /// Opens the jlog again if it was removed or replaced, creating it if it is missing; returns whether it was.
     fn renew_if_gone(&self, replaced: bool) -> io::Result<bool> {
         let mut opened = self.opened.write();
         if !replaced && opened.log.path().exists() {

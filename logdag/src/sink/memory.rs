@@ -17,7 +17,8 @@ pub struct MemoryLine {
     pub bytes: Vec<u8>,
 }
 
-/// Keeps the last lines, up to a number of lines and of bytes.
+/// Keeps the last lines, up to a number of lines and of bytes. Streams get one by `type="memory"` and a path of
+/// `LINES,BYTES`, or by [`Graph::add_memory`](crate::Graph::add_memory); `examples/ring.rs` shows it.
 #[derive(Debug)]
 pub struct MemorySink {
     max_lines: usize,
@@ -104,9 +105,9 @@ impl Ring {
 }
 
 impl MemorySink {
-    /// So many lines where nothing else is said.
+    /// The default number of lines.
     pub const DEFAULT_LINES: usize = 10_000;
-    /// So many bytes where nothing else is said.
+    /// The default number of bytes.
     pub const DEFAULT_BYTES: usize = 100_000;
 
     /// A ring with these limits.
@@ -131,7 +132,7 @@ impl MemorySink {
         Ok(Self::new(lines, bytes))
     }
 
-    /// Whether nobody reads or writes it at the moment.
+    /// Whether it is not being read or written at the moment.
     #[cfg(all(feature = "jlog", not(feature = "shuttle")))]
     pub(crate) fn is_free(&self) -> bool {
         self.ring.try_lock().is_some()
@@ -143,16 +144,16 @@ impl MemorySink {
         ring.lines(ring.lines.len().saturating_sub(n))
     }
 
-    /// The lines after the one with this index, oldest first; where it is gone, all there are.
+    /// The lines after the one with this index, oldest first; all lines if that one is no longer there.
     pub fn since(&self, index: u64) -> Vec<MemoryLine> {
         let ring = self.ring.lock();
         let newer = usize::try_from(ring.last.saturating_sub(index)).unwrap_or(usize::MAX);
         ring.lines(ring.lines.len().saturating_sub(newer))
     }
 
-    /// Some of the lines after the one with this index, oldest first; where it is gone or was never there, from the oldest on.
-    /// No more than `max_lines`, and no more once they have `max_bytes`, but one at least: whoever logs waits while they are
-    /// copied, so a large ring is best read in several pieces.
+    /// Some of the lines after the one with this index, oldest first; from the oldest on if that one is not there.
+    /// At most `max_lines`, and no more once they have `max_bytes`, but at least one. Threads that log wait while
+    /// they are copied, so read a large ring in several pieces.
     pub fn piece(&self, index: u64, max_lines: usize, max_bytes: usize) -> Vec<MemoryLine> {
         let ring = self.ring.lock();
         let all = ring.lines.len();

@@ -103,11 +103,11 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// [`InvalidData`](io::ErrorKind::InvalidData) is about that line alone: those after it are given again.
     fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError>;
 
-    /// It will be written to: everything else that is set up with it could be opened, too. What cannot be undone belongs
-    /// here.
+    /// It will be written to: everything else that is set up with it could be opened as well. What cannot be
+    /// undone belongs here.
     ///
     /// # Errors
-    /// What the system says; nothing is set up then.
+    /// An error of the system; nothing is set up then.
     fn begin(&self) -> io::Result<()> {
         Ok(())
     }
@@ -117,16 +117,16 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         true
     }
 
-    /// Whether it adds to lines what it knows of their records: see [`wrap`](Sink::wrap).
+    /// Whether it adds to lines what their records say: see [`wrap`](Sink::wrap).
     fn wraps(&self) -> bool {
         false
     }
 
-    /// Makes of a rendered line what is written: with a header, for example. It is called by whoever logs, by several
-    /// threads at once, and only where [`wraps`](Sink::wraps) says so when the sink is opened.
+    /// Makes of a rendered line what is written, for example with a header. It is called by the threads that log,
+    /// several at once, and only if [`wraps`](Sink::wraps) says so when the sink is opened.
     fn wrap(&self, _record: &Record<'_>, _format: Format, _line: &mut Vec<u8>) {}
 
-    /// Whether it asks for the lines' times; where it does not, they may be 0: the clock need not be read for it.
+    /// Whether it uses the lines' times; if not, they may be 0, because the clock need not be read.
     fn needs_times(&self) -> bool {
         true
     }
@@ -144,7 +144,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// There is nothing more to write for the moment.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn idle(&self) -> io::Result<()> {
         Ok(())
     }
@@ -166,13 +166,13 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// Time has passed: called about every second, from the thread of its queue (without one: never).
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn tick(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// What went wrong since it was last asked, though no line was lost: a file that cannot be put aside, for example. It is
-    /// told, at a limited rate.
+    /// What went wrong since the last call although no line was lost, for example a file that cannot be
+    /// rotated. It is reported, at a limited rate.
     fn trouble(&self) -> Option<io::Error> {
         None
     }
@@ -180,40 +180,40 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// Makes what was written durable.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Opens what it writes to anew, if that was moved away.
+    /// Reopens what it writes to, if that was moved away.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn reopen(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Puts aside what was written so far.
+    /// Rotates what was written so far.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn rotate(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// The same under this name; what is there already stays.
+    /// The same under this name, unless it exists already.
     ///
     /// # Errors
-    /// What the system says; it has nothing that can be put aside.
+    /// An error of the system; it has nothing that can be rotated.
     fn put_aside(&self, to: &Path) -> io::Result<()> {
-        let why = format!("nothing of it can be put aside as {}", to.display());
+        let why = format!("it cannot be rotated to {}", to.display());
         Err(io::Error::new(io::ErrorKind::Unsupported, why))
     }
 
-    /// Removes what was put aside and is not to be kept any longer; says how much went.
+    /// Removes what was rotated and is not to be kept any longer; returns how much.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn cull(&self) -> io::Result<usize> {
         Ok(0)
     }
@@ -234,7 +234,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     }
 }
 
-/// Whether what a spec says can be right, as far as that can be told without opening anything.
+/// Whether a spec can be valid, as far as that can be determined without opening anything.
 pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
     match &*spec.kind {
         "memory" => match MemorySink::from_path(&spec.path) {
@@ -278,7 +278,7 @@ pub struct SinkSpec {
     pub config: BTreeMap<String, String>,
     /// When a file is rotated, and how long rotated ones are kept.
     pub rotation: Rotation,
-    /// Who may do what with a file that is created where there was none.
+    /// Mode, owner and group of a file that is created.
     pub access: Access,
     /// A symbolic link to be kept that leads to the file being written.
     pub latest: Option<PathBuf>,

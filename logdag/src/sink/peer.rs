@@ -1,4 +1,4 @@
-//! Connections to whoever takes messages over a socket.
+//! Connections to peers that take messages over a socket.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
@@ -66,8 +66,7 @@ pub(super) fn timeout(spec: &SinkSpec) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Whoever takes messages. The connection is made when there is something to send, and made again after the peer went
-/// away.
+/// A peer that takes messages. It is connected when there is something to send, and again after it went away.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: Address,
@@ -125,7 +124,7 @@ impl Peer {
             }
             let error = io::Error::new(error.kind(), format!("{}: {error}", self.address));
             if timed_out || !matches!(self.address, Address::Unix(_)) {
-                // Whoever logs is not to spend all his time here.
+                // A thread that logs must not spend all its time here.
                 let until = Instant::now() + begun.elapsed().max(PAUSE);
                 state.pause = Some((until, error.kind(), error.to_string()));
             }
@@ -260,8 +259,8 @@ fn check_open(stream: &mut TcpStream) -> io::Result<()> {
     open
 }
 
-/// Writes lines to a stream, in as few pieces as it takes. A line that went in part only does not count: its rest must not
-/// follow over another connection.
+/// Writes lines to a stream, with as few writes as possible. A line that was sent in part does not count: its rest
+/// must not follow over another connection.
 fn write_stream(stream: &mut TcpStream, lines: &Lines<'_>, deadline: Instant) -> Result<(), WriteError> {
     let bytes = lines.bytes();
     let mut done = 0;

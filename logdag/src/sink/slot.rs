@@ -20,23 +20,23 @@ use crate::sync::{
     wait_a_while, wait_until,
 };
 
-/// A sink's errors are told on stderr this often at most.
+/// A sink's errors are reported on stderr this often at most.
 const TELL_EVERY_MICROS: u64 = 10_000_000;
 
-/// Between one batch and the next, lines gather for so long, or until there are so many bytes: a thread that is woken for
-/// every line costs those who log more than it does itself.
+/// Between one batch and the next, lines gather for this time, or until there are this many bytes: waking a thread
+/// for every line costs the threads that log more than the write itself.
 const GATHER: Duration = Duration::from_micros(500);
 const ENOUGH_BYTES: usize = 1 << 20;
 const JSON: u8 = Format::Json as u8;
 const EVENT: u8 = Format::Event as u8;
 #[cfg(feature = "flatbuffers")]
 const FLAT_BUFFER: u8 = Format::FlatBuffer as u8;
-/// A line's memory is kept for the next one up to so many bytes.
+/// A line's memory is kept for the next one up to this many bytes.
 const KEEP_LINE: usize = 64 << 10;
-/// While there is nothing to write, what depends on time is looked at this often.
+/// How often work that depends on time is done while there is nothing to write.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The size of a sink that says none.
+/// The size of a sink that has none.
 const NO_SIZE: u64 = u64::MAX;
 
 /// A flush that has begun.
@@ -44,17 +44,17 @@ const NO_SIZE: u64 = u64::MAX;
 pub(crate) struct Flush {
     /// A line that is still to be written.
     line: Option<Vec<u8>>,
-    /// So many lines are to be through the queue.
+    /// The number of lines that must have left the queue.
     until: u64,
 }
 
 /// What happens to a line when the queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Whoever logs waits.
+    /// The thread that logs waits.
     #[default]
     Block,
-    /// The line is dropped, counted, and told of in the log itself.
+    /// The line is dropped, counted, and reported in the log itself.
     Drop,
 }
 
@@ -77,11 +77,11 @@ pub struct Counters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStats {
-    /// Lines that nobody has begun to write.
+    /// Lines whose write has not begun.
     pub lines: u64,
     /// Bytes that they take.
     pub bytes: u64,
-    /// The queue is full when it holds so many bytes.
+    /// The queue is full when it holds this many bytes.
     pub limit: u64,
     /// The time of the oldest of them, in microseconds since 1970 UTC; `None` where none waits, or the sink does not ask for
     /// times.
@@ -111,18 +111,18 @@ pub(crate) struct Slot {
     queue_bytes: usize,
     drain_limit: Duration,
     asynchronous: Flag,
-    /// Apart from what is only read: whoever takes it takes its cache line from the others.
+    /// On a cache line of its own, because taking the lock takes the cache line from other threads.
     queue: CachePadded<Mutex<Queue>>,
     /// There is something to write, or the writer is to end.
     work: Condvar,
     /// There is room, or everything is written.
     room: Condvar,
     written: Written,
-    /// Held by whoever writes to the sink, for as long as the sink takes. Nothing else is behind it: whoever watches, and
-    /// whoever counts, does not wait for it.
+    /// Held while a thread writes to the sink, for as long as the sink takes. Nothing else needs it, so that
+    /// descriptions and counters do not wait.
     writing: Mutex<()>,
     losses: Mutex<Losses>,
-    /// Somebody wanted the sink to open its file anew while it was being written to.
+    /// The sink is to be reopened after the current write.
     reopens: Flag,
     size: AtomicU64,
     repetition: Mutex<Repetition>,
@@ -141,7 +141,7 @@ impl Batch {
     /// Memory of a line's end.
     const END: usize = size_of::<(usize, u64)>();
 
-    /// Bytes that it takes: empty lines take some, too.
+    /// Bytes that it takes; empty lines take some as well.
     fn size(&self) -> usize {
         self.bytes.len() + self.ends.len() * Self::END
     }
@@ -167,25 +167,25 @@ struct Queue {
     busy: bool,
     /// The writer does what is to be done because time has passed.
     ticking: bool,
-    /// The number of the thread that writes it: others, which somebody has given up waiting for, are to end.
+    /// The number of the thread that writes it. Others were given up and are to end.
     writer: u64,
     ended: bool,
-    /// So many threads that were given up are still within the sink.
+    /// How many threads that were given up are still within the sink.
     stuck: usize,
-    /// So many wait until everything is written.
+    /// How many threads wait until everything is written.
     draining: usize,
     /// Lines that the writer has taken, and those of them that are written (or lost).
     taken: u64,
     done: u64,
     dropped: u64,
-    /// Dropped since it was last told in the log, and since when.
+    /// Dropped since that was last reported in the log, and since when.
     untold: u64,
     since: u64,
 }
 
 impl Queue {
-    /// Nobody waits any longer for its thread: what has not come back from the sink counts as dropped, until it does. Says
-    /// how much that is.
+    /// Gives its thread up: lines that have not come back from the sink count as dropped until they do. Returns
+    /// how many.
     fn give_up(&mut self) -> u64 {
         let waiting = self.batch.ends.len() as u64;
         let left = waiting + self.taken - self.done;
@@ -213,7 +213,7 @@ impl Queue {
     }
 }
 
-/// What went through the sink. Whoever asks does not wait for whoever writes.
+/// What went through the sink. Reading it does not wait for a write.
 #[derive(Debug, Default)]
 struct Written {
     lines: AtomicU64,
@@ -221,7 +221,7 @@ struct Written {
     failed: AtomicU64,
 }
 
-/// Adds to a counter that nobody else changes: whoever does holds the right to write.
+/// Adds to a counter that only the holder of the right to write changes.
 fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
@@ -232,7 +232,7 @@ struct Losses {
     /// Lines that were lost since the last flush, and why the first of them was.
     lost: u64,
     why: Option<io::Error>,
-    /// Lost since it was last told in the log, since when, and why the last of them was.
+    /// Lost since that was last reported in the log, since when, and why the last of them was.
     untold: u64,
     since: u64,
     untold_why: String,
@@ -338,7 +338,7 @@ impl Slot {
         }
         let writer = {
             let mut queue = self.queue.lock();
-            // Whoever finds the queue open finds this set, too: his next line must not pass the one in the queue.
+            // A thread that finds the queue open finds this set as well: its next line must not pass the one in the queue.
             self.asynchronous.store(true, Ordering::Release);
             (queue.stop, queue.ended) = (false, false);
             queue.writer += 1;
@@ -451,10 +451,10 @@ impl Slot {
         io::Error::new(io::ErrorKind::TimedOut, why)
     }
 
-    /// Does something with the sink when nobody is writing to it.
+    /// Does something with the sink when no thread is writing to it.
     ///
     /// # Errors
-    /// What the work says, or that somebody is writing for too long.
+    /// The error of the work, or that a write takes too long.
     pub(crate) fn with_sink<R>(
         &self,
         deadline: Instant,
@@ -471,9 +471,9 @@ impl Slot {
         work(&*self.sink)
     }
 
-    /// Has the sink open its file anew: now, or, where it does not come back from a write, when it does.
+    /// Reopens the sink: now, or at the end of a write that takes long.
     pub(crate) fn reopen(&self, deadline: Instant) -> io::Result<()> {
-        // Whoever writes looks when he is through: he cannot miss it.
+        // The writing thread checks this at its end, and cannot miss it.
         self.reopens.store(true, Ordering::SeqCst);
         self.with_sink(deadline, |sink| {
             if self.reopens.swap(false, Ordering::SeqCst) { sink.reopen() } else { Ok(()) }
@@ -496,7 +496,7 @@ impl Slot {
         Flush { line, until: self.start_drain() }
     }
 
-    /// Waits for what the first half has begun, and makes it durable. An error, too, where lines were lost since the last
+    /// Waits for what the first half has begun, and makes it durable. Also fails if lines were lost since the last
     /// time.
     pub(crate) fn finish_flush(&self, flush: Flush, deadline: Instant) -> io::Result<()> {
         if Doing::now() == Doing::Writing {
@@ -613,7 +613,7 @@ impl Slot {
                     queue = wait(&self.room, queue);
                 }
                 if queue.stuck > 0 {
-                    // The sink does not come back from a write that nobody waits for any more.
+                    // The sink does not come back from a write that was given up.
                     queue.dropped += 1;
                     drop(queue);
                     let why = "its sink does not come back from a write";
@@ -665,7 +665,7 @@ impl Slot {
         }
         let _writing = self.writing.lock();
         let written = self.write(&lines);
-        // Nobody else does it: there is no thread that finds its queue empty.
+        // No thread does it, as there is none that finds its queue empty.
         if self.keeps_back {
             let _writing = While::doing(Doing::Writing);
             if let Err(e) = guarded(|| self.sink.line_written()) {
@@ -747,7 +747,7 @@ impl Slot {
     }
 
     fn write_to_sink(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
-        // A sink that panics is one that fails: the queue and whoever logs go on.
+        // A panic of a sink is a failure: the queue and the threads that log continue.
         let written = catch_unwind(AssertUnwindSafe(|| {
             let _writing = While::doing(Doing::Writing);
             self.sink.write(lines)
@@ -755,7 +755,7 @@ impl Slot {
         written.unwrap_or_else(|_| Err(io::Error::other("the sink panicked").into()))
     }
 
-    /// Lines were lost: it is counted, told, and the next flush fails.
+    /// Lines were lost: that is counted and reported, and the next flush fails.
     fn lose(&self, lines: u64, why: io::Error) {
         let failed = self.written.failed.fetch_add(lines, Ordering::Relaxed) + lines;
         self.tell(&format!("{} lost: {why}", counted(failed)));
@@ -778,7 +778,7 @@ impl Slot {
     }
 
     pub(crate) fn report_on_stderr(&self, what: &str) {
-        // There is nobody else to tell.
+        // There is nowhere else to report it.
         let mut line = format!("log stream {}: {what}\n", self.stream).into_bytes();
         if journald::is_on_stderr() {
             journald::prefix_lines(Level::Warn.severity(), &mut line);
@@ -786,7 +786,7 @@ impl Slot {
         let _ = write_to_stderr(&line);
     }
 
-    /// Tells of trouble where it does not come back to this sink.
+    /// Reports trouble where it does not come back to this sink.
     fn tell(&self, what: &str) {
         let now = now_micros();
         let told = self.told.load(Ordering::Relaxed);
@@ -908,7 +908,7 @@ impl Slot {
         queue
     }
 
-    /// Queues what is to be said of a repetition whose time is over. Whoever logs the next line waits for that.
+    /// Queues the report of a repetition whose time is over. The next line waits for that.
     fn tell_of_an_old_repetition(&self) {
         let mut repetition = self.repetition.lock();
         let over = |last: &Repeated| {
@@ -977,7 +977,7 @@ impl Slot {
     }
 }
 
-/// The end of a queue's thread: if a sink made it panic, nobody waits for it in vain.
+/// The end of a queue's thread: if a sink made it panic, waiting threads are woken.
 struct Ended<'a>(&'a Slot, u64);
 
 impl Drop for Ended<'_> {
@@ -1002,7 +1002,7 @@ impl Drop for Ended<'_> {
 impl Drop for Slot {
     fn drop(&mut self) {
         let ended = self.ended_repetition(&mut self.repetition.lock());
-        // Nobody is left to hear of an error.
+        // There is no caller left for an error.
         let _ = guarded(|| {
             if let Some(line) = ended {
                 let ends = [(line.len(), now_micros())];

@@ -124,7 +124,7 @@ fn what_was_written_is_put_aside_under_a_name_and_culled() {
     graph.put_aside("s", &dir.path().join("mine")).unwrap();
     log!(stream, "two");
     let error = graph.put_aside("s", &dir.path().join("mine")).unwrap_err().to_string();
-    assert!(error.contains("mine is there already"), "{error}");
+    assert!(error.contains("mine exists already"), "{error}");
     graph.flush().unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("mine")).unwrap(), "one\n");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
@@ -153,7 +153,7 @@ fn a_link_leads_to_the_file_being_written() {
     graph.rotate("s").unwrap();
     log!(stream, "two");
     assert_eq!(std::fs::read_to_string(&link).unwrap(), "two\n");
-    // Of what is there already nothing is lost.
+    // Nothing of the existing file is lost.
     let other = dir.path().join("other");
     std::fs::write(&other, "mine").unwrap();
     let error = graph.configure("t", with_link(&other)).unwrap_err().to_string();

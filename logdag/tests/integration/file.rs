@@ -10,7 +10,7 @@ use logdag::{Graph, Rotation, log};
 
 use super::{assert_complete, log_from_threads, typed, within};
 
-/// The files that were put aside, oldest first, and the current one.
+/// The files that were rotated, oldest first, and the current one.
 fn in_order(path: &Path) -> Vec<PathBuf> {
     let prefix = format!("{}.", path.file_name().unwrap().to_str().unwrap());
     let mut aside: Vec<(u64, PathBuf)> = fs::read_dir(path.parent().unwrap())
@@ -352,7 +352,7 @@ fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
         [1_700_001_000, 1_700_002_000, 1_700_003_000].map(|second| aside(second).exists()),
         [false, true, false]
     );
-    // Nor does it keep lines from being put aside, and written.
+    // Nor does it keep lines from being rotated, and written.
     graph.rotate("app").unwrap();
     log!(stream, "two");
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");

@@ -13,8 +13,8 @@ const FILE_MODE: u32 = 0o664;
 /// A path that leads over more symbolic links than this leads nowhere, as it does for the system.
 const MAX_LINKS: usize = 40;
 
-/// Who may do what with a file that is created where there was none. The files that follow it by rotation keep its mode,
-/// owner and group, whatever is set here.
+/// Mode, owner and group of a file that is created. Files that follow it by rotation keep those of the file,
+/// whatever is set here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// Permission bits; without them 0664 less the process's mask.
@@ -60,7 +60,7 @@ pub(super) struct Ids {
 /// Opens a file to append to it. Where there is none, it is created with the access that `before` has, the file that it
 /// follows, or, where it follows none, as `first` says.
 pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
-    // Opening what is no regular file (a FIFO that nobody reads) must not wait.
+    // Opening something other than a regular file (a FIFO without a reader) must not wait.
     let mut options = OpenOptions::new();
     options.append(true).custom_flags(OFlag::O_NONBLOCK.bits());
     let file = loop {
@@ -75,7 +75,7 @@ pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::
             failed => return failed,
         }
         match create(target, before, first) {
-            // Somebody else was quicker.
+            // Another process was quicker.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Ok(file) => break file,
             failed => return failed,
@@ -89,7 +89,7 @@ pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::
 
 fn create(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
     let exact = before.map(|facts| facts.mode() & 0o7777).or(first.mode);
-    // Nobody else gets at it before it belongs to whom it is to belong to.
+    // Others cannot open it before it has its owner.
     let mode = exact.map_or(FILE_MODE, |mode| mode & 0o700);
     let file = OpenOptions::new().append(true).create_new(true).mode(mode).open(target)?;
     let set = || -> io::Result<()> {
@@ -102,7 +102,7 @@ fn create(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<Fi
         if let Some(before) = before
             && file.metadata()?.gid() != before.gid()
         {
-            // The group could not be kept: another one gets no more than everybody has.
+            // The group could not be kept: the new one gets no more permissions than others.
             mode &= !0o070 | (mode & 0o007) << 3;
         }
         file.set_permissions(Permissions::from_mode(mode))

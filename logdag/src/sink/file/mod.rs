@@ -19,36 +19,36 @@ use retention::{FirstSeen, InUse};
 use super::{Lines, Sink, WriteError};
 use crate::sync::plain::Mutex;
 
-/// How often it is looked whether the path still names the file that is open.
+/// How often to check whether the path still names the open file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked, while nothing is written, for files that have grown too old.
+/// How often to look for files that are too old while nothing is written.
 const CULL_EVERY: Duration = Duration::from_secs(60);
-/// So many rotated files wait to be made durable by a flush.
+/// How many rotated files may wait to be made durable by a flush.
 const MAX_BEHIND: usize = 8;
 
 /// When a file is rotated, and which rotated files are kept. 0 is never, or all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rotation {
-    /// At multiples of so many seconds.
+    /// Rotate at multiples of this many seconds.
     pub seconds: u64,
-    /// With the line that reaches so many bytes.
+    /// Rotate with the line that reaches this many bytes.
     pub bytes: u64,
-    /// Files that were rotated longer ago than so many seconds go.
+    /// Remove files that were rotated longer ago than this many seconds.
     pub retain_seconds: u64,
-    /// Newest first, files after which the sum exceeds so many bytes go.
+    /// Remove the oldest files while all have more than this many bytes together.
     pub retain_bytes: u64,
-    /// Newest first, files after so many go.
+    /// Keep at most this many files.
     pub retain_count: u64,
 }
 
-/// What tells the time, in seconds since 1970.
+/// The clock, in seconds since 1970.
 pub(crate) type Clock = fn() -> u64;
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Appends lines to a file.
+/// Appends lines to a file, and rotates it. Streams get one by `type="file"`; `examples/rotated.rs` shows it.
 #[derive(Debug)]
 pub struct FileSink {
     /// Absolute: the process may change its directory.
@@ -58,7 +58,7 @@ pub struct FileSink {
     asynchronous: bool,
     clock: Clock,
     files: Mutex<Files>,
-    /// Bytes in the file: whoever asks does not wait for whoever writes.
+    /// Bytes in the file, readable without waiting for a write.
     size: AtomicU64,
     /// A symbolic link that names the file being written.
     latest: Option<PathBuf>,
@@ -69,13 +69,13 @@ struct Files {
     current: Option<Current>,
     /// What was written to before and is not known to be durable, oldest first.
     behind: Vec<File>,
-    /// Why some of it could not be made durable, until somebody asks.
+    /// Why some of it could not be made durable, until that is taken.
     failed: Option<io::Error>,
     /// The directory has names that are not known to be durable.
     renamed: bool,
-    /// What could not be done with names, though lines were written, until somebody asks.
+    /// What failed with names although lines were written, until that is taken.
     trouble: Option<io::Error>,
-    /// When it was last looked, with nothing to write, for files that have grown too old.
+    /// When it last looked for files that are too old while nothing was written.
     culled: Option<Instant>,
     /// The second that the last rotated file has in its name: later ones have higher ones.
     last_second: u64,
@@ -156,7 +156,7 @@ impl FileSink {
         match std::fs::read_link(link) {
             Ok(there) if there == target => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                let why = "there is something that is no symbolic link";
+                let why = "there is something other than a symbolic link";
                 return Err(named(io::Error::new(io::ErrorKind::AlreadyExists, why)));
             }
             _ => {}
@@ -229,7 +229,7 @@ impl FileSink {
         seconds.checked_div(self.rotation.seconds).unwrap_or(0)
     }
 
-    /// Opens the path anew, with the access of the file that was open, or of the one that it follows.
+    /// Opens the path again, with the access of the file that was open, or of the one that it follows.
     fn begin(&self, files: &mut Files, before: Option<&Metadata>) -> io::Result<()> {
         let was = files.current.as_ref().and_then(|current| current.file.metadata().ok());
         let fresh = self.open_current(was.as_ref().or(before))?;
@@ -269,7 +269,7 @@ impl FileSink {
             Some(current) => {
                 if current.looked.elapsed() >= LOOK_EVERY {
                     current.looked = Instant::now();
-                    // Somebody may have cut it.
+                    // It may have been truncated.
                     current.len = current.file.metadata().map_or(current.len, |facts| facts.len());
                     self.size.store(current.len, Relaxed);
                 }
@@ -288,7 +288,7 @@ impl FileSink {
     fn rotate_locked(&self, files: &mut Files) -> io::Result<()> {
         let now = (self.clock)();
         if !retention::plausible(files.latest_clock, now) {
-            // It was wrong, and has been set right: names need not go on where it was.
+            // The clock was wrong and was corrected: names need not continue from there.
             files.last_second = 0;
             files.latest_clock = now;
         }
@@ -329,7 +329,7 @@ impl FileSink {
             }
         }
         if let Err(e) = self.rotate_locked(files) {
-            let why = format!("{e}: {} cannot be rotated, and grows on", self.path.display());
+            let why = format!("{e}: {} cannot be rotated, and keeps growing", self.path.display());
             files.trouble = Some(io::Error::new(e.kind(), why));
             if let Some(current) = &mut files.current {
                 current.retry = Some(Instant::now());
@@ -346,7 +346,7 @@ impl FileSink {
         let to = name(&current.target);
         match rename_to_new(&current.target, &to) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-            // Somebody else has moved or removed it.
+            // It was moved or removed.
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.identity().is_none() => {}
             Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", to.display()))),
             Ok(()) => {}
@@ -386,7 +386,7 @@ fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     Ok(())
 }
 
-/// Gives a file a name that nobody has.
+/// Gives a file an unused name.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -425,7 +425,7 @@ impl Sink for FileSink {
                 let whole = now.ends.partition_point(|&(end, _)| end - now.start <= done);
                 let keep = whole.checked_sub(1).map_or(0, |last| now.ends[last].0 - now.start);
                 current.len += done as u64;
-                // No line stays in part, if nobody else has written behind it.
+                // No part of a line stays, unless something was written behind it.
                 let part = (done - keep) as u64;
                 let end = current.file.stream_position();
                 if part > 0
@@ -520,10 +520,9 @@ impl Sink for FileSink {
     fn put_aside(&self, to: &Path) -> io::Result<()> {
         match self.rename_locked(&mut self.files.lock(), |_| to.to_owned())? {
             true => Ok(()),
-            false => Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                format!("{} is there already", to.display()),
-            )),
+            false => {
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists already", to.display())))
+            }
         }
     }
 
@@ -700,7 +699,7 @@ mod tests {
         let mut left: Vec<PathBuf> =
             names.iter().map(|name| setup.dir.path().join(format!("log.{name}"))).collect();
         left.iter().for_each(|path| touch(path, 1));
-        // One that somebody writes to, whatever its name.
+        // A file that is being written to, whatever its name.
         let live = setup.rotated(3);
         let other = FileSink::open_with(live.clone(), rotation, &Access::default(), false, clock).unwrap();
         left.push(live);
@@ -711,7 +710,7 @@ mod tests {
         assert!(left.iter().all(|path| path.exists()));
         assert!(!setup.rotated(5).exists());
         assert_eq!(retention::find(&setup.sink.path, clock()).unwrap().left_alone, left);
-        // Nobody writes to it any more: it is a rotated file like others.
+        // It is no longer written to: it is a rotated file like others.
         drop(other);
         assert_eq!(setup.sink.cull().unwrap(), 1);
         assert!(!setup.rotated(3).exists());
@@ -752,7 +751,7 @@ mod tests {
         setup.write_at(500_000_000, "a\nb\n");
         setup.write_at(10_000, "c\nd\n");
         setup.assert_files(&[("10000", "b\n"), ("10001", "c\n"), ("500000000", "a\n"), ("", "d\n")]);
-        // A clock that stands in 1970 makes names that retention knows, too, and none twice.
+        // A clock at 1970 also makes names that retention knows, and none twice.
         NOW.set(0);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
@@ -779,11 +778,11 @@ mod tests {
         NOW.set(10_200);
         setup.sink.tick().unwrap();
         setup.assert_files(&[("10200", "a\n"), ("", "")]);
-        // Nothing was written: there is nothing to put aside.
+        // Nothing was written: there is nothing to rotate.
         NOW.set(10_800);
         setup.sink.tick().unwrap();
         setup.assert_files(&[("10200", "a\n"), ("", "")]);
-        // Nothing is put aside any more that would take the old ones away.
+        // Nothing is rotated any more that would remove the old ones.
         setup.sink.files.lock().culled = None;
         NOW.set(11_201);
         setup.sink.tick().unwrap();

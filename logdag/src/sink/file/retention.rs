@@ -19,7 +19,7 @@ pub(super) const OURS: std::ops::RangeInclusive<u64> = 1_000_000_000..=9_999_999
 /// The files that sinks of this process have open, by device and inode, and how many have each.
 static OPEN: Mutex<BTreeMap<(u64, u64), usize>> = Mutex::new(BTreeMap::new());
 
-/// A file is open for writing as long as this lives: retention leaves it alone.
+/// While this lives, a file is open for writing, and retention leaves it alone.
 #[derive(Debug)]
 pub(super) struct InUse((u64, u64));
 
@@ -67,12 +67,12 @@ pub(super) struct Rotated {
 pub(super) struct Found {
     /// Newest first.
     pub(super) rotated: Vec<Rotated>,
-    /// Files that this rotation cannot have made, or that somebody writes to.
+    /// Files that this rotation cannot have made, or that are being written to.
     pub(super) left_alone: Vec<PathBuf>,
 }
 
 impl Found {
-    /// The newest second in a name that does not lie far in the future.
+    /// The newest second in a name that is not far in the future.
     pub(super) fn newest_second(&self, now: u64) -> u64 {
         self.rotated
             .iter()
@@ -102,7 +102,7 @@ pub(super) fn find(log: &Path, now: u64) -> io::Result<Found> {
         else {
             continue;
         };
-        // It may be gone by now.
+        // It may have been removed by now.
         let Ok(facts) = entry.metadata() else { continue };
         if !facts.is_file() {
             continue;
