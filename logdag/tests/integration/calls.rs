@@ -157,7 +157,7 @@ fn a_link_leads_to_the_file_being_written() {
     let other = dir.path().join("other");
     std::fs::write(&other, "mine").unwrap();
     let error = graph.configure("t", with_link(&other)).unwrap_err().to_string();
-    assert!(error.contains("other") && error.contains("no symbolic link"), "{error}");
+    assert!(error.contains("other") && error.contains("other than a symbolic link"), "{error}");
     assert_eq!(std::fs::read_to_string(&other).unwrap(), "mine");
     let elsewhere = tempfile::tempdir().unwrap();
     graph.configure("t", with_link(&elsewhere.path().join("latest"))).unwrap();
