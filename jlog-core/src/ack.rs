@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::LogId;
 
-/// Messages that were handed to workers and are not all acknowledged yet: what a checkpoint may say, and what must be handed
-/// out again.
+/// Messages that were handed to workers and are not all acknowledged yet: what a checkpoint may say, and which
+/// messages must be delivered again.
 ///
 /// A checkpoint says that *everything* up to a message is done, while workers finish in any order. A window keeps the
-/// messages from the oldest open one on. Its [`checkpoint`](AckWindow::checkpoint) stands before the oldest message that is
+/// messages from the oldest open one on. Its [`checkpoint`](AckWindow::checkpoint) is before the oldest message that is
 /// not acknowledged, so that a restart delivers that one again, and some of those behind it that were acknowledged already:
 /// delivery is at least once.
 ///
@@ -45,7 +45,7 @@ pub struct AckWindow<T> {
     /// In the order of their ids; the first one is open.
     entries: VecDeque<Entry<T>>,
     open: usize,
-    /// When each open message that is with somebody comes back; not those whose time is beyond the clock's end.
+    /// When each open message that is with a worker is delivered again, unless its time is beyond the clock's end.
     deadlines: BTreeSet<(Instant, LogId)>,
     returned: BTreeSet<LogId>,
     /// The last message that was delivered for the first time.
@@ -78,8 +78,7 @@ pub struct Redelivery<'a, T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotDelivered {
-    /// There are as many messages in the window as it holds: one must be acknowledged first, or more of them, where the
-    /// oldest one is open.
+    /// The window is full: a message must be acknowledged first, or several if the oldest one is open.
     #[error("the window holds {0} messages and is full: acknowledge the oldest ones before reading on")]
     Full(usize),
     /// A message with this id, or a later one, has been delivered already.
@@ -93,8 +92,8 @@ pub enum NotDelivered {
 }
 
 impl<T> AckWindow<T> {
-    /// A window of at most so many messages (at least 1), counted from the oldest open one to the newest. A message that is
-    /// not acknowledged within the timeout is delivered again.
+    /// A window of at most this many messages (at least 1), counted from the oldest open one to the newest. A
+    /// message that is not acknowledged within the timeout is delivered again.
     pub fn new(capacity: usize, timeout: Duration) -> Self {
         Self {
             capacity: capacity.max(1),
@@ -108,10 +107,10 @@ impl<T> AckWindow<T> {
         }
     }
 
-    /// Takes a message that is handed to somebody for the first time, in the order of reading.
+    /// Takes a message that is delivered for the first time, in the order of reading.
     ///
     /// # Errors
-    /// [`NotDelivered::Full`] where there is no room ([`is_full`](AckWindow::is_full) says so before); and
+    /// [`NotDelivered::Full`] if there is no room ([`is_full`](AckWindow::is_full) says so before); and
     /// [`NotDelivered::OutOfOrder`]. The message is not in the window then.
     pub fn deliver(&mut self, id: LogId, message: T, now: Instant) -> Result<(), NotDelivered> {
         if let Some(newest) = self.newest.filter(|&newest| id <= newest) {
@@ -147,7 +146,7 @@ impl<T> AckWindow<T> {
         Some(message)
     }
 
-    /// Says that whoever has this message will not do it: it is delivered again at once. `false` where it is not open.
+    /// Returns a message that its worker will not do: it is delivered again at once. `false` if it is not open.
     pub fn give_back(&mut self, id: LogId) -> bool {
         let Some(entry) = self.find(id).map(|at| &mut self.entries[at]) else { return false };
         if entry.message.is_none() {
@@ -184,8 +183,8 @@ impl<T> AckWindow<T> {
         Some(Redelivery { id, message, deliveries: entry.deliveries })
     }
 
-    /// When [`redeliver`](AckWindow::redeliver) may have something next: `None` where nothing is with anybody. Something
-    /// that was returned is there already.
+    /// When [`redeliver`](AckWindow::redeliver) may have something next: `None` if no message is with a worker. A
+    /// returned message is available at once.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.deadlines.first().map(|&(at, _)| at)
     }

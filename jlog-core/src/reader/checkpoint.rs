@@ -61,7 +61,7 @@ impl Storing<'_> {
         self.meta.check_named(self.shared)?;
         let mut ledger = self.ledger.lock();
         if id.segment < ledger.stored.segment {
-            // Without room to note it, what is gone is reported as lost once too often.
+            // If there is no room to note it, lost messages are reported once too often.
             let _ = lost::begins(self.shared, id);
         }
         let (stored, old) =
@@ -95,7 +95,7 @@ fn check_there(
 /// Stores the checkpoint of a [`Reader`]'s subscriber while the reader is in use elsewhere: while a batch of it is being
 /// iterated, or from another thread. [`Reader::checkpointer`] makes it.
 ///
-/// It knows which messages its reader has given out, and where they are after a repair. It works on when the reader is gone.
+/// It knows which messages its reader has given out, and where they are after a repair. It outlives the reader.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -130,7 +130,7 @@ impl Checkpointer {
         &self.name
     }
 
-    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that nobody needs any more.
+    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that no subscriber needs.
     /// Costs what [`Reader::checkpoint`] does; the reader's next batch waits for it.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Checkpointer {
         self.checkpoint.sync()
     }
 
-    /// The checkpoint as it is stored now (others may move it, too).
+    /// The stored checkpoint; others may have moved it.
     ///
     /// # Errors
     /// [`Error::Checkpoint`], [`Error::Io`].
@@ -194,7 +194,7 @@ impl Reader {
         })
     }
 
-    /// Moves the stored checkpoint, unless somebody else has moved it, or this reader only looks.
+    /// Moves the stored checkpoint, unless another reader has moved it, or this reader only peeks.
     pub(super) fn move_stored(&mut self, to: LogId, storage_log: u32) -> Result<()> {
         let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| !self.options.peek) else { return Ok(()) };
         self.meta.check_named(&self.shared)?;
@@ -218,13 +218,13 @@ impl Reader {
         Ok(())
     }
 
-    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that nobody
-    /// needs any more.
+    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that no subscriber
+    /// needs.
     ///
     /// # Errors
-    /// [`Error::NoSuchRecord`] where `id` lies beyond what was written; [`Error::StaleId`] where it was read from a
-    /// segment that somebody has replaced since (after a repair, the record's id of now is stored);
-    /// [`Error::Unsubscribed`] or [`Error::Replaced`] where the subscriber or the jlog was removed meanwhile;
+    /// [`Error::NoSuchRecord`] if `id` is beyond what was written; [`Error::StaleId`] if it was read from a
+    /// segment that was replaced since (after a repair, the record's current id is stored);
+    /// [`Error::Unsubscribed`] or [`Error::Replaced`] if the subscriber or the jlog was removed meanwhile;
     /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
     pub fn checkpoint(&mut self, id: LogId) -> Result<()> {
         let known = id.segment == self.position.segment
@@ -234,7 +234,7 @@ impl Reader {
     }
 
     /// Stores a checkpoint whether there is such a record or not, as the C library does. Removes segments that
-    /// nobody needs any more, but never the one being written.
+    /// no subscriber needs, but never the one being written.
     ///
     /// # Errors
     /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
@@ -279,7 +279,7 @@ impl Reader {
         self.subscribed()?.0.sync()
     }
 
-    /// The checkpoint as it is stored now (others may move it, too).
+    /// The stored checkpoint; others may have moved it.
     ///
     /// # Errors
     /// [`Error::NoSubscriber`] for a reader without one; [`Error::Checkpoint`], [`Error::Io`].

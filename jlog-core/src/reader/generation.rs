@@ -49,7 +49,7 @@ impl Generations {
         files.iter().find(|generation| id.marker <= generation.given).or(files.last()).map(|g| g.file)
     }
 
-    /// Everything up to this id is done: nobody asks for it again.
+    /// Everything up to this id is done and will not be asked for again.
     pub(super) fn done(&mut self, id: LogId) {
         self.0 = self.0.split_off(&id.segment);
         if let Some(files) = self.0.get_mut(&id.segment)
@@ -70,13 +70,13 @@ impl Generations {
     /// What a record that was given out is called now.
     ///
     /// # Errors
-    /// [`Error::StaleId`] where nobody knows.
+    /// [`Error::StaleId`] if that is not known.
     pub(super) fn current_id(&self, shared: &Shared, id: LogId) -> Result<LogId> {
         let Some(from) = self.of(id).filter(|_| id.marker > 0) else { return Ok(id) };
         let name = names::segment(id.segment);
         let to = match shared.facts(&name) {
             Ok(facts) => facts.identity,
-            // Read by everybody, and removed.
+            // Passed by every subscriber, and removed.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(id),
             Err(e) => return Err(Error::io("look at", shared.at(&name), e)),
         };

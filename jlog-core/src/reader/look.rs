@@ -1,4 +1,4 @@
-//! A look at the position: from segment to segment, and what stands there.
+//! A look at the position: from segment to segment, and what is there.
 
 use std::ops::ControlFlow;
 
@@ -16,7 +16,7 @@ use crate::{Error, Event, LogId, Lost, Result, dropped, index, lost, names, renu
 
 /// What a look at the segment gave.
 pub(super) enum Found {
-    /// So many records in so many bytes, at the beginning of the buffer or of the mapped part from `at`.
+    /// A number of records in a number of bytes, at the beginning of the buffer or of the mapped part from `at`.
     Records { first: u32, count: u32, bytes: usize, mapped_at: Option<u64>, plain: bool },
     /// Nothing yet.
     Nothing,
@@ -33,7 +33,7 @@ impl Reader {
         let before = self.position.segment;
         let is_open = self.segment.as_ref().is_some_and(|open| open.number == before);
         if !is_open {
-            // What is missing is not missing from this jlog if that is gone.
+            // Nothing is missing from this jlog if the jlog itself was removed.
             self.check_there()?;
         }
         if !self.open_segment(storage_log)? {
@@ -156,7 +156,7 @@ impl Reader {
         }
         self.damage = Some((stretch, behind));
         if at_end && complete {
-            // A write that a crash cut short; nobody will finish it, and nothing is behind it.
+            // A write that a crash interrupted: it will not be finished, and nothing is behind it.
             self.skip_damage();
             self.position.marker = here.marker;
             return Ok(Found::Moved);
@@ -172,8 +172,8 @@ impl Reader {
         })
     }
 
-    /// Looks whether another file stands in place of the segment that is open: repaired, or begun anew by
-    /// somebody. Then it is opened, at the same record.
+    /// Checks whether the open segment was replaced, by a repair or by a new segment of that number. Then the
+    /// new file is opened, at the same record.
     pub(super) fn reopen_if_replaced(&mut self) -> Result<bool> {
         let Some(segment) = &self.segment else { return Ok(false) };
         // A segment of another feed is none in place of this one.
@@ -200,7 +200,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Goes on in this file.
+    /// Continues in this file.
     fn set_segment(&mut self, segment: Segment) {
         self.ledger.lock().generations.opened(segment.number, segment.identity);
         self.position.file = Some(segment.identity);
@@ -247,7 +247,7 @@ impl Reader {
         let from = self.position();
         let next = next.min(storage_log);
         let Some(name) = self.name.clone() else {
-            // Nobody has kept them for this reader.
+            // Nothing retains them for this reader.
             self.move_to(next);
             self.shared.note(Event::SegmentsGone { first: number, last: next - 1 });
             return Ok(false);
@@ -285,7 +285,7 @@ impl Reader {
         self.plain.shrink_to(4 * self.options.batch_bytes);
     }
 
-    /// Goes on to the segment after a complete one that was read to its end.
+    /// Continues with the segment after a complete one that was read to its end.
     pub(super) fn pass(&mut self, storage_log: u32) -> Result<()> {
         let end = LogId::new(self.position.segment, self.position.marker);
         let next = self.position.segment + 1;
@@ -394,7 +394,7 @@ pub(super) fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, m
     Ok(end)
 }
 
-/// What stands here, and where the reader goes on behind it.
+/// What is here, and where the reader continues behind it.
 pub(super) fn item_at(
     shared: &Shared,
     format: RecordFormat,

@@ -32,8 +32,8 @@ use look::Found;
 
 /// A reader that waits removes messages that are too old this often.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
-/// A reader that waits looks this often whether its feed is still there: a directory above it that is moved away tells
-/// nobody.
+/// How often a waiting reader checks that its feed is still there: moving a directory above it causes no
+/// notification.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long [`Reader::next_batch`] waits for something to read.
@@ -75,13 +75,13 @@ pub enum Wait {
 /// # Damage
 ///
 /// By default, [`next_batch`](Reader::next_batch) **stops at damaged bytes with an error, and every later call returns
-/// the same error** until [`skip_damage`](Reader::skip_damage) is called. A consumer that must go on without
+/// the same error** until [`skip_damage`](Reader::skip_damage) is called. A consumer without
 /// supervision uses [`OnDamage::Skip`]: damaged stretches are then reported as [`Event::DamageSkipped`], counted
 /// ([`skipped`](Reader::skipped)), and kept in `….broken-<offset>` files.
 ///
-/// # A jlog that goes away
+/// # A jlog that is removed
 ///
-/// When the jlog is removed, or another one is put in its place, reading ends with [`Error::Replaced`]; when the
+/// When the jlog is removed or replaced, reading ends with [`Error::Replaced`]; when the
 /// subscriber is removed, with [`Error::Unsubscribed`]. That also ends a wait. Open the jlog again to read what is
 /// there now.
 pub struct Reader {
@@ -230,8 +230,8 @@ impl Reader {
         self.missed
     }
 
-    /// Messages that are gone with segments that the subscriber needed, and that nobody was allowed to remove:
-    /// all that this reader has met so far. `None` where there were none.
+    /// Messages that were lost with segments that the subscriber needed: all that this reader has met so far.
+    /// `None` if there were none.
     pub fn lost(&self) -> Option<Lost> {
         self.lost
     }
@@ -303,7 +303,7 @@ impl Reader {
     }
 
     /// Takes the memory that holds the records of the batch which [`next_batch`](Reader::next_batch) has just returned, and
-    /// leaves `spare` in its place, whose contents do not matter. The records stand at the beginning of it, as in the segment
+    /// leaves `spare` in its place, whose contents do not matter. The records are at its beginning, as in the segment
     /// (bodies of compressed ones decompressed behind their headers), and at least one more byte behind them. For the C
     /// interface, which hands messages out where they are; not for a reader that maps segments.
     #[doc(hidden)]
@@ -324,10 +324,10 @@ impl Reader {
         self.options.batch_bytes = bytes;
     }
 
-    /// Steps over the damage that the last call met. Exactly that: the next intact record is read next.
-    /// Without effect when the last call met none.
+    /// Skips exactly the damage that the last call met: the next intact record is read next. Has no effect if
+    /// the last call met none.
     ///
-    /// The segment goes once every subscriber has passed it, so the damaged bytes are kept in a file
+    /// The segment is removed once every subscriber has passed it, so the damaged bytes are kept in a file
     /// `….broken-<offset>`, as repair does; not by a reader that peeks, has no subscriber, or cannot write there, nor
     /// of a stretch of more than 64 MiB.
     pub fn skip_damage(&mut self) {
@@ -412,7 +412,7 @@ impl Reader {
             return Ok(true);
         }
         if !self.options.peek && self.expired_at.is_none_or(|at| at.elapsed() >= EXPIRE_EVERY) {
-            // Where nobody writes, somebody who waits is the one to do it; one who may not, leaves it to others.
+            // If nobody writes, a waiting reader does it; without permission it leaves that to others.
             let _ = expiry::run(&self.shared);
             self.expired_at = Some(Instant::now());
         }

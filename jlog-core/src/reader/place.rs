@@ -1,4 +1,4 @@
-//! Elsewhere than where the reader is: by id, by time, and what the C library asks for.
+//! Reading at other places than the reader's: by id, by time, and for the C interface.
 
 use std::ops::ControlFlow;
 
@@ -13,7 +13,7 @@ use crate::storage::read_up_to_at;
 use crate::survey::{Fault, Item, Place, Survey};
 use crate::{Error, LogId, Result, Timestamp, index, names};
 
-/// Bytes that are read for a record by its id: where the one before it was read, too, more will be.
+/// Bytes that are read for a record by its id; more are read if the one before it was read as well.
 const READ_ONE: usize = 4096;
 const READ_AHEAD: usize = 64 << 10;
 
@@ -291,7 +291,7 @@ impl Reader {
                         ControlFlow::Continue(())
                     })
                     .map_err(fail)?;
-                    // What is torn at the end is no record yet, or, in a complete segment, never will be.
+                    // A torn tail is not a record yet, or, in a complete segment, never will be.
                     (end.marker - u32::from(unfinished), end.offset == len)
                 }
             };

@@ -14,7 +14,7 @@ pub(super) struct Scan<'a> {
     pub(super) offset: u64,
     /// Bytes from the offset to the segment's end.
     pub(super) left: u64,
-    /// Whether nobody writes to the segment any more.
+    /// Whether the segment is no longer written to.
     pub(super) complete: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Scanned {
     Longer(u64),
     Torn,
     Corrupt,
-    /// A record that does not fit the checksums: a survey tells whether it is damaged.
+    /// A record that does not fit the checksums: a survey decides whether it is damaged.
     Doubtful,
     WrongBlock,
 }
@@ -87,7 +87,7 @@ impl Scan<'_> {
         // Where no record follows, it may be its own length that is damaged.
         let unfollowed = match stop {
             Scanned::Corrupt => true,
-            // Where the torn one has a header, it stands where the record before it says.
+            // If the torn one has a header, it is where the record before it ends.
             Scanned::Torn => self.complete && at < bytes.len() && self.format.decode(&bytes[at..]).is_none(),
             _ => false,
         };

@@ -9,11 +9,11 @@ use crate::names::Kind;
 use crate::precommit::PreCommit;
 use crate::{Error, Holder, LimitKind, LogId, Result, checkpoint, retention};
 
-/// How often ages are looked at.
+/// How often ages are checked.
 const AGES_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked how much room the file system has, while there is enough for what is appended meanwhile.
+/// How often free space is checked while there is enough for what is appended meanwhile.
 const FREE_EVERY: Duration = Duration::from_millis(100);
-/// A refusal is thought over anew after so long, whatever has happened.
+/// How long a refusal is remembered.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// What a writer knows of the jlog's size.
@@ -28,7 +28,7 @@ pub(super) struct Budget {
     refused: Option<Refusal>,
 }
 
-/// Why an append was refused, and what will hold as long as nothing has changed.
+/// Why an append was refused, which holds while nothing has changed.
 #[derive(Debug)]
 struct Refusal {
     since: Instant,
@@ -41,7 +41,7 @@ struct Refusal {
 }
 
 impl Budget {
-    /// Segments were begun or let go of: counts anew.
+    /// Segments were begun or removed: count again.
     pub(super) fn forget(&mut self) {
         self.others = None;
         self.refused = None;
@@ -49,7 +49,7 @@ impl Budget {
 }
 
 impl Core {
-    /// Makes sure that records of so many bytes may be added, dropping old segments if that is what limits do here. Not
+    /// Makes sure that records of this many bytes may be added, dropping old segments if the limits say so. Not
     /// within a use of the segment.
     pub(super) fn admit_anew(&self, inner: &mut Inner, bytes: u64) -> Result<()> {
         self.admit_ages(inner, bytes)?;
@@ -91,7 +91,7 @@ impl Core {
         retention::drop_oldest(&self.shared, self.format, self.meta.storage_log(), goes)
     }
 
-    /// Makes sure that so much stays free on the file system.
+    /// Makes sure that this much stays free on the file system.
     fn admit_free(&self, inner: &mut Inner, bytes: u64, keep: u64) -> Result<()> {
         if let Some((left, until)) = &mut inner.budget.free
             && *left >= bytes
@@ -204,7 +204,7 @@ impl Core {
         Error::AtCapacity { path: self.shared.path.clone(), kind, used, limit, wanted, holders }
     }
 
-    /// Refuses what was refused a moment ago, as long as nothing has changed: no file was made or removed, and the subscriber
+    /// Refuses what was refused a moment ago, while nothing has changed: no file was made or removed, and the subscriber
     /// that is furthest behind is where it was.
     fn check_refused(
         &self,

@@ -67,12 +67,12 @@ impl Core {
     pub(super) fn open_buffer(&self, inner: &mut Inner, size: Option<u32>) -> Result<()> {
         let there = precommit::size_on_disk(&self.shared)?;
         if size.map_or(there.unwrap_or(0), u64::from) == 0 && there.unwrap_or(0) == 0 {
-            // The C library's writers leave an empty one. It is of no use: a writer opens without it, too.
+            // The C library's writers leave an empty one. It is not needed: a writer opens without it as well.
             let _ = precommit::create_empty(&self.shared);
             return Ok(());
         }
         let mut guard = Guard::take(&self.shared)?;
-        // Nobody else makes or replaces the file from here on.
+        // From here on no other process makes or replaces the file.
         let there = precommit::size_on_disk(&self.shared)?;
         let wanted = size.map_or(there.unwrap_or(0), u64::from);
         if there.is_some() {
@@ -111,7 +111,7 @@ impl Core {
             let there = if place.written {
                 Some(buffer.bytes().len() as u64)
             } else {
-                // In a segment that is gone, nobody can see what was written. Twice is better than never.
+                // If the segment was removed, it is unknown what was written. Twice is better than never.
                 recovery::flushed_bytes(&core.shared, place.segment, place.offset, buffer.bytes())?
             };
             let (records, _) = buffer.first_records(there.unwrap_or(0));

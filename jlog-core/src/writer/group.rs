@@ -8,7 +8,7 @@ use super::{Core, Placed};
 use crate::sync::{Condvar, Mutex};
 use crate::{LogId, Result, Timestamp};
 
-/// So often a thread writes for others before its own append returns.
+/// How often a thread writes for others before its own append returns.
 const MOST_TURNS: usize = 4;
 
 /// The messages that wait for the thread that writes for all.
@@ -159,7 +159,7 @@ impl Leader<'_> {
     }
 }
 
-/// Where the message is that stands so many before another one.
+/// The place of the message that is this many before another one.
 fn before(last: Placed, count: usize) -> Placed {
     match last {
         Placed::Buffered => Placed::Buffered,

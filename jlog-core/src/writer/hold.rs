@@ -1,10 +1,11 @@
-//! Keeping the segment's lock from one append to the next: taking it, looking at the file's end and giving it back are
-//! two thirds of what a single append costs.
+//! Keeping the segment's lock from one append to the next: taking it, finding the file's end and releasing it are
+//! two thirds of the cost of a single append.
 //!
-//! The lock is kept where appends follow each other closely, for a millisecond at a time (`WriterOptions::hold_lock`).
-//! Then it is given back, and for some appends every one takes and gives it as without this: nobody tells the
-//! holder of a lock that others wait, and this is when they get it. A writer that sees that others have written keeps
-//! the lock for shorter times for a while. Where no append comes that would give it back, a thread does.
+//! The lock is kept while appends follow each other closely, for a millisecond at a time
+//! (`WriterOptions::hold_lock`). Then it is released, and the next few appends each take and release it, because
+//! the holder of a lock does not learn that others wait, and this is when they get it. A writer that finds that
+//! others have written keeps the lock for shorter times for a while. If no append comes that would release it, a
+//! thread does.
 
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -13,11 +14,12 @@ use std::time::{Duration, Instant};
 use super::Core;
 use crate::storage::posix;
 
-/// So many appends, within no more than `FAST`, follow each other closely.
+/// This many appends within `FAST` follow each other closely.
 const STRETCH: u32 = 32;
 const FAST: Duration = Duration::from_millis(1);
-/// So long after others have written, the lock is kept for this part of the time only: those who append without a pause
-/// are three times as fast together as when they take turns at every append, and others wait less than for the whole time.
+/// For this long after others have written, the lock is kept for this part of the time only. Writers that append
+/// without a pause are then three times as fast together as when they take turns at every append, and others
+/// wait less than for the whole time.
 const AMONG_OTHERS: Duration = Duration::from_millis(100);
 const PART: u32 = 5;
 
@@ -69,7 +71,7 @@ impl Hold {
         self.kept
     }
 
-    /// In a process that was forked after the thread was started, nobody gives the lock back: none is kept.
+    /// A process that was forked after the thread was started has none to release the lock: none is kept.
     fn is_in_a_child(&mut self) -> bool {
         let in_child = self.thread.is_some() && self.forks != posix::forks();
         if in_child {
@@ -159,7 +161,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // Where nobody has stopped it (after a panic), it finds that the writer is gone.
+        // If it was not stopped (after a panic), it finds that the writer was dropped.
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
@@ -181,7 +183,7 @@ fn give_back_in_time(core: &Weak<Core>) {
             }
             core.release(&mut inner);
         }
-        // Whoever keeps the lock again wakes it.
+        // A writer that keeps the lock again wakes it.
         let rest = !inner.hold.kept;
         inner.hold.resting = rest;
         drop(inner);
@@ -226,7 +228,7 @@ mod tests {
         let mut at = hold.since;
         // 1000 appends in a millisecond, looked at after every 32.
         assert_eq!(kept_and_back(&mut hold, &mut at, micros(1), 1100), (Some(32), Some(1024)));
-        // The others' turn lasts for as long as it takes to tell that appends still follow each other closely.
+        // The others' turn lasts until appends are known to still follow each other closely.
         let mut hold = Hold::new(micros(1000));
         let mut at = hold.since;
         kept_and_back(&mut hold, &mut at, micros(1), 32 + 1024);

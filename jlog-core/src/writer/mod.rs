@@ -36,17 +36,17 @@ use sync::{Background, Syncing, Ticker};
 const PIECE: usize = 1 << 20;
 /// Bodies from this size on are written from where they are, not copied.
 const LARGE_BODY: usize = 64 << 10;
-/// The same for a message by itself: a copy of so much costs less than handing the system two pieces.
+/// The same for a single message: a copy of this size costs less than a write of two pieces.
 const SMALL_BODY: usize = 2 << 10;
 
 /// With [`SyncPolicy::EachAppend`], checksums are written out this often.
 const CHECKSUMS_EVERY: Duration = Duration::from_millis(10);
 
-/// Where appends take no lock, a writer looks this often whether its feed is still there, in microseconds.
+/// How often a writer whose appends take no lock checks that its feed is still there, in microseconds.
 const LOOK_EVERY: u64 = 1000;
-/// So often it looks whether the settings have changed, in microseconds.
+/// How often it checks whether the settings have changed, in microseconds.
 const SETTINGS_EVERY: u64 = 100_000;
-/// After so many appends, a writer looks at the clock, whatever the times of the messages are.
+/// After this many appends, a writer reads the clock, whatever the times of the messages are.
 const LOOK_EVERY_APPENDS: u64 = 1024;
 /// What is not done while a C process writes.
 pub(crate) const RAISE: &str = "raise the segment size of";
@@ -111,7 +111,7 @@ struct Inner {
     must_roll: bool,
     /// The last write found no room.
     was_full: bool,
-    /// A failed write could not be taken back: the segment's end is looked at anew.
+    /// A failed write could not be taken back: the segment's end must be found again.
     suspect: bool,
     /// Checkpoints may be past the end of the segment that is opened next.
     look_at_checkpoints: bool,
@@ -377,9 +377,8 @@ impl Writer {
         self.core.sync()
     }
 
-    /// Ends the segment being written, unless it is empty, and begins the next one. A C process that has the
-    /// segment open for writing would not notice, and go on writing to it where readers may have passed: while one
-    /// writes, this is refused.
+    /// Ends the segment being written, unless it is empty, and begins the next one. This is refused while a C
+    /// process writes: it would not notice, and go on writing to a segment that readers may have passed.
     ///
     /// # Errors
     /// [`Error::CWriter`]; [`Error::DiskFull`], [`Error::Io`], [`Error::OutOfSegments`].
@@ -439,7 +438,7 @@ impl Writer {
     }
 
     /// Flushes and syncs everything (with [`SyncPolicy::Never`]: flushes only) and ends the writer.
-    /// Dropping a writer flushes too, but cannot tell of errors: what could not be flushed then stays in the
+    /// Dropping a writer flushes as well, but cannot report errors: what could not be flushed then stays in the
     /// pre-commit buffer for the next writer.
     ///
     /// # Errors
@@ -466,7 +465,7 @@ impl Drop for Writer {
         if !self.closed {
             self.ticker = None;
             let _ending = Ending(&self.core);
-            // Nobody is there to hear of an error; the messages stay in the buffer (see `close`).
+            // An error has no caller to go to; the messages stay in the buffer (see `close`).
             let _ = self.core.flush();
         }
     }
@@ -564,7 +563,7 @@ impl Core {
         Ok(Placed::InSegment(id))
     }
 
-    /// Appends so many messages, which `message` gives with their times.
+    /// Appends this many messages, which `message` gives with their times.
     fn append_batch<'m>(
         &self,
         count: usize,
@@ -578,8 +577,8 @@ impl Core {
         Ok(placed)
     }
 
-    /// Puts messages in the buffer or in segments, and tells where the last one of each group went, and how many
-    /// it is.
+    /// Puts messages in the buffer or in segments, and returns where the last one of each group is, and how many
+    /// the group has.
     fn place_batch<'m>(
         &self,
         inner: &mut Inner,
@@ -737,7 +736,7 @@ impl Core {
         match outcome {
             Ok(()) => Ok((self.commit_group(inner)?, taken)),
             Err(e) => {
-                // A piece of the group may stand in the segment while a later one could not be made.
+                // A part of the group may be in the segment although a later one failed.
                 take_back(inner);
                 Err(e)
             }

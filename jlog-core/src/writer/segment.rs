@@ -41,7 +41,7 @@ impl Core {
             self.let_go(inner);
         } else if inner.must_roll || self.is_full(inner) {
             // What was asked for is done. A roll that fails now is tried again by the next append, which then
-            // tells of the error; `must_roll` stays until then.
+            // reports the error; `must_roll` stays until then.
             if self.roll(inner).is_ok() {
                 inner.must_roll = false;
             }
@@ -126,7 +126,7 @@ impl Core {
             self.release(inner);
             match rolled {
                 Err(Error::CWriter { .. }) => {
-                    // It would go on writing where subscribers have passed: the segment ends when it is full.
+                    // It would go on writing to a segment that was passed: the segment ends when it is full.
                     inner.c_writer_until = Some(Instant::now() + C_WRITER_FOR);
                 }
                 rolled => rolled?,
@@ -141,7 +141,7 @@ impl Core {
         if self.meta.storage_log() == current.number {
             let (number, file) = (current.number, Arc::clone(&current.file));
             let known = Place { marker: current.records, offset: current.end };
-            // What cannot be looked at now is looked at, and told of, when the segment is opened anew.
+            // What cannot be checked now is checked, and reported, when the segment is opened again.
             if let Ok(end) = recovery::mend_tail(&self.shared, self.format, number, &file, known) {
                 if end.offset < known.offset {
                     inner.pending.clear();
@@ -167,7 +167,7 @@ impl Core {
         if inner.filled.iter().any(|filled| filled.number == current.number) {
             return;
         }
-        // Where nobody syncs by himself, files are not held open for somebody who does: they may be gone.
+        // If nothing syncs by itself, files are not kept open for a sync: they may have been removed.
         let keep = self.policy != SyncPolicy::Never && inner.filled.len() < MAX_FILLED;
         inner.filled.push(Filled { number: current.number, file: keep.then_some(current.file) });
     }
@@ -189,7 +189,7 @@ impl Core {
             }
             if last != number {
                 // After a power failure the metastore can be older than the segments.
-                // (Or somebody is just beginning it, and we have waited for him.)
+                // (Or another writer is just beginning it, and we have waited for that.)
                 if self.meta.set_storage_log(number, last)? {
                     self.shared.note(Event::StorageLogAdvanced { from: number, to: last });
                 }

@@ -10,14 +10,14 @@ use crate::storage::Open;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Error, Result, names};
 
-/// So many filled segments may wait to be synced behind those who append.
+/// How many filled segments may wait to be synced while appends go on.
 pub(super) const MAX_FILLED: usize = 16;
 
 /// What a sync takes on.
 struct SyncWork {
     filled: Vec<Filled>,
     current: Option<Filled>,
-    /// The directory is synced unless that was done after so many segments had been opened.
+    /// The directory is synced unless that was done after this many segments had been opened.
     names: u64,
 }
 
@@ -57,7 +57,7 @@ impl Core {
             }
             _ => {
                 // The messages are placed: an error about earlier ones must not make the caller append them
-                // again. It stays, and the next call tells of it.
+                // again. It stays, and the next call reports it.
                 let _ = self.after_roll(inner);
                 Ok(())
             }
@@ -143,13 +143,13 @@ impl Core {
         Ok(count)
     }
 
-    /// Syncs; what it took on stays in the lists of `Inner` until it is done, so that nobody who syncs at
-    /// the same time takes it for durable.
+    /// Syncs. The files stay in the lists of `Inner` until they are synced, so that no other sync at the same
+    /// time takes them for durable.
     fn sync_work(&self, work: &SyncWork) -> Result<()> {
         for segment in work.filled.iter().chain(&work.current) {
             let file = match &segment.file {
                 Some(file) => Some(Arc::clone(file)),
-                // Read by everybody and removed meanwhile, or there to be opened.
+                // Passed by every subscriber and removed meanwhile, or there to be opened.
                 None => self.shared.open_if_there(&names::segment(segment.number), Open::Write)?,
             };
             if let Some(file) = file {
@@ -244,7 +244,7 @@ impl Core {
         while !signal.stop {
             self.background.changed.wait_for(&mut signal, every);
             let written = self.inner.lock().written;
-            // A failure is sticky: the next append tells of it.
+            // A failure is sticky: the next append reports it.
             if !signal.stop && written != synced && self.sync().is_ok() {
                 synced = written;
             }
@@ -262,7 +262,7 @@ impl Core {
             }
             signal.rolled = false;
             drop(signal);
-            // A failure is sticky: the next append tells of it.
+            // A failure is sticky: the next append reports it.
             let _ = self.sync_filled(self.inner.lock());
             signal = self.background.signal.lock();
         }
