@@ -9,6 +9,8 @@ use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use subtle::ConstantTimeEq;
 
+use crate::page;
+
 /// What whoever asks must know.
 #[derive(Clone)]
 pub struct Token(Vec<u8>);
@@ -100,7 +102,7 @@ pub(crate) struct Access {
 pub(crate) type Refused = (StatusCode, &'static str);
 
 /// What a monitor of processes asks, which says nothing about anything.
-const OPEN: &str = "/health/live";
+const LIVE: &str = "/health/live";
 
 impl Access {
     /// Whether a request may be answered.
@@ -121,7 +123,8 @@ impl Access {
                 scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
             });
             // No browser sends a token by itself: whoever has it may call us by any name.
-            if given.is_some_and(|given| token.is(given)) || uri.path() == OPEN {
+            let open = uri.path() == LIVE || page::PATHS.contains(&uri.path());
+            if open || given.is_some_and(|given| token.is(given)) {
                 return Ok(());
             }
             return Err((StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer TOKEN"));

@@ -10,6 +10,7 @@ mod health;
 mod metrics;
 mod mtev;
 mod names;
+mod page;
 mod rate;
 mod respond;
 mod router;

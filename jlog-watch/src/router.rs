@@ -14,6 +14,7 @@ use crate::api;
 use crate::health;
 use crate::metrics;
 use crate::mtev;
+use crate::page;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
@@ -25,6 +26,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
     #[cfg(feature = "graph")]
     let router = router.route("/eventer/logs/{*file}", get(mtev::ring));
     router
+        .merge(page::router())
         .nest("/api/v1", api::router())
         .route("/capa.json", get(mtev::capabilities))
         .route("/health/live", get(health::live))

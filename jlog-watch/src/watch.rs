@@ -169,7 +169,8 @@ impl Watch {
         self
     }
 
-    /// Answers only whoever has this token (`Authorization: Bearer TOKEN`), but for `/health/live`.
+    /// Answers only whoever has this token (`Authorization: Bearer TOKEN`), but for `/health/live` and the page's
+    /// files, which hold nothing of feeds and logs: the page asks for the token.
     #[must_use]
     pub fn token(mut self, token: Token) -> Self {
         self.token = Some(token);

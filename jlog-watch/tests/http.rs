@@ -18,6 +18,8 @@ mod metrics;
 #[cfg(feature = "graph")]
 #[path = "http/mtev.rs"]
 mod mtev;
+#[path = "http/page.rs"]
+mod page;
 #[path = "http/server.rs"]
 mod server;
 #[path = "http/slow_clients.rs"]
