@@ -90,6 +90,8 @@ pub(crate) enum Doing {
     Other,
     /// It logs a line: arguments are formatted, filters and hooks asked.
     Logging,
+    /// It logs what limits have left out, and waits for nobody.
+    Reporting,
     /// It is in a sink, or is the thread of a queue.
     Writing,
 }
@@ -125,6 +127,11 @@ impl While {
     #[inline]
     pub(crate) fn logging() -> Option<Self> {
         (Doing::now() == Doing::Other).then(|| Self::doing(Doing::Logging))
+    }
+
+    /// The same for reports.
+    pub(crate) fn reporting() -> Option<Self> {
+        (Doing::now() == Doing::Other).then(|| Self::doing(Doing::Reporting))
     }
 }
 

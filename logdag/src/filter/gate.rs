@@ -69,6 +69,8 @@ struct State {
     /// How many lines the limit has left out without a report, and since when.
     untold: u64,
     since: u64,
+    /// When that was last reported.
+    told: Option<Instant>,
 }
 
 /// Lines that a limit has left out.
@@ -86,6 +88,16 @@ impl fmt::Display for LeftOut {
         let since = i64::try_from(since).ok().and_then(|t| jiff::Timestamp::from_microsecond(t).ok());
         let plural = if lines == 1 { "" } else { "s" };
         write!(f, "{lines} line{plural} left out since {:.6}: limit {limit}", since.unwrap_or_default())
+    }
+}
+
+impl State {
+    fn tell(&mut self, limit: Limit) -> Option<LeftOut> {
+        let lines = std::mem::take(&mut self.untold);
+        (lines > 0).then(|| {
+            self.told = Some(Instant::now());
+            LeftOut { lines, since: self.since, limit }
+        })
     }
 }
 
@@ -133,8 +145,17 @@ impl Gate {
     pub(super) fn untold(&self) -> Option<LeftOut> {
         let limit = self.limit?;
         let mut state = self.state.lock();
-        let lines = std::mem::take(&mut state.untold);
-        (lines > 0).then_some(LeftOut { lines, since: state.since, limit })
+        state.tell(limit)
+    }
+
+    /// The same, unless that was less than the limit's time ago: reports are no more frequent than the lines that pass.
+    pub(super) fn untold_if_due(&self) -> Option<LeftOut> {
+        let limit = self.limit?;
+        let mut state = self.state.lock();
+        if state.told.is_some_and(|told| told.elapsed() < limit.per) {
+            return None;
+        }
+        state.tell(limit)
     }
 }
 

@@ -151,6 +151,16 @@ impl Filter {
         self.gate.as_ref()?.untold()
     }
 
+    /// The same, if it is time to report it.
+    pub(crate) fn untold_if_due(&self) -> Option<LeftOut> {
+        self.gate.as_ref()?.untold_if_due()
+    }
+
+    /// Whether it has a limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.limit.is_some())
+    }
+
     /// The expression as it was given, and what limits it has.
     pub fn text(&self) -> &str {
         &self.text

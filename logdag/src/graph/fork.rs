@@ -133,7 +133,7 @@ fn renew_streams(streams: &Mutex<Streams>) {
         let _inside = enter();
         let mut streams = streams.lock();
         streams.turns = Arc::default();
-        streams.asynchronous = false;
+        (streams.asynchronous, streams.reporting) = (false, false);
         let of = |(name, state): (&String, &State)| {
             let slot = state.slot.clone()?;
             Some((name.clone(), state.options.clone(), streams.makers.get(&slot.spec.kind).cloned(), slot))

@@ -8,6 +8,7 @@ pub(crate) mod fork;
 #[path = "fork_unchecked.rs"]
 pub(crate) mod fork;
 mod options;
+mod reports;
 mod sinks;
 mod stream;
 mod streams;
@@ -361,6 +362,7 @@ impl Graph {
         next.resolve();
         *streams = next;
         drop(streams);
+        self.report_in_time();
         // What the old ones were given comes first: an old and a new one may write to one file.
         go_sync(&old);
         drop(held);
@@ -419,6 +421,8 @@ impl Graph {
         next.connect(from, to, filter.map(Arc::new))?;
         next.resolve();
         *streams = next;
+        drop(streams);
+        self.report_in_time();
         Ok(())
     }
 

@@ -9,8 +9,7 @@ use std::time::Instant;
 use super::stream::report_reentrant;
 use super::streams::State;
 use super::{Graph, GraphError, Maker, Stream, StreamOptions};
-use crate::level::Level;
-use crate::record::{Doing, Record, While, now_micros};
+use crate::record::Doing;
 use crate::sink::{
     Descriptor, FdSink, FileSink, Journald, MemoryLine, MemorySink, Sink, SinkSpec, Slot, Syslog,
 };
@@ -205,6 +204,7 @@ impl Graph {
             streams.slots()
         };
         change(&slots);
+        self.report_in_time();
     }
 
     /// Writes everything that was logged so far and makes it durable.
@@ -223,30 +223,6 @@ impl Graph {
             flushed.map_err(|source| sink_error(&slot.stream, kind, source))
         });
         done.fold(Ok(()), Result::and)
-    }
-
-    /// Logs what the limits of outlets have left out to where these lead.
-    fn report_left_out(&self) {
-        // In the middle of a line it would come back to it.
-        let Some(_logging) = While::logging() else { return };
-        let reports: Vec<_> = {
-            let streams = self.streams();
-            let outlets = streams
-                .by_name
-                .iter()
-                .flat_map(|(name, state)| state.outlets.iter().map(move |outlet| (name, outlet)));
-            let report = |(name, outlet): (&String, &super::Outlet)| {
-                let node = &streams.by_name.get(&outlet.to)?.node;
-                let left_out = outlet.filter.as_ref()?.untold()?;
-                Some((name.clone(), left_out.to_string(), Arc::clone(&*node.route.load())))
-            };
-            outlets.filter_map(report).collect()
-        };
-        for (name, text, route) in reports {
-            let mut record = Record::new(now_micros(), &name, &text);
-            record.level = Level::Warn;
-            route.run(&record);
-        }
     }
 
     /// Reopens every sink whose file was moved away.

@@ -25,6 +25,8 @@ pub(super) struct Streams {
     pub(super) by_name: BTreeMap<String, State>,
     pub(super) makers: BTreeMap<String, Maker>,
     pub(super) asynchronous: bool,
+    /// A thread reports what limits leave out.
+    pub(super) reporting: bool,
     pub(super) turns: Arc<Turns>,
     pub(super) hooks: Arc<Hooks>,
     /// Whether streams without a registered type were reported.

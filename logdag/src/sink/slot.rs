@@ -36,6 +36,11 @@ const KEEP_LINE: usize = 64 << 10;
 /// How often work that depends on time is done while there is nothing to write.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How many bytes reports of what limits have left out may take beyond a full queue; further ones are dropped.
+const REPORT_BYTES: usize = 64 << 10;
+/// How long a report waits for whoever is writing to a sink without a queue.
+const REPORT_WAIT: Duration = Duration::from_millis(100);
+
 /// The size of a sink that has none.
 const NO_SIZE: u64 = u64::MAX;
 
@@ -623,15 +628,20 @@ impl Slot {
                 drop(queue);
                 return self.write_one(line, micros);
             }
-            if queue.batch.ends.is_empty() || queue.batch.size() + line.len() <= self.queue_bytes {
+            let size = queue.batch.size() + line.len();
+            if queue.batch.ends.is_empty() || size <= self.queue_bytes {
+                break;
+            }
+            let reports = Doing::now() == Doing::Reporting;
+            if reports && size <= self.queue_bytes.saturating_add(REPORT_BYTES) {
                 break;
             }
             match self.when_full {
-                WhenFull::Block => {
+                WhenFull::Block if !reports => {
                     self.work.notify_one();
                     queue = wait(&self.room, queue);
                 }
-                WhenFull::Drop => {
+                _ => {
                     queue.dropped += 1;
                     if queue.untold == 0 {
                         queue.since = now_micros();
@@ -663,7 +673,11 @@ impl Slot {
             let written = self.write_to_sink(&lines);
             return written.map_err(|e| self.lose(1, e.error)).is_ok();
         }
-        let _writing = self.writing.lock();
+        let Some(_writing) = self.right_to_write() else {
+            let why = "a report is not written: its sink is busy";
+            self.lose(1, io::Error::new(io::ErrorKind::TimedOut, why));
+            return false;
+        };
         let written = self.write(&lines);
         // No thread does it, as there is none that finds its queue empty.
         if self.keeps_back {
@@ -673,6 +687,14 @@ impl Slot {
             }
         }
         written
+    }
+
+    /// Waits until nobody writes; whoever reports does not wait for long.
+    fn right_to_write(&self) -> Option<MutexGuard<'_, ()>> {
+        if Doing::now() != Doing::Reporting {
+            return Some(self.writing.lock());
+        }
+        lock_until(&self.writing, Instant::now() + REPORT_WAIT)
     }
 
     /// Writes lines; says whether all of them were. Requires: the right to write.

@@ -1,5 +1,7 @@
 //! Outlets that limit or sample their lines.
 
+use std::time::{Duration, Instant};
+
 use logdag::config::Config;
 use logdag::{Filter, Graph, error, log};
 
@@ -81,5 +83,35 @@ fn a_sample_is_every_nth_line() {
         let wrong = XML.replace("limit=\"3/h\"", attribute);
         let error = Config::from_text("c.xml", &wrong).unwrap_err().to_string();
         assert!(error.contains("c.xml:2:") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn with_threads_a_report_needs_no_next_line() {
+    for asynchronous_first in [true, false] {
+        let graph = Graph::new();
+        graph.add_memory("ring", 100, 10_000).unwrap();
+        if asynchronous_first {
+            graph.go_async();
+        }
+        graph.connect("web", "ring", Some(Filter::all().with_limit("3/h".parse().unwrap()))).unwrap();
+        if !asynchronous_first {
+            graph.go_async();
+        }
+        let web = graph.stream("web").unwrap();
+        (0..10).for_each(|n| log!(web, "{n}"));
+        let begun = Instant::now();
+        while ring(&graph, "ring").len() < 4 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is never reported");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(ring(&graph, "ring")[3].starts_with("7 lines left out since 20"));
+        // Reports are no more frequent than the lines that pass; a flush does not wait for that.
+        log!(web, "10");
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(ring(&graph, "ring").len(), 4);
+        graph.flush().unwrap();
+        let lines = ring(&graph, "ring");
+        assert!(lines.len() == 5 && lines[4].starts_with("1 line left out since 20"), "{lines:?}");
     }
 }

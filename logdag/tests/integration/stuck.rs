@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use logdag::{Graph, Rotation, Stream, StreamOptions, WhenFull, log};
+use logdag::{Filter, Graph, Rotation, Stream, StreamOptions, WhenFull, log};
 
 use super::{typed, within};
 
@@ -148,4 +148,55 @@ fn a_synchronous_sink_that_is_stuck_keeps_nobody_else() {
     let mut bytes = vec![0; 70_001];
     (&setup.reader).read_exact(&mut bytes).unwrap();
     waiting.join().unwrap();
+}
+
+#[test]
+fn reports_of_limits_wait_for_no_sink() {
+    for queued in [true, false] {
+        let Setup { graph, mut reader, stuck, dir, .. } = Setup::new("file", WhenFull::Block);
+        if !queued {
+            graph.go_sync();
+        }
+        let filter = Filter::all().with_limit("1/h".parse().unwrap());
+        graph.connect("web", "b", Some(filter)).unwrap();
+        let web = graph.stream("web").unwrap();
+        (0..3).for_each(|n| log!(web, "web {n}"));
+        let writer = std::thread::spawn(move || {
+            (0..LINES).for_each(|n| log!(stuck, "{n} {:.>50}", n));
+            log!(stuck, "the end");
+        });
+        // It waits when nothing moves any more.
+        let state = || {
+            let b = graph.describe("b").unwrap();
+            (b.counters.lines, b.queue.map(|queue| queue.lines))
+        };
+        let begun = Instant::now();
+        loop {
+            let before = state();
+            std::thread::sleep(Duration::from_millis(100));
+            if before.0 > 0 && before == state() {
+                break;
+            }
+            assert!(begun.elapsed() < LONG, "{before:?}");
+        }
+        let graph1 = graph.clone();
+        let error = soon("flush", move || graph1.flush()).unwrap_err().to_string();
+        let expected = if queued { "not written yet" } else { "a report is not written" };
+        assert!(error.contains(expected), "{error}");
+        let text = within(LONG, move || {
+            let mut text = String::new();
+            let mut buffer = vec![0; 1 << 16];
+            while !text.contains("the end") {
+                let n = reader.read(&mut buffer).unwrap();
+                text.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+            }
+            writer.join().unwrap();
+            drop(dir);
+            text
+        });
+        let reported = if queued { "2 lines left out since" } else { "1 line lost since" };
+        assert!(text.contains(reported));
+        let lines = text.lines().filter(|line| line.contains(" ....")).count();
+        assert_eq!(lines, LINES);
+    }
 }
