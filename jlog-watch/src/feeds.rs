@@ -576,4 +576,41 @@ mod tests {
         assert_eq!(since(LogId::new(4, 7), &[segment(4, 8)]), (1, 10));
         assert_eq!(since(LogId::new(5, 0), &[]), (0, 0));
     }
+
+    /// A file system that does not answer takes what is on it away, and nothing else.
+    #[test]
+    fn a_feed_that_does_not_answer_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            Jlog::create(dir.path().join(name)).unwrap();
+        }
+        let feeds = Feeds::new(vec![dir.path().to_owned()]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let look = || {
+            let views = runtime.block_on(feeds.look());
+            views.iter().map(|view| view.facts().map(|_| ())).collect::<Vec<_>>()
+        };
+        assert_eq!(look(), [Ok(()), Ok(()), Ok(())]);
+        let stuck = feeds.find(&dir.path().join("b").display().to_string()).unwrap();
+        let held = stuck.history.lock();
+        std::thread::sleep(FRESH);
+        let begun = Instant::now();
+        let found = look();
+        assert!((PATIENCE..PATIENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        assert!(found[0].is_ok() && found[2].is_ok());
+        assert!(found[1].as_ref().unwrap_err().contains("has taken 3 s so far"), "{found:?}");
+        // Nobody waits for it again.
+        std::thread::sleep(FRESH);
+        let begun = Instant::now();
+        let found = look();
+        assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+        assert!(found[0].is_ok() && found[1].is_err() && found[2].is_ok());
+        // When it answers, it is there again.
+        drop(held);
+        let begun = Instant::now();
+        while look().iter().any(Result::is_err) {
+            assert!(begun.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }

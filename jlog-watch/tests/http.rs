@@ -20,6 +20,8 @@ mod metrics;
 mod mtev;
 #[path = "http/page.rs"]
 mod page;
+#[path = "http/prometheus.rs"]
+mod prometheus;
 #[path = "http/server.rs"]
 mod server;
 #[path = "http/slow_clients.rs"]
