@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 use jlog_watch::{Address, AddressError, Server, Token, Watch};
 use logdag::config::{Config, ConfigError, Http};
 use logdag::input::{JsonLines, log_syslog};
-use logdag::{FileSink, Graph, Level, Location, Rotation, SinkSpec, Stream};
+use logdag::{FileSink, Graph, Level, Location, Redaction, Rotation, SinkSpec, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{
@@ -323,6 +323,7 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
         }
     }
     graph.apply(bare).map_err(|(_, e)| e)?;
+    graph.set_redaction(config.redaction().clone());
     let mut out = String::new();
     // Writing to a String cannot fail.
     if shape == Shape::Dot {
@@ -372,6 +373,7 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
         let _ = sink.map(|sink| write!(out, "  [{sink}]"));
         let _ = why.map(|why| write!(out, "  ({why})"));
         out.push('\n');
+        out.push_str(&redacted(&stream.redaction));
         for (to, filter) in &stream.outlets {
             let _ = match filter {
                 Some(filter) => writeln!(out, "  -> {to}  if {filter}"),
@@ -383,6 +385,17 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
         out.push_str("}\n");
     }
     Ok(out)
+}
+
+/// The line that shows what is redacted in a stream's lines; nothing where nothing is.
+fn redacted(redaction: &Redaction) -> String {
+    if redaction.is_empty() {
+        return String::new();
+    }
+    let (keys, patterns) = redaction.parts();
+    let patterns = patterns.into_iter().map(|pattern| format!("/{pattern}/"));
+    let all: Vec<String> = keys.into_iter().map(str::to_owned).chain(patterns).collect();
+    format!("  redacts {}\n", all.join(", "))
 }
 
 /// Whether a stream has a sink, or one that it leads to has, enabled or not.

@@ -239,6 +239,33 @@ fn the_graph_is_shown_with_filters_and_reasons() {
 }
 
 #[test]
+fn the_graph_shows_what_is_redacted() {
+    let setup = Setup::new(
+        r#"<log name="f" type="memory" redact="user.mail" redact_pattern="Bearer \S+"/>
+           <log name="a"><outlet name="f"/></log>"#,
+    );
+    let config = fs::read_to_string(&setup.config).unwrap();
+    fs::write(&setup.config, config.replace("<logs>", "<logs redact=\"password\">")).unwrap();
+    let (text, _) = texts(&logdag(&["graph", &setup.config]).output().unwrap());
+    for expected in
+        ["f  [memory]\n  redacts password, user.mail, /Bearer \\S+/\n", "a\n  redacts password\n  -> f\n"]
+    {
+        assert!(text.contains(expected), "{expected:?} is not in {text}");
+    }
+    let (json, _) = texts(&logdag(&["graph", "--json", &setup.config]).output().unwrap());
+    let of = |name: &str| {
+        let streams = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let stream = streams.into_iter().find(|stream| stream["name"] == name).unwrap();
+        (stream["redact"].clone(), stream["redact_pattern"].clone())
+    };
+    assert_eq!(of("f"), ("password,user.mail".into(), "Bearer \\S+".into()));
+    assert_eq!(of("a"), ("password".into(), "".into()));
+    // Where nothing is redacted, nothing is said of it.
+    let (text, _) = texts(&logdag(&["graph", &Setup::new(PLAIN).config]).output().unwrap());
+    assert!(!text.contains("redacts"), "{text}");
+}
+
+#[test]
 fn lines_of_standard_input_are_logged() {
     let setup = Setup::new(PLAIN);
     let mut child = setup.run(&["--in", "out=stdin"]);

@@ -344,6 +344,11 @@ impl Config {
         &self.left_out
     }
 
+    /// What no sink gets, whatever streams a line comes through.
+    pub fn redaction(&self) -> &Redaction {
+        &self.redaction
+    }
+
     /// Lets lines through a stream, or not, whatever the configuration says; says whether it declares the stream.
     pub fn set_enabled(&mut self, name: &str, enabled: bool) -> bool {
         let stream = self.streams.iter_mut().find(|stream| stream.name == name);
