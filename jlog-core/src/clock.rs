@@ -53,9 +53,10 @@ fn by_counter(counter: &Clock, last: &Cell<Look>) -> u64 {
     }
     let looked = look_at(counter);
     let nanos = looked.map_or_else(system_nanos, |(_, nanos)| nanos);
-    // A clock that was set goes back; one that the counter ran a little ahead of waits for it.
-    let ahead = counted.saturating_sub(nanos);
-    let least = if known && ahead < LOOK_EVERY_NANOS { counted } else { 0 };
+    // A clock that was set goes back; one that the counter ran a little ahead of waits for it. Of what the counter says
+    // long after the last look nothing was told: over a longer time it may be wrong by a good deal.
+    let told = look.nanos.saturating_add(since.min(LOOK_EVERY_NANOS)).max(look.least);
+    let least = if known && told.saturating_sub(nanos) < LOOK_EVERY_NANOS { told } else { 0 };
     if let Some((count, nanos)) = looked {
         last.set(Look { count, nanos, least });
     }
@@ -99,6 +100,19 @@ mod tests {
             assert!(now + 20_000 >= before && now <= after + 20_000, "{before} {now} {after}");
             last = now;
         }
+    }
+
+    /// A counter that is wrong by a thousandth makes no time that is ahead by more than a microsecond, however long a
+    /// thread has not asked.
+    #[test]
+    fn a_counter_that_is_a_little_fast_does_not_run_ahead() {
+        let Some(counter) = &*COUNTER else { return };
+        let (count, nanos) = (counter.raw(), system_nanos());
+        std::thread::sleep(Duration::from_millis(20));
+        // As if it had counted a thousandth too much.
+        let last = Cell::new(Look { count, nanos: nanos + 20_000, least: 0 });
+        let (told, system) = (by_counter(counter, &last), system_nanos());
+        assert!(told <= system + 1000, "{} ns ahead", told - system);
     }
 
     #[test]
