@@ -67,6 +67,9 @@ struct Loaded {
     sorted: Vec<(u32, u32)>,
 }
 
+/// How far the clocks of two processes or threads may be apart, in microseconds.
+const CLOCKS_DIFFER: u64 = 1000;
+
 impl Verifier {
     /// Reads the sidecar of a segment; a missing one verifies nothing.
     ///
@@ -254,34 +257,45 @@ impl Verifier {
         Ok(loaded.sorted.get(at).filter(|&&(listed, _)| listed == key).and_then(|&(_, place)| found(place)))
     }
 
-    /// Whether the record that this run lists under `marker` is the one at `offset` with one changed byte in its
-    /// header.
+    /// The header that the record at `offset` had and the checksum that its run lists under `marker`, if one byte of
+    /// the header that stands there now is another one.
     ///
     /// # Errors
     /// Where the sidecar cannot be read.
-    pub(crate) fn is_in_place_but_for_a_byte(
+    pub(crate) fn header_but_for_a_byte(
         &mut self,
         marker: u32,
         offset: u64,
         header: &RecordHeader,
-    ) -> io::Result<bool> {
-        let Some(run) = self.run_at(offset) else { return Ok(false) };
+    ) -> io::Result<Option<(RecordHeader, u32)>> {
+        let Some(run) = self.run_at(offset) else { return Ok(None) };
         let first = self.heads[run].marker;
-        let Some(loaded) = self.load_run(run)? else { return Ok(false) };
-        let place = marker.checked_sub(first).map(|place| place as usize);
-        let Some(&tag) = place.and_then(|place| loaded.entries.tags.get(place)) else { return Ok(false) };
+        let Some(loaded) = self.load_run(run)? else { return Ok(None) };
+        let Some(place) = marker.checked_sub(first).map(|place| place as usize) else { return Ok(None) };
+        let entries = &loaded.entries;
+        let (Some(&tag), Some(&crc)) = (entries.tags.get(place), entries.crcs.get(place)) else {
+            return Ok(None);
+        };
         let plain = header.stored == header.len;
-        let fits =
-            |time, len, stored| place_tag(offset, header_hash(&RecordHeader { time, len, stored })) == tag;
         let &RecordHeader { time, len, stored } = header;
-        Ok((0..4 * 256).any(|change: u32| {
-            let flip = (change >> 2) << (8 * (change & 3));
-            fits(Timestamp { seconds: time.seconds ^ flip, ..time }, len, stored)
-                || fits(Timestamp { micros: time.micros ^ flip, ..time }, len, stored)
-                || fits(time, len ^ flip, if plain { stored ^ flip } else { stored })
-                || fits(time, len ^ flip, stored)
-                || fits(time, len, stored ^ flip)
-        }))
+        let fits = |had: &RecordHeader| place_tag(offset, header_hash(had)) == tag;
+        Ok((0..4 * 256)
+            .flat_map(|change: u32| {
+                let flip = (change >> 2) << (8 * (change & 3));
+                [
+                    RecordHeader { time: Timestamp { seconds: time.seconds ^ flip, ..time }, ..*header },
+                    RecordHeader { time: Timestamp { micros: time.micros ^ flip, ..time }, ..*header },
+                    RecordHeader {
+                        len: len ^ flip,
+                        stored: if plain { stored ^ flip } else { stored },
+                        time,
+                    },
+                    RecordHeader { len: len ^ flip, ..*header },
+                    RecordHeader { stored: stored ^ flip, ..*header },
+                ]
+            })
+            .find(fits)
+            .map(|had| (had, crc)))
     }
 
     /// Whether a record is younger than this run, and not from the future: then the run is not about it.
@@ -293,7 +307,8 @@ impl Verifier {
         let Some(loaded) = self.load_run(run)? else { return Ok(true) };
         // Runs of the first layout know whole seconds only.
         let micros = if tagged { loaded.entries.micros } else { u32::MAX };
-        Ok(time > Timestamp { seconds, micros } && time.micros < 1_000_000 && time <= Timestamp::now())
+        let now = Timestamp::now().as_micros() + CLOCKS_DIFFER;
+        Ok(time > Timestamp { seconds, micros } && time.micros < 1_000_000 && time.as_micros() <= now)
     }
 
     /// Every checksum that is listed, in order: with the number of its run and its place in it. Takes 16 bytes a
