@@ -42,7 +42,7 @@ impl Drop for KeptOut {
 /// because the file belongs to another user.
 pub(crate) fn keep_out(shared: &Shared, action: &'static str, patience: Duration) -> Result<KeptOut> {
     let nobody = |guard| Ok(KeptOut { lease: None, _guard: guard });
-    if shared.storage.is_simulated() {
+    if !shared.storage.is_shared() {
         return nobody(None);
     }
     // A C process makes it when it opens; where it cannot be made by us, there is none yet.

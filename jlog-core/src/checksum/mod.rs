@@ -44,7 +44,7 @@ use crate::shared::Shared;
 use crate::storage::{File, Open, read_up_to_at};
 use crate::{Timestamp, names};
 
-pub(crate) use pending::{Pending, join, replace};
+pub(crate) use pending::{Mark, Pending, join, replace};
 pub(crate) use verify::{InPlace, Refreshed, Suspect, Verdict, Verifier};
 
 const RUN_MAGIC: u32 = u32::from_le_bytes(*b"jcr2");

@@ -27,6 +27,14 @@ pub(crate) struct Pending {
     last: Option<Instant>,
 }
 
+/// Where a batch of checksums begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    records: usize,
+    bytes: u64,
+    last: u64,
+}
+
 /// Times further ahead than this are not from a clock.
 const AHEAD_SECONDS: u32 = 86_400;
 
@@ -51,30 +59,50 @@ impl Pending {
         }
     }
 
-    /// Notes a record that is in the segment now.
-    pub(crate) fn push(&mut self, marker: u32, offset: u64, sums: Sums) {
-        let (total, tag) = (u64::from(sums.len), place_tag(offset, sums.head));
-        self.records += 1;
-        if let Some(run) = self.runs.last_mut()
-            && run.end() == offset
-            && u64::from(run.marker) + run.crcs.len() as u64 == u64::from(marker)
-        {
-            run.bytes += total;
-            run.last = offset;
-            run.crcs.push(sums.crc);
-            run.tags.push(tag);
-            return;
+    /// Begins with the records from `marker` on, which stand in the segment from `offset` on.
+    pub(crate) fn begin(&mut self, marker: u32, offset: u64) -> Mark {
+        let follows = |run: &Run| {
+            run.end() == offset && u64::from(run.marker) + run.crcs.len() as u64 == u64::from(marker)
+        };
+        if !self.runs.last().is_some_and(follows) {
+            self.runs.retain(|run| !run.crcs.is_empty());
+            self.runs.push(Run {
+                offset,
+                bytes: 0,
+                last: offset,
+                inode: 0,
+                marker,
+                written: Timestamp::default(),
+                crcs: Vec::new(),
+                tags: Vec::new(),
+            });
         }
-        self.runs.push(Run {
-            offset,
-            bytes: total,
-            last: offset,
-            inode: 0,
-            marker,
-            written: Timestamp::default(),
-            crcs: vec![sums.crc],
-            tags: vec![tag],
-        });
+        let run = self.runs.last();
+        Mark {
+            records: run.map_or(0, |run| run.crcs.len()),
+            bytes: run.map_or(0, |run| run.bytes),
+            last: run.map_or(0, |run| run.last),
+        }
+    }
+
+    /// Adds the next record.
+    pub(crate) fn push(&mut self, sums: Sums) {
+        let Some(run) = self.runs.last_mut() else { return };
+        let offset = run.end();
+        run.bytes += u64::from(sums.len);
+        run.last = offset;
+        run.crcs.push(sums.crc);
+        run.tags.push(place_tag(offset, sums.head));
+        self.records += 1;
+    }
+
+    /// Takes back what was added since a beginning.
+    pub(crate) fn take_back(&mut self, mark: Mark) {
+        let Some(run) = self.runs.last_mut() else { return };
+        self.records -= run.crcs.len() - mark.records;
+        run.crcs.truncate(mark.records);
+        run.tags.truncate(mark.records);
+        (run.bytes, run.last) = (mark.bytes, mark.last);
     }
 
     pub(crate) fn is_some(&self) -> bool {
@@ -96,6 +124,7 @@ impl Pending {
         if self.records > 0 {
             let inode = data.facts().map_or(0, |facts| facts.identity.1);
             let mut bytes = Vec::with_capacity(self.runs.len() * RUN_HEADER_LEN + self.records * 8);
+            self.runs.retain(|run| !run.crcs.is_empty());
             for run in &mut self.runs {
                 run.inode = inode;
                 // Where the clock was set back, or the caller gives times, records may be younger than now.
@@ -197,9 +226,20 @@ mod tests {
     #[test]
     fn pending_joins_neighbours() {
         let mut pending = Pending::default();
-        pending.push(1, 0, Sums { len: 20, crc: 10, head: 1 });
-        pending.push(2, 20, Sums { len: 20, crc: 11, head: 2 });
-        pending.push(4, 60, Sums { len: 20, crc: 12, head: 3 });
+        pending.begin(1, 0);
+        pending.push(Sums { len: 20, crc: 10, head: 1 });
+        let mark = pending.begin(2, 20);
+        pending.push(Sums { len: 30, crc: 9, head: 9 });
+        pending.push(Sums { len: 10, crc: 9, head: 9 });
+        pending.take_back(mark);
+        pending.begin(2, 20);
+        pending.push(Sums { len: 20, crc: 11, head: 2 });
+        let mark = pending.begin(3, 50);
+        pending.push(Sums { len: 10, crc: 9, head: 9 });
+        pending.take_back(mark);
+        pending.begin(4, 60);
+        pending.push(Sums { len: 20, crc: 12, head: 3 });
+        assert_eq!(pending.records, 3);
         let crcs: Vec<_> = pending.runs.iter().map(|run| (run.marker, run.last, run.crcs.clone())).collect();
         assert_eq!(crcs, [(1, 20, vec![10, 11]), (4, 60, vec![12])]);
     }

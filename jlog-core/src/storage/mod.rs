@@ -113,10 +113,10 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn available_space(&self, dir: &Path) -> io::Result<u64>;
     /// A number that stays the same until the machine restarts.
     fn boot_id(&self) -> u64;
-    /// Whether it simulates a machine on which no time passes and no lock is waited for. Writers postpone
-    /// nothing there.
-    fn is_simulated(&self) -> bool {
-        false
+    /// Whether processes share its files while time passes. Otherwise nobody waits for a lock, no C process writes,
+    /// and writers postpone nothing.
+    fn is_shared(&self) -> bool {
+        true
     }
     /// Begins to watch a directory for what a waiting reader needs to know.
     fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>>;
@@ -264,6 +264,11 @@ impl<'a> LockGuard<'a> {
     pub(crate) fn new(file: &'a dyn File) -> io::Result<Self> {
         file.lock()?;
         Ok(Self(file))
+    }
+
+    /// Leaves the file locked: whoever has the file unlocks it.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
     }
 }
 

@@ -484,8 +484,8 @@ impl Storage for SimStorage {
         Ok(self.state.lock().space.unwrap_or(1 << 40))
     }
 
-    fn is_simulated(&self) -> bool {
-        true
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn boot_id(&self) -> u64 {

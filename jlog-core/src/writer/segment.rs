@@ -1,190 +1,324 @@
 //! The segment being written: its lock, its end, and the roll to the next one.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use super::sync::MAX_FILLED;
-use super::{C_WRITER_FOR, Core, Current, Filled, Inner};
-use crate::checksum;
-use crate::lost;
-use crate::options::SyncPolicy;
+use super::Core;
+use super::appender::{Appender, Subscribers};
+use super::limits::Limiter;
+use crate::checksum::{self, Sums};
 use crate::recovery;
-use crate::storage::{LockGuard, Open, unlock};
+use crate::storage::{File, LockGuard, Open, unlock};
 use crate::survey::Place;
-use crate::{Error, Event, Result, names};
+use crate::{Error, Event, LogId, Result, lost, names};
+
+/// The segment being written.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) number: u32,
+    pub(super) file: Arc<dyn File>,
+    /// Where its whole records ended when its lock was last held.
+    pub(super) end: u64,
+    pub(super) records: u32,
+}
+
+/// What is known of the segment being written.
+#[derive(Debug, Default)]
+pub(super) enum Tail {
+    /// Nothing: the next use opens the segment that the metastore names.
+    #[default]
+    Unknown,
+    Open(Segment),
+    /// It ends before anything is appended to it: readers may have seen records that were taken back.
+    MustRoll(Segment),
+    /// A failed write could not be taken back: it is opened again, which finds its end.
+    Suspect(Segment),
+}
+
+impl Tail {
+    pub(super) fn segment(&self) -> Option<&Segment> {
+        match self {
+            Self::Unknown => None,
+            Self::Open(segment) | Self::MustRoll(segment) | Self::Suspect(segment) => Some(segment),
+        }
+    }
+
+    fn segment_mut(&mut self) -> Option<&mut Segment> {
+        match self {
+            Self::Unknown => None,
+            Self::Open(segment) | Self::MustRoll(segment) | Self::Suspect(segment) => Some(segment),
+        }
+    }
+
+    /// Takes what is known of the segment: from here on nothing is.
+    fn take(&mut self) -> Option<Segment> {
+        match std::mem::take(self) {
+            Self::Unknown => None,
+            Self::Open(segment) | Self::MustRoll(segment) | Self::Suspect(segment) => Some(segment),
+        }
+    }
+
+    fn becomes(&mut self, state: fn(Segment) -> Self) {
+        if let Some(segment) = self.take() {
+            *self = state(segment);
+        }
+    }
+}
+
+/// Whether the segment is to have room for another record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Wanted,
+    /// It may be a full one that could not be ended.
+    Any,
+}
+
+/// The segment being written, locked, and its end known. When it is let go, a full one is ended, and the lock is
+/// given back, or kept for the next use where everything went well ([`done`](LockedSegment::done)).
+#[derive(Debug)]
+pub(super) struct LockedSegment<'a> {
+    pub(super) core: &'a Core,
+    pub(super) appender: &'a mut Appender,
+    done: bool,
+}
+
+impl LockedSegment<'_> {
+    fn segment(&self) -> &Segment {
+        match self.appender.tail.segment() {
+            Some(segment) => segment,
+            None => unreachable!("a segment is known as long as it is locked"),
+        }
+    }
+
+    fn segment_mut(&mut self) -> &mut Segment {
+        match self.appender.tail.segment_mut() {
+            Some(segment) => segment,
+            None => unreachable!("a segment is known as long as it is locked"),
+        }
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.segment().number
+    }
+
+    pub(super) fn file(&self) -> &dyn File {
+        &*self.segment().file
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.segment().end
+    }
+
+    /// Notes where the last whole record ends now.
+    pub(super) fn set_end(&mut self, end: u64) {
+        self.segment_mut().end = end;
+    }
+
+    pub(super) fn records(&self) -> u32 {
+        self.segment().records
+    }
+
+    /// Other records must not get the ids of those that were taken back: the segment ends.
+    pub(super) fn must_roll(&mut self) {
+        self.appender.tail.becomes(Tail::MustRoll);
+    }
+
+    /// Its end is not known any more.
+    pub(super) fn suspect(&mut self) {
+        self.appender.tail.becomes(Tail::Suspect);
+    }
+
+    /// Counts records that were written; returns the id of the last one.
+    pub(super) fn count_written(&mut self, records: u32) -> LogId {
+        let segment = self.segment_mut();
+        segment.records += records;
+        let id = LogId::new(segment.number, segment.records);
+        self.appender.written += 1;
+        if self.appender.pending.is_full() {
+            self.write_out();
+        }
+        id
+    }
+
+    /// Counts records that were written at `start` from the buffer, where their checksums are.
+    pub(super) fn count_flushed(&mut self, start: u64, records: &[Sums]) {
+        if self.core.keeps_checksums() {
+            self.appender.pending.begin(self.records().saturating_add(1), start);
+            for &sums in records {
+                self.appender.pending.push(sums);
+            }
+        }
+        self.count_written(super::batch::len_u32(records.len()));
+    }
+
+    /// Writes out its pending checksums.
+    pub(super) fn write_out(&mut self) {
+        self.core.write_out(self.appender);
+    }
+
+    /// Ends it, unless it is empty.
+    pub(super) fn end_early(self) -> Result<()> {
+        if self.end() > 0 { self.core.roll(self.appender) } else { Ok(()) }
+    }
+
+    /// Lets go of it after everything went well.
+    pub(super) fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for LockedSegment<'_> {
+    fn drop(&mut self) {
+        let (core, appender) = (self.core, &mut *self.appender);
+        if std::thread::panicking() {
+            appender.pending.clear();
+            core.let_go(appender);
+            return;
+        }
+        match &appender.tail {
+            Tail::Suspect(_) => core.let_go(appender),
+            Tail::Open(segment) if segment.end < core.segment_size(&appender.limiter) => {}
+            // What was asked for is done. A roll that fails now is tried again by the next append, which then
+            // reports the error.
+            Tail::Open(_) | Tail::MustRoll(_) => drop(core.roll(appender)),
+            Tail::Unknown => {}
+        }
+        if !self.done || !core.keeps_lock(appender) {
+            core.release(appender);
+        }
+    }
+}
 
 impl Core {
-    /// Does something with the current segment under its lock, its end known and below the segment size.
-    /// Afterwards rolls if the segment is full.
-    pub(super) fn in_segment<R>(
-        &self,
-        inner: &mut Inner,
-        work: impl FnOnce(&Self, &mut Inner) -> Result<R>,
-    ) -> Result<R> {
-        self.in_segment_with(inner, true, work)
-    }
-
-    /// The same; where no room is wanted, the segment may be a full one that could not be ended.
-    pub(super) fn in_segment_with<R>(
-        &self,
-        inner: &mut Inner,
-        room: bool,
-        work: impl FnOnce(&Self, &mut Inner) -> Result<R>,
-    ) -> Result<R> {
-        self.acquire(inner, room)?;
-        if let Some(current) = &inner.current {
-            inner.group_start = current.end;
-        }
-        inner.group.clear();
-        let outcome = work(self, inner);
-        if std::mem::take(&mut inner.suspect) {
-            self.let_go(inner);
-        } else if inner.must_roll || self.is_full(inner) {
-            // What was asked for is done. A roll that fails now is tried again by the next append, which then
-            // reports the error; `must_roll` stays until then.
-            if self.roll(inner).is_ok() {
-                inner.must_roll = false;
-            }
-        }
-        if outcome.is_err() || !self.keeps_lock(inner) {
-            self.release(inner);
-        }
-        outcome
-    }
-
-    pub(super) fn is_full(&self, inner: &Inner) -> bool {
-        inner.current.as_ref().is_some_and(|current| current.end >= self.segment_size(inner))
-    }
-
-    /// The size at which a segment ends. A size of 0, which is no size, ends it after every record.
-    pub(super) fn segment_size(&self, inner: &Inner) -> u64 {
-        let size = u64::from(self.meta.segment_size().max(1));
-        let early =
-            inner.limits.is_some() && inner.c_writer_until.is_none_or(|until| Instant::now() >= until);
-        if early { inner.limits.segment_size(size) } else { size }
-    }
-
-    /// Whether the current segment's lock stays with this writer, now that it is not needed.
-    fn keeps_lock(&self, inner: &mut Inner) -> bool {
-        self.multi && inner.current.is_some() && inner.hold.keep()
-    }
-
-    pub(super) fn release(&self, inner: &mut Inner) {
-        inner.hold.given_back();
-        if let Some(current) = &inner.current
-            && self.multi
-        {
-            unlock(&*current.file);
-        }
-    }
-
     /// Locks the segment being written, and makes sure that it is the one, that its end is known, and, if room is
     /// wanted, that it is not full.
-    fn acquire(&self, inner: &mut Inner, room: bool) -> Result<()> {
+    pub(super) fn lock<'a>(&'a self, appender: &'a mut Appender, room: Room) -> Result<LockedSegment<'a>> {
         loop {
-            match &inner.current {
-                None => self.open_current(inner)?,
-                Some(current) if inner.hold.is_kept() => {
-                    if self.meta.storage_log() != current.number {
-                        self.leave(inner);
-                    }
-                }
-                Some(current) if self.multi => {
-                    let path = || self.path_of(current.number);
-                    current.file.lock().map_err(|e| Error::io("lock", path(), e))?;
-                    let facts = current.file.facts().map_err(|e| {
-                        unlock(&*current.file);
-                        Error::io("read", path(), e)
-                    })?;
-                    if let Err(e) = self.meta.check_named(&self.shared) {
-                        self.release(inner);
-                        return Err(e);
-                    }
-                    if facts.links == 0 {
-                        self.shared.note(Event::SegmentVanished { segment: current.number });
-                        inner.look_at_checkpoints = true;
-                        inner.pending.clear();
-                        inner.budget.forget();
-                        self.release(inner);
-                        inner.current = None;
-                    } else if facts.len != current.end || self.meta.storage_log() != current.number {
-                        // Others have written: what they wrote is counted, and an unfinished record of one
-                        // that was killed is cut.
-                        inner.hold.others_wrote();
-                        self.leave(inner);
-                    }
-                }
-                Some(_) => {}
+            self.acquire(appender)?;
+            match &appender.tail {
+                Tail::Unknown => continue,
+                Tail::Open(segment) if segment.end < self.segment_size(&appender.limiter) => break,
+                _ if room == Room::Any => break,
+                _ => {}
             }
-            if inner.current.is_none() {
-                continue;
-            }
-            if !room || (!inner.must_roll && !self.is_full(inner)) {
-                return Ok(());
-            }
-            let rolled = self.roll(inner);
-            self.release(inner);
+            let rolled = self.roll(appender);
+            self.release(appender);
             match rolled {
                 Err(Error::CWriter { .. }) => {
                     // It would go on writing to a segment that was passed: the segment ends when it is full.
-                    inner.c_writer_until = Some(Instant::now() + C_WRITER_FOR);
+                    appender.limiter.note_c_writer();
+                    appender.tail.becomes(Tail::Open);
                 }
                 rolled => rolled?,
             }
-            inner.must_roll = false;
+        }
+        Ok(LockedSegment { core: self, appender, done: false })
+    }
+
+    /// The size at which a segment ends. A size of 0, which is no size, ends it after every record.
+    pub(super) fn segment_size(&self, limiter: &Limiter) -> u64 {
+        limiter.segment_size(u64::from(self.meta.segment_size().max(1)))
+    }
+
+    /// Whether the segment's lock stays with this writer, now that it is not needed. Requires: segment locked.
+    fn keeps_lock(&self, appender: &mut Appender) -> bool {
+        self.multi && appender.tail.segment().is_some() && appender.lease.keep()
+    }
+
+    /// Gives the segment's lock back, if it is held.
+    pub(super) fn release(&self, appender: &mut Appender) {
+        appender.lease.given_back();
+        if let Some(segment) = appender.tail.segment()
+            && self.multi
+        {
+            unlock(&*segment.file);
         }
     }
 
-    /// Others have written to the current segment (locked), or have begun the next one.
-    fn leave(&self, inner: &mut Inner) {
-        let Some(current) = &inner.current else { return };
-        if self.meta.storage_log() == current.number {
-            let (number, file) = (current.number, Arc::clone(&current.file));
-            let known = Place { marker: current.records, offset: current.end };
+    /// Locks the segment that is known, or opens and locks the one that the metastore names. Afterwards it is locked,
+    /// unless the tail is [`Tail::Unknown`]: it was not that segment any more.
+    fn acquire(&self, appender: &mut Appender) -> Result<()> {
+        let Some(segment) = appender.tail.segment() else { return self.open_tail(appender) };
+        if appender.lease.is_kept() {
+            if self.meta.storage_log() != segment.number {
+                self.catch_up(appender);
+            }
+            return Ok(());
+        }
+        if !self.multi {
+            return Ok(());
+        }
+        let path = || self.path_of(segment.number);
+        segment.file.lock().map_err(|e| Error::io("lock", path(), e))?;
+        let facts = segment.file.facts().map_err(|e| {
+            unlock(&*segment.file);
+            Error::io("read", path(), e)
+        })?;
+        let (number, end) = (segment.number, segment.end);
+        if let Err(e) = self.meta.check_named(&self.shared) {
+            self.release(appender);
+            return Err(e);
+        }
+        if facts.links == 0 {
+            self.shared.note(Event::SegmentVanished { segment: number });
+            appender.subscribers = Subscribers::Unchecked(None);
+            appender.pending.clear();
+            appender.limiter.forget();
+            self.release(appender);
+            appender.tail = Tail::Unknown;
+        } else if facts.len != end || self.meta.storage_log() != number {
+            // Others have written: what they wrote is counted, and an unfinished record of one that was killed is cut.
+            appender.lease.others_wrote();
+            self.catch_up(appender);
+        }
+        Ok(())
+    }
+
+    /// Others have written to the segment, or have begun the next one. Requires: segment locked.
+    fn catch_up(&self, appender: &mut Appender) {
+        if let Some(segment) = appender.tail.segment_mut()
+            && self.meta.storage_log() == segment.number
+        {
+            let known = Place { marker: segment.records, offset: segment.end };
+            let mended = recovery::mend_tail(&self.shared, self.format, segment.number, &segment.file, known);
             // What cannot be checked now is checked, and reported, when the segment is opened again.
-            if let Ok(end) = recovery::mend_tail(&self.shared, self.format, number, &file, known) {
+            if let Ok(end) = mended {
+                (segment.records, segment.end) = (end.marker, end.offset);
                 if end.offset < known.offset {
-                    inner.pending.clear();
+                    appender.pending.clear();
                 }
-                inner.current = Some(Current { number, file, end: end.offset, records: end.marker });
                 return;
             }
         }
-        self.let_go(inner);
+        self.let_go(appender);
     }
 
-    /// Lets go of the current segment (locked), which may not be synced yet.
-    fn let_go(&self, inner: &mut Inner) {
-        self.write_out(inner);
-        self.release(inner);
-        inner.budget.forget();
-        if let Some(current) = inner.current.take() {
-            self.note_filled(inner, current);
+    /// Lets go of the segment, which may not be synced yet. Requires: segment locked.
+    fn let_go(&self, appender: &mut Appender) {
+        self.write_out(appender);
+        self.release(appender);
+        appender.limiter.forget();
+        if let Some(segment) = appender.tail.take() {
+            appender.unsynced.note_filled(segment, self.policy);
         }
-    }
-
-    fn note_filled(&self, inner: &mut Inner, current: Current) {
-        if inner.filled.iter().any(|filled| filled.number == current.number) {
-            return;
-        }
-        // If nothing syncs by itself, files are not kept open for a sync: they may have been removed.
-        let keep = self.policy != SyncPolicy::Never && inner.filled.len() < MAX_FILLED;
-        inner.filled.push(Filled { number: current.number, file: keep.then_some(current.file) });
     }
 
     /// Opens the segment that the metastore names, locks it, and finds its end.
-    fn open_current(&self, inner: &mut Inner) -> Result<()> {
+    fn open_tail(&self, appender: &mut Appender) -> Result<()> {
         loop {
             self.meta.check_feed(&self.shared)?;
             let number = self.meta.storage_log();
             let full = u64::from(self.meta.segment_size());
-            let all = inner.listed.as_deref().map(names::segments);
+            let all = match &appender.subscribers {
+                Subscribers::Unchecked(Some(listed)) => Some(names::segments(listed)),
+                _ => None,
+            };
             let recovery::Beyond { last, stale } =
                 recovery::beyond(&self.shared, number, full, all.as_deref())?;
             if !stale.is_empty() {
                 self.meta.while_it_is(number, || self.set_aside(&stale))?;
                 // What was listed is no longer true.
-                inner.listed = None;
+                appender.subscribers = Subscribers::Unchecked(None);
                 continue;
             }
             if last != number {
@@ -195,7 +329,8 @@ impl Core {
                 }
                 continue;
             }
-            if inner.look_at_checkpoints {
+            let unchecked = matches!(appender.subscribers, Subscribers::Unchecked(_));
+            if unchecked {
                 recovery::check_layout(&self.shared, number, self.format)?;
             }
             let name = names::segment(number);
@@ -215,25 +350,27 @@ impl Core {
                 continue;
             }
             self.meta.check_named(&self.shared)?;
-            inner.names_made += 1;
-            inner.budget.forget();
+            appender.unsynced.note_opened();
+            appender.limiter.forget();
             let known = recovery::known_tail(&self.shared, number, &*file, self.format);
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
             recovery::drop_stale_checksums(&self.shared, number, end.offset)?;
-            if inner.look_at_checkpoints {
-                let listed = inner.listed.take();
+            if unchecked {
+                let listed = match &mut appender.subscribers {
+                    Subscribers::Unchecked(listed) => listed.take(),
+                    Subscribers::Checked => None,
+                };
                 recovery::pull_back_checkpoints(&self.shared, number, end.marker, listed, || {
                     self.meta.storage_log()
                 })?;
-                inner.look_at_checkpoints = false;
+                appender.subscribers = Subscribers::Checked;
             }
             if self.multi {
-                // It stays locked: our caller unlocks it.
-                std::mem::forget(lock);
+                lock.keep();
             } else {
                 drop(lock);
             }
-            inner.current = Some(Current { number, file, end: end.offset, records: end.marker });
+            appender.tail = Tail::Open(Segment { number, file, end: end.offset, records: end.marker });
             return Ok(());
         }
     }
@@ -258,24 +395,24 @@ impl Core {
         })
     }
 
-    /// Ends the current segment (locked) and lets go of it.
-    fn roll(&self, inner: &mut Inner) -> Result<()> {
-        let Some(current) = &inner.current else { return Ok(()) };
-        let number = current.number;
+    /// Ends the segment and lets go of it. Requires: segment locked.
+    fn roll(&self, appender: &mut Appender) -> Result<()> {
+        let Some(segment) = appender.tail.segment() else { return Ok(()) };
+        let number = segment.number;
         // Before it is full, C processes do not notice that a segment has ended.
-        let early = current.end < u64::from(self.meta.segment_size());
-        let _kept_out = if early { self.keep_out("roll", std::time::Duration::ZERO)? } else { None };
+        let early = segment.end < u64::from(self.meta.segment_size());
+        let _kept_out = if early { self.keep_out("roll", Duration::ZERO)? } else { None };
         self.advance(number)?;
-        self.write_out(inner);
+        self.write_out(appender);
         checksum::join(&self.shared, number);
-        self.let_go(inner);
+        self.let_go(appender);
         Ok(())
     }
 
-    /// Writes out the pending checksums of the current segment (locked).
-    pub(super) fn write_out(&self, inner: &mut Inner) {
-        if let Some(current) = &inner.current {
-            inner.pending.write_out(&self.shared, current.number, &*current.file);
+    /// Writes out the pending checksums of the segment. Requires: segment locked.
+    pub(super) fn write_out(&self, appender: &mut Appender) {
+        if let Some(segment) = appender.tail.segment() {
+            appender.pending.write_out(&self.shared, segment.number, &*segment.file);
         }
     }
 }

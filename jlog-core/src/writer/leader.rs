@@ -122,9 +122,9 @@ impl Core {
     /// includes them.
     fn place_all(&self, waiting: &[Waiting]) -> (Vec<Result<Placed>>, u64) {
         let mut outcomes = Vec::with_capacity(waiting.len());
-        let mut inner = self.inner.lock();
+        let mut appender = self.appender.lock();
         let message = |n: usize| (waiting[n].time, &waiting[n].body[..]);
-        let placed = self.place_batch(&mut inner, waiting.len(), message, |last, count| {
+        let placed = self.place_batch(&mut appender, waiting.len(), message, |last, count| {
             outcomes.extend((0..count).map(|n| Ok(before(last, count - 1 - n))));
         });
         if placed.is_err() {
@@ -132,10 +132,10 @@ impl Core {
             for left in &waiting[outcomes.len()..] {
                 let mut scratch = Vec::new();
                 let record = self.encode(left.time, &left.body, &mut scratch);
-                outcomes.push(record.and_then(|record| self.place(&mut inner, left.time, &record)));
+                outcomes.push(record.and_then(|record| self.place(&mut appender, left.time, &record)));
             }
         }
-        (outcomes, inner.written)
+        (outcomes, appender.written)
     }
 }
 

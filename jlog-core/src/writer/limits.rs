@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Inner};
+use super::Core;
+use super::appender::Appender;
+use super::segment::Room;
 use crate::expiry::{self, Ages};
-use crate::limits::AtLimit;
+use crate::limits::{AtLimit, Limits};
 use crate::names::Kind;
 use crate::precommit::PreCommit;
 use crate::{Error, Holder, LimitKind, LogId, Result, checkpoint, retention};
@@ -16,9 +18,15 @@ const FREE_EVERY: Duration = Duration::from_millis(100);
 /// How long a refusal is remembered.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
-/// What a writer knows of the jlog's size.
+/// How long it is believed that a C process writes.
+const C_WRITER_FOR: Duration = Duration::from_secs(1);
+
+/// The limits, and what a writer knows of the jlog's size.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
+pub(super) struct Limiter {
+    limits: Limits,
+    /// A C process writes: until then, segments end when they are full, whatever limits say.
+    c_writer_until: Option<Instant>,
     /// Bytes of everything that counts but the segment being written; `None` until it is counted.
     others: Option<u64>,
     /// When ages were last looked at.
@@ -40,7 +48,27 @@ struct Refusal {
     holders: Vec<Holder>,
 }
 
-impl Budget {
+impl Limiter {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Whether there is any limit.
+    pub(super) fn is_some(&self) -> bool {
+        self.limits.is_some()
+    }
+
+    /// The size at which a segment ends, where segments of `size` are configured.
+    pub(super) fn segment_size(&self, size: u64) -> u64 {
+        let early = self.limits.is_some() && self.c_writer_until.is_none_or(|until| Instant::now() >= until);
+        if early { self.limits.segment_size(size) } else { size }
+    }
+
+    /// A C process writes: for a while, segments end when they are full.
+    pub(super) fn note_c_writer(&mut self) {
+        self.c_writer_until = Some(Instant::now() + C_WRITER_FOR);
+    }
+
     /// Segments were begun or removed: count again.
     pub(super) fn forget(&mut self) {
         self.others = None;
@@ -51,40 +79,40 @@ impl Budget {
 impl Core {
     /// Makes sure that records of this many bytes may be added, dropping old segments if the limits say so. Not
     /// within a use of the segment.
-    pub(super) fn admit_anew(&self, inner: &mut Inner, bytes: u64) -> Result<()> {
-        self.admit_ages(inner, bytes)?;
-        self.admit(inner, bytes)
+    pub(super) fn admit_aged(&self, appender: &mut Appender, bytes: u64) -> Result<()> {
+        self.admit_ages(appender, bytes)?;
+        self.admit(appender, bytes)
     }
 
     /// The same without a look at ages.
-    pub(super) fn admit(&self, inner: &mut Inner, bytes: u64) -> Result<()> {
-        if let Some(keep) = inner.limits.keep_free {
-            self.admit_free(inner, bytes, keep)?;
+    pub(super) fn admit(&self, appender: &mut Appender, bytes: u64) -> Result<()> {
+        if let Some(keep) = appender.limiter.limits.keep_free {
+            self.admit_free(appender, bytes, keep)?;
         }
-        let Some(max) = inner.limits.max_bytes else { return Ok(()) };
-        if inner.budget.others.is_some_and(|others| others + in_hand(inner) + bytes <= max) {
+        let Some(max) = appender.limiter.limits.max_bytes else { return Ok(()) };
+        if appender.limiter.others.is_some_and(|others| others + in_hand(appender) + bytes <= max) {
             return Ok(());
         }
-        self.check_refused(inner, LimitKind::Bytes, |used| used + bytes > max, bytes)?;
-        let mut used = self.count(inner)? + in_hand(inner);
+        self.check_refused(appender, LimitKind::Bytes, |used| used + bytes > max, bytes)?;
+        let mut used = self.count(appender)? + in_hand(appender);
         if used + bytes <= max {
             return Ok(());
         }
         retention::clean(&self.shared, self.meta.storage_log())?;
-        used = self.count(inner)? + in_hand(inner);
-        if inner.limits.at_limit == AtLimit::DropOldest && used + bytes > max {
+        used = self.count(appender)? + in_hand(appender);
+        if appender.limiter.limits.at_limit == AtLimit::DropOldest && used + bytes > max {
             let mut to_go = (used + bytes).saturating_sub(max);
             self.drop_oldest(|_, len| {
                 let goes = to_go > 0;
                 to_go = to_go.saturating_sub(len);
                 Ok(goes)
             })?;
-            used = self.count(inner)? + in_hand(inner);
+            used = self.count(appender)? + in_hand(appender);
         }
         if used + bytes <= max {
             return Ok(());
         }
-        Err(self.refuse(inner, LimitKind::Bytes, used, max, bytes))
+        Err(self.refuse(appender, LimitKind::Bytes, used, max, bytes))
     }
 
     fn drop_oldest(&self, goes: impl FnMut(u32, u64) -> Result<bool>) -> Result<()> {
@@ -92,8 +120,8 @@ impl Core {
     }
 
     /// Makes sure that this much stays free on the file system.
-    fn admit_free(&self, inner: &mut Inner, bytes: u64, keep: u64) -> Result<()> {
-        if let Some((left, until)) = &mut inner.budget.free
+    fn admit_free(&self, appender: &mut Appender, bytes: u64, keep: u64) -> Result<()> {
+        if let Some((left, until)) = &mut appender.limiter.free
             && *left >= bytes
             && Instant::now() < *until
         {
@@ -107,7 +135,7 @@ impl Core {
             retention::clean(&self.shared, self.meta.storage_log())?;
             there = free()?;
         }
-        if there < keep.saturating_add(bytes) && inner.limits.at_limit == AtLimit::DropOldest {
+        if there < keep.saturating_add(bytes) && appender.limiter.limits.at_limit == AtLimit::DropOldest {
             let mut to_go = keep.saturating_add(bytes) - there;
             self.drop_oldest(|_, len| {
                 let goes = to_go > 0;
@@ -118,34 +146,35 @@ impl Core {
         }
         match there.checked_sub(keep).filter(|&left| left >= bytes) {
             Some(left) => {
-                inner.budget.free = Some((left - bytes, Instant::now() + FREE_EVERY));
+                appender.limiter.free = Some((left - bytes, Instant::now() + FREE_EVERY));
                 Ok(())
             }
             None => {
-                inner.budget.free = None;
-                self.check_refused(inner, LimitKind::Free, |_| true, bytes)?;
-                Err(self.refuse(inner, LimitKind::Free, there, keep, bytes))
+                appender.limiter.free = None;
+                self.check_refused(appender, LimitKind::Free, |_| true, bytes)?;
+                Err(self.refuse(appender, LimitKind::Free, there, keep, bytes))
             }
         }
     }
 
     /// Ends a segment whose first message is old enough, and makes sure that nothing is too old.
-    pub(super) fn admit_ages(&self, inner: &mut Inner, bytes: u64) -> Result<()> {
-        let Some(max) = inner.limits.max_age else { return Ok(()) };
-        self.check_refused(inner, LimitKind::Age, |_| true, bytes)?;
-        if inner.budget.ages.is_some_and(|last| last.elapsed() < AGES_EVERY) {
+    pub(super) fn admit_ages(&self, appender: &mut Appender, bytes: u64) -> Result<()> {
+        let Some(max) = appender.limiter.limits.max_age else { return Ok(()) };
+        self.check_refused(appender, LimitKind::Age, |_| true, bytes)?;
+        if appender.limiter.ages.is_some_and(|last| last.elapsed() < AGES_EVERY) {
             return Ok(());
         }
         let ages = Ages::now(max);
-        if let Some(current) = &inner.current
-            && current.end > 0
-            && expiry::first_time(&self.shared, self.format, current.number)?
+        if let Some(segment) = appender.tail.segment()
+            && segment.end > 0
+            && expiry::first_time(&self.shared, self.format, segment.number)?
                 .is_some_and(|time| ages.is_to_end(time))
         {
-            self.in_segment(inner, |_, inner| {
-                inner.must_roll = inner.current.as_ref().is_some_and(|current| current.end > 0);
-                Ok(())
-            })?;
+            let mut segment = self.lock(appender, Room::Wanted)?;
+            if segment.end() > 0 {
+                segment.must_roll();
+            }
+            segment.done();
         }
         let last = self.meta.storage_log();
         let expired = |segments: &[u32], number: u32| {
@@ -158,24 +187,24 @@ impl Core {
         };
         if oldest()?.is_some() {
             retention::clean(&self.shared, last)?;
-            if inner.limits.at_limit == AtLimit::DropOldest {
+            if appender.limiter.limits.at_limit == AtLimit::DropOldest {
                 let segments = self.shared.segments()?;
                 self.drop_oldest(|number, _| expired(&segments, number))?;
             }
-            inner.budget.forget();
+            appender.limiter.forget();
             if let Some(first) = oldest()? {
                 let time = expiry::first_time(&self.shared, self.format, first)?;
                 let age = time.and_then(|time| ages.of(time)).unwrap_or(max.as_secs());
-                return Err(self.refuse(inner, LimitKind::Age, age, max.as_secs(), bytes));
+                return Err(self.refuse(appender, LimitKind::Age, age, max.as_secs(), bytes));
             }
         }
-        inner.budget.ages = Some(Instant::now());
+        appender.limiter.ages = Some(Instant::now());
         Ok(())
     }
 
     /// Counts everything but the segment being written.
-    fn count(&self, inner: &mut Inner) -> Result<u64> {
-        let current = inner.current.as_ref().map(|current| current.number);
+    fn count(&self, appender: &mut Appender) -> Result<u64> {
+        let current = appender.tail.segment().map(|segment| segment.number);
         let path = &self.shared.path;
         let names = self.shared.storage.list(path).map_err(|e| Error::io("list", path, e))?;
         let bytes = names
@@ -188,18 +217,18 @@ impl Core {
             .filter_map(|name| self.shared.storage.facts(&path.join(name)).ok())
             .map(|facts| facts.len)
             .sum();
-        inner.budget.others = Some(bytes);
+        appender.limiter.others = Some(bytes);
         Ok(bytes)
     }
 
     /// Remembers why an append is refused.
-    fn refuse(&self, inner: &mut Inner, kind: LimitKind, used: u64, limit: u64, wanted: u64) -> Error {
-        let end = inner.current.as_ref().map(|current| LogId::new(current.number, current.records));
+    fn refuse(&self, appender: &mut Appender, kind: LimitKind, used: u64, limit: u64, wanted: u64) -> Error {
+        let end = appender.tail.segment().map(|segment| LogId::new(segment.number, segment.records));
         let end = end.unwrap_or_else(|| LogId::new(self.meta.storage_log(), u32::MAX));
         // Where they cannot be found, the limit is what there is to say.
         let holders = retention::holders(&self.shared, self.format, end).unwrap_or_default();
         let directory = self.directory_changed();
-        inner.budget.refused =
+        appender.limiter.refused =
             Some(Refusal { since: Instant::now(), directory, kind, used, limit, holders: holders.clone() });
         Error::AtCapacity { path: self.shared.path.clone(), kind, used, limit, wanted, holders }
     }
@@ -208,12 +237,12 @@ impl Core {
     /// that is furthest behind is where it was.
     fn check_refused(
         &self,
-        inner: &mut Inner,
+        appender: &mut Appender,
         kind: LimitKind,
         too_much: impl FnOnce(u64) -> bool,
         wanted: u64,
     ) -> Result<()> {
-        let Some(refused) = inner.budget.refused.take_if(|refused| refused.kind == kind) else {
+        let Some(refused) = appender.limiter.refused.take_if(|refused| refused.kind == kind) else {
             return Ok(());
         };
         let stays = refused.since.elapsed() < REFUSED_FOR
@@ -226,7 +255,7 @@ impl Core {
             return Ok(());
         }
         let (used, limit, holders) = (refused.used, refused.limit, refused.holders.clone());
-        inner.budget.refused = Some(refused);
+        appender.limiter.refused = Some(refused);
         Err(Error::AtCapacity { path: self.shared.path.clone(), kind, used, limit, wanted, holders })
     }
 
@@ -236,7 +265,7 @@ impl Core {
 }
 
 /// Bytes of the segment being written, and of what waits for it.
-fn in_hand(inner: &Inner) -> u64 {
-    let current = inner.current.as_ref().map_or(0, |current| current.end);
-    current + inner.buffer.as_ref().map_or(0, |buffer: &PreCommit| buffer.bytes().len() as u64)
+fn in_hand(appender: &Appender) -> u64 {
+    let current = appender.tail.segment().map_or(0, |segment| segment.end);
+    current + appender.buffer.as_ref().map_or(0, |buffer: &PreCommit| buffer.bytes().len() as u64)
 }

@@ -25,7 +25,7 @@ const PART: u32 = 5;
 
 /// Whether the current segment's lock is kept, and since when.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct Lease {
     /// For how long at most; zero: never.
     longest: Duration,
     kept: bool,
@@ -44,7 +44,7 @@ pub(super) struct Hold {
     stop: bool,
 }
 
-impl Hold {
+impl Lease {
     pub(super) fn new(longest: Duration) -> Self {
         Self {
             longest,
@@ -159,7 +159,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for Lease {
     fn drop(&mut self) {
         // If it was not stopped (after a panic), it finds that the writer was dropped.
         if let Some(thread) = &self.thread {
@@ -171,22 +171,25 @@ impl Drop for Hold {
 /// What the thread does. It does not keep the writer alive.
 fn give_back_in_time(core: &Weak<Core>) {
     while let Some(core) = core.upgrade() {
-        let mut inner = core.inner.lock();
-        if inner.hold.stop {
+        let mut appender = core.appender.lock();
+        if appender.lease.stop {
             return;
         }
         let now = Instant::now();
-        let left = inner.hold.longest_at(now).saturating_sub(now.saturating_duration_since(inner.hold.since));
-        if inner.hold.kept && left.is_zero() {
-            if inner.pending.is_due() {
-                core.write_out(&mut inner);
+        let left = appender
+            .lease
+            .longest_at(now)
+            .saturating_sub(now.saturating_duration_since(appender.lease.since));
+        if appender.lease.kept && left.is_zero() {
+            if appender.pending.is_due() {
+                core.write_out(&mut appender);
             }
-            core.release(&mut inner);
+            core.release(&mut appender);
         }
         // A writer that keeps the lock again wakes it.
-        let rest = !inner.hold.kept;
-        inner.hold.resting = rest;
-        drop(inner);
+        let rest = !appender.lease.kept;
+        appender.lease.resting = rest;
+        drop(appender);
         drop(core);
         if rest {
             std::thread::park();
@@ -203,7 +206,7 @@ mod tests {
     /// Uses a lock so often, at this distance; returns after how many uses it was kept, and after how many more it was
     /// given back.
     fn kept_and_back(
-        hold: &mut Hold,
+        lease: &mut Lease,
         at: &mut Instant,
         every: Duration,
         uses: u32,
@@ -211,8 +214,8 @@ mod tests {
         let (mut kept, mut back) = (None, None);
         for n in 1..=uses {
             *at += every;
-            hold.kept = hold.stays(|| *at);
-            match (hold.kept, kept) {
+            lease.kept = lease.stays(|| *at);
+            match (lease.kept, kept) {
                 (true, None) => kept = Some(n),
                 (false, Some(since)) => back = back.or(Some(n - since)),
                 _ => {}
@@ -224,21 +227,21 @@ mod tests {
     #[test]
     fn a_lock_is_kept_where_appends_follow_closely_and_never_for_long() {
         let micros = Duration::from_micros;
-        let mut hold = Hold::new(micros(1000));
-        let mut at = hold.since;
+        let mut lease = Lease::new(micros(1000));
+        let mut at = lease.since;
         // 1000 appends in a millisecond, looked at after every 32.
-        assert_eq!(kept_and_back(&mut hold, &mut at, micros(1), 1100), (Some(32), Some(1024)));
+        assert_eq!(kept_and_back(&mut lease, &mut at, micros(1), 1100), (Some(32), Some(1024)));
         // The others' turn lasts until appends are known to still follow each other closely.
-        let mut hold = Hold::new(micros(1000));
-        let mut at = hold.since;
-        kept_and_back(&mut hold, &mut at, micros(1), 32 + 1024);
-        assert!(!hold.kept);
-        assert_eq!(kept_and_back(&mut hold, &mut at, micros(1), 100).0, Some(32));
+        let mut lease = Lease::new(micros(1000));
+        let mut at = lease.since;
+        kept_and_back(&mut lease, &mut at, micros(1), 32 + 1024);
+        assert!(!lease.kept);
+        assert_eq!(kept_and_back(&mut lease, &mut at, micros(1), 100).0, Some(32));
         for (longest, every) in [(1000, 32), (0, 1)] {
-            let mut hold = Hold::new(micros(longest));
-            let mut at = hold.since;
+            let mut lease = Lease::new(micros(longest));
+            let mut at = lease.since;
             assert_eq!(
-                kept_and_back(&mut hold, &mut at, micros(every), 10_000),
+                kept_and_back(&mut lease, &mut at, micros(every), 10_000),
                 (None, None),
                 "{longest} {every}"
             );
@@ -247,14 +250,14 @@ mod tests {
 
     #[test]
     fn where_others_write_the_lock_is_kept_for_a_shorter_time() {
-        let mut hold = Hold::new(Duration::from_millis(1));
-        hold.others_wrote();
-        let mut at = hold.since;
+        let mut lease = Lease::new(Duration::from_millis(1));
+        lease.others_wrote();
+        let mut at = lease.since;
         let micro = Duration::from_micros(1);
         // A fifth of a millisecond, looked at after every 32 appends of a microsecond.
-        assert_eq!(kept_and_back(&mut hold, &mut at, micro, 300), (Some(32), Some(224)));
+        assert_eq!(kept_and_back(&mut lease, &mut at, micro, 300), (Some(32), Some(224)));
         at += AMONG_OTHERS;
-        (hold.since, hold.uses, hold.kept) = (at, 0, false);
-        assert_eq!(kept_and_back(&mut hold, &mut at, micro, 1100), (Some(32), Some(1024)));
+        (lease.since, lease.uses, lease.kept) = (at, 0, false);
+        assert_eq!(kept_and_back(&mut lease, &mut at, micro, 1100), (Some(32), Some(1024)));
     }
 }

@@ -4,21 +4,60 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Core, Filled, Inner};
+use super::Core;
+use super::appender::Appender;
+use super::segment::Segment;
 use crate::options::SyncPolicy;
-use crate::storage::Open;
+use crate::storage::{File, Open};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Error, Result, names};
 
 /// How many filled segments may wait to be synced while appends go on.
-pub(super) const MAX_FILLED: usize = 16;
+const MAX_FILLED: usize = 16;
+
+/// What this writer has made and not synced yet, but for the segment being written.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    /// Segments that it has let go of.
+    filled: Vec<Filled>,
+    /// How many segments were opened, and how many of them had been when the directory was last synced.
+    opened: u64,
+    names_durable: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Filled {
+    number: u32,
+    file: Option<Arc<dyn File>>,
+}
+
+impl Unsynced {
+    /// A segment was opened, and perhaps made.
+    pub(super) fn note_opened(&mut self) {
+        self.opened += 1;
+    }
+
+    /// The writer has let go of a segment.
+    pub(super) fn note_filled(&mut self, segment: Segment, policy: SyncPolicy) {
+        if self.filled.iter().any(|filled| filled.number == segment.number) {
+            return;
+        }
+        // If nothing syncs by itself, files are not kept open for a sync: they may have been removed.
+        let keep = policy != SyncPolicy::Never && self.filled.len() < MAX_FILLED;
+        self.filled.push(Filled { number: segment.number, file: keep.then_some(segment.file) });
+    }
+
+    fn work(&self, current: Option<Filled>) -> SyncWork {
+        SyncWork { filled: self.filled.clone(), current, opened: self.opened }
+    }
+}
 
 /// What a sync takes on.
 struct SyncWork {
     filled: Vec<Filled>,
     current: Option<Filled>,
     /// The directory is synced unless that was done after this many segments had been opened.
-    names: u64,
+    opened: u64,
 }
 
 #[derive(Debug, Default)]
@@ -48,48 +87,48 @@ impl Drop for Elected<'_> {
 
 impl Core {
     /// What an append does last: syncs as the policy has it.
-    pub(super) fn finish(&self, inner: MutexGuard<'_, Inner>) -> Result<()> {
+    pub(super) fn finish(&self, appender: MutexGuard<'_, Appender>) -> Result<()> {
         match self.policy {
             SyncPolicy::EachAppend => {
-                let written = inner.written;
-                drop(inner);
+                let written = appender.written;
+                drop(appender);
                 self.wait_durable(written)
             }
             _ => {
                 // The messages are placed: an error about earlier ones must not make the caller append them
                 // again. It stays, and the next call reports it.
-                let _ = self.after_roll(inner);
+                let _ = self.after_roll(appender);
                 Ok(())
             }
         }
     }
 
     /// Syncs filled segments where the policy asks for it, without keeping other threads from appending.
-    pub(super) fn after_roll(&self, inner: MutexGuard<'_, Inner>) -> Result<()> {
-        if inner.filled.is_empty() || self.policy == SyncPolicy::Never {
+    pub(super) fn after_roll(&self, appender: MutexGuard<'_, Appender>) -> Result<()> {
+        if appender.unsynced.filled.is_empty() || self.policy == SyncPolicy::Never {
             return Ok(());
         }
-        if self.policy == SyncPolicy::AfterRoll && inner.filled.len() < MAX_FILLED {
-            drop(inner);
+        if self.policy == SyncPolicy::AfterRoll && appender.unsynced.filled.len() < MAX_FILLED {
+            drop(appender);
             self.background.wake(|signal| signal.rolled = true);
             return Ok(());
         }
-        self.sync_filled(inner)
+        self.sync_filled(appender)
     }
 
-    fn sync_filled(&self, inner: MutexGuard<'_, Inner>) -> Result<()> {
-        let work = SyncWork { filled: inner.filled.clone(), current: None, names: inner.names_made };
-        drop(inner);
+    fn sync_filled(&self, appender: MutexGuard<'_, Appender>) -> Result<()> {
+        let work = appender.unsynced.work(None);
+        drop(appender);
         self.sync_work(&work)
     }
 
     pub(super) fn sync(&self) -> Result<()> {
         self.check_sync_failed()?;
-        let mut inner = self.inner.lock();
-        self.flush_buffer(&mut inner)?;
-        self.write_out_pending(&mut inner)?;
-        let written = inner.written;
-        drop(inner);
+        let mut appender = self.appender.lock();
+        self.flush_buffer(&mut appender)?;
+        self.write_out_pending(&mut appender)?;
+        let written = appender.written;
+        drop(appender);
         self.meta.check_feed(&self.shared)?;
         self.wait_durable(written)
     }
@@ -120,30 +159,30 @@ impl Core {
     /// Flushes and syncs; returns the count of appends that are durable now.
     fn sync_pass(&self) -> Result<u64> {
         self.check_sync_failed()?;
-        let mut inner = self.inner.lock();
-        self.flush_buffer(&mut inner)?;
-        if inner.pending.is_due() {
-            self.write_out_pending(&mut inner)?;
+        let mut appender = self.appender.lock();
+        self.flush_buffer(&mut appender)?;
+        if appender.pending.is_due() {
+            self.write_out_pending(&mut appender)?;
         }
-        let count = inner.written;
-        let current = inner
-            .current
-            .as_ref()
-            .map(|current| Filled { number: current.number, file: Some(Arc::clone(&current.file)) });
-        let work = SyncWork { filled: inner.filled.clone(), current, names: inner.names_made };
-        let buffered = inner.buffer.is_some();
-        drop(inner);
+        let count = appender.written;
+        let current = appender
+            .tail
+            .segment()
+            .map(|segment| Filled { number: segment.number, file: Some(Arc::clone(&segment.file)) });
+        let work = appender.unsynced.work(current);
+        let buffered = appender.buffer.is_some();
+        drop(appender);
         self.sync_work(&work)?;
         // What is durable is in the feed at the path, not in one that was there before.
         self.meta.check_named(&self.shared)?;
-        if buffered && let Some(buffer) = &self.inner.lock().buffer {
+        if buffered && let Some(buffer) = &self.appender.lock().buffer {
             // Power that fails later must not bring back what the buffer held before this sync.
             buffer.sync(&self.shared).map_err(|e| self.note_sync_failure(e))?;
         }
         Ok(count)
     }
 
-    /// Syncs. The files stay in the lists of `Inner` until they are synced, so that no other sync at the same
+    /// Syncs. The files stay in the lists of the appender until they are synced, so that no other sync at the same
     /// time takes them for durable.
     fn sync_work(&self, work: &SyncWork) -> Result<()> {
         for segment in work.filled.iter().chain(&work.current) {
@@ -158,13 +197,13 @@ impl Core {
                 })?;
             }
         }
-        if self.inner.lock().names_durable < work.names {
+        if self.appender.lock().unsynced.names_durable < work.opened {
             self.meta.sync().map_err(|e| self.note_sync_failure(e))?;
             self.shared.sync_dir().map_err(|e| self.note_sync_failure(e))?;
         }
-        let mut inner = self.inner.lock();
-        inner.names_durable = inner.names_durable.max(work.names);
-        inner.filled.retain(|filled| !work.filled.iter().any(|done| done.number == filled.number));
+        let unsynced = &mut self.appender.lock().unsynced;
+        unsynced.names_durable = unsynced.names_durable.max(work.opened);
+        unsynced.filled.retain(|filled| !work.filled.iter().any(|done| done.number == filled.number));
         Ok(())
     }
 
@@ -243,7 +282,7 @@ impl Core {
         let mut synced = 0;
         while !signal.stop {
             self.background.changed.wait_for(&mut signal, every);
-            let written = self.inner.lock().written;
+            let written = self.appender.lock().written;
             // A failure is sticky: the next append reports it.
             if !signal.stop && written != synced && self.sync().is_ok() {
                 synced = written;
@@ -263,7 +302,7 @@ impl Core {
             signal.rolled = false;
             drop(signal);
             // A failure is sticky: the next append reports it.
-            let _ = self.sync_filled(self.inner.lock());
+            let _ = self.sync_filled(self.appender.lock());
             signal = self.background.signal.lock();
         }
     }

@@ -1,0 +1,249 @@
+//! What a writer knows of its feed, and the way of a message into the buffer or the segment.
+
+use super::batch::{Encoded, LARGE_BODY};
+use super::durability::Unsynced;
+use super::lease::Lease;
+use super::limits::Limiter;
+use super::segment::{Room, Tail};
+use super::watch::Watch;
+use super::{Core, Placed, PlacedBatch};
+use crate::checksum::Pending;
+use crate::format::check_message_len;
+use crate::names::Kind;
+use crate::options::SyncPolicy;
+use crate::precommit::PreCommit;
+use crate::{Result, Timestamp};
+
+/// What the threads of a writer share; one of them has it at a time.
+#[derive(Debug)]
+pub(super) struct Appender {
+    pub(super) tail: Tail,
+    pub(super) subscribers: Subscribers,
+    /// The lock of the tail's segment, from one append to the next.
+    pub(super) lease: Lease,
+    pub(super) buffer: Option<PreCommit>,
+    pub(super) pending: Pending,
+    pub(super) limiter: Limiter,
+    pub(super) watch: Watch,
+    pub(super) unsynced: Unsynced,
+    /// The last write found no room.
+    pub(super) was_full: bool,
+    /// Counts the appends. What the last writer left counts as one.
+    pub(super) written: u64,
+    /// Counts the messages.
+    pub(super) accepted: u64,
+    pub(super) scratch: Vec<u8>,
+}
+
+/// Whether checkpoints may be past the end of the segment that is opened next.
+#[derive(Debug)]
+pub(super) enum Subscribers {
+    Checked,
+    /// They may, and this is what the directory had when the writer was opened, if that is known.
+    Unchecked(Option<Vec<Kind>>),
+}
+
+impl Core {
+    pub(super) fn append(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
+        self.check_sync_failed()?;
+        if self.policy == SyncPolicy::EachAppend && body.len() < LARGE_BODY {
+            return self.append_with_others(time, body);
+        }
+        self.append_alone(time, body)
+    }
+
+    pub(super) fn append_alone(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
+        let mut scratch = Vec::new();
+        let record = self.encode(time, body, &mut scratch)?;
+        let mut appender = self.appender.lock();
+        let placed = self.place(&mut appender, time, &record)?;
+        self.finish(appender)?;
+        Ok(placed)
+    }
+
+    /// Puts a record in the buffer or the segment.
+    pub(super) fn place(
+        &self,
+        appender: &mut Appender,
+        time: Timestamp,
+        record: &Encoded<'_>,
+    ) -> Result<Placed> {
+        appender.pending.saw(time);
+        self.look_now_and_then(appender, time)?;
+        if appender.limiter.is_some() {
+            self.admit_aged(appender, record.len() as u64)?;
+        }
+        if appender.buffer.is_some() {
+            // What is synced at once goes past the buffer: a message that cannot be written must not stay in it.
+            let past = self.policy == SyncPolicy::EachAppend;
+            let fits = |buffer: &PreCommit| buffer.fits(record.len());
+            if past || !appender.buffer.as_ref().is_some_and(|b| !b.is_foreign() && fits(b)) {
+                self.flush_buffer(appender)?;
+            }
+            if let Some(buffer) = appender.buffer.as_mut().filter(|b| !past && fits(b)) {
+                buffer.push(record.head(), record.body);
+                appender.written += 1;
+                appender.accepted += 1;
+                return Ok(Placed::Buffered);
+            }
+        }
+        let mut segment = self.lock(appender, Room::Wanted)?;
+        let id = segment.append(record)?;
+        segment.done();
+        appender.accepted += 1;
+        Ok(Placed::InSegment(id))
+    }
+
+    /// Appends `count` messages, which `message` gives with their times.
+    pub(super) fn append_batch<'m>(
+        &self,
+        count: usize,
+        message: impl Fn(usize) -> (Timestamp, &'m [u8]),
+    ) -> Result<PlacedBatch> {
+        self.check_sync_failed()?;
+        let mut appender = self.appender.lock();
+        let mut placed = PlacedBatch::default();
+        self.place_batch(&mut appender, count, message, |last, count| placed.add(last, count))?;
+        self.finish(appender)?;
+        Ok(placed)
+    }
+
+    /// Puts messages in the buffer or in segments, and tells `placed` where the last one of each group went, and how
+    /// many messages the group has.
+    pub(super) fn place_batch<'m>(
+        &self,
+        appender: &mut Appender,
+        count: usize,
+        message: impl Fn(usize) -> (Timestamp, &'m [u8]),
+        mut placed: impl FnMut(Placed, usize),
+    ) -> Result<()> {
+        let (mut bound, mut latest) = (0usize, Timestamp::default());
+        for n in 0..count {
+            let (time, body) = message(n);
+            latest = latest.max(time);
+            check_message_len(self.format, body.len())?;
+            bound = bound.saturating_add(self.longest_record(body));
+        }
+        appender.pending.saw(latest);
+        self.look_now_and_then(appender, latest)?;
+        let past = self.policy == SyncPolicy::EachAppend;
+        let buffered = !past && appender.buffer.as_ref().is_some_and(|buffer| bound <= buffer.capacity());
+        if appender.limiter.is_some() {
+            if buffered {
+                self.admit_aged(appender, bound as u64)?;
+            } else if count > 0 {
+                self.admit_ages(appender, 0)?;
+            }
+        }
+        if buffered {
+            if appender.buffer.as_ref().is_some_and(|buffer| buffer.is_foreign() || !buffer.fits(bound)) {
+                self.flush_buffer(appender)?;
+            }
+            if let Some(buffer) = appender.buffer.as_mut().filter(|buffer| buffer.fits(bound)) {
+                let mut scratch = Vec::new();
+                for n in 0..count {
+                    scratch.clear();
+                    let (time, body) = message(n);
+                    let record = self.encode(time, body, &mut scratch)?;
+                    buffer.push(record.head(), record.body);
+                }
+                appender.written += 1;
+                appender.accepted += count as u64;
+                placed(Placed::Buffered, count);
+                return Ok(());
+            }
+        }
+        self.flush_buffer(appender)?;
+        let mut done = 0;
+        while done < count {
+            let mut segment = self.lock(appender, Room::Wanted)?;
+            if segment.appender.limiter.is_some() {
+                let room = self.segment_size(&segment.appender.limiter).saturating_sub(segment.end());
+                let bytes = self.bytes_within(room, done..count, &message);
+                self.admit(segment.appender, bytes)?;
+            }
+            let (id, n) = segment.append_batch(done..count, &message)?;
+            segment.done();
+            appender.accepted += n as u64;
+            done += n;
+            placed(Placed::InSegment(id), n);
+        }
+        Ok(())
+    }
+
+    /// At most how many bytes those of the messages take that fit in this room.
+    fn bytes_within<'m>(
+        &self,
+        room: u64,
+        range: std::ops::Range<usize>,
+        message: &impl Fn(usize) -> (Timestamp, &'m [u8]),
+    ) -> u64 {
+        let mut bytes = 0;
+        for n in range {
+            bytes += self.longest_record(message(n).1) as u64;
+            if bytes >= room {
+                break;
+            }
+        }
+        bytes
+    }
+
+    /// At most how many bytes a message takes in a segment.
+    fn longest_record(&self, body: &[u8]) -> usize {
+        self.format.header_len().saturating_add(self.format.max_stored(body.len()))
+    }
+
+    pub(super) fn flush(&self) -> Result<()> {
+        self.check_sync_failed()?;
+        let mut appender = self.appender.lock();
+        self.flush_buffer(&mut appender)?;
+        self.write_out_pending(&mut appender)?;
+        let size = self.segment_size(&appender.limiter);
+        if appender.tail.segment().is_some_and(|segment| segment.end >= size) {
+            // The segment size was made smaller. A roll that fails is tried again by the next append.
+            if let Ok(segment) = self.lock(&mut appender, Room::Wanted) {
+                segment.done();
+            }
+        }
+        self.after_roll(appender)
+    }
+
+    /// Flushes the buffer; checksums are written out when they are due.
+    pub(super) fn flush_lightly(&self) -> Result<()> {
+        self.check_sync_failed()?;
+        let mut appender = self.appender.lock();
+        self.flush_buffer(&mut appender)?;
+        if appender.pending.is_due() {
+            self.write_out_pending(&mut appender)?;
+        }
+        self.after_roll(appender)
+    }
+
+    /// Writes out the checksums that are pending for the current segment.
+    pub(super) fn write_out_pending(&self, appender: &mut Appender) -> Result<()> {
+        if appender.pending.is_some() {
+            let mut segment = self.lock(appender, Room::Any)?;
+            segment.write_out();
+            segment.done();
+        }
+        Ok(())
+    }
+
+    /// The last thing a writer does.
+    pub(super) fn end(&self) {
+        let thread = self.appender.lock().lease.stop();
+        if let Some(thread) = thread {
+            // A panic in it has been printed.
+            let _ = thread.join();
+        }
+        let mut appender = self.appender.lock();
+        // Only the checksums are at stake: those records stay unverified.
+        let _ = self.write_out_pending(&mut appender);
+        self.release(&mut appender);
+        if let Some(buffer) = &appender.buffer
+            && buffer.is_empty()
+        {
+            buffer.close();
+        }
+    }
+}
