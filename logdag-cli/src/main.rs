@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::UdpSocket;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use jlog_watch::{Address, AddressError, Server, Token, Watch};
 use logdag::config::{Config, ConfigError, Http};
-use logdag::input::{JsonLines, log_syslog};
+use logdag::input::{JsonLines, for_each_syslog_message, log_syslog};
 use logdag::{FileSink, Graph, Level, Location, Redaction, Rotation, SinkSpec, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -31,6 +31,7 @@ use signal_hook::consts::{
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::{Signals, SignalsInfo};
 use signal_hook::low_level::siginfo::Cause;
+use socket2::{SockRef, TcpKeepalive};
 
 /// Named log streams, filters and sinks, from a configuration, without a line of code
 #[derive(Debug, Parser)]
@@ -78,8 +79,8 @@ enum Task {
         /// The configuration
         file: PathBuf,
         /// Which lines go to which stream: STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH or STREAM=udp:127.0.0.1:PORT;
-        /// messages of syslog (RFC 5424 and 3164): STREAM=syslog-udp:127.0.0.1:PORT or STREAM=syslog-unix:PATH, a datagram
-        /// socket like /dev/log
+        /// messages of syslog (RFC 5424 and 3164): STREAM=syslog-udp:127.0.0.1:PORT, STREAM=syslog-tcp:127.0.0.1:PORT
+        /// (RFC 6587, up to 512 connections) or STREAM=syslog-unix:PATH, a datagram socket like /dev/log
         #[arg(long = "in", value_name = "STREAM=SOURCE", required = true, value_parser = source)]
         inputs: Vec<(String, Source)>,
         #[command(flatten)]
@@ -200,12 +201,13 @@ enum Source {
     Unix(PathBuf),
     Udp(String),
     SyslogUdp(String),
+    SyslogTcp(String),
     SyslogUnix(PathBuf),
 }
 
 fn source(text: &str) -> Result<(String, Source), String> {
     let expected = "expected STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH, STREAM=udp:HOST:PORT, \
-                    STREAM=syslog-udp:HOST:PORT or STREAM=syslog-unix:PATH";
+                    STREAM=syslog-udp:HOST:PORT, STREAM=syslog-tcp:HOST:PORT or STREAM=syslog-unix:PATH";
     let (stream, source) = text.split_once('=').ok_or(expected)?;
     let source = match source.split_once(':') {
         None if source == "stdin" => Source::Stdin,
@@ -213,6 +215,7 @@ fn source(text: &str) -> Result<(String, Source), String> {
         Some(("unix", path)) if !path.is_empty() => Source::Unix(path.into()),
         Some(("udp", address)) if address.contains(':') => Source::Udp(address.to_owned()),
         Some(("syslog-udp", address)) if address.contains(':') => Source::SyslogUdp(address.to_owned()),
+        Some(("syslog-tcp", address)) if address.contains(':') => Source::SyslogTcp(address.to_owned()),
         Some(("syslog-unix", path)) if !path.is_empty() => Source::SyslogUnix(path.into()),
         _ => return Err(expected.to_owned()),
     };
@@ -760,6 +763,12 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
                 );
             })
         }
+        Source::SyslogTcp(address) => {
+            let listener = TcpListener::bind(&address).map_err(|e| format!("{address}: {e}"))?;
+            // A connection that is gone before it is accepted must not be waited for.
+            listener.set_nonblocking(true)?;
+            std::thread::spawn(move || take_syslog_connections(&listener, &address, &lines, &stop))
+        }
         Source::SyslogUnix(path) => {
             let left_over = UnixDatagram::unbound().and_then(|socket| socket.connect(&path)).err();
             remove_left_over(&path, left_over).map_err(|e| named(&path, e))?;
@@ -833,6 +842,64 @@ fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &S
         // What it had to say it has said.
         let _ = connection.join();
     }
+}
+
+/// How many connections carry syslog to one address at a time.
+const SYSLOG_CONNECTIONS: usize = 512;
+/// The most bytes of one of their messages: that many may wait for each connection.
+const SYSLOG_MESSAGE: usize = 256 << 10;
+/// A connection that is silent for this long is asked whether its peer is still there.
+const SYSLOG_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Takes messages of syslog of all who connect. Further connections are refused while there are too many.
+fn take_syslog_connections(listener: &TcpListener, what: &str, lines: &Lines, stop: &Stop) {
+    let mut connections: Vec<std::thread::JoinHandle<()>> = Vec::new();
+    let mut refuses = false;
+    while stop.wait_for(listener.as_fd()).unwrap_or(false) {
+        connections.retain(|connection| !connection.is_finished());
+        let accepted = listener.accept().and_then(|(input, peer)| {
+            if connections.len() >= SYSLOG_CONNECTIONS {
+                if !std::mem::replace(&mut refuses, true) {
+                    let why = format!("{SYSLOG_CONNECTIONS} connections are open: further ones are refused");
+                    tell(what, Err(io::Error::other(why)));
+                }
+                return Ok(());
+            }
+            refuses = false;
+            // Peers that are gone without a word do not keep a place for ever.
+            SockRef::from(&input).set_tcp_keepalive(&TcpKeepalive::new().with_time(SYSLOG_KEEPALIVE))?;
+            let (lines, stop) = (lines.clone(), stop.clone());
+            let take = move || tell(&peer.to_string(), take_syslog_messages(input, &lines, stop));
+            connections.push(std::thread::Builder::new().spawn(take)?);
+            Ok(())
+        });
+        match accepted {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
+            Err(e) => {
+                tell(what, Err(e));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(()) => {}
+        }
+    }
+    for connection in connections {
+        // What it had to say it has said.
+        let _ = connection.join();
+    }
+}
+
+/// Takes messages until the connection ends, or until it is told to end. What is not whole is marked as cut.
+fn take_syslog_messages(input: TcpStream, lines: &Lines, stop: Stop) -> io::Result<()> {
+    let from = Until::new(input, stop);
+    let told = Arc::clone(&from.told);
+    for_each_syslog_message(from, lines.max_line.min(SYSLOG_MESSAGE), |message, whole| {
+        let why = match (told.load(Ordering::Acquire), whole) {
+            (true, _) => "logdag was told to end",
+            (false, false) => "the connection ended",
+            (false, true) => return log_syslog(&lines.stream, message),
+        };
+        log_syslog(&lines.stream, &[message, format!(" [cut here: {why}]").as_bytes()].concat());
+    })
 }
 
 fn exec(

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::fs;
-use std::io::Write;
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -313,6 +313,88 @@ fn messages_of_syslog_are_lines_with_levels_and_keys() {
         let expected = ["2003-10-11T22:14:15.003000Z", "error", "su", "host", "auth"];
         assert_eq!(serde_json::json!(gist), serde_json::json!(expected), "{line}");
     }
+}
+
+const SYSLOG: &str = r#"<log name="out" type="file" path="DIR/out.log" format="event"/>
+    <log name="net"><outlet name="out"/></log>"#;
+
+/// A command that takes syslog over TCP, and where.
+fn syslog_over_tcp(setup: &Setup) -> (Child, SocketAddr) {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    (setup.run(&["--in", &format!("net=syslog-tcp:{address}")]), address)
+}
+
+fn connected(address: SocketAddr) -> TcpStream {
+    let begun = Instant::now();
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(e) => assert!(begun.elapsed() < Duration::from_secs(10), "{e}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn messages_of_syslog_come_over_connections() {
+    let setup = Setup::new(SYSLOG);
+    let (child, address) = syslog_over_tcp(&setup);
+    // One that is slow keeps nobody waiting.
+    let mut slow = connected(address);
+    slow.write_all(b"99 <11>slow").unwrap();
+    let counted = "<34>1 2003-10-11T22:14:15.003Z host su 7 - - two\nlines";
+    let mut other = connected(address);
+    write!(other, "{} {counted}<11>by line\n{} {counted}", counted.len(), counted.len()).unwrap();
+    other.write_all(b"<14>in ").unwrap();
+    setup.wait_for("out.log", "by line");
+    other.write_all(b"pieces\n7 <11>abc99 <11>gone").unwrap();
+    drop(other);
+    setup.wait_for("out.log", "gone");
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(ended(child).status.code(), Some(0));
+    drop(slow);
+    let text = setup.read("out.log");
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let found: Vec<(String, String)> = events
+        .map(|event| ["level", "event"].map(|key| event[key].as_str().unwrap().to_owned()).into())
+        .collect();
+    let expected = [
+        ("error", "two\nlines"),
+        ("error", "by line"),
+        ("error", "two\nlines"),
+        ("info", "in pieces"),
+        ("error", "abc"),
+        ("error", "gone [cut here: the connection ended]"),
+        ("error", "slow [cut here: logdag was told to end]"),
+    ];
+    assert_eq!(found, expected.map(|(level, text)| (level.to_owned(), text.to_owned())));
+}
+
+#[test]
+fn connections_of_syslog_are_limited_and_end_with_the_command() {
+    const MOST: usize = 512;
+    let setup = Setup::new(SYSLOG);
+    let (child, address) = syslog_over_tcp(&setup);
+    let mut open: Vec<TcpStream> = (0..MOST).map(|_| connected(address)).collect();
+    let mut refused = connected(address);
+    refused.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(refused.read(&mut [0]).unwrap(), 0);
+    // Whoever is there goes on, and a place that is left is given to another one.
+    open[MOST - 1].write_all(b"<11>last\n").unwrap();
+    setup.wait_for("out.log", "last");
+    open.truncate(MOST / 2);
+    let begun = Instant::now();
+    while !setup.read("out.log").contains("again") {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        // Refused as long as nobody has noticed that others are gone.
+        let _ = connected(address).write_all(b"<11>again\n");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, Signal::SIGTERM);
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(0));
+    let said = format!("logdag: {address}: {MOST} connections are open: further ones are refused\n");
+    assert!(texts(&output).1.contains(&said), "{:?}", texts(&output));
 }
 
 #[test]
@@ -632,7 +714,15 @@ fn everything_comes_through_to_a_feed() {
 #[test]
 fn what_makes_no_sense_is_told() {
     let setup = Setup::new(PLAIN);
-    for wrong in ["out", "out=tape", "out=fifo:", "out=udp:1", "out=syslog-udp:1", "out=syslog-unix:"] {
+    for wrong in [
+        "out",
+        "out=tape",
+        "out=fifo:",
+        "out=udp:1",
+        "out=syslog-udp:1",
+        "out=syslog-tcp:1",
+        "out=syslog-unix:",
+    ] {
         let output = logdag(&["run", &setup.config, "--in", wrong]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong}");
         assert!(texts(&output).1.contains("expected STREAM="), "{wrong}: {:?}", texts(&output));
