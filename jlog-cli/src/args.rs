@@ -44,7 +44,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Answer over HTTP how feeds are: metrics for Prometheus, and health
     ///
-    /// Ends with SIGINT or SIGTERM. Nothing can be changed over HTTP.
+    /// Ends with SIGINT or SIGTERM. Nothing can be changed over HTTP without --control.
     #[cfg(feature = "serve")]
     Serve(ServeArgs),
     /// List segments, or the records of one
@@ -437,6 +437,9 @@ pub struct ServeArgs {
     /// Answer only clients that send the token in this file (Authorization: Bearer TOKEN)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Let clients add, move and remove subscribers; needs a token file, or a socket
+    #[arg(long)]
+    pub control: bool,
     /// Let clients without a token call this server by this name as well
     #[arg(long = "allow-host", value_name = "NAME")]
     pub allow_hosts: Vec<String>,

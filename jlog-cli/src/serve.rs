@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jlog_watch::{Thresholds, Token, Watch};
+use jlog_watch::{ServeError, Thresholds, Token, Watch};
 
 use crate::args::ServeArgs;
 use crate::error::{Failure, Outcome};
@@ -30,8 +30,12 @@ pub fn serve(args: &ServeArgs) -> Outcome {
     if let Some(file) = &args.token_file {
         watch = watch.token(Token::from_file(file).map_err(|e| Failure::new(e.to_string()))?);
     }
-    let failed = |e: jlog_watch::ServeError| {
-        let hint = matches!(e, jlog_watch::ServeError::NoToken { .. }).then_some("; see --token-file");
+    if args.control {
+        watch = watch.control();
+    }
+    let failed = |e: ServeError| {
+        let hint = matches!(e, ServeError::NoToken { .. } | ServeError::ControlNeedsToken { .. })
+            .then_some("; see --token-file");
         Failure::new(e.to_string()).or(hint.unwrap_or_default())
     };
     let server = watch.thresholds(thresholds).serve(&args.http).map_err(failed)?;

@@ -18,6 +18,26 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
     out
 }
 
+/// The bytes that are shown as this text.
+pub(crate) fn parse(shown: &str) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(shown.len()), shown.as_bytes());
+    while let Some((&first, behind)) = rest.split_first() {
+        let escaped = match behind {
+            [b'\\', behind @ ..] if first == b'\\' => Some((b'\\', behind)),
+            [b'x', high, low, behind @ ..] if first == b'\\' => {
+                let digits = [*high, *low];
+                let byte = std::str::from_utf8(&digits).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                byte.map(|byte| (byte, behind))
+            }
+            _ => None,
+        };
+        let (byte, behind) = escaped.unwrap_or((first, behind));
+        out.push(byte);
+        rest = behind;
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,5 +48,9 @@ mod tests {
         assert_eq!(shown("Zähler\n".as_bytes()), "Zähler\n");
         assert_eq!(shown(b"a\xff"), "a\\xff");
         assert_eq!(shown(b"a\\xff"), "a\\\\xff");
+        for name in [&b"a\\xff"[..], b"\xff\\", b"\\\\x41", "Z\u{e4}hler".as_bytes(), b"", b"\\x"] {
+            assert_eq!(parse(&shown(name)), name, "{name:?}");
+        }
+        assert_eq!(parse("a\\xzz\\"), b"a\\xzz\\");
     }
 }

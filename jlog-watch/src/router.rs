@@ -27,7 +27,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
     let router = router.route("/eventer/logs/{*file}", get(mtev::ring));
     router
         .merge(page::router())
-        .nest("/api/v1", api::router())
+        .nest("/api/v1", api::router(core.control))
         .route("/capa.json", get(mtev::capabilities))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
@@ -35,7 +35,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {
-            error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here")
+            error(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here; whether anything can be changed was decided when the server was started")
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&core), guard))
         .with_state(core)

@@ -53,6 +53,12 @@ pub enum ServeError {
         /// The address.
         address: Address,
     },
+    /// Every user and every program of this machine could change something.
+    #[error("{address}: changes need a token (a token file), or a socket, unix:PATH")]
+    ControlNeedsToken {
+        /// The address.
+        address: Address,
+    },
     /// It cannot listen there.
     #[error("cannot listen at {address}: {source}")]
     Listen {

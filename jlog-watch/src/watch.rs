@@ -106,7 +106,11 @@ pub struct Watch {
     hosts: Vec<String>,
     limits: Limits,
     thresholds: Thresholds,
+    control: bool,
 }
+
+/// So many changes are under way at the same time: one may wait for a sink.
+const CHANGES: usize = 4;
 
 /// What answers are made from.
 pub(crate) struct Core {
@@ -119,6 +123,10 @@ pub(crate) struct Core {
     pub(crate) started: SystemTime,
     /// One for each tail that may be open.
     pub(crate) tails: Arc<Semaphore>,
+    /// Whether anything may be changed.
+    pub(crate) control: bool,
+    /// One for each change that may be under way.
+    pub(crate) changes: Arc<Semaphore>,
 }
 
 /// What there is of everything at a moment.
@@ -199,6 +207,14 @@ impl Watch {
         self
     }
 
+    /// Lets whoever may ask change something, too: streams and subscribers, by the API. That needs a [token](Watch::token), or a
+    /// Unix socket, which is its owner's; without either, a [router](Watch::router) changes nothing.
+    #[must_use]
+    pub fn control(mut self) -> Self {
+        self.control = true;
+        self
+    }
+
     fn core(&self, any_host: bool) -> Arc<Core> {
         Arc::new(Core {
             feeds: Feeds::new(self.roots.clone()),
@@ -209,6 +225,8 @@ impl Watch {
             thresholds: self.thresholds,
             started: SystemTime::now(),
             tails: Arc::new(Semaphore::new(self.limits.tails)),
+            control: self.control && (any_host || self.token.is_some()),
+            changes: Arc::new(Semaphore::new(CHANGES)),
         })
     }
 
@@ -234,7 +252,11 @@ impl Watch {
         if !address.is_local() && self.token.is_none() {
             return Err(ServeError::NoToken { address: address.clone() });
         }
-        let core = self.core(matches!(address, Address::Unix(_)));
+        let socket = matches!(address, Address::Unix(_));
+        if self.control && self.token.is_none() && !socket {
+            return Err(ServeError::ControlNeedsToken { address: address.clone() });
+        }
+        let core = self.core(socket);
         Server::start(address, router::router(core), self.limits)
     }
 }

@@ -9,6 +9,8 @@ mod support;
 mod access;
 #[path = "http/api.rs"]
 mod api;
+#[path = "http/control.rs"]
+mod control;
 #[path = "http/feeds.rs"]
 mod feeds;
 #[path = "http/health.rs"]

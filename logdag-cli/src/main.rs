@@ -124,6 +124,9 @@ struct HttpArgs {
     /// Answer only whoever sends the token in this file (Authorization: Bearer TOKEN)
     #[arg(long, value_name = "FILE")]
     http_token_file: Option<PathBuf>,
+    /// Let clients change streams and subscribers over HTTP; needs a token file, or a socket
+    #[arg(long)]
+    control: bool,
 }
 
 impl HttpArgs {
@@ -134,8 +137,8 @@ impl HttpArgs {
         let address = match (&self.http, configured) {
             (Some(address), _) => address.clone(),
             (None, Some(http)) => http_address(config, http)?,
-            (None, None) if self.http_token_file.is_some() => {
-                return Err("--http-token-file without an address: give --http, too".into());
+            (None, None) if self.http_token_file.is_some() || self.control => {
+                return Err("--http-token-file or --control without an address: give --http, too".into());
             }
             (None, None) => return Ok(None),
         };
@@ -150,6 +153,9 @@ impl HttpArgs {
         let token_file = configured.and_then(|http| http.token_file.as_ref());
         if let Some(file) = self.http_token_file.as_ref().or(token_file) {
             watch = watch.token(Token::from_file(file)?);
+        }
+        if self.control {
+            watch = watch.control();
         }
         let server = watch.serve(&address)?;
         eprintln!("logdag: listening at {}", server.address());

@@ -134,6 +134,8 @@ fn what_cannot_be_listened_at_is_an_error_before_anything_runs() {
     assert!(said.contains("it needs a token"), "{said}");
     let said = check("", &["--http-token-file", "none"]);
     assert!(said.contains("give --http, too"), "{said}");
+    let said = check("", &["--http", "127.0.0.1:0", "--control"]);
+    assert!(said.contains("changes need a token"), "{said}");
     let said = check("<http address=\"127.0.0.1:0\" token_file=\"/no/such/token\"/>", &[]);
     assert!(said.contains("/no/such/token"), "{said}");
     // `check` finds a wrong address, too.

@@ -76,9 +76,20 @@ fn sockets_and_tokens() {
     let token = place.file("token", "0123456789abcdef0123\n");
     let token = token.to_str().unwrap();
     std::fs::set_permissions(token, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let (mut server, address, _lines) = serve(&place, &["--token-file", token]);
+    let (mut server, address, _lines) = serve(&place, &["--token-file", token, "--control"]);
     assert_eq!(ask(&address, "/metrics", "").0, 401);
     assert_eq!(ask(&address, "/metrics", "Authorization: Bearer 0123456789abcdef0123\r\n").0, 200);
+    let mut stream = TcpStream::connect(&address).unwrap();
+    write!(
+        stream,
+        "DELETE /api/v1/feeds/feed/subscribers/s HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Authorization: Bearer 0123456789abcdef0123\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(place.subscribers().is_empty());
     server.signal(Signal::SIGTERM);
     assert_eq!(server.end(), Some(0));
 }
@@ -88,6 +99,8 @@ fn what_cannot_be_served_is_an_error_at_once() {
     let place = Place::new(&[]);
     let complaint = run(place.jlog("serve", ["--http", "0.0.0.0:0"]), "").failed(1);
     assert!(complaint.contains("needs a token") && complaint.contains("--token-file"), "{complaint}");
+    let complaint = run(place.jlog("serve", ["--http", "127.0.0.1:0", "--control"]), "").failed(1);
+    assert!(complaint.contains("changes need a token") && complaint.contains("--token-file"), "{complaint}");
     let open = place.file("token", "0123456789abcdef0123");
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
     let complaint = run(place.jlog("serve", ["--token-file", open.to_str().unwrap()]), "").failed(1);

@@ -1,5 +1,6 @@
 //! `/api/v1`: what there is, as JSON. `openapi.json` describes it, and a test compares.
 
+mod control;
 mod messages;
 mod tail;
 
@@ -22,7 +23,7 @@ use crate::watch::Core;
 
 const OPEN_API: &str = include_str!("../../openapi.json");
 
-pub(crate) fn router() -> Router<Arc<Core>> {
+pub(crate) fn router(control: bool) -> Router<Arc<Core>> {
     let router = Router::new()
         .route("/openapi.json", get(async || respond::body(StatusCode::OK, respond::JSON, OPEN_API)))
         .route("/feeds", get(feeds))
@@ -36,7 +37,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/streams", get(streams))
         .route("/streams/{stream}", get(stream))
         .route("/streams/{stream}/tail", get(tail::ring));
-    router
+    if control { router.merge(control::router()) } else { router }
 }
 
 /// A number in a query; the default where it is not given.

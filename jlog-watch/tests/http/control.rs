@@ -1,0 +1,178 @@
+//! Changes: who may make them, and what they do.
+
+use jlog_core::{LogId, Start};
+use jlog_watch::{Address, ServeError, Server, Token, Watch};
+use serde_json::{Value, json};
+
+use crate::api::check;
+use crate::support::{Answer, Place, append, ask, connect, send, serve, socket_address};
+
+const TOKEN: &str = "0123456789abcdef0123";
+
+fn controlled(watch: Watch) -> Server {
+    serve(watch.token(Token::new(TOKEN).unwrap()).control())
+}
+
+fn request(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let host = socket_address(server);
+    let length = body.len();
+    send(
+        connect(server),
+        &format!(
+            "{method} /api/v1{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n\
+             {headers}\r\n{body}"
+        ),
+    )
+}
+
+/// Asks with the token, and checks the answer against the description.
+fn change(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let authorized = format!("Authorization: Bearer {TOKEN}\r\n");
+    let answer = request(server, method, path, &authorized, body);
+    let description = request(server, "GET", "/openapi.json", &authorized, "").json();
+    let same = |pattern: &str| {
+        let (pattern, path): (Vec<&str>, Vec<&str>) =
+            (pattern.split('/').collect(), path.split('/').collect());
+        let same = |(pattern, part): (&&str, &&str)| pattern == part || pattern.starts_with('{');
+        pattern.len() == path.len() && pattern.iter().zip(&path).all(same)
+    };
+    let found =
+        description["paths"].as_object().unwrap().iter().find(|(pattern, _)| same(pattern)).unwrap().1;
+    let response = &found[method.to_lowercase()]["responses"][answer.status.to_string()];
+    check(&response["content"]["application/json"]["schema"], &answer.json(), &description, path);
+    (answer.status, answer.json())
+}
+
+#[test]
+fn nothing_changes_without_control_or_without_a_token() {
+    let place = Place::new();
+    let log = place.feed("a");
+    let read_only = serve(Watch::new().feeds(place.path()).token(Token::new(TOKEN).unwrap()));
+    let authorized = format!("Authorization: Bearer {TOKEN}\r\n");
+    let path = "/feeds/a/subscribers/new";
+    assert_eq!(request(&read_only, "PUT", path, &authorized, "").status, 404);
+    assert_eq!(request(&read_only, "DELETE", "/feeds/a/subscribers/s", &authorized, "").status, 404);
+    let server = controlled(Watch::new().feeds(place.path()));
+    assert_eq!(request(&server, "PUT", path, "", "").status, 401);
+    assert_eq!(request(&server, "PUT", path, "Authorization: Bearer wrong\r\n", "").status, 401);
+    // A browser on another site's page that has the token, somehow.
+    let foreign = format!("{authorized}Origin: http://evil.example\r\n");
+    assert_eq!(request(&server, "PUT", path, &foreign, "").status, 403);
+    assert_eq!(request(&server, "PUT", path, &authorized, &" ".repeat(100_000)).status, 413);
+    assert_eq!(log.subscribers().unwrap().len(), 1);
+    assert_eq!(request(&server, "PUT", path, &authorized, "").status, 201);
+    assert_eq!(log.subscribers().unwrap().len(), 2);
+
+    let refused = Watch::new().control().serve(&"127.0.0.1:0".parse().unwrap());
+    assert!(matches!(refused, Err(ServeError::ControlNeedsToken { .. })), "{refused:?}");
+    // A socket is its owner's.
+    let path = place.join("control.sock");
+    let server = Watch::new().feeds(place.path()).control().serve(&Address::Unix(path.clone())).unwrap();
+    let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let asked = "DELETE /api/v1/feeds/a/subscribers/new HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert_eq!(send(stream, asked).status, 200);
+    assert_eq!(log.subscribers().unwrap().len(), 1);
+    server.stop();
+}
+
+#[test]
+fn subscribers_are_added_moved_and_removed() {
+    let place = Place::new();
+    let log = place.feed("a");
+    append(&log, 20);
+    let server = controlled(Watch::new().feeds(place.path()));
+    let put = |name: &str, body: &str| change(&server, "PUT", &format!("/feeds/a/subscribers/{name}"), body);
+    let (status, answer) = put("new", "{\"at\":\"end\"}");
+    let end = log.last_id().unwrap();
+    assert_eq!((status, answer), (201, json!({ "subscriber": "new", "checkpoint": end.to_string() })));
+    assert_eq!(log.checkpoint("new").unwrap(), end);
+    assert_eq!(put("new", "").0, 409);
+    assert_eq!(put("new", "{\"at\":\"00000000:00000003\",\"move\":true}").0, 200);
+    assert_eq!(log.checkpoint("new").unwrap(), LogId::new(0, 3));
+    assert_eq!(put("late", "{\"at\":\"2090-01-01T00:00:00Z\"}").0, 201);
+    assert_eq!(log.lag("late").unwrap().0, 0);
+    // The name that is shown is the name that is taken.
+    assert_eq!(put("odd%5Cxff", "").0, 201);
+    assert!(log.has_subscriber(b"odd\xff").unwrap());
+    for wrong in
+        ["{\"at\":\"soon\"}", "{\"at\":7}", "{\"when\":\"end\"}", "[]", "{", "{\"at\":\"ffffffff:1\"}"]
+    {
+        let (status, answer) = put("other", wrong);
+        assert_eq!(status, 400, "{wrong}: {answer}");
+    }
+    assert!(!log.has_subscriber("other").unwrap());
+    let delete = |name: &str| change(&server, "DELETE", &format!("/feeds/a/subscribers/{name}"), "").0;
+    assert_eq!((delete("new"), delete("new")), (200, 404));
+    assert_eq!(change(&server, "PUT", "/feeds/none/subscribers/x", "").0, 404);
+    // What was there before is where it was.
+    assert_eq!(log.checkpoint("s").unwrap(), log.resolve(&Start::Beginning).unwrap());
+}
+
+#[cfg(feature = "graph")]
+#[test]
+fn streams_are_switched_connected_and_logged_to() {
+    use logdag::Graph;
+
+    let place = Place::new();
+    let graph = Graph::new();
+    let config = format!(
+        "<app><logs><log name=\"ring\" type=\"memory\"/><log name=\"other\" type=\"memory\"/>\
+         <log name=\"file\" type=\"file\" path=\"{}\"/><log name=\"web/x\"><outlet name=\"ring\"/></log></logs></app>",
+        place.join("file.log").display()
+    );
+    logdag::config::Config::from_text("test.xml", &config).unwrap().apply(&graph).unwrap();
+    let server = controlled(Watch::new().graph("", graph.clone()));
+    let ok = |method: &str, path: &str, body: &str| {
+        let (status, answer) = change(&server, method, &format!("/streams/{path}"), body);
+        assert_eq!(status, 200, "{method} {path}: {answer}");
+    };
+    let lines = |name: &str| -> Vec<String> {
+        let lines = graph.memory_last(name, 100).unwrap().into_iter();
+        lines.map(|line| String::from_utf8(line.bytes).unwrap()).collect()
+    };
+    ok("POST", "web%2Fx/log", "{\"text\":\"one {} %s\"}");
+    ok("PUT", "web%2Fx/outlets/other", "{\"filter\":\"level >= 'warn'\"}");
+    ok("PUT", "web%2Fx/outlets/other", "{\"filter\":\"level >= 'warn'\"}");
+    ok("POST", "web%2Fx/log", "{\"text\":\"two\",\"level\":\"warn\"}");
+    ok("POST", "web%2Fx/log", "{\"text\":\"three\"}");
+    assert_eq!(
+        (lines("ring"), lines("other")),
+        (vec!["one {} %s".into(), "two".into(), "three".into()], vec!["two".into()])
+    );
+    ok("PATCH", "ring", "{\"facility\":true,\"level\":true}");
+    ok("POST", "web%2Fx/log", "{\"text\":\"four\"}");
+    let four = lines("ring").pop().unwrap();
+    assert!(four.contains("web/x") && four.contains("info"), "{four}");
+    ok("PATCH", "ring", "{\"enabled\":false}");
+    ok("POST", "web%2Fx/log", "{\"text\":\"five\"}");
+    assert_eq!(lines("ring").len(), 4);
+    ok("DELETE", "web%2Fx/outlets/other", "");
+    assert!(!graph.stream("web/x").unwrap().is_material());
+    ok("PUT", "web%2Fx/outlets/file", "");
+    ok("POST", "web%2Fx/log", "{\"text\":\"six\"}");
+    ok("POST", "file/rotate", "");
+    ok("POST", "file/reopen", "");
+    let files = std::fs::read_dir(place.path()).unwrap().flatten();
+    let rotated = files.filter(|file| file.file_name().to_string_lossy().starts_with("file.log.")).count();
+    assert_eq!(rotated, 1);
+
+    let status =
+        |method: &str, path: &str, body: &str| change(&server, method, &format!("/streams/{path}"), body).0;
+    assert_eq!(status("PATCH", "none", "{\"enabled\":true}"), 404);
+    assert_eq!(status("PATCH", "ring", ""), 400);
+    assert_eq!(status("PATCH", "ring", "{\"enabled\":\"yes\"}"), 400);
+    assert_eq!(status("PATCH", "ring", "{\"enable\":true}"), 400);
+    assert_eq!(status("POST", "ring/log", "{\"level\":\"info\"}"), 400);
+    assert_eq!(status("POST", "ring/log", "{\"text\":\"x\",\"level\":\"loud\"}"), 400);
+    assert_eq!(status("PUT", "ring/outlets/none", ""), 404);
+    // It would close a cycle.
+    assert_eq!(status("PUT", "ring/outlets/web%2Fx", ""), 400);
+    assert_eq!(status("PUT", "web%2Fx/outlets/ring", "{\"filter\":\"level = 'info'\"}"), 409);
+    assert_eq!(status("PUT", "file/outlets/ring", "{\"filter\":\"(((\"}"), 400);
+    assert_eq!(status("PUT", "web%2Fx/outlets/web%2Fx", ""), 400);
+    assert_eq!(status("DELETE", "web%2Fx/outlets/other", ""), 404);
+    // It has no sink.
+    assert_eq!(status("POST", "web%2Fx/rotate", ""), 400);
+    assert!(graph.find("none").is_none());
+    assert_eq!(ask(&server, "/api/v1/streams").status, 401);
+}
