@@ -1,4 +1,4 @@
-//! The log-stream graph: what a line costs whoever logs it.
+//! The log-stream graph: what a line costs the thread that logs it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -102,7 +102,7 @@ fn render(c: &mut Criterion) {
 /// A stream to a file that is gone after the bench.
 fn to_file(graph: &Graph, dir: &tempfile::TempDir, kind: &str, format: Format) -> Stream {
     let path = dir.path().join(kind).to_str().unwrap().to_owned();
-    // One file put aside is kept, so that a long bench does not fill the disk.
+    // One rotated file is kept, so that a long bench does not fill the disk.
     let rotation = logdag::Rotation { bytes: 10_000_000, retain_count: 1, ..logdag::Rotation::default() };
     let sink =
         SinkSpec { stream: kind.to_owned(), kind: kind.to_owned(), path, rotation, ..SinkSpec::default() };
@@ -131,7 +131,7 @@ fn files(c: &mut Criterion) {
     graph.go_sync();
 }
 
-/// A feed that is written by whoever logs, and one behind a queue.
+/// A feed that the logging thread writes, and one behind a queue.
 fn feeds(c: &mut Criterion) {
     let mut group = c.benchmark_group("feed");
     group.throughput(Throughput::Elements(1));

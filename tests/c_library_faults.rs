@@ -107,9 +107,9 @@ fn late_writes_are_not_skipped() {
     conforming.check(&path);
 }
 
-/// As before, but the index was closed already: it disagrees with its segment then, and is made anew.
+/// As before, but the index was closed already: it disagrees with its segment then, and is made again.
 #[test]
-fn a_closed_index_that_is_too_short_is_made_anew() {
+fn a_closed_index_that_is_too_short_is_made_again() {
     let mut conforming = Conforming::new();
     let (_dir, path) = new_path();
     let log = Jlog::options().checksums(false).create(&path).unwrap();
@@ -875,7 +875,7 @@ fn intervals_can_be_read_from_a_read_only_disk() {
     }
 }
 
-/// 6.3: a torn record, wherever it is cut, is cut off by the next writer, kept, and told of; everything before
+/// 6.3: a torn record, wherever it is cut, is cut off by the next writer, kept, and reported; everything before
 /// it and behind it is read.
 #[test]
 fn a_torn_record_does_not_hide_what_follows() {

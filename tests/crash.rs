@@ -213,7 +213,7 @@ fn read_all(log: &Jlog, subscriber: &str) -> Vec<u32> {
 /// Opens what a crash has left, and checks it against what was told until then.
 fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: bool) {
     let log = open(disk);
-    // A reader alone sees whole messages in order, before any writer has mended anything.
+    // A reader alone sees whole messages in order, before any writer has repaired anything.
     let before_writer = read_all(&log, "consumer");
     assert!(before_writer.is_sorted_by(|a, b| a < b), "a reader before the writer: {before_writer:?}");
 

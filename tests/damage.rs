@@ -284,7 +284,7 @@ impl Case<'_> {
         let log = open(&disk).unwrap_or_else(|e| panic!("{self}: after repair {done:?}: {e}"));
         let found = log.verify().unwrap();
         let damaged = found.findings.iter().any(|finding| {
-            // The writer mends it.
+            // The writer repairs it.
             finding.damage && !finding.path.ends_with("pre_commit")
         });
         assert!(!damaged, "{self}: after repair {done:?}: {found:?}");
@@ -311,7 +311,7 @@ fn bits() -> u8 {
     bits.unwrap_or(1).clamp(1, 8)
 }
 
-/// Does everything to the files whose names are meant, and tells of all that goes wrong.
+/// Does everything to the files whose names are meant, and reports all that goes wrong.
 fn damage_to(meant: impl Fn(&str) -> bool, compression: Compression) {
     let feed = Feed::new(compression);
     let mut wrong = Vec::new();

@@ -141,7 +141,7 @@ fn snapshot_names(dir: &Path) -> Vec<std::ffi::OsString> {
     names
 }
 
-/// A path that is too long is told of before anything is made.
+/// A path that is too long is reported before anything is made.
 #[test]
 fn a_path_that_is_too_long() {
     let (dir, _) = new_path();
@@ -219,7 +219,7 @@ fn as_plain_user(path: &Path) -> Option<BTreeMap<String, String>> {
     Some(said.lines().map(|line| line.split_once(": ").unwrap()).map(|(k, v)| (k.into(), v.into())).collect())
 }
 
-/// What may not be read or written is told of by its name; whatever can be done without it is done; and
+/// What may not be read or written is reported by its name; whatever can be done without it is done; and
 /// nothing is lost by it.
 #[test]
 fn without_permission() {
@@ -373,7 +373,7 @@ fn ten_thousand_subscribers() {
     writer.close().unwrap();
 }
 
-/// Files of another user are told of.
+/// Files of another user are reported.
 #[test]
 fn other_peoples_files() {
     let (_dir, path) = new_path();

@@ -89,7 +89,7 @@ fn back_pressure(pre_commit: u32) {
         assert!(next > 100, "there is room for some: {next}");
         writer.flush().unwrap();
         assert!(counted(&path) <= MAX + MAX / 16, "{} bytes", counted(&path));
-        // It is as full after it was opened anew.
+        // It is as full after it was opened again.
         if round % 2 == 1 {
             writer.close().unwrap();
             writer = log.writer().unwrap();
@@ -157,7 +157,7 @@ fn the_error_names_who_holds_back() {
 }
 
 #[test]
-fn the_oldest_goes_and_whoever_needed_it_is_told() {
+fn the_oldest_is_dropped_and_subscribers_learn_what_they_missed() {
     let (_dir, path) = new_path();
     let events = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&events);
@@ -555,7 +555,7 @@ fn complete_segments_are_not_counted_again() {
     assert!(first < segments + 20, "one header of each segment's checksums: {first}");
     let again = reads_of(&|| assert_eq!(log.lag("slow").unwrap().0, 1500));
     assert!(again < 20, "{again}");
-    // What is not covered is counted as before, and what has changed is counted anew.
+    // What is not covered is counted as before, and what has changed is counted again.
     std::fs::remove_file(path.join("00000003.crc")).unwrap();
     let fresh = Jlog::open(&path).unwrap();
     assert_eq!(fresh.status().unwrap().records, 1500);

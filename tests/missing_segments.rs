@@ -129,7 +129,7 @@ fn a_missing_segment_is_reported_with_its_messages() {
             let case = format!("{checksums} {index} {with:?} {missing}");
             assert_eq!(feed.seen(), Some(expected), "{case}");
 
-            // What sweeps tells of it, too, once, and afterwards it is known as well as before.
+            // What sweeps reports it, too, once, and afterwards it is known as well as before.
             feed.log.clean(false).unwrap();
             let swept = feed.losses();
             assert_eq!(swept, if exact { vec![("s".to_owned(), expected)] } else { vec![] }, "{case}");
@@ -144,7 +144,7 @@ fn a_missing_segment_is_reported_with_its_messages() {
             let repaired = Jlog::repair(&feed.path).unwrap();
             let event = Event::SegmentsLost { subscriber: "s".to_owned(), lost: expected };
             assert_eq!(repaired, [event], "{case}");
-            // Nothing is left to be mended; the subscriber is told all the same.
+            // Nothing is left to be repaired; the subscriber is told all the same.
             assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{case}");
             let found = feed.log.verify().unwrap();
             assert!(!found.is_damaged(), "{case}");
@@ -363,7 +363,7 @@ fn the_ids_of_a_lost_segment_are_not_used_again() {
     let (numbers, lost) = feed.read();
     assert_eq!((numbers, lost), (vec![14, 15], Some(one(2, 3, false))));
     assert_eq!(feed.log.last_id().unwrap(), LogId::new(3, 2));
-    // Where nobody needs it, it is begun anew as before.
+    // Where nobody needs it, it is begun again as before.
     let feed = Feed::new(2, true);
     feed.log.unsubscribe("s").unwrap();
     feed.remove(2, &[]);

@@ -401,7 +401,7 @@ impl Run {
             }
             Op::SetCheckpoint(name, place) => {
                 let place = self.model.place(place);
-                // A subscriber that is set from outside begins there: its reader is opened anew.
+                // A subscriber that is set from outside begins there: its reader is opened again.
                 self.readers.remove(name);
                 self.model.positions.remove(name);
                 let set = self.log.set_checkpoint(name_of(*name), place);

@@ -425,7 +425,7 @@ fn who_may_not_write_hears_that_a_repair_is_not_finished() {
 }
 
 #[test]
-fn a_damaged_journal_is_kept_aside_and_everything_is_looked_at_anew() {
+fn a_damaged_journal_is_kept_aside_and_everything_is_looked_at_again() {
     let (_dir, path) = template();
     interrupted(&path);
     let journal = path.join("repair.journal");

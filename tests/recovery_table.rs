@@ -288,7 +288,7 @@ fn expect(log: &Jlog, expected: &[Message<'_>]) {
     assert_eq!(give(&mut reader), owned(expected));
 }
 
-/// Opens a writer and closes it again; returns what was told of.
+/// Opens a writer and closes it again; returns what was reported.
 fn open_and_close(log: &Jlog) -> Vec<Event> {
     log.take_events();
     log.writer().unwrap().close().unwrap();
@@ -316,7 +316,7 @@ fn conforms(log: &Jlog) {
     });
 }
 
-/// The jlog works on: what is appended gets this id and is read behind what is there, nothing more is mended,
+/// The jlog works on: what is appended gets this id and is read behind what is there, nothing more is repaired,
 /// the subscriber can be done with all of it, and an independent reader of the format finds nothing wrong.
 #[track_caller]
 fn works_on(log: &Jlog, there: &[Message<'_>], next: (u32, u32)) {
@@ -431,7 +431,7 @@ fn metastore_behind_the_segments() {
 }
 
 /// "the segment is created, empty"
-/// What was set aside under these names.
+/// What was renamed under these names.
 fn stale(segment: u32, bytes: usize, made: &Made) -> Event {
     let kept = made.path.join(format!(".stale-{segment:08x}"));
     Event::StaleSegment { segment, bytes: bytes as u64, kept }
@@ -493,7 +493,7 @@ fn next_segment_is_there() {
     writer.append("fresh").unwrap();
     writer.roll().unwrap();
     assert_eq!(log.take_events(), []);
-    // What was set aside before is not replaced.
+    // What was renamed before is not replaced.
     made.write(".stale-00000003", "older");
     made.write("00000003", records(&["stale"]));
     writer.append("last").unwrap();
@@ -540,7 +540,7 @@ fn metastore_before_a_lost_segment() {
     assert!(!made.path.join("00000001.idx").exists());
     assert!(!made.path.join("00000001").exists(), "its ids are not used again");
     works_on_without(&log, &there, (2, 1), 1);
-    // One that nobody needs is begun anew.
+    // One that nobody needs is begun again.
     let made = Made::new(1).segment(0, record("a"));
     made.write("00000001.idx", [0u64, 17].map(u64::to_le_bytes).concat());
     std::fs::remove_file(made.path.join("cp.6f6e65")).unwrap();
@@ -632,7 +632,7 @@ fn metastore_of_another_layout() {
     }
 }
 
-/// "told of; appends go behind them, readers skip"
+/// "it is reported; appends go behind those records, readers skip the damage"
 #[test]
 fn damage_before_intact_records() {
     let made = Made::new(0).segment(0, records(&["a", "bb", "c"]));
@@ -671,7 +671,7 @@ fn damage_before_intact_records() {
     assert!(log.verify().unwrap().is_damaged());
 }
 
-/// "the one of that name is opened anew"
+/// "the file of that name is opened"
 #[test]
 fn segment_removed_or_replaced() {
     // Removed: the next message is the first of a new one, and nobody takes it for done.
@@ -779,7 +779,7 @@ fn checksums_of_other_records() {
     }
 }
 
-/// "it is not believed; whoever needs it makes it anew"
+/// "it is not used, and is rebuilt when it is needed"
 #[test]
 fn index_that_does_not_fit() {
     let entries = |offsets: &[u64]| offsets.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
@@ -814,7 +814,7 @@ fn index_that_does_not_fit() {
     }
 }
 
-/// Opens a writer for a buffer that holds, after what is mended, exactly `left`: opening flushes it, and nothing has
+/// Opens a writer for a buffer that holds, after what is repaired, exactly `left`: opening flushes it, and nothing has
 /// to be written first. Segment `to.0` must have `to.1` records before.
 #[track_caller]
 fn buffer_is_flushed(
@@ -1105,7 +1105,7 @@ fn checkpoint_of_a_segment_that_is_gone() {
     }
 }
 
-/// "readers pass over it, and tell of it"
+/// "readers skip and report it"
 #[test]
 fn complete_segment_ends_within_a_record() {
     let torn = record("never finished");

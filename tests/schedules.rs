@@ -34,7 +34,7 @@ fn feed(segment_size: u32) -> (SimStorage, Jlog) {
 
 fn read_all(disk: &SimStorage) -> Vec<String> {
     let log = Jlog::options().storage(Arc::new(disk.clone())).open(FEED).unwrap();
-    // A writer mends what the power failure left.
+    // A writer repairs what the power failure left.
     log.writer().unwrap().close().unwrap();
     let mut reader = log.reader("s").unwrap();
     let mut out = Vec::new();

@@ -623,7 +623,7 @@ fn appending_goes_on_while_a_full_segment_is_synced() {
     });
 }
 
-/// A sync that fails behind the back of whoever appends is told of by the next call, and stays failed.
+/// A sync that fails in the background is reported by the next call, and stays failed.
 #[test]
 fn a_sync_that_fails_in_the_background_is_told_of() {
     without_hanging(|| {

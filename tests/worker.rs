@@ -1,5 +1,5 @@
 //! A process that writes or reads a jlog, for the tests that need several. It is told what to do by its
-//! arguments, and tells of what it has done on stdout, line by line.
+//! arguments, and reports what it has done on stdout, line by line.
 
 // It may fail where it stands: its test fails then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]

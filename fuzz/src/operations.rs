@@ -524,7 +524,7 @@ impl Run {
         subscriber.possible.push(done);
     }
 
-    /// From outside: its reader, if there is one, is opened anew.
+    /// From outside: its reader, if there is one, is opened again.
     fn set_checkpoint(&mut self, input: &mut Input<'_>) {
         let name = input.byte() % SUBSCRIBERS;
         self.readers.remove(&name);

@@ -361,7 +361,7 @@ fn details() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
-/// The error function hears of something where the C library tells of it.
+/// The error function hears of something where the C library reports it.
 #[test]
 fn errors_are_told_where_the_c_library_tells_them() {
     let Some(both) = both() else { return };

@@ -144,7 +144,7 @@ mod tests {
         check("one goes back");
         log.unsubscribe("a").unwrap();
         log.subscribe("a", Start::Last(3)).unwrap();
-        check("a subscriber is made anew");
+        check("a subscriber is made again");
         log.set_checkpoint("c", log.last_id().unwrap()).unwrap();
         log.clean(false).unwrap();
         check("segments go");

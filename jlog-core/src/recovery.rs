@@ -108,7 +108,7 @@ pub(crate) fn set_aside_stale(shared: &Shared, number: u32) -> Result<Option<Eve
         keep = names::stale(&format!("{name}.{n}"));
     }
     let rename = |from: &str, to: &str| match shared.storage.rename(&shared.at(from), &shared.at(to)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("set aside", shared.at(from), e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("rename", shared.at(from), e)),
         _ => Ok(()),
     };
     // The segment comes last: what is cut short is begun again.

@@ -197,7 +197,7 @@ fn verify_no_gaps(shared: &Shared, out: &mut Verification) -> Result<()> {
             }
             [] => continue,
         };
-        // What repair has reported is nothing that anybody can mend.
+        // What repair has reported cannot be repaired.
         let reported = noted.is_reported(&lost);
         let known = if reported { "; repair has reported it" } else { "" };
         out.findings.push(Finding {

@@ -122,7 +122,7 @@ impl Feed {
         self.latest.lock().clone()
     }
 
-    /// The feed itself, opened anew.
+    /// The feed itself, opened again.
     pub(crate) fn open(&self) -> Result<Jlog, Error> {
         Jlog::open(&self.path)
     }
@@ -157,7 +157,7 @@ impl History {
             None => self.log.insert(Jlog::open(path)?),
         };
         let status = log.status()?;
-        // What was told of is in the figures.
+        // What was reported is in the figures.
         log.take_events();
         let now = Instant::now();
         let kept = kept(path);
@@ -173,7 +173,7 @@ impl History {
             let bytes: u64 = complete().map(|segment| segment.bytes).sum();
             self.usual = (records.div_ceil(number), bytes.div_ceil(number));
         }
-        // Where the end went back it is another feed, which begins anew.
+        // If the end went back, it is another feed, which begins again.
         let (appended, bytes, rolled) = match before {
             Some((before, bytes)) if before <= end => {
                 let (messages, bytes) =

@@ -102,7 +102,7 @@ pub(crate) fn reasons(view: &View, thresholds: &Thresholds) -> Vec<Reason> {
     let mut found = Vec::new();
     for feed in &view.feeds {
         match feed.facts() {
-            // Whoever removes a feed from a directory of feeds knows that.
+            // A feed is removed from a directory of feeds on purpose.
             Err(_) if feed.gone => {}
             Err(text) => {
                 let kind = if feed.reading.damaged { "damage" } else { "feed_unreadable" };

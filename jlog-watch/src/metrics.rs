@@ -1,4 +1,4 @@
-//! `/metrics`, for Prometheus and whoever reads what it reads.
+//! `/metrics`, for Prometheus and everything that reads its format.
 
 use std::fmt;
 use std::iter::once;

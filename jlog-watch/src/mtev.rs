@@ -102,7 +102,7 @@ fn counted(_: &Core) -> Vec<(String, u64)> {
 
 /// `GET /eventer/logs/NAME.json?last=N` or `?since=I`: lines of a ring, the oldest first; without either, all of them.
 ///
-/// The header `x-process-start` (milliseconds since 1970) tells clients that numbers have begun anew.
+/// The header `x-process-start` (milliseconds since 1970) tells clients that numbers have begun again.
 #[cfg(feature = "graph")]
 pub(crate) async fn ring(
     State(core): State<Arc<Core>>,
@@ -150,7 +150,7 @@ enum Wanted {
 /// got, and one that asks for the last lines wants the newest. `None` where there is no such ring.
 #[cfg(feature = "graph")]
 fn lines(graph: &logdag::Graph, name: &str, wanted: Wanted, limit: usize) -> Option<String> {
-    /// Whoever logs waits while so much is copied.
+    /// Threads that log wait while this much is copied.
     const PIECE: (usize, usize) = (256, 64 << 10);
     let newest = graph.memory_newest(name)?;
     let mut at = match wanted {

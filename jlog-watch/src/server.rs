@@ -153,7 +153,7 @@ impl Drop for Server {
         if let Some((path, file)) = self.socket.take()
             && inode(&path) == Some(file)
         {
-            // Whoever has removed it meanwhile has done this.
+            // It was removed meanwhile, as intended.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -175,7 +175,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     if is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
         std::fs::remove_file(path)?;
     }
-    // Between binding and this, the umask says who may connect; whoever does is answered as its owner is.
+    // Between binding and this, the umask says who may connect; such a client is answered as the owner is.
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;

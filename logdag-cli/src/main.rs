@@ -121,7 +121,7 @@ struct HttpArgs {
     /// 127.0.0.1:PORT, unix:PATH, or, with a token, any address
     #[arg(long, value_name = "ADDRESS")]
     http: Option<Address>,
-    /// Answer only whoever sends the token in this file (Authorization: Bearer TOKEN)
+    /// Answer only clients that send the token in this file (Authorization: Bearer TOKEN)
     #[arg(long, value_name = "FILE")]
     http_token_file: Option<PathBuf>,
     /// Let clients change streams and subscribers over HTTP; needs a token file, or a socket

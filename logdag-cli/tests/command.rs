@@ -712,7 +712,7 @@ fn everything_comes_through_to_a_feed() {
 }
 
 #[test]
-fn what_makes_no_sense_is_told() {
+fn what_makes_no_sense_is_reported() {
     let setup = Setup::new(PLAIN);
     for wrong in [
         "out",

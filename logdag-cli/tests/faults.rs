@@ -100,7 +100,7 @@ fn check_finds_what_run_would_refuse() {
 }
 
 #[test]
-fn an_unknown_attribute_of_an_outlet_is_told() {
+fn an_unknown_attribute_of_an_outlet_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = command(dir.path(), r#"<log name="a"><outlet name="b" fliter="x = 1"/></log>"#);
     let output = command.arg("check").arg(dir.path().join("app.xml")).output().unwrap();

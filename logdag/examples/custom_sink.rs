@@ -1,4 +1,4 @@
-//! A type of sink of one's own: lines as UDP datagrams. Run it with `cargo run -p logdag --example custom_sink`.
+//! A type of sink that the program adds: lines as UDP datagrams. Run it with `cargo run -p logdag --example custom_sink`.
 
 #![allow(clippy::print_stdout)]
 
@@ -29,7 +29,7 @@ impl Sink for UdpSink {
         false
     }
 
-    /// The network may be slow: whoever logs need not wait for it.
+    /// The network may be slow: threads that log need not wait for it.
     fn may_be_asynchronous(&self) -> bool {
         true
     }

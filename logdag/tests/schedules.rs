@@ -116,7 +116,7 @@ fn nothing_is_lost_while_it_goes_back_and_forth_between_modes() {
 }
 
 #[test]
-fn what_is_dropped_is_counted_and_told() {
+fn what_is_dropped_is_counted_and_reported() {
     check(|| {
         let graph = Graph::new();
         let (stream, kept) = add(&graph, "q", WhenFull::Drop);

@@ -29,7 +29,7 @@ fn files_and_feeds_stay_where_they_were_opened() {
     log!(file, "three");
     graph.rotate("file").unwrap();
     log!(file, "four");
-    // A feed that somebody removed is created anew.
+    // A feed that somebody removed is created again.
     fs::remove_dir_all(dir.path().join("app.feed")).unwrap();
     graph.reopen().unwrap();
     log!(feed, "two");

@@ -232,7 +232,7 @@ fn inspect_lists_segments_and_records() {
 }
 
 #[test]
-fn inspect_tells_of_a_tail_that_is_no_record() {
+fn inspect_reports_a_tail_that_is_no_record() {
     let place = numbered();
     let path = place.feed.join("00000002");
     let mut bytes = std::fs::read(&path).unwrap();

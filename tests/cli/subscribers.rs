@@ -44,7 +44,7 @@ fn a_subscriber_that_is_there_is_moved_only_when_asked_to() {
 
     assert_eq!(place.ok("subscribe", &["t", "--move", "--end"]), "t begins after 00000002:00000002\n");
     assert_eq!(place.unread("t").len(), 0);
-    // Back, which is told of.
+    // Back, which is reported.
     assert_eq!(run(place.jlog("subscribe", ["t", "--move", "--after", "0:1"]), "").code, Some(0));
     assert_eq!(place.unread("t").len(), 9);
     assert_eq!(run(place.jlog("subscribe", ["t", "--move"]), "").code, Some(0));

@@ -9,7 +9,7 @@ use crate::work::as_f64;
 
 /// Bytes of a line in a file: 99 of the message (for numbers below 100 million) and the newline.
 pub const LINE: usize = 100;
-/// Bytes after which a file is put aside.
+/// Bytes after which a file is rotated.
 pub const ROTATE_AT: usize = 10_000_000;
 
 /// Calls a macro with the format of the message between what it takes before and behind that; the format's arguments are

@@ -125,7 +125,7 @@ impl Tail {
     fn open(log: &Jlog, wanted: Wanted) -> Result<Self, Error> {
         let mut before = String::new();
         let reader = match log.reader_from(&wanted.start(), options()) {
-            // The feed was made anew since the client saw this id: what there is now is all new to it.
+            // The feed was made again since the client saw this id: what there is now is all new to it.
             Err(Error::NoSuchRecord { id, .. }) => {
                 let why = format!("{id} is past the end: these messages begin at the first that there is");
                 before = event(Some("restarted"), None, &json!({ "text": why }));
@@ -170,7 +170,7 @@ impl Tail {
         Ok((out, more))
     }
 
-    /// Whoever is too slow goes on near the end.
+    /// A client that is too slow continues near the end.
     fn skip_if_far_behind(&mut self, out: &mut String) -> Result<(), Error> {
         let (here, end) = (self.reader.position(), self.log.last_id()?);
         if here.segment == end.segment && u64::from(end.marker.saturating_sub(here.marker)) <= MAX_BEHIND {

@@ -84,7 +84,7 @@ fn feeds_of_a_directory_come_and_go() {
     let found = samples(&server);
     assert!(!found.contains_key(&place.of("jlog_feed_stored_messages", "a")));
     assert_eq!(found[&place.of("jlog_feed_stored_messages", "c")], 3.0);
-    // Made again, it is another feed that begins anew.
+    // Made again, it is another feed that begins again.
     append(&place.feed("a"), 7);
     until("a feed made again", || {
         samples(&server).get(&place.of("jlog_feed_stored_messages", "a")) == Some(&7.0)

@@ -91,7 +91,7 @@ fn a_feed_is_followed_and_gone_on_with() {
     // Nobody is a subscriber by that.
     assert_eq!(log.subscribers().unwrap().len(), 1);
 
-    // A feed made anew: the id means nothing there.
+    // A feed made again: the id means nothing there.
     let mut late = Events::open(&server, "/api/v1/feeds/a/tail", Some("00001000:00000001"));
     assert_eq!(late.next().name, "restarted");
     assert_eq!(late.next().data["body"], "message 0000");
@@ -103,7 +103,7 @@ fn a_feed_is_followed_and_gone_on_with() {
 }
 
 #[test]
-fn who_is_far_behind_goes_on_near_the_end_and_is_told() {
+fn who_is_far_behind_goes_on_near_the_end_and_is_reported() {
     let place = Place::new();
     let log = jlog_core::Jlog::create(place.join("a")).unwrap();
     let writer = log.writer().unwrap();
@@ -146,7 +146,7 @@ fn open_tails_have_a_limit_and_keep_nobody_from_asking() {
 
 #[cfg(feature = "graph")]
 #[test]
-fn a_ring_is_followed_and_what_went_before_it_was_seen_is_told() {
+fn a_ring_is_followed_and_what_went_before_it_was_seen_is_reported() {
     use logdag::{Graph, log};
 
     let graph = Graph::new();

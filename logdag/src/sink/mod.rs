@@ -149,7 +149,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Whoever logs a line has just written it, without a queue, and others are to see it. As [`idle`](Sink::idle) unless a
+    /// A line was just written without a queue, and others are to see it. As [`idle`](Sink::idle) unless a
     /// sink can do it for less: this is called for every line.
     ///
     /// # Errors

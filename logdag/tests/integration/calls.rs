@@ -281,7 +281,7 @@ fn a_child_gets_none_of_the_file_descriptors() {
     let its_name = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
     let pipe_name = its_name(pipe.as_fd().as_raw_fd());
     assert_eq!(its_name(writer.as_raw_fd()), pipe_name);
-    // As they were opened first, and anew.
+    // As they were opened first, and again.
     for round in ["opened", "rotated", "moved"] {
         match round {
             "rotated" => ["file", "file_synch"].iter().for_each(|name| graph.rotate(name).unwrap()),

@@ -284,7 +284,7 @@ fn lines_without_a_queue_can_be_read_at_once() {
 }
 
 #[test]
-fn a_jlog_that_was_removed_is_made_anew() {
+fn a_jlog_that_was_removed_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("feed");
     let graph = Graph::new();

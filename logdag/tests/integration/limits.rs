@@ -30,7 +30,7 @@ fn a_limit_leaves_out_counts_and_reports() {
         (0..5).for_each(|_| log!(web, n = -1; "no"));
         (0..10).for_each(|n| log!(web, n = n; "{n}"));
         assert_eq!(ring(&graph, "ring"), ["0", "1", "2"], "{way}");
-        // A change of the graph does not begin anew.
+        // A change of the graph does not begin again.
         graph.add_memory("other", 10, 1000).unwrap();
         log!(web, n = 10; "10");
         let described: serde_json::Value =

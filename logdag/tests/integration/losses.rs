@@ -33,7 +33,7 @@ fn what_is_larger_than_a_ring_is_counted_as_lost() {
 }
 
 #[test]
-fn a_flush_tells_of_lines_that_were_lost() {
+fn a_flush_reports_lines_that_were_lost() {
     let graph = Graph::new();
     let stream = graph.configure("full", typed("file", Path::new("/dev/full"), Rotation::default())).unwrap();
     graph.go_async();

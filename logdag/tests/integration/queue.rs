@@ -92,7 +92,7 @@ fn repeating(graph: &Graph) -> Stream {
 }
 
 #[test]
-fn repetitions_are_counted_and_told() {
+fn repetitions_are_counted_and_reported() {
     let graph = Graph::new();
     let stream = repeating(&graph);
     for line in ["a", "a", "a", "b", "b", "a"] {

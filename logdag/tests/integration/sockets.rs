@@ -185,7 +185,7 @@ fn tcp_counts_octets_and_connects_again() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_counted_and_a_peer_that_comes_back_is_told() {
+fn what_cannot_be_sent_is_counted_and_a_peer_that_comes_back_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();

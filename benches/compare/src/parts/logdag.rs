@@ -75,7 +75,7 @@ fn disabled(context: &Context, report: &mut Report) -> Result<()> {
     let stream = graph.stream(STREAM)?;
     let count = context.size(500_000_000, 10_000_000);
     let sample = repeat(context.rounds, || {
-        // The stream is looked at anew for each line, and nothing is taken off for the loop.
+        // The stream is looked at again for each line, and nothing is taken off for the loop.
         let each = seconds_each(count, |n| logdag::log!(*black_box(&stream), "x {}", expensive(n)));
         Ok(each * 1e9)
     })?;
@@ -102,7 +102,7 @@ fn log(stream: &Stream, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// Lines to files of ours, put aside by size, all of which are kept. As with the others, nothing is synced.
+/// Lines to files of ours, rotated by size, all of which are kept. As with the others, nothing is synced.
 fn rotated(dir: &Path, count: usize, threads: usize) -> Result<Rates> {
     let rotation = Rotation { bytes: ROTATE_AT as u64, ..Rotation::default() };
     let (graph, stream) = asynchronous("file", dir.join("log").display().to_string(), rotation)?;

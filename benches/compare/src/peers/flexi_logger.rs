@@ -15,7 +15,7 @@ fn plain(out: &mut dyn Write, _: &mut DeferredNow, record: &Record<'_>) -> std::
     write!(out, "{}", record.args())
 }
 
-/// Lines to files that are put aside by size, all of which are kept.
+/// Lines to files that are rotated by size, all of which are kept.
 pub fn rotated(dir: &Path, count: usize) -> Result<Rates> {
     // The queue has no limit: whoever logs never waits, and lines that are not written yet are held in memory.
     let (logger, handle) = Logger::with(LogSpecification::info())
