@@ -2,8 +2,9 @@
 //! of one of its files, and then does with it whatever can be done with a jlog. Nothing may panic, run for
 //! ever, or take more memory than there is data; what the bytes do not touch must stay readable.
 //!
-//! One is different: to [`operations()`] the bytes say what is done with a jlog, and when it crashes. Three are about
-//! logdag, and use no disk: [`filter()`] takes expressions, [`config()`] documents, [`formats()`] lines.
+//! One is different: to [`operations()`] the bytes say what is done with a jlog, and when it crashes. Four are about
+//! logdag, and use no disk: [`filter()`] takes expressions, [`config()`] documents, [`formats()`] lines, [`syslog()`]
+//! connections.
 //!
 //! The same functions run in the integration tests, over the committed corpora and over mutations of them.
 
@@ -31,17 +32,19 @@ mod filter;
 mod formats;
 mod model;
 mod operations;
+mod syslog;
 
 pub use config::config;
 pub use filter::filter;
 pub use formats::formats;
 pub use operations::operations;
+pub use syslog::syslog;
 
 /// What a target is called, and what it does with its input.
 pub type Target = (&'static str, fn(Disk, &[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("scanner", scanner),
     ("metastore", metastore),
     ("checkpoint", checkpoint),
@@ -56,6 +59,7 @@ pub const TARGETS: [Target; 14] = [
     ("filter", filter),
     ("config", config),
     ("formats", formats),
+    ("syslog", syslog),
 ];
 
 /// Where the jlogs are.
