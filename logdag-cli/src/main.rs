@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod ctl;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -71,6 +73,13 @@ enum Task {
         /// The files; standard input if there are none
         files: Vec<PathBuf>,
     },
+    /// Ask a process that answers over HTTP (`logdag run` or `exec` with --http, or one with jlog-watch) about its streams, or
+    /// change them
+    ///
+    /// The words are those of libmtev's console: list; show log NAME [LINES]; log details NAME; log to NAME TEXT; log connect
+    /// NAME OUTLET [FILTER]; log disconnect NAME OUTLET; [no] log enable|debug|facility|timestamps|level|keys|target|source
+    /// NAME; log rotate NAME; log reopen NAME. Changes need --control there.
+    Ctl(ctl::CtlArgs),
     /// Log lines of inputs, until they end or a signal arrives
     ///
     /// SIGHUP reloads the configuration and reopens files; a wrong configuration is refused, and its error
@@ -258,6 +267,7 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Decode { files } => decode(&files),
+        Task::Ctl(args) => ctl::ctl(&args),
         Task::Run { file, inputs, lines, http } => run(&file, inputs, &lines, &http),
         Task::Exec { file, stdout, stderr, lines, http, command } => {
             exec(&file, (stdout, stderr), &lines, &http, &command)

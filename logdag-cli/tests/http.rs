@@ -144,3 +144,61 @@ fn what_cannot_be_listened_at_is_an_error_before_anything_runs() {
     assert_eq!(checked.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&checked.stderr).contains("is no address"));
 }
+
+#[test]
+fn ctl_shows_and_changes_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), "");
+    let socket = dir.path().join("ctl.sock");
+    let at = format!("unix:{}", socket.display());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_logdag"))
+        .args(["run", &config, "--in", "web=stdin", "--http", &at, "--control"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert_eq!(line.trim_end(), format!("logdag: listening at {at}"));
+    let ctl = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
+        let done = command.args(["ctl", "--http", &at]).args(words).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (done.status.code().unwrap(), text(&done.stdout), text(&done.stderr))
+    };
+    let done = (0, String::new(), String::new());
+    assert_eq!(ctl(&["log", "to", "web", "one", "\u{1b}[31mtwo"]), done);
+    // Queued lines come soon.
+    let begun = Instant::now();
+    let mut shown = String::new();
+    while shown.is_empty() && begun.elapsed() < DEADLINE {
+        shown = ctl(&["show", "log", "ring", "5"]).1;
+    }
+    assert_eq!(shown, "one \\u{1b}[31mtwo\n");
+    assert_eq!(ctl(&["log", "disconnect", "web", "feed"]), done);
+    assert_eq!(ctl(&["log", "connect", "web", "feed", "level", ">=", "'warn'"]), done);
+    let list = ctl(&["list"]).1;
+    assert!(list.contains("web\n  -> ring\n  -> feed  if level >= 'warn'\n"), "{list}");
+    assert!(list.contains("debug  (it is disabled)\n"), "{list}");
+    assert_eq!(ctl(&["log", "enable", "debug"]), done);
+    assert!(!ctl(&["list"]).1.contains("debug  (it is disabled)"));
+    let details = ctl(&["log", "details", "ring"]).1;
+    assert!(details.contains("\"type\": \"memory\""), "{details}");
+    let (code, _, said) = ctl(&["log", "enable", "none"]);
+    assert!(code == 1 && said.contains("there is no log stream \"none\""), "{said}");
+    let (code, _, said) = ctl(&["nonsense"]);
+    assert!(code == 1 && said.contains("show log NAME [LINES]"), "{said}");
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let (code, _, said) = ctl(&["list"]);
+    assert!(code == 1 && said.contains("ctl.sock"), "{said}");
+
+    // One that allows no changes says what it needs.
+    let running = Running::start(&["run", &config, "--in", "web=stdin", "--http", "127.0.0.1:0"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
+    command.args(["ctl", "--http", &running.address, "no", "log", "enable", "web"]);
+    let refused = command.output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("it needs --control"));
+}

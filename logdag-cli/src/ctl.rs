@@ -1,0 +1,304 @@
+//! `logdag ctl`: the words of libmtev's console about logs, for a process that answers over HTTP.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jlog_watch::Address;
+use serde_json::{Value, json};
+
+use super::Failure;
+
+/// An answer that has not come after this time does not come any more.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Lines that `show log` shows where nothing is said.
+const LINES: u64 = 23;
+
+const WORDS: &str = "expected one of:\n  \
+    list\n  \
+    show log NAME [LINES]\n  \
+    log details NAME\n  \
+    log to NAME TEXT\n  \
+    log connect NAME OUTLET [FILTER]\n  \
+    log disconnect NAME OUTLET\n  \
+    [no] log enable|debug|facility|timestamps|level|keys|target|source NAME\n  \
+    log rotate NAME\n  \
+    log reopen NAME";
+
+/// Where to ask, and for what.
+#[derive(Debug, clap::Args)]
+pub(super) struct CtlArgs {
+    /// Where the process listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8465")]
+    http: Address,
+    /// The file with its token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// What to do
+    #[arg(trailing_var_arg = true, required = true, value_name = "WORD")]
+    words: Vec<String>,
+}
+
+/// What the words ask for.
+#[derive(Debug, PartialEq)]
+enum Wanted {
+    List,
+    Show {
+        name: String,
+        lines: u64,
+    },
+    Details {
+        name: String,
+    },
+    /// A request whose answer says no more than that it was done.
+    Change {
+        method: &'static str,
+        path: String,
+        body: Value,
+    },
+}
+
+/// A part of a path.
+fn encoded(name: &str) -> String {
+    let mut out = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+fn parse(words: &[&str]) -> Option<Wanted> {
+    let change = |method, path: String, body| Some(Wanted::Change { method, path, body });
+    let stream = |name: &str| format!("/api/v1/streams/{}", encoded(name));
+    let outlet = |name: &str, to: &str| format!("{}/outlets/{}", stream(name), encoded(to));
+    let flag = |word: &str, name: &str, on: bool| {
+        let member = match word {
+            "enable" => "enabled",
+            "debug" => "debugging",
+            "facility" | "timestamps" | "level" | "keys" | "target" | "source" => word,
+            _ => return None,
+        };
+        change("PATCH", stream(name), json!({ member: on }))
+    };
+    match words {
+        ["list"] => Some(Wanted::List),
+        ["show", "log", name] => Some(Wanted::Show { name: (*name).to_owned(), lines: LINES }),
+        ["show", "log", name, lines] => {
+            Some(Wanted::Show { name: (*name).to_owned(), lines: lines.parse().ok().filter(|n| *n > 0)? })
+        }
+        ["log", "details", name] => Some(Wanted::Details { name: (*name).to_owned() }),
+        ["log", "to", name, text @ ..] if !text.is_empty() => {
+            change("POST", format!("{}/log", stream(name)), json!({ "text": text.join(" ") }))
+        }
+        ["log", "connect", name, to] => change("PUT", outlet(name, to), json!({})),
+        ["log", "connect", name, to, filter @ ..] => {
+            change("PUT", outlet(name, to), json!({ "filter": filter.join(" ") }))
+        }
+        ["log", "disconnect", name, to] => change("DELETE", outlet(name, to), Value::Null),
+        ["log", word @ ("rotate" | "reopen"), name] => {
+            change("POST", format!("{}/{word}", stream(name)), Value::Null)
+        }
+        ["no", "log", word, name] => flag(word, name, false),
+        ["log", word, name] => flag(word, name, true),
+        _ => None,
+    }
+}
+
+/// Text for a terminal: what could move its cursor or change its colours is shown as an escape.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A process that answers.
+struct Client<'a> {
+    address: &'a Address,
+    token: Option<String>,
+}
+
+impl Client<'_> {
+    /// Asks, and gives the status and what came.
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value), Failure> {
+        let fail = |e: io::Error| format!("{}: {e}", self.address);
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let token =
+            self.token.as_ref().map_or_else(String::new, |t| format!("Authorization: Bearer {t}\r\n"));
+        // HTTP/1.0: the answer ends with the connection.
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{token}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut answer = Vec::new();
+        let mut exchange = |stream: &mut dyn ReadWrite| {
+            stream.write_all(request.as_bytes())?;
+            stream.read_to_end(&mut answer).map(|_| ())
+        };
+        match self.address {
+            Address::Tcp(address) => {
+                let mut stream = TcpStream::connect_timeout(address, PATIENCE).map_err(fail)?;
+                stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
+                exchange(&mut stream).map_err(fail)?;
+            }
+            Address::Unix(path) => {
+                let mut stream = UnixStream::connect(path).map_err(fail)?;
+                stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
+                exchange(&mut stream).map_err(fail)?;
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is no HTTP")?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or("the answer is no HTTP")?;
+        let value =
+            serde_json::from_str(body).map_err(|e| format!("the answer to {path} is no JSON: {e}"))?;
+        Ok((status, value))
+    }
+
+    /// The same, where anything but success is an error.
+    fn get(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failure> {
+        let (status, value) = self.ask(method, path, body)?;
+        if (200..300).contains(&status) {
+            return Ok(value);
+        }
+        let why = value["error"].as_str().unwrap_or("it was refused");
+        let hint = match status {
+            401 => " (--token-file FILE)",
+            405 => " (it needs --control)",
+            404 if method != "GET" && why == "there is nothing here" => " (it needs --control)",
+            _ => "",
+        };
+        Err(format!("{}{hint}", plain(why)).into())
+    }
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+fn token(path: &Path) -> Result<String, Failure> {
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("the token file {}: {e}", path.display()))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("the token file {}: expected one line with a token", path.display()).into());
+    }
+    Ok(token.to_owned())
+}
+
+/// A line for each stream.
+fn list(answer: &Value) -> String {
+    let mut out = String::new();
+    for stream in answer["streams"].as_array().into_iter().flatten() {
+        let text = |key: &str| plain(stream[key].as_str().unwrap_or_default());
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{}", text("name"));
+        if !text("type").is_empty() {
+            let stats = &stream["stats"];
+            let _ = write!(
+                out,
+                "  [{}] {} lines",
+                format!("{} {}", text("type"), text("path")).trim(),
+                stats["lines"]
+            );
+            if let Some(rate) = stream["lines_per_second"].as_f64() {
+                let _ = write!(out, ", {rate} a second");
+            }
+            for lost in ["dropped", "failed"] {
+                if stats[lost] != 0 {
+                    let _ = write!(out, ", {} {lost}", stats[lost]);
+                }
+            }
+        }
+        if !text("why_immaterial").is_empty() {
+            let _ = write!(out, "  ({})", text("why_immaterial"));
+        }
+        out.push('\n');
+        for outlet in stream["outlets"].as_array().into_iter().flatten() {
+            let _ = write!(out, "  -> {}", plain(outlet["name"].as_str().unwrap_or_default()));
+            if let Some(filter) = outlet["filter"].as_str() {
+                let _ = write!(out, "  if {}", plain(filter));
+            }
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// `logdag ctl`
+pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
+    let words: Vec<&str> = args.words.iter().map(|word| &**word).collect();
+    let Some(wanted) = parse(&words) else {
+        return Err(format!("{:?}: {WORDS}", words.join(" ")).into());
+    };
+    let client = Client { address: &args.http, token: args.token_file.as_deref().map(token).transpose()? };
+    let out = match wanted {
+        Wanted::List => list(&client.get("GET", "/api/v1/streams", &Value::Null)?),
+        Wanted::Details { name } => {
+            let path = format!("/api/v1/streams/{}", encoded(&name));
+            let details = client.get("GET", &path, &Value::Null)?;
+            format!("{details:#}\n")
+        }
+        Wanted::Show { name, lines } => {
+            let path = format!("/eventer/logs/{}.json?last={lines}", encoded(&name));
+            let lines = client.get("GET", &path, &Value::Null)?;
+            let lines = lines.as_array().into_iter().flatten();
+            let line =
+                |line: &Value| plain(line["line"].as_str().unwrap_or_default().trim_end_matches('\n')) + "\n";
+            lines.map(line).collect()
+        }
+        Wanted::Change { method, path, body } => {
+            client.get(method, &path, &body)?;
+            String::new()
+        }
+    };
+    // A reader that has gone away has seen enough.
+    let _ = io::stdout().write_all(out.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_mean_what_they_mean_on_the_console() {
+        let words = |text: &str| parse(&text.split(' ').collect::<Vec<_>>());
+        let change = |method, path: &str, body| Some(Wanted::Change { method, path: path.to_owned(), body });
+        assert_eq!(words("list"), Some(Wanted::List));
+        assert_eq!(words("show log a/b"), Some(Wanted::Show { name: "a/b".to_owned(), lines: 23 }));
+        assert_eq!(words("show log a 5"), Some(Wanted::Show { name: "a".to_owned(), lines: 5 }));
+        let path = "/api/v1/streams/a%2Fb";
+        assert_eq!(words("no log enable a/b"), change("PATCH", path, json!({ "enabled": false })));
+        assert_eq!(words("log debug a/b"), change("PATCH", path, json!({ "debugging": true })));
+        assert_eq!(
+            words("log to a/b some  text"),
+            change("POST", "/api/v1/streams/a%2Fb/log", json!({ "text": "some  text" }))
+        );
+        assert_eq!(
+            words("log connect a b status >= 500"),
+            change("PUT", "/api/v1/streams/a/outlets/b", json!({ "filter": "status >= 500" }))
+        );
+        assert_eq!(words("log disconnect a b"), change("DELETE", "/api/v1/streams/a/outlets/b", Value::Null));
+        assert_eq!(words("log rotate a"), change("POST", "/api/v1/streams/a/rotate", Value::Null));
+        for wrong in
+            ["", "show", "show log a x", "show log a 0", "log", "log loud a", "no log", "log to a", "exit"]
+        {
+            assert_eq!(words(wrong), None, "{wrong}");
+        }
+    }
+}
