@@ -11,7 +11,7 @@ use std::time::Duration;
 use jlog_watch::Address;
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::{Failure, counted};
 
 /// An answer that has not come after this time does not come any more.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -209,12 +209,9 @@ fn list(answer: &Value) -> String {
         let _ = write!(out, "{}", text("name"));
         if !text("type").is_empty() {
             let stats = &stream["stats"];
-            let _ = write!(
-                out,
-                "  [{}] {} lines",
-                format!("{} {}", text("type"), text("path")).trim(),
-                stats["lines"]
-            );
+            let lines = stats["lines"].as_u64().unwrap_or(0);
+            let sink = format!("{} {}", text("type"), text("path"));
+            let _ = write!(out, "  [{}] {}", sink.trim(), counted(lines, "line"));
             if let Some(rate) = stream["lines_per_second"].as_f64() {
                 let _ = write!(out, ", {rate} a second");
             }

@@ -180,7 +180,8 @@ fn ctl_shows_and_changes_streams() {
     assert_eq!(ctl(&["log", "connect", "web", "feed", "level", ">=", "'warn'"]), done);
     let list = ctl(&["list"]).1;
     assert!(list.contains("web\n  -> ring\n  -> feed  if level >= 'warn'\n"), "{list}");
-    assert!(list.contains("debug  (it is disabled)\n"), "{list}");
+    assert!(list.contains("debug  (it is disabled)\n") && list.contains("ring  [memory] 1 line"), "{list}");
+    assert!(!list.contains("1 lines"), "{list}");
     assert_eq!(ctl(&["log", "enable", "debug"]), done);
     assert!(!ctl(&["list"]).1.contains("debug  (it is disabled)"));
     let details = ctl(&["log", "details", "ring"]).1;
