@@ -19,7 +19,7 @@ use crate::args::{
     MetaArgs, NewFeed, OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
 };
 use crate::error::{Failure, Outcome, USAGE};
-use crate::output::{self, BAD, GOOD, HEADING, WARN};
+use crate::output::{self, BAD, GOOD, HEADING, Rows, WARN};
 use crate::stop::Stop;
 use crate::values::{counted, from_jiff, grouped, human, span, to_jiff};
 
@@ -411,64 +411,67 @@ fn status_json(feed: &Path, status: &Status) -> Value {
 /// `jlog inspect`
 pub fn inspect(args: &InspectArgs) -> Outcome {
     let log = output::options().open(&args.feed)?;
-    let mut text = String::new();
-    if let Some(segment) = args.segment {
-        let mut rows = table(&["id", "offset", "time", "length", "stored"], &[1, 3, 4]);
-        log.inspect(segment, |record| {
-            rows.add_row(vec![
+    match args.segment {
+        Some(segment) => inspect_records(&log, segment)?,
+        None => inspect_segments(&log)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inspect_records(log: &Jlog, segment: u32) -> Result<(), Failure> {
+    let mut rows = Rows::new(&["id", "offset", "time", "length", "stored"], &[1, 3, 4]);
+    let mut outcome = Ok(());
+    log.inspect(segment, |record| {
+        // Once a row cannot be printed, neither can the next ones.
+        if outcome.is_ok() {
+            outcome = rows.push(vec![
                 record.id.to_string(),
                 record.offset.to_string(),
                 format!("{:.6}", to_jiff(record.time)),
                 record.len.to_string(),
                 record.stored.to_string(),
             ]);
-        })?;
-        push_table(&mut text, &rows);
-    } else {
-        let heading = ["segment", "bytes", "records", "first", "last", "index", "checksums", ""];
-        let mut rows = table(&heading, &[1, 2, 6]);
-        for segment in log.segments()? {
-            let found = match log.inspect(segment, |_| {}) {
-                Ok(found) => found,
-                // Removed meanwhile.
-                Err(jlog_core::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    continue;
-                }
-                Err(e) => return Err(e.into()),
-            };
-            let time = |t: Option<jlog_core::Timestamp>| {
-                t.map_or_else(|| "-".to_owned(), |t| format!("{:.6}", to_jiff(t)))
-            };
-            let behind = found.bytes - found.whole_until;
-            rows.add_row(vec![
-                format!("{segment:08x}"),
-                found.bytes.to_string(),
-                found.records.to_string(),
-                time(found.first),
-                time(found.last),
-                found.index.map_or_else(
-                    || "-".to_owned(),
-                    |index| format!("{}{}", index.last, if index.closed { " closed" } else { "" }),
-                ),
-                found.checksummed.to_string(),
-                if behind > 0 {
-                    format!("{} behind the last whole record", counted(behind, "byte"))
-                } else {
-                    String::new()
-                },
-            ]);
         }
-        push_table(&mut text, &rows);
-    }
-    output::print(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    })?;
+    outcome?;
+    rows.finish()
 }
 
-fn push_table(text: &mut String, table: &Table) {
-    for line in table.to_string().lines() {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}", line.trim_end());
+fn inspect_segments(log: &Jlog) -> Result<(), Failure> {
+    let heading = ["segment", "bytes", "records", "first", "last", "index", "checksums", ""];
+    let mut rows = Rows::new(&heading, &[1, 2, 6]);
+    for segment in log.segments()? {
+        let found = match log.inspect(segment, |_| {}) {
+            Ok(found) => found,
+            // Removed meanwhile.
+            Err(jlog_core::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let time = |t: Option<jlog_core::Timestamp>| {
+            t.map_or_else(|| "-".to_owned(), |t| format!("{:.6}", to_jiff(t)))
+        };
+        let behind = found.bytes - found.whole_until;
+        rows.push(vec![
+            format!("{segment:08x}"),
+            found.bytes.to_string(),
+            found.records.to_string(),
+            time(found.first),
+            time(found.last),
+            found.index.map_or_else(
+                || "-".to_owned(),
+                |index| format!("{}{}", index.last, if index.closed { " closed" } else { "" }),
+            ),
+            found.checksummed.to_string(),
+            if behind > 0 {
+                format!("{} behind the last whole record", counted(behind, "byte"))
+            } else {
+                String::new()
+            },
+        ])?;
     }
+    rows.finish()
 }
 
 /// `jlog clean`

@@ -1,5 +1,6 @@
 //! What goes to stdout and stderr.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,82 @@ pub fn complain(text: &str) {
 /// Prints a note to stderr, in one line.
 pub fn note(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{WARN}jlog:{WARN:#} {}", plain(text));
+}
+
+/// A table whose rows are printed as they come. The first rows decide how wide the columns are.
+#[derive(Debug)]
+pub struct Rows {
+    right: Vec<usize>,
+    /// Empty until they are decided.
+    widths: Vec<usize>,
+    /// Rows that wait for that, the heading first.
+    held: Vec<Vec<String>>,
+    text: String,
+}
+
+impl Rows {
+    /// So many rows decide the widths.
+    const DECIDING: usize = 1000;
+    /// So many bytes are printed at once.
+    const PIECE: usize = 1 << 16;
+
+    /// A table with this heading; the columns with the numbers in `right` are aligned there.
+    pub fn new(heading: &[&str], right: &[usize]) -> Self {
+        let heading = heading.iter().map(|&name| name.to_owned()).collect();
+        Self { right: right.to_vec(), widths: Vec::new(), held: vec![heading], text: String::new() }
+    }
+
+    /// Adds a row, which has as many cells as the heading.
+    pub fn push(&mut self, row: Vec<String>) -> Result<(), Failure> {
+        if !self.widths.is_empty() {
+            self.format(&row);
+        } else {
+            self.held.push(row);
+            if self.held.len() > Self::DECIDING {
+                self.decide();
+            }
+        }
+        if self.text.len() >= Self::PIECE { self.print() } else { Ok(()) }
+    }
+
+    /// Prints what is left.
+    pub fn finish(mut self) -> Result<(), Failure> {
+        self.decide();
+        self.print()
+    }
+
+    fn print(&mut self) -> Result<(), Failure> {
+        let outcome = print(self.text.as_bytes());
+        self.text.clear();
+        outcome
+    }
+
+    fn decide(&mut self) {
+        if !self.widths.is_empty() {
+            return;
+        }
+        let columns = self.held.first().map_or(0, Vec::len);
+        let width =
+            |column: usize| self.held.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        self.widths = (0..columns).map(width).collect();
+        for row in std::mem::take(&mut self.held) {
+            self.format(&row);
+        }
+    }
+
+    fn format(&mut self, row: &[String]) {
+        let begin = self.text.len();
+        for (column, (cell, &width)) in row.iter().zip(&self.widths).enumerate() {
+            // Writing to a String cannot fail.
+            let _ = if self.right.contains(&column) {
+                fmt::Write::write_fmt(&mut self.text, format_args!("{cell:>width$}  "))
+            } else {
+                fmt::Write::write_fmt(&mut self.text, format_args!("{cell:width$}  "))
+            };
+        }
+        self.text.truncate(begin + self.text[begin..].trim_end().len());
+        self.text.push('\n');
+    }
 }
 
 /// Text without control characters: names and paths may hold any.

@@ -3,11 +3,12 @@
 use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use crate::format::{CHECKPOINT_LEN, Safety, decode_checkpoint, encode_checkpoint};
 use crate::names::{self, Kind, SubscriberName};
 use crate::renumbered::Identity;
-use crate::shared::Shared;
+use crate::shared::{Shared, Temporary};
 use crate::storage::{File, LockGuard, Open, read_all, write_all_at};
 use crate::{Error, LogId, Result, repair};
 
@@ -160,27 +161,66 @@ impl Checkpoint {
     }
 }
 
+/// This many new checkpoints are written, synced and named together. Each is an open file meanwhile.
+const TOGETHER: usize = 64;
+
+/// This many threads sync them: file systems commit what several threads ask for in one go.
+const SYNCING: usize = 16;
+
 /// Creates checkpoints at the same place: all of them, or none. Each is whole from the first moment, and the directory is
 /// synced once.
 pub(crate) fn create_all(shared: &Shared, names: &[SubscriberName], id: LogId) -> Result<()> {
-    let create = |name: &SubscriberName| {
-        let exists = || Error::SubscriberExists { path: shared.path.clone(), name: name.to_string() };
-        if shared.exists(&name.checkpoint_file()) {
-            return Err(exists());
+    let mut created = 0;
+    let mut groups = names.chunks(TOGETHER);
+    if let Err(e) = groups.try_for_each(|group| create_group(shared, group, id, &mut created)) {
+        for name in &names[..created] {
+            // The error that led here matters more, and the subscriber was not announced.
+            let _ = shared.remove_if_there(&name.checkpoint_file());
         }
-        let temporary = shared.write_temporary(&encode_checkpoint(id))?;
-        if temporary.publish_new(&name.checkpoint_file())? { Ok(()) } else { Err(exists()) }
-    };
-    for (done, name) in names.iter().enumerate() {
-        if let Err(e) = create(name) {
-            for name in &names[..done] {
-                // The error that led here matters more, and the subscriber was not announced.
-                let _ = shared.remove_if_there(&name.checkpoint_file());
-            }
-            return Err(e);
-        }
+        return Err(e);
     }
     shared.sync_dir()
+}
+
+/// Creates these checkpoints in their order until one fails, and counts them.
+fn create_group(shared: &Shared, names: &[SubscriberName], id: LogId, created: &mut usize) -> Result<()> {
+    let exists =
+        |name: &SubscriberName| Error::SubscriberExists { path: shared.path.clone(), name: name.to_string() };
+    let mut files = Vec::with_capacity(names.len());
+    for name in names {
+        if shared.exists(&name.checkpoint_file()) {
+            return Err(exists(name));
+        }
+        let file = shared.create_temporary()?;
+        file.write(&encode_checkpoint(id), 0)?;
+        files.push(file);
+    }
+    sync_all(shared, &files)?;
+    for (name, file) in names.iter().zip(files) {
+        if !file.publish_new(&name.checkpoint_file())? {
+            return Err(exists(name));
+        }
+        *created += 1;
+    }
+    Ok(())
+}
+
+fn sync_all(shared: &Shared, files: &[Temporary<'_>]) -> Result<()> {
+    let sync = |files: &[Temporary<'_>]| files.iter().try_for_each(Temporary::sync);
+    // A simulation counts calls, whose order must not depend on threads.
+    if files.len() == 1 || !shared.storage.is_shared() {
+        return sync(files);
+    }
+    thread::scope(|scope| {
+        let start = |part| thread::Builder::new().spawn_scoped(scope, move || sync(part));
+        let parts = files.chunks(files.len().div_ceil(SYNCING).max(1));
+        let started: Vec<_> = parts.map(|part| (part, start(part))).collect();
+        started.into_iter().try_for_each(|(part, thread)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // No more threads are to be had.
+            Err(_) => sync(part),
+        })
+    })
 }
 
 pub(crate) fn unknown_subscriber(shared: &Shared, name: &SubscriberName) -> Error {

@@ -232,6 +232,55 @@ fn inspect_lists_segments_and_records() {
 }
 
 #[test]
+fn inspect_lists_many_records_in_aligned_columns() {
+    let messages: Vec<String> = (0..3000).map(|n| "x".repeat(n % 200)).collect();
+    let place = Place::with(&["--segment-size", "64MiB"], &messages);
+    let text = place.ok("inspect", &["0"]);
+    assert_eq!(text.lines().count(), 3001);
+    let ends = |line: &str| -> Vec<usize> {
+        // Where the right-aligned columns end: offset, length and stored.
+        let mut ends = Vec::new();
+        let mut at = 0;
+        for word in words(line) {
+            at += line[at..].find(word).unwrap() + word.len();
+            ends.push(at);
+        }
+        vec![ends[1], ends[3], ends[4]]
+    };
+    let mut offset = 0;
+    let heading = ends(text.lines().next().unwrap());
+    for (n, line) in text.lines().skip(1).enumerate() {
+        let row = words(line);
+        let len = (n % 200).to_string();
+        let id = LogId::new(0, u32::try_from(n).unwrap() + 1).to_string();
+        assert_eq!([row[0], row[1], row[3], row[4]], [&id, &offset.to_string(), &len, &len]);
+        offset += 16 + n % 200;
+        // The first rows decide; numbers with more digits than theirs make a row longer.
+        if n < 900 {
+            let widened = ends(line);
+            assert_eq!(widened, heading, "{line}");
+        }
+    }
+}
+
+#[test]
+fn inspect_ends_in_order_when_nobody_reads_on() {
+    let messages: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+    let place = Place::with(&["--segment-size", "64MiB"], &messages);
+    let mut child = place
+        .jlog("inspect", ["0"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // More than a pipe holds is still to come.
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+}
+
+#[test]
 fn inspect_reports_a_tail_that_is_no_record() {
     let place = numbered();
     let path = place.feed.join("00000002");

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use jlog_core::LogId;
+use jlog_core::{LogId, Start};
 
 use crate::support::{Place, lines, run};
 
@@ -51,6 +51,30 @@ fn a_subscriber_that_is_there_is_moved_only_when_asked_to() {
     assert_eq!(place.unread("t").len(), 10);
     place.ok("subscribe", &["new", "--move", "--copy", "t"]);
     assert_eq!(place.unread("new").len(), 10);
+}
+
+#[test]
+fn many_subscribers_are_added_at_once_or_none() {
+    let place = numbered();
+    let names: Vec<String> = (0..300).map(|n| format!("many-{n:03}")).collect();
+    let list: Vec<&str> = names.iter().map(String::as_str).collect();
+    let before = place.snapshot();
+
+    // One that exists, or is given twice, in a later group of them.
+    place.log().subscribe(&names[250], Start::Beginning).unwrap();
+    let complaint = run(place.jlog("subscribe", &list), "").failed(1);
+    assert!(complaint.contains("\"many-250\""), "{complaint}");
+    place.log().unsubscribe(&names[250]).unwrap();
+    run(place.jlog("subscribe", list.iter().chain(&["many-070"])), "").failed(1);
+    assert_eq!(place.subscribers(), ["s"]);
+    assert_eq!(place.snapshot().keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+
+    place.ok("subscribe", &[&list[..], &["--after", "1:2"]].concat());
+    for name in &names {
+        assert_eq!(place.checkpoint(name), LogId::new(1, 2), "{name}");
+    }
+    // Nothing is there but what was and the checkpoints.
+    assert_eq!(place.snapshot().len(), before.len() + names.len());
 }
 
 #[test]
