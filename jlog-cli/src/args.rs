@@ -306,6 +306,9 @@ pub struct ReadArgs {
     /// Leave the checkpoint where it is
     #[arg(long)]
     pub peek: bool,
+    /// Read beside other readers of the subscriber that also use this option; each of them gets every message
+    #[arg(long, requires = "subscriber")]
+    pub shared: bool,
     /// Begin with this record, or with the first one of this time or later; needs no subscriber and
     /// does not change the feed
     #[arg(long, value_name = "ID|TIME", value_parser = time::place)]

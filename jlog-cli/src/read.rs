@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jlog_core::{Error, Jlog, LogId, OnDamage, Reader, ReaderOptions, Start, Timestamp, Wait};
+use jlog_core::{Claim, Error, Jlog, LogId, OnDamage, Reader, ReaderOptions, Start, Timestamp, Wait};
 
 use crate::args::{CatArgs, MessageFormat, ReadArgs, TailArgs};
 use crate::error::{DAMAGED, Failure, Outcome};
@@ -31,7 +31,8 @@ struct Job {
 
 /// `jlog read`
 pub fn run(args: &ReadArgs) -> Outcome {
-    let options = reader_options(args.stop_at_damage).peek(args.peek);
+    let claim = if args.shared { Claim::Shared } else { Claim::Alone };
+    let options = reader_options(args.stop_at_damage).peek(args.peek).claim(claim);
     let since = args.since.map(from_jiff);
     let mut job = Job {
         left: args.count.unwrap_or(u64::MAX),

@@ -9,7 +9,7 @@ use crate::format::{CHECKPOINT_LEN, Safety, decode_checkpoint, encode_checkpoint
 use crate::names::{self, Kind, SubscriberName};
 use crate::renumbered::Identity;
 use crate::shared::{Shared, Temporary};
-use crate::storage::{File, LockGuard, Open, read_all, write_all_at};
+use crate::storage::{File, Guarded, LockGuard, Open, read_all, write_all_at};
 use crate::{Error, LogId, Result, repair};
 
 /// A subscriber's checkpoint file, open.
@@ -29,6 +29,24 @@ impl Checkpoint {
             .open_best(&file_name)
             .map_err(|e| if e.is_not_found() { unknown_subscriber(shared, name) } else { e })?;
         Ok(Self { file, path: shared.at(&file_name), refused })
+    }
+
+    /// Claims it for a reader, alone or with others that share it, until the guard is dropped. `None` where the file
+    /// cannot be written: such a reader stores nothing, so it needs no claim.
+    pub(crate) fn claim(
+        &self,
+        shared: &Shared,
+        name: &SubscriberName,
+        alone: bool,
+    ) -> Result<Option<Guarded>> {
+        if self.refused.is_some() {
+            return Ok(None);
+        }
+        match self.file.try_guard(alone) {
+            Ok(true) => Ok(Some(Guarded(Arc::clone(&self.file)))),
+            Ok(false) => Err(Error::ReaderBusy { path: shared.path.clone(), subscriber: name.to_string() }),
+            Err(e) => Err(Error::io("lock", &self.path, e)),
+        }
     }
 
     /// Reads it under its lock. A file without any bytes is one that the C library is creating:

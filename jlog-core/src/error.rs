@@ -254,6 +254,19 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
+    /// Another reader claims this subscriber, and the two do not share it
+    /// ([`ReaderOptions::claim`](crate::ReaderOptions::claim)).
+    #[error(
+        "another reader is reading {} for subscriber {subscriber:?}: stop it, add a subscriber for this one \
+         (`jlog subscribe`), or let both share the subscriber and get every message (`jlog read --shared`)",
+        path.display()
+    )]
+    ReaderBusy {
+        /// The jlog.
+        path: PathBuf,
+        /// The subscriber.
+        subscriber: String,
+    },
     /// A process that uses the C library has a damaged segment open. Nothing was changed.
     #[error(
         "{} is open in another process, which would lose its place or its messages: stop the programs that use the C \

@@ -107,7 +107,7 @@ pub use lost::Lost;
 pub use message::{Batch, Interval, Message, Messages, OwnedBatch, OwnedMessage, OwnedMessages};
 pub use names::SubscriberName;
 pub use options::{
-    JlogOptions, Locking, OnDamage, OnMissed, ReadMethod, ReaderOptions, SyncPolicy, WriterOptions,
+    Claim, JlogOptions, Locking, OnDamage, OnMissed, ReadMethod, ReaderOptions, SyncPolicy, WriterOptions,
 };
 pub use progress::{Progress, VerifyOptions};
 pub use reader::{Checkpointer, Reader, Wait};

@@ -364,6 +364,20 @@ pub enum OnMissed {
     Fail,
 }
 
+/// Which other readers of its subscriber a reader tolerates. A claim ends with the reader, or with its process however
+/// that ends. Readers without a claim, those of the C library and of our libjlog among them, do not see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Claim {
+    /// It takes no claim: it is never refused, and refuses nobody.
+    #[default]
+    None,
+    /// It is refused ([`Error::ReaderBusy`](crate::Error::ReaderBusy)) while another reader claims the subscriber.
+    Alone,
+    /// It is refused while another reader claims the subscriber alone. Each of the readers that share it gets every
+    /// message, and the last checkpoint stored wins.
+    Shared,
+}
+
 /// How a reader works.
 ///
 /// ```
@@ -383,6 +397,7 @@ pub struct ReaderOptions {
     pub(crate) method: ReadMethod,
     pub(crate) batch_bytes: usize,
     pub(crate) peek: bool,
+    pub(crate) claim: Claim,
     /// Whether nothing is reported: for a look of our own.
     pub(crate) quiet: bool,
 }
@@ -396,6 +411,7 @@ impl Default for ReaderOptions {
             method: ReadMethod::Pread,
             batch_bytes: 256 << 10,
             peek: false,
+            claim: Claim::None,
             quiet: false,
         }
     }
@@ -428,6 +444,14 @@ impl ReaderOptions {
     #[must_use]
     pub fn peek(mut self, peek: bool) -> Self {
         self.peek = peek;
+        self
+    }
+
+    /// Which other readers of the subscriber are tolerated. A reader that [peeks](ReaderOptions::peek), has no
+    /// subscriber or may not write the checkpoint takes no claim.
+    #[must_use]
+    pub fn claim(mut self, claim: Claim) -> Self {
+        self.claim = claim;
         self
     }
 

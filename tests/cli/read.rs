@@ -583,3 +583,26 @@ fn a_second_signal_loses_nothing() {
     assert!(matches!(reader.end(), None | Some(0)));
     assert!(place.unread("s").len() > 20_000);
 }
+
+#[test]
+fn a_subscriber_has_one_reader_unless_all_share_it() {
+    let place = numbered(3);
+    let alone = jlog_core::ReaderOptions::default().claim(jlog_core::Claim::Alone);
+    let first = place.log().reader_with("s", alone).unwrap();
+    for arguments in [&["s"][..], &["s", "--shared"]] {
+        let done = run(place.jlog("read", arguments), "");
+        assert_eq!(done.code, Some(1));
+        let complaint = done.complaint();
+        assert!(complaint.contains("another reader is reading"), "{complaint}");
+        assert!(complaint.contains("subscriber \"s\"") && complaint.contains("--shared"), "{complaint}");
+        assert_eq!(place.checkpoint("s"), LogId::new(0, 0));
+    }
+    // A look takes nothing from anybody.
+    assert_eq!(place.ok("read", &["s", "--peek"]), "m1\nm2\nm3\n");
+    drop(first);
+    let sharing = jlog_core::ReaderOptions::default().claim(jlog_core::Claim::Shared);
+    let _first = place.log().reader_with("s", sharing).unwrap();
+    assert_eq!(run(place.jlog("read", ["s"]), "").code, Some(1));
+    assert_eq!(place.ok("read", &["s", "--shared"]), "m1\nm2\nm3\n");
+    assert_eq!(place.checkpoint("s"), LogId::new(0, 3));
+}

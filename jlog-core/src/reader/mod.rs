@@ -19,11 +19,11 @@ use crate::format::{Meta, RecordFormat};
 use crate::message::Batch;
 use crate::meta::MetaReader;
 use crate::names::{self, SubscriberName};
-use crate::options::{OnDamage, ReaderOptions};
+use crate::options::{Claim, OnDamage, ReaderOptions};
 use crate::renumbered::Identity;
 use crate::retention::Passing;
 use crate::shared::Shared;
-use crate::storage::{File, Map, Waker, Watch, read_up_to_at};
+use crate::storage::{File, Guarded, Map, Waker, Watch, read_up_to_at};
 use crate::survey::{Place, Stretch};
 use crate::sync::Mutex;
 use crate::{Error, Event, LogId, Lost, Result, expiry};
@@ -54,6 +54,7 @@ pub enum Wait {
 /// no free space: a reader only writes its checkpoint and, where it skips damage, a copy of the damaged bytes.
 ///
 /// Use one reader for a subscriber at a time. Several see the same messages, and the last checkpoint wins.
+/// [`ReaderOptions::claim`] refuses a second one.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -92,6 +93,8 @@ pub struct Reader {
     format: RecordFormat,
     /// The subscriber's.
     checkpoint: Option<Checkpoint>,
+    /// Keeps other readers of the subscriber away.
+    _claim: Option<Guarded>,
     options: ReaderOptions,
     position: Position,
     segment: Option<Segment>,
@@ -160,12 +163,19 @@ impl Reader {
     pub(crate) fn open(shared: Arc<Shared>, name: SubscriberName, options: ReaderOptions) -> Result<Self> {
         let meta = MetaReader::open(&shared)?;
         let checkpoint = Checkpoint::open(&shared, &name)?;
+        // Before the checkpoint is read, so that what the reader before this one stored last is seen.
+        let claim = match options.claim {
+            Claim::Alone if !options.peek => checkpoint.claim(&shared, &name, true)?,
+            Claim::Shared if !options.peek => checkpoint.claim(&shared, &name, false)?,
+            _ => None,
+        };
         let (stored, file) = match checkpoint.get_with_file(&shared)? {
             Some(stored) => stored,
             // It is being created at this moment: at the beginning, as far as one can tell.
             None => (LogId::new(shared.segments()?.first().copied().unwrap_or(0), 0), None),
         };
-        Self::new(shared, meta, Some((name, checkpoint)), (stored, file), options)
+        let reader = Self::new(shared, meta, Some((name, checkpoint)), (stored, file), options)?;
+        Ok(Self { _claim: claim, ..reader })
     }
 
     /// A reader without a subscriber, behind this record.
@@ -189,6 +199,7 @@ impl Reader {
             meta: Arc::new(meta),
             format,
             checkpoint,
+            _claim: None,
             options,
             position: Position { segment: stored.segment, marker: stored.marker, offset: None, file },
             segment: None,
