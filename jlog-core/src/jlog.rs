@@ -348,7 +348,8 @@ impl Jlog {
     /// A reader for a subscriber; it begins at the subscriber's checkpoint.
     ///
     /// # Errors
-    /// [`Error::UnknownSubscriber`], [`Error::SubscriberName`], [`Error::Checkpoint`], [`Error::Io`].
+    /// [`Error::UnknownSubscriber`], [`Error::SubscriberName`], [`Error::Checkpoint`], [`Error::Io`];
+    /// [`Error::ReaderBusy`] where a claim is asked for ([`ReaderOptions::claim`]) and another one stands against it.
     pub fn reader_with(&self, subscriber: impl AsRef<[u8]>, options: ReaderOptions) -> Result<Reader> {
         Reader::open(Arc::clone(&self.shared), SubscriberName::new(subscriber)?, options)
     }
