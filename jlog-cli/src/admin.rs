@@ -15,8 +15,8 @@ use jlog_core::{
 use serde_json::{Value, json};
 
 use crate::args::{
-    AlterArgs, AtLimitArg, CleanArgs, CompressionArg, CreateArgs, FactFormat, InspectArgs, LimitArgs,
-    MetaArgs, NewFeed, OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
+    AlterArgs, AtLimitArg, BackupArgs, CleanArgs, CompressionArg, CreateArgs, FactFormat, InspectArgs,
+    LimitArgs, MetaArgs, NewFeed, OnOff, SafetyArg, StatusArgs, SubscribeArgs, UnsubscribeArgs,
 };
 use crate::error::{Failure, Outcome, USAGE};
 use crate::output::{self, BAD, GOOD, HEADING, Rows, WARN};
@@ -479,6 +479,18 @@ pub fn clean(args: &CleanArgs) -> Outcome {
     let removed = output::options().open(&args.feed)?.clean(args.roll)?;
     let list: Vec<String> = removed.iter().map(|segment| format!(" {segment:08x}")).collect();
     output::line(&format!("{} removed{}", counted(removed.len() as u64, "segment"), list.concat()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `jlog backup`
+pub fn backup(args: &BackupArgs) -> Outcome {
+    let copied = output::options().open(&args.feed)?.backup(&args.dir)?;
+    output::line(&format!(
+        "{} copied, {}, up to {}",
+        counted(copied.segments, "segment"),
+        counted(copied.bytes, "byte"),
+        copied.end
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -55,6 +55,12 @@ pub enum Command {
     Repair(RepairArgs),
     /// Remove segments that no subscriber needs
     Clean(CleanArgs),
+    /// Copy a feed, whatever others write to it and read from it meanwhile
+    ///
+    /// The copy has the same messages, subscribers and settings. It is complete and on disk when the command ends with 0;
+    /// otherwise there is none. Messages that a writer at work has in its pre-commit buffer are not in it: they are not
+    /// readable yet. While it runs, a subscriber called jlog-backup-… keeps segments from being removed.
+    Backup(BackupArgs),
     /// Change segment size, pre-commit buffer, safety, checksums or limits
     Alter(AlterArgs),
     /// Show the metastore
@@ -492,6 +498,15 @@ pub struct CleanArgs {
     /// Also end the segment being written, if all subscribers have passed all of it
     #[arg(long)]
     pub roll: bool,
+}
+
+/// `jlog backup`
+#[derive(Debug, ClapArgs)]
+pub struct BackupArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// The directory to make
+    pub dir: PathBuf,
 }
 
 /// `jlog alter`

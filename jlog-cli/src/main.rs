@@ -71,6 +71,7 @@ fn run(args: Args) -> Outcome {
         Command::Verify(args) => check::verify(&args),
         Command::Repair(args) => check::repair(&args),
         Command::Clean(args) => admin::clean(&args),
+        Command::Backup(args) => admin::backup(&args),
         Command::Alter(args) => admin::alter(&args),
         Command::Meta(args) => admin::meta(&args),
         Command::Demo(args) => demo::run(&args),

@@ -740,12 +740,48 @@ impl Jlog {
     /// As [`writer_with`](Jlog::writer_with) with `roll`; [`Error::Io`].
     pub fn clean(&self, roll: bool) -> Result<Vec<u32>> {
         let before = self.shared.segments()?;
+        crate::backup::release_abandoned(&self.shared)?;
         if roll {
             self.roll_if_done()?;
         }
         expiry::run(&self.shared)?;
         retention::clean(&self.shared, self.meta()?.storage_log)?;
         Ok(before.into_iter().filter(|&number| !self.shared.exists(&names::segment(number))).collect())
+    }
+
+    /// Copies the feed to a new directory, whatever others write to it and read from it meanwhile. The copy is a feed of its
+    /// own, with an identity of its own, the same settings and the same subscribers, but for temporary ones. It has every message that was readable
+    /// when the backup began, perhaps some later ones, and no message that a writer at work has in its pre-commit buffer: flush
+    /// that writer first. There is a complete copy that is on disk, or none.
+    ///
+    /// Meanwhile a subscriber called `jlog-backup-…` keeps segments from being removed. One that a killed backup leaves is
+    /// removed by the next backup and by [`clean`](Jlog::clean); so is not the directory that it leaves, which is beside `to`
+    /// and called `.NAME.unfinished-…`.
+    ///
+    /// Costs one pass over the data. Of damage, the copy has what the feed has.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
+    /// use jlog_core::Jlog;
+    ///
+    /// let log = Jlog::create(&path)?;
+    /// log.writer()?.append("kept")?;
+    /// let copied = log.backup(dir.path().join("copy"))?;
+    /// assert_eq!(copied.segments, 1);
+    /// assert_eq!(Jlog::open(dir.path().join("copy"))?.last_id()?, copied.end);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] where there is something at `to`, or `to` is inside the feed; [`Error::DiskFull`],
+    /// [`Error::Io`]; those of opening the feed for writing.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<crate::Backup> {
+        crate::backup::run(self, &self.shared, to.as_ref())
+    }
+
+    /// What its other handles share with it.
+    pub(crate) fn parts(&self) -> &Shared {
+        &self.shared
     }
 
     fn roll_if_done(&self) -> Result<()> {

@@ -53,6 +53,7 @@
 //! Linux on little-endian machines. Complete programs are in the directory `examples`.
 
 mod ack;
+mod backup;
 mod c_writers;
 mod checkpoint;
 pub mod checksum;
@@ -95,6 +96,7 @@ mod verify;
 mod writer;
 
 pub use ack::{AckWindow, NotDelivered, Redelivery};
+pub use backup::Backup;
 pub use counts::SegmentCount;
 pub use error::{Error, Result};
 pub use event::Event;

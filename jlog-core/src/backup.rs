@@ -1,0 +1,231 @@
+//! A copy of a feed that others write to and read from meanwhile.
+//!
+//! A subscriber of the backup's own keeps segments from being removed. Checkpoints are copied before the data, so that
+//! none is past what the copy has, and each sidecar before its segment, so that it lists nothing that the copy lacks.
+//! The copy is made under another name beside the place where it belongs, and renamed when all of it is synced.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::jlog::Jlog;
+use crate::meta::MetaReader;
+use crate::names::{self, Kind};
+use crate::shared::Shared;
+use crate::storage::{Guarded, LockGuard, Open};
+use crate::{Error, LogId, Result, Start, SubscriberName, WriterOptions, checkpoint, dropped, retention};
+
+/// What the names of the subscribers begin with that hold segments for a backup. (Not with `~`: log sinks remove those.)
+const HOLDER: &str = "jlog-backup-";
+
+/// What a backup has copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backup {
+    /// How many segments.
+    pub segments: u64,
+    /// How many bytes they have.
+    pub bytes: u64,
+    /// The id of the last message.
+    pub end: LogId,
+}
+
+/// Keeps the feed's segments until it is dropped. Whoever finds its subscriber and can lock the checkpoint's file knows
+/// that the backup was killed.
+struct Holder<'a> {
+    shared: &'a Arc<Shared>,
+    name: SubscriberName,
+    _guard: Guarded,
+}
+
+impl<'a> Holder<'a> {
+    fn new(log: &Jlog, shared: &'a Arc<Shared>) -> Result<Self> {
+        let name = SubscriberName::new(format!("{HOLDER}{}-{:08x}", std::process::id(), random(shared)?))?;
+        log.subscribe(name.as_bytes(), Start::Beginning)?;
+        let file = shared.open(&name.checkpoint_file(), Open::Read)?;
+        // Nobody else knows the name.
+        file.try_guard(true).map_err(|e| Error::io("lock", shared.at(&name.checkpoint_file()), e))?;
+        Ok(Self { shared, name, _guard: Guarded(file) })
+    }
+}
+
+impl Drop for Holder<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next backup or clean.
+        let _ = self.shared.remove_if_there(&self.name.checkpoint_file());
+        let _ = MetaReader::open(self.shared)
+            .and_then(|meta| meta.get())
+            .and_then(|meta| retention::clean(self.shared, meta.storage_log));
+    }
+}
+
+fn random(shared: &Shared) -> Result<u32> {
+    getrandom::u32().map_err(|e| Error::io("name a copy of", &shared.path, io::Error::other(e)))
+}
+
+/// Removes the subscribers that killed backups have left.
+pub(crate) fn release_abandoned(shared: &Shared) -> Result<()> {
+    for name in shared.subscribers()? {
+        if !name.as_bytes().starts_with(HOLDER.as_bytes()) {
+            continue;
+        }
+        let Some(file) = shared.open_if_there(&name.checkpoint_file(), Open::Read)? else { continue };
+        let free =
+            file.try_guard(true).map_err(|e| Error::io("lock", shared.at(&name.checkpoint_file()), e))?;
+        if free {
+            let _guard = Guarded(file);
+            shared.remove_if_there(&name.checkpoint_file())?;
+        }
+    }
+    Ok(())
+}
+
+/// The directory in which the copy is made; removed unless the copy is complete.
+struct Unfinished {
+    path: PathBuf,
+    complete: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.complete {
+            // What cannot be removed has a name that says what it is.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Checks that a copy can be made there; returns the directory that is to hold it.
+fn parent_of(shared: &Shared, to: &Path) -> Result<PathBuf> {
+    let refuse = |why| Err(Error::AlreadyExists { path: to.to_owned(), why });
+    let parent = match to.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let parent = fs::canonicalize(parent).map_err(|e| Error::io("copy to", to, e))?;
+    let feed = fs::canonicalize(&shared.path).map_err(|e| Error::io("read", &shared.path, e))?;
+    if parent.starts_with(feed) {
+        return refuse("it is inside the feed that is to be copied");
+    }
+    match fs::symlink_metadata(to) {
+        Ok(_) => refuse("there is something of this name already"),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(parent),
+        Err(e) => Err(Error::io("look at", to, e)),
+    }
+}
+
+pub(crate) fn run(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
+    let parent = parent_of(shared, to)?;
+    let Some(name) = to.file_name() else {
+        return Err(Error::AlreadyExists { path: to.to_owned(), why: "it has no name" });
+    };
+    let holder = match release_abandoned(shared).and_then(|()| Holder::new(log, shared)) {
+        Ok(holder) => Some(holder),
+        // Who may not write here cannot hold anything. A segment that goes meanwhile is an error.
+        Err(Error::Io { source, .. })
+            if matches!(
+                source.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            None
+        }
+        Err(e) => return Err(e),
+    };
+    let hidden = format!(".{}.unfinished-{:08x}", name.to_string_lossy(), random(shared)?);
+    let mut unfinished = Unfinished { path: parent.join(hidden), complete: false };
+    let backup = copy(log, shared, &unfinished.path)?;
+    drop(holder);
+    fs::rename(&unfinished.path, to).map_err(|e| Error::io("rename to", to, e))?;
+    unfinished.complete = true;
+    // A parent that cannot be opened for reading cannot be synced either.
+    let _ = File::open(&parent).and_then(|parent| parent.sync_all());
+    Ok(backup)
+}
+
+fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
+    let checkpoints: Vec<_> = checkpoint::all(shared)?
+        .into_iter()
+        .filter(|(name, _)| !name.is_temporary() && !name.as_bytes().starts_with(HOLDER.as_bytes()))
+        .filter_map(|(name, id)| id.map(|id| (name, id)))
+        .collect();
+    // What killed writers have left in the buffer becomes readable. A writer at work keeps what it has there.
+    if let Ok(writer) = log.writer() {
+        writer.close()?;
+    }
+    let meta = log.meta()?;
+    let copied = Jlog::options()
+        .checksums(log.checksums())
+        .limits(log.limits())
+        .file_mode(shared.mode())
+        .create(to)?;
+    let kinds = shared.list()?;
+    let mut backup = Backup { segments: 0, bytes: 0, end: LogId::default() };
+    for number in names::segments(&kinds).into_iter().filter(|&number| number <= meta.storage_log) {
+        copy_file(shared, to, &names::checksums(number), None)?;
+        let name = names::segment(number);
+        // A segment that is being written ends with a whole record while its lock is held.
+        let mut len = None;
+        if number == meta.storage_log
+            && let Ok(file) = shared.open(&name, Open::Write)
+        {
+            let fail = |e| Error::io("read", shared.at(&name), e);
+            let _lock = LockGuard::new(&*file).map_err(fail)?;
+            len = Some(file.len().map_err(fail)?);
+        }
+        match copy_file(shared, to, &name, len)? {
+            Some(bytes) => {
+                backup.segments += 1;
+                backup.bytes += bytes;
+            }
+            // Old segments may be dropped meanwhile, where that is what happens at a limit.
+            None if dropped::load(shared)?.contains_key(&number) => {}
+            None => return Err(Error::io("read", shared.at(&name), io::ErrorKind::NotFound.into())),
+        }
+    }
+    for kind in &kinds {
+        if let Kind::Passed(number) = kind {
+            copy_file(shared, to, &names::passed(*number), None)?;
+        }
+    }
+    for name in [names::DROPPED, names::LOST] {
+        copy_file(shared, to, name, None)?;
+    }
+    copied.parts().write_temporary(&meta.encode())?.rename(names::METASTORE)?;
+    let copied = Jlog::open(to)?;
+    for (name, id) in checkpoints {
+        checkpoint::create_all(copied.parts(), &[name], id)?;
+    }
+    // Cuts what a killed writer has left of a record, and writes nothing else.
+    copied.writer_with(WriterOptions::default().bypass_pre_commit(true))?.close()?;
+    backup.end = copied.last_id()?;
+    sync_all(to)?;
+    Ok(backup)
+}
+
+/// Copies a file, or its first bytes; `None` where it is not there.
+fn copy_file(shared: &Shared, to: &Path, name: &str, len: Option<u64>) -> Result<Option<u64>> {
+    let from = shared.at(name);
+    let source = match File::open(&from) {
+        Ok(source) => source,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", from, e)),
+    };
+    let to = to.join(name);
+    let fail = |e| Error::io("write", &to, e);
+    let mut copy = File::create(&to).map_err(fail)?;
+    let bytes = io::copy(&mut source.take(len.unwrap_or(u64::MAX)), &mut copy).map_err(fail)?;
+    let mode = fs::metadata(&from).map_err(fail)?.permissions();
+    copy.set_permissions(mode).map_err(fail)?;
+    Ok(Some(bytes))
+}
+
+/// Makes every file of a directory durable, and the directory.
+fn sync_all(dir: &Path) -> Result<()> {
+    let fail = |e| Error::io("sync", dir, e);
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        File::open(entry.map_err(fail)?.path()).and_then(|file| file.sync_all()).map_err(fail)?;
+    }
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail)
+}
