@@ -38,7 +38,7 @@ minimal-versions:
 
 # Changes of the API since the last release (needs cargo-semver-checks)
 semver:
-    cargo semver-checks -p jlog-core -p logdag -p logline
+    cargo semver-checks -p jlog-core -p logdag -p logdag-logline
 
 # Package every published crate, and build each from its package
 package:
