@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod ctl;
+mod man;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -120,6 +121,12 @@ enum Task {
         /// The command and its arguments
         #[arg(last = true, required = true)]
         command: Vec<std::ffi::OsString>,
+    },
+    /// Write man pages
+    Man {
+        /// An existing directory
+        #[arg(default_value = ".")]
+        directory: PathBuf,
     },
 }
 
@@ -268,6 +275,11 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
         }
         Task::Decode { files } => decode(&files),
         Task::Ctl(args) => ctl::ctl(&args),
+        Task::Man { directory } => {
+            man::write(&directory)
+                .map_err(|e| format!("cannot write man pages to {}: {e}", directory.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Task::Run { file, inputs, lines, http } => run(&file, inputs, &lines, &http),
         Task::Exec { file, stdout, stderr, lines, http, command } => {
             exec(&file, (stdout, stderr), &lines, &http, &command)

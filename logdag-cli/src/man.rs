@@ -1,0 +1,109 @@
+//! Man pages, each with examples.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use crate::Args;
+
+/// What examples show, and their lines.
+type Example = (&'static str, &'static str);
+
+/// Writes a page for the command and each of its subcommands.
+pub(crate) fn write(directory: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(Args::command(), directory)?;
+    append(&directory.join("logdag.1"), FIRST)?;
+    for command in Args::command().get_subcommands() {
+        let name = command.get_name();
+        append(&directory.join(format!("logdag-{name}.1")), examples(name))?;
+    }
+    Ok(())
+}
+
+/// Adds examples to a page.
+fn append(page: &Path, examples: &[Example]) -> io::Result<()> {
+    let mut text = String::from(".SH EXAMPLES\n");
+    for (what, line) in examples {
+        let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+        text.push_str(&format!("{what}:\n.PP\n.RS 4\n.nf\n{line}\n.fi\n.RE\n.PP\n"));
+    }
+    std::fs::File::options().append(true).open(page)?.write_all(text.as_bytes())
+}
+
+const FIRST: &[Example] = &[
+    ("Check a configuration, and see what it makes", "logdag check web.toml\nlogdag graph web.toml"),
+    (
+        "Log what a service writes, with rotation and filters",
+        "logdag exec web.toml --stdout app -- ./service",
+    ),
+];
+
+/// The examples of a subcommand.
+fn examples(command: &str) -> &'static [Example] {
+    match command {
+        "check" => &[("Refuse a configuration with warnings, too, in CI", "logdag check --strict web.toml")],
+        "graph" => &[
+            ("Draw the graph", "logdag graph --dot web.toml | dot -Tsvg > graph.svg"),
+            (
+                "List the streams that are switched off",
+                "logdag graph --json web.toml | jq 'select(.enabled | not)'",
+            ),
+        ],
+        "decode" => &[("See the last lines of a file of FlatBuffers", "logdag decode app.log | tail -n 5")],
+        "ctl" => &[
+            ("List the streams of a running process", "logdag ctl --http 127.0.0.1:9100 list"),
+            (
+                "Let a stream log debug lines for a while",
+                "logdag ctl --http unix:/run/web.sock log enable debug/web",
+            ),
+        ],
+        "run" => &[
+            ("Log lines of a pipe", "./service | logdag run web.toml --in app=stdin"),
+            ("Log JSON lines as events", "./service | logdag run web.toml --in app=stdin --json-field"),
+            ("Take messages of syslog", "logdag run web.toml --in net=syslog-udp:127.0.0.1:5514"),
+            (
+                "Answer over HTTP how the streams are",
+                "./service | logdag run web.toml --in app=stdin --http 127.0.0.1:9100",
+            ),
+        ],
+        "exec" => &[(
+            "Log a command's output and errors to two streams",
+            "logdag exec web.toml --stdout access --stderr error -- ./service --port 8080",
+        )],
+        "man" => &[("Install the pages", "logdag man /usr/local/share/man/man1")],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn every_example_is_a_command_line_that_is_understood() {
+        let commands = Args::command();
+        let all =
+            commands.get_subcommands().map(|command| (command.get_name(), examples(command.get_name())));
+        for (name, examples) in all.chain([("logdag", FIRST)]) {
+            assert!(!examples.is_empty(), "{name} has no example");
+            for line in examples.iter().flat_map(|(_, lines)| lines.lines()) {
+                for command in line.split(['|', '>']).filter(|part| part.trim().starts_with("logdag ")) {
+                    let parsed = Args::try_parse_from(command.split_whitespace());
+                    assert!(parsed.is_ok(), "{command}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pages_have_their_examples() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path()).unwrap();
+        let page = std::fs::read_to_string(dir.path().join("logdag-run.1")).unwrap();
+        assert!(page.contains(".SH EXAMPLES"), "{page}");
+        assert!(page.contains("./service | logdag run web.toml \\-\\-in app=stdin"), "{page}");
+    }
+}
