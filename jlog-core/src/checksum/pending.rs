@@ -54,7 +54,11 @@ impl Pending {
 
     /// Notes the time of a record that is about to be written.
     pub(crate) fn saw(&mut self, time: Timestamp) {
-        if time > self.latest && time.seconds <= Timestamp::now().seconds.saturating_add(AHEAD_SECONDS) {
+        // The clock is read once for each second of the messages.
+        let known = time.seconds == self.latest.seconds;
+        if time > self.latest
+            && (known || time.seconds <= Timestamp::now().seconds.saturating_add(AHEAD_SECONDS))
+        {
             self.latest = time;
         }
     }
