@@ -500,7 +500,7 @@ fn repair_keeps_valid_metadata() {
 }
 
 /// Checkpoints that are right stay, to the byte; those that cannot be read go to the beginning, whatever their size, so
-/// that nothing is skipped; others into the range of what there is; those of temporary subscribers are left alone,
+/// that nothing is skipped; others to positions that exist; those of temporary subscribers are left alone,
 /// and those before a segment that is lost, whose readers report it.
 #[test]
 fn repair_keeps_valid_checkpoints() {
@@ -673,7 +673,7 @@ fn messages_larger_than_the_buffer_overwrite_nothing() {
     }
 }
 
-/// The disk as a rule has it: full, or with room for so many bytes.
+/// The disk as a rule has it: full, or with room for this many bytes.
 #[derive(Clone)]
 struct Room(Arc<AtomicU64>);
 

@@ -20,9 +20,9 @@ const FEED: &str = "/feed";
 struct Told {
     /// A message is in the hands of the writer: (calls before, calls after, number of the message).
     accepted: Vec<(u64, u64, u32)>,
-    /// So many messages can be read.
+    /// How many messages can be read.
     readable: Vec<(u64, usize)>,
-    /// So many messages are durable.
+    /// How many messages are durable.
     durable: Vec<(u64, usize)>,
     /// The consumer's checkpoint: (calls before, calls after, messages done), and whether it was durable.
     checkpoints: Vec<(u64, u64, usize, bool)>,

@@ -132,7 +132,7 @@ impl Op<'_> {
 pub(crate) enum Fate {
     /// It is passed on.
     Proceed,
-    /// A read or write moves at most so many bytes.
+    /// A read or write moves at most this many bytes.
     AtMost(usize),
     /// It fails, and does nothing.
     Fail(io::ErrorKind),

@@ -11,7 +11,7 @@ mod targets;
 
 use targets::{Disk, TARGETS};
 
-/// So many mutations of each input are tried.
+/// How many mutations of each input are tried.
 const MUTATIONS: u64 = 20;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {

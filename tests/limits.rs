@@ -248,7 +248,7 @@ fn aged(max: u64, at_limit: AtLimit) -> Limits {
     Limits { max_age: Some(Duration::from_secs(max)), at_limit, ..Limits::default() }
 }
 
-/// So many seconds ago, or ahead where that is below 0.
+/// This many seconds ago, or ahead if the number is negative.
 fn ago(seconds: i64) -> Timestamp {
     Timestamp { seconds: u32::try_from(i64::from(Timestamp::now().seconds) - seconds).unwrap(), micros: 0 }
 }

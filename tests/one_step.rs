@@ -568,7 +568,7 @@ fn skipping() -> ReaderOptions {
     ReaderOptions::default().on_damage(OnDamage::Skip).batch_bytes(1)
 }
 
-/// Reads so many messages, one by one; returns them and the last one's id.
+/// Reads this many messages, one by one; returns them and the last one's id.
 fn read_some(reader: &mut Reader, count: usize) -> (Vec<String>, LogId) {
     let (mut got, mut last) = (Vec::new(), reader.position());
     while got.len() < count {

@@ -323,7 +323,7 @@ fn works_on(log: &Jlog, there: &[Message<'_>], next: (u32, u32)) {
     works_on_without(log, there, next, 0);
 }
 
-/// The same, where so many segments are lost: that is reported, until the subscriber is past them.
+/// The same, where this many segments are lost: that is reported, until the subscriber is past them.
 #[track_caller]
 fn works_on_without(log: &Jlog, there: &[Message<'_>], next: (u32, u32), lost: u32) {
     let writer = log.writer().unwrap();
@@ -1117,7 +1117,7 @@ fn complete_segment_ends_within_a_record() {
         let there = [(0, 1, "a"), (0, 2, "b"), (1, 1, "c")];
         expect(&log, &there);
         let skipped = [Event::DamageSkipped { segment: 0, offset: 34, len: cut as u64, kept: None }];
-        assert_eq!(log.take_events(), skipped, "a reader that fails on damage tells of it, too");
+        assert_eq!(log.take_events(), skipped, "a reader that fails on damage reports it, too");
         assert_eq!(made.read("00000000"), bytes);
         assert_eq!(made.broken(), [""; 0]);
         let writer = log.writer().unwrap();

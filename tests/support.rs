@@ -243,7 +243,7 @@ impl Got {
     }
 }
 
-/// Reads what there is, without moving the checkpoint.
+/// Reads everything that is there, without moving the checkpoint.
 pub(crate) fn read_on(reader: &mut Reader) -> Vec<Got> {
     let mut got = Vec::new();
     while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
@@ -259,7 +259,7 @@ pub(crate) fn read_on(reader: &mut Reader) -> Vec<Got> {
     got
 }
 
-/// Reads what there is for a subscriber, and moves its checkpoint behind it.
+/// Reads everything for a subscriber, and moves its checkpoint past it.
 pub(crate) fn consume(log: &Jlog, subscriber: impl AsRef<[u8]>) -> Vec<Got> {
     let mut reader = log.reader(subscriber).unwrap();
     let got = read_on(&mut reader);

@@ -19,7 +19,7 @@ use crate::faulty::{Fate, Faulty, Op};
 use crate::messages::{message, parse};
 use crate::support::{Conforming, Got, new_path, read_all, read_on, unsynced};
 
-/// So many threads write at the same time.
+/// How many threads write at the same time.
 const WRITERS: u32 = 4;
 /// A wait that takes so long is one that nobody has ended.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -57,7 +57,7 @@ impl Tally {
         tally
     }
 
-    /// So many messages of each writer are there.
+    /// How many messages of each writer are there.
     fn assert(&self, writers: u32, each: u32) {
         assert_eq!(self.0, (0..writers).map(|writer| (writer, each)).collect::<BTreeMap<_, _>>());
     }
@@ -67,7 +67,7 @@ impl Tally {
     }
 }
 
-/// Does the same in so many threads; each is told its number.
+/// Does the same in this many threads; each gets its number.
 fn in_threads(threads: u32, work: impl Fn(u32) + Sync) {
     std::thread::scope(|scope| {
         for n in 0..threads {

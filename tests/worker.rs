@@ -80,7 +80,7 @@ fn append_all(to: Writer, writer: u32, count: u32) {
     to.close().unwrap();
 }
 
-/// Reads so many messages as they come, with a checkpoint after every batch, and says each one's id, writer
+/// Reads this many messages as they come, with a checkpoint after every batch, and says each one's id, writer
 /// and number.
 fn read(feed: &str, subscriber: &str, count: u32) {
     let log = Jlog::open(feed).unwrap();
@@ -121,7 +121,7 @@ fn hold(feed: &str, count: u32) {
 }
 
 /// Appends messages, which all fit in the buffer, and flushes it; but stands still for ever, within the write
-/// to the segment, when so many bytes of it have been written. Says so then.
+/// to the segment, when this many bytes of it have been written. Says so then.
 fn stop_in_flush(feed: &str, count: u32, bytes: u64) {
     let left = AtomicU64::new(bytes);
     let stop = || -> ! {

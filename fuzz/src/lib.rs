@@ -108,7 +108,7 @@ enum Template {
     Buffered,
 }
 
-/// So many messages are in a jlog before anything happens to it.
+/// How many messages are in a jlog before anything happens to it.
 const MESSAGES: usize = 12;
 /// Size of the pre-commit buffer of [`Template::Buffered`].
 const BUFFER: u32 = 256;
@@ -615,7 +615,7 @@ pub fn index(disk: Disk, data: &[u8]) {
     };
     check("with the index as it is");
     let mut reader = log.reader("s").unwrap();
-    let interval = reader.interval().expect("a bad index is made anew");
+    let interval = reader.interval().expect("a bad index is rebuilt");
     assert_eq!((interval.first, interval.count), (LogId::new(0, 1), interval.last.marker));
     check("after the index was brought up to date");
     assert!(!log.verify().unwrap().is_damaged());

@@ -16,9 +16,9 @@ use tempfile::TempDir;
 
 use super::{Disk, EVERYTHING, Input, is_subsequence, look, read_all, read_on, record};
 
-/// So many operations are done at most.
+/// How many operations are done at most.
 const OPERATIONS: usize = 80;
-/// So many subscribers there can be.
+/// How many subscribers there can be.
 const SUBSCRIBERS: u8 = 4;
 
 /// A message, and what was said of it.
@@ -39,7 +39,7 @@ struct Sent {
     id: Option<LogId>,
 }
 
-/// How far a subscriber is: so many of the model's messages are done.
+/// How far a subscriber is: how many of the model's messages it has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Subscriber {
     done: usize,
@@ -54,7 +54,7 @@ struct Subscriber {
 struct Model {
     /// What is in segments or was, in order.
     messages: Vec<Sent>,
-    /// So many of them are gone with their segments.
+    /// How many of them were removed with their segments.
     first: usize,
     /// What is in the pre-commit buffer.
     buffered: Vec<Sent>,
@@ -329,7 +329,7 @@ impl Run {
         self.appended(used, placed, sent);
     }
 
-    /// Messages were accepted, when so many bytes of the buffer were in use.
+    /// Messages were accepted while this many bytes of the buffer were in use.
     fn appended(&mut self, used: usize, placed: Placed, mut sent: Vec<Sent>) {
         let writer = self.writer.as_ref().unwrap();
         let capacity = writer.pre_commit_size();
@@ -495,7 +495,7 @@ impl Run {
         first + input.below(end - first + 1)
     }
 
-    /// The id of the last of so many messages.
+    /// The id of the last of this many messages.
     fn place(&self, done: usize) -> LogId {
         let first = LogId::new(self.log.segments().unwrap().first().copied().unwrap_or(0), 0);
         match done.checked_sub(1).filter(|&last| last >= self.model.first) {

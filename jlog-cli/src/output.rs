@@ -59,9 +59,9 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// So many rows decide the widths.
+    /// How many rows determine the column widths.
     const DECIDING: usize = 1000;
-    /// So many bytes are printed at once.
+    /// How many bytes are printed at once.
     const PIECE: usize = 1 << 16;
 
     /// A table with this heading; the columns with the numbers in `right` are aligned there.

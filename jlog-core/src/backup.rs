@@ -122,7 +122,7 @@ pub(crate) fn run(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup>
     };
     let holder = match release_abandoned(shared).and_then(|()| Holder::new(log, shared)) {
         Ok(holder) => Some(holder),
-        // Who may not write here cannot hold anything. A segment that goes meanwhile is an error.
+        // Without write permission nothing can be held. A segment that is removed meanwhile is an error.
         Err(Error::Io { source, .. })
             if matches!(
                 source.kind(),

@@ -54,7 +54,7 @@ pub struct Lost {
     pub segments: u32,
     /// How many messages they had that were not read, at least.
     pub messages: u64,
-    /// Whether it was exactly so many.
+    /// Whether the count is exact.
     pub exact: bool,
 }
 
@@ -99,9 +99,9 @@ impl fmt::Display for Lost {
 /// How many records a missing segment had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Records {
-    /// At least so many.
+    /// At least this many.
     pub at_least: u32,
-    /// Whether exactly so many.
+    /// Whether the count is exact.
     pub exact: bool,
 }
 

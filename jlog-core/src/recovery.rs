@@ -220,7 +220,7 @@ pub(crate) fn records_of(shared: &Shared, format: RecordFormat, number: u32) -> 
     Ok(last)
 }
 
-/// Makes sure that an id is not past the end of what there is: of its segment, or of all. What was there and is gone is no
+/// Makes sure that an id is not past the end of its segment, or of the feed. What was there and is gone is no
 /// fault.
 pub(crate) fn check_id(shared: &Shared, meta: &Meta, id: LogId) -> Result<()> {
     let beyond = || Err(Error::NoSuchRecord { path: shared.path.clone(), id });
@@ -293,7 +293,7 @@ pub(crate) fn check_layout(shared: &Shared, number: u32, format: RecordFormat) -
     fault.map_or(Ok(()), |fault| Err(Error::Metastore { path: shared.at(names::METASTORE), fault }))
 }
 
-/// Moves checkpoints back that are past the end of what there is: a power failure can cost the last records,
+/// Moves back checkpoints that are past the end of the feed: a power failure can cost the last records,
 /// and what is appended next must not pass for done. (Where `number` is the segment being written, and has so
 /// many records.)
 ///

@@ -552,7 +552,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Moves checkpoints into the range of what there is. Those of temporary subscribers are left alone. (Those behind
+    /// Moves checkpoints to positions that exist. Those of temporary subscribers are left alone. (Those behind
     /// records that are taken out are moved when that is done.)
     fn checkpoints(&mut self, format: RecordFormat, segments: &[u32], storage_log: u32) -> Result<()> {
         let shared = self.shared;

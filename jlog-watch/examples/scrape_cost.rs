@@ -1,6 +1,6 @@
 //! What a scrape each second costs: `cargo run --release -p jlog-watch --example scrape_cost [FEEDS [SUBSCRIBERS [MOVING]]]`.
 //!
-//! Each feed has 10,000 messages; in each second so many of its subscribers move, and one message is appended.
+//! Each feed has 10,000 messages; each second a given number of its subscribers move, and one message is appended.
 
 #![allow(clippy::print_stdout, clippy::expect_used)]
 

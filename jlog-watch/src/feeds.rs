@@ -18,17 +18,17 @@ use crate::rate::Rate;
 const FRESH: Duration = Duration::from_millis(500);
 /// Directories are searched for feeds this often.
 const SEARCH_EVERY: Duration = Duration::from_secs(5);
-/// Feeds are searched for so many directories deep, among so many directories.
+/// How many directories deep feeds are searched for, and among how many directories.
 const MAX_DEPTH: usize = 8;
 const MAX_DIRECTORIES: usize = 100_000;
 /// A feed that was found in a directory and is gone is forgotten after this time.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// So many feeds are read at the same time. A file system that does not answer takes one of the threads until it does.
+/// How many feeds are read at the same time. A file system that does not answer takes one of the threads until it does.
 const WORKERS: usize = 4;
 /// Nobody waits longer for what is being read.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What there is of a feed.
+/// A feed as it was last read.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) status: Status,

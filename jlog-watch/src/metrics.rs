@@ -10,8 +10,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, prometheus_text,
-    text,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
+    prometheus_text, text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
@@ -91,38 +91,43 @@ fn encode(view: View, open: bool, limit: usize) -> Result<String, fmt::Error> {
 /// A name, what it means, and its unit, which the name ends in.
 type About<'a> = (&'a str, &'a str, Option<Unit>);
 
-/// A family of gauges; nothing where there are none.
-fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+/// A family of metrics; nothing where there are none.
+fn family<L: EncodeLabelSet, V>(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help, unit): About<'_>,
+    kind: MetricType,
     samples: impl IntoIterator<Item = (L, V)>,
+    encode: impl Fn(MetricEncoder<'_>, &V) -> fmt::Result,
 ) -> fmt::Result {
     let mut samples = samples.into_iter().peekable();
     if samples.peek().is_none() {
         return Ok(());
     }
-    let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+    let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
     for (labels, value) in samples {
-        family.encode_family(&labels)?.encode_gauge(&value)?;
+        encode(family.encode_family(&labels)?, &value)?;
     }
     Ok(())
+}
+
+/// A family of gauges; nothing where there are none.
+fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+    encoder: &mut DescriptorEncoder<'_>,
+    about: About<'_>,
+    samples: impl IntoIterator<Item = (L, V)>,
+) -> fmt::Result {
+    family(encoder, about, MetricType::Gauge, samples, |mut to, value| to.encode_gauge(value))
 }
 
 /// A family of counters; nothing where there are none.
 fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
     encoder: &mut DescriptorEncoder<'_>,
-    (name, help, unit): About<'_>,
+    about: About<'_>,
     samples: impl IntoIterator<Item = (L, V)>,
 ) -> fmt::Result {
-    let mut samples = samples.into_iter().peekable();
-    if samples.peek().is_none() {
-        return Ok(());
-    }
-    let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-    for (labels, value) in samples {
-        family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, u64>(&value, None)?;
-    }
-    Ok(())
+    family(encoder, about, MetricType::Counter, samples, |mut to, value| {
+        to.encode_counter::<NoLabelSet, V, u64>(value, None)
+    })
 }
 
 fn messages() -> Option<Unit> {

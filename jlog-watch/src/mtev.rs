@@ -142,7 +142,7 @@ pub(crate) async fn ring(
 enum Wanted {
     /// Those after this one; all where it is not there.
     Since(u64),
-    /// So many of the newest.
+    /// This many of the newest.
     Last(u64),
 }
 

@@ -49,21 +49,21 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// So many connections at the same time.
+    /// How many connections there may be at the same time.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// So many live tails at the same time.
+    /// How many live tails there may be at the same time.
     #[must_use]
     pub fn tails(mut self, tails: usize) -> Self {
         self.tails = tails;
         self
     }
 
-    /// So many bytes of a response's body.
+    /// How many bytes the body of a response may have.
     #[must_use]
     pub fn response_bytes(mut self, bytes: usize) -> Self {
         self.response_bytes = bytes;
@@ -109,7 +109,7 @@ pub struct Watch {
     control: bool,
 }
 
-/// So many changes are under way at the same time: one may wait for a sink.
+/// How many changes may be under way at the same time: one may wait for a sink.
 const CHANGES: usize = 4;
 
 /// What answers are made from.

@@ -61,7 +61,7 @@ fn add(graph: &Graph, name: &str, when_full: WhenFull) -> (Stream, Kept) {
     (graph.configure(name, options(name, when_full)).unwrap(), kept)
 }
 
-/// Logs `<thread> <n>` for each of so many numbers.
+/// Logs `<thread> <n>` for each of this many numbers.
 fn lines_of(stream: &Stream, number: usize, count: usize) -> thread::JoinHandle<()> {
     let stream = stream.clone();
     thread::spawn(move || {

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{NONE, Place, Running, end, run};
 
-/// A feed of so many segments of 16 MiB, which all are the same file.
+/// A feed of this many segments of 16 MiB, which all are the same file.
 fn large(segments: u32) -> Place {
     let place = Place::new(&["--segment-size", "16MiB"]);
     let writer = place.log().writer().unwrap();

@@ -61,7 +61,7 @@ pub fn wait_for(dir: &Path, count: usize) -> Result<()> {
     }
 }
 
-/// Checks that the files of a directory have exactly so many lines, of the length that they are to have.
+/// Checks that the files of a directory have exactly this many lines, each of the expected length.
 pub fn check(dir: &Path, count: usize, who: &str) -> Result<()> {
     let (mut lines, mut bytes, mut files) = (0, 0, 0);
     for entry in std::fs::read_dir(dir)? {

@@ -28,9 +28,9 @@ const SUMMARY: &[(&str, &str)] = &[
 /// What a line's figure has to reach.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
-    /// Ours is at least so many times the reference.
+    /// Ours is at least this many times the reference.
     Times(f64),
-    /// Ours is at most so many times the reference.
+    /// Ours is at most this many times the reference.
     AtMostTimes(f64),
     /// Ours is at most this, whatever others do.
     AtMost(f64),

@@ -95,7 +95,7 @@ impl Load {
         Ok(())
     }
 
-    /// After so many messages they begin again.
+    /// The messages repeat after this many.
     fn period(&self) -> usize {
         if self.batch > 1 { self.batch } else { self.bodies.len() }
     }

@@ -361,7 +361,7 @@ pub(super) fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<
     }
 }
 
-/// Where the record after `marker` begins, or, where there are not so many, the place behind the last one.
+/// Where the record after `marker` begins, or the place behind the last record if there are fewer.
 pub(super) fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, marker: u32) -> Result<Place> {
     if marker == 0 {
         return Ok(Place::default());

@@ -184,7 +184,7 @@ impl SimStorage {
         self.state.lock().calls
     }
 
-    /// Lets only so many more bytes be written; `None`: any number.
+    /// Limits how many more bytes can be written; `None`: no limit.
     pub fn set_space(&self, bytes: Option<u64>) {
         self.state.lock().space = bytes;
     }

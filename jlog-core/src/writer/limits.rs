@@ -225,7 +225,7 @@ impl Core {
     fn refuse(&self, appender: &mut Appender, kind: LimitKind, used: u64, limit: u64, wanted: u64) -> Error {
         let end = appender.tail.segment().map(|segment| LogId::new(segment.number, segment.records));
         let end = end.unwrap_or_else(|| LogId::new(self.meta.storage_log(), u32::MAX));
-        // Where they cannot be found, the limit is what there is to say.
+        // If they cannot be found, the error still names the limit.
         let holders = retention::holders(&self.shared, self.format, end).unwrap_or_default();
         let directory = self.directory_changed();
         appender.limiter.refused =

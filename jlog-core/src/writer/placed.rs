@@ -63,7 +63,7 @@ pub struct PlacedBatch {
 }
 
 impl PlacedBatch {
-    /// These, too: so many, of which the last one is there.
+    /// Adds `count` messages, the last of which is at `last`.
     pub(super) fn add(&mut self, last: Placed, count: usize) {
         self.len += count;
         if let Placed::InSegment(last) = last

@@ -280,9 +280,9 @@ impl Core {
             && self.meta.storage_log() == segment.number
         {
             let known = Place { marker: segment.records, offset: segment.end };
-            let mended = recovery::mend_tail(&self.shared, self.format, segment.number, &segment.file, known);
+            let found = recovery::mend_tail(&self.shared, self.format, segment.number, &segment.file, known);
             // What cannot be checked now is checked, and reported, when the segment is opened again.
-            if let Ok(end) = mended {
+            if let Ok(end) = found {
                 (segment.records, segment.end) = (end.marker, end.offset);
                 if end.offset < known.offset {
                     appender.pending.clear();

@@ -1,4 +1,4 @@
-//! `/api/v1`: what there is, as JSON. `openapi.json` describes it, and a test compares.
+//! `/api/v1`: feeds and streams as JSON. `openapi.json` describes the answers, and a test compares them.
 
 mod control;
 mod messages;

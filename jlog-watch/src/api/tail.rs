@@ -125,7 +125,7 @@ impl Tail {
     fn open(log: &Jlog, wanted: Wanted) -> Result<Self, Error> {
         let mut before = String::new();
         let reader = match log.reader_from(&wanted.start(), options()) {
-            // The feed was made again since the client saw this id: what there is now is all new to it.
+            // The feed was recreated after the client saw this id: everything in it is new to the client.
             Err(Error::NoSuchRecord { id, .. }) => {
                 let why = format!("{id} is past the end: these messages begin at the first that there is");
                 before = event(Some("restarted"), None, &json!({ "text": why }));

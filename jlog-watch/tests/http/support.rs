@@ -142,7 +142,7 @@ pub(crate) fn append(log: &Jlog, messages: usize) {
     writer.close().unwrap();
 }
 
-/// Reads and acknowledges so many messages as `s`.
+/// Reads and acknowledges this many messages as `s`.
 pub(crate) fn consume(log: &Jlog, mut messages: usize) {
     let mut reader = log.reader("s").unwrap();
     while messages > 0 {

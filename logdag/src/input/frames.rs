@@ -52,7 +52,7 @@ pub fn for_each_syslog_message(
 }
 
 enum Start {
-    /// A message of so many bytes follows.
+    /// A message of this many bytes follows.
     Counted(usize),
     /// The message goes on to the end of a line; its first bytes are taken.
     Line,
@@ -159,7 +159,7 @@ fn fill(from: &mut impl BufRead) -> io::Result<&[u8]> {
 mod tests {
     use super::*;
 
-    /// Gives so many bytes at a time.
+    /// Gives this many bytes at a time.
     struct Slow<'a>(&'a [u8], usize);
 
     impl Read for Slow<'_> {

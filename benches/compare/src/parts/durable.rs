@@ -14,7 +14,7 @@ use crate::raw::{self, RawSync};
 use crate::report::{Line, Report, Target};
 use crate::work::{Contender, Context, Load, MESSAGE, RECORD, Tally, alternate, as_f64, find};
 
-/// Does the same in so many threads at once; returns seconds.
+/// Does the same in this many threads at once; returns seconds.
 pub fn in_threads(threads: usize, work: impl Fn() -> Result<()> + Sync) -> Result<f64> {
     let start = Instant::now();
     std::thread::scope(|scope| {

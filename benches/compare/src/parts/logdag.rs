@@ -221,7 +221,7 @@ fn files(context: &Context, report: &mut Report) -> Result<()> {
     }
     report.note(
         "Lines have 100 bytes in files (99 and no newline in jlogs and rings), and nothing before the message; nobody \
-         loses any, which is checked. Files are put aside at 10 MB and all kept; tracing-appender can do that by time \
+         loses any, which is checked. Files are rotated at 10 MB and all kept; tracing-appender can do that by time \
          only, here every minute (\"one file\": never). Queues: 8 MiB of ours, 128,000 lines of tracing-appender, without a \
          limit in flexi_logger, which may hold all 2 million lines in memory while it takes them.",
     )

@@ -95,7 +95,7 @@ fn subscribers(context: &Context, report: &mut Report) -> Result<()> {
     )
 }
 
-/// A jlog with so many segments, all but the last with one message.
+/// A jlog with this many segments, all but the last with one message.
 fn many_segments(path: &Path, count: usize) -> Result<Jlog> {
     let setup = Setup { segment: 1, sync: SyncPolicy::Never, ..Setup::default() };
     let log = setup.create(path)?;

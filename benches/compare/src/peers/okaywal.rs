@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use okaywal::{Configuration, LogVoid};
 
-/// Appends `each` messages from so many threads, one entry a message; appends a second.
+/// Appends `each` messages from this many threads, one entry a message; appends a second.
 ///
 /// Its files keep the sizes that it comes with (1 MiB, filled with zeroes before they are used, recycled after
 /// 768 KiB), which suit it better than larger ones.

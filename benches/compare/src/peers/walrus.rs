@@ -48,7 +48,7 @@ pub fn work(count: usize, batch: usize, len: usize) -> Result<Vec<f64>> {
     Ok(vec![append, load.rate(seconds) * 0.9])
 }
 
-/// Reads until so many messages are read, or there are none left.
+/// Reads until this many messages are read, or there are none left.
 fn read_to(log: &Walrus, count: u64, tally: &mut Tally) -> Result<()> {
     while tally.messages < count
         && let Some(entry) = log.read_next("t", true)?

@@ -22,7 +22,7 @@ pub fn append(path: &Path, load: &Load) -> Result<f64> {
     Ok(rate)
 }
 
-/// Reads so many messages from the beginning.
+/// Reads this many messages from the beginning.
 pub fn read(path: &Path, count: usize) -> Result<Tally> {
     let mut tally = Tally::default();
     for body in QueueIter::open(path)?.take(count) {
