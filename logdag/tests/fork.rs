@@ -1,4 +1,5 @@
 //! Processes that fork while their threads log. A test binary of its own: what the other tests do is none of theirs.
+//! jlog-fork has the same tests, with a logdag that has no features.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,21 +10,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fork::Fork;
+#[cfg(feature = "jlog")]
 use jlog_core::{Jlog, Wait};
 use logdag::{Graph, SinkSpec, Stream, StreamOptions, WhenFull, log};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-const STREAMS: [&str; 4] = ["file", "synch", "feed", "ring"];
+#[cfg(feature = "jlog")]
+const STREAMS: &[&str] = &["file", "synch", "ring", "feed"];
+#[cfg(not(feature = "jlog"))]
+const STREAMS: &[&str] = &["file", "synch", "ring"];
 
 fn graph(dir: &Path) -> Graph {
     let graph = Graph::new();
     for (name, kind, path) in [
         ("file", "file", dir.join("file.log").display().to_string()),
         ("synch", "file_synch", dir.join("synch.log").display().to_string()),
-        ("feed", "jlog", format!("{}(reader)", dir.join("feed").display())),
         ("ring", "memory", "1000000,100000000".to_owned()),
+        #[cfg(feature = "jlog")]
+        ("feed", "jlog", format!("{}(reader)", dir.join("feed").display())),
     ] {
         let sink = SinkSpec { kind: kind.to_owned(), path, ..SinkSpec::default() };
         // Small: somebody waits for room again and again.
@@ -35,10 +41,16 @@ fn graph(dir: &Path) -> Graph {
 }
 
 fn lines(dir: &Path, name: &str) -> Vec<String> {
-    if name != "feed" {
-        let text = std::fs::read_to_string(dir.join(format!("{name}.log"))).unwrap();
-        return text.lines().map(str::to_owned).collect();
+    #[cfg(feature = "jlog")]
+    if name == "feed" {
+        return messages(dir);
     }
+    let text = std::fs::read_to_string(dir.join(format!("{name}.log"))).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[cfg(feature = "jlog")]
+fn messages(dir: &Path) -> Vec<String> {
     let mut reader = Jlog::open(dir.join("feed")).unwrap().reader("reader").unwrap();
     let mut all = Vec::new();
     while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
@@ -128,7 +140,7 @@ fn children_are_usable_and_double_nothing_and_the_parent_does_not_notice() {
     });
     graph.flush().unwrap();
     let of_parent: usize = logged.iter().sum();
-    for name in ["file", "synch", "feed"] {
+    for name in STREAMS.iter().copied().filter(|&name| name != "ring") {
         let counters = graph.describe(name).unwrap().counters;
         assert_eq!((counters.lines, counters.dropped, counters.failed), (of_parent as u64, 0, 0), "{name}");
         let mut next: HashMap<String, usize> = HashMap::new();

@@ -13,8 +13,6 @@ pub(crate) mod posix;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 
-#[doc(hidden)]
-pub use posix::on_fork;
 pub use posix::{Map, Posix};
 
 /// How a file is opened. Symbolic links are never followed, and what is no regular file is refused with

@@ -12,6 +12,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
+use jlog_fork::AroundFork;
+
 use super::streams::{State, Streams};
 use crate::record::{Doing, While, now_micros};
 use crate::sink::{Lines, Sink, SinkSpec, Slot, WriteError};
@@ -55,33 +57,39 @@ impl Drop for Inside {
     }
 }
 
-fn prepare() {
-    // The clock is set up once: a child must not wait for a thread that was just doing so.
-    now_micros();
-    // A sink that forks while it is opened has this one already.
-    let free = Doing::now() != Doing::Writing;
-    let renewing = free.then(|| RENEWING.lock().unwrap_or_else(PoisonError::into_inner));
-    let outside = INSIDE.try_with(Cell::get) == Ok(0);
-    let gate = outside.then(|| GATE.write().unwrap_or_else(PoisonError::into_inner));
-    // A thread at its very end cannot keep them: it forks without.
-    let _ = CLOSED.try_with(|closed| closed.replace((renewing, gate)));
-}
+struct Graphs;
 
-fn parent() {
-    let _ = CLOSED.try_with(RefCell::take);
-}
+impl AroundFork for Graphs {
+    fn before() {
+        // The clock is set up once: a child must not wait for a thread that was just doing so.
+        now_micros();
+        // A sink that forks while it is opened has this one already.
+        let free = Doing::now() != Doing::Writing;
+        let renewing = free.then(|| RENEWING.lock().unwrap_or_else(PoisonError::into_inner));
+        let outside = INSIDE.try_with(Cell::get) == Ok(0);
+        let gate = outside.then(|| GATE.write().unwrap_or_else(PoisonError::into_inner));
+        // A thread at its very end cannot keep them: it forks without.
+        let _ = CLOSED.try_with(|closed| closed.replace((renewing, gate)));
+    }
 
-fn child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-    PENDING.store(true, Ordering::Relaxed);
-    parent();
+    fn in_parent() {
+        let _ = CLOSED.try_with(RefCell::take);
+    }
+
+    fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+        PENDING.store(true, Ordering::Relaxed);
+        Self::in_parent();
+    }
 }
 
 /// Graphs are to be usable in children from now on.
 pub(super) fn register(streams: &Arc<Mutex<Streams>>) {
     static ONCE: Once = Once::new();
     // Where there is no room for the handlers, no fork is noticed.
-    ONCE.call_once(|| jlog_core::storage::on_fork(prepare, parent, child));
+    ONCE.call_once(|| {
+        jlog_fork::register::<Graphs>();
+    });
     let _inside = enter();
     let mut graphs = GRAPHS.lock();
     graphs.retain(|streams| streams.strong_count() > 0);

@@ -1,5 +1,4 @@
-//! Without jlog-core nothing hears of forks: that takes unsafe code, which this crate has none of. A checker's threads do not
-//! fork.
+//! A checker's threads do not fork.
 
 use std::sync::Arc;
 

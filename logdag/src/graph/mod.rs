@@ -2,9 +2,9 @@
 
 mod description;
 mod ending;
-#[cfg(all(feature = "jlog", not(feature = "shuttle")))]
+#[cfg(not(feature = "shuttle"))]
 pub(crate) mod fork;
-#[cfg(any(not(feature = "jlog"), feature = "shuttle"))]
+#[cfg(feature = "shuttle")]
 #[path = "fork_unchecked.rs"]
 pub(crate) mod fork;
 mod options;

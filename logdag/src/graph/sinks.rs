@@ -175,7 +175,7 @@ impl Graph {
     /// Gives every sink that may have one a queue and a thread of its own, and later sinks as well. Does nothing
     /// from within a sink.
     ///
-    /// With the feature `jlog`, a process may fork afterwards. The child has no threads: its graph is
+    /// A process may fork afterwards. The child has no threads: its graph is
     /// synchronous, every sink is opened again when the child first logs or uses the graph, counters begin at
     /// 0, and the parent writes what waits in queues. The child may go asynchronous itself. (A child that can
     /// no longer reach the directory of its files, after `chroot` for example, loses its lines and reports

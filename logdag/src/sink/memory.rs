@@ -133,7 +133,7 @@ impl MemorySink {
     }
 
     /// Whether it is not being read or written at the moment.
-    #[cfg(all(feature = "jlog", not(feature = "shuttle")))]
+    #[cfg(not(feature = "shuttle"))]
     pub(crate) fn is_free(&self) -> bool {
         self.ring.try_lock().is_some()
     }

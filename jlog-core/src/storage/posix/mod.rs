@@ -23,7 +23,6 @@ mod raw;
 mod watch;
 
 pub(crate) use fork::forks;
-pub use fork::on_fork;
 pub use map::Map;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use map::MapObserver;
