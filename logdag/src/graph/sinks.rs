@@ -46,7 +46,7 @@ pub(super) fn makers() -> BTreeMap<String, Maker> {
                 let why = format!("{:?}: expected {expected}", spec.path);
                 io::Error::new(io::ErrorKind::InvalidInput, why)
             })?;
-            Ok(Arc::new(sink))
+            Ok(Arc::new(sink.named(&spec.stream)))
         }),
     );
     #[cfg(feature = "jlog")]

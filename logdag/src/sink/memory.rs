@@ -1,6 +1,5 @@
 //! A ring of the last lines.
 
-use std::collections::VecDeque;
 use std::io;
 
 use super::{Lines, Sink, WriteError};
@@ -23,27 +22,53 @@ pub struct MemoryLine {
 pub struct MemorySink {
     max_lines: usize,
     max_bytes: usize,
+    name: Box<str>,
     ring: Mutex<Ring>,
 }
 
+/// What a debugger finds a ring by, in the memory of a process or in a core: `dist/gdb/logdag.py` searches for the mark, and
+/// reads this and the fields behind it. Addresses are numbers, so that they mean the same to it, whatever the compiler.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Shown {
+    mark: [u8; 16],
+    /// Its own address: a copy that was left behind somewhere, or a ring that is gone, has another.
+    place: usize,
+    /// Address and length of its name, of its bytes and, counted in slots, of its slots.
+    name: [usize; 2],
+    bytes: [usize; 2],
+    slots: [usize; 2],
+}
+
+/// The last two bytes are the version of what follows.
+const MARK: [u8; 16] = *b"logdag\xff\xa7ring\x5e\xd1\x00\x01";
+
 /// The bytes of all lines without gaps, and where each begins: nothing is allocated for a line.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Ring {
+    shown: Shown,
+    /// The slot of the oldest line.
+    first: usize,
+    /// Number of lines.
+    count: usize,
+    /// The number of the last line.
+    last: u64,
     /// Grows to what the lines need, and is written to round and round.
     bytes: Vec<u8>,
-    lines: VecDeque<Kept>,
+    /// Grows with the lines, and is written to round and round.
+    slots: Vec<Kept>,
     /// Where the next line begins.
     end: usize,
     /// Bytes of all lines.
     used: usize,
-    /// The number of the last line.
-    last: u64,
     /// Bytes of all lines that there ever were.
     taken: u64,
     too_large: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 struct Kept {
     start: usize,
     len: usize,
@@ -51,8 +76,18 @@ struct Kept {
 }
 
 impl Ring {
+    /// The slot of the n-th line, from the oldest on.
+    fn slot(&self, n: usize) -> usize {
+        let slot = self.first + n;
+        if slot < self.slots.len() { slot } else { slot - self.slots.len() }
+    }
+
+    fn kept(&self, skip: usize) -> impl Iterator<Item = (usize, Kept)> {
+        (skip..self.count).map(|n| (n, self.slots[self.slot(n)]))
+    }
+
     fn line(&self, place: usize, kept: Kept) -> MemoryLine {
-        let index = self.last - (self.lines.len() - 1 - place) as u64;
+        let index = self.last - (self.count - 1 - place) as u64;
         let mut bytes = Vec::with_capacity(kept.len);
         // The part behind the end of the buffer is at its beginning.
         let at_end = kept.len.min(self.bytes.len() - kept.start);
@@ -62,26 +97,36 @@ impl Ring {
     }
 
     fn lines(&self, skip: usize) -> Vec<MemoryLine> {
-        (skip..).zip(self.lines.iter().skip(skip)).map(|(place, kept)| self.line(place, *kept)).collect()
+        self.kept(skip).map(|(place, kept)| self.line(place, kept)).collect()
     }
 
     /// Makes room for a line among those that stay.
     #[cold]
     fn grow(&mut self, len: usize, limit: usize) {
-        let needed = self.used + len;
-        let mut bytes = Vec::with_capacity(needed.next_power_of_two().min(limit));
-        let lines = self.lines(0);
-        for (kept, line) in self.lines.iter_mut().zip(lines) {
-            kept.start = bytes.len();
+        let mut bytes = self.bytes_for(len, limit);
+        let mut slots = Vec::with_capacity(self.slots.len().max(2 * self.count).max(16));
+        for line in self.lines(0) {
+            slots.push(Kept { start: bytes.len(), len: line.bytes.len(), micros: line.micros });
             bytes.extend_from_slice(&line.bytes);
         }
         self.end = bytes.len();
         bytes.resize(bytes.capacity().min(limit), 0);
-        self.bytes = bytes;
+        slots.resize(slots.capacity(), Kept::default());
+        (self.first, self.bytes, self.slots) = (0, bytes, slots);
+        self.shown.bytes = [self.bytes.as_ptr().addr(), self.bytes.len()];
+        self.shown.slots = [self.slots.as_ptr().addr(), self.slots.len()];
+    }
+
+    /// An empty buffer for the lines that stay and one of this length: the size of the present one if that is enough.
+    fn bytes_for(&self, len: usize, limit: usize) -> Vec<u8> {
+        let needed = self.used + len;
+        let room =
+            if needed > self.bytes.len() { needed.next_power_of_two().min(limit) } else { self.bytes.len() };
+        Vec::with_capacity(room)
     }
 
     fn push(&mut self, line: &[u8], micros: u64, limit: usize) {
-        if self.used + line.len() > self.bytes.len() {
+        if self.used + line.len() > self.bytes.len() || self.count == self.slots.len() {
             self.grow(line.len(), limit);
         }
         let start = self.end;
@@ -97,10 +142,30 @@ impl Ring {
                 self.end = at_start.len();
             }
         }
-        self.lines.push_back(Kept { start, len: line.len(), micros });
+        let slot = self.slot(self.count);
+        self.slots[slot] = Kept { start, len: line.len(), micros };
+        // It may have moved since the last line.
+        self.shown.place = std::ptr::from_ref(self).addr();
+        self.count += 1;
         self.used += line.len();
         self.last += 1;
         self.taken += line.len() as u64;
+    }
+
+    /// The length of the oldest line, which goes.
+    fn pop(&mut self) -> Option<usize> {
+        self.count = self.count.checked_sub(1)?;
+        let oldest = self.slots[self.first].len;
+        self.first = if self.first + 1 < self.slots.len() { self.first + 1 } else { 0 };
+        Some(oldest)
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.shown.place = 0;
+        // Else it would not be written: nobody is to read it any more.
+        std::hint::black_box(&self.shown);
     }
 }
 
@@ -112,7 +177,16 @@ impl MemorySink {
 
     /// A ring with these limits.
     pub fn new(max_lines: usize, max_bytes: usize) -> Self {
-        Self { max_lines, max_bytes, ring: Mutex::default() }
+        let mut ring = Ring::default();
+        ring.shown.mark = MARK;
+        Self { max_lines, max_bytes, name: Box::default(), ring: Mutex::new(ring) }
+    }
+
+    /// Tells debuggers its name.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self.ring.lock().shown.name = [self.name.as_ptr().addr(), self.name.len()];
+        self
     }
 
     /// A ring as a path of `LINES,BYTES` says.
@@ -141,14 +215,14 @@ impl MemorySink {
     /// The last `n` lines, oldest first.
     pub fn last(&self, n: usize) -> Vec<MemoryLine> {
         let ring = self.ring.lock();
-        ring.lines(ring.lines.len().saturating_sub(n))
+        ring.lines(ring.count.saturating_sub(n))
     }
 
     /// The lines after the one with this index, oldest first; all lines if that one is no longer there.
     pub fn since(&self, index: u64) -> Vec<MemoryLine> {
         let ring = self.ring.lock();
         let newer = usize::try_from(ring.last.saturating_sub(index)).unwrap_or(usize::MAX);
-        ring.lines(ring.lines.len().saturating_sub(newer))
+        ring.lines(ring.count.saturating_sub(newer))
     }
 
     /// Some of the lines after the one with this index, oldest first; from the oldest on if that one is not there.
@@ -156,16 +230,16 @@ impl MemorySink {
     /// they are copied, so read a large ring in several pieces.
     pub fn piece(&self, index: u64, max_lines: usize, max_bytes: usize) -> Vec<MemoryLine> {
         let ring = self.ring.lock();
-        let all = ring.lines.len();
+        let all = ring.count;
         let newer = ring.last.checked_sub(index).map_or(all, |newer| usize::try_from(newer).unwrap_or(all));
         let skip = all.saturating_sub(newer);
         let mut bytes = 0;
-        let wanted = ring.lines.iter().skip(skip).take(max_lines).take_while(|kept| {
+        let wanted = ring.kept(skip).take(max_lines).take_while(|(_, kept)| {
             let more = bytes < max_bytes.max(1);
             bytes += kept.len;
             more
         });
-        (skip..).zip(wanted).map(|(place, kept)| ring.line(place, *kept)).collect()
+        wanted.map(|(place, kept)| ring.line(place, kept)).collect()
     }
 
     /// The number of the newest line; 0 where there was none yet.
@@ -191,9 +265,9 @@ impl MemorySink {
             return false;
         }
         let mut used = ring.used;
-        while ring.lines.len() >= self.max_lines || used + line.len() > self.max_bytes {
-            let Some(oldest) = ring.lines.pop_front() else { break };
-            used -= oldest.len;
+        while ring.count >= self.max_lines || used + line.len() > self.max_bytes {
+            let Some(oldest) = ring.pop() else { break };
+            used -= oldest;
         }
         ring.used = used;
         ring.push(line, micros, self.max_bytes);
@@ -229,6 +303,8 @@ impl Sink for MemorySink {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     fn write(sink: &MemorySink, line: &str, micros: u64) {
