@@ -25,6 +25,16 @@ pub(crate) struct Pending {
     /// How long after the last write the next one is due.
     every: Duration,
     last: Option<Instant>,
+    /// Memory of the last runs, for the next ones: freed each time, it would go back to the system and be faulted in
+    /// again.
+    spare: Spare,
+}
+
+#[derive(Debug, Default)]
+struct Spare {
+    crcs: Vec<u32>,
+    tags: Vec<u32>,
+    bytes: Vec<u8>,
 }
 
 /// Where a batch of checksums begins.
@@ -77,8 +87,8 @@ impl Pending {
                 inode: 0,
                 marker,
                 written: Timestamp::default(),
-                crcs: Vec::new(),
-                tags: Vec::new(),
+                crcs: std::mem::take(&mut self.spare.crcs),
+                tags: std::mem::take(&mut self.spare.tags),
             });
         }
         let run = self.runs.last();
@@ -90,6 +100,7 @@ impl Pending {
     }
 
     /// Adds the next record.
+    #[inline]
     pub(crate) fn push(&mut self, sums: Sums) {
         let Some(run) = self.runs.last_mut() else { return };
         let offset = run.end();
@@ -118,6 +129,14 @@ impl Pending {
     }
 
     pub(crate) fn clear(&mut self) {
+        if let Some(run) = self.runs.pop() {
+            let emptied = |mut numbers: Vec<u32>| {
+                numbers.clear();
+                numbers.shrink_to(2 * PENDING_MAX);
+                numbers
+            };
+            (self.spare.crcs, self.spare.tags) = (emptied(run.crcs), emptied(run.tags));
+        }
         self.runs.clear();
         self.records = 0;
     }
@@ -127,7 +146,8 @@ impl Pending {
     pub(crate) fn write_out(&mut self, shared: &Shared, segment: u32, data: &dyn File) {
         if self.records > 0 {
             let inode = data.facts().map_or(0, |facts| facts.identity.1);
-            let mut bytes = Vec::with_capacity(self.runs.len() * RUN_HEADER_LEN + self.records * 8);
+            let mut bytes = std::mem::take(&mut self.spare.bytes);
+            bytes.reserve(self.runs.len() * RUN_HEADER_LEN + self.records * 8);
             self.runs.retain(|run| !run.crcs.is_empty());
             for run in &mut self.runs {
                 run.inode = inode;
@@ -139,6 +159,9 @@ impl Pending {
                 shared.note(Event::ChecksumsNotWritten { segment, records: self.records });
             }
             self.last = Some(Instant::now());
+            bytes.clear();
+            bytes.shrink_to(16 * PENDING_MAX);
+            self.spare.bytes = bytes;
         }
         self.clear();
     }

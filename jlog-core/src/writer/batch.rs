@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use super::Core;
 use super::segment::LockedSegment;
-use crate::checksum::{self, Mark, Sums};
+use crate::checksum::{Mark, Sums, header_hash};
 use crate::format::{COMPRESSED_HEADER_LEN, RecordHeader, check_message_len};
 use crate::storage::write_all_at;
 use crate::{Error, LogId, Result, Timestamp};
@@ -20,6 +20,8 @@ const LARGE_SINGLE_BODY: usize = 2 << 10;
 pub(super) struct Encoded<'a> {
     head: [u8; COMPRESSED_HEADER_LEN],
     head_len: usize,
+    /// [`header_hash`] of the header.
+    hash: u32,
     pub(super) body: &'a [u8],
 }
 
@@ -43,6 +45,7 @@ impl Encoded<'_> {
 
 impl Core {
     /// Encodes a record. `scratch` takes the body where it is compressed.
+    #[inline]
     pub(super) fn encode<'a>(
         &self,
         time: Timestamp,
@@ -53,8 +56,9 @@ impl Core {
         let stored = self.format.store(body, scratch);
         let stored_len = check_message_len(self.format, stored.len())?;
         let mut head = [0; COMPRESSED_HEADER_LEN];
-        self.format.encode(&RecordHeader { time, len, stored: stored_len }, &mut head);
-        Ok(Encoded { head, head_len: self.format.header_len(), body: stored })
+        let header = RecordHeader { time, len, stored: stored_len };
+        self.format.encode(&header, &mut head);
+        Ok(Encoded { head, head_len: self.format.header_len(), hash: header_hash(&header), body: stored })
     }
 }
 
@@ -97,9 +101,12 @@ impl<'s, 'a> Batch<'s, 'a> {
         }
     }
 
+    #[inline]
     fn push(&mut self, record: &Encoded<'_>) -> Result<()> {
         let begun = self.gathered.len();
-        self.gathered.extend_from_slice(record.head());
+        // A copy of known length costs no call.
+        self.gathered.extend_from_slice(&record.head);
+        self.gathered.truncate(begun + record.head_len);
         let large = record.body.len() >= self.large;
         if !large {
             self.gathered.extend_from_slice(record.body);
@@ -112,8 +119,8 @@ impl<'s, 'a> Batch<'s, 'a> {
         self.end += len;
         if self.checksums.is_some() {
             let crc = if large { record.crc() } else { crc32fast::hash(&self.gathered[begun..]) };
-            let head = checksum::encoded_hash(record.head());
-            self.segment.appender.pending.push(Sums { len: len_u32(record.len()), crc, head });
+            let sums = Sums { len: len_u32(record.len()), crc, head: record.hash };
+            self.segment.appender.pending.push(sums);
         }
         if large {
             self.write(&[record.body])
@@ -125,6 +132,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     }
 
     /// Writes what is gathered, and `more` behind it.
+    #[inline]
     fn write(&mut self, more: &[&[u8]]) -> Result<()> {
         let mut pieces = [IoSlice::new(&self.gathered), IoSlice::new(more.first().unwrap_or(&&[][..]))];
         let pieces = &mut pieces[..=more.len()];
@@ -134,6 +142,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     }
 
     /// Counts the records as written; returns the id of the last one.
+    #[inline]
     fn commit(mut self) -> Result<LogId> {
         if !self.gathered.is_empty() {
             self.write(&[])?;
@@ -144,6 +153,7 @@ impl<'s, 'a> Batch<'s, 'a> {
 }
 
 impl Drop for Batch<'_, '_> {
+    #[inline]
     fn drop(&mut self) {
         self.gathered.clear();
         self.gathered.shrink_to(2 * PIECE);
@@ -190,6 +200,7 @@ impl LockedSegment<'_> {
     }
 
     /// Puts bytes at the end of the segment.
+    #[inline]
     fn write(&mut self, pieces: &mut [IoSlice<'_>]) -> Result<()> {
         let total = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         // After a write for which there was no room, the next one is not tried before there is: each try would

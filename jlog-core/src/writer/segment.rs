@@ -168,6 +168,7 @@ impl LockedSegment<'_> {
 }
 
 impl Drop for LockedSegment<'_> {
+    #[inline]
     fn drop(&mut self) {
         let (core, appender) = (self.core, &mut *self.appender);
         if std::thread::panicking() {
