@@ -295,8 +295,9 @@ fn run(block: &Block, directory: &Path) -> Vec<Vec<String>> {
 fn stable(line: &str) -> String {
     static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         [
-            // Times of day, Unix times in file names, ages.
+            // Times of day, dates and Unix times in file names, ages.
             (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", "TIME"),
+            (r"\d{4}-\d\d-\d\d", "DATE"),
             (r"\.\d{10}\b", ".SECONDS"),
             (r"\b\d+(\.\d+)?(s|min|h)\b", "AGE"),
             // How fast it was, and how much room there is.

@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 use jlog_watch::{Address, AddressError, Server, Token, Watch};
 use logdag::config::{Config, ConfigError, Http};
 use logdag::input::{JsonLines, for_each_syslog_message, log_syslog};
-use logdag::{FileSink, Graph, Level, Location, Redaction, Rotation, SinkSpec, Stream};
+use logdag::{FileSink, Graph, Level, Location, Redaction, SinkSpec, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{
@@ -290,12 +290,11 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
 /// Names the files beside a log that look like rotated ones, but will never be removed.
 fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
     let Some(sink) = sink.filter(|sink| matches!(&*sink.kind, "file" | "file_synch")) else { return };
-    let Rotation { retain_seconds, retain_bytes, retain_count, .. } = sink.rotation;
-    if (retain_seconds, retain_bytes, retain_count) == (0, 0, 0) {
+    if !sink.rotation.retains() {
         return;
     }
     // Opening the file will report a directory that cannot be read.
-    for path in FileSink::left_alone(Path::new(&sink.path)).unwrap_or_default() {
+    for path in FileSink::left_alone(Path::new(&sink.path), &sink.rotation).unwrap_or_default() {
         let path = path.display();
         println!("note: log {stream:?}: retention leaves {path} alone: the rotation makes no such name");
     }
@@ -371,6 +370,7 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
             out.push('\n');
             continue;
         }
+        let rotation = sink.map_or_else(String::new, |sink| sink.rotation.to_string());
         let sink = sink.map(|sink| format!("{} {}", sink.kind, sink.path).trim().to_owned());
         let sink = sink.or_else(|| (!stream.kind.is_empty()).then(|| stream.kind.clone()));
         let left_out = config.left_out().iter().find(|(left_out, _)| *left_out == name);
@@ -404,6 +404,9 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
         let _ = sink.map(|sink| write!(out, "  [{sink}]"));
         let _ = why.map(|why| write!(out, "  ({why})"));
         out.push('\n');
+        if !rotation.is_empty() {
+            let _ = writeln!(out, "  {rotation}");
+        }
         out.push_str(&redacted(&stream.redaction));
         for (to, filter) in &stream.outlets {
             let _ = match filter {
@@ -730,8 +733,10 @@ impl<R: Read + AsFd> Read for Until<R> {
 
 /// Writes everything that was taken.
 fn finish(graph: &Graph) -> Result<ExitCode, Failure> {
+    let drained = graph.drain_at_end();
     graph.go_sync();
     graph.flush()?;
+    drop(drained);
     let lost: u64 =
         graph.names().iter().filter_map(|name| graph.describe(name)).map(|d| d.counters.failed).sum();
     if lost > 0 {

@@ -35,6 +35,7 @@
 //! - `jlog`: durable feeds as sinks.
 //! - `regex`: regular expressions in filters and in `require_env`, by PCRE2.
 //! - `flatbuffers`: the format `flatbuffer`.
+//! - `gzip`, `zstd`: rotated files are compressed.
 //! - `signals`: `Guard::reload_on_hangup`.
 //! - `full`: all of these.
 //! - `shuttle`: locks whose schedules a checker chooses, for the tests of this crate.
@@ -86,8 +87,8 @@ pub use redact::Redaction;
 #[cfg(feature = "jlog")]
 pub use sink::JlogSink;
 pub use sink::{
-    Access, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, QueueStats, Rotation, Sink, SinkSpec,
-    WhenFull, WriteError,
+    Access, Compression, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, QueueStats, RotateAt,
+    RotatedName, Rotation, RotationError, Sink, SinkSpec, WhenFull, WriteError, Zone,
 };
 pub use speculation::Speculation;
 pub use value::{Json, Value};

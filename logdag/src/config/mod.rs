@@ -7,7 +7,10 @@
 //!
 //! Sizes (`rotate_bytes`, `retain_bytes`, `max_line`, `queue_bytes`, and the jlog's `segment_size` and `precommit`) are
 //! bytes, or have a unit: `10MB`, `10MiB`. Durations (`rotate_seconds`, `retain_seconds`, `dedup_seconds`) are seconds, or
-//! have one: `90s`, `12h`, `7d`. `rotate_bytes` or `rotate_seconds` of 0 turns off a rotation that is inherited.
+//! have one: `90s`, `12h`, `7d`. `rotate_bytes` or `rotate_seconds` of 0 turns off a rotation that is inherited, as does
+//! `off` for `rotate_at`. What `rotate_at`, `rotate_zone`, `rotate_name` and `compress` mean is said at
+//! [`RotateAt`](crate::RotateAt), [`Zone`](crate::Zone), [`RotatedName`](crate::RotatedName) and
+//! [`Compression`](crate::Compression).
 //! `make_dirs` has the directories of a file or a jlog made where they are missing.
 //!
 //! `<http address="127.0.0.1:8465"/>`, below the root or in `<logs>`, has the command answer over HTTP ([`Http`]).
@@ -37,6 +40,7 @@
 //! name = "http/access"
 //! ```
 
+mod rotation;
 mod streams;
 mod suggest;
 #[cfg(feature = "toml")]
@@ -368,18 +372,18 @@ impl Config {
         let mut missing = Vec::new();
         for (stream, place) in self.streams.iter().zip(&self.places) {
             let Some(sink) = &stream.options.sink else { continue };
-            let Some(dir) = crate::sink::directory(sink).filter(|dir| known.insert(dir.clone())) else {
-                continue;
-            };
-            let can_be_made = || dir.ancestors().find(|dir| dir.exists()).is_none_or(Path::is_dir);
-            if dir.is_dir() || (sink.make_dirs && can_be_made()) {
-                continue;
+            for (n, dir) in crate::sink::directories(sink).into_iter().enumerate() {
+                let can_be_made = || dir.ancestors().find(|dir| dir.exists()).is_none_or(Path::is_dir);
+                if !known.insert(dir.clone()) || dir.is_dir() || (sink.make_dirs && can_be_made()) {
+                    continue;
+                }
+                missing.push(place.error(format!(
+                    "the directory {}{} of the log {:?} is missing: make it, or have it made with make_dirs=\"on\"",
+                    dir.display(),
+                    if n > 0 { " for rotated files" } else { "" },
+                    stream.name
+                )));
             }
-            missing.push(place.error(format!(
-                "the directory {} of the log {:?} is missing: make it, or have it made with make_dirs=\"on\"",
-                dir.display(),
-                stream.name
-            )));
         }
         missing
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::rotation::{self, RotatedNames};
 use super::suggest::{did_you_mean, nearly};
 use super::value::Given;
 use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result};
@@ -13,11 +14,8 @@ use crate::graph::{Configured, Graph, StreamOptions};
 use crate::level::Level;
 use crate::pattern::Pattern;
 use crate::redact::Redaction;
-use crate::sink::{Access, Rotation, SinkSpec, WhenFull};
+use crate::sink::{Access, SinkSpec, WhenFull};
 
-/// Smallest values that rotation may have, as libmtev has them.
-const MIN_ROTATE_SECONDS: u64 = 600;
-const MIN_ROTATE_BYTES: u64 = 102_400;
 const ATTRIBUTES: &[&str] = &[
     "name",
     "type",
@@ -44,6 +42,11 @@ const ATTRIBUTES: &[&str] = &[
     "rotate_bytes",
     "retain_bytes",
     "retain_count",
+    "rotate_at",
+    "rotate_zone",
+    "rotate_name",
+    "rotate_on_start",
+    "compress",
     "latest",
     "mode",
     "owner",
@@ -351,15 +354,7 @@ impl<'a> Reader<'a> {
         let flag = |name: &'static str| inherited(name).map_or(Ok(false), |given| given.boolean());
         let or =
             |name: &'static str, otherwise| inherited(name).map_or(Ok(otherwise), |given| given.boolean());
-        let size = |name: &'static str| inherited(name).map_or(Ok(0), |given| given.bytes());
         let seconds = |name: &'static str| inherited(name).map_or(Ok(0), |given| given.seconds());
-        let rotate = |given: Option<Given<'_>>, n: u64, least: u64| match given {
-            // 0 turns off what is inherited.
-            Some(given) if n > 0 && n < least => {
-                Err(given.expected(&format!("{least} or more, or 0 for no rotation")))
-            }
-            _ => Ok(n),
-        };
         let format = match inherited("format") {
             None => Format::Plain,
             Some(given) => Format::from_name(given.text).ok_or_else(|| {
@@ -377,13 +372,7 @@ impl<'a> Reader<'a> {
             Some(Given { text: "drop", .. }) => Some(WhenFull::Drop),
             Some(given) => return Err(given.expected("block or drop")),
         };
-        let rotation = Rotation {
-            seconds: rotate(inherited("rotate_seconds"), seconds("rotate_seconds")?, MIN_ROTATE_SECONDS)?,
-            bytes: rotate(inherited("rotate_bytes"), size("rotate_bytes")?, MIN_ROTATE_BYTES)?,
-            retain_seconds: seconds("retain_seconds")?,
-            retain_bytes: size("retain_bytes")?,
-            retain_count: inherited("retain_count").map_or(Ok(0), |given| given.number())?,
-        };
+        let rotation = rotation::read(&inherited)?;
         let make_dirs = flag("make_dirs")?;
         let merged = self.merged_config(chain)?;
         let kind = inherited("type").map(|given| given.text.to_owned()).filter(|kind| !kind.is_empty());
@@ -395,15 +384,9 @@ impl<'a> Reader<'a> {
                     let why = format!("a log of type {kind} without a path: expected path=\"…\"");
                     return Err(element.place.error(why));
                 }
-                if matches!(&*kind, "file" | "file_synch") && rotation.seconds == 0 && rotation.bytes == 0 {
-                    for name in ["retain_seconds", "retain_bytes", "retain_count"] {
-                        if let Some(given) = inherited(name).filter(|given| given.text != "0") {
-                            let why = format!(
-                                "{} has no effect without rotate_bytes or rotate_seconds",
-                                given.shown()
-                            );
-                            self.warn(given.place, why);
-                        }
+                if matches!(&*kind, "file" | "file_synch") {
+                    for (given, why) in rotation::doubts(&rotation, &inherited) {
+                        self.warn(given.place, why);
                     }
                 }
                 let latest = inherited("latest").map(|given| PathBuf::from(given.text));
@@ -467,13 +450,14 @@ impl<'a> Reader<'a> {
     /// Two streams on one file would rotate it under each other.
     fn check_files(&self) -> Result<()> {
         let mut seen: BTreeMap<PathBuf, (&str, bool)> = BTreeMap::new();
+        let mut names = RotatedNames::default();
         for (stream, place) in self.streams.iter().zip(&self.places) {
             let Some(sink) = &stream.options.sink else { continue };
             if !matches!(&*sink.kind, "file" | "file_synch") {
                 continue;
             }
             let file = same_name(Path::new(&sink.path));
-            let rotates = sink.rotation.bytes > 0 || sink.rotation.seconds > 0;
+            let rotates = sink.rotation.rotates();
             if let Some((other, _)) = seen.get(&file).filter(|(_, other_rotates)| rotates || *other_rotates) {
                 return Err(place.error(format!(
                     "the log {other:?} writes to {} as well, and it is rotated: expected a path of its own",
@@ -481,6 +465,11 @@ impl<'a> Reader<'a> {
                 )));
             }
             seen.insert(file, (&stream.name, rotates));
+            if rotates && let Some(other) = names.taken(&stream.name, sink) {
+                return Err(place.error(format!(
+                    "rotated files of the log {other:?} would have the same names: expected a rotate_name of its own, such as {{name}}-%F{{ext}}"
+                )));
+            }
         }
         Ok(())
     }

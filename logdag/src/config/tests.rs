@@ -521,7 +521,7 @@ fn sizes_and_durations_have_units_and_0_turns_inherited_rotation_off() {
     )
     .unwrap();
     let options: Vec<_> = config.streams().iter().map(|stream| &stream.options).collect();
-    let rotation = |n: usize| options[n].sink.as_ref().unwrap().rotation;
+    let rotation = |n: usize| options[n].sink.as_ref().unwrap().rotation.clone();
     let of = |seconds, bytes, retain_seconds, retain_bytes| crate::Rotation {
         seconds,
         bytes,
@@ -744,4 +744,136 @@ fn http_is_said_in_either_language_and_a_group_may_have_the_name() {
     let twice = "<app><http address=\"1\"/><logs><http address=\"2\"/><log name=\"x\"/></logs></app>";
     let error = http("a.xml", twice).unwrap_err().to_string();
     assert!(error.contains("there is an <http> already"), "{error}");
+}
+
+#[test]
+fn attributes_of_rotation_are_read_and_inherited() {
+    use crate::{Compression, RotateAt};
+    let config = logs(
+        "<g type='file' rotate_at='daily' rotate_zone='Europe/Berlin' rotate_name='{name}-%F{ext}' compress='zstd'>
+           <log name='a' path='/x/a.log'/>
+           <log name='b' path='/x/b.log' rotate_at='off' compress='off' rotate_on_start='on' rotate_name='number'
+                rotate_zone='local'/></g>",
+    )
+    .unwrap();
+    let rotation = |n: usize| config.streams()[n].options.sink.as_ref().unwrap().rotation.clone();
+    let expected = crate::Rotation {
+        at: Some(RotateAt::Daily),
+        zone: "Europe/Berlin".parse().unwrap(),
+        name: "{name}-%F{ext}".parse().unwrap(),
+        compress: Some(Compression::Zstd),
+        ..crate::Rotation::default()
+    };
+    assert_eq!(rotation(0), expected);
+    assert_eq!(
+        rotation(0).to_string(),
+        "rotates daily (Europe/Berlin) to {name}-%F{ext}, compresses with zstd"
+    );
+    let expected =
+        crate::Rotation { on_start: true, name: "number".parse().unwrap(), ..crate::Rotation::default() };
+    assert_eq!(rotation(1), expected);
+    // The zone of the machine is what there is without one, and is none that is of no use.
+    let [(.., told)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
+    assert_eq!(
+        told,
+        "rotate_zone=\"local\" on <log> has no effect without rotate_at or a pattern in rotate_name"
+    );
+    let toml = Config::from_text(
+        "app.toml",
+        "[[log]]\nname = 'a'\ntype = 'file'\npath = 'a'\nrotate_at = 'hourly'\nrotate_on_start = true\n\
+         retain_count = 1\nrotate_zone = 'utc'",
+    )
+    .unwrap();
+    let rotation = &toml.streams()[0].options.sink.as_ref().unwrap().rotation;
+    assert_eq!(rotation.to_string(), "rotates at the start, hourly (utc), keeps 1 file");
+    assert_eq!(toml.warnings(), []);
+}
+
+#[test]
+fn rotations_that_mean_nothing_are_refused() {
+    for (attributes, expected) in [
+        (
+            "rotate_at='dialy'",
+            "rotate_at=\"dialy\" on <log>: expected hourly, daily, weekly or monthly; did you mean daily?",
+        ),
+        (
+            "rotate_zone='Europe/Berln'",
+            "rotate_zone=\"Europe/Berln\" on <log>: expected local, utc, or a name of the time zone database such as \
+             Europe/Berlin; did you mean Europe/Berlin?",
+        ),
+        ("compress='gzp'", "compress=\"gzp\" on <log>: expected gzip or zstd; did you mean gzip?"),
+        ("rotate_on_start='yes'", "rotate_on_start=\"yes\" on <log>: expected on, off, true or false"),
+        ("rotate_name='nubmer'", "such as {name}-%F{ext}; did you mean number?"),
+        ("rotate_name='a-%Y-%D'", "in a pattern, not %D"),
+        (
+            "rotate_name='a-%H'",
+            "expected the date, such as %F with %H: names of different times would be the same",
+        ),
+        ("rotate_name='%Y/a-%m'", "expected the directives in the name of the file, not in its directory"),
+        ("rotate_names='number'", "did you mean rotate_name?"),
+    ] {
+        let error = logs(&format!("<log name='a' type='file' path='a' rotate_bytes='1MB' {attributes}/>"));
+        let error = error.expect_err(attributes);
+        assert!(error.message.contains(expected), "{attributes}: {error}");
+    }
+    let same = |name: &str, other: &str| {
+        logs(&format!(
+            "<g type='file' rotate_bytes='1MB'><log name='a' path='/x/a.log' rotate_name='{name}'/>
+             <log name='b' path='/x/b.log' rotate_name='{other}' rotate_zone='Asia/Tokyo'/></g>"
+        ))
+    };
+    let error = same("app-%F", "app-%F").unwrap_err().message;
+    assert!(error.contains("rotated files of the log \"a\" would have the same names"), "{error}");
+    assert!(same("{name}-%F", "{name}-%F").is_ok());
+    assert!(same("app-%F", "app-%F.log").is_ok());
+    assert!(same("number", "number").is_ok());
+}
+
+#[test]
+fn rotations_that_are_of_no_use_are_warned_of() {
+    let none = "has no effect without rotate_bytes, rotate_seconds, rotate_at or rotate_on_start";
+    for (attributes, expected) in [
+        ("compress='gzip'", Some(none)),
+        ("rotate_name='number'", Some(none)),
+        ("rotate_zone='utc'", Some(none)),
+        ("retain_count='3'", Some(none)),
+        ("compress='off' retain_count='0'", None),
+        ("rotate_on_start='on' compress='gzip' retain_count='3'", None),
+        ("rotate_at='daily' rotate_name='a-%Y-%m'", Some("expected a directive finer than %m")),
+        ("rotate_at='hourly' rotate_name='a-%F'", Some("expected a directive finer than %d")),
+        ("rotate_seconds='2h' rotate_name='a-%F'", Some("expected a directive finer than %d")),
+        ("rotate_at='weekly' rotate_name='a-%Y-%m'", Some("expected a directive finer than %m")),
+        ("rotate_at='weekly' rotate_name='a-%G-W%V'", None),
+        ("rotate_at='monthly' rotate_name='a-%Y-%m'", None),
+        ("rotate_at='daily' rotate_name='a-%Y%j' rotate_zone='utc'", None),
+        ("rotate_at='daily' rotate_name='number'", None),
+        ("rotate_bytes='1MB' rotate_name='a-%Y-%m'", None),
+        ("rotate_bytes='1MB' rotate_zone='utc'", Some("without rotate_at or a pattern in rotate_name")),
+    ] {
+        let config = logs(&format!("<log name='a' type='file' path='a' {attributes}/>")).unwrap();
+        match (&warnings(&config)[..], expected) {
+            ([], None) => {}
+            ([(.., told)], Some(expected)) => assert!(told.contains(expected), "{attributes}: {told}"),
+            (told, _) => panic!("{attributes}: {told:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_directory_of_rotated_files_must_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log").display().to_string();
+    let missing = |more: &str| {
+        let config = logs(&format!(
+            "<log name='a' type='file' path='{path}' rotate_at='daily' rotate_name='old/a-%F' {more}/>"
+        ));
+        config.unwrap().missing_directories()
+    };
+    let [told] = &missing("")[..] else { panic!("one is missing") };
+    let expected =
+        format!("the directory {}/old/ for rotated files of the log \"a\" is missing", dir.path().display());
+    assert!(told.message.contains(&expected), "{told}");
+    assert_eq!(missing("make_dirs='on'"), []);
+    std::fs::create_dir(dir.path().join("old")).unwrap();
+    assert_eq!(missing(""), []);
 }

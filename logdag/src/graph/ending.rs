@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Graph, Stream};
 use crate::level::Level;
@@ -135,7 +135,8 @@ impl Graph {
     }
 }
 
-/// Writes what waits in a graph's queues when it is dropped: see [`Graph::drain_at_end`].
+/// Writes what waits in a graph's queues when it is dropped, and lets rotated files be compressed for as long as a sink may
+/// take: see [`Graph::drain_at_end`].
 #[derive(Debug)]
 #[must_use = "what waits is written when this is dropped"]
 pub struct DrainAtEnd(Graph);
@@ -152,6 +153,8 @@ impl Drop for DrainAtEnd {
         if !ended {
             self.0.tell_end(format_args!("a log sink does not end: what it still has is lost"));
         }
+        // What is not compressed by then is compressed after the next start.
+        crate::sink::wait_for_compression(Instant::now() + self.0.longest_drain());
         self.0.streams().report_unregistered();
     }
 }

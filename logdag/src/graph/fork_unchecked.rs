@@ -14,7 +14,6 @@ pub(crate) fn enter() -> Inside {
 
 pub(super) fn register(_: &Arc<Mutex<Streams>>) {}
 
-#[cfg(any(feature = "log", feature = "tracing"))]
 pub(crate) fn forks() -> u32 {
     0
 }

@@ -28,7 +28,12 @@ pub(super) fn makers() -> BTreeMap<String, Maker> {
         makers.insert(
             kind.to_owned(),
             Arc::new(move |spec| {
-                let sink = FileSink::open_with_access(&spec.path, spec.rotation, &spec.access, asynchronous)?;
+                let sink = FileSink::open_with_access(
+                    &spec.path,
+                    spec.rotation.clone(),
+                    &spec.access,
+                    asynchronous,
+                )?;
                 Ok(Arc::new(match &spec.latest {
                     Some(link) => sink.with_latest(link)?,
                     None => sink,
@@ -141,7 +146,7 @@ impl Graph {
         // A type that is not registered yet may be so later.
         let Some(make) = maker else { return Ok(None) };
         let spec = absolute(spec).map_err(|source| sink_error(name, &spec.kind, source))?;
-        if let Some(dir) = crate::sink::directory(&spec).filter(|_| spec.make_dirs) {
+        for dir in crate::sink::directories(&spec).into_iter().filter(|_| spec.make_dirs) {
             std::fs::create_dir_all(&dir).map_err(|e| {
                 let why = io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
                 sink_error(name, &spec.kind, why)

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 pub(crate) use fd::Descriptor;
 pub use fd::FdSink;
 pub(crate) use fd::write_to_stderr;
-pub use file::{Access, FileSink, Rotation};
+pub use file::{Access, Compression, FileSink, RotateAt, RotatedName, Rotation, RotationError, Zone};
+pub(crate) use file::{name_of_rotated, wait_for_compression};
 #[cfg(feature = "jlog")]
 pub use jlog::JlogSink;
 pub(crate) use journald::Journald;
@@ -242,6 +243,10 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
             Err(expected) => Err(format!("the path {:?}: expected {expected}", spec.path)),
         },
         "fd" => Descriptor::number(&spec.path).map(|_| ()),
+        "file" | "file_synch" => match spec.rotation.compress.filter(|method| !method.available()) {
+            Some(method) => Err(format!("compression with {0} needs logdag's feature {0}", method.name())),
+            None => Ok(()),
+        },
         "syslog" => syslog::check(spec),
         "journald" => journald::check(spec),
         #[cfg(feature = "jlog")]
@@ -286,12 +291,14 @@ pub struct SinkSpec {
     pub make_dirs: bool,
 }
 
-/// The directory that must be there before a sink can be opened.
-pub(crate) fn directory(spec: &SinkSpec) -> Option<PathBuf> {
+/// The directories that a sink needs: that of its path, and that of the files that it rotates.
+pub(crate) fn directories(spec: &SinkSpec) -> Vec<PathBuf> {
     let path = match &*spec.kind {
         "file" | "file_synch" => Path::new(&spec.path),
         "jlog" => Path::new(spec.path.split('(').next().unwrap_or_default()),
-        _ => return None,
+        _ => return Vec::new(),
     };
-    path.parent().filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned)
+    let own = path.parent().filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned);
+    let rotated = (spec.kind != "jlog").then(|| file::rotated_directory(path, &spec.rotation)).flatten();
+    own.into_iter().chain(rotated).collect()
 }

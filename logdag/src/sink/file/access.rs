@@ -87,7 +87,8 @@ pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::
     Ok(file)
 }
 
-fn create(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
+/// Creates a file to append to, which must not be there yet.
+pub(super) fn create(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
     let exact = before.map(|facts| facts.mode() & 0o7777).or(first.mode);
     // Others cannot open it before it has its owner.
     let mode = exact.map_or(FILE_MODE, |mode| mode & 0o700);

@@ -1,22 +1,36 @@
 //! Files, rotated by size and time, and removed when they are old or too many.
 
 mod access;
+mod compress;
+mod names;
+mod period;
 mod retention;
+mod rotation;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
+
 pub use access::Access;
 use access::{Ids, directory, resolve};
-use retention::{FirstSeen, InUse};
+pub(crate) use compress::wait as wait_for_compression;
+use compress::{Job, Outcome};
+use names::{Form, Names};
+use period::{Pair, Period, Periods, Watch};
+use retention::{FirstSeen, InUse, Reasons};
+pub use rotation::{Compression, RotateAt, RotatedName, Rotation, RotationError, Zone};
 
 use super::{Lines, Sink, WriteError};
+use crate::graph::fork;
 use crate::sync::plain::Mutex;
 
 /// How often to check whether the path still names the open file.
@@ -26,26 +40,37 @@ const CULL_EVERY: Duration = Duration::from_secs(60);
 /// How many rotated files may wait to be made durable by a flush.
 const MAX_BEHIND: usize = 8;
 
-/// When a file is rotated, and which rotated files are kept. 0 is never, or all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rotation {
-    /// Rotate at multiples of this many seconds.
-    pub seconds: u64,
-    /// Rotate with the line that reaches this many bytes.
-    pub bytes: u64,
-    /// Remove files that were rotated longer ago than this many seconds.
-    pub retain_seconds: u64,
-    /// Remove the oldest files while all have more than this many bytes together.
-    pub retain_bytes: u64,
-    /// Keep at most this many files.
-    pub retain_count: u64,
+/// How often another process may keep the directory of a rotation busy before this one goes on without it, a millisecond
+/// each time.
+const MAX_TURNS: u32 = 100;
+
+/// The files that this process has opened, for rotation at its start.
+static STARTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// What is looked at for the time, so that tests have their own.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// Seconds since 1970.
+    wall: fn() -> u64,
+    /// Seconds since the machine started, those included in which it slept.
+    steady: fn() -> u64,
 }
 
-/// The clock, in seconds since 1970.
-pub(crate) type Clock = fn() -> u64;
+impl Clock {
+    const REAL: Self = Self { wall: now, steady };
+
+    fn both(self) -> Pair {
+        Pair { wall: (self.wall)(), steady: (self.steady)() }
+    }
+}
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn steady() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));
+    time.map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0))
 }
 
 /// Appends lines to a file, and rotates it. Streams get one by `type="file"`; `examples/rotated.rs` shows it.
@@ -53,7 +78,10 @@ fn now() -> u64 {
 pub struct FileSink {
     /// Absolute: the process may change its directory.
     path: PathBuf,
-    rotation: Rotation,
+    /// Rotate with the line that reaches this many bytes, or never.
+    bytes: u64,
+    periods: Periods,
+    keeper: Arc<Keeper>,
     first: Ids,
     asynchronous: bool,
     clock: Clock,
@@ -77,11 +105,82 @@ struct Files {
     trouble: Option<io::Error>,
     /// When it last looked for files that are too old while nothing was written.
     culled: Option<Instant>,
-    /// The second that the last rotated file has in its name: later ones have higher ones.
-    last_second: u64,
+    /// The number, or the second, that the last rotated file has in its name: later ones have higher ones.
+    last_number: u64,
+    /// The name that the last rotated file had before its number, where names have times.
+    last_base: OsString,
     /// The latest time that the clock has shown at a rotation.
     latest_clock: u64,
+}
+
+/// What becomes of rotated files. The thread that compresses them shares this.
+#[derive(Debug)]
+struct Keeper {
+    rotation: Rotation,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    watch: Watch,
     first_seen: FirstSeen,
+    /// Why a file could not be compressed, until that is taken.
+    trouble: Option<io::Error>,
+    /// When there last was a file that could not be compressed yet.
+    left: Option<Instant>,
+}
+
+impl Keeper {
+    fn new(rotation: Rotation, now: Pair) -> Self {
+        let watch = Watch::new(now);
+        Self {
+            rotation,
+            kept: Mutex::new(Kept { watch, first_seen: FirstSeen::new(), trouble: None, left: None }),
+        }
+    }
+
+    fn believes(&self, now: Pair) -> bool {
+        self.kept.lock().watch.believes(now)
+    }
+
+    fn remove_expired(&self, names: &Names, now: u64, reasons: Reasons) -> io::Result<usize> {
+        retention::remove_expired(names, &self.rotation, now, reasons, &mut self.kept.lock().first_seen)
+    }
+
+    /// Compresses what was rotated, and removes what is too much then.
+    fn compress(&self, &Job { ref names, now, believed, .. }: &Job) {
+        let Some(method) = self.rotation.compress else { return };
+        let (mut trouble, mut left) = (None, false);
+        match retention::find(names, now) {
+            Err(e) => trouble = Some(e),
+            Ok(found) => {
+                let plain = found.rotated.into_iter().rev().filter(|file| file.name.form == Form::Plain);
+                for file in plain {
+                    match compress::compress(&file.path, method) {
+                        Ok(Outcome::Done | Outcome::Gone) => {}
+                        Ok(Outcome::Busy) => left = true,
+                        Err(e) => {
+                            use io::ErrorKind::{
+                                PermissionDenied, ReadOnlyFilesystem, StorageFull, Unsupported,
+                            };
+                            let for_all = [PermissionDenied, ReadOnlyFilesystem, StorageFull, Unsupported];
+                            let for_all = for_all.contains(&e.kind());
+                            let why = format!("{e}: {} is not compressed", file.path.display());
+                            trouble = Some(io::Error::new(e.kind(), why));
+                            left = true;
+                            if for_all {
+                                break;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let removed = self.remove_expired(names, now, Reasons { age: believed, bytes: true });
+        let mut kept = self.kept.lock();
+        kept.trouble = trouble.or(removed.err()).or(kept.trouble.take());
+        kept.left = left.then(Instant::now);
+    }
 }
 
 #[derive(Debug)]
@@ -89,6 +188,7 @@ struct Current {
     file: File,
     /// Where the path led when it was opened: this is renamed, not a link to it.
     target: PathBuf,
+    names: Arc<Names>,
     identity: (u64, u64),
     _in_use: InUse,
     /// Others (a FIFO, a device) are neither rotated nor cut.
@@ -96,8 +196,8 @@ struct Current {
     len: u64,
     /// There are lines that are not known to be durable.
     dirty: bool,
-    /// Which period it was begun in.
-    period: u64,
+    /// The period of its lines.
+    period: Period,
     looked: Instant,
     /// It could not be rotated: tried again after a while.
     retry: Option<Instant>,
@@ -110,7 +210,7 @@ impl FileSink {
     /// # Errors
     /// What the system says; the text names the path.
     pub fn open(path: impl Into<PathBuf>, rotation: Rotation, asynchronous: bool) -> io::Result<Self> {
-        Self::open_with(path.into(), rotation, &Access::default(), asynchronous, now)
+        Self::open_with(path.into(), rotation, &Access::default(), asynchronous, Clock::REAL)
     }
 
     /// The same, with the access that the file gets where there is none yet.
@@ -123,16 +223,18 @@ impl FileSink {
         access: &Access,
         asynchronous: bool,
     ) -> io::Result<Self> {
-        Self::open_with(path.into(), rotation, access, asynchronous, now)
+        Self::open_with(path.into(), rotation, access, asynchronous, Clock::REAL)
     }
 
-    /// Files beside a log that have its name and a number behind it, but that its rotation cannot have made: retention
-    /// leaves them alone.
+    /// Files whose names could be taken for those of rotated files of a log, but that its rotation cannot have made:
+    /// retention leaves them alone.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn left_alone(path: &Path) -> io::Result<Vec<PathBuf>> {
-        Ok(retention::find(&resolve(&std::path::absolute(path)?), now())?.left_alone)
+    pub fn left_alone(path: &Path, rotation: &Rotation) -> io::Result<Vec<PathBuf>> {
+        let rotation = Rotation { zone: Zone::UTC, ..rotation.clone() };
+        let names = Names::new(&rotation, &resolve(&std::path::absolute(path)?));
+        Ok(retention::find(&names, now())?.left_alone)
     }
 
     /// Keeps a symbolic link with this name that leads to the file being written.
@@ -182,41 +284,81 @@ impl FileSink {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         let first = access.look_up().map_err(named)?;
         let path = std::path::absolute(&path).map_err(named)?;
-        let (files, size) = (Mutex::default(), AtomicU64::new(0));
-        let sink = Self { path, rotation, first, asynchronous, clock, files, size, latest: None };
+        let sink = Self {
+            path,
+            bytes: rotation.bytes,
+            periods: Periods::new(&rotation),
+            keeper: Arc::new(Keeper::new(rotation, clock.both())),
+            first,
+            asynchronous,
+            clock,
+            files: Mutex::default(),
+            size: AtomicU64::new(0),
+            latest: None,
+        };
         {
             let files = &mut *sink.files.lock();
             let target = resolve(&sink.path);
-            let now = (sink.clock)();
-            let found = retention::find(&target, now).unwrap_or_default();
-            files.last_second = found.newest_second(now);
+            let now = (sink.clock.wall)();
+            let names = Names::new(&sink.keeper.rotation, &target);
+            let found = retention::find(&names, now).unwrap_or_default();
+            compress::discard(&found.parts);
+            finish_rotation(&target, &found);
+            files.last_number = found.highest(&names, now);
             files.latest_clock = now;
             // A process that ended in the middle of a rotation has left no file that the next one could be like.
             let before = found.rotated.first().and_then(|newest| newest.path.metadata().ok());
-            sink.begin(files, before.as_ref())?;
+            sink.open_again(files, before.as_ref())?;
+            sink.order_compression(files);
         }
         Ok(sink)
+    }
+
+    /// Has what was rotated compressed, if that is wanted.
+    fn order_compression(&self, files: &mut Files) {
+        let Some(current) = files.current.as_ref().filter(|_| self.keeper.rotation.compress.is_some()) else {
+            return;
+        };
+        let now = self.clock.both();
+        let believed = self.keeper.believes(now);
+        let job = Job {
+            keeper: Arc::clone(&self.keeper),
+            names: Arc::clone(&current.names),
+            now: now.wall,
+            believed,
+        };
+        if let Err(e) = compress::order(job) {
+            let why = format!("{}: rotated files cannot be compressed: {e}", self.path.display());
+            files.trouble = Some(io::Error::new(e.kind(), why));
+            self.keeper.kept.lock().left = Some(Instant::now());
+        }
     }
 
     fn named(&self, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 
-    fn open_current(&self, before: Option<&Metadata>) -> io::Result<Current> {
+    fn open_current(&self, before: Option<&Metadata>, known: Option<&Arc<Names>>) -> io::Result<Current> {
         let open = || -> io::Result<Current> {
             let target = resolve(&self.path);
-            let file = access::open(&target, before, self.first)?;
+            let file = self.open_file(&target, before)?;
             let facts = file.metadata()?;
+            let now = (self.clock.wall)();
             let begun =
-                if facts.len() > 0 { u64::try_from(facts.mtime()).unwrap_or(0) } else { (self.clock)() };
+                if facts.len() > 0 { u64::try_from(facts.mtime()).unwrap_or(0).min(now) } else { now };
+            let names = match known.filter(|names| names.log() == target) {
+                Some(names) => Arc::clone(names),
+                None => Arc::new(Names::new(&self.keeper.rotation, &target)),
+            };
             Ok(Current {
                 target,
+                names,
                 identity: (facts.dev(), facts.ino()),
                 _in_use: InUse::new(&facts),
                 regular: facts.is_file(),
                 len: facts.len(),
                 dirty: false,
-                period: self.period(begun),
+                period: self.periods.of(begun),
                 looked: Instant::now(),
                 retry: None,
                 file,
@@ -225,21 +367,40 @@ impl FileSink {
         open().map_err(|e| self.named(e))
     }
 
-    fn period(&self, seconds: u64) -> u64 {
-        seconds.checked_div(self.rotation.seconds).unwrap_or(0)
+    /// Opens the file. Where rotated files are compressed, a lock tells those who do that somebody writes to it.
+    fn open_file(&self, target: &Path, before: Option<&Metadata>) -> io::Result<File> {
+        let mut file = access::open(target, before, self.first)?;
+        if self.keeper.rotation.compress.is_none() {
+            return Ok(file);
+        }
+        for _ in 0..MAX_TURNS {
+            let facts = file.metadata()?;
+            // Where files cannot be locked, none is compressed. A lock that others have on the log itself means nothing.
+            let _ = file.try_lock_shared();
+            match target.metadata() {
+                Ok(there) if (there.dev(), there.ino()) == (facts.dev(), facts.ino()) => break,
+                // It was rotated between these steps, and may be being compressed.
+                _ => file = access::open(target, before, self.first)?,
+            }
+        }
+        Ok(file)
     }
 
     /// Opens the path again, with the access of the file that was open, or of the one that it follows.
-    fn begin(&self, files: &mut Files, before: Option<&Metadata>) -> io::Result<()> {
+    fn open_again(&self, files: &mut Files, before: Option<&Metadata>) -> io::Result<()> {
         let was = files.current.as_ref().and_then(|current| current.file.metadata().ok());
-        let fresh = self.open_current(was.as_ref().or(before))?;
+        let known = files.current.as_ref().map(|current| &current.names);
+        let fresh = self.open_current(was.as_ref().or(before), known)?;
         self.size.store(fresh.len, Relaxed);
         files.renamed = true;
-        if let Some(old) = files.current.replace(fresh)
-            && old.regular
-            && old.dirty
-        {
-            files.behind.push(old.file);
+        if let Some(old) = files.current.replace(fresh) {
+            if self.keeper.rotation.compress.is_some() {
+                // It may stay open, here and in a child that was forked, but nothing more is written to it.
+                let _ = old.file.unlock();
+            }
+            if old.regular && old.dirty {
+                files.behind.push(old.file);
+            }
         }
         if files.behind.len() > MAX_BEHIND {
             let oldest = files.behind.remove(0);
@@ -258,7 +419,7 @@ impl FileSink {
             }
             None => true,
         };
-        if gone && let Err(e) = self.begin(files, None) {
+        if gone && let Err(e) = self.open_again(files, None) {
             // The file that is open takes lines until a new one can be made, if it has a name.
             let named = |current: &Current| current.file.metadata().is_ok_and(|facts| facts.nlink() > 0);
             if !files.current.as_ref().is_some_and(named) {
@@ -284,39 +445,92 @@ impl FileSink {
         Some((facts.dev(), facts.ino()))
     }
 
-    /// Renames the file to `path.<seconds>` and begins a new one.
+    /// Gives the file the next name of a rotated one, and begins a new one.
     fn rotate_locked(&self, files: &mut Files) -> io::Result<()> {
-        let now = (self.clock)();
+        let Some(current) = files.current.as_ref().filter(|current| current.regular) else { return Ok(()) };
+        let (names, period) = (Arc::clone(&current.names), current.period);
+        let turn = Turn::take(directory(&current.target));
+        let there = self.identity();
+        if there.is_some() && there != Some(current.identity) {
+            // Another process has rotated it: what is there now is not what was written.
+            return self.open_again(files, None);
+        }
+        let now = (self.clock.wall)();
         if !retention::plausible(files.latest_clock, now) {
             // The clock was wrong and was corrected: names need not continue from there.
-            files.last_second = 0;
+            if names.are_seconds() {
+                files.last_number = 0;
+            }
             files.latest_clock = now;
         }
         files.latest_clock = files.latest_clock.max(now);
-        let mut second = now.max(files.last_second.saturating_add(1));
-        second = second.clamp(*retention::OURS.start(), *retention::OURS.end());
-        // Two in one second must not overwrite one another.
-        while !self.rename_locked(files, |target| with_suffix(target, second))? {
-            second = second.saturating_add(1);
+        let used_up = || io::Error::other(format!("{}: all numbers are used up", self.path.display()));
+        if names.are_seconds() {
+            let mut second = now.max(files.last_number.saturating_add(1));
+            second = second.clamp(*names::SECONDS.start(), *names::SECONDS.end());
+            // Two in one second must not overwrite one another.
+            while !self.rename_unless_taken(files, &names, &names.path(&names.base(second), 0))? {
+                second = second.saturating_add(1);
+            }
+            files.last_number = second;
+        } else {
+            // The lines are from a period that is over, or from the one that the clock shows.
+            let base = names.base(now.clamp(period.start, period.end - 1));
+            let continued = names.are_numbers() || base == files.last_base;
+            let mut number = if continued {
+                Names::next_number(files.last_number).ok_or_else(used_up)?
+            } else {
+                let from = names.parse(&base).map(|parsed| parsed.from);
+                from.map_or(0, |from| retention::find(&names, now).unwrap_or_default().next_number(from))
+            };
+            while !self.rename_unless_taken(files, &names, &names.path(&base, number))? {
+                number = Names::next_number(number).ok_or_else(used_up)?;
+            }
+            (files.last_number, files.last_base) = (number, base);
         }
-        files.last_second = second;
+        drop(turn);
         // What is too old stays until the next time, if it cannot be removed now.
-        files.trouble = self.remove_expired(files).err().or(files.trouble.take());
+        files.trouble = self.remove_expired(files, false).err().or(files.trouble.take());
+        self.order_compression(files);
         Ok(())
+    }
+
+    fn rename_unless_taken(&self, files: &mut Files, names: &Names, to: &Path) -> io::Result<bool> {
+        Ok(!names.is_taken(to) && self.rename_locked(files, |_| to.to_owned())?)
+    }
+
+    /// Whether the period of the file's lines is over.
+    #[cold]
+    fn period_is_over(&self, current: &mut Current) -> bool {
+        let now = self.clock.both();
+        if !self.keeper.believes(now) {
+            return false;
+        }
+        if current.period.contains(now.wall) {
+            return false;
+        }
+        if Watch::is_ahead(current.period.start, now.wall) {
+            // The clock was wrong when the file was begun.
+            current.period = self.periods.of(now.wall);
+        }
+        // A clock that was put back a little comes to the file's period again.
+        now.wall >= current.period.end
     }
 
     /// Rotates the file if it is full or its period is over.
     fn rotate_if_due(&self, files: &mut Files) -> io::Result<()> {
         let due = |files: &mut Files| -> io::Result<bool> {
             let current = self.current(files)?;
-            let period = self.period((self.clock)());
-            if current.len == 0 {
-                current.period = period;
+            let now = (self.clock.wall)();
+            let outside = !current.period.contains(now);
+            if outside && current.len == 0 {
+                current.period = self.periods.of(now);
             }
-            let full = self.rotation.bytes > 0 && current.len >= self.rotation.bytes;
-            let over = self.rotation.seconds > 0 && current.period != period;
             let tried = current.retry.is_some_and(|last| last.elapsed() < LOOK_EVERY);
-            Ok((full || over) && current.len > 0 && current.regular && !tried)
+            if current.len == 0 || !current.regular || tried {
+                return Ok(false);
+            }
+            Ok((self.bytes > 0 && current.len >= self.bytes) || (outside && self.period_is_over(current)))
         };
         if !due(files)? {
             return Ok(());
@@ -324,7 +538,7 @@ impl FileSink {
         // Another process may have rotated it: its new file is not rotated for the size of ours.
         if self.identity() != files.current.as_ref().map(|current| current.identity) {
             // The file that is open takes lines until a new one can be opened.
-            if self.begin(files, None).is_err() || !due(files)? {
+            if self.open_again(files, None).is_err() || !due(files)? {
                 return Ok(());
             }
         }
@@ -351,22 +565,26 @@ impl FileSink {
             Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", to.display()))),
             Ok(()) => {}
         }
-        self.begin(files, None)?;
+        self.open_again(files, None)?;
         Ok(true)
     }
 
-    fn remove_expired(&self, files: &mut Files) -> io::Result<usize> {
-        let Files { current: Some(current), first_seen, .. } = files else { return Ok(0) };
-        retention::remove_expired(&current.target, &self.rotation, (self.clock)(), first_seen)
+    /// Removes what is not to be kept; with `all`, what there is too much of in bytes even if that may be compressed soon.
+    fn remove_expired(&self, files: &mut Files, all: bool) -> io::Result<usize> {
+        let Some(current) = &files.current else { return Ok(0) };
+        let now = self.clock.both();
+        let by_age = self.keeper.rotation.retain_seconds > 0;
+        let bytes = all || self.keeper.rotation.compress.is_none();
+        let reasons = Reasons { age: by_age && self.keeper.believes(now), bytes };
+        self.keeper.remove_expired(&current.names, now.wall, reasons)
     }
 
     /// How many of the lines go into the file as it is.
     fn fitting(&self, len: u64, lines: Lines<'_>) -> usize {
-        if self.rotation.bytes == 0 || len >= self.rotation.bytes {
+        if self.bytes == 0 || len >= self.bytes {
             return lines.len();
         }
-        let before =
-            lines.ends.partition_point(|&(end, _)| len + ((end - lines.start) as u64) < self.rotation.bytes);
+        let before = lines.ends.partition_point(|&(end, _)| len + ((end - lines.start) as u64) < self.bytes);
         // With the one that reaches the limit.
         (before + 1).min(lines.len())
     }
@@ -386,6 +604,21 @@ fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     Ok(())
 }
 
+/// The directory that rotated files of a log are in, if it is another one.
+pub(super) fn rotated_directory(path: &Path, rotation: &Rotation) -> Option<PathBuf> {
+    let below = rotation.name.directory()?;
+    let log = resolve(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    Some(directory(&log).join(below))
+}
+
+/// A path that a rotated file of a log can have: the same one for logs whose rotated files have the same names.
+pub(crate) fn name_of_rotated(path: &Path, rotation: &Rotation) -> PathBuf {
+    let rotation = Rotation { zone: Zone::UTC, ..rotation.clone() };
+    let names =
+        Names::new(&rotation, &resolve(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned())));
+    names.path(&names.base(*names::SECONDS.start()), 1)
+}
+
 /// Gives a file an unused name.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -398,16 +631,63 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
             done => return Ok(done?),
         }
     }
-    if to.symlink_metadata().is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    std::fs::rename(from, to)
+    link_to_new(from, to)
 }
 
-fn with_suffix(path: &Path, second: u64) -> PathBuf {
-    let mut name: OsString = path.as_os_str().to_owned();
-    name.push(format!(".{second}"));
-    name.into()
+/// The same in two steps, each of which refuses what it must not replace. After a crash between them the file has both
+/// names: see [`finish_rotation`].
+fn link_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => std::fs::remove_file(from).inspect_err(|_| {
+            // It keeps its name, then.
+            let _ = std::fs::remove_file(to);
+        }),
+        Err(e) if [io::ErrorKind::PermissionDenied, io::ErrorKind::Unsupported].contains(&e.kind()) => {
+            // A file system without links.
+            if to.symlink_metadata().is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(from, to)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Takes the log's name from a file that has the name of a rotated one as well.
+fn finish_rotation(target: &Path, found: &retention::Found) {
+    let identity =
+        |path: &Path| path.symlink_metadata().ok().map(|facts| (facts.dev(), facts.ino(), facts.nlink()));
+    let Some((dev, ino, links)) = identity(target).filter(|(_, _, links)| *links > 1) else { return };
+    if found.rotated.iter().any(|file| identity(&file.path) == Some((dev, ino, links))) {
+        // The rotated one keeps the lines. Where this fails, the lines to come join them.
+        let _ = std::fs::remove_file(target);
+    }
+}
+
+/// While this lives, other processes that rotate a file in the directory wait.
+struct Turn(Option<File>);
+
+impl Turn {
+    fn take(directory: &Path) -> Self {
+        // A file is rotated all the same where directories cannot be locked, or somebody does not give the lock back.
+        let Ok(lock) = File::open(directory) else { return Self(None) };
+        for _ in 0..MAX_TURNS {
+            match lock.try_lock() {
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+                _ => break,
+            }
+        }
+        Self(Some(lock))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.0 {
+            // Closing it would not do: a child that was forked meanwhile has it open, too.
+            let _ = lock.unlock();
+        }
+    }
 }
 
 impl Sink for FileSink {
@@ -455,30 +735,53 @@ impl Sink for FileSink {
         self.asynchronous
     }
 
+    fn begin(&self) -> io::Result<()> {
+        let first = {
+            let _inside = fork::enter();
+            STARTED.lock().insert(self.path.clone())
+        };
+        if !first || !self.keeper.rotation.on_start {
+            return Ok(());
+        }
+        let mut files = self.files.lock();
+        if files.current.as_ref().is_some_and(|current| current.len > 0) {
+            self.rotate_locked(&mut files)?;
+        }
+        Ok(())
+    }
+
     fn needs_ticks(&self) -> bool {
-        self.rotation.seconds > 0 || self.rotation.retain_seconds > 0
+        let rotation = &self.keeper.rotation;
+        rotation.by_time() || rotation.retain_seconds > 0 || rotation.compress.is_some()
     }
 
     fn tick(&self) -> io::Result<()> {
         let mut files = self.files.lock();
+        let rotation = &self.keeper.rotation;
         // Where the file was moved or removed, the next line begins a new one.
-        let period = self.period((self.clock)());
+        let now = (self.clock.wall)();
         let over = |current: &Current| {
-            current.len > 0 && current.period != period && self.identity() == Some(current.identity)
+            current.len > 0 && !current.period.contains(now) && self.identity() == Some(current.identity)
         };
-        if self.rotation.seconds > 0 && files.current.as_ref().is_some_and(over) {
+        if files.current.as_ref().is_some_and(over) {
             self.rotate_if_due(&mut files)?;
         }
         let due = files.culled.is_none_or(|last| last.elapsed() >= CULL_EVERY);
-        if self.rotation.retain_seconds > 0 && due {
+        if rotation.retain_seconds > 0 && due {
             files.culled = Some(Instant::now());
-            self.remove_expired(&mut files)?;
+            self.remove_expired(&mut files, false)?;
+        }
+        let left = self.keeper.kept.lock().left;
+        if left.is_some_and(|since| since.elapsed() >= CULL_EVERY) {
+            self.order_compression(&mut files);
+            self.remove_expired(&mut files, true)?;
         }
         Ok(())
     }
 
     fn trouble(&self) -> Option<io::Error> {
-        self.files.lock().trouble.take()
+        let trouble = self.files.lock().trouble.take();
+        trouble.or_else(|| self.keeper.kept.lock().trouble.take())
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -510,7 +813,7 @@ impl Sink for FileSink {
         if files.current.as_ref().is_some_and(|current| self.identity() == Some(current.identity)) {
             return Ok(());
         }
-        self.begin(&mut files, None)
+        self.open_again(&mut files, None)
     }
 
     fn rotate(&self) -> io::Result<()> {
@@ -527,7 +830,7 @@ impl Sink for FileSink {
     }
 
     fn cull(&self) -> io::Result<usize> {
-        self.remove_expired(&mut self.files.lock())
+        self.remove_expired(&mut self.files.lock(), true)
     }
 
     fn size(&self) -> Option<u64> {
@@ -536,311 +839,4 @@ impl Sink for FileSink {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::fs;
-
-    use super::*;
-
-    thread_local! {
-        static NOW: Cell<u64> = const { Cell::new(0) };
-    }
-
-    /// Seconds in these tests are counted from here: a multiple of all periods, and in the range of names.
-    const BASE: u64 = 1_699_999_800;
-
-    fn clock() -> u64 {
-        BASE + NOW.get()
-    }
-
-    fn open(dir: &tempfile::TempDir, rotation: Rotation) -> FileSink {
-        FileSink::open_with(dir.path().join("log"), rotation, &Access::default(), false, clock).unwrap()
-    }
-
-    struct Setup {
-        dir: tempfile::TempDir,
-        sink: FileSink,
-    }
-
-    impl Setup {
-        /// A sink at second 10,000.
-        fn new(rotation: Rotation) -> Self {
-            NOW.set(10_000);
-            let dir = tempfile::tempdir().unwrap();
-            Self { sink: open(&dir, rotation), dir }
-        }
-
-        fn write_at(&self, second: u64, text: &str) {
-            NOW.set(second);
-            let bytes = text.as_bytes();
-            let ends: Vec<(usize, u64)> =
-                memchr::memchr_iter(b'\n', bytes).map(|at| (at + 1, second * 1_000_000)).collect();
-            self.sink.write(&Lines { bytes, ends: &ends, start: 0 }).unwrap();
-        }
-
-        /// Suffixes and texts, the current file last.
-        fn files(&self) -> Vec<(String, String)> {
-            let mut all: Vec<(String, String)> = fs::read_dir(self.dir.path())
-                .unwrap()
-                .map(|entry| entry.unwrap().path())
-                .map(|path| {
-                    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-                    let suffix = name.strip_prefix("log").unwrap().trim_start_matches('.');
-                    let second = suffix.parse().ok().and_then(|second: u64| second.checked_sub(BASE));
-                    let suffix = second.map_or(suffix.to_owned(), |second| second.to_string());
-                    (suffix, fs::read_to_string(&path).unwrap())
-                })
-                .collect();
-            all.sort_by_key(|(suffix, _)| suffix.parse().unwrap_or(u64::MAX));
-            all
-        }
-
-        fn assert_files(&self, expected: &[(&str, &str)]) {
-            let files = self.files();
-            let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
-            assert_eq!(files, expected);
-        }
-
-        /// The path of the file that was rotated at a second.
-        fn rotated(&self, second: u64) -> PathBuf {
-            self.dir.path().join(format!("log.{}", BASE + second))
-        }
-
-        fn put(&self, second: u64, bytes: usize) {
-            fs::write(self.rotated(second), "x".repeat(bytes)).unwrap();
-        }
-
-        fn suffixes(&self) -> Vec<String> {
-            self.files().into_iter().map(|(suffix, _)| suffix).collect()
-        }
-    }
-
-    #[test]
-    fn a_period_ends_at_multiples_of_its_length() {
-        let setup = Setup::new(Rotation { seconds: 600, ..Rotation::default() });
-        for (second, text) in
-            [(10_000, "a\n"), (10_199, "b\n"), (10_200, "c\n"), (10_799, "d\n"), (12_345, "e\nf\n")]
-        {
-            setup.write_at(second, text);
-        }
-        setup.assert_files(&[("10200", "a\nb\n"), ("12345", "c\nd\n"), ("", "e\nf\n")]);
-    }
-
-    #[test]
-    fn an_older_file_is_put_aside_by_the_first_line() {
-        NOW.set(10_000);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        fs::write(&path, "old\n").unwrap();
-        let at = UNIX_EPOCH + Duration::from_secs(BASE + 9_000);
-        File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
-        let rotation = Rotation { seconds: 600, ..Rotation::default() };
-        let setup = Setup { sink: open(&dir, rotation), dir };
-        setup.write_at(10_001, "new\n");
-        setup.assert_files(&[("10001", "old\n"), ("", "new\n")]);
-    }
-
-    #[test]
-    fn the_line_that_reaches_the_limit_is_the_last_one() {
-        let setup = Setup::new(Rotation { bytes: 6, ..Rotation::default() });
-        setup.write_at(10_000, "12\n45\n");
-        setup.assert_files(&[("", "12\n45\n")]);
-        setup.write_at(10_001, "1\n3\n5\n7\n9\n");
-        setup.write_at(10_002, "longer than the limit\nx\n");
-        setup.assert_files(&[
-            ("10001", "12\n45\n"),
-            ("10002", "1\n3\n5\n"),
-            ("10003", "7\n9\nlonger than the limit\n"),
-            ("", "x\n"),
-        ]);
-    }
-
-    #[test]
-    fn two_in_one_second_take_the_next_free_one() {
-        let setup = Setup::new(Rotation { bytes: 2, ..Rotation::default() });
-        setup.put(10_001, 3);
-        setup.write_at(10_000, "a\nb\nc\n");
-        setup.assert_files(&[("10000", "a\n"), ("10001", "xxx"), ("10002", "b\n"), ("", "c\n")]);
-    }
-
-    #[test]
-    fn what_is_too_old_goes() {
-        let setup = Setup::new(Rotation { retain_seconds: 100, ..Rotation::default() });
-        let mut expected = Vec::new();
-        for (second, kept) in [(1, false), (9_899, false), (9_900, true), (9_999, true)] {
-            setup.put(second, 1);
-            expected.push((setup.rotated(second), kept));
-        }
-        for name in ["log", "log.1", "log.text", "log.12a", "log.", "other.1700000000"] {
-            let path = setup.dir.path().join(name);
-            fs::write(&path, "").unwrap();
-            expected.push((path, true));
-        }
-        fs::create_dir(setup.rotated(2)).unwrap();
-        expected.push((setup.rotated(2), true));
-        assert_eq!(setup.sink.cull().unwrap(), 2);
-        for (path, kept) in expected {
-            assert_eq!(path.exists(), kept, "{}", path.display());
-        }
-    }
-
-    fn touch(path: &Path, second: u64) {
-        let file = File::options().append(true).create(true).open(path).unwrap();
-        file.set_modified(UNIX_EPOCH + Duration::from_secs(second)).unwrap();
-    }
-
-    #[test]
-    fn names_that_a_rotation_cannot_have_made_are_left_alone() {
-        let rotation =
-            Rotation { retain_seconds: 1, retain_bytes: 1, retain_count: 1, ..Rotation::default() };
-        let setup = Setup::new(rotation);
-        let names =
-            ["1", "2", "20261101", "2026110114", "202611011415", "01700000000", "99999999999", "999999999"];
-        let mut left: Vec<PathBuf> =
-            names.iter().map(|name| setup.dir.path().join(format!("log.{name}"))).collect();
-        left.iter().for_each(|path| touch(path, 1));
-        // A file that is being written to, whatever its name.
-        let live = setup.rotated(3);
-        let other = FileSink::open_with(live.clone(), rotation, &Access::default(), false, clock).unwrap();
-        left.push(live);
-        left.sort();
-        setup.put(5, 1);
-        setup.write_at(10_000, "a\n");
-        setup.sink.rotate().unwrap();
-        assert!(left.iter().all(|path| path.exists()));
-        assert!(!setup.rotated(5).exists());
-        assert_eq!(retention::find(&setup.sink.path, clock()).unwrap().left_alone, left);
-        // It is no longer written to: it is a rotated file like others.
-        drop(other);
-        assert_eq!(setup.sink.cull().unwrap(), 1);
-        assert!(!setup.rotated(3).exists());
-    }
-
-    #[test]
-    fn a_clock_that_was_wrong_costs_nothing() {
-        const WRONG: u64 = 4_102_444_800;
-        // The names are from the future; the files' own times may be right, or as wrong.
-        for modified in [BASE + 10_000, WRONG] {
-            let rotation = Rotation { bytes: 2, retain_count: 3, retain_seconds: 100, ..Rotation::default() };
-            let setup = Setup::new(rotation);
-            let future = [0, 1, 2].map(|n| setup.dir.path().join(format!("log.{}", WRONG + n)));
-            future.iter().for_each(|path| touch(path, modified));
-            setup.write_at(10_000, "a\nb\nc\n");
-            assert_eq!(setup.suffixes().len(), 4, "{:?}", setup.files());
-            setup.write_at(10_000, "d\ne\n");
-            let kept = [("10001", "b\n"), ("10002", "c\n"), ("10003", "d\n"), ("", "e\n")];
-            setup.assert_files(&kept);
-            // Those that nothing pushes out go when they have been there long enough.
-            future.iter().for_each(|path| touch(path, modified));
-            setup.sink.cull().unwrap();
-            setup.assert_files(&kept);
-            let setup = Setup::new(Rotation { retain_seconds: 100, ..Rotation::default() });
-            let future = setup.dir.path().join(format!("log.{WRONG}"));
-            touch(&future, modified);
-            for (second, there) in [(10_000, true), (10_100, true), (10_101, false)] {
-                NOW.set(second);
-                setup.sink.cull().unwrap();
-                assert_eq!(future.exists(), there, "{second}");
-            }
-        }
-    }
-
-    #[test]
-    fn names_come_back_from_the_future_with_the_clock() {
-        let setup = Setup::new(Rotation { bytes: 2, ..Rotation::default() });
-        setup.write_at(500_000_000, "a\nb\n");
-        setup.write_at(10_000, "c\nd\n");
-        setup.assert_files(&[("10000", "b\n"), ("10001", "c\n"), ("500000000", "a\n"), ("", "d\n")]);
-        // A clock at 1970 also makes names that retention knows, and none twice.
-        NOW.set(0);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let rotation = Rotation { bytes: 2, retain_count: 2, ..Rotation::default() };
-        let sink = FileSink::open_with(path.clone(), rotation, &Access::default(), false, || 7).unwrap();
-        let ends = [2, 4, 6, 8].map(|end| (end, 0));
-        sink.write(&Lines { bytes: b"a\nb\nc\nd\n", ends: &ends, start: 0 }).unwrap();
-        let text = |second: u64| fs::read_to_string(with_suffix(&path, second)).ok();
-        assert_eq!(
-            [0, 1, 2].map(|n| text(1_000_000_000 + n)),
-            [None, Some("b\n".into()), Some("c\n".into())]
-        );
-    }
-
-    #[test]
-    fn time_that_passes_ends_a_period_and_a_files_life() {
-        let setup = Setup::new(Rotation { seconds: 600, retain_seconds: 1000, ..Rotation::default() });
-        assert!(setup.sink.needs_ticks());
-        setup.put(9_000, 1);
-        setup.write_at(10_000, "a\n");
-        NOW.set(10_199);
-        setup.sink.tick().unwrap();
-        setup.assert_files(&[("", "a\n")]);
-        NOW.set(10_200);
-        setup.sink.tick().unwrap();
-        setup.assert_files(&[("10200", "a\n"), ("", "")]);
-        // Nothing was written: there is nothing to rotate.
-        NOW.set(10_800);
-        setup.sink.tick().unwrap();
-        setup.assert_files(&[("10200", "a\n"), ("", "")]);
-        // Nothing is rotated any more that would remove the old ones.
-        setup.sink.files.lock().culled = None;
-        NOW.set(11_201);
-        setup.sink.tick().unwrap();
-        setup.assert_files(&[("", "")]);
-        assert!(
-            !Setup::new(Rotation { bytes: 10, retain_count: 1, ..Rotation::default() }).sink.needs_ticks()
-        );
-    }
-
-    #[test]
-    fn bytes_and_count_keep_the_newest() {
-        let setup = Setup::new(Rotation { retain_bytes: 25, ..Rotation::default() });
-        for second in [9, 10, 8, 7] {
-            setup.put(second, 10);
-        }
-        assert_eq!(setup.sink.cull().unwrap(), 2);
-        assert_eq!(setup.suffixes(), ["9", "10", ""]);
-        let setup = Setup::new(Rotation { retain_count: 3, ..Rotation::default() });
-        for second in [9, 10, 8, 7] {
-            setup.put(second, 10);
-        }
-        assert_eq!(setup.sink.cull().unwrap(), 1);
-        assert_eq!(setup.suffixes(), ["8", "9", "10", ""]);
-    }
-
-    #[test]
-    fn retention_goes_with_rotation_and_leaves_the_current_file() {
-        let rotation = Rotation { seconds: 600, retain_bytes: 1, retain_seconds: 1, ..Rotation::default() };
-        let setup = Setup::new(rotation);
-        setup.put(5, 1);
-        setup.write_at(10_000, "a line of more than a byte\n");
-        assert_eq!(setup.suffixes(), ["5", ""]);
-        setup.write_at(20_000, "another one\n");
-        setup.assert_files(&[("", "another one\n")]);
-        NOW.set(90_000);
-        setup.sink.cull().unwrap();
-        setup.assert_files(&[("", "another one\n")]);
-    }
-
-    /// What ought to hold and did not when this was written.
-    mod found {
-        use super::*;
-
-        #[test]
-        fn an_empty_file_belongs_to_the_period_of_its_first_line() {
-            let setup = Setup::new(Rotation { seconds: 600, ..Rotation::default() });
-            // Nothing was logged in the period that it was opened in.
-            setup.write_at(10_300, "a\n");
-            setup.write_at(10_301, "b\n");
-            setup.assert_files(&[("", "a\nb\n")]);
-        }
-
-        #[test]
-        fn names_go_up_though_older_ones_were_removed() {
-            let setup = Setup::new(Rotation { bytes: 2, retain_count: 2, ..Rotation::default() });
-            setup.write_at(10_000, "a\nb\nc\nd\ne\n");
-            let texts: Vec<String> = setup.files().into_iter().map(|(_, text)| text).collect();
-            assert_eq!(texts, ["c\n", "d\n", "e\n"]);
-        }
-    }
-}
+mod tests;

@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Rotation;
-use super::access::directory;
+use super::names::{Form, Names, Parsed};
 use crate::graph::fork;
 use crate::sync::plain::Mutex;
 
 /// The second in a name may be this far ahead of the clock: there were many rotations in one second.
 const MAX_AHEAD: u64 = 86_400;
-/// Suffixes that a rotation makes: seconds of ten digits. Shorter ones are numbers and dates that others have given.
-pub(super) const OURS: std::ops::RangeInclusive<u64> = 1_000_000_000..=9_999_999_999;
 
 /// The files that sinks of this process have open, by device and inode, and how many have each.
 static OPEN: Mutex<BTreeMap<(u64, u64), usize>> = Mutex::new(BTreeMap::new());
@@ -32,7 +30,7 @@ impl InUse {
     }
 }
 
-fn is_open(facts: &Metadata) -> bool {
+pub(super) fn is_open(facts: &Metadata) -> bool {
     let _inside = fork::enter();
     OPEN.lock().contains_key(&(facts.dev(), facts.ino()))
 }
@@ -53,8 +51,8 @@ impl Drop for InUse {
 /// A file that was rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rotated {
-    /// The second in its name.
-    pub(super) second: u64,
+    /// What its name says.
+    pub(super) name: Parsed,
     /// When it was rotated, as far as that can be known: a clock that was wrong has left a name from the future, and maybe
     /// no better time in the file itself.
     pub(super) at: Option<u64>,
@@ -62,24 +60,28 @@ pub(super) struct Rotated {
     pub(super) path: PathBuf,
 }
 
-/// What is in a directory under the name of a log.
+/// What is in a directory under the names of rotated files.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Newest first.
     pub(super) rotated: Vec<Rotated>,
+    /// Compressed files that are not whole.
+    pub(super) parts: Vec<(PathBuf, Form)>,
     /// Files that this rotation cannot have made, or that are being written to.
     pub(super) left_alone: Vec<PathBuf>,
 }
 
 impl Found {
-    /// The newest second in a name that is not far in the future.
-    pub(super) fn newest_second(&self, now: u64) -> u64 {
-        self.rotated
-            .iter()
-            .map(|file| file.second)
-            .filter(|&second| plausible(second, now))
-            .max()
-            .unwrap_or(0)
+    /// The highest number behind a name, and of names that are seconds the newest one that is not far in the future.
+    pub(super) fn highest(&self, names: &Names, now: u64) -> u64 {
+        let known = |file: &&Rotated| !names.are_seconds() || plausible(file.name.series, now);
+        self.rotated.iter().filter(known).map(|file| file.name.series).max().unwrap_or(0)
+    }
+
+    /// The number for the next file whose name is for this time.
+    pub(super) fn next_number(&self, from: u64) -> u64 {
+        let of_same = self.rotated.iter().filter(|file| file.name.from == from);
+        of_same.map(|file| file.name.series + 1).max().unwrap_or(0)
     }
 }
 
@@ -88,40 +90,46 @@ pub(super) fn plausible(second: u64, now: u64) -> bool {
 }
 
 /// Looks for the rotated files of a log.
-pub(super) fn find(log: &Path, now: u64) -> io::Result<Found> {
+pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
     let mut found = Found::default();
-    let Some(name) = log.file_name() else { return Ok(found) };
-    let mut prefix = name.to_owned();
-    prefix.push(".");
-    for entry in std::fs::read_dir(directory(log))? {
+    for entry in std::fs::read_dir(names.directory())? {
         let entry = entry?;
         let name = entry.file_name();
-        let suffix = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
-        let Some(digits) =
-            suffix.filter(|suffix| !suffix.is_empty() && suffix.iter().all(u8::is_ascii_digit))
-        else {
+        let parsed = names.parse(&name).filter(|parsed| {
+            !names.are_seconds() || plausible(parsed.from, now) || !is_date_and_hour(parsed.from)
+        });
+        if parsed.is_none() && !names.resembles(&name) {
             continue;
-        };
+        }
         // It may have been removed by now.
         let Ok(facts) = entry.metadata() else { continue };
         if !facts.is_file() {
             continue;
         }
-        let second = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-        let second = second.filter(|&second| OURS.contains(&second) && digits.len() == 10);
-        let second = second.filter(|&second| plausible(second, now) || !is_date_and_hour(second));
         let in_use = is_open(&facts);
-        match second.filter(|_| !in_use) {
-            Some(second) => {
+        match parsed.filter(|_| !in_use) {
+            Some(Parsed { form: form @ Form::Part(_), .. }) => found.parts.push((entry.path(), form)),
+            Some(name) => {
                 let written = u64::try_from(facts.mtime()).ok();
-                let at = [Some(second), written].into_iter().flatten().find(|&at| plausible(at, now));
-                found.rotated.push(Rotated { second, at, bytes: facts.len(), path: entry.path() });
+                let at = if plausible(name.from, now) {
+                    // The name is certain, and the file's own time may tell more.
+                    Some(written.unwrap_or(name.from).clamp(name.from, name.to))
+                } else {
+                    written
+                };
+                let at = at.filter(|&at| plausible(at, now));
+                found.rotated.push(Rotated { name, at, bytes: facts.len(), path: entry.path() });
             }
+            None if entry.path() == names.log() => {}
             None => found.left_alone.push(entry.path()),
         }
     }
-    // One of which nothing is known was there before the clock was set right.
-    found.rotated.sort_by_key(|file| std::cmp::Reverse((file.at, plausible(file.second, now), file.second)));
+    found.rotated.sort_by_key(|Rotated { name, at, .. }| {
+        let known = plausible(name.from, now);
+        // One of which nothing is known was there before the clock was set right.
+        let order = if known { Some(name.from) } else { *at };
+        std::cmp::Reverse((order, known, name.series))
+    });
     found.left_alone.sort();
     Ok(found)
 }
@@ -135,25 +143,41 @@ fn is_date_and_hour(n: u64) -> bool {
 /// When files of which no time is known were first seen, by path.
 pub(super) type FirstSeen = BTreeMap<PathBuf, u64>;
 
+/// What may be a reason now to remove a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reasons {
+    /// The clock can be believed.
+    pub(super) age: bool,
+    /// What can be compressed is.
+    pub(super) bytes: bool,
+}
+
 /// Removes rotated files that are not to be kept any longer; says how many.
 pub(super) fn remove_expired(
-    log: &Path,
+    names: &Names,
     rotation: &Rotation,
     now: u64,
+    reasons: Reasons,
     first_seen: &mut FirstSeen,
 ) -> io::Result<usize> {
-    let Rotation { retain_seconds, retain_bytes, retain_count, .. } = *rotation;
-    if (retain_seconds, retain_bytes, retain_count) == (0, 0, 0) {
+    let &Rotation { retain_seconds, retain_bytes, retain_count, .. } = rotation;
+    if !rotation.retains() {
         return Ok(0);
     }
-    let rotated = find(log, now)?.rotated;
+    let rotated = find(names, now)?.rotated;
     first_seen.retain(|path, _| rotated.iter().any(|file| file.at.is_none() && file.path == *path));
-    let (mut sum, mut removed, mut failed) = (0u64, 0, None);
-    for (n, Rotated { at, bytes, path, .. }) in (1u64..).zip(rotated) {
+    let (mut n, mut sum, mut removed, mut failed) = (0u64, 0u64, 0, None);
+    let mut before: Option<PathBuf> = None;
+    for Rotated { name, at, bytes, path } in rotated {
+        // A file and its compressed copy are one, until the file is removed.
+        let original = Names::original(&path, name.form);
+        n += u64::from(before.as_ref() != Some(&original));
+        before = Some(original);
         sum = sum.saturating_add(bytes);
         let at = at.unwrap_or_else(|| *first_seen.entry(path.clone()).or_insert(now));
-        let old = retain_seconds > 0 && at.saturating_add(retain_seconds) < now;
-        if old || (retain_bytes > 0 && sum > retain_bytes) || (retain_count > 0 && n > retain_count) {
+        let old = reasons.age && retain_seconds > 0 && at.saturating_add(retain_seconds) < now;
+        let much = reasons.bytes && retain_bytes > 0 && sum > retain_bytes;
+        if old || much || (retain_count > 0 && n > retain_count) {
             // One that cannot be removed does not keep the others.
             match std::fs::remove_file(&path) {
                 Ok(()) => removed += 1,

@@ -1,0 +1,298 @@
+//! Rotated files are compressed by a thread of the process, one file after the other.
+//!
+//! A copy is made under a name of its own, made durable, and renamed; only then is the original removed. Whenever that is
+//! cut short, the original is still there, and is compressed again later. A lock on the original keeps two processes from
+//! compressing it at the same time, and from compressing it while one of them still writes to it.
+
+use std::collections::VecDeque;
+use std::fs::{File, FileTimes, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::access::{self, Ids, directory};
+use super::names::{Form, Names};
+use super::rotation::Compression;
+use super::{Keeper, rename_to_new};
+use crate::graph::fork;
+use crate::sync::plain::Mutex;
+
+/// Bytes that are read at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// What is to be done for one log.
+pub(super) struct Job {
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) names: Arc<Names>,
+    /// The time when it was ordered, and whether that can be believed.
+    pub(super) now: u64,
+    pub(super) believed: bool,
+}
+
+struct Queue {
+    /// A child that was forked has the parent's queue and no thread.
+    forks: u32,
+    running: bool,
+    jobs: VecDeque<Job>,
+}
+
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { forks: 0, running: false, jobs: VecDeque::new() });
+
+impl Queue {
+    fn of_this_process(&mut self) {
+        if self.forks != fork::forks() {
+            // What the parent ordered, the parent does. Nothing of it is closed here.
+            std::mem::forget(std::mem::take(&mut self.jobs));
+            (self.forks, self.running) = (fork::forks(), false);
+        }
+    }
+}
+
+/// Has the rotated files of a log compressed, soon.
+pub(super) fn order(job: Job) -> io::Result<()> {
+    let _inside = fork::enter();
+    let mut queue = QUEUE.lock();
+    queue.of_this_process();
+    if !queue.jobs.iter().any(|waiting| Arc::ptr_eq(&waiting.keeper, &job.keeper)) {
+        queue.jobs.push_back(job);
+    }
+    if !queue.running {
+        let spawned = std::thread::Builder::new().name("log-compress".to_owned()).spawn(work);
+        if let Err(error) = spawned {
+            queue.jobs.clear();
+            return Err(error);
+        }
+        queue.running = true;
+    }
+    Ok(())
+}
+
+fn work() {
+    loop {
+        let job = {
+            let _inside = fork::enter();
+            let mut queue = QUEUE.lock();
+            let job = queue.jobs.pop_front();
+            queue.running = job.is_some();
+            job
+        };
+        match job {
+            // One that panics does not keep the others.
+            Some(job) => drop(catch_unwind(AssertUnwindSafe(|| job.keeper.compress(&job)))),
+            None => return,
+        }
+    }
+}
+
+/// Waits until everything that was ordered is done, or until then.
+pub(crate) fn wait(deadline: Instant) {
+    let busy = || {
+        let _inside = fork::enter();
+        let mut queue = QUEUE.lock();
+        queue.of_this_process();
+        queue.running
+    };
+    while busy() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What became of a file that was to be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    /// Another process writes to it, or compresses it.
+    Busy,
+    /// It was removed meanwhile.
+    Gone,
+}
+
+/// Replaces a file by its compressed copy.
+pub(super) fn compress(original: &Path, method: Compression) -> io::Result<Outcome> {
+    let named = |path: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let here = |e| named(original, e);
+    let file = match open(original) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Gone),
+        opened => opened.map_err(here)?,
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Outcome::Busy),
+        Err(TryLockError::Error(e)) => return Err(here(e)),
+    }
+    // A child that is forked meanwhile shares the lock: closing the file does not release it.
+    let outcome = compress_locked(original, &file, method, named);
+    let _ = file.unlock();
+    outcome
+}
+
+fn open(original: &Path) -> io::Result<File> {
+    // Some file systems lock only files that are open for writing.
+    match File::options().read(true).append(true).open(original) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => File::open(original),
+        opened => opened,
+    }
+}
+
+fn compress_locked(
+    original: &Path,
+    file: &File,
+    method: Compression,
+    named: impl Fn(&Path, io::Error) -> io::Error,
+) -> io::Result<Outcome> {
+    let here = |e| named(original, e);
+    let facts = file.metadata().map_err(here)?;
+    match original.symlink_metadata() {
+        Ok(there) if (there.dev(), there.ino()) == (facts.dev(), facts.ino()) => {}
+        _ => return Ok(Outcome::Gone),
+    }
+    let (whole, part) = Names::compressed(original, method);
+    if whole.symlink_metadata().is_ok() {
+        // A process ended after it had made the copy, and before it removed the original.
+        if !same_contents(file, &whole, method).map_err(|e| named(&whole, e))? {
+            let why = "it exists already, and is no copy of the file that is to be compressed";
+            return Err(named(&whole, io::Error::new(io::ErrorKind::AlreadyExists, why)));
+        }
+        std::fs::remove_file(original).map_err(here)?;
+        return Ok(Outcome::Done);
+    }
+    // Nobody else has the lock: what is there was left behind.
+    match std::fs::remove_file(&part) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(named(&part, e)),
+        _ => {}
+    }
+    let made = make(file, &part, method).and_then(|bytes| {
+        let now = file.metadata()?;
+        if now.nlink() == 0 {
+            return Ok(Outcome::Gone);
+        }
+        if now.len() != bytes {
+            return Ok(Outcome::Busy);
+        }
+        rename_to_new(&part, &whole)?;
+        File::open(directory(&whole))?.sync_all()?;
+        Ok(Outcome::Done)
+    });
+    if !matches!(made, Ok(Outcome::Done)) {
+        // The original is still there, and so is, after a rename that is not known to be durable, perhaps the copy.
+        let _ = std::fs::remove_file(&part);
+    }
+    let outcome = made.map_err(|e| named(&part, e))?;
+    if outcome == Outcome::Done {
+        std::fs::remove_file(original).map_err(here)?;
+    }
+    Ok(outcome)
+}
+
+/// Makes a compressed copy that is whole and durable, with the owner, group, mode and time of the file. Returns how many bytes
+/// of the file are in it.
+fn make(file: &File, part: &Path, method: Compression) -> io::Result<u64> {
+    let facts = file.metadata()?;
+    let copy = access::create(part, Some(&facts), Ids::default())?;
+    let bytes = encode(file, &copy, method)?;
+    if let Ok(modified) = facts.modified() {
+        copy.set_times(FileTimes::new().set_modified(modified))?;
+    }
+    copy.sync_all()?;
+    Ok(bytes)
+}
+
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+fn pump(mut from: &File, to: &mut impl io::Write) -> io::Result<u64> {
+    let (mut buffer, mut bytes) = (vec![0; CHUNK], 0);
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(n) => {
+                to.write_all(&buffer[..n])?;
+                bytes += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn encode(from: &File, to: &File, method: Compression) -> io::Result<u64> {
+    match method {
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(to, flate2::Compression::default());
+            let bytes = pump(from, &mut encoder)?;
+            encoder.finish()?;
+            Ok(bytes)
+        }
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => {
+            let mut encoder = zstd::Encoder::new(to, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            encoder.include_checksum(true)?;
+            let bytes = pump(from, &mut encoder)?;
+            encoder.finish()?;
+            Ok(bytes)
+        }
+        #[cfg(not(all(feature = "gzip", feature = "zstd")))]
+        _ => {
+            let _ = (from, to);
+            Err(unavailable(method))
+        }
+    }
+}
+
+fn decoder(file: File, method: Compression) -> io::Result<Box<dyn Read>> {
+    match method {
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => Ok(Box::new(flate2::read::MultiGzDecoder::new(file))),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => Ok(Box::new(zstd::Decoder::new(file)?)),
+        #[cfg(not(all(feature = "gzip", feature = "zstd")))]
+        _ => {
+            drop(file);
+            Err(unavailable(method))
+        }
+    }
+}
+
+#[cfg(not(all(feature = "gzip", feature = "zstd")))]
+fn unavailable(method: Compression) -> io::Error {
+    let name = method.name();
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("compression with {name} needs logdag's feature {name}"),
+    )
+}
+
+/// Whether a compressed file has exactly this file in it. One that cannot be read does not.
+fn same_contents(mut file: &File, compressed: &Path, method: Compression) -> io::Result<bool> {
+    let mut decoder = decoder(File::open(compressed)?, method)?;
+    let (mut one, mut other) = (vec![0; CHUNK], vec![0; CHUNK]);
+    loop {
+        let Ok(n) = decoder.read(&mut one) else { return Ok(false) };
+        if n == 0 {
+            return Ok(file.read(&mut other[..1])? == 0);
+        }
+        match file.read_exact(&mut other[..n]) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            done => done?,
+        }
+        if one[..n] != other[..n] {
+            return Ok(false);
+        }
+    }
+}
+
+/// Removes compressed files that a process left half made, where nobody is making them now.
+pub(super) fn discard(parts: &[(PathBuf, Form)]) {
+    for (part, form) in parts {
+        let free = match File::open(Names::original(part, *form)) {
+            Ok(original) => original.try_lock().is_ok(),
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        };
+        if free {
+            // It is removed the next time, if it cannot be now.
+            let _ = std::fs::remove_file(part);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! What a rotation is: when it happens, what rotated files are called, and which are kept.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::tz::TimeZone;
+
+use super::names::Template;
+
+/// When a file is rotated, what happens to rotated files, and which of them are kept. 0 is never, or all.
+///
+/// By day, named by date, compressed, and kept for a month:
+///
+/// ```
+/// use logdag::{RotateAt, Rotation};
+///
+/// let rotation = Rotation {
+///     at: Some(RotateAt::Daily),
+///     zone: "Europe/Berlin".parse()?,
+///     name: "app-%Y-%m-%d.log".parse()?,
+///     retain_count: 30,
+///     // compress: Some(logdag::Compression::Gzip), with the feature `gzip`
+///     ..Rotation::default()
+/// };
+/// assert!(rotation.rotates());
+/// assert!("app-%m-%d.log".parse::<logdag::RotatedName>().is_err(), "names of two years would be the same");
+/// # Ok::<(), logdag::RotationError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Rotate at multiples of this many seconds since 1970 UTC.
+    pub seconds: u64,
+    /// Rotate when a period of the calendar ends in [`zone`](Rotation::zone).
+    pub at: Option<RotateAt>,
+    /// Rotate with the line that reaches this many bytes.
+    pub bytes: u64,
+    /// Rotate what is there when this process first opens the file. A [`Graph`](crate::Graph) does so; a sink
+    /// of its own does so with [`Sink::begin`](crate::Sink::begin).
+    pub on_start: bool,
+    /// Whose time counts for [`at`](Rotation::at) and for the names of rotated files.
+    pub zone: Zone,
+    /// What rotated files are called.
+    pub name: RotatedName,
+    /// How rotated files are compressed, by a thread of their own. Those that are there already are compressed, too.
+    pub compress: Option<Compression>,
+    /// Remove files that were rotated longer ago than this many seconds.
+    pub retain_seconds: u64,
+    /// Remove the oldest files while all have more than this many bytes together; compressed files count as they are.
+    pub retain_bytes: u64,
+    /// Keep at most this many files.
+    pub retain_count: u64,
+}
+
+impl Rotation {
+    /// Whether anything makes it happen, other than a call.
+    pub fn rotates(&self) -> bool {
+        self.by_time() || self.bytes > 0 || self.on_start
+    }
+
+    /// Whether a limit has rotated files removed.
+    pub fn retains(&self) -> bool {
+        (self.retain_seconds, self.retain_bytes, self.retain_count) != (0, 0, 0)
+    }
+
+    pub(super) fn by_time(&self) -> bool {
+        self.seconds > 0 || self.at.is_some()
+    }
+
+    /// Whether compressed files count as rotated ones. Where nothing is said of compression or names, they are left
+    /// alone, as libmtev leaves them.
+    pub(super) fn knows_compressed(&self) -> bool {
+        self.compress.is_some() || self.name != RotatedName::default()
+    }
+
+    /// The length of the shortest period, in seconds and about.
+    pub(crate) fn shortest_period(&self) -> Option<u64> {
+        let calendar = self.at.map(|at| match at {
+            RotateAt::Hourly => 3600,
+            RotateAt::Daily => 86_400,
+            RotateAt::Weekly => 604_800,
+            RotateAt::Monthly => 2_592_000,
+        });
+        [calendar, Some(self.seconds).filter(|&seconds| seconds > 0)].into_iter().flatten().min()
+    }
+}
+
+/// In words: `rotates daily (Europe/Berlin) to {name}-%F{ext}, compresses with gzip, keeps 30 files`. Empty where nothing is
+/// rotated.
+impl fmt::Display for Rotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.rotates() {
+            return Ok(());
+        }
+        let mut when = Vec::new();
+        if self.on_start {
+            when.push("at the start".to_owned());
+        }
+        if let Some(at) = self.at {
+            when.push(format!("{} ({})", at.name(), self.zone));
+        }
+        if self.seconds > 0 {
+            when.push(format!("every {} s", self.seconds));
+        }
+        if self.bytes > 0 {
+            when.push(format!("with {} bytes", self.bytes));
+        }
+        write!(f, "rotates {}", when.join(", "))?;
+        if self.name != RotatedName::default() {
+            write!(f, " to {}", self.name)?;
+        }
+        if let Some(method) = self.compress {
+            write!(f, ", compresses with {}", method.name())?;
+        }
+        let kept =
+            [(self.retain_count, "files"), (self.retain_bytes, "bytes"), (self.retain_seconds, "seconds")];
+        let one =
+            |n, what: &str| if n == 1 { what.trim_end_matches('s').to_owned() } else { what.to_owned() };
+        let kept: Vec<String> =
+            kept.iter().filter(|(n, _)| *n > 0).map(|&(n, what)| format!("{n} {}", one(n, what))).collect();
+        if kept.is_empty() { Ok(()) } else { write!(f, ", keeps {}", kept.join(", ")) }
+    }
+}
+
+/// A value of a rotation that means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct RotationError {
+    /// What it should have been.
+    pub expected: String,
+}
+
+impl RotationError {
+    pub(super) fn new(expected: impl Into<String>) -> Self {
+        Self { expected: expected.into() }
+    }
+}
+
+/// A period of the calendar. Each begins when a clock on the wall shows it: at the full hour, at midnight, at midnight
+/// before Monday, at midnight before the first of a month. An hour that the end of summer time repeats is an hour of its
+/// own; days of 23 and 25 hours are one day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotateAt {
+    /// `hourly`
+    Hourly,
+    /// `daily`
+    Daily,
+    /// `weekly`
+    Weekly,
+    /// `monthly`
+    Monthly,
+}
+
+impl RotateAt {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Hourly, Self::Daily, Self::Weekly, Self::Monthly];
+
+    /// Its name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hourly => "hourly",
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+        }
+    }
+}
+
+impl FromStr for RotateAt {
+    type Err = RotationError;
+
+    fn from_str(text: &str) -> Result<Self, RotationError> {
+        let found = Self::ALL.into_iter().find(|at| at.name() == text);
+        found.ok_or_else(|| RotationError::new("hourly, daily, weekly or monthly"))
+    }
+}
+
+/// How rotated files are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// `gzip`: files end in `.gz`. It needs the feature `gzip`.
+    Gzip,
+    /// `zstd`: files end in `.zst`. It needs the feature `zstd`.
+    Zstd,
+}
+
+impl Compression {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Gzip, Self::Zstd];
+
+    /// Its name in configurations, which is that of the feature that it needs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Whether its feature is there.
+    pub fn available(self) -> bool {
+        match self {
+            Self::Gzip => cfg!(feature = "gzip"),
+            Self::Zstd => cfg!(feature = "zstd"),
+        }
+    }
+
+    /// What is added to the name of a compressed file.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
+        }
+    }
+}
+
+impl FromStr for Compression {
+    type Err = RotationError;
+
+    fn from_str(text: &str) -> Result<Self, RotationError> {
+        let found = Self::ALL.into_iter().find(|method| method.name() == text);
+        found.ok_or_else(|| RotationError::new("gzip or zstd"))
+    }
+}
+
+/// Whose time counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Zone(Of);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Of {
+    #[default]
+    Local,
+    Named(TimeZone),
+}
+
+impl Zone {
+    /// The zone of this machine: `TZ`, or else `/etc/localtime`. The default.
+    pub const LOCAL: Self = Self(Of::Local);
+    /// Coordinated universal time.
+    pub const UTC: Self = Self(Of::Named(TimeZone::UTC));
+
+    pub(super) fn time_zone(&self) -> TimeZone {
+        match &self.0 {
+            Of::Local => TimeZone::system(),
+            Of::Named(zone) => zone.clone(),
+        }
+    }
+
+    /// Names of zones that this machine knows.
+    pub(crate) fn known() -> Vec<String> {
+        let names = jiff::tz::db().available();
+        let fixed = ["local", "utc"].map(str::to_owned);
+        fixed.into_iter().chain(names.map(|name| name.as_str().to_owned())).collect()
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Of::Local => "local",
+            Of::Named(zone) if *zone == TimeZone::UTC => "utc",
+            Of::Named(zone) => zone.iana_name().unwrap_or("local"),
+        })
+    }
+}
+
+impl FromStr for Zone {
+    type Err = RotationError;
+
+    /// `local`, `utc`, or a name of the time zone database such as `Europe/Berlin`.
+    fn from_str(text: &str) -> Result<Self, RotationError> {
+        match text {
+            "local" => Ok(Self::LOCAL),
+            "utc" | "UTC" => Ok(Self::UTC),
+            name => TimeZone::get(name).map(|zone| Self(Of::Named(zone))).map_err(|_| {
+                let missing = jiff::tz::db().is_definitively_empty();
+                let why = if missing { " (there is no time zone database on this machine)" } else { "" };
+                let what = "local, utc, or a name of the time zone database such as Europe/Berlin";
+                RotationError::new(format!("{what}{why}"))
+            }),
+        }
+    }
+}
+
+/// What rotated files are called.
+///
+/// - `seconds`, the default and libmtev's: `PATH.SECONDS`, with the ten digits of the time of the rotation.
+/// - `number`: `PATH.1`, `PATH.2` and so on. Numbers go up, and a file keeps its own: the highest is the newest. Numbers
+///   of 8 digits are left out: they would look like dates.
+/// - a pattern such as `app-%Y-%m-%d.log`: the name of a file in the directory of the log, or the path of one from there. The
+///   time in it is that of the rotation, but never later than the period of the lines: a file that is rotated at midnight
+///   has the date of the day that is over. Where a name is taken, `.1`, `.2` and so on follow it.
+///
+/// Directives of patterns are `%Y` `%m` `%d` `%F` (for `%Y-%m-%d`) `%H` `%M` `%S`, `%j` (day of the year), `%G` and `%V` (year
+/// and week of ISO 8601), `%s` (seconds since 1970) and `%%`. `{name}` and `{ext}` are the log's own name without its
+/// extension, and the extension with its dot: `{name}-%F{ext}` fits any log. Directives are in the name of the file, not in its
+/// directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RotatedName(pub(super) Naming);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Naming {
+    #[default]
+    Seconds,
+    Number,
+    Pattern(Template),
+}
+
+impl RotatedName {
+    /// The directory in a pattern, if it has one.
+    pub(super) fn directory(&self) -> Option<&str> {
+        match &self.0 {
+            Naming::Pattern(template) => template.directory(),
+            _ => None,
+        }
+    }
+
+    /// The shortest time that its names tell apart, in seconds and about, where it has times; with the directive for it.
+    pub(crate) fn resolution(&self) -> Option<(u64, &'static str)> {
+        match &self.0 {
+            Naming::Seconds => Some((1, "%s")),
+            Naming::Number => None,
+            Naming::Pattern(template) => Some(template.resolution()),
+        }
+    }
+}
+
+impl FromStr for RotatedName {
+    type Err = RotationError;
+
+    fn from_str(text: &str) -> Result<Self, RotationError> {
+        Ok(Self(match text {
+            "seconds" => Naming::Seconds,
+            "number" => Naming::Number,
+            pattern => Naming::Pattern(Template::parse(pattern)?),
+        }))
+    }
+}
+
+impl fmt::Display for RotatedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Naming::Seconds => "seconds",
+            Naming::Number => "number",
+            Naming::Pattern(template) => template.text(),
+        })
+    }
+}
