@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use jlog_core::asynchronous::AsyncWriter;
 use jlog_core::{Jlog, Wait};
 
 use crate::messages::{message, parse};
@@ -30,6 +31,29 @@ pub(crate) fn append(feed: &str, from: u32) {
             writer.sync().unwrap();
         }
     }
+}
+
+/// Appends numbered messages without end from 16 tasks of two threads, and says each number once it is durable. Each
+/// task has every 16th number.
+pub(crate) fn append_durably(feed: &str, from: u32) {
+    const TASKS: u32 = 16;
+    let log = Jlog::open(feed).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let writer = AsyncWriter::open(&log).await.unwrap();
+        let tasks = (0..TASKS).map(|task| {
+            let writer = writer.clone();
+            tokio::spawn(async move {
+                for seq in (from + task..).step_by(TASKS as usize) {
+                    writer.append_durable(message(0, seq)).await.unwrap();
+                    say(seq);
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+    });
 }
 
 /// Reads without end; says the id and the number of each message, and then moves the checkpoint behind it.

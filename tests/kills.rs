@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::messages::parse;
 use crate::support::Conforming;
 
-const TESTS: u64 = 5;
+const TESTS: u64 = 6;
 const SUBSCRIBERS: [&str; 2] = ["one", "two"];
 
 /// A process that works without end.
@@ -232,4 +232,52 @@ fn with_a_buffer_without_checksums() {
 fn with_a_buffer_and_compression() {
     let options = Jlog::options().segment_size(2000).pre_commit(400).compression(Compression::Lz4);
     killed_at_random(&options, 4);
+}
+
+/// A process whose tasks append durably is killed again and again: what a future has said to be durable is there, and all
+/// is there once and in the order of its task.
+#[test]
+fn tasks_that_append_durably() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed");
+    let log = Jlog::options().segment_size(30_000).pre_commit(2000).create(&path).unwrap();
+    log.subscribe("checker", Start::Beginning).unwrap();
+    let mut checker = log.reader("checker").unwrap();
+    let rounds = variable("JLOG_KILL_ROUNDS").unwrap_or(200).div_ceil(TESTS);
+    let mut dice = Dice::new(variable("JLOG_KILL_SEED").unwrap_or(0));
+    let mut from = 0;
+    for round in 0..rounds {
+        let mut worker = Worker::start("append-durably-for-ever", &path, &from.to_string());
+        let hear = if dice.roll(8) == 0 { 0 } else { 1 + dice.roll(400) };
+        for _ in 0..hear {
+            worker.hear();
+        }
+        let acknowledged: Vec<u32> = worker.kill().iter().map(|line| line.parse().unwrap()).collect();
+        assert!(acknowledged.len() as u64 >= hear);
+        log.writer().unwrap().close().unwrap();
+        let mut there = Vec::new();
+        let mut last = None;
+        while let Some(batch) = checker.next_batch(Wait::No).unwrap() {
+            there.extend(batch.iter().map(|message| parse(message.body()).expect("as it was written").1));
+            last = Some(batch.last_id());
+        }
+        if let Some(last) = last {
+            checker.checkpoint(last).unwrap();
+        }
+        for task in 0..16 {
+            let of =
+                |all: &[u32]| all.iter().copied().filter(|seq| (seq - from) % 16 == task).collect::<Vec<_>>();
+            let there = of(&there);
+            let numbers = (0..).map(|n| from + task + 16 * n).take(there.len());
+            assert!(numbers.eq(there.iter().copied()), "round {round}: each once and in order: {there:?}");
+            let acknowledged = of(&acknowledged).len();
+            let missing = "what was acknowledged is there, and at most the one under way beside it";
+            assert!((acknowledged..=acknowledged + 1).contains(&there.len()), "round {round}: {missing}");
+        }
+        from += 16 * (1 + there.iter().max().map_or(0, |most| (most - from) / 16));
+    }
+    assert!(from > 16 * 100, "it did something");
+    let verification = log.verify().unwrap();
+    assert!(!verification.is_damaged(), "{verification:?}");
+    Conforming::new().check(&path);
 }

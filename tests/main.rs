@@ -15,6 +15,8 @@ mod support;
 mod c_library_faults;
 // Messages acknowledged while a batch is in use, by another thread too, and batches that are kept.
 mod acknowledging;
+// Writers and readers of async programs, on several runtimes.
+mod asynchronous;
 // Copies of feeds that are in use.
 mod backup;
 // Checksums are bound to the place of their record.

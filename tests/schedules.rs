@@ -4,12 +4,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
+use jlog_core::asynchronous::{AsyncWriter, AsyncWriterOptions};
 use jlog_core::storage::Storage;
 use jlog_core::storage::sim::{Dice, SimStorage};
 use jlog_core::{Error, Jlog, Start, SyncPolicy, Wait, Writer, WriterOptions};
+use shuttle::future::block_on;
 use shuttle::thread;
 
 const FEED: &str = "/feed";
@@ -183,5 +186,112 @@ fn rolls_and_flushes_while_others_append() {
             let own: Vec<&String> = there.iter().filter(|m| m.starts_with(&format!("{t}-"))).collect();
             assert!(own.is_sorted() && own.len() == 4, "{there:?}");
         }
+    });
+}
+
+/// Futures whose messages one thread appends, with room for few of them: each message is there once, in the order of its
+/// task, durable when its future says so; and the end of the last handle, or a close, waits for all of them.
+fn tasks_append(options: AsyncWriterOptions, close: bool) {
+    check(move || {
+        let (disk, log) = feed(100);
+        let writer = AsyncWriter::new(&log, log.writer().unwrap(), options);
+        let threads: Vec<_> = (0..3)
+            .map(|t| {
+                let (writer, disk) = (writer.clone(), disk.clone());
+                thread::spawn(move || {
+                    for n in 0..2 {
+                        let message = format!("{t}-{n}");
+                        if t == 0 {
+                            block_on(writer.append_durable(message.clone())).unwrap();
+                            let there = read_all(&after_power_loss(&disk, n));
+                            assert!(there.contains(&message), "{message} is durable: {there:?}");
+                        } else {
+                            block_on(writer.append(message)).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        if !close {
+            drop(writer.clone());
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        if close {
+            block_on(writer.close()).unwrap();
+            assert!(matches!(block_on(writer.append("late")), Err(Error::Closed { .. })));
+        } else {
+            // The writer's thread ends some time after its last handle; every append has been answered before.
+            drop(writer);
+        }
+        let mut reader = log.reader("s").unwrap();
+        let mut there = Vec::new();
+        while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
+            there.extend(batch.iter().map(|message| String::from_utf8(message.body().to_vec()).unwrap()));
+        }
+        assert_eq!(there.len(), 6, "{there:?}");
+        for t in 0..3 {
+            let own: Vec<&String> = there.iter().filter(|m| m.starts_with(&format!("{t}-"))).collect();
+            assert_eq!(own, [&format!("{t}-0"), &format!("{t}-1")], "once, and in order");
+        }
+    });
+}
+
+#[test]
+fn tasks_append_with_room() {
+    tasks_append(AsyncWriterOptions::default(), true);
+}
+
+#[test]
+fn tasks_append_when_there_is_room_for_one() {
+    tasks_append(AsyncWriterOptions::default().max_messages(1), true);
+}
+
+#[test]
+fn tasks_append_and_nobody_closes() {
+    tasks_append(AsyncWriterOptions::default().max_messages(2), false);
+}
+
+/// Futures that are dropped at any moment: each message is there once or never, nobody else waits for ever, and the bounds
+/// have room for everything again.
+#[test]
+fn tasks_that_are_dropped() {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+    check(|| {
+        let (_, log) = feed(4096);
+        let options = AsyncWriterOptions::default().max_messages(1);
+        let writer = AsyncWriter::new(&log, log.writer().unwrap(), options);
+        let dropping = {
+            let writer = writer.clone();
+            thread::spawn(move || {
+                for n in 0..2 {
+                    let mut future = pin!(writer.append(format!("dropped {n}")));
+                    let _ = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                }
+            })
+        };
+        let appending = {
+            let writer = writer.clone();
+            thread::spawn(move || {
+                for n in 0..2 {
+                    block_on(writer.append(format!("kept {n}"))).unwrap();
+                }
+            })
+        };
+        dropping.join().unwrap();
+        appending.join().unwrap();
+        block_on(writer.append_batch(["last", "of all"])).unwrap();
+        block_on(writer.close()).unwrap();
+        let mut reader = log.reader("s").unwrap();
+        let mut there = Vec::new();
+        while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
+            there.extend(batch.iter().map(|message| String::from_utf8(message.body().to_vec()).unwrap()));
+        }
+        let kept: Vec<&String> = there.iter().filter(|message| !message.starts_with("dropped")).collect();
+        assert_eq!(kept, ["kept 0", "kept 1", "last", "of all"]);
+        let dropped: Vec<&String> = there.iter().filter(|message| message.starts_with("dropped")).collect();
+        assert!(dropped.is_sorted_by(|a, b| a < b), "once at most, and in order: {there:?}");
     });
 }

@@ -3,6 +3,7 @@
 
 // It may fail where it stands: its test fails then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+mod async_worker;
 // The tests use all of this, the worker a part.
 #[allow(dead_code)]
 mod faulty;
@@ -34,6 +35,9 @@ fn main() {
         ["try", feed, how] => try_to_write(feed, how),
         ["try-all", feed, subscriber] => try_all(feed, subscriber),
         ["append-for-ever", feed, from] => kill_worker::append(feed, number(from)),
+        ["append-durably-for-ever", feed, from] => kill_worker::append_durably(feed, number(from)),
+        ["async-threads", feed] => async_worker::threads(feed),
+        ["async-fork", feed] => async_worker::fork(feed),
         ["consume-for-ever", feed, subscriber] => kill_worker::consume(feed, subscriber),
         _ => panic!("unknown task {args:?}"),
     }

@@ -357,6 +357,13 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
+    /// The writer was closed before ([`AsyncWriter::close`](crate::asynchronous::AsyncWriter::close)). Nothing was appended.
+    #[cfg(feature = "async")]
+    #[error("this writer of {} is closed: open another one", path.display())]
+    Closed {
+        /// The jlog.
+        path: PathBuf,
+    },
     /// The caller cancelled the work. Nothing was changed.
     #[error("the work on {} was cancelled", path.display())]
     Cancelled {

@@ -45,6 +45,7 @@
 //!
 //! None is on by default, and programs need none.
 //!
+//! - `async`: `asynchronous` has writers and readers for async programs.
 //! - `testing`: [`storage`] has a simulated disk that crashes at any call and knows what was synced.
 //! - `shuttle`: locks whose schedules a checker chooses, for the tests of this crate.
 //!
@@ -53,6 +54,9 @@
 //! Linux on little-endian machines. Complete programs are in the directory `examples`.
 
 mod ack;
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+pub mod asynchronous;
 mod backup;
 mod c_writers;
 mod checkpoint;

@@ -3,8 +3,13 @@
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
+#[cfg(all(feature = "async", not(feature = "shuttle")))]
+pub(crate) use std::thread;
+
 #[cfg(feature = "shuttle")]
 pub use checked::{Condvar, Mutex, MutexGuard};
+#[cfg(all(feature = "async", feature = "shuttle"))]
+pub(crate) use shuttle::thread;
 
 #[cfg(feature = "shuttle")]
 mod checked {

@@ -56,17 +56,24 @@ impl Core {
         let mut scratch = Vec::new();
         let record = self.encode(time, body, &mut scratch)?;
         let mut appender = self.appender.lock();
-        let placed = self.place(&mut appender, time, &record)?;
+        let placed = self.place(&mut appender, time, &record, self.goes_past_buffer())?;
         self.finish(appender)?;
         Ok(placed)
     }
 
-    /// Puts a record in the buffer or the segment.
+    /// Whether messages go past the buffer. Those that are synced at once do: a message that cannot be written must not
+    /// stay in it.
+    pub(super) fn goes_past_buffer(&self) -> bool {
+        self.policy == SyncPolicy::EachAppend
+    }
+
+    /// Puts a record in the buffer, unless it is to go past it, or the segment.
     pub(super) fn place(
         &self,
         appender: &mut Appender,
         time: Timestamp,
         record: &Encoded<'_>,
+        past: bool,
     ) -> Result<Placed> {
         appender.pending.saw(time);
         self.look_now_and_then(appender, time)?;
@@ -74,8 +81,6 @@ impl Core {
             self.admit_aged(appender, record.len() as u64)?;
         }
         if appender.buffer.is_some() {
-            // What is synced at once goes past the buffer: a message that cannot be written must not stay in it.
-            let past = self.policy == SyncPolicy::EachAppend;
             let fits = |buffer: &PreCommit| buffer.fits(record.len());
             if past || !appender.buffer.as_ref().is_some_and(|b| !b.is_foreign() && fits(b)) {
                 self.flush_buffer(appender)?;
@@ -103,7 +108,8 @@ impl Core {
         self.check_sync_failed()?;
         let mut appender = self.appender.lock();
         let mut placed = PlacedBatch::default();
-        self.place_batch(&mut appender, count, message, |last, count| placed.add(last, count))?;
+        let past = self.goes_past_buffer();
+        self.place_batch(&mut appender, count, message, past, |last, count| placed.add(last, count))?;
         self.finish(appender)?;
         Ok(placed)
     }
@@ -115,6 +121,7 @@ impl Core {
         appender: &mut Appender,
         count: usize,
         message: impl Fn(usize) -> (Timestamp, &'m [u8]),
+        past: bool,
         mut placed: impl FnMut(Placed, usize),
     ) -> Result<()> {
         let (mut bound, mut latest) = (0usize, Timestamp::default());
@@ -126,7 +133,6 @@ impl Core {
         }
         appender.pending.saw(latest);
         self.look_now_and_then(appender, latest)?;
-        let past = self.policy == SyncPolicy::EachAppend;
         let buffered = !past && appender.buffer.as_ref().is_some_and(|buffer| bound <= buffer.capacity());
         if appender.limiter.is_some() {
             if buffered {

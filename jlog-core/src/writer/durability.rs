@@ -103,6 +103,13 @@ impl Core {
         }
     }
 
+    /// What the policy has to be done after messages were placed that are not synced at once.
+    #[cfg(feature = "async")]
+    pub(super) fn after_placing(&self) {
+        // As in `finish`: an error is about earlier messages, and stays.
+        let _ = self.after_roll(self.appender.lock());
+    }
+
     /// Syncs filled segments where the policy asks for it, without keeping other threads from appending.
     pub(super) fn after_roll(&self, appender: MutexGuard<'_, Appender>) -> Result<()> {
         if appender.unsynced.filled.is_empty() || self.policy == SyncPolicy::Never {

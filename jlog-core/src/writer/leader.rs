@@ -120,19 +120,25 @@ impl Core {
 
     /// Puts messages in their place in as few writes as possible: where each of them went, and the count of appends that
     /// includes them.
-    fn place_all(&self, waiting: &[Waiting]) -> (Vec<Result<Placed>>, u64) {
-        let mut outcomes = Vec::with_capacity(waiting.len());
+    pub(super) fn place_all<'m>(
+        &self,
+        count: usize,
+        message: impl Fn(usize) -> (Timestamp, &'m [u8]),
+        past_buffer: bool,
+    ) -> (Vec<Result<Placed>>, u64) {
+        let mut outcomes = Vec::with_capacity(count);
         let mut appender = self.appender.lock();
-        let message = |n: usize| (waiting[n].time, &waiting[n].body[..]);
-        let placed = self.place_batch(&mut appender, waiting.len(), message, |last, count| {
+        let placed = self.place_batch(&mut appender, count, &message, past_buffer, |last, count| {
             outcomes.extend((0..count).map(|n| Ok(before(last, count - 1 - n))));
         });
         if placed.is_err() {
             // By themselves, each is placed or hears of what keeps it from that.
-            for left in &waiting[outcomes.len()..] {
+            for n in outcomes.len()..count {
+                let (time, body) = message(n);
                 let mut scratch = Vec::new();
-                let record = self.encode(left.time, &left.body, &mut scratch);
-                outcomes.push(record.and_then(|record| self.place(&mut appender, left.time, &record)));
+                let record = self.encode(time, body, &mut scratch);
+                let placed = record.and_then(|record| self.place(&mut appender, time, &record, past_buffer));
+                outcomes.push(placed);
             }
         }
         (outcomes, appender.written)
@@ -147,7 +153,9 @@ impl Leader<'_> {
                 return;
             }
             let mut taken = Taken { core: self.0, waiting: waiting.into_iter() };
-            let (outcomes, written) = self.0.place_all(taken.waiting.as_slice());
+            let left = taken.waiting.as_slice();
+            let message = |n: usize| (left[n].time, &left[n].body[..]);
+            let (outcomes, written) = self.0.place_all(left.len(), message, true);
             for outcome in outcomes {
                 // The first of them syncs for all.
                 let outcome = outcome.and_then(|placed| self.0.wait_durable(written).map(|()| placed));

@@ -302,6 +302,57 @@ impl Writer {
     }
 }
 
+/// What appends for others wants of a writer.
+#[cfg(feature = "async")]
+impl Writer {
+    /// Whether every append is durable when it returns.
+    pub(crate) fn syncs_each_append(&self) -> bool {
+        self.core.goes_past_buffer()
+    }
+
+    /// Places messages as [`append`](Writer::append) would one by one, in as few writes as possible, and does not sync
+    /// them: what became of each, and the count for [`wait_durable`](Writer::wait_durable) that includes them.
+    pub(crate) fn place_each<'m>(
+        &self,
+        count: usize,
+        message: impl Fn(usize) -> (Timestamp, &'m [u8]),
+        past_buffer: bool,
+    ) -> (Vec<Result<Placed>>, u64) {
+        if self.core.check_sync_failed().is_err() {
+            let failed = (0..count).map(|_| self.core.check_sync_failed().and(Ok(Placed::Buffered)));
+            return (failed.collect(), 0);
+        }
+        let placed = self.core.place_all(count, message, past_buffer);
+        self.core.after_placing();
+        placed
+    }
+
+    /// Places a batch as [`append_batch`](Writer::append_batch) does, and does not sync it: its place, and the count for
+    /// [`wait_durable`](Writer::wait_durable) that includes it.
+    pub(crate) fn place_batch<M: AsRef<[u8]>>(
+        &self,
+        time: Timestamp,
+        messages: &[M],
+        past_buffer: bool,
+    ) -> Result<(PlacedBatch, u64)> {
+        self.core.check_sync_failed()?;
+        let mut placed = PlacedBatch::default();
+        let mut appender = self.core.appender.lock();
+        let message = |n: usize| (time, messages[n].as_ref());
+        let add = |last, count| placed.add(last, count);
+        self.core.place_batch(&mut appender, messages.len(), message, past_buffer, add)?;
+        let written = appender.written;
+        drop(appender);
+        self.core.after_placing();
+        Ok((placed, written))
+    }
+
+    /// Waits until what was placed up to this count is durable.
+    pub(crate) fn wait_durable(&self, count: u64) -> Result<()> {
+        self.core.wait_durable(count)
+    }
+}
+
 /// The end of a writer comes, though an event's hook panics before.
 struct Ending<'a>(&'a Core);
 

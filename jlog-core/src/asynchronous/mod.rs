@@ -1,0 +1,58 @@
+//! Writers and readers for async programs: futures and a stream, for any runtime (feature `async`).
+//!
+//! Nothing here blocks an executor. What blocks is done by a thread: each [`AsyncWriter`] and each [`AsyncReader`] has one
+//! at most. It is started when there is something to do, and ends when there has been nothing for about a second.
+//!
+//! ```
+//! # async fn example(path: &std::path::Path) -> jlog_core::Result<()> {
+//! use jlog_core::asynchronous::{AsyncReader, AsyncWriter};
+//! use jlog_core::{Jlog, Start};
+//!
+//! let log = Jlog::create_or_open(path)?;
+//! log.ensure_subscriber("billing", Start::Beginning)?;
+//!
+//! let writer = AsyncWriter::open(&log).await?; // clone it for other tasks
+//! writer.append("hello").await?;
+//! let id = writer.append_durable("survives a power failure").await?;
+//!
+//! let mut reader = AsyncReader::open(&log, "billing").await?;
+//! while let Some(batch) = reader.next_batch().await {
+//!     let batch = batch?;
+//!     for message in &batch {
+//!         println!("{} {:?}", message.id(), message.body());
+//!     }
+//!     reader.commit(batch.last_id()).await?; // everything up to here is done
+//! #   if batch.last_id() >= id { break }
+//! }
+//! writer.close().await?;
+//! # Ok(())
+//! # }
+//! # let dir = tempfile::tempdir()?;
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(example(&dir.path().join("feed")))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Dropped futures
+//!
+//! Every future does nothing before it is polled. What it is for is then either done as a whole or never, and dropping the
+//! future does no harm:
+//!
+//! | future | dropped after it was polled |
+//! |---|---|
+//! | `append`, `append_durable`, `append_batch`, … | The messages are appended if they had been accepted, and never if they waited for room. |
+//! | `try_append`, `try_append_durable` | The message was accepted by the call. It is appended. |
+//! | `flush`, `sync`, `close` of a writer | It is done, unless it waited for room. |
+//! | `commit` and the other calls of a reader and a committer | It is done. |
+//! | [`AsyncReader::next_batch`] | No batch is lost: the next call returns it. |
+//! | `open` | What was opened is dropped again. |
+//!
+//! # Forks
+//!
+//! A child that is forked has none of the threads: every call there fails. Open writers and readers again in the child.
+
+mod hand_over;
+mod reader;
+mod writer;
+
+pub use reader::{AsyncReader, AsyncReaderOptions, Committer, Opening};
+pub use writer::{AsyncWriter, AsyncWriterOptions, NotAccepted, Outcome};

@@ -1,0 +1,512 @@
+//! Reading as a stream.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use futures_core::Stream;
+
+use super::hand_over::{IDLE, OPENING, Process, slot, start, wake};
+use crate::sync::{Condvar, Mutex};
+use crate::{Error, Jlog, LogId, OwnedBatch, Reader, ReaderOptions, Result, Timestamp, Wait};
+
+const THREAD: &str = "jlog-read";
+
+/// How an [`AsyncReader`] reads, and how far ahead.
+#[derive(Clone, Copy, Debug)]
+pub struct AsyncReaderOptions {
+    reader: ReaderOptions,
+    look_ahead: usize,
+    follow: bool,
+}
+
+impl Default for AsyncReaderOptions {
+    fn default() -> Self {
+        Self { reader: ReaderOptions::default(), look_ahead: 1 << 20, follow: true }
+    }
+}
+
+impl AsyncReaderOptions {
+    /// The options of the reader that does the work. Its
+    /// [`batch_bytes`](ReaderOptions::batch_bytes) say how large batches are.
+    #[must_use]
+    pub fn reader(mut self, options: ReaderOptions) -> Self {
+        self.reader = options;
+        self
+    }
+
+    /// Batches are read ahead while those that wait have fewer bytes than this (1 MiB by default), so that at most this many
+    /// bytes and one batch more wait. With 0, one batch is read ahead.
+    #[must_use]
+    pub fn look_ahead(mut self, bytes: usize) -> Self {
+        self.look_ahead = bytes;
+        self
+    }
+
+    /// Whether the stream waits for messages at the end of the feed, as it does by default. Otherwise it ends there; asked
+    /// again, it goes on with what has come since.
+    #[must_use]
+    pub fn follow(mut self, follow: bool) -> Self {
+        self.follow = follow;
+        self
+    }
+}
+
+/// A reader that is being opened.
+pub type Opening<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+/// Reads a feed as a stream of batches, which own their messages and are cheap to clone.
+///
+/// A thread reads ahead, within [bounds](AsyncReaderOptions::look_ahead), and ends when nobody has waited for a batch for
+/// about a second. It also stores the checkpoints: everything that futures of this reader and its
+/// [committers](AsyncReader::committer) ask for is done in the order in which it was asked for.
+///
+/// The stream has errors as items. After one, it is the next poll that reads on, and what was wrong may be wrong still:
+/// damage fails again and again until [`skip_damage`](AsyncReader::skip_damage), as with a [`Reader`].
+///
+/// Dropped, the reader reads no further. Checkpoints whose futures were polled are stored nevertheless.
+///
+/// Dropped futures: see the [module](super#dropped-futures).
+///
+/// # Errors
+/// If the thread panics (in a hook for events, for example), this call and all further ones fail with [`Error::Io`]: open
+/// another reader, which begins at the stored checkpoint.
+#[derive(Debug)]
+pub struct AsyncReader {
+    committer: Committer,
+}
+
+/// Stores the checkpoint of an [`AsyncReader`], from any task.
+#[derive(Clone, Debug)]
+pub struct Committer {
+    handle: Arc<Handle>,
+}
+
+/// When it is dropped, neither the reader, nor a committer, nor a future is left.
+#[derive(Debug)]
+struct Handle(Arc<Inner>);
+
+struct Inner {
+    log: Jlog,
+    process: Process,
+    follow: bool,
+    look_ahead: usize,
+    /// Ends the reader's wait for messages.
+    waker: crate::Waker,
+    /// `None` after a panic. Locked by the thread, while it works.
+    reader: Mutex<Option<Reader>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// What the thread is asked to do with the reader.
+type Call = Box<dyn FnOnce(&mut Reader) + Send>;
+
+#[derive(Default)]
+struct State {
+    batches: VecDeque<Result<OwnedBatch>>,
+    /// What they have in bytes.
+    bytes: usize,
+    calls: Vec<Call>,
+    /// The task that waits for a batch.
+    waiting: Option<Waker>,
+    /// The end of the feed was met, or an error: the next poll reads on.
+    paused: bool,
+    /// The end of the feed is to be told.
+    at_end: bool,
+    /// A thread works, or is being started.
+    running: bool,
+    /// The thread waits for messages, or is about to.
+    watching: bool,
+    /// The stream is dropped.
+    unread: bool,
+    /// Nobody is left who could ask for anything.
+    abandoned: bool,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("path", &self.log.path()).finish_non_exhaustive()
+    }
+}
+
+impl AsyncReader {
+    /// Opens a reader for a subscriber, with the default options.
+    ///
+    /// # Errors
+    /// As [`Jlog::reader`].
+    pub fn open(log: &Jlog, subscriber: &(impl AsRef<[u8]> + ?Sized)) -> Opening<Self> {
+        Self::open_with(log, subscriber, AsyncReaderOptions::default())
+    }
+
+    /// Opens a reader for a subscriber.
+    ///
+    /// # Errors
+    /// As [`Jlog::reader_with`]; [`Error::Io`] where no thread can be started, or the storage has nothing to wait with.
+    pub fn open_with(
+        log: &Jlog,
+        subscriber: &(impl AsRef<[u8]> + ?Sized),
+        options: AsyncReaderOptions,
+    ) -> Opening<Self> {
+        Box::pin(Self::open_inner(log.clone(), subscriber.as_ref().to_vec(), options))
+    }
+
+    async fn open_inner(log: Jlog, subscriber: Vec<u8>, options: AsyncReaderOptions) -> Result<Self> {
+        let path = log.path().to_owned();
+        let (teller, hearer) = slot();
+        let open = move || {
+            let reader = log.reader_with(subscriber, options.reader);
+            teller.tell(reader.and_then(|reader| Self::new(&log, reader, options)));
+        };
+        start(OPENING, &path, open)?;
+        poll_fn(|cx| hearer.poll(cx)).await.unwrap_or_else(|| Err(panicked("open", path)))
+    }
+
+    /// Wraps a reader that is open already, one without a subscriber for example. It reads on where the reader is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system has no descriptor left, or the storage has nothing to wait with.
+    pub fn new(log: &Jlog, mut reader: Reader, options: AsyncReaderOptions) -> Result<Self> {
+        let inner = Inner {
+            log: log.clone(),
+            process: Process::this(),
+            follow: options.follow,
+            look_ahead: options.look_ahead,
+            waker: reader.waker()?,
+            reader: Mutex::new(Some(reader)),
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        };
+        Ok(Self { committer: Committer { handle: Arc::new(Handle(Arc::new(inner))) } })
+    }
+
+    /// The next batch; `None` at the end of the feed, where the stream does not [follow](AsyncReaderOptions::follow) it.
+    /// The same as the stream's next item.
+    ///
+    /// # Errors
+    /// As [`Reader::next_batch`], and [those of all futures](AsyncReader#errors).
+    pub fn next_batch(&mut self) -> impl Future<Output = Option<Result<OwnedBatch>>> + Send + use<'_> {
+        NextBatch(self)
+    }
+
+    /// A handle that stores this reader's checkpoint, for other tasks.
+    pub fn committer(&self) -> Committer {
+        self.committer.clone()
+    }
+
+    /// Stores the checkpoint: everything up to and including `id` is done. See [`Reader::checkpoint`].
+    ///
+    /// # Errors
+    /// As [`Reader::checkpoint`], and [those of all futures](AsyncReader#errors).
+    pub fn commit(&self, id: LogId) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.committer.commit(id)
+    }
+
+    /// Skips the damage that the stream has reported, as [`Reader::skip_damage`] does.
+    ///
+    /// # Errors
+    /// [Those of all futures](AsyncReader#errors).
+    pub fn skip_damage(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.committer.call(|reader| {
+            reader.skip_damage();
+            Ok(())
+        })
+    }
+
+    /// How far the subscriber's checkpoint is behind the end: messages, bytes, and the time of the oldest of them. See
+    /// [`Jlog::lag`].
+    ///
+    /// # Errors
+    /// As [`Jlog::lag`], and [`Error::NoSubscriber`]; and [those of all futures](AsyncReader#errors).
+    pub fn lag(&self) -> impl Future<Output = Result<(u64, u64, Option<Timestamp>)>> + Send + use<> {
+        let log = self.committer.handle.0.log.clone();
+        self.committer.call(move |reader| {
+            let none = || Error::NoSubscriber { path: log.path().to_owned() };
+            let name = reader.subscriber().ok_or_else(none)?;
+            log.lag(name)
+        })
+    }
+
+    fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<Option<Result<OwnedBatch>>> {
+        let inner = &self.committer.handle.0;
+        if let Err(error) = inner.process.check("read", inner.log.path()) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        // A waker's clone and drop are foreign code: no lock is held meanwhile.
+        let waker = cx.waker().clone();
+        let mut state = inner.state.lock();
+        if let Some(item) = state.batches.pop_front() {
+            if let Ok(batch) = &item {
+                state.bytes -= batch.bytes();
+            }
+            let started = inner.go_on(state);
+            // Without a thread, the next poll for which nothing is left reports it.
+            drop(started);
+            return Poll::Ready(Some(item));
+        }
+        if std::mem::take(&mut state.at_end) {
+            return Poll::Ready(None);
+        }
+        state.paused = false;
+        let before = state.waiting.replace(waker);
+        let started = inner.go_on(state);
+        drop(before);
+        match started {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+}
+
+impl Stream for AsyncReader {
+    type Item = Result<OwnedBatch>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_batch(cx)
+    }
+}
+
+/// The wait for the next batch. Dropped, nobody waits any more.
+struct NextBatch<'a>(&'a mut AsyncReader);
+
+impl Future for NextBatch<'_> {
+    type Output = Option<Result<OwnedBatch>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_batch(cx)
+    }
+}
+
+impl Drop for NextBatch<'_> {
+    fn drop(&mut self) {
+        let inner = &self.0.committer.handle.0;
+        if inner.process.is_this() {
+            let waiting = inner.state.lock().waiting.take();
+            drop(waiting);
+        }
+    }
+}
+
+impl Drop for AsyncReader {
+    fn drop(&mut self) {
+        let inner = &self.committer.handle.0;
+        if inner.process.is_this() {
+            let mut state = inner.state.lock();
+            state.unread = true;
+            state.bytes = 0;
+            let batches = std::mem::take(&mut state.batches);
+            let waiting = state.waiting.take();
+            drop(state);
+            drop((batches, waiting));
+        }
+    }
+}
+
+impl Committer {
+    /// Stores the checkpoint: everything up to and including `id` is done. See [`Reader::checkpoint`].
+    ///
+    /// # Errors
+    /// As [`Reader::checkpoint`], and [those of all futures](AsyncReader#errors).
+    pub fn commit(&self, id: LogId) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.call(move |reader| reader.checkpoint(id))
+    }
+
+    /// Makes the checkpoint durable.
+    ///
+    /// # Errors
+    /// As [`Reader::sync_checkpoint`], and [those of all futures](AsyncReader#errors).
+    pub fn sync(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.call(|reader| reader.sync_checkpoint())
+    }
+
+    fn call<T, F>(&self, work: F) -> impl Future<Output = Result<T>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Reader) -> Result<T> + Send + 'static,
+    {
+        let handle = Arc::clone(&self.handle);
+        async move {
+            let inner = &handle.0;
+            inner.process.check("use", inner.log.path())?;
+            let (teller, hearer) = slot();
+            inner.ask(Box::new(move |reader| teller.tell(work(reader))))?;
+            let told = poll_fn(|cx| match inner.process.check("use", inner.log.path()) {
+                Ok(()) => hearer.poll(cx),
+                Err(error) => Poll::Ready(Some(Err(error))),
+            });
+            told.await.unwrap_or_else(|| Err(panicked("use", inner.log.path().to_owned())))
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let inner = &self.0;
+        if !inner.process.is_this() {
+            // The locks may be held for ever here.
+            std::mem::forget(Arc::clone(inner));
+            return;
+        }
+        let mut state = inner.state.lock();
+        state.abandoned = true;
+        // Without a thread, the reader ends here: that closes files.
+        if state.running {
+            inner.notify(state);
+        }
+    }
+}
+
+fn panicked(action: &'static str, path: PathBuf) -> Error {
+    let why = "the thread that reads panicked: open another reader, which begins at the checkpoint";
+    Error::io(action, path, std::io::Error::other(why))
+}
+
+/// What the thread does next.
+enum Next {
+    Calls(Vec<Call>),
+    Read,
+    End,
+}
+
+impl Inner {
+    fn ask(self: &Arc<Self>, call: Call) -> Result<()> {
+        let mut state = self.state.lock();
+        state.calls.push(call);
+        self.go_on(state)
+    }
+
+    /// Sees to it that a thread does what is asked for.
+    fn go_on(self: &Arc<Self>, mut state: crate::sync::MutexGuard<'_, State>) -> Result<()> {
+        if state.running {
+            self.notify(state);
+            return Ok(());
+        }
+        if state.calls.is_empty() && !state.wants_more(self.look_ahead) {
+            return Ok(());
+        }
+        state.running = true;
+        drop(state);
+        let inner = Arc::clone(self);
+        start(THREAD, self.log.path(), move || inner.run()).inspect_err(|_| {
+            let mut state = self.state.lock();
+            state.running = false;
+            let calls = std::mem::take(&mut state.calls);
+            let waiting = state.waiting.take();
+            drop(state);
+            drop(calls);
+            // It asks again, and hears of this.
+            waiting.into_iter().for_each(wake);
+        })
+    }
+
+    /// Has the thread look at what has changed.
+    fn notify(&self, state: crate::sync::MutexGuard<'_, State>) {
+        let watching = state.watching && (!state.calls.is_empty() || state.abandoned);
+        drop(state);
+        self.changed.notify_one();
+        if watching {
+            self.waker.wake();
+        }
+    }
+
+    /// What the thread does.
+    fn run(&self) {
+        let mut slot = self.reader.lock();
+        loop {
+            match self.next() {
+                Next::Calls(calls) => {
+                    for call in calls {
+                        // Without a reader, the future hears that nothing will come.
+                        self.with_reader(&mut slot, call);
+                    }
+                }
+                Next::Read => {
+                    let wait = if self.follow { Wait::Timeout(IDLE) } else { Wait::No };
+                    let since = Instant::now();
+                    let read = self.with_reader(&mut slot, |reader| {
+                        reader.next_batch(wait).map(|batch| batch.map(crate::Batch::into_owned))
+                    });
+                    let read = read.unwrap_or_else(|| Err(panicked("read", self.log.path().to_owned())));
+                    let idle = since.elapsed() >= IDLE;
+                    if self.hand_out(read, idle) {
+                        return;
+                    }
+                }
+                Next::End => return,
+            }
+        }
+    }
+
+    /// Does something with the reader, which a panic ends.
+    fn with_reader<T>(&self, slot: &mut Option<Reader>, work: impl FnOnce(&mut Reader) -> T) -> Option<T> {
+        let reader = slot.as_mut()?;
+        let done = catch_unwind(AssertUnwindSafe(|| work(reader)));
+        if done.is_err() {
+            // Where it is now, nobody knows.
+            *slot = None;
+        }
+        done.ok()
+    }
+
+    fn next(&self) -> Next {
+        let since = Instant::now();
+        let mut state = self.state.lock();
+        state.watching = false;
+        loop {
+            if !state.calls.is_empty() {
+                return Next::Calls(std::mem::take(&mut state.calls));
+            }
+            if !state.abandoned && state.wants_more(self.look_ahead) {
+                state.watching = self.follow;
+                return Next::Read;
+            }
+            let left = IDLE.saturating_sub(since.elapsed());
+            if state.abandoned || left.is_zero() {
+                state.running = false;
+                return Next::End;
+            }
+            self.changed.wait_for(&mut state, left);
+        }
+    }
+
+    /// Hands out what was read. `true`: the thread ends, because nobody has waited for long enough.
+    fn hand_out(&self, read: Result<Option<OwnedBatch>>, idle: bool) -> bool {
+        let mut state = self.state.lock();
+        state.watching = false;
+        match read {
+            Ok(Some(batch)) => {
+                if !state.unread {
+                    state.bytes += batch.bytes();
+                    state.batches.push_back(Ok(batch));
+                }
+            }
+            Ok(None) if self.follow => {
+                let ends = idle && state.waiting.is_none() && state.calls.is_empty();
+                state.running = !ends;
+                return ends;
+            }
+            Ok(None) => (state.paused, state.at_end) = (true, true),
+            Err(error) => {
+                state.paused = true;
+                if !state.unread {
+                    state.batches.push_back(Err(error));
+                }
+            }
+        }
+        let waiting = state.waiting.take();
+        drop(state);
+        waiting.into_iter().for_each(wake);
+        false
+    }
+}
+
+impl State {
+    fn wants_more(&self, look_ahead: usize) -> bool {
+        !self.unread && !self.paused && (self.batches.is_empty() || self.bytes < look_ahead)
+    }
+}
