@@ -185,12 +185,13 @@ impl Keeper {
 
 #[derive(Debug)]
 struct Current {
+    /// Dropped before the file is closed: another file may have its inode then.
+    _in_use: InUse,
     file: File,
     /// Where the path led when it was opened: this is renamed, not a link to it.
     target: PathBuf,
     names: Arc<Names>,
     identity: (u64, u64),
-    _in_use: InUse,
     /// Others (a FIFO, a device) are neither rotated nor cut.
     regular: bool,
     len: u64,
