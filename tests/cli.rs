@@ -30,6 +30,9 @@ mod serve;
 mod subscribers;
 #[path = "cli/tail.rs"]
 mod tail;
+#[cfg(feature = "top")]
+#[path = "cli/top.rs"]
+mod top;
 #[path = "cli/usage.rs"]
 mod usage;
 #[path = "cli/verify.rs"]

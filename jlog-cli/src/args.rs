@@ -47,6 +47,12 @@ pub enum Command {
     /// Ends with SIGINT or SIGTERM. Nothing can be changed over HTTP without --control.
     #[cfg(feature = "serve")]
     Serve(ServeArgs),
+    /// Show feeds in a terminal as they change: lag, rates, the worst problem first; search and follow messages
+    ///
+    /// Keys: Up and Down choose, Enter opens a feed's subscribers, / searches its messages, t follows them, ? shows all keys, q
+    /// quits. Changes nothing.
+    #[cfg(feature = "top")]
+    Top(TopArgs),
     /// List segments, or the records of one
     Inspect(InspectArgs),
     /// Check every record, index and checkpoint (exit code 3: damage found)
@@ -452,18 +458,60 @@ pub struct ServeArgs {
     /// Let clients without a token call this server by this name as well
     #[arg(long = "allow-host", value_name = "NAME")]
     pub allow_hosts: Vec<String>,
-    /// Not ready if a subscriber's oldest message is older (90s, 10min, 7d)
+    /// When it is not ready.
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
+}
+
+/// What is a problem.
+#[cfg(any(feature = "serve", feature = "top"))]
+#[derive(Debug, ClapArgs)]
+pub struct ThresholdArgs {
+    /// A problem (not ready) if a subscriber's oldest message is older (90s, 10min, 7d)
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub max_lag: Option<Limit<Duration>>,
-    /// Not ready if a subscriber is more messages behind
+    /// A problem (not ready) if a subscriber is more messages behind
     #[arg(long, value_name = "N")]
     pub max_messages: Option<u64>,
-    /// Not ready if less is free on a feed's file system (500MiB, 1GiB)
+    /// A problem (not ready) if less is free on a feed's file system (500MiB, 1GiB)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub min_free: Option<Limit<u64>>,
-    /// Not ready if a disk or a feed's limit will be full within this time, at the rate of the last minute (none: never)
+    /// A problem (not ready) if a disk or a feed's limit will be full within this time, at the rate of the last minute (none: never)
     #[arg(long, value_name = "TIME", value_parser = values::age, default_value = "10min")]
     pub full_within: Limit<Duration>,
+}
+
+#[cfg(any(feature = "serve", feature = "top"))]
+impl ThresholdArgs {
+    /// All of them.
+    pub fn all(&self) -> jlog_watch::Thresholds {
+        let mut all = jlog_watch::Thresholds::default().full_within(self.full_within.0);
+        if let Some(age) = self.max_lag.and_then(|limit| limit.0) {
+            all = all.max_lag(age);
+        }
+        if let Some(messages) = self.max_messages {
+            all = all.max_messages(messages);
+        }
+        if let Some(bytes) = self.min_free.and_then(|limit| limit.0) {
+            all = all.min_free(bytes);
+        }
+        all
+    }
+}
+
+/// `jlog top`
+#[cfg(feature = "top")]
+#[derive(Debug, ClapArgs)]
+pub struct TopArgs {
+    /// Feeds, and directories in which feeds are searched for; the current directory if none is given
+    #[arg(value_name = "FEED|DIR")]
+    pub places: Vec<PathBuf>,
+    /// Look again every SECONDS
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub interval: u16,
+    /// When something is a problem.
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
 }
 
 /// `jlog meta`

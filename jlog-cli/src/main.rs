@@ -14,6 +14,8 @@ mod read;
 mod serve;
 mod stop;
 mod time;
+#[cfg(feature = "top")]
+mod top;
 mod values;
 mod write;
 
@@ -67,6 +69,8 @@ fn run(args: Args) -> Outcome {
         Command::Check(args) => monitor::check(&args),
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::serve(&args),
+        #[cfg(feature = "top")]
+        Command::Top(args) => top::top(&args),
         Command::Inspect(args) => admin::inspect(&args),
         Command::Verify(args) => check::verify(&args),
         Command::Repair(args) => check::repair(&args),

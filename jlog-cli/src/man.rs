@@ -107,6 +107,13 @@ fn examples(command: &str) -> &'static [Example] {
                 "jlog serve feed --http unix:feed.sock &\ncurl --unix-socket feed.sock http://localhost/health/ready",
             ),
         ],
+        "top" => &[
+            ("The feeds below the current directory", "jlog top"),
+            (
+                "A subscriber more than 10 minutes behind is a problem",
+                "jlog top /var/spool/feeds --max-lag 10min",
+            ),
+        ],
         "inspect" => {
             &[("The segments", "jlog inspect feed"), ("The records of one", "jlog inspect feed 0000002a")]
         }

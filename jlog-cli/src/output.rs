@@ -136,6 +136,26 @@ pub fn plain(text: &str) -> String {
     out
 }
 
+/// Bytes as text in one line, without control characters.
+#[cfg(feature = "top")]
+pub fn plain_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\t' => out.push(' '),
+                c if c.is_control() => out.extend(c.escape_default()),
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = fmt::Write::write_fmt(&mut out, format_args!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
 /// Options that report events on stderr.
 pub fn options() -> JlogOptions {
     JlogOptions::default().on_event(|event: &Event| {

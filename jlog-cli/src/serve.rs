@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jlog_watch::{ServeError, Thresholds, Token, Watch};
+use jlog_watch::{ServeError, Token, Watch};
 
 use crate::args::ServeArgs;
 use crate::error::{Failure, Outcome};
@@ -13,16 +13,6 @@ use crate::stop::Stop;
 /// `jlog serve`
 pub fn serve(args: &ServeArgs) -> Outcome {
     let stop = Stop::on_signals()?;
-    let mut thresholds = Thresholds::default().full_within(args.full_within.0);
-    if let Some(age) = args.max_lag.and_then(|limit| limit.0) {
-        thresholds = thresholds.max_lag(age);
-    }
-    if let Some(messages) = args.max_messages {
-        thresholds = thresholds.max_messages(messages);
-    }
-    if let Some(bytes) = args.min_free.and_then(|limit| limit.0) {
-        thresholds = thresholds.min_free(bytes);
-    }
     let mut watch = args.places.iter().fold(Watch::new(), |watch, place| watch.feeds(place));
     for host in &args.allow_hosts {
         watch = watch.allow_host(host);
@@ -38,7 +28,7 @@ pub fn serve(args: &ServeArgs) -> Outcome {
             .then_some("; see --token-file");
         Failure::new(e.to_string()).or(hint.unwrap_or_default())
     };
-    let server = watch.thresholds(thresholds).serve(&args.http).map_err(failed)?;
+    let server = watch.thresholds(args.thresholds.all()).serve(&args.http).map_err(failed)?;
     match output::line(&format!("listening at {}", output::plain(&server.address().to_string()))) {
         // The reader has closed the pipe; that is no error.
         Err(failure) if failure.is_broken_pipe() => {}

@@ -73,7 +73,7 @@ impl Thresholds {
 pub(crate) struct Reason {
     kind: &'static str,
     about: [(&'static str, String); 2],
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Reason {

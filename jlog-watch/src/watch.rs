@@ -13,6 +13,7 @@ use crate::feeds::{FeedView, Feeds};
 #[cfg(feature = "graph")]
 use crate::graphs::{GraphView, Graphs};
 use crate::health::Thresholds;
+use crate::observe::Observer;
 use crate::router;
 use crate::server::{ServeError, Server};
 
@@ -242,6 +243,14 @@ impl Watch {
     /// ```
     pub fn router(&self) -> Router {
         router::router(self.core(false))
+    }
+
+    /// Looks at all of it without a server, from the calling thread.
+    ///
+    /// # Errors
+    /// The system gives no more of what a runtime needs.
+    pub fn observer(&self) -> std::io::Result<Observer> {
+        Observer::new(self.core(false))
     }
 
     /// Answers at this address from a thread of its own, until the [`Server`] is stopped or dropped.

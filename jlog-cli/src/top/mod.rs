@@ -1,0 +1,84 @@
+//! `jlog top`: feeds in a terminal, as they change.
+
+mod app;
+mod draw;
+mod messages;
+
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use jlog_watch::{Look, Watch};
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+
+use crate::args::TopArgs;
+use crate::error::{Failure, Outcome};
+use crate::output;
+use crate::stop::Stop;
+use app::App;
+use draw::Appearance;
+
+/// Keys, signals and what was read are looked for this often.
+const POLL: Duration = Duration::from_millis(100);
+
+/// `jlog top`
+pub fn top(args: &TopArgs) -> Outcome {
+    if !output::stdout_is_terminal() {
+        return Err(Failure::new(
+            "stdout is no terminal: use `jlog status --watch` to follow feeds in a script",
+        ));
+    }
+    let stop = Stop::on_signals()?;
+    let here = [".".into()];
+    let places = if args.places.is_empty() { &here[..] } else { &args.places };
+    let watch = places.iter().fold(Watch::new(), |watch, place| watch.feeds(place));
+    let looks = looks(watch.thresholds(args.thresholds.all()), Duration::from_secs(args.interval.into()))?;
+    let mut app = App::new(Appearance::of_environment());
+    let fail = |e: std::io::Error| Failure::new(format!("the terminal: {e}"));
+    // From here on a panic restores the terminal, too.
+    let mut terminal = ratatui::try_init().map_err(fail)?;
+    let outcome = (|| {
+        let mut changed = true;
+        while !stop.is_set() {
+            if let Some(look) = looks.try_iter().last() {
+                app.take(look);
+                changed = true;
+            }
+            if app.has_news() || changed {
+                terminal.draw(|frame| app.draw(frame))?;
+                changed = false;
+            }
+            if event::poll(POLL)? {
+                changed = true;
+                match event::read()? {
+                    Event::Key(key) if key.kind == KeyEventKind::Press && app.key(key).is_break() => break,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    })();
+    let restored = ratatui::try_restore();
+    outcome.and(restored).map_err(fail)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Looks at feeds on a thread of its own, since a file system may take its time, until the receiver is dropped.
+fn looks(watch: Watch, every: Duration) -> Result<Receiver<Look>, Failure> {
+    let fail = |e: std::io::Error| Failure::new(format!("cannot start a thread: {e}"));
+    let observer = watch.observer().map_err(fail)?;
+    // Where nobody takes them, none are piled up.
+    let (sender, looks) = sync_channel(1);
+    std::thread::Builder::new()
+        .name("looks".to_owned())
+        .spawn(move || {
+            while sender.send(observer.look()).is_ok() {
+                std::thread::sleep(every);
+            }
+        })
+        .map_err(fail)?;
+    Ok(looks)
+}
+
+#[cfg(test)]
+mod tests;
