@@ -169,3 +169,17 @@ fn repair_by_any_number_of_threads_does_the_same() {
     assert_eq!(done[0], done[1]);
     assert_eq!(done[0].0, 2);
 }
+
+#[test]
+fn segments_inspected_together_are_those_inspected_alone() {
+    let (_dir, path, log) = feed();
+    let segments = log.segments().unwrap();
+    let alone: Vec<_> = segments.iter().map(|&segment| log.inspect(segment, |_| {}).unwrap()).collect();
+    assert!(alone.iter().all(|found| found.records > 0 || found.segment == 20));
+    for n in [1, 4] {
+        assert_eq!(log.inspect_all(&segments, &threads(n)).unwrap(), alone, "{n} threads");
+    }
+    std::fs::remove_file(path.join("00000007")).unwrap();
+    let left: Vec<_> = alone.into_iter().filter(|found| found.segment != 7).collect();
+    assert_eq!(log.inspect_all(&segments, &threads(2)).unwrap(), left, "one was removed meanwhile");
+}

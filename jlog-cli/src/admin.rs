@@ -9,8 +9,8 @@ use anstyle::Style;
 use base64::Engine;
 use comfy_table::{CellAlignment, Table, presets};
 use jlog_core::{
-    AtLimit, Compression, Error, Jlog, JlogOptions, Limits, LogId, Lost, Meta, ReaderOptions, Safety, Start,
-    Status, SubscriberName, Timestamp, Wait,
+    AtLimit, Compression, Error, Inspection, Jlog, JlogOptions, Limits, LogId, Lost, Meta, ReaderOptions,
+    Safety, Start, Status, SubscriberName, Timestamp, VerifyOptions, Wait,
 };
 use serde_json::{Value, json};
 
@@ -437,41 +437,44 @@ fn inspect_records(log: &Jlog, segment: u32) -> Result<(), Failure> {
     rows.finish()
 }
 
+/// Rows are printed after so many segments.
+const INSPECTED_AT_ONCE: usize = 1000;
+
 fn inspect_segments(log: &Jlog) -> Result<(), Failure> {
     let heading = ["segment", "bytes", "records", "first", "last", "index", "checksums", ""];
     let mut rows = Rows::new(&heading, &[1, 2, 6]);
-    for segment in log.segments()? {
-        let found = match log.inspect(segment, |_| {}) {
-            Ok(found) => found,
-            // Removed meanwhile.
-            Err(jlog_core::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                continue;
-            }
-            Err(e) => return Err(e.into()),
-        };
-        let time = |t: Option<jlog_core::Timestamp>| {
-            t.map_or_else(|| "-".to_owned(), |t| format!("{:.6}", to_jiff(t)))
-        };
-        let behind = found.bytes - found.whole_until;
-        rows.push(vec![
-            format!("{segment:08x}"),
-            found.bytes.to_string(),
-            found.records.to_string(),
-            time(found.first),
-            time(found.last),
-            found.index.map_or_else(
-                || "-".to_owned(),
-                |index| format!("{}{}", index.last, if index.closed { " closed" } else { "" }),
-            ),
-            found.checksummed.to_string(),
-            if behind > 0 {
-                format!("{} behind the last whole record", counted(behind, "byte"))
-            } else {
-                String::new()
-            },
-        ])?;
+    let threads = std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN);
+    let options = VerifyOptions::default().threads(threads);
+    let found = |part: &[u32]| log.inspect_all(part, &options);
+    for found in log.segments()?.chunks(INSPECTED_AT_ONCE).map(found) {
+        for segment in found? {
+            rows.push(segment_row(&segment))?;
+        }
     }
     rows.finish()
+}
+
+fn segment_row(found: &Inspection) -> Vec<String> {
+    let time =
+        |t: Option<jlog_core::Timestamp>| t.map_or_else(|| "-".to_owned(), |t| format!("{:.6}", to_jiff(t)));
+    let behind = found.bytes - found.whole_until;
+    vec![
+        format!("{:08x}", found.segment),
+        found.bytes.to_string(),
+        found.records.to_string(),
+        time(found.first),
+        time(found.last),
+        found.index.map_or_else(
+            || "-".to_owned(),
+            |index| format!("{}{}", index.last, if index.closed { " closed" } else { "" }),
+        ),
+        found.checksummed.to_string(),
+        if behind > 0 {
+            format!("{} behind the last whole record", counted(behind, "byte"))
+        } else {
+            String::new()
+        },
+    ]
 }
 
 /// `jlog clean`

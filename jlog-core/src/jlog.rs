@@ -746,7 +746,8 @@ impl Jlog {
         }
         expiry::run(&self.shared)?;
         retention::clean(&self.shared, self.meta()?.storage_log)?;
-        Ok(before.into_iter().filter(|&number| !self.shared.exists(&names::segment(number))).collect())
+        let left = self.shared.segments()?;
+        Ok(before.into_iter().filter(|number| left.binary_search(number).is_err()).collect())
     }
 
     /// Copies the feed to a new directory, whatever others write to it and read from it meanwhile. The copy is a feed of its
@@ -825,6 +826,16 @@ impl Jlog {
     /// [`Error::Io`] (not found: there is no such segment).
     pub fn inspect(&self, segment: u32, each: impl FnMut(RecordInfo)) -> Result<Inspection> {
         verify::inspect(&self.shared, segment, each)
+    }
+
+    /// Summarises several segments, in the order given. Segments that are not there are left out.
+    ///
+    /// Costs less than [`inspect`](Jlog::inspect) for each, and can use several threads.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Cancelled`].
+    pub fn inspect_all(&self, segments: &[u32], options: &VerifyOptions) -> Result<Vec<Inspection>> {
+        verify::inspect_all(&self.shared, segments, options)
     }
 
     /// Bytes of all files in the directory.

@@ -75,7 +75,9 @@ impl Window {
         let end = self.start + self.buf.len() as u64;
         let inside = offset >= self.start && offset + need as u64 <= end;
         if !inside {
-            let want = need.max(WINDOW);
+            // No more than there is: most files of a feed with many small segments are far shorter than a window.
+            let left = file.len()?.saturating_sub(offset);
+            let want = need.max(WINDOW).min(usize::try_from(left).unwrap_or(usize::MAX));
             self.buf.resize(want, 0);
             let n = read_up_to_at(file, &mut self.buf, offset)?;
             self.buf.truncate(n);
@@ -256,6 +258,22 @@ mod tests {
         assert_eq!(walked, Walked { offset: 16, records: 1, stop: Stop::Corrupt });
         assert_eq!(next, Some(35));
         assert_eq!(scan(&[]).0, Walked { offset: 0, records: 0, stop: Stop::End });
+    }
+
+    #[test]
+    fn a_window_over_a_short_file_is_short() {
+        let mut temp = tempfile::NamedTempFile::new().unwrap();
+        temp.write_all(b"0123456789").unwrap();
+        let file = Posix.open(temp.path(), Open::Read).unwrap();
+        let mut window = Window::default();
+        assert_eq!(window.at(&*file, 3, 2).unwrap(), b"3456789");
+        assert!(window.buf.capacity() < 1024, "{}", window.buf.capacity());
+        assert_eq!(window.at(&*file, 8, 16).unwrap(), b"89");
+        assert_eq!(window.at(&*file, 10, 16).unwrap(), b"");
+        assert_eq!(window.at(&*file, 99, 16).unwrap(), b"");
+        // It has grown.
+        temp.write_all(b"abc").unwrap();
+        assert_eq!(window.at(&*file, 9, 16).unwrap(), b"9abc");
     }
 
     #[test]

@@ -500,6 +500,25 @@ pub(crate) fn inspect(shared: &Shared, number: u32, each: impl FnMut(RecordInfo)
     inspect_each(shared, number, format, each)
 }
 
+/// Looks at these segments, and leaves out those that are not there.
+pub(crate) fn inspect_all(
+    shared: &Shared,
+    segments: &[u32],
+    options: &VerifyOptions,
+) -> Result<Vec<Inspection>> {
+    let format = meta::MetaReader::open(shared)?.get()?.format;
+    let found = options.run(shared, segments, |number, ticker| {
+        let found = match inspect_with(shared, number, format) {
+            // Removed meanwhile.
+            Err(e) if e.is_not_found() => return Ok(None),
+            found => found?,
+        };
+        ticker.moved(found.bytes)?;
+        Ok(Some(found))
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// Looks at one segment whose layout is known.
 pub(crate) fn inspect_with(shared: &Shared, number: u32, format: RecordFormat) -> Result<Inspection> {
     inspect_each(shared, number, format, |_| {})
