@@ -94,6 +94,7 @@ fn links_lead_somewhere() {
         "SECURITY.md",
         "docs/glossary.md",
         "docs/releasing.md",
+        "examples/outbox/README.md",
         "jlog-watch/README.md",
     ];
     documents.extend(more.map(|name| root().join(name)));
