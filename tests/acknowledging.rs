@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use jlog_core::{Compression, Error, IdRun, Jlog, LogId, Placed, ReaderOptions, Start, Wait};
+use jlog_core::{Appended, Compression, Error, IdRun, Jlog, LogId, ReaderOptions, Start, Wait};
 
 use crate::support::new_path;
 
@@ -106,7 +106,7 @@ fn another_thread_commits_while_the_reader_reads_on() {
     appending.join().unwrap();
     assert_eq!(working.join().unwrap(), bodies(0..5000));
     assert!(log.reader("s").unwrap().next_batch(Wait::No).unwrap().is_none());
-    assert_eq!(log.lag("s").unwrap().0, 0);
+    assert_eq!(log.lag("s").unwrap().messages, 0);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_batch_says_the_id_of_every_message() {
     let log = Jlog::options().segment_size(100).pre_commit(1000).create(&path).unwrap();
     let writer = log.writer().unwrap();
     let buffered = writer.append_batch(&["in", "the", "buffer"]).unwrap();
-    assert_eq!((buffered.len(), buffered.last(), buffered.runs().count()), (3, Placed::Buffered, 0));
+    assert_eq!((buffered.len(), buffered.last(), buffered.runs().count()), (3, Appended::Buffered, 0));
     writer.flush().unwrap();
     let long: Vec<Vec<u8>> = (0..30u8).map(|n| vec![n; 40]).collect();
     let placed = writer.append_batch(&long).unwrap();
@@ -179,7 +179,7 @@ fn a_batch_says_the_id_of_every_message() {
     let runs: Vec<IdRun> = placed.runs().collect();
     assert!(runs.len() > 5, "{runs:?}");
     assert_eq!(runs.iter().map(|run| run.count).sum::<u32>(), 30);
-    assert_eq!(placed.last(), Placed::InSegment(runs[runs.len() - 1].last()));
+    assert_eq!(placed.last(), Appended::InSegment(runs[runs.len() - 1].last()));
     let mut reader = log.reader_from(&Start::Beginning, ReaderOptions::default()).unwrap();
     for (id, body) in placed.ids().zip(&long) {
         assert_eq!(reader.read(id).unwrap().body(), &body[..], "{id}");

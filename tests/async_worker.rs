@@ -81,7 +81,7 @@ pub(crate) fn fork(feed: &str) {
                     forked(waiting.await.unwrap_err()),
                     forked(writer.close().await.unwrap_err()),
                     forked(reader.next_batch().await.unwrap().unwrap_err()),
-                    forked(reader.commit(log.last_id().unwrap()).await.unwrap_err()),
+                    forked(reader.commit(log.end().unwrap()).await.unwrap_err()),
                 ]
             });
             drop((writer, reader));

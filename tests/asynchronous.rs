@@ -18,7 +18,7 @@ use jlog_core::asynchronous::{
 };
 use jlog_core::storage::Storage;
 use jlog_core::{
-    Error, Jlog, Limits, LogId, OnDamage, OwnedBatch, Placed, ReaderOptions, Start, SyncPolicy, Wait,
+    Appended, Error, Jlog, Limits, LogId, OnDamage, OwnedBatch, ReaderOptions, Start, SyncPolicy, Wait,
     WriterOptions,
 };
 
@@ -105,7 +105,7 @@ fn every_call_on_each_runtime() {
             let log = Jlog::options().segment_size(200).pre_commit(300).create(&path).unwrap();
             log.subscribe("one", Start::Beginning).unwrap();
             let writer = AsyncWriter::open(&log).await.unwrap();
-            assert_eq!(writer.append("buffered").await.unwrap(), Placed::Buffered);
+            assert_eq!(writer.append("buffered").await.unwrap(), Appended::Buffered);
             let batch = writer.append_batch(["a", "b"]).await.unwrap();
             assert_eq!((batch.len(), batch.id()), (2, None));
             let id = writer.append_durable("durable").await.unwrap();
@@ -126,7 +126,7 @@ fn every_call_on_each_runtime() {
             expected.extend((0..20).map(|n| format!("durable {n}")));
             expected.extend(["at once", "at once and durable"].map(str::to_owned));
             let mut reader = AsyncReader::open(&log, "one").await.unwrap();
-            assert_eq!(reader.lag().await.unwrap().0, expected.len() as u64);
+            assert_eq!(reader.lag().await.unwrap().messages, expected.len() as u64);
             let mut got = Vec::new();
             while got.len() < expected.len() {
                 let batch = reader.next_batch().await.unwrap().unwrap();
@@ -136,7 +136,7 @@ fn every_call_on_each_runtime() {
                 assert!(log.checkpoint("one").unwrap() >= batch.last_id());
             }
             assert_eq!(got, expected);
-            assert_eq!(reader.lag().await.unwrap().0, 0);
+            assert_eq!(reader.lag().await.unwrap().messages, 0);
             reader.committer().sync().await.unwrap();
 
             // A reader that waits is woken.
@@ -382,7 +382,7 @@ fn each_append_of_a_policy_is_durable() {
         let writer = AsyncWriter::open_with(&log, options).await.unwrap();
         for n in 1..=3 {
             let before = syncs.load(Ordering::Relaxed);
-            assert_eq!(writer.append("one").await.unwrap(), Placed::InSegment(LogId::new(0, n)));
+            assert_eq!(writer.append("one").await.unwrap(), Appended::InSegment(LogId::new(0, n)));
             assert!(syncs.load(Ordering::Relaxed) > before, "synced before it is ready");
         }
         let before = syncs.load(Ordering::Relaxed);
@@ -513,7 +513,7 @@ fn the_last_handle_flushes() {
     block_on(async {
         let writer = AsyncWriter::open(&log).await.unwrap();
         let other = writer.clone();
-        assert_eq!(writer.append("buffered").await.unwrap(), Placed::Buffered);
+        assert_eq!(writer.append("buffered").await.unwrap(), Appended::Buffered);
         let accepted = other.try_append("accepted").unwrap();
         drop((writer, other, accepted));
         let mut reader = log.reader("one").unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jlog_core::{Compression, Error, Jlog, LogId, Start, Wait, WriterOptions};
+use jlog_core::{CleanOptions, Compression, Error, Jlog, LogId, Start, Wait, WriterOptions};
 
 use crate::support::{bodies, consume, copy_dir, golden_dir, new_path, read_all};
 
@@ -48,18 +48,18 @@ fn a_feed_in_use_is_copied_whole() {
                 while !stop.load(Ordering::Relaxed) {
                     if let Some(batch) = reader.next_batch(Wait::No).unwrap() {
                         let last = batch.last_id();
-                        reader.checkpoint(last).unwrap();
+                        reader.commit(last).unwrap();
                     }
                 }
             });
             for round in 0..5 {
                 std::thread::sleep(Duration::from_millis(20));
-                let readable = log.last_id().unwrap();
+                let readable = log.end().unwrap();
                 let to = dir.path().join(format!("copy {round}"));
                 let copied = log.backup(&to).unwrap();
                 assert!(copied.end >= readable, "{:?} {readable}", copied.end);
                 let copy = Jlog::open(&to).unwrap();
-                assert_eq!(copy.last_id().unwrap(), copied.end);
+                assert_eq!(copy.end().unwrap(), copied.end);
                 assert!(!copy.verify().unwrap().is_damaged());
                 assert_eq!(copy.subscribers().unwrap().len(), 1);
                 let checkpoint = copy.checkpoint("fast").unwrap();
@@ -192,7 +192,7 @@ fn the_holder_of_a_killed_backup_goes() {
     for clean in [true, false] {
         log.subscribe("jlog-backup-1-00000000", Start::Beginning).unwrap();
         if clean {
-            log.clean(false).unwrap();
+            log.clean(CleanOptions::default()).unwrap();
         } else {
             log.backup(dir.path().join("copy")).unwrap();
         }

@@ -10,11 +10,13 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jlog_core::compat::JlogCompat;
+use jlog_core::compat::ReaderCompat;
 use jlog_core::format::{Meta, RecordFormat, RecordHeader};
 use jlog_core::storage::{Open, Posix, Storage};
 use jlog_core::{
-    Compression, Error, Event, Jlog, LogId, MetaFault, OnDamage, Placed, Reader, ReaderOptions, Safety,
-    Start, Wait, WriterOptions,
+    AlterOptions, Appended, CleanOptions, Compression, Error, Event, Jlog, Lag, LogId, MetaFault, OnDamage,
+    Reader, ReaderOptions, Safety, Start, Wait, WriterOptions,
 };
 
 use crate::faulty::{Fate, Faulty, Op};
@@ -64,7 +66,7 @@ fn read_by_interval(reader: &mut Reader) -> Vec<Got> {
             let message = reader.read(LogId::new(interval.first.segment, marker)).unwrap();
             got.push(Got { id: message.id(), time: message.time(), body: message.body().to_vec() });
         }
-        reader.checkpoint(interval.last).unwrap();
+        reader.commit(interval.last).unwrap();
     }
 }
 
@@ -151,7 +153,7 @@ fn resizing_the_pre_commit_buffer_does_not_deadlock() {
             let message = body(n as u64, 60);
             direct.append(&message).unwrap();
             expected.push(message);
-            log.alter(None, Some(size), None).unwrap();
+            log.alter(AlterOptions::default().pre_commit(size)).unwrap();
             let writer = log.writer_with(WriterOptions::default().pre_commit(size + 50)).unwrap();
             assert_eq!(writer.pre_commit_size(), usize::try_from(size).unwrap() + 50);
             writer.append("s").unwrap();
@@ -178,7 +180,7 @@ fn resizing_keeps_what_the_buffer_holds() {
         buffer.write_all_at(&records, 4).unwrap();
         buffer.write_all_at(&u32::try_from(records.len()).unwrap().to_le_bytes(), 0).unwrap();
         assert_eq!(log.status().unwrap().pre_commit, Some((records.len() as u64, 1000)));
-        log.alter(None, Some(size), None).unwrap();
+        log.alter(AlterOptions::default().pre_commit(size)).unwrap();
         assert_eq!(log.status().unwrap().pre_commit, Some((0, size.into())));
         assert_eq!(bodies(&read_all(&log)), [&b"flushed"[..], b"left", b"behind"]);
         conforming.check(&path);
@@ -207,12 +209,12 @@ fn readers_do_not_write_the_metastore() {
     let mut reader = log.reader("one").unwrap();
     assert_eq!(read_on(&mut reader).len(), 3);
     reader.interval().unwrap();
-    reader.checkpoint(LogId::new(1, 1)).unwrap();
+    reader.commit(LogId::new(1, 1)).unwrap();
     log.set_checkpoint("other", LogId::new(2, 1)).unwrap();
     log.lag("one").unwrap();
     log.status().unwrap();
     log.verify().unwrap();
-    log.clean(false).unwrap();
+    log.clean(CleanOptions::default()).unwrap();
     assert!(log.unsubscribe("one").unwrap());
     let changed = changed.lock().unwrap();
     assert!(changed.iter().any(|name| name == "cp.6f6e65"), "{changed:?}");
@@ -308,7 +310,7 @@ fn any_number_of_empty_segments_is_stepped_over() {
         let mut reader = log.reader("one").unwrap();
         let got = if by_interval { read_by_interval(&mut reader) } else { read_on(&mut reader) };
         assert_eq!(got.iter().map(|m| m.id.segment).collect::<Vec<_>>(), [0, 4, 5, 7]);
-        reader.checkpoint(LogId::new(7, 1)).unwrap();
+        reader.commit(LogId::new(7, 1)).unwrap();
         assert_eq!(log.segments().unwrap(), [7]);
     }
 }
@@ -377,7 +379,7 @@ fn a_life_under(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + Clone + 'static) {
         append(&writer, 3);
         other.close().unwrap();
         writer.close().unwrap();
-        let last = log.last_id().unwrap().segment;
+        let last = log.end().unwrap().segment;
         add_bytes(&segment_path(&path, last), &[1, 2, 3]);
         let writer = log.writer().unwrap();
         append(&writer, 4);
@@ -386,7 +388,7 @@ fn a_life_under(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + Clone + 'static) {
         let mut reader = log.reader("one").unwrap();
         assert!(bodies(&read_on(&mut reader)) == expected);
         assert!(bodies(&read_by_interval(&mut reader)) == expected);
-        assert_eq!(log.checkpoint("one").unwrap(), log.last_id().unwrap());
+        assert_eq!(log.checkpoint("one").unwrap(), log.end().unwrap());
         assert_eq!(log.verify().unwrap().findings, []);
         conforming.check(&path);
         // A damaged header in the first segment, and a metastore that is behind.
@@ -506,7 +508,7 @@ fn repair_keeps_valid_metadata() {
 fn repair_keeps_valid_checkpoints() {
     const UNREADABLE: [usize; 7] = [0, 1, 3, 4, 7, 9, 4096];
     let (_dir, path, log) = a_healthy_jlog();
-    let end = log.last_id().unwrap();
+    let end = log.end().unwrap();
     let names = ["beginning", "middle", "end", "~temporary"];
     let before = names.map(|name| log.checkpoint(name).unwrap());
     let write = |name: &str, bytes: &[u8]| {
@@ -730,14 +732,14 @@ fn a_full_disk_can_be_read_and_freed() {
                 while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
                     got.extend(batch.iter().map(|m| (m.id(), m.body().to_vec())));
                     let last = batch.last_id();
-                    reader.checkpoint(last).unwrap();
+                    reader.commit(last).unwrap();
                 }
                 assert!(got.iter().eq(all.iter().map(|m| (m.id, m.body.clone())).collect::<Vec<_>>().iter()));
             }
             assert_eq!(log.checkpoint(name).unwrap(), LogId::new(7, 1));
             assert_eq!(log.segments().unwrap().len(), left);
         }
-        assert_eq!(log.lag("one").unwrap(), (0, 0, None));
+        assert_eq!(log.lag("one").unwrap(), Lag::default());
         assert_eq!(log.verify().unwrap().findings, []);
         conforming.check(&path);
         // With room again, everything goes on.
@@ -810,11 +812,11 @@ fn a_roll_on_a_full_disk_is_made_up_for() {
     writer.append("before").unwrap();
     // Room for the record, not for another file.
     room.set(116);
-    assert_eq!(writer.append(body(1, 100)).unwrap(), Placed::InSegment(LogId::new(0, 2)));
+    assert_eq!(writer.append(body(1, 100)).unwrap(), Appended::InSegment(LogId::new(0, 2)));
     assert_eq!(writer.segment(), 0);
     assert!(matches!(writer.append("refused"), Err(Error::DiskFull { .. })));
     room.set(u64::MAX);
-    assert_eq!(writer.append("after").unwrap(), Placed::InSegment(LogId::new(1, 1)));
+    assert_eq!(writer.append("after").unwrap(), Appended::InSegment(LogId::new(1, 1)));
     writer.close().unwrap();
     assert_eq!(bodies(&read_all(&log)), [&b"before"[..], &body(1, 100), b"after"]);
     conforming.check(&path);
@@ -841,10 +843,10 @@ fn a_read_only_disk_can_be_read() {
             let read = reader.read(message.id).unwrap();
             assert_eq!((read.time(), read.body()), (message.time, &message.body[..]));
         }
-        assert_eq!(log.lag("one").unwrap().0, unread.len() as u64);
+        assert_eq!(log.lag("one").unwrap().messages, unread.len() as u64);
         assert_eq!(log.status().unwrap().records, 8);
         assert_eq!(log.verify().unwrap().findings, []);
-        assert!(matches!(reader.checkpoint(LogId::new(7, 1)), Err(Error::Io { .. })));
+        assert!(matches!(reader.commit(LogId::new(7, 1)), Err(Error::Io { .. })));
         assert!(matches!(log.writer(), Err(Error::Io { .. })));
         assert!(matches!(log.subscribe("two", Start::End), Err(Error::Io { .. })));
         assert!(matches!(log.unsubscribe("one"), Err(Error::Io { .. })));
@@ -988,9 +990,9 @@ fn a_second_pre_commit_writer_is_refused() {
         assert!(matches!(error, Error::PreCommitBusy { .. }), "{error}");
         assert!(error.to_string().contains("`jlog write --direct`"), "{error}");
     }
-    assert!(matches!(log.alter(None, Some(0), None), Err(Error::PreCommitBusy { .. })));
+    assert!(matches!(log.alter(AlterOptions::default().pre_commit(0)), Err(Error::PreCommitBusy { .. })));
     let second = log.writer_with(WriterOptions::default().bypass_pre_commit(true)).unwrap();
-    assert_eq!(second.append("past the buffer").unwrap(), Placed::InSegment(LogId::new(0, 1)));
+    assert_eq!(second.append("past the buffer").unwrap(), Appended::InSegment(LogId::new(0, 1)));
     first.flush().unwrap();
     assert_eq!(bodies(&read_all(&log)), [&b"past the buffer"[..], b"in the buffer"]);
     drop(first);
@@ -1005,15 +1007,15 @@ fn clean_never_removes_the_segment_being_written() {
     for roll in [false, true] {
         let (_dir, _path, log) = eight_segments();
         let writer = log.writer().unwrap();
-        assert_eq!(log.clean(roll).unwrap().len(), 0);
+        assert_eq!(log.clean(CleanOptions::default().roll(roll)).unwrap().len(), 0);
         assert_eq!(log.segments().unwrap().len(), 8, "without a subscriber everything stays");
         log.subscribe("one", Start::End).unwrap();
-        log.clean(false).unwrap();
+        log.clean(CleanOptions::default()).unwrap();
         assert_eq!(log.segments().unwrap(), [7]);
         writer.append("news").unwrap();
         assert_eq!(bodies(&read_all(&log)), [&b"message 7"[..], b"news"]);
         assert_eq!(bodies(&consume(&log, "one")), [b"news"]);
-        log.clean(roll).unwrap();
+        log.clean(CleanOptions::default().roll(roll)).unwrap();
         assert_eq!(log.segments().unwrap(), [if roll { 8 } else { 7 }]);
         writer.append("more").unwrap();
         assert_eq!(bodies(&consume(&log, "one")), [b"more"]);
@@ -1139,7 +1141,7 @@ fn new_files_are_synced_with_their_directory() {
     // With safety 2, a checkpoint is durable when the call returns.
     let mut reader = log.reader("one").unwrap();
     reader.next_batch(Wait::No).unwrap();
-    reader.checkpoint(LogId::new(0, 1)).unwrap();
+    reader.commit(LogId::new(0, 1)).unwrap();
     durable(&|name| name.starts_with("cp."));
 }
 
@@ -1250,7 +1252,7 @@ fn an_unknown_magic_is_refused_and_nothing_changed() {
     let before = snapshot(&path);
     assert!(matches!(log.writer(), Err(Error::Metastore { .. })));
     assert!(matches!(log.reader("end"), Err(Error::Metastore { .. })));
-    assert!(matches!(log.alter(Some(1000), None, None), Err(Error::Metastore { .. })));
+    assert!(matches!(log.alter(AlterOptions::default().segment_size(1000)), Err(Error::Metastore { .. })));
     assert!(log.verify().unwrap().is_damaged());
     assert_eq!(snapshot(&path), before);
 }
@@ -1339,7 +1341,7 @@ fn a_reader_does_not_undo_a_checkpoint_that_was_set_from_outside() {
     log.subscribe("one", Start::Beginning).unwrap();
     let mut reader = log.reader("one").unwrap();
     let first = reader.next_batch(Wait::No).unwrap().unwrap().last_id();
-    reader.checkpoint(first).unwrap();
+    reader.commit(first).unwrap();
     // "All of it again, please."
     log.set_checkpoint("one", LogId::new(0, 0)).unwrap();
     reader.next_batch(Wait::No).unwrap();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use jlog_core::storage::sim::{Dice, Moment, SimStorage};
 use jlog_core::{
-    Compression, Event, Jlog, LogId, OnDamage, Reader, ReaderOptions, Safety, Start, SyncPolicy, Wait,
-    Writer, WriterOptions,
+    CleanOptions, Compression, Event, Jlog, LogId, OnDamage, Reader, ReaderOptions, Safety, Start,
+    SyncPolicy, Wait, Writer, WriterOptions,
 };
 
 const FEED: &str = "/feed";
@@ -154,7 +154,7 @@ fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Told) {
                     last = Some(batch.last_id());
                 }
                 if let Some(last) = last {
-                    reader.checkpoint(last).unwrap();
+                    reader.commit(last).unwrap();
                     let durable = setup.safety == Safety::Safe;
                     told.checkpoints.push((before, disk.calls(), read, durable));
                 }
@@ -179,7 +179,7 @@ fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Told) {
                 writer = setup.writer(&log);
             }
             _ => {
-                log.clean(false).unwrap();
+                log.clean(CleanOptions::default()).unwrap();
             }
         }
     }
@@ -293,7 +293,7 @@ fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: b
         last = batch.last_id();
     }
     assert_eq!(new, [1_000_000, 1_000_001, 1_000_002], "messages after the crash");
-    reader.checkpoint(last).unwrap();
+    reader.commit(last).unwrap();
     writer.close().unwrap();
     assert_eq!(read_all(&log, "consumer"), [0u32; 0], "nothing is left to read");
     for event in log.take_events() {

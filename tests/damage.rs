@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use jlog_core::compat::ReaderCompat;
 use jlog_core::storage::sim::{Dice, Moment, SimStorage};
 use jlog_core::storage::{Open, Storage};
 use jlog_core::{

@@ -187,7 +187,7 @@ fn full_and_freed(disk: &Disk, pre_commit: u32, batches: bool) {
             assert_eq!(slow.got.len(), accepted.len(), "round {round}: all of it can be read");
         }
         let segments = log.segments().unwrap().len();
-        slow.reader.checkpoint(slow.last).unwrap();
+        slow.reader.commit(slow.last).unwrap();
         assert!(log.segments().unwrap().len() < segments, "segments are freed");
         disk.freed(&log);
         writer.append(body(accepted.len() as u64, 700)).unwrap();
@@ -304,7 +304,7 @@ fn no_room_for_a_subscriber_on(disk: &Disk) {
     assert_eq!(names_on(disk, ".tmp-"), [""; 0], "nothing is left over");
     let mut reader = log.reader("there").unwrap();
     assert_eq!(reader.next_batch(Wait::No).unwrap().unwrap().len(), 1);
-    reader.checkpoint(LogId::new(0, 1)).unwrap();
+    reader.commit(LogId::new(0, 1)).unwrap();
     assert_eq!(log.checkpoint("there").unwrap(), LogId::new(0, 1));
     disk.empty();
     log.subscribe("late", Start::Beginning).unwrap();

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use jlog_core::{Event, Jlog, LogId, OnDamage, Reader, ReaderOptions, Timestamp, Wait};
+use jlog_core::compat::ReaderCompat;
+use jlog_core::{AlterOptions, Event, Jlog, LogId, OnDamage, Reader, ReaderOptions, Timestamp, Wait};
 use serde_json::Value;
 
 use crate::support::{
@@ -64,7 +65,7 @@ fn consume(reader: &mut Reader) -> Vec<Row> {
     while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
         out.extend(batch.iter().map(|message| Row::new(message.id(), message.time(), message.body())));
         let last = batch.last_id();
-        reader.checkpoint(last).unwrap();
+        reader.commit(last).unwrap();
     }
     out
 }
@@ -136,7 +137,7 @@ fn reads_by_id(golden: &Golden, subscriber: &[u8], expected: &[Row]) {
             let message = reader.read(LogId::new(interval.first.segment, marker)).unwrap();
             got.push(Row::new(message.id(), message.time(), message.body()));
         }
-        reader.checkpoint(interval.last).unwrap();
+        reader.commit(interval.last).unwrap();
     }
     assert_eq!(got, expected);
 }
@@ -211,7 +212,7 @@ fn checkpoint_past_end() {
     let (_dir, path) = new_path();
     copy_dir(&golden.jlog, &path);
     let log = Jlog::open(&path).unwrap();
-    let end = log.last_id().unwrap();
+    let end = log.end().unwrap();
     let mut reader = log.reader("one").unwrap();
     assert_eq!(to_rows(&mut reader), []);
     assert_eq!(log.checkpoint("one").unwrap(), end, "the reader moves the checkpoint back to the end");
@@ -361,7 +362,10 @@ fn metastore_12() {
     assert_eq!(log.meta().unwrap().format.magic(), 0);
     assert_eq!(to_rows(&mut log.reader("one").unwrap()), expected);
     assert!(matches!(log.writer(), Err(jlog_core::Error::OldMetastore { .. })));
-    assert!(matches!(log.alter(Some(4096), None, None), Err(jlog_core::Error::OldMetastore { .. })));
+    assert!(matches!(
+        log.alter(AlterOptions::default().segment_size(4096)),
+        Err(jlog_core::Error::OldMetastore { .. })
+    ));
     assert_eq!(snapshot(&path), before, "neither reading nor a refused writer changes anything");
 
     Jlog::repair(&path).unwrap();

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use jlog_core::compat::ReaderCompat;
 use jlog_core::names::{self, SubscriberName};
-use jlog_core::{Error, Event, Jlog, LogId, Reader, Start, Timestamp, Wait};
+use jlog_core::{AlterOptions, CleanOptions, Error, Event, Jlog, LogId, Reader, Start, Timestamp, Wait};
 
 use crate::faulty::{Fate, Faulty, Op};
 use crate::support::{bodies, crc32, new_path, read_all, read_on, snapshot};
@@ -59,7 +60,7 @@ fn try_everything(path: &Path) -> Vec<Error> {
                 writer.append(b"three")?;
                 writer.close()
             }));
-            note(log.clean(false).map(|_| ()));
+            note(log.clean(CleanOptions::default()).map(|_| ()));
         }
     }
     note(Jlog::repair(path).map(|_| ()));
@@ -186,7 +187,7 @@ fn the_longest_path_there_can_be() {
     reader.interval().unwrap();
     let got = read_on(&mut reader);
     assert_eq!(bodies(&got), [b"one", b"two"]);
-    reader.checkpoint(got[1].id).unwrap();
+    reader.commit(got[1].id).unwrap();
     assert_eq!(log.segments().unwrap(), [1]);
     assert_eq!(log.verify().unwrap().findings, []);
 }
@@ -339,7 +340,7 @@ fn ten_thousand_subscribers() {
     assert_eq!(got.len(), 13);
     calls();
     for got in &got {
-        reader.checkpoint(got.id).unwrap();
+        reader.commit(got.id).unwrap();
     }
     let took = calls();
     assert!(took < 6 * EACH, "who is behind was asked for once: {took} calls");
@@ -358,17 +359,17 @@ fn ten_thousand_subscribers() {
     }
 
     // The last one that needs them moves on.
-    let end = log.last_id().unwrap();
+    let end = log.end().unwrap();
     (1..COUNT - 1).for_each(|n| set(n, end.segment, end.marker));
     let mut reader = log.reader(name(COUNT - 1)).unwrap();
     let got = read_on(&mut reader);
     assert_eq!(got.len(), 11);
     calls();
-    reader.checkpoint(got[10].id).unwrap();
+    reader.commit(got[10].id).unwrap();
     let took = calls();
     assert!(took < 6 * EACH, "the last checkpoint took {took} calls");
     assert_eq!(log.segments().unwrap(), [end.segment]);
-    assert_eq!(log.clean(false).unwrap(), [0; 0]);
+    assert_eq!(log.clean(CleanOptions::default()).unwrap(), [0; 0]);
     assert_eq!(log.subscribers().unwrap().len(), COUNT as usize);
     writer.close().unwrap();
 }
@@ -501,9 +502,9 @@ fn segment_numbers_run_out() {
     let mut reader = log.reader("a").unwrap();
     let got = read_on(&mut reader);
     assert_eq!(bodies(&got), accepted.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    reader.checkpoint(got.last().unwrap().id).unwrap();
+    reader.commit(got.last().unwrap().id).unwrap();
     assert!(reader.next_batch(Wait::No).unwrap().is_none());
-    log.clean(false).unwrap();
+    log.clean(CleanOptions::default()).unwrap();
     assert!(!log.verify().unwrap().is_damaged());
     log.status().unwrap();
     Jlog::repair(&path).unwrap();
@@ -537,7 +538,7 @@ fn a_full_last_segment_is_made_durable() {
         let (_dir, path) = new_path();
         drop(at_number(&path, u32::MAX));
         let log = Jlog::open(&path).unwrap();
-        log.alter(None, Some(buffer), None).unwrap();
+        log.alter(AlterOptions::default().pre_commit(buffer)).unwrap();
         let writer = log.writer().unwrap();
         writer.append_batch(&[[b'0'; 30], [b'1'; 30]]).unwrap();
         let outcomes = [writer.flush(), writer.sync(), writer.close()];
@@ -554,7 +555,7 @@ fn a_buffer_that_runs_out_of_segments() {
     let (_dir, path) = new_path();
     drop(at_number(&path, u32::MAX));
     let log = Jlog::open(&path).unwrap();
-    log.alter(None, Some(200), None).unwrap();
+    log.alter(AlterOptions::default().pre_commit(200)).unwrap();
     let writer = log.writer().unwrap();
     let first = [[b'0'; 30], [b'1'; 30]];
     writer.append_batch(&first).unwrap();
@@ -573,7 +574,7 @@ fn a_buffer_that_runs_out_of_segments() {
     }
     assert!(!log.verify().unwrap().is_damaged());
     assert_eq!(bodies(&read_all(&log)), first);
-    log.alter(Some(1000), None, None).unwrap();
+    log.alter(AlterOptions::default().segment_size(1000)).unwrap();
     let writer = log.writer().unwrap();
     writer.append("room").unwrap();
     writer.close().unwrap();
@@ -603,7 +604,7 @@ fn a_gap_of_millions() {
     let mut reader = log.reader("a").unwrap();
     let got = read_on(&mut reader);
     assert_eq!(bodies(&got), [&b"before"[..], b"behind"]);
-    reader.checkpoint(got[1].id).unwrap();
+    reader.commit(got[1].id).unwrap();
     assert_eq!(log.segments().unwrap(), [3_000_000_000]);
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
 }
@@ -617,9 +618,9 @@ fn a_checkpoint_beyond_everything() {
     assert!(log.verify().unwrap().is_damaged());
     assert!(log.reader("a").unwrap().next_batch(Wait::No).unwrap().is_none());
     log.status().unwrap();
-    log.clean(false).unwrap();
+    log.clean(CleanOptions::default()).unwrap();
     log.writer().unwrap().close().unwrap();
-    let end = log.last_id().unwrap();
+    let end = log.end().unwrap();
     assert_eq!(log.checkpoint("a").unwrap(), end);
     log.writer().unwrap().append(b"three").unwrap();
     log.writer().unwrap().flush().unwrap();

@@ -5,9 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jlog_core::compat::ReaderCompat;
+use jlog_core::compat::WriterCompat;
 use jlog_core::format::{RecordFormat, RecordHeader};
 use jlog_core::{
-    Compression, Event, Jlog, Locking, LogId, Safety, Start, SyncPolicy, Timestamp, Writer, WriterOptions,
+    AlterOptions, CleanOptions, Compression, Event, Jlog, Locking, LogId, Safety, Start, SyncPolicy,
+    Timestamp, Writer, WriterOptions,
 };
 use tempfile::TempDir;
 
@@ -169,10 +172,10 @@ fn every_kind_of_run(checker: &mut Checker, options: Options) {
     run.check_all("a flush");
     // Indexes are made now, of complete segments and of the one being written.
     let mut reader = run.log.reader("early").unwrap();
-    let middle = run.log.last_id().unwrap().segment / 2;
+    let middle = run.log.end().unwrap().segment / 2;
     while reader.position().segment < middle {
         let interval = reader.interval().unwrap();
-        reader.checkpoint(interval.last).unwrap();
+        reader.commit(interval.last).unwrap();
     }
     reader.interval().unwrap();
     drop(reader);
@@ -193,7 +196,14 @@ fn every_kind_of_run(checker: &mut Checker, options: Options) {
     run.check("a smaller segment size");
 
     for (segment_size, pre_commit) in [(5000, 0), (700, 3000), (options.segment_size, options.pre_commit)] {
-        run.log.alter(Some(segment_size), Some(pre_commit), Some(options.safety)).unwrap();
+        run.log
+            .alter(
+                AlterOptions::default()
+                    .segment_size(segment_size)
+                    .pre_commit(pre_commit)
+                    .safety(options.safety),
+            )
+            .unwrap();
         let writer = run.writer();
         assert_eq!(writer.pre_commit_size(), usize::try_from(pre_commit).unwrap());
         run.append(&writer);
@@ -203,7 +213,7 @@ fn every_kind_of_run(checker: &mut Checker, options: Options) {
     }
 
     run.log.take_events();
-    let last = run.log.last_id().unwrap().segment;
+    let last = run.log.end().unwrap().segment;
     let whole = std::fs::read(segment_path(&run.path, last)).unwrap();
     // A header that promises 100 bytes, and one of them.
     let mut torn = [0; 21];
@@ -248,11 +258,11 @@ fn every_kind_of_run(checker: &mut Checker, options: Options) {
     run.check("appending after a repair");
 
     run.log.subscribe("late", Start::End).unwrap();
-    let end = run.log.last_id().unwrap();
+    let end = run.log.end().unwrap();
     run.log.set_checkpoint("early", end).unwrap();
-    run.log.clean(false).unwrap();
+    run.log.clean(CleanOptions::default()).unwrap();
     assert_eq!(run.log.segments().unwrap(), [end.segment]);
-    let removed = run.log.clean(true).unwrap();
+    let removed = run.log.clean(CleanOptions::default().roll(true)).unwrap();
     let next = end.segment + u32::from(end.marker > 0);
     assert_eq!(removed, (end.segment..next).collect::<Vec<_>>());
     assert_eq!(run.log.segments().unwrap(), [next]);
@@ -261,7 +271,7 @@ fn every_kind_of_run(checker: &mut Checker, options: Options) {
     run.append(&writer);
     writer.close().unwrap();
     assert_eq!(run.check_by_ours("appending after a clean").len(), 9);
-    assert_eq!(run.log.lag("early").unwrap().0, 9);
+    assert_eq!(run.log.lag("early").unwrap().messages, 9);
 }
 
 fn under_all_options(compression: Compression, pre_commit: u32) {

@@ -69,6 +69,6 @@ pub(crate) fn consume(feed: &str, subscriber: &str) {
         std::io::stdout().write_all(lines.as_bytes()).unwrap();
         std::io::stdout().flush().unwrap();
         let last = batch.last_id();
-        reader.checkpoint(last).unwrap();
+        reader.commit(last).unwrap();
     }
 }

@@ -97,7 +97,7 @@ impl Known {
             last = Some(batch.last_id());
         }
         if let Some(last) = last {
-            reader.checkpoint(last).unwrap();
+            reader.commit(last).unwrap();
         }
     }
 
@@ -262,7 +262,7 @@ fn tasks_that_append_durably() {
             last = Some(batch.last_id());
         }
         if let Some(last) = last {
-            checker.checkpoint(last).unwrap();
+            checker.commit(last).unwrap();
         }
         for task in 0..16 {
             let of =

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jlog_core::compat::WriterCompat;
 use jlog_core::{
-    AtLimit, Error, Event, Jlog, LimitKind, Limits, LogId, OnMissed, Reader, ReaderOptions, Start, Timestamp,
-    Wait, Writer, WriterOptions,
+    AlterOptions, AtLimit, CleanOptions, Error, Event, Jlog, LimitKind, Limits, LogId, OnMissed, Reader,
+    ReaderOptions, Start, Timestamp, Wait, Writer, WriterOptions,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -70,7 +71,7 @@ fn read_some(reader: &mut Reader, at_most: usize) -> Vec<u32> {
         }
     }
     if let Some(last) = last {
-        reader.checkpoint(last).unwrap();
+        reader.commit(last).unwrap();
         reader.seek(last).unwrap();
     }
     got
@@ -278,7 +279,7 @@ fn what_is_too_old_goes_though_nobody_writes() {
         writer.close().unwrap();
         log.set_limits(limits).unwrap();
         if how == "clean" {
-            log.clean(false).unwrap();
+            log.clean(CleanOptions::default()).unwrap();
         } else {
             log.subscribe("server", Start::End).unwrap();
             let mut server = log.reader("server").unwrap();
@@ -302,7 +303,7 @@ fn what_is_too_old_in_the_segment_being_written_goes_as_well() {
     let writer = log.writer().unwrap();
     writer.append_batch_with_times(&[(ago(100), message(0)), (ago(90), message(1))]).unwrap();
     writer.close().unwrap();
-    assert_eq!(log.clean(false).unwrap(), [0]);
+    assert_eq!(log.clean(CleanOptions::default()).unwrap(), [0]);
     assert_eq!(numbers(&log), [0u32; 0]);
 
     // After a pause, a message does not join old ones.
@@ -327,7 +328,7 @@ fn a_clock_that_was_ahead_pins_nothing() {
     }
     writer.close().unwrap();
     log.set_limits(aged(60, AtLimit::DropOldest)).unwrap();
-    log.clean(false).unwrap();
+    log.clean(CleanOptions::default()).unwrap();
     assert_eq!(numbers(&log), [6]);
 
     // A clock that was behind costs nothing that is young: the last message of a segment decides, too.
@@ -340,7 +341,7 @@ fn a_clock_that_was_ahead_pins_nothing() {
     }
     writer.close().unwrap();
     log.set_limits(aged(60, AtLimit::DropOldest)).unwrap();
-    log.clean(false).unwrap();
+    log.clean(CleanOptions::default()).unwrap();
     assert_eq!(numbers(&log), [0, 1, 2]);
 }
 
@@ -507,12 +508,12 @@ fn no_segment_ends_early_under_a_c_writer() {
         Err(e @ Error::CWriter { .. }) => assert!(e.to_string().contains("C library"), "{e}"),
         other => panic!("{other:?}"),
     };
-    refused(log.alter(Some(200_000), None, None));
+    refused(log.alter(AlterOptions::default().segment_size(200_000)));
     refused(writer.set_segment_size(200_000));
     refused(writer.roll());
     assert_eq!(log.meta().unwrap().segment_size, 100_000);
     // A C process notices that its segment is full when the size is made smaller.
-    log.alter(Some(90_000), None, None).unwrap();
+    log.alter(AlterOptions::default().segment_size(90_000)).unwrap();
     // Nor does a limit end it, which is an eighth of that of bytes.
     log.set_limits(Limits { max_bytes: Some(512 << 10), ..Limits::default() }).unwrap();
     std::thread::sleep(Duration::from_millis(120));
@@ -521,7 +522,7 @@ fn no_segment_ends_early_under_a_c_writer() {
     }
     assert_eq!(log.segments().unwrap(), [0]);
     drop(c_writer);
-    log.alter(Some(200_000), None, None).unwrap();
+    log.alter(AlterOptions::default().segment_size(200_000)).unwrap();
     writer.roll().unwrap();
     assert_eq!(log.segments().unwrap(), [0, 1]);
     assert_eq!(numbers(&log), (0..600).collect::<Vec<_>>());
@@ -551,9 +552,9 @@ fn complete_segments_are_not_counted_again() {
         reads.load(std::sync::atomic::Ordering::Relaxed)
     };
     let segments = log.segments().unwrap().len();
-    let first = reads_of(&|| assert_eq!(log.lag("slow").unwrap().0, 1500));
+    let first = reads_of(&|| assert_eq!(log.lag("slow").unwrap().messages, 1500));
     assert!(first < segments + 20, "one header of each segment's checksums: {first}");
-    let again = reads_of(&|| assert_eq!(log.lag("slow").unwrap().0, 1500));
+    let again = reads_of(&|| assert_eq!(log.lag("slow").unwrap().messages, 1500));
     assert!(again < 20, "{again}");
     // What is not covered is counted as before, and what has changed is counted again.
     std::fs::remove_file(path.join("00000003.crc")).unwrap();

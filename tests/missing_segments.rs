@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jlog_core::compat::JlogCompat;
+use jlog_core::compat::ReaderCompat;
 use jlog_core::{
-    AtLimit, Error, Event, Jlog, Limits, LogId, Lost, OnMissed, ReaderOptions, Start, WriterOptions,
+    AtLimit, CleanOptions, Error, Event, Jlog, Limits, LogId, Lost, OnMissed, ReaderOptions, Start,
+    WriterOptions,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -119,7 +122,7 @@ fn a_missing_segment_is_reported_with_its_messages() {
                 feed.log.subscribe("indexer", Start::Beginning).unwrap();
                 let mut reader = feed.log.reader("indexer").unwrap();
                 while let Some(last) = Some(reader.interval().unwrap()).filter(|i| i.count > 0) {
-                    reader.checkpoint(last.last).unwrap();
+                    reader.commit(last.last).unwrap();
                 }
                 feed.log.unsubscribe("indexer").unwrap();
             }
@@ -130,10 +133,10 @@ fn a_missing_segment_is_reported_with_its_messages() {
             assert_eq!(feed.seen(), Some(expected), "{case}");
 
             // What sweeps reports it, too, once, and afterwards it is known as well as before.
-            feed.log.clean(false).unwrap();
+            feed.log.clean(CleanOptions::default()).unwrap();
             let swept = feed.losses();
             assert_eq!(swept, if exact { vec![("s".to_owned(), expected)] } else { vec![] }, "{case}");
-            feed.log.clean(false).unwrap();
+            feed.log.clean(CleanOptions::default()).unwrap();
             feed.log.writer().unwrap().close().unwrap();
             assert_eq!(feed.losses(), [], "{case}");
             for suffix in [".crc", ".idx"] {
@@ -251,7 +254,7 @@ fn what_every_subscriber_has_passed_is_no_loss() {
         match n {
             0 => _ = feed.log.subscribe("late", Start::After(early)).unwrap(),
             1 => feed.log.set_checkpoint("s", early).unwrap(),
-            2 => feed.log.reader("s").unwrap().checkpoint(early).unwrap(),
+            2 => feed.log.reader("s").unwrap().commit(early).unwrap(),
             _ => feed.log.store_checkpoint("~tail", early).unwrap(),
         }
         assert_eq!(feed.seen(), None, "{n}");
@@ -282,7 +285,7 @@ fn what_went_by_the_rules_is_no_loss_to_an_older_checkpoint() {
     let before = std::fs::read(&checkpoint).unwrap();
     let mut reader = feed.log.reader("s").unwrap();
     for segment in [2, 4] {
-        reader.checkpoint(LogId::new(segment, 1)).unwrap();
+        reader.commit(LogId::new(segment, 1)).unwrap();
         assert_eq!(feed.log.segments().unwrap()[0], segment);
         std::fs::write(&checkpoint, &before).unwrap();
         assert_eq!(feed.seen(), None);
@@ -362,14 +365,14 @@ fn the_ids_of_a_lost_segment_are_not_used_again() {
     assert_eq!(feed.log.checkpoint("s").unwrap(), LogId::new(2, 1));
     let (numbers, lost) = feed.read();
     assert_eq!((numbers, lost), (vec![14, 15], Some(one(2, 3, false))));
-    assert_eq!(feed.log.last_id().unwrap(), LogId::new(3, 2));
+    assert_eq!(feed.log.end().unwrap(), LogId::new(3, 2));
     // Where nobody needs it, it is begun again as before.
     let feed = Feed::new(2, true);
     feed.log.unsubscribe("s").unwrap();
     feed.remove(2, &[]);
     feed.write(14..16);
     assert_eq!(feed.losses(), []);
-    assert_eq!(feed.log.last_id().unwrap(), LogId::new(2, 2));
+    assert_eq!(feed.log.end().unwrap(), LogId::new(2, 2));
 }
 
 /// A full disk, or one that cannot be written, keeps what is left of a lost segment.
@@ -378,10 +381,10 @@ fn what_cannot_be_noted_is_not_swept() {
     let feed = Feed::new(3, true);
     feed.remove(1, &[]);
     std::fs::create_dir(feed.path.join("lost")).unwrap();
-    assert!(feed.log.clean(false).is_err());
+    assert!(feed.log.clean(CleanOptions::default()).is_err());
     assert!(feed.path.join("00000001.crc").exists());
     std::fs::remove_dir(feed.path.join("lost")).unwrap();
-    feed.log.clean(false).unwrap();
+    feed.log.clean(CleanOptions::default()).unwrap();
     assert_eq!(feed.losses(), [("s".to_owned(), one(1, FULL, true))]);
     assert!(!feed.path.join("00000001.crc").exists());
     assert_eq!(feed.seen(), Some(one(1, FULL, true)));

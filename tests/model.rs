@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jlog_core::compat::JlogCompat;
+use jlog_core::compat::ReaderCompat;
 use jlog_core::{
-    Compression, Error, Jlog, LogId, Placed, ReadMethod, Reader, ReaderOptions, Start, SubscriberName,
-    SyncPolicy, Timestamp, Wait, Writer, WriterOptions,
+    AlterOptions, Appended, CleanOptions, Compression, Error, Jlog, LogId, ReadMethod, Reader, ReaderOptions,
+    Start, SubscriberName, SyncPolicy, Timestamp, Wait, Writer, WriterOptions,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -207,14 +209,14 @@ impl Model {
         }
     }
 
-    fn append(&mut self, record: Record) -> Placed {
+    fn append(&mut self, record: Record) -> Appended {
         if self.has_buffer() {
             if record.total > self.capacity - sum(&self.buffer) {
                 self.flush();
             }
             if record.total <= self.capacity {
                 self.buffer.push(record);
-                return Placed::Buffered;
+                return Appended::Buffered;
             }
         }
         if self.is_full() {
@@ -222,7 +224,7 @@ impl Model {
         }
         let at = id(self.current(), self.segments[self.current()].len() + 1);
         self.write(vec![record]);
-        Placed::InSegment(at)
+        Appended::InSegment(at)
     }
 
     /// A batch that is sure to fit in the buffer goes there as a whole, any other past it.
@@ -377,12 +379,12 @@ impl Run {
                 }
             }
             Op::SetSegmentSize(bytes) => {
-                self.log.alter(Some(*bytes), None, None).unwrap();
+                self.log.alter(AlterOptions::default().segment_size(*bytes)).unwrap();
                 self.model.segment_size = u64::from(*bytes);
             }
             Op::AlterPreCommit(bytes) => {
                 self.end_writer(true);
-                self.log.alter(None, Some(*bytes), None).unwrap();
+                self.log.alter(AlterOptions::default().pre_commit(*bytes)).unwrap();
                 self.model.buffered = true;
                 self.model.flush();
                 self.model.capacity = u64::from(*bytes);
@@ -550,7 +552,7 @@ impl Run {
         if place.marker > 0 && back % 2 == 1 {
             place.marker -= u32::from(back / 2) % place.marker;
         }
-        match reader.checkpoint(place) {
+        match reader.commit(place) {
             Err(Error::NoSuchRecord { .. }) if !self.model.has(place) => {}
             other => {
                 other.unwrap();
@@ -603,7 +605,7 @@ impl Run {
             && end.marker > 0
             && !model.checkpoints.is_empty()
             && model.checkpoints.values().all(|place| *place == end);
-        self.log.clean(roll).unwrap();
+        self.log.clean(CleanOptions::default().roll(roll)).unwrap();
         if done {
             self.model.roll();
             let next = id(self.model.current(), 0);
@@ -622,8 +624,8 @@ impl Run {
         let model = &self.model;
         let meta = self.log.meta().unwrap();
         assert_eq!(u64::from(meta.segment_size), model.segment_size);
-        assert_eq!(self.log.last_id().unwrap(), model.last_id());
-        assert_eq!(self.log.first_id().unwrap(), id(model.first, 0));
+        assert_eq!(self.log.end().unwrap(), model.last_id());
+        assert_eq!(self.log.start().unwrap(), id(model.first, 0));
         let used = if model.buffered { self.writer().pre_commit_used() as u64 } else { 0 };
         assert_eq!(used, if model.buffered { sum(&model.buffer) } else { 0 });
         let mut names: Vec<String> = model.checkpoints.keys().map(|n| name_of(*n)).collect();
@@ -638,7 +640,11 @@ impl Run {
             let bytes: u64 = behind.iter().map(|(_, record)| record.total).sum();
             let oldest = behind.first().map(|(_, record)| record.time);
             let lag = self.log.lag(name_of(n)).unwrap();
-            assert_eq!(lag, (behind.len() as u64, bytes, oldest), "lag of {n}");
+            assert_eq!(
+                (lag.messages, lag.bytes, lag.oldest),
+                (behind.len() as u64, bytes, oldest),
+                "lag of {n}"
+            );
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jlog_core::{
-    Compression, Error, Event, Jlog, JlogOptions, Locking, LogId, Start, SyncPolicy, Wait, WriterOptions,
+    AlterOptions, CleanOptions, Compression, Error, Event, Jlog, JlogOptions, Locking, LogId, Start,
+    SyncPolicy, Wait, WriterOptions,
 };
 
 use crate::messages::{message, parse};
@@ -114,10 +115,10 @@ fn four_writers_and_three_subscribers(options: JlogOptions, how: [&str; 4]) {
     let last = first.last().unwrap().0;
     assert!(last.segment > 20, "the segments were small enough for many rolls: {last}");
     for name in names {
-        assert_eq!(log.lag(name).unwrap(), (0, 0, None));
+        assert_eq!(log.lag(name).unwrap(), jlog_core::Lag::default());
     }
     // All is done: what is left are the segment being written and perhaps the one before.
-    log.clean(false).unwrap();
+    log.clean(CleanOptions::default()).unwrap();
     assert!(log.segments().unwrap().iter().all(|&segment| segment >= last.segment));
     assert_eq!(log.verify().unwrap().findings, []);
     Conforming::new().check(&path);
@@ -319,7 +320,7 @@ fn a_second_process_is_refused_the_buffer() {
     let mut worker = Worker::start("hold", &path, &["3"]);
     assert_eq!(worker.hear(), "ready");
     assert!(matches!(log.writer(), Err(Error::PreCommitBusy { .. })));
-    assert!(matches!(log.alter(None, Some(0), None), Err(Error::PreCommitBusy { .. })));
+    assert!(matches!(log.alter(AlterOptions::default().pre_commit(0)), Err(Error::PreCommitBusy { .. })));
     // What it has in its buffer is its own business until it ends.
     let other = log.writer_with(WriterOptions::default().bypass_pre_commit(true)).unwrap();
     other.append("past the buffer").unwrap();

@@ -12,8 +12,8 @@ use std::time::Duration;
 use jlog_core::storage::sim::{Dice, SimStorage};
 use jlog_core::storage::{Open, Posix, Storage};
 use jlog_core::{
-    Error, Event, Jlog, JlogOptions, LogId, OnDamage, Reader, ReaderOptions, Safety, Start, SubscriberName,
-    Wait, WriterOptions,
+    AlterOptions, CleanOptions, Error, Event, Jlog, JlogOptions, LogId, OnDamage, Reader, ReaderOptions,
+    Safety, Start, SubscriberName, Wait, WriterOptions,
 };
 
 use crate::faulty::{Fate, Faulty, Op};
@@ -374,7 +374,7 @@ fn a_repair_that_was_cut_short_is_finished_by_whoever_opens_the_jlog() {
             "reader" => drop(log.reader("first").unwrap()),
             "writer" => drop(log.writer().unwrap()),
             "verify" => assert!(!Jlog::open(&path).unwrap().verify().unwrap().is_damaged()),
-            "lag" => assert_eq!(Jlog::open(&path).unwrap().lag("first").unwrap().0, 15),
+            "lag" => assert_eq!(Jlog::open(&path).unwrap().lag("first").unwrap().messages, 15),
             _ => {
                 let done = Jlog::repair(&path).unwrap();
                 let segments =
@@ -397,7 +397,7 @@ fn a_reader_that_was_open_finishes_a_repair_before_it_stores_anything() {
     let last = batch.last_id();
     let seen = batch.iter().count();
     interrupted(&path);
-    reader.checkpoint(last).unwrap();
+    reader.commit(last).unwrap();
     assert_eq!(consume(&log, "first"), expected(0)[seen..]);
     check_repaired_but(&path, "first");
 }
@@ -597,7 +597,7 @@ fn a_reader_at_work_keeps_its_place_through_a_repair() {
                 let mut done = 0;
                 let (mut got, mut last) = read_some(&mut reader, read / 2);
                 if stored_before {
-                    reader.checkpoint(last).unwrap();
+                    reader.commit(last).unwrap();
                     done = got.len();
                 }
                 if read > got.len() {
@@ -607,14 +607,14 @@ fn a_reader_at_work_keeps_its_place_through_a_repair() {
                 }
                 Jlog::repair(&path).unwrap();
                 if stored_after {
-                    reader.checkpoint(last).unwrap();
+                    reader.commit(last).unwrap();
                     done = got.len();
                 }
                 assert_eq!(consume(&log, "first"), all[done..], "{what}: the next reader");
                 let (rest, end) = read_some(&mut reader, usize::MAX);
                 got.extend(rest);
                 assert_eq!(got, all, "{what}: the same reader");
-                reader.checkpoint(end).unwrap();
+                reader.commit(end).unwrap();
                 assert_eq!(consume(&log, "first"), Vec::<String>::new(), "{what}: everything is done");
                 check_repaired_but(&path, "first");
                 let writer = log.writer().unwrap();
@@ -640,7 +640,7 @@ fn an_id_is_followed_through_several_repairs() {
     file.write_at(&[IoSlice::new(b"\x01\x02\x03")], 0).unwrap();
     drop(file);
     Jlog::repair(&path).unwrap();
-    reader.checkpoint(last).unwrap();
+    reader.commit(last).unwrap();
     assert_eq!(consume(&log, "first"), expected(0)[got.len()..]);
     assert_eq!(read_some(&mut reader, 99).0, expected(0)[got.len()..]);
 }
@@ -657,7 +657,7 @@ fn an_id_of_a_segment_that_was_replaced_is_refused() {
     let bytes = std::fs::read(&segment).unwrap();
     std::fs::write(path.join("new"), bytes).unwrap();
     std::fs::rename(path.join("new"), &segment).unwrap();
-    let error = reader.checkpoint(last).unwrap_err();
+    let error = reader.commit(last).unwrap_err();
     assert!(matches!(error, Error::StaleId { id, .. } if id == last), "{error}");
     assert_eq!(log.checkpoint("first").unwrap(), before);
 }
@@ -779,7 +779,7 @@ fn nothing_is_skipped_whichever_call_of_a_reader_fails() {
                         batch.iter().map(|m| String::from_utf8_lossy(m.body()).into_owned()).collect();
                     let last = batch.last_id();
                     attempted.extend(got.iter().cloned());
-                    reader.checkpoint(last)?;
+                    reader.commit(last)?;
                     done.extend(got);
                 }
             };
@@ -805,9 +805,11 @@ fn no_administrative_command_does_harm_whichever_of_its_calls_fails() {
     type Command = fn(&Jlog) -> jlog_core::Result<()>;
     let commands: [(&str, Command); 7] = [
         ("verify", |log| log.verify().map(|_| ())),
-        ("clean", |log| log.clean(false).map(|_| ())),
-        ("clean and roll", |log| log.clean(true).map(|_| ())),
-        ("alter", |log| log.alter(Some(4096), Some(512), Some(Safety::AlmostSafe))),
+        ("clean", |log| log.clean(CleanOptions::default()).map(|_| ())),
+        ("clean and roll", |log| log.clean(CleanOptions::default().roll(true)).map(|_| ())),
+        ("alter", |log| {
+            log.alter(AlterOptions::default().segment_size(4096).pre_commit(512).safety(Safety::AlmostSafe))
+        }),
         ("limits", |log| log.set_checksums(false)),
         ("subscribe", |log| log.subscribe("new", Start::Beginning).map(|_| ())),
         ("status", |log| log.status().map(|_| ())),

@@ -49,7 +49,7 @@ impl Feed {
         // Records of all alignments, records that fill pages exactly, and records larger than a page.
         let kind = dice.roll(4);
         let mut n = 0;
-        while log.last_id().unwrap().segment < SEGMENTS {
+        while log.end().unwrap().segment < SEGMENTS {
             let writer = log.writer().unwrap();
             for _ in 0..1 + dice.roll(400) {
                 let len = match kind {
@@ -72,7 +72,7 @@ impl Feed {
         writer.close().unwrap();
         let mut segments = BTreeMap::new();
         let mut places = Vec::new();
-        let last = log.last_id().unwrap().segment;
+        let last = log.end().unwrap().segment;
         for number in log.segments().unwrap() {
             segments.insert(number, fs::read(path.join(names::segment(number))).unwrap());
             let header = if compression == Compression::Lz4 { 20 } else { 16 };

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
+use jlog_core::compat::ReaderCompat;
 use jlog_core::storage::{Open, Posix, Storage};
 use jlog_core::{
     Error, Event, Jlog, LogId, Lost, MetaFault, OnDamage, Reader, ReaderOptions, Timestamp, Wait, checksum,
@@ -332,7 +333,7 @@ fn works_on_without(log: &Jlog, there: &[Message<'_>], next: (u32, u32), lost: u
     let mut expected = there.to_vec();
     expected.push((next.0, next.1, "next"));
     expect(log, &expected);
-    assert_eq!(log.last_id().unwrap(), LogId::new(next.0, next.1));
+    assert_eq!(log.end().unwrap(), LogId::new(next.0, next.1));
     log.take_events();
     assert_eq!(open_and_close(log), []);
     let found = log.verify().unwrap();

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use jlog_core::compat::WriterCompat;
 use jlog_core::{Error, Jlog, Locking, LogId, Start, SyncPolicy, Wait, Writer, WriterOptions};
 
 use crate::support::{bodies, copy_dir, new_path, read_all, snapshot};
@@ -186,7 +187,7 @@ fn a_reader_does_not_outlive_its_directory() {
         feed.befalls(fate);
         let files = feed.files();
         assert_replaced(waits.join().unwrap(), &feed.path, &format!("waiting, {fate:?}"));
-        assert_replaced(reader.checkpoint(first), &feed.path, &format!("checkpoint, {fate:?}"));
+        assert_replaced(reader.commit(first), &feed.path, &format!("checkpoint, {fate:?}"));
         // What it has open may be read to its end; nothing of another feed follows.
         let error = loop {
             match reader.next_batch(Wait::No) {

@@ -120,7 +120,7 @@ fn what_is_left_behind_a_gap_is_set_aside() {
     while let Some(batch) = reader.next_batch(jlog_core::Wait::No).unwrap() {
         last = Some(batch.last_id());
     }
-    reader.checkpoint(last.unwrap()).unwrap();
+    reader.commit(last.unwrap()).unwrap();
     append(&log, "old", 200, 220);
     restore(&backup, &path, How::Into);
     append(&log, "again", 40, 400);

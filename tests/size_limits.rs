@@ -3,13 +3,16 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use jlog_core::compat::JlogCompat;
+use jlog_core::compat::ReaderCompat;
+use jlog_core::compat::WriterCompat;
 use jlog_core::format::{
     MAX_PRE_COMMIT, MAX_SEGMENT_SIZE, Meta, PLAIN_HEADER_LEN, RecordFormat, RecordHeader,
 };
 use jlog_core::scan::{Step, step};
 use jlog_core::{
-    Compression, Error, Jlog, JlogOptions, LogId, Placed, ReaderOptions, Safety, Start, SubscriberName,
-    Timestamp, Wait, WriterOptions,
+    AlterOptions, Appended, Compression, Error, Jlog, JlogOptions, LogId, ReaderOptions, Safety, Start,
+    SubscriberName, Timestamp, Wait, WriterOptions,
 };
 
 use crate::support::{bodies, body, check_strictly, consume, new_path, read_all, read_on, time};
@@ -80,7 +83,7 @@ fn records_around_one_segment() {
             let last = if batch {
                 writer.append_batch(&[&first, &second]).unwrap().last()
             } else {
-                assert_eq!(writer.append(&first).unwrap(), Placed::InSegment(LogId::new(0, 1)));
+                assert_eq!(writer.append(&first).unwrap(), Appended::InSegment(LogId::new(0, 1)));
                 // The roll is done when the append returns, as the C library does it.
                 assert_eq!(writer.segment(), u32_of(segments.len() - 1), "{len}");
                 writer.append(&second).unwrap()
@@ -88,7 +91,7 @@ fn records_around_one_segment() {
             let rolled = segments.len() == 2;
             // What does not end the segment leaves room for the next record, which then crosses the size.
             let expected = if rolled { LogId::new(1, 1) } else { LogId::new(0, 2) };
-            assert_eq!(last, Placed::InSegment(expected), "{len}");
+            assert_eq!(last, Appended::InSegment(expected), "{len}");
             let all = if rolled { segments.clone() } else { vec![segments[0], 0] };
             assert_eq!(lengths(&log), all, "{len}");
             writer.close().unwrap();
@@ -158,7 +161,7 @@ fn messages_around_the_pre_commit_buffer() {
         let used = if fits { len + HEADER } else { 0 };
         assert_eq!(
             placed,
-            if fits { Placed::Buffered } else { Placed::InSegment(LogId::new(0, 1)) },
+            if fits { Appended::Buffered } else { Appended::InSegment(LogId::new(0, 1)) },
             "{len}"
         );
         assert_eq!(writer.pre_commit_used(), used, "{len}");
@@ -181,12 +184,12 @@ fn messages_around_what_is_left_of_the_buffer() {
         let writer = log.writer().unwrap();
         writer.append(&first).unwrap();
         let second = body(2, len);
-        assert_eq!(writer.append(&second).unwrap(), Placed::Buffered);
+        assert_eq!(writer.append(&second).unwrap(), Appended::Buffered);
         assert_eq!(bodies(&read_all(&log)), if flushed { vec![&first[..]] } else { vec![] }, "{len}");
         assert_eq!(writer.pre_commit_used(), if flushed { HEADER + len } else { BUFFER });
         // Larger than the whole buffer: what is in it goes first.
         let third = body(3, BUFFER);
-        assert_eq!(writer.append(&third).unwrap(), Placed::InSegment(LogId::new(0, 3)));
+        assert_eq!(writer.append(&third).unwrap(), Appended::InSegment(LogId::new(0, 3)));
         writer.close().unwrap();
         assert_eq!(bodies(&read_all(&log)), [&first[..], &second, &third]);
     }
@@ -202,7 +205,7 @@ fn batches_around_the_buffer() {
         writer.append("before").unwrap();
         let batch: Vec<Vec<u8>> = (0..4).map(|n| body(n, len)).collect();
         let placed = writer.append_batch(&batch).unwrap().last();
-        assert_eq!(placed, if buffered { Placed::Buffered } else { Placed::InSegment(LogId::new(0, 5)) });
+        assert_eq!(placed, if buffered { Appended::Buffered } else { Appended::InSegment(LogId::new(0, 5)) });
         assert_eq!(writer.pre_commit_used(), if buffered { BUFFER } else { 0 });
         writer.append("after").unwrap();
         writer.close().unwrap();
@@ -347,7 +350,8 @@ fn a_record_behind_4_gib() {
     let inspection = log.inspect(0, |record| offsets.push(record.offset)).unwrap();
     assert_eq!(offsets, [0, u64::from(u32::MAX)]);
     assert_eq!((inspection.records, inspection.bytes), (2, end + 22));
-    assert_eq!(log.lag("one").unwrap(), (1, 22, Some(time(2))));
+    let lag = log.lag("one").unwrap();
+    assert_eq!((lag.messages, lag.bytes, lag.oldest), (1, 22, Some(time(2))));
     // Through the index, too, whose entries are u64.
     let mut reader = log.reader("one").unwrap();
     let interval = reader.interval().unwrap();
@@ -433,7 +437,7 @@ fn subscriber_names_of_every_byte() {
     assert_eq!(names, (1..=255u8).map(|byte| vec![byte]).collect::<Vec<_>>());
     for byte in 1..=255u8 {
         assert_eq!(log.checkpoint([byte]).unwrap(), LogId::new(0, byte.into()));
-        assert_eq!(log.lag([byte]).unwrap().0, u64::from(255 - byte));
+        assert_eq!(log.lag([byte]).unwrap().messages, u64::from(255 - byte));
         assert!(log.unsubscribe([byte]).unwrap());
         assert!(!log.unsubscribe([byte]).unwrap());
     }
@@ -494,10 +498,14 @@ fn changes_out_of_range_are_refused() {
     let refused = |result: Result<(), Error>| assert!(matches!(result, Err(Error::OutOfRange { .. })));
     let writer = log.writer().unwrap();
     for bytes in [0, MAX_SEGMENT_SIZE + 1] {
-        refused(log.alter(Some(bytes), None, Some(Safety::Safe)));
+        refused(log.alter(AlterOptions::default().segment_size(bytes).safety(Safety::Safe)));
         refused(writer.set_segment_size(bytes));
     }
-    refused(log.alter(Some(1), Some(MAX_PRE_COMMIT + 1), Some(Safety::Safe)));
+    refused(
+        log.alter(
+            AlterOptions::default().segment_size(1).pre_commit(MAX_PRE_COMMIT + 1).safety(Safety::Safe),
+        ),
+    );
     refused(log.writer_with(WriterOptions::default().pre_commit(MAX_PRE_COMMIT + 1)).map(|_| ()));
     assert_eq!(log.meta().unwrap(), before, "nothing of a refused change is done");
     for bytes in [1, MAX_SEGMENT_SIZE] {
@@ -505,7 +513,7 @@ fn changes_out_of_range_are_refused() {
         assert_eq!(log.meta().unwrap(), Meta { segment_size: bytes, ..before });
     }
     for safety in [Safety::Unsafe, Safety::AlmostSafe, Safety::Safe] {
-        log.alter(None, None, Some(safety)).unwrap();
+        log.alter(AlterOptions::default().safety(safety)).unwrap();
         assert_eq!(log.meta().unwrap().safety, safety);
         writer.set_safety(Safety::AlmostSafe).unwrap();
         assert_eq!(log.meta().unwrap().safety, Safety::AlmostSafe);
@@ -524,7 +532,7 @@ fn ids_beyond_the_end() {
         assert!(matches!(reader.read(id), Err(Error::NoSuchRecord { id: named, .. }) if named == id), "{id}");
     }
     for id in [(1, 0), (0, 3), (0, u32::MAX), (u32::MAX, u32::MAX)].map(|(s, m)| LogId::new(s, m)) {
-        assert!(matches!(reader.checkpoint(id), Err(Error::NoSuchRecord { .. })));
+        assert!(matches!(reader.commit(id), Err(Error::NoSuchRecord { .. })));
         assert!(id.segment == 0 || matches!(reader.seek(id), Err(Error::NoSuchRecord { .. })));
         assert!(matches!(log.set_checkpoint("one", id), Err(Error::NoSuchRecord { .. })));
         assert!(matches!(log.subscribe("two", Start::After(id)), Err(Error::NoSuchRecord { .. })));

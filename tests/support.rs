@@ -264,7 +264,7 @@ pub(crate) fn consume(log: &Jlog, subscriber: impl AsRef<[u8]>) -> Vec<Got> {
     let mut reader = log.reader(subscriber).unwrap();
     let got = read_on(&mut reader);
     if let Some(last) = got.last() {
-        reader.checkpoint(last.id).unwrap();
+        reader.commit(last.id).unwrap();
     }
     got
 }

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use jlog_core::compat::WriterCompat;
 use jlog_core::storage::Storage;
 use jlog_core::storage::sim::SimStorage;
 use jlog_core::{
-    Compression, Error, Jlog, Locking, OnDamage, ReadMethod, Reader, ReaderOptions, Start, SyncPolicy, Wait,
-    Writer, WriterOptions,
+    CleanOptions, Compression, Error, Jlog, Locking, OnDamage, ReadMethod, Reader, ReaderOptions, Start,
+    SyncPolicy, Wait, Writer, WriterOptions,
 };
 
 use crate::faulty::{Fate, Faulty, Op};
@@ -462,12 +463,12 @@ fn read_until_all(mut reader: Reader, writers: u32, each: u32) -> Tally {
                 last = Some(message.id());
             }
         }
-        reader.checkpoint(last.unwrap()).unwrap();
+        reader.commit(last.unwrap()).unwrap();
     }
     assert!(reader.next_batch(Wait::No).unwrap().is_none(), "nothing else is there");
     // Where the last message has filled its segment, the end is in the next one.
     let end = reader.position();
-    reader.checkpoint(end).unwrap();
+    reader.commit(end).unwrap();
     tally
 }
 
@@ -513,7 +514,7 @@ fn readers_wait_while_threads_append() {
                 }
             });
             // Everybody is done with everything: nothing but the segment being written is left.
-            log.clean(false).unwrap();
+            log.clean(CleanOptions::default()).unwrap();
             assert_eq!(log.segments().unwrap(), [writer.segment()]);
         }
     });
@@ -668,15 +669,15 @@ fn a_jlog_is_asked_while_threads_append() {
                 let status = log.status().unwrap();
                 assert!(status.records >= records, "records are gone");
                 records = status.records;
-                assert!(log.lag("keeper").unwrap().0 <= u64::from(WRITERS * 200));
-                assert!(log.last_id().unwrap().segment <= writer.segment());
+                assert!(log.lag("keeper").unwrap().messages <= u64::from(WRITERS * 200));
+                assert!(log.end().unwrap().segment <= writer.segment());
                 let verified = log.verify().unwrap();
                 assert!(!verified.is_damaged(), "{:?}", verified.findings);
                 assert!(log.unsubscribe(&name).unwrap());
                 log.take_events();
             }
         });
-        assert_eq!(log.lag("keeper").unwrap().0, u64::from(WRITERS * 200));
+        assert_eq!(log.lag("keeper").unwrap().messages, u64::from(WRITERS * 200));
         Tally::of(&read_all(&log)).assert(WRITERS, 200);
     });
 }

@@ -99,7 +99,7 @@ fn read(feed: &str, subscriber: &str, count: u32) {
             got += 1;
         }
         let last = batch.last_id();
-        reader.checkpoint(last).unwrap();
+        reader.commit(last).unwrap();
     }
     out.flush().unwrap();
 }
@@ -167,7 +167,7 @@ fn echo(feed: &str, subscriber: &str) {
             }
         }
         let last = batch.last_id();
-        reader.checkpoint(last).unwrap();
+        reader.commit(last).unwrap();
     }
 }
 
@@ -209,7 +209,7 @@ fn try_all(feed: &str, subscriber: &str) {
     });
     outcome("read", read);
     if let Some(last) = last {
-        let checkpoint = log.reader(subscriber).and_then(|mut reader| reader.checkpoint(last));
+        let checkpoint = log.reader(subscriber).and_then(|mut reader| reader.commit(last));
         outcome("checkpoint", checkpoint);
     }
     let append = log.writer().and_then(|writer| {

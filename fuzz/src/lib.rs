@@ -16,14 +16,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use jlog_core::compat::ReaderCompat;
 use jlog_core::format::{COMPRESSED_MAGIC, OLD_METASTORE_LEN, RecordFormat, RecordHeader};
 use jlog_core::names::{self, Kind};
 use jlog_core::scan::{Step, step};
 use jlog_core::storage::sim::{Dice, Moment, SimStorage};
 use jlog_core::storage::{File, Open, Posix, Storage};
 use jlog_core::{
-    Compression, Error, Jlog, JlogOptions, LogId, Meta, OnDamage, ReadMethod, Reader, ReaderOptions,
-    Settings, Start, SubscriberName, Timestamp, Wait,
+    CleanOptions, Compression, Error, Jlog, JlogOptions, LogId, Meta, OnDamage, ReadMethod, Reader,
+    ReaderOptions, Settings, Start, SubscriberName, Timestamp, Wait,
 };
 use tempfile::TempDir;
 
@@ -364,7 +365,7 @@ fn look(log: &Jlog) -> Result<(), Error> {
             assert_eq!(interval.first.segment, interval.last.segment);
         }
     }
-    log.last_id()?;
+    log.end()?;
     log.raw_size()?;
     log.pre_commit()?;
     Ok(())
@@ -423,7 +424,7 @@ fn try_everything(feed: &Feed, write_first: bool, wanted: &[Vec<u8>]) {
         assert_eq!(more.last().map(|(_, body)| &body[..]), Some(LAST), "what was accepted is read");
         assert!(is_subsequence(wanted, &bodies(&more)), "writing has lost messages");
     }
-    log.clean(true).expect("a repaired jlog can be cleaned");
+    log.clean(CleanOptions::default().roll(true)).expect("a repaired jlog can be cleaned");
     let verified = log.verify().unwrap();
     assert!(!verified.is_damaged(), "and stays sound: {:?}", verified.findings);
 }
@@ -579,7 +580,7 @@ pub fn checkpoint(disk: Disk, data: &[u8]) {
         let got = bodies(&got);
         assert!(all.ends_with(&got.iter().map(|body| body.to_vec()).collect::<Vec<_>>()));
         // What was read can be said to be done, unless it lies beyond everything.
-        match reader.checkpoint(reader.position()) {
+        match reader.commit(reader.position()) {
             Ok(()) | Err(Error::NoSuchRecord { .. }) => {}
             Err(e) => panic!("{e}"),
         }
@@ -929,7 +930,7 @@ pub fn names(disk: Disk, data: &[u8]) {
             if bytes != b"s" && bytes != b"t" {
                 log.subscribe(&name, Start::Beginning).unwrap();
                 assert!(log.has_subscriber(&name).unwrap());
-                assert_eq!(log.lag(&name).unwrap().0, MESSAGES as u64);
+                assert_eq!(log.lag(&name).unwrap().messages, MESSAGES as u64);
                 assert!(log.unsubscribe(&name).unwrap());
             }
         }

@@ -9,8 +9,8 @@ use jlog_core::format::RecordFormat;
 use jlog_core::storage::sim::{Dice, Moment, SimStorage};
 use jlog_core::storage::{Posix, Storage};
 use jlog_core::{
-    Compression, Jlog, JlogOptions, LogId, OnDamage, Placed, ReadMethod, Reader, ReaderOptions, Safety,
-    Start, SubscriberName, SyncPolicy, Wait, Writer, WriterOptions,
+    AlterOptions, Appended, CleanOptions, Compression, Jlog, JlogOptions, LogId, OnDamage, ReadMethod,
+    Reader, ReaderOptions, Safety, Start, SubscriberName, SyncPolicy, Wait, Writer, WriterOptions,
 };
 use tempfile::TempDir;
 
@@ -280,7 +280,7 @@ impl Run {
             23 => self.seek(input),
             24 => self.clean(op & 32 != 0),
             25 => self.repair(),
-            26 => self.log.alter(Some(segment_size(input)), None, None).unwrap(),
+            26 => self.log.alter(AlterOptions::default().segment_size(segment_size(input))).unwrap(),
             27 => self.alter_pre_commit(input),
             _ => self.verify(),
         }
@@ -330,14 +330,14 @@ impl Run {
     }
 
     /// Messages were accepted while this many bytes of the buffer were in use.
-    fn appended(&mut self, used: usize, placed: Placed, mut sent: Vec<Sent>) {
+    fn appended(&mut self, used: usize, placed: Appended, mut sent: Vec<Sent>) {
         let writer = self.writer.as_ref().unwrap();
         let capacity = writer.pre_commit_size();
         let sizes: Vec<(usize, usize)> = sent.iter().map(|sent| self.sizes(&sent.body)).collect();
         let size: usize = sizes.iter().map(|(size, _)| size).sum();
         let bound: usize = sizes.iter().map(|(_, bound)| bound).sum();
         match placed {
-            Placed::Buffered => {
+            Appended::Buffered => {
                 assert!(capacity > 0 || sent.is_empty(), "there is no buffer");
                 assert!(self.policy != SyncPolicy::EachAppend || sent.is_empty(), "it is not in a segment");
                 assert!(size <= capacity || sent.is_empty());
@@ -347,7 +347,7 @@ impl Run {
                 sent.iter_mut().for_each(|sent| sent.was_buffered = true);
                 self.model.buffered.append(&mut sent);
             }
-            Placed::InSegment(id) => {
+            Appended::InSegment(id) => {
                 let past = self.policy == SyncPolicy::EachAppend;
                 assert!(past || bound > capacity, "it would have fitted in the buffer");
                 if capacity > 0 {
@@ -510,7 +510,7 @@ impl Run {
         let at = (*at).max(self.model.first);
         let done = if all { at } else { self.choose(at, input) };
         let place = self.place(done);
-        self.readers.get_mut(&name).unwrap().0.checkpoint(place).unwrap();
+        self.readers.get_mut(&name).unwrap().0.commit(place).unwrap();
         self.stored(name, done);
     }
 
@@ -552,7 +552,7 @@ impl Run {
     }
 
     fn clean(&mut self, roll: bool) {
-        self.log.clean(roll).unwrap();
+        self.log.clean(CleanOptions::default().roll(roll)).unwrap();
         self.compare();
         let stored = self.model.subscribers.keys().map(|&n| self.log.checkpoint(name_of(n)).unwrap().segment);
         if let (Some(needed), Some(first)) = (stored.min(), self.log.segments().unwrap().first()) {
@@ -579,7 +579,7 @@ impl Run {
         if self.writer.is_some() {
             return;
         }
-        self.log.alter(None, Some(bytes), None).unwrap();
+        self.log.alter(AlterOptions::default().pre_commit(bytes)).unwrap();
         self.model.flush(false);
     }
 
@@ -593,7 +593,7 @@ impl Run {
         assert_eq!(verified.records, there as u64);
         for (name, subscriber) in &self.model.subscribers {
             let lag = self.model.messages.len() - subscriber.done.max(self.model.first);
-            assert_eq!(self.log.lag(name_of(*name)).unwrap().0, lag as u64, "of subscriber {name}");
+            assert_eq!(self.log.lag(name_of(*name)).unwrap().messages, lag as u64, "of subscriber {name}");
         }
         look(&self.log).unwrap();
     }

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use jlog_core::compat::ReaderCompat;
+use jlog_core::compat::WriterCompat;
 use jlog_core::{
     Compression, Error, Jlog, JlogOptions, Locking, LogId, Reader, ReaderOptions, Safety, Wait, Writer,
     WriterOptions,

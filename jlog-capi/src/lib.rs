@@ -30,7 +30,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::slice;
 
-use jlog_core::{Error, Jlog, LogId, Start, SubscriberName, Timestamp};
+use jlog_core::compat::JlogCompat;
+use jlog_core::{CleanOptions, Error, Jlog, LogId, Start, SubscriberName, Timestamp};
 
 pub use abi::{Layout, jlog_error_func, jlog_id, jlog_message, jlog_message_header_compressed};
 pub use compress::*;
@@ -769,7 +770,7 @@ pub unsafe extern "C" fn jlog_ctx_first_log_id(ctx: *mut jlog_ctx, id: *mut jlog
     // SAFETY: as promised.
     unsafe {
         call(ctx, -1, |ctx| {
-            let first = ctx.log()?.first_id().map_err(|e| name_fault(&e))?;
+            let first = ctx.log()?.start().map_err(|e| name_fault(&e))?;
             put(id, first.into());
             Ok(0)
         })
@@ -847,7 +848,9 @@ pub unsafe extern "C" fn jlog_clean(path: *const c_char) -> c_int {
     let ctx = unsafe { jlog_new(path) };
     // SAFETY: the context was just made, and nothing else refers to it.
     unsafe {
-        let removed = quiet(ctx, -1, |ctx| c_int::try_from(ctx.log().ok()?.clean(false).ok()?.len()).ok());
+        let removed = quiet(ctx, -1, |ctx| {
+            c_int::try_from(ctx.log().ok()?.clean(CleanOptions::default()).ok()?.len()).ok()
+        });
         jlog_ctx_close(ctx);
         removed
     }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use anstyle::Style;
 use base64::Engine;
 use comfy_table::{CellAlignment, Table, presets};
+use jlog_core::compat::JlogCompat;
 use jlog_core::{
-    AtLimit, Compression, Error, Inspection, Jlog, JlogOptions, Limits, LogId, Lost, Meta, ReaderOptions,
-    Safety, Start, Status, SubscriberName, Timestamp, VerifyOptions, Wait,
+    AlterOptions, AtLimit, CleanOptions, Compression, Error, Inspection, Jlog, JlogOptions, Limits, LogId,
+    Lost, Meta, ReaderOptions, Safety, Start, Status, SubscriberName, Timestamp, VerifyOptions, Wait,
 };
 use serde_json::{Value, json};
 
@@ -479,7 +480,7 @@ fn segment_row(found: &Inspection) -> Vec<String> {
 
 /// `jlog clean`
 pub fn clean(args: &CleanArgs) -> Outcome {
-    let removed = output::options().open(&args.feed)?.clean(args.roll)?;
+    let removed = output::options().open(&args.feed)?.clean(CleanOptions::default().roll(args.roll))?;
     let list: Vec<String> = removed.iter().map(|segment| format!(" {segment:08x}")).collect();
     output::line(&format!("{} removed{}", counted(removed.len() as u64, "segment"), list.concat()))?;
     Ok(ExitCode::SUCCESS)
@@ -518,7 +519,12 @@ pub fn alter(args: &AlterArgs) -> Outcome {
     if limited {
         log.set_limits(changed)?;
     }
-    log.alter(args.segment_size, args.pre_commit, args.safety.map(safety))?;
+    log.alter(
+        AlterOptions::default()
+            .segment_size(args.segment_size)
+            .pre_commit(args.pre_commit)
+            .safety(args.safety.map(safety)),
+    )?;
     if let Some(checksums) = args.checksums {
         log.set_checksums(checksums == OnOff::On)?;
     }

@@ -103,7 +103,7 @@ fn read(log: &Jlog, subscriber: &str, limit: u64) -> Result<u64, Failure> {
         let last = batch.iter().nth(take - 1).map(|message| message.id());
         left -= take as u64;
         if let Some(last) = last {
-            reader.checkpoint(last)?;
+            reader.commit(last)?;
         }
     }
     Ok(limit - left)

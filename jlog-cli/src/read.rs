@@ -296,7 +296,7 @@ impl Job {
             if let Some(id) = done
                 && store
             {
-                reader.checkpoint(id)?;
+                reader.commit(id)?;
             }
             flushed.and(outcome)?;
         }

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         while let Some(batch) = reader.next_batch(Wait::Forever)? {
             read += batch.len();
             let last = batch.last_id();
-            reader.checkpoint(last)?;
+            reader.commit(last)?;
         }
         Ok(read)
     });
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         writer.append(format!("job {n}"))?;
     }
     writer.close()?;
-    while log.lag("worker")?.0 > 0 {
+    while log.lag("worker")?.messages > 0 {
         std::thread::yield_now();
     }
     waker.wake();

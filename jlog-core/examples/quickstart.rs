@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{} {}", message.id(), String::from_utf8_lossy(message.body()));
         }
         let last = batch.last_id();
-        reader.checkpoint(last)?; // everything up to here is done
+        reader.commit(last)?; // everything up to here is done
     }
     Ok(())
 }

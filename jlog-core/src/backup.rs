@@ -199,7 +199,7 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
     }
     // Cuts what a killed writer has left of a record, and writes nothing else.
     copied.writer_with(WriterOptions::default().bypass_pre_commit(true))?.close()?;
-    backup.end = copied.last_id()?;
+    backup.end = copied.end()?;
     sync_all(to)?;
     Ok(backup)
 }

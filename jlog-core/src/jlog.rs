@@ -24,8 +24,8 @@ use crate::sync::Mutex;
 use crate::verify::{Inspection, RecordInfo, Verification};
 use crate::writer::Writer;
 use crate::{
-    Error, Event, Limits, LogId, Lost, Result, Safety, c_writers, dropped, expiry, identity, lost, precommit,
-    recovery, renumbered, repair, retention, verify,
+    AlterOptions, CleanOptions, Error, Event, Limits, LogId, Lost, Result, Safety, c_writers, dropped,
+    expiry, identity, lost, precommit, recovery, renumbered, repair, retention, verify,
 };
 
 /// Permission bits of the files of a new jlog, as the C library has them.
@@ -112,6 +112,18 @@ pub struct SubscriberStatus {
     pub missed: u64,
     /// Messages that it has not read and that were lost with missing segments.
     pub lost: Option<Lost>,
+}
+
+/// How far a subscriber is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lag {
+    /// Messages behind its checkpoint.
+    pub messages: u64,
+    /// Bytes of their records, headers included.
+    pub bytes: u64,
+    /// When the oldest of them was accepted.
+    pub oldest: Option<crate::Timestamp>,
 }
 
 /// What segments and all behind them hold.
@@ -457,8 +469,8 @@ impl Jlog {
     /// As [`subscribe`](Jlog::subscribe).
     pub fn resolve(&self, start: &Start) -> Result<LogId> {
         match start {
-            Start::Beginning => self.first_id(),
-            Start::End => self.last_id(),
+            Start::Beginning => self.start(),
+            Start::End => self.end(),
             Start::After(id) => {
                 recovery::check_id(&self.shared, &self.meta()?, *id)?;
                 Ok(*id)
@@ -470,7 +482,7 @@ impl Jlog {
             Start::Last(count) => self.before_last(*count),
             Start::Since(time) => {
                 let options = ReaderOptions::default().peek(true);
-                let mut reader = Reader::open_at(Arc::clone(&self.shared), self.first_id()?, options)?;
+                let mut reader = Reader::open_at(Arc::clone(&self.shared), self.start()?, options)?;
                 reader.seek_time(*time)?;
                 Ok(reader.position())
             }
@@ -490,7 +502,7 @@ impl Jlog {
                 None => left -= u64::from(records),
             }
         }
-        self.first_id()
+        self.start()
     }
 
     /// Removes a subscriber; returns whether it existed. Segments that only it needed stay until
@@ -525,7 +537,7 @@ impl Jlog {
     pub fn checkpoint(&self, name: impl AsRef<[u8]>) -> Result<LogId> {
         let id = checkpoint::read(&self.shared, &SubscriberName::new(name)?)?;
         // One that the C library is creating at this moment begins at the beginning, as far as one can tell.
-        id.map_or_else(|| self.first_id(), Ok)
+        id.map_or_else(|| self.start(), Ok)
     }
 
     /// Sets a subscriber's checkpoint, adding the subscriber if it is missing. If it moves forward, segments
@@ -540,13 +552,8 @@ impl Jlog {
         self.store_checkpoint(name, id)
     }
 
-    /// As [`set_checkpoint`](Jlog::set_checkpoint), but accepts an id past the end, as the C library does.
-    /// Messages that are written later are skipped up to it, unless a writer that opens finds the
-    /// checkpoint past the end and moves it back.
-    ///
-    /// # Errors
-    /// [`Error::SubscriberName`], [`Error::Io`], [`Error::DiskFull`].
-    pub fn store_checkpoint(&self, name: impl AsRef<[u8]>, id: LogId) -> Result<()> {
+    /// See [`JlogCompat`](crate::compat::JlogCompat).
+    pub(crate) fn store_checkpoint(&self, name: impl AsRef<[u8]>, id: LogId) -> Result<()> {
         let name = SubscriberName::new(name)?;
         let meta = self.meta()?;
         let checkpoint = match Checkpoint::open(&self.shared, &name) {
@@ -554,7 +561,7 @@ impl Jlog {
                 lost::begins(&self.shared, id)?;
                 checkpoint::create_all(&self.shared, std::slice::from_ref(&name), id)?;
                 // As if it had begun at the beginning: what was kept for want of a subscriber can go.
-                let first = self.first_id()?;
+                let first = self.start()?;
                 return retention::remove_passed(
                     &self.shared,
                     first,
@@ -679,7 +686,7 @@ impl Jlog {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn first_id(&self) -> Result<LogId> {
+    pub fn start(&self) -> Result<LogId> {
         Ok(LogId::new(self.shared.first_segment()?, 0))
     }
 
@@ -687,7 +694,7 @@ impl Jlog {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn last_id(&self) -> Result<LogId> {
+    pub fn end(&self) -> Result<LogId> {
         let meta = self.meta()?;
         Ok(LogId::new(
             meta.storage_log,
@@ -695,18 +702,23 @@ impl Jlog {
         ))
     }
 
-    /// Changes segment size, size of the pre-commit buffer, or safety; `None` changes nothing.
+    /// Changes the settings that the C library knows, for all writers from now on.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
+    /// use jlog_core::AlterOptions;
+    ///
+    /// log.alter(AlterOptions::default().segment_size(1 << 20).pre_commit(64 << 10))?;
+    /// assert_eq!(log.meta()?.segment_size, 1 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::OutOfRange`]; [`Error::PreCommitBusy`] if a writer uses the buffer; [`Error::CWriter`] if the
     /// segment size would be raised while a C process writes; [`Error::Replaced`];
     /// [`Error::OldMetastore`]; [`Error::DiskFull`], [`Error::Io`].
-    pub fn alter(
-        &self,
-        segment_size: Option<u32>,
-        pre_commit: Option<u32>,
-        safety: Option<Safety>,
-    ) -> Result<()> {
+    pub fn alter(&self, options: AlterOptions) -> Result<()> {
+        let AlterOptions { segment_size, pre_commit, safety } = options;
         segment_size.map_or(Ok(()), crate::options::check_segment_size)?;
         pre_commit.map_or(Ok(()), crate::options::check_pre_commit)?;
         let metastore = Metastore::open(&self.shared)?;
@@ -732,16 +744,14 @@ impl Jlog {
 
     /// Removes segments that no subscriber needs, and files of unfinished changes; returns the segments'
     /// numbers. Without any subscriber all segments stay. With [`AtLimit::DropOldest`](crate::AtLimit), messages
-    /// older than [`Limits::max_age`] are removed as well. With `roll`, a current segment that every
-    /// subscriber has passed is closed first, so that it can be removed; see [`Writer::roll`] about C
-    /// writers.
+    /// older than [`Limits::max_age`] are removed as well.
     ///
     /// # Errors
-    /// As [`writer_with`](Jlog::writer_with) with `roll`; [`Error::Io`].
-    pub fn clean(&self, roll: bool) -> Result<Vec<u32>> {
+    /// As [`writer_with`](Jlog::writer_with) with [`CleanOptions::roll`]; [`Error::Io`].
+    pub fn clean(&self, options: CleanOptions) -> Result<Vec<u32>> {
         let before = self.shared.segments()?;
         crate::backup::release_abandoned(&self.shared)?;
-        if roll {
+        if options.roll {
             self.roll_if_done()?;
         }
         expiry::run(&self.shared)?;
@@ -769,7 +779,7 @@ impl Jlog {
     /// log.writer()?.append("kept")?;
     /// let copied = log.backup(dir.path().join("copy"))?;
     /// assert_eq!(copied.segments, 1);
-    /// assert_eq!(Jlog::open(dir.path().join("copy"))?.last_id()?, copied.end);
+    /// assert_eq!(Jlog::open(dir.path().join("copy"))?.end()?, copied.end);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -786,7 +796,7 @@ impl Jlog {
     }
 
     fn roll_if_done(&self) -> Result<()> {
-        let end = self.last_id()?;
+        let end = self.end()?;
         let checkpoints = checkpoint::all(&self.shared)?;
         let done = !checkpoints.is_empty() && checkpoints.iter().all(|(_, id)| *id == Some(end));
         if end.marker == 0 || !done {
@@ -853,30 +863,20 @@ impl Jlog {
             .sum())
     }
 
-    /// How far a subscriber is behind: messages and bytes of their records (headers included), and the
-    /// oldest message's time.
+    /// How far a subscriber is behind. Counts of complete segments are kept, so that no data is read twice.
     ///
     /// # Errors
     /// [`Error::UnknownSubscriber`], [`Error::Checkpoint`], [`Error::Io`].
-    pub fn lag(&self, name: impl AsRef<[u8]>) -> Result<(u64, u64, Option<crate::Timestamp>)> {
+    pub fn lag(&self, name: impl AsRef<[u8]>) -> Result<Lag> {
         let meta = self.meta()?;
         let name = SubscriberName::new(name)?;
         let id = self.checkpoint(&name)?;
         let segments: Vec<u32> =
             self.shared.segments()?.into_iter().filter(|&number| number >= id.segment).collect();
         let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
-        self.lag_of(&name, id, &Sums::of(&counts))
-    }
-
-    fn lag_of(
-        &self,
-        name: &SubscriberName,
-        id: LogId,
-        sums: &Sums,
-    ) -> Result<(u64, u64, Option<crate::Timestamp>)> {
-        let place = self.place_of(name, id, None, 0)?;
-        let (messages, bytes) = sums.behind(id, &place);
-        Ok((messages, bytes, place.oldest))
+        let place = self.place_of(&name, id, None, 0)?;
+        let (messages, bytes) = Sums::of(&counts).behind(id, &place);
+        Ok(Lag { messages, bytes, oldest: place.oldest })
     }
 
     /// Finds the place of a checkpoint.

@@ -21,7 +21,7 @@
 //!         assert_eq!(message.body(), b"hello");
 //!     }
 //!     let last = batch.last_id();
-//!     reader.checkpoint(last)?;
+//!     reader.commit(last)?;
 //! }
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -62,6 +62,8 @@ mod c_writers;
 mod checkpoint;
 pub mod checksum;
 mod clock;
+#[doc(hidden)]
+pub mod compat;
 mod counts;
 pub mod dropped;
 mod error;
@@ -107,20 +109,21 @@ pub use event::Event;
 pub use format::{Compression, Meta, MetaFault, Safety};
 pub use id::{LogId, ParseLogIdError, Timestamp};
 pub use index::IndexState;
-pub use jlog::{Jlog, Start, Status, SubscriberStatus};
+pub use jlog::{Jlog, Lag, Start, Status, SubscriberStatus};
 pub use limits::{AtLimit, Holder, LimitKind, Limits};
 pub use lost::Lost;
 pub use message::{Batch, Interval, Message, Messages, OwnedBatch, OwnedMessage, OwnedMessages};
 pub use names::SubscriberName;
 pub use options::{
-    Claim, JlogOptions, Locking, OnDamage, OnMissed, ReadMethod, ReaderOptions, SyncPolicy, WriterOptions,
+    AlterOptions, Claim, CleanOptions, JlogOptions, Locking, OnDamage, OnMissed, ReadMethod, ReaderOptions,
+    SyncPolicy, WriterOptions,
 };
 pub use progress::{Progress, VerifyOptions};
 pub use reader::{Checkpointer, Reader, Wait};
 pub use settings::Settings;
 pub use storage::Waker;
 pub use verify::{Finding, Inspection, RecordInfo, Verification};
-pub use writer::{IdRun, Placed, PlacedBatch, Writer};
+pub use writer::{Appended, AppendedBatch, IdRun, Writer};
 
 /// Documents, for reading only.
 #[cfg(doc)]

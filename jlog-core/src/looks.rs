@@ -99,7 +99,7 @@ pub(crate) fn remember(shared: &Shared, looks: impl IntoIterator<Item = (Subscri
 
 #[cfg(test)]
 mod tests {
-    use crate::{Jlog, Start, Status, Timestamp, Wait};
+    use crate::{CleanOptions, Jlog, Start, Status, Timestamp, Wait};
 
     type Behind = (String, u64, u64, Option<Timestamp>);
 
@@ -133,20 +133,20 @@ mod tests {
         let mut reader = log.reader("a").unwrap();
         for _ in 0..2 {
             let last = reader.next_batch(Wait::No).unwrap().unwrap().last_id();
-            reader.checkpoint(last).unwrap();
+            reader.commit(last).unwrap();
         }
         check("one moves on");
-        log.set_checkpoint("b", log.last_id().unwrap()).unwrap();
+        log.set_checkpoint("b", log.end().unwrap()).unwrap();
         check("another has done all");
         writer.append("one more").unwrap();
         check("and is behind again");
-        log.set_checkpoint("a", log.first_id().unwrap()).unwrap();
+        log.set_checkpoint("a", log.start().unwrap()).unwrap();
         check("one goes back");
         log.unsubscribe("a").unwrap();
         log.subscribe("a", Start::Last(3)).unwrap();
         check("a subscriber is made again");
-        log.set_checkpoint("c", log.last_id().unwrap()).unwrap();
-        log.clean(false).unwrap();
+        log.set_checkpoint("c", log.end().unwrap()).unwrap();
+        log.clean(CleanOptions::default()).unwrap();
         check("segments go");
         std::fs::write(path.join(crate::SubscriberName::new("a").unwrap().checkpoint_file()), "x").unwrap();
         check("a checkpoint is damaged");

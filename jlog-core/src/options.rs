@@ -59,6 +59,55 @@ impl Default for JlogOptions {
     }
 }
 
+/// What [`Jlog::alter`] changes: by default nothing, and nothing where a value is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AlterOptions {
+    pub(crate) segment_size: Option<u32>,
+    pub(crate) pre_commit: Option<u32>,
+    pub(crate) safety: Option<Safety>,
+}
+
+impl AlterOptions {
+    /// The size in bytes at which a segment ends: 1 to 1 GiB.
+    #[must_use]
+    pub fn segment_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.segment_size = bytes.into();
+        self
+    }
+
+    /// The size of the pre-commit buffer in bytes: 0 (none) to 8 MiB.
+    #[must_use]
+    pub fn pre_commit(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.pre_commit = bytes.into();
+        self
+    }
+
+    /// When the metastore and checkpoints are synced.
+    #[must_use]
+    pub fn safety(mut self, safety: impl Into<Option<Safety>>) -> Self {
+        self.safety = safety.into();
+        self
+    }
+}
+
+/// What [`Jlog::clean`] does besides removing what no subscriber needs: by default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CleanOptions {
+    pub(crate) roll: bool,
+}
+
+impl CleanOptions {
+    /// Whether a current segment that every subscriber has passed is ended first, so that it can be removed;
+    /// see [`Writer::roll`](crate::Writer::roll) about C writers.
+    #[must_use]
+    pub fn roll(mut self, yes: bool) -> Self {
+        self.roll = yes;
+        self
+    }
+}
+
 impl fmt::Debug for JlogOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JlogOptions")

@@ -45,7 +45,7 @@ fn read_feed(dir: &Path) -> Vec<String> {
     while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
         all.extend(batch.iter().map(|m| String::from_utf8(m.body().to_vec()).unwrap()));
         let last = batch.last_id();
-        reader.checkpoint(last).unwrap();
+        reader.commit(last).unwrap();
     }
     all
 }

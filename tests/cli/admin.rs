@@ -368,7 +368,7 @@ fn meanwhile(options: &[&str], size: usize, look: impl FnOnce(&Place)) {
                 let wait = Wait::Timeout(Duration::from_millis(5));
                 let last = reader.next_batch(wait).unwrap().map(|batch| batch.last_id());
                 if let Some(last) = last {
-                    reader.checkpoint(last).unwrap();
+                    reader.commit(last).unwrap();
                 }
             }
         });

@@ -29,8 +29,8 @@ fn the_demo_shows_a_feed_with_two_subscribers() {
     let messages: Vec<&[u8]> = log.strip_suffix(b"\n").unwrap().split(|&b| b == b'\n').collect();
     assert_eq!(messages.len(), 6050);
     let feed = jlog_core::Jlog::open(&feed).unwrap();
-    assert_eq!(feed.lag("billing").unwrap().0, 0);
-    assert_eq!(feed.lag("audit").unwrap().0, 3025);
+    assert_eq!(feed.lag("billing").unwrap().messages, 0);
+    assert_eq!(feed.lag("audit").unwrap().messages, 3025);
     let mut reader = feed.reader("audit").unwrap();
     let mut left = messages[3025..].iter();
     while let Some(batch) = reader.next_batch(jlog_core::Wait::No).unwrap() {

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use jlog_core::compat::JlogCompat;
 use jlog_core::{LogId, Start, Timestamp};
 
 use crate::support::{Place, jlog, run};

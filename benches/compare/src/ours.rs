@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use jlog_core::compat::ReaderCompat;
 use jlog_core::{
     Compression, Jlog, Locking, LogId, Reader, ReaderOptions, Start, SyncPolicy, Wait, Writer, WriterOptions,
 };
@@ -133,13 +134,13 @@ pub fn read(log: &Jlog, subscriber: &str, options: ReaderOptions) -> Result<Tall
     let mut last: Option<LogId> = None;
     while let Some((end, done)) = read_batch(&mut reader, &mut tally)? {
         if let Some(last) = last.filter(|last| last.segment != end.segment) {
-            reader.checkpoint(last)?;
+            reader.commit(last)?;
         }
         ensure!(done > 0, "an empty batch");
         last = Some(end);
     }
     if let Some(last) = last {
-        reader.checkpoint(last)?;
+        reader.commit(last)?;
     }
     Ok(tally)
 }
@@ -165,7 +166,7 @@ pub fn read_by_id(log: &Jlog, subscriber: &str, options: ReaderOptions) -> Resul
         for marker in interval.first.marker..=interval.last.marker {
             tally.add(reader.read(LogId::new(interval.first.segment, marker))?.body());
         }
-        reader.checkpoint(interval.last)?;
+        reader.commit(interval.last)?;
     }
 }
 

@@ -9,8 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use jlog_core::compat::JlogCompat;
+use jlog_core::compat::ReaderCompat;
 use jlog_core::format::RecordFormat;
-use jlog_core::{Error, Inspection, Jlog, JlogOptions, LogId, Start, SubscriberName};
+use jlog_core::{
+    AlterOptions, CleanOptions, Error, Inspection, Jlog, JlogOptions, LogId, Start, SubscriberName,
+};
 
 use crate::error::{Failure, Outcome};
 
@@ -367,7 +371,7 @@ fn process(path: &Path, work: &Work) -> Result<bool, Failure> {
             list_files(&log, path, work)?;
         }
         if work.clean
-            && let Err(e) = log.clean(false)
+            && let Err(e) = log.clean(CleanOptions::default())
         {
             err(&e.to_string());
         }
@@ -434,7 +438,7 @@ fn subscriber_work(log: &Jlog, path: &Path, work: &Work) -> Result<bool, Failure
             }
         };
         let current = reader.stored_checkpoint()?;
-        let last = log.last_id()?;
+        let last = log.end()?;
         let (first, end) = match reader.interval() {
             Ok(interval) => (interval.first, interval.last),
             Err(e) => {
@@ -699,7 +703,7 @@ fn create(tool: &Tool, arguments: &[OsString], create: bool) -> Outcome {
         Err(e) => return failed("alter", &e),
     };
     // 0 would make the C tool run for ever.
-    if let Err(e) = log.alter(segment_size, pre_commit, None) {
+    if let Err(e) = log.alter(AlterOptions::default().segment_size(segment_size).pre_commit(pre_commit)) {
         err(&e.to_string());
         return failed("alter", &e);
     }

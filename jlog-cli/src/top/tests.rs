@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use jlog_core::compat::JlogCompat;
 use jlog_core::{Jlog, LogId, Start};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

@@ -13,7 +13,7 @@ use futures_core::Stream;
 
 use super::hand_over::{IDLE, OPENING, Process, slot, start, wake};
 use crate::sync::{Condvar, Mutex};
-use crate::{Error, Jlog, LogId, OwnedBatch, Reader, ReaderOptions, Result, Timestamp, Wait};
+use crate::{Error, Jlog, Lag, LogId, OwnedBatch, Reader, ReaderOptions, Result, Wait};
 
 const THREAD: &str = "jlog-read";
 
@@ -218,12 +218,12 @@ impl AsyncReader {
         })
     }
 
-    /// How far the subscriber's checkpoint is behind the end: messages, bytes, and the time of the oldest of them. See
+    /// How far the subscriber is behind. See
     /// [`Jlog::lag`].
     ///
     /// # Errors
     /// As [`Jlog::lag`], and [`Error::NoSubscriber`]; and [those of all futures](AsyncReader#errors).
-    pub fn lag(&self) -> impl Future<Output = Result<(u64, u64, Option<Timestamp>)>> + Send + use<> {
+    pub fn lag(&self) -> impl Future<Output = Result<Lag>> + Send + use<> {
         let log = self.committer.handle.0.log.clone();
         self.committer.call(move |reader| {
             let none = || Error::NoSubscriber { path: log.path().to_owned() };
@@ -313,7 +313,7 @@ impl Committer {
     /// # Errors
     /// As [`Reader::checkpoint`], and [those of all futures](AsyncReader#errors).
     pub fn commit(&self, id: LogId) -> impl Future<Output = Result<()>> + Send + use<> {
-        self.call(move |reader| reader.checkpoint(id))
+        self.call(move |reader| reader.commit(id))
     }
 
     /// Makes the checkpoint durable.

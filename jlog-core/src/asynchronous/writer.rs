@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::hand_over::{HandOver, Handed, Hearer, Next, OPENING, Process, Size, Teller, slot, start};
 use crate::sync::Mutex;
-use crate::{Error, Jlog, LogId, Placed, PlacedBatch, Result, Timestamp, Writer, WriterOptions};
+use crate::{Appended, AppendedBatch, Error, Jlog, LogId, Result, Timestamp, Writer, WriterOptions};
 
 const THREAD: &str = "jlog-append";
 
@@ -107,7 +107,7 @@ struct Inner {
 #[derive(Debug)]
 enum Work {
     Message(Message),
-    Batch { time: Timestamp, messages: Vec<Bytes>, durable: bool, teller: Teller<Result<PlacedBatch>> },
+    Batch { time: Timestamp, messages: Vec<Bytes>, durable: bool, teller: Teller<Result<AppendedBatch>> },
     Flush(Teller<Result<()>>),
     Sync(Teller<Result<()>>),
     Close(Teller<Result<()>>),
@@ -124,17 +124,17 @@ struct Message {
 /// What the future of a message is told.
 #[derive(Debug)]
 enum Told {
-    Place(Teller<Result<Placed>>),
+    Place(Teller<Result<Appended>>),
     /// For a message that is durable.
     Id(Teller<Result<LogId>>),
 }
 
 impl Told {
-    fn tell(self, outcome: Result<Placed>) {
+    fn tell(self, outcome: Result<Appended>) {
         match self {
             Told::Place(teller) => teller.tell(outcome),
             // What is durable went past the buffer, and has an id: otherwise nothing is told, which is an error.
-            Told::Id(teller) => match outcome.map(Placed::id) {
+            Told::Id(teller) => match outcome.map(Appended::id) {
                 Ok(Some(id)) => teller.tell(Ok(id)),
                 Ok(None) => {}
                 Err(error) => teller.tell(Err(error)),
@@ -212,7 +212,7 @@ impl AsyncWriter {
     ///
     /// # Errors
     /// As [`Writer::append`], and [those of all futures](AsyncWriter#errors).
-    pub fn append(&self, message: impl Into<Bytes>) -> Outcome<Placed> {
+    pub fn append(&self, message: impl Into<Bytes>) -> Outcome<Appended> {
         let (teller, hearer) = slot();
         Outcome::new(self, self.message(message.into(), false, Told::Place(teller)), hearer)
     }
@@ -232,7 +232,10 @@ impl AsyncWriter {
     ///
     /// # Errors
     /// As [`Writer::append_batch`], and [those of all futures](AsyncWriter#errors).
-    pub fn append_batch(&self, messages: impl IntoIterator<Item = impl Into<Bytes>>) -> Outcome<PlacedBatch> {
+    pub fn append_batch(
+        &self,
+        messages: impl IntoIterator<Item = impl Into<Bytes>>,
+    ) -> Outcome<AppendedBatch> {
         self.append_several(messages.into_iter().map(Into::into).collect(), false)
     }
 
@@ -244,7 +247,7 @@ impl AsyncWriter {
     pub fn append_batch_durable(
         &self,
         messages: impl IntoIterator<Item = impl Into<Bytes>>,
-    ) -> Outcome<PlacedBatch> {
+    ) -> Outcome<AppendedBatch> {
         self.append_several(messages.into_iter().map(Into::into).collect(), true)
     }
 
@@ -252,7 +255,7 @@ impl AsyncWriter {
     ///
     /// # Errors
     /// [`NotAccepted::Full`], [`NotAccepted::Failed`]; those of the future are as for [`append`](AsyncWriter::append).
-    pub fn try_append(&self, message: impl Into<Bytes>) -> Result<Outcome<Placed>, NotAccepted> {
+    pub fn try_append(&self, message: impl Into<Bytes>) -> Result<Outcome<Appended>, NotAccepted> {
         self.append(message).accepted()
     }
 
@@ -298,7 +301,7 @@ impl AsyncWriter {
         Work::Message(Message { time: Timestamp::default(), body, durable, told })
     }
 
-    fn append_several(&self, messages: Vec<Bytes>, durable: bool) -> Outcome<PlacedBatch> {
+    fn append_several(&self, messages: Vec<Bytes>, durable: bool) -> Outcome<AppendedBatch> {
         let durable = durable || self.handle.0.always_durable;
         let (teller, hearer) = slot();
         Outcome::new(self, Work::Batch { time: Timestamp::default(), messages, durable, teller }, hearer)
@@ -516,8 +519,8 @@ fn again(error: &Error, path: &std::path::Path) -> Error {
 /// What is placed, and is to be durable before its futures hear of it.
 #[derive(Default)]
 struct Unsynced {
-    messages: Vec<(Placed, Told)>,
-    batches: Vec<(PlacedBatch, Teller<Result<PlacedBatch>>)>,
+    messages: Vec<(Appended, Told)>,
+    batches: Vec<(AppendedBatch, Teller<Result<AppendedBatch>>)>,
     syncs: Vec<Teller<Result<()>>>,
     /// The count of appends that includes them.
     written: u64,

@@ -110,7 +110,7 @@ fn check_there(
 ///         checkpointer.commit(message.id())?;
 ///     }
 /// }
-/// assert_eq!(checkpointer.stored()?, log.last_id()?);
+/// assert_eq!(checkpointer.stored()?, log.end()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -131,10 +131,10 @@ impl Checkpointer {
     }
 
     /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that no subscriber needs.
-    /// Costs what [`Reader::checkpoint`] does; the reader's next batch waits for it.
+    /// Costs what [`Reader::commit`] does; the reader's next batch waits for it.
     ///
     /// # Errors
-    /// As [`Reader::checkpoint`].
+    /// As [`Reader::commit`].
     pub fn commit(&mut self, id: LogId) -> Result<()> {
         let known = self.ledger.lock().generations.has_given(id);
         let storing = Storing {
@@ -226,19 +226,15 @@ impl Reader {
     /// segment that was replaced since (after a repair, the record's current id is stored);
     /// [`Error::Unsubscribed`] or [`Error::Replaced`] if the subscriber or the jlog was removed meanwhile;
     /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
-    pub fn checkpoint(&mut self, id: LogId) -> Result<()> {
+    pub fn commit(&mut self, id: LogId) -> Result<()> {
         let known = id.segment == self.position.segment
             && id.marker <= self.position.marker
             && self.position.offset.is_some();
         self.storing()?.commit(id, known)
     }
 
-    /// Stores a checkpoint whether there is such a record or not, as the C library does. Removes segments that
-    /// no subscriber needs, but never the one being written.
-    ///
-    /// # Errors
-    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
-    pub fn store_checkpoint(&mut self, id: LogId) -> Result<()> {
+    /// See [`ReaderCompat`](crate::compat::ReaderCompat).
+    pub(crate) fn store_checkpoint(&mut self, id: LogId) -> Result<()> {
         let storage_log = self.meta.get()?.storage_log;
         self.storing()?.store(id, storage_log)
     }

@@ -50,7 +50,7 @@ pub enum Wait {
 /// Reads a jlog, for a subscriber or without one.
 ///
 /// Reading moves the reader's own position only. The checkpoint, which is where the next reader of this
-/// subscriber begins, moves when [`checkpoint`](Reader::checkpoint) is called. Reading needs no permission to write and
+/// subscriber begins, moves when [`commit`](Reader::commit) is called. Reading needs no permission to write and
 /// no free space: a reader only writes its checkpoint and, where it skips damage, a copy of the damaged bytes.
 ///
 /// Use one reader for a subscriber at a time. Several see the same messages, and the last checkpoint wins.
@@ -68,7 +68,7 @@ pub enum Wait {
 ///         println!("{}: {} bytes", message.id(), message.body().len());
 ///     }
 ///     let last = batch.last_id();
-///     reader.checkpoint(last)?;
+///     reader.commit(last)?;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -211,13 +211,8 @@ impl Reader {
         Ok(Message { id, time: header.time, stored: header.stored, body })
     }
 
-    /// What the C library calls the interval: the records after the checkpoint in the first segment that has
-    /// any, or has none yet. Moves the checkpoint to a later segment when the ones before are done, and back
-    /// when it is past the end, as that library does. The reader's position moves to the checkpoint.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], [`Error::Io`].
-    pub fn interval(&mut self) -> Result<Interval> {
+    /// See [`ReaderCompat`](crate::compat::ReaderCompat).
+    pub(crate) fn interval(&mut self) -> Result<Interval> {
         let (stored, file) = self.stored_with_file()?;
         let (here, last) = self.next_after_in(stored, file)?;
         let storage_log = self.meta.get()?.storage_log;
@@ -228,13 +223,8 @@ impl Reader {
         Ok(Interval { first, last, count })
     }
 
-    /// The place behind which the records after `id` are: `id` itself, or the beginning of a later segment where
-    /// those before have no more of them; and the last record of that segment. The reader's position moves there.
-    /// Damaged stretches count, as in the markers of the records behind them.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn next_after(&mut self, id: LogId) -> Result<(LogId, LogId)> {
+    /// See [`ReaderCompat`](crate::compat::ReaderCompat).
+    pub(crate) fn next_after(&mut self, id: LogId) -> Result<(LogId, LogId)> {
         let file = self.ledger.lock().generations.of(id);
         let (here, last) = self.next_after_in(id, file)?;
         self.ledger.lock().generations.gave(last);

@@ -6,7 +6,7 @@ use super::lease::Lease;
 use super::limits::Limiter;
 use super::segment::{Room, Tail};
 use super::watch::Watch;
-use super::{Core, Placed, PlacedBatch};
+use super::{Appended, AppendedBatch, Core};
 use crate::checksum::Pending;
 use crate::format::check_message_len;
 use crate::names::Kind;
@@ -44,7 +44,7 @@ pub(super) enum Subscribers {
 }
 
 impl Core {
-    pub(super) fn append(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
+    pub(super) fn append(&self, time: Timestamp, body: &[u8]) -> Result<Appended> {
         self.check_sync_failed()?;
         if self.policy == SyncPolicy::EachAppend && body.len() < LARGE_BODY {
             return self.append_with_others(time, body);
@@ -52,7 +52,7 @@ impl Core {
         self.append_alone(time, body)
     }
 
-    pub(super) fn append_alone(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
+    pub(super) fn append_alone(&self, time: Timestamp, body: &[u8]) -> Result<Appended> {
         let mut scratch = Vec::new();
         let record = self.encode(time, body, &mut scratch)?;
         let mut appender = self.appender.lock();
@@ -74,7 +74,7 @@ impl Core {
         time: Timestamp,
         record: &Encoded<'_>,
         past: bool,
-    ) -> Result<Placed> {
+    ) -> Result<Appended> {
         appender.pending.saw(time);
         self.look_now_and_then(appender, time)?;
         if appender.limiter.is_some() {
@@ -89,14 +89,14 @@ impl Core {
                 buffer.push(record.head(), record.body);
                 appender.written += 1;
                 appender.accepted += 1;
-                return Ok(Placed::Buffered);
+                return Ok(Appended::Buffered);
             }
         }
         let mut segment = self.lock(appender, Room::Wanted)?;
         let id = segment.append(record)?;
         segment.done();
         appender.accepted += 1;
-        Ok(Placed::InSegment(id))
+        Ok(Appended::InSegment(id))
     }
 
     /// Appends `count` messages, which `message` gives with their times.
@@ -104,10 +104,10 @@ impl Core {
         &self,
         count: usize,
         message: impl Fn(usize) -> (Timestamp, &'m [u8]),
-    ) -> Result<PlacedBatch> {
+    ) -> Result<AppendedBatch> {
         self.check_sync_failed()?;
         let mut appender = self.appender.lock();
-        let mut placed = PlacedBatch::default();
+        let mut placed = AppendedBatch::default();
         let past = self.goes_past_buffer();
         self.place_batch(&mut appender, count, message, past, |last, count| placed.add(last, count))?;
         self.finish(appender)?;
@@ -122,7 +122,7 @@ impl Core {
         count: usize,
         message: impl Fn(usize) -> (Timestamp, &'m [u8]),
         past: bool,
-        mut placed: impl FnMut(Placed, usize),
+        mut placed: impl FnMut(Appended, usize),
     ) -> Result<()> {
         let (mut bound, mut latest) = (0usize, Timestamp::default());
         for n in 0..count {
@@ -155,7 +155,7 @@ impl Core {
                 }
                 appender.written += 1;
                 appender.accepted += count as u64;
-                placed(Placed::Buffered, count);
+                placed(Appended::Buffered, count);
                 return Ok(());
             }
         }
@@ -172,7 +172,7 @@ impl Core {
             segment.done();
             appender.accepted += n as u64;
             done += n;
-            placed(Placed::InSegment(id), n);
+            placed(Appended::InSegment(id), n);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Core, Placed};
+use super::{Appended, Core};
 use crate::sync::{Condvar, Mutex};
 use crate::{LogId, Result, Timestamp};
 
@@ -41,7 +41,7 @@ struct Slot {
 
 #[derive(Debug)]
 enum News {
-    Done(Result<Placed>),
+    Done(Result<Appended>),
     /// The one that wrote for others has stopped: this thread is the next.
     Lead,
 }
@@ -93,7 +93,7 @@ impl Drop for Taken<'_> {
 
 impl Core {
     /// Appends and syncs, together with what other threads append at the same time.
-    pub(super) fn append_with_others(&self, time: Timestamp, body: &[u8]) -> Result<Placed> {
+    pub(super) fn append_with_others(&self, time: Timestamp, body: &[u8]) -> Result<Appended> {
         let mut queue = self.group.queue.lock();
         if !std::mem::replace(&mut queue.led, true) {
             drop(queue);
@@ -125,7 +125,7 @@ impl Core {
         count: usize,
         message: impl Fn(usize) -> (Timestamp, &'m [u8]),
         past_buffer: bool,
-    ) -> (Vec<Result<Placed>>, u64) {
+    ) -> (Vec<Result<Appended>>, u64) {
         let mut outcomes = Vec::with_capacity(count);
         let mut appender = self.appender.lock();
         let placed = self.place_batch(&mut appender, count, &message, past_buffer, |last, count| {
@@ -168,12 +168,12 @@ impl Leader<'_> {
 }
 
 /// The place of the message that is this many before another one.
-fn before(last: Placed, count: usize) -> Placed {
+fn before(last: Appended, count: usize) -> Appended {
     match last {
-        Placed::Buffered => Placed::Buffered,
-        Placed::InSegment(id) => {
+        Appended::Buffered => Appended::Buffered,
+        Appended::InSegment(id) => {
             let count = u32::try_from(count).unwrap_or(0);
-            Placed::InSegment(LogId::new(id.segment, id.marker - count))
+            Appended::InSegment(LogId::new(id.segment, id.marker - count))
         }
     }
 }

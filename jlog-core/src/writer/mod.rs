@@ -1,5 +1,6 @@
 //! The writing side.
 
+mod appended;
 mod appender;
 mod batch;
 mod buffer;
@@ -7,7 +8,6 @@ mod durability;
 mod leader;
 mod lease;
 mod limits;
-mod placed;
 mod segment;
 mod watch;
 
@@ -27,12 +27,12 @@ use crate::sync::{Condvar, Mutex};
 use crate::{Error, Event, Result, Timestamp, names};
 use crate::{c_writers, recovery, repair, retention};
 
+pub use appended::{Appended, AppendedBatch, IdRun};
 use appender::{Appender, Subscribers};
 use durability::{Background, Syncing, Ticker, Unsynced};
 use leader::Group;
 use lease::Lease;
 use limits::Limiter;
-pub use placed::{IdRun, Placed, PlacedBatch};
 use segment::{Room, Tail};
 use watch::Watch;
 
@@ -157,7 +157,7 @@ impl Writer {
     /// # Errors
     /// [`Error::MessageTooLarge`]; [`Error::AtCapacity`], [`Error::DiskFull`] (the message is not there then, nor any part of it);
     /// [`Error::Io`]; [`Error::SyncFailed`] after a sync that failed, or where another thread that was to sync for this one panicked.
-    pub fn append(&self, message: impl AsRef<[u8]>) -> Result<Placed> {
+    pub fn append(&self, message: impl AsRef<[u8]>) -> Result<Appended> {
         self.append_at(Timestamp::now(), message)
     }
 
@@ -165,7 +165,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`append`](Writer::append).
-    pub fn append_at(&self, time: Timestamp, message: impl AsRef<[u8]>) -> Result<Placed> {
+    pub fn append_at(&self, time: Timestamp, message: impl AsRef<[u8]>) -> Result<Appended> {
         self.core.append(time, message.as_ref())
     }
 
@@ -180,7 +180,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`append`](Writer::append); a message that is too large fails the batch before anything is written.
-    pub fn append_batch<M: AsRef<[u8]>>(&self, messages: &[M]) -> Result<PlacedBatch> {
+    pub fn append_batch<M: AsRef<[u8]>>(&self, messages: &[M]) -> Result<AppendedBatch> {
         self.append_batch_at(Timestamp::now(), messages)
     }
 
@@ -188,7 +188,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`append_batch`](Writer::append_batch).
-    pub fn append_batch_at<M: AsRef<[u8]>>(&self, time: Timestamp, messages: &[M]) -> Result<PlacedBatch> {
+    pub fn append_batch_at<M: AsRef<[u8]>>(&self, time: Timestamp, messages: &[M]) -> Result<AppendedBatch> {
         self.core.append_batch(messages.len(), |n| (time, messages[n].as_ref()))
     }
 
@@ -199,7 +199,7 @@ impl Writer {
     pub fn append_batch_with_times<M: AsRef<[u8]>>(
         &self,
         messages: &[(Timestamp, M)],
-    ) -> Result<PlacedBatch> {
+    ) -> Result<AppendedBatch> {
         self.core.append_batch(messages.len(), |n| (messages[n].0, messages[n].1.as_ref()))
     }
 
@@ -246,12 +246,8 @@ impl Writer {
         core.after_roll(appender)
     }
 
-    /// Changes the segment size (bytes, 1 to 1 GiB) for all writers from now on. While a C process writes, it cannot be
-    /// raised: that process may have an earlier segment open, which would no longer be full.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`], [`Error::CWriter`], [`Error::Replaced`], [`Error::Io`].
-    pub fn set_segment_size(&self, bytes: u32) -> Result<()> {
+    /// See [`WriterCompat`](crate::compat::WriterCompat).
+    pub(crate) fn set_segment_size(&self, bytes: u32) -> Result<()> {
         crate::options::check_segment_size(bytes)?;
         let raised = bytes > self.core.meta.segment_size();
         let _kept_out = if raised { Some(self.core.keep_out(RAISE, c_writers::PATIENCE)?) } else { None };
@@ -259,11 +255,8 @@ impl Writer {
         self.core.meta.check_named(&self.core.shared)
     }
 
-    /// Changes when metastore and checkpoints are synced.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn set_safety(&self, safety: crate::Safety) -> Result<()> {
+    /// See [`WriterCompat`](crate::compat::WriterCompat).
+    pub(crate) fn set_safety(&self, safety: crate::Safety) -> Result<()> {
         self.core.meta.set_safety(safety)?;
         self.core.meta.check_named(&self.core.shared)
     }
@@ -317,9 +310,9 @@ impl Writer {
         count: usize,
         message: impl Fn(usize) -> (Timestamp, &'m [u8]),
         past_buffer: bool,
-    ) -> (Vec<Result<Placed>>, u64) {
+    ) -> (Vec<Result<Appended>>, u64) {
         if self.core.check_sync_failed().is_err() {
-            let failed = (0..count).map(|_| self.core.check_sync_failed().and(Ok(Placed::Buffered)));
+            let failed = (0..count).map(|_| self.core.check_sync_failed().and(Ok(Appended::Buffered)));
             return (failed.collect(), 0);
         }
         let placed = self.core.place_all(count, message, past_buffer);
@@ -334,9 +327,9 @@ impl Writer {
         time: Timestamp,
         messages: &[M],
         past_buffer: bool,
-    ) -> Result<(PlacedBatch, u64)> {
+    ) -> Result<(AppendedBatch, u64)> {
         self.core.check_sync_failed()?;
-        let mut placed = PlacedBatch::default();
+        let mut placed = AppendedBatch::default();
         let mut appender = self.core.appender.lock();
         let message = |n: usize| (time, messages[n].as_ref());
         let add = |last, count| placed.add(last, count);

@@ -172,7 +172,7 @@ impl Tail {
 
     /// A client that is too slow continues near the end.
     fn skip_if_far_behind(&mut self, out: &mut String) -> Result<(), Error> {
-        let (here, end) = (self.reader.position(), self.log.last_id()?);
+        let (here, end) = (self.reader.position(), self.log.end()?);
         if here.segment == end.segment && u64::from(end.marker.saturating_sub(here.marker)) <= MAX_BEHIND {
             return Ok(());
         }

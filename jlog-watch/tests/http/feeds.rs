@@ -53,11 +53,11 @@ fn what_any_writer_and_reader_does_is_counted() {
     assert_eq!(found[&consumed], 60.0);
     assert_eq!(found[&place.of_s("jlog_subscriber_lag_messages", "a")], 50.0);
     // A subscriber that goes back has consumed nothing.
-    log.set_checkpoint("s", log.first_id().unwrap()).unwrap();
+    log.set_checkpoint("s", log.start().unwrap()).unwrap();
     until("a larger lag", || samples(&server)[&place.of_s("jlog_subscriber_lag_messages", "a")] > 50.0);
     assert_eq!(samples(&server)[&consumed], 60.0);
     // Read to the end, nothing is old.
-    let left = log.lag("s").unwrap().0;
+    let left = log.lag("s").unwrap().messages;
     consume(&log, usize::try_from(left).unwrap());
     until("no lag", || samples(&server)[&place.of_s("jlog_subscriber_lag_messages", "a")] == 0.0);
     let found = samples(&server);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jlog_core::compat::JlogCompat;
 use jlog_core::{LogId, Timestamp};
 use jlog_watch::{Thresholds, Watch};
 use serde_json::Value;

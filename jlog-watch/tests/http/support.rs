@@ -150,6 +150,6 @@ pub(crate) fn consume(log: &Jlog, mut messages: usize) {
         let ids: Vec<_> = batch.iter().take(messages).map(|message| message.id()).collect();
         messages -= ids.len();
         let last = *ids.last().unwrap();
-        reader.checkpoint(last).unwrap();
+        reader.commit(last).unwrap();
     }
 }

@@ -2,7 +2,10 @@
 
 use std::io;
 
-use jlog_core::{Error, Jlog, Start, SubscriberName, SyncPolicy, Timestamp, Writer, WriterOptions};
+use jlog_core::{
+    AlterOptions, CleanOptions, Error, Jlog, Start, SubscriberName, SyncPolicy, Timestamp, Writer,
+    WriterOptions,
+};
 
 use super::{Lines, Sink, SinkSpec, WriteError, write_to_stderr};
 use crate::sync::plain::RwLock;
@@ -164,7 +167,7 @@ impl Opened {
         }
         let writer = log.writer_with(writing).map_err(io_error)?;
         if let Some(bytes) = segment_size {
-            writer.set_segment_size(bytes).map_err(io_error)?;
+            log.alter(AlterOptions::default().segment_size(bytes)).map_err(io_error)?;
         }
         Ok(Self { log, writer })
     }
@@ -258,7 +261,7 @@ impl Sink for JlogSink {
                     log.unsubscribe(&name)?;
                 }
             }
-            log.clean(false).map(|_| ())
+            log.clean(CleanOptions::default()).map(|_| ())
         };
         clean().map_err(io_error)
     }

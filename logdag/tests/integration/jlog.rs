@@ -20,7 +20,7 @@ pub(crate) fn read(dir: &Path) -> Vec<(Timestamp, String)> {
     while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
         all.extend(batch.iter().map(|m| (m.time(), String::from_utf8(m.body().to_vec()).unwrap())));
         let last = batch.last_id();
-        reader.checkpoint(last).unwrap();
+        reader.commit(last).unwrap();
     }
     feed.unsubscribe("of-the-test").unwrap();
     all

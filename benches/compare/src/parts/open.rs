@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use jlog_core::compat::ReaderCompat;
 use jlog_core::{Jlog, LogId, Start, SyncPolicy, Wait, names};
 
 use crate::child::{Child, ready};

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
-use jlog_core::{Jlog, LogId, ReaderOptions, Start, SyncPolicy, Wait};
+use jlog_core::{AlterOptions, Jlog, LogId, ReaderOptions, Start, SyncPolicy, Wait};
 
 use crate::child::Child;
 use crate::machine::Machine;
@@ -65,7 +65,7 @@ fn subscribers(context: &Context, report: &mut Report) -> Result<()> {
         let mut round = histogram()?;
         while let Some(last) = reader.next_batch(Wait::No)?.map(|batch| batch.last_id()) {
             let start = Instant::now();
-            reader.checkpoint(last)?;
+            reader.commit(last)?;
             round.saturating_record(u64::try_from(start.elapsed().as_nanos())?);
         }
         // The one that held everything back lets go of it.
@@ -75,7 +75,7 @@ fn subscribers(context: &Context, report: &mut Report) -> Result<()> {
         let mut keeper = log.reader("keep")?;
         while let Some(last) = keeper.next_batch(Wait::No)?.map(|batch| batch.last_id()) {
             let start = Instant::now();
-            keeper.checkpoint(last)?;
+            keeper.commit(last)?;
             round.saturating_record(u64::try_from(start.elapsed().as_nanos())?);
         }
         values.push(micros(round.value_at_percentile(99.0)));
@@ -104,7 +104,7 @@ fn many_segments(path: &Path, count: usize) -> Result<Jlog> {
         writer.append(b"one message a segment")?;
     }
     writer.close()?;
-    log.alter(Some(4 << 20), None, None)?;
+    log.alter(AlterOptions::default().segment_size(4 << 20))?;
     Ok(log)
 }
 

@@ -4,19 +4,19 @@ use crate::LogId;
 
 /// Where a message is when an append returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placed {
+pub enum Appended {
     /// In the pre-commit buffer: it survives the process, and gets its id when it is flushed.
     Buffered,
     /// In a segment, where subscribers can read it, under this id (of a batch: the id of its last message).
     InSegment(LogId),
 }
 
-impl Placed {
+impl Appended {
     /// The id, once there is one.
     pub fn id(self) -> Option<LogId> {
         match self {
-            Placed::Buffered => None,
-            Placed::InSegment(id) => Some(id),
+            Appended::Buffered => None,
+            Appended::InSegment(id) => Some(id),
         }
     }
 }
@@ -55,18 +55,18 @@ impl IdRun {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlacedBatch {
+pub struct AppendedBatch {
     len: usize,
     /// Most batches are of one segment.
     first: Option<IdRun>,
     more: Vec<IdRun>,
 }
 
-impl PlacedBatch {
+impl AppendedBatch {
     /// Adds `count` messages, the last of which is at `last`.
-    pub(super) fn add(&mut self, last: Placed, count: usize) {
+    pub(super) fn add(&mut self, last: Appended, count: usize) {
         self.len += count;
-        if let Placed::InSegment(last) = last
+        if let Appended::InSegment(last) = last
             && let Ok(count @ 1..) = u32::try_from(count)
         {
             let run = IdRun { first: LogId::new(last.segment, last.marker - (count - 1)), count };
@@ -88,8 +88,8 @@ impl PlacedBatch {
     }
 
     /// Where the last message is.
-    pub fn last(&self) -> Placed {
-        self.id().map_or(Placed::Buffered, Placed::InSegment)
+    pub fn last(&self) -> Appended {
+        self.id().map_or(Appended::Buffered, Appended::InSegment)
     }
 
     /// The id of the last message, once it has one.
