@@ -11,7 +11,9 @@
 //! - `<!-- skip: REASON -->`: the block is not run;
 //! - `<!-- run: COMMANDS -->`: they run first;
 //! - `<!-- fresh -->`: the block, and those after it, run in a new directory;
-//! - `<!-- unordered -->`: the lines of each output may come in any order.
+//! - `<!-- unordered -->`: the lines of each output may come in any order;
+//! - `<!-- needs: PROGRAMS -->`: the block is not run where one of these is missing, unless the environment
+//!   requires it (`JLOG_REQUIRE_JQ` for `jq`). With `journald` it has a journal of its own.
 //!
 //! Blocks fenced as `rust` are compared with example programs, which are built with the other tests:
 //! `<!-- from: FILE -->` names the file that has the block's lines, one behind the other.
@@ -31,8 +33,15 @@ use regex::Regex;
 use tempfile::TempDir;
 
 /// The documents that are tested. `every_document_with_console_blocks_is_tested` finds others.
-const DOCUMENTS: &[&str] =
-    &["README.md", "docs/embedding.md", "docs/operating.md", "jlog-capi/README.md", "logdag/README.md"];
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "docs/embedding.md",
+    "docs/operating.md",
+    "jlog-capi/README.md",
+    "logdag/README.md",
+    "logdag/examples/halo/README.md",
+    "logdag/examples/halton/README.md",
+];
 
 /// Between the output of two commands; not anything a command prints.
 const MARK: &str = "--8<-- end of command --8<--";
@@ -60,6 +69,16 @@ fn c_interface() {
 #[test]
 fn logdag() {
     check("logdag/README.md");
+}
+
+#[test]
+fn logdag_example_halo() {
+    check("logdag/examples/halo/README.md");
+}
+
+#[test]
+fn logdag_example_halton() {
+    check("logdag/examples/halton/README.md");
 }
 
 #[test]
@@ -132,6 +151,7 @@ struct Block {
     before: String,
     fresh: bool,
     unordered: bool,
+    needs: Vec<String>,
 }
 
 /// A block of Rust that is taken from a file.
@@ -203,6 +223,8 @@ fn console(lines: &[&str], first: usize, end: usize, directions: &[String]) -> B
     for direction in directions {
         if let Some(reason) = direction.strip_prefix("skip: ") {
             block.skip = Some(reason.to_owned());
+        } else if let Some(programs) = direction.strip_prefix("needs: ") {
+            block.needs = programs.split_whitespace().map(str::to_owned).collect();
         } else if let Some(commands) = direction.strip_prefix("run: ") {
             block.before.push_str(commands);
             block.before.push('\n');
@@ -265,15 +287,46 @@ fn commands() -> &'static Path {
     COMMANDS.path()
 }
 
+/// Whether a program is there; it must be where it is required.
+fn is_there(program: &str) -> bool {
+    let command = match program {
+        "journald" => {
+            "test -x /lib/systemd/systemd-journald && command -v journalctl && unshare --mount true"
+        }
+        _ => "command -v \"$1\"",
+    };
+    let status = Command::new("sh")
+        .args(["-c", command, "sh", program])
+        .env("PATH", path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let there = status.unwrap().success();
+    let variable = format!("JLOG_REQUIRE_{}", program.to_uppercase());
+    let required = std::env::var_os(&variable).is_some_and(|required| !required.is_empty());
+    assert!(there || !required, "{program} is missing, or needs permissions, and {variable} is set");
+    there
+}
+
+/// Where programs are looked for: the ones under test first.
+fn path() -> String {
+    format!("{}:{}:/usr/sbin:/sbin", commands().display(), std::env::var("PATH").unwrap())
+}
+
 /// What each command of the block prints.
 fn run(block: &Block, directory: &Path) -> Vec<Vec<String>> {
     let mut script = format!("exec 2>&1 </dev/null\n{{\ntrue\n{}}} >/dev/null 2>&1\ntrue\n", block.before);
     for step in &block.steps {
         let _ = write!(script, "{}\nstatus=$?; echo; echo '{MARK}'; (exit $status)\n", step.command);
     }
-    let path = format!("{}:{}", commands().display(), std::env::var("PATH").unwrap());
-    let output = Command::new("timeout")
-        .args(["--kill-after=5", "120", "bash", "-c", &script])
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "120"]);
+    if block.needs.iter().any(|program| program == "journald") {
+        command.args(["unshare", "--mount"]).arg(root().join("tests/with-journal.sh"));
+    }
+    let path = path();
+    let output = command
+        .args(["bash", "-c", &script])
         .current_dir(directory)
         .envs([("PATH", path.as_str()), ("TZ", "UTC"), ("LC_ALL", "C.UTF-8")])
         .env("REPOSITORY", root())
@@ -288,7 +341,8 @@ fn run(block: &Block, directory: &Path) -> Vec<Vec<String>> {
         .split(&format!("\n{MARK}\n"))
         .map(|output| output.lines().map(str::to_owned).collect())
         .collect();
-    assert_eq!(outputs.pop(), Some(Vec::new()), "line {}: a command did not end:\n{text}", block.line);
+    let ended = outputs.pop() == Some(Vec::new()) && outputs.len() == block.steps.len();
+    assert!(ended, "line {}: a command did not end:\n{text}", block.line);
     outputs
 }
 
@@ -361,6 +415,10 @@ fn check(name: &str) {
     for block in &document.blocks {
         if let Some(reason) = &block.skip {
             eprintln!("{name}:{}: skipped: {reason}", block.line);
+            continue;
+        }
+        if let Some(missing) = block.needs.iter().find(|program| !is_there(program)) {
+            eprintln!("{name}:{}: skipped: there is no {missing}, or no permission to use it", block.line);
             continue;
         }
         if block.fresh {

@@ -133,17 +133,22 @@ fn a_right_configuration_is_checked_and_nothing_opened() {
 #[test]
 fn the_examples_are_right() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../logdag/examples");
-    let mut checked = 0;
-    for entry in fs::read_dir(&examples).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "xml" || extension == "toml") {
-            let output =
-                logdag(&["check", "--strict"]).arg(&path).env("APP_FEED", "/nowhere").output().unwrap();
-            assert!(output.status.success(), "{output:?}");
-            checked += 1;
+    let (mut checked, mut directories) = (0, vec![examples]);
+    while let Some(directory) = directories.pop() {
+        for path in fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            if path.extension().is_some_and(|extension| extension == "xml" || extension == "toml") {
+                let output =
+                    logdag(&["check", "--strict"]).arg(&path).env("APP_FEED", "/nowhere").output().unwrap();
+                assert!(output.status.success(), "{output:?}");
+                checked += 1;
+            }
         }
     }
-    assert!(checked >= 5);
+    assert!(checked >= 8);
 }
 
 #[test]
