@@ -509,6 +509,21 @@ impl Switches {
         }
     }
 
+    /// Warns of names that no line can have: no stream that there is, no input, and none that an input is below.
+    fn check(&self, graph: &Graph, inputs: &[&str]) {
+        for (name, enabled) in self.all() {
+            let leads_here = |input: &&str| {
+                input.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            if graph.find(name).is_none() && !inputs.iter().any(leads_here) {
+                let switch = if enabled { "-l" } else { "-L" };
+                eprintln!(
+                    "logdag: warning: {switch} {name}: the configuration has no such stream (`logdag graph` lists those it has)"
+                );
+            }
+        }
+    }
+
     /// Those of streams that no configuration declares.
     fn apply(&self, graph: &Graph) -> Result<(), Failure> {
         for (name, enabled) in self.all() {
@@ -519,7 +534,12 @@ impl Switches {
     }
 }
 
-fn open(file: &Path, switches: &Switches, http: &HttpArgs) -> Result<(Graph, Option<Server>), Failure> {
+fn open(
+    file: &Path,
+    inputs: &[&str],
+    switches: &Switches,
+    http: &HttpArgs,
+) -> Result<(Graph, Option<Server>), Failure> {
     let mut config = Config::from_file(file)?;
     switches.change(&mut config);
     let graph = Graph::new();
@@ -527,6 +547,7 @@ fn open(file: &Path, switches: &Switches, http: &HttpArgs) -> Result<(Graph, Opt
     // No type is registered later.
     config.check_types(&graph)?;
     config.apply(&graph)?;
+    switches.check(&graph, inputs);
     switches.apply(&graph)?;
     graph.go_async();
     let server = http.serve(&config, &graph)?;
@@ -610,7 +631,8 @@ fn run(
     EndAtOnce::new()?.count_from_here()?;
     let mut signals = Signals::new(heeded(&[SIGHUP, SIGTERM, SIGINT]))?;
     // It answers until everything is written.
-    let (graph, _server) = open(file, &args.switches, http)?;
+    let names: Vec<&str> = inputs.iter().map(|(stream, _)| &**stream).collect();
+    let (graph, _server) = open(file, &names, &args.switches, http)?;
     let (stop, ending) = Stop::new()?;
     let mut threads = Vec::new();
     for (stream, source) in inputs {
@@ -947,7 +969,8 @@ fn exec(
     let end_at_once = EndAtOnce::new()?;
     let mut signals = SignalsInfo::<WithOrigin>::new(heeded(&forwarded))?;
     // It answers until everything is written.
-    let (graph, _server) = open(file, &args.switches, http)?;
+    let names: Vec<&str> = stdout.iter().chain(&stderr).map(String::as_str).collect();
+    let (graph, _server) = open(file, &names, &args.switches, http)?;
     let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let err = stderr.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let pipe = |lines: &Option<Lines>| if lines.is_some() { Stdio::piped() } else { Stdio::inherit() };

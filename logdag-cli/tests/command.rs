@@ -876,6 +876,10 @@ fn streams_are_switched_on_and_off_by_options() {
     assert!(texts(&output).1.ends_with("] a line\n"), "debug leads to stderr: {:?}", texts(&output));
     let output = setup.exec(&["--stdout", "in", "-l", "no//name"], script);
     assert!(texts(&output).1.contains("\"no//name\""), "{:?}", texts(&output));
+    let output = setup.exec(&["--stdout", "in/put", "-l", "in", "-L", "of", "-l", "in/put"], script);
+    let warning =
+        "logdag: warning: -L of: the configuration has no such stream (`logdag graph` lists those it has)\n";
+    assert_eq!(texts(&output).1, warning);
 }
 
 #[test]
