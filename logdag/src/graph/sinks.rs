@@ -295,7 +295,7 @@ impl Graph {
         self.streams().by_name.get(name)?.slot.clone()
     }
 
-    /// Rotates what a stream's sink has written: a file is renamed to its path followed by the time.
+    /// Rotates what a stream's sink has written: a file gets the next name that its [`Rotation`](crate::Rotation) gives.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].

@@ -477,13 +477,16 @@ impl FileSink {
         } else {
             // The lines are from a period that is over, or from the one that the clock shows.
             let base = names.base(now.clamp(period.start, period.end - 1));
-            let continued = names.are_numbers() || base == files.last_base;
-            let mut number = if continued {
-                Names::next_number(files.last_number).ok_or_else(used_up)?
-            } else {
-                let from = names.parse(&base).map(|parsed| parsed.from);
-                from.map_or(0, |from| retention::find(&names, now).unwrap_or_default().next_number(from))
+            // Another process may have gone on meanwhile, and lower numbers may be free again.
+            let found = retention::find(&names, now).unwrap_or_default();
+            let mut last = match names.parse(&base) {
+                Some(parsed) => found.highest_of(parsed.from),
+                None => Some(found.highest(&names, now)),
             };
+            if names.are_numbers() || base == files.last_base {
+                last = last.max(Some(files.last_number));
+            }
+            let mut number = last.map_or(Some(0), Names::next_number).ok_or_else(used_up)?;
             while !self.rename_unless_taken(files, &names, &names.path(&base, number))? {
                 number = Names::next_number(number).ok_or_else(used_up)?;
             }
@@ -520,6 +523,17 @@ impl FileSink {
 
     /// Rotates the file if it is full or its period is over.
     fn rotate_if_due(&self, files: &mut Files) -> io::Result<()> {
+        let current = self.current(files)?;
+        let full = self.bytes > 0 && current.len >= self.bytes;
+        if !full && current.period.contains((self.clock.wall)()) {
+            return Ok(());
+        }
+        self.look_closer(files)
+    }
+
+    /// The same for a file that seems to be full or from another period.
+    #[cold]
+    fn look_closer(&self, files: &mut Files) -> io::Result<()> {
         let due = |files: &mut Files| -> io::Result<bool> {
             let current = self.current(files)?;
             let now = (self.clock.wall)();

@@ -273,8 +273,12 @@ impl Names {
         Self {
             log: log.to_owned(),
             directory: dir,
+            // Only patterns need it, and looking it up takes long.
+            zone: match style {
+                Style::Pattern(..) => rotation.zone.time_zone(),
+                _ => TimeZone::UTC,
+            },
             style,
-            zone: rotation.zone.time_zone(),
             knows_compressed: rotation.knows_compressed(),
         }
     }

@@ -78,10 +78,9 @@ impl Found {
         self.rotated.iter().filter(known).map(|file| file.name.series).max().unwrap_or(0)
     }
 
-    /// The number for the next file whose name is for this time.
-    pub(super) fn next_number(&self, from: u64) -> u64 {
-        let of_same = self.rotated.iter().filter(|file| file.name.from == from);
-        of_same.map(|file| file.name.series + 1).max().unwrap_or(0)
+    /// The highest number of files whose names are for this time; without a number it is 0.
+    pub(super) fn highest_of(&self, from: u64) -> Option<u64> {
+        self.rotated.iter().filter(|file| file.name.from == from).map(|file| file.name.series).max()
     }
 }
 

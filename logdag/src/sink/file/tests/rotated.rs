@@ -192,6 +192,28 @@ fn numbers_go_up_over_restarts_and_leave_dates_alone() {
 }
 
 #[test]
+fn numbers_go_on_from_those_of_another_process() {
+    for name in ["number", "log-%F"] {
+        let rotation = Rotation { bytes: 2, retain_count: 2, ..rotation(name, "utc") };
+        let setup = Setup::new(rotation.clone());
+        let other = open(&setup.dir, rotation);
+        setup.write_at(10_000, "a\n");
+        other.rotate().unwrap();
+        setup.sink.reopen().unwrap();
+        setup.write_at(10_000, "b\nc\nd\ne\n");
+        other.reopen().unwrap();
+        // Its own number was the first one, and some after that are free again.
+        other.rotate().unwrap();
+        // What the first one still had open was none to be removed.
+        setup.sink.reopen().unwrap();
+        setup.sink.cull().unwrap();
+        let found = contents(setup.dir.path());
+        let texts: Vec<&str> = found.values().map(|text| &**text).collect();
+        assert_eq!(texts, ["", "d\n", "e\n"], "{name}: {found:?}");
+    }
+}
+
+#[test]
 fn a_clock_that_goes_back_and_comes_again_rotates_nothing() {
     let rotation = Rotation { seconds: 600, retain_count: 2, ..Rotation::default() };
     for (back, steady) in [(2_000, 10_010), (9_000, 10_010), (300, 10_010)] {
