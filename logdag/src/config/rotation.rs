@@ -42,6 +42,17 @@ fn zone(given: Given<'_>) -> Result<Zone> {
     })
 }
 
+fn compress(given: Option<Given<'_>>, known: &[&str]) -> Result<Option<Compression>> {
+    let method = parsed_or_off::<Compression>(given, known)?;
+    match (given, method.filter(|method| !method.available())) {
+        (Some(given), Some(method)) => {
+            let why = format!("{} needs logdag's feature {}", given.shown(), method.name());
+            Err(given.place.error(why))
+        }
+        _ => Ok(method),
+    }
+}
+
 pub(super) fn read(inherited: Inherited<'_, '_>) -> Result<Rotation> {
     let size = |name: &'static str| inherited(name).map_or(Ok(0), |given| given.bytes());
     let seconds = |name: &'static str| inherited(name).map_or(Ok(0), |given| given.seconds());
@@ -64,7 +75,7 @@ pub(super) fn read(inherited: Inherited<'_, '_>) -> Result<Rotation> {
             Some(given) => parsed(given, &["seconds", "number"])?,
             None => RotatedName::default(),
         },
-        compress: parsed_or_off(inherited("compress"), &methods)?,
+        compress: compress(inherited("compress"), &methods)?,
         retain_seconds: seconds("retain_seconds")?,
         retain_bytes: size("retain_bytes")?,
         retain_count: inherited("retain_count").map_or(Ok(0), |given| given.number())?,

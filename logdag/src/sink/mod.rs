@@ -243,10 +243,6 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
             Err(expected) => Err(format!("the path {:?}: expected {expected}", spec.path)),
         },
         "fd" => Descriptor::number(&spec.path).map(|_| ()),
-        "file" | "file_synch" => match spec.rotation.compress.filter(|method| !method.available()) {
-            Some(method) => Err(format!("compression with {0} needs logdag's feature {0}", method.name())),
-            None => Ok(()),
-        },
         "syslog" => syslog::check(spec),
         "journald" => journald::check(spec),
         #[cfg(feature = "jlog")]

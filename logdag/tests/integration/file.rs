@@ -156,6 +156,9 @@ fn a_missing_directory_is_an_error_with_the_path() {
     let error = graph.configure("app", typed("file", &path, Rotation::default())).unwrap_err().to_string();
     assert!(error.contains(path.to_str().unwrap()) && error.contains("\"app\""), "{error}");
     assert!(error.contains("No such file or directory"), "{error}");
+    let told =
+        format!("make the directory {}, or have it made with make_dirs", path.parent().unwrap().display());
+    assert!(error.contains(&told), "{error}");
 }
 
 #[test]

@@ -255,8 +255,8 @@ fn decoder(file: File, method: Compression) -> io::Result<Box<dyn Read>> {
     }
 }
 
-#[cfg(not(all(feature = "gzip", feature = "zstd")))]
-fn unavailable(method: Compression) -> io::Error {
+/// What is said of a method whose feature is not there.
+pub(super) fn unavailable(method: Compression) -> io::Error {
     let name = method.name();
     io::Error::new(
         io::ErrorKind::Unsupported,

@@ -283,6 +283,9 @@ impl FileSink {
         clock: Clock,
     ) -> io::Result<Self> {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        if let Some(method) = rotation.compress.filter(|method| !method.available()) {
+            return Err(named(compress::unavailable(method)));
+        }
         let first = access.look_up().map_err(named)?;
         let path = std::path::absolute(&path).map_err(named)?;
         let sink = Self {
@@ -309,7 +312,15 @@ impl FileSink {
             files.latest_clock = now;
             // A process that ended in the middle of a rotation has left no file that the next one could be like.
             let before = found.rotated.first().and_then(|newest| newest.path.metadata().ok());
-            sink.open_again(files, before.as_ref())?;
+            sink.open_again(files, before.as_ref()).map_err(|e| {
+                let dir = directory(&target);
+                if e.kind() != io::ErrorKind::NotFound || dir.is_dir() {
+                    return e;
+                }
+                let why =
+                    format!("{e}: make the directory {}, or have it made with make_dirs", dir.display());
+                io::Error::new(e.kind(), why)
+            })?;
             sink.order_compression(files);
         }
         Ok(sink)
