@@ -187,3 +187,81 @@ fn a_child_of_a_process_whose_queue_is_full_and_stuck_goes_on() {
     in_child(2, || drop((graph.clone(), reader.try_clone())));
     assert_eq!(lines(dir.path(), "file"), ["from the child", "from its thread", "from the grandchild"]);
 }
+
+#[cfg(feature = "gzip")]
+#[test]
+fn children_that_rotate_and_compress_lose_and_double_nothing() {
+    use std::io::Read;
+
+    use logdag::{Compression, Rotation};
+
+    const FORKS: usize = 60;
+    const OF_CHILD: usize = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let rotation = Rotation {
+            bytes: 20_000,
+            name: "number".parse().unwrap(),
+            compress: Some(Compression::Gzip),
+            ..Rotation::default()
+        };
+        let path = dir.path().join("app.log").display().to_string();
+        let sink = SinkSpec { kind: "file".to_owned(), path, rotation, ..SinkSpec::default() };
+        let graph = Graph::new();
+        let options = StreamOptions { sink: Some(sink), ..StreamOptions::default() };
+        let app = graph.configure("app", options).unwrap();
+        graph.go_async();
+        (graph, app)
+    };
+    let (graph, app) = open();
+    let stop = AtomicBool::new(false);
+    let logged = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let mut n = 0;
+            while !stop.load(Ordering::Relaxed) {
+                log!(app, "parent {n}");
+                n += 1;
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            n
+        });
+        let stopping = Stop(&stop);
+        for child in 0..FORKS {
+            in_child(child, || {
+                (0..OF_CHILD).for_each(|n| log!(app, "child {child} {n} {:.>80}", n));
+                drop(graph.drain_at_end());
+            });
+        }
+        drop(stopping);
+        thread.join().unwrap()
+    });
+    drop(graph.drain_at_end());
+    drop((graph, app));
+    // Whatever could not be compressed while another process had it open is, by the next one.
+    let (graph, app) = open();
+    drop(graph.drain_at_end());
+    drop((graph, app));
+    let mut lines: Vec<String> = Vec::new();
+    let mut compressed = 0;
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let mut text = String::new();
+        let mut file = std::fs::File::open(&path).unwrap();
+        if path.extension().unwrap() == "gz" {
+            compressed += 1;
+            flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+        } else {
+            assert_eq!(path.file_name().unwrap(), "app.log");
+            file.read_to_string(&mut text).unwrap();
+        }
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    assert!(compressed > 10, "{compressed}");
+    let of_children =
+        (0..FORKS).flat_map(|child| (0..OF_CHILD).map(move |n| format!("child {child} {n} {:.>80}", n)));
+    let mut expected: Vec<String> = (0..logged).map(|n| format!("parent {n}")).chain(of_children).collect();
+    lines.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(lines.len(), expected.len());
+    assert!(lines == expected);
+}

@@ -154,6 +154,7 @@ impl Keeper {
         match retention::find(names, now) {
             Err(e) => trouble = Some(e),
             Ok(found) => {
+                left = found.busy;
                 let plain = found.rotated.into_iter().rev().filter(|file| file.name.form == Form::Plain);
                 for file in plain {
                     match compress::compress(&file.path, method) {

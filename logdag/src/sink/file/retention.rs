@@ -69,6 +69,8 @@ pub(super) struct Found {
     pub(super) parts: Vec<(PathBuf, Form)>,
     /// Files that this rotation cannot have made, or that are being written to.
     pub(super) left_alone: Vec<PathBuf>,
+    /// There are rotated files among them: another sink writes to them.
+    pub(super) busy: bool,
 }
 
 impl Found {
@@ -106,6 +108,7 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
             continue;
         }
         let in_use = is_open(&facts);
+        found.busy |= in_use && parsed.is_some() && entry.path() != names.log();
         match parsed.filter(|_| !in_use) {
             Some(Parsed { form: form @ Form::Part(_), .. }) => found.parts.push((entry.path(), form)),
             Some(name) => {
