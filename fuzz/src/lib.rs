@@ -2,7 +2,8 @@
 //! of one of its files, and then does with it whatever can be done with a jlog. Nothing may panic, run for
 //! ever, or take more memory than there is data; what the bytes do not touch must stay readable.
 //!
-//! One is different: to [`operations()`] the bytes say what is done with a jlog, and when it crashes. Four are about
+//! Two are different: to [`operations()`] the bytes say what is done with a jlog, and when it crashes, and to
+//! [`assembled()`] how two jlogs are made, and of which of their files a third one consists. Four are about
 //! logdag, and use no disk: [`filter()`] takes expressions, [`config()`] documents, [`formats()`] lines, [`syslog()`]
 //! connections.
 //!
@@ -28,6 +29,7 @@ use jlog_core::{
 };
 use tempfile::TempDir;
 
+mod assembled;
 mod config;
 mod filter;
 mod formats;
@@ -35,6 +37,7 @@ mod model;
 mod operations;
 mod syslog;
 
+pub use assembled::assembled;
 pub use config::config;
 pub use filter::filter;
 pub use formats::formats;
@@ -45,7 +48,7 @@ pub use syslog::syslog;
 pub type Target = (&'static str, fn(Disk, &[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     ("scanner", scanner),
     ("metastore", metastore),
     ("checkpoint", checkpoint),
@@ -57,6 +60,7 @@ pub const TARGETS: [Target; 15] = [
     ("names", names),
     ("dropped", dropped),
     ("operations", operations),
+    ("assembled", assembled),
     ("filter", filter),
     ("config", config),
     ("formats", formats),
