@@ -114,6 +114,7 @@ fn links_lead_somewhere() {
         "docs/glossary.md",
         "docs/releasing.md",
         "examples/outbox/README.md",
+        "jlog-py/README.md",
         "jlog-watch/README.md",
     ];
     documents.extend(more.map(|name| root().join(name)));
