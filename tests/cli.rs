@@ -28,6 +28,9 @@ mod read_only;
 mod serve;
 #[path = "cli/subscribers.rs"]
 mod subscribers;
+#[cfg(feature = "serve")]
+#[path = "cli/systemd.rs"]
+mod systemd;
 #[path = "cli/tail.rs"]
 mod tail;
 #[cfg(feature = "top")]

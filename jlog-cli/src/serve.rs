@@ -4,11 +4,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jlog_watch::{ServeError, Token, Watch};
+use sd_notify::NotifyState;
 
 use crate::args::ServeArgs;
 use crate::error::{Failure, Outcome};
 use crate::output;
 use crate::stop::Stop;
+
+/// Tells systemd, where it has started us and wants to know.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(states) {
+        output::complain(&format!("cannot notify systemd: {e}"));
+    }
+}
 
 /// `jlog serve`
 pub fn serve(args: &ServeArgs) -> Outcome {
@@ -34,9 +42,18 @@ pub fn serve(args: &ServeArgs) -> Outcome {
         Err(failure) if failure.is_broken_pipe() => {}
         other => other?,
     }
+    let status = format!("Answers at {}", output::plain(&server.address().to_string()));
+    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     while !stop.is_set() {
-        stop.sleep(Duration::from_secs(60));
+        stop.sleep(watchdog.unwrap_or(Duration::from_secs(60)));
+        if let Some(patience) = watchdog
+            && server.answers(patience)
+        {
+            tell(&[NotifyState::Watchdog]);
+        }
     }
+    tell(&[NotifyState::Stopping]);
     server.stop();
     Ok(ExitCode::SUCCESS)
 }

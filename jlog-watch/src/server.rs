@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_io_timeout::TimeoutStream;
 
 use crate::address::Address;
@@ -76,6 +76,8 @@ pub enum ServeError {
 pub struct Server {
     address: Address,
     stop: watch::Sender<bool>,
+    /// Takes what its thread is to answer by itself, to show that it does.
+    probes: mpsc::UnboundedSender<std::sync::mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
     /// The socket's file, and which file that is.
     socket: Option<(PathBuf, u64)>,
@@ -109,10 +111,17 @@ impl Server {
             .build()
             .map_err(ServeError::Thread)?;
         let (stop, stopped) = watch::channel(false);
+        let (probes, mut probed) = mpsc::unbounded_channel::<std::sync::mpsc::SyncSender<()>>();
         let thread = std::thread::Builder::new()
             .name("jlog-watch".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
+                    tokio::spawn(async move {
+                        while let Some(probe) = probed.recv().await {
+                            // Who asked may have given up.
+                            let _ = probe.try_send(());
+                        }
+                    });
                     match listener {
                         Listener::Tcp(listener) => {
                             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
@@ -129,12 +138,18 @@ impl Server {
                 runtime.shutdown_timeout(LAST_READS);
             })
             .map_err(ServeError::Thread)?;
-        Ok(Self { address, stop, thread: Some(thread), socket })
+        Ok(Self { address, stop, probes, thread: Some(thread), socket })
     }
 
     /// Where it listens: with the port that it got, where port 0 was asked for.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether its thread is at work: it says so within this time. For watchdogs.
+    pub fn answers(&self, within: Duration) -> bool {
+        let (probe, answered) = std::sync::mpsc::sync_channel(1);
+        self.probes.send(probe).is_ok() && answered.recv_timeout(within).is_ok()
     }
 
     /// Ends it: connections are closed, and its thread has ended when this returns.

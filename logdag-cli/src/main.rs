@@ -5,6 +5,7 @@
 
 mod ctl;
 mod man;
+mod notify;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -28,6 +29,7 @@ use logdag::input::{JsonLines, for_each_syslog_message, log_syslog};
 use logdag::{FileSink, Graph, Level, Location, Redaction, SinkSpec, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sd_notify::NotifyState;
 use signal_hook::consts::{
     SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGXFSZ,
 };
@@ -556,11 +558,15 @@ fn open(
 
 /// Reloads the configuration and reopens files. Errors go to the log.
 fn reload(graph: &Graph, file: &Path, switches: &Switches) {
-    let reloaded = graph.reload_with(file, |config| switches.change(config));
-    if reloaded.is_ok()
-        && let Err(e) = switches.apply(graph)
-    {
-        eprintln!("logdag: {e}");
+    notify::reloading();
+    match graph.reload_with(file, |config| switches.change(config)) {
+        Ok(_) => {
+            if let Err(e) = switches.apply(graph) {
+                eprintln!("logdag: {e}");
+            }
+            notify::ready("The configuration was read again");
+        }
+        Err(e) => notify::ready(&format!("The configuration was refused, and the one before is in use: {e}")),
     }
 }
 
@@ -635,11 +641,14 @@ fn run(
     let (graph, _server) = open(file, &names, &args.switches, http)?;
     let (stop, ending) = Stop::new()?;
     let mut threads = Vec::new();
+    let what = format!("Logs lines of {}", counted(inputs.len() as u64, "input"));
     for (stream, source) in inputs {
         let lines = Lines::new(&graph, &stream, args)?;
         threads.push(start(source, lines, stop.clone())?);
     }
     // Inputs that end end the command; sockets never do.
+    notify::ping(&graph)?;
+    notify::ready(&what);
     let handle = signals.handle();
     let inputs = std::thread::spawn(move || {
         for thread in threads {
@@ -654,6 +663,7 @@ fn run(
         }
         reload(&graph, file, &args.switches);
     }
+    notify::tell(&[NotifyState::Stopping]);
     // What has been sent so far is taken, if it ends.
     drop(ending);
     let begun = Instant::now();
@@ -984,6 +994,8 @@ fn exec(
         }
     };
     let pid = i32::try_from(child.id()).map(nix::unistd::Pid::from_raw)?;
+    notify::ping(&graph)?;
+    notify::ready(&format!("Runs {}", Path::new(program).display()));
     let handle = signals.handle();
     let (again, configuration, switches) = (graph.clone(), file.to_owned(), args.switches.clone());
     let (gone, told_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -1018,6 +1030,7 @@ fn exec(
     let status = child.wait()?;
     // The number of an ended process may be reused: from here on signals are for us.
     gone.store(true, Ordering::Release);
+    notify::tell(&[NotifyState::Stopping]);
     end_at_once.count_from_here()?;
     for thread in taking {
         // The pipes end when every process that has them open does, or a signal ends the wait.

@@ -71,3 +71,9 @@ fn other_machines_need_a_token_and_addresses_may_be_taken() {
     let refused = Watch::new().serve(&address).unwrap_err().to_string();
     assert!(refused.contains(&taken.local_addr().unwrap().to_string()), "{refused}");
 }
+
+#[test]
+fn a_server_says_whether_its_thread_is_at_work() {
+    let server = Watch::new().serve(&"127.0.0.1:0".parse().unwrap()).unwrap();
+    assert!(server.answers(std::time::Duration::from_secs(20)));
+}

@@ -1,0 +1,70 @@
+//! `jlog serve` as a service of systemd.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{DEADLINE, Place, Running, bare, jlog};
+
+#[test]
+fn systemd_is_told_what_it_does() {
+    let place = Place::new(&[]);
+    let socket = UnixDatagram::bind(place.path("notify")).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let next = || {
+        let mut buffer = [0; 4096];
+        let n = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..n].to_vec()).unwrap()
+    };
+    let mut command = jlog(["serve"]);
+    command.arg(&place.feed).args(["--http", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", place.path("notify")).env("WATCHDOG_USEC", "50000");
+    let (mut server, lines) = Running::with_lines(command);
+    let address = lines.next().unwrap();
+    let address = address.trim_end().strip_prefix("listening at ").unwrap();
+    assert_eq!(next(), format!("READY=1\nSTATUS=Answers at {address}\n"));
+    assert_eq!(next(), "WATCHDOG=1\n");
+    assert_eq!(next(), "WATCHDOG=1\n");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.end(), Some(0));
+    let mut last = next();
+    while last == "WATCHDOG=1\n" {
+        last = next();
+    }
+    assert_eq!(last, "STOPPING=1\n");
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_takes() {
+    let verify = || {
+        let mut command = bare("systemd-analyze");
+        command.stdout(Stdio::null());
+        command
+    };
+    if verify().arg("--version").status().is_err() {
+        let required = std::env::var_os("JLOG_REQUIRE_SYSTEMD").is_some_and(|required| !required.is_empty());
+        assert!(!required, "systemd-analyze is required and not there");
+        eprintln!("skipped: there is no systemd-analyze");
+        return;
+    }
+    let place = Place::empty();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/systemd");
+    let unit = std::fs::read_to_string(root.join("jlog-serve.service")).unwrap();
+    // The command is looked for.
+    let unit = unit.replace("/usr/bin/jlog", env!("CARGO_BIN_EXE_jlog"));
+    let path = place.file("jlog-serve.service", &unit);
+    let mut command = verify();
+    command.args(["verify", "--man=no"]).arg(&path);
+    let done = crate::support::run(command, "");
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    // What it runs is a command line of ours.
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let line = line.replace("${FEEDS}", place.path("").to_str().unwrap()).replace("${HTTP}", "127.0.0.1:0");
+    let mut command = bare(line.split(' ').next().unwrap());
+    command.args(line.split(' ').skip(1));
+    let (mut server, lines) = Running::with_lines(command);
+    assert!(lines.next().unwrap().starts_with("listening at http://127.0.0.1:"));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.end(), Some(0));
+}
