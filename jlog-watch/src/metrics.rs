@@ -451,13 +451,37 @@ impl View {
             to,
             (
                 "logdag_stream_queue_age",
-                "Age of the oldest line in the queue; 0 without any",
+                "How long lines have waited: since the write began that is under way, or since the oldest line was logged \
+                 where the sink knows that; 0 without any",
                 Some(Unit::Seconds),
             ),
             self.each_stream(move |stream| {
-                let oldest = stream.description.queue?.oldest_micros;
+                let queue = stream.description.queue?;
+                let oldest = queue.oldest_micros.into_iter().chain(queue.writing_micros).min();
                 Some(oldest.map_or(0.0, |oldest| micros_as_seconds(now.saturating_sub(oldest))))
             }),
+        )?;
+        family(
+            to,
+            (
+                "logdag_stream_write_duration",
+                "Time that the queue's thread took to write all lines that were waiting",
+                Some(Unit::Seconds),
+            ),
+            MetricType::Histogram,
+            self.each_stream(|stream| Some(stream.description.queue?.writes)),
+            |mut to, writes| {
+                let bounds = logdag::WriteTimes::BOUNDS.map(|bound| bound.as_secs_f64());
+                let bounds = bounds.into_iter().chain([f64::MAX]);
+                let buckets: Vec<(f64, u64)> = bounds.zip(writes.counts).collect();
+                let count = writes.counts.iter().sum();
+                to.encode_histogram::<NoLabelSet>(writes.total.as_secs_f64(), count, &buckets, None)
+            },
+        )?;
+        counters(
+            to,
+            ("logdag_stream_rotations", "How often this process has rotated the stream's file", None),
+            self.each_stream(|stream| stream.description.rotations),
         )
     }
 }

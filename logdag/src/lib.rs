@@ -88,7 +88,7 @@ pub use redact::Redaction;
 pub use sink::JlogSink;
 pub use sink::{
     Access, Compression, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, QueueStats, RotateAt,
-    RotatedName, Rotation, RotationError, Sink, SinkSpec, WhenFull, WriteError, Zone,
+    RotatedName, Rotation, RotationError, Sink, SinkSpec, WhenFull, WriteError, WriteTimes, Zone,
 };
 pub use speculation::Speculation;
 pub use value::{Json, Value};

@@ -1,12 +1,13 @@
 //! Graphs of log streams.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 
 use jlog_watch::Watch;
 use logdag::{Graph, Lines, Sink, WriteError, log};
 
-use crate::support::{Place, ask, samples, serve};
+use crate::support::{Place, ask, samples, serve, until};
 
 /// Takes nothing.
 #[derive(Debug)]
@@ -65,4 +66,64 @@ fn streams_are_counted() {
     let reason = answer.json()["reasons"][0].clone();
     assert_eq!((reason["kind"].as_str(), reason["stream"].as_str()), (Some("sink_failing"), Some("full")));
     assert_eq!(samples(&server)["logdag_stream_failed_lines_total{stream=\"full\"}"], 1.0);
+}
+
+#[test]
+fn writes_are_timed_and_rotations_counted() {
+    let place = Place::new();
+    let graph = graph_with_everything(&place);
+    let server = serve(Watch::new().graph("", graph.clone()));
+    assert_eq!(samples(&server)["logdag_stream_write_duration_seconds_count{stream=\"file\"}"], 0.0);
+    let web = graph.stream("web").unwrap();
+    log!(web, "one more");
+    graph.flush().unwrap();
+    graph.rotate("file").unwrap();
+    let found = samples(&server);
+    assert_eq!(found["logdag_stream_write_duration_seconds_count{stream=\"file\"}"], 1.0);
+    assert_eq!(found["logdag_stream_write_duration_seconds_bucket{stream=\"file\",le=\"+Inf\"}"], 1.0);
+    assert!(found["logdag_stream_write_duration_seconds_sum{stream=\"file\"}"] > 0.0);
+    assert_eq!(found["logdag_stream_rotations_total{stream=\"file\"}"], 1.0);
+    assert!(!found.contains_key("logdag_stream_rotations_total{stream=\"ring\"}"));
+}
+
+/// Writes when it is told to. Like a file, it does not ask for the times of lines.
+#[derive(Debug)]
+struct Stuck(Mutex<Receiver<()>>);
+
+impl Sink for Stuck {
+    fn write(&self, _: &Lines<'_>) -> Result<(), WriteError> {
+        let _ = self.0.lock().unwrap().recv();
+        Ok(())
+    }
+
+    fn needs_times(&self) -> bool {
+        false
+    }
+
+    fn may_be_asynchronous(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_write_that_takes_long_is_seen_while_it_does() {
+    let (go, told) = channel();
+    let graph = Graph::new();
+    let told = Arc::new(Stuck(Mutex::new(told)));
+    graph.register("stuck", move |_| Ok(told.clone())).unwrap();
+    let config = "<app><logs><log name=\"slow\" type=\"stuck\"/></logs></app>";
+    logdag::config::Config::from_text("test.xml", config).unwrap().apply(&graph).unwrap();
+    graph.go_async();
+    let server = serve(Watch::new().graph("", graph.clone()));
+    let slow = graph.stream("slow").unwrap();
+    let age = || samples(&server)["logdag_stream_queue_age_seconds{stream=\"slow\"}"];
+    assert_eq!(age(), 0.0);
+    log!(slow, "one");
+    until("the write has taken a while", || age() > 0.05);
+    drop(go);
+    until("nothing waits", || age() == 0.0);
+    graph.flush().unwrap();
+    let found = samples(&server);
+    assert_eq!(found["logdag_stream_write_duration_seconds_bucket{stream=\"slow\",le=\"0.05\"}"], 0.0);
+    assert_eq!(found["logdag_stream_write_duration_seconds_count{stream=\"slow\"}"], 1.0);
 }

@@ -44,6 +44,8 @@ pub struct Description {
     pub counters: Counters,
     /// What waits in its queue; `None` without one.
     pub queue: Option<QueueStats>,
+    /// How often its file was rotated; `None` without one.
+    pub rotations: Option<u64>,
     /// Bytes in what it writes to.
     pub size: Option<u64>,
     /// Lines that were logged to it by a thread that was logging already, in a signal handler or within a sink: they are

@@ -614,6 +614,7 @@ impl Graph {
             stats: state.options.stats,
             counters: crate::sink::Counters::default(),
             queue: None,
+            rotations: None,
             size: None,
             reentrant: state.node.reentrant.load(Ordering::Relaxed),
         };
@@ -622,6 +623,7 @@ impl Graph {
         if let Some(slot) = &slot {
             description.counters = slot.counters();
             description.queue = slot.queue();
+            description.rotations = slot.rotations();
         }
         Some((description, slot))
     }

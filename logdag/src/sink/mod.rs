@@ -5,6 +5,7 @@ mod file;
 #[cfg(feature = "jlog")]
 mod jlog;
 pub(crate) mod journald;
+mod latency;
 mod memory;
 mod peer;
 mod slot;
@@ -24,6 +25,7 @@ pub(crate) use file::{name_of_rotated, wait_for_compression};
 #[cfg(feature = "jlog")]
 pub use jlog::JlogSink;
 pub(crate) use journald::Journald;
+pub use latency::WriteTimes;
 pub use memory::{MemoryLine, MemorySink};
 pub(crate) use slot::Slot;
 pub use slot::{Counters, QueueStats, WhenFull};

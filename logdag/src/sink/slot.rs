@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::latency::{Latency, WriteTimes};
 use super::{FileSink, Lines, MemorySink, Sink, SinkSpec, WriteError, journald, write_to_stderr};
 use crate::format::{Flags, Format, Layout, event_body, render, render_for_people, within_json};
 use crate::graph::StreamOptions;
@@ -91,6 +92,10 @@ pub struct QueueStats {
     /// The time of the oldest of them, in microseconds since 1970 UTC; `None` where none waits, or the sink does not ask for
     /// times.
     pub oldest_micros: Option<u64>,
+    /// When the write began that is under way, in microseconds since 1970 UTC; `None` without one.
+    pub writing_micros: Option<u64>,
+    /// How long writes have taken.
+    pub writes: WriteTimes,
 }
 
 #[derive(Debug)]
@@ -123,6 +128,7 @@ pub(crate) struct Slot {
     /// There is room, or everything is written.
     room: Condvar,
     written: Written,
+    latency: Latency,
     /// Held while a thread writes to the sink, for as long as the sink takes. Nothing else needs it, so that
     /// descriptions and counters do not wait.
     writing: Mutex<()>,
@@ -298,6 +304,7 @@ impl Slot {
             work: Condvar::new(),
             room: Condvar::new(),
             written: Written::default(),
+            latency: Latency::default(),
             writing: Mutex::default(),
             losses: Mutex::default(),
             reopens: Flag::new(false),
@@ -551,7 +558,14 @@ impl Slot {
             bytes: queue.batch.size() as u64,
             limit: self.queue_bytes as u64,
             oldest_micros: oldest.filter(|&micros| micros > 0),
+            writing_micros: self.latency.since(),
+            writes: self.latency.times(),
         })
+    }
+
+    /// How often its file was rotated; `None` where it is none.
+    pub(crate) fn rotations(&self) -> Option<u64> {
+        (&*self.sink as &dyn Any).downcast_ref::<FileSink>().map(FileSink::rotations)
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -849,6 +863,7 @@ impl Slot {
             let (untold, since) = (std::mem::take(&mut queue.untold), queue.since);
             drop(queue);
             self.room.notify_all();
+            let begun = self.latency.begin();
             let writing = self.writing.lock();
             if !mine.ends.is_empty() {
                 self.write(&Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
@@ -862,6 +877,7 @@ impl Slot {
                 self.write(&Lines { bytes: &line, ends: &ends, start: 0 });
             }
             drop(writing);
+            self.latency.end(begun);
             let written = mine.ends.len() as u64;
             mine.clear(self.queue_bytes);
             queue = self.queue.lock();

@@ -88,6 +88,8 @@ pub struct FileSink {
     files: Mutex<Files>,
     /// Bytes in the file, readable without waiting for a write.
     size: AtomicU64,
+    /// How often it was rotated, by this process.
+    rotations: AtomicU64,
     /// A symbolic link that names the file being written.
     latest: Option<PathBuf>,
 }
@@ -228,6 +230,11 @@ impl FileSink {
         Self::open_with(path.into(), rotation, access, asynchronous, Clock::REAL)
     }
 
+    /// How often it was rotated, by this process.
+    pub(crate) fn rotations(&self) -> u64 {
+        self.rotations.load(Relaxed)
+    }
+
     /// Files whose names could be taken for those of rotated files of a log, but that its rotation cannot have made:
     /// retention leaves them alone.
     ///
@@ -299,6 +306,7 @@ impl FileSink {
             clock,
             files: Mutex::default(),
             size: AtomicU64::new(0),
+            rotations: AtomicU64::new(0),
             latest: None,
         };
         {
@@ -505,6 +513,7 @@ impl FileSink {
             (files.last_number, files.last_base) = (number, base);
         }
         drop(turn);
+        self.rotations.fetch_add(1, Relaxed);
         // What is too old stays until the next time, if it cannot be removed now.
         files.trouble = self.remove_expired(files, false).err().or(files.trouble.take());
         self.order_compression(files);

@@ -1,0 +1,69 @@
+//! How long the writes of a queue's thread take, measured once for each batch.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::record::now_micros;
+
+/// How long writes of a queue's thread have taken. A write is of all lines that were waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriteTimes {
+    /// Writes that took no longer than the [`BOUNDS`](Self::BOUNDS) of the same place, and longer than the bound before; the last
+    /// are those that took longer than all bounds.
+    pub counts: [u64; WriteTimes::BOUNDS.len() + 1],
+    /// The time of all of them.
+    pub total: Duration,
+}
+
+impl WriteTimes {
+    /// Upper bounds.
+    pub const BOUNDS: [Duration; 9] = [
+        Duration::from_micros(100),
+        Duration::from_micros(500),
+        Duration::from_millis(2),
+        Duration::from_millis(10),
+        Duration::from_millis(50),
+        Duration::from_millis(200),
+        Duration::from_secs(1),
+        Duration::from_secs(5),
+        Duration::from_secs(30),
+    ];
+}
+
+/// The same, while it is measured.
+#[derive(Debug, Default)]
+pub(super) struct Latency {
+    counts: [AtomicU64; WriteTimes::BOUNDS.len() + 1],
+    nanos: AtomicU64,
+    /// When the write began that is under way, in microseconds since 1970 UTC; 0 without one.
+    since: AtomicU64,
+}
+
+impl Latency {
+    /// A write begins.
+    pub(super) fn begin(&self) -> Instant {
+        self.since.store(now_micros(), Relaxed);
+        Instant::now()
+    }
+
+    /// It has ended.
+    pub(super) fn end(&self, begun: Instant) {
+        let took = begun.elapsed();
+        self.since.store(0, Relaxed);
+        let at = WriteTimes::BOUNDS.partition_point(|bound| *bound < took);
+        self.counts[at].fetch_add(1, Relaxed);
+        self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(super) fn since(&self) -> Option<u64> {
+        Some(self.since.load(Relaxed)).filter(|since| *since > 0)
+    }
+
+    pub(super) fn times(&self) -> WriteTimes {
+        WriteTimes {
+            counts: std::array::from_fn(|n| self.counts[n].load(Relaxed)),
+            total: Duration::from_nanos(self.nanos.load(Relaxed)),
+        }
+    }
+}
