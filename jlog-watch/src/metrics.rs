@@ -1,13 +1,19 @@
 //! `/metrics`, for Prometheus and everything that reads its format.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt;
 use std::iter::once;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use hyper::body::{Frame, SizeHint};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
@@ -33,7 +39,7 @@ pub(crate) async fn metrics(State(core): State<Arc<Core>>, headers: HeaderMap) -
     let encoded = tokio::task::spawn_blocking(move || encode(view, open, limit)).await;
     let kind = if open { OPEN_METRICS } else { prometheus_text::CONTENT_TYPE };
     match encoded {
-        Ok(Ok(encoded)) => respond::body(StatusCode::OK, kind, encoded),
+        Ok(Ok(encoded)) => respond::body(StatusCode::OK, kind, Body::new(Pieces(encoded))),
         _ => respond::error(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the metrics have more than {limit} bytes"),
@@ -60,32 +66,73 @@ fn wants_open_metrics(headers: &HeaderMap) -> bool {
     open.is_some_and(|open| open > 0.0 && plain.is_none_or(|plain| open >= plain))
 }
 
-/// A text that does not grow without limit.
+/// Bytes of a piece of the text.
+const PIECE: usize = 64 << 10;
+
+/// A text that does not grow without limit, in pieces: it is never copied as a whole, and what a client has taken is freed.
 struct Limited {
-    text: String,
-    limit: usize,
+    pieces: VecDeque<Bytes>,
+    last: String,
+    /// Bytes that it may still take.
+    left: usize,
 }
 
 impl fmt::Write for Limited {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        if self.text.len() + more.len() > self.limit {
-            return Err(fmt::Error);
+        self.left = self.left.checked_sub(more.len()).ok_or(fmt::Error)?;
+        if self.last.len() + more.len() > PIECE && !self.last.is_empty() {
+            self.end_piece();
         }
-        self.text.push_str(more);
+        self.last.push_str(more);
         Ok(())
     }
 }
 
-fn encode(view: View, open: bool, limit: usize) -> Result<String, fmt::Error> {
+impl Limited {
+    fn new(limit: usize) -> Self {
+        Self { pieces: VecDeque::new(), last: String::with_capacity(PIECE), left: limit }
+    }
+
+    fn end_piece(&mut self) {
+        let piece = std::mem::replace(&mut self.last, String::with_capacity(PIECE));
+        self.pieces.push_back(piece.into());
+    }
+}
+
+/// The pieces of a text, as a body whose length is known.
+struct Pieces(VecDeque<Bytes>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
+fn encode(view: View, open: bool, limit: usize) -> Result<VecDeque<Bytes>, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(view));
-    let mut out = Limited { text: String::new(), limit };
+    let mut out = Limited::new(limit);
     if open {
         text::encode(&mut out, &registry)?;
     } else {
         prometheus_text::encode(&mut out, &registry)?;
     }
-    Ok(out.text)
+    out.end_piece();
+    Ok(out.pieces)
 }
 
 /// A name, what it means, and its unit, which the name ends in.
@@ -541,7 +588,8 @@ mod tests {
             #[cfg(feature = "graph")]
             graphs: Vec::new(),
         };
-        assert!(encode(view(), true, 1000).unwrap().ends_with("# EOF\n"));
+        let pieces = encode(view(), true, 1000).unwrap();
+        assert!(pieces.back().unwrap().ends_with(b"# EOF\n"));
         assert!(encode(view(), true, 10).is_err());
     }
 }

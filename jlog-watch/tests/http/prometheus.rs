@@ -1,5 +1,6 @@
 //! Prometheus itself, and the rules in `dist/prometheus`.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -42,31 +43,43 @@ fn rules_do_what_they_say() {
     }
 }
 
-/// Rules about metrics that do not exist would never say anything.
+/// Rules and panels about metrics that do not exist would never say anything.
 #[cfg(feature = "graph")]
 #[test]
-fn rules_are_about_metrics_that_there_are() {
+fn rules_and_panels_are_about_metrics_that_there_are() {
     let place = Place::new();
-    let limits = jlog_core::Limits { max_bytes: Some(1 << 20), ..Default::default() };
+    let limits =
+        jlog_core::Limits { max_bytes: Some(1 << 20), keep_free: Some(1), ..jlog_core::Limits::default() };
     let log = jlog_core::Jlog::options().limits(limits).create(place.join("a")).unwrap();
     log.subscribe("s", jlog_core::Start::Beginning).unwrap();
     let watch = Watch::new().feeds(place.path()).graph("", crate::streams::graph_with_everything(&place));
     let server = serve(watch);
     let mut metrics = String::new();
-    until("an estimate of when it is full", || {
+    until("estimates", || {
         append(&log, 10);
+        log.set_checkpoint("s", log.last_id().unwrap()).unwrap();
         metrics = ask(&server, "/metrics").body;
         metrics.contains("jlog_feed_full_in_seconds{")
+            && metrics.contains("jlog_subscriber_catch_up_seconds{")
     });
-    let text = std::fs::read_to_string(dist().join("jlog.rules.yml")).unwrap();
-    let mut checked = 0;
-    for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
-        if word.starts_with("jlog_") || word.starts_with("logdag_") {
-            assert!(metrics.contains(&format!("\n{word}{{")), "there is no metric {word}");
-            checked += 1;
+    let rules = std::fs::read_to_string(dist().join("jlog.rules.yml")).unwrap();
+    let dashboard = std::fs::read_to_string(dist().join("../grafana/jlog.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let mut asked: Vec<&str> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(asked.len() > 20);
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    asked.extend(variables.iter().filter_map(|variable| variable["definition"].as_str()));
+    for (text, least) in [(rules, 10), (asked.join("\n"), 20)] {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let names: BTreeSet<&str> =
+            words.filter(|word| word.starts_with("jlog_") || word.starts_with("logdag_")).collect();
+        for name in &names {
+            assert!(metrics.contains(&format!("\n{name}{{")), "there is no metric {name}");
         }
+        assert!(names.len() > least, "{names:?}");
     }
-    assert!(checked > 10);
 }
 
 /// A Prometheus, ended when it is dropped.
