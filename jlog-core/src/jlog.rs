@@ -325,6 +325,33 @@ impl Jlog {
         &self.shared.path
     }
 
+    /// Which feed this is, whatever its path: what a receiver of its messages knows them by, together with their ids.
+    /// A feed of the C library that has no identity yet gets one now.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
+    /// let log = jlog_core::Jlog::create(&path)?;
+    /// let before = log.identity()?;
+    /// assert_eq!(jlog_core::Jlog::open(&path)?.identity()?, before);
+    /// std::fs::remove_dir_all(&path)?;
+    /// assert_ne!(jlog_core::Jlog::create(&path)?.identity()?, before);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::DiskFull`] where it has none and none can be made, or the one it has cannot be read.
+    pub fn identity(&self) -> Result<crate::FeedIdentity> {
+        if let Some(identity) = identity::read(&self.shared) {
+            return Ok(identity);
+        }
+        identity::create(&self.shared)?;
+        identity::read(&self.shared).ok_or_else(|| {
+            let wrong =
+                std::io::Error::other("it does not hold 32 hex digits; remove the file, and another is made");
+            Error::io("read", self.shared.at(names::IDENTITY), wrong)
+        })
+    }
+
     /// The events since the last call; at most 1,000 are kept. The hook of [`JlogOptions::on_event`] gets
     /// the same events at once.
     pub fn take_events(&self) -> Vec<Event> {

@@ -108,6 +108,7 @@ pub use error::{Error, Result};
 pub use event::Event;
 pub use format::{Compression, Meta, MetaFault, Safety};
 pub use id::{LogId, ParseLogIdError, Timestamp};
+pub use identity::{FeedIdentity, ParseFeedIdentityError};
 pub use index::IndexState;
 pub use jlog::{Jlog, Lag, Start, Status, SubscriberStatus};
 pub use limits::{AtLimit, Holder, LimitKind, Limits};

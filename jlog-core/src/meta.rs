@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::format::{METASTORE_LEN, Meta, MetaFault, OLD_METASTORE_LEN, RecordFormat, Safety};
-use crate::identity::{self, Identity};
+use crate::identity::{self, FeedIdentity};
 use crate::names;
 use crate::shared::Shared;
 use crate::storage::{File, Guarded, LockGuard, Map, Open, read_all};
@@ -54,7 +54,7 @@ pub(crate) struct Metastore {
     format: RecordFormat,
     named: (u64, u64),
     /// The feed's identity, once it is known, if it has one.
-    feed: OnceLock<Option<Identity>>,
+    feed: OnceLock<Option<FeedIdentity>>,
 }
 
 fn identity_of(file: &dyn File, path: &Path) -> Result<(u64, u64)> {

@@ -1,0 +1,265 @@
+//! Where messages go: what a destination has to do, and what it may answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use jlog_core::{FeedIdentity, Jlog, LogId, ReaderOptions, Start, Timestamp};
+
+/// What a message is known by wherever it goes: the feed, the message's place in it, and its time. Written as
+/// `FEED:SEGMENT:MARKER:TIME`, all in hex.
+///
+/// The time is there because a place can be used twice: a power failure can take away messages that were readable but not
+/// durable, and a feed can be restored from a copy of its files. What is written afterwards gets the same places again, and
+/// must not be taken for what was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId {
+    /// The feed.
+    pub feed: FeedIdentity,
+    /// Segment and marker.
+    pub id: LogId,
+    /// The message's time.
+    pub time: Timestamp,
+}
+
+impl MessageId {
+    /// Whether a text is the id of a message in this feed, and of which one.
+    pub fn parse_in(feed: FeedIdentity, text: &str) -> Option<Self> {
+        let rest = text.strip_prefix(&feed.to_string())?.strip_prefix(':')?;
+        let (id, time) = rest.rsplit_once(':')?;
+        if time.is_empty() || !time.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let micros = u64::from_str_radix(time, 16).ok()?;
+        let seconds = u32::try_from(micros / 1_000_000).ok()?;
+        let time = Timestamp { seconds, micros: u32::try_from(micros % 1_000_000).ok()? };
+        Some(Self { feed, id: id.parse().ok()?, time })
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{:x}", self.feed, self.id, self.time.as_micros())
+    }
+}
+
+/// A message on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// What it is known by.
+    pub id: MessageId,
+    /// Its bytes; clones share them.
+    pub body: Bytes,
+}
+
+/// The messages of one request, in the order of the feed; never empty.
+pub type Shipment = Vec<Outgoing>;
+
+/// How much a destination takes. The shipper keeps to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the longest message. Longer ones are refused before they are sent.
+    pub message_bytes: usize,
+    /// Messages in a shipment.
+    pub messages: usize,
+    /// Bytes of a shipment's messages. A longer message goes in a shipment of its own.
+    pub bytes: usize,
+    /// Shipments that may be unanswered at a time. With more than 1, a shipment that fails can arrive after those behind it,
+    /// unless the destination itself keeps the order.
+    pub in_flight: usize,
+}
+
+impl Default for Limits {
+    /// 1,000 messages and 1 MiB in a shipment, one shipment at a time, messages of any length.
+    fn default() -> Self {
+        Self { message_bytes: usize::MAX, messages: 1000, bytes: 1 << 20, in_flight: 1 }
+    }
+}
+
+/// Why a shipment was not accepted, or not all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// How many messages of the shipment, from its beginning, were accepted nevertheless.
+    pub accepted: usize,
+    /// What kind of refusal it is.
+    pub kind: RefusalKind,
+    /// What the destination said, word for word where it said something.
+    pub why: String,
+}
+
+/// What is to be done about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// It may go better later: try again, after this time where the destination named one.
+    Temporary(Option<Duration>),
+    /// Somebody has to change something, here or there. It is tried again nevertheless.
+    Misconfigured,
+    /// Something in the shipment is refused for good, and the destination does not say what: the shipment is halved until
+    /// that is known.
+    Shipment,
+    /// The first message that was not accepted is refused for good; nothing behind it was accepted.
+    Message,
+}
+
+impl Refusal {
+    /// It may go better later.
+    pub fn temporary(why: impl fmt::Display) -> Self {
+        Self { accepted: 0, kind: RefusalKind::Temporary(None), why: why.to_string() }
+    }
+
+    /// Somebody has to change something.
+    pub fn misconfigured(why: impl fmt::Display) -> Self {
+        Self { accepted: 0, kind: RefusalKind::Misconfigured, why: why.to_string() }
+    }
+
+    /// Something in the shipment is refused for good.
+    pub fn shipment(why: impl fmt::Display) -> Self {
+        Self { accepted: 0, kind: RefusalKind::Shipment, why: why.to_string() }
+    }
+
+    /// The first message that was not accepted is refused for good.
+    pub fn message(why: impl fmt::Display) -> Self {
+        Self { accepted: 0, kind: RefusalKind::Message, why: why.to_string() }
+    }
+
+    /// The same, when the destination says how long to wait.
+    #[must_use]
+    pub fn retry_after(mut self, time: Option<Duration>) -> Self {
+        if let RefusalKind::Temporary(after) = &mut self.kind {
+            *after = time;
+        }
+        self
+    }
+
+    /// The same, after so many messages of the shipment were accepted.
+    #[must_use]
+    pub fn after(mut self, accepted: usize) -> Self {
+        self.accepted = accepted;
+        self
+    }
+}
+
+/// What becomes of a shipment.
+pub type Answer = BoxFuture<'static, Result<(), Refusal>>;
+
+/// What a destination may ask about the feed when it is opened.
+#[derive(Debug)]
+pub struct Feed {
+    log: Jlog,
+    identity: FeedIdentity,
+    subscriber: String,
+}
+
+impl Feed {
+    pub(crate) fn new(log: Jlog, identity: FeedIdentity, subscriber: String) -> Self {
+        Self { log, identity, subscriber }
+    }
+
+    /// Which feed it is.
+    pub fn identity(&self) -> FeedIdentity {
+        self.identity
+    }
+
+    /// The subscriber whose messages are shipped.
+    pub fn subscriber(&self) -> &str {
+        &self.subscriber
+    }
+
+    /// Reads a message by its id: `None` where the feed does not hold it, or holds another one in its place.
+    pub fn read(&self, id: MessageId) -> Option<Outgoing> {
+        if id.feed != self.identity {
+            return None;
+        }
+        let mut reader = self.log.reader_from(&Start::Beginning, ReaderOptions::default().peek(true)).ok()?;
+        let message = reader.read(id.id).ok()?;
+        let body = Bytes::copy_from_slice(message.body());
+        (message.time() == id.time).then_some(Outgoing { id, body })
+    }
+}
+
+/// Where messages go. [`Shipper`](crate::Shipper) calls it from one thread, in an asynchronous runtime
+/// (`tokio`, current thread) that runs nothing else, so that it may also block for a moment.
+///
+/// This one prints messages, and refuses empty ones:
+///
+/// ```
+/// use futures_util::FutureExt;
+/// use jlog_ship::{Answer, Destination, OnReject, Refusal, Shipment, Shipper};
+///
+/// struct Printer;
+///
+/// impl Destination for Printer {
+///     fn name(&self) -> String {
+///         "the printer".to_owned()
+///     }
+///
+///     fn send(&mut self, shipment: Shipment) -> Answer {
+///         for (n, message) in shipment.iter().enumerate() {
+///             if message.body.is_empty() {
+///                 let refused = Refusal::message("it is empty").after(n);
+///                 return async move { Err(refused) }.boxed();
+///             }
+///             println!("{} {}", message.id.id, String::from_utf8_lossy(&message.body));
+///         }
+///         async { Ok(()) }.boxed()
+///     }
+/// }
+///
+/// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
+/// # log.subscribe("paper", jlog_core::Start::Beginning)?; log.writer()?.append_batch(&["a", "", "b"])?;
+/// let shipper = Shipper::new(log.path(), "paper")?.on_reject(OnReject::Skip).once(true);
+/// let totals = shipper.run(Box::new(Printer))?;
+/// assert_eq!((totals.read, totals.acknowledged, totals.skipped), (3, 2, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Destination: Send {
+    /// What reports call it. It must not tell secrets.
+    fn name(&self) -> String;
+
+    /// How much it takes; asked after each [`open`](Destination::open).
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// Gets ready: called before the first shipment, and again after each refusal, when no shipment is under way.
+    ///
+    /// A destination that knows which message of this feed it accepted last says so: everything up to there counts as
+    /// acknowledged and is not sent again. It must be sure of that ([`Feed::read`] tells whether the feed still holds that
+    /// message), and it must have accepted everything before it.
+    fn open<'a>(&'a mut self, feed: &'a Feed) -> BoxFuture<'a, Result<Option<LogId>, Refusal>> {
+        let _ = feed;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Sends a shipment. The call itself must not wait for the answer, which is what it returns: `Ok` when
+    /// the destination is responsible for all of the messages, so that the feed may forget them.
+    ///
+    /// Messages come in the order of the feed; those that were refused come again before any that are new.
+    fn send(&mut self, shipment: Shipment) -> Answer;
+
+    /// Ends the connection; nothing is under way.
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_parsed_as_they_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let feed = Jlog::create(dir.path().join("a")).unwrap().identity().unwrap();
+        let other = Jlog::create(dir.path().join("b")).unwrap().identity().unwrap();
+        let time = Timestamp { seconds: u32::MAX, micros: 999_999 };
+        let id = MessageId { feed, id: LogId::new(0x2a, 7), time };
+        let text = id.to_string();
+        assert_eq!(MessageId::parse_in(feed, &text), Some(id));
+        assert_eq!(MessageId::parse_in(other, &text), None);
+        for bad in ["", &text[1..], &text[..32], &text[..50], &format!("{text}:1"), &format!("{text}g")] {
+            assert_eq!(MessageId::parse_in(feed, bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! An HTTP server that takes messages by POST.
+
+use std::time::Duration;
+
+use base64::Engine;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, StatusCode, Url};
+use serde_json::{Map, Value, json};
+
+use crate::tls::Tls;
+use crate::{Answer, Destination, Limits, Outgoing, Refusal, Shipment};
+
+/// How much of a server's answer is kept as the reason.
+const MOST_OF_ANSWER: usize = 500;
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// What a request holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpBody {
+    /// Many messages, a line of JSON each: `{"id":…,"time":…,"body":…}`. A message that is not UTF-8 has
+    /// `body_base64` in place of `body`. The default.
+    #[default]
+    Ndjson,
+    /// Many messages, a line each, as they are. A message with a line end in it is refused.
+    Lines,
+    /// One message, as it is.
+    Raw,
+    /// One message, as a line of [`Ndjson`](HttpBody::Ndjson) has it.
+    Json,
+    /// Many messages, as a batch of [CloudEvents](https://cloudevents.io) 1.0 in JSON.
+    CloudEvents,
+}
+
+/// How requests are made.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct HttpOptions {
+    /// What a request holds.
+    pub body: HttpBody,
+    /// Messages in a request; 1,000 where it is 0.
+    pub messages: usize,
+    /// Requests at a time; 1 where it is 0, which keeps the order.
+    pub in_flight: usize,
+    /// A token that is sent as `Authorization: Bearer`.
+    pub token: Option<String>,
+    /// A user and a password.
+    pub password: Option<(String, String)>,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// Certificates to trust besides the system's, in a PEM file.
+    pub ca: Option<std::path::PathBuf>,
+    /// A client certificate and its key, in PEM files.
+    pub client: Option<(std::path::PathBuf, std::path::PathBuf)>,
+}
+
+/// Sends messages by POST.
+///
+/// Each request has the header `Idempotency-Key`: the id of its message, or of the first and the last one with `/` in between.
+/// Each message has its id in the JSON (`id`), so that a server can tell what it has.
+///
+/// | answer | that means |
+/// |---|---|
+/// | 2xx | accepted |
+/// | 408, 425, 429, 5xx, no answer | try again, after `Retry-After` where there is one |
+/// | 401, 402, 403, 404, 405, 407, 410, 411, 415, 3xx | somebody has to change something |
+/// | any other 4xx | a message is refused for good |
+#[derive(Debug)]
+pub struct Http {
+    url: Url,
+    client: Client,
+    body: HttpBody,
+    limits: Limits,
+    source: String,
+}
+
+impl Http {
+    /// A server at this URL.
+    ///
+    /// # Errors
+    /// A text that says which option is wrong.
+    pub fn new(url: &str, options: &HttpOptions) -> Result<Self, String> {
+        let url = Url::parse(url).map_err(|e| format!("{url:?} is not a URL: {e}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("{}: is not a scheme of HTTP: http or https", url.scheme()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(
+                "a URL with a password in it is seen by everybody: give the password in a file".to_owned()
+            );
+        }
+        let mut headers = HeaderMap::new();
+        let mut secret = |text: String, what: &str| {
+            let mut value = HeaderValue::from_str(&text)
+                .map_err(|_| format!("{what} has characters that no header may have"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+            Ok::<(), String>(())
+        };
+        if let Some(token) = &options.token {
+            secret(format!("Bearer {token}"), "the token")?;
+        } else if let Some((user, password)) = &options.password {
+            let both = base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}"));
+            secret(format!("Basic {both}"), "the password")?;
+        }
+        for (name, value) in &options.headers {
+            let wrong = || format!("{name}: {value} is not a header");
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+            headers.insert(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
+        }
+        let tls = Tls { ca: options.ca.clone(), client: options.client.clone() }.config()?;
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .default_headers(headers)
+            .connect_timeout(CONNECT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("jlog-ship/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| format!("cannot make an HTTP client: {e}"))?;
+        let messages = match options.body {
+            HttpBody::Raw | HttpBody::Json => 1,
+            _ if options.messages == 0 => 1000,
+            _ => options.messages,
+        };
+        let limits = Limits { messages, in_flight: options.in_flight.max(1), ..Limits::default() };
+        Ok(Self { url, client, body: options.body, limits, source: String::new() })
+    }
+
+    fn encode(&self, shipment: &Shipment) -> Result<(&'static str, Bytes), Refusal> {
+        let lines = |each: &dyn Fn(&Outgoing, &mut Vec<u8>)| {
+            let mut out = Vec::new();
+            for message in shipment {
+                each(message, &mut out);
+                out.push(b'\n');
+            }
+            Bytes::from(out)
+        };
+        Ok(match self.body {
+            HttpBody::Raw => {
+                ("application/octet-stream", shipment.first().map(|m| m.body.clone()).unwrap_or_default())
+            }
+            HttpBody::Json => {
+                let text = shipment.first().map(|message| envelope(message).to_string()).unwrap_or_default();
+                ("application/json", text.into())
+            }
+            HttpBody::Ndjson => {
+                let each = |message: &Outgoing, out: &mut Vec<u8>| {
+                    out.extend_from_slice(envelope(message).to_string().as_bytes())
+                };
+                ("application/x-ndjson", lines(&each))
+            }
+            HttpBody::Lines if shipment.iter().any(|message| message.body.contains(&b'\n')) => {
+                return Err(Refusal::shipment("a message with a line end in it cannot be sent as a line"));
+            }
+            HttpBody::Lines => {
+                ("text/plain; charset=utf-8", lines(&|message, out| out.extend_from_slice(&message.body)))
+            }
+            HttpBody::CloudEvents => {
+                let events: Vec<Value> = shipment.iter().map(|message| self.cloud_event(message)).collect();
+                ("application/cloudevents-batch+json", Value::from(events).to_string().into())
+            }
+        })
+    }
+
+    fn cloud_event(&self, message: &Outgoing) -> Value {
+        let mut event = Map::new();
+        event.insert("specversion".into(), "1.0".into());
+        event.insert("id".into(), message.id.to_string().into());
+        event.insert("source".into(), self.source.clone().into());
+        event.insert("type".into(), "jlog.message".into());
+        event.insert("time".into(), rfc3339(message.id.time.as_micros()).into());
+        let (key, value) = data(&message.body);
+        if let ("data", Ok(data)) = (key, serde_json::from_slice::<Value>(&message.body)) {
+            event.insert("datacontenttype".into(), "application/json".into());
+            event.insert("data".into(), data);
+        } else {
+            let kind = if key == "data" { "text/plain" } else { "application/octet-stream" };
+            event.insert("datacontenttype".into(), kind.into());
+            event.insert(key.into(), value);
+        }
+        event.into()
+    }
+}
+
+/// Its text as `data`, or other bytes as `data_base64`.
+fn data(body: &[u8]) -> (&'static str, Value) {
+    match std::str::from_utf8(body) {
+        Ok(text) => ("data", text.into()),
+        Err(_) => ("data_base64", base64::prelude::BASE64_STANDARD.encode(body).into()),
+    }
+}
+
+fn envelope(message: &Outgoing) -> Value {
+    let time = rfc3339(message.id.time.as_micros());
+    let (key, body) = data(&message.body);
+    let key = if key == "data" { "body" } else { "body_base64" };
+    json!({ "id": message.id.to_string(), "time": time, key: body })
+}
+
+/// A time in UTC, with microseconds.
+fn rfc3339(micros: u64) -> String {
+    let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant's algorithm: years begin in March, and eras of 400 years are alike.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let in_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * in_year + 2) / 153;
+    let day = in_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = year + era * 400 + next;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
+/// What the answer means.
+fn refusal(status: StatusCode, retry_after: Option<Duration>, said: &str) -> Refusal {
+    let why = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+    match status.as_u16() {
+        408 | 425 | 429 | 500..=599 => Refusal::temporary(why).retry_after(retry_after),
+        300..=399 | 401..=405 | 407 | 410 | 411 | 415 => Refusal::misconfigured(why),
+        _ => Refusal::shipment(why),
+    }
+}
+
+/// The innermost reason, which says more than "error sending request".
+fn reason(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+impl Destination for Http {
+    fn name(&self) -> String {
+        // A query may hold a key.
+        let mut shown = self.url.clone();
+        shown.set_query(None);
+        shown.to_string()
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn open<'a>(
+        &'a mut self,
+        feed: &'a crate::Feed,
+    ) -> futures_util::future::BoxFuture<'a, Result<Option<jlog_core::LogId>, Refusal>> {
+        self.source = format!("jlog:{}", feed.identity());
+        async { Ok(None) }.boxed()
+    }
+
+    fn send(&mut self, shipment: Shipment) -> Answer {
+        let (kind, body) = match self.encode(&shipment) {
+            Ok(encoded) => encoded,
+            Err(refusal) => return async { Err(refusal) }.boxed(),
+        };
+        let key = match &shipment[..] {
+            [one] => one.id.to_string(),
+            [first, .., last] => format!("{}/{}", first.id, last.id),
+            [] => String::new(),
+        };
+        let request =
+            self.client.post(self.url.clone()).header(CONTENT_TYPE, kind).header("Idempotency-Key", key);
+        async move {
+            let sent = request.body(body).send().await;
+            let answer = sent.map_err(|e| Refusal::temporary(reason(&e)))?;
+            let status = answer.status();
+            if status.is_success() {
+                // The connection is used again once the answer is read.
+                let _ = answer.bytes().await;
+                return Ok(());
+            }
+            // As seconds; a date, which hardly any server sends, is not heeded, and the back-off stays.
+            let after =
+                answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            let mut said = answer.text().await.unwrap_or_default();
+            if let Some((end, _)) = said.char_indices().nth(MOST_OF_ANSWER) {
+                said.truncate(end);
+            }
+            Err(refusal(status, after.map(Duration::from_secs), said.trim()))
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_in_rfc_3339() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(rfc3339(951_782_400_000_001), "2000-02-29T00:00:00.000001Z");
+        assert_eq!(rfc3339(1_709_251_199_999_999), "2024-02-29T23:59:59.999999Z");
+        assert_eq!(rfc3339(4_294_967_295_000_000), "2106-02-07T06:28:15.000000Z");
+    }
+
+    #[test]
+    fn passwords_in_a_url_are_refused() {
+        let error = Http::new("http://user:secret@localhost/", &HttpOptions::default()).unwrap_err();
+        assert!(error.contains("in a file") && !error.contains("secret"), "{error}");
+    }
+}

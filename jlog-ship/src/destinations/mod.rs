@@ -1,0 +1,13 @@
+//! The destinations that come with this crate.
+
+#[cfg(feature = "exec")]
+mod exec;
+#[cfg(feature = "http")]
+mod http;
+mod jlog;
+
+#[cfg(feature = "exec")]
+pub use exec::{Exec, Framing};
+#[cfg(feature = "http")]
+pub use http::{Http, HttpBody, HttpOptions};
+pub use jlog::Feed;

@@ -1,0 +1,28 @@
+//! Carries a [jlog](jlog_core) feed somewhere else: to another feed, a command, or an HTTP server.
+//!
+//! A [`Shipper`] reads one subscriber's messages and hands them to a [`Destination`]. The subscriber's checkpoint is all the
+//! state there is. It moves only behind messages that the destination has acknowledged, in order, so that
+//! nothing is lost when the shipper, the destination or the machine fails. What was sent and not yet acknowledged
+//! then is sent again: at most the window, and nothing where the destination knows what it has.
+//!
+//! [`Destination`] is a trait with an example. The crate's own destinations are in [`destinations`], most of them behind a
+//! feature: `exec`, `http`.
+
+mod aside;
+mod backoff;
+mod counters;
+mod destination;
+pub mod destinations;
+mod report;
+mod shipper;
+mod source;
+#[cfg(feature = "http")]
+mod tls;
+
+pub use aside::unwrap as unwrap_set_aside;
+pub use counters::{Progress, Totals};
+pub use destination::{
+    Answer, Destination, Feed, Limits, MessageId, Outgoing, Refusal, RefusalKind, Shipment,
+};
+pub use report::Report;
+pub use shipper::{Error, OnReject, Shipper, Stopper};

@@ -1,0 +1,57 @@
+//! TLS with the system's certificates.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+/// Whom to trust, and who we are.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// Certificates to trust besides the system's, in a PEM file.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its key, in PEM files.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let failed =
+        |e: rustls::pki_types::pem::Error| format!("cannot read certificates from {}: {e}", path.display());
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+    if found.is_empty() {
+        return Err(format!("{} holds no certificate in PEM", path.display()));
+    }
+    Ok(found)
+}
+
+impl Tls {
+    /// The configuration; an error names the file that is wrong.
+    pub fn config(&self) -> Result<ClientConfig, String> {
+        let mut roots = RootCertStore::empty();
+        // Where the system has none, or some that cannot be read, a server's certificate is refused later on.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if let Some(ca) = &self.ca {
+            for certificate in certificates(ca)? {
+                roots.add(certificate).map_err(|e| format!("{} cannot be trusted: {e}", ca.display()))?;
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .with_root_certificates(roots);
+        match &self.client {
+            None => Ok(builder.with_no_client_auth()),
+            Some((certificate, key)) => {
+                let private = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|e| format!("cannot read a private key from {}: {e}", key.display()))?;
+                builder
+                    .with_client_auth_cert(certificates(certificate)?, private)
+                    .map_err(|e| format!("{} cannot be used: {e}", certificate.display()))
+            }
+        }
+    }
+}

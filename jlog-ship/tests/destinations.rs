@@ -1,0 +1,262 @@
+//! Commands and HTTP servers as destinations.
+
+#![allow(clippy::unwrap_used)]
+#![cfg(any(feature = "exec", feature = "http"))]
+
+use jlog_core::{Jlog, Start};
+
+/// A feed with these messages and a subscriber `s`.
+fn feed(messages: &[&[u8]]) -> (tempfile::TempDir, Jlog) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Jlog::create(dir.path().join("feed")).unwrap();
+    log.subscribe("s", Start::Beginning).unwrap();
+    log.writer().unwrap().append_batch(messages).unwrap();
+    (dir, log)
+}
+
+#[cfg(feature = "exec")]
+mod exec {
+    use std::time::Duration;
+
+    use jlog_ship::destinations::{Exec, Framing};
+    use jlog_ship::{OnReject, Shipper};
+
+    use super::*;
+
+    fn ship(log: &Jlog, exec: Exec) -> jlog_ship::Totals {
+        let shipper = Shipper::new(log.path(), "s").unwrap().once(true).on_reject(OnReject::Skip);
+        let shipper = shipper.backoff(Duration::from_millis(1), Duration::from_millis(2));
+        shipper.run(Box::new(exec)).unwrap()
+    }
+
+    #[test]
+    fn a_command_gets_messages_by_length() {
+        let (dir, log) = feed(&[b"a", b"", b"b\nc\0"]);
+        let out = dir.path().join("out");
+        let command = format!("test $JLOG_MESSAGES = 3 && cat > {}", out.display());
+        let totals = ship(&log, Exec::new(command));
+        assert_eq!((totals.acknowledged, totals.refusals), (3, 0));
+        assert_eq!(std::fs::read(out).unwrap(), b"\x01\0\0\0a\0\0\0\0\x04\0\0\0b\nc\0");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_one_is_refused_and_the_others_arrive() {
+        let (dir, log) = feed(&[b"a", b"b\nc", b"d"]);
+        let out = dir.path().join("out");
+        let totals = ship(&log, Exec::new(format!("cat >> {}", out.display())).framing(Framing::Lines));
+        assert_eq!((totals.acknowledged, totals.skipped), (2, 1));
+        assert_eq!(std::fs::read(out).unwrap(), b"a\nd\n");
+    }
+
+    #[test]
+    fn the_status_says_what_kind_of_refusal_it_is() {
+        let (dir, log) = feed(&[b"one", b"bad", b"two"]);
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        // The first run fails, the second one is not found, and `bad` is refused for good.
+        let command = format!(
+            "if ! test -e {0}; then touch {0}; echo not now >&2; exit 1; fi
+             if ! test -e {1}; then touch {1}; exit 127; fi
+             read -r line; test \"$line\" = bad && exit 65; echo $line >> {2}",
+            at("first"),
+            at("second"),
+            at("out"),
+        );
+        let totals = ship(&log, Exec::new(command).framing(Framing::Lines).messages(1));
+        assert_eq!((totals.acknowledged, totals.skipped, totals.refusals), (2, 1, 3));
+        assert_eq!(std::fs::read_to_string(at("out")).unwrap(), "one\ntwo\n");
+        assert!(totals.is_balanced(), "{totals}");
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_ended() {
+        let (dir, log) = feed(&[b"one"]);
+        let first = dir.path().join("first");
+        let command = format!("test -e {0} || {{ touch {0}; sleep 1000; }}", first.display());
+        let shipper = Shipper::new(log.path(), "s").unwrap().once(true).timeout(Duration::from_millis(500));
+        let totals = shipper.run(Box::new(Exec::new(command))).unwrap();
+        assert!(totals.acknowledged == 1 && totals.refusals >= 1, "{totals:?}");
+    }
+}
+
+#[cfg(feature = "http")]
+mod http {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    use jlog_core::Wait;
+    use jlog_ship::destinations::{Http, HttpBody, HttpOptions};
+    use jlog_ship::{OnReject, Shipper, Totals};
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    struct Request {
+        head: String,
+        body: Vec<u8>,
+    }
+
+    impl Request {
+        fn header(&self, name: &str) -> Option<&str> {
+            let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+            lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        }
+    }
+
+    /// A server that answers what it is told, and keeps the requests.
+    fn server(
+        mut answer: impl FnMut(&Request) -> &'static str + Send + 'static,
+    ) -> (String, Arc<Mutex<Vec<Request>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/in?key=secret", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                loop {
+                    let mut head = String::new();
+                    while stream.read_line(&mut head).unwrap_or(0) > 2 {}
+                    let Some(length) = head
+                        .to_lowercase()
+                        .split_once("content-length: ")
+                        .and_then(|(_, rest)| rest.lines().next()?.parse().ok())
+                    else {
+                        break;
+                    };
+                    let mut body = vec![0; length];
+                    stream.read_exact(&mut body).unwrap();
+                    let request = Request { head, body };
+                    let said = answer(&request);
+                    kept.lock().unwrap().push(request);
+                    stream.get_mut().write_all(said.as_bytes()).unwrap();
+                }
+            }
+        });
+        (url, requests)
+    }
+
+    fn contents(log: &Jlog) -> Vec<Vec<u8>> {
+        let mut reader = log.reader_from(&Start::Beginning, Default::default()).unwrap();
+        let batch = reader.next_batch(Wait::No).unwrap().unwrap();
+        batch.iter().map(|message| message.body().to_vec()).collect()
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    fn ship(log: &Jlog, url: &str, options: &HttpOptions) -> Totals {
+        let shipper = Shipper::new(log.path(), "s").unwrap().once(true).on_reject(OnReject::Skip);
+        let shipper = shipper.backoff(Duration::from_millis(1), Duration::from_millis(2));
+        shipper.run(Box::new(Http::new(url, options).unwrap())).unwrap()
+    }
+
+    #[test]
+    fn ndjson_has_ids_times_and_all_bytes() {
+        let (_dir, log) = feed(&[b"plain", b"\xff\0"]);
+        let (url, requests) = server(|_| OK);
+        let mut options = HttpOptions::default();
+        options.token = Some("t0ken".to_owned());
+        options.headers = vec![("X-Scope".to_owned(), "a".to_owned())];
+        assert_eq!(ship(&log, &url, &options).acknowledged, 2);
+        let requests = requests.lock().unwrap();
+        let [request] = &requests[..] else { panic!("{requests:?}") };
+        assert!(request.head.starts_with("POST /in?key=secret HTTP/1.1\r\n"), "{}", request.head);
+        assert_eq!(request.header("authorization"), Some("Bearer t0ken"));
+        assert_eq!(
+            (request.header("x-scope"), request.header("content-type")),
+            (Some("a"), Some("application/x-ndjson"))
+        );
+        let text = String::from_utf8(request.body.clone()).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["body"], &lines[1]["body_base64"]), (&"plain".into(), &"/wA=".into()));
+        let id = |n: usize| lines[n]["id"].as_str().unwrap().to_owned();
+        assert!(id(0).starts_with(&format!("{}:00000000:00000001:", log.identity().unwrap())), "{}", id(0));
+        assert_eq!(request.header("idempotency-key"), Some(&*format!("{}/{}", id(0), id(1))));
+        assert!(lines[0]["time"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn other_bodies_are_as_documented() {
+        for (body, kind, expected) in [
+            (HttpBody::Raw, "application/octet-stream", "{\"a\":1}"),
+            (HttpBody::Lines, "text/plain; charset=utf-8", "{\"a\":1}\n"),
+        ] {
+            let (_dir, log) = feed(&[b"{\"a\":1}"]);
+            let (url, requests) = server(|_| OK);
+            let mut options = HttpOptions::default();
+            options.body = body;
+            ship(&log, &url, &options);
+            let request = requests.lock().unwrap()[0].clone();
+            assert_eq!(
+                (request.header("content-type"), &request.body[..]),
+                (Some(kind), expected.as_bytes())
+            );
+        }
+        let (_dir, log) = feed(&[b"{\"a\":1}", b"text"]);
+        let (url, requests) = server(|_| OK);
+        let mut options = HttpOptions::default();
+        options.body = HttpBody::CloudEvents;
+        ship(&log, &url, &options);
+        let events: serde_json::Value = serde_json::from_slice(&requests.lock().unwrap()[0].body).unwrap();
+        assert_eq!((&events[0]["data"]["a"], &events[1]["data"]), (&1.into(), &"text".into()));
+        assert_eq!(events[0]["source"], format!("jlog:{}", log.identity().unwrap()));
+        assert_eq!(
+            (&events[0]["specversion"], &events[1]["datacontenttype"]),
+            (&"1.0".into(), &"text/plain".into())
+        );
+    }
+
+    #[test]
+    fn what_a_server_refuses_is_tried_again_or_found() {
+        let (dir, log) = feed(&[b"1", b"2", b"poison", b"3", b"4"]);
+        let mut n = 0;
+        let (url, requests) = server(move |request| {
+            n += 1;
+            match n {
+                1 => "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy",
+                2 => "HTTP/1.1 401 Who\r\nContent-Length: 0\r\n\r\n",
+                3 => "HTTP/1.1 429 Slow\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
+                _ if request.body.windows(6).any(|part| part == b"poison") => {
+                    "HTTP/1.1 400 Bad\r\nContent-Length: 6\r\n\r\nschema"
+                }
+                _ => OK,
+            }
+        });
+        let aside = dir.path().join("aside");
+        let shipper =
+            Shipper::new(log.path(), "s").unwrap().once(true).on_reject(OnReject::SetAside(aside.clone()));
+        let shipper = shipper.backoff(Duration::from_millis(1), Duration::from_millis(2));
+        let mut options = HttpOptions::default();
+        options.body = HttpBody::Lines;
+        let before = Instant::now();
+        let totals = shipper.run(Box::new(Http::new(&url, &options).unwrap())).unwrap();
+        assert!(before.elapsed() >= Duration::from_secs(1), "Retry-After was not heeded");
+        assert_eq!((totals.acknowledged, totals.set_aside), (4, 1));
+        assert!(totals.is_balanced(), "{totals}");
+        let accepted: Vec<u8> = requests.lock().unwrap()[3..]
+            .iter()
+            .filter(|request| !request.body.windows(6).any(|part| part == b"poison"))
+            .flat_map(|request| request.body.clone())
+            .collect();
+        assert_eq!(accepted, b"1\n2\n3\n4\n");
+        let record = String::from_utf8(contents(&Jlog::open(&aside).unwrap()).remove(0)).unwrap();
+        assert!(record.contains("400 Bad Request: schema") && record.ends_with("\npoison"), "{record}");
+        assert!(!record.contains("secret"), "{record}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_waited_for() {
+        let (_dir, log) = feed(&[b"1"]);
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", free.local_addr().unwrap());
+        drop(free);
+        let shipper = Shipper::new(log.path(), "s").unwrap().drain(Duration::ZERO);
+        let stopper = shipper.stopper();
+        let shipper = shipper.on_report(move |_| stopper.stop());
+        let totals = shipper.run(Box::new(Http::new(&url, &HttpOptions::default()).unwrap())).unwrap();
+        assert_eq!((totals.acknowledged, totals.in_flight, log.lag("s").unwrap().messages), (0, 1, 1));
+        assert!(totals.last_error.unwrap().1.contains("refused"));
+    }
+}
