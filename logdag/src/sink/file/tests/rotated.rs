@@ -561,3 +561,46 @@ fn a_directory_that_is_missing_keeps_the_file_growing() {
     assert_contents(setup.dir.path(), &[("log", "")]);
     assert_contents(&setup.dir.path().join("old"), &[("log-2023-11-15", "a\nb\n")]);
 }
+
+/// A directory in which nothing can be made, renamed or removed, by root either.
+struct Immutable<'a>(&'a Path);
+
+impl<'a> Immutable<'a> {
+    fn make(path: &'a Path) -> Option<Self> {
+        let made = Command::new("chattr").arg("+i").arg(path).output();
+        made.is_ok_and(|made| made.status.success()).then(|| Self(path))
+    }
+}
+
+impl Drop for Immutable<'_> {
+    fn drop(&mut self) {
+        // It stays where it is then.
+        let _ = Command::new("chattr").arg("-i").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to_costs_no_line() {
+    let rotation = Rotation { bytes: 2, compress: Some(Compression::Gzip), ..rotation("number", "utc") };
+    let setup = Setup::new(rotation);
+    // Nothing else is on its way.
+    wait(&setup);
+    fs::write(setup.dir.path().join("log.1"), "one\n").unwrap();
+    let Some(immutable) = Immutable::make(setup.dir.path()) else {
+        eprintln!("skipped: no directory can be made immutable here");
+        return;
+    };
+    setup.write_at(10_000, "a\nb\n");
+    let trouble = setup.sink.trouble().unwrap().to_string();
+    assert!(trouble.contains("not permitted") && trouble.contains("keeps growing"), "{trouble}");
+    setup.sink.order_compression(&mut setup.sink.files.lock());
+    compress::wait(Instant::now() + LONG);
+    let trouble = setup.sink.trouble().unwrap().to_string();
+    assert!(trouble.contains("log.1 is not compressed"), "{trouble}");
+    assert_contents(setup.dir.path(), &[("log.1", "one\n"), ("log", "a\nb\n")]);
+    drop(immutable);
+    setup.sink.files.lock().current.as_mut().unwrap().retry = None;
+    setup.write_at(10_000, "c\n");
+    wait(&setup);
+    assert_contents(setup.dir.path(), &[("log.1.gz", "one\n"), ("log.2.gz", "a\nb\n"), ("log", "c\n")]);
+}
