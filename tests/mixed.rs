@@ -358,7 +358,7 @@ fn a_process_of_ours() {
         }
         out.write_all(lines.as_bytes()).unwrap();
         let last: LogId = batch.last_id();
-        reader.checkpoint(last).unwrap();
+        reader.commit(last).unwrap();
         out.write_all(b".\n").unwrap();
     }
 }

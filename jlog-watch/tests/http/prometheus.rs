@@ -57,7 +57,7 @@ fn rules_and_panels_are_about_metrics_that_there_are() {
     let mut metrics = String::new();
     until("estimates", || {
         append(&log, 10);
-        log.set_checkpoint("s", log.last_id().unwrap()).unwrap();
+        log.set_checkpoint("s", log.end().unwrap()).unwrap();
         metrics = ask(&server, "/metrics").body;
         metrics.contains("jlog_feed_full_in_seconds{")
             && metrics.contains("jlog_subscriber_catch_up_seconds{")
