@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jlog_core::Timestamp;
+use jlog_core::Lag;
 
 /// What has happened since the start.
 #[derive(Debug, Default)]
@@ -16,8 +16,9 @@ pub struct Counters {
     pub failed: AtomicU64,
 }
 
-/// The counters, and how far delivery is behind: messages, bytes, and the time of the oldest message.
-pub(crate) fn text(counters: &Counters, (messages, bytes, oldest): (u64, u64, Option<Timestamp>)) -> String {
+/// The counters, and how far delivery is behind.
+pub(crate) fn text(counters: &Counters, lag: Lag) -> String {
+    let Lag { messages, bytes, oldest, .. } = lag;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let age = oldest.map_or(0, |time| now.saturating_sub(time.seconds.into()));
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
