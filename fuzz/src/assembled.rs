@@ -6,9 +6,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jlog_core::compat::ReaderCompat;
 use jlog_core::storage::sim::SimStorage;
 use jlog_core::storage::{Posix, Storage};
-use jlog_core::{AtLimit, Compression, Error, Jlog, JlogOptions, Limits, LogId, Start, Timestamp, Wait};
+use jlog_core::{
+    AtLimit, CleanOptions, Compression, Error, Jlog, JlogOptions, Limits, LogId, Start, Timestamp, Wait,
+};
 use tempfile::TempDir;
 
 use super::{Disk, Feed, Input, LAST, read_all, try_everything};
@@ -112,7 +115,7 @@ fn work(feed: &Feed, log: &Jlog, tag: char, n: &mut usize, input: &mut Input<'_>
                 let name = &names[input.below(names.len())];
                 let mut reader = log.reader(name).unwrap();
                 if let Some(last) = reader.next_batch(Wait::No).unwrap().map(|batch| batch.last_id()) {
-                    reader.checkpoint(last).unwrap();
+                    reader.commit(last).unwrap();
                     // Into the next segment, so that this one goes.
                     reader.next_batch(Wait::No).unwrap();
                 }
@@ -129,7 +132,7 @@ fn work(feed: &Feed, log: &Jlog, tag: char, n: &mut usize, input: &mut Input<'_>
             }
             240..248 => log.set_checksums(input.byte() & 1 == 0).unwrap(),
             _ => {
-                log.clean(false).unwrap();
+                log.clean(CleanOptions::default()).unwrap();
             }
         }
     }
