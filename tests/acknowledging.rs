@@ -5,7 +5,7 @@ use std::thread;
 
 use jlog_core::{Appended, Compression, Error, IdRun, Jlog, LogId, ReaderOptions, Start, Wait};
 
-use crate::support::new_path;
+use crate::support::{new_path, shared};
 
 fn bodies(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| format!("message {n:06}")).collect()
@@ -17,7 +17,7 @@ fn every_message_of_a_batch_is_acknowledged_while_it_is_iterated() {
     let log = Jlog::options().segment_size(200).create(&path).unwrap();
     log.subscribe("s", Start::Beginning).unwrap();
     log.writer().unwrap().append_batch(&bodies(0..100)).unwrap();
-    let mut reader = log.reader("s").unwrap();
+    let mut reader = log.reader_with("s", shared()).unwrap();
     let mut checkpointer = reader.checkpointer().unwrap();
     let mut seen = Vec::new();
     while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
@@ -25,7 +25,7 @@ fn every_message_of_a_batch_is_acknowledged_while_it_is_iterated() {
             checkpointer.commit(message.id()).unwrap();
             seen.push(String::from_utf8(message.body().to_vec()).unwrap());
             let next = log
-                .reader("s")
+                .reader_with("s", shared())
                 .unwrap()
                 .next_batch(Wait::No)
                 .unwrap()

@@ -950,6 +950,7 @@ fn a_changed_byte_costs_one_message_and_is_noticed() {
                         }
                     };
                     assert!(error.is_damage(), "{what}: {error}");
+                    drop(reader);
                     let options = ReaderOptions::default().on_damage(OnDamage::Skip);
                     let got = read_on(&mut log.reader_with("one", options).unwrap());
                     assert_eq!(bodies(&got), others, "{what}");

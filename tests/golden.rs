@@ -110,6 +110,7 @@ fn reads_as_expected(name: &str) {
             let after = segments_of(after.iter().map(|name| name.as_str().unwrap()));
             assert_eq!(log.segments().unwrap(), after, "{name}: segments left after {subscriber:?}");
             // What was done is done for the next reader, too.
+            drop(reader);
             assert_eq!(to_rows(&mut log.reader(subscriber).unwrap()), [], "{name} {subscriber:?}");
         }
         reads_by_id(&golden, subscriber, &expected);
@@ -317,6 +318,7 @@ fn garbage_middle() {
     reader.skip_damage();
     got.extend(to_rows(&mut reader));
     agrees(&got, false);
+    drop(reader);
     let skipping = ReaderOptions::default().on_damage(OnDamage::Skip);
     let mut reader = log.reader_with("one", skipping).unwrap();
     assert_eq!(to_rows(&mut reader), got);

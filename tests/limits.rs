@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use crate::faulty::{Fate, Faulty, Op};
-use crate::support::{new_path, unsynced};
+use crate::support::{new_path, shared, unsynced};
 
 const MAX: u64 = 64 << 10;
 
@@ -590,7 +590,7 @@ proptest! {
         let mut readers = Vec::new();
         for name in ["a", "b"] {
             log.subscribe(name, Start::Beginning).unwrap();
-            readers.push((log.reader(name).unwrap(), 0u64, 0u64));
+            readers.push((log.reader_with(name, shared()).unwrap(), 0u64, 0u64));
         }
         let mut writer = log.writer().unwrap();
         let mut next = 0u32;
@@ -611,7 +611,7 @@ proptest! {
                     writer = log.writer().unwrap();
                     let (reader, _, missed) = &mut readers[n as usize % 2];
                     *missed += reader.missed();
-                    *reader = log.reader(reader.subscriber().unwrap().as_bytes()).unwrap();
+                    *reader = log.reader_with(reader.subscriber().unwrap(), shared()).unwrap();
                 }
             }
             prop_assert!(counted(&path) <= MAX + MAX / 16);

@@ -21,6 +21,8 @@ mod asynchronous;
 mod backup;
 // Checksums are bound to the place of their record.
 mod checksum_places;
+// Readers of one subscriber: which are refused, and when a claim ends.
+mod claims;
 // Kills and power failures at every call that changes the simulated disk.
 mod crash;
 // Every bit of every file flipped, every file cut at every length.

@@ -12,7 +12,7 @@ use jlog_core::{
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::support::{bodies, consume, names_with, new_path, read_on, unsynced};
+use crate::support::{bodies, consume, names_with, new_path, read_on, shared, unsynced};
 
 /// Messages in a full segment.
 const FULL: u64 = 5;
@@ -76,7 +76,7 @@ impl Feed {
 
     /// Reads everything for `s`; returns the numbers of the messages and what the reader says that it lost.
     fn read(&self) -> (Vec<u32>, Option<Lost>) {
-        let mut reader = self.log.reader("s").unwrap();
+        let mut reader = self.log.reader_with("s", shared()).unwrap();
         let got = read_on(&mut reader);
         let numbers = got.iter().map(|m| std::str::from_utf8(&m.body).unwrap().parse().unwrap());
         let told = self.losses().into_iter().map(|(subscriber, lost)| {
@@ -174,6 +174,7 @@ fn a_missing_segment_is_reported_with_its_messages() {
             );
             assert_eq!(reader.lost(), Some(expected));
             assert_eq!(read_on(&mut reader).len() as u64, FULL * u64::from(3 - missing) + 1, "and goes on");
+            drop(reader);
 
             assert_eq!(feed.read(), (but(4, &[missing]), Some(expected)), "{case}");
             // Told again until the subscriber is past it, not afterwards.
@@ -248,6 +249,7 @@ fn what_every_subscriber_has_passed_is_no_loss() {
     reader.seek(LogId::new(0, 0)).unwrap();
     assert_eq!(read_on(&mut reader).len(), 16);
     assert_eq!(reader.lost(), None);
+    drop(reader);
     // Nor has one that is added, or moved back, to where there is nothing any more.
     for n in 0..4 {
         let early = LogId::new(1, n);
@@ -283,7 +285,7 @@ fn what_went_by_the_rules_is_no_loss_to_an_older_checkpoint() {
     let feed = Feed::new(6, true);
     let checkpoint = feed.path.join("cp.73");
     let before = std::fs::read(&checkpoint).unwrap();
-    let mut reader = feed.log.reader("s").unwrap();
+    let mut reader = feed.log.reader_with("s", shared()).unwrap();
     for segment in [2, 4] {
         reader.commit(LogId::new(segment, 1)).unwrap();
         assert_eq!(feed.log.segments().unwrap()[0], segment);

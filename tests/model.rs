@@ -515,6 +515,7 @@ impl Run {
     fn open_reader(&mut self, name: u8, mapped: bool) {
         let method = if mapped { ReadMethod::Mmap } else { ReadMethod::Pread };
         let options = ReaderOptions::default().read_method(method).batch_bytes(4096);
+        self.readers.remove(&name);
         let result = self.log.reader_with(name_of(name), options);
         match self.model.checkpoints.get(&name) {
             None => assert!(matches!(result, Err(Error::UnknownSubscriber { .. }))),

@@ -16,14 +16,14 @@ use crate::messages::{message, parse};
 use crate::support::{Conforming, bodies, consume, new_path, read_all, read_on, unsynced};
 
 /// A process of ours. It is killed when the test ends before it does.
-struct Worker {
+pub(crate) struct Worker {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: std::io::Lines<BufReader<ChildStdout>>,
 }
 
 impl Worker {
-    fn start(task: &str, feed: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(task: &str, feed: &Path, args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_worker"))
             .arg(task)
             .arg(feed)
@@ -38,7 +38,7 @@ impl Worker {
     }
 
     /// The next line it says.
-    fn hear(&mut self) -> String {
+    pub(crate) fn hear(&mut self) -> String {
         self.lines.next().expect("the worker ended").unwrap()
     }
 
@@ -49,7 +49,7 @@ impl Worker {
     }
 
     /// Kills it (SIGKILL), and returns what it had said and nobody had heard yet.
-    fn kill(&mut self) -> Vec<String> {
+    pub(crate) fn kill(&mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.lines.by_ref().map_while(Result::ok).collect()

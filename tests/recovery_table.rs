@@ -660,6 +660,7 @@ fn damage_before_intact_records() {
         log.take_events(),
         [Event::DamageSkipped { segment: 0, offset: 17, len: 18, kept: Some(kept) }]
     );
+    drop(reader);
     // One that is not told to skip says where it is, again and again, and goes on when it is told to.
     let mut reader = log.reader("one").unwrap();
     assert_eq!(reader.next_batch(Wait::No).unwrap().unwrap().last_id(), LogId::new(0, 1));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jlog_core::compat::WriterCompat;
 use jlog_core::{Error, Jlog, Locking, LogId, Start, SyncPolicy, Wait, Writer, WriterOptions};
 
-use crate::support::{bodies, copy_dir, new_path, read_all, snapshot};
+use crate::support::{bodies, copy_dir, new_path, read_all, shared, snapshot};
 
 /// What can become of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,8 +178,8 @@ fn a_feed_of_the_c_library_gets_its_identity_from_the_first_writer() {
 fn a_reader_does_not_outlive_its_directory() {
     for fate in FATES {
         let feed = Feed::new(0);
-        let mut reader = feed.log.reader("one").unwrap();
-        let mut waiting = feed.log.reader("one").unwrap();
+        let mut reader = feed.log.reader_with("one", shared()).unwrap();
+        let mut waiting = feed.log.reader_with("one", shared()).unwrap();
         while waiting.next_batch(Wait::No).unwrap().is_some() {}
         let first = reader.next_batch(Wait::No).unwrap().unwrap().last_id();
         let waits =

@@ -357,6 +357,7 @@ fn a_record_behind_4_gib() {
     let interval = reader.interval().unwrap();
     assert_eq!((interval.first, interval.count), (LogId::new(0, 2), 1));
     assert_eq!(reader.read(LogId::new(0, 2)).unwrap().body(), b"behind");
+    drop(reader);
     let index = std::fs::read(path.join("00000000.idx")).unwrap();
     assert_eq!(index, [0u64, u64::from(u32::MAX)].map(u64::to_le_bytes).concat());
     let writer = log.writer().unwrap();

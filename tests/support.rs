@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use jlog_core::storage::Storage;
-use jlog_core::{Jlog, LogId, Reader, SubscriberName, Timestamp, Wait};
+use jlog_core::{Claim, Jlog, LogId, Reader, ReaderOptions, SubscriberName, Timestamp, Wait};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -241,6 +241,11 @@ impl Got {
     pub(crate) fn row(&self) -> Row {
         Row::new(self.id, self.time, &self.body)
     }
+}
+
+/// For one of several readers of a subscriber.
+pub(crate) fn shared() -> ReaderOptions {
+    ReaderOptions::default().claim(Claim::Shared)
 }
 
 /// Reads everything that is there, without moving the checkpoint.

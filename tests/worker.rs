@@ -30,6 +30,7 @@ fn main() {
         ["read", feed, subscriber, count] => read(feed, subscriber, number(count)),
         ["acknowledge", feed, from] => acknowledge(feed, number(from)),
         ["hold", feed, count] => hold(feed, number(count)),
+        ["claim", feed, subscriber] => claim(feed, subscriber),
         ["stop-in-flush", feed, count, bytes] => stop_in_flush(feed, number(count), number(bytes).into()),
         ["echo", feed, subscriber] => echo(feed, subscriber),
         ["try", feed, how] => try_to_write(feed, how),
@@ -122,6 +123,14 @@ fn hold(feed: &str, count: u32) {
     say("ready");
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     writer.close().unwrap();
+}
+
+/// Opens a reader, and keeps it until it is told to end.
+fn claim(feed: &str, subscriber: &str) {
+    let reader = Jlog::open(feed).unwrap().reader(subscriber).unwrap();
+    say("ready");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    drop(reader);
 }
 
 /// Appends messages, which all fit in the buffer, and flushes it; but stands still for ever, within the write

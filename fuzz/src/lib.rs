@@ -333,6 +333,7 @@ fn read_all(log: &Jlog) -> Result<Vec<(LogId, Vec<u8>)>, Error> {
         }
     }
     assert!(all.starts_with(&before), "damage hides nothing before it");
+    drop(strict);
     // One by one.
     let mut reader = log.reader(EVERYTHING)?;
     for (id, body) in &all {
@@ -622,6 +623,7 @@ pub fn index(disk: Disk, data: &[u8]) {
     let mut reader = log.reader("s").unwrap();
     let interval = reader.interval().expect("a bad index is rebuilt");
     assert_eq!((interval.first, interval.count), (LogId::new(0, 1), interval.last.marker));
+    drop(reader);
     check("after the index was brought up to date");
     assert!(!log.verify().unwrap().is_damaged());
     try_everything(&feed, switches & 128 != 0, &all);

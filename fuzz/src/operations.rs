@@ -454,6 +454,7 @@ impl Run {
         let (name, switches) = (input.byte() % SUBSCRIBERS, input.byte());
         let method = if switches & 1 != 0 { ReadMethod::Mmap } else { ReadMethod::Pread };
         let options = self.reading().read_method(method).batch_bytes(4096);
+        self.readers.remove(&name);
         let result = self.log.reader_with(name_of(name), options);
         match self.model.subscribers.get(&name) {
             Some(subscriber) => {

@@ -14,8 +14,8 @@ use std::time::Duration;
 use jlog_core::compat::ReaderCompat;
 use jlog_core::compat::WriterCompat;
 use jlog_core::{
-    Compression, Error, Jlog, JlogOptions, Locking, LogId, Reader, ReaderOptions, Safety, Wait, Writer,
-    WriterOptions,
+    Claim, Compression, Error, Jlog, JlogOptions, Locking, LogId, Reader, ReaderOptions, Safety, Wait,
+    Writer, WriterOptions,
 };
 
 use crate::abi::{self, Layout, jlog_error_func, jlog_message};
@@ -496,8 +496,8 @@ impl Ctx {
     fn try_open_reader(&self, subscriber: Option<&[u8]>) -> Outcome<()> {
         let log = self.log()?;
         let name = subscriber.ok_or(Fault::new(abi::INVALID_SUBSCRIBER, libc::EINVAL))?;
-        // Checkpoints move only when the caller says so.
-        let options = ReaderOptions::default().peek(true);
+        // Checkpoints move only when the caller says so. The C library lets any number of contexts read for one subscriber.
+        let options = ReaderOptions::default().peek(true).claim(Claim::IfFree);
         let reader = log.reader_with(name, options).map_err(|e| match &e {
             Error::UnknownSubscriber { .. } | Error::SubscriberName { .. } | Error::Checkpoint { .. } => {
                 Fault::of(abi::INVALID_SUBSCRIBER, &e)

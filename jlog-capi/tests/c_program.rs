@@ -4,9 +4,10 @@
 
 mod support;
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
-use jlog_core::{Jlog, Start};
+use jlog_core::{Error, Jlog, Start};
 
 /// Runs the program on fresh directories; it must come to its end, and say so.
 fn run(mut command: Command) {
@@ -77,5 +78,34 @@ fn the_example() {
         let out = support::run_with(&program, dir.path()).current_dir(dir.path()).output().unwrap();
         assert!(out.status.success());
         assert_eq!(support::both(&out), expected);
+    }
+}
+
+/// The C library lets any number of contexts read for one subscriber. Readers that want to be alone see ours.
+#[test]
+fn contexts_are_never_refused_and_are_seen() {
+    let Some(cc) = support::compiler() else { return };
+    let dir = support::library_dir();
+    let program = dir.path().join("readers");
+    let library = dir.path().join("libjlog.so.2");
+    support::compile(&cc, &support::source("readers.c"), &program, &[&library], &[]);
+    let work = tempfile::tempdir().unwrap();
+    let feed = work.path().join("feed");
+    let log = Jlog::create(&feed).unwrap();
+    log.subscribe("s", Start::Beginning).unwrap();
+    log.writer().unwrap().append_batch(&["first", "second"]).unwrap();
+    for alone in [false, true] {
+        let other = alone.then(|| log.reader("s").unwrap());
+        let mut command = support::run_with(&program, dir.path());
+        command.arg(&feed).arg("s").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "open\n");
+        assert!(matches!(log.reader("s"), Err(Error::ReaderBusy { .. })));
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+        drop(other);
+        log.reader("s").unwrap();
     }
 }

@@ -147,6 +147,10 @@ fn help(action: &str, path: &Path, error: &io::Error) -> String {
             "; run it as a user who has permission: see the owner and the mode of the file and its directory (`ls -ld`)"
                 .into()
         }
+        // flock and fcntl where a file system or its server has no locks: ENOSYS, EOPNOTSUPP, ENOLCK.
+        _ if action == "lock" => {
+            "; a feed has to be on a file system with file locks, such as a local one".into()
+        }
         _ => String::new(),
     }
 }

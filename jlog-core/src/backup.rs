@@ -46,7 +46,7 @@ impl<'a> Holder<'a> {
         let file = shared.open(&name.checkpoint_file(), Open::Read)?;
         // Nobody else knows the name.
         file.try_guard(true).map_err(|e| Error::io("lock", shared.at(&name.checkpoint_file()), e))?;
-        Ok(Self { shared, name, _guard: Guarded(file) })
+        Ok(Self { shared, name, _guard: Guarded::new(file) })
     }
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn release_abandoned(shared: &Shared) -> Result<()> {
         let free =
             file.try_guard(true).map_err(|e| Error::io("lock", shared.at(&name.checkpoint_file()), e))?;
         if free {
-            let _guard = Guarded(file);
+            let _guard = Guarded::new(file);
             shared.remove_if_there(&name.checkpoint_file())?;
         }
     }

@@ -53,7 +53,7 @@ pub(crate) fn keep_out(shared: &Shared, action: &'static str, patience: Duration
                 .try_guard(true)
                 .map_err(|e| Error::io("lock", shared.at(names::PRE_COMMIT_GUARD), e))? =>
         {
-            Some(Guarded(file))
+            Some(Guarded::new(file))
         }
         // A writer of ours has the buffer: no C process may have it at the same time.
         Some(_) => return nobody(None),

@@ -7,6 +7,7 @@ use std::thread;
 
 use crate::format::{CHECKPOINT_LEN, Safety, decode_checkpoint, encode_checkpoint};
 use crate::names::{self, Kind, SubscriberName};
+use crate::options::Claim;
 use crate::renumbered::Identity;
 use crate::shared::{Shared, Temporary};
 use crate::storage::{File, Guarded, LockGuard, Open, read_all, write_all_at};
@@ -31,19 +32,20 @@ impl Checkpoint {
         Ok(Self { file, path: shared.at(&file_name), refused })
     }
 
-    /// Claims it for a reader, alone or with others that share it, until the guard is dropped. `None` where the file
-    /// cannot be written: such a reader stores nothing, so it needs no claim.
+    /// Claims it for a reader until the guard is dropped. `None` where the file cannot be written: such a reader stores
+    /// nothing, so it needs no claim.
     pub(crate) fn claim(
         &self,
         shared: &Shared,
         name: &SubscriberName,
-        alone: bool,
+        claim: Claim,
     ) -> Result<Option<Guarded>> {
-        if self.refused.is_some() {
+        if self.refused.is_some() || claim == Claim::None {
             return Ok(None);
         }
-        match self.file.try_guard(alone) {
-            Ok(true) => Ok(Some(Guarded(Arc::clone(&self.file)))),
+        match self.file.try_guard(claim == Claim::Alone) {
+            Ok(true) => Ok(Some(Guarded::new(Arc::clone(&self.file)))),
+            Ok(false) | Err(_) if claim == Claim::IfFree => Ok(None),
             Ok(false) => Err(Error::ReaderBusy { path: shared.path.clone(), subscriber: name.to_string() }),
             Err(e) => Err(Error::io("lock", &self.path, e)),
         }

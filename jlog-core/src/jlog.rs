@@ -388,7 +388,8 @@ impl Jlog {
     ///
     /// # Errors
     /// [`Error::UnknownSubscriber`], [`Error::SubscriberName`], [`Error::Checkpoint`], [`Error::Io`];
-    /// [`Error::ReaderBusy`] where a claim is asked for ([`ReaderOptions::claim`]) and another one stands against it.
+    /// [`Error::ReaderBusy`] while another reader has the subscriber and the two do not share it
+    /// ([`ReaderOptions::claim`]).
     pub fn reader_with(&self, subscriber: impl AsRef<[u8]>, options: ReaderOptions) -> Result<Reader> {
         Reader::open(Arc::clone(&self.shared), SubscriberName::new(subscriber)?, options)
     }

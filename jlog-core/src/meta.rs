@@ -131,7 +131,7 @@ impl Metastore {
     /// Takes the guard that tells writers of one another, alone or with others.
     pub(crate) fn try_guard(&self, exclusive: bool) -> Result<Option<Guarded>> {
         let taken = self.file.try_guard(exclusive).map_err(|e| Error::io("lock", &self.path, e))?;
-        Ok(taken.then(|| Guarded(Arc::clone(&self.file))))
+        Ok(taken.then(|| Guarded::new(Arc::clone(&self.file))))
     }
 
     fn changed(&self) -> Result<()> {

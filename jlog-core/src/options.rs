@@ -413,18 +413,25 @@ pub enum OnMissed {
     Fail,
 }
 
-/// Which other readers of its subscriber a reader tolerates. A claim ends with the reader, or with its process however
-/// that ends. Readers without a claim, those of the C library and of our libjlog among them, do not see it.
+/// Which other readers of its subscriber a reader tolerates. Readers of the C library do not see claims.
+///
+/// A claim is a lock of the system (flock) on the checkpoint's file, taken once when the reader is opened. It ends with
+/// the reader and its [`Checkpointer`](crate::Checkpointer)s, or with the process, however that ends. A child that was
+/// forked meanwhile cannot end it, but keeps it while it lives on without executing another program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Claim {
     /// It takes no claim: it is never refused, and refuses nobody.
-    #[default]
     None,
-    /// It is refused ([`Error::ReaderBusy`](crate::Error::ReaderBusy)) while another reader claims the subscriber.
+    /// It is refused ([`Error::ReaderBusy`](crate::Error::ReaderBusy)) while another reader, of this process or another
+    /// one, claims the subscriber.
+    #[default]
     Alone,
     /// It is refused while another reader claims the subscriber alone. Each of the readers that share it gets every
     /// message, and the last checkpoint stored wins.
     Shared,
+    /// It shares the subscriber if that is possible and takes no claim otherwise: it is never refused, but readers that
+    /// want to be alone see it. Readers of our libjlog do this, because the C library never refuses one.
+    IfFree,
 }
 
 /// How a reader works.
@@ -460,7 +467,7 @@ impl Default for ReaderOptions {
             method: ReadMethod::Pread,
             batch_bytes: 256 << 10,
             peek: false,
-            claim: Claim::None,
+            claim: Claim::default(),
             quiet: false,
         }
     }
@@ -496,8 +503,9 @@ impl ReaderOptions {
         self
     }
 
-    /// Which other readers of the subscriber are tolerated. A reader that [peeks](ReaderOptions::peek), has no
-    /// subscriber or may not write the checkpoint takes no claim.
+    /// Which other readers of the subscriber are tolerated: none by default ([`Claim::Alone`]). A reader that has no
+    /// subscriber or may not write the checkpoint takes no claim, nor does one that [peeks](ReaderOptions::peek), except
+    /// with [`Claim::IfFree`].
     #[must_use]
     pub fn claim(mut self, claim: Claim) -> Self {
         self.claim = claim;

@@ -75,9 +75,9 @@ impl Guard {
         if !file.try_guard(true).map_err(|e| Error::io("lock", &path, e))? {
             return Err(Error::PreCommitBusy { path });
         }
-        let file = Guarded(file);
-        file.0.allocate(GUARD_LEN as u64).map_err(|e| Error::io("allocate", &path, e))?;
-        let map = file.0.map(GUARD_LEN).map_err(|e| Error::io("map", &path, e))?;
+        let file = Guarded::new(file);
+        file.file().allocate(GUARD_LEN as u64).map_err(|e| Error::io("allocate", &path, e))?;
+        let map = file.file().map(GUARD_LEN).map_err(|e| Error::io("map", &path, e))?;
         Ok(Self { map, _file: file })
     }
 

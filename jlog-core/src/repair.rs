@@ -158,7 +158,7 @@ fn guard(shared: &Shared) -> Result<Option<Guarded>> {
     if !file.try_guard(true).map_err(|e| Error::io("lock", path, e))? {
         return Err(Error::WriterBusy { path: shared.path.clone() });
     }
-    Ok(Some(Guarded(file)))
+    Ok(Some(Guarded::new(file)))
 }
 
 fn lock(shared: &Shared) -> Result<Lock<'_>> {
@@ -415,7 +415,7 @@ impl<'a> Plan<'a> {
             temporary.sync()?;
             let path = self.shared.at(name);
             if temporary.file.try_guard(true).map_err(|e| Error::io("lock", path, e))? {
-                self.guard = Some(Guarded(Arc::clone(&temporary.file)));
+                self.guard = Some(Guarded::new(Arc::clone(&temporary.file)));
             }
             self.put_prepared(temporary, name)
         } else {

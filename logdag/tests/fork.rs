@@ -265,3 +265,21 @@ fn children_that_rotate_and_compress_lose_and_double_nothing() {
     assert_eq!(lines.len(), expected.len());
     assert!(lines == expected);
 }
+
+/// A forked child has the descriptors of its parent, and their locks: what it drops is not the parent's.
+#[test]
+fn a_child_does_not_end_the_claims_of_its_parent() {
+    let dir = tempfile::tempdir().unwrap();
+    let feed = Jlog::create(dir.path().join("feed")).unwrap();
+    feed.subscribe("s", jlog_core::Start::Beginning).unwrap();
+    let alone = jlog_core::WriterOptions::default().locking(jlog_core::Locking::SingleProcess);
+    let writer = feed.writer_with(alone).unwrap();
+    let reader = feed.reader("s").unwrap();
+    let (mut readers, mut writers) = (Some(reader), Some(writer));
+    in_child(0, || drop((readers.take(), writers.take())));
+    assert!(matches!(feed.reader("s"), Err(jlog_core::Error::ReaderBusy { .. })));
+    assert!(matches!(feed.writer(), Err(jlog_core::Error::WriterBusy { .. })));
+    drop((readers, writers));
+    feed.reader("s").unwrap();
+    feed.writer().unwrap();
+}

@@ -13,7 +13,8 @@ use jlog_core::compat::JlogCompat;
 use jlog_core::compat::ReaderCompat;
 use jlog_core::format::RecordFormat;
 use jlog_core::{
-    AlterOptions, CleanOptions, Error, Inspection, Jlog, JlogOptions, LogId, Start, SubscriberName,
+    AlterOptions, Claim, CleanOptions, Error, Inspection, Jlog, JlogOptions, LogId, ReaderOptions, Start,
+    SubscriberName,
 };
 
 use crate::error::{Failure, Outcome};
@@ -430,7 +431,9 @@ fn subscriber_work(log: &Jlog, path: &Path, work: &Work) -> Result<bool, Failure
         }
     }
     if let Some(name) = &work.perspective {
-        let mut reader = match log.reader(name.as_bytes()) {
+        // The C tool looks whoever else reads.
+        let options = ReaderOptions::default().claim(Claim::None);
+        let mut reader = match log.reader_with(name.as_bytes(), options) {
             Ok(reader) => reader,
             Err(e) => {
                 err(&format!("error opening '{}': {}", path.display(), name_of(&e, path)));

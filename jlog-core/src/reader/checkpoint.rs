@@ -9,6 +9,7 @@ use crate::meta::MetaReader;
 use crate::names::SubscriberName;
 use crate::retention::Passing;
 use crate::shared::Shared;
+use crate::storage::Guarded;
 use crate::sync::Mutex;
 use crate::{Error, Event, LogId, Result, lost, names, recovery, retention};
 
@@ -95,7 +96,8 @@ fn check_there(
 /// Stores the checkpoint of a [`Reader`]'s subscriber while the reader is in use elsewhere: while a batch of it is being
 /// iterated, or from another thread. [`Reader::checkpointer`] makes it.
 ///
-/// It knows which messages its reader has given out, and where they are after a repair. It outlives the reader.
+/// It knows which messages its reader has given out, and where they are after a repair. It outlives the reader, and keeps
+/// other readers of the subscriber away as the reader does ([`ReaderOptions::claim`](crate::ReaderOptions::claim)).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -120,6 +122,8 @@ pub struct Checkpointer {
     name: SubscriberName,
     /// Open by itself: locks of one open file do not exclude each other.
     checkpoint: Checkpoint,
+    /// The reader's, which other readers respect as long as either is there.
+    _claim: Option<Arc<Guarded>>,
     ledger: Arc<Mutex<Ledger>>,
     passing: Passing,
 }
@@ -189,6 +193,7 @@ impl Reader {
             meta: Arc::clone(&self.meta),
             name: name.clone(),
             checkpoint,
+            _claim: self.claim.clone(),
             ledger: Arc::clone(&self.ledger),
             passing: Passing::default(),
         })

@@ -53,8 +53,8 @@ pub enum Wait {
 /// subscriber begins, moves when [`commit`](Reader::commit) is called. Reading needs no permission to write and
 /// no free space: a reader only writes its checkpoint and, where it skips damage, a copy of the damaged bytes.
 ///
-/// Use one reader for a subscriber at a time. Several see the same messages, and the last checkpoint wins.
-/// [`ReaderOptions::claim`] refuses a second one.
+/// A subscriber has one reader at a time: a second one is refused ([`Error::ReaderBusy`]), unless both share the
+/// subscriber ([`ReaderOptions::claim`]). Then each gets every message, and the last checkpoint stored wins.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -94,7 +94,7 @@ pub struct Reader {
     /// The subscriber's.
     checkpoint: Option<Checkpoint>,
     /// Keeps other readers of the subscriber away.
-    _claim: Option<Guarded>,
+    claim: Option<Arc<Guarded>>,
     options: ReaderOptions,
     position: Position,
     segment: Option<Segment>,
@@ -165,9 +165,8 @@ impl Reader {
         let checkpoint = Checkpoint::open(&shared, &name)?;
         // Before the checkpoint is read, so that what the reader before this one stored last is seen.
         let claim = match options.claim {
-            Claim::Alone if !options.peek => checkpoint.claim(&shared, &name, true)?,
-            Claim::Shared if !options.peek => checkpoint.claim(&shared, &name, false)?,
-            _ => None,
+            Claim::Alone | Claim::Shared if options.peek => None,
+            claim => checkpoint.claim(&shared, &name, claim)?.map(Arc::new),
         };
         let (stored, file) = match checkpoint.get_with_file(&shared)? {
             Some(stored) => stored,
@@ -175,7 +174,7 @@ impl Reader {
             None => (LogId::new(shared.segments()?.first().copied().unwrap_or(0), 0), None),
         };
         let reader = Self::new(shared, meta, Some((name, checkpoint)), (stored, file), options)?;
-        Ok(Self { _claim: claim, ..reader })
+        Ok(Self { claim, ..reader })
     }
 
     /// A reader without a subscriber, behind this record.
@@ -199,7 +198,7 @@ impl Reader {
             meta: Arc::new(meta),
             format,
             checkpoint,
-            _claim: None,
+            claim: None,
             options,
             position: Position { segment: stored.segment, marker: stored.marker, offset: None, file },
             segment: None,

@@ -346,8 +346,8 @@ impl<'a> Lock<'a> {
             if !taken.map_err(|e| Error::io("lock", &path, e))? {
                 return Ok(None);
             }
-            let guard = Guarded(file);
-            let ours = guard.0.facts().or_else(|_| guard.0.facts());
+            let guard = Guarded::new(file);
+            let ours = guard.file().facts().or_else(|_| guard.file().facts());
             let ours = ours.map_err(|e| Error::io("lock", &path, e))?.identity;
             // The previous owner has removed the file, perhaps after it was opened here.
             if shared.facts(names::REPAIR_LOCK).is_ok_and(|facts| facts.identity == ours) {

@@ -245,12 +245,30 @@ pub(crate) fn write_all_at(file: &dyn File, mut bufs: &mut [IoSlice<'_>], mut of
 
 /// Holds a file's guard until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Guarded(pub(crate) Arc<dyn File>);
+pub(crate) struct Guarded {
+    file: Arc<dyn File>,
+    /// How often the process had been forked when the guard was taken.
+    forks: u32,
+}
+
+impl Guarded {
+    /// Of a file whose guard was taken just now.
+    pub(crate) fn new(file: Arc<dyn File>) -> Self {
+        Self { file, forks: posix::forks() }
+    }
+
+    pub(crate) fn file(&self) -> &dyn File {
+        &*self.file
+    }
+}
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // It fails only for a closed descriptor.
-        let _ = self.0.release_guard();
+        // A forked child has the parent's open file, whose guard is still the parent's.
+        if self.forks == posix::forks() {
+            // It fails only for a closed descriptor.
+            let _ = self.file.release_guard();
+        }
     }
 }
 
