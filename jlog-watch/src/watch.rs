@@ -1,5 +1,6 @@
 //! What is watched.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::access::{Access, Token};
 use crate::address::Address;
+use crate::api::Checks;
 use crate::feeds::{FeedView, Feeds};
 #[cfg(feature = "graph")]
 use crate::graphs::{GraphView, Graphs};
@@ -108,6 +110,17 @@ pub struct Watch {
     limits: Limits,
     thresholds: Thresholds,
     control: bool,
+    reload: Option<Reload>,
+}
+
+/// What reads a configuration again.
+#[derive(Clone)]
+pub(crate) struct Reload(pub(crate) Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload(…)")
+    }
 }
 
 /// How many changes may be under way at the same time: one may wait for a sink.
@@ -128,6 +141,8 @@ pub(crate) struct Core {
     pub(crate) control: bool,
     /// One for each change that may be under way.
     pub(crate) changes: Arc<Semaphore>,
+    pub(crate) checks: Checks,
+    pub(crate) reload: Option<Reload>,
 }
 
 /// What there is of everything at a moment.
@@ -216,6 +231,14 @@ impl Watch {
         self
     }
 
+    /// Has this read the program's configuration again, where a client asks for it and [control](Watch::control) is allowed. Its
+    /// error is for that client: why the configuration was refused.
+    #[must_use]
+    pub fn on_reload(mut self, reload: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        self.reload = Some(Reload(Arc::new(reload)));
+        self
+    }
+
     fn core(&self, any_host: bool) -> Arc<Core> {
         Arc::new(Core {
             feeds: Feeds::new(self.roots.clone()),
@@ -228,6 +251,8 @@ impl Watch {
             tails: Arc::new(Semaphore::new(self.limits.tails)),
             control: self.control && (any_host || self.token.is_some()),
             changes: Arc::new(Semaphore::new(CHANGES)),
+            checks: Checks::default(),
+            reload: self.reload.clone(),
         })
     }
 

@@ -27,7 +27,10 @@ const WORDS: &str = "expected one of:\n  \
     log disconnect NAME OUTLET\n  \
     [no] log enable|debug|facility|timestamps|level|keys|target|source NAME\n  \
     log rotate NAME\n  \
-    log reopen NAME";
+    log reopen NAME\n  \
+    reload\n  \
+    verify FEED\n  \
+    show verify FEED";
 
 /// Where to ask, and for what.
 #[derive(Debug, clap::Args)]
@@ -51,8 +54,10 @@ enum Wanted {
         name: String,
         lines: u64,
     },
-    Details {
-        name: String,
+    /// What is shown as it comes.
+    Ask {
+        method: &'static str,
+        path: String,
     },
     /// A request whose answer says no more than that it was done.
     Change {
@@ -95,7 +100,14 @@ fn parse(words: &[&str]) -> Option<Wanted> {
         ["show", "log", name, lines] => {
             Some(Wanted::Show { name: (*name).to_owned(), lines: lines.parse().ok().filter(|n| *n > 0)? })
         }
-        ["log", "details", name] => Some(Wanted::Details { name: (*name).to_owned() }),
+        ["log", "details", name] => Some(Wanted::Ask { method: "GET", path: stream(name) }),
+        ["reload"] => change("POST", "/api/v1/reload".to_owned(), Value::Null),
+        ["verify", feed] => {
+            Some(Wanted::Ask { method: "POST", path: format!("/api/v1/feeds/{}/verify", encoded(feed)) })
+        }
+        ["show", "verify", feed] => {
+            Some(Wanted::Ask { method: "GET", path: format!("/api/v1/feeds/{}/verify", encoded(feed)) })
+        }
         ["log", "to", name, text @ ..] if !text.is_empty() => {
             change("POST", format!("{}/log", stream(name)), json!({ "text": text.join(" ") }))
         }
@@ -245,10 +257,9 @@ pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
     let client = Client { address: &args.http, token: args.token_file.as_deref().map(token).transpose()? };
     let out = match wanted {
         Wanted::List => list(&client.get("GET", "/api/v1/streams", &Value::Null)?),
-        Wanted::Details { name } => {
-            let path = format!("/api/v1/streams/{}", encoded(&name));
-            let details = client.get("GET", &path, &Value::Null)?;
-            format!("{details:#}\n")
+        Wanted::Ask { method, path } => {
+            let answer = client.get(method, &path, &Value::Null)?;
+            format!("{answer:#}\n")
         }
         Wanted::Show { name, lines } => {
             let path = format!("/eventer/logs/{}.json?last={lines}", encoded(&name));
@@ -292,9 +303,23 @@ mod tests {
         );
         assert_eq!(words("log disconnect a b"), change("DELETE", "/api/v1/streams/a/outlets/b", Value::Null));
         assert_eq!(words("log rotate a"), change("POST", "/api/v1/streams/a/rotate", Value::Null));
-        for wrong in
-            ["", "show", "show log a x", "show log a 0", "log", "log loud a", "no log", "log to a", "exit"]
-        {
+        assert_eq!(words("reload"), change("POST", "/api/v1/reload", Value::Null));
+        let ask = |method, path: &str| Some(Wanted::Ask { method, path: path.to_owned() });
+        assert_eq!(words("verify /a"), ask("POST", "/api/v1/feeds/%2Fa/verify"));
+        assert_eq!(words("show verify a"), ask("GET", "/api/v1/feeds/a/verify"));
+        for wrong in [
+            "",
+            "verify",
+            "reload now",
+            "show",
+            "show log a x",
+            "show log a 0",
+            "log",
+            "log loud a",
+            "no log",
+            "log to a",
+            "exit",
+        ] {
             assert_eq!(words(wrong), None, "{wrong}");
         }
     }

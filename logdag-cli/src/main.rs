@@ -81,7 +81,7 @@ enum Task {
     ///
     /// The words are those of libmtev's console: list; show log NAME [LINES]; log details NAME; log to NAME TEXT; log connect
     /// NAME OUTLET [FILTER]; log disconnect NAME OUTLET; [no] log enable|debug|facility|timestamps|level|keys|target|source
-    /// NAME; log rotate NAME; log reopen NAME. Changes need --control there.
+    /// NAME; log rotate NAME; log reopen NAME. Besides these: reload; verify FEED; show verify FEED. Changes need --control there.
     Ctl(ctl::CtlArgs),
     /// Log lines of inputs, until they end or a signal arrives
     ///
@@ -150,7 +150,12 @@ struct HttpArgs {
 impl HttpArgs {
     /// A server, if the command line or the configuration asks for one. It says on standard error where it listens: the port may
     /// be one that the system chose.
-    fn serve(&self, config: &Config, graph: &Graph) -> Result<Option<Server>, Failure> {
+    fn serve(
+        &self,
+        config: &Config,
+        graph: &Graph,
+        reload: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Result<Option<Server>, Failure> {
         let configured = config.http();
         let address = match (&self.http, configured) {
             (Some(address), _) => address.clone(),
@@ -173,7 +178,7 @@ impl HttpArgs {
             watch = watch.token(Token::from_file(file)?);
         }
         if self.control {
-            watch = watch.control();
+            watch = watch.control().on_reload(reload);
         }
         let server = watch.serve(&address)?;
         eprintln!("logdag: listening at {}", server.address());
@@ -552,22 +557,25 @@ fn open(
     switches.check(&graph, inputs);
     switches.apply(&graph)?;
     graph.go_async();
-    let server = http.serve(&config, &graph)?;
+    let (again, configuration, all) = (graph.clone(), file.to_owned(), switches.clone());
+    let server = http.serve(&config, &graph, move || reload(&again, &configuration, &all))?;
     Ok((graph, server))
 }
 
-/// Reloads the configuration and reopens files. Errors go to the log.
-fn reload(graph: &Graph, file: &Path, switches: &Switches) {
+/// Reloads the configuration and reopens files. Errors go to the log, too.
+fn reload(graph: &Graph, file: &Path, switches: &Switches) -> Result<(), String> {
     notify::reloading();
-    match graph.reload_with(file, |config| switches.change(config)) {
-        Ok(_) => {
-            if let Err(e) = switches.apply(graph) {
-                eprintln!("logdag: {e}");
-            }
-            notify::ready("The configuration was read again");
-        }
+    let reloaded = graph.reload_with(file, |config| switches.change(config)).map_err(|e| e.to_string());
+    if reloaded.is_ok()
+        && let Err(e) = switches.apply(graph)
+    {
+        eprintln!("logdag: {e}");
+    }
+    match &reloaded {
+        Ok(()) => notify::ready("The configuration was read again"),
         Err(e) => notify::ready(&format!("The configuration was refused, and the one before is in use: {e}")),
     }
+    reloaded
 }
 
 /// Takes lines, and logs them.
@@ -661,7 +669,8 @@ fn run(
         if signal != SIGHUP {
             break;
         }
-        reload(&graph, file, &args.switches);
+        // The log has said so.
+        let _ = reload(&graph, file, &args.switches);
     }
     notify::tell(&[NotifyState::Stopping]);
     // What has been sent so far is taken, if it ends.
@@ -1010,7 +1019,8 @@ fn exec(
                 continue;
             }
             if signal == SIGHUP {
-                reload(&again, &configuration, &switches);
+                // The log has said so.
+                let _ = reload(&again, &configuration, &switches);
             }
             if !(origin.cause == Cause::Kernel && has_it_too(pid, signal))
                 && let Ok(signal) = nix::sys::signal::Signal::try_from(signal)

@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::put;
+use axum::routing::{post, put};
 use jlog_core::{Error, Jlog, LogId, Start};
 use serde_json::{Map, Value, json};
 
@@ -21,7 +21,9 @@ const MAX_BODY: usize = 64 << 10;
 
 pub(super) fn router() -> Router<Arc<Core>> {
     let router = Router::new()
-        .route("/feeds/{feed}/subscribers/{subscriber}", put(put_subscriber).delete(delete_subscriber));
+        .route("/feeds/{feed}/subscribers/{subscriber}", put(put_subscriber).delete(delete_subscriber))
+        .route("/reload", post(reload))
+        .merge(super::verify::changing());
     #[cfg(feature = "graph")]
     let router = router.merge(streams::router());
     router.layer(DefaultBodyLimit::max(MAX_BODY))
@@ -150,12 +152,24 @@ async fn delete_subscriber(
     }
 }
 
+/// `POST /api/v1/reload`: reads the configuration again.
+async fn reload(State(core): State<Arc<Core>>) -> Response {
+    let Some(reload) = core.reload.clone() else {
+        return error(StatusCode::NOT_FOUND, "there is no configuration here that could be read again");
+    };
+    match change(&core, move || (reload.0)()).await {
+        Ok(Ok(())) => respond::json(StatusCode::OK, &json!({ "reloaded": true })),
+        Ok(Err(why)) => error(StatusCode::BAD_REQUEST, why),
+        Err(response) => *response,
+    }
+}
+
 #[cfg(feature = "graph")]
 mod streams {
     //! Log streams.
 
     use axum::extract::RawQuery;
-    use axum::routing::{patch, post};
+    use axum::routing::patch;
     use logdag::{Flags, Graph, GraphError, Level, Location};
 
     use super::*;

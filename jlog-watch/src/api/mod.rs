@@ -3,6 +3,7 @@
 mod control;
 mod messages;
 mod tail;
+mod verify;
 
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ use crate::mtev::parameter;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
+pub(crate) use verify::Checks;
+
 const OPEN_API: &str = include_str!("../../openapi.json");
 
 pub(crate) fn router(control: bool) -> Router<Arc<Core>> {
@@ -31,7 +34,8 @@ pub(crate) fn router(control: bool) -> Router<Arc<Core>> {
         .route("/feeds/{feed}/subscribers", get(subscribers))
         .route("/feeds/{feed}/segments", get(segments))
         .route("/feeds/{feed}/messages", get(messages::messages))
-        .route("/feeds/{feed}/tail", get(tail::feed));
+        .route("/feeds/{feed}/tail", get(tail::feed))
+        .merge(verify::reading());
     #[cfg(feature = "graph")]
     let router = router
         .route("/streams", get(streams))

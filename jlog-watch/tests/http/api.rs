@@ -103,6 +103,8 @@ fn every_answer_is_as_the_description_says() {
         check_path("/feeds/{feed}/messages", &format!("/feeds/busy/messages?{wrong}"), 400);
     }
     check_path("/feeds/{feed}/tail", "/feeds/none/tail", 404);
+    check_path("/feeds/{feed}/verify", "/feeds/busy/verify", 200);
+    check_path("/feeds/{feed}/verify", "/feeds/none/verify", 404);
     #[cfg(feature = "graph")]
     {
         check_path("/streams", "/streams", 200);

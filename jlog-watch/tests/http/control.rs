@@ -5,7 +5,7 @@ use jlog_watch::{Address, ServeError, Server, Token, Watch};
 use serde_json::{Value, json};
 
 use crate::api::check;
-use crate::support::{Answer, Place, append, ask, connect, send, serve, socket_address};
+use crate::support::{Answer, Place, append, ask, connect, send, serve, socket_address, until};
 
 const TOKEN: &str = "0123456789abcdef0123";
 
@@ -175,4 +175,57 @@ fn streams_are_switched_connected_and_logged_to() {
     assert_eq!(status("POST", "web%2Fx/rotate", ""), 400);
     assert!(graph.find("none").is_none());
     assert_eq!(ask(&server, "/api/v1/streams").status, 401);
+}
+
+#[test]
+fn feeds_are_verified_in_the_background() {
+    let place = Place::new();
+    let log = place.feed("a");
+    append(&log, 10);
+    place.feed("b");
+    let server = controlled(Watch::new().feeds(place.path()));
+    let verified = |feed: &str| {
+        let begun = change(&server, "POST", &format!("/feeds/{feed}/verify"), "");
+        assert_eq!(begun.0, 202, "{}", begun.1);
+        let mut found = begun.1;
+        until("the verification is done", || {
+            found = change(&server, "GET", &format!("/feeds/{feed}/verify"), "").1;
+            found["state"] != "running"
+        });
+        found
+    };
+    assert_eq!(change(&server, "GET", "/feeds/a/verify", ""), (200, json!({ "state": "never" })));
+    let found = verified("a");
+    assert_eq!(
+        (&found["state"], &found["damaged"], &found["messages"]),
+        (&json!("done"), &json!(false), &json!(10))
+    );
+    assert_eq!((&found["checked_messages"], &found["findings"]), (&json!(10), &json!([])));
+    // A byte of a message is changed.
+    let segment = place.join("a/00000000");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let found = verified("a");
+    assert_eq!((&found["damaged"], &found["findings"][0]["damage"]), (&json!(true), &json!(true)));
+    assert!(found["findings"][0]["text"].as_str().unwrap().contains("a/00000000"), "{found}");
+    std::fs::remove_dir_all(place.join("b")).unwrap();
+    let found = verified("b");
+    assert_eq!(found["state"], "failed", "{found}");
+    assert_eq!(change(&server, "POST", "/feeds/none/verify", "").0, 404);
+    // It is a change: it takes a core for a while.
+    let read_only = serve(Watch::new().feeds(place.path()));
+    assert_eq!(request(&read_only, "POST", "/feeds/a/verify", "", "").status, 405);
+    assert_eq!(request(&read_only, "GET", "/feeds/a/verify", "", "").json(), json!({ "state": "never" }));
+}
+
+#[test]
+fn a_configuration_is_read_again_where_there_is_one() {
+    let server = controlled(Watch::new());
+    assert_eq!(change(&server, "POST", "/reload", "").0, 404);
+    let outcomes = std::sync::Mutex::new(vec![Err("line 3: no such type".to_owned()), Ok(())]);
+    let server = controlled(Watch::new().on_reload(move || outcomes.lock().unwrap().pop().unwrap()));
+    assert_eq!(change(&server, "POST", "/reload", ""), (200, json!({ "reloaded": true })));
+    assert_eq!(change(&server, "POST", "/reload", ""), (400, json!({ "error": "line 3: no such type" })));
+    assert_eq!(request(&server, "POST", "/reload", "", "").status, 401);
 }

@@ -1,0 +1,138 @@
+//! Feeds that are verified in the background.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use jlog_core::{Progress, Verification, VerifyOptions};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::{pick, rfc3339};
+use crate::feeds::Feed;
+use crate::respond::{self, error};
+use crate::watch::Core;
+
+/// So many findings are shown; more are counted.
+const MAX_FINDINGS: usize = 1000;
+
+/// What is known of feeds that were to be verified, by their names.
+pub(crate) type Checks = Mutex<BTreeMap<String, Check>>;
+
+/// How far a verification has come.
+#[derive(Debug)]
+pub(crate) enum Check {
+    Running(Progress),
+    Done(SystemTime, Result<Verification, String>),
+}
+
+pub(super) fn reading() -> Router<Arc<Core>> {
+    Router::new().route("/feeds/{feed}/verify", get(shown))
+}
+
+pub(super) fn changing() -> Router<Arc<Core>> {
+    Router::new().route("/feeds/{feed}/verify", post(begin))
+}
+
+fn json_of(check: Option<&Check>) -> Value {
+    match check {
+        None => json!({ "state": "never" }),
+        Some(Check::Running(progress)) => json!({
+            "state": "running",
+            "bytes": progress.bytes,
+            "total_bytes": progress.total_bytes,
+            "segments": progress.segments,
+            "total_segments": progress.total_segments,
+        }),
+        Some(Check::Done(at, Err(why))) => {
+            json!({ "state": "failed", "at": rfc3339((*at).into()), "error": why })
+        }
+        Some(Check::Done(at, Ok(found))) => {
+            let findings = found.findings.iter().take(MAX_FINDINGS);
+            let findings: Vec<Value> = findings
+                .map(|finding| json!({ "text": finding.to_string(), "damage": finding.damage }))
+                .collect();
+            json!({
+                "state": "done",
+                "at": rfc3339((*at).into()),
+                "damaged": found.is_damaged(),
+                "segments": found.segments,
+                "bytes": found.bytes,
+                "messages": found.records,
+                "checked_messages": found.verified,
+                "findings_left_out": found.findings.len() - findings.len(),
+                "findings": findings,
+            })
+        }
+    }
+}
+
+/// `GET /api/v1/feeds/{feed}/verify`
+async fn shown(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Response {
+    let feeds = core.feeds.look().await;
+    match pick(&feeds, &name) {
+        Ok(feed) => respond::json(StatusCode::OK, &json_of(core.checks.lock().get(&feed.name))),
+        Err(response) => *response,
+    }
+}
+
+/// `POST /api/v1/feeds/{feed}/verify`: begins, unless it has begun already. One feed at a time, on one core.
+async fn begin(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Response {
+    let feeds = core.feeds.look().await;
+    let view = match pick(&feeds, &name) {
+        Ok(view) => view,
+        Err(response) => return *response,
+    };
+    let Some(feed) = core.feeds.find(&view.name) else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, view.facts().err().unwrap_or_default());
+    };
+    let mut checks = core.checks.lock();
+    let running = checks.iter().find(|(_, check)| matches!(check, Check::Running(_)));
+    match running.map(|(name, _)| name) {
+        Some(running) if *running == feed.name => {}
+        Some(running) => {
+            return error(StatusCode::CONFLICT, format!("{running} is being verified: try again later"));
+        }
+        None => {
+            checks.insert(feed.name.clone(), Check::Running(Progress::default()));
+            drop(checks);
+            let (weak, of, name) = (Arc::downgrade(&core), Arc::clone(&feed), feed.name.clone());
+            // It may take hours: no thread that others wait for.
+            let begun = std::thread::Builder::new().name("jlog-watch-verify".to_owned()).spawn(move || {
+                let note = move |check: Check| match weak.upgrade() {
+                    // The server has ended.
+                    None => ControlFlow::Break(()),
+                    Some(core) => {
+                        core.checks.lock().insert(name.clone(), check);
+                        ControlFlow::Continue(())
+                    }
+                };
+                let done = verify(&of, note.clone());
+                let _ = note(Check::Done(SystemTime::now(), done));
+            });
+            checks = core.checks.lock();
+            if let Err(e) = begun {
+                let done = Err(format!("cannot start a thread: {e}"));
+                checks.insert(feed.name.clone(), Check::Done(SystemTime::now(), done));
+            }
+        }
+    }
+    respond::json(StatusCode::ACCEPTED, &json_of(checks.get(&feed.name)))
+}
+
+/// Verifies a feed, whatever is wrong with it.
+fn verify(
+    feed: &Feed,
+    note: impl Fn(Check) -> ControlFlow<()> + Send + Sync + 'static,
+) -> Result<Verification, String> {
+    let options = VerifyOptions::default().on_progress(move |progress| note(Check::Running(progress)));
+    let verified =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| feed.open()?.verify_with(&options)));
+    verified.map_err(|_| "an internal error".to_owned())?.map_err(|e| e.to_string())
+}
