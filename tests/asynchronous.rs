@@ -729,8 +729,9 @@ fn damage_is_an_item_until_it_is_skipped() {
         }
         assert_eq!((failures, got), (3, [0, 1, 3, 4, 5].map(number).to_vec()));
 
+        log.subscribe("two", Start::Beginning).unwrap();
         let options = options.reader(small_batches().on_damage(OnDamage::Skip));
-        let mut reader = AsyncReader::open_with(&log, "one", options).await.unwrap();
+        let mut reader = AsyncReader::open_with(&log, "two", options).await.unwrap();
         let mut got = Vec::new();
         while let Some(batch) = reader.next_batch().await {
             got.extend(texts(&batch.unwrap()));

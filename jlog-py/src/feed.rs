@@ -29,9 +29,9 @@ pub(crate) struct Lag {
 
 impl Lag {
     pub(crate) fn of(py: Python<'_>, log: &Jlog, name: &str) -> PyResult<Self> {
-        let (messages, bytes, oldest) = py.detach(|| log.lag(name)).map_err(exception)?;
+        let lag = py.detach(|| log.lag(name)).map_err(exception)?;
         let seconds = |time: jlog_core::Timestamp| f64::from(time.seconds) + f64::from(time.micros) / 1e6;
-        Ok(Self { messages, bytes, oldest: oldest.map(seconds) })
+        Ok(Self { messages: lag.messages, bytes: lag.bytes, oldest: lag.oldest.map(seconds) })
     }
 }
 
@@ -79,7 +79,7 @@ fn options(
 
 fn start(start: &Bound<'_, PyAny>) -> PyResult<Start> {
     if let Ok(id) = start.cast::<Id>() {
-        return Ok(Start::From(id.get().0));
+        return Ok(Start::After(id.get().0));
     }
     match &*start.extract::<String>()? {
         "beginning" => Ok(Start::Beginning),

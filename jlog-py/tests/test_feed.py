@@ -138,6 +138,7 @@ def test_damage_fails_or_is_skipped(tmp_path, feed):
     reader.skip_damage()
     got += [message.body for message in reader]
     assert got == [b"first", b"third"]
+    reader.close()
     assert [m.body for m in feed.reader("billing", on_damage="skip")] == got
     assert any("00000000" in event for event in feed.take_events())
 
@@ -239,7 +240,10 @@ def test_asyncio(feed):
         writer.append(b"6")
         assert (await asyncio.wait_for(messages.__anext__(), 30)).body == b"6"
 
-        # Without following, it ends.
+        # Without following, it ends. A subscriber has one reader.
+        with pytest.raises(jlog.Busy):
+            feed.reader("billing")
+        reader.close()
         assert [message.body async for message in feed.reader("billing")] == [b"6"]
 
     asyncio.run(main())
