@@ -480,7 +480,14 @@ fn segment_row(found: &Inspection) -> Vec<String> {
 
 /// `jlog clean`
 pub fn clean(args: &CleanArgs) -> Outcome {
-    let removed = output::options().open(&args.feed)?.clean(CleanOptions::default().roll(args.roll))?;
+    let log = output::options().open(&args.feed)?;
+    if args.expire && log.limits().max_age.is_none() {
+        return Err(Failure::new(format!(
+            "{} has no age limit, so no message expires: set one with `jlog alter --max-age`",
+            args.feed.display()
+        )));
+    }
+    let removed = log.clean(CleanOptions::default().roll(args.roll))?;
     let list: Vec<String> = removed.iter().map(|segment| format!(" {segment:08x}")).collect();
     output::line(&format!("{} removed{}", counted(removed.len() as u64, "segment"), list.concat()))?;
     Ok(ExitCode::SUCCESS)

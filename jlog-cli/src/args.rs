@@ -546,6 +546,9 @@ pub struct CleanArgs {
     /// Also end the segment being written, if all subscribers have passed all of it
     #[arg(long)]
     pub roll: bool,
+    /// Fail if the feed has no age limit (--max-age). Messages older than the limit are dropped with and without this
+    #[arg(long)]
+    pub expire: bool,
 }
 
 /// `jlog backup`

@@ -493,6 +493,19 @@ fn clean_removes_what_nobody_needs() {
 }
 
 #[test]
+fn clean_expires_what_is_too_old_and_refuses_to_where_nothing_expires() {
+    let place = numbered();
+    let refused = run(place.jlog("clean", ["--expire"]), "");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.complaint().contains("has no age limit"), "{}", refused.complaint());
+    assert_eq!(place.unread("s").len(), 10);
+    place.ok("alter", &["--max-age", "1d", "--at-limit", "drop-oldest"]);
+    let done = run(place.jlog("clean", ["--expire"]), "");
+    assert_eq!(done.code, Some(0));
+    assert_eq!(place.unread("s"), Vec::<Vec<u8>>::new());
+}
+
+#[test]
 fn clean_with_roll_gives_the_space_of_an_idle_feed_back() {
     let place = numbered();
     place.ok("read", &["s"]);
