@@ -136,3 +136,13 @@ fn without_a_terminal_it_says_what_to_use() {
     let complaint = run(command, "").failed(1);
     assert!(complaint.contains("stdout is no terminal: use `jlog status --watch`"), "{complaint}");
 }
+
+#[test]
+fn it_ends_with_its_terminal_though_a_hangup_is_ignored() {
+    let place = Place::with(&[], &["one"]);
+    let Some(tmux) = Tmux::start(&place, &format!("trap '' HUP; {}", script(&place))) else { return };
+    tmux.until("Furthest behind");
+    let top = tmux.child();
+    drop(tmux);
+    until("the end of jlog top", || kill(top, None).is_err());
+}

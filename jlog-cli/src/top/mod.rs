@@ -4,11 +4,14 @@ mod app;
 mod draw;
 mod messages;
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use jlog_watch::{Look, Watch};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
 use crate::args::TopArgs;
@@ -35,6 +38,7 @@ pub fn top(args: &TopArgs) -> Outcome {
     let looks = looks(watch.thresholds(args.thresholds.all()), Duration::from_secs(args.interval.into()))?;
     let mut app = App::new(Appearance::of_environment());
     let fail = |e: std::io::Error| Failure::new(format!("the terminal: {e}"));
+    end_with_terminal().map_err(fail)?;
     // From here on a panic restores the terminal, too.
     let mut terminal = ratatui::try_init().map_err(fail)?;
     let outcome = (|| {
@@ -61,6 +65,19 @@ pub fn top(args: &TopArgs) -> Outcome {
     let restored = ratatui::try_restore();
     outcome.and(restored).map_err(fail)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the process when the terminal is gone. Where SIGHUP is ignored nothing else does, and the library that reads
+/// keys would read the end of the input again and again.
+fn end_with_terminal() -> std::io::Result<()> {
+    let end = || {
+        let stdout = std::io::stdout();
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        // Nothing can be restored, and nothing was changed.
+        std::process::exit(1);
+    };
+    std::thread::Builder::new().name("terminal".to_owned()).spawn(end).map(drop)
 }
 
 /// Looks at feeds on a thread of its own, since a file system may take its time, until the receiver is dropped.
