@@ -26,6 +26,9 @@ mod read;
 mod read_only;
 #[path = "cli/serve.rs"]
 mod serve;
+#[cfg(feature = "ship")]
+#[path = "cli/ship.rs"]
+mod ship;
 #[path = "cli/subscribers.rs"]
 mod subscribers;
 #[cfg(feature = "serve")]

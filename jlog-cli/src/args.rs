@@ -53,6 +53,13 @@ pub enum Command {
     /// quits. Changes nothing.
     #[cfg(feature = "top")]
     Top(TopArgs),
+    /// Send a subscriber's messages to another feed, a command or an HTTP server, and move its checkpoint past what was
+    /// acknowledged (exit code 3: some were damaged or lost)
+    ///
+    /// Goes on until SIGINT or SIGTERM. What the destination does not accept for the moment is tried again. SIGUSR1 prints how
+    /// it goes.
+    #[cfg(feature = "ship")]
+    Ship(Box<ShipArgs>),
     /// List segments, or the records of one
     Inspect(InspectArgs),
     /// Check every record, index and checkpoint (exit code 3: damage found)
@@ -437,6 +444,155 @@ pub struct CheckArgs {
     /// The same as a warning
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub warn_free: Option<Limit<u64>>,
+}
+
+/// `jlog ship`
+#[cfg(feature = "ship")]
+#[derive(Debug, ClapArgs)]
+pub struct ShipArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// The subscriber whose messages are shipped; nobody else should read them
+    pub subscriber: Name,
+    /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input), http://… or https://…
+    pub destination: String,
+    /// Add the subscriber if it is missing, beginning with this record or this time (0:0: with the first message); one that
+    /// exists stays where it is
+    #[arg(long, value_name = "ID|TIME", value_parser = time::place)]
+    pub from: Option<Place>,
+    /// Stop before the first message of this time or later
+    #[arg(long, value_name = "TIME", value_parser = time::time)]
+    pub until: Option<Timestamp>,
+    /// Ship what is there now, then end
+    #[arg(long)]
+    pub once: bool,
+    /// Show what would be sent, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Send at most so many messages per second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+    /// Messages that may be sent and not acknowledged: at most these arrive twice after a crash
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub window: usize,
+    /// Bytes of them
+    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "8MiB")]
+    pub window_bytes: u32,
+    /// What happens to a message that the destination refuses for good
+    #[arg(long, value_enum, default_value_t)]
+    pub on_reject: RejectArg,
+    /// The feed for messages that are set aside; it is created when it is needed
+    #[arg(long, value_name = "DIRECTORY", required_if_eq("on_reject", "set-aside"))]
+    pub set_aside: Option<PathBuf>,
+    /// The feed is one of messages that were set aside: send them as they were before
+    #[arg(long)]
+    pub unwrap: bool,
+    /// Messages in a request, or in a run of the command, at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
+    /// Seconds to wait for answers after SIGTERM
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub drain: u64,
+    /// Seconds to wait for an answer before trying again
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+    /// How a command tells messages apart
+    #[arg(long, value_enum, default_value_t)]
+    pub framing: FramingArg,
+    /// What an HTTP request holds
+    #[arg(long, value_enum, default_value_t)]
+    pub body: BodyArg,
+    /// HTTP requests at a time; with more than 1, failures can change the order
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub in_flight: usize,
+    /// A file whose first line is a token, for `Authorization: Bearer`
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    pub token_file: Option<PathBuf>,
+    /// A user, for `Authorization: Basic`
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    pub user: Option<String>,
+    /// A file whose first line is the user's password
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub password_file: Option<PathBuf>,
+    /// A header for every HTTP request; not for secrets, which other users would see
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = values::header)]
+    pub headers: Vec<(String, String)>,
+    /// Certificates to trust besides the system's, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// A client certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
+}
+
+/// What happens to a message that is refused for good.
+#[cfg(feature = "ship")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RejectArg {
+    /// It is tried again forever, and those behind it wait
+    #[default]
+    Block,
+    /// It goes into the feed of --set-aside, with the reason
+    SetAside,
+    /// It is reported, and left out
+    Skip,
+}
+
+/// How a command tells messages apart.
+#[cfg(feature = "ship")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FramingArg {
+    /// Each behind its length (4 bytes, little-endian), as `write --length-prefixed` takes them
+    #[default]
+    LengthPrefixed,
+    /// Each with a line end behind it; one that has a line end in it is refused
+    Lines,
+    /// Each in a run of its own
+    One,
+}
+
+#[cfg(feature = "ship")]
+impl From<FramingArg> for jlog_ship::destinations::Framing {
+    fn from(framing: FramingArg) -> Self {
+        match framing {
+            FramingArg::LengthPrefixed => Self::LengthPrefixed,
+            FramingArg::Lines => Self::Lines,
+            FramingArg::One => Self::One,
+        }
+    }
+}
+
+/// What an HTTP request holds.
+#[cfg(feature = "ship")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BodyArg {
+    /// Many messages, a line of JSON each, with id and time
+    #[default]
+    Ndjson,
+    /// Many messages, a line each, as they are
+    Lines,
+    /// One message, as it is
+    Raw,
+    /// One message in JSON, with id and time
+    Json,
+    /// Many messages, as a batch of CloudEvents
+    Cloudevents,
+}
+
+#[cfg(feature = "ship")]
+impl From<BodyArg> for jlog_ship::destinations::HttpBody {
+    fn from(body: BodyArg) -> Self {
+        match body {
+            BodyArg::Ndjson => Self::Ndjson,
+            BodyArg::Lines => Self::Lines,
+            BodyArg::Raw => Self::Raw,
+            BodyArg::Json => Self::Json,
+            BodyArg::Cloudevents => Self::CloudEvents,
+        }
+    }
 }
 
 /// `jlog serve`

@@ -12,6 +12,8 @@ mod output;
 mod read;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "ship")]
+mod ship;
 mod stop;
 mod time;
 #[cfg(feature = "top")]
@@ -71,6 +73,8 @@ fn run(args: Args) -> Outcome {
         Command::Serve(args) => serve::serve(&args),
         #[cfg(feature = "top")]
         Command::Top(args) => top::top(&args),
+        #[cfg(feature = "ship")]
+        Command::Ship(args) => ship::run(&args),
         Command::Inspect(args) => admin::inspect(&args),
         Command::Verify(args) => check::verify(&args),
         Command::Repair(args) => check::repair(&args),

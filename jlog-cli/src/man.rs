@@ -114,6 +114,17 @@ fn examples(command: &str) -> &'static [Example] {
                 "jlog top /var/spool/feeds --max-lag 10min",
             ),
         ],
+        "ship" => &[
+            (
+                "To a feed on another machine; the subscriber is added if it is missing",
+                "jlog ship feed backup 'exec:ssh other jlog write -q --length-prefixed --durability durable /var/feeds/copy' --from 0:0",
+            ),
+            (
+                "To an HTTP server; what it refuses for good is kept",
+                "jlog ship feed hook https://example.com/in --token-file token --on-reject set-aside --set-aside refused",
+            ),
+            ("See what would be sent", "jlog ship feed backup jlog:copy --dry-run"),
+        ],
         "inspect" => {
             &[("The segments", "jlog inspect feed"), ("The records of one", "jlog inspect feed 0000002a")]
         }

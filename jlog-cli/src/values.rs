@@ -103,6 +103,13 @@ pub fn human(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
+/// A header of HTTP: a name, a colon and a value.
+#[cfg(feature = "ship")]
+pub fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 /// A number with thousands separated.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();

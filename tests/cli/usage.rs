@@ -2,7 +2,7 @@
 
 use crate::support::{NONE, Place, bare, close, jlog, run, run_to};
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "create",
     "write",
     "subscribe",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 19] = [
     "status",
     "check",
     "serve",
+    "ship",
     "inspect",
     "verify",
     "repair",

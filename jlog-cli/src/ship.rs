@@ -1,0 +1,201 @@
+//! `jlog ship`: a subscriber's messages somewhere else.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use jlog_core::{Jlog, LogId, Start};
+use jlog_ship::destinations::{Exec, Feed, Http, HttpOptions};
+use jlog_ship::{Destination, OnReject, Progress, Report, Shipper};
+use signal_hook::consts::SIGUSR1;
+use signal_hook::iterator::Signals;
+
+use crate::args::{RejectArg, ShipArgs};
+use crate::error::{DAMAGED, Failure, Outcome};
+use crate::output;
+use crate::stop::Stop;
+use crate::time::Place;
+use crate::values::{counted, from_jiff, span};
+
+/// `jlog ship`
+pub fn run(args: &ShipArgs) -> Outcome {
+    let destination = destination(args)?;
+    let log = output::options().open(&args.feed)?;
+    if let Some(from) = &args.from
+        && !args.dry_run
+    {
+        let start = match *from {
+            Place::Id(LogId { segment: 0, marker: 0 }) => Start::Beginning,
+            Place::Id(id) => Start::From(id),
+            Place::Time(time) => Start::Since(from_jiff(time)),
+        };
+        log.ensure_subscriber(&args.subscriber.0, start)?;
+    }
+    let name = args.subscriber.0.to_string();
+    let failed = |e: jlog_ship::Error| match e {
+        jlog_ship::Error::Feed(e) => Failure::from(e),
+        other => Failure::new(other.to_string()),
+    };
+    let mut shipper = Shipper::new(&args.feed, &name)
+        .map_err(failed)?
+        .window(args.window, usize::try_from(args.window_bytes).unwrap_or(usize::MAX))
+        .once(args.once)
+        .until(args.until.map(from_jiff))
+        .rate(args.rate)
+        .drain(Duration::from_secs(args.drain))
+        .timeout(Duration::from_secs(args.timeout))
+        .unwrap_set_aside(args.unwrap);
+    if args.dry_run {
+        return dry_run(&shipper);
+    }
+    shipper = shipper.on_reject(match (args.on_reject, &args.set_aside) {
+        (RejectArg::SetAside, Some(path)) => OnReject::SetAside(path.clone()),
+        (RejectArg::Skip, _) => OnReject::Skip,
+        _ => OnReject::Block,
+    });
+    let damaged = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&damaged);
+    shipper = shipper.on_report(move |report| {
+        if matches!(report, Report::Feed(event) if event.is_damage()) {
+            told.store(true, Ordering::Relaxed);
+        }
+        output::note(&report.to_string());
+    });
+    let (stop, stopper, progress) = (Stop::on_signals()?, shipper.stopper(), shipper.progress());
+    in_thread("stop", move || {
+        while !stop.is_set() {
+            stop.sleep(Duration::from_secs(60));
+        }
+        stopper.stop();
+    })?;
+    let mut signals =
+        Signals::new([SIGUSR1]).map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
+    in_thread("status", move || {
+        for _ in signals.forever() {
+            output::note(&status(&progress, &log, &name));
+        }
+    })?;
+    let totals = shipper.run(destination).map_err(failed)?;
+    output::note(&totals.to_string());
+    if !totals.is_balanced() {
+        return Err(Failure::new(
+            "these numbers do not balance, which is a fault of this program: please report it",
+        ));
+    }
+    let damaged = damaged.load(Ordering::Relaxed);
+    Ok(if damaged { ExitCode::from(DAMAGED) } else { ExitCode::SUCCESS })
+}
+
+fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map(drop).map_err(|e| Failure::new(format!("cannot start a thread: {e}")))
+}
+
+/// How it goes, in one line.
+fn status(progress: &Progress, log: &Jlog, name: &str) -> String {
+    let totals = progress.totals();
+    let mut text = totals.to_string();
+    match log.lag(name) {
+        Ok(lag) => {
+            let now = SystemTime::now();
+            let age = lag
+                .oldest
+                .and_then(|time| now.duration_since(SystemTime::from(time)).ok())
+                .unwrap_or_default();
+            let bytes = counted(lag.bytes, "byte");
+            text.push_str(&format!(
+                "; {}, {bytes}, {} behind",
+                counted(lag.messages, "message"),
+                span(age.as_secs())
+            ));
+        }
+        Err(e) => text.push_str(&format!("; how far behind is not known: {e}")),
+    }
+    let since = |time: SystemTime| span(time.elapsed().unwrap_or_default().as_secs());
+    if let Some(at) = totals.acknowledged_at {
+        text.push_str(&format!("; last acknowledged {} ago", since(at)));
+    }
+    if let Some((at, error)) = totals.last_error {
+        text.push_str(&format!("; last error {} ago: {error}", since(at)));
+    }
+    text
+}
+
+/// Prints what would be sent, a line each.
+fn dry_run(shipper: &Shipper) -> Outcome {
+    let mut out = BufWriter::new(anstream::stdout().lock());
+    let mut outcome = Ok(());
+    let mut count = 0;
+    let shown = shipper.dry_run(|message| {
+        count += 1;
+        let text = String::from_utf8_lossy(&message.body);
+        outcome = writeln!(out, "{} {}", message.id, output::plain(&text));
+        outcome.is_ok()
+    });
+    match outcome.and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e)) {
+        Err(failure) if !failure.is_broken_pipe() => return Err(failure),
+        _ => {}
+    }
+    drop(out);
+    shown.map_err(|e| Failure::new(e.to_string()))?;
+    output::note(&format!("{} would be sent", counted(count, "message")));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A secret's file: its first line.
+fn secret(path: &Path) -> Result<String, Failure> {
+    let failed = |why: &str| Failure::new(format!("cannot read a secret from {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| failed(&e.to_string()))?;
+    match text.lines().next().map(str::trim) {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(failed("its first line is empty")),
+    }
+}
+
+fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
+    let to = args.destination.as_str();
+    if let Some(path) = to.strip_prefix("jlog:") {
+        if path.is_empty() {
+            return Err(Failure::new("jlog: needs the path of a feed behind it"));
+        }
+        let same = std::fs::canonicalize(path).ok().zip(std::fs::canonicalize(&args.feed).ok());
+        if same.is_some_and(|(to, from)| to == from) {
+            return Err(Failure::new(format!("{path} is the feed itself: its messages would never end")));
+        }
+        return Ok(Box::new(Feed::new(path)));
+    }
+    if let Some(command) = to.strip_prefix("exec:") {
+        if command.trim().is_empty() {
+            return Err(Failure::new("exec: needs a command behind it"));
+        }
+        let mut exec = Exec::new(command).framing(args.framing.into());
+        if let Some(messages) = args.batch {
+            exec = exec.messages(messages as usize);
+        }
+        return Ok(Box::new(exec));
+    }
+    if !to.starts_with("http://") && !to.starts_with("https://") {
+        return Err(Failure::new(format!(
+            "{to:?} is not a destination: jlog:DIRECTORY, exec:COMMAND, http://… or https://…"
+        )));
+    }
+    let mut options = HttpOptions::default();
+    options.body = args.body.into();
+    options.messages = args.batch.unwrap_or(0) as usize;
+    options.in_flight = args.in_flight;
+    if let Some(path) = &args.token_file {
+        options.token = Some(secret(path)?);
+    }
+    if let (Some(user), Some(path)) = (&args.user, &args.password_file) {
+        options.password = Some((user.clone(), secret(path)?));
+    }
+    options.headers = args.headers.clone();
+    options.ca = args.ca.clone();
+    options.client = args.client_cert.clone().zip(args.client_key.clone());
+    let http =
+        Http::new(to, &options).map_err(|why| Failure::new(format!("cannot ship over HTTP: {why}")))?;
+    Ok(Box::new(http))
+}

@@ -1,0 +1,154 @@
+//! `jlog ship` to another feed and to a command.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use jlog_core::{Jlog, Start, Wait};
+use nix::sys::signal::Signal;
+
+use crate::support::{Place, Running, jlog, run, until};
+
+fn contents(path: &std::path::Path) -> Vec<String> {
+    let Ok(log) = Jlog::open(path) else { return Vec::new() };
+    let mut reader = log.reader_from(&Start::Beginning, Default::default()).unwrap();
+    let mut all = Vec::new();
+    while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
+        all.extend(batch.iter().map(|message| String::from_utf8_lossy(message.body()).into_owned()));
+    }
+    all
+}
+
+#[test]
+fn a_feed_is_shipped_once_and_its_numbers_balance() {
+    let place = Place::with(&[], &["one", "two", "three"]);
+    let to = place.path("copy");
+    let destination = format!("jlog:{}", to.display());
+    let dry = run(place.jlog("ship", ["s", &destination, "--dry-run"]), "");
+    let shown = String::from_utf8(dry.stdout).unwrap();
+    assert_eq!((dry.code, &*dry.stderr), (Some(0), "jlog: 3 messages would be sent\n"));
+    assert!(
+        shown.lines().nth(1).unwrap().contains(":00000000:00000002:") && shown.contains(" two\n"),
+        "{shown}"
+    );
+    assert_eq!((to.exists(), place.unread("s").len()), (false, 3));
+
+    let done = run(place.jlog("ship", ["s", &destination, "--once"]), "");
+    let said = "jlog: 3 read = 3 acknowledged + 0 set aside + 0 skipped + 0 in flight\n";
+    assert_eq!((done.code, &*done.stderr), (Some(0), said));
+    assert_eq!(contents(&to), ["one", "two", "three"]);
+    assert!(place.unread("s").is_empty());
+
+    run(place.jlog("ship", ["new", &destination, "--once", "--from", "0:3"]), "");
+    assert_eq!(contents(&to), ["one", "two", "three", "three"]);
+}
+
+#[test]
+fn wrong_destinations_are_told() {
+    let place = Place::with(&[], &["one"]);
+    let itself = format!("jlog:{}", place.feed.display());
+    for (arguments, says) in [
+        (
+            vec!["s", "ftp://x"],
+            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://… or https://…",
+        ),
+        (vec!["s", "jlog:"], "jlog: needs the path of a feed behind it"),
+        (
+            vec!["s", "http://a:b@c/"],
+            "cannot ship over HTTP: a URL with a password in it is seen by everybody",
+        ),
+        (vec!["s", &itself], "is the feed itself"),
+        (vec!["nobody", "jlog:x"], "has no subscriber \"nobody\""),
+    ] {
+        let complaint = run(place.jlog("ship", arguments), "").failed(1);
+        assert!(complaint.contains(says), "{complaint}");
+    }
+    assert_eq!(place.unread("s"), [b"one"]);
+}
+
+#[test]
+fn messages_that_are_refused_are_set_aside_and_sent_again() {
+    let place = Place::with(&[], &["1", "bad", "2"]);
+    let (out, aside) = (place.path("out"), place.path("aside"));
+    let aside = aside.to_str().unwrap();
+    let command = format!(
+        "exec:if test -e {0}.fixed; then cat >> {0}; else tee {0}.now | grep -q bad && exit 65; cat {0}.now >> {0}; fi",
+        out.display()
+    );
+    let arguments =
+        ["s", &command, "--once", "--framing", "lines", "--on-reject", "set-aside", "--set-aside", aside];
+    let done = run(place.jlog("ship", arguments), "");
+    assert!(
+        done.stderr.contains("3 read = 2 acknowledged + 1 set aside + 0 skipped + 0 in flight"),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        done.stderr.contains("message 00000000:00000002 was refused and set aside into"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "1\n2\n");
+    place.file("out.fixed", "");
+    let again =
+        ["ship", aside, "again", &command, "--once", "--framing", "lines", "--unwrap", "--from", "0:0"];
+    let done = run(jlog(again), "");
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "1\n2\nbad\n");
+}
+
+#[test]
+fn sigterm_ends_it_and_the_next_one_goes_on() {
+    let place = Place::with(&[], &["one"]);
+    let to = place.path("copy");
+    let destination = format!("jlog:{}", to.display());
+    let mut shipper = Running::spawn(&mut place.jlog("ship", ["s", &destination]));
+    until("the first message", || contents(&to).len() == 1);
+    place.append(&["two"]);
+    until("the second message", || contents(&to).len() == 2);
+    shipper.signal(Signal::SIGTERM);
+    assert_eq!(shipper.end(), Some(0));
+    place.append(&["three"]);
+    run(place.jlog("ship", ["s", &destination, "--once"]), "");
+    assert_eq!(contents(&to), ["one", "two", "three"]);
+}
+
+/// Whatever is killed when, every message arrives, in order, and again only what was in the window.
+#[test]
+fn nothing_is_lost_when_it_is_killed() {
+    const MESSAGES: usize = 20_000;
+    let all: Vec<String> = (0..MESSAGES).map(|n| format!("message {n:05}")).collect();
+    let place = Place::with(&["--segment-size", "64KiB"], &all[..100]);
+    let to = place.path("copy");
+    let destination = format!("jlog:{}", to.display());
+    let rounds: u64 = std::env::var("JLOG_KILL_ROUNDS").map_or(8, |rounds| rounds.parse().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| place.append(&all[100..]));
+        for round in 0..rounds {
+            let mut command = place.jlog("ship", ["s", &destination, "--window", "500"]);
+            let mut shipper = command.stderr(Stdio::null()).spawn().unwrap();
+            // Moments that differ from round to round.
+            std::thread::sleep(Duration::from_millis(5 + round * 37 % 60));
+            shipper.kill().unwrap();
+            shipper.wait().unwrap();
+        }
+    });
+    let done = run(place.jlog("ship", ["s", &destination, "--window", "500", "--once"]), "");
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let got = contents(&to);
+    let mut next = 0;
+    let mut again = 0;
+    for text in &got {
+        if next < all.len() && *text == all[next] {
+            next += 1;
+            continue;
+        }
+        // Back to where a checkpoint was.
+        let at = all.binary_search(text).unwrap();
+        assert!(at < next && next - at <= 500, "{text} comes after {}", all[next - 1]);
+        next = at + 1;
+        again += 1;
+    }
+    assert_eq!(next, all.len());
+    assert!(again <= rounds, "{again} times back in {rounds} rounds");
+    assert!(place.unread("s").is_empty());
+}
