@@ -69,7 +69,8 @@ pub type Opening<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 /// The stream has errors as items. After one, it is the next poll that reads on, and what was wrong may be wrong still:
 /// damage fails again and again until [`skip_damage`](AsyncReader::skip_damage), as with a [`Reader`].
 ///
-/// Dropped, the reader reads no further. Checkpoints whose futures were polled are stored nevertheless.
+/// Dropped, the reader reads no further. Checkpoints whose futures were polled are stored nevertheless. Its claim on the
+/// subscriber ends a moment later, with the thread: until then, another reader may be refused with [`Error::ReaderBusy`].
 ///
 /// Dropped futures: see the [module](super#dropped-futures).
 ///
