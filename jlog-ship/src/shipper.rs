@@ -436,8 +436,10 @@ impl<'a> Session<'a> {
                 self.stopping = Some(Instant::now() + self.shipper.drain);
                 self.incoming.clear();
             }
+            // Before anything is sent: what is sent and not behind the checkpoint is no more than the window.
+            let before = self.commit();
             self.send();
-            let gone = self.commit();
+            let gone = before.and_then(|()| self.commit());
             let drained = self.window.is_empty() && (self.stopping.is_some() || self.incoming.is_empty());
             if drained && (self.source_done || self.stopping.is_some()) {
                 break gone;
