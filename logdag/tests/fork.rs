@@ -267,6 +267,7 @@ fn children_that_rotate_and_compress_lose_and_double_nothing() {
 }
 
 /// A forked child has the descriptors of its parent, and their locks: what it drops is not the parent's.
+#[cfg(feature = "jlog")]
 #[test]
 fn a_child_does_not_end_the_claims_of_its_parent() {
     let dir = tempfile::tempdir().unwrap();
