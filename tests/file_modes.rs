@@ -1,9 +1,9 @@
-//! Which permissions new files get.
+//! Which permissions and which owner new files get.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use jlog_core::{Jlog, Start};
+use jlog_core::{CleanOptions, Jlog, Limits, Start};
 
 use crate::support::new_path;
 
@@ -31,4 +31,47 @@ fn files_have_the_mode_that_was_asked_for_and_follow_the_metastore() {
     drop(writer);
     log.writer().unwrap();
     assert_eq!(mode(&path, "00000002"), 0o640);
+}
+
+#[test]
+fn files_that_root_makes_belong_to_the_owner_of_the_directory() {
+    const OWNER: u32 = 65_534;
+    const GROUP: u32 = 4711;
+    let (_dir, path) = new_path();
+    let log = Jlog::options().segment_size(1).pre_commit(4096).create(&path).unwrap();
+    log.subscribe("one", Start::Beginning).unwrap();
+    let give = |path: &Path| chown(path, Some(OWNER), Some(GROUP));
+    if give(&path).is_err() {
+        eprintln!("skipped: no file can be given away (that needs root)");
+        return;
+    }
+    for entry in std::fs::read_dir(&path).unwrap() {
+        give(&entry.unwrap().path()).unwrap();
+    }
+    // What a root shell may do: write, subscribe, limit, repair, clean.
+    let writer = log.writer().unwrap();
+    for message in ["one", "two", "three"] {
+        writer.append(message).unwrap();
+        writer.flush().unwrap();
+    }
+    writer.close().unwrap();
+    log.subscribe("two", Start::End).unwrap();
+    log.set_limits(Limits { max_bytes: Some(1 << 30), ..log.limits() }).unwrap();
+    std::fs::write(path.join("00000001"), "damaged").unwrap();
+    drop(log);
+    Jlog::repair(&path).unwrap();
+    Jlog::open(&path).unwrap().clean(CleanOptions::default().roll(true)).unwrap();
+
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let entry = entry.unwrap();
+        let facts = entry.metadata().unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        assert_eq!((facts.uid(), facts.gid()), (OWNER, GROUP), "{name}");
+        names.push(name);
+    }
+    for made in ["00000002", "00000002.crc", "cp.74776f", "settings"] {
+        assert!(names.iter().any(|name| name == made), "{made} of {names:?}");
+    }
+    assert!(names.iter().any(|name| name.contains(".broken-")), "{names:?}");
 }

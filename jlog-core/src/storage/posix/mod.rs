@@ -5,7 +5,9 @@ use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +69,20 @@ fn not_regular(kind: FileKind) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, NotRegular(kind))
 }
 
+/// Gives a new file the owner and the group of its directory, as far as this process may: a command that root runs
+/// must not leave files that lock the feed's owner out.
+fn follow_directory(file: &std::fs::File, path: &Path) {
+    let Some(Ok(dir)) = path.parent().map(std::fs::metadata) else { return };
+    let Ok(made) = file.metadata() else { return };
+    let owner = (made.uid() != dir.uid()).then_some(dir.uid());
+    let group = (made.gid() != dir.gid()).then_some(dir.gid());
+    // Without permission for the owner there may still be one for the group. Files that others cannot write are
+    // reported when a writer opens.
+    if (owner.is_some() || group.is_some()) && fchown(file, owner, group).is_err() && owner.is_some() {
+        let _ = fchown(file, None, group);
+    }
+}
+
 impl Storage for Posix {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
         if let Open::Create(mode) = how {
@@ -116,6 +132,7 @@ impl Storage for Posix {
             return Err(not_regular(facts.kind));
         }
         if let Open::CreateNew(mode) = how {
+            follow_directory(&file, path);
             // The umask has had its say; the mode was asked for.
             let mode = Permissions::from_mode(mode);
             if file.metadata()?.permissions().mode() & 0o7777 != mode.mode() {
