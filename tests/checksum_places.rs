@@ -54,7 +54,10 @@ fn read(path: &Path, subscriber: &'static str) -> (Vec<(LogId, Vec<u8>)>, u64) {
         while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
             got.extend(batch.iter().map(|message| (message.id(), message.body().to_vec())));
         }
-        sender.send((got, reader.skipped())).unwrap();
+        let skipped = reader.skipped();
+        // Whoever waits for this may read as the same subscriber.
+        drop(reader);
+        sender.send((got, skipped)).unwrap();
     });
     receiver.recv_timeout(Duration::from_secs(30)).expect("the reader comes to an end")
 }

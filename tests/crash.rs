@@ -294,6 +294,7 @@ fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: b
     }
     assert_eq!(new, [1_000_000, 1_000_001, 1_000_002], "messages after the crash");
     reader.commit(last).unwrap();
+    drop(reader);
     writer.close().unwrap();
     assert_eq!(read_all(&log, "consumer"), [0u32; 0], "nothing is left to read");
     for event in log.take_events() {

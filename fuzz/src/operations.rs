@@ -9,7 +9,7 @@ use jlog_core::format::RecordFormat;
 use jlog_core::storage::sim::{Dice, Moment, SimStorage};
 use jlog_core::storage::{Posix, Storage};
 use jlog_core::{
-    AlterOptions, Appended, CleanOptions, Compression, Jlog, JlogOptions, LogId, OnDamage, ReadMethod,
+    AlterOptions, Appended, Claim, CleanOptions, Compression, Jlog, JlogOptions, LogId, OnDamage, ReadMethod,
     Reader, ReaderOptions, Safety, Start, SubscriberName, SyncPolicy, Wait, Writer, WriterOptions,
 };
 use tempfile::TempDir;
@@ -464,10 +464,11 @@ impl Run {
         }
     }
 
-    /// The end of a segment that a power failure has torn is stepped over; elsewhere there is no damage.
+    /// The end of a segment that a power failure has torn is stepped over; elsewhere there is no damage. What a
+    /// subscriber has done is looked at while it has a reader.
     fn reading(&self) -> ReaderOptions {
         let on_damage = if self.torn { OnDamage::Skip } else { OnDamage::Fail };
-        ReaderOptions::default().on_damage(on_damage)
+        ReaderOptions::default().on_damage(on_damage).claim(Claim::Shared)
     }
 
     /// Reads a batch: the model's next messages.
