@@ -20,7 +20,7 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a message. When the future is ready, it survives a power failure under the id that this returns.
     fn append(&self, message: Bytes) -> impl Future<Output = Result<String, Failure>> + Send;
 
-    /// What [`metrics`](crate::metrics) shows.
+    /// What `GET /metrics` shows.
     fn metrics(&self) -> impl Future<Output = Result<String, Failure>> + Send {
         async { Ok(String::new()) }
     }

@@ -200,10 +200,10 @@ impl AsyncReader {
         self.committer.clone()
     }
 
-    /// Stores the checkpoint: everything up to and including `id` is done. See [`Reader::checkpoint`].
+    /// Stores the checkpoint: everything up to and including `id` is done. See [`Reader::commit`].
     ///
     /// # Errors
-    /// As [`Reader::checkpoint`], and [those of all futures](AsyncReader#errors).
+    /// As [`Reader::commit`], and [those of all futures](AsyncReader#errors).
     pub fn commit(&self, id: LogId) -> impl Future<Output = Result<()>> + Send + use<> {
         self.committer.commit(id)
     }
@@ -309,10 +309,10 @@ impl Drop for AsyncReader {
 }
 
 impl Committer {
-    /// Stores the checkpoint: everything up to and including `id` is done. See [`Reader::checkpoint`].
+    /// Stores the checkpoint: everything up to and including `id` is done. See [`Reader::commit`].
     ///
     /// # Errors
-    /// As [`Reader::checkpoint`], and [those of all futures](AsyncReader#errors).
+    /// As [`Reader::commit`], and [those of all futures](AsyncReader#errors).
     pub fn commit(&self, id: LogId) -> impl Future<Output = Result<()>> + Send + use<> {
         self.call(move |reader| reader.commit(id))
     }
