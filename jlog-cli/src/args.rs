@@ -469,7 +469,7 @@ pub struct ShipArgs {
     /// Show what would be sent, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Send at most so many messages per second
+    /// Send at most this many messages per second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: Option<u32>,
     /// Messages that may be sent and not acknowledged: at most these arrive twice after a crash

@@ -132,7 +132,7 @@ impl Refusal {
         self
     }
 
-    /// The same, after so many messages of the shipment were accepted.
+    /// The same, after this many messages of the shipment were accepted.
     #[must_use]
     pub fn after(mut self, accepted: usize) -> Self {
         self.accepted = accepted;

@@ -158,7 +158,7 @@ impl Shipper {
         self
     }
 
-    /// Sends at most so many messages per second; 0 counts as 1.
+    /// Sends at most this many messages per second; 0 counts as 1.
     #[must_use]
     pub fn rate(mut self, messages: Option<u32>) -> Self {
         self.rate = messages.map(|rate| rate.max(1));

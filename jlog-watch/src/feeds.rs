@@ -394,7 +394,7 @@ pub(crate) struct FeedView {
 }
 
 impl FeedView {
-    /// What there is of it, or why that is not known.
+    /// Its state, or why that is unknown.
     pub(crate) fn facts(&self) -> Result<&Facts, String> {
         match (&self.reading.facts, self.stuck) {
             (_, Some(since)) => Err(format!("reading {} has taken {} s so far", self.name, since.as_secs())),

@@ -37,7 +37,7 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// What there is at a moment.
+/// The state of the feeds and streams at one moment.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Look {
@@ -55,7 +55,7 @@ pub struct FeedState {
     pub name: String,
     /// Its path.
     pub path: PathBuf,
-    /// What there is of it, or why that is not known.
+    /// Its state, or why that is unknown.
     pub figures: Result<FeedFigures, String>,
 }
 

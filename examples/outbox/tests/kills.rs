@@ -161,7 +161,7 @@ fn wait_until(what: &str, so: impl Fn() -> bool) {
     }
 }
 
-/// Runs clients against the service, and ends it when so many messages were accepted.
+/// Runs clients against the service, and calls `end` once it has accepted `many` messages.
 fn under_load(
     outbox: &mut Outbox,
     round: u64,

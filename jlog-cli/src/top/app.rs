@@ -64,7 +64,7 @@ impl App {
         }
     }
 
-    /// Takes what there is now: the worst feeds first.
+    /// Takes the current state, the worst feeds first.
     pub(super) fn take(&mut self, mut look: Look) {
         let rank = |feed: &FeedState| match &feed.figures {
             Err(_) => (2, Duration::MAX, u64::MAX),

@@ -111,17 +111,8 @@ fn lag(subscriber: Option<&SubscriberState>) -> [String; 3] {
     }
 }
 
-const FEED_COLUMNS: [Constraint; 7] = [
-    Constraint::Min(12),
-    Constraint::Length(11),
-    Constraint::Length(10),
-    Constraint::Length(6),
-    Constraint::Length(9),
-    Constraint::Length(7),
-    Constraint::Length(10),
-];
-
-const SUBSCRIBER_COLUMNS: [Constraint; 7] = [
+/// Feeds and subscribers have the same widths, so that their figures stand below each other.
+const COLUMNS: [Constraint; 7] = [
     Constraint::Min(12),
     Constraint::Length(11),
     Constraint::Length(10),
@@ -213,7 +204,7 @@ impl App {
                 Ok(figures) => self.feed_row(feed, figures, name),
             }
         });
-        let table = Table::new(rows, FEED_COLUMNS)
+        let table = Table::new(rows, COLUMNS)
             .header(self.heading(&heading))
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
         let mut state = TableState::new();
@@ -306,7 +297,7 @@ impl App {
             rows.push(self.subscriber_row(feed, subscriber, width));
             rows.extend(self.remark(subscriber));
         }
-        frame.render_widget(Table::new(rows, SUBSCRIBER_COLUMNS).header(self.heading(&heading)), body);
+        frame.render_widget(Table::new(rows, COLUMNS).header(self.heading(&heading)), body);
     }
 
     fn subscriber_row(&self, feed: &FeedState, subscriber: &SubscriberState, width: usize) -> Row<'static> {

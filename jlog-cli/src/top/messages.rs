@@ -52,7 +52,7 @@ pub(super) struct Messages {
     paused: Option<Vec<Line>>,
 }
 
-/// What there is of messages at a moment.
+/// The messages that are shown at one moment.
 pub(super) struct Shown {
     pub(super) lines: Vec<Line>,
     pub(super) looked_at: u64,
@@ -92,7 +92,7 @@ impl Messages {
         messages
     }
 
-    /// What there is now; `rows` lines at most, the newest.
+    /// The newest messages, at most `rows` lines.
     pub(super) fn shown(&self, rows: usize) -> Shown {
         let mut found = lock(&self.found);
         found.news = false;

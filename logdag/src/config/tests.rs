@@ -772,7 +772,7 @@ fn attributes_of_rotation_are_read_and_inherited() {
     let expected =
         crate::Rotation { on_start: true, name: "number".parse().unwrap(), ..crate::Rotation::default() };
     assert_eq!(rotation(1), expected);
-    // The zone of the machine is what there is without one, and is none that is of no use.
+    // A zone without anything that uses it is reported, even the default.
     let [(.., told)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
     assert_eq!(
         told,

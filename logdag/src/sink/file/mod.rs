@@ -605,7 +605,8 @@ impl FileSink {
         Ok(true)
     }
 
-    /// Removes what is not to be kept; with `all`, what there is too much of in bytes even if that may be compressed soon.
+    /// Removes the rotated files that retention does not keep. With `all`, the limit in bytes also applies to files that
+    /// may be compressed soon.
     fn remove_expired(&self, files: &mut Files, all: bool) -> io::Result<usize> {
         let Some(current) = &files.current else { return Ok(0) };
         let now = self.clock.both();

@@ -719,7 +719,7 @@ mod tests {
             [0, 1, 9_999_999, 999_999_999].map(Names::next_number),
             [Some(1), Some(2), Some(100_000_000), None]
         );
-        // Where nothing is said of either, compressed files are somebody's archive.
+        // Without either attribute, compressed files are somebody else's archive.
         let plain = Names::new(&Rotation::default(), Path::new("/logs/app.log"));
         assert!(plain.parse(OsStr::new("app.log.1792889999")).is_some());
         assert!(plain.parse(OsStr::new("app.log.1792889999.gz")).is_none());
