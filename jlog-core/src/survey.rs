@@ -16,11 +16,14 @@
 //!    place there.
 //! 3. A record that is younger than the run, and not younger than what the next segment begins with, was appended
 //!    after the run's records were lost.
-//! 4. Records that the run lists elsewhere were moved if they are in the run's order, nearer to the beginning
+//! 4. Records that the runs list elsewhere were moved if they are in the runs' order, nearer to the beginning
 //!    than before, and the last record that the runs list is the last of them.
+//! 5. A record that no run lists was moved with those of rule 4 if it came from a place that no run covers: as far
+//!    from it as the listed record before it, or the next one where none is before it. Its time is not before that
+//!    of the segment's first record, and not behind that of the next segment's.
 //!
-//! Everything else is damage, and the walk continues at the next record that is in its place or that rule 3
-//! or 4 explains.
+//! Everything else is damage, and the walk continues at the next record that is in its place or that rule 3, 4
+//! or 5 explains.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -102,6 +105,17 @@ pub(crate) struct Survey<'a> {
     pub(crate) check: bool,
     /// Up to where the runs are known to be about other records; 0 where nothing is known.
     pub(crate) foreign_until: u64,
+    /// What the last search for a moved record found.
+    pub(crate) ahead: Ahead,
+}
+
+/// How far the first listed record behind some place was moved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ahead {
+    /// Where the search began and ended.
+    from: u64,
+    to: u64,
+    shift: Option<u64>,
 }
 
 /// A record at the place that a run gives, behind one that does not fit.
@@ -141,7 +155,17 @@ impl<'a> Survey<'a> {
         verifier: &'a mut Verifier,
         to: u64,
     ) -> Self {
-        Self { shared, segment, file, format, verifier, to, check: true, foreign_until: 0 }
+        Self {
+            shared,
+            segment,
+            file,
+            format,
+            verifier,
+            to,
+            check: true,
+            foreign_until: 0,
+            ahead: Ahead::default(),
+        }
     }
 
     /// The same by headers only: bodies may be damaged.
@@ -546,6 +570,10 @@ impl Chains<'_, '_> {
         let mut moved = None;
         let mut first_moved = None;
         let mut last_moved = (0, 0);
+        // How far the last one was moved, where that is known.
+        let mut shift = None;
+        // Whether records that no run lists come before the first one.
+        let mut unlisted_first = false;
         // Damaged records among moved ones, and the end of what no rule explains.
         let mut first_hole = None;
         let mut behind_hole = start + 1;
@@ -572,47 +600,60 @@ impl Chains<'_, '_> {
             };
             let verifier = &mut *self.survey.verifier;
             let run = verifier.run_at(at).or_else(|| verifier.first_beginning(at + 1, at + total));
-            let Some(run) = run else {
-                if first_moved.is_none() && first_hole.is_none() {
-                    if at > start {
-                        return Ok(appended(at, true));
-                    }
-                    // One that a run lists is a copy of a record that stands, or stood, elsewhere.
-                    let crc = record_crc(self.survey.file, at, total, &mut window)?;
-                    let copy = self.is_listed(crc)?;
-                    return Ok(if copy { Judged::Damaged { next: at + 1 } } else { Judged::Regular });
+            if run.is_none() && first_moved.is_none() && !unlisted_first {
+                if at > start {
+                    return Ok(appended(at, true));
                 }
+                // One that a run lists is a copy of a record that stands, or stood, elsewhere.
+                let crc = record_crc(self.survey.file, at, total, &mut window)?;
+                let copy = self.is_listed(crc)?;
+                return Ok(if copy { Judged::Damaged { next: at + 1 } } else { Judged::Regular });
+            }
+            let last_run = self.last_run();
+            let verifier = &mut *self.survey.verifier;
+            if run.is_none() && last_run.is_none_or(|last| verifier.end(last) <= at) {
                 // Behind all runs: what follows was appended later.
                 break;
-            };
-            let of_anchor = self.anchor.is_some_and(|anchor| anchor.run == run);
+            }
+            let of_anchor = self.anchor.is_some_and(|anchor| Some(anchor.run) == run);
             let had = if expected && at == start {
                 verifier.header_but_for_a_byte(self.here.marker.saturating_add(1), at, &header)?
             } else {
                 None
             };
+            let crc = record_crc(self.survey.file, at, total, &mut window)?;
             let damaged = of_anchor
                 || match had {
                     // A time may differ by a byte only by chance, but then the rest does not fit.
-                    Some((had, crc)) if had.time != header.time => {
-                        self.crc_with_header(&had, at, total, &mut window)? == crc
+                    Some((had, listed)) if had.time != header.time => {
+                        self.crc_with_header(&had, at, total, &mut window)? == listed
                     }
-                    had => had.is_some(),
+                    // So may lengths, in records of one batch: one that is listed elsewhere is whole.
+                    Some(_) => !self.is_listed(crc)?,
+                    None => false,
                 };
             let verifier = &mut *self.survey.verifier;
-            let young =
-                !damaged && verifier.is_younger(run, header.time)? && self.fits_before_next(header.time)?;
-            let crc = record_crc(self.survey.file, at, total, &mut window)?;
+            let young = !damaged
+                && match run {
+                    Some(run) => verifier.is_younger(run, header.time)?,
+                    None => false,
+                }
+                && self.fits_before_next(header.time)?;
             if young && !self.is_listed(crc)? {
                 at += total;
                 continue;
             }
             let next = if damaged { None } else { self.next_listed(crc, moved)? };
-            if next.is_some() {
-                moved = next;
+            if let Some(next) = next {
+                let adjacent = moved.is_some_and(|(run, place)| next == (run, place + 1))
+                    && last_moved.0 + last_moved.1 == at;
+                shift = self.survey.verifier.moved_by(next, at).or(shift.filter(|_| adjacent));
+                moved = Some(next);
                 first_moved = first_moved.or(Some(at));
                 last_moved = (at, total);
                 only_young_behind = true;
+            } else if !damaged && self.was_uncovered((at, total), &header, crc, shift, first_moved)? {
+                unlisted_first |= first_moved.is_none();
             } else {
                 if first_moved.is_none() {
                     return Ok(appended(at, false));
@@ -624,7 +665,11 @@ impl Chains<'_, '_> {
             at += total;
         }
         let Some(first_moved) = first_moved else {
-            return Ok(appended(at, !broken));
+            return Ok(if unlisted_first {
+                Judged::Damaged { next: start + 1 }
+            } else {
+                appended(at, !broken)
+            });
         };
         let last_run = self.last_run();
         let moved_to_the_end = !broken
@@ -632,13 +677,71 @@ impl Chains<'_, '_> {
                 let verifier = &*self.survey.verifier;
                 moved == Some((run, verifier.count(run) - 1)) && last_moved.0 < verifier.last_offset(run)
             });
-        let until =
-            if moved_to_the_end && only_young_behind { first_hole.unwrap_or(at) } else { first_moved };
+        let until = if moved_to_the_end && only_young_behind {
+            first_hole.unwrap_or(at)
+        } else if unlisted_first {
+            start
+        } else {
+            first_moved
+        };
         Ok(if until > start && (moved_to_the_end || follows) {
             Judged::Foreign { until }
         } else {
             Judged::Damaged { next: behind_hole.max(last_moved.0 + last_moved.1) }
         })
+    }
+
+    /// Whether a record that no run lists stood where no run covers it, before it was moved as far as listed records:
+    /// by `shift`, or as far as the next one if none has been met.
+    fn was_uncovered(
+        &mut self,
+        (at, total): (u64, u64),
+        header: &RecordHeader,
+        crc: u32,
+        shift: Option<u64>,
+        first_moved: Option<u64>,
+    ) -> io::Result<bool> {
+        let shift = if first_moved.is_some() { shift } else { self.shift_ahead(at)? };
+        let Some(shift) = shift else { return Ok(false) };
+        let was = at + shift;
+        if self.survey.verifier.covers(was) || self.survey.verifier.begins_within(was, was + total) {
+            return Ok(false);
+        }
+        if !self.fits_before_next(header.time)? || header.time < self.begins()? {
+            return Ok(false);
+        }
+        // Rule 1: with the header of the record that was written here, it is that record.
+        let verifier = &mut *self.survey.verifier;
+        Ok(verifier.in_place(0, at, header, false, || Ok(crc))?.is_none() && !self.is_listed(crc)?)
+    }
+
+    /// The time of the segment's first record; one that no record reaches where there is none.
+    fn begins(&self) -> io::Result<Timestamp> {
+        let mut head = [0; COMPRESSED_HEADER_LEN];
+        let n = read_up_to_at(self.survey.file, &mut head, 0)?;
+        let first = self.survey.format.decode(&head[..n]);
+        Ok(first.map_or(Timestamp { seconds: u32::MAX, micros: u32::MAX }, |header| header.time))
+    }
+
+    /// How far the next listed record from `from` on was moved for which that is known.
+    fn shift_ahead(&mut self, from: u64) -> io::Result<Option<u64>> {
+        let known = self.survey.ahead;
+        if known.from <= from && from < known.to {
+            return Ok(known.shift);
+        }
+        let mut window = Window::default();
+        let (mut at, mut shift) = (from, None);
+        while at < self.end && shift.is_none() {
+            let head = window.at(self.survey.file, at, self.survey.format.header_len())?;
+            let Step::Record(_, total) = step(self.survey.format, head, self.end - at) else { break };
+            let crc = record_crc(self.survey.file, at, total, &mut window)?;
+            if let Some(listed) = self.next_listed(crc, None)? {
+                shift = self.survey.verifier.moved_by(listed, at);
+            }
+            at += total;
+        }
+        self.survey.ahead = Ahead { from, to: at.max(from + 1), shift };
+        Ok(shift)
     }
 
     /// Whether a record of this time can have been appended before the next segment was begun.

@@ -183,6 +183,23 @@ impl Verifier {
         self.heads[run].last
     }
 
+    /// Where a run ends in the segment that it is about.
+    pub(crate) fn end(&self, run: usize) -> u64 {
+        self.heads[run].end()
+    }
+
+    /// How many bytes nearer to the beginning a listed record stands, now that it is at `at`; `None` where it does not, or
+    /// where the sidecar does not say at once where it stood: it does so for the first record of a run and the last.
+    pub(crate) fn moved_by(&self, (run, place): (usize, u32), at: u64) -> Option<u64> {
+        let head = &self.heads[run];
+        let stood = match place {
+            0 => head.offset,
+            _ if place + 1 == head.count => head.last,
+            _ => return None,
+        };
+        stood.checked_sub(at).filter(|&shift| shift > 0)
+    }
+
     /// Loads a run; `None` where its checksums turn out to be damaged.
     fn load_run(&mut self, run: usize) -> io::Result<Option<&mut Loaded>> {
         if self.loaded.as_ref().is_none_or(|loaded| loaded.run != run) {

@@ -408,8 +408,8 @@ pub(super) fn item_at(
     let foreign_until = if follows { accepted.end } else { 0 };
     let verifier = &mut segment.verifier;
     let (file, number) = (&*segment.file, segment.number);
-    let behind = Survey { shared, segment: number, file, format, verifier, to, check: true, foreign_until }
-        .run(here, |met| {
+    let survey = Survey::new((shared, number), file, format, verifier, to);
+    let behind = Survey { foreign_until, ..survey }.run(here, |met| {
         item = Some(met);
         ControlFlow::Break(())
     })?;
