@@ -7,15 +7,15 @@
 //!
 //! A record that a run of the sidecar covers must be the one that the run lists at this place; otherwise it is
 //! damaged. The exception is a run that describes other records, because another program has truncated the
-//! segment and appended to it, or has moved records (as the C library's repair does). Four rules distinguish
+//! segment and appended to it, or has moved records (as the C library's repair does). Five rules distinguish
 //! the two:
 //!
 //! 1. A record whose header is where the run says (its place tag fits) is the run's record, whatever its body
 //!    is, unless rule 4 explains it: the records of one batch have equal headers.
 //! 2. Behind a place that does not fit, a run describes other records only if none of its records is in its
 //!    place there.
-//! 3. A record that is younger than the run, and not younger than what the next segment begins with, was appended
-//!    after the run's records were lost.
+//! 3. A record that is younger than the run, and neither younger than what the next segment begins with nor a copy
+//!    of it, was appended after the run's records were lost.
 //! 4. Records that the runs list elsewhere were moved if they are in the runs' order, nearer to the beginning
 //!    than before, and the last record that the runs list is the last of them.
 //! 5. A record that no run lists was moved with those of rule 4 if it came from a place that no run covers: as far
@@ -27,6 +27,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::checksum::{InPlace, Verifier};
 use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader};
@@ -315,24 +316,48 @@ impl Survey<'_> {
         Ok(self.damage(here, region.from, region.anchor, fault))
     }
 
-    /// The earliest time with which one of the next segments begins, if there are any. Several are looked at: one of
-    /// them may be damaged as well.
+    /// The next segments that exist. Several are looked at: one of them may be damaged as well.
+    fn next_segments(&self) -> io::Result<Vec<Arc<dyn File>>> {
+        let mut files = Vec::new();
+        for next in (1..=LOOK_AHEAD).map_while(|n| self.segment.checked_add(n)) {
+            match self.shared.storage.open(&self.shared.at(&names::segment(next)), Open::Read) {
+                Ok(file) => files.push(file),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(files)
+    }
+
+    /// The earliest time with which one of the next segments begins, if there are any.
     fn next_begins(&self) -> io::Result<Option<Timestamp>> {
         let mut earliest: Option<Timestamp> = None;
-        for next in (1..=LOOK_AHEAD).map_while(|n| self.segment.checked_add(n)) {
-            let path = self.shared.at(&names::segment(next));
-            let file = match self.shared.storage.open(&path, Open::Read) {
-                Ok(file) => file,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
-            };
-            let mut head = [0; COMPRESSED_HEADER_LEN];
-            let n = read_up_to_at(&*file, &mut head, 0)?;
-            if let Some(header) = self.format.decode(&head[..n]) {
+        for file in self.next_segments()? {
+            if let Some(header) = first_header(&*file, self.format)? {
                 earliest = Some(earliest.map_or(header.time, |time| time.min(header.time)));
             }
         }
         Ok(earliest)
+    }
+
+    /// The checksums of the records of this time with which the next segments begin.
+    fn next_beginnings(&self, time: Timestamp) -> io::Result<Vec<u32>> {
+        let mut crcs = Vec::new();
+        for file in self.next_segments()? {
+            let (len, mut at, mut window) = (file.len()?, 0, Window::default());
+            while at < len {
+                let head = window.at(&*file, at, self.format.header_len())?;
+                match step(self.format, head, len - at) {
+                    Step::Record(header, total) if header.time == time => {
+                        crcs.push(record_crc(&*file, at, total, &mut window)?);
+                        at += total;
+                    }
+                    _ => break,
+                }
+            }
+        }
+        crcs.sort_unstable();
+        Ok(crcs)
     }
 
     fn total(&self, header: &RecordHeader) -> u64 {
@@ -490,6 +515,13 @@ impl Survey<'_> {
     }
 }
 
+/// The header of a segment's first record, if there is one.
+fn first_header(file: &dyn File, format: RecordFormat) -> io::Result<Option<RecordHeader>> {
+    let mut head = [0; COMPRESSED_HEADER_LEN];
+    let n = read_up_to_at(file, &mut head, 0)?;
+    Ok(format.decode(&head[..n]))
+}
+
 /// Whether the records from `offset` on, one that a run without tags lists, end with the run's last record at its
 /// place: without tags, only that shows that they were not moved. Otherwise notes where they lead.
 fn leads_to_end(
@@ -534,11 +566,13 @@ struct Chains<'s, 'a> {
     listed: Option<Vec<(u32, usize, u32)>>,
     /// The time of the next segment's first record, if there is one; looked up when first needed.
     next_begins: Option<Option<Timestamp>>,
+    /// The checksums of the records of that time in the next segments, made when first needed.
+    next_beginnings: Option<Vec<u32>>,
 }
 
 impl<'s, 'a> Chains<'s, 'a> {
     fn new(survey: &'s mut Survey<'a>, here: Place, end: u64, anchor: Option<Anchor>) -> Self {
-        Self { survey, here, end, anchor, listed: None, next_begins: None }
+        Self { survey, here, end, anchor, listed: None, next_begins: None, next_beginnings: None }
     }
 }
 
@@ -638,7 +672,7 @@ impl Chains<'_, '_> {
                     Some(run) => verifier.is_younger(run, header.time)?,
                     None => false,
                 }
-                && self.fits_before_next(header.time)?;
+                && self.fits_before_next(header.time, crc)?;
             if young && !self.is_listed(crc)? {
                 at += total;
                 continue;
@@ -707,7 +741,7 @@ impl Chains<'_, '_> {
         if self.survey.verifier.covers(was) || self.survey.verifier.begins_within(was, was + total) {
             return Ok(false);
         }
-        if !self.fits_before_next(header.time)? || header.time < self.begins()? {
+        if !self.fits_before_next(header.time, crc)? || header.time < self.begins()? {
             return Ok(false);
         }
         // Rule 1: with the header of the record that was written here, it is that record.
@@ -717,9 +751,7 @@ impl Chains<'_, '_> {
 
     /// The time of the segment's first record; one that no record reaches where there is none.
     fn begins(&self) -> io::Result<Timestamp> {
-        let mut head = [0; COMPRESSED_HEADER_LEN];
-        let n = read_up_to_at(self.survey.file, &mut head, 0)?;
-        let first = self.survey.format.decode(&head[..n]);
+        let first = first_header(self.survey.file, self.survey.format)?;
         Ok(first.map_or(Timestamp { seconds: u32::MAX, micros: u32::MAX }, |header| header.time))
     }
 
@@ -744,13 +776,22 @@ impl Chains<'_, '_> {
         Ok(shift)
     }
 
-    /// Whether a record of this time can have been appended before the next segment was begun.
-    fn fits_before_next(&mut self, time: Timestamp) -> io::Result<bool> {
+    /// Whether a record can have been appended before the next segment was begun: it is not younger than that one's
+    /// first record, nor a copy of it or of one of the same time there.
+    fn fits_before_next(&mut self, time: Timestamp, crc: u32) -> io::Result<bool> {
         let next_begins = match self.next_begins {
             Some(known) => known,
             None => *self.next_begins.insert(self.survey.next_begins()?),
         };
-        Ok(next_begins.is_none_or(|next| time <= next))
+        let Some(next) = next_begins.filter(|&next| time >= next) else { return Ok(true) };
+        if time > next {
+            return Ok(false);
+        }
+        let copies = match &self.next_beginnings {
+            Some(known) => known,
+            None => self.next_beginnings.insert(self.survey.next_beginnings(next)?),
+        };
+        Ok(copies.binary_search(&crc).is_err())
     }
 
     /// The listed record that is here, if it follows the one before in the runs' order.
