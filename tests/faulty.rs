@@ -277,6 +277,10 @@ impl File for FaultyFile {
         written
     }
 
+    fn links_when_opened(&self) -> u64 {
+        self.inner.links_when_opened()
+    }
+
     fn facts(&self) -> io::Result<Facts> {
         self.faulty.look(Op::Facts(&self.path))?;
         self.inner.facts()

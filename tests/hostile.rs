@@ -91,6 +91,58 @@ fn symbolic_links_are_refused() {
     }
 }
 
+/// A file that also has a name outside is not written to: it may be another user's, or part of a backup.
+#[test]
+fn hard_linked_files_are_refused() {
+    for name in FILES.into_iter().chain(["00000002", "00000002.crc"]) {
+        let (dir, path) = new_path();
+        drop(small(&path));
+        let ours = path.join(name);
+        if !ours.exists() {
+            std::fs::write(&ours, b"").unwrap();
+        }
+        let outside = dir.path().join("outside");
+        std::fs::hard_link(&ours, &outside).unwrap();
+        let before = std::fs::read(&outside).unwrap();
+
+        let errors = try_everything(&path);
+        assert_eq!(std::fs::read(&outside).unwrap(), before, "{name}: what is outside was changed");
+        // Nothing writes to the rest, or a new file takes the place of the old one.
+        let must = ["metastore", "00000002", "cp.61", "pre_commit"].contains(&name);
+        let told = errors.iter().any(|e| matches!(e, Error::HardLinked { path } if path == &ours));
+        assert!(told || !must || name == "cp.61", "{name}: {errors:?}");
+        // What only reads goes on.
+        let log = Jlog::open(&path);
+        if must {
+            let log = log.unwrap();
+            let found = log.verify().unwrap().findings;
+            assert!(!found.iter().any(|finding| finding.damage), "{name}: {found:?}");
+            assert_eq!(log.subscribers().unwrap().len(), 1);
+            let mut reader = log.reader("a").unwrap();
+            let last = reader.next_batch(Wait::No).unwrap().unwrap().last_id();
+            let stored = reader.commit(last);
+            assert_eq!(
+                matches!(stored, Err(Error::HardLinked { .. })),
+                name == "cp.61",
+                "{name}: {stored:?}"
+            );
+        }
+    }
+}
+
+/// Two names within the directory are ours, while files are made and repaired.
+#[test]
+fn hard_links_within_the_directory_are_allowed() {
+    let (_dir, path) = new_path();
+    let log = small(&path);
+    std::fs::hard_link(path.join("metastore"), path.join("metastore.kept")).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append(b"three").unwrap();
+    writer.close().unwrap();
+    assert_eq!(bodies(&read_all(&log)).last().unwrap(), b"three");
+    assert_eq!(read_all(&log).len(), 3);
+}
+
 /// Directories and FIFOs in the place of our files: a clear error, and nobody waits for anybody.
 #[test]
 fn directories_and_fifos_are_refused() {

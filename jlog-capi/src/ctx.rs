@@ -84,6 +84,7 @@ impl Fault {
             Error::PreCommitBusy { .. } | Error::WriterBusy { .. } => libc::EBUSY,
             Error::OutOfSegments { .. } => libc::EOVERFLOW,
             Error::Replaced { .. } => libc::ESTALE,
+            Error::HardLinked { .. } => libc::EMLINK,
             Error::NotAFile { .. } | Error::OutOfRange { .. } | Error::SubscriberName { .. } => libc::EINVAL,
             _ => libc::EIO,
         });
@@ -411,7 +412,10 @@ impl Ctx {
             Error::WriterBusy { .. } => Fault::of(abi::LOCK, &e),
             Error::Metastore { .. } | Error::OldMetastore { .. } => Fault::of(abi::META_OPEN, &e),
             Error::OutOfRange { .. } => Fault::of(abi::PRE_COMMIT_OPEN, &e),
-            Error::Io { path, .. } | Error::DiskFull { path, .. } | Error::NotAFile { path, .. }
+            Error::Io { path, .. }
+            | Error::DiskFull { path, .. }
+            | Error::NotAFile { path, .. }
+            | Error::HardLinked { path }
                 if path.file_name().is_some_and(|name| name == "pre_commit") =>
             {
                 Fault::of(abi::PRE_COMMIT_OPEN, &e)

@@ -9,7 +9,7 @@ use crate::format::{CHECKPOINT_LEN, Safety, decode_checkpoint, encode_checkpoint
 use crate::names::{self, Kind, SubscriberName};
 use crate::options::Claim;
 use crate::renumbered::Identity;
-use crate::shared::{Shared, Temporary};
+use crate::shared::{Refused, Shared, Temporary};
 use crate::storage::{File, Guarded, LockGuard, Open, read_all, write_all_at};
 use crate::{Error, LogId, Result, repair};
 
@@ -19,7 +19,7 @@ pub(crate) struct Checkpoint {
     file: Arc<dyn File>,
     path: PathBuf,
     /// Why it cannot be written, where that is so.
-    refused: Option<std::io::ErrorKind>,
+    refused: Option<Refused>,
 }
 
 impl Checkpoint {
@@ -158,7 +158,11 @@ impl Checkpoint {
 
     /// Fails where the file can only be read.
     pub(crate) fn check_allowed(&self) -> Result<()> {
-        self.refused.map_or(Ok(()), |why| Err(Error::io("write", &self.path, why.into())))
+        match self.refused {
+            None => Ok(()),
+            Some(Refused::System(why)) => Err(Error::io("write", &self.path, why.into())),
+            Some(Refused::HardLinked) => Err(Error::HardLinked { path: self.path.clone() }),
+        }
     }
 
     /// Whether the file was unlinked: the subscriber was removed.

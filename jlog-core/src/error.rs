@@ -92,6 +92,17 @@ pub enum Error {
         /// What it is.
         found: &'static str,
     },
+    /// One of the jlog's files has another name outside its directory: a hard link. Writing would change what stands
+    /// there as well, which may be a backup or another user's file. Nothing was changed.
+    #[error(
+        "{} has another name outside the jlog (a hard link), and writing would change that file as well: while \
+         nothing uses the jlog, replace it by a copy (`cp -p` to another name, then `mv` back)",
+        path.display()
+    )]
+    HardLinked {
+        /// The path.
+        path: PathBuf,
+    },
     /// An option is out of its range.
     #[error("{what} of {value} is out of range: {allowed}")]
     OutOfRange {

@@ -34,6 +34,17 @@ pub(crate) struct Shared {
     pub(crate) events: Mutex<Vec<Event>>,
 }
 
+/// Why a file may only be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refused {
+    /// The system does not allow more.
+    System(io::ErrorKind),
+    /// It has a name outside the directory.
+    HardLinked,
+}
+
+/// How often the names of a file with several are counted, because they may change meanwhile.
+const LINK_LOOKS: usize = 3;
 /// How many events are kept until they are taken.
 const EVENTS_MAX: usize = 1000;
 
@@ -42,10 +53,37 @@ impl Shared {
         self.path.join(name)
     }
 
-    /// Opens one of our files.
+    /// Opens one of our files. A file that also has a name elsewhere is not opened for writing.
     pub(crate) fn open(&self, name: &str, how: Open) -> Result<Arc<dyn File>> {
         let path = self.at(name);
-        self.storage.open(&path, how).map_err(|e| open_error(path, e))
+        let file = self.storage.open(&path, how).map_err(|e| open_error(path, e))?;
+        if matches!(how, Open::Write | Open::Create(_)) && self.has_name_elsewhere(name, &*file)? {
+            return Err(Error::HardLinked { path: self.at(name) });
+        }
+        Ok(file)
+    }
+
+    /// Whether a file has more names than those in the jlog's directory. Ours have two there for a moment, while they
+    /// are made or repaired.
+    fn has_name_elsewhere(&self, name: &str, file: &dyn File) -> Result<bool> {
+        if file.links_when_opened() <= 1 {
+            return Ok(false);
+        }
+        for _ in 0..LINK_LOOKS {
+            let facts = file.facts().map_err(|e| Error::io("look at", self.at(name), e))?;
+            if facts.links <= 1 {
+                return Ok(false);
+            }
+            let is_same = |name: &OsString| {
+                self.storage.facts(&self.path.join(name)).is_ok_and(|other| other.identity == facts.identity)
+            };
+            let here = self.names()?.iter().filter(|name| is_same(name)).count() as u64;
+            // A name that is gone meanwhile was one of ours: then another look finds fewer.
+            if here >= facts.links {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Opens one of our files if it is there.
@@ -59,7 +97,7 @@ impl Shared {
 
     /// Opens one of our files for reading and writing, or for reading where writing is not allowed.
     /// Why it is not allowed comes with it.
-    pub(crate) fn open_best(&self, name: &str) -> Result<(Arc<dyn File>, Option<io::ErrorKind>)> {
+    pub(crate) fn open_best(&self, name: &str) -> Result<(Arc<dyn File>, Option<Refused>)> {
         match self.open(name, Open::Write) {
             Err(Error::Io { source, .. })
                 if matches!(
@@ -67,8 +105,9 @@ impl Shared {
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
             {
-                Ok((self.open(name, Open::Read)?, Some(source.kind())))
+                Ok((self.open(name, Open::Read)?, Some(Refused::System(source.kind()))))
             }
+            Err(Error::HardLinked { .. }) => Ok((self.open(name, Open::Read)?, Some(Refused::HardLinked))),
             other => Ok((other?, None)),
         }
     }

@@ -126,6 +126,8 @@ pub trait File: fmt::Debug + Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes at an offset; may write less than given.
     fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+    /// How many names the file had when it was opened.
+    fn links_when_opened(&self) -> u64;
     /// Facts about the file.
     fn facts(&self) -> io::Result<Facts>;
     /// Cuts or extends it.

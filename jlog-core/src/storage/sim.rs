@@ -406,7 +406,8 @@ impl Storage for SimStorage {
         };
         state.next_id += 1;
         let handle = state.next_id;
-        Ok(Arc::new(SimFile { storage: self.clone(), id, handle, writable: how != Open::Read }))
+        let links = state.facts(id)?.links;
+        Ok(Arc::new(SimFile { storage: self.clone(), id, handle, writable: how != Open::Read, links }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
@@ -544,6 +545,7 @@ struct SimFile {
     id: u64,
     handle: u64,
     writable: bool,
+    links: u64,
 }
 
 impl SimFile {
@@ -553,6 +555,10 @@ impl SimFile {
 }
 
 impl File for SimFile {
+    fn links_when_opened(&self) -> u64 {
+        self.links
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.storage.state.lock();
         let node = state.node(self.id)?;

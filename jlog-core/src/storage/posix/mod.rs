@@ -37,6 +37,8 @@ pub struct Posix;
 struct PosixFile {
     file: std::fs::File,
     writable: bool,
+    /// How many names it had when it was opened.
+    links: u64,
     /// Whether a guard was taken with this descriptor, which would be lost with it.
     guarded: AtomicBool,
 }
@@ -139,7 +141,7 @@ impl Storage for Posix {
                 file.set_permissions(mode)?;
             }
         }
-        Ok(Arc::new(PosixFile { file, writable, guarded: AtomicBool::new(false) }))
+        Ok(Arc::new(PosixFile { file, writable, links: facts.links, guarded: AtomicBool::new(false) }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
@@ -229,6 +231,10 @@ impl PosixFile {
 }
 
 impl File for PosixFile {
+    fn links_when_opened(&self) -> u64 {
+        self.links
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buf, offset)
     }
@@ -352,7 +358,7 @@ mod tests {
 
     fn open(path: &Path) -> PosixFile {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap();
-        PosixFile { file, writable: true, guarded: AtomicBool::new(false) }
+        PosixFile { file, writable: true, links: 1, guarded: AtomicBool::new(false) }
     }
 
     /// Whether another descriptor gets the lock, without waiting for it.
