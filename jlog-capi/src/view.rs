@@ -63,7 +63,38 @@ impl Chunk {
         }
     }
 
+    /// Fills in what C gets of the messages from the cursor on, and moves it; returns how many they are.
+    fn fill<const HEADER: usize>(&mut self, magic: u32, out: &mut [MaybeUninit<jlog_message>]) -> usize {
+        let (base, len) = (self.bytes.as_mut_ptr(), self.bytes.len());
+        let (first, mut begin) = self.cursor;
+        let mut next = first;
+        for out in out {
+            let Some([_, tv_sec, tv_usec, mlen, compressed_len]) = self.header(begin, HEADER) else { break };
+            let body = begin + HEADER;
+            let end = body + mlen as usize;
+            // There is a byte behind every record.
+            if end >= len {
+                break;
+            }
+            // SAFETY: both are inside of the buffer, as was just seen.
+            let mess = unsafe {
+                base.add(end).write(0);
+                base.add(body).cast()
+            };
+            let aligned_header =
+                jlog_message_header_compressed { reserved: magic, tv_sec, tv_usec, mlen, compressed_len };
+            let out =
+                out.write(jlog_message { header: ptr::null_mut(), mess_len: mlen, mess, aligned_header });
+            out.header = &raw mut out.aligned_header;
+            begin = end;
+            next += 1;
+        }
+        self.cursor = (next, begin);
+        (next - first) as usize
+    }
+
     /// The numbers of the header at a place; the last one only counts where headers are so long.
+    #[inline]
     fn header(&self, begin: usize, header_len: usize) -> Option<[u32; 5]> {
         let inside = begin.checked_add(header_len).is_some_and(|end| end <= self.bytes.len());
         let number = |n: usize| {
@@ -160,35 +191,26 @@ impl View {
         let (magic, header_len) = (self.magic, self.header_len);
         let found = self.chunks.iter_mut().rev().find_map(|chunk| Some((chunk.place(id)?, chunk)));
         let Some((at, chunk)) = found else { return 0 };
-        let Some(mut begin) = chunk.start(at, header_len) else { return 0 };
-        let base = chunk.bytes.as_mut_ptr();
-        let mut next = at;
-        for out in out.iter_mut().take((chunk.count - at) as usize) {
-            let Some([_, tv_sec, tv_usec, mlen, compressed_len]) = chunk.header(begin, header_len) else {
-                break;
+        let Some(begin) = chunk.start(at, header_len) else { return 0 };
+        let most = out.len().min((chunk.count - at) as usize);
+        chunk.cursor = (at, begin);
+        let mut done = 0;
+        while done < most {
+            // Up to the next mark.
+            let run = (STRIDE - chunk.cursor.0 % STRIDE) as usize;
+            let part = &mut out[done..most.min(done + run)];
+            let wanted = part.len();
+            let filled = match header_len {
+                COMPRESSED_HEADER => chunk.fill::<COMPRESSED_HEADER>(magic, part),
+                _ => chunk.fill::<PLAIN_HEADER>(magic, part),
             };
-            let body = begin + header_len;
-            let end = body + mlen as usize;
-            // There is a byte behind every record.
-            if end >= chunk.bytes.len() {
+            done += filled;
+            chunk.mark(chunk.cursor.0, chunk.cursor.1);
+            if filled < wanted {
                 break;
             }
-            // SAFETY: both are inside of the buffer, as was just seen.
-            let mess = unsafe {
-                base.add(end).write(0);
-                base.add(body).cast()
-            };
-            let aligned_header =
-                jlog_message_header_compressed { reserved: magic, tv_sec, tv_usec, mlen, compressed_len };
-            let out =
-                out.write(jlog_message { header: ptr::null_mut(), mess_len: mlen, mess, aligned_header });
-            out.header = &raw mut out.aligned_header;
-            begin = end;
-            next += 1;
-            chunk.mark(next, begin);
         }
-        chunk.cursor = (next, begin);
-        (next - at) as usize
+        done
     }
 }
 

@@ -155,13 +155,18 @@ impl RecordFormat {
 
     /// Reads the header that `bytes` begins with; `None` where the magic is not ours.
     /// `bytes` must hold at least `header_len` bytes.
+    #[inline]
     pub fn decode(self, bytes: &[u8]) -> Option<RecordHeader> {
-        let head = bytes.get(..self.header_len)?;
+        let head = bytes.first_chunk::<PLAIN_HEADER_LEN>()?;
         if LE::read_u32(&head[0..4]) != self.magic {
             return None;
         }
         let len = LE::read_u32(&head[12..16]);
-        let stored = if self.header_len == COMPRESSED_HEADER_LEN { LE::read_u32(&head[16..20]) } else { len };
+        let stored = if self.header_len == COMPRESSED_HEADER_LEN {
+            LE::read_u32(bytes.get(PLAIN_HEADER_LEN..COMPRESSED_HEADER_LEN)?)
+        } else {
+            len
+        };
         let time = Timestamp { seconds: LE::read_u32(&head[4..8]), micros: LE::read_u32(&head[8..12]) };
         Some(RecordHeader { time, len, stored })
     }

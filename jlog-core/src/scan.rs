@@ -37,6 +37,23 @@ pub fn step(format: RecordFormat, head: &[u8], left: u64) -> Step {
     }
 }
 
+/// The record that `bytes` begin with, if they hold all of it.
+#[inline]
+pub fn whole(format: RecordFormat, bytes: &[u8]) -> Option<&[u8]> {
+    let stored = format.decode(bytes)?.stored;
+    bytes.get(..format.header_len().checked_add(usize::try_from(stored).ok()?)?)
+}
+
+/// How many whole records at the beginning of `bytes` follow each other, where the last one begins, and where it ends.
+pub fn whole_records(format: RecordFormat, bytes: &[u8]) -> (u32, usize, usize) {
+    let (mut count, mut last, mut end) = (0u32, 0, 0);
+    while let Some(record) = whole(format, &bytes[end..]) {
+        (last, end) = (end, end + record.len());
+        count = count.saturating_add(1);
+    }
+    (count, last, end)
+}
+
 /// Why a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -60,31 +77,54 @@ pub struct Walked {
 }
 
 /// A piece of a file in memory that moves along with a scan.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Window {
     buf: Vec<u8>,
     start: u64,
+    /// How much of the buffer is the file's.
+    len: usize,
+    ahead: usize,
 }
 
 /// Bytes that a window reads at once.
 pub(crate) const WINDOW: usize = 256 << 10;
 
+impl Default for Window {
+    fn default() -> Self {
+        Self::of(WINDOW)
+    }
+}
+
 impl Window {
+    /// One that reads so many bytes at once.
+    pub(crate) fn of(ahead: usize) -> Self {
+        Self { buf: Vec::new(), start: 0, len: 0, ahead }
+    }
+
+    /// Forgets what was read. Keeps the memory, unless that is more than it reads at once.
+    pub(crate) fn empty(&mut self) {
+        (self.start, self.len) = (0, 0);
+        self.buf.truncate(self.ahead);
+        self.buf.shrink_to(self.ahead);
+    }
+
     /// The bytes from `offset` on: at least `need` of them, unless the file ends before that.
     pub(crate) fn at(&mut self, file: &dyn File, offset: u64, need: usize) -> io::Result<&[u8]> {
-        let end = self.start + self.buf.len() as u64;
+        let end = self.start + self.len as u64;
         let inside = offset >= self.start && offset + need as u64 <= end;
         if !inside {
             // No more than there is: most files of a feed with many small segments are far shorter than a window.
             let left = file.len()?.saturating_sub(offset);
-            let want = need.max(WINDOW).min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.buf.resize(want, 0);
-            let n = read_up_to_at(file, &mut self.buf, offset)?;
-            self.buf.truncate(n);
+            let want = need.max(self.ahead).min(usize::try_from(left).unwrap_or(usize::MAX));
+            if self.buf.len() < want {
+                self.buf.resize(want, 0);
+            }
+            self.len = 0;
+            self.len = read_up_to_at(file, &mut self.buf[..want], offset)?;
             self.start = offset;
         }
-        let skip = usize::try_from(offset - self.start).unwrap_or(self.buf.len());
-        Ok(&self.buf[skip.min(self.buf.len())..])
+        let skip = usize::try_from(offset - self.start).unwrap_or(self.len);
+        Ok(&self.buf[skip.min(self.len)..self.len])
     }
 }
 

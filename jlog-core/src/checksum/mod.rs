@@ -41,7 +41,7 @@ use crate::lost::Records;
 use crate::meta::MetaReader;
 use crate::scan::{Window, record_crc, walk};
 use crate::shared::Shared;
-use crate::storage::{File, Open, read_up_to_at};
+use crate::storage::{File, Open};
 use crate::{Timestamp, names};
 
 pub(crate) use pending::{Mark, Pending, join, replace};
@@ -54,6 +54,8 @@ const RUN_HEADER_LEN: usize = 56;
 /// At most this many runs are read; records of further runs are unverified. A writer joins the runs of a
 /// segment when it is full.
 const MAX_RUNS: usize = 1 << 16;
+/// Bytes of a sidecar that are read at once, so that those of most segments are read once only.
+const SIDECAR_AHEAD: usize = 2 << 20;
 
 /// Checksums of adjacent records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,69 +217,81 @@ impl Head {
         self.offset <= offset && offset < self.end()
     }
 
-    fn with(&self, entries: Entries) -> Run {
+    /// These bytes as its checksums.
+    fn entries<'a>(&self, bytes: &'a [u8]) -> Entries<'a> {
+        Entries { numbers: bytes.as_chunks().0, count: self.count as usize, tagged: self.tagged }
+    }
+
+    fn with(&self, entries: Entries<'_>) -> Run {
         Run {
             offset: self.offset,
             bytes: self.bytes,
             last: self.last,
             inode: self.inode,
             marker: self.marker,
-            written: Timestamp { seconds: self.seconds, micros: entries.micros },
-            crcs: entries.crcs,
-            tags: entries.tags,
+            written: Timestamp { seconds: self.seconds, micros: entries.micros() },
+            crcs: decoded(entries.crcs()),
+            tags: decoded(entries.tags()),
         }
     }
 }
 
-/// What a run says of each record.
-#[derive(Clone, Debug, Default)]
-struct Entries {
-    crcs: Vec<u32>,
-    /// Empty in a run of the first layout.
-    tags: Vec<u32>,
-    /// Microseconds of the time when the run was written.
-    micros: u32,
+/// What a run says of each record, as it stands in the sidecar.
+#[derive(Clone, Copy, Debug)]
+struct Entries<'a> {
+    numbers: &'a [[u8; 4]],
+    count: usize,
+    tagged: bool,
 }
 
-/// Reads a run's checksums; `None` where they are damaged.
-fn entries(file: &dyn File, head: &Head) -> io::Result<Option<Entries>> {
+impl<'a> Entries<'a> {
+    /// One CRC-32 per record.
+    fn crcs(self) -> &'a [[u8; 4]] {
+        self.numbers.get(..self.count).unwrap_or_default()
+    }
+
+    /// One place tag per record; none in a run of the first layout.
+    fn tags(self) -> &'a [[u8; 4]] {
+        let tags = self.count..if self.tagged { 2 * self.count } else { self.count };
+        self.numbers.get(tags).unwrap_or_default()
+    }
+
+    /// Microseconds of the time when the run was written.
+    fn micros(self) -> u32 {
+        self.numbers.get(2 * self.count).map_or(0, |&micros| u32::from_le_bytes(micros))
+    }
+}
+
+/// These numbers of a run.
+fn decoded(numbers: &[[u8; 4]]) -> Vec<u32> {
+    numbers.iter().map(|&number| u32::from_le_bytes(number)).collect()
+}
+
+/// The bytes of a run's checksums; `None` where the file ends before them.
+fn entries_bytes<'a>(file: &dyn File, head: &Head, window: &'a mut Window) -> io::Result<Option<&'a [u8]>> {
     let len = usize::try_from(head.entries_len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let mut bytes = vec![0; len];
-    if read_up_to_at(file, &mut bytes, head.at)? < len || crc32fast::hash(&bytes) != head.entries_crc {
-        return Ok(None);
-    }
-    let mut numbers = vec![0; len / 4];
-    LE::read_u32_into(&bytes, &mut numbers);
-    let mut out = Entries::default();
-    if head.tagged {
-        out.micros = numbers.pop().unwrap_or(0);
-        out.tags = numbers.split_off(head.count as usize);
-    }
-    out.crcs = numbers;
-    Ok(Some(out))
+    Ok(window.at(file, head.at, len)?.get(..len))
+}
+
+/// A run's checksums, read through the window; `None` where they are damaged.
+fn entries<'a>(file: &dyn File, head: &Head, window: &'a mut Window) -> io::Result<Option<Entries<'a>>> {
+    let bytes = entries_bytes(file, head, window)?;
+    let good = bytes.filter(|bytes| crc32fast::hash(bytes) == head.entries_crc);
+    Ok(good.map(|bytes| head.entries(bytes)))
 }
 
 /// Finds runs' headers in a sidecar from `from` on, passing over what is none. Returns them and where the
 /// last one ends.
-fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
+fn heads(file: &dyn File, from: u64, len: u64, window: &mut Window) -> io::Result<(Vec<Head>, u64)> {
     let mut heads = Vec::new();
-    let (mut window, mut entries) = (Window::default(), Window::default());
     // Both magics begin with these bytes.
     let magic = &RUN_MAGIC.to_le_bytes()[..3];
     let (mut at, mut done) = (from, from);
     while at + RUN_HEADER_LEN as u64 <= len && heads.len() < MAX_RUNS {
-        let bytes = window.at(file, at, RUN_HEADER_LEN)?;
-        let head = Head::decode(bytes, at, len);
+        let head = Head::decode(window.at(file, at, RUN_HEADER_LEN)?, at, len);
         // One whose checksums are damaged is none.
-        let listed = |head: &Head| {
-            let end = usize::try_from(head.entries_len()).ok()?.checked_add(RUN_HEADER_LEN)?;
-            bytes.get(RUN_HEADER_LEN..end).map(crc32fast::hash)
-        };
         if let Some(head) = head
-            && match listed(&head) {
-                Some(crc) => crc,
-                None => record_crc(file, head.at, head.entries_len(), &mut entries)?,
-            } == head.entries_crc
+            && is_intact(file, &head, window)?
         {
             at = head.file_end();
             done = at;
@@ -285,6 +299,7 @@ fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
             continue;
         }
         // On to the next place that looks like a run.
+        let bytes = window.at(file, at, RUN_HEADER_LEN)?;
         let skip = memchr::memmem::find(bytes.get(1..).unwrap_or_default(), magic);
         at += match skip {
             Some(skip) => skip as u64 + 1,
@@ -294,15 +309,26 @@ fn heads(file: &dyn File, from: u64, len: u64) -> io::Result<(Vec<Head>, u64)> {
     Ok((heads, done))
 }
 
+/// Whether a run's checksums are as they were written.
+fn is_intact(file: &dyn File, head: &Head, window: &mut Window) -> io::Result<bool> {
+    let crc = if head.entries_len() <= SIDECAR_AHEAD as u64 {
+        entries_bytes(file, head, window)?.map(crc32fast::hash)
+    } else {
+        Some(record_crc(file, head.at, head.entries_len(), &mut Window::default())?)
+    };
+    Ok(crc == Some(head.entries_crc))
+}
+
 /// Reads the valid runs of a sidecar, in the order of their offsets.
 ///
 /// # Errors
 /// Where the file cannot be read.
 pub fn read_runs(file: &dyn File) -> io::Result<Vec<Run>> {
-    let (heads, _) = heads(file, 0, file.len()?)?;
+    let mut window = Window::default();
+    let (heads, _) = heads(file, 0, file.len()?, &mut window)?;
     let mut runs = Vec::with_capacity(heads.len());
     for head in &heads {
-        runs.extend(entries(file, head)?.map(|entries| head.with(entries)));
+        runs.extend(entries(file, head, &mut window)?.map(|entries| head.with(entries)));
     }
     runs.sort_by_key(|run: &Run| run.offset);
     Ok(runs)
@@ -337,7 +363,7 @@ pub(crate) fn compute(file: &Arc<dyn File>, format: RecordFormat, to: u64) -> io
 /// How many records the checksums of a removed segment cover.
 pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
     let file = shared.open(&names::checksums(segment), Open::Read).ok()?;
-    let (mut heads, _) = heads(&*file, 0, file.len().ok()?).ok()?;
+    let (mut heads, _) = heads(&*file, 0, file.len().ok()?, &mut Window::default()).ok()?;
     heads.sort_by_key(|head| head.offset);
     let at_least = heads.iter().map(|head| head.marker - 1 + head.count).max()?;
     let mut end = Some(0);

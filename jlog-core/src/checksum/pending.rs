@@ -4,6 +4,7 @@ use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use super::{Head, RUN_HEADER_LEN, Run, Sums, entries, heads, place_tag};
+use crate::scan::Window;
 use crate::shared::Shared;
 use crate::storage::{File, Open, write_all_at};
 use crate::{Error, Event, Result, Timestamp, names};
@@ -182,7 +183,8 @@ fn append(shared: &Shared, segment: u32, bytes: &[u8]) -> Result<()> {
 /// Joins the runs of a segment that is full, if there are many short ones. Without room for that they stay as they are.
 pub(crate) fn join(shared: &Shared, segment: u32) {
     let Ok(Some(file)) = shared.open_if_there(&names::checksums(segment), Open::Read) else { return };
-    let Ok((mut heads, _)) = file.len().and_then(|len| heads(&*file, 0, len)) else { return };
+    let mut window = Window::default();
+    let Ok((mut heads, _)) = file.len().and_then(|len| heads(&*file, 0, len, &mut window)) else { return };
     let records: u64 = heads.iter().map(|head| u64::from(head.count)).sum();
     if heads.len() < JOIN_FROM || records / heads.len() as u64 >= LONG_RUN {
         return;
@@ -196,6 +198,7 @@ fn join_runs(shared: &Shared, segment: u32, file: &dyn File, heads: &[Head]) -> 
     let temporary = shared.create_temporary()?;
     let (mut at, mut bytes) = (0, Vec::new());
     let mut joined: Option<Run> = None;
+    let mut window = Window::default();
     let mut write = |run: Option<Run>| -> Result<()> {
         let Some(run) = run else { return Ok(()) };
         bytes.clear();
@@ -206,7 +209,7 @@ fn join_runs(shared: &Shared, segment: u32, file: &dyn File, heads: &[Head]) -> 
     };
     for head in heads {
         let fail = |e| Error::io("read", shared.at(&names::checksums(segment)), e);
-        let Some(entries) = entries(file, head).map_err(fail)? else { continue };
+        let Some(entries) = entries(file, head, &mut window).map_err(fail)? else { continue };
         let run = head.with(entries);
         match &mut joined {
             Some(last)

@@ -230,8 +230,9 @@ impl Reader {
             self.position.file = Some(file);
             return Ok(true);
         }
-        self.segment = None;
-        let segment = open(&self.shared, number, self.options.verify)?;
+        self.leave_segment();
+        let memory = std::mem::take(&mut self.memory);
+        let segment = open_over(memory, &self.shared, number, self.options.verify)?;
         // It was opened by its name: the directory may hold another feed by now.
         self.meta.check_named(&self.shared)?;
         if let Some(segment) = segment {
@@ -278,9 +279,16 @@ impl Reader {
         Ok(false)
     }
 
+    /// Closes the open segment. The memory of its checksums is for those of the next one.
+    pub(super) fn leave_segment(&mut self) {
+        if let Some(left) = self.segment.take() {
+            self.memory = left.verifier.emptied();
+        }
+    }
+
     pub(super) fn move_to(&mut self, segment: u32) {
         self.position = Position { segment, marker: 0, offset: Some(0), file: None };
-        self.segment = None;
+        self.leave_segment();
         self.buf.shrink_to(self.options.batch_bytes);
         self.plain.shrink_to(4 * self.options.batch_bytes);
     }
@@ -339,11 +347,20 @@ fn keep_from(buf: &mut [u8], begins: u64, offset: u64) -> usize {
 
 /// Opens a segment for reading, with the checksums that are about this file; `None` where it is not there.
 pub(super) fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
+    open_over(Verifier::default(), shared, number, verify)
+}
+
+/// The same, with checksums of another segment whose memory is used again.
+fn open_over(mut memory: Verifier, shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
     let name = names::segment(number);
     loop {
         let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
         let identity = file.facts().map_err(|e| Error::io("look at", shared.at(&name), e))?.identity;
-        let verifier = if verify { Verifier::load(shared, number)? } else { Verifier::default() };
+        let verifier = if verify {
+            Verifier::load_over(std::mem::take(&mut memory), shared, number)?
+        } else {
+            Verifier::default()
+        };
         // A repair replaces both, one after the other.
         if repair::is_pending(shared)? {
             repair::finish(shared)?;

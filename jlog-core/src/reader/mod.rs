@@ -100,6 +100,8 @@ pub struct Reader {
     segment: Option<Segment>,
     buf: Vec<u8>,
     plain: Vec<u8>,
+    /// Checksums of a segment that was left: memory for those of the next one.
+    memory: Verifier,
     /// What was read for records by their ids, and where in the segment that begins.
     single: Vec<u8>,
     single_at: u64,
@@ -204,6 +206,7 @@ impl Reader {
             segment: None,
             buf: Vec::new(),
             plain: Vec::new(),
+            memory: Verifier::default(),
             single: Vec::new(),
             single_at: 0,
             watch: None,

@@ -3,7 +3,7 @@
 use super::Segment;
 use crate::checksum::{Suspect, Verdict};
 use crate::format::RecordFormat;
-use crate::scan::{Step, step};
+use crate::scan::{Step, step, whole_records};
 
 /// A scan of the bytes at a reader's position.
 pub(super) struct Scan<'a> {
@@ -44,7 +44,27 @@ impl Scan<'_> {
         // The last record, if no checksum speaks for it: where it begins, in the bytes and in `plain`.
         let mut unproven: Option<(usize, usize)> = None;
         plain.clear();
+        // Records that nothing speaks against are not looked at one by one.
+        let mut quickly = check && !self.format.is_lz4();
+        if !check && !self.format.is_lz4() && self.segment.accepted.end <= self.offset {
+            let (whole, last, end) = whole_records(self.format, bytes);
+            (count, at) = (whole, end);
+            unproven = (whole > 0).then_some((last, 0));
+        }
         let stop = loop {
+            if quickly {
+                let first = Suspect {
+                    marker: self.marker.saturating_add(count).saturating_add(1),
+                    offset: self.offset + at as u64,
+                    total: 0,
+                };
+                let (good, end) = self.segment.verifier.check_all(first, &bytes[at..], self.format)?;
+                if good > 0 {
+                    unproven = None;
+                    count += good;
+                    at += end;
+                }
+            }
             let rest = &bytes[at..];
             let (header, total) = match step(self.format, rest, self.left - at as u64) {
                 Step::Record(header, total) => (header, total),
@@ -65,8 +85,11 @@ impl Scan<'_> {
                 let marker = self.marker.saturating_add(count).saturating_add(1);
                 let suspect = Suspect { marker, offset, total };
                 match self.segment.verifier.check(suspect, || crc32fast::hash(record))? {
-                    Verdict::Good => unproven = None,
-                    Verdict::Uncovered => {}
+                    Verdict::Good => {
+                        unproven = None;
+                        quickly = !self.format.is_lz4();
+                    }
+                    Verdict::Uncovered => quickly = false,
                     Verdict::Doubtful => break Scanned::Doubtful,
                 }
             }
