@@ -39,11 +39,18 @@ function headers() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-async function get(path) {
-  const answer = await fetch(path, { headers: headers(), signal: AbortSignal.timeout(10000) });
+async function ask(method, path, body) {
+  const answer = await fetch(path, {
+    method,
+    headers: { ...headers(), ...(body ? { "Content-Type": "application/json" } : {}) },
+    body: body && JSON.stringify(body),
+    signal: AbortSignal.timeout(10000),
+  });
   if (answer.status === 401) throw new Refused();
   return [answer.status, await answer.json()];
 }
+
+const get = (path) => ask("GET", path);
 
 class Refused extends Error {}
 
@@ -164,13 +171,13 @@ async function feedCard(feed) {
   card.append(make("p", facts.join(" · ")));
   const shown = segments.slice().reverse().map((segment) => [
     Math.max(segment.bytes, 1),
-    segment.being_written ? "writing" : segment.needed_by ? "" : "done",
-    `${segment.segment}: ${plural(segment.messages, "message")}, ${bytes(segment.bytes)}, ` +
+    `${segment.state} ${segment.being_written ? "writing" : segment.needed_by ? "" : "done"}`,
+    `${segment.segment}: ${segment.state}, ${plural(segment.messages, "message")}, ${bytes(segment.bytes)}, ` +
       `needed by ${plural(segment.needed_by, "subscriber")}`,
   ]);
   if (shown.length) card.append(bar(shown));
   card.append(make("p", `${plural(feed.segments, "segment")}${more ? `, the newest ${segments.length} shown` : ""}; ` +
-    "green is being written, grey is needed by nobody", "faint"));
+    "green is being written, grey is needed by nobody, red is damaged, pale was not verified", "faint"));
   const { max_bytes: max, at_limit: then } = feed.limits;
   const disk = [`${bytes(feed.disk_free)} free on the disk`];
   if (max !== null) disk.push(`${bytes(feed.bytes)} of ${bytes(max)}, then ${then === "fail" ? "writing fails" : "the oldest segments are dropped"}`);
@@ -215,7 +222,12 @@ function streamRow(stream) {
   });
   if (stream.why_immaterial) leads.append(make("span", ` (${stream.why_immaterial})`, "faint"));
   const lost = dropped + failed;
-  return row([
+  const toggle = make("input");
+  toggle.type = "checkbox";
+  toggle.checked = stream.enabled;
+  toggle.setAttribute("aria-label", `${stream.name} is enabled`);
+  toggle.addEventListener("change", () => enable(stream, toggle));
+  const cells = [
     [make("span", stream.graph ? `${stream.graph}: ${stream.name}` : stream.name, stream.why_immaterial ? "faint" : "")],
     [sink ? `${stream.type} ${stream.path}` : "", "wide"],
     [sink ? count(lines) : "", "n"],
@@ -223,14 +235,143 @@ function streamRow(stream) {
     [lost ? count(lost) : "", "n bad"],
     [stream.queue?.lines ? `${count(stream.queue.lines)} (${bytes(stream.queue.bytes)})` : "", "n"],
     [leads, "wide"],
-  ]);
+  ];
+  return row(mayChange ? [...cells, [toggle]] : cells);
+}
+
+// Whether the server lets this page change anything.
+let mayChange = false;
+
+async function enable(stream, toggle) {
+  const path = `api/v1/streams/${encodeURIComponent(stream.name)}?graph=${encodeURIComponent(stream.graph)}`;
+  let why = "";
+  try {
+    const [status, answer] = await ask("PATCH", path, { enabled: toggle.checked });
+    if (status !== 200) why = answer.error;
+  } catch (error) {
+    why = error instanceof Refused ? "a token is needed" : "the server does not answer";
+  }
+  $("#refusal").textContent = why && `${stream.name} was not changed: ${why}`;
+  if (why) toggle.checked = stream.enabled;
+  look();
+}
+
+// The graph of the streams, from left to right: a stream stands right of all that lead to it.
+
+const GRAPH_MOST = 80;   // more streams are only in the table
+const NODE = { width: 150, height: 34, across: 90, down: 12 };
+
+function shape(name, attributes, text) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+const short = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
+
+// The streams by their keys, each with its column, its row, and the lines per second that its sinks take.
+function placed(streams) {
+  const key = (graph, name) => `${graph}\n${name}`;
+  const nodes = new Map(streams.map((stream) => [key(stream.graph, stream.name), { stream, column: 0, row: 0 }]));
+  const outlets = (node) => node.stream.outlets.map((outlet) => [outlet, nodes.get(key(node.stream.graph, outlet.name))])
+    .filter(([, to]) => to);
+  const push = (node, column) => {
+    node.column = Math.max(node.column, column);
+    for (const [, to] of outlets(node)) if (to.column <= node.column) push(to, node.column + 1);
+  };
+  for (const node of nodes.values()) push(node, node.column);
+  const flow = (node) => {
+    if (node.rate === undefined) {
+      const below = outlets(node).map(([, to]) => flow(to));
+      node.rate = node.stream.type ? node.stream.lines_per_second ?? 0 : Math.max(0, ...below);
+    }
+    return node.rate;
+  };
+  const columns = [];
+  for (const node of nodes.values()) {
+    flow(node);
+    (columns[node.column] ??= []).push(node);
+  }
+  // Each column in the order of what leads to it, so that fewer lines cross.
+  columns.forEach((column, n) => {
+    if (n > 0) {
+      const wish = new Map(column.map((node) => [node, []]));
+      for (const from of nodes.values()) for (const [, to] of outlets(from)) wish.get(to)?.push(from.row);
+      const middle = (node) => wish.get(node).reduce((sum, at) => sum + at, 0) / Math.max(wish.get(node).length, 1);
+      column.sort((a, b) => middle(a) - middle(b));
+    }
+    column.forEach((node, at) => { node.row = at; });
+  });
+  return { nodes, columns, outlets };
+}
+
+function drawGraph(streams) {
+  const linked = new Set();
+  for (const { graph, name, outlets } of streams) {
+    if (outlets.length) linked.add(`${graph}\n${name}`);
+    for (const outlet of outlets) linked.add(`${graph}\n${outlet.name}`);
+  }
+  const shown = streams.filter(({ graph, name }) => linked.has(`${graph}\n${name}`));
+  if (!shown.length || shown.length > GRAPH_MOST) {
+    const why = shown.length ? `${plural(shown.length, "stream")}: too many to draw` : "";
+    $("#graph").replaceChildren(...(why ? [make("p", why, "faint")] : []));
+    return;
+  }
+  const { nodes, columns, outlets } = placed(shown);
+  const x = (node) => node.column * (NODE.width + NODE.across) + 2;
+  const y = (node) => node.row * (NODE.height + NODE.down) + 2;
+  const width = columns.length * (NODE.width + NODE.across) - NODE.across + 4;
+  const height = Math.max(...columns.map((column) => column.length)) * (NODE.height + NODE.down) - NODE.down + 4;
+  const svg = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
+    "aria-label": `graph of ${plural(shown.length, "stream")}` });
+  const lost = (node) => node.stream.failing || node.stream.stats.dropped + node.stream.stats.failed > 0;
+  for (const node of nodes.values()) {
+    for (const [outlet, to] of outlets(node)) {
+      const [x1, y1] = [x(node) + NODE.width, y(node) + NODE.height / 2];
+      const [x2, y2] = [x(to), y(to) + NODE.height / 2];
+      const bend = (x2 - x1) / 2;
+      const nowhere = node.stream.why_immaterial || to.stream.why_immaterial;
+      svg.append(shape("path", {
+        d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`,
+        class: nowhere ? "nowhere" : lost(to) ? "bad" : "",
+        "stroke-width": nowhere ? 1 : 1 + 1.5 * Math.log10(1 + Math.min(node.rate || to.rate, to.rate)),
+      }));
+      const passed = outlet.lines === undefined ? ""
+        : ` ${Math.round((100 * (outlet.lines - outlet.filtered)) / Math.max(outlet.lines, 1))} %`;
+      if (!outlet.filter) continue;
+      const label = shape("text", { class: "label", x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 4, "text-anchor": "middle" },
+        short(outlet.filter, passed ? 10 : 15) + passed);
+      label.append(shape("title", {}, `${outlet.filter}${passed && `: ${passed} pass`}`));
+      svg.append(label);
+    }
+  }
+  for (const node of nodes.values()) {
+    const { stream } = node;
+    const group = shape("g", { class: stream.why_immaterial ? "nowhere" : "" });
+    group.append(shape("rect", { x: x(node), y: y(node), width: NODE.width, height: NODE.height, rx: 5,
+      class: lost(node) ? "sink bad" : stream.type ? "sink" : "" }));
+    group.append(shape("text", { x: x(node) + 8, y: y(node) + 15 }, short(stream.name, 20)));
+    const under = stream.why_immaterial ?? [stream.type, stream.lines_per_second && `${rate(stream.lines_per_second)}/s`].filter(Boolean).join(" ");
+    if (under) group.append(shape("text", { x: x(node) + 8, y: y(node) + 29, class: "label" }, short(under, 22)));
+    group.append(shape("title", {}, [stream.name, stream.type && `${stream.type} ${stream.path}`, stream.why_immaterial]
+      .filter(Boolean).join(": ")));
+    svg.append(group);
+  }
+  const key = "The wider a line, the more lines per second go to the sink behind it; red loses lines, grey leads nowhere.";
+  $("#graph").replaceChildren(svg, make("p", key, "faint"));
 }
 
 async function showStreams() {
   const [status, answer] = await get("api/v1/streams");
   const streams = status === 200 ? answer.streams : [];
   $("#streams").hidden = streams.length === 0;
+  $("#streams .switch").hidden = !mayChange;
+  const at = document.activeElement?.getAttribute("aria-label");
   $("#streams tbody").replaceChildren(...streams.map(streamRow));
+  // The switch that has the keyboard keeps it.
+  if (at) [...document.querySelectorAll("#streams input")].find((input) => input.getAttribute("aria-label") === at)?.focus();
+  drawGraph(streams);
   return streams;
 }
 
@@ -339,6 +480,7 @@ document.addEventListener("keydown", (event) => {
   if (event.target.matches("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/") { event.preventDefault(); $("#tail [name=filter]").focus(); }
   if (event.key === "p") $("#tail [name=pause]").click();
+  if (event.key === "g") $("#streams").scrollIntoView();
 });
 
 // All of it, again and again.
@@ -349,7 +491,8 @@ async function look() {
   if (looking || document.hidden) return;
   looking = true;
   try {
-    const [, { reasons }] = await get("health/ready");
+    const [[, { reasons }], [, { features }]] = await Promise.all([get("health/ready"), get("capa.json")]);
+    mayChange = "control" in features;
     const [feeds, streams] = await Promise.all([showFeeds(), showStreams()]);
     $("#token").hidden = true;
     if (reasons.length) state(reasons[0].text, "bad");

@@ -26,7 +26,7 @@ fn millis(time: SystemTime) -> u64 {
 }
 
 /// `GET /capa.json`
-pub(crate) async fn capabilities() -> Response {
+pub(crate) async fn capabilities(State(core): State<Arc<Core>>) -> Response {
     let bits = usize::BITS;
     let run = uname().map_or_else(
         |e| json!({ "bitwidth": bits, "error": e.to_string() }),
@@ -43,8 +43,9 @@ pub(crate) async fn capabilities() -> Response {
     );
     let version = env!("CARGO_PKG_VERSION");
     let mut features = Map::new();
-    for feature in ["metrics", "health", "feeds"].into_iter().chain(cfg!(feature = "graph").then_some("logs"))
-    {
+    let here = ["metrics", "health", "feeds"].into_iter();
+    let here = here.chain(cfg!(feature = "graph").then_some("logs")).chain(core.control.then_some("control"));
+    for feature in here {
         features.insert(feature.to_owned(), json!({ "version": version }));
     }
     respond::json(

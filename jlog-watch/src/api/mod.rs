@@ -210,11 +210,12 @@ async fn segments(
 ) -> Response {
     let feeds = core.feeds.look().await;
     let limit = number(query.as_deref(), "limit", 1000, 100_000);
-    let ((_, facts), limit) = match readable(&feeds, &name).and_then(|found| Ok((found, limit?))) {
+    let ((feed, facts), limit) = match readable(&feeds, &name).and_then(|found| Ok((found, limit?))) {
         Ok(found) => found,
         Err(response) => return *response,
     };
     let writing = facts.status.meta.storage_log;
+    let verdict = verify::Verdict::of(&core.checks, &feed.name);
     let all = &facts.status.each_segment;
     let shown = all.iter().rev().take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|segment| {
         // A checkpoint that cannot be read may need everything.
@@ -227,6 +228,7 @@ async fn segments(
             "messages": segment.records,
             "bytes": segment.bytes,
             "being_written": segment.number == writing,
+            "state": verify::Verdict::on(verdict.as_ref(), segment.number),
             "needed_by": facts.subscribers.iter().filter(needs).count(),
         })
     });

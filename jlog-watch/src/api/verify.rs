@@ -1,6 +1,6 @@
 //! Feeds that are verified in the background.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,11 +25,51 @@ const MAX_FINDINGS: usize = 1000;
 /// What is known of feeds that were to be verified, by their names.
 pub(crate) type Checks = Mutex<BTreeMap<String, Check>>;
 
+/// What the last verification says of a feed's segments.
+pub(super) struct Verdict {
+    /// The segment that was being written when it began: it and later ones may have changed since.
+    writing: u32,
+    damaged: BTreeSet<u32>,
+}
+
+impl Verdict {
+    /// That of a feed, if it was verified.
+    pub(super) fn of(checks: &Checks, feed: &str) -> Option<Self> {
+        match checks.lock().get(feed)? {
+            Check::Done { writing, outcome: Ok(found), .. } => {
+                let damaged = found.findings.iter().filter(|finding| finding.damage);
+                let damaged = damaged.filter_map(|finding| {
+                    let name = finding.path.file_name()?.to_str()?;
+                    let number =
+                        name.get(..8).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+                    u32::from_str_radix(number, 16).ok()
+                });
+                Some(Self { writing: *writing, damaged: damaged.collect() })
+            }
+            _ => None,
+        }
+    }
+
+    /// "sound", "damaged" or "unchecked".
+    pub(super) fn on(verdict: Option<&Self>, segment: u32) -> &'static str {
+        match verdict {
+            Some(verdict) if verdict.damaged.contains(&segment) => "damaged",
+            Some(verdict) if segment < verdict.writing => "sound",
+            _ => "unchecked",
+        }
+    }
+}
+
 /// How far a verification has come.
 #[derive(Debug)]
 pub(crate) enum Check {
     Running(Progress),
-    Done(SystemTime, Result<Verification, String>),
+    Done {
+        at: SystemTime,
+        /// The segment that was being written when it began.
+        writing: u32,
+        outcome: Result<Verification, String>,
+    },
 }
 
 pub(super) fn reading() -> Router<Arc<Core>> {
@@ -50,10 +90,10 @@ fn json_of(check: Option<&Check>) -> Value {
             "segments": progress.segments,
             "total_segments": progress.total_segments,
         }),
-        Some(Check::Done(at, Err(why))) => {
+        Some(Check::Done { at, outcome: Err(why), .. }) => {
             json!({ "state": "failed", "at": rfc3339((*at).into()), "error": why })
         }
-        Some(Check::Done(at, Ok(found))) => {
+        Some(Check::Done { at, outcome: Ok(found), .. }) => {
             let findings = found.findings.iter().take(MAX_FINDINGS);
             let findings: Vec<Value> = findings
                 .map(|finding| json!({ "text": finding.to_string(), "damage": finding.damage }))
@@ -92,6 +132,7 @@ async fn begin(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Respo
     let Some(feed) = core.feeds.find(&view.name) else {
         return error(StatusCode::SERVICE_UNAVAILABLE, view.facts().err().unwrap_or_default());
     };
+    let writing = view.facts().map_or(0, |facts| facts.status.meta.storage_log);
     let mut checks = core.checks.lock();
     let running = checks.iter().find(|(_, check)| matches!(check, Check::Running(_)));
     match running.map(|(name, _)| name) {
@@ -113,13 +154,13 @@ async fn begin(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Respo
                         ControlFlow::Continue(())
                     }
                 };
-                let done = verify(&of, note.clone());
-                let _ = note(Check::Done(SystemTime::now(), done));
+                let outcome = verify(&of, note.clone());
+                let _ = note(Check::Done { at: SystemTime::now(), writing, outcome });
             });
             checks = core.checks.lock();
             if let Err(e) = begun {
-                let done = Err(format!("cannot start a thread: {e}"));
-                checks.insert(feed.name.clone(), Check::Done(SystemTime::now(), done));
+                let outcome = Err(format!("cannot start a thread: {e}"));
+                checks.insert(feed.name.clone(), Check::Done { at: SystemTime::now(), writing, outcome });
             }
         }
     }

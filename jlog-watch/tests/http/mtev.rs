@@ -106,5 +106,6 @@ fn capabilities_say_what_this_is() {
     assert_eq!(capabilities["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(capabilities["unameRun"]["sysname"], "Linux");
     assert!(capabilities["current_time"].as_u64().unwrap() > 1_600_000_000_000);
-    assert!(capabilities["features"].as_object().unwrap().contains_key("metrics"));
+    let features = capabilities["features"].as_object().unwrap();
+    assert!(features.contains_key("metrics") && !features.contains_key("control"));
 }

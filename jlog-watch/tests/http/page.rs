@@ -224,3 +224,76 @@ fn the_page_asks_for_a_token_and_shows_nothing_before() {
     browser.until("the feed", "return document.body.innerText.includes('secret-feed')");
     assert_eq!(browser.run("return document.querySelector('#token').hidden"), true);
 }
+
+/// Where the server lets clients change something, a stream has a switch; the graph shows what leads where and what does
+/// not; a segment shows what the last verification said.
+#[test]
+#[cfg(feature = "graph")]
+fn the_page_draws_the_graph_and_switches_streams() {
+    let Some(browser) = Browser::start() else { return };
+    let place = Place::new();
+    let log = place.feed("checked");
+    append(&log, 10);
+    let graph = logdag::Graph::new();
+    graph.add_memory("ring", 100, 10_000).unwrap();
+    graph.add_outlet("web", "ring", Some("status >= 500")).unwrap();
+    graph.stream("lonely").unwrap();
+    graph.add_outlet("lonely", "nothing", None).unwrap();
+    let token = "0123456789abcdef0123";
+    let watch = Watch::new().feeds(place.path()).graph("", graph.clone());
+    let server = serve(watch.token(Token::new(token).unwrap()).control());
+    browser.open(&url(&server));
+    browser
+        .until("a question", "return document.querySelector('#state').textContent === 'A token is needed.'");
+    browser.run(&format!(
+        "document.querySelector('#token input').value = '{token}'; document.querySelector('#token button').click()"
+    ));
+    // The browser notes the answers before the token itself.
+    browser.console();
+    browser.until("the graph", "return document.querySelectorAll('#graph rect').length === 9");
+    let texts = browser
+        .run("return [...document.querySelectorAll('#graph text')].map((text) => text.firstChild.data)");
+    let texts: Vec<&str> = texts.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    for expected in ["web", "ring", "lonely", "nothing", "status >= 500", "it leads to no sink"] {
+        assert!(texts.contains(&expected), "{expected}: {texts:?}");
+    }
+    assert_eq!(browser.run("return document.querySelectorAll('#graph path.nowhere').length"), 2);
+    // What leads to another stream stands left of it.
+    let left = "const at = (name) => [...document.querySelectorAll('#graph text')]\
+                .find((text) => text.firstChild.data === name).getBoundingClientRect().left;\
+                return at('web') < at('ring') && at('lonely') < at('nothing')";
+    assert_eq!(browser.run(left), true);
+
+    let switch = "document.querySelector('#streams input[aria-label=\"web is enabled\"]')";
+    assert_eq!(browser.run(&format!("return {switch}.checked")), true);
+    browser.run(&format!("{switch}.click()"));
+    browser.until(
+        "it is off",
+        &format!("return !{switch}.checked && document.body.innerText.includes('it is disabled')"),
+    );
+    assert!(!graph.describe("web").unwrap().enabled);
+    browser.run(&format!("{switch}.click()"));
+    browser.until("it is on", &format!("return {switch}.checked"));
+    assert!(graph.describe("web").unwrap().enabled);
+    assert_eq!(browser.run("return document.querySelector('#refusal').textContent"), "");
+
+    let segments = |kind: &str, count: u32| {
+        browser.until(kind, &format!("return document.querySelectorAll('.bar i.{kind}').length === {count}"));
+    };
+    segments("unchecked", 2);
+    // A byte of the first one is changed: the last one is not complete.
+    let segment = place.join("checked/00000000");
+    let mut stored = std::fs::read(&segment).unwrap();
+    stored[20] ^= 1;
+    std::fs::write(&segment, stored).unwrap();
+    browser.run(&format!(
+        "fetch('/api/v1/feeds/checked/verify', {{ method: 'POST', headers: {{ Authorization: 'Bearer {token}' }} }})"
+    ));
+    segments("damaged", 1);
+    segments("unchecked", 1);
+    let fits = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+    assert_eq!(browser.run(fits), true);
+    assert_eq!(browser.console(), Vec::<String>::new());
+    drop(browser);
+    server.stop();
+}
