@@ -216,8 +216,14 @@ pub fn append(api: &Api, path: &Path, setup: &Setup, load: &Load) -> Result<f64>
 const BULK: usize = 1000;
 
 /// Reads everything that a subscriber has before it as the library's own tools do: interval by interval, with
-/// a checkpoint after each; in bulk, or message by message.
-pub fn read(api: &Api, path: &Path, subscriber: &str, bulk: bool) -> Result<Tally> {
+/// a checkpoint after each; in bulk, or message by message. Each message is counted by `count`.
+pub fn read(
+    api: &Api,
+    path: &Path,
+    subscriber: &str,
+    bulk: bool,
+    mut count: impl FnMut(&mut Tally, &[u8]),
+) -> Result<Tally> {
     let handle = Handle::new(api, path)?;
     let subscriber = CString::new(subscriber)?;
     // SAFETY: the context is new; the library copies the name.
@@ -229,11 +235,11 @@ pub fn read(api: &Api, path: &Path, subscriber: &str, bulk: bool) -> Result<Tall
         let (mut first, mut last) = (Id::default(), Id::default());
         // SAFETY: the context is open for reading, and the ids are there to be written to.
         let code = unsafe { (api.jlog_ctx_read_interval)(handle.ctx(), &raw mut first, &raw mut last) };
-        let count = handle.check("jlog_ctx_read_interval", code)?;
-        if count == 0 {
+        let messages_there = handle.check("jlog_ctx_read_interval", code)?;
+        if messages_there == 0 {
             return Ok(tally);
         }
-        let mut left = usize::try_from(count)?;
+        let mut left = usize::try_from(messages_there)?;
         let mut next = first;
         while left > 0 {
             let n = if bulk { left.min(BULK) } else { 1 };
@@ -258,7 +264,7 @@ pub fn read(api: &Api, path: &Path, subscriber: &str, bulk: bool) -> Result<Tall
                 let body = unsafe {
                     std::slice::from_raw_parts(message.mess.cast::<u8>(), message.mess_len as usize)
                 };
-                tally.add(body);
+                count(&mut tally, body);
             }
             next.marker += u32::try_from(n)?;
             left -= n;

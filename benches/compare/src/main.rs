@@ -2,7 +2,7 @@
 //! how they compare, next to what is aimed at.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml` runs everything; the C library takes part
-//! when `JLOG_C_LIB` names its shared object.
+//! when `JLOG_C_LIB` names its shared object, and our C interface when `JLOG_OUR_LIB` names that of jlog-capi.
 
 mod c;
 mod child;
@@ -25,12 +25,14 @@ use crate::machine::Machine;
 use crate::report::{Report, say};
 use crate::work::Context;
 
-/// Compares jlog-core with the C library (from JLOG_C_LIB), other crates, and what the kernel allows.
+/// Compares jlog-core (and jlog-capi from JLOG_OUR_LIB) with the C library (from JLOG_C_LIB), other crates, and what
+/// the kernel allows.
 #[derive(Parser, Debug)]
 #[command(disable_help_subcommand = true, override_usage = "compare [OPTIONS]")]
 struct Args {
-    /// Only these targets (1 to 10), 11 for how figures grow with sizes, threads and processes, and 12 for logdag
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=12))]
+    /// Only these targets (1 to 10), 11 for how figures grow with sizes, threads and processes, 12 for logdag, and 13
+    /// for bulk reads through the C interface
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=13))]
     only: Vec<u8>,
     /// Small sizes, to see that everything works; the figures mean little
     #[arg(long)]
@@ -61,16 +63,18 @@ fn main() -> Result<()> {
     let dir = args.dir.clone().unwrap_or(beside);
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 5 });
     ensure!(rounds > 0, "at least one round is needed");
-    let c = match std::env::var_os("JLOG_C_LIB") {
-        Some(path) => Some(c::Api::load(Path::new(&path))?),
-        None => None,
+    let library = |variable: &str| {
+        let path = std::env::var_os(variable);
+        path.map(|path| c::Api::load(Path::new(&path))).transpose()
     };
+    let (c, our_c) = (library("JLOG_C_LIB")?, library("JLOG_OUR_LIB")?);
     let context = Context {
         durable_dir: args.durable_dir.clone().unwrap_or_else(|| dir.clone()),
         dir,
         rounds,
         quick: args.quick,
         c,
+        our_c,
     };
     let machine = Machine::look(&context);
     say(&machine.text())?;

@@ -25,6 +25,8 @@ pub struct Setup {
     pub compression: Compression,
     /// Segment size.
     pub segment: u32,
+    /// Whether checksums are kept.
+    pub checksums: bool,
 }
 
 impl Default for Setup {
@@ -35,6 +37,7 @@ impl Default for Setup {
             pre_commit: 0,
             compression: Compression::None,
             segment: 4 << 20,
+            checksums: true,
         }
     }
 }
@@ -56,6 +59,7 @@ impl Setup {
             .segment_size(self.segment)
             .pre_commit(self.pre_commit)
             .compression(self.compression)
+            .checksums(self.checksums)
             .create(path)?;
         log.subscribe("keep", Start::Beginning)?;
         Ok(log)

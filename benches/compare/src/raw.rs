@@ -1,8 +1,8 @@
-//! What the kernel allows: bare writes.
+//! What the kernel allows: bare writes and reads.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -57,6 +57,23 @@ pub fn write(dir: &Path, total: u64, piece: usize, sync: RawSync, allocated: boo
     }
     if sync == RawSync::OnRoll {
         file.sync_data()?;
+    }
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Reads these files, one behind the other, in pieces of `piece` bytes; returns seconds.
+pub fn read(files: &[PathBuf], piece: usize) -> Result<f64> {
+    let mut bytes = vec![0; piece];
+    let start = std::time::Instant::now();
+    for path in files {
+        let (file, mut offset) = (File::open(path)?, 0);
+        loop {
+            let n = file.read_at(&mut bytes, offset)?;
+            if n == 0 {
+                break;
+            }
+            offset += n as u64;
+        }
     }
     Ok(start.elapsed().as_secs_f64())
 }

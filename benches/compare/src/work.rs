@@ -27,6 +27,8 @@ pub struct Context {
     pub quick: bool,
     /// The C library.
     pub c: Option<Api>,
+    /// Our library with its interface.
+    pub our_c: Option<Api>,
 }
 
 impl Context {
@@ -145,6 +147,8 @@ pub struct Tally {
     /// Bytes of their bodies.
     pub bytes: u64,
     sum: u64,
+    /// Of all bytes that were [looked at](Self::look_at).
+    whole: u64,
 }
 
 impl Tally {
@@ -158,6 +162,15 @@ impl Tally {
             _ => body.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
         };
         self.sum = self.sum.rotate_left(1).wrapping_add(ends);
+    }
+
+    /// Looks at every byte of a message that was counted.
+    #[inline]
+    pub fn look_at(&mut self, body: &[u8]) {
+        let (words, rest) = body.as_chunks::<8>();
+        let words = words.iter().fold(0u64, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word)));
+        self.whole =
+            rest.iter().fold(self.whole.wrapping_add(words), |sum, &byte| sum.wrapping_add(byte.into()));
     }
 
     /// Whether everything was read, and nothing else.

@@ -20,7 +20,7 @@ pub mod sweep;
 pub type Part = fn(&Context, &Machine, &mut Report) -> Result<()>;
 
 /// All of them, in the order of the targets' numbers.
-pub const ALL: [Part; 12] = [
+pub const ALL: [Part; 13] = [
     append::single,
     append::pre_commit,
     append::batches,
@@ -33,4 +33,5 @@ pub const ALL: [Part; 12] = [
     latency::run,
     sweep::run,
     logdag::run,
+    read::interface,
 ];

@@ -1,7 +1,7 @@
-//! Reading: targets 4 and 5.
+//! Reading: targets 4, 5 and 13.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use jlog_core::{Compression, Jlog, Locking, ReadMethod, ReaderOptions, Start};
@@ -11,8 +11,9 @@ use crate::machine::Machine;
 use crate::ours::{self, Setup};
 use crate::parts::append::{C, OURS, contender, in_c};
 use crate::peers::{commitlog, walrus, yaque};
+use crate::raw;
 use crate::report::{Line, Report, Target};
-use crate::work::{Contender, Context, Load, MESSAGE, Sample, Tally, alternate, as_f64, find};
+use crate::work::{Contender, Context, HEADER, Load, MESSAGE, Sample, Tally, alternate, as_f64, find};
 
 /// A jlog to be read over and over, by a new subscriber each time.
 struct Feed<'a> {
@@ -31,27 +32,58 @@ impl<'a> Feed<'a> {
     /// Reads everything with no index there; million messages a second.
     fn read(&self, who: &str, work: impl FnOnce(&Jlog, &str) -> Result<Tally>) -> Result<f64> {
         ours::forget_indexes(self.log.path())?;
-        self.read_again(who, work)
+        Ok(self.load.rate(self.timed(who, &self.expected, work)?))
     }
 
-    /// Reads everything with the indexes that are there.
-    fn read_again(&self, who: &str, work: impl FnOnce(&Jlog, &str) -> Result<Tally>) -> Result<f64> {
+    /// How many seconds it takes to read everything as a new subscriber.
+    fn timed(
+        &self,
+        who: &str,
+        expected: &Tally,
+        work: impl FnOnce(&Jlog, &str) -> Result<Tally>,
+    ) -> Result<f64> {
         self.used.set(self.used.get() + 1);
         let subscriber = format!("s{}", self.used.get());
         self.log.subscribe(&subscriber, Start::Beginning)?;
         let (tally, seconds) = ours::seconds(|| work(&self.log, &subscriber))?;
         self.log.unsubscribe(&subscriber)?;
-        tally.check(&self.expected, who)?;
-        Ok(self.load.rate(seconds))
+        tally.check(expected, who)?;
+        Ok(seconds)
     }
 
     fn ours(&'a self, name: &'a str, options: ReaderOptions) -> Contender<'a> {
         Contender::new(name, move |_| self.read(name, |log, who| ours::read(log, who, options)))
     }
 
+    /// Reads it in bulk through a C interface, with the indexes there, and counts messages with `count`.
+    fn indexed(
+        &'a self,
+        name: &'a str,
+        api: &'a c::Api,
+        expected: Tally,
+        count: fn(&mut Tally, &[u8]),
+    ) -> Contender<'a> {
+        Contender::new(name, move |_| {
+            let mut seconds = 0.0;
+            // The first time makes the indexes.
+            for _ in 0..2 {
+                seconds =
+                    self.timed(name, &expected, |log, who| c::read(api, log.path(), who, true, count))?;
+            }
+            Ok(self.load.rate(seconds))
+        })
+    }
+
+    /// Bare reads of its segments, without looking at them.
+    fn raw(&'a self) -> Contender<'a> {
+        Contender::new(RAW, move |_| Ok(self.load.rate(raw::read(&segments(&self.log)?, 256 << 10)?)))
+    }
+
     fn in_c(&'a self, context: &'a Context, bulk: bool) -> Option<Contender<'a>> {
         let api = context.c.as_ref()?;
-        Some(Contender::new(C, move |_| self.read(C, |log, who| c::read(api, log.path(), who, bulk))))
+        Some(Contender::new(C, move |_| {
+            self.read(C, |log, who| c::read(api, log.path(), who, bulk, Tally::add))
+        }))
     }
 }
 
@@ -59,6 +91,7 @@ const VERIFIED: &str = "ours, verified";
 const MAPPED: &str = "ours, mapped";
 const BY_ID: &str = "ours, by id";
 const INDEXED: &str = "C, index there";
+const RAW: &str = "pread of 256 KiB";
 
 /// Target 4: reading in bulk and one by one, no index there at first.
 pub fn plain(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
@@ -90,14 +123,8 @@ pub fn plain(context: &Context, _: &Machine, report: &mut Report) -> Result<()> 
         Contender::new("walrus", |dir| Ok(walrus::run(dir, &less, MESSAGE)?.1)),
     ];
     contenders.extend(feed.in_c(context, true));
-    if let Some(api) = &context.c {
-        contenders.push(Contender::new(INDEXED, |_| {
-            let read = |log: &Jlog, who: &str| c::read(api, log.path(), who, true);
-            // The first one makes the indexes.
-            feed.read_again(INDEXED, read)?;
-            feed.read_again(INDEXED, read)
-        }));
-    }
+    contenders.push(feed.raw());
+    contenders.extend(context.c.as_ref().map(|api| feed.indexed(INDEXED, api, feed.expected, Tally::add)));
     let samples = alternate(|| context.temp(), context.rounds, &mut contenders)?;
     let mut line = |work: &str, ours: &Sample, reference: Option<&Sample>, target| {
         report.line(Line {
@@ -116,6 +143,8 @@ pub fn plain(context: &Context, _: &Machine, report: &mut Report) -> Result<()> 
     line("bulk read, verified", verified, find(&samples, "commitlog"), Target::None)?;
     line("bulk read, not verified", ours, find(&samples, INDEXED), Target::None)?;
     line("bulk read, verified", verified, find(&samples, INDEXED), Target::None)?;
+    line("bulk read, not verified", ours, find(&samples, RAW), Target::None)?;
+    line("bulk read, verified", verified, find(&samples, RAW), Target::None)?;
     line("bulk read, not verified, mapped", mapped, find(&samples, C), Target::None)?;
     line("bulk read, not verified", ours, find(&samples, "yaque"), Target::None)?;
     line("bulk read, not verified", ours, find(&samples, "walrus"), Target::None)?;
@@ -193,10 +222,60 @@ pub fn lz4(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// Target 13: reading in bulk through the C interface, which is the C library's and ours in turn, with complete indexes.
+pub fn interface(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
+    let (Some(c), Some(our_c)) = (&context.c, &context.our_c) else {
+        return report.note("Bulk reads through the C interface need JLOG_C_LIB and JLOG_OUR_LIB.");
+    };
+    type Count = fn(&mut Tally, &[u8]);
+    let ends: Count = Tally::add;
+    let whole: Count = |tally, body| {
+        tally.add(body);
+        tally.look_at(body);
+    };
+    for len in [10, 100, 1000, 10_000, 100_000, 1 << 20] {
+        let load = Load::new(len, context.size(256 << 20, 16 << 20) / (len + HEADER), 1);
+        for (checksums, checked, times) in [(false, "no checksums", 1.0), (true, "verified", 0.8)] {
+            let dir = context.temp()?;
+            let setup = Setup { checksums, pre_commit: 1 << 20, ..Setup::default() };
+            let feed = Feed::new(&dir.path().join("feed"), &setup, &load)?;
+            for (looked_at, count) in [("ends", ends), ("all bytes", whole)] {
+                let mut expected = Tally::default();
+                load.each(|body| {
+                    count(&mut expected, body);
+                    Ok(())
+                })?;
+                let mut contenders = [
+                    feed.indexed(OURS, our_c, expected, count),
+                    feed.indexed(INDEXED, c, expected, count),
+                    feed.raw(),
+                ];
+                let samples = alternate(|| context.temp(), context.rounds, &mut contenders)?;
+                for (reference, target) in [(INDEXED, Target::Times(times)), (RAW, Target::None)] {
+                    report.line(Line {
+                        part: 13,
+                        work: format!("bulk read in C, {len} B, {checked}, {looked_at} looked at"),
+                        unit: "M/s",
+                        ours: samples[0].clone(),
+                        reference: find(&samples, reference).cloned(),
+                        target,
+                    })?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn segments(log: &Jlog) -> Result<Vec<PathBuf>> {
+    let numbers = log.segments()?.into_iter();
+    Ok(numbers.map(|number| log.path().join(jlog_core::names::segment(number))).collect())
+}
+
 fn segment_bytes(log: &Jlog) -> Result<u64> {
     let mut bytes = 0;
-    for number in log.segments()? {
-        bytes += std::fs::metadata(log.path().join(jlog_core::names::segment(number)))?.len();
+    for segment in segments(log)? {
+        bytes += std::fs::metadata(segment)?.len();
     }
     Ok(bytes)
 }

@@ -13,7 +13,7 @@ use crate::ours::{self, Setup};
 use crate::parts::append::{C, OURS, contender, in_c};
 use crate::parts::durable::in_threads;
 use crate::report::{Chart, Report};
-use crate::work::{Contender, Context, HEADER, Load, MESSAGE, Sample, alternate, as_f64};
+use crate::work::{Contender, Context, HEADER, Load, MESSAGE, Sample, Tally, alternate, as_f64};
 
 /// All of them.
 pub fn run(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
@@ -69,7 +69,7 @@ fn message_sizes(context: &Context) -> Result<Chart> {
             contenders.push(Contender::new("C, bulk read", |dir| {
                 let log = ours::fill(&dir.join("feed"), &setup, &batches)?;
                 ours::forget_indexes(log.path())?;
-                let (tally, seconds) = ours::seconds(|| c::read(api, log.path(), "keep", true))?;
+                let (tally, seconds) = ours::seconds(|| c::read(api, log.path(), "keep", true, Tally::add))?;
                 tally.check(&batches.tally(), C)?;
                 Ok(batches.rate(seconds))
             }));
