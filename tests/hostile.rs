@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use jlog_core::compat::ReaderCompat;
 use jlog_core::names::{self, SubscriberName};
-use jlog_core::{AlterOptions, CleanOptions, Error, Event, Jlog, LogId, Reader, Start, Timestamp, Wait};
+use jlog_core::{
+    AlterOptions, CleanOptions, Error, Event, Jlog, Limits, LogId, Reader, Start, Timestamp, Wait,
+};
 
 use crate::faulty::{Fate, Faulty, Op};
 use crate::support::{bodies, crc32, new_path, read_all, read_on, snapshot};
@@ -705,4 +707,22 @@ fn foreign_files_are_left_alone() {
     }
     assert!(path.join("lost+found").is_dir());
     assert_eq!(Jlog::open(&path).unwrap().subscribers().unwrap().len(), 1);
+}
+
+/// Settings that were emptied are not the defaults: a limit would be gone, and nobody would know.
+#[test]
+fn emptied_settings_are_reported() {
+    let (_dir, path) = new_path();
+    let log = small(&path);
+    log.set_limits(Limits { max_bytes: Some(1 << 20), ..Limits::default() }).unwrap();
+    drop(log);
+    std::fs::write(path.join("settings"), b"").unwrap();
+    let error = Jlog::open(&path).unwrap_err();
+    assert!(matches!(&error, Error::Settings { line: 1, .. }), "{error}");
+    assert!(error.to_string().contains("settings") && error.to_string().contains("empty"), "{error}");
+    let told = Jlog::repair(&path).unwrap();
+    assert!(told.iter().any(|event| event.to_string().contains("empty")), "{told:?}");
+    let log = Jlog::open(&path).unwrap();
+    assert_eq!(log.limits(), Limits::default());
+    assert_eq!(bodies(&read_all(&log)).last().unwrap(), b"two");
 }

@@ -1,4 +1,5 @@
-//! Segments that are missing: what is a loss is reported with the number of messages, what went by the rules is not.
+//! Segments that are missing, or that were cut: what is a loss is reported with the number of messages, what went by the
+//! rules is not.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,8 +7,8 @@ use std::sync::Arc;
 use jlog_core::compat::JlogCompat;
 use jlog_core::compat::ReaderCompat;
 use jlog_core::{
-    AtLimit, CleanOptions, Error, Event, Jlog, Limits, LogId, Lost, OnMissed, ReaderOptions, Start,
-    WriterOptions,
+    AtLimit, CleanOptions, Compression, Error, Event, Jlog, Limits, LogId, Lost, OnDamage, OnMissed,
+    ReaderOptions, Start, WriterOptions,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -17,6 +18,8 @@ use crate::support::{bodies, consume, names_with, new_path, read_on, shared, uns
 /// Messages in a full segment.
 const FULL: u64 = 5;
 const SEGMENT_SIZE: u32 = 5 * (16 + 10);
+/// The same, where a compressed message takes a byte more than it has: none of them gets shorter.
+const LZ4_SEGMENT_SIZE: u32 = 5 * (20 + 11);
 
 /// A jlog of full segments and one that is being written, with one message; each message is its number.
 struct Feed {
@@ -28,10 +31,20 @@ struct Feed {
 
 impl Feed {
     fn new(full: u32, checksums: bool) -> Self {
+        Self::compressed(full, checksums, false)
+    }
+
+    fn compressed(full: u32, checksums: bool, lz4: bool) -> Self {
         let (dir, path) = new_path();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let hook = Arc::clone(&heard);
-        let options = Jlog::options().storage(unsynced()).segment_size(SEGMENT_SIZE).checksums(checksums);
+        let compression = if lz4 { Compression::Lz4 } else { Compression::None };
+        let size = if lz4 { LZ4_SEGMENT_SIZE } else { SEGMENT_SIZE };
+        let options = Jlog::options()
+            .storage(unsynced())
+            .segment_size(size)
+            .checksums(checksums)
+            .compression(compression);
         let log = options.on_event(move |event| hook.lock().push(event.clone())).create(&path).unwrap();
         log.subscribe("s", Start::Beginning).unwrap();
         let feed = Self { _dir: dir, path, log, heard };
@@ -69,14 +82,17 @@ impl Feed {
         let found = self.log.verify().unwrap();
         let damage: Vec<_> = found.findings.iter().filter(|finding| finding.damage).collect();
         assert_eq!(damage.is_empty(), lost.is_none(), "{damage:?}");
-        assert!(damage.iter().all(|finding| finding.what.contains("missing")), "{damage:?}");
+        assert!(
+            damage.iter().all(|finding| finding.what.contains("missing") || finding.what.contains("was cut")),
+            "{damage:?}"
+        );
         assert_eq!(self.losses(), [], "status and verify tell nobody else");
         lost
     }
 
     /// Reads everything for `s`; returns the numbers of the messages and what the reader says that it lost.
     fn read(&self) -> (Vec<u32>, Option<Lost>) {
-        let mut reader = self.log.reader_with("s", shared()).unwrap();
+        let mut reader = self.log.reader_with("s", shared().on_damage(OnDamage::Skip)).unwrap();
         let got = read_on(&mut reader);
         let numbers = got.iter().map(|m| std::str::from_utf8(&m.body).unwrap().parse().unwrap());
         let told = self.losses().into_iter().map(|(subscriber, lost)| {
@@ -95,7 +111,7 @@ fn remove(path: &Path, segment: u32, with: &[&str]) {
 }
 
 fn one(segment: u32, messages: u64, exact: bool) -> Lost {
-    Lost { first: segment, last: segment, segments: 1, messages, exact }
+    Lost { first: segment, last: segment, segments: 1, cut: 0, messages, exact }
 }
 
 /// The numbers in all segments of `full` but those that are missing, and in the last one.
@@ -194,7 +210,7 @@ fn several_missing_segments_are_summed_up() {
     for segment in [3, 4, 7] {
         feed.remove(segment, &[]);
     }
-    let expected = Lost { first: 3, last: 7, segments: 3, messages: 3 * FULL, exact: true };
+    let expected = Lost { first: 3, last: 7, segments: 3, cut: 0, messages: 3 * FULL, exact: true };
     assert_eq!(feed.seen(), Some(expected));
     std::fs::remove_file(feed.path.join("00000004.crc")).unwrap();
     let expected = Lost { messages: 2 * FULL + 1, exact: false, ..expected };
@@ -404,4 +420,495 @@ fn a_gap_of_billions_is_counted_at_once() {
     assert_eq!((lost.first, lost.last, lost.segments), (2, u32::MAX - 2, u32::MAX - 3));
     assert_eq!((lost.messages, lost.exact), (u64::from(u32::MAX - 3), false));
     assert_eq!(feed.read(), ((0..6).collect(), Some(lost)));
+}
+
+/// What a feed knows of a segment that is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Evidence {
+    checksums: bool,
+    index: bool,
+}
+
+const EVIDENCE: [Evidence; 4] = [
+    Evidence { checksums: true, index: false },
+    Evidence { checksums: false, index: true },
+    Evidence { checksums: true, index: true },
+    Evidence { checksums: false, index: false },
+];
+
+impl Feed {
+    /// Cuts a segment at the end of a record, so that it keeps this many.
+    fn cut(&self, segment: u32, keep: u32) {
+        let mut end = 0;
+        self.log
+            .inspect(segment, |record| {
+                if record.id.marker <= keep {
+                    end = record.offset + u64::from(record.stored) + if self.is_lz4() { 20 } else { 16 };
+                }
+            })
+            .unwrap();
+        self.set_len(segment, end);
+    }
+
+    fn is_lz4(&self) -> bool {
+        self.log.meta().unwrap().format.is_lz4()
+    }
+
+    fn set_len(&self, segment: u32, len: u64) {
+        let file = std::fs::OpenOptions::new().write(true).open(self.segment(segment)).unwrap();
+        file.set_len(len).unwrap();
+    }
+
+    fn segment(&self, segment: u32) -> PathBuf {
+        self.path.join(format!("{segment:08x}"))
+    }
+
+    /// Makes the indexes as the C library makes them, by reading through it.
+    fn index(&self) {
+        self.log.subscribe("indexer", Start::Beginning).unwrap();
+        let mut reader = self.log.reader("indexer").unwrap();
+        while let Some(last) = Some(reader.interval().unwrap()).filter(|i| i.count > 0) {
+            reader.commit(last.last).unwrap();
+        }
+        drop(reader);
+        self.log.unsubscribe("indexer").unwrap();
+    }
+
+    /// What a reader without a subscriber says.
+    fn look_on(&self) -> (usize, Vec<Lost>) {
+        let mut reader = self.log.reader_from(&Start::Beginning, ReaderOptions::default()).unwrap();
+        let got = read_on(&mut reader).len();
+        let told: Vec<Lost> = std::mem::take(&mut *self.heard.lock())
+            .into_iter()
+            .map(|event| match event {
+                Event::SegmentCut { lost } => lost,
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(told.iter().copied().reduce(Lost::and), reader.lost());
+        (got, told)
+    }
+}
+
+fn cut_one(segment: u32, messages: u64, exact: bool) -> Lost {
+    Lost { cut: 1, ..one(segment, messages, exact) }
+}
+
+/// The numbers in all segments of `full` but those behind the first `keep` of one, and in the last one.
+fn cut_to(full: u32, segment: u32, keep: u32) -> Vec<u32> {
+    (0..=full * 5).filter(|n| n / 5 != segment || n % 5 < keep).collect()
+}
+
+/// Wherever a complete segment is cut, at whichever record: what knows of it says how many messages are gone, to everybody,
+/// before and after a repair.
+#[test]
+fn a_cut_segment_is_reported_with_its_messages() {
+    for evidence in EVIDENCE {
+        for lz4 in [false, true] {
+            for segment in [0, 1, 3] {
+                for keep in [0, 1, 4] {
+                    let case = format!("{evidence:?}, LZ4 {lz4}, segment {segment}, {keep} kept");
+                    let feed = Feed::compressed(4, evidence.checksums, lz4);
+                    if evidence.index {
+                        feed.index();
+                    }
+                    assert_eq!(feed.seen(), None, "{case}");
+                    feed.cut(segment, keep);
+                    is_reported(&feed, evidence, segment, keep, &case);
+                }
+            }
+        }
+    }
+}
+
+fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &str) {
+    let known = evidence.checksums || evidence.index;
+    let expected = match keep {
+        _ if known => Some(cut_one(segment, FULL - u64::from(keep), true)),
+        // Of a segment that is there and empty, nobody knows more.
+        0 => Some(cut_one(segment, 1, false)),
+        // Nothing shows that there was more.
+        _ => None,
+    };
+    let left = cut_to(4, segment, keep);
+    assert_eq!(feed.seen(), expected, "{case}");
+    assert_eq!(feed.look_on(), (left.len(), Vec::from_iter(expected)), "{case}");
+    // What sweeps leaves what knows of it alone.
+    feed.log.clean(CleanOptions::default()).unwrap();
+    feed.log.writer().unwrap().close().unwrap();
+    assert_eq!(feed.losses(), [], "{case}");
+    assert_eq!(feed.seen(), expected, "{case}");
+
+    let repaired = Jlog::repair(&feed.path).unwrap();
+    let (told, removed): (Vec<_>, Vec<_>) =
+        repaired.into_iter().partition(|event| matches!(event, Event::SegmentsLost { .. }));
+    let event = |lost| Event::SegmentsLost { subscriber: "s".to_owned(), lost };
+    assert_eq!(told, Vec::from_iter(expected.map(event)), "{case}");
+    assert!(removed.iter().all(|event| matches!(event, Event::SidecarRemoved { .. })), "{case}: {removed:?}");
+    let beside = |suffix: &str| feed.path.join(format!("{segment:08x}{suffix}")).exists();
+    assert!(!known || !beside(".crc") && !beside(".idx"), "{case}");
+    // Nothing is left to be repaired; the subscriber is told all the same.
+    assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{case}");
+    let found = feed.log.verify().unwrap();
+    assert!(!found.is_damaged(), "{case}");
+    if expected.is_some() {
+        let what = &found.findings[0].what;
+        assert!(what.ends_with("\"s\" has not read; repair has reported it"), "{case}: {what}");
+        assert!(what.contains("was cut, and has lost"), "{case}: {what}");
+    }
+    assert_eq!(feed.log.status().unwrap().subscribers[0].lost, expected, "{case}");
+    assert_eq!(feed.look_on(), (left.len(), Vec::from_iter(expected)), "{case}");
+
+    let options = ReaderOptions::default().on_missed(OnMissed::Fail);
+    let mut reader = feed.log.reader_with("s", options).unwrap();
+    let mut got = 0;
+    let error = loop {
+        match reader.next_batch(jlog_core::Wait::No) {
+            Ok(Some(batch)) => got += batch.len(),
+            Ok(None) => break None,
+            Err(e) => break Some(e),
+        }
+    };
+    match (error, expected) {
+        (None, None) => {}
+        (Some(Error::SegmentsLost { lost, subscriber, .. }), Some(expected)) => {
+            assert_eq!((lost, subscriber.as_str()), (expected, "s"), "{case}");
+            assert_eq!(got as u64, FULL * u64::from(segment) + u64::from(keep), "{case}");
+            assert_eq!(read_on(&mut reader).len(), left.len() - got, "{case}: and goes on");
+        }
+        (error, _) => panic!("{case}: {error:?}"),
+    }
+    drop(reader);
+
+    assert_eq!(feed.read(), (left.clone(), expected), "{case}");
+    // An index that is made now does not know of it, and what is noted does.
+    feed.index();
+    assert_eq!(feed.losses().len(), usize::from(expected.is_some()), "{case}: the other subscriber is told");
+    assert_eq!(feed.read(), (left, expected), "{case}");
+    // Told again until the subscriber is past it, not afterwards.
+    consume(&feed.log, "s");
+    assert_eq!(feed.losses(), Vec::from_iter(expected.map(|lost| ("s".to_owned(), lost))), "{case}");
+    assert_eq!(feed.seen(), None, "{case}");
+    assert_eq!(consume(&feed.log, "s").len(), 0);
+    assert_eq!(feed.losses(), []);
+    assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{case}");
+}
+
+/// Who reads through the C interface is told, and the index that knew of it is not rebuilt before that is noted.
+#[test]
+fn an_index_that_knows_of_a_cut_is_not_rebuilt_unnoted() {
+    for evidence in EVIDENCE {
+        for keep in [0, 3] {
+            let feed = Feed::new(3, evidence.checksums);
+            if evidence.index {
+                feed.index();
+            }
+            feed.cut(1, keep);
+            feed.log.subscribe("c", Start::Beginning).unwrap();
+            let mut reader = feed.log.reader("c").unwrap();
+            let mut got = 0;
+            while let Some(next) = Some(reader.interval().unwrap()).filter(|i| i.count > 0) {
+                got += next.count;
+                reader.commit(next.last).unwrap();
+            }
+            drop(reader);
+            feed.log.unsubscribe("c").unwrap();
+            let known = evidence.checksums || evidence.index;
+            let expected = if known {
+                Some(cut_one(1, FULL - u64::from(keep), true))
+            } else {
+                (keep == 0).then(|| cut_one(1, 1, false))
+            };
+            let case = format!("{evidence:?}, {keep} kept");
+            assert_eq!(got, 11 + keep, "{case}");
+            assert_eq!(feed.losses(), Vec::from_iter(expected.map(|lost| ("c".to_owned(), lost))), "{case}");
+            assert_eq!(feed.seen(), expected, "{case}");
+            assert_eq!(feed.read(), (cut_to(3, 1, keep), expected), "{case}");
+        }
+    }
+}
+
+/// Where a subscriber was within a segment, only what it had not read is lost, and its checkpoint says so after a repair as
+/// well.
+#[test]
+fn what_was_read_of_a_cut_segment_is_no_loss() {
+    for (done, left) in [(0, 3), (1, 3), (2, 3), (3, 2), (4, 1), (5, 0)] {
+        for repaired in [false, true] {
+            let feed = Feed::new(3, true);
+            feed.log.set_checkpoint("s", LogId::new(1, done)).unwrap();
+            feed.cut(1, 2);
+            let expected = (left > 0).then(|| cut_one(1, left, true));
+            let case = format!("{done} done, repaired {repaired}");
+            if repaired {
+                let repaired = Jlog::repair(&feed.path).unwrap();
+                assert!(
+                    !repaired.iter().any(|event| matches!(event, Event::CheckpointRepaired { .. })),
+                    "{case}: {repaired:?}"
+                );
+            } else if left > 0 {
+                assert_eq!(feed.seen(), expected, "{case}");
+            }
+            let mut numbers: Vec<u32> = (5 + done.min(2)..7).collect();
+            numbers.extend(10..=15);
+            assert_eq!(feed.read(), (numbers, expected), "{case}");
+            let stays = if left > 0 { LogId::new(1, done) } else { LogId::new(2, 0) };
+            assert_eq!(feed.log.checkpoint("s").unwrap(), stays, "{case}");
+            consume(&feed.log, "s");
+            assert_eq!(feed.log.status().unwrap().subscribers[0].lost, None, "{case}");
+        }
+    }
+}
+
+/// A segment that was cut within a record has damage at its end, and has lost what was behind that.
+#[test]
+fn what_is_behind_a_torn_record_is_lost() {
+    for keep in [0, 2, 4] {
+        let feed = Feed::new(3, true);
+        feed.set_len(1, 26 * keep + 20);
+        let lost = (keep > 0 && keep < 4).then(|| cut_one(1, FULL - keep - 1, true));
+        let status = feed.log.status().unwrap();
+        assert_eq!(status.subscribers[0].lost, lost, "{keep}");
+        assert!(feed.log.verify().unwrap().is_damaged(), "{keep}");
+        let (numbers, told) = feed.read();
+        assert_eq!((numbers.len() as u64, told), (11 + keep, lost), "{keep}");
+        Jlog::repair(&feed.path).unwrap();
+        assert!(!feed.log.verify().unwrap().is_damaged(), "{keep}");
+        let (numbers, told) = feed.read();
+        assert_eq!((numbers.len() as u64, told), (11 + keep, lost), "{keep}");
+    }
+}
+
+/// Damage among the records that are left does not hide that others are gone, nor is it counted among them.
+#[test]
+fn a_damaged_segment_that_was_cut_has_lost_what_is_missing() {
+    for evidence in EVIDENCE {
+        let feed = Feed::new(3, evidence.checksums);
+        if evidence.index {
+            feed.index();
+        }
+        feed.cut(1, 3);
+        let mut bytes = std::fs::read(feed.segment(1)).unwrap();
+        bytes[26..46].fill(0);
+        std::fs::write(feed.segment(1), bytes).unwrap();
+        let known = evidence.checksums || evidence.index;
+        let expected = known.then(|| cut_one(1, 2, true));
+        for round in 0..2 {
+            let (numbers, lost) = feed.read();
+            let left: Vec<u32> = cut_to(3, 1, 3).into_iter().filter(|n| *n != 6).collect();
+            assert_eq!((numbers, lost), (left, expected), "{evidence:?}, round {round}");
+            Jlog::repair(&feed.path).unwrap();
+            assert!(!feed.log.verify().unwrap().is_damaged(), "{evidence:?}, round {round}");
+        }
+        assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{evidence:?}");
+    }
+}
+
+/// Without anybody who needs them, messages that are gone are reported all the same: whoever subscribes from the beginning
+/// does not get them.
+#[test]
+fn a_cut_is_reported_without_subscribers() {
+    let feed = Feed::new(3, true);
+    feed.log.unsubscribe("s").unwrap();
+    feed.cut(1, 2);
+    feed.cut(2, 0);
+    let found = feed.log.verify().unwrap();
+    assert!(found.is_damaged());
+    let what = &found.findings.iter().find(|finding| finding.damage).unwrap().what;
+    assert_eq!(what, "segment 00000001 was cut, and has lost 3 messages");
+    let lost = [cut_one(1, 3, true), cut_one(2, 5, true)];
+    assert_eq!(feed.look_on(), (8, lost.to_vec()));
+    let told: Vec<Event> = Jlog::repair(&feed.path)
+        .unwrap()
+        .into_iter()
+        .filter(|event| !matches!(event, Event::SidecarRemoved { .. }))
+        .collect();
+    assert_eq!(told, lost.map(|lost| Event::SegmentCut { lost }));
+    assert!(!feed.log.verify().unwrap().is_damaged());
+    assert_eq!(Jlog::repair(&feed.path).unwrap(), []);
+    // Cut once more: what was reported does not hide it.
+    feed.cut(1, 1);
+    assert!(feed.log.verify().unwrap().findings[0].what.contains("has lost 4 messages"));
+    feed.log.subscribe("s", Start::Beginning).unwrap();
+    let lost = Lost { first: 1, last: 2, segments: 2, cut: 2, messages: 9, exact: true };
+    assert_eq!(feed.read(), (cut_to(3, 1, 1).into_iter().filter(|n| n / 5 != 2).collect(), Some(lost)));
+}
+
+/// A lost metastore is restored by the same repair that finds the cut.
+#[test]
+fn a_cut_is_noted_where_the_metastore_is_missing() {
+    let feed = Feed::new(3, true);
+    feed.cut(1, 2);
+    std::fs::remove_file(feed.path.join("metastore")).unwrap();
+    let repaired = Jlog::repair(&feed.path).unwrap();
+    let lost = |event: &Event| matches!(event, Event::SegmentsLost { lost, .. } if (lost.first, lost.messages) == (1, 3));
+    assert!(repaired.iter().any(lost), "{repaired:?}");
+    assert_eq!(feed.log.status().unwrap().subscribers[0].lost.unwrap().messages, 3);
+}
+
+/// What a limit drops of a segment that was cut is missed with what it had.
+#[test]
+fn messages_of_a_cut_segment_that_is_dropped_are_missed() {
+    let (_dir, path) = new_path();
+    let limits = Limits { max_bytes: Some(16 << 10), at_limit: AtLimit::DropOldest, ..Limits::default() };
+    let log = Jlog::options().storage(unsynced()).limits(limits).create(&path).unwrap();
+    log.subscribe("s", Start::Beginning).unwrap();
+    let write = |numbers: std::ops::Range<u32>| {
+        let writer = log.writer().unwrap();
+        for n in numbers {
+            writer.append(format!("{n:010}")).unwrap();
+        }
+        writer.close().unwrap();
+    };
+    write(0..200);
+    let first = log.segments().unwrap()[0];
+    assert!(first < log.meta().unwrap().storage_log);
+    let file = std::fs::OpenOptions::new().write(true).open(path.join(format!("{first:08x}"))).unwrap();
+    file.set_len(26).unwrap();
+    write(200..2000);
+    assert!(log.segments().unwrap()[0] > first);
+    let mut reader = log.reader("s").unwrap();
+    let got = read_on(&mut reader);
+    assert_eq!(reader.missed() + got.len() as u64, 2000);
+    assert_eq!(reader.lost(), None);
+}
+
+/// Segments that are shorter than what is beside them knows, or empty, for a good reason: nobody speaks of a loss.
+#[test]
+fn segments_that_became_shorter_by_the_rules_have_lost_nothing() {
+    let sound = |feed: &Feed, left: &[u32], case: &str| {
+        assert_eq!(feed.seen(), None, "{case}");
+        assert_eq!(feed.look_on(), (left.len(), Vec::new()), "{case}");
+        assert_eq!(feed.read(), (left.to_vec(), None), "{case}");
+        let repaired = Jlog::repair(&feed.path).unwrap();
+        assert!(
+            repaired.iter().all(|event| matches!(event, Event::SidecarRemoved { .. })),
+            "{case}: {repaired:?}"
+        );
+        assert_eq!(feed.read(), (left.to_vec(), None), "{case}, repaired");
+    };
+    // The C library's repair moves what is behind the damage, and empties the index.
+    for (gone, records) in [(1, 1), (0, 2), (3, 1)] {
+        for index in [false, true] {
+            let feed = Feed::new(3, true);
+            if index {
+                feed.index();
+            }
+            let mut bytes = std::fs::read(feed.segment(1)).unwrap();
+            bytes.drain(26 * gone..26 * (gone + records));
+            std::fs::write(feed.segment(1), bytes).unwrap();
+            if index {
+                std::fs::write(feed.path.join("00000001.idx"), "").unwrap();
+            }
+            let gone = u32::try_from(gone).unwrap()..u32::try_from(gone + records).unwrap();
+            let left: Vec<u32> = (0..16).filter(|n| n / 5 != 1 || !gone.contains(&(n % 5))).collect();
+            sound(&feed, &left, &format!("moved, {gone:?} gone"));
+        }
+    }
+    // A repair of ours takes everything out of a segment.
+    let feed = Feed::new(3, true);
+    std::fs::write(feed.segment(1), [7; 130]).unwrap();
+    Jlog::repair(&feed.path).unwrap();
+    assert_eq!(std::fs::metadata(feed.segment(1)).unwrap().len(), 0);
+    sound(&feed, &cut_to(3, 1, 0), "emptied by a repair");
+    // A power failure has left the checksums of records of the segment being written, and a writer opens it and ends it.
+    for (records, torn) in [(1, 0), (1, 9), (0, 0), (0, 9), (3, 0)] {
+        for last in [0, 1] {
+            let feed = Feed::new(2, true);
+            feed.write(11..14);
+            feed.set_len(2, 26 * records + torn);
+            let writer = feed.log.writer().unwrap();
+            for n in 0..last {
+                writer.append(format!("{:010}", 20 + n)).unwrap();
+            }
+            writer.roll().unwrap();
+            writer.append(format!("{:010}", 30)).unwrap();
+            writer.close().unwrap();
+            feed.heard.lock().clear();
+            let left: Vec<u32> = (0..10 + u32::try_from(records).unwrap())
+                .chain((0..last).map(|n| 20 + n))
+                .chain([30])
+                .collect();
+            let left: Vec<u32> = left.into_iter().collect();
+            sound(&feed, &left, &format!("{records} records and {torn} bytes left, {last} appended"));
+        }
+    }
+    // A backup was restored over a newer feed, and what was beside that one's segment has stayed.
+    for index in [false, true] {
+        let feed = Feed::new(2, true);
+        let backup = std::fs::read(feed.segment(2)).unwrap();
+        feed.write(11..18);
+        if index {
+            feed.index();
+        }
+        let stale: Vec<_> = [".crc", ".idx"]
+            .iter()
+            .filter_map(|suffix| {
+                let path = feed.path.join(format!("00000002{suffix}"));
+                Some((path.clone(), std::fs::read(path).ok()?))
+            })
+            .collect();
+        assert_eq!(stale.len(), 1 + usize::from(index));
+        let mut meta = std::fs::read(feed.path.join("metastore")).unwrap();
+        meta[0] = 2;
+        std::fs::write(feed.path.join("metastore"), meta).unwrap();
+        std::fs::write(feed.segment(2), backup).unwrap();
+        for suffix in ["", ".crc", ".idx"] {
+            let _ = std::fs::remove_file(feed.path.join(format!("00000003{suffix}")));
+        }
+        let log = Jlog::open(&feed.path).unwrap();
+        let writer = log.writer().unwrap();
+        writer.append(format!("{:010}", 20)).unwrap();
+        writer.roll().unwrap();
+        writer.append(format!("{:010}", 21)).unwrap();
+        writer.close().unwrap();
+        let left: Vec<u32> = (0..11).chain([20, 21]).collect();
+        sound(&feed, &left, &format!("restored, index {index}"));
+    }
+}
+
+/// A batch that finds no room is taken back. Where readers may have seen some of it, the segment ends: without a record, if
+/// the batch was its first, which is no loss.
+#[test]
+fn a_segment_whose_only_batch_was_taken_back_has_lost_nothing() {
+    for before in [0, 2] {
+        for checksums in [true, false] {
+            let (_dir, path) = new_path();
+            let full = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let rule = Arc::clone(&full);
+            let storage = crate::faulty::Faulty::storage(move |op| {
+                use crate::faulty::{Fate, Op};
+                match op {
+                    Op::Write { offset, .. }
+                        if op.is_segment() && rule.load(std::sync::atomic::Ordering::SeqCst) =>
+                    {
+                        if offset < 100 {
+                            Fate::AtMost(100)
+                        } else {
+                            Fate::Fail(std::io::ErrorKind::StorageFull)
+                        }
+                    }
+                    _ => Fate::Proceed,
+                }
+            });
+            let log = Jlog::options().storage(storage).checksums(checksums).create(&path).unwrap();
+            log.subscribe("s", Start::Beginning).unwrap();
+            let writer = log.writer().unwrap();
+            for n in 0..before {
+                writer.append(format!("{n:010}")).unwrap();
+            }
+            full.store(true, std::sync::atomic::Ordering::SeqCst);
+            writer.append_batch(&[[7; 30]; 9]).unwrap_err();
+            full.store(false, std::sync::atomic::Ordering::SeqCst);
+            writer.append(format!("{:010}", 9)).unwrap();
+            writer.close().unwrap();
+            assert_eq!(log.meta().unwrap().storage_log, 1, "the segment has ended");
+            assert_eq!(std::fs::metadata(path.join("00000000")).unwrap().len(), 26 * before);
+            assert_eq!(log.status().unwrap().subscribers[0].lost, None);
+            assert!(!log.verify().unwrap().is_damaged());
+            assert_eq!(Jlog::repair(&path).unwrap(), []);
+            let mut reader = log.reader("s").unwrap();
+            assert_eq!(read_on(&mut reader).len() as u64, before + 1);
+            assert_eq!(reader.lost(), None);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::support::{Checker, consume, crc32, new_path, read_on, snapshot, unsynced};
 
 /// The rows of the table, in order, and the test of each.
-const ROWS: [(&str, &str); 26] = [
+const ROWS: [(&str, &str); 27] = [
     ("metastore missing, damaged, of unknown magic", "no_good_metastore"),
     ("metastore names a segment before the last on disk (power failure)", "metastore_behind_the_segments"),
     ("… which was restored from a backup over a newer feed", "segments_of_a_newer_feed"),
@@ -49,6 +49,10 @@ const ROWS: [(&str, &str); 26] = [
     ("checkpoint past the end of the jlog", "checkpoint_past_the_end"),
     ("checkpoint of a segment that was removed", "checkpoint_of_a_segment_that_is_gone"),
     ("complete segment ends within a record (power failure)", "complete_segment_ends_within_a_record"),
+    (
+        "complete segment holds fewer records than its index or checksums list, or none",
+        "complete_segment_that_was_cut",
+    ),
 ];
 
 /// A row without a test, or a test without its row, is found here.
@@ -532,7 +536,7 @@ fn metastore_before_a_lost_segment() {
     let there = [(0, 1, "a")];
     expect(&log, &there);
     let events = open_and_close(&log);
-    let lost = Lost { first: 1, last: 1, segments: 1, messages: 2, exact: false };
+    let lost = Lost { first: 1, last: 1, segments: 1, cut: 0, messages: 2, exact: false };
     let expected = [
         Event::SegmentsLost { subscriber: "one".to_owned(), lost },
         Event::StorageLogAdvanced { from: 1, to: 2 },
@@ -1128,5 +1132,47 @@ fn complete_segment_ends_within_a_record() {
         expect(&log, &[(0, 1, "a"), (0, 2, "b"), (1, 1, "c"), (1, 2, "next")]);
         assert_eq!(consume(&log, "one").len(), 4);
         assert_eq!(log.segments().unwrap(), [1], "a segment that is passed can go");
+    }
+}
+
+/// "readers report a loss"
+#[test]
+fn complete_segment_that_was_cut() {
+    let all = ["a", "b", "c"].map(record);
+    for left in [0, 1] {
+        for beside in ["00000000.idx", "00000000.crc", "00000000.none"] {
+            let made = Made::new(1).segment(0, all[..left].concat()).segment(1, record("d"));
+            // A closed index knows all, checksums only what they cover.
+            let inode = made.inode("00000000");
+            let (had, exact) = match beside {
+                "00000000.idx" => {
+                    made.write(beside, [0u64, 17, 34, 0].map(u64::to_le_bytes).concat());
+                    (3, true)
+                }
+                "00000000.crc" => {
+                    made.write(beside, run(0, 1, inode, TIME, &all));
+                    (3, false)
+                }
+                _ => (1, false),
+            };
+            let what = format!("{beside}, {left} left");
+            let messages = (had - left) as u64;
+            let lost = Lost { first: 0, last: 0, segments: 1, cut: 1, messages, exact };
+            let lost = (messages > 0).then_some(lost);
+            let log = made.open();
+            assert_eq!(open_and_close(&log), [], "{what}: a writer has no business there");
+            assert_eq!(log.status().unwrap().subscribers[0].lost, lost, "{what}");
+            assert_eq!(log.verify().unwrap().is_damaged(), lost.is_some(), "{what}");
+            let before = snapshot(&made.path);
+            let mut there = vec![(0, 1, "a"); left];
+            there.push((1, 1, "d"));
+            let mut reader = log.reader("one").unwrap();
+            assert_eq!(give(&mut reader), owned(&there), "{what}");
+            assert_eq!(reader.lost(), lost, "{what}");
+            let told = lost.map(|lost| Event::SegmentsLost { subscriber: "one".to_owned(), lost });
+            assert_eq!(log.take_events(), Vec::from_iter(told), "{what}");
+            // Where nothing is lost, the subscriber has done with the empty segment.
+            assert!(lost.is_none() || snapshot(&made.path) == before, "{what}");
+        }
     }
 }

@@ -350,8 +350,13 @@ fn compression(log: &Jlog, status: &Status) -> Option<f64> {
 fn loss(lost: Lost) -> String {
     let at_least = if lost.exact { "" } else { "at least " };
     let messages = counted(lost.messages, "message");
-    let segments = counted(u64::from(lost.segments), "segment");
-    format!("lost {at_least}{messages}: {segments} missing, see `jlog verify`")
+    let (segments, missing) = (counted(u64::from(lost.segments), "segment"), lost.segments - lost.cut);
+    let what = match (missing, lost.cut) {
+        (_, 0) => "missing",
+        (0, _) => "cut",
+        _ => "missing or cut",
+    };
+    format!("lost {at_least}{messages}: {segments} {what}, see `jlog verify`")
 }
 
 fn age(now: jiff::Timestamp, then: jiff::Timestamp) -> String {
@@ -384,6 +389,7 @@ fn status_json(feed: &Path, status: &Status) -> Value {
                     "messages": lost.messages,
                     "exact": lost.exact,
                     "segments": lost.segments,
+                    "cut_segments": lost.cut,
                     "first_segment": format!("{:08x}", lost.first),
                     "last_segment": format!("{:08x}", lost.last),
                 })),

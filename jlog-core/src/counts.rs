@@ -3,13 +3,11 @@
 
 use std::collections::HashMap;
 
-use byteorder::{ByteOrder, LittleEndian as LE};
-
 use crate::format::RecordFormat;
 use crate::shared::Shared;
 use crate::storage::{Facts, Open, read_up_to_at};
 use crate::sync::Mutex;
-use crate::{Result, names, recovery};
+use crate::{Result, checksum, names, recovery};
 
 /// How many segments are remembered (24 bytes each, plus the map's own).
 const MAX: usize = 1 << 20;
@@ -23,6 +21,8 @@ struct Known {
     inode: u64,
     bytes: u64,
     records: u32,
+    /// Whether its checksums are about the whole segment, and nothing else.
+    covered: bool,
 }
 
 /// A segment and what it holds.
@@ -52,15 +52,16 @@ pub(crate) fn of(
     if let Some(known) = known.filter(|known| (known.inode, known.bytes) == (inode, bytes)) {
         return Ok(SegmentCount { number, records: known.records, bytes });
     }
-    let records = match covered(shared, number, &facts) {
-        Some((records, _)) => records,
+    let run = covered(shared, number, &facts);
+    let records = match &run {
+        Some(run) => run.records,
         None => recovery::records_of(shared, format, number)?,
     };
     let mut counts = shared.counts.0.lock();
     if counts.len() >= MAX {
         counts.clear();
     }
-    counts.insert(number, Known { inode, bytes, records });
+    counts.insert(number, Known { inode, bytes, records, covered: run.is_some_and(|run| run.alone) });
     Ok(SegmentCount { number, records, bytes })
 }
 
@@ -74,16 +75,30 @@ pub(crate) fn all(
     segments.iter().map(|&number| of(shared, format, number, storage_log)).collect()
 }
 
-/// How many records a segment has, and where the last of them begins, by the first run of its checksums, if that covers the
-/// whole segment and was written for it: its header, which a CRC protects, says so.
-pub(crate) fn covered(shared: &Shared, number: u32, facts: &Facts) -> Option<(u32, u64)> {
+/// Whether the checksums of a segment were about all of it, and nothing else, when it was counted.
+pub(crate) fn is_covered(shared: &Shared, number: u32, facts: &Facts) -> bool {
+    let known = shared.counts.0.lock().get(&number).copied();
+    known.is_some_and(|known| known.covered && (known.inode, known.bytes) == (facts.identity.1, facts.len))
+}
+
+/// The run of checksums that covers a whole segment.
+pub(crate) struct Covering {
+    pub(crate) records: u32,
+    /// Where the last record begins.
+    pub(crate) last: u64,
+    /// Whether it is the only run.
+    alone: bool,
+}
+
+/// The first run of a segment's checksums, if that covers the whole segment and was written for it: its header, which a CRC
+/// protects, says so.
+pub(crate) fn covered(shared: &Shared, number: u32, facts: &Facts) -> Option<Covering> {
     let file = shared.open(&names::checksums(number), Open::Read).ok()?;
-    let mut head = [0; 56];
-    let whole = read_up_to_at(&*file, &mut head, 0).ok()? == head.len();
-    let magic = matches!(&head[0..4], b"jcr1" | b"jcr2");
-    let intact = LE::read_u32(&head[52..56]) == crc32fast::hash(&head[..52]);
-    let (offset, bytes, inode) =
-        (LE::read_u64(&head[8..16]), LE::read_u64(&head[16..24]), LE::read_u64(&head[32..40]));
-    let fits = (offset, bytes, inode) == (0, facts.len, facts.identity.1) && LE::read_u32(&head[40..44]) == 1;
-    (whole && magic && intact && fits).then(|| (LE::read_u32(&head[4..8]), LE::read_u64(&head[24..32])))
+    let mut bytes = [0; checksum::RUN_HEADER_LEN];
+    let n = read_up_to_at(&*file, &mut bytes, 0).ok()?;
+    let end = file.len().ok()?;
+    let head = checksum::Head::decode(&bytes[..n], 0, end)?;
+    let fits = (head.offset, head.bytes, head.inode) == (0, facts.len, facts.identity.1) && head.marker == 1;
+    let alone = head.file_end() == end;
+    fits.then_some(Covering { records: head.count, last: head.last, alone })
 }

@@ -103,11 +103,17 @@ pub enum Event {
         /// Number of messages that were dropped.
         messages: u64,
     },
-    /// Segments that a subscriber needs are missing, although no limit or rule allowed their removal.
+    /// Segments that a subscriber needs are missing, although no limit or rule allowed their removal, or were cut.
     SegmentsLost {
         /// The subscriber.
         subscriber: String,
         /// What is lost.
+        lost: Lost,
+    },
+    /// A segment was cut: it has lost the records at its end, or all of them. Reported where no subscriber is concerned: by
+    /// readers without one, and by repair; otherwise [`SegmentsLost`](Event::SegmentsLost) is reported.
+    SegmentCut {
+        /// What is lost, in this one segment.
         lost: Lost,
     },
     /// A reader skipped damaged bytes or a damaged record, as its options say.
@@ -195,7 +201,7 @@ pub enum Event {
 impl Event {
     /// Whether a reader found damage or a loss: not all that was written can be read.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Event::DamageSkipped { .. } | Event::SegmentsLost { .. })
+        matches!(self, Event::DamageSkipped { .. } | Event::SegmentsLost { .. } | Event::SegmentCut { .. })
     }
 }
 
@@ -290,6 +296,7 @@ impl fmt::Display for Event {
             Event::SegmentsLost { subscriber, lost } => {
                 write!(f, "subscriber {subscriber}: {lost} that it had not read")
             }
+            Event::SegmentCut { lost } => write!(f, "{lost}"),
             Event::CheckpointMovedBack { subscriber, from, to } => {
                 write!(f, "subscriber {subscriber}: checkpoint {from} is past the end, moved back to {to}")
             }

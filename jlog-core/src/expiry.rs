@@ -98,7 +98,7 @@ fn last_time(shared: &Shared, format: RecordFormat, number: u32) -> Result<Optio
     let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
     let fail = |e| Error::io("read", shared.at(&name), e);
     let facts = file.facts().map_err(fail)?;
-    if let Some((_, offset)) = counts::covered(shared, number, &facts) {
+    if let Some(offset) = counts::covered(shared, number, &facts).map(|run| run.last) {
         return time_at(shared, format, &*file, number, offset);
     }
     let len = facts.len;

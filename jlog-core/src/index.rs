@@ -12,7 +12,7 @@ use crate::names;
 use crate::scan::{Step, Stop, Window, step, walk};
 use crate::shared::Shared;
 use crate::storage::{File, LockGuard, Open, read_exact_at, write_all_at};
-use crate::{Error, LogId, Result};
+use crate::{Error, LogId, Result, lost};
 
 /// What an index lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +138,74 @@ pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
     Some(Records { at_least, exact: false }).filter(|_| at_least > 0)
 }
 
+/// Whether the index of a complete segment is closed, and lists records behind the first `len` bytes of it. `records` is
+/// how many the segment has, if that is known: then the length of the index may be enough to tell.
+pub(crate) fn lists_beyond(shared: &Shared, segment: u32, len: u64, records: Option<u32>) -> bool {
+    if let Some(records) = records {
+        let listed = shared.facts(&names::index(segment)).map_or(0, |facts| facts.len / INDEX_ENTRY_LEN);
+        if listed <= u64::from(records) + 1 {
+            return false;
+        }
+    }
+    let Some(index) = Index::open(shared, segment) else { return false };
+    let Some(state) = index.state().filter(|state| state.closed && state.last > 0) else { return false };
+    index.entry(u64::from(state.last) - 1).is_some_and(|last| last >= len)
+}
+
+/// Removes the closed index of a segment that is being written and ends at `end`, if it lists more: it is about another one,
+/// over which this one was restored.
+pub(crate) fn drop_stale(shared: &Shared, segment: u32, end: u64) -> Result<()> {
+    if lists_beyond(shared, segment, end, None) {
+        shared.remove_if_there(&names::index(segment))?;
+    }
+    Ok(())
+}
+
+/// How many records a complete segment had according to its closed index, and how many of them are there, if it was cut at
+/// the end of one: those that are there begin and end where the index says.
+pub(crate) fn cut(
+    shared: &Shared,
+    segment: u32,
+    data: &dyn File,
+    format: RecordFormat,
+    len: u64,
+) -> Option<(Records, u32)> {
+    let had = left_over(shared, segment).filter(|had| had.exact)?;
+    let index = Index::open(shared, segment)?;
+    let (mut entries, mut heads) = (Window::default(), Window::default());
+    let mut there = 0;
+    let mut whole = true;
+    while there < had.at_least {
+        let at = u64::from(there) * INDEX_ENTRY_LEN;
+        let bytes = entries.at(&*index.file, at, 16).ok()?.first_chunk::<16>()?;
+        let (begin, end) = (LE::read_u64(&bytes[..8]), LE::read_u64(&bytes[8..]));
+        if there == 0 && begin != 0 {
+            return None;
+        }
+        if begin >= len {
+            break;
+        }
+        there += 1;
+        // The last one: only a segment that was cut ends elsewhere, and then within it.
+        let end = if there == had.at_least { len } else { end };
+        let head = heads.at(data, begin, format.header_len()).ok()?;
+        whole = match step(format, head, len - begin) {
+            Step::Record(_, total) if begin + total == end => true,
+            // Other records than those that the index lists.
+            Step::Record(..) => return None,
+            // Damage, if the next one is where it was.
+            _ => false,
+        };
+    }
+    // What ends within a record is damage.
+    let ends_here = there == 0 || entry_is(&index, there, len);
+    (there < had.at_least && whole && ends_here).then_some((had, there))
+}
+
+fn entry_is(index: &Index, n: u32, offset: u64) -> bool {
+    index.entry(n.into()) == Some(offset)
+}
+
 /// Entries that are gathered before they are written.
 const ENTRIES_AT_ONCE: usize = 8192;
 
@@ -178,6 +246,10 @@ pub(crate) fn resync(
     let (mut last, from, closed) = known.unwrap_or((0, 0, false));
     if closed {
         return Ok(IndexState { last, closed });
+    }
+    if known.is_none() && segment < storage_log {
+        // It may know of records that the segment has lost.
+        lost::note_cut(shared, format, segment)?;
     }
     let mut at = u64::from(last) * INDEX_ENTRY_LEN;
     if len != at {

@@ -937,7 +937,7 @@ impl Jlog {
         let segments = self.shared.segments()?;
         let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
         let sums = Sums::of(&counts);
-        let missing = Missing::find(&self.shared, meta.storage_log)?;
+        let missing = Missing::find(&self.shared, meta.format, meta.storage_log)?;
         let mut looks = looks::all(&self.shared)?;
         let checkpoints: Vec<(SubscriberName, Option<LogId>)> =
             looks.iter().map(|(name, look)| (name.clone(), look.checkpoint)).collect();

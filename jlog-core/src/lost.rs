@@ -1,18 +1,25 @@
-//! Segments that are missing although a subscriber needs them, and how many messages they had.
+//! Segments that are missing although a subscriber needs them, or that were cut, and how many messages they had.
 //!
 //! A segment may be missing by the rules: every subscriber had passed it, or a limit dropped it. The name
 //! `passed.<segment>` says which segments were passed. (It is a name and not a file's contents, because a
 //! power failure can bring an older checkpoint back, but keeps changes of names in order.) The file `dropped`
 //! lists the others. Every other missing segment is lost. If its index or its checksums are still there, they
-//! say how many records it had. Before such a file is removed, that number goes to the file `lost`:
+//! say how many records it had.
+//!
+//! A complete segment that is there was cut if its index or its checksums list more records than it holds, and those that
+//! it holds are in their places. (Another program's repair moves records, and a writer that truncates a segment has its
+//! checksums follow.) A complete segment without any record was emptied, unless a repair took everything out of it, or its
+//! writer noted that it had none.
+//!
+//! Before a file is removed that knows how many records a lost or cut segment had, that number goes to the file `lost`:
 //!
 //! ```text
 //!  0  u32  0x316c706a ("jpl1")
 //!  4  u32  number of a segment
 //!  8  u32  records that it had, or number of another segment
-//! 12  u32  0: that segment is lost, and had at least this many records; 1: it had exactly this many; 2: the
-//!          segments from the one to the other are missing, and no subscriber needed them; 3: they are lost,
-//!          and repair has reported that
+//! 12  u32  0: that segment is lost, or was cut, and had at least this many records; 1: it had exactly this many; 2:
+//!          the segments from the one to the other are missing, and no subscriber needed them; 3: they are lost, or
+//!          were cut, and repair has reported that
 //!     …    these three numbers, repeated
 //!  n  u32  CRC-32 of everything before it
 //! ```
@@ -22,13 +29,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::ControlFlow;
 
 use byteorder::{ByteOrder, LittleEndian as LE};
 
+use crate::checksum::{self, Verifier};
+use crate::format::RecordFormat;
 use crate::names::{self, Kind, SubscriberName};
+use crate::scan::{Window, record_crc};
 use crate::shared::Shared;
-use crate::storage::{LockGuard, Open, read_all};
-use crate::{Error, LogId, Result, checkpoint, checksum, dropped, index, meta, retention};
+use crate::storage::{File, LockGuard, Open, read_all};
+use crate::survey::{Item, Place, Survey};
+use crate::{Error, Event, LogId, Result, checkpoint, counts, dropped, index, meta, recovery, retention};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"jpl1");
 const HEAD_LEN: usize = 4;
@@ -43,16 +55,18 @@ const MAX: usize = 65_536;
 const MAX_RANGES: usize = 4096;
 const MAX_LEN: usize = HEAD_LEN + (MAX + 2 * MAX_RANGES) * ENTRY_LEN + 4;
 
-/// Messages that were lost with missing segments.
+/// Messages that were lost with segments that are missing, or that were cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// The first of the missing segments.
+    /// The first of these segments.
     pub first: u32,
     /// The last of them.
     pub last: u32,
     /// How many they are.
     pub segments: u32,
-    /// How many messages they had that were not read, at least.
+    /// How many of them are there, but without the records at their end, or without any. The others are missing.
+    pub cut: u32,
+    /// How many messages that were not read are gone with them, at least.
     pub messages: u64,
     /// Whether the count is exact.
     pub exact: bool,
@@ -66,6 +80,7 @@ impl Lost {
             first: self.first.min(other.first),
             last: self.last.max(other.last),
             segments: self.segments.saturating_add(other.segments),
+            cut: self.cut.saturating_add(other.cut),
             messages: self.messages.saturating_add(other.messages),
             exact: self.exact && other.exact,
         }
@@ -78,14 +93,21 @@ impl Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, last, segments, messages, exact } = *self;
+        let Self { first, last, segments, cut, messages, exact } = *self;
         if segments == 1 {
-            write!(f, "segment {first:08x} is missing, and with it ")?;
-        } else if u64::from(last - first) + 1 == u64::from(segments) {
-            write!(f, "segments {first:08x} to {last:08x} are missing, and with them ")?;
+            write!(f, "segment {first:08x} ")?;
+        } else if u64::from(last.saturating_sub(first)) + 1 == u64::from(segments) {
+            write!(f, "segments {first:08x} to {last:08x} ")?;
         } else {
-            write!(f, "{segments} segments from {first:08x} to {last:08x} are missing, and with them ")?;
+            write!(f, "{segments} segments from {first:08x} to {last:08x} ")?;
         }
+        f.write_str(match (cut, segments) {
+            (0, 1) => "is missing, and with it ",
+            (0, _) => "are missing, and with them ",
+            (1, 1) => "was cut, and has lost ",
+            _ if cut == segments => "were cut, and have lost ",
+            _ => "are missing or were cut, and with them are gone ",
+        })?;
         match (messages, exact) {
             (0, false) => write!(f, "an unknown number of messages"),
             (1, true) => write!(f, "1 message"),
@@ -96,7 +118,7 @@ impl fmt::Display for Lost {
     }
 }
 
-/// How many records a missing segment had.
+/// How many records a segment had that is missing or was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Records {
     /// At least this many.
@@ -105,10 +127,48 @@ pub struct Records {
     pub exact: bool,
 }
 
+impl Records {
+    /// A segment without any records, of which nobody knows how many it had.
+    const SOME: Self = Self { at_least: 1, exact: false };
+
+    /// The better one of what two sources say.
+    fn better(self, other: Self) -> Self {
+        match (self.exact, other.exact) {
+            (true, false) => self,
+            (false, true) => other,
+            _ => Self { at_least: self.at_least.max(other.at_least), exact: self.exact },
+        }
+    }
+}
+
+/// What is known of a complete segment that holds fewer records than it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) had: Records,
+    there: u32,
+    /// Whether something says so that is not noted.
+    fresh: bool,
+}
+
+impl Cut {
+    /// What is lost to one that has read up to this marker.
+    pub(crate) fn behind(&self, segment: u32, marker: u32) -> Option<Lost> {
+        let messages = self.had.at_least.saturating_sub(self.there.max(marker));
+        (messages > 0).then_some(Lost {
+            first: segment,
+            last: segment,
+            segments: 1,
+            cut: 1,
+            messages: messages.into(),
+            exact: self.had.exact,
+        })
+    }
+}
+
 /// What the file `lost` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Noted {
-    /// Lost segments.
+    /// Segments that are lost, or were cut.
     pub segments: BTreeMap<u32, Records>,
     /// Missing segments that nobody needed, as ranges: the first and the last of each.
     pub unneeded: BTreeMap<u32, u32>,
@@ -162,7 +222,7 @@ impl Noted {
     }
 
     /// Whether repair has reported a loss.
-    pub(crate) fn is_reported(&self, lost: &Lost) -> bool {
+    fn is_reported(&self, lost: &Lost) -> bool {
         within(&self.reported, lost.first, lost.last)
     }
 
@@ -179,8 +239,10 @@ impl Noted {
     /// Changes the file; `change` says whether there is anything to store.
     fn update(shared: &Shared, change: impl FnOnce(&mut Self) -> bool) -> Result<()> {
         let path = shared.at(names::METASTORE);
-        let metastore = shared.open(names::METASTORE, Open::Write)?;
-        let _lock = LockGuard::new(&*metastore).map_err(|e| Error::io("lock", path, e))?;
+        // It is missing only while a repair is about to restore it.
+        let metastore = shared.open_if_there(names::METASTORE, Open::Write)?;
+        let lock = metastore.as_deref().map(LockGuard::new).transpose();
+        let _lock = lock.map_err(|e| Error::io("lock", path, e))?;
         let mut noted = Self::load(shared)?;
         if !change(&mut noted) {
             return Ok(());
@@ -213,7 +275,112 @@ fn insert(ranges: &mut BTreeMap<u32, u32>, mut first: u32, mut last: u32) {
     ranges.insert(first, last);
 }
 
-/// What is known of the segments that are missing in a directory.
+/// What the file `lost` says of single segments, for a reader that comes to one after the other: it is read again where it
+/// has changed.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    stamp: Option<((u64, u64), i128, u64)>,
+    segments: BTreeMap<u32, Records>,
+}
+
+impl Remembered {
+    pub(crate) fn of(&mut self, shared: &Shared, segment: u32) -> Result<Option<Records>> {
+        let facts = shared.facts(names::LOST).ok();
+        let stamp = facts.map(|facts| (facts.identity, facts.changed, facts.len));
+        if stamp != self.stamp {
+            self.segments = if stamp.is_some() { Noted::load(shared)?.segments } else { BTreeMap::new() };
+            self.stamp = stamp;
+        }
+        Ok(self.segments.get(&segment).copied())
+    }
+}
+
+/// Looks closely at a complete segment that may have been cut. `noted` is what the file `lost` says of it.
+pub(crate) fn cut(
+    shared: &Shared,
+    format: RecordFormat,
+    segment: u32,
+    noted: Option<Records>,
+) -> Result<Option<Cut>> {
+    let name = names::segment(segment);
+    let file = match shared.open_if_there(&name, Open::Read) {
+        Ok(Some(file)) => file,
+        // Lost as a whole, or something else, which is reported as such.
+        Ok(None) | Err(Error::NotAFile { .. }) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let len = file.len().map_err(|e| Error::io("read", shared.at(&name), e))?;
+    let by_index = index::cut(shared, segment, &*file, format, len);
+    let by_checksums = cut_by_checksums(shared, format, segment, &*file, len)?;
+    let (listed, mut there) = match (by_index, by_checksums) {
+        (Some((one, there)), Some((other, _))) => (Some(one.better(other)), Some(there)),
+        (one, other) => one.or(other).map_or((None, None), |(had, there)| (Some(had), Some(there))),
+    };
+    let mut known = listed;
+    if len == 0 {
+        there = Some(0);
+        let emptied = known.is_none() && noted.is_none() && !shared.is_there(&names::repaired(segment))?;
+        known = known.or(emptied.then_some(Records::SOME));
+    }
+    let fresh = known.is_some_and(|known| noted.is_none_or(|noted| known.better(noted) != noted));
+    let Some(had) = known.into_iter().chain(noted).reduce(Records::better) else { return Ok(None) };
+    let there = match there {
+        Some(there) => there,
+        None => recovery::records_of(shared, format, segment)?,
+    };
+    Ok((had.at_least > there).then_some(Cut { had, there, fresh }))
+}
+
+/// How many records a segment had according to its checksums, and how many of them are there, if it was cut: they list
+/// more behind its end, and everything before that is in its place.
+fn cut_by_checksums(
+    shared: &Shared,
+    format: RecordFormat,
+    segment: u32,
+    file: &dyn File,
+    len: u64,
+) -> Result<Option<(Records, u32)>> {
+    let fail = |e| Error::io("read", shared.at(&names::segment(segment)), e);
+    let mut verifier = Verifier::load(shared, segment)?;
+    if !verifier.reaches_beyond(len) {
+        return Ok(None);
+    }
+    let (mut end, mut last) = (Place::default(), None);
+    let (mut verified, mut damaged, mut foreign) = (false, false, false);
+    let mut survey = Survey::new((shared, segment), file, format, &mut verifier, len);
+    survey
+        .run(Place::default(), |item| {
+            end = item.behind();
+            match item {
+                Item::Record(found) => {
+                    verified |= found.verified;
+                    foreign |= found.foreign_until.is_some();
+                    last = Some(found);
+                }
+                Item::Damage(_) => {
+                    damaged = true;
+                    last = None;
+                }
+            }
+            if foreign { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .map_err(fail)?;
+    let in_place = match last {
+        _ if foreign => false,
+        Some(found) if found.verified => true,
+        // One that the checksums list elsewhere was moved here.
+        Some(found) => {
+            let crc = record_crc(file, found.offset, found.total, &mut Window::default()).map_err(fail)?;
+            let listed = verifier.listed().map_err(fail)?;
+            !damaged && !listed.iter().any(|&(listed, ..)| listed == crc)
+        }
+        None => len == 0 || verified,
+    };
+    let had = checksum::left_over(shared, segment).filter(|_| in_place);
+    Ok(had.filter(|had| had.at_least > end.marker).map(|had| (had, end.marker)))
+}
+
+/// What is known of the segments that are missing in a directory, and of those that were cut.
 #[derive(Debug)]
 pub(crate) struct Missing {
     storage_log: u32,
@@ -225,26 +392,48 @@ pub(crate) struct Missing {
     left_over: BTreeSet<u32>,
     /// Segments before this one were removed because nobody needed them.
     passed: u32,
+    /// Complete segments that were cut.
+    cut: BTreeMap<u32, Cut>,
 }
 
 impl Missing {
-    /// Looks at a directory where the metastore has named `storage_log` before.
-    pub(crate) fn find(shared: &Shared, storage_log: u32) -> Result<Self> {
+    /// Looks at a directory where the metastore has named `storage_log` before, and at every complete segment.
+    pub(crate) fn find(shared: &Shared, format: RecordFormat, storage_log: u32) -> Result<Self> {
+        let (mut missing, there) = Self::find_gaps(shared, storage_log)?;
+        for (&segment, &beside) in there.range(..storage_log) {
+            let noted = missing.noted.segments.get(&segment).copied();
+            if may_be_cut(shared, segment, beside, noted)
+                && let Some(cut) = cut(shared, format, segment, noted)?
+            {
+                missing.cut.insert(segment, cut);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Looks for missing segments only. Returns as well those that are there, and what is beside them.
+    fn find_gaps(shared: &Shared, storage_log: u32) -> Result<(Self, BTreeMap<u32, Beside>)> {
         let kinds = shared.list()?;
-        let mut there = BTreeSet::new();
-        let mut left_over = BTreeSet::new();
+        let (mut there, mut besides) = (BTreeMap::new(), BTreeMap::<u32, Beside>::new());
         let passed = retention::passed(&kinds);
         for kind in kinds {
             match kind {
-                Kind::Segment(n) => _ = there.insert(n),
-                Kind::Index(n) | Kind::Checksums(n) => _ = left_over.insert(n),
+                Kind::Segment(n) => _ = there.insert(n, Beside::default()),
+                Kind::Index(n) => besides.entry(n).or_default().index = true,
+                Kind::Checksums(n) => besides.entry(n).or_default().checksums = true,
                 _ => {}
             }
         }
-        left_over.retain(|n| !there.contains(n));
+        let mut left_over = BTreeSet::new();
+        for (n, beside) in besides {
+            match there.get_mut(&n) {
+                Some(there) => *there = beside,
+                None => _ = left_over.insert(n),
+            }
+        }
         let mut ranges = Vec::new();
         let mut next = 0;
-        for n in there.into_iter().map(u64::from).chain([u64::from(storage_log) + 1]) {
+        for n in there.keys().copied().map(u64::from).chain([u64::from(storage_log) + 1]) {
             let end = n.min(u64::from(storage_log) + 1);
             if next < end {
                 ranges.push((next, end));
@@ -253,13 +442,32 @@ impl Missing {
         }
         // Read after the directory: what a limit drops is noted before it goes.
         let dropped = dropped::load(shared)?;
-        Ok(Self { storage_log, ranges, dropped, noted: Noted::load(shared)?, left_over, passed })
+        let (noted, cut) = (Noted::load(shared)?, BTreeMap::new());
+        Ok((Self { storage_log, ranges, dropped, noted, left_over, passed, cut }, there))
     }
 
-    /// The losses of a subscriber whose checkpoint is `from`, range by range.
+    /// The losses of a subscriber whose checkpoint is `from`, range by range, and those of each segment that was cut.
     pub(crate) fn lost(&self, shared: &Shared, from: LogId) -> Vec<Lost> {
         let first = self.ranges.partition_point(|&(_, end)| end <= u64::from(from.segment));
-        self.ranges[first..].iter().filter_map(|&range| self.lost_in(shared, from, range)).collect()
+        let missing = self.ranges[first..].iter().filter_map(|&range| self.lost_in(shared, from, range));
+        let done = |segment: u32| if segment == from.segment { from.marker } else { 0 };
+        let cut = self.cut.range(from.segment..);
+        missing.chain(cut.filter_map(|(&segment, cut)| cut.behind(segment, done(segment)))).collect()
+    }
+
+    /// What each segment has lost that was cut.
+    pub(crate) fn cut(&self) -> impl Iterator<Item = Lost> {
+        self.cut.iter().filter_map(|(&segment, cut)| cut.behind(segment, 0))
+    }
+
+    /// Whether a checkpoint is behind what is left of a segment, and not behind what the segment had.
+    pub(crate) fn explains(&self, id: LogId) -> bool {
+        self.cut.get(&id.segment).is_some_and(|cut| id.marker <= cut.had.at_least)
+    }
+
+    /// Whether repair has reported a loss, and nothing has been lost since.
+    pub(crate) fn is_reported(&self, lost: &Lost) -> bool {
+        self.noted.is_reported(lost) && !self.cut.range(lost.first..=lost.last).any(|(_, cut)| cut.fresh)
     }
 
     /// What each of these subscribers has lost, of those that have lost anything. Their checkpoints were read after the
@@ -291,7 +499,8 @@ impl Missing {
             let left = records.at_least.saturating_sub(done);
             if left > 0 || !records.exact {
                 let messages = left.into();
-                let one = Lost { first: segment, last: segment, segments: 1, messages, exact: records.exact };
+                let exact = records.exact;
+                let one = Lost { first: segment, last: segment, segments: 1, cut: 0, messages, exact };
                 Lost::add(&mut sum, one);
             }
         };
@@ -304,7 +513,7 @@ impl Missing {
             let known = noted.segments.contains_key(&segment) || self.dropped.contains_key(&segment);
             if !known && segment >= self.passed && !noted.is_unneeded(segment) {
                 explained.push((segment, segment));
-                add(segment, left_over_of(shared, segment).unwrap_or(Records { at_least: 1, exact: false }));
+                add(segment, left_over_of(shared, segment).unwrap_or(Records::SOME));
             }
         }
         explained.extend(self.dropped.range(start..=last).map(|(&segment, _)| (segment, segment)));
@@ -328,7 +537,7 @@ impl Missing {
                 let segments = u64::from(last - first) + 1;
                 let messages = segments - u64::from(begun);
                 let segments = u32::try_from(segments).unwrap_or(u32::MAX);
-                Lost::add(&mut sum, Lost { first, last, segments, messages, exact: false });
+                Lost::add(&mut sum, Lost { first, last, segments, cut: 0, messages, exact: false });
             }
             next = next.max(last + 1);
         }
@@ -354,34 +563,109 @@ pub(crate) fn before(
     if from.segment >= to {
         return Ok(None);
     }
-    let missing = Missing::find(shared, storage_log)?;
+    // Readers look at the end of each segment themselves.
+    let (missing, _) = Missing::find_gaps(shared, storage_log)?;
     let losses = missing.lost(shared, from).into_iter().filter(|lost| lost.first < to);
     Ok(losses.reduce(Lost::and))
 }
 
-/// What every subscriber has lost that it has not been past yet.
-pub(crate) fn all(shared: &Shared) -> Result<Vec<(SubscriberName, Vec<Lost>)>> {
+/// What is missing or was cut now.
+pub(crate) fn now(shared: &Shared) -> Result<Missing> {
     // In this order: what the metastore says is complete now was there, unless it was removed.
-    all_before(shared, meta::MetaReader::open(shared)?.get()?.storage_log)
+    let meta = meta::MetaReader::open(shared)?.get()?;
+    Missing::find(shared, meta.format, meta.storage_log)
 }
 
-/// The same, where `storage_log` is the segment being written.
-pub(crate) fn all_before(shared: &Shared, storage_log: u32) -> Result<Vec<(SubscriberName, Vec<Lost>)>> {
-    let missing = Missing::find(shared, storage_log)?;
-    Ok(missing.lost_to_all(shared, &checkpoint::all(shared)?))
+/// Which files there are beside a segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beside {
+    index: bool,
+    checksums: bool,
+}
+
+impl Beside {
+    const BOTH: Self = Self { index: true, checksums: true };
+}
+
+/// Whether a complete segment may have been cut, by the lengths that files have or list.
+fn may_be_cut(shared: &Shared, segment: u32, beside: Beside, noted: Option<Records>) -> bool {
+    let Ok(facts) = shared.facts(&names::segment(segment)) else { return false };
+    noted.is_some()
+        || facts.len == 0
+        || beside.index && index::lists_beyond(shared, segment, facts.len, None)
+        || beside.checksums
+            && !counts::is_covered(shared, segment, &facts)
+            && checksum::list_beyond(shared, segment, facts.len)
+}
+
+/// How many records a complete segment had, if it was cut.
+pub(crate) fn had(shared: &Shared, format: RecordFormat, segment: u32) -> Result<Option<u32>> {
+    let noted = Noted::load(shared)?.segments.get(&segment).copied();
+    if !may_be_cut(shared, segment, Beside::BOTH, noted) {
+        return Ok(None);
+    }
+    Ok(cut(shared, format, segment, noted)?.map(|cut| cut.had.at_least))
+}
+
+/// Notes what is known of a complete segment, if it was cut, before what knows it is removed.
+pub(crate) fn note_cut(shared: &Shared, format: RecordFormat, segment: u32) -> Result<()> {
+    let noted = Noted::load(shared)?.segments.get(&segment).copied();
+    if may_be_cut(shared, segment, Beside::BOTH, noted)
+        && let Some(cut) = cut(shared, format, segment, noted)?.filter(|cut| cut.fresh)
+    {
+        Noted::update(shared, |noted| noted.segments.insert(segment, cut.had) != Some(cut.had))?;
+    }
+    Ok(())
+}
+
+/// The same for all segments, where `storage_log` is the one being written. Returns those of which it was not noted yet.
+pub(crate) fn note_cuts(shared: &Shared, format: RecordFormat, storage_log: u32) -> Result<BTreeSet<u32>> {
+    let mut missing = Missing::find(shared, format, storage_log)?;
+    missing.cut.retain(|_, cut| cut.fresh);
+    if !missing.cut.is_empty() {
+        Noted::update(shared, |noted| {
+            noted.segments.extend(missing.cut.iter().map(|(&segment, cut)| (segment, cut.had)));
+            true
+        })?;
+    }
+    Ok(missing.cut.into_keys().collect())
+}
+
+/// Notes that a segment ends without a record.
+pub(crate) fn note_empty(shared: &Shared, segment: u32) -> Result<()> {
+    let none = Records { at_least: 0, exact: true };
+    Noted::update(shared, |noted| noted.segments.insert(segment, none) != Some(none))
+}
+
+/// Forgets what is noted of a segment that is being written.
+pub(crate) fn forget(shared: &Shared, segment: u32) -> Result<()> {
+    if shared.exists(names::LOST) && is_noted(shared, segment)? {
+        Noted::update(shared, |noted| noted.segments.remove(&segment).is_some())?;
+    }
+    Ok(())
+}
+
+/// A repair has taken this many records out of each of these segments.
+pub(crate) fn taken_out(shared: &Shared, segments: &[(u32, u32)]) -> Result<()> {
+    if segments.is_empty() || !shared.exists(names::LOST) {
+        return Ok(());
+    }
+    Noted::update(shared, |noted| {
+        let mut changed = false;
+        for (segment, records) in segments {
+            if let Some(noted) = noted.segments.get_mut(segment) {
+                noted.at_least = noted.at_least.saturating_sub(*records);
+                changed = true;
+            }
+        }
+        changed
+    })
 }
 
 /// How many records a segment had of which an index or checksums are left.
 fn left_over_of(shared: &Shared, segment: u32) -> Option<Records> {
     let by_index = index::left_over(shared, segment);
-    let by_checksums = checksum::left_over(shared, segment);
-    match (by_index, by_checksums) {
-        (Some(one), Some(other)) if one.exact == other.exact => {
-            Some(if one.at_least > other.at_least { one } else { other })
-        }
-        (Some(one), Some(other)) => Some(if one.exact { one } else { other }),
-        (one, other) => one.or(other),
-    }
+    by_index.into_iter().chain(checksum::left_over(shared, segment)).reduce(Records::better)
 }
 
 /// Notes what is known of missing segments before the rest of their files is removed. Returns the losses that
@@ -397,7 +681,7 @@ pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<
         left_over.range(holder.segment.max(passed)..).take_while(|&&segment| segment <= storage_log)
     {
         if !dropped.contains_key(&segment) {
-            let records = left_over_of(shared, segment).unwrap_or(Records { at_least: 1, exact: false });
+            let records = left_over_of(shared, segment).unwrap_or(Records::SOME);
             fresh.insert(segment, records);
         }
     }
@@ -413,7 +697,7 @@ pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<
             let Records { at_least, exact } = records;
             Lost::add(
                 &mut sum,
-                Lost { first: segment, last: segment, segments: 1, messages: at_least.into(), exact },
+                Lost { first: segment, last: segment, segments: 1, cut: 0, messages: at_least.into(), exact },
             );
         }
         !fresh.is_empty()
@@ -421,28 +705,36 @@ pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<
     Ok(sum.map(|sum| (holder.name, sum)))
 }
 
-/// Notes that repair has reported these losses; returns those that were not reported before.
-pub(crate) fn report(shared: &Shared) -> Result<Vec<(SubscriberName, Lost)>> {
-    let mut fresh: Vec<(SubscriberName, Lost)> = all(shared)?
-        .into_iter()
-        .flat_map(|(name, lost)| lost.into_iter().map(move |lost| (name.clone(), lost)))
-        .collect();
-    let noted = Noted::load(shared)?;
-    fresh.retain(|(_, lost)| !noted.is_reported(lost));
-    if !fresh.is_empty() {
+/// Notes that repair has reported what is lost; returns what was not reported before. `fresh` are segments of which it was
+/// not known before this repair.
+pub(crate) fn report(shared: &Shared, fresh: &BTreeSet<u32>) -> Result<Vec<Event>> {
+    let missing = now(shared)?;
+    let is_new = |lost: &Lost| {
+        !missing.noted.is_reported(lost) || fresh.range(lost.first..=lost.last).next().is_some()
+    };
+    let mut told = Vec::new();
+    let mut events = Vec::new();
+    for (name, losses) in missing.lost_to_all(shared, &checkpoint::all(shared)?) {
+        for lost in losses.into_iter().filter(is_new) {
+            told.push((lost.first, lost.last));
+            events.push(Event::SegmentsLost { subscriber: name.to_string(), lost });
+        }
+    }
+    for lost in missing.cut().filter(is_new) {
+        if !told.iter().any(|&(first, last)| (first..=last).contains(&lost.first)) {
+            told.push((lost.first, lost.last));
+            events.push(Event::SegmentCut { lost });
+        }
+    }
+    if !told.is_empty() {
         Noted::update(shared, |noted| {
-            for (_, lost) in &fresh {
-                insert(&mut noted.reported, lost.first, lost.last);
+            for (first, last) in told {
+                insert(&mut noted.reported, first, last);
             }
             true
         })?;
     }
-    Ok(fresh)
-}
-
-/// What the file `lost` says.
-pub(crate) fn noted(shared: &Shared) -> Result<Noted> {
-    Noted::load(shared)
+    Ok(events)
 }
 
 /// Whether a segment that is missing was noted as lost.
@@ -515,8 +807,17 @@ mod tests {
     #[test]
     fn losses_read_well() {
         let lost = |first, last, segments, messages, exact| {
-            Lost { first, last, segments, messages, exact }.to_string()
+            Lost { first, last, segments, cut: 0, messages, exact }.to_string()
         };
+        let cut = |last, segments, cut| {
+            Lost { first: 3, last, segments, cut, messages: 2, exact: false }.to_string()
+        };
+        assert_eq!(cut(3, 1, 1), "segment 00000003 was cut, and has lost at least 2 messages");
+        assert_eq!(cut(4, 2, 2), "segments 00000003 to 00000004 were cut, and have lost at least 2 messages");
+        assert_eq!(
+            cut(9, 2, 1),
+            "2 segments from 00000003 to 00000009 are missing or were cut, and with them are gone at least 2 messages"
+        );
         assert_eq!(lost(3, 3, 1, 1, true), "segment 00000003 is missing, and with it 1 message");
         assert_eq!(
             lost(3, 4, 2, 20, true),

@@ -28,6 +28,7 @@
 //! | checkpoint past the end of the jlog | it is moved back to the end before anything is appended |
 //! | checkpoint of a segment that was removed | the reader continues with the next segment, and reports a loss |
 //! | complete segment ends within a record (power failure) | readers skip and report it |
+//! | complete segment holds fewer records than its index or checksums list, or none | readers report a loss |
 //!
 //! What is kept is called `<file>.broken-<offset>`; a renamed segment is `.stale-<segment>`.
 
@@ -184,6 +185,8 @@ pub(crate) fn mend_tail(
             }
             let Some(stretch) = tail else { return Ok(behind) };
             let kept = keep_tail(shared, &**file, number, stretch.offset, len)?;
+            // First, so that checksums never list what was truncated here.
+            drop_stale_checksums(shared, number, stretch.offset)?;
             file.set_len(stretch.offset).map_err(|e| Error::io("cut", shared.at(&name), e))?;
             shared.note(Event::TailCut {
                 segment: number,

@@ -9,7 +9,7 @@
 
 mod journal;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::format::{
     COMPRESSED_HEADER_LEN, Compression, DEFAULT_SEGMENT_SIZE, METASTORE_LEN, Meta, MetaFault,
     OLD_METASTORE_LEN, RecordFormat, Safety,
 };
+use crate::lost::{self, Missing};
 use crate::names::{self, Kind, SubscriberName};
 use crate::progress::VerifyOptions;
 use crate::renumbered::{self, Repaired};
@@ -72,7 +73,12 @@ pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
     // Writers of this library may have it open to sync it: that does no harm.
     let mut plan = Plan::new(shared, true);
     plan.segment(number, meta.format, false, last)?;
+    if !last {
+        lost::note_cut(shared, meta.format, number)?;
+    }
+    let taken_out = std::mem::take(&mut plan.taken_out);
     done.extend(plan.carry_out(&lock)?);
+    lost::taken_out(shared, &taken_out)?;
     drop(guard);
     Ok(done)
 }
@@ -108,17 +114,21 @@ fn run(shared: &Shared, all: bool, in_use: bool, options: &VerifyOptions) -> Res
     set_aside_stale(shared, &mut done)?;
     let mut plan = Plan::new(shared, in_use);
     plan.make(all, options)?;
+    let cut = std::mem::take(&mut plan.cut);
+    let taken_out = std::mem::take(&mut plan.taken_out);
     done.extend(plan.carry_out(&lock)?);
     if all {
-        let losses = match crate::retention::sweep(shared).and_then(|_| crate::lost::report(shared)) {
+        let reported = lost::taken_out(shared, &taken_out)
+            .and_then(|()| crate::retention::sweep(shared))
+            .and_then(|_| lost::report(shared, &cut));
+        let losses = match reported {
             Ok(losses) => losses,
             // The repair has happened. What is not noted as reported comes with the next one.
             Err(_) if !done.is_empty() => Vec::new(),
             Err(e) => return Err(e),
         };
         // Nothing brings them back; readers report them when they come there.
-        for (subscriber, lost) in losses {
-            let event = Event::SegmentsLost { subscriber: subscriber.to_string(), lost };
+        for event in losses {
             shared.note(event.clone());
             done.push(event);
         }
@@ -181,6 +191,10 @@ struct Plan<'a> {
     kept: Vec<String>,
     /// How many records segments have after the repair, as far as that is known.
     records: HashMap<u32, u32>,
+    /// Segments that were cut, which was not known before.
+    cut: BTreeSet<u32>,
+    /// How many records are taken out of segments.
+    taken_out: Vec<(u32, u32)>,
     /// A metastore that was missing keeps writers out from its first moment.
     guard: Option<Guarded>,
 }
@@ -196,6 +210,8 @@ impl<'a> Plan<'a> {
             prepared: Vec::new(),
             kept: Vec::new(),
             records: HashMap::new(),
+            cut: BTreeSet::new(),
+            taken_out: Vec::new(),
             guard: None,
         }
     }
@@ -215,6 +231,10 @@ impl<'a> Plan<'a> {
             }
         }
         self.checkpoints(format, &segments, storage_log)?;
+        if all && !old {
+            // Before anything is removed that knows what they had.
+            self.cut = lost::note_cuts(shared, format, storage_log)?;
+        }
         if all {
             self.buffer()?;
             self.settings()?;
@@ -529,6 +549,8 @@ impl<'a> Plan<'a> {
             }
             _ => None,
         };
+        let taken_out = u32::try_from(intact.dropped.len()).unwrap_or(u32::MAX);
+        self.taken_out.push((number, taken_out));
         let markers = renumbered::join(&intact.dropped);
         let mut repairs = renumbered::load(shared, number)?;
         repairs.push(Repaired { old, new: identity, markers: markers.clone() });
@@ -559,7 +581,8 @@ impl<'a> Plan<'a> {
         let first = segments.first().copied().unwrap_or(storage_log).min(storage_log);
         let names: Vec<SubscriberName> =
             shared.subscribers()?.into_iter().filter(|name| !name.is_temporary()).collect();
-        let lost = crate::lost::all_before(shared, storage_log)?;
+        let missing = Missing::find(shared, format, storage_log)?;
+        let lost = missing.lost_to_all(shared, &checkpoint::all(shared)?);
         for name in names {
             let held = match checkpoint::bytes(shared, &name) {
                 Ok(held) => held,
@@ -581,7 +604,7 @@ impl<'a> Plan<'a> {
                 }
                 Some(id) => {
                     let last = if id.marker == 0 { 0 } else { self.records_of(format, id.segment)? };
-                    if self.marker_after(id) <= last {
+                    if self.marker_after(id) <= last || missing.explains(id) {
                         continue;
                     }
                     (LogId::new(id.segment, last), format!("{id} was past the end of its segment"))

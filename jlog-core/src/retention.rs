@@ -93,7 +93,9 @@ pub(crate) fn drop_oldest(
         if !goes(number, segment + beside.iter().map(|name| len(name)).sum::<u64>())? {
             break;
         }
-        gone.push((number, counts::of(shared, format, number, last)?.records, segment));
+        let records = counts::of(shared, format, number, last)?.records;
+        // What was lost of it before is told as dropped.
+        gone.push((number, lost::had(shared, format, number)?.unwrap_or(0).max(records), segment));
     }
     if gone.is_empty() {
         return Ok(());

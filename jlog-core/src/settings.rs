@@ -105,6 +105,10 @@ impl Settings {
             }
             Err(e) => return Err(open_error(path, e)),
         };
+        if bytes.is_empty() {
+            // It was never written like that: its limits are lost.
+            return Err(Error::Settings { path, line: 1, why: "it is empty".to_owned() });
+        }
         let text = String::from_utf8_lossy(&bytes);
         Self::parse(&text).map_err(|(line, why)| Error::Settings { path, line, why })
     }

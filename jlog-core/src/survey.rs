@@ -45,6 +45,19 @@ pub(crate) enum Item {
     Damage(Stretch),
 }
 
+impl Item {
+    /// Where the next one begins.
+    pub(crate) fn behind(&self) -> Place {
+        match self {
+            Item::Record(found) => Place { marker: found.marker, offset: found.offset + found.total },
+            Item::Damage(stretch) => Place {
+                marker: stretch.marker.saturating_add(stretch.records - 1),
+                offset: stretch.offset + stretch.len,
+            },
+        }
+    }
+}
+
 /// An intact record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
@@ -189,13 +202,7 @@ impl Survey<'_> {
         let mut here = from;
         let mut walk = Walk { foreign_until: self.foreign_until, ..Walk::default() };
         while let Some(item) = self.item(here, &mut walk)? {
-            here = match item {
-                Item::Record(found) => Place { marker: found.marker, offset: found.offset + found.total },
-                Item::Damage(stretch) => Place {
-                    marker: stretch.marker.saturating_add(stretch.records - 1),
-                    offset: stretch.offset + stretch.len,
-                },
-            };
+            here = item.behind();
             if each(item).is_break() {
                 break;
             }
@@ -645,7 +652,7 @@ impl Chains<'_, '_> {
             }
             let last_run = self.last_run();
             let verifier = &mut *self.survey.verifier;
-            if run.is_none() && last_run.is_none_or(|last| verifier.end(last) <= at) {
+            if run.is_none() && last_run.is_none_or(|last| verifier.end_of(last) <= at) {
                 // Behind all runs: what follows was appended later.
                 break;
             }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::checksum::Verifier;
 use crate::format::RecordFormat;
+use crate::lost::Missing;
 use crate::names::{self, Kind, SubscriberName};
 use crate::progress::{Ticker, VerifyOptions};
 use crate::scan::{Window, walk};
@@ -157,8 +158,11 @@ pub(crate) fn verify(shared: &Shared, options: &VerifyOptions) -> Result<Verific
 fn verify_no_gaps(shared: &Shared, out: &mut Verification) -> Result<()> {
     // A loss is reported once, as the subscriber sees it that is furthest behind.
     let mut losses: BTreeMap<u32, (Lost, Vec<SubscriberName>)> = BTreeMap::new();
-    for (name, lost) in lost::all(shared)? {
+    let missing = lost::now(shared)?;
+    let mut cut: Vec<Lost> = missing.cut().collect();
+    for (name, lost) in missing.lost_to_all(shared, &checkpoint::all(shared)?) {
         for lost in lost {
+            cut.retain(|cut| !(lost.first..=lost.last).contains(&cut.first));
             let (most, names) = losses.entry(lost.last).or_insert_with(|| (lost, Vec::new()));
             if (lost.segments, lost.messages) > (most.segments, most.messages) {
                 *most = lost;
@@ -166,7 +170,6 @@ fn verify_no_gaps(shared: &Shared, out: &mut Verification) -> Result<()> {
             names.push(name.clone());
         }
     }
-    let noted = lost::noted(shared)?;
     let segments = shared.segments()?;
     for pair in segments.windows(2) {
         let gap = pair[0] + 1..pair[1];
@@ -197,18 +200,18 @@ fn verify_no_gaps(shared: &Shared, out: &mut Verification) -> Result<()> {
             }
             [] => continue,
         };
-        // What repair has reported cannot be repaired.
-        let reported = noted.is_reported(&lost);
-        let known = if reported { "; repair has reported it" } else { "" };
-        out.findings.push(Finding {
-            path: shared.path.clone(),
-            offset: None,
-            id: None,
-            what: format!("{lost} that {who} not read{known}"),
-            damage: !reported,
-        });
+        out.findings.push(loss(shared, &missing, &lost, format!("{lost} that {who} not read")));
     }
+    // No subscriber has to pass them: those that were lost to none are findings all the same.
+    out.findings.extend(cut.iter().map(|lost| loss(shared, &missing, lost, lost.to_string())));
     Ok(())
+}
+
+/// A loss. What repair has reported cannot be repaired.
+fn loss(shared: &Shared, missing: &Missing, lost: &Lost, what: String) -> Finding {
+    let reported = missing.is_reported(lost);
+    let what = if reported { format!("{what}; repair has reported it") } else { what };
+    Finding { path: shared.path.clone(), offset: None, id: None, what, damage: !reported }
 }
 
 fn foreign_owners(shared: &Shared) -> Result<Vec<(PathBuf, u32, u32)>> {

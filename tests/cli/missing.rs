@@ -60,7 +60,7 @@ fn verify_status_and_repair_report_it() {
     assert_eq!(
         status["subscribers"][0]["lost"],
         json!({
-            "messages": 4, "exact": true, "segments": 1,
+            "messages": 4, "exact": true, "segments": 1, "cut_segments": 0,
             "first_segment": "00000001", "last_segment": "00000001",
         })
     );
@@ -76,4 +76,49 @@ fn verify_status_and_repair_report_it() {
     assert!(text.starts_with("note ") && text.contains("; repair has reported it\nsound: "), "{text}");
     assert_eq!(run(place.jlog("read", ["s"]), "").code, Some(3), "and its subscriber is told");
     assert!(place.ok("verify", &[]).starts_with("sound: "));
+}
+
+/// A segment that is there but cut, or empty, is reported as one that is missing.
+#[test]
+fn a_cut_segment_is_reported_by_every_command() {
+    for (len, lost) in [
+        (18, "segment 00000001 was cut, and has lost 3 messages"),
+        (0, "segment 00000001 was cut, and has lost 4 messages"),
+    ] {
+        let messages: Vec<String> = (1..=10).map(|n| format!("m{n}")).collect();
+        let place = Place::with(&["--segment-size", "72"], &messages);
+        let segment = std::fs::OpenOptions::new().write(true).open(place.feed.join("00000001")).unwrap();
+        segment.set_len(len).unwrap();
+        let left = if len == 0 { "m1\nm2\nm3\nm4\nm9\nm10\n" } else { "m1\nm2\nm3\nm4\nm5\nm9\nm10\n" };
+        // `cat` has no subscriber.
+        for (command, arguments, said) in [
+            ("cat", &[][..], format!("jlog: {lost}\n")),
+            ("read", &["s", "--peek"][..], format!("jlog: subscriber s: {lost} that it had not read\n")),
+        ] {
+            let done = run(place.jlog(command, arguments), "");
+            assert_eq!(String::from_utf8(done.stdout).unwrap(), left);
+            assert_eq!((done.code, done.stderr), (Some(3), said), "{command}");
+        }
+        let done = run(place.jlog("verify", NONE), "");
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.code, Some(3));
+        let first = format!("damaged {}: {lost} that subscriber \"s\" has not read", place.feed.display());
+        assert!(lines(&said).contains(&first.as_str()), "{said}");
+        let count = counted_as(lost);
+        let text = place.ok("status", &[]);
+        assert!(text.contains(&format!("lost {count}: 1 segment cut, see `jlog verify`")), "{text}");
+        let status: Value = serde_json::from_str(&place.ok("status", &["-o", "json"])).unwrap();
+        assert_eq!(status["subscribers"][0]["lost"]["cut_segments"], 1);
+        let repaired = place.ok("repair", &[]);
+        assert!(repaired.ends_with(&format!("subscriber s: {lost} that it had not read\n")), "{repaired}");
+        assert_eq!(place.ok("repair", &[]), "nothing to repair\n");
+        assert!(place.ok("verify", &[]).contains("; repair has reported it\nsound: "));
+        assert_eq!(run(place.jlog("read", ["s"]), "").code, Some(3), "and its subscriber is told");
+        assert!(place.ok("verify", &[]).starts_with("sound: "));
+    }
+}
+
+/// The number of messages in a sentence about a loss.
+fn counted_as(lost: &str) -> &str {
+    lost.split_once("has lost ").unwrap().1
 }

@@ -41,7 +41,7 @@ use crate::lost::Records;
 use crate::meta::MetaReader;
 use crate::scan::{Window, record_crc, walk};
 use crate::shared::Shared;
-use crate::storage::{File, Open};
+use crate::storage::{File, Open, read_up_to_at};
 use crate::{Timestamp, names};
 
 pub(crate) use pending::{Mark, Pending, join, replace};
@@ -50,7 +50,7 @@ pub(crate) use verify::{InPlace, Refreshed, Suspect, Verdict, Verifier};
 const RUN_MAGIC: u32 = u32::from_le_bytes(*b"jcr2");
 /// What runs without place tags begin with.
 const UNTAGGED_MAGIC: u32 = u32::from_le_bytes(*b"jcr1");
-const RUN_HEADER_LEN: usize = 56;
+pub(crate) const RUN_HEADER_LEN: usize = 56;
 /// At most this many runs are read; records of further runs are unverified. A writer joins the runs of a
 /// segment when it is full.
 const MAX_RUNS: usize = 1 << 16;
@@ -156,13 +156,13 @@ impl Run {
 
 /// A run without its checksums.
 #[derive(Clone, Copy, Debug)]
-struct Head {
-    offset: u64,
-    bytes: u64,
-    last: u64,
-    inode: u64,
-    marker: u32,
-    count: u32,
+pub(crate) struct Head {
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+    pub(crate) last: u64,
+    pub(crate) inode: u64,
+    pub(crate) marker: u32,
+    pub(crate) count: u32,
     seconds: u32,
     entries_crc: u32,
     tagged: bool,
@@ -172,7 +172,7 @@ struct Head {
 
 impl Head {
     /// Reads a run's header at `at` of a sidecar of `len` bytes.
-    fn decode(bytes: &[u8], at: u64, len: u64) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8], at: u64, len: u64) -> Option<Self> {
         let bytes = bytes.get(..RUN_HEADER_LEN)?;
         let magic = LE::read_u32(&bytes[0..4]);
         if !matches!(magic, RUN_MAGIC | UNTAGGED_MAGIC)
@@ -209,7 +209,7 @@ impl Head {
         4 * (u64::from(self.count) * if self.tagged { 2 } else { 1 } + u64::from(self.tagged))
     }
 
-    fn file_end(&self) -> u64 {
+    pub(crate) fn file_end(&self) -> u64 {
         self.at + self.entries_len()
     }
 
@@ -360,7 +360,26 @@ pub(crate) fn compute(file: &Arc<dyn File>, format: RecordFormat, to: u64) -> io
     Ok(Some(Run { offset: 0, bytes: walked.offset, last, inode, marker: 1, written, crcs, tags }))
 }
 
-/// How many records the checksums of a removed segment cover.
+/// Whether the checksums of a segment list records behind its first `len` bytes. Only the headers of the runs are read.
+pub(crate) fn list_beyond(shared: &Shared, segment: u32, len: u64) -> bool {
+    let Ok(file) = shared.open(&names::checksums(segment), Open::Read) else { return false };
+    let Ok(end) = file.len() else { return false };
+    let mut bytes = [0; RUN_HEADER_LEN];
+    let mut at = 0;
+    while at < end {
+        match read_up_to_at(&*file, &mut bytes, at).ok().and_then(|n| Head::decode(&bytes[..n], at, end)) {
+            Some(head) if head.end() > len => return true,
+            Some(head) => at = head.file_end(),
+            // Something of it is damaged: the rest is looked for.
+            None => {
+                return Verifier::load(shared, segment).is_ok_and(|verifier| verifier.reaches_beyond(len));
+            }
+        }
+    }
+    false
+}
+
+/// How many records the checksums of a removed segment cover, or of one that was cut.
 pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
     let file = shared.open(&names::checksums(segment), Open::Read).ok()?;
     let (mut heads, _) = heads(&*file, 0, file.len().ok()?, &mut Window::default()).ok()?;
@@ -373,9 +392,10 @@ pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
         (end, marker) = (follows.then(|| head.end()), head.marker.saturating_add(head.count));
     }
     // Nothing is added to a full segment.
-    let size = MetaReader::open(shared).ok()?.get().ok()?.segment_size;
-    let full = shared.settings.limits.segment_size(size.into());
-    Some(Records { at_least, exact: end.is_some_and(|end| end >= full) })
+    let meta = MetaReader::open(shared).and_then(|meta| meta.get()).ok();
+    let full = meta.map(|meta| shared.settings.limits.segment_size(meta.segment_size.into()));
+    let exact = end.is_some_and(|end| full.is_some_and(|full| end >= full));
+    Some(Records { at_least, exact })
 }
 
 #[cfg(test)]

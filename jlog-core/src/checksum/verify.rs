@@ -182,7 +182,12 @@ impl Verifier {
 
     /// Whether some run ends beyond `len`, the segment's length.
     pub(crate) fn reaches_beyond(&self, len: u64) -> bool {
-        self.heads.iter().any(|head| head.end() > len)
+        self.end() > len
+    }
+
+    /// Where the last of the runs ends; 0 without any.
+    pub(crate) fn end(&self) -> u64 {
+        self.heads.iter().map(Head::end).max().unwrap_or(0)
     }
 
     /// The marker of the last record of the runs that end in this range; `None` where none does.
@@ -213,7 +218,7 @@ impl Verifier {
     }
 
     /// Where a run ends in the segment that it is about.
-    pub(crate) fn end(&self, run: usize) -> u64 {
+    pub(crate) fn end_of(&self, run: usize) -> u64 {
         self.heads[run].end()
     }
 

@@ -12,7 +12,9 @@ use crate::renumbered::Identity;
 use crate::shared::Shared;
 use crate::storage::{Open, read_up_to_at};
 use crate::survey::{Fault, Item, Place, Survey};
-use crate::{Error, Event, LogId, Lost, Result, dropped, index, lost, names, renumbered, repair};
+use crate::{
+    Error, Event, LogId, Lost, Result, checkpoint, checksum, dropped, index, lost, names, renumbered, repair,
+};
 
 /// What a look at the segment gave.
 pub(super) enum Found {
@@ -50,7 +52,7 @@ impl Reader {
                 return Ok(Found::Moved);
             }
             if complete {
-                self.pass(storage_log)?;
+                self.pass(storage_log, len)?;
                 return Ok(Found::Moved);
             }
             return Ok(Found::Nothing);
@@ -287,27 +289,74 @@ impl Reader {
     }
 
     pub(super) fn move_to(&mut self, segment: u32) {
-        self.position = Position { segment, marker: 0, offset: Some(0), file: None };
+        self.position = Position { segment, marker: 0, offset: Some(0), file: None, read_before: 0 };
         self.leave_segment();
         self.buf.shrink_to(self.options.batch_bytes);
         self.plain.shrink_to(4 * self.options.batch_bytes);
     }
 
-    /// Continues with the segment after a complete one that was read to its end.
-    pub(super) fn pass(&mut self, storage_log: u32) -> Result<()> {
-        let end = LogId::new(self.position.segment, self.position.marker);
+    /// Continues with the segment after a complete one of `len` bytes that was read to its end.
+    pub(super) fn pass(&mut self, storage_log: u32, len: u64) -> Result<()> {
+        let end = LogId::new(self.position.segment, self.position.marker.max(self.position.read_before));
         let next = self.position.segment + 1;
+        let lost = self.lost_behind(end, len)?;
         self.move_to(next);
         let done = {
             let mut ledger = self.ledger.lock();
             ledger.passed = Some((end, next));
-            ledger.stored == end
+            // A loss is told again until the subscriber has done something behind it.
+            ledger.stored == end && lost.is_none()
         };
         if done {
             // Everything of it is done: said at once, so that the segment can go. A disk that cannot be
             // written keeps the old checkpoint, which means the same.
             let _ = self.move_stored(LogId::new(next, 0), storage_log);
         }
+        self.report_cut(lost)
+    }
+
+    /// What a complete segment of `len` bytes, of which everything was read, has lost behind this record, if it was cut.
+    pub(super) fn lost_behind(&mut self, end: LogId, len: u64) -> Result<Option<Lost>> {
+        let silent = self.options.quiet || (self.options.peek && !self.options.verify);
+        let LogId { segment: number, marker } = end;
+        let noted = self.noted.of(&self.shared, number)?;
+        let listed = self.segment.as_ref().map_or(0, |segment| segment.verifier.end());
+        // Where the checksums are about all of it, the index knows nothing else.
+        let suspicious = len == 0
+            || listed > len
+            || noted.is_some_and(|noted| noted.at_least > marker)
+            || listed != len && index::lists_beyond(&self.shared, number, len, Some(marker))
+            || !self.options.verify && checksum::list_beyond(&self.shared, number, len);
+        if silent || !suspicious {
+            return Ok(None);
+        }
+        let Some(cut) = lost::cut(&self.shared, self.format, number, noted)? else { return Ok(None) };
+        let done = match &self.name {
+            None => marker,
+            // It may have done more than this reader.
+            Some(name) => match checkpoint::read(&self.shared, name) {
+                Ok(Some(stored)) if stored.segment > number => return Ok(None),
+                Ok(Some(stored)) if stored.segment == number => marker.max(stored.marker),
+                Err(Error::UnknownSubscriber { .. }) => return Ok(None),
+                other => other.map(|_| marker)?,
+            },
+        };
+        Ok(cut.behind(number, done))
+    }
+
+    /// Reports the loss of a segment that was cut.
+    pub(super) fn report_cut(&mut self, lost: Option<Lost>) -> Result<()> {
+        let Some(lost) = lost else { return Ok(()) };
+        self.lost = Some(self.lost.map_or(lost, |before| before.and(lost)));
+        let Some(name) = &self.name else {
+            self.shared.note(Event::SegmentCut { lost });
+            return Ok(());
+        };
+        let subscriber = name.to_string();
+        if self.options.on_missed == OnMissed::Fail {
+            return Err(Error::SegmentsLost { path: self.shared.path.clone(), subscriber, lost });
+        }
+        self.shared.note(Event::SegmentsLost { subscriber, lost });
         Ok(())
     }
 
@@ -324,7 +373,15 @@ impl Reader {
             let from = LogId::new(self.position.segment, marker);
             let to = LogId::new(self.position.segment, place.marker);
             self.position.marker = place.marker;
-            if self.ledger.lock().stored == from
+            // Where the segment has lost records that were read, the checkpoint says so, and stays.
+            let noted = self.noted.of(&self.shared, from.segment)?;
+            let complete = from.segment < self.meta.get()?.storage_log;
+            if complete
+                && let Some(cut) = lost::cut(&self.shared, self.format, from.segment, noted)?
+                && cut.had.at_least >= marker
+            {
+                self.position.read_before = marker;
+            } else if self.ledger.lock().stored == from
                 && !self.options.peek
                 && let Some(subscriber) = self.name.as_ref().map(ToString::to_string)
             {

@@ -26,7 +26,7 @@ use crate::shared::Shared;
 use crate::storage::{File, Guarded, Map, Waker, Watch, read_up_to_at};
 use crate::survey::{Place, Stretch};
 use crate::sync::Mutex;
-use crate::{Error, Event, LogId, Lost, Result, expiry};
+use crate::{Error, Event, LogId, Lost, Result, expiry, lost};
 use checkpoint::Ledger;
 use look::Found;
 
@@ -114,6 +114,8 @@ pub struct Reader {
     skipped: u64,
     missed: u64,
     lost: Option<Lost>,
+    /// What was noted of segments that were cut.
+    noted: lost::Remembered,
     cursor: Option<Cursor>,
     /// How many records the segment being written had when it was so long.
     counted: Option<Cursor>,
@@ -129,6 +131,8 @@ struct Position {
     offset: Option<u64>,
     /// The file of the segment that the marker is about, if that is known.
     file: Option<Identity>,
+    /// Up to where records were read that the segment has lost since; 0 where it has not.
+    read_before: u32,
 }
 
 struct Segment {
@@ -202,7 +206,13 @@ impl Reader {
             checkpoint,
             claim: None,
             options,
-            position: Position { segment: stored.segment, marker: stored.marker, offset: None, file },
+            position: Position {
+                segment: stored.segment,
+                marker: stored.marker,
+                offset: None,
+                file,
+                read_before: 0,
+            },
             segment: None,
             buf: Vec::new(),
             plain: Vec::new(),
@@ -217,6 +227,7 @@ impl Reader {
             skipped: 0,
             missed: 0,
             lost: None,
+            noted: lost::Remembered::default(),
             cursor: None,
             counted: None,
         })
@@ -243,8 +254,8 @@ impl Reader {
         self.missed
     }
 
-    /// Messages that were lost with segments that the subscriber needed: all that this reader has met so far.
-    /// `None` if there were none.
+    /// Messages that were lost with segments that the subscriber needed, or that were cut: all that this reader has met so
+    /// far. `None` if there were none.
     pub fn lost(&self) -> Option<Lost> {
         self.lost
     }

@@ -69,7 +69,7 @@ impl Reader {
             self.segment = None;
         }
         self.damage = None;
-        self.position = Position { segment: id.segment, marker: id.marker, offset, file };
+        self.position = Position { segment: id.segment, marker: id.marker, offset, file, read_before: 0 };
         Ok(())
     }
 
@@ -287,8 +287,10 @@ impl Reader {
             };
             let marker = self.position.marker.min(last);
             if marker == last && complete && whole {
-                let next = self.position.segment + 1;
-                self.move_to(next);
+                let end = LogId::new(self.position.segment, self.position.marker);
+                let lost = self.lost_behind(end, len)?;
+                self.move_to(end.segment + 1);
+                self.report_cut(lost)?;
                 continue;
             }
             let here = LogId::new(self.position.segment, marker);

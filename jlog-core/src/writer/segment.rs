@@ -10,7 +10,7 @@ use crate::checksum::{self, Sums};
 use crate::recovery;
 use crate::storage::{File, LockGuard, Open, unlock};
 use crate::survey::Place;
-use crate::{Error, Event, LogId, Result, lost, names};
+use crate::{Error, Event, LogId, Result, index, lost, names};
 
 /// The segment being written.
 #[derive(Debug)]
@@ -285,10 +285,14 @@ impl Core {
             // What cannot be checked now is checked, and reported, when the segment is opened again.
             if let Ok(end) = found {
                 (segment.records, segment.end) = (end.marker, end.offset);
-                if end.offset < known.offset {
-                    appender.pending.clear();
+                if end.offset >= known.offset {
+                    return;
                 }
-                return;
+                appender.pending.clear();
+                // It was truncated: its checksums must not list what is not there when it ends.
+                if recovery::drop_stale_checksums(&self.shared, segment.number, end.offset).is_ok() {
+                    return;
+                }
             }
         }
         self.let_go(appender);
@@ -356,6 +360,9 @@ impl Core {
             let known = recovery::known_tail(&self.shared, number, &*file, self.format);
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
             recovery::drop_stale_checksums(&self.shared, number, end.offset)?;
+            // It is being written: what knows how it ended is about another one of its number.
+            index::drop_stale(&self.shared, number, end.offset)?;
+            lost::forget(&self.shared, number)?;
             if unchecked {
                 let listed = match &mut appender.subscribers {
                     Subscribers::Unchecked(listed) => listed.take(),
@@ -403,6 +410,10 @@ impl Core {
         // Before it is full, C processes do not notice that a segment has ended.
         let early = segment.end < u64::from(self.meta.segment_size());
         let _kept_out = if early { self.keep_out("roll", Duration::ZERO)? } else { None };
+        if segment.end == 0 {
+            // What was appended was taken back. Without this, it would seem to have been emptied.
+            lost::note_empty(&self.shared, number)?;
+        }
         self.advance(number)?;
         self.write_out(appender);
         checksum::join(&self.shared, number);

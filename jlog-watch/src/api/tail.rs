@@ -160,6 +160,10 @@ impl Tail {
                 Event::SegmentsGone { .. } => {
                     out.push_str(&event(Some("left_out"), None, &json!({ "text": told.to_string() })));
                 }
+                Event::SegmentCut { lost } => {
+                    let data = json!({ "lost_messages": lost.messages, "text": told.to_string() });
+                    out.push_str(&event(Some("damage"), None, &data));
+                }
                 Event::DamageSkipped { len, .. } => {
                     let data = json!({ "damaged_bytes": len, "text": told.to_string() });
                     out.push_str(&event(Some("damage"), None, &data));
