@@ -84,4 +84,4 @@ macro_rules! corpora {
     };
 }
 
-corpora!(scanner metastore checkpoint index checksums pre_commit lz4_records settings names dropped operations assembled filter config formats syslog);
+corpora!(scanner metastore checkpoint index checksums pre_commit lz4_records settings names dropped operations assembled filter config formats syslog requests);

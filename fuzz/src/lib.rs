@@ -35,6 +35,7 @@ mod filter;
 mod formats;
 mod model;
 mod operations;
+mod requests;
 mod syslog;
 
 pub use assembled::assembled;
@@ -42,13 +43,14 @@ pub use config::config;
 pub use filter::filter;
 pub use formats::formats;
 pub use operations::operations;
+pub use requests::requests;
 pub use syslog::syslog;
 
 /// What a target is called, and what it does with its input.
 pub type Target = (&'static str, fn(Disk, &[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("scanner", scanner),
     ("metastore", metastore),
     ("checkpoint", checkpoint),
@@ -65,6 +67,7 @@ pub const TARGETS: [Target; 16] = [
     ("config", config),
     ("formats", formats),
     ("syslog", syslog),
+    ("requests", requests),
 ];
 
 /// Where the jlogs are.
