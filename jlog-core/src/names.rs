@@ -136,6 +136,10 @@ impl Kind {
     /// Parses a file name.
     pub fn of(name: &OsStr) -> Self {
         let Some(text) = name.to_str() else { return Kind::Other };
+        // Most names of a large directory.
+        if let Some(kind) = Self::of_segment(text) {
+            return kind;
+        }
         match text {
             METASTORE => return Kind::Metastore,
             PRE_COMMIT => return Kind::PreCommit,
@@ -164,22 +168,27 @@ impl Kind {
             let ours = offset.bytes().all(|b| b.is_ascii_digit()) && !offset.is_empty();
             return if ours && !stem.is_empty() { Kind::Broken } else { Kind::Other };
         }
-        let number = |stem: &str| {
-            let right = stem.len() == 8 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-            right.then(|| u32::from_str_radix(stem, 16).ok()).flatten()
-        };
-        if let Some(n) = text.strip_prefix(PASSED_PREFIX).and_then(number) {
-            Kind::Passed(n)
-        } else if let Some(n) = text.strip_suffix(INDEX_SUFFIX).and_then(number) {
-            Kind::Index(n)
-        } else if let Some(n) = text.strip_suffix(CHECKSUMS_SUFFIX).and_then(number) {
-            Kind::Checksums(n)
-        } else if let Some(n) = text.strip_suffix(REPAIRED_SUFFIX).and_then(number) {
-            Kind::Repaired(n)
-        } else {
-            number(text).map_or(Kind::Other, Kind::Segment)
-        }
+        text.strip_prefix(PASSED_PREFIX).and_then(number).map_or(Kind::Other, Kind::Passed)
     }
+
+    /// A segment, or a file beside it.
+    fn of_segment(text: &str) -> Option<Self> {
+        let (stem, suffix) = text.split_at_checked(8)?;
+        let kind = match suffix {
+            "" => Kind::Segment,
+            INDEX_SUFFIX => Kind::Index,
+            CHECKSUMS_SUFFIX => Kind::Checksums,
+            REPAIRED_SUFFIX => Kind::Repaired,
+            _ => return None,
+        };
+        number(stem).map(kind)
+    }
+}
+
+/// A segment's number as it is written in names.
+fn number(text: &str) -> Option<u32> {
+    let right = text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    right.then(|| u32::from_str_radix(text, 16).ok()).flatten()
 }
 
 /// A subscriber's name: any bytes but NUL, 1 to 126 of them (its checkpoint's file name is `cp.` and two
@@ -286,7 +295,9 @@ mod tests {
         assert_eq!(kind(&format!("{TEMPORARY_PREFIX}1-2")), Kind::Temporary);
         assert_eq!(kind(&broken("00000000", 17)), Kind::Broken);
         assert_eq!(kind("cp.6f6e65"), Kind::Checkpoint(SubscriberName::new("one").unwrap()));
-        for other in ["0000000A", "000000000", "0000000", "00000000.idy", "x.broken-", ".broken-1", "x"] {
+        for other in
+            ["0000000A", "000000000", "0000000", "00000000.idy", "x.broken-", ".broken-1", "x", "0000000é"]
+        {
             assert_eq!(kind(other), Kind::Other, "{other}");
         }
         for bad in ["cp.", "cp.6", "cp.6F", "cp.00", "cp.zz"] {
