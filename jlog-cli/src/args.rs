@@ -454,7 +454,8 @@ pub struct ShipArgs {
     pub feed: PathBuf,
     /// The subscriber whose messages are shipped; nobody else should read them
     pub subscriber: Name,
-    /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input), http://… or https://…
+    /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input), http://… or https://…, or a
+    /// stream of NATS: nats://HOST:PORT/STREAM?subject=SUBJECT (tls://… with TLS)
     pub destination: String,
     /// Add the subscriber if it is missing, beginning with this record or this time (0:0: with the first message); one that
     /// exists stays where it is
@@ -505,15 +506,18 @@ pub struct ShipArgs {
     /// HTTP requests at a time; with more than 1, failures can change the order
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub in_flight: usize,
-    /// A file whose first line is a token, for `Authorization: Bearer`
+    /// A file whose first line is a token, for `Authorization: Bearer`, or NATS
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     pub token_file: Option<PathBuf>,
-    /// A user, for `Authorization: Basic`
+    /// A user, for `Authorization: Basic`, or NATS
     #[arg(long, value_name = "NAME", requires = "password_file")]
     pub user: Option<String>,
     /// A file whose first line is the user's password
     #[arg(long, value_name = "FILE", requires = "user")]
     pub password_file: Option<PathBuf>,
+    /// A file of NATS credentials, as `nsc` writes them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "token_file"])]
+    pub credentials: Option<PathBuf>,
     /// A header for every HTTP request; not for secrets, which other users would see
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = values::header)]
     pub headers: Vec<(String, String)>,

@@ -123,6 +123,10 @@ fn examples(command: &str) -> &'static [Example] {
                 "To an HTTP server; what it refuses for good is kept",
                 "jlog ship feed hook https://example.com/in --token-file token --on-reject set-aside --set-aside refused",
             ),
+            (
+                "Publish to a stream of NATS, each message once and in order",
+                "jlog ship feed nats 'nats://127.0.0.1:4222/ORDERS?subject=orders.new' --from 0:0",
+            ),
             ("See what would be sent", "jlog ship feed backup jlog:copy --dry-run"),
         ],
         "inspect" => {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jlog_core::{Jlog, LogId, Start};
-use jlog_ship::destinations::{Exec, Feed, Http, HttpOptions};
+use jlog_ship::destinations::{Exec, Feed, Http, HttpOptions, Nats, NatsOptions};
 use jlog_ship::{Destination, OnReject, Progress, Report, Shipper};
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
@@ -177,25 +177,44 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
         }
         return Ok(Box::new(exec));
     }
+    if to.starts_with("nats://") || to.starts_with("tls://") {
+        return nats(args);
+    }
     if !to.starts_with("http://") && !to.starts_with("https://") {
         return Err(Failure::new(format!(
-            "{to:?} is not a destination: jlog:DIRECTORY, exec:COMMAND, http://… or https://…"
+            "{to:?} is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, nats://… or tls://…"
         )));
     }
     let mut options = HttpOptions::default();
     options.body = args.body.into();
     options.messages = args.batch.unwrap_or(0) as usize;
     options.in_flight = args.in_flight;
-    if let Some(path) = &args.token_file {
-        options.token = Some(secret(path)?);
-    }
-    if let (Some(user), Some(path)) = (&args.user, &args.password_file) {
-        options.password = Some((user.clone(), secret(path)?));
-    }
+    options.token = args.token_file.as_deref().map(secret).transpose()?;
+    options.password = password(args)?;
     options.headers = args.headers.clone();
     options.ca = args.ca.clone();
     options.client = args.client_cert.clone().zip(args.client_key.clone());
     let http =
         Http::new(to, &options).map_err(|why| Failure::new(format!("cannot ship over HTTP: {why}")))?;
     Ok(Box::new(http))
+}
+
+fn password(args: &ShipArgs) -> Result<Option<(String, String)>, Failure> {
+    let given = args.user.as_ref().zip(args.password_file.as_deref());
+    given.map(|(user, path)| Ok((user.clone(), secret(path)?))).transpose()
+}
+
+fn nats(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
+    let mut options = NatsOptions::default();
+    options.token = args.token_file.as_deref().map(secret).transpose()?;
+    options.password = password(args)?;
+    if let Some(path) = &args.credentials {
+        let failed = |e| Failure::new(format!("cannot read credentials from {}: {e}", path.display()));
+        options.credentials = Some(std::fs::read_to_string(path).map_err(failed)?);
+    }
+    options.ca = args.ca.clone();
+    options.client = args.client_cert.clone().zip(args.client_key.clone());
+    let nats = Nats::new(&args.destination, &options)
+        .map_err(|why| Failure::new(format!("cannot ship to NATS: {why}")))?;
+    Ok(Box::new(nats))
 }

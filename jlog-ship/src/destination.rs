@@ -100,6 +100,9 @@ pub enum RefusalKind {
     Shipment,
     /// The first message that was not accepted is refused for good; nothing behind it was accepted.
     Message,
+    /// Nothing is wrong with it, but it was not accepted because one before it was not. It is sent again without a wait, behind
+    /// that one.
+    Behind,
 }
 
 impl Refusal {
@@ -121,6 +124,12 @@ impl Refusal {
     /// The first message that was not accepted is refused for good.
     pub fn message(why: impl fmt::Display) -> Self {
         Self { accepted: 0, kind: RefusalKind::Message, why: why.to_string() }
+    }
+
+    /// A shipment before this one was not accepted, and so this one was not either.
+    pub fn behind() -> Self {
+        let why = "one before it was not accepted".to_owned();
+        Self { accepted: 0, kind: RefusalKind::Behind, why }
     }
 
     /// The same, when the destination says how long to wait.

@@ -1,4 +1,4 @@
-//! Carries a [jlog](jlog_core) feed somewhere else: to another feed, a command, or an HTTP server.
+//! Carries a [jlog](jlog_core) feed somewhere else: to another feed, a command, an HTTP server, or a stream of NATS.
 //!
 //! A [`Shipper`] reads one subscriber's messages and hands them to a [`Destination`]. The subscriber's checkpoint is all the
 //! state there is. It moves only behind messages that the destination has acknowledged, in order, so that
@@ -6,7 +6,7 @@
 //! then is sent again: at most the window, and nothing where the destination knows what it has.
 //!
 //! [`Destination`] is a trait with an example. The crate's own destinations are in [`destinations`], most of them behind a
-//! feature: `exec`, `http`.
+//! feature: `exec`, `http`, `nats`.
 
 mod aside;
 mod backoff;
@@ -16,7 +16,7 @@ pub mod destinations;
 mod report;
 mod shipper;
 mod source;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "nats"))]
 mod tls;
 
 pub use aside::unwrap as unwrap_set_aside;

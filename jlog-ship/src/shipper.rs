@@ -526,9 +526,8 @@ impl<'a> Session<'a> {
             if longest > self.limits.message_bytes {
                 let most = self.limits.message_bytes;
                 let why = format!("it has {longest} bytes, and {} takes at most {most}", self.name);
-                // In its turn, behind what was sent before it.
-                self.in_flight.push(Box::pin(async move { (ids, Err(Refusal::message(why))) }));
-                return;
+                // At once, so that nothing behind it is sent before it is known what becomes of it.
+                return self.answered((ids, Err(Refusal::message(why))));
             }
             let answer = self.destination.send(shipment);
             let timeout = self.shipper.timeout;
@@ -628,9 +627,11 @@ impl<'a> Session<'a> {
         for &id in left {
             self.window.give_back(id);
         }
-        self.shipper.progress.refused(&refusal.why);
+        if refusal.kind != RefusalKind::Behind {
+            self.shipper.progress.refused(&refusal.why);
+        }
         let wait = match (refusal.kind, left) {
-            (_, []) => Duration::ZERO,
+            (_, []) | (RefusalKind::Behind, _) => Duration::ZERO,
             (RefusalKind::Message, &[first, ..]) | (RefusalKind::Shipment, &[first]) => {
                 self.rejected(first, &refusal.why)
             }

@@ -238,6 +238,56 @@ fn messages_that_are_too_long_are_not_sent() {
     assert!(reports.lock().unwrap()[0].contains("it has 100 bytes, and sink takes at most 50"));
 }
 
+/// Answers a little later.
+struct Later(Box<Sink>);
+
+impl Destination for Later {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { messages: 1, message_bytes: 50, in_flight: 4, ..Limits::default() }
+    }
+
+    fn send(&mut self, shipment: Shipment) -> Answer {
+        let answer = self.0.send(shipment);
+        async move {
+            tokio::task::yield_now().await;
+            answer.await
+        }
+        .boxed()
+    }
+}
+
+/// Otherwise it would be behind what the destination has, and be forgotten.
+#[test]
+fn nothing_is_sent_behind_a_message_that_is_too_long_and_blocks() {
+    let source = source(10);
+    source.log.writer().unwrap().append("x".repeat(100)).unwrap();
+    source.write(10..20);
+    let (sink, got) = sink(1, |_| Ok(()));
+    let shipper = source.shipper().drain(Duration::from_millis(20));
+    let stopper = shipper.stopper();
+    let totals = shipper.on_report(move |_| stopper.stop()).run(Box::new(Later(sink))).unwrap();
+    assert_eq!(*got.lock().unwrap(), texts(0..10));
+    assert_eq!((totals.acknowledged, totals.in_flight, source.lag()), (10, 1, 11));
+}
+
+#[test]
+fn what_is_behind_a_refusal_comes_again_without_a_wait() {
+    let source = source(40);
+    let mut n = 0;
+    let (sink, got) = sink(10, move |_| {
+        n += 1;
+        if n % 2 == 1 { Err(Refusal::behind()) } else { Ok(()) }
+    });
+    let shipper = source.shipper().backoff(Duration::from_secs(1000), Duration::from_secs(1000));
+    let totals = shipper.on_report(|report| panic!("{report}")).run(sink).unwrap();
+    assert_eq!((totals.acknowledged, totals.refusals), (40, 0));
+    assert_eq!(*got.lock().unwrap(), texts(0..40));
+}
+
 #[test]
 fn what_the_destination_has_already_is_not_sent() {
     let source = source(20);

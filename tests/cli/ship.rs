@@ -49,7 +49,13 @@ fn wrong_destinations_are_told() {
     for (arguments, says) in [
         (
             vec!["s", "ftp://x"],
-            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://… or https://…",
+            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, nats://… or tls://…",
+        ),
+        (vec!["s", "nats://h/S"], "cannot ship to NATS: it needs the subject of the messages: ?subject=…"),
+        (vec!["s", "nats://a:b@h/S?subject=x"], "a URL with a password in it is seen by everybody"),
+        (
+            vec!["s", "nats://h/S?subject=x", "--credentials", "/not/there"],
+            "cannot read credentials from /not/there: No such file",
         ),
         (vec!["s", "jlog:"], "jlog: needs the path of a feed behind it"),
         (

@@ -5,9 +5,13 @@ mod exec;
 #[cfg(feature = "http")]
 mod http;
 mod jlog;
+#[cfg(feature = "nats")]
+mod nats;
 
 #[cfg(feature = "exec")]
 pub use exec::{Exec, Framing};
 #[cfg(feature = "http")]
 pub use http::{Http, HttpBody, HttpOptions};
 pub use jlog::Feed;
+#[cfg(feature = "nats")]
+pub use nats::{Nats, NatsOptions, NatsWriters};
