@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use logdag::config::{Config, ConfigError};
-use logdag::{Configured, Description, Filter, Graph, Level, Location, StreamOptions};
+use logdag::{Filter, Graph, Level, Location, StreamConfig, StreamInfo, StreamOptions};
 
 use super::{Disk, Input, model, switches};
 
@@ -128,7 +128,7 @@ pub(super) fn apply(text: &str, config: &Config) {
             (sink.kind, sink.path) = ("memory".to_owned(), String::new());
         }
     }
-    graph.apply(list.clone()).unwrap_or_else(|(_, e)| panic!("{e}: what was read can be set up: {text}"));
+    graph.apply(list.clone()).unwrap_or_else(|e| panic!("{e}: what was read can be set up: {text}"));
     let everything = |graph: &Graph| {
         graph.names().iter().map(|name| format!("{:?}", graph.describe(name).unwrap())).collect::<Vec<_>>()
     };
@@ -146,13 +146,13 @@ pub(super) fn apply(text: &str, config: &Config) {
             assert!(filter.as_ref().is_none_or(|filter| Filter::parse(filter.text()).is_ok()));
         }
     }
-    let certain = list.iter().all(|Configured { options, outlets, .. }| {
-        options.dedup_seconds == 0
+    let certain = list.iter().all(|StreamConfig { options, outlets, .. }| {
+        options.dedup.is_none()
             && options.max_line >= 1 << 16
             && outlets.iter().all(|(_, filter)| filter.is_none())
     });
     let names = graph.names();
-    let described: HashMap<&str, Description> =
+    let described: HashMap<&str, StreamInfo> =
         names.iter().map(|name| (&**name, graph.describe(name).unwrap())).collect();
     let rings: Vec<&str> =
         names.iter().map(|name| &**name).filter(|name| described[name].kind == "memory").collect();
@@ -162,7 +162,7 @@ pub(super) fn apply(text: &str, config: &Config) {
         let written = lines();
         graph.stream(name).unwrap().log(Level::Info, &Location { file: "a.rs", line: 1 }, &[], &"x");
         let ways = ways(&described, name, &mut known);
-        assert_eq!(described[&**name].material, ways > 0, "{name}: {text}");
+        assert_eq!(described[&**name].enabled_below, ways > 0, "{name}: {text}");
         assert!(!certain || lines() - written == ways, "{name}: {text}");
     }
     graph.go_async();
@@ -172,7 +172,7 @@ pub(super) fn apply(text: &str, config: &Config) {
 
 /// By how many ways a line gets to a sink.
 fn ways<'a>(
-    described: &'a HashMap<&str, Description>,
+    described: &'a HashMap<&str, StreamInfo>,
     name: &'a str,
     known: &mut HashMap<&'a str, u64>,
 ) -> u64 {

@@ -117,7 +117,7 @@ fn what_is_wrong(error: &ConfigError) -> &str {
 
 /// Everything of a configuration that can be seen.
 fn gist(config: &Config) -> Vec<String> {
-    let one = |stream: &logdag::Configured| {
+    let one = |stream: &logdag::StreamConfig| {
         let outlets: Vec<_> =
             stream.outlets.iter().map(|(to, filter)| (to, filter.as_ref().map(|f| f.text()))).collect();
         format!("{} {:?} {outlets:?}", stream.name, stream.options)

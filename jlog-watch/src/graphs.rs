@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use logdag::{Description, Graph};
+use logdag::{Graph, StreamInfo};
 use parking_lot::Mutex;
 
 use crate::rate::Rate;
@@ -36,7 +36,7 @@ pub(crate) struct GraphView {
 
 /// What there is of a stream.
 pub(crate) struct StreamView {
-    pub(crate) description: Description,
+    pub(crate) description: StreamInfo,
     /// Whether its sink has lost lines within the last minute.
     pub(crate) failing: bool,
     /// Lines that its sink writes per second.
@@ -45,11 +45,11 @@ pub(crate) struct StreamView {
 
 impl GraphView {
     /// Why lines that are logged to a stream get nowhere; `None` where they do.
-    pub(crate) fn why_immaterial(&self, stream: &Description) -> Option<&'static str> {
+    pub(crate) fn why_immaterial(&self, stream: &StreamInfo) -> Option<&'static str> {
         if !stream.enabled {
             return Some("it is disabled");
         }
-        if stream.material {
+        if stream.enabled_below {
             return None;
         }
         let (mut known, mut ahead) = (BTreeSet::new(), vec![stream]);
@@ -90,7 +90,7 @@ impl Graphs {
         let mut histories = self.histories.lock();
         let before = std::mem::take(&mut *histories);
         let look = |(n, (name, graph)): (usize, &(String, Graph))| {
-            let look = |description: Description| {
+            let look = |description: StreamInfo| {
                 let key = (n, description.name.clone());
                 let lost = description.counters.failed + description.counters.dropped;
                 let known = before.get(&key).copied().unwrap_or_default();

@@ -433,7 +433,7 @@ impl View {
         gauges(
             to,
             ("logdag_stream_material", "Whether a line that is logged to the stream gets anywhere", None),
-            all(|s| s.description.material.into()),
+            all(|s| s.description.enabled_below.into()),
         )?;
         counters(
             to,

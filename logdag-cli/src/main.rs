@@ -359,7 +359,7 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
             sink => unknown.extend(sink.take().map(|_| stream.name.clone())),
         }
     }
-    graph.apply(bare).map_err(|(_, e)| e)?;
+    graph.apply(bare).map_err(|e| e.error)?;
     graph.set_redaction(config.redaction().clone());
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -387,7 +387,7 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
             Some("its type is none of logdag's own".to_owned())
         } else if let Some((_, condition)) = left_out.filter(|_| sink.is_none()) {
             Some(format!("left out: require_env {condition:?} does not hold"))
-        } else if !stream.material {
+        } else if !stream.enabled_below {
             let why = if leads_to_a_sink(&graph, &name) {
                 "what it leads to is disabled"
             } else {
@@ -591,7 +591,7 @@ impl Lines {
         let name = stream;
         let known = graph.describe(name).is_some();
         let stream = graph.stream(name)?;
-        if !stream.is_material() {
+        if !stream.is_enabled() {
             let what =
                 if known { "leads to no sink" } else { "is not in the configuration, and leads to no sink" };
             eprintln!("logdag: the stream {name:?} {what}: its lines go nowhere");

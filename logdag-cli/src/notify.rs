@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use logdag::{Description, Graph};
+use logdag::{Graph, StreamInfo};
 use sd_notify::NotifyState;
 
 /// Tells systemd; does nothing where there is none.
@@ -52,8 +52,8 @@ struct Work {
 impl Work {
     /// Whether some sink has taken lines since the last time, or none is waiting for one. A sink that stands still beside others
     /// that go on is for alerts: to end the process would lose what waits.
-    fn moves(&mut self, streams: &[Description]) -> bool {
-        let of = |stream: &Description| {
+    fn moves(&mut self, streams: &[StreamInfo]) -> bool {
+        let of = |stream: &StreamInfo| {
             let counters = stream.counters;
             counters.lines + counters.failed + counters.repeated
         };

@@ -76,7 +76,7 @@ pub use access::HttpAccess;
 pub use bridge::{InstallError, install};
 pub use filter::{Filter, FilterError, Limit, LimitError};
 pub use format::{Flags, Format, Layout};
-pub use graph::{Configured, Description, DrainAtEnd, Graph, GraphError, Stream, StreamOptions};
+pub use graph::{ApplyError, DrainAtEnd, Graph, GraphError, Stream, StreamConfig, StreamInfo, StreamOptions};
 pub use hex::HexDump;
 pub use init::{Guard, InitError, init};
 pub use level::{Level, Levels, LevelsError};

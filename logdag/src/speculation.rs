@@ -64,7 +64,7 @@ impl Speculation {
     /// and 0 where the stream leads nowhere: they are forgotten then.
     /// What is logged to [`stream`](Self::stream) from then on is forgotten.
     pub fn commit(self, to: &Stream) -> usize {
-        if !to.is_material() {
+        if !to.is_enabled() {
             return 0;
         }
         let lines = std::mem::take(&mut self.kept.lines.lock().lines);

@@ -212,8 +212,11 @@ fn repeating() -> (Graph, Stream, Kept) {
     let kept = Kept::default();
     let sink = kept.clone();
     graph.register("kept", move |_| -> io::Result<Arc<dyn Sink>> { Ok(Arc::new(sink.clone())) }).unwrap();
-    let options =
-        StreamOptions { dedup_seconds: 1, queue_bytes: 1 << 20, ..options("kept", WhenFull::Block) };
+    let options = StreamOptions {
+        dedup: Some(Duration::from_secs(1)),
+        queue_bytes: 1 << 20,
+        ..options("kept", WhenFull::Block)
+    };
     let stream = graph.configure("q", options).unwrap();
     (graph, stream, kept)
 }

@@ -147,7 +147,7 @@ fn streams_are_switched_connected_and_logged_to() {
     ok("POST", "web%2Fx/log", "{\"text\":\"five\"}");
     assert_eq!(lines("ring").len(), 4);
     ok("DELETE", "web%2Fx/outlets/other", "");
-    assert!(!graph.stream("web/x").unwrap().is_material());
+    assert!(!graph.stream("web/x").unwrap().is_enabled());
     ok("PUT", "web%2Fx/outlets/file", "");
     ok("POST", "web%2Fx/log", "{\"text\":\"six\"}");
     ok("POST", "file/rotate", "");

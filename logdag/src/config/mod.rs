@@ -59,7 +59,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::graph::{Configured, Graph, GraphError};
+use crate::graph::{ApplyError, Graph, StreamConfig};
 use crate::redact::Redaction;
 use value::Given;
 #[cfg(not(feature = "toml"))]
@@ -266,7 +266,7 @@ impl Element {
 #[derive(Debug)]
 pub struct Config {
     /// In the order of the document.
-    streams: Vec<Configured>,
+    streams: Vec<StreamConfig>,
     places: Vec<Place>,
     /// Streams that are left out, and what they require of the environment.
     left_out: Vec<(String, String)>,
@@ -326,7 +326,7 @@ impl Config {
     }
 
     /// The streams, in the order of the document.
-    pub fn streams(&self) -> &[Configured] {
+    pub fn streams(&self) -> &[StreamConfig] {
         &self.streams
     }
 
@@ -356,7 +356,7 @@ impl Config {
     /// Lets lines through a stream, or not, whatever the configuration says; says whether it declares the stream.
     pub fn set_enabled(&mut self, name: &str, enabled: bool) -> bool {
         let stream = self.streams.iter_mut().find(|stream| stream.name == name);
-        stream.map(|stream| stream.options.disabled = !enabled).is_some()
+        stream.map(|stream| stream.options.enabled = enabled).is_some()
     }
 
     /// What is right as far as it goes, but may not be what was meant: names that mean nothing and are near to ones that do,
@@ -394,13 +394,13 @@ impl Config {
             stream.options.sink = None;
             stream
         });
-        Graph::new().apply(bare.collect()).map_err(|(n, e)| self.error_of(n, e.to_string()))
+        Graph::new().apply(bare.collect()).map_err(|e| self.error_of(&e))
     }
 
-    fn error_of(&self, stream: usize, why: String) -> ConfigError {
-        match self.places.get(stream) {
-            Some(place) => place.error(why),
-            None => unreadable(Path::new(""), why),
+    fn error_of(&self, error: &ApplyError) -> ConfigError {
+        match error.index.and_then(|stream| self.places.get(stream)) {
+            Some(place) => place.error(error.to_string()),
+            None => unreadable(Path::new(""), error.to_string()),
         }
     }
 
@@ -427,13 +427,13 @@ impl Config {
     fn with_redaction(
         &self,
         graph: &Graph,
-        set_up: impl FnOnce() -> std::result::Result<(), (usize, GraphError)>,
+        set_up: impl FnOnce() -> std::result::Result<(), ApplyError>,
     ) -> Result<()> {
         let before = graph.redaction();
         graph.set_redaction(before.union(&self.redaction));
         let done = set_up();
         graph.set_redaction(if done.is_ok() { self.redaction.clone() } else { before });
-        done.map_err(|(n, e)| self.error_of(n, e.to_string()))
+        done.map_err(|e| self.error_of(&e))
     }
 
     fn check_sinks(&self) -> Result<()> {

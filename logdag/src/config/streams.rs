@@ -10,7 +10,7 @@ use super::value::Given;
 use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result};
 use crate::filter::{Filter, Limit};
 use crate::format::{Flags, Format};
-use crate::graph::{Configured, Graph, StreamOptions};
+use crate::graph::{Graph, StreamConfig, StreamOptions};
 use crate::level::Level;
 use crate::pattern::Pattern;
 use crate::redact::Redaction;
@@ -203,7 +203,7 @@ fn same_name(path: &Path) -> PathBuf {
 
 #[derive(Default)]
 struct Reader<'a> {
-    streams: Vec<Configured>,
+    streams: Vec<StreamConfig>,
     places: Vec<Place>,
     left_out: Vec<(String, String)>,
     names: BTreeSet<String>,
@@ -341,7 +341,7 @@ impl<'a> Reader<'a> {
         }
         let options = self.options(name, element, chain)?;
         let outlets = self.outlets(chain);
-        self.streams.push(Configured { name: name.to_owned(), options, outlets });
+        self.streams.push(StreamConfig { name: name.to_owned(), options, outlets });
         self.places.push(element.place.clone());
         Ok(())
     }
@@ -434,9 +434,9 @@ impl<'a> Reader<'a> {
             escape: or("escape", element.place.source.toml)?,
             spans: or("spans", true)?,
             redaction: redaction(inherited("redact"), inherited("redact_pattern"))?,
-            disabled: flag("disabled")?,
+            enabled: !flag("disabled")?,
             stats: flag("stats")?,
-            dedup_seconds: seconds("dedup_seconds")?,
+            dedup: Some(seconds("dedup_seconds")?).filter(|&n| n > 0).map(Duration::from_secs),
             when_full,
             drain_limit: match inherited("drain_seconds") {
                 None => StreamOptions::DRAIN_LIMIT,

@@ -124,7 +124,7 @@ fn files_are_included_and_never_round_and_round() {
 fn gist(config: &Config) -> Vec<String> {
     let outlet =
         |(to, filter): &(String, Option<Filter>)| format!("{to} {:?}", filter.as_ref().map(Filter::text));
-    let one = |stream: &Configured| {
+    let one = |stream: &StreamConfig| {
         let outlets: Vec<String> = stream.outlets.iter().map(outlet).collect();
         format!("{} {:?} {outlets:?}", stream.name, stream.options)
     };
@@ -367,7 +367,7 @@ fn the_sample_works() {
     let example = graph.find("error/example").unwrap();
     crate::log!(example, "it {}", "works");
     crate::log!(graph.find("http/access").unwrap(), status = 200; "GET /");
-    assert!(!graph.find("debug/example").unwrap().is_material());
+    assert!(!graph.find("debug/example").unwrap().is_enabled());
     graph.flush().unwrap();
     let log = std::fs::read_to_string(dir.path().join("app.log")).unwrap();
     assert!(log.starts_with('[') && log.ends_with("] it works\n"), "{log}");
@@ -533,8 +533,8 @@ fn sizes_and_durations_have_units_and_0_turns_inherited_rotation_off() {
     assert_eq!(rotation(1), of(86_400, 0, 604_800, 0));
     assert_eq!(rotation(2), of(0, 0, 0, 0));
     assert_eq!(
-        (options[0].dedup_seconds, options[0].queue_bytes, options[0].max_line),
-        (60, 2000, 1_000_000)
+        (options[0].dedup, options[0].queue_bytes, options[0].max_line),
+        (Some(std::time::Duration::from_secs(60)), 2000, 1_000_000)
     );
     assert_eq!(config.warnings(), []);
 }

@@ -11,7 +11,7 @@ use crate::sink::{Counters, QueueStats};
 /// What there is of a stream.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Description {
+pub struct StreamInfo {
     /// Its name.
     pub name: String,
     /// Its type; empty without a sink.
@@ -31,7 +31,7 @@ pub struct Description {
     /// Whether lines go through it.
     pub enabled: bool,
     /// Whether a line that is logged to it gets anywhere.
-    pub material: bool,
+    pub enabled_below: bool,
     /// Its outlets: names, and the text of filters.
     pub outlets: Vec<(String, Option<String>)>,
     /// Lines that limits and samples of outlets have left out, by the outlets' names.
@@ -53,7 +53,7 @@ pub struct Description {
     pub reentrant: u64,
 }
 
-impl Description {
+impl StreamInfo {
     /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line gets anywhere),
     /// `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`, `spans`, `escape`, `redact`,
     /// `redact_pattern`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
@@ -80,7 +80,7 @@ impl Description {
             "path": self.path,
             "format": self.format.name(),
             "enabled": self.enabled,
-            "enabled_below": self.material,
+            "enabled_below": self.enabled_below,
             "debugging": self.flags.debug,
             "timestamps": self.flags.timestamps,
             "facility": self.flags.facility,

@@ -29,9 +29,9 @@ use crate::sink::{FdSink, Sink, SinkSpec, Slot};
 use crate::speculation::Speculation;
 use crate::sync::{Mutex, MutexGuard};
 
-pub use description::Description;
+pub use description::StreamInfo;
 pub use ending::DrainAtEnd;
-pub use options::{Configured, StreamOptions};
+pub use options::{ApplyError, StreamConfig, StreamOptions};
 use sinks::{go_sync, makers};
 pub use stream::Stream;
 pub(crate) use streams::MAX_NAME;
@@ -167,7 +167,7 @@ impl Graph {
         {
             let state = streams.make(name);
             state.outlets = vec![Outlet { to: to.to_owned(), filter: None }];
-            state.options.disabled = name == "debug";
+            state.options.enabled = name != "debug";
         }
         streams.resolve();
         let streams = Arc::new(Mutex::new(streams));
@@ -266,12 +266,12 @@ impl Graph {
     /// the list gives it, and loses those that it had. Streams that are not in the list stay as they are.
     ///
     /// # Errors
-    /// The place in the list, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
-    pub fn apply(&self, list: Vec<Configured>) -> Result<(), (usize, GraphError)> {
+    /// The stream that cannot be set up, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
+    pub fn apply(&self, list: Vec<StreamConfig>) -> Result<(), ApplyError> {
         let turns = Arc::clone(&self.streams().turns);
         let _one_at_a_time = turns.configuring.lock();
         let declared = list.len();
-        self.set_up(list, declared)
+        self.set_up(list, declared).map_err(|(n, error)| ApplyError { index: Some(n), error })
     }
 
     /// Sets up several streams in place of those that [`apply`](Graph::apply) and this method set up before: all
@@ -281,8 +281,8 @@ impl Graph {
     /// written twice.
     ///
     /// # Errors
-    /// The place in the list, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
-    pub fn replace(&self, list: Vec<Configured>) -> Result<(), (usize, GraphError)> {
+    /// The stream that cannot be set up, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
+    pub fn replace(&self, list: Vec<StreamConfig>) -> Result<(), ApplyError> {
         let turns = Arc::clone(&self.streams().turns);
         let _one_at_a_time = turns.configuring.lock();
         let (undeclared, changed) = {
@@ -291,26 +291,26 @@ impl Graph {
             (streams.undeclared(&list), changed.collect::<Vec<bool>>())
         };
         let places: Vec<usize> = (0..list.len()).filter(|&n| changed[n]).collect();
-        let mut list: Vec<Configured> =
+        let mut list: Vec<StreamConfig> =
             list.into_iter().zip(&changed).filter_map(|(one, &changed)| changed.then_some(one)).collect();
         let declared = list.len();
         list.extend(undeclared);
-        self.set_up(list, declared).map_err(|(n, e)| (places.get(n).copied().unwrap_or(usize::MAX), e))
+        self.set_up(list, declared).map_err(|(n, error)| ApplyError { index: places.get(n).copied(), error })
     }
 
     /// From `undeclared` on, the streams of the list go back to what they were before.
-    fn set_up(&self, list: Vec<Configured>, undeclared: usize) -> Result<(), (usize, GraphError)> {
+    fn set_up(&self, list: Vec<StreamConfig>, undeclared: usize) -> Result<(), (usize, GraphError)> {
         // Everything that can be checked without opening a sink is checked first.
         let mut tried = self.streams().clone();
         tried.connect_all(&list, undeclared)?;
         // An unchanged sink stays open, so that nothing that it holds is lost or written out of order.
-        let stays = |streams: &Streams, Configured { name, options, .. }: &Configured| {
+        let stays = |streams: &Streams, StreamConfig { name, options, .. }: &StreamConfig| {
             let state = streams.by_name.get(name);
             state.is_some_and(|state| state.slot.is_some() && state.options.same_sink(options))
         };
         let mut slots = Vec::new();
         for (n, configured) in list.iter().enumerate() {
-            let Configured { name, options, .. } = configured;
+            let StreamConfig { name, options, .. } = configured;
             let slot = if stays(&tried, configured) {
                 None
             } else if let Some((sink, spec)) =
@@ -322,7 +322,7 @@ impl Graph {
             };
             slots.push(slot);
         }
-        for (n, (Configured { name, options, .. }, slot)) in list.iter().zip(&slots).enumerate() {
+        for (n, (StreamConfig { name, options, .. }, slot)) in list.iter().zip(&slots).enumerate() {
             Self::begin(name, options, slot.as_ref()).map_err(|e| (n, e))?;
         }
         let mut streams = self.streams();
@@ -335,7 +335,7 @@ impl Graph {
                 next.make(&configured.name).options = configured.options;
                 continue;
             }
-            let Configured { name, mut options, .. } = configured;
+            let StreamConfig { name, mut options, .. } = configured;
             if let Some(slot) = slot {
                 if next.asynchronous {
                     slot.go_async();
@@ -451,7 +451,7 @@ impl Graph {
     /// # Errors
     /// [`GraphError::UnknownStream`].
     pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), GraphError> {
-        self.change(name, |state| state.options.disabled = !enabled)
+        self.change(name, |state| state.options.enabled = enabled)
     }
 
     /// Changes what lines through a stream have in front.
@@ -571,19 +571,19 @@ impl Graph {
     }
 
     /// What there is of a stream.
-    pub fn describe(&self, name: &str) -> Option<Description> {
+    pub fn describe(&self, name: &str) -> Option<StreamInfo> {
         let (mut description, slot) = self.describe_without_size(name)?;
         description.size = slot.and_then(|slot| slot.size());
         Some(description)
     }
 
-    /// Describes every stream, in the order of names, without [`size`](Description::size): no sink is asked, so
+    /// Describes every stream, in the order of names, without [`size`](StreamInfo::size): no sink is asked, so
     /// this waits for none, and delays logging no longer than it takes to copy the description of one stream.
-    pub fn describe_all(&self) -> Vec<Description> {
+    pub fn describe_all(&self) -> Vec<StreamInfo> {
         self.names().iter().filter_map(|name| Some(self.describe_without_size(name)?.0)).collect()
     }
 
-    fn describe_without_size(&self, name: &str) -> Option<(Description, Option<Arc<Slot>>)> {
+    fn describe_without_size(&self, name: &str) -> Option<(StreamInfo, Option<Arc<Slot>>)> {
         let streams = self.streams();
         let state = streams.by_name.get(name)?;
         let slot = state.slot.clone();
@@ -592,7 +592,7 @@ impl Graph {
             |outlet: &Outlet| (outlet.to.clone(), outlet.filter.as_ref().map(|f| f.text().to_owned()));
         let mut config = spec.config;
         config.extend(state.properties.clone());
-        let mut description = Description {
+        let mut description = StreamInfo {
             name: name.to_owned(),
             kind: spec.kind,
             path: spec.path,
@@ -601,8 +601,8 @@ impl Graph {
             escape: state.options.escape,
             spans: state.options.spans,
             redaction: streams.redaction.union(&state.options.redaction),
-            enabled: !state.options.disabled,
-            material: Stream { node: Arc::clone(&state.node) }.is_material(),
+            enabled: state.options.enabled,
+            enabled_below: Stream { node: Arc::clone(&state.node) }.is_enabled(),
             outlets: state.outlets.iter().map(outlet).collect(),
             left_out: state
                 .outlets

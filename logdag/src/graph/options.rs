@@ -7,6 +7,8 @@ use crate::format::{Flags, Format};
 use crate::redact::Redaction;
 use crate::sink::{SinkSpec, WhenFull};
 
+use super::GraphError;
+
 /// What a stream is.
 ///
 /// ```
@@ -33,14 +35,14 @@ pub struct StreamOptions {
     /// What lines through it lose before a sink gets them.
     pub redaction: Redaction,
     /// Whether lines go through it.
-    pub disabled: bool,
+    pub enabled: bool,
     /// Whether its lines are counted where statistics are asked for by the names that libmtev gives them. (They are counted in
     /// any case.)
     pub stats: bool,
-    /// A line equal to the one before it within this many seconds is counted, not written; 0 is never. This
+    /// A line equal to the one before it within this time is counted, not written; never with `None`. This
     /// is for the stream's sink: a stream without one passes everything on. Repetitions are reported before the
     /// next other line, and by a flush.
-    pub dedup_seconds: u64,
+    pub dedup: Option<Duration>,
     /// What happens when its queue is full; `None` is to block.
     pub when_full: Option<WhenFull>,
     /// A line whose message is longer than this, in bytes, is not written, but counted as failed.
@@ -64,8 +66,8 @@ impl StreamOptions {
 impl StreamOptions {
     /// Whether a sink that was opened for these options can stay open with the others.
     pub(crate) fn same_sink(&self, other: &Self) -> bool {
-        let Self { disabled, flags, stats, .. } = *self;
-        *self == Self { disabled, flags, stats, ..other.clone() }
+        let Self { enabled, flags, stats, .. } = *self;
+        *self == Self { enabled, flags, stats, ..other.clone() }
     }
 }
 
@@ -78,9 +80,9 @@ impl Default for StreamOptions {
             escape: true,
             spans: true,
             redaction: Redaction::default(),
-            disabled: false,
+            enabled: true,
             stats: false,
-            dedup_seconds: 0,
+            dedup: None,
             when_full: None,
             max_line: Self::MAX_LINE,
             drain_limit: Self::DRAIN_LIMIT,
@@ -91,7 +93,7 @@ impl Default for StreamOptions {
 
 /// A stream that is set up together with others.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Configured {
+pub struct StreamConfig {
     /// Its name.
     pub name: String,
     /// What it is.
@@ -99,4 +101,16 @@ pub struct Configured {
     /// Its outlets, and no others: without any, its lines go to its own sink only, whatever its name is below. An outlet
     /// that is given twice counts once, with the first filter.
     pub outlets: Vec<(String, Option<Filter>)>,
+}
+
+/// Why streams that were to be set up together were not: nothing has changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+#[non_exhaustive]
+pub struct ApplyError {
+    /// The place in the list of the stream that cannot be set up; `None` for one that is not in the list, and was to become
+    /// what it was before.
+    pub index: Option<usize>,
+    /// What is wrong with it.
+    pub error: GraphError,
 }

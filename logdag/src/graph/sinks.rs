@@ -323,8 +323,8 @@ impl Graph {
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
-    pub fn cull(&self, name: &str) -> Result<usize, GraphError> {
-        self.with_sink(name, |slot| slot.with_sink(slot.deadline(), Sink::cull))
+    pub fn remove_expired(&self, name: &str) -> Result<usize, GraphError> {
+        self.with_sink(name, |slot| slot.with_sink(slot.deadline(), Sink::remove_expired))
     }
 
     /// The last lines of a memory stream, oldest first; `None` where it is none.

@@ -72,7 +72,7 @@ impl Stream {
 
     /// Whether a line that is logged to it may get anywhere.
     #[inline]
-    pub fn is_material(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         self.takes(Level::Error)
     }
 
@@ -87,7 +87,7 @@ impl Stream {
     /// Logs a line of this moment; [`log!`](crate::log!) is the way to call it.
     ///
     /// A thread that is logging does not log again: a line that a signal handler logs then, or a sink, a filter or an
-    /// argument, is left out, counted ([`Description::reentrant`](crate::Description::reentrant)) and reported on stderr. So
+    /// argument, is left out, counted ([`StreamInfo::reentrant`](crate::StreamInfo::reentrant)) and reported on stderr. So
     /// no lock of this library is waited for in vain. A signal handler that interrupts its thread elsewhere, within the
     /// allocator for example, must not log: like most functions, this one may allocate memory.
     #[inline]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use super::{Configured, GraphError, Maker, StreamOptions};
+use super::{GraphError, Maker, StreamConfig, StreamOptions};
 use crate::filter::Filter;
 use crate::format::Flags;
 use crate::level::Levels;
@@ -62,7 +62,7 @@ pub(super) struct State {
 /// A stream that a configuration declares.
 #[derive(Clone)]
 pub(super) struct Declared {
-    by: Arc<Configured>,
+    by: Arc<StreamConfig>,
     /// What the stream goes back to when a configuration no longer declares it.
     options: StreamOptions,
     outlets: Vec<Outlet>,
@@ -231,12 +231,12 @@ impl Streams {
     }
 
     /// The streams that a configuration declares and this list does not, as they were before.
-    pub(super) fn undeclared(&self, list: &[Configured]) -> Vec<Configured> {
+    pub(super) fn undeclared(&self, list: &[StreamConfig]) -> Vec<StreamConfig> {
         let listed: HashSet<&str> = list.iter().map(|one| &*one.name).collect();
         let before = |(name, state): (&String, &State)| {
             let declared = state.declared.as_ref().filter(|_| !listed.contains(&**name))?;
             let outlet = |outlet: &Outlet| (outlet.to.clone(), outlet.filter.as_deref().cloned());
-            Some(Configured {
+            Some(StreamConfig {
                 name: name.clone(),
                 options: declared.options.clone(),
                 outlets: declared.outlets.iter().map(outlet).collect(),
@@ -246,7 +246,7 @@ impl Streams {
     }
 
     /// Whether the configuration before this one declares a stream in the same way.
-    pub(super) fn declares_as_before(&self, configured: &Configured) -> bool {
+    pub(super) fn declares_as_before(&self, configured: &StreamConfig) -> bool {
         let declared = self.by_name.get(&configured.name).and_then(|state| state.declared.as_ref());
         declared.is_some_and(|declared| *declared.by == *configured)
     }
@@ -255,7 +255,7 @@ impl Streams {
     /// they are streams that go back to what they were before.
     pub(super) fn connect_all(
         &mut self,
-        list: &[Configured],
+        list: &[StreamConfig],
         undeclared: usize,
     ) -> Result<(), (usize, GraphError)> {
         for (n, configured) in list.iter().enumerate() {
@@ -272,7 +272,7 @@ impl Streams {
                 None => state.declared = Some(Declared { by, options: state.options.clone(), outlets }),
             }
         }
-        for (n, Configured { name, outlets, .. }) in list.iter().enumerate() {
+        for (n, StreamConfig { name, outlets, .. }) in list.iter().enumerate() {
             for (to, filter) in outlets {
                 check_name(to).map_err(|e| (n, e))?;
                 self.make(to);
@@ -283,7 +283,7 @@ impl Streams {
         self.measure(self.by_name.keys().map(String::as_str)).map_err(|fault| match fault {
             Fault::Cycle(cycle) => {
                 // The last of the list on it is reported.
-                let on_it = |(n, configured): (usize, &Configured)| {
+                let on_it = |(n, configured): (usize, &StreamConfig)| {
                     Some((n, cycle.iter().position(|name| *name == configured.name)?))
                 };
                 let (n, at) = list.iter().enumerate().filter_map(on_it).next_back().unwrap_or((0, 0));
@@ -377,7 +377,7 @@ impl Streams {
     }
 
     fn follow(&self, name: &str, flags: Flags, redaction: &Arc<Redaction>, route: &mut Route) {
-        let Some(state) = self.by_name.get(name).filter(|state| !state.options.disabled) else { return };
+        let Some(state) = self.by_name.get(name).filter(|state| state.options.enabled) else { return };
         let flags = flags.union(state.options.flags);
         let more = &state.options.redaction;
         let united = (!more.is_empty()).then(|| Arc::new(redaction.union(more)));

@@ -217,7 +217,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// An error of the system.
-    fn cull(&self) -> io::Result<usize> {
+    fn remove_expired(&self) -> io::Result<usize> {
         Ok(0)
     }
 

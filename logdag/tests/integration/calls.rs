@@ -4,9 +4,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use logdag::{
-    Configured, Format, Graph, GraphError, Level, Location, Rotation, SinkSpec, StreamOptions, Value,
+    Format, Graph, GraphError, Level, Location, Rotation, SinkSpec, StreamConfig, StreamOptions, Value,
     WhenFull, fatal, log, terminate,
 };
 
@@ -41,13 +42,16 @@ fn options_and_properties_are_told_as_they_were_set() {
     let options = StreamOptions {
         sink: Some(sink),
         format: Format::Json,
-        dedup_seconds: 3,
+        dedup: Some(Duration::from_secs(3)),
         when_full: Some(WhenFull::Drop),
         ..StreamOptions::default()
     };
     graph.configure("m", options).unwrap();
     let told = graph.options("m").unwrap();
-    assert_eq!((told.format, told.dedup_seconds, told.when_full), (Format::Json, 3, Some(WhenFull::Drop)));
+    assert_eq!(
+        (told.format, told.dedup, told.when_full),
+        (Format::Json, Some(Duration::from_secs(3)), Some(WhenFull::Drop))
+    );
     assert_eq!(graph.property("m", "colour").as_deref(), Some("red"));
     graph.set_property("m", "colour", "blue").unwrap();
     graph.set_property("m", "owner", "me").unwrap();
@@ -131,7 +135,7 @@ fn what_was_written_is_put_aside_under_a_name_and_culled() {
     for (suffix, text) in [("1700000007", "a"), ("1700000008", "b")] {
         std::fs::write(dir.path().join(format!("log.{suffix}")), text).unwrap();
     }
-    assert_eq!(graph.cull("s").unwrap(), 1);
+    assert_eq!(graph.remove_expired("s").unwrap(), 1);
     assert!(!dir.path().join("log.1700000007").exists() && dir.path().join("log.1700000008").exists());
     assert!(graph.put_aside("stderr", &path).is_err());
 }
@@ -374,12 +378,12 @@ fn ways_that_multiply_are_refused_and_nothing_changes() {
 fn a_very_long_chain_is_refused() {
     let graph = Graph::new();
     graph.add_memory("0", 10, 1000).unwrap();
-    let link = |n: usize| Configured {
+    let link = |n: usize| StreamConfig {
         name: n.to_string(),
         options: StreamOptions::default(),
         outlets: vec![((n - 1).to_string(), None)],
     };
-    let error = graph.apply((1..=1000).map(link).collect()).unwrap_err().1;
+    let error = graph.apply((1..=1000).map(link).collect()).unwrap_err().error;
     assert!(matches!(error, GraphError::TooLarge(_)), "{error}");
     assert!(graph.find("1").is_none());
     graph.apply((1..=999).map(link).collect()).unwrap();

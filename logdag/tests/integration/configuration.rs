@@ -1,8 +1,10 @@
 //! Configurations: what is read, where errors point to, and what applying one again changes.
 
+use std::path::Path;
+use std::time::Duration;
+
 use logdag::config::Config;
 use logdag::{Format, Graph, Rotation, log};
-use std::path::Path;
 
 use super::{typed, xml};
 
@@ -143,7 +145,7 @@ fn attributes_of_the_built_in_stream_count() {
     xml("<log name='stderr' format='json' dedup_seconds='5' disabled='true'/>").apply(&graph).unwrap();
     let told = graph.describe("stderr").unwrap();
     assert_eq!((told.format, told.flags.timestamps, &*told.kind), (Format::Json, true, "stderr"));
-    assert_eq!(graph.options("stderr").unwrap().dedup_seconds, 5);
+    assert_eq!(graph.options("stderr").unwrap().dedup, Some(Duration::from_secs(5)));
     xml("<log name='stderr' timestamps='off'/>").apply(&graph).unwrap();
     assert!(!graph.describe("stderr").unwrap().flags.timestamps);
 }

@@ -36,7 +36,7 @@ fn a_declared_stream_has_the_declared_outlets_and_no_others() {
         assert_eq!(outlets(&graph, name), [""; 0], "{name}");
     }
     assert_eq!(outlets(&graph, "app/db"), ["app"]);
-    assert!(!stream(&graph, "error").is_material(), "it has no sink, and leads to none");
+    assert!(!stream(&graph, "error").is_enabled(), "it has no sink, and leads to none");
     for name in ["app", "app/http", "app/http/slow", "app/db", "early"] {
         log!(stream(&graph, name), "of {name}");
     }
@@ -98,7 +98,7 @@ fn a_type_may_be_registered_after_the_configuration_is_applied() {
     config.apply(&graph).unwrap();
     assert_eq!(graph.unregistered(), [("a".to_owned(), "tape".to_owned())]);
     let a = stream(&graph, "a");
-    assert!(!a.is_material());
+    assert!(!a.is_enabled());
     let tape = Arc::new(Kept::default());
     let again = Arc::clone(&tape);
     graph
@@ -121,7 +121,7 @@ fn streams_that_a_new_configuration_leaves_out_are_what_they_were_before() {
     graph.add_outlet("own", "stderr", Some("n > 1")).unwrap();
     let facts = |name: &str| {
         let told = graph.describe(name).unwrap();
-        (told.kind, told.path, told.format, told.flags, told.enabled, told.material, told.outlets)
+        (told.kind, told.path, told.format, told.flags, told.enabled, told.enabled_below, told.outlets)
     };
     let names = ["own", "error", "debug", "stderr", "app/http"];
     stream(&graph, "app/http");

@@ -35,13 +35,13 @@ impl Sink for Slow {
     }
 }
 
-pub(crate) fn slow(graph: &Graph, delay: Duration, dedup_seconds: u64) -> (Arc<Slow>, Stream) {
+pub(crate) fn slow(graph: &Graph, delay: Duration, dedup: Option<Duration>) -> (Arc<Slow>, Stream) {
     let sink = Arc::new(Slow::default());
     sink.delay_micros.store(u64::try_from(delay.as_micros()).unwrap(), Ordering::Relaxed);
     let made = Arc::clone(&sink);
     graph.register("slow", move |_| Ok(Arc::<Slow>::clone(&made))).unwrap();
     let spec = SinkSpec { kind: "slow".to_owned(), ..SinkSpec::default() };
-    let options = StreamOptions { sink: Some(spec), dedup_seconds, ..StreamOptions::default() };
+    let options = StreamOptions { sink: Some(spec), dedup, ..StreamOptions::default() };
     let stream = graph.configure("slow", options).unwrap();
     (sink, stream)
 }

@@ -349,7 +349,7 @@ fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
         return;
     };
     // There is one on either side of it, in whichever order they are looked at.
-    let error = graph.cull("app").unwrap_err().to_string();
+    let error = graph.remove_expired("app").unwrap_err().to_string();
     assert!(error.contains(stuck.to_str().unwrap()) && error.contains("not permitted"), "{error}");
     assert_eq!(
         [1_700_001_000, 1_700_002_000, 1_700_003_000].map(|second| aside(second).exists()),
@@ -360,7 +360,7 @@ fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
     log!(stream, "two");
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
     drop(immutable);
-    assert_eq!(graph.cull("app").unwrap(), 1);
+    assert_eq!(graph.remove_expired("app").unwrap(), 1);
     let left: Vec<String> = in_order(&path).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     assert_eq!(left, ["one\n", "two\n"]);
 }

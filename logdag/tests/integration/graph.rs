@@ -27,7 +27,7 @@ fn what_is_there_from_the_start() {
     {
         assert_eq!(outlets(&graph, name), to(outlet), "{name}");
         assert_eq!(graph.describe(name).unwrap().enabled, name != "debug");
-        assert_eq!(graph.find(name).unwrap().is_material(), name != "debug");
+        assert_eq!(graph.find(name).unwrap().is_enabled(), name != "debug");
     }
     let stderr = graph.describe("stderr").unwrap();
     assert_eq!(stderr.kind, "stderr");
@@ -42,9 +42,9 @@ fn parents_are_made_on_the_way() {
     assert_eq!(&*deep.name(), "error/foo/bar");
     assert_eq!(outlets(&graph, "error/foo/bar"), to("error/foo"));
     assert_eq!(outlets(&graph, "error/foo"), to("error"));
-    assert!(deep.is_material());
+    assert!(deep.is_enabled());
     let top = graph.stream("top").unwrap();
-    assert!(graph.describe("top").unwrap().enabled && !top.is_material());
+    assert!(graph.describe("top").unwrap().enabled && !top.is_enabled());
     assert_eq!(outlets(&graph, "top"), []);
     for wrong in ["", "/", "a/", "/a", "a//b", "a\nb"] {
         assert!(matches!(graph.stream(wrong), Err(GraphError::Name(_))), "{wrong:?}");
@@ -130,10 +130,10 @@ fn disabled_streams_pass_nothing_on() {
     let stream = graph.stream("a").unwrap();
     for (name, line) in [("a", 0), ("b", 1), ("ring", 2)] {
         graph.set_enabled(name, false).unwrap();
-        assert!(!stream.is_material(), "{name}");
+        assert!(!stream.is_enabled(), "{name}");
         log!(stream, "not this");
         graph.set_enabled(name, true).unwrap();
-        assert!(stream.is_material(), "{name}");
+        assert!(stream.is_enabled(), "{name}");
         log!(stream, "{line}");
     }
     assert_eq!(ring(&graph, "ring"), ["0", "1", "2"]);
@@ -203,7 +203,7 @@ fn whoever_has_a_removed_stream_logs_to_nowhere() {
     graph.connect("a", "ring", None).unwrap();
     let stream = graph.stream("a").unwrap();
     assert!(graph.remove("a") && !graph.remove("a"));
-    assert!(!stream.is_material());
+    assert!(!stream.is_enabled());
     log!(stream, "lost");
     assert_eq!(ring(&graph, "ring"), Vec::<String>::new());
 }
@@ -230,7 +230,7 @@ fn lines_go_no_more_over_outlets_that_were_removed() {
     assert_eq!(graph.remove_outlets("a"), 2);
     assert_eq!(graph.remove_outlets("a"), 0);
     assert_eq!(outlets(&graph, "a"), []);
-    assert!(!below.is_material());
+    assert!(!below.is_enabled());
     log!(below, "to nowhere");
     assert_eq!((ring(&graph, "one").len(), ring(&graph, "two").len()), (1, 2));
     // The stream and what leads to it are there as before.
@@ -323,9 +323,9 @@ fn a_type_may_be_registered_later() {
     let sink = logdag::SinkSpec { kind: "mine".to_owned(), path: "5,50".to_owned(), ..Default::default() };
     let options = StreamOptions { sink: Some(sink), ..StreamOptions::default() };
     let stream = graph.configure("a", options).unwrap();
-    assert!(!stream.is_material());
+    assert!(!stream.is_enabled());
     graph.register("mine", |spec| Ok(Arc::new(logdag::MemorySink::from_path(&spec.path).unwrap()))).unwrap();
-    assert!(stream.is_material());
+    assert!(stream.is_enabled());
     log!(stream, "x");
     assert_eq!(ring(&graph, "a"), ["x"]);
 }

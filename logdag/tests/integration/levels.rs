@@ -1,7 +1,7 @@
 //! Levels: in filters, on outlets, on streams, and in lines.
 
 use logdag::config::Config;
-use logdag::{Configured, Filter, Format, Graph, Level, debug, error, info, log, trace, warn};
+use logdag::{Filter, Format, Graph, Level, StreamConfig, debug, error, info, log, trace, warn};
 use serde_json::Value as Json;
 
 use super::ring;
@@ -67,7 +67,7 @@ fn an_outlet_takes_a_least_level_in_every_configuration() {
         outlet = [{ name = "ring", min_level = "debug", filter = "n = 1" }]"#;
     let built = |graph: &Graph| {
         graph.add_memory("ring", 100, 1000).unwrap();
-        let stream = |name: &str, filter| Configured {
+        let stream = |name: &str, filter| StreamConfig {
             name: name.to_owned(),
             options: Default::default(),
             outlets: vec![("ring".to_owned(), Some(filter))],
@@ -112,7 +112,7 @@ fn nothing_is_evaluated_for_a_level_that_gets_nowhere() {
     graph.add_outlet("web", "all", None).unwrap();
     assert!(web.takes(Level::Trace));
     graph.set_enabled("all", false).unwrap();
-    assert!(!web.takes(Level::Info) && web.is_material());
+    assert!(!web.takes(Level::Info) && web.is_enabled());
 }
 
 #[test]

@@ -82,9 +82,9 @@ impl Model {
         }
     }
 
-    fn material(&self, at: usize) -> bool {
+    fn enabled_below(&self, at: usize) -> bool {
         let node = &self.nodes[at];
-        node.enabled && (node.lines.is_some() || node.outlets.iter().any(|&(to, _)| self.material(to)))
+        node.enabled && (node.lines.is_some() || node.outlets.iter().any(|&(to, _)| self.enabled_below(to)))
     }
 }
 
@@ -154,7 +154,7 @@ fn check(sinks: &[bool], steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
         }
         for (stream, handle) in streams.iter().enumerate() {
-            prop_assert_eq!(handle.is_material(), model.material(stream), "s{}", stream);
+            prop_assert_eq!(handle.is_enabled(), model.enabled_below(stream), "s{}", stream);
         }
     }
     for (stream, node) in model.nodes.into_iter().enumerate() {

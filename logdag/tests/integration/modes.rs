@@ -14,7 +14,7 @@ use super::{LONG, ends, typed};
 #[test]
 fn flush_ends_while_others_go_on_logging() {
     let graph = Graph::new();
-    let (_, stream) = slow(&graph, Duration::from_millis(2), 0);
+    let (_, stream) = slow(&graph, Duration::from_millis(2), None);
     graph.go_async();
     let stop = Arc::new(AtomicBool::new(false));
     let thread = std::thread::spawn({
@@ -39,7 +39,7 @@ fn flush_ends_while_others_go_on_logging() {
 #[test]
 fn a_threads_lines_keep_their_order_when_it_goes_synchronous() {
     let graph = Graph::new();
-    let (sink, stream) = slow(&graph, Duration::from_millis(20), 0);
+    let (sink, stream) = slow(&graph, Duration::from_millis(20), None);
     graph.go_async();
     log!(stream, "0");
     std::thread::sleep(Duration::from_millis(5));
@@ -62,7 +62,7 @@ fn a_threads_lines_keep_their_order_when_it_goes_synchronous() {
 #[test]
 fn flush_waits_for_the_queue_while_it_goes_synchronous() {
     let graph = Graph::new();
-    let (sink, stream) = slow(&graph, Duration::from_millis(200), 0);
+    let (sink, stream) = slow(&graph, Duration::from_millis(200), None);
     graph.go_async();
     log!(stream, "0");
     std::thread::sleep(Duration::from_millis(20));
@@ -82,7 +82,7 @@ fn flush_waits_for_the_queue_while_it_goes_synchronous() {
 fn going_back_and_forth_from_several_threads_hangs_nobody_and_loses_nothing() {
     const ROUNDS: usize = 4000;
     let graph = Graph::new();
-    let (sink, stream) = slow(&graph, Duration::ZERO, 0);
+    let (sink, stream) = slow(&graph, Duration::ZERO, None);
     let ended = ends(LONG, move || {
         let start = std::sync::Barrier::new(4);
         std::thread::scope(|scope| {
@@ -227,5 +227,5 @@ fn what_waits_is_written_when_the_guard_of_a_graph_goes() {
     drop(drain);
     // The graph is still there.
     assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1000);
-    assert!(stream.is_material());
+    assert!(stream.is_enabled());
 }

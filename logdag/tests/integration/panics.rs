@@ -37,7 +37,7 @@ fn a_panic_of_an_argument_is_logged_and_loses_nothing() {
 #[test]
 fn a_panic_of_a_sink_loses_no_line_that_waits_behind_it() {
     let graph = Graph::new();
-    let (sink, stream) = slow(&graph, Duration::from_millis(50), 0);
+    let (sink, stream) = slow(&graph, Duration::from_millis(50), None);
     graph.go_async();
     log!(stream, "panic");
     std::thread::sleep(Duration::from_millis(10));
@@ -60,7 +60,7 @@ fn a_panic_of_a_sink_loses_no_line_that_waits_behind_it() {
 #[test]
 fn after_a_panic_of_its_sink_a_stream_goes_asynchronous_again() {
     let graph = Graph::new();
-    let (sink, stream) = slow(&graph, Duration::ZERO, 0);
+    let (sink, stream) = slow(&graph, Duration::ZERO, None);
     graph.go_async();
     log!(stream, "panic");
     std::thread::sleep(Duration::from_millis(100));

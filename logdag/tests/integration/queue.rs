@@ -87,7 +87,8 @@ fn rings_are_read_by_number_and_by_index() {
 fn repeating(graph: &Graph) -> Stream {
     let path = "100,10000".to_owned();
     let sink = SinkSpec { kind: "memory".to_owned(), path, ..SinkSpec::default() };
-    let options = StreamOptions { sink: Some(sink), dedup_seconds: 5, ..StreamOptions::default() };
+    let options =
+        StreamOptions { sink: Some(sink), dedup: Some(Duration::from_secs(5)), ..StreamOptions::default() };
     graph.configure("ring", options).unwrap()
 }
 

@@ -14,7 +14,8 @@ fn a_repetition_that_nothing_follows_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();
-    let told = StreamOptions { dedup_seconds: 1, ..typed("file", &path, Rotation::default()) };
+    let told =
+        StreamOptions { dedup: Some(Duration::from_secs(1)), ..typed("file", &path, Rotation::default()) };
     let stream = graph.configure("app", told).unwrap();
     graph.go_async();
     for _ in 0..5 {
@@ -40,7 +41,8 @@ fn what_was_never_written_is_not_repeated() {
     let (graph, gate) = (Graph::new(), Gate::default());
     gate.open.store(true, Ordering::Release);
     gate.fails_once.store(true, Ordering::Release);
-    let stream = gate.add(&graph, StreamOptions { dedup_seconds: 60, ..StreamOptions::default() });
+    let stream =
+        gate.add(&graph, StreamOptions { dedup: Some(Duration::from_secs(60)), ..StreamOptions::default() });
     (0..5).for_each(|_| log!(stream, "disk is full"));
     graph.flush().unwrap_err();
     let mut lines = gate.lines();
@@ -52,7 +54,7 @@ fn what_was_never_written_is_not_repeated() {
 #[test]
 fn lines_with_other_keys_are_no_repetitions() {
     let graph = Graph::new();
-    let (sink, stream) = slow(&graph, Duration::ZERO, 5);
+    let (sink, stream) = slow(&graph, Duration::ZERO, Some(Duration::from_secs(5)));
     log!(stream, status = 200; "done");
     log!(stream, status = 500; "done");
     assert_eq!(sink.lines().len(), 2);
@@ -61,7 +63,7 @@ fn lines_with_other_keys_are_no_repetitions() {
 #[test]
 fn looking_for_repetitions_does_not_wait_for_the_sink() {
     let graph = Graph::new();
-    let (_, stream) = slow(&graph, Duration::from_millis(500), 5);
+    let (_, stream) = slow(&graph, Duration::from_millis(500), Some(Duration::from_secs(5)));
     graph.go_async();
     log!(stream, "a");
     std::thread::sleep(Duration::from_millis(50));

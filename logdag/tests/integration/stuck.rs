@@ -78,9 +78,9 @@ fn nothing_that_watches_or_ends_waits_for_a_stuck_sink() {
     let error = soon("reopen", move || graph1.reopen()).unwrap_err().to_string();
     assert!(error.contains("it is busy"), "{error}");
     log!(setup.good, "in the new file");
-    for work in [Graph::rotate, |graph: &Graph, name: &str| graph.cull(name).map(|_| ())] {
+    for work in [Graph::rotate, |graph: &Graph, name: &str| graph.remove_expired(name).map(|_| ())] {
         let graph1 = graph();
-        soon("rotate, cull", move || work(&graph1, "b")).unwrap_err();
+        soon("rotate, remove_expired", move || work(&graph1, "b")).unwrap_err();
     }
     let graph1 = graph();
     soon("the guard", move || drop(graph1.drain_at_end()));

@@ -515,7 +515,7 @@ impl FileSink {
         drop(turn);
         self.rotations.fetch_add(1, Relaxed);
         // What is too old stays until the next time, if it cannot be removed now.
-        files.trouble = self.remove_expired(files, false).err().or(files.trouble.take());
+        files.trouble = self.apply_retention(files, false).err().or(files.trouble.take());
         self.order_compression(files);
         Ok(())
     }
@@ -607,7 +607,7 @@ impl FileSink {
 
     /// Removes the rotated files that retention does not keep. With `all`, the limit in bytes also applies to files that
     /// may be compressed soon.
-    fn remove_expired(&self, files: &mut Files, all: bool) -> io::Result<usize> {
+    fn apply_retention(&self, files: &mut Files, all: bool) -> io::Result<usize> {
         let Some(current) = &files.current else { return Ok(0) };
         let now = self.clock.both();
         let by_age = self.keeper.rotation.retain_seconds > 0;
@@ -806,12 +806,12 @@ impl Sink for FileSink {
         let due = files.culled.is_none_or(|last| last.elapsed() >= CULL_EVERY);
         if rotation.retain_seconds > 0 && due {
             files.culled = Some(Instant::now());
-            self.remove_expired(&mut files, false)?;
+            self.apply_retention(&mut files, false)?;
         }
         let left = self.keeper.kept.lock().left;
         if left.is_some_and(|since| since.elapsed() >= CULL_EVERY) {
             self.order_compression(&mut files);
-            self.remove_expired(&mut files, true)?;
+            self.apply_retention(&mut files, true)?;
         }
         Ok(())
     }
@@ -866,8 +866,8 @@ impl Sink for FileSink {
         }
     }
 
-    fn cull(&self) -> io::Result<usize> {
-        self.remove_expired(&mut self.files.lock(), true)
+    fn remove_expired(&self) -> io::Result<usize> {
+        self.apply_retention(&mut self.files.lock(), true)
     }
 
     fn size(&self) -> Option<u64> {

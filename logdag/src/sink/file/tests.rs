@@ -160,7 +160,7 @@ fn what_is_too_old_goes() {
     }
     fs::create_dir(setup.rotated(2)).unwrap();
     expected.push((setup.rotated(2), true));
-    assert_eq!(setup.sink.cull().unwrap(), 2);
+    assert_eq!(setup.sink.remove_expired().unwrap(), 2);
     for (path, kept) in expected {
         assert_eq!(path.exists(), kept, "{}", path.display());
     }
@@ -194,7 +194,7 @@ fn names_that_a_rotation_cannot_have_made_are_left_alone() {
     assert_eq!(retention::find(&Names::new(&rotation, &setup.sink.path), clock()).unwrap().left_alone, left);
     // It is no longer written to: it is a rotated file like others.
     drop(other);
-    assert_eq!(setup.sink.cull().unwrap(), 1);
+    assert_eq!(setup.sink.remove_expired().unwrap(), 1);
     assert!(!setup.rotated(3).exists());
 }
 
@@ -214,14 +214,14 @@ fn a_clock_that_was_wrong_costs_nothing() {
         setup.assert_files(&kept);
         // Those that nothing pushes out go when they have been there long enough.
         future.iter().for_each(|path| touch(path, modified));
-        setup.sink.cull().unwrap();
+        setup.sink.remove_expired().unwrap();
         setup.assert_files(&kept);
         let setup = Setup::new(Rotation { retain_seconds: 100, ..Rotation::default() });
         let future = setup.dir.path().join(format!("log.{WRONG}"));
         touch(&future, modified);
         for (second, there) in [(10_000, true), (10_100, true), (10_101, false)] {
             NOW.set(second);
-            setup.sink.cull().unwrap();
+            setup.sink.remove_expired().unwrap();
             assert_eq!(future.exists(), there, "{second}");
         }
     }
@@ -276,13 +276,13 @@ fn bytes_and_count_keep_the_newest() {
     for second in [9, 10, 8, 7] {
         setup.put(second, 10);
     }
-    assert_eq!(setup.sink.cull().unwrap(), 2);
+    assert_eq!(setup.sink.remove_expired().unwrap(), 2);
     assert_eq!(setup.suffixes(), ["9", "10", ""]);
     let setup = Setup::new(Rotation { retain_count: 3, ..Rotation::default() });
     for second in [9, 10, 8, 7] {
         setup.put(second, 10);
     }
-    assert_eq!(setup.sink.cull().unwrap(), 1);
+    assert_eq!(setup.sink.remove_expired().unwrap(), 1);
     assert_eq!(setup.suffixes(), ["8", "9", "10", ""]);
 }
 
@@ -296,7 +296,7 @@ fn retention_goes_with_rotation_and_leaves_the_current_file() {
     setup.write_at(20_000, "another one\n");
     setup.assert_files(&[("", "another one\n")]);
     NOW.set(90_000);
-    setup.sink.cull().unwrap();
+    setup.sink.remove_expired().unwrap();
     setup.assert_files(&[("", "another one\n")]);
 }
 

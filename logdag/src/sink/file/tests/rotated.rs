@@ -206,7 +206,7 @@ fn numbers_go_on_from_those_of_another_process() {
         other.rotate().unwrap();
         // What the first one still had open was none to be removed.
         setup.sink.reopen().unwrap();
-        setup.sink.cull().unwrap();
+        setup.sink.remove_expired().unwrap();
         let found = contents(setup.dir.path());
         let texts: Vec<&str> = found.values().map(|text| &**text).collect();
         assert_eq!(texts, ["", "d\n", "e\n"], "{name}: {found:?}");
@@ -358,7 +358,7 @@ fn count_and_age_are_those_of_compressed_files_too() {
         }
         // Of one that no rotation has made nothing is known.
         fs::write(setup.dir.path().join("log.9.gz"), "theirs").unwrap();
-        assert_eq!(setup.sink.cull().unwrap(), 1);
+        assert_eq!(setup.sink.remove_expired().unwrap(), 1);
         let names: Vec<String> = fs::read_dir(setup.dir.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
