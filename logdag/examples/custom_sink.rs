@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 
 use logdag::config::Config;
-use logdag::{Graph, Lines, Sink, WriteError, log};
+use logdag::{Capabilities, Graph, Lines, Sink, WriteError, log};
 
 /// Sends every line to an address.
 #[derive(Debug)]
@@ -24,14 +24,8 @@ impl Sink for UdpSink {
         Ok(())
     }
 
-    /// A datagram is a line: no line ends, and no lines within a line.
-    fn splits_lines(&self) -> bool {
-        false
-    }
-
-    /// The network may be slow: threads that log need not wait for it.
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().splits_lines(false).may_be_asynchronous(true)
     }
 }
 

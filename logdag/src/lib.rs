@@ -87,8 +87,8 @@ pub use redact::Redaction;
 #[cfg(feature = "jlog")]
 pub use sink::JlogSink;
 pub use sink::{
-    Access, Compression, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, QueueStats, RotateAt,
-    RotatedName, Rotation, RotationError, Sink, SinkSpec, WhenFull, WriteError, WriteTimes, Zone,
+    Access, Capabilities, Compression, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, QueueStats,
+    RotateAt, RotatedName, Rotation, RotationError, Sink, SinkSpec, WhenFull, WriteError, WriteTimes, Zone,
 };
 pub use speculation::Speculation;
 pub use value::{Json, Value};

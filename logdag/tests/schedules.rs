@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use logdag::{Graph, Lines, Sink, SinkSpec, Stream, StreamOptions, WhenFull, WriteError, log};
+use logdag::{Capabilities, Graph, Lines, Sink, SinkSpec, Stream, StreamOptions, WhenFull, WriteError, log};
 use shuttle::thread;
 
 fn check(test: impl Fn() + Send + Sync + 'static) {
@@ -39,12 +39,8 @@ impl Sink for Kept {
         Ok(())
     }
 
-    fn splits_lines(&self) -> bool {
-        false
-    }
-
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().splits_lines(false).may_be_asynchronous(true)
     }
 }
 
@@ -213,7 +209,7 @@ fn repeating() -> (Graph, Stream, Kept) {
     let sink = kept.clone();
     graph.register("kept", move |_| -> io::Result<Arc<dyn Sink>> { Ok(Arc::new(sink.clone())) }).unwrap();
     let options = StreamOptions {
-        dedup: Some(Duration::from_secs(1)),
+        dedup: Some(std::time::Duration::from_secs(1)),
         queue_bytes: 1 << 20,
         ..options("kept", WhenFull::Block)
     };

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use jlog_watch::Watch;
-use logdag::{Graph, Lines, Sink, WriteError, log};
+use logdag::{Capabilities, Graph, Lines, Sink, WriteError, log};
 
 use crate::support::{Place, ask, samples, serve, until};
 
@@ -96,12 +96,8 @@ impl Sink for Stuck {
         Ok(())
     }
 
-    fn needs_times(&self) -> bool {
-        false
-    }
-
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().needs_times(false).may_be_asynchronous(true)
     }
 }
 

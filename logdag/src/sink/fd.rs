@@ -8,7 +8,7 @@ use crate::format::Format;
 use crate::graph::fork;
 use crate::record::Record;
 
-use super::{Lines, Sink, WriteError, journald};
+use super::{Capabilities, Lines, Sink, WriteError, journald};
 
 /// Writes to the standard error, between what others in this process write there.
 pub(crate) fn write_to_stderr(bytes: &[u8]) -> io::Result<()> {
@@ -42,24 +42,19 @@ impl Sink for FdSink {
         Ok(())
     }
 
-    fn needs_times(&self) -> bool {
-        false
-    }
-
-    fn wraps(&self) -> bool {
-        *self == FdSink::Stderr && journald::is_on_stderr()
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+            .needs_times(false)
+            .wraps(*self == FdSink::Stderr && journald::is_on_stderr())
+            .is_terminal(match self {
+                FdSink::Stdout => io::stdout().is_terminal(),
+                FdSink::Stderr => io::stderr().is_terminal(),
+            })
     }
 
     /// The journal takes the priority from the beginning of each line.
     fn wrap(&self, record: &Record<'_>, _: Format, line: &mut Vec<u8>) {
         journald::prefix_lines(record.level.severity(), line);
-    }
-
-    fn is_terminal(&self) -> bool {
-        match self {
-            FdSink::Stdout => io::stdout().is_terminal(),
-            FdSink::Stderr => io::stderr().is_terminal(),
-        }
     }
 }
 
@@ -113,15 +108,10 @@ impl Sink for Descriptor {
             .map_err(|e| io::Error::new(e.kind(), format!("file descriptor {}: {e}", self.number)).into())
     }
 
-    fn may_be_asynchronous(&self) -> bool {
-        true
-    }
-
-    fn needs_times(&self) -> bool {
-        false
-    }
-
-    fn is_terminal(&self) -> bool {
-        self.file.is_terminal()
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+            .may_be_asynchronous(true)
+            .needs_times(false)
+            .is_terminal(self.file.is_terminal())
     }
 }

@@ -7,7 +7,7 @@ use jlog_core::{
     WriterOptions,
 };
 
-use super::{Lines, Sink, SinkSpec, WriteError, write_to_stderr};
+use super::{Capabilities, Lines, Sink, SinkSpec, WriteError, write_to_stderr};
 use crate::sync::plain::RwLock;
 
 /// The largest pre-commit buffer; a larger number counts as this.
@@ -223,17 +223,8 @@ impl Sink for JlogSink {
         }
     }
 
-    fn splits_lines(&self) -> bool {
-        false
-    }
-
-    /// In the pre-commit buffer.
-    fn keeps_back(&self) -> bool {
-        true
-    }
-
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().splits_lines(false).keeps_back(true).may_be_asynchronous(true)
     }
 
     fn idle(&self) -> io::Result<()> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::peer::{Address, Peer, timeout};
 use super::syslog::identifier;
-use super::{Lines, Sink, SinkSpec, WriteError};
+use super::{Capabilities, Lines, Sink, SinkSpec, WriteError};
 use crate::format::Format;
 use crate::record::Record;
 
@@ -84,16 +84,8 @@ impl Sink for Journald {
         self.peer.send(lines)
     }
 
-    fn splits_lines(&self) -> bool {
-        false
-    }
-
-    fn needs_times(&self) -> bool {
-        false
-    }
-
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().splits_lines(false).needs_times(false).may_be_asynchronous(true).wraps(true)
     }
 
     fn trouble(&self) -> Option<io::Error> {
@@ -103,10 +95,6 @@ impl Sink for Journald {
     fn reopen(&self) -> io::Result<()> {
         self.peer.reset();
         Ok(())
-    }
-
-    fn wraps(&self) -> bool {
-        true
     }
 
     fn wrap(&self, record: &Record<'_>, _: Format, line: &mut Vec<u8>) {

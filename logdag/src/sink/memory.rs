@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Lines, Sink, WriteError};
+use super::{Capabilities, Lines, Sink, WriteError};
 use crate::sync::plain::Mutex;
 
 /// A line in a ring.
@@ -288,8 +288,8 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    fn splits_lines(&self) -> bool {
-        false
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().splits_lines(false)
     }
 
     fn size(&self) -> Option<u64> {

@@ -55,7 +55,7 @@ impl<'a> Lines<'a> {
         self.ends.is_empty()
     }
 
-    /// Each line's bytes and time (in microseconds since 1970 UTC; see [`Sink::needs_times`]).
+    /// Each line's bytes and time (in microseconds since 1970 UTC; see [`Capabilities::needs_times`]).
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], u64)> + use<'a> {
         let (bytes, mut from) = (self.bytes, self.start);
         self.ends.iter().map(move |&(end, micros)| {
@@ -94,6 +94,92 @@ impl From<io::Error> for WriteError {
     }
 }
 
+/// What a [`Sink`] needs and can do.
+///
+/// ```
+/// use logdag::Capabilities;
+///
+/// let capabilities = Capabilities::default().splits_lines(false).may_be_asynchronous(true);
+/// # let _ = capabilities;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    pub(crate) splits_lines: bool,
+    pub(crate) wraps: bool,
+    pub(crate) needs_times: bool,
+    pub(crate) may_be_asynchronous: bool,
+    pub(crate) keeps_back: bool,
+    pub(crate) needs_ticks: bool,
+    pub(crate) is_terminal: bool,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self {
+            splits_lines: true,
+            wraps: false,
+            needs_times: true,
+            may_be_asynchronous: false,
+            keeps_back: false,
+            needs_ticks: false,
+            is_terminal: false,
+        }
+    }
+}
+
+impl Capabilities {
+    /// Whether plain messages are split at line ends, and every line ends with a newline; they are unless this says
+    /// otherwise.
+    #[must_use]
+    pub fn splits_lines(mut self, yes: bool) -> Self {
+        self.splits_lines = yes;
+        self
+    }
+
+    /// Whether it adds to lines what their records say: see [`Sink::wrap`].
+    #[must_use]
+    pub fn wraps(mut self, yes: bool) -> Self {
+        self.wraps = yes;
+        self
+    }
+
+    /// Whether it uses the lines' times; it does unless this says otherwise. If not, they may be 0, because the clock need
+    /// not be read.
+    #[must_use]
+    pub fn needs_times(mut self, yes: bool) -> Self {
+        self.needs_times = yes;
+        self
+    }
+
+    /// Whether it may get a queue and a thread of its own.
+    #[must_use]
+    pub fn may_be_asynchronous(mut self, yes: bool) -> Self {
+        self.may_be_asynchronous = yes;
+        self
+    }
+
+    /// Whether it keeps lines back until [`Sink::idle`] or [`Sink::flush`] is called.
+    #[must_use]
+    pub fn keeps_back(mut self, yes: bool) -> Self {
+        self.keeps_back = yes;
+        self
+    }
+
+    /// Whether it has something to do when time passes: see [`Sink::tick`].
+    #[must_use]
+    pub fn needs_ticks(mut self, yes: bool) -> Self {
+        self.needs_ticks = yes;
+        self
+    }
+
+    /// Whether people look at it: events are shown as text there, and control characters escaped.
+    #[must_use]
+    pub fn is_terminal(mut self, yes: bool) -> Self {
+        self.is_terminal = yes;
+        self
+    }
+}
+
 /// Where lines end up. An application adds its own kinds with [`Graph::register`](crate::Graph::register); a worked
 /// example, which sends lines as UDP datagrams, is `examples/custom_sink.rs`.
 ///
@@ -115,34 +201,14 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Whether plain messages are split at line ends, and every line ends with a newline.
-    fn splits_lines(&self) -> bool {
-        true
-    }
-
-    /// Whether it adds to lines what their records say: see [`wrap`](Sink::wrap).
-    fn wraps(&self) -> bool {
-        false
+    /// What it needs and can do. It is asked when the sink is opened, and when its stream goes asynchronous.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
     }
 
     /// Makes of a rendered line what is written, for example with a header. It is called by the threads that log,
-    /// several at once, and only if [`wraps`](Sink::wraps) says so when the sink is opened.
+    /// several at once, and only if [`Capabilities::wraps`] says so.
     fn wrap(&self, _record: &Record<'_>, _format: Format, _line: &mut Vec<u8>) {}
-
-    /// Whether it uses the lines' times; if not, they may be 0, because the clock need not be read.
-    fn needs_times(&self) -> bool {
-        true
-    }
-
-    /// Whether it may get a queue and a thread of its own.
-    fn may_be_asynchronous(&self) -> bool {
-        false
-    }
-
-    /// Whether it keeps lines back until [`idle`](Sink::idle) or [`flush`](Sink::flush) is called.
-    fn keeps_back(&self) -> bool {
-        false
-    }
 
     /// There is nothing more to write for the moment.
     ///
@@ -159,11 +225,6 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// What the system says.
     fn line_written(&self) -> io::Result<()> {
         self.idle()
-    }
-
-    /// Whether it has something to do when time passes.
-    fn needs_ticks(&self) -> bool {
-        false
     }
 
     /// Time has passed: called about every second, from the thread of its queue (without one: never).
@@ -224,11 +285,6 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// Bytes in what it writes to.
     fn size(&self) -> Option<u64> {
         None
-    }
-
-    /// Whether people look at it: events are shown as text there.
-    fn is_terminal(&self) -> bool {
-        false
     }
 
     /// The ring, if it is one.

@@ -278,21 +278,22 @@ impl Slot {
         spec: SinkSpec,
         options: &StreamOptions,
     ) -> Arc<Self> {
+        let can = sink.capabilities();
         let slot = Self {
             stream: stream.to_owned(),
             spec,
             format: AtomicU8::new(0),
-            for_people: sink.is_terminal(),
+            for_people: can.is_terminal,
             is_ring: (&*sink as &dyn Any).is::<MemorySink>(),
             layout: Layout {
-                split: sink.splits_lines(),
-                escape: options.escape || sink.is_terminal(),
+                split: can.splits_lines,
+                escape: options.escape || can.is_terminal,
                 spans: options.spans,
             },
-            wraps: sink.wraps(),
-            needs_times: sink.needs_times(),
-            keeps_back: sink.keeps_back(),
-            needs_ticks: sink.needs_ticks() || options.dedup.is_some(),
+            wraps: can.wraps,
+            needs_times: can.needs_times,
+            keeps_back: can.keeps_back,
+            needs_ticks: can.needs_ticks || options.dedup.is_some(),
             sink,
             when_full: options.when_full.unwrap_or_default(),
             dedup_micros: options.dedup.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
@@ -345,7 +346,7 @@ impl Slot {
     /// Gives the sink a queue and a thread, if it may have one.
     pub(crate) fn go_async(self: &Arc<Self>) {
         let mut thread = self.thread.lock();
-        if thread.is_some() || !self.sink.may_be_asynchronous() {
+        if thread.is_some() || !self.sink.capabilities().may_be_asynchronous {
             return;
         }
         let writer = {

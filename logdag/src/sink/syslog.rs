@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use jiff::Timestamp;
 
 use super::peer::{Address, Peer, timeout};
-use super::{Lines, Sink, SinkSpec, WriteError};
+use super::{Capabilities, Lines, Sink, SinkSpec, WriteError};
 use crate::format::Format;
 use crate::record::Record;
 use crate::value::Value;
@@ -102,16 +102,8 @@ impl Sink for Syslog {
         self.peer.send(lines)
     }
 
-    fn splits_lines(&self) -> bool {
-        false
-    }
-
-    fn needs_times(&self) -> bool {
-        false
-    }
-
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().splits_lines(false).needs_times(false).may_be_asynchronous(true).wraps(true)
     }
 
     fn trouble(&self) -> Option<io::Error> {
@@ -121,10 +113,6 @@ impl Sink for Syslog {
     fn reopen(&self) -> io::Result<()> {
         self.peer.reset();
         Ok(())
-    }
-
-    fn wraps(&self) -> bool {
-        true
     }
 
     fn wrap(&self, record: &Record<'_>, format: Format, line: &mut Vec<u8>) {

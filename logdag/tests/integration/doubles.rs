@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use logdag::{Graph, Lines, Sink, SinkSpec, Stream, StreamOptions, WriteError};
+use logdag::{Capabilities, Graph, Lines, Sink, SinkSpec, Stream, StreamOptions, WriteError};
 
 /// Takes its time, and panics with the line `panic`.
 #[derive(Debug, Default)]
@@ -30,8 +30,8 @@ impl Sink for Slow {
         Ok(())
     }
 
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().may_be_asynchronous(true)
     }
 }
 
@@ -80,11 +80,7 @@ impl Sink for Gate {
         Ok(())
     }
 
-    fn splits_lines(&self) -> bool {
-        false
-    }
-
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().splits_lines(false).may_be_asynchronous(true)
     }
 }

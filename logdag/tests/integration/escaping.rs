@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use logdag::config::Config;
-use logdag::{Flags, Format, Graph, Lines, Record, Sink, SinkSpec, StreamOptions, WriteError, log};
+use logdag::{
+    Capabilities, Flags, Format, Graph, Lines, Record, Sink, SinkSpec, StreamOptions, WriteError, log,
+};
 
 const HOSTILE: &str = "\x1b]0;title\x07 a\rb\u{9b}2J\x7f\u{202e}\n[error] forged\tx";
 
@@ -17,8 +19,8 @@ impl Sink for Screen {
         Ok(())
     }
 
-    fn is_terminal(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().is_terminal(true)
     }
 }
 

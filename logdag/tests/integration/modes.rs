@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use logdag::{Graph, Lines, Rotation, Sink, SinkSpec, StreamOptions, WriteError, log};
+use logdag::{Capabilities, Graph, Lines, Rotation, Sink, SinkSpec, StreamOptions, WriteError, log};
 
 use super::doubles::slow;
 use super::{LONG, ends, typed};
@@ -125,8 +125,8 @@ impl Sink for Asks {
         Ok(())
     }
 
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().may_be_asynchronous(true)
     }
 }
 

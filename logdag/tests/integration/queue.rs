@@ -5,7 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use logdag::{
-    Graph, Lines, Location, Rotation, Sink, SinkSpec, Stream, StreamOptions, WhenFull, WriteError, log,
+    Capabilities, Graph, Lines, Location, Rotation, Sink, SinkSpec, Stream, StreamOptions, WhenFull,
+    WriteError, log,
 };
 
 use super::{assert_complete, log_from_threads, ring, typed, within};
@@ -55,8 +56,8 @@ impl Sink for Slow {
         Ok(())
     }
 
-    fn may_be_asynchronous(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().may_be_asynchronous(true)
     }
 }
 
@@ -289,8 +290,8 @@ fn a_sink_that_fails_is_counted_and_stops_no_other() {
         fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
             Err(WriteError { written: lines.len() / 2, error: std::io::ErrorKind::StorageFull.into() })
         }
-        fn may_be_asynchronous(&self) -> bool {
-            true
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::default().may_be_asynchronous(true)
         }
     }
     let graph = Graph::new();

@@ -29,7 +29,7 @@ use period::{Pair, Period, Periods, Watch};
 use retention::{FirstSeen, InUse, Reasons};
 pub use rotation::{Compression, RotateAt, RotatedName, Rotation, RotationError, Zone};
 
-use super::{Lines, Sink, WriteError};
+use super::{Capabilities, Lines, Sink, WriteError};
 use crate::graph::fork;
 use crate::sync::plain::Mutex;
 
@@ -764,12 +764,13 @@ impl Sink for FileSink {
         Ok(())
     }
 
-    fn needs_times(&self) -> bool {
-        false
-    }
-
-    fn may_be_asynchronous(&self) -> bool {
-        self.asynchronous
+    fn capabilities(&self) -> Capabilities {
+        let rotation = &self.keeper.rotation;
+        let needs_ticks = rotation.by_time() || rotation.retain_seconds > 0 || rotation.compress.is_some();
+        Capabilities::default()
+            .needs_times(false)
+            .may_be_asynchronous(self.asynchronous)
+            .needs_ticks(needs_ticks)
     }
 
     fn begin(&self) -> io::Result<()> {
@@ -785,11 +786,6 @@ impl Sink for FileSink {
             self.rotate_locked(&mut files)?;
         }
         Ok(())
-    }
-
-    fn needs_ticks(&self) -> bool {
-        let rotation = &self.keeper.rotation;
-        rotation.by_time() || rotation.retain_seconds > 0 || rotation.compress.is_some()
     }
 
     fn tick(&self) -> io::Result<()> {

@@ -249,7 +249,7 @@ fn names_come_back_from_the_future_with_the_clock() {
 #[test]
 fn time_that_passes_ends_a_period_and_a_files_life() {
     let setup = Setup::new(Rotation { seconds: 600, retain_seconds: 1000, ..Rotation::default() });
-    assert!(setup.sink.needs_ticks());
+    assert!(setup.sink.capabilities().needs_ticks);
     setup.put(9_000, 1);
     setup.write_at(10_000, "a\n");
     NOW.set(10_199);
@@ -267,7 +267,12 @@ fn time_that_passes_ends_a_period_and_a_files_life() {
     NOW.set(11_201);
     setup.sink.tick().unwrap();
     setup.assert_files(&[("", "")]);
-    assert!(!Setup::new(Rotation { bytes: 10, retain_count: 1, ..Rotation::default() }).sink.needs_ticks());
+    assert!(
+        !Setup::new(Rotation { bytes: 10, retain_count: 1, ..Rotation::default() })
+            .sink
+            .capabilities()
+            .needs_ticks
+    );
 }
 
 #[test]
