@@ -273,8 +273,8 @@ impl Verifier {
         })
     }
 
-    /// How many whole records at the beginning of `bytes` follow each other and are what was written, and how many bytes
-    /// they have. `first` describes the first of them; its length does not matter. The one that this stops at is to be
+    /// How many whole records at the beginning of `bytes`, `most` at most, follow each other and are what was written, and
+    /// how many bytes they have. `first` describes the first of them; its length does not matter. The one that this stops at is to be
     /// [checked](Self::check) by itself.
     ///
     /// # Errors
@@ -284,11 +284,12 @@ impl Verifier {
         first: Suspect,
         bytes: &[u8],
         format: RecordFormat,
+        most: u32,
     ) -> io::Result<(u32, usize)> {
         let (mut count, mut at) = (0u32, 0usize);
         // It remembers what the processor can do.
         let fresh = crc32fast::Hasher::new();
-        while at < bytes.len() {
+        while at < bytes.len() && count < most {
             let (offset, marker) = (first.offset + at as u64, first.marker.saturating_add(count));
             let Some(run) = self.run_at(offset) else { break };
             let head = self.heads[run];
@@ -299,6 +300,7 @@ impl Verifier {
             let Some((entries, _)) = self.load_run(run)? else { break };
             let place = marker.checked_sub(head.marker).map(|place| place as usize);
             let listed = place.and_then(|place| entries.crcs().get(place..)).unwrap_or_default();
+            let listed = &listed[..listed.len().min((most - count) as usize)];
             let before = at;
             for &crc in listed {
                 if at >= within {
@@ -599,7 +601,7 @@ mod tests {
             let (mut quick, mut slow) = (verifier(&sidecar), verifier(&sidecar));
             for (n, &begin) in begins.iter().enumerate().filter(|(_, begin)| **begin < bytes.len()) {
                 let (marker, offset) = (u32::try_from(n).unwrap() + 1, begin as u64);
-                let (mut count, mut at) = (0, 0);
+                let (mut count, mut at, mut third) = (0, 0, 0);
                 while let Some(record) = whole(FORMAT(), &bytes[begin + at..]) {
                     let total = record.len() as u64;
                     let suspect = Suspect { marker: marker + count, offset: offset + at as u64, total };
@@ -608,10 +610,15 @@ mod tests {
                     }
                     count += 1;
                     at += record.len();
+                    if count <= 3 {
+                        third = at;
+                    }
                 }
                 let first = Suspect { marker, offset, total: 0 };
-                let found = quick.check_all(first, &bytes[begin..], FORMAT()).unwrap();
-                prop_assert_eq!(found, (count, at), "from record {}", n);
+                for (most, expected) in [(u32::MAX, (count, at)), (3, (count.min(3), third))] {
+                    let found = quick.check_all(first, &bytes[begin..], FORMAT(), most).unwrap();
+                    prop_assert_eq!(found, expected, "from record {}, {} at most", n, most);
+                }
             }
         }
     }
@@ -642,6 +649,6 @@ mod tests {
         verifier.refresh(shared, 0).unwrap();
         assert_eq!(verifier.heads.len(), 2);
         let first = Suspect { marker: 1, offset: 0, total: 0 };
-        assert_eq!(verifier.check_all(first, &bytes, FORMAT()).unwrap(), (20, begins[20]));
+        assert_eq!(verifier.check_all(first, &bytes, FORMAT(), u32::MAX).unwrap(), (20, begins[20]));
     }
 }

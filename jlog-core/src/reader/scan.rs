@@ -2,8 +2,8 @@
 
 use super::Segment;
 use crate::checksum::{Suspect, Verdict};
-use crate::format::RecordFormat;
-use crate::scan::{Step, step, whole_records};
+use crate::format::{RecordFormat, RecordHeader};
+use crate::scan::{Step, step, whole, whole_records};
 
 /// A scan of the bytes at a reader's position.
 pub(super) struct Scan<'a> {
@@ -45,7 +45,7 @@ impl Scan<'_> {
         let mut unproven: Option<(usize, usize)> = None;
         plain.clear();
         // Records that nothing speaks against are not looked at one by one.
-        let mut quickly = check && !self.format.is_lz4();
+        let mut quickly = check;
         if !check && !self.format.is_lz4() && self.segment.accepted.end <= self.offset {
             let (whole, last, end) = whole_records(self.format, bytes);
             (count, at) = (whole, end);
@@ -58,11 +58,17 @@ impl Scan<'_> {
                     offset: self.offset + at as u64,
                     total: 0,
                 };
-                let (good, end) = self.segment.verifier.check_all(first, &bytes[at..], self.format)?;
+                // Compressed ones are checked again if they do not fit into `plain`.
+                let most = if self.format.is_lz4() { 32 } else { u32::MAX };
+                let (good, end) = self.segment.verifier.check_all(first, &bytes[at..], self.format, most)?;
                 if good > 0 {
                     unproven = None;
+                }
+                if !self.format.is_lz4() {
                     count += good;
                     at += end;
+                } else if let Some(stop) = self.unpack_all(bytes, good, (&mut count, &mut at), plain, limit) {
+                    break stop;
                 }
             }
             let rest = &bytes[at..];
@@ -87,19 +93,14 @@ impl Scan<'_> {
                 match self.segment.verifier.check(suspect, || crc32fast::hash(record))? {
                     Verdict::Good => {
                         unproven = None;
-                        quickly = !self.format.is_lz4();
+                        quickly = true;
                     }
                     Verdict::Uncovered => quickly = false,
                     Verdict::Doubtful => break Scanned::Doubtful,
                 }
             }
-            if self.format.is_lz4() {
-                let start = plain.len();
-                plain.extend_from_slice(&record[..header_len]);
-                if !self.format.load(&header, &record[header_len..], plain) {
-                    plain.truncate(start);
-                    break Scanned::WrongBlock;
-                }
+            if self.format.is_lz4() && !unpack(self.format, &header, record, plain) {
+                break Scanned::WrongBlock;
             }
             at += record.len();
             count += 1;
@@ -126,4 +127,42 @@ impl Scan<'_> {
         }
         Ok(stop)
     }
+
+    /// Lays out so many whole records, and moves the count and the place behind them. Returns why it stopped, if it did.
+    fn unpack_all(
+        &self,
+        bytes: &[u8],
+        records: u32,
+        (count, at): (&mut u32, &mut usize),
+        plain: &mut Vec<u8>,
+        limit: usize,
+    ) -> Option<Scanned> {
+        for _ in 0..records {
+            let rest = &bytes[*at..];
+            let (Some(header), Some(record)) = (self.format.decode(rest), whole(self.format, rest)) else {
+                break;
+            };
+            if !unpack(self.format, &header, record, plain) {
+                return Some(Scanned::WrongBlock);
+            }
+            *at += record.len();
+            *count += 1;
+            if plain.len() > limit {
+                return Some(Scanned::Torn);
+            }
+        }
+        None
+    }
+}
+
+/// Lays out a compressed record plainly; `false`, and nothing of it, where its body cannot be decompressed.
+fn unpack(format: RecordFormat, header: &RecordHeader, record: &[u8], plain: &mut Vec<u8>) -> bool {
+    let start = plain.len();
+    let (head, body) = record.split_at(format.header_len());
+    plain.extend_from_slice(head);
+    let unpacked = format.load(header, body, plain);
+    if !unpacked {
+        plain.truncate(start);
+    }
+    unpacked
 }
