@@ -877,3 +877,15 @@ fn the_directory_of_rotated_files_must_be_there() {
     std::fs::create_dir(dir.path().join("old")).unwrap();
     assert_eq!(missing(""), []);
 }
+
+/// A list where none may be says which name it may have been meant for.
+#[test]
+fn a_list_of_a_mistyped_name_is_told() {
+    for text in ["[[log]]\nname = 'a'\noutlets = ['b']", "[[log]]\nname = 'a'\noutlets = []"] {
+        let error = Config::from_text("c.toml", text).unwrap_err().to_string();
+        assert!(
+            error.contains("outlets: expected a text") && error.contains("did you mean outlet?"),
+            "{error}"
+        );
+    }
+}

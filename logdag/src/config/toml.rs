@@ -6,6 +6,7 @@ use std::rc::Rc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::suggest::did_you_mean;
 use super::{Element, MAX_DEPTH, Place, Result, Source, include, substitute};
 
 /// Adds everything that a text has to an element.
@@ -57,7 +58,10 @@ impl Reader<'_> {
                 DeValue::Array(items)
                     if items.is_empty() && !matches!(&**name, "include" | "outlet" | "log") =>
                 {
-                    return Err(self.place(value).error(format!("{name}: {EXPECTED}")));
+                    return Err(self.place(value).error(format!(
+                        "{name}: {EXPECTED}{}",
+                        did_you_mean(name, &["include", "log", "outlet"])
+                    )));
                 }
                 DeValue::Array(items) => items,
                 _ => &alone,
@@ -97,7 +101,10 @@ impl Reader<'_> {
                     "outlet" => "name",
                     "include" => "file",
                     _ => {
-                        return Err(element.place.error(format!("{name}: {EXPECTED}")));
+                        return Err(element.place.error(format!(
+                            "{name}: {EXPECTED}{}",
+                            did_you_mean(name, &["include", "log", "outlet"])
+                        )));
                     }
                 };
                 let Some(text) = scalar(value) else {

@@ -379,9 +379,13 @@ impl Slot {
         self.drain_limit
     }
 
-    /// When waiting for this sink ends, if it begins now.
+    /// When waiting for this sink ends, if it begins now. One that was given up, and is not back yet, is not waited for again:
+    /// a program that ends drains and flushes, and would wait each time.
     pub(crate) fn deadline(&self) -> Instant {
         let now = Instant::now();
+        if self.queue.lock().stuck > 0 {
+            return now;
+        }
         // A limit that no clock can show is none: a year will do.
         now.checked_add(self.drain_limit).unwrap_or(now + Duration::from_secs(31_536_000))
     }

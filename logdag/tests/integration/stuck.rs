@@ -203,3 +203,33 @@ fn reports_of_limits_wait_for_no_sink() {
         assert_eq!(lines, LINES);
     }
 }
+
+/// A sink that was given up is waited for once, not by each part of a program's end.
+#[test]
+fn an_end_waits_once_for_a_stuck_sink() {
+    let limit = Duration::from_secs(3);
+    let setup = Setup::new("file", WhenFull::Drop);
+    let options = setup.graph.options("b").unwrap();
+    setup.graph.configure("b", StreamOptions { drain_limit: limit, ..options }).unwrap();
+    setup.graph.go_async();
+    for n in 0..LINES {
+        log!(setup.stuck, "{n} {:.>50}", n);
+    }
+    let graph = setup.graph.clone();
+    within(LONG, move || {
+        graph.go_sync();
+        let begun = Instant::now();
+        let error = graph.flush().unwrap_err().to_string();
+        assert!(error.contains("\"b\""), "{error}");
+        graph.reopen_stream("b").unwrap_err();
+        drop(graph.drain_at_end());
+        assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
+    });
+    // Once it is back, it is waited for as before.
+    let Setup { mut reader, graph, .. } = setup;
+    std::thread::spawn(move || {
+        let mut buffer = [0; 65536];
+        while reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
+    });
+    within(LONG, move || while graph.flush().is_err() {});
+}
