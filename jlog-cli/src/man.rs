@@ -127,6 +127,10 @@ fn examples(command: &str) -> &'static [Example] {
                 "Publish to a stream of NATS, each message once and in order",
                 "jlog ship feed nats 'nats://127.0.0.1:4222/ORDERS?subject=orders.new' --from 0:0",
             ),
+            (
+                "Push to Loki, as lines of the stream with these labels",
+                "jlog ship feed loki 'loki+http://127.0.0.1:3100?job=orders&env=prod' --from 0:0",
+            ),
             ("See what would be sent", "jlog ship feed backup jlog:copy --dry-run"),
         ],
         "inspect" => {

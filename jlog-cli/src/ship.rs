@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jlog_core::{Jlog, LogId, Start};
-use jlog_ship::destinations::{Exec, Feed, Http, HttpOptions, Nats, NatsOptions};
+use jlog_ship::destinations::{Exec, Feed, Http, HttpOptions, Loki, Nats, NatsOptions};
 use jlog_ship::{Destination, OnReject, Progress, Report, Shipper};
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
@@ -180,9 +180,12 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
     if to.starts_with("nats://") || to.starts_with("tls://") {
         return nats(args);
     }
-    if !to.starts_with("http://") && !to.starts_with("https://") {
+    let loki = to.strip_prefix("loki+");
+    let url = loki.unwrap_or(to);
+    if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(Failure::new(format!(
-            "{to:?} is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, nats://… or tls://…"
+            "{to:?} is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, \
+             nats://… or tls://…"
         )));
     }
     let mut options = HttpOptions::default();
@@ -194,8 +197,13 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
     options.headers = args.headers.clone();
     options.ca = args.ca.clone();
     options.client = args.client_cert.clone().zip(args.client_key.clone());
+    if loki.is_some() {
+        let loki =
+            Loki::new(url, &options).map_err(|why| Failure::new(format!("cannot ship to Loki: {why}")))?;
+        return Ok(Box::new(loki));
+    }
     let http =
-        Http::new(to, &options).map_err(|why| Failure::new(format!("cannot ship over HTTP: {why}")))?;
+        Http::new(url, &options).map_err(|why| Failure::new(format!("cannot ship over HTTP: {why}")))?;
     Ok(Box::new(http))
 }
 

@@ -86,7 +86,7 @@ mod http {
     use std::time::{Duration, Instant};
 
     use jlog_core::Wait;
-    use jlog_ship::destinations::{Http, HttpBody, HttpOptions};
+    use jlog_ship::destinations::{Http, HttpBody, HttpOptions, Loki};
     use jlog_ship::{OnReject, Shipper, Totals};
 
     use super::*;
@@ -258,5 +258,108 @@ mod http {
         let totals = shipper.run(Box::new(Http::new(&url, &HttpOptions::default()).unwrap())).unwrap();
         assert_eq!((totals.acknowledged, totals.in_flight, log.lag("s").unwrap().messages), (0, 1, 1));
         assert!(totals.last_error.unwrap().1.contains("refused"));
+    }
+
+    /// What a Loki would have stored: time in nanoseconds, text and id of each line, without repeated ones.
+    type Stored = Arc<Mutex<Vec<(u64, String, String)>>>;
+
+    /// Stores what a push holds, except lines with `poison`. Whether there was one.
+    fn push(request: &Request, stored: &Stored) -> bool {
+        assert!(request.head.starts_with("POST /loki/api/v1/push HTTP/1.1\r\n"), "{}", request.head);
+        assert_eq!(request.header("content-type"), Some("application/json"));
+        let push: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let [stream] = &push["streams"].as_array().unwrap()[..] else { panic!("{push}") };
+        assert_eq!(stream["stream"], serde_json::json!({ "job": "orders", "env": "a b" }));
+        let mut poison = false;
+        for line in stream["values"].as_array().unwrap() {
+            let [time, text, metadata] = &line.as_array().unwrap()[..] else { panic!("{line}") };
+            let text = text.as_str().unwrap().to_owned();
+            let line =
+                (time.as_str().unwrap().parse().unwrap(), text, metadata["jlog_id"].as_str().unwrap().into());
+            let mut stored = stored.lock().unwrap();
+            if line.1.contains("poison") {
+                poison = true;
+            } else if !stored.iter().any(|(time, text, _)| (*time, text) == (line.0, &line.1)) {
+                stored.push(line);
+            }
+        }
+        poison
+    }
+
+    fn to_loki(log: &Jlog, url: &str) -> Totals {
+        let url = url.replace("/in?key=secret", "?job=orders&env=a+b");
+        let shipper = Shipper::new(log.path(), "s").unwrap().once(true).on_reject(OnReject::Skip);
+        let shipper = shipper.backoff(Duration::from_millis(1), Duration::from_millis(2));
+        shipper.run(Box::new(Loki::new(&url, &HttpOptions::default()).unwrap())).unwrap()
+    }
+
+    const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n";
+
+    #[test]
+    fn loki_keeps_every_line_once_although_a_request_with_a_refused_one_is_half_stored() {
+        let (_dir, log) = feed(&[b"1", b"poison", b"\xff", b"2", b"poison too", b"3"]);
+        // Alike, and at the same time.
+        let time = jlog_core::Timestamp { seconds: 4_000_000_000, micros: 7 };
+        let writer = log.writer().unwrap();
+        writer.append_at(time, "alike").unwrap();
+        writer.append_at(time, "alike").unwrap();
+        let stored = Stored::default();
+        let (kept, mut n) = (Arc::clone(&stored), 0);
+        let (url, _) = server(move |request| {
+            n += 1;
+            if n == 1 {
+                return "HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n";
+            }
+            let poison = push(request, &kept);
+            if n == 2 {
+                // Stored, and the answer is lost.
+                return "HTTP/1.1 504 Late\r\nContent-Length: 0\r\n\r\n";
+            }
+            if poison {
+                "HTTP/1.1 400 Bad\r\nContent-Length: 20\r\n\r\nentry too far behind"
+            } else {
+                NO_CONTENT
+            }
+        });
+        let totals = to_loki(&log, &url);
+        assert_eq!((totals.acknowledged, totals.skipped), (5, 3), "{totals:?}");
+        assert!(totals.is_balanced(), "{totals}");
+        let stored = stored.lock().unwrap();
+        let texts: Vec<_> = stored.iter().map(|(_, text, _)| &**text).collect();
+        assert_eq!(texts, ["1", "2", "3", "alike", "alike"]);
+        let times: Vec<_> = stored.iter().skip(3).map(|(time, ..)| *time).collect();
+        assert_eq!(times, [4_000_000_000_000_007_007, 4_000_000_000_000_007_008]);
+        assert!(stored[4].2.contains(":00000000:00000008:"), "{stored:?}");
+    }
+
+    #[test]
+    fn no_message_is_refused_for_what_is_wrong_with_the_stream() {
+        for said in [
+            "HTTP/1.1 400 Bad\r\nContent-Length: 42\r\n\r\nentry for stream has 16 label names; limit",
+            "HTTP/1.1 400 Bad\r\nContent-Length: 51\r\n\r\nstructured metadata, but this feature is disallowed",
+            "HTTP/1.1 401 Who\r\nContent-Length: 9\r\n\r\nno org id",
+        ] {
+            let (_dir, log) = feed(&[b"1", b"2"]);
+            let mut n = 0;
+            let (url, requests) = server(move |_| {
+                n += 1;
+                if n == 1 { said } else { NO_CONTENT }
+            });
+            let totals = to_loki(&log, &url);
+            assert_eq!((totals.acknowledged, totals.skipped, totals.refusals), (2, 0, 1), "{said}");
+            let requests = requests.lock().unwrap();
+            assert_eq!(requests[0].body, requests[1].body);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_end_is_not_read_to_its_end() {
+        let (_dir, log) = feed(&[b"1"]);
+        let (url, _) = server(|_| {
+            let endless =
+                "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n".to_owned() + &"x".repeat(100_000);
+            Box::leak(endless.into_boxed_str())
+        });
+        assert_eq!(ship(&log, &url, &HttpOptions::default()).acknowledged, 1);
     }
 }

@@ -49,7 +49,7 @@ fn wrong_destinations_are_told() {
     for (arguments, says) in [
         (
             vec!["s", "ftp://x"],
-            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, nats://… or tls://…",
+            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, nats://… or tls://…",
         ),
         (vec!["s", "nats://h/S"], "cannot ship to NATS: it needs the subject of the messages: ?subject=…"),
         (vec!["s", "nats://a:b@h/S?subject=x"], "a URL with a password in it is seen by everybody"),
@@ -57,6 +57,8 @@ fn wrong_destinations_are_told() {
             vec!["s", "nats://h/S?subject=x", "--credentials", "/not/there"],
             "cannot read credentials from /not/there: No such file",
         ),
+        (vec!["s", "loki+http://h/"], "cannot ship to Loki: it needs a label at least: ?job=…"),
+        (vec!["s", "loki+ftp://h/?job=a"], "\"loki+ftp://h/?job=a\" is not a destination"),
         (vec!["s", "jlog:"], "jlog: needs the path of a feed behind it"),
         (
             vec!["s", "http://a:b@c/"],

@@ -1,21 +1,12 @@
 //! An HTTP server that takes messages by POST.
 
-use std::time::Duration;
-
 use base64::Engine;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url};
 use serde_json::{Map, Value, json};
 
-use crate::tls::Tls;
+use super::post::Post;
 use crate::{Answer, Destination, Limits, Outgoing, Refusal, Shipment};
-
-/// How much of a server's answer is kept as the reason.
-const MOST_OF_ANSWER: usize = 500;
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// What a request holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,8 +60,7 @@ pub struct HttpOptions {
 /// | any other 4xx | a message is refused for good |
 #[derive(Debug)]
 pub struct Http {
-    url: Url,
-    client: Client,
+    post: Post,
     body: HttpBody,
     limits: Limits,
     source: String,
@@ -82,50 +72,14 @@ impl Http {
     /// # Errors
     /// A text that says which option is wrong.
     pub fn new(url: &str, options: &HttpOptions) -> Result<Self, String> {
-        let url = Url::parse(url).map_err(|e| format!("{url:?} is not a URL: {e}"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("{}: is not a scheme of HTTP: http or https", url.scheme()));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(
-                "a URL with a password in it is seen by everybody: give the password in a file".to_owned()
-            );
-        }
-        let mut headers = HeaderMap::new();
-        let mut secret = |text: String, what: &str| {
-            let mut value = HeaderValue::from_str(&text)
-                .map_err(|_| format!("{what} has characters that no header may have"))?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-            Ok::<(), String>(())
-        };
-        if let Some(token) = &options.token {
-            secret(format!("Bearer {token}"), "the token")?;
-        } else if let Some((user, password)) = &options.password {
-            let both = base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}"));
-            secret(format!("Basic {both}"), "the password")?;
-        }
-        for (name, value) in &options.headers {
-            let wrong = || format!("{name}: {value} is not a header");
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-            headers.insert(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
-        }
-        let tls = Tls { ca: options.ca.clone(), client: options.client.clone() }.config()?;
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .default_headers(headers)
-            .connect_timeout(CONNECT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("jlog-ship/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| format!("cannot make an HTTP client: {e}"))?;
+        let post = Post::new(url, options)?;
         let messages = match options.body {
             HttpBody::Raw | HttpBody::Json => 1,
             _ if options.messages == 0 => 1000,
             _ => options.messages,
         };
         let limits = Limits { messages, in_flight: options.in_flight.max(1), ..Limits::default() };
-        Ok(Self { url, client, body: options.body, limits, source: String::new() })
+        Ok(Self { post, body: options.body, limits, source: String::new() })
     }
 
     fn encode(&self, shipment: &Shipment) -> Result<(&'static str, Bytes), Refusal> {
@@ -216,31 +170,9 @@ fn rfc3339(micros: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
-/// What the answer means.
-fn refusal(status: StatusCode, retry_after: Option<Duration>, said: &str) -> Refusal {
-    let why = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
-    match status.as_u16() {
-        408 | 425 | 429 | 500..=599 => Refusal::temporary(why).retry_after(retry_after),
-        300..=399 | 401..=405 | 407 | 410 | 411 | 415 => Refusal::misconfigured(why),
-        _ => Refusal::shipment(why),
-    }
-}
-
-/// The innermost reason, which says more than "error sending request".
-fn reason(error: &reqwest::Error) -> String {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
-}
-
 impl Destination for Http {
     fn name(&self) -> String {
-        // A query may hold a key.
-        let mut shown = self.url.clone();
-        shown.set_query(None);
-        shown.to_string()
+        self.post.name()
     }
 
     fn limits(&self) -> Limits {
@@ -260,30 +192,10 @@ impl Destination for Http {
             Ok(encoded) => encoded,
             Err(refusal) => return async { Err(refusal) }.boxed(),
         };
-        let key = match &shipment[..] {
-            [one] => one.id.to_string(),
-            [first, .., last] => format!("{}/{}", first.id, last.id),
-            [] => String::new(),
-        };
-        let request =
-            self.client.post(self.url.clone()).header(CONTENT_TYPE, kind).header("Idempotency-Key", key);
+        let answer = self.post.send(kind, &shipment, body);
         async move {
-            let sent = request.body(body).send().await;
-            let answer = sent.map_err(|e| Refusal::temporary(reason(&e)))?;
-            let status = answer.status();
-            if status.is_success() {
-                // The connection is used again once the answer is read.
-                let _ = answer.bytes().await;
-                return Ok(());
-            }
-            // As seconds; a date, which hardly any server sends, is not heeded, and the back-off stays.
-            let after =
-                answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            let mut said = answer.text().await.unwrap_or_default();
-            if let Some((end, _)) = said.char_indices().nth(MOST_OF_ANSWER) {
-                said.truncate(end);
-            }
-            Err(refusal(status, after.map(Duration::from_secs), said.trim()))
+            let answer = answer.await?;
+            if answer.status.is_success() { Ok(()) } else { Err(answer.refusal()) }
         }
         .boxed()
     }

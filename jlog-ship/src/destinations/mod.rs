@@ -5,13 +5,19 @@ mod exec;
 #[cfg(feature = "http")]
 mod http;
 mod jlog;
+#[cfg(feature = "http")]
+mod loki;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "http")]
+mod post;
 
 #[cfg(feature = "exec")]
 pub use exec::{Exec, Framing};
 #[cfg(feature = "http")]
 pub use http::{Http, HttpBody, HttpOptions};
 pub use jlog::Feed;
+#[cfg(feature = "http")]
+pub use loki::Loki;
 #[cfg(feature = "nats")]
 pub use nats::{Nats, NatsOptions, NatsWriters};

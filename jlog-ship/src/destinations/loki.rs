@@ -1,0 +1,177 @@
+//! A stream of Grafana Loki.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use reqwest::Url;
+use serde_json::{Value, json};
+
+use super::HttpOptions;
+use super::post::{Post, Reply};
+use crate::{Answer, Destination, Limits, Outgoing, Refusal, Shipment};
+
+/// Where Loki takes lines, unless the URL says otherwise.
+const PUSH: &str = "/loki/api/v1/push";
+/// The parameter that is no label.
+const METADATA: &str = "metadata";
+
+/// Pushes messages to Loki, as lines of one stream.
+///
+/// Each line has its message's id as structured metadata, `jlog_id`. Loki keeps one of several lines that have the
+/// same time and text. So that it keeps both of two messages that are alike, and one of a message that comes again, the
+/// last three digits of a line's time in nanoseconds, which a message's time does not have, are those of its marker.
+///
+/// | answer | that means |
+/// |---|---|
+/// | 2xx | accepted |
+/// | 408, 425, 429, 5xx, no answer | try again, after `Retry-After` where there is one |
+/// | 401 to 405, 407, 410, 411, 415, 3xx, or a complaint about the stream's labels or about structured metadata | somebody has to change something |
+/// | any other 4xx, and a message that is not UTF-8 | a message is refused for good |
+///
+/// Loki stores the acceptable lines of a request that it refuses because of another line. They come again while that one
+/// is searched for, and Loki leaves them out.
+#[derive(Debug)]
+pub struct Loki {
+    post: Post,
+    labels: BTreeMap<String, String>,
+    metadata: bool,
+    limits: Limits,
+}
+
+impl Loki {
+    /// A stream of the Loki at this URL, whose query has the stream's labels: `http://HOST:3100/?job=orders&env=prod`. Where the
+    /// URL has no path, it is `/loki/api/v1/push`. With `metadata=no` lines have no structured metadata, which Loki
+    /// before 3.0 refuses unless it is configured to take it.
+    ///
+    /// Of the options, [`body`](HttpOptions::body) does not matter.
+    ///
+    /// # Errors
+    /// A text that says which option is wrong, or that there is no label.
+    pub fn new(url: &str, options: &HttpOptions) -> Result<Self, String> {
+        let mut parsed = Url::parse(url).map_err(|e| format!("{url:?} is not a URL: {e}"))?;
+        let (mut labels, mut metadata) = (BTreeMap::new(), true);
+        for (name, value) in parsed.query_pairs() {
+            if name == METADATA {
+                metadata = match &*value {
+                    "yes" => true,
+                    "no" => false,
+                    other => return Err(format!("metadata={other}: it is yes or no")),
+                };
+                continue;
+            }
+            if !is_label(&name) {
+                return Err(format!(
+                    "{name:?} cannot be a label: it takes letters, digits and _, and begins with a letter or a single _"
+                ));
+            }
+            if value.is_empty() {
+                return Err(format!("the label {name} needs a value: ?{name}=…"));
+            }
+            if labels.insert(name.to_string(), value.into_owned()).is_some() {
+                return Err(format!("the label {name} is given twice"));
+            }
+        }
+        if labels.is_empty() {
+            return Err("it needs a label at least: ?job=…".to_owned());
+        }
+        parsed.set_query(None);
+        if parsed.path() == "/" {
+            parsed.set_path(PUSH);
+        }
+        let messages = if options.messages == 0 { 1000 } else { options.messages };
+        let limits = Limits { messages, in_flight: options.in_flight.max(1), ..Limits::default() };
+        Ok(Self { post: Post::new(parsed.as_str(), options)?, labels, metadata, limits })
+    }
+
+    fn encode(&self, shipment: &Shipment) -> Result<Bytes, Refusal> {
+        let line = |message: &Outgoing| {
+            let text = std::str::from_utf8(&message.body)
+                .map_err(|_| Refusal::shipment("a message that is not UTF-8 cannot be a line of Loki"))?;
+            let nanos = message.id.time.as_micros() * 1000 + u64::from(message.id.id.marker % 1000);
+            let mut line = vec![Value::from(nanos.to_string()), text.into()];
+            if self.metadata {
+                line.push(json!({ "jlog_id": message.id.to_string() }));
+            }
+            Ok(Value::from(line))
+        };
+        let lines = shipment.iter().map(line).collect::<Result<Vec<_>, Refusal>>()?;
+        Ok(json!({ "streams": [{ "stream": self.labels, "values": lines }] }).to_string().into())
+    }
+}
+
+fn is_label(name: &str) -> bool {
+    let begins = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    // Loki keeps names with two of them for itself.
+    begins && !name.starts_with("__") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether a refusal is about what all messages have in common.
+fn is_about_all(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    let labels =
+        ["label names; limit", "has label name too long", "has label value too long", "error parsing labels"];
+    labels.iter().any(|text| said.contains(text))
+        || (said.contains("structured metadata") && said.contains("disallowed"))
+}
+
+fn refusal(reply: &Reply) -> Refusal {
+    if reply.status.is_client_error() && is_about_all(&reply.said) {
+        return Refusal::misconfigured(reply.why());
+    }
+    reply.refusal()
+}
+
+impl Destination for Loki {
+    fn name(&self) -> String {
+        self.post.name()
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn send(&mut self, shipment: Shipment) -> Answer {
+        let body = match self.encode(&shipment) {
+            Ok(body) => body,
+            Err(refusal) => return async { Err(refusal) }.boxed(),
+        };
+        let answer = self.post.send("application/json", &shipment, body);
+        async move {
+            let answer = answer.await?;
+            if answer.status.is_success() { Ok(()) } else { Err(refusal(&answer)) }
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_without_labels_or_with_wrong_ones_are_refused() {
+        for (query, says) in [
+            ("", "it needs a label at least"),
+            ("?metadata=no", "it needs a label at least"),
+            ("?job=", "the label job needs a value"),
+            ("?job=a&job=b", "the label job is given twice"),
+            ("?a-b=c", "\"a-b\" cannot be a label"),
+            ("?__name__=c", "\"__name__\" cannot be a label"),
+            ("?1=c", "\"1\" cannot be a label"),
+            ("?job=a&metadata=maybe", "metadata=maybe: it is yes or no"),
+        ] {
+            let error = Loki::new(&format!("http://localhost/{query}"), &HttpOptions::default()).unwrap_err();
+            assert!(error.contains(says), "{query}: {error}");
+        }
+        let secret = Loki::new("http://user:secret@localhost/?job=a", &HttpOptions::default()).unwrap_err();
+        assert!(secret.contains("in a file") && !secret.contains("secret@"), "{secret}");
+    }
+
+    #[test]
+    fn the_path_is_lokis_unless_there_is_one() {
+        let name = |url| Loki::new(url, &HttpOptions::default()).unwrap().name();
+        assert_eq!(name("http://localhost:3100?job=a"), "http://localhost:3100/loki/api/v1/push");
+        assert_eq!(name("http://localhost/logs/push?job=a"), "http://localhost/logs/push");
+    }
+}

@@ -1,0 +1,159 @@
+//! What the destinations that speak HTTP have in common: a client, its secrets, and what answers mean.
+
+use std::time::Duration;
+
+use base64::Engine;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, Url};
+
+use super::HttpOptions;
+use crate::tls::Tls;
+use crate::{Refusal, Shipment};
+
+/// How many characters of a server's answer are kept as the reason.
+const MOST_OF_ANSWER: usize = 500;
+/// How many bytes of an answer are read. The connection is not used again where an answer is longer.
+const LONGEST_ANSWER: usize = 64 << 10;
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Posts to one URL.
+#[derive(Debug)]
+pub(super) struct Post {
+    url: Url,
+    client: Client,
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub status: StatusCode,
+    retry_after: Option<Duration>,
+    /// The answer's body, or its beginning.
+    pub said: String,
+}
+
+impl Post {
+    /// Of the options, those about the body and the number of requests do not matter here.
+    pub fn new(url: &str, options: &HttpOptions) -> Result<Self, String> {
+        let url = Url::parse(url).map_err(|e| format!("{url:?} is not a URL: {e}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("{}: is not a scheme of HTTP: http or https", url.scheme()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(
+                "a URL with a password in it is seen by everybody: give the password in a file".to_owned()
+            );
+        }
+        let mut headers = HeaderMap::new();
+        let mut secret = |text: String, what: &str| {
+            let mut value = HeaderValue::from_str(&text)
+                .map_err(|_| format!("{what} has characters that no header may have"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+            Ok::<(), String>(())
+        };
+        if let Some(token) = &options.token {
+            secret(format!("Bearer {token}"), "the token")?;
+        } else if let Some((user, password)) = &options.password {
+            let both = base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}"));
+            secret(format!("Basic {both}"), "the password")?;
+        }
+        for (name, value) in &options.headers {
+            let wrong = || format!("{name}: {value} is not a header");
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+            headers.insert(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
+        }
+        let tls = Tls { ca: options.ca.clone(), client: options.client.clone() }.config()?;
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .default_headers(headers)
+            .connect_timeout(CONNECT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("jlog-ship/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| format!("cannot make an HTTP client: {e}"))?;
+        Ok(Self { url, client })
+    }
+
+    /// The URL, without what may be secret.
+    pub fn name(&self) -> String {
+        // A query may hold a key.
+        let mut shown = self.url.clone();
+        shown.set_query(None);
+        shown.to_string()
+    }
+
+    /// Sends a body that holds these messages.
+    pub fn send(
+        &self,
+        kind: &'static str,
+        shipment: &Shipment,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Reply, Refusal>> {
+        let key = match &shipment[..] {
+            [one] => one.id.to_string(),
+            [first, .., last] => format!("{}/{}", first.id, last.id),
+            [] => String::new(),
+        };
+        let request =
+            self.client.post(self.url.clone()).header(CONTENT_TYPE, kind).header("Idempotency-Key", key);
+        async move {
+            let sent = request.body(body).send().await;
+            let answer = sent.map_err(|e| Refusal::temporary(reason(&e)))?;
+            let status = answer.status();
+            // As seconds; a date, which hardly any server sends, is not heeded, and the back-off stays.
+            let after =
+                answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            let said = read(answer).await;
+            Ok(Reply { status, retry_after: after.map(Duration::from_secs), said })
+        }
+        .boxed()
+    }
+}
+
+impl Reply {
+    /// What it means where it is not 2xx.
+    pub fn refusal(&self) -> Refusal {
+        let why = self.why();
+        match self.status.as_u16() {
+            408 | 425 | 429 | 500..=599 => Refusal::temporary(why).retry_after(self.retry_after),
+            300..=399 | 401..=405 | 407 | 410 | 411 | 415 => Refusal::misconfigured(why),
+            _ => Refusal::shipment(why),
+        }
+    }
+
+    /// The status and what the server said, for a report.
+    pub fn why(&self) -> String {
+        let said: String = self.said.trim().chars().take(MOST_OF_ANSWER).collect();
+        if said.is_empty() {
+            self.status.to_string()
+        } else {
+            format!("{}: {}", self.status, said.trim_end())
+        }
+    }
+}
+
+/// The body of an answer; its beginning where it is long, or breaks off.
+async fn read(mut answer: Response) -> String {
+    let mut said = Vec::new();
+    while said.len() < LONGEST_ANSWER
+        && let Ok(Some(part)) = answer.chunk().await
+    {
+        said.extend_from_slice(&part);
+    }
+    said.truncate(LONGEST_ANSWER);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// The innermost reason, which says more than "error sending request".
+fn reason(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
