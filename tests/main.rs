@@ -53,6 +53,8 @@ mod multiprocess;
 mod one_step;
 // Damage of whole pages: zeroed, stale, copied, swapped, garbage.
 mod page_damage;
+// The README's example, in a program that is started twice.
+mod readme;
 // Every row of the recovery table.
 mod recovery_table;
 // A feed removed, moved, restored or made again while it is open.

@@ -222,6 +222,10 @@ pub struct WriteArgs {
     /// Leave the pre-commit buffer to another writer
     #[arg(long)]
     pub direct: bool,
+    /// When the feed is replaced, by a restored backup for example, go on in the one that is there then, beginning with what was
+    /// being written; a feed that is missing is waited for, 60 seconds at most. Without this, writing fails
+    #[arg(long)]
+    pub reopen: bool,
     /// Refuse longer messages; nothing of such a message is written
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = values::size)]
     pub max_message: u32,

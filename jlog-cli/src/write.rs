@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use jlog_core::{Error, Jlog, SyncPolicy, Writer, WriterOptions};
@@ -19,6 +19,9 @@ use crate::values::{counted, grouped, human};
 const PIECE: usize = 256 << 10;
 /// A buffer for a long message grows by no more than this.
 const MORE: usize = 32 << 20;
+
+/// So long a feed that is being replaced is waited for.
+const REPLACING: Duration = Duration::from_secs(60);
 
 /// How messages are delimited in the input.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,9 @@ pub fn run(args: &WriteArgs) -> Outcome {
     }
     let inputs = Input::open_all(&args.files)?;
     let mut job = Job {
-        writer: log.writer_with(options)?,
+        writer: log.writer_with(options.clone())?,
+        reopen: args.reopen.then(|| (args.feed.clone(), options)),
+        accepted_before: 0,
         durability: args.durability,
         max_message: args.max_message as usize,
         messages: 0,
@@ -142,6 +147,10 @@ fn progress_bar(inputs: &[Input], quiet: bool) -> Option<ProgressBar> {
 }
 
 struct Job {
+    /// The feed, and how its writer is opened, if it is to be opened again when it is replaced.
+    reopen: Option<(PathBuf, WriterOptions)>,
+    /// How many messages were accepted before it was opened again.
+    accepted_before: u64,
     writer: Writer,
     durability: DurabilityArg,
     /// A longer message is an error.
@@ -152,6 +161,45 @@ struct Job {
 }
 
 impl Job {
+    /// How many messages were accepted, in whichever feed.
+    fn accepted(&self) -> u64 {
+        self.accepted_before + self.writer.accepted()
+    }
+
+    /// Goes on in the feed that is there now, if this is to be done.
+    fn reopen(&mut self) -> Result<bool, Failure> {
+        let Some((feed, options)) = &self.reopen else { return Ok(false) };
+        let begun = Instant::now();
+        let log = loop {
+            match output::options().open(feed) {
+                // It may be between its removal and its return.
+                Err(Error::NotAJlog { .. } | Error::MetastoreMissing { .. })
+                    if begun.elapsed() < REPLACING =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                other => break other?,
+            }
+        };
+        let writer = log.writer_with(options.clone())?;
+        output::note(&format!(
+            "{} was replaced: writing goes on in the feed that is there now; the {} before went to the old one",
+            feed.display(),
+            counted(self.accepted(), "message")
+        ));
+        self.accepted_before = self.accepted();
+        self.writer = writer;
+        Ok(true)
+    }
+
+    fn write_out(&self, messages: &[&[u8]]) -> Result<(), Error> {
+        self.writer.append_batch(messages).and_then(|_| match self.durability {
+            DurabilityArg::Buffered => Ok(()),
+            DurabilityArg::Readable => self.writer.flush(),
+            DurabilityArg::Durable => self.writer.sync(),
+        })
+    }
+
     fn copy_all(&mut self, inputs: Vec<Input>, framing: Framing) -> Result<(), Failure> {
         for mut input in inputs {
             match framing {
@@ -183,16 +231,15 @@ impl Job {
     /// Appends messages and does with them what the durability asks for.
     fn append_short(&mut self, messages: &[&[u8]], bytes_read: usize) -> Result<(), Failure> {
         if !messages.is_empty() {
-            let placed = self.writer.append_batch(messages).and_then(|_| match self.durability {
-                DurabilityArg::Buffered => Ok(()),
-                DurabilityArg::Readable => self.writer.flush(),
-                DurabilityArg::Durable => self.writer.sync(),
-            });
-            placed.map_err(|e| {
+            let mut outcome = self.write_out(messages);
+            while matches!(outcome, Err(Error::Replaced { .. })) && self.reopen()? {
+                outcome = self.write_out(messages);
+            }
+            outcome.map_err(|e| {
                 Failure::new(format!(
                     "{e} ({} before {} written)",
-                    counted(self.writer.accepted(), "message"),
-                    if self.writer.accepted() == 1 { "was" } else { "were" }
+                    counted(self.accepted(), "message"),
+                    if self.accepted() == 1 { "was" } else { "were" }
                 ))
             })?;
             self.messages += messages.len() as u64;

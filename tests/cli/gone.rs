@@ -273,3 +273,61 @@ fn a_metastore_that_is_lost_is_no_reason_to_create_a_feed() {
     assert_eq!(run(place.jlog("repair", NONE), "").code, Some(0));
     assert_eq!(place.ok("read", &["s"]), "one\ntwo\n");
 }
+
+/// A writer with its standard input, to be written to as time goes on.
+fn writer(place: &Place, arguments: &[&str]) -> (Running, impl FnMut(&str) + use<>) {
+    let mut running = Running::start(&mut place.jlog("write", arguments));
+    let mut stdin = running.stdin.take().unwrap();
+    (running, move |text: &str| std::io::Write::write_all(&mut stdin, text.as_bytes()).unwrap())
+}
+
+/// A writer that may reopen goes on in the feed that takes the place of its own, and loses nothing in between.
+#[test]
+fn a_writer_goes_on_in_the_feed_that_replaces_its_own() {
+    for durability in ["buffered", "durable"] {
+        let place = Place::with(&[], &["one"]);
+        let backup = place.path("backup");
+        copy_dir(&place.feed, &backup);
+        let (mut running, mut type_in) = writer(&place, &["--reopen", "--durability", durability]);
+        let log = jlog_core::Jlog::open(&place.feed).unwrap();
+        type_in("two\n");
+        until("it is written", || log.end().unwrap().marker == 2);
+        // Where the feed is, a writer asks when it takes its lock again, which it keeps for a millisecond.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::fs::remove_dir_all(&place.feed).unwrap();
+        type_in("three\n");
+        // It waits, and makes no feed that a restore would meet.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!place.feed.exists());
+        std::fs::rename(&backup, &place.feed).unwrap();
+        let log = jlog_core::Jlog::open(&place.feed).unwrap();
+        until("it goes on", || log.end().unwrap().marker == 2);
+        type_in("four\n");
+        drop(type_in);
+        let done = running.done();
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let told = "was replaced: writing goes on in the feed that is there now; the 1 message before went to the old one";
+        assert!(done.stderr.contains(told), "{}", done.stderr);
+        assert_eq!(place.unread("s"), [&b"one"[..], b"three", b"four"]);
+    }
+}
+
+#[test]
+fn a_writer_that_may_not_reopen_fails() {
+    let place = Place::with(&[], &["one"]);
+    let backup = place.path("backup");
+    copy_dir(&place.feed, &backup);
+    let (mut running, mut type_in) = writer(&place, &[]);
+    let log = jlog_core::Jlog::open(&place.feed).unwrap();
+    type_in("two\n");
+    until("it is written", || log.end().unwrap().marker == 2);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    std::fs::remove_dir_all(&place.feed).unwrap();
+    std::fs::rename(&backup, &place.feed).unwrap();
+    type_in("three\n");
+    drop(type_in);
+    let done = running.done();
+    assert_eq!(done.code, Some(1));
+    assert!(done.complaint().contains("was removed or replaced"), "{}", done.stderr);
+    assert_eq!(place.unread("s"), [b"one"]);
+}
