@@ -459,8 +459,8 @@ pub struct ShipArgs {
     /// The subscriber whose messages are shipped; nobody else should read them
     pub subscriber: Name,
     /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input), http://… or https://…, a
-    /// stream of Loki: loki+http://HOST:PORT?LABEL=VALUE (loki+https://… with TLS), or a stream of NATS:
-    /// nats://HOST:PORT/STREAM?subject=SUBJECT (tls://… with TLS)
+    /// stream of Loki: loki+http://HOST:PORT?LABEL=VALUE (loki+https://… with TLS), a receiver of OpenTelemetry's logs:
+    /// otlp+http://HOST:PORT?service.name=NAME (otlp+https://… with TLS), or a stream of NATS: nats://HOST:PORT/STREAM?subject=SUBJECT (tls://… with TLS)
     pub destination: String,
     /// Add the subscriber if it is missing, beginning with this record or this time (0:0: with the first message); one that
     /// exists stays where it is

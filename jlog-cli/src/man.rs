@@ -131,6 +131,10 @@ fn examples(command: &str) -> &'static [Example] {
                 "Push to Loki, as lines of the stream with these labels",
                 "jlog ship feed loki 'loki+http://127.0.0.1:3100?job=orders&env=prod' --from 0:0",
             ),
+            (
+                "Post to a receiver of OpenTelemetry's logs",
+                "jlog ship feed otel 'otlp+http://127.0.0.1:4318?service.name=orders' --from 0:0",
+            ),
             ("See what would be sent", "jlog ship feed backup jlog:copy --dry-run"),
         ],
         "inspect" => {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jlog_core::{Jlog, LogId, Start};
-use jlog_ship::destinations::{Exec, Feed, Http, HttpOptions, Loki, Nats, NatsOptions};
+use jlog_ship::destinations::{Exec, Feed, Http, HttpOptions, Loki, Nats, NatsOptions, Otlp};
 use jlog_ship::{Destination, OnReject, Progress, Report, Shipper};
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
@@ -180,12 +180,12 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
     if to.starts_with("nats://") || to.starts_with("tls://") {
         return nats(args);
     }
-    let loki = to.strip_prefix("loki+");
-    let url = loki.unwrap_or(to);
+    let (loki, otlp) = (to.strip_prefix("loki+"), to.strip_prefix("otlp+"));
+    let url = loki.or(otlp).unwrap_or(to);
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(Failure::new(format!(
             "{to:?} is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, \
-             nats://… or tls://…"
+             otlp+http://…, otlp+https://…, nats://… or tls://…"
         )));
     }
     let mut options = HttpOptions::default();
@@ -201,6 +201,11 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
         let loki =
             Loki::new(url, &options).map_err(|why| Failure::new(format!("cannot ship to Loki: {why}")))?;
         return Ok(Box::new(loki));
+    }
+    if otlp.is_some() {
+        let otlp = Otlp::new(url, &options)
+            .map_err(|why| Failure::new(format!("cannot ship to OpenTelemetry: {why}")))?;
+        return Ok(Box::new(otlp));
     }
     let http =
         Http::new(url, &options).map_err(|why| Failure::new(format!("cannot ship over HTTP: {why}")))?;

@@ -98,6 +98,10 @@ pub enum RefusalKind {
     /// Something in the shipment is refused for good, and the destination does not say what: the shipment is halved until
     /// that is known.
     Shipment,
+    /// Some messages of the shipment are refused for good and the others are accepted, and the destination does not say which.
+    /// All of them are set aside or skipped, and none is sent again; where refusals [block](crate::OnReject::Block),
+    /// the shipment is halved until the refused one is known, and the accepted ones arrive again.
+    Some,
     /// The first message that was not accepted is refused for good; nothing behind it was accepted.
     Message,
     /// Nothing is wrong with it, but it was not accepted because one before it was not. It is sent again without a wait, behind
@@ -119,6 +123,11 @@ impl Refusal {
     /// Something in the shipment is refused for good.
     pub fn shipment(why: impl fmt::Display) -> Self {
         Self { accepted: 0, kind: RefusalKind::Shipment, why: why.to_string() }
+    }
+
+    /// Some messages of the shipment are refused for good, and it is not known which.
+    pub fn some(why: impl fmt::Display) -> Self {
+        Self { accepted: 0, kind: RefusalKind::Some, why: why.to_string() }
     }
 
     /// The first message that was not accepted is refused for good.

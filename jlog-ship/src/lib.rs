@@ -1,4 +1,5 @@
-//! Carries a [jlog](jlog_core) feed somewhere else: to another feed, a command, an HTTP server, Loki, or a stream of NATS.
+//! Carries a [jlog](jlog_core) feed somewhere else: to another feed, a command, an HTTP server, Loki,
+//! a receiver of OpenTelemetry's logs, or a stream of NATS.
 //!
 //! A [`Shipper`] reads one subscriber's messages and hands them to a [`Destination`]. The subscriber's checkpoint is all the
 //! state there is. It moves only behind messages that the destination has acknowledged, in order, so that

@@ -632,10 +632,15 @@ impl<'a> Session<'a> {
         }
         let wait = match (refusal.kind, left) {
             (_, []) | (RefusalKind::Behind, _) => Duration::ZERO,
-            (RefusalKind::Message, &[first, ..]) | (RefusalKind::Shipment, &[first]) => {
+            (RefusalKind::Message, &[first, ..]) | (RefusalKind::Shipment | RefusalKind::Some, &[first]) => {
                 self.rejected(first, &refusal.why)
             }
-            (RefusalKind::Shipment, left) => {
+            (RefusalKind::Some, left) if self.shipper.on_reject != OnReject::Block => {
+                // Up to the first one that cannot be set aside now.
+                let waits = left.iter().map(|&id| self.rejected(id, &refusal.why));
+                waits.into_iter().find(|wait| !wait.is_zero()).unwrap_or_default()
+            }
+            (RefusalKind::Shipment | RefusalKind::Some, left) => {
                 self.cuts.insert(left[left.len() / 2 - 1]);
                 Duration::ZERO
             }

@@ -86,7 +86,7 @@ mod http {
     use std::time::{Duration, Instant};
 
     use jlog_core::Wait;
-    use jlog_ship::destinations::{Http, HttpBody, HttpOptions, Loki};
+    use jlog_ship::destinations::{Http, HttpBody, HttpOptions, Loki, Otlp};
     use jlog_ship::{OnReject, Shipper, Totals};
 
     use super::*;
@@ -361,5 +361,117 @@ mod http {
             Box::leak(endless.into_boxed_str())
         });
         assert_eq!(ship(&log, &url, &HttpOptions::default()).acknowledged, 1);
+    }
+
+    fn to_otlp(log: &Jlog, url: &str, on_reject: OnReject) -> Totals {
+        let url = url.replace("/in?key=secret", "?service.name=orders");
+        let shipper = Shipper::new(log.path(), "s").unwrap().once(true).on_reject(on_reject);
+        let shipper = shipper.backoff(Duration::from_millis(1), Duration::from_millis(2));
+        shipper.run(Box::new(Otlp::new(&url, &HttpOptions::default()).unwrap())).unwrap()
+    }
+
+    /// The log records of a request.
+    fn records(request: &Request) -> Vec<serde_json::Value> {
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone()
+    }
+
+    const PARTIAL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n\
+                           {\"partialSuccess\":{\"rejectedLogRecords\":\"1\",\"errorMessage\":\"no\"}}";
+
+    /// A receiver that accepts a request without its first poison.
+    fn receives(request: &Request) -> &'static str {
+        if records(request).iter().any(|record| record["body"]["stringValue"] == "poison") {
+            PARTIAL
+        } else {
+            OK
+        }
+    }
+
+    #[test]
+    fn otlp_has_texts_bytes_times_and_ids() {
+        let (_dir, log) = feed(&[]);
+        let time = jlog_core::Timestamp { seconds: 1_700_000_000, micros: 7 };
+        log.writer().unwrap().append_at(time, "text").unwrap();
+        log.writer().unwrap().append_at(time, b"\xff\0").unwrap();
+        let (url, requests) = server(|_| OK);
+        assert_eq!(to_otlp(&log, &url, OnReject::Block).acknowledged, 2);
+        let requests = requests.lock().unwrap();
+        let [request] = &requests[..] else { panic!("{requests:?}") };
+        assert!(request.head.starts_with("POST /v1/logs HTTP/1.1\r\n"), "{}", request.head);
+        assert_eq!(request.header("content-type"), Some("application/json"));
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let resource = &body["resourceLogs"][0]["resource"]["attributes"];
+        let attribute =
+            |key: &str, value: &str| serde_json::json!({ "key": key, "value": { "stringValue": value } });
+        let identity = log.identity().unwrap().to_string();
+        assert_eq!(
+            *resource,
+            serde_json::json!([attribute("service.name", "orders"), attribute("jlog.feed", &identity)])
+        );
+        let id = |n: u32| format!("{identity}:00000000:{n:08x}:{:x}", time.as_micros());
+        let record = |body: serde_json::Value, n| {
+            serde_json::json!({
+                "timeUnixNano": "1700000000000007000",
+                "observedTimeUnixNano": "1700000000000007000",
+                "body": body,
+                "attributes": [attribute("jlog.id", &id(n))],
+            })
+        };
+        let text = record(serde_json::json!({ "stringValue": "text" }), 1);
+        let bytes = record(serde_json::json!({ "bytesValue": "/wA=" }), 2);
+        assert_eq!(records(request), [text, bytes]);
+    }
+
+    #[test]
+    fn a_partial_success_is_set_aside_as_a_whole_and_never_sent_again() {
+        let (dir, log) = feed(&[b"1", b"poison", b"2"]);
+        let aside = dir.path().join("aside");
+        let (url, requests) = server(receives);
+        let totals = to_otlp(&log, &url, OnReject::SetAside(aside.clone()));
+        assert_eq!((totals.acknowledged, totals.set_aside), (0, 3), "{totals:?}");
+        assert!(totals.is_balanced(), "{totals}");
+        assert_eq!(requests.lock().unwrap().len(), 1);
+        let kept = contents(&Jlog::open(&aside).unwrap());
+        for (record, message) in kept.iter().zip(["1", "poison", "2"]) {
+            let record = String::from_utf8_lossy(record);
+            assert!(record.contains("partial success, 1 refused: no"), "{record}");
+            assert!(record.ends_with(&format!("\n{message}")), "{record}");
+        }
+        assert_eq!((kept.len(), log.lag("s").unwrap().messages), (3, 0));
+    }
+
+    #[test]
+    fn where_refusals_block_a_partial_success_blocks_at_the_refused_message() {
+        let (_dir, log) = feed(&[b"1", b"2", b"poison", b"3"]);
+        let (url, requests) = server(receives);
+        let url = url.replace("/in?key=secret", "?service.name=orders");
+        let shipper = Shipper::new(log.path(), "s").unwrap().drain(Duration::ZERO);
+        let shipper = shipper.backoff(Duration::from_millis(1), Duration::from_millis(2));
+        let stopper = shipper.stopper();
+        let shipper = shipper.on_report(move |_| stopper.stop());
+        let totals = shipper.run(Box::new(Otlp::new(&url, &HttpOptions::default()).unwrap())).unwrap();
+        assert_eq!((totals.acknowledged, totals.skipped), (2, 0), "{totals:?}");
+        assert_eq!(log.lag("s").unwrap().messages, 2);
+        let requests = requests.lock().unwrap();
+        let last = records(requests.last().unwrap());
+        assert_eq!((last.len(), &last[0]["body"]["stringValue"]), (1, &"poison".into()));
+    }
+
+    #[test]
+    fn a_receiver_that_is_busy_gets_everything_later() {
+        let (_dir, log) = feed(&[b"1", b"2"]);
+        let mut n = 0;
+        let (url, requests) = server(move |_| {
+            n += 1;
+            match n {
+                1 => "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+                2 => "HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n",
+                _ => OK,
+            }
+        });
+        let totals = to_otlp(&log, &url, OnReject::Skip);
+        assert_eq!((totals.acknowledged, totals.skipped, totals.refusals), (2, 0, 2));
+        assert_eq!(requests.lock().unwrap().len(), 3);
     }
 }

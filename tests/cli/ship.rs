@@ -49,7 +49,7 @@ fn wrong_destinations_are_told() {
     for (arguments, says) in [
         (
             vec!["s", "ftp://x"],
-            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, nats://… or tls://…",
+            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, otlp+http://…, otlp+https://…, nats://… or tls://…",
         ),
         (vec!["s", "nats://h/S"], "cannot ship to NATS: it needs the subject of the messages: ?subject=…"),
         (vec!["s", "nats://a:b@h/S?subject=x"], "a URL with a password in it is seen by everybody"),
@@ -59,6 +59,10 @@ fn wrong_destinations_are_told() {
         ),
         (vec!["s", "loki+http://h/"], "cannot ship to Loki: it needs a label at least: ?job=…"),
         (vec!["s", "loki+ftp://h/?job=a"], "\"loki+ftp://h/?job=a\" is not a destination"),
+        (
+            vec!["s", "otlp+http://h/"],
+            "cannot ship to OpenTelemetry: it needs the name of the service: ?service.name=…",
+        ),
         (vec!["s", "jlog:"], "jlog: needs the path of a feed behind it"),
         (
             vec!["s", "http://a:b@c/"],

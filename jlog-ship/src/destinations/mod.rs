@@ -10,6 +10,8 @@ mod loki;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "http")]
+mod otlp;
+#[cfg(feature = "http")]
 mod post;
 
 #[cfg(feature = "exec")]
@@ -21,3 +23,5 @@ pub use jlog::Feed;
 pub use loki::Loki;
 #[cfg(feature = "nats")]
 pub use nats::{Nats, NatsOptions, NatsWriters};
+#[cfg(feature = "http")]
+pub use otlp::Otlp;
