@@ -56,7 +56,7 @@ pub fn run(args: &WriteArgs) -> Outcome {
     }
     let inputs = Input::open_all(&args.files)?;
     let mut job = Job {
-        writer: log.writer_with(options.clone())?,
+        writer: log.writer_with(options)?,
         reopen: args.reopen.then(|| (args.feed.clone(), options)),
         accepted_before: 0,
         durability: args.durability,
@@ -181,7 +181,7 @@ impl Job {
                 other => break other?,
             }
         };
-        let writer = log.writer_with(options.clone())?;
+        let writer = log.writer_with(*options)?;
         output::note(&format!(
             "{} was replaced: writing goes on in the feed that is there now; the {} before went to the old one",
             feed.display(),

@@ -1,7 +1,7 @@
 //! Messages that are older than a jlog keeps them.
 //!
-//! The order of messages counts as well as their stamps: a message is not younger than those behind it.
-//! Stamps in the future, from a clock that was ahead, are ignored.
+//! Segments go in their order. Stamps in the future, from a clock that was ahead, are ignored: such a message is not younger
+//! than those behind it. Stamps from a clock that was behind make nothing old that was written before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +46,9 @@ impl Ages {
         self.older(first, self.max / PART)
     }
 
-    /// Whether all messages of a complete segment are too old: the next one that is certain to be younger, in a later
-    /// segment, is itself. Where none is certain, the segment's own last message decides.
+    /// Whether all messages of a complete segment are too old. Its last one decides; where that is from the future, the next
+    /// one that is not, in a later segment, which is younger. A stamp that is older than the one before it may be that of a
+    /// clock that was behind: it makes nothing older that comes before it.
     pub(crate) fn has_expired(
         &self,
         shared: &Shared,
@@ -55,20 +56,16 @@ impl Ages {
         number: u32,
         segments: &[u32],
     ) -> Result<bool> {
+        if let Some(time) = last_time(shared, format, number)?.filter(|&time| self.of(time).is_some()) {
+            return Ok(self.older(time, self.max));
+        }
         for &later in segments.iter().filter(|&&later| later > number) {
             match first_time(shared, format, later)? {
-                Some(time) if self.of(time).is_some() => {
-                    return Ok(self.older(time, self.max) || self.own(shared, format, number)?);
-                }
+                Some(time) if self.of(time).is_some() => return Ok(self.older(time, self.max)),
                 _ => {}
             }
         }
-        self.own(shared, format, number)
-    }
-
-    /// Whether the segment's own last message is too old.
-    fn own(&self, shared: &Shared, format: RecordFormat, number: u32) -> Result<bool> {
-        Ok(last_time(shared, format, number)?.is_some_and(|time| self.older(time, self.max)))
+        Ok(false)
     }
 }
 
