@@ -496,6 +496,11 @@ pub struct ShipArgs {
     /// Messages in a request, or in a run of the command, at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
+    /// Answer `/metrics` here, as `jlog serve` does, with what the shipper has done: 127.0.0.1:PORT or unix:PATH; port 0 is one
+    /// that is free
+    #[cfg(feature = "serve")]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<jlog_watch::Address>,
     /// Seconds to wait for answers after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub drain: u64,

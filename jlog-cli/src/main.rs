@@ -14,6 +14,8 @@ mod read;
 mod serve;
 #[cfg(feature = "ship")]
 mod ship;
+#[cfg(all(feature = "ship", feature = "serve"))]
+mod ship_metrics;
 mod stop;
 mod time;
 #[cfg(feature = "top")]

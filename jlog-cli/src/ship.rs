@@ -78,6 +78,8 @@ pub fn run(args: &ShipArgs) -> Outcome {
             output::note(&status(&progress, &log, &name));
         }
     })?;
+    #[cfg(feature = "serve")]
+    let _metrics = crate::ship_metrics::serve(args, destination.name(), shipper.progress())?;
     let totals = shipper.run(destination).map_err(failed)?;
     output::note(&totals.to_string());
     if !totals.is_balanced() {

@@ -22,5 +22,7 @@ pub use access::{Token, TokenError};
 pub use address::{Address, AddressError};
 pub use health::Thresholds;
 pub use observe::{FeedFigures, FeedState, Look, Observer, SubscriberState};
+/// For [`Watch::collector`].
+pub use prometheus_client;
 pub use server::{ServeError, Server};
 pub use watch::{Limits, Watch};

@@ -124,6 +124,9 @@ impl HttpBody for Pieces {
 
 fn encode(view: View, open: bool, limit: usize) -> Result<VecDeque<Bytes>, fmt::Error> {
     let mut registry = Registry::default();
+    for collector in &view.collectors {
+        registry.register_collector(Box::new(collector.clone()));
+    }
     registry.register_collector(Box::new(view));
     let mut out = Limited::new(limit);
     if open {
@@ -587,6 +590,7 @@ mod tests {
             feeds: Vec::new(),
             #[cfg(feature = "graph")]
             graphs: Vec::new(),
+            collectors: Vec::new(),
         };
         let pieces = encode(view(), true, 1000).unwrap();
         assert!(pieces.back().unwrap().ends_with(b"# EOF\n"));

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use tokio::sync::Semaphore;
 
 use crate::access::{Access, Token};
@@ -111,6 +113,17 @@ pub struct Watch {
     thresholds: Thresholds,
     control: bool,
     reload: Option<Reload>,
+    collectors: Vec<SharedCollector>,
+}
+
+/// Metrics of the program itself; clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedCollector(Arc<dyn Collector>);
+
+impl Collector for SharedCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
 }
 
 /// What reads a configuration again.
@@ -143,6 +156,7 @@ pub(crate) struct Core {
     pub(crate) changes: Arc<Semaphore>,
     pub(crate) checks: Checks,
     pub(crate) reload: Option<Reload>,
+    pub(crate) collectors: Vec<SharedCollector>,
 }
 
 /// What there is of everything at a moment.
@@ -150,6 +164,7 @@ pub(crate) struct View {
     pub(crate) feeds: Vec<FeedView>,
     #[cfg(feature = "graph")]
     pub(crate) graphs: Vec<GraphView>,
+    pub(crate) collectors: Vec<SharedCollector>,
 }
 
 impl Core {
@@ -158,6 +173,7 @@ impl Core {
             feeds: self.feeds.look().await,
             #[cfg(feature = "graph")]
             graphs: self.graphs.look(),
+            collectors: self.collectors.clone(),
         }
     }
 }
@@ -239,6 +255,14 @@ impl Watch {
         self
     }
 
+    /// Adds metrics of the program itself to `/metrics`. It is asked for them at every scrape, on a thread that may block for
+    /// a moment; their names must not begin as those of feeds and streams do.
+    #[must_use]
+    pub fn collector(mut self, collector: impl Collector) -> Self {
+        self.collectors.push(SharedCollector(Arc::new(collector)));
+        self
+    }
+
     fn core(&self, any_host: bool) -> Arc<Core> {
         Arc::new(Core {
             feeds: Feeds::new(self.roots.clone()),
@@ -253,6 +277,7 @@ impl Watch {
             changes: Arc::new(Semaphore::new(CHANGES)),
             checks: Checks::default(),
             reload: self.reload.clone(),
+            collectors: self.collectors.clone(),
         })
     }
 

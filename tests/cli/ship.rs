@@ -164,3 +164,67 @@ fn nothing_is_lost_when_it_is_killed() {
     assert!(again <= rounds, "{again} times back in {rounds} rounds");
     assert!(place.unread("s").is_empty());
 }
+
+/// The metrics of a shipper that listens at this socket.
+#[cfg(feature = "serve")]
+fn metrics(socket: &std::path::Path) -> String {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else { return String::new() };
+    let mut answer = String::new();
+    let asked = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    asked.and_then(|()| stream.read_to_string(&mut answer)).unwrap();
+    answer
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn metrics_say_what_became_of_messages() {
+    let place = Place::with(&[], &["one", "bad", "two"]);
+    let (socket, fixed) = (place.path("metrics"), place.path("fixed"));
+    let command = format!(
+        "exec:read -r line; test $line != bad && exit 0; test -e {} || exit 1; exit 65",
+        fixed.display()
+    );
+    let address = format!("unix:{}", socket.display());
+    let mut command = place.jlog(
+        "ship",
+        ["s", &command, "--framing", "lines", "--batch", "1", "--on-reject", "skip", "--metrics", &address],
+    );
+    let mut shipper = Running::spawn(&mut command);
+    let says = |name: &str, value: u64| {
+        metrics(&socket).lines().any(|line| {
+            line.starts_with(&format!(
+                "{name}{{feed=\"{}\",subscriber=\"s\",destination=",
+                place.feed.display()
+            )) && line.ends_with(&format!(" {value}"))
+                || line.ends_with(&format!(" {value}.0"))
+        })
+    };
+    until("the refusal", || says("jlog_ship_failing", 1));
+    assert!(says("jlog_ship_acknowledged_messages_total", 1), "{}", metrics(&socket));
+    assert!(says("jlog_ship_skipped_messages_total", 0));
+    place.file("fixed", "");
+    until("the end", || says("jlog_ship_acknowledged_messages_total", 2));
+    for (name, value) in [
+        ("jlog_ship_read_messages_total", 3),
+        ("jlog_ship_skipped_messages_total", 1),
+        ("jlog_ship_acknowledged_bytes_total", 6),
+        ("jlog_ship_in_flight_messages", 0),
+        ("jlog_ship_failing", 0),
+    ] {
+        assert!(says(name, value), "{name} {value}: {}", metrics(&socket));
+    }
+    until("the feed's own", || metrics(&socket).contains("jlog_subscriber_lag_messages"));
+    shipper.signal(Signal::SIGTERM);
+    assert_eq!((shipper.end(), socket.exists()), (Some(0), false));
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn metrics_are_not_shown_to_other_machines() {
+    let place = Place::with(&[], &["one"]);
+    let destination = format!("jlog:{}", place.path("copy").display());
+    let done = run(place.jlog("ship", ["s", &destination, "--once", "--metrics", "0.0.0.0:0"]), "").failed(1);
+    assert!(done.contains("no metrics: http://0.0.0.0:0 can be reached from other machines"), "{done}");
+    assert_eq!(place.unread("s"), [b"one"]);
+}
