@@ -132,7 +132,7 @@ fn nothing_is_lost_when_it_is_killed() {
     let place = Place::with(&["--segment-size", "64KiB"], &all[..100]);
     let to = place.path("copy");
     let destination = format!("jlog:{}", to.display());
-    let rounds: u64 = std::env::var("JLOG_KILL_ROUNDS").map_or(8, |rounds| rounds.parse().unwrap());
+    let rounds: u64 = std::env::var("JLOG_KILL_ROUNDS").map_or(200, |rounds| rounds.parse().unwrap());
     std::thread::scope(|scope| {
         scope.spawn(|| place.append(&all[100..]));
         for round in 0..rounds {
