@@ -103,7 +103,7 @@ impl Post {
             self.client.post(self.url.clone()).header(CONTENT_TYPE, kind).header("Idempotency-Key", key);
         async move {
             let sent = request.body(body).send().await;
-            let answer = sent.map_err(|e| Refusal::temporary(reason(&e)))?;
+            let answer = sent.map_err(|e| unanswered(&e))?;
             let status = answer.status();
             // As seconds; a date, which hardly any server sends, is not heeded, and the back-off stays.
             let after =
@@ -149,11 +149,19 @@ async fn read(mut answer: Response) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// The innermost reason, which says more than "error sending request".
-fn reason(error: &reqwest::Error) -> String {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
+/// What it means that there was no answer. The innermost reason says more than "error sending request".
+fn unanswered(error: &reqwest::Error) -> Refusal {
+    let mut inner: &(dyn std::error::Error + 'static) = error;
+    loop {
+        // An error of the system that holds another one names that one's source, not that one itself.
+        let held = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let Some(source) = held.map(|held| held as _).or_else(|| inner.source()) else { break };
         inner = source;
     }
-    inner.to_string()
+    if inner.is::<rustls::Error>() {
+        // Certificates do not get better by themselves, nor does a server that does not speak TLS.
+        Refusal::misconfigured(inner)
+    } else {
+        Refusal::temporary(inner)
+    }
 }
