@@ -485,6 +485,22 @@ impl View {
         let about =
             ("logdag_outlet_left_out", "Lines that an outlet's limit or sample has left out", lines());
         counters(to, about, left_out)?;
+        let filters = |of: fn((u64, u64)) -> u64| {
+            self.graphs.iter().flat_map(move |graph| {
+                graph.streams.iter().flat_map(move |stream| {
+                    stream.description.filtered.iter().map(move |(outlet, counts)| {
+                        let mut labels = stream_labels(&graph.name, &stream.description.name);
+                        labels.push(("outlet", outlet));
+                        (labels, of(*counts))
+                    })
+                })
+            })
+        };
+        let about =
+            ("logdag_outlet", "Lines that came to an outlet's filter (of streams with statistics)", lines());
+        counters(to, about, filters(|(lines, _)| lines))?;
+        let about = ("logdag_outlet_filtered", "Lines that did not pass an outlet's filter", lines());
+        counters(to, about, filters(|(_, filtered)| filtered))?;
         gauges(to, ("logdag_stream_queue", "Lines that wait in the queue", lines()), queues(|q| q.lines))?;
         gauges(
             to,

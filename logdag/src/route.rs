@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::filter::Filter;
 use crate::format::Flags;
@@ -43,9 +44,40 @@ pub(crate) enum Step {
         redaction: Option<Arc<Redaction>>,
     },
     /// What does not pass continues at `behind`.
-    Filter { filter: Arc<Filter>, edge: usize, behind: usize },
+    Filter { filter: Arc<Filter>, edge: usize, behind: usize, passes: Option<Arc<Passes>> },
     /// It is held until the speculation is decided.
     Keep(Arc<Kept>),
+}
+
+/// How many lines came to an outlet's filter, and how many of them did not pass.
+#[derive(Debug, Default)]
+pub(crate) struct Passes {
+    lines: AtomicU64,
+    filtered: AtomicU64,
+}
+
+impl Passes {
+    fn note(&self, passes: bool) {
+        self.lines.fetch_add(1, Ordering::Relaxed);
+        if !passes {
+            self.filtered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Both numbers; the second is never the greater one.
+    pub(crate) fn get(&self) -> (u64, u64) {
+        let filtered = self.filtered.load(Ordering::Relaxed);
+        (self.lines.load(Ordering::Relaxed).max(filtered), filtered)
+    }
+}
+
+/// Whether a line passes a filter; counts it where that is asked for.
+fn evaluate(filter: &Filter, passes: Option<&Arc<Passes>>, record: &Record<'_>) -> bool {
+    let passed = filter.passes(record);
+    if let Some(passes) = passes {
+        passes.note(passed);
+    }
+    passed
 }
 
 impl Route {
@@ -118,22 +150,23 @@ impl Route {
                     }
                 },
                 Step::Keep(kept) => kept.keep(record),
-                Step::Filter { filter, edge, behind } => {
-                    let passes =
+                Step::Filter { filter, edge, behind, passes } => {
+                    let evaluate = || evaluate(filter, passes.as_ref(), record);
+                    let passed_here =
                         match (1u64.checked_shl(u32::try_from(*edge).unwrap_or(64)), edge.checked_sub(64)) {
                             (Some(bit), None) => {
                                 if asked & bit == 0 {
                                     asked |= bit;
-                                    passed |= if filter.passes(record) { bit } else { 0 };
+                                    passed |= if evaluate() { bit } else { 0 };
                                 }
                                 passed & bit != 0
                             }
                             (_, at) => match at.and_then(|at| more.get_mut(at)) {
-                                Some(known) => *known.get_or_insert_with(|| filter.passes(record)),
-                                None => filter.passes(record),
+                                Some(known) => *known.get_or_insert_with(evaluate),
+                                None => evaluate(),
                             },
                         };
-                    if !passes {
+                    if !passed_here {
                         at = *behind;
                     } else if let Some(left_out) = filter.untold() {
                         let text = left_out.to_string();

@@ -236,7 +236,12 @@ fn the_page_draws_the_graph_and_switches_streams() {
     append(&log, 10);
     let graph = logdag::Graph::new();
     graph.add_memory("ring", 100, 10_000).unwrap();
+    let options = logdag::StreamOptions { stats: true, ..logdag::StreamOptions::default() };
+    let web = graph.configure("web", options).unwrap();
     graph.add_outlet("web", "ring", Some("status >= 500")).unwrap();
+    for status in [200, 200, 200, 503] {
+        logdag::log!(web, status = status; "line");
+    }
     graph.stream("lonely").unwrap();
     graph.add_outlet("lonely", "nothing", None).unwrap();
     let token = "0123456789abcdef0123";
@@ -254,7 +259,7 @@ fn the_page_draws_the_graph_and_switches_streams() {
     let texts = browser
         .run("return [...document.querySelectorAll('#graph text')].map((text) => text.firstChild.data)");
     let texts: Vec<&str> = texts.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
-    for expected in ["web", "ring", "lonely", "nothing", "status >= 500", "it leads to no sink"] {
+    for expected in ["web", "ring", "lonely", "nothing", "status >=… 25 %", "it leads to no sink"] {
         assert!(texts.contains(&expected), "{expected}: {texts:?}");
     }
     assert_eq!(browser.run("return document.querySelectorAll('#graph path.nowhere').length"), 2);

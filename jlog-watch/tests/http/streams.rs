@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use jlog_watch::Watch;
+use logdag::config::Config;
 use logdag::{Capabilities, Graph, Lines, Sink, WriteError, log};
+use serde_json::json;
 
 use crate::support::{Place, ask, samples, serve, until};
 
@@ -30,7 +32,7 @@ pub(crate) fn graph_with_everything(place: &Place) -> Graph {
          <log name=\"bad\"><outlet name=\"full\"/></log></logs></app>",
         place.join("file.log").display()
     );
-    logdag::config::Config::from_text("test.xml", &config).unwrap().apply(&graph).unwrap();
+    Config::from_text("test.xml", &config).unwrap().apply(&graph).unwrap();
     let web = graph.stream("web").unwrap();
     for n in 0..3 {
         log!(web, "line {}", n);
@@ -122,4 +124,29 @@ fn a_write_that_takes_long_is_seen_while_it_does() {
     let found = samples(&server);
     assert_eq!(found["logdag_stream_write_duration_seconds_bucket{stream=\"slow\",le=\"0.05\"}"], 0.0);
     assert_eq!(found["logdag_stream_write_duration_seconds_count{stream=\"slow\"}"], 1.0);
+}
+
+/// Of a stream with statistics, each filter says how many lines came to it, and how many it kept back.
+#[test]
+fn filters_are_counted_where_there_are_statistics() {
+    let graph = Graph::new();
+    let config = "<app><logs><log name='ring' type='memory' path='100,10000'/>\
+        <log name='web' stats='on'><outlet name='ring' filter='status >= 500'/></log>\
+        <log name='db'><outlet name='ring' filter='status >= 500'/></log></logs></app>";
+    Config::from_text("test.xml", config).unwrap().apply(&graph).unwrap();
+    for name in ["web", "db"] {
+        let stream = graph.stream(name).unwrap();
+        for status in [200, 404, 503] {
+            log!(stream, status = status; "line");
+        }
+    }
+    let server = serve(Watch::new().graph("", graph.clone()));
+    let found = samples(&server);
+    assert_eq!(found["logdag_outlet_lines_total{stream=\"web\",outlet=\"ring\"}"], 3.0);
+    assert_eq!(found["logdag_outlet_filtered_lines_total{stream=\"web\",outlet=\"ring\"}"], 2.0);
+    assert!(!found.contains_key("logdag_outlet_lines_total{stream=\"db\",outlet=\"ring\"}"));
+    let outlets = |name: &str| ask(&server, &format!("/api/v1/streams/{name}")).json()["outlets"].clone();
+    let expected = json!([{ "name": "ring", "filter": "status >= 500", "lines": 3, "filtered": 2 }]);
+    assert_eq!(outlets("web"), expected);
+    assert_eq!(outlets("db"), json!([{ "name": "ring", "filter": "status >= 500" }]));
 }

@@ -36,6 +36,9 @@ pub struct StreamInfo {
     pub outlets: Vec<(String, Option<String>)>,
     /// Lines that limits and samples of outlets have left out, by the outlets' names.
     pub left_out: BTreeMap<String, u64>,
+    /// Lines that came to the filters of outlets, and how many of them did not pass, by the outlets' names: where
+    /// [`stats`](StreamInfo::stats) is on. Lines of levels that no outlet takes are not counted: they get nowhere before.
+    pub filtered: BTreeMap<String, (u64, u64)>,
     /// Its `<config>`, with the properties that were set.
     pub config: BTreeMap<String, String>,
     /// Whether statistics by libmtev's names have it ([`StreamOptions::stats`](super::StreamOptions::stats)).
@@ -58,7 +61,8 @@ impl StreamInfo {
     /// `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`, `spans`, `escape`, `redact`,
     /// `redact_pattern`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
     /// which may be null; `reentrant`, where there are any), `config` (an object of texts), and `outlets` (objects with `name`, and `filter`
-    /// and `left_out`, lines that a limit or a sample kept back, where there are any).
+    /// and `left_out`, lines that a limit or a sample kept back, where there are any; with `stats`, `lines` that came to
+    /// the filter, and `filtered` that did not pass it).
     pub fn to_json(&self) -> String {
         let outlet = |(name, filter): &(String, Option<String>)| {
             let mut outlet = json!({ "name": name });
@@ -67,6 +71,9 @@ impl StreamInfo {
             }
             if let Some(lines) = self.left_out.get(name) {
                 outlet["left_out"] = (*lines).into();
+            }
+            if let Some((lines, filtered)) = self.filtered.get(name) {
+                (outlet["lines"], outlet["filtered"]) = ((*lines).into(), (*filtered).into());
             }
             outlet
         };

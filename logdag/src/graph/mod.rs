@@ -166,7 +166,7 @@ impl Graph {
             [("error", "stderr"), ("notice", "stderr"), ("debug", "stderr"), ("error/stacktrace", "error")]
         {
             let state = streams.make(name);
-            state.outlets = vec![Outlet { to: to.to_owned(), filter: None }];
+            state.outlets = vec![Outlet { to: to.to_owned(), filter: None, passes: Arc::default() }];
             state.options.enabled = name != "debug";
         }
         streams.resolve();
@@ -609,6 +609,12 @@ impl Graph {
                 .iter()
                 .filter_map(|outlet| Some((outlet.to.clone(), outlet.filter.as_ref()?.left_out())))
                 .filter(|(_, lines)| *lines > 0)
+                .collect(),
+            filtered: state
+                .outlets
+                .iter()
+                .filter(|outlet| state.options.stats && outlet.filter.is_some())
+                .map(|outlet| (outlet.to.clone(), outlet.passes.get()))
                 .collect(),
             config,
             stats: state.options.stats,

@@ -9,7 +9,7 @@ use crate::filter::Filter;
 use crate::format::Flags;
 use crate::level::Levels;
 use crate::redact::Redaction;
-use crate::route::{Hooks, Route, Step};
+use crate::route::{Hooks, Passes, Route, Step};
 use crate::sink::{Sink, SinkSpec, Slot};
 use crate::sync::{Mutex, Swap};
 
@@ -72,6 +72,8 @@ pub(super) struct Declared {
 pub(super) struct Outlet {
     pub(super) to: String,
     pub(super) filter: Option<Arc<Filter>>,
+    /// Counted where the stream has statistics.
+    pub(super) passes: Arc<Passes>,
 }
 
 /// What logging to a stream looks at.
@@ -202,7 +204,11 @@ impl Streams {
         while !self.by_name.contains_key(missing) {
             let mut state = State::new(missing, StreamOptions::default());
             let parent = missing.rsplit_once('/').map(|(parent, _)| parent);
-            state.outlets.extend(parent.map(|to| Outlet { to: to.to_owned(), filter: None }));
+            state.outlets.extend(parent.map(|to| Outlet {
+                to: to.to_owned(),
+                filter: None,
+                passes: Arc::default(),
+            }));
             self.by_name.insert(missing.to_owned(), state);
             let Some(parent) = parent else { break };
             missing = parent;
@@ -225,7 +231,7 @@ impl Streams {
             path.insert(0, from);
             return Err(cycle_error(path));
         }
-        let outlet = Outlet { to: to.to_owned(), filter };
+        let outlet = Outlet { to: to.to_owned(), filter, passes: Arc::default() };
         self.make(from).outlet_lists().for_each(|outlets| add_once(outlets, outlet.clone()));
         Ok(self.measure(self.by_name.keys().map(String::as_str))?)
     }
@@ -277,7 +283,10 @@ impl Streams {
                 check_name(to).map_err(|e| (n, e))?;
                 self.make(to);
                 let filter = filter.clone().map(Arc::new);
-                add_once(&mut self.make(name).outlets, Outlet { to: to.clone(), filter });
+                add_once(
+                    &mut self.make(name).outlets,
+                    Outlet { to: to.clone(), filter, passes: Arc::default() },
+                );
             }
         }
         self.measure(self.by_name.keys().map(String::as_str)).map_err(|fault| match fault {
@@ -390,7 +399,8 @@ impl Streams {
             let at = route.steps.len();
             if let Some(filter) = &outlet.filter {
                 let edge = route.edge(name, n);
-                route.steps.push(Step::Filter { filter: Arc::clone(filter), edge, behind: 0 });
+                let passes = state.options.stats.then(|| Arc::clone(&outlet.passes));
+                route.steps.push(Step::Filter { filter: Arc::clone(filter), edge, behind: 0, passes });
             }
             let begun = route.steps.len();
             self.follow(&outlet.to, flags, redaction, route);
