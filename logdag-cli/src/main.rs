@@ -369,15 +369,19 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     for name in graph.names() {
         let Some(mut stream) = graph.describe(&name) else { continue };
         let sink = config.streams().iter().find(|s| s.name == name).and_then(|s| s.options.sink.as_ref());
+        let rotation = sink.map_or_else(String::new, |sink| sink.rotation.to_string());
         if shape == Shape::Json {
             if let Some(sink) = sink {
                 (stream.kind, stream.path) = (sink.kind.clone(), sink.path.clone());
             }
-            out.push_str(&stream.to_json());
-            out.push('\n');
+            // It is an object: it has just been made so.
+            let mut json: serde_json::Value = serde_json::from_str(&stream.to_json()).unwrap_or_default();
+            if !rotation.is_empty() {
+                json["rotation"] = rotation.into();
+            }
+            let _ = writeln!(out, "{json}");
             continue;
         }
-        let rotation = sink.map_or_else(String::new, |sink| sink.rotation.to_string());
         let sink = sink.map(|sink| format!("{} {}", sink.kind, sink.path).trim().to_owned());
         let sink = sink.or_else(|| (!stream.kind.is_empty()).then(|| stream.kind.clone()));
         let left_out = config.left_out().iter().find(|(left_out, _)| *left_out == name);

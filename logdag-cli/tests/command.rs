@@ -244,6 +244,24 @@ fn the_graph_is_shown_with_filters_and_reasons() {
 }
 
 #[test]
+fn the_graph_shows_when_files_are_rotated() {
+    let setup = Setup::new(
+        r#"<log name="f" type="file" path="DIR/f.log" rotate_at="daily" retain_count="7"/><log name="a"/>"#,
+    );
+    let (text, _) = texts(&logdag(&["graph", &setup.config]).output().unwrap());
+    let (json, _) = texts(&logdag(&["graph", "--json", &setup.config]).output().unwrap());
+    let of = |name: &str| {
+        let mut streams = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        streams.find(|stream| stream["name"] == name).unwrap()["rotation"].clone()
+    };
+    let rotation = of("f");
+    let rotation = rotation.as_str().unwrap();
+    assert!(rotation.starts_with("rotates daily (") && rotation.ends_with("keeps 7 files"), "{rotation}");
+    assert!(text.contains(&format!("\n  {rotation}\n")), "{text}");
+    assert_eq!(of("a"), serde_json::Value::Null);
+}
+
+#[test]
 fn the_graph_shows_what_is_redacted() {
     let setup = Setup::new(
         r#"<log name="f" type="memory" redact="user.mail" redact_pattern="Bearer \S+"/>
