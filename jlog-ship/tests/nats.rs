@@ -261,7 +261,7 @@ fn nothing_is_lost_or_doubled_when_shipper_and_server_are_killed() {
     let Some(mut server) = Server::start("") else { return };
     server.stream(|_| {});
     let (_dir, log) = feed(100);
-    let rounds: usize = std::env::var("JLOG_NATS_KILL_ROUNDS").map_or(6, |rounds| rounds.parse().unwrap());
+    let rounds: usize = std::env::var("JLOG_NATS_KILL_ROUNDS").map_or(60, |rounds| rounds.parse().unwrap());
     let done = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
