@@ -177,7 +177,7 @@ pub enum Event {
         /// What was wrong with it.
         why: String,
     },
-    /// Repair rebuilt the settings.
+    /// Repair rebuilt the settings. Limits are gone; checksums are on if there were any.
     SettingsRepaired {
         /// What was wrong with them.
         why: String,
@@ -319,7 +319,9 @@ impl fmt::Display for Event {
                 kept.display()
             ),
             Event::MetastoreRepaired { why } => write!(f, "metastore: {why}; rebuilt"),
-            Event::SettingsRepaired { why } => write!(f, "settings: {why}; rebuilt"),
+            Event::SettingsRepaired { why } => {
+                write!(f, "settings: {why}; rebuilt without limits: set those again with `jlog alter`")
+            }
             Event::CheckpointRepaired { subscriber, to, why } => {
                 write!(f, "subscriber {subscriber}: {why}; checkpoint set to {to}")
             }
