@@ -202,9 +202,16 @@ struct Current {
     dirty: bool,
     /// The period of its lines.
     period: Period,
-    looked: Instant,
+    /// When it was last asked whether the path still names it; `None` where it is to be asked before the next line.
+    looked: Option<Instant>,
     /// It could not be rotated: tried again after a while.
     retry: Option<Instant>,
+}
+
+impl Current {
+    fn is_to_be_looked_at(&self) -> bool {
+        self.looked.is_none_or(|last| last.elapsed() >= LOOK_EVERY)
+    }
 }
 
 impl FileSink {
@@ -330,6 +337,10 @@ impl FileSink {
                     format!("{e}: make the directory {}, or have it made with make_dirs", dir.display());
                 io::Error::new(e.kind(), why)
             })?;
+            if let Some(current) = &mut files.current {
+                // Until its first line, others may rotate it: the sink whose place this one takes, or another process.
+                current.looked = None;
+            }
             sink.order_compression(files);
         }
         Ok(sink)
@@ -380,7 +391,7 @@ impl FileSink {
                 len: facts.len(),
                 dirty: false,
                 period: self.periods.of(begun),
-                looked: Instant::now(),
+                looked: Some(Instant::now()),
                 retry: None,
                 file,
             })
@@ -435,9 +446,7 @@ impl FileSink {
     /// The file that is open, or a new one where it was moved away or removed.
     fn current<'a>(&self, files: &'a mut Files) -> io::Result<&'a mut Current> {
         let gone = match &files.current {
-            Some(current) => {
-                current.looked.elapsed() >= LOOK_EVERY && self.identity() != Some(current.identity)
-            }
+            Some(current) => current.is_to_be_looked_at() && self.identity() != Some(current.identity),
             None => true,
         };
         if gone && let Err(e) = self.open_again(files, None) {
@@ -449,8 +458,8 @@ impl FileSink {
         }
         match &mut files.current {
             Some(current) => {
-                if current.looked.elapsed() >= LOOK_EVERY {
-                    current.looked = Instant::now();
+                if current.is_to_be_looked_at() {
+                    current.looked = Some(Instant::now());
                     // It may have been truncated.
                     current.len = current.file.metadata().map_or(current.len, |facts| facts.len());
                     self.size.store(current.len, Relaxed);

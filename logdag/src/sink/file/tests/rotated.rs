@@ -424,18 +424,33 @@ fn a_file_that_somebody_writes_to_is_not_compressed() {
     let put = |text: &str| {
         other.write(&Lines { bytes: text.as_bytes(), ends: &[(text.len(), 0)], start: 0 }).unwrap();
     };
+    // It has just asked whether the file is still there.
+    put("x");
     setup.write_at(10_000, "a\nb\n");
     compress::wait(Instant::now() + LONG);
     // It does not know of the rotation yet.
     put("-");
-    assert_contents(setup.dir.path(), &[("log.1", "a\n-"), ("log", "b\n")]);
+    assert_contents(setup.dir.path(), &[("log.1", "xa\n-"), ("log", "b\n")]);
     other.reopen().unwrap();
     let left =
         std::mem::replace(&mut setup.sink.keeper.kept.lock().left, Instant::now().checked_sub(CULL_EVERY));
     assert!(left.is_some(), "it is tried again");
     setup.sink.tick().unwrap();
     wait(&setup);
-    assert_contents(setup.dir.path(), &[("log.1.gz", "a\n-"), ("log", "b\n")]);
+    assert_contents(setup.dir.path(), &[("log.1.gz", "xa\n-"), ("log", "b\n")]);
+}
+
+/// A sink that was opened while another one had the file, and gets its first line after that one has rotated it, begins
+/// with the new file.
+#[test]
+fn the_first_line_goes_to_the_file_that_is_there_then() {
+    let rotation = Rotation { bytes: 2, ..rotation("number", "utc") };
+    let setup = Setup::new(rotation.clone());
+    let next = open(&setup.dir, rotation);
+    setup.write_at(10_000, "a\nb\n");
+    let text = "c\n";
+    next.write(&Lines { bytes: text.as_bytes(), ends: &[(text.len(), 0)], start: 0 }).unwrap();
+    assert_contents(setup.dir.path(), &[("log.1", "a\n"), ("log.2", "b\n"), ("log", "c\n")]);
 }
 
 #[test]
