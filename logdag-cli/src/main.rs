@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
@@ -181,7 +182,7 @@ impl HttpArgs {
             watch = watch.control().on_reload(reload);
         }
         let server = watch.serve(&address)?;
-        eprintln!("logdag: listening at {}", server.address());
+        report(format_args!("logdag: listening at {}", server.address()));
         Ok(Some(server))
     }
 }
@@ -258,7 +259,7 @@ fn main() -> ExitCode {
     match work(Args::parse().command) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("logdag: {e}");
+            report(format_args!("logdag: {e}"));
             ExitCode::FAILURE
         }
     }
@@ -327,12 +328,17 @@ fn check(file: &Path, strict: bool) -> Result<ExitCode, Failure> {
     Ok(if strict && warnings > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// Says something on standard error, and does not wait for a reader that has stopped.
+fn report(what: std::fmt::Arguments<'_>) {
+    logdag::report_on_stderr(&format!("{what}\n"));
+}
+
 fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn warn(warning: &ConfigError) {
-    eprintln!("logdag: warning: {warning}");
+    report(format_args!("logdag: warning: {warning}"));
 }
 
 /// How a graph is shown.
@@ -528,9 +534,9 @@ impl Switches {
             };
             if graph.find(name).is_none() && !inputs.iter().any(leads_here) {
                 let switch = if enabled { "-l" } else { "-L" };
-                eprintln!(
+                report(format_args!(
                     "logdag: warning: {switch} {name}: the configuration has no such stream (`logdag graph` lists those it has)"
-                );
+                ));
             }
         }
     }
@@ -573,7 +579,7 @@ fn reload(graph: &Graph, file: &Path, switches: &Switches) -> Result<(), String>
     if reloaded.is_ok()
         && let Err(e) = switches.apply(graph)
     {
-        eprintln!("logdag: {e}");
+        report(format_args!("logdag: {e}"));
     }
     match &reloaded {
         Ok(()) => notify::ready("The configuration was read again"),
@@ -598,7 +604,7 @@ impl Lines {
         if !stream.is_enabled() {
             let what =
                 if known { "leads to no sink" } else { "is not in the configuration, and leads to no sink" };
-            eprintln!("logdag: the stream {name:?} {what}: its lines go nowhere");
+            report(format_args!("logdag: the stream {name:?} {what}: its lines go nowhere"));
         }
         Ok(Self { stream, json: args.json(), max_line: args.max_line.get() })
     }
@@ -669,12 +675,13 @@ fn run(
         }
         handle.close();
     });
+    // On a thread of its own: a sink that a reload waits for does not delay the end.
+    let reloads = Reloads::start(&graph, file, &args.switches);
     for signal in signals.forever() {
         if signal != SIGHUP {
             break;
         }
-        // The log has said so.
-        let _ = reload(&graph, file, &args.switches);
+        reloads.reload();
     }
     notify::tell(&[NotifyState::Stopping]);
     // What has been sent so far is taken, if it ends.
@@ -683,7 +690,42 @@ fn run(
     while !inputs.is_finished() && begun.elapsed() < LAST_LINES {
         std::thread::sleep(Duration::from_millis(5));
     }
-    finish(&graph)
+    let finished = finish(&graph);
+    reloads.finish(begun + LAST_LINES);
+    finished
+}
+
+/// Reloads the configuration whenever that is asked for, one at a time.
+struct Reloads {
+    asked: mpsc::SyncSender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Reloads {
+    fn start(graph: &Graph, file: &Path, switches: &Switches) -> Self {
+        // What is asked for twice while one is under way is done once.
+        let (asked, reloads) = mpsc::sync_channel(1);
+        let (graph, file, switches) = (graph.clone(), file.to_owned(), switches.clone());
+        let thread = std::thread::spawn(move || {
+            for () in reloads {
+                // The log has said so.
+                let _ = reload(&graph, &file, &switches);
+            }
+        });
+        Self { asked, thread }
+    }
+
+    fn reload(&self) {
+        let _ = self.asked.try_send(());
+    }
+
+    /// Waits for one that is under way: it may still say which lines a sink has not taken.
+    fn finish(self, deadline: Instant) {
+        drop(self.asked);
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// Those of the signals that were not ignored at the start, by `nohup` for example: others stay ignored, also for the command that
@@ -895,7 +937,7 @@ fn take_datagrams(
 
 fn tell(what: &str, outcome: io::Result<()>) {
     if let Err(e) = outcome {
-        eprintln!("logdag: {what}: {e}");
+        report(format_args!("logdag: {what}: {e}"));
     }
 }
 
@@ -1001,7 +1043,7 @@ fn exec(
     let mut child = match spawned {
         Ok(child) => child,
         Err(e) => {
-            eprintln!("logdag: cannot run {}: {e}", Path::new(program).display());
+            report(format_args!("logdag: cannot run {}: {e}", Path::new(program).display()));
             // As shells do.
             return Ok(ExitCode::from(if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 }));
         }
@@ -1054,14 +1096,14 @@ fn exec(
         if thread.is_finished()
             && let Ok(Err(e)) = thread.join()
         {
-            eprintln!("logdag: {e}");
+            report(format_args!("logdag: {e}"));
         }
     }
     handle.close();
     let _ = forwarding.join();
     if let Err(e) = finish(&graph) {
         // The command's own end is what callers ask for.
-        eprintln!("logdag: {e}");
+        report(format_args!("logdag: {e}"));
     }
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))

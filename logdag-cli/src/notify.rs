@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 /// Tells systemd; does nothing where there is none.
 pub(super) fn tell(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
-        eprintln!("logdag: cannot notify systemd: {e}");
+        crate::report(format_args!("logdag: cannot notify systemd: {e}"));
     }
 }
 

@@ -586,6 +586,67 @@ fn a_second_signal_ends_it_though_a_sink_does_not_go_on() {
 }
 
 #[test]
+fn a_standard_error_that_nobody_reads_keeps_neither_other_streams_nor_the_end() {
+    for when_full in ["drop", "block"] {
+        let setup = Setup::new(&format!(
+            r#"<log name="out" type="file" path="DIR/out.log"/>
+               <log name="loud" type="stderr" when_full="{when_full}" drain_seconds="1"/>
+               <log name="both"><outlet name="loud"/><outlet name="out"/></log>
+               <log name="another" type="file" path="DIR/another.log"/>"#
+        ));
+        let socket = setup.path("socket");
+        let mut child =
+            setup.run(&["--in", "both=stdin", "--in", &format!("another=unix:{}", socket.display())]);
+        let lines: String = (0..10_000).map(|n| format!("{n} {:.>50}\n", n)).collect();
+        let (mut stdin, text) = (child.stdin.take().unwrap(), lines.clone());
+        // With `block` it waits for the reader of standard error.
+        let writing = std::thread::spawn(move || {
+            let _ = stdin.write_all(text.as_bytes());
+            stdin
+        });
+        let mut other = loop {
+            match UnixStream::connect(&socket) {
+                Ok(other) => break other,
+                Err(_) => {
+                    assert_eq!(child.try_wait().unwrap(), None, "it has ended");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        };
+        if when_full == "drop" {
+            setup.wait_for("out.log", &lines);
+        } else {
+            // Standard error takes no more when this does not grow.
+            let mut before = 0;
+            loop {
+                std::thread::sleep(Duration::from_millis(200));
+                let now = fs::metadata(setup.path("out.log")).map_or(0, |facts| facts.len());
+                if now > 0 && now == std::mem::replace(&mut before, now) {
+                    break;
+                }
+            }
+        }
+        other.write_all(b"one\n").unwrap();
+        setup.wait_for("another.log", "one\n");
+        // A wrong configuration, and its report, are no trap either.
+        fs::write(&setup.config, "<wrong").unwrap();
+        signal(&child, Signal::SIGHUP);
+        std::thread::sleep(Duration::from_millis(300));
+        signal(&child, Signal::SIGTERM);
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{when_full}: one signal does not end it");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(1), "{when_full}: lines were not written");
+        drop(writing.join().unwrap());
+    }
+}
+
+#[test]
 fn a_stream_that_leads_nowhere_is_told_of() {
     let setup =
         Setup::new(&format!(r#"{PLAIN}<log name="off" type="file" path="DIR/off.log" disabled="on"/>"#));

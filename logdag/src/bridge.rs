@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::graph::{DrainAtEnd, Graph, MAX_NAME, Stream, fork};
-use crate::sink::write_to_stderr;
+use crate::sink::patience;
 use crate::sync::plain::RwLock;
 
 /// Why a graph could not be installed: nothing is then.
@@ -140,7 +140,7 @@ impl Targets {
         self.made.store(MAX_MADE + 1, Ordering::Relaxed);
         if made != MAX_MADE + 1 {
             // There is nowhere else to report it.
-            let _ = write_to_stderr(
+            patience::report(
                 format!(
                     "log: targets have made {MAX_MADE} streams: lines of further ones, {name} for example, go to the \
                      nearest stream that their name is below\n"

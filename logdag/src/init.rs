@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, ConfigError};
 use crate::graph::{DrainAtEnd, Graph, GraphError};
 use crate::level::{Level, Levels};
-use crate::record::Location;
+use crate::sink::patience;
 
 /// Variables of the environment that say which levels streams take; the first one that is set counts.
 const LEVELS: [&str; 2] = ["LOGDAG_LOG", "RUST_LOG"];
@@ -177,12 +177,9 @@ impl Graph {
     /// Says something about logging in the log, or, where that leads nowhere, on stderr.
     fn say(&self, stream: &str, level: Level, text: &fmt::Arguments<'_>) {
         match self.stream(stream) {
-            Ok(stream) if stream.takes(level) => stream.log(level, &Location::UNKNOWN, &[], text),
-            _ => {
-                use std::io::Write;
-                // There is nowhere else to report it.
-                let _ = writeln!(std::io::stderr().lock(), "{text}");
-            }
+            Ok(stream) if stream.takes(level) => stream.report(level, text),
+            // There is nowhere else to report it.
+            _ => patience::report(format!("{text}\n").as_bytes()),
         }
     }
 }

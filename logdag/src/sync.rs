@@ -13,11 +13,11 @@ pub(crate) use std::sync::Condvar;
 
 #[cfg(feature = "shuttle")]
 pub(crate) use checked::{
-    Flag, Swap, Thread, is_this_thread, lock_until, spawn, wait, wait_a_while, wait_until,
+    Flag, Swap, Thread, is_this_thread, lock_at_once, lock_until, spawn, wait, wait_a_while, wait_until,
 };
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use real::{
-    Flag, Swap, Thread, is_this_thread, lock_until, spawn, wait, wait_a_while, wait_until,
+    Flag, Swap, Thread, is_this_thread, lock_at_once, lock_until, spawn, wait, wait_a_while, wait_until,
 };
 
 /// Locks that no checker controls. A panic of a holder changes nothing for the others.
@@ -145,6 +145,12 @@ mod real {
         }
     }
 
+    /// Takes a lock if nobody holds it.
+    #[inline]
+    pub(crate) fn lock_at_once<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        mutex.try_lock()
+    }
+
     /// A value that is replaced as a whole, while others look at it.
     #[derive(Debug, Default)]
     pub(crate) struct Swap<T>(ArcSwap<T>);
@@ -209,6 +215,11 @@ mod checked {
     }
 
     pub(crate) fn lock_until<T>(mutex: &Mutex<T>, _: Instant) -> Option<MutexGuard<'_, T>> {
+        Some(mutex.lock())
+    }
+
+    /// A checker's thread waits.
+    pub(crate) fn lock_at_once<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         Some(mutex.lock())
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Graph, Stream};
 use crate::level::Level;
 use crate::record::{Doing, Location, this_thread};
+use crate::sink::patience;
 
 /// Sinks that take too long are given up before this, at their own limits.
 const GRACE: Duration = Duration::from_secs(1);
@@ -93,9 +94,8 @@ impl Graph {
     }
 
     fn tell_end(&self, what: fmt::Arguments<'_>) {
-        use std::io::Write;
         // There is nowhere else to report it.
-        let _ = writeln!(std::io::stderr().lock(), "{what}");
+        patience::report(format!("{what}\n").as_bytes());
     }
 
     /// Everything that waits is written, and made durable, when what this returns is dropped: keep it in `main` to its

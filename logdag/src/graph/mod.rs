@@ -32,7 +32,7 @@ use crate::sync::{Mutex, MutexGuard};
 pub use description::StreamInfo;
 pub use ending::DrainAtEnd;
 pub use options::{ApplyError, StreamConfig, StreamOptions};
-use sinks::{go_sync, makers};
+use sinks::{go_sync, makers, replace_sinks};
 pub use stream::Stream;
 pub(crate) use streams::MAX_NAME;
 use streams::{MAX_DEPTH, MAX_WAYS, Outlet, State, Streams, check_name};
@@ -80,6 +80,24 @@ pub enum GraphError {
         /// Why.
         source: io::Error,
     },
+    /// Several sinks cannot do what they are to.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<GraphError>),
+}
+
+impl GraphError {
+    /// All errors as one; `Ok` where there is none.
+    fn all(outcomes: impl Iterator<Item = Result<(), GraphError>>) -> Result<(), GraphError> {
+        let mut errors: Vec<_> = outcomes.filter_map(Result::err).collect();
+        match errors.pop() {
+            Some(only) if errors.is_empty() => Err(only),
+            Some(last) => {
+                errors.push(last);
+                Err(GraphError::Several(errors))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Makes a sink from its spec.
@@ -257,8 +275,7 @@ impl Graph {
         let held = slot.as_ref().map(|slot| slot.hold());
         streams.resolve();
         drop(streams);
-        go_sync(old.as_slice());
-        drop(held);
+        replace_sinks(vec![(old, held)]);
         stream
     }
 
@@ -329,33 +346,29 @@ impl Graph {
         // Others may have changed the graph in the meantime.
         let mut next = streams.clone();
         next.connect_all(&list, undeclared)?;
-        let (mut old, mut held) = (Vec::new(), Vec::new());
+        let mut replaced = Vec::new();
         for (configured, slot) in list.into_iter().zip(&slots) {
             if slot.is_none() && stays(&next, &configured) {
                 next.make(&configured.name).options = configured.options;
                 continue;
             }
             let StreamConfig { name, mut options, .. } = configured;
-            if let Some(slot) = slot {
+            let held = slot.as_ref().map(|slot| {
                 if next.asynchronous {
                     slot.go_async();
                 }
-                held.push(slot.hold());
-            }
+                slot.hold()
+            });
             let state = next.make(&name);
             // What says nothing of a sink leaves the built-in one its own.
             if options.sink.is_none() && name == "stderr" {
                 options.sink = state.options.sink.take();
                 if let Some(sink) = options.sink.as_ref().filter(|sink| sink.kind == "stderr") {
-                    old.extend(state.slot.replace(Slot::new(
-                        &sink.stream,
-                        Arc::new(FdSink::Stderr),
-                        sink.clone(),
-                        &options,
-                    )));
+                    let new = Slot::new(&sink.stream, Arc::new(FdSink::Stderr), sink.clone(), &options);
+                    replaced.push((state.slot.replace(new), held));
                 }
             } else {
-                old.extend(std::mem::replace(&mut state.slot, slot.clone()));
+                replaced.push((std::mem::replace(&mut state.slot, slot.clone()), held));
             }
             state.options = options;
         }
@@ -363,9 +376,7 @@ impl Graph {
         *streams = next;
         drop(streams);
         self.report_in_time();
-        // What the old ones were given comes first: an old and a new one may write to one file.
-        go_sync(&old);
-        drop(held);
+        replace_sinks(replaced);
         Ok(())
     }
 

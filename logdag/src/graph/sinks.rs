@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::stream::report_reentrant;
 use super::streams::State;
@@ -13,6 +13,7 @@ use crate::record::Doing;
 use crate::sink::{
     Descriptor, FdSink, FileSink, Journald, MemoryLine, MemorySink, Sink, SinkSpec, Slot, Syslog,
 };
+use crate::sync::MutexGuard;
 
 fn sink_error(stream: &str, kind: &str, source: io::Error) -> GraphError {
     GraphError::Sink { stream: stream.to_owned(), kind: kind.to_owned(), source }
@@ -61,14 +62,38 @@ pub(super) fn makers() -> BTreeMap<String, Maker> {
 
 /// Ends the queues of these sinks: all of them at the same time, so that none waits for another.
 pub(super) fn go_sync(slots: &[Arc<Slot>]) {
-    let deadlines: Vec<Instant> = slots
-        .iter()
-        .map(|slot| {
-            slot.stop();
-            slot.deadline()
-        })
-        .collect();
+    slots.iter().for_each(|slot| slot.stop());
+    let deadlines: Vec<Instant> = slots.iter().map(|slot| slot.deadline()).collect();
     slots.iter().zip(deadlines).for_each(|(slot, deadline)| slot.go_sync(deadline));
+}
+
+/// Ends the queues of sinks that were replaced. What they were given comes first, as an old and a new one may write to one
+/// file: the new one is held until then. None waits for another stream's.
+pub(super) fn replace_sinks(replaced: Vec<(Option<Arc<Slot>>, Option<MutexGuard<'_, ()>>)>) {
+    let stopped = replaced.into_iter().filter_map(|(old, held)| {
+        let old = old?;
+        old.stop();
+        let deadline = old.deadline();
+        Some((old, held, deadline))
+    });
+    let mut waiting: Vec<_> = stopped.collect();
+    let mut pause = Duration::from_micros(50);
+    while !waiting.is_empty() {
+        let now = Instant::now();
+        waiting.retain_mut(|(old, held, deadline)| {
+            // A checker has no time that passes.
+            let over = old.has_ended() || now >= *deadline || cfg!(feature = "shuttle");
+            if over {
+                old.go_sync(*deadline);
+                drop(held.take());
+            }
+            !over
+        });
+        if !waiting.is_empty() {
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(Duration::from_millis(5));
+        }
+    }
 }
 
 /// The same with absolute paths: the sink may be opened again, in a child that was forked, after the process has changed
@@ -215,7 +240,7 @@ impl Graph {
     /// Writes everything that was logged so far and makes it durable.
     ///
     /// # Errors
-    /// The first sink that cannot, or takes longer than its stream's [`drain_limit`](StreamOptions::drain_limit), or has
+    /// The sinks that cannot, or take longer than its stream's [`drain_limit`](StreamOptions::drain_limit), or have
     /// lost lines since the last time; the others are flushed all the same.
     pub fn flush(&self) -> Result<(), GraphError> {
         report_reentrant(0);
@@ -223,17 +248,16 @@ impl Graph {
         let slots = self.slots(|_| true);
         // All of them write at the same time: none is late because another one is.
         let begun: Vec<_> = slots.iter().map(|(_, slot)| (slot.start_flush(), slot.deadline())).collect();
-        let done = slots.iter().zip(begun).map(|((kind, slot), (flush, deadline))| {
+        GraphError::all(slots.iter().zip(begun).map(|((kind, slot), (flush, deadline))| {
             let flushed = slot.finish_flush(flush, deadline);
             flushed.map_err(|source| sink_error(&slot.stream, kind, source))
-        });
-        done.fold(Ok(()), Result::and)
+        }))
     }
 
     /// Reopens every sink whose file was moved away.
     ///
     /// # Errors
-    /// The error of the first sink that cannot be reopened; the others are reopened nevertheless. A sink that
+    /// The errors of the sinks that cannot be reopened; the others are reopened nevertheless. A sink that
     /// is being written to for longer than its stream's [`drain_limit`](StreamOptions::drain_limit) is reopened
     /// when the write ends.
     pub fn reopen(&self) -> Result<(), GraphError> {
@@ -243,7 +267,7 @@ impl Graph {
     /// The same for all sinks of a type.
     ///
     /// # Errors
-    /// The first sink that cannot; the others do all the same.
+    /// The sinks that cannot; the others do all the same.
     pub fn reopen_type(&self, kind: &str) -> Result<(), GraphError> {
         self.reopen_those(|state| state.kind() == kind)
     }
@@ -277,7 +301,7 @@ impl Graph {
         let named = |(kind, slot, done): (&String, &Arc<Slot>, io::Result<()>)| {
             done.map_err(|source| sink_error(&slot.stream, kind, source))
         };
-        outcomes.into_iter().map(named).fold(Ok(()), Result::and)
+        GraphError::all(outcomes.into_iter().map(named))
     }
 
     fn with_sink<R>(&self, name: &str, work: impl FnOnce(&Slot) -> io::Result<R>) -> Result<R, GraphError> {

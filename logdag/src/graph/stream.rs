@@ -12,7 +12,7 @@ use crate::lines::Pipe;
 use crate::message::Message;
 use crate::record::{Details, Location, Record, While, now_micros};
 use crate::route::Route;
-use crate::sink::write_to_stderr;
+use crate::sink::patience;
 use crate::speculation::KeptLine;
 use crate::value::Value;
 
@@ -43,7 +43,7 @@ pub(super) fn report_reentrant(after_micros: u64) {
         let (lines, were) =
             if lines == 1 { ("1 line".to_owned(), "was") } else { (format!("{lines} lines"), "were") };
         // There is nowhere else to report it.
-        let _ = write_to_stderr(
+        patience::report(
             format!(
                 "log: {lines} left out, which {were} logged while their thread was logging: in a signal handler, or within a \
                  sink, a filter or an argument\n"
@@ -169,6 +169,19 @@ impl Stream {
         let mut record = Record::at(None, &route.facility, message);
         (record.location, record.level) = (location, level);
         record.set_thread(id, name);
+        route.run(&record);
+    }
+
+    /// Logs a line of logging about itself, and waits for no sink: it may be about one that is stuck.
+    pub(crate) fn report(&self, level: Level, message: &dyn Message) {
+        if !self.takes(level) {
+            return;
+        }
+        fork::renew_if_forked();
+        let Some(_reporting) = While::reporting() else { return };
+        let route = self.node.route.load();
+        let mut record = Record::at(None, &route.facility, message);
+        record.level = level;
         route.run(&record);
     }
 

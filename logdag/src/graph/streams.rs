@@ -10,7 +10,7 @@ use crate::format::Flags;
 use crate::level::Levels;
 use crate::redact::Redaction;
 use crate::route::{Hooks, Passes, Route, Step};
-use crate::sink::{Sink, SinkSpec, Slot};
+use crate::sink::{Sink, SinkSpec, Slot, patience};
 use crate::sync::{Mutex, Swap};
 
 /// A line passes no more streams than this in a row.
@@ -187,14 +187,13 @@ impl Streams {
 
     /// Reports on stderr, once, streams that wrote nothing because their type was not registered.
     pub(super) fn report_unregistered(&self) {
-        use std::io::Write;
         if self.reported.swap(true, Ordering::Relaxed) {
             return;
         }
         for (name, kind) in self.unregistered() {
-            let mut stderr = std::io::stderr().lock();
             // There is nowhere else to report it.
-            let _ = writeln!(stderr, "log stream {name}: its type {kind:?} was never registered");
+            let text = format!("log stream {name}: its type {kind:?} was never registered\n");
+            patience::report(text.as_bytes());
         }
     }
 

@@ -3,21 +3,44 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::format::Format;
 use crate::graph::fork;
 use crate::record::Record;
 
-use super::{Capabilities, Lines, Sink, WriteError, journald};
+use super::{Capabilities, Lines, Sink, WriteError, journald, patience};
 
-/// Writes to the standard error, between what others in this process write there.
-pub(crate) fn write_to_stderr(bytes: &[u8]) -> io::Result<()> {
-    if fork::is_child() { write_directly(io::stderr(), bytes) } else { io::stderr().lock().write_all(bytes) }
+/// Lines of which a part was written when nobody took more of them: what comes next begins a line of its own.
+#[derive(Debug, Default)]
+pub(super) struct Torn(AtomicBool);
+
+impl Torn {
+    /// Writes lines in one piece, which lines of other programs on the same terminal do not divide. Where that fails, says
+    /// how many of the lines are there.
+    pub(super) fn write(&self, to: impl AsFd, lines: &Lines<'_>) -> Result<(), WriteError> {
+        let to = to.as_fd();
+        if self.0.load(Relaxed) {
+            patience::write_all(to, b"\n").map_err(|(_, e)| e)?;
+            self.0.store(false, Relaxed);
+        }
+        patience::write_all(to, lines.bytes()).map_err(|(done, error)| {
+            let written = lines.ends.partition_point(|&(end, _)| end - lines.start <= done);
+            let whole = written.checked_sub(1).map_or(0, |last| lines.ends[last].0 - lines.start);
+            self.0.store(done > whole, Relaxed);
+            WriteError { written, error }
+        })
+    }
 }
 
-/// Writes without the standard library's lock: in a child a thread may hold it that is not there.
-fn write_directly(to: impl AsFd, bytes: &[u8]) -> io::Result<()> {
-    File::from(to.as_fd().try_clone_to_owned()?).write_all(bytes)
+/// Whether the standard library's locks are left alone: in a child a thread may hold them that is not there, and whoever holds
+/// them may wait for a reader that has stopped.
+fn is_direct() -> bool {
+    fork::is_child() || patience::is_limited()
 }
 
 /// One of the process's own outputs.
@@ -31,15 +54,22 @@ pub enum FdSink {
 
 impl Sink for FdSink {
     fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
-        // One piece: lines of other programs on the same terminal do not get between.
+        static STDOUT: Torn = Torn(AtomicBool::new(false));
+        static STDERR: Torn = Torn(AtomicBool::new(false));
         match self {
-            FdSink::Stdout if fork::is_child() => write_directly(io::stdout(), lines.bytes())?,
+            FdSink::Stdout if is_direct() => STDOUT.write(io::stdout(), lines),
             FdSink::Stdout => {
-                io::stdout().lock().write_all(lines.bytes()).and_then(|()| io::stdout().flush())?
+                // Behind what this process has printed so far.
+                let mut locked = io::stdout().lock();
+                locked.flush()?;
+                STDOUT.write(io::stdout(), lines)
             }
-            FdSink::Stderr => write_to_stderr(lines.bytes())?,
+            FdSink::Stderr if is_direct() => STDERR.write(io::stderr(), lines),
+            FdSink::Stderr => {
+                let _locked = io::stderr().lock();
+                STDERR.write(io::stderr(), lines)
+            }
         }
-        Ok(())
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -66,6 +96,7 @@ impl Sink for FdSink {
 pub(crate) struct Descriptor {
     number: i32,
     file: File,
+    torn: Torn,
 }
 
 impl Descriptor {
@@ -81,13 +112,20 @@ impl Descriptor {
             let why = format!("file descriptor {number}: the process was not started with it");
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
         }
-        let file = File::options().append(true).open(format!("/proc/self/fd/{number}")).map_err(|e| {
-            io::Error::new(
-                e.kind(),
-                format!("file descriptor {number}: it cannot be opened for writing: {e}"),
-            )
+        let open = || -> io::Result<File> {
+            // A pipe without a reader must not be waited for.
+            let mut options = File::options();
+            options.append(true).custom_flags(OFlag::O_NONBLOCK.bits());
+            let file = options.open(format!("/proc/self/fd/{number}"))?;
+            let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
+            fcntl(&file, FcntlArg::F_SETFL(flags))?;
+            Ok(file)
+        };
+        let file = open().map_err(|e| {
+            let why = format!("file descriptor {number}: it cannot be opened for writing: {e}");
+            io::Error::new(e.kind(), why)
         })?;
-        Ok(Self { number, file })
+        Ok(Self { number, file, torn: Torn::default() })
     }
 }
 
@@ -103,9 +141,10 @@ fn inherited(number: i32) -> bool {
 
 impl Sink for Descriptor {
     fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
-        (&self.file)
-            .write_all(lines.bytes())
-            .map_err(|e| io::Error::new(e.kind(), format!("file descriptor {}: {e}", self.number)).into())
+        self.torn.write(&self.file, lines).map_err(|WriteError { written, error }| {
+            let error = io::Error::new(error.kind(), format!("file descriptor {}: {error}", self.number));
+            WriteError { written, error }
+        })
     }
 
     fn capabilities(&self) -> Capabilities {

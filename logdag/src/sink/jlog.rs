@@ -7,7 +7,7 @@ use jlog_core::{
     WriterOptions,
 };
 
-use super::{Capabilities, Lines, Sink, SinkSpec, WriteError, write_to_stderr};
+use super::{Capabilities, Lines, Sink, SinkSpec, WriteError, patience};
 use crate::sync::plain::RwLock;
 
 /// The largest pre-commit buffer; a larger number counts as this.
@@ -84,7 +84,7 @@ fn warn_of_sizes(spec: &SinkSpec) {
     };
     let warn = |what: String| {
         // There is nowhere else to report it.
-        let _ = write_to_stderr(format!("log stream {}: {what}\n", spec.stream).as_bytes());
+        patience::report(format!("log stream {}: {what}\n", spec.stream).as_bytes());
     };
     if let Some(number) = outside("segment_size", 1 << 30, 1) {
         warn(format!("segment_size is {number}: expected 1 to 1073741824; it stays as it was"));

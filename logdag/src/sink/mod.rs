@@ -7,6 +7,7 @@ mod jlog;
 pub(crate) mod journald;
 mod latency;
 mod memory;
+pub(crate) mod patience;
 mod peer;
 mod slot;
 mod syslog;
@@ -19,7 +20,6 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use fd::Descriptor;
 pub use fd::FdSink;
-pub(crate) use fd::write_to_stderr;
 pub use file::{Access, Compression, FileSink, RotateAt, RotatedName, Rotation, RotationError, Zone};
 pub(crate) use file::{name_of_rotated, wait_for_compression};
 #[cfg(feature = "jlog")]
@@ -27,6 +27,7 @@ pub use jlog::JlogSink;
 pub(crate) use journald::Journald;
 pub use latency::WriteTimes;
 pub use memory::{MemoryLine, MemorySink};
+pub use patience::report_on_stderr;
 pub(crate) use slot::Slot;
 pub use slot::{Counters, QueueStats, WhenFull};
 pub(crate) use syslog::Syslog;

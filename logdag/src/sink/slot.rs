@@ -6,19 +6,20 @@ use std::fmt::Write as _;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::latency::{Latency, WriteTimes};
-use super::{FileSink, Lines, MemorySink, Sink, SinkSpec, WriteError, journald, write_to_stderr};
+use super::patience::{self, Patience};
+use super::{FileSink, Lines, MemorySink, Sink, SinkSpec, WriteError, journald};
 use crate::format::{Flags, Format, Layout, event_body, render, render_for_people, within_json};
 use crate::graph::StreamOptions;
 use crate::level::Level;
 use crate::record::{Doing, Record, While, now_micros};
 use crate::route::TextHook;
 use crate::sync::{
-    CachePadded, Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, lock_until, spawn, wait,
-    wait_a_while, wait_until,
+    CachePadded, Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, lock_at_once, lock_until, spawn,
+    wait, wait_a_while, wait_until,
 };
 
 /// A sink's errors are reported on stderr this often at most.
@@ -61,6 +62,10 @@ pub enum WhenFull {
     #[default]
     Block,
     /// The line is dropped, counted, and reported in the log itself.
+    ///
+    /// Sinks without a queue write in the thread that logs. It waits for them no longer than
+    /// [`drain_limit`](crate::StreamOptions::drain_limit), and not at all until they have taken a line again. (A registered
+    /// type must see to that itself; a file or a descriptor that is a pipe, a terminal or a socket does.)
     Drop,
 }
 
@@ -132,6 +137,12 @@ pub(crate) struct Slot {
     /// Held while a thread writes to the sink, for as long as the sink takes. Nothing else needs it, so that
     /// descriptions and counters do not wait.
     writing: Mutex<()>,
+    /// How many threads wait for that in order to write their lines.
+    waiting: AtomicU64,
+    /// Lines of such threads that were given up, and count as dropped until the threads come back.
+    late: AtomicU64,
+    /// The sink has not taken a line in time: those who would drop theirs do not wait until it takes one.
+    behind: AtomicBool,
     losses: Mutex<Losses>,
     /// The sink is to be reopened after the current write.
     reopens: Flag,
@@ -307,6 +318,9 @@ impl Slot {
             written: Written::default(),
             latency: Latency::default(),
             writing: Mutex::default(),
+            waiting: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            behind: AtomicBool::new(false),
             losses: Mutex::default(),
             reopens: Flag::new(false),
             size: AtomicU64::new(NO_SIZE),
@@ -383,9 +397,13 @@ impl Slot {
     /// a program that ends drains and flushes, and would wait each time.
     pub(crate) fn deadline(&self) -> Instant {
         let now = Instant::now();
-        if self.queue.lock().stuck > 0 {
+        if self.queue.lock().stuck > 0 || self.late.load(Ordering::Relaxed) > 0 {
             return now;
         }
+        self.limit_from(now)
+    }
+
+    fn limit_from(&self, now: Instant) -> Instant {
         // A limit that no clock can show is none: a year will do.
         now.checked_add(self.drain_limit).unwrap_or(now + Duration::from_secs(31_536_000))
     }
@@ -399,12 +417,26 @@ impl Slot {
         }
     }
 
+    /// Whether it has been told to end, and nothing is being written any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        let threaded = lock_at_once(&self.thread).map(|thread| thread.is_some());
+        match threaded {
+            Some(true) => self.queue.lock().ended,
+            Some(false) => lock_at_once(&self.writing).is_some(),
+            // Somebody else ends it at this moment.
+            None => false,
+        }
+    }
+
     /// Writes everything that waits, and ends the thread. What is not written by then is counted as dropped and reported; a
     /// thread that is still within the sink ends when it comes back from there.
     pub(crate) fn go_sync(&self, deadline: Instant) {
         // Held to the end: a new thread begins when the old one has written what it had.
         let mut held = self.thread.lock();
-        let Some(thread) = held.take() else { return };
+        let Some(thread) = held.take() else {
+            drop(held);
+            return self.wait_for_those_who_write(deadline);
+        };
         let mut queue = self.queue.lock();
         queue.stop = true;
         self.work.notify_all();
@@ -421,9 +453,7 @@ impl Slot {
                 let dropped = std::mem::take(&mut queue.untold);
                 self.room.notify_all();
                 drop(queue);
-                let why = format!("its sink has not taken them for {:?}", self.drain_limit);
-                self.report_on_stderr(&format!("{} not written: {why}", counted(left)));
-                self.note_loss(left, io::Error::new(io::ErrorKind::TimedOut, why));
+                self.not_written(left);
                 self.losses.lock().untold += dropped;
                 return;
             }
@@ -431,6 +461,35 @@ impl Slot {
         drop(queue);
         // It ends by a panic of a sink only; what it had is counted as failed then.
         let _ = thread.join();
+    }
+
+    /// Waits for threads that write their lines themselves. What is not written by then is counted as dropped until it is, and
+    /// reported.
+    fn wait_for_those_who_write(&self, deadline: Instant) {
+        // A sink would wait for itself.
+        if self.is_ring || Doing::now() == Doing::Writing || lock_until(&self.writing, deadline).is_some() {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        if self.late.load(Ordering::Relaxed) == 0 {
+            let lines = self.lines_under_way();
+            self.late.store(lines, Ordering::Relaxed);
+            queue.dropped += lines;
+            drop(queue);
+            self.not_written(lines);
+        }
+    }
+
+    /// The lines of threads that are in the sink or wait for it.
+    fn lines_under_way(&self) -> u64 {
+        1 + self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Reports lines that were given up.
+    fn not_written(&self, lines: u64) {
+        let why = format!("its sink has not taken them for {:?}", self.drain_limit);
+        self.report_on_stderr(&format!("{} not written: {why}", counted(lines)));
+        self.note_loss(lines, io::Error::new(io::ErrorKind::TimedOut, why));
     }
 
     /// Has everything that was logged before written soon; what this returns is to be waited for.
@@ -522,7 +581,8 @@ impl Slot {
         }
         let flushed = self.finish_drain(flush.until, deadline).and_then(|()| {
             let Some(_writing) = lock_until(&self.writing, deadline) else {
-                return Err(self.takes_too_long("it is busy"));
+                let lines = counted(self.lines_under_way());
+                return Err(self.takes_too_long(&format!("{lines} not written yet")));
             };
             if let Some(line) = flush.line {
                 let ends = [(line.len(), now_micros())];
@@ -693,8 +753,12 @@ impl Slot {
             return written.map_err(|e| self.lose(1, e.error)).is_ok();
         }
         let Some(_writing) = self.right_to_write() else {
-            let why = "a report is not written: its sink is busy";
-            self.lose(1, io::Error::new(io::ErrorKind::TimedOut, why));
+            if Doing::now() == Doing::Reporting {
+                let why = "a report is not written: its sink is busy";
+                self.lose(1, io::Error::new(io::ErrorKind::TimedOut, why));
+            } else {
+                self.give_up_line();
+            }
             return false;
         };
         let written = self.write(&lines);
@@ -708,12 +772,55 @@ impl Slot {
         written
     }
 
-    /// Waits until nobody writes; whoever reports does not wait for long.
-    fn right_to_write(&self) -> Option<MutexGuard<'_, ()>> {
-        if Doing::now() != Doing::Reporting {
-            return Some(self.writing.lock());
+    /// How long this thread waits for the sink, from now on; `None` where that is for as long as it takes. Requires: the sink
+    /// has no queue.
+    fn patience(&self) -> Option<Instant> {
+        let now = Instant::now();
+        match self.when_full {
+            _ if Doing::now() == Doing::Reporting => Some(now + REPORT_WAIT),
+            WhenFull::Block => None,
+            WhenFull::Drop if self.behind.load(Ordering::Relaxed) => Some(now),
+            WhenFull::Drop => Some(self.limit_from(now)),
         }
-        lock_until(&self.writing, Instant::now() + REPORT_WAIT)
+    }
+
+    /// Waits until nobody writes, or for as long as this thread has patience.
+    fn right_to_write(&self) -> Option<MutexGuard<'_, ()>> {
+        if let Some(writing) = lock_at_once(&self.writing) {
+            return Some(writing);
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let writing = match self.patience() {
+            None => Some(self.writing.lock()),
+            Some(deadline) => lock_until(&self.writing, deadline),
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        writing
+    }
+
+    /// The sink has not taken a line in time.
+    #[cold]
+    fn give_up_line(&self) {
+        self.behind.store(true, Ordering::Relaxed);
+        self.queue.lock().dropped += 1;
+        let why = format!("its sink has not taken them for {:?}", self.drain_limit);
+        self.tell(&format!("lines dropped: {why}"));
+        self.note_loss(1, io::Error::new(io::ErrorKind::TimedOut, why));
+    }
+
+    /// A line that was given up has come through after all.
+    #[cold]
+    fn came_back(&self) {
+        let mut queue = self.queue.lock();
+        self.late.store(self.late.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+        queue.dropped = queue.dropped.saturating_sub(1);
+        drop(queue);
+        let mut losses = self.losses.lock();
+        losses.untold = losses.untold.saturating_sub(1);
+        losses.lost = losses.lost.saturating_sub(1);
+        if losses.lost == 0 {
+            losses.why = None;
+        }
     }
 
     /// Writes lines; says whether all of them were. Requires: the right to write.
@@ -745,6 +852,12 @@ impl Slot {
         let all = match written {
             Ok(()) => {
                 count(&rest);
+                if self.behind.load(Ordering::Relaxed) {
+                    self.behind.store(false, Ordering::Relaxed);
+                }
+                if self.late.load(Ordering::Relaxed) > 0 {
+                    self.came_back();
+                }
                 // Where nothing was written, the log may not take it either.
                 if all || !rest.is_empty() {
                     self.tell_in_the_log();
@@ -754,7 +867,15 @@ impl Slot {
             Err(WriteError { written, error }) => {
                 let (there, lost) = rest.split(written);
                 count(&there);
-                self.lose(lost.len() as u64, error);
+                if error.kind() == io::ErrorKind::TimedOut && self.gives_up() {
+                    lost.iter().for_each(|_| self.give_up_line());
+                } else {
+                    self.lose(lost.len() as u64, error);
+                }
+                if self.late.load(Ordering::Relaxed) > 0 {
+                    // They are counted now.
+                    self.came_back();
+                }
                 false
             }
         };
@@ -789,11 +910,23 @@ impl Slot {
 
     fn write_to_sink(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         // A panic of a sink is a failure: the queue and the threads that log continue.
+        let limited = self.is_limited().then(|| self.patience()).flatten().map(Patience::until);
         let written = catch_unwind(AssertUnwindSafe(|| {
             let _writing = While::doing(Doing::Writing);
             self.sink.write(lines)
         }));
+        drop(limited);
         written.unwrap_or_else(|_| Err(io::Error::other("the sink panicked").into()))
+    }
+
+    /// Whether lines are dropped that the sink does not take in time: not by the thread of a queue, where they wait.
+    fn gives_up(&self) -> bool {
+        self.when_full == WhenFull::Drop && !self.asynchronous.load(Ordering::Relaxed)
+    }
+
+    /// Whether this thread may not wait for as long as the sink takes.
+    fn is_limited(&self) -> bool {
+        self.gives_up() || Doing::now() == Doing::Reporting
     }
 
     /// Lines were lost: that is counted and reported, and the next flush fails.
@@ -824,7 +957,7 @@ impl Slot {
         if journald::is_on_stderr() {
             journald::prefix_lines(Level::Warn.severity(), &mut line);
         }
-        let _ = write_to_stderr(&line);
+        patience::report(&line);
     }
 
     /// Reports trouble where it does not come back to this sink.

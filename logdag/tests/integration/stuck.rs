@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use logdag::{Filter, Graph, Rotation, Stream, StreamOptions, WhenFull, log};
+use logdag::{Filter, Graph, Rotation, Stream, StreamConfig, StreamOptions, WhenFull, log};
 
 use super::{typed, within};
 
@@ -232,4 +232,147 @@ fn an_end_waits_once_for_a_stuck_sink() {
         while reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
     });
     within(LONG, move || while graph.flush().is_err() {});
+}
+
+/// What a stuck pipe's reader gets when it goes on: everything until this text.
+fn read_until(mut reader: &File, end: &str) -> String {
+    let mut text = String::new();
+    let mut buffer = vec![0; 1 << 16];
+    while !text.contains(end) {
+        let n = reader.read(&mut buffer).unwrap();
+        text.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+    }
+    text
+}
+
+#[test]
+fn lines_for_a_stuck_sink_without_a_queue_are_dropped_and_counted() {
+    for synchronous in [true, false] {
+        // Also the sink of a graph that has gone synchronous.
+        let setup = Setup::new(if synchronous { "file_synch" } else { "file" }, WhenFull::Drop);
+        if !synchronous {
+            setup.graph.go_sync();
+        }
+        let (stuck, good, graph) = (setup.stuck.clone(), setup.good.clone(), setup.graph.clone());
+        let others = soon("log!", move || {
+            // Several threads, none of which waits longer than the first.
+            let others: Vec<_> = (0..3)
+                .map(|_| {
+                    let stuck = stuck.clone();
+                    std::thread::spawn(move || (0..1000).for_each(|n| log!(stuck, "other {n} {:.>50}", n)))
+                })
+                .collect();
+            for n in 0..LINES {
+                log!(stuck, "{n} {:.>50}", n);
+                log!(good, "{n}");
+            }
+            others.into_iter().for_each(|other| other.join().unwrap());
+            graph.describe("b").unwrap().counters
+        });
+        setup.graph.flush().unwrap_err();
+        assert_eq!(setup.good_lines(), LINES);
+        assert!(others.dropped > 0 && others.failed == 0, "{others:?}");
+        assert_eq!(others.lines + others.dropped, LINES as u64 + 3000, "{others:?}");
+        let Setup { reader, stuck, dir, graph, .. } = setup;
+        let text = within(LONG, move || {
+            let logging = std::thread::spawn(move || {
+                while graph.describe("b").unwrap().counters.lines == others.lines {
+                    log!(stuck, "again");
+                }
+                log!(stuck, "the last one");
+            });
+            let text = read_until(&reader, "the last one");
+            logging.join().unwrap();
+            drop(dir);
+            text
+        });
+        let lines = text.lines().filter(|line| line.contains(" ..")).count();
+        assert_eq!(lines as u64, others.lines, "the lines before it stand whole");
+        let report = text.lines().find(|line| line.contains("lost since")).unwrap_or_default();
+        assert!(report.contains("its sink has not taken them for 200ms"), "{report}");
+    }
+}
+
+#[test]
+fn a_line_that_a_stuck_sink_took_in_part_is_a_line_of_its_own() {
+    let Setup { reader, stuck, dir, .. } = Setup::new("file_synch", WhenFull::Drop);
+    let long = stuck.clone();
+    soon("log!", move || log!(long, "{}", "#".repeat(100_000)));
+    let text = within(LONG, move || {
+        let logging = std::thread::spawn(move || {
+            log!(stuck, "next");
+            log!(stuck, "the last one");
+        });
+        let text = read_until(&reader, "the last one");
+        logging.join().unwrap();
+        drop(dir);
+        text
+    });
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].len() < 100_000 && lines[0].bytes().all(|byte| byte == b'#'),
+        "{} bytes",
+        lines[0].len()
+    );
+    assert!(!lines[1..].iter().any(|line| line.contains('#')), "{:?}", &lines[1..]);
+}
+
+#[test]
+fn a_flush_names_every_sink_that_is_stuck() {
+    let Setup { dir, graph, stuck, good, reader } = Setup::new("file", WhenFull::Drop);
+    let path = dir.path().join("another");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let another = File::options().read(true).write(true).open(&path).unwrap();
+    let options = StreamOptions { drain_limit: LIMIT, ..typed("file_synch", &path, Rotation::default()) };
+    let c = graph.configure("c", options).unwrap();
+    log!(stuck, "{}", "x".repeat(100_000));
+    let waiting = std::thread::spawn(move || log!(c, "{}", "x".repeat(70_000)));
+    let error = loop {
+        let flushed = graph.clone();
+        match soon("flush", move || flushed.flush()) {
+            Err(e) if e.to_string().contains("\"c\"") => break e.to_string(),
+            _ => {}
+        }
+    };
+    assert!(error.contains("\"b\" of type file: 1 line not written yet"), "{error}");
+    assert!(error.contains("\"c\" of type file_synch: 1 line not written yet"), "{error}");
+    // The end counts it, and what comes through after all.
+    let ended = graph.clone();
+    soon("go_sync", move || ended.go_sync());
+    assert_eq!(graph.describe("c").unwrap().counters.dropped, 1);
+    let mut bytes = vec![0; 70_001];
+    (&another).read_exact(&mut bytes).unwrap();
+    waiting.join().unwrap();
+    let counters = graph.describe("c").unwrap().counters;
+    assert_eq!((counters.lines, counters.dropped), (1, 0));
+    drop((reader, good));
+}
+
+#[test]
+fn a_stuck_sink_that_is_replaced_delays_no_other() {
+    let Setup { dir, graph, stuck, good, mut reader } = Setup::new("file", WhenFull::Block);
+    let options = graph.options("b").unwrap();
+    graph.configure("b", StreamOptions { drain_limit: LONG, ..options }).unwrap();
+    log!(stuck, "{}", "x".repeat(70_000));
+    let new = |name: &str, path: &str| {
+        let mut options = graph.options(name).unwrap();
+        options.sink.as_mut().unwrap().path = dir.path().join(path).display().to_string();
+        StreamConfig { name: name.to_owned(), options, outlets: Vec::new() }
+    };
+    let list = vec![new("a", "new.log"), new("b", "other.log")];
+    let applied = graph.clone();
+    let applying = std::thread::spawn(move || applied.apply(list).unwrap());
+    let path = dir.path().join("new.log");
+    while !path.exists() {
+        std::thread::yield_now();
+    }
+    within(LONG, move || {
+        while std::fs::read_to_string(&path).unwrap().is_empty() {
+            log!(good, "x");
+        }
+    });
+    assert!(!applying.is_finished(), "it waits for the sink that is stuck");
+    let mut bytes = vec![0; 70_001];
+    reader.read_exact(&mut bytes).unwrap();
+    applying.join().unwrap();
 }

@@ -29,6 +29,7 @@ use period::{Pair, Period, Periods, Watch};
 use retention::{FirstSeen, InUse, Reasons};
 pub use rotation::{Compression, RotateAt, RotatedName, Rotation, RotationError, Zone};
 
+use super::fd::Torn;
 use super::{Capabilities, Lines, Sink, WriteError};
 use crate::graph::fork;
 use crate::sync::plain::Mutex;
@@ -197,6 +198,7 @@ struct Current {
     identity: (u64, u64),
     /// Others (a FIFO, a device) are neither rotated nor cut.
     regular: bool,
+    torn: Torn,
     len: u64,
     /// There are lines that are not known to be durable.
     dirty: bool,
@@ -388,6 +390,7 @@ impl FileSink {
                 identity: (facts.dev(), facts.ino()),
                 _in_use: InUse::new(&facts),
                 regular: facts.is_file(),
+                torn: Torn::default(),
                 len: facts.len(),
                 dirty: false,
                 period: self.periods.of(begun),
@@ -747,6 +750,13 @@ impl Sink for FileSink {
             let current = self.current(&mut files).map_err(fail)?;
             current.dirty = true;
             let (now, later) = rest.split(self.fitting(current.len, rest));
+            if !current.regular {
+                current.torn.write(&current.file, &now).map_err(|WriteError { written: there, error }| {
+                    WriteError { written: written + there, error: self.named(error) }
+                })?;
+                (written, rest) = (written + now.len(), later);
+                continue;
+            }
             if let Err((done, error)) = write_all(&current.file, now.bytes()) {
                 let whole = now.ends.partition_point(|&(end, _)| end - now.start <= done);
                 let keep = whole.checked_sub(1).map_or(0, |last| now.ends[last].0 - now.start);
