@@ -199,8 +199,8 @@ struct LineArgs {
     ///
     /// Filters see the keys, also within values (`user.id`). The line has the event's level (level or
     /// severity) and its time (timestamp, @timestamp, time or ts). Keys that have the name of a field of a
-    /// format are left out of its lines (json: timestamp, facility, threadid, threadname, file, line, message;
-    /// event: timestamp, level, event, stream).
+    /// format have `original_` in front in its lines (json: timestamp, facility, threadid, threadname, file,
+    /// line, message; event: timestamp, level, event, stream).
     #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     json_field: Option<String>,
     /// Add the time of arrival to lines that have a time of their own, as the key `received`

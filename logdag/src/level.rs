@@ -1,5 +1,6 @@
 //! How serious lines are, and which of them streams take.
 
+use crate::value::Value;
 use std::fmt;
 
 /// How serious a line is, in this order.
@@ -45,6 +46,16 @@ impl Level {
             | "panic" | "dpanic" => Level::Error,
             _ => return None,
         })
+    }
+
+    /// A level by its name or number, the latter also as text.
+    pub(crate) fn of_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Str(text) => {
+                Level::from_name(text).or_else(|| text.trim().parse().ok().and_then(Level::from_number))
+            }
+            value => Level::from_number(value.as_number()?),
+        }
     }
 
     /// The level of a number: of pino and bunyan from 10 on (30 is info), of syslog below (6 is info). Numbers

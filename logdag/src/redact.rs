@@ -30,7 +30,7 @@ const MAX_DEPTH: usize = 64;
 /// ```
 ///
 /// Keys are named in any case; within values of JSON (and messages that are JSON objects) names count at any depth, dotted ones
-/// from the key on. Patterns are looked for in messages and in values. What takes too long to be looked through is redacted as
+/// from the key on. Patterns are looked for in messages, in names of keys and in values. What takes too long to be looked through is redacted as
 /// a whole.
 #[derive(Clone, Default)]
 pub struct Redaction {
@@ -109,7 +109,11 @@ impl Redaction {
         let keys = self.values(record.keys);
         let spans: Vec<_> = record.details.spans.iter().map(|span| self.values(span.fields)).collect();
         let unchanged = matches!(message, Cow::Borrowed(_))
-            && [&keys].into_iter().chain(&spans).flatten().all(Option::is_none);
+            && [&keys]
+                .into_iter()
+                .chain(&spans)
+                .flatten()
+                .all(|new| new.name.is_none() && new.value.is_none());
         if unchanged {
             return work(record);
         }
@@ -139,9 +143,16 @@ impl Redaction {
         self.text(message)
     }
 
-    /// What replaces each value; `None` if it may stay.
-    fn values(&self, keys: &[(&str, Value<'_>)]) -> Vec<Option<New>> {
-        keys.iter().map(|(key, value)| self.value(key, *value)).collect()
+    /// What replaces each key.
+    fn values(&self, keys: &[(&str, Value<'_>)]) -> Vec<NewKey> {
+        let new = |(key, value): &(&str, Value<'_>)| NewKey {
+            name: match self.text(key) {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(name) => Some(name),
+            },
+            value: self.value(key, *value),
+        };
+        keys.iter().map(new).collect()
     }
 
     fn value(&self, key: &str, value: Value<'_>) -> Option<New> {
@@ -183,11 +194,13 @@ impl Redaction {
         }
         let mut changed = false;
         let mut list = Vec::new();
-        let mut take = |before: String, value: &RawValue, new: Option<String>| {
-            changed |= new.is_some();
+        let quoted = |text: &str| serde_json::to_string(text).unwrap_or_else(|_| REDACTED_JSON.to_owned());
+        let mut take = |name: Option<&str>, value: &RawValue, new: Option<String>| {
+            let name = name.map(|name| self.text(name));
+            changed |= new.is_some() || matches!(name, Some(Cow::Owned(_)));
+            let before = name.map_or_else(String::new, |name| quoted(&name) + ":");
             list.push(before + new.as_deref().unwrap_or(value.get()));
         };
-        let quoted = |text: &str| serde_json::to_string(text).unwrap_or_else(|_| REDACTED_JSON.to_owned());
         let (open, close) = match raw.get().as_bytes().first() {
             Some(b'{') => {
                 let Ok(Members(members)) = serde_json::from_str(raw.get()) else {
@@ -200,7 +213,7 @@ impl Redaction {
                     } else {
                         self.json(value, &path, depth + 1)
                     };
-                    take(quoted(&name) + ":", value, new);
+                    take(Some(&name), value, new);
                 }
                 ('{', '}')
             }
@@ -208,9 +221,7 @@ impl Redaction {
                 let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
                     return Some(REDACTED_JSON.to_owned());
                 };
-                items
-                    .into_iter()
-                    .for_each(|item| take(String::new(), item, self.json(item, path, depth + 1)));
+                items.into_iter().for_each(|item| take(None, item, self.json(item, path, depth + 1)));
                 ('[', ']')
             }
             Some(b'"') => {
@@ -237,11 +248,20 @@ enum New {
     Json(String),
 }
 
-fn replaced<'a>(keys: &[(&'a str, Value<'a>)], new: &'a [Option<New>]) -> Vec<(&'a str, Value<'a>)> {
-    let value = |((key, old), new): (&(&'a str, Value<'a>), &'a Option<New>)| match new {
-        None => (*key, *old),
-        Some(New::Text(text)) => (*key, Value::Str(text)),
-        Some(New::Json(text)) => (*key, Value::Json(Json::trusted(text))),
+/// What replaces a key: its name and its value, where they may not stay.
+struct NewKey {
+    name: Option<String>,
+    value: Option<New>,
+}
+
+fn replaced<'a>(keys: &[(&'a str, Value<'a>)], new: &'a [NewKey]) -> Vec<(&'a str, Value<'a>)> {
+    let key = |((name, old), new): (&(&'a str, Value<'a>), &'a NewKey)| {
+        let value = match &new.value {
+            None => *old,
+            Some(New::Text(text)) => Value::Str(text),
+            Some(New::Json(text)) => Value::Json(Json::trusted(text)),
+        };
+        (new.name.as_deref().unwrap_or(name), value)
     };
-    keys.iter().zip(new).map(value).collect()
+    keys.iter().zip(new).map(key).collect()
 }

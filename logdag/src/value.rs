@@ -24,8 +24,22 @@ pub enum Value<'a> {
     Null,
     /// A UUID.
     Uuid([u8; 16]),
-    /// Any other value of JSON, as it was written: an array, an object, or a number that none of the others can hold.
+    /// Any other value of JSON, as it was written: an array, an object, or a number or text that none of the others can hold.
     Json(Json<'a>),
+}
+
+impl Value<'_> {
+    /// It as a number, if it is one.
+    pub(crate) fn as_number(self) -> Option<f64> {
+        match self {
+            Value::I64(n) => Some(n as f64),
+            Value::U64(n) => Some(n as f64),
+            Value::F64(n) => Some(n),
+            // A number, where it has more digits than others can hold.
+            Value::Json(json) => json.as_str().parse().ok(),
+            Value::Str(_) | Value::Bool(_) | Value::Null | Value::Uuid(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Value<'_> {
@@ -104,7 +118,11 @@ impl<'a> Parsed<'a> {
     pub(crate) fn of(raw: &'a RawValue) -> Self {
         let text = raw.get();
         Parsed::Other(match text.as_bytes().first() {
-            Some(b'"') => return Parsed::Text(decoded(text)),
+            // Half a surrogate pair is valid JSON, but no text: it stays as it was written.
+            Some(b'"') => match decoded(text) {
+                Some(decoded) => return Parsed::Text(decoded),
+                None => Value::Json(Json::trusted(text)),
+            },
             Some(b't') => Value::Bool(true),
             Some(b'f') => Value::Bool(false),
             Some(b'n') => Value::Null,
@@ -176,12 +194,11 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
-/// What a JSON text between quotation marks says.
-fn decoded(text: &str) -> Cow<'_, str> {
+/// What a JSON text between quotation marks says, if it is a text.
+fn decoded(text: &str) -> Option<Cow<'_, str>> {
     match text.get(1..text.len().saturating_sub(1)) {
-        Some(inside) if memchr::memchr(b'\\', inside.as_bytes()).is_none() => Cow::Borrowed(inside),
-        // Half a surrogate pair is valid JSON, but no text.
-        _ => serde_json::from_str(text).map_or(Cow::Borrowed(text), Cow::Owned),
+        Some(inside) if memchr::memchr(b'\\', inside.as_bytes()).is_none() => Some(Cow::Borrowed(inside)),
+        _ => serde_json::from_str(text).ok().map(Cow::Owned),
     }
 }
 

@@ -201,7 +201,7 @@ impl<'a> LogLine<'a> {
     }
 
     /// Appends the line as a JSON object, as in logdag's format `json`. Of keys with the same name the
-    /// last one counts, and no key replaces a field.
+    /// last one counts, and one with the name of a field has `original_` in front.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let fields = ["timestamp", "facility", "threadid", "threadname", "file", "line", "message"];
         let (seconds, micros) = (self.timestamp / 1_000_000, self.timestamp % 1_000_000);
@@ -222,17 +222,25 @@ impl<'a> LogLine<'a> {
         let last: HashMap<&str, usize> =
             self.keys.iter().enumerate().map(|(n, (key, _))| (&**key, n)).collect();
         for (n, (key, value)) in self.keys.iter().enumerate() {
-            if last.get(&**key) != Some(&n) || fields.contains(&&**key) {
+            if last.get(&**key) != Some(&n) {
                 continue;
             }
+            let mut key = Cow::Borrowed(&**key);
+            if fields.contains(&&*key) {
+                // As logdag's own lines of JSON have it.
+                key = format!("original_{key}").into();
+                while last.contains_key(&*key) {
+                    key.to_mut().insert_str(0, "original_");
+                }
+            }
             match value {
-                Value::Str(value) => text(key, value, out),
-                Value::Uuid(bytes) => text(key, &uuid(bytes), out),
+                Value::Str(value) => text(&key, value, out),
+                Value::Uuid(bytes) => text(&key, &uuid(bytes), out),
                 // JSON has no such numbers.
-                Value::F64(n) if !n.is_finite() => text(key, &n.to_string(), out),
+                Value::F64(n) if !n.is_finite() => text(&key, &n.to_string(), out),
                 number => {
                     out.push(b',');
-                    let _ = serde_json::to_writer(&mut *out, &**key);
+                    let _ = serde_json::to_writer(&mut *out, &*key);
                     out.push(b':');
                     let _ = match number {
                         Value::I64(n) => serde_json::to_writer(&mut *out, n),

@@ -5,6 +5,7 @@ use std::io::Write;
 use jiff::Timestamp;
 
 use super::{Flags, Layout};
+use crate::level::Level;
 use crate::record::Record;
 use crate::value::Value;
 
@@ -31,16 +32,25 @@ fn value(value: Value<'_>, out: &mut Vec<u8>) {
     };
 }
 
-/// Each key with its value, behind a comma. JSON objects have each key once: the last one counts, and none takes the place of
-/// a field.
+/// Each key with its value, behind a comma. JSON objects have each key once: the last one counts. One with the name of a field
+/// gets another name, unless it is a level, which the field says.
 fn key_values(keys: &[(&str, Value<'_>)], is_field: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
     for (i, (key, of_key)) in keys.iter().enumerate() {
         let later = keys[i + 1..].iter().any(|(other, _)| other == key);
-        if later || is_field(key) {
+        let takes_field = is_field(key);
+        if later || takes_field && *key == "level" && Level::of_value(*of_key).is_some() {
             continue;
         }
         out.push(b',');
-        string(key, out);
+        if takes_field {
+            let mut name = format!("original_{key}");
+            while keys.iter().any(|(other, _)| *other == name) {
+                name.insert_str(0, "original_");
+            }
+            string(&name, out);
+        } else {
+            string(key, out);
+        }
         out.push(b':');
         value(*of_key, out);
     }

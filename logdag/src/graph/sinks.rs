@@ -67,9 +67,12 @@ pub(super) fn go_sync(slots: &[Arc<Slot>]) {
     slots.iter().zip(deadlines).for_each(|(slot, deadline)| slot.go_sync(deadline));
 }
 
+/// A sink that was replaced, if there was one, and what holds the new one.
+pub(super) type Replaced<'a> = (Option<Arc<Slot>>, Option<MutexGuard<'a, ()>>);
+
 /// Ends the queues of sinks that were replaced. What they were given comes first, as an old and a new one may write to one
 /// file: the new one is held until then. None waits for another stream's.
-pub(super) fn replace_sinks(replaced: Vec<(Option<Arc<Slot>>, Option<MutexGuard<'_, ()>>)>) {
+pub(super) fn replace_sinks(replaced: Vec<Replaced<'_>>) {
     let stopped = replaced.into_iter().filter_map(|(old, held)| {
         let old = old?;
         old.stop();

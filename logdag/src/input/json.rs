@@ -73,7 +73,7 @@ impl JsonLines {
             found.map(|(name, value)| (*name, value.value()))
         };
         let first = |keys: &[&'static str]| keys.iter().find_map(|key| get(key));
-        let level = first(&LEVEL_KEYS).and_then(|(_, value)| level_of(value)).unwrap_or_default();
+        let level = first(&LEVEL_KEYS).and_then(|(_, value)| Level::of_value(value)).unwrap_or_default();
         let time = TIME_KEYS.iter().find_map(|key| get(key).and_then(|(_, value)| micros_of(value)));
         let message = match &self.message_key {
             Some(key) => get(key),
@@ -105,27 +105,6 @@ impl JsonLines {
 fn rfc3339(micros: u64) -> String {
     let time = i64::try_from(micros).ok().and_then(|micros| Timestamp::from_microsecond(micros).ok());
     format!("{:.6}", time.unwrap_or_default())
-}
-
-/// A level by its name or number, the latter also as text.
-fn level_of(value: Value<'_>) -> Option<Level> {
-    match value {
-        Value::Str(text) => {
-            Level::from_name(text).or_else(|| text.trim().parse().ok().and_then(Level::from_number))
-        }
-        value => Level::from_number(number_of(value)?),
-    }
-}
-
-fn number_of(value: Value<'_>) -> Option<f64> {
-    match value {
-        Value::I64(n) => Some(n as f64),
-        Value::U64(n) => Some(n as f64),
-        Value::F64(n) => Some(n),
-        // A number, where it has more digits than others can hold.
-        Value::Json(json) => json.as_str().parse().ok(),
-        _ => None,
-    }
 }
 
 /// A time in microseconds since 1970.
@@ -165,7 +144,7 @@ fn micros_of_number(value: Value<'_>) -> Option<u64> {
             _ => Some(n / 1_000),
         };
     }
-    let n = number_of(value)?;
+    let n = value.as_number()?;
     let micros = match n {
         n if n.is_nan() || n < FIRST_SECOND => return None,
         n if n < 1e11 => n * 1e6,

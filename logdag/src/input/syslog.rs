@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use jiff::civil::DateTime;
+use jiff::civil::{Date, Time};
 use jiff::{Timestamp, Unit, Zoned};
 
 use crate::graph::Stream;
@@ -41,7 +41,7 @@ const FACILITIES: [&str; 24] = [
 const PRIORITY: u8 = 13;
 
 /// Logs a message of RFC 5424 or RFC 3164, one datagram or frame. Its severity is the line's level, its time (of RFC 3164: in
-/// this year and the local time zone) the line's time. The rest are keys: `syslog_facility`, `severity` (a number), `hostname`,
+/// this year, unless it says which, and the local time zone; or a time of RFC 3339, as rsyslog forwards it) the line's time. The rest are keys: `syslog_facility`, `severity` (a number), `hostname`,
 /// `appname`, `procid`, `msgid`, and `sd`, the structured data as an object of objects. What is neither is logged as it is.
 ///
 /// ```
@@ -113,7 +113,7 @@ impl<'a> Parsed<'a> {
     /// Whatever is there of a time, a host and a tag.
     fn of_3164(text: &'a str) -> Self {
         let whole = Self { message: text.into(), ..Self::default() };
-        let Some((micros, rest)) = time_without_year(text, &Zoned::now()) else {
+        let Some((micros, rest)) = time_of_3339(text).or_else(|| local_time(text, &Zoned::now())) else {
             return match tag(text) {
                 Some((appname, procid, message)) => {
                     Self { appname: Some(appname), procid, message: message.into(), ..whole }
@@ -146,25 +146,43 @@ fn tag(text: &str) -> Option<(&str, Option<&str>, &str)> {
     is_name.then_some((name, number, message))
 }
 
-/// `Mmm dd hh:mm:ss `, in this year or, where that were tomorrow or later, the last one; and what follows.
-fn time_without_year<'a>(text: &'a str, now: &Zoned) -> Option<(Option<u64>, &'a str)> {
+/// `yyyy-mm-ddThh:mm:ss+hh:mm `, and what follows.
+fn time_of_3339(text: &str) -> Option<(Option<u64>, &str)> {
+    let (stamp, rest) = text.split_once(' ')?;
+    let time = stamp.parse::<Timestamp>().ok().filter(|_| stamp.as_bytes().get(10) == Some(&b'T'))?;
+    Some((u64::try_from(time.as_microsecond()).ok(), rest))
+}
+
+/// `Mmm dd hh:mm:ss `, with or without a fraction, and what follows. Without a year behind the day it is this year or, where
+/// that were tomorrow or later, the last one. Some devices put a colon behind the time.
+fn local_time<'a>(text: &'a str, now: &Zoned) -> Option<(Option<u64>, &'a str)> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (stamp, rest) = (text.get(..15)?, text.get(15..)?.strip_prefix(' ')?);
-    let month = MONTHS.iter().position(|month| stamp.starts_with(month))?;
-    let number = |from: usize, to: usize| stamp.get(from..to)?.trim_start().parse::<i8>().ok();
-    let (day, hour, minute, second) = (number(4, 6)?, number(7, 9)?, number(10, 12)?, number(13, 15)?);
+    let (month, text) = text.split_at_checked(3)?;
+    let month = MONTHS.iter().position(|name| *name == month)?;
+    let (day, text) = (text.get(1..3)?.trim_start().parse::<i8>().ok()?, text.get(3..)?.strip_prefix(' ')?);
+    let with_year = text
+        .split_once(' ')
+        .and_then(|(year, rest)| Some((year.parse::<i16>().ok().filter(|_| year.len() == 4)?, rest)));
+    let (year, text) = with_year.map_or((None, text), |(year, rest)| (Some(year), rest));
+    let (clock, rest) = text.split_once(' ')?;
+    let clock = clock.strip_suffix(':').unwrap_or(clock);
+    let clock = clock.parse::<Time>().ok().filter(|_| clock.get(2..3) == Some(":") && clock.len() >= 8)?;
     let at = |year| {
-        let time = DateTime::new(year, i8::try_from(month + 1).ok()?, day, hour, minute, second, 0).ok()?;
-        time.to_zoned(now.time_zone().clone()).ok()
+        let day = Date::new(year, i8::try_from(month + 1).ok()?, day).ok()?;
+        day.to_datetime(clock).to_zoned(now.time_zone().clone()).ok()
     };
+    let micros = |time: Zoned| u64::try_from(time.timestamp().as_microsecond()).ok();
+    if let Some(year) = year {
+        return Some((at(year).and_then(micros), rest));
+    }
     let this = at(now.year());
     let is_ahead = |time: &Zoned| now.until((Unit::Hour, time)).is_ok_and(|span| span.get_hours() >= 24);
     let time = match this {
         Some(time) if !is_ahead(&time) => Some(time),
         _ => at(now.year() - 1),
     };
-    Some((time.and_then(|time| u64::try_from(time.timestamp().as_microsecond()).ok()), rest))
+    Some((time.and_then(micros), rest))
 }
 
 /// Structured data as a JSON object, and the message behind it.
@@ -221,21 +239,52 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_time_of_rfc_3339_is_no_tag() {
+        for (text, micros, host, tag, message) in [
+            (
+                "2026-11-26T15:03:11.5+01:00 host su[7]: hi",
+                Some(1_795_701_791_500_000),
+                Some("host"),
+                Some("su"),
+                "hi",
+            ),
+            ("2026-11-26T14:03:11Z su: hi", Some(1_795_701_791_000_000), None, Some("su"), "hi"),
+            ("2026-11-26: x", None, None, Some("2026-11-26"), "x"),
+            ("2026-11-26 14:03:11Z x", None, None, None, "2026-11-26 14:03:11Z x"),
+        ] {
+            let parsed = Parsed::of_3164(text);
+            let found = (parsed.micros, parsed.hostname, parsed.appname, &*parsed.message);
+            assert_eq!(found, (micros, host, tag, message), "{text}");
+        }
+    }
+
+    #[test]
     fn the_year_is_the_one_that_makes_sense() {
         let now: Zoned = "2026-01-02T10:00:00+00:00[UTC]".parse().unwrap();
         for (text, expected) in [
+            ("Jan  2 09:59:58.25 x", Some("2026-01-02T09:59:58.25Z")),
+            ("Jan  2 2019 09:59:58 x", Some("2019-01-02T09:59:58Z")),
+            ("Jan  2 2019 09:59:58: x", Some("2019-01-02T09:59:58Z")),
             ("Jan  2 09:59:58 x", Some("2026-01-02T09:59:58Z")),
             ("Jan  3 09:00:00 x", Some("2026-01-03T09:00:00Z")),
             ("Dec 31 23:59:59 x", Some("2025-12-31T23:59:59Z")),
             ("Feb 30 00:00:00 x", None),
+            ("Feb 29 2023 00:00:00 x", None),
         ] {
-            let (micros, rest) = time_without_year(text, &now).unwrap();
+            let (micros, rest) = local_time(text, &now).unwrap();
             let expected = expected.map(|time| time.parse::<Timestamp>().unwrap().as_microsecond() as u64);
             assert_eq!((micros, rest), (expected, "x"), "{text}");
         }
-        for none in ["Jan  2", "Foo  2 09:59:58 x", "Jan  2 09:59:58", "Jan xx 09:59:58 x", "ééééééééé"]
-        {
-            assert_eq!(time_without_year(none, &now), None, "{none}");
+        for none in [
+            "Jan  2",
+            "Foo  2 09:59:58 x",
+            "Jan  2 09:59:58",
+            "Jan xx 09:59:58 x",
+            "Jan  2 95958 x",
+            "Jan  2 09:59 x",
+            "ééééééééé",
+        ] {
+            assert_eq!(local_time(none, &now), None, "{none}");
         }
         assert_eq!(now.time_zone(), &TimeZone::UTC);
     }

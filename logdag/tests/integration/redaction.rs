@@ -11,8 +11,7 @@ const CARD: &str = "4111111111111111";
 /// Logs secrets in every place that they can be in.
 fn log_secrets(graph: &Graph, stream: &str) {
     let stream = graph.stream(stream).unwrap();
-    let nested =
-        r#"{"a":[{"PassWord":{"x":"hunter2"}},"card 4111111111111111",4111111111111111],"fine":1.50}"#;
+    let nested = r#"{"a":[{"PassWord":{"x":"hunter2"}},"card 4111111111111111",4111111111111111],"of 4111111111111111":1,"fine":1.50}"#;
     let fields = [("password", Value::Str("hunter2")), ("id", Value::U64(7))];
     let spans = [Span { name: "login", fields: &fields }];
     let details = Details { spans: &spans, ..Details::NONE };
@@ -23,6 +22,7 @@ fn log_secrets(graph: &Graph, stream: &str) {
         ("card", Value::U64(4_111_111_111_111_111)),
         ("mail", Value::Str("fine@example.org")),
         ("status", Value::I64(200)),
+        ("of 4111111111111111", Value::Bool(true)),
     ];
     stream.log_with(&details, Level::Info, &Location::UNKNOWN, &keys, &format_args!("card {CARD} of {CARD}"));
     log!(stream, r#"{{"user":{{"mail":"hunter2@example.org","mails":1}},"password":"hunter2"}}"#);
@@ -45,7 +45,8 @@ fn assert_hidden(graph: &Graph, format: Format) {
         let first: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
         let expected = serde_json::json!({
             "event": "card [redacted] of [redacted]", "password": "[redacted]", "Authorization": "[redacted]",
-            "nested": { "a": [{ "PassWord": "[redacted]" }, "card [redacted]", "[redacted]"], "fine": 1.5 },
+            "nested": { "a": [{ "PassWord": "[redacted]" }, "card [redacted]", "[redacted]"], "of [redacted]": 1, "fine": 1.5 },
+            "of [redacted]": true,
             "card": "[redacted]", "mail": "fine@example.org", "status": 200,
             "spans": [{ "name": "login", "password": "[redacted]", "id": 7 }],
         });

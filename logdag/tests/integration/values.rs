@@ -119,6 +119,32 @@ fn an_event_has_its_own_time_and_level() {
 }
 
 #[test]
+fn keys_with_the_names_of_fields_are_not_lost() {
+    for (format, input, expected) in [
+        (
+            Format::Event,
+            r#"{"message":"m","level":"weird","event":"e","stream":7,"original_stream":8,"file":"f","half":"\ud800x"}"#,
+            r#""level":"info","event":"m","stream":"ring","original_level":"weird","original_event":"e","original_original_stream":7,"original_stream":8,"file":"f","half":"\ud800x"}"#,
+        ),
+        (
+            Format::Event,
+            r#"{"message":"m","level":"fatal"}"#,
+            r#""level":"error","event":"m","stream":"ring"}"#,
+        ),
+        (
+            Format::Json,
+            r#"{"msg":"m","line":[12],"level":"weird"}"#,
+            r#""message":"m","original_line":[12],"level":"weird"}"#,
+        ),
+    ] {
+        let (graph, stream) = rings(format);
+        JsonLines::new().log(&stream, input);
+        let line = ring(&graph, "ring").remove(0);
+        assert!(line.trim_end().ends_with(expected), "{line}");
+    }
+}
+
+#[test]
 fn what_is_no_object_is_a_line_as_it_is() {
     let (graph, stream) = rings(Format::Plain);
     let lines = ["[1,2]", "{\"a\":1} x", "{\"a\":}", "", "text", "{\"no message\":1}", "{\"message\":5}"];
