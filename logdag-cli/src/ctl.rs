@@ -195,7 +195,9 @@ impl Client<'_> {
             404 if method != "GET" && why == "there is nothing here" => " (it needs --control)",
             _ => "",
         };
-        Err(format!("{}{hint}", plain(why)).into())
+        // An error of a configuration shows the place in a line of its own.
+        let lines: Vec<String> = why.lines().map(plain).collect();
+        Err(format!("{}{hint}", lines.join("\n")).into())
     }
 }
 
@@ -263,7 +265,11 @@ pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
         }
         Wanted::Show { name, lines } => {
             let path = format!("/eventer/logs/{}.json?last={lines}", encoded(&name));
-            let lines = client.get("GET", &path, &Value::Null)?;
+            let lines = client.get("GET", &path, &Value::Null).map_err(|e| {
+                format!(
+                    "{e}: streams of the type memory have lines to show; `logdag ctl list` lists all streams"
+                )
+            })?;
             let lines = lines.as_array().into_iter().flatten();
             let line =
                 |line: &Value| plain(line["line"].as_str().unwrap_or_default().trim_end_matches('\n')) + "\n";

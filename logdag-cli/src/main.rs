@@ -58,6 +58,9 @@ enum Task {
         /// Treat warnings as errors: end with status 1
         #[arg(long)]
         strict: bool,
+        /// A type of sink that the application registers, and that is not unknown then; may be given several times
+        #[arg(long = "type", value_name = "TYPE")]
+        types: Vec<String>,
     },
     /// Show the graph that a configuration makes, without opening anything
     Graph {
@@ -267,7 +270,7 @@ fn main() -> ExitCode {
 
 fn work(task: Task) -> Result<ExitCode, Failure> {
     match task {
-        Task::Check { file, strict } => check(&file, strict),
+        Task::Check { file, strict, types } => check(&file, strict, &types),
         Task::Graph { file, dot, json } => {
             let shape = if dot {
                 Shape::Dot
@@ -308,13 +311,17 @@ fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
     }
 }
 
-fn check(file: &Path, strict: bool) -> Result<ExitCode, Failure> {
+fn check(file: &Path, strict: bool, types: &[String]) -> Result<ExitCode, Failure> {
     let config = Config::from_file(file)?;
-    config.check_types(&Graph::new())?;
+    let graph = Graph::new();
+    for kind in types {
+        graph.register(kind, |_| Err(io::ErrorKind::Unsupported.into()))?;
+    }
+    config.check_types(&graph)?;
     if let Some(http) = config.http() {
         http_address(&config, http)?;
     }
-    let missing = config.missing_directories();
+    let missing = config.missing();
     let mut warnings = 0_u64;
     for warning in config.warnings().iter().chain(&missing) {
         warn(warning);
@@ -599,11 +606,14 @@ struct Lines {
 impl Lines {
     fn new(graph: &Graph, stream: &str, args: &LineArgs) -> Result<Self, Failure> {
         let name = stream;
-        let known = graph.describe(name).is_some();
+        let known = graph.describe(name);
         let stream = graph.stream(name)?;
         if !stream.is_enabled() {
-            let what =
-                if known { "leads to no sink" } else { "is not in the configuration, and leads to no sink" };
+            let what = match known {
+                Some(known) if !known.enabled => "is disabled",
+                Some(_) => "leads to no sink",
+                None => "is not in the configuration, and leads to no sink",
+            };
             report(format_args!("logdag: the stream {name:?} {what}: its lines go nowhere"));
         }
         Ok(Self { stream, json: args.json(), max_line: args.max_line.get() })

@@ -650,7 +650,7 @@ fn a_standard_error_that_nobody_reads_keeps_neither_other_streams_nor_the_end() 
 fn a_stream_that_leads_nowhere_is_told_of() {
     let setup =
         Setup::new(&format!(r#"{PLAIN}<log name="off" type="file" path="DIR/off.log" disabled="on"/>"#));
-    for (stream, why) in [("uot", "is not in the configuration"), ("off", "leads to no sink")] {
+    for (stream, why) in [("uot", "is not in the configuration"), ("off", "is disabled")] {
         let output = setup.exec(&["--stdout", stream], "echo a");
         assert_eq!(output.status.code(), Some(0));
         let err = texts(&output).1;
@@ -675,6 +675,14 @@ fn warnings_are_counted_and_refused_where_that_is_wanted() {
             lines[1].contains(":3:1: the directory ") && lines[1].contains("/none of the log \"b\""),
             "{err}"
         );
+    }
+    // A type may be the application's.
+    let own = Setup::new("<log name='b' type='tape' path='x'/>");
+    for (more, code) in [(&[][..], 1), (&["--type", "disk"], 1), (&["--type", "disk", "--type", "tape"], 0)] {
+        let output = logdag(&[&["check", "--strict", &own.config][..], more].concat()).output().unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!((output.status.code(), out.contains("all right")), (Some(code), code == 0), "{out}{err}");
+        assert_eq!(err.contains("unknown type \"tape\""), code == 1, "{err}");
     }
     let nothing = Setup::new("");
     let output = logdag(&["check", &nothing.config]).output().unwrap();

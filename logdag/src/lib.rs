@@ -66,6 +66,9 @@ mod redact;
 mod route;
 pub mod sink;
 mod speculation;
+// Only configurations and filters in them are suggested anything.
+#[cfg_attr(not(any(feature = "toml", feature = "xml")), allow(dead_code))]
+mod suggest;
 mod sync;
 #[cfg(feature = "tracing")]
 pub mod tracing_layer;

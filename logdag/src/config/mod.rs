@@ -42,7 +42,6 @@
 
 mod rotation;
 mod streams;
-mod suggest;
 #[cfg(feature = "toml")]
 mod toml;
 mod value;
@@ -61,6 +60,7 @@ use std::rc::Rc;
 
 use crate::graph::{ApplyError, Graph, StreamConfig};
 use crate::redact::Redaction;
+use crate::suggest::did_you_mean;
 use value::Given;
 #[cfg(not(feature = "toml"))]
 use without::toml;
@@ -73,6 +73,10 @@ const MAX_FILE: u64 = 16 << 20;
 const MAX_INCLUDES: usize = 32;
 /// Elements are in one another no deeper than this.
 const MAX_DEPTH: usize = 100;
+
+/// An error shows this many characters of its line, and this many of them before the place.
+const SHOWN: usize = 160;
+const SHOWN_BEFORE: usize = 80;
 
 /// The types that are always there.
 const BUILT_IN_TYPES: &[&str] =
@@ -103,9 +107,19 @@ impl fmt::Display for ConfigError {
         if self.text.is_empty() {
             return Ok(());
         }
-        let before = self.text.chars().take(self.column.saturating_sub(1) as usize);
-        let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        write!(f, "\n  {}\n  {indent}^", self.text)
+        // A line may be as long as the file.
+        let column = self.column.saturating_sub(1) as usize;
+        let from = if column > SHOWN_BEFORE { column - SHOWN_BEFORE } else { 0 };
+        let mut chars =
+            self.text.chars().skip(from).map(|c| if c.is_control() && c != '\t' { ' ' } else { c });
+        let mut text: String = chars.by_ref().take(SHOWN).collect();
+        let indent: String =
+            text.chars().take(column - from).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        if chars.next().is_some() {
+            text.push('…');
+        }
+        let (dots, space) = if from > 0 { ("…", " ") } else { ("", "") };
+        write!(f, "\n  {dots}{text}\n  {space}{indent}^")
     }
 }
 
@@ -365,13 +379,19 @@ impl Config {
         &self.warnings
     }
 
-    /// The directories of files that are missing on this machine, as it is now, and that no `make_dirs` has made: at the
-    /// first stream of each.
-    pub fn missing_directories(&self) -> Vec<ConfigError> {
+    /// What is missing on this machine, as it is now, at the first stream that needs it: directories of files that no
+    /// `make_dirs` has made, and the users and groups that files are to belong to.
+    pub fn missing(&self) -> Vec<ConfigError> {
         let mut known = BTreeSet::new();
+        let mut known_names = BTreeSet::new();
         let mut missing = Vec::new();
         for (stream, place) in self.streams.iter().zip(&self.places) {
             let Some(sink) = &stream.options.sink else { continue };
+            if let Err(e) = sink.access.check()
+                && known_names.insert(e.to_string())
+            {
+                missing.push(place.error(format!("{e}, which the log {:?} is to belong to", stream.name)));
+            }
             for (n, dir) in crate::sink::directories(sink).into_iter().enumerate() {
                 let can_be_made = || dir.ancestors().find(|dir| dir.exists()).is_none_or(Path::is_dir);
                 if !known.insert(dir.clone()) || dir.is_dir() || (sink.make_dirs && can_be_made()) {
@@ -457,7 +477,7 @@ impl Config {
                     "unknown type {:?}: expected {}, or a type that the application registers{}",
                     sink.kind,
                     BUILT_IN_TYPES.join(", "),
-                    suggest::did_you_mean(&sink.kind, BUILT_IN_TYPES)
+                    did_you_mean(&sink.kind, BUILT_IN_TYPES)
                 )));
             }
         }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Result;
-use super::suggest::did_you_mean;
 use super::value::Given;
 use crate::sink::{
     Compression, RotateAt, RotatedName, Rotation, RotationError, SinkSpec, Zone, name_of_rotated,
 };
+use crate::suggest::did_you_mean;
 
 /// Smallest values that rotation may have, as libmtev has them.
 const MIN_SECONDS: u64 = 600;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::rotation::{self, RotatedNames};
-use super::suggest::{did_you_mean, nearly};
 use super::value::Given;
 use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result};
 use crate::filter::{Filter, Limit};
@@ -15,6 +14,7 @@ use crate::level::Level;
 use crate::pattern::Pattern;
 use crate::redact::Redaction;
 use crate::sink::{Access, SinkSpec, WhenFull};
+use crate::suggest::{did_you_mean, nearly};
 
 const ATTRIBUTES: &[&str] = &[
     "name",
@@ -92,9 +92,11 @@ pub(super) fn read(root: &Element) -> Result<Config> {
     Ok(Config { streams, places, left_out, warnings, redaction, http })
 }
 
-/// Whether this says where to answer over HTTP. Without an address it is a group that happens to have the name.
+/// Whether this says where to answer over HTTP. Without an attribute of that it is a group that happens to have the name, in TOML
+/// only if there is something in it.
 fn is_http(element: &Element) -> bool {
-    element.name == "http" && element.attribute("address").is_some()
+    let says = HTTP_ATTRIBUTES.iter().any(|name| element.attribute(name).is_some());
+    element.name == "http" && (says || element.place.source.toml && element.children.is_empty())
 }
 
 /// What the root, or a `<logs>` in it, says of answering over HTTP.
@@ -116,6 +118,10 @@ fn http(root: &Element) -> Result<Option<(Http, Place)>> {
             return Err(element.place.error(format!("there is an {} already", element.shown())));
         }
         let text = |name: &str| element.attribute(name).map(|(text, _)| text.to_owned());
+        if text("address").is_none_or(|address| address.trim().is_empty()) {
+            let why = format!("{} without address: expected 127.0.0.1:PORT or unix:PATH", element.shown());
+            return Err(element.place.error(why));
+        }
         let hosts = text("allow_host").unwrap_or_default();
         let hosts = hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
         let http = Http {
@@ -271,6 +277,11 @@ impl<'a> Reader<'a> {
         let mut outlets: Vec<(String, Option<Filter>, &Place)> = Vec::new();
         for outlet in element.named("outlet") {
             let (name, filter) = Self::outlet(outlet)?;
+            if let Some((filter, (_, place))) = filter.as_ref().zip(outlet.attribute("filter")) {
+                for doubt in filter.doubts() {
+                    self.warn(place, format!("the filter: {doubt}"));
+                }
+            }
             self.targets.entry(name.clone()).or_insert_with(|| outlet.place.clone());
             outlets.push((name, filter, &outlet.place));
         }

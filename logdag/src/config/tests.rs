@@ -418,6 +418,25 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
             56,
             "an outlet to \"stderr\" is inherited already, with the filter \"n = 1\", which counts",
         ),
+        (
+            "<log name='b'><outlet name='stderr' filter='or(x = 1, threadid = \"abc\")'/></log>",
+            2,
+            45,
+            "the filter: threadid is a number, and never \"abc\"",
+        ),
+        (
+            "<log name='b'><outlet name='stderr' filter='not(levle = \"error\")'/></log>",
+            2,
+            45,
+            "the filter: no line has levle unless it is one of its keys: did you mean level?",
+        ),
+        (
+            "<log name='b'><outlet name='stderr' filter='facilty ~ \"^a\"'/></log>",
+            2,
+            45,
+            "did you mean facility?",
+        ),
+        ("<log name='b'><outlet name='stderr' filter='line >= \"x\"'/></log>", 2, 45, "line is a number"),
     ] {
         let config = logs(&format!("{inside}<log name='left' type='memory'/>")).expect(inside);
         let [(l, c, told)] = warnings(&config)[..] else { panic!("{inside}: {:?}", config.warnings()) };
@@ -441,6 +460,7 @@ fn what_means_something_or_nothing_at_all_is_no_warning() {
         "<log name='a' type='tape'><config><speed>5</speed></config></log>",
         "<g><outlet name='stderr'/><log name='b'><outlet name='stderr'/></log></g>",
         "<config><precommit>5</precommit></config><log name='a' type='memory'/>",
+        "<log name='a'><outlet name='stderr' filter='and(threadid = \"7\", lines > 5, messages = 1, fil = 2)'/></log>",
     ] {
         let config =
             config(&format!("<app lockfile='x'><eventer/><logs>{inside}</logs></app>")).expect(inside);
@@ -476,6 +496,15 @@ fn unknown_keys_in_toml_are_errors() {
         let error = Config::from_text("app.toml", text).expect_err(text);
         assert_eq!(error.line, line, "{text}: {error}");
         assert!(error.message.contains(message), "{text}: {error}");
+    }
+    for (text, message) in [
+        ("[[log]]\nname = 'a'\n name = 'b'\n", "duplicate key \"name\" in [[log]]"),
+        ("timestamps = true\ntimestamps = true", "duplicate key \"timestamps\" in the top level"),
+        ("[http]\nadress = 'x'", "unknown attribute \"adress\" on [http]; did you mean address?"),
+        ("[http]\ntoken_file = 'x'", "[http] without address: expected 127.0.0.1:PORT or unix:PATH"),
+    ] {
+        let error = Config::from_text("app.toml", text).expect_err(text);
+        assert_eq!(error.message, message);
     }
     let config = Config::from_text("app.toml", "[[lgo]]\nname = \"a\"").unwrap();
     assert!(
@@ -640,6 +669,36 @@ fn no_error_shows_a_file_that_is_no_configuration_or_lies_elsewhere() {
 }
 
 #[test]
+fn users_and_groups_that_are_not_there_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log").display().to_string();
+    let missing = |more: &str| {
+        let config = logs(&format!("<log name='a' type='file' path='{path}' {more}/>")).unwrap();
+        config.missing().into_iter().map(|warning| warning.message).collect::<Vec<_>>()
+    };
+    assert_eq!(missing("owner='0' group='root'"), [""; 0]);
+    assert_eq!(
+        missing("owner='nosuch'"),
+        ["there is no user \"nosuch\", which the log \"a\" is to belong to"]
+    );
+    assert_eq!(
+        missing("group='nosuch'"),
+        ["there is no group \"nosuch\", which the log \"a\" is to belong to"]
+    );
+}
+
+#[test]
+fn an_error_shows_a_long_line_in_part() {
+    let long = format!("<log name='a' path='{}' tpye='x' mode='{}'/>", "é".repeat(5000), "y".repeat(5000));
+    let shown = logs(&long).unwrap_err().to_string();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() < 300), "{shown}");
+    let column = lines[2].find('^').unwrap();
+    assert!(lines[1].chars().skip(column).collect::<String>().starts_with("x' mode="), "{shown}");
+    assert!(lines[1].trim().starts_with('…') && lines[1].ends_with('…'), "{shown}");
+}
+
+#[test]
 fn missing_directories_are_found_and_made_where_that_is_wanted() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
@@ -650,7 +709,7 @@ fn missing_directories_are_found_and_made_where_that_is_wanted() {
          <log name='e' type='memory'/>"
     );
     let config = logs(&text).unwrap();
-    let missing: Vec<String> = config.missing_directories().into_iter().map(|w| w.message).collect();
+    let missing: Vec<String> = config.missing().into_iter().map(|w| w.message).collect();
     assert_eq!(missing.len(), 2, "{missing:?}");
     assert!(
         missing[0].starts_with(&format!("the directory {at}/none of the log \"a\" is missing")),
@@ -663,7 +722,7 @@ fn missing_directories_are_found_and_made_where_that_is_wanted() {
     let graph = Graph::new();
     config.apply(&graph).unwrap_err();
     let making = logs(&format!("<g make_dirs='on'>{text}</g>")).unwrap();
-    assert_eq!(making.missing_directories(), []);
+    assert_eq!(making.missing(), []);
     assert!(!dir.path().join("none").exists(), "a check makes nothing");
     making.apply(&graph).unwrap();
     crate::log!(graph.find("a").unwrap(), "a line");
@@ -672,7 +731,7 @@ fn missing_directories_are_found_and_made_where_that_is_wanted() {
     // Where a file is in the way, nothing can be made.
     let blocked =
         logs(&format!("<log name='a' make_dirs='on' type='file' path='{at}/file/x/a.log'/>")).unwrap();
-    assert_eq!(blocked.missing_directories().len(), 1);
+    assert_eq!(blocked.missing().len(), 1);
 }
 
 /// The time that this thread has had a processor, whatever else the machine does.
@@ -699,7 +758,7 @@ fn time_grows_with_the_number_of_streams_only() {
             let begun = processor_nanos();
             let config = Config::from_text("app.xml", &text).unwrap();
             assert_eq!((config.streams().len(), config.warnings().len()), (n, n));
-            assert_eq!(config.missing_directories().len(), 1);
+            assert_eq!(config.missing().len(), 1);
             processor_nanos() - begun
         };
         // Whatever else the machine does only makes it slower.
@@ -867,7 +926,7 @@ fn the_directory_of_rotated_files_must_be_there() {
         let config = logs(&format!(
             "<log name='a' type='file' path='{path}' rotate_at='daily' rotate_name='old/a-%F' {more}/>"
         ));
-        config.unwrap().missing_directories()
+        config.unwrap().missing()
     };
     let [told] = &missing("")[..] else { panic!("one is missing") };
     let expected =

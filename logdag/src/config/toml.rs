@@ -6,8 +6,8 @@ use std::rc::Rc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::suggest::did_you_mean;
 use super::{Element, MAX_DEPTH, Place, Result, Source, include, substitute};
+use crate::suggest::did_you_mean;
 
 /// Adds everything that a text has to an element.
 pub(super) fn into_element(
@@ -18,7 +18,8 @@ pub(super) fn into_element(
     let table = DeTable::parse(&source.text).map_err(|e| {
         let place = source.place(e.span().map_or(0, |span| span.start));
         if source.shown {
-            place.error(e.message().lines().collect::<Vec<_>>().join(", "))
+            let message = e.message().lines().collect::<Vec<_>>().join(", ");
+            place.error(if message == "duplicate key" { duplicate(source, place.offset) } else { message })
         } else {
             // The message may quote.
             place.error("it is not well-formed TOML")
@@ -26,6 +27,15 @@ pub(super) fn into_element(
     })?;
     let mut reader = Reader { source, open };
     reader.fill(element, table.get_ref(), 0)
+}
+
+/// What is wrong where a key is given twice: which one, and in which table.
+fn duplicate(source: &Source, offset: usize) -> String {
+    let (before, rest) = source.text.split_at_checked(offset).unwrap_or((&source.text, ""));
+    let key = rest.split(['=', ']', '\n']).next().unwrap_or("").trim().trim_matches('"');
+    let header = before.lines().rev().map(str::trim).find(|line| line.starts_with('['));
+    let table = header.and_then(|line| line.split('#').next()).unwrap_or("the top level").trim_end();
+    format!("duplicate key {key:?} in {table}")
 }
 
 const EXPECTED: &str =

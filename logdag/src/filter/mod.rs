@@ -28,6 +28,7 @@ use std::sync::Arc;
 use crate::level::{Level, Threshold};
 use crate::pattern::Pattern;
 use crate::record::Record;
+use crate::suggest::nearly;
 use crate::value::{Parsed, Value};
 
 use gate::Gate;
@@ -198,13 +199,72 @@ impl Filter {
         self.expression.threshold()
     }
 
+    /// What is right, and probably not what was meant: comparisons of numbers with texts, and names one letter away from those
+    /// of fields.
+    #[cfg_attr(not(any(feature = "toml", feature = "xml")), allow(dead_code))]
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        self.expression.doubts(&mut doubts);
+        doubts
+    }
+
     /// Whether a line passes. With a limit or a sample, one that does counts.
     pub fn passes(&self, record: &Record<'_>) -> bool {
         self.expression.holds(record) && self.gate.as_ref().is_none_or(|gate| gate.passes())
     }
 }
 
+impl Expression {
+    fn doubts(&self, doubts: &mut Vec<String>) {
+        let field = match self {
+            Expression::Not(inner) => return inner.doubts(doubts),
+            Expression::And(all) | Expression::Or(all) => {
+                return all.iter().for_each(|inner| inner.doubts(doubts));
+            }
+            Expression::Compare(field, _, Operand::Text(text))
+                if field.is_number() && number_in(text).is_none() =>
+            {
+                doubts.push(format!("{} is a number, and never {text:?}", field.name()));
+                return;
+            }
+            Expression::Exists(field) | Expression::Compare(field, ..) | Expression::Match(field, ..) => {
+                field
+            }
+            Expression::Level(..) => return,
+        };
+        // Plurals are words of their own.
+        if let Field::Key(name) = field
+            && name.len() > 4
+            && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+            && let Some(meant) =
+                nearly(name, &["timestamp", "facility", "threadid", "threadname", "message", "level"])
+            && *name != format!("{meant}s")
+        {
+            doubts.push(format!("no line has {name} unless it is one of its keys: did you mean {meant}?"));
+        }
+    }
+}
+
 impl Field {
+    /// Whether its values are numbers in every line.
+    fn is_number(&self) -> bool {
+        matches!(self, Field::Timestamp | Field::ThreadId | Field::Line)
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Field::Timestamp => "timestamp",
+            Field::Facility => "facility",
+            Field::ThreadId => "threadid",
+            Field::ThreadName => "threadname",
+            Field::File => "file",
+            Field::Line => "line",
+            Field::Message => "message",
+            Field::Level => "level",
+            Field::Key(key) => key,
+        }
+    }
+
     fn of(name: &str) -> Self {
         match name {
             "timestamp" => Field::Timestamp,

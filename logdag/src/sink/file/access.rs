@@ -26,6 +26,11 @@ pub struct Access {
 }
 
 impl Access {
+    /// Whether there are such a user and such a group.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.look_up().map(|_| ())
+    }
+
     /// Numbers for names.
     pub(super) fn look_up(&self) -> io::Result<Ids> {
         let unknown = |what: &str, name: &str| {

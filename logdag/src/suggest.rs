@@ -19,7 +19,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// The known name that this one is one letter away from, or has another case than; none for a known one.
-pub(super) fn nearly<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearly<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if known.contains(&name) {
         return None;
     }
@@ -28,7 +28,7 @@ pub(super) fn nearly<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// `; did you mean …?`, with the nearest of the known names if one is near; else nothing.
-pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
+pub(crate) fn did_you_mean(name: &str, known: &[&str]) -> String {
     // Comparing long names takes too long.
     if name.len() > 64 {
         return String::new();
