@@ -109,7 +109,7 @@ impl fmt::Display for ConfigError {
         }
         // A line may be as long as the file.
         let column = self.column.saturating_sub(1) as usize;
-        let from = if column > SHOWN_BEFORE { column - SHOWN_BEFORE } else { 0 };
+        let from = column.saturating_sub(SHOWN_BEFORE);
         let mut chars =
             self.text.chars().skip(from).map(|c| if c.is_control() && c != '\t' { ' ' } else { c });
         let mut text: String = chars.by_ref().take(SHOWN).collect();

@@ -231,13 +231,14 @@ mod tests {
             "timestamp": "1700000000.000042", "facility": "http/access", "threadid": 12, "threadname": "worker",
             "file": "a.rs", "line": 7, "message": "a\n\"b\"", "path": "/a \"b\"\n",
             "id": "30313233-3435-3637-3839-616263646566", "took": 0.5, "status": u64::MAX, "none": "NaN",
-            "ok": false, "nil": null, "tags": [1, { "a": "1e400" }],
+            "ok": false, "nil": null, "tags": [1, { "a": "1e400" }], "original_message": "mine",
         });
         let lean = Layout { spans: false, ..Layout::default() };
         assert_eq!(parsed(Format::Json, Flags::default(), lean, "a\n\"b\""), expected);
         expected["level"] = "warning".into();
         expected["target"] = "my_app::http".into();
-        expected["spans"] = json!([{ "name": "outer" }, { "name": "inner", "request": 7 }]);
+        expected["spans"] =
+            json!([{ "name": "outer" }, { "name": "inner", "request": 7, "original_name": "x" }]);
         let more = Flags { level: true, target: true, ..Flags::default() };
         assert_eq!(parsed(Format::Json, more, Layout::default(), "a\n\"b\""), expected);
     }
@@ -249,7 +250,7 @@ mod tests {
         let expected = json!({
             "timestamp": "2023-11-14T22:13:20.000042Z", "level": "warning", "event": "http.request.done",
             "stream": "http/access", "file": "a.rs", "line": 7, "target": "my_app::http",
-            "spans": [{ "name": "outer" }, { "name": "inner", "request": 7 }],
+            "spans": [{ "name": "outer" }, { "name": "inner", "request": 7, "original_name": "x" }],
             "path": "/a \"b\"\n", "id": "30313233-3435-3637-3839-616263646566", "took": 0.5, "none": "NaN",
             "ok": false, "nil": null, "tags": [1, { "a": "1e400" }], "status": u64::MAX, "message": "mine",
         });
