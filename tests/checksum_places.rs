@@ -33,19 +33,17 @@ fn append_without_checksums(path: &Path, body: &[u8]) {
 }
 
 fn append_without_checksums_at(path: &Path, time: Timestamp, body: &[u8]) {
+    append_to(&segment(path), time, body);
+}
+
+fn append_to(segment: &Path, time: Timestamp, body: &[u8]) {
     let format = RecordFormat::new(Compression::None);
     let mut bytes = vec![0; 16];
     let len = u32::try_from(body.len()).unwrap();
     let header = jlog_core::format::RecordHeader { time, len, stored: len };
     format.encode(&header, &mut bytes);
     bytes.extend_from_slice(body);
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(segment(path))
-        .unwrap()
-        .write_all(&bytes)
-        .unwrap();
+    std::fs::OpenOptions::new().create(true).append(true).open(segment).unwrap().write_all(&bytes).unwrap();
 }
 
 /// What a reader that skips damage gets, with ids, and how many bytes it skips; never takes long.
@@ -326,8 +324,19 @@ fn moved_records_among_uncovered_ones_are_not_accused() {
             messages.remove(n);
         }
         std::fs::write(segment(&path), bytes).unwrap();
-        let expected: Vec<Vec<u8>> = messages.into_iter().map(|(body, _)| body).collect();
+        let mut expected: Vec<Vec<u8>> = messages.into_iter().map(|(body, _)| body).collect();
         let what = format!("seed {seed}, {gone:?} taken out");
+        // Messages that were made while this segment was written, and had to wait, may begin the next one.
+        if dice.roll(2) == 0 {
+            log.writer().unwrap().roll().unwrap();
+            let waited = usize::try_from(dice.roll(places.len() as u64)).unwrap();
+            append_to(&path.join(names::segment(1)), places[waited].time, b"waited");
+            expected.push(b"waited".to_vec());
+            let writer = log.writer().unwrap();
+            writer.append(b"did not").unwrap();
+            writer.close().unwrap();
+            expected.push(b"did not".to_vec());
+        }
         let verified = Jlog::open(&path).unwrap().verify().unwrap();
         assert!(!verified.is_damaged(), "{what}: {:?}", verified.findings);
         assert_eq!(bodies(&path), expected, "{what}");

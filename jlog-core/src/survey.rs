@@ -14,13 +14,15 @@
 //!    is, unless rule 4 explains it: the records of one batch have equal headers.
 //! 2. Behind a place that does not fit, a run describes other records only if none of its records is in its
 //!    place there.
-//! 3. A record that is younger than the run, and neither younger than what the next segment begins with nor a copy
-//!    of it, was appended after the run's records were lost.
+//! 3. A record that is younger than the run, and fits before the next segments, was appended after the run's
+//!    records were lost. It fits there if it is not younger than all of these: their first records, their first run,
+//!    and the last run of this segment; and if it is no copy of a record in them. (A message has the time when it was
+//!    made, and may begin the next segment although others have appended younger ones to this one before it.)
 //! 4. Records that the runs list elsewhere were moved if they are in the runs' order, nearer to the beginning
 //!    than before, and the last record that the runs list is the last of them.
 //! 5. A record that no run lists was moved with those of rule 4 if it came from a place that no run covers: as far
 //!    from it as the listed record before it, or the next one where none is before it. Its time is not before that
-//!    of the segment's first record, and not behind that of the next segment's.
+//!    of the segment's first record, and it fits before the next segments.
 //!
 //! Everything else is damage, and the walk continues at the next record that is in its place or that rule 3, 4
 //! or 5 explains.
@@ -34,7 +36,7 @@ use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader};
 use crate::scan::{Candidate, Step, Stop, Window, next_record, record_crc, step, walk};
 use crate::shared::Shared;
 use crate::storage::{File, Open, read_up_to_at};
-use crate::{Timestamp, names};
+use crate::{Error, Timestamp, names};
 
 /// What a survey meets.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +108,8 @@ pub(crate) struct Place {
 const LOOK_AHEAD: u32 = 4;
 /// Where more is missing from a torn record, in bytes, its length is damaged.
 const TORN_MAX: u64 = 64 << 20;
+/// So many records of the next segments are compared with one that may be a copy of them: 4 MiB of checksums.
+const MAX_COPIES: usize = 1 << 20;
 
 /// A segment to be surveyed up to `to`.
 pub(crate) struct Survey<'a> {
@@ -121,6 +125,18 @@ pub(crate) struct Survey<'a> {
     pub(crate) foreign_until: u64,
     /// What the last search for a moved record found.
     pub(crate) ahead: Ahead,
+    /// What is known of the next segments.
+    pub(crate) later: Later,
+}
+
+/// What the next segments say of which records can have been appended before them; looked up when first needed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Later {
+    /// The earliest time of their first records, and the latest time that a record before them can have. `None` within
+    /// where there are none.
+    times: Option<Option<(Timestamp, Timestamp)>>,
+    /// The checksums, in order, of their records of these times; `None` within for too many.
+    copies: Option<Option<Arc<[u32]>>>,
 }
 
 /// How far the first listed record behind some place was moved.
@@ -179,6 +195,7 @@ impl<'a> Survey<'a> {
             check: true,
             foreign_until: 0,
             ahead: Ahead::default(),
+            later: Later::default(),
         }
     }
 
@@ -324,11 +341,11 @@ impl Survey<'_> {
     }
 
     /// The next segments that exist. Several are looked at: one of them may be damaged as well.
-    fn next_segments(&self) -> io::Result<Vec<Arc<dyn File>>> {
+    fn next_segments(&self) -> io::Result<Vec<(u32, Arc<dyn File>)>> {
         let mut files = Vec::new();
         for next in (1..=LOOK_AHEAD).map_while(|n| self.segment.checked_add(n)) {
             match self.shared.storage.open(&self.shared.at(&names::segment(next)), Open::Read) {
-                Ok(file) => files.push(file),
+                Ok(file) => files.push((next, file)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
             }
@@ -336,35 +353,70 @@ impl Survey<'_> {
         Ok(files)
     }
 
-    /// The earliest time with which one of the next segments begins, if there are any.
-    fn next_begins(&self) -> io::Result<Option<Timestamp>> {
+    /// The earliest time with which one of the next segments begins, if there are any; and the latest time that a record
+    /// before them can have, as far as can be known.
+    fn next_times(&mut self) -> io::Result<Option<(Timestamp, Timestamp)>> {
         let mut earliest: Option<Timestamp> = None;
-        for file in self.next_segments()? {
-            if let Some(header) = first_header(&*file, self.format)? {
-                earliest = Some(earliest.map_or(header.time, |time| time.min(header.time)));
+        let mut latest = Vec::new();
+        for (next, file) in self.next_segments()? {
+            let Some(first) = first_header(&*file, self.format)? else { continue };
+            if earliest.is_none() {
+                // It was begun before the first of its runs was written.
+                let written = Verifier::load(self.shared, next).and_then(|mut runs| {
+                    runs.written().map_err(|e| Error::io("read", self.shared.at(&names::checksums(next)), e))
+                });
+                latest.extend(written.unwrap_or_default().into_iter().min());
             }
+            earliest = Some(earliest.map_or(first.time, |time| time.min(first.time)));
         }
-        Ok(earliest)
+        // The last run of this segment was written when most of its records were there.
+        latest.extend(self.verifier.written()?);
+        Ok(earliest.map(|begins| (begins, latest.into_iter().fold(begins, Timestamp::max))))
     }
 
-    /// The checksums of the records of this time with which the next segments begin.
-    fn next_beginnings(&self, time: Timestamp) -> io::Result<Vec<u32>> {
+    /// The checksums, in order, of the records of the next segments from one time up to another one; `None` where there
+    /// are too many.
+    fn next_copies(&self, from: Timestamp, to: Timestamp) -> io::Result<Option<Arc<[u32]>>> {
         let mut crcs = Vec::new();
-        for file in self.next_segments()? {
+        for (_, file) in self.next_segments()? {
             let (len, mut at, mut window) = (file.len()?, 0, Window::default());
             while at < len {
                 let head = window.at(&*file, at, self.format.header_len())?;
-                match step(self.format, head, len - at) {
-                    Step::Record(header, total) if header.time == time => {
-                        crcs.push(record_crc(&*file, at, total, &mut window)?);
-                        at += total;
+                let Step::Record(header, total) = step(self.format, head, len - at) else { break };
+                if (from..=to).contains(&header.time) {
+                    if crcs.len() >= MAX_COPIES {
+                        return Ok(None);
                     }
-                    _ => break,
+                    crcs.push(record_crc(&*file, at, total, &mut window)?);
                 }
+                at += total;
             }
         }
         crcs.sort_unstable();
-        Ok(crcs)
+        Ok(Some(crcs.into()))
+    }
+
+    /// Whether a record can have been appended before the next segments were begun.
+    fn fits_before_next(&mut self, time: Timestamp, crc: u32) -> io::Result<bool> {
+        let times = match self.later.times {
+            Some(known) => known,
+            None => {
+                let times = self.next_times()?;
+                *self.later.times.insert(times)
+            }
+        };
+        let Some((begins, latest)) = times.filter(|&(begins, _)| time >= begins) else { return Ok(true) };
+        if time > latest {
+            return Ok(false);
+        }
+        let copies = match &self.later.copies {
+            Some(known) => known,
+            None => {
+                let copies = self.next_copies(begins, latest)?;
+                &*self.later.copies.insert(copies)
+            }
+        };
+        Ok(copies.as_ref().is_some_and(|copies| copies.binary_search(&crc).is_err()))
     }
 
     fn total(&self, header: &RecordHeader) -> u64 {
@@ -571,15 +623,11 @@ struct Chains<'s, 'a> {
     anchor: Option<Anchor>,
     /// What the runs of the segment list, made when first needed.
     listed: Option<Vec<(u32, usize, u32)>>,
-    /// The time of the next segment's first record, if there is one; looked up when first needed.
-    next_begins: Option<Option<Timestamp>>,
-    /// The checksums of the records of that time in the next segments, made when first needed.
-    next_beginnings: Option<Vec<u32>>,
 }
 
 impl<'s, 'a> Chains<'s, 'a> {
     fn new(survey: &'s mut Survey<'a>, here: Place, end: u64, anchor: Option<Anchor>) -> Self {
-        Self { survey, here, end, anchor, listed: None, next_begins: None, next_beginnings: None }
+        Self { survey, here, end, anchor, listed: None }
     }
 }
 
@@ -679,7 +727,7 @@ impl Chains<'_, '_> {
                     Some(run) => verifier.is_younger(run, header.time)?,
                     None => false,
                 }
-                && self.fits_before_next(header.time, crc)?;
+                && self.survey.fits_before_next(header.time, crc)?;
             if young && !self.is_listed(crc)? {
                 at += total;
                 continue;
@@ -748,7 +796,7 @@ impl Chains<'_, '_> {
         if self.survey.verifier.covers(was) || self.survey.verifier.begins_within(was, was + total) {
             return Ok(false);
         }
-        if !self.fits_before_next(header.time, crc)? || header.time < self.begins()? {
+        if !self.survey.fits_before_next(header.time, crc)? || header.time < self.begins()? {
             return Ok(false);
         }
         // Rule 1: with the header of the record that was written here, it is that record.
@@ -781,24 +829,6 @@ impl Chains<'_, '_> {
         }
         self.survey.ahead = Ahead { from, to: at.max(from + 1), shift };
         Ok(shift)
-    }
-
-    /// Whether a record can have been appended before the next segment was begun: it is not younger than that one's
-    /// first record, nor a copy of it or of one of the same time there.
-    fn fits_before_next(&mut self, time: Timestamp, crc: u32) -> io::Result<bool> {
-        let next_begins = match self.next_begins {
-            Some(known) => known,
-            None => *self.next_begins.insert(self.survey.next_begins()?),
-        };
-        let Some(next) = next_begins.filter(|&next| time >= next) else { return Ok(true) };
-        if time > next {
-            return Ok(false);
-        }
-        let copies = match &self.next_beginnings {
-            Some(known) => known,
-            None => self.next_beginnings.insert(self.survey.next_beginnings(next)?),
-        };
-        Ok(copies.binary_search(&crc).is_err())
     }
 
     /// The listed record that is here, if it follows the one before in the runs' order.

@@ -407,6 +407,20 @@ impl Verifier {
             .map(|had| (had, crc)))
     }
 
+    /// When each of the runs was written, whole seconds for those of the first layout.
+    ///
+    /// # Errors
+    /// Where the sidecar cannot be read.
+    pub(crate) fn written(&mut self) -> io::Result<Vec<Timestamp>> {
+        let mut all = Vec::with_capacity(self.heads.len());
+        for run in 0..self.heads.len() {
+            let (seconds, tagged) = (self.heads[run].seconds, self.heads[run].tagged);
+            let entries = if tagged { self.load_run(run)? } else { None };
+            all.push(Timestamp { seconds, micros: entries.map_or(0, |(entries, _)| entries.micros()) });
+        }
+        Ok(all)
+    }
+
     /// Whether a record is younger than this run, and not from the future: then the run is not about it.
     ///
     /// # Errors
