@@ -344,6 +344,139 @@ fn moved_records_among_uncovered_ones_are_not_accused() {
     }
 }
 
+/// Where the next segment begins with a record that is older than some of this one, because it had been made before
+/// those and then waited for the lock.
+const OLDER: Duration = Duration::from_millis(300);
+
+fn from_micros(micros: u64) -> Timestamp {
+    let part = |n: u64| u32::try_from(n).unwrap();
+    Timestamp { seconds: part(micros / 1_000_000), micros: part(micros % 1_000_000) }
+}
+
+fn before(time: Timestamp, by: Duration) -> Timestamp {
+    from_micros(time.as_micros() - u64::try_from(by.as_micros()).unwrap())
+}
+
+/// Appends a message with checksums.
+fn append_at(log: &Jlog, time: Timestamp, body: &[u8]) {
+    let writer = log.writer().unwrap();
+    writer.append_at(time, body).unwrap();
+    writer.close().unwrap();
+}
+
+/// Records without checksums among those that a repair without checksums moved are not accused, although the next
+/// segment begins with a record that is older than they are: a batch that waited for the lock reaches into it.
+#[test]
+fn moved_records_younger_than_the_next_segment_are_not_accused() {
+    for seed in 0..40 {
+        let mut dice = Dice::new(seed);
+        let (_dir, path) = new_path();
+        let log = Jlog::options().segment_size(4000).create(&path).unwrap();
+        log.subscribe("a", Start::Beginning).unwrap();
+        let start = before(Timestamp::now(), 2 * OLDER).as_micros();
+        let mut expected: Vec<Vec<u8>> = Vec::new();
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        // All of them are younger than the batch.
+        let (first, turns) = (dice.roll(2) == 0, 6 + dice.roll(20));
+        for turn in 0..turns {
+            let time = from_micros(start + 1000 + 10 * turn);
+            let width = usize::try_from(dice.roll(40)).unwrap();
+            let body = format!("{turn:02} {}", "x".repeat(width)).into_bytes();
+            // Listed records come first, last, or nowhere.
+            let listed = dice.roll(3) == 0 || first && turn == 0;
+            let at = std::fs::metadata(segment(&path)).map_or(0, |facts| facts.len());
+            if listed {
+                append_at(&log, time, &body);
+            } else {
+                append_without_checksums_at(&path, time, &body);
+                places.push((expected.len(), usize::try_from(at).unwrap()));
+            }
+            expected.push(body);
+        }
+        let batch: Vec<Vec<u8>> = (0..200).map(|n| format!("batch {n:04} {seed}").into_bytes()).collect();
+        let writer = log.writer().unwrap();
+        writer.append_batch_at(from_micros(start), &batch).unwrap();
+        writer.close().unwrap();
+        assert!(log.end().unwrap().segment > 0);
+        expected.extend(batch);
+        let what = format!("seed {seed}");
+        if !places.is_empty() {
+            // A record that a killed writer tore is taken out.
+            let (n, at) = places[usize::try_from(dice.roll(places.len() as u64)).unwrap()];
+            let mut bytes = std::fs::read(segment(&path)).unwrap();
+            bytes.drain(at..at + 16 + expected[n].len());
+            std::fs::write(segment(&path), bytes).unwrap();
+            expected.remove(n);
+        }
+        let verified = Jlog::open(&path).unwrap().verify().unwrap();
+        assert!(!verified.is_damaged(), "{what}: {:?}", verified.findings);
+        assert_eq!(verified.records, expected.len() as u64, "{what}");
+        assert_eq!(bodies(&path), expected, "{what}");
+    }
+}
+
+/// A segment whose tail was lost, and the next one, which begins with an older record and then has one that is younger
+/// than everything before.
+fn cut_before_an_older_segment() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>) {
+    let (dir, path) = new_path();
+    let log = Jlog::create(&path).unwrap();
+    log.subscribe("a", Start::Beginning).unwrap();
+    append_at(&log, before(Timestamp::now(), 2 * OLDER), b"kept 00");
+    append_at(&log, before(Timestamp::now(), 2 * OLDER), b"lost 00");
+    std::thread::sleep(Duration::from_millis(5));
+    let writer = log.writer().unwrap();
+    writer.roll().unwrap();
+    writer.append_at(before(Timestamp::now(), OLDER), "older 0").unwrap();
+    writer.append("young 0").unwrap();
+    writer.close().unwrap();
+    std::fs::OpenOptions::new().write(true).open(segment(&path)).unwrap().set_len(16 + 7).unwrap();
+    let next = std::fs::read(path.join(names::segment(1))).unwrap();
+    (dir, path, next[23..46].to_vec())
+}
+
+/// The same for what was appended after the tail of a segment was lost.
+#[test]
+fn appended_records_younger_than_the_next_segment_are_not_accused() {
+    let (_dir, path, young) = cut_before_an_older_segment();
+    // Between the run of this segment and the young record of the next one.
+    let (seconds, micros) = (&young[4..8], &young[8..12]);
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
+    let time = Timestamp { seconds: number(seconds), micros: number(micros) };
+    append_without_checksums_at(&path, before(time, Duration::from_micros(1)), b"later 0");
+    let verified = Jlog::open(&path).unwrap().verify().unwrap();
+    assert!(!verified.is_damaged(), "{:?}", verified.findings);
+    let expected: [&[u8]; 4] = [b"kept 00", b"later 0", b"older 0", b"young 0"];
+    assert_eq!(bodies(&path), expected);
+}
+
+/// But copies of the next segment's records are, whatever it begins with; and so they are if something else stands there
+/// now, and only its checksums list them.
+#[test]
+fn copies_of_young_records_of_the_next_segment_are_found() {
+    for gone in [false, true] {
+        let (_dir, path, young) = cut_before_an_older_segment();
+        let mut bytes = std::fs::read(segment(&path)).unwrap();
+        bytes.extend_from_slice(&young);
+        std::fs::write(segment(&path), bytes).unwrap();
+        if gone {
+            let next = path.join(names::segment(1));
+            let mut bytes = std::fs::read(&next).unwrap();
+            bytes[23..46].fill(0);
+            std::fs::write(next, bytes).unwrap();
+        }
+        let verified = Jlog::open(&path).unwrap().verify().unwrap();
+        let damaged: Vec<_> = verified.findings.iter().filter(|finding| finding.damage).collect();
+        assert!(
+            damaged.iter().any(|finding| finding.path == segment(&path) && finding.offset == Some(23)),
+            "{gone}: {:?}",
+            verified.findings
+        );
+        let mut expected: Vec<&[u8]> = vec![b"kept 00", b"older 0"];
+        expected.extend((!gone).then_some(&b"young 0"[..]));
+        assert_eq!(bodies(&path), expected);
+    }
+}
+
 /// A page of another segment stands in a segment, whose checksums are of the first layout: reading comes to an end.
 #[test]
 fn a_stale_page_does_not_keep_a_reader_for_ever() {

@@ -16,7 +16,7 @@
 //!    place there.
 //! 3. A record that is younger than the run, and fits before the next segments, was appended after the run's
 //!    records were lost. It fits there if it is not younger than all of these: their first records, their first run,
-//!    and the last run of this segment; and if it is no copy of a record in them. (A message has the time when it was
+//!    and the last run of this segment; and if it is no copy of a record that they hold or list. (A message has the time when it was
 //!    made, and may begin the next segment although others have appended younger ones to this one before it.)
 //! 4. Records that the runs list elsewhere were moved if they are in the runs' order, nearer to the beginning
 //!    than before, and the last record that the runs list is the last of them.
@@ -374,11 +374,17 @@ impl Survey<'_> {
         Ok(earliest.map(|begins| (begins, latest.into_iter().fold(begins, Timestamp::max))))
     }
 
-    /// The checksums, in order, of the records of the next segments from one time up to another one; `None` where there
-    /// are too many.
+    /// The checksums, in order, of the records of the next segments from one time up to another one, and of all that are
+    /// listed there: something else may stand in their places by now. `None` where there are too many.
     fn next_copies(&self, from: Timestamp, to: Timestamp) -> io::Result<Option<Arc<[u32]>>> {
         let mut crcs = Vec::new();
-        for (_, file) in self.next_segments()? {
+        for (next, file) in self.next_segments()? {
+            let listed =
+                Verifier::load(self.shared, next).map_err(io::Error::other)?.listed_crcs(MAX_COPIES)?;
+            let Some(listed) = listed.filter(|listed| crcs.len() + listed.len() <= MAX_COPIES) else {
+                return Ok(None);
+            };
+            crcs.extend(listed);
             let (len, mut at, mut window) = (file.len()?, 0, Window::default());
             while at < len {
                 let head = window.at(&*file, at, self.format.header_len())?;

@@ -451,6 +451,23 @@ impl Verifier {
         Ok(listed)
     }
 
+    /// Every checksum that is listed, in no order; `None` for more than `most`.
+    ///
+    /// # Errors
+    /// Where the sidecar cannot be read.
+    pub(crate) fn listed_crcs(&self, most: usize) -> io::Result<Option<Vec<u32>>> {
+        let Some(sidecar) = &self.sidecar else { return Ok(Some(Vec::new())) };
+        if self.heads.iter().map(|head| u64::from(head.count)).sum::<u64>() > most as u64 {
+            return Ok(None);
+        }
+        let (mut crcs, mut window) = (Vec::new(), Window::default());
+        for head in &self.heads {
+            let Some(entries) = entries(&**sidecar, head, &mut window)? else { continue };
+            crcs.extend(entries.crcs().iter().map(|&crc| u32::from_le_bytes(crc)));
+        }
+        Ok(Some(crcs))
+    }
+
     /// The place in a run of the record after `marker`.
     pub(crate) fn place_behind(&self, run: usize, marker: u32) -> u32 {
         marker.saturating_add(1).saturating_sub(self.heads[run].marker)
