@@ -71,7 +71,7 @@ fn calls(c: &mut Criterion) {
 fn render(c: &mut Criterion) {
     let mut group = c.benchmark_group("render");
     group.throughput(Throughput::Elements(1));
-    let some = Flags { timestamps: true, facility: true, debug: true, ..Flags::default() };
+    let some = Flags::new().timestamps(true).facility(true).debug(true);
     let none = Flags::default();
     for (name, format, flags) in [
         ("plain", Format::Plain, none),
@@ -103,10 +103,9 @@ fn render(c: &mut Criterion) {
 fn to_file(graph: &Graph, dir: &tempfile::TempDir, kind: &str, format: Format) -> Stream {
     let path = dir.path().join(kind).to_str().unwrap().to_owned();
     // One rotated file is kept, so that a long bench does not fill the disk.
-    let rotation = logdag::Rotation { bytes: 10_000_000, retain_count: 1, ..logdag::Rotation::default() };
-    let sink =
-        SinkSpec { stream: kind.to_owned(), kind: kind.to_owned(), path, rotation, ..SinkSpec::default() };
-    graph.configure(kind, StreamOptions { sink: Some(sink), format, ..StreamOptions::default() }).unwrap()
+    let rotation = logdag::Rotation::default().bytes(10_000_000).retain_count(1);
+    let sink = SinkSpec::new(kind.to_owned(), path).rotation(rotation);
+    graph.configure(kind, StreamOptions::new().sink(sink).format(format)).unwrap()
 }
 
 fn files(c: &mut Criterion) {
@@ -139,8 +138,8 @@ fn feeds(c: &mut Criterion) {
         let dir = tempfile::tempdir().unwrap();
         let graph = Graph::new();
         let path = dir.path().join("feed").to_str().unwrap().to_owned();
-        let sink = SinkSpec { kind: "jlog".to_owned(), path, ..SinkSpec::default() };
-        let options = StreamOptions { sink: Some(sink), ..StreamOptions::default() };
+        let sink = SinkSpec::new("jlog", path);
+        let options = StreamOptions::new().sink(sink);
         let stream = graph.configure("feed", options).unwrap();
         if asynchronous {
             graph.go_async();

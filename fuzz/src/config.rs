@@ -119,8 +119,8 @@ pub(super) fn check_error(file: &str, text: &str, e: &ConfigError) {
 pub(super) fn apply(text: &str, config: &Config) {
     let graph = Graph::new();
     // What leads there is not to be seen.
-    let ring = logdag::SinkSpec { kind: "memory".to_owned(), ..Default::default() };
-    let options = StreamOptions { sink: Some(ring), ..StreamOptions::default() };
+    let ring = logdag::SinkSpec::new("memory", "");
+    let options = StreamOptions::new().sink(ring);
     graph.configure("stderr", options).unwrap();
     let mut list = config.streams().to_vec();
     for stream in &mut list {

@@ -40,13 +40,11 @@ const TEXT: usize = 64;
 pub fn formats(_: Disk, data: &[u8]) {
     let mut input = Input(data);
     let flags = input.byte();
-    let flags = Flags {
-        timestamps: flags & 1 > 0,
-        facility: flags & 2 > 0,
-        debug: flags & 4 > 0,
-        level: flags & 8 > 0,
-        ..Flags::default()
-    };
+    let flags = Flags::new()
+        .timestamps(flags & 1 > 0)
+        .facility(flags & 2 > 0)
+        .debug(flags & 4 > 0)
+        .level(flags & 8 > 0);
     let level = Level::ALL[input.below(Level::ALL.len())];
     let micros = match input.below(4) {
         0 => 1_700_000_000_000_042,

@@ -485,7 +485,7 @@ impl View {
         let about =
             ("logdag_outlet_left_out", "Lines that an outlet's limit or sample has left out", lines());
         counters(to, about, left_out)?;
-        let filters = |of: fn((u64, u64)) -> u64| {
+        let filters = |of: fn(logdag::FilterStats) -> u64| {
             self.graphs.iter().flat_map(move |graph| {
                 graph.streams.iter().flat_map(move |stream| {
                     stream.description.filtered.iter().map(move |(outlet, counts)| {
@@ -498,9 +498,9 @@ impl View {
         };
         let about =
             ("logdag_outlet", "Lines that came to an outlet's filter (of streams with statistics)", lines());
-        counters(to, about, filters(|(lines, _)| lines))?;
+        counters(to, about, filters(|stats| stats.lines))?;
         let about = ("logdag_outlet_filtered", "Lines that did not pass an outlet's filter", lines());
-        counters(to, about, filters(|(_, filtered)| filtered))?;
+        counters(to, about, filters(|stats| stats.filtered))?;
         gauges(to, ("logdag_stream_queue", "Lines that wait in the queue", lines()), queues(|q| q.lines))?;
         gauges(
             to,

@@ -690,7 +690,7 @@ fn warnings_are_counted_and_refused_where_that_is_wanted() {
 }
 
 #[test]
-fn a_file_that_cannot_be_put_aside_is_told_of() {
+fn a_file_that_cannot_be_rotated_is_reported() {
     let name = "n".repeat(250);
     let setup =
         Setup::new(&format!(r#"<log name="out" type="file" path="DIR/{name}" rotate_bytes="102400"/>"#));

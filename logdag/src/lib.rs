@@ -79,7 +79,9 @@ pub use access::HttpAccess;
 pub use bridge::{InstallError, install};
 pub use filter::{Filter, FilterError, Limit, LimitError};
 pub use format::{Flags, Format, Layout};
-pub use graph::{ApplyError, DrainAtEnd, Graph, GraphError, Stream, StreamConfig, StreamInfo, StreamOptions};
+pub use graph::{
+    ApplyError, DrainAtEnd, FilterStats, Graph, GraphError, Stream, StreamConfig, StreamInfo, StreamOptions,
+};
 pub use hex::HexDump;
 pub use init::{Guard, InitError, init};
 pub use level::{Level, Levels, LevelsError};

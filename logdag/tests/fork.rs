@@ -31,9 +31,9 @@ fn graph(dir: &Path) -> Graph {
         #[cfg(feature = "jlog")]
         ("feed", "jlog", format!("{}(reader)", dir.join("feed").display())),
     ] {
-        let sink = SinkSpec { kind: kind.to_owned(), path, ..SinkSpec::default() };
+        let sink = SinkSpec::new(kind.to_owned(), path);
         // Small: somebody waits for room again and again.
-        let options = StreamOptions { sink: Some(sink), queue_bytes: 2000, ..StreamOptions::default() };
+        let options = StreamOptions::new().sink(sink).queue_bytes(2000);
         graph.configure(name, options).unwrap();
     }
     graph.go_async();
@@ -164,10 +164,10 @@ fn a_child_of_a_process_whose_queue_is_full_and_stuck_goes_on() {
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let reader = std::fs::File::options().read(true).write(true).open(&path).unwrap();
     let graph = graph(dir.path());
-    let sink = SinkSpec { kind: "file".to_owned(), path: path.display().to_string(), ..SinkSpec::default() };
+    let sink = SinkSpec::new("file", path.display().to_string());
     let when_full = Some(WhenFull::Drop);
     let drain_limit = Duration::from_millis(100);
-    let options = StreamOptions { sink: Some(sink), when_full, drain_limit, ..StreamOptions::default() };
+    let options = StreamOptions::new().sink(sink).when_full(when_full).drain_limit(drain_limit);
     let stuck = graph.configure("stuck", options).unwrap();
     (0..10_000).for_each(|_| log!(stuck, "{}", "x".repeat(1000)));
     let file = graph.stream("file").unwrap();
@@ -199,16 +199,12 @@ fn children_that_rotate_and_compress_lose_and_double_nothing() {
     const OF_CHILD: usize = 200;
     let dir = tempfile::tempdir().unwrap();
     let open = || {
-        let rotation = Rotation {
-            bytes: 20_000,
-            name: "number".parse().unwrap(),
-            compress: Some(Compression::Gzip),
-            ..Rotation::default()
-        };
+        let rotation =
+            Rotation::new().bytes(20_000).name("number".parse().unwrap()).compress(Compression::Gzip);
         let path = dir.path().join("app.log").display().to_string();
-        let sink = SinkSpec { kind: "file".to_owned(), path, rotation, ..SinkSpec::default() };
+        let sink = SinkSpec::new("file", path).rotation(rotation);
         let graph = Graph::new();
-        let options = StreamOptions { sink: Some(sink), ..StreamOptions::default() };
+        let options = StreamOptions::new().sink(sink);
         let app = graph.configure("app", options).unwrap();
         graph.go_async();
         (graph, app)

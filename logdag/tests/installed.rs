@@ -10,12 +10,8 @@ fn one_call_takes_what_log_and_tracing_say_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();
-    let sink = logdag::SinkSpec {
-        kind: "file".to_owned(),
-        path: path.to_str().unwrap().to_owned(),
-        ..Default::default()
-    };
-    let options = logdag::StreamOptions { sink: Some(sink), format: Format::Event, ..Default::default() };
+    let sink = logdag::SinkSpec::new("file", path.to_str().unwrap().to_owned());
+    let options = logdag::StreamOptions::new().sink(sink).format(Format::Event);
     graph.configure("my_app", options).unwrap();
     graph.set_levels("my_app::quiet=warn".parse().unwrap());
     graph.go_async();

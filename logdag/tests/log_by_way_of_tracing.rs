@@ -12,7 +12,7 @@ fn records_arrive_as_they_would_without_tracing_between() {
     let graph = Graph::new();
     graph.add_memory("my_app", 10, 10_000).unwrap();
     graph.set_format("my_app", Format::Event).unwrap();
-    let flags = logdag::Flags { source: true, target: true, ..Default::default() };
+    let flags = logdag::Flags::new().source(true).target(true);
     graph.set_flags("my_app", flags).unwrap();
     tracing_log::LogTracer::init().unwrap();
     let subscriber = tracing_subscriber::registry().with(GraphLayer::new(graph.clone()).alone());

@@ -45,9 +45,9 @@ impl Sink for Kept {
 }
 
 fn options(kind: &str, when_full: WhenFull) -> StreamOptions {
-    let sink = SinkSpec { kind: kind.to_owned(), ..SinkSpec::default() };
+    let sink = SinkSpec::new(kind.to_owned(), "");
     // Two of the lines below fill it.
-    StreamOptions { sink: Some(sink), when_full: Some(when_full), queue_bytes: 7, ..StreamOptions::default() }
+    StreamOptions::new().sink(sink).when_full(when_full).queue_bytes(7)
 }
 
 fn add(graph: &Graph, name: &str, when_full: WhenFull) -> (Stream, Kept) {
@@ -208,11 +208,8 @@ fn repeating() -> (Graph, Stream, Kept) {
     let kept = Kept::default();
     let sink = kept.clone();
     graph.register("kept", move |_| -> io::Result<Arc<dyn Sink>> { Ok(Arc::new(sink.clone())) }).unwrap();
-    let options = StreamOptions {
-        dedup: Some(std::time::Duration::from_secs(1)),
-        queue_bytes: 1 << 20,
-        ..options("kept", WhenFull::Block)
-    };
+    let options =
+        options("kept", WhenFull::Block).dedup(std::time::Duration::from_secs(1)).queue_bytes(1 << 20);
     let stream = graph.configure("q", options).unwrap();
     (graph, stream, kept)
 }

@@ -236,7 +236,7 @@ fn the_page_draws_the_graph_and_switches_streams() {
     append(&log, 10);
     let graph = logdag::Graph::new();
     graph.add_memory("ring", 100, 10_000).unwrap();
-    let options = logdag::StreamOptions { stats: true, ..logdag::StreamOptions::default() };
+    let options = logdag::StreamOptions::default().stats(true);
     let web = graph.configure("web", options).unwrap();
     graph.add_outlet("web", "ring", Some("status >= 500")).unwrap();
     for status in [200, 200, 200, 503] {

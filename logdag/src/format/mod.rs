@@ -59,6 +59,7 @@ pub(crate) use people::render_for_people;
 
 /// What lines show besides their messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Flags {
     /// In plain lines: the time.
     pub timestamps: bool,
@@ -74,6 +75,55 @@ pub struct Flags {
     pub target: bool,
     /// In `event`: source file and line, as `file` and `line`.
     pub source: bool,
+}
+
+impl Flags {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// In plain lines: the time.
+    #[must_use]
+    pub fn timestamps(self, yes: bool) -> Self {
+        Self { timestamps: yes, ..self }
+    }
+
+    /// In plain lines: the name of the stream that was logged to.
+    #[must_use]
+    pub fn facility(self, yes: bool) -> Self {
+        Self { facility: yes, ..self }
+    }
+
+    /// In plain lines: thread, file and line.
+    #[must_use]
+    pub fn debug(self, yes: bool) -> Self {
+        Self { debug: yes, ..self }
+    }
+
+    /// In plain lines and `json`: the level.
+    #[must_use]
+    pub fn level(self, yes: bool) -> Self {
+        Self { level: yes, ..self }
+    }
+
+    /// In plain lines: the keys with their values.
+    #[must_use]
+    pub fn keys(self, yes: bool) -> Self {
+        Self { keys: yes, ..self }
+    }
+
+    /// In all but FlatBuffers: what the program calls the place that it logged from.
+    #[must_use]
+    pub fn target(self, yes: bool) -> Self {
+        Self { target: yes, ..self }
+    }
+
+    /// In `event`: source file and line, as `file` and `line`.
+    #[must_use]
+    pub fn source(self, yes: bool) -> Self {
+        Self { source: yes, ..self }
+    }
 }
 
 impl Flags {

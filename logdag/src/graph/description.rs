@@ -8,6 +8,16 @@ use crate::format::{Flags, Format};
 use crate::redact::Redaction;
 use crate::sink::{Counters, QueueStats};
 
+/// What came to the filter of an outlet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FilterStats {
+    /// Lines that came to it.
+    pub lines: u64,
+    /// Those of them that did not pass.
+    pub filtered: u64,
+}
+
 /// What there is of a stream.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -38,7 +48,7 @@ pub struct StreamInfo {
     pub left_out: BTreeMap<String, u64>,
     /// Lines that came to the filters of outlets, and how many of them did not pass, by the outlets' names: where
     /// [`stats`](StreamInfo::stats) is on. Lines of levels that no outlet takes are not counted: they get nowhere before.
-    pub filtered: BTreeMap<String, (u64, u64)>,
+    pub filtered: BTreeMap<String, FilterStats>,
     /// Its `<config>`, with the properties that were set.
     pub config: BTreeMap<String, String>,
     /// Whether statistics by libmtev's names have it ([`StreamOptions::stats`](super::StreamOptions::stats)).
@@ -72,7 +82,7 @@ impl StreamInfo {
             if let Some(lines) = self.left_out.get(name) {
                 outlet["left_out"] = (*lines).into();
             }
-            if let Some((lines, filtered)) = self.filtered.get(name) {
+            if let Some(FilterStats { lines, filtered }) = self.filtered.get(name) {
                 (outlet["lines"], outlet["filtered"]) = ((*lines).into(), (*filtered).into());
             }
             outlet

@@ -29,7 +29,7 @@ use crate::sink::{FdSink, Sink, SinkSpec, Slot};
 use crate::speculation::Speculation;
 use crate::sync::{Mutex, MutexGuard};
 
-pub use description::StreamInfo;
+pub use description::{FilterStats, StreamInfo};
 pub use ending::DrainAtEnd;
 pub use options::{ApplyError, StreamConfig, StreamOptions};
 use sinks::{go_sync, makers, replace_sinks};
@@ -625,7 +625,10 @@ impl Graph {
                 .outlets
                 .iter()
                 .filter(|outlet| state.options.stats && outlet.filter.is_some())
-                .map(|outlet| (outlet.to.clone(), outlet.passes.get()))
+                .map(|outlet| {
+                    let (lines, filtered) = outlet.passes.get();
+                    (outlet.to.clone(), FilterStats { lines, filtered })
+                })
                 .collect(),
             config,
             stats: state.options.stats,

@@ -14,12 +14,12 @@ use super::GraphError;
 /// ```
 /// use logdag::{Graph, SinkSpec, StreamOptions};
 ///
-/// let sink = SinkSpec { kind: "memory".into(), path: "100,10000".into(), ..SinkSpec::default() };
 /// let graph = Graph::new();
-/// graph.configure("ring", StreamOptions { sink: Some(sink), ..StreamOptions::default() })?;
+/// graph.configure("ring", StreamOptions::new().sink(SinkSpec::memory(100, 10_000)))?;
 /// # Ok::<(), logdag::GraphError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StreamOptions {
     /// What it writes to, if anything.
     pub sink: Option<SinkSpec>,
@@ -61,6 +61,89 @@ impl StreamOptions {
     pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
     /// The default size of a queue: 8 MiB.
     pub const QUEUE_BYTES: usize = 8 << 20;
+
+    /// A stream without a sink, with the defaults of programs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What it writes to.
+    #[must_use]
+    pub fn sink(self, sink: SinkSpec) -> Self {
+        Self { sink: Some(sink), ..self }
+    }
+
+    /// How lines look there.
+    #[must_use]
+    pub fn format(self, format: Format) -> Self {
+        Self { format, ..self }
+    }
+
+    /// What lines through it show besides their messages.
+    #[must_use]
+    pub fn flags(self, flags: Flags) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// See [`escape`](StreamOptions#structfield.escape).
+    #[must_use]
+    pub fn escape(self, yes: bool) -> Self {
+        Self { escape: yes, ..self }
+    }
+
+    /// See [`spans`](StreamOptions#structfield.spans).
+    #[must_use]
+    pub fn spans(self, yes: bool) -> Self {
+        Self { spans: yes, ..self }
+    }
+
+    /// What lines through it lose before a sink gets them.
+    #[must_use]
+    pub fn redaction(self, redaction: Redaction) -> Self {
+        Self { redaction, ..self }
+    }
+
+    /// Whether lines go through it.
+    #[must_use]
+    pub fn enabled(self, yes: bool) -> Self {
+        Self { enabled: yes, ..self }
+    }
+
+    /// See [`stats`](StreamOptions#structfield.stats).
+    #[must_use]
+    pub fn stats(self, yes: bool) -> Self {
+        Self { stats: yes, ..self }
+    }
+
+    /// See [`dedup`](StreamOptions#structfield.dedup).
+    #[must_use]
+    pub fn dedup(self, within: impl Into<Option<Duration>>) -> Self {
+        Self { dedup: within.into(), ..self }
+    }
+
+    /// What happens when its queue is full.
+    #[must_use]
+    pub fn when_full(self, when_full: impl Into<Option<WhenFull>>) -> Self {
+        Self { when_full: when_full.into(), ..self }
+    }
+
+    /// See [`max_line`](StreamOptions#structfield.max_line).
+    #[must_use]
+    pub fn max_line(self, bytes: usize) -> Self {
+        Self { max_line: bytes, ..self }
+    }
+
+    /// See [`drain_limit`](StreamOptions#structfield.drain_limit).
+    #[must_use]
+    pub fn drain_limit(self, time: Duration) -> Self {
+        Self { drain_limit: time, ..self }
+    }
+
+    /// See [`queue_bytes`](StreamOptions#structfield.queue_bytes).
+    #[must_use]
+    pub fn queue_bytes(self, bytes: usize) -> Self {
+        Self { queue_bytes: bytes, ..self }
+    }
 }
 
 impl StreamOptions {
@@ -93,6 +176,7 @@ impl Default for StreamOptions {
 
 /// A stream that is set up together with others.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StreamConfig {
     /// Its name.
     pub name: String,
@@ -101,6 +185,20 @@ pub struct StreamConfig {
     /// Its outlets, and no others: without any, its lines go to its own sink only, whatever its name is below. An outlet
     /// that is given twice counts once, with the first filter.
     pub outlets: Vec<(String, Option<Filter>)>,
+}
+
+impl StreamConfig {
+    /// A stream without outlets.
+    pub fn new(name: impl Into<String>, options: StreamOptions) -> Self {
+        Self { name: name.into(), options, outlets: Vec::new() }
+    }
+
+    /// Adds an outlet to a stream.
+    #[must_use]
+    pub fn outlet(mut self, to: impl Into<String>, filter: Option<Filter>) -> Self {
+        self.outlets.push((to.into(), filter));
+        self
+    }
 }
 
 /// Why streams that were to be set up together were not: nothing has changed.

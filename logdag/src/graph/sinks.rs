@@ -338,11 +338,11 @@ impl Graph {
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
-    pub fn put_aside(&self, name: &str, to: &Path) -> Result<(), GraphError> {
+    pub fn rotate_to(&self, name: &str, to: &Path) -> Result<(), GraphError> {
         self.with_sink(name, |slot| {
             let deadline = slot.deadline();
             slot.finish_drain(slot.start_drain(), deadline)?;
-            slot.with_sink(deadline, |sink| sink.put_aside(to))
+            slot.with_sink(deadline, |sink| sink.rotate_to(to))
         })
     }
 

@@ -270,7 +270,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// An error of the system; it has nothing that can be rotated.
-    fn put_aside(&self, to: &Path) -> io::Result<()> {
+    fn rotate_to(&self, to: &Path) -> io::Result<()> {
         let why = format!("it cannot be rotated to {}", to.display());
         Err(io::Error::new(io::ErrorKind::Unsupported, why))
     }
@@ -318,15 +318,15 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
 /// # let dir = tempfile::tempdir()?; let path = dir.path().join("app.log");
 /// use logdag::{Graph, Rotation, SinkSpec, StreamOptions, log};
 ///
-/// let rotation = Rotation { bytes: 10_000_000, retain_count: 5, ..Rotation::default() };
-/// let path = path.display().to_string();
-/// let sink = SinkSpec { kind: "file".into(), path, rotation, ..SinkSpec::default() };
+/// let rotation = Rotation::new().bytes(10_000_000).retain_count(5);
+/// let sink = SinkSpec::file(path.display().to_string()).rotation(rotation);
 /// let graph = Graph::new();
-/// let app = graph.configure("app", StreamOptions { sink: Some(sink), ..StreamOptions::default() })?;
+/// let app = graph.configure("app", StreamOptions::new().sink(sink))?;
 /// log!(app, "started");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SinkSpec {
     /// The stream it belongs to.
     pub stream: String,
@@ -344,6 +344,70 @@ pub struct SinkSpec {
     pub latest: Option<PathBuf>,
     /// Whether directories that its path needs are made where they are missing.
     pub make_dirs: bool,
+}
+
+impl SinkSpec {
+    /// A sink of a type, which may be one that the program [registers](crate::Graph::register). What the path means, the
+    /// type says.
+    pub fn new(kind: impl Into<String>, path: impl Into<String>) -> Self {
+        Self { kind: kind.into(), path: path.into(), ..Self::default() }
+    }
+
+    /// A file that lines are appended to: see [`FileSink`].
+    pub fn file(path: impl Into<String>) -> Self {
+        Self::new("file", path)
+    }
+
+    /// A ring that keeps the last lines, at most this many with at most this many bytes: see [`MemorySink`].
+    pub fn memory(lines: usize, bytes: usize) -> Self {
+        Self::new("memory", format!("{lines},{bytes}"))
+    }
+
+    /// A feed, with its subscribers: `DIR`, `DIR(sub)` or `DIR(a,b,*)`. It needs the feature `jlog`.
+    pub fn jlog(path: impl Into<String>) -> Self {
+        Self::new("jlog", path)
+    }
+
+    /// Standard output.
+    pub fn stdout() -> Self {
+        Self::new("stdout", "")
+    }
+
+    /// Standard error.
+    pub fn stderr() -> Self {
+        Self::new("stderr", "")
+    }
+
+    /// Adds a key of its `<config>`.
+    #[must_use]
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.insert(key.into(), value.into());
+        self
+    }
+
+    /// When a file is rotated, and how long rotated ones are kept.
+    #[must_use]
+    pub fn rotation(self, rotation: Rotation) -> Self {
+        Self { rotation, ..self }
+    }
+
+    /// Mode, owner and group of a file that is created.
+    #[must_use]
+    pub fn access(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// A symbolic link to be kept that leads to the file being written.
+    #[must_use]
+    pub fn latest(self, link: impl Into<PathBuf>) -> Self {
+        Self { latest: Some(link.into()), ..self }
+    }
+
+    /// Whether directories that its path needs are made where they are missing.
+    #[must_use]
+    pub fn make_dirs(self, yes: bool) -> Self {
+        Self { make_dirs: yes, ..self }
+    }
 }
 
 /// The directories that a sink needs: that of its path, and that of the files that it rotates.

@@ -19,7 +19,7 @@ fn a_stream_takes_another_name_with_everything_that_leads_to_it() {
     let old = graph.add_memory("old", 10, 1000).unwrap();
     let source = graph.stream("source").unwrap();
     graph.add_outlet("source", "old", None).unwrap();
-    graph.set_flags("old", logdag::Flags { facility: true, ..Default::default() }).unwrap();
+    graph.set_flags("old", logdag::Flags::new().facility(true)).unwrap();
     graph.rename_stream("old", "new").unwrap();
     log!(old, "by its handle");
     log!(source, "by its outlet");
@@ -37,15 +37,13 @@ fn a_stream_takes_another_name_with_everything_that_leads_to_it() {
 #[test]
 fn options_and_properties_are_told_as_they_were_set() {
     let graph = Graph::new();
-    let mut sink = SinkSpec { kind: "memory".to_owned(), path: "5,500".to_owned(), ..SinkSpec::default() };
+    let mut sink = SinkSpec::new("memory", "5,500");
     sink.config.insert("colour".to_owned(), "red".to_owned());
-    let options = StreamOptions {
-        sink: Some(sink),
-        format: Format::Json,
-        dedup: Some(Duration::from_secs(3)),
-        when_full: Some(WhenFull::Drop),
-        ..StreamOptions::default()
-    };
+    let options = StreamOptions::new()
+        .sink(sink)
+        .format(Format::Json)
+        .dedup(Duration::from_secs(3))
+        .when_full(WhenFull::Drop);
     graph.configure("m", options).unwrap();
     let told = graph.options("m").unwrap();
     assert_eq!(
@@ -117,17 +115,17 @@ fn sinks_are_reopened_one_by_one_and_by_type() {
 }
 
 #[test]
-fn what_was_written_is_put_aside_under_a_name_and_culled() {
+fn what_was_written_is_rotated_to_a_name_and_expires() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();
-    let rotation = Rotation { retain_count: 1, ..Rotation::default() };
+    let rotation = Rotation::new().retain_count(1);
     let stream = graph.configure("s", typed("file", &path, rotation)).unwrap();
     graph.go_async();
     log!(stream, "one");
-    graph.put_aside("s", &dir.path().join("mine")).unwrap();
+    graph.rotate_to("s", &dir.path().join("mine")).unwrap();
     log!(stream, "two");
-    let error = graph.put_aside("s", &dir.path().join("mine")).unwrap_err().to_string();
+    let error = graph.rotate_to("s", &dir.path().join("mine")).unwrap_err().to_string();
     assert!(error.contains("mine exists already"), "{error}");
     graph.flush().unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("mine")).unwrap(), "one\n");
@@ -137,7 +135,7 @@ fn what_was_written_is_put_aside_under_a_name_and_culled() {
     }
     assert_eq!(graph.remove_expired("s").unwrap(), 1);
     assert!(!dir.path().join("log.1700000007").exists() && dir.path().join("log.1700000008").exists());
-    assert!(graph.put_aside("stderr", &path).is_err());
+    assert!(graph.rotate_to("stderr", &path).is_err());
 }
 
 #[test]
@@ -315,11 +313,11 @@ fn a_child_gets_none_of_the_file_descriptors() {
 fn text_hooks_hear_of_plain_lines_and_stop_them_at_a_sink() {
     let graph = Graph::new();
     let plain = graph.add_memory("plain", 10, 1000).unwrap();
-    let sink = SinkSpec { kind: "memory".to_owned(), ..SinkSpec::default() };
-    let options = StreamOptions { sink: Some(sink), format: Format::Json, ..StreamOptions::default() };
+    let sink = SinkSpec::new("memory", "");
+    let options = StreamOptions::new().sink(sink).format(Format::Json);
     graph.configure("json", options).unwrap();
     graph.add_outlet("plain", "json", None).unwrap();
-    graph.set_flags("plain", logdag::Flags { facility: true, ..Default::default() }).unwrap();
+    graph.set_flags("plain", logdag::Flags::new().facility(true)).unwrap();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&heard);
     graph.add_text_hook(move |record, text| {
@@ -338,8 +336,8 @@ fn text_hooks_hear_of_plain_lines_and_stop_them_at_a_sink() {
 #[test]
 fn a_line_above_the_limit_is_counted_and_not_written() {
     let graph = Graph::new();
-    let sink = SinkSpec { kind: "memory".to_owned(), ..SinkSpec::default() };
-    let options = StreamOptions { sink: Some(sink), max_line: 10, ..StreamOptions::default() };
+    let sink = SinkSpec::new("memory", "");
+    let options = StreamOptions::new().sink(sink).max_line(10);
     let stream = graph.configure("short", options).unwrap();
     log!(stream, "{}", "x".repeat(11));
     log!(stream, "{}", "y".repeat(10));
@@ -378,10 +376,8 @@ fn ways_that_multiply_are_refused_and_nothing_changes() {
 fn a_very_long_chain_is_refused() {
     let graph = Graph::new();
     graph.add_memory("0", 10, 1000).unwrap();
-    let link = |n: usize| StreamConfig {
-        name: n.to_string(),
-        options: StreamOptions::default(),
-        outlets: vec![((n - 1).to_string(), None)],
+    let link = |n: usize| {
+        StreamConfig::new(n.to_string(), StreamOptions::default()).outlet((n - 1).to_string(), None)
     };
     let error = graph.apply((1..=1000).map(link).collect()).unwrap_err().error;
     assert!(matches!(error, GraphError::TooLarge(_)), "{error}");

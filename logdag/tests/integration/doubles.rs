@@ -40,8 +40,8 @@ pub(crate) fn slow(graph: &Graph, delay: Duration, dedup: Option<Duration>) -> (
     sink.delay_micros.store(u64::try_from(delay.as_micros()).unwrap(), Ordering::Relaxed);
     let made = Arc::clone(&sink);
     graph.register("slow", move |_| Ok(Arc::<Slow>::clone(&made))).unwrap();
-    let spec = SinkSpec { kind: "slow".to_owned(), ..SinkSpec::default() };
-    let options = StreamOptions { sink: Some(spec), dedup, ..StreamOptions::default() };
+    let spec = SinkSpec::new("slow", "");
+    let options = StreamOptions::new().sink(spec).dedup(dedup);
     let stream = graph.configure("slow", options).unwrap();
     (sink, stream)
 }
@@ -58,8 +58,8 @@ impl Gate {
     pub(crate) fn add(&self, graph: &Graph, options: StreamOptions) -> logdag::Stream {
         let gate = self.clone();
         graph.register("gate", move |_| Ok(Arc::new(gate.clone()))).unwrap();
-        let sink = SinkSpec { kind: "gate".to_owned(), ..SinkSpec::default() };
-        graph.configure("gate", StreamOptions { sink: Some(sink), ..options }).unwrap()
+        let sink = SinkSpec::new("gate", "");
+        graph.configure("gate", options.sink(sink)).unwrap()
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {

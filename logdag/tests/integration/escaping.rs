@@ -31,13 +31,11 @@ fn a_terminal_never_gets_a_control_character() {
         let screen = Screen::default();
         let made = screen.clone();
         graph.register("screen", move |_| Ok(Arc::new(made.clone()))).unwrap();
-        let options = StreamOptions {
-            sink: Some(SinkSpec { kind: "screen".to_owned(), ..SinkSpec::default() }),
-            format,
-            flags: Flags { facility: true, keys: true, target: true, ..Flags::default() },
-            escape: false,
-            ..StreamOptions::default()
-        };
+        let options = StreamOptions::new()
+            .sink(SinkSpec::new("screen", ""))
+            .format(format)
+            .flags(Flags::new().facility(true).keys(true).target(true))
+            .escape(false);
         let stream = graph.configure("screen", options).unwrap();
         log!(stream, key = HOSTILE; "{HOSTILE}");
         let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();
@@ -89,7 +87,7 @@ fn a_thread_name_breaks_no_line() {
     let mut record = Record::new(1, "a", &arguments);
     record.set_thread(0, "one\n[error] two");
     let mut out = Vec::new();
-    let flags = Flags { debug: true, ..Flags::default() };
+    let flags = Flags::new().debug(true);
     logdag::format::render(Format::Plain, flags, logdag::Layout::default(), &record, &mut out);
     let text = String::from_utf8(out).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");

@@ -44,7 +44,7 @@ fn rotation_under_load_loses_doubles_and_splits_nothing() {
         let path = dir.path().join("app.log");
         let graph = Graph::new();
         graph.go_async();
-        let rotation = Rotation { bytes: 20_000, ..Rotation::default() };
+        let rotation = Rotation::new().bytes(20_000);
         let stream = graph.configure("app", typed(kind, &path, rotation)).unwrap();
         log_from_threads(&stream, 4, LINES);
         within(Duration::from_secs(20), {
@@ -168,7 +168,7 @@ fn a_directory_that_vanishes_costs_lines_and_nothing_else() {
     fs::create_dir(&sub).unwrap();
     let path = sub.join("app.log");
     let graph = Graph::new();
-    let rotation = Rotation { bytes: 10, ..Rotation::default() };
+    let rotation = Rotation::new().bytes(10);
     let stream = graph.configure("app", typed("file_synch", &path, rotation)).unwrap();
     log!(stream, "one");
     fs::remove_dir_all(&sub).unwrap();
@@ -340,7 +340,7 @@ fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
         fs::write(aside(second), "old\n").unwrap();
     }
     let graph = Graph::new();
-    let rotation = Rotation { retain_seconds: 60, ..Rotation::default() };
+    let rotation = Rotation::new().retain_for(Duration::from_secs(60));
     let stream = graph.configure("app", typed("file", &path, rotation)).unwrap();
     log!(stream, "one");
     let stuck = aside(1_700_002_000);
@@ -470,7 +470,7 @@ fn a_dangling_link_stays_and_its_target_is_rotated() {
             (dir.path().join("app.log"), big.path().join("x.log"))
         };
         let graph = Graph::new();
-        let rotation = Rotation { bytes: 10, retain_count: 2, ..Rotation::default() };
+        let rotation = Rotation::new().bytes(10).retain_count(2);
         let stream = graph.configure("app", typed("file_synch", &path, rotation)).unwrap();
         (0..10).for_each(|n| log!(stream, "line {n} is long"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the link alone");
@@ -493,7 +493,7 @@ fn retention_takes_only_what_the_rotation_has_made() {
     for n in 0..3 {
         fs::write(dir.path().join(format!("app.log.{}", 4_102_444_800_u64 + n)), "").unwrap();
     }
-    let rotation = Rotation { bytes: 100, retain_count: 3, retain_seconds: 60, ..Rotation::default() };
+    let rotation = Rotation::new().bytes(100).retain_count(3).retain_for(Duration::from_secs(60));
     let stream = graph.configure("app", typed("file_synch", &path, rotation)).unwrap();
     (0..1000).for_each(|n| log!(stream, "line {n}"));
     assert!(kept.iter().all(|path| path.exists()));

@@ -38,8 +38,8 @@ fn keys(line: &LogLine<'_>) -> Vec<(String, String)> {
 
 fn ring_of(format: Format) -> (Graph, logdag::Stream) {
     let graph = Graph::new();
-    let sink = SinkSpec { kind: "memory".to_owned(), ..SinkSpec::default() };
-    let options = StreamOptions { sink: Some(sink), format, ..StreamOptions::default() };
+    let sink = SinkSpec::new("memory", "");
+    let options = StreamOptions::new().sink(sink).format(format);
     let stream = graph.configure("ring/of", options).unwrap();
     (graph, stream)
 }
@@ -92,10 +92,7 @@ fn flatbuffers_are_read_by_what_is_generated_from_the_schema() {
 fn flatbuffers_in_a_file_come_behind_their_lengths() {
     let dir = tempfile::tempdir().unwrap();
     let graph = Graph::new();
-    let options = StreamOptions {
-        format: Format::FlatBuffer,
-        ..typed("file", &dir.path().join("l"), Default::default())
-    };
+    let options = typed("file", &dir.path().join("l"), Default::default()).format(Format::FlatBuffer);
     let stream = graph.configure("l", options).unwrap();
     for n in 0..100 {
         log!(stream, n = n; "line\n{}", "x".repeat(n));
@@ -189,9 +186,9 @@ fn a_hex_dump_has_a_prefix_on_every_row() {
     let dir = tempfile::tempdir().unwrap();
     let graph = Graph::new();
     let path = dir.path().join("l");
-    let options = StreamOptions { escape: false, ..typed("file", &path, Default::default()) };
+    let options = typed("file", &path, Default::default()).escape(false);
     let stream = graph.configure("l", options).unwrap();
-    graph.set_flags("l", logdag::Flags { facility: true, ..Default::default() }).unwrap();
+    graph.set_flags("l", logdag::Flags::new().facility(true)).unwrap();
     log!(stream, "packet\n{}", HexDump(&[0x41; 20]));
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(

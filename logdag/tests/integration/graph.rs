@@ -31,7 +31,7 @@ fn what_is_there_from_the_start() {
     }
     let stderr = graph.describe("stderr").unwrap();
     assert_eq!(stderr.kind, "stderr");
-    assert_eq!(stderr.flags, Flags { timestamps: true, ..Flags::default() });
+    assert_eq!(stderr.flags, Flags::new().timestamps(true));
 }
 
 #[test]
@@ -149,11 +149,11 @@ fn flags_add_up_on_the_way() {
     let stream = graph.stream("a").unwrap();
     let say = || stream.log(Level::Info, &Location { file: "x.rs", line: 3 }, &[], &format_args!("m"));
     say();
-    graph.set_flags("b", Flags { facility: true, ..Flags::default() }).unwrap();
+    graph.set_flags("b", Flags::new().facility(true)).unwrap();
     say();
-    graph.set_flags("a", Flags { debug: true, ..Flags::default() }).unwrap();
+    graph.set_flags("a", Flags::new().debug(true)).unwrap();
     say();
-    graph.set_flags("ring", Flags { timestamps: true, ..Flags::default() }).unwrap();
+    graph.set_flags("ring", Flags::new().timestamps(true)).unwrap();
     say();
     let lines = ring(&graph, "ring");
     assert_eq!(lines[..2], ["m", "[a] m"]);
@@ -320,8 +320,8 @@ fn hooks_hear_of_lines_and_stop_them() {
 #[test]
 fn a_type_may_be_registered_later() {
     let graph = Graph::new();
-    let sink = logdag::SinkSpec { kind: "mine".to_owned(), path: "5,50".to_owned(), ..Default::default() };
-    let options = StreamOptions { sink: Some(sink), ..StreamOptions::default() };
+    let sink = logdag::SinkSpec::new("mine", "5,50");
+    let options = StreamOptions::new().sink(sink);
     let stream = graph.configure("a", options).unwrap();
     assert!(!stream.is_enabled());
     graph.register("mine", |spec| Ok(Arc::new(logdag::MemorySink::from_path(&spec.path).unwrap()))).unwrap();

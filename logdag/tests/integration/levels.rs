@@ -67,10 +67,8 @@ fn an_outlet_takes_a_least_level_in_every_configuration() {
         outlet = [{ name = "ring", min_level = "debug", filter = "n = 1" }]"#;
     let built = |graph: &Graph| {
         graph.add_memory("ring", 100, 1000).unwrap();
-        let stream = |name: &str, filter| StreamConfig {
-            name: name.to_owned(),
-            options: Default::default(),
-            outlets: vec![("ring".to_owned(), Some(filter))],
+        let stream = |name: &str, filter| {
+            StreamConfig::new(name.to_owned(), Default::default()).outlet("ring", Some(filter))
         };
         let by_number = Filter::parse("n = 1").unwrap().with_min_level(Level::Debug);
         graph.apply(vec![stream("a", Filter::min_level(Level::Warn)), stream("b", by_number)]).unwrap();

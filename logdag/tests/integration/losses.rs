@@ -14,7 +14,7 @@ use super::typed;
 fn empty_lines_fill_a_queue() {
     let (graph, gate) = (Graph::new(), Gate::default());
     let when_full = Some(WhenFull::Drop);
-    let stream = gate.add(&graph, StreamOptions { queue_bytes: 1000, when_full, ..StreamOptions::default() });
+    let stream = gate.add(&graph, StreamOptions::new().queue_bytes(1000).when_full(when_full));
     graph.go_async();
     (0..10_000).for_each(|_| log!(stream, ""));
     let dropped = graph.describe("gate").unwrap().counters.dropped;
@@ -58,8 +58,8 @@ fn a_message_as_long_as_allowed_is_written_with_its_prefix() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();
-    let flags = logdag::Flags { facility: true, timestamps: true, debug: true, ..Default::default() };
-    let allowed = StreamOptions { max_line: 100, flags, ..typed("file_synch", &path, Rotation::default()) };
+    let flags = logdag::Flags::new().facility(true).timestamps(true).debug(true);
+    let allowed = typed("file_synch", &path, Rotation::default()).max_line(100).flags(flags);
     let stream = graph.configure("file", allowed).unwrap();
     log!(stream, "{}", "x".repeat(101));
     log!(stream, "{}", "y".repeat(100));

@@ -84,8 +84,8 @@ fn ring(graph: &Graph, name: &str) -> Vec<String> {
 /// A stream that writes to a path.
 fn typed(kind: &str, path: &Path, rotation: Rotation) -> StreamOptions {
     let path = path.to_str().unwrap().to_owned();
-    let sink = SinkSpec { kind: kind.to_owned(), path, rotation, ..SinkSpec::default() };
-    StreamOptions { sink: Some(sink), ..StreamOptions::default() }
+    let sink = SinkSpec::new(kind.to_owned(), path).rotation(rotation);
+    StreamOptions::new().sink(sink)
 }
 
 /// Has several threads log numbered lines `thread number padding` to a stream.

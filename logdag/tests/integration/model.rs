@@ -138,7 +138,7 @@ fn check(sinks: &[bool], steps: Vec<Step>) -> Result<(), TestCaseError> {
                 model.nodes[stream].enabled = enabled;
             }
             Step::Flags(stream, facility, debug) => {
-                let flags = Flags { facility, debug, ..Flags::default() };
+                let flags = Flags::new().facility(facility).debug(debug);
                 graph.set_flags(&name(stream), flags).unwrap();
                 model.nodes[stream].flags = flags;
             }

@@ -171,8 +171,8 @@ fn a_sink_may_ask_the_graph_while_it_is_described() {
     let graph = Graph::new();
     let inner = graph.clone();
     graph.register("asks", move |_| Ok(Arc::new(Asks(inner.clone())))).unwrap();
-    let spec = SinkSpec { kind: "asks".to_owned(), ..SinkSpec::default() };
-    let stream = graph.configure("a", StreamOptions { sink: Some(spec), ..Default::default() }).unwrap();
+    let spec = SinkSpec::new("asks", "");
+    let stream = graph.configure("a", StreamOptions::new().sink(spec)).unwrap();
     assert!(ends(LONG, move || {
         let thread = std::thread::spawn(move || log!(stream, "x"));
         std::thread::sleep(Duration::from_millis(30));
@@ -201,7 +201,7 @@ fn a_threads_lines_keep_their_order_when_its_sink_is_replaced() {
         for n in 0..100 {
             // Another limit, so that it is another sink.
             let max_line = 1000 + n;
-            let options = StreamOptions { max_line, ..typed("file", &path, Rotation::default()) };
+            let options = typed("file", &path, Rotation::default()).max_line(max_line);
             graph.configure("file", options).unwrap();
             std::thread::sleep(Duration::from_millis(2));
         }

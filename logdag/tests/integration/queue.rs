@@ -37,8 +37,8 @@ impl Slow {
     fn stream(self: &Arc<Self>, graph: &Graph, name: &str, when_full: Option<WhenFull>) -> Stream {
         let sink = Arc::clone(self);
         graph.register(name, move |_| Ok(Arc::<Slow>::clone(&sink))).unwrap();
-        let sink = SinkSpec { kind: name.to_owned(), ..SinkSpec::default() };
-        graph.configure(name, StreamOptions { sink: Some(sink), when_full, ..Default::default() }).unwrap()
+        let sink = SinkSpec::new(name.to_owned(), "");
+        graph.configure(name, StreamOptions::new().sink(sink).when_full(when_full)).unwrap()
     }
 }
 
@@ -87,9 +87,8 @@ fn rings_are_read_by_number_and_by_index() {
 
 fn repeating(graph: &Graph) -> Stream {
     let path = "100,10000".to_owned();
-    let sink = SinkSpec { kind: "memory".to_owned(), path, ..SinkSpec::default() };
-    let options =
-        StreamOptions { sink: Some(sink), dedup: Some(Duration::from_secs(5)), ..StreamOptions::default() };
+    let sink = SinkSpec::new("memory", path);
+    let options = StreamOptions::new().sink(sink).dedup(Duration::from_secs(5));
     graph.configure("ring", options).unwrap()
 }
 
@@ -296,9 +295,8 @@ fn a_sink_that_fails_is_counted_and_stops_no_other() {
     }
     let graph = Graph::new();
     graph.register("fails", |_| Ok(Arc::new(Fails))).unwrap();
-    let sink = SinkSpec { kind: "fails".to_owned(), ..SinkSpec::default() };
-    let stream =
-        graph.configure("a", StreamOptions { sink: Some(sink), ..StreamOptions::default() }).unwrap();
+    let sink = SinkSpec::new("fails", "");
+    let stream = graph.configure("a", StreamOptions::new().sink(sink)).unwrap();
     graph.add_memory("ring", 100, 1000).unwrap();
     graph.connect("a", "ring", None).unwrap();
     graph.go_async();

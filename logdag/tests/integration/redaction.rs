@@ -66,7 +66,7 @@ fn secrets_are_in_no_format() {
         let graph = Graph::new();
         graph.add_memory("ring", 10, 10_000).unwrap();
         graph.set_format("ring", format).unwrap();
-        graph.set_flags("ring", logdag::Flags { keys: true, ..Default::default() }).unwrap();
+        graph.set_flags("ring", logdag::Flags::new().keys(true)).unwrap();
         graph.set_redaction(redaction());
         log_secrets(&graph, "ring");
         assert_hidden(&graph, format);

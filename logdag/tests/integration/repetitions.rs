@@ -14,8 +14,7 @@ fn a_repetition_that_nothing_follows_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();
-    let told =
-        StreamOptions { dedup: Some(Duration::from_secs(1)), ..typed("file", &path, Rotation::default()) };
+    let told = typed("file", &path, Rotation::default()).dedup(Duration::from_secs(1));
     let stream = graph.configure("app", told).unwrap();
     graph.go_async();
     for _ in 0..5 {
@@ -41,8 +40,7 @@ fn what_was_never_written_is_not_repeated() {
     let (graph, gate) = (Graph::new(), Gate::default());
     gate.open.store(true, Ordering::Release);
     gate.fails_once.store(true, Ordering::Release);
-    let stream =
-        gate.add(&graph, StreamOptions { dedup: Some(Duration::from_secs(60)), ..StreamOptions::default() });
+    let stream = gate.add(&graph, StreamOptions::new().dedup(Duration::from_secs(60)));
     (0..5).for_each(|_| log!(stream, "disk is full"));
     graph.flush().unwrap_err();
     let mut lines = gate.lines();

@@ -12,7 +12,7 @@ use super::{LONG, typed};
 fn retention_removes_the_oldest_when_a_second_has_many_rotations() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
-    let rotation = Rotation { bytes: 1, retain_count: 3, ..Rotation::default() };
+    let rotation = Rotation::new().bytes(1).retain_count(3);
     let graph = Graph::new();
     let stream = graph.configure("app", typed("file_synch", &path, rotation)).unwrap();
     for n in 0..10 {
@@ -29,7 +29,7 @@ fn a_file_that_cannot_be_rotated_is_written_to_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     // With the suffix the name is too long.
     let path = dir.path().join("n".repeat(250));
-    let rotation = Rotation { bytes: 10, ..Rotation::default() };
+    let rotation = Rotation::new().bytes(10);
     let graph = Graph::new();
     let stream = graph.configure("app", typed("file_synch", &path, rotation)).unwrap();
     for n in 0..20 {
@@ -45,7 +45,7 @@ fn only_regular_files_are_rotated() {
     let path = dir.path().join("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let _reader = fs::File::options().read(true).write(true).open(&path).unwrap();
-    let rotation = Rotation { bytes: 10, ..Rotation::default() };
+    let rotation = Rotation::new().bytes(10);
     let graph = Graph::new();
     let stream = graph.configure("app", typed("file_synch", &path, rotation)).unwrap();
     for n in 0..20 {
@@ -61,7 +61,7 @@ fn a_sink_with_nothing_to_write_makes_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();
-    let rotation = Rotation { seconds: 600, retain_seconds: 600, ..Rotation::default() };
+    let rotation = Rotation::new().every(Duration::from_secs(600)).retain_for(Duration::from_secs(600));
     let stream = graph.configure("app", typed("file", &path, rotation)).unwrap();
     graph.go_async();
     log!(stream, "a");
@@ -83,7 +83,7 @@ fn old_files_go_while_lines_trickle() {
     let old = dir.path().join("log.1000000000");
     fs::write(&old, "old\n").unwrap();
     let graph = Graph::new();
-    let rotation = Rotation { bytes: 1 << 30, retain_seconds: 1, ..Rotation::default() };
+    let rotation = Rotation::new().bytes(1 << 30).retain_for(Duration::from_secs(1));
     let stream = graph.configure("app", typed("file", &path, rotation)).unwrap();
     graph.go_async();
     let begun = Instant::now();
@@ -102,7 +102,7 @@ fn numbers_of_other_files_are_no_times() {
     fs::write(dir.path().join(format!("log.{}", u64::MAX)), "").unwrap();
     fs::write(dir.path().join("log.202611211200"), "").unwrap();
     let graph = Graph::new();
-    let rotation = Rotation { bytes: 10, ..Rotation::default() };
+    let rotation = Rotation::new().bytes(10);
     let stream = graph.configure("file", typed("file_synch", &path, rotation)).unwrap();
     (0..10).for_each(|n| log!(stream, "line {n} is long"));
     assert_eq!(graph.describe("file").unwrap().counters.failed, 0);
@@ -121,7 +121,7 @@ fn what_a_link_leads_to_is_rotated_not_the_link() {
     fs::write(&real, "").unwrap();
     std::os::unix::fs::symlink(&real, &path).unwrap();
     let graph = Graph::new();
-    let rotation = Rotation { bytes: 10, retain_count: 2, ..Rotation::default() };
+    let rotation = Rotation::new().bytes(10).retain_count(2);
     let stream = graph.configure("file", typed("file_synch", &path, rotation)).unwrap();
     (0..10).for_each(|n| log!(stream, "line {n} is long"));
     assert_eq!(fs::read_link(&path).unwrap(), real);

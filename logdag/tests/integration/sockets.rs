@@ -17,11 +17,9 @@ const LONG: Duration = Duration::from_secs(20);
 const TIME: Details<'static> = Details { micros: Some(1_700_000_000_000_042), ..Details::NONE };
 
 fn options(kind: &str, path: &str) -> StreamOptions {
-    let config = [("identifier", "shop"), ("timeout", "1")];
-    let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    let sink = SinkSpec { kind: kind.to_owned(), path: path.to_owned(), config, ..SinkSpec::default() };
+    let sink = SinkSpec::new(kind, path).config("identifier", "shop").config("timeout", "1");
     let drain_limit = Duration::from_millis(200);
-    StreamOptions { sink: Some(sink), drain_limit, ..StreamOptions::default() }
+    StreamOptions::new().sink(sink).drain_limit(drain_limit)
 }
 
 fn log_one(stream: &Stream, level: Level, keys: &[(&str, Value<'_>)], message: &str) {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use logdag::{Filter, Graph, Rotation, Stream, StreamConfig, StreamOptions, WhenFull, log};
+use logdag::{Filter, Graph, Rotation, Stream, StreamConfig, WhenFull, log};
 
 use super::{typed, within};
 
@@ -29,11 +29,11 @@ impl Setup {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let reader = File::options().read(true).write(true).open(&path).unwrap();
         let graph = Graph::new();
-        let options = |kind: &str, path: PathBuf, when_full| StreamOptions {
-            when_full: Some(when_full),
-            drain_limit: LIMIT,
-            queue_bytes: 100_000,
-            ..typed(kind, &path, Rotation::default())
+        let options = |kind: &str, path: PathBuf, when_full| {
+            typed(kind, &path, Rotation::default())
+                .when_full(when_full)
+                .drain_limit(LIMIT)
+                .queue_bytes(100_000)
         };
         // Before it and behind it in the order of names.
         let good =
@@ -210,7 +210,7 @@ fn an_end_waits_once_for_a_stuck_sink() {
     let limit = Duration::from_secs(3);
     let setup = Setup::new("file", WhenFull::Drop);
     let options = setup.graph.options("b").unwrap();
-    setup.graph.configure("b", StreamOptions { drain_limit: limit, ..options }).unwrap();
+    setup.graph.configure("b", options.drain_limit(limit)).unwrap();
     setup.graph.go_async();
     for n in 0..LINES {
         log!(setup.stuck, "{n} {:.>50}", n);
@@ -323,7 +323,7 @@ fn a_flush_names_every_sink_that_is_stuck() {
     let path = dir.path().join("another");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let another = File::options().read(true).write(true).open(&path).unwrap();
-    let options = StreamOptions { drain_limit: LIMIT, ..typed("file_synch", &path, Rotation::default()) };
+    let options = typed("file_synch", &path, Rotation::default()).drain_limit(LIMIT);
     let c = graph.configure("c", options).unwrap();
     log!(stuck, "{}", "x".repeat(100_000));
     let waiting = std::thread::spawn(move || log!(c, "{}", "x".repeat(70_000)));
@@ -352,12 +352,12 @@ fn a_flush_names_every_sink_that_is_stuck() {
 fn a_stuck_sink_that_is_replaced_delays_no_other() {
     let Setup { dir, graph, stuck, good, mut reader } = Setup::new("file", WhenFull::Block);
     let options = graph.options("b").unwrap();
-    graph.configure("b", StreamOptions { drain_limit: LONG, ..options }).unwrap();
+    graph.configure("b", options.drain_limit(LONG)).unwrap();
     log!(stuck, "{}", "x".repeat(70_000));
     let new = |name: &str, path: &str| {
         let mut options = graph.options(name).unwrap();
         options.sink.as_mut().unwrap().path = dir.path().join(path).display().to_string();
-        StreamConfig { name: name.to_owned(), options, outlets: Vec::new() }
+        StreamConfig::new(name.to_owned(), options)
     };
     let list = vec![new("a", "new.log"), new("b", "other.log")];
     let applied = graph.clone();

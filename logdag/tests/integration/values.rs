@@ -10,9 +10,8 @@ use super::ring;
 
 fn rings(format: Format) -> (Graph, Stream) {
     let graph = Graph::new();
-    let sink = SinkSpec { kind: "memory".to_owned(), ..SinkSpec::default() };
-    let stream =
-        graph.configure("ring", StreamOptions { sink: Some(sink), format, ..StreamOptions::default() });
+    let sink = SinkSpec::new("memory", "");
+    let stream = graph.configure("ring", StreamOptions::new().sink(sink).format(format));
     (graph, stream.unwrap())
 }
 

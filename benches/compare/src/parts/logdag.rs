@@ -90,8 +90,8 @@ fn disabled(context: &Context, report: &mut Report) -> Result<()> {
 fn asynchronous(kind: &str, path: String, rotation: Rotation) -> Result<(Graph, Stream)> {
     let graph = Graph::new();
     let sink =
-        SinkSpec { stream: STREAM.to_owned(), kind: kind.to_owned(), path, rotation, ..SinkSpec::default() };
-    let stream = graph.configure(STREAM, StreamOptions { sink: Some(sink), ..StreamOptions::default() })?;
+        SinkSpec::new(kind.to_owned(), path).rotation(rotation);
+    let stream = graph.configure(STREAM, StreamOptions::new().sink(sink))?;
     graph.go_async();
     Ok((graph, stream))
 }
@@ -104,7 +104,7 @@ fn log(stream: &Stream, numbers: std::ops::Range<usize>) {
 
 /// Lines to files of ours, rotated by size, all of which are kept. As with the others, nothing is synced.
 fn rotated(dir: &Path, count: usize, threads: usize) -> Result<Rates> {
-    let rotation = Rotation { bytes: ROTATE_AT as u64, ..Rotation::default() };
+    let rotation = Rotation::new().bytes(ROTATE_AT as u64);
     let (graph, stream) = asynchronous("file", dir.join("log").display().to_string(), rotation)?;
     let log_all = || {
         if threads == 1 {

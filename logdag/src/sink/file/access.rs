@@ -16,6 +16,7 @@ const MAX_LINKS: usize = 40;
 /// Mode, owner and group of a file that is created. Files that follow it by rotation keep those of the file,
 /// whatever is set here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Access {
     /// Permission bits; without them 0664 less the process's mask.
     pub mode: Option<u32>,
@@ -26,6 +27,29 @@ pub struct Access {
 }
 
 impl Access {
+    /// What the process's own user, group and mask make of a file.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Permission bits.
+    #[must_use]
+    pub fn mode(self, bits: u32) -> Self {
+        Self { mode: Some(bits), ..self }
+    }
+
+    /// A user's name or number.
+    #[must_use]
+    pub fn owner(self, name: impl Into<String>) -> Self {
+        Self { owner: Some(name.into()), ..self }
+    }
+
+    /// A group's name or number.
+    #[must_use]
+    pub fn group(self, name: impl Into<String>) -> Self {
+        Self { group: Some(name.into()), ..self }
+    }
+
     /// Whether there are such a user and such a group.
     pub(crate) fn check(&self) -> io::Result<()> {
         self.look_up().map(|_| ())

@@ -872,7 +872,7 @@ impl Sink for FileSink {
         self.rotate_locked(&mut self.files.lock())
     }
 
-    fn put_aside(&self, to: &Path) -> io::Result<()> {
+    fn rotate_to(&self, to: &Path) -> io::Result<()> {
         match self.rename_locked(&mut self.files.lock(), |_| to.to_owned())? {
             true => Ok(()),
             false => {

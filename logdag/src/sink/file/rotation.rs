@@ -2,56 +2,112 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
 use super::names::Template;
 
-/// When a file is rotated, what happens to rotated files, and which of them are kept. 0 is never, or all.
+/// When a file is rotated, what happens to rotated files, and which of them are kept: never and all, unless it is said.
 ///
 /// By day, named by date, compressed, and kept for a month:
 ///
 /// ```
 /// use logdag::{RotateAt, Rotation};
 ///
-/// let rotation = Rotation {
-///     at: Some(RotateAt::Daily),
-///     zone: "Europe/Berlin".parse()?,
-///     name: "app-%Y-%m-%d.log".parse()?,
-///     retain_count: 30,
-///     // compress: Some(logdag::Compression::Gzip), with the feature `gzip`
-///     ..Rotation::default()
-/// };
+/// let rotation = Rotation::new()
+///     .at(RotateAt::Daily)
+///     .zone("Europe/Berlin".parse()?)
+///     .name("app-%Y-%m-%d.log".parse()?)
+///     // .compress(logdag::Compression::Gzip), with the feature `gzip`
+///     .retain_count(30);
 /// assert!(rotation.rotates());
 /// assert!("app-%m-%d.log".parse::<logdag::RotatedName>().is_err(), "names of two years would be the same");
 /// # Ok::<(), logdag::RotationError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rotation {
-    /// Rotate at multiples of this many seconds since 1970 UTC.
-    pub seconds: u64,
-    /// Rotate when a period of the calendar ends in [`zone`](Rotation::zone).
-    pub at: Option<RotateAt>,
-    /// Rotate with the line that reaches this many bytes.
-    pub bytes: u64,
-    /// Rotate what is there when this process first opens the file. A [`Graph`](crate::Graph) does so; a sink
-    /// of its own does so with [`Sink::begin`](crate::Sink::begin).
-    pub on_start: bool,
-    /// Whose time counts for [`at`](Rotation::at) and for the names of rotated files.
-    pub zone: Zone,
-    /// What rotated files are called.
-    pub name: RotatedName,
-    /// How rotated files are compressed, by a thread of their own. Those that are there already are compressed, too.
-    pub compress: Option<Compression>,
-    /// Remove files that were rotated longer ago than this many seconds.
-    pub retain_seconds: u64,
-    /// Remove the oldest files while all have more than this many bytes together; compressed files count as they are.
-    pub retain_bytes: u64,
-    /// Keep at most this many files.
-    pub retain_count: u64,
+    // Of the numbers, 0 is never, or all.
+    pub(crate) seconds: u64,
+    pub(crate) at: Option<RotateAt>,
+    pub(crate) bytes: u64,
+    pub(crate) on_start: bool,
+    pub(crate) zone: Zone,
+    pub(crate) name: RotatedName,
+    pub(crate) compress: Option<Compression>,
+    pub(crate) retain_seconds: u64,
+    pub(crate) retain_bytes: u64,
+    pub(crate) retain_count: u64,
 }
 
 impl Rotation {
+    /// Files are never rotated, and rotated ones are kept.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Rotate at multiples of this time since 1970 UTC, in whole seconds; a time of less than one is never.
+    #[must_use]
+    pub fn every(self, time: Duration) -> Self {
+        Self { seconds: time.as_secs(), ..self }
+    }
+
+    /// Rotate when a period of the calendar ends in the [`zone`](Rotation::zone).
+    #[must_use]
+    pub fn at(self, at: RotateAt) -> Self {
+        Self { at: Some(at), ..self }
+    }
+
+    /// Rotate with the line that reaches this many bytes; 0 is never.
+    #[must_use]
+    pub fn bytes(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// Whether to rotate what is there when this process first opens the file. A [`Graph`](crate::Graph) does so; a sink
+    /// of its own does so with [`Sink::begin`](crate::Sink::begin).
+    #[must_use]
+    pub fn on_start(self, yes: bool) -> Self {
+        Self { on_start: yes, ..self }
+    }
+
+    /// Whose time counts for [`at`](Rotation::at) and for the names of rotated files: UTC unless this is said.
+    #[must_use]
+    pub fn zone(self, zone: Zone) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// What rotated files are called: as libmtev names them, unless this is said.
+    #[must_use]
+    pub fn name(self, name: RotatedName) -> Self {
+        Self { name, ..self }
+    }
+
+    /// How rotated files are compressed, by a thread of their own. Those that are there already are compressed, too.
+    #[must_use]
+    pub fn compress(self, method: Compression) -> Self {
+        Self { compress: Some(method), ..self }
+    }
+
+    /// Remove files that were rotated longer ago than this, in whole seconds; a time of less than one keeps all.
+    #[must_use]
+    pub fn retain_for(self, time: Duration) -> Self {
+        Self { retain_seconds: time.as_secs(), ..self }
+    }
+
+    /// Remove the oldest files while all have more than this many bytes together; compressed files count as they are. 0
+    /// keeps all.
+    #[must_use]
+    pub fn retain_bytes(self, bytes: u64) -> Self {
+        Self { retain_bytes: bytes, ..self }
+    }
+
+    /// Keep at most this many files; 0 keeps all.
+    #[must_use]
+    pub fn retain_count(self, files: u64) -> Self {
+        Self { retain_count: files, ..self }
+    }
+
     /// Whether anything makes it happen, other than a call.
     pub fn rotates(&self) -> bool {
         self.by_time() || self.bytes > 0 || self.on_start

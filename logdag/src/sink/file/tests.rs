@@ -109,7 +109,7 @@ fn a_period_ends_at_multiples_of_its_length() {
 }
 
 #[test]
-fn an_older_file_is_put_aside_by_the_first_line() {
+fn an_older_file_is_rotated_by_the_first_line() {
     NOW.set(10_000);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
