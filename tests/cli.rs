@@ -16,6 +16,8 @@ mod demo;
 mod follow;
 #[path = "cli/gone.rs"]
 mod gone;
+#[path = "cli/grep.rs"]
+mod grep;
 #[path = "cli/missing.rs"]
 mod missing;
 #[path = "cli/monitor.rs"]
@@ -24,6 +26,8 @@ mod monitor;
 mod read;
 #[path = "cli/read_only.rs"]
 mod read_only;
+#[path = "cli/seek.rs"]
+mod seek;
 #[path = "cli/serve.rs"]
 mod serve;
 #[cfg(feature = "ship")]

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use jiff::Timestamp;
 use jlog_core::LogId;
 
+use crate::seek;
 use crate::time::{self, Place};
 use crate::values::{self, Limit, Name};
 
@@ -31,10 +32,17 @@ pub enum Command {
     Subscribe(SubscribeArgs),
     /// Remove a subscriber
     Unsubscribe(UnsubscribeArgs),
+    /// Move a subscriber's checkpoint, back or forward
+    ///
+    /// A reader that is at work keeps it from being moved.
+    Seek(SeekArgs),
     /// Read a subscriber's next messages and move its checkpoint past them (exit code 3: some were damaged or lost)
     Read(ReadArgs),
     /// Show all messages, without a subscriber and without changing the feed
     Cat(CatArgs),
+    /// Show the messages that match a pattern, without a subscriber and without changing the feed (exit code 1: none does;
+    /// 2: it failed; 3: some messages are damaged or lost)
+    Grep(GrepArgs),
     /// Show messages as they are written, without a subscriber
     Tail(TailArgs),
     /// Show segments, subscribers, and how far each subscriber is behind
@@ -289,6 +297,56 @@ pub struct UnsubscribeArgs {
     pub subscriber: Name,
 }
 
+/// `jlog seek`
+#[derive(Debug, ClapArgs)]
+pub struct SeekArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// The subscriber's name
+    pub subscriber: Name,
+    /// Continue with the first message there is, behind the last one, with this record, or with the first message of this
+    /// time or later
+    #[arg(long, value_name = "beginning|end|ID|TIME", value_parser = seek::target, required_unless_present = "by",
+          conflicts_with = "by")]
+    pub to: Option<seek::Target>,
+    /// Go back or forward by this many messages, or by this time from the next message: -100, +100, -2h, +10min
+    #[arg(long, value_name = "±N|±TIME", value_parser = seek::step, allow_hyphen_values = true)]
+    pub by: Option<seek::Step>,
+}
+
+/// `jlog grep`
+#[derive(Debug, ClapArgs)]
+pub struct GrepArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// A regular expression, as the crate regex has them; it is looked for in messages as bytes
+    pub pattern: String,
+    /// The pattern is a text, and no regular expression
+    #[arg(short = 'F', long = "fixed-strings")]
+    pub fixed: bool,
+    /// Ignore case
+    #[arg(short, long)]
+    pub ignore_case: bool,
+    /// Show the messages that do not match
+    #[arg(short = 'v', long)]
+    pub invert_match: bool,
+    /// Show only how many messages match
+    #[arg(short, long)]
+    pub count: bool,
+    /// Show this many messages before and behind each match as well
+    #[arg(short = 'C', long, value_name = "N")]
+    pub context: Option<u64>,
+    /// Search messages of this time or later: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or 10min (ago)
+    #[arg(long, value_name = "TIME", value_parser = time::time)]
+    pub since: Option<Timestamp>,
+    /// Stop before the first message of this time or later
+    #[arg(long, value_name = "TIME", value_parser = time::time)]
+    pub until: Option<Timestamp>,
+    /// How messages are shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: MessageFormat,
+}
+
 /// How messages are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum MessageFormat {
@@ -361,6 +419,12 @@ pub struct CatArgs {
     /// Stop after this many messages
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
+    /// Begin with this record, or with the first message of this time or later
+    #[arg(long, value_name = "ID|TIME", value_parser = time::place, conflicts_with = "since")]
+    pub from: Option<Place>,
+    /// End with this record, or before the first message of this time or later
+    #[arg(long, value_name = "ID|TIME", value_parser = time::place, conflicts_with = "until")]
+    pub to: Option<Place>,
     /// Only messages from this time on: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or how long ago (10min)
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub since: Option<Timestamp>,

@@ -6,10 +6,12 @@ mod check;
 mod compat;
 mod demo;
 mod error;
+mod grep;
 mod man;
 mod monitor;
 mod output;
 mod read;
+mod seek;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "ship")]
@@ -66,8 +68,10 @@ fn run(args: Args) -> Outcome {
         Command::Write(args) => write::run(&args),
         Command::Subscribe(args) => admin::subscribe(&args),
         Command::Unsubscribe(args) => admin::unsubscribe(&args),
+        Command::Seek(args) => seek::seek(&args),
         Command::Read(args) => read::run(&args),
         Command::Cat(args) => read::cat(&args),
+        Command::Grep(args) => grep::grep(&args).map_err(|failure| failure.with_code(grep::FAILED)),
         Command::Tail(args) => read::tail(&args),
         Command::Status(args) => admin::status(&args),
         Command::Check(args) => monitor::check(&args),

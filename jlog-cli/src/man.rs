@@ -74,7 +74,19 @@ fn examples(command: &str) -> &'static [Example] {
             ("Look without moving the checkpoint", "jlog read feed billing --peek -n 3 -o short"),
             ("Without a subscriber, from a time on", "jlog read feed --from 'yesterday 14:00'"),
         ],
+        "seek" => &[
+            ("Process yesterday's messages again", "jlog seek feed billing --to yesterday"),
+            ("Leave out the next message", "jlog seek feed billing --by +1"),
+        ],
+        "grep" => &[
+            (
+                "Errors of the last hour, with three messages around each",
+                "jlog grep feed error --since 1h -C 3",
+            ),
+            ("How many messages hold a text", "jlog grep feed -F -c 'order 4711'"),
+        ],
         "cat" => &[
+            ("From one record to another", "jlog cat feed --from 0000002a:00000001 --to 0000002a:00000010"),
             ("All messages, with times and ids", "jlog cat feed -o short"),
             ("An hour of it", "jlog cat feed --since '2026-11-25 10:00' --until '2026-11-25 11:00'"),
         ],

@@ -27,6 +27,8 @@ struct Job {
     store: bool,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// The last record that is shown.
+    last: Option<LogId>,
 }
 
 /// `jlog read`
@@ -41,6 +43,7 @@ pub fn run(args: &ReadArgs) -> Outcome {
         store: args.subscriber.is_some() && !args.peek,
         since,
         until: args.until.map(from_jiff),
+        last: None,
     };
     let mut start = match args.from {
         Some(Place::Id(id)) => Start::From(id),
@@ -75,18 +78,29 @@ pub fn run(args: &ReadArgs) -> Outcome {
 
 /// `jlog cat`
 pub fn cat(args: &CatArgs) -> Outcome {
-    let since = args.since.map(from_jiff);
+    let (since, from) = match args.from {
+        Some(Place::Time(time)) => (Some(time), None),
+        Some(Place::Id(id)) => (None, Some(id)),
+        None => (args.since, None),
+    };
+    let (until, last) = match args.to {
+        Some(Place::Time(time)) => (Some(time), None),
+        Some(Place::Id(id)) => (None, Some(id)),
+        None => (args.until, None),
+    };
+    let since = since.map(from_jiff);
     let mut job = Job {
         left: args.count.unwrap_or(u64::MAX),
         follow: false,
         wait: false,
         store: false,
         since,
-        until: args.until.map(from_jiff),
+        until: until.map(from_jiff),
+        last,
     };
     job.run(args.output, |_| {
         let log = output::options().open(&args.feed)?;
-        let start = since.map_or(Start::Beginning, Start::Since);
+        let start = from.map(Start::From).or(since.map(Start::Since)).unwrap_or(Start::Beginning);
         let reader = log.reader_from(&start, reader_options(args.stop_at_damage))?;
         Ok(Source { reader, tail: None })
     })
@@ -103,6 +117,7 @@ pub fn tail(args: &TailArgs) -> Outcome {
         store: true,
         since: None,
         until: None,
+        last: None,
     };
     job.run(args.output, |waited| {
         let log = output::options().open(&args.feed)?;
@@ -273,7 +288,9 @@ impl Job {
                 if self.left == 0 {
                     break;
                 }
-                if self.until.is_some_and(|until| message.time() >= until) {
+                if self.until.is_some_and(|until| message.time() >= until)
+                    || self.last.is_some_and(|last| message.id() > last)
+                {
                     self.left = 0;
                 } else if self.since.is_some_and(|since| message.time() < since) {
                     out.pass_over(message.id());
