@@ -191,10 +191,16 @@ pub enum Event {
         /// What was wrong.
         why: String,
     },
-    /// Repair removed an index or checksums that do not fit their segment; they are rebuilt when needed.
+    /// Repair removed an index that does not fit its segment, and is rebuilt when needed; or the checksums of a segment
+    /// without any record.
     SidecarRemoved {
         /// The file.
         path: PathBuf,
+    },
+    /// Repair replaced checksums that list more than their segment holds by those of the records in it.
+    ChecksumsReplaced {
+        /// The segment.
+        segment: u32,
     },
 }
 
@@ -327,6 +333,12 @@ impl fmt::Display for Event {
             }
             Event::SidecarRemoved { path } => {
                 write!(f, "{} does not fit its segment; removed", path.display())
+            }
+            Event::ChecksumsReplaced { segment } => {
+                write!(
+                    f,
+                    "segment {segment:08x}: its checksums listed more than it holds; replaced by those of its records"
+                )
             }
         }
     }

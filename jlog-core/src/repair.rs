@@ -515,12 +515,22 @@ impl<'a> Plan<'a> {
         self.records.insert(number, intact.records);
         let removed = len - intact.bytes;
         if removed == 0 && upgraded.is_none() {
-            for (wrong, sidecar) in
-                [(intact.stale_checksums, names::checksums(number)), (intact.bad_index, names::index(number))]
-            {
-                if wrong {
-                    self.steps.push(Step::Remove { name: sidecar.clone() });
-                    self.steps.push(Step::Tell(Told::Sidecar { name: sidecar }));
+            let mut remove = |name: String| {
+                self.steps.push(Step::Remove { name: name.clone() });
+                self.steps.push(Step::Tell(Told::Sidecar { name }));
+            };
+            if intact.bad_index {
+                remove(names::index(number));
+            }
+            if intact.stale_checksums {
+                match checksum::compute(&file, format, intact.bytes).map_err(fail)? {
+                    Some(run) => {
+                        let step = self.put(&names::checksums(number), &checksum::encode(&[run]))?;
+                        self.steps.push(step);
+                        self.steps.push(Step::Tell(Told::Checksums { segment: number }));
+                    }
+                    // Nothing is left that they could be about.
+                    None => remove(names::checksums(number)),
                 }
             }
             return Ok(());

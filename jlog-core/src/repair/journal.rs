@@ -100,6 +100,7 @@ pub(super) enum Told {
     Settings { why: String },
     Buffer { len: u64, kept: String },
     Sidecar { name: String },
+    Checksums { segment: u32 },
 }
 
 /// A checkpoint that was moved, or was about to be.
@@ -183,6 +184,7 @@ impl Step {
             Step::Tell(Told::Settings { why }) => format!("told settings {}", line_end(why)),
             Step::Tell(Told::Buffer { len, kept }) => format!("told buffer {len} {kept}"),
             Step::Tell(Told::Sidecar { name }) => format!("told sidecar {name}"),
+            Step::Tell(Told::Checksums { segment }) => format!("told checksums {segment}"),
         }
     }
 
@@ -229,6 +231,7 @@ impl Step {
                         Told::Buffer { len: len.parse().ok()?, kept: own_name(kept)? }
                     }
                     "sidecar" => Told::Sidecar { name: own_name(rest)? },
+                    "checksums" => Told::Checksums { segment: rest.parse().ok()? },
                     _ => return None,
                 }));
             }
@@ -602,6 +605,7 @@ impl Journal {
                 Some(Event::BufferCut { len: *len, kept: shared.at(kept) })
             }
             Step::Tell(Told::Sidecar { name }) => Some(Event::SidecarRemoved { path: shared.at(name) }),
+            &Step::Tell(Told::Checksums { segment }) => Some(Event::ChecksumsReplaced { segment }),
             _ => None,
         });
         let moved = self.moved.iter().map(|moved| Event::CheckpointRepaired {
@@ -645,6 +649,7 @@ mod tests {
             Step::Tell(Told::Settings { why: "line 1: what?".to_owned() }),
             Step::Tell(Told::Buffer { len: 3, kept: "pre_commit.broken-0".to_owned() }),
             Step::Tell(Told::Sidecar { name: "000000ac.idx".to_owned() }),
+            Step::Tell(Told::Checksums { segment: 0xac }),
         ])
     }
 
