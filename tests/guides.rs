@@ -112,6 +112,7 @@ fn links_lead_somewhere() {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "docs/glossary.md",
+        "docs/installing.md",
         "docs/releasing.md",
         "examples/outbox/README.md",
         "jlog-py/README.md",
