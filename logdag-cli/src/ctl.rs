@@ -20,6 +20,7 @@ const LINES: u64 = 23;
 
 const WORDS: &str = "expected one of:\n  \
     list\n  \
+    config\n  \
     show log NAME [LINES]\n  \
     log details NAME\n  \
     log to NAME TEXT\n  \
@@ -50,6 +51,8 @@ pub(super) struct CtlArgs {
 #[derive(Debug, PartialEq)]
 enum Wanted {
     List,
+    /// The graph as a configuration.
+    Config,
     Show {
         name: String,
         lines: u64,
@@ -96,6 +99,7 @@ fn parse(words: &[&str]) -> Option<Wanted> {
     };
     match words {
         ["list"] => Some(Wanted::List),
+        ["config"] => Some(Wanted::Config),
         ["show", "log", name] => Some(Wanted::Show { name: (*name).to_owned(), lines: LINES }),
         ["show", "log", name, lines] => {
             Some(Wanted::Show { name: (*name).to_owned(), lines: lines.parse().ok().filter(|n| *n > 0)? })
@@ -259,6 +263,10 @@ pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
     let client = Client { address: &args.http, token: args.token_file.as_deref().map(token).transpose()? };
     let out = match wanted {
         Wanted::List => list(&client.get("GET", "/api/v1/streams", &Value::Null)?),
+        Wanted::Config => {
+            let answer = client.get("GET", "/api/v1/config", &Value::Null)?;
+            answer["toml"].as_str().ok_or("the answer has no configuration")?.to_owned()
+        }
         Wanted::Ask { method, path } => {
             let answer = client.get(method, &path, &Value::Null)?;
             format!("{answer:#}\n")
@@ -294,6 +302,7 @@ mod tests {
         let words = |text: &str| parse(&text.split(' ').collect::<Vec<_>>());
         let change = |method, path: &str, body| Some(Wanted::Change { method, path: path.to_owned(), body });
         assert_eq!(words("list"), Some(Wanted::List));
+        assert_eq!(words("config"), Some(Wanted::Config));
         assert_eq!(words("show log a/b"), Some(Wanted::Show { name: "a/b".to_owned(), lines: 23 }));
         assert_eq!(words("show log a 5"), Some(Wanted::Show { name: "a".to_owned(), lines: 5 }));
         let path = "/api/v1/streams/a%2Fb";

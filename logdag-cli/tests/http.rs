@@ -182,6 +182,8 @@ fn ctl_shows_and_changes_streams() {
     assert!(list.contains("web\n  -> ring\n  -> feed  if level >= 'warn'\n"), "{list}");
     assert!(list.contains("debug  (it is disabled)\n") && list.contains("ring  [memory] 1 line"), "{list}");
     assert!(!list.contains("1 lines"), "{list}");
+    let printed = ctl(&["config"]).1;
+    assert!(printed.contains(r#"{ name = "feed", filter = "level >= 'warn'" }"#), "{printed}");
     assert_eq!(ctl(&["log", "enable", "debug"]), done);
     assert!(!ctl(&["list"]).1.contains("debug  (it is disabled)"));
     let details = ctl(&["log", "details", "ring"]).1;

@@ -214,6 +214,19 @@ fn metrics_say_what_became_of_messages() {
         assert!(says(name, value), "{name} {value}: {}", metrics(&socket));
     }
     until("the feed's own", || metrics(&socket).contains("jlog_subscriber_lag_messages"));
+    // Rules and panels about metrics that do not exist would never say anything.
+    for file in ["prometheus/jlog.rules.yml", "grafana/jlog.json"] {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(file);
+        let asked = std::fs::read_to_string(&file).unwrap();
+        let words = asked.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let names: std::collections::BTreeSet<&str> =
+            words.filter(|word| word.starts_with("jlog_ship_")).collect();
+        assert!(names.len() >= 3, "{names:?}");
+        let there = metrics(&socket);
+        for name in names {
+            assert!(there.contains(&format!("\n{name}{{")), "{} asks for {name}", file.display());
+        }
+    }
     shipper.signal(Signal::SIGTERM);
     assert_eq!((shipper.end(), socket.exists()), (Some(0), false));
 }

@@ -38,6 +38,7 @@ pub(crate) fn router(control: bool) -> Router<Arc<Core>> {
         .merge(verify::reading());
     #[cfg(feature = "graph")]
     let router = router
+        .route("/config", get(config))
         .route("/streams", get(streams))
         .route("/streams/{stream}", get(stream))
         .route("/streams/{stream}/tail", get(tail::ring));
@@ -265,6 +266,17 @@ async fn streams(State(core): State<Arc<Core>>) -> Response {
     let streams =
         graphs.iter().flat_map(|graph| graph.streams.iter().map(|stream| stream_json(graph, stream)));
     limited(&core, "streams", streams.collect())
+}
+
+/// `GET /api/v1/config?graph=NAME`: the streams of a graph, as they are now, as a configuration.
+#[cfg(feature = "graph")]
+async fn config(State(core): State<Arc<Core>>, RawQuery(query): RawQuery) -> Response {
+    let wanted = parameter(query.as_deref(), "graph");
+    let found = core.graphs.named().find(|(name, _)| wanted.as_ref().is_none_or(|wanted| wanted == name));
+    match found {
+        Some((_, graph)) => respond::json(StatusCode::OK, &json!({ "toml": logdag::config::to_toml(graph) })),
+        None => error(StatusCode::NOT_FOUND, "there is no such graph here"),
+    }
 }
 
 /// `GET /api/v1/streams/{stream}?graph=NAME`

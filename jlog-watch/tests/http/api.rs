@@ -107,6 +107,8 @@ fn every_answer_is_as_the_description_says() {
     check_path("/feeds/{feed}/verify", "/feeds/none/verify", 404);
     #[cfg(feature = "graph")]
     {
+        check_path("/config", "/config", 200);
+        check_path("/config", "/config?graph=none", 404);
         check_path("/streams", "/streams", 200);
         check_path("/streams/{stream}", "/streams/error%2Fstacktrace", 200);
         check_path("/streams/{stream}", "/streams/none", 404);

@@ -47,6 +47,7 @@ mod toml;
 mod value;
 #[cfg(not(all(feature = "toml", feature = "xml")))]
 mod without;
+mod written;
 #[cfg(feature = "xml")]
 mod xml;
 
@@ -66,6 +67,7 @@ use value::Given;
 use without::toml;
 #[cfg(not(feature = "xml"))]
 use without::xml;
+pub use written::to_toml;
 
 /// A file has no more bytes than this: 16 MiB.
 const MAX_FILE: u64 = 16 << 20;

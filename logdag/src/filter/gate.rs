@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::record::now_micros;
 use crate::sync::Mutex;
 
-/// A number of lines in a time: `100/s`, `1000/min`, `5/h`.
+/// A number of lines in a time: `100/s`, `1000/min`, `5/h`, or `3/10s` for 3 lines in 10 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// How many lines.
@@ -32,7 +32,10 @@ impl FromStr for Limit {
             "s" | "sec" | "second" => 1,
             "m" | "min" | "minute" => 60,
             "h" | "hour" => 3600,
-            _ => return Err(LimitError),
+            other => {
+                let seconds = other.strip_suffix('s').and_then(|n| n.trim().parse().ok());
+                seconds.filter(|&seconds| seconds > 0).ok_or(LimitError)?
+            }
         };
         Ok(Self { lines, per: Duration::from_secs(seconds) })
     }
@@ -165,7 +168,14 @@ mod tests {
 
     #[test]
     fn limits_are_written_as_they_are_read() {
-        for (text, shown) in [("100/s", "100/s"), (" 5 / min ", "5/min"), ("1/m", "1/min"), ("7/h", "7/h")] {
+        for (text, shown) in [
+            ("100/s", "100/s"),
+            (" 5 / min ", "5/min"),
+            ("1/m", "1/min"),
+            ("7/h", "7/h"),
+            ("3/60s", "3/min"),
+            ("3/5s", "3/5s"),
+        ] {
             assert_eq!(text.parse::<Limit>().unwrap().to_string(), shown);
         }
         for wrong in ["", "100", "0/s", "-1/s", "1/day", "x/s", "/s"] {

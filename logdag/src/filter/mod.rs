@@ -40,6 +40,8 @@ pub use parse::FilterError;
 #[derive(Clone)]
 pub struct Filter {
     text: String,
+    /// The same without limits; empty where every line passes.
+    expression_text: String,
     expression: Expression,
     needs_message: bool,
     gate: Option<Arc<Gate>>,
@@ -107,13 +109,15 @@ impl Filter {
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         let expression = parse::parse(text)?;
         let needs_message = expression.needs_message();
-        Ok(Self { text: text.to_owned(), expression, needs_message, gate: None })
+        let text = text.to_owned();
+        Ok(Self { expression_text: text.clone(), text, expression, needs_message, gate: None })
     }
 
     /// One that lets every line pass, for those that only have a limit.
     pub fn all() -> Self {
         Self {
             text: String::new(),
+            expression_text: String::new(),
             expression: Expression::And(Vec::new()),
             needs_message: false,
             gate: None,
@@ -167,6 +171,12 @@ impl Filter {
         &self.text
     }
 
+    /// The expression alone, the limit, and of how many lines the sample lets one pass; 0 without one.
+    pub(crate) fn parts(&self) -> (&str, Option<Limit>, u64) {
+        let gate = self.gate.as_ref();
+        (&self.expression_text, gate.and_then(|gate| gate.limit), gate.map_or(0, |gate| gate.sample))
+    }
+
     /// Whether it looks at the message, which has to be formatted first then.
     pub fn needs_message(&self) -> bool {
         self.needs_message
@@ -176,8 +186,13 @@ impl Filter {
     #[must_use]
     pub fn with_min_level(self, level: Level) -> Self {
         let least = Self::min_level(level);
+        let and = |text: &str| match text {
+            "" => least.text.clone(),
+            text => format!("and({}, {text})", least.text),
+        };
         Self {
-            text: format!("and({}, {})", least.text, self.text),
+            text: and(&self.text),
+            expression_text: and(&self.expression_text),
             expression: Expression::And(vec![least.expression, self.expression]),
             needs_message: self.needs_message,
             gate: self.gate,
@@ -186,8 +201,10 @@ impl Filter {
 
     /// Lines of a level, and those that are more serious.
     pub fn min_level(level: Level) -> Self {
+        let text = format!("level >= '{level}'");
         Self {
-            text: format!("level >= '{level}'"),
+            expression_text: text.clone(),
+            text,
             expression: Expression::Level(Operator::GreaterOrEqual, level),
             needs_message: false,
             gate: None,

@@ -244,6 +244,21 @@ impl Graph {
         self.streams().names(|state| !state.kind().is_empty() && state.options.format == format)
     }
 
+    /// All streams as they are now, in the order of names: what was put down about them is part of their sinks' `<config>`.
+    pub fn configs(&self) -> Vec<StreamConfig> {
+        let streams = self.streams();
+        let config = |(name, state): (&String, &State)| StreamConfig {
+            name: name.clone(),
+            options: StreamOptions { sink: state.spec(), ..state.options.clone() },
+            outlets: state
+                .outlets
+                .iter()
+                .map(|outlet| (outlet.to.clone(), outlet.filter.as_deref().cloned()))
+                .collect(),
+        };
+        streams.by_name.iter().map(config).collect()
+    }
+
     /// What a stream is, as it was set up.
     pub fn options(&self, name: &str) -> Option<StreamOptions> {
         self.streams().by_name.get(name).map(|state| state.options.clone())
