@@ -35,6 +35,7 @@ use tempfile::TempDir;
 /// The documents that are tested. `every_document_with_console_blocks_is_tested` finds others.
 const DOCUMENTS: &[&str] = &[
     "README.md",
+    "docs/consuming.md",
     "docs/embedding.md",
     "docs/operating.md",
     "jlog-capi/README.md",
@@ -49,6 +50,11 @@ const MARK: &str = "--8<-- end of command --8<--";
 #[test]
 fn readme() {
     check("README.md");
+}
+
+#[test]
+fn consuming() {
+    check("docs/consuming.md");
 }
 
 #[test]

@@ -251,6 +251,10 @@ pub fn grep(args: &GrepArgs) -> Outcome {
         Err(failure) if failure.is_broken_pipe() => return Ok(ExitCode::SUCCESS),
         searched => searched?,
     };
+    if stop.is_set() {
+        // What was not searched may match: neither the number nor 1 would be true.
+        return Err(Failure::new("the search was interrupted; not all messages were searched"));
+    }
     if args.count {
         output::line(&matches.to_string())?;
     }

@@ -505,7 +505,12 @@ impl Jlog {
             }
             Start::CopyOf(other) => self.checkpoint(other),
             Start::From(id) => {
-                self.resolve(&Start::After(LogId::new(id.segment, id.marker.saturating_sub(1))))
+                let before = LogId::new(id.segment, id.marker.saturating_sub(1));
+                self.resolve(&Start::After(before)).map_err(|e| match e {
+                    // The one before it is nothing that was asked for.
+                    Error::NoSuchRecord { path, .. } => Error::NoSuchRecord { path, id: *id },
+                    other => other,
+                })
             }
             Start::Last(count) => self.before_last(*count),
             Start::Since(time) => {

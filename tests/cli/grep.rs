@@ -2,7 +2,9 @@
 
 use std::process::Stdio;
 
-use crate::support::{Place, run};
+use nix::sys::signal::Signal;
+
+use crate::support::{Place, Running, run, until_full};
 
 /// Messages over many segments.
 fn numbered(n: u32) -> Place {
@@ -79,6 +81,24 @@ fn a_search_whose_reader_goes_away_ends() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn an_interrupted_search_does_not_say_that_nothing_matches() {
+    let place = numbered(20_000);
+    for arguments in [&["message"][..], &["-C", "1", "message"]] {
+        // Nobody takes the output, and most segments are not searched.
+        let (_out, pipe) = std::io::pipe().unwrap();
+        let ours = pipe.try_clone().unwrap();
+        let mut command = place.jlog("grep", arguments);
+        let mut search = Running::start(command.stdout(pipe));
+        drop(command);
+        until_full(&ours);
+        search.signal(Signal::SIGTERM);
+        let done = search.done();
+        assert_eq!(done.code, Some(2), "{arguments:?}: {}", done.stderr);
+        assert!(done.stderr.contains("interrupted"), "{}", done.stderr);
+    }
 }
 
 #[test]
