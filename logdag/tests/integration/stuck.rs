@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use logdag::{Filter, Graph, Rotation, Stream, StreamConfig, WhenFull, log};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{typed, within};
 
@@ -165,19 +167,24 @@ fn reports_of_limits_wait_for_no_sink() {
             (0..LINES).for_each(|n| log!(stuck, "{n} {:.>50}", n));
             log!(stuck, "the end");
         });
-        // It waits when nothing moves any more.
+        // It waits when the pipe is full, the queue too, and nothing moves any more.
+        let is_full = || {
+            let mut polled = [PollFd::new(reader.as_fd(), PollFlags::POLLOUT)];
+            let queue = graph.describe("b").unwrap().queue;
+            poll(&mut polled, PollTimeout::ZERO).unwrap() == 0
+                && queue.is_none_or(|queue| queue.bytes + 500 > queue.limit)
+        };
         let state = || {
             let b = graph.describe("b").unwrap();
             (b.counters.lines, b.queue.map(|queue| queue.lines))
         };
-        let begun = Instant::now();
-        loop {
-            let before = state();
-            std::thread::sleep(Duration::from_millis(100));
-            if before.0 > 0 && before == state() {
-                break;
-            }
-            assert!(begun.elapsed() < LONG, "{before:?}");
+        let (begun, mut before, mut still) = (Instant::now(), state(), 0);
+        while still < 3 {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = state();
+            still = if is_full() && now == before { still + 1 } else { 0 };
+            assert!(begun.elapsed() < LONG, "{now:?}");
+            before = now;
         }
         let graph1 = graph.clone();
         let error = soon("flush", move || graph1.flush()).unwrap_err().to_string();
