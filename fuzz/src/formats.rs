@@ -302,7 +302,19 @@ fn object(out: &str, fields: &[(&str, Json)], record: &Record<'_>) {
     }
     let mut all: Map<String, Json> =
         fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-    all.extend(wanted.into_iter().filter(|(key, _)| fields.iter().all(|(field, _)| field != key)));
+    for (key, value) in wanted {
+        let mut name = key.clone();
+        if fields.iter().any(|(field, _)| *field == key) {
+            // The field says it.
+            if key == "level" && is_level(&value) {
+                continue;
+            }
+            while name == key || record.keys.iter().any(|(other, _)| *other == name) {
+                name.insert_str(0, "original_");
+            }
+        }
+        all.insert(name, value);
+    }
     let parsed: Map<String, Json> = serde_json::from_str(out).unwrap_or_else(|e| panic!("{out:?}: {e}"));
     assert!(parsed.keys().eq(all.keys()), "{out:?}, expected {all:?}");
     for ((key, read), wanted) in parsed.iter().zip(all.values()) {
@@ -316,6 +328,17 @@ fn object(out: &str, fields: &[(&str, Json)], record: &Record<'_>) {
     }
     // The text has nothing that readers of JSON pass over: no key is there twice.
     assert_eq!(out.trim_end_matches('\n'), serde_json::to_string(&all).unwrap());
+}
+
+/// Whether a value names a level, or is the number of one.
+fn is_level(value: &Json) -> bool {
+    let number = match value {
+        Json::String(text) if Level::from_name(text).is_some() => return true,
+        Json::String(text) => text.trim().parse().ok(),
+        Json::Number(number) => number.as_f64(),
+        _ => None,
+    };
+    number.and_then(Level::from_number).is_some()
 }
 
 /// RFC 3339, counted day by day.

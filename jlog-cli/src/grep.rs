@@ -200,6 +200,10 @@ fn search_with_context(log: &Jlog, search: &Search, around: u64, stop: &Stop) ->
     // The last messages that were not printed, each rendered by itself.
     let mut before: std::collections::VecDeque<MessageOutput> = std::collections::VecDeque::new();
     let (mut matches, mut after, mut gap, mut any) = (0, 0, false, false);
+    // A line of its own would break what is counted, ends with NUL bytes or is JSON.
+    let separated = matches!(search.format, MessageFormat::Cat | MessageFormat::Short | MessageFormat::Hex);
+    let empty = MessageOutput::new(search.format);
+    let mut spare = None;
     while !stop.is_set()
         && let Some(batch) = reader.next_batch(Wait::No)?
     {
@@ -210,11 +214,11 @@ fn search_with_context(log: &Jlog, search: &Search, around: u64, stop: &Stop) ->
                 Next::Match => true,
                 Next::Other => false,
             };
-            let mut out = MessageOutput::new(search.format);
+            let mut out: MessageOutput = spare.take().unwrap_or_else(|| empty.clone());
             out.push(&message)?;
             if matched {
                 matches += 1;
-                if gap && any && search.format != MessageFormat::Json {
+                if gap && any && separated {
                     output::line("--")?;
                 }
                 for mut earlier in before.drain(..) {
@@ -227,7 +231,7 @@ fn search_with_context(log: &Jlog, search: &Search, around: u64, stop: &Stop) ->
                 after -= 1;
             } else if keep > 0 {
                 if before.len() >= keep {
-                    before.pop_front();
+                    spare = before.pop_front().map(MessageOutput::emptied);
                     gap = true;
                 }
                 before.push_back(out);

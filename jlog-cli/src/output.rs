@@ -194,7 +194,7 @@ fn push_escaped(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Stdout for messages: knows which of them were written whole, also when it breaks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MessageOutput {
     format: MessageFormat,
     pending: Vec<u8>,
@@ -328,6 +328,12 @@ impl MessageOutput {
         self.pending = before;
         self.forget();
         done
+    }
+
+    /// The same without what it holds.
+    pub fn emptied(mut self) -> Self {
+        self.forget();
+        self
     }
 
     fn forget(&mut self) {

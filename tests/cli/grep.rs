@@ -55,6 +55,11 @@ fn messages_around_a_match_are_shown_across_segments() {
         })
         .collect();
     assert_eq!(shown, expected.join("--\n"));
+    // Nothing stands between groups where that would be taken for a message.
+    let shown = place.ok("grep", &["-C", "0", "-o", "null", "Seven"]);
+    assert_eq!(shown.matches('\0').count(), 4);
+    let shown = place.ok("grep", &["-C", "1", "-o", "null", "Seven"]);
+    assert_eq!((shown.matches('\0').count(), shown.contains("--")), (12, false));
     // Those that belong to two matches are shown once.
     let shown = place.ok("grep", &["-C", "2", "^message (3|5) "]);
     let expected: String =
