@@ -31,7 +31,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::checksum::{InPlace, Verifier};
+use crate::checksum::{InPlace, Verifier, header_hash};
 use crate::format::{COMPRESSED_HEADER_LEN, RecordFormat, RecordHeader};
 use crate::scan::{Candidate, Step, Stop, Window, next_record, record_crc, step, walk};
 use crate::shared::Shared;
@@ -104,6 +104,19 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
 }
 
+/// Checksums and hashes of headers, each in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Copies {
+    crcs: Arc<[u32]>,
+    headers: Arc<[u32]>,
+}
+
+impl Copies {
+    fn have(&self, header: &RecordHeader, crc: u32) -> bool {
+        self.crcs.binary_search(&crc).is_ok() || self.headers.binary_search(&header_hash(header)).is_ok()
+    }
+}
+
 /// How many of the next segments are asked with which time they begin.
 const LOOK_AHEAD: u32 = 4;
 /// Where more is missing from a torn record, in bytes, its length is damaged.
@@ -135,8 +148,8 @@ pub(crate) struct Later {
     /// The earliest time of their first records, and the latest time that a record before them can have. `None` within
     /// where there are none.
     times: Option<Option<(Timestamp, Timestamp)>>,
-    /// The checksums, in order, of their records of these times; `None` within for too many.
-    copies: Option<Option<Arc<[u32]>>>,
+    /// What copies of their records of these times have; `None` within for too many.
+    copies: Option<Option<Copies>>,
 }
 
 /// How far the first listed record behind some place was moved.
@@ -374,10 +387,11 @@ impl Survey<'_> {
         Ok(earliest.map(|begins| (begins, latest.into_iter().fold(begins, Timestamp::max))))
     }
 
-    /// The checksums, in order, of the records of the next segments from one time up to another one, and of all that are
-    /// listed there: something else may stand in their places by now. `None` where there are too many.
-    fn next_copies(&self, from: Timestamp, to: Timestamp) -> io::Result<Option<Arc<[u32]>>> {
-        let mut crcs = Vec::new();
+    /// What copies of records of the next segments have, from one time up to another one: the checksums of these records, and
+    /// of all that are listed there, as something else may stand in their places by now; and their headers, as a copy may
+    /// have lost its end. `None` where there are too many.
+    fn next_copies(&self, from: Timestamp, to: Timestamp) -> io::Result<Option<Copies>> {
+        let (mut crcs, mut headers) = (Vec::new(), Vec::new());
         for (next, file) in self.next_segments()? {
             let listed =
                 Verifier::load(self.shared, next).map_err(io::Error::other)?.listed_crcs(MAX_COPIES)?;
@@ -393,17 +407,20 @@ impl Survey<'_> {
                     if crcs.len() >= MAX_COPIES {
                         return Ok(None);
                     }
+                    headers.push(header_hash(&header));
                     crcs.push(record_crc(&*file, at, total, &mut window)?);
                 }
                 at += total;
             }
         }
         crcs.sort_unstable();
-        Ok(Some(crcs.into()))
+        headers.sort_unstable();
+        Ok(Some(Copies { crcs: crcs.into(), headers: headers.into() }))
     }
 
     /// Whether a record can have been appended before the next segments were begun.
-    fn fits_before_next(&mut self, time: Timestamp, crc: u32) -> io::Result<bool> {
+    fn fits_before_next(&mut self, header: &RecordHeader, crc: u32) -> io::Result<bool> {
+        let time = header.time;
         let times = match self.later.times {
             Some(known) => known,
             None => {
@@ -422,7 +439,7 @@ impl Survey<'_> {
                 &*self.later.copies.insert(copies)
             }
         };
-        Ok(copies.as_ref().is_some_and(|copies| copies.binary_search(&crc).is_err()))
+        Ok(copies.as_ref().is_some_and(|copies| !copies.have(header, crc)))
     }
 
     fn total(&self, header: &RecordHeader) -> u64 {
@@ -733,7 +750,7 @@ impl Chains<'_, '_> {
                     Some(run) => verifier.is_younger(run, header.time)?,
                     None => false,
                 }
-                && self.survey.fits_before_next(header.time, crc)?;
+                && self.survey.fits_before_next(&header, crc)?;
             if young && !self.is_listed(crc)? {
                 at += total;
                 continue;
@@ -802,7 +819,7 @@ impl Chains<'_, '_> {
         if self.survey.verifier.covers(was) || self.survey.verifier.begins_within(was, was + total) {
             return Ok(false);
         }
-        if !self.survey.fits_before_next(header.time, crc)? || header.time < self.begins()? {
+        if !self.survey.fits_before_next(header, crc)? || header.time < self.begins()? {
             return Ok(false);
         }
         // Rule 1: with the header of the record that was written here, it is that record.

@@ -108,8 +108,8 @@ enum Task {
     ///
     /// Signals are passed on to the command. SIGHUP also reloads the configuration and reopens files, but
     /// most commands end with it; files that were moved away are noticed without it. After the command has
-    /// ended, lines are taken until no other process has its outputs open; SIGTERM and SIGINT end that, and a
-    /// second one ends at once. Signals that were ignored at the start (by `nohup`, for example) stay
+    /// ended, lines are taken until no other process has its outputs open; SIGTERM and SIGINT end that, or, if one of
+    /// them has ended the command, 5 seconds. A second one ends at once. Signals that were ignored at the start (by `nohup`, for example) stay
     /// ignored.
     Exec {
         /// The configuration
@@ -1065,6 +1065,9 @@ fn exec(
     let (again, configuration, switches) = (graph.clone(), file.to_owned(), args.switches.clone());
     let (gone, told_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&told_to_end));
+    // The command was told to end, and so were we.
+    let told_before = Arc::new(AtomicBool::new(false));
+    let before = Arc::clone(&told_before);
     let forwarding = std::thread::spawn(move || {
         for origin in signals.forever() {
             let signal = origin.signal;
@@ -1077,6 +1080,9 @@ fn exec(
             if signal == SIGHUP {
                 // The log has said so.
                 let _ = reload(&again, &configuration, &switches);
+            }
+            if matches!(signal, SIGTERM | SIGINT) {
+                before.store(true, Ordering::Release);
             }
             if !(origin.cause == Cause::Kernel && has_it_too(pid, signal))
                 && let Ok(signal) = nix::sys::signal::Signal::try_from(signal)
@@ -1098,9 +1104,15 @@ fn exec(
     gone.store(true, Ordering::Release);
     notify::tell(&[NotifyState::Stopping]);
     end_at_once.count_from_here()?;
+    let ended = Instant::now();
     for thread in taking {
-        // The pipes end when every process that has them open does, or a signal ends the wait.
-        while !thread.is_finished() && !told_to_end.load(Ordering::Acquire) {
+        // The pipes end when every process that has them open does, or a signal ends the wait. One that ended the command ends
+        // it after a while: a sink may not take what is there.
+        let waits = || {
+            let over = told_before.load(Ordering::Acquire) && ended.elapsed() >= LAST_LINES;
+            !over && !told_to_end.load(Ordering::Acquire)
+        };
+        while !thread.is_finished() && waits() {
             std::thread::sleep(Duration::from_millis(5));
         }
         if thread.is_finished()

@@ -647,6 +647,52 @@ fn a_standard_error_that_nobody_reads_keeps_neither_other_streams_nor_the_end() 
 }
 
 #[test]
+fn one_signal_ends_exec_though_a_sink_does_not_go_on() {
+    let setup = Setup::new(r#"<log name="out" type="stdout" drain_seconds="1"/>"#);
+    let script = "seq 100000 & while :; do sleep 1; done";
+    let mut child =
+        logdag(&["exec", &setup.config, "--stdout", "out", "--", "sh", "-c", script]).spawn().unwrap();
+    let stdout = child.stdout.take().unwrap();
+    // Nobody reads.
+    let begun = Instant::now();
+    let is_full =
+        || nix::poll::poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], 0u8).unwrap() == 1;
+    while !is_full() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nothing was written");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    signal(&child, Signal::SIGTERM);
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(30) {
+            child.kill().unwrap();
+            panic!("one signal does not end it");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(stdout);
+}
+
+#[test]
+fn a_file_that_is_empty_for_a_moment_takes_no_stream_away() {
+    let setup = Setup::new(PLAIN);
+    let mut child = setup.run(&["--in", "out=stdin"]);
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "one").unwrap();
+    setup.wait_for("out.log", "one\n");
+    fs::write(&setup.config, "").unwrap();
+    signal(&child, Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(300));
+    writeln!(input, "two").unwrap();
+    drop(input);
+    let output = ended(child);
+    let (_, err) = texts(&output);
+    assert!(err.contains("the configuration stays as it was"), "{err}");
+    assert_eq!(setup.read("out.log"), "one\ntwo\n");
+}
+
+#[test]
 fn a_stream_that_leads_nowhere_is_told_of() {
     let setup =
         Setup::new(&format!(r#"{PLAIN}<log name="off" type="file" path="DIR/off.log" disabled="on"/>"#));
@@ -991,6 +1037,14 @@ fn lines_go_to_any_file_descriptor_that_the_process_has() {
         "{:?}",
         texts(&output)
     );
+    // Lines would come back as input.
+    let input = Setup::new(r#"<log name="out" type="fd" path="0"/>"#);
+    let mut child = input.run(&["--in", "out=stdin"]);
+    let _ = child.stdin.take().unwrap().write_all(b"hello\n");
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(1));
+    let (_, err) = texts(&output);
+    assert!(err.contains("file descriptor 0: it is open for reading only"), "{err}");
     let wrong = Setup::new(r#"<log name="out" type="fd" path="three"/>"#);
     let output = logdag(&["check", &wrong.config]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

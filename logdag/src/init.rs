@@ -144,6 +144,7 @@ impl Graph {
         let replace = || {
             let mut config = Config::from_file(path)?;
             change(&mut config);
+            config.check_any()?;
             config.check_types(self)?;
             config.replace(self)?;
             for warning in config.warnings() {

@@ -467,6 +467,15 @@ impl Config {
         Ok(())
     }
 
+    /// Refuses a configuration without streams: as one in the place of another it is more likely a file that is being written.
+    pub(crate) fn check_any(&self) -> Result<()> {
+        if !self.streams.is_empty() || !self.left_out.is_empty() {
+            return Ok(());
+        }
+        let first = self.warnings.first().cloned();
+        Err(first.unwrap_or_else(|| unreadable(Path::new(""), "it configures nothing".to_owned())))
+    }
+
     /// Checks that every type is registered, for programs that register none later.
     ///
     /// # Errors

@@ -437,6 +437,18 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
             "did you mean facility?",
         ),
         ("<log name='b'><outlet name='stderr' filter='line >= \"x\"'/></log>", 2, 45, "line is a number"),
+        (
+            "<log name='b'><outlet name='stderr' filter='level > \"error\"'/></log>",
+            2,
+            45,
+            "no level is above",
+        ),
+        (
+            "<log name='b'><outlet name='stderr' filter='levl = \"error\"'/></log>",
+            2,
+            45,
+            "did you mean level?",
+        ),
     ] {
         let config = logs(&format!("{inside}<log name='left' type='memory'/>")).expect(inside);
         let [(l, c, told)] = warnings(&config)[..] else { panic!("{inside}: {:?}", config.warnings()) };

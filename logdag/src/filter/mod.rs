@@ -247,11 +247,17 @@ impl Expression {
             Expression::Exists(field) | Expression::Compare(field, ..) | Expression::Match(field, ..) => {
                 field
             }
+            Expression::Level(Operator::Greater, Level::Error) => {
+                return doubts.push("no level is above error".to_owned());
+            }
+            Expression::Level(Operator::Less, Level::Trace) => {
+                return doubts.push("no level is below trace".to_owned());
+            }
             Expression::Level(..) => return,
         };
         // Plurals are words of their own.
         if let Field::Key(name) = field
-            && name.len() > 4
+            && name.len() > 3
             && name.bytes().all(|byte| byte.is_ascii_alphabetic())
             && let Some(meant) =
                 nearly(name, &["timestamp", "facility", "threadid", "threadname", "message", "level"])

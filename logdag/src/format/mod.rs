@@ -293,6 +293,23 @@ mod tests {
         assert_eq!(parsed(Format::Json, more, Layout::default(), "a\n\"b\""), expected);
     }
 
+    /// A table for many keys, and comparing few, give the same: the last of a name counts, and stands where it stood.
+    #[test]
+    fn of_keys_with_one_name_the_last_one_counts_however_many_there_are() {
+        for n in [3, 10, 32, 33, 1000] {
+            let names: Vec<String> = (0..n).map(|key| format!("k{}", key % (n - 1))).collect();
+            let keys: Vec<(&str, Value<'_>)> =
+                names.iter().enumerate().map(|(place, name)| (&**name, Value::U64(place as u64))).collect();
+            let mut record = Record::new(0, "s", &"m");
+            record.keys = &keys;
+            let mut out = Vec::new();
+            render(Format::Event, Flags::default(), Layout::default(), &record, &mut out);
+            let members: Vec<String> = (1..n).map(|key| format!("\"k{}\":{key}", key % (n - 1))).collect();
+            let expected = format!("\"stream\":\"s\",{}}}\n", members.join(","));
+            assert!(out.ends_with(expected.as_bytes()), "{n}: {}", String::from_utf8_lossy(&out));
+        }
+    }
+
     #[test]
     fn events_are_json_with_their_keys_on_top() {
         let more = Flags { source: true, target: true, ..Flags::default() };

@@ -108,9 +108,14 @@ impl Descriptor {
 
     pub(crate) fn open(path: &str) -> io::Result<Self> {
         let number = Self::number(path).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-        if !inherited(number) {
+        let Some(flags) = inherited(number) else {
             let why = format!("file descriptor {number}: the process was not started with it");
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        };
+        if flags & ACCESS == READ_ONLY {
+            // What was written to a pipe that way would come back as input.
+            let why = format!("file descriptor {number}: it is open for reading only");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let open = || -> io::Result<File> {
             // A pipe without a reader must not be waited for.
@@ -129,14 +134,17 @@ impl Descriptor {
     }
 }
 
-/// Whether a process was started with a descriptor: those that it opens itself are closed when it starts another one.
-/// A wrong number must not lead to other files of the process.
-fn inherited(number: i32) -> bool {
-    const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+const ACCESS: u32 = 0o3;
+const READ_ONLY: u32 = 0;
+
+/// The flags of a descriptor that the process was started with: those that it opens itself are closed when it starts another
+/// one. A wrong number must not lead to other files of the process.
+fn inherited(number: i32) -> Option<u32> {
     let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
     let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & CLOSE_ON_EXEC == 0)
+    flags.filter(|flags| flags & CLOSE_ON_EXEC == 0)
 }
 
 impl Sink for Descriptor {

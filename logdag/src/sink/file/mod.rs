@@ -10,7 +10,7 @@ mod rotation;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, Metadata, TryLockError};
-use std::io::{self, Seek, Write};
+use std::io::{self, IsTerminal, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -786,10 +786,12 @@ impl Sink for FileSink {
     fn capabilities(&self) -> Capabilities {
         let rotation = &self.keeper.rotation;
         let needs_ticks = rotation.by_time() || rotation.retain_seconds > 0 || rotation.compress.is_some();
+        let is_terminal = |current: &Current| !current.regular && current.file.is_terminal();
         Capabilities::default()
             .needs_times(false)
             .may_be_asynchronous(self.asynchronous)
             .needs_ticks(needs_ticks)
+            .is_terminal(self.files.lock().current.as_ref().is_some_and(is_terminal))
     }
 
     fn begin(&self) -> io::Result<()> {
