@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod support;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -9,25 +11,13 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Once};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jlog_core::{Jlog, Start, Wait};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
-
-/// Signals that whoever runs the tests ignores (`nohup`, or a shell that runs them in the background) are none that the command
-/// finds ignored: what has a handler here begins with the default there.
-fn heed_signals() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        for signal in [SIGHUP, SIGINT, SIGQUIT] {
-            signal_hook::flag::register_conditional_default(signal, Arc::new(true.into())).unwrap();
-        }
-    });
-}
+use support::heed_signals;
 
 fn logdag(arguments: &[&str]) -> Command {
     heed_signals();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod support;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,7 @@ impl Setup {
     }
 
     fn run(&self) -> Child {
+        support::heed_signals();
         Command::new(env!("CARGO_BIN_EXE_logdag"))
             .arg("run")
             .arg(self.path("app.toml"))

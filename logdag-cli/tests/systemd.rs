@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod support;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
@@ -32,6 +34,7 @@ impl Service {
     }
 
     fn start(&self, arguments: &[&str], watchdog: Option<&str>) -> Child {
+        support::heed_signals();
         let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
         command.arg(arguments[0]).arg(&self.config).args(&arguments[1..]);
         command.env("NOTIFY_SOCKET", self.dir.path().join("notify"));
