@@ -40,7 +40,7 @@ const WRITERS: usize = 5;
 const C_WRITERS: usize = 2;
 /// What our readers print for a message that nobody wrote.
 const TORN: &str = "torn";
-/// Writes of so many lines are whole or not there: they take less than a page.
+/// A write of at most this many lines fits in a page: a kill leaves all of it, or nothing.
 const FEW_LINES: u64 = 20;
 /// Subscribers 0 and 1 are read by the C library.
 const SUBSCRIBERS: [&str; 4] = ["c0", "c1", "r0", "r1"];

@@ -1,6 +1,6 @@
 //! `jlog grep`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
@@ -198,9 +198,9 @@ fn search_with_context(log: &Jlog, search: &Search, around: u64, stop: &Stop) ->
     let mut reader = search.reader(log, &start)?;
     let keep = usize::try_from(around).unwrap_or(usize::MAX);
     // The last messages that were not printed, each rendered by itself.
-    let mut before: std::collections::VecDeque<MessageOutput> = std::collections::VecDeque::new();
+    let mut before: VecDeque<MessageOutput> = VecDeque::new();
     let (mut matches, mut after, mut gap, mut any) = (0, 0, false, false);
-    // A line of its own would break what is counted, ends with NUL bytes or is JSON.
+    // In the other formats a separator would be taken for a message.
     let separated = matches!(search.format, MessageFormat::Cat | MessageFormat::Short | MessageFormat::Hex);
     let empty = MessageOutput::new(search.format);
     let mut spare = None;

@@ -16,8 +16,9 @@
 //!    place there.
 //! 3. A record that is younger than the run, and fits before the next segments, was appended after the run's
 //!    records were lost. It fits there if it is not younger than all of these: their first records, their first run,
-//!    and the last run of this segment; and if it is no copy of a record that they hold or list. (A message has the time when it was
-//!    made, and may begin the next segment although others have appended younger ones to this one before it.)
+//!    and the last run of this segment; and if it is no copy of a record that they hold or list, even one that has
+//!    lost its end. (A message has the time when it was made, and may begin the next segment although others have
+//!    appended younger ones to this one before it.)
 //! 4. Records that the runs list elsewhere were moved if they are in the runs' order, nearer to the beginning
 //!    than before, and the last record that the runs list is the last of them.
 //! 5. A record that no run lists was moved with those of rule 4 if it came from a place that no run covers: as far
@@ -148,7 +149,7 @@ pub(crate) struct Later {
     /// The earliest time of their first records, and the latest time that a record before them can have. `None` within
     /// where there are none.
     times: Option<Option<(Timestamp, Timestamp)>>,
-    /// What copies of their records of these times have; `None` within for too many.
+    /// What shows that a record is a copy of one of them; `None` within where there are too many.
     copies: Option<Option<Copies>>,
 }
 
@@ -387,9 +388,9 @@ impl Survey<'_> {
         Ok(earliest.map(|begins| (begins, latest.into_iter().fold(begins, Timestamp::max))))
     }
 
-    /// What copies of records of the next segments have, from one time up to another one: the checksums of these records, and
-    /// of all that are listed there, as something else may stand in their places by now; and their headers, as a copy may
-    /// have lost its end. `None` where there are too many.
+    /// What shows that a record is a copy of one in the next segments, from one time up to another one: the checksums
+    /// of these records, and of all that are listed there, as something else may stand in their places by now; and
+    /// their headers, as a copy may have lost its end. `None` where there are too many.
     fn next_copies(&self, from: Timestamp, to: Timestamp) -> io::Result<Option<Copies>> {
         let (mut crcs, mut headers) = (Vec::new(), Vec::new());
         for (next, file) in self.next_segments()? {

@@ -66,8 +66,6 @@ mod redact;
 mod route;
 pub mod sink;
 mod speculation;
-// Only configurations and filters in them are suggested anything.
-#[cfg_attr(not(any(feature = "toml", feature = "xml")), allow(dead_code))]
 mod suggest;
 mod sync;
 #[cfg(feature = "tracing")]

@@ -218,7 +218,6 @@ impl Filter {
 
     /// What is right, and probably not what was meant: comparisons of numbers with texts, and names one letter away from those
     /// of fields.
-    #[cfg_attr(not(any(feature = "toml", feature = "xml")), allow(dead_code))]
     pub(crate) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         self.expression.doubts(&mut doubts);

@@ -243,7 +243,7 @@ impl Graph {
     /// Writes everything that was logged so far and makes it durable.
     ///
     /// # Errors
-    /// The sinks that cannot, or take longer than its stream's [`drain_limit`](StreamOptions::drain_limit), or have
+    /// The sinks that cannot, or take longer than their streams' [`drain_limit`](StreamOptions::drain_limit), or have
     /// lost lines since the last time; the others are flushed all the same.
     pub fn flush(&self) -> Result<(), GraphError> {
         report_reentrant(0);

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 
 use crate::format::Format;
 use crate::graph::fork;
@@ -29,8 +29,7 @@ impl Torn {
             self.0.store(false, Relaxed);
         }
         patience::write_all(to, lines.bytes()).map_err(|(done, error)| {
-            let written = lines.ends.partition_point(|&(end, _)| end - lines.start <= done);
-            let whole = written.checked_sub(1).map_or(0, |last| lines.ends[last].0 - lines.start);
+            let (written, whole) = lines.whole_within(done);
             self.0.store(done > whole, Relaxed);
             WriteError { written, error }
         })
@@ -122,8 +121,7 @@ impl Descriptor {
             let mut options = File::options();
             options.append(true).custom_flags(OFlag::O_NONBLOCK.bits());
             let file = options.open(format!("/proc/self/fd/{number}"))?;
-            let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
-            fcntl(&file, FcntlArg::F_SETFL(flags))?;
+            patience::let_writes_wait(&file)?;
             Ok(file)
         };
         let file = open().map_err(|e| {

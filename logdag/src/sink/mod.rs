@@ -71,6 +71,12 @@ impl<'a> Lines<'a> {
         &self.bytes[self.start..self.ends.last().map_or(self.start, |&(end, _)| end)]
     }
 
+    /// How many lines end within the first bytes, and where the last of these ends.
+    pub(crate) fn whole_within(&self, bytes: usize) -> (usize, usize) {
+        let whole = self.ends.partition_point(|&(end, _)| end - self.start <= bytes);
+        (whole, whole.checked_sub(1).map_or(0, |last| self.ends[last].0 - self.start))
+    }
+
     /// The first `n` lines, and the others.
     pub(crate) fn split(&self, n: usize) -> (Self, Self) {
         let n = n.min(self.ends.len());

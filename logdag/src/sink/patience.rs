@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A pipe that is ready for writing takes this many bytes at once (`PIPE_BUF`), and others do not come between them.
@@ -77,6 +77,13 @@ fn reopen(terminal: BorrowedFd<'_>) -> io::Result<File> {
         .write(true)
         .custom_flags(flags.bits())
         .open(format!("/proc/self/fd/{}", terminal.as_raw_fd()))
+}
+
+/// Lets writing to a file wait that was opened without waiting (`O_NONBLOCK`): lines are not lost because a reader is slow.
+pub(crate) fn let_writes_wait(file: &File) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
+    fcntl(file, FcntlArg::F_SETFL(flags))?;
+    Ok(())
 }
 
 /// Waits until it takes something. Regular files always do.

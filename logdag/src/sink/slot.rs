@@ -772,16 +772,15 @@ impl Slot {
         written
     }
 
-    /// How long this thread waits for the sink, from now on; `None` where that is for as long as it takes. Requires: the sink
-    /// has no queue.
+    /// Until when this thread waits for the sink; `None` where that is for as long as it takes.
     fn patience(&self) -> Option<Instant> {
-        let now = Instant::now();
-        match self.when_full {
-            _ if Doing::now() == Doing::Reporting => Some(now + REPORT_WAIT),
-            WhenFull::Block => None,
-            WhenFull::Drop if self.behind.load(Ordering::Relaxed) => Some(now),
-            WhenFull::Drop => Some(self.limit_from(now)),
+        if Doing::now() == Doing::Reporting {
+            return Some(Instant::now() + REPORT_WAIT);
         }
+        self.gives_up().then(|| {
+            let now = Instant::now();
+            if self.behind.load(Ordering::Relaxed) { now } else { self.limit_from(now) }
+        })
     }
 
     /// Waits until nobody writes, or for as long as this thread has patience.
@@ -910,7 +909,7 @@ impl Slot {
 
     fn write_to_sink(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         // A panic of a sink is a failure: the queue and the threads that log continue.
-        let limited = self.is_limited().then(|| self.patience()).flatten().map(Patience::until);
+        let limited = self.patience().map(Patience::until);
         let written = catch_unwind(AssertUnwindSafe(|| {
             let _writing = While::doing(Doing::Writing);
             self.sink.write(lines)
@@ -922,11 +921,6 @@ impl Slot {
     /// Whether lines are dropped that the sink does not take in time: not by the thread of a queue, where they wait.
     fn gives_up(&self) -> bool {
         self.when_full == WhenFull::Drop && !self.asynchronous.load(Ordering::Relaxed)
-    }
-
-    /// Whether this thread may not wait for as long as the sink takes.
-    fn is_limited(&self) -> bool {
-        self.gives_up() || Doing::now() == Doing::Reporting
     }
 
     /// Lines were lost: that is counted and reported, and the next flush fails.

@@ -5,8 +5,10 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 use nix::unistd::{Group, User};
+
+use crate::sink::patience;
 
 /// Permission bits of new files, less what the process's mask takes.
 const FILE_MODE: u32 = 0o664;
@@ -110,9 +112,7 @@ pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::
             failed => return failed,
         }
     };
-    // Writing to it may wait: lines are not lost because a reader is slow.
-    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
-    fcntl(&file, FcntlArg::F_SETFL(flags))?;
+    patience::let_writes_wait(&file)?;
     Ok(file)
 }
 

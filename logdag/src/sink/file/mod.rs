@@ -10,7 +10,7 @@ mod rotation;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, Metadata, TryLockError};
-use std::io::{self, IsTerminal, Seek, Write};
+use std::io::{self, IsTerminal, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use retention::{FirstSeen, InUse, Reasons};
 pub use rotation::{Compression, RotateAt, RotatedName, Rotation, RotationError, Zone};
 
 use super::fd::Torn;
-use super::{Capabilities, Lines, Sink, WriteError};
+use super::{Capabilities, Lines, Sink, WriteError, patience};
 use crate::graph::fork;
 use crate::sync::plain::Mutex;
 
@@ -639,20 +639,6 @@ impl FileSink {
     }
 }
 
-/// Appends bytes; where that fails, says how many of them are there.
-fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
-    let mut done = 0;
-    while done < bytes.len() {
-        match file.write(&bytes[done..]) {
-            Ok(0) => return Err((done, io::ErrorKind::WriteZero.into())),
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err((done, e)),
-        }
-    }
-    Ok(())
-}
-
 /// The directory that rotated files of a log are in, if it is another one.
 pub(super) fn rotated_directory(path: &Path, rotation: &Rotation) -> Option<PathBuf> {
     let below = rotation.name.directory()?;
@@ -757,9 +743,8 @@ impl Sink for FileSink {
                 (written, rest) = (written + now.len(), later);
                 continue;
             }
-            if let Err((done, error)) = write_all(&current.file, now.bytes()) {
-                let whole = now.ends.partition_point(|&(end, _)| end - now.start <= done);
-                let keep = whole.checked_sub(1).map_or(0, |last| now.ends[last].0 - now.start);
+            if let Err((done, error)) = patience::write_all(&current.file, now.bytes()) {
+                let (whole, keep) = now.whole_within(done);
                 current.len += done as u64;
                 // No part of a line stays, unless something was written behind it.
                 let part = (done - keep) as u64;
