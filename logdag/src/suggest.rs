@@ -18,13 +18,16 @@ fn distance(a: &str, b: &str) -> usize {
     last.last().copied().unwrap_or(0)
 }
 
-/// The known name that this one is one letter away from, or has another case than; none for a known one.
+/// The nearest of the known names that this one is one letter away from, or has another case than; none for a known one.
 pub(crate) fn nearly<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if known.contains(&name) {
         return None;
     }
     let lower = name.to_lowercase();
-    known.iter().copied().find(|known| distance(&lower, known) <= 1)
+    // Comparing long names takes too long.
+    let near = known.iter().copied().filter(|known| known.len().abs_diff(lower.len()) <= 1);
+    let best = near.map(|known| (distance(&lower, known), known)).min_by_key(|(away, _)| *away);
+    best.filter(|(away, _)| *away <= 1).map(|(_, known)| known)
 }
 
 /// `; did you mean …?`, with the nearest of the known names if one is near; else nothing.
@@ -74,5 +77,7 @@ mod tests {
             (nearly("Log", &["log"]), nearly("log", &["log"]), nearly("web", &["log"])),
             (Some("log"), None, None)
         );
+        let known = ["log", "logs"];
+        assert_eq!((nearly("Logs", &known), nearly("lgos", &known)), (Some("logs"), Some("logs")));
     }
 }

@@ -61,7 +61,7 @@ use std::rc::Rc;
 
 use crate::graph::{ApplyError, Graph, StreamConfig};
 use crate::redact::Redaction;
-use crate::suggest::did_you_mean;
+use crate::suggest::{did_you_mean, nearly};
 use value::Given;
 #[cfg(not(feature = "toml"))]
 use without::toml;
@@ -75,6 +75,9 @@ const MAX_FILE: u64 = 16 << 20;
 const MAX_INCLUDES: usize = 32;
 /// Elements are in one another no deeper than this.
 const MAX_DEPTH: usize = 100;
+
+/// Attributes of an `<include>`.
+const INCLUDE_ATTRIBUTES: &[&str] = &["file", "snippet"];
 
 /// An error shows this many characters of its line, and this many of them before the place.
 const SHOWN: usize = 160;
@@ -381,18 +384,21 @@ impl Config {
         &self.warnings
     }
 
-    /// What is missing on this machine, as it is now, at the first stream that needs it: directories of files that no
-    /// `make_dirs` has made, and the users and groups that files are to belong to.
+    /// What is missing or in the way on this machine, as it is now, at the first stream that needs it: directories of files
+    /// that no `make_dirs` has made, the users and groups that files are to belong to, and directories in the place of files.
     pub fn missing(&self) -> Vec<ConfigError> {
         let mut known = BTreeSet::new();
         let mut known_names = BTreeSet::new();
         let mut missing = Vec::new();
         for (stream, place) in self.streams.iter().zip(&self.places) {
-            let Some(sink) = &stream.options.sink else { continue };
-            if let Err(e) = sink.access.check()
-                && known_names.insert(e.to_string())
-            {
-                missing.push(place.error(format!("{e}, which the log {:?} is to belong to", stream.name)));
+            let (name, Some(sink)) = (&stream.name, &stream.options.sink) else { continue };
+            for e in sink.access.missing() {
+                if known_names.insert(e.to_string()) {
+                    missing.push(place.error(format!("{e}, which the log {name:?} is to belong to")));
+                }
+            }
+            for why in crate::sink::in_the_way(sink) {
+                missing.push(place.error(format!("the log {name:?}: {why}")));
             }
             for (n, dir) in crate::sink::directories(sink).into_iter().enumerate() {
                 let can_be_made = || dir.ancestors().find(|dir| dir.exists()).is_none_or(Path::is_dir);
@@ -400,10 +406,19 @@ impl Config {
                     continue;
                 }
                 missing.push(place.error(format!(
-                    "the directory {}{} of the log {:?} is missing: make it, or have it made with make_dirs=\"on\"",
+                    "the directory {}{} of the log {name:?} is missing: make it, or have it made with make_dirs=\"on\"",
                     dir.display(),
                     if n > 0 { " for rotated files" } else { "" },
-                    stream.name
+                )));
+            }
+            // One that is made for the file will be there.
+            if let Some(dir) = crate::sink::directory_of_latest(sink)
+                && known.insert(dir.clone())
+                && !dir.is_dir()
+            {
+                let dir = dir.display();
+                missing.push(place.error(format!(
+                    "the directory {dir} for the link \"latest\" of the log {name:?} is missing: make it"
                 )));
             }
         }
@@ -523,6 +538,14 @@ fn read(path: &Path, may_be_shown: impl Fn(&Source) -> bool) -> std::result::Res
 
 /// Takes in another file: what its root has, or, as a snippet, what it has without one.
 fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Result<Element> {
+    for (name, _, place) in &element.attributes {
+        // What libmtev lets pass, we do, unless it was probably meant for something.
+        let doubtful = element.place.source.toml || nearly(name, INCLUDE_ATTRIBUTES).is_some();
+        if doubtful && !INCLUDE_ATTRIBUTES.contains(&&**name) {
+            let on = if element.place.source.toml { "include" } else { "<include>" };
+            return Err(place.error(unknown("attribute", name, on, INCLUDE_ATTRIBUTES)));
+        }
+    }
     let Some((file, place)) = element.attribute("file") else {
         return Err(element.place.error("an include without file: expected <include file=\"…\"/>"));
     };
@@ -550,6 +573,16 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
     };
     open.pop();
     Ok(taken)
+}
+
+/// What is to be said of a name that means nothing.
+fn unknown(what: &str, name: &str, on: &str, known: &[&str]) -> String {
+    let meant = did_you_mean(name, known);
+    if meant.is_empty() {
+        format!("unknown {what} {name:?} on {on}: expected one of {}", known.join(", "))
+    } else {
+        format!("unknown {what} {name:?} on {on}{meant}")
+    }
 }
 
 /// Puts a variable in place of `ENV:default:{KEY}`.

@@ -82,15 +82,31 @@ pub(super) fn read(inherited: Inherited<'_, '_>) -> Result<Rotation> {
     })
 }
 
-/// What makes no sense together, each with the attribute that it is about.
-pub(super) fn doubts<'a>(rotation: &Rotation, inherited: Inherited<'_, 'a>) -> Vec<(Given<'a>, String)> {
+/// Attributes that say when a file is rotated.
+pub(super) const ROTATES: [&str; 4] = ["rotate_bytes", "rotate_seconds", "rotate_at", "rotate_on_start"];
+
+/// Whether a value switches off what is inherited.
+pub(super) fn is_off(text: &str) -> bool {
+    ["", "0", OFF, "false"].contains(&&*text.trim().to_ascii_lowercase())
+}
+
+/// What makes no sense together, each with the attribute that it is about. Where a stream has switched off the rotation that it
+/// inherits, what is said of rotated files is left for others, or for later.
+pub(super) fn doubts<'a>(
+    rotation: &Rotation,
+    inherited: Inherited<'_, 'a>,
+    switched_off: bool,
+) -> Vec<(Given<'a>, String)> {
     let mut doubts = Vec::new();
     let mut doubt = |name: &'static str, why: &str| {
-        if let Some(given) = inherited(name).filter(|given| !["0", OFF].contains(&given.text)) {
+        if let Some(given) = inherited(name).filter(|given| !is_off(given.text)) {
             doubts.push((given, format!("{} {why}", given.shown())));
         }
     };
     if !rotation.rotates() {
+        if switched_off {
+            return doubts;
+        }
         let why = "has no effect without rotate_bytes, rotate_seconds, rotate_at or rotate_on_start";
         for name in
             ["retain_seconds", "retain_bytes", "retain_count", "rotate_name", "rotate_zone", "compress"]

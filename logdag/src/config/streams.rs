@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::rotation::{self, RotatedNames};
 use super::value::Given;
-use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result};
+use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result, unknown};
 use crate::filter::{Filter, Limit};
 use crate::format::{Flags, Format};
 use crate::graph::{Graph, StreamConfig, StreamOptions};
 use crate::level::Level;
 use crate::pattern::Pattern;
 use crate::redact::Redaction;
-use crate::sink::{Access, SinkSpec, WhenFull};
+use crate::sink::{Access, SinkSpec, WhenFull, place};
 use crate::suggest::{did_you_mean, nearly};
 
 const ATTRIBUTES: &[&str] = &[
@@ -62,6 +62,10 @@ const OUTLET_ATTRIBUTES: &[&str] = &["name", "filter", "min_level", "limit", "sa
 const HTTP_ATTRIBUTES: &[&str] = &["address", "token_file", "allow_host"];
 /// Elements that mean something; others only group.
 const ELEMENTS: &[&str] = &["log", "outlet", "config", "include"];
+/// The same with the element that they are in.
+const ELEMENTS_AND_LOGS: &[&str] = &["log", "logs", "outlet", "config", "include"];
+/// Attributes of a `<config>`.
+const CONFIG_ATTRIBUTES: &[&str] = &["id", "inherit"];
 /// Keys of `<config>` that types of our own know.
 const CONFIG_KEYS: &[&str] = &["segment_size", "precommit", "facility", "identifier", "timeout"];
 /// Those that are sizes of a jlog.
@@ -79,9 +83,17 @@ pub(super) fn read(root: &Element) -> Result<Config> {
     collect_configs(root, &mut reader.configs);
     reader.find_logs(root, &mut Vec::new())?;
     reader.check_files()?;
+    reader.check_links()?;
     reader.check_jlogs()?;
     reader.check_targets();
-    if reader.streams.is_empty() && reader.left_out.is_empty() {
+    let nothing = reader.streams.is_empty() && reader.left_out.is_empty();
+    for (place, meant, message) in std::mem::take(&mut reader.outside) {
+        // Where there are no streams at all, that is said below.
+        if !(nothing && matches!(meant, "log" | "logs")) {
+            reader.warn(&place, message);
+        }
+    }
+    if nothing {
         reader.nothing(root);
     }
     let Reader { streams, places, left_out, mut warnings, .. } = reader;
@@ -92,11 +104,20 @@ pub(super) fn read(root: &Element) -> Result<Config> {
     Ok(Config { streams, places, left_out, warnings, redaction, http })
 }
 
-/// Whether this says where to answer over HTTP. Without an attribute of that it is a group that happens to have the name, in TOML
+/// Whether this says where to answer over HTTP, also with a mistake. Without an attribute of that it is a group that happens to have the name, in TOML
 /// only if there is something in it.
 fn is_http(element: &Element) -> bool {
-    let says = HTTP_ATTRIBUTES.iter().any(|name| element.attribute(name).is_some());
+    let says = element
+        .attributes
+        .iter()
+        .any(|(name, ..)| HTTP_ATTRIBUTES.contains(&&**name) || nearly(name, HTTP_ATTRIBUTES).is_some());
     element.name == "http" && (says || element.place.source.toml && element.children.is_empty())
+}
+
+/// Whether this was probably meant to say where to answer over HTTP.
+fn is_nearly_http(element: &Element) -> bool {
+    let name = nearly(&element.name, &["http"]).is_some() && element.name != "https";
+    name && HTTP_ATTRIBUTES.iter().any(|name| element.attribute(name).is_some())
 }
 
 /// What the root, or a `<logs>` in it, says of answering over HTTP.
@@ -187,24 +208,25 @@ fn environment_holds(text: &str, place: &Place) -> Result<bool> {
     Ok(holds != negated)
 }
 
-/// What is to be said of a name that means nothing.
-fn unknown(what: &str, name: &str, on: &str, known: &[&str]) -> String {
-    let meant = did_you_mean(name, known);
-    if meant.is_empty() {
-        format!("unknown {what} {name:?} on {on}: expected one of {}", known.join(", "))
-    } else {
-        format!("unknown {what} {name:?} on {on}{meant}")
-    }
-}
-
 /// A path by which a file is known, however it is written.
 fn same_name(path: &Path) -> PathBuf {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let named = match (dir.canonicalize(), path.file_name()) {
-        (Ok(dir), Some(name)) => dir.join(name),
-        _ => path.to_owned(),
-    };
-    path.canonicalize().unwrap_or(named)
+    path.canonicalize().unwrap_or_else(|_| place(path))
+}
+
+/// Whether an attribute of a stream has an effect on a sink of a type, none being a stream without one. What types of an
+/// application do with theirs is their own matter.
+fn has_effect(attribute: &str, kind: Option<&str>) -> bool {
+    let is_file = matches!(kind, Some("file" | "file_synch"));
+    match attribute {
+        _ if kind.is_some_and(|kind| !BUILT_IN_TYPES.contains(&kind)) => true,
+        "path" => !matches!(kind, None | Some("stdout" | "stderr")),
+        "make_dirs" => is_file || kind == Some("jlog"),
+        "latest" | "mode" | "owner" | "group" => is_file,
+        name if name.starts_with("rotate_") || name.starts_with("retain_") || name == "compress" => is_file,
+        // Lines are written at once there. A stream without a type may have had a sink before.
+        "when_full" | "queue_bytes" => !matches!(kind, Some("memory" | "file_synch")),
+        _ => true,
+    }
 }
 
 #[derive(Default)]
@@ -216,6 +238,8 @@ struct Reader<'a> {
     configs: BTreeMap<String, &'a Element>,
     /// Where outlets lead to, and the first that leads there.
     targets: BTreeMap<String, Place>,
+    /// What is doubtful outside `<logs>`: where, what was meant, and what is to be said.
+    outside: Vec<(Place, &'static str, String)>,
     warnings: Vec<ConfigError>,
     warned: BTreeSet<(String, usize, String)>,
 }
@@ -238,20 +262,63 @@ impl<'a> Reader<'a> {
     }
 
     fn find_logs(&mut self, element: &'a Element, above: &mut Vec<&'a Element>) -> Result<()> {
-        above.push(element);
         if element.name == "logs" {
+            above.iter().for_each(|element| self.check_inherited(element));
+            above.push(element);
             self.check_group(element)?;
             let mut chain = above.iter().map(|element| self.above(element)).collect::<Result<Vec<_>>>()?;
             for child in &element.children {
                 self.find_streams(child, &mut chain)?;
             }
         } else {
+            self.check_outside(element, above);
+            above.push(element);
             for child in &element.children {
                 self.find_logs(child, above)?;
             }
         }
         above.pop();
         Ok(())
+    }
+
+    /// An element that is not in `<logs>` is the application's, unless it was probably meant for something.
+    fn check_outside(&mut self, element: &'a Element, above: &[&'a Element]) {
+        // The root has any name, and what a config has in it are keys.
+        if above.is_empty() || above.iter().any(|above| above.name == "config") {
+            return;
+        }
+        let shown = element.shown();
+        if element.name == "log" && element.attribute("name").is_some() {
+            let why = format!("{shown} is no stream here: expected it below <logs>");
+            self.outside.push((element.place.clone(), "log", why));
+        }
+        if above.len() == 1 && is_nearly_http(element) {
+            let why = format!("{shown} means nothing: did you mean <http>?");
+            self.outside.push((element.place.clone(), "http", why));
+        }
+        if let Some(meant) = nearly(&element.name, ELEMENTS_AND_LOGS) {
+            // Plurals have in them what they are the plural of.
+            if element.children.is_empty() || element.name != format!("{meant}s") {
+                let why = format!("{shown} means nothing: did you mean <{meant}>?");
+                self.outside.push((element.place.clone(), meant, why));
+            }
+        }
+    }
+
+    /// What is above `<logs>` has attributes of its own; streams inherit those that are theirs.
+    fn check_inherited(&mut self, element: &'a Element) {
+        for (name, _, place) in &element.attributes {
+            if name.len() > 3
+                && let Some(meant) = nearly(name, ATTRIBUTES)
+                && *name != format!("{meant}s")
+            {
+                let shown = element.shown();
+                self.warn(
+                    place,
+                    format!("{name} on {shown} is no attribute of streams: did you mean {meant}?"),
+                );
+            }
+        }
     }
 
     fn find_streams(&mut self, element: &'a Element, above: &mut Vec<Above<'a>>) -> Result<()> {
@@ -285,7 +352,13 @@ impl<'a> Reader<'a> {
             self.targets.entry(name.clone()).or_insert_with(|| outlet.place.clone());
             outlets.push((name, filter, &outlet.place));
         }
-        Ok(Above { element, outlets, configs: element.named("config").collect() })
+        let configs: Vec<&Element> = element.named("config").collect();
+        for (name, _, place) in configs.iter().flat_map(|config| &config.attributes) {
+            if !CONFIG_ATTRIBUTES.contains(&&**name) {
+                self.warn(place, unknown("attribute", name, "<config>", CONFIG_ATTRIBUTES));
+            }
+        }
+        Ok(Above { element, outlets, configs })
     }
 
     /// An element that groups: libmtev lets everything pass, and so do we in XML, with a warning.
@@ -295,6 +368,15 @@ impl<'a> Reader<'a> {
             let meant = if element.place.source.toml { meant.to_owned() } else { format!("<{meant}>") };
             self.warn(&element.place, format!("{shown} only groups what is in it: did you mean {meant}?"));
             // Its attributes belong to what was meant.
+            return Ok(());
+        }
+        if is_nearly_http(element) {
+            if element.place.source.toml {
+                return Err(element
+                    .place
+                    .error(format!("{shown} only groups what is in it: did you mean [http]?")));
+            }
+            self.warn(&element.place, format!("{shown} only groups what is in it: did you mean <http>?"));
             return Ok(());
         }
         for (name, _, place) in &element.attributes {
@@ -387,6 +469,7 @@ impl<'a> Reader<'a> {
         let make_dirs = flag("make_dirs")?;
         let merged = self.merged_config(chain)?;
         let kind = inherited("type").map(|given| given.text.to_owned()).filter(|kind| !kind.is_empty());
+        self.check_effects(element, kind.as_deref());
         let sink = match kind {
             None => None,
             Some(kind) => {
@@ -396,7 +479,13 @@ impl<'a> Reader<'a> {
                     return Err(element.place.error(why));
                 }
                 if matches!(&*kind, "file" | "file_synch") {
-                    for (given, why) in rotation::doubts(&rotation, &inherited) {
+                    let above = |name: &str| {
+                        let mut values = chain.iter().rev().filter_map(|above| above.element.attribute(name));
+                        let off = values.next().is_some_and(|(text, _)| rotation::is_off(text));
+                        off && values.any(|(text, _)| !rotation::is_off(text))
+                    };
+                    let switched_off = rotation::ROTATES.into_iter().any(above);
+                    for (given, why) in rotation::doubts(&rotation, &inherited, switched_off) {
                         self.warn(given.place, why);
                     }
                 }
@@ -456,6 +545,55 @@ impl<'a> Reader<'a> {
             max_line: bytes("max_line", StreamOptions::MAX_LINE)?,
             queue_bytes: bytes("queue_bytes", StreamOptions::QUEUE_BYTES)?,
         })
+    }
+
+    /// Attributes of a stream itself that its type has no use for. What it inherits may be meant for others.
+    fn check_effects(&mut self, element: &Element, kind: Option<&str>) {
+        for (name, text, place) in &element.attributes {
+            if has_effect(name, kind) || rotation::is_off(text) {
+                continue;
+            }
+            let shown = Given { name, text, place, element }.shown();
+            let why = match kind {
+                None => format!("{shown} has no effect without a type: expected type=\"file\", for example"),
+                Some(kind) => format!("{shown} has no effect on a log of type {kind}"),
+            };
+            self.warn(place, why);
+        }
+    }
+
+    /// A link in the place of a log would take its name away, and one that two logs keep leads to either of them.
+    fn check_links(&mut self) -> Result<()> {
+        let is_file = |sink: &&SinkSpec| matches!(&*sink.kind, "file" | "file_synch");
+        let streams = self.streams.iter().zip(&self.places);
+        let sinks = streams.filter_map(|(stream, at)| {
+            stream.options.sink.as_ref().filter(is_file).map(|sink| (&*stream.name, sink, at))
+        });
+        if sinks.clone().all(|(_, sink, _)| sink.latest.is_none()) {
+            return Ok(());
+        }
+        let files: BTreeMap<PathBuf, &str> =
+            sinks.clone().map(|(name, sink, _)| (place(Path::new(&sink.path)), name)).collect();
+        let mut links: BTreeMap<PathBuf, &str> = BTreeMap::new();
+        let mut shared = Vec::new();
+        for (name, link, at) in sinks.filter_map(|(name, sink, at)| Some((name, sink.latest.as_ref()?, at))) {
+            let found = place(link);
+            if let Some(log) = files.get(&found) {
+                return Err(at.error(format!(
+                    "the link \"latest\" at {} has the path of the log {log:?}: expected another one",
+                    link.display()
+                )));
+            }
+            if let Some(other) = links.insert(found, name) {
+                let why = format!(
+                    "the log {other:?} has its link \"latest\" at {} as well: it leads to the file of the one that rotated last",
+                    link.display()
+                );
+                shared.push((at.clone(), why));
+            }
+        }
+        shared.into_iter().for_each(|(at, why)| self.warn(&at, why));
+        Ok(())
     }
 
     /// Two streams on one file would rotate it under each other.

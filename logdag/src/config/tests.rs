@@ -400,6 +400,29 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
             "\"stdrr\" that this outlet leads to; did you mean stderr?",
         ),
         ("<log name='b'><outlet name='x/y'/></log>", 2, 15, "nothing makes the stream \"x/y\""),
+        ("<htp address='127.0.0.1:1'/>", 2, 1, "<htp> only groups what is in it: did you mean <http>?"),
+        (
+            "<log name='b' path='x'/>",
+            2,
+            21,
+            "path=\"x\" on <log> has no effect without a type: expected type=",
+        ),
+        ("<log name='b' mode='600'/>", 2, 21, "mode=\"600\" on <log> has no effect without a type"),
+        ("<log name='b' type='memory' rotate_bytes='1MB'/>", 2, 43, "no effect on a log of type memory"),
+        ("<log name='b' type='memory' when_full='drop'/>", 2, 40, "no effect on a log of type memory"),
+        ("<log name='b' type='jlog' path='x' mode='600'/>", 2, 42, "no effect on a log of type jlog"),
+        ("<log name='b' type='stdout' path='x'/>", 2, 35, "no effect on a log of type stdout"),
+        ("<config inherti='x'/>", 2, 18, "unknown attribute \"inherti\" on <config>; did you mean inherit?"),
+        (
+            "<log name='b'><outlet name='stderr' filter='level ~ \"errr\"'/></log>",
+            2,
+            45,
+            "no level matches: their names are trace, debug, info, warning, error",
+        ),
+        ("<log name='b'><outlet name='stderr' filter='lvel = 1'/></log>", 2, 45, "did you mean level?"),
+        ("<log name='b'><outlet name='stderr' filter='lin = 1'/></log>", 2, 45, "did you mean line?"),
+        ("<log name='b'><outlet name='stderr' filter='exists(fle)'/></log>", 2, 45, "did you mean file?"),
+        ("<log name='b'><outlet name='stderr' filter='Flie = 1'/></log>", 2, 45, "did you mean file?"),
         (
             "<log name='b' type='file' path='x' retain_bytes='5MB'/>",
             2,
@@ -460,9 +483,112 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
     assert!(told.contains("it configures nothing") && told.contains("did you mean <logs>"), "{told}");
 }
 
+/// What is not in `<logs>` is the application's; a mistake in a name must not make it that.
+#[test]
+fn mistakes_outside_logs_are_warnings_too() {
+    for (app, expected) in [
+        ("<app><includ file='x'/>LOGS</app>", Some("<includ> means nothing: did you mean <include>?")),
+        ("<app>LOGS<oulet name='stderr'/></app>", Some("<oulet> means nothing: did you mean <outlet>?")),
+        ("<app>LOGS<Log name='b'/></app>", Some("<Log> means nothing: did you mean <log>?")),
+        ("<app>LOGS<log name='b'/></app>", Some("<log> is no stream here: expected it below <logs>")),
+        ("<app>LOGS<lgos/></app>", Some("<lgos> means nothing: did you mean <logs>?")),
+        ("<app><part><Config/></part>LOGS</app>", Some("<Config> means nothing: did you mean <config>?")),
+        ("<app><includes file='x'/>LOGS</app>", Some("<includes> means nothing: did you mean <include>?")),
+        ("<app><htp address='1'/>LOGS</app>", Some("<htp> means nothing: did you mean <http>?")),
+        ("<app timestmaps='on'>LOGS</app>", Some("is no attribute of streams: did you mean timestamps?")),
+        // These are the application's.
+        (
+            "<blog><https address='x'/><configs><config/></configs><part><config><lag>5</lag></config></part>LOGS</blog>",
+            None,
+        ),
+        ("<app user='x' pat='y'><http port='80'/><eventer><config/></eventer>LOGS</app>", None),
+    ] {
+        let text = app.replace("LOGS", "<logs><log name='a' type='memory'/></logs>");
+        let config = config(&text).expect(app);
+        match (&warnings(&config)[..], expected) {
+            ([], None) => {}
+            ([(.., told)], Some(expected)) => assert!(told.contains(expected), "{app}: {told}"),
+            (told, _) => panic!("{app}: {told:?}"),
+        }
+    }
+    for (app, expected) in [
+        (
+            "<app><http adress='x'/>LOGS</app>",
+            "unknown attribute \"adress\" on <http>; did you mean address?",
+        ),
+        ("<app><logs><http token_fil='x'/></logs></app>", "on <http>; did you mean token_file?"),
+        ("<app><include file='/x' snipet='on'/></app>", "on <include>; did you mean snippet?"),
+    ] {
+        let error = config(&app.replace("LOGS", "<logs><log name='a'/></logs>")).expect_err(app);
+        assert!(error.message.contains(expected), "{app}: {error}");
+    }
+    for (text, expected) in [
+        ("[htp]\naddress = '127.0.0.1:1'", "[htp] only groups what is in it: did you mean [http]?"),
+        ("include = { file = '/x', colour = 1 }", "unknown attribute \"colour\" on include"),
+    ] {
+        let error = Config::from_text("a.toml", text).expect_err(text);
+        assert!(error.message.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_a_sink_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    for (attributes, expected) in [
+        (format!("type='file' path='{at}'"), "is a directory: expected the path of a file"),
+        (format!("type='file_synch' path='{at}/none/'"), "none/ is a directory"),
+        (format!("type='jlog' path='{at}/file(x)'"), "file is no directory, as a jlog is"),
+        (format!("type='file' path='{at}/a' latest='{at}/file'"), "other than a symbolic link at"),
+        (format!("type='file' path='{at}/a' latest='{at}/none/l'"), "for the link \"latest\" of the log"),
+        (format!("type='file' path='{at}/a' latest='{at}/l'"), ""),
+    ] {
+        let missing = logs(&format!("<log name='a' {attributes}/>")).unwrap().missing();
+        match (&missing[..], expected) {
+            ([], "") => {}
+            ([told], expected) => assert!(told.message.contains(expected), "{attributes}: {told}"),
+            _ => panic!("{attributes}: {missing:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_link_to_the_latest_file_has_a_name_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    let same = format!("<log name='a' type='file' path='{at}/a' latest='{at}/./a'/>");
+    let of_another = format!(
+        "<log name='a' type='file' path='{at}/a'/><log name='b' type='file' path='{at}/b' latest='{at}/a'/>"
+    );
+    for text in [same, of_another] {
+        let error = logs(&text).unwrap_err();
+        assert!(error.message.contains("has the path of the log \"a\": expected another one"), "{error}");
+    }
+    let config = logs(&format!(
+        "<g type='file' latest='{at}/l'><log name='a' path='{at}/a'/><log name='b' path='{at}/b'/></g>"
+    ));
+    let config = config.unwrap();
+    let [(.., told)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
+    assert!(told.contains("the log \"a\" has its link \"latest\" at"), "{told}");
+    // A log that is a link itself stays what it is.
+    std::os::unix::fs::symlink("data", dir.path().join("linked")).unwrap();
+    let path = dir.path().join("linked");
+    let sink = crate::FileSink::open(&path, crate::Rotation::new(), true).unwrap();
+    let error = sink.with_latest(&path).unwrap_err().to_string();
+    assert!(error.contains("the log itself has this name"), "{error}");
+    assert_eq!(std::fs::read_link(&path).unwrap(), Path::new("data"));
+}
+
 #[test]
 fn what_means_something_or_nothing_at_all_is_no_warning() {
     for inside in [
+        // A rotation that is switched off leaves what is inherited, or said for later, without effect on purpose.
+        "<g type='file' rotate_bytes='1MB' retain_count='3'><log name='a' path='x'/><log name='b' path='y' rotate_bytes='0'/>
+         <log name='c' path='z' rotate_bytes='0' retain_count='5'/><log name='d' type='memory' rotate_bytes='0'/></g>",
+        "<g path='x' mode='600' when_full='drop'><log name='a'/><log name='b' type='memory' path='1,2'/></g>",
+        "<log name='a' type='tape' path='x' rotate_bytes='1MB' mode='600'/>",
+        "<log name='a'><outlet name='stderr' filter='level ~ &quot;(?i)^ERR|warning&quot;'/></log>",
         // Groups have any name, and what is above <logs> is the application's.
         "<console_output timestamps='on'><error><log name='a'/></error></console_output>",
         // What a name is below makes it, and the environment may leave a stream out.
@@ -472,7 +598,7 @@ fn what_means_something_or_nothing_at_all_is_no_warning() {
         "<log name='a' type='tape'><config><speed>5</speed></config></log>",
         "<g><outlet name='stderr'/><log name='b'><outlet name='stderr'/></log></g>",
         "<config><precommit>5</precommit></config><log name='a' type='memory'/>",
-        "<log name='a'><outlet name='stderr' filter='and(threadid = \"7\", lines > 5, messages = 1, fil = 2)'/></log>",
+        "<log name='a'><outlet name='stderr' filter='and(threadid = \"7\", lines > 5, messages = 1, link = 2)'/></log>",
     ] {
         let config =
             config(&format!("<app lockfile='x'><eventer/><logs>{inside}</logs></app>")).expect(inside);
@@ -697,6 +823,7 @@ fn users_and_groups_that_are_not_there_are_found() {
         missing("group='nosuch'"),
         ["there is no group \"nosuch\", which the log \"a\" is to belong to"]
     );
+    assert_eq!(missing("owner='nosuch' group='nor'").len(), 2);
 }
 
 #[test]

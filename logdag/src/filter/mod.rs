@@ -243,6 +243,12 @@ impl Expression {
                 doubts.push(format!("{} is a number, and never {text:?}", field.name()));
                 return;
             }
+            Expression::Match(Field::Level, _, pattern)
+                if !Level::ALL.iter().any(|level| pattern.matches(level.name())) =>
+            {
+                let names: Vec<&str> = Level::ALL.iter().map(|level| level.name()).collect();
+                return doubts.push(format!("no level matches: their names are {}", names.join(", ")));
+            }
             Expression::Exists(field) | Expression::Compare(field, ..) | Expression::Match(field, ..) => {
                 field
             }
@@ -254,17 +260,38 @@ impl Expression {
             }
             Expression::Level(..) => return,
         };
-        // Plurals are words of their own.
         if let Field::Key(name) = field
-            && name.len() > 3
             && name.bytes().all(|byte| byte.is_ascii_alphabetic())
-            && let Some(meant) =
-                nearly(name, &["timestamp", "facility", "threadid", "threadname", "message", "level"])
-            && *name != format!("{meant}s")
+            && let Some(meant) = near_to_field(name)
         {
             doubts.push(format!("no line has {name} unless it is one of its keys: did you mean {meant}?"));
         }
     }
+}
+
+/// The field that a key is one letter away from, if it is not a likely name for a key itself.
+fn near_to_field(name: &str) -> Option<&'static str> {
+    let long = ["timestamp", "facility", "threadid", "threadname", "message", "level"];
+    // Plurals are words of their own.
+    let meant = nearly(name, &long).filter(|meant| name != format!("{meant}s"));
+    // Most words that another letter makes of a short one are words, too (link, live, time): here one is left out or written
+    // twice, or two are swapped.
+    meant.or_else(|| {
+        let name = name.to_ascii_lowercase();
+        ["file", "line"].into_iter().find(|field| {
+            let slips = (0..field.len()).flat_map(|at| {
+                let (before, rest) = field.split_at(at);
+                let (letter, after) = rest.split_at(1);
+                let (next, end) = after.split_at(after.len().min(1));
+                [
+                    format!("{before}{after}"),
+                    format!("{before}{letter}{rest}"),
+                    format!("{before}{next}{letter}{end}"),
+                ]
+            });
+            slips.into_iter().any(|slip| slip == name)
+        })
+    })
 }
 
 impl Field {

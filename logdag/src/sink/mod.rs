@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use fd::Descriptor;
 pub use fd::FdSink;
 pub use file::{Access, Compression, FileSink, RotateAt, RotatedName, Rotation, RotationError, Zone};
-pub(crate) use file::{name_of_rotated, wait_for_compression};
+pub(crate) use file::{name_of_rotated, place, wait_for_compression};
 #[cfg(feature = "jlog")]
 pub use jlog::JlogSink;
 pub(crate) use journald::Journald;
@@ -414,6 +414,42 @@ impl SinkSpec {
     pub fn make_dirs(self, yes: bool) -> Self {
         Self { make_dirs: yes, ..self }
     }
+}
+
+/// What is in the way on this machine, as it is now: a directory at the path of a file, a file at that of a jlog, or something
+/// that is no link at the name of one.
+pub(crate) fn in_the_way(spec: &SinkSpec) -> Vec<String> {
+    let mut found = Vec::new();
+    match &*spec.kind {
+        "file" | "file_synch" => {
+            let path = Path::new(&spec.path);
+            if path.is_dir() || spec.path.ends_with('/') {
+                found.push(format!("{} is a directory: expected the path of a file", spec.path));
+            }
+            if let Some(link) = &spec.latest
+                && link.symlink_metadata().is_ok_and(|facts| !facts.is_symlink())
+            {
+                let link = link.display();
+                found.push(format!(
+                    "there is something other than a symbolic link at {link}, the link \"latest\""
+                ));
+            }
+        }
+        "jlog" => {
+            let dir = spec.path.split('(').next().unwrap_or_default();
+            if Path::new(dir).metadata().is_ok_and(|facts| !facts.is_dir()) {
+                found.push(format!("{dir} is no directory, as a jlog is"));
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// The directory of the link that a file is to have, which nothing makes.
+pub(crate) fn directory_of_latest(spec: &SinkSpec) -> Option<PathBuf> {
+    let link = spec.latest.as_ref().filter(|_| matches!(&*spec.kind, "file" | "file_synch"))?;
+    link.parent().filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned)
 }
 
 /// The directories that a sink needs: that of its path, and that of the files that it rotates.

@@ -52,32 +52,37 @@ impl Access {
         Self { group: Some(name.into()), ..self }
     }
 
-    /// Whether there are such a user and such a group.
-    pub(crate) fn check(&self) -> io::Result<()> {
-        self.look_up().map(|_| ())
+    /// What is wrong with the user and with the group: there is none of this name, or it cannot be looked up.
+    pub(crate) fn missing(&self) -> Vec<io::Error> {
+        [self.owner_id().err(), self.group_id().err()].into_iter().flatten().collect()
     }
 
     /// Numbers for names.
     pub(super) fn look_up(&self) -> io::Result<Ids> {
-        let unknown = |what: &str, name: &str| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("there is no {what} {name:?}"))
-        };
-        let owner = match self.owner.as_deref() {
-            None => None,
-            Some(name) => Some(match name.parse() {
-                Ok(number) => number,
-                Err(_) => User::from_name(name)?.ok_or_else(|| unknown("user", name))?.uid.as_raw(),
-            }),
-        };
-        let group = match self.group.as_deref() {
-            None => None,
-            Some(name) => Some(match name.parse() {
-                Ok(number) => number,
-                Err(_) => Group::from_name(name)?.ok_or_else(|| unknown("group", name))?.gid.as_raw(),
-            }),
-        };
-        Ok(Ids { mode: self.mode, owner, group })
+        Ok(Ids { mode: self.mode, owner: self.owner_id()?, group: self.group_id()? })
     }
+
+    fn owner_id(&self) -> io::Result<Option<u32>> {
+        id("user", self.owner.as_deref(), |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
+    }
+
+    fn group_id(&self) -> io::Result<Option<u32>> {
+        id("group", self.group.as_deref(), |name| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw())))
+    }
+}
+
+/// The number that is given, or that of the name that is.
+fn id(
+    what: &str,
+    name: Option<&str>,
+    find: impl Fn(&str) -> nix::Result<Option<u32>>,
+) -> io::Result<Option<u32>> {
+    let Some(name) = name else { return Ok(None) };
+    if let Ok(number) = name.parse() {
+        return Ok(Some(number));
+    }
+    let unknown = || io::Error::new(io::ErrorKind::InvalidInput, format!("there is no {what} {name:?}"));
+    find(name)?.ok_or_else(unknown).map(Some)
 }
 
 /// The same with numbers.
@@ -191,6 +196,14 @@ pub(super) fn resolve(path: &Path) -> PathBuf {
 /// The directory that a path's last name is in.
 pub(super) fn directory(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Where a name is, whatever it leads to: its directory without links, and the name.
+pub(crate) fn place(path: &Path) -> PathBuf {
+    match (directory(path).canonicalize(), path.file_name()) {
+        (Ok(dir), Some(name)) => dir.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::time::{ClockId, clock_gettime};
 
 pub use access::Access;
+pub(crate) use access::place;
 use access::{Ids, directory, resolve};
 pub(crate) use compress::wait as wait_for_compression;
 use compress::{Job, Outcome};
@@ -258,9 +259,15 @@ impl FileSink {
     /// Keeps a symbolic link with this name that leads to the file being written.
     ///
     /// # Errors
-    /// It cannot be made, or something else has this name; the text names it.
+    /// It cannot be made, or the log itself or something else has this name; the text names it.
     pub fn with_latest(mut self, link: impl Into<PathBuf>) -> io::Result<Self> {
-        self.latest = Some(std::path::absolute(link.into())?);
+        let link = std::path::absolute(link.into())?;
+        // A log that is a link itself would become one to itself.
+        if place(&link) == place(&self.path) {
+            let why = format!("{}: the log itself has this name", link.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        self.latest = Some(link);
         self.link_latest()?;
         Ok(self)
     }
