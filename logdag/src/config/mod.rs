@@ -51,7 +51,7 @@ mod written;
 #[cfg(feature = "xml")]
 mod xml;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
@@ -98,8 +98,8 @@ pub struct ConfigError {
     pub column: u32,
     /// What is wrong, and what was expected.
     pub message: String,
-    /// The line itself; empty for a file that is not a configuration, or is included from outside the
-    /// configuration's directory, because its contents may be confidential.
+    /// The line itself; empty for a file that is not a configuration, and for included ones, because their contents may be
+    /// confidential.
     pub text: String,
 }
 
@@ -141,6 +141,8 @@ struct Source {
     toml: bool,
     /// Whether errors may show its text.
     shown: bool,
+    /// Whether errors may show names that are in it: it has streams or outlets, and is a configuration for sure.
+    named: Cell<bool>,
     line_starts: OnceCell<Vec<usize>>,
 }
 
@@ -153,14 +155,9 @@ impl Source {
             text,
             toml: is_toml(path),
             shown,
+            named: Cell::new(shown),
             line_starts: OnceCell::new(),
         })
-    }
-
-    /// Whether it can be a configuration in XML, also one with mistakes.
-    fn looks_like_xml(&self) -> bool {
-        let text = self.text.trim_start_matches('\u{feff}').trim_start();
-        text.is_empty() || text.starts_with('<')
     }
 
     /// The place of a byte.
@@ -187,6 +184,17 @@ impl Place {
             message: message.into(),
             text: text.filter(|_| self.source.shown).unwrap_or("").to_owned(),
         }
+    }
+
+    /// What is to be said of a name that means nothing.
+    fn unknown(&self, what: &str, name: &str, on: &str, known: &[&str]) -> ConfigError {
+        let shown = if self.source.named.get() { format!(" {name:?}") } else { String::new() };
+        let meant = did_you_mean(name, known);
+        self.error(if meant.is_empty() {
+            format!("unknown {what}{shown} on {on}: expected one of {}", known.join(", "))
+        } else {
+            format!("unknown {what}{shown} on {on}{meant}")
+        })
     }
 
     /// Where its line begins, the number of the line, and the column in it.
@@ -264,12 +272,20 @@ impl Element {
 
     /// How it is written, for errors.
     fn shown(&self) -> String {
+        let known = ["log", "logs", "outlet", "config", "include", "http"].contains(&&*self.name);
         match &*self.name {
-            name if !self.place.source.toml => format!("<{name}>"),
-            "logs" | "include" => "the top level".to_owned(),
-            "log" => "[[log]]".to_owned(),
-            name => format!("[{name}]"),
+            "logs" | "include" if self.place.source.toml => "the top level".to_owned(),
+            "log" if self.place.source.toml => "[[log]]".to_owned(),
+            _ if !known && !self.place.source.named.get() => "a group".to_owned(),
+            name if self.place.source.toml => format!("[{name}]"),
+            name => format!("<{name}>"),
         }
+    }
+
+    /// Whether there is a stream in it, or an outlet.
+    fn configures(&self) -> bool {
+        matches!(&*self.name, "log" | "outlet") && self.attribute("name").is_some()
+            || self.children.iter().any(Element::configures)
     }
 
     fn attribute(&self, name: &str) -> Option<(&str, &Place)> {
@@ -316,9 +332,9 @@ impl Config {
     /// The first thing that is wrong.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let source = read(path, |source| source.toml || source.looks_like_xml())
-            .map_err(|message| unreadable(path, message))?;
-        Self::from_source(&source, path)
+        let text = read(path).map_err(|message| unreadable(path, message))?;
+        let shown = is_toml(path) || looks_like_xml(&text);
+        Self::from_source(&Source::new(path, text, shown), path)
     }
 
     /// Reads a text; `file` is what errors call it, and includes are relative to its directory. It is TOML if that name
@@ -511,6 +527,12 @@ impl Config {
     }
 }
 
+/// Whether a text can be a configuration in XML, also one with mistakes.
+fn looks_like_xml(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    text.is_empty() || text.starts_with('<')
+}
+
 fn is_toml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "toml")
 }
@@ -519,7 +541,7 @@ fn unreadable(path: &Path, message: String) -> ConfigError {
     ConfigError { file: path.display().to_string(), line: 0, column: 0, message, text: String::new() }
 }
 
-fn read(path: &Path, may_be_shown: impl Fn(&Source) -> bool) -> std::result::Result<Rc<Source>, String> {
+fn read(path: &Path) -> std::result::Result<String, String> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|e| e.to_string())?;
     // A device has no end.
@@ -527,13 +549,10 @@ fn read(path: &Path, may_be_shown: impl Fn(&Source) -> bool) -> std::result::Res
     if bytes.len() as u64 > MAX_FILE {
         return Err(format!("it has more than {MAX_FILE} bytes"));
     }
-    let text = String::from_utf8(bytes).map_err(|e| {
+    String::from_utf8(bytes).map_err(|e| {
         let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
         format!("line {line} is not UTF-8")
-    })?;
-    let source = Source::new(path, text, false);
-    let shown = may_be_shown(&source);
-    Ok(Rc::new(Source { shown, ..Rc::unwrap_or_clone(source) }))
+    })
 }
 
 /// Takes in another file: what its root has, or, as a snippet, what it has without one.
@@ -543,7 +562,7 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
         let doubtful = element.place.source.toml || nearly(name, INCLUDE_ATTRIBUTES).is_some();
         if doubtful && !INCLUDE_ATTRIBUTES.contains(&&**name) {
             let on = if element.place.source.toml { "include" } else { "<include>" };
-            return Err(place.error(unknown("attribute", name, on, INCLUDE_ATTRIBUTES)));
+            return Err(place.unknown("attribute", name, on, INCLUDE_ATTRIBUTES));
         }
     }
     let Some((file, place)) = element.attribute("file") else {
@@ -551,17 +570,18 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
     };
     let snippet = Given::find(element, "snippet").map_or(Ok(false), |given| given.boolean())?;
     let path = source.dir.join(file);
+    let shown =
+        if source.shown { path.display().to_string() } else { "the file that is named here".to_owned() };
     let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
     if open.contains(&identity) {
-        return Err(place.error(format!("{} includes itself", path.display())));
+        return Err(place.error(format!("{shown} includes itself")));
     }
     if open.len() >= MAX_INCLUDES {
         return Err(place.error(format!("includes more than {MAX_INCLUDES} deep")));
     }
+    let text = read(&path).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;
     // The author of a configuration may not have permission to see every file that the program can read.
-    let ours = open.first().and_then(|first| first.parent()).is_some_and(|dir| identity.starts_with(dir));
-    let included = read(&path, |source| ours && (source.toml || source.looks_like_xml()))
-        .map_err(|why| place.error(format!("cannot include {}: {why}", path.display())))?;
+    let included = Source::new(&path, text, false);
     let taken = Element::empty("include", included.place(0));
     open.push(identity);
     let taken = if included.toml {
@@ -571,18 +591,9 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
     } else {
         Element { children: xml::root(&included, open)?.children, ..taken }
     };
+    included.named.set(taken.configures());
     open.pop();
     Ok(taken)
-}
-
-/// What is to be said of a name that means nothing.
-fn unknown(what: &str, name: &str, on: &str, known: &[&str]) -> String {
-    let meant = did_you_mean(name, known);
-    if meant.is_empty() {
-        format!("unknown {what} {name:?} on {on}: expected one of {}", known.join(", "))
-    } else {
-        format!("unknown {what} {name:?} on {on}{meant}")
-    }
 }
 
 /// Puts a variable in place of `ENV:default:{KEY}`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::rotation::{self, RotatedNames};
 use super::value::Given;
-use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result, unknown};
+use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result};
 use crate::filter::{Filter, Limit};
 use crate::format::{Flags, Format};
 use crate::graph::{Graph, StreamConfig, StreamOptions};
@@ -129,7 +129,7 @@ fn http(root: &Element) -> Result<Option<(Http, Place)>> {
         }
         for (name, _, place) in &element.attributes {
             if !HTTP_ATTRIBUTES.contains(&&**name) {
-                return Err(place.error(unknown("attribute", name, &element.shown(), HTTP_ATTRIBUTES)));
+                return Err(place.unknown("attribute", name, &element.shown(), HTTP_ATTRIBUTES));
             }
         }
         if let Some(child) = element.children.first() {
@@ -261,6 +261,10 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn warn_of(&mut self, error: ConfigError, place: &Place) {
+        self.warn(place, error.message);
+    }
+
     fn find_logs(&mut self, element: &'a Element, above: &mut Vec<&'a Element>) -> Result<()> {
         if element.name == "logs" {
             above.iter().for_each(|element| self.check_inherited(element));
@@ -312,10 +316,11 @@ impl<'a> Reader<'a> {
                 && let Some(meant) = nearly(name, ATTRIBUTES)
                 && *name != format!("{meant}s")
             {
-                let shown = element.shown();
+                let shown = if place.source.named.get() { name } else { "this" };
+                let on = element.shown();
                 self.warn(
                     place,
-                    format!("{name} on {shown} is no attribute of streams: did you mean {meant}?"),
+                    format!("{shown} on {on} is no attribute of streams: did you mean {meant}?"),
                 );
             }
         }
@@ -355,7 +360,7 @@ impl<'a> Reader<'a> {
         let configs: Vec<&Element> = element.named("config").collect();
         for (name, _, place) in configs.iter().flat_map(|config| &config.attributes) {
             if !CONFIG_ATTRIBUTES.contains(&&**name) {
-                self.warn(place, unknown("attribute", name, "<config>", CONFIG_ATTRIBUTES));
+                self.warn_of(place.unknown("attribute", name, "<config>", CONFIG_ATTRIBUTES), place);
             }
         }
         Ok(Above { element, outlets, configs })
@@ -383,11 +388,11 @@ impl<'a> Reader<'a> {
             if name == "name" {
                 self.warn(place, format!("name on {shown} has no effect: only a log has a name"));
             } else if !ATTRIBUTES.contains(&&**name) {
-                let message = unknown("attribute", name, &shown, ATTRIBUTES);
+                let error = place.unknown("attribute", name, &shown, ATTRIBUTES);
                 if place.source.toml {
-                    return Err(place.error(message));
+                    return Err(error);
                 }
-                self.warn(place, message);
+                self.warn_of(error, place);
             }
         }
         Ok(())
@@ -414,7 +419,7 @@ impl<'a> Reader<'a> {
         let Some(Above { element, .. }) = chain.last() else { return Ok(()) };
         for (name, _, place) in &element.attributes {
             if !ATTRIBUTES.contains(&&**name) {
-                return Err(place.error(unknown("attribute", name, &element.shown(), ATTRIBUTES)));
+                return Err(place.unknown("attribute", name, &element.shown(), ATTRIBUTES));
             }
         }
         for Above { element: ancestor, .. } in chain {
@@ -665,7 +670,7 @@ impl<'a> Reader<'a> {
     fn outlet(outlet: &Element) -> Result<(String, Option<Filter>)> {
         for (name, _, place) in &outlet.attributes {
             if !OUTLET_ATTRIBUTES.contains(&&**name) {
-                return Err(place.error(unknown("attribute", name, &outlet.shown(), OUTLET_ATTRIBUTES)));
+                return Err(place.unknown("attribute", name, &outlet.shown(), OUTLET_ATTRIBUTES));
             }
         }
         let Some((name, _)) = outlet.attribute("name").filter(|(name, _)| !name.is_empty()) else {
@@ -741,7 +746,8 @@ impl<'a> Reader<'a> {
         for (key, child) in merged {
             let mut text = child.text.clone();
             if BUILT_IN_TYPES.contains(&kind) && !CONFIG_KEYS.contains(&&*key) {
-                self.warn(&child.place, unknown("key", &key, "<config>", CONFIG_KEYS));
+                let error = child.place.unknown("key", &key, "<config>", CONFIG_KEYS);
+                self.warn_of(error, &child.place);
             }
             if kind == "jlog" && JLOG_SIZES.contains(&&*key) {
                 let given =
@@ -758,7 +764,9 @@ impl<'a> Reader<'a> {
                     _ => (Some(number), String::new()),
                 };
                 if !instead.is_empty() {
-                    self.warn(&child.place, format!("{key} is {}: {instead}", child.text));
+                    let text =
+                        if child.place.source.shown { format!(" is {}", child.text) } else { String::new() };
+                    self.warn(&child.place, format!("{key}{text}: {instead}"));
                 }
                 let Some(taken) = taken else { continue };
                 text = taken.to_string();
@@ -778,7 +786,12 @@ impl<'a> Reader<'a> {
             let mut last = *config;
             while let Some((id, place)) = last.attribute("inherit") {
                 let Some(other) = self.configs.get(id) else {
-                    return Err(place.error(format!("there is no config with the id {id:?}")));
+                    let id = if place.source.named.get() {
+                        format!("the id {id:?}")
+                    } else {
+                        "this id".to_owned()
+                    };
+                    return Err(place.error(format!("there is no config with {id}")));
                 };
                 if !seen.insert(id) {
                     return Err(place.error(format!("config {id:?} inherits itself")));

@@ -768,7 +768,7 @@ fn an_element_that_is_closed_too_early_or_never_is_named_with_its_place() {
 }
 
 #[test]
-fn no_error_shows_a_file_that_is_no_configuration_or_lies_elsewhere() {
+fn no_error_shows_a_file_that_is_no_configuration_or_is_included() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
     std::fs::create_dir_all(ours.join("below")).unwrap();
@@ -799,11 +799,56 @@ fn no_error_shows_a_file_that_is_no_configuration_or_lies_elsewhere() {
     }
     let error = Config::from_file(ours.join("passwd")).unwrap_err().to_string();
     assert!(!error.contains("SECRET") && error.contains("it is not a configuration"), "{error}");
-    // What belongs to the configuration is shown.
-    write(ours.join("below/part.xml"), "<r><log name='a' colour='red'/></r>");
+    // Neither does one of files that lie beside the configuration: not even names, unless they have streams.
+    for (n, text) in [
+        "<SECRET>\n",
+        "SECRET = 1",
+        "password = SECRET",
+        "[db]\npassword = 'SECRET'",
+        "[SECRET]\npassword = 'x'",
+        "SECRET = ['a']",
+        "format = 'SECRET'",
+        "mode = 'SECRET'",
+        "<r><SECRET a='1'/></r>",
+        "<r><log name='a' format='SECRET'/></r>",
+        "<r><include file='SECRET'/></r>",
+        "include = 'SECRET'",
+        "<log name='a' max_line='SECRET'/>",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for extension in ["xml", "toml", "conf"] {
+            let name = format!("part{n}.{extension}");
+            write(ours.join(&name), text);
+            for (main, including) in [
+                (
+                    "app.xml",
+                    format!("<a><logs><include file='{name}'/><log name='m' type='memory'/></logs></a>"),
+                ),
+                (
+                    "app.xml",
+                    format!("<a><logs><include file='{name}' snippet='on'/><log name='m'/></logs></a>"),
+                ),
+                ("app.toml", format!("include = '{name}'\n[[log]]\nname = 'm'\n")),
+            ] {
+                write(ours.join(main), &including);
+                let told = match Config::from_file(ours.join(main)) {
+                    Ok(config) => config.warnings().iter().map(|warning| format!("{warning}\n")).collect(),
+                    Err(e) => e.to_string(),
+                };
+                assert!(!told.contains("SECRET"), "{text}: {told}");
+            }
+        }
+    }
+    // A part of the configuration is not shown either, but what is wrong is named.
+    write(ours.join("below/part.xml"), "<r><log name='a' colour='SECRET'/></r>");
     write(ours.join("app.xml"), "<app><logs><include file='below/part.xml'/></logs></app>");
-    let error = Config::from_file(ours.join("app.xml")).unwrap_err().to_string();
-    assert!(error.contains("  <r><log name='a' colour='red'/></r>\n"), "{error}");
+    let error = Config::from_file(ours.join("app.xml")).unwrap_err();
+    assert!(error.message.starts_with("unknown attribute \"colour\" on <log>: expected one of"), "{error}");
+    assert_eq!((error.line, error.column, &*error.text), (1, 26, ""));
+    let error = Config::from_file(ours.join("below/part.xml")).unwrap();
+    assert!(error.warnings()[0].to_string().contains("\n  <r><log name='a' colour='SECRET'/></r>\n"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Element, MAX_DEPTH, Place, Result, Source, include, substitute};
+use super::{ConfigError, Element, MAX_DEPTH, Place, Result, Source, include, substitute};
 use crate::suggest::did_you_mean;
 
 /// Adds everything that a text has to an element.
@@ -22,7 +22,7 @@ pub(super) fn into_element(
             place.error(if message == "duplicate key" { duplicate(source, place.offset) } else { message })
         } else {
             // The message may quote.
-            place.error("it is not well-formed TOML")
+            place.error("it is not well-formed TOML: checking this file by itself says more")
         }
     })?;
     let mut reader = Reader { source, open };
@@ -51,6 +51,12 @@ impl Reader<'_> {
         self.source.place(spanned.span().start)
     }
 
+    /// A value of a kind that has no meaning.
+    fn unexpected(&self, place: &Place, name: &str) -> ConfigError {
+        let shown = if self.source.shown { format!("{name}: ") } else { String::new() };
+        place.error(format!("{shown}{EXPECTED}{}", did_you_mean(name, &["include", "log", "outlet"])))
+    }
+
     fn fill(&mut self, mut element: Element, table: &DeTable<'_>, depth: usize) -> Result<Element> {
         let mut children: Vec<(usize, Element)> = Vec::new();
         for (key, value) in table {
@@ -68,10 +74,7 @@ impl Reader<'_> {
                 DeValue::Array(items)
                     if items.is_empty() && !matches!(&**name, "include" | "outlet" | "log") =>
                 {
-                    return Err(self.place(value).error(format!(
-                        "{name}: {EXPECTED}{}",
-                        did_you_mean(name, &["include", "log", "outlet"])
-                    )));
+                    return Err(self.unexpected(&self.place(value), name));
                 }
                 DeValue::Array(items) => items,
                 _ => &alone,
@@ -110,12 +113,7 @@ impl Reader<'_> {
                 let key = match name {
                     "outlet" => "name",
                     "include" => "file",
-                    _ => {
-                        return Err(element.place.error(format!(
-                            "{name}: {EXPECTED}{}",
-                            did_you_mean(name, &["include", "log", "outlet"])
-                        )));
-                    }
+                    _ => return Err(self.unexpected(&element.place, name)),
                 };
                 let Some(text) = scalar(value) else {
                     return Err(element.place.error(format!("expected a text, or a table with {key}")));

@@ -21,7 +21,9 @@ impl<'a> Given<'a> {
     /// The attribute as it is shown in errors.
     pub(super) fn shown(&self) -> String {
         let Self { name, text, element, .. } = self;
-        if self.place.source.toml {
+        if !self.place.source.shown {
+            format!("{name} on {}", element.shown())
+        } else if self.place.source.toml {
             format!("{name} = {text:?} in {}", element.shown())
         } else {
             format!("{name}={text:?} on {}", element.shown())

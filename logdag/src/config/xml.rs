@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::{Element, MAX_DEPTH, Place, Result, Source, include, substitute};
+use super::{Element, MAX_DEPTH, Place, Result, Source, include, looks_like_xml, substitute};
 
 impl Source {
     /// The place of a line and a column, both from 1.
@@ -49,7 +49,7 @@ impl<'a> Document<'a> {
     fn parse(source: &'a Rc<Source>, text: &'a str, moved: u8) -> Result<Self> {
         let options =
             roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: 1_000_000, ..Default::default() };
-        if !source.looks_like_xml() {
+        if !looks_like_xml(&source.text) {
             let why = "it is not a configuration: expected XML, which begins with \"<\" (the name of a file in TOML ends in .toml)";
             return Err(source.place(0).error(why));
         }
@@ -62,7 +62,7 @@ impl<'a> Document<'a> {
                 place.error(why)
             } else {
                 // The message may quote.
-                place.error("it is not well-formed XML")
+                place.error("it is not well-formed XML: checking this file by itself says more")
             }
         })?;
         Ok(Self { tree, source, moved: usize::from(moved) })
