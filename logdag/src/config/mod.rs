@@ -54,10 +54,13 @@ mod xml;
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+use nix::fcntl::OFlag;
 
 use crate::graph::{ApplyError, Graph, StreamConfig};
 use crate::redact::Redaction;
@@ -73,6 +76,8 @@ pub use written::to_toml;
 const MAX_FILE: u64 = 16 << 20;
 /// Files include one another no deeper than this.
 const MAX_INCLUDES: usize = 32;
+/// A path that leads over more symbolic links than this leads nowhere, as it does for the system.
+const MAX_LINKS: usize = 40;
 /// Elements are in one another no deeper than this.
 const MAX_DEPTH: usize = 100;
 
@@ -326,13 +331,14 @@ pub struct Http {
 }
 
 impl Config {
-    /// Reads a file, with those that it includes.
+    /// Reads a file, with those that it includes: regular files of up to 16 MiB. This one may also be a pipe that the process was
+    /// started with, such as `/dev/stdin`, which is read to its end.
     ///
     /// # Errors
     /// The first thing that is wrong.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = read(path).map_err(|message| unreadable(path, message))?;
+        let text = read(path, true).map_err(|message| unreadable(path, message))?;
         let shown = is_toml(path) || looks_like_xml(&text);
         Self::from_source(&Source::new(path, text, shown), path)
     }
@@ -541,10 +547,45 @@ fn unreadable(path: &Path, message: String) -> ConfigError {
     ConfigError { file: path.display().to_string(), line: 0, column: 0, message, text: String::new() }
 }
 
-fn read(path: &Path) -> std::result::Result<String, String> {
+/// Opens a regular file. Others have no end, or wait for somebody; only a pipe that the program was given, by a shell's `<(…)`
+/// for example, may be named.
+fn open_regular(path: &Path, may_be_given: bool) -> std::result::Result<File, String> {
+    if may_be_given && is_descriptor(path) {
+        return File::open(path).map_err(|e| e.to_string());
+    }
+    let refused = |facts: &Metadata| match facts.file_type() {
+        kind if kind.is_file() => None,
+        kind if kind.is_dir() => Some("it is a directory: expected a regular file"),
+        kind if kind.is_fifo() => Some("it is a FIFO: expected a regular file"),
+        _ => Some("it is a device or a socket: expected a regular file"),
+    };
+    let refuse = |facts: Metadata| refused(&facts).map_or(Ok(()), |why| Err(why.to_owned()));
+    std::fs::metadata(path).map_err(|e| e.to_string()).and_then(refuse)?;
+    // It may have become another one, which must not be waited for.
+    let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = opened.map_err(|e| e.to_string())?;
+    file.metadata().map_err(|e| e.to_string()).and_then(refuse)?;
+    Ok(file)
+}
+
+/// Whether a path, or a link that it leads over, is the name of one of the process's descriptors, such as `/dev/stdin`.
+fn is_descriptor(path: &Path) -> bool {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let Ok(dir) = dir.canonicalize() else { return false };
+        if dir == Path::new("/dev/fd") || dir.starts_with("/proc") && dir.ends_with("fd") {
+            return true;
+        }
+        let Ok(target) = std::fs::read_link(&path) else { return false };
+        path = dir.join(target);
+    }
+    false
+}
+
+fn read(path: &Path, may_be_given: bool) -> std::result::Result<String, String> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    // A device has no end.
+    let file = open_regular(path, may_be_given)?;
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(format!("it has more than {MAX_FILE} bytes"));
@@ -579,7 +620,7 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
     if open.len() >= MAX_INCLUDES {
         return Err(place.error(format!("includes more than {MAX_INCLUDES} deep")));
     }
-    let text = read(&path).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;
+    let text = read(&path, false).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;
     // The author of a configuration may not have permission to see every file that the program can read.
     let included = Source::new(&path, text, false);
     let taken = Element::empty("include", included.place(0));

@@ -292,8 +292,51 @@ fn what_is_too_deep_or_too_much_is_refused() {
     let deep = format!("[{}log]\nname = \"a\"", "g.".repeat(200));
     let error = Config::from_text("app.toml", &deep).unwrap_err();
     assert!(error.message.contains("deep") || error.message.contains("recursion"), "{error}");
-    let error = logs("<include file=\"/dev/zero\"/>").unwrap_err();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("long.xml");
+    std::fs::write(&path, vec![b' '; MAX_FILE as usize + 1]).unwrap();
+    let error = Config::from_file(&path).unwrap_err();
     assert!(error.message.contains("more than 16777216 bytes"), "{error}");
+}
+
+#[test]
+fn only_regular_files_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo.toml");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let link = dir.path().join("link.toml");
+    std::os::unix::fs::symlink("fifo.toml", &link).unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, expected) in [
+        (&*fifo, "it is a FIFO: expected a regular file"),
+        (&link, "it is a FIFO: expected a regular file"),
+        (&socket, "it is a device or a socket: expected a regular file"),
+        (dir.path(), "it is a directory: expected a regular file"),
+        (Path::new("/dev/zero"), "it is a device or a socket: expected a regular file"),
+    ] {
+        assert_eq!(Config::from_file(path).unwrap_err().message, expected);
+        for text in [format!("<include file='{}'/>", path.display()), "".to_owned()] {
+            let error = match &*text {
+                "" => Config::from_text("a.toml", &format!("include = '{}'", path.display())).unwrap_err(),
+                text => logs(text).unwrap_err(),
+            };
+            assert!(
+                error.message.ends_with(&format!("cannot include {}: {expected}", path.display())),
+                "{error}"
+            );
+        }
+    }
+    assert!(!is_descriptor(&fifo) && is_descriptor(Path::new("/dev/stdin")));
+}
+
+#[test]
+fn a_pipe_that_is_open_already_can_be_named() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, b"<app><logs><log name='a'/></logs></app>").unwrap();
+    drop(writer);
+    let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+    assert_eq!(Config::from_file(path).unwrap().streams().len(), 1);
 }
 
 #[test]
