@@ -294,7 +294,7 @@ fn what_is_too_deep_or_too_much_is_refused() {
     assert!(error.message.contains("deep") || error.message.contains("recursion"), "{error}");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("long.xml");
-    std::fs::write(&path, vec![b' '; MAX_FILE as usize + 1]).unwrap();
+    std::fs::write(&path, vec![b' '; usize::try_from(MAX_FILE).unwrap() + 1]).unwrap();
     let error = Config::from_file(&path).unwrap_err();
     assert!(error.message.contains("more than 16777216 bytes"), "{error}");
 }
