@@ -17,8 +17,14 @@ use super::rotation::{Compression, Naming, Rotation, RotationError};
 pub(super) const SECONDS: std::ops::RangeInclusive<u64> = 1_000_000_000..=9_999_999_999;
 /// The highest number in a name.
 const MAX_NUMBER: u64 = 999_999_999;
-/// Numbers of 8 digits, which look like dates.
-const LIKE_DATES: std::ops::Range<u64> = 10_000_000..100_000_000;
+/// Numbers that read as dates, in ascending order: no series has them. They are MMDD, years, all of 6 digits (YYYYMM, YYMMDD),
+/// YYYYDDD, and all of 8 digits (YYYYMMDD).
+const LIKE_DATES: [std::ops::Range<u64>; 5] =
+    [1001..1232, 1900..2200, 100_000..1_000_000, 1_900_000..2_200_000, 10_000_000..100_000_000];
+/// So many numbers in a row may be missing in a series.
+const MAX_MISSING: u64 = 9;
+/// A number as high as this one that stands alone is not taken for a series.
+const ALONE: u64 = 1000;
 /// What the name of a half-made compressed file ends in.
 const PART: &str = ".part";
 const DIRECTIVES: &str = "%Y, %m, %d, %F, %H, %M, %S, %j, %G, %V, %s or %%";
@@ -360,8 +366,26 @@ impl Names {
     /// The number that follows this one; `None` behind the last one.
     pub(super) fn next_number(number: u64) -> Option<u64> {
         let next = number.saturating_add(1);
-        let next = if LIKE_DATES.contains(&next) { LIKE_DATES.end } else { next };
+        let next = date_like(next).map_or(next, |dates| dates.end);
         (next <= MAX_NUMBER).then_some(next)
+    }
+
+    /// Of numbers behind names, in any order, those of the series that this rotation has made: they follow on one another, but
+    /// for a few that somebody has removed. Of several such runs it is the longest one, and the lowest one of these. A high
+    /// number that stands alone is somebody else's (the number of a process, or of a ticket).
+    pub(super) fn series(mut numbers: Vec<u64>) -> std::ops::Range<u64> {
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut runs: Vec<&[u64]> =
+            numbers.chunk_by(|&one, &next| ordinal(next) - ordinal(one) <= MAX_MISSING + 1).collect();
+        runs.retain(|run| run.len() > 1 || run.first().is_some_and(|&only| only < ALONE));
+        // Of several equal ones it is the last one.
+        let longest = runs.into_iter().rev().max_by_key(|run| run.len());
+        match longest {
+            Some(&[first, .., last]) => first..last + 1,
+            Some(&[only]) => only..only + 1,
+            _ => 0..0,
+        }
     }
 
     /// The path with this name and number; 0 is none.
@@ -495,7 +519,18 @@ fn number(digits: &[u8]) -> Option<u64> {
 /// The number behind a name.
 fn series(digits: &[u8]) -> Option<u64> {
     let series = number(digits).filter(|_| !digits.starts_with(b"0"))?;
-    (series <= MAX_NUMBER && !LIKE_DATES.contains(&series)).then_some(series)
+    (series <= MAX_NUMBER && date_like(series).is_none()).then_some(series)
+}
+
+/// The numbers that read as dates that this one is among.
+fn date_like(number: u64) -> Option<std::ops::Range<u64>> {
+    LIKE_DATES.into_iter().find(|dates| dates.contains(&number))
+}
+
+/// The place of a number in a series, which leaves out dates.
+fn ordinal(number: u64) -> u64 {
+    let before = LIKE_DATES.into_iter().filter(|dates| dates.start <= number);
+    number - before.map(|dates| dates.end.min(number) - dates.start).sum::<u64>()
 }
 
 /// What a name says of its time.
@@ -709,6 +744,13 @@ mod tests {
             ("app.log.1.gz", true),
             ("app.log.0", false),
             ("app.log.01", false),
+            ("app.log.1000", true),
+            ("app.log.1126", false),
+            ("app.log.1232", true),
+            ("app.log.2020", false),
+            ("app.log.202611", false),
+            ("app.log.261101", false),
+            ("app.log.2026330", false),
             ("app.log.20261101", false),
             ("app.log.1792889999", false),
             ("app.log", false),
@@ -719,10 +761,37 @@ mod tests {
             [0, 1, 9_999_999, 999_999_999].map(Names::next_number),
             [Some(1), Some(2), Some(100_000_000), None]
         );
+        assert_eq!(
+            [1000, 1899, 99_999, 1_899_999].map(Names::next_number),
+            [Some(1232), Some(2200), Some(1_000_000), Some(2_200_000)]
+        );
         // Without either attribute, compressed files are somebody else's archive.
         let plain = Names::new(&Rotation::default(), Path::new("/logs/app.log"));
         assert!(plain.parse(OsStr::new("app.log.1792889999")).is_some());
         assert!(plain.parse(OsStr::new("app.log.1792889999.gz")).is_none());
+    }
+
+    #[test]
+    fn a_series_is_of_numbers_that_follow_on_one_another() {
+        for (numbers, expected) in [
+            (&[][..], 0..0),
+            (&[1], 1..2),
+            (&[57], 57..58),
+            (&[4711], 0..0),
+            (&[4711, 4712], 4711..4713),
+            (&[6, 7, 5, 4711], 5..8),
+            (&[1, 4711], 1..2),
+            (&[1, 2, 998, 999, 1000, 1232], 998..1233),
+            (&[1899, 2200], 1899..2201),
+            // Some that somebody has removed.
+            (&[5, 6, 8, 18], 5..19),
+            (&[5, 6, 17], 5..7),
+            (&[1, 2, 41, 42], 1..3),
+            // A file and its compressed copy.
+            (&[41, 41, 7, 8], 7..9),
+        ] {
+            assert_eq!(Names::series(numbers.to_vec()), expected, "{numbers:?}");
+        }
     }
 
     fn pattern() -> impl Strategy<Value = String> {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Rotation;
 use super::names::{Form, Names, Parsed};
@@ -86,6 +87,19 @@ impl Found {
     }
 }
 
+impl Found {
+    /// Leaves files alone whose numbers are none of a series.
+    fn leave_alone_outside(&mut self, series: &Range<u64>, names: &Names) {
+        let outside = |path: &Path| {
+            let parsed = path.file_name().and_then(|name| names.parse(name));
+            parsed.is_some_and(|parsed| !series.contains(&parsed.series))
+        };
+        let rotated = self.rotated.extract_if(.., |file| outside(&file.path)).map(|file| file.path);
+        let parts = self.parts.extract_if(.., |(path, _)| outside(path)).map(|(path, _)| path);
+        self.left_alone.extend(rotated.chain(parts));
+    }
+}
+
 pub(super) fn plausible(second: u64, now: u64) -> bool {
     second <= now.saturating_add(MAX_AHEAD)
 }
@@ -93,6 +107,7 @@ pub(super) fn plausible(second: u64, now: u64) -> bool {
 /// Looks for the rotated files of a log.
 pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
     let mut found = Found::default();
+    let mut numbers = Vec::new();
     for entry in std::fs::read_dir(names.directory())? {
         let entry = entry?;
         let name = entry.file_name();
@@ -108,6 +123,7 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
             continue;
         }
         let in_use = is_open(&facts);
+        numbers.extend(parsed.iter().map(|parsed| parsed.series));
         found.busy |= in_use && parsed.is_some() && entry.path() != names.log();
         match parsed.filter(|_| !in_use) {
             Some(Parsed { form: form @ Form::Part(_), .. }) => found.parts.push((entry.path(), form)),
@@ -125,6 +141,9 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
             None if entry.path() == names.log() => {}
             None => found.left_alone.push(entry.path()),
         }
+    }
+    if names.are_numbers() {
+        found.leave_alone_outside(&Names::series(numbers), names);
     }
     found.rotated.sort_by_key(|Rotated { name, at, .. }| {
         let known = plausible(name.from, now);

@@ -341,7 +341,10 @@ impl FromStr for Zone {
 ///
 /// - `seconds`, the default and libmtev's: `PATH.SECONDS`, with the ten digits of the time of the rotation.
 /// - `number`: `PATH.1`, `PATH.2` and so on. Numbers go up, and a file keeps its own: the highest is the newest. Numbers
-///   of 8 digits are left out: they would look like dates.
+///   that would read as dates are left out: 1001 to 1231 (MMDD), 1900 to 2199 (years), 1,900,000 to 2,199,999 (YYYYDDD), and
+///   all of 6 or 8 digits. Files are taken for rotated ones only if their numbers follow on one another; up to 9 may be
+///   missing in between. Of several such runs it is the longest one, or else the lowest one; a number from 1000 on
+///   that stands alone is none. Retention, compression and numbering leave the others alone.
 /// - a pattern such as `app-%Y-%m-%d.log`: the name of a file in the directory of the log, or the path of one from there. The
 ///   time in it is that of the rotation, but never later than the period of the lines: a file that is rotated at midnight
 ///   has the date of the day that is over. Where a name is taken, `.1`, `.2` and so on follow it.

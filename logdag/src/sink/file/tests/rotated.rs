@@ -193,6 +193,36 @@ fn numbers_go_up_over_restarts_and_leave_dates_alone() {
 }
 
 #[test]
+fn numbers_of_others_are_neither_continued_nor_removed_nor_compressed() {
+    for compress in [None, Some(Compression::Gzip)] {
+        let rotation = Rotation { bytes: 2, retain_count: 1, compress, ..rotation("number", "utc") };
+        let setup = Setup::new(rotation.clone());
+        let theirs = ["log.1126", "log.2020", "log.261101", "log.4711", "log.4799.gz.part"];
+        for other in theirs {
+            fs::write(setup.dir.path().join(other), "theirs").unwrap();
+        }
+        setup.write_at(10_000, "a\nb\nc\n");
+        let setup = setup.again(rotation.clone());
+        setup.write_at(10_000, "d\n");
+        setup.sink.flush().unwrap();
+        compress::wait(Instant::now() + LONG);
+        setup.sink.remove_expired().unwrap();
+        let found = contents(setup.dir.path());
+        for other in theirs {
+            let left = found.get(other);
+            assert!(
+                left.is_some_and(|text| text == "theirs") || other.ends_with("part") && compress.is_none()
+            );
+        }
+        let rotated = if compress.is_some() { "log.3.gz" } else { "log.3" };
+        assert!(found.contains_key(rotated), "{found:?}");
+        assert_eq!(found.len(), theirs.len() + 2, "{found:?}");
+        let left = FileSink::left_alone(&setup.dir.path().join("log"), &rotation).unwrap();
+        assert!(left.contains(&setup.dir.path().join("log.2020")), "{left:?}");
+    }
+}
+
+#[test]
 fn numbers_go_on_from_those_of_another_process() {
     for name in ["number", "log-%F"] {
         let rotation = Rotation { bytes: 2, retain_count: 2, ..rotation(name, "utc") };
