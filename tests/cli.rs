@@ -12,6 +12,9 @@ mod admin;
 mod c_tools;
 #[path = "cli/demo.rs"]
 mod demo;
+#[cfg(feature = "ship")]
+#[path = "cli/exec.rs"]
+mod exec;
 #[path = "cli/follow.rs"]
 mod follow;
 #[path = "cli/gone.rs"]

@@ -375,7 +375,7 @@ pub struct ReadArgs {
     /// The subscriber's name
     #[arg(required_unless_present = "from", conflicts_with = "from")]
     pub subscriber: Option<Name>,
-    /// Stop after this many messages
+    /// Stop after this many messages; with --exec: give a run of the command up to this many
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
     /// Continue with messages as they are written
@@ -409,6 +409,45 @@ pub struct ReadArgs {
     /// How messages are shown
     #[arg(short, long, value_enum, default_value_t)]
     pub output: MessageFormat,
+    /// What runs for messages.
+    #[cfg(feature = "ship")]
+    #[command(flatten)]
+    pub exec: ExecArgs,
+}
+
+/// A command that runs for messages.
+#[cfg(feature = "ship")]
+#[derive(Debug, ClapArgs)]
+pub struct ExecArgs {
+    /// Run this shell command for each message, which it gets on its standard input. The checkpoint moves when it ends with
+    /// status 0
+    ///
+    /// With -n N, a run gets up to N messages: lines, or as -o null or length-prefixed has them. JLOG_FIRST_ID, JLOG_LAST_ID and
+    /// JLOG_MESSAGES are in its environment. Status 65 refuses a message for good. After any other one, the command runs again
+    /// for the same messages, after growing pauses of up to 30 seconds. What was not done when a process or the machine ended
+    /// comes again.
+    #[arg(long, value_name = "COMMAND", requires = "subscriber",
+          conflicts_with_all = ["peek", "shared", "from", "since", "stop_at_damage"])]
+    pub exec: Option<String>,
+    /// Run the command this many times at a time; with more than 1, messages are done in any order
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "exec", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub jobs: u32,
+    /// What happens to a message that the command refuses, or for which it has failed --tries times
+    #[arg(long, value_enum, default_value_t, requires = "exec")]
+    pub on_reject: RejectArg,
+    /// How often the command runs for a message before it is set aside or skipped; while it cannot be run at all (status 126
+    /// or 127, or 78), that does not count
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "exec", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tries: u32,
+    /// The feed for messages that are set aside; it is created when it is needed
+    #[arg(long, value_name = "DIRECTORY", requires = "exec", required_if_eq("on_reject", "set-aside"))]
+    pub set_aside: Option<PathBuf>,
+    /// Seconds after which a run is killed, and has failed; by default a run may take as long as it likes
+    #[arg(long, value_name = "SECONDS", requires = "exec", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: Option<u64>,
+    /// Seconds that runs have to end by themselves after SIGTERM or SIGINT, before they are killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "exec")]
+    pub drain: u64,
 }
 
 /// `jlog cat`
@@ -628,6 +667,8 @@ pub enum FramingArg {
     LengthPrefixed,
     /// Each with a line end behind it; one that has a line end in it is refused
     Lines,
+    /// Each with a NUL byte behind it; one that contains one is refused
+    Null,
     /// Each in a run of its own
     One,
 }
@@ -638,6 +679,7 @@ impl From<FramingArg> for jlog_ship::destinations::Framing {
         match framing {
             FramingArg::LengthPrefixed => Self::LengthPrefixed,
             FramingArg::Lines => Self::Lines,
+            FramingArg::Null => Self::Null,
             FramingArg::One => Self::One,
         }
     }

@@ -6,6 +6,8 @@ mod check;
 mod compat;
 mod demo;
 mod error;
+#[cfg(feature = "ship")]
+mod exec;
 mod grep;
 mod man;
 mod monitor;

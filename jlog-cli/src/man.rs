@@ -71,6 +71,11 @@ fn examples(command: &str) -> &'static [Example] {
         "read" => &[
             ("Process new messages; the checkpoint follows the output", "jlog read feed billing | process"),
             ("Follow, and wait for a feed that does not exist yet", "jlog read feed billing -f --wait"),
+            #[cfg(feature = "ship")]
+            (
+                "Run a command for each message, four at a time; what it fails for ten times is kept in another feed",
+                "jlog read feed billing -f --exec 'curl --fail-with-body -d @- http://localhost:8080/bill' --jobs 4 --on-reject set-aside --set-aside refused",
+            ),
             ("Look without moving the checkpoint", "jlog read feed billing --peek -n 3 -o short"),
             ("Without a subscriber, from a time on", "jlog read feed --from 'yesterday 14:00'"),
         ],

@@ -14,7 +14,7 @@ use crate::time::Place;
 use crate::values::from_jiff;
 
 /// How often a feed that is not there is looked for.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What is read, and how.
 struct Job {
@@ -33,6 +33,10 @@ struct Job {
 
 /// `jlog read`
 pub fn run(args: &ReadArgs) -> Outcome {
+    #[cfg(feature = "ship")]
+    if let (Some(command), Some(subscriber)) = (&args.exec.exec, &args.subscriber) {
+        return crate::exec::run(args, subscriber, command);
+    }
     let claim = if args.shared { Claim::Shared } else { Claim::Alone };
     let options = reader_options(args.stop_at_damage).peek(args.peek).claim(claim);
     let since = args.since.map(from_jiff);

@@ -1,7 +1,7 @@
 //! `jlog ship`: a subscriber's messages somewhere else.
 
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,12 +35,11 @@ pub fn run(args: &ShipArgs) -> Outcome {
         log.ensure_subscriber(&args.subscriber.0, start)?;
     }
     let name = args.subscriber.0.to_string();
-    let failed = |e: jlog_ship::Error| match e {
-        jlog_ship::Error::Feed(e) => Failure::from(e),
-        other => Failure::new(other.to_string()),
-    };
+    if let Some(path) = &args.set_aside {
+        not_itself(path, &args.feed)?;
+    }
     let mut shipper = Shipper::new(&args.feed, &name)
-        .map_err(failed)?
+        .map_err(shipping_failed)?
         .window(args.window, usize::try_from(args.window_bytes).unwrap_or(usize::MAX))
         .once(args.once)
         .until(args.until.map(from_jiff))
@@ -51,11 +50,7 @@ pub fn run(args: &ShipArgs) -> Outcome {
     if args.dry_run {
         return dry_run(&shipper);
     }
-    shipper = shipper.on_reject(match (args.on_reject, &args.set_aside) {
-        (RejectArg::SetAside, Some(path)) => OnReject::SetAside(path.clone()),
-        (RejectArg::Skip, _) => OnReject::Skip,
-        _ => OnReject::Block,
-    });
+    shipper = shipper.on_reject(on_reject(args.on_reject, args.set_aside.as_ref()));
     let damaged = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&damaged);
     shipper = shipper.on_report(move |report| {
@@ -80,7 +75,7 @@ pub fn run(args: &ShipArgs) -> Outcome {
     })?;
     #[cfg(feature = "serve")]
     let _metrics = crate::ship_metrics::serve(args, destination.name(), shipper.progress())?;
-    let totals = shipper.run(destination).map_err(failed)?;
+    let totals = shipper.run(destination).map_err(shipping_failed)?;
     output::note(&totals.to_string());
     if !totals.is_balanced() {
         return Err(Failure::new(
@@ -91,7 +86,35 @@ pub fn run(args: &ShipArgs) -> Outcome {
     Ok(if damaged { ExitCode::from(DAMAGED) } else { ExitCode::SUCCESS })
 }
 
-fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+/// What is done about a message that is refused for good.
+pub fn on_reject(on_reject: RejectArg, set_aside: Option<&PathBuf>) -> OnReject {
+    match (on_reject, set_aside) {
+        (RejectArg::SetAside, Some(path)) => OnReject::SetAside(path.clone()),
+        (RejectArg::Skip, _) => OnReject::Skip,
+        _ => OnReject::Block,
+    }
+}
+
+/// Why shipping ended, as the command tells it.
+pub fn shipping_failed(error: jlog_ship::Error) -> Failure {
+    match error {
+        jlog_ship::Error::Feed(e) => Failure::from(e),
+        other => Failure::new(other.to_string()),
+    }
+}
+
+/// Fails if messages of the feed were to go into the feed itself.
+pub fn not_itself(to: &Path, feed: &Path) -> Result<(), Failure> {
+    let same = std::fs::canonicalize(to).ok().zip(std::fs::canonicalize(feed).ok());
+    if same.is_some_and(|(to, from)| to == from) {
+        let path = to.display();
+        return Err(Failure::new(format!("{path} is the feed itself: its messages would never end")));
+    }
+    Ok(())
+}
+
+/// Does something beside the command's main thread.
+pub fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     spawned.map(drop).map_err(|e| Failure::new(format!("cannot start a thread: {e}")))
 }
@@ -163,10 +186,7 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
         if path.is_empty() {
             return Err(Failure::new("jlog: needs the path of a feed behind it"));
         }
-        let same = std::fs::canonicalize(path).ok().zip(std::fs::canonicalize(&args.feed).ok());
-        if same.is_some_and(|(to, from)| to == from) {
-            return Err(Failure::new(format!("{path} is the feed itself: its messages would never end")));
-        }
+        not_itself(path.as_ref(), &args.feed)?;
         return Ok(Box::new(Feed::new(path)));
     }
     if let Some(command) = to.strip_prefix("exec:") {

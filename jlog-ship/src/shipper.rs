@@ -65,6 +65,12 @@ impl Stopper {
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
+
+    /// For a destination that ends its waits then.
+    #[cfg(feature = "exec")]
+    pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
 }
 
 type Reports = Box<dyn FnMut(&Report) + Send>;

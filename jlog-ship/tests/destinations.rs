@@ -71,10 +71,58 @@ mod exec {
     fn a_command_that_hangs_is_ended() {
         let (dir, log) = feed(&[b"one"]);
         let first = dir.path().join("first");
-        let command = format!("test -e {0} || {{ touch {0}; sleep 1000; }}", first.display());
+        let process = dir.path().join("process");
+        // The shell waits for a process of its own, which has to end with it.
+        let command = format!(
+            "test -e {0} || {{ touch {0}; sleep 1000 & echo $! > {1}; wait; echo over; }}",
+            first.display(),
+            process.display()
+        );
         let shipper = Shipper::new(log.path(), "s").unwrap().once(true).timeout(Duration::from_millis(500));
         let totals = shipper.run(Box::new(Exec::new(command))).unwrap();
         assert!(totals.acknowledged == 1 && totals.refusals >= 1, "{totals:?}");
+        // Killed, it is there until its parent, whoever that is by now, has asked for it.
+        let process = std::fs::read_to_string(process).unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", process.trim())).unwrap_or_default();
+        while state().contains(") S ") {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_command_may_leave_its_input_and_a_process_behind() {
+        let large = vec![b'x'; 1 << 20];
+        let (dir, log) = feed(&[&large, b"two"]);
+        let process = dir.path().join("process");
+        let command = format!("sleep 1000 >/dev/null & echo $! >> {}; exit 0", process.display());
+        let totals = ship(&log, Exec::new(command).framing(Framing::One));
+        assert_eq!((totals.acknowledged, totals.refusals), (2, 0));
+        for process in std::fs::read_to_string(process).unwrap().lines() {
+            let process = nix::unistd::Pid::from_raw(process.parse().unwrap());
+            nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+    }
+
+    #[test]
+    fn messages_may_end_with_nul_bytes() {
+        let (dir, log) = feed(&[b"a\n", b"b\0c", b""]);
+        let out = dir.path().join("out");
+        let totals = ship(&log, Exec::new(format!("cat >> {}", out.display())).framing(Framing::Null));
+        assert_eq!((totals.acknowledged, totals.skipped), (2, 1));
+        assert_eq!(std::fs::read(out).unwrap(), b"a\n\0\0");
+    }
+
+    #[test]
+    fn runs_at_a_time_end_in_any_order() {
+        let (dir, log) = feed(&[b"1", b"2", b"3"]);
+        let at = dir.path().display().to_string();
+        // Each waits for the one behind it: they end last first.
+        let command = format!(
+            "read -r n; next={at}/$((n + 1)); until [ $n = 3 ] || [ -e $next ]; do sleep 0.01; done; echo $n >> {at}/out; touch {at}/$n"
+        );
+        let totals = ship(&log, Exec::new(command).framing(Framing::Lines).messages(1).in_flight(3));
+        assert_eq!((totals.acknowledged, totals.refusals), (3, 0));
+        assert_eq!(std::fs::read_to_string(dir.path().join("out")).unwrap(), "3\n2\n1\n");
     }
 }
 

@@ -1,15 +1,21 @@
 //! A command that is run for each shipment.
 
+use std::io::Write;
 use std::process::Stdio;
+use std::time::Duration;
 
 use futures_util::FutureExt;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{ChildStderr, Command};
 
 use crate::{Answer, Destination, Limits, Refusal, Shipment};
 
 /// How much of what a command prints as its error is kept.
-const MOST_OF_ERROR: u64 = 1000;
+const MOST_OF_ERROR: usize = 1000;
+/// How long the pipes of a command that has ended are still read and written: a process that it left behind may hold them open.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// How messages are told apart on a command's standard input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +25,8 @@ pub enum Framing {
     LengthPrefixed,
     /// Each with a line end behind it. A message that contains a line end is refused.
     Lines,
+    /// Each with a NUL byte behind it. A message that contains one is refused.
+    Null,
     /// Each in a run of the command by itself, as it is.
     One,
 }
@@ -33,19 +41,22 @@ pub enum Framing {
 /// | 78 (`EX_CONFIG`), 126, 127 | somebody has to change something |
 /// | anything else, or a signal | try again |
 ///
-/// The command finds `JLOG_FIRST_ID`, `JLOG_LAST_ID` and `JLOG_MESSAGES` in its environment, and its last lines on standard
-/// error are the reason that is reported. It is killed when its time is over.
+/// The command finds `JLOG_FIRST_ID`, `JLOG_LAST_ID` and `JLOG_MESSAGES` in its environment, and what it prints first on standard
+/// error is the reason that is reported. When its time is over, it is killed with all processes of its group.
 #[derive(Clone, Debug)]
 pub struct Exec {
     command: String,
     framing: Framing,
     messages: usize,
+    in_flight: usize,
+    printing: bool,
 }
 
 impl Exec {
     /// This command, for `sh -c`.
     pub fn new(command: impl Into<String>) -> Self {
-        Self { command: command.into(), framing: Framing::default(), messages: 10_000 }
+        let framing = Framing::default();
+        Self { command: command.into(), framing, messages: 10_000, in_flight: 1, printing: false }
     }
 
     /// How messages are told apart.
@@ -59,6 +70,20 @@ impl Exec {
     #[must_use]
     pub fn messages(mut self, messages: usize) -> Self {
         self.messages = messages.max(1);
+        self
+    }
+
+    /// How many runs there may be at a time: 1 by default. With more, messages are done in any order.
+    #[must_use]
+    pub fn in_flight(mut self, runs: usize) -> Self {
+        self.in_flight = runs.max(1);
+        self
+    }
+
+    /// Whether what the command prints appears on this process's standard output and standard error. By default it does not.
+    #[must_use]
+    pub fn printing(mut self, printing: bool) -> Self {
+        self.printing = printing;
         self
     }
 
@@ -77,9 +102,14 @@ impl Exec {
                         "a message with a line end in it cannot be sent as a line",
                     ));
                 }
-                Framing::Lines => {
+                Framing::Null if message.body.contains(&0) => {
+                    return Err(Refusal::shipment(
+                        "a message with a NUL byte in it cannot be sent with one behind it",
+                    ));
+                }
+                Framing::Lines | Framing::Null => {
                     input.extend_from_slice(&message.body);
-                    input.push(b'\n');
+                    input.push(if self.framing == Framing::Lines { b'\n' } else { 0 });
                 }
                 Framing::One => input.extend_from_slice(&message.body),
             }
@@ -95,7 +125,7 @@ impl Destination for Exec {
 
     fn limits(&self) -> Limits {
         let messages = if self.framing == Framing::One { 1 } else { self.messages };
-        Limits { messages, bytes: 4 << 20, ..Limits::default() }
+        Limits { messages, bytes: 4 << 20, in_flight: self.in_flight, ..Limits::default() }
     }
 
     fn send(&mut self, shipment: Shipment) -> Answer {
@@ -105,16 +135,20 @@ impl Destination for Exec {
         };
         let mut command = Command::new("sh");
         command.arg("-c").arg(&self.command);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let stdout = if self.printing { Stdio::inherit() } else { Stdio::null() };
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true);
         // A terminal's signals are for the shipper, which ends in order.
         command.process_group(0);
         if let (Some(first), Some(last)) = (shipment.first(), shipment.last()) {
             command.env("JLOG_FIRST_ID", first.id.to_string()).env("JLOG_LAST_ID", last.id.to_string());
         }
         command.env("JLOG_MESSAGES", shipment.len().to_string());
+        let printing = self.printing;
         async move {
             let mut child = command.spawn().map_err(|e| Refusal::temporary(format!("cannot run sh: {e}")))?;
             let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+            // Behind the child: it is dropped before it, while the number of its group cannot be another one's.
+            let mut group = Group(child.id());
             let write = async {
                 if let Some(mut stdin) = stdin {
                     // A command may end before it has read everything; its status counts.
@@ -122,20 +156,26 @@ impl Destination for Exec {
                     let _ = stdin.shutdown().await;
                 }
             };
-            let read = async {
-                let mut said = Vec::new();
-                if let Some(mut stderr) = stderr {
-                    let _ = (&mut stderr).take(MOST_OF_ERROR).read_to_end(&mut said).await;
-                    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+            let mut said = Vec::new();
+            let status = {
+                let pipes = async { tokio::join!(write, listen(stderr, &mut said, printing)) };
+                let mut pipes = std::pin::pin!(pipes);
+                tokio::select! {
+                    status = child.wait() => {
+                        group.0 = None;
+                        let _ = tokio::time::timeout(LEFT_BEHIND, pipes).await;
+                        status
+                    }
+                    _ = &mut pipes => child.wait().await,
                 }
-                String::from_utf8_lossy(&said).trim().replace('\n', "; ")
             };
-            let ((), said, status) = tokio::join!(write, read, child.wait());
+            group.0 = None;
             let status =
                 status.map_err(|e| Refusal::temporary(format!("cannot wait for the command: {e}")))?;
             if status.success() {
                 return Ok(());
             }
+            let said = String::from_utf8_lossy(&said).trim().replace('\n', "; ");
             let why = if said.is_empty() {
                 format!("it ended with {status}")
             } else {
@@ -148,5 +188,33 @@ impl Destination for Exec {
             })
         }
         .boxed()
+    }
+}
+
+/// The process group of a command under way: all of it is killed when this is dropped.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0.and_then(|group| i32::try_from(group).ok()) {
+            // It may have ended by itself.
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+    }
+}
+
+/// Reads what a command says to the end, and keeps the beginning of it.
+async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>, printing: bool) {
+    let Some(mut stderr) = stderr else { return };
+    let mut buffer = [0; 4096];
+    while let Ok(n) = stderr.read(&mut buffer).await
+        && n > 0
+    {
+        let piece = &buffer[..n];
+        if printing {
+            // If stderr fails, there is nowhere to report it.
+            let _ = std::io::stderr().write_all(piece);
+        }
+        said.extend_from_slice(&piece[..n.min(MOST_OF_ERROR - said.len())]);
     }
 }

@@ -13,6 +13,8 @@ mod nats;
 mod otlp;
 #[cfg(feature = "http")]
 mod post;
+#[cfg(feature = "exec")]
+mod retrying;
 
 #[cfg(feature = "exec")]
 pub use exec::{Exec, Framing};
@@ -25,3 +27,5 @@ pub use loki::Loki;
 pub use nats::{Nats, NatsOptions, NatsWriters};
 #[cfg(feature = "http")]
 pub use otlp::Otlp;
+#[cfg(feature = "exec")]
+pub use retrying::{FailedRun, Retrying};
