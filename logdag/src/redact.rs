@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
+use crate::input::MESSAGE_KEYS;
 use crate::pattern::Pattern;
 use crate::record::{Details, Record, Span};
 use crate::value::{Json, Members, Value};
@@ -29,8 +30,9 @@ const MAX_DEPTH: usize = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Keys are named in any case; within values of JSON (and messages that are JSON objects) names count at any depth, dotted ones
-/// from the key on. Patterns are looked for in messages, in names of keys and in values. What takes too long to be looked through is redacted as
+/// Keys are named in any case; within JSON (values of JSON, and messages and texts that are JSON objects or arrays) names count
+/// at any depth, and dotted ones as paths from the key, or from the root of the text, on: `user.mail` is the member `mail` of
+/// `user`, also in each item of an array, and a key that is called `user.mail`. Patterns are looked for in messages, in names of keys and in values. What takes too long to be looked through is redacted as
 /// a whole.
 #[derive(Clone, Default)]
 pub struct Redaction {
@@ -136,11 +138,28 @@ impl Redaction {
     }
 
     fn message<'a>(&self, message: &'a str) -> Cow<'a, str> {
-        let object = !self.keys.is_empty() && message.trim_start().starts_with('{');
-        if object && let Ok(raw) = serde_json::from_str::<&RawValue>(message) {
-            return self.json(raw, "", 0).map_or(Cow::Borrowed(message), Cow::Owned);
+        let mut message = self.text_or_json(message, "", 0);
+        // It may have been the value of one of these in an event, and have paths from there on.
+        for key in MESSAGE_KEYS {
+            let is_below = |name: &String| name.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+            if self.keys.iter().any(is_below)
+                && let Cow::Owned(redacted) = self.text_or_json(&message, key, 0)
+            {
+                message = Cow::Owned(redacted);
+            }
         }
-        self.text(message)
+        message
+    }
+
+    /// A text, which may be an object or an array of JSON.
+    fn text_or_json<'a>(&self, text: &'a str, path: &str, depth: usize) -> Cow<'a, str> {
+        let may_be_json = !self.keys.is_empty() && text.trim_start().starts_with(['{', '[']);
+        let json = may_be_json.then(|| serde_json::from_str::<&RawValue>(text).ok()).flatten();
+        match json.and_then(|raw| self.json(raw, path, depth)) {
+            None => self.text(text),
+            // A pattern may be about more than one value.
+            Some(redacted) => Cow::Owned(self.text(&redacted).into_owned()),
+        }
     }
 
     /// What replaces each key.
@@ -164,13 +183,24 @@ impl Redaction {
             Cow::Owned(text) => Some(New::Text(text)),
         };
         match value {
-            Value::Str(value) => text(value),
+            Value::Str(value) => self.text_value(value, key, 0).map(New::Text),
             Value::Json(json) => match serde_json::from_str::<&RawValue>(json.as_str()) {
                 Ok(raw) => self.json(raw, key, 0).map(New::Json),
                 Err(_) => Some(New::Text(REDACTED.to_owned())),
             },
             _ if self.patterns.is_empty() => None,
             other => text(&other.to_string()),
+        }
+    }
+
+    /// What replaces a text that is the value of a name; in one that is JSON itself, paths begin with the name, or anew.
+    fn text_value(&self, text: &str, path: &str, depth: usize) -> Option<String> {
+        let from_name = self.text_or_json(text, path, depth);
+        let anew = self.text_or_json(&from_name, "", depth);
+        match (anew, &from_name) {
+            (Cow::Owned(text), _) => Some(text),
+            (Cow::Borrowed(_), Cow::Owned(text)) => Some(text.clone()),
+            (Cow::Borrowed(_), Cow::Borrowed(_)) => None,
         }
     }
 
@@ -226,10 +256,7 @@ impl Redaction {
             }
             Some(b'"') => {
                 let text: String = serde_json::from_str(raw.get()).ok()?;
-                return match self.text(&text) {
-                    Cow::Borrowed(_) => None,
-                    Cow::Owned(text) => Some(quoted(&text)),
-                };
+                return self.text_value(&text, path, depth + 1).map(|text| quoted(&text));
             }
             _ => {
                 return match self.text(raw.get()) {

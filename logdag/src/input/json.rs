@@ -8,7 +8,7 @@ use crate::record::{Details, Location, now_micros};
 use crate::value::{Members, Parsed, Value};
 
 /// Keys that the message is looked for under where none is given, in this order.
-const MESSAGE_KEYS: [&str; 3] = ["message", "msg", "event"];
+pub(crate) const MESSAGE_KEYS: [&str; 3] = ["message", "msg", "event"];
 /// Keys that have the level.
 const LEVEL_KEYS: [&str; 2] = ["level", "severity"];
 /// Keys that have the time, in this order.

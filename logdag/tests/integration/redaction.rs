@@ -124,6 +124,53 @@ fn a_raw_line_of_json_is_redacted_whatever_key_its_message_has() {
 }
 
 #[test]
+fn names_are_found_in_every_kind_of_json() {
+    let redaction = Redaction::new().keys("user.mail,password,msg.pin").pattern(r#""code":\d+"#).unwrap();
+    for (message, expected) in [
+        (r#"{"user":{"mail":"x"}}"#, r#"{"user":{"mail":"[redacted]"}}"#),
+        (r#"{"user.mail":"x"}"#, r#"{"user.mail":"[redacted]"}"#),
+        (r#"{"a":{"user.mail":"x"}}"#, r#"{"a":{"user.mail":"[redacted]"}}"#),
+        (r#"{"user":[{"mail":"x"}]}"#, r#"{"user":[{"mail":"[redacted]"}]}"#),
+        (
+            r#"[{"user":{"mail":"x"}},{"password":1}]"#,
+            r#"[{"user":{"mail":"[redacted]"}},{"password":"[redacted]"}]"#,
+        ),
+        (r#" [1,[{"password":{}}]]"#, r#"[1,[{"password":"[redacted]"}]]"#),
+        // JSON in a text.
+        (r#"{"b":"{\"user\":{\"mail\":\"x\"}}"}"#, r#"{"b":"{\"user\":{\"mail\":\"[redacted]\"}}"}"#),
+        // The message of an event, and an event that is the message.
+        (r#"{"pin":1,"password":2}"#, r#"{"pin":"[redacted]","password":"[redacted]"}"#),
+        (r#"{"msg":{"pin":1}}"#, r#"{"msg":{"pin":"[redacted]"}}"#),
+        // A pattern is about the text of JSON, too.
+        (r#"{"code":17,"password":1}"#, r#"{[redacted],"password":"[redacted]"}"#),
+        // Others of these names stay.
+        (r#"{"user":{"x":{"mail":1}},"mail":2}"#, r#"{"user":{"x":{"mail":1}},"mail":2}"#),
+        (r#"{"password":1} and more"#, r#"{"password":1} and more"#),
+    ] {
+        let graph = Graph::new();
+        let stream = graph.add_memory("ring", 10, 10_000).unwrap();
+        graph.set_redaction(redaction.clone());
+        log!(stream, "{message}");
+        assert_eq!(ring(&graph, "ring"), [expected]);
+    }
+    let graph = Graph::new();
+    let stream = graph.add_memory("ring", 10, 10_000).unwrap();
+    graph.set_redaction(redaction);
+    graph.set_format("ring", Format::Event).unwrap();
+    JsonLines::new().log(
+        &stream,
+        r#"{"msg":{"pin":1,"user":{"mail":2}},"user":{"mail":3},"user.mail":4,"body":"[{\"password\":5}]"}"#,
+    );
+    let event: serde_json::Value = serde_json::from_str(&ring(&graph, "ring")[0]).unwrap();
+    assert_eq!(event["event"], r#"{"pin":"[redacted]","user":{"mail":"[redacted]"}}"#);
+    assert_eq!(event["user"], serde_json::json!({ "mail": "[redacted]" }));
+    assert_eq!(
+        (&event["user.mail"], &event["body"]),
+        (&"[redacted]".into(), &r#"[{"password":"[redacted]"}]"#.into())
+    );
+}
+
+#[test]
 fn speculation_and_deep_values_are_no_way_round() {
     let graph = Graph::new();
     let stream = graph.add_memory("ring", 10, 10_000).unwrap();
