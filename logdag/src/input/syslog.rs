@@ -1,8 +1,10 @@
 //! Messages of syslog, as they come in datagrams.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
 
 use jiff::civil::{Date, Time};
+use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, Unit, Zoned};
 
 use crate::graph::Stream;
@@ -37,12 +39,49 @@ const FACILITIES: [&str; 24] = [
     "local6",
     "local7",
 ];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// Abbreviations of time zones that are the same everywhere, with their minutes east of UTC. Others have several meanings.
+const ZONES: [(&str, i16); 30] = [
+    ("UTC", 0),
+    ("GMT", 0),
+    ("UT", 0),
+    ("Z", 0),
+    ("WET", 0),
+    ("WEST", 60),
+    ("CET", 60),
+    ("CEST", 120),
+    ("MEZ", 60),
+    ("MESZ", 120),
+    ("EET", 120),
+    ("EEST", 180),
+    ("MSK", 180),
+    ("EST", -300),
+    ("EDT", -240),
+    ("CST", -360),
+    ("CDT", -300),
+    ("MST", -420),
+    ("MDT", -360),
+    ("PST", -480),
+    ("PDT", -420),
+    ("AKST", -540),
+    ("AKDT", -480),
+    ("HST", -600),
+    ("JST", 540),
+    ("KST", 540),
+    ("AEST", 600),
+    ("AEDT", 660),
+    ("NZST", 720),
+    ("NZDT", 780),
+];
 /// What a message is of where it does not say: `user`, and a notice.
 const PRIORITY: u8 = 13;
 
 /// Logs a message of RFC 5424 or RFC 3164, one datagram or frame. Its severity is the line's level, its time (of RFC 3164: in
-/// this year, unless it says which, and the local time zone; or a time of RFC 3339, as rsyslog forwards it) the line's time. The rest are keys: `syslog_facility`, `severity` (a number), `hostname`,
-/// `appname`, `procid`, `msgid`, and `sd`, the structured data as an object of objects. What is neither is logged as it is.
+/// this year and the local time zone, unless it says which; or a time of RFC 3339, as rsyslog forwards it) the line's time. The
+/// rest are keys: `syslog_facility`, `severity` (a number), `hostname`, `appname`, `procid`, `msgid`, `sequence` (the number
+/// that Cisco's devices give a message), and `sd`, the structured data as an object of objects. What is neither is logged as it
+/// is.
 ///
 /// ```
 /// use logdag::{Graph, input};
@@ -59,7 +98,10 @@ pub fn log_syslog(stream: &Stream, message: &[u8]) {
     let text = String::from_utf8_lossy(message);
     let text = text.trim_end_matches(['\n', '\r', '\0']);
     let (priority, rest) = priority(text).unwrap_or((PRIORITY, text));
-    let parsed = rest.strip_prefix("1 ").and_then(Parsed::of_5424).unwrap_or_else(|| Parsed::of_3164(rest));
+    let parsed = rest
+        .strip_prefix("1 ")
+        .and_then(Parsed::of_5424)
+        .unwrap_or_else(|| Parsed::of_3164(rest, &Zoned::now()));
     let mut keys: Vec<(&str, Value<'_>)> = Vec::new();
     if rest.len() < text.len() {
         let facility = FACILITIES.get(usize::from(priority / 8)).copied().unwrap_or("unknown");
@@ -69,6 +111,7 @@ pub fn log_syslog(stream: &Stream, message: &[u8]) {
     let names = ["hostname", "appname", "procid", "msgid"];
     let texts = [parsed.hostname, parsed.appname, parsed.procid, parsed.msgid];
     keys.extend(names.into_iter().zip(texts).filter_map(|(name, text)| Some((name, Value::Str(text?)))));
+    keys.extend(parsed.sequence.map(|number| ("sequence", Value::U64(number))));
     keys.extend(parsed.data.as_deref().map(|data| ("sd", Value::Json(Json::trusted(data)))));
     let details = Details { micros: parsed.micros, ..Details::NONE };
     let level = Level::from_severity(priority % 8);
@@ -90,6 +133,7 @@ struct Parsed<'a> {
     appname: Option<&'a str>,
     procid: Option<&'a str>,
     msgid: Option<&'a str>,
+    sequence: Option<u64>,
     /// The structured data, as JSON.
     data: Option<String>,
     message: Cow<'a, str>,
@@ -107,31 +151,110 @@ impl<'a> Parsed<'a> {
         };
         let (data, message) = structured(parts.next()?)?;
         let message = message.strip_prefix('\u{feff}').unwrap_or(message).into();
-        Some(Self { micros, hostname, appname, procid, msgid, data, message })
+        Some(Self { micros, hostname, appname, procid, msgid, sequence: None, data, message })
     }
 
     /// Whatever is there of a time, a host and a tag.
-    fn of_3164(text: &'a str) -> Self {
+    fn of_3164(text: &'a str, now: &Zoned) -> Self {
         let whole = Self { message: text.into(), ..Self::default() };
-        let Some((micros, rest)) = time_of_3339(text).or_else(|| local_time(text, &Zoned::now())) else {
-            return match tag(text) {
+        let device = of_device(text, now).unwrap_or(Device { text, ..Device::default() });
+        let Device { sequence, hostname, text } = device;
+        let whole = Self { sequence, hostname, ..whole };
+        let Some((micros, rest)) = time_of_3339(text).or_else(|| local_time(text, now)) else {
+            // Without a time, a word with a colon in it is no tag.
+            let tag = tag(text)
+                .filter(|(.., message)| text.ends_with(&format!(": {message}")) || message.is_empty());
+            return match tag {
                 Some((appname, procid, message)) => {
                     Self { appname: Some(appname), procid, message: message.into(), ..whole }
                 }
                 None => whole,
             };
         };
-        // Locally, there is no host.
-        let (hostname, rest) = match (tag(rest), rest.split_once(' ')) {
-            (None, Some((host, rest))) if !host.is_empty() => (Some(host), rest),
-            _ => (None, rest),
-        };
+        let (host, rest) = host(rest);
         let (appname, procid, message) = match tag(rest) {
             Some((appname, procid, message)) => (Some(appname), procid, message),
             None => (None, None, rest),
         };
+        let hostname = hostname.or(host);
         Self { micros, hostname, appname, procid, message: message.into(), ..whole }
     }
+}
+
+/// What devices of Cisco write before the time.
+#[derive(Default)]
+struct Device<'a> {
+    sequence: Option<u64>,
+    hostname: Option<&'a str>,
+    /// What follows.
+    text: &'a str,
+}
+
+/// `123: 000045: host: *`, all of it optional, before a time or a message that begins with `%`.
+fn of_device<'a>(text: &'a str, now: &Zoned) -> Option<Device<'a>> {
+    let (mut sequence, mut rest) = (None, text);
+    let number = |text: &'a str| -> Option<(u64, &'a str)> {
+        let (number, rest) = text.split_once(": ")?;
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+        Some((number.parse().ok().filter(|_| digits)?, rest))
+    };
+    // The device's count of messages, and the number that it gives this one.
+    while let Some((n, behind)) = number(rest) {
+        (sequence, rest) = (Some(n), behind);
+    }
+    // Without a number there is still its colon.
+    let colon = rest.strip_prefix(": ");
+    let sure = sequence.is_some() || colon.is_some();
+    rest = colon.unwrap_or(rest);
+    let follows = |text: &'a str| -> Option<&'a str> {
+        if text.starts_with('%') {
+            return sure.then_some(text);
+        }
+        // The clock is not set, or not in step with another one.
+        let unmarked = text.strip_prefix(['*', '.']);
+        let time = unmarked.unwrap_or(text);
+        let (_, behind) = local_time(time, now).or_else(|| time_of_3339(time))?;
+        (sure || unmarked.is_some() || behind.starts_with('%')).then_some(time)
+    };
+    if let Some(text) = follows(rest) {
+        return Some(Device { sequence, hostname: None, text });
+    }
+    let (name, mut behind) = rest.split_once(": ")?;
+    if name.is_empty() || name.contains(' ') {
+        return None;
+    }
+    if let Some((n, rest)) = number(behind) {
+        (sequence, behind) = (Some(n), rest);
+    }
+    Some(Device { sequence, hostname: Some(name), text: follows(behind)? })
+}
+
+/// The host behind a time, and what follows. Locally, there is none.
+fn host(text: &str) -> (Option<&str>, &str) {
+    let text = text.strip_prefix(": ").unwrap_or(text);
+    let word = text.split(' ').next().unwrap_or_default();
+    let behind = text.get(word.len() + 1..).unwrap_or_default();
+    let address = word.strip_suffix(':').unwrap_or(word);
+    if is_ipv6(address) || address.parse::<IpAddr>().is_ok() {
+        return (Some(address), behind.strip_prefix(": ").unwrap_or(behind));
+    }
+    match tag(text) {
+        // A device says who it is, and then what the message is of.
+        Some((name, None, message)) if message.starts_with('%') && tag(message).is_some() => {
+            (Some(name), message)
+        }
+        None if !word.is_empty() && text.contains(' ') => {
+            (Some(word), behind.strip_prefix(": ").unwrap_or(behind))
+        }
+        _ => (None, text),
+    }
+}
+
+/// An address, in brackets or not, with a zone or not.
+fn is_ipv6(text: &str) -> bool {
+    let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = inside.split_once('%').map_or(inside, |(address, _)| address);
+    address.parse::<Ipv6Addr>().is_ok()
 }
 
 /// `name[number]: ` or `name: `, and what follows.
@@ -153,36 +276,87 @@ fn time_of_3339(text: &str) -> Option<(Option<u64>, &str)> {
     Some((u64::try_from(time.as_microsecond()).ok(), rest))
 }
 
-/// `Mmm dd hh:mm:ss `, with or without a fraction, and what follows. Without a year behind the day it is this year or, where
-/// that were tomorrow or later, the last one. Some devices put a colon behind the time.
+/// `Mmm dd hh:mm:ss `, with or without a fraction, and what follows. A year may be before the month, behind the day or behind the
+/// time; without one it is this year or, where that were tomorrow or later, the last one. Behind the time there may be a zone
+/// as well; without one it is the local one. Some devices put a colon behind all of it.
 fn local_time<'a>(text: &'a str, now: &Zoned) -> Option<(Option<u64>, &'a str)> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (month, text) = text.split_at_checked(3)?;
+    let word = |text: &'a str| text.split_once(' ');
+    let year_before = |text: &'a str| word(text).and_then(|(word, rest)| Some((year_of(word)?, rest)));
+    let (mut year, text) = year_before(text).map_or((None, text), |(year, rest)| (Some(year), rest));
+    let (month, text) = word(text)?;
     let month = MONTHS.iter().position(|name| *name == month)?;
-    let (day, text) = (text.get(1..3)?.trim_start().parse::<i8>().ok()?, text.get(3..)?.strip_prefix(' ')?);
-    let with_year = text
-        .split_once(' ')
-        .and_then(|(year, rest)| Some((year.parse::<i16>().ok().filter(|_| year.len() == 4)?, rest)));
-    let (year, text) = with_year.map_or((None, text), |(year, rest)| (Some(year), rest));
-    let (clock, rest) = text.split_once(' ')?;
+    let (day, text) = word(text.strip_prefix(' ').unwrap_or(text))?;
+    let day = day.parse::<i8>().ok().filter(|_| day.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let text = match year_before(text) {
+        Some((found, rest)) => {
+            year = Some(found);
+            rest
+        }
+        None => text,
+    };
+    let (clock, mut rest) = word(text)?;
+    let mut ended = clock.ends_with(':');
     let clock = clock.strip_suffix(':').unwrap_or(clock);
     let clock = clock.parse::<Time>().ok().filter(|_| clock.get(2..3) == Some(":") && clock.len() >= 8)?;
+    let mut zone = None;
+    while !ended && let Some((next, behind)) = word(rest) {
+        let bare = next.strip_suffix(':').unwrap_or(next);
+        match (year_of(bare), zone_of(bare)) {
+            (Some(found), _) if year.is_none() => year = Some(found),
+            (_, Some(found)) if zone.is_none() => zone = Some(found),
+            // One that is not known, between a time and a message of a device.
+            _ if bare.len() < next.len() && behind.starts_with('%') && is_abbreviation(bare) => {}
+            _ => break,
+        }
+        (ended, rest) = (bare.len() < next.len(), behind);
+    }
+    let zone = zone.unwrap_or_else(|| now.time_zone().clone());
+    let now = now.with_time_zone(zone.clone());
     let at = |year| {
         let day = Date::new(year, i8::try_from(month + 1).ok()?, day).ok()?;
-        day.to_datetime(clock).to_zoned(now.time_zone().clone()).ok()
+        day.to_datetime(clock).to_zoned(zone.clone()).ok()
     };
     let micros = |time: Zoned| u64::try_from(time.timestamp().as_microsecond()).ok();
     if let Some(year) = year {
         return Some((at(year).and_then(micros), rest));
     }
-    let this = at(now.year());
     let is_ahead = |time: &Zoned| now.until((Unit::Hour, time)).is_ok_and(|span| span.get_hours() >= 24);
-    let time = match this {
+    let time = match at(now.year()) {
         Some(time) if !is_ahead(&time) => Some(time),
         _ => at(now.year() - 1),
     };
     Some((time.and_then(micros), rest))
+}
+
+/// A year in four digits.
+fn year_of(text: &str) -> Option<i16> {
+    let digits = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|year| digits && (1970..2200).contains(year))
+}
+
+/// Letters that may be the short name of a zone.
+fn is_abbreviation(text: &str) -> bool {
+    (2..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// A zone by its abbreviation, or as `+hh`, `+hhmm` or `+hh:mm`.
+fn zone_of(text: &str) -> Option<TimeZone> {
+    let fixed = |minutes: i16| Some(TimeZone::fixed(Offset::from_seconds(i32::from(minutes) * 60).ok()?));
+    if let Some((_, minutes)) = ZONES.into_iter().find(|(name, _)| *name == text) {
+        return fixed(minutes);
+    }
+    let sign = match text.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let digits = text[1..].replacen(':', "", 1);
+    let number: i16 = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    match digits.len() {
+        2 if number < 24 => fixed(sign * number * 60),
+        4 if number < 2400 && number % 100 < 60 => fixed(sign * (number / 100 * 60 + number % 100)),
+        _ => None,
+    }
 }
 
 /// Structured data as a JSON object, and the message behind it.
@@ -234,8 +408,6 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::TimeZone;
-
     use super::*;
 
     #[test]
@@ -252,9 +424,90 @@ mod tests {
             ("2026-11-26: x", None, None, Some("2026-11-26"), "x"),
             ("2026-11-26 14:03:11Z x", None, None, None, "2026-11-26 14:03:11Z x"),
         ] {
-            let parsed = Parsed::of_3164(text);
+            let parsed = Parsed::of_3164(text, &Zoned::now());
             let found = (parsed.micros, parsed.hostname, parsed.appname, &*parsed.message);
             assert_eq!(found, (micros, host, tag, message), "{text}");
+        }
+    }
+
+    #[test]
+    fn devices_hosts_and_zones_are_understood() {
+        let now: Zoned = "2026-11-26T10:00:00+00:00[UTC]".parse().unwrap();
+        for (text, time, sequence, host, tag, message) in [
+            // IPv6.
+            ("Oct 11 22:14:15 2001:db8::1 su[42]: hi", "10-11T22:14:15Z", None, "2001:db8::1", "su", "hi"),
+            ("Oct 11 22:14:15 fe80::1%eth0 su: hi", "10-11T22:14:15Z", None, "fe80::1%eth0", "su", "hi"),
+            ("Oct 11 22:14:15 [::1]: hi there", "10-11T22:14:15Z", None, "[::1]", "", "hi there"),
+            ("2026-10-11T22:14:15Z ::1 su: hi", "10-11T22:14:15Z", None, "::1", "su", "hi"),
+            ("Oct 11 22:14:15 192.0.2.7: su: hi", "10-11T22:14:15Z", None, "192.0.2.7", "su", "hi"),
+            // Devices.
+            (
+                "123: sw1: *Mar  1 00:01:02: %SYS-5-X: up",
+                "03-01T00:01:02Z",
+                Some(123),
+                "sw1",
+                "%SYS-5-X",
+                "up",
+            ),
+            (
+                "123: *Mar  1 00:01:02.5 UTC: %SYS-5-X: up",
+                "03-01T00:01:02.5Z",
+                Some(123),
+                "",
+                "%SYS-5-X",
+                "up",
+            ),
+            ("9: 000123: .Mar 1 00:01:02 CET: %A-5-X: up", "02-28T23:01:02Z", Some(123), "", "%A-5-X", "up"),
+            (
+                "9: 2001:db8::1: 7: Mar  1 00:01:02: %A-5-X: a",
+                "03-01T00:01:02Z",
+                Some(7),
+                "2001:db8::1",
+                "%A-5-X",
+                "a",
+            ),
+            (": 2026 Mar  1 00:01:02 XST: %A-5-X: up", "03-01T00:01:02Z", None, "", "%A-5-X", "up"),
+            ("17: %SYS-5-RESTART: again", "", Some(17), "", "%SYS-5-RESTART", "again"),
+            (
+                "Mar  1 2026 00:01:02 asa : %ASA-6-3: Built",
+                "03-01T00:01:02Z",
+                None,
+                "asa",
+                "%ASA-6-3",
+                "Built",
+            ),
+            ("Mar  1 00:01:02 sw1: %A-5-X: up", "03-01T00:01:02Z", None, "sw1", "%A-5-X", "up"),
+            ("sw1: Mar  1 00:01:02: %A-5-X: up", "03-01T00:01:02Z", None, "sw1", "%A-5-X", "up"),
+            // Zones and years behind the time.
+            ("Oct 11 22:14:15 CEST host su: hi", "10-11T20:14:15Z", None, "host", "su", "hi"),
+            ("Oct 11 22:14:15 +0200 host su: hi", "10-11T20:14:15Z", None, "host", "su", "hi"),
+            ("Oct 11 22:14:15 -03:30 host su: hi", "10-12T01:44:15Z", None, "host", "su", "hi"),
+            ("Oct 11 22:14:15 2026 host su: hi", "10-11T22:14:15Z", None, "host", "su", "hi"),
+            ("Oct 11 22:14:15 UTC 2026 host su: hi", "10-11T22:14:15Z", None, "host", "su", "hi"),
+            ("Oct 11 22:14:15.25 2026 PDT: host su: hi", "10-12T05:14:15.25Z", None, "host", "su", "hi"),
+            // What only looks like one of these.
+            ("Oct 11 22:14:15 CRON: hi", "10-11T22:14:15Z", None, "", "CRON", "hi"),
+            ("Oct 11 22:14:15 WEB su: hi", "10-11T22:14:15Z", None, "WEB", "su", "hi"),
+            ("app: Oct 11 22:14:15 began", "", None, "", "app", "Oct 11 22:14:15 began"),
+            ("2001:db8::1 said hello", "", None, "", "", "2001:db8::1 said hello"),
+            ("http://example.com is down", "", None, "", "", "http://example.com is down"),
+            ("12: monkeys", "", None, "", "12", "monkeys"),
+        ] {
+            let parsed = Parsed::of_3164(text, &now);
+            let time = Some(time).filter(|time| !time.is_empty());
+            let time =
+                time.map(|time| format!("2026-{time}").parse::<Timestamp>().unwrap().as_microsecond() as u64);
+            let or_none = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            assert_eq!(
+                (parsed.micros, parsed.sequence, parsed.hostname.map(str::to_owned)),
+                (time, sequence, or_none(host)),
+                "{text}"
+            );
+            assert_eq!(
+                (parsed.appname.map(str::to_owned), &*parsed.message),
+                (or_none(tag), message),
+                "{text}"
+            );
         }
     }
 
