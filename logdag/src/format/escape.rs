@@ -38,6 +38,31 @@ pub(crate) fn within_json(line: &mut Vec<u8>) {
     line.extend_from_slice(line_end.as_bytes());
 }
 
+/// A key or a value as logfmt has it: between quotation marks, with escapes as in JSON, where it would not be clear how far it
+/// goes.
+pub(super) fn logfmt(text: &str, out: &mut Vec<u8>) {
+    let is_special = |c: char| c.is_whitespace() || matches!(c, '"' | '=') || is_dangerous(c);
+    let maybe = |byte: u8| byte <= b' ' || byte >= 0x7f || matches!(byte, b'"' | b'=');
+    let quoted = text.is_empty() || text.bytes().any(maybe) && text.chars().any(is_special);
+    if !quoted {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
+    for c in text.chars() {
+        // Writing to a Vec cannot fail.
+        let _ = match c {
+            '"' | '\\' => write!(out, "\\{c}"),
+            '\n' => write!(out, "\\n"),
+            '\r' => write!(out, "\\r"),
+            '\t' => write!(out, "\\t"),
+            // All of them have four digits.
+            c if is_dangerous(c) => write!(out, "\\u{:04x}", u32::from(c)),
+            c => write!(out, "{c}"),
+        };
+    }
+    out.push(b'"');
+}
+
 fn escape(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut Vec<u8>) {
     if !text.bytes().fold(false, |found, byte| found | may_be_dangerous(byte)) {
         return out.extend_from_slice(text.as_bytes());
@@ -62,6 +87,35 @@ mod tests {
         for c in (char::MIN..=char::MAX).filter(|&c| is_dangerous(c)) {
             assert!(may_be_dangerous(c.encode_utf8(&mut [0; 4]).as_bytes()[0]), "{c:?}");
         }
+    }
+
+    #[test]
+    fn keys_and_values_are_quoted_where_that_is_needed() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("grüße", "grüße"),
+            (r"C:\dir", r"C:\dir"),
+            ("'a'[1]{b}", "'a'[1]{b}"),
+            ("", r#""""#),
+            ("a b", r#""a b""#),
+            ("a\u{a0}b", "\"a\u{a0}b\""),
+            ("a=b", r#""a=b""#),
+            (r#"a"b"#, r#""a\"b""#),
+            (r"a\ b", r#""a\\ b""#),
+            (r#"\""#, r#""\\\"""#),
+            ("a\nb\r\t", r#""a\nb\r\t""#),
+            ("\x1b[2J\u{9b}\u{202e}", r#""\u001b[2J\u009b\u202e""#),
+        ] {
+            let mut out = Vec::new();
+            logfmt(text, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{text:?}");
+        }
+        // What is between quotation marks is a text of JSON.
+        let all: String = (char::MIN..='\u{3000}').collect();
+        let mut out = Vec::new();
+        logfmt(&all, &mut out);
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), all);
+        assert!(!String::from_utf8(out).unwrap().contains(is_dangerous));
     }
 
     #[test]

@@ -69,7 +69,8 @@ pub struct Flags {
     pub debug: bool,
     /// In plain lines and `json`: the level.
     pub level: bool,
-    /// In plain lines: the keys with their values.
+    /// In plain lines: the keys with their values, as logfmt has them: texts with spaces, quotation marks, `=` or control
+    /// characters are between quotation marks, with the escapes of JSON.
     pub keys: bool,
     /// In all but FlatBuffers: what the program calls the place that it logged from.
     pub target: bool,
@@ -247,7 +248,7 @@ mod tests {
     fn plain_lines_have_keys_behind_their_messages() {
         let keys = Flags { keys: true, ..Flags::default() };
         let expected = " status=-3 path=\"/a \\\"b\\\"\\n\" id=30313233-3435-3637-3839-616263646566 took=0.5 \
-                        none=NaN ok=false nil=null tags=[1, {\"a\":1e400}] status=18446744073709551615 message=mine";
+                        none=NaN ok=false nil=null tags=\"[1, {\\\"a\\\":1e400}]\" status=18446744073709551615 message=mine";
         assert_eq!(rendered(Format::Plain, keys, Layout::default(), "a"), format!("a{expected}\n"));
         assert_eq!(rendered(Format::Plain, keys, LIBMTEV, "a\n"), format!("a{expected}\n"));
         assert_eq!(rendered(Format::Plain, keys, Layout::default(), "a\nb\n"), format!("a\n\tb{expected}\n"));

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use anstyle::{AnsiColor, Style};
 
-use super::escape::on_one_line;
+use super::escape::{logfmt, on_one_line};
 use super::plain::{key_value, local_time};
 use crate::level::Level;
 use crate::record::Record;
@@ -38,7 +38,7 @@ fn render(record: &Record<'_>, colours: bool, out: &mut Vec<u8>) {
     let _ = write!(out, "{bold:#}");
     for (key, value) in keys {
         let _ = write!(out, " {key_style}");
-        on_one_line(key, out);
+        logfmt(key, out);
         let _ = write!(out, "{key_style:#}=");
         key_value(*value, out);
     }
@@ -64,8 +64,7 @@ mod tests {
         let line = String::from_utf8(out).unwrap();
         let (time, rest) = line.split_at("YYYY-MM-DD HH:MM:SS.uuuuuu".len());
         assert!(time.ends_with(".000042"), "{line}");
-        let expected =
-            " warning http.request\\n.done status=503 path=\"/a b\" bell=\\u{7}\\u{1b}[2J (http/access)\n";
+        let expected = " warning http.request\\n.done status=503 path=\"/a b\" bell=\"\\u0007\\u001b[2J\" (http/access)\n";
         assert_eq!(rest, expected);
         let mut out = Vec::new();
         render(&record, true, &mut out);

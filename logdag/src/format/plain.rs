@@ -6,7 +6,7 @@ use std::io::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::escape::{self, on_one_line};
+use super::escape::{self, logfmt, on_one_line};
 use super::{Flags, Layout};
 use crate::message::Text;
 use crate::record::Record;
@@ -109,7 +109,7 @@ fn prefix(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// The keys behind a message. One that has the level goes where that is shown by itself.
+/// The keys behind a message, as logfmt has them. One that has the level goes where that is shown by itself.
 fn keys(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
     if !flags.keys {
         return;
@@ -119,21 +119,19 @@ fn keys(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
             continue;
         }
         out.push(b' ');
-        on_one_line(key, out);
+        logfmt(key, out);
         out.push(b'=');
-        key_value(*value, out);
+        match value {
+            Value::Json(json) => logfmt(&json.on_one_line(), out),
+            value => key_value(*value, out),
+        }
     }
 }
 
-/// A value behind its key; texts between quotation marks where it would not be clear how far they go.
+/// A value behind its key.
 pub(super) fn key_value(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
-        Value::Str(text) if text.is_empty() || text.contains([' ', '"', '=']) => {
-            out.push(b'"');
-            on_one_line(&text.replace('"', "\\\""), out);
-            out.push(b'"');
-        }
-        Value::Str(text) => on_one_line(text, out),
+        Value::Str(text) => logfmt(text, out),
         Value::Json(json) => on_one_line(&json.on_one_line(), out),
         other => {
             // Writing to a Vec cannot fail.

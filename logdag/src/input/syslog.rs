@@ -162,8 +162,9 @@ impl<'a> Parsed<'a> {
         let whole = Self { sequence, hostname, ..whole };
         let Some((micros, rest)) = time_of_3339(text).or_else(|| local_time(text, now)) else {
             // Without a time, a word with a colon in it is no tag.
-            let tag = tag(text)
-                .filter(|(.., message)| text.ends_with(&format!(": {message}")) || message.is_empty());
+            let is_tag =
+                |message: &str| message.is_empty() || text[..text.len() - message.len()].ends_with(": ");
+            let tag = tag(text).filter(|(.., message)| is_tag(message));
             return match tag {
                 Some((appname, procid, message)) => {
                     Self { appname: Some(appname), procid, message: message.into(), ..whole }
