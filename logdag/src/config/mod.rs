@@ -87,6 +87,8 @@ const INCLUDE_ATTRIBUTES: &[&str] = &["file", "snippet"];
 /// An error shows this many characters of its line, and this many of them before the place.
 const SHOWN: usize = 160;
 const SHOWN_BEFORE: usize = 80;
+/// Of a line that is longer than this, in bytes, an error keeps only what it shows.
+const LONG_LINE: usize = 1024;
 
 /// The types that are always there.
 const BUILT_IN_TYPES: &[&str] =
@@ -103,9 +105,11 @@ pub struct ConfigError {
     pub column: u32,
     /// What is wrong, and what was expected.
     pub message: String,
-    /// The line itself; empty for a file that is not a configuration, and for included ones, because their contents may be
-    /// confidential.
+    /// The line itself, or what is around the place in one that has more than 1024 bytes; empty for a file that is not a
+    /// configuration, and for included ones, because their contents may be confidential.
     pub text: String,
+    /// How many characters of the line come before the text.
+    left_out: usize,
 }
 
 impl fmt::Display for ConfigError {
@@ -120,8 +124,11 @@ impl fmt::Display for ConfigError {
         // A line may be as long as the file.
         let column = self.column.saturating_sub(1) as usize;
         let from = column.saturating_sub(SHOWN_BEFORE);
-        let mut chars =
-            self.text.chars().skip(from).map(|c| if c.is_control() && c != '\t' { ' ' } else { c });
+        let mut chars = self
+            .text
+            .chars()
+            .skip(from - self.left_out.min(from))
+            .map(|c| if c.is_control() && c != '\t' { ' ' } else { c });
         let mut text: String = chars.by_ref().take(SHOWN).collect();
         let indent: String =
             text.chars().take(column - from).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
@@ -149,6 +156,8 @@ struct Source {
     /// Whether errors may show names that are in it: it has streams or outlets, and is a configuration for sure.
     named: Cell<bool>,
     line_starts: OnceCell<Vec<usize>>,
+    /// A place, and how many characters of its line come before it.
+    counted: Cell<(usize, usize)>,
 }
 
 impl Source {
@@ -162,6 +171,7 @@ impl Source {
             shown,
             named: Cell::new(shown),
             line_starts: OnceCell::new(),
+            counted: Cell::new((0, 0)),
         })
     }
 
@@ -181,14 +191,36 @@ struct Place {
 impl Place {
     fn error(&self, message: impl Into<String>) -> ConfigError {
         let (begun, line, column) = self.line_and_column();
-        let text = self.source.text.get(begun..).and_then(|rest| rest.lines().next());
+        let (text, left_out) = if self.source.shown { self.line(begun, column) } else { ("", 0) };
         ConfigError {
             file: self.source.file.clone(),
             line,
             column,
             message: message.into(),
-            text: text.filter(|_| self.source.shown).unwrap_or("").to_owned(),
+            text: text.to_owned(),
+            left_out,
         }
+    }
+
+    /// The line that begins here, or what is around the place, and how many characters come before that.
+    fn line(&self, begun: usize, column: u32) -> (&str, usize) {
+        let text = &*self.source.text;
+        let end_from = |from: usize, most: usize| -> usize {
+            let rest = text.get(from..).unwrap_or("");
+            let within = rest.char_indices().take_while(|&(_, c)| c != '\n').take(most).last();
+            from + within.map_or(0, |(at, c)| at + c.len_utf8())
+        };
+        let end = end_from(begun, LONG_LINE + 1);
+        let (from, to, left_out) = if end - begun <= LONG_LINE {
+            (begun, end, 0)
+        } else {
+            let before = text.get(begun..self.offset).unwrap_or("");
+            let kept = before.char_indices().rev().take(SHOWN_BEFORE).map(|(at, _)| at).last().unwrap_or(0);
+            let left_out = (column.saturating_sub(1) as usize).saturating_sub(SHOWN_BEFORE);
+            // One more shows that the line goes on.
+            (begun + kept, end_from(begun + kept, SHOWN + 1), left_out)
+        };
+        (text.get(from..to).unwrap_or("").trim_end_matches('\r'), left_out)
     }
 
     /// What is to be said of a name that means nothing.
@@ -211,7 +243,12 @@ impl Place {
         let line = starts.partition_point(|&start| start <= self.offset);
         let begun = line.checked_sub(1).and_then(|at| starts.get(at)).copied().unwrap_or(0);
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let column = text.get(begun..self.offset).map_or(0, |line| line.chars().count());
+        // A line may have many warnings, too.
+        let (counted_to, counted) = self.source.counted.get();
+        let (from, before) =
+            if (begun..=self.offset).contains(&counted_to) { (counted_to, counted) } else { (begun, 0) };
+        let column = before + text.get(from..self.offset).map_or(0, |line| line.chars().count());
+        self.source.counted.set((self.offset, column));
         (begun, number(line), number(1 + column))
     }
 
@@ -544,7 +581,14 @@ fn is_toml(path: &Path) -> bool {
 }
 
 fn unreadable(path: &Path, message: String) -> ConfigError {
-    ConfigError { file: path.display().to_string(), line: 0, column: 0, message, text: String::new() }
+    ConfigError {
+        file: path.display().to_string(),
+        line: 0,
+        column: 0,
+        message,
+        text: String::new(),
+        left_out: 0,
+    }
 }
 
 /// Opens a regular file. Others have no end, or wait for somebody; only a pipe that the program was given, by a shell's `<(…)`

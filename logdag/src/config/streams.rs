@@ -1,6 +1,6 @@
 //! Elements as streams.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -651,8 +651,10 @@ impl<'a> Reader<'a> {
     /// The outlets of a stream. One that is given twice counts once, with the first filter, as in libmtev.
     fn outlets(&mut self, chain: Chain<'_, 'a>) -> Vec<(String, Option<Filter>)> {
         let mut outlets: Vec<(String, Option<Filter>)> = Vec::new();
+        let mut known: HashMap<&str, usize> = HashMap::new();
         for (name, filter, place) in chain.iter().flat_map(|above| &above.outlets) {
-            match outlets.iter().find(|(known, _)| known == name) {
+            let at = *known.entry(name).or_insert(outlets.len());
+            match outlets.get(at) {
                 None => outlets.push((name.clone(), filter.clone())),
                 Some((_, first)) if first != filter => {
                     let counts = match first {

@@ -967,6 +967,16 @@ fn processor_nanos() -> u64 {
     stat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap()
 }
 
+/// The least time that work takes: whatever else the machine does only makes it slower.
+fn least_nanos(work: impl Fn()) -> u64 {
+    let once = |_| {
+        let begun = processor_nanos();
+        work();
+        processor_nanos() - begun
+    };
+    (0..3).map(once).min().unwrap()
+}
+
 /// What takes time for every stream must not take more for each of them the more there are.
 #[test]
 fn time_grows_with_the_number_of_streams_only() {
@@ -981,18 +991,51 @@ fn time_grows_with_the_number_of_streams_only() {
     };
     let time = |n: usize| {
         let text = text(n);
-        let once = || {
-            let begun = processor_nanos();
+        least_nanos(|| {
             let config = Config::from_text("app.xml", &text).unwrap();
             assert_eq!((config.streams().len(), config.warnings().len()), (n, n));
             assert_eq!(config.missing().len(), 1);
-            processor_nanos() - begun
-        };
-        // Whatever else the machine does only makes it slower.
-        (0..3).map(|_| once()).min().unwrap()
+        })
     };
     let (few, many) = (time(1000), time(16_000));
     assert!(many < few * 16 * 4, "{few} ns for 1000 streams, {many} ns for 16,000");
+}
+
+/// Neither must what takes time for every outlet of one stream. Too many of them are refused as fast.
+#[test]
+fn time_grows_with_the_number_of_outlets_only() {
+    let text = |n: usize| {
+        let outlets: String = (0..n).map(|n| format!("<outlet name='s{n}'/>")).collect();
+        format!("<app><logs><log name='hub'>{outlets}</log></logs></app>")
+    };
+    let (few, many) = (text(600), text(40_000));
+    let few = least_nanos(|| {
+        let config = Config::from_text("app.xml", &few).unwrap();
+        config.apply(&Graph::new()).unwrap();
+        assert_eq!((config.streams()[0].outlets.len(), config.warnings().len()), (600, 600));
+    });
+    let many = least_nanos(|| {
+        let error = Config::from_text("app.xml", &many).unwrap_err();
+        assert!(error.message.contains("take more than 10000 ways"), "{error}");
+    });
+    assert!(many < few * 67 * 4, "{few} ns for 600 outlets, {many} ns for 40,000");
+}
+
+/// Many warnings about one line do not have the line each.
+#[test]
+fn warnings_about_a_long_line_keep_what_they_show() {
+    let outlets: String = (0..600).map(|n| format!("<outlet name='é{n}'/>")).collect();
+    let config = logs(&format!("<log name='hub'>{outlets}</log>")).unwrap();
+    for (n, warning) in config.warnings().iter().enumerate() {
+        let kept = warning.text.chars().count();
+        assert!(kept <= SHOWN + 1, "{}", warning.text);
+        let shown = warning.to_string();
+        let lines: Vec<&str> = shown.lines().collect();
+        let caret = lines[2].chars().position(|c| c == '^').unwrap();
+        let at: String = lines[1].chars().skip(caret).collect();
+        assert!(at.starts_with(&format!("<outlet name='é{n}'")), "{shown}");
+    }
+    assert_eq!(config.warnings().len(), 600);
 }
 
 #[test]

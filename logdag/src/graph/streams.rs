@@ -278,14 +278,22 @@ impl Streams {
             }
         }
         for (n, StreamConfig { name, outlets, .. }) in list.iter().enumerate() {
+            // A name may come twice, as may a stream: of each outlet the first one counts.
+            let mut known: HashSet<&str> = HashSet::with_capacity(outlets.len());
+            let mut new = Vec::with_capacity(outlets.len());
             for (to, filter) in outlets {
                 check_name(to).map_err(|e| (n, e))?;
                 self.make(to);
-                let filter = filter.clone().map(Arc::new);
-                add_once(
-                    &mut self.make(name).outlets,
-                    Outlet { to: to.clone(), filter, passes: Arc::default() },
-                );
+                if known.insert(to) {
+                    let filter = filter.clone().map(Arc::new);
+                    new.push(Outlet { to: to.clone(), filter, passes: Arc::default() });
+                }
+            }
+            let all = &mut self.make(name).outlets;
+            if all.is_empty() {
+                *all = new;
+            } else {
+                new.into_iter().for_each(|outlet| add_once(all, outlet));
             }
         }
         self.measure(self.by_name.keys().map(String::as_str)).map_err(|fault| match fault {
