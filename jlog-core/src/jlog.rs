@@ -1,6 +1,7 @@
 //! The front door.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -8,7 +9,7 @@ use std::sync::atomic::AtomicU32;
 use crate::checkpoint::{self, Checkpoint};
 use crate::counts::{self, Counts, SegmentCount};
 use crate::format::Meta;
-use crate::looks::{self, Looks, Place};
+use crate::looks::{self, Last, Looks, Place};
 use crate::lost::Missing;
 use crate::meta::{MetaReader, Metastore};
 use crate::names::{self, Kind, SubscriberName};
@@ -938,12 +939,47 @@ impl Jlog {
     /// # Errors
     /// [`Error::Metastore`], [`Error::Io`].
     pub fn status(&self) -> Result<Status> {
+        self.status_of(None::<[&OsStr; 0]>)
+    }
+
+    /// The state, as [`status`](Self::status) gives it, for those who know what has happened in the jlog's directory: of its
+    /// files, only these (names without the directory) have been made, written, removed or renamed since this `Jlog` was asked
+    /// for its status the last time. What cannot have changed is not read again: a subscriber whose checkpoint is not
+    /// among the files costs no call of the system.
+    ///
+    /// A system that reports changes of files (inotify, for example) does so for local file systems only, and not
+    /// for what is written to a mapped file. The metastore, the pre-commit buffer, the settings and the segment being written are
+    /// read in any case.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn status_after<'a>(&self, changed: impl IntoIterator<Item = &'a OsStr>) -> Result<Status> {
+        self.status_of(Some(changed))
+    }
+
+    fn status_of<'a>(&self, changed: Option<impl IntoIterator<Item = &'a OsStr>>) -> Result<Status> {
         let meta = self.meta()?;
-        let segments = self.shared.segments()?;
-        let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
-        let sums = Sums::of(&counts);
-        let missing = Missing::find(&self.shared, meta.format, meta.storage_log)?;
-        let mut looks = looks::all(&self.shared)?;
+        let mut last = looks::take(&self.shared);
+        let again = match changed {
+            Some(changed) => last.again(&self.shared, &meta, changed)?,
+            None => None,
+        };
+        if again.is_none() {
+            last.feed = None;
+        }
+        let feed = match last.feed {
+            Some(feed) => feed,
+            None => {
+                let segments = self.shared.segments()?;
+                let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
+                let missing = Missing::find(&self.shared, meta.format, meta.storage_log)?;
+                last.subscribers = looks::all(&self.shared, last.subscribers)?;
+                looks::Feed { meta, counts, missing }
+            }
+        };
+        let mut looks = last.subscribers;
+        let (counts, missing) = (&feed.counts, &feed.missing);
+        let sums = Sums::of(counts);
         let checkpoints: Vec<(SubscriberName, Option<LogId>)> =
             looks.iter().map(|(name, look)| (name.clone(), look.checkpoint)).collect();
         let needed = |id: &Option<LogId>| id.map_or(0, |id| id.segment);
@@ -951,8 +987,8 @@ impl Jlog {
         all_needed.sort_unstable();
         let oldest_needed = all_needed.first().copied();
         let next_needed = all_needed.get(1).copied().unwrap_or(meta.storage_log).min(meta.storage_log);
-        let first_segment = segments.first().copied().unwrap_or(0);
-        let mut subscribers = Vec::new();
+        let first_segment = counts.first().map_or(0, |count| count.number);
+        let mut subscribers = Vec::with_capacity(checkpoints.len());
         let mut lost: HashMap<SubscriberName, Vec<Lost>> =
             missing.lost_to_all(&self.shared, &checkpoints).into_iter().collect();
         let mut files: HashMap<u32, Option<Identity>> = HashMap::new();
@@ -996,24 +1032,26 @@ impl Jlog {
                 missed: id.map_or(Ok(0), |id| dropped::missed(&self.shared, id, first_segment))?,
             });
         }
-        looks::remember(&self.shared, looks);
-        Ok(Status {
+        let settings = self.settings();
+        let status = Status {
             meta,
             first_segment,
-            segments: u32::try_from(segments.len()).unwrap_or(u32::MAX),
+            segments: u32::try_from(counts.len()).unwrap_or(u32::MAX),
             bytes: counts.iter().map(|count| count.bytes).sum(),
             records: sums.from(0).0,
-            each_segment: counts,
+            each_segment: counts.clone(),
             pre_commit: precommit::fill(&self.shared)?,
-            checksums: self.checksums(),
-            limits: self.limits(),
+            checksums: settings.checksums,
+            limits: settings.limits,
             free: self
                 .shared
                 .storage
                 .available_space(&self.shared.path)
                 .map_err(|e| Error::io("look at", self.path(), e))?,
             subscribers,
-        })
+        };
+        looks::remember(&self.shared, Last { subscribers: looks, feed: Some(feed) });
+        Ok(status)
     }
 }
 

@@ -1,32 +1,51 @@
 //! What was last seen of each subscriber. Watching a feed looks at all of them repeatedly, and most have not
 //! moved.
 
-use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::counts::SegmentCount;
+use crate::lost::Missing;
 use crate::names::{Kind, SubscriberName};
 use crate::renumbered::Identity;
 use crate::shared::Shared;
 use crate::storage::Facts;
 use crate::sync::Mutex;
-use crate::{Error, LogId, Result, Timestamp, checkpoint};
+use crate::{Error, LogId, Meta, Result, Timestamp, checkpoint};
 
 /// A file that was changed within this time before it was read may have been changed again without a trace: the system
 /// notes times a few milliseconds apart.
 const SETTLED_NANOS: i128 = 100_000_000;
 
-/// The last looks, by subscriber.
+/// The last looks.
 #[derive(Debug, Default)]
-pub(crate) struct Looks(Mutex<HashMap<SubscriberName, Look>>);
+pub(crate) struct Looks(Mutex<Last>);
+
+/// What was seen last.
+#[derive(Debug, Default)]
+pub(crate) struct Last {
+    /// In the order of the names.
+    pub(crate) subscribers: Vec<(SubscriberName, Look)>,
+    /// `None` where it was not seen yet.
+    pub(crate) feed: Option<Feed>,
+}
+
+/// What was seen of the feed.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) meta: Meta,
+    /// Segments in the order of their numbers.
+    pub(crate) counts: Vec<SegmentCount>,
+    pub(crate) missing: Missing,
+}
 
 /// A look at a subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Look {
-    /// The checkpoint's file, and when it was changed last.
+    /// The checkpoint's file, and when it was changed last, in nanoseconds since 1970: `None` where it may have changed again
+    /// without a trace.
     file: Identity,
-    changed: i128,
-    /// When it was read, in nanoseconds since 1970.
-    at: i128,
+    changed: Option<i64>,
     pub(crate) checkpoint: Option<LogId>,
     /// When the checkpoint was stored last.
     pub(crate) moved: Option<Timestamp>,
@@ -48,64 +67,132 @@ pub(crate) struct Place {
 impl Look {
     /// Whether the file seems unchanged.
     fn is_of(&self, facts: &Facts) -> bool {
-        (self.file, self.changed) == (facts.identity, facts.changed)
-            && facts.changed > 0
-            && self.changed + SETTLED_NANOS < self.at
+        self.changed
+            .is_some_and(|changed| (self.file, i128::from(changed)) == (facts.identity, facts.changed))
+    }
+
+    /// Looks at a subscriber, of whom a look before may be known; `None` where it was unsubscribed.
+    fn at(shared: &Shared, name: &SubscriberName, before: Option<Self>) -> Result<Option<Self>> {
+        let Ok(facts) = shared.facts(&name.checkpoint_file()) else { return Ok(None) };
+        if let Some(look) = before.as_ref().filter(|look| look.is_of(&facts)) {
+            return Ok(Some(look.clone()));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let checkpoint = match checkpoint::read(shared, name) {
+            Err(Error::UnknownSubscriber { .. }) => return Ok(None),
+            read => read.unwrap_or(None),
+        };
+        let settled = facts.changed > 0
+            && i128::try_from(now.as_nanos()).is_ok_and(|now| facts.changed + SETTLED_NANOS < now);
+        let seconds = u32::try_from(facts.modified).ok();
+        Ok(Some(Self {
+            file: facts.identity,
+            changed: if settled { i64::try_from(facts.changed).ok() } else { None },
+            checkpoint,
+            moved: seconds.map(|seconds| Timestamp { seconds, micros: 0 }),
+            // One that was stored again may be where it was.
+            place: before.filter(|look| look.checkpoint == checkpoint).and_then(|look| look.place),
+        }))
     }
 }
 
+/// Takes what was seen last: it is to be remembered again.
+pub(crate) fn take(shared: &Shared) -> Last {
+    std::mem::take(&mut *shared.looks.0.lock())
+}
+
 /// Looks at all subscribers, in the order of their names. A checkpoint that cannot be read comes as `None`.
-pub(crate) fn all(shared: &Shared) -> Result<Vec<(SubscriberName, Look)>> {
-    let kinds = shared.list()?.into_iter();
-    let mut names: Vec<SubscriberName> =
-        kinds.filter_map(|kind| if let Kind::Checkpoint(name) = kind { Some(name) } else { None }).collect();
-    names.sort();
-    let mut known = std::mem::take(&mut *shared.looks.0.lock());
+pub(crate) fn all(
+    shared: &Shared,
+    before: Vec<(SubscriberName, Look)>,
+) -> Result<Vec<(SubscriberName, Look)>> {
+    let names = shared.subscribers()?;
+    let mut known = before.into_iter().peekable();
     let mut out = Vec::with_capacity(names.len());
     for name in names {
-        // Unsubscribed meanwhile.
-        let Ok(facts) = shared.facts(&name.checkpoint_file()) else { continue };
-        let before = known.remove(&name);
-        if let Some(look) = before.as_ref().filter(|look| look.is_of(&facts)) {
-            out.push((name, look.clone()));
-            continue;
+        while known.next_if(|(known, _)| *known < name).is_some() {}
+        let before = known.next_if(|(known, _)| *known == name).map(|(_, look)| look);
+        if let Some(look) = Look::at(shared, &name, before)? {
+            out.push((name, look));
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let checkpoint = match checkpoint::read(shared, &name) {
-            Err(Error::UnknownSubscriber { .. }) => continue,
-            read => read.unwrap_or(None),
-        };
-        let seconds = u32::try_from(facts.modified).ok();
-        out.push((
-            name,
-            Look {
-                file: facts.identity,
-                changed: facts.changed,
-                at: i128::try_from(now.as_nanos()).unwrap_or(i128::MAX),
-                checkpoint,
-                moved: seconds.map(|seconds| Timestamp { seconds, micros: 0 }),
-                // One that was stored again may be where it was.
-                place: before.filter(|look| look.checkpoint == checkpoint).and_then(|look| look.place),
-            },
-        ));
     }
     Ok(out)
 }
 
-/// Remembers these looks for the next time.
-pub(crate) fn remember(shared: &Shared, looks: impl IntoIterator<Item = (SubscriberName, Look)>) {
-    *shared.looks.0.lock() = looks.into_iter().collect();
+impl Last {
+    /// Looks again at what has changed, if nothing else than these files has: the metastore says this now. `None` where
+    /// everything is to be looked at.
+    pub(crate) fn again<'a>(
+        &mut self,
+        shared: &Shared,
+        meta: &Meta,
+        changed: impl IntoIterator<Item = &'a OsStr>,
+    ) -> Result<Option<()>> {
+        let Some(feed) = self.feed.as_mut().filter(|feed| feed.meta == *meta) else { return Ok(None) };
+        let mut moved = Vec::new();
+        for name in changed {
+            match Kind::of(name) {
+                Kind::Checkpoint(name) => moved.push(name),
+                Kind::Segment(n) | Kind::Index(n) | Kind::Checksums(n) if n == meta.storage_log => {}
+                Kind::PreCommit | Kind::PreCommitGuard => {}
+                _ => return Ok(None),
+            }
+        }
+        let Some(last) = feed.counts.last_mut().filter(|last| last.number == meta.storage_log) else {
+            return Ok(None);
+        };
+        let now = crate::counts::of(shared, meta.format, meta.storage_log, meta.storage_log)?;
+        if now.records < last.records || now.bytes < last.bytes {
+            return Ok(None);
+        }
+        *last = now;
+        for name in moved {
+            let Ok(at) = self.subscribers.binary_search_by(|(known, _)| known.cmp(&name)) else {
+                return Ok(None);
+            };
+            let look = &mut self.subscribers[at].1;
+            match Look::at(shared, &name, Some(look.clone()))? {
+                Some(now) => *look = now,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(()))
+    }
+}
+
+/// Remembers this for the next time.
+pub(crate) fn remember(shared: &Shared, last: Last) {
+    *shared.looks.0.lock() = last;
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{CleanOptions, Jlog, Start, Status, Timestamp, Wait};
+    use std::ffi::{OsStr, OsString};
+    use std::path::Path;
 
-    type Behind = (String, u64, u64, Option<Timestamp>);
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-    fn behind(status: &Status) -> Vec<Behind> {
-        let of = |s: &crate::SubscriberStatus| (s.name.to_string(), s.messages, s.bytes, s.oldest);
-        status.subscribers.iter().map(of).collect()
+    use crate::{CleanOptions, Jlog, Start, Status, Wait};
+
+    /// Everything in a status but what is free on the disk.
+    fn behind(status: &Status) -> String {
+        format!("{:#?}", Status { free: 0, ..status.clone() })
+    }
+
+    /// The files that have changed since the last time.
+    fn changed(events: &Inotify) -> Vec<OsString> {
+        let mut names = Vec::new();
+        while let Ok(events) = events.read_events() {
+            names.extend(events.into_iter().filter_map(|event| event.name));
+        }
+        names
+    }
+
+    fn watch(dir: &Path) -> Inotify {
+        let events = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
+        let open = AddWatchFlags::IN_OPEN | AddWatchFlags::IN_ACCESS | AddWatchFlags::IN_CLOSE_NOWRITE;
+        events.add_watch(dir, AddWatchFlags::IN_ALL_EVENTS.difference(open)).unwrap();
+        events
     }
 
     /// What is remembered equals what a new look would find, whatever happens between two looks.
@@ -117,9 +204,17 @@ mod tests {
         log.subscribe_all(&["a", "b", "c"], Start::Beginning).unwrap();
         let writer = log.writer().unwrap();
         let watching = Jlog::open(&path).unwrap();
+        let (following, events) = (Jlog::open(&path).unwrap(), watch(&path));
+        let after = || {
+            let changed = changed(&events);
+            following.status_after(changed.iter().map(OsString::as_os_str)).unwrap()
+        };
         let check = |what: &str| {
+            let followed = after();
             let fresh = Jlog::open(&path).unwrap().status().unwrap();
             assert_eq!(behind(&watching.status().unwrap()), behind(&fresh), "{what}");
+            assert_eq!(behind(&followed), behind(&fresh), "{what}, by what has changed");
+            assert_eq!(behind(&after()), behind(&fresh), "{what}, and nothing has changed");
             // Long enough for the checkpoints' files to count as settled.
             std::thread::sleep(std::time::Duration::from_millis(150));
             assert_eq!(behind(&watching.status().unwrap()), behind(&fresh), "{what}, again");
@@ -151,5 +246,32 @@ mod tests {
         std::fs::write(path.join(crate::SubscriberName::new("a").unwrap().checkpoint_file()), "x").unwrap();
         check("a checkpoint is damaged");
         assert!(watching.status().unwrap().subscribers[0].checkpoint.is_none());
+    }
+
+    /// What is not said to have changed is not looked at.
+    #[test]
+    fn a_look_at_changes_leaves_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("feed");
+        let log = Jlog::create(&path).unwrap();
+        log.subscribe_all(&["a", "b"], Start::Beginning).unwrap();
+        let writer = log.writer().unwrap();
+        writer.append("1").unwrap();
+        let watching = Jlog::open(&path).unwrap();
+        let lags = |changed: &[&str]| {
+            let status = watching.status_after(changed.iter().map(OsStr::new)).unwrap();
+            status.subscribers.iter().map(|subscriber| subscriber.messages).collect::<Vec<_>>()
+        };
+        assert_eq!(lags(&[]), [1, 1]);
+        log.set_checkpoint("a", log.end().unwrap()).unwrap();
+        log.set_checkpoint("b", log.end().unwrap()).unwrap();
+        writer.append("2").unwrap();
+        assert_eq!(lags(&["cp.62"]), [2, 1]);
+        assert_eq!(lags(&["cp.61"]), [1, 1]);
+        writer.append("3").unwrap();
+        assert_eq!(lags(&[]), [2, 2]);
+        // Of a file that is not known, everything may have changed.
+        log.unsubscribe("a").unwrap();
+        assert_eq!(lags(&["something"]), [2]);
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use crate::{Error, Result};
 
@@ -194,7 +195,7 @@ fn number(text: &str) -> Option<u32> {
 /// A subscriber's name: any bytes but NUL, 1 to 126 of them (its checkpoint's file name is `cp.` and two
 /// hex digits a byte, and a file name holds 255 bytes).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubscriberName(Vec<u8>);
+pub struct SubscriberName(Arc<[u8]>);
 
 impl SubscriberName {
     /// Longest name in bytes.
@@ -218,7 +219,7 @@ impl SubscriberName {
         if name.contains(&0) {
             return wrong("it has a NUL byte");
         }
-        Ok(Self(name.to_vec()))
+        Ok(Self(name.into()))
     }
 
     fn from_hex(hex: &str) -> Option<Self> {
@@ -251,7 +252,7 @@ impl SubscriberName {
         use fmt::Write;
         let mut out = String::with_capacity(CHECKPOINT_PREFIX.len() + 2 * self.0.len());
         out.push_str(CHECKPOINT_PREFIX);
-        for byte in &self.0 {
+        for byte in &*self.0 {
             // Writing to a String cannot fail.
             let _ = write!(out, "{byte:02x}");
         }

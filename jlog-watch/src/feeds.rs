@@ -1,16 +1,19 @@
 //! Feeds: where they are, and what is read of each, away from the thread that answers requests.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jlog_core::names::{Kind, METASTORE};
-use jlog_core::{Error, Jlog, LogId, SegmentCount, Status, SubscriberName, SubscriberStatus};
+use jlog_core::{Error, Jlog, LogId, SegmentCount, Status, SubscriberStatus};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::changes::{Changes, Names};
 use crate::names::shown;
 use crate::rate::Rate;
 
@@ -25,12 +28,21 @@ const MAX_DIRECTORIES: usize = 100_000;
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// How many feeds are read at the same time. A file system that does not answer takes one of the threads until it does.
 const WORKERS: usize = 4;
+/// One thread is enough while it does not take longer than this: mostly little has changed.
+const ALONE: Duration = Duration::from_millis(20);
 /// Nobody waits longer for what is being read.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A feed is read as a whole at least this often, whatever the system reports of its files; not all of them at once.
+const WHOLE_EVERY: u64 = 45;
+const WHOLE_SPREAD: u64 = 30;
+/// Reports of changes are taken this often, and as long as somebody looks this often: writers pay for them, too.
+const NOTE_EVERY: Duration = Duration::from_millis(250);
+const FOLLOW_FOR: Duration = Duration::from_secs(20);
 
 /// A feed as it was last read.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
+    /// Without its subscribers, which are below.
     pub(crate) status: Status,
     /// The last record of the segment being written.
     pub(crate) end: LogId,
@@ -44,6 +56,7 @@ pub(crate) struct Facts {
     pub(crate) rate: Option<f64>,
     /// When the disk or the feed's limit is full, if it goes on like this.
     pub(crate) full_in: Option<Duration>,
+    /// In the order of their names.
     pub(crate) subscribers: Vec<Subscriber>,
 }
 
@@ -51,14 +64,14 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     /// Its name, as it is shown.
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) status: SubscriberStatus,
     /// Age of the oldest message that it has not done, in seconds; 0 where it has done all.
     pub(crate) age: f64,
     /// Messages that it has done since the feed was first looked at.
     pub(crate) consumed: u64,
     /// Messages that it does per second.
-    pub(crate) rate: Option<f64>,
+    pub(crate) rate: Rate,
     /// When it has caught up, if it goes on like this.
     pub(crate) catches_up_in: Option<Duration>,
     /// Whether its checkpoint is one that can be.
@@ -82,6 +95,8 @@ pub(crate) struct Feed {
     pub(crate) name: String,
     history: Mutex<History>,
     latest: Mutex<Reading>,
+    /// What has changed in its directory.
+    changed: Arc<Names>,
 }
 
 /// What is remembered from one look to the next.
@@ -98,23 +113,23 @@ struct History {
     rate: Rate,
     free: Rate,
     bytes: Rate,
-    subscribers: BTreeMap<SubscriberName, Progress>,
-}
-
-#[derive(Clone, Default)]
-struct Progress {
-    checkpoint: Option<LogId>,
-    lag: u64,
-    missed: u64,
-    consumed: u64,
-    rate: Rate,
+    /// What it was when it could last be read.
+    last: Option<Arc<Facts>>,
+    kept: (u64, u64),
+    /// The directory that was read as a whole, and when.
+    whole: Option<((u64, u64), Instant)>,
+    /// Whether following changes is worth while: it costs a writer about a microsecond for each write, and spares us a look at
+    /// each subscriber. It is while fewer messages a second come than there are subscribers.
+    calm: bool,
+    looked: Option<Instant>,
 }
 
 impl Feed {
     fn new(path: PathBuf) -> Arc<Self> {
         let name = shown(path.as_os_str().as_bytes());
         let latest = Reading { at: None, facts: Err("it was not read yet".to_owned()), damaged: false };
-        Arc::new(Self { path, name, history: Mutex::default(), latest: Mutex::new(latest) })
+        let (history, latest, changed) = (Mutex::default(), Mutex::new(latest), Arc::default());
+        Arc::new(Self { path, name, history, latest, changed })
     }
 
     /// What was last read.
@@ -131,13 +146,18 @@ impl Feed {
         self.latest.lock().at.is_none_or(|at| now.saturating_duration_since(at) >= FRESH)
     }
 
-    /// Reads it. May block for as long as the file system does.
-    fn read(&self) {
+    /// Reads it: what has changed, as far as that is known. May block for as long as the file system does.
+    fn read(&self, changes: &Mutex<Option<Changes>>) {
         let mut history = self.history.lock();
-        let read = history.read(&self.path);
-        if read.is_err() {
+        let changed = self.changed(&mut history, changes);
+        let read = history.read(&self.path, changed.as_ref()).map(Arc::new);
+        match &read {
+            Ok(facts) => history.last = Some(Arc::clone(facts)),
             // What is there the next time may be another one.
-            history.log = None;
+            Err(_) => {
+                (history.log, history.whole) = (None, None);
+                self.leave(changes);
+            }
         }
         drop(history);
         let damaged = match &read {
@@ -145,22 +165,60 @@ impl Feed {
             Err(e) => e.is_damage(),
             Ok(_) => false,
         };
-        let facts = read.map(Arc::new).map_err(|e| e.to_string());
+        let facts = read.map_err(|e| e.to_string());
         *self.latest.lock() = Reading { at: Some(Instant::now()), facts, damaged };
+    }
+
+    /// The files that have changed since it was read the last time; `None` where that can be any.
+    fn changed(&self, history: &mut History, changes: &Mutex<Option<Changes>>) -> Option<BTreeSet<OsString>> {
+        let now = Instant::now();
+        let identity = std::fs::metadata(&self.path).map(|facts| (facts.dev(), facts.ino())).ok();
+        let known = history.whole.filter(|&(known, _)| Some(known) == identity);
+        let recent = |&((_, file), at): &((u64, u64), Instant)| {
+            (now - at).as_secs() < WHOLE_EVERY + file % WHOLE_SPREAD
+        };
+        let taken = self.changed.take();
+        if history.calm && known.as_ref().is_some_and(recent) && taken.is_some() {
+            return taken;
+        }
+        if known.is_none() || !history.calm {
+            self.leave(changes);
+        }
+        if history.calm && !self.changed.are_followed() {
+            // Changes from here on are reported; before that, anything may have changed.
+            Changes::follow(changes, &self.path, &self.changed);
+            self.changed.take();
+        }
+        history.whole = identity.map(|identity| (identity, now));
+        None
+    }
+
+    fn leave(&self, changes: &Mutex<Option<Changes>>) {
+        if self.changed.are_followed()
+            && let Some(changes) = &mut *changes.lock()
+        {
+            changes.leave(&self.changed);
+        }
     }
 }
 
 impl History {
-    fn read(&mut self, path: &Path) -> Result<Facts, Error> {
+    fn read(&mut self, path: &Path, changed: Option<&BTreeSet<OsString>>) -> Result<Facts, Error> {
         let log = match &self.log {
             Some(log) => log,
             None => self.log.insert(Jlog::open(path)?),
         };
-        let status = log.status()?;
+        let mut status = match changed {
+            Some(changed) => log.status_after(changed.iter().map(OsString::as_os_str))?,
+            None => log.status()?,
+        };
         // What was reported is in the figures.
         log.take_events();
         let now = Instant::now();
-        let kept = kept(path);
+        let is_kept = |name: &OsString| matches!(Kind::of(name), Kind::Broken | Kind::Stale);
+        if changed.is_none_or(|changed| changed.iter().any(is_kept)) {
+            self.kept = kept(path);
+        }
         let writing = status.meta.storage_log;
         let last = status.each_segment.iter().rfind(|segment| segment.number == writing);
         let (end_records, end_bytes) = last.map_or((0, 0), |segment| (segment.records, segment.bytes));
@@ -183,6 +241,9 @@ impl History {
             Some(_) => (status.records, status.bytes, 0),
             None => (0, 0, 0),
         };
+        let since = self.looked.replace(now).map(|before| now.saturating_duration_since(before));
+        let worth = |since: Duration| (status.subscribers.len() as u128) * since.as_millis() / 1000;
+        self.calm = since.is_some_and(|since| u128::from(appended) <= worth(since));
         self.appended_bytes += bytes;
         self.rolled += rolled;
         self.appended += appended;
@@ -195,21 +256,18 @@ impl History {
         let rate = self.rate.per_second();
         let full_in = self.full_in(&status);
         let clock = jlog_core::Timestamp::now();
-        let mut known = std::mem::take(&mut self.subscribers);
-        let subscribers = status
-            .subscribers
-            .iter()
-            .map(|status| {
-                let progress = known.remove(&status.name).unwrap_or_default();
-                let (progress, subscriber) = progress.look(status, appended, rate, writing, now, clock);
-                self.subscribers.insert(status.name.clone(), progress);
-                subscriber
-            })
-            .collect();
+        let mut known = self.last.iter().flat_map(|last| &last.subscribers).peekable();
+        let all = std::mem::take(&mut status.subscribers);
+        let subscribers = all.into_iter().map(|status| {
+            while known.next_if(|known| known.status.name < status.name).is_some() {}
+            let before = known.next_if(|known| known.status.name == status.name);
+            Subscriber::new(before, status, appended, rate, writing, now, clock)
+        });
+        let subscribers = subscribers.collect();
         Ok(Facts {
             status,
             end,
-            kept,
+            kept: self.kept,
             appended: self.appended,
             appended_bytes: self.appended_bytes,
             rolled: self.rolled,
@@ -235,25 +293,27 @@ impl History {
     }
 }
 
-impl Progress {
-    fn look(
-        self,
-        status: &SubscriberStatus,
+impl Subscriber {
+    fn new(
+        before: Option<&Self>,
+        status: SubscriberStatus,
         appended: u64,
         appended_rate: Option<f64>,
         writing: u32,
         now: Instant,
         clock: jlog_core::Timestamp,
-    ) -> (Self, Subscriber) {
-        let moved = self.checkpoint.is_some() && self.checkpoint != status.checkpoint;
-        // What came, and is not behind any more, was done, unless it was dropped first.
-        let done = (self.lag + appended).saturating_sub(status.messages).saturating_sub(self.missed);
-        let consumed = self.consumed + if moved { done } else { 0 };
-        let mut rate = self.rate;
+    ) -> Self {
+        let consumed = before.map_or(0, |before| {
+            let had = &before.status;
+            let moved = had.checkpoint.is_some() && had.checkpoint != status.checkpoint;
+            // What came, and is not behind any more, was done, unless it was dropped first.
+            let done = (had.messages + appended).saturating_sub(status.messages).saturating_sub(had.missed);
+            before.consumed + if moved { done } else { 0 }
+        });
+        let mut rate = before.map(|before| before.rate).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
         rate.look(now, consumed as f64);
-        let per_second = rate.per_second();
-        let catches_up_in = match (status.messages, per_second, appended_rate) {
+        let catches_up_in = match (status.messages, rate.per_second(), appended_rate) {
             (0, ..) => Some(Duration::ZERO),
             #[expect(clippy::cast_precision_loss, reason = "an estimate")]
             (behind, Some(done), Some(more)) if done > more => {
@@ -266,24 +326,9 @@ impl Progress {
             .oldest
             .map_or(0.0, |oldest| clock.as_micros().saturating_sub(oldest.as_micros()) as f64 / 1e6);
         let sound = status.checkpoint.is_some_and(|id| id.segment <= writing);
-        let name = shown(status.name.as_bytes());
-        let subscriber = Subscriber {
-            name,
-            status: status.clone(),
-            age,
-            consumed,
-            rate: per_second,
-            catches_up_in,
-            sound,
-        };
-        let next = Progress {
-            checkpoint: status.checkpoint,
-            lag: status.messages,
-            missed: status.missed,
-            consumed,
-            rate,
-        };
-        (next, subscriber)
+        let name =
+            before.map_or_else(|| shown(status.name.as_bytes()).into(), |before| Arc::clone(&before.name));
+        Self { name, status, age, consumed, rate, catches_up_in, sound }
     }
 }
 
@@ -352,6 +397,8 @@ pub(crate) struct Feeds {
     state: Mutex<State>,
     /// Something was read.
     changed: Notify,
+    /// What is reported of the directories; `None` while nobody looks.
+    changes: Mutex<Option<Changes>>,
 }
 
 #[derive(Default)]
@@ -366,6 +413,8 @@ struct State {
     workers: usize,
     searched: Option<Instant>,
     searching: bool,
+    /// When somebody looked last.
+    looked: Option<Instant>,
 }
 
 struct Known {
@@ -407,7 +456,8 @@ impl FeedView {
 impl Feeds {
     /// Feeds at these places, which are feeds, or directories with feeds in them.
     pub(crate) fn new(roots: Vec<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { roots, state: Mutex::default(), changed: Notify::new() })
+        let (state, changed, changes) = (Mutex::default(), Notify::new(), Mutex::default());
+        Arc::new(Self { roots, state, changed, changes })
     }
 
     /// The feed of this name.
@@ -422,12 +472,20 @@ impl Feeds {
             return Vec::new();
         }
         self.begin();
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        // What others begin to read a little later is waited for as well.
+        let deadline = tokio::time::Instant::now() + PATIENCE + 5 * ALONE;
         loop {
             // Before it is looked whether there is something to wait for: nothing is missed.
             let changed = self.changed.notified();
-            if !self.is_busy() || tokio::time::timeout_at(deadline, changed).await.is_err() {
+            if !self.is_busy() {
                 break;
+            }
+            let soon = deadline.min(tokio::time::Instant::now() + ALONE);
+            if tokio::time::timeout_at(soon, changed).await.is_err() {
+                if soon == deadline {
+                    break;
+                }
+                self.help(WORKERS);
             }
         }
         self.views()
@@ -435,18 +493,56 @@ impl Feeds {
 
     /// Queues what is due, and sees to it that somebody does it.
     fn begin(self: &Arc<Self>) {
+        self.note();
         let now = Instant::now();
         let mut state = self.state.lock();
+        state.looked = Some(now);
         if !state.searching && state.searched.is_none_or(|at| now - at >= SEARCH_EVERY) {
             state.searching = true;
             state.queue.push_back(Job::Search);
         }
         state.queue_due(now);
-        while state.workers < WORKERS.min(state.queue.len()) {
+        drop(state);
+        self.help(1);
+    }
+
+    /// Has so many threads work on the queue.
+    fn help(self: &Arc<Self>, workers: usize) {
+        let mut state = self.state.lock();
+        while state.workers < workers.min(state.queue.len()) {
             state.workers += 1;
             let feeds = Arc::clone(self);
             tokio::task::spawn_blocking(move || feeds.work());
         }
+    }
+
+    /// Takes what was reported of the directories, and goes on doing so while somebody looks.
+    fn note(self: &Arc<Self>) {
+        let mut changes = self.changes.lock();
+        if let Some(changes) = &mut *changes {
+            changes.note();
+            return;
+        }
+        *changes = Changes::new();
+        if changes.is_none() {
+            return;
+        }
+        let feeds = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(NOTE_EVERY).await;
+                let Some(feeds) = feeds.upgrade() else { return };
+                let looked = feeds.state.lock().looked;
+                let mut changes = feeds.changes.lock();
+                if looked.is_none_or(|looked| looked.elapsed() >= FOLLOW_FOR) {
+                    *changes = None;
+                    return;
+                }
+                if let Some(changes) = &mut *changes {
+                    changes.note();
+                }
+            }
+        });
     }
 
     /// Whether something is to be waited for.
@@ -468,7 +564,7 @@ impl Feeds {
             // A panic would leave the job there, and its feed unread for ever.
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &job {
                 Job::Search => self.search(),
-                Job::Read(feed) => feed.read(),
+                Job::Read(feed) => feed.read(&self.changes),
             }));
             state = self.state.lock();
             state.running.remove(&number);
@@ -575,6 +671,55 @@ mod tests {
         // The segment being written is not there yet.
         assert_eq!(since(LogId::new(4, 7), &[segment(4, 8)]), (1, 10));
         assert_eq!(since(LogId::new(5, 0), &[]), (0, 0));
+    }
+
+    /// Only what has changed is read, and that is seen at once.
+    #[test]
+    fn changes_are_seen_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("feed"), dir.path().join(".other"));
+        let make = |path: &Path, names: &[&str], messages: usize| {
+            let log = Jlog::create(path).unwrap();
+            log.subscribe_all(names, jlog_core::Start::Beginning).unwrap();
+            log.writer().unwrap().append_batch(&vec!["x"; messages]).unwrap();
+            log
+        };
+        let log = make(&path, &["a", "b"], 3);
+        let feeds = Feeds::new(vec![path.clone()]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let look = || {
+            std::thread::sleep(FRESH);
+            let views = runtime.block_on(feeds.look());
+            let facts = views[0].facts().map(|facts| {
+                let of = |s: &Subscriber| (s.name.to_string(), s.status.messages, s.consumed);
+                (facts.kept.0, facts.appended, facts.subscribers.iter().map(of).collect::<Vec<_>>())
+            });
+            facts.ok()
+        };
+        let with = |kept, appended, subscribers: &[(&str, u64, u64)]| {
+            let of = |&(name, lag, done): &(&str, u64, u64)| (name.to_owned(), lag, done);
+            Some((kept, appended, subscribers.iter().map(of).collect::<Vec<_>>()))
+        };
+        assert_eq!(look(), with(0, 0, &[("a", 3, 0), ("b", 3, 0)]));
+        log.set_checkpoint("b", LogId::new(0, 2)).unwrap();
+        assert_eq!(look(), with(0, 0, &[("a", 3, 0), ("b", 1, 2)]));
+        log.writer().unwrap().append("x").unwrap();
+        assert_eq!(look(), with(0, 1, &[("a", 4, 0), ("b", 2, 2)]));
+        assert_eq!(look(), with(0, 1, &[("a", 4, 0), ("b", 2, 2)]));
+        log.unsubscribe("a").unwrap();
+        log.subscribe("c", jlog_core::Start::End).unwrap();
+        std::fs::write(path.join("metastore.broken-00000000"), "x").unwrap();
+        assert_eq!(look(), with(1, 1, &[("b", 2, 2), ("c", 0, 0)]));
+        // Another one in its place.
+        drop(log);
+        let log = make(&other, &["c"], 1);
+        std::fs::rename(&path, dir.path().join(".old")).unwrap();
+        assert_eq!(look(), None);
+        std::fs::rename(&other, &path).unwrap();
+        assert_eq!(look().unwrap().2, [("c".to_owned(), 1, 0)]);
+        let log = Jlog::open(&path).inspect(|_| drop(log)).unwrap();
+        log.set_checkpoint("c", LogId::new(0, 1)).unwrap();
+        assert_eq!(look().unwrap().2[0].1, 0);
     }
 
     /// A file system that does not answer takes what is on it away, and nothing else.

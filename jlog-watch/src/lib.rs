@@ -3,6 +3,7 @@
 mod access;
 mod address;
 mod api;
+mod changes;
 mod feeds;
 #[cfg(feature = "graph")]
 mod graphs;
@@ -15,6 +16,7 @@ mod page;
 mod rate;
 mod respond;
 mod router;
+mod samples;
 mod server;
 mod watch;
 

@@ -22,10 +22,11 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::feeds::{Facts, FeedView, Subscriber};
+use crate::feeds::{Facts, FeedView};
 #[cfg(feature = "graph")]
 use crate::graphs::StreamView;
 use crate::respond;
+use crate::samples::{PIECE, Samples};
 use crate::watch::{Core, View};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -39,7 +40,7 @@ pub(crate) async fn metrics(State(core): State<Arc<Core>>, headers: HeaderMap) -
     let encoded = tokio::task::spawn_blocking(move || encode(view, open, limit)).await;
     let kind = if open { OPEN_METRICS } else { prometheus_text::CONTENT_TYPE };
     match encoded {
-        Ok(Ok(encoded)) => respond::body(StatusCode::OK, kind, Body::new(Pieces(encoded))),
+        Ok(Ok(text)) => respond::body(StatusCode::OK, kind, Body::new(text)),
         _ => respond::error(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the metrics have more than {limit} bytes"),
@@ -66,10 +67,10 @@ fn wants_open_metrics(headers: &HeaderMap) -> bool {
     open.is_some_and(|open| open > 0.0 && plain.is_none_or(|plain| open >= plain))
 }
 
-/// Bytes of a piece of the text.
-const PIECE: usize = 64 << 10;
+/// A text that is no longer is made at once, so that its length is known.
+const AT_ONCE: usize = 4 * PIECE;
 
-/// A text that does not grow without limit, in pieces: it is never copied as a whole, and what a client has taken is freed.
+/// A text that does not grow without limit, in pieces: what a client has taken is freed.
 struct Limited {
     pieces: VecDeque<Bytes>,
     last: String,
@@ -99,10 +100,15 @@ impl Limited {
     }
 }
 
-/// The pieces of a text, as a body whose length is known.
-struct Pieces(VecDeque<Bytes>);
+/// A text in pieces, of which the last ones are made when a client takes them.
+struct Text {
+    pieces: VecDeque<Bytes>,
+    samples: Option<Samples>,
+    /// What ends it.
+    end: &'static str,
+}
 
-impl HttpBody for Pieces {
+impl HttpBody for Text {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -110,32 +116,65 @@ impl HttpBody for Pieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        if let Some(piece) = self.pieces.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        Poll::Ready(self.next().map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.pieces.is_empty() && self.samples.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+        let known = self.pieces.iter().map(|piece| piece.len() as u64).sum();
+        let mut hint = SizeHint::new();
+        hint.set_lower(known);
+        if self.samples.is_none() {
+            hint.set_exact(known);
+        }
+        hint
     }
 }
 
-fn encode(view: View, open: bool, limit: usize) -> Result<VecDeque<Bytes>, fmt::Error> {
+impl Text {
+    /// Makes the next piece.
+    fn next(&mut self) -> Option<Bytes> {
+        let samples = self.samples.as_mut()?;
+        let mut piece = String::with_capacity(PIECE + PIECE / 16);
+        if !samples.fill(&mut piece) {
+            piece.push_str(self.end);
+            self.samples = None;
+        }
+        (!piece.is_empty()).then(|| piece.into())
+    }
+}
+
+fn encode(view: View, open: bool, limit: usize) -> Result<Text, fmt::Error> {
+    let view = Arc::new(view);
     let mut registry = Registry::default();
     for collector in &view.collectors {
         registry.register_collector(Box::new(collector.clone()));
     }
-    registry.register_collector(Box::new(view));
+    registry.register_collector(Box::new(Shared(Arc::clone(&view))));
     let mut out = Limited::new(limit);
     if open {
-        text::encode(&mut out, &registry)?;
+        text::encode_registry(&mut out, &registry)?;
     } else {
         prometheus_text::encode(&mut out, &registry)?;
     }
     out.end_piece();
-    Ok(out.pieces)
+    let samples = Samples::new(view, open);
+    let end = if open { "# EOF\n" } else { "" };
+    if !out.left.checked_sub(end.len()).is_some_and(|left| samples.fit(left)) {
+        return Err(fmt::Error);
+    }
+    let mut text = Text { pieces: out.pieces, samples: Some(samples), end };
+    while text.samples.is_some() && text.size_hint().lower() < AT_ONCE as u64 {
+        let piece = text.next();
+        text.pieces.extend(piece);
+    }
+    Ok(text)
 }
 
 /// A name, what it means, and its unit, which the name ends in.
@@ -190,21 +229,23 @@ impl fmt::Debug for View {
     }
 }
 
-impl Collector for View {
+/// What there is of everything, but of subscribers.
+#[derive(Debug)]
+struct Shared(Arc<View>);
+
+impl Collector for Shared {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
         let version = once(([("version", env!("CARGO_PKG_VERSION"))], 1));
         gauges(encoder, ("jlog_watch_build", "The version of what answers here", None), version)?;
-        self.feeds(encoder)?;
-        self.subscribers(encoder)?;
+        self.0.feeds(encoder)?;
         #[cfg(feature = "graph")]
-        self.streams(encoder)?;
+        self.0.streams(encoder)?;
         Ok(())
     }
 }
 
 type FeedLabel<'a> = [(&'static str, &'a str); 1];
-type SubscriberLabels<'a> = [(&'static str, &'a str); 2];
 
 impl View {
     fn each_feed<'a, V>(
@@ -303,104 +344,6 @@ impl View {
             to,
             ("jlog_feed_subscribers", "Subscribers of the feed", None),
             each(|f| f.subscribers.len() as u64),
-        )
-    }
-
-    fn each_subscriber<'a, V>(
-        &'a self,
-        value: impl Fn(&Subscriber) -> Option<V> + 'a,
-    ) -> impl Iterator<Item = (SubscriberLabels<'a>, V)> {
-        let value = std::rc::Rc::new(value);
-        self.feeds.iter().filter_map(|feed| Some((feed, feed.facts().ok()?))).flat_map(
-            move |(feed, facts)| {
-                let value = std::rc::Rc::clone(&value);
-                facts.subscribers.iter().filter_map(move |subscriber| {
-                    let labels = [("feed", &*feed.name), ("subscriber", &*subscriber.name)];
-                    Some((labels, value(subscriber)?))
-                })
-            },
-        )
-    }
-
-    fn subscribers(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (bytes, seconds) = (Some(Unit::Bytes), Some(Unit::Seconds));
-        let each = |value: fn(&Subscriber) -> u64| self.each_subscriber(move |s| Some(value(s)));
-        // What cannot be told is left out: 0 would be a claim.
-        let sound = |value: fn(&Subscriber) -> u64| self.each_subscriber(move |s| s.sound.then(|| value(s)));
-        gauges(
-            to,
-            ("jlog_subscriber_sound", "Whether the checkpoint can be read and is none past the end", None),
-            each(|s| s.sound.into()),
-        )?;
-        gauges(
-            to,
-            ("jlog_subscriber_lag", "Messages in segments that the subscriber has not done yet", messages()),
-            sound(|s| s.status.messages),
-        )?;
-        gauges(
-            to,
-            (
-                "jlog_subscriber_lag",
-                "Size of the records that the subscriber has not done yet",
-                bytes.clone(),
-            ),
-            sound(|s| s.status.bytes),
-        )?;
-        gauges(
-            to,
-            (
-                "jlog_subscriber_lag",
-                "Age of the oldest message that the subscriber has not done yet; 0 without any",
-                seconds.clone(),
-            ),
-            self.each_subscriber(|s| s.sound.then_some(s.age)),
-        )?;
-        gauges(
-            to,
-            ("jlog_subscriber_holds_oldest", "Whether old segments are kept for the subscriber", None),
-            each(|s| s.status.holds_back.into()),
-        )?;
-        gauges(
-            to,
-            ("jlog_subscriber_held", "Size of the segments that only the subscriber needs", bytes),
-            each(|s| s.status.held),
-        )?;
-        gauges(
-            to,
-            (
-                "jlog_subscriber_missed",
-                "Messages that were dropped before the subscriber came to them",
-                messages(),
-            ),
-            each(|s| s.status.missed),
-        )?;
-        gauges(
-            to,
-            (
-                "jlog_subscriber_lost",
-                "Messages, at least, that are gone with segments although the subscriber had not read them",
-                messages(),
-            ),
-            each(|s| s.status.lost.map_or(0, |lost| lost.messages)),
-        )?;
-        counters(
-            to,
-            ("jlog_subscriber_consumed", "Messages done since the feed was first read", messages()),
-            each(|s| s.consumed),
-        )?;
-        gauges(
-            to,
-            ("jlog_subscriber_checkpoint_timestamp", "When the checkpoint was stored last", seconds.clone()),
-            self.each_subscriber(|s| Some(u64::from(s.status.moved?.seconds))),
-        )?;
-        gauges(
-            to,
-            (
-                "jlog_subscriber_catch_up",
-                "Time until the subscriber has caught up if it goes on like in the last minute",
-                seconds,
-            ),
-            self.each_subscriber(|s| Some(s.catches_up_in?.as_secs_f64())),
         )
     }
 
@@ -608,8 +551,63 @@ mod tests {
             graphs: Vec::new(),
             collectors: Vec::new(),
         };
-        let pieces = encode(view(), true, 1000).unwrap();
-        assert!(pieces.back().unwrap().ends_with(b"# EOF\n"));
+        assert!(encode(view(), true, 1000).is_ok());
         assert!(encode(view(), true, 10).is_err());
+    }
+
+    /// All of them, in pieces, and no more than a response may have.
+    #[test]
+    fn subscribers_are_shown_while_a_client_takes_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a \"feed\"");
+        let log = jlog_core::Jlog::create(&path).unwrap();
+        let many: Vec<String> = (0..3000).map(|n| format!("subscriber \\ \"{n:04}\"")).collect();
+        log.subscribe_all(&many, jlog_core::Start::Beginning).unwrap();
+        log.writer().unwrap().append_batch(&["x"; 7]).unwrap();
+        let feeds = crate::feeds::Feeds::new(vec![path.clone()]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let view = || View {
+            feeds: runtime.block_on(feeds.look()),
+            #[cfg(feature = "graph")]
+            graphs: Vec::new(),
+            collectors: Vec::new(),
+        };
+        view();
+        let text = |open, limit| {
+            let mut text = encode(view(), open, limit).ok()?;
+            let mut pieces = Vec::new();
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            while let Poll::Ready(Some(frame)) = Pin::new(&mut text).poll_frame(&mut context) {
+                pieces.push(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap());
+            }
+            assert!(text.is_end_stream());
+            assert!(pieces.len() > 10 && pieces.iter().all(|piece| piece.len() < 2 * PIECE));
+            Some(pieces.concat())
+        };
+        let feed = path.display().to_string().replace('"', "\\\"");
+        for open in [false, true] {
+            let all = text(open, usize::MAX).unwrap();
+            assert_eq!(all.ends_with("# EOF\n"), open);
+            let of = |name: &str| all.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
+            assert_eq!(of("jlog_feed_up"), 1);
+            for name in
+                ["sound", "lag_messages", "lag_bytes", "lag_seconds", "holds_oldest", "missed_messages"]
+            {
+                assert_eq!(of(&format!("jlog_subscriber_{name}")), 3000, "{name}");
+            }
+            let lag = r#"jlog_subscriber_lag_messages{feed="FEED",subscriber="subscriber \\\\ \"0042\""} 7"#;
+            assert!(all.lines().any(|line| line == lag.replace("FEED", &feed)), "{}", &all[..2000]);
+            assert_eq!(of("jlog_subscriber_consumed_messages_total"), 3000);
+            let total = if open { "" } else { "_total" };
+            let kind = format!("# TYPE jlog_subscriber_consumed_messages{total} counter\n");
+            assert_eq!(all.matches(&kind).count(), 1);
+            let unit = all.contains("# UNIT jlog_subscriber_lag_seconds seconds\n");
+            assert_eq!(unit, open);
+            assert_eq!(all.matches("# TYPE jlog_subscriber_lag_seconds gauge\n").count(), 1);
+            assert!(!all.contains("# TYPE jlog_subscriber_catch_up_seconds"));
+            // Ages may have a digit more at the second look.
+            assert!(text(open, all.len() + 10_000).is_some());
+            assert!(text(open, all.len() - 10_000).is_none());
+        }
     }
 }

@@ -176,13 +176,13 @@ impl SubscriberState {
     fn new(subscriber: &Subscriber) -> Self {
         let status = &subscriber.status;
         Self {
-            name: subscriber.name.clone(),
+            name: (*subscriber.name).to_owned(),
             sound: subscriber.sound,
             checkpoint: status.checkpoint,
             lag_messages: status.messages,
             lag_bytes: status.bytes,
             lag: Duration::try_from_secs_f64(subscriber.age).unwrap_or_default(),
-            messages_per_second: subscriber.rate,
+            messages_per_second: subscriber.rate.per_second(),
             catches_up_in: subscriber.catches_up_in,
             missed: status.missed,
             lost: status.lost.map_or(0, |lost| lost.messages),

@@ -136,7 +136,7 @@ fn subscriber_json(subscriber: &Subscriber) -> Value {
     let status = &subscriber.status;
     let sound = subscriber.sound;
     json!({
-        "subscriber": subscriber.name,
+        "subscriber": *subscriber.name,
         "checkpoint": status.checkpoint.map(|id| id.to_string()),
         "sound": sound,
         "lag_messages": sound.then_some(status.messages),
@@ -149,7 +149,7 @@ fn subscriber_json(subscriber: &Subscriber) -> Value {
         "missed_messages": status.missed,
         "lost_messages": status.lost.map_or(0, |lost| lost.messages),
         "consumed_messages": subscriber.consumed,
-        "messages_per_second": rounded(subscriber.rate),
+        "messages_per_second": rounded(subscriber.rate.per_second()),
         "catch_up_seconds": rounded(subscriber.catches_up_in.map(|time| time.as_secs_f64())),
     })
 }
