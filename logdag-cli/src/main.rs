@@ -18,9 +18,9 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
@@ -259,7 +259,8 @@ fn source(text: &str) -> Result<(String, Source), String> {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    match work(Args::parse().command) {
+    // Before anything else: a signal that comes early would end the process.
+    match Heeded::by_the_command().and_then(|heeded| work(Args::parse().command, heeded)) {
         Ok(code) => code,
         Err(e) => {
             report(format_args!("logdag: {e}"));
@@ -268,7 +269,44 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(task: Task) -> Result<ExitCode, Failure> {
+/// The signals that a command heeds from its start on.
+enum Heeded {
+    Run(Signals),
+    Exec(EndAtOnce, SignalsInfo<WithOrigin>),
+    /// They do what they do by default.
+    None,
+}
+
+impl Heeded {
+    /// Those of the command that the first argument names: the other arguments are not looked at yet.
+    fn by_the_command() -> Result<Self, Failure> {
+        Ok(match std::env::args_os().nth(1) {
+            Some(command) if command == "run" => Self::Run(signals_of_run()?),
+            Some(command) if command == "exec" => {
+                let (end_at_once, signals) = signals_of_exec()?;
+                Self::Exec(end_at_once, signals)
+            }
+            _ => Self::None,
+        })
+    }
+}
+
+fn signals_of_run() -> Result<Signals, Failure> {
+    // It may be told to reload before it has read anything.
+    let signals = Signals::new(heeded(&[SIGHUP]))?;
+    EndAtOnce::new()?.count_from_here()?;
+    for signal in heeded(&[SIGTERM, SIGINT]) {
+        signals.add_signal(signal)?;
+    }
+    Ok(signals)
+}
+
+fn signals_of_exec() -> Result<(EndAtOnce, SignalsInfo<WithOrigin>), Failure> {
+    let forwarded = [SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH];
+    Ok((EndAtOnce::new()?, SignalsInfo::new(heeded(&forwarded))?))
+}
+
+fn work(task: Task, heeded: Heeded) -> Result<ExitCode, Failure> {
     match task {
         Task::Check { file, strict, types } => check(&file, strict, &types),
         Task::Graph { file, dot, json } => {
@@ -291,9 +329,19 @@ fn work(task: Task) -> Result<ExitCode, Failure> {
                 .map_err(|e| format!("cannot write man pages to {}: {e}", directory.display()))?;
             Ok(ExitCode::SUCCESS)
         }
-        Task::Run { file, inputs, lines, http } => run(&file, inputs, &lines, &http),
+        Task::Run { file, inputs, lines, http } => {
+            let signals = match heeded {
+                Heeded::Run(signals) => signals,
+                _ => signals_of_run()?,
+            };
+            run(signals, &file, inputs, &lines, &http)
+        }
         Task::Exec { file, stdout, stderr, lines, http, command } => {
-            exec(&file, (stdout, stderr), &lines, &http, &command)
+            let signals = match heeded {
+                Heeded::Exec(end_at_once, signals) => (end_at_once, signals),
+                _ => signals_of_exec()?,
+            };
+            exec(signals, &file, (stdout, stderr), &lines, &http, &command)
         }
     }
 }
@@ -657,13 +705,12 @@ fn has_it_too(command: nix::unistd::Pid, signal: i32) -> bool {
 }
 
 fn run(
+    mut signals: Signals,
     file: &Path,
     inputs: Vec<(String, Source)>,
     args: &LineArgs,
     http: &HttpArgs,
 ) -> Result<ExitCode, Failure> {
-    EndAtOnce::new()?.count_from_here()?;
-    let mut signals = Signals::new(heeded(&[SIGHUP, SIGTERM, SIGINT]))?;
     // It answers until everything is written.
     let names: Vec<&str> = inputs.iter().map(|(stream, _)| &**stream).collect();
     let (graph, _server) = open(file, &names, &args.switches, http)?;
@@ -738,13 +785,16 @@ impl Reloads {
     }
 }
 
-/// Those of the signals that were not ignored at the start, by `nohup` for example: others stay ignored, also for the command that
-/// is run.
-fn heeded(signals: &[i32]) -> Vec<i32> {
+/// The signals that were ignored at the start, by `nohup` for example, as bits.
+static IGNORED: LazyLock<u64> = LazyLock::new(|| {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    signals.iter().copied().filter(|signal| ignored >> (signal - 1) & 1 == 0).collect()
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+});
+
+/// Those of the signals that were not ignored at the start: others stay ignored, also for the command that is run.
+fn heeded(signals: &[i32]) -> Vec<i32> {
+    signals.iter().copied().filter(|signal| *IGNORED >> (signal - 1) & 1 == 0).collect()
 }
 
 /// A way out where a sink keeps everything from being written: the second signal.
@@ -1033,6 +1083,7 @@ fn take_syslog_messages(input: TcpStream, lines: &Lines, stop: Stop) -> io::Resu
 }
 
 fn exec(
+    (end_at_once, mut signals): (EndAtOnce, SignalsInfo<WithOrigin>),
     file: &Path,
     (stdout, stderr): (Option<String>, Option<String>),
     args: &LineArgs,
@@ -1040,9 +1091,6 @@ fn exec(
     command: &[std::ffi::OsString],
 ) -> Result<ExitCode, Failure> {
     let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
-    let forwarded = [SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH];
-    let end_at_once = EndAtOnce::new()?;
-    let mut signals = SignalsInfo::<WithOrigin>::new(heeded(&forwarded))?;
     // It answers until everything is written.
     let names: Vec<&str> = stdout.iter().chain(&stderr).map(String::as_str).collect();
     let (graph, _server) = open(file, &names, &args.switches, http)?;

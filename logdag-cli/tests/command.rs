@@ -477,6 +477,49 @@ fn sighup_reopens_and_sigterm_writes_everything() {
     assert_eq!((&*setup.read("moved"), &*setup.read("out.log")), ("one\n", "two\n"));
 }
 
+/// Whether a process has a handler for a signal.
+fn handles(child: &Child, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal as i32 - 1) & 1 == 1
+}
+
+#[test]
+fn signals_that_come_before_the_configuration_is_read_end_nothing() {
+    let setup = Setup::new(PLAIN);
+    let fifo = setup.path("fifo");
+    let input = format!("out=fifo:{}", fifo.display());
+    let run = &["run", "/dev/stdin", "--in", &input][..];
+    let exec = &["exec", "/dev/stdin", "--stdout", "out", "--", "sh", "-c", "echo ran"][..];
+    for arguments in [run, exec] {
+        let mut child = logdag(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while !handles(&child, Signal::SIGHUP) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it has no handler");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        signal(&child, Signal::SIGHUP);
+        // Only now there is a configuration; the pipe has nothing for a reload.
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(setup.read("app.xml").as_bytes()).unwrap();
+        drop(stdin);
+        if arguments == run {
+            let begun = Instant::now();
+            while !fifo.exists() {
+                assert!(begun.elapsed() < Duration::from_secs(10), "it has not begun");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            writeln!(fs::File::options().write(true).open(&fifo).unwrap(), "taken").unwrap();
+            setup.wait_for("out.log", "taken\n");
+            signal(&child, Signal::SIGTERM);
+        }
+        let output = ended(child);
+        // A command may end with the signal that is passed on to it.
+        let status = output.status.code();
+        assert!(status == Some(0) || arguments == exec && status == Some(128 + 1), "{:?}", texts(&output));
+    }
+}
+
 #[test]
 fn a_command_is_run_and_its_output_and_status_passed_on() {
     let setup = Setup::new(PLAIN);
