@@ -23,10 +23,11 @@ use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use jlog_watch::{Address, AddressError, Server, Token, Watch};
 use logdag::config::{Config, ConfigError, Http};
-use logdag::input::{JsonLines, for_each_syslog_message, log_syslog};
+use logdag::input::{JsonLines, SyslogMessages, for_each_syslog_message};
 use logdag::{FileSink, Graph, Level, Location, Redaction, SinkSpec, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -206,8 +207,9 @@ struct LineArgs {
     /// line, message; event: timestamp, level, event, stream).
     #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     json_field: Option<String>,
-    /// Add the time of arrival to lines that have a time of their own, as the key `received`
-    #[arg(long, requires = "json_field")]
+    /// Add the time of arrival to lines that have a time of their own, as the key `received`: messages of syslog, and events
+    /// with --json-field
+    #[arg(long)]
     received: bool,
     #[command(flatten)]
     switches: Switches,
@@ -225,6 +227,20 @@ impl LineArgs {
         };
         Some(if self.received { lines.keep_received() } else { lines })
     }
+
+    /// How messages of syslog are logged.
+    fn syslog(&self) -> SyslogMessages {
+        let messages = SyslogMessages::new();
+        if self.received { messages.keep_received() } else { messages }
+    }
+
+    /// Ends the process where an argument has no effect.
+    fn check(&self, has_syslog: bool) {
+        if self.received && self.json_field.is_none() && !has_syslog {
+            let why = "--received has no effect: no line has a time of its own without --json-field or an input of syslog\n";
+            Args::command().error(ErrorKind::MissingRequiredArgument, why).exit();
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -236,6 +252,12 @@ enum Source {
     SyslogUdp(String),
     SyslogTcp(String),
     SyslogUnix(PathBuf),
+}
+
+impl Source {
+    fn is_syslog(&self) -> bool {
+        matches!(self, Self::SyslogUdp(_) | Self::SyslogTcp(_) | Self::SyslogUnix(_))
+    }
 }
 
 fn source(text: &str) -> Result<(String, Source), String> {
@@ -330,6 +352,7 @@ fn work(task: Task, heeded: Heeded) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Run { file, inputs, lines, http } => {
+            lines.check(inputs.iter().any(|(_, source)| source.is_syslog()));
             let signals = match heeded {
                 Heeded::Run(signals) => signals,
                 _ => signals_of_run()?,
@@ -337,6 +360,7 @@ fn work(task: Task, heeded: Heeded) -> Result<ExitCode, Failure> {
             run(signals, &file, inputs, &lines, &http)
         }
         Task::Exec { file, stdout, stderr, lines, http, command } => {
+            lines.check(false);
             let signals = match heeded {
                 Heeded::Exec(end_at_once, signals) => (end_at_once, signals),
                 _ => signals_of_exec()?,
@@ -648,6 +672,7 @@ fn reload(graph: &Graph, file: &Path, switches: &Switches) -> Result<(), String>
 struct Lines {
     stream: Stream,
     json: Option<JsonLines>,
+    syslog: SyslogMessages,
     max_line: usize,
 }
 
@@ -664,7 +689,7 @@ impl Lines {
             };
             report(format_args!("logdag: the stream {name:?} {what}: its lines go nowhere"));
         }
-        Ok(Self { stream, json: args.json(), max_line: args.max_line.get() })
+        Ok(Self { stream, json: args.json(), syslog: args.syslog(), max_line: args.max_line.get() })
     }
 
     /// Logs every line until the input ends. A line that is too long continues in the next one.
@@ -937,7 +962,7 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
                     |buffer| socket.recv(buffer),
                     &stop,
                     |datagram| {
-                        log_syslog(&lines.stream, datagram);
+                        lines.syslog.log(&lines.stream, datagram);
                         Ok(())
                     },
                 );
@@ -961,7 +986,7 @@ fn start(source: Source, lines: Lines, stop: Stop) -> Result<std::thread::JoinHa
                     |buffer| socket.recv(buffer),
                     &stop,
                     |datagram| {
-                        log_syslog(&lines.stream, datagram);
+                        lines.syslog.log(&lines.stream, datagram);
                         Ok(())
                     },
                 );
@@ -1076,9 +1101,9 @@ fn take_syslog_messages(input: TcpStream, lines: &Lines, stop: Stop) -> io::Resu
         let why = match (told.load(Ordering::Acquire), whole) {
             (true, _) => "logdag was told to end",
             (false, false) => "the connection ended",
-            (false, true) => return log_syslog(&lines.stream, message),
+            (false, true) => return lines.syslog.log(&lines.stream, message),
         };
-        log_syslog(&lines.stream, &[message, format!(" [cut here: {why}]").as_bytes()].concat());
+        lines.syslog.log(&lines.stream, &[message, format!(" [cut here: {why}]").as_bytes()].concat());
     })
 }
 

@@ -304,7 +304,7 @@ fn messages_of_syslog_are_lines_with_levels_and_keys() {
     drop(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
     let (udp, unix) =
         (format!("net=syslog-udp:127.0.0.1:{port}"), format!("net=syslog-unix:{}", path.display()));
-    let child = setup.run(&["--in", &udp, "--in", &unix]);
+    let child = setup.run(&["--in", &udp, "--in", &unix, "--received"]);
     let message =
         |of: &str| format!(r#"<34>1 2003-10-11T22:14:15.003Z host su 7 - [origin ip="192.0.2.1"] by {of}"#);
     let begun = Instant::now();
@@ -325,6 +325,19 @@ fn messages_of_syslog_are_lines_with_levels_and_keys() {
             ["timestamp", "level", "appname", "hostname", "syslog_facility"].map(|key| event[key].clone());
         let expected = ["2003-10-11T22:14:15.003000Z", "error", "su", "host", "auth"];
         assert_eq!(serde_json::json!(gist), serde_json::json!(expected), "{line}");
+        assert!(event["received"].as_str().is_some_and(|time| time > "2024"), "{line}");
+    }
+}
+
+#[test]
+fn what_no_line_can_have_is_not_asked_for() {
+    let setup = Setup::new(PLAIN);
+    let run = logdag(&["run", &setup.config, "--in", "out=stdin", "--received"]).output().unwrap();
+    let exec =
+        logdag(&["exec", &setup.config, "--stdout", "out", "--received", "--", "true"]).output().unwrap();
+    for output in [run, exec] {
+        assert_eq!(output.status.code(), Some(2), "{:?}", texts(&output));
+        assert!(texts(&output).1.contains("--received has no effect"), "{:?}", texts(&output));
     }
 }
 
@@ -334,7 +347,7 @@ const SYSLOG: &str = r#"<log name="out" type="file" path="DIR/out.log" format="e
 /// A command that takes syslog over TCP, and where.
 fn syslog_over_tcp(setup: &Setup) -> (Child, SocketAddr) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    (setup.run(&["--in", &format!("net=syslog-tcp:{address}")]), address)
+    (setup.run(&["--in", &format!("net=syslog-tcp:{address}"), "--received"]), address)
 }
 
 fn connected(address: SocketAddr) -> TcpStream {
@@ -369,6 +382,10 @@ fn messages_of_syslog_come_over_connections() {
     let text = setup.read("out.log");
     let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let found: Vec<(String, String)> = events
+        // Those with a time of their own have that of their arrival as well.
+        .inspect(|event| {
+            assert_eq!(event.get("received").is_some(), event["event"] == "two\nlines", "{event}")
+        })
         .map(|event| ["level", "event"].map(|key| event[key].as_str().unwrap().to_owned()).into())
         .collect();
     let expected = [

@@ -102,7 +102,8 @@ impl JsonLines {
     }
 }
 
-fn rfc3339(micros: u64) -> String {
+/// A time as text, in UTC with microseconds.
+pub(super) fn rfc3339(micros: u64) -> String {
     let time = i64::try_from(micros).ok().and_then(|micros| Timestamp::from_microsecond(micros).ok());
     format!("{:.6}", time.unwrap_or_default())
 }

@@ -7,9 +7,10 @@ use jiff::civil::{Date, Time};
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, Unit, Zoned};
 
+use super::json::rfc3339;
 use crate::graph::Stream;
 use crate::level::Level;
-use crate::record::{Details, Location};
+use crate::record::{Details, Location, now_micros};
 use crate::value::{Json, Value};
 
 /// Names of facilities, by their numbers.
@@ -95,27 +96,65 @@ const PRIORITY: u8 = 13;
 /// # Ok::<(), logdag::GraphError>(())
 /// ```
 pub fn log_syslog(stream: &Stream, message: &[u8]) {
-    let text = String::from_utf8_lossy(message);
-    let text = text.trim_end_matches(['\n', '\r', '\0']);
-    let (priority, rest) = priority(text).unwrap_or((PRIORITY, text));
-    let parsed = rest
-        .strip_prefix("1 ")
-        .and_then(Parsed::of_5424)
-        .unwrap_or_else(|| Parsed::of_3164(rest, &Zoned::now()));
-    let mut keys: Vec<(&str, Value<'_>)> = Vec::new();
-    if rest.len() < text.len() {
-        let facility = FACILITIES.get(usize::from(priority / 8)).copied().unwrap_or("unknown");
-        keys.push(("syslog_facility", Value::Str(facility)));
-        keys.push(("severity", Value::U64((priority % 8).into())));
+    SyslogMessages::new().log(stream, message);
+}
+
+/// How messages of syslog are logged, where that is to be more than [`log_syslog`] does.
+///
+/// ```
+/// use logdag::{Graph, input::SyslogMessages};
+///
+/// let graph = Graph::new();
+/// let ring = graph.add_memory("ring", 10, 1000)?;
+/// graph.add_outlet("net", "ring", Some("exists(received)"))?;
+/// let message = b"<34>1 2003-10-11T22:14:15.003Z host su - ID47 - failed for lonvick";
+/// SyslogMessages::new().keep_received().log(&graph.stream("net")?, message);
+/// assert_eq!(graph.memory_last("ring", 1).unwrap_or_default()[0].bytes, b"failed for lonvick");
+/// # Ok::<(), logdag::GraphError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyslogMessages {
+    received: bool,
+}
+
+impl SyslogMessages {
+    /// As [`log_syslog`] logs them.
+    pub fn new() -> Self {
+        Self::default()
     }
-    let names = ["hostname", "appname", "procid", "msgid"];
-    let texts = [parsed.hostname, parsed.appname, parsed.procid, parsed.msgid];
-    keys.extend(names.into_iter().zip(texts).filter_map(|(name, text)| Some((name, Value::Str(text?)))));
-    keys.extend(parsed.sequence.map(|number| ("sequence", Value::U64(number))));
-    keys.extend(parsed.data.as_deref().map(|data| ("sd", Value::Json(Json::trusted(data)))));
-    let details = Details { micros: parsed.micros, ..Details::NONE };
-    let level = Level::from_severity(priority % 8);
-    stream.log_with(&details, level, &Location::UNKNOWN, &keys, &parsed.message);
+
+    /// Messages with a time of their own get the key `received` with the time when they came.
+    #[must_use]
+    pub fn keep_received(self) -> Self {
+        Self { received: true }
+    }
+
+    /// Logs a message, one datagram or frame.
+    pub fn log(&self, stream: &Stream, message: &[u8]) {
+        let text = String::from_utf8_lossy(message);
+        let text = text.trim_end_matches(['\n', '\r', '\0']);
+        let (priority, rest) = priority(text).unwrap_or((PRIORITY, text));
+        let parsed = rest
+            .strip_prefix("1 ")
+            .and_then(Parsed::of_5424)
+            .unwrap_or_else(|| Parsed::of_3164(rest, &Zoned::now()));
+        let mut keys: Vec<(&str, Value<'_>)> = Vec::new();
+        if rest.len() < text.len() {
+            let facility = FACILITIES.get(usize::from(priority / 8)).copied().unwrap_or("unknown");
+            keys.push(("syslog_facility", Value::Str(facility)));
+            keys.push(("severity", Value::U64((priority % 8).into())));
+        }
+        let names = ["hostname", "appname", "procid", "msgid"];
+        let texts = [parsed.hostname, parsed.appname, parsed.procid, parsed.msgid];
+        keys.extend(names.into_iter().zip(texts).filter_map(|(name, text)| Some((name, Value::Str(text?)))));
+        keys.extend(parsed.sequence.map(|number| ("sequence", Value::U64(number))));
+        keys.extend(parsed.data.as_deref().map(|data| ("sd", Value::Json(Json::trusted(data)))));
+        let received = (self.received && parsed.micros.is_some()).then(|| rfc3339(now_micros()));
+        keys.extend(received.as_deref().map(|time| ("received", Value::Str(time))));
+        let details = Details { micros: parsed.micros, ..Details::NONE };
+        let level = Level::from_severity(priority % 8);
+        stream.log_with(&details, level, &Location::UNKNOWN, &keys, &parsed.message);
+    }
 }
 
 /// The number between angle brackets, and what follows.

@@ -1,6 +1,6 @@
 //! Messages of syslog that come in.
 
-use logdag::input::log_syslog;
+use logdag::input::{SyslogMessages, log_syslog};
 use logdag::{Format, Graph};
 
 /// The event that a message becomes, without its stream.
@@ -55,6 +55,25 @@ fn rfc_3164_becomes_the_same_as_far_as_it_goes() {
         (&no_time["level"], &no_time["appname"], &no_time["event"]),
         (&"warning".into(), &"su".into(), &"hello".into())
     );
+}
+
+#[test]
+fn the_time_of_receipt_is_kept_beside_the_one_that_a_message_has() {
+    let graph = Graph::new();
+    let ring = graph.add_memory("ring", 10, 10_000).unwrap();
+    graph.set_format("ring", Format::Event).unwrap();
+    for message in ["<34>1 2003-10-11T22:14:15.003Z h a - - - x", "<34>Oct 11 22:14:15 h a: x", "<34>a: x"] {
+        SyslogMessages::new().keep_received().log(&ring, message.as_bytes());
+    }
+    let events = super::ring(&graph, "ring").into_iter().map(|line| serde_json::from_str(&line).unwrap());
+    let events: Vec<serde_json::Value> = events.collect();
+    for (event, has_time) in events.iter().zip([true, true, false]) {
+        let received = event.get("received").map(|time| time.as_str().unwrap());
+        assert_eq!(received.is_some(), has_time, "{event}");
+        assert!(
+            received.is_none_or(|time| time > "2024" && time.ends_with('Z') && event["timestamp"] != time)
+        );
+    }
 }
 
 #[test]
