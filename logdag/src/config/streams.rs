@@ -223,8 +223,21 @@ fn has_effect(attribute: &str, kind: Option<&str>) -> bool {
         "make_dirs" => is_file || kind == Some("jlog"),
         "latest" | "mode" | "owner" | "group" => is_file,
         name if name.starts_with("rotate_") || name.starts_with("retain_") || name == "compress" => is_file,
-        // Lines are written at once there. A stream without a type may have had a sink before.
-        "when_full" | "queue_bytes" => !matches!(kind, Some("memory" | "file_synch")),
+        // Lines are written at once there.
+        "when_full" | "queue_bytes" => !matches!(kind, None | Some("memory" | "file_synch")),
+        "format" | "escape" | "spans" | "dedup_seconds" | "max_line" | "drain_seconds" => kind.is_some(),
+        _ => true,
+    }
+}
+
+/// The same for a key of its `<config>`.
+fn config_has_effect(key: &str, kind: &str) -> bool {
+    match key {
+        _ if !BUILT_IN_TYPES.contains(&kind) => true,
+        "segment_size" | "precommit" => kind == "jlog",
+        "facility" => kind == "syslog",
+        "identifier" | "timeout" => matches!(kind, "syslog" | "journald"),
+        // One that no type knows is another matter.
         _ => true,
     }
 }
@@ -444,7 +457,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn options(&mut self, name: &str, element: &Element, chain: Chain<'_, 'a>) -> Result<StreamOptions> {
+    fn options(&mut self, name: &str, element: &'a Element, chain: Chain<'_, 'a>) -> Result<StreamOptions> {
         let inherited = |name: &'static str| {
             let found = |Above { element, .. }: &Above<'a>| Given::find(element, name);
             chain.iter().rev().find_map(found)
@@ -474,7 +487,7 @@ impl<'a> Reader<'a> {
         let make_dirs = flag("make_dirs")?;
         let merged = self.merged_config(chain)?;
         let kind = inherited("type").map(|given| given.text.to_owned()).filter(|kind| !kind.is_empty());
-        self.check_effects(element, kind.as_deref());
+        self.check_effects(name, element, kind.as_deref());
         let sink = match kind {
             None => None,
             Some(kind) => {
@@ -552,8 +565,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Attributes of a stream itself that its type has no use for. What it inherits may be meant for others.
-    fn check_effects(&mut self, element: &Element, kind: Option<&str>) {
+    /// Attributes and keys of a stream itself that its type has no use for. What it inherits may be meant for others.
+    fn check_effects(&mut self, name: &str, element: &'a Element, kind: Option<&str>) {
+        // What says nothing of a sink leaves the built-in one its own.
+        let kind = kind.or_else(|| (name == "stderr").then_some("stderr"));
         for (name, text, place) in &element.attributes {
             if has_effect(name, kind) || rotation::is_off(text) {
                 continue;
@@ -564,6 +579,13 @@ impl<'a> Reader<'a> {
                 Some(kind) => format!("{shown} has no effect on a log of type {kind}"),
             };
             self.warn(place, why);
+        }
+        let Some(kind) = kind else { return };
+        for key in element.named("config").flat_map(|config| &config.children) {
+            if !config_has_effect(&key.name, kind) {
+                let why = format!("{} in <config> has no effect on a log of type {kind}", key.name);
+                self.warn(&key.place, why);
+            }
         }
     }
 

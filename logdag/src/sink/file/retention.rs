@@ -88,11 +88,13 @@ impl Found {
 }
 
 impl Found {
-    /// Leaves files alone whose numbers are none of a series.
-    fn leave_alone_outside(&mut self, series: &Range<u64>, names: &Names) {
+    /// Leaves files alone whose numbers are none of the series of their time.
+    fn leave_alone_outside(&mut self, series: &BTreeMap<u64, Range<u64>>, names: &Names) {
         let outside = |path: &Path| {
             let parsed = path.file_name().and_then(|name| names.parse(name));
-            parsed.is_some_and(|parsed| !series.contains(&parsed.series))
+            parsed.is_some_and(|parsed| {
+                series.get(&parsed.from).is_some_and(|series| !series.contains(&parsed.series))
+            })
         };
         let rotated = self.rotated.extract_if(.., |file| outside(&file.path)).map(|file| file.path);
         let parts = self.parts.extract_if(.., |(path, _)| outside(path)).map(|(path, _)| path);
@@ -107,7 +109,7 @@ pub(super) fn plausible(second: u64, now: u64) -> bool {
 /// Looks for the rotated files of a log.
 pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
     let mut found = Found::default();
-    let mut numbers = Vec::new();
+    let mut numbers: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for entry in std::fs::read_dir(names.directory())? {
         let entry = entry?;
         let name = entry.file_name();
@@ -123,7 +125,9 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
             continue;
         }
         let in_use = is_open(&facts);
-        numbers.extend(parsed.iter().map(|parsed| parsed.series));
+        if let Some(Parsed { from, series, .. }) = parsed.as_ref().filter(|_| !names.are_seconds()) {
+            numbers.entry(*from).or_default().push(*series);
+        }
         found.busy |= in_use && parsed.is_some() && entry.path() != names.log();
         match parsed.filter(|_| !in_use) {
             Some(Parsed { form: form @ Form::Part(_), .. }) => found.parts.push((entry.path(), form)),
@@ -142,9 +146,8 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
             None => found.left_alone.push(entry.path()),
         }
     }
-    if names.are_numbers() {
-        found.leave_alone_outside(&Names::series(numbers), names);
-    }
+    let series = numbers.into_iter().map(|(from, numbers)| (from, Names::series(numbers))).collect();
+    found.leave_alone_outside(&series, names);
     found.rotated.sort_by_key(|Rotated { name, at, .. }| {
         let known = plausible(name.from, now);
         // One of which nothing is known was there before the clock was set right.

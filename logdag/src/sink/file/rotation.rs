@@ -347,7 +347,8 @@ impl FromStr for Zone {
 ///   that stands alone is none. Retention, compression and numbering leave the others alone.
 /// - a pattern such as `app-%Y-%m-%d.log`: the name of a file in the directory of the log, or the path of one from there. The
 ///   time in it is that of the rotation, but never later than the period of the lines: a file that is rotated at midnight
-///   has the date of the day that is over. Where a name is taken, `.1`, `.2` and so on follow it.
+///   has the date of the day that is over. Where a name is taken, `.1`, `.2` and so on follow it; of those
+///   the same holds as of numbers alone.
 ///
 /// Directives of patterns are `%Y` `%m` `%d` `%F` (for `%Y-%m-%d`) `%H` `%M` `%S`, `%j` (day of the year), `%G` and `%V` (year
 /// and week of ISO 8601), `%s` (seconds since 1970) and `%%`. `{name}` and `{ext}` are the log's own name without its

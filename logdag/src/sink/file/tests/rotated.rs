@@ -223,6 +223,20 @@ fn numbers_of_others_are_neither_continued_nor_removed_nor_compressed() {
 }
 
 #[test]
+fn numbers_of_others_behind_a_date_are_left_alone_too() {
+    let rotation = Rotation { bytes: 2, retain_count: 1, ..rotation("log-%F", "utc") };
+    let setup = Setup::new(rotation);
+    let theirs = ["log-2023-11-15.4711", "log-2023-11-15.2020", "log-2023-11-14.5000"];
+    for other in theirs {
+        fs::write(setup.dir.path().join(other), "theirs").unwrap();
+    }
+    setup.write_at(10_000, "a\nb\nc\n");
+    let mut expected = theirs.map(|name| (name, "theirs")).to_vec();
+    expected.extend([("log-2023-11-15.1", "b\n"), ("log", "c\n")]);
+    assert_contents(setup.dir.path(), &expected);
+}
+
+#[test]
 fn numbers_go_on_from_those_of_another_process() {
     for name in ["number", "log-%F"] {
         let rotation = Rotation { bytes: 2, retain_count: 2, ..rotation(name, "utc") };
