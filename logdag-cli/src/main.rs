@@ -7,7 +7,7 @@ mod ctl;
 mod man;
 mod notify;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -433,7 +433,7 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     use std::fmt::Write;
     let graph = Graph::new();
     let mut bare = config.streams().to_vec();
-    let mut unknown = Vec::new();
+    let mut unknown = BTreeSet::new();
     for stream in &mut bare {
         match &mut stream.options.sink {
             Some(sink) if graph.knows_type(&sink.kind) => {
@@ -451,9 +451,13 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     if shape == Shape::Dot {
         out.push_str("digraph logdag {\n  rankdir=LR;\n  node [shape=box];\n");
     }
+    let sinks = config.streams().iter().filter_map(|s| Some((&*s.name, s.options.sink.as_ref()?)));
+    let sinks: BTreeMap<&str, &SinkSpec> = sinks.collect();
+    let left_out: BTreeMap<&str, &String> =
+        config.left_out().iter().map(|(name, why)| (&**name, why)).collect();
     for name in graph.names() {
         let Some(mut stream) = graph.describe(&name) else { continue };
-        let sink = config.streams().iter().find(|s| s.name == name).and_then(|s| s.options.sink.as_ref());
+        let sink = sinks.get(&*name).copied();
         let rotation = sink.map_or_else(String::new, |sink| sink.rotation.to_string());
         if shape == Shape::Json {
             if let Some(sink) = sink {
@@ -469,12 +473,11 @@ fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
         }
         let sink = sink.map(|sink| format!("{} {}", sink.kind, sink.path).trim().to_owned());
         let sink = sink.or_else(|| (!stream.kind.is_empty()).then(|| stream.kind.clone()));
-        let left_out = config.left_out().iter().find(|(left_out, _)| *left_out == name);
         let why = if !stream.enabled {
             Some("disabled".to_owned())
         } else if unknown.contains(&name) {
             Some("its type is none of logdag's own".to_owned())
-        } else if let Some((_, condition)) = left_out.filter(|_| sink.is_none()) {
+        } else if let Some(condition) = left_out.get(&*name).filter(|_| sink.is_none()) {
             Some(format!("left out: require_env {condition:?} does not hold"))
         } else if !stream.enabled_below {
             let why = if leads_to_a_sink(&graph, &name) {
