@@ -220,7 +220,9 @@ impl Place {
             // One more shows that the line goes on.
             (begun + kept, end_from(begun + kept, SHOWN + 1), left_out)
         };
-        (text.get(from..to).unwrap_or("").trim_end_matches('\r'), left_out)
+        let line = text.get(from..to).unwrap_or("");
+        let ends_here = text.as_bytes().get(to) == Some(&b'\n');
+        (line.strip_suffix('\r').filter(|_| ends_here).unwrap_or(line), left_out)
     }
 
     /// What is to be said of a name that means nothing.
