@@ -8,8 +8,9 @@ use super::{Appended, Core};
 use crate::sync::{Condvar, Mutex};
 use crate::{LogId, Result, Timestamp};
 
-/// How often a thread writes for others before its own append returns.
-const MOST_TURNS: usize = 4;
+/// How often a thread writes for others before its own append returns. The next one has to be woken, and waits for a
+/// processor behind all those whose appends have just returned, while nobody writes: that is not to happen often.
+const MOST_TURNS: usize = 16;
 
 /// The messages that wait for the thread that writes for all.
 #[derive(Debug, Default)]

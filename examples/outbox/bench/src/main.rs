@@ -1,5 +1,7 @@
 //! Requests a second that the outbox answers, each after its message is durable, with several stores behind the same
-//! service, at several numbers of connections, interleaved in one run: `outbox-bench [DIR [SECONDS [ROUNDS]]]`.
+//! service, at several numbers of connections, interleaved in one run:
+//! `jlog-outbox-bench [DIR [SECONDS [ROUNDS [CONNECTIONS,.. [STORE]]]]]`, where only stores are run whose name begins with
+//! `STORE`. A second table has appends a second of as many threads, without a service and without a runtime.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -35,6 +37,16 @@ impl Store for Pool {
         let writer = Arc::clone(&self.0);
         let placed = tokio::task::spawn_blocking(move || writer.append(&message)).await;
         Ok(format!("{:?}", placed.map_err(Failure::internal)??))
+    }
+}
+
+/// What a pool's threads cost by themselves: they store nothing.
+struct Idle;
+
+impl Store for Idle {
+    async fn append(&self, message: Bytes) -> Result<String, Failure> {
+        tokio::task::spawn_blocking(move || drop(message)).await.map_err(Failure::internal)?;
+        Ok("not stored".to_owned())
     }
 }
 
@@ -103,10 +115,11 @@ impl Store for Yaque {
 }
 
 /// What is compared: its name, and what runs it in a directory.
-const STORES: [&str; 6] = [
+const STORES: [&str; 7] = [
     "jlog append_durable",
     "jlog spawn_blocking",
     "jlog batching thread",
+    "spawn_blocking (no store)",
     "sqlite",
     "sqlite batching thread",
     "yaque (no sync)",
@@ -129,6 +142,7 @@ async fn measure(store: &str, dir: &Path, connections: usize, time: Duration) ->
             };
             load(Thread::start(store), connections, time).await
         }
+        "spawn_blocking (no store)" => load(Idle, connections, time).await,
         "sqlite" => load(Sqlite(Arc::new(Mutex::new(sqlite(dir)?))), connections, time).await,
         "sqlite batching thread" => {
             let mut connection = sqlite(dir)?;
@@ -203,22 +217,83 @@ fn is_whole(bytes: &[u8]) -> bool {
     bytes.len() >= head + 4 + length.unwrap_or(0)
 }
 
-fn main() -> Result<(), Error> {
-    let mut args = std::env::args().skip(1);
-    let dir = args.next().unwrap_or_else(|| ".".to_owned());
-    let seconds: f64 = args.next().map_or(Ok(1.0), |n| n.parse())?;
-    let rounds: usize = args.next().map_or(Ok(5), |n| n.parse())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    println!("| connections | {} |\n|---|{}", STORES.join(" | "), "---|".repeat(STORES.len()));
-    for connections in CONNECTIONS {
-        let mut rates = vec![Vec::new(); STORES.len()];
+/// How threads append without a runtime: each by itself, or through a thread that takes all that waits.
+const WAYS: [&str; 2] = ["EachAppend", "batching thread"];
+
+/// Appends a second of some threads, each of which waits until its message is durable.
+fn measure_threads(way: &str, dir: &Path, threads: usize, time: Duration) -> Result<f64, Error> {
+    let log = Jlog::create(dir.join("feed"))?;
+    let body = [b'x'; BODY];
+    if way == "EachAppend" {
+        let writer = log.writer_with(WriterOptions::default().sync(SyncPolicy::EachAppend))?;
+        return repeat(threads, time, || Ok(writer.append(&body).map(|_| ())?));
+    }
+    let writer = log.writer()?;
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<(Vec<u8>, std::sync::mpsc::SyncSender<_>)>(4096);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The channel is the thread's alone, so that it ends with the senders.
+            let receiver = receiver;
+            while let Ok(first) = receiver.recv() {
+                let requests: Vec<_> = std::iter::once(first).chain(receiver.try_iter().take(4095)).collect();
+                let bodies: Vec<&[u8]> = requests.iter().map(|(body, _)| &body[..]).collect();
+                let stored = writer.append_batch(&bodies).and_then(|_| writer.sync());
+                let stored = stored.map_err(|error| error.to_string());
+                for (_, answer) in &requests {
+                    // Whoever asked waits for it.
+                    let _ = answer.send(stored.clone());
+                }
+            }
+        });
+        let rate = repeat(threads, time, || {
+            let (answer, answered) = std::sync::mpsc::sync_channel(1);
+            sender.send((body.to_vec(), answer))?;
+            Ok(answered.recv()??)
+        });
+        drop(sender);
+        rate
+    })
+}
+
+/// How often a second some threads do this, over and over.
+fn repeat(threads: usize, time: Duration, work: impl Fn() -> Result<(), Error> + Sync) -> Result<f64, Error> {
+    let began = Instant::now();
+    let count = std::thread::scope(|scope| {
+        let count = || {
+            let mut count = 0u64;
+            while began.elapsed() < time {
+                work()?;
+                count += 1;
+            }
+            Ok::<_, Error>(count)
+        };
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(count)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| "a thread panicked")?)
+            .sum::<Result<u64, Error>>()
+    })?;
+    Ok(count as f64 / began.elapsed().as_secs_f64())
+}
+
+/// Measures each of some ways at each number of connections or threads, by turns, and prints the medians.
+fn compare(
+    title: &str,
+    ways: &[&str],
+    counts: &[usize],
+    rounds: usize,
+    dir: &str,
+    measure: impl Fn(&str, &Path, usize) -> Result<f64, Error>,
+) -> Result<(), Error> {
+    println!("| {title} | {} |\n|---|{}", ways.join(" | "), "---|".repeat(ways.len()));
+    for &count in counts {
+        let mut rates = vec![Vec::new(); ways.len()];
         for round in 0..rounds {
-            for n in 0..STORES.len() {
+            for n in 0..ways.len() {
                 // Each round begins with another one, so that none always follows the same.
-                let n = (n + round) % STORES.len();
-                let dir = tempfile::tempdir_in(&dir)?;
-                let time = Duration::from_secs_f64(seconds);
-                rates[n].push(runtime.block_on(measure(STORES[n], dir.path(), connections, time))?);
+                let n = (n + round) % ways.len();
+                let dir = tempfile::tempdir_in(dir)?;
+                rates[n].push(measure(ways[n], dir.path(), count)?);
             }
         }
         let medians: Vec<f64> = rates
@@ -230,7 +305,32 @@ fn main() -> Result<(), Error> {
             .collect();
         let cells: Vec<String> =
             medians.iter().map(|rate| format!("{rate:.0} ({:.2})", medians[0] / rate)).collect();
-        println!("| {connections} | {} |", cells.join(" | "));
+        println!("| {count} | {} |", cells.join(" | "));
     }
     Ok(())
+}
+
+fn main() -> Result<(), Error> {
+    let mut args = std::env::args().skip(1);
+    let dir = args.next().unwrap_or_else(|| ".".to_owned());
+    let seconds: f64 = args.next().map_or(Ok(1.0), |n| n.parse())?;
+    let rounds: usize = args.next().map_or(Ok(5), |n| n.parse())?;
+    let connections = match args.next() {
+        Some(some) => some.split(',').map(str::parse).collect::<Result<_, _>>()?,
+        None => CONNECTIONS.to_vec(),
+    };
+    let wanted = args.next().unwrap_or_default();
+    let stores: Vec<&str> = STORES.into_iter().filter(|store| store.starts_with(&wanted)).collect();
+    if stores.is_empty() {
+        return Err(format!("no store's name begins with {wanted:?}: there are {}", STORES.join(", ")).into());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let time = Duration::from_secs_f64(seconds);
+    compare("connections", &stores, &connections, rounds, &dir, |store, dir, connections| {
+        runtime.block_on(measure(store, dir, connections, time))
+    })?;
+    println!();
+    compare("threads", &WAYS, &connections, rounds, &dir, |way, dir, threads| {
+        measure_threads(way, dir, threads, time)
+    })
 }
