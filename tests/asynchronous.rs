@@ -699,6 +699,68 @@ fn a_dropped_wait_loses_no_batch_and_a_polled_commit_is_stored() {
     }
 }
 
+/// Closing commits nothing by itself, does what was asked for before, and has let go of the subscriber when it is ready:
+/// while the thread waits for messages, while it reads ahead, and when there is none.
+#[test]
+fn closing_a_reader_lets_go_of_its_subscriber_and_commits_nothing() {
+    on_each_runtime(|| {
+        Box::pin(async {
+            let (_dir, path) = new_path();
+            let log = feed_of_batches(&path, 30, None);
+            let options = AsyncReaderOptions::default().reader(small_batches());
+            let mut committed = None;
+            for (round, look_ahead) in [0, 8000, 1 << 20].into_iter().cycle().take(12).enumerate() {
+                // No wait: the one before is closed.
+                let mut reader =
+                    AsyncReader::open_with(&log, "one", options.look_ahead(look_ahead)).await.unwrap();
+                let committer = reader.committer();
+                let next = committed.map_or(0, |id: LogId| id.marker);
+                if round > 0 {
+                    for n in next..next + 2 {
+                        let batch = reader.next_batch().await.unwrap().unwrap();
+                        assert_eq!(texts(&batch), [format!("{n:0>4000}")], "{round}");
+                    }
+                }
+                if round % 2 == 1 {
+                    let id = LogId::new(0, next + 1);
+                    let mut commit = pin!(committer.commit(id));
+                    // Asked for, and not waited for.
+                    assert!(!matches!(poll_once(commit.as_mut()), Poll::Ready(Err(_))));
+                    committed = Some(id);
+                }
+                if round % 5 == 4 {
+                    // To the end of the feed, where the thread waits for more.
+                    for _ in next + 2..30 {
+                        reader.next_batch().await.unwrap().unwrap();
+                    }
+                    assert!(poll_once(pin!(reader.next_batch())).is_pending());
+                }
+                reader.close().await.unwrap();
+                assert_eq!(log.checkpoint("one").unwrap(), committed.unwrap_or(LogId::new(0, 0)), "{round}");
+                let closed = committer.commit(LogId::new(0, 29)).await;
+                assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
+                let closed = committer.sync().await;
+                assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
+            }
+            // Polled and dropped, it is done; never polled, the reader is dropped.
+            let reader = AsyncReader::open_with(&log, "one", options).await.unwrap();
+            let committer = reader.committer();
+            let _ = poll_once(pin!(reader.close()));
+            assert!(matches!(committer.sync().await, Err(Error::Closed { .. })));
+            let reader = loop {
+                match AsyncReader::open_with(&log, "one", options).await {
+                    Err(Error::ReaderBusy { .. }) => smol::future::yield_now().await,
+                    opened => break opened.unwrap(),
+                }
+            };
+            let committer = reader.committer();
+            drop(reader.close());
+            committer.sync().await.unwrap();
+            assert_eq!(Some(log.checkpoint("one").unwrap()), committed);
+        })
+    });
+}
+
 #[test]
 fn damage_is_an_item_until_it_is_skipped() {
     let (_dir, path) = new_path();

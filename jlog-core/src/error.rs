@@ -369,9 +369,10 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
-    /// The writer was closed before ([`AsyncWriter::close`](crate::asynchronous::AsyncWriter::close)). Nothing was appended.
+    /// The writer or the reader was closed before ([`AsyncWriter::close`](crate::asynchronous::AsyncWriter::close),
+    /// [`AsyncReader::close`](crate::asynchronous::AsyncReader::close)). Nothing was done.
     #[cfg(feature = "async")]
-    #[error("this writer of {} is closed: open another one", path.display())]
+    #[error("this writer or reader of {} is closed: open another one", path.display())]
     Closed {
         /// The jlog.
         path: PathBuf,

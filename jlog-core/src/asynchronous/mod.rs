@@ -24,6 +24,7 @@
 //!     reader.commit(batch.last_id()).await?; // everything up to here is done
 //! #   if batch.last_id() >= id { break }
 //! }
+//! reader.close().await?;
 //! writer.close().await?;
 //! # Ok(())
 //! # }
@@ -43,6 +44,7 @@
 //! | `try_append`, `try_append_durable` | The message was accepted by the call. It is appended. |
 //! | `flush`, `sync`, `close` of a writer | It is done, unless it waited for room. |
 //! | `commit` and the other calls of a reader and a committer | It is done. |
+//! | `close` of a reader | It is done. Dropped before it was polled, the reader is dropped. |
 //! | [`AsyncReader::next_batch`] | No batch is lost: the next call returns it. |
 //! | `open` | What was opened is dropped again. |
 //!

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use futures_core::Stream;
 
-use super::hand_over::{IDLE, OPENING, Process, slot, start, wake};
+use super::hand_over::{IDLE, OPENING, Process, Teller, slot, start, wake};
 use crate::sync::{Condvar, Mutex};
 use crate::{Error, Jlog, Lag, LogId, OwnedBatch, Reader, ReaderOptions, Result, Wait};
 
@@ -69,14 +69,16 @@ pub type Opening<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 /// The stream has errors as items. After one, it is the next poll that reads on, and what was wrong may be wrong still:
 /// damage fails again and again until [`skip_damage`](AsyncReader::skip_damage), as with a [`Reader`].
 ///
-/// Dropped, the reader reads no further. Checkpoints whose futures were polled are stored nevertheless. Its claim on the
-/// subscriber ends a moment later, with the thread: until then, another reader may be refused with [`Error::ReaderBusy`].
+/// [`close`](AsyncReader::close) ends the reader, and is ready once that is done. Dropped, the reader reads no further.
+/// Checkpoints whose futures were polled are stored nevertheless. Its claim on the subscriber ends a moment later, with the
+/// thread: until then, another reader may be refused with [`Error::ReaderBusy`].
 ///
 /// Dropped futures: see the [module](super#dropped-futures).
 ///
 /// # Errors
 /// If the thread panics (in a hook for events, for example), this call and all further ones fail with [`Error::Io`]: open
-/// another reader, which begins at the stored checkpoint.
+/// another reader, which begins at the stored checkpoint. Calls of a committer fail with [`Error::Closed`] once the reader
+/// is being closed.
 #[derive(Debug)]
 pub struct AsyncReader {
     committer: Committer,
@@ -124,8 +126,12 @@ struct State {
     running: bool,
     /// The thread waits for messages, or is about to.
     watching: bool,
-    /// The stream is dropped.
+    /// The stream is dropped, or being closed.
     unread: bool,
+    /// The reader is being closed, or is: nothing more is asked for.
+    closing: bool,
+    /// Who waits for that.
+    closer: Option<Teller<Result<()>>>,
     /// Nobody is left who could ask for anything.
     abandoned: bool,
 }
@@ -231,6 +237,25 @@ impl AsyncReader {
             let name = reader.subscriber().ok_or_else(none)?;
             log.lag(name)
         })
+    }
+
+    /// Ends the reader: nothing is read ahead any more, and batches that wait are dropped. Its committers' calls that were
+    /// polled before are done; the checkpoint stays where the last of them left it, whatever was read. When the future is
+    /// ready, the reader's files are closed, its thread is done, and another reader of the subscriber may be opened.
+    ///
+    /// # Errors
+    /// [Those of all futures](AsyncReader#errors); [`Error::Io`] where no thread can be started. The reader ends then when
+    /// its last committer is dropped.
+    pub async fn close(self) -> Result<()> {
+        let inner = &self.committer.handle.0;
+        inner.process.check("close the reader of", inner.log.path())?;
+        let (teller, hearer) = slot();
+        inner.close(teller)?;
+        let told = poll_fn(|cx| match inner.process.check("close the reader of", inner.log.path()) {
+            Ok(()) => hearer.poll(cx),
+            Err(error) => Poll::Ready(Some(Err(error))),
+        });
+        told.await.unwrap_or_else(|| Err(panicked("close the reader of", inner.log.path().to_owned())))
     }
 
     fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<Option<Result<OwnedBatch>>> {
@@ -371,13 +396,24 @@ fn panicked(action: &'static str, path: PathBuf) -> Error {
 enum Next {
     Calls(Vec<Call>),
     Read,
+    /// Close the reader, and end.
+    Close(Teller<Result<()>>),
     End,
 }
 
 impl Inner {
     fn ask(self: &Arc<Self>, call: Call) -> Result<()> {
         let mut state = self.state.lock();
+        if state.closing {
+            return Err(Error::Closed { path: self.log.path().to_owned() });
+        }
         state.calls.push(call);
+        self.go_on(state)
+    }
+
+    fn close(self: &Arc<Self>, closer: Teller<Result<()>>) -> Result<()> {
+        let mut state = self.state.lock();
+        (state.unread, state.closing, state.closer) = (true, true, Some(closer));
         self.go_on(state)
     }
 
@@ -387,19 +423,28 @@ impl Inner {
             self.notify(state);
             return Ok(());
         }
-        if state.calls.is_empty() && !state.wants_more(self.look_ahead) {
+        if !state.is_asked() && !state.wants_more(self.look_ahead) {
             return Ok(());
         }
         state.running = true;
         drop(state);
         let inner = Arc::clone(self);
-        start(THREAD, self.log.path(), move || inner.run()).inspect_err(|_| {
+        let work = move || {
+            let closed = inner.run();
+            // What tells of the end comes last.
+            drop(inner);
+            if let Some((teller, outcome)) = closed {
+                teller.tell(outcome);
+            }
+        };
+        start(THREAD, self.log.path(), work).inspect_err(|_| {
             let mut state = self.state.lock();
             state.running = false;
             let calls = std::mem::take(&mut state.calls);
+            let closer = state.closer.take();
             let waiting = state.waiting.take();
             drop(state);
-            drop(calls);
+            drop((calls, closer));
             // It asks again, and hears of this.
             waiting.into_iter().for_each(wake);
         })
@@ -407,7 +452,7 @@ impl Inner {
 
     /// Has the thread look at what has changed.
     fn notify(&self, state: crate::sync::MutexGuard<'_, State>) {
-        let watching = state.watching && (!state.calls.is_empty() || state.abandoned);
+        let watching = state.watching && (state.is_asked() || state.abandoned);
         drop(state);
         self.changed.notify_one();
         if watching {
@@ -415,8 +460,8 @@ impl Inner {
         }
     }
 
-    /// What the thread does.
-    fn run(&self) {
+    /// What the thread does. Returns what is to be told of a reader that it has closed.
+    fn run(&self) -> Option<(Teller<Result<()>>, Result<()>)> {
         let mut slot = self.reader.lock();
         loop {
             match self.next() {
@@ -435,10 +480,19 @@ impl Inner {
                     let read = read.unwrap_or_else(|| Err(panicked("read", self.log.path().to_owned())));
                     let idle = since.elapsed() >= IDLE;
                     if self.hand_out(read, idle) {
-                        return;
+                        return None;
                     }
                 }
-                Next::End => return,
+                Next::Close(teller) => {
+                    let path = || self.log.path().to_owned();
+                    let reader = slot.take().ok_or_else(|| panicked("close the reader of", path()));
+                    let closed = reader.and_then(|reader| {
+                        catch_unwind(AssertUnwindSafe(|| drop(reader)))
+                            .map_err(|_| panicked("close the reader of", path()))
+                    });
+                    return Some((teller, closed));
+                }
+                Next::End => return None,
             }
         }
     }
@@ -461,6 +515,10 @@ impl Inner {
         loop {
             if !state.calls.is_empty() {
                 return Next::Calls(std::mem::take(&mut state.calls));
+            }
+            if let Some(teller) = state.closer.take() {
+                state.running = false;
+                return Next::Close(teller);
             }
             if !state.abandoned && state.wants_more(self.look_ahead) {
                 state.watching = self.follow;
@@ -487,7 +545,7 @@ impl Inner {
                 }
             }
             Ok(None) if self.follow => {
-                let ends = idle && state.waiting.is_none() && state.calls.is_empty();
+                let ends = idle && state.waiting.is_none() && !state.is_asked();
                 state.running = !ends;
                 return ends;
             }
@@ -507,6 +565,11 @@ impl Inner {
 }
 
 impl State {
+    /// There are calls to do, or the reader is to be closed.
+    fn is_asked(&self) -> bool {
+        !self.calls.is_empty() || self.closer.is_some()
+    }
+
     fn wants_more(&self, look_ahead: usize) -> bool {
         !self.unread && !self.paused && (self.batches.is_empty() || self.bytes < look_ahead)
     }
