@@ -65,5 +65,7 @@ mod restored;
 mod size_limits;
 // Several threads of one process.
 mod threads;
+// Values as messages.
+mod typed;
 // Verification by several threads: progress and cancelling.
 mod verify_options;

@@ -46,6 +46,7 @@
 //! None is on by default, and programs need none.
 //!
 //! - `async`: `asynchronous` has writers and readers for async programs.
+//! - `typed`: `typed` appends and reads values with serde, as JSON or postcard.
 //! - `testing`: [`storage`] has a simulated disk that crashes at any call and knows what was synced.
 //! - `shuttle`: locks whose schedules a checker chooses, for the tests of this crate.
 //!
@@ -98,6 +99,9 @@ mod sync;
 #[cfg(feature = "shuttle")]
 #[doc(hidden)]
 pub mod sync;
+#[cfg(feature = "typed")]
+#[cfg_attr(docsrs, doc(cfg(feature = "typed")))]
+pub mod typed;
 mod verify;
 mod writer;
 
