@@ -344,7 +344,7 @@ impl<'a> Reader<'a> {
             // Its children are keys.
             "config" => return Ok(()),
             "http" if is_http(element) => return Ok(()),
-            "log" | "outlet" => {}
+            "log" | "outlet" => self.check_contents(element)?,
             _ => self.check_group(element)?,
         }
         above.push(self.above(element)?);
@@ -377,6 +377,26 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(Above { element, outlets, configs })
+    }
+
+    /// What a stream or an outlet has in it without a meaning.
+    fn check_contents(&mut self, element: &'a Element) -> Result<()> {
+        let shown = element.shown();
+        if !element.text.is_empty() {
+            self.warn(
+                &element.place,
+                format!("text in {shown} means nothing: what it says is in its attributes"),
+            );
+        }
+        let meaningless = |child: &&Element| element.name == "outlet" && child.name != "log";
+        if let Some(child) = element.children.iter().find(meaningless) {
+            let why = format!("{} in {shown} means nothing: an outlet has attributes only", child.shown());
+            if child.place.source.toml {
+                return Err(child.place.error(why));
+            }
+            self.warn(&child.place, why);
+        }
+        Ok(())
     }
 
     /// An element that groups: libmtev lets everything pass, and so do we in XML, with a warning.

@@ -443,6 +443,14 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
             "\"stdrr\" that this outlet leads to; did you mean stderr?",
         ),
         ("<log name='b'><outlet name='x/y'/></log>", 2, 15, "nothing makes the stream \"x/y\""),
+        (
+            "<log name='b'><outlet name='stderr'><filter>a = 1</filter></outlet></log>",
+            2,
+            37,
+            "<filter> in <outlet> means nothing: an outlet has attributes only",
+        ),
+        ("<log name='b'><outlet name='stderr'>a = 1</outlet></log>", 2, 15, "text in <outlet> means nothing"),
+        ("<log name='b'>x.log<outlet name='stderr'/></log>", 2, 1, "text in <log> means nothing"),
         ("<htp address='127.0.0.1:1'/>", 2, 1, "<htp> only groups what is in it: did you mean <http>?"),
         (
             "<log name='b' path='x'/>",
@@ -581,6 +589,10 @@ fn mistakes_outside_logs_are_warnings_too() {
     }
     for (text, expected) in [
         ("[htp]\naddress = '127.0.0.1:1'", "[htp] only groups what is in it: did you mean [http]?"),
+        (
+            "[[log]]\nname = 'a'\noutlet = { name = 'stderr', filter = { a = 1 } }",
+            "[filter] in [outlet] means nothing: an outlet has attributes only",
+        ),
         ("include = { file = '/x', colour = 1 }", "unknown attribute \"colour\" on include"),
     ] {
         let error = Config::from_text("a.toml", text).expect_err(text);
