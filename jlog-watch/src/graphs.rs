@@ -32,6 +32,8 @@ pub(crate) struct GraphView {
     /// Its name; empty for the only one.
     pub(crate) name: String,
     pub(crate) streams: Vec<StreamView>,
+    /// What its lines are counted as.
+    pub(crate) metrics: Vec<logdag::MetricValues>,
 }
 
 /// What there is of a stream.
@@ -103,7 +105,7 @@ impl Graphs {
                 StreamView { description, failing, rate: rate.per_second() }
             };
             let streams = graph.describe_all().into_iter().map(look).collect();
-            GraphView { name: name.clone(), streams }
+            GraphView { name: name.clone(), streams, metrics: graph.metrics() }
         };
         self.graphs.iter().enumerate().map(look).collect()
     }

@@ -1,5 +1,7 @@
 //! `/metrics`, for Prometheus and everything that reads its format.
 
+#[cfg(feature = "graph")]
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
@@ -21,6 +23,9 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+
+#[cfg(feature = "graph")]
+use logdag::MetricValues;
 
 use crate::feeds::{Facts, FeedView};
 #[cfg(feature = "graph")]
@@ -481,7 +486,7 @@ impl View {
             self.each_stream(|stream| Some(stream.description.queue?.writes)),
             |mut to, writes| {
                 let bounds = logdag::WriteTimes::BOUNDS.map(|bound| bound.as_secs_f64());
-                let bounds = bounds.into_iter().chain([f64::MAX]);
+                let bounds = bounds.into_iter().chain([f64::INFINITY]);
                 let buckets: Vec<(f64, u64)> = bounds.zip(writes.counts).collect();
                 let count = writes.counts.iter().sum();
                 to.encode_histogram::<NoLabelSet>(writes.total.as_secs_f64(), count, &buckets, None)
@@ -491,8 +496,71 @@ impl View {
             to,
             ("logdag_stream_rotations", "How often this process has rotated the stream's file", None),
             self.each_stream(|stream| stream.description.rotations),
-        )
+        )?;
+        self.of_lines(to)
     }
+
+    /// The metrics that configurations make of lines. Of two that have one name, as those of two graphs may, both are shown if
+    /// they are of one kind.
+    #[cfg(feature = "graph")]
+    fn of_lines(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let all =
+            || self.graphs.iter().flat_map(|graph| graph.metrics.iter().map(|metric| (&*graph.name, metric)));
+        let skipped = all().filter(|(_, metric)| metric.adds_up || metric.buckets.is_some());
+        let skipped = skipped
+            .map(|(graph, metric)| (with_graph(vec![("metric", &*metric.name)], graph), metric.skipped));
+        let about = (
+            "logdag_metric_skipped",
+            "Lines that a metric skipped because they do not have its number",
+            Some(Unit::Other("lines".to_owned())),
+        );
+        counters(to, about, skipped)?;
+        let mut families: BTreeMap<&str, Vec<(&str, &MetricValues)>> = BTreeMap::new();
+        for (graph, metric) in all() {
+            let family = families.entry(&metric.name).or_default();
+            let same = |(other, known): &(&str, &MetricValues)| {
+                *other != graph && (known.buckets == metric.buckets && known.adds_up == metric.adds_up)
+            };
+            if family.iter().all(same) {
+                family.push((graph, metric));
+            }
+        }
+        for (name, family) in families {
+            let Some((_, first)) = family.first() else { continue };
+            // Line ends and backslashes would have to be escaped in one of the formats only.
+            let help = first.help.replace(['\n', '\r', '\\'], " ");
+            let about = (name, if help.is_empty() { "Made of log lines" } else { &*help }, None);
+            let series = family.iter().flat_map(|(graph, metric)| {
+                metric.series.iter().map(|series| {
+                    let names = metric.labels.iter().map(|name| &**name);
+                    let labels = names.zip(series.labels.iter().map(|value| &**value)).collect();
+                    (with_graph(labels, graph), series)
+                })
+            });
+            match &first.buckets {
+                None if first.adds_up => {
+                    counters(to, about, series.map(|(labels, series)| (labels, series.sum)))?
+                }
+                None => counters(to, about, series.map(|(labels, series)| (labels, series.count)))?,
+                Some(bounds) => family_of_histograms(to, about, series, bounds)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "graph")]
+fn family_of_histograms<'a>(
+    to: &mut DescriptorEncoder<'_>,
+    about: About<'_>,
+    series: impl IntoIterator<Item = (Vec<(&'a str, &'a str)>, &'a logdag::MetricSeries)>,
+    bounds: &[f64],
+) -> fmt::Result {
+    family(to, about, MetricType::Histogram, series, |mut to, series| {
+        let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(series.buckets.iter().copied()).collect();
+        to.encode_histogram::<NoLabelSet>(series.sum, series.count, &buckets, None)
+    })
 }
 
 #[cfg(feature = "graph")]
@@ -504,7 +572,11 @@ fn micros_as_seconds(micros: u64) -> f64 {
 /// The graph is named where it has a name.
 #[cfg(feature = "graph")]
 fn stream_labels<'a>(graph: &'a str, stream: &'a str) -> Vec<(&'static str, &'a str)> {
-    let mut labels = vec![("stream", stream)];
+    with_graph(vec![("stream", stream)], graph)
+}
+
+#[cfg(feature = "graph")]
+fn with_graph<'a, 'b>(mut labels: Vec<(&'b str, &'a str)>, graph: &'a str) -> Vec<(&'b str, &'a str)> {
     if !graph.is_empty() {
         labels.push(("graph", graph));
     }

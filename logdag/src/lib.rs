@@ -90,9 +90,9 @@ pub use redact::Redaction;
 #[cfg(feature = "jlog")]
 pub use sink::JlogSink;
 pub use sink::{
-    Access, Capabilities, Compression, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, QueueStats,
-    RotateAt, RotatedName, Rotation, RotationError, Sink, SinkSpec, WhenFull, WriteError, WriteTimes, Zone,
-    report_on_stderr,
+    Access, Capabilities, Compression, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, Metric,
+    MetricSeries, MetricValues, QueueStats, RotateAt, RotatedName, Rotation, RotationError, Sink, SinkSpec,
+    WhenFull, WriteError, WriteTimes, Zone, report_on_stderr,
 };
 pub use speculation::Speculation;
 pub use value::{Json, Value};

@@ -3,15 +3,12 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use jlog_watch::{Limits, Watch};
+use jlog_watch::{Limits, Server, Watch};
 
 use crate::support::{Place, append, ask, ask_with, serve};
 
 #[test]
 fn promtool_finds_nothing_wrong() {
-    if !crate::prometheus::is_there("promtool") {
-        return;
-    }
     let place = Place::new();
     append(&place.feed("a"), 20);
     place.feed("b");
@@ -22,8 +19,15 @@ fn promtool_finds_nothing_wrong() {
     let watch = Watch::new().feeds(place.path());
     #[cfg(feature = "graph")]
     let watch = watch.graph("", crate::streams::graph_with_everything(&place));
-    let server = serve(watch);
-    let answer = ask(&server, "/metrics");
+    lint(&serve(watch));
+}
+
+/// Has promtool look at what a server shows.
+pub(crate) fn lint(server: &Server) {
+    if !crate::prometheus::is_there("promtool") {
+        return;
+    }
+    let answer = ask(server, "/metrics");
     assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

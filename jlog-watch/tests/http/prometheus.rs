@@ -35,7 +35,12 @@ fn rules_do_what_they_say() {
     if !is_there("promtool") {
         return;
     }
-    for arguments in [["check", "rules", "jlog.rules.yml"], ["test", "rules", "jlog.rules.test.yml"]] {
+    for arguments in [
+        ["check", "rules", "jlog.rules.yml"],
+        ["test", "rules", "jlog.rules.test.yml"],
+        ["check", "rules", "service.rules.yml"],
+        ["test", "rules", "service.rules.test.yml"],
+    ] {
         let done = Command::new("promtool").args(arguments).current_dir(dist()).output().unwrap();
         let said =
             [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();

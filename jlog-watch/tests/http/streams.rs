@@ -9,7 +9,7 @@ use logdag::config::Config;
 use logdag::{Capabilities, Graph, Lines, Sink, WriteError, log};
 use serde_json::json;
 
-use crate::support::{Place, ask, samples, serve, until};
+use crate::support::{Place, ask, ask_with, samples, serve, until};
 
 /// Takes nothing.
 #[derive(Debug)]
@@ -149,4 +149,59 @@ fn filters_are_counted_where_there_are_statistics() {
     let expected = json!([{ "name": "ring", "filter": "status >= 500", "lines": 3, "filtered": 2 }]);
     assert_eq!(outlets("web"), expected);
     assert_eq!(outlets("db"), json!([{ "name": "ring", "filter": "status >= 500" }]));
+}
+
+/// Counters and histograms that a configuration makes of lines.
+#[test]
+fn metrics_are_made_of_lines() {
+    let config = r#"
+        [[log]]
+        name = "access"
+        metric = [
+          { name = "requests", labels = "status,level", help = "Requests\n\"\\served\"" },
+          { name = "errors", filter = "status >= 500" },
+          { name = "bytes", value = "size" },
+          { name = "duration_seconds", type = "histogram", value = "took_ms", scale = 0.001, buckets = "0.1,1" },
+        ]
+    "#;
+    let graph = Graph::new();
+    let config = Config::from_text("test.toml", config).unwrap();
+    config.apply(&graph).unwrap();
+    let server = serve(Watch::new().graph("", graph.clone()).graph("other", graph.clone()));
+    let access = graph.stream("access").unwrap();
+    for (status, took) in [(200, 20), (200, 500), (500, 5000)] {
+        log!(access, status = status, took_ms = took, size = 1.5; "served");
+    }
+    log!(access, status = "a\"b\\c\nd"; "odd");
+    let found = samples(&server);
+    for (sample, value) in [
+        ("requests_total{status=\"200\",level=\"info\"}", 2.0),
+        ("requests_total{status=\"500\",level=\"info\"}", 1.0),
+        ("requests_total{status=\"a\\\"b\\\\c\\nd\",level=\"info\"}", 1.0),
+        ("errors_total", 1.0),
+        ("bytes_total", 4.5),
+        ("duration_seconds_bucket{le=\"0.1\"}", 1.0),
+        ("duration_seconds_bucket{le=\"1\"}", 2.0),
+        ("duration_seconds_bucket{le=\"+Inf\"}", 3.0),
+        ("duration_seconds_count", 3.0),
+        ("duration_seconds_count{graph=\"other\"}", 3.0),
+        ("duration_seconds_sum", 5.52),
+        ("logdag_metric_skipped_lines_total{metric=\"duration_seconds\"}", 1.0),
+    ] {
+        let got = found.get(sample).unwrap_or_else(|| panic!("{sample} in {found:#?}"));
+        assert!((got - value).abs() < 1e-9, "{sample}: {got}");
+    }
+    // Both formats have the bucket without an upper bound, and no other.
+    let open = ask_with(&server, "/metrics", "Accept: application/openmetrics-text\r\n").body;
+    let bounds = |body: &str| {
+        let buckets = body.lines().filter(|line| line.starts_with("duration_seconds_bucket{"));
+        buckets.filter(|line| !line.contains("graph=")).count()
+    };
+    assert_eq!((bounds(&open), bounds(&ask(&server, "/metrics").body)), (3, 3), "{open}");
+    assert!(open.contains("\nduration_seconds_bucket{le=\"+Inf\"} 3\n"), "{open}");
+    // They go on when the configuration is read again.
+    config.replace(&graph).unwrap();
+    log!(access, status = 500; "served");
+    assert!((samples(&server)["errors_total"] - 2.0).abs() < 1e-9);
+    crate::metrics::lint(&server);
 }

@@ -13,6 +13,11 @@
 //! [`Compression`](crate::Compression).
 //! `make_dirs` has the directories of a file or a jlog made where they are missing.
 //!
+//! `<metric name="requests" labels="status" filter="…"/>` counts the lines of the streams that it is in, as an outlet to a stream
+//! `metric/requests` with a [`Metric`](crate::Metric) would. `type="histogram"` with `value="KEY"` makes a histogram of a number;
+//! `buckets`, `scale`, `labels`, `max_series` and `help` are said there, and an outlet's `filter`, `min_level`, `limit` and
+//! `sample` may be given as well. In TOML it is a table, or a list of tables, `metric`.
+//!
 //! `<http address="127.0.0.1:8465"/>`, below the root or in `<logs>`, has the command answer over HTTP ([`Http`]).
 //!
 //! What is wrong is an error. What libmtev lets pass though it means nothing, such as an element `<oulet>`, is a warning
@@ -52,7 +57,7 @@ mod written;
 mod xml;
 
 use std::cell::{Cell, OnceCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -92,7 +97,7 @@ const LONG_LINE: usize = 1024;
 
 /// The types that are always there.
 const BUILT_IN_TYPES: &[&str] =
-    &["file", "file_synch", "memory", "jlog", "stdout", "stderr", "fd", "syslog", "journald"];
+    &["file", "file_synch", "memory", "jlog", "stdout", "stderr", "fd", "syslog", "journald", "metric"];
 
 /// What is wrong with a configuration (or, as a warning, may be), and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -535,9 +540,16 @@ impl Config {
     }
 
     fn check_sinks(&self) -> Result<()> {
+        let mut metrics = BTreeMap::new();
         for (stream, place) in self.streams.iter().zip(&self.places) {
             if let Some(sink) = &stream.options.sink {
                 crate::sink::check(sink).map_err(|why| place.error(why))?;
+                if sink.kind == "metric"
+                    && let Some(other) = metrics.insert(&*sink.path, &*stream.name)
+                {
+                    let why = format!("the log {other:?} has a metric of the name {:?} already", sink.path);
+                    return Err(place.error(why));
+                }
             }
         }
         Ok(())

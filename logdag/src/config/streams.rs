@@ -13,7 +13,7 @@ use crate::graph::{Graph, StreamConfig, StreamOptions};
 use crate::level::Level;
 use crate::pattern::Pattern;
 use crate::redact::Redaction;
-use crate::sink::{Access, SinkSpec, WhenFull, place};
+use crate::sink::{Access, METRIC_KEYS, SinkSpec, WhenFull, place};
 use crate::suggest::{did_you_mean, nearly};
 
 const ATTRIBUTES: &[&str] = &[
@@ -58,10 +58,25 @@ const ATTRIBUTES: &[&str] = &[
 ];
 /// Attributes of an outlet.
 const OUTLET_ATTRIBUTES: &[&str] = &["name", "filter", "min_level", "limit", "sample"];
+/// Attributes of a metric, but for those of its outlet.
+const METRIC_ATTRIBUTES: &[&str] = &[
+    "name",
+    "type",
+    "value",
+    "buckets",
+    "scale",
+    "labels",
+    "max_series",
+    "help",
+    "filter",
+    "min_level",
+    "limit",
+    "sample",
+];
 /// Attributes of an `<http>`.
 const HTTP_ATTRIBUTES: &[&str] = &["address", "token_file", "allow_host"];
 /// Elements that mean something; others only group.
-const ELEMENTS: &[&str] = &["log", "outlet", "config", "include"];
+const ELEMENTS: &[&str] = &["log", "outlet", "config", "include", "metric"];
 /// The same with the element that they are in.
 const ELEMENTS_AND_LOGS: &[&str] = &["log", "logs", "outlet", "config", "include"];
 /// Attributes of a `<config>`.
@@ -224,8 +239,9 @@ fn has_effect(attribute: &str, kind: Option<&str>) -> bool {
         "latest" | "mode" | "owner" | "group" => is_file,
         name if name.starts_with("rotate_") || name.starts_with("retain_") || name == "compress" => is_file,
         // Lines are written at once there.
-        "when_full" | "queue_bytes" => !matches!(kind, None | Some("memory" | "file_synch")),
-        "format" | "escape" | "spans" | "dedup_seconds" | "max_line" | "drain_seconds" => kind.is_some(),
+        "when_full" | "queue_bytes" => !matches!(kind, None | Some("memory" | "metric" | "file_synch")),
+        "format" | "escape" | "spans" => !matches!(kind, None | Some("metric")),
+        "dedup_seconds" | "max_line" | "drain_seconds" => kind.is_some(),
         _ => true,
     }
 }
@@ -249,6 +265,8 @@ struct Reader<'a> {
     left_out: Vec<(String, String)>,
     names: BTreeSet<String>,
     configs: BTreeMap<String, &'a Element>,
+    /// Those that have their streams.
+    metrics: BTreeSet<*const Element>,
     /// Where outlets lead to, and the first that leads there.
     targets: BTreeMap<String, Place>,
     /// What is doubtful outside `<logs>`: where, what was meant, and what is to be said.
@@ -342,7 +360,7 @@ impl<'a> Reader<'a> {
     fn find_streams(&mut self, element: &'a Element, above: &mut Vec<Above<'a>>) -> Result<()> {
         match &*element.name {
             // Its children are keys.
-            "config" => return Ok(()),
+            "config" | "metric" => return Ok(()),
             "http" if is_http(element) => return Ok(()),
             "log" | "outlet" => self.check_contents(element)?,
             _ => self.check_group(element)?,
@@ -360,15 +378,19 @@ impl<'a> Reader<'a> {
 
     fn above(&mut self, element: &'a Element) -> Result<Above<'a>> {
         let mut outlets: Vec<(String, Option<Filter>, &Place)> = Vec::new();
-        for outlet in element.named("outlet") {
-            let (name, filter) = Self::outlet(outlet)?;
-            if let Some((filter, (_, place))) = filter.as_ref().zip(outlet.attribute("filter")) {
+        let leads = |child: &&Element| matches!(&*child.name, "outlet" | "metric");
+        for child in element.children.iter().filter(leads) {
+            let is_metric = child.name == "metric";
+            let (name, filter) = if is_metric { self.metric(child)? } else { Self::outlet(child)? };
+            if let Some((filter, (_, place))) = filter.as_ref().zip(child.attribute("filter")) {
                 for doubt in filter.doubts() {
                     self.warn(place, format!("the filter: {doubt}"));
                 }
             }
-            self.targets.entry(name.clone()).or_insert_with(|| outlet.place.clone());
-            outlets.push((name, filter, &outlet.place));
+            if !is_metric {
+                self.targets.entry(name.clone()).or_insert_with(|| child.place.clone());
+            }
+            outlets.push((name, filter, &child.place));
         }
         let configs: Vec<&Element> = element.named("config").collect();
         for (name, _, place) in configs.iter().flat_map(|config| &config.attributes) {
@@ -720,6 +742,43 @@ impl<'a> Reader<'a> {
         let Some((name, _)) = outlet.attribute("name").filter(|(name, _)| !name.is_empty()) else {
             return Err(outlet.place.error("an outlet without a name: expected <outlet name=\"…\"/>"));
         };
+        Ok((name.to_owned(), Self::filter(outlet)?))
+    }
+
+    /// Makes the stream of a metric, and returns it with the filter in front of it.
+    fn metric(&mut self, metric: &'a Element) -> Result<(String, Option<Filter>)> {
+        for (name, _, place) in &metric.attributes {
+            if !METRIC_ATTRIBUTES.contains(&&**name) {
+                return Err(place.unknown("attribute", name, &metric.shown(), METRIC_ATTRIBUTES));
+            }
+        }
+        let Some((path, place)) = metric.attribute("name").filter(|(name, _)| !name.is_empty()) else {
+            return Err(metric.place.error("a metric without a name: expected <metric name=\"…\"/>"));
+        };
+        let filter = Self::filter(metric)?;
+        let name = format!("metric/{path}");
+        // What is above several <logs> is met several times.
+        if self.metrics.insert(std::ptr::from_ref(metric)) {
+            let mut sink = SinkSpec { stream: name.clone(), ..SinkSpec::new("metric", path) };
+            for (attribute, text, _) in &metric.attributes {
+                let key = if attribute == "type" { "kind" } else { attribute };
+                if METRIC_KEYS.contains(&key) {
+                    sink.config.insert(key.to_owned(), text.clone());
+                }
+            }
+            crate::sink::check(&sink).map_err(|why| metric.place.error(why))?;
+            if !self.names.insert(name.clone()) {
+                return Err(place.error(format!("there is a log {name:?} already")));
+            }
+            let options = StreamOptions { sink: Some(sink), ..StreamOptions::default() };
+            self.streams.push(StreamConfig { name: name.clone(), options, outlets: Vec::new() });
+            self.places.push(metric.place.clone());
+        }
+        Ok((name, filter))
+    }
+
+    /// The filter of an outlet, with what else keeps lines from it.
+    fn filter(outlet: &Element) -> Result<Option<Filter>> {
         let filter = match outlet.attribute("filter") {
             None => None,
             Some((text, place)) => {
@@ -753,7 +812,7 @@ impl<'a> Reader<'a> {
             Some(limit) => Some(filter.unwrap_or_else(Filter::all).with_limit(limit)),
             None => filter,
         };
-        Ok((name.to_owned(), filter))
+        Ok(filter)
     }
 
     /// Outlets to streams that nothing makes lead nowhere, unless the program makes them.
@@ -789,7 +848,8 @@ impl<'a> Reader<'a> {
         let mut config = BTreeMap::new();
         for (key, child) in merged {
             let mut text = child.text.clone();
-            if BUILT_IN_TYPES.contains(&kind) && !CONFIG_KEYS.contains(&&*key) {
+            let known = CONFIG_KEYS.contains(&&*key) || (kind == "metric" && METRIC_KEYS.contains(&&*key));
+            if BUILT_IN_TYPES.contains(&kind) && !known {
                 let error = child.place.unknown("key", &key, "<config>", CONFIG_KEYS);
                 self.warn_of(error, &child.place);
             }

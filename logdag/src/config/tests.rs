@@ -3,6 +3,7 @@
 use super::*;
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
+use crate::sink::{Metric, SinkSpec};
 
 fn config(text: &str) -> Result<Config> {
     Config::from_text("app.xml", text)
@@ -1245,4 +1246,65 @@ fn a_list_of_a_mistyped_name_is_told() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn metrics_are_outlets_that_count() {
+    let outlets = |config: &Config, name: &str| -> Vec<(String, Option<String>)> {
+        let stream = config.streams().iter().find(|stream| stream.name == name).unwrap();
+        let filter = |filter: &Option<Filter>| filter.as_ref().map(|filter| filter.text().to_owned());
+        stream.outlets.iter().map(|(to, by)| (to.clone(), filter(by))).collect()
+    };
+    let xml = logs(
+        r#"<g><metric name="lines" labels="level"/>
+             <log name="a"><metric name="took_seconds" type="histogram" value="took" filter="took > 0"/></log>
+             <log name="b"/></g>"#,
+    )
+    .unwrap();
+    let expected =
+        [("metric/lines".to_owned(), None), ("metric/took_seconds".to_owned(), Some("took > 0".to_owned()))];
+    assert_eq!(outlets(&xml, "a"), expected);
+    assert_eq!(outlets(&xml, "b"), expected[..1]);
+    assert_eq!(xml.warnings(), []);
+    #[cfg(feature = "toml")]
+    {
+        let toml = "[g]\nmetric = { name = \"lines\", labels = \"level\" }\n[[g.log]]\nname = \"a\"\n\
+                    [[g.log.metric]]\nname = \"took_seconds\"\ntype = \"histogram\"\nvalue = \"took\"\n\
+                    filter = \"took > 0\"\n[[g.log]]\nname = \"b\"\n";
+        let toml = Config::from_text("a.toml", toml).unwrap();
+        let sorted = |config: &Config| {
+            let mut streams = config.streams().to_vec();
+            // XML of libmtev has no escapes.
+            streams.iter_mut().for_each(|stream| stream.options.escape = true);
+            streams.sort_by(|a, b| a.name.cmp(&b.name));
+            streams
+        };
+        assert_eq!(sorted(&toml), sorted(&xml));
+    }
+    let graph = Graph::new();
+    xml.apply(&graph).unwrap();
+    let builder = Metric::histogram("took_seconds", "took");
+    let spec = SinkSpec { stream: "metric/took_seconds".to_owned(), ..SinkSpec::metric(builder) };
+    assert_eq!(graph.options("metric/took_seconds").unwrap().sink, Some(spec));
+
+    for (inside, message) in [
+        (r#"<log name="a"><metric/></log>"#, "a metric without a name"),
+        (r#"<log name="a"><metric name="x" colour="red"/></log>"#, "unknown attribute \"colour\""),
+        (r#"<log name="a"><metric name="x" type="gauge"/></log>"#, "kind \"gauge\" of a metric"),
+        (r#"<log name="a"><metric name="x-y"/></log>"#, "the name \"x-y\" of a metric"),
+        (r#"<log name="a"><metric name="x" type="histogram"/></log>"#, "a histogram without value"),
+        (r#"<log name="a"><metric name="x" filter="x ="/></log>"#, "the filter"),
+        (
+            r#"<log name="a"><metric name="x"/><metric name="x"/></log>"#,
+            "there is a log \"metric/x\" already",
+        ),
+    ] {
+        let error = logs(inside).unwrap_err().to_string();
+        assert!(error.contains(message), "{inside}: {error}");
+    }
+    let twice = r#"<log name="a"><metric name="x"/></log><log name="b" type="metric" path="x"/>"#;
+    let error = logs(twice).unwrap().apply(&Graph::new()).unwrap_err().to_string();
+    assert!(error.contains("has a metric of the name \"x\" already"), "{error}");
+    let typo = logs(r#"<log name="a"><metrics name="x"/></log>"#).unwrap();
+    assert!(typo.warnings()[0].message.contains("did you mean <metric>?"), "{:?}", typo.warnings());
 }

@@ -72,7 +72,7 @@ impl Reader<'_> {
             let alone = [value.clone()];
             let items: &[Spanned<DeValue<'_>>] = match value.get_ref() {
                 DeValue::Array(items)
-                    if items.is_empty() && !matches!(&**name, "include" | "outlet" | "log") =>
+                    if items.is_empty() && !matches!(&**name, "include" | "outlet" | "log" | "metric") =>
                 {
                     return Err(self.unexpected(&self.place(value), name));
                 }

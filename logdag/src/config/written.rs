@@ -272,6 +272,12 @@ path = "/nowhere/feed(a,*)"
 config = { segment_size = "1000", precommit = "64" }
 
 [[log]]
+name = "metric/took_seconds"
+type = "metric"
+path = "took_seconds"
+config = { kind = "histogram", value = "took", buckets = "0.1,1", scale = "0.001", labels = "a,level", help = "x", max_series = "7" }
+
+[[log]]
 name = "ä/b"
 outlet = ["stderr", { name = "ring", filter = "and(a > 1, b = 'x\"y')", min_level = "warn", sample = "1/10", limit = "100/min" }, { name = "file", limit = "3/s" }, { name = "feed", min_level = "error" }]
 "#;

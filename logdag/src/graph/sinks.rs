@@ -1,5 +1,6 @@
 //! The sinks of the streams: their types, opening them, and what is done with all of them.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -11,7 +12,8 @@ use super::streams::State;
 use super::{Graph, GraphError, Maker, Stream, StreamOptions};
 use crate::record::Doing;
 use crate::sink::{
-    Descriptor, FdSink, FileSink, Journald, MemoryLine, MemorySink, Sink, SinkSpec, Slot, Syslog,
+    Descriptor, FdSink, FileSink, Journald, MemoryLine, MemorySink, MetricSink, MetricValues, Sink, SinkSpec,
+    Slot, Syslog,
 };
 use crate::sync::MutexGuard;
 
@@ -45,6 +47,7 @@ pub(super) fn makers() -> BTreeMap<String, Maker> {
     makers.insert("fd".to_owned(), Arc::new(|spec| Ok(Arc::new(Descriptor::open(&spec.path)?))));
     makers.insert("syslog".to_owned(), Arc::new(|spec| Ok(Arc::new(Syslog::open(spec)?))));
     makers.insert("journald".to_owned(), Arc::new(|spec| Ok(Arc::new(Journald::open(spec)?))));
+    makers.insert("metric".to_owned(), Arc::new(|spec| Ok(Arc::new(MetricSink::open(spec)?))));
     makers.insert(
         "memory".to_owned(),
         Arc::new(|spec| {
@@ -373,6 +376,14 @@ impl Graph {
         max_bytes: usize,
     ) -> Option<Vec<MemoryLine>> {
         self.slot(name)?.sink.memory().map(|ring| ring.piece(index, max_lines, max_bytes))
+    }
+
+    /// What the streams with a [`Metric`](crate::Metric) have counted, in the order of their names.
+    pub fn metrics(&self) -> Vec<MetricValues> {
+        let slots = self.slots(|state| state.kind() == "metric");
+        let sinks =
+            slots.iter().filter_map(|(_, slot)| (&*slot.sink as &dyn Any).downcast_ref::<MetricSink>());
+        sinks.map(MetricSink::values).collect()
     }
 
     /// The number of a memory stream's newest line; `None` where it is none.

@@ -120,11 +120,12 @@ impl State {
         self.options.sink.as_ref().map_or("", |sink| &sink.kind)
     }
 
-    /// Its sink, where these options change only what is in front of it. A ring keeps its lines so, and a jlog its writer:
+    /// Its sink, where these options change only what is in front of it. A ring keeps its lines so, a metric what it has counted, and a jlog its writer:
     /// there can be only one that buffers. Both can be written to by an old and a new queue at once.
     pub(super) fn reusable_sink(&self, options: &StreamOptions) -> Option<(Arc<dyn Sink>, SinkSpec)> {
         let slot = self.slot.as_ref().filter(|_| self.options.sink == options.sink)?;
-        matches!(self.kind(), "memory" | "jlog").then(|| (Arc::clone(&slot.sink), slot.spec.clone()))
+        matches!(self.kind(), "memory" | "metric" | "jlog")
+            .then(|| (Arc::clone(&slot.sink), slot.spec.clone()))
     }
 
     /// What its sink is made from: what was put down about it is part of its `<config>`.

@@ -7,6 +7,7 @@ mod jlog;
 pub(crate) mod journald;
 mod latency;
 mod memory;
+mod metric;
 pub(crate) mod patience;
 mod peer;
 mod slot;
@@ -27,6 +28,8 @@ pub use jlog::JlogSink;
 pub(crate) use journald::Journald;
 pub use latency::WriteTimes;
 pub use memory::{MemoryLine, MemorySink};
+pub(crate) use metric::{KEYS as METRIC_KEYS, MetricSink};
+pub use metric::{Metric, MetricSeries, MetricValues};
 pub use patience::report_on_stderr;
 pub(crate) use slot::Slot;
 pub use slot::{Counters, QueueStats, WhenFull};
@@ -310,6 +313,7 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
         "fd" => Descriptor::number(&spec.path).map(|_| ()),
         "syslog" => syslog::check(spec),
         "journald" => journald::check(spec),
+        "metric" => metric::check(spec),
         #[cfg(feature = "jlog")]
         "jlog" => jlog::check(spec),
         #[cfg(not(feature = "jlog"))]
@@ -367,6 +371,11 @@ impl SinkSpec {
     /// A ring that keeps the last lines, at most this many with at most this many bytes: see [`MemorySink`].
     pub fn memory(lines: usize, bytes: usize) -> Self {
         Self::new("memory", format!("{lines},{bytes}"))
+    }
+
+    /// A metric that is made of the lines: see [`Metric`].
+    pub fn metric(metric: Metric) -> Self {
+        metric.spec()
     }
 
     /// A feed, with its subscribers: `DIR`, `DIR(sub)` or `DIR(a,b,*)`. It needs the feature `jlog`.
