@@ -24,11 +24,21 @@ pub fn write(directory: &Path) -> io::Result<()> {
 /// Adds examples to a page.
 fn append(page: &Path, examples: &[Example]) -> io::Result<()> {
     let mut text = String::from(".SH EXAMPLES\n");
-    for (what, line) in examples {
-        let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
-        text.push_str(&format!("{what}:\n.PP\n.RS 4\n.nf\n{line}\n.fi\n.RE\n.PP\n"));
+    for (what, lines) in examples {
+        text.push_str(&format!("{}:\n.PP\n.RS 4\n.nf\n", escape(what)));
+        for line in lines.lines() {
+            text.push_str(&escape(line));
+            text.push('\n');
+        }
+        text.push_str(".fi\n.RE\n.PP\n");
     }
     std::fs::File::options().append(true).open(page)?.write_all(text.as_bytes())
+}
+
+/// A line as text of a page, and as no request of its format, which begin with a dot or an apostrophe.
+fn escape(line: &str) -> String {
+    let escaped = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+    if escaped.starts_with('.') { format!("\\&{escaped}") } else { escaped }
 }
 
 const FIRST: &[Example] = &[

@@ -251,7 +251,9 @@ def test_asyncio(feed):
 
 def test_ctrl_c_ends_a_following_reader(tmp_path, feed):
     program = """
-import sys, jlog
+import signal, sys, jlog
+# Programs in the background of a script are started with it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 reader = jlog.Feed.open(sys.argv[1]).reader("billing", follow=True)
 print("ready", flush=True)
 try:

@@ -129,6 +129,11 @@ enum Task {
         #[arg(last = true, required = true)]
         command: Vec<std::ffi::OsString>,
     },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Write man pages
     Man {
         /// An existing directory
@@ -346,6 +351,13 @@ fn work(task: Task, heeded: Heeded) -> Result<ExitCode, Failure> {
         }
         Task::Decode { files } => decode(&files),
         Task::Ctl(args) => ctl::ctl(&args),
+        Task::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "logdag", &mut script);
+            // A reader that has closed the pipe is no error.
+            let _ = io::stdout().write_all(&script);
+            Ok(ExitCode::SUCCESS)
+        }
         Task::Man { directory } => {
             man::write(&directory)
                 .map_err(|e| format!("cannot write man pages to {}: {e}", directory.display()))?;

@@ -24,11 +24,21 @@ pub(crate) fn write(directory: &Path) -> io::Result<()> {
 /// Adds examples to a page.
 fn append(page: &Path, examples: &[Example]) -> io::Result<()> {
     let mut text = String::from(".SH EXAMPLES\n");
-    for (what, line) in examples {
-        let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
-        text.push_str(&format!("{what}:\n.PP\n.RS 4\n.nf\n{line}\n.fi\n.RE\n.PP\n"));
+    for (what, lines) in examples {
+        text.push_str(&format!("{}:\n.PP\n.RS 4\n.nf\n", escape(what)));
+        for line in lines.lines() {
+            text.push_str(&escape(line));
+            text.push('\n');
+        }
+        text.push_str(".fi\n.RE\n.PP\n");
     }
     std::fs::File::options().append(true).open(page)?.write_all(text.as_bytes())
+}
+
+/// A line as text of a page, and as no request of its format, which begin with a dot or an apostrophe.
+fn escape(line: &str) -> String {
+    let escaped = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+    if escaped.starts_with('.') { format!("\\&{escaped}") } else { escaped }
 }
 
 const FIRST: &[Example] = &[
@@ -71,6 +81,7 @@ fn examples(command: &str) -> &'static [Example] {
             "Log a command's output and errors to two streams",
             "logdag exec web.toml --stdout access --stderr error -- ./service --port 8080",
         )],
+        "completions" => &[("In a running bash", "source <(logdag completions bash)")],
         "man" => &[("Install the pages", "logdag man /usr/local/share/man/man1")],
         _ => &[],
     }
@@ -98,12 +109,31 @@ mod tests {
         }
     }
 
+    /// A line that begins like a request, and is none, is not shown.
+    #[test]
+    fn every_line_of_a_page_is_shown_or_is_a_request() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path()).unwrap();
+        let requests = [".TH", ".SH", ".TP", ".PP", ".IP", ".RS", ".RE", ".nf", ".fi", ".br", ".ie", ".el"];
+        let mut pages = 0;
+        for page in std::fs::read_dir(dir.path()).unwrap() {
+            let path = page.unwrap().path();
+            pages += 1;
+            for line in std::fs::read_to_string(&path).unwrap().lines() {
+                let word = line.split(' ').next().unwrap_or_default();
+                let is_text = !line.starts_with(['.', '\'']);
+                assert!(is_text || requests.contains(&word), "{}: {line}", path.display());
+            }
+        }
+        assert_eq!(pages, 1 + Args::command().get_subcommands().count());
+    }
+
     #[test]
     fn pages_have_their_examples() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path()).unwrap();
         let page = std::fs::read_to_string(dir.path().join("logdag-run.1")).unwrap();
         assert!(page.contains(".SH EXAMPLES"), "{page}");
-        assert!(page.contains("./service | logdag run web.toml \\-\\-in app=stdin"), "{page}");
+        assert!(page.contains("\\&./service | logdag run web.toml \\-\\-in app=stdin"), "{page}");
     }
 }

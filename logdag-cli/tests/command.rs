@@ -26,6 +26,31 @@ fn logdag(arguments: &[&str]) -> Command {
     command
 }
 
+#[test]
+fn completions_know_every_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let done = logdag(&["completions", shell]).output().unwrap();
+        let (script, errors) = texts(&done);
+        assert!(done.status.success(), "{shell}: {errors}");
+        for command in ["check", "graph", "run", "exec", "decode", "ctl", "completions", "man", "strict"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+        // Shells that are there say whether they can read it.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let there = std::env::split_paths(&path).any(|directory| directory.join(shell).is_file());
+        if matches!(shell, "bash" | "fish" | "zsh") && there {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("script");
+            fs::write(&file, &script).unwrap();
+            let check = Command::new(shell).arg("-n").arg(file).output().unwrap();
+            assert!(check.status.success(), "{shell}: {}", texts(&check).1);
+        }
+    }
+    let done = logdag(&["completions", "csh"]).output().unwrap();
+    assert_eq!((done.status.code(), done.stdout.len()), (Some(2), 0));
+    assert!(texts(&done).1.contains("csh"));
+}
+
 /// The messages of a feed.
 fn read_feed(dir: &Path) -> Vec<String> {
     let feed = Jlog::open(dir).unwrap();

@@ -195,6 +195,16 @@ fn every_command_has_a_man_page() {
         let (_, examples) = page.split_once(".SH EXAMPLES\n").unwrap();
         assert!(examples.contains(&format!("jlog {command}")), "{command}: {examples}");
     }
+    // A line that begins like a request, and is none, is not shown.
+    let requests = [".TH", ".SH", ".TP", ".PP", ".IP", ".RS", ".RE", ".nf", ".fi", ".br", ".ie", ".el"];
+    for page in std::fs::read_dir(&directory).unwrap() {
+        let path = page.unwrap().path();
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            let word = line.split(' ').next().unwrap_or_default();
+            let is_text = !line.starts_with(['.', '\'']);
+            assert!(is_text || requests.contains(&word), "{}: {line}", path.display());
+        }
+    }
     let main = std::fs::read_to_string(directory.join("jlog.1")).unwrap();
     assert!(main.contains("jlog\\-read(1)"), "{main}");
     let missing = place.path("missing");
