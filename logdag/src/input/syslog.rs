@@ -200,10 +200,7 @@ impl<'a> Parsed<'a> {
         let Device { sequence, hostname, text } = device;
         let whole = Self { sequence, hostname, ..whole };
         let Some((micros, rest)) = time_of_3339(text).or_else(|| local_time(text, now)) else {
-            // Without a time, a word with a colon in it is no tag.
-            let is_tag =
-                |message: &str| message.is_empty() || text[..text.len() - message.len()].ends_with(": ");
-            let tag = tag(text).filter(|(.., message)| is_tag(message));
+            let tag = tag(text).filter(|&(name, _, message)| is_tag(text, name, message));
             return match tag {
                 Some((appname, procid, message)) => {
                     Self { appname: Some(appname), procid, message: message.into(), ..whole }
@@ -295,6 +292,16 @@ fn is_ipv6(text: &str) -> bool {
     let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = inside.split_once('%').map_or(inside, |(address, _)| address);
     address.parse::<Ipv6Addr>().is_ok()
+}
+
+/// Whether what is before the first colon of a text without a time is a tag, and no part of an address or a time of day.
+fn is_tag(text: &str, name: &str, message: &str) -> bool {
+    let word = text.split(' ').next().unwrap_or_default();
+    let is_address = is_ipv6(word.strip_suffix(':').unwrap_or(word)) || message.starts_with("//");
+    let is_time = name.bytes().all(|byte| byte.is_ascii_digit())
+        && word.len() > name.len() + 1
+        && message.starts_with(|c: char| c.is_ascii_digit());
+    !is_address && !is_time
 }
 
 /// `name[number]: ` or `name: `, and what follows.
@@ -532,6 +539,8 @@ mod tests {
             ("2001:db8::1 said hello", "", None, "", "", "2001:db8::1 said hello"),
             ("http://example.com is down", "", None, "", "", "http://example.com is down"),
             ("12: monkeys", "", None, "", "12", "monkeys"),
+            ("12:34:56 began", "", None, "", "", "12:34:56 began"),
+            ("su:hi", "", None, "", "su", "hi"),
         ] {
             let parsed = Parsed::of_3164(text, &now);
             let time = Some(time).filter(|time| !time.is_empty());
