@@ -50,5 +50,8 @@ mod top;
 mod usage;
 #[path = "cli/verify.rs"]
 mod verify;
+#[cfg(feature = "ship")]
+#[path = "cli/work.rs"]
+mod work;
 #[path = "cli/write.rs"]
 mod write;

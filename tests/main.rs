@@ -35,6 +35,8 @@ mod full_disk;
 mod fuzz_corpus;
 // Directories that the C library wrote.
 mod golden;
+// Groups of workers that share a subscriber.
+mod group;
 // Names that lead elsewhere, special files, other users, wrong clocks.
 mod hostile;
 // What writers leave conforms to the format, as a checker that shares no code sees it.

@@ -68,6 +68,14 @@ pub enum Command {
     /// it goes.
     #[cfg(feature = "ship")]
     Ship(Box<ShipArgs>),
+    /// Run a command for a subscriber's messages, beside others who do the same: each message is done by one of them (exit code 3:
+    /// some were damaged or lost)
+    ///
+    /// Start it as often as you like, with the same options, on the same machine. A message is leased to one worker. It is done when the
+    /// command ends with status 0; when the command fails, or its worker is killed, the message comes again. A message can be
+    /// done twice.
+    #[cfg(feature = "ship")]
+    Work(Box<WorkArgs>),
     /// List segments, or the records of one
     Inspect(InspectArgs),
     /// Check every record, index and checkpoint (exit code 3: damage found)
@@ -643,6 +651,53 @@ pub struct ShipArgs {
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     pub client_key: Option<PathBuf>,
+}
+
+/// `jlog work`
+#[cfg(feature = "ship")]
+#[derive(Debug, ClapArgs)]
+pub struct WorkArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// The subscriber whose messages are shared
+    pub group: Name,
+    /// Run this shell command for each message, which it gets on its standard input. Status 0: it is done; 65: it is refused for
+    /// good; another one: it comes again later
+    #[arg(long, value_name = "COMMAND")]
+    pub exec: String,
+    /// Continue with messages as they are written; without this, end when all are done
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many workers there are in this process
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub jobs: u32,
+    /// Messages with the same value there, in JSON, are done in their order: $.order.customer, or /order/customer
+    #[arg(long, value_name = "PATH", value_parser = crate::work::key_path)]
+    pub key: Option<crate::work::KeyPath>,
+    /// Seconds after which a message is another worker's if its own one is not heard of any more
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub lease: u64,
+    /// Seconds after which a message comes again for which the command failed; twice as long each time, five minutes at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+    pub retry_delay: u64,
+    /// What happens to a message that the command refuses, or that was delivered --max-deliveries times without being done
+    #[arg(long, value_enum, default_value_t)]
+    pub on_reject: RejectArg,
+    /// How often a message is delivered before it is set aside or skipped
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_deliveries: u32,
+    /// The feed for messages that are set aside; it is created when it is needed
+    #[arg(long, value_name = "DIRECTORY", required_if_eq("on_reject", "set-aside"))]
+    pub set_aside: Option<PathBuf>,
+    /// How many messages there may be from the oldest one that is not done to the newest one that is with a worker
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub window: u32,
+    /// Seconds after which a run is killed, and has failed; by default a run may take as long as it likes
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: Option<u64>,
+    /// Seconds that runs have to end by themselves after SIGTERM or SIGINT, before they are killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub drain: u64,
 }
 
 /// What happens to a message that is refused for good.

@@ -25,6 +25,8 @@ mod time;
 #[cfg(feature = "top")]
 mod top;
 mod values;
+#[cfg(feature = "ship")]
+mod work;
 mod write;
 
 use std::ffi::OsString;
@@ -81,6 +83,8 @@ fn run(args: Args) -> Outcome {
         Command::Serve(args) => serve::serve(&args),
         #[cfg(feature = "top")]
         Command::Top(args) => top::top(&args),
+        #[cfg(feature = "ship")]
+        Command::Work(args) => work::run(*args),
         #[cfg(feature = "ship")]
         Command::Ship(args) => ship::run(&args),
         Command::Inspect(args) => admin::inspect(&args),

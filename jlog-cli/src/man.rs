@@ -170,6 +170,16 @@ fn examples(command: &str) -> &'static [Example] {
         "verify" => &[("Check a feed in a script", "jlog verify feed || echo damaged")],
         "repair" => &[("Take out damage; what is taken out is kept in separate files", "jlog repair feed")],
         "backup" => &[("Copy a feed that is in use", "jlog backup feed /backups/feed-1")],
+        "work" => &[
+            (
+                "Two workers, here or in two terminals, that do each customer's orders in their order",
+                "jlog work orders shop -f --exec ./do-order --key $.customer --jobs 2",
+            ),
+            (
+                "Set aside what has failed five times",
+                "jlog work orders shop --exec ./do-order --max-deliveries 5 --on-reject set-aside --set-aside failed",
+            ),
+        ],
         "clean" => &[("Remove segments that nobody needs, from cron", "jlog clean feed --roll")],
         "alter" => &[("Keep a week at most", "jlog alter feed --max-age 7d --at-limit drop-oldest")],
         "meta" => &[("How a feed is made, for a script", "jlog meta feed -o json")],

@@ -545,7 +545,11 @@ impl Jlog {
     /// # Errors
     /// [`Error::SubscriberName`], [`Error::Io`].
     pub fn unsubscribe(&self, name: impl AsRef<[u8]>) -> Result<bool> {
-        self.shared.remove_if_there(&SubscriberName::new(name)?.checkpoint_file())
+        let name = SubscriberName::new(name)?;
+        let was_there = self.shared.remove_if_there(&name.checkpoint_file())?;
+        // What is left of it after a failure says nothing about a subscriber that is added later.
+        self.shared.remove_if_there(&name.group_file())?;
+        Ok(was_there)
     }
 
     /// The subscribers' names, in order.
@@ -610,6 +614,8 @@ impl Jlog {
             // If there is no room to note it, lost messages are reported once too often.
             let _ = lost::begins(&self.shared, id);
         }
+        // A group cannot always tell a checkpoint that went back from one that it was storing when it was killed.
+        self.shared.remove_if_there(&name.group_file())?;
         let old = checkpoint.set(&self.shared, meta.safety, || Ok(id))?.1.unwrap_or(id);
         if id < old {
             let subscriber = name.to_string();
@@ -822,6 +828,11 @@ impl Jlog {
     /// [`Error::Io`]; those of opening the feed for writing.
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<crate::Backup> {
         crate::backup::run(self, &self.shared, to.as_ref())
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn share(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// What its other handles share with it.

@@ -35,6 +35,8 @@ pub const TEMPORARY_SUBSCRIBER: u8 = b'~';
 /// What the names of files begin with that are left of a newer feed over which an older one was restored.
 const STALE_PREFIX: &str = ".stale-";
 const CHECKPOINT_PREFIX: &str = "cp.";
+/// As long as the prefix of checkpoints, so that every name fits.
+const GROUP_PREFIX: &str = "gr.";
 const PASSED_PREFIX: &str = "passed.";
 const INDEX_SUFFIX: &str = ".idx";
 const CHECKSUMS_SUFFIX: &str = ".crc";
@@ -103,6 +105,8 @@ pub enum Kind {
     Checkpoint(SubscriberName),
     /// Called `cp.` and something that is not a name in lower-case hex.
     BadCheckpoint,
+    /// What the workers of a group know of a subscriber's messages.
+    Group(SubscriberName),
     /// The pre-commit buffer.
     PreCommit,
     /// The guard of the pre-commit buffer.
@@ -155,6 +159,9 @@ impl Kind {
         }
         if let Some(hex) = text.strip_prefix(CHECKPOINT_PREFIX) {
             return SubscriberName::from_hex(hex).map_or(Kind::BadCheckpoint, Kind::Checkpoint);
+        }
+        if let Some(name) = text.strip_prefix(GROUP_PREFIX).and_then(SubscriberName::from_hex) {
+            return Kind::Group(name);
         }
         if text.starts_with(REPAIR_TEMPORARY_PREFIX) {
             return Kind::RepairTemporary;
@@ -249,9 +256,18 @@ impl SubscriberName {
 
     /// The file name of its checkpoint.
     pub fn checkpoint_file(&self) -> String {
+        self.file(CHECKPOINT_PREFIX)
+    }
+
+    /// The name of the file in which its workers share its messages ([`Group`](crate::Group)).
+    pub fn group_file(&self) -> String {
+        self.file(GROUP_PREFIX)
+    }
+
+    fn file(&self, prefix: &str) -> String {
         use fmt::Write;
-        let mut out = String::with_capacity(CHECKPOINT_PREFIX.len() + 2 * self.0.len());
-        out.push_str(CHECKPOINT_PREFIX);
+        let mut out = String::with_capacity(prefix.len() + 2 * self.0.len());
+        out.push_str(prefix);
         for byte in &*self.0 {
             // Writing to a String cannot fail.
             let _ = write!(out, "{byte:02x}");
@@ -296,9 +312,19 @@ mod tests {
         assert_eq!(kind(&format!("{TEMPORARY_PREFIX}1-2")), Kind::Temporary);
         assert_eq!(kind(&broken("00000000", 17)), Kind::Broken);
         assert_eq!(kind("cp.6f6e65"), Kind::Checkpoint(SubscriberName::new("one").unwrap()));
-        for other in
-            ["0000000A", "000000000", "0000000", "00000000.idy", "x.broken-", ".broken-1", "x", "0000000é"]
-        {
+        assert_eq!(kind("gr.6f6e65"), Kind::Group(SubscriberName::new("one").unwrap()));
+        for other in [
+            "gr.6",
+            "gr.",
+            "0000000A",
+            "000000000",
+            "0000000",
+            "00000000.idy",
+            "x.broken-",
+            ".broken-1",
+            "x",
+            "0000000é",
+        ] {
             assert_eq!(kind(other), Kind::Other, "{other}");
         }
         for bad in ["cp.", "cp.6", "cp.6F", "cp.00", "cp.zz"] {

@@ -8,26 +8,32 @@ use serde_json::{Value, json};
 
 use crate::{MessageId, Outgoing};
 
-/// Writes messages to the set-aside feed, which is created when the first message needs it.
+/// Writes messages that were refused for good to a feed of their own, which is created when the first message needs it.
 ///
 /// A record of it is a line of JSON that says why and whence, and behind its line end the message as it was. Its
 /// time is that of the message.
 #[derive(Debug)]
-pub(crate) struct SetAside {
+pub struct SetAside {
     path: PathBuf,
     writer: Option<Writer>,
 }
 
 impl SetAside {
+    /// The feed at this path.
     pub fn new(path: PathBuf) -> Self {
         Self { path, writer: None }
     }
 
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts a message there; it is durable when this returns.
+    /// Puts a message there, with the feed and the subscriber that it comes from, the destination and the reason; it is durable
+    /// when this returns. `jlog ship --unwrap` and [`unwrap_set_aside`](crate::unwrap_set_aside) give it back as it was.
+    ///
+    /// # Errors
+    /// Those of creating or opening the feed, and of writing to it. The next call tries again.
     pub fn put(
         &mut self,
         message: &Outgoing,

@@ -20,7 +20,7 @@ mod source;
 #[cfg(any(feature = "http", feature = "nats"))]
 mod tls;
 
-pub use aside::unwrap as unwrap_set_aside;
+pub use aside::{SetAside, unwrap as unwrap_set_aside};
 pub use counters::{Progress, Totals};
 pub use destination::{
     Answer, Destination, Feed, Limits, MessageId, Outgoing, Refusal, RefusalKind, Shipment,

@@ -1,20 +1,24 @@
 //! A command that is run for each shipment.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::ops::ControlFlow;
 use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStderr, Command};
+use tokio::runtime::Runtime;
 
-use crate::{Answer, Destination, Limits, Refusal, Shipment};
+use crate::{Answer, Destination, Error, Limits, Refusal, Shipment};
 
 /// How much of what a command prints as its error is kept.
 const MOST_OF_ERROR: usize = 1000;
-/// How long the pipes of a command that has ended are still read and written: a process that it left behind may hold them open.
+/// How long the pipe of a command that has ended is still read: a process that it left behind may hold it open.
 const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// How messages are told apart on a command's standard input.
@@ -41,7 +45,7 @@ pub enum Framing {
 /// | 78 (`EX_CONFIG`), 126, 127 | somebody has to change something |
 /// | anything else, or a signal | try again |
 ///
-/// The command finds `JLOG_FIRST_ID`, `JLOG_LAST_ID` and `JLOG_MESSAGES` in its environment, and what it prints first on standard
+/// Its standard input is a file that has all messages of the run, and no other ones. The command finds `JLOG_FIRST_ID`, `JLOG_LAST_ID` and `JLOG_MESSAGES` in its environment, and what it prints first on standard
 /// error is the reason that is reported. When its time is over, it is killed with all processes of its group.
 #[derive(Clone, Debug)]
 pub struct Exec {
@@ -133,10 +137,17 @@ impl Destination for Exec {
             Ok(input) => input,
             Err(refusal) => return async { Err(refusal) }.boxed(),
         };
+        let input = match whole(&input) {
+            Ok(file) => Stdio::from(file),
+            Err(e) => {
+                let refusal = Refusal::temporary(format!("cannot keep the messages for the command: {e}"));
+                return async { Err(refusal) }.boxed();
+            }
+        };
         let mut command = Command::new("sh");
         command.arg("-c").arg(&self.command);
         let stdout = if self.printing { Stdio::inherit() } else { Stdio::null() };
-        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(input).stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true);
         // A terminal's signals are for the shipper, which ends in order.
         command.process_group(0);
         if let (Some(first), Some(last)) = (shipment.first(), shipment.last()) {
@@ -146,27 +157,19 @@ impl Destination for Exec {
         let printing = self.printing;
         async move {
             let mut child = command.spawn().map_err(|e| Refusal::temporary(format!("cannot run sh: {e}")))?;
-            let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+            let stderr = child.stderr.take();
             // Behind the child: it is dropped before it, while the number of its group cannot be another one's.
             let mut group = Group(child.id());
-            let write = async {
-                if let Some(mut stdin) = stdin {
-                    // A command may end before it has read everything; its status counts.
-                    let _ = stdin.write_all(&input).await;
-                    let _ = stdin.shutdown().await;
-                }
-            };
             let mut said = Vec::new();
             let status = {
-                let pipes = async { tokio::join!(write, listen(stderr, &mut said, printing)) };
-                let mut pipes = std::pin::pin!(pipes);
+                let mut pipe = std::pin::pin!(listen(stderr, &mut said, printing));
                 tokio::select! {
                     status = child.wait() => {
                         group.0 = None;
-                        let _ = tokio::time::timeout(LEFT_BEHIND, pipes).await;
+                        let _ = tokio::time::timeout(LEFT_BEHIND, pipe).await;
                         status
                     }
-                    _ = &mut pipes => child.wait().await,
+                    () = &mut pipe => child.wait().await,
                 }
             };
             group.0 = None;
@@ -191,6 +194,51 @@ impl Destination for Exec {
     }
 }
 
+/// An [`Exec`] command for programs that wait for each of its runs.
+#[derive(Debug)]
+pub struct BlockingExec {
+    exec: Exec,
+    runtime: Runtime,
+}
+
+impl BlockingExec {
+    /// Of this command.
+    ///
+    /// # Errors
+    /// [`Error::System`] where the system has no descriptors left.
+    pub fn new(exec: Exec) -> Result<Self, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let system = |source| Error::System { action: "start a runtime", source };
+        Ok(Self { exec, runtime: runtime.map_err(system)? })
+    }
+
+    /// Runs the command once, and waits until it ends. Calls `beat` this often meanwhile; [`ControlFlow::Break`] kills the command,
+    /// and gives its reason as a refusal for now.
+    ///
+    /// # Errors
+    /// What the command's status says, as with [`Exec`].
+    pub fn run(
+        &mut self,
+        shipment: Shipment,
+        every: Duration,
+        mut beat: impl FnMut() -> ControlFlow<String>,
+    ) -> Result<(), Refusal> {
+        let exec = &mut self.exec;
+        self.runtime.block_on(async move {
+            let mut answer = exec.send(shipment);
+            loop {
+                tokio::select! {
+                    answer = &mut answer => return answer,
+                    () = tokio::time::sleep(every) => {}
+                }
+                if let ControlFlow::Break(why) = beat() {
+                    return Err(Refusal::temporary(why));
+                }
+            }
+        })
+    }
+}
+
 /// The process group of a command under way: all of it is killed when this is dropped.
 struct Group(Option<u32>);
 
@@ -201,6 +249,15 @@ impl Drop for Group {
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
+}
+
+/// Bytes as a command's standard input: all of them are there before it begins, whatever becomes of this process, so that it never
+/// takes a part of a message for the whole.
+fn whole(input: &[u8]) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create(c"jlog-messages", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Reads what a command says to the end, and keeps the beginning of it.

@@ -17,7 +17,7 @@ mod post;
 mod retrying;
 
 #[cfg(feature = "exec")]
-pub use exec::{Exec, Framing};
+pub use exec::{BlockingExec, Exec, Framing};
 #[cfg(feature = "http")]
 pub use http::{Http, HttpBody, HttpOptions};
 pub use jlog::Feed;

@@ -1,0 +1,459 @@
+//! Workers, in one process or several, that share one subscriber's messages.
+
+mod file;
+#[cfg(test)]
+mod model;
+mod state;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::file::{About, GroupFile, any_lease};
+use self::state::{Change, GroupState};
+use crate::names::{self, SubscriberName};
+use crate::reader::Reader;
+use crate::shared::Shared;
+use crate::storage::{LockGuard, Waker};
+use crate::{Claim, Error, Jlog, LogId, OnDamage, OwnedMessage, ReaderOptions, Result, Timestamp, Wait};
+
+/// How many messages are taken in at a time, so that the workers read a segment in pieces.
+const TAKEN_AT_ONCE: usize = 256;
+/// How often a worker that waits looks for messages that others have given back.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+type KeyOf = Arc<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
+
+/// How a [`Group`] works. All workers of a group use the same.
+#[derive(Clone)]
+pub struct GroupOptions {
+    lease: Duration,
+    window: usize,
+    key: Option<KeyOf>,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(30), window: 1000, key: None }
+    }
+}
+
+impl fmt::Debug for GroupOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lease, window, key } = self;
+        f.debug_struct("GroupOptions")
+            .field("lease", lease)
+            .field("window", window)
+            .field("key", &key.is_some())
+            .finish()
+    }
+}
+
+impl GroupOptions {
+    /// How long a worker has for a message before another one may get it; 30 s by default, a millisecond at least. A worker
+    /// [extends](Group::extend) the lease of a message that takes it longer.
+    #[must_use]
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.lease = time.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How many messages there may be from the oldest one that is not acknowledged to the newest one that is leased: 1000 by
+    /// default. While the oldest one is not done, no message behind these is leased. Each lease looks at all of them.
+    #[must_use]
+    pub fn window(mut self, messages: usize) -> Self {
+        self.window = messages.max(1);
+        self
+    }
+
+    /// The key of a message: messages with the same one are leased in their order, each when the one before it is acknowledged.
+    /// Those without one are leased in any order.
+    #[must_use]
+    pub fn key(mut self, key: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        self.key = Some(Arc::new(key));
+        self
+    }
+}
+
+/// The right to a message, until it expires and another worker gets the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    id: LogId,
+    number: u64,
+}
+
+impl Lease {
+    /// The message.
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+}
+
+/// A message that a worker has.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    lease: Lease,
+    deliveries: u32,
+    time: Timestamp,
+    body: Bytes,
+}
+
+impl Leased {
+    /// The right to it, to say what became of it.
+    pub fn lease(&self) -> Lease {
+        self.lease
+    }
+
+    /// Its id.
+    pub fn id(&self) -> LogId {
+        self.lease.id
+    }
+
+    /// How often it has been leased, this time included. A message that has been leased often and is never acknowledged is
+    /// better put aside.
+    pub fn deliveries(&self) -> u32 {
+        self.deliveries
+    }
+
+    /// When it was accepted, or the time that was given with it.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// Its bytes; clones share them.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// One worker of a group: of all who share one subscriber's messages, in this process or in others. Each message is leased to
+/// one worker at a time.
+///
+/// The subscriber's checkpoint stands behind everything that is acknowledged, before the oldest message that is not. What the
+/// workers have is in one file beside the checkpoint, which survives the end of every process. A worker that is
+/// killed keeps its messages until their leases expire. A message can be delivered twice: delivery is at least once.
+///
+/// Workers share the subscriber ([`Claim::Shared`]); a reader that wants it alone is refused while one is there. When
+/// somebody moves the subscriber, or a repair renumbers messages, the group begins anew at the checkpoint, and leases of
+/// before are void.
+///
+/// Each call locks the group's file, reads what others have written to it and writes a few dozen bytes. Nothing is
+/// synced: after a power failure, messages come again that had been acknowledged, from the checkpoint on that was on disk.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
+/// # log.subscribe("workers", jlog_core::Start::Beginning)?; log.writer()?.append_batch(&["a", "b"])?;
+/// use std::time::Duration;
+/// use jlog_core::{GroupOptions, Wait};
+///
+/// let mut worker = log.group("workers", GroupOptions::default())?;
+/// let mut other = log.group("workers", GroupOptions::default())?;
+/// let (a, b) = (worker.lease(1, Wait::No)?, other.lease(1, Wait::No)?);
+/// assert_eq!((&a[0].body()[..], &b[0].body()[..]), (&b"a"[..], &b"b"[..]));
+///
+/// other.acknowledge(b[0].lease())?;
+/// assert_eq!(log.lag("workers")?.messages, 2); // the older one is not done
+/// worker.give_back(a[0].lease(), Duration::ZERO)?;
+/// let again = other.lease(10, Wait::No)?;
+/// assert_eq!((&again[0].body()[..], again[0].deliveries()), (&b"a"[..], 2));
+/// assert!(!worker.acknowledge(a[0].lease())?); // it is another worker's now
+/// other.acknowledge(again[0].lease())?;
+/// assert_eq!(log.lag("workers")?.messages, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Group {
+    log: Jlog,
+    shared: Arc<Shared>,
+    name: SubscriberName,
+    options: GroupOptions,
+    /// Reads messages, claims the subscriber, and stores its checkpoint.
+    reader: Reader,
+    file: GroupFile,
+    path: PathBuf,
+    about: About,
+    missed: u64,
+}
+
+impl Jlog {
+    /// A worker of the group that shares this subscriber's messages. The group needs nothing but the subscriber.
+    ///
+    /// # Errors
+    /// As [`reader_with`](Jlog::reader_with); [`Error::Io`] where the checkpoint or the group's file cannot be written.
+    pub fn group(&self, subscriber: impl AsRef<[u8]>, options: GroupOptions) -> Result<Group> {
+        let name = SubscriberName::new(subscriber)?;
+        let with = ReaderOptions::default().on_damage(OnDamage::Skip).claim(Claim::Shared);
+        let reader = self.reader_with(&name, with)?;
+        reader.check_writable()?;
+        let shared = self.share();
+        let checkpoint = shared.facts(&name.checkpoint_file());
+        let checkpoint =
+            checkpoint.map_err(|e| Error::io("look at", shared.at(&name.checkpoint_file()), e))?;
+        let about = About { boot: shared.storage.boot_id(), checkpoint: checkpoint.identity };
+        let file = GroupFile::open(&shared, &name, about, reader.stored_checkpoint()?)?;
+        let path = shared.at(&name.group_file());
+        Ok(Group { log: self.clone(), shared, name, options, reader, file, path, about, missed: 0 })
+    }
+}
+
+impl Group {
+    /// The subscriber's name.
+    pub fn subscriber(&self) -> &SubscriberName {
+        &self.name
+    }
+
+    /// Messages that were taken in and could not be read any more when they were to be leased, because they were dropped or
+    /// damaged meanwhile. The group counts them as done.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// What ends a wait of this worker from another thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system has no descriptor left.
+    pub fn waker(&mut self) -> Result<Waker> {
+        self.reader.waker()
+    }
+
+    /// Leases up to `most` messages: the oldest that nobody has. None where there are none within the time, or where the
+    /// worker's [waker](Group::waker) was used.
+    ///
+    /// # Errors
+    /// [`Error::Replaced`] or [`Error::Unsubscribed`] where the feed or the subscriber was removed;
+    /// [`Error::Io`], [`Error::DiskFull`].
+    pub fn lease(&mut self, most: usize, wait: Wait) -> Result<Vec<Leased>> {
+        let begun = std::time::Instant::now();
+        loop {
+            let mut next = None;
+            let leased = self.locked(|group| {
+                let leased = group.lease_now(most)?;
+                next = group.file.state.next_time();
+                Ok(leased)
+            })?;
+            if !leased.is_empty() || most == 0 {
+                return Ok(leased);
+            }
+            let left = match wait {
+                Wait::No => return Ok(leased),
+                Wait::Timeout(time) => match time.checked_sub(begun.elapsed()) {
+                    Some(left) if !left.is_zero() => left,
+                    _ => return Ok(leased),
+                },
+                Wait::Forever => LOOK_EVERY,
+            };
+            let until = next.map(|at| Duration::from_millis(at.saturating_sub(now()).max(1)));
+            let pause = left.min(LOOK_EVERY).min(until.unwrap_or(LOOK_EVERY));
+            let paused = std::time::Instant::now();
+            // Where the window is full, there may be messages behind it: they are none that end this wait.
+            let full = self.file.state.entries.len() >= self.options.window;
+            if !self.pause(pause, full)? && paused.elapsed() < pause {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    /// Waits; `false` where the time is over or the waker was used.
+    fn pause(&mut self, pause: Duration, full: bool) -> Result<bool> {
+        if full {
+            let end = self.log.end()?;
+            self.reader.seek(end)?;
+        }
+        Ok(self.reader.next_batch(Wait::Timeout(pause))?.is_some())
+    }
+
+    /// Says that a message is done. `false` where another worker has got it meanwhile, or the group began anew: then it is, or will be,
+    /// done again.
+    ///
+    /// # Errors
+    /// As [`lease`](Group::lease).
+    pub fn acknowledge(&mut self, lease: Lease) -> Result<bool> {
+        self.change(|state| state.acknowledge(lease.id, lease.number))
+    }
+
+    /// Gives a message back: it is leased again, to anybody, after this time. `false` as for [`acknowledge`](Group::acknowledge).
+    ///
+    /// # Errors
+    /// As [`lease`](Group::lease).
+    pub fn give_back(&mut self, lease: Lease, after: Duration) -> Result<bool> {
+        self.change(|state| state.give_back(lease.id, lease.number, now(), millis(after)))
+    }
+
+    /// Begins a lease's time anew. `false` as for [`acknowledge`](Group::acknowledge).
+    ///
+    /// # Errors
+    /// As [`lease`](Group::lease).
+    pub fn extend(&mut self, lease: Lease) -> Result<bool> {
+        let time = millis(self.options.lease);
+        self.change(|state| state.extend(lease.id, lease.number, now(), time))
+    }
+
+    /// Whether every message that there is now is acknowledged.
+    ///
+    /// # Errors
+    /// As [`lease`](Group::lease).
+    pub fn is_done(&mut self) -> Result<bool> {
+        self.locked(|group| {
+            if !group.file.state.entries.is_empty() {
+                return Ok(false);
+            }
+            group.reader.seek(group.file.state.taken)?;
+            Ok(group.reader.next_batch(Wait::No)?.is_none())
+        })
+    }
+
+    fn change(&mut self, ask: impl FnOnce(&GroupState) -> Option<Change>) -> Result<bool> {
+        self.locked(|group| {
+            let Some(change) = ask(&group.file.state) else { return Ok(false) };
+            group.file.append(&group.path, &[change])?;
+            group.commit()?;
+            Ok(true)
+        })
+    }
+
+    /// Stores the checkpoint behind what is done.
+    fn commit(&mut self) -> Result<()> {
+        if let Some(change @ Change::Commit { id }) = self.file.state.commit() {
+            self.reader.store_checkpoint(id)?;
+            self.file.append(&self.path, &[change])?;
+        }
+        Ok(())
+    }
+
+    /// Does something while the group's file is locked, and what others have changed is known.
+    fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.reader.check_there()?;
+        loop {
+            let file = Arc::clone(&self.file.file);
+            let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &self.path, e))?;
+            if !self.file.is_named(&self.shared, &self.name) {
+                drop(lock);
+                self.reader.check_there()?;
+                let checkpoint = self.reader.stored_checkpoint()?;
+                self.file = GroupFile::open(&self.shared, &self.name, self.about, checkpoint)?;
+                continue;
+            }
+            let known = self.file.refresh(&self.path)?;
+            let checkpoint = self.reader.stored_checkpoint()?;
+            let begins = self.file.state.begin(checkpoint);
+            if known
+                && let Ok(change) = &begins
+                && self.has_segments()
+                && !self.file.has_grown()
+            {
+                self.file.append(&self.path, change.as_slice())?;
+                self.commit()?;
+                let outcome = work(self);
+                drop(lock);
+                return outcome;
+            }
+            // Leases of before mean nothing where the group begins anew.
+            let state = match begins {
+                _ if !known => GroupState::new(checkpoint, any_lease(&self.shared, &self.name.group_file())?),
+                Err(anew) => anew,
+                Ok(_) if !self.has_segments() => GroupState::new(checkpoint, self.file.state.next_lease),
+                Ok(_) => self.file.state.clone(),
+            };
+            self.file.replace(&self.shared, &self.name, &state)?;
+        }
+    }
+
+    /// Whether the segments of the messages are the files that they were when the messages were taken in.
+    fn has_segments(&self) -> bool {
+        let segments = &self.file.state.segments;
+        let first = self.file.state.entries.front().map(|entry| entry.id.segment);
+        segments.iter().filter(|&(&number, _)| first.is_some_and(|first| number >= first)).all(
+            |(&number, &file)| {
+                self.shared.facts(&names::segment(number)).is_ok_and(|facts| facts.identity == file)
+            },
+        )
+    }
+
+    fn lease_now(&mut self, most: usize) -> Result<Vec<Leased>> {
+        let mut leased = Vec::new();
+        // What was read just now need not be read again.
+        let mut fresh: Vec<OwnedMessage> = Vec::new();
+        while leased.len() < most {
+            let Some(change) = self.file.state.lease(now(), millis(self.options.lease)) else {
+                if self.take(&mut fresh)? {
+                    continue;
+                }
+                break;
+            };
+            let Change::Lease { id, lease, .. } = change else { break };
+            let found = fresh.binary_search_by_key(&id, |message| message.id()).ok().map(|at| &fresh[at]);
+            let read = match found {
+                Some(message) => Some((message.time(), message.body().clone())),
+                None => match self.reader.read(id) {
+                    Ok(message) => Some((message.time(), Bytes::copy_from_slice(message.body()))),
+                    Err(e) if e.is_damage() || matches!(e, Error::NoSuchRecord { .. }) => None,
+                    Err(e) => return Err(e),
+                },
+            };
+            let Some((time, body)) = read else {
+                self.file.append(&self.path, &[change, Change::Acknowledge { id }])?;
+                self.missed += 1;
+                self.commit()?;
+                continue;
+            };
+            self.file.append(&self.path, &[change])?;
+            let deliveries = self.file.state.find(id).map_or(1, |at| self.file.state.entries[at].deliveries);
+            leased.push(Leased { lease: Lease { id, number: lease }, deliveries, time, body });
+        }
+        Ok(leased)
+    }
+
+    /// Takes in what comes next; says whether there was anything.
+    fn take(&mut self, fresh: &mut Vec<OwnedMessage>) -> Result<bool> {
+        let state = &self.file.state;
+        let room = self.options.window.saturating_sub(state.entries.len()).min(TAKEN_AT_ONCE);
+        if room == 0 {
+            return Ok(false);
+        }
+        if self.reader.position() != state.taken {
+            self.reader.seek(state.taken)?;
+        }
+        let (batch, number, file) = loop {
+            let Some(batch) = self.reader.next_batch(Wait::No)? else { return Ok(false) };
+            let batch = batch.into_owned();
+            let Some(number) = batch.iter().next().map(|message| message.id().segment) else { continue };
+            match self.shared.facts(&names::segment(number)) {
+                Ok(facts) => break (batch, number, facts.identity),
+                // The segment was dropped while it was being read.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => self.missed += batch.iter().count() as u64,
+                Err(e) => return Err(Error::io("look at", self.shared.at(&names::segment(number)), e)),
+            }
+        };
+        let state = &self.file.state;
+        let mut changes = Vec::new();
+        if !state.segments.contains_key(&number) {
+            changes.push(Change::Segment { number, file });
+        }
+        for message in batch.iter().take(room) {
+            let key = self.options.key.as_ref().and_then(|key| key(message.body())).map(|key| hash(&key));
+            changes.extend(state.take(message.id(), key));
+            fresh.push(message);
+        }
+        self.file.append(&self.path, &changes)?;
+        Ok(true)
+    }
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    Timestamp::now_micros() / 1000
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// FNV-1a: the same in all versions of a program, as workers of different ones may share a group.
+fn hash(key: &[u8]) -> u64 {
+    key.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
