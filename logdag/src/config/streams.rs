@@ -223,6 +223,12 @@ fn environment_holds(text: &str, place: &Place) -> Result<bool> {
     Ok(holds != negated)
 }
 
+/// What a key of a stream or a group can be called; in TOML, elements are keys, too.
+fn keys_of(place: &Place) -> Vec<&'static str> {
+    let elements = if place.source.toml { ELEMENTS } else { &[] };
+    ATTRIBUTES.iter().chain(elements).copied().collect()
+}
+
 /// A path by which a file is known, however it is written.
 fn same_name(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| place(path))
@@ -443,7 +449,7 @@ impl<'a> Reader<'a> {
             if name == "name" {
                 self.warn(place, format!("name on {shown} has no effect: only a log has a name"));
             } else if !ATTRIBUTES.contains(&&**name) {
-                let error = place.unknown("attribute", name, &shown, ATTRIBUTES);
+                let error = place.unknown("attribute", name, &shown, &keys_of(place));
                 if place.source.toml {
                     return Err(error);
                 }
@@ -474,7 +480,7 @@ impl<'a> Reader<'a> {
         let Some(Above { element, .. }) = chain.last() else { return Ok(()) };
         for (name, _, place) in &element.attributes {
             if !ATTRIBUTES.contains(&&**name) {
-                return Err(place.unknown("attribute", name, &element.shown(), ATTRIBUTES));
+                return Err(place.unknown("attribute", name, &element.shown(), &keys_of(place)));
             }
         }
         for Above { element: ancestor, .. } in chain {

@@ -691,6 +691,16 @@ fn unknown_keys_in_toml_are_errors() {
             2,
             "unknown attribute \"colour\" on [g]: expected one of name, type",
         ),
+        (
+            "includ = \"x\"\n[[log]]\nname = \"a\"",
+            1,
+            "unknown attribute \"includ\" on the top level; did you mean include?",
+        ),
+        (
+            "[[log]]\nname = \"a\"\noutlt = \"x\"",
+            3,
+            "unknown attribute \"outlt\" on [[log]]; did you mean outlet?",
+        ),
         ("[[log]]\nname = \"a\"\npth = \"x\"", 3, "unknown attribute \"pth\" on [[log]]; did you mean path?"),
         (
             "[[log]]\nname = \"a\"\noutlet = { name = \"error\", fliter = \"x = 1\" }",
