@@ -398,14 +398,15 @@ impl Config {
     }
 
     fn from_source(source: &Rc<Source>, path: &Path) -> Result<Self> {
-        let mut open = vec![path.canonicalize().unwrap_or_else(|_| path.to_owned())];
+        let identity = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut open = Open { files: vec![identity], doubts: Vec::new() };
         let root = if source.toml {
             let logs = toml::into_element(source, Element::empty("logs", source.place(0)), &mut open)?;
             Element { children: vec![logs], ..Element::empty("application", source.place(0)) }
         } else {
             xml::root(source, &mut open)?
         };
-        let config = streams::read(&root)?;
+        let config = streams::read(&root, open.doubts)?;
         config.check_outlets()?;
         Ok(config)
     }
@@ -654,8 +655,14 @@ fn read(path: &Path, may_be_given: bool) -> std::result::Result<String, String> 
     })
 }
 
+/// The files that are being read, each included by the one before, and what is doubtful in them.
+struct Open {
+    files: Vec<PathBuf>,
+    doubts: Vec<ConfigError>,
+}
+
 /// Takes in another file: what its root has, or, as a snippet, what it has without one.
-fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Result<Element> {
+fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Element> {
     for (name, _, place) in &element.attributes {
         // What libmtev lets pass, we do, unless it was probably meant for something.
         let doubtful = element.place.source.toml || nearly(name, INCLUDE_ATTRIBUTES).is_some();
@@ -672,26 +679,34 @@ fn include(element: &Element, source: &Source, open: &mut Vec<PathBuf>) -> Resul
     let shown =
         if source.shown { path.display().to_string() } else { "the file that is named here".to_owned() };
     let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
-    if open.contains(&identity) {
+    if open.files.contains(&identity) {
         return Err(place.error(format!("{shown} includes itself")));
     }
-    if open.len() >= MAX_INCLUDES {
+    if open.files.len() >= MAX_INCLUDES {
         return Err(place.error(format!("includes more than {MAX_INCLUDES} deep")));
     }
     let text = read(&path, false).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;
     // The author of a configuration may not have permission to see every file that the program can read.
     let included = Source::new(&path, text, false);
     let taken = Element::empty("include", included.place(0));
-    open.push(identity);
+    open.files.push(identity);
     let taken = if included.toml {
         toml::into_element(&included, taken, open)?
     } else if snippet {
         Element { children: xml::snippet(&included, open)?, ..taken }
     } else {
-        Element { children: xml::root(&included, open)?.children, ..taken }
+        let root = xml::root(&included, open)?;
+        if let Some(element) = ["log", "outlet", "config"].into_iter().find(|name| *name == root.name) {
+            let why = format!(
+                "the <{element}> that is the root of an included file means nothing: expected elements below a root, or \
+                 snippet=\"true\" where the file is included"
+            );
+            open.doubts.push(root.place.error(why));
+        }
+        Element { children: root.children, ..taken }
     };
     included.named.set(taken.configures());
-    open.pop();
+    open.files.pop();
     Ok(taken)
 }
 

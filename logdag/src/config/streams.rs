@@ -92,9 +92,9 @@ const MAX_SUGGESTIONS: usize = 20;
 /// The largest segment.
 const MAX_SEGMENT: i128 = 1 << 30;
 
-/// The streams below a root.
-pub(super) fn read(root: &Element) -> Result<Config> {
-    let mut reader = Reader::default();
+/// The streams below a root; what is doubtful in its files is known already.
+pub(super) fn read(root: &Element, doubts: Vec<ConfigError>) -> Result<Config> {
+    let mut reader = Reader { warnings: doubts, ..Reader::default() };
     collect_configs(root, &mut reader.configs);
     reader.find_logs(root, &mut Vec::new())?;
     reader.check_files()?;

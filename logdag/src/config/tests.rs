@@ -121,6 +121,25 @@ fn files_are_included_and_never_round_and_round() {
     assert!(error.to_string().contains("none.xml: No such file"), "{error}");
 }
 
+#[test]
+fn a_stream_that_is_the_root_of_an_included_file_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("log.xml", "<log name='a'/>");
+    for (snippet, streams, told) in [("off", 0, 1), ("on", 1, 0)] {
+        let include = format!("<include file='log.xml' snippet='{snippet}'/>");
+        write("app.xml", &format!("<app><logs>{include}<log name='b'/></logs></app>"));
+        let config = Config::from_file(dir.path().join("app.xml")).unwrap();
+        assert_eq!((config.streams().len(), config.warnings().len()), (1 + streams, told));
+        for warning in config.warnings() {
+            assert!(
+                warning.file.ends_with("log.xml")
+                    && warning.message.starts_with("the <log> that is the root")
+            );
+        }
+    }
+}
+
 /// What matters of a configuration, for comparing.
 fn gist(config: &Config) -> Vec<String> {
     let outlet =

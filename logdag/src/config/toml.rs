@@ -1,20 +1,15 @@
 //! TOML as elements.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, Element, MAX_DEPTH, Place, Result, Source, include, substitute};
+use super::{ConfigError, Element, MAX_DEPTH, Open, Place, Result, Source, include, substitute};
 use crate::suggest::did_you_mean;
 
 /// Adds everything that a text has to an element.
-pub(super) fn into_element(
-    source: &Rc<Source>,
-    element: Element,
-    open: &mut Vec<PathBuf>,
-) -> Result<Element> {
+pub(super) fn into_element(source: &Rc<Source>, element: Element, open: &mut Open) -> Result<Element> {
     let table = DeTable::parse(&source.text).map_err(|e| {
         let place = source.place(e.span().map_or(0, |span| span.start));
         if source.shown {
@@ -43,7 +38,7 @@ const EXPECTED: &str =
 
 struct Reader<'a> {
     source: &'a Rc<Source>,
-    open: &'a mut Vec<PathBuf>,
+    open: &'a mut Open,
 }
 
 impl Reader<'_> {

@@ -1,9 +1,8 @@
 //! What there is in place of a language that its feature is not there for.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::{ConfigError, Element, Result, Source};
+use super::{ConfigError, Element, Open, Result, Source};
 
 fn refused(source: &Rc<Source>, language: &str) -> ConfigError {
     let feature = language.to_lowercase();
@@ -14,11 +13,7 @@ fn refused(source: &Rc<Source>, language: &str) -> ConfigError {
 pub(super) mod toml {
     use super::*;
 
-    pub(in super::super) fn into_element(
-        source: &Rc<Source>,
-        _: Element,
-        _: &mut Vec<PathBuf>,
-    ) -> Result<Element> {
+    pub(in super::super) fn into_element(source: &Rc<Source>, _: Element, _: &mut Open) -> Result<Element> {
         Err(refused(source, "TOML"))
     }
 }
@@ -27,11 +22,11 @@ pub(super) mod toml {
 pub(super) mod xml {
     use super::*;
 
-    pub(in super::super) fn root(source: &Rc<Source>, _: &mut Vec<PathBuf>) -> Result<Element> {
+    pub(in super::super) fn root(source: &Rc<Source>, _: &mut Open) -> Result<Element> {
         Err(refused(source, "XML"))
     }
 
-    pub(in super::super) fn snippet(source: &Rc<Source>, _: &mut Vec<PathBuf>) -> Result<Vec<Element>> {
+    pub(in super::super) fn snippet(source: &Rc<Source>, _: &mut Open) -> Result<Vec<Element>> {
         Err(refused(source, "XML"))
     }
 }

@@ -1,9 +1,8 @@
 //! XML as elements.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::{Element, MAX_DEPTH, Place, Result, Source, include, looks_like_xml, substitute};
+use super::{Element, MAX_DEPTH, Open, Place, Result, Source, include, looks_like_xml, substitute};
 
 impl Source {
     /// The place of a line and a column, both from 1.
@@ -25,13 +24,13 @@ impl Place {
 }
 
 /// The root of a text.
-pub(super) fn root(source: &Rc<Source>, open: &mut Vec<PathBuf>) -> Result<Element> {
+pub(super) fn root(source: &Rc<Source>, open: &mut Open) -> Result<Element> {
     let document = Document::parse(source, &source.text, 0)?;
     document.element(document.tree.root_element(), open, 0)
 }
 
 /// The elements of a text that has no root.
-pub(super) fn snippet(source: &Rc<Source>, open: &mut Vec<PathBuf>) -> Result<Vec<Element>> {
+pub(super) fn snippet(source: &Rc<Source>, open: &mut Open) -> Result<Vec<Element>> {
     // A root on the first line leaves lines as they are, and moves columns of the first one.
     let text = format!("<s>{}</s>", source.text);
     let document = Document::parse(source, &text, 3)?;
@@ -68,12 +67,7 @@ impl<'a> Document<'a> {
         Ok(Self { tree, source, moved: usize::from(moved) })
     }
 
-    fn element(
-        &self,
-        node: roxmltree::Node<'_, '_>,
-        open: &mut Vec<PathBuf>,
-        depth: usize,
-    ) -> Result<Element> {
+    fn element(&self, node: roxmltree::Node<'_, '_>, open: &mut Open, depth: usize) -> Result<Element> {
         let at = |offset: usize| self.source.place(offset.saturating_sub(self.moved));
         if depth > MAX_DEPTH {
             return Err(
@@ -96,12 +90,7 @@ impl<'a> Document<'a> {
         })
     }
 
-    fn children(
-        &self,
-        node: roxmltree::Node<'_, '_>,
-        open: &mut Vec<PathBuf>,
-        depth: usize,
-    ) -> Result<Vec<Element>> {
+    fn children(&self, node: roxmltree::Node<'_, '_>, open: &mut Open, depth: usize) -> Result<Vec<Element>> {
         let mut out = Vec::new();
         for child in node.children().filter(roxmltree::Node::is_element) {
             let child = self.element(child, open, depth)?;
