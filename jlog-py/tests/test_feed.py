@@ -255,8 +255,9 @@ import signal, sys, jlog
 # Programs in the background of a script are started with it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 reader = jlog.Feed.open(sys.argv[1]).reader("billing", follow=True)
-print("ready", flush=True)
 try:
+    # The signal may come as soon as this is read.
+    print("ready", flush=True)
     next(reader)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
