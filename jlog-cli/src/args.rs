@@ -777,13 +777,23 @@ pub struct ServeArgs {
     /// Feeds, or directories in which feeds are searched for; new ones appear by themselves
     #[arg(required = true, value_name = "FEED|DIR")]
     pub places: Vec<PathBuf>,
-    /// Where to listen: 127.0.0.1:PORT, unix:PATH, or, with a token, any address; port 0 is one that is free
+    /// Where to listen: 127.0.0.1:PORT, unix:PATH, or, with a token or certificates of clients, any address; port 0 is one that
+    /// is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8465")]
     pub http: jlog_watch::Address,
     /// Answer only clients that send the token in this file (Authorization: Bearer TOKEN)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Let clients add, move and remove subscribers; needs a token file, or a socket
+    /// Answer over TLS, with this certificate and those that lead to its authority, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Answer only clients with a certificate that one of these authorities has issued, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Let clients add, move and remove subscribers; needs a token file, certificates of clients, or a socket
     #[arg(long)]
     pub control: bool,
     /// Let clients without a token call this server by this name as well

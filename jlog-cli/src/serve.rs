@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jlog_watch::{ServeError, Token, Watch};
+use jlog_watch::{ServeError, Tls, Token, Watch};
 use sd_notify::NotifyState;
 
 use crate::args::ServeArgs;
@@ -28,21 +28,25 @@ pub fn serve(args: &ServeArgs) -> Outcome {
     if let Some(file) = &args.token_file {
         watch = watch.token(Token::from_file(file).map_err(|e| Failure::new(e.to_string()))?);
     }
+    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        let tls = Tls::from_files(certificate, key, args.tls_client_ca.as_deref());
+        watch = watch.tls(tls.map_err(|e| Failure::new(e.to_string()))?);
+    }
     if args.control {
         watch = watch.control();
     }
     let failed = |e: ServeError| {
         let hint = matches!(e, ServeError::NoToken { .. } | ServeError::ControlNeedsToken { .. })
-            .then_some("; see --token-file");
+            .then_some("; see --token-file and --tls-client-ca");
         Failure::new(e.to_string()).or(hint.unwrap_or_default())
     };
     let server = watch.thresholds(args.thresholds.all()).serve(&args.http).map_err(failed)?;
-    match output::line(&format!("listening at {}", output::plain(&server.address().to_string()))) {
+    match output::line(&format!("listening at {}", output::plain(server.url()))) {
         // The reader has closed the pipe; that is no error.
         Err(failure) if failure.is_broken_pipe() => {}
         other => other?,
     }
-    let status = format!("Answers at {}", output::plain(&server.address().to_string()));
+    let status = format!("Answers at {}", output::plain(server.url()));
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     while !stop.is_set() {

@@ -18,6 +18,7 @@ mod respond;
 mod router;
 mod samples;
 mod server;
+mod tls;
 mod watch;
 
 pub use access::{Token, TokenError};
@@ -27,4 +28,6 @@ pub use observe::{FeedFigures, FeedState, Look, Observer, SubscriberState};
 /// For [`Watch::collector`].
 pub use prometheus_client;
 pub use server::{ServeError, Server};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
 pub use watch::{Limits, Watch};

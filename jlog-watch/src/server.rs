@@ -30,6 +30,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_io_timeout::TimeoutStream;
 
 use crate::address::Address;
+use crate::tls::Secure;
 use crate::watch::Limits;
 
 /// Bytes of a body that are handed to a connection at once: the rest stays with us until the client has taken these.
@@ -47,15 +48,24 @@ const MIN_BUFFER: usize = 8192;
 pub enum ServeError {
     /// Others than this machine could ask, and nothing keeps them from it.
     #[error(
-        "{address} can be reached from other machines: it needs a token (a token file), or use 127.0.0.1 or unix:PATH"
+        "{address} can be reached from other machines: it needs a token (a token file) or TLS with certificates of clients, \
+         or use 127.0.0.1 or unix:PATH"
     )]
     NoToken {
         /// The address.
         address: Address,
     },
     /// Every user and every program of this machine could change something.
-    #[error("{address}: changes need a token (a token file), or a socket, unix:PATH")]
+    #[error(
+        "{address}: changes need a token (a token file), TLS with certificates of clients, or a socket, unix:PATH"
+    )]
     ControlNeedsToken {
+        /// The address.
+        address: Address,
+    },
+    /// A Unix socket needs none.
+    #[error("{address}: a socket of this machine has no TLS")]
+    TlsOfSocket {
         /// The address.
         address: Address,
     },
@@ -75,6 +85,7 @@ pub enum ServeError {
 /// A server that answers until it is stopped or dropped.
 pub struct Server {
     address: Address,
+    url: String,
     stop: watch::Sender<bool>,
     /// Takes what its thread is to answer by itself, to show that it does.
     probes: mpsc::UnboundedSender<std::sync::mpsc::SyncSender<()>>,
@@ -90,7 +101,16 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    pub(crate) fn start(address: &Address, router: Router, limits: Limits) -> Result<Self, ServeError> {
+    pub(crate) fn start(
+        address: &Address,
+        router: Router,
+        limits: Limits,
+        secure: Option<Secure>,
+    ) -> Result<Self, ServeError> {
+        let url = |address: &Address| match &secure {
+            Some(_) => address.to_string().replacen("http:", "https:", 1),
+            None => address.to_string(),
+        };
         let fail = |source| ServeError::Listen { address: address.clone(), source };
         let (listener, address, socket) = match address {
             Address::Tcp(wanted) => {
@@ -110,6 +130,7 @@ impl Server {
             .thread_name("jlog-watch")
             .build()
             .map_err(ServeError::Thread)?;
+        let url = url(&address);
         let (stop, stopped) = watch::channel(false);
         let (probes, mut probed) = mpsc::unbounded_channel::<std::sync::mpsc::SyncSender<()>>();
         let thread = std::thread::Builder::new()
@@ -126,24 +147,29 @@ impl Server {
                         Listener::Tcp(listener) => {
                             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
                             let accept = async || Ok(listener.accept().await?.0);
-                            answer(accept, &router, limits, stopped).await;
+                            answer(accept, &router, limits, secure, stopped).await;
                         }
                         Listener::Unix(listener) => {
                             let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
                             let accept = async || Ok(listener.accept().await?.0);
-                            answer(accept, &router, limits, stopped).await;
+                            answer(accept, &router, limits, secure, stopped).await;
                         }
                     }
                 });
                 runtime.shutdown_timeout(LAST_READS);
             })
             .map_err(ServeError::Thread)?;
-        Ok(Self { address, stop, probes, thread: Some(thread), socket })
+        Ok(Self { address, url, stop, probes, thread: Some(thread), socket })
     }
 
     /// Where it listens: with the port that it got, where port 0 was asked for.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The same as clients write it: `http://…`, `https://…` or `unix:PATH`.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Whether its thread is at work: it says so within this time. For watchdogs.
@@ -293,9 +319,10 @@ async fn answer<S>(
     accept: impl AsyncFn() -> io::Result<S>,
     router: &Router,
     limits: Limits,
+    secure: Option<Secure>,
     mut stopped: watch::Receiver<bool>,
 ) where
-    S: AsyncRead + AsyncWrite + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let connections = Arc::new(Connections { all: Mutex::default(), max: limits.connections.max(1) });
     let mut told = pin!(async move {
@@ -312,8 +339,12 @@ async fn answer<S>(
             Ok(stream) => {
                 if let Some(connection) = connections.enter() {
                     let (router, connections) = (router.clone(), Arc::clone(&connections));
+                    let secure = secure.clone();
                     tokio::spawn(async move {
-                        serve(stream, router, limits, &connection).await;
+                        match secure {
+                            None => serve(stream, router, limits, &connection).await,
+                            Some(secure) => serve_securely(stream, secure, router, limits, &connection).await,
+                        }
                         connections.leave(&connection);
                     });
                 }
@@ -338,6 +369,29 @@ async fn either<T>(
         first.as_mut().poll(context).map(Some)
     })
     .await
+}
+
+/// The same behind a handshake, for which there is as much time as for a request's headers.
+#[cfg(feature = "tls")]
+async fn serve_securely<S>(
+    stream: S,
+    secure: Secure,
+    router: Router,
+    limits: Limits,
+    connection: &Arc<Connection>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let handshake = tokio::time::timeout(limits.header_time, secure.accept(stream));
+    // A client that is refused has been told so.
+    if let Some(Ok(Ok(stream))) = either(handshake, pin!(connection.close.notified())).await {
+        serve(stream, router, limits, connection).await;
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+async fn serve_securely<S>(_: S, secure: Secure, _: Router, _: Limits, _: &Arc<Connection>) {
+    match secure {}
 }
 
 /// Answers the requests of a connection until it ends, or is to be closed.

@@ -20,6 +20,7 @@ use crate::health::Thresholds;
 use crate::observe::Observer;
 use crate::router;
 use crate::server::{ServeError, Server};
+use crate::tls::Secure;
 
 /// What a server takes and gives at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +115,8 @@ pub struct Watch {
     control: bool,
     reload: Option<Reload>,
     collectors: Vec<SharedCollector>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::Tls>,
 }
 
 /// Metrics of the program itself; clones are the same.
@@ -217,6 +220,15 @@ impl Watch {
         self
     }
 
+    /// Secures the connections of a server at an IP address. Where it wants certificates of clients, whoever has one may ask, from
+    /// other machines as well, and [change](Watch::control) something, without a [token](Watch::token); with both, both are needed.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::tls::Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Lets a browser, or another client without a token, call this server by this name as well. `localhost` and the loopback's addresses
     /// are always allowed; other names are refused, since a page of another site could reach this server by them.
     #[must_use]
@@ -306,16 +318,36 @@ impl Watch {
     /// Answers at this address from a thread of its own, until the [`Server`] is stopped or dropped.
     ///
     /// # Errors
-    /// The address is taken or not allowed, or it is not local and there is no [token](Watch::token); no thread can be started.
+    /// The address is taken or not allowed, or it is not local and neither a [token](Watch::token) nor a certificate of clients is
+    /// asked for; no thread can be started.
     pub fn serve(&self, address: &Address) -> Result<Server, ServeError> {
-        if !address.is_local() && self.token.is_none() {
+        let (secure, knows_clients) = self.secure();
+        let asks = self.token.is_some() || knows_clients;
+        if !address.is_local() && !asks {
             return Err(ServeError::NoToken { address: address.clone() });
         }
         let socket = matches!(address, Address::Unix(_));
-        if self.control && self.token.is_none() && !socket {
+        if socket && secure.is_some() {
+            return Err(ServeError::TlsOfSocket { address: address.clone() });
+        }
+        if self.control && !asks && !socket {
             return Err(ServeError::ControlNeedsToken { address: address.clone() });
         }
-        let core = self.core(socket);
-        Server::start(address, router::router(core), self.limits)
+        // By a name of another site, a browser does not get behind a handshake with our certificate.
+        let core = self.core(socket || knows_clients);
+        Server::start(address, router::router(core), self.limits, secure)
+    }
+
+    /// What secures connections, and whether clients show who they are.
+    #[cfg(feature = "tls")]
+    fn secure(&self) -> (Option<Secure>, bool) {
+        let tls = self.tls.as_ref();
+        (tls.map(crate::tls::Tls::secure), tls.is_some_and(crate::tls::Tls::needs_client_certificates))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    fn secure(&self) -> (Option<Secure>, bool) {
+        (None, false)
     }
 }

@@ -33,3 +33,6 @@ mod slow_clients;
 mod streams;
 #[path = "http/tail.rs"]
 mod tail;
+#[cfg(feature = "tls")]
+#[path = "http/tls.rs"]
+mod tls;

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-use jlog_watch::{Address, AddressError, Server, Token, Watch};
+use jlog_watch::{Address, AddressError, Server, Tls, Token, Watch};
 use logdag::config::{Config, ConfigError, Http};
 use logdag::input::{JsonLines, SyslogMessages, for_each_syslog_message};
 use logdag::{FileSink, Graph, Level, Location, Redaction, SinkSpec, Stream};
@@ -146,13 +146,22 @@ enum Task {
 #[derive(Clone, Debug, clap::Args)]
 struct HttpArgs {
     /// Answer over HTTP how streams and the feeds that they write to are (metrics, health, lines of memory streams), at
-    /// 127.0.0.1:PORT, unix:PATH, or, with a token, any address
+    /// 127.0.0.1:PORT, unix:PATH, or, with a token or certificates of clients, any address
     #[arg(long, value_name = "ADDRESS")]
     http: Option<Address>,
     /// Answer only clients that send the token in this file (Authorization: Bearer TOKEN)
     #[arg(long, value_name = "FILE")]
     http_token_file: Option<PathBuf>,
-    /// Let clients change streams and subscribers over HTTP; needs a token file, or a socket
+    /// Answer over TLS, with this certificate and those that lead to its authority, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Answer only clients with a certificate that one of these authorities has issued, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+    /// Let clients change streams and subscribers over HTTP; needs a token file, certificates of clients, or a socket
     #[arg(long)]
     control: bool,
 }
@@ -170,8 +179,9 @@ impl HttpArgs {
         let address = match (&self.http, configured) {
             (Some(address), _) => address.clone(),
             (None, Some(http)) => http_address(config, http)?,
-            (None, None) if self.http_token_file.is_some() || self.control => {
-                return Err("--http-token-file or --control without an address: give --http, too".into());
+            (None, None) if self.http_token_file.is_some() || self.tls_cert.is_some() || self.control => {
+                let why = "--http-token-file, --tls-cert or --control without an address: give --http, too";
+                return Err(why.into());
             }
             (None, None) => return Ok(None),
         };
@@ -187,12 +197,27 @@ impl HttpArgs {
         if let Some(file) = self.http_token_file.as_ref().or(token_file) {
             watch = watch.token(Token::from_file(file)?);
         }
+        if let Some(tls) = self.tls(configured)? {
+            watch = watch.tls(tls);
+        }
         if self.control {
             watch = watch.control().on_reload(reload);
         }
         let server = watch.serve(&address)?;
-        report(format_args!("logdag: listening at {}", server.address()));
+        report(format_args!("logdag: listening at {}", server.url()));
         Ok(Some(server))
+    }
+
+    /// What the command line says of TLS, or else the configuration.
+    fn tls(&self, configured: Option<&Http>) -> Result<Option<Tls>, Failure> {
+        let given = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key, self.tls_client_ca.as_deref())),
+            _ => configured.and_then(|http| {
+                Some((http.tls_cert.as_ref()?, http.tls_key.as_ref()?, http.tls_client_ca.as_deref()))
+            }),
+        };
+        let Some((certificate, key, client_ca)) = given else { return Ok(None) };
+        Ok(Some(Tls::from_files(certificate, key, client_ca)?))
     }
 }
 

@@ -138,6 +138,11 @@ fn what_cannot_be_listened_at_is_an_error_before_anything_runs() {
     assert!(said.contains("changes need a token"), "{said}");
     let said = check("<http address=\"127.0.0.1:0\" token_file=\"/no/such/token\"/>", &[]);
     assert!(said.contains("/no/such/token"), "{said}");
+    let tls = "<http address=\"127.0.0.1:0\" tls_cert=\"/no/such/cert\" tls_key=\"/no/such/key\"/>";
+    let said = check(tls, &[]);
+    assert!(said.contains("/no/such/cert: No such file"), "{said}");
+    let said = check("", &["--tls-cert", "c", "--tls-key", "k"]);
+    assert!(said.contains("give --http, too"), "{said}");
     // `check` finds a wrong address, too.
     let config = config(dir.path(), "<http address=\"somewhere\"/>");
     let checked = Command::new(env!("CARGO_BIN_EXE_logdag")).args(["check", &config]).output().unwrap();

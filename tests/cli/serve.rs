@@ -101,6 +101,11 @@ fn what_cannot_be_served_is_an_error_at_once() {
     assert!(complaint.contains("needs a token") && complaint.contains("--token-file"), "{complaint}");
     let complaint = run(place.jlog("serve", ["--http", "127.0.0.1:0", "--control"]), "").failed(1);
     assert!(complaint.contains("changes need a token") && complaint.contains("--token-file"), "{complaint}");
+    assert!(complaint.contains("--tls-client-ca"), "{complaint}");
+    let (missing, key) = (place.path("no-such.pem"), place.file("tls.key", ""));
+    let tls = ["--tls-cert", missing.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let complaint = run(place.jlog("serve", tls), "").failed(1);
+    assert!(complaint.contains("no-such.pem: No such file"), "{complaint}");
     let open = place.file("token", "0123456789abcdef0123");
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
     let complaint = run(place.jlog("serve", ["--token-file", open.to_str().unwrap()]), "").failed(1);

@@ -370,6 +370,13 @@ pub struct Http {
     pub address: String,
     /// The file with the token that clients must have.
     pub token_file: Option<PathBuf>,
+    /// The certificate, and those that lead to its authority, with which connections are secured, and its private key: both
+    /// are given, or neither.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key.
+    pub tls_key: Option<PathBuf>,
+    /// The authorities that issue the certificates that clients must have.
+    pub tls_client_ca: Option<PathBuf>,
     /// Names by which clients without a token may call the server (`allow_host`, with commas between them).
     pub allow_hosts: Vec<String>,
 }

@@ -74,7 +74,8 @@ const METRIC_ATTRIBUTES: &[&str] = &[
     "sample",
 ];
 /// Attributes of an `<http>`.
-const HTTP_ATTRIBUTES: &[&str] = &["address", "token_file", "allow_host"];
+const HTTP_ATTRIBUTES: &[&str] =
+    &["address", "token_file", "tls_cert", "tls_key", "tls_client_ca", "allow_host"];
 /// Elements that mean something; others only group.
 const ELEMENTS: &[&str] = &["log", "outlet", "config", "include", "metric"];
 /// The same with the element that they are in.
@@ -163,8 +164,20 @@ fn http(root: &Element) -> Result<Option<(Http, Place)>> {
         let http = Http {
             address: text("address").unwrap_or_default(),
             token_file: text("token_file").map(PathBuf::from),
+            tls_cert: text("tls_cert").map(PathBuf::from),
+            tls_key: text("tls_key").map(PathBuf::from),
+            tls_client_ca: text("tls_client_ca").map(PathBuf::from),
             allow_hosts: hosts.map(str::to_owned).collect(),
         };
+        if http.tls_cert.is_some() != http.tls_key.is_some()
+            || (http.tls_client_ca.is_some() && http.tls_cert.is_none())
+        {
+            let why = format!(
+                "{}: tls_cert and tls_key belong together, and tls_client_ca needs them",
+                element.shown()
+            );
+            return Err(element.place.error(why));
+        }
         let place = element.attribute("address").map_or(&element.place, |(_, place)| place);
         found = Some((http, place.clone()));
     }

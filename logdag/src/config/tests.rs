@@ -601,6 +601,7 @@ fn mistakes_outside_logs_are_warnings_too() {
             "<app><http adress='x'/>LOGS</app>",
             "unknown attribute \"adress\" on <http>; did you mean address?",
         ),
+        ("<app><logs><http address='1' tls_cert='x'/></logs></app>", "tls_cert and tls_key belong together"),
         ("<app><logs><http token_fil='x'/></logs></app>", "on <http>; did you mean token_file?"),
         ("<app><include file='/x' snipet='on'/></app>", "on <include>; did you mean snippet?"),
     ] {
@@ -1102,9 +1103,12 @@ fn http_is_said_in_either_language_and_a_group_may_have_the_name() {
     let expected = Http {
         address: "127.0.0.1:1".to_owned(),
         token_file: Some("t".into()),
+        tls_cert: Some("c".into()),
+        tls_key: Some("k".into()),
+        tls_client_ca: Some("a".into()),
         allow_hosts: vec!["a".to_owned(), "b".to_owned()],
     };
-    let attributes = "address=\"127.0.0.1:1\" token_file=\"t\" allow_host=\"a, b\"";
+    let attributes = "address=\"127.0.0.1:1\" token_file=\"t\" allow_host=\"a, b\" tls_cert=\"c\" tls_key=\"k\" tls_client_ca=\"a\"";
     for xml in [
         format!("<app><http {attributes}/><logs><log name=\"x\"/></logs></app>"),
         format!("<app><logs><http {attributes}/><log name=\"x\"/></logs></app>"),
@@ -1115,7 +1119,8 @@ fn http_is_said_in_either_language_and_a_group_may_have_the_name() {
         let error = config.http_error("wrong");
         assert_eq!((error.line, &*error.message), (1, "wrong"));
     }
-    let toml = "[http]\naddress = \"127.0.0.1:1\"\ntoken_file = \"t\"\nallow_host = \"a,b\"\n[[log]]\nname = \"x\"\n";
+    let toml = "[http]\naddress = \"127.0.0.1:1\"\ntoken_file = \"t\"\nallow_host = \"a,b\"\n\
+                tls_cert = \"c\"\ntls_key = \"k\"\ntls_client_ca = \"a\"\n[[log]]\nname = \"x\"\n";
     assert_eq!(http("a.toml", toml).unwrap(), Some(expected));
 
     let group = "<app><logs><http><log name=\"http/access\"/></http></logs></app>";
