@@ -411,3 +411,61 @@ fn what_is_taken_out_is_kept() {
     assert!(done.iter().any(repaired), "{done:?}");
     assert_eq!(files(&*disk)["00000001.broken-0"], damaged);
 }
+
+/// The next writer truncates what is damaged at the end of the segment, and writes where it was. A reader that follows,
+/// and has skipped that, reads what is written there then.
+#[test]
+fn what_is_written_over_a_damaged_end_is_read() {
+    type Spoil = fn(&mut Vec<u8>);
+    let ends: [(&str, bool, Spoil); 5] = [
+        ("bytes that are no record", false, |bytes| bytes.extend([b'Z'; 40])),
+        ("zeros behind the records", false, |bytes| bytes.extend([0; 4096])),
+        ("zeros that checksums cover", true, |bytes| {
+            let from = bytes.len() - 60;
+            bytes[from..].fill(0);
+        }),
+        ("a flipped bit that checksums cover", true, |bytes| {
+            let at = bytes.len() - 2;
+            bytes[at] ^= 8;
+        }),
+        ("half a record", true, |bytes| bytes.truncate(bytes.len() - 5)),
+    ];
+    for compression in [Compression::None, Compression::Lz4] {
+        for (what, checksums, spoil) in ends {
+            let (_dir, path) = new_path();
+            let options = Jlog::options().storage(unsynced()).compression(compression).checksums(checksums);
+            let log = options.create(&path).unwrap();
+            log.subscribe("all", Start::Beginning).unwrap();
+            let append = |bodies: std::ops::Range<u32>| {
+                let writer = log.writer().unwrap();
+                for n in bodies {
+                    writer.append(message(n)).unwrap();
+                }
+                writer.close().unwrap();
+            };
+            append(0..5);
+            let segment = path.join("00000000");
+            let mut bytes = std::fs::read(&segment).unwrap();
+            spoil(&mut bytes);
+            std::fs::write(&segment, &bytes).unwrap();
+            let mut reader =
+                log.reader_with("all", ReaderOptions::default().on_damage(OnDamage::Skip)).unwrap();
+            let mut got: Vec<Vec<u8>> = Vec::new();
+            let mut read = |reader: &mut Reader| {
+                while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
+                    got.extend(batch.iter().map(|message| message.body().to_vec()));
+                }
+                got.len()
+            };
+            let before = read(&mut reader);
+            append(5..8);
+            read(&mut reader);
+            append(8..10);
+            read(&mut reader);
+            let behind: Vec<Vec<u8>> = (5..10).map(message).collect();
+            assert_eq!(got[before..], behind, "{what}, {compression:?}");
+            let others: Vec<Vec<u8>> = (0..5).map(message).collect();
+            assert!(others.starts_with(&got[..before]) && before >= 2, "{what}, {compression:?}: {before}");
+        }
+    }
+}

@@ -13,6 +13,8 @@ use targets::{Disk, TARGETS};
 
 /// How many mutations of each input are tried.
 const MUTATIONS: u64 = 20;
+/// How many random inputs are tried of a target that makes much of few bytes.
+const RANDOM: u64 = 3000;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus")).join(target);
@@ -82,6 +84,17 @@ macro_rules! corpora {
             assert_eq!(TARGETS.map(|(name, _)| name).to_vec(), [$(stringify!($target)),*]);
         }
     };
+}
+
+/// Most directories that random bytes describe are ones that no committed input does.
+#[test]
+fn assembled_at_random() {
+    for seed in 0..RANDOM {
+        let mut dice = Dice::new(seed);
+        let len = 40 + dice.roll(260);
+        let input: Vec<u8> = (0..len).map(|_| u8::try_from(dice.roll(256)).unwrap()).collect();
+        run("assembled", &format!("seed {seed}"), Disk::Simulated, &input);
+    }
 }
 
 corpora!(scanner metastore checkpoint index checksums pre_commit lz4_records settings names dropped operations assembled filter config formats syslog requests);

@@ -673,6 +673,10 @@ fn left_over_of(shared: &Shared, segment: u32) -> Option<Records> {
 pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<(SubscriberName, Lost)>> {
     let kinds = shared.list()?;
     let passed = retention::passed(&kinds);
+    let there: BTreeSet<u32> = kinds
+        .iter()
+        .filter_map(|kind| if let Kind::Segment(segment) = kind { Some(*segment) } else { None })
+        .collect();
     let Some(holder) = retention::furthest_behind(shared, kinds)? else { return Ok(None) };
     let storage_log = meta::MetaReader::open(shared)?.get()?.storage_log;
     let dropped = dropped::load(shared)?;
@@ -690,7 +694,8 @@ pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<
     }
     let mut sum = None;
     Noted::update(shared, |noted| {
-        noted.segments = noted.segments.split_off(&holder.segment);
+        // What is known of one that was cut stays as long as it is there.
+        noted.segments.retain(|segment, _| *segment >= holder.segment || there.contains(segment));
         fresh.retain(|segment, _| !noted.segments.contains_key(segment) && !noted.is_unneeded(*segment));
         for (&segment, &records) in &fresh {
             noted.segments.insert(segment, records);

@@ -15,7 +15,7 @@
 //! | current segment is damaged, and intact records follow | it is reported; appends go behind those records, readers skip the damage |
 //! | current segment removed or replaced while it is written | the file of that name is opened |
 //! | checksums cover more than the segment holds | those runs are dropped |
-//! | checksums of records that others have truncated, moved or replaced | no damage is reported |
+//! | checksums of records that others have truncated, moved or replaced | no damage is reported, and a writer drops them |
 //! | index disagrees with the segment | it is not used, and is rebuilt when it is needed |
 //! | pre-commit buffer with whole records | they are flushed at once |
 //! | … with a torn record | it is kept, then truncated |
@@ -366,6 +366,46 @@ pub(crate) fn drop_stale_checksums(shared: &Shared, number: u32, end: u64) -> Re
         if checksum::replace(shared, number, &runs).is_err() {
             shared.remove_if_there(&names::checksums(number))?;
         }
+    }
+    Ok(())
+}
+
+/// Drops checksums that are about other records than those that the segment has, where nothing is damaged: with more runs
+/// behind them they would look like good ones beside damaged records.
+pub(crate) fn drop_foreign_checksums(
+    shared: &Shared,
+    format: RecordFormat,
+    number: u32,
+    file: &dyn File,
+    end: u64,
+) -> Result<()> {
+    let fail = |e| Error::io("read", shared.at(&names::segment(number)), e);
+    let mut verifier = Verifier::load(shared, number)?;
+    if verifier.is_empty() || verifier.last_before(file, format, end).map_err(fail)?.is_some() {
+        return Ok(());
+    }
+    let (mut foreign, mut damaged) = (Vec::new(), false);
+    Survey::new((shared, number), file, format, &mut verifier, end)
+        .run(Place::default(), |item| {
+            match item {
+                Item::Record(found) if found.foreign_until.is_some() => foreign.push(found.offset),
+                Item::Record(_) => {}
+                Item::Damage(_) => damaged = true,
+            }
+            if damaged { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .map_err(fail)?;
+    if damaged || foreign.is_empty() {
+        return Ok(());
+    }
+    let mut runs = verifier.runs_within(end).map_err(fail)?;
+    runs.retain(|run| {
+        let next = foreign.partition_point(|&at| at < run.offset);
+        foreign.get(next).is_none_or(|&at| at >= run.end())
+    });
+    // Without the sidecar nothing is accused either.
+    if checksum::replace(shared, number, &runs).is_err() {
+        shared.remove_if_there(&names::checksums(number))?;
     }
     Ok(())
 }

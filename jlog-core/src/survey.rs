@@ -99,7 +99,7 @@ pub(crate) enum Fault {
 }
 
 /// Where a survey begins: behind this many records, at this offset.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) marker: u32,
     pub(crate) offset: u64,

@@ -123,7 +123,7 @@ pub(crate) fn place_tag(offset: u64, header_hash: u32) -> u32 {
 }
 
 impl Run {
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.offset.saturating_add(self.bytes)
     }
 

@@ -9,7 +9,8 @@ use super::{
 use crate::format::{RecordFormat, RecordHeader};
 use crate::scan::{Step, Window, record_crc, step, whole};
 use crate::shared::Shared;
-use crate::storage::{File, Open, read_exact_at};
+use crate::storage::{File, Open};
+use crate::survey::Place;
 use crate::{Error, Result, Timestamp, names};
 
 /// What the sidecar says of a record at its place.
@@ -504,6 +505,41 @@ impl Verifier {
         (there == crc).then_some((head.marker - 1, head.offset))
     }
 
+    /// The place behind the last run that ends at or before `offset`, if its last record is there, just as the sidecar says;
+    /// the segment's beginning where no run does.
+    ///
+    /// # Errors
+    /// Where the sidecar or the segment cannot be read.
+    pub(crate) fn last_before(
+        &self,
+        file: &dyn File,
+        format: RecordFormat,
+        offset: u64,
+    ) -> io::Result<Option<Place>> {
+        let behind = self.heads.partition_point(|head| head.offset < offset);
+        let Some(head) = behind.checked_sub(1).map(|last| &self.heads[last]) else {
+            return Ok(Some(Place::default()));
+        };
+        let is_whole = head.end() <= offset && self.ends_as_listed(file, format, head)?;
+        let marker = head.marker.saturating_add(head.count).saturating_sub(1);
+        Ok(is_whole.then_some(Place { marker, offset: head.end() }))
+    }
+
+    /// Whether the last record of a run is there, just as the run says.
+    fn ends_as_listed(&self, file: &dyn File, format: RecordFormat, head: &Head) -> io::Result<bool> {
+        let Some(sidecar) = &self.sidecar else { return Ok(false) };
+        let mut window = Window::of(4096);
+        let Some(listed) = entries(&**sidecar, head, &mut window)? else { return Ok(false) };
+        let Some(&crc) = listed.crcs().last() else { return Ok(false) };
+        let crc = u32::from_le_bytes(crc);
+        let left = file.len()?.saturating_sub(head.last);
+        let mut window = Window::of(4096);
+        let bytes = window.at(file, head.last, format.header_len())?;
+        let Step::Record(_, total) = step(format, bytes, left) else { return Ok(false) };
+        Ok(head.last.checked_add(total) == Some(head.end())
+            && record_crc(file, head.last, total, &mut window)? == crc)
+    }
+
     /// The records and bytes that the runs cover without a gap from the segment's beginning, if the last of
     /// these records is there, just as the sidecar says. (Records that others have cut or moved before it would
     /// have moved it.)
@@ -517,18 +553,7 @@ impl Verifier {
             }
         }
         let head = last?;
-        let mut window = Window::default();
-        let listed = entries(&**self.sidecar.as_ref()?, head, &mut window).ok()??;
-        let crc = u32::from_le_bytes(*listed.crcs().last()?);
-        let mut bytes = [0; crate::format::COMPRESSED_HEADER_LEN];
-        let bytes = &mut bytes[..format.header_len()];
-        read_exact_at(file, bytes, head.last).ok()?;
-        let header = format.decode(bytes)?;
-        let total = format.header_len() as u64 + u64::from(header.stored);
-        if head.last.checked_add(total)? != end || file.len().ok()? < end {
-            return None;
-        }
-        (record_crc(file, head.last, total, &mut Window::default()).ok()? == crc).then_some((records, end))
+        self.ends_as_listed(file, format, head).ok()?.then_some((records, end))
     }
 
     /// How many records have a checksum within the first `len` bytes.

@@ -3,14 +3,15 @@
 use std::ops::ControlFlow;
 
 use super::scan::{Scan, Scanned};
-use super::{Position, Reader, Segment};
+use super::{Position, Reader, Segment, SkippedTail};
 use crate::checkpoint::Checkpoint;
-use crate::checksum::{Refreshed, Verifier};
+use crate::checksum::{Refreshed, Suspect, Verdict, Verifier};
 use crate::format::RecordFormat;
 use crate::options::{OnMissed, ReadMethod};
 use crate::renumbered::Identity;
+use crate::scan::{Step, Window, record_crc, step, walk};
 use crate::shared::Shared;
-use crate::storage::{Open, read_up_to_at};
+use crate::storage::{File, Open, read_up_to_at};
 use crate::survey::{Fault, Item, Place, Survey};
 use crate::{
     Error, Event, LogId, Lost, Result, checkpoint, checksum, dropped, index, lost, names, renumbered, repair,
@@ -47,6 +48,15 @@ impl Reader {
         let path = self.shared.at(&names::segment(segment.number));
         let fail = |e| Error::io("read", path.clone(), e);
         let len = segment.file.len().map_err(fail)?;
+        if let Some(tail) = self.skipped_tail.take_if(|tail| {
+            (tail.segment, tail.end) != (segment.number, offset) || tail.is_gone(&*segment.file)
+        }) && (tail.segment, tail.end) == (segment.number, offset)
+        {
+            self.position.marker = tail.before.marker;
+            self.position.offset = Some(tail.before.offset);
+            segment.buffered = None;
+            return Ok(Found::Moved);
+        }
         if offset >= len {
             if self.reopen_if_replaced()? {
                 return Ok(Found::Moved);
@@ -139,7 +149,11 @@ impl Reader {
             return Ok(Found::Nothing);
         }
         let here = Place { marker: self.position.marker, offset };
-        let (stretch, behind) = match item_at(&self.shared, self.format, segment, here, len).map_err(fail)? {
+        let accepted = &segment.accepted;
+        let follows = accepted.contains(&offset) || offset == accepted.end;
+        let foreign_until = if follows { accepted.end } else { 0 };
+        let item = item_at(&self.shared, self.format, segment, (here, foreign_until), len).map_err(fail)?;
+        let (stretch, behind) = match item {
             Some((Item::Damage(stretch), behind)) => (stretch, behind),
             Some((Item::Record(found), behind)) => {
                 // It is intact: what follows it is damaged, or it has another marker, or the checksums are about
@@ -152,8 +166,8 @@ impl Reader {
             None => return Ok(Found::Moved),
         };
         let at_end = stretch.fault == Fault::Unfinished && behind.offset == len;
-        if at_end && !complete && matches!(stop, Scanned::Torn) {
-            // Not there yet, behind records of a program that keeps no checksums.
+        if at_end && !complete {
+            // Not there yet, or what the next writer truncates.
             return Ok(Found::Nothing);
         }
         self.damage = Some((stretch, behind));
@@ -192,13 +206,14 @@ impl Reader {
         let repaired =
             renumbered::follow(&self.shared, fresh.number, segment.identity, fresh.identity, marker)?;
         let wanted = repaired.unwrap_or(marker);
-        let place = locate(&self.shared, self.format, &fresh, wanted)?;
+        let located = locate(&self.shared, self.format, &fresh, wanted, None)?;
         // With fewer records than were read, it is another segment: all of them are new.
-        let place = if place.marker < wanted && repaired.is_none() { Place::default() } else { place };
+        let fewer = located.place.marker < wanted && repaired.is_none();
+        let Located { place, foreign_until } = if fewer { Located::default() } else { located };
         self.position.marker = place.marker;
         self.position.offset = Some(place.offset);
         self.cursor = None;
-        self.set_segment(fresh);
+        self.set_segment(Segment { accepted: place.offset..foreign_until.max(place.offset), ..fresh });
         Ok(true)
     }
 
@@ -366,9 +381,12 @@ impl Reader {
             return Ok(offset);
         }
         let marker = self.position.marker;
-        let Some(segment) = &self.segment else { return Ok(0) };
-        let place = locate(&self.shared, self.format, segment, marker)?;
+        let Some(segment) = &mut self.segment else { return Ok(0) };
+        let Located { place, foreign_until } = locate(&self.shared, self.format, segment, marker, None)?;
         self.position.offset = Some(place.offset);
+        if foreign_until > 0 {
+            segment.accepted = place.offset..foreign_until.max(place.offset);
+        }
         if place.marker < marker {
             let from = LogId::new(self.position.segment, marker);
             let to = LogId::new(self.position.segment, place.marker);
@@ -435,51 +453,141 @@ fn open_over(mut memory: Verifier, shared: &Shared, number: u32, verify: bool) -
     }
 }
 
-/// Where the record after `marker` begins, or the place behind the last record if there are fewer.
-pub(super) fn locate(shared: &Shared, format: RecordFormat, segment: &Segment, marker: u32) -> Result<Place> {
+impl SkippedTail {
+    /// Whether something else stands there now, or nothing.
+    fn is_gone(&self, file: &dyn File) -> bool {
+        let len = self.end - self.before.offset;
+        let there = record_crc(file, self.before.offset, len, &mut Window::default());
+        there.ok() != Some(self.crc)
+    }
+}
+
+/// A place in a segment, as readers number its records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Located {
+    pub(super) place: Place,
+    /// Up to where records are taken as they are, as the checksums there are about others.
+    pub(super) foreign_until: u64,
+}
+
+/// Where the record after `marker` begins, or the place behind the last record if there are fewer. An index, or a walk over
+/// headers, is enough where the checksums confirm what it says. Elsewhere everything before the place is checked, from
+/// `known` on if that is before it.
+pub(super) fn locate(
+    shared: &Shared,
+    format: RecordFormat,
+    segment: &Segment,
+    marker: u32,
+    known: Option<Located>,
+) -> Result<Located> {
     if marker == 0 {
-        return Ok(Place::default());
+        return Ok(Located::default());
     }
-    if let Some(offset) = index::after(shared, segment.number, &*segment.file, format, marker) {
-        return Ok(Place { marker, offset });
-    }
-    let fail = |e| Error::io("read", shared.at(&names::segment(segment.number)), e);
-    let to = segment.file.len().map_err(fail)?;
-    // Damage before the place is stepped over, and records keep their markers as far as that can be known.
-    let mut verifier = Verifier::load(shared, segment.number)?;
-    let anchor = verifier.anchor(&*segment.file, format, marker);
-    let mut end = anchor.map_or_else(Place::default, |(marker, offset)| Place { marker, offset });
     let (file, number) = (&*segment.file, segment.number);
-    Survey::new((shared, number), file, format, &mut verifier, to)
-        .by_headers()
-        .run(end, |item| {
-            let (last, behind) = match item {
-                Item::Record(found) => (found.marker, found.offset + found.total),
-                Item::Damage(stretch) if stretch.fault == Fault::Unfinished => return ControlFlow::Break(()),
-                Item::Damage(stretch) => (stretch.marker, stretch.offset + stretch.len),
-            };
-            if last > marker {
-                return ControlFlow::Break(());
-            }
-            end = Place { marker: last, offset: behind };
-            if last == marker { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .map_err(fail)?;
+    let fail = |e| Error::io("read", shared.at(&names::segment(number)), e);
+    let to = file.len().map_err(fail)?;
+    let mut verifier = Verifier::load(shared, number)?;
+    if let Some(offset) = index::after(shared, number, file, format, marker) {
+        let place = Place { marker, offset };
+        let listed = |before: Place| {
+            Ok(index::after(shared, number, file, format, before.marker) == Some(before.offset))
+        };
+        if is_confirmed(&mut verifier, file, format, place, listed).map_err(fail)? {
+            return Ok(Located { place, foreign_until: 0 });
+        }
+    }
+    let anchor = verifier.anchor(file, format, marker);
+    let anchor = anchor.map_or_else(Place::default, |(marker, offset)| Place { marker, offset });
+    let mut end = Located { place: anchor, foreign_until: 0 };
+    let survey = Survey::new((shared, number), file, format, &mut verifier, to);
+    let damaged = walk_to(survey.by_headers(), marker, &mut end).map_err(fail)?;
+    let leads_here = |before: Place| {
+        let walked =
+            walk(file, format, before.offset, end.place.offset, &mut Window::default(), |_, _, _| ())?;
+        let here = Place { marker: before.marker.saturating_add(walked.records), offset: walked.offset };
+        Ok(here == end.place)
+    };
+    if verifier.is_empty()
+        || !damaged && is_confirmed(&mut verifier, file, format, end.place, leads_here).map_err(fail)?
+    {
+        return Ok(end);
+    }
+    let mut end = known.filter(|known| known.place.marker <= marker).unwrap_or_default();
+    let survey = Survey::new((shared, number), file, format, &mut verifier, to);
+    walk_to(survey, marker, &mut end).map_err(fail)?;
     Ok(end)
 }
 
-/// What is here, and where the reader continues behind it.
+/// Whether checksums show that a record with the next marker begins at this place; or, where none covers it, that
+/// `leads_here` is true of the place behind the last record before it that has one.
+fn is_confirmed(
+    verifier: &mut Verifier,
+    file: &dyn File,
+    format: RecordFormat,
+    place: Place,
+    leads_here: impl FnOnce(Place) -> std::io::Result<bool>,
+) -> std::io::Result<bool> {
+    let Place { marker, offset } = place;
+    if verifier.covers(offset) {
+        let left = file.len()?.saturating_sub(offset);
+        let mut window = Window::of(4096);
+        let Step::Record(_, total) = step(format, window.at(file, offset, format.header_len())?, left) else {
+            return Ok(false);
+        };
+        let crc = record_crc(file, offset, total, &mut window)?;
+        let suspect = Suspect { marker: marker.saturating_add(1), offset, total };
+        return Ok(verifier.check(suspect, || crc)? == Verdict::Good);
+    }
+    match verifier.last_before(file, format, offset)? {
+        None => Ok(false),
+        Some(before) if before == Place::default() => Ok(true),
+        Some(before) => Ok(before == place || leads_here(before)?),
+    }
+}
+
+/// Walks on to the record `marker`, and says whether there was damage. What follows damage is judged by itself, as when it
+/// is read.
+fn walk_to(mut survey: Survey<'_>, marker: u32, end: &mut Located) -> std::io::Result<bool> {
+    let mut damaged = false;
+    loop {
+        let mut goes_on = false;
+        survey.foreign_until = end.foreign_until;
+        survey.run(end.place, |item| {
+            let behind = item.behind();
+            let (unfinished, foreign_until) = match item {
+                Item::Record(found) => (false, found.foreign_until.unwrap_or(0)),
+                Item::Damage(stretch) => {
+                    damaged = true;
+                    (stretch.fault == Fault::Unfinished, 0)
+                }
+            };
+            if unfinished || behind.marker > marker {
+                goes_on = false;
+                return ControlFlow::Break(());
+            }
+            *end = Located { place: behind, foreign_until };
+            goes_on = matches!(item, Item::Damage(_)) && behind.marker < marker;
+            if goes_on || behind.marker == marker {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        if !goes_on {
+            return Ok(damaged);
+        }
+    }
+}
+
+/// What is here, and where the reader continues behind it. Records before `foreign_until` are taken as they are.
 pub(super) fn item_at(
     shared: &Shared,
     format: RecordFormat,
     segment: &mut Segment,
-    here: Place,
+    (here, foreign_until): (Place, u64),
     to: u64,
 ) -> std::io::Result<Option<(Item, Place)>> {
     let mut item = None;
-    let accepted = &segment.accepted;
-    let follows = accepted.contains(&here.offset) || here.offset == accepted.end;
-    let foreign_until = if follows { accepted.end } else { 0 };
     let verifier = &mut segment.verifier;
     let (file, number) = (&*segment.file, segment.number);
     let survey = Survey::new((shared, number), file, format, verifier, to);

@@ -22,6 +22,7 @@ use crate::names::{self, SubscriberName};
 use crate::options::{Claim, OnDamage, ReaderOptions};
 use crate::renumbered::Identity;
 use crate::retention::Passing;
+use crate::scan::{Window, record_crc};
 use crate::shared::Shared;
 use crate::storage::{File, Guarded, Map, Waker, Watch, read_up_to_at};
 use crate::survey::{Place, Stretch};
@@ -111,6 +112,8 @@ pub struct Reader {
     /// When messages that are too old were last removed.
     expired_at: Option<Instant>,
     damage: Option<(Stretch, Place)>,
+    /// Damage up to the segment's end that was skipped last.
+    skipped_tail: Option<SkippedTail>,
     skipped: u64,
     missed: u64,
     lost: Option<Lost>,
@@ -153,6 +156,17 @@ struct Cursor {
     segment: u32,
     marker: u32,
     offset: u64,
+    /// Up to where the checksums are about other records; 0 where they are not.
+    foreign_until: u64,
+}
+
+/// Damage that was skipped up to the segment's end. The next writer may truncate it, and write where it was.
+#[derive(Clone, Copy, Debug)]
+struct SkippedTail {
+    segment: u32,
+    before: Place,
+    end: u64,
+    crc: u32,
 }
 
 impl std::fmt::Debug for Reader {
@@ -224,6 +238,7 @@ impl Reader {
             passing: Passing::default(),
             expired_at: None,
             damage: None,
+            skipped_tail: None,
             skipped: 0,
             missed: 0,
             lost: None,
@@ -356,6 +371,7 @@ impl Reader {
     /// of a stretch of more than 64 MiB.
     pub fn skip_damage(&mut self) {
         let Some((stretch, behind)) = self.damage.take() else { return };
+        self.skipped_tail = self.tail_of(stretch);
         self.position.offset = Some(behind.offset);
         self.position.marker = behind.marker;
         self.skipped += stretch.len;
@@ -366,6 +382,21 @@ impl Reader {
             len: stretch.len,
             kept,
         });
+    }
+
+    /// What is remembered of damage before it is skipped, if nothing is behind it.
+    fn tail_of(&self, stretch: Stretch) -> Option<SkippedTail> {
+        let segment = self.segment.as_ref()?;
+        let end = stretch.offset + stretch.len;
+        if segment.file.len().ok()? > end {
+            return None;
+        }
+        Some(SkippedTail {
+            segment: segment.number,
+            before: Place { marker: self.position.marker, offset: stretch.offset },
+            end,
+            crc: record_crc(&*segment.file, stretch.offset, stretch.len, &mut Window::default()).ok()?,
+        })
     }
 
     fn keep_evidence(&self, stretch: Stretch) -> Option<PathBuf> {

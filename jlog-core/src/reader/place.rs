@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::look::{item_at, locate, open};
+use super::look::{Located, item_at, locate, open};
 use super::{Cursor, Position, Reader, Segment};
 use crate::checksum::{Suspect, Verdict};
 use crate::format::{RecordFormat, RecordHeader};
@@ -144,19 +144,21 @@ impl Reader {
         }
         let Some(segment) = &mut self.segment else { return Err(no_such()) };
         let before = id.marker - 1;
-        let offset = match self.cursor {
-            Some(cursor) if cursor.segment == id.segment && cursor.marker == before => cursor.offset,
-            _ => {
-                let place = locate(&self.shared, self.format, segment, before)?;
-                if place.marker < before {
-                    return Err(no_such());
-                }
-                place.offset
-            }
+        let cursor = self.cursor.filter(|cursor| cursor.segment == id.segment);
+        let known = cursor.map(|Cursor { marker, offset, foreign_until, .. }| Located {
+            place: Place { marker, offset },
+            foreign_until,
+        });
+        let sequential = cursor.is_some_and(|cursor| cursor.marker == before);
+        let Located { place: here, mut foreign_until } = match known {
+            Some(known) if sequential => known,
+            known => locate(&self.shared, self.format, segment, before, known)?,
         };
+        if here.marker < before {
+            return Err(no_such());
+        }
+        let offset = here.offset;
         let header_len = self.format.header_len();
-        let sequential =
-            self.cursor.is_some_and(|cursor| (cursor.segment, cursor.marker) == (id.segment, before));
         let start = match usize::try_from(offset.wrapping_sub(self.single_at)) {
             // What was read ahead for the records before it.
             Ok(start) if sequential && step_at(self.format, &self.single, start).is_some() => start,
@@ -186,19 +188,24 @@ impl Reader {
         let Some((header, total)) = step_at(self.format, &self.single, start) else { return Err(no_such()) };
         let record = &self.single[start..start + total];
         let total = total as u64;
-        if self.options.verify && !segment.verifier.is_empty() {
+        if self.options.verify && !segment.verifier.is_empty() && offset >= foreign_until {
             let suspect = Suspect { marker: id.marker, offset, total };
             let verdict = segment.verifier.check(suspect, || crc32fast::hash(record)).map_err(fail)?;
             if verdict == Verdict::Doubtful {
                 let to = segment.file.len().map_err(fail)?;
-                let item = item_at(&self.shared, self.format, segment, Place { marker: before, offset }, to)
-                    .map_err(fail)?;
-                if matches!(item, Some((Item::Damage(_), _))) {
-                    return Err(Error::ChecksumMismatch { path, offset, id });
-                }
+                let context = if offset == foreign_until { foreign_until } else { 0 };
+                let item = item_at(&self.shared, self.format, segment, (here, context), to).map_err(fail)?;
+                foreign_until = match item {
+                    Some((Item::Record(found), _)) if found.marker == id.marker => {
+                        found.foreign_until.unwrap_or(0)
+                    }
+                    Some((Item::Damage(_), _)) => return Err(Error::ChecksumMismatch { path, offset, id }),
+                    _ => return Err(no_such()),
+                };
             }
         }
-        self.cursor = Some(Cursor { segment: id.segment, marker: id.marker, offset: offset + total });
+        self.cursor =
+            Some(Cursor { segment: id.segment, marker: id.marker, offset: offset + total, foreign_until });
         let body = if self.format.is_lz4() {
             self.plain.clear();
             if !self.format.load(&header, &record[header_len..], &mut self.plain) {
@@ -294,7 +301,8 @@ impl Reader {
                 continue;
             }
             let here = LogId::new(self.position.segment, marker);
-            self.counted = Some(Cursor { segment: here.segment, marker: last, offset: len });
+            self.counted =
+                Some(Cursor { segment: here.segment, marker: last, offset: len, foreign_until: 0 });
             return Ok((here, LogId::new(here.segment, last)));
         }
     }
@@ -303,7 +311,7 @@ impl Reader {
     pub(crate) fn locate(&self, id: LogId) -> Result<(u32, u64)> {
         match open(&self.shared, id.segment, true)? {
             Some(segment) => {
-                let place = locate(&self.shared, self.format, &segment, id.marker)?;
+                let place = locate(&self.shared, self.format, &segment, id.marker, None)?.place;
                 Ok((place.marker, place.offset))
             }
             None => Ok((0, 0)),
