@@ -24,7 +24,7 @@ const CHANGED: AddWatchFlags = AddWatchFlags::IN_MODIFY
     .union(AddWatchFlags::IN_ONLYDIR);
 
 /// File systems that report all changes, because nobody makes any past this system (statfs(2)).
-const LOCAL: [i64; 7] = [
+const LOCAL: [i128; 7] = [
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // XFS
     0x9123_683e, // Btrfs
@@ -150,9 +150,9 @@ impl Drop for Changes {
     }
 }
 
-#[expect(clippy::useless_conversion, reason = "the type differs between systems")]
+/// The number has another type on each C library; this one holds all of them.
 fn is_local(kind: FsType) -> bool {
-    LOCAL.contains(&i64::from(kind.0))
+    LOCAL.contains(&i128::from(kind.0))
 }
 
 #[cfg(test)]
