@@ -46,6 +46,8 @@ mod tail;
 #[cfg(feature = "top")]
 #[path = "cli/top.rs"]
 mod top;
+#[path = "cli/transfer.rs"]
+mod transfer;
 #[path = "cli/usage.rs"]
 mod usage;
 #[path = "cli/verify.rs"]

@@ -89,7 +89,15 @@ pub enum Command {
     /// The copy has the same messages, subscribers and settings. It is complete and on disk when the command ends with 0;
     /// otherwise there is none. Messages that a writer at work has in its pre-commit buffer are not in it: they are not
     /// readable yet. While it runs, a subscriber called jlog-backup-… keeps segments from being removed.
+    #[command(visible_alias = "copy")]
     Backup(BackupArgs),
+    /// Write a feed to standard output as a tar archive, whatever others write to it and read from it meanwhile
+    ///
+    /// The archive keeps messages with their ids and times, checkpoints and settings. The feed is copied first, as `jlog backup` does,
+    /// so that it is held up no longer than that.
+    Export(ExportArgs),
+    /// Make a feed of an archive of `jlog export` on standard input: a complete one that is on disk, or none
+    Import(ImportArgs),
     /// Change segment size, pre-commit buffer, safety, checksums or limits
     Alter(AlterArgs),
     /// Show the metastore
@@ -897,6 +905,23 @@ pub struct CleanArgs {
 pub struct BackupArgs {
     /// The feed's directory
     pub feed: PathBuf,
+    /// The directory to make
+    pub dir: PathBuf,
+}
+
+/// `jlog export`
+#[derive(Debug, ClapArgs)]
+pub struct ExportArgs {
+    /// The feed's directory
+    pub feed: PathBuf,
+    /// The directory for the copy, which is as large as the feed; by default the one that the feed is in
+    #[arg(long, value_name = "DIRECTORY")]
+    pub tmp: Option<PathBuf>,
+}
+
+/// `jlog import`
+#[derive(Debug, ClapArgs)]
+pub struct ImportArgs {
     /// The directory to make
     pub dir: PathBuf,
 }

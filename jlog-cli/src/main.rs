@@ -24,6 +24,7 @@ mod stop;
 mod time;
 #[cfg(feature = "top")]
 mod top;
+mod transfer;
 mod values;
 #[cfg(feature = "ship")]
 mod work;
@@ -92,6 +93,8 @@ fn run(args: Args) -> Outcome {
         Command::Repair(args) => check::repair(&args),
         Command::Clean(args) => admin::clean(&args),
         Command::Backup(args) => admin::backup(&args),
+        Command::Export(args) => transfer::export(&args),
+        Command::Import(args) => transfer::import(&args),
         Command::Alter(args) => admin::alter(&args),
         Command::Meta(args) => admin::meta(&args),
         Command::Demo(args) => demo::run(&args),

@@ -170,6 +170,11 @@ fn examples(command: &str) -> &'static [Example] {
         "verify" => &[("Check a feed in a script", "jlog verify feed || echo damaged")],
         "repair" => &[("Take out damage; what is taken out is kept in separate files", "jlog repair feed")],
         "backup" => &[("Copy a feed that is in use", "jlog backup feed /backups/feed-1")],
+        "export" => &[
+            ("Move a feed to another machine", "jlog export feed | ssh other jlog import /var/feeds/feed"),
+            ("Keep a compressed archive", "jlog export feed | zstd > feed.tar.zst"),
+        ],
+        "import" => &[("Make a feed of an archive", "zstd -dc feed.tar.zst | jlog import feed")],
         "work" => &[
             (
                 "Two workers, here or in two terminals, that do each customer's orders in their order",
