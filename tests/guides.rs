@@ -120,6 +120,7 @@ fn links_lead_somewhere() {
         "docs/glossary.md",
         "docs/installing.md",
         "docs/releasing.md",
+        "docs/scaling.md",
         "examples/outbox/README.md",
         "jlog-py/README.md",
         "jlog-watch/README.md",

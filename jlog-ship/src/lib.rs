@@ -21,6 +21,7 @@ mod source;
 mod tls;
 
 pub use aside::{SetAside, unwrap as unwrap_set_aside};
+pub use backoff::Backoff;
 pub use counters::{Progress, Totals};
 pub use destination::{
     Answer, Destination, Feed, Limits, MessageId, Outgoing, Refusal, RefusalKind, Shipment,
