@@ -747,6 +747,50 @@ fn one_signal_ends_exec_though_a_sink_does_not_go_on() {
     }
 }
 
+/// What a full queue has dropped is reported at the end as well, where its thread never comes back from the sink to log it.
+#[test]
+fn what_a_full_queue_dropped_is_reported_though_its_sink_stays_stuck() {
+    let setup = Setup::new(
+        r#"<log name="out" type="file" path="DIR/pipe" when_full="drop" queue_bytes="1000" drain_seconds="1"/>"#,
+    );
+    let path = setup.path("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut pipe = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let mut command = logdag(&["run", &setup.config, "--in", "out=stdin"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    const LINES: u64 = 20_000;
+    let mut stdin = child.stdin.take().unwrap();
+    for n in 0..LINES {
+        writeln!(stdin, "{n:032}").unwrap();
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let number = |before: &str, behind: &str| -> u64 {
+        let (left, _) = said.split_once(behind).unwrap_or_else(|| panic!("{said}"));
+        let number = left.rsplit_once(before).map_or(left, |(_, number)| number);
+        number.trim_start_matches("up to ").parse().unwrap_or_else(|_| panic!("{number:?} in {said}"))
+    };
+    let left = number("stream out: ", " lines not written");
+    let dropped = number("; ", " lines dropped before");
+    assert!(left > 0 && dropped > 0, "{said}");
+    assert_eq!(said.matches("not written").count(), 1, "each line is reported once: {said}");
+    // All others came through, or were reported in the log while it took something.
+    let mut there = vec![0; 1 << 20];
+    let n = pipe.read(&mut there).unwrap();
+    let there = String::from_utf8_lossy(&there[..n]);
+    let (reports, lines): (Vec<_>, Vec<_>) =
+        there.split_inclusive('\n').partition(|line| line.contains(" dropped since "));
+    let told: u64 = reports
+        .iter()
+        .filter_map(|line| line.rsplit(" line").last()?.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum();
+    let whole = lines.iter().filter(|line| line.len() == 33 && line.ends_with('\n')).count() as u64;
+    let others = LINES - left - dropped - told;
+    assert!(others <= whole && whole <= others + left, "{others} of {whole}, {told} reported: {said}");
+}
+
 #[test]
 fn a_file_that_is_empty_for_a_moment_takes_no_stream_away() {
     let setup = Setup::new(&format!(r#"{PLAIN}<log name="error" type="file" path="DIR/error.log"/>"#));

@@ -203,14 +203,26 @@ struct Queue {
     /// Dropped since that was last reported in the log, and since when.
     untold: u64,
     since: u64,
+    /// Those of them that its thread is about to report.
+    telling: u64,
+}
+
+/// Lines that were given up.
+struct GivenUp {
+    /// Those that were not written, or not to their end; some of those that are within the sink may have been.
+    left: u64,
+    within_sink: u64,
+    /// Those that were dropped before, which nothing has reported.
+    untold: u64,
 }
 
 impl Queue {
-    /// Gives its thread up: lines that have not come back from the sink count as dropped until they do. Returns
-    /// how many.
-    fn give_up(&mut self) -> u64 {
+    /// Gives its thread up: lines that have not come back from the sink count as dropped until they do.
+    fn give_up(&mut self) -> GivenUp {
         let waiting = self.batch.ends.len() as u64;
-        let left = waiting + self.taken - self.done;
+        let within_sink = self.taken - self.done;
+        let left = waiting + within_sink;
+        let untold = std::mem::take(&mut self.untold) + std::mem::take(&mut self.telling);
         self.batch.clear(0);
         self.dropped += left;
         self.taken += waiting;
@@ -218,7 +230,7 @@ impl Queue {
         self.writer += 1;
         self.stuck += usize::from(self.busy || self.ticking);
         (self.busy, self.ticking, self.ended) = (false, false, true);
-        left
+        GivenUp { left, within_sink, untold }
     }
 
     /// A thread that was given up is back from the sink: its lines, which were counted as dropped, have come through after
@@ -448,13 +460,12 @@ impl Slot {
             let in_time;
             (queue, in_time) = wait_until(&self.room, queue, deadline);
             if !in_time && !queue.ended {
-                let left = queue.give_up();
-                // There is no thread any more that would say so.
-                let dropped = std::mem::take(&mut queue.untold);
+                let given_up = queue.give_up();
                 self.room.notify_all();
                 drop(queue);
-                self.not_written(left);
-                self.losses.lock().untold += dropped;
+                self.not_written(&given_up);
+                // There is no thread any more that would say so.
+                self.losses.lock().untold += given_up.untold;
                 return;
             }
         }
@@ -472,24 +483,34 @@ impl Slot {
         }
         let mut queue = self.queue.lock();
         if self.late.load(Ordering::Relaxed) == 0 {
-            let lines = self.lines_under_way();
+            let lines = self.lines_under_way(&queue);
+            if lines == 0 {
+                return;
+            }
             self.late.store(lines, Ordering::Relaxed);
             queue.dropped += lines;
             drop(queue);
-            self.not_written(lines);
+            self.not_written(&GivenUp { left: lines, within_sink: 1, untold: 0 });
         }
     }
 
-    /// The lines of threads that are in the sink or wait for it.
-    fn lines_under_way(&self) -> u64 {
-        1 + self.waiting.load(Ordering::Relaxed)
+    /// The lines of threads that are in the sink or wait for it. Those of a queue's thread that was given up, and does not come
+    /// back, count as dropped already.
+    fn lines_under_way(&self, queue: &Queue) -> u64 {
+        u64::from(queue.stuck == 0) + self.waiting.load(Ordering::Relaxed)
     }
 
     /// Reports lines that were given up.
-    fn not_written(&self, lines: u64) {
+    fn not_written(&self, &GivenUp { left, within_sink, untold }: &GivenUp) {
         let why = format!("its sink has not taken them for {:?}", self.drain_limit);
-        self.report_on_stderr(&format!("{} not written: {why}", counted(lines)));
-        self.note_loss(lines, io::Error::new(io::ErrorKind::TimedOut, why));
+        // Of one line it is known that it is not whole.
+        let most = if within_sink > 1 { "up to " } else { "" };
+        let dropped = match untold {
+            0 => String::new(),
+            untold => format!("; {} dropped before, as its queue was full", counted(untold)),
+        };
+        self.report_on_stderr(&format!("{most}{} not written: {why}{dropped}", counted(left)));
+        self.note_loss(left, io::Error::new(io::ErrorKind::TimedOut, why));
     }
 
     /// Has everything that was logged before written soon; what this returns is to be waited for.
@@ -581,8 +602,11 @@ impl Slot {
         }
         let flushed = self.finish_drain(flush.until, deadline).and_then(|()| {
             let Some(_writing) = lock_until(&self.writing, deadline) else {
-                let lines = counted(self.lines_under_way());
-                return Err(self.takes_too_long(&format!("{lines} not written yet")));
+                let what = match self.lines_under_way(&self.queue.lock()) {
+                    0 => "a write that was given up has not ended".to_owned(),
+                    lines => format!("{} not written yet", counted(lines)),
+                };
+                return Err(self.takes_too_long(&what));
             };
             if let Some(line) = flush.line {
                 let ends = [(line.len(), now_micros())];
@@ -993,6 +1017,7 @@ impl Slot {
             queue.busy = true;
             queue.taken += mine.ends.len() as u64;
             let (untold, since) = (std::mem::take(&mut queue.untold), queue.since);
+            queue.telling = untold;
             drop(queue);
             self.room.notify_all();
             let begun = self.latency.begin();
@@ -1000,7 +1025,8 @@ impl Slot {
             if !mine.ends.is_empty() {
                 self.write(&Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
             }
-            if untold > 0 {
+            // A thread that was given up has had that reported.
+            if untold > 0 && self.queue.lock().writer == writer {
                 let line = self.own_line(
                     &format!("{} dropped since {}", counted(untold), seconds(since)),
                     Flags::default(),
@@ -1018,6 +1044,7 @@ impl Slot {
                 self.room.notify_all();
                 return;
             }
+            queue.telling = 0;
             if queue.batch.ends.is_empty() {
                 drop(queue);
                 if let Err(e) = guarded(|| self.sink.idle()) {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use logdag::{Filter, Graph, Rotation, Stream, StreamConfig, WhenFull, log};
@@ -306,11 +307,16 @@ fn a_line_that_a_stuck_sink_took_in_part_is_a_line_of_its_own() {
     let long = stuck.clone();
     soon("log!", move || log!(long, "{}", "#".repeat(100_000)));
     let text = within(LONG, move || {
+        let (there, stop) = mpsc::channel::<()>();
         let logging = std::thread::spawn(move || {
-            log!(stuck, "next");
-            log!(stuck, "the last one");
+            // What comes before the reader has made room is dropped.
+            while stop.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                log!(stuck, "next");
+                log!(stuck, "the last one");
+            }
         });
         let text = read_until(&reader, "the last one");
+        drop(there);
         logging.join().unwrap();
         drop(dir);
         text
