@@ -638,7 +638,7 @@ fn open_regular(path: &Path, may_be_given: bool) -> std::result::Result<File, St
 fn is_descriptor(path: &Path) -> bool {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = crate::sink::directory(&path);
         let Ok(dir) = dir.canonicalize() else { return false };
         if dir == Path::new("/dev/fd") || dir.starts_with("/proc") && dir.ends_with("fd") {
             return true;

@@ -626,7 +626,13 @@ fn what_is_in_the_way_of_a_sink_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().display();
     std::fs::write(dir.path().join("file"), "").unwrap();
+    for (link, to) in [("far", "none/x.log"), ("one", "other"), ("other", "one"), ("near", "x.log")] {
+        std::os::unix::fs::symlink(to, dir.path().join(link)).unwrap();
+    }
     for (attributes, expected) in [
+        (format!("type='file' path='{at}/far'"), "none of the log \"a\" is missing"),
+        (format!("type='file' path='{at}/one'"), "one: its symbolic links lead nowhere, as they form a loop"),
+        (format!("type='file' path='{at}/near'"), ""),
         (format!("type='file' path='{at}'"), "is a directory: expected the path of a file"),
         (format!("type='file_synch' path='{at}/none/'"), "none/ is a directory"),
         (format!("type='jlog' path='{at}/file(x)'"), "file is no directory, as a jlog is"),

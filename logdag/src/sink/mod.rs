@@ -19,10 +19,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 pub(crate) use fd::Descriptor;
 pub use fd::FdSink;
 pub use file::{Access, Compression, FileSink, RotateAt, RotatedName, Rotation, RotationError, Zone};
-pub(crate) use file::{name_of_rotated, place, wait_for_compression};
+pub(crate) use file::{directory, name_of_rotated, place, wait_for_compression};
 #[cfg(feature = "jlog")]
 pub use jlog::JlogSink;
 pub(crate) use journald::Journald;
@@ -435,6 +437,9 @@ pub(crate) fn in_the_way(spec: &SinkSpec) -> Vec<String> {
             if path.is_dir() || spec.path.ends_with('/') {
                 found.push(format!("{} is a directory: expected the path of a file", spec.path));
             }
+            if path.metadata().is_err_and(|e| e.raw_os_error() == Some(Errno::ELOOP as i32)) {
+                found.push(format!("{}: its symbolic links lead nowhere, as they form a loop", spec.path));
+            }
             if let Some(link) = &spec.latest
                 && link.symlink_metadata().is_ok_and(|facts| !facts.is_symlink())
             {
@@ -461,14 +466,14 @@ pub(crate) fn directory_of_latest(spec: &SinkSpec) -> Option<PathBuf> {
     link.parent().filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned)
 }
 
-/// The directories that a sink needs: that of its path, and that of the files that it rotates.
+/// The directories that a sink needs: that of its path, where symbolic links lead, and that of the files that it rotates.
 pub(crate) fn directories(spec: &SinkSpec) -> Vec<PathBuf> {
     let path = match &*spec.kind {
-        "file" | "file_synch" => Path::new(&spec.path),
-        "jlog" => Path::new(spec.path.split('(').next().unwrap_or_default()),
+        "file" | "file_synch" => file::resolve(Path::new(&spec.path)),
+        "jlog" => PathBuf::from(spec.path.split('(').next().unwrap_or_default()),
         _ => return Vec::new(),
     };
     let own = path.parent().filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned);
-    let rotated = (spec.kind != "jlog").then(|| file::rotated_directory(path, &spec.rotation)).flatten();
+    let rotated = (spec.kind != "jlog").then(|| file::rotated_directory(&path, &spec.rotation)).flatten();
     own.into_iter().chain(rotated).collect()
 }

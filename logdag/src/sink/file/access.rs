@@ -162,7 +162,7 @@ pub(super) fn keep_owner(file: &File, before: &Metadata) {
 }
 
 /// The path that a path leads to over symbolic links, of directories too, whether there is anything or not.
-pub(super) fn resolve(path: &Path) -> PathBuf {
+pub(crate) fn resolve(path: &Path) -> PathBuf {
     let mut links = 0;
     let mut resolved = PathBuf::new();
     let mut ahead: Vec<PathBuf> =
@@ -194,7 +194,7 @@ pub(super) fn resolve(path: &Path) -> PathBuf {
 }
 
 /// The directory that a path's last name is in.
-pub(super) fn directory(path: &Path) -> &Path {
+pub(crate) fn directory(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

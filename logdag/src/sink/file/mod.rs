@@ -21,8 +21,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::time::{ClockId, clock_gettime};
 
 pub use access::Access;
-pub(crate) use access::place;
-use access::{Ids, directory, resolve};
+use access::Ids;
+pub(crate) use access::{directory, place, resolve};
 pub(crate) use compress::wait as wait_for_compression;
 use compress::{Job, Outcome};
 use names::{Form, Names};
