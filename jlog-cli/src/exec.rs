@@ -13,7 +13,7 @@ use crate::args::{ExecArgs, MessageFormat, ReadArgs};
 use crate::error::{DAMAGED, Failure, Outcome};
 use crate::output;
 use crate::read::LOOK_AGAIN;
-use crate::ship::{in_thread, not_itself, on_reject, shipping_failed};
+use crate::ship::{not_itself, on_reject, on_stop, shipping_failed};
 use crate::stop::Stop;
 use crate::values::{Name, counted, from_jiff};
 
@@ -86,13 +86,8 @@ fn work(args: &ReadArgs, subscriber: &Name, command: &str, framing: Framing, sto
             }
             output::note(&report.to_string());
         });
-    let (stopper, signalled) = (shipper.stopper(), stop.clone());
-    in_thread("stop", move || {
-        while !signalled.is_set() {
-            signalled.sleep(Duration::from_secs(60));
-        }
-        stopper.stop();
-    })?;
+    let stopper = shipper.stopper();
+    on_stop(stop.clone(), move || stopper.stop())?;
     let failure = Arc::new(Mutex::new(None));
     let (failed, name) = (Arc::clone(&failure), command.to_owned());
     let exec = Exec::new(command).framing(framing).messages(batch).in_flight(jobs).printing(true);

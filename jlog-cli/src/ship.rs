@@ -60,12 +60,7 @@ pub fn run(args: &ShipArgs) -> Outcome {
         output::note(&report.to_string());
     });
     let (stop, stopper, progress) = (Stop::on_signals()?, shipper.stopper(), shipper.progress());
-    in_thread("stop", move || {
-        while !stop.is_set() {
-            stop.sleep(Duration::from_secs(60));
-        }
-        stopper.stop();
-    })?;
+    on_stop(stop, move || stopper.stop())?;
     let mut signals =
         Signals::new([SIGUSR1]).map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
     in_thread("status", move || {
@@ -113,8 +108,18 @@ pub fn not_itself(to: &Path, feed: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Does something once it is time to stop.
+pub fn on_stop(stop: Stop, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    in_thread("stop", move || {
+        while !stop.is_set() {
+            stop.sleep(Duration::from_secs(60));
+        }
+        work();
+    })
+}
+
 /// Does something beside the command's main thread.
-pub fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     spawned.map(drop).map_err(|e| Failure::new(format!("cannot start a thread: {e}")))
 }

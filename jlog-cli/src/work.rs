@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::args::{RejectArg, WorkArgs};
 use crate::error::{DAMAGED, Failure, Outcome};
 use crate::output;
-use crate::ship::{in_thread, not_itself, shipping_failed};
+use crate::ship::{not_itself, on_stop, shipping_failed};
 use crate::stop::Stop;
 
 /// How often a run is looked after.
@@ -69,10 +69,7 @@ pub fn run(args: WorkArgs) -> Outcome {
         args,
     });
     let told = Arc::clone(&common);
-    in_thread("stop", move || {
-        while !stop.is_set() {
-            stop.sleep(Duration::from_secs(60));
-        }
+    on_stop(stop, move || {
         *told.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         wakers.iter().for_each(Waker::wake);
     })?;

@@ -4,40 +4,19 @@
 
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
+mod support;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use jlog_core::{Jlog, LogId, Start};
 use jlog_watch::{Address, Watch};
-use nix::sys::resource::{UsageWho, getrusage};
+use support::{cpu, resident_kib};
 
 /// Seconds. The first looks decide whether changes are followed, and do not count.
 const ROUNDS: u32 = 20;
 const FIRST: u32 = 3;
-
-/// Time of a core that this process has taken, but for its first thread: that is the client.
-fn cpu() -> Duration {
-    time_of(UsageWho::RUSAGE_SELF).saturating_sub(time_of(UsageWho::RUSAGE_THREAD))
-}
-
-fn time_of(who: UsageWho) -> Duration {
-    let usage = getrusage(who).expect("usage");
-    let time = |time: nix::sys::time::TimeVal| {
-        Duration::from_micros(u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0))
-    };
-    time(usage.user_time()) + time(usage.system_time())
-}
-
-/// Memory in KiB: what the process has for itself, and that with the parts of the program that were used.
-fn resident_kib() -> (u64, u64) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0)
-    };
-    (field("RssAnon:"), field("VmRSS:"))
-}
 
 fn more_than(before: (u64, u64)) -> String {
     let now = resident_kib();

@@ -4,35 +4,18 @@
 
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
+mod support;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use jlog_core::Jlog;
 use jlog_watch::{Address, Limits, Watch};
-use nix::sys::resource::{UsageWho, getrusage};
+use support::{cpu, resident_kib};
 
 /// How long each part takes.
 const TIME: Duration = Duration::from_secs(10);
-
-/// Time of a core that this process has taken, but for its first thread: that has the clients, and appends.
-fn cpu() -> Duration {
-    time_of(UsageWho::RUSAGE_SELF).saturating_sub(time_of(UsageWho::RUSAGE_THREAD))
-}
-
-fn time_of(who: UsageWho) -> Duration {
-    let usage = getrusage(who).expect("usage");
-    let time = |time: nix::sys::time::TimeVal| {
-        Duration::from_micros(u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0))
-    };
-    time(usage.user_time()) + time(usage.system_time())
-}
-
-fn own_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0)
-}
 
 /// Opens a tail, and waits until it is there.
 fn open(address: &Address) -> TcpStream {
@@ -73,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let limits = Limits::default().tails(tails + 1).connections(tails + 10);
     let server = Watch::new().feeds(dir.path()).limits(limits).serve(&"127.0.0.1:0".parse()?)?;
     drop(open(server.address()));
-    let before = own_kib();
+    let (before, _) = resident_kib();
     let mut streams: Vec<TcpStream> = (0..tails).map(|_| open(server.address())).collect();
     let mut buffer = vec![0; 1 << 16];
     for each_second in [0, messages] {
@@ -96,7 +79,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!(
             "{tails} tails, {each_second} messages a second: {:.2} % of a core, {} KiB more memory, about {taken} events of {} taken",
             100.0 * spent.as_secs_f64() / TIME.as_secs_f64(),
-            own_kib().saturating_sub(before),
+            resident_kib().0.saturating_sub(before),
             appended * tails
         );
     }

@@ -254,8 +254,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (vec!["nobody", "--exec", "cat"], 1, "has no subscriber \"nobody\""),
     ] {
-        let done = run(place.jlog("read", &arguments), "");
-        assert!(done.code == Some(code) && done.stderr.contains(says), "{arguments:?}: {}", done.stderr);
+        run(place.jlog("read", &arguments), "").refused(code, says);
     }
     assert_eq!(place.unread("s"), [b"one"]);
 }

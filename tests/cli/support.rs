@@ -203,6 +203,13 @@ impl Done {
         self.complaint()
     }
 
+    /// It failed with this code, and its errors, also those of several lines about its arguments, say this.
+    #[track_caller]
+    pub(crate) fn refused(self, code: i32, says: &str) {
+        assert!(self.code == Some(code) && self.stderr.contains(says), "{:?}: {}", self.code, self.stderr);
+        assert_eq!(self.stdout.escape_ascii().to_string(), "");
+    }
+
     /// The one line on stderr, without `jlog: `.
     #[track_caller]
     pub(crate) fn complaint(&self) -> String {

@@ -144,7 +144,7 @@ fn a_signal_ends_workers_and_what_is_not_done_comes_again_at_once() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn what_is_wrong_is_reported() {
     let place = Place::with(&[], &["one"]);
     let itself = place.feed.to_str().unwrap();
     for (arguments, code, says) in [
@@ -160,8 +160,7 @@ fn what_is_wrong_is_told() {
         ),
         (vec!["nobody", "--exec", "cat"], 1, "has no subscriber \"nobody\""),
     ] {
-        let done = run(place.jlog("work", &arguments), "");
-        assert!(done.code == Some(code) && done.stderr.contains(says), "{arguments:?}: {}", done.stderr);
+        run(place.jlog("work", &arguments), "").refused(code, says);
     }
     assert_eq!((behind(&place), place.checkpoint("s")), (1, LogId::default()));
     let begun = place.path("begun");
