@@ -97,12 +97,12 @@ fn what_is_no_such_value_is_an_error_that_names_the_message_and_no_other() {
         let encoding = if n < 5 { "JSON" } else { "postcard" };
         let text = error.to_string();
         assert!(
-            text.starts_with(&format!("message 00000000:0000000{} is no u32 in {encoding}: ", n + 1)),
+            text.starts_with(&format!("message 00000000:0000000{} is not a u32 in {encoding}: ", n + 1)),
             "{text}"
         );
         assert!(text.ends_with("; read it as what was written, or commit past it"), "{text}");
     }
-    // A length that the body does not have is no reason to make room for it.
+    // No memory is reserved for a length that the body does not have.
     assert!(matches!(
         Postcard.read::<Vec<u64>>(&batch.iter().nth(8).unwrap()),
         Err(TypedError::Decode { .. })

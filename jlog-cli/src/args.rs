@@ -68,12 +68,11 @@ pub enum Command {
     /// it goes.
     #[cfg(feature = "ship")]
     Ship(Box<ShipArgs>),
-    /// Run a command for a subscriber's messages, beside others who do the same: each message is done by one of them (exit code 3:
-    /// some were damaged or lost)
+    /// Run a command for a subscriber's messages, shared with other workers (exit code 3: some messages were damaged or lost)
     ///
-    /// Start it as often as you like, with the same options, on the same machine. A message is leased to one worker. It is done when the
-    /// command ends with status 0; when the command fails, or its worker is killed, the message comes again. A message can be
-    /// done twice.
+    /// You can start any number of workers with the same options on the same machine. Each message is leased to one worker, and is
+    /// done when the command ends with status 0. When the command fails, or its worker is killed, the message is delivered
+    /// again. A message can be processed twice.
     #[cfg(feature = "ship")]
     Work(Box<WorkArgs>),
     /// List segments, or the records of one
@@ -93,10 +92,10 @@ pub enum Command {
     Backup(BackupArgs),
     /// Write a feed to standard output as a tar archive, whatever others write to it and read from it meanwhile
     ///
-    /// The archive keeps messages with their ids and times, checkpoints and settings. The feed is copied first, as `jlog backup` does,
-    /// so that it is held up no longer than that.
+    /// The archive keeps messages with their ids and times, checkpoints and settings. The feed is first copied, as by `jlog
+    /// backup`, so a slow output does not hold it up.
     Export(ExportArgs),
-    /// Make a feed of an archive of `jlog export` on standard input: a complete one that is on disk, or none
+    /// Make a feed from an archive of `jlog export` on standard input: a complete one, on disk, or none
     Import(ImportArgs),
     /// Change segment size, pre-commit buffer, safety, checksums or limits
     Alter(AlterArgs),
@@ -438,10 +437,10 @@ pub struct ExecArgs {
     /// Run this shell command for each message, which it gets on its standard input. The checkpoint moves when it ends with
     /// status 0
     ///
-    /// With -n N, a run gets up to N messages: lines, or as -o null or length-prefixed has them. JLOG_FIRST_ID, JLOG_LAST_ID and
-    /// JLOG_MESSAGES are in its environment. Status 65 refuses a message for good. After any other one, the command runs again
-    /// for the same messages, after growing pauses of up to 30 seconds. What was not done when a process or the machine ended
-    /// comes again.
+    /// With -n N, a run gets up to N messages, as lines or in the form that -o names. JLOG_FIRST_ID, JLOG_LAST_ID and JLOG_MESSAGES
+    /// are in its environment. Status 65 refuses a message for good. After any other status, the command runs again for the
+    /// same messages, after growing pauses of up to 30 seconds. Messages that were not done when the process or the machine
+    /// ended are delivered again.
     #[arg(long, value_name = "COMMAND", requires = "subscriber",
           conflicts_with_all = ["peek", "shared", "from", "since", "stop_at_damage"])]
     pub exec: Option<String>,
@@ -669,8 +668,8 @@ pub struct WorkArgs {
     pub feed: PathBuf,
     /// The subscriber whose messages are shared
     pub group: Name,
-    /// Run this shell command for each message, which it gets on its standard input. Status 0: it is done; 65: it is refused for
-    /// good; another one: it comes again later
+    /// Run this shell command for each message, which it gets on its standard input. Status 0: the message is done; 65: it is
+    /// refused for good; any other: it is delivered again later
     #[arg(long, value_name = "COMMAND")]
     pub exec: String,
     /// Continue with messages as they are written; without this, end when all are done
@@ -682,10 +681,10 @@ pub struct WorkArgs {
     /// Messages with the same value there, in JSON, are done in their order: $.order.customer, or /order/customer
     #[arg(long, value_name = "PATH", value_parser = crate::work::key_path)]
     pub key: Option<crate::work::KeyPath>,
-    /// Seconds after which a message is another worker's if its own one is not heard of any more
+    /// Seconds after which another worker gets the message of a worker that has ended
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub lease: u64,
-    /// Seconds after which a message comes again for which the command failed; twice as long each time, five minutes at most
+    /// Seconds before a message for which the command failed is delivered again; doubled each time, up to five minutes
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     pub retry_delay: u64,
     /// What happens to a message that the command refuses, or that was delivered --max-deliveries times without being done

@@ -90,7 +90,7 @@ pub fn on_reject(on_reject: RejectArg, set_aside: Option<&PathBuf>) -> OnReject 
     }
 }
 
-/// Why shipping ended, as the command tells it.
+/// The command's error for why shipping ended.
 pub fn shipping_failed(error: jlog_ship::Error) -> Failure {
     match error {
         jlog_ship::Error::Feed(e) => Failure::from(e),

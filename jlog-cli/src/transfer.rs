@@ -1,7 +1,7 @@
 //! `jlog export` and `jlog import`: a feed as a stream of bytes.
 //!
-//! The stream is a tar archive of the files of a copy that [`Jlog::backup`](jlog_core::Jlog::backup) has made. Its last entry lists the others with their lengths
-//! and checksums, so that a stream that was cut is not taken for a feed.
+//! The stream is a tar archive of a copy that [`Jlog::backup`](jlog_core::Jlog::backup) has made. Its last entry lists the other
+//! files with their lengths and checksums, so that a truncated stream is refused.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -140,7 +140,7 @@ fn sync(dir: &Path) -> io::Result<()> {
 /// Writes the archive's files to the directory; returns how many there are.
 fn read(dir: &Path, from: impl Read, stop: &Stop) -> Result<u64, Failure> {
     let broken = |e: io::Error| Failure::new(format!("cannot read the archive: {e}"));
-    let wrong = |why: &str| Failure::new(format!("this is no archive of `jlog export`: {why}"));
+    let wrong = |why: &str| Failure::new(format!("this is not an archive of `jlog export`: {why}"));
     let mut archive = Archive::new(from);
     let mut list = String::new();
     let mut found = None;
@@ -149,7 +149,7 @@ fn read(dir: &Path, from: impl Read, stop: &Stop) -> Result<u64, Failure> {
         let mut entry = entry.map_err(broken)?;
         let name = PathBuf::from(entry.path().map_err(broken)?);
         if found.is_some() || entry.header().entry_type() != EntryType::Regular {
-            return Err(wrong("it has something else than a feed's files"));
+            return Err(wrong("it contains something other than the files of a feed"));
         }
         let name = name.to_str().unwrap_or_default();
         if name == LIST {
@@ -162,7 +162,7 @@ fn read(dir: &Path, from: impl Read, stop: &Stop) -> Result<u64, Failure> {
         if matches!(Kind::of(OsStr::new(name)), Kind::Other | Kind::Temporary | Kind::BadCheckpoint)
             || name.contains('/')
         {
-            return Err(wrong(&format!("{name:?} is no file of a feed")));
+            return Err(wrong(&format!("{name:?} is not a file of a feed")));
         }
         let path = dir.join(name);
         let failed = |e: io::Error| Failure::new(format!("cannot write {}: {e}", path.display()));

@@ -213,7 +213,7 @@ impl<'a> Worker<'a> {
                 extended = Instant::now();
                 // If it fails, the message comes again, as after any failure.
                 if !group.extend(message.lease()).unwrap_or(true) {
-                    return ControlFlow::Break("another worker has the message by now".to_owned());
+                    return ControlFlow::Break("another worker has the message now".to_owned());
                 }
             }
             ControlFlow::Continue(())
@@ -266,7 +266,7 @@ impl<'a> Worker<'a> {
         if times.is_power_of_two() {
             let often = if times == 1 { String::new() } else { format!(" {times} times") };
             let text = format!(
-                "the command failed{often} for message {}: {}; it comes again",
+                "the command failed{often} for message {}: {}; it will be delivered again",
                 message.id(),
                 refusal.why
             );
@@ -276,7 +276,7 @@ impl<'a> Worker<'a> {
 
     fn lost(&self, message: &Leased) {
         output::note(&format!(
-            "message {} took longer than its lease, and is another worker's by now",
+            "message {} took longer than its lease; another worker has it now",
             message.id()
         ));
     }
@@ -305,7 +305,7 @@ pub fn key_path(text: &str) -> Result<KeyPath, String> {
     Ok(names)
 }
 
-/// The key of a message; none where it is no JSON, or does not have one.
+/// The key of a message; none if it is not JSON, or has no value there.
 fn key(path: &KeyPath, body: &[u8]) -> Option<Vec<u8>> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let found = path.iter().try_fold(&value, |value, name| match value {

@@ -1,4 +1,4 @@
-//! Values as messages: orders as JSON, and a message among them that is none; run with
+//! Values as messages: orders as JSON, and among them a message that is not one; run with
 //! `--features typed`.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)]

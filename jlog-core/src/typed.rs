@@ -54,9 +54,9 @@ pub enum TypedError {
         /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The message's body is no such value.
+    /// The message's body is not a value of this type.
     #[error(
-        "message {id} is no {value} in {encoding}: {source}; read it as what was written, or commit past it"
+        "message {id} is not a {value} in {encoding}: {source}; read it as what was written, or commit past it"
     )]
     Decode {
         /// The message.

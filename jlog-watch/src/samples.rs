@@ -24,7 +24,7 @@ struct Family {
     help: &'static str,
     unit: &'static str,
     counts: bool,
-    /// `None` where that cannot be told: 0 would be a claim.
+    /// `None` if it is not known.
     value: fn(&Subscriber) -> Option<Value>,
 }
 
@@ -42,7 +42,7 @@ fn whole(value: impl Into<u64>) -> Option<Value> {
 }
 
 const FAMILIES: [Family; 11] = [
-    gauge("jlog_subscriber_sound", "", "Whether the checkpoint can be read and is none past the end", |s| {
+    gauge("jlog_subscriber_sound", "", "Whether the checkpoint can be read and is not past the end", |s| {
         whole(s.sound)
     }),
     gauge(

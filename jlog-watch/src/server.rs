@@ -383,7 +383,7 @@ async fn serve_securely<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let handshake = tokio::time::timeout(limits.header_time, secure.accept(stream));
-    // A client that is refused has been told so.
+    // TLS has reported the reason to a client that is refused.
     if let Some(Ok(Ok(stream))) = either(handshake, pin!(connection.close.notified())).await {
         serve(stream, router, limits, connection).await;
     }

@@ -45,7 +45,7 @@ mod with {
         }
     }
 
-    /// Why files are none to secure connections with.
+    /// Why files cannot be used to secure connections.
     #[derive(Debug, thiserror::Error)]
     #[non_exhaustive]
     pub enum TlsError {

@@ -416,7 +416,7 @@ fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
     // Opening the file will report a directory that cannot be read.
     for path in FileSink::left_alone(Path::new(&sink.path), &sink.rotation).unwrap_or_default() {
         let path = path.display();
-        println!("note: log {stream:?}: retention leaves {path} alone: it is none of this rotation");
+        println!("note: log {stream:?}: retention leaves {path} alone: this rotation has not made it");
     }
 }
 

@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    /// A line that begins like a request, and is none, is not shown.
+    /// A viewer leaves out a line that begins like a request and is not one.
     #[test]
     fn every_line_of_a_page_is_shown_or_is_a_request() {
         let dir = tempfile::tempdir().unwrap();

@@ -193,11 +193,11 @@ impl Redaction {
         }
     }
 
-    /// What replaces a text that is the value of a name; in one that is JSON itself, paths begin with the name, or anew.
+    /// What replaces a text that is the value of a name; in one that is JSON itself, paths begin with the name or at its root.
     fn text_value(&self, text: &str, path: &str, depth: usize) -> Option<String> {
         let from_name = self.text_or_json(text, path, depth);
-        let anew = self.text_or_json(&from_name, "", depth);
-        match (anew, &from_name) {
+        let from_root = self.text_or_json(&from_name, "", depth);
+        match (from_root, &from_name) {
             (Cow::Owned(text), _) => Some(text),
             (Cow::Borrowed(_), Cow::Owned(text)) => Some(text.clone()),
             (Cow::Borrowed(_), Cow::Borrowed(_)) => None,

@@ -195,7 +195,7 @@ fn every_command_has_a_man_page() {
         let (_, examples) = page.split_once(".SH EXAMPLES\n").unwrap();
         assert!(examples.contains(&format!("jlog {command}")), "{command}: {examples}");
     }
-    // A line that begins like a request, and is none, is not shown.
+    // A viewer leaves out a line that begins like a request and is not one.
     let requests = [".TH", ".SH", ".TP", ".PP", ".IP", ".RS", ".RE", ".nf", ".fi", ".br", ".ie", ".el"];
     for page in std::fs::read_dir(&directory).unwrap() {
         let path = page.unwrap().path();

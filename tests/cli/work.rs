@@ -62,7 +62,7 @@ fn a_message_comes_again_and_is_set_aside_when_it_fails_for_good() {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(
         done.stderr.contains(
-            "the command failed for message 00000000:00000002: it ended with exit status: 1; it comes again"
+            "the command failed for message 00000000:00000002: it ended with exit status: 1; it will be delivered again"
         ),
         "{}",
         done.stderr

@@ -431,7 +431,7 @@ impl Inner {
         let inner = Arc::clone(self);
         let work = move || {
             let closed = inner.run();
-            // What tells of the end comes last.
+            // Whoever waits for the end may open another reader at once.
             drop(inner);
             if let Some((teller, outcome)) = closed {
                 teller.tell(outcome);
@@ -460,7 +460,7 @@ impl Inner {
         }
     }
 
-    /// What the thread does. Returns what is to be told of a reader that it has closed.
+    /// What the thread does. If it has closed the reader, it returns the outcome and who waits for it.
     fn run(&self) -> Option<(Teller<Result<()>>, Result<()>)> {
         let mut slot = self.reader.lock();
         loop {

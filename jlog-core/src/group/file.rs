@@ -1,7 +1,7 @@
 //! The group's file: a header, and behind it the changes that were made, in their order. FORMAT.md describes it.
 //!
-//! Whoever reads or changes it holds its lock. A change is appended with one call; what a killed process has left of one is
-//! cut off by the next one. When the file has grown, it is written anew under another name, and renamed.
+//! A process locks the file before it reads or changes it. It appends a change in one write; the next process truncates what a
+//! killed one has left of a change. When the file has grown, a shorter one is written under another name and renamed.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -19,7 +19,7 @@ const MAGIC: &[u8; 8] = b"jlggrp1\n";
 const HEADER: usize = 56;
 /// The longest change.
 const LONGEST: usize = 38;
-/// A file that is longer than this, and than `GROWN` times what its messages need, is written anew.
+/// A file that is longer than this, and than `GROWN` times what its messages need, is replaced by a shorter one.
 const LARGE: u64 = 256 << 10;
 const GROWN: u64 = 4;
 /// How much of the file is read at a time.
@@ -132,7 +132,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Change, usize)> {
     (crc == crc32fast::hash(&bytes[..len])).then_some((change, len + 4))
 }
 
-/// The first lease's number, for a file that follows one of which nothing is known: no lease of before has one that comes.
+/// A random number for the first lease in a file that replaces one of which nothing is known: no earlier lease has the number of
+/// a later one.
 pub(super) fn any_lease(shared: &Shared, file_name: &str) -> Result<u64> {
     let number = getrandom::u32();
     number
@@ -185,7 +186,7 @@ impl GroupFile {
         named.ok().zip(ours.ok()).is_some_and(|(named, ours)| named == ours)
     }
 
-    /// Reads what others have changed. `false` where the file says nothing about this subscriber: it has to be written anew.
+    /// Reads what others have changed. `false` where the file is not about this subscriber, and has to be replaced.
     pub fn refresh(&mut self, path: &Path) -> Result<bool> {
         let fail = |e| Error::io("read", path, e);
         if self.read == 0 {
@@ -224,7 +225,7 @@ impl GroupFile {
             }
             self.read += at as u64;
             if n < PIECE || n - at > LONGEST {
-                // What a killed process has left of a change is not one, and the next change goes in its place.
+                // A killed process has left part of a change: the next change goes in its place.
                 if at < n {
                     self.file.set_len(self.read).map_err(|e| Error::io("cut", path, e))?;
                 }

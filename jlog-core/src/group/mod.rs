@@ -62,16 +62,16 @@ impl GroupOptions {
         self
     }
 
-    /// How many messages there may be from the oldest one that is not acknowledged to the newest one that is leased: 1000 by
-    /// default. While the oldest one is not done, no message behind these is leased. Each lease looks at all of them.
+    /// How many messages a group looks at, from the oldest one that is not acknowledged: 1000 by default. Until that one is
+    /// acknowledged, no message behind them is leased. The cost of a lease grows with this number.
     #[must_use]
     pub fn window(mut self, messages: usize) -> Self {
         self.window = messages.max(1);
         self
     }
 
-    /// The key of a message: messages with the same one are leased in their order, each when the one before it is acknowledged.
-    /// Those without one are leased in any order.
+    /// The key of a message. Messages with the same key are leased in order, each after the one before it is acknowledged.
+    /// Messages without a key are leased in any order.
     #[must_use]
     pub fn key(mut self, key: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
         self.key = Some(Arc::new(key));
@@ -113,8 +113,8 @@ impl Leased {
         self.lease.id
     }
 
-    /// How often it has been leased, this time included. A message that has been leased often and is never acknowledged is
-    /// better put aside.
+    /// How often it has been leased, this time included. Set a message aside if it has been leased many times and is never
+    /// acknowledged.
     pub fn deliveries(&self) -> u32 {
         self.deliveries
     }
@@ -130,19 +130,19 @@ impl Leased {
     }
 }
 
-/// One worker of a group: of all who share one subscriber's messages, in this process or in others. Each message is leased to
-/// one worker at a time.
+/// One of the workers that share a subscriber's messages, in this process or in others. Each message is leased to one worker at
+/// a time.
 ///
-/// The subscriber's checkpoint stands behind everything that is acknowledged, before the oldest message that is not. What the
-/// workers have is in one file beside the checkpoint, which survives the end of every process. A worker that is
-/// killed keeps its messages until their leases expire. A message can be delivered twice: delivery is at least once.
+/// The subscriber's checkpoint stays before the oldest message that is not acknowledged. The state of the leases is in one file
+/// beside the checkpoint, which outlives every process. The messages of a killed worker stay leased until their leases
+/// expire. Delivery is at least once: a message can be delivered twice.
 ///
-/// Workers share the subscriber ([`Claim::Shared`]); a reader that wants it alone is refused while one is there. When
-/// somebody moves the subscriber, or a repair renumbers messages, the group begins anew at the checkpoint, and leases of
-/// before are void.
+/// Workers share the subscriber ([`Claim::Shared`]); a reader that claims it alone is refused while there is a worker. When
+/// somebody moves the subscriber, or a repair renumbers messages, the group starts over at the checkpoint, and all earlier
+/// leases are void.
 ///
-/// Each call locks the group's file, reads what others have written to it and writes a few dozen bytes. Nothing is
-/// synced: after a power failure, messages come again that had been acknowledged, from the checkpoint on that was on disk.
+/// Each call locks the group's file, reads what others have written to it, and writes a few dozen bytes. Nothing is
+/// synced: after a power failure, all messages behind the checkpoint that had reached the disk are delivered again.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -206,8 +206,7 @@ impl Group {
         &self.name
     }
 
-    /// Messages that were taken in and could not be read any more when they were to be leased, because they were dropped or
-    /// damaged meanwhile. The group counts them as done.
+    /// Messages that this worker found dropped or damaged when it was about to lease them. The group counts them as done.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -220,7 +219,7 @@ impl Group {
         self.reader.waker()
     }
 
-    /// Leases up to `most` messages: the oldest that nobody has. None where there are none within the time, or where the
+    /// Leases up to `most` messages: the oldest that are free. Returns none if there are none within the time, or if the
     /// worker's [waker](Group::waker) was used.
     ///
     /// # Errors
@@ -249,7 +248,7 @@ impl Group {
             let until = next.map(|at| Duration::from_millis(at.saturating_sub(now()).max(1)));
             let pause = left.min(LOOK_EVERY).min(until.unwrap_or(LOOK_EVERY));
             let paused = std::time::Instant::now();
-            // Where the window is full, there may be messages behind it: they are none that end this wait.
+            // Messages behind a full window must not end this wait.
             let full = self.file.state.entries.len() >= self.options.window;
             if !self.pause(pause, full)? && paused.elapsed() < pause {
                 return Ok(Vec::new());
@@ -266,8 +265,8 @@ impl Group {
         Ok(self.reader.next_batch(Wait::Timeout(pause))?.is_some())
     }
 
-    /// Says that a message is done. `false` where another worker has got it meanwhile, or the group began anew: then it is, or will be,
-    /// done again.
+    /// Marks a message as done. Returns `false` if another worker has the message by now, or if the group has started over:
+    /// the message is then delivered again.
     ///
     /// # Errors
     /// As [`lease`](Group::lease).
@@ -275,7 +274,8 @@ impl Group {
         self.change(|state| state.acknowledge(lease.id, lease.number))
     }
 
-    /// Gives a message back: it is leased again, to anybody, after this time. `false` as for [`acknowledge`](Group::acknowledge).
+    /// Gives a message back: any worker may lease it again after this time. Returns `false` as
+    /// [`acknowledge`](Group::acknowledge) does.
     ///
     /// # Errors
     /// As [`lease`](Group::lease).
@@ -283,7 +283,7 @@ impl Group {
         self.change(|state| state.give_back(lease.id, lease.number, now(), millis(after)))
     }
 
-    /// Begins a lease's time anew. `false` as for [`acknowledge`](Group::acknowledge).
+    /// Extends a lease: its time starts again now. Returns `false` as [`acknowledge`](Group::acknowledge) does.
     ///
     /// # Errors
     /// As [`lease`](Group::lease).
@@ -351,10 +351,10 @@ impl Group {
                 drop(lock);
                 return outcome;
             }
-            // Leases of before mean nothing where the group begins anew.
+            // Where the group starts over, earlier leases are void.
             let state = match begins {
                 _ if !known => GroupState::new(checkpoint, any_lease(&self.shared, &self.name.group_file())?),
-                Err(anew) => anew,
+                Err(fresh) => fresh,
                 Ok(_) if !self.has_segments() => GroupState::new(checkpoint, self.file.state.next_lease),
                 Ok(_) => self.file.state.clone(),
             };

@@ -1,8 +1,8 @@
 //! The rules of a group, run by a model checker in all interleavings: workers that are killed at any moment, leases that
 //! expire, messages that are given back, a machine that is started again, somebody who moves the subscriber.
 //!
-//! What is checked is [`GroupState`] itself. The model has what is around it: the file, whose changes are there as a whole or not at
-//! all, the checkpoint, and what the workers believe to have.
+//! It checks [`GroupState`] itself. The model adds what surrounds it: the file, in which a change is complete or absent, the
+//! checkpoint, and the leases that the workers believe to hold.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ struct World {
     checkpoint: LogId,
     /// The leases that each worker believes to have; `None` for one that does not run.
     workers: Vec<Option<BTreeSet<(LogId, u64)>>>,
-    /// The messages that were acknowledged, and whose workers were told that they are.
+    /// The messages whose workers know that they are acknowledged.
     acknowledged: BTreeSet<LogId>,
     /// Somebody has moved the subscriber back.
     moved: bool,
@@ -76,7 +76,7 @@ impl World {
     /// What a worker does first, whatever it wants to do.
     fn begin(&mut self) {
         match self.file.begin(self.checkpoint) {
-            Err(anew) => self.file = anew,
+            Err(fresh) => self.file = fresh,
             Ok(Some(change)) => self.file.apply(&change),
             Ok(None) => {}
         }

@@ -59,7 +59,7 @@ pub enum Change {
         id: LogId,
         /// Its key.
         key: Option<u64>,
-        /// How often it had been leased: 0 but for a file that was written anew.
+        /// How often it had been leased before: 0, except in a file that replaces a longer one.
         deliveries: u32,
     },
     /// A worker has it from now on.
@@ -125,16 +125,16 @@ impl GroupState {
         Self { committed, done, taken, next_lease, ..Self::default() }
     }
 
-    /// Whether a checkpoint is one that this group has stored, or was storing when it was interrupted; or one that moved
-    /// forward, past nothing that is open (as from the end of a segment to the beginning of the next one). Otherwise somebody
-    /// has moved the subscriber.
+    /// Whether this group has stored the checkpoint, or was storing it when it was interrupted; or whether it moved forward
+    /// past no open message (from the end of a segment to the beginning of the next, for example). Otherwise somebody has
+    /// moved the subscriber.
     fn agrees_with(&self, checkpoint: LogId) -> bool {
         let open = self.entries.front().map(|first| first.id);
         checkpoint >= self.committed && (checkpoint <= self.done || open.is_none_or(|open| checkpoint < open))
     }
 
-    /// What whoever has the file does first: notes a checkpoint that moved forward. Where somebody has moved the subscriber, the
-    /// group begins anew, in the state that is the error.
+    /// What a process does first when it has locked the file: it notes a checkpoint that moved forward. If somebody has moved
+    /// the subscriber, the error is the state in which the group starts over.
     pub fn begin(&self, checkpoint: LogId) -> Result<Option<Change>, Self> {
         if !self.agrees_with(checkpoint) {
             return Err(Self::new(checkpoint, self.next_lease));
@@ -147,7 +147,7 @@ impl GroupState {
         (id > self.taken).then_some(Change::Take { id, key, deliveries: 0 })
     }
 
-    /// The oldest message that may be leased now, and a lease of it. A message waits while an older one with its key is not done.
+    /// A lease of the oldest message that is free. A message is not free while an older one with the same key is not done.
     pub fn lease(&self, now: u64, time: u64) -> Option<Change> {
         let mut keys = HashSet::new();
         for Entry { id, key, place, .. } in &self.entries {
@@ -186,8 +186,8 @@ impl GroupState {
         (self.done > self.committed).then_some(Change::Commit { id: self.done })
     }
 
-    /// Whether this lease is the one that the message has. It may have expired: as long as nobody else has got the message, its
-    /// worker may still say what became of it.
+    /// Whether the message still has this lease. The lease may have expired: as long as no other worker has the message, this
+    /// one may still acknowledge it or give it back.
     pub fn holds(&self, id: LogId, lease: u64) -> bool {
         self.find(id).is_some_and(
             |at| matches!(self.entries[at].place, Place::Leased { lease: has, .. } if has == lease),
@@ -254,7 +254,7 @@ impl GroupState {
         }
     }
 
-    /// The changes that make this state of one that [begins](GroupState::new) at the same places, with `taken` at `done`.
+    /// The changes that lead to this state from a [new](GroupState::new) one with the same `done`, `committed` and next lease.
     pub fn changes(&self) -> Vec<Change> {
         let mut changes: Vec<Change> =
             self.segments.iter().map(|(&number, &file)| Change::Segment { number, file }).collect();

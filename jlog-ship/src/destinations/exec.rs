@@ -45,8 +45,9 @@ pub enum Framing {
 /// | 78 (`EX_CONFIG`), 126, 127 | somebody has to change something |
 /// | anything else, or a signal | try again |
 ///
-/// Its standard input is a file that has all messages of the run, and no other ones. The command finds `JLOG_FIRST_ID`, `JLOG_LAST_ID` and `JLOG_MESSAGES` in its environment, and what it prints first on standard
-/// error is the reason that is reported. When its time is over, it is killed with all processes of its group.
+/// Its standard input is a file with exactly the messages of the run. `JLOG_FIRST_ID`, `JLOG_LAST_ID` and `JLOG_MESSAGES` are in
+/// its environment. If it fails, the first 1000 bytes that it printed on standard error are reported as the reason. When its
+/// time is over, it is killed with all processes of its group.
 #[derive(Clone, Debug)]
 pub struct Exec {
     command: String,
@@ -84,7 +85,7 @@ impl Exec {
         self
     }
 
-    /// Whether what the command prints appears on this process's standard output and standard error. By default it does not.
+    /// Whether the command's output appears on this process's standard output and standard error. By default it does not.
     #[must_use]
     pub fn printing(mut self, printing: bool) -> Self {
         self.printing = printing;
@@ -212,8 +213,8 @@ impl BlockingExec {
         Ok(Self { exec, runtime: runtime.map_err(system)? })
     }
 
-    /// Runs the command once, and waits until it ends. Calls `beat` this often meanwhile; [`ControlFlow::Break`] kills the command,
-    /// and gives its reason as a refusal for now.
+    /// Runs the command once, and waits until it ends. Meanwhile it calls `beat` at this interval. [`ControlFlow::Break`] kills the
+    /// command and makes its text the reason of a temporary refusal.
     ///
     /// # Errors
     /// What the command's status says, as with [`Exec`].
@@ -251,8 +252,8 @@ impl Drop for Group {
     }
 }
 
-/// Bytes as a command's standard input: all of them are there before it begins, whatever becomes of this process, so that it never
-/// takes a part of a message for the whole.
+/// Bytes as a command's standard input. All of them are there before the command starts: it cannot take part of a message for
+/// the whole, even if this process is killed.
 fn whole(input: &[u8]) -> std::io::Result<File> {
     let mut file = File::from(memfd_create(c"jlog-messages", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(input)?;

@@ -59,7 +59,7 @@ impl fmt::Debug for Retrying {
 }
 
 impl Retrying {
-    /// Repeats failed runs of this command until the shipper is stopped. Each failure is told, from the thread that ships;
+    /// Repeats failed runs of this command until the shipper is stopped. The thread that ships calls `told` for each failure;
     /// [`ControlFlow::Break`] stops the shipper.
     pub fn new(
         exec: Exec,

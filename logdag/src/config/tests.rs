@@ -631,11 +631,11 @@ fn what_is_in_the_way_of_a_sink_is_found() {
     }
     for (attributes, expected) in [
         (format!("type='file' path='{at}/far'"), "none of the log \"a\" is missing"),
-        (format!("type='file' path='{at}/one'"), "one: its symbolic links lead nowhere, as they form a loop"),
+        (format!("type='file' path='{at}/one'"), "one: its symbolic links form a loop"),
         (format!("type='file' path='{at}/near'"), ""),
         (format!("type='file' path='{at}'"), "is a directory: expected the path of a file"),
         (format!("type='file_synch' path='{at}/none/'"), "none/ is a directory"),
-        (format!("type='jlog' path='{at}/file(x)'"), "file is no directory, as a jlog is"),
+        (format!("type='jlog' path='{at}/file(x)'"), "file is not a directory: a jlog is one"),
         (format!("type='file' path='{at}/a' latest='{at}/file'"), "other than a symbolic link at"),
         (format!("type='file' path='{at}/a' latest='{at}/none/l'"), "for the link \"latest\" of the log"),
         (format!("type='file' path='{at}/a' latest='{at}/l'"), ""),

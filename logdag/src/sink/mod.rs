@@ -438,7 +438,7 @@ pub(crate) fn in_the_way(spec: &SinkSpec) -> Vec<String> {
                 found.push(format!("{} is a directory: expected the path of a file", spec.path));
             }
             if path.metadata().is_err_and(|e| e.raw_os_error() == Some(Errno::ELOOP as i32)) {
-                found.push(format!("{}: its symbolic links lead nowhere, as they form a loop", spec.path));
+                found.push(format!("{}: its symbolic links form a loop", spec.path));
             }
             if let Some(link) = &spec.latest
                 && link.symlink_metadata().is_ok_and(|facts| !facts.is_symlink())
@@ -452,7 +452,7 @@ pub(crate) fn in_the_way(spec: &SinkSpec) -> Vec<String> {
         "jlog" => {
             let dir = spec.path.split('(').next().unwrap_or_default();
             if Path::new(dir).metadata().is_ok_and(|facts| !facts.is_dir()) {
-                found.push(format!("{dir} is no directory, as a jlog is"));
+                found.push(format!("{dir} is not a directory: a jlog is one"));
             }
         }
         _ => {}
