@@ -1,7 +1,7 @@
 //! 10,000 shippers of one server that fails and comes back: how often they ask, and how soon all is as before.
 //!
-//! A simulation, in steps of 100 ms, with the back-off of jlog-ship itself. `cargo bench -p jlog-benches --bench shippers` prints
-//! the tables of docs/scaling.md.
+//! A simulation, in steps of 100 ms, with the back-off of jlog-ship itself. `cargo bench -p jlog-benches --bench
+//! shippers` prints the tables of docs/scaling.md.
 
 // Tests and tables.
 #![allow(clippy::print_stdout)]

@@ -1,5 +1,5 @@
-//! Groups of workers ([`jlog_core::Group`]): what they do with the file, the checkpoint and the feed around them. Their rules are
-//! checked by a model in jlog-core, and workers that are killed by the tests of `jlog work`.
+//! Groups of workers ([`jlog_core::Group`]): what they do with the file, the checkpoint and the feed around them. Their
+//! rules are checked by a model in jlog-core, and workers that are killed by the tests of `jlog work`.
 
 use std::collections::BTreeSet;
 use std::path::Path;

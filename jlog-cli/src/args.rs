@@ -57,22 +57,22 @@ pub enum Command {
     Serve(ServeArgs),
     /// Show feeds in a terminal as they change: lag, rates, the worst problem first; search and follow messages
     ///
-    /// Keys: Up and Down choose, Enter opens a feed's subscribers, / searches its messages, t follows them, ? shows all keys, q
-    /// quits. Changes nothing.
+    /// Keys: Up and Down choose, Enter opens a feed's subscribers, / searches its messages, t follows them, ? shows all
+    /// keys, q quits. Changes nothing.
     #[cfg(feature = "top")]
     Top(TopArgs),
     /// Send a subscriber's messages to another feed, a command or an HTTP server, and move its checkpoint past what was
     /// acknowledged (exit code 3: some were damaged or lost)
     ///
-    /// Goes on until SIGINT or SIGTERM. What the destination does not accept for the moment is tried again. SIGUSR1 prints how
-    /// it goes.
+    /// Goes on until SIGINT or SIGTERM. What the destination does not accept for the moment is tried again. SIGUSR1
+    /// prints how it goes.
     #[cfg(feature = "ship")]
     Ship(Box<ShipArgs>),
     /// Run a command for a subscriber's messages, shared with other workers (exit code 3: some messages were damaged or lost)
     ///
-    /// You can start any number of workers with the same options on the same machine. Each message is leased to one worker, and is
-    /// done when the command ends with status 0. When the command fails, or its worker is killed, the message is delivered
-    /// again. A message can be processed twice.
+    /// You can start any number of workers with the same options on the same machine. Each message is leased to one
+    /// worker, and is done when the command ends with status 0. When the command fails, or its worker is killed, the
+    /// message is delivered again. A message can be processed twice.
     #[cfg(feature = "ship")]
     Work(Box<WorkArgs>),
     /// List segments, or the records of one
@@ -245,8 +245,8 @@ pub struct WriteArgs {
     /// Leave the pre-commit buffer to another writer
     #[arg(long)]
     pub direct: bool,
-    /// When the feed is replaced, by a restored backup for example, go on in the one that is there then, beginning with what was
-    /// being written; a feed that is missing is waited for, 60 seconds at most. Without this, writing fails
+    /// When the feed is replaced, by a restored backup for example, go on in the one that is there then, beginning with
+    /// what was being written; a feed that is missing is waited for, 60 seconds at most. Without this, writing fails
     #[arg(long)]
     pub reopen: bool,
     /// Refuse longer messages; nothing of such a message is written
@@ -437,10 +437,10 @@ pub struct ExecArgs {
     /// Run this shell command for each message, which it gets on its standard input. The checkpoint moves when it ends with
     /// status 0
     ///
-    /// With -n N, a run gets up to N messages, as lines or in the form that -o names. JLOG_FIRST_ID, JLOG_LAST_ID and JLOG_MESSAGES
-    /// are in its environment. Status 65 refuses a message for good. After any other status, the command runs again for the
-    /// same messages, after growing pauses of up to 30 seconds. Messages that were not done when the process or the machine
-    /// ended are delivered again.
+    /// With -n N, a run gets up to N messages, as lines or in the form that -o names. JLOG_FIRST_ID, JLOG_LAST_ID and
+    /// JLOG_MESSAGES are in its environment. Status 65 refuses a message for good. After any other status, the command
+    /// runs again for the same messages, after growing pauses of up to 30 seconds. Messages that were not done when the
+    /// process or the machine ended are delivered again.
     #[arg(long, value_name = "COMMAND", requires = "subscriber",
           conflicts_with_all = ["peek", "shared", "from", "since", "stop_at_damage"])]
     pub exec: Option<String>,
@@ -578,7 +578,8 @@ pub struct ShipArgs {
     pub subscriber: Name,
     /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input), http://… or https://…, a
     /// stream of Loki: loki+http://HOST:PORT?LABEL=VALUE (loki+https://… with TLS), a receiver of OpenTelemetry's logs:
-    /// otlp+http://HOST:PORT?service.name=NAME (otlp+https://… with TLS), or a stream of NATS: nats://HOST:PORT/STREAM?subject=SUBJECT (tls://… with TLS)
+    /// otlp+http://HOST:PORT?service.name=NAME (otlp+https://… with TLS), or a stream of NATS:
+    /// nats://HOST:PORT/STREAM?subject=SUBJECT (tls://… with TLS)
     pub destination: String,
     /// Add the subscriber if it is missing, beginning with this record or this time (0:0: with the first message); one that
     /// exists stays where it is
@@ -614,8 +615,8 @@ pub struct ShipArgs {
     /// Messages in a request, or in a run of the command, at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
-    /// Answer `/metrics` here, as `jlog serve` does, with what the shipper has done: 127.0.0.1:PORT or unix:PATH; port 0 is one
-    /// that is free
+    /// Answer `/metrics` here, as `jlog serve` does, with what the shipper has done: 127.0.0.1:PORT or unix:PATH; port
+    /// 0 is one that is free
     #[cfg(feature = "serve")]
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<jlog_watch::Address>,
@@ -784,8 +785,8 @@ pub struct ServeArgs {
     /// Feeds, or directories in which feeds are searched for; new ones appear by themselves
     #[arg(required = true, value_name = "FEED|DIR")]
     pub places: Vec<PathBuf>,
-    /// Where to listen: 127.0.0.1:PORT, unix:PATH, or, with a token or certificates of clients, any address; port 0 is one that
-    /// is free
+    /// Where to listen: 127.0.0.1:PORT, unix:PATH, or, with a token or certificates of clients, any address; port 0 is
+    /// one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8465")]
     pub http: jlog_watch::Address,
     /// Answer only clients that send the token in this file (Authorization: Bearer TOKEN)
@@ -824,7 +825,8 @@ pub struct ThresholdArgs {
     /// A problem (not ready) if less is free on a feed's file system (500MiB, 1GiB)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub min_free: Option<Limit<u64>>,
-    /// A problem (not ready) if a disk or a feed's limit will be full within this time, at the rate of the last minute (none: never)
+    /// A problem (not ready) if a disk or a feed's limit will be full within this time, at the rate of the last minute
+    /// (none: never)
     #[arg(long, value_name = "TIME", value_parser = values::age, default_value = "10min")]
     pub full_within: Limit<Duration>,
 }

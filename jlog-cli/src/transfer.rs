@@ -1,7 +1,7 @@
 //! `jlog export` and `jlog import`: a feed as a stream of bytes.
 //!
-//! The stream is a tar archive of a copy that [`Jlog::backup`](jlog_core::Jlog::backup) has made. Its last entry lists the other
-//! files with their lengths and checksums, so that a truncated stream is refused.
+//! The stream is a tar archive of a copy that [`Jlog::backup`](jlog_core::Jlog::backup) has made. Its last entry lists
+//! the other files with their lengths and checksums, so that a truncated stream is refused.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -358,9 +358,9 @@ pub enum Error {
         /// The record.
         id: LogId,
     },
-    /// The feed was removed, moved away, or replaced by another one (such as a restored backup) while it
-    /// was open. What was written before is in the old feed; what was refused with this error is not, or was not acknowledged. To
-    /// go on, open the jlog again, and append it again.
+    /// The feed was removed, moved away, or replaced by another one (such as a restored backup) while it was open. What
+    /// was written before is in the old feed; what was refused with this error is not, or was not acknowledged. To go
+    /// on, open the jlog again, and append it again.
     #[error(
         "{} was removed or replaced while it was open: the feed that is there now is another one; open it again to work with that",
         path.display()

@@ -800,10 +800,11 @@ impl Jlog {
         Ok(before.into_iter().filter(|number| left.binary_search(number).is_err()).collect())
     }
 
-    /// Copies the feed to a new directory, whatever others write to it and read from it meanwhile. The copy is a feed of its
-    /// own, with an identity of its own, the same settings and the same subscribers, but for temporary ones. It has every message that was readable
-    /// when the backup began, perhaps some later ones, and no message that a writer at work has in its pre-commit buffer: flush
-    /// that writer first. There is a complete copy that is on disk, or none.
+    /// Copies the feed to a new directory, whatever others write to it and read from it meanwhile. The copy is a feed
+    /// of its own, with an identity of its own, the same settings and the same subscribers, but for temporary ones. It
+    /// has every message that was readable when the backup began, perhaps some later ones, and no message that a writer
+    /// at work has in its pre-commit buffer: flush that writer first. There is a complete copy that is on disk, or
+    /// none.
     ///
     /// Meanwhile a subscriber called `jlog-backup-…` keeps segments from being removed. One that a killed backup leaves is
     /// removed by the next backup and by [`clean`](Jlog::clean); so is not the directory that it leaves, which is beside `to`
@@ -953,14 +954,14 @@ impl Jlog {
         self.status_of(None::<[&OsStr; 0]>)
     }
 
-    /// The state, as [`status`](Self::status) gives it, for those who know what has happened in the jlog's directory: of its
-    /// files, only these (names without the directory) have been made, written, removed or renamed since this `Jlog` was asked
-    /// for its status the last time. What cannot have changed is not read again: a subscriber whose checkpoint is not
-    /// among the files costs no call of the system.
+    /// The state, as [`status`](Self::status) gives it, for those who know what has happened in the jlog's directory:
+    /// of its files, only these (names without the directory) have been made, written, removed or renamed since this
+    /// `Jlog` was asked for its status the last time. What cannot have changed is not read again: a subscriber whose
+    /// checkpoint is not among the files costs no call of the system.
     ///
-    /// A system that reports changes of files (inotify, for example) does so for local file systems only, and not
-    /// for what is written to a mapped file. The metastore, the pre-commit buffer, the settings and the segment being written are
-    /// read in any case.
+    /// A system that reports changes of files (inotify, for example) does so for local file systems only, and not for
+    /// what is written to a mapped file. The metastore, the pre-commit buffer, the settings and the segment being
+    /// written are read in any case.
     ///
     /// # Errors
     /// As [`status`](Self::status).

@@ -29,8 +29,9 @@ impl SetAside {
         &self.path
     }
 
-    /// Puts a message there, with the feed and the subscriber that it comes from, the destination and the reason; it is durable
-    /// when this returns. `jlog ship --unwrap` and [`unwrap_set_aside`](crate::unwrap_set_aside) give it back as it was.
+    /// Puts a message there, with the feed and the subscriber that it comes from, the destination and the reason; it is
+    /// durable when this returns. `jlog ship --unwrap` and [`unwrap_set_aside`](crate::unwrap_set_aside) give it back
+    /// as it was.
     ///
     /// # Errors
     /// Those of creating or opening the feed, and of writing to it. The next call tries again.

@@ -192,7 +192,8 @@ impl Shipper {
         self
     }
 
-    /// Whether the feed is one of messages that were set aside: they are sent as they were before that, under their first ids.
+    /// Whether the feed is one of messages that were set aside: they are sent as they were before that, under their
+    /// first ids.
     #[must_use]
     pub fn unwrap_set_aside(mut self, unwrap: bool) -> Self {
         self.unwrap = unwrap;
@@ -303,7 +304,8 @@ impl Shipper {
         Ok(Opened { source, checkpointer, feed, identity, end, events })
     }
 
-    /// What would be sent, up to the present end, without sending it or moving the checkpoint: `each` returns whether to go on.
+    /// What would be sent, up to the present end, without sending it or moving the checkpoint: `each` returns whether
+    /// to go on.
     ///
     /// # Errors
     /// [`Error::Feed`] if the feed cannot be read.

@@ -93,8 +93,8 @@ impl Changes {
         Some(Self { inotify: Arc::new(inotify), followed: HashMap::new() })
     }
 
-    /// Follows a directory from now on, if its file system reports changes. That may block for as long as the file system does;
-    /// the lock is not held meanwhile.
+    /// Follows a directory from now on, if its file system reports changes. That may block for as long as the file
+    /// system does; the lock is not held meanwhile.
     pub(crate) fn follow(changes: &Mutex<Option<Self>>, dir: &Path, names: &Arc<Names>) {
         let Some(inotify) = changes.lock().as_ref().map(|changes| Arc::clone(&changes.inotify)) else {
             return;

@@ -118,8 +118,8 @@ struct History {
     kept: (u64, u64),
     /// The directory that was read as a whole, and when.
     whole: Option<((u64, u64), Instant)>,
-    /// Whether following changes is worth while: it costs a writer about a microsecond for each write, and spares us a look at
-    /// each subscriber. It is while fewer messages a second come than there are subscribers.
+    /// Whether following changes is worth while: it costs a writer about a microsecond for each write, and spares us a
+    /// look at each subscriber. It is while fewer messages a second come than there are subscribers.
     calm: bool,
     looked: Option<Instant>,
 }

@@ -500,8 +500,8 @@ impl View {
         self.of_lines(to)
     }
 
-    /// The metrics that configurations make of lines. Of two that have one name, as those of two graphs may, both are shown if
-    /// they are of one kind.
+    /// The metrics that configurations make of lines. Of two that have one name, as those of two graphs may, both are
+    /// shown if they are of one kind.
     #[cfg(feature = "graph")]
     fn of_lines(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let all =

@@ -123,8 +123,8 @@ impl Observer {
         Ok(Self { core, runtime: Some(runtime) })
     }
 
-    /// Reads what is due (each feed at most every half second), and waits for it for 3 seconds at most: a feed whose file system
-    /// does not answer becomes an entry with an error.
+    /// Reads what is due (each feed at most every half second), and waits for it for 3 seconds at most: a feed whose
+    /// file system does not answer becomes an entry with an error.
     ///
     /// # Panics
     /// Within an asynchronous runtime: it blocks.

@@ -1,5 +1,5 @@
-//! The metrics of subscribers as text. There may be many of them: the text is made while a client takes it, and is never there
-//! as a whole.
+//! The metrics of subscribers as text. There may be many of them: the text is made while a client takes it, and is
+//! never there as a whole.
 
 use std::sync::Arc;
 

@@ -220,8 +220,9 @@ impl Watch {
         self
     }
 
-    /// Secures the connections of a server at an IP address. Where it wants certificates of clients, whoever has one may ask, from
-    /// other machines as well, and [change](Watch::control) something, without a [token](Watch::token); with both, both are needed.
+    /// Secures the connections of a server at an IP address. Where it wants certificates of clients, whoever has one
+    /// may ask, from other machines as well, and [change](Watch::control) something, without a [token](Watch::token);
+    /// with both, both are needed.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: crate::tls::Tls) -> Self {
@@ -229,8 +230,9 @@ impl Watch {
         self
     }
 
-    /// Lets a browser, or another client without a token, call this server by this name as well. `localhost` and the loopback's addresses
-    /// are always allowed; other names are refused, since a page of another site could reach this server by them.
+    /// Lets a browser, or another client without a token, call this server by this name as well. `localhost` and the
+    /// loopback's addresses are always allowed; other names are refused, since a page of another site could reach this
+    /// server by them.
     #[must_use]
     pub fn allow_host(mut self, host: impl Into<String>) -> Self {
         self.hosts.push(host.into());
@@ -251,16 +253,17 @@ impl Watch {
         self
     }
 
-    /// Lets whoever may ask change something, too: streams and subscribers, by the API. That needs a [token](Watch::token), or a
-    /// Unix socket, which is its owner's; without either, a [router](Watch::router) changes nothing.
+    /// Lets whoever may ask change something, too: streams and subscribers, by the API. That needs a
+    /// [token](Watch::token), or a Unix socket, which is its owner's; without either, a [router](Watch::router) changes
+    /// nothing.
     #[must_use]
     pub fn control(mut self) -> Self {
         self.control = true;
         self
     }
 
-    /// Has this read the program's configuration again, where a client asks for it and [control](Watch::control) is allowed. Its
-    /// error is for that client: why the configuration was refused.
+    /// Has this read the program's configuration again, where a client asks for it and [control](Watch::control) is
+    /// allowed. Its error is for that client: why the configuration was refused.
     #[must_use]
     pub fn on_reload(mut self, reload: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
         self.reload = Some(Reload(Arc::new(reload)));
@@ -293,9 +296,9 @@ impl Watch {
         })
     }
 
-    /// What answers, for a server of one's own: it needs a tokio runtime with time, and reads feeds on its blocking threads (4
-    /// at most). [`Limits`] of connections and time are that server's affair. Clients without a token must call it by
-    /// `localhost`, a loopback address or a name that was [allowed](Watch::allow_host).
+    /// What answers, for a server of one's own: it needs a tokio runtime with time, and reads feeds on its blocking
+    /// threads (4 at most). [`Limits`] of connections and time are that server's affair. Clients without a token must
+    /// call it by `localhost`, a loopback address or a name that was [allowed](Watch::allow_host).
     ///
     /// ```
     /// # async fn example(listener: tokio::net::TcpListener) -> std::io::Result<()> {
@@ -318,8 +321,8 @@ impl Watch {
     /// Answers at this address from a thread of its own, until the [`Server`] is stopped or dropped.
     ///
     /// # Errors
-    /// The address is taken or not allowed, or it is not local and neither a [token](Watch::token) nor a certificate of clients is
-    /// asked for; no thread can be started.
+    /// The address is taken or not allowed, or it is not local and neither a [token](Watch::token) nor a certificate of
+    /// clients is asked for; no thread can be started.
     pub fn serve(&self, address: &Address) -> Result<Server, ServeError> {
         let (secure, knows_clients) = self.secure();
         let asks = self.token.is_some() || knows_clients;

@@ -81,12 +81,13 @@ enum Task {
         /// The files; standard input if there are none
         files: Vec<PathBuf>,
     },
-    /// Ask a process that answers over HTTP (`logdag run` or `exec` with --http, or one with jlog-watch) about its streams, or
-    /// change them
+    /// Ask a process that answers over HTTP (`logdag run` or `exec` with --http, or one with jlog-watch) about its
+    /// streams, or change them
     ///
-    /// The words are those of libmtev's console: list; show log NAME [LINES]; log details NAME; log to NAME TEXT; log connect
-    /// NAME OUTLET [FILTER]; log disconnect NAME OUTLET; [no] log enable|debug|facility|timestamps|level|keys|target|source
-    /// NAME; log rotate NAME; log reopen NAME. Besides these: reload; verify FEED; show verify FEED. Changes need --control there.
+    /// The words are those of libmtev's console: list; show log NAME [LINES]; log details NAME; log to NAME TEXT; log
+    /// connect NAME OUTLET [FILTER]; log disconnect NAME OUTLET; [no] log
+    /// enable|debug|facility|timestamps|level|keys|target|source NAME; log rotate NAME; log reopen NAME. Besides these:
+    /// reload; verify FEED; show verify FEED. Changes need --control there.
     Ctl(ctl::CtlArgs),
     /// Log lines of inputs, until they end or a signal arrives
     ///
@@ -107,11 +108,11 @@ enum Task {
     },
     /// Run a command and log what it writes; end with its exit status
     ///
-    /// Signals are passed on to the command. SIGHUP also reloads the configuration and reopens files, but
-    /// most commands end with it; files that were moved away are noticed without it. After the command has
-    /// ended, lines are taken until no other process has its outputs open; SIGTERM and SIGINT end that, or, if one of
-    /// them has ended the command, 5 seconds. A second one ends at once. Signals that were ignored at the start (by `nohup`, for example) stay
-    /// ignored.
+    /// Signals are passed on to the command. SIGHUP also reloads the configuration and reopens files, but most commands
+    /// end with it; files that were moved away are noticed without it. After the command has ended, lines are taken
+    /// until no other process has its outputs open; SIGTERM and SIGINT end that, or, if one of them has ended the
+    /// command, 5 seconds. A second one ends at once. Signals that were ignored at the start (by `nohup`, for example)
+    /// stay ignored.
     Exec {
         /// The configuration
         file: PathBuf,
@@ -167,8 +168,8 @@ struct HttpArgs {
 }
 
 impl HttpArgs {
-    /// A server, if the command line or the configuration asks for one. It says on standard error where it listens: the port may
-    /// be one that the system chose.
+    /// A server, if the command line or the configuration asks for one. It says on standard error where it listens: the
+    /// port may be one that the system chose.
     fn serve(
         &self,
         config: &Config,
@@ -1219,8 +1220,8 @@ fn exec(
     end_at_once.count_from_here()?;
     let ended = Instant::now();
     for thread in taking {
-        // The pipes end when every process that has them open does, or a signal ends the wait. One that ended the command ends
-        // it after a while: a sink may not take what is there.
+        // The pipes end when every process that has them open does, or a signal ends the wait. One that ended the
+        // command ends it after a while: a sink may not take what is there.
         let waits = || {
             let over = told_before.load(Ordering::Acquire) && ended.elapsed() >= LAST_LINES;
             !over && !told_to_end.load(Ordering::Acquire)

@@ -16,8 +16,9 @@ const REDACTED_JSON: &str = "\"[redacted]\"";
 /// Values deeper in one another than this are redacted as a whole.
 const MAX_DEPTH: usize = 64;
 
-/// What is replaced by `[redacted]` in lines before any sink, ring, feed or text hook gets them: values of keys by their names,
-/// and what regular expressions match. Filters, and hooks that get a line before its text, see lines as they were logged.
+/// What is replaced by `[redacted]` in lines before any sink, ring, feed or text hook gets them: values of keys by
+/// their names, and what regular expressions match. Filters, and hooks that get a line before its text, see lines as
+/// they were logged.
 ///
 /// ```
 /// use logdag::{Graph, Redaction, log};
@@ -30,10 +31,11 @@ const MAX_DEPTH: usize = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Keys are named in any case; within JSON (values of JSON, and messages and texts that are JSON objects or arrays) names count
-/// at any depth, and dotted ones as paths from the key, or from the root of the text, on: `user.mail` is the member `mail` of
-/// `user`, also in each item of an array, and a key that is called `user.mail`. Patterns are looked for in messages, in names of keys and in values. What takes too long to be looked through is redacted as
-/// a whole.
+/// Keys are named in any case; within JSON (values of JSON, and messages and texts that are JSON objects or arrays)
+/// names count at any depth, and dotted ones as paths from the key, or from the root of the text, on: `user.mail` is
+/// the member `mail` of `user`, also in each item of an array, and a key that is called `user.mail`. Patterns are
+/// looked for in messages, in names of keys and in values. What takes too long to be looked through is redacted as a
+/// whole.
 #[derive(Clone, Default)]
 pub struct Redaction {
     keys: Vec<String>,
@@ -193,7 +195,8 @@ impl Redaction {
         }
     }
 
-    /// What replaces a text that is the value of a name; in one that is JSON itself, paths begin with the name or at its root.
+    /// What replaces a text that is the value of a name; in one that is JSON itself, paths begin with the name or at
+    /// its root.
     fn text_value(&self, text: &str, path: &str, depth: usize) -> Option<String> {
         let from_name = self.text_or_json(text, path, depth);
         let from_root = self.text_or_json(&from_name, "", depth);

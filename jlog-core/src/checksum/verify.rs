@@ -274,9 +274,9 @@ impl Verifier {
         })
     }
 
-    /// How many whole records at the beginning of `bytes`, `most` at most, follow each other and are what was written, and
-    /// how many bytes they have. `first` describes the first of them; its length does not matter. The one that this stops at is to be
-    /// [checked](Self::check) by itself.
+    /// How many whole records at the beginning of `bytes`, `most` at most, follow each other and are what was written,
+    /// and how many bytes they have. `first` describes the first of them; its length does not matter. The one that this
+    /// stops at is to be [checked](Self::check) by itself.
     ///
     /// # Errors
     /// Where the sidecar cannot be read.

@@ -1,7 +1,8 @@
 //! The group's file: a header, and behind it the changes that were made, in their order. FORMAT.md describes it.
 //!
-//! A process locks the file before it reads or changes it. It appends a change in one write; the next process truncates what a
-//! killed one has left of a change. When the file has grown, a shorter one is written under another name and renamed.
+//! A process locks the file before it reads or changes it. It appends a change in one write; the next process truncates
+//! what a killed one has left of a change. When the file has grown, a shorter one is written under another name and
+//! renamed.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -132,8 +133,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Change, usize)> {
     (crc == crc32fast::hash(&bytes[..len])).then_some((change, len + 4))
 }
 
-/// A random number for the first lease in a file that replaces one of which nothing is known: no earlier lease has the number of
-/// a later one.
+/// A random number for the first lease in a file that replaces one of which nothing is known: no earlier lease has the
+/// number of a later one.
 pub(super) fn any_lease(shared: &Shared, file_name: &str) -> Result<u64> {
     let number = getrandom::u32();
     number

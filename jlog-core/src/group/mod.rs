@@ -130,12 +130,12 @@ impl Leased {
     }
 }
 
-/// One of the workers that share a subscriber's messages, in this process or in others. Each message is leased to one worker at
-/// a time.
+/// One of the workers that share a subscriber's messages, in this process or in others. Each message is leased to one
+/// worker at a time.
 ///
-/// The subscriber's checkpoint stays before the oldest message that is not acknowledged. The state of the leases is in one file
-/// beside the checkpoint, which outlives every process. The messages of a killed worker stay leased until their leases
-/// expire. Delivery is at least once: a message can be delivered twice.
+/// The subscriber's checkpoint stays before the oldest message that is not acknowledged. The state of the leases is in
+/// one file beside the checkpoint, which outlives every process. The messages of a killed worker stay leased until
+/// their leases expire. Delivery is at least once: a message can be delivered twice.
 ///
 /// Workers share the subscriber ([`Claim::Shared`]); a reader that claims it alone is refused while there is a worker. When
 /// somebody moves the subscriber, or a repair renumbers messages, the group starts over at the checkpoint, and all earlier

@@ -254,7 +254,8 @@ impl GroupState {
         }
     }
 
-    /// The changes that lead to this state from a [new](GroupState::new) one with the same `done`, `committed` and next lease.
+    /// The changes that lead to this state from a [new](GroupState::new) one with the same `done`, `committed` and next
+    /// lease.
     pub fn changes(&self) -> Vec<Change> {
         let mut changes: Vec<Change> =
             self.segments.iter().map(|(&number, &file)| Change::Segment { number, file }).collect();

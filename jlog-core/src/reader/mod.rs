@@ -424,8 +424,8 @@ impl Reader {
     /// nothing to read.
     ///
     /// # Errors
-    /// [`Error::Replaced`] where the jlog is not at its path any more, [`Error::Unsubscribed`] where the subscriber was removed;
-    /// [`Error::Io`].
+    /// [`Error::Replaced`] where the jlog is not at its path any more, [`Error::Unsubscribed`] where the subscriber was
+    /// removed; [`Error::Io`].
     pub fn check_there(&self) -> Result<()> {
         self.meta.check_named(&self.shared)?;
         match (&self.checkpoint, &self.name) {

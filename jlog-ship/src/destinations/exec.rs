@@ -45,9 +45,9 @@ pub enum Framing {
 /// | 78 (`EX_CONFIG`), 126, 127 | somebody has to change something |
 /// | anything else, or a signal | try again |
 ///
-/// Its standard input is a file with exactly the messages of the run. `JLOG_FIRST_ID`, `JLOG_LAST_ID` and `JLOG_MESSAGES` are in
-/// its environment. If it fails, the first 1000 bytes that it printed on standard error are reported as the reason. When its
-/// time is over, it is killed with all processes of its group.
+/// Its standard input is a file with exactly the messages of the run. `JLOG_FIRST_ID`, `JLOG_LAST_ID` and
+/// `JLOG_MESSAGES` are in its environment. If it fails, the first 1000 bytes that it printed on standard error are
+/// reported as the reason. When its time is over, it is killed with all processes of its group.
 #[derive(Clone, Debug)]
 pub struct Exec {
     command: String,
@@ -213,8 +213,8 @@ impl BlockingExec {
         Ok(Self { exec, runtime: runtime.map_err(system)? })
     }
 
-    /// Runs the command once, and waits until it ends. Meanwhile it calls `beat` at this interval. [`ControlFlow::Break`] kills the
-    /// command and makes its text the reason of a temporary refusal.
+    /// Runs the command once, and waits until it ends. Meanwhile it calls `beat` at this interval.
+    /// [`ControlFlow::Break`] kills the command and makes its text the reason of a temporary refusal.
     ///
     /// # Errors
     /// What the command's status says, as with [`Exec`].

@@ -78,8 +78,8 @@ impl Retrying {
         }
     }
 
-    /// How many runs messages get before they are refused for good, 1 at least; without end by default. Runs that fail because
-    /// somebody has to change something do not count.
+    /// How many runs messages get before they are refused for good, 1 at least; without end by default. Runs that fail
+    /// because somebody has to change something do not count.
     #[must_use]
     pub fn tries(mut self, tries: Option<u32>) -> Self {
         self.tries = tries.map(|tries| tries.max(1));

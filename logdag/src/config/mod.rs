@@ -13,20 +13,21 @@
 //! [`Compression`](crate::Compression).
 //! `make_dirs` has the directories of a file or a jlog made where they are missing.
 //!
-//! `<metric name="requests" labels="status" filter="…"/>` counts the lines of the streams that it is in, as an outlet to a stream
-//! `metric/requests` with a [`Metric`](crate::Metric) would. `type="histogram"` with `value="KEY"` makes a histogram of a number;
-//! `buckets`, `scale`, `labels`, `max_series` and `help` are said there, and an outlet's `filter`, `min_level`, `limit` and
-//! `sample` may be given as well. In TOML it is a table, or a list of tables, `metric`.
+//! `<metric name="requests" labels="status" filter="…"/>` counts the lines of the streams that it is in, as an outlet
+//! to a stream `metric/requests` with a [`Metric`](crate::Metric) would. `type="histogram"` with `value="KEY"` makes a
+//! histogram of a number; `buckets`, `scale`, `labels`, `max_series` and `help` are said there, and an outlet's
+//! `filter`, `min_level`, `limit` and `sample` may be given as well. In TOML it is a table, or a list of tables,
+//! `metric`.
 //!
 //! `<http address="127.0.0.1:8465"/>`, below the root or in `<logs>`, has the command answer over HTTP ([`Http`]).
 //!
 //! What is wrong is an error. What libmtev lets pass though it means nothing, such as an element `<oulet>`, is a warning
 //! ([`Config::warnings`]); `logdag check --strict` refuses it.
 //!
-//! TOML has the same model: the file is what `<logs>` is in XML. Keys with a text, a number or a boolean are attributes;
-//! `[[log]]` is a stream, `outlet` a list of names or of tables with `name` and `filter`, `config` a table, `include` a
-//! list of files, and every other table a group whose attributes and outlets the streams in it inherit. Unknown keys are errors. A file whose name
-//! ends in `.toml` is TOML; everything else is XML.
+//! TOML has the same model: the file is what `<logs>` is in XML. Keys with a text, a number or a boolean are
+//! attributes; `[[log]]` is a stream, `outlet` a list of names or of tables with `name` and `filter`, `config` a table,
+//! `include` a list of files, and every other table a group whose attributes and outlets the streams in it inherit.
+//! Unknown keys are errors. A file whose name ends in `.toml` is TOML; everything else is XML.
 //!
 //! ```toml
 //! timestamps = true
@@ -382,8 +383,8 @@ pub struct Http {
 }
 
 impl Config {
-    /// Reads a file, with those that it includes: regular files of up to 16 MiB. This one may also be a pipe that the process was
-    /// started with, such as `/dev/stdin`, which is read to its end.
+    /// Reads a file, with those that it includes: regular files of up to 16 MiB. This one may also be a pipe that the
+    /// process was started with, such as `/dev/stdin`, which is read to its end.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -563,7 +564,8 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses a configuration without streams: as one in the place of another it is more likely a file that is being written.
+    /// Refuses a configuration without streams: as one in the place of another it is more likely a file that is being
+    /// written.
     pub(crate) fn check_any(&self) -> Result<()> {
         if !self.streams.is_empty() || !self.left_out.is_empty() {
             return Ok(());
@@ -613,8 +615,8 @@ fn unreadable(path: &Path, message: String) -> ConfigError {
     }
 }
 
-/// Opens a regular file. Others have no end, or wait for somebody; only a pipe that the program was given, by a shell's `<(…)`
-/// for example, may be named.
+/// Opens a regular file. Others have no end, or wait for somebody; only a pipe that the program was given, by a shell's
+/// `<(…)` for example, may be named.
 fn open_regular(path: &Path, may_be_given: bool) -> std::result::Result<File, String> {
     if may_be_given && is_descriptor(path) {
         return File::open(path).map_err(|e| e.to_string());

@@ -90,8 +90,8 @@ pub(super) fn is_off(text: &str) -> bool {
     ["", "0", OFF, "false"].contains(&&*text.trim().to_ascii_lowercase())
 }
 
-/// What makes no sense together, each with the attribute that it is about. Where a stream has switched off the rotation that it
-/// inherits, what is said of rotated files is left for others, or for later.
+/// What makes no sense together, each with the attribute that it is about. Where a stream has switched off the rotation
+/// that it inherits, what is said of rotated files is left for others, or for later.
 pub(super) fn doubts<'a>(
     rotation: &Rotation,
     inherited: Inherited<'_, 'a>,

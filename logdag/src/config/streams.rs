@@ -120,8 +120,8 @@ pub(super) fn read(root: &Element, doubts: Vec<ConfigError>) -> Result<Config> {
     Ok(Config { streams, places, left_out, warnings, redaction, http })
 }
 
-/// Whether this says where to answer over HTTP, also with a mistake. Without an attribute of that it is a group that happens to have the name, in TOML
-/// only if there is something in it.
+/// Whether this says where to answer over HTTP, also with a mistake. Without an attribute of that it is a group that
+/// happens to have the name, in TOML only if there is something in it.
 fn is_http(element: &Element) -> bool {
     let says = element
         .attributes

@@ -8,12 +8,12 @@ use crate::graph::{Graph, StreamConfig};
 use crate::redact::Redaction;
 use crate::sink::{RotatedName, Rotation, WhenFull, Zone};
 
-/// The streams of a graph, as they are now, as a configuration in TOML. Reading it gives a graph with the same streams, outlets
-/// and filters. Streams that every graph has are left out while they are as every graph has them.
+/// The streams of a graph, as they are now, as a configuration in TOML. Reading it gives a graph with the same streams,
+/// outlets and filters. Streams that every graph has are left out while they are as every graph has them.
 ///
-/// What only a program can set up is not in it: hooks, levels of the environment, and types that it registers, whose streams
-/// name the type. Times are rounded up to seconds, and a limit in a time that is no number of seconds is written with the next
-/// longer one.
+/// What only a program can set up is not in it: hooks, levels of the environment, and types that it registers, whose
+/// streams name the type. Times are rounded up to seconds, and a limit in a time that is no number of seconds is
+/// written with the next longer one.
 ///
 /// ```
 /// use logdag::{Graph, SinkSpec, StreamOptions};

@@ -5,10 +5,10 @@
 //! PRED  := FIELD OP VALUE | exists(FIELD)
 //! OP    := = != ~ !~ < <= > >=
 //! ```
-//! Fields are timestamp (microseconds), facility, threadid, threadname, file, line, message, level, and any key. A quoted value is
-//! compared as text, bytewise; a number as a number; `~` takes regular expressions of PCRE2, matched on bytes as libmtev does (`\w`,
-//! `.` and `(?i)` are of ASCII unless the expression begins with `(?u)`); what takes too long does not match. A missing field
-//! makes `!=` and `!~` true, everything else false.
+//! Fields are timestamp (microseconds), facility, threadid, threadname, file, line, message, level, and any key. A
+//! quoted value is compared as text, bytewise; a number as a number; `~` takes regular expressions of PCRE2, matched on
+//! bytes as libmtev does (`\w`, `.` and `(?i)` are of ASCII unless the expression begins with `(?u)`); what takes too
+//! long does not match. A missing field makes `!=` and `!~` true, everything else false.
 //!
 //! Levels have an order: `level >= 'warn'` is true for warnings and errors. A filter names them as loggers do (`warn`,
 //! `WARNING`, `fatal`, …: [`Level::from_name`](crate::Level::from_name)), or with pino's numbers (`level >= 40`).
@@ -216,8 +216,8 @@ impl Filter {
         self.expression.threshold()
     }
 
-    /// What is right, and probably not what was meant: comparisons of numbers with texts, and names one letter away from those
-    /// of fields.
+    /// What is right, and probably not what was meant: comparisons of numbers with texts, and names one letter away
+    /// from those of fields.
     pub(crate) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         self.expression.doubts(&mut doubts);

@@ -38,8 +38,8 @@ pub(crate) fn within_json(line: &mut Vec<u8>) {
     line.extend_from_slice(line_end.as_bytes());
 }
 
-/// A key or a value as logfmt has it: between quotation marks, with escapes as in JSON, where it would not be clear how far it
-/// goes.
+/// A key or a value as logfmt has it: between quotation marks, with escapes as in JSON, where it would not be clear how
+/// far it goes.
 pub(super) fn logfmt(text: &str, out: &mut Vec<u8>) {
     let is_special = |c: char| c.is_whitespace() || matches!(c, '"' | '=') || is_dangerous(c);
     let maybe = |byte: u8| byte <= b' ' || byte >= 0x7f || matches!(byte, b'"' | b'=');

@@ -20,8 +20,8 @@ pub enum Format {
     /// A JSON object a line in the style of structured events.
     Event,
     /// A FlatBuffer a line: the table LogLine of `schema/logline.fbs`. Sinks whose lines follow one another without a
-    /// border (files, outputs) get each behind its length: 4 bytes, little endian, behind which it is aligned by itself. `logdag
-    /// decode` and the crate `logline` read it.
+    /// border (files, outputs) get each behind its length: 4 bytes, little endian, behind which it is aligned by
+    /// itself. `logdag decode` and the crate `logline` read it.
     #[cfg(feature = "flatbuffers")]
     FlatBuffer,
 }

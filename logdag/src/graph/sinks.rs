@@ -220,9 +220,10 @@ impl Graph {
         self.change_mode(true, |slots| slots.iter().for_each(Slot::go_async));
     }
 
-    /// Writes everything that waits in queues and ends their threads; from then on, threads that log write
-    /// themselves. Does nothing from within a sink. What a sink has not taken within its stream's [`drain_limit`](StreamOptions::drain_limit) is counted as
-    /// dropped and reported, by the next [`flush`](Graph::flush) too.
+    /// Writes everything that waits in queues and ends their threads; from then on, threads that log write themselves.
+    /// Does nothing from within a sink. What a sink has not taken within its stream's
+    /// [`drain_limit`](StreamOptions::drain_limit) is counted as dropped and reported, by the next
+    /// [`flush`](Graph::flush) too.
     pub fn go_sync(&self) {
         self.change_mode(false, go_sync);
     }

@@ -120,8 +120,9 @@ impl State {
         self.options.sink.as_ref().map_or("", |sink| &sink.kind)
     }
 
-    /// Its sink, where these options change only what is in front of it. A ring keeps its lines so, a metric what it has counted, and a jlog its writer:
-    /// there can be only one that buffers. Both can be written to by an old and a new queue at once.
+    /// Its sink, where these options change only what is in front of it. A ring keeps its lines so, a metric what it
+    /// has counted, and a jlog its writer: there can be only one that buffers. Both can be written to by an old and a
+    /// new queue at once.
     pub(super) fn reusable_sink(&self, options: &StreamOptions) -> Option<(Arc<dyn Sink>, SinkSpec)> {
         let slot = self.slot.as_ref().filter(|_| self.options.sink == options.sink)?;
         matches!(self.kind(), "memory" | "metric" | "jlog")

@@ -18,9 +18,9 @@ const FIRST_SECOND: f64 = 946_684_800.0;
 
 /// How lines that are JSON objects are logged: as events, whose members are keys with their types.
 ///
-/// The event's own level (`level` or `severity`, a name or a number of pino, bunyan or syslog) and its own time (`timestamp`,
-/// `@timestamp`, `time` or `ts`; RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970) are those of the line. What is no
-/// JSON object is logged as it is.
+/// The event's own level (`level` or `severity`, a name or a number of pino, bunyan or syslog) and its own time
+/// (`timestamp`, `@timestamp`, `time` or `ts`; RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970) are
+/// those of the line. What is no JSON object is logged as it is.
 ///
 /// ```
 /// use logdag::{Graph, input::JsonLines};

@@ -78,11 +78,11 @@ const ZONES: [(&str, i16); 30] = [
 /// What a message is of where it does not say: `user`, and a notice.
 const PRIORITY: u8 = 13;
 
-/// Logs a message of RFC 5424 or RFC 3164, one datagram or frame. Its severity is the line's level, its time (of RFC 3164: in
-/// this year and the local time zone, unless it says which; or a time of RFC 3339, as rsyslog forwards it) the line's time. The
-/// rest are keys: `syslog_facility`, `severity` (a number), `hostname`, `appname`, `procid`, `msgid`, `sequence` (the number
-/// that Cisco's devices give a message), and `sd`, the structured data as an object of objects. What is neither is logged as it
-/// is.
+/// Logs a message of RFC 5424 or RFC 3164, one datagram or frame. Its severity is the line's level, its time (of RFC
+/// 3164: in this year and the local time zone, unless it says which; or a time of RFC 3339, as rsyslog forwards it) the
+/// line's time. The rest are keys: `syslog_facility`, `severity` (a number), `hostname`, `appname`, `procid`, `msgid`,
+/// `sequence` (the number that Cisco's devices give a message), and `sd`, the structured data as an object of objects.
+/// What is neither is logged as it is.
 ///
 /// ```
 /// use logdag::{Graph, input};
@@ -323,9 +323,9 @@ fn time_of_3339(text: &str) -> Option<(Option<u64>, &str)> {
     Some((u64::try_from(time.as_microsecond()).ok(), rest))
 }
 
-/// `Mmm dd hh:mm:ss `, with or without a fraction, and what follows. A year may be before the month, behind the day or behind the
-/// time; without one it is this year or, where that were tomorrow or later, the last one. Behind the time there may be a zone
-/// as well; without one it is the local one. Some devices put a colon behind all of it.
+/// `Mmm dd hh:mm:ss `, with or without a fraction, and what follows. A year may be before the month, behind the day or
+/// behind the time; without one it is this year or, where that were tomorrow or later, the last one. Behind the time
+/// there may be a zone as well; without one it is the local one. Some devices put a colon behind all of it.
 fn local_time<'a>(text: &'a str, now: &Zoned) -> Option<(Option<u64>, &'a str)> {
     let word = |text: &'a str| text.split_once(' ');
     let year_before = |text: &'a str| word(text).and_then(|(word, rest)| Some((year_of(word)?, rest)));

@@ -35,8 +35,8 @@ pub(crate) const KEYS: [&str; 7] = [KIND, HELP, VALUE, BUCKETS_KEY, SCALE, LABEL
 /// [`SinkSpec::metric`] counts the lines that come to it, and writes nothing; an outlet's filter says which ones do. The
 /// figures are [`Graph::metrics`](crate::Graph::metrics), which the crate jlog-watch shows to Prometheus.
 ///
-/// Labels are bounded: after [`max_series`](Metric::max_series) different combinations of their values, further ones count where
-/// every label is `other`. Values are cut at 128 bytes.
+/// Labels are bounded: after [`max_series`](Metric::max_series) different combinations of their values, further ones
+/// count where every label is `other`. Values are cut at 128 bytes.
 ///
 /// ```
 /// use logdag::{Graph, Metric, SinkSpec, StreamOptions, log};
@@ -79,8 +79,9 @@ impl Metric {
         }
     }
 
-    /// A histogram of the numbers that lines have as this key, in buckets that suit seconds, 5 ms to 10 s. A text that is a number
-    /// counts as one. A line without the key, or with something else than a number from 0 on, is skipped, and that is counted.
+    /// A histogram of the numbers that lines have as this key, in buckets that suit seconds, 5 ms to 10 s. A text that
+    /// is a number counts as one. A line without the key, or with something else than a number from 0 on, is skipped,
+    /// and that is counted.
     pub fn histogram(name: impl Into<String>, key: impl Into<String>) -> Self {
         Self { value: Some(key.into()), buckets: Some(BUCKETS.to_vec()), ..Self::counter(name) }
     }

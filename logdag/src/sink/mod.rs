@@ -427,8 +427,8 @@ impl SinkSpec {
     }
 }
 
-/// What is in the way on this machine, as it is now: a directory at the path of a file, a file at that of a jlog, or something
-/// that is no link at the name of one.
+/// What is in the way on this machine, as it is now: a directory at the path of a file, a file at that of a jlog, or
+/// something that is no link at the name of one.
 pub(crate) fn in_the_way(spec: &SinkSpec) -> Vec<String> {
     let mut found = Vec::new();
     match &*spec.kind {

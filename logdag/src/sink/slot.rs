@@ -405,8 +405,8 @@ impl Slot {
         self.drain_limit
     }
 
-    /// When waiting for this sink ends, if it begins now. One that was given up, and is not back yet, is not waited for again:
-    /// a program that ends drains and flushes, and would wait each time.
+    /// When waiting for this sink ends, if it begins now. One that was given up, and is not back yet, is not waited for
+    /// again: a program that ends drains and flushes, and would wait each time.
     pub(crate) fn deadline(&self) -> Instant {
         let now = Instant::now();
         if self.queue.lock().stuck > 0 || self.late.load(Ordering::Relaxed) > 0 {
@@ -474,8 +474,8 @@ impl Slot {
         let _ = thread.join();
     }
 
-    /// Waits for threads that write their lines themselves. What is not written by then is counted as dropped until it is, and
-    /// reported.
+    /// Waits for threads that write their lines themselves. What is not written by then is counted as dropped until it
+    /// is, and reported.
     fn wait_for_those_who_write(&self, deadline: Instant) {
         // A sink would wait for itself.
         if self.is_ring || Doing::now() == Doing::Writing || lock_until(&self.writing, deadline).is_some() {
@@ -494,8 +494,8 @@ impl Slot {
         }
     }
 
-    /// The lines of threads that are in the sink or wait for it. Those of a queue's thread that was given up, and does not come
-    /// back, count as dropped already.
+    /// The lines of threads that are in the sink or wait for it. Those of a queue's thread that was given up, and does
+    /// not come back, count as dropped already.
     fn lines_under_way(&self, queue: &Queue) -> u64 {
         u64::from(queue.stuck == 0) + self.waiting.load(Ordering::Relaxed)
     }

@@ -17,8 +17,8 @@ use super::rotation::{Compression, Naming, Rotation, RotationError};
 pub(super) const SECONDS: std::ops::RangeInclusive<u64> = 1_000_000_000..=9_999_999_999;
 /// The highest number in a name.
 const MAX_NUMBER: u64 = 999_999_999;
-/// Numbers that read as dates, in ascending order: no series has them. They are MMDD, years, all of 6 digits (YYYYMM, YYMMDD),
-/// YYYYDDD, and all of 8 digits (YYYYMMDD).
+/// Numbers that read as dates, in ascending order: no series has them. They are MMDD, years, all of 6 digits (YYYYMM,
+/// YYMMDD), YYYYDDD, and all of 8 digits (YYYYMMDD).
 const LIKE_DATES: [std::ops::Range<u64>; 5] =
     [1001..1232, 1900..2200, 100_000..1_000_000, 1_900_000..2_200_000, 10_000_000..100_000_000];
 /// So many numbers in a row may be missing in a series.
@@ -370,9 +370,9 @@ impl Names {
         (next <= MAX_NUMBER).then_some(next)
     }
 
-    /// Of numbers behind names, in any order, those of the series that this rotation has made: they follow on one another, but
-    /// for a few that somebody has removed. Of several such runs it is the longest one, and the lowest one of these. A high
-    /// number that stands alone is somebody else's (the number of a process, or of a ticket).
+    /// Of numbers behind names, in any order, those of the series that this rotation has made: they follow on one
+    /// another, but for a few that somebody has removed. Of several such runs it is the longest one, and the lowest one
+    /// of these. A high number that stands alone is somebody else's (the number of a process, or of a ticket).
     pub(super) fn series(mut numbers: Vec<u64>) -> std::ops::Range<u64> {
         numbers.sort_unstable();
         numbers.dedup();

@@ -350,10 +350,10 @@ impl FromStr for Zone {
 ///   has the date of the day that is over. Where a name is taken, `.1`, `.2` and so on follow it; of those
 ///   the same holds as of numbers alone.
 ///
-/// Directives of patterns are `%Y` `%m` `%d` `%F` (for `%Y-%m-%d`) `%H` `%M` `%S`, `%j` (day of the year), `%G` and `%V` (year
-/// and week of ISO 8601), `%s` (seconds since 1970) and `%%`. `{name}` and `{ext}` are the log's own name without its
-/// extension, and the extension with its dot: `{name}-%F{ext}` fits any log. Directives are in the name of the file, not in its
-/// directory.
+/// Directives of patterns are `%Y` `%m` `%d` `%F` (for `%Y-%m-%d`) `%H` `%M` `%S`, `%j` (day of the year), `%G` and
+/// `%V` (year and week of ISO 8601), `%s` (seconds since 1970) and `%%`. `{name}` and `{ext}` are the log's own name
+/// without its extension, and the extension with its dot: `{name}-%F{ext}` fits any log. Directives are in the name of
+/// the file, not in its directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RotatedName(pub(super) Naming);
 
