@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use crate::Args;
+use crate::args::Args;
 
 /// What examples show, and their lines.
 type Example = (&'static str, &'static str);

@@ -1,0 +1,322 @@
+//! Where lines come from: pipes, sockets, datagrams, and the syslog protocol.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use logdag::input::{JsonLines, SyslogMessages, for_each_syslog_message};
+use logdag::{Graph, Level, Location, Stream};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{SockRef, TcpKeepalive};
+
+use crate::args::{LineArgs, Source};
+use crate::{Failure, report};
+
+/// Takes lines, and logs them.
+#[derive(Clone)]
+pub(crate) struct Lines {
+    stream: Stream,
+    json: Option<JsonLines>,
+    syslog: SyslogMessages,
+    max_line: usize,
+}
+
+impl Lines {
+    pub(crate) fn new(graph: &Graph, stream: &str, args: &LineArgs) -> Result<Self, Failure> {
+        let name = stream;
+        let known = graph.describe(name);
+        let stream = graph.stream(name)?;
+        if !stream.is_enabled() {
+            let what = match known {
+                Some(known) if !known.enabled => "is disabled",
+                Some(_) => "leads to no sink",
+                None => "is not in the configuration, and leads to no sink",
+            };
+            report(format_args!("logdag: the stream {name:?} {what}: its lines go nowhere"));
+        }
+        Ok(Self { stream, json: args.json(), syslog: args.syslog(), max_line: args.max_line.get() })
+    }
+
+    /// Logs every line until the input ends. A line that is too long continues in the next one.
+    pub(crate) fn take_all(&self, from: impl Read) -> io::Result<()> {
+        logdag::for_each_line(from, self.max_line, |line| self.take(line))
+    }
+
+    /// The same until it is told to end. An incomplete line is then logged and marked as cut.
+    fn take_until_told(&self, from: Until<impl Read + AsFd>) -> io::Result<()> {
+        let told = Arc::clone(&from.told);
+        logdag::for_each_line(from, self.max_line, |line| {
+            // The input is read on only when all whole lines are taken.
+            if told.load(Ordering::Acquire) {
+                let text = String::from_utf8_lossy(line);
+                let cut = format_args!("{text} [cut here: logdag was told to end]");
+                self.stream.log(Level::Info, &Location::UNKNOWN, &[], &cut);
+            } else {
+                self.take(line);
+            }
+        })
+    }
+
+    fn take(&self, line: &[u8]) {
+        let text = String::from_utf8_lossy(line);
+        match &self.json {
+            Some(json) => json.log(&self.stream, &text),
+            None => self.stream.log(Level::Info, &Location::UNKNOWN, &[], &text),
+        }
+    }
+}
+
+/// Tells inputs to end: a pipe whose other end is closed then.
+#[derive(Clone)]
+pub(crate) struct Stop(Arc<io::PipeReader>);
+
+impl Stop {
+    pub(crate) fn new() -> io::Result<(Self, io::PipeWriter)> {
+        let (reader, writer) = io::pipe()?;
+        Ok((Self(Arc::new(reader)), writer))
+    }
+
+    /// Waits until there is something to read, or until it is to end and there is nothing.
+    fn wait_for(&self, input: BorrowedFd<'_>) -> io::Result<bool> {
+        let ready = |poll: &PollFd<'_>| poll.any().unwrap_or(true);
+        loop {
+            let mut polled =
+                [PollFd::new(input, PollFlags::POLLIN), PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                polled => polled?,
+            };
+            if ready(&polled[0]) || ready(&polled[1]) {
+                return Ok(ready(&polled[0]));
+            }
+        }
+    }
+}
+
+/// An input that ends when it is told to and there is nothing more to read.
+struct Until<R> {
+    input: R,
+    stop: Stop,
+    /// It has ended because it was told to.
+    told: Arc<AtomicBool>,
+}
+
+impl<R> Until<R> {
+    fn new(input: R, stop: Stop) -> Self {
+        Self { input, stop, told: Arc::default() }
+    }
+}
+
+impl<R: Read + AsFd> Read for Until<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.wait_for(self.input.as_fd())? {
+            return self.input.read(buffer);
+        }
+        self.told.store(true, Ordering::Release);
+        Ok(0)
+    }
+}
+
+pub(crate) fn start(
+    source: Source,
+    lines: Lines,
+    stop: Stop,
+) -> Result<std::thread::JoinHandle<()>, Failure> {
+    let named = |path: &Path, e: io::Error| -> Failure { format!("{}: {e}", path.display()).into() };
+    Ok(match source {
+        Source::Stdin => {
+            // Not through the standard library's buffer: what is in there cannot be polled.
+            let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+            std::thread::spawn(move || tell("stdin", lines.take_until_told(Until::new(input, stop))))
+        }
+        Source::Fifo(path) => {
+            if !path.exists() {
+                nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o660))
+                    .map_err(|e| named(&path, e.into()))?;
+            }
+            // Opened for writing as well, so that it does not end when a writer closes it.
+            let input = File::options().read(true).write(true).open(&path).map_err(|e| named(&path, e))?;
+            if !input.metadata().is_ok_and(|facts| facts.file_type().is_fifo()) {
+                return Err(format!("{}: it is not a FIFO", path.display()).into());
+            }
+            let what = path.display().to_string();
+            std::thread::spawn(move || tell(&what, lines.take_until_told(Until::new(input, stop))))
+        }
+        Source::Unix(path) => {
+            let left_over = UnixStream::connect(&path).err();
+            remove_left_over(&path, left_over).map_err(|e| named(&path, e))?;
+            let listener = UnixListener::bind(&path).map_err(|e| named(&path, e))?;
+            std::thread::spawn(move || {
+                take_connections(&listener, &path.display().to_string(), &lines, &stop)
+            })
+        }
+        Source::Udp(address) => {
+            let socket = UdpSocket::bind(&address).map_err(|e| format!("{address}: {e}"))?;
+            std::thread::spawn(move || {
+                let take = |datagram: &[u8]| lines.take_all(datagram);
+                take_datagrams(&address, &socket, |buffer| socket.recv(buffer), &stop, take);
+            })
+        }
+        Source::SyslogUdp(address) => {
+            let socket = UdpSocket::bind(&address).map_err(|e| format!("{address}: {e}"))?;
+            std::thread::spawn(move || {
+                take_datagrams(
+                    &address,
+                    &socket,
+                    |buffer| socket.recv(buffer),
+                    &stop,
+                    |datagram| {
+                        lines.syslog.log(&lines.stream, datagram);
+                        Ok(())
+                    },
+                );
+            })
+        }
+        Source::SyslogTcp(address) => {
+            let listener = TcpListener::bind(&address).map_err(|e| format!("{address}: {e}"))?;
+            // A connection that is gone before it is accepted must not be waited for.
+            listener.set_nonblocking(true)?;
+            std::thread::spawn(move || take_syslog_connections(&listener, &address, &lines, &stop))
+        }
+        Source::SyslogUnix(path) => {
+            let left_over = UnixDatagram::unbound().and_then(|socket| socket.connect(&path)).err();
+            remove_left_over(&path, left_over).map_err(|e| named(&path, e))?;
+            let socket = UnixDatagram::bind(&path).map_err(|e| named(&path, e))?;
+            std::thread::spawn(move || {
+                let what = path.display().to_string();
+                take_datagrams(
+                    &what,
+                    &socket,
+                    |buffer| socket.recv(buffer),
+                    &stop,
+                    |datagram| {
+                        lines.syslog.log(&lines.stream, datagram);
+                        Ok(())
+                    },
+                );
+            })
+        }
+    })
+}
+
+/// Removes a socket without a listener, as connecting to it has shown.
+fn remove_left_over(path: &Path, connected: Option<io::Error>) -> io::Result<()> {
+    let socket = std::fs::symlink_metadata(path).is_ok_and(|facts| facts.file_type().is_socket());
+    let refused = connected.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+    if socket && refused { std::fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Takes datagrams until it is to end and there are no more.
+fn take_datagrams(
+    what: &str,
+    socket: &impl AsFd,
+    receive: impl Fn(&mut [u8]) -> io::Result<usize>,
+    stop: &Stop,
+    take: impl Fn(&[u8]) -> io::Result<()>,
+) {
+    let mut datagram = vec![0; 64 << 10];
+    while stop.wait_for(socket.as_fd()).unwrap_or(false) {
+        let taken = receive(&mut datagram).and_then(|n| take(&datagram[..n]));
+        if taken.is_err() {
+            tell(what, taken);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+fn tell(what: &str, outcome: io::Result<()>) {
+    if let Err(e) = outcome {
+        report(format_args!("logdag: {what}: {e}"));
+    }
+}
+
+fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &Stop) {
+    let mut connections: Vec<std::thread::JoinHandle<()>> = Vec::new();
+    while stop.wait_for(listener.as_fd()).unwrap_or(false) {
+        connections.retain(|connection| !connection.is_finished());
+        match listener.accept() {
+            Ok((input, _)) => {
+                let (lines, stop, what) = (lines.clone(), stop.clone(), what.to_owned());
+                connections.push(std::thread::spawn(move || {
+                    tell(&what, lines.take_until_told(Until::new(input, stop)))
+                }));
+            }
+            Err(e) => {
+                tell(what, Err(e));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+    for connection in connections {
+        // What it had to say it has said.
+        let _ = connection.join();
+    }
+}
+
+/// How many connections carry syslog to one address at a time.
+const SYSLOG_CONNECTIONS: usize = 512;
+
+/// The most bytes of one of their messages: that many may wait for each connection.
+const SYSLOG_MESSAGE: usize = 256 << 10;
+
+/// A connection that is silent for this long is asked whether its peer is still there.
+const SYSLOG_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Takes messages of syslog of all who connect. Further connections are refused while there are too many.
+fn take_syslog_connections(listener: &TcpListener, what: &str, lines: &Lines, stop: &Stop) {
+    let mut connections: Vec<std::thread::JoinHandle<()>> = Vec::new();
+    let mut refuses = false;
+    while stop.wait_for(listener.as_fd()).unwrap_or(false) {
+        connections.retain(|connection| !connection.is_finished());
+        let accepted = listener.accept().and_then(|(input, peer)| {
+            if connections.len() >= SYSLOG_CONNECTIONS {
+                if !std::mem::replace(&mut refuses, true) {
+                    let why = format!("{SYSLOG_CONNECTIONS} connections are open: further ones are refused");
+                    tell(what, Err(io::Error::other(why)));
+                }
+                return Ok(());
+            }
+            refuses = false;
+            // Peers that are gone without a word do not keep a place for ever.
+            SockRef::from(&input).set_tcp_keepalive(&TcpKeepalive::new().with_time(SYSLOG_KEEPALIVE))?;
+            let (lines, stop) = (lines.clone(), stop.clone());
+            let take = move || tell(&peer.to_string(), take_syslog_messages(input, &lines, stop));
+            connections.push(std::thread::Builder::new().spawn(take)?);
+            Ok(())
+        });
+        match accepted {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
+            Err(e) => {
+                tell(what, Err(e));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(()) => {}
+        }
+    }
+    for connection in connections {
+        // What it had to say it has said.
+        let _ = connection.join();
+    }
+}
+
+/// Takes messages until the connection ends, or until it is told to end. What is not whole is marked as cut.
+fn take_syslog_messages(input: TcpStream, lines: &Lines, stop: Stop) -> io::Result<()> {
+    let from = Until::new(input, stop);
+    let told = Arc::clone(&from.told);
+    for_each_syslog_message(from, lines.max_line.min(SYSLOG_MESSAGE), |message, whole| {
+        let why = match (told.load(Ordering::Acquire), whole) {
+            (true, _) => "logdag was told to end",
+            (false, false) => "the connection ended",
+            (false, true) => return lines.syslog.log(&lines.stream, message),
+        };
+        lines.syslog.log(&lines.stream, &[message, format!(" [cut here: {why}]").as_bytes()].concat());
+    })
+}
