@@ -670,6 +670,21 @@ struct Open {
     doubts: Vec<ConfigError>,
 }
 
+impl Open {
+    /// Warns of attributes of streams on something that is left out when a file is taken in.
+    fn inherited_by_none(&mut self, element: &Element, on: &str) {
+        for (name, _, place) in &element.attributes {
+            if name != "name" && streams::ATTRIBUTES.contains(&&**name) {
+                let why = format!(
+                    "{name} on {on} has no effect: expected it on an element around the <include>, or on one in \
+                     the included file that has streams in it"
+                );
+                self.doubts.push(place.error(why));
+            }
+        }
+    }
+}
+
 /// Takes in another file: what its root has, or, as a snippet, what it has without one.
 fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Element> {
     for (name, _, place) in &element.attributes {
@@ -699,22 +714,35 @@ fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Elemen
     let included = Source::new(&path, text, false);
     let taken = Element::empty("include", included.place(0));
     open.files.push(identity);
-    let taken = if included.toml {
+    let mut taken = if included.toml {
         toml::into_element(&included, taken, open)?
     } else if snippet {
         Element { children: xml::snippet(&included, open)?, ..taken }
     } else {
         let root = xml::root(&included, open)?;
-        if let Some(element) = ["log", "outlet", "config"].into_iter().find(|name| *name == root.name) {
+        if let Some(element) =
+            ["log", "outlet", "config", "metric"].into_iter().find(|name| *name == root.name)
+        {
             let why = format!(
                 "the <{element}> that is the root of an included file means nothing: expected elements below a root, or \
                  snippet=\"true\" where the file is included"
             );
             open.doubts.push(root.place.error(why));
+        } else if root.configures() {
+            open.inherited_by_none(&root, "the root of an included file");
         }
         Element { children: root.children, ..taken }
     };
     included.named.set(taken.configures());
+    if !element.place.source.toml {
+        if taken.configures() {
+            open.inherited_by_none(element, "<include>");
+        }
+        // Where TOML includes it, they are those of the table that it is taken into.
+        streams::check_attributes(&taken)?;
+        open.inherited_by_none(&taken, "the top level of a file that XML includes");
+        taken.attributes.clear();
+    }
     open.files.pop();
     Ok(taken)
 }

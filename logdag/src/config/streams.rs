@@ -16,7 +16,8 @@ use crate::redact::Redaction;
 use crate::sink::{Access, METRIC_KEYS, SinkSpec, WhenFull, place};
 use crate::suggest::{did_you_mean, nearly};
 
-const ATTRIBUTES: &[&str] = &[
+/// Attributes of a stream, which it inherits.
+pub(super) const ATTRIBUTES: &[&str] = &[
     "name",
     "type",
     "path",
@@ -242,6 +243,15 @@ fn keys_of(place: &Place) -> Vec<&'static str> {
     ATTRIBUTES.iter().chain(elements).copied().collect()
 }
 
+/// Refuses attributes of a table in TOML that mean nothing.
+pub(super) fn check_attributes(table: &Element) -> Result<()> {
+    let unknown = |(name, ..): &&(String, String, Place)| !ATTRIBUTES.contains(&&**name);
+    match table.attributes.iter().find(unknown) {
+        None => Ok(()),
+        Some((name, _, place)) => Err(place.unknown("attribute", name, &table.shown(), &keys_of(place))),
+    }
+}
+
 /// A path by which a file is known, however it is written.
 fn same_name(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| place(path))
@@ -319,7 +329,7 @@ impl<'a> Reader<'a> {
         if element.name == "logs" {
             above.iter().for_each(|element| self.check_inherited(element));
             above.push(element);
-            self.check_group(element)?;
+            self.check_group(element, true)?;
             let mut chain = above.iter().map(|element| self.above(element)).collect::<Result<Vec<_>>>()?;
             for child in &element.children {
                 self.find_streams(child, &mut chain)?;
@@ -382,7 +392,7 @@ impl<'a> Reader<'a> {
             "config" | "metric" => return Ok(()),
             "http" if is_http(element) => return Ok(()),
             "log" | "outlet" => self.check_contents(element)?,
-            _ => self.check_group(element)?,
+            _ => self.check_group(element, false)?,
         }
         above.push(self.above(element)?);
         if element.name == "log" {
@@ -441,9 +451,15 @@ impl<'a> Reader<'a> {
     }
 
     /// An element that groups: libmtev lets everything pass, and so do we in XML, with a warning.
-    fn check_group(&mut self, element: &'a Element) -> Result<()> {
-        let shown = element.shown();
-        if let Some(meant) = nearly(&element.name, ELEMENTS).filter(|_| element.name != "logs") {
+    fn check_group(&mut self, element: &'a Element, is_outermost: bool) -> Result<()> {
+        // A <logs> may be in another one; a name is what a stream has.
+        let is_stream = element.name == "logs" && !is_outermost && element.attribute("name").is_some();
+        let shown = match element.place.source.toml && is_stream {
+            true => "[[logs]]".to_owned(),
+            false => element.shown(),
+        };
+        let may_group = element.name == "logs" && !is_stream;
+        if let Some(meant) = nearly(&element.name, ELEMENTS).filter(|_| !may_group) {
             let meant = if element.place.source.toml { meant.to_owned() } else { format!("<{meant}>") };
             self.warn(&element.place, format!("{shown} only groups what is in it: did you mean {meant}?"));
             // Its attributes belong to what was meant.
@@ -734,9 +750,11 @@ impl<'a> Reader<'a> {
     /// The outlets of a stream. One that is given twice counts once, with the first filter, as in libmtev.
     fn outlets(&mut self, chain: Chain<'_, 'a>) -> Vec<(String, Option<Filter>)> {
         let mut outlets: Vec<(String, Option<Filter>)> = Vec::new();
-        let mut known: HashMap<&str, usize> = HashMap::new();
-        for (name, filter, place) in chain.iter().flat_map(|above| &above.outlets) {
-            let at = *known.entry(name).or_insert(outlets.len());
+        let mut known: HashMap<&str, (usize, usize)> = HashMap::new();
+        let all =
+            chain.iter().enumerate().flat_map(|(of, above)| above.outlets.iter().map(move |one| (of, one)));
+        for (of, (name, filter, place)) in all {
+            let (first_of, at) = *known.entry(name).or_insert((of, outlets.len()));
             match outlets.get(at) {
                 None => outlets.push((name.clone(), filter.clone())),
                 Some((_, first)) if first != filter => {
@@ -744,7 +762,8 @@ impl<'a> Reader<'a> {
                         Some(first) => format!("with the filter {:?}, which counts", first.text()),
                         None => "without a filter".to_owned(),
                     };
-                    self.warn(place, format!("an outlet to {name:?} is inherited already, {counts}"));
+                    let is = if first_of == of { "given" } else { "inherited" };
+                    self.warn(place, format!("an outlet to {name:?} is {is} already, {counts}"));
                 }
                 Some(_) => {}
             }

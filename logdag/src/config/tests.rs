@@ -140,6 +140,52 @@ fn a_stream_that_is_the_root_of_an_included_file_is_told() {
     }
 }
 
+/// What is on the root of an included file, or on the element that includes it, reaches no stream.
+#[test]
+fn attributes_that_an_include_leaves_out_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("root.xml", "<app lockfile='/x' name='n' format='json'><log name='a' type='memory'/></app>");
+    write("other.xml", "<app path='/x'><module/></app>");
+    write("plain.xml", "<app><log name='a' type='memory'/></app>");
+    write("top.toml", "format = 'json'\n[[log]]\nname = 'a'\ntype = 'memory'\n");
+    write("wrong.toml", "fromat = 'json'\n[[log]]\nname = 'a'\n");
+    let xml = |include: &str| {
+        write("main.xml", &format!("<app><logs>{include}</logs></app>"));
+        Config::from_file(dir.path().join("main.xml"))
+    };
+    let toml = |include: &str| {
+        write("main.toml", &format!("include = '{include}'\n"));
+        Config::from_file(dir.path().join("main.toml"))
+    };
+    let on_root = "format on the root of an included file has no effect: expected it on an element around";
+    let on_top = "format on the top level of a file that XML includes has no effect: expected it on";
+    for (read, told) in [
+        (xml("<include file='root.xml'/>"), Some(("root.xml", on_root))),
+        (toml("root.xml"), Some(("root.xml", on_root))),
+        (xml("<include file='top.toml'/>"), Some(("top.toml", on_top))),
+        (toml("top.toml"), None),
+        (
+            xml("<include file='plain.xml' format='json'/>"),
+            Some(("main.xml", "format on <include> has no effect: expected it on an element around")),
+        ),
+        (xml("<include file='other.xml' format='json'/><log name='b'/>"), None),
+    ] {
+        let config = read.unwrap();
+        match (config.warnings(), told) {
+            ([], None) => {}
+            ([warning], Some((file, text))) => {
+                assert!(warning.file.ends_with(file) && warning.message.starts_with(text), "{warning}");
+            }
+            (warnings, told) => panic!("{told:?}: {warnings:?}"),
+        }
+    }
+    for error in [xml("<include file='wrong.toml'/>").unwrap_err(), toml("wrong.toml").unwrap_err()] {
+        let expected = "unknown attribute \"fromat\" on the top level; did you mean format?";
+        assert!(error.file.ends_with("wrong.toml") && error.message == expected, "{error}");
+    }
+}
+
 /// What matters of a configuration, for comparing.
 fn gist(config: &Config) -> Vec<String> {
     let outlet =
@@ -526,6 +572,13 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
             56,
             "an outlet to \"stderr\" is inherited already, with the filter \"n = 1\", which counts",
         ),
+        (
+            "<log name='b'><outlet name='stderr' filter='n = 1'/><outlet name='stderr'/></log>",
+            2,
+            53,
+            "an outlet to \"stderr\" is given already, with the filter \"n = 1\", which counts",
+        ),
+        ("<logs name='b'/>", 2, 1, "<logs> only groups what is in it: did you mean <log>?"),
         (
             "<log name='b'><outlet name='stderr' filter='or(x = 1, threadid = \"abc\")'/></log>",
             2,
@@ -1286,6 +1339,10 @@ fn a_list_of_a_mistyped_name_is_told() {
             "{error}"
         );
     }
+    let text = "[[logs]]\nname = 'a'\ntype = 'memory'\n[[log]]\nname = 'b'\n";
+    let config = Config::from_text("c.toml", text).unwrap();
+    let expected = "[[logs]] only groups what is in it: did you mean log?";
+    assert_eq!(warnings(&config), [(1, 1, expected)]);
 }
 
 #[test]
