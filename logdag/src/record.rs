@@ -88,6 +88,8 @@ pub(crate) fn this_thread() -> (u32, String) {
 pub(crate) enum Doing {
     /// Nothing here.
     Other,
+    /// It holds locks that logging takes as well, or waits for sinks: a signal handler must not log now.
+    Busy,
     /// It logs a line: arguments are formatted, filters and hooks asked.
     Logging,
     /// It logs what limits have left out, and waits for nobody.
@@ -116,11 +118,18 @@ impl Doing {
 }
 
 /// The time in which this thread does something; what it did before comes back afterwards.
+#[derive(Debug)]
 pub(crate) struct While(Doing);
 
 impl While {
     pub(crate) fn doing(what: Doing) -> Self {
         Self(DOING.try_with(|doing| doing.replace(what)).unwrap_or(Doing::Writing))
+    }
+
+    /// The time in which it holds locks that logging takes as well.
+    pub(crate) fn busy() -> Self {
+        let now = Doing::now();
+        Self::doing(if now == Doing::Other { Doing::Busy } else { now })
     }
 
     /// The time in which it logs; `None` in the middle of logging, when its lines would come back to it.

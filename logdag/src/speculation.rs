@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::graph::Stream;
 use crate::level::Level;
-use crate::record::{Details, Location, Record, Span};
+use crate::record::{Details, Location, Record, Span, While};
 use crate::route::{Route, Step};
 use crate::sync::Mutex;
 use crate::value::{OwnedValue, Value, borrowed};
@@ -47,7 +47,8 @@ impl Speculation {
 
     /// How many lines there are.
     pub fn len(&self) -> usize {
-        self.kept.lines.lock().lines.len()
+        let (_busy, kept) = (While::busy(), self.kept.lines.lock());
+        kept.lines.len()
     }
 
     /// Whether there are none.
@@ -57,7 +58,8 @@ impl Speculation {
 
     /// How many lines had to go because there was no room for them.
     pub fn dropped(&self) -> u64 {
-        self.kept.lines.lock().dropped
+        let (_busy, kept) = (While::busy(), self.kept.lines.lock());
+        kept.dropped
     }
 
     /// Logs the lines to a stream, oldest first and with their own times, threads and places; says how many there were,
@@ -67,7 +69,10 @@ impl Speculation {
         if !to.is_enabled() {
             return 0;
         }
-        let lines = std::mem::take(&mut self.kept.lines.lock().lines);
+        let lines = {
+            let (_busy, mut kept) = (While::busy(), self.kept.lines.lock());
+            std::mem::take(&mut kept.lines)
+        };
         for line in &lines {
             to.log_again(line);
         }

@@ -43,4 +43,19 @@ fn files_and_feeds_stay_where_they_were_opened() {
     assert_eq!(names.len(), 4, "{names:?}");
     assert_eq!(fs::read_to_string(dir.path().join(&names[2])).unwrap(), "one\ntwo\nthree\n");
     assert!(dir.path().join("app.feed").is_dir());
+    // Another configuration has the same paths, and one that is opened now.
+    let text = text.replace("app.feed(reader)\"", "app.feed(reader)\" facility=\"on\"").replace(
+        "<log name=\"file\"",
+        "<log name=\"new\" type=\"file\" path=\"new.log\"/><log name=\"file\" format=\"json\"",
+    );
+    Config::from_text("app.xml", &text).unwrap().replace(&graph).unwrap();
+    log!(file, "five");
+    log!(graph.stream("new").unwrap(), "six");
+    log!(feed, "seven");
+    graph.flush().unwrap();
+    let names: Vec<_> = fs::read_dir(elsewhere.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.is_empty(), "{names:?}");
+    let written = fs::read_to_string(dir.path().join("app.log")).unwrap();
+    assert!(written.starts_with("four\n{") && written.contains("\"five\""), "{written}");
+    assert_eq!(fs::read_to_string(dir.path().join("new.log")).unwrap(), "six\n");
 }

@@ -27,28 +27,32 @@ static GATE: RwLock<()> = RwLock::new(());
 static RENEWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 static GRAPHS: Mutex<Vec<Weak<Mutex<Streams>>>> = Mutex::new(Vec::new());
 
-type Closed = (Option<std::sync::MutexGuard<'static, ()>>, Option<RwLockWriteGuard<'static, ()>>);
+type Closed =
+    (Option<std::sync::MutexGuard<'static, ()>>, Option<RwLockWriteGuard<'static, ()>>, Option<While>);
 
 thread_local! {
     /// How often this thread has passed the gate and not come back.
     static INSIDE: Cell<usize> = const { Cell::new(0) };
     /// What this thread holds while it forks.
-    static CLOSED: RefCell<Closed> = const { RefCell::new((None, None)) };
+    static CLOSED: RefCell<Closed> = const { RefCell::new((None, None, None)) };
 }
 
-/// While this lives, forks wait: no longer than a short lock is held.
+/// While this lives, forks wait: no longer than a short lock is held. Signal handlers do not log.
 #[derive(Debug)]
 pub(crate) struct Inside {
     _passed: Option<RwLockReadGuard<'static, ()>>,
+    _busy: While,
 }
 
 /// Passes the gate, before a lock is taken.
 pub(crate) fn enter() -> Inside {
+    let busy = While::busy();
     // At a thread's very end there is no telling whether it is inside already.
     let Ok(inside) = INSIDE.try_with(|inside| inside.replace(inside.get() + 1)) else {
-        return Inside { _passed: None };
+        return Inside { _passed: None, _busy: busy };
     };
-    Inside { _passed: (inside == 0).then(|| GATE.read().unwrap_or_else(PoisonError::into_inner)) }
+    let passed = (inside == 0).then(|| GATE.read().unwrap_or_else(PoisonError::into_inner));
+    Inside { _passed: passed, _busy: busy }
 }
 
 impl Drop for Inside {
@@ -65,11 +69,12 @@ impl AroundFork for Graphs {
         now_micros();
         // A sink that forks while it is opened has this one already.
         let free = Doing::now() != Doing::Writing;
+        let busy = While::busy();
         let renewing = free.then(|| RENEWING.lock().unwrap_or_else(PoisonError::into_inner));
         let outside = INSIDE.try_with(Cell::get) == Ok(0);
         let gate = outside.then(|| GATE.write().unwrap_or_else(PoisonError::into_inner));
         // A thread at its very end cannot keep them: it forks without.
-        let _ = CLOSED.try_with(|closed| closed.replace((renewing, gate)));
+        let _ = CLOSED.try_with(|closed| closed.replace((renewing, gate, Some(busy))));
     }
 
     fn in_parent() {
@@ -121,11 +126,11 @@ fn renew() {
         // A sink that is being opened asks the graph.
         return;
     }
+    let _opening = While::doing(Doing::Writing);
     let _one_at_a_time = RENEWING.lock().unwrap_or_else(PoisonError::into_inner);
     if !PENDING.load(Ordering::Acquire) {
         return;
     }
-    let _opening = While::doing(Doing::Writing);
     let graphs: Vec<_> = {
         let _inside = enter();
         GRAPHS.lock().iter().filter_map(Weak::upgrade).collect()

@@ -16,13 +16,14 @@ mod streams;
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::filter::{Filter, FilterError};
 use crate::format::{Flags, Format};
 use crate::level::Levels;
-use crate::record::Record;
+use crate::record::{Record, While};
 use crate::redact::Redaction;
 use crate::route::{Hooks, RecordHook, Route, TextHook};
 use crate::sink::{FdSink, Sink, SinkSpec, Slot};
@@ -34,6 +35,7 @@ pub use ending::DrainAtEnd;
 pub use options::{ApplyError, StreamConfig, StreamOptions};
 use sinks::{go_sync, makers, replace_sinks};
 pub use stream::Stream;
+use stream::report_reentrant;
 pub(crate) use streams::MAX_NAME;
 use streams::{MAX_DEPTH, MAX_WAYS, Outlet, State, Streams, check_name};
 
@@ -271,13 +273,14 @@ impl Graph {
     /// [`GraphError::Name`], [`GraphError::TooLarge`]; [`GraphError::Sink`]: nothing is changed then.
     pub fn configure(&self, name: &str, options: StreamOptions) -> Result<Stream, GraphError> {
         check_name(name)?;
-        let slot = self.make_slot(name, &options, options.sink.as_ref())?;
+        let slot = self.make_slot(name, &options, options.sink.as_ref(), None)?;
         self.stream(name)?;
         Self::begin(name, &options, slot.as_ref())?;
         Ok(self.set(name, options, slot))
     }
 
     fn set(&self, name: &str, options: StreamOptions, slot: Option<Arc<Slot>>) -> Stream {
+        let _busy = While::busy();
         let mut streams = self.streams();
         if let Some(slot) = slot.as_ref().filter(|_| streams.asynchronous) {
             slot.go_async();
@@ -303,35 +306,45 @@ impl Graph {
         let turns = Arc::clone(&self.streams().turns);
         let _one_at_a_time = turns.configuring.lock();
         let declared = list.len();
-        self.set_up(list, declared).map_err(|(n, error)| ApplyError { index: Some(n), error })
+        let directory = std::env::current_dir().ok();
+        self.set_up(list, declared, directory).map_err(|(n, error)| ApplyError { index: Some(n), error })
     }
 
     /// Sets up several streams in place of those that [`apply`](Graph::apply) and this method set up before: all
     /// of them, or none if a sink cannot be opened. Streams that are no longer in the list are restored to what
     /// they were before. Those that are in it unchanged stay as they are, including later changes
     /// (such as [`set_enabled`](Graph::set_enabled)); sinks that need not change stay open. No line is lost or
-    /// written twice.
+    /// written twice. Relative paths are those of the first list: they lead where they would have led then, also after the
+    /// process has changed its working directory.
     ///
     /// # Errors
     /// The stream that cannot be set up, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
     pub fn replace(&self, list: Vec<StreamConfig>) -> Result<(), ApplyError> {
         let turns = Arc::clone(&self.streams().turns);
         let _one_at_a_time = turns.configuring.lock();
-        let (undeclared, changed) = {
+        let (undeclared, changed, directory) = {
             let streams = self.streams();
             let changed = list.iter().map(|configured| !streams.declares_as_before(configured));
-            (streams.undeclared(&list), changed.collect::<Vec<bool>>())
+            (streams.undeclared(&list), changed.collect::<Vec<bool>>(), streams.directory.clone())
         };
+        let directory = directory.or_else(|| std::env::current_dir().ok());
         let places: Vec<usize> = (0..list.len()).filter(|&n| changed[n]).collect();
         let mut list: Vec<StreamConfig> =
             list.into_iter().zip(&changed).filter_map(|(one, &changed)| changed.then_some(one)).collect();
         let declared = list.len();
         list.extend(undeclared);
-        self.set_up(list, declared).map_err(|(n, error)| ApplyError { index: places.get(n).copied(), error })
+        self.set_up(list, declared, directory)
+            .map_err(|(n, error)| ApplyError { index: places.get(n).copied(), error })
     }
 
-    /// From `undeclared` on, the streams of the list go back to what they were before.
-    fn set_up(&self, list: Vec<StreamConfig>, undeclared: usize) -> Result<(), (usize, GraphError)> {
+    /// From `undeclared` on, the streams of the list go back to what they were before. Relative paths are those of a
+    /// directory.
+    fn set_up(
+        &self,
+        list: Vec<StreamConfig>,
+        undeclared: usize,
+        directory: Option<PathBuf>,
+    ) -> Result<(), (usize, GraphError)> {
         // Everything that can be checked without opening a sink is checked first.
         let mut tried = self.streams().clone();
         tried.connect_all(&list, undeclared)?;
@@ -350,13 +363,15 @@ impl Graph {
             {
                 Some(Slot::new(name, sink, spec, options))
             } else {
-                self.make_slot(name, options, options.sink.as_ref()).map_err(|e| (n, e))?
+                self.make_slot(name, options, options.sink.as_ref(), directory.as_deref())
+                    .map_err(|e| (n, e))?
             };
             slots.push(slot);
         }
         for (n, (StreamConfig { name, options, .. }, slot)) in list.iter().zip(&slots).enumerate() {
             Self::begin(name, options, slot.as_ref()).map_err(|e| (n, e))?;
         }
+        let _busy = While::busy();
         let mut streams = self.streams();
         // Others may have changed the graph in the meantime.
         let mut next = streams.clone();
@@ -388,6 +403,7 @@ impl Graph {
             state.options = options;
         }
         next.resolve();
+        next.directory = directory;
         *streams = next;
         drop(streams);
         self.report_in_time();
@@ -514,7 +530,7 @@ impl Graph {
         };
         let mut spec = spec.unwrap_or_else(|| SinkSpec { stream: name.to_owned(), ..SinkSpec::default() });
         (spec.kind, spec.path) = (kind.to_owned(), path.to_owned());
-        let slot = self.make_slot(name, &options, Some(&spec))?;
+        let slot = self.make_slot(name, &options, Some(&spec), None)?;
         options.sink = Some(spec);
         Self::begin(name, &options, slot.as_ref())?;
         self.set(name, options, slot);
@@ -670,6 +686,7 @@ impl Drop for Inner {
         fork::renew_if_forked();
         let slots = self.streams().slots();
         go_sync(&slots);
+        report_reentrant(0);
         let streams = self.streams();
         streams.report_unregistered();
     }

@@ -102,18 +102,22 @@ pub(super) fn replace_sinks(replaced: Vec<Replaced<'_>>) {
     }
 }
 
-/// The same with absolute paths: the sink may be opened again, in a child that was forked, after the process has changed
-/// its directory.
-fn absolute(spec: &SinkSpec) -> io::Result<SinkSpec> {
+/// The same with absolute paths, from this directory or else from the working directory: the sink may be opened again, in a
+/// child that was forked, after the process has changed that.
+fn absolute(spec: &SinkSpec, directory: Option<&Path>) -> io::Result<SinkSpec> {
+    let absolute = |path: &Path| match directory {
+        Some(directory) => std::path::absolute(directory.join(path)),
+        None => std::path::absolute(path),
+    };
     let mut spec = spec.clone();
     if matches!(&*spec.kind, "file" | "file_synch" | "jlog") && !spec.path.is_empty() {
-        let path = std::path::absolute(&spec.path)?.into_os_string().into_string();
+        let path = absolute(Path::new(&spec.path))?.into_os_string().into_string();
         spec.path = path.map_err(|path| {
             let why = format!("{}: it is not UTF-8", path.display());
             io::Error::new(io::ErrorKind::InvalidInput, why)
         })?;
     }
-    spec.latest = spec.latest.map(std::path::absolute).transpose()?;
+    spec.latest = spec.latest.map(|link| absolute(&link)).transpose()?;
     Ok(spec)
 }
 
@@ -150,7 +154,7 @@ impl Graph {
     fn open_sink(&self, name: &str) -> Result<(), GraphError> {
         let options = self.streams().by_name.get(name).map(|state| (state.options.clone(), state.spec()));
         let Some((options, spec)) = options else { return Ok(()) };
-        let slot = self.make_slot(name, &options, spec.as_ref())?;
+        let slot = self.make_slot(name, &options, spec.as_ref(), None)?;
         Self::begin(name, &options, slot.as_ref())?;
         let mut streams = self.streams();
         let asynchronous = streams.asynchronous;
@@ -165,18 +169,20 @@ impl Graph {
         Ok(())
     }
 
-    /// Opens a sink. The function that makes it may use the graph.
+    /// Opens a sink; a relative path is one in this directory, or else in the working directory. The function that makes it
+    /// may use the graph.
     pub(super) fn make_slot(
         &self,
         name: &str,
         options: &StreamOptions,
         spec: Option<&SinkSpec>,
+        directory: Option<&Path>,
     ) -> Result<Option<Arc<Slot>>, GraphError> {
         let Some(spec) = spec else { return Ok(None) };
         let maker = self.streams().makers.get(&spec.kind).cloned();
         // A type that is not registered yet may be so later.
         let Some(make) = maker else { return Ok(None) };
-        let spec = absolute(spec).map_err(|source| sink_error(name, &spec.kind, source))?;
+        let spec = absolute(spec, directory).map_err(|source| sink_error(name, &spec.kind, source))?;
         for dir in crate::sink::directories(&spec).into_iter().filter(|_| spec.make_dirs) {
             std::fs::create_dir_all(&dir).map_err(|e| {
                 let why = io::Error::new(e.kind(), format!("{}: {e}", dir.display()));

@@ -87,7 +87,8 @@ impl Stream {
     /// Logs a line of this moment; [`log!`](crate::log!) is the way to call it.
     ///
     /// A thread that is logging does not log again: a line that a signal handler logs then, or a sink, a filter or an
-    /// argument, is left out, counted ([`StreamInfo::reentrant`](crate::StreamInfo::reentrant)) and reported on stderr. So
+    /// argument, is left out, counted ([`StreamInfo::reentrant`](crate::StreamInfo::reentrant)) and reported on stderr; so
+    /// is one of a handler that interrupts its thread while that changes, describes or flushes a graph. So
     /// no lock of this library is waited for in vain. A signal handler that interrupts its thread elsewhere, within the
     /// allocator for example, must not log: like most functions, this one may allocate memory.
     #[inline]

@@ -1,6 +1,7 @@
 //! What the graph keeps of its streams, and the way from there to the routes that lines take.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -35,6 +36,8 @@ pub(super) struct Streams {
     pub(super) levels: Levels,
     /// What no sink gets.
     pub(super) redaction: Redaction,
+    /// Where relative paths of configurations begin: the working directory when the first one was applied.
+    pub(super) directory: Option<PathBuf>,
 }
 
 /// What is done by one thread at a time, and may take long.

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{Capabilities, Lines, Sink, WriteError};
+use crate::record::While;
 use crate::sync::plain::Mutex;
 
 /// A line in a ring.
@@ -214,13 +215,13 @@ impl MemorySink {
 
     /// The last `n` lines, oldest first.
     pub fn last(&self, n: usize) -> Vec<MemoryLine> {
-        let ring = self.ring.lock();
+        let (_busy, ring) = (While::busy(), self.ring.lock());
         ring.lines(ring.count.saturating_sub(n))
     }
 
     /// The lines after the one with this index, oldest first; all lines if that one is no longer there.
     pub fn since(&self, index: u64) -> Vec<MemoryLine> {
-        let ring = self.ring.lock();
+        let (_busy, ring) = (While::busy(), self.ring.lock());
         let newer = usize::try_from(ring.last.saturating_sub(index)).unwrap_or(usize::MAX);
         ring.lines(ring.count.saturating_sub(newer))
     }
@@ -229,7 +230,7 @@ impl MemorySink {
     /// At most `max_lines`, and no more once they have `max_bytes`, but at least one. Threads that log wait while
     /// they are copied, so read a large ring in several pieces.
     pub fn piece(&self, index: u64, max_lines: usize, max_bytes: usize) -> Vec<MemoryLine> {
-        let ring = self.ring.lock();
+        let (_busy, ring) = (While::busy(), self.ring.lock());
         let all = ring.count;
         let newer = ring.last.checked_sub(index).map_or(all, |newer| usize::try_from(newer).unwrap_or(all));
         let skip = all.saturating_sub(newer);
@@ -244,18 +245,20 @@ impl MemorySink {
 
     /// The number of the newest line; 0 where there was none yet.
     pub fn newest(&self) -> u64 {
-        self.ring.lock().last
+        let (_busy, ring) = (While::busy(), self.ring.lock());
+        ring.last
     }
 
     /// How many lines and bytes it has taken so far.
     pub(crate) fn taken(&self) -> (u64, u64) {
-        let ring = self.ring.lock();
+        let (_busy, ring) = (While::busy(), self.ring.lock());
         (ring.last, ring.taken)
     }
 
     /// How many lines were larger than the ring, and not kept.
     pub fn too_large(&self) -> u64 {
-        self.ring.lock().too_large
+        let (_busy, ring) = (While::busy(), self.ring.lock());
+        ring.too_large
     }
 
     /// `false` where the line is larger than the ring.
@@ -293,7 +296,8 @@ impl Sink for MemorySink {
     }
 
     fn size(&self) -> Option<u64> {
-        Some(self.ring.lock().used as u64)
+        let (_busy, ring) = (While::busy(), self.ring.lock());
+        Some(ring.used as u64)
     }
 
     fn memory(&self) -> Option<&MemorySink> {

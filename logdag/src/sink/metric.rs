@@ -6,7 +6,7 @@ use std::io;
 
 use super::{Capabilities, Lines, Sink, SinkSpec, WriteError};
 use crate::format::Format;
-use crate::record::Record;
+use crate::record::{Record, While};
 use crate::sync::Mutex;
 use crate::value::Value;
 
@@ -355,7 +355,7 @@ impl MetricSink {
     pub(crate) fn values(&self) -> MetricValues {
         let metric = &self.metric;
         let (series, skipped) = {
-            let counted = self.counted.lock();
+            let (_busy, counted) = (While::busy(), self.counted.lock());
             (counted.series.values().cloned().collect::<Vec<_>>(), counted.skipped)
         };
         let sorted: BTreeMap<Vec<String>, MetricSeries> =

@@ -371,6 +371,7 @@ impl Slot {
 
     /// Gives the sink a queue and a thread, if it may have one.
     pub(crate) fn go_async(self: &Arc<Self>) {
+        let _busy = While::busy();
         let mut thread = self.thread.lock();
         if thread.is_some() || !self.sink.capabilities().may_be_asynchronous {
             return;
@@ -396,7 +397,8 @@ impl Slot {
         }
     }
 
-    /// Keeps what is logged from now on from being written, until what this returns is dropped.
+    /// Keeps what is logged from now on from being written, until what this returns is dropped. Requires: signal handlers do
+    /// not log.
     pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
         self.writing.lock()
     }
@@ -408,6 +410,7 @@ impl Slot {
     /// When waiting for this sink ends, if it begins now. One that was given up, and is not back yet, is not waited for
     /// again: a program that ends drains and flushes, and would wait each time.
     pub(crate) fn deadline(&self) -> Instant {
+        let _busy = While::busy();
         let now = Instant::now();
         if self.queue.lock().stuck > 0 || self.late.load(Ordering::Relaxed) > 0 {
             return now;
@@ -422,6 +425,7 @@ impl Slot {
 
     /// Tells the thread to write everything that waits, and to end.
     pub(crate) fn stop(&self) {
+        let _busy = While::busy();
         if self.thread.lock().is_some() {
             self.queue.lock().stop = true;
             self.work.notify_all();
@@ -431,6 +435,7 @@ impl Slot {
 
     /// Whether it has been told to end, and nothing is being written any more.
     pub(crate) fn has_ended(&self) -> bool {
+        let _busy = While::busy();
         let threaded = lock_at_once(&self.thread).map(|thread| thread.is_some());
         match threaded {
             Some(true) => self.queue.lock().ended,
@@ -443,6 +448,7 @@ impl Slot {
     /// Writes everything that waits, and ends the thread. What is not written by then is counted as dropped and reported; a
     /// thread that is still within the sink ends when it comes back from there.
     pub(crate) fn go_sync(&self, deadline: Instant) {
+        let _busy = While::busy();
         // Held to the end: a new thread begins when the old one has written what it had.
         let mut held = self.thread.lock();
         let Some(thread) = held.take() else {
@@ -515,6 +521,7 @@ impl Slot {
 
     /// Has everything that was logged before written soon; what this returns is to be waited for.
     pub(crate) fn start_drain(&self) -> u64 {
+        let _busy = While::busy();
         let queue = self.queue.lock();
         self.work.notify_one();
         queue.taken + queue.batch.ends.len() as u64
@@ -525,6 +532,7 @@ impl Slot {
     /// # Errors
     /// The sink takes too long: how much is left.
     pub(crate) fn finish_drain(&self, until: u64, deadline: Instant) -> io::Result<()> {
+        let _busy = While::busy();
         if Doing::now() == Doing::Writing {
             // A sink would wait for itself.
             return Ok(());
@@ -557,6 +565,7 @@ impl Slot {
         deadline: Instant,
         work: impl FnOnce(&dyn Sink) -> io::Result<R>,
     ) -> io::Result<R> {
+        let _busy = While::busy();
         if Doing::now() == Doing::Writing {
             // A sink would wait for itself.
             return work(&*self.sink);
@@ -580,6 +589,7 @@ impl Slot {
     /// What repetitions hold back is said, and everything that was logged before is written soon: the first half of a
     /// flush.
     pub(crate) fn start_flush(&self) -> Flush {
+        let _busy = While::busy();
         let mut line = self.ended_repetition(&mut self.repetition.lock());
         let mut queue = self.queue.lock();
         if self.asynchronous.load(Ordering::Acquire)
@@ -596,6 +606,7 @@ impl Slot {
     /// Waits for what the first half has begun, and makes it durable. Also fails if lines were lost since the last
     /// time.
     pub(crate) fn finish_flush(&self, flush: Flush, deadline: Instant) -> io::Result<()> {
+        let _busy = While::busy();
         if Doing::now() == Doing::Writing {
             // A sink that flushes would wait for itself.
             return Ok(());
@@ -624,6 +635,7 @@ impl Slot {
 
     /// Bytes in what the sink writes to; where it is being written to, as of the last time that it was asked.
     pub(crate) fn size(&self) -> Option<u64> {
+        let _busy = While::busy();
         let quick = self.is_ring || (&*self.sink as &dyn Any).is::<FileSink>();
         if quick {
             return self.sink.size();
@@ -637,6 +649,7 @@ impl Slot {
 
     /// What waits in its queue; `None` without one.
     pub(crate) fn queue(&self) -> Option<QueueStats> {
+        let _busy = While::busy();
         if !self.asynchronous.load(Ordering::Acquire) {
             return None;
         }
@@ -658,6 +671,7 @@ impl Slot {
     }
 
     pub(crate) fn counters(&self) -> Counters {
+        let _busy = While::busy();
         let dropped = self.queue.lock().dropped;
         let repeated = self.repetition.lock().repeated;
         let Written { lines, bytes, failed } = &self.written;
@@ -1198,6 +1212,7 @@ impl Drop for Ended<'_> {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        let _busy = While::busy();
         let ended = self.ended_repetition(&mut self.repetition.lock());
         // There is no caller left for an error.
         let _ = guarded(|| {

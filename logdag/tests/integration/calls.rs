@@ -443,3 +443,31 @@ fn bad_ends_lose_nothing() {
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     }
 }
+
+/// Not a test of its own: the process that `lines_left_out_are_reported_at_the_end` looks at.
+#[test]
+fn end_without_another_line() {
+    struct Logs(logdag::Stream);
+    impl std::fmt::Display for Logs {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            log!(self.0, "within");
+            f.write_str("argument")
+        }
+    }
+    if std::env::var_os("LOGDAG_ENDS").is_some() {
+        let graph = Graph::new();
+        let stream = graph.add_memory("ring", 10, 1000).unwrap();
+        // The first time it is reported at once.
+        (0..3).for_each(|_| log!(stream, "{}", Logs(stream.clone())));
+    }
+}
+
+#[test]
+fn lines_left_out_are_reported_at_the_end() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let exact = ["--exact", "calls::end_without_another_line", "--test-threads=1"];
+    let output = command.args(exact).env("LOGDAG_ENDS", "1").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<&str> = said.lines().filter_map(|line| line.split(" left out").next()).collect();
+    assert_eq!(told, ["log: 1 line", "log: 2 lines"], "{said}");
+}

@@ -1,8 +1,8 @@
 //! Rings, repetitions, and queues before sinks that are slow or fail.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use logdag::{
     Capabilities, Graph, Lines, Location, Rotation, Sink, SinkSpec, Stream, StreamOptions, WhenFull,
@@ -332,4 +332,41 @@ fn what_is_logged_in_the_middle_of_a_line_is_counted() {
     let told = graph.describe("other").unwrap();
     assert_eq!((told.reentrant, graph.describe("ring").unwrap().reentrant), (3, 0));
     assert!(told.to_json().contains("\"reentrant\":3"), "{}", told.to_json());
+}
+
+/// As a signal handler does that interrupts a thread while it describes a graph: the locks are that thread's own.
+#[test]
+fn what_is_logged_while_a_sink_is_asked_is_left_out_and_counted() {
+    /// A sink that logs to its own stream when it is asked for its size.
+    #[derive(Debug, Default)]
+    struct Asked(OnceLock<Stream>);
+    impl Sink for Asked {
+        fn write(&self, _: &Lines<'_>) -> Result<(), WriteError> {
+            Ok(())
+        }
+
+        fn size(&self) -> Option<u64> {
+            self.0.get().map(|stream| log!(stream, "within"))?;
+            Some(7)
+        }
+    }
+    let (graph, sink) = (Graph::new(), Arc::new(Asked::default()));
+    let made = Arc::clone(&sink);
+    graph.register("asked", move |_| Ok(Arc::<Asked>::clone(&made))).unwrap();
+    let stream = graph.configure("asked", StreamOptions::new().sink(SinkSpec::new("asked", ""))).unwrap();
+    sink.0.set(stream.clone()).unwrap();
+    let described = std::thread::spawn({
+        let graph = graph.clone();
+        move || [graph.describe("asked").unwrap().size, graph.describe("asked").unwrap().size]
+    });
+    let begun = Instant::now();
+    while !described.is_finished() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it waits for itself");
+        std::thread::yield_now();
+    }
+    assert_eq!(described.join().unwrap(), [Some(7); 2]);
+    log!(stream, "outside");
+    // It counts before it asks.
+    let described = graph.describe("asked").unwrap();
+    assert_eq!((described.reentrant, described.counters.lines), (2, 1));
 }
