@@ -874,11 +874,15 @@ fn sizes_of_jlogs_that_are_out_of_range_are_not_taken() {
         ("segment_size", "1MiB", Some("1048576"), false),
         ("segment_size", "0", None, true),
         ("segment_size", "-5", None, true),
+        ("segment_size", "-1MiB", None, true),
+        ("segment_size", "+1000", Some("1000"), false),
         ("segment_size", "1073741825", None, true),
         ("segment_size", "99999999999999999999", None, true),
         ("precommit", "128KiB", Some("131072"), false),
         ("precommit", "0", Some("0"), false),
         ("precommit", "-1", Some("0"), true),
+        ("precommit", "-128KiB", Some("0"), true),
+        ("precommit", "999999999999999999999999999999999999999999", Some("8388608"), true),
         ("precommit", "9000000", Some("8388608"), true),
     ] {
         let inside =

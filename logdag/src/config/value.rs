@@ -57,9 +57,18 @@ impl<'a> Given<'a> {
         bytes(self.text).ok_or_else(|| self.expected("a number of bytes, such as 10000000, 10MB or 10MiB"))
     }
 
-    /// The same, where negative numbers mean something.
+    /// The same, where negative numbers mean something, and those that are too large.
     pub(super) fn any_bytes(&self) -> Result<i128> {
-        let number = self.text.trim().parse().ok().or_else(|| bytes(self.text).map(i128::from));
+        let text = self.text.trim();
+        let (sign, size) = match text.strip_prefix('-') {
+            Some(size) => (-1, size),
+            None => (1, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let digits = !size.is_empty() && size.bytes().all(|b| b.is_ascii_digit());
+        let number = match bytes(size) {
+            Some(number) => Some(sign * i128::from(number)),
+            None => digits.then_some(sign * i128::from(u64::MAX)),
+        };
         number.ok_or_else(|| self.expected("a number of bytes, such as 10000000, 10MB or 10MiB"))
     }
 
