@@ -380,11 +380,19 @@ async function showStreams() {
 const tail = { source: "", last: "", stop: null, missed: 0, left: 0 };
 
 function offer(feeds, streams) {
-  const rings = streams.filter((stream) => stream.type === "memory");
+  // Tails have streams of their own meanwhile.
+  streams = streams.filter((stream) => !/^live-tail-\d+$/.test(stream.name));
+  const of = (stream) => `api/v1/streams/${encodeURIComponent(stream.name)}/tail?graph=${encodeURIComponent(stream.graph)}`;
+  const [rings, others] = [true, false].map((yes) => streams.filter((stream) => (stream.type === "memory") === yes));
   const sources = [
-    ...rings.map((ring) => [`api/v1/streams/${encodeURIComponent(ring.name)}/tail?graph=${encodeURIComponent(ring.graph)}`, ring.name]),
+    ...rings.map((ring) => [of(ring), ring.name]),
     ...feeds.filter((feed) => feed.up).map((feed) => [`api/v1/feeds/${encodeURIComponent(feed.feed)}/tail?`, feed.feed]),
   ];
+  // Listening to a stream makes it work for that: only when somebody chooses it.
+  if (mayChange && others.length) {
+    if (!sources.length) sources.push(["", "choose one"]);
+    sources.push(...others.map((stream) => [of(stream), `${stream.name} (from now on)`]));
+  }
   $("#tail").hidden = sources.length === 0;
   const select = $("#tail select");
   const offered = [...select.options].map((option) => option.value).join("\n");
@@ -392,7 +400,7 @@ function offer(feeds, streams) {
   const chosen = select.value;
   select.replaceChildren(...sources.map(([path, name]) => new Option(name, path)));
   if (sources.some(([path]) => path === chosen)) select.value = chosen;
-  follow();
+  if (select.value !== tail.source) follow();
 }
 
 function matches(text) {
@@ -415,7 +423,7 @@ function note() {
 function show(name, data) {
   const list = $("#tail ol");
   if (name === "left_out") tail.left += data.messages ?? data.lines ?? 0;
-  const text = name ? data.text ?? data.error : data.line ?? data.body ?? `${data.size} bytes that are no text`;
+  const text = name ? data.text ?? data.error : data.line ?? data.body ?? (data.too_large ? `${data.size} bytes, too many to show` : `${data.size} bytes that are no text`);
   if (!name && !matches(text)) return;
   if ($("#tail [name=pause]").checked) {
     tail.missed += 1;

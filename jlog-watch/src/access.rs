@@ -116,6 +116,12 @@ impl Access {
                 return Err((StatusCode::FORBIDDEN, "the Origin is another site's"));
             }
         }
+        // So does one that makes it ask for a picture or a script; a link that somebody follows is
+        // another thing.
+        let says = |name: &str, what: &str| headers.get(name).is_some_and(|value| value == what);
+        if says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate") {
+            return Err((StatusCode::FORBIDDEN, "the request is another site's"));
+        }
         if let Some(token) = &self.token {
             let given = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
             let given = given.and_then(|value| {
@@ -179,6 +185,14 @@ mod tests {
             assert_eq!(asks(&access, &[("host", "localhost:80"), ("origin", origin)]), 403, "{origin}");
         }
         assert_eq!(asks(&access, &[]), 200);
+        let from = |site, mode| {
+            asks(&access, &[("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-mode", mode)])
+        };
+        assert_eq!(from("cross-site", "no-cors"), 403);
+        assert_eq!(
+            [from("cross-site", "navigate"), from("same-origin", "cors"), from("none", "navigate")],
+            [200; 3]
+        );
         let socket = Access { any_host: true, ..Access::default() };
         assert_eq!(asks(&socket, &[("host", "whatever")]), 200);
     }

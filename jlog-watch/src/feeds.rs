@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use jlog_core::names::{Kind, METASTORE};
 use jlog_core::{Error, Jlog, LogId, SegmentCount, Status, SubscriberStatus};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::changes::{Changes, Names};
 use crate::names::shown;
@@ -26,8 +26,16 @@ const MAX_DEPTH: usize = 8;
 const MAX_DIRECTORIES: usize = 100_000;
 /// A feed that was found in a directory and is gone is forgotten after this time.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// How many feeds are read at the same time. A file system that does not answer takes one of the threads until it does.
+/// How many feeds are read at the same time.
 const WORKERS: usize = 4;
+/// A file system that does not answer takes a thread for each of its feeds until it does, which
+/// another one replaces, as long as there are no more than this.
+const MAX_WORKERS: usize = 24;
+/// How many requests read one feed's messages, or change something in it, at the same time.
+const REQUESTS: usize = 4;
+/// Threads that may block which a server needs: those that read feeds, and those of requests, of
+/// which so many wait for feeds that do not answer.
+pub(crate) const THREADS: usize = MAX_WORKERS + 16 * REQUESTS;
 /// One thread is enough while it does not take longer than this: mostly little has changed.
 const ALONE: Duration = Duration::from_millis(20);
 /// Nobody waits longer for what is being read.
@@ -97,6 +105,16 @@ pub(crate) struct Feed {
     latest: Mutex<Reading>,
     /// What has changed in its directory.
     changed: Arc<Names>,
+    /// One for each request that may be at it.
+    requests: Arc<Semaphore>,
+}
+
+/// Why a request to a feed came to nothing.
+pub(crate) enum Unavailable {
+    /// It does not answer, or others keep it busy.
+    Busy(String),
+    /// A panic.
+    Internal,
 }
 
 /// What is remembered from one look to the next.
@@ -129,7 +147,8 @@ impl Feed {
         let name = shown(path.as_os_str().as_bytes());
         let latest = Reading { at: None, facts: Err("it was not read yet".to_owned()), damaged: false };
         let (history, latest, changed) = (Mutex::default(), Mutex::new(latest), Arc::default());
-        Arc::new(Self { path, name, history, latest, changed })
+        let requests = Arc::new(Semaphore::new(REQUESTS));
+        Arc::new(Self { path, name, history, latest, changed, requests })
     }
 
     /// What was last read.
@@ -140,6 +159,28 @@ impl Feed {
     /// The feed itself, opened again.
     pub(crate) fn open(&self) -> Result<Jlog, Error> {
         Jlog::open(&self.path)
+    }
+
+    /// Does something with the feed that may block, on a thread that may. That takes about as long
+    /// as is given, and some seconds more are waited for: where a file system does not answer, the
+    /// thread is left to it, and no more than a few are.
+    pub(crate) async fn request<T: Send + 'static>(
+        self: &Arc<Self>,
+        takes: Duration,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let busy = |_| Unavailable::Busy(format!("{} does not answer in time: try again later", self.name));
+        let done = async {
+            let permit =
+                Arc::clone(&self.requests).acquire_owned().await.map_err(|_| Unavailable::Internal)?;
+            let feed = Arc::clone(self);
+            let done = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                work(&feed)
+            });
+            done.await.map_err(|_| Unavailable::Internal)
+        };
+        tokio::time::timeout(takes + PATIENCE, done).await.map_err(busy)?
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -472,8 +513,9 @@ impl Feeds {
             return Vec::new();
         }
         self.begin();
-        // What others begin to read a little later is waited for as well.
-        let deadline = tokio::time::Instant::now() + PATIENCE + 5 * ALONE;
+        // What others begin to read a little later is waited for as well, and so is what had to
+        // wait for a thread.
+        let deadline = tokio::time::Instant::now() + PATIENCE + PATIENCE / 6;
         loop {
             // Before it is looked whether there is something to wait for: nothing is missed.
             let changed = self.changed.notified();
@@ -509,7 +551,8 @@ impl Feeds {
     /// Has so many threads work on the queue.
     fn help(self: &Arc<Self>, workers: usize) {
         let mut state = self.state.lock();
-        while state.workers < workers.min(state.queue.len()) {
+        let stuck = state.stuck();
+        while state.workers < (stuck + workers.min(state.queue.len())).min(MAX_WORKERS) {
             state.workers += 1;
             let feeds = Arc::clone(self);
             tokio::task::spawn_blocking(move || feeds.work());
@@ -548,9 +591,8 @@ impl Feeds {
     /// Whether something is to be waited for.
     fn is_busy(&self) -> bool {
         let state = self.state.lock();
-        let stuck = |since: &Instant| since.elapsed() >= PATIENCE;
-        state.running.values().any(|(_, since)| !stuck(since))
-            || (!state.queue.is_empty() && state.running.len() < WORKERS)
+        let stuck = state.stuck();
+        state.running.len() > stuck || (!state.queue.is_empty() && stuck < MAX_WORKERS)
     }
 
     /// Does what is in the queue.
@@ -647,6 +689,11 @@ impl Feeds {
 }
 
 impl State {
+    /// How much is being done that takes too long.
+    fn stuck(&self) -> usize {
+        self.running.values().filter(|(_, since)| since.elapsed() >= PATIENCE).count()
+    }
+
     fn queue_due(&mut self, now: Instant) {
         for known in self.feeds.values_mut().filter(|known| !known.pending && known.feed.is_due(now)) {
             known.pending = true;
@@ -722,11 +769,32 @@ mod tests {
         assert_eq!(look().unwrap().2[0].1, 0);
     }
 
+    /// Requests to a feed that does not answer take no more than a few threads, and end.
+    #[test]
+    fn requests_to_a_feed_that_does_not_answer_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let feed = Feed::new(dir.path().to_owned());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let held = feed.history.lock();
+        let ask = || {
+            let feed = Arc::clone(&feed);
+            async move { feed.request(Duration::ZERO, |feed| drop(feed.history.lock())).await }
+        };
+        let asked: Vec<_> = (0..=REQUESTS).map(|_| runtime.spawn(ask())).collect();
+        for asked in asked {
+            let ended = runtime.block_on(asked).unwrap();
+            assert!(matches!(ended, Err(Unavailable::Busy(why)) if why.contains("does not answer in time")));
+        }
+        drop(held);
+        assert!(runtime.block_on(ask()).is_ok());
+    }
+
     /// A file system that does not answer takes what is on it away, and nothing else.
     #[test]
     fn a_feed_that_does_not_answer_hides_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["a", "b", "c"] {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        for name in names {
             Jlog::create(dir.path().join(name)).unwrap();
         }
         let feeds = Feeds::new(vec![dir.path().to_owned()]);
@@ -735,21 +803,27 @@ mod tests {
             let views = runtime.block_on(feeds.look());
             views.iter().map(|view| view.facts().map(|_| ())).collect::<Vec<_>>()
         };
-        assert_eq!(look(), [Ok(()), Ok(()), Ok(())]);
-        let stuck = feeds.find(&dir.path().join("b").display().to_string()).unwrap();
-        let held = stuck.history.lock();
+        assert_eq!(look(), names.map(|_| Ok(())));
+        // As many as are read at the same time.
+        let of = |name| feeds.find(&dir.path().join(name).display().to_string()).unwrap();
+        let stuck = ["a", "b", "c", "d"].map(of);
+        assert_eq!(stuck.len(), WORKERS);
+        let held = stuck.each_ref().map(|feed| feed.history.lock());
         std::thread::sleep(FRESH);
         let begun = Instant::now();
         let found = look();
         assert!((PATIENCE..PATIENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-        assert!(found[0].is_ok() && found[2].is_ok());
-        assert!(found[1].as_ref().unwrap_err().contains("has taken 3 s so far"), "{found:?}");
+        for found in &found[..4] {
+            assert!(found.as_ref().unwrap_err().contains("has taken 3 s so far"), "{found:?}");
+        }
+        let age = |name| of(name).latest().at.unwrap().elapsed();
+        assert!(age("e") < PATIENCE && age("f") < PATIENCE, "they were read since");
         // Nobody waits for it again.
         std::thread::sleep(FRESH);
         let begun = Instant::now();
         let found = look();
         assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
-        assert!(found[0].is_ok() && found[1].is_err() && found[2].is_ok());
+        assert_eq!(found.iter().map(Result::is_ok).collect::<Vec<_>>(), names.map(|name| name > "d"));
         // When it answers, it is there again.
         drop(held);
         let begun = Instant::now();

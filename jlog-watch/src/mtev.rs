@@ -84,12 +84,15 @@ pub(crate) async fn stats(State(core): State<Arc<Core>>, RawQuery(query): RawQue
     respond::json(StatusCode::OK, &json!({ "mtev": { "log": { "lines": out } } }))
 }
 
-/// The streams that are to be counted, with the lines that they have written. Of streams of one name the first graph's counts.
+/// The streams that are to be counted, with the lines that they have written. Those without a sink
+/// are left out, as nobody counts their lines: 0 would be wrong. Of streams of one name the first
+/// graph's counts.
 #[cfg(feature = "graph")]
 fn counted(core: &Core) -> Vec<(String, u64)> {
     let mut known = std::collections::BTreeSet::new();
     let streams = core.graphs.look().into_iter().flat_map(|graph| graph.streams);
-    let counted = streams.map(|stream| stream.description).filter(|stream| stream.stats);
+    let counted =
+        streams.map(|stream| stream.description).filter(|stream| stream.stats && !stream.kind.is_empty());
     counted
         .filter(|stream| known.insert(stream.name.clone()))
         .map(|stream| (stream.name, stream.counters.lines))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jlog_core::{AtLimit, LogId};
 use tokio::runtime::Runtime;
 
-use crate::feeds::{Facts, FeedView, Subscriber};
+use crate::feeds::{Facts, FeedView, Subscriber, THREADS};
 use crate::health::reasons;
 use crate::names;
 use crate::watch::Core;
@@ -117,7 +117,7 @@ impl Observer {
     pub(crate) fn new(core: Arc<Core>) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
-            .max_blocking_threads(4)
+            .max_blocking_threads(THREADS)
             .thread_name("jlog-watch")
             .build()?;
         Ok(Self { core, runtime: Some(runtime) })

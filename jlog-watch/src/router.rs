@@ -1,8 +1,11 @@
 //! Which request gets which answer.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
@@ -10,6 +13,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 
+use crate::access::Refused;
 use crate::api;
 use crate::health;
 use crate::metrics;
@@ -19,7 +23,7 @@ use crate::respond::{self, error};
 use crate::watch::Core;
 
 /// A request has a body no longer than this.
-const MAX_BODY: u64 = 64 << 10;
+const MAX_BODY: usize = 64 << 10;
 
 pub(crate) fn router(core: Arc<Core>) -> Router {
     let router = Router::new();
@@ -41,17 +45,37 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .with_state(core)
 }
 
-/// Refuses who may not ask, and tells browsers what not to do with answers.
+/// Refuses who may not ask, takes in what was sent, and tells browsers what not to do with answers.
 async fn guard(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response {
-    let length =
-        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let mut response = match core.access.check(request.uri(), request.headers()) {
         Err((status, why)) => error(status, why),
-        Ok(()) if length.is_some_and(|length| length > MAX_BODY) => {
-            error(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long")
-        }
-        Ok(()) => next.run(request).await,
+        Ok(()) => match tokio::time::timeout(core.limits.header_time, whole(request)).await {
+            Ok(Ok(request)) => next.run(request).await,
+            Ok(Err((status, why))) => error(status, why),
+            Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the request's body does not come"),
+        },
     };
     respond::protect(response.headers_mut());
     response
+}
+
+/// The request with all of its body, which is short: no handler waits for a client.
+async fn whole(request: Request) -> Result<Request, Refused> {
+    const TOO_LONG: Refused = (StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long");
+    let length =
+        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(TOO_LONG);
+    }
+    let (parts, mut body) = request.into_parts();
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|_| (StatusCode::BAD_REQUEST, "the request's body has no end"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_BODY {
+            return Err(TOO_LONG);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Request::from_parts(parts, bytes.into()))
 }

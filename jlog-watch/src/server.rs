@@ -30,6 +30,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_io_timeout::TimeoutStream;
 
 use crate::address::Address;
+use crate::feeds::THREADS;
 use crate::tls::Secure;
 use crate::watch::Limits;
 
@@ -126,7 +127,7 @@ impl Server {
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(8)
+            .max_blocking_threads(THREADS)
             .thread_name("jlog-watch")
             .build()
             .map_err(ServeError::Thread)?;

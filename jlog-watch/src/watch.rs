@@ -296,8 +296,9 @@ impl Watch {
         })
     }
 
-    /// What answers, for a server of one's own: it needs a tokio runtime with time, and reads feeds on its blocking
-    /// threads (4 at most). [`Limits`] of connections and time are that server's affair. Clients without a token must
+    /// What answers, for a server of one's own: it needs a tokio runtime with time, and reads feeds
+    /// on its blocking threads (4 at once, and more only where file systems do not answer).
+    /// [`Limits`] of connections and time are that server's affair. Clients without a token must
     /// call it by `localhost`, a loopback address or a name that was [allowed](Watch::allow_host).
     ///
     /// ```

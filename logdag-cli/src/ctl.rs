@@ -1,7 +1,7 @@
 //! `logdag ctl`: the words of libmtev's console about logs, for a process that answers over HTTP.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ const WORDS: &str = "expected one of:\n  \
     show log NAME [LINES]\n  \
     log details NAME\n  \
     log to NAME TEXT\n  \
+    log connect NAME [- [FILTER]]\n  \
     log connect NAME OUTLET [FILTER]\n  \
     log disconnect NAME OUTLET\n  \
     [no] log enable|debug|facility|timestamps|level|keys|target|source NAME\n  \
@@ -60,6 +61,10 @@ enum Wanted {
     /// What is shown as it comes.
     Ask {
         method: &'static str,
+        path: String,
+    },
+    /// Lines as they come.
+    Follow {
         path: String,
     },
     /// A request whose answer says no more than that it was done.
@@ -115,6 +120,13 @@ fn parse(words: &[&str]) -> Option<Wanted> {
         ["log", "to", name, text @ ..] if !text.is_empty() => {
             change("POST", format!("{}/log", stream(name)), json!({ "text": text.join(" ") }))
         }
+        ["log", "connect", name] | ["log", "connect", name, "-"] => {
+            Some(Wanted::Follow { path: format!("{}/tail", stream(name)) })
+        }
+        ["log", "connect", name, "-", filter @ ..] => {
+            let filter = encoded(&filter.join(" "));
+            Some(Wanted::Follow { path: format!("{}/tail?filter={filter}", stream(name)) })
+        }
         ["log", "connect", name, to] => change("PUT", outlet(name, to), json!({})),
         ["log", "connect", name, to, filter @ ..] => {
             change("PUT", outlet(name, to), json!({ "filter": filter.join(" ") }))
@@ -149,9 +161,15 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Asks, and gives the status and what came.
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value), Failure> {
-        let fail = |e: io::Error| format!("{}: {e}", self.address);
+    /// Asks, and gives what the answer can be read from. Reading waits for this long, or for as
+    /// long as it takes.
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        patience: Option<Duration>,
+    ) -> io::Result<Box<dyn Read>> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let token =
             self.token.as_ref().map_or_else(String::new, |t| format!("Authorization: Bearer {t}\r\n"));
@@ -160,53 +178,94 @@ impl Client<'_> {
             "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{token}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let mut answer = Vec::new();
-        let mut exchange = |stream: &mut dyn ReadWrite| {
-            stream.write_all(request.as_bytes())?;
-            stream.read_to_end(&mut answer).map(|_| ())
-        };
         match self.address {
             Address::Tcp(address) => {
-                let mut stream = TcpStream::connect_timeout(address, PATIENCE).map_err(fail)?;
-                stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
-                exchange(&mut stream).map_err(fail)?;
+                let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
+                stream.set_read_timeout(patience)?;
+                stream.write_all(request.as_bytes())?;
+                Ok(Box::new(stream))
             }
             Address::Unix(path) => {
-                let mut stream = UnixStream::connect(path).map_err(fail)?;
-                stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
-                exchange(&mut stream).map_err(fail)?;
+                let mut stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(patience)?;
+                stream.write_all(request.as_bytes())?;
+                Ok(Box::new(stream))
             }
         }
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is no HTTP")?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.ok_or("the answer is no HTTP")?;
-        let value =
-            serde_json::from_str(body).map_err(|e| format!("the answer to {path} is no JSON: {e}"))?;
-        Ok((status, value))
     }
 
-    /// The same, where anything but success is an error.
+    fn failed(&self, e: &io::Error) -> Failure {
+        format!("{}: {e}", self.address).into()
+    }
+
+    /// Asks, and gives what came. Anything but success is an error.
     fn get(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failure> {
-        let (status, value) = self.ask(method, path, body)?;
-        if (200..300).contains(&status) {
-            return Ok(value);
+        let mut answer = Vec::new();
+        let answered = self.send(method, path, body, Some(PATIENCE));
+        answered.and_then(|mut from| from.read_to_end(&mut answer)).map_err(|e| self.failed(&e))?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is no HTTP")?;
+        let value: Value =
+            serde_json::from_str(body).map_err(|e| format!("the answer to {path} is no JSON: {e}"))?;
+        match status(head)? {
+            200..300 => Ok(value),
+            status => Err(refusal(method, status, &value)),
         }
-        let why = value["error"].as_str().unwrap_or("it was refused");
-        let hint = match status {
-            401 => " (--token-file FILE)",
-            405 => " (it needs --control)",
-            404 if method != "GET" && why == "there is nothing here" => " (it needs --control)",
-            _ => "",
+    }
+
+    /// Writes lines as they come, until the process ends, the stream is gone, or nobody reads them
+    /// any more.
+    fn follow(&self, path: &str) -> Result<(), Failure> {
+        let answered = self.send("GET", path, &Value::Null, None).map_err(|e| self.failed(&e))?;
+        let mut lines = BufReader::new(answered).split(b'\n');
+        let mut next = || -> Result<Option<String>, Failure> {
+            let line = lines.next().transpose().map_err(|e| self.failed(&e))?;
+            Ok(line.map(|line| String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()))
         };
-        // An error of a configuration shows the place in a line of its own.
-        let lines: Vec<String> = why.lines().map(plain).collect();
-        Err(format!("{}{hint}", lines.join("\n")).into())
+        let status = status(&next()?.unwrap_or_default())?;
+        while next()?.is_some_and(|line| !line.is_empty()) {}
+        if status != 200 {
+            let value = serde_json::from_str(&next()?.unwrap_or_default()).unwrap_or_default();
+            return Err(refusal("GET", status, &value));
+        }
+        let mut name = String::new();
+        while let Some(line) = next()? {
+            if let Some(event) = line.strip_prefix("event: ") {
+                event.clone_into(&mut name);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                let data: Value = serde_json::from_str(data).unwrap_or_default();
+                let text = |key: &str| plain(data[key].as_str().unwrap_or_default().trim_end_matches('\n'));
+                match &*std::mem::take(&mut name) {
+                    "" if writeln!(io::stdout(), "{}", text("line")).is_err() => return Ok(()),
+                    "" => {}
+                    "ended" => return Err(text("error").into()),
+                    _ => _ = writeln!(io::stderr(), "logdag: {}", text("text")),
+                }
+            }
+        }
+        Err(format!("{}: the process has ended", self.address).into())
     }
 }
 
-trait ReadWrite: Read + Write {}
-impl<T: Read + Write> ReadWrite for T {}
+/// The status in an answer's first line.
+fn status(head: &str) -> Result<u16, Failure> {
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.ok_or_else(|| "the answer is no HTTP".into())
+}
+
+/// What an answer says that is no success.
+fn refusal(method: &str, status: u16, value: &Value) -> Failure {
+    let why = value["error"].as_str().unwrap_or("it was refused");
+    let hint = match status {
+        401 => " (--token-file FILE)",
+        405 => " (it needs --control)",
+        404 if method != "GET" && why == "there is nothing here" => " (it needs --control)",
+        _ => "",
+    };
+    // An error of a configuration shows the place in a line of its own.
+    let lines: Vec<String> = why.lines().map(plain).collect();
+    format!("{}{hint}", lines.join("\n")).into()
+}
 
 fn token(path: &Path) -> Result<String, Failure> {
     let text =
@@ -283,6 +342,10 @@ pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
                 |line: &Value| plain(line["line"].as_str().unwrap_or_default().trim_end_matches('\n')) + "\n";
             lines.map(line).collect()
         }
+        Wanted::Follow { path } => {
+            client.follow(&path)?;
+            String::new()
+        }
         Wanted::Change { method, path, body } => {
             client.get(method, &path, &body)?;
             String::new()
@@ -315,6 +378,13 @@ mod tests {
         assert_eq!(
             words("log connect a b status >= 500"),
             change("PUT", "/api/v1/streams/a/outlets/b", json!({ "filter": "status >= 500" }))
+        );
+        let follow = |path: &str| Some(Wanted::Follow { path: path.to_owned() });
+        assert_eq!(words("log connect a/b"), follow("/api/v1/streams/a%2Fb/tail"));
+        assert_eq!(words("log connect a -"), words("log connect a"));
+        assert_eq!(
+            words("log connect a - status >= 500"),
+            follow("/api/v1/streams/a/tail?filter=status%20%3E%3D%20500")
         );
         assert_eq!(words("log disconnect a b"), change("DELETE", "/api/v1/streams/a/outlets/b", Value::Null));
         assert_eq!(words("log rotate a"), change("POST", "/api/v1/streams/a/rotate", Value::Null));

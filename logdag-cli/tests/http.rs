@@ -195,6 +195,28 @@ fn ctl_shows_and_changes_streams() {
     assert!(details.contains("\"type\": \"memory\""), "{details}");
     let (code, _, said) = ctl(&["log", "enable", "none"]);
     assert!(code == 1 && said.contains("there is no log stream \"none\""), "{said}");
+
+    // Listening, from the first line that is logged then, until the listener ends.
+    let mut listener = Command::new(env!("CARGO_BIN_EXE_logdag"))
+        .args(["ctl", "--http", &at, "log", "connect", "web"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !ctl(&["list"]).1.contains("-> live-tail-1\n") && begun.elapsed() < DEADLINE {}
+    assert_eq!(ctl(&["log", "to", "web", "heard", "\u{1b}[31mhere"]), done);
+    let mut line = String::new();
+    BufReader::new(listener.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "heard \\u{1b}[31mhere\n");
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+    let begun = Instant::now();
+    while ctl(&["list"]).1.contains("live-tail") {
+        assert!(begun.elapsed() < DEADLINE, "it is still listened to");
+    }
+    let (code, _, said) = ctl(&["log", "connect", "web", "-", "status", ">="]);
+    assert!(code == 1 && said.contains("column"), "{said}");
+
     let (code, _, said) = ctl(&["nonsense"]);
     assert!(code == 1 && said.contains("show log NAME [LINES]"), "{said}");
     drop(child.stdin.take());

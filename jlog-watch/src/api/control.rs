@@ -1,23 +1,24 @@
 //! What changes something: only where the server was told that it may.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{post, put};
 use jlog_core::{Error, Jlog, LogId, Start};
 use serde_json::{Map, Value, json};
 
-use super::{bad, pick};
+use super::{at, bad, pick, unavailable};
 use crate::names;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
-/// A body is no longer than this.
-const MAX_BODY: usize = 64 << 10;
+/// So long a change waits for others that are under way.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn router() -> Router<Arc<Core>> {
     let router = Router::new()
@@ -26,7 +27,7 @@ pub(super) fn router() -> Router<Arc<Core>> {
         .merge(super::verify::changing());
     #[cfg(feature = "graph")]
     let router = router.merge(streams::router());
-    router.layer(DefaultBodyLimit::max(MAX_BODY))
+    router
 }
 
 /// The members of a body, which is an object or nothing. Those that are not known are an error.
@@ -59,12 +60,17 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a st
 }
 
 /// Does something that may wait, a few at a time.
-async fn change<T: Send + 'static>(
+pub(super) async fn change<T: Send + 'static>(
     core: &Core,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Box<Response>> {
     let internal = || Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, "an internal error"));
-    let permit = Arc::clone(&core.changes).acquire_owned().await.map_err(|_| internal())?;
+    let permit = tokio::time::timeout(PATIENCE, Arc::clone(&core.changes).acquire_owned());
+    let busy = |_| {
+        let why = "other changes are under way and do not end: try again later";
+        Box::new(error(StatusCode::SERVICE_UNAVAILABLE, why))
+    };
+    let permit = permit.await.map_err(busy)?.map_err(|_| internal())?;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         work()
@@ -102,9 +108,8 @@ async fn with_feed<T: Send + 'static>(
 ) -> Result<T, Box<Response>> {
     let feeds = core.feeds.look().await;
     let view = pick(&feeds, name)?;
-    let gone = || Box::new(error(StatusCode::SERVICE_UNAVAILABLE, view.facts().err().unwrap_or_default()));
-    let feed = core.feeds.find(&view.name).ok_or_else(gone)?;
-    change(core, move || feed.open().and_then(work)).await?.map_err(|e| Box::new(refused(&e)))
+    let done = at(core, view)?.request(PATIENCE, move |feed| feed.open().and_then(work)).await;
+    done.map_err(unavailable)?.map_err(|e| Box::new(refused(&e)))
 }
 
 /// `PUT /api/v1/feeds/{feed}/subscribers/{subscriber}` with `at` (the beginning, unless said otherwise) and `move`.

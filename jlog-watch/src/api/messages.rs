@@ -10,7 +10,7 @@ use jlog_core::{Error, Jlog, LogId, Message, OnDamage, ReaderOptions, Start, Wai
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 
-use super::{bad, number, pick, rfc3339};
+use super::{at, bad, number, pick, rfc3339, unavailable};
 use crate::mtev::parameter;
 use crate::respond::{self, error};
 use crate::watch::Core;
@@ -81,13 +81,18 @@ pub(super) fn options() -> ReaderOptions {
     ReaderOptions::default().peek(true).on_damage(OnDamage::Skip).batch_bytes(256 << 10)
 }
 
-/// A message as an object. A body that is no UTF-8 comes in base64.
-pub(super) fn message_json(message: &Message<'_>) -> Value {
+/// A message as an object, without a body that has more bytes than this. A body that is no UTF-8
+/// comes in base64.
+pub(super) fn message_json(message: &Message<'_>, most: usize) -> Value {
     let mut object = json!({
         "id": message.id().to_string(),
         "time": rfc3339(message.time()),
         "size": message.body().len(),
     });
+    if message.body().len() > most {
+        object["too_large"] = true.into();
+        return object;
+    }
     match std::str::from_utf8(message.body()) {
         Ok(text) => object["body"] = text.into(),
         Err(_) => {
@@ -107,24 +112,19 @@ pub(super) async fn messages(
     let feeds = core.feeds.look().await;
     let query = query.as_deref();
     let parsed = pick(&feeds, &name).and_then(|feed| {
-        Ok((feed, Wanted::parse(query, Start::Last(100))?, number(query, "limit", 100, MAX_MESSAGES)?))
+        let wanted = Wanted::parse(query, Start::Last(100))?;
+        Ok((at(&core, feed)?, wanted, number(query, "limit", 100, MAX_MESSAGES)?))
     });
     let (feed, wanted, limit) = match parsed {
         Ok(parsed) => parsed,
         Err(response) => return *response,
     };
-    let Some(feed) = core.feeds.find(&feed.name) else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, feed.facts().err().unwrap_or_default());
-    };
     let bytes = core.limits.response_bytes;
-    let read = tokio::task::spawn_blocking(move || read(&feed.open()?, &wanted, limit, bytes)).await;
-    match read {
+    match feed.request(TIME, move |feed| read(&feed.open()?, &wanted, limit, bytes)).await {
         Ok(Ok(found)) => respond::json(StatusCode::OK, &found),
         Ok(Err(e @ Error::NoSuchRecord { .. })) => error(StatusCode::NOT_FOUND, e.to_string()),
         Ok(Err(e)) => error(StatusCode::SERVICE_UNAVAILABLE, e.to_string()),
-        Err(_) => {
-            error(StatusCode::INTERNAL_SERVER_ERROR, "the messages could not be read: an internal error")
-        }
+        Err(why) => *unavailable(why),
     }
 }
 
@@ -144,18 +144,13 @@ fn read(log: &Jlog, wanted: &Wanted, limit: u64, bytes: usize) -> Result<Value, 
                 if found.len() as u64 >= limit {
                     break 'reading;
                 }
-                let object = message_json(&message);
+                let object = message_json(&message, bytes);
                 // Once more as a part of the whole.
                 size += object.to_string().len() + 1;
                 if size > bytes {
                     if found.is_empty() {
                         // It would be in the way of all behind it.
-                        found.push(json!({
-                            "id": message.id().to_string(),
-                            "time": rfc3339(message.time()),
-                            "size": message.body().len(),
-                            "too_large": true,
-                        }));
+                        found.push(message_json(&message, 0));
                         next = message.id();
                         looked_at += 1;
                     }

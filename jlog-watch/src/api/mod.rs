@@ -15,7 +15,7 @@ use axum::routing::get;
 use jlog_core::Timestamp;
 use serde_json::{Value, json};
 
-use crate::feeds::{Facts, FeedView, Subscriber};
+use crate::feeds::{Facts, Feed, FeedView, Subscriber, Unavailable};
 #[cfg(feature = "graph")]
 use crate::graphs::{GraphView, StreamView};
 use crate::mtev::parameter;
@@ -41,7 +41,7 @@ pub(crate) fn router(control: bool) -> Router<Arc<Core>> {
         .route("/config", get(config))
         .route("/streams", get(streams))
         .route("/streams/{stream}", get(stream))
-        .route("/streams/{stream}/tail", get(tail::ring));
+        .route("/streams/{stream}/tail", get(tail::stream));
     if control { router.merge(control::router()) } else { router }
 }
 
@@ -92,6 +92,19 @@ fn pick<'a>(feeds: &'a [FeedView], name: &str) -> Result<&'a FeedView, Box<Respo
             format!("there is no feed {name:?}: see /api/v1/feeds"),
         ))),
     }
+}
+
+/// The feed itself, for a request to it, unless it is known that it does not answer.
+fn at(core: &Core, view: &FeedView) -> Result<Arc<Feed>, Box<Response>> {
+    let found = core.feeds.find(&view.name).filter(|_| view.stuck.is_none());
+    found.ok_or_else(|| unavailable(Unavailable::Busy(view.facts().err().unwrap_or_default())))
+}
+
+fn unavailable(why: Unavailable) -> Box<Response> {
+    Box::new(match why {
+        Unavailable::Busy(why) => error(StatusCode::SERVICE_UNAVAILABLE, why),
+        Unavailable::Internal => error(StatusCode::INTERNAL_SERVER_ERROR, "an internal error"),
+    })
 }
 
 fn feed_json(feed: &FeedView) -> Value {

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+#[cfg(feature = "graph")]
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
@@ -14,18 +16,26 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::messages::{Wanted, message_json, options};
-use super::pick;
+use super::{at, pick, unavailable};
+use crate::feeds::{Feed, Unavailable};
 #[cfg(feature = "graph")]
 use crate::mtev::parameter;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
+/// Finding a place in a feed may take so long.
+const OPENING: Duration = Duration::from_secs(2);
 /// What is new is looked for this often.
 const POLL: Duration = Duration::from_millis(250);
 /// A client that nothing comes for is written to this often: one that is gone is noticed so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Events that wait for a client. The feed or ring is read on only when it has taken them.
-const AHEAD: usize = 4;
+/// Pieces of events that wait for a client. The feed or ring is read on only when it has taken
+/// them.
+const AHEAD: usize = 1;
+/// Bytes of messages that become one piece, about: many clients may let a piece wait.
+const PIECE: usize = 64 << 10;
+/// Of a longer message, the events have no body.
+const MAX_BODY: usize = 1 << 20;
 /// A client that is behind by more messages gets the newest, and is told how many were left out.
 const MAX_BEHIND: u64 = 10_000;
 
@@ -85,8 +95,8 @@ pub(super) async fn feed(
     RawQuery(query): RawQuery,
 ) -> Response {
     let feeds = core.feeds.look().await;
-    let parsed =
-        pick(&feeds, &name).and_then(|feed| Ok((feed, Wanted::parse(query.as_deref(), Start::End)?)));
+    let parsed = pick(&feeds, &name)
+        .and_then(|feed| Ok((at(&core, feed)?, Wanted::parse(query.as_deref(), Start::End)?)));
     let (feed, mut wanted) = match parsed {
         Ok(parsed) => parsed,
         Err(response) => return *response,
@@ -94,18 +104,14 @@ pub(super) async fn feed(
     if let Some(id) = last_event(&headers).and_then(|id| id.parse().ok()) {
         wanted.start_after(id);
     }
-    let Some(feed) = core.feeds.find(&feed.name) else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, feed.facts().err().unwrap_or_default());
-    };
-    let opened = tokio::task::spawn_blocking(move || Tail::open(&feed.open()?, wanted)).await;
-    let tail = match opened {
+    let tail = match feed.request(OPENING, move |feed| Tail::open(&feed.open()?, wanted)).await {
         Ok(Ok(tail)) => tail,
         Ok(Err(e)) => return error(StatusCode::SERVICE_UNAVAILABLE, e.to_string()),
-        Err(_) => return error(StatusCode::INTERNAL_SERVER_ERROR, "the feed could not be read"),
+        Err(why) => return *unavailable(why),
     };
     match Client::new(&core) {
         Ok((client, response)) => {
-            tokio::spawn(follow(tail, client));
+            tokio::spawn(follow(feed, tail, client));
             response
         }
         Err(response) => *response,
@@ -124,12 +130,12 @@ struct Tail {
 impl Tail {
     fn open(log: &Jlog, wanted: Wanted) -> Result<Self, Error> {
         let mut before = String::new();
-        let reader = match log.reader_from(&wanted.start(), options()) {
+        let reader = match log.reader_from(&wanted.start(), options().batch_bytes(PIECE)) {
             // The feed was recreated after the client saw this id: everything in it is new to the client.
             Err(Error::NoSuchRecord { id, .. }) => {
                 let why = format!("{id} is past the end: these messages begin at the first that there is");
                 before = event(Some("restarted"), None, &json!({ "text": why }));
-                log.reader_from(&Start::Beginning, options())?
+                log.reader_from(&Start::Beginning, options().batch_bytes(PIECE))?
             }
             other => other?,
         };
@@ -149,7 +155,11 @@ impl Tail {
             Some(batch) => {
                 for message in &batch {
                     if self.wanted.takes(message.body()) {
-                        out.push_str(&event(None, Some(message.id().to_string()), &message_json(&message)));
+                        out.push_str(&event(
+                            None,
+                            Some(message.id().to_string()),
+                            &message_json(&message, MAX_BODY),
+                        ));
                     }
                 }
                 true
@@ -202,15 +212,23 @@ impl Tail {
 }
 
 /// Follows a feed for as long as the client is there.
-async fn follow(mut tail: Tail, mut client: Client) {
+async fn follow(feed: Arc<Feed>, mut tail: Tail, mut client: Client) {
     loop {
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = feed.request(OPENING, move |_| {
             let looked = tail.look();
             (tail, looked)
         });
-        // A panic, or the end of the runtime.
-        let Ok((back, looked)) = looked.await else { return };
-        tail = back;
+        let looked = match looked.await {
+            Ok((back, looked)) => {
+                tail = back;
+                looked
+            }
+            Err(Unavailable::Busy(why)) => {
+                client.send(event(Some("ended"), None, &json!({ "error": why }))).await;
+                return;
+            }
+            Err(Unavailable::Internal) => return,
+        };
         match looked {
             Ok((events, more)) => {
                 if !client.send(events).await || (!more && !client.wait().await) {
@@ -226,25 +244,26 @@ async fn follow(mut tail: Tail, mut client: Client) {
     }
 }
 
-/// `GET /api/v1/streams/{stream}/tail`, of a memory stream.
+/// `GET /api/v1/streams/{stream}/tail`: of a memory stream its lines, of any other, or with
+/// `filter`, those that are logged from now on. For these, the graph gets a memory stream until the
+/// client goes: only where something may be changed.
 #[cfg(feature = "graph")]
-pub(super) async fn ring(
+pub(super) async fn stream(
     State(core): State<Arc<Core>>,
     Path(name): Path<String>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
     let wanted = parameter(query.as_deref(), "graph");
-    let found = core.graphs.named().find_map(|(graph_name, graph)| {
-        let this_one = wanted.as_ref().is_none_or(|wanted| wanted == graph_name);
-        let newest = graph.memory_newest(&name).filter(|_| this_one)?;
-        Some((graph.clone(), newest))
+    let filter = parameter(query.as_deref(), "filter");
+    let found = core.graphs.named().find(|(graph_name, graph)| {
+        wanted.as_ref().is_none_or(|wanted| wanted == graph_name) && graph.find(&name).is_some()
     });
-    let Some((graph, newest)) = found else {
-        return error(
-            StatusCode::NOT_FOUND,
-            format!("there is no memory stream {name:?}: see /api/v1/streams"),
-        );
+    let Some(graph) = found.map(|(_, graph)| graph.clone()) else {
+        return error(StatusCode::NOT_FOUND, format!("there is no log stream {name:?}: see /api/v1/streams"));
+    };
+    let Some(newest) = graph.memory_newest(&name).filter(|_| filter.is_none()) else {
+        return connected(&core, graph, name, filter).await;
     };
     let last = match super::number(query.as_deref(), "last", 0, u64::MAX) {
         Ok(last) => last,
@@ -253,23 +272,84 @@ pub(super) async fn ring(
     let after = last_event(&headers).and_then(|id| id.parse().ok());
     match Client::new(&core) {
         Ok((client, response)) => {
-            tokio::spawn(follow_ring(graph, name, after.unwrap_or(newest.saturating_sub(last)), client));
+            tokio::spawn(async move {
+                follow_ring(&graph, &name, after.unwrap_or(newest.saturating_sub(last)), true, client).await;
+            });
             response
         }
         Err(response) => *response,
     }
 }
 
-/// Follows a memory stream for as long as it and the client are there.
+/// The tail of a stream that keeps no lines, or of some of its lines.
 #[cfg(feature = "graph")]
-async fn follow_ring(graph: logdag::Graph, name: String, mut after: u64, mut client: Client) {
+async fn connected(core: &Core, graph: logdag::Graph, name: String, filter: Option<String>) -> Response {
+    if !core.control {
+        let why = "only memory streams are followed, and whole, unless the server was started with --control";
+        return error(StatusCode::FORBIDDEN, why);
+    }
+    let (client, response) = match Client::new(core) {
+        Ok(accepted) => accepted,
+        Err(response) => return *response,
+    };
+    match super::control::change(core, move || Listener::connect(graph, &name, filter.as_deref())).await {
+        Ok(Ok(listener)) => {
+            tokio::spawn(async move {
+                follow_ring(&listener.graph, &listener.ring, 0, false, client).await;
+            });
+            response
+        }
+        Ok(Err(e)) => error(StatusCode::BAD_REQUEST, e.to_string()),
+        Err(response) => *response,
+    }
+}
+
+/// A memory stream that somebody listens to, for as long as this is there.
+#[cfg(feature = "graph")]
+struct Listener {
+    graph: logdag::Graph,
+    ring: String,
+}
+
+#[cfg(feature = "graph")]
+impl Listener {
+    /// Lines, and their bytes, that wait for a client that is too slow.
+    const KEEPS: (usize, usize) = (10_000, 256 << 10);
+
+    fn connect(graph: logdag::Graph, to: &str, filter: Option<&str>) -> Result<Self, logdag::GraphError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let ring = loop {
+            let name = format!("live-tail-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+            if graph.find(&name).is_none() {
+                break name;
+            }
+        };
+        graph.add_memory(&ring, Self::KEEPS.0, Self::KEEPS.1)?;
+        let listener = Self { graph, ring };
+        listener.graph.add_outlet(to, &listener.ring, filter)?;
+        Ok(listener)
+    }
+}
+
+#[cfg(feature = "graph")]
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A configuration that was read again may have removed it.
+        self.graph.remove(&self.ring);
+    }
+}
+
+/// Follows a memory stream for as long as it and the client are there. Its lines have ids if a
+/// client can go on behind them.
+#[cfg(feature = "graph")]
+async fn follow_ring(graph: &logdag::Graph, name: &str, mut after: u64, ids: bool, mut client: Client) {
     // A client that has outlived a restart gets all that there is.
-    if graph.memory_newest(&name).is_some_and(|newest| newest < after) {
+    if graph.memory_newest(name).is_some_and(|newest| newest < after) {
         after = 0;
     }
-    let mut begun = false;
+    let mut begun = !ids;
     loop {
-        let Some(lines) = graph.memory_piece(&name, after, 256, 64 << 10) else {
+        let Some(lines) = graph.memory_piece(name, after, 256, PIECE) else {
             let gone = json!({ "error": format!("the memory stream {name} is gone") });
             client.send(event(Some("ended"), None, &gone)).await;
             return;
@@ -293,7 +373,7 @@ async fn follow_ring(graph: logdag::Graph, name: String, mut after: u64, mut cli
                     .into()),
                 "line": String::from_utf8_lossy(&line.bytes),
             });
-            events.push_str(&event(None, Some(line.index.to_string()), &data));
+            events.push_str(&event(None, ids.then(|| line.index.to_string()), &data));
             after = line.index;
         }
         if !client.send(events).await || (lines.is_empty() && !client.wait().await) {

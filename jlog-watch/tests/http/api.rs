@@ -112,7 +112,8 @@ fn every_answer_is_as_the_description_says() {
         check_path("/streams", "/streams", 200);
         check_path("/streams/{stream}", "/streams/error%2Fstacktrace", 200);
         check_path("/streams/{stream}", "/streams/none", 404);
-        check_path("/streams/{stream}/tail", "/streams/web/tail", 404);
+        check_path("/streams/{stream}/tail", "/streams/none/tail", 404);
+        check_path("/streams/{stream}/tail", "/streams/web/tail", 403);
         let paths = description["paths"].as_object().unwrap().iter();
         let described: BTreeSet<String> =
             paths.filter(|(_, path)| path["get"].is_object()).map(|(path, _)| path.clone()).collect();

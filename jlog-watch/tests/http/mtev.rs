@@ -9,6 +9,7 @@ use crate::support::{ask, serve};
 fn graph() -> Graph {
     let graph = Graph::new();
     let config = "<app><logs>\
+        <log name=\"plain\" stats=\"on\"/>\
         <log name=\"internal\" type=\"memory\" path=\"5,10000\" stats=\"on\"/>\
         <log name=\"http/access\" type=\"memory\" path=\"100000,10000000\" stats=\"on\"/>\
         <log name=\"quiet\" type=\"memory\"/>\

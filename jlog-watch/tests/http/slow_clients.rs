@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jlog_watch::{Limits, Watch};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::support::{DEADLINE, Place, ask, connect, serve, socket_address};
+use crate::support::{DEADLINE, Place, ask, connect, send, serve, socket_address};
 
 #[test]
 fn a_thousand_slow_connections_keep_nobody_waiting() {
@@ -47,10 +47,21 @@ fn headers_that_do_not_come_and_answers_that_nobody_takes_end_connections() {
     stream.read_to_end(&mut answer).unwrap();
     assert!(begun.elapsed() < DEADLINE && !answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
 
+    // A body that does not come, and one that is too long without saying so.
+    let host = socket_address(&server);
+    let late = send(
+        connect(&server),
+        &format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n12"),
+    );
+    assert_eq!((late.status, late.json()["error"].as_str()), (408, Some("the request's body does not come")));
+    let piece = format!("{:x}\r\n{}\r\n", 60_000, "x".repeat(60_000)).repeat(2);
+    let head = format!("POST /metrics HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let long = send(connect(&server), &(head + &piece));
+    assert_eq!((long.status, long.json()["error"].as_str()), (413, Some("the request's body is too long")));
+
     // Requests one behind the other, whose answers nobody reads.
     let mut stream = connect(&server);
     stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-    let host = socket_address(&server);
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n").repeat(1000);
     let begun = Instant::now();
     // Both buffers fill, and then the server gives up: writing fails with an error of the connection, not of time.

@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use jlog_watch::{Limits, Server, Watch};
 use serde_json::Value;
 
+#[cfg(feature = "graph")]
+use crate::support::ask_with;
 use crate::support::{Place, append, ask, connect, serve, socket_address, until};
 
 /// A client of server-sent events.
@@ -20,11 +22,16 @@ struct Event {
 
 impl Events {
     fn open(server: &Server, path: &str, last_id: Option<&str>) -> Self {
+        let last_id = last_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+        Self::open_with(server, path, &last_id)
+    }
+
+    /// With further header lines, each with its line end.
+    fn open_with(server: &Server, path: &str, headers: &str) -> Self {
         let mut stream = connect(server);
         let host = socket_address(server);
-        let last_id = last_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
         // Without chunks, whose ends may be anywhere.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n{last_id}\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n{headers}\r\n").unwrap();
         let mut events = Self(BufReader::new(stream));
         assert_eq!(events.line(), "HTTP/1.0 200 OK");
         let mut kind = String::new();
@@ -184,4 +191,66 @@ fn a_ring_is_followed_and_what_went_before_it_was_seen_is_reported() {
     while name != "ended" {
         name = events.next().name;
     }
+}
+
+#[test]
+fn a_message_that_is_too_long_for_a_tail_is_told_of() {
+    let place = Place::new();
+    let log = jlog_core::Jlog::create(place.join("a")).unwrap();
+    let writer = log.writer().unwrap();
+    writer.append(vec![b'x'; (1 << 20) + 1]).unwrap();
+    writer.append("short").unwrap();
+    writer.close().unwrap();
+    let server = serve(Watch::new().feeds(place.path()));
+    let mut events = Events::open(&server, "/api/v1/feeds/a/tail?last=2", None);
+    let long = events.next().data;
+    assert_eq!((long["too_large"].as_bool(), long["size"].as_u64()), (Some(true), Some((1 << 20) + 1)));
+    assert!(long["body"].is_null());
+    assert_eq!(events.next().data["body"], "short");
+}
+
+#[cfg(feature = "graph")]
+#[test]
+fn any_stream_is_listened_to_where_something_may_be_changed() {
+    use logdag::{Graph, log};
+
+    const TOKEN: &str = "0123456789abcdef0123";
+    let graph = Graph::new();
+    let ring = graph.add_memory("ring", 50, 100_000).unwrap();
+    graph.add_outlet("web", "ring", None).unwrap();
+    let web = graph.find("web").unwrap();
+    let token = || jlog_watch::Token::new(TOKEN).unwrap();
+    let watch = Watch::new().graph("", graph.clone()).token(token());
+    let authorized = format!("Authorization: Bearer {TOKEN}\r\n");
+    let read_only = serve(watch.clone());
+    for path in ["/api/v1/streams/web/tail", "/api/v1/streams/ring/tail?filter=n%20%3D%201"] {
+        let refused = ask_with(&read_only, path, &authorized);
+        assert_eq!(refused.status, 403, "{}", refused.body);
+    }
+    let server = serve(watch.control());
+    let wrong = ask_with(&server, "/api/v1/streams/web/tail?filter=n%20%3D", &authorized);
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.json()["error"].as_str().unwrap().contains("column"), "{}", wrong.body);
+    assert_eq!(ask_with(&server, "/api/v1/streams/none/tail", &authorized).status, 404);
+    let rings = || graph.describe_all().iter().filter(|stream| stream.name.starts_with("live-tail-")).count();
+    assert_eq!(rings(), 0);
+
+    log!(web, "before");
+    let mut all = Events::open_with(&server, "/api/v1/streams/web/tail", &authorized);
+    let mut some = Events::open_with(&server, "/api/v1/streams/web/tail?filter=n%20%3D%202", &authorized);
+    until("two listeners", || graph.describe("web").unwrap().outlets.len() == 3);
+    for n in 1..=2 {
+        log!(web, n = n; "line");
+    }
+    for _ in 1..=2 {
+        let event = all.next();
+        assert_eq!((event.data["line"].as_str(), &*event.id), (Some("line"), ""));
+    }
+    assert_eq!(some.next().data["index"], 1);
+    // The ring has what it would have had anyway.
+    assert_eq!(graph.memory_newest("ring"), Some(3));
+    drop((all, some));
+    until("no listener", || rings() == 0);
+    assert_eq!(graph.describe("web").unwrap().outlets.len(), 1);
+    drop(ring);
 }
