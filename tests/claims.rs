@@ -1,6 +1,8 @@
 //! Readers of one subscriber: which are refused, and when a claim ends.
 
-use jlog_core::{Claim, Error, Jlog, Reader, ReaderOptions, Start, Wait};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use jlog_core::{Claim, Error, Jlog, Reader, ReaderOptions, Start, Wait, WriterOptions};
 
 use crate::faulty::{Fate, Faulty, Op};
 use crate::multiprocess::Worker;
@@ -23,6 +25,10 @@ fn all(mut reader: Reader) -> Vec<String> {
         got.extend(batch.iter().map(|message| String::from_utf8(message.body().to_vec()).unwrap()));
     }
     got
+}
+
+fn buffered() -> WriterOptions {
+    WriterOptions::default().pre_commit(4096)
 }
 
 fn claiming(claim: Claim) -> ReaderOptions {
@@ -110,6 +116,29 @@ fn a_killed_reader_has_no_claim() {
     assert_busy(log.reader("s"));
     other.kill();
     assert_eq!(all(log.reader("s").unwrap()), MESSAGES);
+}
+
+/// A process that is killed while it starts another: for a moment, that one has a copy of the descriptor.
+#[test]
+fn a_lock_that_a_starting_process_keeps_for_a_moment_is_waited_for() {
+    let (_dir, path) = new_path();
+    drop(three_messages(&path).writer_with(buffered()).unwrap());
+    for name in ["cp.73", "pre_commit.guard"] {
+        let copy = std::fs::File::open(path.join(name)).unwrap();
+        copy.lock().unwrap();
+        let asked = AtomicU32::new(0);
+        let storage = Faulty::every_call(move |op| {
+            if matches!(op, Op::Guard(path) if path.ends_with(name))
+                && asked.fetch_add(1, Ordering::Relaxed) == 2
+            {
+                copy.unlock().unwrap();
+            }
+            Fate::Proceed
+        });
+        let log = Jlog::options().storage(storage).open(&path).unwrap();
+        drop(log.writer_with(buffered()).unwrap());
+        assert_eq!(all(log.reader("s").unwrap()), MESSAGES);
+    }
 }
 
 #[test]

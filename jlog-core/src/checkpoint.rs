@@ -43,12 +43,14 @@ impl Checkpoint {
         if self.refused.is_some() || claim == Claim::None {
             return Ok(None);
         }
-        match self.file.try_guard(claim == Claim::Alone) {
-            Ok(true) => Ok(Some(Guarded::new(Arc::clone(&self.file)))),
-            Ok(false) | Err(_) if claim == Claim::IfFree => Ok(None),
-            Ok(false) => Err(Error::ReaderBusy { path: shared.path.clone(), subscriber: name.to_string() }),
-            Err(e) => Err(Error::io("lock", &self.path, e)),
+        if claim == Claim::IfFree {
+            let taken = self.file.try_guard(false).unwrap_or(false);
+            return Ok(taken.then(|| Guarded::new(Arc::clone(&self.file))));
         }
+        let taken = Guarded::take_soon(&*shared.storage, &self.file, claim == Claim::Alone)
+            .map_err(|e| Error::io("lock", &self.path, e))?;
+        let busy = || Error::ReaderBusy { path: shared.path.clone(), subscriber: name.to_string() };
+        taken.ok_or_else(busy).map(Some)
     }
 
     /// Reads it under its lock. A file without any bytes is one that the C library is creating:

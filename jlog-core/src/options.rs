@@ -417,7 +417,8 @@ pub enum OnMissed {
 ///
 /// A claim is a lock of the system (flock) on the checkpoint's file, taken once when the reader is opened. It ends with
 /// the reader and its [`Checkpointer`](crate::Checkpointer)s, or with the process, however that ends. A child that was
-/// forked meanwhile cannot end it, but keeps it while it lives on without executing another program.
+/// forked meanwhile cannot end it, but keeps it while it lives on without executing another program. Opening a reader
+/// therefore waits up to 0.2 seconds for a claim to end before it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Claim {
     /// It takes no claim: it is never refused, and refuses nobody.

@@ -72,10 +72,10 @@ impl Guard {
     pub(crate) fn take(shared: &Shared) -> Result<Self> {
         let path = shared.at(names::PRE_COMMIT_GUARD);
         let file = shared.open(names::PRE_COMMIT_GUARD, Open::Create(shared.file_mode))?;
-        if !file.try_guard(true).map_err(|e| Error::io("lock", &path, e))? {
+        let taken = Guarded::take_soon(&*shared.storage, &file, true);
+        let Some(file) = taken.map_err(|e| Error::io("lock", &path, e))? else {
             return Err(Error::PreCommitBusy { path });
-        }
-        let file = Guarded::new(file);
+        };
         file.file().allocate(GUARD_LEN as u64).map_err(|e| Error::io("allocate", &path, e))?;
         let map = file.file().map(GUARD_LEN).map_err(|e| Error::io("map", &path, e))?;
         Ok(Self { map, _file: file })

@@ -7,7 +7,8 @@ use std::io;
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub(crate) mod posix;
 #[cfg(any(test, feature = "testing"))]
@@ -245,6 +246,9 @@ pub(crate) fn write_all_at(file: &dyn File, mut bufs: &mut [IoSlice<'_>], mut of
     Ok(())
 }
 
+/// How long [`Guarded::take_soon`] waits. Starting a program takes about a millisecond, and longer on a busy machine.
+const GUARD_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Holds a file's guard until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Guarded {
@@ -257,6 +261,25 @@ impl Guarded {
     /// Of a file whose guard was taken just now.
     pub(crate) fn new(file: Arc<dyn File>) -> Self {
         Self { file, forks: posix::forks() }
+    }
+
+    /// Takes a file's guard. Waits a moment for one that is taken, where processes share the storage: a killed process
+    /// may have been starting another, which keeps a copy of the descriptor until it executes its program.
+    pub(crate) fn take_soon(
+        storage: &dyn Storage,
+        file: &Arc<dyn File>,
+        exclusive: bool,
+    ) -> io::Result<Option<Self>> {
+        let deadline = storage.is_shared().then(|| Instant::now() + GUARD_PATIENCE);
+        loop {
+            if file.try_guard(exclusive)? {
+                return Ok(Some(Self::new(Arc::clone(file))));
+            }
+            if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+                return Ok(None);
+            }
+            thread::sleep(GUARD_PATIENCE / 40);
+        }
     }
 
     pub(crate) fn file(&self) -> &dyn File {
