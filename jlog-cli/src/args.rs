@@ -246,7 +246,8 @@ pub struct WriteArgs {
     #[arg(long)]
     pub direct: bool,
     /// When the feed is replaced, by a restored backup for example, go on in the one that is there then, beginning with
-    /// what was being written; a feed that is missing is waited for, 60 seconds at most. Without this, writing fails
+    /// what was being written; a feed that is missing, at the start or later, is waited for, 60 seconds at most.
+    /// Without this, writing fails
     #[arg(long)]
     pub reopen: bool,
     /// Refuse longer messages; nothing of such a message is written

@@ -98,8 +98,25 @@ fn open(args: &WriteArgs) -> Result<Jlog, Failure> {
         Err(Error::NotAJlog { .. }) if args.create => {
             Ok(admin::options(&args.new).create_or_open(&args.feed)?)
         }
+        Err(e @ (Error::NotAJlog { .. } | Error::MetastoreMissing { .. })) if args.reopen => {
+            output::note(&format!("{e}; waiting up to {} seconds for it", REPLACING.as_secs()));
+            Ok(open_soon(&args.feed)?)
+        }
         Err(e @ Error::NotAJlog { .. }) => Err(Failure::new(format!("{e}, or write with --create"))),
         other => Ok(other?),
+    }
+}
+
+/// Opens a feed that may be between its removal and its return.
+fn open_soon(feed: &Path) -> Result<Jlog, Error> {
+    let begun = Instant::now();
+    loop {
+        match output::options().open(feed) {
+            Err(Error::NotAJlog { .. } | Error::MetastoreMissing { .. }) if begun.elapsed() < REPLACING => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            other => return other,
+        }
     }
 }
 
@@ -169,18 +186,7 @@ impl Job {
     /// Goes on in the feed that is there now, if this is to be done.
     fn reopen(&mut self) -> Result<bool, Failure> {
         let Some((feed, options)) = &self.reopen else { return Ok(false) };
-        let begun = Instant::now();
-        let log = loop {
-            match output::options().open(feed) {
-                // It may be between its removal and its return.
-                Err(Error::NotAJlog { .. } | Error::MetastoreMissing { .. })
-                    if begun.elapsed() < REPLACING =>
-                {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                other => break other?,
-            }
-        };
+        let log = open_soon(feed)?;
         let writer = log.writer_with(*options)?;
         output::note(&format!(
             "{} was replaced: writing goes on in the feed that is there now; the {} before went to the old one",
@@ -235,13 +241,7 @@ impl Job {
             while matches!(outcome, Err(Error::Replaced { .. })) && self.reopen()? {
                 outcome = self.write_out(messages);
             }
-            outcome.map_err(|e| {
-                Failure::new(format!(
-                    "{e} ({} before {} written)",
-                    counted(self.accepted(), "message"),
-                    if self.accepted() == 1 { "was" } else { "were" }
-                ))
-            })?;
+            outcome.map_err(|e| self.failure(&e))?;
             self.messages += messages.len() as u64;
             self.bytes += messages.iter().map(|message| message.len() as u64).sum::<u64>();
         }
@@ -347,12 +347,30 @@ impl Job {
         }
     }
 
-    /// Ends the writer as the durability asks for.
+    fn failure(&self, error: &Error) -> Failure {
+        let accepted = self.accepted();
+        let were = if accepted == 1 { "was" } else { "were" };
+        Failure::new(format!("{error} ({} before {were} written)", counted(accepted, "message")))
+    }
+
+    /// Ends the writer as the durability asks for. A feed that was replaced after the last message is reported: what was
+    /// written is in the old one.
     fn end(&mut self) -> Result<(), Failure> {
-        match self.durability {
+        let ended = match self.durability {
             // A writer that ends flushes; here its error is heard.
-            DurabilityArg::Buffered | DurabilityArg::Readable => Ok(self.writer.flush()?),
-            DurabilityArg::Durable => Ok(self.writer.sync()?),
+            DurabilityArg::Buffered | DurabilityArg::Readable => self.writer.flush(),
+            DurabilityArg::Durable => self.writer.sync(),
+        };
+        match (ended.and_then(|()| self.writer.check_there()), &self.reopen) {
+            (Err(Error::Replaced { .. }), Some((feed, _))) => {
+                output::note(&format!(
+                    "{} was replaced after the last message: {} went to the old one",
+                    feed.display(),
+                    counted(self.accepted(), "message")
+                ));
+                Ok(())
+            }
+            (ended, _) => ended.map_err(|e| self.failure(&e)),
         }
     }
 }

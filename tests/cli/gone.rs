@@ -312,6 +312,58 @@ fn a_writer_goes_on_in_the_feed_that_replaces_its_own() {
     }
 }
 
+/// What was written before is in the old feed, whose messages nobody gets: a writer does not end as if all were well.
+#[test]
+fn a_feed_that_is_replaced_after_the_last_message_is_reported() {
+    for durability in ["buffered", "readable", "durable"] {
+        for (reopen, code, says) in [
+            (&[][..], 1, "was removed or replaced while it was open"),
+            (&["--reopen"], 0, "was replaced after the last message: 1 message went to the old one"),
+        ] {
+            let place = Place::with(&[], &["one"]);
+            let backup = place.path("backup");
+            copy_dir(&place.feed, &backup);
+            let (mut running, mut type_in) =
+                writer(&place, &[&["--durability", durability][..], reopen].concat());
+            let log = jlog_core::Jlog::open(&place.feed).unwrap();
+            type_in("two\n");
+            until("it is written", || log.end().unwrap().marker == 2);
+            // Until it reads its input again, it may still sync, and be told there.
+            let called = format!("/proc/{}/syscall", running.id());
+            until("it waits for more", || {
+                std::fs::read_to_string(&called).unwrap().split(' ').nth(1) == Some("0x0")
+            });
+            std::fs::remove_dir_all(&place.feed).unwrap();
+            std::fs::rename(&backup, &place.feed).unwrap();
+            drop(type_in);
+            let done = running.done();
+            assert_eq!(done.code, Some(code), "{durability}: {}", done.stderr);
+            assert!(done.stderr.contains(says), "{durability}: {}", done.stderr);
+            if code == 1 {
+                assert!(done.stderr.contains("(1 message before was written)"), "{}", done.stderr);
+            }
+            assert_eq!(place.unread("s"), [b"one"]);
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_may_reopen_waits_for_its_feed_from_the_start() {
+    let place = Place::with(&[], &["one"]);
+    let elsewhere = place.path("elsewhere");
+    std::fs::rename(&place.feed, &elsewhere).unwrap();
+    let (mut running, mut type_in) = writer(&place, &["--reopen", "-q"]);
+    let notes = Lines::of(running.stderr.take().unwrap());
+    let note = notes.next().unwrap();
+    assert!(note.ends_with("waiting up to 60 seconds for it\n"), "{note}");
+    std::fs::rename(&elsewhere, &place.feed).unwrap();
+    type_in("two\n");
+    drop(type_in);
+    assert_eq!(notes.rest(), [""; 0]);
+    assert_eq!(running.end(), Some(0));
+    assert_eq!(place.unread("s"), [&b"one"[..], b"two"]);
+}
+
 #[test]
 fn a_writer_that_may_not_reopen_fails() {
     let place = Place::with(&[], &["one"]);

@@ -231,6 +231,15 @@ impl Writer {
         self.core.sync()
     }
 
+    /// Whether the feed that was opened is still there, as appending checks when it takes the segment's lock. Costs two
+    /// looks at paths.
+    ///
+    /// # Errors
+    /// [`Error::Replaced`] where the feed is not at its path any more; [`Error::Io`].
+    pub fn check_there(&self) -> Result<()> {
+        self.core.meta.check_feed(&self.core.shared)
+    }
+
     /// Ends the segment being written, unless it is empty, and begins the next one. This is refused while a C
     /// process writes: it would not notice, and go on writing to a segment that readers may have passed.
     ///
