@@ -4,7 +4,9 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jlog_core::{Claim, Error, Jlog, LogId, OnDamage, Reader, ReaderOptions, Start, Timestamp, Wait};
+use jlog_core::{
+    Claim, Error, Jlog, LogId, OnDamage, Reader, ReaderOptions, Start, SubscriberName, Timestamp, Wait,
+};
 
 use crate::args::{CatArgs, MessageFormat, ReadArgs, TailArgs};
 use crate::error::{DAMAGED, Failure, Outcome};
@@ -113,7 +115,6 @@ pub fn cat(args: &CatArgs) -> Outcome {
 /// `jlog tail`
 pub fn tail(args: &TailArgs) -> Outcome {
     let options = reader_options(args.stop_at_damage);
-    let name = format!("{TAIL_PREFIX}{}", std::process::id());
     let mut job = Job {
         left: args.count.unwrap_or(u64::MAX),
         follow: true,
@@ -132,17 +133,33 @@ pub fn tail(args: &TailArgs) -> Outcome {
             Waited::Since(id) => Start::After(id),
         };
         remove_dead_tails(&log);
-        let (reader, tail) = match log.subscribe(&name, start.clone()) {
-            Ok(_) => {
-                // Before the reader, so that no error leaves it behind.
-                let tail = Tail { log: log.clone(), name: name.clone() };
-                (log.reader_with(&name, options)?, Some(tail))
+        let mut number = 0;
+        loop {
+            let name = tail_name(number);
+            match log.subscribe(&name, start.clone()) {
+                Ok(_) => {}
+                // A tail of another process namespace, such as another container, has this process number.
+                Err(Error::SubscriberExists { .. }) => {
+                    number += 1;
+                    continue;
+                }
+                // Nothing is kept for this reader, then.
+                Err(e) if cannot_write(&e) => {
+                    return Ok(Source { reader: log.reader_from(&start, options)?, tail: None });
+                }
+                Err(e) => return Err(e.into()),
             }
-            // Nothing is kept for this reader, then.
-            Err(e) if cannot_write(&e) => (log.reader_from(&start, options)?, None),
-            Err(e) => return Err(e.into()),
-        };
-        Ok(Source { reader, tail })
+            // Before the reader, so that no error leaves it behind.
+            let tail = Tail { log: log.clone(), name: name.clone() };
+            match log.reader_with(&name, options) {
+                Ok(reader) => return Ok(Source { reader, tail: Some(tail) }),
+                // Until a reader has it, another tail may take it for one that a killed tail has left.
+                Err(Error::ReaderBusy { .. } | Error::UnknownSubscriber { .. }) if number < TRIES => {
+                    number += 1;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
     })
 }
 
@@ -162,21 +179,43 @@ fn cannot_write(error: &Error) -> bool {
     }
 }
 
-/// What the names of `jlog tail`'s subscribers begin with; the process follows.
+/// What the names of `jlog tail`'s subscribers begin with; the process follows, and a number where that name is taken.
 const TAIL_PREFIX: &str = "~tail-";
+/// How many names are tried while others remove them.
+const TRIES: u32 = 100;
+
+fn tail_name(number: u32) -> String {
+    let process = std::process::id();
+    match number {
+        0 => format!("{TAIL_PREFIX}{process}"),
+        _ => format!("{TAIL_PREFIX}{process}-{number}"),
+    }
+}
+
+/// The process that the name of a tail's subscriber tells.
+fn tail_process(name: &SubscriberName) -> Option<i32> {
+    let rest = std::str::from_utf8(name.as_bytes()).ok()?.strip_prefix(TAIL_PREFIX)?;
+    let process = match rest.split_once('-') {
+        Some((process, number)) => number.parse::<u32>().ok().map(|_| process)?,
+        None => rest,
+    };
+    process.parse::<u32>().ok().and_then(|process| i32::try_from(process).ok()).filter(|&process| process > 0)
+}
 
 /// Removes the subscribers of tails that were killed, where that is possible.
 fn remove_dead_tails(log: &Jlog) {
     for name in log.subscribers().unwrap_or_default() {
-        let process = std::str::from_utf8(name.as_bytes())
-            .ok()
-            .and_then(|name| name.strip_prefix(TAIL_PREFIX))
-            .and_then(|process| process.parse::<u32>().ok())
-            .and_then(|process| i32::try_from(process).ok())
-            .filter(|&process| process > 0);
-        if let Some(process) = process
-            && nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), None)
-                == Err(nix::errno::Errno::ESRCH)
+        let Some(process) = tail_process(&name) else { continue };
+        let gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), None)
+            == Err(nix::errno::Errno::ESRCH);
+        // This process has its number from one that is gone, or that lives in another process namespace.
+        if !gone && u32::try_from(process).ok() != Some(std::process::id()) {
+            continue;
+        }
+        // A tail that lives has claimed it, also one that cannot be seen from here: in another container, for example.
+        // A checkpoint that cannot be written tells nothing of claims.
+        if let Ok(reader) = log.reader_with(&name, ReaderOptions::default())
+            && reader.check_writable().is_ok()
         {
             // Without permission to remove it, it is left to a tail that has.
             let _ = log.unsubscribe(&name);

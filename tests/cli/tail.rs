@@ -1,5 +1,9 @@
 //! `jlog tail`.
 
+use std::io::Write;
+use std::process::Stdio;
+
+use jlog_core::Start;
 use nix::sys::signal::Signal;
 
 use crate::support::{Lines, NONE, Place, Running, bare, close, run, until, until_full};
@@ -126,6 +130,46 @@ fn what_a_killed_tail_left_goes_with_the_next_one() {
         assert_eq!(tail.done().code, Some(0));
     }
     assert_eq!(place.subscribers(), ["s"]);
+}
+
+/// A tail in another process namespace cannot be seen, but it has claimed its subscriber.
+#[test]
+fn a_tail_that_reads_stays_though_its_process_cannot_be_seen() {
+    let place = Place::new(&[]);
+    let mut ended = bare("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let name = format!("~tail-{}", ended.id());
+    place.ok("subscribe", &["--", &name]);
+    let log = place.log();
+    let reader = log.reader(&name).unwrap();
+    write(&place, "one\n");
+    place.ok("tail", &["--last", "1", "-n", "1"]);
+    assert!(place.subscribers().contains(&name));
+    drop(reader);
+    place.ok("tail", &["--last", "1", "-n", "1"]);
+    assert_eq!(place.subscribers(), ["s"]);
+}
+
+/// The first process of a container has the same number each time.
+#[test]
+fn a_tail_with_the_number_of_another_one_reads_all_the_same() {
+    let place = Place::new(&[]);
+    write(&place, "one\n");
+    let log = place.log();
+    for claimed in [false, true] {
+        let mut command = bare("sh");
+        command.args(["-c", r#"echo $$; read -r _; exec "$0" tail "$1" --last 1 -n 1"#]);
+        command.arg(env!("CARGO_BIN_EXE_jlog")).arg(&place.feed).stdin(Stdio::piped());
+        let (mut tail, lines) = Running::with_lines(command);
+        let name = format!("~tail-{}", lines.next().unwrap().trim_end());
+        log.subscribe(&name, Start::Beginning).unwrap();
+        let reader = claimed.then(|| log.reader(&name).unwrap());
+        tail.stdin.take().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(lines.next().as_deref(), Some("one\n"), "claimed: {claimed}");
+        assert_eq!(tail.done().code, Some(0));
+        assert_eq!(place.subscribers().contains(&name), claimed);
+        drop(reader);
+    }
 }
 
 #[test]
