@@ -25,7 +25,11 @@ fn files_have_the_mode_that_was_asked_for_and_follow_the_metastore() {
     // An operator's chmod holds for what a running writer makes from then on.
     std::fs::set_permissions(path.join("metastore"), PermissionsExt::from_mode(0o600)).unwrap();
     writer.append("y").unwrap();
-    assert_eq!(mode(&path, "00000002"), 0o600);
+    writer.append("z").unwrap();
+    log.subscribe("two", Start::Beginning).unwrap();
+    for name in ["00000002", "00000002.crc", "cp.74776f"] {
+        assert_eq!(mode(&path, name), 0o600, "{name}");
+    }
     // What is there keeps its mode when it is opened.
     std::fs::set_permissions(path.join("00000002"), PermissionsExt::from_mode(0o640)).unwrap();
     drop(writer);
@@ -74,4 +78,15 @@ fn files_that_root_makes_belong_to_the_owner_of_the_directory() {
         assert!(names.iter().any(|name| name == made), "{made} of {names:?}");
     }
     assert!(names.iter().any(|name| name.contains(".broken-")), "{names:?}");
+
+    // A copy may take the feed's place.
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o2775)).unwrap();
+    let copy = path.with_extension("copy");
+    Jlog::open(&path).unwrap().backup(&copy).unwrap();
+    let facts = std::fs::metadata(&copy).unwrap();
+    assert_eq!((facts.uid(), facts.gid(), facts.mode() & 0o7777), (OWNER, GROUP, 0o2775));
+    for entry in std::fs::read_dir(&copy).unwrap() {
+        let facts = entry.as_ref().unwrap().metadata().unwrap();
+        assert_eq!((facts.uid(), facts.gid()), (OWNER, GROUP), "{entry:?}");
+    }
 }

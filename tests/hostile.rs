@@ -132,6 +132,29 @@ fn hard_linked_files_are_refused() {
     }
 }
 
+/// What a name outside leads to may be for other eyes than the jlog's files: nothing of it is copied into one of them.
+#[test]
+fn nothing_of_a_hard_linked_file_is_kept() {
+    const SECRET: &str = "root:secret:hash of some length";
+    for name in ["settings", "00000000", "00000001", "pre_commit"] {
+        let (dir, path) = new_path();
+        drop(small(&path));
+        let outside = dir.path().join("outside");
+        std::fs::write(&outside, SECRET).unwrap();
+        let _ = std::fs::remove_file(path.join(name));
+        std::fs::hard_link(&outside, path.join(name)).unwrap();
+        try_everything(&path);
+        assert_eq!(std::fs::read_to_string(&outside).unwrap(), SECRET, "{name}");
+        let identity = |path: &Path| std::fs::metadata(path).unwrap().ino();
+        for entry in std::fs::read_dir(&path).unwrap() {
+            let entry = entry.unwrap().path();
+            let told = std::fs::read(&entry).unwrap().windows(11).any(|part| part == b"root:secret");
+            // The file itself may stay, under whichever name.
+            assert!(!told || identity(&entry) == identity(&outside), "{name}: {}", entry.display());
+        }
+    }
+}
+
 /// Two names within the directory are ours, while files are made and repaired.
 #[test]
 fn hard_links_within_the_directory_are_allowed() {

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -200,6 +201,7 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
     // Cuts what a killed writer has left of a record, and writes nothing else.
     copied.writer_with(WriterOptions::default().bypass_pre_commit(true))?.close()?;
     backup.end = copied.end()?;
+    keep_access(shared, to)?;
     sync_all(to)?;
     Ok(backup)
 }
@@ -219,6 +221,27 @@ fn copy_file(shared: &Shared, to: &Path, name: &str, len: Option<u64>) -> Result
     let mode = fs::metadata(&from).map_err(fail)?.permissions();
     copy.set_permissions(mode).map_err(fail)?;
     Ok(Some(bytes))
+}
+
+/// Gives the copy the owners and the groups that the feed's files have, as far as this process may, and the directory's
+/// mode: a copy that root has made, and puts in the feed's place, must not lock its owner out.
+fn keep_access(shared: &Shared, to: &Path) -> Result<()> {
+    let feed = fs::metadata(&shared.path).map_err(|e| Error::io("look at", &shared.path, e))?;
+    let fail = |e| Error::io("look at", to, e);
+    for entry in fs::read_dir(to).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let like = fs::symlink_metadata(shared.path.join(entry.file_name())).unwrap_or_else(|_| feed.clone());
+        give(&entry.path(), &like);
+    }
+    give(to, &feed);
+    fs::set_permissions(to, feed.permissions()).map_err(|e| Error::io("change the mode of", to, e))
+}
+
+fn give(path: &Path, like: &fs::Metadata) {
+    // Without permission to give it away, it may still be given to the group.
+    if lchown(path, Some(like.uid()), Some(like.gid())).is_err() {
+        let _ = lchown(path, None, Some(like.gid()));
+    }
 }
 
 /// Makes every file of a directory durable, and the directory.

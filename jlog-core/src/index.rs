@@ -227,7 +227,7 @@ pub(crate) fn resync(
     let name = names::index(segment);
     let path = shared.at(&name);
     let data_path = shared.at(&names::segment(segment));
-    let file = shared.open(&name, Open::Create(shared.file_mode))?;
+    let file = shared.open(&name, Open::Create(shared.mode()))?;
     let _lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;
     let fail = |e| Error::io("write", &path, e);
     let len = file.len().map_err(fail)?;

@@ -810,6 +810,8 @@ impl Jlog {
     /// removed by the next backup and by [`clean`](Jlog::clean); so is not the directory that it leaves, which is beside `to`
     /// and called `.NAME.unfinished-…`.
     ///
+    /// Files and directory keep their modes, and their owners and groups as far as the process may give them.
+    ///
     /// Costs one pass over the data. Of damage, the copy has what the feed has.
     ///
     /// ```

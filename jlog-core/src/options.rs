@@ -165,15 +165,15 @@ impl JlogOptions {
         self
     }
 
-    /// Permission bits of new files, whatever the umask: by default those of the metastore where there is one, and
-    /// 0640 less the umask for a new jlog. The directory gets x where r is set.
+    /// Permission bits of the files of a new jlog, whatever the umask; by default 0640 less the umask. The directory
+    /// gets x where r is set. What is made later in a jlog has the permission bits of its metastore.
     #[must_use]
     pub fn file_mode(mut self, mode: u32) -> Self {
         (self.file_mode, self.dir_mode) = (Some(mode), Some(mode));
         self
     }
 
-    /// Permission bits of new files, less those that the process's umask takes away when this is called.
+    /// Permission bits of the files of a new jlog, less those that the process's umask takes away when this is called.
     #[must_use]
     pub fn file_mode_under_umask(mut self, mode: u32) -> Self {
         (self.file_mode, self.dir_mode) = (Some(mode & !crate::storage::posix::umask()), Some(mode));

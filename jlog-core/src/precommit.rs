@@ -71,7 +71,7 @@ impl Guard {
     /// [`Error::PreCommitBusy`] where another writer has it.
     pub(crate) fn take(shared: &Shared) -> Result<Self> {
         let path = shared.at(names::PRE_COMMIT_GUARD);
-        let file = shared.open(names::PRE_COMMIT_GUARD, Open::Create(shared.file_mode))?;
+        let file = shared.open(names::PRE_COMMIT_GUARD, Open::Create(shared.mode()))?;
         let taken = Guarded::take_soon(&*shared.storage, &file, true);
         let Some(file) = taken.map_err(|e| Error::io("lock", &path, e))? else {
             return Err(Error::PreCommitBusy { path });

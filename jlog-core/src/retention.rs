@@ -199,7 +199,7 @@ fn note_passed(shared: &Shared, before: u32, end: u32) {
     let renamed =
         before > 0 && shared.storage.rename(&shared.at(&names::passed(before)), &shared.at(&name)).is_ok();
     if !renamed {
-        let _ = shared.open(&name, Open::Create(shared.file_mode));
+        let _ = shared.open(&name, Open::Create(shared.mode()));
     }
 }
 

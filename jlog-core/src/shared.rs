@@ -178,6 +178,8 @@ impl Shared {
         match self.storage.remove(&self.at(name)) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            // A file system that cannot be written refuses this also where there is no such file.
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem && !self.is_there(name)? => Ok(false),
             Err(e) => Err(Error::io("remove", self.at(name), e)),
         }
     }
@@ -214,7 +216,7 @@ impl Shared {
         loop {
             let n = COUNTER.fetch_add(1, Ordering::Relaxed);
             let name = format!("{prefix}{}-{n}", std::process::id());
-            match self.open(&name, Open::CreateNew(self.file_mode)) {
+            match self.open(&name, Open::CreateNew(self.mode())) {
                 Ok(file) => return Ok(Temporary { shared: self, name: Some(name), file }),
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
                 // The name is of no interest to anybody: it is the directory that takes no file.
@@ -233,13 +235,19 @@ impl Shared {
     }
 
     /// Keeps bytes that are about to be cut from `name` at `offset`. The same bytes are kept once only.
-    /// Returns the name they are kept under.
+    /// Returns the name they are kept under. Of a file that also has a name elsewhere nothing is kept: those who may
+    /// read the jlog's files need not be those who may read that one.
     pub(crate) fn keep_broken(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<String> {
         self.keep_broken_once(name, offset, bytes).map(|(keep, _)| keep)
     }
 
     /// The same; says whether they were not kept before.
     pub(crate) fn keep_broken_once(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<(String, bool)> {
+        if let Some(file) = self.open_if_there(name, Open::Read)?
+            && self.has_name_elsewhere(name, &*file)?
+        {
+            return Err(Error::HardLinked { path: self.at(name) });
+        }
         let mut keep = names::broken(name, offset);
         for n in 1u64.. {
             match self.open_if_there(&keep, Open::Read)? {

@@ -170,7 +170,7 @@ impl Pending {
 
 fn append(shared: &Shared, segment: u32, bytes: &[u8]) -> Result<()> {
     let name = names::checksums(segment);
-    let file = shared.open(&name, Open::Create(shared.file_mode))?;
+    let file = shared.open(&name, Open::Create(shared.mode()))?;
     let fail = |e| Error::io("write", shared.at(&name), e);
     let len = file.len().map_err(fail)?;
     write_all_at(&*file, &mut [IoSlice::new(bytes)], len).map_err(|e| {
