@@ -80,6 +80,9 @@ fn pair(builder: &mut FlatBufferBuilder<'_>, key: &str, value: &Value<'_>) -> Ta
         Value::U64(n) => (ULONG, one(builder, |b| b.push_slot(field(0), n, 0))),
         // Always there: what is left out is read as 0.0, also where it is -0.0.
         Value::F64(n) => (DOUBLE, one(builder, |b| b.push_slot_always(field(0), n))),
+        Value::Json(json) if json.as_str() == "-0" => {
+            (DOUBLE, one(builder, |b| b.push_slot_always(field(0), -0.0_f64)))
+        }
         Value::Str(text) => string(builder, text),
         // The table has no types for these.
         Value::Bool(_) | Value::Null | Value::Json(_) => string(builder, &value.to_string()),
