@@ -1,17 +1,12 @@
 //! Lines as JSON objects.
 
-use std::collections::HashMap;
 use std::io::Write;
 
 use jiff::Timestamp;
 
-use super::{Flags, Layout};
-use crate::level::Level;
+use super::{Flags, Layout, last_of_each, says_the_level};
 use crate::record::Record;
 use crate::value::Value;
-
-/// More keys are looked up in a table.
-const FEW_KEYS: usize = 32;
 
 fn string(text: &str, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
@@ -39,16 +34,9 @@ fn value(value: Value<'_>, out: &mut Vec<u8>) {
 /// Each key with its value, behind a comma. JSON objects have each key once: the last one counts. One with the name of a field
 /// gets another name, unless it is a level, which the field says.
 fn key_values(keys: &[(&str, Value<'_>)], is_field: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
-    // Of few keys each is compared with all: that is quicker than a table, of many it would take for ever.
-    let last: Option<HashMap<&str, usize>> = (keys.len() > FEW_KEYS)
-        .then(|| keys.iter().enumerate().map(|(place, (key, _))| (*key, place)).collect());
-    for (i, (key, of_key)) in keys.iter().enumerate() {
-        let later = match &last {
-            Some(last) => last.get(key) != Some(&i),
-            None => keys[i + 1..].iter().any(|(other, _)| other == key),
-        };
+    for (key, of_key) in last_of_each(keys) {
         let takes_field = is_field(key);
-        if later || takes_field && *key == "level" && Level::of_value(*of_key).is_some() {
+        if takes_field && says_the_level(key, of_key) {
             continue;
         }
         out.push(b',');
@@ -62,7 +50,7 @@ fn key_values(keys: &[(&str, Value<'_>)], is_field: impl Fn(&str) -> bool, out: 
             string(key, out);
         }
         out.push(b':');
-        value(*of_key, out);
+        value(of_key, out);
     }
 }
 

@@ -7,7 +7,11 @@ mod json;
 mod people;
 mod plain;
 
+use std::collections::HashMap;
+
+use crate::level::Level;
 use crate::record::Record;
+use crate::value::Value;
 
 /// How a sink wants its lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,6 +147,31 @@ impl Flags {
     }
 }
 
+/// More keys are looked up in a table.
+const FEW_KEYS: usize = 32;
+
+/// Keys with their values; of several with one name the last one.
+pub(crate) fn last_of_each<'k, 'v, K: AsRef<str>>(
+    keys: &'k [(K, Value<'v>)],
+) -> impl Iterator<Item = (&'k str, Value<'v>)> {
+    // Of few keys each is compared with all: that is quicker than a table, of many it would take for ever.
+    let last: Option<HashMap<&str, usize>> = (keys.len() > FEW_KEYS)
+        .then(|| keys.iter().enumerate().map(|(place, (key, _))| (key.as_ref(), place)).collect());
+    keys.iter().enumerate().filter_map(move |(place, (key, value))| {
+        let key = key.as_ref();
+        let comes_again = match &last {
+            Some(last) => last.get(key) != Some(&place),
+            None => keys[place + 1..].iter().any(|(other, _)| other.as_ref() == key),
+        };
+        (!comes_again).then_some((key, *value))
+    })
+}
+
+/// Whether a key says the level of its line, which formats have in a place of its own.
+fn says_the_level(key: &str, value: Value<'_>) -> bool {
+    key == "level" && Level::of_value(value).is_some()
+}
+
 /// How a sink has its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -186,9 +215,8 @@ mod tests {
     use serde_json::{Value as Parsed, json};
 
     use super::*;
-    use crate::level::Level;
     use crate::record::{Details, Span};
-    use crate::value::{Json, Value};
+    use crate::value::Json;
 
     const LIBMTEV: Layout = Layout { split: true, escape: false, spans: true };
     const WHOLE: Layout = Layout { split: false, escape: true, spans: true };
@@ -247,7 +275,7 @@ mod tests {
     #[test]
     fn plain_lines_have_keys_behind_their_messages() {
         let keys = Flags { keys: true, ..Flags::default() };
-        let expected = " status=-3 path=\"/a \\\"b\\\"\\n\" id=30313233-3435-3637-3839-616263646566 took=0.5 \
+        let expected = " path=\"/a \\\"b\\\"\\n\" id=30313233-3435-3637-3839-616263646566 took=0.5 \
                         none=NaN ok=false nil=null tags=\"[1, {\\\"a\\\":1e400}]\" status=18446744073709551615 message=mine";
         assert_eq!(rendered(Format::Plain, keys, Layout::default(), "a"), format!("a{expected}\n"));
         assert_eq!(rendered(Format::Plain, keys, LIBMTEV, "a\n"), format!("a{expected}\n"));

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::escape::{logfmt, on_one_line};
 use super::plain::{key_value, local_time};
+use super::{last_of_each, says_the_level};
 use crate::level::Level;
 use crate::record::Record;
 
@@ -30,8 +31,7 @@ fn render(record: &Record<'_>, colours: bool, out: &mut Vec<u8>) {
     let bold = styled(Style::new().bold());
     let key_style = styled(AnsiColor::Cyan.on_default());
     local_time(record.micros(), out);
-    // A level of its own is shown as the level.
-    let keys = record.keys.iter().filter(|(key, _)| *key != "level");
+    let keys = last_of_each(record.keys).filter(|(key, value)| !says_the_level(key, *value));
     // Writing to a Vec cannot fail.
     let _ = write!(out, " {level}{:<7}{level:#} {bold}", record.level.name());
     on_one_line(record.message(), out);
@@ -40,7 +40,7 @@ fn render(record: &Record<'_>, colours: bool, out: &mut Vec<u8>) {
         let _ = write!(out, " {key_style}");
         logfmt(key, out);
         let _ = write!(out, "{key_style:#}=");
-        key_value(*value, out);
+        key_value(value, out);
     }
     out.extend_from_slice(b" (");
     on_one_line(record.facility, out);

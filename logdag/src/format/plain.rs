@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::escape::{self, logfmt, on_one_line};
-use super::{Flags, Layout};
+use super::{Flags, Layout, last_of_each, says_the_level};
 use crate::message::Text;
 use crate::record::Record;
 use crate::value::Value;
@@ -109,13 +109,13 @@ fn prefix(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// The keys behind a message, as logfmt has them. One that has the level goes where that is shown by itself.
+/// The keys behind a message, as logfmt has them. One that says the level is left out where that is shown by itself.
 fn keys(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
     if !flags.keys {
         return;
     }
-    for (key, value) in record.keys {
-        if flags.level && *key == "level" {
+    for (key, value) in last_of_each(record.keys) {
+        if flags.level && says_the_level(key, value) {
             continue;
         }
         out.push(b' ');
@@ -123,7 +123,7 @@ fn keys(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
         out.push(b'=');
         match value {
             Value::Json(json) => logfmt(&json.on_one_line(), out),
-            value => key_value(*value, out),
+            value => key_value(value, out),
         }
     }
 }

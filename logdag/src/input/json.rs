@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::format::last_of_each;
 use crate::graph::Stream;
 use crate::level::Level;
 use crate::record::{Details, Location, now_micros};
@@ -97,6 +98,8 @@ impl JsonLines {
             }
         }
         keys.extend(received.as_deref().map(|time| ("received", Value::Str(time))));
+        // Every sink and filter gets one value for a name, whatever it would make of two.
+        let keys: Vec<(&str, Value<'_>)> = last_of_each(&keys).collect();
         let details = Details { micros: time, ..Details::NONE };
         stream.log_with(&details, level, &Location::UNKNOWN, &keys, &text);
     }
