@@ -1,6 +1,9 @@
 //! What must not be written anywhere.
 
+mod broken;
+
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde_json::value::RawValue;
@@ -33,9 +36,11 @@ const MAX_DEPTH: usize = 64;
 ///
 /// Keys are named in any case; within JSON (values of JSON, and messages and texts that are JSON objects or arrays)
 /// names count at any depth, and dotted ones as paths from the key, or from the root of the text, on: `user.mail` is
-/// the member `mail` of `user`, also in each item of an array, and a key that is called `user.mail`. Patterns are
-/// looked for in messages, in names of keys and in values. What takes too long to be looked through is redacted as a
-/// whole.
+/// the member `mail` of `user`, also in each item of an array, and a key that is called `user.mail`. In a text that has
+/// JSON in it, and is not JSON (it was cut off, or has words around it), names count wherever they are between quotation
+/// marks in front of a colon, and of dotted ones the last part does. Patterns are looked for in messages, in names of
+/// keys and in values; names that would be the same without what they match get a number. What takes too long to be
+/// looked through is redacted as a whole.
 #[derive(Clone, Default)]
 pub struct Redaction {
     keys: Vec<String>,
@@ -139,6 +144,12 @@ impl Redaction {
         self.keys.iter().any(|key| key.eq_ignore_ascii_case(name) || key.eq_ignore_ascii_case(path))
     }
 
+    /// The same where it is not known what the value is in.
+    fn hides_anywhere(&self, name: &str) -> bool {
+        let last = |key: &str| key.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
+        self.keys.iter().any(|key| key.eq_ignore_ascii_case(name) || last(key))
+    }
+
     fn message<'a>(&self, message: &'a str) -> Cow<'a, str> {
         let mut message = self.text_or_json(message, "", 0);
         // It may have been the value of one of these in an event, and have paths from there on.
@@ -153,11 +164,16 @@ impl Redaction {
         message
     }
 
-    /// A text, which may be an object or an array of JSON.
+    /// A text, which may be an object or an array of JSON, or have some in it.
     fn text_or_json<'a>(&self, text: &'a str, path: &str, depth: usize) -> Cow<'a, str> {
         let may_be_json = !self.keys.is_empty() && text.trim_start().starts_with(['{', '[']);
         let json = may_be_json.then(|| serde_json::from_str::<&RawValue>(text).ok()).flatten();
-        match json.and_then(|raw| self.json(raw, path, depth)) {
+        let redacted = match json {
+            Some(raw) => self.json(raw, path, depth),
+            None if self.keys.is_empty() => None,
+            None => broken::redact(text, |name| self.hides_anywhere(name)),
+        };
+        match redacted {
             None => self.text(text),
             // A pattern may be about more than one value.
             Some(redacted) => Cow::Owned(self.text(&redacted).into_owned()),
@@ -166,14 +182,43 @@ impl Redaction {
 
     /// What replaces each key.
     fn values(&self, keys: &[(&str, Value<'_>)]) -> Vec<NewKey> {
-        let new = |(key, value): &(&str, Value<'_>)| NewKey {
-            name: match self.text(key) {
-                Cow::Borrowed(_) => None,
-                Cow::Owned(name) => Some(name),
-            },
+        let names = self.names(keys.iter().map(|(key, _)| *key));
+        let new = |((key, value), name): (&(&str, Value<'_>), Option<String>)| NewKey {
+            name,
             value: self.value(key, *value),
         };
-        keys.iter().map(new).collect()
+        keys.iter().zip(names).map(new).collect()
+    }
+
+    /// What replaces each name of an object: names stay different, so that none takes the place of another one.
+    fn names<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Vec<Option<String>> {
+        let new = |name: &str| match self.text(name) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(name) => Some(name),
+        };
+        let mut replaced: Vec<Option<String>> = names.clone().map(new).collect();
+        if replaced.iter().all(Option::is_none) {
+            return replaced;
+        }
+        let stays = names.clone().zip(&replaced).filter(|(_, new)| new.is_none());
+        let mut taken: HashSet<String> = stays.map(|(name, _)| name.to_owned()).collect();
+        let mut known: HashMap<&str, String> = HashMap::new();
+        let mut numbers: HashMap<String, u64> = HashMap::new();
+        for (name, new) in names.zip(&mut replaced) {
+            let Some(new) = new else { continue };
+            if let Some(known) = known.get(name) {
+                new.clone_from(known);
+                continue;
+            }
+            let number = numbers.entry(new.clone()).or_insert(1);
+            let plain = new.clone();
+            while !taken.insert(new.clone()) {
+                *number += 1;
+                *new = format!("{plain} {number}");
+            }
+            known.insert(name, new.clone());
+        }
+        replaced
     }
 
     fn value(&self, key: &str, value: Value<'_>) -> Option<New> {
@@ -228,10 +273,10 @@ impl Redaction {
         let mut changed = false;
         let mut list = Vec::new();
         let quoted = |text: &str| serde_json::to_string(text).unwrap_or_else(|_| REDACTED_JSON.to_owned());
-        let mut take = |name: Option<&str>, value: &RawValue, new: Option<String>| {
-            let name = name.map(|name| self.text(name));
-            changed |= new.is_some() || matches!(name, Some(Cow::Owned(_)));
-            let before = name.map_or_else(String::new, |name| quoted(&name) + ":");
+        let mut take = |name: Option<(&str, Option<String>)>, value: &RawValue, new: Option<String>| {
+            changed |= new.is_some() || matches!(name, Some((_, Some(_))));
+            let before =
+                name.map_or_else(String::new, |(old, new)| quoted(new.as_deref().unwrap_or(old)) + ":");
             list.push(before + new.as_deref().unwrap_or(value.get()));
         };
         let (open, close) = match raw.get().as_bytes().first() {
@@ -239,14 +284,15 @@ impl Redaction {
                 let Ok(Members(members)) = serde_json::from_str(raw.get()) else {
                     return Some(REDACTED_JSON.to_owned());
                 };
-                for (name, value) in members {
+                let names = self.names(members.iter().map(|(name, _)| &**name));
+                for ((name, value), new_name) in members.iter().zip(names) {
                     let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-                    let new = if self.hides(&name, &path) {
+                    let new = if self.hides(name, &path) {
                         Some(REDACTED_JSON.to_owned())
                     } else {
                         self.json(value, &path, depth + 1)
                     };
-                    take(Some(&name), value, new);
+                    take(Some((name, new_name)), value, new);
                 }
                 ('{', '}')
             }
