@@ -148,14 +148,33 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
     }
     let series = numbers.into_iter().map(|(from, numbers)| (from, Names::series(numbers))).collect();
     found.leave_alone_outside(&series, names);
+    let adopted = if names.are_numbers() { newest_first(&found.rotated) } else { 0..0 };
     found.rotated.sort_by_key(|Rotated { name, at, .. }| {
         let known = plausible(name.from, now);
         // One of which nothing is known was there before the clock was set right.
         let order = if known { Some(name.from) } else { *at };
-        std::cmp::Reverse((order, known, name.series))
+        let place = match name.series {
+            number if adopted.contains(&number) => adopted.end - 1 - (number - adopted.start),
+            number => number,
+        };
+        std::cmp::Reverse((order, known, place))
     });
     found.left_alone.sort();
     Ok(found)
+}
+
+/// The numbers of files that logrotate has left in the place of a series: its number 1 is the newest one, so that each was
+/// written to before the one in front of it. Ours come behind them, and are newer than all of them.
+fn newest_first(rotated: &[Rotated]) -> Range<u64> {
+    // A file and its compressed copy have the same time.
+    let times: BTreeMap<u64, u64> =
+        rotated.iter().filter_map(|file| Some((file.name.series, file.at?))).collect();
+    // The newest one is the last of them to go.
+    if !times.contains_key(&1) {
+        return 0..0;
+    }
+    let older = times.iter().zip(times.iter().skip(1)).take_while(|((_, at), (_, next))| next < at);
+    older.last().map_or(0..0, |(_, (&last, _))| 1..last + 1)
 }
 
 /// Whether a number reads as YYYYMMDDHH, which logrotate's `dateext` makes of hourly files.

@@ -192,6 +192,37 @@ fn numbers_go_up_over_restarts_and_leave_dates_alone() {
     assert_contents(setup.dir.path(), &expected);
 }
 
+/// logrotate's number 1 is its newest file: whoever goes over from there loses the oldest ones first.
+#[test]
+fn what_logrotate_has_numbered_the_other_way_round_goes_in_the_order_of_its_age() {
+    let rotation = Rotation { bytes: 2, retain_count: 4, ..rotation("number", "utc") };
+    let setup = Setup::new(rotation.clone());
+    for (name, text, age) in
+        [("log.1", "a day", 1), ("log.2", "2 days", 2), ("log.3.gz", "3 days", 3), ("log.4.gz", "4 days", 4)]
+    {
+        let mut file = fs::File::create(setup.dir.path().join(name)).unwrap();
+        if name.ends_with(".gz") {
+            let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            gzip.write_all(text.as_bytes()).unwrap();
+            file = gzip.finish().unwrap();
+        } else {
+            file.write_all(text.as_bytes()).unwrap();
+        }
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(BASE - age * 86_400)).unwrap();
+    }
+    setup.write_at(10_000, "a\nb\n");
+    assert_contents(
+        setup.dir.path(),
+        &[("log.1", "a day"), ("log.2", "2 days"), ("log.3.gz", "3 days"), ("log.5", "a\n"), ("log", "b\n")],
+    );
+    let setup = setup.again(rotation);
+    setup.write_at(20_000, "c\nd\n");
+    assert_contents(
+        setup.dir.path(),
+        &[("log.1", "a day"), ("log.5", "a\n"), ("log.6", "b\n"), ("log.7", "c\n"), ("log", "d\n")],
+    );
+}
+
 #[test]
 fn numbers_of_others_are_neither_continued_nor_removed_nor_compressed() {
     for compress in [None, Some(Compression::Gzip)] {
