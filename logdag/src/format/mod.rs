@@ -336,6 +336,10 @@ mod tests {
             let members: Vec<String> = (1..n).map(|key| format!("\"k{}\":{key}", key % (n - 1))).collect();
             let expected = format!("\"stream\":\"s\",{}}}\n", members.join(","));
             assert!(out.ends_with(expected.as_bytes()), "{n}: {}", String::from_utf8_lossy(&out));
+            out.clear();
+            render(Format::Plain, Flags { keys: true, ..Flags::default() }, WHOLE, &record, &mut out);
+            let pairs: Vec<String> = (1..n).map(|key| format!("k{}={key}", key % (n - 1))).collect();
+            assert_eq!(String::from_utf8_lossy(&out), format!("m {}", pairs.join(" ")));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::REDACTED;
+use super::{MAX_DEPTH, REDACTED};
 
 /// Replaces the values of the names that are hidden; `None` where there is none. A name is what is between quotation marks in
 /// front of a colon. Where it is not clear where a value ends, it goes to the end of the text.
@@ -61,10 +61,13 @@ fn behind_colon(text: &str, from: usize) -> Option<usize> {
     (text.as_bytes().get(colon) == Some(&b':')).then(|| skip_space(text, colon + 1))
 }
 
-/// A name without the escapes of JSON, however many times it has been escaped.
+/// A name without the escapes of JSON, however many times it has been escaped in texts that are no deeper than is looked.
 fn decoded(name: &str) -> Cow<'_, str> {
     let mut name = Cow::Borrowed(name);
-    while name.contains('\\') {
+    for _ in 0..MAX_DEPTH {
+        if !name.contains('\\') {
+            break;
+        }
         match serde_json::from_str::<String>(&format!("\"{name}\"")) {
             Ok(plain) => name = Cow::Owned(plain),
             Err(_) => break,

@@ -145,7 +145,8 @@ fn names_are_found_in_every_kind_of_json() {
         (r#"{"code":17,"password":1}"#, r#"{[redacted],"password":"[redacted]"}"#),
         // Others of these names stay.
         (r#"{"user":{"x":{"mail":1}},"mail":2}"#, r#"{"user":{"x":{"mail":1}},"mail":2}"#),
-        (r#"{"password":1} and more"#, r#"{"password":1} and more"#),
+        // Words around it.
+        (r#"{"password":1} and more"#, r#"{"password":"[redacted]"} and more"#),
     ] {
         let graph = Graph::new();
         let stream = graph.add_memory("ring", 10, 10_000).unwrap();
@@ -183,4 +184,26 @@ fn speculation_and_deep_values_are_no_way_round() {
     log!(stream, deep = Json::new(&deep).unwrap(); "m");
     let all = ring(&graph, "ring").concat();
     assert!(!all.contains("hunter2") && !all.contains(CARD) && all.contains("[redacted]"), "{all}");
+}
+
+#[test]
+fn a_line_that_was_cut_off_has_no_secrets_and_redacted_names_stay_different() {
+    let graph = Graph::new();
+    let stream = graph.add_memory("ring", 10, 10_000).unwrap();
+    graph.set_format("ring", Format::Event).unwrap();
+    graph.set_redaction(redaction());
+    JsonLines::new().log(&stream, r#"{"id":1,"password":"hunter2","user":{"mail":"hunter2@exam"#);
+    let names = r#"{"4111111111111111":1,"4222222222222222":2,"[redacted] 2":3}"#;
+    let keys = [
+        ("nested", Value::Json(Json::new(names).unwrap())),
+        ("4111111111111111", Value::I64(4)),
+        ("4222222222222222", Value::I64(5)),
+    ];
+    stream.log(Level::Info, &Location::UNKNOWN, &keys, &"m");
+    let events: Vec<serde_json::Value> =
+        ring(&graph, "ring").iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events[0]["event"], r#"{"id":1,"password":"[redacted]","user":{"mail":"[redacted]""#);
+    let nested = serde_json::json!({ "[redacted]": 1, "[redacted] 3": 2, "[redacted] 2": 3 });
+    assert_eq!(events[1]["nested"], nested);
+    assert_eq!((&events[1]["[redacted]"], &events[1]["[redacted] 2"]), (&4.into(), &5.into()));
 }
