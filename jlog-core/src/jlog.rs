@@ -370,7 +370,8 @@ impl Jlog {
     /// A writer. What an earlier one left unfinished is recovered first, and reported as events.
     ///
     /// # Errors
-    /// [`Error::PreCommitBusy`], [`Error::WriterBusy`], [`Error::OldMetastore`], [`Error::OutOfRange`],
+    /// [`Error::PreCommitBusy`] after waiting up to 0.2 seconds for the buffer;
+    /// [`Error::WriterBusy`], [`Error::OldMetastore`], [`Error::OutOfRange`],
     /// [`Error::DiskFull`], [`Error::Io`].
     pub fn writer_with(&self, options: WriterOptions) -> Result<Writer> {
         options.check()?;

@@ -231,8 +231,8 @@ impl Writer {
         self.core.sync()
     }
 
-    /// Whether the feed that was opened is still there, as appending checks when it takes the segment's lock. Costs two
-    /// looks at paths.
+    /// Whether the feed that was opened is still there, as appending checks when it takes the segment's lock. Looks at one
+    /// path and reads the small file with the feed's identity.
     ///
     /// # Errors
     /// [`Error::Replaced`] where the feed is not at its path any more; [`Error::Io`].
