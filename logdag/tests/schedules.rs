@@ -214,7 +214,7 @@ fn repeating() -> (Graph, Stream, Kept) {
     (graph, stream, kept)
 }
 
-const REPEATED: &str = "log stream q: last line repeated 1 times";
+const REPEATED: &str = "log stream q: last line repeated 1 time";
 
 #[test]
 fn a_repetition_is_told_behind_its_line() {

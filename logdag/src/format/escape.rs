@@ -19,23 +19,32 @@ pub(super) fn line(text: &str, out: &mut Vec<u8>) {
     escape(text, |c| c != '\t' && is_dangerous(c), out);
 }
 
-/// The same for JSON on a line, where all of them are within texts.
-pub(crate) fn within_json(line: &mut Vec<u8>) {
-    let end = line.len() - usize::from(line.ends_with(b"\n"));
-    if !line[..end].iter().fold(false, |found, &byte| found | may_be_dangerous(byte)) {
-        return;
-    }
-    let text = String::from_utf8_lossy(line).into_owned();
-    line.clear();
-    let (text, line_end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
-    for c in text.chars() {
+/// The same for JSON, from a place on: there they are within texts, and an escape is the same character. Those below the space
+/// are escaped already, or are white space between parts.
+pub(super) fn within_json(line: &mut Vec<u8>, start: usize) {
+    // Few lines have any of them, and of those that have one of these bytes, few have more of the character.
+    let is_one = |&at: &usize| {
+        let second = |n: usize| line.get(start + at + n).copied();
+        match line[start + at] {
+            0x7f => true,
+            0xc2 => second(1).is_some_and(|byte| byte < 0xa0),
+            _ => match second(1) {
+                Some(0x80) => second(2).is_some_and(|byte| (0xa8..=0xae).contains(&byte)),
+                Some(0x81) => second(2).is_some_and(|byte| (0xa6..=0xa9).contains(&byte)),
+                _ => false,
+            },
+        }
+    };
+    let Some(first) = memchr::memchr3_iter(0x7f, 0xc2, 0xe2, &line[start..]).find(is_one) else { return };
+    let rest = String::from_utf8_lossy(&line[start + first..]).into_owned();
+    line.truncate(start + first);
+    for c in rest.chars() {
         // Writing to a Vec cannot fail. All of them have four digits.
-        let _ = match is_dangerous(c) {
+        let _ = match c >= '\x7f' && is_dangerous(c) {
             true => write!(line, "\\u{:04x}", u32::from(c)),
             false => write!(line, "{c}"),
         };
     }
-    line.extend_from_slice(line_end.as_bytes());
 }
 
 /// A key or a value as logfmt has it: between quotation marks, with escapes as in JSON, where it would not be clear how
@@ -116,6 +125,24 @@ mod tests {
         logfmt(&all, &mut out);
         assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), all);
         assert!(!String::from_utf8(out).unwrap().contains(is_dangerous));
+    }
+
+    #[test]
+    fn json_stays_the_same_without_dangerous_characters() {
+        let all: String = (char::MIN..='\u{3000}').collect();
+        let mut line = b"\x7f".to_vec();
+        let json = serde_json::to_string(&[&all]).unwrap().replacen('[', "[\t", 1);
+        line.extend_from_slice(json.as_bytes());
+        within_json(&mut line, 1);
+        let text = String::from_utf8(line).unwrap();
+        let text = text.strip_prefix('\x7f').unwrap();
+        assert!(text.starts_with("[\t\"") && !text.replace('\t', "").contains(is_dangerous), "{text}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(text).unwrap(), [all]);
+        for kept in ["", "grüße", "“quoted”", "â\u{2027}\u{2065}\u{a0}", "é"] {
+            let mut line = kept.as_bytes().to_vec();
+            within_json(&mut line, 0);
+            assert_eq!(line, kept.as_bytes());
+        }
     }
 
     #[test]

@@ -57,7 +57,6 @@ impl Format {
     }
 }
 
-pub(crate) use escape::within_json;
 pub(crate) use json::event_body;
 pub(crate) use people::render_for_people;
 
@@ -195,12 +194,14 @@ impl Default for Layout {
 pub fn render(format: Format, flags: Flags, layout: Layout, record: &Record<'_>, out: &mut Vec<u8>) {
     match format {
         Format::Plain => plain::line(flags, layout, record, out),
-        Format::Json => {
-            json::line(flags, layout, record, out);
-            out.push(b'\n');
-        }
-        Format::Event => {
-            json::event(flags, layout, record, out);
+        Format::Json | Format::Event => {
+            let start = out.len();
+            if format == Format::Json {
+                json::line(flags, layout, record, out);
+            } else {
+                json::event(flags, layout, record, out);
+            }
+            escape::within_json(out, start);
             out.push(b'\n');
         }
         #[cfg(feature = "flatbuffers")]

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::latency::{Latency, WriteTimes};
 use super::patience::{self, Patience};
 use super::{FileSink, Lines, MemorySink, Sink, SinkSpec, WriteError, journald};
-use crate::format::{Flags, Format, Layout, event_body, render, render_for_people, within_json};
+use crate::format::{Flags, Format, Layout, event_body, render, render_for_people};
 use crate::graph::StreamOptions;
 use crate::level::Level;
 use crate::record::{Doing, Record, While, now_micros};
@@ -209,9 +209,8 @@ struct Queue {
 
 /// Lines that were given up.
 struct GivenUp {
-    /// Those that were not written, or not to their end; some of those that are within the sink may have been.
-    left: u64,
-    within_sink: u64,
+    /// Those that were not written, or not to their end.
+    left: Lost,
     /// Those that were dropped before, which nothing has reported.
     untold: u64,
 }
@@ -230,7 +229,7 @@ impl Queue {
         self.writer += 1;
         self.stuck += usize::from(self.busy || self.ticking);
         (self.busy, self.ticking, self.ended) = (false, false, true);
-        GivenUp { left, within_sink, untold }
+        GivenUp { left: Lost { lines: left, within_sink }, untold }
     }
 
     /// A thread that was given up is back from the sink: its lines, which were counted as dropped, have come through after
@@ -264,12 +263,46 @@ fn add(counter: &AtomicU64, n: u64) {
 #[derive(Debug, Default)]
 struct Losses {
     /// Lines that were lost since the last flush, and why the first of them was.
-    lost: u64,
+    lost: Lost,
     why: Option<io::Error>,
     /// Lost since that was last reported in the log, since when, and why the last of them was.
-    untold: u64,
+    untold: Lost,
     since: u64,
     untold_why: String,
+}
+
+/// A number of lines.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lost {
+    lines: u64,
+    /// Those of them that are still within a sink that was given up: they may come through after all.
+    within_sink: u64,
+}
+
+impl Lost {
+    fn add(&mut self, more: Self) {
+        self.lines += more.lines;
+        self.within_sink += more.within_sink;
+    }
+
+    fn subtract(&mut self, told: Self) {
+        self.lines = self.lines.saturating_sub(told.lines);
+        self.within_sink = self.within_sink.saturating_sub(told.within_sink);
+    }
+
+    /// Lines have come back from the sink: they are written, or counted as lost once more.
+    fn came_back(&mut self, lines: u64) {
+        let lines = lines.min(self.within_sink);
+        self.subtract(Self { lines, within_sink: lines });
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of a single line it is known that the sink has not taken all of it.
+        let most = if self.within_sink > 1 { "up to " } else { "" };
+        write!(f, "{most}{}", counted(self.lines))
+    }
 }
 
 /// What is known of lines that come again.
@@ -363,9 +396,6 @@ impl Slot {
             render_for_people(record, line);
         } else {
             render(format, flags, self.layout, record, line);
-            if self.for_people && format == Format::Json {
-                within_json(line);
-            }
         }
     }
 
@@ -467,11 +497,13 @@ impl Slot {
             (queue, in_time) = wait_until(&self.room, queue, deadline);
             if !in_time && !queue.ended {
                 let given_up = queue.give_up();
+                let why = self.not_taken();
+                self.note_loss(given_up.left, io::Error::new(io::ErrorKind::TimedOut, &*why));
+                // There is no thread any more that would say so.
+                self.losses.lock().untold.lines += given_up.untold;
                 self.room.notify_all();
                 drop(queue);
-                self.not_written(&given_up);
-                // There is no thread any more that would say so.
-                self.losses.lock().untold += given_up.untold;
+                self.report_not_written(&given_up, &why);
                 return;
             }
         }
@@ -496,7 +528,11 @@ impl Slot {
             self.late.store(lines, Ordering::Relaxed);
             queue.dropped += lines;
             drop(queue);
-            self.not_written(&GivenUp { left: lines, within_sink: 1, untold: 0 });
+            // Each is a thread's only one, which has not been taken as a whole.
+            let given_up = GivenUp { left: Lost { lines, within_sink: 0 }, untold: 0 };
+            let why = self.not_taken();
+            self.note_loss(given_up.left, io::Error::new(io::ErrorKind::TimedOut, &*why));
+            self.report_not_written(&given_up, &why);
         }
     }
 
@@ -506,17 +542,18 @@ impl Slot {
         u64::from(queue.stuck == 0) + self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Why lines are given up.
+    fn not_taken(&self) -> String {
+        format!("its sink has not taken them for {:?}", self.drain_limit)
+    }
+
     /// Reports lines that were given up.
-    fn not_written(&self, &GivenUp { left, within_sink, untold }: &GivenUp) {
-        let why = format!("its sink has not taken them for {:?}", self.drain_limit);
-        // Of one line it is known that it is not whole.
-        let most = if within_sink > 1 { "up to " } else { "" };
+    fn report_not_written(&self, &GivenUp { left, untold }: &GivenUp, why: &str) {
         let dropped = match untold {
             0 => String::new(),
             untold => format!("; {} dropped before, as its queue was full", counted(untold)),
         };
-        self.report_on_stderr(&format!("{most}{} not written: {why}{dropped}", counted(left)));
-        self.note_loss(left, io::Error::new(io::ErrorKind::TimedOut, why));
+        self.report_on_stderr(&format!("{left} not written: {why}{dropped}"));
     }
 
     /// Has everything that was logged before written soon; what this returns is to be waited for.
@@ -547,7 +584,10 @@ impl Slot {
         queue.draining -= 1;
         match until.saturating_sub(queue.done) {
             0 => Ok(()),
-            left => Err(self.takes_too_long(&format!("{} not written yet", counted(left)))),
+            lines => {
+                let left = Lost { lines, within_sink: lines.min(queue.taken - queue.done) };
+                Err(self.takes_too_long(&format!("{left} not written yet")))
+            }
         }
     }
 
@@ -628,7 +668,7 @@ impl Slot {
         });
         let mut losses = self.losses.lock();
         match (std::mem::take(&mut losses.lost), losses.why.take()) {
-            (lost, Some(why)) => Err(io::Error::new(why.kind(), format!("{} lost: {why}", counted(lost)))),
+            (lost, Some(why)) => Err(io::Error::new(why.kind(), format!("{lost} lost: {why}"))),
             _ => flushed,
         }
     }
@@ -739,7 +779,8 @@ impl Slot {
                     queue.dropped += 1;
                     drop(queue);
                     let why = "its sink does not come back from a write";
-                    self.note_loss(1, io::Error::new(io::ErrorKind::TimedOut, why));
+                    let line = Lost { lines: 1, within_sink: 0 };
+                    self.note_loss(line, io::Error::new(io::ErrorKind::TimedOut, why));
                     return false;
                 }
                 drop(queue);
@@ -840,9 +881,9 @@ impl Slot {
     fn give_up_line(&self) {
         self.behind.store(true, Ordering::Relaxed);
         self.queue.lock().dropped += 1;
-        let why = format!("its sink has not taken them for {:?}", self.drain_limit);
+        let why = self.not_taken();
         self.tell(&format!("lines dropped: {why}"));
-        self.note_loss(1, io::Error::new(io::ErrorKind::TimedOut, why));
+        self.note_loss(Lost { lines: 1, within_sink: 0 }, io::Error::new(io::ErrorKind::TimedOut, why));
     }
 
     /// A line that was given up has come through after all.
@@ -853,15 +894,33 @@ impl Slot {
         queue.dropped = queue.dropped.saturating_sub(1);
         drop(queue);
         let mut losses = self.losses.lock();
-        losses.untold = losses.untold.saturating_sub(1);
-        losses.lost = losses.lost.saturating_sub(1);
-        if losses.lost == 0 {
+        let line = Lost { lines: 1, within_sink: 0 };
+        losses.untold.subtract(line);
+        losses.lost.subtract(line);
+        if losses.lost.lines == 0 {
+            losses.why = None;
+        }
+    }
+
+    /// The lines of a queue's thread that was given up have come back from the sink: they count as written, or as lost once
+    /// more.
+    #[cold]
+    fn batch_came_back(&self, lines: u64) {
+        let mut losses = self.losses.lock();
+        losses.untold.came_back(lines);
+        losses.lost.came_back(lines);
+        if losses.lost.lines == 0 {
             losses.why = None;
         }
     }
 
     /// Writes lines; says whether all of them were. Requires: the right to write.
     fn write(&self, lines: &Lines<'_>) -> bool {
+        self.write_of(lines, || false)
+    }
+
+    /// The same for the thread of a queue, which may have been given up meanwhile.
+    fn write_of(&self, lines: &Lines<'_>, given_up: impl FnOnce() -> bool) -> bool {
         let count = |lines: &Lines<'_>| {
             add(&self.written.lines, lines.len() as u64);
             add(&self.written.bytes, lines.bytes().len() as u64);
@@ -883,6 +942,9 @@ impl Slot {
                 written => break written,
             }
         };
+        if given_up() {
+            self.batch_came_back(lines.len() as u64);
+        }
         if let Ok(Some(trouble)) = catch_unwind(AssertUnwindSafe(|| self.sink.trouble())) {
             self.tell(&trouble.to_string());
         }
@@ -929,11 +991,11 @@ impl Slot {
     fn tell_in_the_log(&self) {
         let (untold, what) = {
             let losses = self.losses.lock();
-            if losses.untold == 0 {
+            let untold = losses.untold;
+            if untold.lines == 0 {
                 return;
             }
-            let (lines, since) = (counted(losses.untold), seconds(losses.since));
-            (losses.untold, format!("{lines} lost since {since}: {}", losses.untold_why))
+            (untold, format!("{untold} lost since {}: {}", seconds(losses.since), losses.untold_why))
         };
         let line = self.own_line(&what, Flags::default());
         let ends = [(line.len(), now_micros())];
@@ -941,7 +1003,7 @@ impl Slot {
             add(&self.written.lines, 1);
             add(&self.written.bytes, line.len() as u64);
             // There may be more by now.
-            self.losses.lock().untold -= untold;
+            self.losses.lock().untold.subtract(untold);
         }
     }
 
@@ -965,20 +1027,20 @@ impl Slot {
     fn lose(&self, lines: u64, why: io::Error) {
         let failed = self.written.failed.fetch_add(lines, Ordering::Relaxed) + lines;
         self.tell(&format!("{} lost: {why}", counted(failed)));
-        self.note_loss(lines, why);
+        self.note_loss(Lost { lines, within_sink: 0 }, why);
     }
 
     /// Lines were lost that are counted already: the next flush fails, and the log says so when it can be written to.
-    fn note_loss(&self, lines: u64, why: io::Error) {
-        if lines == 0 {
+    fn note_loss(&self, lost: Lost, why: io::Error) {
+        if lost.lines == 0 {
             return;
         }
         let mut losses = self.losses.lock();
-        losses.lost += lines;
-        if losses.untold == 0 {
+        losses.lost.add(lost);
+        if losses.untold.lines == 0 {
             losses.since = now_micros();
         }
-        losses.untold += lines;
+        losses.untold.add(lost);
         losses.untold_why = why.to_string();
         losses.why.get_or_insert(why);
     }
@@ -1037,7 +1099,8 @@ impl Slot {
             let begun = self.latency.begin();
             let writing = self.writing.lock();
             if !mine.ends.is_empty() {
-                self.write(&Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 });
+                let lines = Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 };
+                self.write_of(&lines, || self.queue.lock().writer != writer);
             }
             // A thread that was given up has had that reported.
             if untold > 0 && self.queue.lock().writer == writer {
@@ -1183,8 +1246,10 @@ impl Slot {
 
     fn ended_repetition(&self, repetition: &mut Repetition) -> Option<Vec<u8>> {
         let last = repetition.last.take()?;
-        (last.times > 0)
-            .then(|| self.own_line(&format!("last line repeated {} times", last.times), last.flags))
+        (last.times > 0).then(|| {
+            let times = if last.times == 1 { "time" } else { "times" };
+            self.own_line(&format!("last line repeated {} {times}", last.times), last.flags)
+        })
     }
 }
 

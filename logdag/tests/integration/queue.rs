@@ -99,12 +99,12 @@ fn repetitions_are_counted_and_reported() {
     for line in ["a", "a", "a", "b", "b", "a"] {
         log!(stream, "{line}");
     }
-    let told = |times| format!("log stream ring: last line repeated {times} times");
-    assert_eq!(ring(&graph, "ring"), ["a", &told(2), "b", &told(1), "a"]);
+    let told = |times| format!("log stream ring: last line repeated {times}");
+    assert_eq!(ring(&graph, "ring"), ["a", &told("2 times"), "b", &told("1 time"), "a"]);
     assert_eq!(graph.describe("ring").unwrap().counters.repeated, 3);
     log!(stream, "a");
     graph.flush().unwrap();
-    assert_eq!(ring(&graph, "ring")[5..], [told(1)]);
+    assert_eq!(ring(&graph, "ring")[5..], [told("1 time")]);
 }
 
 #[test]
