@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::graph::{DrainAtEnd, Graph, MAX_NAME, Stream, fork};
+use crate::graph::{DrainAtEnd, Graph, MAX_NAME, Stream, count_reentrant, fork};
+use crate::record::{Doing, While};
 use crate::sink::patience;
 use crate::sync::plain::RwLock;
 
@@ -97,7 +98,14 @@ impl Targets {
     }
 
     /// The stream of a target; `None` where the graph refuses it.
+    ///
+    /// A signal handler may have interrupted its thread here, or where that holds a lock of the graph: then this waits for
+    /// nothing, and gives the stream only if it is at hand. The line is left out in any case.
     pub(crate) fn stream(&self, target: &str) -> Option<Stream> {
+        if Doing::now() != Doing::Other {
+            return self.at_hand(target);
+        }
+        let _busy = While::busy();
         if fork::forks() != self.forks {
             return self.look_up(&stream_name(target));
         }
@@ -120,6 +128,23 @@ impl Targets {
             known.streams.insert(target.into(), stream.clone());
         }
         Some(stream)
+    }
+
+    /// The same for a line, which is counted as left out where its stream is not at hand.
+    pub(crate) fn stream_of_line(&self, target: &str) -> Option<Stream> {
+        let stream = self.stream(target);
+        if stream.is_none() && Doing::now() != Doing::Other {
+            count_reentrant();
+        }
+        stream
+    }
+
+    fn at_hand(&self, target: &str) -> Option<Stream> {
+        if fork::forks() != self.forks {
+            return None;
+        }
+        let known = self.known.try_read()?;
+        known.streams.get(target).filter(|_| known.of == self.graph.names_changed()).cloned()
     }
 }
 
@@ -193,6 +218,42 @@ mod tests {
         graph.remove_outlets("other");
         log("d");
         assert_eq!(there(), [b"a", b"b", b"c", b"d"]);
+    }
+
+    /// As a signal handler does that interrupts its thread within the table, or within the graph.
+    #[test]
+    fn a_handler_waits_for_no_lock_of_its_own_thread() {
+        use std::sync::{Arc, mpsc};
+        use std::time::Duration;
+
+        let graph = Graph::new();
+        graph.add_memory("app", 10, 1000).unwrap();
+        let targets = Arc::new(Targets::new(graph.clone()));
+        let known = targets.stream("app").unwrap();
+        let held = targets.known.write();
+        let (found, finding) = mpsc::channel();
+        let theirs = Arc::clone(&targets);
+        std::thread::spawn(move || {
+            let busy = While::busy();
+            let first = theirs.stream_of_line("app").map(|stream| stream.name());
+            found.send(first).unwrap();
+            drop(busy);
+        });
+        let first = finding.recv_timeout(Duration::from_secs(20)).expect("it waits for the table");
+        assert_eq!(first, None);
+        drop(held);
+
+        // What is known has its line counted; of what is not, no stream is made.
+        let busy = While::busy();
+        let names = graph.names().len();
+        crate::log!(targets.stream_of_line("app").unwrap(), "in a handler");
+        assert!(targets.stream_of_line("unknown").is_none());
+        drop(busy);
+        assert_eq!(graph.names().len(), names);
+        assert_eq!(graph.describe("app").unwrap().reentrant, 1);
+        assert!(graph.memory_last("app", 1).unwrap().is_empty());
+        crate::log!(known, "behind it");
+        assert_eq!(&*targets.stream_of_line("unknown").unwrap().name(), "unknown");
     }
 
     #[test]

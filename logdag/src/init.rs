@@ -123,7 +123,8 @@ impl Guard {
 impl Graph {
     /// Reads a configuration and replaces the one before it, as [`Config::replace`] does, then reopens files that
     /// were moved away. Every type must be registered by now. If the configuration is wrong, the old one stays
-    /// in force; the error is logged to the stream `error`, and files are reopened nevertheless.
+    /// in force; the error is logged to the stream `error`, and files are reopened nevertheless, those that are being written
+    /// to at the end of the write.
     ///
     /// # Errors
     /// [`InitError::Config`]; [`InitError::Graph`] if a sink cannot be reopened.
@@ -157,7 +158,9 @@ impl Graph {
             let text = format_args!("logdag: the configuration stays as it was: {e}");
             self.say("error", Level::Error, &text);
         }
-        let reopened = self.reopen().map_err(InitError::from);
+        // Whoever asked for it hears at once that it was refused.
+        let reopened = if replaced.is_ok() { self.reopen() } else { self.reopen_at_once() };
+        let reopened = reopened.map_err(InitError::from);
         if let Err(e) = &reopened {
             self.say("error", Level::Error, &format_args!("logdag: {e}"));
         }

@@ -110,7 +110,7 @@ impl log::Log for Logger {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        let Some(stream) = self.targets.stream(record.target()) else { return };
+        let Some(stream) = self.targets.stream_of_line(record.target()) else { return };
         let level = level(record.level());
         if !stream.takes(level) {
             return;

@@ -65,6 +65,16 @@ pub(crate) mod plain {
             self.0.read().unwrap_or_else(PoisonError::into_inner)
         }
 
+        /// `None` where that would have to wait.
+        #[cfg(any(feature = "log", feature = "tracing"))]
+        pub(crate) fn try_read(&self) -> Option<std::sync::RwLockReadGuard<'_, T>> {
+            match self.0.try_read() {
+                Ok(guard) => Some(guard),
+                Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(std::sync::TryLockError::WouldBlock) => None,
+            }
+        }
+
         pub(crate) fn write(&self) -> std::sync::RwLockWriteGuard<'_, T> {
             self.0.write().unwrap_or_else(PoisonError::into_inner)
         }

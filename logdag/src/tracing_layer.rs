@@ -169,7 +169,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         let takes = || {
-            let stream = self.targets.stream(metadata.target());
+            // Without one, there is no more to come of the event.
+            let stream = self.targets.stream_of_line(metadata.target());
             stream.is_some_and(|stream| stream.takes(level(*metadata.level())))
         };
         !self.alone || metadata.is_span() || takes()
@@ -196,7 +197,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
         let was_record = LogRecord::of(event);
         let target = was_record.as_ref().map_or(metadata.target(), |record| &record.target);
         let level = level(*metadata.level());
-        let Some(stream) = self.targets.stream(target).filter(|stream| stream.takes(level)) else { return };
+        let Some(stream) = self.targets.stream_of_line(target).filter(|stream| stream.takes(level)) else {
+            return;
+        };
         let mut own = Fields::default();
         event.record(&mut own);
         let location = match &was_record {

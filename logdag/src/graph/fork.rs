@@ -146,6 +146,7 @@ fn renew_streams(streams: &Mutex<Streams>) {
         let _inside = enter();
         let mut streams = streams.lock();
         streams.turns = Arc::default();
+        streams.pending.clear();
         (streams.asynchronous, streams.reporting) = (false, false);
         let of = |(name, state): (&String, &State)| {
             let slot = state.slot.clone()?;

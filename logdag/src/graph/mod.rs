@@ -33,8 +33,10 @@ use crate::sync::{Mutex, MutexGuard};
 pub use description::{FilterStats, StreamInfo};
 pub use ending::DrainAtEnd;
 pub use options::{ApplyError, StreamConfig, StreamOptions};
-use sinks::{go_sync, makers, replace_sinks};
+use sinks::{go_sync, makers};
 pub use stream::Stream;
+#[cfg(any(feature = "log", feature = "tracing"))]
+pub(crate) use stream::count_reentrant;
 use stream::report_reentrant;
 pub(crate) use streams::MAX_NAME;
 use streams::{MAX_DEPTH, MAX_WAYS, Outlet, State, Streams, check_name};
@@ -211,12 +213,10 @@ impl Graph {
         if let Some(state) = streams.by_name.get(name) {
             return Ok(Stream { node: Arc::clone(&state.node) });
         }
-        // From the top down: nobody leads to what is new but what is new below it.
-        let cuts = name.match_indices('/').map(|(at, _)| &name[..at]).chain([name]);
-        let new: Vec<&str> = cuts.filter(|name| !streams.by_name.contains_key(*name)).collect();
+        let new = streams.missing(name);
         let node = Arc::clone(&streams.make(name).node);
         if let Err(e) = streams.measure([name]).map_err(GraphError::from) {
-            streams.by_name.retain(|name, _| !new.contains(&&**name));
+            streams.unmake(&new);
             return Err(e);
         }
         for name in new {
@@ -285,15 +285,17 @@ impl Graph {
         if let Some(slot) = slot.as_ref().filter(|_| streams.asynchronous) {
             slot.go_async();
         }
+        let new = streams.missing(name);
         let state = streams.make(name);
         state.options = options;
         let stream = Stream { node: Arc::clone(&state.node) };
         let old = std::mem::replace(&mut state.slot, slot.clone());
         // What the old one was given comes first: both may write to one file.
         let held = slot.as_ref().map(|slot| slot.hold());
-        streams.resolve();
+        new.into_iter().for_each(|name| streams.resolve_one(name));
+        streams.resolve_from(name);
         drop(streams);
-        replace_sinks(vec![(old, held)]);
+        self.replace_sinks(vec![(old, held)]);
         stream
     }
 
@@ -407,7 +409,7 @@ impl Graph {
         *streams = next;
         drop(streams);
         self.report_in_time();
-        replace_sinks(replaced);
+        self.replace_sinks(replaced);
         Ok(())
     }
 
@@ -458,13 +460,11 @@ impl Graph {
     /// # Errors
     /// [`GraphError::Cycle`], [`GraphError::Name`], [`GraphError::TooLarge`]: nothing is changed then.
     pub fn connect(&self, from: &str, to: &str, filter: Option<Filter>) -> Result<(), GraphError> {
-        let mut streams = self.streams();
-        let mut next = streams.clone();
-        next.connect(from, to, filter.map(Arc::new))?;
-        next.resolve();
-        *streams = next;
-        drop(streams);
-        self.report_in_time();
+        let limited = filter.as_ref().is_some_and(Filter::is_limited);
+        self.streams().connect(from, to, filter.map(Arc::new))?;
+        if limited {
+            self.report_in_time();
+        }
         Ok(())
     }
 
@@ -561,7 +561,7 @@ impl Graph {
         let state =
             streams.by_name.get_mut(name).ok_or_else(|| GraphError::UnknownStream(name.to_owned()))?;
         change(state);
-        streams.resolve();
+        streams.resolve_from(name);
         Ok(())
     }
 
@@ -629,7 +629,11 @@ impl Graph {
         let streams = self.streams();
         let state = streams.by_name.get(name)?;
         let slot = state.slot.clone();
-        let spec = state.spec().unwrap_or_default();
+        let mut spec = state.spec().unwrap_or_default();
+        if let Some(slot) = &slot {
+            // Where it was opened, whatever the working directory is by now.
+            spec.path.clone_from(&slot.spec.path);
+        }
         let outlet =
             |outlet: &Outlet| (outlet.to.clone(), outlet.filter.as_ref().map(|f| f.text().to_owned()));
         let mut config = spec.config;

@@ -73,31 +73,28 @@ pub(super) fn go_sync(slots: &[Arc<Slot>]) {
 /// A sink that was replaced, if there was one, and what holds the new one.
 pub(super) type Replaced<'a> = (Option<Arc<Slot>>, Option<MutexGuard<'a, ()>>);
 
-/// Ends the queues of sinks that were replaced. What they were given comes first, as an old and a new one may write to one
-/// file: the new one is held until then. None waits for another stream's.
-pub(super) fn replace_sinks(replaced: Vec<Replaced<'_>>) {
-    let stopped = replaced.into_iter().filter_map(|(old, held)| {
-        let old = old?;
-        old.stop();
-        let deadline = old.deadline();
-        Some((old, held, deadline))
-    });
-    let mut waiting: Vec<_> = stopped.collect();
-    let mut pause = Duration::from_micros(50);
-    while !waiting.is_empty() {
-        let now = Instant::now();
-        waiting.retain_mut(|(old, held, deadline)| {
-            // A checker has no time that passes.
-            let over = old.has_ended() || now >= *deadline || cfg!(feature = "shuttle");
-            if over {
-                old.go_sync(*deadline);
-                drop(held.take());
+/// A stream whose sink a change waits for, until this is dropped.
+struct Pending<'a> {
+    graph: &'a Graph,
+    stream: String,
+}
+
+impl<'a> Pending<'a> {
+    fn new(graph: &'a Graph, slot: &Slot) -> Self {
+        let stream = slot.stream.clone();
+        *graph.streams().pending.entry(stream.clone()).or_default() += 1;
+        Self { graph, stream }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let mut streams = self.graph.streams();
+        if let Some(changes) = streams.pending.get_mut(&self.stream) {
+            *changes -= 1;
+            if *changes == 0 {
+                streams.pending.remove(&self.stream);
             }
-            !over
-        });
-        if !waiting.is_empty() {
-            std::thread::sleep(pause);
-            pause = (2 * pause).min(Duration::from_millis(5));
         }
     }
 }
@@ -122,6 +119,44 @@ fn absolute(spec: &SinkSpec, directory: Option<&Path>) -> io::Result<SinkSpec> {
 }
 
 impl Graph {
+    /// Ends the queues of sinks that were replaced. What they were given comes first, as an old and a new one may write to
+    /// one file: the new one is held until then. None waits for another stream's.
+    pub(super) fn replace_sinks(&self, replaced: Vec<Replaced<'_>>) {
+        let stopped = replaced.into_iter().filter_map(|(old, held)| {
+            let old = old?;
+            old.stop();
+            let deadline = old.deadline();
+            Some((old, held, deadline, None))
+        });
+        let mut waiting: Vec<_> = stopped.collect();
+        let mut pause = Duration::from_micros(50);
+        while !waiting.is_empty() {
+            let now = Instant::now();
+            waiting.retain_mut(|(old, held, deadline, pending)| {
+                // A checker has no time that passes.
+                let over = old.has_ended() || now >= *deadline || cfg!(feature = "shuttle");
+                if over {
+                    old.go_sync(*deadline);
+                    drop(held.take());
+                } else {
+                    pending.get_or_insert_with(|| Pending::new(self, old));
+                }
+                !over
+            });
+            if !waiting.is_empty() {
+                std::thread::sleep(pause);
+                pause = (2 * pause).min(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// The streams whose sinks a change waits for at this moment, in order: [`replace`](Graph::replace) and
+    /// [`apply`](Graph::apply) for what an old sink was given before, [`reopen`](Graph::reopen) for a write that is under way.
+    /// The change counts for all other streams already.
+    pub fn pending(&self) -> Vec<String> {
+        self.streams().pending.keys().cloned().collect()
+    }
+
     /// Adds a type of sink: `make` opens one from its spec. Streams of this type that are there already get theirs.
     ///
     /// # Errors
@@ -274,7 +309,7 @@ impl Graph {
     /// is being written to for longer than its stream's [`drain_limit`](StreamOptions::drain_limit) is reopened
     /// when the write ends.
     pub fn reopen(&self) -> Result<(), GraphError> {
-        self.reopen_those(|_| true)
+        self.reopen_those(|_| true, true)
     }
 
     /// The same for all sinks of a type.
@@ -282,7 +317,7 @@ impl Graph {
     /// # Errors
     /// The sinks that cannot; the others do all the same.
     pub fn reopen_type(&self, kind: &str) -> Result<(), GraphError> {
-        self.reopen_those(|state| state.kind() == kind)
+        self.reopen_those(|state| state.kind() == kind, true)
     }
 
     /// The same for one stream.
@@ -299,18 +334,30 @@ impl Graph {
         wanted.filter_map(|state| Some((state.kind().to_owned(), state.slot.clone()?))).collect()
     }
 
-    fn reopen_those(&self, wanted: impl Fn(&State) -> bool) -> Result<(), GraphError> {
+    /// The same without waiting: sinks that are being written to are reopened when the write ends, and report errors on
+    /// stderr then.
+    pub(crate) fn reopen_at_once(&self) -> Result<(), GraphError> {
+        self.reopen_those(|_| true, false)
+    }
+
+    fn reopen_those(&self, wanted: impl Fn(&State) -> bool, waits: bool) -> Result<(), GraphError> {
         let slots = self.slots(wanted);
         let now = Instant::now();
         // Those that are busy come last: the others do not wait for them.
         let (mut busy, mut outcomes) = (Vec::new(), Vec::new());
         for (kind, slot) in &slots {
             match slot.reopen(now) {
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => busy.push((kind, slot, slot.deadline())),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    if waits {
+                        busy.push((kind, slot, slot.deadline(), Pending::new(self, slot)));
+                    }
+                }
                 done => outcomes.push((kind, slot, done)),
             }
         }
-        outcomes.extend(busy.into_iter().map(|(kind, slot, deadline)| (kind, slot, slot.reopen(deadline))));
+        outcomes.extend(
+            busy.into_iter().map(|(kind, slot, deadline, _pending)| (kind, slot, slot.reopen(deadline))),
+        );
         let named = |(kind, slot, done): (&String, &Arc<Slot>, io::Result<()>)| {
             done.map_err(|source| sink_error(&slot.stream, kind, source))
         };

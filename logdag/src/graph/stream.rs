@@ -30,6 +30,14 @@ static UNREPORTED: AtomicU64 = AtomicU64::new(0);
 static REPORTED: AtomicU64 = AtomicU64::new(0);
 const REPORT_EVERY_MICROS: u64 = 10_000_000;
 
+/// Counts a line that was left out because its thread was logging, and whose stream is not at hand. All that a signal handler
+/// may do.
+#[cfg(any(feature = "log", feature = "tracing"))]
+#[cold]
+pub(crate) fn count_reentrant() {
+    UNREPORTED.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Reports on stderr lines that were left out because their thread was logging, this much time apart at least.
 #[cold]
 pub(super) fn report_reentrant(after_micros: u64) {

@@ -29,6 +29,10 @@ pub(super) struct Streams {
     /// A thread reports what limits leave out.
     pub(super) reporting: bool,
     pub(super) turns: Arc<Turns>,
+    /// Who leads to whom; none where it is not known.
+    pub(super) above: Option<Above>,
+    /// Of each stream, how many changes wait for its sink.
+    pub(super) pending: BTreeMap<String, usize>,
     pub(super) hooks: Arc<Hooks>,
     /// Whether streams without a registered type were reported.
     pub(super) reported: Arc<AtomicBool>,
@@ -39,6 +43,9 @@ pub(super) struct Streams {
     /// Where relative paths of configurations begin: the working directory when the first one was applied.
     pub(super) directory: Option<PathBuf>,
 }
+
+/// Of each stream, those with an outlet to it: also some that had one. So a change looks at those only that it concerns.
+pub(super) type Above = HashMap<String, Vec<String>>;
 
 /// What is done by one thread at a time, and may take long.
 #[derive(Default)]
@@ -140,11 +147,14 @@ impl State {
     }
 }
 
-/// Adds an outlet. One to a stream that has one already is the same outlet, with the first one's filter.
-fn add_once(outlets: &mut Vec<Outlet>, outlet: Outlet) {
-    if !outlets.iter().any(|known| known.to == outlet.to) {
+/// Adds an outlet. One to a stream that has one already is the same outlet, with the first one's filter: this says
+/// whether it is a new one.
+fn add_once(outlets: &mut Vec<Outlet>, outlet: Outlet) -> bool {
+    let new = !outlets.iter().any(|known| known.to == outlet.to);
+    if new {
         outlets.push(outlet);
     }
+    new
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), GraphError> {
@@ -208,6 +218,9 @@ impl Streams {
         while !self.by_name.contains_key(missing) {
             let mut state = State::new(missing, StreamOptions::default());
             let parent = missing.rsplit_once('/').map(|(parent, _)| parent);
+            if let (Some(above), Some(parent)) = (&mut self.above, parent) {
+                above.entry(parent.to_owned()).or_default().push(missing.to_owned());
+            }
             state.outlets.extend(parent.map(|to| Outlet {
                 to: to.to_owned(),
                 filter: None,
@@ -220,7 +233,22 @@ impl Streams {
         self.by_name.entry(name.to_owned()).or_insert_with(|| State::new(name, StreamOptions::default()))
     }
 
-    /// Adds an outlet, making both streams where they are not there.
+    /// The streams that are to be made so that there is one of this name, from the top down. Nobody leads to them but
+    /// those of them that are below.
+    pub(super) fn missing<'a>(&self, name: &'a str) -> Vec<&'a str> {
+        let cuts = name.match_indices('/').map(|(at, _)| &name[..at]).chain([name]);
+        cuts.filter(|name| !self.by_name.contains_key(*name)).collect()
+    }
+
+    /// Removes streams that were made just now.
+    pub(super) fn unmake(&mut self, new: &[&str]) {
+        for name in new {
+            self.by_name.remove(*name);
+        }
+        self.above = None;
+    }
+
+    /// Adds an outlet, making both streams where they are not there. Changes nothing where that cannot be.
     pub(super) fn connect(
         &mut self,
         from: &str,
@@ -229,15 +257,57 @@ impl Streams {
     ) -> Result<(), GraphError> {
         check_name(from)?;
         check_name(to)?;
+        let mut new = self.missing(from);
         self.make(from);
+        new.extend(self.missing(to));
         self.make(to);
         if let Some(mut path) = self.path(to, from) {
             path.insert(0, from);
-            return Err(cycle_error(path));
+            let cycle = cycle_error(path);
+            self.unmake(&new);
+            return Err(cycle);
         }
         let outlet = Outlet { to: to.to_owned(), filter, passes: Arc::default() };
-        self.make(from).outlet_lists().for_each(|outlets| add_once(outlets, outlet.clone()));
-        Ok(self.measure(self.by_name.keys().map(String::as_str))?)
+        let lists = self.make(from).outlet_lists();
+        let added: Vec<bool> = lists.map(|outlets| add_once(outlets, outlet.clone())).collect();
+        if let Some(above) = self.above.as_mut().filter(|_| added.contains(&true)) {
+            above.entry(to.to_owned()).or_default().push(from.to_owned());
+        }
+        let changed = self.with_those_above(from);
+        let measured = self.measure(changed.iter().map(String::as_str)).map_err(GraphError::from);
+        if measured.is_err() {
+            for (outlets, added) in self.make(from).outlet_lists().zip(added) {
+                outlets.truncate(outlets.len() - usize::from(added));
+            }
+            self.unmake(&new);
+            return measured;
+        }
+        for name in changed.iter().map(String::as_str).chain(new) {
+            self.resolve_one(name);
+        }
+        Ok(())
+    }
+
+    /// A stream and all that lead to it, also over others.
+    fn with_those_above(&mut self, name: &str) -> Vec<String> {
+        let by_name = &self.by_name;
+        let above = self.above.get_or_insert_with(|| {
+            let mut above = Above::new();
+            for (from, state) in by_name {
+                for outlet in &state.outlets {
+                    above.entry(outlet.to.clone()).or_default().push(from.clone());
+                }
+            }
+            above
+        });
+        let (mut all, mut known) = (vec![name], HashSet::from([name]));
+        let mut next = 0;
+        while let Some(&name) = all.get(next) {
+            let direct = above.get(name).into_iter().flatten();
+            all.extend(direct.map(String::as_str).filter(|name| known.insert(*name)));
+            next += 1;
+        }
+        all.into_iter().map(str::to_owned).collect()
     }
 
     /// The streams that a configuration declares and this list does not, as they were before.
@@ -298,7 +368,7 @@ impl Streams {
             if all.is_empty() {
                 *all = new;
             } else {
-                new.into_iter().for_each(|outlet| add_once(all, outlet));
+                new.into_iter().for_each(|outlet| _ = add_once(all, outlet));
             }
         }
         self.measure(self.by_name.keys().map(String::as_str)).map_err(|fault| match fault {
@@ -381,10 +451,18 @@ impl Streams {
         Ok(())
     }
 
-    /// Recomputes where lines of every stream go.
-    pub(super) fn resolve(&self) {
+    /// Recomputes where lines of every stream go, whatever has changed.
+    pub(super) fn resolve(&mut self) {
+        self.above = None;
         for name in self.by_name.keys() {
             self.resolve_one(name);
+        }
+    }
+
+    /// The same where a stream has changed, but no outlet.
+    pub(super) fn resolve_from(&mut self, name: &str) {
+        for name in self.with_those_above(name) {
+            self.resolve_one(&name);
         }
     }
 

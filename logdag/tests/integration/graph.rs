@@ -121,6 +121,50 @@ fn a_cycle_is_refused_and_nothing_changes() {
     assert_eq!(graph.names().iter().map(|name| outlets(&graph, name)).collect::<Vec<_>>(), before);
 }
 
+/// One by one, as a program does that has no configuration.
+#[test]
+fn many_streams_are_set_up_in_a_time_that_grows_with_their_number() {
+    let graph = Graph::new();
+    graph.add_memory("all", 100, 10_000).unwrap();
+    let begun = Instant::now();
+    // When each copied the graph, these took hours.
+    for n in 0..20_000 {
+        let name = format!("many/{n}");
+        graph.configure(&name, StreamOptions::new()).unwrap();
+        graph.add_outlet(&name, "all", None).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(120), "{n}");
+    }
+    // What is below changes with it.
+    graph.set_enabled("all", false).unwrap();
+    assert!(!graph.find("many/7").unwrap().is_enabled());
+    graph.set_enabled("all", true).unwrap();
+    log!(graph.find("many/7").unwrap(), "7");
+    graph.add_memory("many", 100, 10_000).unwrap();
+    log!(graph.find("many/8").unwrap(), "8");
+    assert_eq!((ring(&graph, "all"), ring(&graph, "many")), (vec!["7".into(), "8".into()], vec!["8".into()]));
+}
+
+#[test]
+fn an_outlet_that_is_refused_leaves_nothing_behind() {
+    let graph = Graph::new();
+    let ring_of_all = graph.add_memory("ring", 100, 10_000).unwrap();
+    for n in 1..1000 {
+        graph.add_outlet(&n.to_string(), &(n - 1).to_string(), None).unwrap();
+    }
+    graph.add_outlet("0", "ring", None).unwrap_err();
+    graph.add_outlet("0", "new/a", None).unwrap_err();
+    assert!(matches!(graph.add_outlet("new/b", "999", None), Err(GraphError::TooLarge(_))));
+    assert!(graph.find("new").is_none() && outlets(&graph, "0").is_empty());
+    // A shorter way may be made longer.
+    graph.remove_outlet("999", "998");
+    graph.add_outlet("0", "ring", None).unwrap();
+    log!(graph.find("998").unwrap(), "a");
+    log!(ring_of_all, "b");
+    assert_eq!(ring(&graph, "ring"), ["a", "b"]);
+    assert!(matches!(graph.add_outlet("ring", "998", None), Err(GraphError::Cycle { .. })));
+    assert!(outlets(&graph, "ring").is_empty());
+}
+
 #[test]
 fn disabled_streams_pass_nothing_on() {
     let graph = Graph::new();

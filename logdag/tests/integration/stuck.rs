@@ -212,6 +212,31 @@ fn reports_of_limits_wait_for_no_sink() {
     }
 }
 
+/// What is within a sink that was given up may come through after all.
+#[test]
+fn as_long_as_it_is_open_which_lines_are_lost_their_number_is_an_upper_limit() {
+    let Setup { dir, graph, stuck, reader, .. } = Setup::new("file", WhenFull::Drop);
+    for n in 0..LINES {
+        log!(stuck, "{n} {:.>50}", n);
+    }
+    let error = graph.flush().unwrap_err().to_string();
+    assert!(error.contains(": up to ") && error.contains(" lines not written yet"), "{error}");
+    graph.go_sync();
+    let error = graph.flush().unwrap_err().to_string();
+    assert!(error.contains(": up to ") && error.contains(" lines lost: its sink has not taken"), "{error}");
+    let text = within(LONG, move || read_until(&reader, " for 200ms\n"));
+    let written = text.lines().filter(|line| line.contains(" ..")).count();
+    let (_, report) = text.split_once("log stream b: ").unwrap();
+    // The sink is back: the number is exact.
+    assert!(report.starts_with(&format!("{} lines lost since ", LINES - written)), "{written}: {report}");
+    let begun = Instant::now();
+    while graph.describe("b").unwrap().counters.dropped != (LINES - written) as u64 {
+        assert!(begun.elapsed() < LONG, "{:?}", graph.describe("b").unwrap().counters);
+        std::thread::yield_now();
+    }
+    drop((stuck, dir));
+}
+
 /// A sink that was given up is waited for once, not by each part of a program's end.
 #[test]
 fn an_end_waits_once_for_a_stuck_sink() {
@@ -359,6 +384,44 @@ fn a_flush_names_every_sink_that_is_stuck() {
     let counters = graph.describe("c").unwrap().counters;
     assert_eq!((counters.lines, counters.dropped), (1, 0));
     drop((reader, good));
+}
+
+#[test]
+fn changes_say_whose_sinks_they_wait_for() {
+    let Setup { dir, graph, stuck, good, mut reader } = Setup::new("file", WhenFull::Block);
+    let options = graph.options("b").unwrap();
+    graph.configure("b", options.drain_limit(LONG)).unwrap();
+    log!(stuck, "{}", "x".repeat(70_000));
+    assert_eq!(graph.pending(), [""; 0]);
+    let path = dir.path().join("app.toml");
+    let config = |list: &str| std::fs::write(&path, list).unwrap();
+    let reload = || {
+        let (graph, path) = (graph.clone(), path.clone());
+        std::thread::spawn(move || graph.reload(path))
+    };
+    // Nobody waits to hear that a configuration was refused.
+    config("[[wrong]]");
+    let refused = within(LONG, {
+        let reloading = reload();
+        move || reloading.join().unwrap()
+    });
+    assert!(refused.unwrap_err().to_string().contains("wrong"));
+    config(&format!("[[log]]\nname = \"c\"\ntype = \"file\"\npath = \"{}/c.log\"\n", dir.path().display()));
+    let reloading = reload();
+    let begun = Instant::now();
+    while graph.pending() != ["b"] {
+        assert!(begun.elapsed() < LONG);
+        std::thread::yield_now();
+    }
+    log!(graph.stream("c").unwrap(), "it counts");
+    assert!(!reloading.is_finished(), "it waits to reopen what is stuck");
+    let mut bytes = vec![0; 70_001];
+    reader.read_exact(&mut bytes).unwrap();
+    reloading.join().unwrap().unwrap();
+    graph.flush().unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("c.log")).unwrap(), "it counts\n");
+    assert_eq!(graph.pending(), [""; 0]);
+    drop(good);
 }
 
 #[test]
