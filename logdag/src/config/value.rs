@@ -54,7 +54,13 @@ impl<'a> Given<'a> {
 
     /// A number of bytes, with a unit if there is one.
     pub(super) fn bytes(&self) -> Result<u64> {
-        bytes(self.text).ok_or_else(|| self.expected("a number of bytes, such as 10000000, 10MB or 10MiB"))
+        bytes(self.text).ok_or_else(|| {
+            if is_too_large(self.text, bytes) {
+                self.expected("no more than 18446744073709551615 bytes")
+            } else {
+                self.expected(BYTES)
+            }
+        })
     }
 
     /// The same, where negative numbers mean something, and those that are too large.
@@ -64,19 +70,40 @@ impl<'a> Given<'a> {
             Some(size) => (-1, size),
             None => (1, text.strip_prefix('+').unwrap_or(text)),
         };
-        let digits = !size.is_empty() && size.bytes().all(|b| b.is_ascii_digit());
         let number = match bytes(size) {
             Some(number) => Some(sign * i128::from(number)),
-            None => digits.then_some(sign * i128::from(u64::MAX)),
+            None => is_too_large(size, bytes).then_some(sign * i128::from(u64::MAX)),
         };
-        number.ok_or_else(|| self.expected("a number of bytes, such as 10000000, 10MB or 10MiB"))
+        number.ok_or_else(|| self.expected(BYTES))
     }
 
     /// A number of seconds, or a duration with units; at least a second, or 0.
     pub(super) fn seconds(&self) -> Result<u64> {
-        seconds(self.text)
-            .ok_or_else(|| self.expected("a number of seconds, or a duration such as 90s, 30m, 12h or 7d"))
+        seconds(self.text).ok_or_else(|| {
+            if is_too_large(self.text, seconds) {
+                self.expected(
+                    "no more than 18446744073709551615 seconds, or less than 20000 years with units",
+                )
+            } else {
+                self.expected("a number of seconds, or a duration such as 90s, 30m, 12h or 7d")
+            }
+        })
     }
+}
+
+const BYTES: &str = "a number of bytes, such as 10000000, 10MB or 10MiB";
+
+/// Whether a text would be right if its numbers were smaller.
+fn is_too_large(text: &str, parse: fn(&str) -> Option<u64>) -> bool {
+    let mut small = String::new();
+    for c in text.chars() {
+        if !c.is_ascii_digit() {
+            small.push(c);
+        } else if !small.ends_with('1') {
+            small.push('1');
+        }
+    }
+    parse(&small).is_some()
 }
 
 /// Bytes: a number, or one with a unit: kB, MB, GB, TB are powers of 1000, KiB, MiB, GiB, TiB of 1024.
@@ -146,6 +173,8 @@ mod tests {
             ("1e6", None),
         ] {
             assert_eq!(bytes(text), expected, "{text:?}");
+            let too_large = matches!(text, "18446744073709551616" | "17000000TiB");
+            assert_eq!(expected.is_none() && is_too_large(text, bytes), too_large, "{text:?}");
         }
     }
 
@@ -167,8 +196,14 @@ mod tests {
             ("-1", None),
             ("", None),
             ("soon", None),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("99999999999d", None),
+            ("1h 99999999999999999999m", None),
         ] {
             assert_eq!(seconds(text), expected, "{text:?}");
+            let too_large = text.contains("18446744073709551616") || text.contains("99999999999");
+            assert_eq!(expected.is_none() && is_too_large(text, seconds), too_large, "{text:?}");
         }
     }
 }
