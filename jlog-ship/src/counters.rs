@@ -17,6 +17,7 @@ struct Counters {
     acknowledged: AtomicU64,
     set_aside: AtomicU64,
     skipped: AtomicU64,
+    filtered: AtomicU64,
     in_flight: AtomicU64,
     known: AtomicU64,
     bytes: AtomicU64,
@@ -38,6 +39,8 @@ pub struct Totals {
     pub set_aside: u64,
     /// Of those: messages that the destination refused for good and that were skipped.
     pub skipped: u64,
+    /// Of those: messages that a filter left out.
+    pub filtered: u64,
     /// Of those: messages that are none of this yet. At the end of a run, the next run begins with them.
     pub in_flight: u64,
     /// Acknowledged messages that were not sent, because the destination had them from an earlier run.
@@ -57,7 +60,7 @@ pub struct Totals {
 impl Totals {
     /// Whether every message that was read is accounted for.
     pub fn is_balanced(&self) -> bool {
-        self.read == self.acknowledged + self.set_aside + self.skipped + self.in_flight
+        self.read == self.acknowledged + self.set_aside + self.skipped + self.filtered + self.in_flight
     }
 }
 
@@ -65,9 +68,14 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} read = {} acknowledged + {} set aside + {} skipped + {} in flight",
-            self.read, self.acknowledged, self.set_aside, self.skipped, self.in_flight
-        )
+            "{} read = {} acknowledged + {} set aside + {} skipped + ",
+            self.read, self.acknowledged, self.set_aside, self.skipped
+        )?;
+        // Most shippers have no filter.
+        if self.filtered > 0 {
+            write!(f, "{} filtered + ", self.filtered)?;
+        }
+        write!(f, "{} in flight", self.in_flight)
     }
 }
 
@@ -82,6 +90,7 @@ impl Progress {
             acknowledged: counters.acknowledged.load(Relaxed),
             set_aside: counters.set_aside.load(Relaxed),
             skipped: counters.skipped.load(Relaxed),
+            filtered: counters.filtered.load(Relaxed),
             in_flight: counters.in_flight.load(Relaxed),
             known: counters.known.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
@@ -115,6 +124,11 @@ impl Progress {
 
     pub(crate) fn skipped(&self) {
         self.0.skipped.fetch_add(1, Relaxed);
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn filtered(&self) {
+        self.0.filtered.fetch_add(1, Relaxed);
         self.0.in_flight.fetch_sub(1, Relaxed);
     }
 

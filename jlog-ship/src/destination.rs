@@ -256,6 +256,12 @@ pub trait Destination: Send {
     /// Messages come in the order of the feed; those that were refused come again before any that are new.
     fn send(&mut self, shipment: Shipment) -> Answer;
 
+    /// What there is to report since this was asked before, such as a value that cannot be used; asked after each call of
+    /// [`send`](Destination::send).
+    fn notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Ends the connection; nothing is under way.
     fn close(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {})

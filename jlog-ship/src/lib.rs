@@ -7,13 +7,19 @@
 //! then is sent again: at most the window, and nothing where the destination knows what it has.
 //!
 //! [`Destination`] is a trait with an example. The crate's own destinations are in [`destinations`], most of them behind a
-//! feature: `exec`, `http`, `nats`.
+//! feature: `exec`, `http`, `nats`. A [`Mapping`] takes subjects, headers, labels and the like from messages that are JSON.
+//!
+//! Messages can be left out: [`Shipper::filter`]. With the feature `filter`, `Filter` is an expression over the keys of messages
+//! that are JSON, and with `regex` its expressions may have regular expressions, by PCRE2.
 
 mod aside;
 mod backoff;
 mod counters;
 mod destination;
 pub mod destinations;
+#[cfg(feature = "filter")]
+mod filter;
+mod mapping;
 mod report;
 mod shipper;
 mod source;
@@ -26,5 +32,8 @@ pub use counters::{Progress, Totals};
 pub use destination::{
     Answer, Destination, Feed, Limits, MessageId, Outgoing, Refusal, RefusalKind, Shipment,
 };
+#[cfg(feature = "filter")]
+pub use filter::Filter;
+pub use mapping::{Mapped, MappedValue, Mapping, MappingKind};
 pub use report::Report;
 pub use shipper::{Error, OnReject, Shipper, Stopper};

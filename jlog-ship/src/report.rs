@@ -37,6 +37,13 @@ pub enum Report {
         /// The feed that the message was set aside into; `None` if it was skipped.
         set_aside: Option<PathBuf>,
     },
+    /// What the destination reports of itself ([`Destination::notices`](crate::Destination::notices)).
+    Notice {
+        /// What the destination is called.
+        destination: String,
+        /// What it says.
+        text: String,
+    },
     /// The checkpoint could not be stored; it is tried again.
     Checkpoint(String),
     /// The feed or the subscriber went away; it is waited for.
@@ -71,6 +78,7 @@ impl fmt::Display for Report {
             Report::Rejected { id, why, set_aside: None } => {
                 write!(f, "message {} was refused and skipped: {why}", id.id)
             }
+            Report::Notice { destination, text } => write!(f, "{destination}: {text}"),
             Report::Checkpoint(why) => write!(f, "the checkpoint was not stored: {why}; trying again"),
             Report::Waiting(why) => write!(f, "{why}; waiting"),
         }

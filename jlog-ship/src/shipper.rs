@@ -74,6 +74,7 @@ impl Stopper {
 }
 
 type Reports = Box<dyn FnMut(&Report) + Send>;
+type Passes = Box<dyn Fn(&Outgoing) -> bool + Send + Sync>;
 
 /// Ships one subscriber's messages to one destination. See the [crate's documentation](crate).
 pub struct Shipper {
@@ -90,6 +91,7 @@ pub struct Shipper {
     backoff: (Duration, Duration),
     unwrap: bool,
     wait_for_feed: bool,
+    filter: Option<Passes>,
     reports: Reports,
     progress: Progress,
     stop: Arc<watch::Sender<bool>>,
@@ -128,6 +130,7 @@ impl Shipper {
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),
             unwrap: false,
             wait_for_feed: true,
+            filter: None,
             reports: Box::new(|_| {}),
             progress: Progress::default(),
             stop: Arc::new(watch::Sender::new(false)),
@@ -208,6 +211,14 @@ impl Shipper {
         self
     }
 
+    /// Ships only messages for which this is true. Those that it leaves out are counted ([`Totals::filtered`]), and the
+    /// checkpoint moves past them. It is asked once for each message, in the order of the feed.
+    #[must_use]
+    pub fn filter(mut self, passes: impl Fn(&Outgoing) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Box::new(passes));
+        self
+    }
+
     /// Calls this with everything there is to report, from the thread that ships.
     #[must_use]
     pub fn on_report(mut self, report: impl FnMut(&Report) + Send + 'static) -> Self {
@@ -243,6 +254,10 @@ impl Shipper {
         });
         runtime.shutdown_background();
         outcome.map(|()| self.progress.totals())
+    }
+
+    fn passes(&self, message: &Outgoing) -> bool {
+        self.filter.as_ref().is_none_or(|passes| passes(message))
     }
 
     async fn run_all(&mut self, destination: &mut dyn Destination) -> Result<(), Error> {
@@ -320,13 +335,22 @@ impl Shipper {
                     return Ok(());
                 }
                 let body = Bytes::copy_from_slice(message.body());
-                if !each(&aside::outgoing(identity, message.id(), message.time(), body, self.unwrap)) {
+                let message = aside::outgoing(identity, message.id(), message.time(), body, self.unwrap);
+                if self.passes(&message) && !each(&message) {
                     return Ok(());
                 }
             }
         }
         Ok(())
     }
+}
+
+/// A message that is read, and not in the window yet.
+struct Incoming {
+    id: LogId,
+    message: Outgoing,
+    /// Whether it is shipped; the bytes of one that is left out are not kept.
+    passes: bool,
 }
 
 struct Opened {
@@ -366,8 +390,7 @@ struct Session<'a> {
     events: std::sync::mpsc::Receiver<Event>,
     limits: Limits,
     backoff: Backoff,
-    /// Read, and not in the window yet.
-    incoming: VecDeque<(LogId, Timestamp, Bytes)>,
+    incoming: VecDeque<Incoming>,
     /// Sent or to be sent again.
     window: AckWindow<Outgoing>,
     window_bytes: usize,
@@ -506,7 +529,14 @@ impl<'a> Session<'a> {
                         self.source_done = true;
                         break;
                     }
-                    self.incoming.push_back((message.id(), message.time(), message.into_body()));
+                    let (id, time) = (message.id(), message.time());
+                    let mut message =
+                        aside::outgoing(self.identity, id, time, message.into_body(), self.shipper.unwrap);
+                    let passes = self.shipper.passes(&message);
+                    if !passes {
+                        message.body = Bytes::new();
+                    }
+                    self.incoming.push_back(Incoming { id, message, passes });
                 }
             }
         }
@@ -538,6 +568,9 @@ impl<'a> Session<'a> {
                 return self.answered((ids, Err(Refusal::message(why))));
             }
             let answer = self.destination.send(shipment);
+            for text in self.destination.notices() {
+                self.report(&Report::Notice { destination: self.name.clone(), text });
+            }
             let timeout = self.shipper.timeout;
             self.in_flight.push(Box::pin(async move {
                 let answer = tokio::time::timeout(timeout, answer).await;
@@ -572,20 +605,24 @@ impl<'a> Session<'a> {
                 (id, message)
             } else {
                 // New ones wait until all that come again are done, so that no failure changes the order further.
-                let Some((id, time, body)) = self.incoming.front() else { break };
-                let (id, len) = (*id, body.len());
-                if self.stopping.is_some() || self.window.is_full() || !fits(len) {
+                let Some(&Incoming { id, ref message, passes }) = self.incoming.front() else { break };
+                let len = message.body.len();
+                if self.stopping.is_some() || self.window.is_full() || (passes && !fits(len)) {
                     break;
                 }
-                if self.window_bytes + len > self.shipper.window_bytes && !self.window.is_empty() {
+                if passes && self.window_bytes + len > self.shipper.window_bytes && !self.window.is_empty() {
                     break;
                 }
-                let message = aside::outgoing(self.identity, id, *time, body.clone(), self.shipper.unwrap);
-                self.incoming.pop_front();
+                let Some(Incoming { message, .. }) = self.incoming.pop_front() else { break };
                 self.shipper.progress.read(1);
                 if self.window.deliver(id, message.clone(), now).is_err() {
                     // Ids only grow, and there is room.
                     self.shipper.progress.skipped();
+                    continue;
+                }
+                if !passes {
+                    self.window.acknowledge(id);
+                    self.shipper.progress.filtered();
                     continue;
                 }
                 self.window_bytes += len;

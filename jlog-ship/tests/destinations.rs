@@ -522,4 +522,171 @@ mod http {
         assert_eq!((totals.acknowledged, totals.skipped, totals.refusals), (2, 0, 2));
         assert_eq!(requests.lock().unwrap().len(), 3);
     }
+
+    fn mapping(entries: &[(&str, &str)]) -> HttpOptions {
+        let mut options = HttpOptions::default();
+        for (key, template) in entries {
+            options.mapping.set(key, template).unwrap();
+        }
+        options
+    }
+
+    fn run(log: &Jlog, destination: impl jlog_ship::Destination + 'static) -> (Totals, Vec<String>) {
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&reports);
+        let shipper = Shipper::new(log.path(), "s").unwrap().once(true);
+        let shipper = shipper.on_report(move |report| told.lock().unwrap().push(report.to_string()));
+        let totals = shipper.run(Box::new(destination)).unwrap();
+        assert!(totals.is_balanced(), "{totals}");
+        let reports = reports.lock().unwrap().clone();
+        (totals, reports)
+    }
+
+    #[test]
+    fn labels_and_times_of_loki_are_taken_from_messages() {
+        let bodies: [&[u8]; 4] = [
+            br#"{"level":"warn","time":1700000000.5,"n":1}"#,
+            br#"{"level":"info","n":2}"#,
+            b"no JSON",
+            br#"{"level":"warn","time":"never","job":"mine","n":4}"#,
+        ];
+        let (_dir, log) = feed(&bodies);
+        let (url, requests) = server(|_| NO_CONTENT);
+        let url = url.replace("/in?key=secret", "?job=orders&metadata=no");
+        let options =
+            mapping(&[("label.level", "{level|none}"), ("label.job", "{job}"), ("timestamp", "{time}")]);
+        assert_eq!(run(&log, Loki::new(&url, &options).unwrap()).0.acknowledged, 4);
+        let requests = requests.lock().unwrap();
+        let [request] = &requests[..] else { panic!("{requests:?}") };
+        let pushed: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let mut lines: Vec<(String, String, String)> = Vec::new();
+        for stream in pushed["streams"].as_array().unwrap() {
+            let labels = stream["stream"].to_string();
+            for line in stream["values"].as_array().unwrap() {
+                let at = |n: usize| line[n].as_str().unwrap().to_owned();
+                lines.push((at(1), labels.clone(), at(0)));
+            }
+        }
+        let of = |body: &[u8]| {
+            let found = lines.iter().find(|(text, ..)| text.as_bytes() == body).unwrap();
+            (serde_json::from_str::<serde_json::Value>(&found.1).unwrap(), found.2.as_str())
+        };
+        assert_eq!(
+            of(bodies[0]),
+            (serde_json::json!({ "job": "orders", "level": "warn" }), "1700000000500000001")
+        );
+        assert_eq!(of(bodies[1]).0, serde_json::json!({ "job": "orders", "level": "info" }));
+        assert_eq!(of(bodies[2]).0, serde_json::json!({ "job": "orders", "level": "none" }));
+        assert_eq!(of(bodies[3]).0, serde_json::json!({ "job": "mine", "level": "warn" }));
+        // Those without a time of their own have the message's.
+        assert!(lines.len() == 4 && of(bodies[3]).1 > "1700000001", "{lines:?}");
+    }
+
+    #[test]
+    fn a_label_has_a_hundred_values_and_the_rest_is_reported_once() {
+        let bodies: Vec<String> = (0..150).map(|n| format!("{{\"user\":{n}}}")).collect();
+        let bodies: Vec<&[u8]> = bodies.iter().map(String::as_bytes).collect();
+        let (_dir, log) = feed(&bodies);
+        let (url, requests) = server(|_| NO_CONTENT);
+        let url = url.replace("/in?key=secret", "?job=orders");
+        let (totals, reports) = run(&log, Loki::new(&url, &mapping(&[("label.user", "{user}")])).unwrap());
+        assert_eq!(totals.acknowledged, 150);
+        let pushed: serde_json::Value = serde_json::from_slice(&requests.lock().unwrap()[0].body).unwrap();
+        let streams = pushed["streams"].as_array().unwrap();
+        let other = streams.iter().find(|stream| stream["stream"]["user"] == "other").unwrap();
+        assert_eq!((streams.len(), other["values"].as_array().unwrap().len()), (101, 50));
+        let [report] = &reports[..] else { panic!("{reports:?}") };
+        assert!(
+            report.ends_with(
+                "the label user has more than 100 values: from \"100\" on, further ones are \"other\""
+            ),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn too_many_labels_and_wrong_ones_are_refused_before_anything_is_sent() {
+        let many: Vec<(String, String)> =
+            (0..15).map(|n| (format!("label.l{n}"), "{a}".to_owned())).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|(key, template)| (&**key, &**template)).collect();
+        let loki = |options: &HttpOptions| Loki::new("http://localhost/?job=a", options);
+        assert_eq!(loki(&mapping(&many)).unwrap_err(), "16 labels are too many: Loki takes 15");
+        assert!(loki(&mapping(&many[1..])).is_ok());
+        let error = loki(&mapping(&[("label.a-b", "x")])).unwrap_err();
+        assert!(error.starts_with("\"a-b\" cannot be a label"), "{error}");
+        let error = loki(&mapping(&[("subject", "x")])).unwrap_err();
+        assert_eq!(error, "it cannot use subject, which is mapped; it can use label.NAME, timestamp");
+        let otlp = |key| Otlp::new("http://localhost/?service.name=a", &mapping(&[(key, "x")])).unwrap_err();
+        assert_eq!(
+            otlp("attribute.jlog.id"),
+            "the attribute jlog.id is the message's id, and cannot be mapped"
+        );
+        assert!(otlp("header.a").contains("it can use timestamp, severity, attribute.NAME"));
+    }
+
+    #[test]
+    fn records_of_otlp_have_severities_attributes_and_times_of_messages() {
+        let (_dir, log) = feed(&[
+            br#"{"level":"warn","status":503,"took":0.5,"ok":false,"user":{"name":"a"},"ts":1700000000}"#,
+            b"no JSON",
+        ]);
+        let (url, requests) = server(|_| OK);
+        let url = url.replace("/in?key=secret", "?service.name=orders");
+        let options = mapping(&[
+            ("severity", "{level|info}"),
+            ("timestamp", "{ts}"),
+            ("attribute.http.status", "{status}"),
+            ("attribute.took", "{took}"),
+            ("attribute.ok", "{ok}"),
+            ("attribute.who", "user {user.name}"),
+        ]);
+        assert_eq!(run(&log, Otlp::new(&url, &options).unwrap()).0.acknowledged, 2);
+        let records = records(&requests.lock().unwrap()[0]);
+        assert_eq!(records[0]["timeUnixNano"], "1700000000000000000");
+        assert_ne!(records[0]["observedTimeUnixNano"], "1700000000000000000");
+        assert_eq!(
+            (&records[0]["severityText"], &records[0]["severityNumber"]),
+            (&"warn".into(), &13.into())
+        );
+        let attributes = records[0]["attributes"].as_array().unwrap()[1..].to_vec();
+        assert_eq!(
+            serde_json::Value::from(attributes),
+            serde_json::json!([
+                { "key": "http.status", "value": { "intValue": "503" } },
+                { "key": "ok", "value": { "boolValue": false } },
+                { "key": "took", "value": { "doubleValue": 0.5 } },
+                { "key": "who", "value": { "stringValue": "user a" } },
+            ])
+        );
+        assert_eq!((&records[1]["severityText"], &records[1]["severityNumber"]), (&"info".into(), &9.into()));
+        assert_eq!(records[1]["attributes"].as_array().unwrap().len(), 1);
+        assert_eq!(records[1]["timeUnixNano"], records[1]["observedTimeUnixNano"]);
+    }
+
+    #[test]
+    fn requests_and_envelopes_have_what_is_mapped() {
+        let body: &[u8] = br#"{"who":"a\r\nHost: x","at":"2023-11-14T22:13:20Z","shop":7}"#;
+        let send = |kind: HttpBody, entries: &[(&str, &str)]| {
+            let (_dir, log) = feed(&[body]);
+            let (url, requests) = server(|_| OK);
+            let mut options = mapping(entries);
+            options.body = kind;
+            assert_eq!(run(&log, Http::new(&url, &options).unwrap()).0.acknowledged, 1);
+            requests.lock().unwrap()[0].clone()
+        };
+        let raw = send(HttpBody::Raw, &[("header.X-Who", "{who}"), ("header.X-None", "{none}")]);
+        assert_eq!((raw.header("x-who"), raw.header("x-none")), (Some("a  Host: x"), None));
+        assert_eq!(raw.body, body);
+        let line = send(HttpBody::Ndjson, &[("key", "shop-{shop}"), ("timestamp", "{at}")]);
+        let line: serde_json::Value = serde_json::from_slice(&line.body).unwrap();
+        assert_eq!((&line["key"], &line["time"]), (&"shop-7".into(), &"2023-11-14T22:13:20.000000Z".into()));
+        let event = send(
+            HttpBody::CloudEvents,
+            &[("key", "{shop}"), ("subject", "shops.{shop}"), ("timestamp", "{at}")],
+        );
+        let event: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
+        let event = &event[0];
+        assert_eq!((&event["partitionkey"], &event["subject"]), (&"7".into(), &"shops.7".into()));
+        assert_eq!(event["time"], "2023-11-14T22:13:20.000000Z");
+    }
 }

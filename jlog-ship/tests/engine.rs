@@ -494,3 +494,89 @@ fn another_feed_gets_the_messages_with_their_times() {
     };
     assert_eq!(time(&copy), time(&source.log));
 }
+
+#[test]
+fn what_a_filter_leaves_out_is_counted_and_passed() {
+    let source = source(500);
+    // Whatever the window is, and whatever is left out where: at both ends, and more than the window in one piece.
+    let passes = |n: usize| (100..450).contains(&n) && n.is_multiple_of(7);
+    let (sink, got) = sink(3, |_| Ok(()));
+    let mut refused = 0;
+    let (mut sink, judged) = (sink, Arc::clone(&got));
+    sink.judge = Box::new(move |_| {
+        refused += 1;
+        if refused % 5 == 0 && judged.lock().unwrap().len() < 40 {
+            Err(Refusal::temporary("busy"))
+        } else {
+            Ok(())
+        }
+    });
+    let number =
+        |body: &[u8]| std::str::from_utf8(body).unwrap()["message ".len()..].parse::<usize>().unwrap();
+    let shipper = source.shipper().window(10, 1 << 20).filter(move |message| passes(number(&message.body)));
+    let mut shown = Vec::new();
+    shipper
+        .dry_run(|message| {
+            shown.push(String::from_utf8(message.body.to_vec()).unwrap());
+            true
+        })
+        .unwrap();
+    let totals = shipper.run(sink).unwrap();
+    let expected: Vec<String> = (0..500).filter(|&n| passes(n)).map(text).collect();
+    assert_eq!((&*got.lock().unwrap(), &shown), (&expected, &expected));
+    assert_eq!((totals.read, totals.acknowledged, totals.filtered), (500, 50, 450));
+    assert!(totals.is_balanced(), "{totals}");
+    assert_eq!(
+        totals.to_string(),
+        "500 read = 50 acknowledged + 0 set aside + 0 skipped + 450 filtered + 0 in flight"
+    );
+    assert_eq!(source.lag(), 0);
+}
+
+#[test]
+fn a_filter_that_lets_nothing_pass_moves_the_checkpoint_to_the_end() {
+    let source = source(50);
+    let (sink, got) = sink(3, |_| Ok(()));
+    let totals = source.shipper().filter(|_| false).run(sink).unwrap();
+    assert_eq!((totals.filtered, totals.in_flight, source.lag()), (50, 0, 0));
+    assert!(got.lock().unwrap().is_empty());
+}
+
+#[cfg(feature = "filter")]
+#[test]
+fn filters_are_about_keys_of_json_and_about_the_text_of_what_is_none() {
+    use jlog_ship::{Filter, MessageId, Outgoing};
+    let source = source(0);
+    let feed = source.log.identity().unwrap();
+    let passes = |filter: &str, body: &[u8]| {
+        let time = Timestamp { seconds: 1_700_000_000, micros: 5 };
+        let id = MessageId { feed, id: LogId::new(0, 1), time };
+        Filter::parse(filter).unwrap().passes(&Outgoing { id, body: body.to_vec().into() })
+    };
+    let json = br#"{"severity":"crit","user":{"id":7},"msg":"no disk","facility":"web","line":12,"time":"2023-11-14T22:13:21Z"}"#;
+    for (filter, expected) in [
+        ("level = 'error'", true),
+        ("and(user.id = 7, not(exists(user.name)))", true),
+        ("message = 'no disk'", true),
+        ("msg = 'no disk'", true),
+        ("facility = 'web'", true),
+        ("line > 11", true),
+        ("timestamp = 1700000001000000", true),
+        ("user.id > 7", false),
+        ("exists(status)", false),
+    ] {
+        assert_eq!(passes(filter, json), expected, "{filter}");
+    }
+    for (filter, expected) in [
+        ("message = 'no disk'", true),
+        ("level = 'info'", true),
+        ("timestamp = 1700000000000005", true),
+        ("exists(msg)", false),
+        ("msg != 'x'", true),
+    ] {
+        assert_eq!(passes(filter, b"no disk"), expected, "{filter}");
+    }
+    assert!(passes("message = '\u{fffd}'", b"\xff"));
+    let error = Filter::parse("level >").unwrap_err().to_string();
+    assert!(error.contains("column"), "{error}");
+}

@@ -525,3 +525,88 @@ fn urls_that_are_wrong_are_told() {
         assert!(error.contains(says) && !error.contains("secret"), "{error}");
     }
 }
+
+/// Subjects and headers of messages, in the stream's order.
+fn published(server: &Server) -> Vec<(String, String, Option<String>)> {
+    server.with(async |context| {
+        let stream = context.get_stream("S").await.unwrap();
+        let config = consumer::pull::Config { ack_policy: consumer::AckPolicy::None, ..Default::default() };
+        let consumer = stream.create_consumer(config).await.unwrap();
+        let count = usize::try_from(stream.get_info().await.unwrap().state.messages).unwrap();
+        let mut all = Vec::new();
+        while all.len() < count {
+            let mut batch = consumer.fetch().max_messages(1000).messages().await.unwrap();
+            while let Some(message) = batch.next().await {
+                let message = message.unwrap().message;
+                let header = message.headers.unwrap_or_default().get("X-Customer").map(ToString::to_string);
+                let text = String::from_utf8(message.payload.to_vec()).unwrap();
+                all.push((message.subject.to_string(), text, header));
+            }
+        }
+        all
+    })
+}
+
+#[test]
+fn messages_have_subjects_and_headers_of_their_own_and_arrive_once() {
+    let Some(mut server) = Server::start("") else { return };
+    server.stream(|config| {
+        config.subjects = vec!["a.b".to_owned(), "a.country.*".to_owned(), "a.x.few".to_owned()]
+    });
+    let (_dir, log) = feed(0);
+    let bodies = [
+        r#"{"country":"de","customer":"x"}"#,
+        r#"{"country":"f r.*","customer":"ü"}"#,
+        r#"{"customer":""}"#,
+        "no JSON",
+        r#"{"country":"at"}"#,
+    ];
+    log.writer().unwrap().append_batch(&bodies).unwrap();
+    let mut options = NatsOptions::default();
+    options.mapping.set("subject", "a.country.{country}").unwrap();
+    options.mapping.set("header.X-Customer", "{customer}").unwrap();
+    let ship = || {
+        let destination = Box::new(Nats::new(&server.url(), &options).unwrap());
+        shipper(&log).once(true).run(destination).unwrap()
+    };
+    assert_eq!(ship().acknowledged, 5);
+    let header = |text: &str| Some(text.to_owned());
+    let expected = [
+        ("a.country.de", bodies[0], header("x")),
+        ("a.country.f_r__", bodies[1], header("ü")),
+        ("a.b", bodies[2], None),
+        ("a.b", bodies[3], None),
+        ("a.country.at", bodies[4], None),
+    ];
+    let expected = expected.map(|(subject, text, header)| (subject.to_owned(), text.to_owned(), header));
+    assert_eq!(published(&server), expected);
+
+    // Wherever the checkpoint is, what has arrived is known by the last message, whichever subject that has.
+    log.set_checkpoint("s", LogId::new(0, 1)).unwrap();
+    let totals = ship();
+    assert_eq!((totals.acknowledged, totals.known), (4, 4));
+    log.writer().unwrap().append_batch(&["last"]).unwrap();
+    assert_eq!(ship().acknowledged, 1);
+    log.set_checkpoint("s", LogId::new(0, 2)).unwrap();
+    let totals = ship();
+    assert_eq!((totals.acknowledged, totals.known), (4, 4));
+    assert_eq!(published(&server).len(), 6);
+
+    // A subject that the stream does not take holds nothing up.
+    log.writer().unwrap().append_batch(&[r#"{"country":"many"}"#, r#"{"country":"few"}"#]).unwrap();
+    let mut options = NatsOptions::default();
+    options.mapping.set("subject", "a.x.{country}").unwrap();
+    let running = Running::start(shipper(&log), Box::new(Nats::new(&server.url(), &options).unwrap()));
+    until(|| running.acknowledged() == 2);
+    assert!(
+        running.reported(
+            "the stream does not take the subject a.x.many, and maybe others: such messages go to a.b"
+        ),
+        "{:?}",
+        running.reports
+    );
+    running.end();
+    let subjects: Vec<String> = published(&server).into_iter().skip(6).map(|(subject, ..)| subject).collect();
+    assert_eq!(subjects, ["a.b", "a.x.few"]);
+    server.kill();
+}

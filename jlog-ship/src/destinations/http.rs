@@ -6,7 +6,8 @@ use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
 
 use super::post::Post;
-use crate::{Answer, Destination, Limits, Outgoing, Refusal, Shipment};
+use crate::mapping::rfc3339;
+use crate::{Answer, Destination, Limits, Mapping, MappingKind, Outgoing, Refusal, Shipment};
 
 /// What a request holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct HttpOptions {
     pub password: Option<(String, String)>,
     /// Further headers.
     pub headers: Vec<(String, String)>,
+    /// What is taken from messages that are JSON.
+    pub mapping: Mapping,
     /// Certificates to trust besides the system's, in a PEM file.
     pub ca: Option<std::path::PathBuf>,
     /// A client certificate and its key, in PEM files.
@@ -52,6 +55,9 @@ pub struct HttpOptions {
 /// Each request has the header `Idempotency-Key`: the id of its message, or of the first and the last one with `/` in between.
 /// Each message has its id in the JSON (`id`), so that a server can tell what it has.
 ///
+/// A [`Mapping`] can set the time and the key of [`Ndjson`](HttpBody::Ndjson), [`Json`](HttpBody::Json) and
+/// [`CloudEvents`](HttpBody::CloudEvents), the subject of the latter, and headers of requests that hold one message.
+///
 /// | answer | that means |
 /// |---|---|
 /// | 2xx | accepted |
@@ -62,6 +68,7 @@ pub struct HttpOptions {
 pub struct Http {
     post: Post,
     body: HttpBody,
+    mapping: Mapping,
     limits: Limits,
     source: String,
 }
@@ -78,8 +85,17 @@ impl Http {
             _ if options.messages == 0 => 1000,
             _ => options.messages,
         };
+        use MappingKind::{Header, Key, Subject, Timestamp};
+        options.mapping.only(match options.body {
+            HttpBody::Lines => &[],
+            HttpBody::Raw => &[Header],
+            HttpBody::Json => &[Key, Timestamp, Header],
+            // Headers would be those of many messages.
+            HttpBody::Ndjson => &[Key, Timestamp],
+            HttpBody::CloudEvents => &[Key, Timestamp, Subject],
+        })?;
         let limits = Limits { messages, in_flight: options.in_flight.max(1), ..Limits::default() };
-        Ok(Self { post, body: options.body, limits, source: String::new() })
+        Ok(Self { post, body: options.body, mapping: options.mapping.clone(), limits, source: String::new() })
     }
 
     fn encode(&self, shipment: &Shipment) -> Result<(&'static str, Bytes), Refusal> {
@@ -96,12 +112,13 @@ impl Http {
                 ("application/octet-stream", shipment.first().map(|m| m.body.clone()).unwrap_or_default())
             }
             HttpBody::Json => {
-                let text = shipment.first().map(|message| envelope(message).to_string()).unwrap_or_default();
+                let text =
+                    shipment.first().map(|message| self.envelope(message).to_string()).unwrap_or_default();
                 ("application/json", text.into())
             }
             HttpBody::Ndjson => {
                 let each = |message: &Outgoing, out: &mut Vec<u8>| {
-                    out.extend_from_slice(envelope(message).to_string().as_bytes())
+                    out.extend_from_slice(self.envelope(message).to_string().as_bytes())
                 };
                 ("application/x-ndjson", lines(&each))
             }
@@ -124,7 +141,11 @@ impl Http {
         event.insert("id".into(), message.id.to_string().into());
         event.insert("source".into(), self.source.clone().into());
         event.insert("type".into(), "jlog.message".into());
-        event.insert("time".into(), rfc3339(message.id.time.as_micros()).into());
+        let mapped = self.mapping.of(message);
+        let micros = mapped.micros.unwrap_or(message.id.time.as_micros());
+        event.insert("time".into(), rfc3339(micros).into());
+        event.extend(mapped.subject.map(|subject| ("subject".into(), subject.into())));
+        event.extend(mapped.key.map(|key| ("partitionkey".into(), key.into())));
         let (key, value) = data(&message.body);
         if let ("data", Ok(data)) = (key, serde_json::from_slice::<Value>(&message.body)) {
             event.insert("datacontenttype".into(), "application/json".into());
@@ -136,6 +157,18 @@ impl Http {
         }
         event.into()
     }
+
+    fn envelope(&self, message: &Outgoing) -> Value {
+        let mapped = self.mapping.of(message);
+        let time = rfc3339(mapped.micros.unwrap_or(message.id.time.as_micros()));
+        let (key, body) = data(&message.body);
+        let key = if key == "data" { "body" } else { "body_base64" };
+        let mut envelope = json!({ "id": message.id.to_string(), "time": time, key: body });
+        if let (Value::Object(members), Some(key)) = (&mut envelope, mapped.key) {
+            members.insert("key".to_owned(), key.into());
+        }
+        envelope
+    }
 }
 
 /// Its text as `data`, or other bytes as `data_base64`.
@@ -144,30 +177,6 @@ fn data(body: &[u8]) -> (&'static str, Value) {
         Ok(text) => ("data", text.into()),
         Err(_) => ("data_base64", base64::prelude::BASE64_STANDARD.encode(body).into()),
     }
-}
-
-fn envelope(message: &Outgoing) -> Value {
-    let time = rfc3339(message.id.time.as_micros());
-    let (key, body) = data(&message.body);
-    let key = if key == "data" { "body" } else { "body_base64" };
-    json!({ "id": message.id.to_string(), "time": time, key: body })
-}
-
-/// A time in UTC, with microseconds.
-fn rfc3339(micros: u64) -> String {
-    let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Howard Hinnant's algorithm: years begin in March, and eras of 400 years are alike.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let in_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * in_year + 2) / 153;
-    let day = in_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = year + era * 400 + next;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
 impl Destination for Http {
@@ -192,7 +201,9 @@ impl Destination for Http {
             Ok(encoded) => encoded,
             Err(refusal) => return async { Err(refusal) }.boxed(),
         };
-        let answer = self.post.send(kind, &shipment, body);
+        // There is one message where there are headers.
+        let headers = shipment.first().map(|message| self.mapping.of(message).headers).unwrap_or_default();
+        let answer = self.post.send(kind, &shipment, body, headers);
         async move {
             let answer = answer.await?;
             if answer.status.is_success() { Ok(()) } else { Err(answer.refusal()) }
@@ -206,11 +217,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_in_rfc_3339() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(rfc3339(951_782_400_000_001), "2000-02-29T00:00:00.000001Z");
-        assert_eq!(rfc3339(1_709_251_199_999_999), "2024-02-29T23:59:59.999999Z");
-        assert_eq!(rfc3339(4_294_967_295_000_000), "2106-02-07T06:28:15.000000Z");
+    fn headers_that_requests_have_themselves_or_that_are_of_many_messages_cannot_be_mapped() {
+        let refused = |body, key| {
+            let mut options = HttpOptions { body, ..HttpOptions::default() };
+            options.mapping.set(key, "{a}").unwrap();
+            Http::new("http://localhost/", &options).unwrap_err()
+        };
+        let error = refused(HttpBody::Raw, "header.idempotency-KEY");
+        assert_eq!(error, "the header idempotency-KEY is not free to be mapped");
+        let error = refused(HttpBody::Ndjson, "header.X-A");
+        assert_eq!(error, "it cannot use header.X-A, which is mapped; it can use key, timestamp");
+        assert!(refused(HttpBody::Lines, "key").ends_with("it can use nothing"));
+        assert!(refused(HttpBody::Json, "label.a").contains("label.a"));
     }
 
     #[test]

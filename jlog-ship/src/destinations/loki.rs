@@ -1,6 +1,6 @@
 //! A stream of Grafana Loki.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -9,14 +9,23 @@ use serde_json::{Value, json};
 
 use super::HttpOptions;
 use super::post::{Post, Reply};
-use crate::{Answer, Destination, Limits, Outgoing, Refusal, Shipment};
+use crate::{Answer, Destination, Limits, Mapping, MappingKind, Outgoing, Refusal, Shipment};
 
 /// Where Loki takes lines, unless the URL says otherwise.
 const PUSH: &str = "/loki/api/v1/push";
 /// The parameter that is no label.
 const METADATA: &str = "metadata";
+/// How many labels a stream has at most, unless Loki is configured otherwise.
+const MOST_LABELS: usize = 15;
+/// How many values a mapped label can have. Each set of values is a stream, and Loki gets slow with many.
+const MOST_VALUES: usize = 100;
+/// The value of a mapped label in place of further ones.
+const OTHER: &str = "other";
 
-/// Pushes messages to Loki, as lines of one stream.
+/// Pushes messages to Loki, as lines of one stream, or of several where a [`Mapping`] takes labels from messages.
+///
+/// A mapped label has the value of the URL where the message has none. After 100 values, further ones are `other`, which is
+/// reported: a label is not made for ids.
 ///
 /// Each line has its message's id as structured metadata, `jlog_id`. Loki keeps one of several lines that have the
 /// same time and text. So that it keeps both of two messages that are alike, and one of a message that comes again, the
@@ -36,6 +45,10 @@ pub struct Loki {
     post: Post,
     labels: BTreeMap<String, String>,
     metadata: bool,
+    mapping: Mapping,
+    /// Of each mapped label, the values that there have been.
+    values: BTreeMap<String, BTreeSet<String>>,
+    notices: Vec<String>,
     limits: Limits,
 }
 
@@ -60,11 +73,7 @@ impl Loki {
                 };
                 continue;
             }
-            if !is_label(&name) {
-                return Err(format!(
-                    "{name:?} cannot be a label: it takes letters, digits and _, and begins with a letter or a single _"
-                ));
-            }
+            check_label(&name)?;
             if value.is_empty() {
                 return Err(format!("the label {name} needs a value: ?{name}=…"));
             }
@@ -75,29 +84,74 @@ impl Loki {
         if labels.is_empty() {
             return Err("it needs a label at least: ?job=…".to_owned());
         }
+        options.mapping.only(&[MappingKind::Label, MappingKind::Timestamp])?;
+        options.mapping.labels().try_for_each(check_label)?;
+        let count =
+            labels.keys().map(String::as_str).chain(options.mapping.labels()).collect::<BTreeSet<_>>().len();
+        if count > MOST_LABELS {
+            return Err(format!("{count} labels are too many: Loki takes {MOST_LABELS}"));
+        }
         parsed.set_query(None);
         if parsed.path() == "/" {
             parsed.set_path(PUSH);
         }
         let messages = if options.messages == 0 { 1000 } else { options.messages };
         let limits = Limits { messages, in_flight: options.in_flight.max(1), ..Limits::default() };
-        Ok(Self { post: Post::new(parsed.as_str(), options)?, labels, metadata, limits })
+        let post = Post::new(parsed.as_str(), options)?;
+        let mapping = options.mapping.clone();
+        Ok(Self { post, labels, metadata, mapping, values: BTreeMap::new(), notices: Vec::new(), limits })
     }
 
-    fn encode(&self, shipment: &Shipment) -> Result<Bytes, Refusal> {
-        let line = |message: &Outgoing| {
+    fn encode(&mut self, shipment: &Shipment) -> Result<Bytes, Refusal> {
+        let mut streams: BTreeMap<BTreeMap<String, String>, Vec<Value>> = BTreeMap::new();
+        for message in shipment {
             let text = std::str::from_utf8(&message.body)
                 .map_err(|_| Refusal::shipment("a message that is not UTF-8 cannot be a line of Loki"))?;
-            let nanos = message.id.time.as_micros() * 1000 + u64::from(message.id.id.marker % 1000);
+            let (labels, micros) = self.place(message);
+            let nanos = micros.saturating_mul(1000).saturating_add(u64::from(message.id.id.marker % 1000));
             let mut line = vec![Value::from(nanos.to_string()), text.into()];
             if self.metadata {
                 line.push(json!({ "jlog_id": message.id.to_string() }));
             }
-            Ok(Value::from(line))
-        };
-        let lines = shipment.iter().map(line).collect::<Result<Vec<_>, Refusal>>()?;
-        Ok(json!({ "streams": [{ "stream": self.labels, "values": lines }] }).to_string().into())
+            streams.entry(labels).or_default().push(line.into());
+        }
+        let stream = |(labels, lines)| json!({ "stream": labels, "values": Value::Array(lines) });
+        let streams: Vec<Value> = streams.into_iter().map(stream).collect();
+        Ok(json!({ "streams": streams }).to_string().into())
     }
+
+    /// The labels of a message's stream, and its time there.
+    fn place(&mut self, message: &Outgoing) -> (BTreeMap<String, String>, u64) {
+        let mapped = self.mapping.of(message);
+        let mut labels = self.labels.clone();
+        for (name, mut value) in mapped.labels {
+            let values = self.values.entry(name.clone()).or_default();
+            // One more says that there were too many.
+            if !values.contains(&value) && values.len() >= MOST_VALUES {
+                if values.len() == MOST_VALUES && values.insert(OTHER.to_owned()) {
+                    let text = format!(
+                        "the label {name} has more than {MOST_VALUES} values: from {value:?} on, further ones are {OTHER:?}"
+                    );
+                    self.notices.push(text);
+                }
+                value = OTHER.to_owned();
+            }
+            if value != OTHER {
+                values.insert(value.clone());
+            }
+            labels.insert(name, value);
+        }
+        (labels, mapped.micros.unwrap_or(message.id.time.as_micros()))
+    }
+}
+
+fn check_label(name: &str) -> Result<(), String> {
+    if is_label(name) {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} cannot be a label: it takes letters, digits and _, and begins with a letter or a single _"
+    ))
 }
 
 fn is_label(name: &str) -> bool {
@@ -136,12 +190,16 @@ impl Destination for Loki {
             Ok(body) => body,
             Err(refusal) => return async { Err(refusal) }.boxed(),
         };
-        let answer = self.post.send("application/json", &shipment, body);
+        let answer = self.post.send("application/json", &shipment, body, Vec::new());
         async move {
             let answer = answer.await?;
             if answer.status.is_success() { Ok(()) } else { Err(refusal(&answer)) }
         }
         .boxed()
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
     }
 }
 

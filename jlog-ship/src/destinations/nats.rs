@@ -17,8 +17,11 @@ use futures_util::future::BoxFuture;
 use jlog_core::LogId;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::mapping::is_subject;
 use crate::tls::Tls;
-use crate::{Answer, Destination, Feed, Limits, MessageId, Outgoing, Refusal, Shipment};
+use crate::{
+    Answer, Destination, Feed, Limits, Mapping, MappingKind, MessageId, Outgoing, Refusal, Shipment,
+};
 
 /// Messages in a shipment, whose answers are one answer to the engine.
 const MESSAGES: usize = 256;
@@ -56,12 +59,17 @@ pub struct NatsOptions {
     pub ca: Option<std::path::PathBuf>,
     /// A client certificate and its key, in PEM files.
     pub client: Option<(std::path::PathBuf, std::path::PathBuf)>,
+    /// What is taken from messages that are JSON.
+    pub mapping: Mapping,
 }
 
 /// Publishes messages to a stream of JetStream, which has to exist.
 ///
 /// A message has its id in the header `Nats-Msg-Id`. When it connects, it asks for the stream's last message: if that is one of
 /// this feed, everything up to there has arrived.
+///
+/// A [`Mapping`] can set the subject, and headers whose names do not begin with `Nats-`. Where it gives no subject, or one that
+/// the stream does not take, it is that of the URL.
 ///
 /// | answer | that means |
 /// |---|---|
@@ -76,6 +84,11 @@ pub struct Nats {
     tls: bool,
     stream: String,
     subject: String,
+    /// The stream's subjects, where messages may have others than the URL's; empty where that is not known.
+    subjects: Vec<String>,
+    /// Whether a subject that the stream does not take was reported.
+    told: bool,
+    notices: Vec<String>,
     writers: NatsWriters,
     options: NatsOptions,
     limits: Limits,
@@ -98,8 +111,15 @@ struct Link {
 
 /// A shipment to be published, and where its acknowledgements are awaited.
 struct Job {
-    shipment: Shipment,
+    shipment: Vec<Publication>,
     published: oneshot::Sender<Published>,
+}
+
+/// A message with its subject, and headers that it has besides.
+struct Publication {
+    message: Outgoing,
+    subject: String,
+    headers: Vec<(String, String)>,
 }
 
 /// The acknowledgements that are due, and why there are not more of them.
@@ -141,9 +161,15 @@ impl Nats {
             }
         }
         let subject = subject.ok_or("it needs the subject of the messages: ?subject=…")?;
-        let words = subject.split('.').all(|word| !word.is_empty() && word != "*" && word != ">");
-        if !words || subject.contains(char::is_whitespace) {
+        if !is_subject(&subject) {
             return Err(format!("{subject:?} is not a subject that can be published to"));
+        }
+        options.mapping.only(&[MappingKind::Subject, MappingKind::Header])?;
+        // They say what is stored, and where.
+        if let Some(name) =
+            options.mapping.headers().find(|name| name.to_ascii_lowercase().starts_with("nats-"))
+        {
+            return Err(format!("the header {name} is the server's, and cannot be mapped"));
         }
         let tls = scheme == "tls" || options.ca.is_some() || options.client.is_some();
         let mut nats = Self {
@@ -152,6 +178,9 @@ impl Nats {
             tls,
             stream: stream.to_owned(),
             subject,
+            subjects: Vec::new(),
+            told: false,
+            notices: Vec::new(),
             writers,
             options: options.clone(),
             limits: Limits::default(),
@@ -233,28 +262,49 @@ impl Nats {
         let sequence = info.state.last_sequence;
         let mut known = None;
         let expected = (self.writers == NatsWriters::One).then_some(Expected::Sequence(sequence));
+        let mapped = self.options.mapping.subjects();
         if expected.is_some() && info.state.messages > 0 {
-            match stream.get_last_raw_message_by_subject(&self.subject).await {
-                Ok(last) => known = ours(&last, feed).map(|id| id.id),
-                // It was removed.
-                Err(e) if e.kind() == LastRawMessageErrorKind::NoMessageFound => {}
-                Err(e) => {
-                    return Err(Refusal::temporary(format!("cannot read its last message: {}", reason(&e))));
+            // Of two that are ours, everything up to the later one has arrived.
+            for subject in mapped.iter().chain([&self.subject]) {
+                match stream.get_last_raw_message_by_subject(subject).await {
+                    Ok(last) => known = known.max(ours(&last, feed).map(|id| id.id)),
+                    // It was removed.
+                    Err(e) if e.kind() == LastRawMessageErrorKind::NoMessageFound => {}
+                    Err(e) => {
+                        let why = format!("cannot read its last message: {}", reason(&e));
+                        return Err(Refusal::temporary(why));
+                    }
                 }
             }
         }
+        self.subjects = info.config.subjects.clone();
+        // The server may be configured to change subjects before the stream sees them.
+        if mapped.is_none() || !self.subjects.iter().any(|pattern| takes(pattern, &self.subject)) {
+            self.subjects.clear();
+        }
         let (jobs, due) = mpsc::unbounded_channel();
         let broken = Arc::new(AtomicBool::new(false));
-        let publisher = Publisher {
-            context,
-            stream: self.stream.clone(),
-            subject: self.subject.clone(),
-            expected,
-            broken: Arc::clone(&broken),
-        };
+        let publisher =
+            Publisher { context, stream: self.stream.clone(), expected, broken: Arc::clone(&broken) };
         tokio::spawn(publisher.run(due));
         self.link = Some(Link { _client: client, jobs, lost, broken, previous: None });
         Ok(known)
+    }
+
+    /// How a message is published.
+    fn publication(&mut self, message: Outgoing) -> Publication {
+        let mapped = self.options.mapping.of(&message);
+        let mut subject = mapped.subject.unwrap_or_else(|| self.subject.clone());
+        if !self.subjects.is_empty() && !self.subjects.iter().any(|pattern| takes(pattern, &subject)) {
+            if !std::mem::replace(&mut self.told, true) {
+                self.notices.push(format!(
+                    "the stream does not take the subject {subject}, and maybe others: such messages go to {}",
+                    self.subject
+                ));
+            }
+            subject = self.subject.clone();
+        }
+        Publication { message, subject, headers: mapped.headers }
     }
 
     fn no_stream(&self, error: &GetStreamError) -> Refusal {
@@ -302,6 +352,20 @@ fn ours(message: &StreamMessage, feed: &Feed) -> Option<MessageId> {
     feed.read(id).map(|message| message.id)
 }
 
+/// Whether a pattern with wildcards takes a subject.
+fn takes(pattern: &str, subject: &str) -> bool {
+    let mut words = subject.split('.');
+    for wanted in pattern.split('.') {
+        match (wanted, words.next()) {
+            (">", Some(_)) => return true,
+            (_, None) => return false,
+            (wanted, Some(word)) if wanted == "*" || wanted == word => {}
+            _ => return false,
+        }
+    }
+    words.next().is_none()
+}
+
 /// Waits until the connection is of no use any more, and says why.
 async fn until_lost(mut lost: watch::Receiver<Option<Refusal>>) -> Refusal {
     let why = lost.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
@@ -321,7 +385,6 @@ enum Expected {
 struct Publisher {
     context: Context,
     stream: String,
-    subject: String,
     /// `None` where there are other writers.
     expected: Option<Expected>,
     broken: Arc<AtomicBool>,
@@ -351,17 +414,21 @@ impl Publisher {
         }
     }
 
-    async fn publish(&mut self, message: Outgoing) -> Result<PublishAckFuture, Refusal> {
+    async fn publish(&mut self, publication: Publication) -> Result<PublishAckFuture, Refusal> {
+        let Publication { message, subject, headers } = publication;
         let id = message.id.to_string();
         let mut publish =
             PublishMessage::build().message_id(&id).expected_stream(&self.stream).payload(message.body);
+        for (name, value) in headers {
+            publish = publish.header(name, value);
+        }
         if let Some(expected) = &mut self.expected {
             publish = match std::mem::replace(expected, Expected::Id(id)) {
                 Expected::Sequence(last) => publish.expected_last_sequence(last),
                 Expected::Id(last) => publish.expected_last_message_id(last),
             };
         }
-        let sent = self.context.send_publish(self.subject.clone(), publish).await;
+        let sent = self.context.send_publish(subject, publish).await;
         sent.map_err(|e| match e.kind() {
             PublishErrorKind::MaxPayloadExceeded => Refusal::message(reason(&e)),
             _ => Refusal::temporary(reason(&e)),
@@ -403,6 +470,8 @@ impl Destination for Nats {
     }
 
     fn send(&mut self, shipment: Shipment) -> Answer {
+        let shipment: Vec<Publication> =
+            shipment.into_iter().map(|message| self.publication(message)).collect();
         let Some(link) = &mut self.link else {
             return async { Err(Refusal::temporary("not connected")) }.boxed();
         };
@@ -444,8 +513,50 @@ impl Destination for Nats {
         .boxed()
     }
 
+    fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
     fn close(&mut self) -> BoxFuture<'_, ()> {
         self.link = None;
         async {}.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_take_what_the_server_says_they_take() {
+        for (pattern, subject, expected) in [
+            ("a.b", "a.b", true),
+            ("a.*", "a.b", true),
+            ("a.*", "a.b.c", false),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            (">", "a", true),
+            ("*.b", "a.c", false),
+            ("a.b", "a", false),
+        ] {
+            assert_eq!(takes(pattern, subject), expected, "{pattern} {subject}");
+        }
+    }
+
+    #[test]
+    fn only_subjects_and_free_headers_can_be_mapped() {
+        let refused = |key: &str| {
+            let mut options = NatsOptions::default();
+            options.mapping.set(key, "{a}").unwrap();
+            Nats::new("nats://localhost/S?subject=a", &options).unwrap_err()
+        };
+        assert_eq!(
+            refused("header.nats-Msg-Id"),
+            "the header nats-Msg-Id is the server's, and cannot be mapped"
+        );
+        assert_eq!(
+            refused("label.a"),
+            "it cannot use label.a, which is mapped; it can use subject, header.NAME"
+        );
     }
 }

@@ -12,17 +12,22 @@ use serde_json::{Value, json};
 
 use super::HttpOptions;
 use super::post::{Post, Reply};
-use crate::{Answer, Destination, Feed, Limits, Outgoing, Refusal, Shipment};
+use crate::{
+    Answer, Destination, Feed, Limits, MappedValue, Mapping, MappingKind, Outgoing, Refusal, Shipment,
+};
 
 /// Where receivers take logs, unless the URL says otherwise.
 const LOGS: &str = "/v1/logs";
 /// The attribute of the resource that has to be there.
 const SERVICE: &str = "service.name";
+/// The attribute of records that has the message's id.
+const ID: &str = "jlog.id";
 
 /// Posts messages as log records of OpenTelemetry (OTLP over HTTP, in JSON).
 ///
 /// A record's body is the message's text, or its bytes where it is not UTF-8. Its time is the message's, and its attribute `jlog.id`
-/// is the id. The resource has the attributes that the URL names, and `jlog.feed`, the feed's identity.
+/// is the id. The resource has the attributes that the URL names, and `jlog.feed`, the feed's identity. A [`Mapping`] can set a
+/// record's time, its severity, and further attributes.
 ///
 /// | answer | that means |
 /// |---|---|
@@ -38,6 +43,7 @@ const SERVICE: &str = "service.name";
 pub struct Otlp {
     post: Post,
     resource: BTreeMap<String, String>,
+    mapping: Mapping,
     feed: String,
     limits: Limits,
 }
@@ -68,15 +74,26 @@ impl Otlp {
         if parsed.path() == "/" {
             parsed.set_path(LOGS);
         }
+        options.mapping.only(&[MappingKind::Timestamp, MappingKind::Severity, MappingKind::Attribute])?;
+        if options.mapping.attributes().any(|name| name == ID) {
+            return Err(format!("the attribute {ID} is the message's id, and cannot be mapped"));
+        }
+        let mapping = options.mapping.clone();
         let messages = if options.messages == 0 { 1000 } else { options.messages };
         let limits = Limits { messages, in_flight: options.in_flight.max(1), ..Limits::default() };
-        Ok(Self { post: Post::new(parsed.as_str(), options)?, resource, feed: String::new(), limits })
+        Ok(Self {
+            post: Post::new(parsed.as_str(), options)?,
+            resource,
+            mapping,
+            feed: String::new(),
+            limits,
+        })
     }
 
     fn encode(&self, shipment: &Shipment) -> Bytes {
         let resource = self.resource.iter().map(|(name, value)| attribute(name, value));
         let resource: Vec<Value> = resource.chain([attribute("jlog.feed", &self.feed)]).collect();
-        let records: Vec<Value> = shipment.iter().map(record).collect();
+        let records: Vec<Value> = shipment.iter().map(|message| self.record(message)).collect();
         let scope = json!({ "name": "jlog-ship", "version": env!("CARGO_PKG_VERSION") });
         json!({ "resourceLogs": [{
             "resource": { "attributes": resource },
@@ -85,25 +102,44 @@ impl Otlp {
         .to_string()
         .into()
     }
+
+    fn record(&self, message: &Outgoing) -> Value {
+        let mapped = self.mapping.of(message);
+        // 64-bit numbers are text in the JSON of protobuf.
+        let nanos = |micros: u64| (u128::from(micros) * 1000).to_string();
+        let written = message.id.time.as_micros();
+        let body = match std::str::from_utf8(&message.body) {
+            Ok(text) => json!({ "stringValue": text }),
+            Err(_) => json!({ "bytesValue": base64::prelude::BASE64_STANDARD.encode(&message.body) }),
+        };
+        let id = attribute(ID, &message.id.to_string());
+        let attributes: Vec<Value> = [id].into_iter().chain(mapped.attributes.iter().map(typed)).collect();
+        let mut record = json!({
+            "timeUnixNano": nanos(mapped.micros.unwrap_or(written)),
+            "observedTimeUnixNano": nanos(written),
+            "body": body,
+            "attributes": attributes,
+        });
+        if let (Value::Object(members), Some((text, number))) = (&mut record, mapped.severity) {
+            members.extend(number.map(|number| ("severityNumber".to_owned(), number.into())));
+            members.insert("severityText".to_owned(), text.into());
+        }
+        record
+    }
 }
 
 fn attribute(name: &str, value: &str) -> Value {
     json!({ "key": name, "value": { "stringValue": value } })
 }
 
-fn record(message: &Outgoing) -> Value {
-    // 64-bit numbers are text in the JSON of protobuf.
-    let nanos = u128::from(message.id.time.as_micros()) * 1000;
-    let body = match std::str::from_utf8(&message.body) {
-        Ok(text) => json!({ "stringValue": text }),
-        Err(_) => json!({ "bytesValue": base64::prelude::BASE64_STANDARD.encode(&message.body) }),
+fn typed((name, value): &(String, MappedValue)) -> Value {
+    let value = match value {
+        MappedValue::Text(text) => json!({ "stringValue": text }),
+        MappedValue::Int(n) => json!({ "intValue": n.to_string() }),
+        MappedValue::Float(n) => json!({ "doubleValue": n }),
+        MappedValue::Bool(b) => json!({ "boolValue": b }),
     };
-    json!({
-        "timeUnixNano": nanos.to_string(),
-        "observedTimeUnixNano": nanos.to_string(),
-        "body": body,
-        "attributes": [attribute("jlog.id", &message.id.to_string())],
-    })
+    json!({ "key": name, "value": value })
 }
 
 /// What an answer with a status of 2xx says about refused records: how many there are, and why.
@@ -141,7 +177,7 @@ impl Destination for Otlp {
     }
 
     fn send(&mut self, shipment: Shipment) -> Answer {
-        let answer = self.post.send("application/json", &shipment, self.encode(&shipment));
+        let answer = self.post.send("application/json", &shipment, self.encode(&shipment), Vec::new());
         async move { outcome(&answer.await?) }.boxed()
     }
 }

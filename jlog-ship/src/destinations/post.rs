@@ -20,6 +20,19 @@ const LONGEST_ANSWER: usize = 64 << 10;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// Headers that say how the body is read and who asks, and that no message may change.
+const OWN_HEADERS: [&str; 9] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "host",
+    "idempotency-key",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Posts to one URL.
 #[derive(Debug)]
 pub(super) struct Post {
@@ -47,6 +60,10 @@ impl Post {
             return Err(
                 "a URL with a password in it is seen by everybody: give the password in a file".to_owned()
             );
+        }
+        let own = |name: &&str| OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
+        if let Some(name) = options.mapping.headers().find(own) {
+            return Err(format!("the header {name} is not free to be mapped"));
         }
         let mut headers = HeaderMap::new();
         let mut secret = |text: String, what: &str| {
@@ -87,20 +104,24 @@ impl Post {
         shown.to_string()
     }
 
-    /// Sends a body that holds these messages.
+    /// Sends a body that holds these messages, with further headers.
     pub fn send(
         &self,
         kind: &'static str,
         shipment: &Shipment,
         body: Bytes,
+        further: Vec<(String, String)>,
     ) -> BoxFuture<'static, Result<Reply, Refusal>> {
         let key = match &shipment[..] {
             [one] => one.id.to_string(),
             [first, .., last] => format!("{}/{}", first.id, last.id),
             [] => String::new(),
         };
-        let request =
+        let mut request =
             self.client.post(self.url.clone()).header(CONTENT_TYPE, kind).header("Idempotency-Key", key);
+        for (name, value) in further {
+            request = request.header(name, value.as_bytes());
+        }
         async move {
             let sent = request.body(body).send().await;
             let answer = sent.map_err(|e| unanswered(&e))?;

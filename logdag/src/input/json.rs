@@ -1,11 +1,13 @@
 //! Lines that are JSON objects.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use crate::format::last_of_each;
 use crate::graph::Stream;
 use crate::level::Level;
-use crate::record::{Details, Location, now_micros};
+use crate::record::{Details, Location, Record, now_micros};
 use crate::value::{Members, Parsed, Value};
 
 /// Keys that the message is looked for under where none is given, in this order.
@@ -68,24 +70,7 @@ impl JsonLines {
         };
         let members: Vec<(&str, Parsed<'_>)> =
             members.iter().map(|(name, value)| (&**name, Parsed::of(value))).collect();
-        // Of several of one name the last one counts.
-        let get = |key: &str| {
-            let found = members.iter().rev().find(|(name, _)| *name == key);
-            found.map(|(name, value)| (*name, value.value()))
-        };
-        let first = |keys: &[&'static str]| keys.iter().find_map(|key| get(key));
-        let level = first(&LEVEL_KEYS).and_then(|(_, value)| Level::of_value(value)).unwrap_or_default();
-        let time = TIME_KEYS.iter().find_map(|key| get(key).and_then(|(_, value)| micros_of(value)));
-        let message = match &self.message_key {
-            Some(key) => get(key),
-            None => first(&MESSAGE_KEYS),
-        };
-        let (message_key, text) = match message {
-            Some((key, Value::Str(text))) => (Some(key), text.to_owned()),
-            Some((key, value)) => (Some(key), value.to_string()),
-            // The line itself.
-            None => (None, line.to_owned()),
-        };
+        let Event { level, time, message_key, text } = self.event(&members, line);
         let received = (self.received && time.is_some()).then(|| rfc3339(now_micros()));
         let mut keys: Vec<(&str, Value<'_>)> = Vec::with_capacity(members.len() + 1);
         for (name, value) in &members {
@@ -103,6 +88,78 @@ impl JsonLines {
         let details = Details { micros: time, ..Details::NONE };
         stream.log_with(&details, level, &Location::UNKNOWN, &keys, &text);
     }
+
+    /// Calls with a line as a [`Filter`](crate::Filter) sees it, and logs nothing. Every member is a key, and `facility`,
+    /// `file`, `line`, `threadid` and `threadname` are the members of these names: what was written as JSON is filtered as when
+    /// it was logged. A line without a time of its own has this one, in microseconds since 1970.
+    ///
+    /// ```
+    /// use logdag::{Filter, input::JsonLines};
+    ///
+    /// let filter = Filter::parse("and(level >= 'error', facility = 'web')")?;
+    /// let passes = |line| JsonLines::new().with_record(line, 0, |record| filter.passes(record));
+    /// assert!(passes(r#"{"severity":"crit","facility":"web"}"#));
+    /// assert!(!passes("web: error"));
+    /// # Ok::<(), logdag::FilterError>(())
+    /// ```
+    pub fn with_record<R>(&self, line: &str, micros: u64, work: impl FnOnce(&Record<'_>) -> R) -> R {
+        let members = match serde_json::from_str(line) {
+            Ok(Members(members)) => members,
+            Err(_) => Vec::new(),
+        };
+        let members: Vec<(&str, Parsed<'_>)> =
+            members.iter().map(|(name, value)| (&**name, Parsed::of(value))).collect();
+        let event = self.event(&members, line);
+        let text = |key: &str| match last(&members, key) {
+            Some((_, Value::Str(text))) => text,
+            _ => "",
+        };
+        let number = |key: &str| match last(&members, key) {
+            Some((_, Value::I64(n))) => u32::try_from(n).unwrap_or(0),
+            _ => 0,
+        };
+        let keys: Vec<(&str, Value<'_>)> =
+            members.iter().map(|(name, value)| (*name, value.value())).collect();
+        let location = Location { file: text("file"), line: number("line") };
+        let mut record = Record::new(event.time.unwrap_or(micros), text("facility"), &event.text);
+        record.set_thread(number("threadid"), text("threadname"));
+        record.location = &location;
+        record.level = event.level;
+        record.keys = &keys;
+        work(&record)
+    }
+
+    fn event<'a>(&self, members: &'a [(&'a str, Parsed<'a>)], line: &'a str) -> Event<'a> {
+        let first = |keys: &[&'static str]| keys.iter().find_map(|key| last(members, key));
+        let level = first(&LEVEL_KEYS).and_then(|(_, value)| Level::of_value(value)).unwrap_or_default();
+        let time =
+            TIME_KEYS.iter().find_map(|key| last(members, key).and_then(|(_, value)| micros_of(value)));
+        let message = match &self.message_key {
+            Some(key) => last(members, key),
+            None => first(&MESSAGE_KEYS),
+        };
+        let (message_key, text) = match message {
+            Some((key, Value::Str(text))) => (Some(key), Cow::Borrowed(text)),
+            Some((key, value)) => (Some(key), Cow::Owned(value.to_string())),
+            // The line itself.
+            None => (None, Cow::Borrowed(line)),
+        };
+        Event { level, time, message_key, text }
+    }
+}
+
+/// What a line that is a JSON object says of itself.
+struct Event<'a> {
+    level: Level,
+    time: Option<u64>,
+    message_key: Option<&'a str>,
+    text: Cow<'a, str>,
+}
+
+/// A member; of several of one name the last one counts.
+fn last<'a>(members: &'a [(&'a str, Parsed<'a>)], key: &str) -> Option<(&'a str, Value<'a>)> {
+    let found = members.iter().rev().find(|(name, _)| *name == key);
+    found.map(|(name, value)| (*name, value.value()))
 }
 
 /// A time as text, in UTC with microseconds.
