@@ -178,7 +178,7 @@ fn dry_run(shipper: &Shipper) -> Outcome {
 /// A secret's file: its first line.
 fn secret(path: &Path) -> Result<String, Failure> {
     let failed = |why: &str| Failure::new(format!("cannot read a secret from {}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|e| failed(&e.to_string()))?;
+    let text = jlog_files::read_text(path, jlog_files::SECRET).map_err(|e| failed(&e.to_string()))?;
     match text.lines().next().map(str::trim) {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => Err(failed("its first line is empty")),
@@ -250,7 +250,8 @@ fn nats(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
     options.password = password(args)?;
     if let Some(path) = &args.credentials {
         let failed = |e| Failure::new(format!("cannot read credentials from {}: {e}", path.display()));
-        options.credentials = Some(std::fs::read_to_string(path).map_err(failed)?);
+        let credentials = jlog_files::read_text(path, jlog_files::SECRET).map_err(failed)?;
+        options.credentials = Some(credentials);
     }
     options.ca = args.ca.clone();
     options.client = args.client_cert.clone().zip(args.client_key.clone());

@@ -17,10 +17,10 @@ pub struct Tls {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let failed =
-        |e: rustls::pki_types::pem::Error| format!("cannot read certificates from {}: {e}", path.display());
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+    let failed = |e: &dyn std::fmt::Display| format!("cannot read certificates from {}: {e}", path.display());
+    let file = jlog_files::read(path, jlog_files::CERTIFICATES).map_err(|e| failed(&e))?;
+    let found = CertificateDer::pem_slice_iter(&file.bytes).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|e| failed(&e))?;
     if found.is_empty() {
         return Err(format!("{} holds no certificate in PEM", path.display()));
     }
@@ -46,8 +46,11 @@ impl Tls {
         match &self.client {
             None => Ok(builder.with_no_client_auth()),
             Some((certificate, key)) => {
-                let private = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|e| format!("cannot read a private key from {}: {e}", key.display()))?;
+                let failed = |e: &dyn std::fmt::Display| {
+                    format!("cannot read a private key from {}: {e}", key.display())
+                };
+                let file = jlog_files::read(key, jlog_files::SECRET).map_err(|e| failed(&e))?;
+                let private = PrivateKeyDer::from_pem_slice(&file.bytes).map_err(|e| failed(&e))?;
                 builder
                     .with_client_auth_cert(certificates(certificate)?, private)
                     .map_err(|e| format!("{} cannot be used: {e}", certificate.display()))

@@ -1,12 +1,12 @@
 //! Who may ask.
 
 use std::fmt;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode, Uri};
+use jlog_files::SmallFile;
 use subtle::ConstantTimeEq;
 
 use crate::page;
@@ -65,20 +65,18 @@ impl Token {
         (fits && token.iter().all(u8::is_ascii_graphic)).then(|| Self(token.to_vec()))
     }
 
-    /// Reads a token from a file of one line that only its owner and group may read.
+    /// Reads a token from a file of one line that only its owner and group may read, or from a pipe such as a shell's
+    /// `<(…)`.
     ///
     /// # Errors
     /// The file cannot be read, everybody may read it, or it holds no token.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenError> {
         let path = path.as_ref();
         let fail = |source| TokenError::Io { path: path.to_owned(), source };
-        let file = std::fs::File::open(path).map_err(fail)?;
-        let mode = file.metadata().map_err(fail)?.permissions().mode() & 0o777;
+        let SmallFile { bytes, mode } = jlog_files::read(path, jlog_files::SECRET).map_err(fail)?;
         if mode & 0o007 != 0 {
             return Err(TokenError::Open { path: path.to_owned(), mode });
         }
-        let mut bytes = Vec::new();
-        file.take(Self::MAX_LEN as u64 + 2).read_to_end(&mut bytes).map_err(fail)?;
         Self::new(bytes.trim_ascii_end()).ok_or_else(|| TokenError::NoToken { path: path.to_owned() })
     }
 
@@ -158,6 +156,8 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn asks(access: &Access, headers: &[(&'static str, &str)]) -> u16 {
@@ -245,5 +245,7 @@ mod tests {
         }
         let missing = Token::from_file(dir.path().join("none")).unwrap_err().to_string();
         assert!(missing.contains("none") && missing.contains("No such file"), "{missing}");
+        let endless = Token::from_file("/dev/zero").unwrap_err().to_string();
+        assert!(endless.contains("/dev/zero: it is a device: expected a regular file"), "{endless}");
     }
 }

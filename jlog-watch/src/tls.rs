@@ -15,11 +15,11 @@ pub(crate) enum Secure {}
 #[cfg(feature = "tls")]
 mod with {
     use std::fmt;
-    use std::io::{self, Read};
-    use std::os::unix::fs::PermissionsExt;
+    use std::io;
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
+    use jlog_files::SmallFile;
     use rustls::crypto::ring;
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
@@ -27,9 +27,6 @@ mod with {
     use rustls::{RootCertStore, ServerConfig};
 
     use super::Secure;
-
-    /// A file of certificates or of a key has no more bytes: 1 MiB.
-    const MAX_FILE: u64 = 1 << 20;
 
     /// How a server shows who it is, and, where it is given an authority, whom it answers: see
     /// [`Watch::tls`](crate::Watch::tls). TLS 1.2 and 1.3.
@@ -147,13 +144,11 @@ mod with {
 
     fn read(path: &Path, secret: bool) -> Result<Vec<u8>, TlsError> {
         let fail = |source| TlsError::Io { path: path.to_owned(), source };
-        let file = std::fs::File::open(path).map_err(fail)?;
-        let mode = file.metadata().map_err(fail)?.permissions().mode() & 0o777;
+        let limit = if secret { jlog_files::SECRET } else { jlog_files::CERTIFICATES };
+        let SmallFile { bytes, mode } = jlog_files::read(path, limit).map_err(fail)?;
         if secret && mode & 0o007 != 0 {
             return Err(TlsError::Open { path: path.to_owned(), mode });
         }
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE).read_to_end(&mut bytes).map_err(fail)?;
         Ok(bytes)
     }
 
