@@ -11,7 +11,7 @@ use std::time::Duration;
 use jlog_watch::Address;
 use serde_json::{Value, json};
 
-use super::{Failure, counted};
+use super::{Failure, counted, report};
 
 /// An answer that has not come after this time does not come any more.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -145,8 +145,27 @@ fn parse(words: &[&str]) -> Option<Wanted> {
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\t' {
+        if c != '\t' && is_dangerous(c) {
             out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Whether a character may do something to a terminal, or turn the direction of the text.
+fn is_dangerous(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON for a terminal: the same value.
+fn pretty(json: &Value) -> String {
+    let mut out = String::new();
+    for c in format!("{json:#}\n").chars() {
+        if c != '\n' && is_dangerous(c) {
+            // Writing to a String cannot fail. All of them have four digits.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
             out.push(c);
         }
@@ -268,8 +287,8 @@ fn refusal(method: &str, status: u16, value: &Value) -> Failure {
 }
 
 fn token(path: &Path) -> Result<String, Failure> {
-    let text =
-        std::fs::read_to_string(path).map_err(|e| format!("the token file {}: {e}", path.display()))?;
+    let text = jlog_files::read_text(path, jlog_files::SECRET)
+        .map_err(|e| format!("the token file {}: {e}", path.display()))?;
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!("the token file {}: expected one line with a token", path.display()).into());
@@ -297,6 +316,9 @@ fn list(answer: &Value) -> String {
                     let _ = write!(out, ", {} {lost}", stats[lost]);
                 }
             }
+            if let Some(waiting) = stream["queue"]["lines"].as_u64().filter(|lines| *lines > 0) {
+                let _ = write!(out, ", {waiting} waiting");
+            }
         }
         if !text("why_immaterial").is_empty() {
             let _ = write!(out, "  ({})", text("why_immaterial"));
@@ -307,10 +329,29 @@ fn list(answer: &Value) -> String {
             if let Some(filter) = outlet["filter"].as_str() {
                 let _ = write!(out, "  if {}", plain(filter));
             }
+            let count = |key: &str| outlet[key].as_u64().filter(|lines| *lines > 0);
+            let counts = [("filtered", "filtered"), ("left_out", "left out")];
+            let counts =
+                counts.into_iter().filter_map(|(key, shown)| Some(format!("{} {shown}", count(key)?)));
+            let counts = counts.collect::<Vec<_>>().join(", ");
+            if !counts.is_empty() {
+                let _ = write!(out, "  ({counts})");
+            }
             out.push('\n');
         }
     }
     out
+}
+
+/// That a reload has not come to its end.
+fn under_way(pending: &[Value]) -> String {
+    let names: Vec<String> = pending.iter().map(|name| plain(name.as_str().unwrap_or_default())).collect();
+    let waits = match names.len() {
+        0 => String::new(),
+        1 => format!(": the sink of {} does not take what it was given before", names[0]),
+        _ => format!(": the sinks of {} do not take what they were given before", names.join(", ")),
+    };
+    format!("the reload is still under way{waits}; its errors go to the log")
 }
 
 /// `logdag ctl`
@@ -328,7 +369,7 @@ pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
         }
         Wanted::Ask { method, path } => {
             let answer = client.get(method, &path, &Value::Null)?;
-            format!("{answer:#}\n")
+            pretty(&answer)
         }
         Wanted::Show { name, lines } => {
             let path = format!("/eventer/logs/{}.json?last={lines}", encoded(&name));
@@ -347,7 +388,10 @@ pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
             String::new()
         }
         Wanted::Change { method, path, body } => {
-            client.get(method, &path, &body)?;
+            let answer = client.get(method, &path, &body)?;
+            if let Some(pending) = answer["pending"].as_array() {
+                report(format_args!("logdag: {}", under_way(pending)));
+            }
             String::new()
         }
     };
@@ -359,6 +403,55 @@ pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_is_shown_does_anything_to_a_terminal() {
+        assert_eq!(plain("a\t\x1b[31m\u{9b}b\u{202e}"), "a\t\\u{1b}[31m\\u{9b}b\\u{202e}");
+        let value = json!({ "a": ["\u{9b}31m \u{202e}\n é"] });
+        let text = pretty(&value);
+        assert!(!text.replace('\n', "").contains(is_dangerous) && text.contains('é'), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn lists_have_what_waits_and_what_outlets_keep_back() {
+        let answer = json!({ "streams": [
+            {
+                "name": "web", "type": "", "path": "",
+                "outlets": [
+                    { "name": "a", "filter": "status >= 500", "lines": 9, "filtered": 7 },
+                    { "name": "b", "filter": "limit 1/s", "left_out": 3 },
+                    { "name": "c", "filter": "and(x = 1), limit 1/s", "lines": 9, "filtered": 1, "left_out": 2 },
+                    { "name": "d", "filter": "x = 1", "lines": 9, "filtered": 0 },
+                ],
+            },
+            {
+                "name": "a", "type": "file", "path": "a.log",
+                "stats": { "lines": 1, "dropped": 2, "failed": 0 }, "outlets": [],
+                "queue": { "lines": 4, "bytes": 100, "limit": 1000, "age_ms": null },
+            },
+            {
+                "name": "b", "type": "file", "path": "b.log",
+                "stats": { "lines": 2, "dropped": 0, "failed": 0 }, "outlets": [],
+                "queue": { "lines": 0, "bytes": 0, "limit": 1000, "age_ms": null },
+            },
+            {
+                "name": "c", "type": "memory", "path": "",
+                "stats": { "lines": 2, "dropped": 0, "failed": 1 }, "outlets": [], "queue": null,
+            },
+        ]});
+        let expected = [
+            "web",
+            "  -> a  if status >= 500  (7 filtered)",
+            "  -> b  if limit 1/s  (3 left out)",
+            "  -> c  if and(x = 1), limit 1/s  (1 filtered, 2 left out)",
+            "  -> d  if x = 1",
+            "a  [file a.log] 1 line, 2 dropped, 4 waiting",
+            "b  [file b.log] 2 lines",
+            "c  [memory] 2 lines, 1 failed",
+        ];
+        assert_eq!(list(&answer).lines().collect::<Vec<_>>(), expected);
+    }
 
     #[test]
     fn words_mean_what_they_mean_on_the_console() {

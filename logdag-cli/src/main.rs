@@ -318,7 +318,8 @@ fn exec(
     notify::ping(&graph)?;
     notify::ready(&format!("Runs {}", Path::new(program).display()));
     let handle = signals.handle();
-    let (again, configuration, switches) = (graph.clone(), file.to_owned(), args.switches.clone());
+    // On a thread of its own: a sink that a reload waits for delays no signal.
+    let reloads = Reloads::start(&graph, file, &args.switches);
     let (gone, told_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&told_to_end));
     // The command was told to end, and so were we.
@@ -334,8 +335,7 @@ fn exec(
                 continue;
             }
             if signal == SIGHUP {
-                // The log has said so.
-                let _ = reload(&again, &configuration, &switches);
+                reloads.reload();
             }
             if matches!(signal, SIGTERM | SIGINT) {
                 before.store(true, Ordering::Release);
@@ -347,6 +347,7 @@ fn exec(
                 let _ = nix::sys::signal::kill(pid, signal);
             }
         }
+        reloads
     });
     let mut taking = Vec::new();
     if let (Some(lines), Some(pipe)) = (out, child.stdout.take()) {
@@ -378,10 +379,13 @@ fn exec(
         }
     }
     handle.close();
-    let _ = forwarding.join();
+    let reloads = forwarding.join();
     if let Err(e) = finish(&graph) {
         // The command's own end is what callers ask for.
         report(format_args!("logdag: {e}"));
+    }
+    if let Ok(reloads) = reloads {
+        reloads.finish(ended + LAST_LINES);
     }
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))

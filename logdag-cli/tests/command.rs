@@ -747,6 +747,36 @@ fn one_signal_ends_exec_though_a_sink_does_not_go_on() {
     }
 }
 
+#[test]
+fn a_sink_that_a_reload_waits_for_delays_no_signal_for_the_command() {
+    let setup = Setup::new(r#"<log name="out" type="file" path="DIR/pipe" drain_seconds="60"/>"#);
+    let path = setup.path("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Nobody reads from it.
+    let pipe = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let told = setup.path("told");
+    let script = format!(
+        "trap 'echo hup >>{0}' HUP; trap 'echo term >>{0}; exit 0' TERM; seq 20000; echo ready >{0}; \
+         while :; do sleep 0.01; done",
+        told.display()
+    );
+    let mut child =
+        logdag(&["exec", &setup.config, "--stdout", "out", "--", "sh", "-c", &script]).spawn().unwrap();
+    setup.wait_for("told", "ready\n");
+    let begun = Instant::now();
+    while poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)], 0u8).unwrap() == 1 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is never full");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, Signal::SIGHUP);
+    setup.wait_for("told", "hup\n");
+    signal(&child, Signal::SIGTERM);
+    // Within 10 seconds.
+    setup.wait_for("told", "term\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// What a full queue has dropped is reported at the end as well, where its thread never comes back from the sink to log it.
 #[test]
 fn what_a_full_queue_dropped_is_reported_though_its_sink_stays_stuck() {

@@ -4,11 +4,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jlog_core::{Jlog, Start};
+use nix::poll::{PollFd, PollFlags, poll};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -148,6 +150,79 @@ fn what_cannot_be_listened_at_is_an_error_before_anything_runs() {
     let checked = Command::new(env!("CARGO_BIN_EXE_logdag")).args(["check", &config]).output().unwrap();
     assert_eq!(checked.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&checked.stderr).contains("is no address"));
+}
+
+#[test]
+fn ctl_says_whose_sink_a_reload_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, pipe) = (dir.path().join("app.toml"), dir.path().join("pipe"));
+    let text =
+        "[[log]]\nname = 'stuck'\ntype = 'file'\npath = 'pipe'\ndrain_seconds = 60\nqueue_bytes = '10MB'\n";
+    std::fs::write(&config, text).unwrap();
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Nobody reads from it.
+    let full = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let socket = dir.path().join("ctl.sock");
+    let at = format!("unix:{}", socket.display());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_logdag"))
+        .args(["run", "app.toml", "--in", "stuck=stdin", "--http", &at, "--control"])
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    (0..5000).for_each(|n| writeln!(input, "{n:099}").unwrap());
+    let begun = Instant::now();
+    while poll(&mut [PollFd::new(full.as_fd(), PollFlags::POLLOUT)], 0u8).unwrap() == 1 {
+        assert!(begun.elapsed() < DEADLINE, "it is never full");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ctl = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
+        let begun = Instant::now();
+        let done = command.args(["ctl", "--http", &at]).args(words).output().unwrap();
+        assert!(begun.elapsed() < DEADLINE, "{words:?}: {:?}", begun.elapsed());
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (done.status.code().unwrap(), text(&done.stdout), text(&done.stderr))
+    };
+    let list = ctl(&["list"]).1;
+    assert!(list.contains("[file ") && list.contains(" waiting"), "{list}");
+    let (code, _, said) = ctl(&["reload"]);
+    let expected = "logdag: the reload is still under way: the sink of stuck does not take what it was given before; its errors \
+                    go to the log\n";
+    assert_eq!((code, &*said), (0, expected));
+    // One that is refused is told at once.
+    std::fs::write(&config, "wrong = 1").unwrap();
+    let (code, _, said) = ctl(&["reload"]);
+    assert!(code == 1 && said.contains("unknown attribute \"wrong\""), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_token_is_no_file_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let config = config(dir.path(), "");
+    for (path, what) in [(&*fifo, "a FIFO"), (Path::new("/dev/zero"), "a device")] {
+        let path = path.to_str().unwrap();
+        let ctl = ["ctl", "--token-file", path, "list"];
+        let run = ["run", &*config, "--in", "web=stdin", "--http", "127.0.0.1:0", "--http-token-file", path];
+        for arguments in [&ctl[..], &run[..]] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
+            let done = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8_lossy(&done.stderr);
+            let expected = format!("the token file {path}: it is {what}: expected a regular file");
+            assert!(done.status.code() == Some(1) && said.contains(&expected), "{said}");
+        }
+    }
+    let mut command = Command::new("bash");
+    let script = "exec \"$0\" ctl --http unix:/nowhere/at.all --token-file <(sleep 0.1; echo secret) list";
+    let done = command.args(["-c", script, env!("CARGO_BIN_EXE_logdag")]).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("unix:/nowhere/at.all: No such file"), "it has a token: {said}");
 }
 
 #[test]

@@ -19,6 +19,8 @@ use crate::watch::Core;
 
 /// So long a change waits for others that are under way.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// After this time whoever asked for a reload is told that it is still under way.
+const RELOAD: Duration = Duration::from_secs(1);
 
 pub(super) fn router() -> Router<Arc<Core>> {
     let router = Router::new()
@@ -59,23 +61,33 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a st
     }
 }
 
+fn internal() -> Box<Response> {
+    Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, "an internal error"))
+}
+
 /// Does something that may wait, a few at a time.
 pub(super) async fn change<T: Send + 'static>(
     core: &Core,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Box<Response>> {
-    let internal = || Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, "an internal error"));
+    begin(core, work).await?.await.map_err(|_| internal())
+}
+
+/// Begins to do it.
+async fn begin<T: Send + 'static>(
+    core: &Core,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<tokio::task::JoinHandle<T>, Box<Response>> {
     let permit = tokio::time::timeout(PATIENCE, Arc::clone(&core.changes).acquire_owned());
     let busy = |_| {
         let why = "other changes are under way and do not end: try again later";
         Box::new(error(StatusCode::SERVICE_UNAVAILABLE, why))
     };
     let permit = permit.await.map_err(busy)?.map_err(|_| internal())?;
-    let done = tokio::task::spawn_blocking(move || {
+    Ok(tokio::task::spawn_blocking(move || {
         let _permit = permit;
         work()
-    });
-    done.await.map_err(|_| internal())
+    }))
 }
 
 fn refused(e: &Error) -> Response {
@@ -157,16 +169,36 @@ async fn delete_subscriber(
     }
 }
 
-/// `POST /api/v1/reload`: reads the configuration again.
+/// `POST /api/v1/reload`: reads the configuration again. Where a sink keeps that from its end, the answer says which.
 async fn reload(State(core): State<Arc<Core>>) -> Response {
     let Some(reload) = core.reload.clone() else {
         return error(StatusCode::NOT_FOUND, "there is no configuration here that could be read again");
     };
-    match change(&core, move || (reload.0)()).await {
-        Ok(Ok(())) => respond::json(StatusCode::OK, &json!({ "reloaded": true })),
-        Ok(Err(why)) => error(StatusCode::BAD_REQUEST, why),
-        Err(response) => *response,
+    let under_way = match begin(&core, move || (reload.0)()).await {
+        Ok(under_way) => under_way,
+        Err(response) => return *response,
+    };
+    match tokio::time::timeout(RELOAD, under_way).await {
+        Ok(Ok(Ok(()))) => respond::json(StatusCode::OK, &json!({ "reloaded": true })),
+        Ok(Ok(Err(why))) => error(StatusCode::BAD_REQUEST, why),
+        Ok(Err(_)) => *internal(),
+        // It goes on without whoever asked.
+        Err(_) => {
+            let pending = json!({ "reloaded": false, "pending": pending(&core) });
+            respond::json(StatusCode::ACCEPTED, &pending)
+        }
     }
+}
+
+/// The streams whose sinks changes wait for.
+#[cfg(feature = "graph")]
+fn pending(core: &Core) -> Vec<String> {
+    core.graphs.all().flat_map(logdag::Graph::pending).collect()
+}
+
+#[cfg(not(feature = "graph"))]
+fn pending(_: &Core) -> Vec<String> {
+    Vec::new()
 }
 
 #[cfg(feature = "graph")]

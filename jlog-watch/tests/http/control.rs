@@ -229,3 +229,24 @@ fn a_configuration_is_read_again_where_there_is_one() {
     assert_eq!(change(&server, "POST", "/reload", ""), (400, json!({ "error": "line 3: no such type" })));
     assert_eq!(request(&server, "POST", "/reload", "", "").status, 401);
 }
+
+#[test]
+fn who_asks_for_a_reload_does_not_wait_for_its_end() {
+    let (end, waiting) = std::sync::mpsc::channel::<()>();
+    let (ended, waiting) =
+        (std::sync::Arc::new(std::sync::Mutex::new(false)), std::sync::Mutex::new(waiting));
+    let has_ended = std::sync::Arc::clone(&ended);
+    let server = controlled(Watch::new().on_reload(move || {
+        let _ = waiting.lock().unwrap().recv();
+        *has_ended.lock().unwrap() = true;
+        Ok(())
+    }));
+    let under_way = json!({ "reloaded": false, "pending": [] });
+    assert_eq!(change(&server, "POST", "/reload", ""), (202, under_way));
+    assert!(!*ended.lock().unwrap());
+    // It goes on.
+    end.send(()).unwrap();
+    until("the reload has ended", || *ended.lock().unwrap());
+    drop(end);
+    assert_eq!(change(&server, "POST", "/reload", ""), (200, json!({ "reloaded": true })));
+}
