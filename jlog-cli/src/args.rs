@@ -579,8 +579,8 @@ pub struct ShipArgs {
     pub subscriber: Name,
     /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input), http://… or https://…, a
     /// stream of Loki: loki+http://HOST:PORT?LABEL=VALUE (loki+https://… with TLS), a receiver of OpenTelemetry's logs:
-    /// otlp+http://HOST:PORT?service.name=NAME (otlp+https://… with TLS), or a stream of NATS:
-    /// nats://HOST:PORT/STREAM?subject=SUBJECT (tls://… with TLS)
+    /// otlp+http://HOST:PORT?service.name=NAME (otlp+https://… with TLS), a stream of NATS:
+    /// nats://HOST:PORT/STREAM?subject=SUBJECT (tls://… with TLS), or a topic of Kafka: kafka://HOST:PORT,HOST:PORT/TOPIC
     pub destination: String,
     /// Add the subscriber if it is missing, beginning with this record or this time (0:0: with the first message); one that
     /// exists stays where it is

@@ -207,12 +207,15 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
     if to.starts_with("nats://") || to.starts_with("tls://") {
         return nats(args);
     }
+    if to.starts_with("kafka://") {
+        return kafka(args);
+    }
     let (loki, otlp) = (to.strip_prefix("loki+"), to.strip_prefix("otlp+"));
     let url = loki.or(otlp).unwrap_or(to);
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(Failure::new(format!(
             "{to:?} is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, \
-             otlp+http://…, otlp+https://…, nats://… or tls://…"
+             otlp+http://…, otlp+https://…, nats://…, tls://… or kafka://…"
         )));
     }
     let mut options = HttpOptions::default();
@@ -258,4 +261,26 @@ fn nats(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
     let nats = Nats::new(&args.destination, &options)
         .map_err(|why| Failure::new(format!("cannot ship to NATS: {why}")))?;
     Ok(Box::new(nats))
+}
+
+#[cfg(feature = "kafka")]
+fn kafka(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
+    let failed = |why: String| Failure::new(format!("cannot ship to Kafka: {why}"));
+    let login = args.user.is_some() || args.token_file.is_some() || args.credentials.is_some();
+    if login || args.ca.is_some() || args.client_cert.is_some() {
+        return Err(failed(
+            "it is reached without TLS and without logging in: leave out --ca, --client-cert, --user, --token-file and --credentials".to_owned(),
+        ));
+    }
+    let kafka =
+        jlog_ship::destinations::Kafka::new(&args.destination, &Default::default()).map_err(failed)?;
+    Ok(Box::new(kafka))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn kafka(_: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
+    Err(Failure::new(
+        "this jlog was built without Kafka: build one with `cargo build --release -p jlog-cli --features kafka`, \
+         which needs a C compiler and make",
+    ))
 }

@@ -114,9 +114,9 @@ impl fmt::Display for Target {
 /// | key | is |
 /// |---|---|
 /// | `subject` | the subject of NATS or of a CloudEvent |
-/// | `key` | the key of an envelope of JSON, the `partitionkey` of a CloudEvent |
-/// | `header.NAME` | a header of a message of NATS, or of an HTTP request that holds one message |
-/// | `timestamp` | the time for Loki, OpenTelemetry and in envelopes: RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970 |
+/// | `key` | the key of a record of Kafka, the key of an envelope of JSON, the `partitionkey` of a CloudEvent |
+/// | `header.NAME` | a header of a message of NATS, of a record of Kafka, or of an HTTP request that holds one message |
+/// | `timestamp` | the time for Loki, OpenTelemetry, Kafka and in envelopes: RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970 |
 /// | `severity` | the severity of a record of OpenTelemetry, by the names of levels or the numbers of syslog and pino |
 /// | `attribute.NAME` | an attribute of a record of OpenTelemetry |
 /// | `label.NAME` | a label of Loki |
@@ -252,7 +252,7 @@ impl Mapping {
     }
 
     /// The names of the headers.
-    #[cfg(any(feature = "http", feature = "nats"))]
+    #[cfg(any(feature = "http", feature = "kafka", feature = "nats"))]
     pub(crate) fn headers(&self) -> impl Iterator<Item = &str> {
         self.0.keys().filter_map(|target| match target {
             Target::Header(name) => Some(name.as_str()),

@@ -49,7 +49,7 @@ fn wrong_destinations_are_told() {
     for (arguments, says) in [
         (
             vec!["s", "ftp://x"],
-            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, otlp+http://…, otlp+https://…, nats://… or tls://…",
+            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, otlp+http://…, otlp+https://…, nats://…, tls://… or kafka://…",
         ),
         (vec!["s", "nats://h/S"], "cannot ship to NATS: it needs the subject of the messages: ?subject=…"),
         (vec!["s", "nats://a:b@h/S?subject=x"], "a URL with a password in it is seen by everybody"),
@@ -62,6 +62,21 @@ fn wrong_destinations_are_told() {
         (
             vec!["s", "otlp+http://h/"],
             "cannot ship to OpenTelemetry: it needs the name of the service: ?service.name=…",
+        ),
+        #[cfg(feature = "kafka")]
+        (
+            vec!["s", "kafka://h:9092"],
+            "cannot ship to Kafka: \"\" is not the name of a topic: kafka://h:9092/TOPIC",
+        ),
+        #[cfg(feature = "kafka")]
+        (
+            vec!["s", "kafka://h/t", "--ca", "ca.pem"],
+            "cannot ship to Kafka: it is reached without TLS and without logging in: leave out --ca,",
+        ),
+        #[cfg(not(feature = "kafka"))]
+        (
+            vec!["s", "kafka://h/t"],
+            "this jlog was built without Kafka: build one with `cargo build --release -p jlog-cli --features kafka`",
         ),
         (vec!["s", "jlog:"], "jlog: needs the path of a feed behind it"),
         (

@@ -5,6 +5,8 @@ mod exec;
 #[cfg(feature = "http")]
 mod http;
 mod jlog;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "http")]
 mod loki;
 #[cfg(feature = "nats")]
@@ -21,6 +23,8 @@ pub use exec::{BlockingExec, Exec, Framing};
 #[cfg(feature = "http")]
 pub use http::{Http, HttpBody, HttpOptions};
 pub use jlog::Feed;
+#[cfg(feature = "kafka")]
+pub use kafka::{Kafka, KafkaOptions};
 #[cfg(feature = "http")]
 pub use loki::Loki;
 #[cfg(feature = "nats")]

@@ -1,0 +1,458 @@
+//! A topic of Kafka.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jlog_core::LogId;
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use tokio::task::spawn_blocking;
+
+use self::ledger::{Claim, Ledger, State};
+use crate::{
+    Answer, Destination, Feed, Limits, Mapping, MappingKind, Outgoing, Refusal, RefusalKind, Shipment,
+};
+
+mod ledger;
+
+/// The header that has a message's id.
+const ID: &str = "jlog-id";
+/// Messages in a shipment, whose delivery reports are one answer to the engine.
+const MESSAGES: usize = 1000;
+/// Shipments under way; the shipper's window says how many messages they have together.
+const IN_FLIGHT: usize = 64;
+/// How long an answer about the topic may take, and the last delivery reports of a producer that is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Without a delivery for so long, an error that librdkafka goes on trying to get over is reported.
+const STALLED: Duration = Duration::from_secs(2);
+/// What the URL may say about the producer, in librdkafka's words. Those that guard against loss are not among them.
+const PROPERTIES: [&str; 9] = [
+    "batch.size",
+    "client.id",
+    "compression.type",
+    "linger.ms",
+    "max.in.flight",
+    "message.max.bytes",
+    "partitioner",
+    "queue.buffering.max.messages",
+    "reconnect.backoff.max.ms",
+];
+
+/// How a topic is reached.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct KafkaOptions {
+    /// The key, time and headers of records, by the JSON of their messages.
+    pub mapping: Mapping,
+}
+
+/// Produces records to a topic of Kafka, which has to exist.
+///
+/// A record has the message's bytes, its time, and its id in the header `jlog-id`. Records with one key go to one partition,
+/// which keeps their order. The producer is idempotent: a cluster that
+/// was away for however long gets each message once, and each partition gets them in order. Only when this process ends, or
+/// Kafka cannot tell what has arrived, can messages arrive twice: at most the window, with the same id.
+///
+/// | answer | that means |
+/// |---|---|
+/// | a delivery report, from all replicas in sync | accepted |
+/// | no connection, no leader, no answer, too few replicas | the producer goes on trying; reported, and waited for |
+/// | no such topic, not authorized | somebody has to change something |
+/// | longer than the producer or the broker takes, not a valid record | the message is refused for good |
+pub struct Kafka {
+    shown: String,
+    topic: String,
+    key: Option<String>,
+    mapping: Mapping,
+    config: ClientConfig,
+    limits: Limits,
+    ledger: Arc<Ledger>,
+    producer: Option<ThreadedProducer<Context>>,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka").field("shown", &self.shown).finish_non_exhaustive()
+    }
+}
+
+impl Kafka {
+    /// A topic: `kafka://HOST:PORT,HOST:PORT/TOPIC`, with `?key=TEXT` for a key that all records get, and properties of
+    /// librdkafka's producer, such as `&compression.type=lz4&message.max.bytes=2000000`.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with it.
+    pub fn new(url: &str, options: &KafkaOptions) -> Result<Self, String> {
+        let rest = url.strip_prefix("kafka://").ok_or_else(|| format!("{url:?} is not a kafka:// URL"))?;
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (hosts, topic) = place.split_once('/').unwrap_or((place, ""));
+        if hosts.contains('@') {
+            return Err("a URL with a password in it is seen by everybody".to_owned());
+        }
+        if hosts.split(',').any(|host| host.is_empty() || host.contains(char::is_whitespace)) {
+            return Err(format!("{hosts:?} names no brokers: kafka://HOST:PORT,HOST:PORT/TOPIC"));
+        }
+        let known = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(known) || matches!(topic, "." | "..") {
+            return Err(format!("{topic:?} is not the name of a topic: kafka://{hosts}/TOPIC"));
+        }
+        let mut config = ClientConfig::new();
+        let mut key = None;
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "key" => key = Some(value.into_owned()),
+                _ if PROPERTIES.contains(&&*name) => drop(config.set(name, value)),
+                _ => {
+                    return Err(format!(
+                        "{name}={value} is not known: key=…, and librdkafka's {}",
+                        PROPERTIES.join(", ")
+                    ));
+                }
+            }
+        }
+        options.mapping.only(&[MappingKind::Key, MappingKind::Timestamp, MappingKind::Header])?;
+        if options.mapping.headers().any(|name| name == ID) {
+            return Err(format!("the header {ID} has the id of a message, and cannot be mapped"));
+        }
+        // A log line says nothing that an error does not.
+        config.set_log_level(RDKafkaLogLevel::Emerg);
+        for (name, value) in [
+            ("bootstrap.servers", hosts),
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            // After a message that is refused, nothing behind it in its partition is accepted before it is known what
+            // becomes of it.
+            ("enable.gapless.guarantee", "true"),
+            // Without end. A message that the producer gave up could have arrived all the same, and would arrive twice. That
+            // a broker is away is reported by looking at errors and at what is delivered.
+            ("message.timeout.ms", "0"),
+            // Whoever mistypes a topic should not get a new one.
+            ("allow.auto.create.topics", "false"),
+            ("enable.metrics.push", "false"),
+        ] {
+            config.set(name, value);
+        }
+        // Tells what is wrong with properties before there is a broker.
+        config.create_native_config().map_err(|e| match e {
+            KafkaError::ClientConfig(_, why, name, value) => format!("{name}={value}: {why}"),
+            e => e.to_string(),
+        })?;
+        Ok(Self {
+            shown: format!("kafka://{hosts}/{topic}"),
+            topic: topic.to_owned(),
+            key,
+            mapping: options.mapping.clone(),
+            config,
+            limits: Limits { messages: MESSAGES, in_flight: IN_FLIGHT, ..Limits::default() },
+            ledger: Arc::default(),
+            producer: None,
+        })
+    }
+
+    async fn connect(&mut self) -> Result<(), Refusal> {
+        let failed = self.ledger.page().failed;
+        if let Some(producer) = self.producer.take_if(|_| failed) {
+            // What is under way may still arrive.
+            let _ = spawn_blocking(move || producer.flush(PATIENCE)).await;
+        }
+        let producer = match &self.producer {
+            Some(producer) => producer.clone(),
+            None => {
+                let context = Context { ledger: Arc::clone(&self.ledger), generation: self.ledger.begin() };
+                let producer = ThreadedProducer::from_config_and_context(&self.config, context)
+                    .map_err(|e| Refusal::misconfigured(reason(&e)))?;
+                self.producer.insert(producer).clone()
+            }
+        };
+        let topic = self.topic.clone();
+        let asked = spawn_blocking(move || {
+            let metadata = producer.client().fetch_metadata(Some(&topic), PATIENCE)?;
+            let topic = metadata.topics().first();
+            let leaders = topic.is_some_and(|topic| topic.partitions().iter().any(|p| p.leader() >= 0));
+            Ok::<_, KafkaError>((topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from), leaders))
+        });
+        let (error, leaders) = match asked.await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(e)) => {
+                return Err(self.ledger.trouble().unwrap_or_else(|| Refusal::temporary(reason(&e))));
+            }
+            Err(e) => return Err(Refusal::temporary(e)),
+        };
+        let topic = &self.topic;
+        match error {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                return Err(Refusal::misconfigured(format!("there is no topic {topic}: create it first")));
+            }
+            Some(code) => return Err(refusal(code, &format!("topic {topic}: {code}"))),
+            None if !leaders => {
+                return Err(Refusal::temporary(format!("no partition of topic {topic} has a leader")));
+            }
+            None => {}
+        }
+        let suspicious = self.ledger.reopen();
+        self.limits.in_flight = if suspicious { 1 } else { IN_FLIGHT };
+        Ok(())
+    }
+
+    /// Hands a message to the producer, unless the producer has it from before, and says what its number is.
+    fn produce(&self, message: &Outgoing, claim: &Arc<Claim>) -> Result<usize, Refusal> {
+        let Some(producer) = &self.producer else { return Err(Refusal::temporary("not connected")) };
+        let (number, new) = self.ledger.page().enter(message.id, claim);
+        if !new {
+            return Ok(number);
+        }
+        let id = message.id.to_string();
+        let mapped = self.mapping.of(message);
+        let micros = mapped.micros.unwrap_or(message.id.time.as_micros());
+        let mut headers = OwnedHeaders::new_with_capacity(1 + mapped.headers.len());
+        headers = headers.insert(Header { key: ID, value: Some(&id) });
+        for (name, value) in &mapped.headers {
+            headers = headers.insert(Header { key: name, value: Some(value) });
+        }
+        let mut record = BaseRecord::with_opaque_to(&self.topic, number)
+            .payload(&message.body[..])
+            .timestamp(i64::try_from(micros / 1000).unwrap_or(i64::MAX))
+            .headers(headers);
+        if let Some(key) = mapped.key.as_ref().or(self.key.as_ref()) {
+            record = record.key(key);
+        }
+        let Err((error, _)) = producer.send(record) else { return Ok(number) };
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let mut page = self.ledger.page();
+        let first = page.take_back(number);
+        page.broken = true;
+        if code == RDKafkaErrorCode::MessageSizeTooLarge {
+            let bytes = message.body.len();
+            return Err(Refusal::message(format!("with {bytes} bytes it is longer than message.max.bytes")));
+        }
+        let full = code == RDKafkaErrorCode::QueueFull;
+        page.failed |= !full;
+        Err(match self.ledger.trouble() {
+            // Those before it are waited for, and have the reason.
+            _ if !first => Refusal::behind(),
+            _ if full => Refusal::temporary("the producer's queue is full"),
+            Some(trouble) => trouble,
+            None => refusal(code, &code.to_string()),
+        })
+    }
+}
+
+impl Destination for Kafka {
+    fn name(&self) -> String {
+        self.shown.clone()
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn open<'a>(&'a mut self, _feed: &'a Feed) -> BoxFuture<'a, Result<Option<LogId>, Refusal>> {
+        async { self.connect().await.map(|()| None) }.boxed()
+    }
+
+    fn send(&mut self, shipment: Shipment) -> Answer {
+        if self.ledger.page().broken {
+            return async { Err(Refusal::behind()) }.boxed();
+        }
+        let mut due = Due {
+            ledger: Arc::clone(&self.ledger),
+            claim: Arc::new(Claim::default()),
+            numbers: VecDeque::with_capacity(shipment.len()),
+            accepted: 0,
+            alone: self.limits.in_flight == 1,
+            stopped: None,
+        };
+        for message in &shipment {
+            match self.produce(message, &due.claim) {
+                Ok(number) => due.numbers.push_back(number),
+                Err(refusal) => {
+                    due.stopped = Some(refusal);
+                    break;
+                }
+            }
+        }
+        let (ledger, claim) = (Arc::clone(&self.ledger), Arc::clone(&due.claim));
+        async move {
+            let stalled = ledger.stalled(STALLED);
+            tokio::pin!(stalled);
+            loop {
+                if let Some(outcome) = due.outcome() {
+                    return outcome;
+                }
+                tokio::select! {
+                    () = claim.told() => {}
+                    why = &mut stalled => return due.give_up(why),
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        let producer = self.producer.take();
+        async {
+            // Ending its threads takes a moment.
+            let _ = spawn_blocking(move || drop(producer)).await;
+        }
+        .boxed()
+    }
+}
+
+/// What an error means that is not about a single message.
+fn refusal(code: RDKafkaErrorCode, why: &str) -> Refusal {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::PurgeQueue | Code::PurgeInflight | Code::GaplessGuarantee => Refusal::behind(),
+        Code::MessageSizeTooLarge
+        | Code::MessageBatchTooLarge
+        | Code::InvalidMessageSize
+        | Code::InvalidRecord
+        | Code::InvalidTimestamp => Refusal::shipment(why),
+        Code::UnknownTopic
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownPartition
+        | Code::InvalidTopic
+        | Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState
+        | Code::SSL
+        | Code::PolicyViolation
+        | Code::SecurityDisabled
+        | Code::InvalidRequiredAcks
+        | Code::UnsupportedVersion
+        | Code::UnsupportedFeature
+        | Code::UnsupportedForMessageFormat
+        | Code::UnsupportedCompressionType => Refusal::misconfigured(why),
+        _ => Refusal::temporary(why),
+    }
+}
+
+/// What librdkafka says about an error.
+fn reason(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientCreation(why) => why.clone(),
+        error => error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string()),
+    }
+}
+
+/// Listens to a producer.
+struct Context {
+    ledger: Arc<Ledger>,
+    generation: u32,
+}
+
+impl ClientContext for Context {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, error: KafkaError, why: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let mut page = self.ledger.page();
+        if self.generation != page.generation {
+            return;
+        }
+        page.failed |= code == RDKafkaErrorCode::Fatal;
+        // That all brokers are down says less than why they are.
+        self.ledger.hear(refusal(code, why), code != RDKafkaErrorCode::AllBrokersDown);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        let mut page = self.ledger.page();
+        let Err((error, _)) = result else {
+            page.report(number, State::Written);
+            return self.ledger.hear_nothing();
+        };
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        if self.generation == page.generation {
+            (page.failed, page.broken) = (true, true);
+        }
+        page.poisoned += usize::from(refusal(code, "").kind == RefusalKind::Shipment);
+        page.report(number, State::Failed(code));
+    }
+}
+
+/// The answer that is due to a shipment.
+struct Due {
+    ledger: Arc<Ledger>,
+    claim: Arc<Claim>,
+    /// Its messages' numbers, those that are accepted taken away.
+    numbers: VecDeque<usize>,
+    accepted: usize,
+    /// No other shipment was under way with it.
+    alone: bool,
+    /// Why there are not more of them.
+    stopped: Option<Refusal>,
+}
+
+impl Due {
+    /// The answer, once it is known.
+    fn outcome(&mut self) -> Option<Result<(), Refusal>> {
+        let mut page = self.ledger.page();
+        let before = self.accepted;
+        while let Some(&number) = self.numbers.front()
+            && page.state(number) == State::Written
+        {
+            page.settle(number);
+            self.numbers.pop_front();
+            self.accepted += 1;
+        }
+        let was_suspicious = page.suspects > 0;
+        page.suspects = page.suspects.saturating_sub(self.accepted - before);
+        let refusal = match self.numbers.front().map(|&number| page.state(number)) {
+            Some(State::Failed(code)) => refusal(code, &code.to_string()),
+            Some(_) => return None,
+            None => match self.stopped.take() {
+                Some(refusal) => refusal,
+                // All is well again: opened anew, it takes more at a time.
+                None if was_suspicious && page.suspects == 0 => Refusal::behind(),
+                None => return Some(Ok(())),
+            },
+        };
+        let refusal = match refusal.kind {
+            // Messages of other shipments were refused with it: first, each has to come alone.
+            RefusalKind::Shipment if !self.alone => Refusal::behind(),
+            RefusalKind::Temporary(_) | RefusalKind::Misconfigured if page.told => Refusal::behind(),
+            _ => refusal,
+        };
+        page.told |= refusal.kind != RefusalKind::Behind;
+        if refusal.kind == RefusalKind::Shipment && self.numbers.len() == 1 {
+            page.suspects = page.suspects.saturating_sub(1);
+        }
+        Some(Err(refusal.after(self.accepted)))
+    }
+
+    /// The answer when this is in the way of more.
+    fn give_up(&mut self, why: Refusal) -> Result<(), Refusal> {
+        if let Some(outcome) = self.outcome() {
+            return outcome;
+        }
+        let mut page = self.ledger.page();
+        page.broken = true;
+        // The others stand still for the same reason.
+        let why = if std::mem::replace(&mut page.told, true) { Refusal::behind() } else { why };
+        Err(why.after(self.accepted))
+    }
+}
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        let mut page = self.ledger.page();
+        for &number in &self.numbers {
+            page.release(number, &self.claim);
+        }
+    }
+}

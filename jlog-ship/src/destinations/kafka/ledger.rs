@@ -1,0 +1,235 @@
+//! What became of the messages that were handed to Kafka's producers.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::pending;
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::{MessageId, Refusal};
+
+/// It outlives refusals, so that a message that the producer still has, or has delivered in the meantime, is not handed to it
+/// again.
+pub(super) struct Ledger {
+    page: Mutex<Page>,
+    /// The error that came after the last delivery, and when the first one came.
+    heard: watch::Sender<Option<(Instant, Refusal)>>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { page: Mutex::default(), heard: watch::Sender::new(None) }
+    }
+}
+
+impl Ledger {
+    pub fn page(&self) -> MutexGuard<'_, Page> {
+        self.page.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is a new producer. Returns its number.
+    pub fn begin(&self) -> u32 {
+        let mut page = self.page();
+        page.generation += 1;
+        page.failed = false;
+        self.heard.send_replace(None);
+        page.generation
+    }
+
+    /// Everything that is not settled comes again. Returns whether a message among it is refused for good.
+    pub fn reopen(&self) -> bool {
+        self.hear_nothing();
+        let mut page = self.page();
+        (page.broken, page.told) = (false, false);
+        page.again = (0..page.entries.len()).map(|n| page.first + n).collect();
+        let poisoned = std::mem::take(&mut page.poisoned);
+        if page.suspects == 0 {
+            page.suspects = poisoned;
+        }
+        page.suspects > 0
+    }
+
+    /// librdkafka tells of an error.
+    pub fn hear(&self, refusal: Refusal, telling: bool) {
+        self.heard.send_if_modified(|heard| match heard {
+            Some((_, said)) if telling && *said != refusal => {
+                *said = refusal;
+                true
+            }
+            Some(_) => false,
+            None => heard.replace((Instant::now(), refusal)).is_none(),
+        });
+    }
+
+    /// Something was delivered.
+    pub fn hear_nothing(&self) {
+        if self.heard.borrow().is_some() {
+            self.heard.send_replace(None);
+        }
+    }
+
+    /// The error that is not over.
+    pub fn trouble(&self) -> Option<Refusal> {
+        self.heard.borrow().as_ref().map(|(_, refusal)| refusal.clone())
+    }
+
+    /// Waits until nothing has been delivered for this time after an error, and says which.
+    pub async fn stalled(&self, time: Duration) -> Refusal {
+        let (begun, mut heard) = (Instant::now(), self.heard.subscribe());
+        loop {
+            let trouble = heard.borrow_and_update().clone();
+            let late = async {
+                match trouble {
+                    Some((since, refusal)) => {
+                        // Others may have been told of it earlier.
+                        tokio::time::sleep_until(since.max(begun) + time).await;
+                        refusal
+                    }
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                refusal = late => return refusal,
+                // Fails never, as this has the sender.
+                _ = heard.changed() => {}
+            }
+        }
+    }
+}
+
+/// What a shipment waits for.
+#[derive(Default)]
+pub(super) struct Claim {
+    /// Its messages of which nothing was reported.
+    left: AtomicUsize,
+    told: Notify,
+}
+
+impl Claim {
+    /// Waits until everything has been reported, or a failure.
+    pub async fn told(&self) {
+        self.told.notified().await;
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// A producer has it.
+    Sent,
+    /// It was delivered, and the engine does not know.
+    Written,
+    /// It was not delivered.
+    Failed(RDKafkaErrorCode),
+    /// It is done with.
+    Settled,
+}
+
+struct Entry {
+    id: MessageId,
+    state: State,
+    generation: u32,
+    claim: Option<Arc<Claim>>,
+}
+
+#[derive(Default)]
+pub(super) struct Page {
+    /// The number of the first entry.
+    first: usize,
+    entries: VecDeque<Entry>,
+    /// The numbers of those that come again, if they are not done with.
+    again: VecDeque<usize>,
+    /// The producer's number.
+    pub generation: u32,
+    /// The producer is of no use any more.
+    pub failed: bool,
+    /// Nothing is sent before the next opening.
+    pub broken: bool,
+    /// The engine knows why.
+    pub told: bool,
+    /// Messages that were refused for good, together with others or by themselves, since the last opening.
+    pub poisoned: usize,
+    /// So many messages come one shipment at a time, to find out which are to blame.
+    pub suspects: usize,
+}
+
+impl Page {
+    fn entry(&mut self, number: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(number.checked_sub(self.first)?)
+    }
+
+    pub fn state(&self, number: usize) -> State {
+        let entry = number.checked_sub(self.first).and_then(|at| self.entries.get(at));
+        entry.map_or(State::Settled, |entry| entry.state)
+    }
+
+    /// A shipment claims a message. Returns its number, and whether it is to be handed to the producer.
+    pub fn enter(&mut self, id: MessageId, claim: &Arc<Claim>) -> (usize, bool) {
+        // They come again in the same order, without those that were set aside.
+        while let Some(number) = self.again.pop_front() {
+            let generation = self.generation;
+            let Some(entry) = self.entry(number).filter(|entry| entry.id == id) else {
+                self.settle(number);
+                continue;
+            };
+            let sent = entry.state == State::Sent && entry.generation == generation;
+            if sent || entry.state == State::Written {
+                entry.claim = Some(Arc::clone(claim));
+                claim.left.fetch_add(usize::from(sent), Relaxed);
+                return (number, false);
+            }
+            self.settle(number);
+            break;
+        }
+        claim.left.fetch_add(1, Relaxed);
+        let (claim, generation) = (Some(Arc::clone(claim)), self.generation);
+        self.entries.push_back(Entry { id, state: State::Sent, generation, claim });
+        (self.first + self.entries.len() - 1, true)
+    }
+
+    /// The producer did not take the message that was entered last. Returns whether it was the only one.
+    pub fn take_back(&mut self, number: usize) -> bool {
+        if let Some(claim) = self.entry(number).and_then(|entry| entry.claim.take()) {
+            claim.left.fetch_sub(1, Relaxed);
+        }
+        self.entries.pop_back();
+        self.entries.is_empty()
+    }
+
+    /// A producer says what became of a message.
+    pub fn report(&mut self, number: usize, state: State) {
+        let Some(entry) = self.entry(number).filter(|entry| entry.state == State::Sent) else { return };
+        entry.state = state;
+        if let Some(claim) = &entry.claim {
+            let last = claim.left.fetch_sub(1, Relaxed) == 1;
+            if last || state != State::Written {
+                claim.told.notify_one();
+            }
+        }
+    }
+
+    /// A message is done with.
+    pub fn settle(&mut self, number: usize) {
+        if let Some(entry) = self.entry(number) {
+            (entry.state, entry.claim) = (State::Settled, None);
+        }
+        while self.entries.front().is_some_and(|entry| entry.state == State::Settled) {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// A shipment does not wait for this message any more.
+    pub fn release(&mut self, number: usize, claim: &Arc<Claim>) {
+        if let Some(entry) = self.entry(number)
+            && entry.claim.as_ref().is_some_and(|other| Arc::ptr_eq(other, claim))
+        {
+            entry.claim = None;
+        }
+    }
+}
