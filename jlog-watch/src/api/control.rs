@@ -66,6 +66,7 @@ fn internal() -> Box<Response> {
 }
 
 /// Does something that may wait, a few at a time.
+#[cfg(feature = "graph")]
 pub(super) async fn change<T: Send + 'static>(
     core: &Core,
     work: impl FnOnce() -> T + Send + 'static,
