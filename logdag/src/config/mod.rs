@@ -3,7 +3,10 @@
 //! In XML, streams are the `<log>` elements anywhere under `<logs>`. Attributes are inherited from the nearest ancestor
 //! that has them; `<outlet>` children of a stream and of all its ancestors are its outlets; `<config>` children are merged
 //! from the top down. A value of the form `ENV:default:{KEY}` is the variable, or the default. `<include file="f"/>` takes
-//! in the root of another file, `snippet="true"` what it has without a root.
+//! in what the root of another file has, `snippet="true"` what it has without a root. As in libmtev, the `<include>` is an
+//! element around that: the outlets of an included file reach the streams in there, as do attributes of the `<include>`. The
+//! name may be a pattern of a shell, such as `conf.d/*.xml` or `{web,db}.xml`: then all files that match it are taken in, in
+//! the order of their names.
 //!
 //! Sizes (`rotate_bytes`, `retain_bytes`, `max_line`, `queue_bytes`, and the jlog's `segment_size` and `precommit`) are
 //! bytes, or have a unit: `10MB`, `10MiB`. Durations (`rotate_seconds`, `retain_seconds`, `dedup_seconds`) are seconds, or
@@ -26,7 +29,8 @@
 //!
 //! TOML has the same model: the file is what `<logs>` is in XML. Keys with a text, a number or a boolean are
 //! attributes; `[[log]]` is a stream, `outlet` a list of names or of tables with `name` and `filter`, `config` a table,
-//! `include` a list of files, and every other table a group whose attributes and outlets the streams in it inherit.
+//! `include` a list of files, and every other table a group whose attributes and outlets the streams in it inherit. A file
+//! in TOML that TOML includes is read as if it stood there.
 //! Unknown keys are errors. A file whose name ends in `.toml` is TOML; everything else is XML.
 //!
 //! ```toml
@@ -82,6 +86,8 @@ pub use written::to_toml;
 const MAX_FILE: u64 = 16 << 20;
 /// Files include one another no deeper than this.
 const MAX_INCLUDES: usize = 32;
+/// A pattern has no more alternatives than this.
+const MAX_FILES: usize = 10_000;
 /// A path that leads over more symbolic links than this leads nowhere, as it does for the system.
 const MAX_LINKS: usize = 40;
 /// Elements are in one another no deeper than this.
@@ -89,6 +95,9 @@ const MAX_DEPTH: usize = 100;
 
 /// Attributes of an `<include>`.
 const INCLUDE_ATTRIBUTES: &[&str] = &["file", "snippet"];
+/// The same in XML, with what only libmtev heeds.
+#[cfg(feature = "xml")]
+const INCLUDE_ATTRIBUTES_IN_XML: &[&str] = &["file", "snippet", "readonly"];
 
 /// An error shows this many characters of its line, and this many of them before the place.
 const SHOWN: usize = 160;
@@ -340,6 +349,18 @@ impl Element {
 
     fn attribute(&self, name: &str) -> Option<(&str, &Place)> {
         self.attributes.iter().find(|(key, ..)| key == name).map(|(_, value, place)| (&**value, place))
+    }
+
+    /// What is in it, also in files that it includes.
+    fn contents(&self) -> Vec<&Element> {
+        let mut all = Vec::new();
+        for child in &self.children {
+            match &*child.name {
+                "include" => all.extend(child.contents()),
+                _ => all.push(child),
+            }
+        }
+        all
     }
 
     fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
@@ -676,8 +697,8 @@ impl Open {
         for (name, _, place) in &element.attributes {
             if name != "name" && streams::ATTRIBUTES.contains(&&**name) {
                 let why = format!(
-                    "{name} on {on} has no effect: expected it on an element around the <include>, or on one in \
-                     the included file that has streams in it"
+                    "{name} on {on} has no effect: expected it on the <include>, on an element around it, or on one \
+                     in the included file that has streams in it"
                 );
                 self.doubts.push(place.error(why));
             }
@@ -685,8 +706,8 @@ impl Open {
     }
 }
 
-/// Takes in another file: what its root has, or, as a snippet, what it has without one.
-fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Element> {
+/// Takes in other files, each as an element: what the root of each has, or, as a snippet, what it has without one.
+fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Vec<Element>> {
     for (name, _, place) in &element.attributes {
         // What libmtev lets pass, we do, unless it was probably meant for something.
         let doubtful = element.place.source.toml || nearly(name, INCLUDE_ATTRIBUTES).is_some();
@@ -699,19 +720,99 @@ fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Elemen
         return Err(element.place.error("an include without file: expected <include file=\"…\"/>"));
     };
     let snippet = Given::find(element, "snippet").map_or(Ok(false), |given| given.boolean())?;
-    let path = source.dir.join(file);
+    let paths = included(&source.dir, file).map_err(|why| {
+        let shown = if source.shown { format!(" {file}") } else { String::new() };
+        place.error(format!("cannot look for files to include{shown}: {why}"))
+    })?;
+    if paths.is_empty() {
+        let shown = if source.shown { format!("{file:?}") } else { "the pattern".to_owned() };
+        open.doubts.push(place.error(format!("{shown} matches no file: nothing is included")));
+    }
+    paths.iter().map(|path| include_one(element, place, source, path, snippet, open)).collect()
+}
+
+/// Nothing is included.
+#[cfg(not(any(feature = "toml", feature = "xml")))]
+fn included(dir: &Path, file: &str) -> std::result::Result<Vec<PathBuf>, String> {
+    Ok(vec![dir.join(file)])
+}
+
+/// The files that an include names: one, or those that match a pattern, as for libmtev.
+#[cfg(any(feature = "toml", feature = "xml"))]
+fn included(dir: &Path, file: &str) -> std::result::Result<Vec<PathBuf>, String> {
+    let is_pattern = |file: &str| file.contains(['*', '?', '[']);
+    let literal = dir.join(file);
+    if !(is_pattern(file) || file.contains('{')) || literal.exists() {
+        return Ok(vec![literal]);
+    }
+    let dir = dir.to_str().ok_or("the name of the directory is not UTF-8")?;
+    let options = glob::MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let alternatives = alternatives(file);
+    if alternatives.len() == 1 && !is_pattern(file) {
+        return Ok(vec![literal]);
+    }
+    let mut all = Vec::new();
+    for file in alternatives {
+        if is_pattern(&file) {
+            // An absolute name is not one below the directory.
+            let pattern = Path::new(&glob::Pattern::escape(dir)).join(&file);
+            let found = glob::glob_with(&pattern.to_string_lossy(), options).map_err(|e| e.msg.to_owned())?;
+            for path in found {
+                all.push(path.map_err(|e| e.error().to_string())?);
+            }
+        } else {
+            all.extend(Some(Path::new(dir).join(file)).filter(|path| path.exists()));
+        }
+    }
+    Ok(all)
+}
+
+/// A name for each alternative of `{a,b}` in a pattern.
+#[cfg(any(feature = "toml", feature = "xml"))]
+fn alternatives(pattern: &str) -> Vec<String> {
+    let Some(begin) = pattern.find('{') else { return vec![pattern.to_owned()] };
+    let (mut depth, mut cuts) = (0, vec![begin]);
+    let end = pattern[begin..].char_indices().find_map(|(at, c)| {
+        match c {
+            '{' => depth += 1,
+            ',' if depth == 1 => cuts.push(begin + at),
+            '}' => depth -= 1,
+            _ => {}
+        }
+        (depth == 0).then_some(begin + at)
+    });
+    let Some(end) = end.filter(|_| cuts.len() > 1) else { return vec![pattern.to_owned()] };
+    cuts.push(end);
+    let parts = cuts.windows(2).map(|cut| &pattern[cut[0] + 1..cut[1]]);
+    let names = parts.map(|part| format!("{}{part}{}", &pattern[..begin], &pattern[end + 1..]));
+    // One of very many alternatives is no name of a file.
+    names.flat_map(|name| alternatives(&name)).take(MAX_FILES).collect()
+}
+
+fn include_one(
+    element: &Element,
+    place: &Place,
+    source: &Source,
+    path: &Path,
+    snippet: bool,
+    open: &mut Open,
+) -> Result<Element> {
     let shown =
         if source.shown { path.display().to_string() } else { "the file that is named here".to_owned() };
-    let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let identity = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if open.files.contains(&identity) {
         return Err(place.error(format!("{shown} includes itself")));
     }
     if open.files.len() >= MAX_INCLUDES {
         return Err(place.error(format!("includes more than {MAX_INCLUDES} deep")));
     }
-    let text = read(&path, false).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;
+    let text = read(path, false).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;
     // The author of a configuration may not have permission to see every file that the program can read.
-    let included = Source::new(&path, text, false);
+    let included = Source::new(path, text, false);
     let taken = Element::empty("include", included.place(0));
     open.files.push(identity);
     let mut taken = if included.toml {
@@ -735,9 +836,6 @@ fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Elemen
     };
     included.named.set(taken.configures());
     if !element.place.source.toml {
-        if taken.configures() {
-            open.inherited_by_none(element, "<include>");
-        }
         // Where TOML includes it, they are those of the table that it is taken into.
         streams::check_attributes(&taken)?;
         open.inherited_by_none(&taken, "the top level of a file that XML includes");

@@ -140,7 +140,9 @@ fn is_nearly_http(element: &Element) -> bool {
 /// What the root, or a `<logs>` in it, says of answering over HTTP.
 fn http(root: &Element) -> Result<Option<(Http, Place)>> {
     let mut found = None;
-    for element in std::iter::once(root).chain(root.named("logs")).flat_map(|parent| &parent.children) {
+    let in_root = root.contents();
+    let logs = in_root.iter().filter(|element| element.name == "logs");
+    for element in in_root.iter().copied().chain(logs.flat_map(|logs| logs.contents())) {
         if !is_http(element) {
             continue;
         }
@@ -356,7 +358,7 @@ impl<'a> Reader<'a> {
             let why = format!("{shown} is no stream here: expected it below <logs>");
             self.outside.push((element.place.clone(), "log", why));
         }
-        if above.len() == 1 && is_nearly_http(element) {
+        if above[1..].iter().all(|above| above.name == "include") && is_nearly_http(element) {
             let why = format!("{shown} means nothing: did you mean <http>?");
             self.outside.push((element.place.clone(), "http", why));
         }
@@ -492,9 +494,9 @@ impl<'a> Reader<'a> {
     fn nothing(&mut self, root: &'a Element) {
         let expected =
             "it configures nothing: expected <log> elements below <logs>, or [[log]] tables in TOML";
-        let logs = root
-            .children
-            .iter()
+        let contents = root.contents();
+        let logs = contents
+            .into_iter()
             .find(|child| child.name != "logs" && nearly(&child.name, &["logs"]).is_some());
         match logs {
             Some(child) => {

@@ -140,7 +140,7 @@ fn a_stream_that_is_the_root_of_an_included_file_is_told() {
     }
 }
 
-/// What is on the root of an included file, or on the element that includes it, reaches no stream.
+/// What is on the root of an included file reaches no stream.
 #[test]
 fn attributes_that_an_include_leaves_out_are_told() {
     let dir = tempfile::tempdir().unwrap();
@@ -158,17 +158,14 @@ fn attributes_that_an_include_leaves_out_are_told() {
         write("main.toml", &format!("include = '{include}'\n"));
         Config::from_file(dir.path().join("main.toml"))
     };
-    let on_root = "format on the root of an included file has no effect: expected it on an element around";
+    let on_root = "format on the root of an included file has no effect: expected it on the <include>, on an";
     let on_top = "format on the top level of a file that XML includes has no effect: expected it on";
     for (read, told) in [
         (xml("<include file='root.xml'/>"), Some(("root.xml", on_root))),
         (toml("root.xml"), Some(("root.xml", on_root))),
         (xml("<include file='top.toml'/>"), Some(("top.toml", on_top))),
         (toml("top.toml"), None),
-        (
-            xml("<include file='plain.xml' format='json'/>"),
-            Some(("main.xml", "format on <include> has no effect: expected it on an element around")),
-        ),
+        (xml("<include file='plain.xml' format='json'/>"), None),
         (xml("<include file='other.xml' format='json'/><log name='b'/>"), None),
     ] {
         let config = read.unwrap();
@@ -184,6 +181,91 @@ fn attributes_that_an_include_leaves_out_are_told() {
         let expected = "unknown attribute \"fromat\" on the top level; did you mean format?";
         assert!(error.file.ends_with("wrong.toml") && error.message == expected, "{error}");
     }
+}
+
+/// As in libmtev, an <include> is an element around what it takes in.
+#[test]
+fn outlets_of_an_included_file_are_for_its_own_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("part.xml", "<r><outlet name='o'/><log name='in' type='memory'/></r>");
+    write("snippet.xml", "<outlet name='o'/><log name='in' type='memory'/>");
+    write("part.toml", "outlet = ['o']\n[[log]]\nname = 'in'\ntype = 'memory'\n");
+    let outlets = |name: &str| {
+        let config = Config::from_file(dir.path().join(name)).unwrap();
+        assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+        let of = |stream: &StreamConfig| {
+            let to: Vec<&str> = stream.outlets.iter().map(|(to, _)| &**to).collect();
+            format!("{} {:?} -> {}", stream.name, stream.options.format, to.join(","))
+        };
+        config.streams().iter().map(of).collect::<Vec<_>>()
+    };
+    for include in [
+        "<include file='part.xml' format='json' readonly='true'/>",
+        "<include file='snippet.xml' snippet='on' format='json'/>",
+        "<include file='part.toml' format='json'/>",
+    ] {
+        write("app.xml", &format!("<app><logs><log name='o'/>{include}<log name='out'/></logs></app>"));
+        assert_eq!(outlets("app.xml"), ["o Plain -> ", "in Json -> o", "out Plain -> "], "{include}");
+    }
+    write("app.toml", "include = ['part.xml']\n[[log]]\nname = 'o'\n[[log]]\nname = 'out'\n");
+    assert_eq!(outlets("app.toml"), ["in Plain -> o", "o Plain -> ", "out Plain -> "]);
+    // What is above <logs> may be included, too.
+    write("logs.xml", "<r><http address='127.0.0.1:1'/><logs><log name='in' type='memory'/></logs></r>");
+    write("app.xml", "<app><include file='logs.xml'/><logs><log name='out' type='memory'/></logs></app>");
+    let config = Config::from_file(dir.path().join("app.xml")).unwrap();
+    assert_eq!(config.streams().len(), 2);
+    assert_eq!(config.http().unwrap().address, "127.0.0.1:1");
+}
+
+#[test]
+fn an_include_may_name_many_files_by_a_pattern() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = dir.path().join("conf [d]");
+    std::fs::create_dir(&part).unwrap();
+    let write = |name: &str, log: &str| {
+        std::fs::write(part.join(name), format!("<r><log name='{log}' type='memory'/></r>")).unwrap();
+    };
+    for (name, log) in
+        [("b.xml", "b"), ("a.xml", "a"), ("c.xml.bak", "bak"), (".d.xml", "hidden"), ("x[1].xml", "x")]
+    {
+        write(name, log);
+    }
+    let read = |file: &str| {
+        let text = format!("<app><logs><include file=\"{file}\"/><log name='z' type='memory'/></logs></app>");
+        std::fs::write(part.join("app"), text).unwrap();
+        let config = Config::from_file(part.join("app"))?;
+        let names: Vec<&str> = config.streams().iter().map(|stream| &*stream.name).collect();
+        let warnings = config.warnings().iter().map(|warning| warning.message.clone()).collect::<Vec<_>>();
+        Ok::<_, ConfigError>((names.join(" "), warnings.join("; ")))
+    };
+    let nothing = String::new;
+    for (file, names) in [
+        ("*.xml", "a b x z"),
+        ("[ab].xml", "a b z"),
+        ("?.xml", "a b z"),
+        ("{b,a}.xml", "b a z"),
+        ("{b,{a,none}}.{xml,no}", "b a z"),
+        ("x[1].xml", "x z"),
+        ("../conf*/a.xml", "a z"),
+    ] {
+        assert_eq!(read(file).unwrap(), (names.to_owned(), nothing()), "{file}");
+    }
+    let absolute = format!("{}/*.xml", part.display()).replace('[', "[[]");
+    assert_eq!(read(&absolute).unwrap().0, "a b x z");
+    let warning = "\"none*\" matches no file: nothing is included";
+    assert_eq!(read("none*").unwrap(), ("z".to_owned(), warning.to_owned()));
+    for (file, why) in [
+        ("*", "includes itself"),
+        ("{a.xml}", "cannot include"),
+        ("none.xml", "No such file"),
+        ("a**", "cannot look for files to include a**: "),
+    ] {
+        let error = read(file).unwrap_err();
+        assert!(error.message.contains(why), "{file}: {error}");
+    }
+    std::fs::write(part.join("app.toml"), "include = '[ab].xml'\n").unwrap();
+    assert_eq!(Config::from_file(part.join("app.toml")).unwrap().streams().len(), 2);
 }
 
 /// What matters of a configuration, for comparing.

@@ -83,11 +83,18 @@ impl Reader<'_> {
         children.sort_by_key(|(at, _)| *at);
         for (_, child) in children {
             if child.name == "include" {
-                let Element { attributes, children, .. } = include(&child, self.source, self.open)?;
-                let known = |name: &str| element.attributes.iter().any(|(known, ..)| known == name);
-                let new: Vec<_> = attributes.into_iter().filter(|(name, ..)| !known(name)).collect();
-                element.attributes.extend(new);
-                element.children.extend(children);
+                for taken in include(&child, self.source, self.open)? {
+                    if !taken.place.source.toml {
+                        // Its outlets are for what is in it.
+                        element.children.push(taken);
+                        continue;
+                    }
+                    let known = |name: &str| element.attributes.iter().any(|(known, ..)| known == name);
+                    let new: Vec<_> =
+                        taken.attributes.into_iter().filter(|(name, ..)| !known(name)).collect();
+                    element.attributes.extend(new);
+                    element.children.extend(taken.children);
+                }
             } else {
                 element.children.push(child);
             }

@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
-use super::{Element, MAX_DEPTH, Open, Place, Result, Source, include, looks_like_xml, substitute};
+use super::{
+    Element, INCLUDE_ATTRIBUTES_IN_XML, MAX_DEPTH, Open, Place, Result, Source, include, looks_like_xml,
+    substitute,
+};
 
 impl Source {
     /// The place of a line and a column, both from 1.
@@ -95,7 +98,11 @@ impl<'a> Document<'a> {
         for child in node.children().filter(roxmltree::Node::is_element) {
             let child = self.element(child, open, depth)?;
             if child.name == "include" {
-                out.extend(include(&child, self.source, open)?.children);
+                let taken = include(&child, self.source, open)?;
+                let children = taken.into_iter().flat_map(|taken| taken.children).collect();
+                let is_own = |name: &str| INCLUDE_ATTRIBUTES_IN_XML.contains(&name);
+                let attributes = child.attributes.into_iter().filter(|(name, ..)| !is_own(name)).collect();
+                out.push(Element { attributes, children, text: String::new(), ..child });
             } else {
                 out.push(child);
             }
