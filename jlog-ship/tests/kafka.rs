@@ -354,6 +354,22 @@ fn errors_of_requests_change_neither_order_nor_number() {
     assert_eq!(cluster.contents(), texts(0..next));
 }
 
+/// The producer repeats requests by itself, and says nothing about it.
+#[test]
+fn errors_that_go_on_are_reported_and_waited_for() {
+    let Some(cluster) = Cluster::start() else { return };
+    let (_dir, log) = feed(100);
+    cluster.produce_errors(&[Error::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 1000]);
+    let running = Running::start(shipper(&log), &cluster.url());
+    running.until_reported("does not accept messages: Broker: Not enough in-sync replicas; trying again");
+    assert_eq!(running.progress.totals().acknowledged, 0);
+    cluster.mock.clear_request_errors(RDKafkaApiKey::Produce);
+    running.until_acknowledged(100);
+    assert!(running.reports.lock().unwrap().last().unwrap().ends_with("accepts messages again"));
+    running.end();
+    assert_eq!(cluster.contents(), texts(0..100));
+}
+
 #[test]
 fn a_topic_that_is_not_there_is_waited_for_and_not_made() {
     let Some(cluster) = Cluster::without_topic() else { return };
@@ -448,6 +464,21 @@ fn a_destination_that_is_away_holds_up_no_other_and_ends_in_time() {
     let next = Shipper::new(log.path(), "away").unwrap().once(true);
     assert_eq!(next.run(kafka(&away.url())).unwrap().acknowledged, 4900);
     assert_eq!(away.contents(), texts(0..5000));
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_reported_soon() {
+    let (_dir, log) = feed(10);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let running = Running::start(shipper(&log), &format!("kafka://{address}/t"));
+    let begun = Instant::now();
+    running.until_reported("Connection refused");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    assert_eq!(running.end().acknowledged, 0);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 /// Ships, when it is started as a process by the test below.

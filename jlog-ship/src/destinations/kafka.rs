@@ -63,7 +63,7 @@ pub struct KafkaOptions {
 /// | answer | that means |
 /// |---|---|
 /// | a delivery report, from all replicas in sync | accepted |
-/// | no connection, no leader, no answer, too few replicas | the producer goes on trying; reported, and waited for |
+/// | no connection, no leader, no answer, too few replicas | the producer goes on trying; reported after 2 seconds, and waited for |
 /// | no such topic, not authorized | somebody has to change something |
 /// | longer than the producer or the broker takes, not a valid record | the message is refused for good |
 pub struct Kafka {
@@ -121,8 +121,9 @@ impl Kafka {
         if options.mapping.headers().any(|name| name == ID) {
             return Err(format!("the header {ID} has the id of a message, and cannot be mapped"));
         }
-        // A log line says nothing that an error does not.
-        config.set_log_level(RDKafkaLogLevel::Emerg);
+        // Nothing else tells why the producer repeats a request.
+        config.set("debug", "msg");
+        config.set_log_level(RDKafkaLogLevel::Debug);
         for (name, value) in [
             ("bootstrap.servers", hosts),
             ("enable.idempotence", "true"),
@@ -178,7 +179,12 @@ impl Kafka {
             let leaders = topic.is_some_and(|topic| topic.partitions().iter().any(|p| p.leader() >= 0));
             Ok::<_, KafkaError>((topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from), leaders))
         });
-        let (error, leaders) = match asked.await {
+        let asked = tokio::select! {
+            asked = asked => asked,
+            // The thread goes on asking, but not for long.
+            why = self.ledger.stalled(STALLED) => return Err(why),
+        };
+        let (error, leaders) = match asked {
             Ok(Ok(answered)) => answered,
             Ok(Err(e)) => {
                 return Err(self.ledger.trouble().unwrap_or_else(|| Refusal::temporary(reason(&e))));
@@ -346,6 +352,14 @@ fn reason(error: &KafkaError) -> String {
     }
 }
 
+/// Why a request is repeated, if a line of librdkafka's log says so.
+fn repeated(line: &str) -> Option<&str> {
+    let (_, error) = line.split_once(" encountered error: ")?;
+    let (why, actions) = error.rsplit_once(" (actions ")?;
+    // Others are delivery reports.
+    (actions.contains("Retry") || actions.contains("Refresh")).then_some(why)
+}
+
 /// Listens to a producer.
 struct Context {
     ledger: Arc<Ledger>,
@@ -353,7 +367,14 @@ struct Context {
 }
 
 impl ClientContext for Context {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
+        if facility == "MSGSET"
+            && let Some(why) = repeated(text)
+            && self.generation == self.ledger.page().generation
+        {
+            self.ledger.hear(Refusal::temporary(why), true);
+        }
+    }
 
     fn error(&self, error: KafkaError, why: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
