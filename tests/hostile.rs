@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use jlog_core::SubscriberName;
 use jlog_core::compat::ReaderCompat;
-use jlog_core::names::{self, SubscriberName};
+use jlog_core::names;
 use jlog_core::{
     AlterOptions, CleanOptions, Error, Event, Jlog, Limits, LogId, Reader, Start, Timestamp, Wait,
 };

@@ -7,9 +7,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use jlog_core::compat::ReaderCompat;
+use jlog_core::internals::read_runs;
 use jlog_core::storage::{Open, Posix, Storage};
 use jlog_core::{
-    Error, Event, Jlog, LogId, Lost, MetaFault, OnDamage, Reader, ReaderOptions, Timestamp, Wait, checksum,
+    Error, Event, Jlog, LogId, Lost, MetaFault, OnDamage, Reader, ReaderOptions, Timestamp, Wait,
 };
 use tempfile::TempDir;
 
@@ -58,7 +59,7 @@ const ROWS: [(&str, &str); 27] = [
 /// A row without a test, or a test without its row, is found here.
 #[test]
 fn every_row_has_its_test() {
-    let rows: Vec<String> = include_str!("../jlog-core/src/recovery.rs")
+    let rows: Vec<String> = include_str!("../jlog-core/src/upkeep/recovery.rs")
         .lines()
         .filter_map(|line| line.strip_prefix("//! |"))
         .map(|row| row.split('|').next().unwrap().split_whitespace().collect::<Vec<_>>().join(" "))
@@ -719,7 +720,7 @@ fn segment_removed_or_replaced() {
 /// The runs of the sidecar of segment 0: offset, marker, and number of records.
 fn runs(made: &Made) -> Vec<(u64, u32, usize)> {
     let sidecar = Posix.open(&made.path.join("00000000.crc"), Open::Read).unwrap();
-    let runs = checksum::read_runs(&*sidecar).unwrap();
+    let runs = read_runs(&*sidecar).unwrap();
     runs.iter().map(|run| (run.offset, run.marker, run.crcs.len())).collect()
 }
 

@@ -9,7 +9,7 @@ use jlog_core::compat::WriterCompat;
 use jlog_core::format::{
     MAX_PRE_COMMIT, MAX_SEGMENT_SIZE, Meta, PLAIN_HEADER_LEN, RecordFormat, RecordHeader,
 };
-use jlog_core::scan::{Step, step};
+use jlog_core::internals::scan::{Step, step};
 use jlog_core::{
     AlterOptions, Appended, Compression, Error, Jlog, JlogOptions, LogId, ReaderOptions, Safety, Start,
     SubscriberName, Timestamp, Wait, WriterOptions,
@@ -418,7 +418,7 @@ fn subscriber_names_of_every_length() {
         wrong(log.reader(bad).err());
         wrong(log.lag(bad).err());
         wrong(log.has_subscriber(bad).err());
-        wrong(SubscriberName::new(bad).err());
+        wrong(SubscriberName::new(bad).err().map(Error::from));
     }
     assert_eq!(log.subscribers().unwrap().len(), 5);
 }

@@ -19,8 +19,8 @@ use std::sync::{Arc, OnceLock};
 
 use jlog_core::compat::ReaderCompat;
 use jlog_core::format::{COMPRESSED_MAGIC, OLD_METASTORE_LEN, RecordFormat, RecordHeader};
+use jlog_core::internals::scan::{Step, step};
 use jlog_core::names::{self, Kind};
-use jlog_core::scan::{Step, step};
 use jlog_core::storage::sim::{Dice, Moment, SimStorage};
 use jlog_core::storage::{File, Open, Posix, Storage};
 use jlog_core::{
@@ -897,14 +897,14 @@ pub fn dropped(disk: Disk, data: &[u8]) {
     }
     let feed = Feed::new(disk, Template::Plain);
     if switches & 2 != 0 {
-        let read = jlog_core::lost::Noted::parse(&list);
-        assert_eq!(jlog_core::lost::Noted::parse(&read.encode()), read);
+        let read = jlog_core::internals::Noted::parse(&list);
+        assert_eq!(jlog_core::internals::Noted::parse(&read.encode()), read);
         feed.put(names::LOST, &list);
         try_everything(&feed, switches & 128 != 0, &messages());
         return;
     }
-    let read = jlog_core::dropped::parse(&list);
-    assert_eq!(jlog_core::dropped::parse(&jlog_core::dropped::encode(&read)), read);
+    let read = jlog_core::internals::dropped::parse(&list);
+    assert_eq!(jlog_core::internals::dropped::parse(&jlog_core::internals::dropped::encode(&read)), read);
     assert!(read.len() <= list.len() / 8);
     feed.put(names::DROPPED, &list);
     try_everything(&feed, switches & 128 != 0, &messages());

@@ -147,7 +147,7 @@ fn name_fault(error: &Error) -> Fault {
     let errno = match error {
         Error::SubscriberExists { .. } => return Fault::new(abi::SUBSCRIBER_EXISTS, libc::EEXIST),
         Error::UnknownSubscriber { .. } => return Fault::new(abi::INVALID_SUBSCRIBER, libc::ENOENT),
-        Error::SubscriberName { name, .. } if name.len() > SubscriberName::MAX_LEN => libc::ENAMETOOLONG,
+        Error::SubscriberName(wrong) if wrong.name().len() > SubscriberName::MAX_LEN => libc::ENAMETOOLONG,
         Error::SubscriberName { .. } => libc::EINVAL,
         other => other.raw_os_error().unwrap_or(libc::EIO),
     };

@@ -10,15 +10,15 @@ use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::codec::names::{self, Kind};
+use crate::files::metastore::MetaReader;
+use crate::files::shared::Shared;
+use crate::files::{checkpoint, dropped};
 use crate::jlog::Jlog;
-use crate::meta::MetaReader;
-use crate::names::{self, Kind};
-use crate::shared::Shared;
 use crate::storage::{Guarded, LockGuard, Open};
-use crate::{Error, LogId, Result, Start, SubscriberName, WriterOptions, checkpoint, dropped, retention};
-
-/// What the names of the subscribers begin with that hold segments for a backup. (Not with `~`: log sinks remove those.)
-const HOLDER: &str = "jlog-backup-";
+use crate::upkeep::retention;
+use crate::upkeep::retention::BACKUP_PREFIX;
+use crate::{Error, LogId, Result, Start, SubscriberName, WriterOptions};
 
 /// What a backup has copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,41 @@ pub struct Backup {
     pub end: LogId,
 }
 
+impl Jlog {
+    /// Copies the feed to a new directory, whatever others write to it and read from it meanwhile. The copy is a feed
+    /// of its own, with an identity of its own, the same settings and the same subscribers, but for temporary ones. It
+    /// has every message that was readable when the backup began, perhaps some later ones, and no message that a writer
+    /// at work has in its pre-commit buffer: flush that writer first. There is a complete copy that is on disk, or
+    /// none.
+    ///
+    /// Meanwhile a subscriber called `jlog-backup-…` keeps segments from being removed. One that a killed backup leaves is
+    /// removed by the next backup and by [`clean`](Jlog::clean); so is not the directory that it leaves, which is beside `to`
+    /// and called `.NAME.unfinished-…`.
+    ///
+    /// Files and directory keep their modes, and their owners and groups as far as the process may give them.
+    ///
+    /// Costs one pass over the data. Of damage, the copy has what the feed has.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
+    /// use jlog_core::Jlog;
+    ///
+    /// let log = Jlog::create(&path)?;
+    /// log.writer()?.append("kept")?;
+    /// let copied = log.backup(dir.path().join("copy"))?;
+    /// assert_eq!(copied.segments, 1);
+    /// assert_eq!(Jlog::open(dir.path().join("copy"))?.end()?, copied.end);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] where there is something at `to`, or `to` is inside the feed; [`Error::DiskFull`],
+    /// [`Error::Io`]; those of opening the feed for writing.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<Backup> {
+        run(self, &self.shared, to.as_ref())
+    }
+}
+
 /// Keeps the feed's segments until it is dropped. Whoever finds its subscriber and can lock the checkpoint's file knows
 /// that the backup was killed.
 struct Holder<'a> {
@@ -42,7 +77,8 @@ struct Holder<'a> {
 
 impl<'a> Holder<'a> {
     fn new(log: &Jlog, shared: &'a Arc<Shared>) -> Result<Self> {
-        let name = SubscriberName::new(format!("{HOLDER}{}-{:08x}", std::process::id(), random(shared)?))?;
+        let name =
+            SubscriberName::new(format!("{BACKUP_PREFIX}{}-{:08x}", std::process::id(), random(shared)?))?;
         log.subscribe(name.as_bytes(), Start::Beginning)?;
         let file = shared.open(&name.checkpoint_file(), Open::Read)?;
         // Nobody else knows the name.
@@ -63,23 +99,6 @@ impl Drop for Holder<'_> {
 
 fn random(shared: &Shared) -> Result<u32> {
     getrandom::u32().map_err(|e| Error::io("name a copy of", &shared.path, io::Error::other(e)))
-}
-
-/// Removes the subscribers that killed backups have left.
-pub(crate) fn release_abandoned(shared: &Shared) -> Result<()> {
-    for name in shared.subscribers()? {
-        if !name.as_bytes().starts_with(HOLDER.as_bytes()) {
-            continue;
-        }
-        let Some(file) = shared.open_if_there(&name.checkpoint_file(), Open::Read)? else { continue };
-        let free =
-            file.try_guard(true).map_err(|e| Error::io("lock", shared.at(&name.checkpoint_file()), e))?;
-        if free {
-            let _guard = Guarded::new(file);
-            shared.remove_if_there(&name.checkpoint_file())?;
-        }
-    }
-    Ok(())
 }
 
 /// The directory in which the copy is made; removed unless the copy is complete.
@@ -116,12 +135,12 @@ fn parent_of(shared: &Shared, to: &Path) -> Result<PathBuf> {
     }
 }
 
-pub(crate) fn run(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
+fn run(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
     let parent = parent_of(shared, to)?;
     let Some(name) = to.file_name() else {
         return Err(Error::AlreadyExists { path: to.to_owned(), why: "it has no name" });
     };
-    let holder = match release_abandoned(shared).and_then(|()| Holder::new(log, shared)) {
+    let holder = match retention::release_killed_backups(shared).and_then(|()| Holder::new(log, shared)) {
         Ok(holder) => Some(holder),
         // Without write permission nothing can be held. A segment that is removed meanwhile is an error.
         Err(Error::Io { source, .. })
@@ -148,7 +167,7 @@ pub(crate) fn run(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup>
 fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
     let checkpoints: Vec<_> = checkpoint::all(shared)?
         .into_iter()
-        .filter(|(name, _)| !name.is_temporary() && !name.as_bytes().starts_with(HOLDER.as_bytes()))
+        .filter(|(name, _)| !name.is_temporary() && !name.as_bytes().starts_with(BACKUP_PREFIX.as_bytes()))
         .filter_map(|(name, id)| id.map(|id| (name, id)))
         .collect();
     // What killed writers have left in the buffer becomes readable. A writer at work keeps what it has there.

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::event::counted;
-use crate::format::MetaFault;
-use crate::{Holder, LimitKind, LogId, Lost};
+use crate::LogId;
+use crate::limits::{Holder, LimitKind};
+use crate::loss::Lost;
+use crate::plural::counted;
+use crate::subscriber::SubscriberNameError;
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -114,13 +116,8 @@ pub enum Error {
         allowed: &'static str,
     },
     /// The name is not valid for a subscriber.
-    #[error("{name:?} cannot name a subscriber: {why}")]
-    SubscriberName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    #[error(transparent)]
+    SubscriberName(#[from] SubscriberNameError),
     /// There is no such subscriber.
     #[error("{} has no subscriber {name:?}: add it with `jlog subscribe`", path.display())]
     UnknownSubscriber {
@@ -391,6 +388,36 @@ pub enum Error {
         /// The first failure.
         why: String,
     },
+}
+
+/// Why bytes are not a metastore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetaFault {
+    /// Neither 16 bytes nor (from before header magics) 12.
+    #[error("it has {0} bytes, not 16")]
+    Length(usize),
+    /// The magic is one that neither we nor the C library write.
+    #[error("its header magic {0:08x} is unknown")]
+    UnknownMagic(u32),
+    /// The magic is right, read backwards.
+    #[error("it was written on a machine of the other byte order")]
+    ForeignByteOrder,
+    /// A segment size of 0 would never hold a record.
+    #[error("its segment size is 0")]
+    SegmentSize,
+    /// The records have another magic.
+    #[error("its header magic is {magic:08x}, and segment {segment:08x} has records of magic {found:08x}")]
+    OtherRecords {
+        /// The magic that the metastore names.
+        magic: u32,
+        /// The segment.
+        segment: u32,
+        /// The magic of its first record.
+        found: u32,
+    },
+    /// A safety that is none of 0, 1, 2.
+    #[error("its safety {0} is unknown")]
+    Safety(u32),
 }
 
 fn at_capacity(kind: LimitKind, used: u64, limit: u64, wanted: u64, holders: &[Holder]) -> String {

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::{LogId, Lost};
+use crate::LogId;
+use crate::loss::Lost;
+use crate::plural::counted;
 
 /// Something to report that did not stop the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,12 +211,6 @@ impl Event {
     pub fn is_damage(&self) -> bool {
         matches!(self, Event::DamageSkipped { .. } | Event::SegmentsLost { .. } | Event::SegmentCut { .. })
     }
-}
-
-/// A number with what it counts, in the singular or the plural.
-pub(crate) fn counted(n: impl Into<u64>, what: &str) -> String {
-    let n = n.into();
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 impl fmt::Display for Event {

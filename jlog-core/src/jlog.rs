@@ -1,33 +1,30 @@
 //! The front door.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use crate::checkpoint::{self, Checkpoint};
-use crate::counts::{self, Counts, SegmentCount};
-use crate::format::Meta;
-use crate::looks::{self, Last, Looks, Place};
-use crate::lost::Missing;
-use crate::meta::{MetaReader, Metastore};
-use crate::names::{self, Kind, SubscriberName};
-use crate::options::{JlogOptions, ReaderOptions, WriterOptions};
-use crate::progress::VerifyOptions;
+use crate::codec::format::Meta;
+use crate::codec::names::{self, Kind};
+use crate::codec::settings::Settings;
+use crate::files::checkpoint::{self, Checkpoint};
+use crate::files::count_cache::CountCache;
+use crate::files::metastore::{MetaReader, Metastore};
+use crate::files::shared::Shared;
+use crate::files::{identity, precommit, renumbered};
+use crate::looks::Looks;
+use crate::options::{JlogOptions, ReaderOptions, WriterOptions, check_limits};
 use crate::reader::Reader;
-use crate::renumbered::Identity;
-use crate::retention::Passing;
-use crate::settings::Settings;
-use crate::shared::Shared;
 use crate::storage::FileKind;
+use crate::subscriber::SubscriberName;
 use crate::sync::Mutex;
-use crate::verify::{Inspection, RecordInfo, Verification};
-use crate::writer::Writer;
-use crate::{
-    AlterOptions, CleanOptions, Error, Event, Limits, LogId, Lost, Result, Safety, c_writers, dropped,
-    expiry, identity, lost, precommit, recovery, renumbered, repair, retention, verify,
-};
+use crate::upkeep::progress::VerifyOptions;
+use crate::upkeep::retention::Passing;
+use crate::upkeep::verify::{Inspection, RecordInfo, Verification};
+use crate::upkeep::{journal, repair, retention, verify};
+use crate::walk::{counts, lost};
+use crate::writer::{Writer, c_writers};
+use crate::{AlterOptions, CleanOptions, Error, Event, Limits, LogId, Result, Safety};
 
 /// Permission bits of the files of a new jlog, as the C library has them.
 const DEFAULT_FILE_MODE: u32 = 0o640;
@@ -58,118 +55,9 @@ pub enum Start {
 /// clone.
 #[derive(Clone, Debug)]
 pub struct Jlog {
-    shared: Arc<Shared>,
-}
-
-/// The state of a jlog at one moment.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Status {
-    /// The metastore's values.
-    pub meta: Meta,
-    /// Number of the first segment on disk.
-    pub first_segment: u32,
-    /// Number of segments.
-    pub segments: u32,
-    /// Bytes of the segments.
-    pub bytes: u64,
-    /// Records in the segments.
-    pub records: u64,
-    /// The segments, in the order of their numbers.
-    pub each_segment: Vec<SegmentCount>,
-    /// Bytes in use and size of the pre-commit buffer, if there is one.
-    pub pre_commit: Option<(u64, u64)>,
-    /// Whether writers keep checksums.
-    pub checksums: bool,
-    /// How much the jlog may hold.
-    pub limits: Limits,
-    /// Bytes free on the file system.
-    pub free: u64,
-    /// The subscribers, by name.
-    pub subscribers: Vec<SubscriberStatus>,
-}
-
-/// The state of a subscriber at one moment.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SubscriberStatus {
-    /// Its name.
-    pub name: SubscriberName,
-    /// Its checkpoint; `None` if it cannot be read.
-    pub checkpoint: Option<LogId>,
-    /// Messages behind its checkpoint.
-    pub messages: u64,
-    /// Bytes of their records.
-    pub bytes: u64,
-    /// When the oldest of them was accepted.
-    pub oldest: Option<crate::Timestamp>,
-    /// When its checkpoint was stored last, in whole seconds, from the time of the file.
-    pub moved: Option<crate::Timestamp>,
-    /// Whether no subscriber is further behind, and older segments are retained for it.
-    pub holds_back: bool,
-    /// Bytes of segments that no other subscriber needs.
-    pub held: u64,
-    /// Messages that were dropped before it read them.
-    pub missed: u64,
-    /// Messages that it has not read and that were lost with missing segments.
-    pub lost: Option<Lost>,
-}
-
-/// How far a subscriber is behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Lag {
-    /// Messages behind its checkpoint.
-    pub messages: u64,
-    /// Bytes of their records, headers included.
-    pub bytes: u64,
-    /// When the oldest of them was accepted.
-    pub oldest: Option<crate::Timestamp>,
-}
-
-/// What segments and all behind them hold.
-struct Sums {
-    /// Each segment, and the records and bytes from it on.
-    from: Vec<(SegmentCount, u64, u64)>,
-}
-
-impl Sums {
-    /// Of segments in the order of their numbers.
-    fn of(counts: &[SegmentCount]) -> Self {
-        let (mut records, mut bytes) = (0, 0);
-        let mut from: Vec<(SegmentCount, u64, u64)> = counts
-            .iter()
-            .rev()
-            .map(|&count| {
-                records += u64::from(count.records);
-                bytes += count.bytes;
-                (count, records, bytes)
-            })
-            .collect();
-        from.reverse();
-        Self { from }
-    }
-
-    fn index(&self, segment: u32) -> usize {
-        self.from.partition_point(|(count, ..)| count.number < segment)
-    }
-
-    /// Records and bytes of this segment and all behind it.
-    fn from(&self, segment: u32) -> (u64, u64) {
-        self.from.get(self.index(segment)).map_or((0, 0), |&(_, records, bytes)| (records, bytes))
-    }
-
-    /// Messages and bytes behind a checkpoint.
-    fn behind(&self, id: LogId, place: &Place) -> (u64, u64) {
-        let (messages, bytes) = self.from(id.segment);
-        self.segment(id.segment).map_or((messages, bytes), |here| {
-            (messages - u64::from(place.records.min(here.records)), bytes - place.offset.min(here.bytes))
-        })
-    }
-
-    fn segment(&self, segment: u32) -> Option<SegmentCount> {
-        self.from.get(self.index(segment)).map(|&(count, ..)| count).filter(|count| count.number == segment)
-    }
+    pub(crate) shared: Arc<Shared>,
+    /// Where subscribers were when they were last looked at.
+    pub(crate) looks: Arc<Looks>,
 }
 
 impl Jlog {
@@ -229,11 +117,15 @@ impl Jlog {
                 .unwrap_or_else(|| DEFAULT_FILE_MODE & !crate::storage::posix::umask()),
             settings,
             hook: options.hook.clone(),
-            counts: Counts::default(),
-            looks: Looks::default(),
+            counts: CountCache::default(),
+            finish_repair: journal::finish,
             first: AtomicU32::new(0),
             events: Mutex::new(Vec::new()),
         })
+    }
+
+    fn with(shared: Arc<Shared>) -> Self {
+        Self { shared, looks: Arc::default() }
     }
 
     pub(crate) fn create_with(options: &JlogOptions, path: &Path) -> Result<Self> {
@@ -272,7 +164,7 @@ impl Jlog {
             storage_log: 0,
             segment_size: options.segment_size,
             safety: options.safety,
-            format: crate::format::RecordFormat::new(options.compression),
+            format: crate::codec::format::RecordFormat::new(options.compression),
         };
         let fill = || -> Result<bool> {
             // Nothing is replaced: others may be creating the same jlog, and one may have begun to write.
@@ -294,7 +186,7 @@ impl Jlog {
             Ok(published)
         };
         match fill() {
-            Ok(true) => Ok(Self { shared: Arc::new(shared) }),
+            Ok(true) => Ok(Self::with(Arc::new(shared))),
             Ok(false) => exists("it is a jlog already"),
             Err(e) => {
                 if made && !shared.exists(names::METASTORE) {
@@ -311,14 +203,14 @@ impl Jlog {
 
     pub(crate) fn open_with(options: &JlogOptions, path: &Path) -> Result<Self> {
         let bare = Self::shared(options, path, Settings::default())?;
-        repair::finish(&bare)?;
+        journal::finish(&bare)?;
         MetaReader::open(&bare)?.get()?;
         let settings = Settings::load(&*options.storage, path)?;
         let file_mode = match options.file_mode {
             Some(mode) => mode,
             None => bare.facts(names::METASTORE).map_or(bare.file_mode, |facts| facts.mode & 0o777),
         };
-        Ok(Self { shared: Arc::new(Shared { settings, file_mode, ..bare }) })
+        Ok(Self::with(Arc::new(Shared { settings, file_mode, ..bare })))
     }
 
     /// The directory.
@@ -447,11 +339,11 @@ impl Jlog {
     /// # Errors
     /// As [`subscribe`](Jlog::subscribe); [`Error::SubscriberExists`] also if a name is given twice.
     pub fn subscribe_all<N: AsRef<[u8]>>(&self, names: &[N], start: Start) -> Result<LogId> {
-        let names: Vec<SubscriberName> = names.iter().map(SubscriberName::new).collect::<Result<_>>()?;
+        let names: Vec<SubscriberName> = names.iter().map(SubscriberName::new).collect::<Result<_, _>>()?;
         if let Some(name) = names.iter().find(|name| checkpoint::exists(&self.shared, name)) {
             return Err(Error::SubscriberExists { path: self.shared.path.clone(), name: name.to_string() });
         }
-        repair::finish(&self.shared)?;
+        journal::finish(&self.shared)?;
         let file =
             |id: LogId| self.shared.facts(&names::segment(id.segment)).map(|facts| facts.identity).ok();
         let mut id = self.resolve(&start)?;
@@ -462,14 +354,14 @@ impl Jlog {
         loop {
             checkpoint::create_all(&self.shared, &names, id)?;
             let now = file(id);
-            if !repair::is_pending(&self.shared)? && now == of {
+            if !self.shared.is_repair_pending()? && now == of {
                 return Ok(id);
             }
             // A repair has come between: the id may be another record's by now, or was translated already.
             for name in &names {
                 self.shared.remove_if_there(&name.checkpoint_file())?;
             }
-            repair::finish(&self.shared)?;
+            journal::finish(&self.shared)?;
             let now = file(id);
             if let (Some(from), Some(to)) = (of, now) {
                 let marker = renumbered::follow(&self.shared, id.segment, from, to, id.marker)?;
@@ -502,7 +394,7 @@ impl Jlog {
             Start::Beginning => self.start(),
             Start::End => self.end(),
             Start::After(id) => {
-                recovery::check_id(&self.shared, &self.meta()?, *id)?;
+                counts::check_id(&self.shared, &self.meta()?, *id)?;
                 Ok(*id)
             }
             Start::CopyOf(other) => self.checkpoint(other),
@@ -587,7 +479,7 @@ impl Jlog {
     /// [`Error::NoSuchRecord`] (past the end), [`Error::SubscriberName`], [`Error::Io`],
     /// [`Error::DiskFull`].
     pub fn set_checkpoint(&self, name: impl AsRef<[u8]>, id: LogId) -> Result<()> {
-        recovery::check_id(&self.shared, &self.meta()?, id)?;
+        counts::check_id(&self.shared, &self.meta()?, id)?;
         self.store_checkpoint(name, id)
     }
 
@@ -654,7 +546,7 @@ impl Jlog {
     /// # Errors
     /// [`Error::Io`].
     pub fn index_state(&self, segment: u32) -> Result<Option<crate::IndexState>> {
-        crate::index::state(&self.shared, segment)
+        crate::files::index::state(&self.shared, segment)
     }
 
     /// The metastore's values.
@@ -690,12 +582,12 @@ impl Jlog {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Io`], [`Error::DiskFull`].
     pub fn set_limits(&self, limits: Limits) -> Result<()> {
-        limits.check()?;
+        check_limits(&limits)?;
         self.change_settings(|settings| settings.limits = limits)
     }
 
     /// The current settings, or those from when the jlog was opened if they can no longer be read.
-    fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let shared = &self.shared;
         Settings::load(&*shared.storage, &shared.path).unwrap_or_else(|_| shared.settings.clone())
     }
@@ -791,47 +683,14 @@ impl Jlog {
     /// As [`writer_with`](Jlog::writer_with) with [`CleanOptions::roll`]; [`Error::Io`].
     pub fn clean(&self, options: CleanOptions) -> Result<Vec<u32>> {
         let before = self.shared.segments()?;
-        crate::backup::release_abandoned(&self.shared)?;
+        retention::release_killed_backups(&self.shared)?;
         if options.roll {
             self.roll_if_done()?;
         }
-        expiry::run(&self.shared)?;
+        crate::writer::expire::run(&self.shared)?;
         retention::clean(&self.shared, self.meta()?.storage_log)?;
         let left = self.shared.segments()?;
         Ok(before.into_iter().filter(|number| left.binary_search(number).is_err()).collect())
-    }
-
-    /// Copies the feed to a new directory, whatever others write to it and read from it meanwhile. The copy is a feed
-    /// of its own, with an identity of its own, the same settings and the same subscribers, but for temporary ones. It
-    /// has every message that was readable when the backup began, perhaps some later ones, and no message that a writer
-    /// at work has in its pre-commit buffer: flush that writer first. There is a complete copy that is on disk, or
-    /// none.
-    ///
-    /// Meanwhile a subscriber called `jlog-backup-…` keeps segments from being removed. One that a killed backup leaves is
-    /// removed by the next backup and by [`clean`](Jlog::clean); so is not the directory that it leaves, which is beside `to`
-    /// and called `.NAME.unfinished-…`.
-    ///
-    /// Files and directory keep their modes, and their owners and groups as far as the process may give them.
-    ///
-    /// Costs one pass over the data. Of damage, the copy has what the feed has.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
-    /// use jlog_core::Jlog;
-    ///
-    /// let log = Jlog::create(&path)?;
-    /// log.writer()?.append("kept")?;
-    /// let copied = log.backup(dir.path().join("copy"))?;
-    /// assert_eq!(copied.segments, 1);
-    /// assert_eq!(Jlog::open(dir.path().join("copy"))?.end()?, copied.end);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::AlreadyExists`] where there is something at `to`, or `to` is inside the feed; [`Error::DiskFull`],
-    /// [`Error::Io`]; those of opening the feed for writing.
-    pub fn backup(&self, to: impl AsRef<Path>) -> Result<crate::Backup> {
-        crate::backup::run(self, &self.shared, to.as_ref())
     }
 
     /// The same, to be kept.
@@ -911,166 +770,40 @@ impl Jlog {
             .map(|facts| facts.len)
             .sum())
     }
-
-    /// How far a subscriber is behind. Counts of complete segments are kept, so that no data is read twice.
-    ///
-    /// # Errors
-    /// [`Error::UnknownSubscriber`], [`Error::Checkpoint`], [`Error::Io`].
-    pub fn lag(&self, name: impl AsRef<[u8]>) -> Result<Lag> {
-        let meta = self.meta()?;
-        let name = SubscriberName::new(name)?;
-        let id = self.checkpoint(&name)?;
-        let segments: Vec<u32> =
-            self.shared.segments()?.into_iter().filter(|&number| number >= id.segment).collect();
-        let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
-        let place = self.place_of(&name, id, None, 0)?;
-        let (messages, bytes) = Sums::of(&counts).behind(id, &place);
-        Ok(Lag { messages, bytes, oldest: place.oldest })
-    }
-
-    /// Finds the place of a checkpoint.
-    fn place_of(
-        &self,
-        name: &SubscriberName,
-        id: LogId,
-        segment: Option<Identity>,
-        first_segment: u32,
-    ) -> Result<Place> {
-        let mut options = ReaderOptions::default().verify(false).batch_bytes(4096).peek(true);
-        options.quiet = true;
-        let mut reader = self.reader_with(name, options)?;
-        let (records, offset) = reader.locate(id)?;
-        reader.seek(id)?;
-        let oldest = match reader.next_batch(crate::Wait::No) {
-            Ok(batch) => batch.and_then(|batch| batch.iter().next()).map(|message| message.time()),
-            Err(e) if e.is_damage() => None,
-            Err(e) => return Err(e),
-        };
-        Ok(Place { segment, first_segment, records, offset, oldest })
-    }
-
-    /// The state of the jlog and its subscribers.
-    ///
-    /// # Errors
-    /// [`Error::Metastore`], [`Error::Io`].
-    pub fn status(&self) -> Result<Status> {
-        self.status_of(None::<[&OsStr; 0]>)
-    }
-
-    /// The state, as [`status`](Self::status) gives it, for those who know what has happened in the jlog's directory:
-    /// of its files, only these (names without the directory) have been made, written, removed or renamed since this
-    /// `Jlog` was asked for its status the last time. What cannot have changed is not read again: a subscriber whose
-    /// checkpoint is not among the files costs no call of the system.
-    ///
-    /// A system that reports changes of files (inotify, for example) does so for local file systems only, and not for
-    /// what is written to a mapped file. The metastore, the pre-commit buffer, the settings and the segment being
-    /// written are read in any case.
-    ///
-    /// # Errors
-    /// As [`status`](Self::status).
-    pub fn status_after<'a>(&self, changed: impl IntoIterator<Item = &'a OsStr>) -> Result<Status> {
-        self.status_of(Some(changed))
-    }
-
-    fn status_of<'a>(&self, changed: Option<impl IntoIterator<Item = &'a OsStr>>) -> Result<Status> {
-        let meta = self.meta()?;
-        let mut last = looks::take(&self.shared);
-        let again = match changed {
-            Some(changed) => last.again(&self.shared, &meta, changed)?,
-            None => None,
-        };
-        if again.is_none() {
-            last.feed = None;
-        }
-        let feed = match last.feed {
-            Some(feed) => feed,
-            None => {
-                let segments = self.shared.segments()?;
-                let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
-                let missing = Missing::find(&self.shared, meta.format, meta.storage_log)?;
-                last.subscribers = looks::all(&self.shared, last.subscribers)?;
-                looks::Feed { meta, counts, missing }
-            }
-        };
-        let mut looks = last.subscribers;
-        let (counts, missing) = (&feed.counts, &feed.missing);
-        let sums = Sums::of(counts);
-        let checkpoints: Vec<(SubscriberName, Option<LogId>)> =
-            looks.iter().map(|(name, look)| (name.clone(), look.checkpoint)).collect();
-        let needed = |id: &Option<LogId>| id.map_or(0, |id| id.segment);
-        let mut all_needed: Vec<u32> = checkpoints.iter().map(|(_, id)| needed(id)).collect();
-        all_needed.sort_unstable();
-        let oldest_needed = all_needed.first().copied();
-        let next_needed = all_needed.get(1).copied().unwrap_or(meta.storage_log).min(meta.storage_log);
-        let first_segment = counts.first().map_or(0, |count| count.number);
-        let mut subscribers = Vec::with_capacity(checkpoints.len());
-        let mut lost: HashMap<SubscriberName, Vec<Lost>> =
-            missing.lost_to_all(&self.shared, &checkpoints).into_iter().collect();
-        let mut files: HashMap<u32, Option<Identity>> = HashMap::new();
-        for ((name, id), (_, look)) in checkpoints.into_iter().zip(&mut looks) {
-            let (messages, bytes, oldest) = match id {
-                Some(id) if id.segment <= meta.storage_log => {
-                    let segment = *files.entry(id.segment).or_insert_with(|| {
-                        self.shared.facts(&names::segment(id.segment)).ok().map(|facts| facts.identity)
-                    });
-                    let same =
-                        |place: &Place| (place.segment, place.first_segment) == (segment, first_segment);
-                    let enough = |place: &Place| place.oldest.is_some() || sums.behind(id, place).0 == 0;
-                    let place = match look.place.filter(|place| same(place) && enough(place)) {
-                        Some(place) => place,
-                        None => match self.place_of(&name, id, segment, first_segment) {
-                            // Unsubscribed meanwhile.
-                            Err(Error::UnknownSubscriber { .. } | Error::Unsubscribed { .. }) => continue,
-                            other => other?,
-                        },
-                    };
-                    look.place = Some(place);
-                    let (messages, bytes) = sums.behind(id, &place);
-                    (messages, bytes, place.oldest)
-                }
-                _ => (0, 0, None),
-            };
-            // One that has nothing to read is in nobody's way.
-            let behind = messages > 0 || id.is_none();
-            let holds_back = behind && Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
-            let held = if holds_back { sums.from(0).1 - sums.from(next_needed).1 } else { 0 };
-            subscribers.push(SubscriberStatus {
-                moved: look.moved,
-                lost: lost.remove(&name).into_iter().flatten().reduce(Lost::and),
-                name,
-                checkpoint: id,
-                messages,
-                bytes,
-                oldest,
-                holds_back,
-                held,
-                missed: id.map_or(Ok(0), |id| dropped::missed(&self.shared, id, first_segment))?,
-            });
-        }
-        let settings = self.settings();
-        let status = Status {
-            meta,
-            first_segment,
-            segments: u32::try_from(counts.len()).unwrap_or(u32::MAX),
-            bytes: counts.iter().map(|count| count.bytes).sum(),
-            records: sums.from(0).0,
-            each_segment: counts.clone(),
-            pre_commit: precommit::fill(&self.shared)?,
-            checksums: settings.checksums,
-            limits: settings.limits,
-            free: self
-                .shared
-                .storage
-                .available_space(&self.shared.path)
-                .map_err(|e| Error::io("look at", self.path(), e))?,
-            subscribers,
-        };
-        looks::remember(&self.shared, Last { subscribers: looks, feed: Some(feed) });
-        Ok(status)
-    }
 }
 
 impl JlogOptions {
+    /// Creates a jlog: the path must not exist, or be an empty directory.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::MetastoreMissing`], [`Error::OutOfRange`], [`Error::Io`],
+    /// [`Error::DiskFull`].
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<Jlog> {
+        Jlog::create_with(self, path.as_ref())
+    }
+
+    /// Opens the jlog that is there.
+    ///
+    /// # Errors
+    /// [`Error::NotAJlog`], [`Error::MetastoreMissing`], [`Error::Metastore`], [`Error::Settings`], [`Error::Io`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Jlog> {
+        Jlog::open_with(self, path.as_ref())
+    }
+
+    /// Opens the jlog, or creates it where there is none. Several may try at once: one creates it.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create) and [`open`](Self::open).
+    pub fn create_or_open(&self, path: impl AsRef<Path>) -> Result<Jlog> {
+        match self.open(path.as_ref()) {
+            Err(Error::NotAJlog { .. }) => match self.create(path.as_ref()) {
+                Err(Error::AlreadyExists { .. }) => self.open(path.as_ref()),
+                other => other,
+            },
+            other => other,
+        }
+    }
+
     /// Repairs a jlog; see [`Jlog::repair`].
     ///
     /// # Errors

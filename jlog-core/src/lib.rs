@@ -47,8 +47,9 @@
 //!
 //! - `async`: `asynchronous` has writers and readers for async programs.
 //! - `typed`: `typed` appends and reads values with serde, as JSON or postcard.
-//! - `testing`: [`storage`] has a simulated disk that crashes at any call and knows what was synced.
-//! - `shuttle`: locks whose schedules a checker chooses, for the tests of this crate.
+//! - `internals`, `testing` and `shuttle` are for the tests and fuzz targets of this project: what parses files, a
+//!   simulated disk that crashes at any call and knows what was synced, and locks whose schedules a checker chooses.
+//!   What they add is not documented, and may change in any release.
 //!
 //! # Platform
 //!
@@ -59,42 +60,30 @@ mod ack;
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub mod asynchronous;
 mod backup;
-mod c_writers;
-mod checkpoint;
-pub mod checksum;
 mod clock;
+mod codec;
 #[doc(hidden)]
 pub mod compat;
-mod counts;
-pub mod dropped;
 mod error;
 mod event;
-mod expiry;
-pub mod format;
+mod files;
 mod group;
 mod id;
-mod identity;
-mod index;
 mod jlog;
 mod limits;
 mod looks;
-pub mod lost;
+mod loss;
 mod message;
-mod meta;
-pub mod names;
 mod options;
-mod precommit;
-mod progress;
+mod plural;
 mod reader;
-mod recovery;
-mod renumbered;
-mod repair;
-mod retention;
-pub mod scan;
-mod settings;
-mod shared;
+mod status;
+#[cfg(not(feature = "internals"))]
+mod storage;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod storage;
-mod survey;
+mod subscriber;
 #[cfg(not(feature = "shuttle"))]
 mod sync;
 #[cfg(feature = "shuttle")]
@@ -103,34 +92,47 @@ pub mod sync;
 #[cfg(feature = "typed")]
 #[cfg_attr(docsrs, doc(cfg(feature = "typed")))]
 pub mod typed;
-mod verify;
+mod upkeep;
+mod walk;
 mod writer;
 
 pub use ack::{AckWindow, NotDelivered, Redelivery};
 pub use backup::Backup;
-pub use counts::SegmentCount;
-pub use error::{Error, Result};
+pub use codec::format::{self, Compression, Meta, Safety};
+pub use codec::names;
+pub use codec::settings::Settings;
+pub use error::{Error, MetaFault, Result};
 pub use event::Event;
-pub use format::{Compression, Meta, MetaFault, Safety};
+pub use files::identity::{FeedIdentity, ParseFeedIdentityError};
+pub use files::index::IndexState;
 pub use group::{Group, GroupOptions, Lease, Leased};
 pub use id::{LogId, ParseLogIdError, Timestamp};
-pub use identity::{FeedIdentity, ParseFeedIdentityError};
-pub use index::IndexState;
-pub use jlog::{Jlog, Lag, Start, Status, SubscriberStatus};
+pub use jlog::{Jlog, Start};
 pub use limits::{AtLimit, Holder, LimitKind, Limits};
-pub use lost::Lost;
+pub use loss::Lost;
 pub use message::{Batch, Interval, Message, Messages, OwnedBatch, OwnedMessage, OwnedMessages};
-pub use names::SubscriberName;
 pub use options::{
     AlterOptions, Claim, CleanOptions, JlogOptions, Locking, OnDamage, OnMissed, ReadMethod, ReaderOptions,
     SyncPolicy, WriterOptions,
 };
-pub use progress::{Progress, VerifyOptions};
 pub use reader::{Checkpointer, Reader, Wait};
-pub use settings::Settings;
+pub use status::{Lag, Status, SubscriberStatus};
 pub use storage::Waker;
-pub use verify::{Finding, Inspection, RecordInfo, Verification};
+pub use subscriber::{SubscriberName, SubscriberNameError};
+pub use upkeep::progress::{Progress, VerifyOptions};
+pub use upkeep::verify::{Finding, Inspection, RecordInfo, Verification};
+pub use walk::counts::SegmentCount;
 pub use writer::{Appended, AppendedBatch, IdRun, Writer};
+
+/// What tests and fuzz targets look at. Nothing in it is stable.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::files::checksum::{Run, read_runs};
+    pub use crate::files::{dropped, scan};
+    pub use crate::loss::Records;
+    pub use crate::walk::lost::Noted;
+}
 
 /// Documents, for reading only.
 #[cfg(doc)]

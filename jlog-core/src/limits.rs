@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{Error, LogId, Result, SubscriberName};
+use crate::LogId;
+use crate::subscriber::SubscriberName;
 
 /// The smallest `max_bytes`.
 pub(crate) const MIN_BYTES: u64 = 16 << 10;
@@ -10,7 +11,7 @@ pub(crate) const MIN_BYTES: u64 = 16 << 10;
 /// What happens when an append would exceed a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AtLimit {
-    /// It fails with [`Error::AtCapacity`] until subscribers have caught up.
+    /// It fails with [`Error::AtCapacity`](crate::Error::AtCapacity) until subscribers have caught up.
     #[default]
     Fail,
     /// The oldest segments are dropped, needed or not. Subscribers that needed them learn how many
@@ -103,21 +104,6 @@ impl Limits {
     /// Whether there is any.
     pub fn is_some(&self) -> bool {
         self.max_bytes.is_some() || self.max_age.is_some() || self.keep_free.is_some()
-    }
-
-    pub(crate) fn check(&self) -> Result<()> {
-        if let Some(value) = self.max_bytes.filter(|&bytes| bytes < MIN_BYTES) {
-            return Err(Error::OutOfRange { what: "a limit in bytes", value, allowed: "16 KiB or more" });
-        }
-        if let Some(age) = self.max_age.filter(|age| age.as_secs() == 0 || age.subsec_nanos() > 0) {
-            let value = age.as_secs();
-            return Err(Error::OutOfRange {
-                what: "a limit of age",
-                value,
-                allowed: "whole seconds, 1 or more",
-            });
-        }
-        Ok(())
     }
 
     /// The size at which a segment ends, where segments of `size` are configured.

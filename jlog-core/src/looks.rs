@@ -4,14 +4,16 @@
 use std::ffi::OsStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::counts::SegmentCount;
-use crate::lost::Missing;
-use crate::names::{Kind, SubscriberName};
-use crate::renumbered::Identity;
-use crate::shared::Shared;
+use crate::codec::names::Kind;
+use crate::files::checkpoint;
+use crate::files::renumbered::Identity;
+use crate::files::shared::Shared;
 use crate::storage::Facts;
+use crate::subscriber::SubscriberName;
 use crate::sync::Mutex;
-use crate::{Error, LogId, Meta, Result, Timestamp, checkpoint};
+use crate::walk::counts::SegmentCount;
+use crate::walk::lost::Missing;
+use crate::{Error, LogId, Meta, Result, Timestamp};
 
 /// A file that was changed within this time before it was read may have been changed again without a trace: the system
 /// notes times a few milliseconds apart.
@@ -20,6 +22,18 @@ const SETTLED_NANOS: i128 = 100_000_000;
 /// The last looks.
 #[derive(Debug, Default)]
 pub(crate) struct Looks(Mutex<Last>);
+
+impl Looks {
+    /// Takes what was seen last: it is to be remembered again.
+    pub(crate) fn take(&self) -> Last {
+        std::mem::take(&mut *self.0.lock())
+    }
+
+    /// Remembers this for the next time.
+    pub(crate) fn remember(&self, last: Last) {
+        *self.0.lock() = last;
+    }
+}
 
 /// What was seen last.
 #[derive(Debug, Default)]
@@ -96,11 +110,6 @@ impl Look {
     }
 }
 
-/// Takes what was seen last: it is to be remembered again.
-pub(crate) fn take(shared: &Shared) -> Last {
-    std::mem::take(&mut *shared.looks.0.lock())
-}
-
 /// Looks at all subscribers, in the order of their names. A checkpoint that cannot be read comes as `None`.
 pub(crate) fn all(
     shared: &Shared,
@@ -141,7 +150,7 @@ impl Last {
         let Some(last) = feed.counts.last_mut().filter(|last| last.number == meta.storage_log) else {
             return Ok(None);
         };
-        let now = crate::counts::of(shared, meta.format, meta.storage_log, meta.storage_log)?;
+        let now = crate::walk::counts::of(shared, meta.format, meta.storage_log, meta.storage_log)?;
         if now.records < last.records || now.bytes < last.bytes {
             return Ok(None);
         }
@@ -158,11 +167,6 @@ impl Last {
         }
         Ok(Some(()))
     }
-}
-
-/// Remembers this for the next time.
-pub(crate) fn remember(shared: &Shared, last: Last) {
-    *shared.looks.0.lock() = last;
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::format::RecordFormat;
+use crate::codec::format::RecordFormat;
 use crate::{LogId, Timestamp};
 
 /// A message as it is read.

@@ -1,14 +1,14 @@
 //! What can be chosen when a jlog is created or opened, and for writers and readers.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::codec::format::{DEFAULT_SEGMENT_SIZE, MAX_PRE_COMMIT, MAX_SEGMENT_SIZE};
 use crate::event::EventHook;
-use crate::format::{DEFAULT_SEGMENT_SIZE, MAX_PRE_COMMIT, MAX_SEGMENT_SIZE};
+use crate::limits::MIN_BYTES;
 use crate::storage::{Posix, Storage};
-use crate::{Compression, Error, Event, Jlog, Limits, Result, Safety};
+use crate::{Compression, Error, Event, Limits, Result, Safety};
 
 /// How a jlog is created or opened. What belongs to a new jlog (segment size, pre-commit buffer,
 /// compression, safety, checksums, limits) has no effect on one that exists.
@@ -59,7 +59,7 @@ impl Default for JlogOptions {
     }
 }
 
-/// What [`Jlog::alter`] changes: by default nothing, and nothing where a value is `None`.
+/// What [`Jlog::alter`](crate::Jlog::alter) changes: by default nothing, and nothing where a value is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AlterOptions {
@@ -91,7 +91,7 @@ impl AlterOptions {
     }
 }
 
-/// What [`Jlog::clean`] does besides removing what no subscriber needs: by default nothing.
+/// What [`Jlog::clean`](crate::Jlog::clean) does besides removing what no subscriber needs: by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CleanOptions {
@@ -181,6 +181,8 @@ impl JlogOptions {
     }
 
     /// Where files are kept, if not in the operating system's file system.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
     #[must_use]
     pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
         self.storage = storage;
@@ -204,41 +206,10 @@ impl JlogOptions {
         self
     }
 
-    /// Creates a jlog: the path must not exist, or be an empty directory.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyExists`], [`Error::MetastoreMissing`], [`Error::OutOfRange`], [`Error::Io`],
-    /// [`Error::DiskFull`].
-    pub fn create(&self, path: impl AsRef<Path>) -> Result<Jlog> {
-        Jlog::create_with(self, path.as_ref())
-    }
-
-    /// Opens the jlog that is there.
-    ///
-    /// # Errors
-    /// [`Error::NotAJlog`], [`Error::MetastoreMissing`], [`Error::Metastore`], [`Error::Settings`], [`Error::Io`].
-    pub fn open(&self, path: impl AsRef<Path>) -> Result<Jlog> {
-        Jlog::open_with(self, path.as_ref())
-    }
-
-    /// Opens the jlog, or creates it where there is none. Several may try at once: one creates it.
-    ///
-    /// # Errors
-    /// As [`create`](Self::create) and [`open`](Self::open).
-    pub fn create_or_open(&self, path: impl AsRef<Path>) -> Result<Jlog> {
-        match self.open(path.as_ref()) {
-            Err(Error::NotAJlog { .. }) => match self.create(path.as_ref()) {
-                Err(Error::AlreadyExists { .. }) => self.open(path.as_ref()),
-                other => other,
-            },
-            other => other,
-        }
-    }
-
     pub(crate) fn check(&self) -> Result<()> {
         check_segment_size(self.segment_size)?;
         check_pre_commit(self.pre_commit)?;
-        self.limits.check()?;
+        check_limits(&self.limits)?;
         if let Some(mode) = self.file_mode.filter(|&mode| mode > 0o777) {
             return Err(Error::OutOfRange {
                 what: "a file mode",
@@ -527,4 +498,15 @@ impl ReaderOptions {
         self.batch_bytes = bytes.clamp(4 << 10, 64 << 20);
         self
     }
+}
+
+pub(crate) fn check_limits(limits: &Limits) -> Result<()> {
+    if let Some(value) = limits.max_bytes.filter(|&bytes| bytes < MIN_BYTES) {
+        return Err(Error::OutOfRange { what: "a limit in bytes", value, allowed: "16 KiB or more" });
+    }
+    if let Some(age) = limits.max_age.filter(|age| age.as_secs() == 0 || age.subsec_nanos() > 0) {
+        let value = age.as_secs();
+        return Err(Error::OutOfRange { what: "a limit of age", value, allowed: "whole seconds, 1 or more" });
+    }
+    Ok(())
 }

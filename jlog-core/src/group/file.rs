@@ -11,9 +11,9 @@ use std::sync::Arc;
 use byteorder::{ByteOrder, LittleEndian as LE};
 
 use super::state::{Change, GroupState};
-use crate::names::SubscriberName;
-use crate::shared::Shared;
+use crate::files::shared::Shared;
 use crate::storage::{File, Open, read_up_to_at, write_all_at};
+use crate::subscriber::SubscriberName;
 use crate::{Error, LogId, Result};
 
 const MAGIC: &[u8; 8] = b"jlggrp1\n";

@@ -5,20 +5,20 @@ mod file;
 mod model;
 mod state;
 
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
 
 use self::file::{About, GroupFile, any_lease};
 use self::state::{Change, GroupState};
-use crate::names::{self, SubscriberName};
+use crate::codec::names;
+use crate::files::shared::Shared;
 use crate::reader::Reader;
-use crate::shared::Shared;
 use crate::storage::{LockGuard, Waker};
+use crate::subscriber::SubscriberName;
 use crate::{Claim, Error, Jlog, LogId, OnDamage, OwnedMessage, ReaderOptions, Result, Timestamp, Wait};
 
 /// How many messages are taken in at a time, so that the workers read a segment in pieces.

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::renumbered::{self, Identity};
-use crate::shared::Shared;
-use crate::{Error, LogId, Result, names};
+use crate::codec::names;
+use crate::files::renumbered::{self, Identity};
+use crate::files::shared::Shared;
+use crate::{Error, LogId, Result};
 
 /// Of more segments than this, the oldest are forgotten.
 const MAX_SEGMENTS: usize = 4096;

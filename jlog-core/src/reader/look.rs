@@ -2,20 +2,21 @@
 
 use std::ops::ControlFlow;
 
-use super::scan::{Scan, Scanned};
-use super::{Position, Reader, Segment, SkippedTail};
-use crate::checkpoint::Checkpoint;
-use crate::checksum::{Refreshed, Suspect, Verdict, Verifier};
-use crate::format::RecordFormat;
+use super::records::{Scan, Scanned};
+use super::state::{Position, Reader, Segment, SkippedTail};
+use crate::codec::format::RecordFormat;
+use crate::codec::names;
+use crate::files::checkpoint::Checkpoint;
+use crate::files::checksum::{Refreshed, Suspect, Verdict, Verifier};
+use crate::files::renumbered::Identity;
+use crate::files::scan::{Place, Step, Window, record_crc, step, walk};
+use crate::files::shared::Shared;
+use crate::files::{checkpoint, checksum, dropped, index, renumbered};
 use crate::options::{OnMissed, ReadMethod};
-use crate::renumbered::Identity;
-use crate::scan::{Step, Window, record_crc, step, walk};
-use crate::shared::Shared;
 use crate::storage::{File, Open, read_up_to_at};
-use crate::survey::{Fault, Item, Place, Survey};
-use crate::{
-    Error, Event, LogId, Lost, Result, checkpoint, checksum, dropped, index, lost, names, renumbered, repair,
-};
+use crate::walk::lost;
+use crate::walk::survey::{Fault, Item, Survey};
+use crate::{Error, Event, LogId, Lost, Result};
 
 /// What a look at the segment gave.
 pub(super) enum Found {
@@ -437,8 +438,8 @@ fn open_over(mut memory: Verifier, shared: &Shared, number: u32, verify: bool) -
             Verifier::default()
         };
         // A repair replaces both, one after the other.
-        if repair::is_pending(shared)? {
-            repair::finish(shared)?;
+        if shared.is_repair_pending()? {
+            crate::upkeep::journal::finish(shared)?;
         } else if !shared.facts(&name).is_ok_and(|named| named.identity != identity) {
             return Ok(Some(Segment {
                 number,

@@ -1,35 +1,38 @@
 //! The reading side.
 
-mod checkpoint;
+mod commit;
 mod generation;
 mod look;
 mod place;
-mod scan;
+mod records;
+mod state;
 
-pub use checkpoint::Checkpointer;
+pub use commit::Checkpointer;
+pub use state::Reader;
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::Checkpoint;
-use crate::checksum::Verifier;
-use crate::format::{Meta, RecordFormat};
+use crate::codec::format::Meta;
+use crate::codec::names;
+use crate::files::checkpoint::Checkpoint;
+use crate::files::checksum::Verifier;
+use crate::files::metastore::MetaReader;
+use crate::files::renumbered::Identity;
+use crate::files::scan::{Place, Window, record_crc};
+use crate::files::shared::Shared;
 use crate::message::Batch;
-use crate::meta::MetaReader;
-use crate::names::{self, SubscriberName};
 use crate::options::{Claim, OnDamage, ReaderOptions};
-use crate::renumbered::Identity;
-use crate::retention::Passing;
-use crate::scan::{Window, record_crc};
-use crate::shared::Shared;
-use crate::storage::{File, Guarded, Map, Waker, Watch, read_up_to_at};
-use crate::survey::{Place, Stretch};
+use crate::storage::{Waker, Watch, read_up_to_at};
+use crate::subscriber::SubscriberName;
 use crate::sync::Mutex;
-use crate::{Error, Event, LogId, Lost, Result, expiry, lost};
-use checkpoint::Ledger;
+use crate::upkeep::retention::Passing;
+use crate::walk::lost;
+use crate::walk::survey::Stretch;
+use crate::{Error, Event, LogId, Lost, Result};
 use look::Found;
+use state::{Ledger, Position, Segment, SkippedTail};
 
 /// A reader that waits removes messages that are too old this often.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
@@ -46,137 +49,6 @@ pub enum Wait {
     Timeout(Duration),
     /// Until there is something, or the reader's [`Waker`] is used.
     Forever,
-}
-
-/// Reads a jlog, for a subscriber or without one.
-///
-/// Reading moves the reader's own position only. The checkpoint, which is where the next reader of this
-/// subscriber begins, moves when [`commit`](Reader::commit) is called. Reading needs no permission to write and
-/// no free space: a reader only writes its checkpoint and, where it skips damage, a copy of the damaged bytes.
-///
-/// A subscriber has one reader at a time: a second one is refused ([`Error::ReaderBusy`]), unless both share the
-/// subscriber ([`ReaderOptions::claim`]). Then each gets every message, and the last checkpoint stored wins.
-///
-/// ```
-/// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
-/// # log.subscribe("billing", jlog_core::Start::Beginning)?; log.writer()?.append(b"hello")?;
-/// use std::time::Duration;
-/// use jlog_core::Wait;
-///
-/// let mut reader = log.reader("billing")?;
-/// while let Some(batch) = reader.next_batch(Wait::Timeout(Duration::from_millis(10)))? {
-///     for message in &batch {
-///         println!("{}: {} bytes", message.id(), message.body().len());
-///     }
-///     let last = batch.last_id();
-///     reader.commit(last)?;
-/// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # Damage
-///
-/// By default, [`next_batch`](Reader::next_batch) **stops at damaged bytes with an error, and every later call returns
-/// the same error** until [`skip_damage`](Reader::skip_damage) is called. A consumer without
-/// supervision uses [`OnDamage::Skip`]: damaged stretches are then reported as [`Event::DamageSkipped`], counted
-/// ([`skipped`](Reader::skipped)), and kept in `….broken-<offset>` files.
-///
-/// # A jlog that is removed
-///
-/// When the jlog is removed or replaced, reading ends with [`Error::Replaced`]; when the
-/// subscriber is removed, with [`Error::Unsubscribed`]. That also ends a wait. Open the jlog again to read what is
-/// there now.
-pub struct Reader {
-    shared: Arc<Shared>,
-    /// `None` where it reads without a subscriber.
-    name: Option<SubscriberName>,
-    meta: Arc<MetaReader>,
-    format: RecordFormat,
-    /// The subscriber's.
-    checkpoint: Option<Checkpoint>,
-    /// Keeps other readers of the subscriber away.
-    claim: Option<Arc<Guarded>>,
-    options: ReaderOptions,
-    position: Position,
-    segment: Option<Segment>,
-    buf: Vec<u8>,
-    plain: Vec<u8>,
-    /// Checksums of a segment that was left: memory for those of the next one.
-    memory: Verifier,
-    /// What was read for records by their ids, and where in the segment that begins.
-    single: Vec<u8>,
-    single_at: u64,
-    watch: Option<Box<dyn Watch>>,
-    ledger: Arc<Mutex<Ledger>>,
-    passing: Passing,
-    /// When messages that are too old were last removed.
-    expired_at: Option<Instant>,
-    damage: Option<(Stretch, Place)>,
-    /// Damage up to the segment's end that was skipped last.
-    skipped_tail: Option<SkippedTail>,
-    skipped: u64,
-    missed: u64,
-    lost: Option<Lost>,
-    /// What was noted of segments that were cut.
-    noted: lost::Remembered,
-    cursor: Option<Cursor>,
-    /// How many records the segment being written had when it was so long.
-    counted: Option<Cursor>,
-}
-
-/// How far a reader has read.
-#[derive(Clone, Copy, Debug)]
-struct Position {
-    segment: u32,
-    /// Records before it.
-    marker: u32,
-    /// Where the next record begins, once that is known.
-    offset: Option<u64>,
-    /// The file of the segment that the marker is about, if that is known.
-    file: Option<Identity>,
-    /// Up to where records were read that the segment has lost since; 0 where it has not.
-    read_before: u32,
-}
-
-struct Segment {
-    number: u32,
-    file: Arc<dyn File>,
-    identity: Identity,
-    verifier: Verifier,
-    /// Where a survey has found records to be intact that do not fit the checksums, or that damage follows.
-    accepted: Range<u64>,
-    map: Option<Map>,
-    /// Where in the segment the reader's buffer begins, if that holds bytes of it.
-    buffered: Option<u64>,
-}
-
-/// The place after the record that was last read by its id.
-#[derive(Clone, Copy, Debug)]
-struct Cursor {
-    segment: u32,
-    marker: u32,
-    offset: u64,
-    /// Up to where the checksums are about other records; 0 where they are not.
-    foreign_until: u64,
-}
-
-/// Damage that was skipped up to the segment's end. The next writer may truncate it, and write where it was.
-#[derive(Clone, Copy, Debug)]
-struct SkippedTail {
-    segment: u32,
-    before: Place,
-    end: u64,
-    crc: u32,
-}
-
-impl std::fmt::Debug for Reader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader")
-            .field("path", &self.shared.path)
-            .field("subscriber", &self.name)
-            .field("position", &self.position)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Reader {
@@ -468,7 +340,7 @@ impl Reader {
         }
         if !self.options.peek && self.expired_at.is_none_or(|at| at.elapsed() >= EXPIRE_EVERY) {
             // If nobody writes, a waiting reader does it; without permission it leaves that to others.
-            let _ = expiry::run(&self.shared);
+            let _ = crate::writer::expire::run(&self.shared);
             self.expired_at = Some(Instant::now());
         }
         let left = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));

@@ -3,15 +3,18 @@
 use std::ops::ControlFlow;
 
 use super::look::{Located, item_at, locate, open};
-use super::{Cursor, Position, Reader, Segment};
-use crate::checksum::{Suspect, Verdict};
-use crate::format::{RecordFormat, RecordHeader};
+use super::state::{Cursor, Position, Reader, Segment};
+use crate::codec::format::{RecordFormat, RecordHeader};
+use crate::codec::names;
+use crate::files::checksum::{Suspect, Verdict};
+use crate::files::index;
+use crate::files::renumbered::Identity;
+use crate::files::scan::{Place, Step, step};
 use crate::message::{Interval, Message};
-use crate::renumbered::Identity;
-use crate::scan::{Step, step};
 use crate::storage::read_up_to_at;
-use crate::survey::{Fault, Item, Place, Survey};
-use crate::{Error, LogId, Result, Timestamp, index, names};
+use crate::walk::lost;
+use crate::walk::survey::{Fault, Item, Survey};
+use crate::{Error, LogId, Result, Timestamp};
 
 /// Bytes that are read for a record by its id; more are read if the one before it was read as well.
 const READ_ONE: usize = 4096;
@@ -268,7 +271,10 @@ impl Reader {
             }
             // An index that cannot be written, or not to its end, is counted in memory instead.
             let state =
-                index::resync(&self.shared, segment.number, &segment.file, self.format, storage_log).ok();
+                index::resync(&self.shared, segment.number, &segment.file, self.format, storage_log, || {
+                    lost::note_cut(&self.shared, self.format, segment.number)
+                })
+                .ok();
             let (last, whole) = match state {
                 Some(state) => (state.last, true),
                 None => {

@@ -21,7 +21,8 @@ use crate::sync::Condvar;
 use crate::sync::Mutex;
 
 use super::posix::MapObserver;
-use super::{Facts, File, FileKind, Map, NotRegular, Open, Storage, Waker, Watch};
+use crate::storage::posix::Map;
+use crate::storage::traits::{Facts, File, FileKind, NotRegular, Open, Storage, Waker, Watch};
 
 /// Maps reach the disk in pieces of this size, far smaller than a page, so that small buffers tear, too.
 const PAGE: usize = 64;

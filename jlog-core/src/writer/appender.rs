@@ -7,11 +7,11 @@ use super::limits::Limiter;
 use super::segment::{Room, Tail};
 use super::watch::Watch;
 use super::{Appended, AppendedBatch, Core};
-use crate::checksum::Pending;
-use crate::format::check_message_len;
-use crate::names::Kind;
+use crate::codec::format::check_message_len;
+use crate::codec::names::Kind;
+use crate::files::checksum::Pending;
+use crate::files::precommit::PreCommit;
 use crate::options::SyncPolicy;
-use crate::precommit::PreCommit;
 use crate::{Result, Timestamp};
 
 /// What the threads of a writer share; one of them has it at a time.

@@ -4,8 +4,8 @@ use std::io::IoSlice;
 
 use super::Core;
 use super::segment::LockedSegment;
-use crate::checksum::{Mark, Sums, header_hash};
-use crate::format::{COMPRESSED_HEADER_LEN, RecordHeader, check_message_len};
+use crate::codec::format::{COMPRESSED_HEADER_LEN, RecordHeader, check_message_len};
+use crate::files::checksum::{Mark, Sums, header_hash};
 use crate::storage::write_all_at;
 use crate::{Error, LogId, Result, Timestamp};
 

@@ -6,9 +6,9 @@ use super::Core;
 use super::appender::Appender;
 use super::batch::len_u32;
 use super::segment::Room;
-use crate::precommit::{self, Guard, PreCommit};
-use crate::recovery;
+use crate::files::precommit::{self, Guard, PreCommit};
 use crate::storage::write_all_at;
+use crate::upkeep::recovery;
 use crate::{Error, Event, Result};
 
 impl Core {

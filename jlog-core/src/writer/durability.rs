@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::Core;
 use super::appender::Appender;
 use super::segment::Segment;
+use crate::codec::names;
 use crate::options::SyncPolicy;
 use crate::storage::{File, Open};
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::{Error, Result, names};
+use crate::{Error, Result};
 
 /// How many filled segments may wait to be synced while appends go on.
 const MAX_FILLED: usize = 16;

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use super::Core;
 use super::appender::Appender;
 use super::segment::Room;
-use crate::expiry::{self, Ages};
+use crate::codec::names::Kind;
+use crate::files::checkpoint;
+use crate::files::precommit::PreCommit;
 use crate::limits::{AtLimit, Limits};
-use crate::names::Kind;
-use crate::precommit::PreCommit;
-use crate::{Error, Holder, LimitKind, LogId, Result, checkpoint, retention};
+use crate::upkeep::expiry::{self, Ages};
+use crate::upkeep::retention;
+use crate::walk::holders;
+use crate::{Error, Holder, LimitKind, LogId, Result};
 
 /// How often ages are checked.
 const AGES_EVERY: Duration = Duration::from_secs(1);
@@ -226,7 +229,7 @@ impl Core {
         let end = appender.tail.segment().map(|segment| LogId::new(segment.number, segment.records));
         let end = end.unwrap_or_else(|| LogId::new(self.meta.storage_log(), u32::MAX));
         // If they cannot be found, the error still names the limit.
-        let holders = retention::holders(&self.shared, self.format, end).unwrap_or_default();
+        let holders = holders::holders(&self.shared, self.format, end).unwrap_or_default();
         let directory = self.directory_changed();
         appender.limiter.refused =
             Some(Refusal { since: Instant::now(), directory, kind, used, limit, holders: holders.clone() });

@@ -4,7 +4,9 @@ mod appended;
 mod appender;
 mod batch;
 mod buffer;
+pub(crate) mod c_writers;
 mod durability;
+pub(crate) mod expire;
 mod leader;
 mod lease;
 mod limits;
@@ -15,17 +17,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::checksum::Pending;
-use crate::format::RecordFormat;
-use crate::meta::Metastore;
+use crate::codec::format::RecordFormat;
+use crate::codec::names;
+use crate::codec::settings::Settings;
+use crate::files::checksum::Pending;
+use crate::files::metastore::Metastore;
+use crate::files::precommit::PreCommit;
+use crate::files::shared::Shared;
 use crate::options::{Locking, SyncPolicy, WriterOptions};
-use crate::precommit::PreCommit;
-use crate::settings::{self, Settings};
-use crate::shared::Shared;
 use crate::storage::Guarded;
 use crate::sync::{Condvar, Mutex};
-use crate::{Error, Event, Result, Timestamp, names};
-use crate::{c_writers, recovery, repair, retention};
+use crate::upkeep::{recovery, retention};
+use crate::{Error, Event, Result, Timestamp};
 
 pub use appended::{Appended, AppendedBatch, IdRun};
 use appender::{Appender, Subscribers};
@@ -90,18 +93,18 @@ impl Writer {
     pub(crate) fn open(shared: Arc<Shared>, options: &WriterOptions) -> Result<Self> {
         let multi = options.locking == Locking::MultiProcess;
         let (meta, guard) = loop {
-            repair::finish(&shared)?;
+            crate::upkeep::journal::finish(&shared)?;
             let meta = Metastore::open(&shared)?;
             let Some(guard) = meta.try_guard(!multi)? else {
                 return Err(Error::WriterBusy { path: shared.path.clone() });
             };
             // From here on no repair begins.
-            if !repair::is_pending(&shared)? {
+            if !shared.is_repair_pending()? {
                 break (meta, guard);
             }
         };
         // In this order: a change meanwhile is noticed.
-        let stamp = settings::stamp(&shared);
+        let stamp = crate::files::settings::stamp(&shared);
         let settings = Settings::load(&*shared.storage, &shared.path)?;
         let format = meta.format();
         let deferred = shared.storage.is_shared();

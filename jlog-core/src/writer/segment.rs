@@ -6,11 +6,14 @@ use std::time::Duration;
 use super::Core;
 use super::appender::{Appender, Subscribers};
 use super::limits::Limiter;
-use crate::checksum::{self, Sums};
-use crate::recovery;
+use crate::codec::names;
+use crate::files::checksum::{self, Sums};
+use crate::files::index;
+use crate::files::scan::Place;
 use crate::storage::{File, LockGuard, Open, unlock};
-use crate::survey::Place;
-use crate::{Error, Event, LogId, Result, index, lost, names};
+use crate::upkeep::recovery;
+use crate::walk::{counts, lost};
+use crate::{Error, Event, LogId, Result};
 
 /// The segment being written.
 #[derive(Debug)]
@@ -357,7 +360,7 @@ impl Core {
             self.meta.check_named(&self.shared)?;
             appender.unsynced.note_opened();
             appender.limiter.forget();
-            let known = recovery::known_tail(&self.shared, number, &*file, self.format);
+            let known = counts::known_tail(&self.shared, number, &*file, self.format);
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
             recovery::drop_stale_checksums(&self.shared, number, end.offset)?;
             recovery::drop_foreign_checksums(&self.shared, self.format, number, &*file, end.offset)?;

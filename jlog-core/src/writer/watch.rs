@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::appender::Appender;
 use super::limits::Limiter;
 use super::{Core, Ordering};
-use crate::settings::{self, Settings};
+use crate::codec::settings::Settings;
+use crate::files::settings::Stamp;
 use crate::{Result, Timestamp};
 
 /// How often a writer whose appends take no lock checks that its feed is still there.
@@ -18,13 +19,13 @@ const APPENDS: u64 = 1024;
 #[derive(Debug)]
 pub(super) struct Watch {
     /// What the settings file was when it was read.
-    stamp: Option<settings::Stamp>,
+    stamp: Option<Stamp>,
     settings: Looked,
     feed: Looked,
 }
 
 impl Watch {
-    pub(super) fn new(stamp: Option<settings::Stamp>) -> Self {
+    pub(super) fn new(stamp: Option<Stamp>) -> Self {
         Self { stamp, settings: Looked::now(), feed: Looked::now() }
     }
 }

@@ -87,6 +87,7 @@ impl Map {
     }
 
     /// Whether nothing is mapped.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -117,6 +118,7 @@ impl Map {
     }
 
     /// Copies bytes out.
+    #[cfg(any(test, feature = "internals"))]
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         self.check(offset, out.len());
         // SAFETY: in range, and the two do not overlap: `out` is an exclusive borrow of other memory.

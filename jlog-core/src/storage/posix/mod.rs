@@ -16,11 +16,11 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
-use super::{Facts, File, FileKind, NotRegular, Open, Storage, Watch};
+use crate::storage::traits::{Facts, File, FileKind, NotRegular, Open, Storage, Watch};
 
-mod fork;
+pub(super) mod fork;
 mod lease;
-mod map;
+pub(super) mod map;
 mod raw;
 mod watch;
 

@@ -11,8 +11,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::names::Kind;
-use crate::storage::{Waker, Watch};
+use crate::codec::names::Kind;
+use crate::storage::traits::{Waker, Watch};
 
 /// How often a system without free inotify watches is asked whether there is something new.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -1,0 +1,110 @@
+//! Which feed a directory holds: a random number that is made with the feed and kept in the file `identity`. The C
+//! library ignores it; a feed of that library gets one from the first writer of ours that may create files there.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::codec::names;
+use crate::files::shared::Shared;
+use crate::storage::{Open, read_all};
+use crate::{Error, Result};
+
+/// Bytes of the number.
+const LEN: usize = 16;
+
+/// Which feed a directory holds, whatever its path: a random number of 128 bits that is made with the feed, written as 32
+/// hex digits. A feed that is removed and created again has another one, and so has a copy that [`Jlog::backup`] makes. A
+/// directory that is copied as files keeps it.
+///
+/// [`Jlog::backup`]: crate::Jlog::backup
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FeedIdentity([u8; LEN]);
+
+impl fmt::Display for FeedIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for FeedIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FeedIdentity({self})")
+    }
+}
+
+/// A text that is not an identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not the identity of a feed: expected 32 lower-case hex digits")]
+pub struct ParseFeedIdentityError(String);
+
+impl FromStr for FeedIdentity {
+    type Err = ParseFeedIdentityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(format!("{text}\n").as_bytes()).ok_or_else(|| ParseFeedIdentityError(text.to_owned()))
+    }
+}
+
+impl FeedIdentity {
+    fn random() -> std::io::Result<Self> {
+        let mut bytes = [0; LEN];
+        getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+        Ok(Self(bytes))
+    }
+
+    fn to_text(self) -> String {
+        format!("{self}\n")
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let digits = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
+        if digits.len() != 2 * LEN || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        u128::from_str_radix(digits, 16).ok().map(|n| Self(n.to_be_bytes()))
+    }
+}
+
+/// The identity of the feed that is at the path now; `None` where it has none, or none that can be read.
+pub(crate) fn read(shared: &Shared) -> Option<FeedIdentity> {
+    let file = shared.open(names::IDENTITY, Open::Read).ok()?;
+    FeedIdentity::parse(&read_all(&*file, 2 * LEN + 1).ok()?)
+}
+
+/// Gives the feed an identity, unless it has one.
+pub(crate) fn create(shared: &Shared) -> Result<()> {
+    if shared.exists(names::IDENTITY) {
+        return Ok(());
+    }
+    let identity = FeedIdentity::random().map_err(|e| Error::io("create", shared.at(names::IDENTITY), e))?;
+    // Another process may be writing one at this moment: the first one stays.
+    shared.write_temporary(identity.to_text().as_bytes())?.publish_new(names::IDENTITY)?;
+    Ok(())
+}
+
+/// The feed's identity, which it gets now if it has none. `None` where files cannot be created there.
+pub(crate) fn ensure(shared: &Shared) -> Option<FeedIdentity> {
+    read(shared).or_else(|| {
+        create(shared).ok()?;
+        read(shared)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_read_as_it_is_written() {
+        let identity = FeedIdentity::random().unwrap();
+        let text = identity.to_text();
+        assert_eq!(FeedIdentity::parse(text.as_bytes()), Some(identity));
+        assert_eq!(identity.to_string().parse(), Ok(identity));
+        assert!("".parse::<FeedIdentity>().is_err() && text.parse::<FeedIdentity>().is_err());
+        assert_ne!(FeedIdentity::random().unwrap(), identity);
+        for bad in ["", "\n", &text[1..], &text[..32], &text.to_uppercase().replace(['A'], "G")] {
+            assert_eq!(FeedIdentity::parse(bad.as_bytes()), None, "{bad:?}");
+        }
+        assert_eq!(FeedIdentity::parse(format!("+{}", &text[1..]).as_bytes()), None);
+    }
+}

@@ -1,0 +1,285 @@
+//! The checkpoint that a reader stores, and handles that store it from elsewhere.
+
+use std::sync::Arc;
+
+use super::state::{Ledger, Reader};
+use crate::codec::names;
+use crate::files::checkpoint::Checkpoint;
+use crate::files::metastore::MetaReader;
+use crate::files::shared::Shared;
+use crate::storage::Guarded;
+use crate::subscriber::SubscriberName;
+use crate::sync::Mutex;
+use crate::upkeep::retention;
+use crate::upkeep::retention::Passing;
+use crate::walk::{counts, lost};
+use crate::{Error, Event, LogId, Result};
+
+/// What it takes to store a checkpoint.
+struct Storing<'a> {
+    shared: &'a Shared,
+    meta: &'a MetaReader,
+    name: &'a SubscriberName,
+    checkpoint: &'a Checkpoint,
+    ledger: &'a Mutex<Ledger>,
+    passing: &'a mut Passing,
+}
+
+impl Storing<'_> {
+    /// Stores `id`, of which `known` may say that the record has been read.
+    fn commit(self, id: LogId, known: bool) -> Result<()> {
+        check_there(self.shared, self.meta, self.checkpoint, self.name)?;
+        let meta = self.meta.get()?;
+        let ledger = self.ledger.lock();
+        let current = ledger.generations.current_id(self.shared, id)?;
+        let (stored, passed) = (ledger.stored, ledger.passed);
+        drop(ledger);
+        let passed = passed.filter(|&(end, _)| end == current);
+        if !known && passed.is_none() && id != stored && current == id {
+            counts::check_id(self.shared, &meta, id)?;
+        }
+        self.store(passed.map_or(id, |(_, next)| LogId::new(next, 0)), meta.storage_log)
+    }
+
+    /// Stores `id`, whether there is such a record or not.
+    fn store(self, id: LogId, storage_log: u32) -> Result<()> {
+        let safety = self.meta.get()?.safety;
+        self.meta.check_named(self.shared)?;
+        let mut ledger = self.ledger.lock();
+        if id.segment < ledger.stored.segment {
+            // If there is no room to note it, lost messages are reported once too often.
+            let _ = lost::begins(self.shared, id);
+        }
+        let (stored, old) =
+            self.checkpoint.set(self.shared, safety, || ledger.generations.current_id(self.shared, id))?;
+        ledger.generations.done(id);
+        ledger.stored = stored;
+        drop(ledger);
+        let old = old.unwrap_or(stored);
+        if stored < old {
+            let subscriber = self.name.to_string();
+            self.shared.note(Event::CheckpointWentBack { subscriber, from: old, to: stored });
+        }
+        retention::remove_passed(self.shared, old, stored, storage_log, self.passing)
+    }
+}
+
+/// Makes sure that the jlog and the subscriber are still there.
+fn check_there(
+    shared: &Shared,
+    meta: &MetaReader,
+    checkpoint: &Checkpoint,
+    name: &SubscriberName,
+) -> Result<()> {
+    meta.check_named(shared)?;
+    if checkpoint.is_removed()? {
+        return Err(Error::Unsubscribed { path: shared.path.clone(), name: name.to_string() });
+    }
+    Ok(())
+}
+
+/// Stores the checkpoint of a [`Reader`]'s subscriber while the reader is in use elsewhere: while a batch of it is being
+/// iterated, or from another thread. [`Reader::checkpointer`] makes it.
+///
+/// It knows which messages its reader has given out, and where they are after a repair. It outlives the reader, and keeps
+/// other readers of the subscriber away as the reader does ([`ReaderOptions::claim`](crate::ReaderOptions::claim)).
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
+/// # log.subscribe("billing", jlog_core::Start::Beginning)?; log.writer()?.append_batch(&["a", "b"])?;
+/// use jlog_core::Wait;
+///
+/// let mut reader = log.reader("billing")?;
+/// let mut checkpointer = reader.checkpointer()?;
+/// while let Some(batch) = reader.next_batch(Wait::No)? {
+///     for message in &batch {
+///         println!("{} bytes", message.body().len());
+///         checkpointer.commit(message.id())?;
+///     }
+/// }
+/// assert_eq!(checkpointer.stored()?, log.end()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Checkpointer {
+    shared: Arc<Shared>,
+    meta: Arc<MetaReader>,
+    name: SubscriberName,
+    /// Open by itself: locks of one open file do not exclude each other.
+    checkpoint: Checkpoint,
+    /// The reader's, which other readers respect as long as either is there.
+    _claim: Option<Arc<Guarded>>,
+    ledger: Arc<Mutex<Ledger>>,
+    passing: Passing,
+}
+
+impl Checkpointer {
+    /// The subscriber's name.
+    pub fn subscriber(&self) -> &SubscriberName {
+        &self.name
+    }
+
+    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that no subscriber needs.
+    /// Costs what [`Reader::commit`] does; the reader's next batch waits for it.
+    ///
+    /// # Errors
+    /// As [`Reader::commit`].
+    pub fn commit(&mut self, id: LogId) -> Result<()> {
+        let known = self.ledger.lock().generations.has_given(id);
+        let storing = Storing {
+            shared: &self.shared,
+            meta: &self.meta,
+            name: &self.name,
+            checkpoint: &self.checkpoint,
+            ledger: &self.ledger,
+            passing: &mut self.passing,
+        };
+        storing.commit(id, known)
+    }
+
+    /// Makes the checkpoint durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        self.checkpoint.sync()
+    }
+
+    /// The stored checkpoint; others may have moved it.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`], [`Error::Io`].
+    pub fn stored(&self) -> Result<LogId> {
+        let stored = self.checkpoint.get()?;
+        Ok(stored.unwrap_or_else(|| self.ledger.lock().stored))
+    }
+}
+
+impl Reader {
+    /// A handle that stores this reader's checkpoint, of its own: it can be used while a batch is being iterated, and sent to
+    /// another thread. It costs an open file.
+    ///
+    /// # Errors
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Unsubscribed`] where the subscriber was removed;
+    /// [`Error::Io`].
+    pub fn checkpointer(&self) -> Result<Checkpointer> {
+        let (own, name) = self.subscribed()?;
+        let gone = || Error::Unsubscribed { path: self.shared.path.clone(), name: name.to_string() };
+        let checkpoint = match Checkpoint::open(&self.shared, name) {
+            Err(Error::UnknownSubscriber { .. }) => return Err(gone()),
+            opened => opened?,
+        };
+        // A subscriber of the same name may have come after this reader's.
+        if !checkpoint.is_file_of(own)? {
+            return Err(gone());
+        }
+        Ok(Checkpointer {
+            shared: Arc::clone(&self.shared),
+            meta: Arc::clone(&self.meta),
+            name: name.clone(),
+            checkpoint,
+            _claim: self.claim.clone(),
+            ledger: Arc::clone(&self.ledger),
+            passing: Passing::default(),
+        })
+    }
+
+    /// Moves the stored checkpoint, unless another reader has moved it, or this reader only peeks.
+    pub(super) fn move_stored(&mut self, to: LogId, storage_log: u32) -> Result<()> {
+        let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| !self.options.peek) else { return Ok(()) };
+        self.meta.check_named(&self.shared)?;
+        let safety = self.meta.get()?.safety;
+        // An id is worth nothing where another file than the one that is open has taken the segment's place.
+        let same_file = || {
+            let ours = self.segment.as_ref().filter(|open| open.number == to.segment && to.marker > 0);
+            ours.is_none_or(|ours| {
+                let named = self.shared.facts(&names::segment(to.segment));
+                named.is_ok_and(|named| named.identity == ours.identity)
+            })
+        };
+        let mut ledger = self.ledger.lock();
+        let from = ledger.stored;
+        let moved = checkpoint.move_from(&self.shared, from, to, safety, same_file)?;
+        if moved {
+            ledger.stored = to;
+            drop(ledger);
+            retention::remove_passed(&self.shared, from, to, storage_log, &mut self.passing)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that no subscriber
+    /// needs.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRecord`] if `id` is beyond what was written; [`Error::StaleId`] if it was read from a
+    /// segment that was replaced since (after a repair, the record's current id is stored);
+    /// [`Error::Unsubscribed`] or [`Error::Replaced`] if the subscriber or the jlog was removed meanwhile;
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
+    pub fn commit(&mut self, id: LogId) -> Result<()> {
+        let known = id.segment == self.position.segment
+            && id.marker <= self.position.marker
+            && self.position.offset.is_some();
+        self.storing()?.commit(id, known)
+    }
+
+    /// See [`ReaderCompat`](crate::compat::ReaderCompat).
+    pub(crate) fn store_checkpoint(&mut self, id: LogId) -> Result<()> {
+        let storage_log = self.meta.get()?.storage_log;
+        self.storing()?.store(id, storage_log)
+    }
+
+    fn storing(&mut self) -> Result<Storing<'_>> {
+        let (Some(checkpoint), Some(name)) = (&self.checkpoint, &self.name) else {
+            return Err(Error::NoSubscriber { path: self.shared.path.clone() });
+        };
+        Ok(Storing {
+            shared: &self.shared,
+            meta: &self.meta,
+            name,
+            checkpoint,
+            ledger: &self.ledger,
+            passing: &mut self.passing,
+        })
+    }
+
+    /// Whether this reader can store checkpoints: to be asked before work is done that a checkpoint is to keep.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the reason where the checkpoint cannot be written; [`Error::NoSubscriber`] for a reader
+    /// without a subscriber.
+    pub fn check_writable(&self) -> Result<()> {
+        self.subscribed()?.0.check_allowed()
+    }
+
+    pub(super) fn subscribed(&self) -> Result<(&Checkpoint, &SubscriberName)> {
+        let subscribed = self.checkpoint.as_ref().zip(self.name.as_ref());
+        subscribed.ok_or_else(|| Error::NoSubscriber { path: self.shared.path.clone() })
+    }
+
+    /// Makes the checkpoint durable.
+    ///
+    /// # Errors
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`].
+    pub fn sync_checkpoint(&self) -> Result<()> {
+        self.subscribed()?.0.sync()
+    }
+
+    /// The stored checkpoint; others may have moved it.
+    ///
+    /// # Errors
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Checkpoint`], [`Error::Io`].
+    pub fn stored_checkpoint(&self) -> Result<LogId> {
+        let stored = self.subscribed()?.0.get()?;
+        Ok(stored.unwrap_or_else(|| self.ledger.lock().stored))
+    }
+
+    /// Stores a checkpoint that means the same as the one that is stored. A disk that cannot be written keeps
+    /// the old one.
+    pub(super) fn settle(&mut self, here: LogId, storage_log: u32) {
+        let stored = self.ledger.lock().stored;
+        if here != stored {
+            let _ = self.move_stored(here, storage_log);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The state of a jlog and its subscribers at one moment.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+
+use crate::codec::format::Meta;
+use crate::codec::names;
+use crate::files::renumbered::Identity;
+use crate::files::{dropped, precommit};
+use crate::jlog::Jlog;
+use crate::limits::Limits;
+use crate::looks::{self, Last, Place};
+use crate::loss::Lost;
+use crate::options::ReaderOptions;
+use crate::subscriber::SubscriberName;
+use crate::walk::counts::{self, SegmentCount};
+use crate::walk::lost::Missing;
+use crate::{Error, LogId, Result};
+
+/// The state of a jlog at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// The metastore's values.
+    pub meta: Meta,
+    /// Number of the first segment on disk.
+    pub first_segment: u32,
+    /// Number of segments.
+    pub segments: u32,
+    /// Bytes of the segments.
+    pub bytes: u64,
+    /// Records in the segments.
+    pub records: u64,
+    /// The segments, in the order of their numbers.
+    pub each_segment: Vec<SegmentCount>,
+    /// Bytes in use and size of the pre-commit buffer, if there is one.
+    pub pre_commit: Option<(u64, u64)>,
+    /// Whether writers keep checksums.
+    pub checksums: bool,
+    /// How much the jlog may hold.
+    pub limits: Limits,
+    /// Bytes free on the file system.
+    pub free: u64,
+    /// The subscribers, by name.
+    pub subscribers: Vec<SubscriberStatus>,
+}
+
+/// The state of a subscriber at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SubscriberStatus {
+    /// Its name.
+    pub name: SubscriberName,
+    /// Its checkpoint; `None` if it cannot be read.
+    pub checkpoint: Option<LogId>,
+    /// Messages behind its checkpoint.
+    pub messages: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// When the oldest of them was accepted.
+    pub oldest: Option<crate::Timestamp>,
+    /// When its checkpoint was stored last, in whole seconds, from the time of the file.
+    pub moved: Option<crate::Timestamp>,
+    /// Whether no subscriber is further behind, and older segments are retained for it.
+    pub holds_back: bool,
+    /// Bytes of segments that no other subscriber needs.
+    pub held: u64,
+    /// Messages that were dropped before it read them.
+    pub missed: u64,
+    /// Messages that it has not read and that were lost with missing segments.
+    pub lost: Option<Lost>,
+}
+
+/// How far a subscriber is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lag {
+    /// Messages behind its checkpoint.
+    pub messages: u64,
+    /// Bytes of their records, headers included.
+    pub bytes: u64,
+    /// When the oldest of them was accepted.
+    pub oldest: Option<crate::Timestamp>,
+}
+
+/// What segments and all behind them hold.
+struct Sums {
+    /// Each segment, and the records and bytes from it on.
+    from: Vec<(SegmentCount, u64, u64)>,
+}
+
+impl Sums {
+    /// Of segments in the order of their numbers.
+    fn of(counts: &[SegmentCount]) -> Self {
+        let (mut records, mut bytes) = (0, 0);
+        let mut from: Vec<(SegmentCount, u64, u64)> = counts
+            .iter()
+            .rev()
+            .map(|&count| {
+                records += u64::from(count.records);
+                bytes += count.bytes;
+                (count, records, bytes)
+            })
+            .collect();
+        from.reverse();
+        Self { from }
+    }
+
+    fn index(&self, segment: u32) -> usize {
+        self.from.partition_point(|(count, ..)| count.number < segment)
+    }
+
+    /// Records and bytes of this segment and all behind it.
+    fn from(&self, segment: u32) -> (u64, u64) {
+        self.from.get(self.index(segment)).map_or((0, 0), |&(_, records, bytes)| (records, bytes))
+    }
+
+    /// Messages and bytes behind a checkpoint.
+    fn behind(&self, id: LogId, place: &Place) -> (u64, u64) {
+        let (messages, bytes) = self.from(id.segment);
+        self.segment(id.segment).map_or((messages, bytes), |here| {
+            (messages - u64::from(place.records.min(here.records)), bytes - place.offset.min(here.bytes))
+        })
+    }
+
+    fn segment(&self, segment: u32) -> Option<SegmentCount> {
+        self.from.get(self.index(segment)).map(|&(count, ..)| count).filter(|count| count.number == segment)
+    }
+}
+
+impl Jlog {
+    /// How far a subscriber is behind. Counts of complete segments are kept, so that no data is read twice.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSubscriber`], [`Error::Checkpoint`], [`Error::Io`].
+    pub fn lag(&self, name: impl AsRef<[u8]>) -> Result<Lag> {
+        let meta = self.meta()?;
+        let name = SubscriberName::new(name)?;
+        let id = self.checkpoint(&name)?;
+        let segments: Vec<u32> =
+            self.shared.segments()?.into_iter().filter(|&number| number >= id.segment).collect();
+        let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
+        let place = self.place_of(&name, id, None, 0)?;
+        let (messages, bytes) = Sums::of(&counts).behind(id, &place);
+        Ok(Lag { messages, bytes, oldest: place.oldest })
+    }
+
+    /// Finds the place of a checkpoint.
+    fn place_of(
+        &self,
+        name: &SubscriberName,
+        id: LogId,
+        segment: Option<Identity>,
+        first_segment: u32,
+    ) -> Result<Place> {
+        let mut options = ReaderOptions::default().verify(false).batch_bytes(4096).peek(true);
+        options.quiet = true;
+        let mut reader = self.reader_with(name, options)?;
+        let (records, offset) = reader.locate(id)?;
+        reader.seek(id)?;
+        let oldest = match reader.next_batch(crate::Wait::No) {
+            Ok(batch) => batch.and_then(|batch| batch.iter().next()).map(|message| message.time()),
+            Err(e) if e.is_damage() => None,
+            Err(e) => return Err(e),
+        };
+        Ok(Place { segment, first_segment, records, offset, oldest })
+    }
+
+    /// The state of the jlog and its subscribers.
+    ///
+    /// # Errors
+    /// [`Error::Metastore`], [`Error::Io`].
+    pub fn status(&self) -> Result<Status> {
+        self.status_of(None::<[&OsStr; 0]>)
+    }
+
+    /// The state, as [`status`](Self::status) gives it, for those who know what has happened in the jlog's directory:
+    /// of its files, only these (names without the directory) have been made, written, removed or renamed since this
+    /// `Jlog` was asked for its status the last time. What cannot have changed is not read again: a subscriber whose
+    /// checkpoint is not among the files costs no call of the system.
+    ///
+    /// A system that reports changes of files (inotify, for example) does so for local file systems only, and not for
+    /// what is written to a mapped file. The metastore, the pre-commit buffer, the settings and the segment being
+    /// written are read in any case.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn status_after<'a>(&self, changed: impl IntoIterator<Item = &'a OsStr>) -> Result<Status> {
+        self.status_of(Some(changed))
+    }
+
+    fn status_of<'a>(&self, changed: Option<impl IntoIterator<Item = &'a OsStr>>) -> Result<Status> {
+        let meta = self.meta()?;
+        let mut last = self.looks.take();
+        let again = match changed {
+            Some(changed) => last.again(&self.shared, &meta, changed)?,
+            None => None,
+        };
+        if again.is_none() {
+            last.feed = None;
+        }
+        let feed = match last.feed {
+            Some(feed) => feed,
+            None => {
+                let segments = self.shared.segments()?;
+                let counts = counts::all(&self.shared, meta.format, &segments, meta.storage_log)?;
+                let missing = Missing::find(&self.shared, meta.format, meta.storage_log)?;
+                last.subscribers = looks::all(&self.shared, last.subscribers)?;
+                looks::Feed { meta, counts, missing }
+            }
+        };
+        let mut looks = last.subscribers;
+        let (counts, missing) = (&feed.counts, &feed.missing);
+        let sums = Sums::of(counts);
+        let checkpoints: Vec<(SubscriberName, Option<LogId>)> =
+            looks.iter().map(|(name, look)| (name.clone(), look.checkpoint)).collect();
+        let needed = |id: &Option<LogId>| id.map_or(0, |id| id.segment);
+        let mut all_needed: Vec<u32> = checkpoints.iter().map(|(_, id)| needed(id)).collect();
+        all_needed.sort_unstable();
+        let oldest_needed = all_needed.first().copied();
+        let next_needed = all_needed.get(1).copied().unwrap_or(meta.storage_log).min(meta.storage_log);
+        let first_segment = counts.first().map_or(0, |count| count.number);
+        let mut subscribers = Vec::with_capacity(checkpoints.len());
+        let mut lost: HashMap<SubscriberName, Vec<Lost>> =
+            missing.lost_to_all(&self.shared, &checkpoints).into_iter().collect();
+        let mut files: HashMap<u32, Option<Identity>> = HashMap::new();
+        for ((name, id), (_, look)) in checkpoints.into_iter().zip(&mut looks) {
+            let (messages, bytes, oldest) = match id {
+                Some(id) if id.segment <= meta.storage_log => {
+                    let segment = *files.entry(id.segment).or_insert_with(|| {
+                        self.shared.facts(&names::segment(id.segment)).ok().map(|facts| facts.identity)
+                    });
+                    let same =
+                        |place: &Place| (place.segment, place.first_segment) == (segment, first_segment);
+                    let enough = |place: &Place| place.oldest.is_some() || sums.behind(id, place).0 == 0;
+                    let place = match look.place.filter(|place| same(place) && enough(place)) {
+                        Some(place) => place,
+                        None => match self.place_of(&name, id, segment, first_segment) {
+                            // Unsubscribed meanwhile.
+                            Err(Error::UnknownSubscriber { .. } | Error::Unsubscribed { .. }) => continue,
+                            other => other?,
+                        },
+                    };
+                    look.place = Some(place);
+                    let (messages, bytes) = sums.behind(id, &place);
+                    (messages, bytes, place.oldest)
+                }
+                _ => (0, 0, None),
+            };
+            // One that has nothing to read is in nobody's way.
+            let behind = messages > 0 || id.is_none();
+            let holds_back = behind && Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
+            let held = if holds_back { sums.from(0).1 - sums.from(next_needed).1 } else { 0 };
+            subscribers.push(SubscriberStatus {
+                moved: look.moved,
+                lost: lost.remove(&name).into_iter().flatten().reduce(Lost::and),
+                name,
+                checkpoint: id,
+                messages,
+                bytes,
+                oldest,
+                holds_back,
+                held,
+                missed: id.map_or(Ok(0), |id| dropped::missed(&self.shared, id, first_segment))?,
+            });
+        }
+        let settings = self.settings();
+        let status = Status {
+            meta,
+            first_segment,
+            segments: u32::try_from(counts.len()).unwrap_or(u32::MAX),
+            bytes: counts.iter().map(|count| count.bytes).sum(),
+            records: sums.from(0).0,
+            each_segment: counts.clone(),
+            pre_commit: precommit::fill(&self.shared)?,
+            checksums: settings.checksums,
+            limits: settings.limits,
+            free: self
+                .shared
+                .storage
+                .available_space(&self.shared.path)
+                .map_err(|e| Error::io("look at", self.path(), e))?,
+            subscribers,
+        };
+        self.looks.remember(Last { subscribers: looks, feed: Some(feed) });
+        Ok(status)
+    }
+}

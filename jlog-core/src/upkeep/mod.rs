@@ -1,0 +1,9 @@
+//! What is done for a feed besides writing and reading it.
+
+pub(crate) mod expiry;
+pub(crate) mod journal;
+pub(crate) mod progress;
+pub(crate) mod recovery;
+pub(crate) mod repair;
+pub(crate) mod retention;
+pub(crate) mod verify;

@@ -1,0 +1,6 @@
+//! Walks over segments and directories in any state: what is there, and what is missing.
+
+pub(crate) mod counts;
+pub(crate) mod holders;
+pub mod lost;
+pub(crate) mod survey;
