@@ -216,3 +216,25 @@ fn the_holder_of_a_killed_backup_goes() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&copy.join("metastore")), mode(&path.join("metastore")));
 }
+
+/// What stands at the place of a file may lead elsewhere, or never end.
+#[test]
+fn links_and_pipes_are_not_copied() {
+    for name in ["dropped", "lost", "00000000.crc"] {
+        for link in [true, false] {
+            let (dir, path) = new_path();
+            let log = Jlog::create(&path).unwrap();
+            log.writer().unwrap().append("one").unwrap();
+            let (at, to) = (path.join(name), dir.path().join("copy"));
+            if link {
+                std::fs::write(dir.path().join("secret"), "secret").unwrap();
+                std::os::unix::fs::symlink(dir.path().join("secret"), &at).unwrap();
+            } else {
+                assert!(std::process::Command::new("mkfifo").arg(&at).status().unwrap().success());
+            }
+            let refused = log.backup(&to).unwrap_err();
+            assert!(matches!(&refused, Error::NotAFile { path, .. } if *path == at), "{name}: {refused}");
+            assert!(!to.exists() && unfinished(dir.path()).is_empty(), "{name}");
+        }
+    }
+}

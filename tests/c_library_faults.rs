@@ -15,8 +15,8 @@ use jlog_core::compat::ReaderCompat;
 use jlog_core::format::{Meta, RecordFormat, RecordHeader};
 use jlog_core::storage::{Open, Posix, Storage};
 use jlog_core::{
-    AlterOptions, Appended, CleanOptions, Compression, Error, Event, Jlog, Lag, LogId, MetaFault, OnDamage,
-    Reader, ReaderOptions, Safety, Start, Wait, WriterOptions,
+    AlterOptions, Appended, CleanOptions, Compression, Error, Event, Jlog, Lag, Limits, LogId, MetaFault,
+    OnDamage, Reader, ReaderOptions, Safety, Start, Wait, WriterOptions,
 };
 
 use crate::faulty::{Fate, Faulty, Op};
@@ -991,7 +991,16 @@ fn a_second_pre_commit_writer_is_refused() {
         assert!(matches!(error, Error::PreCommitBusy { .. }), "{error}");
         assert!(error.to_string().contains("`jlog write --direct`"), "{error}");
     }
-    assert!(matches!(log.alter(AlterOptions::default().pre_commit(0)), Err(Error::PreCommitBusy { .. })));
+    // What is refused for one of its settings changes none.
+    let all = AlterOptions::default().checksums(false).segment_size(4096).safety(Safety::Safe);
+    let limits = Limits { max_bytes: Some(1 << 20), ..Limits::default() };
+    let before = (log.meta().unwrap(), log.limits(), log.checksums());
+    let refused = log.alter(all.pre_commit(0).limits(limits));
+    assert!(matches!(refused, Err(Error::PreCommitBusy { .. })), "{refused:?}");
+    let tiny = Limits { max_bytes: Some(1), ..Limits::default() };
+    let refused = log.alter(all.limits(tiny));
+    assert!(matches!(refused, Err(Error::OutOfRange { .. })), "{refused:?}");
+    assert_eq!((log.meta().unwrap(), log.limits(), log.checksums()), before);
     let second = log.writer_with(WriterOptions::default().bypass_pre_commit(true)).unwrap();
     assert_eq!(second.append("past the buffer").unwrap(), Appended::InSegment(LogId::new(0, 1)));
     first.flush().unwrap();

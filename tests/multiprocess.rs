@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use jlog_core::{
     AlterOptions, CleanOptions, Compression, Error, Event, Jlog, JlogOptions, Locking, LogId, Start,
@@ -361,6 +363,30 @@ fn a_process_that_wants_to_be_alone_is_told_of_others() {
     assert!(matches!(Jlog::repair(&path), Err(Error::WriterBusy { .. })));
     drop(alone);
     assert_eq!(read_all(&log).len(), 2);
+}
+
+/// A writer that was killed while it started a program leaves its guard to that until it runs.
+#[test]
+fn a_writer_that_is_about_to_go_is_waited_for() {
+    let (_dir, path) = new_path();
+    let log = Jlog::create(&path).unwrap();
+    let alone = || log.writer_with(WriterOptions::default().locking(Locking::SingleProcess));
+    let waits_for_it = |open: &dyn Fn() -> Result<(), Error>| {
+        // A busy machine may keep it from going in time.
+        (0..20).any(|_| {
+            let leaving = alone().unwrap();
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    thread::sleep(Duration::from_millis(20));
+                    drop(leaving);
+                });
+                open().is_ok()
+            })
+        })
+    };
+    assert!(waits_for_it(&|| alone().map(drop)), "another that wants to be alone");
+    assert!(waits_for_it(&|| log.writer().map(drop)), "one beside others");
+    assert!(waits_for_it(&|| Jlog::repair(&path).map(drop)), "a repair");
 }
 
 /// A subscriber in another process is woken by an append, also by one that begins a new segment.

@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use jlog_core::compat::ReaderCompat;
-use jlog_core::compat::WriterCompat;
+use jlog_core::compat::{ReaderCompat, WriterCompat, WriterOptionsCompat};
 use jlog_core::{
     Claim, Compression, Error, Jlog, JlogOptions, Locking, LogId, Reader, ReaderOptions, Safety, Wait,
     Writer, WriterOptions,
@@ -401,7 +400,7 @@ impl Ctx {
             options = options.pre_commit(bytes);
         }
         let alone = self.layout.multi_process.load(Relaxed) == 0;
-        let alone = alone.then(|| log.writer_with(options.locking(Locking::SingleProcess)));
+        let alone = alone.then(|| log.writer_with(options.locking(Locking::SingleProcess).at_once()));
         let writer = match alone {
             // Others write, although this one wants to be alone: with locks, nothing is lost.
             None | Some(Err(Error::WriterBusy { .. })) => log.writer_with(options),

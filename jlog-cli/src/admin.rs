@@ -257,7 +257,7 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
     let mut text = String::new();
     let last = status.meta.storage_log;
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{HEADING}{}{HEADING:#}", log.path().display());
+    let _ = writeln!(text, "{HEADING}{}{HEADING:#}", output::plain(&log.path().display().to_string()));
     let _ = writeln!(
         text,
         "  segments    {} ({:08x} to {last:08x}), {}, {}",
@@ -529,17 +529,13 @@ pub fn alter(args: &AlterArgs) -> Outcome {
         );
         return Ok(ExitCode::from(USAGE));
     }
-    if limited {
-        log.set_limits(changed)?;
-    }
     log.alter(
         AlterOptions::default()
             .segment_size(args.segment_size)
             .pre_commit(args.pre_commit)
-            .safety(args.safety.map(safety)),
+            .safety(args.safety.map(safety))
+            .limits(limited.then_some(changed))
+            .checksums(args.checksums.map(|checksums| checksums == OnOff::On)),
     )?;
-    if let Some(checksums) = args.checksums {
-        log.set_checksums(checksums == OnOff::On)?;
-    }
     Ok(ExitCode::SUCCESS)
 }

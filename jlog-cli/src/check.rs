@@ -40,7 +40,7 @@ pub fn verify(args: &FeedArgs) -> Outcome {
     let log = match output::options().open(&args.feed) {
         Ok(log) => log,
         Err(e @ (Error::Metastore { .. } | Error::Settings { .. })) => {
-            output::print(format!("{BAD}damaged{BAD:#} {e}\n").as_bytes())?;
+            output::print(format!("{BAD}damaged{BAD:#} {}\n", output::plain(&e.to_string())).as_bytes())?;
             return Ok(ExitCode::from(DAMAGED));
         }
         Err(e) => return Err(e.into()),
@@ -50,7 +50,7 @@ pub fn verify(args: &FeedArgs) -> Outcome {
     for finding in &found.findings {
         let (style, word) = if finding.damage { (BAD, "damaged") } else { (WARN, "note") };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{style}{word}{style:#} {finding}");
+        let _ = writeln!(text, "{style}{word}{style:#} {}", output::plain(&finding.to_string()));
     }
     let (style, word) = if found.is_damaged() { (BAD, "damaged") } else { (GOOD, "sound") };
     let _ = writeln!(text, "{style}{word}{style:#}: {}", summary(&found));
@@ -76,7 +76,7 @@ pub fn repair(args: &RepairArgs) -> Outcome {
     let mut text = String::new();
     for event in &done {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{event}");
+        let _ = writeln!(text, "{}", output::plain(&event.to_string()));
     }
     if done.is_empty() {
         text.push_str("nothing to repair\n");

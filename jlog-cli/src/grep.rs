@@ -81,7 +81,7 @@ impl Search {
     /// Searches one segment, from its beginning or, in the first one, from `start`.
     fn segment(&self, log: &Jlog, start: &Start, segment: u32, stop: &Ended<'_>) -> Result<Found, Failure> {
         let mut reader = self.reader(log, start)?;
-        let mut found = Found { matches: 0, out: MessageOutput::new(self.format) };
+        let mut found = Found { matches: 0, out: MessageOutput::new(self.format)? };
         while !stop.is_set()
             && let Some(batch) = reader.next_batch(Wait::No)?
         {
@@ -202,7 +202,7 @@ fn search_with_context(log: &Jlog, search: &Search, around: u64, stop: &Stop) ->
     let (mut matches, mut after, mut gap, mut any) = (0, 0, false, false);
     // In the other formats a separator would be taken for a message.
     let separated = matches!(search.format, MessageFormat::Cat | MessageFormat::Short | MessageFormat::Hex);
-    let empty = MessageOutput::new(search.format);
+    let empty = MessageOutput::new(search.format)?;
     let mut spare = None;
     while !stop.is_set()
         && let Some(batch) = reader.next_batch(Wait::No)?

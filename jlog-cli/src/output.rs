@@ -12,7 +12,7 @@ use jlog_core::{Event, JlogOptions, LogId, Message};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::args::MessageFormat;
-use crate::error::Failure;
+use crate::error::{Failure, USAGE};
 use crate::stop::Stop;
 use crate::values::to_jiff;
 
@@ -123,11 +123,18 @@ impl Rows {
     }
 }
 
-/// Text without control characters: names and paths may hold any.
+/// Whether a terminal would do something else with it than show it: controls, and what changes the direction of the text
+/// around it.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text without what a terminal would not show: names and paths may hold anything.
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_hidden(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -144,7 +151,7 @@ pub fn plain_bytes(bytes: &[u8]) -> String {
         for c in chunk.valid().chars() {
             match c {
                 '\t' => out.push(' '),
-                c if c.is_control() => out.extend(c.escape_default()),
+                c if is_hidden(c) => out.extend(c.escape_default()),
                 c => out.push(c),
             }
         }
@@ -183,7 +190,7 @@ fn push_escaped(bytes: &[u8], out: &mut Vec<u8>) {
                 '\n' | '\t' => write!(out, "{c}"),
                 '\r' => write!(out, "\\r"),
                 c if c.is_ascii_control() => write!(out, "\\x{:02x}", u32::from(c)),
-                c if c.is_control() => write!(out, "\\u{{{:x}}}", u32::from(c)),
+                c if is_hidden(c) => write!(out, "\\u{{{:x}}}", u32::from(c)),
                 c => write!(out, "{c}"),
             };
         }
@@ -213,16 +220,26 @@ const LARGE: usize = 1 << 20;
 
 impl MessageOutput {
     /// Stdout.
-    pub fn new(format: MessageFormat) -> Self {
+    ///
+    /// # Errors
+    /// On a terminal, for a format that nobody can read there: its messages may hold anything.
+    pub fn new(format: MessageFormat) -> Result<Self, Failure> {
         let stdout = io::stdout();
+        let terminal = stdout.is_terminal();
+        if terminal && matches!(format, MessageFormat::Null | MessageFormat::LengthPrefixed) {
+            return Err(Failure::new(
+                "-o null and -o length-prefixed are for programs, and this is a terminal: send them to a file or a pipe, or use \
+                 -o short",
+            )
+            .with_code(USAGE));
+        }
         let regular = stdout
             .as_fd()
             .try_clone_to_owned()
             .map(std::fs::File::from)
             .and_then(|file| file.metadata())
             .is_ok_and(|meta| meta.is_file());
-        let terminal = stdout.is_terminal();
-        Self { format, pending: Vec::new(), ends: Vec::new(), never_blocks: regular, terminal }
+        Ok(Self { format, pending: Vec::new(), ends: Vec::new(), never_blocks: regular, terminal })
     }
 
     /// Adds a message.

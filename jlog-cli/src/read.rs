@@ -258,7 +258,7 @@ impl Job {
     fn run(&mut self, format: MessageFormat, open: impl FnMut(Waited) -> Result<Source, Failure>) -> Outcome {
         // Before a subscriber is there, so that no signal leaves it behind.
         let stop = Stop::on_signals()?;
-        match self.run_all(&mut MessageOutput::new(format), &stop, open) {
+        match self.run_all(&mut MessageOutput::new(format)?, &stop, open) {
             Err(failure) if !failure.is_broken_pipe() => Err(failure),
             _ if output::damage_reported() => Ok(ExitCode::from(DAMAGED)),
             _ => Ok(ExitCode::SUCCESS),

@@ -6,9 +6,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, lchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use nix::fcntl::OFlag;
 
 use crate::codec::names::{self, Kind};
 use crate::files::metastore::MetaReader;
@@ -228,7 +230,12 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
 /// Copies a file, or its first bytes; `None` where it is not there.
 fn copy_file(shared: &Shared, to: &Path, name: &str, len: Option<u64>) -> Result<Option<u64>> {
     let from = shared.at(name);
-    let source = match File::open(&from) {
+    // Neither a link nor what would be waited for.
+    if shared.open_if_there(name, Open::Read)?.is_none() {
+        return Ok(None);
+    }
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let source = match File::options().read(true).custom_flags(flags).open(&from) {
         Ok(source) => source,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", from, e)),

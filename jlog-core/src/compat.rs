@@ -3,13 +3,14 @@
 //! They accept what this crate otherwise refuses, and keep the C library's ideas of a subscriber's place.
 //! Programs in Rust do not need them.
 
-use crate::{Interval, Jlog, LogId, Reader, Result, Safety, Writer};
+use crate::{Interval, Jlog, LogId, Reader, Result, Safety, Writer, WriterOptions};
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for crate::Jlog {}
     impl Sealed for crate::Reader {}
     impl Sealed for crate::Writer {}
+    impl Sealed for crate::WriterOptions {}
 }
 
 /// Of [`Jlog`].
@@ -92,5 +93,19 @@ impl WriterCompat for Writer {
 
     fn set_safety(&self, safety: Safety) -> Result<()> {
         Self::set_safety(self, safety)
+    }
+}
+
+/// Of [`WriterOptions`].
+pub trait WriterOptionsCompat: sealed::Sealed {
+    /// Does not wait for another writer that is in the way: for a program that then writes beside it.
+    #[must_use]
+    fn at_once(self) -> Self;
+}
+
+impl WriterOptionsCompat for WriterOptions {
+    fn at_once(mut self) -> Self {
+        self.waits = false;
+        self
     }
 }

@@ -262,8 +262,8 @@ impl Jlog {
     /// A writer. What an earlier one left unfinished is recovered first, and reported as events.
     ///
     /// # Errors
-    /// [`Error::PreCommitBusy`] after waiting up to 0.2 seconds for the buffer;
-    /// [`Error::WriterBusy`], [`Error::OldMetastore`], [`Error::OutOfRange`],
+    /// [`Error::PreCommitBusy`] and [`Error::WriterBusy`], each after waiting up to 0.2 seconds for the other writer;
+    /// [`Error::OldMetastore`], [`Error::OutOfRange`],
     /// [`Error::DiskFull`], [`Error::Io`].
     pub fn writer_with(&self, options: WriterOptions) -> Result<Writer> {
         options.check()?;
@@ -635,7 +635,7 @@ impl Jlog {
         ))
     }
 
-    /// Changes the settings that the C library knows, for all writers from now on.
+    /// Changes settings, for all writers from now on. What would be refused is checked before anything is changed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -647,14 +647,23 @@ impl Jlog {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OutOfRange`]; [`Error::PreCommitBusy`] if a writer uses the buffer; [`Error::CWriter`] if the
+    /// [`Error::OutOfRange`]; [`Error::Settings`] if the limits that the jlog has cannot be read;
+    /// [`Error::PreCommitBusy`] if a writer uses the buffer; [`Error::CWriter`] if the
     /// segment size would be raised while a C process writes; [`Error::Replaced`];
     /// [`Error::OldMetastore`]; [`Error::DiskFull`], [`Error::Io`].
     pub fn alter(&self, options: AlterOptions) -> Result<()> {
-        let AlterOptions { segment_size, pre_commit, safety } = options;
+        let AlterOptions { segment_size, pre_commit, safety, limits, checksums } = options;
         segment_size.map_or(Ok(()), crate::options::check_segment_size)?;
         pre_commit.map_or(Ok(()), crate::options::check_pre_commit)?;
+        limits.as_ref().map_or(Ok(()), check_limits)?;
+        let kept_elsewhere = limits.is_some() || checksums.is_some();
+        if kept_elsewhere {
+            Settings::load(&*self.shared.storage, &self.shared.path)?;
+        }
         let metastore = Metastore::open(&self.shared)?;
+        if segment_size.is_some_and(|bytes| bytes > metastore.segment_size()) {
+            drop(c_writers::keep_out(&self.shared, crate::writer::RAISE, c_writers::PATIENCE)?);
+        }
         if let Some(bytes) = pre_commit {
             self.writer_with(WriterOptions::default().pre_commit(bytes))?.close()?;
         }
@@ -671,6 +680,12 @@ impl Jlog {
             metastore.set_safety(safety)?;
         }
         metastore.sync()?;
+        if kept_elsewhere {
+            self.change_settings(|settings| {
+                settings.limits = limits.unwrap_or(settings.limits);
+                settings.checksums = checksums.unwrap_or(settings.checksums);
+            })?;
+        }
         // What was changed is the feed at the path, not one that was there a moment ago.
         metastore.check_named(&self.shared)
     }

@@ -66,6 +66,8 @@ pub struct AlterOptions {
     pub(crate) segment_size: Option<u32>,
     pub(crate) pre_commit: Option<u32>,
     pub(crate) safety: Option<Safety>,
+    pub(crate) limits: Option<Limits>,
+    pub(crate) checksums: Option<bool>,
 }
 
 impl AlterOptions {
@@ -87,6 +89,20 @@ impl AlterOptions {
     #[must_use]
     pub fn safety(mut self, safety: impl Into<Option<Safety>>) -> Self {
         self.safety = safety.into();
+        self
+    }
+
+    /// How much the jlog may hold, as [`Jlog::set_limits`](crate::Jlog::set_limits) sets it.
+    #[must_use]
+    pub fn limits(mut self, limits: impl Into<Option<Limits>>) -> Self {
+        self.limits = limits.into();
+        self
+    }
+
+    /// Whether writers keep checksums, as [`Jlog::set_checksums`](crate::Jlog::set_checksums) sets it.
+    #[must_use]
+    pub fn checksums(mut self, on: impl Into<Option<bool>>) -> Self {
+        self.checksums = on.into();
         self
     }
 }
@@ -282,6 +298,8 @@ pub struct WriterOptions {
     pub(crate) locking: Locking,
     pub(crate) hold_lock: Duration,
     pub(crate) sync: SyncPolicy,
+    /// Whether another writer that is in the way is waited for.
+    pub(crate) waits: bool,
 }
 
 impl Default for WriterOptions {
@@ -292,6 +310,7 @@ impl Default for WriterOptions {
             locking: Locking::default(),
             hold_lock: Duration::from_millis(1),
             sync: SyncPolicy::default(),
+            waits: true,
         }
     }
 }

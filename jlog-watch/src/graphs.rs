@@ -95,7 +95,8 @@ impl Graphs {
             let look = |description: StreamInfo| {
                 let key = (n, description.name.clone());
                 let lost = description.counters.failed + description.counters.dropped;
-                let known = before.get(&key).copied().unwrap_or_default();
+                // Nobody knows when the lines were lost that were lost before the first look.
+                let known = before.get(&key).copied().unwrap_or(History { lost, ..History::default() });
                 let grew = if lost > known.lost { Some(now) } else { known.grew };
                 let mut rate = known.rate;
                 #[expect(clippy::cast_precision_loss, reason = "rates need not be exact")]

@@ -10,7 +10,7 @@ use jlog_core::{LogId, Timestamp, Wait};
 use nix::pty::openpty;
 use serde_json::{Value, json};
 
-use crate::support::{Lines, NONE, Place, Running, end, lines, run, time};
+use crate::support::{Lines, NONE, Place, Running, end, jlog, lines, run, time};
 
 /// Ten messages `m1` to `m10`, four to a segment, with the times 0 to 9.
 fn numbered() -> Place {
@@ -137,6 +137,19 @@ fn status_has_one_line_for_each_subscriber_whatever_its_name_is() {
         .map(|subscriber| (subscriber.to_string(), 1))
         .collect();
     assert_eq!(names.len(), 5, "{status}");
+}
+
+#[test]
+fn paths_on_a_terminal_are_shown_without_controls() {
+    let place = numbered();
+    let odd = place.path("odd\x1b]0;title\x07\u{202e}");
+    std::fs::rename(&place.feed, &odd).unwrap();
+    for command in ["status", "verify"] {
+        let mut command = jlog([command]);
+        command.arg(&odd);
+        let shown = run(command, "").text();
+        assert!(!shown.contains(['\x1b', '\x07', '\u{202e}']), "{shown:?}");
+    }
 }
 
 /// What a command prints to a terminal.

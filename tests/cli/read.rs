@@ -466,7 +466,8 @@ fn on_a_terminal(mut command: std::process::Command) -> String {
 
 #[test]
 fn a_terminal_gets_no_control_characters_of_messages() {
-    let messages: [&[u8]; 6] = [
+    let messages: [&[u8]; 7] = [
+        "turned \u{202e}round, \u{61c}\u{2066}".as_bytes(),
         b"\x1b]0;title\x07\x1b[31mred",
         b"over\rwritten\x08\x7f",
         "upper \u{9b}31m, \u{20ac} stays".as_bytes(),
@@ -475,6 +476,7 @@ fn a_terminal_gets_no_control_characters_of_messages() {
         b"",
     ];
     let expected = [
+        r"turned \u{202e}round, \u{61c}\u{2066}",
         r"\x1b]0;title\x07\x1b[31mred",
         r"over\rwritten\x08\x7f",
         "upper \\u{9b}31m, \u{20ac} stays",
@@ -605,4 +607,17 @@ fn a_subscriber_has_one_reader_unless_all_share_it() {
     assert_eq!(run(place.jlog("read", ["s"]), "").code, Some(1));
     assert_eq!(place.ok("read", &["s", "--shared"]), "m1\nm2\nm3\n");
     assert_eq!(place.checkpoint("s"), LogId::new(0, 3));
+}
+
+#[test]
+fn what_only_programs_read_is_refused_on_a_terminal() {
+    let place = timed(&[], &[b"one"]);
+    for format in ["null", "length-prefixed"] {
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let mut command = place.jlog("read", ["s", "--peek", "-o", format]);
+        command.stdout(std::process::Stdio::from(terminal.slave));
+        let done = Running::start(&mut command).done();
+        assert_eq!(done.code, Some(2), "{}", done.stderr);
+        assert!(done.stderr.contains("send them to a file or a pipe"), "{}", done.stderr);
+    }
 }

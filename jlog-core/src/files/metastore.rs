@@ -129,10 +129,14 @@ impl Metastore {
         Safety::from_u32(self.map.load_u32(SAFETY)).unwrap_or_default()
     }
 
-    /// Takes the guard that tells writers of one another, alone or with others.
-    pub(crate) fn try_guard(&self, exclusive: bool) -> Result<Option<Guarded>> {
-        let taken = self.file.try_guard(exclusive).map_err(|e| Error::io("lock", &self.path, e))?;
-        Ok(taken.then(|| Guarded::new(Arc::clone(&self.file))))
+    /// Takes the guard that tells writers of one another, alone or with others; waits a moment for it if `wait` says so.
+    pub(crate) fn guard(&self, shared: &Shared, exclusive: bool, wait: bool) -> Result<Option<Guarded>> {
+        let taken = if wait {
+            Guarded::take_soon(&*shared.storage, &self.file, exclusive)
+        } else {
+            self.file.try_guard(exclusive).map(|taken| taken.then(|| Guarded::new(Arc::clone(&self.file))))
+        };
+        taken.map_err(|e| Error::io("lock", &self.path, e))
     }
 
     fn changed(&self) -> Result<()> {

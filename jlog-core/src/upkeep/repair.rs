@@ -155,10 +155,10 @@ fn metastore_bytes(shared: &Shared) -> Result<Vec<u8>> {
 fn guard(shared: &Shared) -> Result<Option<Guarded>> {
     let Some(file) = shared.open_if_there(names::METASTORE, Open::Write)? else { return Ok(None) };
     let path = shared.at(names::METASTORE);
-    if !file.try_guard(true).map_err(|e| Error::io("lock", path, e))? {
-        return Err(Error::WriterBusy { path: shared.path.clone() });
+    match Guarded::take_soon(&*shared.storage, &file, true).map_err(|e| Error::io("lock", path, e))? {
+        None => Err(Error::WriterBusy { path: shared.path.clone() }),
+        guard => Ok(guard),
     }
-    Ok(Some(Guarded::new(file)))
 }
 
 fn lock(shared: &Shared) -> Result<Lock<'_>> {

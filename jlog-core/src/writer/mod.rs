@@ -95,7 +95,7 @@ impl Writer {
         let (meta, guard) = loop {
             crate::upkeep::journal::finish(&shared)?;
             let meta = Metastore::open(&shared)?;
-            let Some(guard) = meta.try_guard(!multi)? else {
+            let Some(guard) = meta.guard(&shared, !multi, options.waits)? else {
                 return Err(Error::WriterBusy { path: shared.path.clone() });
             };
             // From here on no repair begins.

@@ -112,7 +112,9 @@ pub(super) async fn messages(
     let feeds = core.feeds.look().await;
     let query = query.as_deref();
     let parsed = pick(&feeds, &name).and_then(|feed| {
-        let wanted = Wanted::parse(query, Start::Last(100))?;
+        // A search is through everything, as far as one request goes.
+        let searched = ["contains", "regex"].iter().any(|name| parameter(query, name).is_some());
+        let wanted = Wanted::parse(query, if searched { Start::Beginning } else { Start::Last(100) })?;
         Ok((at(&core, feed)?, wanted, number(query, "limit", 100, MAX_MESSAGES)?))
     });
     let (feed, wanted, limit) = match parsed {

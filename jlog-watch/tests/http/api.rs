@@ -162,6 +162,16 @@ fn messages_are_found_by_place_time_and_content() {
     assert_eq!(bodies(&find("last=100&regex=7%24&contains=02")), ["message 0027"]);
     // Nothing in the feed has changed.
     assert_eq!(std::fs::read_dir(place.join("a")).unwrap().count(), before);
+
+    // A search goes through everything; the rest are the last ones.
+    append(&place.feed("long"), 150);
+    let find = |query: &str| ask(&server, &format!("/api/v1/feeds/long/messages{query}")).json();
+    for query in ["?contains=0007", "?regex=0007%24"] {
+        let found = find(query);
+        assert_eq!(bodies(&found), ["message 0007"], "{query}");
+        assert_eq!((found["complete"].as_bool(), found["looked_at"].as_u64()), (Some(true), Some(150)));
+    }
+    assert_eq!(bodies(&find(""))[0], "message 0050");
 }
 
 #[test]

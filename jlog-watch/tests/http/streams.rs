@@ -70,6 +70,22 @@ fn streams_are_counted() {
     assert_eq!(samples(&server)["logdag_stream_failed_lines_total{stream=\"full\"}"], 1.0);
 }
 
+/// What was lost before anybody looked may be long ago.
+#[test]
+fn losses_before_the_first_look_are_counted_and_no_alarm() {
+    let place = Place::new();
+    let graph = graph_with_everything(&place);
+    log!(graph.stream("bad").unwrap(), "lost");
+    // Its error is that of the sink.
+    let _ = graph.flush();
+    let server = serve(Watch::new().graph("", graph.clone()));
+    assert_eq!(ask(&server, "/health/ready").status, 200);
+    assert_eq!(samples(&server)["logdag_stream_failed_lines_total{stream=\"full\"}"], 1.0);
+    log!(graph.stream("bad").unwrap(), "lost");
+    let _ = graph.flush();
+    assert_eq!(ask(&server, "/health/ready").status, 503);
+}
+
 #[test]
 fn writes_are_timed_and_rotations_counted() {
     let place = Place::new();
