@@ -13,7 +13,7 @@
 //! - `<!-- fresh -->`: the block, and those after it, run in a new directory;
 //! - `<!-- unordered -->`: the lines of each output may come in any order;
 //! - `<!-- needs: PROGRAMS -->`: the block is not run where one of these is missing, unless the environment
-//!   requires it (`JLOG_REQUIRE_JQ` for `jq`). With `journald` it has a journal of its own.
+//!   requires it (`JLOG_REQUIRE_JQ` for `jq`). With `journald` it has a journal of its own, and with `nats` a server.
 //!
 //! Blocks fenced as `rust` are compared with example programs, which are built with the other tests:
 //! `<!-- from: FILE -->` names the file that has the block's lines, one behind the other.
@@ -302,6 +302,7 @@ fn is_there(program: &str) -> bool {
         "journald" => {
             "test -x /lib/systemd/systemd-journald && command -v journalctl && unshare --mount true"
         }
+        "nats" => "command -v nats-server",
         _ => "command -v \"$1\"",
     };
     let status = Command::new("sh")
@@ -332,6 +333,9 @@ fn run(block: &Block, directory: &Path) -> Vec<Vec<String>> {
     command.args(["--kill-after=5", "120"]);
     if block.needs.iter().any(|program| program == "journald") {
         command.args(["unshare", "--mount"]).arg(root().join("tests/with-journal.sh"));
+    }
+    if block.needs.iter().any(|program| program == "nats") {
+        command.arg(root().join("tests/with-nats.sh"));
     }
     let path = path();
     let output = command
