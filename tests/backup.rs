@@ -226,6 +226,8 @@ fn links_and_pipes_are_not_copied() {
             let log = Jlog::create(&path).unwrap();
             log.writer().unwrap().append("one").unwrap();
             let (at, to) = (path.join(name), dir.path().join("copy"));
+            // Only some of them are there already.
+            let _ = std::fs::remove_file(&at);
             if link {
                 std::fs::write(dir.path().join("secret"), "secret").unwrap();
                 std::os::unix::fs::symlink(dir.path().join("secret"), &at).unwrap();

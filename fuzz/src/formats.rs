@@ -327,7 +327,14 @@ fn object(out: &str, fields: &[(&str, Json)], record: &Record<'_>) {
         }
     }
     // The text has nothing that readers of JSON pass over: no key is there twice.
-    assert_eq!(out.trim_end_matches('\n'), serde_json::to_string(&all).unwrap());
+    let escaped = |c: char| match c {
+        '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            format!("\\u{:04x}", u32::from(c))
+        }
+        c => c.to_string(),
+    };
+    let expected: String = serde_json::to_string(&all).unwrap().chars().map(escaped).collect();
+    assert_eq!(out.trim_end_matches('\n'), expected);
 }
 
 /// Whether a value names a level, or is the number of one.

@@ -436,7 +436,7 @@ fn push_json(message: &Message<'_>, terminal: bool, out: &mut Vec<u8>) {
     }
     // JSON escapes the lower control characters; a terminal may heed the upper ones as well.
     for c in serde_json::Value::Object(object).to_string().chars() {
-        let _ = if c.is_control() { write!(out, "\\u{:04x}", u32::from(c)) } else { write!(out, "{c}") };
+        let _ = if is_hidden(c) { write!(out, "\\u{:04x}", u32::from(c)) } else { write!(out, "{c}") };
     }
 }
 

@@ -203,6 +203,7 @@ impl<'a> LogLine<'a> {
     /// Appends the line as a JSON object, as in logdag's format `json`. Of keys with the same name the
     /// last one counts, and one with the name of a field has `original_` in front.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        let start = out.len();
         let fields = ["timestamp", "facility", "threadid", "threadname", "file", "line", "message"];
         let (seconds, micros) = (self.timestamp / 1_000_000, self.timestamp % 1_000_000);
         // Writing to a Vec cannot fail.
@@ -252,6 +253,24 @@ impl<'a> LogLine<'a> {
             }
         }
         out.push(b'}');
+        escape_dangerous(out, start);
+    }
+}
+
+/// Escapes, from a place on, what breaks a line or turns its direction in some programs, or is heeded by a terminal. JSON
+/// has it within texts only, and an escape is the same character. (logdag's own lines of JSON have it so, too.)
+fn escape_dangerous(json: &mut Vec<u8>, start: usize) {
+    let is_dangerous =
+        |c| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    // What all of them begin with.
+    if !json[start..].iter().any(|byte| matches!(byte, 0x7f | 0xc2 | 0xe2)) {
+        return;
+    }
+    let text = String::from_utf8_lossy(&json[start..]).into_owned();
+    json.truncate(start);
+    for c in text.chars() {
+        // Writing to a Vec cannot fail.
+        let _ = if is_dangerous(c) { write!(json, "\\u{:04x}", u32::from(c)) } else { write!(json, "{c}") };
     }
 }
 
@@ -323,6 +342,28 @@ mod tests {
         for bytes in [&[][..], &[4], &[0, 0, 0, 0], &[255; 64]] {
             assert!(LogLine::parse(bytes).is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn json_has_no_characters_that_a_terminal_heeds() {
+        let all: String = (char::MIN..='\u{3000}').collect();
+        let line = LogLine {
+            timestamp: 1,
+            thread_id: 2,
+            line: 3,
+            file: "".into(),
+            thread_name: "".into(),
+            facility: "grüße”".into(),
+            message: all.as_str().into(),
+            keys: Vec::new(),
+        };
+        let mut out = b"\x7f".to_vec();
+        line.write_json(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        let json = text.strip_prefix('\x7f').unwrap();
+        assert!(!json.contains(|c: char| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c)), "{json}");
+        let read: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!((&read["message"], &read["facility"]), (&all.into(), &"grüße”".into()));
     }
 
     #[test]
