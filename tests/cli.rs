@@ -36,6 +36,9 @@ mod serve;
 #[cfg(feature = "ship")]
 #[path = "cli/ship.rs"]
 mod ship;
+#[cfg(feature = "ship")]
+#[path = "cli/ship_config.rs"]
+mod ship_config;
 #[path = "cli/subscribers.rs"]
 mod subscribers;
 #[cfg(feature = "serve")]

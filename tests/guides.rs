@@ -38,6 +38,7 @@ const DOCUMENTS: &[&str] = &[
     "docs/consuming.md",
     "docs/embedding.md",
     "docs/operating.md",
+    "docs/shipping.md",
     "jlog-capi/README.md",
     "logdag/README.md",
     "logdag/examples/halo/README.md",
@@ -65,6 +66,11 @@ fn embedding() {
 #[test]
 fn operating() {
     check("docs/operating.md");
+}
+
+#[test]
+fn shipping() {
+    check("docs/shipping.md");
 }
 
 #[test]

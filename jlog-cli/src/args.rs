@@ -573,14 +573,45 @@ pub struct CheckArgs {
 #[cfg(feature = "ship")]
 #[derive(Debug, ClapArgs)]
 pub struct ShipArgs {
+    /// Ship what this file says, in TOML: a table [[ship]] for each feed, subscriber and destination, with the options below
+    /// as keys
+    ///
+    /// Each goes on by itself, whatever becomes of the others. Paths in the file are relative to its directory. Nothing
+    /// starts if there is a mistake in it.
+    #[arg(long, value_name = "FILE", conflicts_with = "ShipmentArgs")]
+    pub config: Option<PathBuf>,
+    /// Ship what is there now, then end
+    #[arg(long)]
+    pub once: bool,
+    /// Show what would be sent, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Answer `/metrics` here, as `jlog serve` does, with what the shipper has done: 127.0.0.1:PORT or unix:PATH; port
+    /// 0 is one that is free
+    #[cfg(feature = "serve")]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<jlog_watch::Address>,
+    /// What is shipped, where there is no file.
+    #[command(flatten)]
+    pub shipment: Option<ShipmentArgs>,
+}
+
+/// A feed, a subscriber, a destination, and how messages get there.
+#[cfg(feature = "ship")]
+#[derive(Clone, Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("password").args(["password_file", "password_env"]))]
+pub struct ShipmentArgs {
     /// The feed's directory
+    #[arg(required = false, required_unless_present = "config")]
     pub feed: PathBuf,
     /// The subscriber whose messages are shipped; nobody else should read them
+    #[arg(required = false, required_unless_present = "config")]
     pub subscriber: Name,
     /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input), http://… or https://…, a
     /// stream of Loki: loki+http://HOST:PORT?LABEL=VALUE (loki+https://… with TLS), a receiver of OpenTelemetry's logs:
     /// otlp+http://HOST:PORT?service.name=NAME (otlp+https://… with TLS), a stream of NATS:
     /// nats://HOST:PORT/STREAM?subject=SUBJECT (tls://… with TLS), or a topic of Kafka: kafka://HOST:PORT,HOST:PORT/TOPIC
+    #[arg(required = false, required_unless_present = "config")]
     pub destination: String,
     /// Add the subscriber if it is missing, beginning with this record or this time (0:0: with the first message); one that
     /// exists stays where it is
@@ -589,12 +620,13 @@ pub struct ShipArgs {
     /// Stop before the first message of this time or later
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub until: Option<Timestamp>,
-    /// Ship what is there now, then end
-    #[arg(long)]
-    pub once: bool,
-    /// Show what would be sent, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
+    /// Ship only messages for which this is true, by the keys of their JSON: "and(level >= 'warn', user.id = 7)"
+    #[arg(long, value_name = "EXPR", value_parser = values::filter)]
+    pub filter: Option<jlog_ship::Filter>,
+    /// Take the subject, key, timestamp, severity, header.NAME, attribute.NAME or label.NAME from the message's JSON:
+    /// subject=orders.{country|none}
+    #[arg(long = "map", value_name = "KEY=TEMPLATE", value_parser = values::map)]
+    pub map: Vec<(String, String)>,
     /// Send at most this many messages per second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: Option<u32>,
@@ -616,11 +648,6 @@ pub struct ShipArgs {
     /// Messages in a request, or in a run of the command, at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
-    /// Answer `/metrics` here, as `jlog serve` does, with what the shipper has done: 127.0.0.1:PORT or unix:PATH; port
-    /// 0 is one that is free
-    #[cfg(feature = "serve")]
-    #[arg(long, value_name = "ADDRESS")]
-    pub metrics: Option<jlog_watch::Address>,
     /// Seconds to wait for answers after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub drain: u64,
@@ -639,14 +666,20 @@ pub struct ShipArgs {
     /// A file whose first line is a token, for `Authorization: Bearer`, or NATS
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     pub token_file: Option<PathBuf>,
-    /// A user, for `Authorization: Basic`, or NATS
-    #[arg(long, value_name = "NAME", requires = "password_file")]
+    /// The environment variable that has the token
+    #[arg(long, value_name = "VARIABLE", conflicts_with_all = ["user", "token_file"])]
+    pub token_env: Option<String>,
+    /// A user, for `Authorization: Basic`, or NATS, with --password-file or --password-env
+    #[arg(long, value_name = "NAME", requires = "password")]
     pub user: Option<String>,
     /// A file whose first line is the user's password
     #[arg(long, value_name = "FILE", requires = "user")]
     pub password_file: Option<PathBuf>,
+    /// The environment variable that has the user's password
+    #[arg(long, value_name = "VARIABLE", requires = "user")]
+    pub password_env: Option<String>,
     /// A file of NATS credentials, as `nsc` writes them
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "token_file"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "token_file", "token_env"])]
     pub credentials: Option<PathBuf>,
     /// A header for every HTTP request; not for secrets, which other users would see
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = values::header)]

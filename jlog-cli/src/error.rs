@@ -49,6 +49,12 @@ impl Failure {
         self
     }
 
+    /// The same, with this before it.
+    pub fn before(mut self, what: &str) -> Self {
+        self.text.insert_str(0, what);
+        self
+    }
+
     /// The same with another exit code.
     pub fn with_code(self, code: u8) -> Self {
         Self { code, ..self }

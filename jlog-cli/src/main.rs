@@ -18,6 +18,8 @@ mod seek;
 mod serve;
 #[cfg(feature = "ship")]
 mod ship;
+#[cfg(feature = "ship")]
+mod ship_config;
 #[cfg(all(feature = "ship", feature = "serve"))]
 mod ship_metrics;
 mod stop;

@@ -162,6 +162,11 @@ fn examples(command: &str) -> &'static [Example] {
                 "Post to a receiver of OpenTelemetry's logs",
                 "jlog ship feed otel 'otlp+http://127.0.0.1:4318?service.name=orders' --from 0:0",
             ),
+            (
+                "Only orders that failed, each to the subject of its country",
+                "jlog ship feed failed 'nats://127.0.0.1:4222/ORDERS?subject=orders.other' --filter 'status = 500' --map 'subject=orders.{country}'",
+            ),
+            ("Ship many feeds in one process, as a file says", "jlog ship --config ship.toml"),
             ("See what would be sent", "jlog ship feed backup jlog:copy --dry-run"),
         ],
         "inspect" => {

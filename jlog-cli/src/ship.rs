@@ -3,82 +3,285 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use jlog_core::{Jlog, LogId, Start};
 use jlog_ship::destinations::{Exec, Feed, Http, HttpOptions, Loki, Nats, NatsOptions, Otlp};
-use jlog_ship::{Destination, OnReject, Progress, Report, Shipper};
+use jlog_ship::{Destination, Mapping, OnReject, Progress, Report, Shipper, Stopper};
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 
-use crate::args::{RejectArg, ShipArgs};
-use crate::error::{DAMAGED, Failure, Outcome};
+use crate::args::{RejectArg, ShipArgs, ShipmentArgs};
+use crate::error::{DAMAGED, Failure, Outcome, USAGE};
 use crate::output;
+use crate::ship_config;
 use crate::stop::Stop;
 use crate::time::Place;
 use crate::values::{counted, from_jiff, span};
 
+/// How long a shipment of several waits after an error before it begins again.
+const BEGIN_AGAIN: Duration = Duration::from_secs(10);
+
+/// A shipment whose options have been checked.
+pub struct Shipment {
+    /// Begins the lines about it: empty where it is the only one.
+    pub prefix: String,
+    pub args: ShipmentArgs,
+    mapping: Mapping,
+    secrets: Secrets,
+    log: Jlog,
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub name_of_destination: String,
+    /// Until it is used: some files that are named for it, such as pipes, can be read only once.
+    destination: Mutex<Option<Box<dyn Destination>>>,
+    pub progress: Progress,
+}
+
+impl Shipment {
+    /// Checks everything that can be wrong before anything starts, and changes nothing. An error comes with the option that is
+    /// to be changed.
+    pub fn check(prefix: String, args: ShipmentArgs) -> Result<Self, (&'static str, Failure)> {
+        let about = |option: &'static str| move |failure: Failure| (option, failure);
+        let secrets = Secrets::read(&args)?;
+        let mapping = mapping(&args).map_err(about("map"))?;
+        let destination = destination(&args, &mapping, &secrets).map_err(|failure| {
+            let option = if failure.text().contains("mapped") { "map" } else { "destination" };
+            (option, failure)
+        })?;
+        let log = output::options().open(&args.feed).map_err(|e| ("feed", e.into()))?;
+        if args.from.is_none() {
+            log.checkpoint(&args.subscriber.0).map_err(|e| ("subscriber", e.into()))?;
+        }
+        if let Some(path) = &args.set_aside {
+            not_itself(path, &args.feed).map_err(about("set-aside"))?;
+        }
+        Ok(Self {
+            prefix,
+            args,
+            mapping,
+            secrets,
+            log,
+            name_of_destination: destination.name(),
+            destination: Mutex::new(Some(destination)),
+            progress: Progress::default(),
+        })
+    }
+
+    fn name(&self) -> String {
+        self.args.subscriber.0.to_string()
+    }
+
+    fn note(&self, text: &str) {
+        output::note(&format!("{}{text}", self.prefix));
+    }
+
+    /// Adds the subscriber where that is asked for.
+    fn subscribe(&self) -> Result<(), Failure> {
+        let start = match self.args.from {
+            None => return Ok(()),
+            Some(Place::Id(LogId { segment: 0, marker: 0 })) => Start::Beginning,
+            Some(Place::Id(id)) => Start::From(id),
+            Some(Place::Time(time)) => Start::Since(from_jiff(time)),
+        };
+        self.log.ensure_subscriber(&self.args.subscriber.0, start)?;
+        Ok(())
+    }
+
+    fn shipper(&self, once: bool) -> Result<Shipper, Failure> {
+        let args = &self.args;
+        let mut shipper = Shipper::new(&args.feed, self.name())
+            .map_err(shipping_failed)?
+            .window(args.window, usize::try_from(args.window_bytes).unwrap_or(usize::MAX))
+            .once(once)
+            .until(args.until.map(from_jiff))
+            .rate(args.rate)
+            .drain(Duration::from_secs(args.drain))
+            .timeout(Duration::from_secs(args.timeout))
+            .unwrap_set_aside(args.unwrap)
+            .on_reject(on_reject(args.on_reject, args.set_aside.as_ref()))
+            .progress_of(&self.progress);
+        if let Some(filter) = args.filter.clone() {
+            shipper = shipper.filter(move |message| filter.passes(message));
+        }
+        Ok(shipper)
+    }
+
+    /// Ships until it is stopped or done, and says what became of the messages. Whether some were damaged or lost.
+    fn run(&self, once: bool, stopper: &OnceStopper) -> Result<bool, Failure> {
+        let damaged = Arc::new(AtomicBool::new(false));
+        let (told, prefix) = (Arc::clone(&damaged), self.prefix.clone());
+        let shipper = self.shipper(once)?.on_report(move |report| {
+            if matches!(report, Report::Feed(event) if event.is_damage()) {
+                told.store(true, Ordering::Relaxed);
+            }
+            output::note(&format!("{prefix}{report}"));
+        });
+        stopper.set(shipper.stopper());
+        let checked = self.destination.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let destination = match checked {
+            Some(checked) => checked,
+            None => destination(&self.args, &self.mapping, &self.secrets)?,
+        };
+        let totals = shipper.run(destination).map_err(shipping_failed)?;
+        self.note(&totals.to_string());
+        if !totals.is_balanced() {
+            return Err(Failure::new(
+                "these numbers do not balance, which is a fault of this program: please report it",
+            ));
+        }
+        Ok(damaged.load(Ordering::Relaxed))
+    }
+
+    /// The same, and where there are several begins again after an error until it is time to end.
+    fn run_on(&self, once: bool, stop: &Stop, stopper: &OnceStopper) -> Result<bool, Failure> {
+        loop {
+            let failure = match self.run(once, stopper) {
+                Err(failure) if !self.prefix.is_empty() => failure,
+                outcome => return outcome,
+            };
+            let failure = failure.before(&self.prefix);
+            if once || stop.is_set() {
+                return Err(failure);
+            }
+            self.progress.failed(failure.text());
+            let seconds = BEGIN_AGAIN.as_secs();
+            output::complain(&format!("{}; beginning again in {seconds} s", failure.text()));
+            stop.sleep(BEGIN_AGAIN);
+            if stop.is_set() {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Prints what would be sent, a line each.
+    fn dry_run(&self) -> Result<(), Failure> {
+        let mut out = BufWriter::new(anstream::stdout().lock());
+        let mut outcome = Ok(());
+        let mut count = 0;
+        let shown = self.shipper(true)?.dry_run(|message| {
+            count += 1;
+            let text = String::from_utf8_lossy(&message.body);
+            let mut mapped = self.mapping.of(message).to_string();
+            if !mapped.is_empty() {
+                mapped.push(' ');
+            }
+            let line = format!("{}{} {mapped}{text}", self.prefix, message.id);
+            outcome = writeln!(out, "{}", output::plain(&line));
+            outcome.is_ok()
+        });
+        outcome.and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))?;
+        drop(out);
+        shown.map_err(|e| Failure::new(e.to_string()))?;
+        self.note(&format!("{} would be sent", counted(count, "message")));
+        Ok(())
+    }
+}
+
+/// What stops a shipment, whichever of its shippers is at work, also where it is not at work yet.
+#[derive(Default)]
+struct OnceStopper(Mutex<(bool, Option<Stopper>)>);
+
+impl OnceStopper {
+    fn set(&self, stopper: Stopper) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            stopper.stop();
+        }
+        state.1 = Some(stopper);
+    }
+
+    fn stop(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        if let Some(stopper) = &state.1 {
+            stopper.stop();
+        }
+    }
+}
+
 /// `jlog ship`
 pub fn run(args: &ShipArgs) -> Outcome {
-    let destination = destination(args)?;
-    let log = output::options().open(&args.feed)?;
-    if let Some(from) = &args.from
-        && !args.dry_run
-    {
-        let start = match *from {
-            Place::Id(LogId { segment: 0, marker: 0 }) => Start::Beginning,
-            Place::Id(id) => Start::From(id),
-            Place::Time(time) => Start::Since(from_jiff(time)),
-        };
-        log.ensure_subscriber(&args.subscriber.0, start)?;
-    }
-    let name = args.subscriber.0.to_string();
-    if let Some(path) = &args.set_aside {
-        not_itself(path, &args.feed)?;
-    }
-    let mut shipper = Shipper::new(&args.feed, &name)
-        .map_err(shipping_failed)?
-        .window(args.window, usize::try_from(args.window_bytes).unwrap_or(usize::MAX))
-        .once(args.once)
-        .until(args.until.map(from_jiff))
-        .rate(args.rate)
-        .drain(Duration::from_secs(args.drain))
-        .timeout(Duration::from_secs(args.timeout))
-        .unwrap_set_aside(args.unwrap);
-    if args.dry_run {
-        return dry_run(&shipper);
-    }
-    shipper = shipper.on_reject(on_reject(args.on_reject, args.set_aside.as_ref()));
-    let damaged = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&damaged);
-    shipper = shipper.on_report(move |report| {
-        if matches!(report, Report::Feed(event) if event.is_damage()) {
-            told.store(true, Ordering::Relaxed);
+    let shipments = match (&args.config, &args.shipment) {
+        (Some(file), _) => ship_config::read(file)?,
+        (None, Some(one)) => {
+            vec![Shipment::check(String::new(), one.clone()).map_err(|(_, failure)| failure)?]
         }
-        output::note(&report.to_string());
-    });
-    let (stop, stopper, progress) = (Stop::on_signals()?, shipper.stopper(), shipper.progress());
-    on_stop(stop, move || stopper.stop())?;
+        (None, None) => {
+            return Err(Failure::new("nothing to ship: give a feed, or --config").with_code(USAGE));
+        }
+    };
+    if args.dry_run {
+        for shipment in &shipments {
+            match shipment.dry_run() {
+                Err(failure) if failure.is_broken_pipe() => break,
+                shown => shown?,
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    for shipment in &shipments {
+        shipment.subscribe().map_err(|failure| failure.before(&shipment.prefix))?;
+    }
+    let shipments = Arc::new(shipments);
+    let stoppers: Vec<Arc<OnceStopper>> = shipments.iter().map(|_| Arc::default()).collect();
+    let stop = Stop::on_signals()?;
+    let all = stoppers.clone();
+    on_stop(stop.clone(), move || all.iter().for_each(|stopper| stopper.stop()))?;
     let mut signals =
         Signals::new([SIGUSR1]).map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
+    let shown = Arc::clone(&shipments);
     in_thread("status", move || {
         for _ in signals.forever() {
-            output::note(&status(&progress, &log, &name));
+            for shipment in &*shown {
+                shipment.note(&status(&shipment.progress, &shipment.log, &shipment.name()));
+            }
         }
     })?;
     #[cfg(feature = "serve")]
-    let _metrics = crate::ship_metrics::serve(args, destination.name(), shipper.progress())?;
-    let totals = shipper.run(destination).map_err(shipping_failed)?;
-    output::note(&totals.to_string());
-    if !totals.is_balanced() {
-        return Err(Failure::new(
-            "these numbers do not balance, which is a fault of this program: please report it",
-        ));
+    let _metrics = crate::ship_metrics::serve(args.metrics.as_ref(), &shipments)?;
+    let outcomes: Vec<Result<bool, Failure>> = std::thread::scope(|scope| {
+        let started: Vec<_> = shipments
+            .iter()
+            .zip(&stoppers)
+            .map(|(shipment, stopper)| {
+                let (stop, once) = (&stop, args.once);
+                let work = move || shipment.run_on(once, stop, stopper);
+                std::thread::Builder::new().name("ship".to_owned()).spawn_scoped(scope, work)
+            })
+            .collect();
+        if started.iter().any(Result::is_err) {
+            stoppers.iter().for_each(|stopper| stopper.stop());
+        }
+        let end = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, _>>| match thread
+            .map(|it| it.join())
+        {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Failure::new("a shipment ended by a fault of this program: please report it")),
+            Err(e) => Err(Failure::new(format!("cannot start a thread: {e}"))),
+        };
+        started.into_iter().map(end).collect()
+    });
+    end(outcomes)
+}
+
+/// The worst of what became of shipments; all failures but the last are told here.
+fn end(outcomes: Vec<Result<bool, Failure>>) -> Outcome {
+    let mut code = ExitCode::SUCCESS;
+    let mut failed: Option<Failure> = None;
+    for outcome in outcomes {
+        match outcome {
+            Ok(false) => {}
+            Ok(true) => code = ExitCode::from(DAMAGED),
+            Err(failure) => {
+                if let Some(before) = failed.replace(failure) {
+                    before.report();
+                }
+            }
+        }
     }
-    let damaged = damaged.load(Ordering::Relaxed);
-    Ok(if damaged { ExitCode::from(DAMAGED) } else { ExitCode::SUCCESS })
+    failed.map_or(Ok(code), Err)
 }
 
 /// What is done about a message that is refused for good.
@@ -154,27 +357,6 @@ fn status(progress: &Progress, log: &Jlog, name: &str) -> String {
     text
 }
 
-/// Prints what would be sent, a line each.
-fn dry_run(shipper: &Shipper) -> Outcome {
-    let mut out = BufWriter::new(anstream::stdout().lock());
-    let mut outcome = Ok(());
-    let mut count = 0;
-    let shown = shipper.dry_run(|message| {
-        count += 1;
-        let text = String::from_utf8_lossy(&message.body);
-        outcome = writeln!(out, "{} {}", message.id, output::plain(&text));
-        outcome.is_ok()
-    });
-    match outcome.and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e)) {
-        Err(failure) if !failure.is_broken_pipe() => return Err(failure),
-        _ => {}
-    }
-    drop(out);
-    shown.map_err(|e| Failure::new(e.to_string()))?;
-    output::note(&format!("{} would be sent", counted(count, "message")));
-    Ok(ExitCode::SUCCESS)
-}
-
 /// A secret's file: its first line.
 fn secret(path: &Path) -> Result<String, Failure> {
     let failed = |why: &str| Failure::new(format!("cannot read a secret from {}: {why}", path.display()));
@@ -185,19 +367,42 @@ fn secret(path: &Path) -> Result<String, Failure> {
     }
 }
 
-fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
+/// A secret of the environment.
+fn variable(name: &str) -> Result<String, Failure> {
+    match std::env::var(name) {
+        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+        Ok(_) => Err(Failure::new(format!("the environment variable {name} is empty"))),
+        Err(_) => Err(Failure::new(format!("the environment has no variable {name} that is text"))),
+    }
+}
+
+fn mapping(args: &ShipmentArgs) -> Result<Mapping, Failure> {
+    let mut mapping = Mapping::new();
+    for (key, template) in &args.map {
+        mapping.set(key, template).map_err(|why| Failure::new(format!("cannot map: {why}")))?;
+    }
+    Ok(mapping)
+}
+
+fn destination(
+    args: &ShipmentArgs,
+    mapping: &Mapping,
+    secrets: &Secrets,
+) -> Result<Box<dyn Destination>, Failure> {
     let to = args.destination.as_str();
     if let Some(path) = to.strip_prefix("jlog:") {
         if path.is_empty() {
             return Err(Failure::new("jlog: needs the path of a feed behind it"));
         }
         not_itself(path.as_ref(), &args.feed)?;
+        mapping.only(&[]).map_err(|why| Failure::new(format!("cannot ship to a feed: {why}")))?;
         return Ok(Box::new(Feed::new(path)));
     }
     if let Some(command) = to.strip_prefix("exec:") {
         if command.trim().is_empty() {
             return Err(Failure::new("exec: needs a command behind it"));
         }
+        mapping.only(&[]).map_err(|why| Failure::new(format!("cannot ship to a command: {why}")))?;
         let mut exec = Exec::new(command).framing(args.framing.into());
         if let Some(messages) = args.batch {
             exec = exec.messages(messages as usize);
@@ -205,10 +410,10 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
         return Ok(Box::new(exec));
     }
     if to.starts_with("nats://") || to.starts_with("tls://") {
-        return nats(args);
+        return nats(args, mapping, secrets);
     }
     if to.starts_with("kafka://") {
-        return kafka(args);
+        return kafka(args, mapping);
     }
     let (loki, otlp) = (to.strip_prefix("loki+"), to.strip_prefix("otlp+"));
     let url = loki.or(otlp).unwrap_or(to);
@@ -222,8 +427,9 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
     options.body = args.body.into();
     options.messages = args.batch.unwrap_or(0) as usize;
     options.in_flight = args.in_flight;
-    options.token = args.token_file.as_deref().map(secret).transpose()?;
-    options.password = password(args)?;
+    options.mapping = mapping.clone();
+    options.token = secrets.token.clone();
+    options.password = secrets.password.clone();
     options.headers = args.headers.clone();
     options.ca = args.ca.clone();
     options.client = args.client_cert.clone().zip(args.client_key.clone());
@@ -242,20 +448,48 @@ fn destination(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
     Ok(Box::new(http))
 }
 
-fn password(args: &ShipArgs) -> Result<Option<(String, String)>, Failure> {
-    let given = args.user.as_ref().zip(args.password_file.as_deref());
-    given.map(|(user, path)| Ok((user.clone(), secret(path)?))).transpose()
+/// A secret that is in a file or in the environment, if it is anywhere.
+fn either(file: Option<&Path>, variable_name: Option<&str>) -> Result<Option<String>, Failure> {
+    match (file, variable_name) {
+        (Some(path), _) => secret(path).map(Some),
+        (None, Some(name)) => variable(name).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
-fn nats(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
-    let mut options = NatsOptions::default();
-    options.token = args.token_file.as_deref().map(secret).transpose()?;
-    options.password = password(args)?;
-    if let Some(path) = &args.credentials {
-        let failed = |e| Failure::new(format!("cannot read credentials from {}: {e}", path.display()));
-        let credentials = jlog_files::read_text(path, jlog_files::SECRET).map_err(failed)?;
-        options.credentials = Some(credentials);
+/// What nobody else may know. It is read once.
+struct Secrets {
+    token: Option<String>,
+    password: Option<(String, String)>,
+    credentials: Option<String>,
+}
+
+impl Secrets {
+    /// An error comes with the option that is to be changed.
+    fn read(args: &ShipmentArgs) -> Result<Self, (&'static str, Failure)> {
+        let file_or = |given: bool, file, variable| if given { file } else { variable };
+        let token = either(args.token_file.as_deref(), args.token_env.as_deref());
+        let option = file_or(args.token_file.is_some(), "token-file", "token-env");
+        let token = token.map_err(|failure| (option, failure))?;
+        let password = either(args.password_file.as_deref(), args.password_env.as_deref());
+        let option = file_or(args.password_file.is_some(), "password-file", "password-env");
+        let password = args.user.clone().zip(password.map_err(|failure| (option, failure))?);
+        let credentials = args.credentials.as_deref().map(|path| {
+            jlog_files::read_text(path, jlog_files::SECRET).map_err(|e| {
+                let why = format!("cannot read credentials from {}: {e}", path.display());
+                ("credentials", Failure::new(why))
+            })
+        });
+        Ok(Self { token, password, credentials: credentials.transpose()? })
     }
+}
+
+fn nats(args: &ShipmentArgs, mapping: &Mapping, secrets: &Secrets) -> Result<Box<dyn Destination>, Failure> {
+    let mut options = NatsOptions::default();
+    options.mapping = mapping.clone();
+    options.token = secrets.token.clone();
+    options.password = secrets.password.clone();
+    options.credentials = secrets.credentials.clone();
     options.ca = args.ca.clone();
     options.client = args.client_cert.clone().zip(args.client_key.clone());
     let nats = Nats::new(&args.destination, &options)
@@ -264,21 +498,23 @@ fn nats(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
 }
 
 #[cfg(feature = "kafka")]
-fn kafka(args: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
+fn kafka(args: &ShipmentArgs, mapping: &Mapping) -> Result<Box<dyn Destination>, Failure> {
     let failed = |why: String| Failure::new(format!("cannot ship to Kafka: {why}"));
-    let login = args.user.is_some() || args.token_file.is_some() || args.credentials.is_some();
+    let token = args.token_file.is_some() || args.token_env.is_some();
+    let login = args.user.is_some() || token || args.credentials.is_some();
     if login || args.ca.is_some() || args.client_cert.is_some() {
         return Err(failed(
-            "it is reached without TLS and without logging in: leave out --ca, --client-cert, --user, --token-file and --credentials".to_owned(),
+            "it is reached without TLS and without logging in: leave out --ca, --client-cert, --user, --token-file, --token-env and --credentials".to_owned(),
         ));
     }
-    let kafka =
-        jlog_ship::destinations::Kafka::new(&args.destination, &Default::default()).map_err(failed)?;
+    let mut options = jlog_ship::destinations::KafkaOptions::default();
+    options.mapping = mapping.clone();
+    let kafka = jlog_ship::destinations::Kafka::new(&args.destination, &options).map_err(failed)?;
     Ok(Box::new(kafka))
 }
 
 #[cfg(not(feature = "kafka"))]
-fn kafka(_: &ShipArgs) -> Result<Box<dyn Destination>, Failure> {
+fn kafka(_: &ShipmentArgs, _: &Mapping) -> Result<Box<dyn Destination>, Failure> {
     Err(Failure::new(
         "this jlog was built without Kafka: build one with `cargo build --release -p jlog-cli --features kafka`, \
          which needs a C compiler and make",

@@ -101,6 +101,12 @@ impl Progress {
         }
     }
 
+    /// What is in flight is read again.
+    pub(crate) fn begin_again(&self) {
+        let read = self.0.in_flight.swap(0, Relaxed);
+        self.0.read.fetch_sub(read, Relaxed);
+    }
+
     pub(crate) fn read(&self, messages: u64) {
         self.0.in_flight.fetch_add(messages, Relaxed);
         self.0.read.fetch_add(messages, Relaxed);
@@ -137,7 +143,8 @@ impl Progress {
         self.failed(why);
     }
 
-    pub(crate) fn failed(&self, why: &str) {
+    /// Something failed that is not the destination's answer.
+    pub fn failed(&self, why: &str) {
         let error = (SystemTime::now(), why.to_owned());
         *self.0.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }

@@ -226,6 +226,14 @@ impl Shipper {
         self
     }
 
+    /// Goes on with the counters of a shipper that has ended. What was in flight then is read again.
+    #[must_use]
+    pub fn progress_of(mut self, progress: &Progress) -> Self {
+        progress.begin_again();
+        self.progress = progress.clone();
+        self
+    }
+
     /// The counters, to be looked at from elsewhere.
     pub fn progress(&self) -> Progress {
         self.progress.clone()

@@ -50,14 +50,19 @@ fn the_unit_is_one_that_systemd_takes() {
     }
     let place = Place::empty();
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/systemd");
-    let unit = std::fs::read_to_string(root.join("jlog-serve.service")).unwrap();
-    // The command is looked for.
-    let unit = unit.replace("/usr/bin/jlog", env!("CARGO_BIN_EXE_jlog"));
-    let path = place.file("jlog-serve.service", &unit);
-    let mut command = verify();
-    command.args(["verify", "--man=no"]).arg(&path);
-    let done = crate::support::run(command, "");
-    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    let verified = |name: &str| {
+        let unit = std::fs::read_to_string(root.join(name)).unwrap();
+        // The command is looked for.
+        let unit = unit.replace("/usr/bin/jlog", env!("CARGO_BIN_EXE_jlog"));
+        let path = place.file(name, &unit);
+        let mut command = verify();
+        command.args(["verify", "--man=no"]).arg(&path);
+        let done = crate::support::run(command, "");
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{name}");
+        unit
+    };
+    verified("jlog-ship.service");
+    let unit = verified("jlog-serve.service");
     // What it runs is a command line of ours.
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let line = line.replace("${FEEDS}", place.path("").to_str().unwrap()).replace("${HTTP}", "127.0.0.1:0");
