@@ -233,3 +233,91 @@ impl Page {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jlog_core::{FeedIdentity, LogId, Timestamp};
+
+    use super::*;
+
+    fn id(feed: u8, marker: u32) -> MessageId {
+        let feed: FeedIdentity = format!("{feed:032x}").parse().unwrap();
+        MessageId { feed, id: LogId::new(0, marker), time: Timestamp { seconds: 1, micros: 0 } }
+    }
+
+    /// Claims these messages. Returns which of them the producer is handed, and how many are waited for.
+    fn claim(ledger: &Ledger, feed: u8, markers: &[u32]) -> (Vec<u32>, usize) {
+        let claim = Arc::new(Claim::default());
+        let mut page = ledger.page();
+        let new = |&marker: &u32| page.enter(id(feed, marker), &claim).1.then_some(marker);
+        (markers.iter().filter_map(new).collect(), claim.left.load(Relaxed))
+    }
+
+    fn report(ledger: &Ledger, numbers: &[usize], state: State) {
+        numbers.iter().for_each(|&number| ledger.page().report(number, state));
+    }
+
+    #[test]
+    fn what_the_producer_has_or_delivered_is_not_handed_to_it_again() {
+        let ledger = Ledger::default();
+        ledger.begin();
+        ledger.reopen();
+        assert_eq!(claim(&ledger, 1, &[1, 2, 3, 4]), (vec![1, 2, 3, 4], 4));
+        report(&ledger, &[0, 1], State::Written);
+        ledger.page().settle(0);
+        ledger.reopen();
+        assert_eq!(claim(&ledger, 1, &[2, 3, 4, 5]), (vec![5], 3));
+        assert_eq!(ledger.page().state(1), State::Written);
+    }
+
+    #[test]
+    fn what_failed_or_is_lost_with_a_producer_is_handed_to_the_next_one() {
+        let ledger = Ledger::default();
+        ledger.begin();
+        ledger.reopen();
+        claim(&ledger, 1, &[1, 2, 3]);
+        report(&ledger, &[0], State::Failed(RDKafkaErrorCode::Fail));
+        report(&ledger, &[1], State::Written);
+        ledger.begin();
+        ledger.reopen();
+        assert_eq!(claim(&ledger, 1, &[1, 2, 3]), (vec![1, 3], 2));
+        // The first producer's report comes late, and is about a message that the second one has.
+        report(&ledger, &[2], State::Written);
+        let states: Vec<State> = (1..5).map(|number| ledger.page().state(number)).collect();
+        assert_eq!(states, [State::Written, State::Settled, State::Sent, State::Sent]);
+    }
+
+    #[test]
+    fn what_does_not_come_again_is_forgotten() {
+        let ledger = Ledger::default();
+        ledger.begin();
+        ledger.reopen();
+        claim(&ledger, 1, &[1, 2, 3]);
+        report(&ledger, &[0], State::Failed(RDKafkaErrorCode::MessageSizeTooLarge));
+        ledger.reopen();
+        // The first one was set aside.
+        assert_eq!(claim(&ledger, 1, &[2]), (vec![], 1));
+        assert_eq!(ledger.page().first, 1);
+        ledger.reopen();
+        // The feed was made again, with the same places.
+        assert_eq!(claim(&ledger, 2, &[2, 3]), (vec![2, 3], 2));
+        let page = ledger.page();
+        assert_eq!((page.first, page.entries.len()), (3, 2));
+    }
+
+    #[test]
+    fn a_message_that_the_producer_does_not_take_leaves_nothing_behind() {
+        let ledger = Ledger::default();
+        let waits = Arc::new(Claim::default());
+        let mut page = ledger.page();
+        for (marker, first) in [(1, true), (2, false)] {
+            let (number, _) = page.enter(id(1, marker), &waits);
+            if !first {
+                assert!(!page.take_back(number));
+            }
+        }
+        assert_eq!((page.entries.len(), waits.left.load(Relaxed)), (1, 1));
+        assert!(page.take_back(0));
+        assert_eq!((page.entries.len(), waits.left.load(Relaxed)), (0, 0));
+    }
+}
