@@ -308,7 +308,8 @@ impl Mapping {
                     });
                 }
                 Target::Header(name) => {
-                    let value = text(header_part).map(|text| cut(text.trim()).to_owned());
+                    let value = text(as_it_is);
+                    let value = value.map(|text| cut(header_part(&text).trim()).trim_end().to_owned());
                     mapped
                         .headers
                         .extend(value.filter(|text| !text.is_empty()).map(|text| (name.clone(), text)));
@@ -721,6 +722,9 @@ mod tests {
         let long = format!(r#"{{"y":"{}"}}"#, "ü".repeat(2000));
         let mapped = mapping.apply(long.as_bytes());
         assert_eq!((mapped.subject, mapped.headers[0].1.len(), mapped.labels[0].1.len()), (None, 1024, 1024));
+        let mut literal = Mapping::new();
+        literal.set("header.H", "a\r\nb {y}\n").unwrap();
+        assert_eq!(literal.apply(br#"{"y":1}"#).headers[0].1, "a  b 1");
         // An empty default is no word.
         assert_eq!(mapping.apply(br#"{"y":1}"#).subject.as_deref(), Some("a._.1"));
     }
