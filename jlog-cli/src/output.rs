@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use base64::Engine;
@@ -39,12 +40,12 @@ pub fn line(text: &str) -> Result<(), Failure> {
 /// Prints a complaint to stderr, in one line.
 pub fn complain(text: &str) {
     // If stderr fails, there is nowhere to report it.
-    let _ = writeln!(anstream::stderr().lock(), "{BAD}jlog:{BAD:#} {}", plain(text));
+    above_bar(|| drop(writeln!(anstream::stderr().lock(), "{BAD}jlog:{BAD:#} {}", plain(text))));
 }
 
 /// Prints a note to stderr, in one line.
 pub fn note(text: &str) {
-    let _ = writeln!(anstream::stderr().lock(), "{WARN}jlog:{WARN:#} {}", plain(text));
+    above_bar(|| drop(writeln!(anstream::stderr().lock(), "{WARN}jlog:{WARN:#} {}", plain(text))));
 }
 
 /// A table whose rows are printed as they come. The first rows decide how wide the columns are.
@@ -455,6 +456,56 @@ fn push_hex(body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"  |");
         out.extend(row.iter().map(|&b| if b.is_ascii_graphic() || b == b' ' { b } else { b'.' }));
         out.extend_from_slice(b"|\n");
+    }
+}
+
+/// The bar that lines on stderr are printed above.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn above_bar(print: impl FnOnce()) {
+    match &*BAR.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(bar) => bar.suspend(print),
+        None => print(),
+    }
+}
+
+/// Whether a bar can be seen.
+#[cfg(feature = "ship")]
+pub fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Shows a bar for this many messages, below all lines, until it is dropped.
+#[cfg(feature = "ship")]
+#[derive(Debug)]
+pub struct MessageBar(ProgressBar);
+
+#[cfg(feature = "ship")]
+impl MessageBar {
+    /// A bar at its beginning.
+    pub fn new(total: u64) -> Self {
+        let bar = ProgressBar::new(total);
+        let style = ProgressStyle::with_template(
+            "{bar:40} {human_pos} of {human_len} messages, {per_sec}, {eta} left",
+        );
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.tick();
+        *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+        Self(bar)
+    }
+
+    /// So many are done.
+    pub fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+}
+
+#[cfg(feature = "ship")]
+impl Drop for MessageBar {
+    fn drop(&mut self) {
+        let mut bar = BAR.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.finish_and_clear();
+        *bar = None;
     }
 }
 

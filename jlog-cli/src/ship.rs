@@ -24,6 +24,9 @@ use crate::values::{counted, from_jiff, span};
 /// How long a shipment of several waits after an error before it begins again.
 const BEGIN_AGAIN: Duration = Duration::from_secs(10);
 
+/// So many messages that are behind get a progress bar.
+const MANY: u64 = 10_000;
+
 /// A shipment whose options have been checked.
 pub struct Shipment {
     /// Begins the lines about it: empty where it is the only one.
@@ -241,7 +244,12 @@ pub fn run(args: &ShipArgs) -> Outcome {
     })?;
     #[cfg(feature = "serve")]
     let _metrics = crate::ship_metrics::serve(args.metrics.as_ref(), &shipments)?;
+    let ended = AtomicBool::new(false);
     let outcomes: Vec<Result<bool, Failure>> = std::thread::scope(|scope| {
+        let bar = output::stderr_is_terminal().then(|| {
+            let work = || catching_up(&shipments, &ended);
+            std::thread::Builder::new().name("bar".to_owned()).spawn_scoped(scope, work)
+        });
         let started: Vec<_> = shipments
             .iter()
             .zip(&stoppers)
@@ -261,9 +269,38 @@ pub fn run(args: &ShipArgs) -> Outcome {
             Ok(Err(_)) => Err(Failure::new("a shipment ended by a fault of this program: please report it")),
             Err(e) => Err(Failure::new(format!("cannot start a thread: {e}"))),
         };
-        started.into_iter().map(end).collect()
+        let outcomes = started.into_iter().map(end).collect();
+        ended.store(true, Ordering::Release);
+        // Without it, nothing is missing but the bar.
+        if let Some(Ok(bar)) = bar {
+            bar.thread().unpark();
+        }
+        outcomes
     });
     end(outcomes)
+}
+
+/// Shows how much is done of what was there at the start, where that is much.
+fn catching_up(shipments: &[Shipment], ended: &AtomicBool) {
+    // Where it is not known, something else says so.
+    let behind = shipments.iter().filter_map(|shipment| shipment.log.lag(shipment.name()).ok());
+    let total: u64 = behind.map(|lag| lag.messages).sum();
+    if total < MANY {
+        return;
+    }
+    let bar = output::MessageBar::new(total);
+    loop {
+        let done: u64 = shipments
+            .iter()
+            .map(|shipment| shipment.progress.totals())
+            .map(|totals| totals.read.saturating_sub(totals.in_flight))
+            .sum();
+        if done >= total || ended.load(Ordering::Acquire) {
+            return;
+        }
+        bar.set(done);
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
 }
 
 /// The worst of what became of shipments; all failures but the last are told here.

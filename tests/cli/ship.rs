@@ -4,9 +4,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use jlog_core::{Jlog, Start, Wait};
+use nix::pty::openpty;
 use nix::sys::signal::Signal;
 
-use crate::support::{Place, Running, jlog, run, until};
+use crate::support::{Lines, Place, Running, close, jlog, run, until};
 
 fn contents(path: &std::path::Path) -> Vec<String> {
     let Ok(log) = Jlog::open(path) else { return Vec::new() };
@@ -40,6 +41,34 @@ fn a_feed_is_shipped_once_and_its_numbers_balance() {
 
     run(place.jlog("ship", ["new", &destination, "--once", "--from", "0:3"]), "");
     assert_eq!(contents(&to), ["one", "two", "three", "three"]);
+}
+
+/// A bar while it catches up, and nothing of it where stderr is no terminal, or little is to be done.
+#[test]
+fn a_bar_shows_how_it_catches_up() {
+    let many: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+    let place = Place::with(&[], &many);
+    let shown = |subscriber: &str| {
+        let terminal = openpty(None, None).unwrap();
+        let lines = Lines::of(std::fs::File::from(terminal.master));
+        let arguments =
+            [subscriber, "exec:cat >/dev/null; sleep 0.2", "--once", "--from", "0:0", "--batch", "5000"];
+        let mut command = place.jlog("ship", arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(terminal.slave));
+        let mut shipper = Running::spawn(&mut command);
+        close(command);
+        let text = lines.rest().concat();
+        assert_eq!(shipper.end(), Some(0));
+        text
+    };
+    let text = shown("s");
+    assert!(text.contains("of 20,000 messages"), "{text}");
+    assert!(text.contains("20000 read = 20000 acknowledged"), "{text}");
+    // Nothing is left to be done.
+    let text = shown("s");
+    assert!(!text.contains("messages,") && text.contains("0 read = 0 acknowledged"), "{text}");
+    let done = run(place.jlog("ship", ["t", "exec:cat >/dev/null", "--once", "--from", "0:0"]), "");
+    assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
 }
 
 #[test]
