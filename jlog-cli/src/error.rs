@@ -50,6 +50,7 @@ impl Failure {
     }
 
     /// The same, with this before it.
+    #[cfg(feature = "ship")]
     pub fn before(mut self, what: &str) -> Self {
         self.text.insert_str(0, what);
         self

@@ -175,7 +175,7 @@ pub(crate) fn mend_tail(
             let Some(stretch) = tail else { return Ok(behind) };
             let kept = keep_tail(shared, &**file, number, stretch.offset, len)?;
             // First, so that checksums never list what was truncated here.
-            drop_stale_checksums(shared, number, stretch.offset)?;
+            settle_checksums(shared, format, number, &**file, stretch.offset)?;
             file.set_len(stretch.offset).map_err(|e| Error::io("cut", shared.at(&name), e))?;
             shared.note(Event::TailCut {
                 segment: number,
@@ -282,6 +282,19 @@ fn keep_tail(shared: &Shared, file: &dyn File, number: u32, from: u64, to: u64) 
     shared.keep_broken(&name, from, &bytes[..n])
 }
 
+/// Drops checksums that do not fit a segment that ends at `end`, before more runs are written behind them.
+pub(crate) fn settle_checksums(
+    shared: &Shared,
+    format: RecordFormat,
+    number: u32,
+    file: &dyn File,
+    end: u64,
+) -> Result<()> {
+    // In this order: runs that reach beyond the end may be what shows that records were moved.
+    drop_foreign_checksums(shared, format, number, file, end)?;
+    drop_stale_checksums(shared, number, end)
+}
+
 /// Drops checksums of records that the segment, which ends at `end`, no longer has.
 pub(crate) fn drop_stale_checksums(shared: &Shared, number: u32, end: u64) -> Result<()> {
     let verifier = Verifier::load(shared, number)?;
@@ -298,7 +311,7 @@ pub(crate) fn drop_stale_checksums(shared: &Shared, number: u32, end: u64) -> Re
 
 /// Drops checksums that are about other records than those that the segment has, where nothing is damaged: with more runs
 /// behind them they would look like good ones beside damaged records.
-pub(crate) fn drop_foreign_checksums(
+fn drop_foreign_checksums(
     shared: &Shared,
     format: RecordFormat,
     number: u32,
@@ -314,7 +327,9 @@ pub(crate) fn drop_foreign_checksums(
     Survey::new((shared, number), file, format, &mut verifier, end)
         .run(Place::default(), |item| {
             match item {
-                Item::Record(found) if found.foreign_until.is_some() => foreign.push(found.offset),
+                Item::Record(found) if found.foreign_until.is_some() => {
+                    foreign.push((found.offset, found.offset + found.total));
+                }
                 Item::Record(_) => {}
                 Item::Damage(_) => damaged = true,
             }
@@ -326,8 +341,8 @@ pub(crate) fn drop_foreign_checksums(
     }
     let mut runs = verifier.runs_within(end).map_err(fail)?;
     runs.retain(|run| {
-        let next = foreign.partition_point(|&at| at < run.offset);
-        foreign.get(next).is_none_or(|&at| at >= run.end())
+        let next = foreign.partition_point(|&(_, end)| end <= run.offset);
+        foreign.get(next).is_none_or(|&(begin, _)| begin >= run.end())
     });
     // Without the sidecar nothing is accused either.
     if checksum::replace(shared, number, &runs).is_err() {

@@ -362,8 +362,7 @@ impl Core {
             appender.limiter.forget();
             let known = counts::known_tail(&self.shared, number, &*file, self.format);
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
-            recovery::drop_stale_checksums(&self.shared, number, end.offset)?;
-            recovery::drop_foreign_checksums(&self.shared, self.format, number, &*file, end.offset)?;
+            recovery::settle_checksums(&self.shared, self.format, number, &*file, end.offset)?;
             // It is being written: what knows how it ended is about another one of its number.
             index::drop_stale(&self.shared, number, end.offset)?;
             lost::forget(&self.shared, number)?;
