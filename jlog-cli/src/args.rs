@@ -573,7 +573,7 @@ pub struct CheckArgs {
 #[cfg(feature = "ship")]
 #[derive(Debug, ClapArgs)]
 pub struct ShipArgs {
-    /// Ship what this file says, in TOML: a table [[ship]] for each feed, subscriber and destination, with the options below
+    /// Ship what this file says, in TOML: a table `[[ship]]` for each feed, subscriber and destination, with the options below
     /// as keys
     ///
     /// Each goes on by itself, whatever becomes of the others. Paths in the file are relative to its directory. Nothing
