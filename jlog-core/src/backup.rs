@@ -214,10 +214,10 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
     for name in [names::DROPPED, names::LOST] {
         copy_file(shared, to, name, None)?;
     }
-    copied.parts().write_temporary(&meta.encode())?.rename(names::METASTORE)?;
+    copied.shared.write_temporary(&meta.encode())?.rename(names::METASTORE)?;
     let copied = Jlog::open(to)?;
     for (name, id) in checkpoints {
-        checkpoint::create_all(copied.parts(), &[name], id)?;
+        checkpoint::create_all(&copied.shared, &[name], id)?;
     }
     // Cuts what a killed writer has left of a record, and writes nothing else.
     copied.writer_with(WriterOptions::default().bypass_pre_commit(true))?.close()?;

@@ -662,6 +662,7 @@ impl Jlog {
         }
         let metastore = Metastore::open(&self.shared)?;
         if segment_size.is_some_and(|bytes| bytes > metastore.segment_size()) {
+            // Asked again below. While it is kept, no writer could change the buffer.
             drop(c_writers::keep_out(&self.shared, crate::writer::RAISE, c_writers::PATIENCE)?);
         }
         if let Some(bytes) = pre_commit {
@@ -706,16 +707,6 @@ impl Jlog {
         retention::clean(&self.shared, self.meta()?.storage_log)?;
         let left = self.shared.segments()?;
         Ok(before.into_iter().filter(|number| left.binary_search(number).is_err()).collect())
-    }
-
-    /// The same, to be kept.
-    pub(crate) fn share(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
-    }
-
-    /// What its other handles share with it.
-    pub(crate) fn parts(&self) -> &Shared {
-        &self.shared
     }
 
     fn roll_if_done(&self) -> Result<()> {

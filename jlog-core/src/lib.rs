@@ -78,9 +78,9 @@ mod options;
 mod plural;
 mod reader;
 mod status;
-#[cfg(not(feature = "internals"))]
+#[cfg(not(any(test, feature = "internals")))]
 mod storage;
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
 pub mod storage;
 mod subscriber;

@@ -189,7 +189,7 @@ impl Jlog {
         let with = ReaderOptions::default().on_damage(OnDamage::Skip).claim(Claim::Shared);
         let reader = self.reader_with(&name, with)?;
         reader.check_writable()?;
-        let shared = self.share();
+        let shared = Arc::clone(&self.shared);
         let checkpoint = shared.facts(&name.checkpoint_file());
         let checkpoint =
             checkpoint.map_err(|e| Error::io("look at", shared.at(&name.checkpoint_file()), e))?;

@@ -159,7 +159,7 @@ pub trait File: fmt::Debug + Send + Sync {
     }
 
     /// Whether it has no bytes.
-    #[cfg(feature = "internals")]
+    #[cfg(any(test, feature = "internals"))]
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }

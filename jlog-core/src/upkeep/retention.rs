@@ -13,6 +13,8 @@ use crate::walk::holders::{self, furthest_behind, noted_passed};
 use crate::walk::{counts, lost};
 use crate::{Error, Event, LogId, Lost, Result, Timestamp};
 
+/// What the names of the subscribers begin with that hold segments for a backup. (Not with `~`: log sinks remove those.)
+pub(crate) const BACKUP_PREFIX: &str = "jlog-backup-";
 /// How long a file of an unfinished change is left alone, because it may still be being written.
 const TEMPORARY_AGE_SECONDS: i64 = 3600;
 
@@ -210,9 +212,6 @@ pub(crate) fn sweep(shared: &Shared) -> Result<Swept> {
     }
     Ok(Swept { kinds, lost: lost? })
 }
-
-/// What the names of the subscribers begin with that hold segments for a backup. (Not with `~`: log sinks remove those.)
-pub(crate) const BACKUP_PREFIX: &str = "jlog-backup-";
 
 /// Removes the subscribers that killed backups have left.
 pub(crate) fn release_killed_backups(shared: &Shared) -> Result<()> {

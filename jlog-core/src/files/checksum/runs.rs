@@ -327,7 +327,7 @@ fn is_intact(file: &dyn File, head: &Head, window: &mut Window) -> io::Result<bo
 ///
 /// # Errors
 /// Where the file cannot be read.
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 pub fn read_runs(file: &dyn File) -> io::Result<Vec<Run>> {
     let mut window = Window::default();
     let (heads, _) = heads(file, 0, file.len()?, &mut window)?;

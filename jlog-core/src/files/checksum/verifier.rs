@@ -725,7 +725,7 @@ mod tests {
     fn a_piece_of_a_run_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let log = crate::Jlog::create(dir.path().join("feed")).unwrap();
-        let shared = log.parts();
+        let shared = &*log.shared;
         let (bytes, begins) = segment(&[10; 40]);
         let (mut whole, mut other, mut second) = (Vec::new(), Vec::new(), Vec::new());
         run(&bytes, &begins, 0, 10, 0).encode(&mut whole);
