@@ -24,7 +24,7 @@ use crate::values::{counted, from_jiff, span};
 /// How long a shipment of several waits after an error before it begins again.
 const BEGIN_AGAIN: Duration = Duration::from_secs(10);
 
-/// So many messages that are behind get a progress bar.
+/// The progress bar is shown if at least this many messages are to be shipped.
 const MANY: u64 = 10_000;
 
 /// A shipment whose options have been checked.
@@ -35,7 +35,7 @@ pub struct Shipment {
     mapping: Mapping,
     secrets: Secrets,
     log: Jlog,
-    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    #[cfg(feature = "serve")]
     pub name_of_destination: String,
     /// Until it is used: some files that are named for it, such as pipes, can be read only once.
     destination: Mutex<Option<Box<dyn Destination>>>,
@@ -50,8 +50,9 @@ impl Shipment {
         let secrets = Secrets::read(&args)?;
         let mapping = mapping(&args).map_err(about("map"))?;
         let destination = destination(&args, &mapping, &secrets).map_err(|failure| {
-            let option = if failure.text().contains("mapped") { "map" } else { "destination" };
-            (option, failure)
+            // If it can be used without the mapping, that is what is wrong.
+            let usable = destination(&args, &Mapping::new(), &secrets).is_ok();
+            (if usable { "map" } else { "destination" }, failure)
         })?;
         let log = output::options().open(&args.feed).map_err(|e| ("feed", e.into()))?;
         if args.from.is_none() {
@@ -66,6 +67,7 @@ impl Shipment {
             mapping,
             secrets,
             log,
+            #[cfg(feature = "serve")]
             name_of_destination: destination.name(),
             destination: Mutex::new(Some(destination)),
             progress: Progress::default(),
@@ -111,7 +113,8 @@ impl Shipment {
         Ok(shipper)
     }
 
-    /// Ships until it is stopped or done, and says what became of the messages. Whether some were damaged or lost.
+    /// Ships until it is stopped or done, and reports what became of the messages. Returns whether some were damaged or
+    /// lost.
     fn run(&self, once: bool, stopper: &OnceStopper) -> Result<bool, Failure> {
         let damaged = Arc::new(AtomicBool::new(false));
         let (told, prefix) = (Arc::clone(&damaged), self.prefix.clone());
@@ -137,7 +140,7 @@ impl Shipment {
         Ok(damaged.load(Ordering::Relaxed))
     }
 
-    /// The same, and where there are several begins again after an error until it is time to end.
+    /// The same; one of several shipments starts again after an error, until it is time to stop.
     fn run_on(&self, once: bool, stop: &Stop, stopper: &OnceStopper) -> Result<bool, Failure> {
         loop {
             let failure = match self.run(once, stopper) {
@@ -182,7 +185,7 @@ impl Shipment {
     }
 }
 
-/// What stops a shipment, whichever of its shippers is at work, also where it is not at work yet.
+/// Stops a shipment: the shipper that is running, or the next one if none is.
 #[derive(Default)]
 struct OnceStopper(Mutex<(bool, Option<Stopper>)>);
 
@@ -271,7 +274,7 @@ pub fn run(args: &ShipArgs) -> Outcome {
         };
         let outcomes = started.into_iter().map(end).collect();
         ended.store(true, Ordering::Release);
-        // Without it, nothing is missing but the bar.
+        // If its thread could not start, only the bar is missing.
         if let Some(Ok(bar)) = bar {
             bar.thread().unpark();
         }
@@ -280,7 +283,7 @@ pub fn run(args: &ShipArgs) -> Outcome {
     end(outcomes)
 }
 
-/// Shows how much is done of what was there at the start, where that is much.
+/// Shows the progress through what was there at the start, if that is much.
 fn catching_up(shipments: &[Shipment], ended: &AtomicBool) {
     // Where it is not known, something else says so.
     let behind = shipments.iter().filter_map(|shipment| shipment.log.lag(shipment.name()).ok());
@@ -303,7 +306,7 @@ fn catching_up(shipments: &[Shipment], ended: &AtomicBool) {
     }
 }
 
-/// The worst of what became of shipments; all failures but the last are told here.
+/// The exit code for all shipments together. Reports every failure but the last, which it returns.
 fn end(outcomes: Vec<Result<bool, Failure>>) -> Outcome {
     let mut code = ExitCode::SUCCESS;
     let mut failed: Option<Failure> = None;

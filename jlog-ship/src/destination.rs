@@ -256,8 +256,8 @@ pub trait Destination: Send {
     /// Messages come in the order of the feed; those that were refused come again before any that are new.
     fn send(&mut self, shipment: Shipment) -> Answer;
 
-    /// What there is to report since this was asked before, such as a value that cannot be used; asked after each call of
-    /// [`send`](Destination::send).
+    /// Returns what is to be reported and was not returned before, such as a value that the destination cannot use. Called
+    /// after each [`send`](Destination::send).
     fn notices(&mut self) -> Vec<String> {
         Vec::new()
     }

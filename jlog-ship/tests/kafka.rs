@@ -11,19 +11,19 @@
 use std::collections::HashSet;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jlog_core::{Jlog, LogId, Start, Timestamp};
 use jlog_ship::destinations::{Kafka, KafkaOptions};
-use jlog_ship::{OnReject, Progress, Report, Shipper, Stopper, Totals};
+use jlog_ship::{OnReject, Shipper, Totals};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Error};
 use serde_json::Value;
 
-/// So long a test waits for what a cluster or a shipper is to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+use self::support::{Running, append, feed, shipper, texts, until};
+
+mod support;
 
 /// A Python that has `confluent-kafka`; `None`, with a message, where there is none and none is required.
 fn python() -> Option<String> {
@@ -116,96 +116,12 @@ impl Record {
     }
 }
 
-/// A feed with small segments, and a subscriber `s` at its beginning.
-fn feed(messages: usize) -> (tempfile::TempDir, Jlog) {
-    let dir = tempfile::tempdir().unwrap();
-    let log = Jlog::options().segment_size(20_000).create(dir.path().join("feed")).unwrap();
-    log.subscribe("s", Start::Beginning).unwrap();
-    append(&log, 0..messages);
-    (dir, log)
-}
-
-fn append(log: &Jlog, range: std::ops::Range<usize>) {
-    log.writer().unwrap().append_batch(&texts(range)).unwrap();
-}
-
-fn texts(range: std::ops::Range<usize>) -> Vec<String> {
-    range.map(|n| format!("message {n}")).collect()
-}
-
 fn kafka(url: &str) -> Box<Kafka> {
     Box::new(Kafka::new(url, &KafkaOptions::default()).unwrap())
 }
 
-fn shipper(log: &Jlog) -> Shipper {
-    let shipper = Shipper::new(log.path(), "s").unwrap();
-    shipper.backoff(Duration::from_millis(1), Duration::from_millis(20))
-}
-
 fn ship_once(log: &Jlog, url: &str) -> Totals {
-    let totals = shipper(log).once(true).run(kafka(url)).unwrap();
-    assert!(totals.is_balanced(), "{totals}");
-    totals
-}
-
-/// Waits for something that will be so.
-#[track_caller]
-fn until(mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < PATIENCE, "nothing comes of it");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// A shipper in a thread, with what it reports.
-struct Running {
-    progress: Progress,
-    stopper: Stopper,
-    reports: Arc<Mutex<Vec<String>>>,
-    thread: std::thread::JoinHandle<Totals>,
-}
-
-impl Running {
-    fn start(shipper: Shipper, url: &str) -> Self {
-        let (progress, stopper) = (shipper.progress(), shipper.stopper());
-        let reports = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&reports);
-        let shipper = shipper.on_report(move |report: &Report| told.lock().unwrap().push(report.to_string()));
-        let destination = kafka(url);
-        let thread = std::thread::spawn(move || shipper.run(destination).unwrap());
-        Self { progress, stopper, reports, thread }
-    }
-
-    #[track_caller]
-    fn until_acknowledged(&self, messages: u64) {
-        let begun = Instant::now();
-        while self.progress.totals().acknowledged < messages {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{}; {:?}",
-                self.progress.totals(),
-                self.reports.lock().unwrap()
-            );
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    #[track_caller]
-    fn until_reported(&self, text: &str) {
-        let begun = Instant::now();
-        while !self.reports.lock().unwrap().iter().any(|report| report.contains(text)) {
-            assert!(begun.elapsed() < PATIENCE, "not {text:?}: {:?}", self.reports.lock().unwrap());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn end(self) -> Totals {
-        self.stopper.stop();
-        let totals = self.thread.join().unwrap();
-        assert!(totals.is_balanced(), "{totals}");
-        totals
-    }
+    support::ship_once(log, kafka(url))
 }
 
 #[test]
@@ -284,7 +200,7 @@ fn keys_times_and_headers_come_from_the_message() {
 fn a_broker_that_goes_away_is_waited_for() {
     let Some(cluster) = Cluster::start() else { return };
     let (_dir, log) = feed(1000);
-    let running = Running::start(shipper(&log), &cluster.url());
+    let running = Running::start(shipper(&log), kafka(&cluster.url()));
     running.until_acknowledged(1000);
     cluster.mock.broker_down(-1).unwrap();
     append(&log, 1000..3000);
@@ -312,7 +228,7 @@ fn answers_that_are_late_come_once() {
     let Some(cluster) = Cluster::start() else { return };
     let (_dir, log) = feed(300);
     cluster.mock.broker_round_trip_time(-1, Duration::from_millis(400)).unwrap();
-    let running = Running::start(shipper(&log).timeout(Duration::from_millis(1500)), &cluster.url());
+    let running = Running::start(shipper(&log).timeout(Duration::from_millis(1500)), kafka(&cluster.url()));
     until(|| running.progress.totals().in_flight == 300);
     cluster.mock.broker_round_trip_time(-1, Duration::from_millis(2500)).unwrap();
     running.until_reported("no answer within 1.5 s");
@@ -327,7 +243,7 @@ fn errors_of_requests_change_neither_order_nor_number() {
     use Error::*;
     let Some(cluster) = Cluster::start() else { return };
     let (_dir, log) = feed(100);
-    let running = Running::start(shipper(&log), &cluster.url());
+    let running = Running::start(shipper(&log), kafka(&cluster.url()));
     running.until_acknowledged(100);
     let mut next = 100;
     for errors in [
@@ -360,7 +276,7 @@ fn errors_that_go_on_are_reported_and_waited_for() {
     let Some(cluster) = Cluster::start() else { return };
     let (_dir, log) = feed(100);
     cluster.produce_errors(&[Error::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 1000]);
-    let running = Running::start(shipper(&log), &cluster.url());
+    let running = Running::start(shipper(&log), kafka(&cluster.url()));
     running.until_reported("does not accept messages: Broker: Not enough in-sync replicas; trying again");
     assert_eq!(running.progress.totals().acknowledged, 0);
     cluster.mock.clear_request_errors(RDKafkaApiKey::Produce);
@@ -374,7 +290,7 @@ fn errors_that_go_on_are_reported_and_waited_for() {
 fn a_topic_that_is_not_there_is_waited_for_and_not_made() {
     let Some(cluster) = Cluster::without_topic() else { return };
     let (_dir, log) = feed(200);
-    let running = Running::start(shipper(&log), &cluster.url());
+    let running = Running::start(shipper(&log), kafka(&cluster.url()));
     running.until_reported("until something is changed: there is no topic t: create it first");
     until(|| running.progress.totals().refusals > 3);
     assert_eq!(running.progress.totals().acknowledged, 0);
@@ -400,7 +316,7 @@ fn a_message_that_is_too_long_is_set_aside_before_it_is_sent() {
     append(&log, 1000..2000);
     let aside = dir.path().join("aside");
     let url = format!("{}&message.max.bytes=4096", cluster.url());
-    let running = Running::start(shipper(&log).on_reject(OnReject::SetAside(aside.clone())), &url);
+    let running = Running::start(shipper(&log).on_reject(OnReject::SetAside(aside.clone())), kafka(&url));
     running.until_acknowledged(2000);
     running.until_reported("with 5000 bytes it is longer than message.max.bytes");
     assert_eq!(running.end().set_aside, 1);
@@ -414,7 +330,8 @@ fn a_message_that_the_broker_refuses_is_searched_for() {
     let Some(cluster) = Cluster::start() else { return };
     let (dir, log) = feed(1000);
     let aside = dir.path().join("aside");
-    let running = Running::start(shipper(&log).on_reject(OnReject::SetAside(aside.clone())), &cluster.url());
+    let running =
+        Running::start(shipper(&log).on_reject(OnReject::SetAside(aside.clone())), kafka(&cluster.url()));
     running.until_acknowledged(1000);
     // With others, and then 8, 4, 2 and 1.
     cluster.produce_errors(&[Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 5]);
@@ -446,8 +363,8 @@ fn a_destination_that_is_away_holds_up_no_other_and_ends_in_time() {
     let (_dir, log) = feed(0);
     log.subscribe("away", Start::Beginning).unwrap();
     let slow = Shipper::new(log.path(), "away").unwrap().drain(Duration::from_millis(300));
-    let slow = Running::start(slow, &away.url());
-    let fast = Running::start(shipper(&log), &there.url());
+    let slow = Running::start(slow, kafka(&away.url()));
+    let fast = Running::start(shipper(&log), kafka(&there.url()));
     append(&log, 0..100);
     slow.until_acknowledged(100);
     away.mock.broker_down(-1).unwrap();
@@ -472,7 +389,7 @@ fn a_cluster_that_is_not_there_is_reported_soon() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
-    let running = Running::start(shipper(&log), &format!("kafka://{address}/t"));
+    let running = Running::start(shipper(&log), kafka(&format!("kafka://{address}/t")));
     let begun = Instant::now();
     running.until_reported("Connection refused");
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());

@@ -9,7 +9,6 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
@@ -18,10 +17,11 @@ use async_nats::jetstream::{self, consumer};
 use futures_util::StreamExt;
 use jlog_core::{AtLimit, Jlog, Limits, LogId, Start};
 use jlog_ship::destinations::{Nats, NatsOptions};
-use jlog_ship::{OnReject, Progress, Report, Shipper, Stopper, Totals};
+use jlog_ship::{OnReject, Totals};
 
-/// So long a test waits for what a server or a shipper is to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+use self::support::{PATIENCE, Running, append, feed, shipper, texts, until};
+
+mod support;
 
 /// A server that is killed when it is dropped.
 struct Server {
@@ -132,7 +132,8 @@ impl Drop for Server {
     }
 }
 
-async fn all(stream: &Stream) -> Vec<(HeaderMap, String)> {
+/// The messages of a stream, in its order.
+async fn stored(stream: &Stream) -> Vec<async_nats::Message> {
     let config = consumer::pull::Config { ack_policy: consumer::AckPolicy::None, ..Default::default() };
     let consumer = stream.create_consumer(config).await.unwrap();
     let count = usize::try_from(stream.get_info().await.unwrap().state.messages).unwrap();
@@ -140,88 +141,27 @@ async fn all(stream: &Stream) -> Vec<(HeaderMap, String)> {
     while all.len() < count {
         let mut batch = consumer.fetch().max_messages(1000).messages().await.unwrap();
         while let Some(message) = batch.next().await {
-            let message = message.unwrap().message;
-            let text = String::from_utf8(message.payload.to_vec()).unwrap();
-            all.push((message.headers.unwrap_or_default(), text));
+            all.push(message.unwrap().message);
         }
     }
     all
 }
 
-/// A feed with small segments, and a subscriber `s` at its beginning.
-fn feed(messages: usize) -> (tempfile::TempDir, Jlog) {
-    let dir = tempfile::tempdir().unwrap();
-    let log = Jlog::options().segment_size(20_000).create(dir.path().join("feed")).unwrap();
-    log.subscribe("s", Start::Beginning).unwrap();
-    append(&log, 0..messages);
-    (dir, log)
+fn text(message: &async_nats::Message) -> String {
+    String::from_utf8(message.payload.to_vec()).unwrap()
 }
 
-fn append(log: &Jlog, range: std::ops::Range<usize>) {
-    log.writer().unwrap().append_batch(&texts(range)).unwrap();
-}
-
-fn texts(range: std::ops::Range<usize>) -> Vec<String> {
-    range.map(|n| format!("message {n}")).collect()
+async fn all(stream: &Stream) -> Vec<(HeaderMap, String)> {
+    let headers = |message: &async_nats::Message| message.headers.clone().unwrap_or_default();
+    stored(stream).await.iter().map(|message| (headers(message), text(message))).collect()
 }
 
 fn nats(url: &str) -> Box<Nats> {
     Box::new(Nats::new(url, &NatsOptions::default()).unwrap())
 }
 
-fn shipper(log: &Jlog) -> Shipper {
-    let shipper = Shipper::new(log.path(), "s").unwrap();
-    shipper.backoff(Duration::from_millis(1), Duration::from_millis(20))
-}
-
 fn ship_once(log: &Jlog, url: &str) -> Totals {
-    let totals = shipper(log).once(true).run(nats(url)).unwrap();
-    assert!(totals.is_balanced(), "{totals}");
-    totals
-}
-
-/// Waits for something that will be so.
-#[track_caller]
-fn until(mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < PATIENCE, "nothing comes of it");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// A shipper in a thread, with what it reports.
-struct Running {
-    progress: Progress,
-    stopper: Stopper,
-    reports: Arc<Mutex<Vec<String>>>,
-    thread: std::thread::JoinHandle<Totals>,
-}
-
-impl Running {
-    fn start(shipper: Shipper, destination: Box<Nats>) -> Self {
-        let (progress, stopper) = (shipper.progress(), shipper.stopper());
-        let reports = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&reports);
-        let shipper = shipper.on_report(move |report: &Report| told.lock().unwrap().push(report.to_string()));
-        let thread = std::thread::spawn(move || shipper.run(destination).unwrap());
-        Self { progress, stopper, reports, thread }
-    }
-
-    fn acknowledged(&self) -> u64 {
-        self.progress.totals().acknowledged
-    }
-
-    fn reported(&self, text: &str) -> bool {
-        self.reports.lock().unwrap().iter().any(|report| report.contains(text))
-    }
-
-    fn end(self) -> Totals {
-        self.stopper.stop();
-        let totals = self.thread.join().unwrap();
-        assert!(totals.is_balanced(), "{totals}");
-        totals
-    }
+    support::ship_once(log, nats(url))
 }
 
 #[test]
@@ -529,21 +469,10 @@ fn urls_that_are_wrong_are_told() {
 /// Subjects and headers of messages, in the stream's order.
 fn published(server: &Server) -> Vec<(String, String, Option<String>)> {
     server.with(async |context| {
-        let stream = context.get_stream("S").await.unwrap();
-        let config = consumer::pull::Config { ack_policy: consumer::AckPolicy::None, ..Default::default() };
-        let consumer = stream.create_consumer(config).await.unwrap();
-        let count = usize::try_from(stream.get_info().await.unwrap().state.messages).unwrap();
-        let mut all = Vec::new();
-        while all.len() < count {
-            let mut batch = consumer.fetch().max_messages(1000).messages().await.unwrap();
-            while let Some(message) = batch.next().await {
-                let message = message.unwrap().message;
-                let header = message.headers.unwrap_or_default().get("X-Customer").map(ToString::to_string);
-                let text = String::from_utf8(message.payload.to_vec()).unwrap();
-                all.push((message.subject.to_string(), text, header));
-            }
-        }
-        all
+        let stored = stored(&context.get_stream("S").await.unwrap()).await;
+        let header =
+            |message: &async_nats::Message| Some(message.headers.as_ref()?.get("X-Customer")?.to_string());
+        stored.iter().map(|message| (message.subject.to_string(), text(message), header(message))).collect()
     })
 }
 

@@ -3,21 +3,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use jlog_core::{Jlog, Start, Wait};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 
-use crate::support::{Lines, Place, Running, close, jlog, run, until};
-
-fn contents(path: &std::path::Path) -> Vec<String> {
-    let Ok(log) = Jlog::open(path) else { return Vec::new() };
-    let mut reader = log.reader_from(&Start::Beginning, Default::default()).unwrap();
-    let mut all = Vec::new();
-    while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
-        all.extend(batch.iter().map(|message| String::from_utf8_lossy(message.body()).into_owned()));
-    }
-    all
-}
+use crate::support::{Lines, Place, Running, close, contents, jlog, run, until};
 
 #[test]
 fn a_feed_is_shipped_once_and_its_numbers_balance() {

@@ -2,25 +2,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jlog_core::{Jlog, Start, Wait};
+use jlog_core::Start;
 use nix::sys::signal::Signal;
 
-use crate::support::{Done, Lines, Place, Running, jlog, run, until};
-
-fn contents(path: &Path) -> Vec<String> {
-    let Ok(log) = Jlog::open(path) else { return Vec::new() };
-    let mut reader = log.reader_from(&Start::Beginning, Default::default()).unwrap();
-    let mut all = Vec::new();
-    while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
-        all.extend(batch.iter().map(|message| String::from_utf8_lossy(message.body()).into_owned()));
-    }
-    all
-}
+use crate::support::{Done, Lines, Place, Running, contents, jlog, run, until};
 
 /// A place whose feed has these messages and two subscribers, `s` and `t`.
 fn place<M: AsRef<[u8]>>(messages: &[M]) -> Place {

@@ -54,6 +54,17 @@ pub(crate) fn jlog<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> C
     command
 }
 
+/// The messages of a feed, as text; none where there is no feed.
+pub(crate) fn contents(path: &Path) -> Vec<String> {
+    let Ok(log) = Jlog::open(path) else { return Vec::new() };
+    let mut reader = log.reader_from(&Start::Beginning, Default::default()).unwrap();
+    let mut all = Vec::new();
+    while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
+        all.extend(batch.iter().map(|message| String::from_utf8_lossy(message.body()).into_owned()));
+    }
+    all
+}
+
 /// A temporary directory with the path of a feed in it.
 pub(crate) struct Place {
     dir: TempDir,

@@ -121,7 +121,7 @@ impl Kafka {
         if options.mapping.headers().any(|name| name == ID) {
             return Err(format!("the header {ID} has the id of a message, and cannot be mapped"));
         }
-        // Nothing else tells why the producer repeats a request.
+        // Only librdkafka's log says why the producer repeats a request.
         config.set("debug", "msg");
         config.set_log_level(RDKafkaLogLevel::Debug);
         for (name, value) in [
@@ -131,8 +131,8 @@ impl Kafka {
             // After a message that is refused, nothing behind it in its partition is accepted before it is known what
             // becomes of it.
             ("enable.gapless.guarantee", "true"),
-            // Without end. A message that the producer gave up could have arrived all the same, and would arrive twice. That
-            // a broker is away is reported by looking at errors and at what is delivered.
+            // No limit: a message that the producer gave up might have arrived anyway, and would then arrive twice. Errors
+            // without deliveries show that a broker is away.
             ("message.timeout.ms", "0"),
             // Whoever mistypes a topic should not get a new one.
             ("allow.auto.create.topics", "false"),
@@ -438,7 +438,7 @@ impl Due {
             Some(_) => return None,
             None => match self.stopped.take() {
                 Some(refusal) => refusal,
-                // All is well again: opened anew, it takes more at a time.
+                // The suspects are through. Opening it again restores its limits.
                 None if was_suspicious && page.suspects == 0 => Refusal::behind(),
                 None => return Some(Ok(())),
             },

@@ -16,7 +16,7 @@ use crate::{MessageId, Refusal};
 /// again.
 pub(super) struct Ledger {
     page: Mutex<Page>,
-    /// The error that came after the last delivery, and when the first one came.
+    /// The error since the last delivery that says most, and when the first one came.
     heard: watch::Sender<Option<(Instant, Refusal)>>,
 }
 
@@ -53,7 +53,7 @@ impl Ledger {
         page.suspects > 0
     }
 
-    /// librdkafka tells of an error.
+    /// librdkafka has reported an error. `telling` says that it tells more than an earlier one.
     pub fn hear(&self, refusal: Refusal, telling: bool) {
         self.heard.send_if_modified(|heard| match heard {
             Some((_, said)) if telling && *said != refusal => {
@@ -85,7 +85,7 @@ impl Ledger {
             let late = async {
                 match trouble {
                     Some((since, refusal)) => {
-                        // Others may have been told of it earlier.
+                        // It may have begun before this shipment did.
                         tokio::time::sleep_until(since.max(begun) + time).await;
                         refusal
                     }
@@ -95,7 +95,7 @@ impl Ledger {
             tokio::select! {
                 biased;
                 refusal = late => return refusal,
-                // Fails never, as this has the sender.
+                // It cannot fail: this holds the sender.
                 _ = heard.changed() => {}
             }
         }
@@ -154,7 +154,7 @@ pub(super) struct Page {
     pub told: bool,
     /// Messages that were refused for good, together with others or by themselves, since the last opening.
     pub poisoned: usize,
-    /// So many messages come one shipment at a time, to find out which are to blame.
+    /// How many messages are still sent in one shipment at a time, to find the ones that were refused.
     pub suspects: usize,
 }
 
