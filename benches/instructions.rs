@@ -200,10 +200,10 @@ fn main() -> ExitCode {
         let text = format!(
             "# Instructions\n\n\
              Written by `cargo bench -p jlog-benches --bench instructions -- --bless` with {compiler}.\n\
-             CI fails if an operation takes over 5 % more.\n\n\
-             Messages have 100 bytes; batches and bulk reads are counted by message, without what the kernel does.\n\
-             callgrind's processor has no steady counter and no wide multiplications: clocks and checksums take more than on\n\
-             a real one.\n\n\
+             CI fails if an operation takes over 5 % more instructions.\n\n\
+             Messages have 100 bytes; figures of batches and bulk reads are per message. The kernel's\n\
+             instructions are not counted. callgrind's processor has no steady counter and no wide\n\
+             multiplications: clocks and checksums take more instructions than on a real one.\n\n\
              | operation | instructions |\n|---|---|\n{table}"
         );
         std::fs::write(&path, text).unwrap();

@@ -246,7 +246,7 @@ impl Report {
         let _ = writeln!(
             text,
             "Messages of 100 bytes (116 in a segment), segments of 4 MiB, checksums on, synced at a roll and \
-             on closing, unless it says otherwise. Figures are medians of alternating rounds (lowest–highest); \
+             on closing, unless stated otherwise. Figures are medians of alternating rounds (lowest–highest); \
              ratio is ours in terms of the reference.\n"
         );
         let header = ["work", "ours", "compared with", "ratio"];

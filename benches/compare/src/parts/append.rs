@@ -107,9 +107,9 @@ pub fn single(context: &Context, _: &Machine, report: &mut Report) -> Result<()>
 
 fn peers_note(report: &mut Report) -> Result<()> {
     report.note(
-        "commitlog, yaque and walrus (set to do so) never sync messages, and none of the crates allows other \
-         processes to write: against them ours never syncs either. raft-engine always syncs a file when it is \
-         full, also here. walrus runs in a child process.",
+        "commitlog, yaque and walrus (configured to do so) never sync messages, and none of the \
+         crates allows other processes to write: compared with them, ours never syncs either. \
+         raft-engine always syncs a full file, also here. walrus runs in a child process.",
     )
 }
 

@@ -110,7 +110,7 @@ pub fn run(context: &Context, machine: &Machine, report: &mut Report) -> Result<
         })?;
     }
     report.note(
-        "Both bare writes and ours append to growing files; okaywal writes into files that it has filled with \
-         zeroes before, and recycles.",
+        "Bare writes and ours both append to growing files; okaywal writes into recycled files \
+         that it has filled with zeroes before.",
     )
 }

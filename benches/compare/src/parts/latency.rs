@@ -98,8 +98,8 @@ pub fn run(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
         report.histograms(&format!("Single append, {work}"), &histograms)?;
     }
     report.note(
-        "With 100-byte messages a buffer of 1 MiB is flushed once in 9,039 appends, and a segment rolled once in \
-         36,158: neither shows at 99.9 %, only further up. With messages of 8 KiB it is once in 127 and in \
-         508: there 99.9 % is about the roll.",
+        "With 100-byte messages, a buffer of 1 MiB is flushed once in 9,039 appends, and a segment \
+         is rolled once in 36,158: neither shows at 99.9 %, only above. With messages of 8 KiB, it \
+         is once in 127 and once in 508: there 99.9 % measures the roll.",
     )
 }

@@ -89,8 +89,7 @@ fn disabled(context: &Context, report: &mut Report) -> Result<()> {
 /// A graph with a stream of this sink, with a queue.
 fn asynchronous(kind: &str, path: String, rotation: Rotation) -> Result<(Graph, Stream)> {
     let graph = Graph::new();
-    let sink =
-        SinkSpec::new(kind.to_owned(), path).rotation(rotation);
+    let sink = SinkSpec::new(kind.to_owned(), path).rotation(rotation);
     let stream = graph.configure(STREAM, StreamOptions::new().sink(sink))?;
     graph.go_async();
     Ok((graph, stream))
@@ -220,10 +219,11 @@ fn files(context: &Context, report: &mut Report) -> Result<()> {
         })?;
     }
     report.note(
-        "Lines have 100 bytes in files (99 and no newline in jlogs and rings), and nothing before the message; nobody \
-         loses any, which is checked. Files are rotated at 10 MB and all kept; tracing-appender can do that by time \
-         only, here every minute (\"one file\": never). Queues: 8 MiB of ours, 128,000 lines of tracing-appender, without a \
-         limit in flexi_logger, which may hold all 2 million lines in memory while it takes them.",
+        "Lines have 100 bytes in files (99 and no newline in jlogs and rings), and nothing before \
+         the message. The bench checks that no library loses a line. Files are rotated at 10 MB \
+         and all kept; tracing-appender can rotate only by time, here every minute (\"one file\": \
+         never). Queues: 8 MiB in ours, 128,000 lines in tracing-appender, unlimited in \
+         flexi_logger, which may hold all 2 million lines in memory while it takes them.",
     )
 }
 

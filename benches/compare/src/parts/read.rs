@@ -149,11 +149,11 @@ pub fn plain(context: &Context, _: &Machine, report: &mut Report) -> Result<()> 
     line("bulk read, not verified", ours, find(&samples, "yaque"), Target::None)?;
     line("bulk read, not verified", ours, find(&samples, "walrus"), Target::None)?;
     report.note(
-        "commitlog and walrus check their checksums while they read, and cannot be told not to; yaque reads \
-         one by one, and has no checksums. walrus is read one by one, too: its bulk read (0.2.0) leaves out \
-         messages where a block of 10 MiB ends; its last tenth is not timed, as it stores its position for each \
-         message of a block that is still being written. Files were in the page cache; indexes of jlogs were removed \
-         before each reading.",
+        "commitlog and walrus always verify their checksums while they read. yaque reads one by \
+         one, and has no checksums. walrus is read one by one, too: its bulk read (0.2.0) leaves \
+         out messages at the end of each block of 10 MiB. Its last tenth is not timed, because it \
+         stores its position for each message of a block that is still being written. Files were \
+         in the page cache; indexes of jlogs were removed before each reading.",
     )?;
 
     let mut contenders = vec![feed.ours(OURS, bare), feed.ours(VERIFIED, ReaderOptions::default())];

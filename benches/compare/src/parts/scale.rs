@@ -178,7 +178,8 @@ fn segments(context: &Context, report: &mut Report) -> Result<()> {
         })?;
     }
     report.note(
-        "\"As fast as\" is taken as at least 0.95 times as fast, as that is what rounds of the same work differ by.",
+        "\"As fast as\" means at least 0.95 times as fast, because rounds of the same work differ \
+         by that much.",
     )
 }
 
