@@ -119,7 +119,12 @@ impl Shipment {
         let damaged = Arc::new(AtomicBool::new(false));
         let (told, prefix) = (Arc::clone(&damaged), self.prefix.clone());
         let shipper = self.shipper(once)?.on_report(move |report| {
-            if matches!(report, Report::Feed(event) if event.is_damage()) {
+            let lost = match report {
+                Report::Feed(event) => event.is_damage(),
+                Report::Abandoned { .. } => true,
+                _ => false,
+            };
+            if lost {
                 told.store(true, Ordering::Relaxed);
             }
             output::note(&format!("{prefix}{report}"));

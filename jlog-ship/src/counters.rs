@@ -37,7 +37,8 @@ pub struct Totals {
     pub acknowledged: u64,
     /// Of those: messages that the destination refused for good and that are in the set-aside feed.
     pub set_aside: u64,
-    /// Of those: messages that the destination refused for good and that were skipped.
+    /// Of those: messages that the destination refused for good and that were skipped, and messages of a feed that was
+    /// removed before they were acknowledged.
     pub skipped: u64,
     /// Of those: messages that a filter left out.
     pub filtered: u64,
@@ -131,6 +132,11 @@ impl Progress {
     pub(crate) fn skipped(&self) {
         self.0.skipped.fetch_add(1, Relaxed);
         self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn abandoned(&self, messages: u64) {
+        self.0.skipped.fetch_add(messages, Relaxed);
+        self.0.in_flight.fetch_sub(messages, Relaxed);
     }
 
     pub(crate) fn filtered(&self) {

@@ -270,7 +270,7 @@ impl Mapping {
     }
 
     /// A subject with wildcards that takes all subjects of the template.
-    #[cfg(feature = "nats")]
+    #[cfg(any(feature = "nats", test))]
     pub(crate) fn subjects(&self) -> Option<String> {
         let template = self.0.get(&Target::Subject)?;
         let text = template.with(|_| Some(Cow::Borrowed("*")))?;
@@ -727,6 +727,97 @@ mod tests {
         assert_eq!(literal.apply(br#"{"y":1}"#).headers[0].1, "a  b 1");
         // An empty default is no word.
         assert_eq!(mapping.apply(br#"{"y":1}"#).subject.as_deref(), Some("a._.1"));
+    }
+
+    /// Texts of what matters to templates and destinations: braces, dots, wildcards, blanks, controls, characters of several bytes.
+    const PIECES: &str = "[a-c0-2.{}|*> /~$\"\\\\é\u{85}\u{feff}\\x00-\\x20\\x7f]{0,12}";
+    const KEYS: [&str; 8] =
+        ["subject", "key", "header.H", "label.l", "attribute.a", "timestamp", "severity", "nothing"];
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_templates_and_messages_are_what_is_sent_is_allowed(
+            template in PIECES,
+            value in proptest::prop_oneof![PIECES, "\\PC{0,8}", "[0-9.eE:TZ+-]{0,24}", "[a-zé\\n]{1000,1100}"],
+            form in 0..3,
+        ) {
+            let body = match form {
+                0 => value,
+                1 => serde_json::json!([value, [value]]).to_string(),
+                _ => serde_json::json!({ "a": value, "b": { "c": [value], "": value } }).to_string(),
+            };
+            for key in KEYS {
+                let mut mapping = Mapping::new();
+                if let Err(why) = mapping.set(key, &template) {
+                    assert!(!why.is_empty() && mapping.is_empty());
+                    continue;
+                }
+                assert_ne!(key, "nothing");
+                let mapped = mapping.apply(body.as_bytes());
+                // What is mapped is of the kind that was asked for, and nothing else is.
+                for (is, kind) in [
+                    (mapped.subject.is_some(), "subject"),
+                    (mapped.key.is_some(), "key"),
+                    (!mapped.headers.is_empty(), "header.H"),
+                    (!mapped.labels.is_empty(), "label.l"),
+                    (!mapped.attributes.is_empty(), "attribute.a"),
+                    (mapped.micros.is_some(), "timestamp"),
+                    (mapped.severity.is_some(), "severity"),
+                ] {
+                    assert!(!is || kind == key, "{key}={template:?} gives a {kind}");
+                }
+                if let Some(subject) = &mapped.subject {
+                    assert!(is_subject(subject) && subject.len() <= LONGEST_VALUE, "{template:?}: {subject:?}");
+                    // A message adds no word, so that the stream's pattern takes it.
+                    let pattern = mapping.subjects().unwrap();
+                    let (words, stars): (Vec<&str>, Vec<&str>) = (subject.split('.').collect(), pattern.split('.').collect());
+                    assert_eq!(words.len(), stars.len(), "{pattern:?} {subject:?}");
+                    assert!(words.iter().zip(&stars).all(|(word, star)| *star == "*" || word == star), "{pattern:?} {subject:?}");
+                }
+                for (name, value) in &mapped.headers {
+                    assert_eq!(name, "H");
+                    assert!(!value.contains(char::is_control) && !value.is_empty() && value == value.trim(), "{value:?}");
+                    assert!(value.len() <= LONGEST_VALUE, "{}", value.len());
+                }
+                for (_, value) in &mapped.labels {
+                    assert!(!value.is_empty() && value.len() <= LONGEST_VALUE, "{value:?}");
+                }
+                assert!(mapped.key.as_ref().is_none_or(|key| !key.is_empty()));
+                assert!(mapped.micros.is_none_or(|micros| micros >= FIRST_SECOND), "{template:?} {body:?} {mapped:?}");
+                // It can be shown.
+                assert_eq!(mapped.to_string().is_empty(), mapped == Mapped::default());
+            }
+        }
+
+        #[test]
+        fn a_text_with_its_braces_doubled_is_the_text(text in PIECES) {
+            let doubled = text.replace('{', "{{").replace('}', "}}");
+            if !text.is_empty() {
+                assert_eq!(key(&doubled, "{}"), Some(text));
+            }
+        }
+
+        #[test]
+        fn a_member_is_found_by_its_name_and_by_its_pointer(name in "[a-c.~/ é]{1,6}", value in PIECES) {
+            let body = serde_json::json!({ name.as_str(): value.as_str(), "other": 1 }).to_string();
+            let expected = Some(value).filter(|value| !value.is_empty());
+            if !name.starts_with('/') {
+                assert_eq!(key(&format!("{{{name}}}"), &body), expected);
+            }
+            let pointer = name.replace('~', "~0").replace('/', "~1");
+            assert_eq!(key(&format!("{{/{pointer}}}"), &body), expected);
+            assert_eq!(key(&format!("{{/{pointer}/{pointer}}}"), &body), None);
+        }
+
+        #[test]
+        fn keys_that_are_not_known_are_refused_by_name(key in "[a-z.]{0,12}") {
+            let known = ["subject", "key", "timestamp", "severity"].contains(&key.as_str())
+                || ["header.", "attribute.", "label."].iter().any(|kind| key.starts_with(kind) && key.len() > kind.len());
+            match Mapping::new().set(&key, "{a}") {
+                Ok(()) => assert!(known, "{key}"),
+                Err(why) => assert!(!known && why.contains(&key), "{key}: {why}"),
+            }
+        }
     }
 
     #[test]

@@ -37,6 +37,14 @@ pub enum Report {
         /// The feed that the message was set aside into; `None` if it was skipped.
         set_aside: Option<PathBuf>,
     },
+    /// The feed or the subscriber went away before the destination had accepted these messages, and the shipper ended: no
+    /// later run can read them.
+    Abandoned {
+        /// How many messages.
+        messages: u64,
+        /// What happened to the feed.
+        why: String,
+    },
     /// What the destination reports of itself ([`Destination::notices`](crate::Destination::notices)).
     Notice {
         /// What the destination is called.
@@ -55,7 +63,7 @@ impl Report {
     pub fn is_loss(&self) -> bool {
         match self {
             Report::Feed(event) => event.is_damage(),
-            Report::Rejected { .. } => true,
+            Report::Rejected { .. } | Report::Abandoned { .. } => true,
             _ => false,
         }
     }
@@ -77,6 +85,12 @@ impl fmt::Display for Report {
             }
             Report::Rejected { id, why, set_aside: None } => {
                 write!(f, "message {} was refused and skipped: {why}", id.id)
+            }
+            Report::Abandoned { messages: 1, why } => {
+                write!(f, "1 message was read and not accepted, and cannot be read again: {why}")
+            }
+            Report::Abandoned { messages, why } => {
+                write!(f, "{messages} messages were read and not accepted, and cannot be read again: {why}")
             }
             Report::Notice { destination, text } => write!(f, "{destination}: {text}"),
             Report::Checkpoint(why) => write!(f, "the checkpoint was not stored: {why}; trying again"),

@@ -1,5 +1,6 @@
 //! The engine: what is sent when, what is sent again, and when the checkpoint moves.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
 use std::path::{Path, PathBuf};
@@ -205,6 +206,10 @@ impl Shipper {
 
     /// Whether to wait for a feed or a subscriber that is removed while shipping, and go on with what takes its place;
     /// true by default. Otherwise, and with [`once`](Shipper::once), that is an error.
+    ///
+    /// Messages that were read before are still sent, and what takes the place of their feed waits for them. If
+    /// the destination refuses one of them for good, it does not [block](OnReject::Block): it is skipped. Those that are not
+    /// acknowledged when the shipper ends count as skipped, and are [reported](Report::Abandoned).
     #[must_use]
     pub fn wait_for_feed(mut self, wait: bool) -> Self {
         self.wait_for_feed = wait;
@@ -286,16 +291,7 @@ impl Shipper {
                 }
                 Err(error) => error,
             };
-            use jlog_core::Error::{MetastoreMissing, NotAJlog, Replaced, UnknownSubscriber, Unsubscribed};
-            let gone = matches!(
-                error,
-                NotAJlog { .. }
-                    | MetastoreMissing { .. }
-                    | Replaced { .. }
-                    | Unsubscribed { .. }
-                    | UnknownSubscriber { .. }
-            );
-            if !gone || self.once || !self.wait_for_feed {
+            if !is_gone(&error) || self.once || !self.wait_for_feed {
                 return Err(error.into());
             }
             let why = error.to_string();
@@ -351,6 +347,19 @@ impl Shipper {
         }
         Ok(())
     }
+}
+
+/// Whether it says that the feed or the subscriber is not there any more.
+fn is_gone(error: &jlog_core::Error) -> bool {
+    use jlog_core::Error::{MetastoreMissing, NotAJlog, Replaced, UnknownSubscriber, Unsubscribed};
+    matches!(
+        error,
+        NotAJlog { .. }
+            | MetastoreMissing { .. }
+            | Replaced { .. }
+            | Unsubscribed { .. }
+            | UnknownSubscriber { .. }
+    )
 }
 
 /// A message that is read, and not in the window yet.
@@ -467,7 +476,7 @@ impl<'a> Session<'a> {
     /// Returns once everything is done, or the time to end is over.
     async fn run(mut self) -> Result<(), jlog_core::Error> {
         let mut stop = self.shipper.stop.subscribe();
-        loop {
+        let outcome = loop {
             while let Ok(event) = self.events.try_recv() {
                 self.report(&Report::Feed(event));
             }
@@ -518,8 +527,21 @@ impl<'a> Session<'a> {
                 () = sleep => {}
                 _ = stop.changed(), if self.stopping.is_none() => {}
             }
+        };
+        if !self.window.is_empty()
+            && let Some(why) = self.gone()
+        {
+            // No later run can read them again.
+            let messages = self.window.open() as u64;
+            self.shipper.progress.abandoned(messages);
+            self.report(&Report::Abandoned { messages, why: why.to_string() });
         }
-        .map_or_else(Err, |()| self.source_error.take().map_or(Ok(()), Err))
+        outcome.map_or_else(Err, |()| self.source_error.take().map_or(Ok(()), Err))
+    }
+
+    /// Why the feed or the subscriber cannot be read any more, if it was removed or replaced.
+    fn gone(&self) -> Option<jlog_core::Error> {
+        self.checkpointer.check_there().err().filter(is_gone)
     }
 
     fn fetched(&mut self, next: Option<jlog_core::Result<OwnedBatch>>) {
@@ -715,9 +737,14 @@ impl<'a> Session<'a> {
 
     /// A message that the destination will never take. Returns how long to wait before going on.
     fn rejected(&mut self, id: LogId, why: &str) -> Duration {
+        let mut why = Cow::Borrowed(why);
         if self.shipper.on_reject == OnReject::Block {
-            self.refused(why, true);
-            return self.backoff.wait(None);
+            let Some(gone) = self.gone() else {
+                self.refused(&why, true);
+                return self.backoff.wait(None);
+            };
+            // It would block the feed that takes the place of its own, and nobody can take it out of that.
+            why = Cow::Owned(format!("{why}; {gone}"));
         }
         // To look at it, it is taken out of those that come again; there may be others before it.
         let (now, mut others, mut found) = (Instant::now(), Vec::new(), None);
@@ -733,7 +760,7 @@ impl<'a> Session<'a> {
         }
         let Some(message) = found else { return Duration::ZERO };
         if let Some(aside) = self.aside {
-            let put = aside.put(&message, &self.shipper.path, &self.shipper.subscriber, &self.name, why);
+            let put = aside.put(&message, &self.shipper.path, &self.shipper.subscriber, &self.name, &why);
             if let Err(e) = put {
                 self.window.give_back(id);
                 let path = aside.path().display().to_string();
@@ -747,7 +774,7 @@ impl<'a> Session<'a> {
         self.window.acknowledge(id);
         self.window_bytes -= message.body.len();
         let set_aside = self.aside.as_ref().map(|aside| aside.path().to_owned());
-        self.report(&Report::Rejected { id: message.id, why: why.to_owned(), set_aside });
+        self.report(&Report::Rejected { id: message.id, why: why.into_owned(), set_aside });
         Duration::ZERO
     }
 

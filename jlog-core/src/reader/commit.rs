@@ -137,6 +137,15 @@ impl Checkpointer {
         storing.commit(id, known)
     }
 
+    /// Whether the jlog and the subscriber are still there, as [`Reader::check_there`].
+    ///
+    /// # Errors
+    /// [`Error::Replaced`] where the jlog is not at its path any more, [`Error::Unsubscribed`] where the subscriber was
+    /// removed; [`Error::Io`].
+    pub fn check_there(&self) -> Result<()> {
+        check_there(&self.shared, &self.meta, &self.checkpoint, &self.name)
+    }
+
     /// Makes the checkpoint durable.
     ///
     /// # Errors
