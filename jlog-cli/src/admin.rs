@@ -1,4 +1,4 @@
-//! Everything but reading, writing and checking messages.
+//! All commands except those that read, write and check messages.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::output::{self, BAD, GOOD, HEADING, Rows, WARN};
 use crate::stop::Stop;
 use crate::values::{counted, from_jiff, grouped, human, span, to_jiff};
 
-/// The options that the command line gives for a new feed.
+/// The options for a new feed, from the command line.
 pub fn options(new: &NewFeed) -> JlogOptions {
     let options = output::options()
         .segment_size(new.segment_size)
@@ -42,7 +42,7 @@ pub fn options(new: &NewFeed) -> JlogOptions {
     }
 }
 
-/// The limits there are, changed as the command line says.
+/// The current limits, with the changes from the command line.
 fn limits(args: &LimitArgs, there: Limits) -> Limits {
     Limits {
         max_bytes: args.max_bytes.map_or(there.max_bytes, |limit| limit.0),
@@ -108,7 +108,7 @@ fn begins(name: &SubscriberName, id: LogId) -> String {
     format!("{} begins after {id}", output::plain(&name.to_string()))
 }
 
-/// Adds a subscriber that may be there already, or moves it, and says where it begins.
+/// Adds a subscriber that may exist already, or moves it, and prints where it begins.
 fn subscribe_one(
     log: &Jlog,
     name: &SubscriberName,
@@ -207,13 +207,13 @@ pub fn status(args: &StatusArgs) -> Outcome {
     while !stop.is_set() {
         let mut text = String::new();
         if args.output == FactFormat::Text {
-            // Clears a terminal; nothing anywhere else.
+            // Clears a terminal; does nothing elsewhere.
             text.push_str(if output::stdout_is_terminal() { "\x1b[H\x1b[2J" } else { "" });
         }
         for feed in &args.feeds {
             match status_of(feed, args.output) {
                 Ok(status) => text.push_str(&status),
-                // A feed that was removed may come again, and does not hide the others.
+                // A removed feed may come back, and must not hide the others.
                 Err(failure) => output::complain(failure.text()),
             }
         }
@@ -252,7 +252,7 @@ fn table(heading: &[&str], right: &[usize]) -> Table {
     table
 }
 
-/// The status as people read it.
+/// The status as text for people.
 pub fn status_text(log: &Jlog, status: &Status) -> String {
     let mut text = String::new();
     let last = status.meta.storage_log;
@@ -270,7 +270,7 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
         let _ = writeln!(text, "  pre-commit  {} of {} in use", human(used), human(size));
     }
     if let Some(ratio) = compression(log, status) {
-        let _ = writeln!(text, "  compression {ratio:.1} to 1 in what was written last");
+        let _ = writeln!(text, "  compression {ratio:.1} to 1 in the newest segments");
     }
     let _ = writeln!(text, "  disk        {} free", human(status.free));
     if status.limits.is_some() {
@@ -323,8 +323,8 @@ pub fn status_text(log: &Jlog, status: &Status) -> String {
     text
 }
 
-/// How many bytes of messages a byte on disk holds, in the last segments of a compressed feed. It reads
-/// no more than a few megabytes, however large the feed is.
+/// The compression ratio in the last segments of a compressed feed: bytes of messages per byte on
+/// disk. It reads at most a few megabytes, however large the feed is.
 fn compression(log: &Jlog, status: &Status) -> Option<f64> {
     const ENOUGH: u64 = 8 << 20;
     if !status.meta.format.is_lz4() {
@@ -346,7 +346,7 @@ fn compression(log: &Jlog, status: &Status) -> Option<f64> {
     (stored > 0).then(|| plain as f64 / stored as f64)
 }
 
-/// A loss in a few words.
+/// A loss, described in a few words.
 fn loss(lost: Lost) -> String {
     let at_least = if lost.exact { "" } else { "at least " };
     let messages = counted(lost.messages, "message");
@@ -429,7 +429,7 @@ fn inspect_records(log: &Jlog, segment: u32) -> Result<(), Failure> {
     let mut rows = Rows::new(&["id", "offset", "time", "length", "stored"], &[1, 3, 4]);
     let mut outcome = Ok(());
     log.inspect(segment, |record| {
-        // Once a row cannot be printed, neither can the next ones.
+        // If one row cannot be printed, later rows cannot either.
         if outcome.is_ok() {
             outcome = rows.push(vec![
                 record.id.to_string(),
@@ -444,7 +444,7 @@ fn inspect_records(log: &Jlog, segment: u32) -> Result<(), Failure> {
     rows.finish()
 }
 
-/// Rows are printed after so many segments.
+/// Rows are printed after this many segments.
 const INSPECTED_AT_ONCE: usize = 1000;
 
 fn inspect_segments(log: &Jlog) -> Result<(), Failure> {

@@ -12,7 +12,8 @@ use crate::seek;
 use crate::time::{self, Place};
 use crate::values::{self, Limit, Name};
 
-/// A durable local feed: write messages once, read them with many subscribers, each at its own pace.
+/// A durable local feed: write messages once, read them with many subscribers, each at its own
+/// pace.
 #[derive(Debug, Parser)]
 #[command(name = "jlog", version, max_term_width = 100)]
 pub struct Args {
@@ -26,7 +27,7 @@ pub struct Args {
 pub enum Command {
     /// Create a feed
     Create(CreateArgs),
-    /// Write messages from files or standard input, one a line
+    /// Write messages from files or standard input, one per line
     Write(WriteArgs),
     /// Add a subscriber
     Subscribe(SubscribeArgs),
@@ -34,45 +35,50 @@ pub enum Command {
     Unsubscribe(UnsubscribeArgs),
     /// Move a subscriber's checkpoint, back or forward
     ///
-    /// A reader that is at work keeps it from being moved.
+    /// A subscriber cannot be moved while a reader is open.
     Seek(SeekArgs),
-    /// Read a subscriber's next messages and move its checkpoint past them (exit code 3: some were damaged or lost)
+    /// Read a subscriber's next messages and move its checkpoint past them (exit code 3: some
+    /// messages were damaged or lost)
     Read(ReadArgs),
     /// Show all messages, without a subscriber and without changing the feed
     Cat(CatArgs),
-    /// Show the messages that match a pattern, without a subscriber and without changing the feed (exit code 1: none does;
-    /// 2: it failed; 3: some messages are damaged or lost)
+    /// Show the messages that match a pattern, without a subscriber and without changing the feed
+    /// (exit code 1: no message matches; 2: the search failed; 3: some messages are damaged or
+    /// lost)
     Grep(GrepArgs),
     /// Show messages as they are written, without a subscriber
     Tail(TailArgs),
     /// Show segments, subscribers, and how far each subscriber is behind
     Status(StatusArgs),
-    /// Check how far subscribers are behind, for monitoring systems: one line, and exit code 0 (ok), 1 (warning), 2
-    /// (critical) or 3 (unknown)
+    /// Check how far subscribers are behind, for monitoring systems: prints one line, and exits
+    /// with 0 (ok), 1 (warning), 2 (critical) or 3 (unknown)
     Check(CheckArgs),
-    /// Answer over HTTP how feeds are: metrics for Prometheus, and health
+    /// Serve the state of feeds over HTTP: metrics for Prometheus, and health
     ///
     /// Ends with SIGINT or SIGTERM. Nothing can be changed over HTTP without --control.
     #[cfg(feature = "serve")]
     Serve(ServeArgs),
-    /// Show feeds in a terminal as they change: lag, rates, the worst problem first; search and follow messages
+    /// Show feeds in a terminal as they change: lag, rates, the worst problem first; search and
+    /// follow messages
     ///
-    /// Keys: Up and Down choose, Enter opens a feed's subscribers, / searches its messages, t follows them, ? shows all
-    /// keys, q quits. Changes nothing.
+    /// Keys: Up and Down choose, Enter opens a feed's subscribers, / searches its messages, t
+    /// follows them, ? shows all keys, q quits. Changes nothing.
     #[cfg(feature = "top")]
     Top(TopArgs),
-    /// Send a subscriber's messages to another feed, a command or an HTTP server, and move its checkpoint past what was
-    /// acknowledged (exit code 3: some were damaged or lost)
+    /// Send a subscriber's messages to another feed, a command or a server, and move its checkpoint
+    /// past those that were acknowledged (exit code 3: some messages were damaged or lost)
     ///
-    /// Goes on until SIGINT or SIGTERM. What the destination does not accept for the moment is tried again. SIGUSR1
-    /// prints how it goes.
+    /// Runs until SIGINT or SIGTERM. Messages that the destination refuses for the moment are
+    /// retried. SIGUSR1 prints the progress.
     #[cfg(feature = "ship")]
     Ship(Box<ShipArgs>),
-    /// Run a command for a subscriber's messages, shared with other workers (exit code 3: some messages were damaged or lost)
+    /// Run a command for a subscriber's messages, shared with other workers (exit code 3: some
+    /// messages were damaged or lost)
     ///
-    /// You can start any number of workers with the same options on the same machine. Each message is leased to one
-    /// worker, and is done when the command ends with status 0. When the command fails, or its worker is killed, the
-    /// message is delivered again. A message can be processed twice.
+    /// You can start any number of workers with the same options on the same machine. Each message
+    /// is leased to one worker, and is done when the command ends with status 0. When the command
+    /// fails, or its worker is killed, the message is delivered again. A message can be processed
+    /// twice.
     #[cfg(feature = "ship")]
     Work(Box<WorkArgs>),
     /// List segments, or the records of one
@@ -83,19 +89,21 @@ pub enum Command {
     Repair(RepairArgs),
     /// Remove segments that no subscriber needs
     Clean(CleanArgs),
-    /// Copy a feed, whatever others write to it and read from it meanwhile
+    /// Copy a feed while others write to it and read from it
     ///
-    /// The copy has the same messages, subscribers and settings. It is complete and on disk when the command ends with 0;
-    /// otherwise there is none. Messages that a writer at work has in its pre-commit buffer are not in it: they are not
-    /// readable yet. While it runs, a subscriber called jlog-backup-… keeps segments from being removed.
+    /// The copy has the same messages, subscribers and settings. It is complete and on disk when
+    /// the command exits with 0; otherwise it does not exist. It does not contain messages in a
+    /// writer's pre-commit buffer, because they are not readable yet. During the copy, a subscriber
+    /// called jlog-backup-… keeps segments from being removed.
     #[command(visible_alias = "copy")]
     Backup(BackupArgs),
-    /// Write a feed to standard output as a tar archive, whatever others write to it and read from it meanwhile
+    /// Write a feed to standard output as a tar archive while others write to it and read from it
     ///
-    /// The archive keeps messages with their ids and times, checkpoints and settings. The feed is first copied, as by `jlog
-    /// backup`, so a slow output does not hold it up.
+    /// The archive keeps messages with their ids and times, checkpoints and settings. The feed is
+    /// copied first, as by `jlog backup`, so that a slow output does not retain segments.
     Export(ExportArgs),
-    /// Make a feed from an archive of `jlog export` on standard input: a complete one, on disk, or none
+    /// Make a feed from an archive of `jlog export` on standard input; it is complete and on disk,
+    /// or does not exist
     Import(ImportArgs),
     /// Change segment size, pre-commit buffer, safety, checksums or limits
     Alter(AlterArgs),
@@ -128,18 +136,19 @@ pub struct FeedArgs {
 pub struct RepairArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// Replace damaged segments even if a program that uses the C library has them open (it may lose its place)
+    /// Replace damaged segments even if a program that uses the C library has them open (it may
+    /// lose its place)
     #[arg(long)]
     pub force: bool,
 }
 
-/// How a new feed is made.
+/// The settings of a new feed.
 #[derive(Debug, ClapArgs)]
 pub struct NewFeed {
     /// A segment ends with the record that reaches this size (1 byte to 1 GiB)
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = values::size)]
     pub segment_size: u32,
-    /// Gather messages in a buffer of this size that survives the process (up to 8 MiB; 0: none)
+    /// Collect messages in a buffer of this size that survives the process (up to 8 MiB; 0: none)
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub pre_commit: Option<u32>,
     /// How messages are stored
@@ -154,7 +163,7 @@ pub struct NewFeed {
     /// How much the feed may hold.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Permissions of the files, whatever the umask is; by default 640 less the umask
+    /// Permissions of the files, whatever the umask is; by default 640 minus the umask
     #[arg(long, value_name = "OCTAL", value_parser = values::mode)]
     pub mode: Option<u32>,
 }
@@ -165,10 +174,11 @@ pub struct LimitArgs {
     /// The feed never holds more than this (16 KiB or more; none: no limit)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub max_bytes: Option<Limit<u64>>,
-    /// Messages older than this are removed, a whole segment at a time (90s, 12h, 7d; none: no limit)
+    /// Messages older than this are removed, a whole segment at a time (90s, 12h, 7d; none: no
+    /// limit)
     ///
-    /// Programs that write, wait for messages or run `jlog clean` remove them. With --at-limit fail,
-    /// messages that a subscriber still needs stay, and writing fails.
+    /// Programs that write, wait for messages or run `jlog clean` remove them. With --at-limit
+    /// fail, messages that a subscriber still needs are kept, and writing fails.
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub max_age: Option<Limit<Duration>>,
     /// Leave this much free on the file system (none: no limit)
@@ -215,7 +225,7 @@ pub enum SafetyArg {
 pub struct CreateArgs {
     /// The feed's directory; it must not exist, or be empty
     pub feed: PathBuf,
-    /// How the feed is made.
+    /// The settings of the feed.
     #[command(flatten)]
     pub new: NewFeed,
 }
@@ -239,24 +249,24 @@ pub struct WriteArgs {
     /// Each message follows its length (4 bytes, little-endian)
     #[arg(long, group = "framing")]
     pub length_prefixed: bool,
-    /// What holds for every message when the command ends
+    /// What is guaranteed for every message when the command ends
     #[arg(long, value_enum, default_value_t)]
     pub durability: DurabilityArg,
     /// Leave the pre-commit buffer to another writer
     #[arg(long)]
     pub direct: bool,
-    /// When the feed is replaced, by a restored backup for example, go on in the one that is there then, beginning with
-    /// what was being written; a feed that is missing, at the start or later, is waited for, 60 seconds at most.
-    /// Without this, writing fails
+    /// When the feed is replaced, for example by a restored backup, continue in the new one,
+    /// beginning with the message that was being written; wait up to 60 seconds for a feed that is
+    /// missing, at the start or later. Without this, writing fails
     #[arg(long)]
     pub reopen: bool,
-    /// Refuse longer messages; nothing of such a message is written
+    /// Refuse longer messages; no part of such a message is written
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = values::size)]
     pub max_message: u32,
     /// No summary, no progress bar
     #[arg(short, long)]
     pub quiet: bool,
-    /// How a feed made by --create is made.
+    /// The settings of a feed that --create makes.
     #[command(flatten)]
     pub new: NewFeed,
 }
@@ -278,19 +288,21 @@ pub enum DurabilityArg {
 pub struct SubscribeArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// The subscribers' names; without --move, --if-missing and --force, all of them are added or none
+    /// The subscribers' names; without --move, --if-missing and --force, either all of them are
+    /// added or none
     #[arg(required = true, value_name = "SUBSCRIBER")]
     pub subscribers: Vec<Name>,
-    /// Begin with what is written from now on
+    /// Begin with the messages that are written from now on
     #[arg(long, group = "start")]
     pub end: bool,
-    /// Begin behind this record
+    /// Begin after this record
     #[arg(long, value_name = "ID", group = "start")]
     pub after: Option<LogId>,
     /// Begin where this subscriber is
     #[arg(long, value_name = "SUBSCRIBER", group = "start")]
     pub copy: Option<Name>,
-    /// Begin with the first message of this time or later: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or 10min (ago)
+    /// Begin with the first message of this time or later: 14:00, yesterday, "2026-11-25 10:00",
+    /// RFC 3339, or 10min (ago)
     #[arg(long, value_name = "TIME", value_parser = time::time, group = "start")]
     pub since: Option<Timestamp>,
     /// Move the subscriber there if it exists
@@ -299,7 +311,7 @@ pub struct SubscribeArgs {
     /// Leave the subscriber where it is if it exists
     #[arg(long)]
     pub if_missing: bool,
-    /// Accept an id past the end, as the C library does; messages up to it are skipped when they come
+    /// Accept an id past the end, as the C library does; messages up to it will be skipped
     #[arg(long, requires = "after")]
     pub force: bool,
 }
@@ -320,12 +332,13 @@ pub struct SeekArgs {
     pub feed: PathBuf,
     /// The subscriber's name
     pub subscriber: Name,
-    /// Continue with the first message there is, behind the last one, with this record, or with the first message of this
-    /// time or later
+    /// Continue with the first message in the feed, after the last one, with this record, or with
+    /// the first message of this time or later
     #[arg(long, value_name = "beginning|end|ID|TIME", value_parser = seek::target, required_unless_present = "by",
           conflicts_with = "by")]
     pub to: Option<seek::Target>,
-    /// Go back or forward by this many messages, or by this time from the next message: -100, +100, -2h, +10min
+    /// Go back or forward by this many messages, or by this much time from the next message: -100,
+    /// +100, -2h, +10min
     #[arg(long, value_name = "±N|±TIME", value_parser = seek::step, allow_hyphen_values = true)]
     pub by: Option<seek::Step>,
 }
@@ -335,9 +348,10 @@ pub struct SeekArgs {
 pub struct GrepArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// A regular expression, as the crate regex has them; it is looked for in messages as bytes
+    /// A regular expression in the syntax of the crate regex; it is matched against the bytes of
+    /// messages
     pub pattern: String,
-    /// The pattern is a text, and no regular expression
+    /// The pattern is plain text, not a regular expression
     #[arg(short = 'F', long = "fixed-strings")]
     pub fixed: bool,
     /// Ignore case
@@ -349,10 +363,11 @@ pub struct GrepArgs {
     /// Show only how many messages match
     #[arg(short, long)]
     pub count: bool,
-    /// Show this many messages before and behind each match as well
+    /// Also show this many messages before and after each match
     #[arg(short = 'C', long, value_name = "N")]
     pub context: Option<u64>,
-    /// Search messages of this time or later: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or 10min (ago)
+    /// Search messages of this time or later: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or
+    /// 10min (ago)
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub since: Option<Timestamp>,
     /// Stop before the first message of this time or later
@@ -371,15 +386,16 @@ pub enum MessageFormat {
     Cat,
     /// Time, id, message
     Short,
-    /// A JSON object a line
+    /// One JSON object per line
     Json,
-    /// Time, id, and a dump in hex
+    /// Time, id, and a hex dump
     Hex,
     /// The message and a NUL byte; a message that contains one is refused
     Null,
-    /// Log lines of logdag or libmtev in the format `flatbuffer`, as JSON; other messages as with `json`
+    /// Log lines of logdag or libmtev in the format `flatbuffer`, as JSON; other messages as with
+    /// `json`
     Logline,
-    /// The length (4 bytes, little-endian) and the message, as `write --length-prefixed` takes it
+    /// The length (4 bytes, little-endian) and the message, as `write --length-prefixed` reads it
     LengthPrefixed,
 }
 
@@ -391,32 +407,35 @@ pub struct ReadArgs {
     /// The subscriber's name
     #[arg(required_unless_present = "from", conflicts_with = "from")]
     pub subscriber: Option<Name>,
-    /// Stop after this many messages; with --exec: give a run of the command up to this many
+    /// Stop after this many messages; with --exec: pass up to this many to each run of the command
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
     /// Continue with messages as they are written
     #[arg(short, long)]
     pub follow: bool,
-    /// Wait for a feed or a subscriber that does not exist yet, and for a new one when it is removed
+    /// Wait for a feed or a subscriber that does not exist yet, and for a new one when it is
+    /// removed
     #[arg(long)]
     pub wait: bool,
     /// Leave the checkpoint where it is
     #[arg(long)]
     pub peek: bool,
-    /// Read beside other readers of the subscriber that also use this option; each of them gets every message
+    /// Allow other readers of the subscriber that also use this option; each of them gets every
+    /// message
     #[arg(long, requires = "subscriber")]
     pub shared: bool,
     /// Begin with this record, or with the first one of this time or later; needs no subscriber and
     /// does not change the feed
     #[arg(long, value_name = "ID|TIME", value_parser = time::place)]
     pub from: Option<Place>,
-    /// Only messages from this time on: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or how long ago (10min)
+    /// Only messages from this time on: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or how long
+    /// ago (10min)
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub since: Option<Timestamp>,
     /// Only messages before this time
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub until: Option<Timestamp>,
-    /// Stop with an error before damage, instead of reporting it and continuing behind it
+    /// Stop with an error before damage, instead of reporting it and continuing after it
     #[arg(long)]
     pub stop_at_damage: bool,
     /// Accepted without effect: it is the default.
@@ -425,40 +444,41 @@ pub struct ReadArgs {
     /// How messages are shown
     #[arg(short, long, value_enum, default_value_t)]
     pub output: MessageFormat,
-    /// What runs for messages.
+    /// The command to run, if any.
     #[cfg(feature = "ship")]
     #[command(flatten)]
     pub exec: ExecArgs,
 }
 
-/// A command that runs for messages.
+/// A command to run for messages.
 #[cfg(feature = "ship")]
 #[derive(Debug, ClapArgs)]
 pub struct ExecArgs {
-    /// Run this shell command for each message, which it gets on its standard input. The checkpoint moves when it ends with
-    /// status 0
+    /// Run this shell command for each message, with the message on its standard input. The
+    /// checkpoint moves when the command exits with status 0
     ///
-    /// With -n N, a run gets up to N messages, as lines or in the form that -o names. JLOG_FIRST_ID, JLOG_LAST_ID and
-    /// JLOG_MESSAGES are in its environment. Status 65 refuses a message for good. After any other status, the command
-    /// runs again for the same messages, after growing pauses of up to 30 seconds. Messages that were not done when the
-    /// process or the machine ended are delivered again.
+    /// With -n N, a run gets up to N messages, as lines or in the format that -o names. Its
+    /// environment has JLOG_FIRST_ID, JLOG_LAST_ID and JLOG_MESSAGES. Status 65 refuses a message
+    /// for good. After any other status, the command runs again for the same messages, after
+    /// growing pauses of up to 30 seconds. Messages that were not done when the process or the
+    /// machine stopped are delivered again.
     #[arg(long, value_name = "COMMAND", requires = "subscriber",
           conflicts_with_all = ["peek", "shared", "from", "since", "stop_at_damage"])]
     pub exec: Option<String>,
-    /// Run the command this many times at a time; with more than 1, messages are done in any order
+    /// Run this many commands at a time; with more than 1, messages are done in any order
     #[arg(long, value_name = "N", default_value_t = 1, requires = "exec", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub jobs: u32,
     /// What happens to a message that the command refuses, or for which it has failed --tries times
     #[arg(long, value_enum, default_value_t, requires = "exec")]
     pub on_reject: RejectArg,
-    /// How often the command runs for a message before it is set aside or skipped; while it cannot be run at all (status 126
-    /// or 127, or 78), that does not count
+    /// How often the command runs for a message before the message is set aside or skipped; runs
+    /// that cannot start (status 126, 127 or 78) do not count
     #[arg(long, value_name = "N", default_value_t = 10, requires = "exec", value_parser = clap::value_parser!(u32).range(1..))]
     pub tries: u32,
-    /// The feed for messages that are set aside; it is created when it is needed
+    /// The feed for messages that are set aside; it is created when needed
     #[arg(long, value_name = "DIRECTORY", requires = "exec", required_if_eq("on_reject", "set-aside"))]
     pub set_aside: Option<PathBuf>,
-    /// Seconds after which a run is killed, and has failed; by default a run may take as long as it likes
+    /// Seconds after which a run is killed and counts as failed; by default there is no limit
     #[arg(long, value_name = "SECONDS", requires = "exec", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
     /// Seconds that runs have to end by themselves after SIGTERM or SIGINT, before they are killed
@@ -480,13 +500,14 @@ pub struct CatArgs {
     /// End with this record, or before the first message of this time or later
     #[arg(long, value_name = "ID|TIME", value_parser = time::place, conflicts_with = "until")]
     pub to: Option<Place>,
-    /// Only messages from this time on: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or how long ago (10min)
+    /// Only messages from this time on: 14:00, yesterday, "2026-11-25 10:00", RFC 3339, or how long
+    /// ago (10min)
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub since: Option<Timestamp>,
     /// Only messages before this time
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub until: Option<Timestamp>,
-    /// Stop with an error before damage, instead of reporting it and continuing behind it
+    /// Stop with an error before damage, instead of reporting it and continuing after it
     #[arg(long)]
     pub stop_at_damage: bool,
     /// How messages are shown
@@ -508,7 +529,7 @@ pub struct TailArgs {
     /// Wait for a feed that does not exist yet, and for a new one when it is removed
     #[arg(long)]
     pub wait: bool,
-    /// Stop with an error before damage, instead of reporting it and continuing behind it
+    /// Stop with an error before damage, instead of reporting it and continuing after it
     #[arg(long)]
     pub stop_at_damage: bool,
     /// How messages are shown
@@ -516,7 +537,7 @@ pub struct TailArgs {
     pub output: MessageFormat,
 }
 
-/// How facts are shown.
+/// The output format of facts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum FactFormat {
     /// For people
@@ -532,7 +553,7 @@ pub struct StatusArgs {
     /// The feeds' directories
     #[arg(required = true, value_name = "FEED")]
     pub feeds: Vec<PathBuf>,
-    /// Show it again every SECONDS (2 by default)
+    /// Refresh every SECONDS (2 by default)
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
           value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub watch: Option<u16>,
@@ -546,16 +567,16 @@ pub struct StatusArgs {
 pub struct CheckArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// Look at these subscribers only; one that is missing is critical
+    /// Check only these subscribers; a missing one is critical
     #[arg(long = "subscriber", value_name = "SUBSCRIBER")]
     pub subscribers: Vec<Name>,
-    /// Critical where a subscriber's oldest message is older (90s, 10min, 7d)
+    /// Critical if a subscriber's oldest message is older (90s, 10min, 7d)
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub max_lag: Option<Limit<Duration>>,
-    /// Critical where a subscriber has more messages before it
+    /// Critical if a subscriber is more messages behind
     #[arg(long, value_name = "N")]
     pub max_messages: Option<u64>,
-    /// Critical where less is free on the file system (500MiB, 1GiB)
+    /// Critical if less is free on the file system (500MiB, 1GiB)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub min_free: Option<Limit<u64>>,
     /// The same as a warning
@@ -573,25 +594,25 @@ pub struct CheckArgs {
 #[cfg(feature = "ship")]
 #[derive(Debug, ClapArgs)]
 pub struct ShipArgs {
-    /// Ship what this file says, in TOML: a table `[[ship]]` for each feed, subscriber and destination, with the options below
-    /// as keys
+    /// Run the shipments in this TOML file: a table `[[ship]]` for each feed, subscriber and
+    /// destination, with the options below as keys
     ///
-    /// Each goes on by itself, whatever becomes of the others. Paths in the file are relative to its directory. Nothing
-    /// starts if there is a mistake in it.
+    /// Shipments are independent of each other. Paths in the file are relative to its directory.
+    /// Nothing starts if the file has a mistake.
     #[arg(long, value_name = "FILE", conflicts_with = "ShipmentArgs")]
     pub config: Option<PathBuf>,
-    /// Ship what is there now, then end
+    /// Ship the messages that exist now, then end
     #[arg(long)]
     pub once: bool,
     /// Show what would be sent, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Answer `/metrics` here, as `jlog serve` does, with what the shipper has done: 127.0.0.1:PORT or unix:PATH; port
-    /// 0 is one that is free
+    /// Answer `/metrics` here, as `jlog serve` does, with the shipper's counters: 127.0.0.1:PORT or
+    /// unix:PATH; port 0 picks a free one
     #[cfg(feature = "serve")]
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<jlog_watch::Address>,
-    /// What is shipped, where there is no file.
+    /// The shipment, if there is no file.
     #[command(flatten)]
     pub shipment: Option<ShipmentArgs>,
 }
@@ -604,33 +625,35 @@ pub struct ShipmentArgs {
     /// The feed's directory
     #[arg(required = false, required_unless_present = "config")]
     pub feed: PathBuf,
-    /// The subscriber whose messages are shipped; nobody else should read them
+    /// The subscriber whose messages are shipped; nothing else should read as this subscriber
     #[arg(required = false, required_unless_present = "config")]
     pub subscriber: Name,
-    /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input), http://… or https://…, a
-    /// stream of Loki: loki+http://HOST:PORT?LABEL=VALUE (loki+https://… with TLS), a receiver of OpenTelemetry's logs:
-    /// otlp+http://HOST:PORT?service.name=NAME (otlp+https://… with TLS), a stream of NATS:
-    /// nats://HOST:PORT/STREAM?subject=SUBJECT (tls://… with TLS), or a topic of Kafka: kafka://HOST:PORT,HOST:PORT/TOPIC
+    /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input),
+    /// http://… or https://…, a stream of Loki: loki+http://HOST:PORT?LABEL=VALUE (loki+https://…
+    /// with TLS), a receiver of OpenTelemetry's logs: otlp+http://HOST:PORT?service.name=NAME
+    /// (otlp+https://… with TLS), a stream of NATS: nats://HOST:PORT/STREAM?subject=SUBJECT
+    /// (tls://… with TLS), or a topic of Kafka: kafka://HOST:PORT,HOST:PORT/TOPIC
     #[arg(required = false, required_unless_present = "config")]
     pub destination: String,
-    /// Add the subscriber if it is missing, beginning with this record or this time (0:0: with the first message); one that
-    /// exists stays where it is
+    /// Add the subscriber if it is missing, beginning with this record or this time (0:0: with the
+    /// first message); an existing one stays where it is
     #[arg(long, value_name = "ID|TIME", value_parser = time::place)]
     pub from: Option<Place>,
     /// Stop before the first message of this time or later
     #[arg(long, value_name = "TIME", value_parser = time::time)]
     pub until: Option<Timestamp>,
-    /// Ship only messages for which this is true, by the keys of their JSON: "and(level >= 'warn', user.id = 7)"
+    /// Ship only messages whose JSON keys match this expression: "and(level >= 'warn', user.id =
+    /// 7)"
     #[arg(long, value_name = "EXPR", value_parser = values::filter)]
     pub filter: Option<jlog_ship::Filter>,
-    /// Take the subject, key, timestamp, severity, header.NAME, attribute.NAME or label.NAME from the message's JSON:
-    /// subject=orders.{country|none}
+    /// Take the subject, key, timestamp, severity, header.NAME, attribute.NAME or label.NAME from
+    /// the message's JSON: subject=orders.{country|none}
     #[arg(long = "map", value_name = "KEY=TEMPLATE", value_parser = values::map)]
     pub map: Vec<(String, String)>,
     /// Send at most this many messages per second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: Option<u32>,
-    /// Messages that may be sent and not acknowledged: at most these arrive twice after a crash
+    /// Messages that may be unacknowledged at a time: at most this many arrive twice after a crash
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub window: usize,
     /// Bytes of them
@@ -639,13 +662,13 @@ pub struct ShipmentArgs {
     /// What happens to a message that the destination refuses for good
     #[arg(long, value_enum, default_value_t)]
     pub on_reject: RejectArg,
-    /// The feed for messages that are set aside; it is created when it is needed
+    /// The feed for messages that are set aside; it is created when needed
     #[arg(long, value_name = "DIRECTORY", required_if_eq("on_reject", "set-aside"))]
     pub set_aside: Option<PathBuf>,
-    /// The feed is one of messages that were set aside: send them as they were before
+    /// The feed holds messages that were set aside: send them in their original form
     #[arg(long)]
     pub unwrap: bool,
-    /// Messages in a request, or in a run of the command, at most
+    /// Maximum number of messages in a request, or in a run of the command
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
     /// Seconds to wait for answers after SIGTERM
@@ -654,13 +677,13 @@ pub struct ShipmentArgs {
     /// Seconds to wait for an answer before trying again
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
-    /// How a command tells messages apart
+    /// How messages are separated on a command's standard input
     #[arg(long, value_enum, default_value_t)]
     pub framing: FramingArg,
-    /// What an HTTP request holds
+    /// What an HTTP request contains
     #[arg(long, value_enum, default_value_t)]
     pub body: BodyArg,
-    /// HTTP requests at a time; with more than 1, failures can change the order
+    /// Concurrent HTTP requests; with more than 1, failures can change the order
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub in_flight: usize,
     /// A file whose first line is a token, for `Authorization: Bearer`, or NATS
@@ -678,10 +701,11 @@ pub struct ShipmentArgs {
     /// The environment variable that has the user's password
     #[arg(long, value_name = "VARIABLE", requires = "user")]
     pub password_env: Option<String>,
-    /// A file of NATS credentials, as `nsc` writes them
+    /// A NATS credentials file, as `nsc` writes it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "token_file", "token_env"])]
     pub credentials: Option<PathBuf>,
-    /// A header for every HTTP request; not for secrets, which other users would see
+    /// A header for every HTTP request; not for secrets, because other users can see the command
+    /// line
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = values::header)]
     pub headers: Vec<(String, String)>,
     /// Certificates to trust besides the system's, in PEM
@@ -703,38 +727,42 @@ pub struct WorkArgs {
     pub feed: PathBuf,
     /// The subscriber whose messages are shared
     pub group: Name,
-    /// Run this shell command for each message, which it gets on its standard input. Status 0: the message is done; 65: it is
-    /// refused for good; any other: it is delivered again later
+    /// Run this shell command for each message, with the message on its standard input. Status 0:
+    /// the message is done; 65: it is refused for good; any other: it is delivered again later
     #[arg(long, value_name = "COMMAND")]
     pub exec: String,
-    /// Continue with messages as they are written; without this, end when all are done
+    /// Continue with messages as they are written; without this option, end when all are done
     #[arg(short, long)]
     pub follow: bool,
     /// How many workers there are in this process
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub jobs: u32,
-    /// Messages with the same value there, in JSON, are done in their order: $.order.customer, or /order/customer
+    /// Process messages with the same value at this JSON path in order: $.order.customer, or
+    /// /order/customer
     #[arg(long, value_name = "PATH", value_parser = crate::work::key_path)]
     pub key: Option<crate::work::KeyPath>,
-    /// Seconds after which another worker gets the message of a worker that has ended
+    /// Seconds after which another worker gets the message of a worker that has died
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub lease: u64,
-    /// Seconds before a message for which the command failed is delivered again; doubled each time, up to five minutes
+    /// Seconds before a message for which the command failed is delivered again; doubled each time,
+    /// up to five minutes
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     pub retry_delay: u64,
-    /// What happens to a message that the command refuses, or that was delivered --max-deliveries times without being done
+    /// What happens to a message that the command refuses, or that was delivered --max-deliveries
+    /// times without being done
     #[arg(long, value_enum, default_value_t)]
     pub on_reject: RejectArg,
     /// How often a message is delivered before it is set aside or skipped
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_deliveries: u32,
-    /// The feed for messages that are set aside; it is created when it is needed
+    /// The feed for messages that are set aside; it is created when needed
     #[arg(long, value_name = "DIRECTORY", required_if_eq("on_reject", "set-aside"))]
     pub set_aside: Option<PathBuf>,
-    /// How many messages there may be from the oldest one that is not done to the newest one that is with a worker
+    /// How many messages there may be from the oldest one that is not done to the newest one that a
+    /// worker has
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub window: u32,
-    /// Seconds after which a run is killed, and has failed; by default a run may take as long as it likes
+    /// Seconds after which a run is killed and counts as failed; by default there is no limit
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
     /// Seconds that runs have to end by themselves after SIGTERM or SIGINT, before they are killed
@@ -746,25 +774,25 @@ pub struct WorkArgs {
 #[cfg(feature = "ship")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum RejectArg {
-    /// It is tried again forever, and those behind it wait
+    /// It is retried forever, and later messages wait
     #[default]
     Block,
-    /// It goes into the feed of --set-aside, with the reason
+    /// It is appended to the feed of --set-aside, with the reason
     SetAside,
-    /// It is reported, and left out
+    /// It is reported and skipped
     Skip,
 }
 
-/// How a command tells messages apart.
+/// How messages are separated on a command's standard input.
 #[cfg(feature = "ship")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum FramingArg {
-    /// Each behind its length (4 bytes, little-endian), as `write --length-prefixed` takes them
+    /// Each follows its length (4 bytes, little-endian), as `write --length-prefixed` reads them
     #[default]
     LengthPrefixed,
-    /// Each with a line end behind it; one that has a line end in it is refused
+    /// Each ends with a newline; a message that contains one is refused
     Lines,
-    /// Each with a NUL byte behind it; one that contains one is refused
+    /// Each ends with a NUL byte; a message that contains one is refused
     Null,
     /// Each in a run of its own
     One,
@@ -782,16 +810,16 @@ impl From<FramingArg> for jlog_ship::destinations::Framing {
     }
 }
 
-/// What an HTTP request holds.
+/// What an HTTP request contains.
 #[cfg(feature = "ship")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum BodyArg {
-    /// Many messages, a line of JSON each, with id and time
+    /// Many messages, one line of JSON each, with id and time
     #[default]
     Ndjson,
-    /// Many messages, a line each, as they are
+    /// Many messages, one line each, unchanged
     Lines,
-    /// One message, as it is
+    /// One message, unchanged
     Raw,
     /// One message in JSON, with id and time
     Json,
@@ -816,17 +844,17 @@ impl From<BodyArg> for jlog_ship::destinations::HttpBody {
 #[cfg(feature = "serve")]
 #[derive(Debug, ClapArgs)]
 pub struct ServeArgs {
-    /// Feeds, or directories in which feeds are searched for; new ones appear by themselves
+    /// Feeds, or directories to search for feeds; new feeds are picked up automatically
     #[arg(required = true, value_name = "FEED|DIR")]
     pub places: Vec<PathBuf>,
-    /// Where to listen: 127.0.0.1:PORT, unix:PATH, or, with a token or certificates of clients, any address; port 0 is
-    /// one that is free
+    /// Where to listen: 127.0.0.1:PORT, unix:PATH, or, with a token or client certificates, any
+    /// address; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8465")]
     pub http: jlog_watch::Address,
     /// Answer only clients that send the token in this file (Authorization: Bearer TOKEN)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Answer over TLS, with this certificate and those that lead to its authority, in PEM
+    /// Answer over TLS, with this certificate and its chain, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM
@@ -835,18 +863,19 @@ pub struct ServeArgs {
     /// Answer only clients with a certificate that one of these authorities has issued, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
-    /// Let clients add, move and remove subscribers; needs a token file, certificates of clients, or a socket
+    /// Let clients add, move and remove subscribers; needs a token file, client certificates, or a
+    /// socket
     #[arg(long)]
     pub control: bool,
-    /// Let clients without a token call this server by this name as well
+    /// Also accept this host name from clients without a token
     #[arg(long = "allow-host", value_name = "NAME")]
     pub allow_hosts: Vec<String>,
-    /// When it is not ready.
+    /// When the server is not ready.
     #[command(flatten)]
     pub thresholds: ThresholdArgs,
 }
 
-/// What is a problem.
+/// The limits beyond which there is a problem.
 #[cfg(any(feature = "serve", feature = "top"))]
 #[derive(Debug, ClapArgs)]
 pub struct ThresholdArgs {
@@ -859,15 +888,15 @@ pub struct ThresholdArgs {
     /// A problem (not ready) if less is free on a feed's file system (500MiB, 1GiB)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub min_free: Option<Limit<u64>>,
-    /// A problem (not ready) if a disk or a feed's limit will be full within this time, at the rate of the last minute
-    /// (none: never)
+    /// A problem (not ready) if a disk or a feed's limit will be full within this time, at the rate
+    /// of the last minute (none: never)
     #[arg(long, value_name = "TIME", value_parser = values::age, default_value = "10min")]
     pub full_within: Limit<Duration>,
 }
 
 #[cfg(any(feature = "serve", feature = "top"))]
 impl ThresholdArgs {
-    /// All of them.
+    /// All of these limits.
     pub fn all(&self) -> jlog_watch::Thresholds {
         let mut all = jlog_watch::Thresholds::default().full_within(self.full_within.0);
         if let Some(age) = self.max_lag.and_then(|limit| limit.0) {
@@ -887,13 +916,13 @@ impl ThresholdArgs {
 #[cfg(feature = "top")]
 #[derive(Debug, ClapArgs)]
 pub struct TopArgs {
-    /// Feeds, and directories in which feeds are searched for; the current directory if none is given
+    /// Feeds, and directories to search for feeds; the current directory by default
     #[arg(value_name = "FEED|DIR")]
     pub places: Vec<PathBuf>,
-    /// Look again every SECONDS
+    /// Refresh every SECONDS
     #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub interval: u16,
-    /// When something is a problem.
+    /// The limits beyond which there is a problem.
     #[command(flatten)]
     pub thresholds: ThresholdArgs,
 }
@@ -930,7 +959,8 @@ pub struct CleanArgs {
     /// Also end the segment being written, if all subscribers have passed all of it
     #[arg(long)]
     pub roll: bool,
-    /// Fail if the feed has no age limit (--max-age). Messages older than the limit are dropped with and without this
+    /// Fail if the feed has no age limit (--max-age). Messages older than the limit are dropped
+    /// with and without this option
     #[arg(long)]
     pub expire: bool,
 }
@@ -949,7 +979,8 @@ pub struct BackupArgs {
 pub struct ExportArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// The directory for the copy, which is as large as the feed; by default the one that the feed is in
+    /// The directory for the copy, which is as large as the feed; by default the one that the feed
+    /// is in
     #[arg(long, value_name = "DIRECTORY")]
     pub tmp: Option<PathBuf>,
 }
@@ -978,7 +1009,7 @@ pub struct AlterArgs {
     /// Whether writers keep checksums
     #[arg(long, value_enum)]
     pub checksums: Option<OnOff>,
-    /// How much the feed may hold, for commands and services that open it from now on.
+    /// How much the feed may hold.
     #[command(flatten)]
     pub limits: LimitArgs,
 }
@@ -995,7 +1026,7 @@ pub enum OnOff {
 /// `jlog demo`
 #[derive(Debug, ClapArgs)]
 pub struct DemoArgs {
-    /// Where to put it; by default a new directory among the temporary files
+    /// Where to put it; by default a new temporary directory
     pub directory: Option<PathBuf>,
 }
 

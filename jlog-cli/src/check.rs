@@ -36,7 +36,7 @@ fn with_progress<T>(work: impl FnOnce(&VerifyOptions) -> Result<T, Error>) -> Re
 
 /// `jlog verify`
 pub fn verify(args: &FeedArgs) -> Outcome {
-    // A damaged metastore is a finding here, not a reason to give up.
+    // A damaged metastore is a finding here, not an error.
     let log = match output::options().open(&args.feed) {
         Ok(log) => log,
         Err(e @ (Error::Metastore { .. } | Error::Settings { .. })) => {

@@ -52,7 +52,7 @@ pub fn run(args: &DemoArgs) -> Outcome {
     let all = read(&log, "billing", u64::MAX)?;
     let half = read(&log, "audit", lines.len() as u64 / 2)?;
     say(&format!("billing has read all {}, audit half of them: {}", grouped(all), grouped(half)))?;
-    say("The segments that both have read are removed. What is left:\n")?;
+    say("The segments that both have read are removed. These are left:\n")?;
     output::print(admin::status_text(&log, &log.status()?).as_bytes())?;
 
     let shown = feed.display().to_string();

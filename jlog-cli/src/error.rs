@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 use jlog_core::{Error, Jlog};
 
-/// What a command ends with when it found damage, or messages that are lost.
+/// The exit code of a command that found damage or lost messages.
 pub const DAMAGED: u8 = 3;
 
-/// What a wrong command line ends with, as clap has it.
+/// The exit code for a wrong command line, the same as clap's.
 pub const USAGE: u8 = 2;
 
-/// The exit code, or what went wrong.
+/// The exit code, or the failure.
 pub type Outcome = Result<ExitCode, Failure>;
 
 /// Why a command failed, in one line.
@@ -21,11 +21,11 @@ pub type Outcome = Result<ExitCode, Failure>;
 pub struct Failure {
     text: String,
     code: u8,
-    /// The reader of our output went away: no error.
+    /// The reader of our output went away, which is not an error.
     broken_pipe: bool,
-    /// What was to be read is not there (yet, or any more).
+    /// The feed or the subscriber does not exist (yet, or any more).
     absent: bool,
-    /// The subscriber was removed, the feed is there.
+    /// The subscriber was removed; the feed still exists.
     unsubscribed: bool,
 }
 
@@ -43,13 +43,13 @@ impl Failure {
         }
     }
 
-    /// Says what can be done instead.
+    /// Adds advice on what to do instead.
     pub fn or(mut self, hint: &str) -> Self {
         self.text.push_str(hint);
         self
     }
 
-    /// The same, with this before it.
+    /// The same, with this prefix.
     #[cfg(feature = "ship")]
     pub fn before(mut self, what: &str) -> Self {
         self.text.insert_str(0, what);
@@ -66,7 +66,7 @@ impl Failure {
         self.broken_pipe
     }
 
-    /// Whether the feed or the subscriber is not there: it may come.
+    /// Whether the feed or the subscriber does not exist; it may appear later.
     pub fn is_absent(&self) -> bool {
         self.absent
     }
@@ -81,7 +81,7 @@ impl Failure {
         &self.text
     }
 
-    /// Reports it on stderr and gives the exit code.
+    /// Reports the failure on stderr and returns the exit code.
     pub fn report(&self) -> ExitCode {
         if self.broken_pipe {
             return ExitCode::SUCCESS;
@@ -116,7 +116,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// The names that are most like the one that was asked for come with the error, or all, where they are few.
+/// The error lists the names most similar to the given one, or all of them if there are few.
 fn unknown_subscriber(path: &Path, name: &str) -> String {
     /// More names than this are too many to list.
     const FEW: usize = 20;
@@ -124,7 +124,7 @@ fn unknown_subscriber(path: &Path, name: &str) -> String {
     let names = Jlog::open(path).and_then(|log| log.subscribers()).unwrap_or_default();
     let names: Vec<String> = names.iter().map(ToString::to_string).filter(|n| !n.starts_with('~')).collect();
     let alike = |other: &&String| {
-        // A third of the letters may differ, and upper and lower case are alike.
+        // Up to a third of the letters may differ; case is ignored.
         let (a, b) = (name.to_lowercase(), other.to_lowercase());
         strsim::damerau_levenshtein(&a, &b) <= a.chars().count().max(3) / 3
     };
@@ -146,7 +146,7 @@ fn unknown_subscriber(path: &Path, name: &str) -> String {
     text
 }
 
-/// What to do about an error of the system.
+/// Advice for an error of the operating system.
 fn help(action: &str, path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound if action == "create" => match path.parent() {
@@ -159,7 +159,8 @@ fn help(action: &str, path: &Path, error: &io::Error) -> String {
             "; run it as a user who has permission: see the owner and the mode of the file and its directory (`ls -ld`)"
                 .into()
         }
-        // flock and fcntl where a file system or its server has no locks: ENOSYS, EOPNOTSUPP, ENOLCK.
+        // Errors of flock and fcntl if a file system or its server has no locks: ENOSYS,
+        // EOPNOTSUPP, ENOLCK.
         _ if action == "lock" => {
             "; a feed has to be on a file system with file locks, such as a local one".into()
         }

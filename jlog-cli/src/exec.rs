@@ -17,9 +17,10 @@ use crate::ship::{not_itself, on_reject, on_stop, shipping_failed};
 use crate::stop::Stop;
 use crate::values::{Name, counted, from_jiff};
 
-/// How many times what is running at a time may be done and not behind the checkpoint, because an older message is not done.
+/// The window, as a multiple of the number of concurrent messages: how many may be done ahead of
+/// the checkpoint because an older one is not.
 const AHEAD: usize = 10;
-/// What a run is given at most; the window has room for one of each job.
+/// The most bytes in a run; the window has room for one run of each job.
 const WINDOW_BYTES: usize = 8 << 20;
 
 /// `jlog read --exec`
@@ -49,7 +50,7 @@ pub fn run(args: &ReadArgs, subscriber: &Name, command: &str) -> Outcome {
     }
 }
 
-/// How messages are told apart. A message in a run of its own comes as it is.
+/// How messages are separated. A message in a run of its own is passed unchanged.
 fn framing(args: &ReadArgs) -> Result<Framing, Failure> {
     match args.output {
         MessageFormat::Cat if args.count.is_none() => Ok(Framing::One),
@@ -57,7 +58,7 @@ fn framing(args: &ReadArgs) -> Result<Framing, Failure> {
         MessageFormat::Null => Ok(Framing::Null),
         MessageFormat::LengthPrefixed => Ok(Framing::LengthPrefixed),
         _ => {
-            Err(Failure::new("--exec gives messages as they are: -o is cat, null or length-prefixed with it"))
+            Err(Failure::new("--exec passes messages unchanged: with it, -o is cat, null or length-prefixed"))
         }
     }
 }
@@ -97,7 +98,7 @@ fn work(args: &ReadArgs, subscriber: &Name, command: &str, framing: Framing, sto
             *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
             return ControlFlow::Break(());
         }
-        // Less and less often.
+        // Reported less and less often.
         if run.again && run.runs.is_power_of_two() {
             output::note(&describe(run));
         }
@@ -123,17 +124,17 @@ fn describe(run: &FailedRun) -> String {
     format!("the command failed{runs} for {which}: {}; running it again", run.why)
 }
 
-/// What a stop has left to the next time.
+/// Describes the messages that a stop leaves for the next run.
 fn end(totals: &Totals) -> Result<(), Failure> {
     if !totals.is_balanced() {
         let text =
-            format!("{totals}: that does not balance, which is a fault of this program: please report it");
+            format!("{totals}: that does not balance, which is a bug in this program: please report it");
         return Err(Failure::new(text));
     }
     if totals.in_flight > 0 {
         let messages = counted(totals.in_flight, "message");
         let them = if totals.in_flight == 1 { "it" } else { "them" };
-        output::note(&format!("{messages} not done: next time the command runs for {them} again"));
+        output::note(&format!("{messages} not done: next time, the command will run for {them} again"));
     }
     Ok(())
 }

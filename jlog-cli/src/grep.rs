@@ -15,14 +15,14 @@ use crate::output::{self, MessageOutput};
 use crate::stop::Stop;
 use crate::values::from_jiff;
 
-/// What it ends with where no message matches.
+/// The exit code if no message matches.
 const NO_MATCH: u8 = 1;
-/// What it ends with where it failed, as grep does: 1 says that nothing matches.
+/// The exit code of a failure, as in grep: 1 means that nothing matches.
 pub const FAILED: u8 = 2;
-/// Segments that are searched ahead of the one that is printed, for each thread.
+/// How many segments each thread searches ahead of the one being printed.
 const AHEAD: usize = 2;
 
-/// What is looked for.
+/// The pattern and its options.
 struct Search {
     pattern: Regex,
     invert: bool,
@@ -32,7 +32,7 @@ struct Search {
     count: bool,
 }
 
-/// What a segment has.
+/// The matches of a segment.
 struct Found {
     matches: u64,
     out: MessageOutput,
@@ -42,9 +42,9 @@ struct Found {
 enum Next {
     Match,
     Other,
-    /// Before what is searched.
+    /// Before the searched range.
     Before,
-    /// Behind it.
+    /// After it.
     End,
 }
 
@@ -105,11 +105,12 @@ impl Search {
     }
 }
 
-/// How far the threads may go, and whether they are to end: a signal came, or nobody wants the rest.
+/// How far the threads may go, and whether they must end, because a signal came or the rest is not
+/// wanted.
 struct Ended<'a> {
     stop: &'a Stop,
     over: AtomicBool,
-    /// How many parts are printed. What is found in others is kept in memory.
+    /// How many parts were printed. Matches in the others are kept in memory.
     printed: Mutex<usize>,
     moved: Condvar,
 }
@@ -151,7 +152,7 @@ fn parts(log: &Jlog, search: &Search) -> Result<Vec<(u32, Start)>, Failure> {
     Ok(std::iter::once((first.segment, Start::After(first))).chain(later).collect())
 }
 
-/// Searches segments in several threads, and prints what they find in order. Returns how many messages match.
+/// Searches segments in several threads, and prints the matches in order. Returns their number.
 fn search_all(log: &Jlog, search: &Search, stop: &Stop) -> Result<u64, Failure> {
     let parts = parts(log, search)?;
     let ended = Ended { stop, over: AtomicBool::new(false), printed: Mutex::new(0), moved: Condvar::new() };
@@ -192,7 +193,8 @@ fn search_all(log: &Jlog, search: &Search, stop: &Stop) -> Result<u64, Failure> 
     })
 }
 
-/// Searches messages one after the other, and prints those around a match as well. Returns how many match.
+/// Searches messages in sequence, and also prints those around a match. Returns the number of
+/// matches.
 fn search_with_context(log: &Jlog, search: &Search, around: u64, stop: &Stop) -> Result<u64, Failure> {
     let start = search.since.map_or(Start::Beginning, Start::Since);
     let mut reader = search.reader(log, &start)?;
@@ -247,7 +249,7 @@ pub fn grep(args: &GrepArgs) -> Outcome {
     let stop = Stop::on_signals()?;
     let log = output::options().open(&args.feed)?;
     let searched = match args.context.filter(|&lines| lines > 0 && !args.count) {
-        // What is around a match may be in other segments.
+        // The messages around a match may be in other segments.
         Some(around) => search_with_context(&log, &search, around, &stop),
         None => search_all(&log, &search, &stop),
     };
@@ -256,7 +258,7 @@ pub fn grep(args: &GrepArgs) -> Outcome {
         searched => searched?,
     };
     if stop.is_set() {
-        // What was not searched may match: neither the number nor 1 would be true.
+        // Unsearched messages may match, so neither the number nor exit code 1 would be true.
         return Err(Failure::new("the search was interrupted; not all messages were searched"));
     }
     if args.count {

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 
 use crate::args::Args;
 
-/// What examples show, and their lines.
+/// Descriptions of examples, and their lines.
 type Example = (&'static str, &'static str);
 
 /// Writes a page for the command and each of its subcommands.
@@ -35,14 +35,15 @@ fn append(page: &Path, examples: &[Example]) -> io::Result<()> {
     std::fs::File::options().append(true).open(page)?.write_all(text.as_bytes())
 }
 
-/// A line as text of a page, and as no request of its format, which begin with a dot or an apostrophe.
+/// Escapes a line, so that it is not taken for a roff request, which begins with a dot or an
+/// apostrophe.
 fn escape(line: &str) -> String {
     let escaped = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
     if escaped.starts_with('.') { format!("\\&{escaped}") } else { escaped }
 }
 
 const FIRST: &[Example] = &[
-    ("Write one message a line, and create the feed", "printf 'one\\ntwo\\n' | jlog write --create feed"),
+    ("Write one message per line, and create the feed", "printf 'one\\ntwo\\n' | jlog write --create feed"),
     ("Read them as a subscriber", "jlog subscribe feed billing\njlog read feed billing"),
     ("See who is behind", "jlog status feed"),
 ];
@@ -59,22 +60,22 @@ fn examples(command: &str) -> &'static [Example] {
         ],
         "write" => &[
             (
-                "One message a line, durable when the command ends",
+                "One message per line, durable when the command ends",
                 "jlog write feed lines.txt --durability durable",
             ),
             ("A file as one message", "jlog write feed --whole report.pdf"),
             (
-                "Copy messages with any bytes from one feed to another",
+                "Copy messages of arbitrary bytes from one feed to another",
                 "jlog cat old -o length-prefixed | jlog write new --length-prefixed",
             ),
         ],
         "subscribe" => &[
             ("Begin with the first message", "jlog subscribe feed billing"),
             (
-                "Several that begin with what is written from now on",
+                "Add several that begin with messages written from now on",
                 "jlog subscribe feed billing search --end",
             ),
-            ("In a script that may run twice", "jlog subscribe feed billing --if-missing --end"),
+            ("Add one in a script that may run twice", "jlog subscribe feed billing --if-missing --end"),
             ("Read the last two days again", "jlog subscribe feed billing --move --since 2d"),
         ],
         "unsubscribe" => &[("Remove a subscriber that is no longer used", "jlog unsubscribe feed billing")],
@@ -83,22 +84,22 @@ fn examples(command: &str) -> &'static [Example] {
             ("Follow, and wait for a feed that does not exist yet", "jlog read feed billing -f --wait"),
             #[cfg(feature = "ship")]
             (
-                "Run a command for each message, four at a time; what it fails for ten times is kept in another feed",
+                "Run a command for each message, four at a time; a message that fails ten times is set aside in another feed",
                 "jlog read feed billing -f --exec 'curl --fail-with-body -d @- http://localhost:8080/bill' --jobs 4 --on-reject set-aside --set-aside refused",
             ),
             ("Look without moving the checkpoint", "jlog read feed billing --peek -n 3 -o short"),
-            ("Without a subscriber, from a time on", "jlog read feed --from 'yesterday 14:00'"),
+            ("Read without a subscriber, from a time on", "jlog read feed --from 'yesterday 14:00'"),
         ],
         "seek" => &[
             ("Process yesterday's messages again", "jlog seek feed billing --to yesterday"),
-            ("Leave out the next message", "jlog seek feed billing --by +1"),
+            ("Skip the next message", "jlog seek feed billing --by +1"),
         ],
         "grep" => &[
             (
                 "Errors of the last hour, with three messages around each",
                 "jlog grep feed error --since 1h -C 3",
             ),
-            ("How many messages hold a text", "jlog grep feed -F -c 'order 4711'"),
+            ("Count the messages that contain a text", "jlog grep feed -F -c 'order 4711'"),
         ],
         "cat" => &[
             ("From one record to another", "jlog cat feed --from 0000002a:00000001 --to 0000002a:00000010"),
@@ -106,7 +107,7 @@ fn examples(command: &str) -> &'static [Example] {
             ("An hour of it", "jlog cat feed --since '2026-11-25 10:00' --until '2026-11-25 11:00'"),
         ],
         "tail" => &[
-            ("The last ten messages, and what follows", "jlog tail feed --last 10"),
+            ("The last ten messages, and new ones", "jlog tail feed --last 10"),
             ("Wait for a feed that does not exist yet", "jlog tail feed --wait"),
         ],
         "status" => &[
@@ -115,7 +116,7 @@ fn examples(command: &str) -> &'static [Example] {
         ],
         "check" => &[
             (
-                "For a monitoring system: critical where a subscriber is more than 10 minutes behind",
+                "For a monitoring system: critical if a subscriber is more than 10 minutes behind",
                 "jlog check feed --warn-lag 2min --max-lag 10min --min-free 1GiB",
             ),
             (
@@ -126,11 +127,11 @@ fn examples(command: &str) -> &'static [Example] {
         "serve" => &[
             ("Every feed in a directory, for a Prometheus on this machine", "jlog serve /var/spool/feeds"),
             (
-                "For one on another machine, with a token",
+                "For a Prometheus on another machine, with a token",
                 "(umask 077; openssl rand -hex 32 > token)\njlog serve /var/spool/feeds --http 0.0.0.0:8465 --token-file token",
             ),
             (
-                "Over a socket, and asked by hand",
+                "Over a socket, queried by hand",
                 "jlog serve feed --http unix:feed.sock &\ncurl --unix-socket feed.sock http://localhost/health/ready",
             ),
         ],
@@ -147,7 +148,7 @@ fn examples(command: &str) -> &'static [Example] {
                 "jlog ship feed backup 'exec:ssh other jlog write -q --length-prefixed --durability durable /var/feeds/copy' --from 0:0",
             ),
             (
-                "To an HTTP server; what it refuses for good is kept",
+                "To an HTTP server; messages that it refuses for good are set aside",
                 "jlog ship feed hook https://example.com/in --token-file token --on-reject set-aside --set-aside refused",
             ),
             (
@@ -159,11 +160,11 @@ fn examples(command: &str) -> &'static [Example] {
                 "jlog ship feed loki 'loki+http://127.0.0.1:3100?job=orders&env=prod' --from 0:0",
             ),
             (
-                "Post to a receiver of OpenTelemetry's logs",
+                "Post to a receiver of OpenTelemetry logs",
                 "jlog ship feed otel 'otlp+http://127.0.0.1:4318?service.name=orders' --from 0:0",
             ),
             (
-                "Only orders that failed, each to the subject of its country",
+                "Publish only orders that failed, each to the subject of its country",
                 "jlog ship feed failed 'nats://127.0.0.1:4222/ORDERS?subject=orders.other' --filter 'status = 500' --map 'subject=orders.{country}'",
             ),
             ("Ship many feeds in one process, as a file says", "jlog ship --config ship.toml"),
@@ -173,26 +174,28 @@ fn examples(command: &str) -> &'static [Example] {
             &[("The segments", "jlog inspect feed"), ("The records of one", "jlog inspect feed 0000002a")]
         }
         "verify" => &[("Check a feed in a script", "jlog verify feed || echo damaged")],
-        "repair" => &[("Take out damage; what is taken out is kept in separate files", "jlog repair feed")],
+        "repair" => {
+            &[("Take damage out; the bytes taken out are kept in separate files", "jlog repair feed")]
+        }
         "backup" => &[("Copy a feed that is in use", "jlog backup feed /backups/feed-1")],
         "export" => &[
             ("Move a feed to another machine", "jlog export feed | ssh other jlog import /var/feeds/feed"),
             ("Keep a compressed archive", "jlog export feed | zstd > feed.tar.zst"),
         ],
-        "import" => &[("Make a feed of an archive", "zstd -dc feed.tar.zst | jlog import feed")],
+        "import" => &[("Make a feed from an archive", "zstd -dc feed.tar.zst | jlog import feed")],
         "work" => &[
             (
-                "Two workers, here or in two terminals, that do each customer's orders in their order",
+                "Two workers that process each customer's orders in sequence; more can run in other terminals",
                 "jlog work orders shop -f --exec ./do-order --key $.customer --jobs 2",
             ),
             (
-                "Set aside what has failed five times",
+                "Set aside messages that have failed five times",
                 "jlog work orders shop --exec ./do-order --max-deliveries 5 --on-reject set-aside --set-aside failed",
             ),
         ],
         "clean" => &[("Remove segments that nobody needs, from cron", "jlog clean feed --roll")],
         "alter" => &[("Keep a week at most", "jlog alter feed --max-age 7d --at-limit drop-oldest")],
-        "meta" => &[("How a feed is made, for a script", "jlog meta feed -o json")],
+        "meta" => &[("A feed's settings, for a script", "jlog meta feed -o json")],
         "demo" => &[("See a feed with two subscribers at work", "jlog demo")],
         "completions" => {
             &[("For bash", "jlog completions bash > ~/.local/share/bash-completion/completions/jlog")]

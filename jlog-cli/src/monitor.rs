@@ -1,4 +1,4 @@
-//! `jlog check`: one line and an exit code, as monitoring systems have their plugins.
+//! `jlog check`: one line and an exit code, as monitoring systems expect of plugins.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::error::Outcome;
 use crate::output;
 use crate::values::{counted, human, span};
 
-/// How bad it is; the number is the exit code.
+/// The severity; the number is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Ok = 0,
@@ -34,12 +34,12 @@ impl State {
 /// The exit code if the feed could not be checked, or the command line is wrong.
 pub const UNKNOWN: u8 = State::Unknown as u8;
 
-/// Something that is not well.
+/// A problem.
 type Problem = (State, String);
 
 /// `jlog check`
 pub fn check(args: &CheckArgs) -> Outcome {
-    // Nothing but the one line is to be printed: what is reported otherwise is in it.
+    // Only the one line may be printed; it contains what other commands report separately.
     let status = JlogOptions::default().open(&args.feed).and_then(|log| log.status());
     let (problems, fine, figures) = match &status {
         Err(e) => (vec![(state_of(e), e.to_string())], String::new(), String::new()),
@@ -64,7 +64,7 @@ pub fn check(args: &CheckArgs) -> Outcome {
     Ok(ExitCode::from(state as u8))
 }
 
-/// What is not there, or is damaged, is what is looked for; that we may not look says nothing about the feed.
+/// A missing or damaged feed is a finding. Missing permissions say nothing about the feed.
 fn state_of(error: &Error) -> State {
     match error {
         Error::NotAJlog { .. }
@@ -78,7 +78,7 @@ fn state_of(error: &Error) -> State {
     }
 }
 
-/// Text without line ends and without the bar that figures begin with.
+/// Text without line ends and without the vertical bar that introduces the figures.
 fn one_line(text: &str) -> String {
     output::plain(text).replace('|', "\\x7c")
 }
@@ -155,7 +155,7 @@ fn problems(
     found
 }
 
-/// What is said where all is well.
+/// The text if there is no problem.
 fn summary(status: &Status, subscribers: &[&SubscriberStatus], now: Timestamp) -> String {
     let mut text = counted(subscribers.len() as u64, "subscriber");
     let behind = subscribers.iter().filter(|subscriber| subscriber.messages > 0);
@@ -174,7 +174,8 @@ fn summary(status: &Status, subscribers: &[&SubscriberStatus], now: Timestamp) -
     text
 }
 
-/// Figures as monitoring systems take them: label=value with its unit;warning;critical;minimum;maximum.
+/// Figures in the format of monitoring systems: label=value with its
+/// unit;warning;critical;minimum;maximum.
 fn figures(args: &CheckArgs, status: &Status, subscribers: &[&SubscriberStatus], now: Timestamp) -> String {
     let mut out = String::new();
     let mut figure = |label: &str, value: String, warn: String, critical: String, most: String| {
@@ -188,7 +189,7 @@ fn figures(args: &CheckArgs, status: &Status, subscribers: &[&SubscriberStatus],
     let seconds = |limit: Option<crate::values::Limit<Duration>>| {
         text(limit.and_then(|limit| limit.0).map(|limit| limit.as_secs()))
     };
-    // A range without an end: what is below it is too little.
+    // An open-ended range: values below it are too low.
     let least = |limit: Option<crate::values::Limit<u64>>| {
         limit.and_then(|limit| limit.0).map_or_else(String::new, |limit| format!("{limit}:"))
     };

@@ -1,4 +1,4 @@
-//! What goes to stdout and stderr.
+//! Output to stdout and stderr.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -17,16 +17,16 @@ use crate::error::{Failure, USAGE};
 use crate::stop::Stop;
 use crate::values::to_jiff;
 
-/// Style of what is fine.
+/// Style of good results.
 pub const GOOD: Style = AnsiColor::Green.on_default();
-/// Style of what needs attention.
+/// Style of warnings.
 pub const WARN: Style = AnsiColor::Yellow.on_default();
-/// Style of what is wrong.
+/// Style of errors.
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
 /// Style of headings.
 pub const HEADING: Style = Style::new().bold();
 
-/// Prints to stdout, without colours where it is no terminal or `NO_COLOR` is set.
+/// Prints to stdout, without colours if it is not a terminal or `NO_COLOR` is set.
 pub fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
@@ -37,7 +37,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
     print(format!("{text}\n").as_bytes())
 }
 
-/// Prints a complaint to stderr, in one line.
+/// Prints an error to stderr, in one line.
 pub fn complain(text: &str) {
     // If stderr fails, there is nowhere to report it.
     above_bar(|| drop(writeln!(anstream::stderr().lock(), "{BAD}jlog:{BAD:#} {}", plain(text))));
@@ -48,13 +48,13 @@ pub fn note(text: &str) {
     above_bar(|| drop(writeln!(anstream::stderr().lock(), "{WARN}jlog:{WARN:#} {}", plain(text))));
 }
 
-/// A table whose rows are printed as they come. The first rows decide how wide the columns are.
+/// A table whose rows are printed as they arrive. The first rows determine the column widths.
 #[derive(Debug)]
 pub struct Rows {
     right: Vec<usize>,
-    /// Empty until they are decided.
+    /// Empty until they are determined.
     widths: Vec<usize>,
-    /// Rows that wait for that, the heading first.
+    /// Rows that wait for the widths, the heading first.
     held: Vec<Vec<String>>,
     text: String,
 }
@@ -65,7 +65,7 @@ impl Rows {
     /// How many bytes are printed at once.
     const PIECE: usize = 1 << 16;
 
-    /// A table with this heading; the columns with the numbers in `right` are aligned there.
+    /// A table with this heading; the columns whose numbers are in `right` are right-aligned.
     pub fn new(heading: &[&str], right: &[usize]) -> Self {
         let heading = heading.iter().map(|&name| name.to_owned()).collect();
         Self { right: right.to_vec(), widths: Vec::new(), held: vec![heading], text: String::new() }
@@ -84,7 +84,7 @@ impl Rows {
         if self.text.len() >= Self::PIECE { self.print() } else { Ok(()) }
     }
 
-    /// Prints what is left.
+    /// Prints the remaining rows.
     pub fn finish(mut self) -> Result<(), Failure> {
         self.decide();
         self.print()
@@ -124,14 +124,14 @@ impl Rows {
     }
 }
 
-/// Whether a terminal would do something else with it than show it: controls, and what changes the direction of the text
-/// around it.
+/// Whether a terminal would interpret the character instead of showing it: controls and
+/// bidirectional marks.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text without what a terminal would not show: names and paths may hold anything.
+/// Text with such characters escaped: names and paths may contain anything.
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -144,7 +144,7 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// Bytes as text in one line, without control characters.
+/// Bytes as text in one line, with control characters escaped.
 #[cfg(feature = "top")]
 pub fn plain_bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
@@ -176,13 +176,13 @@ pub fn options() -> JlogOptions {
 
 static DAMAGE_REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether an event reported damage: the command then ends with the exit code for it.
+/// Whether an event reported damage; the command then ends with the exit code for damage.
 pub fn damage_reported() -> bool {
     DAMAGE_REPORTED.load(Ordering::Relaxed)
 }
 
-/// Appends bytes for a terminal: what could move its cursor, change its colours or its title, or make it answer is
-/// shown as an escape. Line ends and tabs stay.
+/// Appends bytes for a terminal. Bytes that could move its cursor, change its colours or title, or
+/// make it answer are escaped. Line ends and tabs stay.
 fn push_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -201,7 +201,7 @@ fn push_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Stdout for messages: knows which of them were written whole, also when it breaks.
+/// Stdout for messages. It knows which of them were written whole, even after an error.
 #[derive(Clone, Debug)]
 pub struct MessageOutput {
     format: MessageFormat,
@@ -216,14 +216,15 @@ pub struct MessageOutput {
 /// How much a writable pipe takes without blocking.
 const PIPE_PIECE: usize = 4096;
 
-/// A body of this size is written from where it is, not copied first.
+/// A body of at least this size is written directly, without a copy.
 const LARGE: usize = 1 << 20;
 
 impl MessageOutput {
     /// Stdout.
     ///
     /// # Errors
-    /// On a terminal, for a format that nobody can read there: its messages may hold anything.
+    /// On a terminal, for a format that people cannot read there: its messages may contain
+    /// anything.
     pub fn new(format: MessageFormat) -> Result<Self, Failure> {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
@@ -255,7 +256,8 @@ impl MessageOutput {
         Ok(())
     }
 
-    /// Whether a message is to be given to [`flush_with`](Self::flush_with) rather than to [`push`](Self::push).
+    /// Whether a message should go to [`flush_with`](Self::flush_with) instead of
+    /// [`push`](Self::push).
     pub fn is_large(&self, message: &Message<'_>) -> bool {
         let as_it_is = match self.format {
             MessageFormat::Cat | MessageFormat::Short => !self.terminal,
@@ -265,7 +267,7 @@ impl MessageOutput {
         as_it_is && message.body().len() >= LARGE
     }
 
-    /// What comes before the body.
+    /// The bytes before the body.
     fn push_before(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         let (id, time, out) = (message.id(), to_jiff(message.time()), &mut self.pending);
         // Writing to a Vec cannot fail.
@@ -305,7 +307,7 @@ impl MessageOutput {
         }
     }
 
-    /// What comes behind the body.
+    /// The bytes after the body.
     fn push_after(&mut self) {
         match self.format {
             MessageFormat::Cat | MessageFormat::Short | MessageFormat::Json | MessageFormat::Logline => {
@@ -321,8 +323,8 @@ impl MessageOutput {
         self.ends.push((self.pending.len(), id));
     }
 
-    /// Writes everything, or, when told to stop meanwhile, to the end of the message that has begun. Returns
-    /// the id of the last message that is out whole, if any is, and how it ended.
+    /// Writes everything or, if told to stop, up to the end of the current message. Returns the id
+    /// of the last message that was written whole, if any, and the outcome.
     pub fn flush(&mut self, stop: &Stop) -> (Option<LogId>, Result<(), Failure>) {
         let pending = std::mem::take(&mut self.pending);
         let done = self.write_out(&[&pending], stop);
@@ -348,7 +350,7 @@ impl MessageOutput {
         done
     }
 
-    /// The same without what it holds.
+    /// The same without the pending bytes.
     pub fn emptied(mut self) -> Self {
         self.forget();
         self
@@ -375,7 +377,7 @@ impl MessageOutput {
                 break Ok(());
             }
             match self.write_piece(piece(parts, written, target), stop) {
-                // The rest of the message has no reader.
+                // Nobody will read the rest of the message.
                 Ok(0) if stopping => break Ok(()),
                 Ok(n) => written += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -406,7 +408,7 @@ impl MessageOutput {
     }
 }
 
-/// Of these consecutive parts, the bytes between `from` and `to` that are in one part.
+/// The bytes between `from` and `to` of these consecutive parts, up to the end of one part.
 fn piece<'a>(parts: &[&'a [u8]], mut from: usize, mut to: usize) -> &'a [u8] {
     for part in parts {
         if from < part.len() {
@@ -435,7 +437,8 @@ fn push_json(message: &Message<'_>, terminal: bool, out: &mut Vec<u8>) {
         let _ = serde_json::to_writer(out, &object);
         return;
     }
-    // JSON escapes the lower control characters; a terminal may heed the upper ones as well.
+    // JSON escapes the control characters below 0x20; a terminal may also interpret those from
+    // 0x80.
     for c in serde_json::Value::Object(object).to_string().chars() {
         let _ = if is_hidden(c) { write!(out, "\\u{:04x}", u32::from(c)) } else { write!(out, "{c}") };
     }
@@ -494,7 +497,7 @@ impl MessageBar {
         Self(bar)
     }
 
-    /// So many are done.
+    /// Sets how many are done.
     pub fn set(&self, done: u64) {
         self.0.set_position(done);
     }
@@ -517,7 +520,8 @@ pub fn stdout_is_terminal() -> bool {
 /// Work of at least this many bytes gets a progress bar.
 const LONG: u64 = 16 << 20;
 
-/// A progress bar for work of this many bytes, if that takes long enough and stderr is a terminal.
+/// A progress bar for work of this many bytes, if there are enough of them and stderr is a
+/// terminal.
 pub fn progress_bar(total: u64) -> Option<ProgressBar> {
     if total < LONG || !io::stderr().is_terminal() {
         return None;
@@ -526,7 +530,7 @@ pub fn progress_bar(total: u64) -> Option<ProgressBar> {
     let style =
         ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    // At once, however soon it is over.
+    // Drawn at once, however short the work is.
     bar.tick();
     Some(bar)
 }

@@ -15,17 +15,17 @@ use crate::stop::Stop;
 use crate::time::Place;
 use crate::values::from_jiff;
 
-/// How often a feed that is not there is looked for.
+/// How often we check for a feed that does not exist.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What is read, and how.
 struct Job {
-    /// How many messages are left to be shown.
+    /// How many messages are still to be shown.
     left: u64,
     follow: bool,
-    /// Whether a feed that is not there is waited for.
+    /// Whether to wait for a feed that does not exist.
     wait: bool,
-    /// Whether the subscriber's checkpoint follows what was written.
+    /// Whether the subscriber's checkpoint follows the messages that were written.
     store: bool,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
@@ -61,7 +61,7 @@ pub fn run(args: &ReadArgs) -> Outcome {
         let log = output::options().open(&args.feed)?;
         let Some(subscriber) = &args.subscriber else {
             let reader = log.reader_from(&start, options)?;
-            // Ids of this feed say nothing about one that comes after it.
+            // Ids of this feed mean nothing in a feed that replaces it.
             start = Start::Beginning;
             return Ok(Source { reader, tail: None });
         };
@@ -71,7 +71,7 @@ pub fn run(args: &ReadArgs) -> Outcome {
                 .or("; --peek reads without moving the checkpoint, `jlog cat` without a subscriber"));
         }
         if let Some(since) = since {
-            // Never back behind the checkpoint: what is done stays done.
+            // Never before the checkpoint: messages that are done stay done.
             let start = reader.position();
             reader.seek_time(since)?;
             if reader.position() < start {
@@ -128,7 +128,7 @@ pub fn tail(args: &TailArgs) -> Outcome {
         let log = output::options().open(&args.feed)?;
         let start = match waited {
             Waited::Not => Start::Last(args.last),
-            // All of a feed that was not there before is new.
+            // In a feed that did not exist before, all messages are new.
             Waited::ForFeed => Start::Beginning,
             Waited::Since(id) => Start::After(id),
         };
@@ -138,22 +138,24 @@ pub fn tail(args: &TailArgs) -> Outcome {
             let name = tail_name(number);
             match log.subscribe(&name, start.clone()) {
                 Ok(_) => {}
-                // A tail of another process namespace, such as another container, has this process number.
+                // A tail of another process namespace, such as another container, has this process
+                // number.
                 Err(Error::SubscriberExists { .. }) => {
                     number += 1;
                     continue;
                 }
-                // Nothing is kept for this reader, then.
+                // Then no segments are retained for this reader.
                 Err(e) if cannot_write(&e) => {
                     return Ok(Source { reader: log.reader_from(&start, options)?, tail: None });
                 }
                 Err(e) => return Err(e.into()),
             }
-            // Before the reader, so that no error leaves it behind.
+            // Created before the reader, so that no error leaves the subscriber behind.
             let tail = Tail { log: log.clone(), name: name.clone() };
             match log.reader_with(&name, options) {
                 Ok(reader) => return Ok(Source { reader, tail: Some(tail) }),
-                // Until a reader has it, another tail may take it for one that a killed tail has left.
+                // Until a reader claims it, another tail may mistake it for one that a killed tail
+                // has left.
                 Err(Error::ReaderBusy { .. } | Error::UnknownSubscriber { .. }) if number < TRIES => {
                     number += 1;
                 }
@@ -168,7 +170,7 @@ fn reader_options(stop_at_damage: bool) -> ReaderOptions {
     ReaderOptions::default().on_damage(on_damage)
 }
 
-/// Whether a change was refused for want of permission or of room.
+/// Whether a change was refused for lack of permission or space.
 fn cannot_write(error: &Error) -> bool {
     match error {
         Error::DiskFull { .. } => true,
@@ -179,7 +181,8 @@ fn cannot_write(error: &Error) -> bool {
     }
 }
 
-/// What the names of `jlog tail`'s subscribers begin with; the process follows, and a number where that name is taken.
+/// The prefix of the names of `jlog tail`'s subscribers. The process id follows, and a number if
+/// that name is taken.
 const TAIL_PREFIX: &str = "~tail-";
 /// How many names are tried while others remove them.
 const TRIES: u32 = 100;
@@ -192,7 +195,7 @@ fn tail_name(number: u32) -> String {
     }
 }
 
-/// The process that the name of a tail's subscriber tells.
+/// The process id in the name of a tail's subscriber.
 fn tail_process(name: &SubscriberName) -> Option<i32> {
     let rest = std::str::from_utf8(name.as_bytes()).ok()?.strip_prefix(TAIL_PREFIX)?;
     let process = match rest.split_once('-') {
@@ -208,16 +211,17 @@ fn remove_dead_tails(log: &Jlog) {
         let Some(process) = tail_process(&name) else { continue };
         let gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), None)
             == Err(nix::errno::Errno::ESRCH);
-        // This process has its number from one that is gone, or that lives in another process namespace.
+        // This process has the same number as one that is gone, or that lives in another process
+        // namespace.
         if !gone && u32::try_from(process).ok() != Some(std::process::id()) {
             continue;
         }
-        // A tail that lives has claimed it, also one that cannot be seen from here: in another container, for example.
-        // A checkpoint that cannot be written tells nothing of claims.
+        // A living tail has claimed its subscriber, even a tail that we cannot see, such as one in
+        // another container. A checkpoint that we cannot write says nothing about claims.
         if let Ok(reader) = log.reader_with(&name, ReaderOptions::default())
             && reader.check_writable().is_ok()
         {
-            // Without permission to remove it, it is left to a tail that has.
+            // Without permission to remove it, leave it to a tail that has.
             let _ = log.unsubscribe(&name);
         }
     }
@@ -237,14 +241,14 @@ impl Drop for Tail {
     }
 }
 
-/// What is read from.
+/// The source of messages.
 struct Source {
     reader: Reader,
     /// Removes its subscriber when it is dropped.
     tail: Option<Tail>,
 }
 
-/// What was waited for before a feed is opened.
+/// What the command waited for before it opened a feed.
 #[derive(Clone, Copy)]
 enum Waited {
     Not,
@@ -254,9 +258,9 @@ enum Waited {
 }
 
 impl Job {
-    /// Opens what is read and copies its messages to stdout, again and again where another feed is waited for.
+    /// Opens the source and copies its messages to stdout, repeatedly if it waits for another feed.
     fn run(&mut self, format: MessageFormat, open: impl FnMut(Waited) -> Result<Source, Failure>) -> Outcome {
-        // Before a subscriber is there, so that no signal leaves it behind.
+        // Before there is a subscriber, so that no signal leaves it behind.
         let stop = Stop::on_signals()?;
         match self.run_all(&mut MessageOutput::new(format)?, &stop, open) {
             Err(failure) if !failure.is_broken_pipe() => Err(failure),
@@ -273,11 +277,11 @@ impl Job {
     ) -> Result<(), Failure> {
         let mut waited = Waited::Not;
         let mut unsubscribed: Option<Reader> = None;
-        // What is waited for is said once, and again when it is something else.
+        // Report what we wait for once, and again when it changes.
         let mut said = String::new();
         while !stop.is_set() {
             if let Some(reader) = unsubscribed.take() {
-                // The subscriber of a feed that is being removed goes with it, perhaps first.
+                // When a feed is removed, its subscriber may disappear first.
                 let removed = matches!(reader.check_there(), Err(Error::Replaced { .. }));
                 waited = if removed { Waited::ForFeed } else { Waited::Since(reader.position()) };
             }

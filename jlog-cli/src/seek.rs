@@ -14,11 +14,11 @@ use crate::values::{counted, from_jiff};
 /// Where a subscriber is moved to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// To the first message that is there.
+    /// To the first message in the feed.
     Beginning,
-    /// Behind the last one.
+    /// After the last one.
     End,
-    /// To this record, or to the first one that is not older than a time.
+    /// To this record, or to the first one at or after a time.
     Place(Place),
 }
 
@@ -33,16 +33,16 @@ pub fn target(text: &str) -> Result<Target, String> {
     }
 }
 
-/// How far a subscriber is moved from where it is.
+/// How far a subscriber is moved from its checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// By messages: forward, or back where it is negative.
+    /// By messages: forward, or back if negative.
     Messages(i64),
-    /// To a time that is later, or earlier.
+    /// To a later or earlier time.
     Time {
-        /// Whether it is earlier.
+        /// Whether the time is earlier.
         back: bool,
-        /// By how much.
+        /// The time span.
         by: Duration,
     },
 }
@@ -68,7 +68,7 @@ pub fn step(text: &str) -> Result<Step, String> {
     }
 }
 
-/// The checkpoint from which a reader begins there.
+/// The checkpoint with which a reader begins there.
 fn resolve(log: &Jlog, name: &SubscriberName, from: LogId, args: &SeekArgs) -> Result<LogId, Failure> {
     let start = match (args.to, args.by) {
         (Some(Target::Beginning), _) => Start::Beginning,
@@ -84,7 +84,7 @@ fn resolve(log: &Jlog, name: &SubscriberName, from: LogId, args: &SeekArgs) -> R
             let next = reader.next_batch(Wait::No)?.and_then(|batch| Some(batch.iter().next()?.time()));
             let next = SystemTime::from(next.unwrap_or_else(Timestamp::now));
             let time = if back { next.checked_sub(by) } else { next.checked_add(by) };
-            // One that no clock can show is before, or behind, all messages.
+            // A time outside the clock's range is before or after all messages.
             time.map_or(if back { Start::Beginning } else { Start::End }, |time| Start::Since(time.into()))
         }
         (None, None) => return Err(Failure::new("expected --to or --by")),
@@ -96,16 +96,16 @@ fn resolve(log: &Jlog, name: &SubscriberName, from: LogId, args: &SeekArgs) -> R
 pub fn seek(args: &SeekArgs) -> Outcome {
     let log = output::options().open(&args.feed)?;
     let name = &args.subscriber.0;
-    // Nobody reads meanwhile: a reader would store its own checkpoint over this one.
+    // The claim keeps readers away: they would overwrite this checkpoint with their own.
     let _claim = log.reader_with(name, ReaderOptions::default())?;
     let (from, before) = (log.checkpoint(name)?, log.lag(name)?.messages);
     let to = resolve(&log, name, from, args)?;
     log.set_checkpoint(name, to)?;
     let after = log.lag(name)?.messages;
     let what = match before.abs_diff(after) {
-        0 => "it was there".to_owned(),
-        n if after > before => format!("{} will come again", counted(n, "message")),
-        n => format!("{} left out", counted(n, "message")),
+        0 => "it was there already".to_owned(),
+        n if after > before => format!("{} will be delivered again", counted(n, "message")),
+        n => format!("{} skipped", counted(n, "message")),
     };
     output::line(&format!("{} moved from {from} to {to}: {what}", output::plain(&name.to_string())))?;
     Ok(ExitCode::SUCCESS)

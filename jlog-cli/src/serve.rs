@@ -11,7 +11,7 @@ use crate::error::{Failure, Outcome};
 use crate::output;
 use crate::stop::Stop;
 
-/// Tells systemd, where it has started us and wants to know.
+/// Notifies systemd, if it has started us and asked for it.
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         output::complain(&format!("cannot notify systemd: {e}"));
@@ -42,7 +42,7 @@ pub fn serve(args: &ServeArgs) -> Outcome {
     };
     let server = watch.thresholds(args.thresholds.all()).serve(&args.http).map_err(failed)?;
     match output::line(&format!("listening at {}", output::plain(server.url()))) {
-        // The reader has closed the pipe; that is no error.
+        // The reader has closed the pipe, which is not an error.
         Err(failure) if failure.is_broken_pipe() => {}
         other => other?,
     }

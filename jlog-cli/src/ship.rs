@@ -1,4 +1,4 @@
-//! `jlog ship`: a subscriber's messages somewhere else.
+//! `jlog ship`: sends a subscriber's messages to a destination.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::stop::Stop;
 use crate::time::Place;
 use crate::values::{counted, from_jiff, span};
 
-/// How long a shipment of several waits after an error before it begins again.
+/// How long one of several shipments waits after an error before it starts again.
 const BEGIN_AGAIN: Duration = Duration::from_secs(10);
 
 /// The progress bar is shown if at least this many messages are to be shipped.
@@ -29,7 +29,7 @@ const MANY: u64 = 10_000;
 
 /// A shipment whose options have been checked.
 pub struct Shipment {
-    /// Begins the lines about it: empty where it is the only one.
+    /// The prefix of lines about it: empty if it is the only one.
     pub prefix: String,
     pub args: ShipmentArgs,
     mapping: Mapping,
@@ -37,20 +37,20 @@ pub struct Shipment {
     log: Jlog,
     #[cfg(feature = "serve")]
     pub name_of_destination: String,
-    /// Until it is used: some files that are named for it, such as pipes, can be read only once.
+    /// Present until it is used: some of its files, such as pipes, can be read only once.
     destination: Mutex<Option<Box<dyn Destination>>>,
     pub progress: Progress,
 }
 
 impl Shipment {
-    /// Checks everything that can be wrong before anything starts, and changes nothing. An error comes with the option that is
-    /// to be changed.
+    /// Checks all options before anything starts, and changes nothing. An error names the option to
+    /// change.
     pub fn check(prefix: String, args: ShipmentArgs) -> Result<Self, (&'static str, Failure)> {
         let about = |option: &'static str| move |failure: Failure| (option, failure);
         let secrets = Secrets::read(&args)?;
         let mapping = mapping(&args).map_err(about("map"))?;
         let destination = destination(&args, &mapping, &secrets).map_err(|failure| {
-            // If it can be used without the mapping, that is what is wrong.
+            // If it can be used without the mapping, the mapping is wrong.
             let usable = destination(&args, &Mapping::new(), &secrets).is_ok();
             (if usable { "map" } else { "destination" }, failure)
         })?;
@@ -82,7 +82,7 @@ impl Shipment {
         output::note(&format!("{}{text}", self.prefix));
     }
 
-    /// Adds the subscriber where that is asked for.
+    /// Adds the subscriber if requested.
     fn subscribe(&self) -> Result<(), Failure> {
         let start = match self.args.from {
             None => return Ok(()),
@@ -113,8 +113,8 @@ impl Shipment {
         Ok(shipper)
     }
 
-    /// Ships until it is stopped or done, and reports what became of the messages. Returns whether some were damaged or
-    /// lost.
+    /// Ships until stopped or done, and reports what became of the messages. Returns whether some
+    /// were damaged or lost.
     fn run(&self, once: bool, stopper: &OnceStopper) -> Result<bool, Failure> {
         let damaged = Arc::new(AtomicBool::new(false));
         let (told, prefix) = (Arc::clone(&damaged), self.prefix.clone());
@@ -139,13 +139,14 @@ impl Shipment {
         self.note(&totals.to_string());
         if !totals.is_balanced() {
             return Err(Failure::new(
-                "these numbers do not balance, which is a fault of this program: please report it",
+                "these numbers do not balance, which is a bug in this program: please report it",
             ));
         }
         Ok(damaged.load(Ordering::Relaxed))
     }
 
-    /// The same; one of several shipments starts again after an error, until it is time to stop.
+    /// The same, but one of several shipments starts again after an error, until it is time to
+    /// stop.
     fn run_on(&self, once: bool, stop: &Stop, stopper: &OnceStopper) -> Result<bool, Failure> {
         loop {
             let failure = match self.run(once, stopper) {
@@ -166,7 +167,7 @@ impl Shipment {
         }
     }
 
-    /// Prints what would be sent, a line each.
+    /// Prints what would be sent, one line per message.
     fn dry_run(&self) -> Result<(), Failure> {
         let mut out = BufWriter::new(anstream::stdout().lock());
         let mut outcome = Ok(());
@@ -274,7 +275,9 @@ pub fn run(args: &ShipArgs) -> Outcome {
             .map(|it| it.join())
         {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Failure::new("a shipment ended by a fault of this program: please report it")),
+            Ok(Err(_)) => {
+                Err(Failure::new("a shipment ended because of a bug in this program: please report it"))
+            }
             Err(e) => Err(Failure::new(format!("cannot start a thread: {e}"))),
         };
         let outcomes = started.into_iter().map(end).collect();
@@ -288,9 +291,9 @@ pub fn run(args: &ShipArgs) -> Outcome {
     end(outcomes)
 }
 
-/// Shows the progress through what was there at the start, if that is much.
+/// Shows the progress through the messages that existed at the start, if there are many.
 fn catching_up(shipments: &[Shipment], ended: &AtomicBool) {
-    // Where it is not known, something else says so.
+    // If the lag is not known, something else reports it.
     let behind = shipments.iter().filter_map(|shipment| shipment.log.lag(shipment.name()).ok());
     let total: u64 = behind.map(|lag| lag.messages).sum();
     if total < MANY {
@@ -329,7 +332,7 @@ fn end(outcomes: Vec<Result<bool, Failure>>) -> Outcome {
     failed.map_or(Ok(code), Err)
 }
 
-/// What is done about a message that is refused for good.
+/// What happens to a message that is refused for good.
 pub fn on_reject(on_reject: RejectArg, set_aside: Option<&PathBuf>) -> OnReject {
     match (on_reject, set_aside) {
         (RejectArg::SetAside, Some(path)) => OnReject::SetAside(path.clone()),
@@ -338,7 +341,7 @@ pub fn on_reject(on_reject: RejectArg, set_aside: Option<&PathBuf>) -> OnReject 
     }
 }
 
-/// The command's error for why shipping ended.
+/// The command's error for the end of a shipment.
 pub fn shipping_failed(error: jlog_ship::Error) -> Failure {
     match error {
         jlog_ship::Error::Feed(e) => Failure::from(e),
@@ -346,17 +349,17 @@ pub fn shipping_failed(error: jlog_ship::Error) -> Failure {
     }
 }
 
-/// Fails if messages of the feed were to go into the feed itself.
+/// Fails if messages of the feed would be appended to the feed itself.
 pub fn not_itself(to: &Path, feed: &Path) -> Result<(), Failure> {
     let same = std::fs::canonicalize(to).ok().zip(std::fs::canonicalize(feed).ok());
     if same.is_some_and(|(to, from)| to == from) {
         let path = to.display();
-        return Err(Failure::new(format!("{path} is the feed itself: its messages would never end")));
+        return Err(Failure::new(format!("{path} is the feed itself: shipping would never end")));
     }
     Ok(())
 }
 
-/// Does something once it is time to stop.
+/// Runs something once it is time to stop.
 pub fn on_stop(stop: Stop, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     in_thread("stop", move || {
         while !stop.is_set() {
@@ -366,13 +369,13 @@ pub fn on_stop(stop: Stop, work: impl FnOnce() + Send + 'static) -> Result<(), F
     })
 }
 
-/// Does something beside the command's main thread.
+/// Runs something in another thread.
 fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     spawned.map(drop).map_err(|e| Failure::new(format!("cannot start a thread: {e}")))
 }
 
-/// How it goes, in one line.
+/// The progress, in one line.
 fn status(progress: &Progress, log: &Jlog, name: &str) -> String {
     let totals = progress.totals();
     let mut text = totals.to_string();
@@ -390,7 +393,7 @@ fn status(progress: &Progress, log: &Jlog, name: &str) -> String {
                 span(age.as_secs())
             ));
         }
-        Err(e) => text.push_str(&format!("; how far behind is not known: {e}")),
+        Err(e) => text.push_str(&format!("; the lag is not known: {e}")),
     }
     let since = |time: SystemTime| span(time.elapsed().unwrap_or_default().as_secs());
     if let Some(at) = totals.acknowledged_at {
@@ -412,12 +415,14 @@ fn secret(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// A secret of the environment.
+/// A secret from the environment.
 fn variable(name: &str) -> Result<String, Failure> {
     match std::env::var(name) {
         Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
         Ok(_) => Err(Failure::new(format!("the environment variable {name} is empty"))),
-        Err(_) => Err(Failure::new(format!("the environment has no variable {name} that is text"))),
+        Err(_) => {
+            Err(Failure::new(format!("the environment has no variable {name}, or its value is not text")))
+        }
     }
 }
 
@@ -437,7 +442,7 @@ fn destination(
     let to = args.destination.as_str();
     if let Some(path) = to.strip_prefix("jlog:") {
         if path.is_empty() {
-            return Err(Failure::new("jlog: needs the path of a feed behind it"));
+            return Err(Failure::new("jlog: needs the path of a feed after it"));
         }
         not_itself(path.as_ref(), &args.feed)?;
         mapping.only(&[]).map_err(|why| Failure::new(format!("cannot ship to a feed: {why}")))?;
@@ -445,7 +450,7 @@ fn destination(
     }
     if let Some(command) = to.strip_prefix("exec:") {
         if command.trim().is_empty() {
-            return Err(Failure::new("exec: needs a command behind it"));
+            return Err(Failure::new("exec: needs a command after it"));
         }
         mapping.only(&[]).map_err(|why| Failure::new(format!("cannot ship to a command: {why}")))?;
         let mut exec = Exec::new(command).framing(args.framing.into());
@@ -493,7 +498,7 @@ fn destination(
     Ok(Box::new(http))
 }
 
-/// A secret that is in a file or in the environment, if it is anywhere.
+/// A secret from a file or from the environment, if there is one.
 fn either(file: Option<&Path>, variable_name: Option<&str>) -> Result<Option<String>, Failure> {
     match (file, variable_name) {
         (Some(path), _) => secret(path).map(Some),
@@ -502,7 +507,7 @@ fn either(file: Option<&Path>, variable_name: Option<&str>) -> Result<Option<Str
     }
 }
 
-/// What nobody else may know. It is read once.
+/// The secrets of a shipment. Each is read once.
 struct Secrets {
     token: Option<String>,
     password: Option<(String, String)>,
@@ -510,7 +515,7 @@ struct Secrets {
 }
 
 impl Secrets {
-    /// An error comes with the option that is to be changed.
+    /// An error names the option to change.
     fn read(args: &ShipmentArgs) -> Result<Self, (&'static str, Failure)> {
         let file_or = |given: bool, file, variable| if given { file } else { variable };
         let token = either(args.token_file.as_deref(), args.token_env.as_deref());
@@ -549,7 +554,7 @@ fn kafka(args: &ShipmentArgs, mapping: &Mapping) -> Result<Box<dyn Destination>,
     let login = args.user.is_some() || token || args.credentials.is_some();
     if login || args.ca.is_some() || args.client_cert.is_some() {
         return Err(failed(
-            "it is reached without TLS and without logging in: leave out --ca, --client-cert, --user, --token-file, --token-env and --credentials".to_owned(),
+            "jlog has no TLS and no login for Kafka: leave out --ca, --client-cert, --user, --token-file, --token-env and --credentials".to_owned(),
         ));
     }
     let mut options = jlog_ship::destinations::KafkaOptions::default();

@@ -1,7 +1,7 @@
 //! `jlog ship --config`: a file of shipments.
 //!
-//! Each key of a table `[[ship]]` is an option of the command line, and is read by the same parser: what one takes, the other
-//! takes too.
+//! Each key of a table `[[ship]]` is an option of the command line, and the same parser reads it:
+//! both accept the same values.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -19,10 +19,10 @@ use crate::error::Failure;
 use crate::ship::Shipment;
 use crate::values;
 
-/// A file of shipments has no more bytes.
+/// The most bytes in a file of shipments.
 const LONGEST: usize = 1 << 20;
 
-/// Reads a file, and checks everything in it. Nothing has been started or changed then.
+/// Reads a file and checks everything in it, without starting or changing anything.
 pub fn read(path: &Path) -> Result<Vec<Shipment>, Failure> {
     let failed = |e| Failure::new(format!("cannot read {}: {e}", path.display()));
     let text = jlog_files::read_text(path, LONGEST).map_err(failed)?;
@@ -34,7 +34,7 @@ struct File<'a> {
     text: &'a str,
 }
 
-/// The lines of a table and of its keys.
+/// The line numbers of a table and of its keys.
 struct Lines {
     table: usize,
     keys: BTreeMap<String, usize>,
@@ -87,7 +87,7 @@ impl File<'_> {
         for (line, table) in tables {
             let (name, args, lines) = self.shipment(line, table)?;
             if let Some((other, _)) = taken.iter().find(|(other, _)| *other == name) {
-                let why = format!("there is another shipment that is called {other:?}: give this one a name");
+                let why = format!("another shipment is also called {other:?}: give this one a name");
                 return Err(self.wrong(lines.of("name"), &why));
             }
             let feed = std::fs::canonicalize(&args.feed).unwrap_or_else(|_| args.feed.clone());
@@ -121,7 +121,7 @@ impl File<'_> {
             if key == "name" {
                 match value.get_ref() {
                     DeValue::String(text) if !text.is_empty() => name = Some(text.to_string()),
-                    _ => return Err(self.wrong(line, "name: expected a text")),
+                    _ => return Err(self.wrong(line, "name: expected a string")),
                 }
                 continue;
             }
@@ -148,7 +148,9 @@ impl File<'_> {
             for item in items {
                 let line = self.line(item.span().start);
                 let Some(text) = scalar(item.get_ref()) else {
-                    return Err(self.wrong(line, &format!("{key}: expected a text, a number, true or false")));
+                    return Err(
+                        self.wrong(line, &format!("{key}: expected a string, a number, true or false"))
+                    );
                 };
                 let value = self.value(argument, key, line, &text)?;
                 match argument.get_index() {
@@ -184,11 +186,11 @@ impl File<'_> {
         Ok((name, args, lines))
     }
 
-    /// A value, relative to the file's directory where it is a path.
+    /// A value; a path is relative to the file's directory.
     fn value(&self, argument: &Arg, key: &str, line: usize, text: &str) -> Result<OsString, Failure> {
         let below = |path: &str| self.path.parent().unwrap_or(Path::new("")).join(path).into_os_string();
         if text.contains('\0') {
-            return Err(self.wrong(line, &format!("{key}: it cannot have a NUL byte")));
+            return Err(self.wrong(line, &format!("{key}: the value cannot contain a NUL byte")));
         }
         if argument.get_value_parser().type_id() == TypeId::of::<PathBuf>() {
             return Ok(below(text));
@@ -203,7 +205,8 @@ impl File<'_> {
         })
     }
 
-    /// The entries of a mapping. Where a name has dots, as in `header.X-Customer`, TOML makes tables of them.
+    /// The entries of a mapping. TOML turns a name with dots, such as `header.X-Customer`, into
+    /// tables.
     fn map(
         &self,
         value: &Spanned<DeValue<'_>>,
@@ -216,7 +219,7 @@ impl File<'_> {
             let what = if before.is_empty() {
                 "map is a table: [ship.map]".to_owned()
             } else {
-                format!("{before}: expected a text")
+                format!("{before}: expected a string")
             };
             return Err(self.wrong(line, &what));
         };
@@ -238,7 +241,7 @@ impl File<'_> {
         Ok(())
     }
 
-    /// What the parser of the command line says, about keys.
+    /// The errors of the command-line parser, reworded for keys.
     fn refused(&self, error: &clap::Error, lines: &Lines) -> Failure {
         let said = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
         let (argument, prior) =
@@ -251,7 +254,7 @@ impl File<'_> {
             ErrorKind::InvalidValue => {
                 let (value, valid) = (said(ContextKind::InvalidValue), said(ContextKind::ValidValue));
                 let hint = did_you_mean(&value, valid.split(", "));
-                format!("{argument}: {value:?} is none of {valid}{hint}")
+                format!("{argument}: {value:?} is not one of {valid}{hint}")
             }
             _ => {
                 let source = std::error::Error::source(error).map(ToString::to_string);
@@ -268,15 +271,15 @@ impl File<'_> {
 /// The options that a table can have.
 fn command() -> Command {
     let command = Command::new("ship").disable_help_flag(true).disable_version_flag(true);
-    // The options say that they are not needed beside it.
+    // These options are declared as not needed with `--config`.
     let config = Arg::new("config").long("config").hide(true);
     let mut command = ShipmentArgs::augment_args(command).arg(config);
-    // Only then do arguments know their places.
+    // Arguments know their positions only after that.
     command.build();
     command
 }
 
-/// What an option is called in a file.
+/// The name of an option in a file.
 fn key_of(argument: &Arg) -> Option<&str> {
     match argument.get_long() {
         Some("config") => None,

@@ -1,4 +1,4 @@
-//! What `jlog ship` has done, for Prometheus.
+//! The counters of `jlog ship`, for Prometheus.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::output;
 use crate::ship::Shipment;
 
-/// Answers at the address of `--metrics`, where there is one, until what this returns is dropped.
+/// Answers at the address of `--metrics`, if given, until the returned value is dropped.
 pub fn serve(address: Option<&Address>, shipments: &[Shipment]) -> Result<Option<Server>, Failure> {
     let Some(address) = address else { return Ok(None) };
     let mut watch = Watch::new();
@@ -21,7 +21,7 @@ pub fn serve(address: Option<&Address>, shipments: &[Shipment]) -> Result<Option
     for shipment in shipments {
         let feed = &shipment.args.feed;
         watch = watch.feeds(feed);
-        // As the feed's own metrics call it.
+        // The same name as in the feed's own metrics.
         let feed = std::path::absolute(feed).unwrap_or_else(|_| feed.clone());
         let labels = [
             ("feed", feed.display().to_string()),
@@ -88,16 +88,16 @@ impl Collector for Metrics {
         counter(to, what, &all, |t| t.set_aside)?;
         let what = ("jlog_ship_skipped", "Messages refused for good and skipped", messages);
         counter(to, what, &all, |t| t.skipped)?;
-        let what = ("jlog_ship_filtered", "Messages that the filter has left out", messages);
+        let what = ("jlog_ship_filtered", "Messages that the filter left out", messages);
         counter(to, what, &all, |t| t.filtered)?;
-        let help = "Acknowledged messages that the destination had from an earlier run";
+        let help = "Acknowledged messages that the destination already had from an earlier run";
         counter(to, ("jlog_ship_known", help, messages), &all, |t| t.known)?;
         let help = "Bytes of the acknowledged messages";
         counter(to, ("jlog_ship_acknowledged", help, Some("bytes")), &all, |t| t.bytes)?;
         counter(to, ("jlog_ship_refusals", "Refusals of all kinds", None), &all, |t| t.refusals)?;
         let unit = Some(Unit::Other("messages".to_owned()));
         // Counted by messages, which are far fewer than an f64 tells apart.
-        let what = ("jlog_ship_in_flight", "Messages read, and not done", unit);
+        let what = ("jlog_ship_in_flight", "Messages that were read and are not done", unit);
         gauge(to, what, &all, |t| Some(t.in_flight as f64))?;
         let help = "Whether the destination accepts nothing at the moment";
         gauge(to, ("jlog_ship_failing", help, None), &all, |t| Some(f64::from(u8::from(t.failing))))?;

@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM, SIGHUP and SIGQUIT: what is under way is ended in order.
+//! SIGINT, SIGTERM, SIGHUP and SIGQUIT: the command finishes its current work and ends.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +17,13 @@ use crate::error::Failure;
 #[derive(Debug, Clone)]
 pub struct Stop {
     flag: Arc<AtomicBool>,
-    /// Readable from then on.
+    /// Becomes readable then.
     event: Arc<EventFd>,
-    /// Of the reader that is in use.
+    /// The waker of the current reader.
     waker: Arc<Mutex<Option<Waker>>>,
 }
 
-/// Whether a signal was ignored at the start, by `nohup` for example: it stays so.
+/// Whether a signal was ignored at the start, for example by `nohup`: it stays ignored.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -32,7 +32,7 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 impl Stop {
-    /// Takes these signals from now on, but for those that were ignored at the start.
+    /// Handles these signals from now on, except for those that were ignored at the start.
     pub fn on_signals() -> Result<Self, Failure> {
         let fail = |e: std::io::Error| Failure::new(format!("cannot handle signals: {e}"));
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
@@ -55,7 +55,7 @@ impl Stop {
                         let _ = signal_hook::low_level::emulate_default_handler(signal);
                     }
                     told.flag.store(true, Ordering::Release);
-                    // It cannot be full: it is written to by signals only.
+                    // It cannot be full, because only signals write to it.
                     let _ = told.event.write(1);
                     if let Some(waker) = &*told.waker.lock().unwrap_or_else(PoisonError::into_inner) {
                         waker.wake();
@@ -66,7 +66,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Has a signal end the wait of this reader, and not of one before it.
+    /// Makes a signal end the wait of this reader, and no longer that of an earlier one.
     pub fn also_wake(&self, waker: Waker) {
         let mut current = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         let waker = current.insert(waker);
@@ -78,7 +78,7 @@ impl Stop {
     /// Waits this long (at most a minute), or until it is time to stop.
     pub fn sleep(&self, time: Duration) {
         let millis = u16::try_from(time.as_millis()).unwrap_or(60_000);
-        // A signal that the system reports here is one that sets the flag.
+        // Any signal that interrupts this call also sets the flag.
         let _ = poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::from(millis));
     }
 
@@ -87,7 +87,7 @@ impl Stop {
         self.flag.load(Ordering::Acquire)
     }
 
-    /// What a poll finds readable once it is time to stop.
+    /// A descriptor that becomes readable once it is time to stop.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 use jlog_core::LogId;
 
-/// What is expected, for errors.
+/// The expected formats, for errors.
 const EXPECTED: &str = "expected a time such as 14:00, yesterday, \"2026-11-25 10:00\" or 2026-11-25T10:00:00Z, or how \
                         long ago such as 10min";
 
@@ -67,12 +67,12 @@ fn clock(text: &str) -> Option<Time> {
     text.parse().ok()
 }
 
-/// Where to begin to read: a record's id, or a time.
+/// Where to begin reading: a record's id, or a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// With this record.
     Id(LogId),
-    /// With the first record that is not older.
+    /// With the first record at or after this time.
     Time(Timestamp),
 }
 
@@ -117,7 +117,7 @@ mod tests {
             ("10min", "2026-03-30T07:20:00Z"),
             ("1h 30min ago", "2026-03-30T06:00:00Z"),
             ("1d", "2026-03-29T07:30:00Z"),
-            // A time that the clock skips is the one after it.
+            // A time that the clock skips becomes the next valid one.
             ("2026-03-29 02:30", "2026-03-29T01:30:00Z"),
         ] {
             assert_eq!(gives(text).as_deref(), Some(expected), "{text}");

@@ -1,7 +1,8 @@
 //! `jlog export` and `jlog import`: a feed as a stream of bytes.
 //!
-//! The stream is a tar archive of a copy that [`Jlog::backup`](jlog_core::Jlog::backup) has made. Its last entry lists
-//! the other files with their lengths and checksums, so that a truncated stream is refused.
+//! The stream is a tar archive of a copy that [`Jlog::backup`](jlog_core::Jlog::backup) has made.
+//! Its last entry lists the other files with their lengths and checksums, so that a truncated
+//! stream is refused.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,9 +19,9 @@ use crate::output;
 use crate::stop::Stop;
 use crate::values::counted;
 
-/// The last entry: a line for each of the others, with its CRC-32, length and name.
+/// The last entry: one line for each other entry, with its CRC-32, length and name.
 const LIST: &str = "jlog-export";
-/// A list is never longer than this.
+/// The longest list that is accepted.
 const LIST_MAX: u64 = 64 << 20;
 /// How much is copied at a time.
 const PIECE: usize = 256 << 10;
@@ -34,7 +35,7 @@ pub fn export(args: &ExportArgs) -> Outcome {
     let stdout = io::stdout();
     if stdout.is_terminal() {
         return Err(Failure::new(
-            "an archive is not for a terminal: give it to a file or to another command",
+            "cannot write an archive to a terminal: redirect it to a file or pipe it to another command",
         ));
     }
     let stop = Stop::on_signals()?;
@@ -57,7 +58,7 @@ pub fn export(args: &ExportArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads, and knows the checksum of what was read; fails when it is time to stop.
+/// Reads and computes the checksum; fails when it is time to stop.
 struct Checked<'a, R> {
     from: R,
     crc: crc32fast::Hasher,
@@ -112,9 +113,9 @@ pub fn import(args: &ImportArgs) -> Outcome {
     let to = &args.dir;
     let failed = |e: io::Error| Failure::new(format!("cannot make {}: {e}", to.display()));
     if fs::symlink_metadata(to).is_ok() {
-        return Err(Failure::new(format!("{} is there already", to.display())));
+        return Err(Failure::new(format!("{} exists already", to.display())));
     }
-    // Nothing but a complete feed gets the name.
+    // Only a complete feed gets the name.
     let made = tempfile::Builder::new().prefix(".jlog-import-").tempdir_in(parent(to)).map_err(failed)?;
     let path = made.path().join("feed");
     fs::create_dir(&path).map_err(failed)?;
@@ -175,8 +176,8 @@ fn read(dir: &Path, from: impl Read, stop: &Stop) -> Result<u64, Failure> {
         count += 1;
     }
     match found {
-        None => Err(wrong("it ends before its end")),
-        Some(text) if text != list => Err(wrong("its files are not those that it lists")),
+        None => Err(wrong("it is cut off")),
+        Some(text) if text != list => Err(wrong("its files differ from its list")),
         Some(_) => Ok(count),
     }
 }

@@ -110,13 +110,13 @@ pub fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-/// What a message has to be to be shipped.
+/// The condition for a message to be shipped.
 #[cfg(feature = "ship")]
 pub fn filter(text: &str) -> Result<jlog_ship::Filter, String> {
     jlog_ship::Filter::parse(text).map_err(|e| e.to_string())
 }
 
-/// An entry of a mapping, which can be used.
+/// A valid entry of a mapping.
 #[cfg(feature = "ship")]
 pub fn map(text: &str) -> Result<(String, String), String> {
     let (key, template) = text.split_once('=').ok_or("an entry is KEY=TEMPLATE")?;

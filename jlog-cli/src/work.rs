@@ -17,14 +17,14 @@ use crate::output;
 use crate::ship::{not_itself, on_stop, shipping_failed};
 use crate::stop::Stop;
 
-/// How often a run is looked after.
+/// How often a worker checks on a run.
 const BEAT: Duration = Duration::from_millis(100);
-/// How long a worker without `--follow` waits for messages that others have.
+/// How often a worker without `--follow` checks on messages that others have.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// The longest wait between two deliveries of a message.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// What the workers of this process have in common.
+/// The state that the workers of this process share.
 struct Common {
     args: WorkArgs,
     identity: FeedIdentity,
@@ -34,7 +34,7 @@ struct Common {
     aside: Option<Mutex<SetAside>>,
     /// A run has succeeded.
     worked: AtomicBool,
-    /// Why all have to end.
+    /// Why all workers must end.
     failure: Mutex<Option<Failure>>,
 }
 
@@ -88,7 +88,7 @@ pub fn run(args: WorkArgs) -> Outcome {
     }
     for thread in threads {
         if thread.join().is_err() {
-            return Err(Failure::new("a worker ended by a fault of this program: please report it"));
+            return Err(Failure::new("a worker ended because of a bug in this program: please report it"));
         }
     }
     if let Some(failure) = common.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -98,12 +98,12 @@ pub fn run(args: WorkArgs) -> Outcome {
 }
 
 impl Common {
-    /// Whether no further message is to be taken.
+    /// Whether workers must not take another message.
     fn is_over(&self) -> bool {
         self.stop.is_set() || self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Whether runs under way have had their time to end.
+    /// Whether the time for running commands to end is over.
     fn is_drained(&self) -> bool {
         let stopped = *self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         stopped.is_some_and(|at| at.elapsed() >= Duration::from_secs(self.args.drain))
@@ -130,7 +130,7 @@ impl<'a> Worker<'a> {
                 Some(message) => self.work(&message)?,
                 None if follow => {}
                 None if self.group.is_done()? => return Ok(()),
-                // Others have them; what they do not do is done here.
+                // Others have them. If they do not finish them, we will.
                 None => self.common.stop.sleep(LOOK_AGAIN),
             }
         }
@@ -141,7 +141,7 @@ impl<'a> Worker<'a> {
         let args = &self.common.args;
         let last = args.on_reject != RejectArg::Block && message.deliveries() >= args.max_deliveries;
         if args.on_reject != RejectArg::Block && message.deliveries() > args.max_deliveries {
-            let why = format!("{} workers ended without having done it", args.max_deliveries);
+            let why = format!("{} workers ended without finishing it", args.max_deliveries);
             return self.reject(message, &why);
         }
         let mut runs = 0;
@@ -165,7 +165,7 @@ impl<'a> Worker<'a> {
                         let text = format!("the command {:?} cannot do its work: {}", args.exec, refusal.why);
                         return Err(Failure::new(text));
                     }
-                    // It is not the message's fault, and does not count for it.
+                    // This is not the message's fault, and is not counted against it.
                     self.failed(message, runs, &refusal);
                     if self.pause(message, delay(args.retry_delay, runs))? {
                         continue;
@@ -195,7 +195,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Runs the command, and keeps the message's lease meanwhile.
+    /// Runs the command, and extends the message's lease until it ends.
     fn run_for(&mut self, message: &Leased) -> Result<(), Refusal> {
         let (common, group) = (self.common, &mut self.group);
         let args = &common.args;
@@ -204,14 +204,14 @@ impl<'a> Worker<'a> {
         let id = MessageId { feed: common.identity, id: message.id(), time: message.time() };
         self.exec.run(vec![Outgoing { id, body: message.body().clone() }], BEAT, || {
             if common.is_drained() {
-                return ControlFlow::Break("it was told to end".to_owned());
+                return ControlFlow::Break("it was told to stop".to_owned());
             }
             if args.timeout.is_some_and(|limit| begun.elapsed() >= Duration::from_secs(limit)) {
                 return ControlFlow::Break(format!("it did not end within {} s", args.timeout.unwrap_or(0)));
             }
             if extended.elapsed() >= third {
                 extended = Instant::now();
-                // If it fails, the message comes again, as after any failure.
+                // If this fails, the message is delivered again, as after any failure.
                 if !group.extend(message.lease()).unwrap_or(true) {
                     return ControlFlow::Break("another worker has the message now".to_owned());
                 }
@@ -220,7 +220,8 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Waits, and keeps the message meanwhile; `false` where it is time to end, or the message is another worker's.
+    /// Waits, and extends the lease meanwhile; `false` if it is time to end, or if another worker
+    /// has the message.
     fn pause(&mut self, message: &Leased, time: Duration) -> Result<bool, Failure> {
         let begun = Instant::now();
         while begun.elapsed() < time {
@@ -282,13 +283,13 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// How long a message waits that has been delivered so often.
+/// How long a message waits after this many deliveries.
 fn delay(first: u64, deliveries: u32) -> Duration {
     let factor = 1 << deliveries.saturating_sub(1).min(20);
     Duration::from_secs(first).saturating_mul(factor).min(LONGEST)
 }
 
-/// Where a message's key is.
+/// The path of a message's key.
 pub type KeyPath = Vec<String>;
 
 /// Parses `$.order.customer`, `order.customer`, or `/order/customer`.
@@ -305,7 +306,7 @@ pub fn key_path(text: &str) -> Result<KeyPath, String> {
     Ok(names)
 }
 
-/// The key of a message; none if it is not JSON, or has no value there.
+/// The key of a message; `None` if the message is not JSON, or has no value there.
 fn key(path: &KeyPath, body: &[u8]) -> Option<Vec<u8>> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let found = path.iter().try_fold(&value, |value, name| match value {

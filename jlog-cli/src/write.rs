@@ -17,10 +17,10 @@ use crate::values::{counted, grouped, human};
 
 /// How much is read at once.
 const PIECE: usize = 256 << 10;
-/// A buffer for a long message grows by no more than this.
+/// A buffer for a long message grows by at most this much.
 const MORE: usize = 32 << 20;
 
-/// So long a feed that is being replaced is waited for.
+/// How long to wait for a feed that is being replaced.
 const REPLACING: Duration = Duration::from_secs(60);
 
 /// How messages are delimited in the input.
@@ -70,7 +70,7 @@ pub fn run(args: &WriteArgs) -> Outcome {
     if let Some(bar) = &job.bar {
         bar.finish_and_clear();
     }
-    // What was appended before an error is kept, and counted.
+    // Messages that were appended before an error are kept and counted.
     let closed = job.end();
     outcome?;
     closed?;
@@ -107,7 +107,7 @@ fn open(args: &WriteArgs) -> Result<Jlog, Failure> {
     }
 }
 
-/// Opens a feed that may be between its removal and its return.
+/// Opens a feed that may just have been removed and is about to come back.
 fn open_soon(feed: &Path) -> Result<Jlog, Error> {
     let begun = Instant::now();
     loop {
@@ -164,9 +164,9 @@ fn progress_bar(inputs: &[Input], quiet: bool) -> Option<ProgressBar> {
 }
 
 struct Job {
-    /// The feed, and how its writer is opened, if it is to be opened again when it is replaced.
+    /// The feed and its writer's options, if the writer must be reopened when the feed is replaced.
     reopen: Option<(PathBuf, WriterOptions)>,
-    /// How many messages were accepted before it was opened again.
+    /// How many messages were accepted before it was reopened.
     accepted_before: u64,
     writer: Writer,
     durability: DurabilityArg,
@@ -178,18 +178,18 @@ struct Job {
 }
 
 impl Job {
-    /// How many messages were accepted, in whichever feed.
+    /// How many messages were accepted, in all feeds together.
     fn accepted(&self) -> u64 {
         self.accepted_before + self.writer.accepted()
     }
 
-    /// Goes on in the feed that is there now, if this is to be done.
+    /// Continues in the new feed, if requested.
     fn reopen(&mut self) -> Result<bool, Failure> {
         let Some((feed, options)) = &self.reopen else { return Ok(false) };
         let log = open_soon(feed)?;
         let writer = log.writer_with(*options)?;
         output::note(&format!(
-            "{} was replaced: writing goes on in the feed that is there now; the {} before went to the old one",
+            "{} was replaced: writing continues in the new feed; the {} before went to the old one",
             feed.display(),
             counted(self.accepted(), "message")
         ));
@@ -226,7 +226,7 @@ impl Job {
 
     fn too_long(&self) -> Failure {
         Failure::new(format!(
-            "message {} of the input is longer than {}: --max-message allows more ({} before it {} written)",
+            "message {} of the input is longer than {}: --max-message allows more ({} {} written before it)",
             grouped(self.messages + 1),
             human(self.max_message as u64),
             counted(self.messages, "message"),
@@ -234,7 +234,7 @@ impl Job {
         ))
     }
 
-    /// Appends messages and does with them what the durability asks for.
+    /// Appends messages and makes them as durable as requested.
     fn append_short(&mut self, messages: &[&[u8]], bytes_read: usize) -> Result<(), Failure> {
         if !messages.is_empty() {
             let mut outcome = self.write_out(messages);
@@ -251,17 +251,17 @@ impl Job {
         Ok(())
     }
 
-    /// What has come in is appended at once: a slow input is not kept waiting for more.
+    /// Append what has arrived at once: messages from a slow input must not wait for more.
     fn copy_terminated(&mut self, input: &mut Input, end: u8) -> Result<(), Failure> {
         let mut buf = vec![0; PIECE];
         let mut filled = 0;
         loop {
-            // The unfinished message is too long already, whatever comes.
+            // The unfinished message is too long already, whatever follows.
             if filled > self.max_message {
                 return Err(self.too_long());
             }
             if filled == buf.len() {
-                // Twice as much, but only for a short time, because it costs memory.
+                // Doubling the buffer costs memory, but only for a short time.
                 let more = buf.len().min(MORE);
                 buf.reserve_exact(more);
                 buf.resize(buf.len() + more, 0);
@@ -325,7 +325,7 @@ impl Job {
             }
             let cut = || {
                 Failure::new(format!(
-                    "{} ends within a message: {} before it {} written",
+                    "{} ends within a message: {} {} written before it",
                     input.name,
                     counted(self.messages, "message"),
                     if self.messages == 1 { "was" } else { "were" }
@@ -350,14 +350,14 @@ impl Job {
     fn failure(&self, error: &Error) -> Failure {
         let accepted = self.accepted();
         let were = if accepted == 1 { "was" } else { "were" };
-        Failure::new(format!("{error} ({} before {were} written)", counted(accepted, "message")))
+        Failure::new(format!("{error} ({} {were} written before that)", counted(accepted, "message")))
     }
 
-    /// Ends the writer as the durability asks for. A feed that was replaced after the last message is reported: what was
-    /// written is in the old one.
+    /// Closes the writer with the requested durability. Reports a feed that was replaced after the
+    /// last message, because the messages are in the old one.
     fn end(&mut self) -> Result<(), Failure> {
         let ended = match self.durability {
-            // A writer that ends flushes; here its error is heard.
+            // A writer flushes when it ends; closing it here returns the error.
             DurabilityArg::Buffered | DurabilityArg::Readable => self.writer.flush(),
             DurabilityArg::Durable => self.writer.sync(),
         };

@@ -660,7 +660,7 @@ fn status_says_how_well_messages_are_compressed() {
     let ratio = json_of(&place.ok("status", &["-o", "json"]))["compression_ratio"].as_f64().unwrap();
     assert!((20.0..200.0).contains(&ratio), "{ratio}");
     let text = place.ok("status", &[]);
-    assert!(text.contains(&format!("  compression {ratio:.1} to 1 in what was written last\n")), "{text}");
+    assert!(text.contains(&format!("  compression {ratio:.1} to 1 in the newest segments\n")), "{text}");
     // Nothing is said of what is not compressed, or not there.
     for options in [&[][..], &["--compression", "lz4"]] {
         let place = Place::new(options);

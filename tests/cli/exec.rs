@@ -188,7 +188,7 @@ fn a_signal_lets_runs_end_and_kills_those_that_do_not() {
         let said = if left == 0 {
             ""
         } else {
-            "jlog: 1 message not done: next time the command runs for it again\n"
+            "jlog: 1 message not done: next time, the command will run for it again\n"
         };
         assert_eq!(done.stderr, said);
         let process = text(format!("{at}.pid").as_ref());

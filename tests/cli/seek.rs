@@ -15,17 +15,17 @@ fn a_subscriber_is_moved_to_a_place_or_by_a_number() {
     let place = numbered();
     place.ok("subscribe", &["keep"]);
     for (arguments, to, said, next) in [
-        (&["--to", "0:3"][..], LogId::new(0, 2), "2 messages left out", Some("m3")),
-        (&["--by", "+4"], LogId::new(1, 2), "4 messages left out", Some("m7")),
-        (&["--by", "-1"], LogId::new(1, 1), "1 message will come again", Some("m6")),
-        (&["--by=-5"], LogId::new(0, 0), "5 messages will come again", Some("m1")),
-        (&["--by", "-5"], LogId::new(0, 0), "it was there", Some("m1")),
-        (&["--to", "end"], LogId::new(2, 2), "10 messages left out", None),
-        (&["--by", "+100"], LogId::new(2, 2), "it was there", None),
-        (&["--to", "beginning"], LogId::new(0, 0), "10 messages will come again", Some("m1")),
-        (&["--by", "+1h"], LogId::new(2, 2), "10 messages left out", None),
-        (&["--by", "-1h"], LogId::new(0, 0), "10 messages will come again", Some("m1")),
-        (&["--to", "10min"], LogId::new(0, 0), "it was there", Some("m1")),
+        (&["--to", "0:3"][..], LogId::new(0, 2), "2 messages skipped", Some("m3")),
+        (&["--by", "+4"], LogId::new(1, 2), "4 messages skipped", Some("m7")),
+        (&["--by", "-1"], LogId::new(1, 1), "1 message will be delivered again", Some("m6")),
+        (&["--by=-5"], LogId::new(0, 0), "5 messages will be delivered again", Some("m1")),
+        (&["--by", "-5"], LogId::new(0, 0), "it was there already", Some("m1")),
+        (&["--to", "end"], LogId::new(2, 2), "10 messages skipped", None),
+        (&["--by", "+100"], LogId::new(2, 2), "it was there already", None),
+        (&["--to", "beginning"], LogId::new(0, 0), "10 messages will be delivered again", Some("m1")),
+        (&["--by", "+1h"], LogId::new(2, 2), "10 messages skipped", None),
+        (&["--by", "-1h"], LogId::new(0, 0), "10 messages will be delivered again", Some("m1")),
+        (&["--to", "10min"], LogId::new(0, 0), "it was there already", Some("m1")),
     ] {
         let from = place.checkpoint("s");
         let done = run(place.jlog("seek", [&["s"], arguments].concat()), "");

@@ -96,7 +96,7 @@ fn wrong_destinations_are_told() {
             vec!["s", "kafka://h/t"],
             "this jlog was built without Kafka: build one with `cargo build --release -p jlog-cli --features kafka`",
         ),
-        (vec!["s", "jlog:"], "jlog: needs the path of a feed behind it"),
+        (vec!["s", "jlog:"], "jlog: needs the path of a feed after it"),
         (
             vec!["s", "http://a:b@c/"],
             "cannot ship over HTTP: a URL with a password in it is seen by everybody",

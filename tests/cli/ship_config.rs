@@ -135,13 +135,13 @@ fn a_mistake_in_the_file_starts_nothing() {
         (ship_of("destination = 'jlog:x'\nrate = 0"), ":11: rate: 0 is not in 1.."),
         (
             ship_of("destination = 'jlog:x'\nrate = [1]"),
-            ":11: rate: expected a text, a number, true or false",
+            ":11: rate: expected a string, a number, true or false",
         ),
         (ship_of("destination = 'jlog:x'\nunwrap = 'maybe'"), ":11: unwrap: expected true or false"),
-        (ship_of("destination = 'jlog:x'\nname = 7"), ":11: name: expected a text"),
+        (ship_of("destination = 'jlog:x'\nname = 7"), ":11: name: expected a string"),
         (
             ship_of("destination = 'jlog:x'\non-reject = 'blok'"),
-            ":11: on-reject: \"blok\" is none of block, set-aside, skip; did you mean block?",
+            ":11: on-reject: \"blok\" is not one of block, set-aside, skip; did you mean block?",
         ),
         (ship_of("destination = 'jlog:x'\non-reject = 'set-aside'"), ":7: [[ship]] needs set-aside, too"),
         (ship_of("destination = 'jlog:x'\nfilter = 'level >'"), ":11: filter: "),
@@ -170,7 +170,7 @@ fn a_mistake_in_the_file_starts_nothing() {
         (ship_of(http).replace("'s'", "'nobody'"), ":9: subscriber: "),
         (
             ship_of(http).replace("'s'", "'new'"),
-            "there is another shipment that is called \"feed/new\": give this one a name",
+            "another shipment is also called \"feed/new\": give this one a name",
         ),
         (
             ship_of(&format!("{http}name = 'other'")).replace("'s'", "'new'"),

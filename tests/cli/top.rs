@@ -134,7 +134,7 @@ fn without_a_terminal_it_says_what_to_use() {
     let mut command = jlog(["top"]);
     command.arg(&place.feed);
     let complaint = run(command, "").failed(1);
-    assert!(complaint.contains("stdout is no terminal: use `jlog status --watch`"), "{complaint}");
+    assert!(complaint.contains("stdout is not a terminal: use `jlog status --watch`"), "{complaint}");
 }
 
 #[test]

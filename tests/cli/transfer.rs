@@ -71,7 +71,7 @@ fn an_archive_that_was_cut_or_changed_makes_no_feed() {
     let mut changed = archive.clone();
     changed[at] ^= 1;
     let complaint = import(&changed, &to).failed(1);
-    assert!(complaint.contains("its files are not those that it lists"), "{complaint}");
+    assert!(complaint.contains("its files differ from its list"), "{complaint}");
     // Names that lead elsewhere, and what is no feed at all.
     let at = archive.windows(9).position(|bytes| bytes == b"metastore").unwrap();
     let mut elsewhere = archive.clone();
@@ -84,7 +84,7 @@ fn an_archive_that_was_cut_or_changed_makes_no_feed() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert_eq!(names, ["feed"]);
-    assert!(import(&archive, &place.feed).failed(1).contains("is there already"));
+    assert!(import(&archive, &place.feed).failed(1).contains("exists already"));
     assert_eq!(import(&archive, &to).code, Some(0));
 }
 

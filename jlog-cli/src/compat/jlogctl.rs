@@ -1,6 +1,6 @@
 //! `jlogctl`, new style (subcommands) and old style (options and paths).
 //!
-//! It differs from the C tool where that does harm: `clean` never removes the segment being written, looking
+//! It differs where the C tool does harm: `clean` never removes the segment being written, reading
 //! changes nothing, and `repair` keeps every intact record.
 
 use std::ffi::{OsStr, OsString};
@@ -22,7 +22,7 @@ use crate::error::{Failure, Outcome};
 const USAGE: &str = include_str!("usage.txt");
 const OLD_USAGE: &str = include_str!("usage_old.txt");
 
-/// What a wrong command line ends with.
+/// The exit code for a wrong command line.
 const WRONG: u8 = 255;
 
 /// The number and name that the C library has for an error.
@@ -63,7 +63,7 @@ fn err_bytes(parts: &[&[u8]]) {
     let _ = std::io::stderr().lock().write_all(&line);
 }
 
-/// An option met: its letter and its value.
+/// An option: its letter and its value.
 type Opt = (char, Option<OsString>);
 
 enum Parsed {
@@ -71,7 +71,8 @@ enum Parsed {
     Wrong,
 }
 
-/// Parses options as the C tools do: letters one by one, values attached or next, up to the first operand.
+/// Parses options as the C tools do: letters one by one, values attached or next, up to the first
+/// operand.
 fn parse(arguments: &[OsString], letters: &str) -> Parsed {
     let mut options = Vec::new();
     let mut rest = arguments.iter();
@@ -118,7 +119,7 @@ fn parse(arguments: &[OsString], letters: &str) -> Parsed {
 }
 
 struct Tool {
-    /// The program's name as the usage has it.
+    /// The program's name, as shown in the usage.
     name: String,
     /// `argv[0]`.
     called: String,
@@ -158,7 +159,7 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     }
 }
 
-/// What is asked of one jlog.
+/// The actions for one jlog.
 #[derive(Default)]
 struct Work {
     add: Option<OsString>,
@@ -342,7 +343,7 @@ fn old_style(tool: &Tool, arguments: &[OsString]) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does what is asked of one jlog. `false` where it cannot be opened.
+/// Performs the actions for one jlog. `false` if it cannot be opened.
 fn process(path: &Path, work: &Work) -> Result<bool, Failure> {
     if work.repair
         && let Err(e) = JlogOptions::default().repair(path)
@@ -385,7 +386,7 @@ fn name_of(error: &Error, path: &Path) -> &'static str {
     error_name(error, path).1
 }
 
-/// Adds, updates, erases, shows. `true` where nothing else is to be done.
+/// Adds, updates, erases, shows. `true` if nothing else is left to do.
 fn subscriber_work(log: &Jlog, path: &Path, work: &Work) -> Result<bool, Failure> {
     let say = |line: String| if work.quiet { Ok(()) } else { out(&line) };
     if let Some(name) = &work.add {
@@ -431,7 +432,7 @@ fn subscriber_work(log: &Jlog, path: &Path, work: &Work) -> Result<bool, Failure
         }
     }
     if let Some(name) = &work.perspective {
-        // The C tool looks whoever else reads.
+        // The C tool ignores other readers.
         let options = ReaderOptions::default().claim(Claim::None);
         let mut reader = match log.reader_with(name.as_bytes(), options) {
             Ok(reader) => reader,
@@ -497,7 +498,7 @@ fn list_files(log: &Jlog, path: &Path, work: &Work) -> Result<(), Failure> {
                 ));
             }
         });
-        // A segment that cannot be looked into is listed all the same, with its index.
+        // A segment that cannot be read is listed all the same, with its index.
         let bytes = match &found {
             Ok(found) => found.bytes,
             Err(e) => {
@@ -539,7 +540,7 @@ fn list_files(log: &Jlog, path: &Path, work: &Work) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is behind a segment's last whole record, as the C library tells it.
+/// Describes the bytes after a segment's last whole record, as the C library does.
 fn fault(path: &Path, format: RecordFormat, found: &Inspection) -> String {
     use std::os::unix::fs::FileExt;
     let mut head = [0; 20];
@@ -559,7 +560,7 @@ fn fault(path: &Path, format: RecordFormat, found: &Inspection) -> String {
     }
 }
 
-/// Files that belong to others than the directory does make writers fail later.
+/// Files whose owner differs from the directory's make writers fail later.
 fn check_ownership(path: &Path) {
     use std::os::unix::fs::MetadataExt;
     let Ok(dir) = std::fs::metadata(path) else { return };
@@ -669,7 +670,7 @@ fn create(tool: &Tool, arguments: &[OsString], create: bool) -> Outcome {
             's' => (segment_size, changes) = (number(value), true),
             'p' => (pre_commit, changes) = (number(value), true),
             'c' => {
-                // The C tool checks the word and has no use for it.
+                // The C tool checks the word and ignores it.
                 if !matches!(value.as_deref().and_then(OsStr::to_str), Some("on" | "off")) {
                     return tool.usage(WRONG);
                 }
@@ -705,7 +706,7 @@ fn create(tool: &Tool, arguments: &[OsString], create: bool) -> Outcome {
         Ok(log) => log,
         Err(e) => return failed("alter", &e),
     };
-    // 0 would make the C tool run for ever.
+    // 0 would make the C tool run forever.
     if let Err(e) = log.alter(AlterOptions::default().segment_size(segment_size).pre_commit(pre_commit)) {
         err(&e.to_string());
         return failed("alter", &e);

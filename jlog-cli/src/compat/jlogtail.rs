@@ -1,4 +1,4 @@
-//! `jlogtail PATH`: shows what is written from now on.
+//! `jlogtail PATH`: shows messages that are written from now on.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -26,7 +26,7 @@ pub fn run(arguments: &[OsString]) -> Outcome {
         Ok(log) => log,
         Err(e) => return failed(&e),
     };
-    // The C tool removes its subscriber before it reads: it holds nothing back either.
+    // The C tool removes its subscriber before it reads, so it retains no segments either.
     let options = ReaderOptions::default().on_damage(OnDamage::Skip);
     let mut reader = match log.reader_from(&Start::End, options) {
         Ok(reader) => reader,

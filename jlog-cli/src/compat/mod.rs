@@ -1,4 +1,4 @@
-//! The C library's tools, by their names: the same options, the same lines.
+//! The C library's tools under their own names, with the same options and output.
 
 pub mod jlogctl;
 pub mod jlogtail;

@@ -1,4 +1,4 @@
-//! What is shown, and what keys do.
+//! The state of the display, and the effect of keys.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -13,9 +13,9 @@ use super::messages::Messages;
 use crate::output::plain;
 use crate::values::{counted, span};
 
-/// Looks that are remembered for the plots.
+/// How many looks are remembered for the plots.
 const REMEMBERED: usize = 120;
-/// What is looked for is no longer than this.
+/// The longest search text.
 const MAX_WANTED: usize = 200;
 
 /// Which part is shown.
@@ -27,21 +27,22 @@ pub(super) enum Screen {
     Messages(Messages),
 }
 
-/// All that is shown.
+/// The state of the display.
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) appearance: Appearance,
     /// `None` before the first one.
     pub(super) look: Option<Look>,
-    /// Lag in messages at each look, by feed (the most of its subscribers), and by feed and subscriber.
+    /// Lag in messages at each look, by feed (the maximum of its subscribers), and by feed and
+    /// subscriber.
     history: HashMap<(String, Option<String>), VecDeque<u64>>,
     pub(super) screen: Screen,
-    /// The name of the feed that is chosen: its place may change.
+    /// The name of the selected feed: its position may change.
     chosen: Option<String>,
     /// The first subscriber that is shown.
     pub(super) first: usize,
     pub(super) help: bool,
-    /// What is being typed to search for.
+    /// The search text being typed.
     pub(super) prompt: Option<String>,
 }
 
@@ -64,7 +65,7 @@ impl App {
         }
     }
 
-    /// Takes the current state, the worst feeds first.
+    /// Takes the current state, with the worst feeds first.
     pub(super) fn take(&mut self, mut look: Look) {
         let rank = |feed: &FeedState| match &feed.figures {
             Err(_) => (2, Duration::MAX, u64::MAX),
@@ -103,7 +104,8 @@ impl App {
         self.look.as_ref().map_or(&[], |look| &look.feeds)
     }
 
-    /// Where the chosen feed is; the first if none is chosen, or the chosen one is gone.
+    /// The position of the selected feed; that of the first if none is selected, or if the selected
+    /// one is gone.
     pub(super) fn chosen_at(&self) -> usize {
         let at = |name: &String| self.feeds().iter().position(|feed| feed.name == *name);
         self.chosen.as_ref().and_then(at).unwrap_or(0)
@@ -113,7 +115,7 @@ impl App {
         self.feeds().get(self.chosen_at())
     }
 
-    /// What is worst, in a sentence, and whether it is a problem.
+    /// The worst finding, in a sentence, and whether it is a problem.
     pub(super) fn sentence(&self) -> (String, bool) {
         let Some(look) = &self.look else { return ("Looking…".to_owned(), false) };
         if let Some(worst) = look.problems.first() {
@@ -148,12 +150,12 @@ impl App {
         (text, false)
     }
 
-    /// Whether messages have come since they were last shown.
+    /// Whether messages have arrived since the last display.
     pub(super) fn has_news(&self) -> bool {
         matches!(&self.screen, Screen::Messages(messages) if messages.has_news())
     }
 
-    /// A key was pressed; breaks where that ends everything.
+    /// Handles a key; breaks if the key ends the program.
     pub(super) fn key(&mut self, key: KeyEvent) -> ControlFlow<()> {
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
             return ControlFlow::Break(());
@@ -199,7 +201,7 @@ impl App {
                 }
             }
             KeyCode::Enter if matches!(self.screen, Screen::Feeds) && self.chosen().is_some() => {
-                // The one that is shown stays chosen.
+                // The feed that is shown stays selected.
                 self.choose(0);
                 self.first = 0;
                 self.screen = Screen::Subscribers;

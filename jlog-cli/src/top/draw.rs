@@ -1,4 +1,4 @@
-//! How it looks.
+//! Drawing.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl Appearance {
         Style::new().add_modifier(Modifier::DIM)
     }
 
-    /// The newest values as bars, as many as there is room for.
+    /// The newest values as bars, as many as fit.
     fn bars(self, values: &[u64], width: usize) -> String {
         let steps: &[char] = if self.unicode {
             &['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
@@ -71,7 +71,7 @@ impl Appearance {
         shown.iter().map(step).collect()
     }
 
-    /// The end of a text, which is what tells paths apart.
+    /// The end of a text, which is the part that distinguishes paths.
     fn end_of(self, text: &str, width: usize) -> String {
         let len = text.chars().count();
         if len <= width {
@@ -101,7 +101,7 @@ fn right(text: String) -> Cell<'static> {
     Cell::new(Text::from(text).alignment(Alignment::Right))
 }
 
-/// Lag in messages, bytes and time; nothing where it cannot be told.
+/// Lag in messages, bytes and time; empty if it is not known.
 fn lag(subscriber: Option<&SubscriberState>) -> [String; 3] {
     match subscriber {
         None => Default::default(),
@@ -111,7 +111,7 @@ fn lag(subscriber: Option<&SubscriberState>) -> [String; 3] {
     }
 }
 
-/// Feeds and subscribers have the same widths, so that their figures stand below each other.
+/// Feeds and subscribers have the same widths, so that their figures align.
 const COLUMNS: [Constraint; 7] = [
     Constraint::Min(12),
     Constraint::Length(11),
@@ -195,7 +195,7 @@ impl App {
 
     fn draw_feeds(&self, frame: &mut Frame<'_>, area: Rect) {
         let heading = ["feed", "behind", "bytes", "oldest", "in/s", "full in", "trend"];
-        // What is left of the width for names.
+        // The rest of the width is for names.
         let width = usize::from(area.width).saturating_sub(59).max(12);
         let rows = self.feeds().iter().map(|feed| {
             let name = self.appearance.end_of(&plain(&feed.name), width);
@@ -315,7 +315,7 @@ impl App {
         ])
     }
 
-    /// What is to be said of a subscriber besides its figures, in a row of its own.
+    /// Remarks about a subscriber besides its figures, in a row of its own.
     fn remark(&self, subscriber: &SubscriberState) -> Option<Row<'static>> {
         let mut parts = Vec::new();
         match subscriber.checkpoint {

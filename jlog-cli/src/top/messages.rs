@@ -1,4 +1,4 @@
-//! Messages of a feed that are searched or followed, read by a thread of their own.
+//! Messages of a feed that are searched or followed. A separate thread reads them.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use crate::values::to_jiff;
 
 /// Lines that are kept.
 const KEPT: usize = 1000;
-/// A search looks at so many of the newest messages.
+/// How many of the newest messages a search covers.
 const LOOKED_AT: u64 = 1_000_000;
 /// Bytes of a message that are shown.
 const SHOWN: usize = 4096;
-/// Whether nobody is interested any more is looked at this often.
+/// After this many messages, the thread checks whether anybody is still interested.
 const POLL: Duration = Duration::from_millis(200);
 
-/// A line for a message: its time, and what it says, without control characters.
+/// A line for a message: its time and its body, with control characters escaped.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Line {
     pub(super) time: String,
     pub(super) text: String,
-    /// Whether it is a message, and no report.
+    /// Whether it is a message, not a report.
     pub(super) is_message: bool,
 }
 
@@ -44,11 +44,11 @@ struct Found {
 pub(super) struct Messages {
     pub(super) feed: PathBuf,
     pub(super) wanted: String,
-    /// Whether new ones are shown as they come.
+    /// Whether new messages are shown as they arrive.
     pub(super) follows: bool,
     found: Arc<Mutex<Found>>,
     stop: Arc<AtomicBool>,
-    /// What is shown stands still: these lines.
+    /// The lines that are shown while the display is paused.
     paused: Option<Vec<Line>>,
 }
 
@@ -113,12 +113,12 @@ impl Messages {
         }
     }
 
-    /// Whether something has come since it was last shown.
+    /// Whether something has arrived since the last display.
     pub(super) fn has_news(&self) -> bool {
         lock(&self.found).news
     }
 
-    /// Lets what is shown stand still, or go on.
+    /// Pauses or resumes the display.
     pub(super) fn pause(&mut self) {
         self.paused = match self.paused {
             Some(_) => None,
@@ -134,7 +134,7 @@ impl Drop for Messages {
     }
 }
 
-/// What is looked for. Without an upper-case letter, the case of letters is ignored.
+/// The search text. If it has no upper-case letter, case is ignored.
 struct Wanted {
     text: Vec<u8>,
     ignores_case: bool,
@@ -186,7 +186,7 @@ fn read(
     found: &Mutex<Found>,
     stop: &AtomicBool,
 ) -> Result<(), Error> {
-    // What is wrong with the feed is shown among its messages.
+    // Problems of the feed are shown among its messages.
     let log = Jlog::open(feed)?;
     let last = if wanted.text.is_empty() { KEPT as u64 } else { LOOKED_AT };
     // Nothing is changed in the feed.

@@ -21,14 +21,14 @@ use crate::stop::Stop;
 use app::App;
 use draw::Appearance;
 
-/// Keys, signals and what was read are looked for this often.
+/// How often keys, signals and new data are checked.
 const POLL: Duration = Duration::from_millis(100);
 
 /// `jlog top`
 pub fn top(args: &TopArgs) -> Outcome {
     if !output::stdout_is_terminal() {
         return Err(Failure::new(
-            "stdout is no terminal: use `jlog status --watch` to follow feeds in a script",
+            "stdout is not a terminal: use `jlog status --watch` to follow feeds in a script",
         ));
     }
     let stop = Stop::on_signals()?;
@@ -67,8 +67,8 @@ pub fn top(args: &TopArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ends the process when the terminal is gone. Where SIGHUP is ignored nothing else does, and the library that reads
-/// keys would read the end of the input again and again.
+/// Ends the process when the terminal is gone. If SIGHUP is ignored, nothing else does, and the
+/// library that reads keys would read the end of the input again and again.
 fn end_with_terminal() -> std::io::Result<()> {
     let end = || {
         let stdout = std::io::stdout();
@@ -80,11 +80,12 @@ fn end_with_terminal() -> std::io::Result<()> {
     std::thread::Builder::new().name("terminal".to_owned()).spawn(end).map(drop)
 }
 
-/// Looks at feeds on a thread of its own, since a file system may take its time, until the receiver is dropped.
+/// Reads feeds on a separate thread, since a file system may be slow, until the receiver is
+/// dropped.
 fn looks(watch: Watch, every: Duration) -> Result<Receiver<Look>, Failure> {
     let fail = |e: std::io::Error| Failure::new(format!("cannot start a thread: {e}"));
     let observer = watch.observer().map_err(fail)?;
-    // Where nobody takes them, none are piled up.
+    // If nobody takes them, none pile up.
     let (sender, looks) = sync_channel(1);
     std::thread::Builder::new()
         .name("looks".to_owned())

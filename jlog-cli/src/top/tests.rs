@@ -1,4 +1,4 @@
-//! What is on the screen, in a terminal that is none.
+//! The contents of the screen, on a simulated terminal.
 
 use std::path::Path;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use ratatui::style::Color;
 
 use super::*;
 
-/// Feeds in a temporary directory, and what is shown of them.
+/// Feeds in a temporary directory, and the display.
 struct Shown {
     dir: tempfile::TempDir,
     app: App,
@@ -178,7 +178,7 @@ fn messages_are_searched_and_followed() {
     assert!(!screen.iter().any(|line| line.ends_with(" six")), "{screen:#?}");
     shown.key(KeyCode::Char(' '));
     shown.until(" six");
-    // A feed that is removed is said to be.
+    // A removed feed is reported.
     std::fs::remove_dir_all(shown.dir.path().join("a")).unwrap();
     let screen = shown.until("(complete)");
     assert!(
