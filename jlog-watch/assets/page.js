@@ -181,7 +181,7 @@ async function feedCard(feed) {
   const { max_bytes: max, at_limit: then } = feed.limits;
   const disk = [`${bytes(feed.disk_free)} free on the disk`];
   if (max !== null) disk.push(`${bytes(feed.bytes)} of ${bytes(max)}, then ${then === "fail" ? "writing fails" : "the oldest segments are dropped"}`);
-  if (feed.full_in_seconds !== null) disk.push(`full in ${span(feed.full_in_seconds)} if it goes on like this`);
+  if (feed.full_in_seconds !== null) disk.push(`full in ${span(feed.full_in_seconds)} at this rate`);
   if (max !== null) card.append(bar([[feed.bytes, "", "used"], [Math.max(max - feed.bytes, 0), "free", "left"]]));
   card.append(make("p", disk.join(" · "), feed.full_in_seconds !== null && feed.full_in_seconds < 600 ? "warn" : ""));
   if (!subscribers.length) {
@@ -415,7 +415,7 @@ function matches(text) {
 
 function note() {
   const parts = [];
-  if (tail.missed) parts.push(`${plural(tail.missed, "line")} came while paused`);
+  if (tail.missed) parts.push(`${plural(tail.missed, "line")} arrived while paused`);
   if (tail.left) parts.push(`${plural(tail.left, "line")} left out`);
   $("#tail .note").textContent = parts.join(", ");
 }
@@ -423,7 +423,7 @@ function note() {
 function show(name, data) {
   const list = $("#tail ol");
   if (name === "left_out") tail.left += data.messages ?? data.lines ?? 0;
-  const text = name ? data.text ?? data.error : data.line ?? data.body ?? (data.too_large ? `${data.size} bytes, too many to show` : `${data.size} bytes that are no text`);
+  const text = name ? data.text ?? data.error : data.line ?? data.body ?? (data.too_large ? `${data.size} bytes, too many to show` : `${data.size} bytes that are not text`);
   if (!name && !matches(text)) return;
   if ($("#tail [name=pause]").checked) {
     tail.missed += 1;

@@ -1,6 +1,8 @@
-//! What a scrape each second costs: `cargo run --release -p jlog-watch --example scrape_cost [FEEDS [SUBSCRIBERS [MOVING]]]`.
+//! What a scrape each second costs:
+//! `cargo run --release -p jlog-watch --example scrape_cost [FEEDS [SUBSCRIBERS [MOVING]]]`.
 //!
-//! Each feed has 10,000 messages; each second a given number of its subscribers move, and one message is appended.
+//! Each feed has 10,000 messages. Every second, a given number of its subscribers move, and one
+//! message is appended.
 
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
@@ -14,7 +16,7 @@ use jlog_core::{Jlog, LogId, Start};
 use jlog_watch::{Address, Watch};
 use support::{cpu, resident_kib};
 
-/// Seconds. The first looks decide whether changes are followed, and do not count.
+/// Seconds. The first scrapes decide whether changes are followed, and do not count.
 const ROUNDS: u32 = 20;
 const FIRST: u32 = 3;
 
@@ -28,7 +30,7 @@ fn scrape(address: &Address) -> usize {
     let Address::Tcp(address) = address else { return 0 };
     let mut stream = TcpStream::connect(address).expect("connect");
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("send");
-    // The client's share of the cost is to be small.
+    // The client's share of the cost should be small.
     let (mut buffer, mut total) = (vec![0; 1 << 18], 0);
     loop {
         match stream.read(&mut buffer).expect("receive") {

@@ -1,6 +1,8 @@
-//! What open live tails cost: `cargo run --release -p jlog-watch --example tail_cost [TAILS [MESSAGES]]`.
+//! What open live tails cost:
+//! `cargo run --release -p jlog-watch --example tail_cost [TAILS [MESSAGES]]`.
 //!
-//! So many clients follow one feed: first nothing is appended, then so many messages of 100 bytes a second.
+//! The clients follow one feed. At first nothing is appended, then the given number of messages of
+//! 100 bytes per second.
 
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
@@ -14,10 +16,10 @@ use jlog_core::Jlog;
 use jlog_watch::{Address, Limits, Watch};
 use support::{cpu, resident_kib};
 
-/// How long each part takes.
+/// How long each phase takes.
 const TIME: Duration = Duration::from_secs(10);
 
-/// Opens a tail, and waits until it is there.
+/// Opens a tail, and waits until it is established.
 fn open(address: &Address) -> TcpStream {
     let Address::Tcp(address) = address else { unreachable!("it listens at a port") };
     let mut stream = TcpStream::connect(address).expect("connect");
@@ -29,7 +31,7 @@ fn open(address: &Address) -> TcpStream {
     stream
 }
 
-/// Takes what there is; returns how many messages that was, each an event with an id.
+/// Takes all pending events; returns the number of messages, each of which is an event with an id.
 fn take(streams: &mut [TcpStream], buffer: &mut [u8]) -> usize {
     let mut messages = 0;
     for stream in streams {
@@ -73,7 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             taken += take(&mut streams, &mut buffer);
         }
         let spent = cpu() - spent;
-        // The feed is looked at four times a second.
+        // The server checks the feed four times a second.
         std::thread::sleep(Duration::from_secs(1));
         taken += take(&mut streams, &mut buffer);
         println!(

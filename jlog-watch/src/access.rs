@@ -1,4 +1,4 @@
-//! Who may ask.
+//! Access control.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::page;
 
-/// What whoever asks must know.
+/// A secret that clients must send.
 #[derive(Clone)]
 pub struct Token(Vec<u8>);
 
@@ -21,7 +21,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why a file has no token.
+/// Why no token could be read from a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
@@ -41,7 +41,7 @@ pub enum TokenError {
         /// Its permission bits.
         mode: u32,
     },
-    /// What it holds cannot be a token.
+    /// Its contents cannot be a token.
     #[error(
         "the token file {}: expected one line of {} to {} visible ASCII characters, such as `openssl rand -hex 32` prints",
         path.display(), Token::MIN_LEN, Token::MAX_LEN
@@ -65,11 +65,11 @@ impl Token {
         (fits && token.iter().all(u8::is_ascii_graphic)).then(|| Self(token.to_vec()))
     }
 
-    /// Reads a token from a file of one line that only its owner and group may read, or from a pipe such as a shell's
-    /// `<(…)`.
+    /// Reads a token from a file of one line that only its owner and group may read, or from a pipe
+    /// such as a shell's `<(…)`.
     ///
     /// # Errors
-    /// The file cannot be read, everybody may read it, or it holds no token.
+    /// The file cannot be read, everybody may read it, or it contains no token.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenError> {
         let path = path.as_ref();
         let fail = |source| TokenError::Io { path: path.to_owned(), source };
@@ -80,33 +80,34 @@ impl Token {
         Self::new(bytes.trim_ascii_end()).ok_or_else(|| TokenError::NoToken { path: path.to_owned() })
     }
 
-    /// Takes as long whatever the first wrong byte is. How long the token is can be told.
+    /// Takes the same time wherever the first wrong byte is. The time can reveal the token's
+    /// length.
     fn is(&self, given: &[u8]) -> bool {
         self.0.ct_eq(given).into()
     }
 }
 
-/// What is asked of a request before anything else is looked at.
+/// The checks that every request must pass first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Access {
     pub(crate) token: Option<Token>,
-    /// Host names that may be asked for, besides those of this machine's loopback.
+    /// Allowed host names, besides those of this machine's loopback.
     pub(crate) hosts: Vec<String>,
-    /// No browser reaches it: it is a Unix socket.
+    /// It is a Unix socket, which no browser can reach.
     pub(crate) any_host: bool,
 }
 
 /// Why a request is refused.
 pub(crate) type Refused = (StatusCode, &'static str);
 
-/// What a monitor of processes asks, which says nothing about anything.
+/// The liveness check, whose answer reveals nothing.
 const LIVE: &str = "/health/live";
 
 impl Access {
     /// Whether a request may be answered.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
         let host = headers.get(HOST).map(|host| host.as_bytes());
-        // A page of another site makes a browser say where it comes from.
+        // For a page of another site, the browser sends its origin.
         if let Some(origin) = headers.get(ORIGIN) {
             let origin = origin.as_bytes();
             let rest = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
@@ -114,8 +115,8 @@ impl Access {
                 return Err((StatusCode::FORBIDDEN, "the Origin is another site's"));
             }
         }
-        // So does one that makes it ask for a picture or a script; a link that somebody follows is
-        // another thing.
+        // The same goes for images and scripts that such a page requests; following a link is
+        // allowed.
         let says = |name: &str, what: &str| headers.get(name).is_some_and(|value| value == what);
         if says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate") {
             return Err((StatusCode::FORBIDDEN, "the request is another site's"));
@@ -126,18 +127,19 @@ impl Access {
                 let (scheme, token) = value.split_at_checked(7)?;
                 scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
             });
-            // No browser sends a token by itself: whoever has it may call us by any name.
+            // No browser sends a token by itself: a client that has it may use any host name.
             let open = uri.path() == LIVE || page::PATHS.contains(&uri.path());
             if open || given.is_some_and(|given| token.is(given)) {
                 return Ok(());
             }
             return Err((StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer TOKEN"));
         }
-        // A name that somebody else's DNS server has lead to this address would pass as the page's own site.
+        // DNS rebinding: a foreign name that resolves to this address would pass as the page's own
+        // site.
         if self.any_host || host.is_none_or(|host| self.knows(host)) {
             Ok(())
         } else {
-            Err((StatusCode::MISDIRECTED_REQUEST, "the Host is none of this server's names"))
+            Err((StatusCode::MISDIRECTED_REQUEST, "the Host is not one of this server's names"))
         }
     }
 
@@ -219,7 +221,7 @@ mod tests {
         assert_eq!(asks(&access, &[("host", "localhost")]), 401);
         let live = access.check(&Uri::from_static("/health/live"), &HeaderMap::new());
         assert_eq!(live, Ok(()));
-        // The right token does not open the door to another site's page.
+        // Even the right token does not admit another site's page.
         let page = [
             ("authorization", "Bearer 0123456789abcdef"),
             ("host", "localhost"),

@@ -18,15 +18,15 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An IP address and a port; port 0 is any that is free.
+    /// An IP address and a port; port 0 picks a free one.
     Tcp(SocketAddr),
     /// The path of a Unix socket. It is made with mode 600, and removed when the server stops.
     Unix(PathBuf),
 }
 
-/// What is no address.
+/// A text that is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address: expected 127.0.0.1:PORT, [::1]:PORT, PORT, or unix:PATH")]
+#[error("{0:?} is not an address: expected 127.0.0.1:PORT, [::1]:PORT, PORT, or unix:PATH")]
 pub struct AddressError(String);
 
 impl Address {

@@ -1,4 +1,5 @@
-//! What happens in the directories of feeds while somebody looks at them: what has not changed is not read again.
+//! Changes in the directories of feeds while clients ask for them, so that unchanged files are not
+//! read again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -9,10 +10,10 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::statfs::{FsType, statfs};
 use parking_lot::Mutex;
 
-/// Of more files than this in one directory, all may have changed.
+/// With more changed files than this in one directory, all files count as changed.
 const MAX_NAMES: usize = 1000;
 
-/// Something of the directory has changed.
+/// Something in the directory has changed.
 const CHANGED: AddWatchFlags = AddWatchFlags::IN_MODIFY
     .union(AddWatchFlags::IN_ATTRIB)
     .union(AddWatchFlags::IN_CREATE)
@@ -23,7 +24,7 @@ const CHANGED: AddWatchFlags = AddWatchFlags::IN_MODIFY
     .union(AddWatchFlags::IN_MOVE_SELF)
     .union(AddWatchFlags::IN_ONLYDIR);
 
-/// File systems that report all changes, because nobody makes any past this system (statfs(2)).
+/// File systems that report all changes, because only this machine can make any (statfs(2)).
 const LOCAL: [i128; 7] = [
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // XFS
@@ -34,13 +35,13 @@ const LOCAL: [i128; 7] = [
     0x794c_7630, // overlayfs
 ];
 
-/// The files of one directory that have changed since they were taken the last time.
+/// The files of one directory that have changed since they were last taken.
 #[derive(Debug, Default)]
 pub(crate) struct Names(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// `None` where changes are not reported.
+    /// `None` if changes are not reported.
     followed: Option<WatchDescriptor>,
     /// Any file may have changed.
     all: bool,
@@ -48,7 +49,7 @@ struct State {
 }
 
 impl Names {
-    /// The files that have changed since the last time; `None` where that can be any.
+    /// The files that have changed since the last call; `None` if any file may have.
     pub(crate) fn take(&self) -> Option<BTreeSet<OsString>> {
         let mut state = self.0.lock();
         let names = std::mem::take(&mut state.names);
@@ -72,7 +73,7 @@ impl Names {
         }
     }
 
-    /// Returns the descriptor before.
+    /// Returns the previous descriptor.
     fn follow(&self, followed: Option<WatchDescriptor>) -> Option<WatchDescriptor> {
         let state = State { followed, all: true, names: BTreeSet::new() };
         std::mem::replace(&mut *self.0.lock(), state).followed
@@ -87,14 +88,14 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// `None` where the system has no more of what this needs: everything is read then.
+    /// `None` if the system has no resources for inotify left: then everything is read.
     pub(crate) fn new() -> Option<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
         Some(Self { inotify: Arc::new(inotify), followed: HashMap::new() })
     }
 
-    /// Follows a directory from now on, if its file system reports changes. That may block for as long as the file
-    /// system does; the lock is not held meanwhile.
+    /// Follows a directory from now on, if its file system reports changes. This may block as long
+    /// as the file system does; the lock is not held meanwhile.
     pub(crate) fn follow(changes: &Mutex<Option<Self>>, dir: &Path, names: &Arc<Names>) {
         let Some(inotify) = changes.lock().as_ref().map(|changes| Arc::clone(&changes.inotify)) else {
             return;
@@ -103,11 +104,11 @@ impl Changes {
             return;
         }
         let Ok(descriptor) = inotify.add_watch(dir, CHANGED) else { return };
-        // Nobody may be looking any more.
+        // Interest may have ended.
         if let Some(changes) =
             changes.lock().as_mut().filter(|changes| Arc::ptr_eq(&changes.inotify, &inotify))
         {
-            // A directory has one descriptor only, whatever its path.
+            // A directory has only one descriptor, whatever its path.
             if let Some(other) = changes.followed.insert(descriptor, Arc::clone(names)) {
                 other.follow(None);
             }
@@ -115,7 +116,7 @@ impl Changes {
         }
     }
 
-    /// Ends following these.
+    /// Stops following these.
     pub(crate) fn leave(&mut self, names: &Names) {
         if let Some(descriptor) = names.follow(None) {
             self.followed.remove(&descriptor);
@@ -124,7 +125,7 @@ impl Changes {
         }
     }
 
-    /// Notes all that has been reported.
+    /// Records all reported changes.
     pub(crate) fn note(&mut self) {
         let gone = AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
         while let Ok(events) = self.inotify.read_events() {
@@ -132,7 +133,7 @@ impl Changes {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                     self.followed.values().for_each(|names| names.add(None));
                 } else if event.mask.intersects(gone) {
-                    // A directory that was moved away reports what happens elsewhere.
+                    // A directory that was moved away reports changes elsewhere.
                     if let Some(names) = self.followed.get(&event.wd).cloned() {
                         self.leave(&names);
                     }
@@ -150,7 +151,7 @@ impl Drop for Changes {
     }
 }
 
-/// The number has another type on each C library; this one holds all of them.
+/// The type of this number differs between C libraries; this one holds all of them.
 fn is_local(kind: FsType) -> bool {
     LOCAL.contains(&i128::from(kind.0))
 }
@@ -191,7 +192,7 @@ mod tests {
         }
         assert_eq!(taken(), None);
         assert_eq!(taken(), Some(vec![]));
-        // One that is moved away is not followed any more, nor is what comes in its place.
+        // A directory that is moved away is no longer followed, and neither is its replacement.
         std::fs::rename(&path, dir.path().join("other")).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert_eq!(taken(), None);

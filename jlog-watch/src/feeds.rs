@@ -1,4 +1,4 @@
-//! Feeds: where they are, and what is read of each, away from the thread that answers requests.
+//! Feeds: finding and reading them, away from the thread that answers requests.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -17,76 +17,78 @@ use crate::changes::{Changes, Names};
 use crate::names::shown;
 use crate::rate::Rate;
 
-/// What was read so recently is not read again.
+/// Data that was read more recently than this is not read again.
 const FRESH: Duration = Duration::from_millis(500);
-/// Directories are searched for feeds this often.
+/// How often directories are searched for feeds.
 const SEARCH_EVERY: Duration = Duration::from_secs(5);
-/// How many directories deep feeds are searched for, and among how many directories.
+/// How deep feeds are searched for, and in how many directories.
 const MAX_DEPTH: usize = 8;
 const MAX_DIRECTORIES: usize = 100_000;
-/// A feed that was found in a directory and is gone is forgotten after this time.
+/// After this time, a feed that has disappeared from a directory is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// How many feeds are read at the same time.
 const WORKERS: usize = 4;
-/// A file system that does not answer takes a thread for each of its feeds until it does, which
-/// another one replaces, as long as there are no more than this.
+/// A file system that does not answer blocks a thread for each of its feeds. Each blocked thread is
+/// replaced, up to this many.
 const MAX_WORKERS: usize = 24;
-/// How many requests read one feed's messages, or change something in it, at the same time.
+/// How many requests may read one feed's messages, or change it, at the same time.
 const REQUESTS: usize = 4;
-/// Threads that may block which a server needs: those that read feeds, and those of requests, of
-/// which so many wait for feeds that do not answer.
+/// The blocking threads that a server needs: those that read feeds, and those of requests that wait
+/// for feeds that do not answer.
 pub(crate) const THREADS: usize = MAX_WORKERS + 16 * REQUESTS;
-/// One thread is enough while it does not take longer than this: mostly little has changed.
+/// One thread is enough while reading takes no longer than this: usually little has changed.
 const ALONE: Duration = Duration::from_millis(20);
-/// Nobody waits longer for what is being read.
+/// The longest time that a request waits for a read.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A feed is read as a whole at least this often, whatever the system reports of its files; not all of them at once.
+/// Each feed is read completely at least this often, whatever inotify reports; not all feeds at
+/// once.
 const WHOLE_EVERY: u64 = 45;
 const WHOLE_SPREAD: u64 = 30;
-/// Reports of changes are taken this often, and as long as somebody looks this often: writers pay for them, too.
+/// How often reported changes are taken, as long as clients ask at least this often: watching also
+/// costs writers time.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 const FOLLOW_FOR: Duration = Duration::from_secs(20);
 
 /// A feed as it was last read.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
-    /// Without its subscribers, which are below.
+    /// Without its subscribers, which have their own field.
     pub(crate) status: Status,
     /// The last record of the segment being written.
     pub(crate) end: LogId,
-    /// Files that keep what was cut from damaged ones, and their bytes.
+    /// Files that keep bytes cut from damaged ones: their number and size.
     pub(crate) kept: (u64, u64),
-    /// Messages and bytes that were appended, and segments that were finished, since the feed was first looked at.
+    /// Messages and bytes appended, and segments finished, since the feed was first read.
     pub(crate) appended: u64,
     pub(crate) appended_bytes: u64,
     pub(crate) rolled: u64,
     /// Messages appended per second.
     pub(crate) rate: Option<f64>,
-    /// When the disk or the feed's limit is full, if it goes on like this.
+    /// When the disk or the feed's limit will be full at this rate.
     pub(crate) full_in: Option<Duration>,
-    /// In the order of their names.
+    /// Sorted by name.
     pub(crate) subscribers: Vec<Subscriber>,
 }
 
-/// What there is of a subscriber.
+/// The state of a subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     /// Its name, as it is shown.
     pub(crate) name: Arc<str>,
     pub(crate) status: SubscriberStatus,
-    /// Age of the oldest message that it has not done, in seconds; 0 where it has done all.
+    /// Age of the oldest message that it has not done, in seconds; 0 if it has done all.
     pub(crate) age: f64,
-    /// Messages that it has done since the feed was first looked at.
+    /// Messages that it has done since the feed was first read.
     pub(crate) consumed: u64,
     /// Messages that it does per second.
     pub(crate) rate: Rate,
-    /// When it has caught up, if it goes on like this.
+    /// When it will have caught up at this rate.
     pub(crate) catches_up_in: Option<Duration>,
-    /// Whether its checkpoint is one that can be.
+    /// Whether its checkpoint is valid.
     pub(crate) sound: bool,
 }
 
-/// What was last read of a feed.
+/// The last data read from a feed.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
     /// When; `None` before the first time.
@@ -96,48 +98,49 @@ pub(crate) struct Reading {
     pub(crate) damaged: bool,
 }
 
-/// A feed, or what was one.
+/// A feed, or a former one.
 pub(crate) struct Feed {
     path: PathBuf,
     /// As it is shown.
     pub(crate) name: String,
     history: Mutex<History>,
     latest: Mutex<Reading>,
-    /// What has changed in its directory.
+    /// The changes in its directory.
     changed: Arc<Names>,
-    /// One for each request that may be at it.
+    /// One permit for each request that may use it.
     requests: Arc<Semaphore>,
 }
 
-/// Why a request to a feed came to nothing.
+/// Why a request to a feed failed.
 pub(crate) enum Unavailable {
-    /// It does not answer, or others keep it busy.
+    /// It does not answer, or is busy with other requests.
     Busy(String),
     /// A panic.
     Internal,
 }
 
-/// What is remembered from one look to the next.
+/// What is remembered between reads.
 #[derive(Default)]
 struct History {
     log: Option<Jlog>,
-    /// The end at the last look, and where that was in its segment, in bytes.
+    /// The end at the last read, and its offset in the segment.
     end: Option<(LogId, u64)>,
     appended: u64,
     appended_bytes: u64,
     rolled: u64,
-    /// Messages and bytes of a usual segment.
+    /// Messages and bytes of an average segment.
     usual: (u64, u64),
     rate: Rate,
     free: Rate,
     bytes: Rate,
-    /// What it was when it could last be read.
+    /// Its identity when it could last be read.
     last: Option<Arc<Facts>>,
     kept: (u64, u64),
-    /// The directory that was read as a whole, and when.
+    /// The directory that was last read completely, and when.
     whole: Option<((u64, u64), Instant)>,
-    /// Whether following changes is worth while: it costs a writer about a microsecond for each write, and spares us a
-    /// look at each subscriber. It is while fewer messages a second come than there are subscribers.
+    /// Whether following changes is worthwhile: it costs a writer about a microsecond per write,
+    /// and saves us a check of each subscriber. It is, as long as fewer messages per second arrive
+    /// than there are subscribers.
     calm: bool,
     looked: Option<Instant>,
 }
@@ -151,7 +154,7 @@ impl Feed {
         Arc::new(Self { path, name, history, latest, changed, requests })
     }
 
-    /// What was last read.
+    /// The last data read.
     pub(crate) fn latest(&self) -> Reading {
         self.latest.lock().clone()
     }
@@ -161,9 +164,9 @@ impl Feed {
         Jlog::open(&self.path)
     }
 
-    /// Does something with the feed that may block, on a thread that may. That takes about as long
-    /// as is given, and some seconds more are waited for: where a file system does not answer, the
-    /// thread is left to it, and no more than a few are.
+    /// Runs something with the feed that may block, on a blocking thread. The call waits for the
+    /// given time and some seconds more. If the file system does not answer, the thread stays
+    /// blocked; only a few can be.
     pub(crate) async fn request<T: Send + 'static>(
         self: &Arc<Self>,
         takes: Duration,
@@ -187,14 +190,14 @@ impl Feed {
         self.latest.lock().at.is_none_or(|at| now.saturating_duration_since(at) >= FRESH)
     }
 
-    /// Reads it: what has changed, as far as that is known. May block for as long as the file system does.
+    /// Reads it, only the changes if those are known. May block as long as the file system does.
     fn read(&self, changes: &Mutex<Option<Changes>>) {
         let mut history = self.history.lock();
         let changed = self.changed(&mut history, changes);
         let read = history.read(&self.path, changed.as_ref()).map(Arc::new);
         match &read {
             Ok(facts) => history.last = Some(Arc::clone(facts)),
-            // What is there the next time may be another one.
+            // Next time, another feed may be there.
             Err(_) => {
                 (history.log, history.whole) = (None, None);
                 self.leave(changes);
@@ -210,7 +213,7 @@ impl Feed {
         *self.latest.lock() = Reading { at: Some(Instant::now()), facts, damaged };
     }
 
-    /// The files that have changed since it was read the last time; `None` where that can be any.
+    /// The files that have changed since the last read; `None` if any file may have.
     fn changed(&self, history: &mut History, changes: &Mutex<Option<Changes>>) -> Option<BTreeSet<OsString>> {
         let now = Instant::now();
         let identity = std::fs::metadata(&self.path).map(|facts| (facts.dev(), facts.ino())).ok();
@@ -253,7 +256,7 @@ impl History {
             Some(changed) => log.status_after(changed.iter().map(OsString::as_os_str))?,
             None => log.status()?,
         };
-        // What was reported is in the figures.
+        // The figures include the reported changes.
         log.take_events();
         let now = Instant::now();
         let is_kept = |name: &OsString| matches!(Kind::of(name), Kind::Broken | Kind::Stale);
@@ -272,7 +275,7 @@ impl History {
             let bytes: u64 = complete().map(|segment| segment.bytes).sum();
             self.usual = (records.div_ceil(number), bytes.div_ceil(number));
         }
-        // If the end went back, it is another feed, which begins again.
+        // If the end went back, it is another feed, and counting starts over.
         let (appended, bytes, rolled) = match before {
             Some((before, bytes)) if before <= end => {
                 let (messages, bytes) =
@@ -347,7 +350,8 @@ impl Subscriber {
         let consumed = before.map_or(0, |before| {
             let had = &before.status;
             let moved = had.checkpoint.is_some() && had.checkpoint != status.checkpoint;
-            // What came, and is not behind any more, was done, unless it was dropped first.
+            // Messages that arrived and are not behind any more were done, unless they were dropped
+            // first.
             let done = (had.messages + appended).saturating_sub(status.messages).saturating_sub(had.missed);
             before.consumed + if moved { done } else { 0 }
         });
@@ -373,7 +377,8 @@ impl Subscriber {
     }
 }
 
-/// Messages and bytes behind an end that was seen before. A segment that came and went since then counts as a usual one.
+/// Messages and bytes after an earlier end. A segment that was made and removed since then counts
+/// as an average one.
 fn appended_since(
     before: LogId,
     bytes_before: u64,
@@ -382,7 +387,7 @@ fn appended_since(
     usual: (u64, u64),
 ) -> (u64, u64) {
     let there: Vec<_> = segments.iter().filter(|segment| segment.number >= before.segment).collect();
-    // The segment being written may be one that is still to be made.
+    // The segment being written may not exist yet.
     let complete = there.iter().filter(|segment| segment.number < writing).count() as u64;
     let gone = u64::from(writing - before.segment).saturating_sub(complete);
     let of_there = there.iter().fold((0, 0), |(messages, bytes), segment| {
@@ -393,7 +398,7 @@ fn appended_since(
     (messages.saturating_sub(before.marker.into()), bytes.saturating_sub(bytes_before))
 }
 
-/// Files in a feed that keep what was cut from others, and their bytes.
+/// Files in a feed that keep bytes cut from others: their number and size.
 fn kept(path: &Path) -> (u64, u64) {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let kept = entries.filter(|entry| matches!(Kind::of(&entry.file_name()), Kind::Broken | Kind::Stale));
@@ -405,7 +410,7 @@ fn is_feed(dir: &Path) -> bool {
     dir.join(METASTORE).is_file()
 }
 
-/// The feeds below a directory, which may be one itself. Symbolic links below it are not followed.
+/// The feeds below a directory, which may itself be one. Symbolic links below it are not followed.
 fn search(root: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
     let mut ahead = vec![(root.to_owned(), 0)];
     let mut looked_at = 0;
@@ -421,7 +426,7 @@ fn search(root: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if depth == 0 => return Err(format!("cannot look for feeds in {}: {e}", dir.display())),
-            // One that is removed meanwhile, or that is not for us, hides no other.
+            // A directory that is removed meanwhile, or that we may not read, must not hide others.
             Err(_) => continue,
         };
         if depth < MAX_DEPTH {
@@ -438,7 +443,7 @@ pub(crate) struct Feeds {
     state: Mutex<State>,
     /// Something was read.
     changed: Notify,
-    /// What is reported of the directories; `None` while nobody looks.
+    /// Reported changes of the directories; `None` while no client asks.
     changes: Mutex<Option<Changes>>,
 }
 
@@ -448,19 +453,19 @@ struct State {
     /// Places without a feed, and why.
     troubles: BTreeMap<PathBuf, String>,
     queue: VecDeque<Job>,
-    /// What is being done, since when, by a number that grows.
+    /// The jobs in progress and their start times, by increasing number.
     running: BTreeMap<u64, (Job, Instant)>,
     next: u64,
     workers: usize,
     searched: Option<Instant>,
     searching: bool,
-    /// When somebody looked last.
+    /// When a client last asked.
     looked: Option<Instant>,
 }
 
 struct Known {
     feed: Arc<Feed>,
-    /// Since when it is not found any more.
+    /// Since when it has been missing.
     gone: Option<Instant>,
     /// In the queue, or being read.
     pending: bool,
@@ -472,14 +477,14 @@ enum Job {
     Read(Arc<Feed>),
 }
 
-/// What there is of a place that was given or found.
+/// The state of a place that was given or found.
 #[derive(Clone, Debug)]
 pub(crate) struct FeedView {
     pub(crate) name: String,
     pub(crate) reading: Reading,
-    /// Whether it was found in a directory of feeds, and is not there any more.
+    /// Whether it was found in a directory of feeds, and has disappeared.
     pub(crate) gone: bool,
-    /// Since when it is being read, where that takes too long.
+    /// Since when it is being read, if that takes too long.
     pub(crate) stuck: Option<Duration>,
 }
 
@@ -507,17 +512,18 @@ impl Feeds {
         state.feeds.values().find(|known| known.feed.name == name).map(|known| Arc::clone(&known.feed))
     }
 
-    /// What there is of every feed, read just now where that does not take too long.
+    /// The state of every feed, read just now unless that takes too long.
     pub(crate) async fn look(self: &Arc<Self>) -> Vec<FeedView> {
         if self.roots.is_empty() {
             return Vec::new();
         }
         self.begin();
-        // What others begin to read a little later is waited for as well, and so is what had to
+        // This also waits for reads that others start a little later, and for those that had to
         // wait for a thread.
         let deadline = tokio::time::Instant::now() + PATIENCE + PATIENCE / 6;
         loop {
-            // Before it is looked whether there is something to wait for: nothing is missed.
+            // Register before checking whether there is something to wait for, so that nothing is
+            // missed.
             let changed = self.changed.notified();
             if !self.is_busy() {
                 break;
@@ -533,7 +539,7 @@ impl Feeds {
         self.views()
     }
 
-    /// Queues what is due, and sees to it that somebody does it.
+    /// Queues the reads that are due, and ensures that threads perform them.
     fn begin(self: &Arc<Self>) {
         self.note();
         let now = Instant::now();
@@ -548,7 +554,7 @@ impl Feeds {
         self.help(1);
     }
 
-    /// Has so many threads work on the queue.
+    /// Ensures that this many threads work on the queue.
     fn help(self: &Arc<Self>, workers: usize) {
         let mut state = self.state.lock();
         let stuck = state.stuck();
@@ -559,7 +565,7 @@ impl Feeds {
         }
     }
 
-    /// Takes what was reported of the directories, and goes on doing so while somebody looks.
+    /// Takes the reported changes of the directories, and continues as long as clients ask.
     fn note(self: &Arc<Self>) {
         let mut changes = self.changes.lock();
         if let Some(changes) = &mut *changes {
@@ -588,14 +594,14 @@ impl Feeds {
         });
     }
 
-    /// Whether something is to be waited for.
+    /// Whether there is something to wait for.
     fn is_busy(&self) -> bool {
         let state = self.state.lock();
         let stuck = state.stuck();
         state.running.len() > stuck || (!state.queue.is_empty() && stuck < MAX_WORKERS)
     }
 
-    /// Does what is in the queue.
+    /// Works on the queue.
     fn work(&self) {
         let mut state = self.state.lock();
         while let Some(job) = state.queue.pop_front() {
@@ -603,7 +609,7 @@ impl Feeds {
             state.next += 1;
             state.running.insert(number, (job.clone(), Instant::now()));
             drop(state);
-            // A panic would leave the job there, and its feed unread for ever.
+            // A panic would leave the job there, and its feed unread forever.
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &job {
                 Job::Search => self.search(),
                 Job::Read(feed) => feed.read(&self.changes),
@@ -655,7 +661,7 @@ impl Feeds {
             known.gone = None;
         }
         state.feeds.retain(|_, known| known.gone.is_none_or(|since| now - since < FORGET_AFTER));
-        // A feed that is gone says so itself.
+        // A feed that is gone reports that itself.
         troubles.retain(|root, _| !state.feeds.keys().any(|path| path.starts_with(root)));
         state.troubles = troubles;
         state.queue_due(now);
@@ -689,7 +695,7 @@ impl Feeds {
 }
 
 impl State {
-    /// How much is being done that takes too long.
+    /// How many jobs take too long.
     fn stuck(&self) -> usize {
         self.running.values().filter(|(_, since)| since.elapsed() >= PATIENCE).count()
     }
@@ -715,12 +721,12 @@ mod tests {
         assert_eq!(since(LogId::new(5, 2), &[segment(4, 8), segment(5, 7)]), (5, 50));
         assert_eq!(since(LogId::new(4, 3), &[segment(4, 9), segment(5, 7)]), (13, 130));
         assert_eq!(since(LogId::new(2, 3), &[segment(5, 1)]), (22, 220));
-        // The segment being written is not there yet.
+        // The segment being written does not exist yet.
         assert_eq!(since(LogId::new(4, 7), &[segment(4, 8)]), (1, 10));
         assert_eq!(since(LogId::new(5, 0), &[]), (0, 0));
     }
 
-    /// Only what has changed is read, and that is seen at once.
+    /// Only changed files are read, and changes are seen at once.
     #[test]
     fn changes_are_seen_at_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -757,7 +763,7 @@ mod tests {
         log.subscribe("c", jlog_core::Start::End).unwrap();
         std::fs::write(path.join("metastore.broken-00000000"), "x").unwrap();
         assert_eq!(look(), with(1, 1, &[("b", 2, 2), ("c", 0, 0)]));
-        // Another one in its place.
+        // Another feed in its place.
         drop(log);
         let log = make(&other, &["c"], 1);
         std::fs::rename(&path, dir.path().join(".old")).unwrap();
@@ -769,7 +775,7 @@ mod tests {
         assert_eq!(look().unwrap().2[0].1, 0);
     }
 
-    /// Requests to a feed that does not answer take no more than a few threads, and end.
+    /// Requests to a feed that does not answer block only a few threads, and time out.
     #[test]
     fn requests_to_a_feed_that_does_not_answer_end() {
         let dir = tempfile::tempdir().unwrap();
@@ -789,7 +795,7 @@ mod tests {
         assert!(runtime.block_on(ask()).is_ok());
     }
 
-    /// A file system that does not answer takes what is on it away, and nothing else.
+    /// A file system that does not answer affects only the feeds on it.
     #[test]
     fn a_feed_that_does_not_answer_hides_no_other() {
         let dir = tempfile::tempdir().unwrap();
@@ -818,13 +824,13 @@ mod tests {
         }
         let age = |name| of(name).latest().at.unwrap().elapsed();
         assert!(age("e") < PATIENCE && age("f") < PATIENCE, "they were read since");
-        // Nobody waits for it again.
+        // Later requests do not wait for it.
         std::thread::sleep(FRESH);
         let begun = Instant::now();
         let found = look();
         assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
         assert_eq!(found.iter().map(Result::is_ok).collect::<Vec<_>>(), names.map(|name| name > "d"));
-        // When it answers, it is there again.
+        // When it answers, the feed is back.
         drop(held);
         let begun = Instant::now();
         while look().iter().any(Result::is_err) {

@@ -8,18 +8,18 @@ use parking_lot::Mutex;
 
 use crate::rate::Rate;
 
-/// A sink that has lost lines counts as failing for so long.
+/// How long a sink that has lost lines counts as failing.
 const FAILING_FOR: Duration = Duration::from_secs(60);
 
 /// All graphs.
 pub(crate) struct Graphs {
     graphs: Vec<(String, Graph)>,
-    /// Of each stream, by the number of its graph and its name.
+    /// The history of each stream, by the number of its graph and its name.
     histories: Mutex<BTreeMap<(usize, String), History>>,
 }
 
-/// What is remembered of a stream: lines that it had lost when it was last looked at, when that last grew, and lines that it
-/// writes per second.
+/// What is remembered of a stream: how many lines it had lost at the last look, when that number
+/// last grew, and the lines that it writes per second.
 #[derive(Clone, Copy, Default)]
 struct History {
     lost: u64,
@@ -27,16 +27,16 @@ struct History {
     rate: Rate,
 }
 
-/// What there is of a graph.
+/// The state of a graph.
 pub(crate) struct GraphView {
-    /// Its name; empty for the only one.
+    /// Its name; empty if it is the only one.
     pub(crate) name: String,
     pub(crate) streams: Vec<StreamView>,
-    /// What its lines are counted as.
+    /// The metrics that count its lines.
     pub(crate) metrics: Vec<logdag::MetricValues>,
 }
 
-/// What there is of a stream.
+/// The state of a stream.
 pub(crate) struct StreamView {
     pub(crate) description: StreamInfo,
     /// Whether its sink has lost lines within the last minute.
@@ -46,7 +46,7 @@ pub(crate) struct StreamView {
 }
 
 impl GraphView {
-    /// Why lines that are logged to a stream get nowhere; `None` where they do.
+    /// Why lines that are logged to a stream lead nowhere; `None` if they reach a sink.
     pub(crate) fn why_immaterial(&self, stream: &StreamInfo) -> Option<&'static str> {
         if !stream.enabled {
             return Some("it is disabled");
@@ -86,7 +86,7 @@ impl Graphs {
         self.graphs.iter().map(|(name, graph)| (&**name, graph))
     }
 
-    /// What there is of every graph. No sink is asked.
+    /// The state of every graph. Sinks are not queried.
     pub(crate) fn look(&self) -> Vec<GraphView> {
         let now = Instant::now();
         let mut histories = self.histories.lock();
@@ -95,7 +95,7 @@ impl Graphs {
             let look = |description: StreamInfo| {
                 let key = (n, description.name.clone());
                 let lost = description.counters.failed + description.counters.dropped;
-                // Nobody knows when the lines were lost that were lost before the first look.
+                // It is not known when lines were lost before the first look.
                 let known = before.get(&key).copied().unwrap_or(History { lost, ..History::default() });
                 let grew = if lost > known.lost { Some(now) } else { known.grew };
                 let mut rate = known.rate;

@@ -1,4 +1,4 @@
-//! Whether all is well, and if not, why.
+//! Whether everything is all right, and if not, why.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::feeds::{Facts, FeedView};
 use crate::respond;
 use crate::watch::{Core, View};
 
-/// When `/health/ready` says no. What is `None` is not looked at.
+/// When `/health/ready` reports a problem. A limit that is `None` is not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Thresholds {
-    /// A subscriber has not done a message that is older than this. Default: `None`.
+    /// The highest age of a message that a subscriber has not done. Default: `None`.
     pub max_lag: Option<Duration>,
-    /// A subscriber has more messages before it than this. Default: `None`.
+    /// The most messages that a subscriber may be behind. Default: `None`.
     pub max_messages: Option<u64>,
-    /// Fewer bytes than this are free on a feed's file system. Default: `None`.
+    /// The fewest bytes free on a feed's file system. Default: `None`.
     pub min_free: Option<u64>,
-    /// A feed's file system, or its limit, is full within this time if it goes on like in the last minute. Default: 10
-    /// minutes.
+    /// The shortest time until a feed's file system, or its limit, is full at the rate of the last
+    /// minute. Default: 10 minutes.
     pub full_within: Option<Duration>,
 }
 
@@ -39,28 +39,28 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// Refuses subscribers that are behind by more than this.
+    /// Reports subscribers whose oldest message is older than this.
     #[must_use]
     pub fn max_lag(mut self, age: Duration) -> Self {
         self.max_lag = Some(age);
         self
     }
 
-    /// Refuses subscribers with more messages before them.
+    /// Reports subscribers that are more messages behind.
     #[must_use]
     pub fn max_messages(mut self, messages: u64) -> Self {
         self.max_messages = Some(messages);
         self
     }
 
-    /// Refuses file systems with fewer bytes free.
+    /// Reports file systems with fewer bytes free.
     #[must_use]
     pub fn min_free(mut self, bytes: u64) -> Self {
         self.min_free = Some(bytes);
         self
     }
 
-    /// Refuses file systems and limits that are full so soon; `None`: whenever.
+    /// Reports file systems and limits that will be full within this time; `None`: never.
     #[must_use]
     pub fn full_within(mut self, time: Option<Duration>) -> Self {
         self.full_within = time;
@@ -68,7 +68,7 @@ impl Thresholds {
     }
 }
 
-/// Something that is not well: its kind, what it is about, and a sentence.
+/// A problem: its kind, the object that has it, and a sentence.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Reason {
     kind: &'static str,
@@ -97,12 +97,12 @@ fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs())
 }
 
-/// What is not well, the worst first.
+/// The problems, worst first.
 pub(crate) fn reasons(view: &View, thresholds: &Thresholds) -> Vec<Reason> {
     let mut found = Vec::new();
     for feed in &view.feeds {
         match feed.facts() {
-            // A feed is removed from a directory of feeds on purpose.
+            // A feed that is gone from a directory of feeds was removed on purpose.
             Err(_) if feed.gone => {}
             Err(text) => {
                 let kind = if feed.reading.damaged { "damage" } else { "feed_unreadable" };
@@ -151,7 +151,7 @@ fn of_feed(feed: &FeedView, facts: &Facts, thresholds: &Thresholds, found: &mut 
     let soon = |time: &Duration| thresholds.full_within.is_some_and(|within| *time < within);
     if let Some(time) = facts.full_in.filter(soon) {
         let text = format!(
-            "the disk or the limit of {} is full in {} if it goes on like in the last minute",
+            "the disk or the limit of {} will be full in {} at the rate of the last minute",
             feed.name,
             seconds(time)
         );
@@ -200,9 +200,9 @@ pub(crate) async fn live(State(core): State<Arc<Core>>) -> Response {
     respond::json(StatusCode::OK, &json!({ "status": "ok", "up_seconds": up.as_secs() }))
 }
 
-/// `GET /health/ready`: 200 where all is well, otherwise 503 with the reasons.
+/// `GET /health/ready`: 200 if there is no problem, otherwise 503 with the reasons.
 pub(crate) async fn ready(State(core): State<Arc<Core>>) -> Response {
-    /// More reasons than this are only counted.
+    /// Reasons beyond this number are only counted.
     const MAX: usize = 1000;
     let view = core.view().await;
     let reasons = reasons(&view, &core.thresholds);

@@ -41,7 +41,7 @@ pub(crate) async fn metrics(State(core): State<Arc<Core>>, headers: HeaderMap) -
     let view = core.view().await;
     let open = wants_open_metrics(&headers);
     let limit = core.limits.response_bytes;
-    // With many feeds and subscribers this takes a while, and others are not to wait for it.
+    // With many feeds and subscribers this takes a while, and others must not wait for it.
     let encoded = tokio::task::spawn_blocking(move || encode(view, open, limit)).await;
     let kind = if open { OPEN_METRICS } else { prometheus_text::CONTENT_TYPE };
     match encoded {
@@ -53,7 +53,7 @@ pub(crate) async fn metrics(State(core): State<Arc<Core>>, headers: HeaderMap) -
     }
 }
 
-/// Whether the client asks for OpenMetrics at least as much as for the text format.
+/// Whether the client prefers OpenMetrics to the text format, or both equally.
 fn wants_open_metrics(headers: &HeaderMap) -> bool {
     let (mut open, mut plain) = (None, None);
     for value in headers.get_all(ACCEPT) {
@@ -72,14 +72,14 @@ fn wants_open_metrics(headers: &HeaderMap) -> bool {
     open.is_some_and(|open| open > 0.0 && plain.is_none_or(|plain| open >= plain))
 }
 
-/// A text that is no longer is made at once, so that its length is known.
+/// A text up to this length is generated at once, so that its length is known.
 const AT_ONCE: usize = 4 * PIECE;
 
-/// A text that does not grow without limit, in pieces: what a client has taken is freed.
+/// A text of bounded size, in pieces: those that a client has taken are freed.
 struct Limited {
     pieces: VecDeque<Bytes>,
     last: String,
-    /// Bytes that it may still take.
+    /// Bytes that it may still grow by.
     left: usize,
 }
 
@@ -105,11 +105,11 @@ impl Limited {
     }
 }
 
-/// A text in pieces, of which the last ones are made when a client takes them.
+/// A text in pieces, whose last ones are generated when a client takes them.
 struct Text {
     pieces: VecDeque<Bytes>,
     samples: Option<Samples>,
-    /// What ends it.
+    /// The text's last line.
     end: &'static str,
 }
 
@@ -143,7 +143,7 @@ impl HttpBody for Text {
 }
 
 impl Text {
-    /// Makes the next piece.
+    /// Generates the next piece.
     fn next(&mut self) -> Option<Bytes> {
         let samples = self.samples.as_mut()?;
         let mut piece = String::with_capacity(PIECE + PIECE / 16);
@@ -185,7 +185,7 @@ fn encode(view: View, open: bool, limit: usize) -> Result<Text, fmt::Error> {
 /// A name, what it means, and its unit, which the name ends in.
 type About<'a> = (&'a str, &'a str, Option<Unit>);
 
-/// A family of metrics; nothing where there are none.
+/// A family of metrics; nothing if it is empty.
 fn family<L: EncodeLabelSet, V>(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help, unit): About<'_>,
@@ -204,7 +204,7 @@ fn family<L: EncodeLabelSet, V>(
     Ok(())
 }
 
-/// A family of gauges; nothing where there are none.
+/// A family of gauges; nothing if it is empty.
 fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
     encoder: &mut DescriptorEncoder<'_>,
     about: About<'_>,
@@ -213,7 +213,7 @@ fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
     family(encoder, about, MetricType::Gauge, samples, |mut to, value| to.encode_gauge(value))
 }
 
-/// A family of counters; nothing where there are none.
+/// A family of counters; nothing if it is empty.
 fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
     encoder: &mut DescriptorEncoder<'_>,
     about: About<'_>,
@@ -234,7 +234,7 @@ impl fmt::Debug for View {
     }
 }
 
-/// What there is of everything, but of subscribers.
+/// All metrics except those of subscribers.
 #[derive(Debug)]
 struct Shared(Arc<View>);
 
@@ -242,7 +242,7 @@ impl Collector for Shared {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
         let version = once(([("version", env!("CARGO_PKG_VERSION"))], 1));
-        gauges(encoder, ("jlog_watch_build", "The version of what answers here", None), version)?;
+        gauges(encoder, ("jlog_watch_build", "The version of this server", None), version)?;
         self.0.feeds(encoder)?;
         #[cfg(feature = "graph")]
         self.0.streams(encoder)?;
@@ -282,7 +282,7 @@ impl View {
             to,
             (
                 "jlog_feed_appended",
-                "Messages appended, by whatever writer, since the feed was first read",
+                "Messages appended, by any writer, since the feed was first read",
                 messages(),
             ),
             each(|f| f.appended),
@@ -311,7 +311,7 @@ impl View {
             to,
             (
                 "jlog_feed_keep_free",
-                "How much the feed's writers leave free on its file system",
+                "Space that the feed's writers leave free on its file system",
                 bytes.clone(),
             ),
             some(|f| f.status.limits.keep_free),
@@ -320,7 +320,7 @@ impl View {
             to,
             (
                 "jlog_feed_full_in",
-                "Time until the disk or the feed's limit is full if it goes on like in the last minute",
+                "Time until the disk or the feed's limit is full, at the rate of the last minute",
                 Some(Unit::Seconds),
             ),
             self.each_feed(|f| Some(f.full_in?.as_secs_f64())),
@@ -383,7 +383,7 @@ impl View {
         )?;
         gauges(
             to,
-            ("logdag_stream_material", "Whether a line that is logged to the stream gets anywhere", None),
+            ("logdag_stream_material", "Whether a line that is logged to the stream reaches a sink", None),
             all(|s| s.description.enabled_below.into()),
         )?;
         counters(
@@ -408,7 +408,7 @@ impl View {
         )?;
         counters(
             to,
-            ("logdag_stream_repeated", "Lines left out because they were those before them again", lines()),
+            ("logdag_stream_repeated", "Lines left out because they repeated the previous line", lines()),
             sinks(|s| s.description.counters.repeated),
         )?;
         gauges(
@@ -418,7 +418,7 @@ impl View {
         )?;
         counters(
             to,
-            ("logdag_stream_reentrant", "Lines left out because their thread was logging already", lines()),
+            ("logdag_stream_reentrant", "Lines left out because their thread was already logging", lines()),
             all(|s| s.description.reentrant),
         )?;
         let left_out = self.graphs.iter().flat_map(|graph| {
@@ -430,8 +430,7 @@ impl View {
                 })
             })
         });
-        let about =
-            ("logdag_outlet_left_out", "Lines that an outlet's limit or sample has left out", lines());
+        let about = ("logdag_outlet_left_out", "Lines that an outlet's limit or sample left out", lines());
         counters(to, about, left_out)?;
         let filters = |of: fn(logdag::FilterStats) -> u64| {
             self.graphs.iter().flat_map(move |graph| {
@@ -445,7 +444,7 @@ impl View {
             })
         };
         let about =
-            ("logdag_outlet", "Lines that came to an outlet's filter (of streams with statistics)", lines());
+            ("logdag_outlet", "Lines that reached an outlet's filter (of streams with statistics)", lines());
         counters(to, about, filters(|stats| stats.lines))?;
         let about = ("logdag_outlet_filtered", "Lines that did not pass an outlet's filter", lines());
         counters(to, about, filters(|stats| stats.filtered))?;
@@ -479,7 +478,7 @@ impl View {
             to,
             (
                 "logdag_stream_write_duration",
-                "Time that the queue's thread took to write all lines that were waiting",
+                "Time that the queue's thread took to write all waiting lines",
                 Some(Unit::Seconds),
             ),
             MetricType::Histogram,
@@ -500,8 +499,8 @@ impl View {
         self.of_lines(to)
     }
 
-    /// The metrics that configurations make of lines. Of two that have one name, as those of two graphs may, both are
-    /// shown if they are of one kind.
+    /// The metrics that configurations derive from lines. If two graphs have metrics of the same
+    /// name, both are shown if they are of the same kind.
     #[cfg(feature = "graph")]
     fn of_lines(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let all =
@@ -511,7 +510,7 @@ impl View {
             .map(|(graph, metric)| (with_graph(vec![("metric", &*metric.name)], graph), metric.skipped));
         let about = (
             "logdag_metric_skipped",
-            "Lines that a metric skipped because they do not have its number",
+            "Lines that a metric skipped because they lack its number",
             Some(Unit::Other("lines".to_owned())),
         );
         counters(to, about, skipped)?;
@@ -527,9 +526,9 @@ impl View {
         }
         for (name, family) in families {
             let Some((_, first)) = family.first() else { continue };
-            // Line ends and backslashes would have to be escaped in one of the formats only.
+            // Only one of the formats would need line ends and backslashes escaped.
             let help = first.help.replace(['\n', '\r', '\\'], " ");
-            let about = (name, if help.is_empty() { "Made of log lines" } else { &*help }, None);
+            let about = (name, if help.is_empty() { "Derived from log lines" } else { &*help }, None);
             let series = family.iter().flat_map(|(graph, metric)| {
                 metric.series.iter().map(|series| {
                     let names = metric.labels.iter().map(|name| &**name);
@@ -569,7 +568,7 @@ fn micros_as_seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// The graph is named where it has a name.
+/// The label `graph`, if the graph has a name.
 #[cfg(feature = "graph")]
 fn stream_labels<'a>(graph: &'a str, stream: &'a str) -> Vec<(&'static str, &'a str)> {
     with_graph(vec![("stream", stream)], graph)
@@ -627,7 +626,7 @@ mod tests {
         assert!(encode(view(), true, 10).is_err());
     }
 
-    /// All of them, in pieces, and no more than a response may have.
+    /// All of them, in pieces, and no longer than a response may be.
     #[test]
     fn subscribers_are_shown_while_a_client_takes_them() {
         let dir = tempfile::tempdir().unwrap();
@@ -677,7 +676,7 @@ mod tests {
             assert_eq!(unit, open);
             assert_eq!(all.matches("# TYPE jlog_subscriber_lag_seconds gauge\n").count(), 1);
             assert!(!all.contains("# TYPE jlog_subscriber_catch_up_seconds"));
-            // Ages may have a digit more at the second look.
+            // Ages may have one more digit the second time.
             assert!(text(open, all.len() + 10_000).is_some());
             assert!(text(open, all.len() - 10_000).is_none());
         }

@@ -1,4 +1,5 @@
-//! libmtev's REST: rings, statistics and capabilities, in the shapes that its clients know.
+//! libmtev's REST interface: rings, statistics and capabilities, in the formats that its clients
+//! know.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -84,9 +85,9 @@ pub(crate) async fn stats(State(core): State<Arc<Core>>, RawQuery(query): RawQue
     respond::json(StatusCode::OK, &json!({ "mtev": { "log": { "lines": out } } }))
 }
 
-/// The streams that are to be counted, with the lines that they have written. Those without a sink
-/// are left out, as nobody counts their lines: 0 would be wrong. Of streams of one name the first
-/// graph's counts.
+/// The streams with statistics, with the lines that they have written. Streams without a sink are
+/// left out, because their lines are not counted: 0 would be wrong. If several graphs have a stream
+/// of the same name, the first counts.
 #[cfg(feature = "graph")]
 fn counted(core: &Core) -> Vec<(String, u64)> {
     let mut known = std::collections::BTreeSet::new();
@@ -104,9 +105,11 @@ fn counted(_: &Core) -> Vec<(String, u64)> {
     Vec::new()
 }
 
-/// `GET /eventer/logs/NAME.json?last=N` or `?since=I`: lines of a ring, the oldest first; without either, all of them.
+/// `GET /eventer/logs/NAME.json?last=N` or `?since=I`: lines of a ring, the oldest first; without
+/// either, all of them.
 ///
-/// The header `x-process-start` (milliseconds since 1970) tells clients that numbers have begun again.
+/// The header `x-process-start` (milliseconds since 1970) tells clients that numbering has
+/// restarted.
 #[cfg(feature = "graph")]
 pub(crate) async fn ring(
     State(core): State<Arc<Core>>,
@@ -116,7 +119,7 @@ pub(crate) async fn ring(
     let Some(name) = file.strip_suffix(".json").map(str::to_owned) else {
         return respond::error(StatusCode::NOT_FOUND, "there is nothing here");
     };
-    // As C programs read numbers: what is none is 0.
+    // As C programs read numbers: anything else is 0.
     let number = |key: &str| {
         let text = parameter(query.as_deref(), key)?;
         Some(text.trim().parse::<u64>().unwrap_or(0))
@@ -144,17 +147,18 @@ pub(crate) async fn ring(
 #[cfg(feature = "graph")]
 #[derive(Clone, Copy)]
 enum Wanted {
-    /// Those after this one; all where it is not there.
+    /// Those after this one; all if it is not in the ring.
     Since(u64),
     /// This many of the newest.
     Last(u64),
 }
 
-/// The lines as an array, of which one end is cut where there are too many: a client that asks since a line goes on behind what it
-/// got, and one that asks for the last lines wants the newest. `None` where there is no such ring.
+/// The lines as an array. If there are too many, one end is cut: a client that asks for lines since
+/// one gets the oldest, and continues after them; one that asks for the last lines gets the newest.
+/// `None` if there is no such ring.
 #[cfg(feature = "graph")]
 fn lines(graph: &logdag::Graph, name: &str, wanted: Wanted, limit: usize) -> Option<String> {
-    /// Threads that log wait while this much is copied.
+    /// Logging threads wait while this much is copied.
     const PIECE: (usize, usize) = (256, 64 << 10);
     let newest = graph.memory_newest(name)?;
     let mut at = match wanted {
@@ -185,7 +189,7 @@ fn lines(graph: &logdag::Graph, name: &str, wanted: Wanted, limit: usize) -> Opt
                 }
             }
         }
-        // What is logged meanwhile is for the next time: a busy ring has no end.
+        // Leave lines that are logged meanwhile for the next request: a busy ring has no end.
         if at >= newest {
             break;
         }

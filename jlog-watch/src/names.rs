@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-/// Bytes as text, different ones as different texts: what is no UTF-8 comes as `\xff`, and a backslash doubled.
+/// Bytes as text, without collisions: a byte that is not UTF-8 becomes `\xff`, and a backslash is
+/// doubled.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

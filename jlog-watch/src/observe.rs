@@ -1,4 +1,4 @@
-//! Looks at feeds for programs that show them by other means than HTTP.
+//! Reads feeds for programs that show them in another way than over HTTP.
 
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
@@ -14,7 +14,7 @@ use crate::health::reasons;
 use crate::names;
 use crate::watch::Core;
 
-/// Looks at what a [`Watch`](crate::Watch) has, as often as it is asked to.
+/// Reads the feeds and graphs of a [`Watch`](crate::Watch) on request.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let feeds = dir.path().to_owned();
@@ -41,9 +41,10 @@ impl fmt::Debug for Observer {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Look {
-    /// Every feed, in the order of their paths. A directory that cannot be searched is an entry with an error, too.
+    /// Every feed, sorted by path. A directory that cannot be searched is an entry with an error,
+    /// too.
     pub feeds: Vec<FeedState>,
-    /// What `/health/ready` would give as reasons, the worst first, each in a sentence.
+    /// The reasons that `/health/ready` would give, worst first, each in a sentence.
     pub problems: Vec<String>,
 }
 
@@ -51,7 +52,7 @@ pub struct Look {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FeedState {
-    /// Its path as text: a byte that is no UTF-8 comes as `\xff`, and a backslash doubled.
+    /// Its path as text: a byte that is not UTF-8 becomes `\xff`, and a backslash is doubled.
     pub name: String,
     /// Its path.
     pub path: PathBuf,
@@ -79,9 +80,9 @@ pub struct FeedFigures {
     pub max_bytes: Option<u64>,
     /// What happens at a limit.
     pub at_limit: AtLimit,
-    /// When the disk or the limit is full, if it goes on like in the last minute.
+    /// The time until the disk or the limit is full, at the rate of the last minute.
     pub full_in: Option<Duration>,
-    /// Its subscribers, in the order of their names.
+    /// Its subscribers, sorted by name.
     pub subscribers: Vec<SubscriberState>,
 }
 
@@ -91,7 +92,7 @@ pub struct FeedFigures {
 pub struct SubscriberState {
     /// Its name as text, like that of a feed.
     pub name: String,
-    /// Whether its checkpoint can be read and is none past the end. If not, its lag means nothing.
+    /// Whether its checkpoint can be read and is not past the end. If not, its lag means nothing.
     pub sound: bool,
     /// Its checkpoint, if it can be read.
     pub checkpoint: Option<LogId>,
@@ -103,11 +104,11 @@ pub struct SubscriberState {
     pub lag: Duration,
     /// Messages done per second, over about the last minute; `None` before the second look.
     pub messages_per_second: Option<f64>,
-    /// When it has caught up, if it goes on like in the last minute.
+    /// The time until it has caught up, at the rate of the last minute.
     pub catches_up_in: Option<Duration>,
-    /// Messages that were dropped before it came to them.
+    /// Messages that were dropped before it reached them.
     pub missed: u64,
-    /// Messages, at least, that are gone although it had not read them.
+    /// A lower bound of the messages that are gone although it had not read them.
     pub lost: u64,
     /// Size of the segments that only it needs, in bytes.
     pub held: u64,
@@ -123,8 +124,8 @@ impl Observer {
         Ok(Self { core, runtime: Some(runtime) })
     }
 
-    /// Reads what is due (each feed at most every half second), and waits for it for 3 seconds at most: a feed whose
-    /// file system does not answer becomes an entry with an error.
+    /// Reads the feeds that are due (each at most every half second), and waits for 3 seconds at
+    /// most: a feed whose file system does not answer becomes an entry with an error.
     ///
     /// # Panics
     /// Within an asynchronous runtime: it blocks.
@@ -141,7 +142,7 @@ impl Observer {
 impl Drop for Observer {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A file system that does not answer is not waited for.
+            // Do not wait for a file system that does not answer.
             runtime.shutdown_background();
         }
     }

@@ -7,7 +7,8 @@ use axum::routing::get;
 
 use crate::respond;
 
-/// The paths of the page's files. They hold nothing of feeds or logs, so that a browser gets them before it has a token.
+/// The paths of the page's files. They contain nothing from feeds or logs, so a browser may get
+/// them before it has a token.
 pub(crate) const PATHS: [&str; 4] = ["/", "/page.js", "/page.css", "/icon.svg"];
 
 fn file(kind: &'static str, text: &'static str) -> Response {

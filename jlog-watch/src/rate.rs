@@ -1,11 +1,11 @@
-//! How fast something grows or shrinks.
+//! The rate at which something grows or shrinks.
 
 use std::time::Instant;
 
-/// What happened so long ago counts for a third of what happens now, in seconds.
+/// The time constant in seconds: changes this long ago weigh about a third of current ones.
 const MEMORY: f64 = 60.0;
 
-/// Looks that follow each other more closely, in seconds, count as one.
+/// Looks closer together than this, in seconds, count as one.
 const SHORTEST: f64 = 0.2;
 
 /// An average of a number's change per second over about the last minute, from looks at any times.
@@ -16,7 +16,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// The number is this now.
+    /// Records the current number.
     pub(crate) fn look(&mut self, now: Instant, value: f64) {
         let Some((then, before)) = self.seen else {
             self.seen = Some((now, value));
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(look(0.0, 100.0), None);
         assert_eq!(look(0.01, 200.0), None);
         assert_eq!(look(10.0, 200.0), Some(10.0));
-        // It stands still for a minute: a third is left.
+        // Unchanged for a minute: a third is left.
         let left = look(70.0, 200.0).unwrap();
         assert!((3.0..4.0).contains(&left), "{left}");
         let shrinks = look(1000.0, -9100.0).unwrap();

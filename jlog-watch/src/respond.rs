@@ -1,4 +1,4 @@
-//! What all answers have in common.
+//! The parts that all answers share.
 
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 /// The type of JSON.
 pub(crate) const JSON: &str = "application/json";
 
-/// What browsers are told with every answer: nothing is loaded from elsewhere, run inline, framed, cached, guessed, or given to
-/// other sites.
+/// Headers for browsers in every answer: nothing may be loaded from elsewhere, run inline, framed,
+/// cached, sniffed, or given to other sites.
 const HEADERS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -38,7 +38,7 @@ pub(crate) fn body(status: StatusCode, kind: &'static str, body: impl Into<Body>
     response
 }
 
-/// A JSON value, with a line end behind it.
+/// A JSON value and a newline.
 pub(crate) fn json(status: StatusCode, value: &Value) -> Response {
     body(status, JSON, format!("{value}\n"))
 }

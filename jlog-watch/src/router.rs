@@ -22,7 +22,7 @@ use crate::page;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
-/// A request has a body no longer than this.
+/// The longest body of a request.
 const MAX_BODY: usize = 64 << 10;
 
 pub(crate) fn router(core: Arc<Core>) -> Router {
@@ -39,27 +39,30 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {
-            error(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here; whether anything can be changed was decided when the server was started")
+            error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this is not allowed here; the server was started without permission for changes",
+            )
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&core), guard))
         .with_state(core)
 }
 
-/// Refuses who may not ask, takes in what was sent, and tells browsers what not to do with answers.
+/// Refuses clients without access, reads the body, and adds the headers for browsers.
 async fn guard(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response {
     let mut response = match core.access.check(request.uri(), request.headers()) {
         Err((status, why)) => error(status, why),
         Ok(()) => match tokio::time::timeout(core.limits.header_time, whole(request)).await {
             Ok(Ok(request)) => next.run(request).await,
             Ok(Err((status, why))) => error(status, why),
-            Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the request's body does not come"),
+            Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the request's body does not arrive"),
         },
     };
     respond::protect(response.headers_mut());
     response
 }
 
-/// The request with all of its body, which is short: no handler waits for a client.
+/// The request with all of its body, which is short, so that no handler waits for a client.
 async fn whole(request: Request) -> Result<Request, Refused> {
     const TOO_LONG: Refused = (StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long");
     let length =

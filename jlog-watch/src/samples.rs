@@ -1,12 +1,12 @@
-//! The metrics of subscribers as text. There may be many of them: the text is made while a client takes it, and is
-//! never there as a whole.
+//! The metrics of subscribers as text. Because there may be many, the text is generated while a
+//! client takes it, and never exists as a whole.
 
 use std::sync::Arc;
 
 use crate::feeds::Subscriber;
 use crate::watch::View;
 
-/// Bytes of a piece of the text, about.
+/// The approximate size of a piece of the text, in bytes.
 pub(crate) const PIECE: usize = 64 << 10;
 
 /// The longest number, with the spaces and signs around it and the labels.
@@ -18,7 +18,7 @@ enum Value {
     Seconds(f64),
 }
 
-/// A family of metrics; `unit` is empty where it has none.
+/// A family of metrics; `unit` is empty if it has none.
 struct Family {
     name: &'static str,
     help: &'static str,
@@ -75,13 +75,13 @@ const FAMILIES: [Family; 11] = [
     gauge(
         "jlog_subscriber_missed_messages",
         "messages",
-        "Messages that were dropped before the subscriber came to them",
+        "Messages that were dropped before the subscriber reached them",
         |s| whole(s.status.missed),
     ),
     gauge(
         "jlog_subscriber_lost_messages",
         "messages",
-        "Messages, at least, that are gone with segments although the subscriber had not read them",
+        "A lower bound of the messages in missing segments that the subscriber had not read",
         |s| whole(s.status.lost.map_or(0, |lost| lost.messages)),
     ),
     Family {
@@ -100,7 +100,7 @@ const FAMILIES: [Family; 11] = [
     gauge(
         "jlog_subscriber_catch_up_seconds",
         "seconds",
-        "Time until the subscriber has caught up if it goes on like in the last minute",
+        "Time until the subscriber has caught up, at the rate of the last minute",
         |s| Some(Value::Seconds(s.catches_up_in?.as_secs_f64())),
     ),
 ];
@@ -111,7 +111,7 @@ pub(crate) struct Samples {
     /// OpenMetrics.
     open: bool,
     family: usize,
-    /// Whether the family was named.
+    /// Whether the family's header was written.
     named: bool,
     feed: usize,
     subscriber: usize,
@@ -124,11 +124,11 @@ impl Samples {
         Self { view, open, family: 0, named: false, feed: 0, subscriber: 0, label: String::new() }
     }
 
-    /// Whether the text has no more than this many bytes.
+    /// Whether the text has at most this many bytes.
     pub(crate) fn fit(&self, limit: usize) -> bool {
         let of_names: usize = FAMILIES.iter().map(|family| family.name.len() + ROOM).sum();
         let feeds = self.view.feeds.iter().filter_map(|feed| Some((&feed.name, feed.facts().ok()?)));
-        // A label is at most twice as long as what it shows.
+        // Escaping at most doubles the length of a label.
         let most = feeds.map(|(name, facts)| {
             let names: usize = facts.subscribers.iter().map(|subscriber| 2 * subscriber.name.len()).sum();
             facts.subscribers.len() * (of_names + FAMILIES.len() * 2 * name.len()) + FAMILIES.len() * names
@@ -147,7 +147,7 @@ impl Samples {
         left.is_some()
     }
 
-    /// Adds about a piece of the text; says whether there was more.
+    /// Adds about one piece of the text; returns whether there was more.
     pub(crate) fn fill(&mut self, out: &mut String) -> bool {
         let begun = out.len();
         let view = Arc::clone(&self.view);
@@ -210,7 +210,7 @@ impl Samples {
                 let millis = (seconds * 1000.0) as u64;
                 out.push_str(number.format(millis / 1000));
                 out.push('.');
-                // Digits with the zeros before them.
+                // Digits with leading zeros.
                 out.push_str(&number.format(1000 + millis % 1000)[1..]);
             }
         }

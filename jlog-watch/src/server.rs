@@ -1,4 +1,4 @@
-//! A server on a thread of its own.
+//! A server on its own thread.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -34,11 +34,13 @@ use crate::feeds::THREADS;
 use crate::tls::Secure;
 use crate::watch::Limits;
 
-/// Bytes of a body that are handed to a connection at once: the rest stays with us until the client has taken these.
+/// How many bytes of a body a connection gets at once; the rest stays with us until the client has
+/// taken these.
 const PIECE: usize = 64 << 10;
-/// After an error of the listening socket (no more file descriptors, for example), so long nothing is accepted.
+/// How long nothing is accepted after an error of the listening socket (such as too many open
+/// files).
 const PAUSE: Duration = Duration::from_millis(100);
-/// What is read from a file system when the server stops is waited for no longer than this.
+/// How long a stopping server waits for reads from file systems.
 const LAST_READS: Duration = Duration::from_millis(500);
 /// hyper takes no smaller buffer.
 const MIN_BUFFER: usize = 8192;
@@ -47,25 +49,25 @@ const MIN_BUFFER: usize = 8192;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Others than this machine could ask, and nothing keeps them from it.
+    /// Other machines could connect, and nothing would keep them out.
     #[error(
-        "{address} can be reached from other machines: it needs a token (a token file) or TLS with certificates of clients, \
+        "{address} can be reached from other machines: it needs a token (a token file) or TLS with client certificates, \
          or use 127.0.0.1 or unix:PATH"
     )]
     NoToken {
         /// The address.
         address: Address,
     },
-    /// Every user and every program of this machine could change something.
+    /// Every user and every program on this machine could make changes.
     #[error(
-        "{address}: changes need a token (a token file), TLS with certificates of clients, or a socket, unix:PATH"
+        "{address}: changes need a token (a token file), TLS with client certificates, or a socket, unix:PATH"
     )]
     ControlNeedsToken {
         /// The address.
         address: Address,
     },
     /// A Unix socket needs none.
-    #[error("{address}: a socket of this machine has no TLS")]
+    #[error("{address}: a Unix socket has no TLS")]
     TlsOfSocket {
         /// The address.
         address: Address,
@@ -88,7 +90,7 @@ pub struct Server {
     address: Address,
     url: String,
     stop: watch::Sender<bool>,
-    /// Takes what its thread is to answer by itself, to show that it does.
+    /// Receives pings that its thread answers, to show that it is alive.
     probes: mpsc::UnboundedSender<std::sync::mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
     /// The socket's file, and which file that is.
@@ -163,7 +165,7 @@ impl Server {
         Ok(Self { address, url, stop, probes, thread: Some(thread), socket })
     }
 
-    /// Where it listens: with the port that it got, where port 0 was asked for.
+    /// Where it listens. For port 0, this is the port that it got.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -173,13 +175,13 @@ impl Server {
         &self.url
     }
 
-    /// Whether its thread is at work: it says so within this time. For watchdogs.
+    /// Whether its thread is alive: it must answer within this time. For watchdogs.
     pub fn answers(&self, within: Duration) -> bool {
         let (probe, answered) = std::sync::mpsc::sync_channel(1);
         self.probes.send(probe).is_ok() && answered.recv_timeout(within).is_ok()
     }
 
-    /// Ends it: connections are closed, and its thread has ended when this returns.
+    /// Stops it: connections are closed, and its thread has ended when this returns.
     pub fn stop(self) {
         drop(self);
     }
@@ -195,7 +197,7 @@ impl Drop for Server {
         if let Some((path, file)) = self.socket.take()
             && inode(&path) == Some(file)
         {
-            // It was removed meanwhile, as intended.
+            // It was removed meanwhile, which is the goal.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -211,13 +213,14 @@ fn inode(path: &Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().map(|facts| facts.ino())
 }
 
-/// Makes a socket that only its owner reaches. One that nobody listens at any more is replaced.
+/// Makes a socket that only its owner can use. A socket without a listener is replaced.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|facts| facts.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
         std::fs::remove_file(path)?;
     }
-    // Between binding and this, the umask says who may connect; such a client is answered as the owner is.
+    // Between binding and this call, the umask decides who may connect; such a client is treated as
+    // the owner.
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
@@ -239,7 +242,8 @@ struct Connections {
 }
 
 impl Connections {
-    /// Takes in one more; where there are too many, the oldest that waits for a request goes. `None` where all are busy.
+    /// Adds a connection. If there are too many, the oldest idle one is closed. `None` if all are
+    /// busy.
     fn enter(&self) -> Option<Arc<Connection>> {
         let mut all = self.all.lock();
         if all.len() >= self.max {
@@ -256,7 +260,7 @@ impl Connections {
     }
 }
 
-/// While this is there, a request is being answered.
+/// While this exists, a request is being answered.
 struct Busy(Arc<Connection>);
 
 impl Busy {
@@ -336,7 +340,7 @@ async fn answer<S>(
             None => return,
         };
         match accepted {
-            // Where all are busy, this one is closed: its client sees that, and may try again.
+            // If all are busy, this one is closed: its client sees that, and may try again.
             Ok(stream) => {
                 if let Some(connection) = connections.enter() {
                     let (router, connections) = (router.clone(), Arc::clone(&connections));
@@ -357,7 +361,7 @@ async fn answer<S>(
     }
 }
 
-/// What the first gives, or `None` if the second ends before.
+/// The result of the first, or `None` if the second ends before.
 async fn either<T>(
     first: impl Future<Output = T>,
     mut second: Pin<&mut impl Future<Output = ()>>,
@@ -372,7 +376,7 @@ async fn either<T>(
     .await
 }
 
-/// The same behind a handshake, for which there is as much time as for a request's headers.
+/// The same after a handshake, which has as much time as a request's headers.
 #[cfg(feature = "tls")]
 async fn serve_securely<S>(
     stream: S,
@@ -384,7 +388,7 @@ async fn serve_securely<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let handshake = tokio::time::timeout(limits.header_time, secure.accept(stream));
-    // TLS has reported the reason to a client that is refused.
+    // TLS has told a refused client the reason.
     if let Some(Ok(Ok(stream))) = either(handshake, pin!(connection.close.notified())).await {
         serve(stream, router, limits, connection).await;
     }
@@ -395,7 +399,7 @@ async fn serve_securely<S>(_: S, secure: Secure, _: Router, _: Limits, _: &Arc<C
     match secure {}
 }
 
-/// Answers the requests of a connection until it ends, or is to be closed.
+/// Answers the requests of a connection until it ends or must be closed.
 async fn serve<S>(stream: S, router: Router, limits: Limits, connection: &Arc<Connection>)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
@@ -418,6 +422,6 @@ where
         .header_read_timeout(limits.header_time)
         .max_buf_size(limits.header_bytes.max(MIN_BUFFER));
     let serving = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
-    // A client that goes away, or is too slow, is nothing to report.
+    // A client that disconnects, or is too slow, is not worth a report.
     let _ = either(serving, pin!(connection.close.notified())).await;
 }

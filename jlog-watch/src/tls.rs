@@ -3,11 +3,11 @@
 #[cfg(feature = "tls")]
 pub use with::{Tls, TlsError};
 
-/// What secures connections.
+/// The TLS configuration of connections.
 #[cfg(feature = "tls")]
 pub(crate) type Secure = tokio_rustls::TlsAcceptor;
 
-/// Nothing can, without the feature `tls`.
+/// Without the feature `tls`, this type has no value.
 #[cfg(not(feature = "tls"))]
 #[derive(Clone, Debug)]
 pub(crate) enum Secure {}
@@ -28,7 +28,7 @@ mod with {
 
     use super::Secure;
 
-    /// How a server shows who it is, and, where it is given an authority, whom it answers: see
+    /// A server's certificate and, optionally, the authorities of its clients: see
     /// [`Watch::tls`](crate::Watch::tls). TLS 1.2 and 1.3.
     #[derive(Clone)]
     pub struct Tls {
@@ -62,14 +62,14 @@ mod with {
             /// Its permission bits.
             mode: u32,
         },
-        /// A file does not hold what it is to hold.
+        /// A file does not contain what it should.
         #[error("{}: expected {expected} in PEM{why}", path.display())]
         Contents {
             /// The file.
             path: PathBuf,
             /// What was expected.
             expected: &'static str,
-            /// What is wrong instead; begins with `: `, or is empty.
+            /// What is wrong; begins with `: `, or is empty.
             why: String,
         },
         /// The key is not that of the certificate.
@@ -85,13 +85,13 @@ mod with {
     }
 
     impl Tls {
-        /// Reads a certificate, with those that lead to its authority behind it, and its private key, which not everybody may
-        /// read. With `client_ca`, certificates of authorities, clients must have a certificate that one of these has issued
-        /// and that is valid now: others get no answer. All are files in PEM, which are read once: a server that is to have
-        /// others is started again.
+        /// Reads a certificate, followed by its chain, and its private key, which must not be
+        /// readable for everybody. With `client_ca`, which holds certificates of authorities,
+        /// clients must have a valid certificate that one of these has issued; others get no
+        /// answer. All files are in PEM and are read once: to change them, start the server again.
         ///
         /// # Errors
-        /// A file cannot be read, or is not what it is to be.
+        /// A file cannot be read, or does not contain what it should.
         pub fn from_files(
             certificate: impl AsRef<Path>,
             key: impl AsRef<Path>,

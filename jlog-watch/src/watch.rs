@@ -1,4 +1,4 @@
-//! What is watched.
+//! The feeds and graphs that are watched.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,22 +22,23 @@ use crate::router;
 use crate::server::{ServeError, Server};
 use crate::tls::Secure;
 
-/// What a server takes and gives at most.
+/// The limits of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at the same time: 100. For one more, the oldest that waits for a request is closed.
+    /// Connections at the same time: 100. One more closes the oldest idle one.
     pub connections: usize,
     /// Live tails at the same time: 50.
     pub tails: usize,
     /// Bytes of a request's first line and headers: 16 KiB, and 8 KiB or more.
     pub header_bytes: usize,
-    /// Bytes of a response's body: 64 MiB. A longer one is an error that says so, or has what fits.
+    /// Bytes of a response's body: 64 MiB. A longer response becomes an error that says so, or is
+    /// cut to fit.
     pub response_bytes: usize,
-    /// Time for a client to send a request's headers, counted from the end of the request before: 30 seconds. Prometheus asks
-    /// again on the connection that it has when it asks more often than this.
+    /// Time for a client to send a request's headers, counted from the end of the previous request:
+    /// 30 seconds. Prometheus reuses its connection if it scrapes more often than this.
     pub header_time: Duration,
-    /// Time for a client to take anything of a response that it keeps waiting: 10 seconds.
+    /// Time within which a client must read more of a pending response: 10 seconds.
     pub stall_time: Duration,
 }
 
@@ -55,35 +56,35 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How many connections there may be at the same time.
+    /// Sets how many connections there may be at the same time.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// How many live tails there may be at the same time.
+    /// Sets how many live tails there may be at the same time.
     #[must_use]
     pub fn tails(mut self, tails: usize) -> Self {
         self.tails = tails;
         self
     }
 
-    /// How many bytes the body of a response may have.
+    /// Sets how many bytes the body of a response may have.
     #[must_use]
     pub fn response_bytes(mut self, bytes: usize) -> Self {
         self.response_bytes = bytes;
         self
     }
 
-    /// So much time for a request's headers.
+    /// Sets the time for a request's headers.
     #[must_use]
     pub fn header_time(mut self, time: Duration) -> Self {
         self.header_time = time;
         self
     }
 
-    /// So much time for a client that takes nothing.
+    /// Sets the time for a client that reads nothing.
     #[must_use]
     pub fn stall_time(mut self, time: Duration) -> Self {
         self.stall_time = time;
@@ -97,7 +98,7 @@ impl Limits {
 /// # let dir = tempfile::tempdir()?; let feeds = dir.path().to_owned();
 /// use jlog_watch::Watch;
 ///
-/// // Every feed in this directory, and those that come later.
+/// // Every feed in this directory, and those that appear later.
 /// let server = Watch::new().feeds(feeds).serve(&"127.0.0.1:0".parse()?)?;
 /// println!("{}/metrics", server.address());
 /// server.stop();
@@ -119,7 +120,7 @@ pub struct Watch {
     tls: Option<crate::tls::Tls>,
 }
 
-/// Metrics of the program itself; clones are the same.
+/// Metrics of the program itself; clones share one registry.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedCollector(Arc<dyn Collector>);
 
@@ -129,7 +130,7 @@ impl Collector for SharedCollector {
     }
 }
 
-/// What reads a configuration again.
+/// Reloads a configuration.
 #[derive(Clone)]
 pub(crate) struct Reload(pub(crate) Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
 
@@ -139,10 +140,10 @@ impl fmt::Debug for Reload {
     }
 }
 
-/// How many changes may be under way at the same time: one may wait for a sink.
+/// How many changes may be in progress at the same time: one may wait for a sink.
 const CHANGES: usize = 4;
 
-/// What answers are made from.
+/// The data that answers are made from.
 pub(crate) struct Core {
     pub(crate) feeds: Arc<Feeds>,
     #[cfg(feature = "graph")]
@@ -151,18 +152,18 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) thresholds: Thresholds,
     pub(crate) started: SystemTime,
-    /// One for each tail that may be open.
+    /// One permit for each tail that may be open.
     pub(crate) tails: Arc<Semaphore>,
-    /// Whether anything may be changed.
+    /// Whether changes are allowed.
     pub(crate) control: bool,
-    /// One for each change that may be under way.
+    /// One permit for each change that may be in progress.
     pub(crate) changes: Arc<Semaphore>,
     pub(crate) checks: Checks,
     pub(crate) reload: Option<Reload>,
     pub(crate) collectors: Vec<SharedCollector>,
 }
 
-/// What there is of everything at a moment.
+/// The state of everything at one moment.
 pub(crate) struct View {
     pub(crate) feeds: Vec<FeedView>,
     #[cfg(feature = "graph")]
@@ -187,9 +188,9 @@ impl Watch {
         Self::default()
     }
 
-    /// Adds a feed, or a directory in which feeds are searched for (8 directories deep, without following symbolic links):
-    /// new ones appear within 5 seconds, and those that vanish become entries with an error for an hour. It need not be there
-    /// yet.
+    /// Adds a feed, or a directory to search for feeds (8 directories deep, without following
+    /// symbolic links). New feeds appear within 5 seconds, and feeds that disappear become entries
+    /// with an error for an hour. The path need not exist yet.
     #[must_use]
     pub fn feeds(mut self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -201,8 +202,8 @@ impl Watch {
         self
     }
 
-    /// Adds a graph. Its name tells several graphs apart; the only one may have none (`""`). One that has the name already
-    /// is replaced.
+    /// Adds a graph. Its name distinguishes several graphs; a single graph needs none (`""`). A
+    /// graph of the same name is replaced.
     #[cfg(feature = "graph")]
     #[must_use]
     pub fn graph(mut self, name: impl Into<String>, graph: logdag::Graph) -> Self {
@@ -212,17 +213,18 @@ impl Watch {
         self
     }
 
-    /// Answers only whoever has this token (`Authorization: Bearer TOKEN`), but for `/health/live` and the page's
-    /// files, which hold nothing of feeds and logs: the page asks for the token.
+    /// Answers only clients that send this token (`Authorization: Bearer TOKEN`), except for
+    /// `/health/live` and the page's files, which contain nothing from feeds and logs: the page
+    /// asks for the token.
     #[must_use]
     pub fn token(mut self, token: Token) -> Self {
         self.token = Some(token);
         self
     }
 
-    /// Secures the connections of a server at an IP address. Where it wants certificates of clients, whoever has one
-    /// may ask, from other machines as well, and [change](Watch::control) something, without a [token](Watch::token);
-    /// with both, both are needed.
+    /// Uses TLS for a server at an IP address. If it requires client certificates, a client with
+    /// one may connect from other machines and make [changes](Watch::control) without a
+    /// [token](Watch::token); if a token is set as well, both are needed.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: crate::tls::Tls) -> Self {
@@ -230,9 +232,9 @@ impl Watch {
         self
     }
 
-    /// Lets a browser, or another client without a token, call this server by this name as well. `localhost` and the
-    /// loopback's addresses are always allowed; other names are refused, since a page of another site could reach this
-    /// server by them.
+    /// Also allows this host name in requests without a token. `localhost` and loopback addresses
+    /// are always allowed. Other names are refused, because another site's page could use them to
+    /// reach this server.
     #[must_use]
     pub fn allow_host(mut self, host: impl Into<String>) -> Self {
         self.hosts.push(host.into());
@@ -246,32 +248,34 @@ impl Watch {
         self
     }
 
-    /// Replaces what `/health/ready` says no at.
+    /// Replaces the thresholds of `/health/ready`.
     #[must_use]
     pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
         self.thresholds = thresholds;
         self
     }
 
-    /// Lets whoever may ask change something, too: streams and subscribers, by the API. That needs a
-    /// [token](Watch::token), or a Unix socket, which is its owner's; without either, a [router](Watch::router) changes
-    /// nothing.
+    /// Lets clients change streams and subscribers through the API. That needs a
+    /// [token](Watch::token), client certificates, or a Unix socket, which only its owner can use;
+    /// without a token, a [router](Watch::router) changes nothing.
     #[must_use]
     pub fn control(mut self) -> Self {
         self.control = true;
         self
     }
 
-    /// Has this read the program's configuration again, where a client asks for it and [control](Watch::control) is
-    /// allowed. Its error is for that client: why the configuration was refused.
+    /// Sets the function that reloads the program's configuration when a client requests it and
+    /// [control](Watch::control) is allowed. Its error tells that client why the configuration was
+    /// refused.
     #[must_use]
     pub fn on_reload(mut self, reload: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
         self.reload = Some(Reload(Arc::new(reload)));
         self
     }
 
-    /// Adds metrics of the program itself to `/metrics`. It is asked for them at every scrape, on a thread that may block for
-    /// a moment; their names must not begin as those of feeds and streams do.
+    /// Adds the program's own metrics to `/metrics`. The collector is called at every scrape, on a
+    /// thread that may block for a moment. The names of its metrics must not have the prefixes of
+    /// those of feeds and streams.
     #[must_use]
     pub fn collector(mut self, collector: impl Collector) -> Self {
         self.collectors.push(SharedCollector(Arc::new(collector)));
@@ -296,10 +300,10 @@ impl Watch {
         })
     }
 
-    /// What answers, for a server of one's own: it needs a tokio runtime with time, and reads feeds
-    /// on its blocking threads (4 at once, and more only where file systems do not answer).
-    /// [`Limits`] of connections and time are that server's affair. Clients without a token must
-    /// call it by `localhost`, a loopback address or a name that was [allowed](Watch::allow_host).
+    /// A router for a server of your own. It needs a tokio runtime with time, and reads feeds on
+    /// its blocking threads (4 at once, and more only if file systems do not answer). That server
+    /// must enforce the [`Limits`] of connections and time. Clients without a token must use
+    /// `localhost`, a loopback address or an [allowed](Watch::allow_host) name as the host.
     ///
     /// ```
     /// # async fn example(listener: tokio::net::TcpListener) -> std::io::Result<()> {
@@ -311,19 +315,20 @@ impl Watch {
         router::router(self.core(false))
     }
 
-    /// Looks at all of it without a server, from the calling thread.
+    /// Returns an observer, which reads everything without a server, from the calling thread.
     ///
     /// # Errors
-    /// The system gives no more of what a runtime needs.
+    /// The system lacks the resources for a runtime.
     pub fn observer(&self) -> std::io::Result<Observer> {
         Observer::new(self.core(false))
     }
 
-    /// Answers at this address from a thread of its own, until the [`Server`] is stopped or dropped.
+    /// Answers at this address from a thread of its own, until the [`Server`] is stopped or
+    /// dropped.
     ///
     /// # Errors
-    /// The address is taken or not allowed, or it is not local and neither a [token](Watch::token) nor a certificate of
-    /// clients is asked for; no thread can be started.
+    /// The address is taken or not permitted; it is not local, and neither a [token](Watch::token)
+    /// nor client certificates are required; no thread can be started.
     pub fn serve(&self, address: &Address) -> Result<Server, ServeError> {
         let (secure, knows_clients) = self.secure();
         let asks = self.token.is_some() || knows_clients;
@@ -337,12 +342,12 @@ impl Watch {
         if self.control && !asks && !socket {
             return Err(ServeError::ControlNeedsToken { address: address.clone() });
         }
-        // By a name of another site, a browser does not get behind a handshake with our certificate.
+        // For another site's name, a browser's handshake with our certificate fails.
         let core = self.core(socket || knows_clients);
         Server::start(address, router::router(core), self.limits, secure)
     }
 
-    /// What secures connections, and whether clients show who they are.
+    /// The TLS configuration, and whether clients must have a certificate.
     #[cfg(feature = "tls")]
     fn secure(&self) -> (Option<Secure>, bool) {
         let tls = self.tls.as_ref();

@@ -12,7 +12,7 @@ use logdag::input::{JsonLines, SyslogMessages};
 
 use crate::{Failure, ctl, report};
 
-/// Named log streams, filters and sinks, from a configuration, without a line of code
+/// Named log streams, filters and sinks from a configuration, without a line of code
 #[derive(Debug, Parser)]
 #[command(name = "logdag", version, max_term_width = 100)]
 pub(crate) struct Args {
@@ -24,14 +24,16 @@ pub(crate) struct Args {
 pub(crate) enum Task {
     /// Check a configuration without opening anything
     ///
-    /// Errors end with status 1. Warnings are about what is valid but probably not what was meant.
+    /// On an error, the exit status is 1. A warning means that something is valid but probably not
+    /// intended.
     Check {
         /// The configuration
         file: PathBuf,
-        /// Treat warnings as errors: end with status 1
+        /// Treat warnings as errors: exit with status 1
         #[arg(long)]
         strict: bool,
-        /// A type of sink that the application registers, and that is not unknown then; may be given several times
+        /// A type of sink that the application registers, so that it is not reported as unknown;
+        /// may be given several times
         #[arg(long = "type", value_name = "TYPE")]
         types: Vec<String>,
     },
@@ -39,38 +41,40 @@ pub(crate) enum Task {
     Graph {
         /// The configuration
         file: PathBuf,
-        /// As input for the command `dot`
+        /// Print input for the command `dot`
         #[arg(long)]
         dot: bool,
-        /// As a JSON object for each stream, one a line
+        /// Print one JSON object per line for each stream
         #[arg(long, conflicts_with = "dot")]
         json: bool,
     },
-    /// Show lines of files in the format `flatbuffer` as JSON objects, one a line
+    /// Show lines of files in the format `flatbuffer` as JSON objects, one per line
     ///
-    /// Feeds in this format are shown by `jlog read -o logline`.
+    /// For feeds in this format, use `jlog read -o logline`.
     Decode {
         /// The files; standard input if there are none
         files: Vec<PathBuf>,
     },
-    /// Ask a process that answers over HTTP (`logdag run` or `exec` with --http, or one with jlog-watch) about its
-    /// streams, or change them
+    /// Query or change the streams of a process that answers over HTTP (`logdag run` or `exec` with
+    /// --http, or a program with jlog-watch)
     ///
-    /// The words are those of libmtev's console: list; show log NAME [LINES]; log details NAME; log to NAME TEXT; log
-    /// connect NAME OUTLET [FILTER]; log disconnect NAME OUTLET; [no] log
-    /// enable|debug|facility|timestamps|level|keys|target|source NAME; log rotate NAME; log reopen NAME. Besides these:
-    /// reload; verify FEED; show verify FEED. Changes need --control there.
+    /// The commands are those of libmtev's console: list; show log NAME [LINES]; log details NAME;
+    /// log to NAME TEXT; log connect NAME OUTLET [FILTER]; log disconnect NAME OUTLET; [no] log
+    /// enable|debug|facility|timestamps|level|keys|target|source NAME; log rotate NAME; log reopen
+    /// NAME. Besides these: reload; verify FEED; show verify FEED. Changes need --control there.
     Ctl(ctl::CtlArgs),
     /// Log lines of inputs, until they end or a signal arrives
     ///
-    /// SIGHUP reloads the configuration and reopens files; a wrong configuration is refused, and its error
-    /// logged to the stream `error`. SIGTERM and SIGINT write everything and end; a second one ends at once.
+    /// SIGHUP reloads the configuration and reopens files; an invalid configuration is refused, and
+    /// its error is logged to the stream `error`. On SIGTERM and SIGINT, logdag writes everything
+    /// and ends; a second one ends it at once.
     Run {
         /// The configuration
         file: PathBuf,
-        /// Which lines go to which stream: STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH or STREAM=udp:127.0.0.1:PORT;
-        /// messages of syslog (RFC 5424 and 3164): STREAM=syslog-udp:127.0.0.1:PORT, STREAM=syslog-tcp:127.0.0.1:PORT
-        /// (RFC 6587, up to 512 connections) or STREAM=syslog-unix:PATH, a datagram socket like /dev/log
+        /// Which lines go to which stream: STREAM=stdin, STREAM=fifo:PATH, STREAM=unix:PATH or
+        /// STREAM=udp:127.0.0.1:PORT; syslog messages (RFC 5424 and 3164):
+        /// STREAM=syslog-udp:127.0.0.1:PORT, STREAM=syslog-tcp:127.0.0.1:PORT (RFC 6587, up to 512
+        /// connections) or STREAM=syslog-unix:PATH, a datagram socket like /dev/log
         #[arg(long = "in", value_name = "STREAM=SOURCE", required = true, value_parser = source)]
         inputs: Vec<(String, Source)>,
         #[command(flatten)]
@@ -78,20 +82,20 @@ pub(crate) enum Task {
         #[command(flatten)]
         http: HttpArgs,
     },
-    /// Run a command and log what it writes; end with its exit status
+    /// Run a command and log its output; exit with its status
     ///
-    /// Signals are passed on to the command. SIGHUP also reloads the configuration and reopens files, but most commands
-    /// end with it; files that were moved away are noticed without it. After the command has ended, lines are taken
-    /// until no other process has its outputs open; SIGTERM and SIGINT end that, or, if one of them has ended the
-    /// command, 5 seconds. A second one ends at once. Signals that were ignored at the start (by `nohup`, for example)
-    /// stay ignored.
+    /// Signals are passed on to the command. SIGHUP also reloads the configuration and reopens
+    /// files, but it ends most commands; logdag notices moved files without it. After the command
+    /// has ended, logdag takes lines until no other process has its outputs open. SIGTERM or SIGINT
+    /// ends this; if one of them ended the command, it lasts 5 seconds. A second signal ends logdag
+    /// at once. Signals that were ignored at the start (for example by `nohup`) stay ignored.
     Exec {
         /// The configuration
         file: PathBuf,
-        /// The stream for its standard output, which is left alone otherwise
+        /// The stream for its standard output; without this option, the output is not captured
         #[arg(long, value_name = "STREAM")]
         stdout: Option<String>,
-        /// The stream for its standard error, which is left alone otherwise
+        /// The stream for its standard error; without this option, the output is not captured
         #[arg(long, value_name = "STREAM")]
         stderr: Option<String>,
         #[command(flatten)]
@@ -115,17 +119,17 @@ pub(crate) enum Task {
     },
 }
 
-/// Whether to answer over HTTP; the configuration can say the same, and is read for it at the start only.
+/// Whether to answer over HTTP. The configuration can say the same, but counts only at the start.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct HttpArgs {
-    /// Answer over HTTP how streams and the feeds that they write to are (metrics, health, lines of memory streams), at
-    /// 127.0.0.1:PORT, unix:PATH, or, with a token or certificates of clients, any address
+    /// Serve the state of streams and their feeds over HTTP (metrics, health, lines of memory
+    /// streams), at 127.0.0.1:PORT, unix:PATH, or, with a token or client certificates, any address
     #[arg(long, value_name = "ADDRESS")]
     http: Option<Address>,
     /// Answer only clients that send the token in this file (Authorization: Bearer TOKEN)
     #[arg(long, value_name = "FILE")]
     http_token_file: Option<PathBuf>,
-    /// Answer over TLS, with this certificate and those that lead to its authority, in PEM
+    /// Answer over TLS, with this certificate and its chain, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM
@@ -134,14 +138,15 @@ pub(crate) struct HttpArgs {
     /// Answer only clients with a certificate that one of these authorities has issued, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
-    /// Let clients change streams and subscribers over HTTP; needs a token file, certificates of clients, or a socket
+    /// Let clients change streams and subscribers over HTTP; needs a token file, client
+    /// certificates, or a socket
     #[arg(long)]
     control: bool,
 }
 
 impl HttpArgs {
-    /// A server, if the command line or the configuration asks for one. It says on standard error where it listens: the
-    /// port may be one that the system chose.
+    /// A server, if the command line or the configuration asks for one. It prints its address on
+    /// standard error, because the system may have chosen the port.
     pub(crate) fn serve(
         &self,
         config: &Config,
@@ -160,7 +165,7 @@ impl HttpArgs {
         };
         let mut watch = Watch::new().graph("", graph.clone());
         for stream in graph.describe_all().into_iter().filter(|stream| stream.kind == "jlog") {
-            // The subscribers are behind the directory.
+            // The subscribers follow the directory.
             watch = watch.feeds(stream.path.split('(').next().unwrap_or_default());
         }
         for host in configured.into_iter().flat_map(|http| &http.allow_hosts) {
@@ -181,7 +186,7 @@ impl HttpArgs {
         Ok(Some(server))
     }
 
-    /// What the command line says of TLS, or else the configuration.
+    /// The TLS settings of the command line, or else of the configuration.
     fn tls(&self, configured: Option<&Http>) -> Result<Option<Tls>, Failure> {
         let given = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some((certificate, key, self.tls_client_ca.as_deref())),
@@ -199,19 +204,20 @@ pub(crate) fn http_address(config: &Config, http: &Http) -> Result<Address, Conf
     http.address.parse().map_err(|e: AddressError| config.http_error(e.to_string()))
 }
 
-/// How lines are taken.
+/// How lines are read.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LineArgs {
-    /// Take lines that are JSON objects as events; the message is the value of KEY (by default: message, msg or event)
+    /// Take lines that are JSON objects as events; the message is the value of KEY (by default:
+    /// message, msg or event)
     ///
-    /// Filters see the keys, also within values (`user.id`). The line has the event's level (level or
-    /// severity) and its time (timestamp, @timestamp, time or ts). Keys that have the name of a field of a
-    /// format have `original_` in front in its lines (json: timestamp, facility, threadid, threadname, file,
-    /// line, message; event: timestamp, level, event, stream).
+    /// Filters see the keys, also within values (`user.id`). The line gets the event's level (level
+    /// or severity) and its time (timestamp, @timestamp, time or ts). A key that has the name of a
+    /// field of the output format gets the prefix `original_` (json: timestamp, facility, threadid,
+    /// threadname, file, line, message; event: timestamp, level, event, stream).
     #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     json_field: Option<String>,
-    /// Add the time of arrival to lines that have a time of their own, as the key `received`: messages of syslog, and events
-    /// with --json-field
+    /// Add the time of arrival, as the key `received`, to lines that have a time of their own:
+    /// syslog messages, and events with --json-field
     #[arg(long)]
     received: bool,
     #[command(flatten)]
@@ -222,7 +228,7 @@ pub(crate) struct LineArgs {
 }
 
 impl LineArgs {
-    /// How lines are read that may be JSON objects.
+    /// How lines that may be JSON objects are read.
     pub(crate) fn json(&self) -> Option<JsonLines> {
         let lines = match &**self.json_field.as_ref()? {
             "" => JsonLines::new(),
@@ -231,13 +237,13 @@ impl LineArgs {
         Some(if self.received { lines.keep_received() } else { lines })
     }
 
-    /// How messages of syslog are logged.
+    /// How syslog messages are logged.
     pub(crate) fn syslog(&self) -> SyslogMessages {
         let messages = SyslogMessages::new();
         if self.received { messages.keep_received() } else { messages }
     }
 
-    /// Ends the process where an argument has no effect.
+    /// Ends the process if an argument has no effect.
     pub(crate) fn check(&self, has_syslog: bool) {
         if self.received && self.json_field.is_none() && !has_syslog {
             let why = "--received has no effect: no line has a time of its own without --json-field or an input of syslog\n";
@@ -280,7 +286,7 @@ fn source(text: &str) -> Result<(String, Source), String> {
     Ok((stream.to_owned(), source))
 }
 
-/// Streams that are switched on and off, whatever the configuration says.
+/// Streams that are enabled and disabled, whatever the configuration says.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Switches {
     /// Enable this stream, although the configuration disables it
@@ -303,7 +309,8 @@ impl Switches {
         }
     }
 
-    /// Warns of names that no line can have: no stream that there is, no input, and none that an input is below.
+    /// Warns about names that no line can have: they are neither a stream, nor an input, nor a
+    /// parent of an input.
     pub(crate) fn check(&self, graph: &Graph, inputs: &[&str]) {
         for (name, enabled) in self.all() {
             let leads_here = |input: &&str| {
@@ -318,7 +325,7 @@ impl Switches {
         }
     }
 
-    /// Those of streams that no configuration declares.
+    /// Names of streams that no configuration declares.
     pub(crate) fn apply(&self, graph: &Graph) -> Result<(), Failure> {
         for (name, enabled) in self.all() {
             graph.stream(name)?;

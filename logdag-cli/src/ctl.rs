@@ -1,4 +1,4 @@
-//! `logdag ctl`: the words of libmtev's console about logs, for a process that answers over HTTP.
+//! `logdag ctl`: libmtev's console commands for logs, for a process that answers over HTTP.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::{Failure, counted, report};
 
-/// An answer that has not come after this time does not come any more.
+/// After this time, no answer is expected any more.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Lines that `show log` shows where nothing is said.
+/// Lines that `show log` shows by default.
 const LINES: u64 = 23;
 
 const WORDS: &str = "expected one of:\n  \
@@ -34,7 +34,7 @@ const WORDS: &str = "expected one of:\n  \
     verify FEED\n  \
     show verify FEED";
 
-/// Where to ask, and for what.
+/// Which process to query, and the command.
 #[derive(Debug, clap::Args)]
 pub(super) struct CtlArgs {
     /// Where the process listens
@@ -48,7 +48,7 @@ pub(super) struct CtlArgs {
     words: Vec<String>,
 }
 
-/// What the words ask for.
+/// The requested action.
 #[derive(Debug, PartialEq)]
 enum Wanted {
     List,
@@ -58,16 +58,16 @@ enum Wanted {
         name: String,
         lines: u64,
     },
-    /// What is shown as it comes.
+    /// Output that is shown as it arrives.
     Ask {
         method: &'static str,
         path: String,
     },
-    /// Lines as they come.
+    /// Lines as they arrive.
     Follow {
         path: String,
     },
-    /// A request whose answer says no more than that it was done.
+    /// A request whose answer only confirms it.
     Change {
         method: &'static str,
         path: String,
@@ -141,7 +141,7 @@ fn parse(words: &[&str]) -> Option<Wanted> {
     }
 }
 
-/// Text for a terminal: what could move its cursor or change its colours is shown as an escape.
+/// Text for a terminal: characters that could move its cursor or change its colours are escaped.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -154,7 +154,7 @@ fn plain(text: &str) -> String {
     out
 }
 
-/// Whether a character may do something to a terminal, or turn the direction of the text.
+/// Whether a terminal may interpret a character, or it changes the direction of the text.
 fn is_dangerous(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -173,15 +173,15 @@ fn pretty(json: &Value) -> String {
     out
 }
 
-/// A process that answers.
+/// A process that answers over HTTP.
 struct Client<'a> {
     address: &'a Address,
     token: Option<String>,
 }
 
 impl Client<'_> {
-    /// Asks, and gives what the answer can be read from. Reading waits for this long, or for as
-    /// long as it takes.
+    /// Sends a request and returns a reader of the answer. Reading times out after the given time,
+    /// if any.
     fn send(
         &self,
         method: &str,
@@ -217,23 +217,23 @@ impl Client<'_> {
         format!("{}: {e}", self.address).into()
     }
 
-    /// Asks, and gives what came. Anything but success is an error.
+    /// Sends a request and returns the answer. Anything but success is an error.
     fn get(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failure> {
         let mut answer = Vec::new();
         let answered = self.send(method, path, body, Some(PATIENCE));
         answered.and_then(|mut from| from.read_to_end(&mut answer)).map_err(|e| self.failed(&e))?;
         let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is no HTTP")?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
         let value: Value =
-            serde_json::from_str(body).map_err(|e| format!("the answer to {path} is no JSON: {e}"))?;
+            serde_json::from_str(body).map_err(|e| format!("the answer to {path} is not JSON: {e}"))?;
         match status(head)? {
             200..300 => Ok(value),
             status => Err(refusal(method, status, &value)),
         }
     }
 
-    /// Writes lines as they come, until the process ends, the stream is gone, or nobody reads them
-    /// any more.
+    /// Writes lines as they arrive, until the process ends, the stream is gone, or nobody reads
+    /// them any more.
     fn follow(&self, path: &str) -> Result<(), Failure> {
         let answered = self.send("GET", path, &Value::Null, None).map_err(|e| self.failed(&e))?;
         let mut lines = BufReader::new(answered).split(b'\n');
@@ -269,10 +269,10 @@ impl Client<'_> {
 /// The status in an answer's first line.
 fn status(head: &str) -> Result<u16, Failure> {
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    status.ok_or_else(|| "the answer is no HTTP".into())
+    status.ok_or_else(|| "the answer is not HTTP".into())
 }
 
-/// What an answer says that is no success.
+/// The error in an answer that is not a success.
 fn refusal(method: &str, status: u16, value: &Value) -> Failure {
     let why = value["error"].as_str().unwrap_or("it was refused");
     let hint = match status {
@@ -296,7 +296,7 @@ fn token(path: &Path) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
-/// A line for each stream.
+/// One line per stream.
 fn list(answer: &Value) -> String {
     let mut out = String::new();
     for stream in answer["streams"].as_array().into_iter().flatten() {
@@ -343,13 +343,13 @@ fn list(answer: &Value) -> String {
     out
 }
 
-/// That a reload has not come to its end.
+/// Says that a reload is not finished.
 fn under_way(pending: &[Value]) -> String {
     let names: Vec<String> = pending.iter().map(|name| plain(name.as_str().unwrap_or_default())).collect();
     let waits = match names.len() {
         0 => String::new(),
-        1 => format!(": the sink of {} does not take what it was given before", names[0]),
-        _ => format!(": the sinks of {} do not take what they were given before", names.join(", ")),
+        1 => format!(": the sink of {} is still busy with earlier lines", names[0]),
+        _ => format!(": the sinks of {} are still busy with earlier lines", names.join(", ")),
     };
     format!("the reload is still under way{waits}; its errors go to the log")
 }
@@ -395,7 +395,7 @@ pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
             String::new()
         }
     };
-    // A reader that has gone away has seen enough.
+    // If the reader has gone away, it has seen enough.
     let _ = io::stdout().write_all(out.as_bytes());
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! Where lines come from: pipes, sockets, datagrams, and the syslog protocol.
+//! The sources of lines: pipes, sockets, datagrams, and the syslog protocol.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -50,14 +50,14 @@ impl Lines {
         logdag::for_each_line(from, self.max_line, |line| self.take(line))
     }
 
-    /// The same until it is told to end. An incomplete line is then logged and marked as cut.
+    /// The same until it is told to stop. An incomplete line is then logged and marked as cut.
     fn take_until_told(&self, from: Until<impl Read + AsFd>) -> io::Result<()> {
         let told = Arc::clone(&from.told);
         logdag::for_each_line(from, self.max_line, |line| {
-            // The input is read on only when all whole lines are taken.
+            // More input is read only after all whole lines are taken.
             if told.load(Ordering::Acquire) {
                 let text = String::from_utf8_lossy(line);
-                let cut = format_args!("{text} [cut here: logdag was told to end]");
+                let cut = format_args!("{text} [cut here: logdag was told to stop]");
                 self.stream.log(Level::Info, &Location::UNKNOWN, &[], &cut);
             } else {
                 self.take(line);
@@ -74,7 +74,7 @@ impl Lines {
     }
 }
 
-/// Tells inputs to end: a pipe whose other end is closed then.
+/// Tells inputs to stop, by closing the other end of a pipe.
 #[derive(Clone)]
 pub(crate) struct Stop(Arc<io::PipeReader>);
 
@@ -84,7 +84,7 @@ impl Stop {
         Ok((Self(Arc::new(reader)), writer))
     }
 
-    /// Waits until there is something to read, or until it is to end and there is nothing.
+    /// Waits until there is something to read, or until it must stop and there is nothing.
     fn wait_for(&self, input: BorrowedFd<'_>) -> io::Result<bool> {
         let ready = |poll: &PollFd<'_>| poll.any().unwrap_or(true);
         loop {
@@ -101,11 +101,11 @@ impl Stop {
     }
 }
 
-/// An input that ends when it is told to and there is nothing more to read.
+/// An input that ends when it is told to stop and there is nothing more to read.
 struct Until<R> {
     input: R,
     stop: Stop,
-    /// It has ended because it was told to.
+    /// Whether it ended because it was told to stop.
     told: Arc<AtomicBool>,
 }
 
@@ -133,7 +133,7 @@ pub(crate) fn start(
     let named = |path: &Path, e: io::Error| -> Failure { format!("{}: {e}", path.display()).into() };
     Ok(match source {
         Source::Stdin => {
-            // Not through the standard library's buffer: what is in there cannot be polled.
+            // Bypass the standard library's buffer: its contents cannot be polled.
             let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
             std::thread::spawn(move || tell("stdin", lines.take_until_told(Until::new(input, stop))))
         }
@@ -142,7 +142,7 @@ pub(crate) fn start(
                 nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o660))
                     .map_err(|e| named(&path, e.into()))?;
             }
-            // Opened for writing as well, so that it does not end when a writer closes it.
+            // Also opened for writing, so that it does not end when a writer closes it.
             let input = File::options().read(true).write(true).open(&path).map_err(|e| named(&path, e))?;
             if !input.metadata().is_ok_and(|facts| facts.file_type().is_fifo()) {
                 return Err(format!("{}: it is not a FIFO", path.display()).into());
@@ -182,7 +182,7 @@ pub(crate) fn start(
         }
         Source::SyslogTcp(address) => {
             let listener = TcpListener::bind(&address).map_err(|e| format!("{address}: {e}"))?;
-            // A connection that is gone before it is accepted must not be waited for.
+            // A connection that disappears before it is accepted must not block us.
             listener.set_nonblocking(true)?;
             std::thread::spawn(move || take_syslog_connections(&listener, &address, &lines, &stop))
         }
@@ -207,14 +207,14 @@ pub(crate) fn start(
     })
 }
 
-/// Removes a socket without a listener, as connecting to it has shown.
+/// Removes a socket that connecting has shown to have no listener.
 fn remove_left_over(path: &Path, connected: Option<io::Error>) -> io::Result<()> {
     let socket = std::fs::symlink_metadata(path).is_ok_and(|facts| facts.file_type().is_socket());
     let refused = connected.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
     if socket && refused { std::fs::remove_file(path) } else { Ok(()) }
 }
 
-/// Takes datagrams until it is to end and there are no more.
+/// Takes datagrams until it must stop and there are no more.
 fn take_datagrams(
     what: &str,
     socket: &impl AsFd,
@@ -256,21 +256,21 @@ fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &S
         }
     }
     for connection in connections {
-        // What it had to say it has said.
+        // It has reported its error.
         let _ = connection.join();
     }
 }
 
-/// How many connections carry syslog to one address at a time.
+/// How many syslog connections to one address may be open at a time.
 const SYSLOG_CONNECTIONS: usize = 512;
 
-/// The most bytes of one of their messages: that many may wait for each connection.
+/// The most bytes of a message: that many may wait for each connection.
 const SYSLOG_MESSAGE: usize = 256 << 10;
 
-/// A connection that is silent for this long is asked whether its peer is still there.
+/// After this much silence, TCP checks whether the peer is still there.
 const SYSLOG_KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Takes messages of syslog of all who connect. Further connections are refused while there are too many.
+/// Takes syslog messages from all connections. While there are too many, further ones are refused.
 fn take_syslog_connections(listener: &TcpListener, what: &str, lines: &Lines, stop: &Stop) {
     let mut connections: Vec<std::thread::JoinHandle<()>> = Vec::new();
     let mut refuses = false;
@@ -285,7 +285,7 @@ fn take_syslog_connections(listener: &TcpListener, what: &str, lines: &Lines, st
                 return Ok(());
             }
             refuses = false;
-            // Peers that are gone without a word do not keep a place for ever.
+            // Peers that disappear silently must not keep a place forever.
             SockRef::from(&input).set_tcp_keepalive(&TcpKeepalive::new().with_time(SYSLOG_KEEPALIVE))?;
             let (lines, stop) = (lines.clone(), stop.clone());
             let take = move || tell(&peer.to_string(), take_syslog_messages(input, &lines, stop));
@@ -302,18 +302,19 @@ fn take_syslog_connections(listener: &TcpListener, what: &str, lines: &Lines, st
         }
     }
     for connection in connections {
-        // What it had to say it has said.
+        // It has reported its error.
         let _ = connection.join();
     }
 }
 
-/// Takes messages until the connection ends, or until it is told to end. What is not whole is marked as cut.
+/// Takes messages until the connection ends, or until it is told to stop. An incomplete message is
+/// marked as cut.
 fn take_syslog_messages(input: TcpStream, lines: &Lines, stop: Stop) -> io::Result<()> {
     let from = Until::new(input, stop);
     let told = Arc::clone(&from.told);
     for_each_syslog_message(from, lines.max_line.min(SYSLOG_MESSAGE), |message, whole| {
         let why = match (told.load(Ordering::Acquire), whole) {
-            (true, _) => "logdag was told to end",
+            (true, _) => "logdag was told to stop",
             (false, false) => "the connection ended",
             (false, true) => return lines.syslog.log(&lines.stream, message),
         };

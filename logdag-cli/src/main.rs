@@ -1,4 +1,4 @@
-//! The command `logdag`: checks configurations, shows the graph they make, and logs lines of files, pipes,
+//! The command `logdag`: checks configurations, shows their graph, and logs lines from pipes,
 //! sockets and other programs.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -38,7 +38,7 @@ use signals::{EndAtOnce, Heeded, signals_of_exec, signals_of_run};
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    // Before anything else: a signal that comes early would end the process.
+    // Before anything else: an early signal would end the process.
     match Heeded::by_the_command().and_then(|heeded| work(Args::parse().command, heeded)) {
         Ok(code) => code,
         Err(e) => {
@@ -60,7 +60,7 @@ fn work(task: Task, heeded: Heeded) -> Result<ExitCode, Failure> {
                 Shape::Text
             };
             let text = show(&Config::from_file(&file)?, shape)?;
-            // A reader that has closed the pipe is no error.
+            // A reader that has closed the pipe is not an error.
             let _ = io::stdout().write_all(text.as_bytes());
             Ok(ExitCode::SUCCESS)
         }
@@ -69,7 +69,7 @@ fn work(task: Task, heeded: Heeded) -> Result<ExitCode, Failure> {
         Task::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "logdag", &mut script);
-            // A reader that has closed the pipe is no error.
+            // A reader that has closed the pipe is not an error.
             let _ = io::stdout().write_all(&script);
             Ok(ExitCode::SUCCESS)
         }
@@ -97,7 +97,7 @@ fn work(task: Task, heeded: Heeded) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Names the files beside a log that look like rotated ones, but will never be removed.
+/// Reports files beside a log that look like rotated ones, but will never be removed.
 fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
     let Some(sink) = sink.filter(|sink| matches!(&*sink.kind, "file" | "file_synch")) else { return };
     if !sink.rotation.retains() {
@@ -106,7 +106,7 @@ fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
     // Opening the file will report a directory that cannot be read.
     for path in FileSink::left_alone(Path::new(&sink.path), &sink.rotation).unwrap_or_default() {
         let path = path.display();
-        println!("note: log {stream:?}: retention leaves {path} alone: this rotation has not made it");
+        println!("note: log {stream:?}: retention leaves {path} alone: this rotation did not make it");
     }
 }
 
@@ -134,7 +134,7 @@ fn check(file: &Path, strict: bool, types: &[String]) -> Result<ExitCode, Failur
     Ok(if strict && warnings > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Says something on standard error, and does not wait for a reader that has stopped.
+/// Prints to standard error, but does not wait for a reader that has stopped.
 fn report(what: std::fmt::Arguments<'_>) {
     logdag::report_on_stderr(&format!("{what}\n"));
 }
@@ -179,14 +179,16 @@ fn reload(graph: &Graph, file: &Path, switches: &Switches) -> Result<(), String>
     }
     match &reloaded {
         Ok(()) => notify::ready("The configuration was read again"),
-        Err(e) => notify::ready(&format!("The configuration was refused, and the one before is in use: {e}")),
+        Err(e) => {
+            notify::ready(&format!("The configuration was refused, and the previous one stays in use: {e}"))
+        }
     }
     reloaded
 }
 
-/// Whether the terminal has sent a signal (Ctrl-C, a new size) to the command as well, as to our whole process
-/// group.
-/// A hangup goes to the leader of a session only, which may be us.
+/// Whether the terminal has sent a signal (Ctrl-C, a new size) to the command as well, because it
+/// goes to our whole process group. A hangup goes only to the leader of the session, which may be
+/// us.
 fn has_it_too(command: nix::unistd::Pid, signal: i32) -> bool {
     matches!(signal, SIGINT | SIGQUIT | SIGWINCH)
         && nix::unistd::getpgid(Some(command)).is_ok_and(|group| group == nix::unistd::getpgrp())
@@ -199,7 +201,7 @@ fn run(
     args: &LineArgs,
     http: &HttpArgs,
 ) -> Result<ExitCode, Failure> {
-    // It answers until everything is written.
+    // The server answers until everything is written.
     let names: Vec<&str> = inputs.iter().map(|(stream, _)| &**stream).collect();
     let (graph, _server) = open(file, &names, &args.switches, http)?;
     let (stop, ending) = Stop::new()?;
@@ -209,18 +211,18 @@ fn run(
         let lines = Lines::new(&graph, &stream, args)?;
         threads.push(start(source, lines, stop.clone())?);
     }
-    // Inputs that end end the command; sockets never do.
+    // The command ends when all inputs have ended; sockets never end.
     notify::ping(&graph)?;
     notify::ready(&what);
     let handle = signals.handle();
     let inputs = std::thread::spawn(move || {
         for thread in threads {
-            // What a thread had to say it has said.
+            // The thread has reported its error.
             let _ = thread.join();
         }
         handle.close();
     });
-    // On a thread of its own: a sink that a reload waits for does not delay the end.
+    // On a separate thread, so that a sink that a reload waits for does not delay the end.
     let reloads = Reloads::start(&graph, file, &args.switches);
     for signal in signals.forever() {
         if signal != SIGHUP {
@@ -229,7 +231,7 @@ fn run(
         reloads.reload();
     }
     notify::tell(&[NotifyState::Stopping]);
-    // What has been sent so far is taken, if it ends.
+    // Lines that were sent before the end are still taken.
     drop(ending);
     let begun = Instant::now();
     while !inputs.is_finished() && begun.elapsed() < LAST_LINES {
@@ -240,7 +242,7 @@ fn run(
     finished
 }
 
-/// Reloads the configuration whenever that is asked for, one at a time.
+/// Reloads the configuration on request, one reload at a time.
 struct Reloads {
     asked: mpsc::SyncSender<()>,
     thread: std::thread::JoinHandle<()>,
@@ -248,12 +250,12 @@ struct Reloads {
 
 impl Reloads {
     fn start(graph: &Graph, file: &Path, switches: &Switches) -> Self {
-        // What is asked for twice while one is under way is done once.
+        // Requests that arrive during a reload are merged into one.
         let (asked, reloads) = mpsc::sync_channel(1);
         let (graph, file, switches) = (graph.clone(), file.to_owned(), switches.clone());
         let thread = std::thread::spawn(move || {
             for () in reloads {
-                // The log has said so.
+                // The log has the error.
                 let _ = reload(&graph, &file, &switches);
             }
         });
@@ -264,7 +266,7 @@ impl Reloads {
         let _ = self.asked.try_send(());
     }
 
-    /// Waits for one that is under way: it may still say which lines a sink has not taken.
+    /// Waits for a reload in progress: it may still report which lines a sink has not taken.
     fn finish(self, deadline: Instant) {
         drop(self.asked);
         while !self.thread.is_finished() && Instant::now() < deadline {
@@ -273,10 +275,10 @@ impl Reloads {
     }
 }
 
-/// How long the command takes what was sent before it was told to end.
+/// How long the command takes lines that were sent before it was told to stop.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
-/// Writes everything that was taken.
+/// Writes all lines that were taken.
 fn finish(graph: &Graph) -> Result<ExitCode, Failure> {
     let drained = graph.drain_at_end();
     graph.go_sync();
@@ -299,7 +301,7 @@ fn exec(
     command: &[std::ffi::OsString],
 ) -> Result<ExitCode, Failure> {
     let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
-    // It answers until everything is written.
+    // The server answers until everything is written.
     let names: Vec<&str> = stdout.iter().chain(&stderr).map(String::as_str).collect();
     let (graph, _server) = open(file, &names, &args.switches, http)?;
     let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
@@ -318,11 +320,11 @@ fn exec(
     notify::ping(&graph)?;
     notify::ready(&format!("Runs {}", Path::new(program).display()));
     let handle = signals.handle();
-    // On a thread of its own: a sink that a reload waits for delays no signal.
+    // On a separate thread, so that a sink that a reload waits for does not delay signals.
     let reloads = Reloads::start(&graph, file, &args.switches);
     let (gone, told_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&told_to_end));
-    // The command was told to end, and so were we.
+    // The command was told to stop, and so were we.
     let told_before = Arc::new(AtomicBool::new(false));
     let before = Arc::clone(&told_before);
     let forwarding = std::thread::spawn(move || {
@@ -357,14 +359,14 @@ fn exec(
         taking.push(std::thread::spawn(move || lines.take_all(pipe)));
     }
     let status = child.wait()?;
-    // The number of an ended process may be reused: from here on signals are for us.
+    // The id of an ended process may be reused: from here on, signals are for us.
     gone.store(true, Ordering::Release);
     notify::tell(&[NotifyState::Stopping]);
     end_at_once.count_from_here()?;
     let ended = Instant::now();
     for thread in taking {
-        // The pipes end when every process that has them open does, or a signal ends the wait. One that ended the
-        // command ends it after a while: a sink may not take what is there.
+        // The pipes end when every process that has them open ends, or when a signal ends the wait.
+        // If a signal ended the command, the wait ends after a while, because a sink may be stuck.
         let waits = || {
             let over = told_before.load(Ordering::Acquire) && ended.elapsed() >= LAST_LINES;
             !over && !told_to_end.load(Ordering::Acquire)
@@ -381,7 +383,7 @@ fn exec(
     handle.close();
     let reloads = forwarding.join();
     if let Err(e) = finish(&graph) {
-        // The command's own end is what callers ask for.
+        // Callers expect the command's own status.
         report(format_args!("logdag: {e}"));
     }
     if let Ok(reloads) = reloads {

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 
 use crate::args::Args;
 
-/// What examples show, and their lines.
+/// Descriptions of examples, and their lines.
 type Example = (&'static str, &'static str);
 
 /// Writes a page for the command and each of its subcommands.
@@ -35,30 +35,25 @@ fn append(page: &Path, examples: &[Example]) -> io::Result<()> {
     std::fs::File::options().append(true).open(page)?.write_all(text.as_bytes())
 }
 
-/// A line as text of a page, and as no request of its format, which begin with a dot or an apostrophe.
+/// Escapes a line, so that it is not taken for a roff request, which begins with a dot or an
+/// apostrophe.
 fn escape(line: &str) -> String {
     let escaped = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
     if escaped.starts_with('.') { format!("\\&{escaped}") } else { escaped }
 }
 
 const FIRST: &[Example] = &[
-    ("Check a configuration, and see what it makes", "logdag check web.toml\nlogdag graph web.toml"),
-    (
-        "Log what a service writes, with rotation and filters",
-        "logdag exec web.toml --stdout app -- ./service",
-    ),
+    ("Check a configuration, and see its graph", "logdag check web.toml\nlogdag graph web.toml"),
+    ("Log a service's output, with rotation and filters", "logdag exec web.toml --stdout app -- ./service"),
 ];
 
 /// The examples of a subcommand.
 fn examples(command: &str) -> &'static [Example] {
     match command {
-        "check" => &[("Refuse a configuration with warnings, too, in CI", "logdag check --strict web.toml")],
+        "check" => &[("Also refuse a configuration with warnings, in CI", "logdag check --strict web.toml")],
         "graph" => &[
             ("Draw the graph", "logdag graph --dot web.toml | dot -Tsvg > graph.svg"),
-            (
-                "List the streams that are switched off",
-                "logdag graph --json web.toml | jq 'select(.enabled | not)'",
-            ),
+            ("List the disabled streams", "logdag graph --json web.toml | jq 'select(.enabled | not)'"),
         ],
         "decode" => &[("See the last lines of a file of FlatBuffers", "logdag decode app.log | tail -n 5")],
         "ctl" => &[
@@ -69,11 +64,11 @@ fn examples(command: &str) -> &'static [Example] {
             ),
         ],
         "run" => &[
-            ("Log lines of a pipe", "./service | logdag run web.toml --in app=stdin"),
+            ("Log lines from a pipe", "./service | logdag run web.toml --in app=stdin"),
             ("Log JSON lines as events", "./service | logdag run web.toml --in app=stdin --json-field"),
-            ("Take messages of syslog", "logdag run web.toml --in net=syslog-udp:127.0.0.1:5514"),
+            ("Take syslog messages", "logdag run web.toml --in net=syslog-udp:127.0.0.1:5514"),
             (
-                "Answer over HTTP how the streams are",
+                "Serve the state of the streams over HTTP",
                 "./service | logdag run web.toml --in app=stdin --http 127.0.0.1:9100",
             ),
         ],
@@ -109,7 +104,7 @@ mod tests {
         }
     }
 
-    /// A viewer leaves out a line that begins like a request and is not one.
+    /// A viewer drops a line that begins like a request but is not one.
     #[test]
     fn every_line_of_a_page_is_shown_or_is_a_request() {
         let dir = tempfile::tempdir().unwrap();

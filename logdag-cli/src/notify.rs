@@ -1,39 +1,39 @@
-//! What systemd is told, where it has started us and wants to know.
+//! Notifications to systemd, if it has started us and asked for them.
 
 use std::time::Duration;
 
 use logdag::{Graph, StreamInfo};
 use sd_notify::NotifyState;
 
-/// Tells systemd; does nothing where there is none.
+/// Notifies systemd; does nothing without one.
 pub(super) fn tell(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         crate::report(format_args!("logdag: cannot notify systemd: {e}"));
     }
 }
 
-/// That we are ready, and what we do, in a line.
+/// Says that we are ready, and what we do, in a line.
 pub(super) fn ready(what: &str) {
     let status: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-/// That a configuration is being read again.
+/// Says that a reload has begun.
 pub(super) fn reloading() {
     let mut states = vec![NotifyState::Reloading];
-    // A kernel without a monotonic clock does not exist.
+    // Every Linux kernel has a monotonic clock.
     states.extend(NotifyState::monotonic_usec_now());
     tell(&states);
 }
 
-/// Pings systemd's watchdog, where the service has one, for as long as the work moves.
+/// Pings systemd's watchdog, if the service has one, as long as lines move.
 pub(super) fn ping(graph: &Graph) -> std::io::Result<()> {
     let Some(limit) = sd_notify::watchdog_enabled() else { return Ok(()) };
     let graph = graph.clone();
     std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         let mut work = Work::default();
         loop {
-            // If the graph does not answer, there is no ping, either.
+            // If the graph does not answer, there is no ping either.
             if work.moves(&graph.describe_all()) {
                 tell(&[NotifyState::Watchdog]);
             }
@@ -43,15 +43,17 @@ pub(super) fn ping(graph: &Graph) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Lines that sinks were done with when that was last looked at. Only those of sinks with a queue can be seen waiting.
+/// How many lines sinks had taken at the last check. Only lines of sinks with a queue can be seen
+/// waiting.
 #[derive(Default)]
 struct Work {
     done: u64,
 }
 
 impl Work {
-    /// Whether some sink has taken lines since the last time, or none is waiting for one. A sink that stands still beside others
-    /// that go on is for alerts: to end the process would lose what waits.
+    /// Whether some sink has taken lines since the last check, or no line waits. If one sink is
+    /// stuck while others work, an alert is the right tool: ending the process would lose the
+    /// waiting lines.
     fn moves(&mut self, streams: &[StreamInfo]) -> bool {
         let of = |stream: &StreamInfo| {
             let counters = stream.counters;

@@ -1,4 +1,4 @@
-//! What `graph` and `decode` print.
+//! The output of `graph` and `decode`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,7 +19,7 @@ pub(crate) enum Shape {
     Json,
 }
 
-/// The graph of a configuration, without its sinks being opened.
+/// The graph of a configuration, without opening its sinks.
 pub(crate) fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     use std::fmt::Write;
     let graph = Graph::new();
@@ -54,7 +54,7 @@ pub(crate) fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
             if let Some(sink) = sink {
                 (stream.kind, stream.path) = (sink.kind.clone(), sink.path.clone());
             }
-            // It is an object: it has just been made so.
+            // It was created as an object.
             let mut json: serde_json::Value = serde_json::from_str(&stream.to_json()).unwrap_or_default();
             if !rotation.is_empty() {
                 json["rotation"] = rotation.into();
@@ -67,7 +67,7 @@ pub(crate) fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
         let why = if !stream.enabled {
             Some("disabled".to_owned())
         } else if unknown.contains(&name) {
-            Some("its type is none of logdag's own".to_owned())
+            Some("its type is not one of logdag's own".to_owned())
         } else if let Some(condition) = left_out.get(&*name).filter(|_| sink.is_none()) {
             Some(format!("left out: require_env {condition:?} does not hold"))
         } else if !stream.enabled_below {
@@ -111,7 +111,7 @@ pub(crate) fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     Ok(out)
 }
 
-/// The line that shows what is redacted in a stream's lines; nothing where nothing is.
+/// The line that shows what is redacted in a stream's lines; empty if nothing is.
 fn redacted(redaction: &Redaction) -> String {
     if redaction.is_empty() {
         return String::new();
@@ -122,7 +122,7 @@ fn redacted(redaction: &Redaction) -> String {
     format!("  redacts {}\n", all.join(", "))
 }
 
-/// Whether a stream has a sink, or one that it leads to has, enabled or not.
+/// Whether a stream, or one that it leads to, has a sink, enabled or not.
 fn leads_to_a_sink(graph: &Graph, name: &str) -> bool {
     let mut seen = BTreeSet::new();
     let mut ahead = vec![name.to_owned()];
@@ -138,7 +138,7 @@ fn leads_to_a_sink(graph: &Graph, name: &str) -> bool {
     false
 }
 
-/// Shows every whole line, also of a file that ends within a line.
+/// Shows every whole line, even if the file ends within a line.
 pub(crate) fn decode(files: &[PathBuf]) -> Result<ExitCode, Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut decode = |name: &str, from: &mut dyn Read| -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! The signals that `run` and `exec` heed.
+//! The signals that `run` and `exec` handle.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -12,16 +12,17 @@ use signal_hook::iterator::{Signals, SignalsInfo};
 
 use crate::Failure;
 
-/// The signals that a command heeds from its start on.
+/// The signals that a command handles from its start.
 pub(crate) enum Heeded {
     Run(Signals),
     Exec(EndAtOnce, SignalsInfo<WithOrigin>),
-    /// They do what they do by default.
+    /// They have their default action.
     None,
 }
 
 impl Heeded {
-    /// Those of the command that the first argument names: the other arguments are not looked at yet.
+    /// The signals for the command that the first argument names; the other arguments are not
+    /// parsed yet.
     pub(crate) fn by_the_command() -> Result<Self, Failure> {
         Ok(match std::env::args_os().nth(1) {
             Some(command) if command == "run" => Self::Run(signals_of_run()?),
@@ -35,7 +36,7 @@ impl Heeded {
 }
 
 pub(crate) fn signals_of_run() -> Result<Signals, Failure> {
-    // It may be told to reload before it has read anything.
+    // A reload may be requested before anything is read.
     let signals = Signals::new(heeded(&[SIGHUP]))?;
     EndAtOnce::new()?.count_from_here()?;
     for signal in heeded(&[SIGTERM, SIGINT]) {
@@ -49,19 +50,20 @@ pub(crate) fn signals_of_exec() -> Result<(EndAtOnce, SignalsInfo<WithOrigin>), 
     Ok((EndAtOnce::new()?, SignalsInfo::new(heeded(&forwarded))?))
 }
 
-/// The signals that were ignored at the start, by `nohup` for example, as bits.
+/// The signals that were ignored at the start, for example by `nohup`, as bits.
 static IGNORED: LazyLock<u64> = LazyLock::new(|| {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 });
 
-/// Those of the signals that were not ignored at the start: others stay ignored, also for the command that is run.
+/// The signals that were not ignored at the start. Others stay ignored, also for the command that
+/// we run.
 fn heeded(signals: &[i32]) -> Vec<i32> {
     signals.iter().copied().filter(|signal| *IGNORED >> (signal - 1) & 1 == 0).collect()
 }
 
-/// A way out where a sink keeps everything from being written: the second signal.
+/// A second signal ends the process even if a sink is stuck.
 pub(crate) struct EndAtOnce {
     told: Arc<AtomicBool>,
     signals: Vec<i32>,
@@ -73,15 +75,16 @@ impl EndAtOnce {
         for &signal in &signals {
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&told))?;
         }
-        // A file that may not grow is a sink that fails.
+        // If a file may not grow, its sink fails.
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(Self { told, signals })
     }
 
-    /// The next signal is the first one.
+    /// The next signal counts as the first one.
     pub(crate) fn count_from_here(&self) -> io::Result<()> {
         for &signal in &self.signals {
-            // What is asked for first is done first: the first signal does not find itself.
+            // The handlers run in this order, so that the first signal does not count as the
+            // second.
             signal_hook::flag::register(signal, Arc::clone(&self.told))?;
         }
         Ok(())

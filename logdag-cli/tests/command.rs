@@ -35,7 +35,7 @@ fn completions_know_every_command() {
         for command in ["check", "graph", "run", "exec", "decode", "ctl", "completions", "man", "strict"] {
             assert!(script.contains(command), "{shell}: {command}");
         }
-        // Shells that are there say whether they can read it.
+        // Installed shells check the completions.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let there = std::env::split_paths(&path).any(|directory| directory.join(shell).is_file());
         if matches!(shell, "bash" | "fish" | "zsh") && there {
@@ -72,7 +72,7 @@ fn texts(output: &Output) -> (String, String) {
     )
 }
 
-/// A configuration in a directory of its own; `DIR` in it is that directory.
+/// A configuration in its own directory; `DIR` in it stands for that directory.
 struct Setup {
     dir: tempfile::TempDir,
     config: String,
@@ -117,7 +117,7 @@ fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
 }
 
-/// The output of a child that is to end by itself.
+/// The output of a child that must end by itself.
 fn ended(mut child: Child) -> Output {
     let begun = Instant::now();
     while child.try_wait().unwrap().is_none() {
@@ -298,7 +298,7 @@ fn the_graph_shows_what_is_redacted() {
     };
     assert_eq!(of("f"), ("password,user.mail".into(), "Bearer \\S+".into()));
     assert_eq!(of("a"), ("password".into(), "".into()));
-    // Where nothing is redacted, nothing is said of it.
+    // Without redaction, nothing is printed about it.
     let (text, _) = texts(&logdag(&["graph", &Setup::new(PLAIN).config]).output().unwrap());
     assert!(!text.contains("redacts"), "{text}");
 }
@@ -325,7 +325,7 @@ fn messages_of_syslog_are_lines_with_levels_and_keys() {
     let setup = Setup::new(logs);
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let path = setup.path("dev-log");
-    // A socket that is left over is no obstacle.
+    // A leftover socket does not matter.
     drop(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
     let (udp, unix) =
         (format!("net=syslog-udp:127.0.0.1:{port}"), format!("net=syslog-unix:{}", path.display()));
@@ -369,7 +369,7 @@ fn what_no_line_can_have_is_not_asked_for() {
 const SYSLOG: &str = r#"<log name="out" type="file" path="DIR/out.log" format="event"/>
     <log name="net"><outlet name="out"/></log>"#;
 
-/// A command that takes syslog over TCP, and where.
+/// A command that takes syslog over TCP, and its address.
 fn syslog_over_tcp(setup: &Setup) -> (Child, SocketAddr) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     (setup.run(&["--in", &format!("net=syslog-tcp:{address}"), "--received"]), address)
@@ -390,7 +390,7 @@ fn connected(address: SocketAddr) -> TcpStream {
 fn messages_of_syslog_come_over_connections() {
     let setup = Setup::new(SYSLOG);
     let (child, address) = syslog_over_tcp(&setup);
-    // One that is slow keeps nobody waiting.
+    // A slow connection does not delay others.
     let mut slow = connected(address);
     slow.write_all(b"99 <11>slow").unwrap();
     let counted = "<34>1 2003-10-11T22:14:15.003Z host su 7 - - two\nlines";
@@ -407,7 +407,7 @@ fn messages_of_syslog_come_over_connections() {
     let text = setup.read("out.log");
     let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let found: Vec<(String, String)> = events
-        // Those with a time of their own have that of their arrival as well.
+        // Messages with a time of their own also have their time of arrival.
         .inspect(|event| {
             assert_eq!(event.get("received").is_some(), event["event"] == "two\nlines", "{event}")
         })
@@ -420,7 +420,7 @@ fn messages_of_syslog_come_over_connections() {
         ("info", "in pieces"),
         ("error", "abc"),
         ("error", "gone [cut here: the connection ended]"),
-        ("error", "slow [cut here: logdag was told to end]"),
+        ("error", "slow [cut here: logdag was told to stop]"),
     ];
     assert_eq!(found, expected.map(|(level, text)| (level.to_owned(), text.to_owned())));
 }
@@ -434,14 +434,14 @@ fn connections_of_syslog_are_limited_and_end_with_the_command() {
     let mut refused = connected(address);
     refused.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     assert_eq!(refused.read(&mut [0]).unwrap(), 0);
-    // Whoever is there goes on, and a place that is left is given to another one.
+    // Open connections continue, and a closed one makes room for another.
     open[MOST - 1].write_all(b"<11>last\n").unwrap();
     setup.wait_for("out.log", "last");
     open.truncate(MOST / 2);
     let begun = Instant::now();
     while !setup.read("out.log").contains("again") {
         assert!(begun.elapsed() < Duration::from_secs(10));
-        // Refused as long as nobody has noticed that others are gone.
+        // Refused until the server notices that others are gone.
         let _ = connected(address).write_all(b"<11>again\n");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -474,13 +474,13 @@ fn lines_of_pipes_and_sockets_are_logged_until_it_is_told_to_end() {
         std::thread::sleep(Duration::from_millis(5));
     };
     for round in 0..2 {
-        // A writer that goes is not the end.
+        // The end of a writer is not the end of the input.
         fs::OpenOptions::new().write(true).open(&fifo).unwrap().write_all(b"of a fifo\n").unwrap();
         connection.write_all(format!("of a socket {round}\n").as_bytes()).unwrap();
         setup.wait_for("out.log", &format!("of a socket {round}\n"));
     }
     setup.wait_for("out.log", "of a fifo\n");
-    // The socket is there by the time its lines are, or soon.
+    // The socket exists by the time its lines do, or soon after.
     let begun = Instant::now();
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     while !setup.read("out.log").contains("second of a datagram\n") {
@@ -541,7 +541,7 @@ fn signals_that_come_before_the_configuration_is_read_end_nothing() {
             std::thread::sleep(Duration::from_millis(1));
         }
         signal(&child, Signal::SIGHUP);
-        // Only now there is a configuration; the pipe has nothing for a reload.
+        // Only now is there a configuration; the pipe has nothing for a reload.
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(setup.read("app.xml").as_bytes()).unwrap();
         drop(stdin);
@@ -647,7 +647,7 @@ fn a_second_signal_ends_it_though_a_sink_does_not_go_on() {
     let setup = Setup::new(r#"<log name="out" type="file" path="DIR/pipe"/>"#);
     let pipe = setup.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    // Nobody reads from it.
+    // Nothing reads from it.
     let open = fs::File::options().read(true).write(true).open(&pipe).unwrap();
     let mut child = setup.run(&["--in", "out=stdin"]);
     child.stdin.take().unwrap().write_all(&b"a line\n".repeat(20_000)).unwrap();
@@ -703,7 +703,7 @@ fn a_standard_error_that_nobody_reads_keeps_neither_other_streams_nor_the_end() 
         }
         other.write_all(b"one\n").unwrap();
         setup.wait_for("another.log", "one\n");
-        // A wrong configuration, and its report, are no trap either.
+        // An invalid configuration and its report do not block either.
         fs::write(&setup.config, "<wrong").unwrap();
         signal(&child, Signal::SIGHUP);
         std::thread::sleep(Duration::from_millis(300));
@@ -727,7 +727,7 @@ fn one_signal_ends_exec_though_a_sink_does_not_go_on() {
     let script = "seq 100000 & while :; do sleep 1; done";
     let path = setup.path("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    // Nobody reads from it.
+    // Nothing reads from it.
     let pipe = fs::File::options().read(true).write(true).open(&path).unwrap();
     let mut command = logdag(&["exec", &setup.config, "--stdout", "out", "--", "sh", "-c", script]);
     let mut child = command.stdout(pipe.try_clone().unwrap()).spawn().unwrap();
@@ -752,7 +752,7 @@ fn a_sink_that_a_reload_waits_for_delays_no_signal_for_the_command() {
     let setup = Setup::new(r#"<log name="out" type="file" path="DIR/pipe" drain_seconds="60"/>"#);
     let path = setup.path("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    // Nobody reads from it.
+    // Nothing reads from it.
     let pipe = fs::File::options().read(true).write(true).open(&path).unwrap();
     let told = setup.path("told");
     let script = format!(
@@ -777,7 +777,8 @@ fn a_sink_that_a_reload_waits_for_delays_no_signal_for_the_command() {
     child.wait().unwrap();
 }
 
-/// What a full queue has dropped is reported at the end as well, where its thread never comes back from the sink to log it.
+/// Lines that a full queue has dropped are also reported at the end, if its thread is stuck in the
+/// sink and cannot log them.
 #[test]
 fn what_a_full_queue_dropped_is_reported_though_its_sink_stays_stuck() {
     let setup = Setup::new(
@@ -806,7 +807,7 @@ fn what_a_full_queue_dropped_is_reported_though_its_sink_stays_stuck() {
     let dropped = number("; ", " lines dropped before");
     assert!(left > 0 && dropped > 0, "{said}");
     assert_eq!(said.matches("not written").count(), 1, "each line is reported once: {said}");
-    // All others came through, or were reported in the log while it took something.
+    // All others were written, or were reported in the log while it still worked.
     let mut there = vec![0; 1 << 20];
     let n = pipe.read(&mut there).unwrap();
     let there = String::from_utf8_lossy(&there[..n]);
@@ -867,7 +868,7 @@ fn warnings_are_counted_and_refused_where_that_is_wanted() {
             "{err}"
         );
     }
-    // A type may be the application's.
+    // The type may belong to the application.
     let own = Setup::new("<log name='b' type='tape' path='x'/>");
     for (more, code) in [(&[][..], 1), (&["--type", "disk"], 1), (&["--type", "disk", "--type", "tape"], 0)] {
         let output = logdag(&[&["check", "--strict", &own.config][..], more].concat()).output().unwrap();
@@ -1060,7 +1061,7 @@ fn times_are_those_of_the_place() {
     }
 }
 
-/// Waits until a line goes to this file: a configuration is taken at some time after the signal.
+/// Waits until a line goes to this file: a configuration is applied some time after the signal.
 fn wait_until_written(setup: &Setup, input: &mut impl Write, name: &str, text: &str) {
     let begun = Instant::now();
     while !setup.read(name).contains(text) {
@@ -1086,13 +1087,13 @@ fn sighup_takes_the_configuration_as_it_is_now() {
     configure(&first.replace("name=\"one\"", "name=\"two\"").replace("one", "two"));
     signal(&child, Signal::SIGHUP);
     wait_until_written(&setup, &mut input, "two.log", "with another one");
-    // A wrong one changes nothing.
+    // An invalid one changes nothing.
     configure(&format!("{first}<log name=\"bad\" format=\"none\"/>"));
     signal(&child, Signal::SIGHUP);
     setup.wait_for("error.log", "the configuration stays as it was: ");
     setup.wait_for("error.log", "format=\"none\" on <log>: expected one of plain");
     wait_until_written(&setup, &mut input, "two.log", "still there");
-    // Nor does one whose file cannot be opened, or whose type nobody knows.
+    // Neither does one whose file cannot be opened, or whose type is unknown.
     configure(&first.replace("DIR/one.log", "DIR/none/one.log"));
     signal(&child, Signal::SIGHUP);
     setup.wait_for("error.log", "none/one.log: No such file");
@@ -1209,9 +1210,9 @@ fn a_line_that_has_come_in_part_is_logged_as_cut() {
     setup.wait_for("out.log", "whole\n");
     signal(&child, Signal::SIGTERM);
     assert!(ended(child).status.success());
-    assert_eq!(setup.read("out.log"), "whole\nbalance is 12 [cut here: logdag was told to end]\n");
+    assert_eq!(setup.read("out.log"), "whole\nbalance is 12 [cut here: logdag was told to stop]\n");
     drop(input);
-    // Where the input itself ends, its last line is whole without a line end.
+    // If the input itself ends, its last line is whole without a line end.
     let mut child = setup.run(&["--in", "out=stdin"]);
     write!(child.stdin.take().unwrap(), "the last one").unwrap();
     assert!(ended(child).status.success());

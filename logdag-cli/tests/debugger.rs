@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Whether gdb is there; it must be where it is required.
+/// Whether gdb is installed; fails if it is required and missing.
 fn is_there() -> bool {
     let there = gdb(&["--version"]).is_ok();
     let required = std::env::var_os("JLOG_REQUIRE_GDB").is_some_and(|required| !required.is_empty());
@@ -30,11 +30,11 @@ fn rings(core: &Path, arguments: &str) -> (String, String) {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dist/gdb/logdag.py");
     let command = format!("logdag-rings {arguments}");
     let core = format!("--core={}", core.display());
-    // Without the program: neither symbols nor debug information are there.
+    // Without the program, there are neither symbols nor debug information.
     let output = gdb(&[&core, "-x", script.to_str().unwrap(), "-ex", &command]).unwrap();
     let (said, error) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    // gdb itself tells of the core first.
+    // gdb first prints its own lines about the core.
     let at = said.find("\nring ").map_or(said.len(), |at| at + 1);
     (said[at..].to_owned(), error)
 }
@@ -56,7 +56,7 @@ fn the_rings_of_a_core_are_those_of_the_process_that_was_killed() {
         path("file.log").display()
     );
     fs::write(path("app.xml"), configuration).unwrap();
-    // It kills the process that logs its lines, when that has them all.
+    // It kills the process that logs its lines, once that has all of them.
     let program = "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do echo \"line $n\"; done; printf 'caf\\303\\251 \\033[1m\\n'; \
                    until grep -q caf \"$FILE\"; do sleep 0.01; done; kill -ABRT $PPID";
     let logdag = ["exec", "app.xml", "--stdout", "ring", "--", "sh", "-c", program];

@@ -14,7 +14,7 @@ fn logs(inside: &str) -> String {
     format!("<app><logs>\n{inside}\n</logs></app>")
 }
 
-/// What `logdag check` ends with; `None` where it was killed by a signal, or does not end.
+/// The exit status of `logdag check`; `None` if a signal killed it, or it does not end.
 fn check(text: &str) -> Option<i32> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("app.xml");
@@ -69,7 +69,7 @@ fn many_streams_are_quick() {
     assert_eq!(check(&logs(&(0..20_000).map(log).collect::<String>())), Some(0));
 }
 
-/// What the command says of a configuration with these streams.
+/// The output of the command for a configuration with these streams.
 fn command(dir: &Path, logs: &str) -> Command {
     let config = dir.join("app.xml");
     fs::write(&config, format!("<app><logs>\n{}\n</logs></app>", logs.replace("DIR", dir.to_str().unwrap())))

@@ -1,4 +1,4 @@
-//! `logdag run` and `exec`, asked over HTTP while they run.
+//! `logdag run` and `exec`, queried over HTTP while they run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
@@ -59,7 +59,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended where the test has come to its end.
+        // It has ended already if the test got to its end.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -99,7 +99,7 @@ fn run_shows_streams_rings_and_the_feeds_that_it_writes() {
     running.stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "");
     assert!(TcpStream::connect(&running.address).is_err());
-    // Nothing is left behind in the feed by whoever looked at it.
+    // Reading the feed leaves nothing behind in it.
     let log = Jlog::open(dir.path().join("feed")).unwrap();
     assert_eq!(log.subscribers().unwrap().len(), 1);
     assert!(log.subscribe("new", Start::Beginning).is_ok());
@@ -189,10 +189,10 @@ fn ctl_says_whose_sink_a_reload_waits_for() {
     let list = ctl(&["list"]).1;
     assert!(list.contains("[file ") && list.contains(" waiting"), "{list}");
     let (code, _, said) = ctl(&["reload"]);
-    let expected = "logdag: the reload is still under way: the sink of stuck does not take what it was given before; its errors \
+    let expected = "logdag: the reload is still under way: the sink of stuck is still busy with earlier lines; its errors \
                     go to the log\n";
     assert_eq!((code, &*said), (0, expected));
-    // One that is refused is told at once.
+    // A refusal is reported at once.
     std::fs::write(&config, "wrong = 1").unwrap();
     let (code, _, said) = ctl(&["reload"]);
     assert!(code == 1 && said.contains("unknown attribute \"wrong\""), "{said}");
@@ -249,7 +249,7 @@ fn ctl_shows_and_changes_streams() {
     };
     let done = (0, String::new(), String::new());
     assert_eq!(ctl(&["log", "to", "web", "one", "\u{1b}[31mtwo"]), done);
-    // Queued lines come soon.
+    // Queued lines arrive soon.
     let begun = Instant::now();
     let mut shown = String::new();
     while shown.is_empty() && begun.elapsed() < DEADLINE {
@@ -271,7 +271,7 @@ fn ctl_shows_and_changes_streams() {
     let (code, _, said) = ctl(&["log", "enable", "none"]);
     assert!(code == 1 && said.contains("there is no log stream \"none\""), "{said}");
 
-    // Listening, from the first line that is logged then, until the listener ends.
+    // Listening starts with the next line that is logged, and lasts until the listener ends.
     let mut listener = Command::new(env!("CARGO_BIN_EXE_logdag"))
         .args(["ctl", "--http", &at, "log", "connect", "web"])
         .stdout(Stdio::piped())
@@ -299,7 +299,7 @@ fn ctl_shows_and_changes_streams() {
     let (code, _, said) = ctl(&["list"]);
     assert!(code == 1 && said.contains("ctl.sock"), "{said}");
 
-    // One that allows no changes says what it needs.
+    // A server that allows no changes says what it needs.
     let running = Running::start(&["run", &config, "--in", "web=stdin", "--http", "127.0.0.1:0"]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
     command.args(["ctl", "--http", &running.address, "no", "log", "enable", "web"]);

@@ -91,7 +91,7 @@ fn line(of: usize, n: usize) -> String {
     format!("<{of} {n} {:.>400}>\n", n * n)
 }
 
-/// Writes lines until nobody reads them any longer.
+/// Writes lines until nobody reads them any more.
 fn feed(child: &mut Child, of: usize) -> std::thread::JoinHandle<()> {
     let mut input = child.stdin.take().unwrap();
     std::thread::spawn(move || {
@@ -102,7 +102,8 @@ fn feed(child: &mut Child, of: usize) -> std::thread::JoinHandle<()> {
     })
 }
 
-/// Every line of each writer is there once, whole, and in order. Where one was killed, its last line may be torn.
+/// Every line of each writer is present once, whole, and in order. The last line of a killed writer
+/// may be torn.
 fn assert_whole(text: &str, writers: usize) {
     let mut next = vec![0; writers];
     let mut torn = 0;
@@ -135,7 +136,7 @@ fn a_process_that_is_killed_while_it_compresses_loses_and_doubles_nothing() {
             let before = setup.names().len();
             let mut child = setup.run();
             let feeder = feed(&mut child, round);
-            // It has rotated something, and is somewhere in the work on that.
+            // It has begun a rotation, and is somewhere in the middle of it.
             let begun = Instant::now();
             while setup.names().len() < before + 2 + round % 3 {
                 assert!(begun.elapsed() < LONG, "nothing is rotated");
@@ -146,7 +147,7 @@ fn a_process_that_is_killed_while_it_compresses_loses_and_doubles_nothing() {
             feeder.join().unwrap();
             interrupted += usize::from(setup.names().iter().any(|name| name.ends_with(".part")));
         }
-        // The next start finishes what they began.
+        // The next start finishes their work.
         let mut last = setup.run();
         drop(last.stdin.take());
         assert!(last.wait().unwrap().success());
@@ -221,7 +222,7 @@ fn a_new_configuration_changes_names_and_compression_and_is_no_start() {
     wait_for("numbers", &|names| names.len() >= 3);
     setup.configure("rotate_name = '{name}-%F{ext}'\nrotate_on_start = true\ncompress = 'gzip'");
     kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGHUP).unwrap();
-    // What has numbers is none of its own, and stays.
+    // Files with numbers are not its own, and stay.
     let mut from = 600;
     let begun = Instant::now();
     loop {
@@ -240,7 +241,7 @@ fn a_new_configuration_changes_names_and_compression_and_is_no_start() {
     let entries = fs::read_dir(setup.dir.path()).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|ext| ext != "toml")).collect();
-    // Numbers, then names with dates, of which the first has no number behind it, then the log.
+    // Numbers, then names with dates, of which the first has no number, then the log.
     files.sort_by_key(|path| {
         let name = path.file_name().unwrap().to_str().unwrap().trim_end_matches(".gz").to_owned();
         let number = name.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0_u64);

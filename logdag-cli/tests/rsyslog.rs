@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const PROGRAM: &str = "/usr/sbin/rsyslogd";
 
-/// Whether rsyslogd is there; it must be where it is required.
+/// Whether rsyslogd is installed; fails if it is required and missing.
 fn is_there() -> bool {
     let there = Path::new(PROGRAM).exists();
     let required = std::env::var_os("JLOG_REQUIRE_RSYSLOGD").is_some_and(|required| !required.is_empty());
@@ -39,7 +39,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A port that nobody listened at a moment ago, for both protocols.
+/// A port that was free a moment ago, for both protocols.
 fn port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! `logdag run` and `exec` as services of systemd.
+//! `logdag run` and `exec` as systemd services.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What stands in for systemd, and a configuration.
+/// A stand-in for systemd, and a configuration.
 struct Service {
     dir: tempfile::TempDir,
     socket: UnixDatagram,
@@ -44,7 +44,7 @@ impl Service {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// What it is told next, without the clock's value.
+    /// The next notification, without the clock's value.
     fn next(&self) -> String {
         let mut buffer = [0; 4096];
         let n = self.socket.recv(&mut buffer).unwrap();
@@ -76,7 +76,9 @@ fn systemd_is_told_of_reloads_and_the_end() {
     assert_eq!(service.next(), "RELOADING=1\nMONOTONIC_USEC\n");
     let refused = service.next();
     assert!(
-        refused.starts_with("READY=1\nSTATUS=The configuration was refused, and the one before is in use: "),
+        refused.starts_with(
+            "READY=1\nSTATUS=The configuration was refused, and the previous one stays in use: "
+        ),
         "{refused}"
     );
     signal(&child, Signal::SIGTERM);
@@ -97,7 +99,7 @@ fn the_watchdog_is_pinged_while_lines_move() {
     assert!(first.contains(&"READY=1\nSTATUS=Logs lines of 1 input\n".to_owned()), "{first:?}");
     assert!(first.contains(&"WATCHDOG=1\n".to_owned()), "{first:?}");
     assert_eq!(service.next(), "WATCHDOG=1\n");
-    // More than the pipe and a batch hold: the sink stands still, and lines wait.
+    // More than the pipe and a batch hold: the sink is stuck, and lines wait.
     let mut input = child.stdin.take().unwrap();
     let line = [b"x".repeat(999), b"\n".to_vec()].concat();
     let writer = std::thread::spawn(move || {
@@ -106,7 +108,7 @@ fn the_watchdog_is_pinged_while_lines_move() {
         }
         input
     });
-    // The pings stop: none for as long as six of them take.
+    // The pings stop: none comes within six intervals.
     service.socket.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
     let begun = Instant::now();
     while service.socket.recv(&mut [0; 64]).is_ok() {
@@ -151,7 +153,7 @@ fn the_unit_is_one_that_systemd_takes() {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/systemd");
     let unit = fs::read_to_string(root.join("logdag@.service")).unwrap();
-    // The command is looked for.
+    // The unit's command is found by its path.
     let unit = unit.replace("/usr/bin/logdag", env!("CARGO_BIN_EXE_logdag"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("logdag@app.service");
@@ -159,7 +161,7 @@ fn the_unit_is_one_that_systemd_takes() {
     let done = verify(&["verify", "--man=no", path.to_str().unwrap()]).unwrap();
     assert_eq!(String::from_utf8_lossy(&done.stderr), "");
     assert!(done.status.success());
-    // What it runs is a command line of ours.
+    // It runs a valid command line of ours.
     fs::write(dir.path().join("app.toml"), "[logs.lines]\ntype = \"memory\"\n").unwrap();
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let here = dir.path().to_str().unwrap();

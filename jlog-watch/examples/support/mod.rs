@@ -1,10 +1,10 @@
-//! What this process takes of the machine.
+//! The resources that this process uses.
 
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// Time of a core that this process has taken, but for its first thread, which is the client.
+/// CPU time of this process, except for its first thread, which is the client.
 pub fn cpu() -> Duration {
     time_of(UsageWho::RUSAGE_SELF).saturating_sub(time_of(UsageWho::RUSAGE_THREAD))
 }
@@ -17,7 +17,7 @@ fn time_of(who: UsageWho) -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// Resident memory in KiB: what the process has for itself, and that with the parts of the program that were used.
+/// Resident memory in KiB: without and with the parts of the program file that were used.
 pub fn resident_kib() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {

@@ -1,4 +1,4 @@
-//! What changes something: only where the server was told that it may.
+//! Requests that change something. They need permission from the server's options.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::names;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
-/// So long a change waits for others that are under way.
+/// How long a change waits for changes in progress.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After this time whoever asked for a reload is told that it is still under way.
+/// After this time, the client that requested a reload is told that it is still in progress.
 const RELOAD: Duration = Duration::from_secs(1);
 
 pub(super) fn router() -> Router<Arc<Core>> {
@@ -32,7 +32,7 @@ pub(super) fn router() -> Router<Arc<Core>> {
     router
 }
 
-/// The members of a body, which is an object or nothing. Those that are not known are an error.
+/// The members of a body, which is an object or empty. Unknown members are an error.
 fn members(body: &Bytes, known: &[&str]) -> Result<Map<String, Value>, Box<Response>> {
     if body.is_empty() {
         return Ok(Map::new());
@@ -57,7 +57,7 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a st
     match members.get(name) {
         None => Ok(None),
         Some(Value::String(value)) => Ok(Some(value)),
-        Some(other) => Err(bad(format!("{name}: {other}: expected a text"))),
+        Some(other) => Err(bad(format!("{name}: {other}: expected a string"))),
     }
 }
 
@@ -65,7 +65,7 @@ fn internal() -> Box<Response> {
     Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, "an internal error"))
 }
 
-/// Does something that may wait, a few at a time.
+/// Runs something that may block, a few at a time.
 #[cfg(feature = "graph")]
 pub(super) async fn change<T: Send + 'static>(
     core: &Core,
@@ -74,7 +74,7 @@ pub(super) async fn change<T: Send + 'static>(
     begin(core, work).await?.await.map_err(|_| internal())
 }
 
-/// Begins to do it.
+/// Starts it.
 async fn begin<T: Send + 'static>(
     core: &Core,
     work: impl FnOnce() -> T + Send + 'static,
@@ -113,7 +113,7 @@ fn start(at: &str) -> Option<Start> {
     }
 }
 
-/// Opens the feed and does something with it.
+/// Opens the feed and runs something with it.
 async fn with_feed<T: Send + 'static>(
     core: &Core,
     name: &str,
@@ -125,7 +125,8 @@ async fn with_feed<T: Send + 'static>(
     done.map_err(unavailable)?.map_err(|e| Box::new(refused(&e)))
 }
 
-/// `PUT /api/v1/feeds/{feed}/subscribers/{subscriber}` with `at` (the beginning, unless said otherwise) and `move`.
+/// `PUT /api/v1/feeds/{feed}/subscribers/{subscriber}` with `at` (by default the beginning) and
+/// `move`.
 async fn put_subscriber(
     State(core): State<Arc<Core>>,
     Path((feed, subscriber)): Path<(String, String)>,
@@ -170,10 +171,10 @@ async fn delete_subscriber(
     }
 }
 
-/// `POST /api/v1/reload`: reads the configuration again. Where a sink keeps that from its end, the answer says which.
+/// `POST /api/v1/reload`: reloads the configuration. If a sink delays it, the answer says which.
 async fn reload(State(core): State<Arc<Core>>) -> Response {
     let Some(reload) = core.reload.clone() else {
-        return error(StatusCode::NOT_FOUND, "there is no configuration here that could be read again");
+        return error(StatusCode::NOT_FOUND, "there is no configuration to reload here");
     };
     let under_way = match begin(&core, move || (reload.0)()).await {
         Ok(under_way) => under_way,
@@ -183,7 +184,7 @@ async fn reload(State(core): State<Arc<Core>>) -> Response {
         Ok(Ok(Ok(()))) => respond::json(StatusCode::OK, &json!({ "reloaded": true })),
         Ok(Ok(Err(why))) => error(StatusCode::BAD_REQUEST, why),
         Ok(Err(_)) => *internal(),
-        // It goes on without whoever asked.
+        // It continues even if the client disconnects.
         Err(_) => {
             let pending = json!({ "reloaded": false, "pending": pending(&core) });
             respond::json(StatusCode::ACCEPTED, &pending)
@@ -246,7 +247,7 @@ mod streams {
         })
     }
 
-    /// Does something with a stream's graph, and says how.
+    /// Runs something with a stream's graph, and returns the outcome.
     async fn with_graph(
         core: &Core,
         stream: &str,
@@ -295,7 +296,7 @@ mod streams {
         .await
     }
 
-    /// Flags with what is to be changed, in the order of [`FLAGS`].
+    /// The new values of flags, in the order of [`FLAGS`].
     fn merged(mut flags: Flags, changed: &[Option<bool>]) -> Flags {
         let all = [
             &mut flags.debug,
@@ -355,7 +356,7 @@ mod streams {
             members(&body, &["filter"]).and_then(|members| Ok(text(&members, "filter")?.map(str::to_owned)));
         let checked = filter.and_then(|filter| {
             let graph = graph_of(&core, &from, query.as_deref())?;
-            // A name that is mistyped is not to make a stream.
+            // A mistyped name must not create a stream.
             if graph.find(&to).is_none() {
                 return Err(refused(&GraphError::UnknownStream(to.clone())));
             }

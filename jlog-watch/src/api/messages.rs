@@ -15,7 +15,7 @@ use crate::mtev::parameter;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
-/// A request looks at messages for so long.
+/// How long a request may search messages.
 const TIME: Duration = Duration::from_secs(2);
 /// Memory that a regular expression may take.
 const REGEX_BYTES: usize = 1 << 20;
@@ -68,7 +68,7 @@ impl Wanted {
         self.start = Start::After(id);
     }
 
-    /// Whether a message has what is looked for.
+    /// Whether a message matches.
     pub(super) fn takes(&self, body: &[u8]) -> bool {
         let contains = |text: &Vec<u8>| memchr::memmem::find(body, text).is_some();
         self.contains.as_ref().is_none_or(contains)
@@ -76,13 +76,13 @@ impl Wanted {
     }
 }
 
-/// How messages are read: whatever is found, nothing is changed in the feed.
+/// How messages are read: without changing anything in the feed, whatever is found.
 pub(super) fn options() -> ReaderOptions {
     ReaderOptions::default().peek(true).on_damage(OnDamage::Skip).batch_bytes(256 << 10)
 }
 
-/// A message as an object, without a body that has more bytes than this. A body that is no UTF-8
-/// comes in base64.
+/// A message as an object. A body of more bytes than the limit is left out. A body that is not
+/// UTF-8 is encoded in base64.
 pub(super) fn message_json(message: &Message<'_>, most: usize) -> Value {
     let mut object = json!({
         "id": message.id().to_string(),
@@ -112,7 +112,7 @@ pub(super) async fn messages(
     let feeds = core.feeds.look().await;
     let query = query.as_deref();
     let parsed = pick(&feeds, &name).and_then(|feed| {
-        // A search is through everything, as far as one request goes.
+        // A search covers everything, as far as one request gets.
         let searched = ["contains", "regex"].iter().any(|name| parameter(query, name).is_some());
         let wanted = Wanted::parse(query, if searched { Start::Beginning } else { Start::Last(100) })?;
         Ok((at(&core, feed)?, wanted, number(query, "limit", 100, MAX_MESSAGES)?))
@@ -147,11 +147,11 @@ fn read(log: &Jlog, wanted: &Wanted, limit: u64, bytes: usize) -> Result<Value, 
                     break 'reading;
                 }
                 let object = message_json(&message, bytes);
-                // Once more as a part of the whole.
+                // Serialised once more as a part of the whole.
                 size += object.to_string().len() + 1;
                 if size > bytes {
                     if found.is_empty() {
-                        // It would be in the way of all behind it.
+                        // It would block all messages after it.
                         found.push(message_json(&message, 0));
                         next = message.id();
                         looked_at += 1;

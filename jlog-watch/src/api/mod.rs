@@ -1,4 +1,5 @@
-//! `/api/v1`: feeds and streams as JSON. `openapi.json` describes the answers, and a test compares them.
+//! `/api/v1`: feeds and streams as JSON. `openapi.json` describes the answers, and a test compares
+//! them.
 
 mod control;
 mod messages;
@@ -45,7 +46,7 @@ pub(crate) fn router(control: bool) -> Router<Arc<Core>> {
     if control { router.merge(control::router()) } else { router }
 }
 
-/// A number in a query; the default where it is not given.
+/// A number in a query; the default if it is missing.
 fn number(query: Option<&str>, name: &str, otherwise: u64, most: u64) -> Result<u64, Box<Response>> {
     match parameter(query, name) {
         None => Ok(otherwise),
@@ -70,7 +71,7 @@ fn rfc3339(time: Timestamp) -> Value {
     }
 }
 
-/// A number with three decimals; null where there is none.
+/// A number with three decimals; null for `None`.
 fn rounded(value: Option<f64>) -> Value {
     value.map_or(Value::Null, |value| json!((value * 1000.0).round() / 1000.0))
 }
@@ -94,7 +95,7 @@ fn pick<'a>(feeds: &'a [FeedView], name: &str) -> Result<&'a FeedView, Box<Respo
     }
 }
 
-/// The feed itself, for a request to it, unless it is known that it does not answer.
+/// The feed itself, for a request to it, unless it is known not to answer.
 fn at(core: &Core, view: &FeedView) -> Result<Arc<Feed>, Box<Response>> {
     let found = core.feeds.find(&view.name).filter(|_| view.stuck.is_none());
     found.ok_or_else(|| unavailable(Unavailable::Busy(view.facts().err().unwrap_or_default())))
@@ -167,12 +168,12 @@ fn subscriber_json(subscriber: &Subscriber) -> Value {
     })
 }
 
-/// What is left of a list that may be too long for an answer.
+/// The part of a list that fits into an answer.
 fn limited(core: &Core, name: &str, all: Vec<Value>) -> Response {
     let (mut bytes, mut shown) = (100, Vec::new());
     let count = all.len();
     for value in all {
-        // Once more as a part of the whole.
+        // Serialised once more as a part of the whole.
         bytes += value.to_string().len() + 1;
         if bytes > core.limits.response_bytes {
             break;
@@ -198,7 +199,7 @@ async fn feed(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Respon
     }
 }
 
-/// A feed that can be read; the error of one that cannot be is an answer.
+/// A feed that can be read; otherwise an answer with the error.
 fn readable<'a>(feeds: &'a [FeedView], name: &str) -> Result<(&'a FeedView, &'a Facts), Box<Response>> {
     let feed = pick(feeds, name)?;
     let facts = feed.facts().map_err(|why| Box::new(error(StatusCode::SERVICE_UNAVAILABLE, why)))?;
@@ -216,7 +217,7 @@ async fn subscribers(State(core): State<Arc<Core>>, Path(name): Path<String>) ->
     }
 }
 
-/// `GET /api/v1/feeds/{feed}/segments`: the newest first.
+/// `GET /api/v1/feeds/{feed}/segments`: newest first.
 async fn segments(
     State(core): State<Arc<Core>>,
     Path(name): Path<String>,
@@ -232,7 +233,7 @@ async fn segments(
     let verdict = verify::Verdict::of(&core.checks, &feed.name);
     let all = &facts.status.each_segment;
     let shown = all.iter().rev().take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|segment| {
-        // A checkpoint that cannot be read may need everything.
+        // A subscriber whose checkpoint cannot be read may need everything.
         let needs = |subscriber: &&Subscriber| match subscriber.status.checkpoint {
             Some(id) => id.segment <= segment.number && subscriber.status.messages > 0,
             None => true,
@@ -254,10 +255,10 @@ async fn segments(
 #[cfg(feature = "graph")]
 fn stream_json(graph: &GraphView, stream: &StreamView) -> Value {
     let description = &stream.description;
-    // It is an object: it has just been made so.
+    // It was created as an object.
     let mut object: Value = serde_json::from_str(&description.to_json()).unwrap_or_default();
     if let Some(stats) = object.get_mut("stats").and_then(Value::as_object_mut) {
-        // No sink is asked.
+        // Sinks are not queried.
         stats.shift_remove("size");
     }
     object["graph"] = graph.name.as_str().into();
@@ -281,7 +282,7 @@ async fn streams(State(core): State<Arc<Core>>) -> Response {
     limited(&core, "streams", streams.collect())
 }
 
-/// `GET /api/v1/config?graph=NAME`: the streams of a graph, as they are now, as a configuration.
+/// `GET /api/v1/config?graph=NAME`: the current streams of a graph, as a configuration.
 #[cfg(feature = "graph")]
 async fn config(State(core): State<Arc<Core>>, RawQuery(query): RawQuery) -> Response {
     let wanted = parameter(query.as_deref(), "graph");

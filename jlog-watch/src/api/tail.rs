@@ -1,4 +1,4 @@
-//! Messages and lines as they come, as server-sent events.
+//! Messages and lines as they arrive, as server-sent events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,31 +23,33 @@ use crate::mtev::parameter;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
-/// Finding a place in a feed may take so long.
+/// How long finding a place in a feed may take.
 const OPENING: Duration = Duration::from_secs(2);
-/// What is new is looked for this often.
+/// How often the server checks for new messages.
 const POLL: Duration = Duration::from_millis(250);
-/// A client that nothing comes for is written to this often: one that is gone is noticed so.
+/// How often something is written to an idle client, to notice whether it is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Pieces of events that wait for a client. The feed or ring is read on only when it has taken
-/// them.
+/// Pieces of events that wait for a client. More is read from the feed or ring only when the client
+/// has taken them.
 const AHEAD: usize = 1;
-/// Bytes of messages that become one piece, about: many clients may let a piece wait.
+/// The approximate bytes of messages in one piece. It is small because many clients may each have
+/// one waiting.
 const PIECE: usize = 64 << 10;
-/// Of a longer message, the events have no body.
+/// The event of a longer message has no body.
 const MAX_BODY: usize = 1 << 20;
-/// A client that is behind by more messages gets the newest, and is told how many were left out.
+/// A client that is behind by more messages gets the newest ones, and the number of those that were
+/// left out.
 const MAX_BEHIND: u64 = 10_000;
 
-/// An event: its name (none for what is usual), the id to go on from, and a JSON value.
+/// An event: its name (none for messages and lines), the id to resume after, and a JSON value.
 fn event(name: Option<&str>, id: Option<String>, data: &Value) -> String {
     let name = name.map_or_else(String::new, |name| format!("event: {name}\n"));
     let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
-    // JSON has no line end in it.
+    // This JSON contains no line end.
     format!("{name}{id}data: {data}\n\n")
 }
 
-/// What writes events to a client.
+/// Writes events to a client.
 struct Client {
     events: mpsc::Sender<Result<Bytes, Infallible>>,
     wrote: Instant,
@@ -55,7 +57,7 @@ struct Client {
 }
 
 impl Client {
-    /// A client and the answer that it gets; an error where there are too many.
+    /// A client and its answer; an error if there are too many.
     fn new(core: &Core) -> Result<(Self, Response), Box<Response>> {
         let Ok(permit) = Arc::clone(&core.tails).try_acquire_owned() else {
             let why = "too many tails are open: try again later";
@@ -67,13 +69,13 @@ impl Client {
         Ok((client, respond::body(StatusCode::OK, "text/event-stream", body)))
     }
 
-    /// Sends events; `false` where the client is gone.
+    /// Sends events; `false` if the client is gone.
     async fn send(&mut self, text: String) -> bool {
         self.wrote = Instant::now();
         text.is_empty() || self.events.send(Ok(Bytes::from(text))).await.is_ok()
     }
 
-    /// Waits until it is time to look again; `false` where the client is gone.
+    /// Waits until it is time to check again; `false` if the client is gone.
     async fn wait(&mut self) -> bool {
         if tokio::time::timeout(POLL, self.events.closed()).await.is_ok() {
             return false;
@@ -82,7 +84,7 @@ impl Client {
     }
 }
 
-/// Where a client wants to go on that had a connection before.
+/// Where a client that was connected before wants to resume.
 fn last_event(headers: &HeaderMap) -> Option<&str> {
     headers.get("last-event-id")?.to_str().ok().filter(|id| !id.is_empty())
 }
@@ -123,7 +125,7 @@ struct Tail {
     log: Jlog,
     reader: Reader,
     wanted: Wanted,
-    /// What is to be told before anything else.
+    /// An event to send before anything else.
     before: String,
 }
 
@@ -131,9 +133,11 @@ impl Tail {
     fn open(log: &Jlog, wanted: Wanted) -> Result<Self, Error> {
         let mut before = String::new();
         let reader = match log.reader_from(&wanted.start(), options().batch_bytes(PIECE)) {
-            // The feed was recreated after the client saw this id: everything in it is new to the client.
+            // The feed was recreated after the client saw this id: everything in it is new to the
+            // client.
             Err(Error::NoSuchRecord { id, .. }) => {
-                let why = format!("{id} is past the end: these messages begin at the first that there is");
+                let why =
+                    format!("{id} is past the end: these messages begin with the first one in the feed");
                 before = event(Some("restarted"), None, &json!({ "text": why }));
                 log.reader_from(&Start::Beginning, options().batch_bytes(PIECE))?
             }
@@ -142,13 +146,13 @@ impl Tail {
         Ok(Self { log: log.clone(), reader, wanted, before })
     }
 
-    /// The events of what has come, and whether there may be more at once.
+    /// The events of new messages, and whether there may be more right away.
     fn look(&mut self) -> Result<(String, bool), Error> {
         let mut out = std::mem::take(&mut self.before);
         self.skip_if_far_behind(&mut out)?;
         let more = match self.reader.next_batch(Wait::No)? {
             None => {
-                // A feed that was removed or replaced is nothing to wait at.
+                // Do not wait for a feed that was removed or replaced.
                 self.reader.check_there()?;
                 false
             }
@@ -184,14 +188,14 @@ impl Tail {
         Ok((out, more))
     }
 
-    /// A client that is too slow continues near the end.
+    /// A client that is too slow resumes near the end.
     fn skip_if_far_behind(&mut self, out: &mut String) -> Result<(), Error> {
         let (here, end) = (self.reader.position(), self.log.end()?);
         if here.segment == end.segment && u64::from(end.marker.saturating_sub(here.marker)) <= MAX_BEHIND {
             return Ok(());
         }
         let there = self.log.resolve(&Start::Last(MAX_BEHIND / 2))?;
-        // Nothing to skip, or not enough to be worth it: the place that is MAX_BEHIND from the end is not behind this one.
+        // Too little to skip: the place MAX_BEHIND before the end is not after this one.
         if self.log.resolve(&Start::Last(MAX_BEHIND))? <= here {
             return Ok(());
         }
@@ -211,7 +215,7 @@ impl Tail {
     }
 }
 
-/// Follows a feed for as long as the client is there.
+/// Follows a feed as long as the client is connected.
 async fn follow(feed: Arc<Feed>, mut tail: Tail, mut client: Client) {
     loop {
         let looked = feed.request(OPENING, move |_| {
@@ -244,9 +248,9 @@ async fn follow(feed: Arc<Feed>, mut tail: Tail, mut client: Client) {
     }
 }
 
-/// `GET /api/v1/streams/{stream}/tail`: of a memory stream its lines, of any other, or with
-/// `filter`, those that are logged from now on. For these, the graph gets a memory stream until the
-/// client goes: only where something may be changed.
+/// `GET /api/v1/streams/{stream}/tail`: the lines of a memory stream, or the lines that are logged
+/// from now on to any other stream, or that pass `filter`. For the latter, the graph gets a memory
+/// stream until the client disconnects, which needs permission for changes.
 #[cfg(feature = "graph")]
 pub(super) async fn stream(
     State(core): State<Arc<Core>>,
@@ -281,11 +285,11 @@ pub(super) async fn stream(
     }
 }
 
-/// The tail of a stream that keeps no lines, or of some of its lines.
+/// The tail of a stream that keeps no lines, or of the lines that pass a filter.
 #[cfg(feature = "graph")]
 async fn connected(core: &Core, graph: logdag::Graph, name: String, filter: Option<String>) -> Response {
     if !core.control {
-        let why = "only memory streams are followed, and whole, unless the server was started with --control";
+        let why = "without --control, only memory streams can be tailed, and only without a filter";
         return error(StatusCode::FORBIDDEN, why);
     }
     let (client, response) = match Client::new(core) {
@@ -304,7 +308,7 @@ async fn connected(core: &Core, graph: logdag::Graph, name: String, filter: Opti
     }
 }
 
-/// A memory stream that somebody listens to, for as long as this is there.
+/// A memory stream for a listener, removed when this is dropped.
 #[cfg(feature = "graph")]
 struct Listener {
     graph: logdag::Graph,
@@ -313,7 +317,7 @@ struct Listener {
 
 #[cfg(feature = "graph")]
 impl Listener {
-    /// Lines, and their bytes, that wait for a client that is too slow.
+    /// The lines, and their bytes, that may wait for a slow client.
     const KEEPS: (usize, usize) = (10_000, 256 << 10);
 
     fn connect(graph: logdag::Graph, to: &str, filter: Option<&str>) -> Result<Self, logdag::GraphError> {
@@ -334,16 +338,16 @@ impl Listener {
 #[cfg(feature = "graph")]
 impl Drop for Listener {
     fn drop(&mut self) {
-        // A configuration that was read again may have removed it.
+        // A reload may have removed it.
         self.graph.remove(&self.ring);
     }
 }
 
-/// Follows a memory stream for as long as it and the client are there. Its lines have ids if a
-/// client can go on behind them.
+/// Follows a memory stream as long as it exists and the client is connected. Its lines have ids if
+/// a client can resume after them.
 #[cfg(feature = "graph")]
 async fn follow_ring(graph: &logdag::Graph, name: &str, mut after: u64, ids: bool, mut client: Client) {
-    // A client that has outlived a restart gets all that there is.
+    // A client that was connected before a restart gets all lines.
     if graph.memory_newest(name).is_some_and(|newest| newest < after) {
         after = 0;
     }
@@ -356,7 +360,7 @@ async fn follow_ring(graph: &logdag::Graph, name: &str, mut after: u64, ids: boo
         };
         let mut events = String::new();
         if let Some(first) = lines.first() {
-            // Before the first piece nobody has missed anything that was still to come.
+            // Before the first piece, the client has not missed anything.
             let left_out = first.index.saturating_sub(after + 1);
             if begun && left_out > 0 {
                 let text = format!("{left_out} lines were left out");

@@ -19,21 +19,22 @@ use crate::feeds::Feed;
 use crate::respond::{self, error};
 use crate::watch::Core;
 
-/// So many findings are shown; more are counted.
+/// How many findings are shown; further ones are only counted.
 const MAX_FINDINGS: usize = 1000;
 
-/// What is known of feeds that were to be verified, by their names.
+/// The verifications of feeds, by name.
 pub(crate) type Checks = Mutex<BTreeMap<String, Check>>;
 
-/// What the last verification says of a feed's segments.
+/// The result of the last verification for a feed's segments.
 pub(super) struct Verdict {
-    /// The segment that was being written when it began: it and later ones may have changed since.
+    /// The segment that was being written when the verification began: it and later ones may have
+    /// changed since.
     writing: u32,
     damaged: BTreeSet<u32>,
 }
 
 impl Verdict {
-    /// That of a feed, if it was verified.
+    /// The verification of a feed, if there was one.
     pub(super) fn of(checks: &Checks, feed: &str) -> Option<Self> {
         match checks.lock().get(feed)? {
             Check::Done { writing, outcome: Ok(found), .. } => {
@@ -60,7 +61,7 @@ impl Verdict {
     }
 }
 
-/// How far a verification has come.
+/// The progress of a verification.
 #[derive(Debug)]
 pub(crate) enum Check {
     Running(Progress),
@@ -122,7 +123,8 @@ async fn shown(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Respo
     }
 }
 
-/// `POST /api/v1/feeds/{feed}/verify`: begins, unless it has begun already. One feed at a time, on one core.
+/// `POST /api/v1/feeds/{feed}/verify`: starts a verification, unless one is running. One feed at a
+/// time, on one core.
 async fn begin(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Response {
     let feeds = core.feeds.look().await;
     let view = match pick(&feeds, &name) {
@@ -144,7 +146,7 @@ async fn begin(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Respo
             checks.insert(feed.name.clone(), Check::Running(Progress::default()));
             drop(checks);
             let (weak, of, name) = (Arc::downgrade(&core), Arc::clone(&feed), feed.name.clone());
-            // It may take hours: no thread that others wait for.
+            // It may take hours, so it must not occupy a thread that others wait for.
             let begun = std::thread::Builder::new().name("jlog-watch-verify".to_owned()).spawn(move || {
                 let note = move |check: Check| match weak.upgrade() {
                     // The server has ended.

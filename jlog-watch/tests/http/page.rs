@@ -1,4 +1,5 @@
-//! The page at `/`, in a real browser: Chromium, driven by chromedriver (WebDriver, which is JSON over HTTP).
+//! The page at `/`, in a real browser: Chromium, driven by chromedriver (WebDriver, which is JSON
+//! over HTTP).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -178,7 +179,7 @@ fn the_page_shows_what_happens_and_survives_a_restart() {
         logdag::log!(ring, "while paused");
         browser.until(
             "a count of what was missed",
-            "return document.querySelector('#tail .note').textContent.includes('1 line came while paused')",
+            "return document.querySelector('#tail .note').textContent.includes('1 line arrived while paused')",
         );
     }
     assert_eq!(browser.console(), Vec::<String>::new());
@@ -225,8 +226,8 @@ fn the_page_asks_for_a_token_and_shows_nothing_before() {
     assert_eq!(browser.run("return document.querySelector('#token').hidden"), true);
 }
 
-/// Where the server lets clients change something, a stream has a switch; the graph shows what leads where and what does
-/// not; a segment shows what the last verification said.
+/// Where the server lets clients change something, a stream has a switch; the graph shows what
+/// leads where and what does not; a segment shows what the last verification said.
 #[test]
 #[cfg(feature = "graph")]
 fn the_page_draws_the_graph_and_switches_streams() {

@@ -53,7 +53,10 @@ fn headers_that_do_not_come_and_answers_that_nobody_takes_end_connections() {
         connect(&server),
         &format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n12"),
     );
-    assert_eq!((late.status, late.json()["error"].as_str()), (408, Some("the request's body does not come")));
+    assert_eq!(
+        (late.status, late.json()["error"].as_str()),
+        (408, Some("the request's body does not arrive"))
+    );
     let piece = format!("{:x}\r\n{}\r\n", 60_000, "x".repeat(60_000)).repeat(2);
     let head = format!("POST /metrics HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n");
     let long = send(connect(&server), &(head + &piece));
@@ -64,7 +67,8 @@ fn headers_that_do_not_come_and_answers_that_nobody_takes_end_connections() {
     stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n").repeat(1000);
     let begun = Instant::now();
-    // Both buffers fill, and then the server gives up: writing fails with an error of the connection, not of time.
+    // Both buffers fill, and then the server gives up: writing fails with an error of the
+    // connection, not of time.
     let ended = loop {
         match stream.write_all(request.as_bytes()) {
             Ok(()) => {}

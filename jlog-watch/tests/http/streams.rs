@@ -142,7 +142,8 @@ fn a_write_that_takes_long_is_seen_while_it_does() {
     assert_eq!(found["logdag_stream_write_duration_seconds_count{stream=\"slow\"}"], 1.0);
 }
 
-/// Of a stream with statistics, each filter says how many lines came to it, and how many it kept back.
+/// Of a stream with statistics, each filter says how many lines came to it, and how many it kept
+/// back.
 #[test]
 fn filters_are_counted_where_there_are_statistics() {
     let graph = Graph::new();

@@ -1,4 +1,5 @@
-//! TLS, with certificates that each test makes for itself, and two clients: curl where it is there, and rustls.
+//! TLS, with certificates that each test makes for itself, and two clients: curl where it is there,
+//! and rustls.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,11 +1,11 @@
-//! What several test programs need.
+//! Shared by several test programs.
 
 use std::sync::{Arc, Once};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 
-/// Signals that whoever runs the tests ignores (`nohup`, or a shell that runs them in the background) are none that the command
-/// finds ignored: what has a handler here begins with the default there.
+/// The command must not inherit ignored signals from the test runner (`nohup`, or a shell that runs
+/// the tests in the background): a signal with a handler here has the default action there.
 pub(crate) fn heed_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -341,7 +341,7 @@ fn errors_in_toml_name_the_place() {
         ("x = ", 1, 5, "string values must be quoted"),
         ("[[log]]\nname = \"a\"\nformat = \"xml\"", 3, 11, "expected one of plain"),
         ("[[log]]\ntype = \"memory\"", 1, 1, "a log without a name"),
-        ("[[log]]\nname = [\"a\"]", 2, 9, "name: expected a text"),
+        ("[[log]]\nname = [\"a\"]", 2, 9, "name: expected a string"),
         ("[[log]]\nname = \"a\"\noutlet = { filter = \"x = 1\" }", 3, 10, "an outlet without a name"),
         (
             "[[log]]\nname = \"a\"\noutlet = { name = \"b\", filter = 'x =' }",
@@ -349,8 +349,8 @@ fn errors_in_toml_name_the_place() {
             37,
             "a quoted text or a number",
         ),
-        ("[[log]]\nname = \"a\"\noutlet = [[1]]", 3, 11, "expected a text, or a table with name"),
-        ("[[log]]\nname = \"a\"\nconfig = { x = [] }", 3, 16, "expected a text, a number"),
+        ("[[log]]\nname = \"a\"\noutlet = [[1]]", 3, 11, "expected a string, or a table with name"),
+        ("[[log]]\nname = \"a\"\nconfig = { x = [] }", 3, 16, "expected a string, a number"),
         ("include = \"/nowhere/at.all\"", 1, 12, "cannot include"),
     ] {
         let error = Config::from_text("app.toml", text).expect_err(text);
@@ -411,7 +411,7 @@ fn values_in_toml_are_those_of_xml() {
     assert_eq!(sink.rotation.retain_bytes, u64::MAX);
     for mistaken in ["log = \"a\"", "timestamps = []", "[g]\nconfig = 5"] {
         let error = Config::from_text("app.toml", mistaken).unwrap_err();
-        assert!(error.message.contains("expected a text, a number, true, false, or tables"), "{error}");
+        assert!(error.message.contains("expected a string, a number, true, false, or tables"), "{error}");
     }
 }
 
@@ -1421,7 +1421,7 @@ fn a_list_of_a_mistyped_name_is_told() {
     for text in ["[[log]]\nname = 'a'\noutlets = ['b']", "[[log]]\nname = 'a'\noutlets = []"] {
         let error = Config::from_text("c.toml", text).unwrap_err().to_string();
         assert!(
-            error.contains("outlets: expected a text") && error.contains("did you mean outlet?"),
+            error.contains("outlets: expected a string") && error.contains("did you mean outlet?"),
             "{error}"
         );
     }

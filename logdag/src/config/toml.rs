@@ -34,7 +34,7 @@ fn duplicate(source: &Source, offset: usize) -> String {
 }
 
 const EXPECTED: &str =
-    "expected a text, a number, true, false, or tables; only outlet and include are lists of texts";
+    "expected a string, a number, true, false, or tables; only outlet and include are lists of strings";
 
 struct Reader<'a> {
     source: &'a Rc<Source>,
@@ -118,7 +118,7 @@ impl Reader<'_> {
                     _ => return Err(self.unexpected(&element.place, name)),
                 };
                 let Some(text) = scalar(value) else {
-                    return Err(element.place.error(format!("expected a text, or a table with {key}")));
+                    return Err(element.place.error(format!("expected a string, or a table with {key}")));
                 };
                 let attribute = (key.to_owned(), substitute(&text), self.value_place(item));
                 Ok(Element { attributes: vec![attribute], ..element })
@@ -131,7 +131,7 @@ impl Reader<'_> {
         for (key, value) in table {
             let place = self.place(value);
             let Some(text) = scalar(value.get_ref()) else {
-                return Err(place.error("expected a text, a number, true or false"));
+                return Err(place.error("expected a string, a number, true or false"));
             };
             let name = key.get_ref().to_string();
             if matches!(&*name, "id" | "inherit") {
