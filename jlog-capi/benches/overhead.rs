@@ -1,4 +1,5 @@
-//! What the C interface adds to the Rust one: single appends and single reads through both, in one run.
+//! The overhead of the C interface over the Rust one: single appends and single reads through both,
+//! in one run.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -26,7 +27,7 @@ fn append(c: &mut Criterion) {
     for (name, pre_commit) in [("append", 0), ("append, buffered", 1 << 20)] {
         let mut group = c.benchmark_group(name);
         group.throughput(Throughput::Elements(1));
-        // Nobody subscribes: segments that are full are removed between the measurements.
+        // Without subscribers, full segments are removed between the measurements.
         let (_dir, log, _) = feed(pre_commit);
         let writer = log.writer().unwrap();
         group.bench_function("Rust", |b| b.iter(|| writer.append(black_box(BODY)).unwrap()));
@@ -66,7 +67,8 @@ fn read(c: &mut Criterion) {
             assert_eq!(sum, BODY.len() * MESSAGES as usize);
         });
     });
-    // SAFETY: the context is new, open for reading, and closed last; ids and messages are there for each call.
+    // SAFETY: the context is new, open for reading, and closed last; ids and messages are valid
+    // during each call.
     unsafe {
         let ctx = jlog_new(path.as_ptr());
         assert_eq!(jlog_ctx_open_reader(ctx, c"s".as_ptr()), 0);

@@ -1,14 +1,15 @@
 /*
- * The C interface of jlog: programs written for libjlog 2.x compile against this header as they are.
+ * The C interface of jlog: programs written for libjlog 2.x compile against this header unchanged.
  *
- * A jlog is a directory. A context is made for a path (jlog_new), set up, and then used for one thing: to create the
- * jlog, to write to it, or to read it for one subscriber. Names of subscribers can be managed with any context.
- * Results are 0 or -1 where nothing else is said; jlog_ctx_err tells why. A context may be used by several threads.
+ * A jlog is a directory. A context is made for a path (jlog_new), configured, and then used for one
+ * purpose: to create the jlog, to write to it, or to read it for one subscriber. Any context can
+ * manage subscribers. Functions return 0 or -1 unless stated otherwise; jlog_ctx_err gives the
+ * reason. Several threads may use a context.
  */
 #ifndef JLOG_H
 #define JLOG_H
 
-/* Programs rely on having these from here. */
+/* Programs rely on this header to include these. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,7 +47,7 @@ typedef struct _jlog_message_header_compressed {
   uint32_t compressed_len; /* length of the body on disk */
 } jlog_message_header_compressed;
 
-/* Which record: its segment, and its place there, from 1. As a checkpoint, 0 is before the first. */
+/* An id: the segment, and the record's marker in it, from 1. In a checkpoint, 0 is before the first record. */
 typedef struct _jlog_id {
   uint32_t log;
   uint32_t marker;
@@ -64,7 +65,7 @@ typedef struct _jlog_message {
 /* Where a new subscriber begins. */
 typedef enum { JLOG_BEGIN, JLOG_END } jlog_position;
 
-/* When metastore and checkpoints are synced: never, when the system does it, at every change. */
+/* When metastore and checkpoints are synced: never, when the kernel writes back, at every change. */
 typedef enum { JLOG_UNSAFE, JLOG_ALMOST_SAFE, JLOG_SAFE } jlog_safety;
 
 typedef enum {
@@ -107,10 +108,10 @@ typedef enum { JLOG_COMPRESSION_NULL = 0, JLOG_COMPRESSION_LZ4 = 1 } jlog_compre
  * call. */
 typedef enum { JLOG_READ_METHOD_MMAP = 0, JLOG_READ_METHOD_PREAD } jlog_read_method_type;
 
-/* Is told of errors: what was given with it, a format as of printf, and its values. */
+/* Reports errors: the pointer given with it, a printf format, and its values. */
 typedef void (*jlog_error_func)(void *data, const char *format, ...);
 
-/* Making and ending a context. Closing flushes what is buffered. */
+/* Making and closing a context. Closing flushes the buffer. */
 JLOG_API(jlog_ctx *) jlog_new(const char *path);
 JLOG_API(int) jlog_ctx_close(jlog_ctx *ctx);
 
@@ -121,7 +122,7 @@ JLOG_API(const char *) jlog_ctx_err_string(jlog_ctx *ctx);
 JLOG_API(const char *) jlog_err_string(int code);
 JLOG_API(void) jlog_set_error_func(jlog_ctx *ctx, jlog_error_func func, void *data);
 
-/* Setting up, before the context is opened; segment size and safety also while it writes. */
+/* Settings, before the context is opened; segment size and safety also while it writes. */
 JLOG_API(int) jlog_ctx_alter_mode(jlog_ctx *ctx, int mode);
 JLOG_API(int) jlog_ctx_alter_journal_size(jlog_ctx *ctx, size_t size);
 JLOG_API(int) jlog_ctx_alter_safety(jlog_ctx *ctx, jlog_safety safety);
@@ -153,7 +154,7 @@ JLOG_API(int) jlog_ctx_last_storage_log(jlog_ctx *ctx, uint32_t *log);
 JLOG_API(int) jlog_ctx_advance_id(jlog_ctx *ctx, jlog_id *cur, jlog_id *start, jlog_id *finish);
 JLOG_API(int) jlog_snprint_logid(char *buff, int n, const jlog_id *id);
 
-/* Subscribers. Removing one gives 1 if it was there and 0 if not; a list is given back with its dispose. */
+/* Subscribers. Removing one returns 1 if it existed and 0 if not; free a list with its dispose function. */
 JLOG_API(int) jlog_ctx_add_subscriber(jlog_ctx *ctx, const char *subscriber, jlog_position whence);
 JLOG_API(int) jlog_ctx_add_subscriber_copy_checkpoint(jlog_ctx *ctx, const char *new_subscriber,
                                                       const char *old_subscriber);
@@ -163,7 +164,7 @@ JLOG_API(int) jlog_ctx_list_subscribers(jlog_ctx *ctx, char ***subs);
 JLOG_API(int) jlog_ctx_list_subscribers_dispose(jlog_ctx *ctx, char **subs);
 JLOG_API(int) jlog_get_checkpoint(jlog_ctx *ctx, const char *subscriber, jlog_id *id);
 
-/* Looking after a jlog. Cleaning gives the number of segments removed, pending readers that of the subscribers that
+/* Maintenance. Cleaning returns the number of segments removed, pending readers that of the subscribers that
  * still need the segment. Nobody may write during a repair. */
 JLOG_API(size_t) jlog_raw_size(jlog_ctx *ctx);
 JLOG_API(int) jlog_pending_readers(jlog_ctx *ctx, uint32_t log, uint32_t *earliest);

@@ -1,4 +1,5 @@
-//! What C programs see: types, numbers, names. Layouts and values are those of libjlog 2.x.
+//! The binary interface of C programs: types, numbers, names. Layouts and values are those of
+//! libjlog 2.x.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
@@ -17,7 +18,7 @@ macro_rules! errors {
         /// The name of an error code.
         pub(crate) fn name(code: c_int) -> &'static CStr {
             match code {
-                // The names have no NUL but the one that ends them.
+                // The names contain no NUL except the one that ends them.
                 $($code => {
                     const NAME: &CStr = match CStr::from_bytes_with_nul(
                         concat!("JLOG_ERR_", stringify!($code), "\0").as_bytes(),
@@ -77,7 +78,8 @@ pub struct jlog_id {
     pub marker: u32,
 }
 
-/// A record's header as it is on disk; in a jlog that is not compressed, the last field is also the body's length.
+/// A record's header, as on disk. In a jlog that is not compressed, the last field is also the
+/// body's length.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct jlog_message_header_compressed {
@@ -93,7 +95,7 @@ pub struct jlog_message_header_compressed {
     pub compressed_len: u32,
 }
 
-/// A message: what is written, or what was read.
+/// A message to write, or one that was read.
 #[repr(C)]
 #[derive(Debug)]
 pub struct jlog_message {
@@ -107,11 +109,13 @@ pub struct jlog_message {
     pub aligned_header: jlog_message_header_compressed,
 }
 
-/// What hears of errors: called with what was given to `jlog_set_error_func`, a format of printf, and its values.
+/// The error function. It is called with the pointer that was given to `jlog_set_error_func`, a
+/// printf format, and its values.
 pub type jlog_error_func = Option<unsafe extern "C" fn(data: *mut c_void, format: *const c_char, ...)>;
 
-/// A context as programs see it that include `jlog_private.h`: offsets are those of libjlog 2.6 on x86-64. They only read.
-/// Every field is initialised; those that this library has no use for stay 0.
+/// A context, as seen by programs that include `jlog_private.h`, with the offsets of libjlog 2.6 on
+/// x86-64. Programs only read it. Every field is initialised; those that this library does not use
+/// stay 0.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Layout {
@@ -123,7 +127,7 @@ pub struct Layout {
     pub(crate) pre_commit_is_mapped: AtomicU32,
     pub(crate) multi_process: AtomicU8,
     pub(crate) pre_commit_buffer_size_specified: AtomicU8,
-    /// 64: where the pre-commit buffer begins, up to where it is filled, and where it ends.
+    /// 64: the beginning of the pre-commit buffer, the end of its contents, and its end.
     pub(crate) pre_commit_buffer: AtomicPtr<c_void>,
     pub(crate) pre_commit_pos: AtomicPtr<c_void>,
     pub(crate) pre_commit_end: AtomicPtr<c_void>,
@@ -132,9 +136,10 @@ pub struct Layout {
     pub(crate) desired_pre_commit_buffer_len: AtomicUsize,
     /// 104: the pre-commit file, mapped.
     pub(crate) pre_commit_pointer: AtomicPtr<c_void>,
-    /// 112: segment being written, segment size, safety and header magic of a context that is not open.
+    /// 112: the segment being written, segment size, safety and header magic of a context that is
+    /// not open.
     pub(crate) pre_init: [AtomicU32; 4],
-    /// 128: what the context is.
+    /// 128: the kind of the context.
     pub(crate) mode: AtomicU32,
     /// 136: the path.
     pub(crate) path: *const c_char,
@@ -153,16 +158,16 @@ pub struct Layout {
     mmap_base: *mut c_void,
     mmap_len: usize,
     data_file_size: usize,
-    /// 216: messages were read since the last interval.
+    /// 216: whether messages were read since the last interval.
     pub(crate) reader_is_initialized: AtomicU8,
     compressed_data_buffer: *mut c_void,
     compressed_data_buffer_len: usize,
     /// 240: a reader's subscriber.
     pub(crate) subscriber_name: AtomicPtr<c_char>,
-    /// 248: how the last call went, and the system's number of the last one that failed.
+    /// 248: the error code of the last call, and errno of the last one that failed.
     pub(crate) last_error: AtomicI32,
     pub(crate) last_errno: AtomicI32,
-    /// 256: what hears of errors.
+    /// 256: the error function.
     pub(crate) error_func: AtomicPtr<c_void>,
     pub(crate) error_ctx: AtomicPtr<c_void>,
     mess_data_size: usize,

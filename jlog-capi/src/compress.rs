@@ -1,4 +1,4 @@
-//! `jlog_compress` and `jlog_decompress`: bodies as a compressed jlog has them.
+//! `jlog_compress` and `jlog_decompress`: the bodies of a compressed jlog.
 
 use std::ffi::{c_char, c_int};
 use std::slice;
@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const NULL: c_int = 0;
 const LZ4: c_int = 1;
-/// What an LZ4 block can hold.
+/// The most bytes in an LZ4 block.
 const MAX_LZ4: usize = 0x7E00_0000;
 
 /// The provider of this process.
@@ -31,7 +31,7 @@ fn bound(provider: c_int, len: usize) -> Option<usize> {
 
 fn compress(provider: c_int, source: &[u8], dest: &mut [u8]) -> Option<usize> {
     match provider {
-        // The encoder insists on room for the worst case; the result may need less.
+        // The encoder requires room for the worst case; the result may need less.
         LZ4 if bound(LZ4, source.len())? > dest.len() => {
             let block = lz4_flex::block::compress(source);
             dest.get_mut(..block.len())?.copy_from_slice(&block);
@@ -70,7 +70,7 @@ unsafe fn input<'a>(from: *const c_char, len: usize) -> Option<&'a [u8]> {
     }
 }
 
-/// The same for room to write to, whose bytes are made zero first: they may be uninitialised.
+/// The same for an output buffer. Its bytes are zeroed first, because they may be uninitialised.
 ///
 /// # Safety
 /// `to` is NULL or has room for `len` bytes, which nothing else uses during the call.
@@ -88,19 +88,20 @@ unsafe fn output<'a>(to: *mut c_char, len: usize) -> Option<&'a mut [u8]> {
     }
 }
 
-/// Chooses how [`jlog_compress`] and [`jlog_decompress`] work in this process: 0 not at all (at first), 1 with LZ4. 0, or
-/// -1 for any other number.
+/// Sets how [`jlog_compress`] and [`jlog_decompress`] work in this process: 0 without compression
+/// (the default), 1 with LZ4. Returns 0, or -1 for any other number.
 #[unsafe(no_mangle)]
 pub extern "C" fn jlog_set_compression_provider(provider: c_int) -> c_int {
     if choose(provider) { 0 } else { -1 }
 }
 
-/// Compresses bytes into `*dest`, which has room for `*dest_bytes`; where that may be too little, `*dest` is set to memory
-/// from malloc, which the caller frees. `*dest_bytes` becomes the length. 0 or -1.
+/// Compresses bytes into `*dest`, which has room for `*dest_bytes`. If that may be too little,
+/// `*dest` is set to memory from malloc, which the caller must free. `*dest_bytes` is set to the
+/// length. Returns 0 or -1.
 ///
 /// # Safety
-/// `source` points to `source_bytes` bytes; `dest` and `dest_bytes` are NULL or point to such values, and `*dest` has room
-/// for as many bytes as `*dest_bytes` says.
+/// `source` points to `source_bytes` bytes; `dest` and `dest_bytes` are NULL or point to such
+/// values, and `*dest` has room for as many bytes as `*dest_bytes` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_compress(
     source: *const c_char,
@@ -140,7 +141,8 @@ pub unsafe extern "C" fn jlog_compress(
     }
 }
 
-/// Decompresses bytes into `dest`, which has room for `dest_bytes`. 0, or -1 where they do not decompress or do not fit.
+/// Decompresses bytes into `dest`, which has room for `dest_bytes`. Returns 0, or -1 if they do not
+/// decompress or do not fit.
 ///
 /// # Safety
 /// `source` points to `source_bytes` bytes, `dest` has room for `dest_bytes`.
@@ -168,13 +170,14 @@ macro_rules! provider {
         #[unsafe(no_mangle)]
         pub extern "C" fn $init() {}
 
-        /// The most bytes that this many may become; 0 for more than the provider takes.
+        /// The maximum compressed size of this many bytes; 0 if the provider does not accept as
+        /// many.
         #[unsafe(no_mangle)]
         pub extern "C" fn $bound(source_size: c_int) -> usize {
             usize::try_from(source_size).ok().and_then(|len| bound($provider, len)).unwrap_or(0)
         }
 
-        /// Compresses; how many bytes were written, or 0 where there is no room for them.
+        /// Compresses. Returns the number of bytes written, or 0 if they do not fit.
         ///
         /// # Safety
         /// `source` points to `source_size` bytes, `dest` has room for `max_dest_size`.
@@ -190,7 +193,7 @@ macro_rules! provider {
                 .unwrap_or(0)
         }
 
-        /// Decompresses; how many bytes were written, or -1 where that fails.
+        /// Decompresses. Returns the number of bytes written, or -1 on failure.
         ///
         /// # Safety
         /// `source` points to `compressed_size` bytes, `dest` has room for `max_decompressed_size`.

@@ -1,4 +1,4 @@
-//! A context: what every function works on. All of it may be called from several threads at once.
+//! A context, on which every function operates. Several threads may use it at once.
 
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::fs::File;
@@ -24,11 +24,11 @@ use crate::view::View;
 
 /// Permission bits of new files.
 const FILE_MODE: u32 = 0o640;
-/// The size of segments unless another is asked for.
+/// The default size of segments.
 const SEGMENT_SIZE: u32 = 4 << 20;
-/// The largest segment size there is.
+/// The largest segment size.
 const MAX_SEGMENT_SIZE: usize = 1 << 30;
-/// The largest pre-commit buffer there is.
+/// The largest pre-commit buffer.
 const MAX_PRE_COMMIT: usize = 8 << 20;
 const PLAIN_MAGIC: u32 = 0x663A_7318;
 const COMPRESSED_MAGIC: u32 = 0x1510_6A00;
@@ -39,16 +39,16 @@ const UNIT_LIMIT: usize = 1;
 const SAFETY: usize = 2;
 const MAGIC: usize = 3;
 
-/// What a context is.
+/// The kind of a context.
 pub(crate) const NEW: u32 = 0;
 pub(crate) const INIT: u32 = 1;
 pub(crate) const READ: u32 = 2;
 pub(crate) const APPEND: u32 = 3;
 pub(crate) const INVALID: u32 = 4;
 
-/// How many bytes are read ahead at first. The number doubles each time that all of them were used, up to a
-/// limit: what fits into the processor's cache, and for large messages enough that few of them are cut at its
-/// end and read again.
+/// How many bytes are read ahead at first. The number doubles each time that all of them were used,
+/// up to a limit. The limit fits into the CPU cache, but is large enough that few large messages
+/// are cut at its end and read again.
 const AHEAD: usize = 64 << 10;
 const MAX_AHEAD: usize = 256 << 10;
 const MAX_AHEAD_LARGE: usize = 1 << 20;
@@ -58,7 +58,7 @@ const LARGE: usize = 16 << 10;
 /// No segment.
 const NO_SEGMENT: u64 = u64::MAX;
 
-/// An error code with the system's number.
+/// An error code with errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) code: c_int,
@@ -70,7 +70,7 @@ impl Fault {
         Self { code, errno }
     }
 
-    /// An error of the engine as this code, with the system's number if there is one.
+    /// An error of the engine as this code, with errno if there is one.
     fn of(code: c_int, error: &Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(match error {
             Error::DiskFull { .. } | Error::AtCapacity { .. } => libc::ENOSPC,
@@ -97,7 +97,7 @@ pub(crate) type Outcome<T> = Result<T, Fault>;
 struct Reading {
     reader: Reader,
     view: View,
-    /// Messages were read since the last interval.
+    /// Whether messages were read since the last interval.
     initialized: bool,
     /// The first id of the last interval: a program that reads it will read the next ones.
     expected: LogId,
@@ -108,7 +108,7 @@ struct Reading {
     compressed: bool,
 }
 
-/// A context, behind the layout that tools know.
+/// A context, which begins with the layout that tools know.
 #[repr(C)]
 pub struct Ctx {
     layout: Layout,
@@ -117,29 +117,29 @@ pub struct Ctx {
 
 struct Own {
     path: PathBuf,
-    /// What `Layout::path` points to.
+    /// The string that `Layout::path` points to.
     _c_path: CString,
     hook: Mutex<(jlog_error_func, usize)>,
-    /// The segment that `Layout::data` is.
+    /// The segment that `Layout::data` shows.
     shown: AtomicU64,
     /// Held while `Layout::data` is exchanged.
     showing: Mutex<()>,
     log: OnceLock<Jlog>,
     writer: OnceLock<Writer>,
     reading: Mutex<Option<Reading>>,
-    /// Keeps mapped what `Layout` points to.
+    /// Keeps the maps alive that `Layout` points to.
     maps: Mutex<Vec<memmap2::Mmap>>,
-    /// What `Layout::subscriber_name` points to.
+    /// The string that `Layout::subscriber_name` points to.
     name: OnceLock<CString>,
 }
 
-// SAFETY: the raw pointers in it point to memory that it owns itself and never changes through them; everything that
-// changes is an atomic number or behind a mutex.
+// SAFETY: the raw pointers in it point to memory that it owns itself and never changes through
+// them; everything that changes is an atomic number or behind a mutex.
 unsafe impl Send for Ctx {}
 // SAFETY: as above.
 unsafe impl Sync for Ctx {}
 
-/// A panic in between has left nothing half-done that matters: see each user.
+/// A panic of another holder has left no harmful state: see each user.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -179,12 +179,12 @@ impl Ctx {
         (self.layout.last_error.load(Relaxed), self.layout.last_errno.load(Relaxed))
     }
 
-    /// Notes how a call went.
+    /// Records the outcome of a call.
     pub(crate) fn note(&self, fault: Option<Fault>) {
         self.layout.last_error.store(fault.map_or(abi::SUCCESS, |fault| fault.code), Relaxed);
         if let Some(fault) = fault {
             self.layout.last_errno.store(fault.errno, Relaxed);
-            // SAFETY: the location of this thread's errno is always good.
+            // SAFETY: the location of this thread's errno is always valid.
             unsafe { *libc::__errno_location() = fault.errno };
         }
     }
@@ -194,7 +194,8 @@ impl Ctx {
         let (hook, data) = *lock(&self.own.hook);
         let Some(hook) = hook else { return };
         let name = abi::name(fault.code).as_ptr();
-        // SAFETY: the function was given to be called so, and strerror gives a C string for any number.
+        // SAFETY: the caller promised that the function may be called so, and strerror returns a C
+        // string for any number.
         unsafe {
             hook(
                 data as *mut c_void,
@@ -207,14 +208,14 @@ impl Ctx {
         }
     }
 
-    /// Reports what a repair has done to the error function.
+    /// Reports the actions of a repair to the error function.
     pub(crate) fn report(&self, events: &[jlog_core::Event]) {
         let (hook, data) = *lock(&self.own.hook);
         let Some(hook) = hook else { return };
         for event in events {
             // A path may have any bytes but a NUL.
             let Ok(text) = CString::new(event.to_string()) else { continue };
-            // SAFETY: the function was given to be called so.
+            // SAFETY: the caller promised that the function may be called so.
             unsafe { hook(data as *mut c_void, c"JLOG repair: %s\n".as_ptr(), text.as_ptr()) };
         }
     }
@@ -259,7 +260,8 @@ impl Ctx {
         Ok(())
     }
 
-    /// Chooses how messages are read: 0 in memory that stays until the next interval, 1 until the next call.
+    /// Sets how long the memory of messages stays valid: 0 until the next interval, 1 until the
+    /// next call.
     pub(crate) fn set_read_method(&self, method: c_int) -> Outcome<()> {
         if lock(&self.own.reading).as_ref().is_some_and(|reading| reading.initialized) {
             return Err(Fault::new(abi::NOT_SUPPORTED, libc::EBUSY));
@@ -340,7 +342,7 @@ impl Ctx {
             .segment_size(size.load(Relaxed))
             .safety(Safety::from_u32(safety.load(Relaxed)).unwrap_or_default())
             .compression(compression)
-            // As the C library has it; `jlog alter --checksums on` switches them on.
+            // As in the C library; `jlog alter --checksums on` enables them.
             .checksums(false)
             .create(self.path());
         match created {
@@ -368,7 +370,7 @@ impl Ctx {
         Ok(self.own.log.get_or_init(|| log))
     }
 
-    /// Begins to be a writer or a reader.
+    /// Opens the context as a writer or a reader.
     fn begin(&self, mode: u32) -> Outcome<()> {
         self.layout
             .mode
@@ -377,7 +379,7 @@ impl Ctx {
             .map_err(|_| Fault::new(abi::ILLEGAL_OPEN, libc::EINVAL))
     }
 
-    /// What could not be opened is good for nothing but closing.
+    /// A context that could not be opened can only be closed.
     fn opened<T>(&self, outcome: Outcome<T>) -> Outcome<T> {
         if outcome.is_err() {
             self.layout.mode.store(INVALID, Relaxed);
@@ -392,7 +394,8 @@ impl Ctx {
 
     fn try_open_writer(&self) -> Outcome<()> {
         let log = self.log()?;
-        // A C program may fork, and does not expect threads: no lock is kept that one of them would have to give back.
+        // A C program may fork and does not expect threads, so we keep no lock that a thread would
+        // have to release.
         let mut options = WriterOptions::default().hold_lock(Duration::ZERO);
         let wanted = self.layout.desired_pre_commit_buffer_len.load(Relaxed);
         let specified = self.layout.pre_commit_buffer_size_specified.load(Relaxed) != 0;
@@ -402,7 +405,7 @@ impl Ctx {
         let alone = self.layout.multi_process.load(Relaxed) == 0;
         let alone = alone.then(|| log.writer_with(options.locking(Locking::SingleProcess).at_once()));
         let writer = match alone {
-            // Others write, although this one wants to be alone: with locks, nothing is lost.
+            // Others write although this one wants to be alone. With locks, nothing is lost.
             None | Some(Err(Error::WriterBusy { .. })) => log.writer_with(options),
             Some(other) => other,
         };
@@ -431,7 +434,8 @@ impl Ctx {
     fn show_files(&self, buffer: bool) {
         let map = |name: &str| {
             let file = File::open(self.path().join(name)).ok()?;
-            // SAFETY: nothing truncates these files, and the bytes are never read as Rust values here.
+            // SAFETY: nothing truncates these files, and the bytes are never read as Rust values
+            // here.
             unsafe { memmap2::Mmap::map(&file) }.ok()
         };
         let layout = &self.layout;
@@ -458,7 +462,7 @@ impl Ctx {
         }
     }
 
-    /// A file of the jlog for tools to use; NULL where it cannot be opened.
+    /// A file of the jlog for tools to use; NULL if it cannot be opened.
     fn open_file(&self, name: &str) -> *mut jlog_file {
         let multi = self.layout.multi_process.load(Relaxed) != 0;
         let mode = self.layout.file_mode.load(Relaxed);
@@ -478,12 +482,13 @@ impl Ctx {
         }
     }
 
-    /// Shows where the writer is after it has written or flushed.
+    /// Shows the writer's position after it has written or flushed.
     fn wrote(&self) {
         let Some(writer) = self.own.writer.get() else { return };
         self.uses(writer.segment());
         let counter: *const AtomicU32 = self.layout.pre_commit_pointer.load(Relaxed).cast_const().cast();
-        // SAFETY: NULL, or the beginning of a map that is kept with the context, aligned as a page.
+        // SAFETY: it is NULL, or the page-aligned beginning of a map that lives as long as the
+        // context.
         if let Some(counter) = unsafe { counter.as_ref() } {
             let begin: *mut u8 = self.layout.pre_commit_buffer.load(Relaxed).cast();
             let pos = begin.wrapping_add(counter.load(Relaxed) as usize);
@@ -499,7 +504,8 @@ impl Ctx {
     fn try_open_reader(&self, subscriber: Option<&[u8]>) -> Outcome<()> {
         let log = self.log()?;
         let name = subscriber.ok_or(Fault::new(abi::INVALID_SUBSCRIBER, libc::EINVAL))?;
-        // Checkpoints move only when the caller says so. The C library lets any number of contexts read for one subscriber.
+        // Checkpoints move only when the caller says so. The C library lets any number of contexts
+        // read for one subscriber.
         let options = ReaderOptions::default().peek(true).claim(Claim::IfFree);
         let reader = log.reader_with(name, options).map_err(|e| match &e {
             Error::UnknownSubscriber { .. } | Error::SubscriberName { .. } | Error::Checkpoint { .. } => {
@@ -562,17 +568,19 @@ impl Ctx {
         }
     }
 
-    /// The interval of messages to read, and how many they are.
+    /// The interval of messages to read, and their number.
     pub(crate) fn interval(&self) -> Outcome<(LogId, LogId, c_int)> {
         self.reading(|reading| {
             let stored =
                 reading.reader.stored_checkpoint().map_err(|e| Fault::of(abi::INVALID_SUBSCRIBER, &e))?;
             let (here, last) = reading.reader.next_after(stored).map_err(|e| reading_fault(&e))?;
             if here != stored {
-                // It means the same as the one that is stored: on a disk that cannot be written, that one stays.
+                // It is equivalent to the stored checkpoint, so on a disk that cannot be written,
+                // that one stays.
                 let _ = reading.reader.store_checkpoint(here);
             }
-            // A program that did not use all that was read ahead will not do so in the next interval.
+            // A program that did not use all of the read-ahead will not do so in the next interval
+            // either.
             if reading
                 .view
                 .next()
@@ -596,8 +604,8 @@ impl Ctx {
             if id.marker == 0 {
                 return Err(Fault::new(abi::ILLEGAL_LOGID, libc::EINVAL));
             }
-            // The C library keeps plain messages that it maps until the next interval or segment, everything else
-            // until the next call.
+            // The C library keeps uncompressed messages, which it maps, until the next interval or
+            // segment, and all others until the next call.
             let stays = reading.stays(self);
             if stays && out.len() == 1 && reading.view.fill(id, out) == 1 {
                 reading.last = Some(id);
@@ -614,7 +622,7 @@ impl Ctx {
                 let mut filled = reading.view.fill(at, rest);
                 if filled == 0 {
                     reading.load(at, many, stays).map_err(|fault| match fault.code {
-                        // There are fewer than were asked for.
+                        // There are fewer than requested.
                         abi::ILLEGAL_LOGID | abi::CLOSE_LOGID if done > 0 => {
                             Fault::new(abi::IDX_CORRUPT, fault.errno)
                         }
@@ -647,7 +655,7 @@ impl Ctx {
         })
     }
 
-    /// The last record there is.
+    /// The last record.
     pub(crate) fn last_id(&self) -> Outcome<LogId> {
         let id = self.reading(|reading| {
             let storage_log = reading.reader.meta().map_err(|e| Fault::of(abi::META_OPEN, &e))?.storage_log;
@@ -692,7 +700,7 @@ impl Ctx {
         id.map_err(|e| Fault::of(abi::INVALID_SUBSCRIBER, &e))
     }
 
-    /// Forgets what was read: repair may have moved it.
+    /// Forgets the messages in memory: repair may have moved them.
     pub(crate) fn forget_view(&self) {
         if let Some(reading) = &mut *lock(&self.own.reading) {
             reading.view.clear();
@@ -700,7 +708,7 @@ impl Ctx {
         }
     }
 
-    /// Notes whether messages were read since the last interval.
+    /// Records whether messages were read since the last interval.
     fn initialized(&self, reading: &mut Reading, yes: bool) {
         reading.initialized = yes;
         self.layout.reader_is_initialized.store(yes.into(), Relaxed);
@@ -720,7 +728,7 @@ impl Drop for Ctx {
 fn close_file(shown: &AtomicPtr<jlog_file>, fresh: *mut jlog_file) {
     let old = shown.swap(fresh, Relaxed);
     if !old.is_null() {
-        // SAFETY: the context has opened it, and does not show it any more.
+        // SAFETY: the context opened it, and no longer shows it.
         unsafe { files::close(old) };
     }
 }
@@ -731,12 +739,12 @@ impl Reading {
         ctx.layout.read_method.load(Relaxed) == 0 && !self.compressed
     }
 
-    /// Forgets what was read, but not what was read ahead from `id` on.
+    /// Forgets the messages in memory, except those that were read ahead from `id` on.
     fn keep_ahead(&mut self, id: LogId) {
         self.view.keep_only(id);
     }
 
-    /// Reads the message into memory, with those that follow it if they are likely to be wanted.
+    /// Reads the message into memory, with the following ones if they are likely to be requested.
     fn load(&mut self, id: LogId, many: bool, stays: bool) -> Outcome<()> {
         let before = LogId::new(id.segment, id.marker - 1);
         let sequential =
@@ -777,7 +785,7 @@ impl Reading {
         if let Err(e) = std::fs::metadata(path.join(jlog_core::names::segment(id.segment))) {
             return Fault::new(abi::FILE_OPEN, e.raw_os_error().unwrap_or(libc::EIO));
         }
-        // Behind the last one of a complete segment comes the end of its index.
+        // After the last message of a complete segment comes the end of its index.
         let complete = self.reader.meta().is_ok_and(|meta| id.segment < meta.storage_log);
         if complete && id.marker > 1 && self.reader.read(LogId::new(id.segment, id.marker - 1)).is_ok() {
             return Fault::new(abi::CLOSE_LOGID, 0);
@@ -786,7 +794,7 @@ impl Reading {
     }
 }
 
-/// What a C reader hears of an error while reading.
+/// The error code that a C reader gets for an error while reading.
 fn reading_fault(error: &Error) -> Fault {
     let code = match error {
         Error::NoSuchRecord { .. } => abi::ILLEGAL_LOGID,

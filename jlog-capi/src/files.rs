@@ -1,4 +1,4 @@
-//! `jlog_file_*`: files that the threads of a process share, each opened once.
+//! `jlog_file_*`: files that the threads of a process share, each opened only once.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::ptr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// An open file, as C programs know it: by its address only.
+/// An open file. C programs know only its address.
 pub struct jlog_file {
     id: Id,
     file: File,
@@ -24,7 +24,7 @@ pub struct jlog_file {
 /// Device and inode.
 type Id = (u64, u64);
 
-/// The address of an open file, and how many have opened it.
+/// The address of an open file, and how often it was opened.
 struct Shared {
     address: usize,
     users: usize,
@@ -33,16 +33,17 @@ struct Shared {
 static OPEN: Mutex<Option<HashMap<Id, Shared>>> = Mutex::new(None);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What it guards is never left half-changed.
+    // The data that it guards is never left half-changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens a regular file, or gives the one that is open already.
+/// Opens a regular file, or returns the one that is already open.
 pub(crate) fn open(path: &Path, flags: c_int, mode: u32, multi_process: bool) -> io::Result<*mut jlog_file> {
     let mut open = lock(&OPEN);
     let open = open.get_or_insert_default();
     let exclusive = flags & libc::O_EXCL != 0;
-    // A file that is open already is not opened again, so that nothing but a new file can fail for want of descriptors.
+    // A file that is already open is not opened again, so only a new file can fail for lack of
+    // descriptors.
     match std::fs::metadata(path) {
         Ok(facts) if !facts.is_file() => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
         Ok(facts) => {
@@ -106,7 +107,8 @@ impl jlog_file {
             l_pid: 0,
         };
         loop {
-            // SAFETY: the descriptor is open, and the request is as this command wants it.
+            // SAFETY: the descriptor is open, and the request has the type that this command
+            // expects.
             if unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLKW, &raw const request) } == 0 {
                 return Ok(());
             }
@@ -150,7 +152,7 @@ impl jlog_file {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // A sync that was interrupted has reported nothing: what failed to be written is reported to the next one.
+        // An interrupted sync has reported nothing: the next one reports a failed write.
         loop {
             match self.file.sync_data() {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -161,7 +163,7 @@ impl jlog_file {
 
     fn map(&self, protection: c_int) -> io::Result<(*mut c_void, usize)> {
         let len = usize::try_from(self.file.metadata()?.len()).unwrap_or(usize::MAX);
-        // SAFETY: a new map, where the system wants it.
+        // SAFETY: a new map, at an address that the system chooses.
         let base = unsafe {
             libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, self.file.as_raw_fd(), 0)
         };
@@ -197,8 +199,9 @@ fn offset_of(offset: libc::off_t) -> io::Result<u64> {
     u64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-/// Opens a regular file for reading and writing, or gives the handle of the one that is open in this process already. Of
-/// the flags, `O_CREAT` and `O_EXCL` count. NULL with errno set where that fails. Closed with [`jlog_file_close`].
+/// Opens a regular file for reading and writing, or returns the handle of a file that is already
+/// open in this process. Of the flags, only `O_CREAT` and `O_EXCL` count. Returns NULL with errno
+/// set on failure. Close it with [`jlog_file_close`].
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -221,7 +224,7 @@ pub unsafe extern "C" fn jlog_file_open(
     })
 }
 
-/// Closes a file. 1, or 0 for NULL.
+/// Closes a file. Returns 1, or 0 for NULL.
 ///
 /// # Safety
 /// `file` is NULL, or came from [`jlog_file_open`] and was closed less often than it was opened.
@@ -235,7 +238,7 @@ pub unsafe extern "C" fn jlog_file_close(file: *mut jlog_file) -> c_int {
     1
 }
 
-/// Locks the file, waiting while another process has it locked. 1 or 0.
+/// Locks the file; waits while another process holds the lock. Returns 1 or 0.
 ///
 /// # Safety
 /// `file` is NULL or open.
@@ -245,7 +248,7 @@ pub unsafe extern "C" fn jlog_file_lock(file: *mut jlog_file) -> c_int {
     unsafe { on(file, jlog_file::lock) }
 }
 
-/// Unlocks a file. 1, or 0 where it was not locked.
+/// Unlocks a file. Returns 1, or 0 if it was not locked.
 ///
 /// # Safety
 /// `file` is NULL or open.
@@ -255,7 +258,7 @@ pub unsafe extern "C" fn jlog_file_unlock(file: *mut jlog_file) -> c_int {
     unsafe { on(file, jlog_file::unlock) }
 }
 
-/// Reads all of `len` bytes at an offset. 1, or 0, also where there are fewer.
+/// Reads `len` bytes at an offset. Returns 1, or 0 on failure or if there are fewer.
 ///
 /// # Safety
 /// `file` is NULL or open, `buf` has room for `len` bytes.
@@ -293,7 +296,7 @@ pub unsafe extern "C" fn jlog_file_pread(
     }
 }
 
-/// Writes all of `len` bytes at an offset. 1 or 0.
+/// Writes `len` bytes at an offset. Returns 1 or 0.
 ///
 /// # Safety
 /// `file` is NULL or open, `buf` points to `len` bytes.
@@ -313,10 +316,12 @@ pub unsafe extern "C" fn jlog_file_pwrite(
     }
 }
 
-/// Writes the bytes of several places one behind the other. 1, or 0, also where there are none.
+/// Writes the bytes of several buffers in sequence. Returns 1, or 0 on failure or if there are
+/// none.
 ///
 /// # Safety
-/// `file` is NULL or open. `vecs` points to `count` entries, each of which describes readable memory.
+/// `file` is NULL or open. `vecs` points to `count` entries, each of which describes readable
+/// memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_file_pwritev(
     file: *mut jlog_file,
@@ -328,7 +333,7 @@ pub unsafe extern "C" fn jlog_file_pwritev(
     unsafe { on(file, |file| write_vectored(file, vecs, count, offset, None)) }
 }
 
-/// The same, where they must be `expected` bytes; nothing is written where they are not.
+/// The same, but the buffers must have `expected` bytes in total; otherwise nothing is written.
 ///
 /// # Safety
 /// As [`jlog_file_pwritev`].
@@ -374,7 +379,7 @@ unsafe fn write_vectored(
     Ok(())
 }
 
-/// Makes what was written durable. 1 or 0.
+/// Makes written bytes durable. Returns 1 or 0.
 ///
 /// # Safety
 /// `file` is NULL or open.
@@ -384,7 +389,7 @@ pub unsafe extern "C" fn jlog_file_sync(file: *mut jlog_file) -> c_int {
     unsafe { on(file, jlog_file::sync) }
 }
 
-/// Maps all of the file for reading and writing. 1 or 0. The caller unmaps it.
+/// Maps the whole file for reading and writing. Returns 1 or 0. The caller unmaps it.
 ///
 /// # Safety
 /// `file` is NULL or open, `base` and `len` are NULL or room for such values.
@@ -398,7 +403,7 @@ pub unsafe extern "C" fn jlog_file_map_rdwr(
     unsafe { map(file, base, len, libc::PROT_READ | libc::PROT_WRITE) }
 }
 
-/// Maps all of the file for reading. 1 or 0. The caller unmaps it.
+/// Maps the whole file for reading. Returns 1 or 0. The caller unmaps it.
 ///
 /// # Safety
 /// As [`jlog_file_map_rdwr`].
@@ -446,7 +451,7 @@ pub unsafe extern "C" fn jlog_file_size(file: *mut jlog_file) -> libc::off_t {
     size
 }
 
-/// Makes the file so long: cuts it, or fills it up with zeros. 1 or 0.
+/// Sets the file's length: cuts it, or extends it with zeros. Returns 1 or 0.
 ///
 /// # Safety
 /// `file` is NULL or open.

@@ -1,11 +1,12 @@
-//! `jlog_hash_*`: a table of pointers by bytes, in the memory of the C program. The table and its buckets are what
-//! `jlog_hash.h` says, so that programs may look into them; all of its memory comes from malloc.
+//! `jlog_hash_*`: a table of pointers with keys of bytes, in the memory of the C program. The table
+//! and its buckets have the layout in `jlog_hash.h`, so that programs may read them. All memory
+//! comes from malloc.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::slice;
 
-/// Is given a key or a value that leaves the table.
+/// Is called with a key or a value that leaves the table.
 pub type JLogHashFreeFunc = Option<unsafe extern "C" fn(*mut c_void)>;
 
 /// A key with its value, and the next one of the same list.
@@ -25,11 +26,11 @@ pub struct jlog_hash_table {
     initval: u32,
     num_used_buckets: u32,
     size: u32,
-    /// The lowest bit: the table keeps its size.
+    /// The lowest bit: the table does not resize.
     flags: u32,
 }
 
-/// Where a walk over a table is.
+/// The position of an iteration over a table.
 #[repr(C)]
 pub struct jlog_hash_iter {
     p2: *mut c_void,
@@ -58,7 +59,7 @@ fn hash(key: &[u8], start: u32) -> u32 {
 }
 
 impl jlog_hash_table {
-    /// Makes the lists, where there are none yet; `false` for want of memory.
+    /// Allocates the lists, if there are none yet; `false` if there is no memory.
     fn prepare(&mut self) -> bool {
         if self.table_size == 0 || self.buckets.is_null() {
             // SAFETY: memory for this many pointers, all NULL.
@@ -77,7 +78,7 @@ impl jlog_hash_table {
         if self.buckets.is_null() {
             return &mut [];
         }
-        // SAFETY: there are so many.
+        // SAFETY: there are this many.
         unsafe { slice::from_raw_parts_mut(self.buckets, self.table_size as usize) }
     }
 
@@ -85,7 +86,7 @@ impl jlog_hash_table {
         (hash(key, self.initval) % self.table_size.max(1)) as usize
     }
 
-    /// Where the pointer to the bucket of a key is, or the NULL behind the last bucket of its list.
+    /// The address of the pointer to a key's bucket, or of the NULL at the end of its list.
     ///
     /// # Safety
     /// As [`jlog_hash_table::lists`]; keys in the table are still where they were.
@@ -104,8 +105,8 @@ impl jlog_hash_table {
     /// Takes a bucket out of its list.
     ///
     /// # Safety
-    /// `at` came from [`jlog_hash_table::find`], and is not NULL there; the functions are NULL or take what is given to
-    /// them.
+    /// `at` came from [`jlog_hash_table::find`], and is not NULL there; the functions are NULL or
+    /// take what is given to them.
     unsafe fn remove(
         &mut self,
         at: *mut *mut jlog_hash_bucket,
@@ -185,7 +186,8 @@ impl jlog_hash_table {
 }
 
 /// # Safety
-/// The bucket came from [`jlog_hash__new_bucket`] and is in no list; the functions are NULL or take what they are given.
+/// The bucket came from [`jlog_hash__new_bucket`] and is in no list; the functions are NULL or take
+/// what they are given.
 unsafe fn free_bucket(bucket: *mut jlog_hash_bucket, keyfree: JLogHashFreeFunc, datafree: JLogHashFreeFunc) {
     // SAFETY: as promised.
     unsafe {
@@ -223,10 +225,11 @@ pub unsafe extern "C" fn jlog_hash_init(h: *mut jlog_hash_table) {
     unsafe { h.write(table) };
 }
 
-/// Adds a key. 1, or 0 if it exists already or there is no memory.
+/// Adds a key. Returns 1, or 0 if it exists already or there is no memory.
 ///
 /// # Safety
-/// `h` is NULL or a table; `k` points to `klen` bytes that stay as they are while they are in the table.
+/// `h` is NULL or a table; `k` points to `klen` bytes that stay as they are while they are in the
+/// table.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_hash_store(
     h: *mut jlog_hash_table,
@@ -254,7 +257,8 @@ pub unsafe extern "C" fn jlog_hash_store(
     1
 }
 
-/// Adds a key, or takes the place of the one that is there, which is given to the functions. 1, or 0 for want of memory.
+/// Adds a key, or replaces an existing one, which is passed to the functions. Returns 1, or 0 if
+/// there is no memory.
 ///
 /// # Safety
 /// As [`jlog_hash_store`]; the functions are NULL or take keys and values of the table.
@@ -286,7 +290,7 @@ pub unsafe extern "C" fn jlog_hash_replace(
     1
 }
 
-/// Looks a key up: 1, with its value in `*data` unless `data` is NULL; or 0.
+/// Looks up a key. Returns 1, with its value in `*data` unless `data` is NULL; or 0.
 ///
 /// # Safety
 /// `h` is NULL or a table, `k` points to `klen` bytes, `data` is NULL or room for a pointer.
@@ -306,7 +310,7 @@ pub unsafe extern "C" fn jlog_hash_retrieve(
     1
 }
 
-/// Takes a key out. 1, or 0 where it is not there.
+/// Removes a key. Returns 1, or 0 if it does not exist.
 ///
 /// # Safety
 /// As [`jlog_hash_replace`].
@@ -330,7 +334,7 @@ pub unsafe extern "C" fn jlog_hash_delete(
     1
 }
 
-/// Takes every key out.
+/// Removes every key.
 ///
 /// # Safety
 /// As [`jlog_hash_replace`].
@@ -356,7 +360,8 @@ pub unsafe extern "C" fn jlog_hash_delete_all(
     }
 }
 
-/// Takes every key out and frees the table's memory. The table is empty afterwards, and can be used again.
+/// Removes every key and frees the table's memory. The table is empty afterwards, and can be used
+/// again.
 ///
 /// # Safety
 /// As [`jlog_hash_replace`].
@@ -375,10 +380,12 @@ pub unsafe extern "C" fn jlog_hash_destroy(
     }
 }
 
-/// The next key of a walk: 1, or 0 after the last one. The table must not change meanwhile.
+/// Gets the next key of an iteration. Returns 1, or 0 after the last one. The table must not change
+/// during the iteration.
 ///
 /// # Safety
-/// `h` is NULL or a table, `iter` NULL or a walk over it, the others are NULL or room for such values.
+/// `h` is NULL or a table, `iter` NULL or a walk over it, the others are NULL or room for such
+/// values.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_hash_next(
     h: *mut jlog_hash_table,
@@ -411,7 +418,7 @@ pub unsafe extern "C" fn jlog_hash_next(
     1
 }
 
-/// The first key: 1, or 0 where there is none.
+/// Gets the first key. Returns 1, or 0 if there is none.
 ///
 /// # Safety
 /// `h` is NULL or a table, the others are NULL or room for such values.
@@ -426,10 +433,11 @@ pub unsafe extern "C" fn jlog_hash_firstkey(
     unsafe { jlog_hash_next(h, &raw mut iter, k, klen, ptr::null_mut()) }
 }
 
-/// The key after `lk`: 1, or 0 where that is the last one, or is not there.
+/// Gets the key after `lk`. Returns 1, or 0 if `lk` is the last one or does not exist.
 ///
 /// # Safety
-/// `h` is NULL or a table, `lk` points to `lklen` bytes, the others are NULL or room for such values.
+/// `h` is NULL or a table, `lk` points to `lklen` bytes, the others are NULL or room for such
+/// values.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_hash_nextkey(
     h: *mut jlog_hash_table,
@@ -461,10 +469,10 @@ pub unsafe extern "C" fn jlog_hash__hash(k: *const c_char, length: u32, initval:
     hash(unsafe { bytes(k, c_int::try_from(length).unwrap_or(c_int::MAX)) }, initval)
 }
 
-/// A bucket that is in no table; NULL for want of memory. Freed with free.
+/// A new bucket that is in no table; NULL if there is no memory. Free it with free.
 ///
 /// # Safety
-/// None: nothing is looked at.
+/// None: the pointers are not dereferenced.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_hash__new_bucket(
     k: *const c_char,
@@ -481,7 +489,7 @@ pub unsafe extern "C" fn jlog_hash__new_bucket(
     }
 }
 
-/// Gives a table this many lists, a power of 2.
+/// Resizes a table to this many lists, a power of 2.
 ///
 /// # Safety
 /// `h` is NULL or a table.

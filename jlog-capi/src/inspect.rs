@@ -1,4 +1,4 @@
-//! What `jlog_inspect_datafile` tells on stderr, in the lines that users of the C tools know.
+//! The output of `jlog_inspect_datafile` on stderr, in the format of the C tools.
 
 use std::ffi::c_int;
 use std::io::Write;
@@ -9,13 +9,13 @@ use jlog_core::names;
 use crate::abi;
 use crate::ctx::{Ctx, Fault, Outcome};
 
-/// 0 where the segment is sound, 1 where it is damaged.
+/// 0 if the segment is sound, 1 if it is damaged.
 pub(crate) fn inspect(ctx: &Ctx, segment: u32, verbose: bool) -> Outcome<c_int> {
     let format =
         ctx.log()?.meta().map_err(|e| Fault::new(abi::META_OPEN, e.raw_os_error().unwrap_or(0)))?.format;
     let fail = |e: std::io::Error| Fault::new(abi::FILE_OPEN, e.raw_os_error().unwrap_or(libc::EIO));
     let bytes = std::fs::read(ctx.path().join(names::segment(segment))).map_err(fail)?;
-    // Nothing can be said about a stderr that is closed.
+    // If stderr is closed, there is nowhere to report it.
     let mut err = std::io::stderr().lock();
     Ok(c_int::from(!tell(&bytes, format, verbose, &mut err)))
 }
@@ -54,7 +54,7 @@ fn tell(bytes: &[u8], format: RecordFormat, verbose: bool, out: &mut impl Write)
     true
 }
 
-/// A time as the locale of the program has it.
+/// A time in the program's locale.
 fn local_time(seconds: u32) -> String {
     let time = libc::time_t::from(seconds);
     let mut text = [0u8; 128];

@@ -1,15 +1,15 @@
-//! libjlog.so.2: the C interface of jlog. C programs that were built for libjlog 2.x run on it unchanged.
+//! libjlog.so.2: the C interface of jlog. C programs built for libjlog 2.x run on it unchanged.
 //! README.md is the guide; `examples/hello.c` is a complete program.
 //!
-//! The functions have the names, results, error codes and states of that library (see `include/jlog.h`). A context
-//! may be used by several threads at once. Every pointer is checked for NULL; no panic leaves the library: it
-//! becomes the error `NOT_SUPPORTED`.
+//! The functions have the names, results, error codes and states of that library (see
+//! `include/jlog.h`). Several threads may use a context at once. Every pointer is checked for NULL.
+//! No panic leaves the library: it becomes the error `NOT_SUPPORTED`.
 //!
-//! What differs on purpose: nothing that was accepted is lost; a second pre-commit writer is refused
-//! (`PRE_COMMIT_OPEN`); an invalid metastore is refused (`META_OPEN`) and not overwritten; reading works on a
-//! full disk; `jlog_clean` never removes the segment being written; repair keeps what it takes out; every
-//! message that is handed out is followed by a NUL byte, and is in the library's own memory, which stays valid
-//! if another program truncates the segment.
+//! Intended differences: no accepted message is lost; a second pre-commit writer is refused
+//! (`PRE_COMMIT_OPEN`); an invalid metastore is refused (`META_OPEN`), not overwritten; reading
+//! works on a full disk; `jlog_clean` never removes the segment being written; repair keeps what it
+//! takes out; a NUL byte follows every message that is handed out, and messages are in the
+//! library's own memory, which stays valid if another program truncates the segment.
 //!
 //! The crate has no features.
 
@@ -59,7 +59,7 @@ const PANIC: Fault = Fault::new(abi::NOT_SUPPORTED, libc::EFAULT);
 /// A pointer that must not be NULL was.
 const NULL: Fault = Fault::new(abi::NOT_SUPPORTED, libc::EINVAL);
 
-/// Runs a call on a context, notes how it went, and gives its result or `failed`.
+/// Runs a call on a context, records its outcome, and returns its result or `failed`.
 ///
 /// # Safety
 /// `ctx` is NULL, or came from `jlog_new` and was not closed.
@@ -68,7 +68,7 @@ unsafe fn call<R>(ctx: *mut jlog_ctx, failed: R, work: impl FnOnce(&jlog_ctx) ->
     unsafe { call_telling(ctx, failed, |_| true, work) }
 }
 
-/// As [`call`]; the error function gets only those faults that the C library reports as well.
+/// As [`call`], but the error function gets only those errors that the C library also reports.
 ///
 /// # Safety
 /// As [`call`].
@@ -109,7 +109,7 @@ unsafe fn quiet<R>(ctx: *mut jlog_ctx, failed: R, work: impl FnOnce(&jlog_ctx) -
     catch_unwind(AssertUnwindSafe(|| work(ctx))).ok().flatten().unwrap_or(failed)
 }
 
-/// What the C library reports in calls for which a context may be of the wrong kind.
+/// The error that the C library reports if a context is of the wrong kind for a call.
 fn but_illegal_writes(code: c_int) -> bool {
     code != abi::ILLEGAL_WRITE
 }
@@ -123,7 +123,7 @@ unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
-/// What a pointer points to.
+/// The value that a pointer points to.
 ///
 /// # Safety
 /// The pointer is NULL, or points to such a value.
@@ -132,7 +132,7 @@ unsafe fn read<T: Copy>(from: *const T) -> Outcome<T> {
     if from.is_null() { Err(NULL) } else { Ok(unsafe { from.read_unaligned() }) }
 }
 
-/// Puts a value where a pointer points to, unless that is NULL.
+/// Stores a value at a pointer, unless that is NULL.
 ///
 /// # Safety
 /// The pointer is NULL, or there is room for such a value.
@@ -154,8 +154,8 @@ fn name_fault(error: &Error) -> Fault {
     Fault::new(abi::OPEN, errno)
 }
 
-/// A context for the jlog at `path`, which is copied. Fails only for NULL and without memory. Free the context
-/// with [`jlog_ctx_close`].
+/// Makes a context for the jlog at `path`, which is copied. Fails only for NULL, or if there is no
+/// memory. Free the context with [`jlog_ctx_close`].
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -167,8 +167,9 @@ pub unsafe extern "C" fn jlog_new(path: *const c_char) -> *mut jlog_ctx {
     catch_unwind(|| Box::into_raw(jlog_ctx::new(&path))).unwrap_or(ptr::null_mut())
 }
 
-/// Ends a context: flushes what its writer has buffered, and frees everything that was read with it. 0, or -1 for
-/// NULL. What cannot be flushed stays in the pre-commit buffer for the next writer.
+/// Closes a context: flushes its writer's buffer, and frees all messages that were read with it.
+/// Returns 0, or -1 for NULL. Messages that cannot be flushed stay in the pre-commit buffer for the
+/// next writer.
 ///
 /// # Safety
 /// `ctx` is NULL, or came from [`jlog_new`], was not closed, and is not in use elsewhere.
@@ -183,7 +184,7 @@ pub unsafe extern "C" fn jlog_ctx_close(ctx: *mut jlog_ctx) -> c_int {
     0
 }
 
-/// The name of an error code; `Unknown` for what is none. Stays good for ever.
+/// The name of an error code; `Unknown` for any other number. Valid forever.
 #[unsafe(no_mangle)]
 pub extern "C" fn jlog_err_string(code: c_int) -> *const c_char {
     abi::name(code).as_ptr()
@@ -199,7 +200,7 @@ pub unsafe extern "C" fn jlog_ctx_err(ctx: *mut jlog_ctx) -> c_int {
     unsafe { quiet(ctx, abi::NOT_SUPPORTED, |ctx| Some(ctx.error().0)) }
 }
 
-/// The system's error number of the last call that failed on this context.
+/// The errno of the last failed call on this context.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -209,7 +210,7 @@ pub unsafe extern "C" fn jlog_ctx_errno(ctx: *mut jlog_ctx) -> c_int {
     unsafe { quiet(ctx, libc::EINVAL, |ctx| Some(ctx.error().1)) }
 }
 
-/// The name of the error code of the last call on this context. Stays good for ever.
+/// The name of the error code of the last call on this context. Valid forever.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -219,11 +220,12 @@ pub unsafe extern "C" fn jlog_ctx_err_string(ctx: *mut jlog_ctx) -> *const c_cha
     jlog_err_string(unsafe { jlog_ctx_err(ctx) })
 }
 
-/// Reports every error of this context to `func`, with `data` first; NULL ends that. `data` must be valid
-/// while the context is used.
+/// Reports every error of this context to `func`, with `data` as its first argument; NULL stops the
+/// reports. `data` must be valid as long as the context is used.
 ///
 /// # Safety
-/// `ctx` is NULL or a context; `func` is NULL or can be called as its type says, from any thread that uses the context.
+/// `ctx` is NULL or a context; `func` is NULL or can be called as its type says, from any thread
+/// that uses the context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_set_error_func(ctx: *mut jlog_ctx, func: jlog_error_func, data: *mut c_void) {
     // SAFETY: as promised.
@@ -235,7 +237,7 @@ pub unsafe extern "C" fn jlog_set_error_func(ctx: *mut jlog_ctx, func: jlog_erro
     }
 }
 
-/// Bytes of all files in the jlog's directory; 0 where it cannot be listed.
+/// The total bytes of all files in the jlog's directory; 0 if it cannot be listed.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -251,8 +253,8 @@ pub unsafe extern "C" fn jlog_raw_size(ctx: *mut jlog_ctx) -> usize {
     }
 }
 
-/// Creates the jlog, whose path must not exist, as the context was set up. 0 or -1. The context is good for nothing
-/// else afterwards but names of subscribers.
+/// Creates the jlog with the context's settings. Its path must not exist. Returns 0 or -1.
+/// Afterwards, the context can only be used to manage subscribers.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -262,7 +264,7 @@ pub unsafe extern "C" fn jlog_ctx_init(ctx: *mut jlog_ctx) -> c_int {
     unsafe { call(ctx, -1, |ctx| ctx.init().map(|()| 0)) }
 }
 
-/// Makes the context a writer. 0 or -1; after a failure the context can only be closed.
+/// Makes the context a writer. Returns 0 or -1; after a failure, the context can only be closed.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -272,7 +274,8 @@ pub unsafe extern "C" fn jlog_ctx_open_writer(ctx: *mut jlog_ctx) -> c_int {
     unsafe { call(ctx, -1, |ctx| ctx.open_writer().map(|()| 0)) }
 }
 
-/// Makes the context a reader for a subscriber that exists. 0 or -1; after a failure the context can only be closed.
+/// Makes the context a reader for an existing subscriber. Returns 0 or -1; after a failure, the
+/// context can only be closed.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `subscriber` NULL or a C string.
@@ -282,7 +285,7 @@ pub unsafe extern "C" fn jlog_ctx_open_reader(ctx: *mut jlog_ctx, subscriber: *c
     unsafe { call(ctx, -1, |ctx| ctx.open_reader(bytes(subscriber)).map(|()| 0)) }
 }
 
-/// Permission bits of files that are made from now on. 0.
+/// Sets the permission bits of files that are made from now on. Returns 0.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -297,8 +300,8 @@ pub unsafe extern "C" fn jlog_ctx_alter_mode(ctx: *mut jlog_ctx, mode: c_int) ->
     }
 }
 
-/// The size in bytes at which segments end (1 to 1 GiB; more is taken for 1 GiB): of a jlog to be created, or, of a
-/// writer, from now on. 0 or -1.
+/// Sets the size in bytes at which segments end (1 to 1 GiB; more counts as 1 GiB), for a jlog to
+/// be created or, on a writer, from now on. Returns 0 or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -308,8 +311,8 @@ pub unsafe extern "C" fn jlog_ctx_alter_journal_size(ctx: *mut jlog_ctx, size: u
     unsafe { call_telling(ctx, -1, but_illegal_writes, |ctx| ctx.set_segment_size(size).map(|()| 0)) }
 }
 
-/// When metastore and checkpoints are synced (0 never, 1 when the system does it, 2 at every change): of a jlog to be
-/// created, or, of a writer, from now on. 0 or -1.
+/// Sets when metastore and checkpoints are synced (0 never, 1 when the kernel writes back, 2 at
+/// every change), for a jlog to be created or, on a writer, from now on. Returns 0 or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -319,8 +322,8 @@ pub unsafe extern "C" fn jlog_ctx_alter_safety(ctx: *mut jlog_ctx, safety: c_int
     unsafe { call_telling(ctx, -1, but_illegal_writes, |ctx| ctx.set_safety(safety).map(|()| 0)) }
 }
 
-/// How long messages stay in memory: 0, until the next interval or another segment; 1, until the next call. 0, or -1
-/// between reading messages and the next interval.
+/// Sets how long messages stay in memory: 0, until the next interval or another segment; 1, until
+/// the next call. Returns 0, or -1 between reading messages and the next interval.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -330,8 +333,8 @@ pub unsafe extern "C" fn jlog_ctx_alter_read_method(ctx: *mut jlog_ctx, method: 
     unsafe { quiet(ctx, -1, |ctx| ctx.set_read_method(method).ok().map(|()| 0)) }
 }
 
-/// Whether others may write as well (by default they may). If not, other writers of this library are refused;
-/// if there are others already, this has no effect. 0.
+/// Sets whether others may write as well (by default they may). If not, other writers of this
+/// library are refused; this has no effect if there already are others. Returns 0.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -346,7 +349,7 @@ pub unsafe extern "C" fn jlog_ctx_set_multi_process(ctx: *mut jlog_ctx, on: u8) 
     }
 }
 
-/// Whether a jlog to be created is compressed (with LZ4). 0.
+/// Sets whether a jlog to be created is compressed (with LZ4). Returns 0.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -361,7 +364,8 @@ pub unsafe extern "C" fn jlog_ctx_set_use_compression(ctx: *mut jlog_ctx, on: u8
     }
 }
 
-/// How a jlog to be created is compressed, if it is: 0 not at all, 1 with LZ4. 0, or -1 for any other number.
+/// Sets how a compressed jlog to be created is compressed: 0 not at all, 1 with LZ4. Returns 0, or
+/// -1 for any other number.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -371,7 +375,8 @@ pub unsafe extern "C" fn jlog_ctx_set_compression_provider(ctx: *mut jlog_ctx, p
     unsafe { call(ctx, -1, |ctx| ctx.set_compression_provider(provider).map(|()| 0)) }
 }
 
-/// The size of the pre-commit buffer that the writer will have (up to 8 MiB; more is taken for 8 MiB). 0.
+/// Sets the size of the writer's pre-commit buffer in bytes (up to 8 MiB; more counts as 8 MiB).
+/// Returns 0.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -386,7 +391,7 @@ pub unsafe extern "C" fn jlog_ctx_set_pre_commit_buffer_size(ctx: *mut jlog_ctx,
     }
 }
 
-/// Makes what is buffered readable. 0 or -1; 0 where there is no buffer.
+/// Makes buffered messages readable. Returns 0 or -1; 0 if there is no buffer.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -396,7 +401,8 @@ pub unsafe extern "C" fn jlog_ctx_flush_pre_commit_buffer(ctx: *mut jlog_ctx) ->
     unsafe { call(ctx, -1, |ctx| ctx.flush().map(|()| 0)) }
 }
 
-/// Adds a subscriber, at the beginning (0) or the end (1). 0 or -1. The context need not be open.
+/// Adds a subscriber, at the beginning (0) or the end (1). Returns 0 or -1. The context need not be
+/// open.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `subscriber` NULL or a C string.
@@ -420,7 +426,7 @@ pub unsafe extern "C" fn jlog_ctx_add_subscriber(
     }
 }
 
-/// Gives a subscriber the checkpoint of another, adding it if it is new. 0 or -1.
+/// Gives a subscriber the checkpoint of another, adding it if it is new. Returns 0 or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, the names NULL or C strings.
@@ -441,7 +447,7 @@ pub unsafe extern "C" fn jlog_ctx_add_subscriber_copy_checkpoint(
     }
 }
 
-/// Sets a subscriber's checkpoint, adding it if it is new. 0 or -1.
+/// Sets a subscriber's checkpoint, adding it if it is new. Returns 0 or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `subscriber` NULL or a C string, `checkpoint` NULL or an id.
@@ -462,7 +468,7 @@ pub unsafe extern "C" fn jlog_ctx_set_subscriber_checkpoint(
     }
 }
 
-/// Removes a subscriber. 1 if it was there, 0 if it was not, -1 where it cannot be removed.
+/// Removes a subscriber. Returns 1 if it existed, 0 if it did not, -1 if it cannot be removed.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `subscriber` NULL or a C string.
@@ -492,8 +498,8 @@ pub unsafe extern "C" fn jlog_ctx_remove_subscriber(ctx: *mut jlog_ctx, subscrib
     }
 }
 
-/// Lists the subscribers' names into `*subs`, with a NULL behind the last; returns how many they are, or -1. The list
-/// is given back with [`jlog_ctx_list_subscribers_dispose`].
+/// Sets `*subs` to a list of the subscribers' names, ended by a NULL. Returns their number, or -1.
+/// Free the list with [`jlog_ctx_list_subscribers_dispose`].
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `subs` NULL or room for a pointer.
@@ -511,7 +517,7 @@ pub unsafe extern "C" fn jlog_ctx_list_subscribers(ctx: *mut jlog_ctx, subs: *mu
                 return None;
             }
             for (at, name) in names.iter().enumerate() {
-                // A name has no NUL inside; one that there is no memory for ends the list.
+                // A name has no NUL inside; the list ends at a name for which there is no memory.
                 let name = CString::new(name.as_bytes()).ok()?;
                 list.add(at).write(libc::strdup(name.as_ptr()));
             }
@@ -521,7 +527,7 @@ pub unsafe extern "C" fn jlog_ctx_list_subscribers(ctx: *mut jlog_ctx, subs: *mu
     }
 }
 
-/// Gives back a list of subscribers. 0.
+/// Frees a list of subscribers. Returns 0.
 ///
 /// # Safety
 /// `subs` is NULL or came from [`jlog_ctx_list_subscribers`].
@@ -544,7 +550,7 @@ pub unsafe extern "C" fn jlog_ctx_list_subscribers_dispose(
     0
 }
 
-/// A subscriber's checkpoint; NULL for the name of a reader's own. 0 or -1.
+/// Gets a subscriber's checkpoint; the name NULL means a reader's own. Returns 0 or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `subscriber` NULL or a C string, `id` NULL or room for an id.
@@ -564,7 +570,8 @@ pub unsafe extern "C" fn jlog_get_checkpoint(
     }
 }
 
-/// Appends a message with the time it is now; nothing of it is borrowed. 0 or -1. Threads may share a context.
+/// Appends a message with the current time; the data is copied. Returns 0 or -1. Threads may share
+/// a context.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `data` points to `len` bytes (or is NULL, and `len` is 0).
@@ -578,11 +585,12 @@ pub unsafe extern "C" fn jlog_ctx_write(ctx: *mut jlog_ctx, data: *const c_void,
     }
 }
 
-/// Appends a message with a given time, or with the time it is now; nothing of it is borrowed. 0 or -1. Threads may
-/// share a context.
+/// Appends a message with a given time, or with the current time; the data is copied. Returns 0 or
+/// -1. Threads may share a context.
 ///
 /// # Safety
-/// `ctx` is NULL or a context, `msg` NULL or a message whose `mess` points to `mess_len` bytes, `when` NULL or a time.
+/// `ctx` is NULL or a context, `msg` NULL or a message whose `mess` points to `mess_len` bytes,
+/// `when` NULL or a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_ctx_write_message(
     ctx: *mut jlog_ctx,
@@ -604,7 +612,7 @@ pub unsafe extern "C" fn jlog_ctx_write_message(
     }
 }
 
-/// The bytes of a message to be written.
+/// The bytes of a message to write.
 ///
 /// # Safety
 /// `data` is NULL or points to `len` bytes that stay as they are for the time of the call.
@@ -618,8 +626,8 @@ unsafe fn message<'a>(data: *const c_void, len: usize) -> Outcome<&'a [u8]> {
     }
 }
 
-/// What there is to read: `*first` is the record after the checkpoint and `*last` the last one of its segment. Returns
-/// how many they are (0: both are where the checkpoint is), or -1.
+/// Gets the records to read: `*first` is the record after the checkpoint and `*last` the last one
+/// of its segment. Returns their number (0: both are the checkpoint), or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `first` and `last` are NULL or room for an id.
@@ -640,8 +648,9 @@ pub unsafe extern "C" fn jlog_ctx_read_interval(
     }
 }
 
-/// Reads one message. 0 or -1. The memory of the message is the context's: see [`jlog_ctx_alter_read_method`] for
-/// how long it stays good; that of a compressed jlog stays good until the next call.
+/// Reads one message. Returns 0 or -1. The context owns the message's memory: see
+/// [`jlog_ctx_alter_read_method`] for how long it stays valid. In a compressed jlog, it stays valid
+/// until the next call.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `id` NULL or an id, `msg` NULL or room for a message.
@@ -655,8 +664,8 @@ pub unsafe extern "C" fn jlog_ctx_read_message(
     unsafe { read_messages(ctx, id, 1, msg) }
 }
 
-/// Reads `count` messages of one segment from `id` on. 0 or -1, also where there are fewer. Their memory is the context's,
-/// as in [`jlog_ctx_read_message`].
+/// Reads `count` messages of one segment from `id` on. Returns 0, or -1 on failure or if there are
+/// fewer. The context owns their memory, as in [`jlog_ctx_read_message`].
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `id` NULL or an id, `msgs` NULL or room for `count` messages.
@@ -694,8 +703,8 @@ unsafe fn read_messages(
     }
 }
 
-/// Stores the reader's checkpoint: everything up to this record is done. Segments that no subscriber needs any more are
-/// removed. 0 or -1.
+/// Stores the reader's checkpoint: everything up to this record is done. Removes segments that no
+/// subscriber needs any more. Returns 0 or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `checkpoint` NULL or an id.
@@ -705,7 +714,8 @@ pub unsafe extern "C" fn jlog_ctx_read_checkpoint(ctx: *mut jlog_ctx, checkpoint
     unsafe { call(ctx, -1, |ctx| ctx.store_checkpoint(read(checkpoint)?.into()).map(|()| 0)) }
 }
 
-/// Writes an id as text (17 characters and a NUL, cut to `n` bytes); returns how many characters it has.
+/// Writes an id as text (17 characters and a NUL, cut to `n` bytes). Returns the number of
+/// characters.
 ///
 /// # Safety
 /// `buff` is NULL or room for `n` bytes, `id` NULL or an id.
@@ -727,8 +737,8 @@ pub unsafe extern "C" fn jlog_snprint_logid(buff: *mut c_char, n: c_int, id: *co
     c_int::try_from(text.len()).unwrap_or(c_int::MAX)
 }
 
-/// How many subscribers still need segment `log` or an earlier one, or -1; `*earliest` is the first segment that
-/// anybody needs, or 0.
+/// How many subscribers still need segment `log` or an earlier one, or -1; `*earliest` is set to
+/// the first segment that any subscriber needs, or 0.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `earliest` NULL or room for a number.
@@ -761,7 +771,8 @@ pub unsafe extern "C" fn __jlog_pending_readers(ctx: *mut jlog_ctx, log: u32) ->
     unsafe { jlog_pending_readers(ctx, log, ptr::null_mut()) }
 }
 
-/// Before the first record there is: the first segment, and marker 0. 0, or -1 where the directory cannot be listed.
+/// Gets the id before the first record: the first segment, and marker 0. Returns 0, or -1 if the
+/// directory cannot be listed.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `id` NULL or room for an id.
@@ -777,7 +788,7 @@ pub unsafe extern "C" fn jlog_ctx_first_log_id(ctx: *mut jlog_ctx, id: *mut jlog
     }
 }
 
-/// A reader's last record: of the segment being written, the last whole one. 0 or -1.
+/// Gets a reader's last record: the last whole one of the segment being written. Returns 0 or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `id` NULL or room for an id.
@@ -793,7 +804,7 @@ pub unsafe extern "C" fn jlog_ctx_last_log_id(ctx: *mut jlog_ctx, id: *mut jlog_
     }
 }
 
-/// The segment being written, as a reader sees it. 0 or -1.
+/// Gets the segment being written, as a reader sees it. Returns 0 or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `log` NULL or room for a number.
@@ -808,8 +819,8 @@ pub unsafe extern "C" fn jlog_ctx_last_storage_log(ctx: *mut jlog_ctx, log: *mut
     }
 }
 
-/// Moves `*start` to the record after `*cur`: by one, or, where `*cur` is `*finish`, to the next segment that has
-/// any, whose last record becomes `*finish`. 0 or -1.
+/// Moves `*start` to the record after `*cur`: by one, or, if `*cur` is `*finish`, to the next
+/// segment that has records, whose last record becomes `*finish`. Returns 0 or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, the ids are NULL or ids.
@@ -838,7 +849,8 @@ pub unsafe extern "C" fn jlog_ctx_advance_id(
     }
 }
 
-/// Removes the segments that no subscriber needs, never the one being written; returns how many went, or -1.
+/// Removes the segments that no subscriber needs, never the one being written. Returns their
+/// number, or -1.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -856,9 +868,9 @@ pub unsafe extern "C" fn jlog_clean(path: *const c_char) -> c_int {
     }
 }
 
-/// Repairs metastore and checkpoints, and, if it is to be aggressive, segments: damaged parts are taken out and kept
-/// aside. A checkpoint that cannot be read is moved to the beginning. What was done is reported to the context's error
-/// function. Nobody may write meanwhile. 0 or 1.
+/// Repairs metastore and checkpoints and, if `aggressive`, segments: damaged parts are taken out
+/// and kept in separate files. An unreadable checkpoint is moved to the beginning. The actions are
+/// reported to the context's error function. Nobody may write meanwhile. Returns 0 or 1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -887,8 +899,8 @@ pub unsafe extern "C" fn jlog_ctx_repair(ctx: *mut jlog_ctx, aggressive: c_int) 
     }
 }
 
-/// Checks a segment and prints what is wrong to stderr, and with `verbose` every record. 0 if it is sound, 1 if
-/// it is damaged, -1 if it cannot be read.
+/// Checks a segment and prints problems to stderr; with `verbose`, also every record. Returns 0 if
+/// it is sound, 1 if it is damaged, -1 if it cannot be read.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -903,8 +915,8 @@ pub unsafe extern "C" fn jlog_inspect_datafile(ctx: *mut jlog_ctx, log: u32, ver
     }
 }
 
-/// Takes damaged parts out of a segment, keeping the original under another name. Nobody may write meanwhile.
-/// Returns how many parts were taken out, or -1.
+/// Takes damaged parts out of a segment, keeping the original under another name. Nobody may write
+/// meanwhile. Returns the number of parts taken out, or -1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
@@ -931,7 +943,8 @@ pub unsafe extern "C" fn jlog_repair_datafile(ctx: *mut jlog_ctx, log: u32) -> c
     }
 }
 
-/// What a segment's index lists: its last marker, and whether it is closed. 0 or -1; a missing index lists nothing.
+/// Gets the last marker in a segment's index, and whether the index is closed. Returns 0 or -1; a
+/// missing index lists nothing.
 ///
 /// # Safety
 /// `ctx` is NULL or a context, `marker` and `closed` are NULL or room for a number.

@@ -1,12 +1,14 @@
-//! What a C reader has been given: messages whose memory stays in place as long as with the C library.
+//! The messages that a C reader was given, whose memory stays in place as long as with the C
+//! library.
 //!
-//! Messages are handed out where the engine has read them and are not copied again: a chunk takes over the
-//! buffer that a batch was read into. That is our own memory and not a map of the segment, because a map cannot
-//! be made safe: truncating the file would kill a program that looks at a message.
+//! Messages are handed out in the buffer that the engine read them into, and are not copied again:
+//! a chunk takes over the buffer of a batch. It is our own memory and not a map of the segment,
+//! because a map cannot be made safe: truncating the file would kill a program that reads a
+//! message.
 //!
-//! Each message is followed by a NUL byte. Behind a body comes the next record's header. Its first byte belongs
-//! to the header magic, which is the same in all records and no longer needed, so it becomes the NUL. The
-//! segment itself never changes.
+//! A NUL byte follows each message. After a body comes the next record's header. Its first byte
+//! belongs to the header magic, which is the same in all records and no longer needed, so it
+//! becomes the NUL. The segment itself never changes.
 
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -15,7 +17,7 @@ use jlog_core::{LogId, Message};
 
 use crate::abi::{jlog_message, jlog_message_header_compressed};
 
-/// The most memory, in bytes, that buffers kept for later reads may use together.
+/// The most memory, in bytes, of all buffers that are kept for later reads.
 const SPARE: usize = 16 << 20;
 const PLAIN_HEADER: usize = 16;
 const COMPRESSED_HEADER: usize = 20;
@@ -23,17 +25,18 @@ const COMPRESSED_HEADER: usize = 20;
 /// The beginning of every `STRIDE`-th record of a chunk is noted.
 const STRIDE: u32 = 64;
 
-/// A run of records of one segment. Bodies of compressed records are decompressed behind their headers.
+/// A run of records of one segment. The bodies of compressed records are decompressed after their
+/// headers.
 #[derive(Debug)]
 struct Chunk {
     first: LogId,
     count: u32,
-    /// The records, and at least one byte behind them. What C programs have pointers into is only written to through
-    /// pointers, too.
+    /// The records, and at least one byte after them. Because C programs have pointers into it, we
+    /// also write to it only through pointers.
     bytes: Vec<u8>,
-    /// Where every `STRIDE`-th record begins, as far as the chunk has been read.
+    /// The offset of every `STRIDE`-th record, as far as the chunk has been read.
     marks: Vec<usize>,
-    /// The record behind the one that was handed out last, and where it begins.
+    /// The record after the one that was handed out last, and its offset.
     cursor: (u32, usize),
 }
 
@@ -63,7 +66,7 @@ impl Chunk {
         }
     }
 
-    /// Fills in what C gets of the messages from the cursor on, and moves it; returns how many they are.
+    /// Fills in the C messages from the cursor on, and moves the cursor. Returns their number.
     fn fill<const HEADER: usize>(&mut self, magic: u32, out: &mut [MaybeUninit<jlog_message>]) -> usize {
         let (base, len) = (self.bytes.as_mut_ptr(), self.bytes.len());
         let (first, mut begin) = self.cursor;
@@ -72,11 +75,11 @@ impl Chunk {
             let Some([_, tv_sec, tv_usec, mlen, compressed_len]) = self.header(begin, HEADER) else { break };
             let body = begin + HEADER;
             let end = body + mlen as usize;
-            // There is a byte behind every record.
+            // There is a byte after every record.
             if end >= len {
                 break;
             }
-            // SAFETY: both are inside of the buffer, as was just seen.
+            // SAFETY: both are inside the buffer, as was just checked.
             let mess = unsafe {
                 base.add(end).write(0);
                 base.add(body).cast()
@@ -93,12 +96,13 @@ impl Chunk {
         (next - first) as usize
     }
 
-    /// The numbers of the header at a place; the last one only counts where headers are so long.
+    /// The numbers of the header at an offset; the last one counts only if headers are that long.
     #[inline]
     fn header(&self, begin: usize, header_len: usize) -> Option<[u32; 5]> {
         let inside = begin.checked_add(header_len).is_some_and(|end| end <= self.bytes.len());
         let number = |n: usize| {
-            // SAFETY: it is inside. A pointer is used because bytes elsewhere in the buffer are the C program's to look at.
+            // SAFETY: it is inside. A pointer is used because the C program may read other bytes of
+            // the buffer.
             u32::from_le(unsafe { self.bytes.as_ptr().add(begin + 4 * n).cast::<u32>().read_unaligned() })
         };
         let stored = if header_len == COMPRESSED_HEADER { 4 } else { 3 };
@@ -116,7 +120,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Of a jlog with this header magic, whose bodies are compressed or not.
+    /// For a jlog with this header magic, with compressed bodies or not.
     pub(crate) fn new(magic: u32, compressed: bool) -> Self {
         let header_len = if compressed { COMPRESSED_HEADER } else { PLAIN_HEADER };
         Self { chunks: Vec::new(), magic, header_len, spare: Vec::new() }
@@ -126,7 +130,7 @@ impl View {
         self.forget(0..self.chunks.len());
     }
 
-    /// Forgets everything but the messages from `id` on, if they are in memory already.
+    /// Forgets everything except the messages from `id` on, if they are already in memory.
     pub(crate) fn keep_only(&mut self, id: LogId) {
         match self.chunks.iter().rposition(|chunk| chunk.place(id).is_some()) {
             Some(at) => {
@@ -147,7 +151,7 @@ impl View {
         }
     }
 
-    /// A buffer for what is read next: its contents do not matter.
+    /// A buffer for the next read; its contents do not matter.
     pub(crate) fn spare(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()
     }
@@ -157,13 +161,13 @@ impl View {
         self.chunks.last().map(|chunk| chunk.first.segment)
     }
 
-    /// The id after the last one that was taken in.
+    /// The id after the last message in memory.
     pub(crate) fn next(&self) -> Option<LogId> {
         let chunk = self.chunks.last()?;
         Some(LogId::new(chunk.first.segment, chunk.first.marker.checked_add(chunk.count)?))
     }
 
-    /// Takes in records that were checked, with at least one byte behind them.
+    /// Adds checked records, followed by at least one byte.
     pub(crate) fn add_batch(&mut self, first: LogId, count: u32, bytes: Vec<u8>) {
         self.chunks.push(Chunk { first, count, bytes, marks: vec![0], cursor: (0, 0) });
     }
@@ -172,7 +176,7 @@ impl View {
         let mut bytes = self.spare();
         bytes.clear();
         bytes.reserve(self.header_len + message.body().len() + 1);
-        // A message is never longer than a header can say.
+        // A message is never longer than its header can express.
         let len = u32::try_from(message.body().len()).unwrap_or(u32::MAX);
         for number in [self.magic, message.time().seconds, message.time().micros, len] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -185,8 +189,8 @@ impl View {
         self.add_batch(message.id(), 1, bytes);
     }
 
-    /// Fills in what C gets of the messages from `id` on, as far as they are in memory one behind the other; returns how
-    /// many. The pointers stay good until their messages are forgotten.
+    /// Fills in the C messages from `id` on, as far as they are contiguous in memory. Returns their
+    /// number. The pointers stay valid until their messages are forgotten.
     pub(crate) fn fill(&mut self, id: LogId, out: &mut [MaybeUninit<jlog_message>]) -> usize {
         let (magic, header_len) = (self.magic, self.header_len);
         let found = self.chunks.iter_mut().rev().find_map(|chunk| Some((chunk.place(id)?, chunk)));
@@ -241,9 +245,9 @@ mod tests {
 
     #[track_caller]
     fn is(message: &MaybeUninit<jlog_message>, body: &str) {
-        // SAFETY: only those that were filled in are looked at.
+        // SAFETY: only those that were filled in are read.
         let message = unsafe { message.assume_init_ref() };
-        // SAFETY: the view is alive, and what it gives ends with a NUL.
+        // SAFETY: the view is alive, and its messages end with a NUL.
         let text = unsafe { CStr::from_ptr(message.mess.cast()) };
         assert_eq!((text.to_str().unwrap(), message.mess_len as usize), (body, body.len()));
         let header = jlog_message_header_compressed {
@@ -291,7 +295,7 @@ mod tests {
         assert_eq!((view.segment(), view.spare.len()), (None, 2));
     }
 
-    /// Of many, wherever one begins and however far one goes, the right ones are given.
+    /// Wherever a read begins and however long it is, it returns the right messages.
     #[test]
     fn any_message_of_many_is_found() {
         const COUNT: u32 = 5 * STRIDE + 7;
@@ -312,7 +316,7 @@ mod tests {
         }
     }
 
-    /// Lengths that lead outside of the buffer, which the engine never lets through.
+    /// Lengths that lead outside the buffer, which the engine never lets through.
     #[test]
     fn nothing_outside_of_the_buffer_is_handed_out() {
         let whole = batch(&["one", "two"]);

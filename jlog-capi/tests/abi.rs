@@ -1,4 +1,5 @@
-//! What C programs have compiled in: sizes, offsets, numbers, and the fields of a context that tools look at.
+//! What C programs have compiled in: sizes, offsets, numbers, and the fields of a context that
+//! tools read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
@@ -8,7 +9,7 @@ use std::fmt::Write as _;
 
 use jlog_core::Jlog;
 
-/// What a C compiler must make of the header, on x86-64.
+/// The expected values of a C compiler for the header, on x86-64.
 const NUMBERS: &[(&str, i64)] = &[
     ("sizeof(jlog_id)", 8),
     ("offsetof(jlog_id, log)", 0),
@@ -77,7 +78,7 @@ const ERRORS: [&str; 31] = [
     "CLOSE_LOGID",
 ];
 
-/// Compiles and runs a program; what it says, line by line.
+/// Compiles and runs a program; returns its output, line by line.
 fn lines_of(cc: &str, text: &str, arguments: &[&std::path::Path]) -> Vec<String> {
     let dir = support::library_dir();
     let (source, program) = (dir.path().join("program.c"), dir.path().join("program"));
@@ -106,7 +107,7 @@ fn numbers_are_those_of_the_c_library() {
     assert_eq!(lines_of(&cc, &text, &[]), wanted);
 }
 
-/// Looks at a context as tools do that have the private header: at offsets.
+/// Reads a context like tools with the private header: by offset.
 const PEEK: &str = r#"
 #include <stdio.h>
 #include <string.h>

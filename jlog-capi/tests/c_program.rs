@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use jlog_core::{Error, Jlog, Start};
 
-/// Runs the program on fresh directories; it must come to its end, and say so.
+/// Runs the program on fresh directories; it must finish and say so.
 fn run(mut command: Command) {
     let work = tempfile::tempdir().unwrap();
     // With checksums, which no function of the C interface switches on.
@@ -54,7 +54,7 @@ fn program_with_the_static_library() {
 #[test]
 fn a_program_asks_the_loader_for_the_name_of_the_c_library() {
     let Some(cc) = support::compiler() else { return };
-    // What a program that is linked to it asks the loader for.
+    // The library name in a program that is linked to it.
     let dir = support::library_dir();
     let program = dir.path().join("program");
     let library = support::built("libjlog.so");
@@ -65,7 +65,8 @@ fn a_program_asks_the_loader_for_the_name_of_the_c_library() {
     assert!(!has(library.to_str().unwrap().as_bytes()), "the program asks for a path");
 }
 
-/// The example of the README prints what it says there, and moves on when the jlog is there already.
+/// The example of the README prints what the README shows, and continues when the jlog exists
+/// already.
 #[test]
 fn the_example() {
     let Some(cc) = support::compiler() else { return };
@@ -81,7 +82,7 @@ fn the_example() {
     }
 }
 
-/// The C library lets any number of contexts read for one subscriber. Readers that want to be alone see ours.
+/// The C library lets any number of contexts read for one subscriber. Exclusive readers see ours.
 #[test]
 fn contexts_are_never_refused_and_are_seen() {
     let Some(cc) = support::compiler() else { return };

@@ -1,7 +1,8 @@
-//! Our library beside the C library that `JLOG_C_LIB` names: the same random calls, each in a process of its own (the
-//! C library's locks belong to the process), and both at work on one jlog at the same time. Without `JLOG_C_LIB` there
-//! is nothing to compare with, and every test here says that it is skipped. `JLOG_SCRIPTS` makes more or fewer scripts
-//! of each kind, and all differences are put into the directory `JLOG_DIFFERENCES`, if it is set.
+//! Compares our library with the C library that `JLOG_C_LIB` names: the same random calls, each
+//! library in its own process (the C library's locks belong to the process), and both on one jlog
+//! at the same time. Without `JLOG_C_LIB`, every test here reports that it is skipped.
+//! `JLOG_SCRIPTS` sets the number of scripts of each kind. All differences are written to the
+//! directory `JLOG_DIFFERENCES`, if it is set.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
@@ -61,30 +62,34 @@ impl Random {
     }
 }
 
-/// What a random script is about.
+/// The kind of a random script.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Plain,
     Lz4,
     /// With a pre-commit buffer, and all in one segment.
     Buffered,
-    /// With a pre-commit buffer, and small segments: where they end is up to the library.
+    /// With a pre-commit buffer, and small segments, whose ends depend on the library.
     BufferedAndRolled,
 }
 
 const NAMES: [&str; 4] = ["a", "b", "c", "~t"];
 const CALLS: usize = 40;
 
-/// The largest message: in a buffer of 2048 bytes it has room. (The C library loses records beside one that has not.)
+/// The largest message that fits into a buffer of 2048 bytes. (The C library loses records next to
+/// one that does not fit.)
 const LARGEST: u64 = 300;
 
 /// A script. Its calls keep out of what the C library is known to do wrong:
-/// - message reading, `advance_id` and looking into segments with a writer's context (it loses its place in the file): the
-///   driver lets readers alone do that;
+/// - message reading, `advance_id` and looking into segments with a writer's context (it loses its
+///   place in the file): the driver lets readers alone do that;
 /// - reading messages of a segment that is gone (it ends the program): the driver looks first;
-/// - checkpoints in segments that are not there yet (it removes the one being written): the driver keeps them below;
-/// - a reader's mapping that is older than what it reads (it says `IDX_CORRUPT`): the driver asks for the interval first;
-/// - checkpoints past the end of a segment (messages that are written later are skipped): see the driver;
+/// - checkpoints in segments that are not there yet (it removes the one being written): the driver
+///   keeps them below;
+/// - a reader's mapping that is older than what it reads (it says `IDX_CORRUPT`): the driver asks
+///   for the interval first;
+/// - checkpoints past the end of a segment (messages that are written later are skipped): see the
+///   driver;
 /// - records larger than the pre-commit buffer (the buffer's records are lost).
 fn script(seed: u64, kind: Kind) -> String {
     let mut random = Random(seed);
@@ -97,13 +102,13 @@ fn script(seed: u64, kind: Kind) -> String {
     }
     text.push_str("init 0\nadd 0 a 0\n");
     if matches!(kind, Kind::BufferedAndRolled) {
-        // Keeps all segments: which ones are gone depends on where they end.
+        // Keeps all segments: which ones are removed depends on where they end.
         text.push_str("add 0 keep 0\n");
     }
     text.push_str("close 0\n");
     let buffered = matches!(kind, Kind::Buffered | Kind::BufferedAndRolled);
     let writers = if buffered { 1 } else { 2 };
-    // What is in a slot: nothing, a writer, or a reader.
+    // The contents of a slot: nothing, a writer, or a reader.
     let mut open = [' '; 8];
     for call in 0..CALLS {
         let writer = random.below(writers);
@@ -113,12 +118,12 @@ fn script(seed: u64, kind: Kind) -> String {
         let number = random.below(5);
         let slot = |number: u64| usize::try_from(number).unwrap();
         match random.below(100) {
-            // Whatever is opened is opened in a fresh context; now and then in one that is in use.
+            // Opens in a fresh context, and now and then in one that is in use.
             0..8 => {
                 if open[slot(writer)] == ' ' || random.one_in(4) {
                     writeln!(text, "new {writer}").unwrap();
                     if buffered {
-                        // Without one, the buffer that is there stays in use.
+                        // Without one, the existing buffer stays in use.
                         writeln!(text, "buffer {writer} 2048").unwrap();
                     }
                     writeln!(text, "writer {writer}").unwrap();
@@ -177,18 +182,19 @@ fn script(seed: u64, kind: Kind) -> String {
             93..95 => writeln!(text, "index {reader} {number}").unwrap(),
             95..96 => writeln!(text, "init {any}").unwrap(),
             96..97 => writeln!(text, "safety {any} {}", random.below(3)).unwrap(),
-            // Only ever less: with more, the C library goes on in a segment that was left as full. Whether closing or
-            // flushing begins the next segment is a test of its own: here the next record does.
+            // Only ever less: with more, the C library continues in a segment that was left as
+            // full. A separate test covers whether closing or flushing begins the next segment:
+            // here the next record does.
             97..98 if rolled => {
                 size = 90 + (size - 90) * random.below(100) / 100;
                 writeln!(text, "size {any} {size}\nwrite {any} 1 20 {call}").unwrap();
             }
-            // The C library opens a writer for it, which with a buffer there may be one of only.
+            // The C library opens a writer for it, and with a buffer there may be only one.
             98..99 if open[0] == ' ' && open[1] == ' ' => writeln!(text, "clean 0").unwrap(),
             _ => writeln!(text, "writer {any}").unwrap(),
         }
     }
-    // Everything that is left, by a subscriber that has not been there yet.
+    // Reads everything that is left, with a new subscriber.
     let rest = if matches!(kind, Kind::BufferedAndRolled) { "keep" } else { "fresh" };
     writeln!(text, "close 0\nclose 1\nadd 9 fresh 0\nclose 2\nnew 2\nreader 2 {rest}\ndrain 2").unwrap();
     text
@@ -206,7 +212,7 @@ impl Both {
             .unwrap()
     }
 
-    /// What a library says to a script, line by line.
+    /// A library's answers to a script, line by line.
     fn answers(&self, ours: bool, script: &str, told: bool) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
@@ -221,7 +227,7 @@ impl Both {
     }
 }
 
-/// Where two libraries differ first, and the calls up to there.
+/// The first difference between two libraries, and the calls up to there.
 fn difference(ours: &[String], theirs: &[String]) -> Option<String> {
     let at = ours.iter().zip(theirs).position(|(a, b)| a != b);
     let at = at.or_else(|| (ours.len() != theirs.len()).then(|| ours.len().min(theirs.len())))?;
@@ -229,7 +235,7 @@ fn difference(ours: &[String], theirs: &[String]) -> Option<String> {
     Some(format!("{}\n  ours:   {}\n  theirs: {}", ours[..at].join("\n"), line(ours), line(theirs)))
 }
 
-/// Runs scripts from a seed on with both libraries, and compares what `keep` leaves of the answers.
+/// Runs scripts from a seed on with both libraries, and compares the answers that `keep` keeps.
 fn compare(kind: Kind, scripts: u64, keep: impl Fn(&str) -> bool) {
     let Some(both) = both() else { return };
     let scripts = std::env::var("JLOG_SCRIPTS").ok().and_then(|many| many.parse().ok()).unwrap_or(scripts);
@@ -266,14 +272,15 @@ fn a_pre_commit_buffer_and_one_segment() {
     compare(Kind::Buffered, 40, |_| true);
 }
 
-/// The C library looks whether a segment is full before it flushes its buffer, and not after it; ours looks after it, too,
-/// and begins the next segment earlier. What comes out is the same, in the same order.
+/// The C library checks whether a segment is full before it flushes its buffer, but not afterwards.
+/// Ours also checks afterwards, and begins the next segment earlier. Readers get the same messages
+/// in the same order.
 #[test]
 fn a_pre_commit_buffer_and_many_segments() {
     compare(Kind::BufferedAndRolled, 40, |line| line.starts_with("drain"));
 }
 
-/// What random scripts find seldom, or must leave out.
+/// Cases that random scripts rarely find, or must leave out.
 const DETAILS: &[(&str, &str)] = &[
     (
         "a segment that is full because the limit was lowered ends when the writer is closed",
@@ -320,7 +327,7 @@ const DETAILS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Where ours does otherwise on purpose: a script, and what a line of our answers holds.
+/// Intended differences: a script, and a text in one line of our answers.
 const OTHERWISE: &[(&str, &str, &str)] = &[
     (
         "what a move of a checkpoint left behind when it was cut short goes with the next move",
@@ -361,7 +368,7 @@ fn details() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
-/// The error function hears of something where the C library reports it.
+/// The error function is called where the C library calls it.
 #[test]
 fn errors_are_told_where_the_c_library_tells_them() {
     let Some(both) = both() else { return };
@@ -441,7 +448,7 @@ fn both_write_and_both_read() {
     }
 }
 
-/// A feed that logdag writes is a jlog to the C library, too: the same messages, with the same times.
+/// The C library can read a feed that logdag writes: the same messages, with the same times.
 #[test]
 fn the_c_library_reads_what_logdag_writes() {
     let Some(both) = both() else { return };

@@ -1,5 +1,6 @@
-//! What `make install` gives to C programs besides the library: headers that stand by themselves, with the layout of a context
-//! and the functions that fq, libmtev and older binaries use, and the pkg-config file.
+//! The files besides the library that `make install` installs: self-contained headers, with the
+//! layout of a context and the functions that fq, libmtev and older binaries use, and the
+//! pkg-config file.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
@@ -54,13 +55,14 @@ const FIELDS: &[(&str, usize, usize)] = &[
 const HEADERS: [&str; 6] =
     ["jlog.h", "jlog_compress.h", "jlog_config.h", "jlog_hash.h", "jlog_io.h", "jlog_private.h"];
 
-/// What `make install-headers` puts somewhere. `None`, and a line that says so, where there is no make.
+/// The files that `make install-headers` installs. `None`, and a line that says so, if there is no
+/// make.
 fn installed() -> Option<TempDir> {
     let prefix = tempfile::tempdir().unwrap();
     let mut make = Command::new("make");
     make.arg("-C").arg(env!("CARGO_MANIFEST_DIR")).arg("install-headers");
     make.arg(format!("PREFIX={}", prefix.path().display()));
-    // The variables of a make that runs this test are not for this one.
+    // The variables of a make that runs this test must not reach this one.
     for variable in ["MAKEFLAGS", "MAKELEVEL", "DESTDIR"] {
         make.env_remove(variable);
     }
@@ -72,7 +74,7 @@ fn installed() -> Option<TempDir> {
     Some(prefix)
 }
 
-/// Compiles with what is installed, and warnings as errors.
+/// Compiles with the installed files, with warnings as errors.
 fn compile(compiler: &str, prefix: &Path, source: &Path, arguments: &[&str]) -> PathBuf {
     let program = source.with_extension("out");
     let out = Command::new(compiler)
@@ -93,7 +95,7 @@ fn compile(compiler: &str, prefix: &Path, source: &Path, arguments: &[&str]) -> 
 fn each_header_stands_by_itself() {
     let (Some(cc), Some(prefix)) = (support::compiler(), installed()) else { return };
     let work = tempfile::tempdir().unwrap();
-    // C++ where there is a compiler for it.
+    // Also C++, if there is a compiler.
     let cxx = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let has_cxx = Command::new(&cxx).arg("--version").output().is_ok_and(|out| out.status.success());
     for header in HEADERS {

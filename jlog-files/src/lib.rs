@@ -1,5 +1,5 @@
-//! Reads small files that people name: tokens, passwords, keys, certificates. A FIFO, a device or a file without end in the
-//! place of one is an error, and neither keeps a program waiting nor fills its memory.
+//! Reads small files that users name: tokens, passwords, keys, certificates. A FIFO, a device or an
+//! endless file in their place is an error: it neither blocks a program nor fills its memory.
 
 use std::fs::{File, FileType};
 use std::io::{self, Read};
@@ -12,35 +12,35 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// A token, a password or a key has no more bytes: 64 KiB.
+/// The most bytes of a token, a password or a key: 64 KiB.
 pub const SECRET: usize = 64 << 10;
-/// A file of certificates has no more bytes: 1 MiB, where the authorities of a whole system have room.
+/// The most bytes of a file of certificates: 1 MiB, enough for all authorities of a system.
 pub const CERTIFICATES: usize = 1 << 20;
 
-/// What a pipe holds must have been written, to its end, by then.
+/// How long a pipe's writer has to write everything and close it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Symbolic links that a path may lead over, as for the kernel.
+/// How many symbolic links are followed, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// A file that was read as a whole.
+/// A file that was read completely.
 #[derive(Clone)]
 pub struct SmallFile {
-    /// What it holds.
+    /// Its contents.
     pub bytes: Vec<u8>,
     /// Its permission bits.
     pub mode: u32,
 }
 
-/// What it holds may be secret.
+/// The contents may be secret.
 impl std::fmt::Debug for SmallFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SmallFile({} bytes, mode {:o})", self.bytes.len(), self.mode)
     }
 }
 
-/// Reads a regular file of at most `limit` bytes. A pipe that the program was given as a descriptor may be named as well
-/// (`/dev/stdin`, `/dev/fd/3`, `/proc/self/fd/3`, a shell's `<(…)`): whoever writes to it has to come to the end within
-/// 5 seconds.
+/// Reads a regular file of at most `limit` bytes. The path may also name a pipe that the program
+/// got as a descriptor (`/dev/stdin`, `/dev/fd/3`, `/proc/self/fd/3`, a shell's `<(…)`). Its writer
+/// must finish within 5 seconds.
 ///
 /// # Errors
 /// It is something else, too large, or cannot be read. The error does not name the file.
@@ -60,7 +60,7 @@ pub fn read_text(path: impl AsRef<Path>, limit: usize) -> io::Result<String> {
 fn read_within(path: &Path, limit: usize, patience: Duration) -> io::Result<SmallFile> {
     let given = is_descriptor(path);
     check(std::fs::metadata(path)?.file_type(), given)?;
-    // It may have become another one, which must not be waited for.
+    // It may have become another kind of file, which must not block us.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let mut file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
     let facts = file.metadata()?;
@@ -96,7 +96,7 @@ fn check(kind: FileType, given: bool) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
-/// Whether a path, or a link that it leads over, is the name of one of the process's descriptors.
+/// Whether a path, or a link on the way, is the name of one of the process's descriptors.
 fn is_descriptor(path: &Path) -> bool {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -192,7 +192,7 @@ mod tests {
         ] {
             assert!(refused(path).starts_with(&format!("it is {what}: expected")), "{}", path.display());
         }
-        // Its size is said to be 0.
+        // Its reported size is 0.
         assert!(!read("/proc/self/status", SECRET).unwrap().bytes.is_empty());
     }
 

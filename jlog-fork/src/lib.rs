@@ -1,17 +1,17 @@
-//! Functions that are called around every fork of the process: what POSIX calls `pthread_atfork`. jlog-core and
-//! logdag share this crate, so that neither needs the other, and logdag no unsafe code.
+//! Calls functions around every fork of the process, with `pthread_atfork` of POSIX. jlog-core and
+//! logdag share this crate, so that neither needs the other, and logdag needs no unsafe code.
 
 #![allow(unsafe_code)]
 
-/// What is done around a fork, in the thread that forks. A panic in one of these ends the process.
+/// Handlers around a fork, in the thread that forks. A panic in one of them ends the process.
 ///
-/// The child has that thread only, and may do little: take back what `before` took, and change what no other thread
-/// can have been changing at the time.
+/// The child has only that thread, and may do little: release the locks that `before` took, and
+/// change data that no other thread can have been changing at that time.
 pub trait AroundFork {
-    /// Before the fork: the last that was registered comes first.
+    /// Before the fork, in reverse order of registration.
     fn before() {}
 
-    /// After it, in the process that forks: in the order in which they were registered, as in the child.
+    /// After it, in the parent, in order of registration, as in the child.
     fn in_parent() {}
 
     /// After it, in the child.
@@ -30,14 +30,14 @@ extern "C" fn in_child<A: AroundFork>() {
     A::in_child();
 }
 
-/// Has the functions of `A` called around every fork from now on, for as long as the process and its children live.
-/// They are called once for every time that this was called. Forks by `std::process` are not noticed where it uses
-/// `posix_spawn`, nor are direct calls of the system (`clone`).
+/// Registers the functions of `A` to be called around every fork, as long as the process and its
+/// children live. If this is called several times, they are called as often. Forks by
+/// `std::process` with `posix_spawn`, and direct system calls (`clone`), are not noticed.
 ///
-/// Returns whether there was room: if not, forks are not noticed.
+/// Returns whether there was memory; if not, forks are not noticed.
 pub fn register<A: AroundFork>() -> bool {
-    // SAFETY: the three functions stay where they are as long as the process lives, and take no arguments. What they may
-    // do in a child is the business of `A`, and cannot be unsound: its functions are safe.
+    // SAFETY: the three functions live as long as the process, and take no arguments. `A` decides
+    // what they do in a child, which cannot be unsound, because its functions are safe.
     unsafe { libc::pthread_atfork(Some(before::<A>), Some(in_parent::<A>), Some(in_child::<A>)) == 0 }
 }
 

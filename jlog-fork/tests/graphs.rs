@@ -1,5 +1,5 @@
-//! The tests of logdag's graphs in forked children, for a logdag without features: alone with
-//! `cargo test -p jlog-fork`. Where the whole workspace is tested, logdag has all of them.
+//! The tests of logdag's graphs in forked children, for a logdag without features: run
+//! `cargo test -p jlog-fork` alone. When the whole workspace is tested, logdag has all features.
 
 #![allow(unexpected_cfgs, missing_docs)]
 

@@ -5,11 +5,16 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 
-create_exception!(jlog, JlogError, PyException, "What all exceptions of feeds have in common.");
+create_exception!(jlog, JlogError, PyException, "The base class of all exceptions of feeds.");
 create_exception!(jlog, NotAFeed, JlogError, "There is no feed at the path.");
-create_exception!(jlog, AlreadyExists, JlogError, "There is a feed, or a subscriber, of that name already.");
+create_exception!(jlog, AlreadyExists, JlogError, "A feed, or a subscriber, of that name exists already.");
 create_exception!(jlog, UnknownSubscriber, JlogError, "There is no such subscriber.");
-create_exception!(jlog, NoSuchRecord, JlogError, "There is no record with that id, no longer or not yet.");
+create_exception!(
+    jlog,
+    NoSuchRecord,
+    JlogError,
+    "There is no record with that id: not any more, or not yet."
+);
 create_exception!(
     jlog,
     AtCapacity,
@@ -18,17 +23,17 @@ create_exception!(
 );
 create_exception!(jlog, DiskFull, JlogError, "The file system is full. Nothing half-written remains.");
 create_exception!(jlog, SystemCallFailed, JlogError, "The operating system refused a call.");
-create_exception!(jlog, Busy, JlogError, "Another writer, reader or repair is in the way.");
-create_exception!(jlog, Damaged, JlogError, "Bytes of the feed are not what was written.");
+create_exception!(jlog, Busy, JlogError, "Another writer, reader or repair holds a lock.");
+create_exception!(jlog, Damaged, JlogError, "Bytes of the feed differ from those that were written.");
 create_exception!(jlog, Missed, JlogError, "Messages that the subscriber needed were dropped or lost.");
 create_exception!(jlog, Replaced, JlogError, "The feed was removed or replaced, or the subscriber removed.");
 create_exception!(
     jlog,
     SyncFailed,
     JlogError,
-    "A sync failed: this writer never says again that something is durable."
+    "A sync failed: this writer never again reports anything as durable."
 );
-create_exception!(jlog, Closed, JlogError, "The writer or reader was closed before.");
+create_exception!(jlog, Closed, JlogError, "The writer or reader is closed.");
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
@@ -53,7 +58,8 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-/// The exception for an error. Its attribute `errno` is the system's number, where a call was refused.
+/// The exception for an error. If a system call failed, its attribute `errno` is the system's error
+/// number.
 pub(crate) fn exception(error: Error) -> PyErr {
     let text = error.to_string();
     let errno = error.raw_os_error();
@@ -85,7 +91,7 @@ pub(crate) fn exception(error: Error) -> PyErr {
         _ => JlogError::new_err(text),
     };
     if let Some(errno) = errno {
-        // Without the attribute, the text still says what it was.
+        // Without the attribute, the text still has the cause.
         Python::attach(|py| {
             let _ = exception.value(py).setattr("errno", errno);
         });
@@ -93,7 +99,7 @@ pub(crate) fn exception(error: Error) -> PyErr {
     exception
 }
 
-/// What a call on something that was closed raises.
+/// The exception of a call on a closed object.
 pub(crate) fn closed(what: &str) -> PyErr {
     Closed::new_err(format!("this {what} is closed"))
 }

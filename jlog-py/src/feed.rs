@@ -98,7 +98,7 @@ impl Feed {
         py.detach(|| Jlog::open(path)).map(Self).map_err(exception)
     }
 
-    /// Makes a feed. With `exist_ok`, opens it where it is there, whatever it is like.
+    /// Creates a feed. With `exist_ok`, opens a feed that exists, whatever its settings.
     #[staticmethod]
     #[pyo3(signature = (path, *, exist_ok=false, segment_size=None, pre_commit=None, compression=None, checksums=None,
         max_bytes=None, drop_oldest=false))]
@@ -125,7 +125,8 @@ impl Feed {
         self.0.path().to_owned()
     }
 
-    /// Adds a subscriber; returns whether it is new. With `exist_ok`, one that is there stays where it is.
+    /// Adds a subscriber; returns whether it is new. With `exist_ok`, an existing one stays where
+    /// it is.
     #[pyo3(signature = (name, start=None, *, exist_ok=false))]
     fn subscribe(
         &self,
@@ -153,7 +154,7 @@ impl Feed {
         Ok(names.iter().map(ToString::to_string).collect())
     }
 
-    /// Up to which message a subscriber has done everything.
+    /// The id up to which a subscriber has done everything.
     fn checkpoint(&self, py: Python<'_>, name: &str) -> PyResult<Id> {
         py.detach(|| self.0.checkpoint(name)).map(Id).map_err(exception)
     }
@@ -163,21 +164,21 @@ impl Feed {
         Lag::of(py, &self.0, name)
     }
 
-    /// Opens a writer. `sync` says when messages become durable by themselves: 'never', 'on-roll' (the default),
-    /// 'after-roll', 'each-append', or every so many seconds.
+    /// Opens a writer. `sync` says when messages become durable by themselves: 'never', 'on-roll'
+    /// (the default), 'after-roll', 'each-append', or a number of seconds between syncs.
     #[pyo3(signature = (*, sync=None))]
     fn writer(&self, py: Python<'_>, sync: Option<&Bound<'_, PyAny>>) -> PyResult<Writer> {
         Writer::open(py, &self.0, policy(sync)?)
     }
 
-    /// Opens a reader for a subscriber. With `follow`, iteration waits for further messages at the end of the feed.
-    /// `on_damage`: 'fail' or 'skip'.
+    /// Opens a reader for a subscriber. With `follow`, iteration waits for further messages at the
+    /// end of the feed. `on_damage`: 'fail' or 'skip'.
     #[pyo3(signature = (name, *, follow=false, on_damage="fail"))]
     fn reader(&self, py: Python<'_>, name: &str, follow: bool, on_damage: &str) -> PyResult<Reader> {
         Reader::open(py, &self.0, name, follow, on_damage)
     }
 
-    /// What has happened since the last call, for people: damage that was skipped, messages that were dropped, …
+    /// The events since the last call, as text: skipped damage, dropped messages, …
     fn take_events(&self) -> Vec<String> {
         self.0.take_events().iter().map(ToString::to_string).collect()
     }

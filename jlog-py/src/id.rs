@@ -19,7 +19,7 @@ impl Id {
         Self(LogId::new(segment, marker))
     }
 
-    /// Reads an id as it is written: "0000002a:00000007".
+    /// Parses the text form of an id: "0000002a:00000007".
     #[staticmethod]
     fn parse(text: &str) -> PyResult<Self> {
         text.parse().map(Self).map_err(|error| PyValueError::new_err(format!("{text:?}: {error}")))
@@ -54,7 +54,7 @@ impl Id {
     }
 }
 
-/// A message as it is read.
+/// A message that was read.
 #[pyclass(frozen, module = "jlog")]
 pub(crate) struct Message {
     pub(crate) id: LogId,
@@ -77,7 +77,7 @@ impl Message {
         f64::from(self.seconds) + f64::from(self.micros) / 1e6
     }
 
-    /// What was appended.
+    /// The bytes that were appended.
     #[getter]
     fn body(&self, py: Python<'_>) -> Py<PyBytes> {
         self.body.clone_ref(py)

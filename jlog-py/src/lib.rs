@@ -1,7 +1,8 @@
 //! The module `jlog._jlog`: jlog-core for Python. It translates, and decides nothing about storage.
 //!
-//! Whatever may wait for a disk, a lock or a message releases the interpreter. Bodies are `bytes`: what is appended is written
-//! from where it is, and what is read is copied once, into the object that the program gets.
+//! Calls that may wait for a disk, a lock or a message release the interpreter. Bodies are `bytes`:
+//! they are appended without a copy, and are copied once when they are read, into the object that
+//! the program gets.
 
 // Python documents its own items: the stub file and the docstrings.
 #![allow(missing_docs)]

@@ -13,7 +13,7 @@ use crate::error::{closed, exception};
 use crate::feed::Lag;
 use crate::id::{Id, Message};
 
-/// A wait is interrupted so often to see whether there is a signal, such as that of Ctrl-C.
+/// How often a wait is interrupted to check for signals, such as Ctrl-C.
 const SIGNALS_EVERY: Duration = Duration::from_millis(100);
 
 /// Reads for a subscriber.
@@ -23,12 +23,13 @@ pub(crate) struct Reader {
     name: String,
     follow: bool,
     reader: Mutex<Option<jlog_core::Reader>>,
-    /// Locked by itself, so that a checkpoint is stored while another thread waits for messages.
+    /// Has its own lock, so that a checkpoint can be stored while another thread waits for
+    /// messages.
     checkpointer: Mutex<Option<Checkpointer>>,
     handed: Mutex<Handed>,
 }
 
-/// What iteration has read.
+/// The messages that iteration has read ahead.
 #[derive(Default)]
 struct Handed {
     next: VecDeque<Py<Message>>,
@@ -74,7 +75,7 @@ impl Reader {
         })
     }
 
-    /// The next messages; `None` when there are none within the time. Signals end the wait.
+    /// The next messages; `None` if none arrive within the time. Signals end the wait.
     fn read(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<Option<Vec<Message>>> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
@@ -87,7 +88,8 @@ impl Reader {
             let batch = py.detach(|| {
                 let mut reader = lock(&self.reader);
                 let reader = reader.as_mut()?;
-                // The copy of the whole batch is made without the interpreter; each body is copied from it once.
+                // The whole batch is copied without the interpreter; each body is copied from it
+                // once.
                 Some(reader.next_batch(wait).map(|batch| batch.map(jlog_core::Batch::into_owned)))
             });
             if let Some(batch) = batch.ok_or_else(|| closed("reader"))?.map_err(exception)? {
@@ -109,7 +111,7 @@ impl Reader {
 fn seconds(timeout: Option<f64>) -> PyResult<Option<Duration>> {
     let duration = |seconds| {
         Duration::try_from_secs_f64(seconds)
-            .map_err(|_| PyValueError::new_err(format!("timeout: {seconds} is no time in seconds")))
+            .map_err(|_| PyValueError::new_err(format!("timeout: {seconds} is not a time in seconds")))
     };
     timeout.map(duration).transpose()
 }
@@ -122,8 +124,8 @@ impl Reader {
         &self.name
     }
 
-    /// A list of the next messages; empty when there are none within `timeout` seconds (None: waits for ever; 0: does not
-    /// wait). What is read is not committed.
+    /// A list of the next messages; empty if none arrive within `timeout` seconds (None: waits
+    /// forever; 0: does not wait). It commits nothing.
     #[pyo3(signature = (timeout=None))]
     fn next_batch<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         let timeout = seconds(timeout)?;
@@ -134,8 +136,8 @@ impl Reader {
         PyList::new(py, self.read(py, timeout)?.unwrap_or_default())
     }
 
-    /// Stores the checkpoint: everything up to and including the message is done. Takes a message or an id; without one, the
-    /// last message that iteration has handed out.
+    /// Stores the checkpoint: everything up to and including the message is done. Takes a message
+    /// or an id; without one, the last message that iteration has handed out.
     #[pyo3(signature = (upto=None))]
     fn commit(&self, py: Python<'_>, upto: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let id = match upto {
@@ -158,13 +160,13 @@ impl Reader {
         Lag::of(py, &self.log, &self.name)
     }
 
-    /// Skips the damage that the last call has met.
+    /// Skips the damage that the last call met.
     fn skip_damage(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| lock(&self.reader).as_mut().map(jlog_core::Reader::skip_damage))
             .ok_or_else(|| closed("reader"))
     }
 
-    /// Ends the reader. Has no effect the second time.
+    /// Closes the reader. Calling it again has no effect.
     fn close(&self, py: Python<'_>) {
         py.detach(|| {
             lock(&self.reader).take();
@@ -196,7 +198,7 @@ impl Reader {
         slf.py().import("jlog._aio")?.getattr("Messages")?.call1((slf, slf.get().follow))
     }
 
-    /// Notes what asynchronous iteration has handed out.
+    /// Records the message that asynchronous iteration has handed out.
     fn _handed_out(&self, message: &Bound<'_, Message>) {
         lock(&self.handed).last = Some(message.get().id);
     }

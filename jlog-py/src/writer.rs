@@ -11,11 +11,11 @@ use pyo3::types::{PyAny, PyBytes, PyString};
 use crate::error::{closed, exception};
 use crate::id::Id;
 
-/// Appends messages. Usable from any number of threads; other processes may append, too.
+/// Appends messages. Any number of threads may use it; other processes may append, too.
 #[pyclass(frozen, module = "jlog")]
 pub(crate) struct Writer(RwLock<Option<jlog_core::Writer>>);
 
-/// What is appended as it is, or copied to `bytes` where it is another kind of buffer.
+/// A body to append: used directly, or copied to `bytes` if it is another kind of buffer.
 pub(crate) fn body<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     if let Ok(bytes) = message.cast::<PyBytes>() {
         return Ok(bytes.clone());
@@ -34,7 +34,7 @@ pub(crate) fn policy(sync: Option<&Bound<'_, PyAny>>) -> PyResult<SyncPolicy> {
     let Some(sync) = sync else { return Ok(SyncPolicy::OnRoll) };
     if let Ok(seconds) = sync.extract::<f64>() {
         let every = Duration::try_from_secs_f64(seconds)
-            .map_err(|_| PyValueError::new_err(format!("sync: {seconds} is no interval in seconds")))?;
+            .map_err(|_| PyValueError::new_err(format!("sync: {seconds} is not an interval in seconds")))?;
         return Ok(SyncPolicy::Interval(every));
     }
     match &*sync.extract::<String>()? {
@@ -43,7 +43,7 @@ pub(crate) fn policy(sync: Option<&Bound<'_, PyAny>>) -> PyResult<SyncPolicy> {
         "after-roll" => Ok(SyncPolicy::AfterRoll),
         "each-append" => Ok(SyncPolicy::EachAppend),
         other => Err(PyValueError::new_err(format!(
-            "sync: {other:?} is none of 'never', 'on-roll', 'after-roll', 'each-append' and seconds"
+            "sync: {other:?} is not 'never', 'on-roll', 'after-roll', 'each-append' or a number of seconds"
         ))),
     }
 }
@@ -54,7 +54,7 @@ impl Writer {
         Ok(Self(RwLock::new(Some(writer.map_err(exception)?))))
     }
 
-    /// Does something with the writer, without the interpreter.
+    /// Runs something with the writer, without the interpreter.
     fn with<T: Send>(
         &self,
         py: Python<'_>,
@@ -71,7 +71,7 @@ impl Writer {
 
 #[pymethods]
 impl Writer {
-    /// Appends a message; returns its id, or None where it is in the pre-commit buffer.
+    /// Appends a message; returns its id, or None if it is in the pre-commit buffer.
     fn append(&self, message: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
         let body = body(message)?;
         let bytes = body.as_bytes();
@@ -79,8 +79,8 @@ impl Writer {
         Ok(placed.id().map(Id))
     }
 
-    /// Appends messages in order, with nothing of this writer between them; returns the id of the last one, or None where
-    /// they are in the pre-commit buffer.
+    /// Appends messages in order, without other messages of this writer between them; returns the
+    /// id of the last one, or None if they are in the pre-commit buffer.
     fn append_batch(&self, messages: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
         let bodies = messages.try_iter()?.map(|message| body(&message?)).collect::<PyResult<Vec<_>>>()?;
         let bytes: Vec<&[u8]> = bodies.iter().map(|body| body.as_bytes()).collect();
@@ -98,7 +98,7 @@ impl Writer {
         self.with(py, jlog_core::Writer::sync)
     }
 
-    /// Makes everything durable, and ends the writer. Has no effect the second time.
+    /// Makes everything durable, and closes the writer. Calling it again has no effect.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| {
             let writer = self.0.write().unwrap_or_else(PoisonError::into_inner).take();

@@ -3,18 +3,18 @@
 /// A piece of a format string.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
-    /// As it is, with braces that were doubled.
+    /// Literal text, with doubled braces.
     Text(String),
-    /// Where a value goes.
+    /// A placeholder for a value.
     Hole(Hole),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Hole {
     pub(crate) which: Which,
-    /// What comes behind the colon.
+    /// The format after the colon.
     pub(crate) spec: String,
-    /// The same, where it is one that is for whole numbers, and that they can do without `std::fmt`.
+    /// The same, if it is an integer format that does not need `std::fmt`.
     pub(crate) number: Option<Number>,
 }
 
@@ -26,17 +26,17 @@ pub(crate) enum Which {
     Name(String),
 }
 
-/// How a whole number is written: with zeros before it, or in hexadecimal, or both.
+/// How an integer is written: with leading zeros, in hexadecimal, or both.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Number {
     /// The variant of `Digits`.
     pub(crate) digits: &'static str,
-    /// The least number of digits, with the sign.
+    /// The minimum number of digits, including the sign.
     pub(crate) width: usize,
 }
 
-/// The pieces of a format string, no two texts adjacent; `None` where something in it is wrong, or takes
-/// more than one argument (a width or a precision that is one).
+/// The pieces of a format string, without adjacent texts; `None` if it is invalid, or a placeholder
+/// takes more than one argument (for its width or precision).
 pub(crate) fn parse(text: &str) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut plain = String::new();
@@ -82,7 +82,8 @@ fn hole(inside: &str) -> Option<Hole> {
     Some(Hole { which, spec: spec.to_owned(), number })
 }
 
-/// `None` where it is not right; nothing within where it says more, or where it may be for something else than a number.
+/// `None` if it is invalid; `Some(None)` if it says more, or may be for something other than a
+/// number.
 #[allow(clippy::option_option)]
 fn number(spec: &str) -> Option<Option<Number>> {
     let mut rest = spec;
@@ -112,7 +113,7 @@ fn number(spec: &str) -> Option<Option<Number>> {
     if let Some(behind) = rest.strip_prefix('.') {
         simple = false;
         let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
-        // An argument says how many digits.
+        // An argument gives the number of digits.
         (end > 0).then_some(())?;
         rest = &behind[end..];
     }
@@ -124,7 +125,7 @@ fn number(spec: &str) -> Option<Option<Number>> {
         _ => return None,
     };
     let is_for_numbers = zeros || (digits != "Decimal" && width == 0);
-    // Wider ones are left to those who check their limits.
+    // Wider ones are left to `std::fmt`, which checks their limits.
     Some((simple && is_for_numbers && width < 1000).then_some(Number { digits, width }))
 }
 

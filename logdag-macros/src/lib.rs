@@ -1,5 +1,5 @@
-//! The part of logdag's macros that reads format strings: what `log!` makes of a message. Use it through
-//! logdag; its interface may change in every release. It has no features.
+//! The part of logdag's macros that parses format strings, for the messages of `log!`. Use it
+//! through logdag; its interface may change in every release. It has no features.
 
 mod format_string;
 
@@ -13,12 +13,12 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Expr, LitStr, Token};
 
-/// Takes the path of the crate logdag, a semicolon, and the arguments of `format_args!`. Expands to an expression of
-/// a type that is a `Message`: that of `format_args!`, except for padded and hexadecimal integers, which are slow
-/// there.
+/// Takes the path of the crate logdag, a semicolon, and the arguments of `format_args!`. Expands to
+/// an expression of a type that is a `Message`: that of `format_args!`, except for padded and
+/// hexadecimal integers, which are slow there.
 ///
-/// The type of an argument is inspected only if the format requires a number; the types of other arguments need
-/// not be known yet.
+/// The type of an argument is inspected only if the format requires a number; the types of other
+/// arguments need not be known yet.
 #[doc(hidden)]
 #[proc_macro]
 pub fn message(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -36,7 +36,7 @@ fn expand(tokens: TokenStream) -> TokenStream {
     parsed.and_then(|call| call.message(&logdag)).unwrap_or_else(|| quote!(::core::format_args!(#rest)))
 }
 
-/// What `format_args!` takes.
+/// The arguments of `format_args!`.
 struct Call {
     text: LitStr,
     arguments: Vec<(Option<Ident>, Expr)>,
@@ -65,12 +65,12 @@ impl Parse for Call {
     }
 }
 
-/// What is between two numbers: a format string with its arguments.
+/// The part between two integers: a format string with its arguments.
 #[derive(Default)]
 struct Between {
     format: String,
     arguments: Vec<TokenStream>,
-    /// The format string without holes, and its braces as they are.
+    /// The format string without placeholders, with braces unescaped.
     text: String,
 }
 
@@ -95,7 +95,7 @@ impl Between {
 }
 
 impl Call {
-    /// `None` where there is nothing to do for it, or something is not right.
+    /// `None` if there is nothing to do for it, or it is invalid.
     fn message(&self, logdag: &TokenTree) -> Option<TokenStream> {
         let pieces = format_string::parse(&self.text.value())?;
         pieces
@@ -143,7 +143,8 @@ impl Call {
                     values.len() - 1
                 }),
             };
-            // A place reaches neither what the text itself names, nor, without a warning, what has a name.
+            // A place reaches neither what the text itself names, nor, without a warning, what has
+            // a name.
             if !matches!(hole.which, Which::Name(_)) && which >= without_names {
                 return None;
             }

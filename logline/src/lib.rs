@@ -1,5 +1,5 @@
-//! Reads log lines in FlatBuffers: the table LogLine of `logdag/schema/logline.fbs`, which logdag and
-//! libmtev write.
+//! Reads log lines in FlatBuffers: the table LogLine of `logdag/schema/logline.fbs`, which logdag
+//! and libmtev write.
 //!
 //! ```
 //! # fn show(bytes: &[u8]) -> Result<(), logline::Error> {
@@ -9,7 +9,7 @@
 //! # assert!(show(b"not a line").is_err());
 //! ```
 //!
-//! Bytes from any origin can be given: bytes that are not a line cause an [`Error`], never a panic, and
+//! Bytes from any origin are safe: bytes that are not a line cause an [`Error`], never a panic, and
 //! memory stays within a small multiple of their length.
 
 use std::borrow::Cow;
@@ -19,16 +19,17 @@ use std::io::{self, Read, Write};
 /// The largest line that is read, in bytes.
 pub const MAX_LINE: u32 = 256 << 20;
 
-/// Keys may share their texts, but altogether not be longer than this many times the bytes given.
+/// Keys may share their texts, but their total length is limited to this many times the given
+/// bytes.
 const MAX_SHARED: usize = 16;
 
 /// Why bytes are not a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a log line: {what} at byte {at} is out of bounds")]
 pub struct Error {
-    /// What was expected.
+    /// The part that was expected.
     what: &'static str,
-    /// Where, from 0.
+    /// The offset, from 0.
     at: usize,
 }
 
@@ -43,18 +44,18 @@ pub enum Value<'a> {
     F64(f64),
     /// Text.
     Str(Cow<'a, str>),
-    /// A UUID: 16 bytes, or what was written in their place.
+    /// A UUID: 16 bytes, or whatever was written in its place.
     Uuid(&'a [u8]),
     /// No value, or one of an unknown type.
     Unknown,
 }
 
-/// A line. In text that is not UTF-8, U+FFFD replaces the wrong bytes.
+/// A line. In text that is not UTF-8, U+FFFD replaces invalid bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogLine<'a> {
-    /// When, in microseconds since 1970 UTC.
+    /// The time, in microseconds since 1970 UTC.
     pub timestamp: u64,
-    /// The system's number of the thread.
+    /// The system's id of the thread.
     pub thread_id: u32,
     /// The line in the source file.
     pub line: u32,
@@ -74,7 +75,7 @@ pub struct LogLine<'a> {
 #[derive(Clone, Copy)]
 struct Buffer<'a>(&'a [u8]);
 
-/// A table: where it is, and where the list of its fields is.
+/// A table: its offset, and that of the list of its fields.
 #[derive(Clone, Copy)]
 struct Table<'a> {
     buffer: Buffer<'a>,
@@ -93,7 +94,7 @@ impl<'a> Buffer<'a> {
         self.array(at, what).map(u32::from_le_bytes)
     }
 
-    /// Where an offset at this place leads.
+    /// The target of the offset at this place.
     fn follow(self, at: usize, what: &'static str) -> Result<usize, Error> {
         let offset = self.u32(at, what)?;
         let to = usize::try_from(offset).ok().and_then(|offset| at.checked_add(offset));
@@ -113,7 +114,7 @@ impl<'a> Buffer<'a> {
         Ok(Table { buffer: self, at, fields, fields_len })
     }
 
-    /// The bytes of a vector, or of a text.
+    /// The bytes of a vector or a string.
     fn bytes(self, at: usize, what: &'static str) -> Result<&'a [u8], Error> {
         let len = usize::try_from(self.u32(at, what)?).map_err(|_| Error { what, at })?;
         let bytes = self.0.get(at + 4..).and_then(|rest| rest.get(..len));
@@ -122,7 +123,7 @@ impl<'a> Buffer<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Where the field with this id is, if it is there.
+    /// The place of the field with this id, if it is present.
     fn field(self, id: usize) -> Result<Option<usize>, Error> {
         let entry = 4 + 2 * id;
         if entry + 2 > self.fields_len {
@@ -200,8 +201,8 @@ impl<'a> LogLine<'a> {
         })
     }
 
-    /// Appends the line as a JSON object, as in logdag's format `json`. Of keys with the same name the
-    /// last one counts, and one with the name of a field has `original_` in front.
+    /// Appends the line as a JSON object, as in logdag's format `json`. If several keys have the
+    /// same name, the last one counts. A key with the name of a field gets the prefix `original_`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let start = out.len();
         let fields = ["timestamp", "facility", "threadid", "threadname", "file", "line", "message"];
@@ -228,7 +229,7 @@ impl<'a> LogLine<'a> {
             }
             let mut key = Cow::Borrowed(&**key);
             if fields.contains(&&*key) {
-                // As logdag's own lines of JSON have it.
+                // As in logdag's own JSON lines.
                 key = format!("original_{key}").into();
                 while last.contains_key(&*key) {
                     key.to_mut().insert_str(0, "original_");
@@ -237,7 +238,7 @@ impl<'a> LogLine<'a> {
             match value {
                 Value::Str(value) => text(&key, value, out),
                 Value::Uuid(bytes) => text(&key, &uuid(bytes), out),
-                // JSON has no such numbers.
+                // JSON cannot represent such numbers.
                 Value::F64(n) if !n.is_finite() => text(&key, &n.to_string(), out),
                 number => {
                     out.push(b',');
@@ -257,12 +258,13 @@ impl<'a> LogLine<'a> {
     }
 }
 
-/// Escapes, from a place on, what breaks a line or turns its direction in some programs, or is heeded by a terminal. JSON
-/// has it within texts only, and an escape is the same character. (logdag's own lines of JSON have it so, too.)
+/// Escapes, from an offset on, characters that break a line or change its direction in some
+/// programs, or that a terminal interprets. JSON has them only within strings, where an escape
+/// means the same character. (logdag's own JSON lines do the same.)
 fn escape_dangerous(json: &mut Vec<u8>, start: usize) {
     let is_dangerous =
         |c| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    // What all of them begin with.
+    // The byte that all of them begin with.
     if !json[start..].iter().any(|byte| matches!(byte, 0x7f | 0xc2 | 0xe2)) {
         return;
     }
@@ -284,12 +286,12 @@ fn uuid(bytes: &[u8]) -> String {
     bytes.iter().enumerate().map(digits).collect()
 }
 
-/// Calls `take` with the bytes of every line of a file in which each line follows its length (4 bytes,
-/// little-endian).
+/// Calls `take` with the bytes of every line of a file in which each line follows its length (4
+/// bytes, little-endian).
 ///
 /// # Errors
-/// An error of reading or of `take`; an incomplete last line; a line longer than [`MAX_LINE`]. Earlier
-/// lines were taken.
+/// An error of reading or of `take`; an incomplete last line; a line longer than [`MAX_LINE`].
+/// Earlier lines have been passed to `take`.
 pub fn for_each(mut from: impl Read, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut line = Vec::new();
     let mut at = 0u64;
@@ -302,7 +304,7 @@ pub fn for_each(mut from: impl Read, mut take: impl FnMut(&[u8]) -> io::Result<(
             return if line.is_empty() {
                 Ok(())
             } else {
-                Err(wrong("the length of a line is cut".to_owned()))
+                Err(wrong("the length of a line is cut off".to_owned()))
             };
         };
         let length = u32::from_le_bytes(*length);

@@ -1,4 +1,4 @@
-//! What the tests need that compile C programs.
+//! Shared by the tests that compile C programs.
 
 // Each test uses a part of it.
 #![allow(dead_code)]
@@ -9,10 +9,10 @@ use std::time::SystemTime;
 
 use tempfile::TempDir;
 
-/// Set where nothing may be skipped.
+/// Set if nothing may be skipped.
 const REQUIRE: &str = "JLOG_REQUIRE_GOLDEN";
 
-/// The C compiler, `$CC` or `cc`. `None`, and a line that says so, where there is none.
+/// The C compiler, `$CC` or `cc`. `None`, and a line that says so, if there is none.
 pub fn compiler() -> Option<String> {
     let name = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     if Command::new(&name).arg("--version").output().is_ok_and(|out| out.status.success()) {
@@ -22,15 +22,15 @@ pub fn compiler() -> Option<String> {
     None
 }
 
-/// Says that a test cannot run, which is a failure where nothing may be skipped.
+/// Reports that a test cannot run, which is a failure if nothing may be skipped.
 pub fn skip(why: &str) {
     let required = std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty());
     assert!(!required, "{why}, and {REQUIRE} is set");
     eprintln!("skipped: {why}");
 }
 
-/// What cargo has built of this crate under that name: it is beside the test, or one directory up, and the newest is
-/// the one that belongs to the test.
+/// The file of this name that cargo built from this crate: it is beside the test, or one directory
+/// up, and the newest belongs to the test.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let age =
@@ -44,25 +44,25 @@ pub fn built(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("no {name} near {}", test.display()))
 }
 
-/// A directory that has our library under the name by which the loader looks for it.
+/// A directory that has our library under the name that the loader looks for.
 pub fn library_dir() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     link_library(&built("libjlog.so"), dir.path());
     dir
 }
 
-/// Puts a library into a directory under the name by which the loader looks for it.
+/// Puts a library into a directory under the name that the loader looks for.
 pub fn link_library(library: &Path, dir: &Path) {
     let library = library.canonicalize().expect("the library is there");
     std::os::unix::fs::symlink(library, dir.join("libjlog.so.2")).expect("a link");
 }
 
-/// Where this file's C programs are.
+/// The directory of this file's C programs.
 pub fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// Compiles a C program against our header, with these libraries and flags behind it.
+/// Compiles a C program against our header, followed by these libraries and flags.
 pub fn compile(cc: &str, source: &Path, program: &Path, libraries: &[&Path], flags: &[&str]) {
     let out = Command::new(cc)
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g"])
@@ -85,7 +85,7 @@ pub fn run_with(program: &Path, library_dir: &Path) -> Command {
     command
 }
 
-/// What a program said, for a failing test.
+/// A program's output, for a failing test.
 pub fn both(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }

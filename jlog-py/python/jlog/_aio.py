@@ -13,7 +13,7 @@ WAIT = 0.5
 
 
 class Messages:
-    """The messages of a reader. A task that is cancelled while it waits loses none."""
+    """The messages of a reader. Cancelling a task that waits loses none."""
 
     def __init__(self, reader: Reader, follow: bool) -> None:
         self._reader = reader

@@ -25,7 +25,7 @@ class Id:
 
 @final
 class Message:
-    """A message as it is read."""
+    """A message that was read."""
 
     @property
     def id(self) -> Id: ...
@@ -85,7 +85,7 @@ class Feed:
 
 @final
 class Writer:
-    """Appends messages. Usable from any number of threads; other processes may append, too."""
+    """Appends messages. Any number of threads may use it; other processes may append, too."""
 
     def append(self, message: Buffer) -> Optional[Id]: ...
     def append_batch(self, messages: Iterable[Buffer]) -> Optional[Id]: ...
@@ -124,7 +124,7 @@ class Reader:
     ) -> None: ...
 
 class JlogError(Exception):
-    """What all exceptions of feeds have in common. `errno` is there where the system refused a call."""
+    """The base class of all exceptions of feeds. `errno` is set if a system call failed."""
 
 class NotAFeed(JlogError): ...
 class AlreadyExists(JlogError): ...

@@ -14,7 +14,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class FeedHandler(logging.Handler):
-    """Writes each record as a line of JSON: time, level, logger, message, what was given as `extra`, and the exception.
+    """Writes each record as a line of JSON: time, level, logger, message, the values of `extra`, and the exception.
 
     Records from `sync_level` on (ERROR by default; None for none) are durable when the call that logs them returns.
     """
