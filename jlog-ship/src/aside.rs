@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::{MessageId, Outgoing};
 
-/// Writes messages that were refused for good to a feed of their own, which is created when the first message needs it.
+/// Writes messages that were refused for good to a separate feed, which is created when the first
+/// message needs it.
 ///
-/// A record of it is a line of JSON that says why and whence, and behind its line end the message as it was. Its
-/// time is that of the message.
+/// A record in it is a line of JSON with the reason and the origin, followed by the original
+/// message. Its time is that of the message.
 #[derive(Debug)]
 pub struct SetAside {
     path: PathBuf,
@@ -29,12 +30,12 @@ impl SetAside {
         &self.path
     }
 
-    /// Puts a message there, with the feed and the subscriber that it comes from, the destination and the reason; it is
-    /// durable when this returns. `jlog ship --unwrap` and [`unwrap_set_aside`](crate::unwrap_set_aside) give it back
-    /// as it was.
+    /// Appends a message, with the feed and the subscriber that it comes from, the destination and
+    /// the reason. It is durable when this returns. `jlog ship --unwrap` and
+    /// [`unwrap_set_aside`](crate::unwrap_set_aside) restore the original.
     ///
     /// # Errors
-    /// Those of creating or opening the feed, and of writing to it. The next call tries again.
+    /// The feed cannot be created, opened or written to. The next call tries again.
     pub fn put(
         &mut self,
         message: &Outgoing,
@@ -78,7 +79,7 @@ impl SetAside {
     }
 }
 
-/// The message that a record of a set-aside feed holds, as it was; `None` for a record that holds none.
+/// The original message in a record of a set-aside feed; `None` if the record has none.
 pub fn unwrap(record: &Bytes) -> Option<Outgoing> {
     let end = record.iter().position(|&byte| byte == b'\n')?;
     let about: Value = serde_json::from_slice(&record[..end]).ok()?;
@@ -88,7 +89,7 @@ pub fn unwrap(record: &Bytes) -> Option<Outgoing> {
     Some(Outgoing { id, body: record.slice(end + 1..) })
 }
 
-/// The message of a set-aside record; a record that holds none is sent as it is.
+/// The message in a set-aside record. A record that has none is sent unchanged.
 pub(crate) fn outgoing(
     feed: FeedIdentity,
     id: LogId,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Doubles from the first wait to the longest, with jitter, so that many shippers of one failed server do not come
-/// back at the same moment.
+/// Doubles from the first wait to the longest, with jitter, so that many shippers of one failed
+/// server do not return at the same moment.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
@@ -12,17 +12,18 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// From the first wait to the longest one.
+    /// A back-off between these two waits.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
 
-    /// Something succeeded.
+    /// Resets the wait after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
 
-    /// The next wait: between half of it and all of it, but never less than what the destination asked for.
+    /// The next wait: between half of it and all of it, but never less than the destination asked
+    /// for.
     pub fn wait(&mut self, asked: Option<Duration>) -> Duration {
         let most = self.next;
         self.next = (most * 2).min(self.longest);
@@ -30,7 +31,7 @@ impl Backoff {
         let share = getrandom::u32().unwrap_or(u32::MAX);
         let jittered = most / 2 + (most / 2).mul_f64(f64::from(share) / f64::from(u32::MAX));
         match asked {
-            // Spread as well, behind the moment that was asked for.
+            // Jitter also applies after the time that the destination asked for.
             Some(asked) => asked + (jittered / 4).min(asked / 4),
             None => jittered,
         }

@@ -1,4 +1,4 @@
-//! What a shipper has done, for all who want to know while it works.
+//! The counters of a shipper, readable while it works.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -33,24 +33,26 @@ struct Counters {
 pub struct Totals {
     /// Messages that were read from the feed to be shipped.
     pub read: u64,
-    /// Of those: messages that the destination has accepted.
+    /// Of these: messages that the destination has accepted.
     pub acknowledged: u64,
-    /// Of those: messages that the destination refused for good and that are in the set-aside feed.
+    /// Of these: messages that the destination refused for good and that are in the set-aside feed.
     pub set_aside: u64,
-    /// Of those: messages that the destination refused for good and that were skipped, and messages of a feed that was
-    /// removed before they were acknowledged.
+    /// Of those: messages that the destination refused for good and that were skipped, and messages
+    /// of a feed that was removed before they were acknowledged.
     pub skipped: u64,
-    /// Of those: messages that a filter left out.
+    /// Of these: messages that a filter left out.
     pub filtered: u64,
-    /// Of those: messages that are none of this yet. At the end of a run, the next run begins with them.
+    /// Of these: messages that are none of the above yet. At the end of a run, the next run begins
+    /// with them.
     pub in_flight: u64,
-    /// Acknowledged messages that were not sent, because the destination had them from an earlier run.
+    /// Acknowledged messages that were not sent, because the destination had them from an earlier
+    /// run.
     pub known: u64,
     /// Bytes of the acknowledged messages.
     pub bytes: u64,
     /// Refusals of all kinds.
     pub refusals: u64,
-    /// Whether the destination does not accept anything at the moment.
+    /// Whether the destination accepts nothing at the moment.
     pub failing: bool,
     /// When the last message was acknowledged.
     pub acknowledged_at: Option<SystemTime>,
@@ -81,7 +83,8 @@ impl fmt::Display for Totals {
 }
 
 impl Progress {
-    /// The counters now. They are read one after the other: while messages are on their way, they balance to within these.
+    /// The current counters. They are read in sequence, so while messages move, they balance except
+    /// for those.
     pub fn totals(&self) -> Totals {
         let counters = &*self.0;
         let at = counters.acknowledged_at.load(Relaxed);
@@ -102,7 +105,7 @@ impl Progress {
         }
     }
 
-    /// What is in flight is read again.
+    /// Messages in flight will be read again.
     pub(crate) fn begin_again(&self) {
         let read = self.0.in_flight.swap(0, Relaxed);
         self.0.read.fetch_sub(read, Relaxed);
@@ -149,13 +152,13 @@ impl Progress {
         self.failed(why);
     }
 
-    /// Something failed that is not the destination's answer.
+    /// Records a failure other than an answer of the destination.
     pub fn failed(&self, why: &str) {
         let error = (SystemTime::now(), why.to_owned());
         *self.0.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    /// Whether that is a change.
+    /// Returns whether that is a change.
     pub(crate) fn set_failing(&self, failing: bool) -> bool {
         self.0.failing.swap(failing, Relaxed) != failing
     }

@@ -1,4 +1,4 @@
-//! Where messages go: what a destination has to do, and what it may answer.
+//! The trait of destinations, and their possible answers.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jlog_core::{FeedIdentity, Jlog, LogId, ReaderOptions, Start, Timestamp};
 
-/// What a message is known by wherever it goes: the feed, the message's place in it, and its time. Written as
-/// `FEED:SEGMENT:MARKER:TIME`, all in hex.
+/// The id of a message at its destination: the feed, the message's segment and marker, and its
+/// time. Written as `FEED:SEGMENT:MARKER:TIME`, all in hex.
 ///
-/// The time is there because a place can be used twice: a power failure can take away messages that were readable but not
-/// durable, and a feed can be restored from a copy of its files. What is written afterwards gets the same places again, and
-/// must not be taken for what was there before.
+/// The time is included because a segment and marker can be used twice: a power failure can take
+/// away messages that were readable but not durable, and a feed can be restored from a copy of its
+/// files. Messages that are written afterwards get the same places again, and must not be mistaken
+/// for the earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId {
     /// The feed.
@@ -24,7 +25,7 @@ pub struct MessageId {
 }
 
 impl MessageId {
-    /// Whether a text is the id of a message in this feed, and of which one.
+    /// Parses an id; `None` if it is not the id of a message in this feed.
     pub fn parse_in(feed: FeedIdentity, text: &str) -> Option<Self> {
         let rest = text.strip_prefix(&feed.to_string())?.strip_prefix(':')?;
         let (id, time) = rest.rsplit_once(':')?;
@@ -47,7 +48,7 @@ impl fmt::Display for MessageId {
 /// A message on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// What it is known by.
+    /// Its id.
     pub id: MessageId,
     /// Its bytes; clones share them.
     pub body: Bytes,
@@ -56,17 +57,17 @@ pub struct Outgoing {
 /// The messages of one request, in the order of the feed; never empty.
 pub type Shipment = Vec<Outgoing>;
 
-/// How much a destination takes. The shipper keeps to it.
+/// The limits of a destination, which the shipper observes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the longest message. Longer ones are refused before they are sent.
+    /// The most bytes of a message. Longer ones are refused before they are sent.
     pub message_bytes: usize,
-    /// Messages in a shipment.
+    /// The most messages in a shipment.
     pub messages: usize,
-    /// Bytes of a shipment's messages. A longer message goes in a shipment of its own.
+    /// The most bytes of a shipment's messages. A longer message gets a shipment of its own.
     pub bytes: usize,
-    /// Shipments that may be unanswered at a time. With more than 1, a shipment that fails can arrive after those behind it,
-    /// unless the destination itself keeps the order.
+    /// The most unanswered shipments at a time. With more than 1, a shipment that fails can arrive
+    /// after later ones, unless the destination itself keeps the order.
     pub in_flight: usize,
 }
 
@@ -77,50 +78,51 @@ impl Default for Limits {
     }
 }
 
-/// Why a shipment was not accepted, or not all of it.
+/// Why a shipment was not accepted, or not completely.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// How many messages of the shipment, from its beginning, were accepted nevertheless.
+    /// How many messages at the beginning of the shipment were accepted nevertheless.
     pub accepted: usize,
-    /// What kind of refusal it is.
+    /// The kind of refusal.
     pub kind: RefusalKind,
-    /// What the destination said, word for word where it said something.
+    /// The destination's reason, verbatim if it gave one.
     pub why: String,
 }
 
-/// What is to be done about a refusal.
+/// How the shipper handles a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// It may go better later: try again, after this time where the destination named one.
+    /// Temporary: retry, after this time if the destination named one.
     Temporary(Option<Duration>),
-    /// Somebody has to change something, here or there. It is tried again nevertheless.
+    /// Somebody has to fix something, here or at the destination. The shipper retries nevertheless.
     Misconfigured,
-    /// Something in the shipment is refused for good, and the destination does not say what: the shipment is halved until
-    /// that is known.
+    /// Some message of the shipment is refused for good, and the destination does not say which:
+    /// the shipment is halved until it is found.
     Shipment,
-    /// Some messages of the shipment are refused for good and the others are accepted, and the destination does not say which.
-    /// All of them are set aside or skipped, and none is sent again; where refusals [block](crate::OnReject::Block),
-    /// the shipment is halved until the refused one is known, and the accepted ones arrive again.
+    /// Some messages of the shipment are refused for good and the others are accepted, and the
+    /// destination does not say which. All of them are set aside or skipped, and none is sent
+    /// again. If refusals [block](crate::OnReject::Block), the shipment is halved until the refused
+    /// message is found, and the accepted ones arrive again.
     Some,
-    /// The first message that was not accepted is refused for good; nothing behind it was accepted.
+    /// The first message that was not accepted is refused for good; no later one was accepted.
     Message,
-    /// Nothing is wrong with it, but it was not accepted because one before it was not. It is sent again without a wait, behind
-    /// that one.
+    /// The shipment is fine, but was not accepted because an earlier one was not. It is sent again
+    /// after that one, without a wait.
     Behind,
 }
 
 impl Refusal {
-    /// It may go better later.
+    /// A temporary refusal.
     pub fn temporary(why: impl fmt::Display) -> Self {
         Self { accepted: 0, kind: RefusalKind::Temporary(None), why: why.to_string() }
     }
 
-    /// Somebody has to change something.
+    /// Somebody has to fix something.
     pub fn misconfigured(why: impl fmt::Display) -> Self {
         Self { accepted: 0, kind: RefusalKind::Misconfigured, why: why.to_string() }
     }
 
-    /// Something in the shipment is refused for good.
+    /// Some message of the shipment is refused for good.
     pub fn shipment(why: impl fmt::Display) -> Self {
         Self { accepted: 0, kind: RefusalKind::Shipment, why: why.to_string() }
     }
@@ -135,13 +137,13 @@ impl Refusal {
         Self { accepted: 0, kind: RefusalKind::Message, why: why.to_string() }
     }
 
-    /// A shipment before this one was not accepted, and so this one was not either.
+    /// An earlier shipment was not accepted, and so this one was not either.
     pub fn behind() -> Self {
         let why = "one before it was not accepted".to_owned();
         Self { accepted: 0, kind: RefusalKind::Behind, why }
     }
 
-    /// The same, when the destination says how long to wait.
+    /// The same, with the wait that the destination asked for.
     #[must_use]
     pub fn retry_after(mut self, time: Option<Duration>) -> Self {
         if let RefusalKind::Temporary(after) = &mut self.kind {
@@ -158,10 +160,10 @@ impl Refusal {
     }
 }
 
-/// What becomes of a shipment.
+/// The outcome of a shipment.
 pub type Answer = BoxFuture<'static, Result<(), Refusal>>;
 
-/// What a destination may ask about the feed when it is opened.
+/// Access to the feed for a destination that is being opened.
 #[derive(Debug)]
 pub struct Feed {
     log: Jlog,
@@ -174,7 +176,7 @@ impl Feed {
         Self { log, identity, subscriber }
     }
 
-    /// Which feed it is.
+    /// The identity of the feed.
     pub fn identity(&self) -> FeedIdentity {
         self.identity
     }
@@ -184,7 +186,8 @@ impl Feed {
         &self.subscriber
     }
 
-    /// Reads a message by its id: `None` where the feed does not hold it, or holds another one in its place.
+    /// Reads a message by its id: `None` if the feed does not have it, or has another one in its
+    /// place.
     pub fn read(&self, id: MessageId) -> Option<Outgoing> {
         if id.feed != self.identity {
             return None;
@@ -196,8 +199,8 @@ impl Feed {
     }
 }
 
-/// Where messages go. [`Shipper`](crate::Shipper) calls it from one thread, in an asynchronous runtime
-/// (`tokio`, current thread) that runs nothing else, so that it may also block for a moment.
+/// A destination of messages. [`Shipper`](crate::Shipper) calls it from one thread, in an
+/// asynchronous runtime (`tokio`, current thread) that runs nothing else, so it may block briefly.
 ///
 /// This one prints messages, and refuses empty ones:
 ///
@@ -232,37 +235,40 @@ impl Feed {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Destination: Send {
-    /// What reports call it. It must not tell secrets.
+    /// Its name in reports. It must not contain secrets.
     fn name(&self) -> String;
 
-    /// How much it takes; asked after each [`open`](Destination::open).
+    /// Its limits; called after each [`open`](Destination::open).
     fn limits(&self) -> Limits {
         Limits::default()
     }
 
-    /// Gets ready: called before the first shipment, and again after each refusal, when no shipment is under way.
+    /// Connects: called before the first shipment, and again after each refusal, when no shipment
+    /// is in flight.
     ///
-    /// A destination that knows which message of this feed it accepted last says so: everything up to there counts as
-    /// acknowledged and is not sent again. It must be sure of that ([`Feed::read`] tells whether the feed still holds that
-    /// message), and it must have accepted everything before it.
+    /// A destination that knows which message of this feed it accepted last returns its id:
+    /// everything up to there counts as acknowledged and is not sent again. It must be sure of that
+    /// ([`Feed::read`] tells whether the feed still has that message), and it must have accepted
+    /// everything before it.
     fn open<'a>(&'a mut self, feed: &'a Feed) -> BoxFuture<'a, Result<Option<LogId>, Refusal>> {
         let _ = feed;
         Box::pin(async { Ok(None) })
     }
 
-    /// Sends a shipment. The call itself must not wait for the answer, which is what it returns: `Ok` when
-    /// the destination is responsible for all of the messages, so that the feed may forget them.
+    /// Sends a shipment. The call itself must not wait for the answer; it returns a future of it.
+    /// `Ok` means that the destination is responsible for all messages, and the feed may forget
+    /// them.
     ///
-    /// Messages come in the order of the feed; those that were refused come again before any that are new.
+    /// Messages come in the order of the feed; refused ones come again before any new ones.
     fn send(&mut self, shipment: Shipment) -> Answer;
 
-    /// Returns what is to be reported and was not returned before, such as a value that the destination cannot use. Called
-    /// after each [`send`](Destination::send).
+    /// Returns new notices to report, such as a value that the destination cannot use. Called after
+    /// each [`send`](Destination::send).
     fn notices(&mut self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Ends the connection; nothing is under way.
+    /// Closes the connection; nothing is in flight.
     fn close(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

@@ -1,16 +1,17 @@
-//! Which messages are shipped.
+//! Filters on messages.
 
 use logdag::input::JsonLines;
 
 use crate::Outgoing;
 
-/// An expression over the keys of messages that are JSON objects, in the grammar of [`logdag::filter`]:
-/// `and(level >= 'warn', user.id = 7)`.
+/// An expression over the keys of messages that are JSON objects, in the grammar of
+/// [`logdag::filter`]: `and(level >= 'warn', user.id = 7)`.
 ///
-/// `level`, `timestamp` and `message` are what [`JsonLines`] takes for them, whatever the message calls them (`severity`, `time`,
-/// `msg`, …); a message that does not say has the level `info` and the time at which it was written. `facility`, `file`,
-/// `line`, `threadid` and `threadname` are the keys of these names. Of a message that is no JSON object, `message` is the
-/// text and there are no keys: `exists(user)` is false then, and `user != 'x'` is true.
+/// `level`, `timestamp` and `message` are found as [`JsonLines`] finds them, under their usual
+/// names (`severity`, `time`, `msg`, …). A message without them has the level `info` and the time
+/// at which it was written. `facility`, `file`, `line`, `threadid` and `threadname` are the keys of
+/// these names. If a message is not a JSON object, `message` is its text and there are no keys:
+/// `exists(user)` is false then, and `user != 'x'` is true.
 ///
 /// ```
 /// use jlog_ship::{Filter, Shipper};
@@ -30,7 +31,7 @@ impl Filter {
     /// Parses an expression.
     ///
     /// # Errors
-    /// The column (from 1) and what was expected there.
+    /// A text with the column (from 1) and what was expected there.
     pub fn parse(text: &str) -> Result<Self, logdag::FilterError> {
         logdag::Filter::parse(text).map(Self)
     }

@@ -1,17 +1,19 @@
-//! Carries a [jlog](jlog_core) feed somewhere else: to another feed, a command, an HTTP server, Loki,
-//! a receiver of OpenTelemetry's logs, a stream of NATS, or a topic of Kafka.
+//! Ships a [jlog](jlog_core) feed to another feed, a command, an HTTP server, Loki, a receiver of
+//! OpenTelemetry logs, a NATS stream, or a Kafka topic.
 //!
-//! A [`Shipper`] reads one subscriber's messages and hands them to a [`Destination`]. The subscriber's checkpoint is all the
-//! state there is. It moves only behind messages that the destination has acknowledged, in order, so that
-//! nothing is lost when the shipper, the destination or the machine fails. What was sent and not yet acknowledged
-//! then is sent again: at most the window, and nothing where the destination knows what it has.
+//! A [`Shipper`] reads one subscriber's messages and hands them to a [`Destination`]. The
+//! subscriber's checkpoint is the only state. It moves only past messages that the destination has
+//! acknowledged, in order, so nothing is lost when the shipper, the destination or the machine
+//! fails. Messages that were sent but not acknowledged are sent again: at most one window, and none
+//! if the destination knows what it has.
 //!
-//! [`Destination`] is a trait with an example. The crate's own destinations are in [`destinations`], most of them behind a
-//! feature: `exec`, `http`, `kafka`, `nats`. A [`Mapping`] takes subjects, headers, labels and the like from messages that
-//! are JSON.
+//! [`Destination`] is a trait with an example. The crate's own destinations are in
+//! [`destinations`], most of them behind a feature: `exec`, `http`, `kafka`, `nats`. A [`Mapping`]
+//! derives subjects, headers, labels and other properties from messages that are JSON.
 //!
-//! Messages can be left out: [`Shipper::filter`]. With the feature `filter`, `Filter` is an expression over the keys of messages
-//! that are JSON, and with `regex` its expressions may have regular expressions, by PCRE2.
+//! [`Shipper::filter`] leaves messages out. With the feature `filter`, `Filter` is an expression
+//! over the keys of messages that are JSON, and with `regex`, it may have regular expressions, with
+//! PCRE2.
 
 mod aside;
 mod backoff;

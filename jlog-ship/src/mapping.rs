@@ -1,4 +1,5 @@
-//! What a message's JSON says about how it is sent: its subject, key, headers, time, severity, attributes and labels.
+//! Properties of sent messages that are derived from their JSON: subject, key, headers, time,
+//! severity, attributes and labels.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,15 +10,16 @@ use serde_json::value::RawValue;
 
 use crate::Outgoing;
 
-/// How many bytes of a header or a label are kept.
+/// The most bytes of a header or a label; the rest is cut.
 const LONGEST_VALUE: usize = 1024;
-/// A number is taken for a time from here on, in seconds since 1970: the year 2000. What is less may be a duration.
+/// Numbers from here on are taken for times, in seconds since 1970: the year 2000. Smaller ones may
+/// be durations.
 const FIRST_SECOND: u64 = 946_684_800;
-/// What entries may be called.
+/// The possible keys of entries.
 const KINDS: &str =
     "subject, key, timestamp, severity, header.NAME, attribute.NAME and label.NAME can be mapped";
 
-/// What an entry of a [`Mapping`] is about.
+/// The key of an entry of a [`Mapping`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
     Subject,
@@ -109,28 +111,30 @@ impl fmt::Display for Target {
     }
 }
 
-/// Says how messages are sent, by their JSON. Each entry has a key and a template:
+/// Derives properties of sent messages from their JSON. Each entry has a key and a template:
 ///
-/// | key | is |
+/// | key | sets |
 /// |---|---|
 /// | `subject` | the subject of NATS or of a CloudEvent |
-/// | `key` | the key of a record of Kafka, the key of an envelope of JSON, the `partitionkey` of a CloudEvent |
-/// | `header.NAME` | a header of a message of NATS, of a record of Kafka, or of an HTTP request that holds one message |
+/// | `key` | the key of a Kafka record, the key of a JSON envelope, the `partitionkey` of a CloudEvent |
+/// | `header.NAME` | a header of a NATS message, of a Kafka record, or of an HTTP request with one message |
 /// | `timestamp` | the time for Loki, OpenTelemetry, Kafka and in envelopes: RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970 |
-/// | `severity` | the severity of a record of OpenTelemetry, by the names of levels or the numbers of syslog and pino |
-/// | `attribute.NAME` | an attribute of a record of OpenTelemetry |
+/// | `severity` | the severity of an OpenTelemetry record, from the name of a level or a number of syslog or pino |
+/// | `attribute.NAME` | an attribute of an OpenTelemetry record |
 /// | `label.NAME` | a label of Loki |
 ///
-/// In a template, `{name}` is the value of the JSON's member of this name, `{a.b}` that of a member of its member, or of an
-/// item of an array (from 0), and `{/a/b}` is the same as a JSON pointer. `{name|text}` is the text where there is none.
-/// Braces are written twice: `{{` and `}}`. A member that is null or an empty text counts as missing; arrays and objects are
+/// In a template, `{name}` is the value of the member of this name, `{a.b}` that of a member of its
+/// member, or of an item of an array (from 0), and `{/a/b}` the same as a JSON pointer.
+/// `{name|text}` gives the text if there is no such member. Write literal braces twice: `{{` and
+/// `}}`. A member that is null or an empty string counts as missing; arrays and objects become
 /// their JSON.
 ///
-/// No message is refused because of its mapping. Where a member is missing and there is no default, or the message is no JSON,
-/// the entry gives nothing, and what is true without it applies: the subject of the URL, the message's own time, no header,
-/// attribute or label. Characters that are not allowed are replaced: in subjects everything but letters, digits and
-/// `-_=+/@:,~#%&!` by `_` (what stands in the template itself may have dots), in headers control characters by spaces. Headers
-/// and labels are cut after 1,024 bytes.
+/// No message is refused because of its mapping. If a member is missing and there is no default, or
+/// the message is not JSON, the message is sent as if there were no such entry: with the URL's
+/// subject, with its own time, without that header, attribute or label. Characters that are not
+/// allowed are replaced: in subjects, everything but letters, digits and `-_=+/@:,~#%&!` becomes
+/// `_` (the template's own text may have dots); in headers, control characters become spaces.
+/// Headers and labels are cut after 1,024 bytes.
 ///
 /// ```
 /// use jlog_ship::Mapping;
@@ -147,7 +151,7 @@ impl fmt::Display for Target {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping(BTreeMap<Target, Template>);
 
-/// What a message is sent with.
+/// The derived properties of a message.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Mapped {
@@ -159,7 +163,7 @@ pub struct Mapped {
     pub headers: Vec<(String, String)>,
     /// Its time, in microseconds since 1970.
     pub micros: Option<u64>,
-    /// Its severity as it was written, and the number that OpenTelemetry has for it, where it has one.
+    /// Its severity as text, and OpenTelemetry's number for it, if there is one.
     pub severity: Option<(String, Option<u8>)>,
     /// Its attributes.
     pub attributes: Vec<(String, MappedValue)>,
@@ -167,7 +171,8 @@ pub struct Mapped {
     pub labels: Vec<(String, String)>,
 }
 
-/// The value of an attribute: of the member's type where the template is nothing but a member, else a text.
+/// The value of an attribute. It has the member's type if the template is a single member, and is a
+/// text otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MappedValue {
     /// A text.
@@ -176,7 +181,7 @@ pub enum MappedValue {
     Int(i64),
     /// Another number.
     Float(f64),
-    /// Yes or no.
+    /// True or false.
     Bool(bool),
 }
 
@@ -206,7 +211,7 @@ impl fmt::Display for Mapped {
 }
 
 impl Mapping {
-    /// One that says nothing.
+    /// An empty mapping.
     pub fn new() -> Self {
         Self::default()
     }
@@ -214,7 +219,8 @@ impl Mapping {
     /// Adds an entry.
     ///
     /// # Errors
-    /// A text that says what is wrong with the key or the template, or that there is an entry for the key.
+    /// A description of the mistake in the key or the template, or that the key has an entry
+    /// already.
     pub fn set(&mut self, key: &str, template: &str) -> Result<(), String> {
         let target = Target::parse(key)?;
         let template = Template::parse(template).map_err(|why| format!("{key}: {why}"))?;
@@ -226,15 +232,15 @@ impl Mapping {
         Ok(())
     }
 
-    /// Whether it says nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Fails where there is an entry that a destination cannot use.
+    /// Fails if there is an entry that a destination cannot use.
     ///
     /// # Errors
-    /// A text that names the entry, and what can be used.
+    /// A text that names the entry, and the keys that can be used.
     pub fn only(&self, kinds: &[MappingKind]) -> Result<(), String> {
         let Some(other) = self.0.keys().find(|target| !kinds.contains(&target.kind())) else { return Ok(()) };
         let usable: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
@@ -269,7 +275,7 @@ impl Mapping {
         })
     }
 
-    /// A subject with wildcards that takes all subjects of the template.
+    /// A subject with wildcards that matches all subjects of the template.
     #[cfg(any(feature = "nats", test))]
     pub(crate) fn subjects(&self) -> Option<String> {
         let template = self.0.get(&Target::Subject)?;
@@ -278,7 +284,7 @@ impl Mapping {
         Some(words.collect::<Vec<_>>().join("."))
     }
 
-    /// What a message with these bytes is sent with.
+    /// The properties of a message with these bytes.
     pub fn apply(&self, body: &[u8]) -> Mapped {
         let mut mapped = Mapped::default();
         if self.0.is_empty() {
@@ -328,7 +334,7 @@ impl Mapping {
         mapped
     }
 
-    /// The same for a message on its way.
+    /// The same for a message in flight.
     pub fn of(&self, message: &Outgoing) -> Mapped {
         self.apply(&message.body)
     }
@@ -348,7 +354,7 @@ impl MappingKind {
     }
 }
 
-/// A text with values of members in it.
+/// A text with placeholders for members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Template(Vec<Part>);
 
@@ -377,10 +383,10 @@ impl Template {
                 continue;
             }
             if brace == "}" {
-                return Err(format!("in {text:?}, a }} has no {{ before it; as a text it is }}}}"));
+                return Err(format!("in {text:?}, a }} has no {{ before it; write a literal brace as }}}}"));
             }
             let Some(end) = rest.find('}') else {
-                return Err(format!("in {text:?}, a {{ has no }} behind it; as a text it is {{{{"));
+                return Err(format!("in {text:?}, a {{ has no }} after it; write a literal brace as {{{{"));
             };
             let inside = &rest[..end];
             rest = &rest[end + 1..];
@@ -408,7 +414,7 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The text with these values; `None` where one is missing.
+    /// The text with these values; `None` if one is missing.
     fn with<'v>(&'v self, value: impl Fn(&'v Field) -> Option<Cow<'v, str>>) -> Option<String> {
         let mut text = String::new();
         for part in &self.0 {
@@ -420,7 +426,7 @@ impl Template {
         Some(text)
     }
 
-    /// The member, where there is nothing else.
+    /// The member, if the template has nothing else.
     fn single(&self) -> Option<&Field> {
         match &self.0[..] {
             [Part::Field(field)] => Some(field),
@@ -432,18 +438,18 @@ impl Template {
 /// A message's JSON.
 struct Fields<'a> {
     raw: &'a RawValue,
-    /// Its members, where it is an object: most templates ask for these.
+    /// Its members, if it is an object: most templates refer to these.
     members: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
 }
 
-/// What a member holds.
+/// The value of a member.
 enum Found<'a> {
     Text(Cow<'a, str>),
     Other(&'a str),
 }
 
 impl<'a> Fields<'a> {
-    /// `None` where it is no JSON.
+    /// `None` if it is not JSON.
     fn of(body: &'a [u8]) -> Option<Self> {
         let raw: &RawValue = serde_json::from_slice(body).ok()?;
         Some(Self { raw, members: serde_json::from_str(raw.get()).ok() })
@@ -464,7 +470,7 @@ impl<'a> Fields<'a> {
         match text.as_bytes().first()? {
             b'"' if text == "\"\"" => None,
             b'n' => None,
-            // Half a surrogate pair is valid JSON, but no text: it stays as it was written.
+            // Half a surrogate pair is valid JSON, but not text: it stays escaped.
             b'"' => match serde_json::from_str(text) {
                 Ok(decoded) => Some(Found::Text(Cow::Owned(decoded))),
                 Err(_) => Some(Found::Text(Cow::Borrowed(text))),
@@ -473,7 +479,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// By a dotted name. Where names have dots themselves, the longest one that is there counts.
+    /// Finds a member by a dotted name. If names contain dots, the longest existing one counts.
     fn within(&self, path: &str) -> Option<&'a RawValue> {
         let Some(members) = &self.members else { return within(self.raw, path) };
         let whole = members.get(path).copied();
@@ -490,7 +496,7 @@ fn within<'a>(value: &'a RawValue, path: &str) -> Option<&'a RawValue> {
     member(value, path).or_else(|| splits(path).find_map(|(name, rest)| within(member(value, name)?, rest)))
 }
 
-/// A member of an object, of several of one name the last, or an item of an array.
+/// A member of an object (the last one if several have the same name), or an item of an array.
 fn member<'a>(value: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     match value.get().as_bytes().first()? {
         b'{' => serde_json::from_str::<BTreeMap<Cow<'a, str>, &RawValue>>(value.get()).ok()?.remove(name),
@@ -533,7 +539,7 @@ fn as_it_is(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// The text without what a word of a subject may not have.
+/// The text with characters replaced that a word of a subject may not have.
 fn subject_part(text: &str) -> Cow<'_, str> {
     let allowed = |c: char| c.is_alphanumeric() || "-_=+/@:,~#%&!".contains(c);
     if text.is_empty() {
@@ -552,7 +558,7 @@ fn header_part(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// The longest beginning that is short enough.
+/// The longest prefix within the limit.
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(LONGEST_VALUE);
     while !text.is_char_boundary(end) {
@@ -592,7 +598,7 @@ fn micros_of(text: &str) -> Option<u64> {
         return None;
     }
     let whole: u64 = whole.parse().ok()?;
-    // A time in any of these units is far from any time in another one.
+    // The ranges of times in these units do not overlap.
     let unit = match whole {
         0..FIRST_SECOND => return None,
         FIRST_SECOND..100_000_000_000 => 1_000_000,
@@ -605,8 +611,8 @@ fn micros_of(text: &str) -> Option<u64> {
     whole.checked_mul(unit)?.checked_add(digits * unit / 1_000_000)
 }
 
-/// The number that OpenTelemetry has for a severity: by the names that loggers use, or the numbers of syslog (0 to 7) or pino
-/// (10 to 60).
+/// OpenTelemetry's number for a severity, from a name that loggers use, or a number of syslog (0 to
+/// 7) or pino (10 to 60).
 fn severity_of(text: &str) -> Option<u8> {
     Some(match &*text.trim().to_ascii_lowercase() {
         "trace" | "finest" | "finer" | "verbose" | "silly" | "10" => 1,
@@ -680,7 +686,7 @@ mod tests {
         for body in ["", "no JSON", "{", "{\"a\":1} x", "1e999"] {
             assert_eq!(key("{a|none}", body).as_deref(), Some("none"), "{body}");
         }
-        // Neither deep nesting nor numbers of any size are in the way.
+        // Neither deep nesting nor huge numbers do harm.
         let deep = format!("{{\"a\":1,\"n\":1e999,\"d\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(key("{a}", &deep).as_deref(), Some("1"));
     }
@@ -688,8 +694,8 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         for (key, template, says) in [
-            ("key", "{a", "a { has no } behind it; as a text it is {{"),
-            ("key", "a}", "a } has no { before it; as a text it is }}"),
+            ("key", "{a", "a { has no } after it; write a literal brace as {{"),
+            ("key", "a}", "a } has no { before it; write a literal brace as }}"),
             ("key", "{}", "{} does not name a member"),
             ("key", "{|a}", "{|a} does not name a member"),
             ("key", "{a{b}", "{a{b} does not name a member"),
@@ -725,11 +731,12 @@ mod tests {
         let mut literal = Mapping::new();
         literal.set("header.H", "a\r\nb {y}\n").unwrap();
         assert_eq!(literal.apply(br#"{"y":1}"#).headers[0].1, "a  b 1");
-        // An empty default is no word.
+        // An empty default is not a word.
         assert_eq!(mapping.apply(br#"{"y":1}"#).subject.as_deref(), Some("a._.1"));
     }
 
-    /// Texts of what matters to templates and destinations: braces, dots, wildcards, blanks, controls, characters of several bytes.
+    /// Texts of what matters to templates and destinations: braces, dots, wildcards, blanks,
+    /// controls, characters of several bytes.
     const PIECES: &str = "[a-c0-2.{}|*> /~$\"\\\\é\u{85}\u{feff}\\x00-\\x20\\x7f]{0,12}";
     const KEYS: [&str; 8] =
         ["subject", "key", "header.H", "label.l", "attribute.a", "timestamp", "severity", "nothing"];

@@ -1,4 +1,4 @@
-//! What a shipper has to say while it works.
+//! The reports of a shipper.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,59 +7,59 @@ use jlog_core::Event;
 
 use crate::MessageId;
 
-/// Something that happened while shipping and did not end it.
+/// Something that happened during shipping and did not end it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Report {
-    /// What the feed reports: damage that was skipped, messages that were dropped or lost, a checkpoint that moved.
+    /// An event of the feed: skipped damage, dropped or lost messages, a checkpoint that moved.
     Feed(Event),
-    /// The destination does not accept messages for now; they are kept, and it is tried again. Reported when it begins, when
-    /// the reason changes, and once a minute.
+    /// The destination accepts no messages for now; the shipper keeps them and retries. Reported at
+    /// the start, when the reason changes, and once a minute.
     Refused {
-        /// What the destination is called.
+        /// The destination's name.
         destination: String,
-        /// What it said.
+        /// The reason it gave.
         why: String,
-        /// Whether somebody has to change something before it can go on.
+        /// Whether somebody has to fix something before it can continue.
         misconfigured: bool,
     },
     /// The destination accepts messages again.
     Resumed {
-        /// What the destination is called.
+        /// The destination's name.
         destination: String,
     },
-    /// The destination refuses a message for good, and what became of that message.
+    /// The destination has refused a message for good; the message was set aside or skipped.
     Rejected {
         /// The message.
         id: MessageId,
-        /// What the destination said.
+        /// The destination's reason.
         why: String,
         /// The feed that the message was set aside into; `None` if it was skipped.
         set_aside: Option<PathBuf>,
     },
-    /// The feed or the subscriber went away before the destination had accepted these messages, and the shipper ended: no
-    /// later run can read them.
+    /// The feed or the subscriber went away before the destination had accepted these messages, and
+    /// the shipper ended: no later run can read them.
     Abandoned {
         /// How many messages.
         messages: u64,
         /// What happened to the feed.
         why: String,
     },
-    /// What the destination reports of itself ([`Destination::notices`](crate::Destination::notices)).
+    /// A notice of the destination ([`Destination::notices`](crate::Destination::notices)).
     Notice {
-        /// What the destination is called.
+        /// The destination's name.
         destination: String,
-        /// What it says.
+        /// The notice.
         text: String,
     },
-    /// The checkpoint could not be stored; it is tried again.
+    /// The checkpoint could not be stored; the shipper retries.
     Checkpoint(String),
-    /// The feed or the subscriber went away; it is waited for.
+    /// The feed or the subscriber disappeared; the shipper waits for it.
     Waiting(String),
 }
 
 impl Report {
-    /// Whether messages were lost or left out.
+    /// Whether messages were lost or skipped.
     pub fn is_loss(&self) -> bool {
         match self {
             Report::Feed(event) => event.is_damage(),
@@ -74,7 +74,7 @@ impl fmt::Display for Report {
         match self {
             Report::Feed(event) => event.fmt(f),
             Report::Refused { destination, why, misconfigured: true } => {
-                write!(f, "{destination} refuses messages until something is changed: {why}; trying again")
+                write!(f, "{destination} refuses messages until something is fixed: {why}; trying again")
             }
             Report::Refused { destination, why, misconfigured: false } => {
                 write!(f, "{destination} does not accept messages: {why}; trying again")

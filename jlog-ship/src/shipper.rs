@@ -1,4 +1,4 @@
-//! The engine: what is sent when, what is sent again, and when the checkpoint moves.
+//! The engine: it decides what is sent when, what is sent again, and when the checkpoint moves.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
@@ -22,9 +22,9 @@ use crate::backoff::Backoff;
 use crate::source::Source;
 use crate::{Destination, Feed, Limits, Outgoing, Progress, Refusal, RefusalKind, Report, Shipment, Totals};
 
-/// A refusal that goes on is reported again after this time.
+/// A continuing refusal is reported again after this time.
 const REPORT_AGAIN: Duration = Duration::from_secs(60);
-/// How often a feed that went away is looked for.
+/// How often the shipper checks for a feed that disappeared.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why shipping ended.
@@ -47,12 +47,13 @@ pub enum Error {
 /// What happens to a message that the destination refuses for good.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnReject {
-    /// It is tried again forever, and everything behind it waits.
+    /// It is retried forever, and everything after it waits.
     #[default]
     Block,
-    /// It is written to this second feed, with the reason, the destination and its id, and counts as done.
+    /// It is written to this second feed, with the reason, the destination and its id, and counts
+    /// as done.
     SetAside(PathBuf),
-    /// It is reported, and left out.
+    /// It is reported and skipped.
     Skip,
 }
 
@@ -61,13 +62,13 @@ pub enum OnReject {
 pub struct Stopper(Arc<watch::Sender<bool>>);
 
 impl Stopper {
-    /// No message is sent any more; answers that are due are waited for, up to the shipper's
+    /// Stops sending messages, and waits for outstanding answers up to the shipper's
     /// [`drain`](Shipper::drain) time. Calling it again has no effect.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 
-    /// For a destination that ends its waits then.
+    /// A handle for a destination that must end its waits then.
     #[cfg(feature = "exec")]
     pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
         self.0.subscribe()
@@ -109,10 +110,10 @@ impl std::fmt::Debug for Shipper {
 }
 
 impl Shipper {
-    /// A shipper for a subscriber that exists.
+    /// A shipper for an existing subscriber.
     ///
     /// # Errors
-    /// [`Error::Feed`] where the feed or the subscriber is not there.
+    /// [`Error::Feed`] if the feed or the subscriber does not exist.
     pub fn new(feed: impl AsRef<Path>, subscriber: impl Into<String>) -> Result<Self, Error> {
         let (path, subscriber) = (feed.as_ref().to_owned(), subscriber.into());
         let log = Jlog::open(&path)?;
@@ -139,8 +140,9 @@ impl Shipper {
         })
     }
 
-    /// How many messages, and bytes of them, may be sent and not acknowledged: what may arrive twice after a crash, and
-    /// about what memory it takes. 10,000 and 8 MiB by default. A single message may be longer.
+    /// Sets how many messages, and bytes of them, may be unacknowledged. This many may arrive twice
+    /// after a crash, and it is roughly the memory that the shipper takes. 10,000 and 8 MiB by
+    /// default. A single message may be longer.
     #[must_use]
     pub fn window(mut self, messages: usize, bytes: usize) -> Self {
         (self.window_messages, self.window_bytes) = (messages.max(1), bytes.max(1));
@@ -154,7 +156,7 @@ impl Shipper {
         self
     }
 
-    /// Whether to ship what the feed holds now, and end when it is acknowledged.
+    /// Sets whether to ship the messages that the feed has now, and end when they are acknowledged.
     #[must_use]
     pub fn once(mut self, once: bool) -> Self {
         self.once = once;
@@ -175,63 +177,68 @@ impl Shipper {
         self
     }
 
-    /// How long answers are waited for after a [stop](Stopper::stop): 10 s by default, a day at most.
+    /// Sets how long to wait for answers after a [stop](Stopper::stop): 10 s by default, a day at
+    /// most.
     #[must_use]
     pub fn drain(mut self, time: Duration) -> Self {
         self.drain = time.min(Duration::from_secs(24 * 3600));
         self
     }
 
-    /// How long a single answer is waited for before the shipment counts as refused for now: 60 s by default.
+    /// Sets how long to wait for an answer before the shipment counts as temporarily refused: 60 s
+    /// by default.
     #[must_use]
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
     }
 
-    /// The first and the longest wait between tries: 100 ms and 30 s by default.
+    /// Sets the first and the longest wait between tries: 100 ms and 30 s by default.
     #[must_use]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first.max(Duration::from_millis(1)), longest.max(first));
         self
     }
 
-    /// Whether the feed is one of messages that were set aside: they are sent as they were before that, under their
-    /// first ids.
+    /// Sets whether the feed holds messages that were set aside: they are sent in their original
+    /// form, under their original ids.
     #[must_use]
     pub fn unwrap_set_aside(mut self, unwrap: bool) -> Self {
         self.unwrap = unwrap;
         self
     }
 
-    /// Whether to wait for a feed or a subscriber that is removed while shipping, and go on with what takes its place;
-    /// true by default. Otherwise, and with [`once`](Shipper::once), that is an error.
+    /// Sets whether to wait when the feed or the subscriber is removed, and continue with its
+    /// replacement; true by default. Otherwise, and with [`once`](Shipper::once), that is an error.
     ///
-    /// Messages that were read before are still sent, and what takes the place of their feed waits for them. If
-    /// the destination refuses one of them for good, it does not [block](OnReject::Block): it is skipped. Those that are not
-    /// acknowledged when the shipper ends count as skipped, and are [reported](Report::Abandoned).
+    /// Messages that were read before are still sent, and what takes the place of their feed waits
+    /// for them. If the destination refuses one of them for good, it does not
+    /// [block](OnReject::Block): it is skipped. Those that are not acknowledged when the shipper
+    /// ends count as skipped, and are [reported](Report::Abandoned).
     #[must_use]
     pub fn wait_for_feed(mut self, wait: bool) -> Self {
         self.wait_for_feed = wait;
         self
     }
 
-    /// Ships only messages for which this is true. Those that it leaves out are counted ([`Totals::filtered`]), and the
-    /// checkpoint moves past them. It is asked once for each message, in the order of the feed.
+    /// Ships only messages for which this returns true. The others are counted
+    /// ([`Totals::filtered`]), and the checkpoint moves past them. It is called once for each
+    /// message, in the order of the feed.
     #[must_use]
     pub fn filter(mut self, passes: impl Fn(&Outgoing) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Some(Box::new(passes));
         self
     }
 
-    /// Calls this with everything there is to report, from the thread that ships.
+    /// Sets the function that gets all reports. It is called from the shipping thread.
     #[must_use]
     pub fn on_report(mut self, report: impl FnMut(&Report) + Send + 'static) -> Self {
         self.reports = Box::new(report);
         self
     }
 
-    /// Goes on with the counters of a shipper that has ended. What was in flight then is read again.
+    /// Continues with the counters of a shipper that has ended. Messages that were in flight are
+    /// read again.
     #[must_use]
     pub fn progress_of(mut self, progress: &Progress) -> Self {
         progress.begin_again();
@@ -239,29 +246,31 @@ impl Shipper {
         self
     }
 
-    /// The counters, to be looked at from elsewhere.
+    /// The counters, readable from other threads.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
     }
 
-    /// What ends [`run`](Shipper::run) from another thread.
+    /// A handle that ends [`run`](Shipper::run) from another thread.
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.stop))
     }
 
-    /// Ships until it is stopped, or all is done that was asked for. Blocks; takes this thread and a second one that reads.
+    /// Ships until it is stopped or everything requested is done. Blocks this thread, and uses a
+    /// second one that reads.
     ///
-    /// Refusals end nothing: see [`RefusalKind`] for what happens to each kind.
+    /// Refusals do not end it: see [`RefusalKind`] for what happens to each kind.
     ///
     /// # Errors
     /// [`Error::Feed`] if the feed cannot be read, another reader has the subscriber
-    /// ([`ReaderBusy`](jlog_core::Error::ReaderBusy)), or it went away and is not waited for; [`Error::System`].
+    /// ([`ReaderBusy`](jlog_core::Error::ReaderBusy)), or the feed disappeared and the shipper does
+    /// not wait for it; [`Error::System`].
     pub fn run(mut self, mut destination: Box<dyn Destination>) -> Result<Totals, Error> {
         let system = |source| Error::System { action: "start a runtime", source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
         let outcome = runtime.block_on(async {
             let outcome = self.run_all(&mut *destination).await;
-            // A destination that hangs is left alone.
+            // Do not wait for a destination that hangs.
             let _ = tokio::time::timeout(self.drain, destination.close()).await;
             outcome
         });
@@ -323,8 +332,8 @@ impl Shipper {
         Ok(Opened { source, checkpointer, feed, identity, end, events })
     }
 
-    /// What would be sent, up to the present end, without sending it or moving the checkpoint: `each` returns whether
-    /// to go on.
+    /// Calls `each` with the messages that would be sent, up to the current end, without sending
+    /// them or moving the checkpoint. `each` returns whether to continue.
     ///
     /// # Errors
     /// [`Error::Feed`] if the feed cannot be read.
@@ -362,11 +371,11 @@ fn is_gone(error: &jlog_core::Error) -> bool {
     )
 }
 
-/// A message that is read, and not in the window yet.
+/// A message that was read and is not in the window yet.
 struct Incoming {
     id: LogId,
     message: Outgoing,
-    /// Whether it is shipped; the bytes of one that is left out are not kept.
+    /// Whether it is shipped; the bytes of a filtered message are not kept.
     passes: bool,
 }
 
@@ -379,21 +388,21 @@ struct Opened {
     events: std::sync::mpsc::Receiver<Event>,
 }
 
-/// What the destination is doing.
+/// The state of the destination.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     /// It accepts shipments.
     Open,
-    /// Once no shipment is under way, it is opened (again), after this wait.
+    /// Once no shipment is in flight, it is opened (again), after this wait.
     Refused(Duration),
-    /// It is opened at this moment.
+    /// It is being opened.
     Waits(Instant),
 }
 
-/// The messages of a shipment under way, and the answer to it.
+/// The messages of a shipment in flight, and its answer.
 type Answered = (Vec<LogId>, Result<(), Refusal>);
 
-/// A feed and a destination, from opening the feed until it ends or goes away.
+/// A feed and a destination, from opening the feed until it ends or disappears.
 struct Session<'a> {
     shipper: &'a mut Shipper,
     destination: &'a mut dyn Destination,
@@ -408,22 +417,22 @@ struct Session<'a> {
     limits: Limits,
     backoff: Backoff,
     incoming: VecDeque<Incoming>,
-    /// Sent or to be sent again.
+    /// The messages that were sent or must be sent again.
     window: AckWindow<Outgoing>,
     window_bytes: usize,
     in_flight: FuturesUnordered<BoxFuture<'static, Answered>>,
     phase: Phase,
-    /// Messages that a shipment ends with, while the one that is refused is being searched for.
+    /// The last messages of shipments while the refused one is being searched for.
     cuts: BTreeSet<LogId>,
-    /// Up to here the destination has everything.
+    /// The destination has everything up to here.
     known: Option<LogId>,
     stored: Option<LogId>,
-    /// Nothing more is read.
+    /// Whether reading has stopped.
     source_done: bool,
     /// Why the feed cannot be read any more.
     source_error: Option<jlog_core::Error>,
     stopping: Option<Instant>,
-    /// When the next shipment may be sent, where there is a rate.
+    /// When the next shipment may be sent, if there is a rate limit.
     paced: Option<Instant>,
     reported: Option<(String, Instant)>,
 }
@@ -437,7 +446,8 @@ impl<'a> Session<'a> {
     ) -> Self {
         let (name, limits) = (destination.name(), destination.limits());
         let backoff = Backoff::new(shipper.backoff.0, shipper.backoff.1);
-        // Messages are never delivered again because of their age: every answer has a time limit of its own.
+        // Messages are never delivered again because of their age: each answer has its own time
+        // limit.
         let window = AckWindow::new(shipper.window_messages, Duration::MAX);
         let Opened { source, checkpointer, feed, identity, end, events } = opened;
         Self {
@@ -473,7 +483,7 @@ impl<'a> Session<'a> {
         (self.shipper.reports)(report);
     }
 
-    /// Returns once everything is done, or the time to end is over.
+    /// Returns when everything is done, or the drain time is over.
     async fn run(mut self) -> Result<(), jlog_core::Error> {
         let mut stop = self.shipper.stop.subscribe();
         let outcome = loop {
@@ -484,7 +494,7 @@ impl<'a> Session<'a> {
                 self.stopping = Some(Instant::now() + self.shipper.drain);
                 self.incoming.clear();
             }
-            // Before anything is sent: what is sent and not behind the checkpoint is no more than the window.
+            // Before anything is sent, so that at most one window is sent beyond the checkpoint.
             let before = self.commit();
             self.send();
             let gone = before.and_then(|()| self.commit());
@@ -492,7 +502,7 @@ impl<'a> Session<'a> {
             if drained && (self.source_done || self.stopping.is_some()) {
                 break gone;
             }
-            // What is not acknowledged is sent again next time.
+            // Unacknowledged messages are sent again next time.
             let idle = self.in_flight.is_empty() && self.stopping.is_some() && self.phase != Phase::Open;
             if idle || self.stopping.is_some_and(|limit| limit <= Instant::now()) {
                 break gone;
@@ -572,7 +582,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends as much as there is room for.
+    /// Sends as much as the limits allow.
     fn send(&mut self) {
         while self.phase == Phase::Open && self.in_flight.len() < self.limits.in_flight.max(1) {
             if self.paced.is_some_and(|at| at > Instant::now()) {
@@ -594,7 +604,7 @@ impl<'a> Session<'a> {
             if longest > self.limits.message_bytes {
                 let most = self.limits.message_bytes;
                 let why = format!("it has {longest} bytes, and {} takes at most {most}", self.name);
-                // At once, so that nothing behind it is sent before it is known what becomes of it.
+                // At once, so that no later message is sent before the fate of this one is known.
                 return self.answered((ids, Err(Refusal::message(why))));
             }
             let answer = self.destination.send(shipment);
@@ -611,13 +621,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The messages that are sent next: those that come again first. A message that is too long comes alone.
+    /// The messages to send next, beginning with those that are sent again. A message that is too
+    /// long is sent alone.
     fn next_shipment(&mut self) -> Vec<(LogId, Outgoing)> {
         let now = Instant::now();
         let mut shipment = Vec::new();
         let mut bytes = 0;
         let most = match self.shipper.rate {
-            // So that a low rate is even.
+            // This spreads a low rate evenly.
             Some(rate) => self.limits.messages.min(rate as usize / 10).max(1),
             None => self.limits.messages.max(1),
         };
@@ -634,7 +645,8 @@ impl<'a> Session<'a> {
                 }
                 (id, message)
             } else {
-                // New ones wait until all that come again are done, so that no failure changes the order further.
+                // New messages wait until all repeated ones are done, so that a failure does not
+                // change the order further.
                 let Some(&Incoming { id, ref message, passes }) = self.incoming.front() else { break };
                 let len = message.body.len();
                 if self.stopping.is_some() || self.window.is_full() || (passes && !fits(len)) {
@@ -735,7 +747,7 @@ impl<'a> Session<'a> {
         self.phase = Phase::Refused(longer);
     }
 
-    /// A message that the destination will never take. Returns how long to wait before going on.
+    /// Handles a message that is refused for good. Returns how long to wait before continuing.
     fn rejected(&mut self, id: LogId, why: &str) -> Duration {
         let mut why = Cow::Borrowed(why);
         if self.shipper.on_reject == OnReject::Block {
@@ -743,10 +755,11 @@ impl<'a> Session<'a> {
                 self.refused(&why, true);
                 return self.backoff.wait(None);
             };
-            // It would block the feed that takes the place of its own, and nobody can take it out of that.
+            // It would block the feed that takes the place of its own, and nobody can take it out
+            // of that.
             why = Cow::Owned(format!("{why}; {gone}"));
         }
-        // To look at it, it is taken out of those that come again; there may be others before it.
+        // It is removed from those that will be sent again; there may be others before it.
         let (now, mut others, mut found) = (Instant::now(), Vec::new(), None);
         while let Some(again) = self.window.redeliver(now) {
             if again.id == id {
@@ -832,7 +845,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Acknowledges what comes again although the destination has it.
+    /// Acknowledges repeated messages that the destination already has.
     fn drop_known(&mut self) {
         let Some(known) = self.known else { return };
         let now = Instant::now();
@@ -847,7 +860,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Stores the checkpoint behind what is done. Fails if the feed or the subscriber is not there any more.
+    /// Stores the checkpoint up to which everything is done. Fails if the feed or the subscriber no
+    /// longer exists.
     fn commit(&mut self) -> Result<(), jlog_core::Error> {
         let Some(done) = self.window.checkpoint().filter(|&done| Some(done) != self.stored) else {
             return Ok(());

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use jlog_core::{Error, OwnedBatch, Reader, Result, Wait, Waker};
 use tokio::sync::mpsc;
 
-/// A reader in a thread of its own. Its batches wait in a channel that holds one.
+/// A reader in its own thread. Its batches wait in a channel that holds one.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub batches: mpsc::Receiver<Result<OwnedBatch>>,
@@ -17,7 +17,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads on until it is dropped, or (`once`) to the present end.
+    /// Reads until it is dropped, or (with `once`) to the current end.
     pub fn start(mut reader: Reader, once: bool) -> Result<Self> {
         let waker = reader.waker()?;
         let (sender, batches) = mpsc::channel(1);
@@ -55,7 +55,7 @@ impl Drop for Source {
         while self.batches.try_recv().is_ok() {}
         self.waker.wake();
         if let Some(thread) = self.thread.take() {
-            // It has nothing to tell: a panic of it was printed.
+            // Ignore the result: a panic of the thread was printed.
             let _ = thread.join();
         }
     }

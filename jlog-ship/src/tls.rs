@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// Whom to trust, and who we are.
+/// The trusted certificates, and our own.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
     /// Certificates to trust besides the system's, in a PEM file.
@@ -22,7 +22,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = CertificateDer::pem_slice_iter(&file.bytes).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|e| failed(&e))?;
     if found.is_empty() {
-        return Err(format!("{} holds no certificate in PEM", path.display()));
+        return Err(format!("{} contains no certificate in PEM", path.display()));
     }
     Ok(found)
 }
@@ -31,7 +31,8 @@ impl Tls {
     /// The configuration; an error names the file that is wrong.
     pub fn config(&self) -> Result<ClientConfig, String> {
         let mut roots = RootCertStore::empty();
-        // Where the system has none, or some that cannot be read, a server's certificate is refused later on.
+        // If the system has none, or some that cannot be read, a server's certificate is refused
+        // later on.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(ca) = &self.ca {
             for certificate in certificates(ca)? {

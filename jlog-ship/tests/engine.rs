@@ -143,7 +143,7 @@ fn temporary_refusals_are_tried_again_in_order() {
     let reports = reports.lock().unwrap();
     assert_eq!(reports[0], "sink does not accept messages: busy; trying again");
     assert!(
-        reports.iter().any(|text| text.contains("until something is changed: who are you?")),
+        reports.iter().any(|text| text.contains("until something is fixed: who are you?")),
         "{reports:?}"
     );
     assert!(reports.iter().any(|text| text == "sink accepts messages again"), "{reports:?}");

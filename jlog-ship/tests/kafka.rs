@@ -264,7 +264,7 @@ fn errors_of_requests_change_neither_order_nor_number() {
         next += 1500;
         running.until_acknowledged(next as u64);
     }
-    running.until_reported("until something is changed: TopicAuthorizationFailed");
+    running.until_reported("until something is fixed: TopicAuthorizationFailed");
     running.until_reported("OutOfOrderSequenceNumber");
     assert_eq!(running.end().acknowledged, next as u64);
     assert_eq!(cluster.contents(), texts(0..next));
@@ -291,7 +291,7 @@ fn a_topic_that_is_not_there_is_waited_for_and_not_made() {
     let Some(cluster) = Cluster::without_topic() else { return };
     let (_dir, log) = feed(200);
     let running = Running::start(shipper(&log), kafka(&cluster.url()));
-    running.until_reported("until something is changed: there is no topic t: create it first");
+    running.until_reported("until something is fixed: there is no topic t: create it first");
     until(|| running.progress.totals().refusals > 3);
     assert_eq!(running.progress.totals().acknowledged, 0);
     cluster.mock.create_topic("t", 1, 1).unwrap();
@@ -300,7 +300,7 @@ fn a_topic_that_is_not_there_is_waited_for_and_not_made() {
     cluster.mock.topic_error("t", Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
     cluster.produce_errors(&[Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
     append(&log, 200..400);
-    running.until_reported("until something is changed: topic t: TopicAuthorizationFailed");
+    running.until_reported("until something is fixed: topic t: TopicAuthorizationFailed");
     assert_eq!(running.progress.totals().acknowledged, 200);
     cluster.mock.topic_error("t", Error::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
     running.until_acknowledged(400);
@@ -472,7 +472,7 @@ fn wrong_urls_are_told() {
         ("kafka:///t", "\"\" names no brokers: kafka://HOST:PORT,HOST:PORT/TOPIC"),
         ("kafka://h:9092", "\"\" is not the name of a topic: kafka://h:9092/TOPIC"),
         ("kafka://h/a%20b", "\"a%20b\" is not the name of a topic"),
-        ("kafka://a:b@h/t", "a URL with a password in it is seen by everybody"),
+        ("kafka://a:b@h/t", "everybody can see a password in a URL"),
         ("kafka://h/t?acks=1", "acks=1 is not known: key=…, and librdkafka's batch.size, "),
         ("kafka://h/t?linger.ms=soon", "linger.ms=soon: Invalid value for configuration property"),
         (

@@ -303,7 +303,7 @@ fn a_stream_that_is_made_again_gets_what_is_left() {
     let Some(server) = Server::start("") else { return };
     let (_dir, log) = feed(100);
     let running = Running::start(shipper(&log), nats(&server.url()));
-    until(|| running.reported("until something is changed: there is no stream S"));
+    until(|| running.reported("until something is fixed: there is no stream S"));
     server.stream(|_| {});
     until(|| running.acknowledged() == 100);
     server.with(async |context| assert!(context.delete_stream("S").await.unwrap().success));
@@ -378,7 +378,7 @@ fn who_may_not_publish_is_told_to_change_something() {
         assert_eq!(running.end().acknowledged, 0);
     };
     run(&options("may", "wrong"), "authorization violation");
-    run(&options("may", "pw"), "until something is changed: there is no stream S");
+    run(&options("may", "pw"), "until something is fixed: there is no stream S");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let login = async_nats::ConnectOptions::with_user_and_password("may".to_owned(), "pw".to_owned());
@@ -402,7 +402,7 @@ fn a_subject_of_another_stream_is_told() {
     let (_dir, log) = feed(3);
     let url = format!("nats://{}/S?subject=other", server.address());
     let running = Running::start(shipper(&log), nats(&url));
-    until(|| running.reported("until something is changed: expected stream does not match"));
+    until(|| running.reported("until something is fixed: expected stream does not match"));
     running.end();
 }
 
@@ -529,7 +529,7 @@ fn messages_have_subjects_and_headers_of_their_own_and_arrive_once() {
     until(|| running.acknowledged() == 2);
     assert!(
         running.reported(
-            "the stream does not take the subject a.x.many, and maybe others: such messages go to a.b"
+            "the stream does not accept the subject a.x.many, and maybe others: such messages go to a.b"
         ),
         "{:?}",
         running.reports

@@ -70,12 +70,12 @@ fn wrong_destinations_are_told() {
             "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, otlp+http://…, otlp+https://…, nats://…, tls://… or kafka://…",
         ),
         (vec!["s", "nats://h/S"], "cannot ship to NATS: it needs the subject of the messages: ?subject=…"),
-        (vec!["s", "nats://a:b@h/S?subject=x"], "a URL with a password in it is seen by everybody"),
+        (vec!["s", "nats://a:b@h/S?subject=x"], "everybody can see a password in a URL"),
         (
             vec!["s", "nats://h/S?subject=x", "--credentials", "/not/there"],
             "cannot read credentials from /not/there: No such file",
         ),
-        (vec!["s", "loki+http://h/"], "cannot ship to Loki: it needs a label at least: ?job=…"),
+        (vec!["s", "loki+http://h/"], "cannot ship to Loki: it needs at least one label: ?job=…"),
         (vec!["s", "loki+ftp://h/?job=a"], "\"loki+ftp://h/?job=a\" is not a destination"),
         (
             vec!["s", "otlp+http://h/"],
@@ -97,10 +97,7 @@ fn wrong_destinations_are_told() {
             "this jlog was built without Kafka: build one with `cargo build --release -p jlog-cli --features kafka`",
         ),
         (vec!["s", "jlog:"], "jlog: needs the path of a feed after it"),
-        (
-            vec!["s", "http://a:b@c/"],
-            "cannot ship over HTTP: a URL with a password in it is seen by everybody",
-        ),
+        (vec!["s", "http://a:b@c/"], "cannot ship over HTTP: everybody can see a password in a URL"),
         (vec!["s", &itself], "is the feed itself"),
         (vec!["nobody", "jlog:x"], "has no subscriber \"nobody\""),
     ] {

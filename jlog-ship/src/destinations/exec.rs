@@ -16,38 +16,41 @@ use tokio::runtime::Runtime;
 
 use crate::{Answer, Destination, Error, Limits, Refusal, Shipment};
 
-/// How much of what a command prints as its error is kept.
+/// How many bytes of a command's error output are kept.
 const MOST_OF_ERROR: usize = 1000;
-/// How long the pipe of a command that has ended is still read: a process that it left behind may hold it open.
+/// How long the pipe of a command is still read after it has ended: a process that it left behind
+/// may hold it open.
 const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
-/// How messages are told apart on a command's standard input.
+/// How messages are separated on a command's standard input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
-    /// Each behind its length (4 bytes, little-endian), as `jlog write --length-prefixed` reads them.
+    /// Each follows its length (4 bytes, little-endian), as `jlog write --length-prefixed` reads
+    /// them.
     #[default]
     LengthPrefixed,
-    /// Each with a line end behind it. A message that contains a line end is refused.
+    /// Each ends with a newline. A message that contains one is refused.
     Lines,
-    /// Each with a NUL byte behind it. A message that contains one is refused.
+    /// Each ends with a NUL byte. A message that contains one is refused.
     Null,
-    /// Each in a run of the command by itself, as it is.
+    /// Each in a run of its own, unchanged.
     One,
 }
 
 /// Runs a shell command for each shipment, with the messages on its standard input:
 /// `ssh other jlog write --length-prefixed --durability durable /var/feeds/a`.
 ///
-/// | it ends with | that means |
+/// | exit status | meaning |
 /// |---|---|
 /// | 0 | all messages are acknowledged |
 /// | 65 (`EX_DATAERR`) | a message is refused for good |
-/// | 78 (`EX_CONFIG`), 126, 127 | somebody has to change something |
-/// | anything else, or a signal | try again |
+/// | 78 (`EX_CONFIG`), 126, 127 | somebody has to fix something |
+/// | anything else, or a signal | retry |
 ///
-/// Its standard input is a file with exactly the messages of the run. `JLOG_FIRST_ID`, `JLOG_LAST_ID` and
-/// `JLOG_MESSAGES` are in its environment. If it fails, the first 1000 bytes that it printed on standard error are
-/// reported as the reason. When its time is over, it is killed with all processes of its group.
+/// Its standard input is a file with exactly the messages of the run. Its environment has
+/// `JLOG_FIRST_ID`, `JLOG_LAST_ID` and `JLOG_MESSAGES`. If it fails, the first 1000 bytes of its
+/// standard error are reported as the reason. When its time is over, it is killed with its whole
+/// process group.
 #[derive(Clone, Debug)]
 pub struct Exec {
     command: String,
@@ -58,34 +61,35 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// This command, for `sh -c`.
+    /// Runs this command, with `sh -c`.
     pub fn new(command: impl Into<String>) -> Self {
         let framing = Framing::default();
         Self { command: command.into(), framing, messages: 10_000, in_flight: 1, printing: false }
     }
 
-    /// How messages are told apart.
+    /// Sets how messages are separated.
     #[must_use]
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
     }
 
-    /// How many messages a run gets at most: 10,000 by default.
+    /// Sets the most messages per run: 10,000 by default.
     #[must_use]
     pub fn messages(mut self, messages: usize) -> Self {
         self.messages = messages.max(1);
         self
     }
 
-    /// How many runs there may be at a time: 1 by default. With more, messages are done in any order.
+    /// Sets the most concurrent runs: 1 by default. With more, messages are done in any order.
     #[must_use]
     pub fn in_flight(mut self, runs: usize) -> Self {
         self.in_flight = runs.max(1);
         self
     }
 
-    /// Whether the command's output appears on this process's standard output and standard error. By default it does not.
+    /// Sets whether the command's output appears on this process's standard output and standard
+    /// error. By default it does not.
     #[must_use]
     pub fn printing(mut self, printing: bool) -> Self {
         self.printing = printing;
@@ -101,15 +105,16 @@ impl Exec {
                     input.extend_from_slice(&len.to_le_bytes());
                     input.extend_from_slice(&message.body);
                 }
-                // One that is refused does not keep those before it from being sent: the shipment is halved.
+                // A refused message does not keep those before it from being sent: the shipment is
+                // halved.
                 Framing::Lines if message.body.contains(&b'\n') => {
                     return Err(Refusal::shipment(
-                        "a message with a line end in it cannot be sent as a line",
+                        "a message that contains a line end cannot be sent as a line",
                     ));
                 }
                 Framing::Null if message.body.contains(&0) => {
                     return Err(Refusal::shipment(
-                        "a message with a NUL byte in it cannot be sent with one behind it",
+                        "a message that contains a NUL byte cannot be ended by one",
                     ));
                 }
                 Framing::Lines | Framing::Null => {
@@ -149,7 +154,7 @@ impl Destination for Exec {
         command.arg("-c").arg(&self.command);
         let stdout = if self.printing { Stdio::inherit() } else { Stdio::null() };
         command.stdin(input).stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true);
-        // A terminal's signals are for the shipper, which ends in order.
+        // A terminal's signals go to the shipper, which shuts down cleanly.
         command.process_group(0);
         if let (Some(first), Some(last)) = (shipment.first(), shipment.last()) {
             command.env("JLOG_FIRST_ID", first.id.to_string()).env("JLOG_LAST_ID", last.id.to_string());
@@ -159,7 +164,8 @@ impl Destination for Exec {
         async move {
             let mut child = command.spawn().map_err(|e| Refusal::temporary(format!("cannot run sh: {e}")))?;
             let stderr = child.stderr.take();
-            // Behind the child: it is dropped before it, while the number of its group cannot be another one's.
+            // Declared after the child: it is dropped first, while the id of its group cannot have
+            // been reused.
             let mut group = Group(child.id());
             let mut said = Vec::new();
             let status = {
@@ -195,7 +201,7 @@ impl Destination for Exec {
     }
 }
 
-/// An [`Exec`] command for programs that wait for each of its runs.
+/// An [`Exec`] command for programs that wait for each run.
 #[derive(Debug)]
 pub struct BlockingExec {
     exec: Exec,
@@ -203,21 +209,22 @@ pub struct BlockingExec {
 }
 
 impl BlockingExec {
-    /// Of this command.
+    /// Prepares this command.
     ///
     /// # Errors
-    /// [`Error::System`] where the system has no descriptors left.
+    /// [`Error::System`] if there are no file descriptors left.
     pub fn new(exec: Exec) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let system = |source| Error::System { action: "start a runtime", source };
         Ok(Self { exec, runtime: runtime.map_err(system)? })
     }
 
-    /// Runs the command once, and waits until it ends. Meanwhile it calls `beat` at this interval.
-    /// [`ControlFlow::Break`] kills the command and makes its text the reason of a temporary refusal.
+    /// Runs the command once, and waits until it ends. Meanwhile, it calls `beat` at this interval.
+    /// [`ControlFlow::Break`] kills the command, and its text becomes the reason of a temporary
+    /// refusal.
     ///
     /// # Errors
-    /// What the command's status says, as with [`Exec`].
+    /// Depends on the command's exit status, as with [`Exec`].
     pub fn run(
         &mut self,
         shipment: Shipment,
@@ -240,20 +247,20 @@ impl BlockingExec {
     }
 }
 
-/// The process group of a command under way: all of it is killed when this is dropped.
+/// The process group of a running command, which is killed when this is dropped.
 struct Group(Option<u32>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0.and_then(|group| i32::try_from(group).ok()) {
-            // It may have ended by itself.
+            // It may already have ended by itself.
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
 }
 
-/// Bytes as a command's standard input. All of them are there before the command starts: it cannot take part of a message for
-/// the whole, even if this process is killed.
+/// Bytes as a command's standard input. All of them are written before the command starts, so that
+/// it cannot take part of a message for the whole, even if this process is killed.
 fn whole(input: &[u8]) -> std::io::Result<File> {
     let mut file = File::from(memfd_create(c"jlog-messages", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(input)?;
@@ -261,7 +268,7 @@ fn whole(input: &[u8]) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Reads what a command says to the end, and keeps the beginning of it.
+/// Reads a command's output to the end, and keeps its beginning.
 async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>, printing: bool) {
     let Some(mut stderr) = stderr else { return };
     let mut buffer = [0; 4096];

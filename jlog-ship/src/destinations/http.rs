@@ -1,4 +1,4 @@
-//! An HTTP server that takes messages by POST.
+//! An HTTP server that accepts messages by POST.
 
 use base64::Engine;
 use bytes::Bytes;
@@ -12,15 +12,15 @@ use crate::{Answer, Destination, Limits, Mapping, MappingKind, Outgoing, Refusal
 /// What a request holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HttpBody {
-    /// Many messages, a line of JSON each: `{"id":…,"time":…,"body":…}`. A message that is not UTF-8 has
-    /// `body_base64` in place of `body`. The default.
+    /// Many messages, one line of JSON each: `{"id":…,"time":…,"body":…}`. A message that is not
+    /// UTF-8 has `body_base64` in place of `body`. The default.
     #[default]
     Ndjson,
-    /// Many messages, a line each, as they are. A message with a line end in it is refused.
+    /// Many messages, one line each, unchanged. A message that contains a line end is refused.
     Lines,
-    /// One message, as it is.
+    /// One message, unchanged.
     Raw,
-    /// One message, as a line of [`Ndjson`](HttpBody::Ndjson) has it.
+    /// One message, in the format of a line of [`Ndjson`](HttpBody::Ndjson).
     Json,
     /// Many messages, as a batch of [CloudEvents](https://cloudevents.io) 1.0 in JSON.
     CloudEvents,
@@ -32,9 +32,9 @@ pub enum HttpBody {
 pub struct HttpOptions {
     /// What a request holds.
     pub body: HttpBody,
-    /// Messages in a request; 1,000 where it is 0.
+    /// The most messages in a request; 0 means 1,000.
     pub messages: usize,
-    /// Requests at a time; 1 where it is 0, which keeps the order.
+    /// Concurrent requests; 0 means 1, which keeps the order.
     pub in_flight: usize,
     /// A token that is sent as `Authorization: Bearer`.
     pub token: Option<String>,
@@ -42,7 +42,7 @@ pub struct HttpOptions {
     pub password: Option<(String, String)>,
     /// Further headers.
     pub headers: Vec<(String, String)>,
-    /// What is taken from messages that are JSON.
+    /// The properties to derive from messages that are JSON.
     pub mapping: Mapping,
     /// Certificates to trust besides the system's, in a PEM file.
     pub ca: Option<std::path::PathBuf>,
@@ -52,11 +52,13 @@ pub struct HttpOptions {
 
 /// Sends messages by POST.
 ///
-/// Each request has the header `Idempotency-Key`: the id of its message, or of the first and the last one with `/` in between.
-/// Each message has its id in the JSON (`id`), so that a server can tell what it has.
+/// Each request has the header `Idempotency-Key`: the id of its message, or the ids of the first
+/// and the last one, separated by `/`. Each message has its id in the JSON (`id`), so that a server
+/// can recognise repeated messages.
 ///
-/// A [`Mapping`] can set the time and the key of [`Ndjson`](HttpBody::Ndjson), [`Json`](HttpBody::Json) and
-/// [`CloudEvents`](HttpBody::CloudEvents), the subject of the latter, and headers of requests that hold one message.
+/// A [`Mapping`] can set the time and the key of [`Ndjson`](HttpBody::Ndjson),
+/// [`Json`](HttpBody::Json) and [`CloudEvents`](HttpBody::CloudEvents), the subject of the latter,
+/// and headers of requests that hold one message.
 ///
 /// | answer | that means |
 /// |---|---|
@@ -123,7 +125,7 @@ impl Http {
                 ("application/x-ndjson", lines(&each))
             }
             HttpBody::Lines if shipment.iter().any(|message| message.body.contains(&b'\n')) => {
-                return Err(Refusal::shipment("a message with a line end in it cannot be sent as a line"));
+                return Err(Refusal::shipment("a message that contains a line end cannot be sent as a line"));
             }
             HttpBody::Lines => {
                 ("text/plain; charset=utf-8", lines(&|message, out| out.extend_from_slice(&message.body)))

@@ -28,11 +28,13 @@ const ID: &str = "jlog-id";
 const MESSAGES: usize = 1000;
 /// Shipments under way; the shipper's window says how many messages they have together.
 const IN_FLIGHT: usize = 64;
-/// How long an answer about the topic may take, and the last delivery reports of a producer that is given up.
+/// How long an answer about the topic may take, and the last delivery reports of a producer that is
+/// given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Without a delivery for so long, an error that librdkafka goes on trying to get over is reported.
 const STALLED: Duration = Duration::from_secs(2);
-/// What the URL may say about the producer, in librdkafka's words. Those that guard against loss are not among them.
+/// What the URL may say about the producer, in librdkafka's words. Those that guard against loss
+/// are not among them.
 const PROPERTIES: [&str; 9] = [
     "batch.size",
     "client.id",
@@ -55,17 +57,18 @@ pub struct KafkaOptions {
 
 /// Produces records to a topic of Kafka, which has to exist.
 ///
-/// A record has the message's bytes, its time, and its id in the header `jlog-id`. Records with one key go to one partition,
-/// which keeps their order. The producer is idempotent: a cluster that
-/// was away for however long gets each message once, and each partition gets them in order. Only when this process ends, or
-/// Kafka cannot tell what has arrived, can messages arrive twice: at most the window, with the same id.
+/// A record has the message's bytes, its time, and its id in the header `jlog-id`. Records with the
+/// same key go to the same partition, which keeps their order. The producer is idempotent: a
+/// cluster gets each message once, and each partition gets them in order, however long the cluster
+/// was away. Only if this process ends, or Kafka cannot tell what has arrived, can messages arrive
+/// twice: at most one window, with the same ids.
 ///
-/// | answer | that means |
+/// | answer | meaning |
 /// |---|---|
-/// | a delivery report, from all replicas in sync | accepted |
-/// | no connection, no leader, no answer, too few replicas | the producer goes on trying; reported after 2 seconds, and waited for |
-/// | no such topic, not authorized | somebody has to change something |
-/// | longer than the producer or the broker takes, not a valid record | the message is refused for good |
+/// | a delivery report, from all in-sync replicas | accepted |
+/// | no connection, no leader, no answer, too few replicas | the producer keeps trying; after 2 seconds, the error is reported |
+/// | no such topic, not authorized | somebody has to fix something |
+/// | too long for the producer or the broker, not a valid record | the message is refused for good |
 pub struct Kafka {
     shown: String,
     topic: String,
@@ -84,17 +87,18 @@ impl fmt::Debug for Kafka {
 }
 
 impl Kafka {
-    /// A topic: `kafka://HOST:PORT,HOST:PORT/TOPIC`, with `?key=TEXT` for a key that all records get, and properties of
-    /// librdkafka's producer, such as `&compression.type=lz4&message.max.bytes=2000000`.
+    /// A topic: `kafka://HOST:PORT,HOST:PORT/TOPIC`, with `?key=TEXT` for a key that all records
+    /// get, and properties of librdkafka's producer, such as
+    /// `&compression.type=lz4&message.max.bytes=2000000`.
     ///
     /// # Errors
-    /// A text that says what is wrong with it.
+    /// A description of the mistake.
     pub fn new(url: &str, options: &KafkaOptions) -> Result<Self, String> {
         let rest = url.strip_prefix("kafka://").ok_or_else(|| format!("{url:?} is not a kafka:// URL"))?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (hosts, topic) = place.split_once('/').unwrap_or((place, ""));
         if hosts.contains('@') {
-            return Err("a URL with a password in it is seen by everybody".to_owned());
+            return Err("everybody can see a password in a URL".to_owned());
         }
         if hosts.split(',').any(|host| host.is_empty() || host.contains(char::is_whitespace)) {
             return Err(format!("{hosts:?} names no brokers: kafka://HOST:PORT,HOST:PORT/TOPIC"));
@@ -128,19 +132,19 @@ impl Kafka {
             ("bootstrap.servers", hosts),
             ("enable.idempotence", "true"),
             ("acks", "all"),
-            // After a message that is refused, nothing behind it in its partition is accepted before it is known what
-            // becomes of it.
+            // After a refused message, later ones of its partition are not accepted until its fate
+            // is known.
             ("enable.gapless.guarantee", "true"),
-            // No limit: a message that the producer gave up might have arrived anyway, and would then arrive twice. Errors
-            // without deliveries show that a broker is away.
+            // No limit: a message that the producer has given up might have arrived anyway, and
+            // would then arrive twice. Errors without deliveries show that a broker is away.
             ("message.timeout.ms", "0"),
-            // Whoever mistypes a topic should not get a new one.
+            // A mistyped name must not create a topic.
             ("allow.auto.create.topics", "false"),
             ("enable.metrics.push", "false"),
         ] {
             config.set(name, value);
         }
-        // Tells what is wrong with properties before there is a broker.
+        // Finds mistakes in properties before there is a broker.
         config.create_native_config().map_err(|e| match e {
             KafkaError::ClientConfig(_, why, name, value) => format!("{name}={value}: {why}"),
             e => e.to_string(),
@@ -160,7 +164,7 @@ impl Kafka {
     async fn connect(&mut self) -> Result<(), Refusal> {
         let failed = self.ledger.page().failed;
         if let Some(producer) = self.producer.take_if(|_| failed) {
-            // What is under way may still arrive.
+            // Messages in flight may still arrive.
             let _ = spawn_blocking(move || producer.flush(PATIENCE)).await;
         }
         let producer = match &self.producer {
@@ -181,7 +185,7 @@ impl Kafka {
         });
         let asked = tokio::select! {
             asked = asked => asked,
-            // The thread goes on asking, but not for long.
+            // The thread continues to query, but not for long.
             why = self.ledger.stalled(STALLED) => return Err(why),
         };
         let (error, leaders) = match asked {
@@ -207,7 +211,7 @@ impl Kafka {
         Ok(())
     }
 
-    /// Hands a message to the producer, unless the producer has it from before, and says what its number is.
+    /// Hands a message to the producer, unless the producer already has it, and returns its number.
     fn produce(&self, message: &Outgoing, claim: &Arc<Claim>) -> Result<usize, Refusal> {
         let Some(producer) = &self.producer else { return Err(Refusal::temporary("not connected")) };
         let (number, new) = self.ledger.page().enter(message.id, claim);
@@ -241,7 +245,7 @@ impl Kafka {
         let full = code == RDKafkaErrorCode::QueueFull;
         page.failed |= !full;
         Err(match self.ledger.trouble() {
-            // Those before it are waited for, and have the reason.
+            // Earlier ones are still waited for, and have the reason.
             _ if !first => Refusal::behind(),
             _ if full => Refusal::temporary("the producer's queue is full"),
             Some(trouble) => trouble,
@@ -304,14 +308,14 @@ impl Destination for Kafka {
     fn close(&mut self) -> BoxFuture<'_, ()> {
         let producer = self.producer.take();
         async {
-            // Ending its threads takes a moment.
+            // Stopping its threads takes a moment.
             let _ = spawn_blocking(move || drop(producer)).await;
         }
         .boxed()
     }
 }
 
-/// What an error means that is not about a single message.
+/// The refusal for an error that is not about a single message.
 fn refusal(code: RDKafkaErrorCode, why: &str) -> Refusal {
     use RDKafkaErrorCode as Code;
     match code {
@@ -344,7 +348,7 @@ fn refusal(code: RDKafkaErrorCode, why: &str) -> Refusal {
     }
 }
 
-/// What librdkafka says about an error.
+/// librdkafka's description of an error.
 fn reason(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientCreation(why) => why.clone(),
@@ -356,7 +360,7 @@ fn reason(error: &KafkaError) -> String {
 fn repeated(line: &str) -> Option<&str> {
     let (_, error) = line.split_once(" encountered error: ")?;
     let (why, actions) = error.rsplit_once(" (actions ")?;
-    // Others are delivery reports.
+    // Other events are delivery reports.
     (actions.contains("Retry") || actions.contains("Refresh")).then_some(why)
 }
 
@@ -383,7 +387,7 @@ impl ClientContext for Context {
             return;
         }
         page.failed |= code == RDKafkaErrorCode::Fatal;
-        // That all brokers are down says less than why they are.
+        // The reason why brokers are down says more than that all of them are.
         self.ledger.hear(refusal(code, why), code != RDKafkaErrorCode::AllBrokersDown);
     }
 }
@@ -406,16 +410,16 @@ impl ProducerContext for Context {
     }
 }
 
-/// The answer that is due to a shipment.
+/// The pending answer to a shipment.
 struct Due {
     ledger: Arc<Ledger>,
     claim: Arc<Claim>,
-    /// Its messages' numbers, those that are accepted taken away.
+    /// The numbers of its messages, without those that were accepted.
     numbers: VecDeque<usize>,
     accepted: usize,
-    /// No other shipment was under way with it.
+    /// Whether no other shipment was in flight with it.
     alone: bool,
-    /// Why there are not more of them.
+    /// Why no more were accepted.
     stopped: Option<Refusal>,
 }
 
@@ -444,7 +448,7 @@ impl Due {
             },
         };
         let refusal = match refusal.kind {
-            // Messages of other shipments were refused with it: first, each has to come alone.
+            // Messages of other shipments were refused with it: first, each must be sent alone.
             RefusalKind::Shipment if !self.alone => Refusal::behind(),
             RefusalKind::Temporary(_) | RefusalKind::Misconfigured if page.told => Refusal::behind(),
             _ => refusal,
@@ -456,14 +460,14 @@ impl Due {
         Some(Err(refusal.after(self.accepted)))
     }
 
-    /// The answer when this is in the way of more.
+    /// The answer if this failure blocks the rest.
     fn give_up(&mut self, why: Refusal) -> Result<(), Refusal> {
         if let Some(outcome) = self.outcome() {
             return outcome;
         }
         let mut page = self.ledger.page();
         page.broken = true;
-        // The others stand still for the same reason.
+        // The others are blocked for the same reason.
         let why = if std::mem::replace(&mut page.told, true) { Refusal::behind() } else { why };
         Err(why.after(self.accepted))
     }

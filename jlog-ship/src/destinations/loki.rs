@@ -11,56 +11,60 @@ use super::HttpOptions;
 use super::post::{Post, Reply};
 use crate::{Answer, Destination, Limits, Mapping, MappingKind, Outgoing, Refusal, Shipment};
 
-/// Where Loki takes lines, unless the URL says otherwise.
+/// The default path for pushing lines to Loki.
 const PUSH: &str = "/loki/api/v1/push";
-/// The parameter that is no label.
+/// The parameter that is not a label.
 const METADATA: &str = "metadata";
-/// How many labels a stream has at most, unless Loki is configured otherwise.
+/// The most labels of a stream in Loki's default configuration.
 const MOST_LABELS: usize = 15;
-/// How many values a mapped label can have. Each set of values is a stream, and Loki gets slow with many.
+/// The most values of a mapped label. Each combination of values is a stream, and many streams make
+/// Loki slow.
 const MOST_VALUES: usize = 100;
-/// The value of a mapped label in place of further ones.
+/// The value of a mapped label that replaces further ones.
 const OTHER: &str = "other";
 
-/// Pushes messages to Loki, as lines of one stream, or of several where a [`Mapping`] takes labels from messages.
+/// Pushes messages to Loki, as lines of one stream, or of several if a [`Mapping`] derives labels
+/// from messages.
 ///
-/// A mapped label has the value of the URL where the message has none. After 100 values, further ones are `other`, which is
-/// reported: a label is not made for ids.
+/// If a message has no value for a mapped label, the label has the URL's value. After 100 values,
+/// further ones become `other`, which is reported: labels are not meant for ids.
 ///
-/// Each line has its message's id as structured metadata, `jlog_id`. Loki keeps one of several lines that have the
-/// same time and text. So that it keeps both of two messages that are alike, and one of a message that comes again, the
-/// last three digits of a line's time in nanoseconds, which a message's time does not have, are those of its marker.
+/// Each line has its message's id as structured metadata, `jlog_id`. Loki keeps only one of several
+/// lines with the same time and text. Loki must keep two identical messages twice, and a repeated
+/// message once. Therefore the last three digits of a line's time in nanoseconds, which a message's
+/// time does not have, are those of its marker.
 ///
-/// | answer | that means |
+/// | answer | meaning |
 /// |---|---|
 /// | 2xx | accepted |
-/// | 408, 425, 429, 5xx, no answer | try again, after `Retry-After` where there is one |
-/// | 401 to 405, 407, 410, 411, 415, 3xx, or a complaint about the stream's labels or about structured metadata | somebody has to change something |
+/// | 408, 425, 429, 5xx, no answer | retry, after `Retry-After` if given |
+/// | 401 to 405, 407, 410, 411, 415, 3xx, or an error about the stream's labels or structured metadata | somebody has to fix something |
 /// | any other 4xx, and a message that is not UTF-8 | a message is refused for good |
 ///
-/// Loki stores the acceptable lines of a request that it refuses because of another line. They come again while that one
-/// is searched for, and Loki leaves them out.
+/// If Loki refuses a request because of one line, it still stores the other lines. They are sent
+/// again while the refused line is searched for, and Loki ignores them.
 #[derive(Debug)]
 pub struct Loki {
     post: Post,
     labels: BTreeMap<String, String>,
     metadata: bool,
     mapping: Mapping,
-    /// Of each mapped label, the values that there have been.
+    /// The values of each mapped label so far.
     values: BTreeMap<String, BTreeSet<String>>,
     notices: Vec<String>,
     limits: Limits,
 }
 
 impl Loki {
-    /// A stream of the Loki at this URL, whose query has the stream's labels: `http://HOST:3100/?job=orders&env=prod`. Where the
-    /// URL has no path, it is `/loki/api/v1/push`. With `metadata=no` lines have no structured metadata, which Loki
-    /// before 3.0 refuses unless it is configured to take it.
+    /// A stream of the Loki at this URL, whose query has the stream's labels:
+    /// `http://HOST:3100/?job=orders&env=prod`. The default path is `/loki/api/v1/push`. With
+    /// `metadata=no`, lines have no structured metadata, which Loki before 3.0 refuses unless it is
+    /// configured to accept it.
     ///
-    /// Of the options, [`body`](HttpOptions::body) does not matter.
+    /// The option [`body`](HttpOptions::body) is ignored.
     ///
     /// # Errors
-    /// A text that says which option is wrong, or that there is no label.
+    /// A description of the wrong option, or that there is no label.
     pub fn new(url: &str, options: &HttpOptions) -> Result<Self, String> {
         let mut parsed = Url::parse(url).map_err(|e| format!("{url:?} is not a URL: {e}"))?;
         let (mut labels, mut metadata) = (BTreeMap::new(), true);
@@ -82,7 +86,7 @@ impl Loki {
             }
         }
         if labels.is_empty() {
-            return Err("it needs a label at least: ?job=…".to_owned());
+            return Err("it needs at least one label: ?job=…".to_owned());
         }
         options.mapping.only(&[MappingKind::Label, MappingKind::Timestamp])?;
         options.mapping.labels().try_for_each(check_label)?;
@@ -120,13 +124,13 @@ impl Loki {
         Ok(json!({ "streams": streams }).to_string().into())
     }
 
-    /// The labels of a message's stream, and its time there.
+    /// The labels of a message's stream, and its time in that stream.
     fn place(&mut self, message: &Outgoing) -> (BTreeMap<String, String>, u64) {
         let mapped = self.mapping.of(message);
         let mut labels = self.labels.clone();
         for (name, mut value) in mapped.labels {
             let values = self.values.entry(name.clone()).or_default();
-            // One more says that there were too many.
+            // One extra entry marks that there were too many.
             if !values.contains(&value) && values.len() >= MOST_VALUES {
                 if values.len() == MOST_VALUES && values.insert(OTHER.to_owned()) {
                     let text = format!(
@@ -156,11 +160,11 @@ fn check_label(name: &str) -> Result<(), String> {
 
 fn is_label(name: &str) -> bool {
     let begins = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    // Loki keeps names with two of them for itself.
+    // Loki reserves names that begin with two of them.
     begins && !name.starts_with("__") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Whether a refusal is about what all messages have in common.
+/// Whether a refusal is about properties that all messages share.
 fn is_about_all(said: &str) -> bool {
     let said = said.to_ascii_lowercase();
     let labels =
@@ -210,8 +214,8 @@ mod tests {
     #[test]
     fn urls_without_labels_or_with_wrong_ones_are_refused() {
         for (query, says) in [
-            ("", "it needs a label at least"),
-            ("?metadata=no", "it needs a label at least"),
+            ("", "it needs at least one label"),
+            ("?metadata=no", "it needs at least one label"),
             ("?job=", "the label job needs a value"),
             ("?job=a&job=b", "the label job is given twice"),
             ("?a-b=c", "\"a-b\" cannot be a label"),

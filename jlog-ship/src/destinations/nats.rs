@@ -23,23 +23,24 @@ use crate::{
     Answer, Destination, Feed, Limits, Mapping, MappingKind, MessageId, Outgoing, Refusal, Shipment,
 };
 
-/// Messages in a shipment, whose answers are one answer to the engine.
+/// The most messages in a shipment, whose answers become one answer to the engine.
 const MESSAGES: usize = 256;
-/// How long a connection may take, and the server's answer to a question.
+/// How long connecting, and the server's answer to a request, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What the headers of a message take at most, without the stream's name: the first line, the id, the expected sequence, and
-/// the names of all of them.
+/// The most bytes of a message's headers, without the stream's name: the first line, the id, the
+/// expected sequence, and the names of all of them.
 const HEADERS: usize = 256;
 
-/// Who else writes to the stream.
+/// Whether other programs write to the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NatsWriters {
-    /// Nobody: each message names the one that must be the stream's last. Messages stay in order and arrive once, however
-    /// long the shipper was away. Somebody who writes to the stream now and then costs time only. The default.
+    /// No other program: each message names the one that must be the stream's last. Messages stay
+    /// in order and arrive once, however long the shipper was away. An occasional message of
+    /// another program costs only time. The default.
     #[default]
     One,
-    /// Others too. The server tells messages that come again by their ids, as long as the stream's duplicate window (2
-    /// minutes unless it is changed), and a failure can change the order.
+    /// Others, too. The server recognises repeated messages by their ids, within the stream's
+    /// duplicate window (2 minutes by default), and a failure can change the order.
     Many,
 }
 
@@ -47,36 +48,36 @@ pub enum NatsWriters {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NatsOptions {
-    /// Messages that may be unanswered at a time; 4,096 where it is 0.
+    /// The most unanswered messages at a time; 0 means 4,096.
     pub in_flight: usize,
     /// A token.
     pub token: Option<String>,
     /// A user and a password.
     pub password: Option<(String, String)>,
-    /// The contents of a file of credentials, as `nsc` writes them.
+    /// The contents of a credentials file, as `nsc` writes it.
     pub credentials: Option<String>,
     /// Certificates to trust besides the system's, in a PEM file.
     pub ca: Option<std::path::PathBuf>,
     /// A client certificate and its key, in PEM files.
     pub client: Option<(std::path::PathBuf, std::path::PathBuf)>,
-    /// What is taken from messages that are JSON.
+    /// The properties to derive from messages that are JSON.
     pub mapping: Mapping,
 }
 
-/// Publishes messages to a stream of JetStream, which has to exist.
+/// Publishes messages to a JetStream stream, which must exist.
 ///
-/// A message has its id in the header `Nats-Msg-Id`. When it connects, it asks for the stream's last message: if that is one of
-/// this feed, everything up to there has arrived.
+/// A message has its id in the header `Nats-Msg-Id`. After connecting, the destination asks for the
+/// stream's last message: if that is from this feed, everything up to it has arrived.
 ///
-/// A [`Mapping`] can set the subject, and headers whose names do not begin with `Nats-`. Where it gives no subject, or one that
-/// the stream does not take, it is that of the URL.
+/// A [`Mapping`] can set the subject, and headers whose names do not begin with `Nats-`. If it
+/// gives no subject, or one that the stream does not accept, the URL's subject is used.
 ///
-/// | answer | that means |
+/// | answer | meaning |
 /// |---|---|
 /// | an acknowledgement | accepted |
-/// | no connection, no answer, no responders, no leader, a full stream | try again |
-/// | no such stream, a subject of another one, not authorized, not permitted | somebody has to change something |
-/// | longer than the server or the stream takes | the message is refused for good |
+/// | no connection, no answer, no responders, no leader, a full stream | retry |
+/// | no such stream, a subject of another one, not authorized, not permitted | somebody has to fix something |
+/// | too long for the server or the stream | the message is refused for good |
 #[derive(Debug)]
 pub struct Nats {
     shown: String,
@@ -84,9 +85,10 @@ pub struct Nats {
     tls: bool,
     stream: String,
     subject: String,
-    /// The stream's subjects, where messages may have others than the URL's; empty where that is not known.
+    /// The stream's subjects, if messages may have others than the URL's; empty if they are not
+    /// known.
     subjects: Vec<String>,
-    /// Whether a subject that the stream does not take was reported.
+    /// Whether a subject that the stream does not accept was reported.
     told: bool,
     notices: Vec<String>,
     writers: NatsWriters,
@@ -98,39 +100,40 @@ pub struct Nats {
 /// A connection, from opening until something fails.
 #[derive(Debug)]
 struct Link {
-    // Held, since the connection ends with it.
+    // Kept, because dropping it ends the connection.
     _client: Client,
     jobs: mpsc::UnboundedSender<Job>,
-    /// Why the connection is of no use any more.
+    /// Why the connection is unusable.
     lost: watch::Receiver<Option<Refusal>>,
-    /// Something failed: nothing more is published.
+    /// Set after a failure: nothing more is published.
     broken: Arc<AtomicBool>,
-    /// Tells that the shipment before the next one was accepted, or else is dropped.
+    /// Sends a signal when the previous shipment was accepted; dropped otherwise.
     previous: Option<oneshot::Receiver<()>>,
 }
 
-/// A shipment to be published, and where its acknowledgements are awaited.
+/// A shipment to publish, and the channel for its acknowledgements.
 struct Job {
     shipment: Vec<Publication>,
     published: oneshot::Sender<Published>,
 }
 
-/// A message with its subject, and headers that it has besides.
+/// A message with its subject and additional headers.
 struct Publication {
     message: Outgoing,
     subject: String,
     headers: Vec<(String, String)>,
 }
 
-/// The acknowledgements that are due, and why there are not more of them.
+/// The pending acknowledgements, and why there are no more.
 type Published = (VecDeque<PublishAckFuture>, Option<Refusal>);
 
 impl Nats {
-    /// A stream: `nats://HOST:PORT/STREAM?subject=SUBJECT`, with several servers of a cluster as `HOST:PORT,HOST:PORT`,
-    /// `tls://` for TLS from the beginning to end, and `&writers=many` where others write to the stream too.
+    /// A stream: `nats://HOST:PORT/STREAM?subject=SUBJECT`, with several servers of a cluster as
+    /// `HOST:PORT,HOST:PORT`, `tls://` for TLS from the beginning, and `&writers=many` if others
+    /// write to the stream, too.
     ///
     /// # Errors
-    /// A text that says what is wrong with it.
+    /// A description of the mistake.
     pub fn new(url: &str, options: &NatsOptions) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| format!("{url:?} is not a URL"))?;
         if !matches!(scheme, "nats" | "tls") {
@@ -139,7 +142,7 @@ impl Nats {
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (hosts, stream) = place.split_once('/').unwrap_or((place, ""));
         if hosts.contains('@') {
-            return Err("a URL with a password in it is seen by everybody: give it in a file".to_owned());
+            return Err("everybody can see a password in a URL: give it in a file".to_owned());
         }
         if stream.is_empty() || stream.contains(|c: char| c.is_whitespace() || ".*>/\\".contains(c)) {
             return Err(format!(
@@ -165,7 +168,7 @@ impl Nats {
             return Err(format!("{subject:?} is not a subject that can be published to"));
         }
         options.mapping.only(&[MappingKind::Subject, MappingKind::Header])?;
-        // They say what is stored, and where.
+        // These headers identify what is stored, and where.
         if let Some(name) =
             options.mapping.headers().find(|name| name.to_ascii_lowercase().starts_with("nats-"))
         {
@@ -191,7 +194,7 @@ impl Nats {
         }
         nats.limits.messages = MESSAGES.min(nats.options.in_flight);
         nats.limits.in_flight = nats.options.in_flight.div_ceil(MESSAGES);
-        // Tells what is wrong with files before there is a server.
+        // Finds mistakes in files before there is a server.
         nats.connect_options(watch::Sender::new(None))?;
         Ok(nats)
     }
@@ -217,7 +220,7 @@ impl Nats {
             .connection_timeout(PATIENCE)
             .request_timeout(Some(PATIENCE))
             .ping_interval(Duration::from_secs(20))
-            // A new connection is made by `open`, which asks what has arrived.
+            // `open` makes a new connection, and asks what has arrived.
             .max_reconnects(self.servers.len())
             .client_capacity(1024)
             .event_callback(move |event| {
@@ -225,7 +228,7 @@ impl Nats {
                     Event::Disconnected | Event::Closed => {
                         Some(Refusal::temporary("the connection was lost"))
                     }
-                    // Nothing else tells of a subject that may not be published to.
+                    // Only this reports a subject that we may not publish to.
                     Event::ServerError(error) => Some(Refusal::misconfigured(error)),
                     _ => None,
                 };
@@ -264,7 +267,7 @@ impl Nats {
         let expected = (self.writers == NatsWriters::One).then_some(Expected::Sequence(sequence));
         let mapped = self.options.mapping.subjects();
         if expected.is_some() && info.state.messages > 0 {
-            // Of two that are ours, everything up to the later one has arrived.
+            // If both are ours, everything up to the later one has arrived.
             for subject in mapped.iter().chain([&self.subject]) {
                 match stream.get_last_raw_message_by_subject(subject).await {
                     Ok(last) => known = known.max(ours(&last, feed).map(|id| id.id)),
@@ -298,7 +301,7 @@ impl Nats {
         if !self.subjects.is_empty() && !self.subjects.iter().any(|pattern| takes(pattern, &subject)) {
             if !std::mem::replace(&mut self.told, true) {
                 self.notices.push(format!(
-                    "the stream does not take the subject {subject}, and maybe others: such messages go to {}",
+                    "the stream does not accept the subject {subject}, and maybe others: such messages go to {}",
                     self.subject
                 ));
             }
@@ -318,13 +321,13 @@ impl Nats {
     }
 }
 
-/// What the server says about a message or a stream.
+/// An error of the server about a message or a stream.
 fn refused(error: &jetstream::Error) -> Refusal {
     match error.error_code() {
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
             Refusal::message(error)
         }
-        // A message with this id is on its way.
+        // A message with this id is in flight.
         ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT => Refusal::temporary(error),
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
             Refusal::misconfigured(error)
@@ -343,8 +346,9 @@ fn reason(error: &dyn std::error::Error) -> String {
     inner.to_string()
 }
 
-/// The message of this feed that a message of the stream is: one that the feed holds, and that was sent when the stream had
-/// no other writers, so that those before it have arrived too.
+/// The message of this feed that corresponds to a message of the stream. The feed must still have
+/// it, and it must have been sent while the stream had no other writers, so that those before it
+/// have arrived, too.
 fn ours(message: &StreamMessage, feed: &Feed) -> Option<MessageId> {
     let chained = [header::NATS_EXPECTED_LAST_MESSAGE_ID, header::NATS_EXPECTED_LAST_SEQUENCE];
     chained.into_iter().find_map(|name| message.headers.get(name))?;
@@ -352,7 +356,7 @@ fn ours(message: &StreamMessage, feed: &Feed) -> Option<MessageId> {
     feed.read(id).map(|message| message.id)
 }
 
-/// Whether a pattern with wildcards takes a subject.
+/// Whether a pattern with wildcards matches a subject.
 fn takes(pattern: &str, subject: &str) -> bool {
     let mut words = subject.split('.');
     for wanted in pattern.split('.') {
@@ -366,16 +370,17 @@ fn takes(pattern: &str, subject: &str) -> bool {
     words.next().is_none()
 }
 
-/// Waits until the connection is of no use any more, and says why.
+/// Waits until the connection is unusable, and returns the reason.
 async fn until_lost(mut lost: watch::Receiver<Option<Refusal>>) -> Refusal {
     let why = lost.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
     why.unwrap_or_else(|| Refusal::temporary("the connection was lost"))
 }
 
-/// What the stream's last message must be for the next one to be stored. After one that is refused, those behind it are
-/// refused too, even where messages of others have taken their sequence numbers.
+/// The condition on the stream's last message for the next one to be stored. After a refused
+/// message, later ones are refused too, even if messages of others have taken their sequence
+/// numbers.
 enum Expected {
-    /// The one with this number: what was last when the connection was made.
+    /// The one with this number, which was the last when the connection was made.
     Sequence(u64),
     /// The one before it.
     Id(String),
@@ -409,7 +414,7 @@ impl Publisher {
                     }
                 }
             }
-            // Nobody waits for it any more where this fails.
+            // If this fails, nobody waits for it any more.
             let _ = job.published.send((acks, failed));
         }
     }
@@ -436,7 +441,7 @@ impl Publisher {
     }
 }
 
-/// What the answer to a single message means.
+/// The meaning of the answer to a single message.
 fn not_accepted(error: &PublishError) -> Refusal {
     let said = std::error::Error::source(error).and_then(|e| e.downcast_ref::<jetstream::Error>());
     let code = said.map(jetstream::Error::error_code);
@@ -479,7 +484,7 @@ impl Destination for Nats {
         let (accepted, after) = oneshot::channel();
         let previous = link.previous.replace(after);
         let messages = shipment.len();
-        // Where this fails, `due` says so.
+        // If this fails, `due` has the error.
         let _ = link.jobs.send(Job { shipment, published });
         let (lost, broken) = (link.lost.clone(), Arc::clone(&link.broken));
         async move {
@@ -497,7 +502,7 @@ impl Destination for Nats {
                 why = until_lost(lost) => Err(why),
             };
             let Err(mut refusal) = outcome else {
-                // Nobody waits for it where no shipment is behind this one.
+                // Nobody waits for it if no shipment follows this one.
                 let _ = accepted.send(());
                 return Ok(());
             };

@@ -1,4 +1,4 @@
-//! A receiver of OpenTelemetry's logs.
+//! A receiver of OpenTelemetry logs.
 
 use std::collections::BTreeMap;
 
@@ -16,25 +16,26 @@ use crate::{
     Answer, Destination, Feed, Limits, MappedValue, Mapping, MappingKind, Outgoing, Refusal, Shipment,
 };
 
-/// Where receivers take logs, unless the URL says otherwise.
+/// The default path of receivers.
 const LOGS: &str = "/v1/logs";
-/// The attribute of the resource that has to be there.
+/// The mandatory attribute of the resource.
 const SERVICE: &str = "service.name";
-/// The attribute of records that has the message's id.
+/// The attribute of records for the message's id.
 const ID: &str = "jlog.id";
 
 /// Posts messages as log records of OpenTelemetry (OTLP over HTTP, in JSON).
 ///
-/// A record's body is the message's text, or its bytes where it is not UTF-8. Its time is the message's, and its attribute `jlog.id`
-/// is the id. The resource has the attributes that the URL names, and `jlog.feed`, the feed's identity. A [`Mapping`] can set a
-/// record's time, its severity, and further attributes.
+/// A record's body is the message's text, or its bytes if it is not UTF-8. Its time is the
+/// message's, and its attribute `jlog.id` is the id. The resource has the attributes that the URL
+/// names, and `jlog.feed`, the feed's identity. A [`Mapping`] can set a record's time, its
+/// severity, and further attributes.
 ///
-/// | answer | that means |
+/// | answer | meaning |
 /// |---|---|
 /// | 2xx | accepted |
-/// | 2xx with a partial success that counts refused records | some are refused for good, and it is not known which |
-/// | 408, 425, 429, 5xx, no answer | try again, after `Retry-After` where there is one |
-/// | 401 to 405, 407, 410, 411, 415, 3xx | somebody has to change something |
+/// | 2xx with a partial success that counts refused records | some messages are refused for good, and it is not known which |
+/// | 408, 425, 429, 5xx, no answer | retry, after `Retry-After` if given |
+/// | 401 to 405, 407, 410, 411, 415, 3xx | somebody has to fix something |
 /// | any other 4xx | a message is refused for good |
 ///
 /// After a partial success, nothing of the request is sent again, unless refusals block: see
@@ -49,13 +50,13 @@ pub struct Otlp {
 }
 
 impl Otlp {
-    /// The receiver at this URL, whose query has the attributes of the resource: `http://HOST:4318/?service.name=orders`. Where
-    /// the URL has no path, it is `/v1/logs`.
+    /// The receiver at this URL, whose query has the attributes of the resource:
+    /// `http://HOST:4318/?service.name=orders`. The default path is `/v1/logs`.
     ///
     /// Of the options, [`body`](HttpOptions::body) does not matter.
     ///
     /// # Errors
-    /// A text that says which option is wrong, or that `service.name` is missing.
+    /// A description of the wrong option, or that `service.name` is missing.
     pub fn new(url: &str, options: &HttpOptions) -> Result<Self, String> {
         let mut parsed = Url::parse(url).map_err(|e| format!("{url:?} is not a URL: {e}"))?;
         let mut resource = BTreeMap::new();
@@ -105,7 +106,7 @@ impl Otlp {
 
     fn record(&self, message: &Outgoing) -> Value {
         let mapped = self.mapping.of(message);
-        // 64-bit numbers are text in the JSON of protobuf.
+        // 64-bit numbers are strings in protobuf's JSON.
         let nanos = |micros: u64| (u128::from(micros) * 1000).to_string();
         let written = message.id.time.as_micros();
         let body = match std::str::from_utf8(&message.body) {
@@ -142,16 +143,16 @@ fn typed((name, value): &(String, MappedValue)) -> Value {
     json!({ "key": name, "value": value })
 }
 
-/// What an answer with a status of 2xx says about refused records: how many there are, and why.
+/// The refused records in an answer with a status of 2xx: their number, and the reason.
 fn refused(said: &str) -> Option<String> {
     let answer: Value = serde_json::from_str(said).ok()?;
     let partial = answer.get("partialSuccess")?;
-    // Text, as protobuf's JSON has it; a number is allowed as well.
+    // A string in protobuf's JSON; a number is allowed as well.
     let count = match partial.get("rejectedLogRecords")? {
         Value::String(text) => text.trim().parse().ok()?,
         number => number.as_u64()?,
     };
-    let why = partial.get("errorMessage").and_then(Value::as_str).unwrap_or("it does not say why");
+    let why = partial.get("errorMessage").and_then(Value::as_str).unwrap_or("no reason given");
     (count > 0).then(|| format!("partial success, {count} refused: {why}"))
 }
 
@@ -212,6 +213,6 @@ mod tests {
         let text = r#"{"partialSuccess":{"rejectedLogRecords":"2","errorMessage":"too old"}}"#;
         assert_eq!(refused(text).unwrap(), "partial success, 2 refused: too old");
         let number = r#"{"partialSuccess":{"rejectedLogRecords":1}}"#;
-        assert_eq!(refused(number).unwrap(), "partial success, 1 refused: it does not say why");
+        assert_eq!(refused(number).unwrap(), "partial success, 1 refused: no reason given");
     }
 }

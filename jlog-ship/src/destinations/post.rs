@@ -1,4 +1,4 @@
-//! What the destinations that speak HTTP have in common: a client, its secrets, and what answers mean.
+//! Shared by the destinations that speak HTTP: a client, its secrets, and the meaning of answers.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::{Refusal, Shipment};
 
 /// How many characters of a server's answer are kept as the reason.
 const MOST_OF_ANSWER: usize = 500;
-/// How many bytes of an answer are read. The connection is not used again where an answer is longer.
+/// How many bytes of an answer are read. After a longer answer, the connection is not reused.
 const LONGEST_ANSWER: usize = 64 << 10;
-/// How long a connection may take.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Headers that say how the body is read and who asks, and that no message may change.
+/// Headers about the body and the client, which no message may change.
 const OWN_HEADERS: [&str; 9] = [
     "authorization",
     "connection",
@@ -40,7 +40,7 @@ pub(super) struct Post {
     client: Client,
 }
 
-/// What a server answered.
+/// A server's answer.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub status: StatusCode,
@@ -50,16 +50,14 @@ pub(super) struct Reply {
 }
 
 impl Post {
-    /// Of the options, those about the body and the number of requests do not matter here.
+    /// The options about the body and the number of requests are ignored here.
     pub fn new(url: &str, options: &HttpOptions) -> Result<Self, String> {
         let url = Url::parse(url).map_err(|e| format!("{url:?} is not a URL: {e}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("{}: is not a scheme of HTTP: http or https", url.scheme()));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(
-                "a URL with a password in it is seen by everybody: give the password in a file".to_owned()
-            );
+            return Err("everybody can see a password in a URL: give the password in a file".to_owned());
         }
         let own = |name: &&str| OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
         if let Some(name) = options.mapping.headers().find(own) {
@@ -68,7 +66,7 @@ impl Post {
         let mut headers = HeaderMap::new();
         let mut secret = |text: String, what: &str| {
             let mut value = HeaderValue::from_str(&text)
-                .map_err(|_| format!("{what} has characters that no header may have"))?;
+                .map_err(|_| format!("{what} has characters that are not allowed in a header"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
             Ok::<(), String>(())
@@ -96,15 +94,15 @@ impl Post {
         Ok(Self { url, client })
     }
 
-    /// The URL, without what may be secret.
+    /// The URL, without parts that may be secret.
     pub fn name(&self) -> String {
-        // A query may hold a key.
+        // A query may contain a key.
         let mut shown = self.url.clone();
         shown.set_query(None);
         shown.to_string()
     }
 
-    /// Sends a body that holds these messages, with further headers.
+    /// Sends a body that contains these messages, with additional headers.
     pub fn send(
         &self,
         kind: &'static str,
@@ -126,7 +124,8 @@ impl Post {
             let sent = request.body(body).send().await;
             let answer = sent.map_err(|e| unanswered(&e))?;
             let status = answer.status();
-            // As seconds; a date, which hardly any server sends, is not heeded, and the back-off stays.
+            // In seconds. A date, which hardly any server sends, is ignored, and the back-off
+            // applies.
             let after =
                 answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
             let said = read(answer).await;
@@ -137,7 +136,7 @@ impl Post {
 }
 
 impl Reply {
-    /// What it means where it is not 2xx.
+    /// The refusal if it is not 2xx.
     pub fn refusal(&self) -> Refusal {
         let why = self.why();
         match self.status.as_u16() {
@@ -147,7 +146,7 @@ impl Reply {
         }
     }
 
-    /// The status and what the server said, for a report.
+    /// The status and the server's text, for a report.
     pub fn why(&self) -> String {
         let said: String = self.said.trim().chars().take(MOST_OF_ANSWER).collect();
         if said.is_empty() {
@@ -158,7 +157,7 @@ impl Reply {
     }
 }
 
-/// The body of an answer; its beginning where it is long, or breaks off.
+/// The body of an answer, or its beginning if it is long or breaks off.
 async fn read(mut answer: Response) -> String {
     let mut said = Vec::new();
     while said.len() < LONGEST_ANSWER
@@ -170,17 +169,18 @@ async fn read(mut answer: Response) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// What it means that there was no answer. The innermost reason says more than "error sending request".
+/// The refusal if there was no answer. The innermost reason says more than "error sending request".
 fn unanswered(error: &reqwest::Error) -> Refusal {
     let mut inner: &(dyn std::error::Error + 'static) = error;
     loop {
-        // An error of the system that holds another one names that one's source, not that one itself.
+        // The source of an I/O error that wraps another error is that error's source, not the error
+        // itself.
         let held = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let Some(source) = held.map(|held| held as _).or_else(|| inner.source()) else { break };
         inner = source;
     }
     if inner.is::<rustls::Error>() {
-        // Certificates do not get better by themselves, nor does a server that does not speak TLS.
+        // Bad certificates, and servers that do not speak TLS, do not recover by themselves.
         Refusal::misconfigured(inner)
     } else {
         Refusal::temporary(inner)

@@ -1,4 +1,4 @@
-//! A command whose failed runs are repeated one by one, while others go on.
+//! A command whose failed runs are repeated individually, while others continue.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,25 +20,27 @@ pub struct FailedRun {
     pub first: MessageId,
     /// How many messages it had.
     pub messages: usize,
-    /// How many runs for them have failed by now.
+    /// How many runs for them have failed so far.
     pub runs: u32,
-    /// Whether somebody has to change something: the command is not there, for example.
+    /// Whether somebody has to fix something, for example if the command is missing.
     pub misconfigured: bool,
     /// Whether any run of this command has succeeded.
     pub worked: bool,
     /// Whether the same messages get another run.
     pub again: bool,
-    /// What the command said, and its status.
+    /// The command's error output and its status.
     pub why: String,
 }
 
 type Told = Arc<dyn Fn(&FailedRun) -> ControlFlow<()> + Send + Sync>;
 
-/// Runs an [`Exec`] command; where a run fails for now, it is repeated after a growing pause, and what other runs have is
-/// not held up, up to the shipper's [window](crate::Shipper::window). When the last of its tries has failed, the messages of
-/// the run are refused for good; of several, those that are to blame are searched for, with one run for each part.
+/// Runs an [`Exec`] command. If a run fails temporarily, it is repeated after a growing pause,
+/// while other runs continue within the shipper's [window](crate::Shipper::window). When the last
+/// try has failed, the messages of the run are refused for good; if there are several, the failing
+/// ones are searched for, with one run for each part.
 ///
-/// The shipper's own [time limit](crate::Shipper::timeout) covers all tries together and should be long.
+/// The shipper's own [time limit](crate::Shipper::timeout) covers all tries together and should be
+/// long.
 #[derive(Clone)]
 pub struct Retrying {
     exec: Exec,
@@ -48,7 +50,7 @@ pub struct Retrying {
     backoff: (Duration, Duration),
     told: Told,
     worked: Arc<AtomicBool>,
-    /// Messages that have had all their tries, in runs with others.
+    /// Messages that have used up their tries, in runs with others.
     exhausted: Arc<Mutex<BTreeSet<MessageId>>>,
 }
 
@@ -59,8 +61,8 @@ impl fmt::Debug for Retrying {
 }
 
 impl Retrying {
-    /// Repeats failed runs of this command until the shipper is stopped. The thread that ships calls `told` for each failure;
-    /// [`ControlFlow::Break`] stops the shipper.
+    /// Repeats failed runs of this command until the shipper is stopped. The thread that ships
+    /// calls `told` for each failure; [`ControlFlow::Break`] stops the shipper.
     pub fn new(
         exec: Exec,
         stopper: Stopper,
@@ -78,22 +80,22 @@ impl Retrying {
         }
     }
 
-    /// How many runs messages get before they are refused for good, 1 at least; without end by default. Runs that fail
-    /// because somebody has to change something do not count.
+    /// Sets how many runs messages get before they are refused for good, at least 1; unlimited by
+    /// default. Runs that fail because somebody has to fix something do not count.
     #[must_use]
     pub fn tries(mut self, tries: Option<u32>) -> Self {
         self.tries = tries.map(|tries| tries.max(1));
         self
     }
 
-    /// How long a run may take before it is killed, and counts as failed; without end by default.
+    /// Sets how long a run may take before it is killed and counts as failed; unlimited by default.
     #[must_use]
     pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The first and the longest pause between runs: 100 ms and 30 s by default.
+    /// Sets the first and the longest pause between runs: 100 ms and 30 s by default.
     #[must_use]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first.max(Duration::from_millis(1)), longest.max(first));
@@ -127,7 +129,7 @@ impl Retrying {
                 RefusalKind::Temporary(_) | RefusalKind::Behind => false,
                 RefusalKind::Misconfigured => true,
                 RefusalKind::Shipment | RefusalKind::Some | RefusalKind::Message => {
-                    // It ran, and found fault with a message.
+                    // It ran, and refused a message.
                     self.worked.store(true, Ordering::Relaxed);
                     return Err(refusal);
                 }
@@ -158,7 +160,7 @@ impl Retrying {
             }
             tokio::select! {
                 biased;
-                // They come again with the next shipper.
+                // The next shipper delivers them again.
                 _ = stop.wait_for(|&stop| stop) => return Err(Refusal::behind()),
                 () = tokio::time::sleep(backoff.wait(None)) => {}
             }

@@ -1,4 +1,4 @@
-//! What became of the messages that were handed to Kafka's producers.
+//! Tracks the messages that were handed to Kafka's producers.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use crate::{MessageId, Refusal};
 
-/// It outlives refusals, so that a message that the producer still has, or has delivered in the meantime, is not handed to it
-/// again.
+/// It outlives refusals, so that a message that the producer still has, or has delivered meanwhile,
+/// is not handed to it again.
 pub(super) struct Ledger {
     page: Mutex<Page>,
-    /// The error since the last delivery that says most, and when the first one came.
+    /// The most informative error since the last delivery, and the time of the first.
     heard: watch::Sender<Option<(Instant, Refusal)>>,
 }
 
@@ -31,7 +31,7 @@ impl Ledger {
         self.page.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There is a new producer. Returns its number.
+    /// Registers a new producer. Returns its number.
     pub fn begin(&self) -> u32 {
         let mut page = self.page();
         page.generation += 1;
@@ -40,7 +40,8 @@ impl Ledger {
         page.generation
     }
 
-    /// Everything that is not settled comes again. Returns whether a message among it is refused for good.
+    /// Everything that is not settled will be sent again. Returns whether a message among it is
+    /// refused for good.
     pub fn reopen(&self) -> bool {
         self.hear_nothing();
         let mut page = self.page();
@@ -53,7 +54,8 @@ impl Ledger {
         page.suspects > 0
     }
 
-    /// librdkafka has reported an error. `telling` says that it tells more than an earlier one.
+    /// Records an error of librdkafka. `telling` means that it is more informative than an earlier
+    /// one.
     pub fn hear(&self, refusal: Refusal, telling: bool) {
         self.heard.send_if_modified(|heard| match heard {
             Some((_, said)) if telling && *said != refusal => {
@@ -65,19 +67,19 @@ impl Ledger {
         });
     }
 
-    /// Something was delivered.
+    /// Records a delivery.
     pub fn hear_nothing(&self) {
         if self.heard.borrow().is_some() {
             self.heard.send_replace(None);
         }
     }
 
-    /// The error that is not over.
+    /// The current error.
     pub fn trouble(&self) -> Option<Refusal> {
         self.heard.borrow().as_ref().map(|(_, refusal)| refusal.clone())
     }
 
-    /// Waits until nothing has been delivered for this time after an error, and says which.
+    /// Waits until nothing has been delivered for this time after an error, and returns the error.
     pub async fn stalled(&self, time: Duration) -> Refusal {
         let (begun, mut heard) = (Instant::now(), self.heard.subscribe());
         loop {
@@ -102,10 +104,10 @@ impl Ledger {
     }
 }
 
-/// What a shipment waits for.
+/// The state of a shipment that waits.
 #[derive(Default)]
 pub(super) struct Claim {
-    /// Its messages of which nothing was reported.
+    /// Its messages without a report.
     left: AtomicUsize,
     told: Notify,
 }
@@ -117,16 +119,16 @@ impl Claim {
     }
 }
 
-/// What became of a message.
+/// The state of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// A producer has it.
     Sent,
-    /// It was delivered, and the engine does not know.
+    /// It was delivered, and the engine does not know yet.
     Written,
     /// It was not delivered.
     Failed(RDKafkaErrorCode),
-    /// It is done with.
+    /// It is settled.
     Settled,
 }
 
@@ -142,19 +144,20 @@ pub(super) struct Page {
     /// The number of the first entry.
     first: usize,
     entries: VecDeque<Entry>,
-    /// The numbers of those that come again, if they are not done with.
+    /// The numbers of messages that will be sent again, unless they are settled.
     again: VecDeque<usize>,
     /// The producer's number.
     pub generation: u32,
-    /// The producer is of no use any more.
+    /// The producer is unusable.
     pub failed: bool,
     /// Nothing is sent before the next opening.
     pub broken: bool,
-    /// The engine knows why.
+    /// Whether the engine knows why.
     pub told: bool,
-    /// Messages that were refused for good, together with others or by themselves, since the last opening.
+    /// Messages that were refused for good since the last opening, together with others or alone.
     pub poisoned: usize,
-    /// How many messages are still sent in one shipment at a time, to find the ones that were refused.
+    /// How many messages are still sent in one shipment at a time, to find the ones that were
+    /// refused.
     pub suspects: usize,
 }
 
@@ -168,9 +171,10 @@ impl Page {
         entry.map_or(State::Settled, |entry| entry.state)
     }
 
-    /// A shipment claims a message. Returns its number, and whether it is to be handed to the producer.
+    /// Claims a message for a shipment. Returns its number, and whether it must be handed to the
+    /// producer.
     pub fn enter(&mut self, id: MessageId, claim: &Arc<Claim>) -> (usize, bool) {
-        // They come again in the same order, without those that were set aside.
+        // They are sent again in the same order, without those that were set aside.
         while let Some(number) = self.again.pop_front() {
             let generation = self.generation;
             let Some(entry) = self.entry(number).filter(|entry| entry.id == id) else {
@@ -192,7 +196,8 @@ impl Page {
         (self.first + self.entries.len() - 1, true)
     }
 
-    /// The producer did not take the message that was entered last. Returns whether it was the only one.
+    /// Records that the producer did not take the last message. Returns whether it was the only
+    /// one.
     pub fn take_back(&mut self, number: usize) -> bool {
         if let Some(claim) = self.entry(number).and_then(|entry| entry.claim.take()) {
             claim.left.fetch_sub(1, Relaxed);
@@ -201,7 +206,7 @@ impl Page {
         self.entries.is_empty()
     }
 
-    /// A producer says what became of a message.
+    /// Records a producer's report about a message.
     pub fn report(&mut self, number: usize, state: State) {
         let Some(entry) = self.entry(number).filter(|entry| entry.state == State::Sent) else { return };
         entry.state = state;
@@ -213,7 +218,7 @@ impl Page {
         }
     }
 
-    /// A message is done with.
+    /// Settles a message.
     pub fn settle(&mut self, number: usize) {
         if let Some(entry) = self.entry(number) {
             (entry.state, entry.claim) = (State::Settled, None);
@@ -224,7 +229,7 @@ impl Page {
         }
     }
 
-    /// A shipment does not wait for this message any more.
+    /// Records that a shipment no longer waits for this message.
     pub fn release(&mut self, number: usize, claim: &Arc<Claim>) {
         if let Some(entry) = self.entry(number)
             && entry.claim.as_ref().is_some_and(|other| Arc::ptr_eq(other, claim))
@@ -245,7 +250,8 @@ mod tests {
         MessageId { feed, id: LogId::new(0, marker), time: Timestamp { seconds: 1, micros: 0 } }
     }
 
-    /// Claims these messages. Returns which of them the producer is handed, and how many are waited for.
+    /// Claims these messages. Returns those that are handed to the producer, and how many are
+    /// waited for.
     fn claim(ledger: &Ledger, feed: u8, markers: &[u32]) -> (Vec<u32>, usize) {
         let claim = Arc::new(Claim::default());
         let mut page = ledger.page();
@@ -281,7 +287,7 @@ mod tests {
         ledger.begin();
         ledger.reopen();
         assert_eq!(claim(&ledger, 1, &[1, 2, 3]), (vec![1, 3], 2));
-        // The first producer's report comes late, and is about a message that the second one has.
+        // The first producer's report arrives late, and is about a message that the second one has.
         report(&ledger, &[2], State::Written);
         let states: Vec<State> = (1..5).map(|number| ledger.page().state(number)).collect();
         assert_eq!(states, [State::Written, State::Settled, State::Sent, State::Sent]);
