@@ -1,4 +1,4 @@
-//! A reader that reports damage and reads on behind it, and the repair that takes it out.
+//! A reader that reports damage and continues after it, and the repair that takes it out.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,5 +1,5 @@
-//! A feed that never holds more than a mebibyte: the oldest segments go, and a subscriber learns how
-//! many messages it missed.
+//! A feed that never holds more than a mebibyte: the oldest segments are dropped, and a subscriber
+//! learns how many messages it missed.
 
 #![allow(missing_docs, clippy::print_stdout)]
 

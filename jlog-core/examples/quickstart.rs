@@ -1,4 +1,4 @@
-//! Write messages, make them durable, read them as a subscriber: the code of README.
+//! Writes messages, makes them durable, and reads them as a subscriber: the code in README.
 
 #![allow(missing_docs, clippy::print_stdout)]
 

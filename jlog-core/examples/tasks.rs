@@ -1,4 +1,5 @@
-//! Tasks of an async program append durably and share syncs, and one reads as a stream; run with `--features async`.
+//! Tasks of an async program append durably and share syncs, and one reads as a stream; run with
+//! `--features async`.
 
 #![allow(missing_docs, clippy::print_stdout)]
 

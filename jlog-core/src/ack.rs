@@ -1,23 +1,24 @@
-//! Acknowledgements that come out of order.
+//! Acknowledgements out of order.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::LogId;
 
-/// Messages that were handed to workers and are not all acknowledged yet: what a checkpoint may say, and which
-/// messages must be delivered again.
+/// Messages that were handed to workers and are not all acknowledged yet. A window knows where the
+/// checkpoint may be, and which messages must be delivered again.
 ///
-/// A checkpoint says that *everything* up to a message is done, while workers finish in any order. A window keeps the
-/// messages from the oldest open one on. Its [`checkpoint`](AckWindow::checkpoint) is before the oldest message that is
-/// not acknowledged, so that a restart delivers that one again, and some of those behind it that were acknowledged already:
-/// delivery is at least once.
+/// A checkpoint says that *everything* up to a message is done, while workers finish in any order.
+/// A window keeps the messages from the oldest open one on. Its
+/// [`checkpoint`](AckWindow::checkpoint) is before the oldest message that is not acknowledged, so
+/// a restart delivers that one again, and some later ones that were acknowledged already: delivery
+/// is at least once.
 ///
-/// A message is delivered again when its time is over, or when it is returned. It is acknowledged by whichever delivery
-/// comes first; a late acknowledgement of an earlier delivery counts too.
+/// A message is delivered again when its time is over, or when it is returned. The first
+/// acknowledgement counts, also a late one of an earlier delivery.
 ///
-/// The window does no I/O and looks at no clock: the caller says what time it is. Each call costs the logarithm of the
-/// number of messages in the window, over time.
+/// The window does no I/O and reads no clock: the caller passes the time. The amortised cost of
+/// each call is logarithmic in the number of messages in the window.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -45,7 +46,8 @@ pub struct AckWindow<T> {
     /// In the order of their ids; the first one is open.
     entries: VecDeque<Entry<T>>,
     open: usize,
-    /// When each open message that is with a worker is delivered again, unless its time is beyond the clock's end.
+    /// When each open message of a worker is delivered again, unless that time is beyond the
+    /// clock's range.
     deadlines: BTreeSet<(Instant, LogId)>,
     returned: BTreeSet<LogId>,
     /// The last message that was delivered for the first time.
@@ -63,23 +65,24 @@ struct Entry<T> {
     deadline: Option<Instant>,
 }
 
-/// A message that is handed out again.
+/// A message that is delivered again.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Redelivery<'a, T> {
     /// Its id, to acknowledge it by.
     pub id: LogId,
     /// The message.
     pub message: &'a T,
-    /// How many times it has been handed out, this time included: 2 or more.
+    /// How many times it has been delivered, including this time: 2 or more.
     pub deliveries: u32,
 }
 
-/// Why a window does not take a message.
+/// Why a window does not accept a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotDelivered {
-    /// The window is full: a message must be acknowledged first, or several if the oldest one is open.
-    #[error("the window holds {0} messages and is full: acknowledge the oldest ones before reading on")]
+    /// The window is full: a message must be acknowledged first, or several if the oldest one is
+    /// open.
+    #[error("the window holds {0} messages and is full: acknowledge the oldest ones before you read more")]
     Full(usize),
     /// A message with this id, or a later one, has been delivered already.
     #[error("message {id} does not come after message {newest}, which was delivered before it")]
@@ -92,8 +95,8 @@ pub enum NotDelivered {
 }
 
 impl<T> AckWindow<T> {
-    /// A window of at most this many messages (at least 1), counted from the oldest open one to the newest. A
-    /// message that is not acknowledged within the timeout is delivered again.
+    /// A window of at most this many messages (at least 1), counted from the oldest open one to the
+    /// newest. A message that is not acknowledged within the timeout is delivered again.
     pub fn new(capacity: usize, timeout: Duration) -> Self {
         Self {
             capacity: capacity.max(1),
@@ -107,11 +110,11 @@ impl<T> AckWindow<T> {
         }
     }
 
-    /// Takes a message that is delivered for the first time, in the order of reading.
+    /// Adds a message that is delivered for the first time, in the order of reading.
     ///
     /// # Errors
-    /// [`NotDelivered::Full`] if there is no room ([`is_full`](AckWindow::is_full) says so before); and
-    /// [`NotDelivered::OutOfOrder`]. The message is not in the window then.
+    /// [`NotDelivered::Full`] if there is no room ([`is_full`](AckWindow::is_full) says so before);
+    /// and [`NotDelivered::OutOfOrder`]. The message is not in the window then.
     pub fn deliver(&mut self, id: LogId, message: T, now: Instant) -> Result<(), NotDelivered> {
         if let Some(newest) = self.newest.filter(|&newest| id <= newest) {
             return Err(NotDelivered::OutOfOrder { id, newest });
@@ -127,7 +130,8 @@ impl<T> AckWindow<T> {
         Ok(())
     }
 
-    /// Says that a message is done, and gives it back. `None` where it is not open: acknowledged before, or never delivered.
+    /// Acknowledges a message and returns it. `None` if it is not open: acknowledged before, or
+    /// never delivered.
     pub fn acknowledge(&mut self, id: LogId) -> Option<T> {
         let at = self.find(id)?;
         let entry = &mut self.entries[at];
@@ -146,7 +150,8 @@ impl<T> AckWindow<T> {
         Some(message)
     }
 
-    /// Returns a message that its worker will not do: it is delivered again at once. `false` if it is not open.
+    /// Gives back a message that its worker will not process: it is delivered again at once.
+    /// `false` if it is not open.
     pub fn give_back(&mut self, id: LogId) -> bool {
         let Some(entry) = self.find(id).map(|at| &mut self.entries[at]) else { return false };
         if entry.message.is_none() {
@@ -159,8 +164,8 @@ impl<T> AckWindow<T> {
         true
     }
 
-    /// The next message to be handed out again, which then has the whole timeout once more: of those that were returned
-    /// the oldest, otherwise the one whose time has been over for longest.
+    /// The next message to deliver again, which then has the whole timeout once more. That is the
+    /// oldest of the returned ones, or else the one whose time has been over for longest.
     pub fn redeliver(&mut self, now: Instant) -> Option<Redelivery<'_, T>> {
         let id = match self.returned.pop_first() {
             Some(id) => id,
@@ -183,19 +188,19 @@ impl<T> AckWindow<T> {
         Some(Redelivery { id, message, deliveries: entry.deliveries })
     }
 
-    /// When [`redeliver`](AckWindow::redeliver) may have something next: `None` if no message is with a worker. A
-    /// returned message is available at once.
+    /// When [`redeliver`](AckWindow::redeliver) may have something next: `None` if no message is
+    /// with a worker. A returned message is available at once.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.deadlines.first().map(|&(at, _)| at)
     }
 
-    /// Whether messages were returned that are to be delivered again.
+    /// Whether returned messages are waiting to be delivered again.
     pub fn has_returned(&self) -> bool {
         !self.returned.is_empty()
     }
 
-    /// What may be stored as the checkpoint: the last message before the oldest open one. `None` until the first message
-    /// is done. It never goes back.
+    /// The id that may be stored as the checkpoint: the last message before the oldest open one.
+    /// `None` until the first message is done. It never goes back.
     pub fn checkpoint(&self) -> Option<LogId> {
         self.done
     }
@@ -205,7 +210,7 @@ impl<T> AckWindow<T> {
         self.open
     }
 
-    /// How many messages are in the window, those that are acknowledged behind an open one included.
+    /// How many messages are in the window, including acknowledged ones after an open one.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

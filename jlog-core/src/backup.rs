@@ -1,8 +1,9 @@
-//! A copy of a feed that others write to and read from meanwhile.
+//! Copies a feed while others write to it and read from it.
 //!
-//! A subscriber of the backup's own keeps segments from being removed. Checkpoints are copied before the data, so that
-//! none is past what the copy has, and each sidecar before its segment, so that it lists nothing that the copy lacks.
-//! The copy is made under another name beside the place where it belongs, and renamed when all of it is synced.
+//! A temporary subscriber retains the segments. Checkpoints are copied before the data, so that
+//! none is past the end of the copy, and each sidecar before its segment, so that it lists nothing
+//! that the copy lacks. The copy is made under another name next to its destination, and renamed
+//! when all of it is synced.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -22,7 +23,7 @@ use crate::upkeep::retention;
 use crate::upkeep::retention::BACKUP_PREFIX;
 use crate::{Error, LogId, Result, Start, SubscriberName, WriterOptions};
 
-/// What a backup has copied.
+/// The extent of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backup {
@@ -35,19 +36,20 @@ pub struct Backup {
 }
 
 impl Jlog {
-    /// Copies the feed to a new directory, whatever others write to it and read from it meanwhile. The copy is a feed
-    /// of its own, with an identity of its own, the same settings and the same subscribers, but for temporary ones. It
-    /// has every message that was readable when the backup began, perhaps some later ones, and no message that a writer
-    /// at work has in its pre-commit buffer: flush that writer first. There is a complete copy that is on disk, or
-    /// none.
+    /// Copies the feed to a new directory, while others may write to it and read from it. The copy
+    /// is a separate feed, with a new identity, the same settings and the same subscribers, except
+    /// temporary ones. It has every message that was readable when the backup began, perhaps some
+    /// later ones, and no message from the pre-commit buffer of an open writer: flush that writer
+    /// first. The copy is complete and on disk, or does not exist.
     ///
-    /// Meanwhile a subscriber called `jlog-backup-…` keeps segments from being removed. One that a killed backup leaves is
-    /// removed by the next backup and by [`clean`](Jlog::clean); so is not the directory that it leaves, which is beside `to`
-    /// and called `.NAME.unfinished-…`.
+    /// Meanwhile a subscriber called `jlog-backup-…` keeps segments from being removed. If a backup
+    /// is killed, the next backup or [`clean`](Jlog::clean) removes its subscriber. Its unfinished
+    /// directory, which is next to `to` and called `.NAME.unfinished-…`, is not removed.
     ///
-    /// Files and directory keep their modes, and their owners and groups as far as the process may give them.
+    /// Files and directory keep their modes, and their owners and groups if the process may set
+    /// them.
     ///
-    /// Costs one pass over the data. Of damage, the copy has what the feed has.
+    /// Costs one pass over the data. Damage is copied as it is.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -62,15 +64,15 @@ impl Jlog {
     /// ```
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] where there is something at `to`, or `to` is inside the feed; [`Error::DiskFull`],
+    /// [`Error::AlreadyExists`] if `to` exists or is inside the feed; [`Error::DiskFull`],
     /// [`Error::Io`]; those of opening the feed for writing.
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<Backup> {
         run(self, &self.shared, to.as_ref())
     }
 }
 
-/// Keeps the feed's segments until it is dropped. Whoever finds its subscriber and can lock the checkpoint's file knows
-/// that the backup was killed.
+/// Retains the feed's segments until it is dropped. A process that can lock the checkpoint of its
+/// subscriber knows that the backup was killed.
 struct Holder<'a> {
     shared: &'a Arc<Shared>,
     name: SubscriberName,
@@ -91,7 +93,7 @@ impl<'a> Holder<'a> {
 
 impl Drop for Holder<'_> {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next backup or clean.
+        // If it cannot be removed now, the next backup or clean removes it.
         let _ = self.shared.remove_if_there(&self.name.checkpoint_file());
         let _ = MetaReader::open(self.shared)
             .and_then(|meta| meta.get())
@@ -112,13 +114,13 @@ struct Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.complete {
-            // What cannot be removed has a name that says what it is.
+            // If it cannot be removed, its name says what it is.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// Checks that a copy can be made there; returns the directory that is to hold it.
+/// Checks that a copy can be made there; returns its parent directory.
 fn parent_of(shared: &Shared, to: &Path) -> Result<PathBuf> {
     let refuse = |why| Err(Error::AlreadyExists { path: to.to_owned(), why });
     let parent = match to.parent() {
@@ -144,7 +146,8 @@ fn run(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
     };
     let holder = match retention::release_killed_backups(shared).and_then(|()| Holder::new(log, shared)) {
         Ok(holder) => Some(holder),
-        // Without write permission nothing can be held. A segment that is removed meanwhile is an error.
+        // Without write permission, segments cannot be retained. A segment that is removed
+        // meanwhile is an error.
         Err(Error::Io { source, .. })
             if matches!(
                 source.kind(),
@@ -172,7 +175,8 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
         .filter(|(name, _)| !name.is_temporary() && !name.as_bytes().starts_with(BACKUP_PREFIX.as_bytes()))
         .filter_map(|(name, id)| id.map(|id| (name, id)))
         .collect();
-    // What killed writers have left in the buffer becomes readable. A writer at work keeps what it has there.
+    // Messages that killed writers left in the buffer become readable. An open writer keeps those
+    // in its buffer.
     if let Ok(writer) = log.writer() {
         writer.close()?;
     }
@@ -201,7 +205,7 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
                 backup.segments += 1;
                 backup.bytes += bytes;
             }
-            // Old segments may be dropped meanwhile, where that is what happens at a limit.
+            // Old segments may be dropped meanwhile, because of a limit.
             None if dropped::load(shared)?.contains_key(&number) => {}
             None => return Err(Error::io("read", shared.at(&name), io::ErrorKind::NotFound.into())),
         }
@@ -219,7 +223,7 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
     for (name, id) in checkpoints {
         checkpoint::create_all(&copied.shared, &[name], id)?;
     }
-    // Cuts what a killed writer has left of a record, and writes nothing else.
+    // Truncates a torn record of a killed writer, and writes nothing else.
     copied.writer_with(WriterOptions::default().bypass_pre_commit(true))?.close()?;
     backup.end = copied.end()?;
     keep_access(shared, to)?;
@@ -230,7 +234,7 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
 /// Copies a file, or its first bytes; `None` where it is not there.
 fn copy_file(shared: &Shared, to: &Path, name: &str, len: Option<u64>) -> Result<Option<u64>> {
     let from = shared.at(name);
-    // Neither a link nor what would be waited for.
+    // Neither a link nor anything that could block.
     if shared.open_if_there(name, Open::Read)?.is_none() {
         return Ok(None);
     }
@@ -249,8 +253,9 @@ fn copy_file(shared: &Shared, to: &Path, name: &str, len: Option<u64>) -> Result
     Ok(Some(bytes))
 }
 
-/// Gives the copy the owners and the groups that the feed's files have, as far as this process may, and the directory's
-/// mode: a copy that root has made, and puts in the feed's place, must not lock its owner out.
+/// Gives the copy the owners and groups of the feed's files, if this process may, and the
+/// directory's mode: a copy that root makes and puts in the feed's place must not lock its owner
+/// out.
 fn keep_access(shared: &Shared, to: &Path) -> Result<()> {
     let feed = fs::metadata(&shared.path).map_err(|e| Error::io("look at", &shared.path, e))?;
     let fail = |e| Error::io("look at", to, e);

@@ -1,6 +1,6 @@
-//! The time of messages: the system's clock, and between two looks at it the processor's counter, where the kernel
-//! itself trusts that. Asking the kernel for every message takes three times as long, and is a good part of what a
-//! buffered message costs.
+//! The time of messages: the system's clock and, between two readings, the processor's counter, if
+//! the kernel itself trusts it. Asking the kernel for every message would take three times as long,
+//! a large part of the cost of a buffered message.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
@@ -8,13 +8,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use quanta::Clock;
 
-/// How often each thread reads the system's clock. In that time the error of the counter is far below a
+/// How often each thread reads the system's clock. The counter's error in that time is far below a
 /// microsecond, and a clock that was set is noticed.
 const LOOK_EVERY_NANOS: u64 = 1_000_000;
-/// Counter and clock count as read together if no more time than this passes; there are `TRIES` attempts.
+/// Counter and clock count as read together if no more time than this passes; there are `TRIES`
+/// attempts.
 const AT_ONCE_NANOS: u64 = 500;
 const TRIES: usize = 4;
-/// Where the kernel says what it takes the time from.
+/// The file in which the kernel names its clock source.
 const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
 static COUNTER: LazyLock<Option<Clock>> = LazyLock::new(|| {
@@ -22,12 +23,12 @@ static COUNTER: LazyLock<Option<Clock>> = LazyLock::new(|| {
     (source.trim() == "tsc" && !cfg!(miri)).then(Clock::new)
 });
 
-/// A look at the system's clock.
+/// A reading of the system's clock.
 #[derive(Clone, Copy)]
 struct Look {
-    /// What the counter was.
+    /// The counter at that time.
     count: u64,
-    /// What the time was, in nanoseconds since 1970 UTC; 0 before the first look.
+    /// The time, in nanoseconds since 1970 UTC; 0 before the first reading.
     nanos: u64,
     /// The last time returned before that, if the counter had run ahead: later times are not less.
     least: u64,
@@ -53,8 +54,9 @@ fn by_counter(counter: &Clock, last: &Cell<Look>) -> u64 {
     }
     let looked = look_at(counter);
     let nanos = looked.map_or_else(system_nanos, |(_, nanos)| nanos);
-    // A clock that was set goes back; one that the counter ran a little ahead of waits for it. Of what the counter says
-    // long after the last look nothing was told: over a longer time it may be wrong by a good deal.
+    // If the clock was set back, the time goes back. If the counter ran a little ahead, the time
+    // waits for the clock. A counter value long after the last reading is not used: over a longer
+    // time, it may be quite wrong.
     let told = look.nanos.saturating_add(since.min(LOOK_EVERY_NANOS)).max(look.least);
     let least = if known && told.saturating_sub(nanos) < LOOK_EVERY_NANOS { told } else { 0 };
     if let Some((count, nanos)) = looked {
@@ -63,8 +65,8 @@ fn by_counter(counter: &Clock, last: &Cell<Look>) -> u64 {
     nanos.max(least)
 }
 
-/// What the counter was when the system's clock said what it said; `None` where something came between the two again and
-/// again.
+/// What the counter was when the system's clock said what it said; `None` where something came
+/// between the two again and again.
 fn look_at(counter: &Clock) -> Option<(u64, u64)> {
     for _ in 0..TRIES {
         let before = counter.raw();
@@ -102,8 +104,8 @@ mod tests {
         }
     }
 
-    /// A counter that is wrong by a thousandth makes no time that is ahead by more than a microsecond, however long a
-    /// thread has not asked.
+    /// A counter that is wrong by a thousandth makes no time that is ahead by more than a
+    /// microsecond, however long a thread has not asked.
     #[test]
     fn a_counter_that_is_a_little_fast_does_not_run_ahead() {
         let Some(counter) = &*COUNTER else { return };

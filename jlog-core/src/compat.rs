@@ -1,7 +1,7 @@
-//! Calls that behave as the C library's do, for programs that offer its interface.
+//! Calls that behave like those of the C library, for programs that offer its interface.
 //!
-//! They accept what this crate otherwise refuses, and keep the C library's ideas of a subscriber's place.
-//! Programs in Rust do not need them.
+//! They accept values that this crate otherwise refuses, and use the C library's notion of a
+//! subscriber's place. Rust programs do not need them.
 
 use crate::{Interval, Jlog, LogId, Reader, Result, Safety, Writer, WriterOptions};
 
@@ -13,10 +13,11 @@ mod sealed {
     impl Sealed for crate::WriterOptions {}
 }
 
-/// Of [`Jlog`].
+/// Extends [`Jlog`].
 pub trait JlogCompat: sealed::Sealed {
-    /// As [`Jlog::set_checkpoint`], but accepts an id past the end. Messages that are written later are skipped
-    /// up to it, unless a writer that opens finds the checkpoint past the end and moves it back.
+    /// As [`Jlog::set_checkpoint`], but accepts an id past the end. Messages that are written later
+    /// are skipped up to it, unless a writer that opens finds the checkpoint past the end and moves
+    /// it back.
     ///
     /// # Errors
     /// [`Error::SubscriberName`](crate::Error::SubscriberName), [`Error::Io`](crate::Error::Io),
@@ -30,27 +31,29 @@ impl JlogCompat for Jlog {
     }
 }
 
-/// Of [`Reader`].
+/// Extends [`Reader`].
 pub trait ReaderCompat: sealed::Sealed {
-    /// Stores a checkpoint whether there is such a record or not. Removes segments that no subscriber needs, but
-    /// never the one being written.
+    /// Stores a checkpoint whether there is such a record or not. Removes segments that no
+    /// subscriber needs, but never the one being written.
     ///
     /// # Errors
     /// [`Error::NoSubscriber`](crate::Error::NoSubscriber) for a reader without one;
     /// [`Error::Io`](crate::Error::Io), [`Error::DiskFull`](crate::Error::DiskFull).
     fn store_checkpoint(&mut self, id: LogId) -> Result<()>;
 
-    /// What the C library calls the interval: the records after the checkpoint in the first segment that has
-    /// any, or has none yet. Moves the checkpoint to a later segment when the ones before are done, and back
-    /// when it is past the end, as that library does. The reader's position moves to the checkpoint.
+    /// What the C library calls the interval: the records after the checkpoint in the first segment
+    /// that has any, or has none yet. Moves the checkpoint to a later segment when the ones before
+    /// are done, and back when it is past the end, as that library does. The reader's position
+    /// moves to the checkpoint.
     ///
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Io`](crate::Error::Io).
     fn interval(&mut self) -> Result<Interval>;
 
-    /// The place behind which the records after `id` are: `id` itself, or the beginning of a later segment where
-    /// those before have no more of them; and the last record of that segment. The reader's position moves there.
-    /// Damaged stretches count, as in the markers of the records behind them.
+    /// The place behind which the records after `id` are: `id` itself, or the beginning of a later
+    /// segment where those before have no more of them; and the last record of that segment. The
+    /// reader's position moves there. Damaged stretches count, as in the markers of the records
+    /// behind them.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io).
@@ -71,9 +74,10 @@ impl ReaderCompat for Reader {
     }
 }
 
-/// Of [`Writer`].
+/// Extends [`Writer`].
 pub trait WriterCompat: sealed::Sealed {
-    /// Changes the segment size (bytes, 1 to 1 GiB) for all writers from now on, as [`Jlog::alter`] does.
+    /// Changes the segment size (bytes, 1 to 1 GiB) for all writers from now on, as [`Jlog::alter`]
+    /// does.
     ///
     /// # Errors
     /// As [`Jlog::alter`].
@@ -96,9 +100,9 @@ impl WriterCompat for Writer {
     }
 }
 
-/// Of [`WriterOptions`].
+/// Extends [`WriterOptions`].
 pub trait WriterOptionsCompat: sealed::Sealed {
-    /// Does not wait for another writer that is in the way: for a program that then writes beside it.
+    /// Does not wait for another writer to close, for a program that then writes beside it.
     #[must_use]
     fn at_once(self) -> Self;
 }

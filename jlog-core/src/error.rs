@@ -1,4 +1,4 @@
-//! What can go wrong, and what to do about it.
+//! Errors, with advice on what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused a call.
+    /// A system call failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// What was tried: "open", "write", …
@@ -70,13 +70,13 @@ pub enum Error {
         /// What is wrong with it.
         fault: MetaFault,
     },
-    /// A jlog that is older than header magics can be read, not written.
+    /// The jlog predates header magics: it can be read, but not written.
     #[error("{} is older than header magics: it can be read; `jlog repair` upgrades it for writing", path.display())]
     OldMetastore {
         /// The jlog.
         path: PathBuf,
     },
-    /// The settings file has something that this version does not know.
+    /// The settings file has an entry that this version does not know.
     #[error("{}:{line}: {why}", path.display())]
     Settings {
         /// The settings file.
@@ -86,7 +86,7 @@ pub enum Error {
         /// What is wrong there.
         why: String,
     },
-    /// Something other than a regular file is at the path of one of the jlog's files.
+    /// The path of one of the jlog's files leads to something other than a regular file.
     #[error("{} is {found}, not a regular file: remove it, then try again", path.display())]
     NotAFile {
         /// The path.
@@ -94,8 +94,9 @@ pub enum Error {
         /// What it is.
         found: &'static str,
     },
-    /// One of the jlog's files has another name outside its directory: a hard link. Writing would change what stands
-    /// there as well, which may be a backup or another user's file. Nothing was changed.
+    /// One of the jlog's files has another name outside its directory: a hard link. Writing would
+    /// also change the file under that name, which may be a backup or belong to another user.
+    /// Nothing was changed.
     #[error(
         "{} has another name outside the jlog (a hard link), and writing would change that file as well: while \
          nothing uses the jlog, replace it by a copy (`cp -p` to another name, then `mv` back)",
@@ -105,7 +106,7 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
-    /// An option is out of its range.
+    /// An option is out of range.
     #[error("{what} of {value} is out of range: {allowed}")]
     OutOfRange {
         /// The option.
@@ -126,7 +127,8 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// The subscriber was removed while a reader read for it: nothing keeps the segments that it needs.
+    /// The subscriber was removed while a reader read for it: nothing keeps the segments that it
+    /// needs.
     #[error("the subscriber {name:?} of {} was removed while it was being read", path.display())]
     Unsubscribed {
         /// The jlog.
@@ -162,7 +164,7 @@ pub enum Error {
         /// Its size.
         len: u64,
     },
-    /// There is no record with this id, no longer or not yet.
+    /// There is no record with this id: not any more, or not yet.
     #[error("{} has no record {id}: `jlog status` shows where the feed ends, `jlog inspect` lists its records", path.display())]
     NoSuchRecord {
         /// The jlog.
@@ -197,13 +199,13 @@ pub enum Error {
         limit: u64,
         /// Bytes that were to be added.
         wanted: u64,
-        /// The subscribers that still need the oldest segment, the one that is furthest behind first.
-        /// Empty if there is no subscriber, or all have read everything.
+        /// The subscribers that still need the oldest segment, the one that is furthest behind
+        /// first. Empty if there is no subscriber, or all have read everything.
         holders: Vec<Holder>,
     },
-    /// A process that uses the C library has the jlog open for writing. Meanwhile segments cannot be
-    /// closed early, nor their size raised: it would go on writing to a segment that subscribers have
-    /// passed.
+    /// A process that uses the C library has the jlog open for writing. Meanwhile, segments cannot
+    /// be closed early, and their size cannot be raised: the process would continue to write to a
+    /// segment that subscribers have passed.
     #[error(
         "cannot {action} {} while a process that uses the C library has it open for writing: subscribers would not see what \
          it writes; stop it first",
@@ -215,8 +217,8 @@ pub enum Error {
         /// What was to be done: "roll", "raise the segment size of".
         action: &'static str,
     },
-    /// Segments that this subscriber needed were dropped, because a limit was reached. The next call
-    /// continues with the messages that are left.
+    /// Segments that this subscriber needed were dropped, because a limit was reached. The next
+    /// call continues with the messages that are left.
     #[error(
         "{} dropped {} behind {from} that subscriber {subscriber:?} had not read",
         path.display(),
@@ -232,8 +234,8 @@ pub enum Error {
         /// Number of messages that were dropped.
         messages: u64,
     },
-    /// Segments that this subscriber needs are missing, although no limit or rule allowed their removal.
-    /// The next call continues with the messages that are left.
+    /// Segments that this subscriber needs are missing, although no limit or rule allowed their
+    /// removal. The next call continues with the messages that are left.
     #[error(
         "{}: {lost} that subscriber {subscriber:?} had not read; put the segments back from a backup, or read on",
         path.display()
@@ -256,7 +258,7 @@ pub enum Error {
         /// The guard of the buffer.
         path: PathBuf,
     },
-    /// There is another writer, and one of the two wants to be the only one.
+    /// There is another writer, and one of the two must be the only one.
     #[error("{} is open for writing elsewhere, and one of the writers is set to be the only one", path.display())]
     WriterBusy {
         /// The jlog.
@@ -299,8 +301,8 @@ pub enum Error {
         /// Why it cannot be finished.
         why: &'static str,
     },
-    /// The record was read from a segment that was replaced since, and nothing says which record it is
-    /// now. Nothing was stored.
+    /// The record was read from a segment that was replaced since, and it is not known which record
+    /// it is now. Nothing was stored.
     #[error(
         "record {id} was read from a segment of {} that was replaced since, and nothing says what became of it: \
          read again from the stored checkpoint",
@@ -355,9 +357,10 @@ pub enum Error {
         /// The record.
         id: LogId,
     },
-    /// The feed was removed, moved away, or replaced by another one (such as a restored backup) while it was open. What
-    /// was written before is in the old feed; what was refused with this error is not, or was not acknowledged. To go
-    /// on, open the jlog again, and append it again.
+    /// The feed was removed, moved away, or replaced by another one (such as a restored backup)
+    /// while it was open. Messages that were written before are in the old feed. A message that was
+    /// refused with this error is not, or was not acknowledged. To continue, open the jlog again,
+    /// and append that message again.
     #[error(
         "{} was removed or replaced while it was open: the feed that is there now is another one; open it again to work with that",
         path.display()
@@ -366,7 +369,8 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
-    /// The writer or the reader was closed before ([`AsyncWriter::close`](crate::asynchronous::AsyncWriter::close),
+    /// The writer or the reader is closed
+    /// ([`AsyncWriter::close`](crate::asynchronous::AsyncWriter::close),
     /// [`AsyncReader::close`](crate::asynchronous::AsyncReader::close)). Nothing was done.
     #[cfg(feature = "async")]
     #[error("this writer or reader of {} is closed: open another one", path.display())]
@@ -380,7 +384,8 @@ pub enum Error {
         /// The jlog.
         path: PathBuf,
     },
-    /// An earlier sync failed: what it covered may be lost, and a retry would only seem to succeed.
+    /// An earlier sync failed: the messages that it covered may be lost, and a retry would only
+    /// seem to succeed.
     #[error("an earlier sync of {} failed ({why}): open the jlog again to see what is left", path.display())]
     SyncFailed {
         /// The jlog.
@@ -399,7 +404,7 @@ pub enum MetaFault {
     /// The magic is one that neither we nor the C library write.
     #[error("its header magic {0:08x} is unknown")]
     UnknownMagic(u32),
-    /// The magic is right, read backwards.
+    /// The magic is right, but in the other byte order.
     #[error("it was written on a machine of the other byte order")]
     ForeignByteOrder,
     /// A segment size of 0 would never hold a record.
@@ -415,7 +420,7 @@ pub enum MetaFault {
         /// The magic of its first record.
         found: u32,
     },
-    /// A safety that is none of 0, 1, 2.
+    /// A safety other than 0, 1 and 2.
     #[error("its safety {0} is unknown")]
     Safety(u32),
 }
@@ -459,7 +464,7 @@ impl Error {
         }
     }
 
-    /// The system's error number, if the system refused a call.
+    /// The system's error number, if a system call failed.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
             Error::Io { source, .. } | Error::DiskFull { source, .. } => source.raw_os_error(),

@@ -1,4 +1,4 @@
-//! What a jlog reports that is not an error: what it found and repaired, what was lost, and why.
+//! Events: reports of a jlog that are not errors, such as repairs and losses.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,7 +23,8 @@ pub enum Event {
         /// The file that keeps them.
         kept: PathBuf,
     },
-    /// The segment being written is damaged in the middle; appends continue behind its last intact record.
+    /// The segment being written is damaged in the middle; appends continue behind its last intact
+    /// record.
     DamageLeft {
         /// The segment.
         segment: u32,
@@ -37,8 +38,9 @@ pub enum Event {
         /// The last segment on disk.
         to: u32,
     },
-    /// A segment behind the one being written does not follow from it: it is left of a newer feed over
-    /// which an older one was restored. It was renamed, so that its records do not appear among new ones.
+    /// A segment after the one being written does not follow from it: it is left over from a newer
+    /// feed that an older one was restored over. It was renamed, so that its records do not appear
+    /// among new ones.
     StaleSegment {
         /// The segment.
         segment: u32,
@@ -47,15 +49,17 @@ pub enum Event {
         /// The file that keeps it.
         kept: PathBuf,
     },
-    /// An earlier writer ended without flushing. Its messages were found in the pre-commit buffer, and
-    /// the writer that was just opened flushes them. If that fails, they stay for the next writer.
+    /// An earlier writer ended without flushing. Its messages were found in the pre-commit buffer,
+    /// and the writer that was just opened flushes them. If that fails, they stay for the next
+    /// writer.
     BufferRecovered {
         /// Number of messages.
         records: u32,
         /// Their bytes, headers included.
         bytes: u64,
     },
-    /// The pre-commit buffer held messages that were already in their segment; they were removed from it.
+    /// The pre-commit buffer held messages that were already in their segment; they were removed
+    /// from it.
     BufferAlreadyFlushed {
         /// Number of messages.
         records: u32,
@@ -67,8 +71,8 @@ pub enum Event {
         /// The file that keeps them.
         kept: PathBuf,
     },
-    /// The machine was restarted after these messages were put in the pre-commit buffer, and nothing
-    /// shows whether they are whole or reached their segment. They are kept in a separate file.
+    /// The machine was restarted after these messages were put in the pre-commit buffer, and it is
+    /// not known whether they are whole or reached their segment. They are kept in a separate file.
     BufferSetAside {
         /// Number of bytes.
         len: u64,
@@ -105,20 +109,22 @@ pub enum Event {
         /// Number of messages that were dropped.
         messages: u64,
     },
-    /// Segments that a subscriber needs are missing, although no limit or rule allowed their removal, or were cut.
+    /// Segments that a subscriber needs are missing, although no limit or rule allowed their
+    /// removal, or were cut.
     SegmentsLost {
         /// The subscriber.
         subscriber: String,
         /// What is lost.
         lost: Lost,
     },
-    /// A segment was cut: it has lost the records at its end, or all of them. Reported where no subscriber is concerned: by
-    /// readers without one, and by repair; otherwise [`SegmentsLost`](Event::SegmentsLost) is reported.
+    /// A segment was cut: it has lost the records at its end, or all of them. Reported if no
+    /// subscriber is affected: by readers without one, and by repair; otherwise
+    /// [`SegmentsLost`](Event::SegmentsLost) is reported.
     SegmentCut {
         /// What is lost, in this one segment.
         lost: Lost,
     },
-    /// A reader skipped damaged bytes or a damaged record, as its options say.
+    /// A reader skipped damaged bytes or a damaged record, because of its options.
     DamageSkipped {
         /// The segment.
         segment: u32,
@@ -193,13 +199,13 @@ pub enum Event {
         /// What was wrong.
         why: String,
     },
-    /// Repair removed an index that does not fit its segment, and is rebuilt when needed; or the checksums of a segment
-    /// without any record.
+    /// Repair removed an index that does not fit its segment (it is rebuilt when needed), or the
+    /// checksums of a segment without any record.
     SidecarRemoved {
         /// The file.
         path: PathBuf,
     },
-    /// Repair replaced checksums that list more than their segment holds by those of the records in it.
+    /// Repair replaced checksums that list more than their segment holds with those of its records.
     ChecksumsReplaced {
         /// The segment.
         segment: u32,
@@ -207,7 +213,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether a reader found damage or a loss: not all that was written can be read.
+    /// Whether a reader found damage or a loss: not everything that was written can be read.
     pub fn is_damage(&self) -> bool {
         matches!(self, Event::DamageSkipped { .. } | Event::SegmentsLost { .. } | Event::SegmentCut { .. })
     }
@@ -231,7 +237,7 @@ impl fmt::Display for Event {
             }
             Event::StaleSegment { segment, bytes, kept } => write!(
                 f,
-                "segment {segment:08x}: {} left of a newer feed over which this one was restored, renamed to {}",
+                "segment {segment:08x}: {} left over from a newer feed that this one was restored over, renamed to {}",
                 counted(*bytes, "byte"),
                 kept.display()
             ),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Where a record is: its segment's number and its place in that segment, counted from 1.
+/// The id of a record: its segment's number and its marker in that segment, counted from 1.
 ///
 /// As a checkpoint it means that everything up to and including that record is done; marker 0 means
 /// that nothing of the segment is. Written and parsed as `0000002a:00000007` (both in hex).
@@ -29,7 +29,7 @@ impl fmt::Display for LogId {
     }
 }
 
-/// A text that is no id.
+/// A text that is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an id: expected two hex numbers of up to 8 digits, such as 0000002a:00000007")]
 pub struct ParseLogIdError(String);
@@ -48,7 +48,7 @@ impl FromStr for LogId {
     }
 }
 
-/// A record's time as it is on disk: seconds and microseconds since 1970-01-01 00:00 UTC.
+/// A record's time, as on disk: seconds and microseconds since 1970-01-01 00:00 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {
     /// Whole seconds; the format ends in the year 2106.
@@ -58,7 +58,7 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// The time now. A clock before 1970 gives 0, one after 2106 the last second there is.
+    /// The current time. A clock before 1970 gives 0, one after 2106 the last second of the format.
     pub fn now() -> Self {
         let micros = Self::now_micros();
         match u32::try_from(micros / 1_000_000) {
@@ -68,7 +68,8 @@ impl Timestamp {
         }
     }
 
-    /// The time now, in microseconds since 1970: what [`now`](Self::now) makes a timestamp of. A clock before 1970 gives 0.
+    /// The current time, in microseconds since 1970, from which [`now`](Self::now) makes a
+    /// timestamp. A clock before 1970 gives 0.
     pub fn now_micros() -> u64 {
         crate::clock::now_nanos() / 1000
     }

@@ -1,4 +1,4 @@
-//! The front door.
+//! The handle of a jlog.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::walk::{counts, lost};
 use crate::writer::{Writer, c_writers};
 use crate::{AlterOptions, CleanOptions, Error, Event, Limits, LogId, Result, Safety};
 
-/// Permission bits of the files of a new jlog, as the C library has them.
+/// Permission bits of the files of a new jlog, as in the C library.
 const DEFAULT_FILE_MODE: u32 = 0o640;
 
 /// Where a new subscriber begins.
@@ -34,16 +34,16 @@ const DEFAULT_FILE_MODE: u32 = 0o640;
 pub enum Start {
     /// With the first record.
     Beginning,
-    /// With what is written after now.
+    /// With messages that are written from now on.
     End,
-    /// Behind this record; (segment, 0) is before the first of that segment.
+    /// After this record; (segment, 0) is before the first of that segment.
     After(LogId),
-    /// Where this subscriber's checkpoint is.
+    /// At this subscriber's checkpoint.
     CopyOf(SubscriberName),
     /// With this record; (segment, 0) is before the first of that segment.
     From(LogId),
-    /// With the last N messages that exist now, or all if there are fewer. A damaged stretch counts as the
-    /// number of records that it replaces.
+    /// With the last N messages that exist now, or all if there are fewer. A damaged stretch counts
+    /// as the number of records that it replaces.
     Last(u64),
     /// With the first message of this time or later, as [`Reader::seek_time`] finds it.
     Since(crate::Timestamp),
@@ -51,12 +51,11 @@ pub enum Start {
 
 /// A jlog: a directory of segments, and its subscribers.
 ///
-/// It keeps no file open. [`writer`](Jlog::writer) and [`reader`](Jlog::reader) do, and outlive it. Cheap to
-/// clone.
+/// The handle keeps no file open; writers and readers do, and may outlive it. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Jlog {
     pub(crate) shared: Arc<Shared>,
-    /// Where subscribers were when they were last looked at.
+    /// The subscribers' places at the last look.
     pub(crate) looks: Arc<Looks>,
 }
 
@@ -90,16 +89,16 @@ impl Jlog {
         Self::options().create_or_open(path)
     }
 
-    /// Takes damage out, keeping every intact record and every checkpoint; upgrades a jlog that is older
-    /// than header magics. What is taken out is kept in files called `….broken-<offset>`. Returns what was
-    /// done.
+    /// Takes damage out, and keeps every intact record and every checkpoint; upgrades a jlog that
+    /// predates header magics. The bytes taken out are kept in files named `….broken-<offset>`.
+    /// Returns the actions as events.
     ///
     /// # Errors
     /// [`Error::WriterBusy`] if there is a writer; [`Error::RepairBusy`] during another repair;
     /// [`Error::InUse`] if a process that uses the C library has a damaged segment open;
     /// [`Error::NotAJlog`]; [`Error::Metastore`] if the layout of records cannot be determined;
-    /// [`Error::Io`], [`Error::DiskFull`]. Then nothing has changed, or the next program that opens the
-    /// jlog finishes the repair.
+    /// [`Error::Io`], [`Error::DiskFull`]. After an error, either nothing has changed, or the next
+    /// program that opens the jlog finishes the repair.
     pub fn repair(path: impl AsRef<Path>) -> Result<Vec<Event>> {
         Self::options().repair(path)
     }
@@ -133,7 +132,7 @@ impl Jlog {
         let settings = Settings { checksums: options.checksums, limits: options.limits };
         let shared = Self::shared(options, path, settings.clone())?;
         let exists = |why| Err(Error::AlreadyExists { path: path.to_owned(), why });
-        // As the C library has it, the umask does not concern the directory.
+        // As in the C library, the umask does not apply to the directory.
         let mode = options.dir_mode.unwrap_or(DEFAULT_FILE_MODE);
         let dir_mode = mode | (mode & 0o444) >> 2;
         let made = match shared.storage.create_dir(path, dir_mode) {
@@ -146,7 +145,7 @@ impl Jlog {
                 if shared.exists(names::METASTORE) {
                     return exists("it is a jlog already");
                 }
-                // Another process may be creating it at this moment; its files do no harm.
+                // Another process may be creating it right now; its files do no harm.
                 let foreign = shared.list()?.into_iter().any(|kind| {
                     !matches!(kind, Kind::Temporary | Kind::Settings | Kind::PreCommit | Kind::Identity)
                 });
@@ -167,7 +166,8 @@ impl Jlog {
             format: crate::codec::format::RecordFormat::new(options.compression),
         };
         let fill = || -> Result<bool> {
-            // Nothing is replaced: others may be creating the same jlog, and one may have begun to write.
+            // Nothing is replaced: others may be creating the same jlog, and one may have begun to
+            // write.
             if settings != Settings::default() {
                 shared.write_temporary(settings.to_text().as_bytes())?.publish_new(names::SETTINGS)?;
             }
@@ -190,7 +190,7 @@ impl Jlog {
             Ok(false) => exists("it is a jlog already"),
             Err(e) => {
                 if made && !shared.exists(names::METASTORE) {
-                    // Nothing half-done stays.
+                    // Leave nothing half-done.
                     let _ = shared.remove_if_there(names::SETTINGS);
                     let _ = shared.remove_if_there(names::PRE_COMMIT);
                     let _ = shared.remove_if_there(names::IDENTITY);
@@ -218,8 +218,8 @@ impl Jlog {
         &self.shared.path
     }
 
-    /// Which feed this is, whatever its path: what a receiver of its messages knows them by, together with their ids.
-    /// A feed of the C library that has no identity yet gets one now.
+    /// The feed's identity, which does not depend on its path. Together with their ids, it lets a
+    /// receiver distinguish messages. A feed of the C library without an identity gets one now.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -232,7 +232,8 @@ impl Jlog {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::DiskFull`] where it has none and none can be made, or the one it has cannot be read.
+    /// [`Error::Io`] or [`Error::DiskFull`] if it has none and none can be made, or if it cannot be
+    /// read.
     pub fn identity(&self) -> Result<crate::FeedIdentity> {
         if let Some(identity) = identity::read(&self.shared) {
             return Ok(identity);
@@ -245,13 +246,13 @@ impl Jlog {
         })
     }
 
-    /// The events since the last call; at most 1,000 are kept. The hook of [`JlogOptions::on_event`] gets
-    /// the same events at once.
+    /// The events since the last call; at most 1,000 are kept. The hook of
+    /// [`JlogOptions::on_event`] gets the same events at once.
     pub fn take_events(&self) -> Vec<Event> {
         std::mem::take(&mut *self.shared.events.lock())
     }
 
-    /// A writer with the default options.
+    /// Opens a writer with the default options.
     ///
     /// # Errors
     /// As [`writer_with`](Jlog::writer_with).
@@ -259,18 +260,19 @@ impl Jlog {
         self.writer_with(WriterOptions::default())
     }
 
-    /// A writer. What an earlier one left unfinished is recovered first, and reported as events.
+    /// Opens a writer. It first recovers what an earlier writer left unfinished, and reports that
+    /// as events.
     ///
     /// # Errors
-    /// [`Error::PreCommitBusy`] and [`Error::WriterBusy`], each after waiting up to 0.2 seconds for the other writer;
-    /// [`Error::OldMetastore`], [`Error::OutOfRange`],
-    /// [`Error::DiskFull`], [`Error::Io`].
+    /// [`Error::PreCommitBusy`] and [`Error::WriterBusy`], each after waiting up to 0.2 seconds for
+    /// the other writer; [`Error::OldMetastore`], [`Error::OutOfRange`], [`Error::DiskFull`],
+    /// [`Error::Io`].
     pub fn writer_with(&self, options: WriterOptions) -> Result<Writer> {
         options.check()?;
         Writer::open(Arc::clone(&self.shared), &options)
     }
 
-    /// A reader for a subscriber, with the default options.
+    /// Opens a reader for a subscriber, with the default options.
     ///
     /// # Errors
     /// As [`reader_with`](Jlog::reader_with).
@@ -278,19 +280,19 @@ impl Jlog {
         self.reader_with(subscriber, ReaderOptions::default())
     }
 
-    /// A reader for a subscriber; it begins at the subscriber's checkpoint.
+    /// Opens a reader for a subscriber; it begins at the subscriber's checkpoint.
     ///
     /// # Errors
-    /// [`Error::UnknownSubscriber`], [`Error::SubscriberName`], [`Error::Checkpoint`], [`Error::Io`];
-    /// [`Error::ReaderBusy`] while another reader has the subscriber and the two do not share it
-    /// ([`ReaderOptions::claim`]).
+    /// [`Error::UnknownSubscriber`], [`Error::SubscriberName`], [`Error::Checkpoint`],
+    /// [`Error::Io`]; [`Error::ReaderBusy`] while another reader has the subscriber and the two do
+    /// not share it ([`ReaderOptions::claim`]).
     pub fn reader_with(&self, subscriber: impl AsRef<[u8]>, options: ReaderOptions) -> Result<Reader> {
         Reader::open(Arc::clone(&self.shared), SubscriberName::new(subscriber)?, options)
     }
 
-    /// A reader without a subscriber: it has no checkpoint, retains no segment, and writes nothing, so it
-    /// needs no permission to write. Segments that are removed before it reads them are reported as
-    /// [`Event::SegmentsGone`], and it continues behind them.
+    /// Opens a reader without a subscriber: it has no checkpoint, retains no segment, and writes
+    /// nothing, so it needs no write permission. It reports segments that are removed before it
+    /// reads them as [`Event::SegmentsGone`], and continues after them.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -315,16 +317,17 @@ impl Jlog {
     /// Adds a subscriber.
     ///
     /// # Errors
-    /// [`Error::SubscriberExists`], [`Error::SubscriberName`], [`Error::NoSuchRecord`] (an id past the end),
-    /// [`Error::UnknownSubscriber`] (of a copy), [`Error::DiskFull`], [`Error::Io`].
+    /// [`Error::SubscriberExists`], [`Error::SubscriberName`], [`Error::NoSuchRecord`] (an id past
+    /// the end), [`Error::UnknownSubscriber`] (of a copy), [`Error::DiskFull`], [`Error::Io`].
     pub fn subscribe(&self, name: impl AsRef<[u8]>, start: Start) -> Result<LogId> {
         self.subscribe_all(&[name], start)
     }
 
-    /// Adds several subscribers that begin at the same place, and returns that place. All are added, or none.
+    /// Adds several subscribers that begin at the same place, and returns that place. All are
+    /// added, or none.
     ///
-    /// This costs less than [`subscribe`](Jlog::subscribe) for each: the place is found once, and the
-    /// directory is synced once.
+    /// This costs less than [`subscribe`](Jlog::subscribe) for each: the place is found once, and
+    /// the directory is synced once.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -337,7 +340,8 @@ impl Jlog {
     /// ```
     ///
     /// # Errors
-    /// As [`subscribe`](Jlog::subscribe); [`Error::SubscriberExists`] also if a name is given twice.
+    /// As [`subscribe`](Jlog::subscribe); [`Error::SubscriberExists`] also if a name is given
+    /// twice.
     pub fn subscribe_all<N: AsRef<[u8]>>(&self, names: &[N], start: Start) -> Result<LogId> {
         let names: Vec<SubscriberName> = names.iter().map(SubscriberName::new).collect::<Result<_, _>>()?;
         if let Some(name) = names.iter().find(|name| checkpoint::exists(&self.shared, name)) {
@@ -357,7 +361,8 @@ impl Jlog {
             if !self.shared.is_repair_pending()? && now == of {
                 return Ok(id);
             }
-            // A repair has come between: the id may be another record's by now, or was translated already.
+            // A repair has happened in between: the id may belong to another record by now, or was
+            // translated already.
             for name in &names {
                 self.shared.remove_if_there(&name.checkpoint_file())?;
             }
@@ -372,11 +377,11 @@ impl Jlog {
         }
     }
 
-    /// Adds a subscriber if it does not exist, and leaves it where it is otherwise, for programs that
-    /// restart. Returns whether it was added.
+    /// Adds a subscriber if it does not exist, and leaves it where it is otherwise, for programs
+    /// that restart. Returns whether it was added.
     ///
     /// # Errors
-    /// As [`subscribe`](Jlog::subscribe), but for [`Error::SubscriberExists`].
+    /// As [`subscribe`](Jlog::subscribe), except [`Error::SubscriberExists`].
     pub fn ensure_subscriber(&self, name: impl AsRef<[u8]>, start: Start) -> Result<bool> {
         match self.subscribe(name, start) {
             Ok(_) => Ok(true),
@@ -385,7 +390,7 @@ impl Jlog {
         }
     }
 
-    /// The id behind which a subscriber with this start begins.
+    /// The id after which a subscriber with this start begins.
     ///
     /// # Errors
     /// As [`subscribe`](Jlog::subscribe).
@@ -401,7 +406,7 @@ impl Jlog {
             Start::From(id) => {
                 let before = LogId::new(id.segment, id.marker.saturating_sub(1));
                 self.resolve(&Start::After(before)).map_err(|e| match e {
-                    // The one before it is nothing that was asked for.
+                    // The record before it was not requested.
                     Error::NoSuchRecord { path, .. } => Error::NoSuchRecord { path, id: *id },
                     other => other,
                 })
@@ -440,7 +445,7 @@ impl Jlog {
     pub fn unsubscribe(&self, name: impl AsRef<[u8]>) -> Result<bool> {
         let name = SubscriberName::new(name)?;
         let was_there = self.shared.remove_if_there(&name.checkpoint_file())?;
-        // What is left of it after a failure says nothing about a subscriber that is added later.
+        // Remains of it after a failure say nothing about a subscriber that is added later.
         self.shared.remove_if_there(&name.group_file())?;
         Ok(was_there)
     }
@@ -467,13 +472,13 @@ impl Jlog {
     /// [`Error::UnknownSubscriber`], [`Error::Checkpoint`], [`Error::Io`].
     pub fn checkpoint(&self, name: impl AsRef<[u8]>) -> Result<LogId> {
         let id = checkpoint::read(&self.shared, &SubscriberName::new(name)?)?;
-        // One that the C library is creating at this moment begins at the beginning, as far as one can tell.
+        // A checkpoint that the C library is creating right now counts as the beginning.
         id.map_or_else(|| self.start(), Ok)
     }
 
-    /// Sets a subscriber's checkpoint, adding the subscriber if it is missing. If it moves forward, segments
-    /// that no subscriber needs any more are removed. If it moves back, removed segments stay removed, and
-    /// [`Event::CheckpointWentBack`] reports it.
+    /// Sets a subscriber's checkpoint, adding the subscriber if it is missing. If it moves forward,
+    /// segments that no subscriber needs any more are removed. If it moves back, removed segments
+    /// stay removed, and [`Event::CheckpointWentBack`] reports it.
     ///
     /// # Errors
     /// [`Error::NoSuchRecord`] (past the end), [`Error::SubscriberName`], [`Error::Io`],
@@ -491,7 +496,8 @@ impl Jlog {
             Err(Error::UnknownSubscriber { .. }) => {
                 lost::begins(&self.shared, id)?;
                 checkpoint::create_all(&self.shared, std::slice::from_ref(&name), id)?;
-                // As if it had begun at the beginning: what was kept for want of a subscriber can go.
+                // As if it had begun at the beginning: segments that were kept for lack of a
+                // subscriber can go.
                 let first = self.start()?;
                 return retention::remove_passed(
                     &self.shared,
@@ -504,10 +510,11 @@ impl Jlog {
             other => other?,
         };
         if checkpoint.get().ok().flatten().is_some_and(|old| id.segment < old.segment) {
-            // If there is no room to note it, lost messages are reported once too often.
+            // If there is no space to record it, lost messages are reported once too often.
             let _ = lost::begins(&self.shared, id);
         }
-        // A group cannot always tell a checkpoint that went back from one that it was storing when it was killed.
+        // A group cannot always tell a checkpoint that went back from one that it was storing when
+        // it was killed.
         self.shared.remove_if_there(&name.group_file())?;
         let old = checkpoint.set(&self.shared, meta.safety, || Ok(id))?.1.unwrap_or(id);
         if id < old {
@@ -525,7 +532,8 @@ impl Jlog {
         checkpoint::all(&self.shared)
     }
 
-    /// Takes damaged parts out of one segment, as [`repair`](Jlog::repair) does; returns what was done.
+    /// Takes damaged parts out of one segment, as [`repair`](Jlog::repair) does; returns what was
+    /// done.
     ///
     /// # Errors
     /// As [`repair`](Jlog::repair).
@@ -541,7 +549,7 @@ impl Jlog {
         repair::repair_names(&Self::shared(&Self::options(), path.as_ref(), Settings::default())?)
     }
 
-    /// What a segment's index lists; `None` if there is none, or it is damaged.
+    /// The contents of a segment's index; `None` if there is none, or it is damaged.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -562,8 +570,8 @@ impl Jlog {
         self.settings().checksums
     }
 
-    /// Changes whether writers keep checksums. Running writers follow within a fraction of a second. No
-    /// record loses its checksum.
+    /// Changes whether writers keep checksums. Running writers follow within a fraction of a
+    /// second. No record loses its checksum.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::DiskFull`].
@@ -576,8 +584,8 @@ impl Jlog {
         self.settings().limits
     }
 
-    /// Changes how much the jlog may hold. Running writers follow with their first append after a tenth of a
-    /// second.
+    /// Changes how much the jlog may hold. Running writers follow within a tenth of a second of
+    /// their next append.
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Io`], [`Error::DiskFull`].
@@ -593,7 +601,7 @@ impl Jlog {
     }
 
     fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
-        // Others may have changed another one since this jlog was opened.
+        // Others may have changed another setting since this jlog was opened.
         let mut settings = Settings::load(&*self.shared.storage, &self.shared.path)?;
         change(&mut settings);
         settings.store(&self.shared)
@@ -615,7 +623,7 @@ impl Jlog {
         self.shared.segments()
     }
 
-    /// Before the first record: where a subscriber begins that wants everything.
+    /// The id before the first record, where a subscriber that wants everything begins.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -635,7 +643,8 @@ impl Jlog {
         ))
     }
 
-    /// Changes settings, for all writers from now on. What would be refused is checked before anything is changed.
+    /// Changes settings, for all writers from now on. Everything is checked before anything is
+    /// changed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -662,7 +671,7 @@ impl Jlog {
         }
         let metastore = Metastore::open(&self.shared)?;
         if segment_size.is_some_and(|bytes| bytes > metastore.segment_size()) {
-            // Asked again below. While it is kept, no writer could change the buffer.
+            // Taken again below. While it is held, no writer can change the buffer.
             drop(c_writers::keep_out(&self.shared, crate::writer::RAISE, c_writers::PATIENCE)?);
         }
         if let Some(bytes) = pre_commit {
@@ -687,13 +696,14 @@ impl Jlog {
                 settings.checksums = checksums.unwrap_or(settings.checksums);
             })?;
         }
-        // What was changed is the feed at the path, not one that was there a moment ago.
+        // Make sure that the feed at the path was changed, not one that was there a moment ago.
         metastore.check_named(&self.shared)
     }
 
-    /// Removes segments that no subscriber needs, and files of unfinished changes; returns the segments'
-    /// numbers. Without any subscriber all segments stay. With [`AtLimit::DropOldest`](crate::AtLimit), messages
-    /// older than [`Limits::max_age`] are removed as well.
+    /// Removes segments that no subscriber needs, and files of unfinished changes; returns the
+    /// segments' numbers. Without any subscriber, all segments stay. With
+    /// [`AtLimit::DropOldest`](crate::AtLimit), messages older than [`Limits::max_age`] are removed
+    /// as well.
     ///
     /// # Errors
     /// As [`writer_with`](Jlog::writer_with) with [`CleanOptions::roll`]; [`Error::Io`].
@@ -721,7 +731,7 @@ impl Jlog {
         let next = writer.segment();
         writer.close()?;
         for (name, _) in checkpoints {
-            // Only where it still is: the subscriber may have moved on.
+            // Only if it has not moved: the subscriber may have continued.
             let (to, safety) = (LogId::new(next, 0), Safety::AlmostSafe);
             Checkpoint::open(&self.shared, &name)?.move_from(&self.shared, end, to, safety, || true)?;
         }
@@ -752,7 +762,7 @@ impl Jlog {
         verify::inspect(&self.shared, segment, each)
     }
 
-    /// Summarises several segments, in the order given. Segments that are not there are left out.
+    /// Summarises several segments, in the given order. Missing segments are left out.
     ///
     /// Costs less than [`inspect`](Jlog::inspect) for each, and can use several threads.
     ///
@@ -788,15 +798,17 @@ impl JlogOptions {
         Jlog::create_with(self, path.as_ref())
     }
 
-    /// Opens the jlog that is there.
+    /// Opens an existing jlog.
     ///
     /// # Errors
-    /// [`Error::NotAJlog`], [`Error::MetastoreMissing`], [`Error::Metastore`], [`Error::Settings`], [`Error::Io`].
+    /// [`Error::NotAJlog`], [`Error::MetastoreMissing`], [`Error::Metastore`], [`Error::Settings`],
+    /// [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Jlog> {
         Jlog::open_with(self, path.as_ref())
     }
 
-    /// Opens the jlog, or creates it where there is none. Several may try at once: one creates it.
+    /// Opens the jlog, or creates it if there is none. If several processes try at once, one
+    /// creates it.
     ///
     /// # Errors
     /// As [`create`](Self::create) and [`open`](Self::open).
@@ -818,8 +830,8 @@ impl JlogOptions {
         self.repair_with(path, &VerifyOptions::default())
     }
 
-    /// As [`repair`](Jlog::repair), with several threads, progress, or a way to cancel it while segments are
-    /// checked, which takes most of the time.
+    /// As [`repair`](Jlog::repair), with several threads, progress, or a way to cancel it while
+    /// segments are checked, which takes most of the time.
     ///
     /// # Errors
     /// As [`Jlog::repair`]; [`Error::Cancelled`].

@@ -1,7 +1,7 @@
-//! A durable local feed in a directory: programs append messages, and any number of subscribers read
-//! them, each at its own pace and with its own checkpoint. Segments that every subscriber has passed are
-//! removed. There is no server. The format is that of the C library libjlog 2.x, and C programs may use
-//! the same directory at the same time.
+//! A durable local feed in a directory: programs append messages, and any number of subscribers
+//! read them, each at its own pace and with its own checkpoint. Segments that every subscriber has
+//! passed are removed. There is no server. The format is that of the C library libjlog 2.x, and C
+//! programs may use the same directory at the same time.
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -30,16 +30,16 @@
 //! # Guarantees
 //!
 //! - When [`Writer::append`] returns, the message survives the end of the process; when
-//!   [`Writer::flush`] returns, subscribers see it; when [`Writer::sync`] returns, it survives a power
-//!   failure. [`SyncPolicy`] says which of these happens by itself.
-//! - At each of these levels a message is there once, whole, and in the order in which its writer
-//!   appended it.
+//!   [`Writer::flush`] returns, subscribers see it; when [`Writer::sync`] returns, it survives a
+//!   power failure. [`SyncPolicy`] says which of these happens by itself.
+//! - At each of these levels, every message is present exactly once, whole, and in the order in
+//!   which its writer appended it.
 //! - A checkpoint never moves past a message that was not delivered.
-//! - What a checksum covers is never delivered other than as it was written. Damage and losses are
-//!   reported ([`Event`], [`Error`]), never skipped silently.
+//! - A record that a checksum covers is delivered exactly as it was written, or not at all. Damage
+//!   and losses are reported ([`Event`], [`Error`]), never skipped silently.
 //!
-//! The module `documentation::reliability` of this documentation has the exact wording, the assumptions
-//! and the tests; `documentation::format` has every byte.
+//! The module `documentation::reliability` has the exact guarantees, the assumptions and the tests;
+//! `documentation::format` specifies every byte.
 //!
 //! # Features
 //!
@@ -47,9 +47,10 @@
 //!
 //! - `async`: `asynchronous` has writers and readers for async programs.
 //! - `typed`: `typed` appends and reads values with serde, as JSON or postcard.
-//! - `internals`, `testing` and `shuttle` are for the tests and fuzz targets of this project: what parses files, a
-//!   simulated disk that crashes at any call and knows what was synced, and locks whose schedules a checker chooses.
-//!   What they add is not documented, and may change in any release.
+//! - `internals`, `testing` and `shuttle` are for the tests and fuzz targets of this project: the
+//!   file parsers, a simulated disk that crashes at any call and knows what was synced, and locks
+//!   whose schedules a model checker chooses. These items are not documented, and may change in any
+//!   release.
 //!
 //! # Platform
 //!
@@ -124,7 +125,7 @@ pub use upkeep::verify::{Finding, Inspection, RecordInfo, Verification};
 pub use walk::counts::SegmentCount;
 pub use writer::{Appended, AppendedBatch, IdRun, Writer};
 
-/// What tests and fuzz targets look at. Nothing in it is stable.
+/// Internals for tests and fuzz targets. Nothing in it is stable.
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
@@ -134,7 +135,7 @@ pub mod internals {
     pub use crate::walk::lost::Noted;
 }
 
-/// Documents, for reading only.
+/// Documents; these modules have no items.
 #[cfg(doc)]
 pub mod documentation {
     #[doc = include_str!("../FORMAT.md")]

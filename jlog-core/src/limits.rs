@@ -1,4 +1,4 @@
-//! How much a jlog may hold, and what happens at that limit.
+//! The limits of a jlog, and what happens at a limit.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ pub(crate) const MIN_BYTES: u64 = 16 << 10;
 /// What happens when an append would exceed a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AtLimit {
-    /// It fails with [`Error::AtCapacity`](crate::Error::AtCapacity) until subscribers have caught up.
+    /// It fails with [`Error::AtCapacity`](crate::Error::AtCapacity) until subscribers have caught
+    /// up.
     #[default]
     Fail,
     /// The oldest segments are dropped, needed or not. Subscribers that needed them learn how many
@@ -20,7 +21,7 @@ pub enum AtLimit {
 }
 
 impl AtLimit {
-    /// Its name in the settings.
+    /// The value's name in the settings.
     pub const fn name(self) -> &'static str {
         match self {
             AtLimit::Fail => "fail",
@@ -28,13 +29,13 @@ impl AtLimit {
         }
     }
 
-    /// The one of this name.
+    /// The value of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [AtLimit::Fail, AtLimit::DropOldest].into_iter().find(|limit| limit.name() == name)
     }
 }
 
-/// Which limit an error is about.
+/// The limit that an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitKind {
@@ -42,7 +43,8 @@ pub enum LimitKind {
     Bytes,
     /// [`Limits::max_age`]: the age of the oldest messages, and the limit, in seconds.
     Age,
-    /// [`Limits::keep_free`]: what is free on the file system, and what is to stay free, in bytes.
+    /// [`Limits::keep_free`]: the free space on the file system, and the space that must stay free,
+    /// in bytes.
     Free,
 }
 
@@ -72,10 +74,11 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// How much a jlog may hold. Writers of this library keep to it; those of the C library do not know it.
+/// The limits of a jlog. Writers of this library observe them; those of the C library do not know
+/// them.
 ///
-/// The segment being written counts and is never dropped, so segments end at an eighth of a limit at the
-/// latest. Limits are checked when a message is appended.
+/// The segment being written counts, and is never dropped. Therefore segments end at an eighth of a
+/// limit at the latest. Limits are checked when a message is appended.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -87,12 +90,14 @@ impl std::fmt::Display for Holder {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all segments with their indexes and checksums, and of the pre-commit buffer: 16 KiB or more.
+    /// Bytes of all segments with their indexes and checksums, and of the pre-commit buffer: 16 KiB
+    /// or more.
     pub max_bytes: Option<u64>,
-    /// How old messages may get: 1 s or more, in whole seconds. A segment is dropped when its last message
-    /// is older, and ends when its first message has an eighth of this age. Writers that append, readers
-    /// that wait and [`Jlog::clean`](crate::Jlog::clean) check ages; if none of them runs, nothing is
-    /// dropped. Stamps in the future are ignored: the order of segments counts.
+    /// How old messages may get: 1 s or more, in whole seconds. A segment is dropped when its last
+    /// message is older, and ends when its first message has an eighth of this age. Writers that
+    /// append, readers that wait and [`Jlog::clean`](crate::Jlog::clean) check ages; if none of
+    /// them runs, nothing is dropped. Timestamps in the future are ignored: the order of segments
+    /// counts.
     pub max_age: Option<Duration>,
     /// Bytes that stay free on the file system.
     pub keep_free: Option<u64>,
@@ -101,12 +106,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whether there is any.
+    /// Whether there is any limit.
     pub fn is_some(&self) -> bool {
         self.max_bytes.is_some() || self.max_age.is_some() || self.keep_free.is_some()
     }
 
-    /// The size at which a segment ends, where segments of `size` are configured.
+    /// The size at which a segment ends, if the configured size is `size`.
     pub(crate) fn segment_size(&self, size: u64) -> u64 {
         self.max_bytes.map_or(size, |max| size.min(max / 8)).max(1)
     }

@@ -1,5 +1,5 @@
-//! What was last seen of each subscriber. Watching a feed looks at all of them repeatedly, and most have not
-//! moved.
+//! Caches the state of each subscriber at the last look. Watching a feed checks all subscribers
+//! repeatedly, and most have not moved.
 
 use std::ffi::OsStr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,8 +15,8 @@ use crate::walk::counts::SegmentCount;
 use crate::walk::lost::Missing;
 use crate::{Error, LogId, Meta, Result, Timestamp};
 
-/// A file that was changed within this time before it was read may have been changed again without a trace: the system
-/// notes times a few milliseconds apart.
+/// A file that was changed within this time before it was read may have been changed again without
+/// a trace: the kernel's file times have a resolution of a few milliseconds.
 const SETTLED_NANOS: i128 = 100_000_000;
 
 /// The last looks.
@@ -24,7 +24,7 @@ const SETTLED_NANOS: i128 = 100_000_000;
 pub(crate) struct Looks(Mutex<Last>);
 
 impl Looks {
-    /// Takes what was seen last: it is to be remembered again.
+    /// Takes the last look; it must be put back afterwards.
     pub(crate) fn take(&self) -> Last {
         std::mem::take(&mut *self.0.lock())
     }
@@ -35,16 +35,16 @@ impl Looks {
     }
 }
 
-/// What was seen last.
+/// The last look.
 #[derive(Debug, Default)]
 pub(crate) struct Last {
-    /// In the order of the names.
+    /// Sorted by name.
     pub(crate) subscribers: Vec<(SubscriberName, Look)>,
-    /// `None` where it was not seen yet.
+    /// `None` if it was not seen yet.
     pub(crate) feed: Option<Feed>,
 }
 
-/// What was seen of the feed.
+/// The state of the feed.
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) meta: Meta,
@@ -56,8 +56,8 @@ pub(crate) struct Feed {
 /// A look at a subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Look {
-    /// The checkpoint's file, and when it was changed last, in nanoseconds since 1970: `None` where it may have changed again
-    /// without a trace.
+    /// The checkpoint's file, and when it was last changed, in nanoseconds since 1970: `None` if it
+    /// may have changed again without a trace.
     file: Identity,
     changed: Option<i64>,
     pub(crate) checkpoint: Option<LogId>,
@@ -66,7 +66,8 @@ pub(crate) struct Look {
     pub(crate) place: Option<Place>,
 }
 
-/// Where a checkpoint is, and what is behind it. It stays so while its segment and the first one are the same files.
+/// The place of a checkpoint, and the messages after it. It stays valid while its segment and the
+/// first one are the same files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) segment: Option<Identity>,
@@ -74,7 +75,7 @@ pub(crate) struct Place {
     /// Records up to the checkpoint in its segment, and where the last of them ends.
     pub(crate) records: u32,
     pub(crate) offset: u64,
-    /// The time of the first message behind it, once there is one.
+    /// The time of the first message after it, once there is one.
     pub(crate) oldest: Option<Timestamp>,
 }
 
@@ -85,7 +86,7 @@ impl Look {
             .is_some_and(|changed| (self.file, i128::from(changed)) == (facts.identity, facts.changed))
     }
 
-    /// Looks at a subscriber, of whom a look before may be known; `None` where it was unsubscribed.
+    /// Looks at a subscriber, using an earlier look if there is one; `None` if it was unsubscribed.
     fn at(shared: &Shared, name: &SubscriberName, before: Option<Self>) -> Result<Option<Self>> {
         let Ok(facts) = shared.facts(&name.checkpoint_file()) else { return Ok(None) };
         if let Some(look) = before.as_ref().filter(|look| look.is_of(&facts)) {
@@ -110,7 +111,7 @@ impl Look {
     }
 }
 
-/// Looks at all subscribers, in the order of their names. A checkpoint that cannot be read comes as `None`.
+/// Looks at all subscribers, sorted by name. A checkpoint that cannot be read is `None`.
 pub(crate) fn all(
     shared: &Shared,
     before: Vec<(SubscriberName, Look)>,
@@ -129,8 +130,8 @@ pub(crate) fn all(
 }
 
 impl Last {
-    /// Looks again at what has changed, if nothing else than these files has: the metastore says this now. `None` where
-    /// everything is to be looked at.
+    /// Looks again at what has changed, if only these files have; `meta` is the current metastore.
+    /// `None` if everything must be read.
     pub(crate) fn again<'a>(
         &mut self,
         shared: &Shared,
@@ -178,12 +179,12 @@ mod tests {
 
     use crate::{CleanOptions, Jlog, Start, Status, Wait};
 
-    /// Everything in a status but what is free on the disk.
+    /// Everything in a status except the free disk space.
     fn behind(status: &Status) -> String {
         format!("{:#?}", Status { free: 0, ..status.clone() })
     }
 
-    /// The files that have changed since the last time.
+    /// The files that have changed since the last look.
     fn changed(events: &Inotify) -> Vec<OsString> {
         let mut names = Vec::new();
         while let Ok(events) = events.read_events() {
@@ -199,7 +200,7 @@ mod tests {
         events
     }
 
-    /// What is remembered equals what a new look would find, whatever happens between two looks.
+    /// The cached state equals a fresh look, whatever happens between two looks.
     #[test]
     fn a_second_look_finds_what_a_first_one_would() {
         let dir = tempfile::tempdir().unwrap();

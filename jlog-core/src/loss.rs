@@ -1,4 +1,4 @@
-//! How many messages are lost, as far as that is known.
+//! The number of lost messages, as far as it is known.
 
 use std::fmt;
 
@@ -11,9 +11,10 @@ pub struct Lost {
     pub last: u32,
     /// How many they are.
     pub segments: u32,
-    /// How many of them are there, but without the records at their end, or without any. The others are missing.
+    /// How many of them exist, but have lost the records at their end, or all records. The others
+    /// are missing.
     pub cut: u32,
-    /// How many messages that were not read are gone with them, at least.
+    /// A lower bound of the unread messages that are gone with them.
     pub messages: u64,
     /// Whether the count is exact.
     pub exact: bool,
@@ -65,7 +66,7 @@ impl fmt::Display for Lost {
     }
 }
 
-/// How many records a segment had that is missing or was cut.
+/// How many records a missing or cut segment had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Records {
     /// At least this many.
@@ -75,10 +76,10 @@ pub struct Records {
 }
 
 impl Records {
-    /// A segment without any records, of which nobody knows how many it had.
+    /// A segment without records, whose former number of records is unknown.
     pub(crate) const SOME: Self = Self { at_least: 1, exact: false };
 
-    /// The better one of what two sources say.
+    /// The more precise value of two sources.
     pub(crate) fn better(self, other: Self) -> Self {
         match (self.exact, other.exact) {
             (true, false) => self,

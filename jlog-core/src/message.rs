@@ -1,11 +1,11 @@
-//! Messages as they are read.
+//! Messages that were read.
 
 use bytes::Bytes;
 
 use crate::codec::format::RecordFormat;
 use crate::{LogId, Timestamp};
 
-/// A message as it is read.
+/// A message that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     pub(crate) id: LogId,
@@ -25,12 +25,12 @@ impl<'a> Message<'a> {
         self.time
     }
 
-    /// Bytes of the body as it is stored: compressed, where the jlog is.
+    /// Bytes of the stored body: compressed, if the jlog is.
     pub fn stored_len(&self) -> u32 {
         self.stored
     }
 
-    /// What was appended.
+    /// The bytes that were appended.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }
@@ -64,7 +64,7 @@ impl<'a> Batch<'a> {
         LogId::new(self.segment, self.first)
     }
 
-    /// The id of the last message: what a checkpoint after the whole batch is set to.
+    /// The id of the last message, which is the checkpoint after the whole batch.
     pub fn last_id(&self) -> LogId {
         LogId::new(self.segment, self.first + (self.count - 1))
     }
@@ -83,7 +83,8 @@ impl<'a> Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The same messages, in memory of their own that does not borrow from the reader. Copies them once.
+    /// The same messages, in their own memory, so that they do not borrow from the reader. Copies
+    /// them once.
     pub fn into_owned(self) -> OwnedBatch {
         OwnedBatch {
             bytes: Bytes::copy_from_slice(self.bytes),
@@ -96,7 +97,8 @@ impl Batch<'_> {
     }
 }
 
-/// Messages of one segment, in order, in memory of their own: cheap to clone, and to be sent anywhere.
+/// Messages of one segment, in order, in their own memory: cheap to clone, and can be sent to other
+/// threads.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -142,7 +144,7 @@ impl OwnedBatch {
         self.count == 0
     }
 
-    /// How much memory it takes, in bytes: that of all its messages, with their headers.
+    /// How much memory it takes, in bytes: that of all its messages with their headers.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -152,12 +154,13 @@ impl OwnedBatch {
         self.as_batch().first_id()
     }
 
-    /// The id of the last message: what a checkpoint after the whole batch is set to.
+    /// The id of the last message, which is the checkpoint after the whole batch.
     pub fn last_id(&self) -> LogId {
         self.as_batch().last_id()
     }
 
-    /// The messages, each with a body that shares this batch's memory: it is kept until the last of them is dropped.
+    /// The messages. Their bodies share this batch's memory, which is freed when the last of them
+    /// is dropped.
     pub fn iter(&self) -> OwnedMessages<'_> {
         OwnedMessages { batch: &self.bytes, messages: self.as_batch().iter() }
     }
@@ -191,12 +194,12 @@ impl OwnedMessage {
         self.time
     }
 
-    /// What was appended.
+    /// The bytes that were appended.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// What was appended.
+    /// The bytes that were appended.
     pub fn into_body(self) -> Bytes {
         self.body
     }
@@ -283,7 +286,7 @@ impl ExactSizeIterator for Messages<'_> {}
 /// The records that a subscriber has before it in one segment, as the C library counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
-    /// The first record after the checkpoint; where there is none, the checkpoint itself.
+    /// The first record after the checkpoint, or the checkpoint itself if there is none.
     pub first: LogId,
     /// The last record of that segment.
     pub last: LogId,

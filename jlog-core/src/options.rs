@@ -1,4 +1,4 @@
-//! What can be chosen when a jlog is created or opened, and for writers and readers.
+//! Options for creating and opening a jlog, and for writers and readers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::limits::MIN_BYTES;
 use crate::storage::{Posix, Storage};
 use crate::{Compression, Error, Event, Limits, Result, Safety};
 
-/// How a jlog is created or opened. What belongs to a new jlog (segment size, pre-commit buffer,
-/// compression, safety, checksums, limits) has no effect on one that exists.
+/// How a jlog is created or opened. The properties of a new jlog (segment size, pre-commit buffer,
+/// compression, safety, checksums, limits) have no effect on an existing one.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -34,7 +34,7 @@ pub struct JlogOptions {
     pub(crate) checksums: bool,
     pub(crate) limits: Limits,
     pub(crate) file_mode: Option<u32>,
-    /// What the directory's mode is made of: the umask does not concern it, as in the C library.
+    /// The base of the directory's mode: the umask does not apply to it, as in the C library.
     pub(crate) dir_mode: Option<u32>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) hook: Option<EventHook>,
@@ -59,7 +59,8 @@ impl Default for JlogOptions {
     }
 }
 
-/// What [`Jlog::alter`](crate::Jlog::alter) changes: by default nothing, and nothing where a value is `None`.
+/// The changes of [`Jlog::alter`](crate::Jlog::alter): by default none. A value of `None` changes
+/// nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AlterOptions {
@@ -99,7 +100,8 @@ impl AlterOptions {
         self
     }
 
-    /// Whether writers keep checksums, as [`Jlog::set_checksums`](crate::Jlog::set_checksums) sets it.
+    /// Whether writers keep checksums, as [`Jlog::set_checksums`](crate::Jlog::set_checksums) sets
+    /// it.
     #[must_use]
     pub fn checksums(mut self, on: impl Into<Option<bool>>) -> Self {
         self.checksums = on.into();
@@ -107,7 +109,8 @@ impl AlterOptions {
     }
 }
 
-/// What [`Jlog::clean`](crate::Jlog::clean) does besides removing what no subscriber needs: by default nothing.
+/// What [`Jlog::clean`](crate::Jlog::clean) does besides removing segments that no subscriber
+/// needs: by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CleanOptions {
@@ -115,8 +118,8 @@ pub struct CleanOptions {
 }
 
 impl CleanOptions {
-    /// Whether a current segment that every subscriber has passed is ended first, so that it can be removed;
-    /// see [`Writer::roll`](crate::Writer::roll) about C writers.
+    /// Whether a current segment that every subscriber has passed is ended first, so that it can be
+    /// removed; see [`Writer::roll`](crate::Writer::roll) about C writers.
     #[must_use]
     pub fn roll(mut self, yes: bool) -> Self {
         self.roll = yes;
@@ -139,7 +142,8 @@ impl fmt::Debug for JlogOptions {
 }
 
 impl JlogOptions {
-    /// A segment ends with the record that reaches this size in bytes: 1 to 1 GiB, 4 MiB by default.
+    /// A segment ends with the record that reaches this size in bytes: 1 to 1 GiB, 4 MiB by
+    /// default.
     #[must_use]
     pub fn segment_size(mut self, bytes: u32) -> Self {
         self.segment_size = bytes;
@@ -153,7 +157,7 @@ impl JlogOptions {
         self
     }
 
-    /// How bodies are stored; not at all compressed by default. Cannot be changed later.
+    /// How bodies are stored; uncompressed by default. Cannot be changed later.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
@@ -174,29 +178,31 @@ impl JlogOptions {
         self
     }
 
-    /// How much the jlog may hold; by default as much as there is room for.
+    /// How much the jlog may hold; unlimited by default.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Permission bits of the files of a new jlog, whatever the umask; by default 0640 less the umask. The directory
-    /// gets x where r is set. What is made later in a jlog has the permission bits of its metastore.
+    /// Permission bits of the files of a new jlog, whatever the umask; by default 0640 minus the
+    /// umask. The directory gets x where r is set. Files that are made later have the permission
+    /// bits of the metastore.
     #[must_use]
     pub fn file_mode(mut self, mode: u32) -> Self {
         (self.file_mode, self.dir_mode) = (Some(mode), Some(mode));
         self
     }
 
-    /// Permission bits of the files of a new jlog, less those that the process's umask takes away when this is called.
+    /// Permission bits of the files of a new jlog, minus the process's umask at the time of this
+    /// call.
     #[must_use]
     pub fn file_mode_under_umask(mut self, mode: u32) -> Self {
         (self.file_mode, self.dir_mode) = (Some(mode & !crate::storage::posix::umask()), Some(mode));
         self
     }
 
-    /// Where files are kept, if not in the operating system's file system.
+    /// The storage to use instead of the operating system's file system.
     #[cfg(feature = "internals")]
     #[doc(hidden)]
     #[must_use]
@@ -205,17 +211,19 @@ impl JlogOptions {
         self
     }
 
-    /// Whether a repair replaces damaged segments that another process has open for writing. (The C library
-    /// opens them for writing even to read.) By default it refuses ([`Error::InUse`]): a checkpoint that
-    /// such a process stores afterwards may skip messages, and what it writes is lost.
+    /// Whether a repair replaces damaged segments that another process has open for writing. (The C
+    /// library opens them for writing even to read.) By default it refuses ([`Error::InUse`]): a
+    /// checkpoint that such a process stores afterwards may skip messages, and what it writes is
+    /// lost.
     #[must_use]
     pub fn repair_in_use(mut self, yes: bool) -> Self {
         self.repair_in_use = yes;
         self
     }
 
-    /// Calls this with every [`Event`] as it happens, from the thread in which it does. The hook must not use the
-    /// writer or reader that it hears of: that one may be in the middle of something.
+    /// Calls this with every [`Event`] as it happens, on the thread where it happens. The hook must
+    /// not use the writer or reader that reports, because that may be in the middle of an
+    /// operation.
     #[must_use]
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hook = Some(EventHook(Arc::new(hook)));
@@ -251,14 +259,14 @@ pub(crate) fn check_pre_commit(bytes: u32) -> Result<()> {
     Err(Error::OutOfRange { what: "a pre-commit buffer", value: bytes.into(), allowed: "0 bytes to 8 MiB" })
 }
 
-/// Who else may write.
+/// Which other writers there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Locking {
-    /// Any number of processes, C ones too: every append locks the segment.
+    /// Any number of processes, including C ones: every append locks the segment.
     #[default]
     MultiProcess,
-    /// This writer alone: nothing is locked. A second writer of this library is refused. The C library does
-    /// not know this, and must not write at the same time.
+    /// This writer alone: nothing is locked. A second writer of this library is refused. The C
+    /// library does not know this, and must not write at the same time.
     SingleProcess,
 }
 
@@ -267,17 +275,18 @@ pub enum Locking {
 pub enum SyncPolicy {
     /// Never: only when [`sync`](crate::Writer::sync) is called.
     Never,
-    /// A segment when it is full, and when the writer is closed, as the C library does.
+    /// A segment is synced when it is full and when the writer is closed, as in the C library.
     #[default]
     OnRoll,
-    /// As `OnRoll`, but a thread that the writer starts syncs full segments while appending goes on. When
-    /// 16 segments wait for it, appending waits too. The next call returns the error of a failed sync.
+    /// As `OnRoll`, but a thread of the writer syncs full segments while appending continues. When
+    /// 16 segments wait for it, appending waits too. The next call returns the error of a failed
+    /// sync.
     AfterRoll,
-    /// At least this often (1 ms or more) while there is something to sync, from a thread that the writer
-    /// starts.
+    /// A thread of the writer syncs at least this often (1 ms or more) while there is something to
+    /// sync.
     Interval(Duration),
-    /// Before every append returns. Appends of several threads at the same time share writes and syncs.
-    /// They go past the pre-commit buffer, which is flushed first.
+    /// Messages are durable before each append returns. Appends of several threads at the same time
+    /// share writes and syncs. They bypass the pre-commit buffer, which is flushed first.
     EachAppend,
 }
 
@@ -298,7 +307,7 @@ pub struct WriterOptions {
     pub(crate) locking: Locking,
     pub(crate) hold_lock: Duration,
     pub(crate) sync: SyncPolicy,
-    /// Whether another writer that is in the way is waited for.
+    /// Whether to wait for another writer to close.
     pub(crate) waits: bool,
 }
 
@@ -316,8 +325,8 @@ impl Default for WriterOptions {
 }
 
 impl WriterOptions {
-    /// Gives the pre-commit buffer this size (0 to 8 MiB; 0 removes it); what the old one holds is flushed
-    /// first. Without it, the buffer that the jlog has is used.
+    /// Sets the size of the pre-commit buffer in bytes (0 to 8 MiB; 0 removes it); an old buffer is
+    /// flushed first. Without this, the jlog's existing buffer is used.
     #[must_use]
     pub fn pre_commit(mut self, bytes: u32) -> Self {
         self.pre_commit = Some(bytes);
@@ -331,22 +340,22 @@ impl WriterOptions {
         self
     }
 
-    /// Who else may write.
+    /// Which other writers there may be.
     #[must_use]
     pub fn locking(mut self, locking: Locking) -> Self {
         self.locking = locking;
         self
     }
 
-    /// For how long a writer keeps a segment's lock from one append to the next (1 ms by default; 100 µs to 100 ms) when
-    /// at least 32 of them come in a millisecond, which makes single appends two to three times as fast. Another process
-    /// that writes waits about this long in the worst case; where others do write, it is a fifth of that. Zero: every append
-    /// gives the lock back.
+    /// Sets how long a writer keeps a segment's lock between appends (1 ms by default; 100 µs to
+    /// 100 ms), if at least 32 of them come in a millisecond. This makes single appends two to
+    /// three times as fast. Another writing process waits about this long in the worst case; once
+    /// others do write, a fifth of that. Zero: every append releases the lock.
     ///
-    /// A process that is stopped (SIGSTOP, a debugger) while it keeps the lock stops the other writers as well. One that
-    /// ends, however it does, keeps none, unless a child lives on that was forked while the lock was kept and has not
-    /// executed another program. A child does not keep the lock itself; a writer must not be used by parent and child at the
-    /// same time, with or without this.
+    /// A process that is stopped (SIGSTOP, a debugger) while it keeps the lock blocks the other
+    /// writers. The lock ends with the process, unless a child that was forked meanwhile is still
+    /// alive and has not executed another program. Independently of this option, parent and child
+    /// must not use the same writer.
     #[must_use]
     pub fn hold_lock(mut self, longest: Duration) -> Self {
         let within = longest.clamp(Duration::from_micros(100), Duration::from_millis(100));
@@ -354,7 +363,7 @@ impl WriterOptions {
         self
     }
 
-    /// When messages are made durable without being asked to be.
+    /// When messages become durable without a call of [`sync`](crate::Writer::sync).
     #[must_use]
     pub fn sync(mut self, policy: SyncPolicy) -> Self {
         self.sync = policy;
@@ -378,16 +387,17 @@ pub enum ReadMethod {
 
 /// What a reader does when it meets damaged bytes.
 ///
-/// **By default it fails, at every further call too**: a consumer that does nothing about it stays where it
-/// is, and segments are retained. Consumers without supervision use [`Skip`](OnDamage::Skip), as the
-/// `jlog` command does.
+/// **By default it fails, also at every further call**: a consumer that does nothing about it stays
+/// where it is, and segments are retained. Unsupervised consumers should use
+/// [`Skip`](OnDamage::Skip), as the `jlog` command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnDamage {
-    /// Returns the error each time, until [`skip_damage`](crate::Reader::skip_damage) skips the damage.
+    /// Returns the error each time, until [`skip_damage`](crate::Reader::skip_damage) skips the
+    /// damage.
     #[default]
     Fail,
-    /// Skips what is damaged, counts it ([`skipped`](crate::Reader::skipped)), keeps it in a file
-    /// `….broken-<offset>`, and reports it as [`Event::DamageSkipped`].
+    /// Skips damaged bytes, counts them ([`skipped`](crate::Reader::skipped)), keeps them in a file
+    /// `….broken-<offset>`, and reports them as [`Event::DamageSkipped`].
     Skip,
 }
 
@@ -395,33 +405,37 @@ pub enum OnDamage {
 /// ([`AtLimit::DropOldest`](crate::AtLimit::DropOldest)), or lost with a segment that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnMissed {
-    /// Continues with the messages that are left, counts the missing ones
-    /// ([`missed`](crate::Reader::missed), [`lost`](crate::Reader::lost)), and reports them as an event.
+    /// Continues with the remaining messages, counts the missing ones
+    /// ([`missed`](crate::Reader::missed), [`lost`](crate::Reader::lost)), and reports them as an
+    /// event.
     #[default]
     Tell,
     /// Counts them as well, and returns [`Error::Missed`] or [`Error::SegmentsLost`] once.
     Fail,
 }
 
-/// Which other readers of its subscriber a reader tolerates. Readers of the C library do not see claims.
+/// Which other readers of its subscriber a reader tolerates. Readers of the C library do not see
+/// claims.
 ///
-/// A claim is a lock of the system (flock) on the checkpoint's file, taken once when the reader is opened. It ends with
-/// the reader and its [`Checkpointer`](crate::Checkpointer)s, or with the process, however that ends. A child that was
-/// forked meanwhile cannot end it, but keeps it while it lives on without executing another program. Opening a reader
-/// therefore waits up to 0.2 seconds for a claim to end before it is refused.
+/// A claim is a lock (flock) on the checkpoint's file, taken once when the reader is opened. It
+/// ends with the reader and its [`Checkpointer`](crate::Checkpointer)s, or with the process,
+/// however that ends. A forked child cannot end the claim, but keeps it alive until it exits or
+/// executes another program. Opening a reader therefore waits up to 0.2 seconds for a claim to end
+/// before it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Claim {
     /// It takes no claim: it is never refused, and refuses nobody.
     None,
-    /// It is refused ([`Error::ReaderBusy`](crate::Error::ReaderBusy)) while another reader, of this process or another
-    /// one, claims the subscriber.
+    /// It is refused ([`Error::ReaderBusy`](crate::Error::ReaderBusy)) while another reader, of
+    /// this process or another one, claims the subscriber.
     #[default]
     Alone,
-    /// It is refused while another reader claims the subscriber alone. Each of the readers that share it gets every
-    /// message, and the last checkpoint stored wins.
+    /// It is refused while another reader claims the subscriber alone. Each of the readers that
+    /// share it gets every message, and the last checkpoint stored wins.
     Shared,
-    /// It shares the subscriber if that is possible and takes no claim otherwise: it is never refused, but readers that
-    /// want to be alone see it. Readers of our libjlog do this, because the C library never refuses one.
+    /// It shares the subscriber if possible, and takes no claim otherwise: it is never refused, but
+    /// exclusive readers see it. Readers of our libjlog do this, because the C library never
+    /// refuses one.
     IfFree,
 }
 
@@ -445,7 +459,7 @@ pub struct ReaderOptions {
     pub(crate) batch_bytes: usize,
     pub(crate) peek: bool,
     pub(crate) claim: Claim,
-    /// Whether nothing is reported: for a look of our own.
+    /// Whether nothing is reported, for internal reads.
     pub(crate) quiet: bool,
 }
 
@@ -465,7 +479,7 @@ impl Default for ReaderOptions {
 }
 
 impl ReaderOptions {
-    /// Whether records are checked against their checksums, where there are any; they are by default.
+    /// Whether records are checked against their checksums, if there are any; they are by default.
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
@@ -486,17 +500,17 @@ impl ReaderOptions {
         self
     }
 
-    /// Whether the reader only looks: it never stores a checkpoint by itself, as others do when they leave a
-    /// segment that is done with or find the checkpoint past the end.
+    /// Whether the reader only looks: it never stores a checkpoint by itself. Other readers do so
+    /// when they leave a finished segment, or find the checkpoint past the end.
     #[must_use]
     pub fn peek(mut self, peek: bool) -> Self {
         self.peek = peek;
         self
     }
 
-    /// Which other readers of the subscriber are tolerated: none by default ([`Claim::Alone`]). A reader that has no
-    /// subscriber or may not write the checkpoint takes no claim, nor does one that [peeks](ReaderOptions::peek), except
-    /// with [`Claim::IfFree`].
+    /// Which other readers of the subscriber are tolerated: none by default ([`Claim::Alone`]). A
+    /// reader that has no subscriber, may not write the checkpoint, or [peeks](ReaderOptions::peek)
+    /// takes no claim, except with [`Claim::IfFree`].
     #[must_use]
     pub fn claim(mut self, claim: Claim) -> Self {
         self.claim = claim;
@@ -510,8 +524,8 @@ impl ReaderOptions {
         self
     }
 
-    /// About how many bytes of a segment a batch takes at most (4 KiB to 64 MiB, 256 KiB by default); a
-    /// longer record comes in a batch of its own.
+    /// The approximate maximum of a batch, in bytes of the segment (4 KiB to 64 MiB, 256 KiB by
+    /// default). A longer record gets a batch of its own.
     #[must_use]
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.batch_bytes = bytes.clamp(4 << 10, 64 << 20);

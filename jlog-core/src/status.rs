@@ -31,7 +31,7 @@ pub struct Status {
     pub bytes: u64,
     /// Records in the segments.
     pub records: u64,
-    /// The segments, in the order of their numbers.
+    /// The segments, sorted by number.
     pub each_segment: Vec<SegmentCount>,
     /// Bytes in use and size of the pre-commit buffer, if there is one.
     pub pre_commit: Option<(u64, u64)>,
@@ -53,13 +53,13 @@ pub struct SubscriberStatus {
     pub name: SubscriberName,
     /// Its checkpoint; `None` if it cannot be read.
     pub checkpoint: Option<LogId>,
-    /// Messages behind its checkpoint.
+    /// Messages after its checkpoint.
     pub messages: u64,
     /// Bytes of their records.
     pub bytes: u64,
     /// When the oldest of them was accepted.
     pub oldest: Option<crate::Timestamp>,
-    /// When its checkpoint was stored last, in whole seconds, from the time of the file.
+    /// When its checkpoint was last stored, in whole seconds, from the file's modification time.
     pub moved: Option<crate::Timestamp>,
     /// Whether no subscriber is further behind, and older segments are retained for it.
     pub holds_back: bool,
@@ -75,7 +75,7 @@ pub struct SubscriberStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lag {
-    /// Messages behind its checkpoint.
+    /// Messages after its checkpoint.
     pub messages: u64,
     /// Bytes of their records, headers included.
     pub bytes: u64,
@@ -83,14 +83,14 @@ pub struct Lag {
     pub oldest: Option<crate::Timestamp>,
 }
 
-/// What segments and all behind them hold.
+/// The contents of segments and all later ones.
 struct Sums {
     /// Each segment, and the records and bytes from it on.
     from: Vec<(SegmentCount, u64, u64)>,
 }
 
 impl Sums {
-    /// Of segments in the order of their numbers.
+    /// For segments sorted by number.
     fn of(counts: &[SegmentCount]) -> Self {
         let (mut records, mut bytes) = (0, 0);
         let mut from: Vec<(SegmentCount, u64, u64)> = counts
@@ -110,12 +110,12 @@ impl Sums {
         self.from.partition_point(|(count, ..)| count.number < segment)
     }
 
-    /// Records and bytes of this segment and all behind it.
+    /// Records and bytes of this segment and all later ones.
     fn from(&self, segment: u32) -> (u64, u64) {
         self.from.get(self.index(segment)).map_or((0, 0), |&(_, records, bytes)| (records, bytes))
     }
 
-    /// Messages and bytes behind a checkpoint.
+    /// Messages and bytes after a checkpoint.
     fn behind(&self, id: LogId, place: &Place) -> (u64, u64) {
         let (messages, bytes) = self.from(id.segment);
         self.segment(id.segment).map_or((messages, bytes), |here| {
@@ -129,7 +129,8 @@ impl Sums {
 }
 
 impl Jlog {
-    /// How far a subscriber is behind. Counts of complete segments are kept, so that no data is read twice.
+    /// The lag of a subscriber. Counts of complete segments are cached, so that no data is read
+    /// twice.
     ///
     /// # Errors
     /// [`Error::UnknownSubscriber`], [`Error::Checkpoint`], [`Error::Io`].
@@ -174,14 +175,14 @@ impl Jlog {
         self.status_of(None::<[&OsStr; 0]>)
     }
 
-    /// The state, as [`status`](Self::status) gives it, for those who know what has happened in the jlog's directory:
-    /// of its files, only these (names without the directory) have been made, written, removed or renamed since this
-    /// `Jlog` was asked for its status the last time. What cannot have changed is not read again: a subscriber whose
-    /// checkpoint is not among the files costs no call of the system.
+    /// The state, as [`status`](Self::status) returns it, for callers that know which files in the
+    /// jlog's directory have changed: only these (names without the directory) have been made,
+    /// written, removed or renamed since the last status of this `Jlog`. Unchanged files are not
+    /// read again: a subscriber whose checkpoint is not among them costs no system call.
     ///
-    /// A system that reports changes of files (inotify, for example) does so for local file systems only, and not for
-    /// what is written to a mapped file. The metastore, the pre-commit buffer, the settings and the segment being
-    /// written are read in any case.
+    /// Notifications of file changes (such as inotify) cover only local file systems, and not
+    /// writes to mapped files. The metastore, the pre-commit buffer, the settings and the segment
+    /// being written are always read.
     ///
     /// # Errors
     /// As [`status`](Self::status).
@@ -247,7 +248,7 @@ impl Jlog {
                 }
                 _ => (0, 0, None),
             };
-            // One that has nothing to read is in nobody's way.
+            // A subscriber that has nothing to read retains nothing.
             let behind = messages > 0 || id.is_none();
             let holds_back = behind && Some(needed(&id)) == oldest_needed && needed(&id) < meta.storage_log;
             let held = if holds_back { sums.from(0).1 - sums.from(next_needed).1 } else { 0 };

@@ -5,16 +5,16 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-/// What the names of temporary subscribers begin with.
+/// The prefix of the names of temporary subscribers.
 pub const TEMPORARY_SUBSCRIBER: u8 = b'~';
-/// What the names of checkpoints begin with.
+/// The prefix of the names of checkpoint files.
 pub(crate) const CHECKPOINT_PREFIX: &str = "cp.";
-/// As long as the prefix of checkpoints, so that every name fits.
+/// As long as the prefix of checkpoint files, so that every name fits.
 pub(crate) const GROUP_PREFIX: &str = "gr.";
 /// Longest file name of the file systems in use, in bytes.
 const FILE_NAME_MAX: usize = 255;
 
-/// What cannot name a subscriber, and why.
+/// An invalid name for a subscriber, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} cannot name a subscriber: {why}")]
 pub struct SubscriberNameError {
@@ -23,14 +23,14 @@ pub struct SubscriberNameError {
 }
 
 impl SubscriberNameError {
-    /// What was to be the name; bytes that are no UTF-8 are replaced.
+    /// The name; bytes that are not UTF-8 are replaced.
     pub fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// A subscriber's name: any bytes but NUL, 1 to 126 of them (its checkpoint's file name is `cp.` and two
-/// hex digits a byte, and a file name holds 255 bytes).
+/// A subscriber's name: 1 to 126 bytes other than NUL. (The name of its checkpoint file is `cp.`
+/// and two hex digits per byte, and a file name has at most 255 bytes.)
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriberName(Arc<[u8]>);
 
@@ -89,7 +89,7 @@ impl SubscriberName {
         self.file(CHECKPOINT_PREFIX)
     }
 
-    /// The name of the file in which its workers share its messages ([`Group`](crate::Group)).
+    /// The name of its group's file ([`Group`](crate::Group)).
     pub fn group_file(&self) -> String {
         self.file(GROUP_PREFIX)
     }

@@ -1,4 +1,5 @@
-//! The locks: parking_lot's, or, with the feature `shuttle`, ones whose schedules a checker chooses.
+//! The locks: parking_lot's or, with the feature `shuttle`, those whose schedules a model checker
+//! chooses.
 
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -21,7 +22,7 @@ mod checked {
     #[derive(Debug, Default)]
     pub struct Mutex<T>(shuttle::sync::Mutex<T>);
 
-    /// The right to what a mutex holds; only a condition variable takes it away for a while.
+    /// Access to the contents of a mutex; only a condition variable suspends it.
     pub struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
 
     impl<T> Mutex<T> {
@@ -42,7 +43,7 @@ mod checked {
         fn deref(&self) -> &T {
             match &self.0 {
                 Some(guard) => guard,
-                None => unreachable!("a guard is there but while its thread waits"),
+                None => unreachable!("a guard exists except while its thread waits"),
             }
         }
     }
@@ -51,7 +52,7 @@ mod checked {
         fn deref_mut(&mut self) -> &mut T {
             match &mut self.0 {
                 Some(guard) => guard,
-                None => unreachable!("a guard is there but while its thread waits"),
+                None => unreachable!("a guard exists except while its thread waits"),
             }
         }
     }

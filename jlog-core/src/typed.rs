@@ -1,5 +1,6 @@
-//! Values as messages, with serde (feature `typed`). The body of a message is the value as [`Json`] or [`Postcard`]; nothing
-//! else in the feed says so, and programs that know nothing of this read the body as it is.
+//! Values as messages, with serde (feature `typed`). The body of a message is the value encoded as
+//! [`Json`] or [`Postcard`]. Nothing else in the feed changes, and other programs read the same
+//! bytes.
 //!
 //! ```
 //! use jlog_core::typed::{Encoding, Json};
@@ -31,8 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`encode`](Encoding::encode) gives the body for whatever takes one, an
-//! `AsyncWriter` for example.
+//! [`encode`](Encoding::encode) returns the body for other uses, such as an `AsyncWriter`.
 
 use serde_core::{Deserialize, Serialize};
 
@@ -42,10 +42,11 @@ use crate::{Appended, AppendedBatch, LogId, Message, OwnedMessage, Writer};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TypedError {
-    /// The value has no form in the encoding, a map in JSON whose keys are not strings for example. Nothing was appended.
+    /// The encoding cannot represent the value, such as a map in JSON whose keys are not strings.
+    /// Nothing was appended.
     #[error("value {index} (a {value}) cannot be written as {encoding}: {source}")]
     Encode {
-        /// Which one it is of the values that were to be appended together, from 0.
+        /// The index of the value among those to be appended together, from 0.
         index: usize,
         /// Its type.
         value: &'static str,
@@ -56,12 +57,12 @@ pub enum TypedError {
     },
     /// The message's body is not a value of this type.
     #[error(
-        "message {id} is not a {value} in {encoding}: {source}; read it as what was written, or commit past it"
+        "message {id} is not a {value} in {encoding}: {source}; read it as another type, or commit past it"
     )]
     Decode {
         /// The message.
         id: LogId,
-        /// The type that was asked for.
+        /// The requested type.
         value: &'static str,
         /// The encoding's name.
         encoding: &'static str,
@@ -119,8 +120,8 @@ pub trait Encoding: sealed::Encode {
         Ok(writer.append(self.encode(value)?)?)
     }
 
-    /// Appends values as [`Writer::append_batch`] does. They are all encoded first, so that the memory of all bodies is
-    /// needed, and none is appended if one cannot be encoded.
+    /// Appends values as [`Writer::append_batch`] does. All of them are encoded first, which needs
+    /// memory for all bodies, and none is appended if one cannot be encoded.
     ///
     /// # Errors
     /// As [`append`](Encoding::append).
@@ -136,7 +137,7 @@ pub trait Encoding: sealed::Encode {
     /// The value of a message. Strings and bytes may be borrowed from it.
     ///
     /// # Errors
-    /// [`TypedError::Decode`], also where the body goes on behind the value.
+    /// [`TypedError::Decode`], also if bytes follow the value.
     fn read<'m, T: Deserialize<'m>>(&self, message: impl Received<'m>) -> Result<T, TypedError> {
         self.decode_body(message.body()).map_err(|source| TypedError::Decode {
             id: message.id(),
@@ -151,8 +152,9 @@ pub trait Encoding: sealed::Encode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json;
 
-/// [postcard](https://docs.rs/postcard): small and fast, for Rust programs that have the same types. The body does not say
-/// what the value's fields are: bytes of another type may be read as a value that nobody wrote.
+/// [postcard](https://docs.rs/postcard): small and fast, for Rust programs that have the same
+/// types. The body does not describe the value's fields: bytes of another type may be read as a
+/// value that nobody wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Postcard;
 

@@ -1,5 +1,5 @@
-//! How work goes from futures to a thread, and what became of it back to them. Nothing here waits longer than a mutex
-//! that is held for a few instructions.
+//! Passes work from futures to a thread, and its outcome back. Nothing here blocks, except on a
+//! mutex that is held for a few instructions.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// A thread ends when it has had nothing to do for this long.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
-/// The name of the thread that opens a writer or a reader, and ends then.
+/// The name of the thread that opens a writer or a reader and then ends.
 pub(super) const OPENING: &str = "jlog-open";
 
 /// Where a value is left for a future.
@@ -31,11 +31,12 @@ struct SlotState<T> {
     waker: Option<Waker>,
 }
 
-/// Tells a future what has become of its work. Dropped before, it tells that nothing will be known.
+/// Tells a future the outcome of its work. If it is dropped before, the future learns that there
+/// will be none.
 #[derive(Debug)]
 pub(super) struct Teller<T>(Option<Arc<Slot<T>>>);
 
-/// Hears what a [`Teller`] tells.
+/// Receives the value of a [`Teller`].
 #[derive(Debug)]
 pub(super) struct Hearer<T>(Arc<Slot<T>>);
 
@@ -85,17 +86,17 @@ impl<T> Hearer<T> {
 
 /// Wakes a task. A waker that panics keeps no other task waiting.
 pub(super) fn wake(waker: Waker) {
-    // The panic has been printed, and is nobody's here.
+    // The panic has been printed, and concerns nobody here.
     let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
 }
 
-/// Starts a thread that nobody waits for.
+/// Starts a detached thread.
 pub(super) fn start(name: &str, path: &Path, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map(drop).map_err(|e| Error::io("start a thread for", path, e))
 }
 
-/// Which process something was made in: a child that is forked from it has the memory, but not the threads.
+/// The process in which something was made: a forked child has its memory, but not its threads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Process(u32);
 
@@ -108,7 +109,7 @@ impl Process {
         self.0 == posix::forks()
     }
 
-    /// What is said of work that a child cannot do.
+    /// The error for work that a child cannot do.
     pub(super) fn check(self, action: &'static str, path: &Path) -> Result<()> {
         if self.is_this() {
             return Ok(());
@@ -141,7 +142,8 @@ impl Size {
     }
 }
 
-/// Work on its way to a thread: accepted work within bounds, and what waits for room, in the order in which it came.
+/// Work on its way to a thread: accepted work within bounds, and work that waits for room, in order
+/// of arrival.
 #[derive(Debug)]
 pub(super) struct HandOver<W> {
     bounds: Size,
@@ -152,35 +154,35 @@ pub(super) struct HandOver<W> {
 #[derive(Debug)]
 struct State<W> {
     accepted: Vec<W>,
-    /// How much is accepted, and not done.
+    /// How much is accepted and not done.
     used: Size,
     /// By their tickets.
     waiting: BTreeMap<u64, (W, Size)>,
     next_ticket: u64,
-    /// A thread works, or is being started.
+    /// Whether a thread works, or is being started.
     running: bool,
-    /// No more work is taken.
+    /// No more work is accepted.
     closed: bool,
     /// Nobody is left who could bring work.
     abandoned: bool,
 }
 
-/// What happened to work that was handed in.
+/// The fate of work that was handed in.
 pub(super) enum Handed<W> {
     /// It will be done.
     Accepted,
     /// It waits for room.
     Waiting(u64),
-    /// There is no room, and it is not to wait.
+    /// There is no room, and it must not wait.
     Refused(W),
-    /// No more work is taken.
+    /// No more work is accepted.
     Closed,
 }
 
 /// What a thread does next.
 pub(super) enum Next<W> {
     Work(Vec<W>),
-    /// There has been nothing to do for a while: tidy up, then ask again.
+    /// There was nothing to do for a while: tidy up, then ask again.
     Idle,
     /// End. `true`: for good.
     End(bool),
@@ -203,7 +205,7 @@ impl<W> HandOver<W> {
         }
     }
 
-    /// Hands work in. `true` beside the answer: a thread must be started.
+    /// Hands work in. `true` in the answer means that a thread must be started.
     pub(super) fn hand_in(&self, work: W, size: Size, may_wait: bool) -> (Handed<W>, bool) {
         let mut state = self.state.lock();
         if state.closed {
@@ -220,26 +222,26 @@ impl<W> HandOver<W> {
         if !may_wait {
             return (Handed::Refused(work), false);
         }
-        // What keeps it waiting is accepted and not done, so that there is a thread.
+        // It waits for work that is accepted and not done, so there is a thread.
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.waiting.insert(ticket, (work, size));
         (Handed::Waiting(ticket), false)
     }
 
-    /// Takes back work that waits for room; `None` where it was accepted meanwhile.
+    /// Takes back work that waits for room; `None` if it was accepted meanwhile.
     pub(super) fn take_back(&self, ticket: u64) -> Option<W> {
         let mut state = self.state.lock();
         let taken = state.waiting.remove(&ticket).map(|(work, _)| work);
-        // It may have been what kept others from the room that there is.
+        // It may have kept others from using the available room.
         state.accept_waiting(self.bounds);
         drop(state);
         self.changed.notify_one();
         taken
     }
 
-    /// What the thread does next, which is called with how much it has done since the last time. Waits, at most for
-    /// [`IDLE`] unless `idle` says that it has done so before.
+    /// The thread's next step. It passes how much it has done since the last call. Waits at most
+    /// for [`IDLE`], unless `idle` says that it has done so before.
     pub(super) fn next(&self, done: Size, idle: bool) -> Next<W> {
         let since = Instant::now();
         let mut state = self.state.lock();
@@ -261,7 +263,7 @@ impl<W> HandOver<W> {
         }
     }
 
-    /// Everything that was handed in and is not done: for when no thread could be started.
+    /// Everything that was handed in and is not done, for the case that no thread could be started.
     pub(super) fn give_up(&self) -> Vec<W> {
         let mut state = self.state.lock();
         state.running = false;
@@ -272,7 +274,7 @@ impl<W> HandOver<W> {
         all
     }
 
-    /// Takes no more work; returns what waits.
+    /// Stops accepting work; returns the work that waits.
     pub(super) fn close(&self) -> Vec<W> {
         let mut state = self.state.lock();
         state.closed = true;
@@ -280,7 +282,8 @@ impl<W> HandOver<W> {
         waiting.into_values().map(|(work, _)| work).collect()
     }
 
-    /// Nobody is left who could bring work. `true`: a thread must be started for what is left to do.
+    /// Records that nobody is left who could bring work. `true`: a thread must be started for the
+    /// remaining work.
     pub(super) fn abandon(&self) -> bool {
         let mut state = self.state.lock();
         state.abandoned = true;
@@ -292,7 +295,7 @@ impl<W> HandOver<W> {
 }
 
 impl<W> State<W> {
-    /// Work that is larger than the bounds is taken when nothing else is there.
+    /// Work that is larger than the bounds is accepted when there is no other work.
     fn has_room(&self, size: Size, bounds: Size) -> bool {
         let with = self.used.plus(size);
         self.used == Size::default() || (with.messages <= bounds.messages && with.bytes <= bounds.bytes)

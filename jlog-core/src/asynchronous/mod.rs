@@ -1,7 +1,8 @@
 //! Writers and readers for async programs: futures and a stream, for any runtime (feature `async`).
 //!
-//! Nothing here blocks an executor. What blocks is done by a thread: each [`AsyncWriter`] and each [`AsyncReader`] has one
-//! at most. It is started when there is something to do, and ends when there has been nothing for about a second.
+//! Nothing here blocks an executor. A thread makes the blocking calls: each [`AsyncWriter`] and
+//! each [`AsyncReader`] has at most one. It starts when there is work, and ends after about a
+//! second without any.
 //!
 //! ```
 //! # async fn example(path: &std::path::Path) -> jlog_core::Result<()> {
@@ -35,10 +36,10 @@
 //!
 //! # Dropped futures
 //!
-//! Every future does nothing before it is polled. What it is for is then either done as a whole or never, and dropping the
-//! future does no harm:
+//! A future does nothing before it is polled. Its work is then done completely or not at all, and
+//! dropping the future does no harm:
 //!
-//! | future | dropped after it was polled |
+//! | future | if it is dropped after it was polled |
 //! |---|---|
 //! | `append`, `append_durable`, `append_batch`, … | The messages are appended if they had been accepted, and never if they waited for room. |
 //! | `try_append`, `try_append_durable` | The message was accepted by the call. It is appended. |
@@ -50,7 +51,8 @@
 //!
 //! # Forks
 //!
-//! A child that is forked has none of the threads: every call there fails. Open writers and readers again in the child.
+//! A forked child has none of the threads: every call there fails. Open writers and readers again
+//! in the child.
 
 mod hand_over;
 mod reader;

@@ -32,24 +32,24 @@ impl Default for AsyncReaderOptions {
 }
 
 impl AsyncReaderOptions {
-    /// The options of the reader that does the work. Its
-    /// [`batch_bytes`](ReaderOptions::batch_bytes) say how large batches are.
+    /// The options of the underlying reader. Its [`batch_bytes`](ReaderOptions::batch_bytes) set
+    /// the size of batches.
     #[must_use]
     pub fn reader(mut self, options: ReaderOptions) -> Self {
         self.reader = options;
         self
     }
 
-    /// Batches are read ahead while those that wait have fewer bytes than this (1 MiB by default), so that at most this many
-    /// bytes and one batch more wait. With 0, one batch is read ahead.
+    /// Batches are read ahead while the waiting ones have fewer bytes than this (1 MiB by default),
+    /// so at most this many bytes and one more batch wait. With 0, one batch is read ahead.
     #[must_use]
     pub fn look_ahead(mut self, bytes: usize) -> Self {
         self.look_ahead = bytes;
         self
     }
 
-    /// Whether the stream waits for messages at the end of the feed, as it does by default. Otherwise it ends there; asked
-    /// again, it goes on with what has come since.
+    /// Whether the stream waits for messages at the end of the feed, as it does by default.
+    /// Otherwise it ends there; polled again, it continues with new messages.
     #[must_use]
     pub fn follow(mut self, follow: bool) -> Self {
         self.follow = follow;
@@ -62,23 +62,25 @@ pub type Opening<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
 /// Reads a feed as a stream of batches, which own their messages and are cheap to clone.
 ///
-/// A thread reads ahead, within [bounds](AsyncReaderOptions::look_ahead), and ends when nobody has waited for a batch for
-/// about a second. It also stores the checkpoints: everything that futures of this reader and its
-/// [committers](AsyncReader::committer) ask for is done in the order in which it was asked for.
+/// A thread reads ahead, within [bounds](AsyncReaderOptions::look_ahead), and ends when nobody has
+/// waited for a batch for about a second. It also stores the checkpoints: everything that futures
+/// of this reader and its [committers](AsyncReader::committer) ask for is done in the order in
+/// which it was asked for.
 ///
-/// The stream has errors as items. After one, it is the next poll that reads on, and what was wrong may be wrong still:
-/// damage fails again and again until [`skip_damage`](AsyncReader::skip_damage), as with a [`Reader`].
+/// The stream yields errors as items. After an error, the next poll tries again and may fail again:
+/// damage fails until [`skip_damage`](AsyncReader::skip_damage) is called, as with a [`Reader`].
 ///
-/// [`close`](AsyncReader::close) ends the reader, and is ready once that is done. Dropped, the reader reads no further.
-/// Checkpoints whose futures were polled are stored nevertheless. Its claim on the subscriber ends a moment later, with the
-/// thread: until then, another reader may be refused with [`Error::ReaderBusy`].
+/// [`close`](AsyncReader::close) ends the reader, and is ready once that is done. A dropped reader
+/// stops reading. Checkpoints whose futures were polled are stored nevertheless. The claim on the
+/// subscriber ends shortly afterwards, with the thread: until then, another reader may be refused
+/// with [`Error::ReaderBusy`].
 ///
 /// Dropped futures: see the [module](super#dropped-futures).
 ///
 /// # Errors
-/// If the thread panics (in a hook for events, for example), this call and all further ones fail with [`Error::Io`]: open
-/// another reader, which begins at the stored checkpoint. Calls of a committer fail with [`Error::Closed`] once the reader
-/// is being closed.
+/// If the thread panics (in a hook for events, for example), this call and all further ones fail
+/// with [`Error::Io`]: open another reader, which begins at the stored checkpoint. Calls of a
+/// committer fail with [`Error::Closed`] once the reader is being closed.
 #[derive(Debug)]
 pub struct AsyncReader {
     committer: Committer,
@@ -154,7 +156,8 @@ impl AsyncReader {
     /// Opens a reader for a subscriber.
     ///
     /// # Errors
-    /// As [`Jlog::reader_with`]; [`Error::Io`] where no thread can be started, or the storage has nothing to wait with.
+    /// As [`Jlog::reader_with`]; [`Error::Io`] if no thread can be started, or the storage cannot
+    /// wait.
     pub fn open_with(
         log: &Jlog,
         subscriber: &(impl AsRef<[u8]> + ?Sized),
@@ -174,10 +177,11 @@ impl AsyncReader {
         poll_fn(|cx| hearer.poll(cx)).await.unwrap_or_else(|| Err(panicked("open", path)))
     }
 
-    /// Wraps a reader that is open already, one without a subscriber for example. It reads on where the reader is.
+    /// Wraps an open reader, for example one without a subscriber. It continues at the reader's
+    /// position.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system has no descriptor left, or the storage has nothing to wait with.
+    /// [`Error::Io`] if there are no file descriptors left, or the storage cannot wait.
     pub fn new(log: &Jlog, mut reader: Reader, options: AsyncReaderOptions) -> Result<Self> {
         let inner = Inner {
             log: log.clone(),
@@ -192,8 +196,8 @@ impl AsyncReader {
         Ok(Self { committer: Committer { handle: Arc::new(Handle(Arc::new(inner))) } })
     }
 
-    /// The next batch; `None` at the end of the feed, where the stream does not [follow](AsyncReaderOptions::follow) it.
-    /// The same as the stream's next item.
+    /// The next batch; `None` at the end of the feed if the stream does not
+    /// [follow](AsyncReaderOptions::follow) it. The same as the stream's next item.
     ///
     /// # Errors
     /// As [`Reader::next_batch`], and [those of all futures](AsyncReader#errors).
@@ -229,7 +233,8 @@ impl AsyncReader {
     /// [`Jlog::lag`].
     ///
     /// # Errors
-    /// As [`Jlog::lag`], and [`Error::NoSubscriber`]; and [those of all futures](AsyncReader#errors).
+    /// As [`Jlog::lag`], and [`Error::NoSubscriber`]; and [those of all
+    /// futures](AsyncReader#errors).
     pub fn lag(&self) -> impl Future<Output = Result<Lag>> + Send + use<> {
         let log = self.committer.handle.0.log.clone();
         self.committer.call(move |reader| {
@@ -239,13 +244,14 @@ impl AsyncReader {
         })
     }
 
-    /// Ends the reader: nothing is read ahead any more, and batches that wait are dropped. Its committers' calls that were
-    /// polled before are done; the checkpoint stays where the last of them left it, whatever was read. When the future is
-    /// ready, the reader's files are closed, its thread is done, and another reader of the subscriber may be opened.
+    /// Ends the reader: it stops reading ahead and drops waiting batches. Calls of its committers
+    /// that were polled before are done; the checkpoint stays where the last of them stored it.
+    /// When the future is ready, the reader's files are closed, its thread has ended, and another
+    /// reader of the subscriber may be opened.
     ///
     /// # Errors
-    /// [Those of all futures](AsyncReader#errors); [`Error::Io`] where no thread can be started. The reader ends then when
-    /// its last committer is dropped.
+    /// [Those of all futures](AsyncReader#errors); [`Error::Io`] if no thread can be started. The
+    /// reader then ends when its last committer is dropped.
     pub async fn close(self) -> Result<()> {
         let inner = &self.committer.handle.0;
         inner.process.check("close the reader of", inner.log.path())?;
@@ -297,7 +303,7 @@ impl Stream for AsyncReader {
     }
 }
 
-/// The wait for the next batch. Dropped, nobody waits any more.
+/// The wait for the next batch, which dropping ends.
 struct NextBatch<'a>(&'a mut AsyncReader);
 
 impl Future for NextBatch<'_> {
@@ -374,13 +380,13 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let inner = &self.0;
         if !inner.process.is_this() {
-            // The locks may be held for ever here.
+            // The locks may be held forever here.
             std::mem::forget(Arc::clone(inner));
             return;
         }
         let mut state = inner.state.lock();
         state.abandoned = true;
-        // Without a thread, the reader ends here: that closes files.
+        // Without a thread, the reader ends here, which closes files.
         if state.running {
             inner.notify(state);
         }
@@ -417,7 +423,7 @@ impl Inner {
         self.go_on(state)
     }
 
-    /// Sees to it that a thread does what is asked for.
+    /// Ensures that a thread does the requested work.
     fn go_on(self: &Arc<Self>, mut state: crate::sync::MutexGuard<'_, State>) -> Result<()> {
         if state.running {
             self.notify(state);
@@ -431,7 +437,7 @@ impl Inner {
         let inner = Arc::clone(self);
         let work = move || {
             let closed = inner.run();
-            // Whoever waits for the end may open another reader at once.
+            // A caller that waits for the end may open another reader at once.
             drop(inner);
             if let Some((teller, outcome)) = closed {
                 teller.tell(outcome);
@@ -445,12 +451,12 @@ impl Inner {
             let waiting = state.waiting.take();
             drop(state);
             drop((calls, closer));
-            // It asks again, and hears of this.
+            // It will ask again, and learn of this.
             waiting.into_iter().for_each(wake);
         })
     }
 
-    /// Has the thread look at what has changed.
+    /// Makes the thread check for changes.
     fn notify(&self, state: crate::sync::MutexGuard<'_, State>) {
         let watching = state.watching && (state.is_asked() || state.abandoned);
         drop(state);
@@ -460,7 +466,8 @@ impl Inner {
         }
     }
 
-    /// What the thread does. If it has closed the reader, it returns the outcome and who waits for it.
+    /// What the thread does. If it has closed the reader, it returns the outcome and who waits for
+    /// it.
     fn run(&self) -> Option<(Teller<Result<()>>, Result<()>)> {
         let mut slot = self.reader.lock();
         loop {
@@ -497,12 +504,12 @@ impl Inner {
         }
     }
 
-    /// Does something with the reader, which a panic ends.
+    /// Runs something with the reader. A panic ends the reader.
     fn with_reader<T>(&self, slot: &mut Option<Reader>, work: impl FnOnce(&mut Reader) -> T) -> Option<T> {
         let reader = slot.as_mut()?;
         let done = catch_unwind(AssertUnwindSafe(|| work(reader)));
         if done.is_err() {
-            // Where it is now, nobody knows.
+            // Its position is unknown.
             *slot = None;
         }
         done.ok()
@@ -533,7 +540,7 @@ impl Inner {
         }
     }
 
-    /// Hands out what was read. `true`: the thread ends, because nobody has waited for long enough.
+    /// Hands out a batch. `true`: the thread ends, because nobody has waited for a while.
     fn hand_out(&self, read: Result<Option<OwnedBatch>>, idle: bool) -> bool {
         let mut state = self.state.lock();
         state.watching = false;
@@ -565,7 +572,7 @@ impl Inner {
 }
 
 impl State {
-    /// There are calls to do, or the reader is to be closed.
+    /// Whether there are calls to do, or the reader must be closed.
     fn is_asked(&self) -> bool {
         !self.calls.is_empty() || self.closer.is_some()
     }

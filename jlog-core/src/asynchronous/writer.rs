@@ -28,7 +28,7 @@ impl Default for AsyncWriterOptions {
 }
 
 impl AsyncWriterOptions {
-    /// The options of the writer that does the work.
+    /// The options of the underlying writer.
     #[must_use]
     pub fn writer(mut self, options: WriterOptions) -> Self {
         self.writer = options;
@@ -42,8 +42,8 @@ impl AsyncWriterOptions {
         self
     }
 
-    /// How many bytes the messages may have that are accepted and not appended yet (16 MiB by default). A message or batch
-    /// that is larger is accepted when there is no other.
+    /// How many bytes the accepted and not yet appended messages may have (16 MiB by default). A
+    /// larger message or batch is accepted when there is no other.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.bounds.bytes = bytes;
@@ -55,35 +55,38 @@ impl AsyncWriterOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAccepted {
-    /// As much as the bounds allow is accepted and not appended yet. The message comes back.
+    /// The bounds are reached. The message is returned.
     #[error(
         "the writer holds as many messages as it may: wait for some of them, or append with back-pressure"
     )]
     Full(Bytes),
-    /// The writer takes no messages, or could not start its thread.
+    /// The writer accepts no messages, or could not start its thread.
     #[error(transparent)]
     Failed(#[from] Error),
 }
 
 /// Appends messages from any number of tasks. Clones are handles of one writer.
 ///
-/// A thread takes the messages that have been accepted, writes them in one piece and syncs once for all whose futures wait
-/// for that, while the next ones gather. Messages are appended in the order in which they were accepted, and each future
-/// gets its own outcome: an error of one message is no other's.
+/// A thread takes the accepted messages, writes them in one piece and syncs once for all futures
+/// that wait for that, while the next messages gather. Messages are appended in the order in which
+/// they were accepted. Each future gets its own outcome: an error of one message does not affect
+/// the others.
 ///
-/// At most [as many messages and bytes](AsyncWriterOptions) as the bounds allow are accepted and not appended. Further
-/// futures wait, in the order in which they were first polled; [`try_append`](AsyncWriter::try_append) refuses instead.
+/// [Bounds](AsyncWriterOptions) limit the messages and bytes that are accepted and not appended.
+/// Further futures wait, in the order in which they were first polled;
+/// [`try_append`](AsyncWriter::try_append) refuses instead.
 ///
-/// [`close`](AsyncWriter::close) ends the writer and reports errors. When the last handle and the last future are dropped,
-/// what was accepted is appended and flushed as well, by the thread, which nobody waits for: until it is done, which takes a
-/// moment, the feed has this writer. A pre-commit buffer is flushed, too, when the writer has had nothing to do for a second.
+/// [`close`](AsyncWriter::close) ends the writer and reports errors. When the last handle and the
+/// last future are dropped, the thread appends and flushes the accepted messages in the background;
+/// until it is done, which takes a moment, this writer is open. A pre-commit buffer is also flushed
+/// when the writer has had nothing to do for a second.
 ///
 /// Dropped futures: see the [module](super#dropped-futures).
 ///
 /// # Errors
-/// All futures fail with [`Error::Closed`] once the writer is closed. If the thread panics (in a hook for events, for
-/// example), the futures whose messages it had taken fail with [`Error::Io`], and their messages may be there or not; the
-/// writer goes on with the others.
+/// All futures fail with [`Error::Closed`] once the writer is closed. If the thread panics (in a
+/// hook for events, for example), the futures whose messages it had taken fail with [`Error::Io`],
+/// and their messages may be present or not; the writer continues with the others.
 #[derive(Clone, Debug)]
 pub struct AsyncWriter {
     handle: Arc<Handle>,
@@ -121,11 +124,11 @@ struct Message {
     told: Told,
 }
 
-/// What the future of a message is told.
+/// The outcome for the future of a message.
 #[derive(Debug)]
 enum Told {
     Place(Teller<Result<Appended>>),
-    /// For a message that is durable.
+    /// The outcome for a durable message.
     Id(Teller<Result<LogId>>),
 }
 
@@ -133,7 +136,8 @@ impl Told {
     fn tell(self, outcome: Result<Appended>) {
         match self {
             Told::Place(teller) => teller.tell(outcome),
-            // What is durable went past the buffer, and has an id: otherwise nothing is told, which is an error.
+            // Durable messages bypass the buffer and have an id; without one, the future gets no
+            // value, which is an error.
             Told::Id(teller) => match outcome.map(Appended::id) {
                 Ok(Some(id)) => teller.tell(Ok(id)),
                 Ok(None) => {}
@@ -172,10 +176,10 @@ impl AsyncWriter {
         Self::open_with(log, AsyncWriterOptions::default())
     }
 
-    /// Opens a writer. What a writer does when it is opened, recovery for example, is done by a thread.
+    /// Opens a writer. A thread does the work of opening, such as recovery.
     ///
     /// # Errors
-    /// As [`Jlog::writer_with`]; [`Error::Io`] where no thread can be started.
+    /// As [`Jlog::writer_with`]; [`Error::Io`] if no thread can be started.
     pub fn open_with(
         log: &Jlog,
         options: AsyncWriterOptions,
@@ -191,7 +195,7 @@ impl AsyncWriter {
         }
     }
 
-    /// Wraps a writer that is open already.
+    /// Wraps an open writer.
     pub fn new(log: &Jlog, writer: Writer, options: AsyncWriterOptions) -> Self {
         Self::around(log.path().to_owned(), writer, options)
     }
@@ -207,8 +211,8 @@ impl AsyncWriter {
         Self { handle: Arc::new(Handle(Arc::new(inner))) }
     }
 
-    /// Appends a message with the time it is when it is first polled. When the future is ready, the message is where it
-    /// would be when [`Writer::append`] returns.
+    /// Appends a message with the time of the first poll. When the future is ready, the message is
+    /// as safe as when [`Writer::append`] returns.
     ///
     /// # Errors
     /// As [`Writer::append`], and [those of all futures](AsyncWriter#errors).
@@ -217,18 +221,21 @@ impl AsyncWriter {
         Outcome::new(self, self.message(message.into(), false, Told::Place(teller)), hearer)
     }
 
-    /// Appends a message and makes it durable: it survives a power failure when the future is ready. All messages that wait
-    /// for that at the same time share one sync. They go past the pre-commit buffer, so that none of which an error is
-    /// reported appears later, unless it was the sync that failed.
+    /// Appends a message and makes it durable: it survives a power failure when the future is
+    /// ready. All messages that wait for that at the same time share one sync. They bypass the
+    /// pre-commit buffer, so that a message with an error does not appear later, unless the sync
+    /// failed.
     ///
     /// # Errors
-    /// As [`append`](AsyncWriter::append), and [`Error::SyncFailed`]: the writer never says again that something is durable.
+    /// As [`append`](AsyncWriter::append), and [`Error::SyncFailed`]: the writer never again
+    /// reports anything as durable.
     pub fn append_durable(&self, message: impl Into<Bytes>) -> Outcome<LogId> {
         let (teller, hearer) = slot();
         Outcome::new(self, self.message(message.into(), true, Told::Id(teller)), hearer)
     }
 
-    /// Appends messages in order, with none of this writer's others between them, as [`Writer::append_batch`] does.
+    /// Appends messages in order, with none of this writer's others between them, as
+    /// [`Writer::append_batch`] does.
     ///
     /// # Errors
     /// As [`Writer::append_batch`], and [those of all futures](AsyncWriter#errors).
@@ -239,8 +246,8 @@ impl AsyncWriter {
         self.append_several(messages.into_iter().map(Into::into).collect(), false)
     }
 
-    /// Appends messages as [`append_batch`](AsyncWriter::append_batch) does, and makes them durable as
-    /// [`append_durable`](AsyncWriter::append_durable) does.
+    /// Appends messages as [`append_batch`](AsyncWriter::append_batch) does, and makes them durable
+    /// as [`append_durable`](AsyncWriter::append_durable) does.
     ///
     /// # Errors
     /// As [`append_batch`](AsyncWriter::append_batch), and [`Error::SyncFailed`].
@@ -251,19 +258,22 @@ impl AsyncWriter {
         self.append_several(messages.into_iter().map(Into::into).collect(), true)
     }
 
-    /// Accepts a message now, or gives it back where there is no room. The future tells what became of it.
+    /// Accepts a message now, or returns it if there is no room. The future resolves to its
+    /// outcome.
     ///
     /// # Errors
-    /// [`NotAccepted::Full`], [`NotAccepted::Failed`]; those of the future are as for [`append`](AsyncWriter::append).
+    /// [`NotAccepted::Full`], [`NotAccepted::Failed`]; those of the future are as for
+    /// [`append`](AsyncWriter::append).
     pub fn try_append(&self, message: impl Into<Bytes>) -> Result<Outcome<Appended>, NotAccepted> {
         self.append(message).accepted()
     }
 
-    /// As [`try_append`](AsyncWriter::try_append), for a message that is to be
-    /// [durable](AsyncWriter::append_durable).
+    /// As [`try_append`](AsyncWriter::try_append), for a [durable](AsyncWriter::append_durable)
+    /// message.
     ///
     /// # Errors
-    /// As [`try_append`](AsyncWriter::try_append); those of the future are as for [`append_durable`](AsyncWriter::append_durable).
+    /// As [`try_append`](AsyncWriter::try_append); those of the future are as for
+    /// [`append_durable`](AsyncWriter::append_durable).
     pub fn try_append_durable(&self, message: impl Into<Bytes>) -> Result<Outcome<LogId>, NotAccepted> {
         self.append_durable(message).accepted()
     }
@@ -286,8 +296,8 @@ impl AsyncWriter {
         Outcome::new(self, Work::Sync(teller), hearer)
     }
 
-    /// Appends everything that was accepted before it is first polled, and ends the writer as [`Writer::close`] does. All
-    /// handles are closed then, and another writer may be opened.
+    /// Appends everything that was accepted before it is first polled, and closes the writer as
+    /// [`Writer::close`] does. All handles are then closed, and another writer may be opened.
     ///
     /// # Errors
     /// As [`Writer::close`], and [those of all futures](AsyncWriter#errors).
@@ -313,8 +323,8 @@ fn panicked(action: &'static str, path: PathBuf) -> Error {
     Error::io(action, path, std::io::Error::other(why))
 }
 
-/// What becomes of work that an [`AsyncWriter`] is given when this is first polled. It keeps the writer open until it is
-/// ready. Dropped futures: see the [module](super#dropped-futures).
+/// The outcome of work that an [`AsyncWriter`] gets when this is first polled. It keeps the writer
+/// open until it is ready. Dropped futures: see the [module](super#dropped-futures).
 #[must_use = "nothing is done before it is polled"]
 #[derive(Debug)]
 pub struct Outcome<T> {
@@ -342,7 +352,7 @@ impl<T> Outcome<T> {
         }
     }
 
-    /// Hands the work in; returns it where there is no room and it is not to wait.
+    /// Hands the work in; returns it if there is no room and it must not wait.
     fn hand_in(&mut self, may_wait: bool) -> Result<Option<Work>> {
         let (Some(handle), Some(mut work)) = (&self.handle, self.work.take()) else { return Ok(None) };
         let inner = &handle.0;
@@ -381,10 +391,11 @@ impl<T> Future for Outcome<T> {
             return Poll::Ready(Err(error));
         }
         let Some(handle) = &this.handle else {
-            // Polled again after it was ready, which futures may answer as they like.
+            // Polled again after it was ready; any answer is allowed.
             return Poll::Pending;
         };
-        // In a child that was forked meanwhile, nobody would answer, and a lock may be held for ever.
+        // In a child that was forked meanwhile, nobody would answer, and a lock may be held
+        // forever.
         if let Err(error) = handle.0.process.check("append to", &handle.0.path) {
             this.handle = None;
             return Poll::Ready(Err(error));
@@ -410,13 +421,13 @@ impl<T> Drop for Outcome<T> {
 impl Drop for Handle {
     fn drop(&mut self) {
         if !self.0.process.is_this() {
-            // The writer is the parent's, and its locks may be held for ever here.
+            // The writer is the parent's, and its locks may be held forever here.
             std::mem::forget(Arc::clone(&self.0));
             return;
         }
         if self.0.queue.abandon() {
             let inner = Arc::clone(&self.0);
-            // Where there is no thread for it, the writer ends here, with the last of its owners.
+            // Without a thread, the writer ends here, with the last of its owners.
             let _ = start(THREAD, &self.0.path, move || inner.run());
         }
     }
@@ -439,12 +450,13 @@ impl Inner {
                 Next::Work(works) => {
                     idle = false;
                     done = works.iter().map(Work::size).fold(Size::default(), Size::plus);
-                    // A panic has been printed; the futures that it leaves without an answer hear of it.
+                    // The panic has been printed; the futures without an answer learn of it.
                     let _ = catch_unwind(AssertUnwindSafe(|| self.work_off(works)));
                 }
                 Next::Idle => {
                     idle = true;
-                    // What cannot be flushed stays in the buffer, and the next flush reports it.
+                    // Messages that cannot be flushed stay in the buffer, and the next flush
+                    // reports the error.
                     let flush = || self.writer.lock().as_ref().map(Writer::flush);
                     let _ = catch_unwind(AssertUnwindSafe(flush));
                 }
@@ -516,7 +528,7 @@ fn again(error: &Error, path: &std::path::Path) -> Error {
     Error::io("start a thread for", path, source)
 }
 
-/// What is placed, and is to be durable before its futures hear of it.
+/// Appended messages that must be durable before their futures learn of it.
 #[derive(Default)]
 struct Unsynced {
     messages: Vec<(Appended, Told)>,
@@ -527,7 +539,7 @@ struct Unsynced {
 }
 
 impl Unsynced {
-    /// Places messages that follow each other, in as few writes as possible.
+    /// Appends consecutive messages in as few writes as possible.
     fn place(&mut self, writer: &Writer, run: Vec<Message>) {
         if run.is_empty() {
             return;
@@ -547,7 +559,7 @@ impl Unsynced {
     /// Makes it durable, and tells the futures.
     fn sync(self, writer: &Writer) {
         for teller in self.syncs {
-            // The first of them does the work.
+            // The first call does the work.
             teller.tell(writer.sync());
         }
         for (placed, told) in self.messages {

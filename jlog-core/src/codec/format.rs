@@ -41,13 +41,13 @@ const LZ4_MAX_EXPANSION: u64 = 255;
 /// How bodies are stored. Chosen when a jlog is created and never changed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Compression {
-    /// Bodies are stored as they are.
+    /// Bodies are stored unchanged.
     #[default]
     None,
     /// Each body is one LZ4 block.
     Lz4,
-    /// Bodies are stored as they are, behind the longer headers of compressed ones: what the C library calls its
-    /// null provider.
+    /// Bodies are stored unchanged, after the longer headers of compressed ones. The C library
+    /// calls this its null provider.
     Framed,
 }
 
@@ -154,8 +154,8 @@ impl RecordFormat {
         }
     }
 
-    /// Reads the header that `bytes` begins with; `None` where the magic is not ours.
-    /// `bytes` must hold at least `header_len` bytes.
+    /// Reads the header at the beginning of `bytes`; `None` if the magic is not ours. `bytes` must
+    /// hold at least `header_len` bytes.
     #[inline]
     pub fn decode(self, bytes: &[u8]) -> Option<RecordHeader> {
         let head = bytes.first_chunk::<PLAIN_HEADER_LEN>()?;
@@ -177,7 +177,8 @@ impl RecordFormat {
         if self.lz4 { lz4_flex::block::get_maximum_output_size(len) } else { len }
     }
 
-    /// What a message's body looks like in its record: itself, or one LZ4 block appended to `scratch`.
+    /// The stored form of a message's body: the body itself, or one LZ4 block appended to
+    /// `scratch`.
     pub(crate) fn store<'a>(self, body: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
         if !self.lz4 {
             return body;
@@ -185,15 +186,15 @@ impl RecordFormat {
         let start = scratch.len();
         let bound = lz4_flex::block::get_maximum_output_size(body.len());
         scratch.resize(start + bound, 0);
-        // The output has the size that the compressor itself asks for, so that it cannot fail; were it
-        // to, an empty block would be refused on reading, never taken for a message.
+        // The output has the size that the compressor requires, so it cannot fail. If it did, an
+        // empty block would be refused on reading, and never taken for a message.
         let n = lz4_flex::block::compress_into(body, &mut scratch[start..]).unwrap_or(0);
         scratch.truncate(start + n);
         &scratch[start..]
     }
 
-    /// Appends a record's message to `out`; `false` (and `out` as it was) where the stored body is damaged.
-    /// Never allocates more than 255 times the stored body.
+    /// Appends a record's message to `out`; `false` (with `out` unchanged) if the stored body is
+    /// damaged. Never allocates more than 255 times the stored body.
     pub(crate) fn load(self, header: &RecordHeader, stored: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         if !self.lz4 {
@@ -254,7 +255,7 @@ impl Meta {
     /// Reads a metastore of 16 bytes, or an old one of 12.
     ///
     /// # Errors
-    /// What is wrong with the bytes: their number, an unknown magic, the byte order of another machine,
+    /// The fault of the bytes: a wrong length, an unknown magic, the byte order of another machine,
     /// a segment size of 0, an unknown safety.
     pub fn decode(bytes: &[u8]) -> std::result::Result<Self, MetaFault> {
         let format = match bytes.len() {

@@ -8,9 +8,9 @@ use crate::subscriber::{CHECKPOINT_PREFIX, GROUP_PREFIX, SubscriberName};
 pub const METASTORE: &str = "metastore";
 /// The pre-commit buffer.
 pub const PRE_COMMIT: &str = "pre_commit";
-/// Ours: which process owns the pre-commit buffer, and where its flush under way goes.
+/// Ours: which process owns the pre-commit buffer, and the destination of its current flush.
 pub const PRE_COMMIT_GUARD: &str = "pre_commit.guard";
-/// Ours: settings that the metastore has no place for.
+/// Ours: settings that do not fit into the metastore.
 pub const SETTINGS: &str = "settings";
 /// Ours: which feed this is.
 pub const IDENTITY: &str = "identity";
@@ -18,16 +18,16 @@ pub const IDENTITY: &str = "identity";
 pub const DROPPED: &str = "dropped";
 /// Ours: segments that are missing although a subscriber needs them.
 pub const LOST: &str = "lost";
-/// Ours: what a repair that has happened still has to do.
+/// Ours: the remaining steps of a repair that has happened.
 pub const REPAIR_JOURNAL: &str = "repair.journal";
-/// Ours: there while a repair runs or is being finished, for its guard.
+/// Ours: exists while a repair runs or is being finished, for its guard.
 pub const REPAIR_LOCK: &str = "repair.lock";
-/// What the names of the files begin with that a repair prepares.
+/// The prefix of files that a repair prepares.
 pub const REPAIR_TEMPORARY_PREFIX: &str = ".tmp-repair-";
-/// Files being written that get their right name when they are whole begin with this.
+/// The prefix of files being written, which get their final name when they are complete.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
 
-/// What the names of files begin with that are left of a newer feed over which an older one was restored.
+/// The prefix of files left over from a newer feed that an older one was restored over.
 const STALE_PREFIX: &str = ".stale-";
 const PASSED_PREFIX: &str = "passed.";
 const INDEX_SUFFIX: &str = ".idx";
@@ -50,7 +50,8 @@ pub fn checksums(number: u32) -> String {
     format!("{number:08x}{CHECKSUMS_SUFFIX}")
 }
 
-/// The file whose name says that segments before this one were removed because nobody needed them.
+/// The file whose name says that segments before this one were removed because no subscriber needed
+/// them.
 pub fn passed(number: u32) -> String {
     format!("{PASSED_PREFIX}{number:08x}")
 }
@@ -60,12 +61,12 @@ pub fn repaired(number: u32) -> String {
     format!("{number:08x}{REPAIRED_SUFFIX}")
 }
 
-/// Where the bytes cut from `file` at `offset` are kept.
+/// The file that keeps the bytes cut from `file` at `offset`.
 pub fn broken(file: &str, offset: u64) -> String {
     format!("{file}{BROKEN_INFIX}{offset}")
 }
 
-/// Where a segment, its index or its checksums are kept that are left of a newer feed.
+/// The new name of a segment, its index or its checksums, left over from a newer feed.
 pub fn stale(file: &str) -> String {
     format!("{STALE_PREFIX}{file}")
 }
@@ -78,7 +79,7 @@ pub(crate) fn segments(kinds: &[Kind]) -> Vec<u32> {
     segments
 }
 
-/// What a file in a jlog directory is, by its name.
+/// The kind of a file in a jlog directory, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// The metastore.
@@ -93,9 +94,9 @@ pub enum Kind {
     Repaired(u32),
     /// A subscriber's checkpoint.
     Checkpoint(SubscriberName),
-    /// Called `cp.` and something that is not a name in lower-case hex.
+    /// Named `cp.` and something that is not a name in lower-case hex.
     BadCheckpoint,
-    /// What the workers of a group know of a subscriber's messages.
+    /// The state of a group of workers.
     Group(SubscriberName),
     /// The pre-commit buffer.
     PreCommit,
@@ -113,9 +114,9 @@ pub enum Kind {
     Passed(u32),
     /// Bytes that were cut from a damaged file and kept.
     Broken,
-    /// Left of a newer feed over which an older one was restored.
+    /// Left over from a newer feed that an older one was restored over.
     Stale,
-    /// What a repair that has happened still has to do.
+    /// The remaining steps of a repair that has happened.
     RepairJournal,
     /// There while a repair runs.
     RepairLock,
@@ -123,7 +124,7 @@ pub enum Kind {
     RepairTemporary,
     /// A file that was being written when its writer ended.
     Temporary,
-    /// Not jlog's.
+    /// Not one of jlog's files.
     Other,
 }
 

@@ -1,5 +1,5 @@
-//! What a jlog of ours keeps about itself that the metastore has no place for: the file `settings`,
-//! one `key value` a line. A jlog made by the C library has none, and the defaults of that library hold.
+//! Settings that do not fit into the metastore: the file `settings`, one `key value` per line. A
+//! jlog made by the C library has none, and that library's defaults apply.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Settings {
     /// Reads the file's text.
     ///
     /// # Errors
-    /// The line (from 1) and what is wrong with it.
+    /// The line (from 1) and its fault.
     pub fn parse(text: &str) -> std::result::Result<Self, (usize, String)> {
         let mut settings = Self::default();
         for (i, line) in text.lines().enumerate() {
@@ -71,7 +71,8 @@ impl Settings {
                         return Err((i + 1, "at_limit is neither fail nor drop-oldest".to_owned()));
                     }
                 },
-                // The text is not quoted: the file may be a link to one that not everybody may read.
+                // The text is not quoted: the file may be a link to one that not everybody may
+                // read.
                 Some(_) => return Err((i + 1, "unknown setting (from a later version?)".to_owned())),
                 None => return Err((i + 1, "no value: expected `key value`".to_owned())),
             }

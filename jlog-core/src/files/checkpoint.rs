@@ -19,12 +19,12 @@ use crate::{Error, LogId, Result};
 pub(crate) struct Checkpoint {
     file: Arc<dyn File>,
     path: PathBuf,
-    /// Why it cannot be written, where that is so.
+    /// Why it cannot be written, if it cannot.
     refused: Option<Refused>,
 }
 
 impl Checkpoint {
-    /// Opens it, for writing where that is allowed.
+    /// Opens it, for writing if that is allowed.
     pub(crate) fn open(shared: &Shared, name: &SubscriberName) -> Result<Self> {
         let file_name = name.checkpoint_file();
         let (file, refused) = shared
@@ -33,8 +33,8 @@ impl Checkpoint {
         Ok(Self { file, path: shared.at(&file_name), refused })
     }
 
-    /// Claims it for a reader until the guard is dropped. `None` where the file cannot be written: such a reader stores
-    /// nothing, so it needs no claim.
+    /// Claims it for a reader until the guard is dropped. `None` if the file cannot be written:
+    /// such a reader stores nothing, so it needs no claim.
     pub(crate) fn claim(
         &self,
         shared: &Shared,
@@ -54,14 +54,13 @@ impl Checkpoint {
         taken.ok_or_else(busy).map(Some)
     }
 
-    /// Reads it under its lock. A file without any bytes is one that the C library is creating:
-    /// `None` then.
+    /// Reads it under its lock. `None` for an empty file, which the C library is creating.
     pub(crate) fn get(&self) -> Result<Option<LogId>> {
         let _lock = self.lock()?;
         self.get_locked()
     }
 
-    /// The same, with the file that the checkpoint's segment is: its device and inode, where it is there. Waits for a
+    /// The same, with the device and inode of the checkpoint's segment, if that exists. Waits for a
     /// repair, or finishes it.
     pub(crate) fn get_with_file(&self, shared: &Shared) -> Result<Option<(LogId, Option<Identity>)>> {
         loop {
@@ -71,7 +70,8 @@ impl Checkpoint {
             let file = || shared.facts(&name).ok().map(|facts| facts.identity);
             let before = file();
             if !shared.is_repair_pending()? {
-                // A repair moves checkpoints before it replaces segments: this one has done both, or neither.
+                // A repair moves checkpoints before it replaces segments: this one has done both,
+                // or neither.
                 if file() == before {
                     return Ok(Some((id, before)));
                 }
@@ -92,8 +92,8 @@ impl Checkpoint {
             .ok_or_else(|| Error::Checkpoint { path: self.path.clone(), len: self.file.len().unwrap_or(0) })
     }
 
-    /// Stores what `choose` gives, which is asked under the checkpoint's lock; returns that and what it was. Extends
-    /// or cuts the file to its right size.
+    /// Stores the value that `choose` returns under the checkpoint's lock; returns it and the
+    /// previous one. Extends or cuts the file to its proper size.
     pub(crate) fn set(
         &self,
         shared: &Shared,
@@ -117,8 +117,8 @@ impl Checkpoint {
         }
     }
 
-    /// Passes its bytes to `decide`, up to one more than fit, and stores the result durably. For repair
-    /// only, which others wait for; use `set` elsewhere.
+    /// Passes its bytes to `decide`, up to one more than fit, and stores the result durably. For
+    /// repair only, which others wait for; use `set` elsewhere.
     pub(crate) fn repair(&self, decide: impl FnOnce(&[u8]) -> Result<Option<LogId>>) -> Result<()> {
         self.check_allowed()?;
         let _lock = self.lock()?;
@@ -137,8 +137,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Stores it if it is still `from` and a further condition holds under the checkpoint's lock. Returns
-    /// whether it was.
+    /// Stores it if it is still `from` and a further condition holds under the checkpoint's lock.
+    /// Returns whether it was.
     pub(crate) fn move_from(
         &self,
         shared: &Shared,
@@ -159,7 +159,7 @@ impl Checkpoint {
         Ok(true)
     }
 
-    /// Fails where the file can only be read.
+    /// Fails if the file is read-only.
     pub(crate) fn check_allowed(&self) -> Result<()> {
         match self.refused {
             None => Ok(()),
@@ -188,20 +188,20 @@ impl Checkpoint {
     }
 }
 
-/// This many new checkpoints are written, synced and named together. Each is an open file meanwhile.
+/// How many new checkpoints are written, synced and named together. Each is an open file meanwhile.
 const TOGETHER: usize = 64;
 
-/// This many threads sync them: file systems commit what several threads ask for in one go.
+/// How many threads sync them: file systems commit the requests of several threads together.
 const SYNCING: usize = 16;
 
-/// Creates checkpoints at the same place: all of them, or none. Each is whole from the first moment, and the directory is
-/// synced once.
+/// Creates checkpoints at the same place: all of them, or none. Each is whole from the first
+/// moment, and the directory is synced once.
 pub(crate) fn create_all(shared: &Shared, names: &[SubscriberName], id: LogId) -> Result<()> {
     let mut created = 0;
     let mut groups = names.chunks(TOGETHER);
     if let Err(e) = groups.try_for_each(|group| create_group(shared, group, id, &mut created)) {
         for name in &names[..created] {
-            // The error that led here matters more, and the subscriber was not announced.
+            // The first error matters more, and the subscriber was not announced.
             let _ = shared.remove_if_there(&name.checkpoint_file());
         }
         return Err(e);
@@ -244,7 +244,7 @@ fn sync_all(shared: &Shared, files: &[Temporary<'_>]) -> Result<()> {
         let started: Vec<_> = parts.map(|part| (part, start(part))).collect();
         started.into_iter().try_for_each(|(part, thread)| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            // No more threads are to be had.
+            // No more threads are available.
             Err(_) => sync(part),
         })
     })
@@ -254,8 +254,8 @@ pub(crate) fn unknown_subscriber(shared: &Shared, name: &SubscriberName) -> Erro
     Error::UnknownSubscriber { path: shared.path.clone(), name: name.to_string() }
 }
 
-/// The checkpoints of all subscribers, read one after the other. One that is being created or cannot be read
-/// is `None`: what it needs is unknown.
+/// The checkpoints of all subscribers, read in sequence. A checkpoint that is being created or
+/// cannot be read is `None`: the segments that its subscriber needs are unknown.
 pub(crate) fn all(shared: &Shared) -> Result<Vec<(SubscriberName, Option<LogId>)>> {
     of(shared, shared.list()?)
 }
@@ -284,14 +284,14 @@ pub(crate) fn read(shared: &Shared, name: &SubscriberName) -> Result<Option<LogI
     Checkpoint::open(shared, name)?.get()
 }
 
-/// The bytes of a checkpoint, of which there may be one too many.
+/// The bytes of a checkpoint, with room for one too many.
 pub(crate) fn bytes(shared: &Shared, name: &SubscriberName) -> Result<Vec<u8>> {
     let checkpoint = Checkpoint::open(shared, name)?;
     let _lock = checkpoint.lock()?;
     read_all(&*checkpoint.file, CHECKPOINT_LEN).map_err(|e| Error::io("read", &checkpoint.path, e))
 }
 
-/// Whether a file of this subscriber is there, whatever it holds.
+/// Whether a checkpoint file of this subscriber exists, whatever its contents.
 pub(crate) fn exists(shared: &Shared, name: &SubscriberName) -> bool {
     shared.open(&name.checkpoint_file(), Open::Read).is_ok()
 }

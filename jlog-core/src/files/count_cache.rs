@@ -1,4 +1,4 @@
-//! How many records complete segments have, once they were counted: complete segments do not change.
+//! Caches the record counts of complete segments, which do not change.
 
 use std::collections::HashMap;
 
@@ -23,12 +23,12 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     pub(crate) records: u32,
-    /// Whether its checksums are about the whole segment, and nothing else.
+    /// Whether its checksums describe exactly the whole segment.
     pub(crate) covered: bool,
 }
 
 impl CountCache {
-    /// What is known of a segment, if it is still the file that was counted.
+    /// The count of a segment, if it is still the same file.
     pub(crate) fn get(&self, number: u32, facts: &Facts) -> Option<Known> {
         let entry = self.0.lock().get(&number).copied()?;
         ((entry.inode, entry.bytes) == (facts.identity.1, facts.len)).then_some(entry.known)

@@ -1,5 +1,5 @@
-//! Which segments were dropped although a subscriber needed them, and how many messages they had: the file
-//! `dropped`.
+//! The file `dropped`: segments that were dropped although a subscriber needed them, and their
+//! numbers of messages.
 //!
 //! ```text
 //!  0  u32  number of a segment
@@ -17,12 +17,14 @@ use crate::files::shared::Shared;
 use crate::storage::{Open, read_all};
 use crate::{Error, LogId, Result};
 
-/// At most this many segments are remembered, and beyond `MANY` only those that a subscriber may ask for.
+/// At most this many segments are remembered, and beyond `MANY` only those that a subscriber may
+/// need.
 const MAX: usize = 65_536;
 const MANY: usize = 1024;
 const MAX_LEN: usize = MAX * 8 + 4;
 
-/// Reads the file's bytes: segments and how many records they had; nothing where the bytes are damaged.
+/// Reads the file's bytes: segments and how many records they had; nothing if the bytes are
+/// damaged.
 pub fn parse(bytes: &[u8]) -> BTreeMap<u32, u32> {
     let Some((entries, crc)) = bytes.split_last_chunk::<4>() else { return BTreeMap::new() };
     if entries.len() % 8 != 0 || crc32fast::hash(entries) != u32::from_le_bytes(*crc) {
@@ -49,7 +51,7 @@ pub(crate) fn load(shared: &Shared) -> Result<BTreeMap<u32, u32>> {
     Ok(parse(&bytes))
 }
 
-/// Notes that these segments, each with its number of records, are about to be dropped.
+/// Records that these segments, each with its number of records, are about to be dropped.
 /// `needed_from` finds the first segment that a subscriber needs.
 pub(crate) fn note(
     shared: &Shared,

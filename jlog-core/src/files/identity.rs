@@ -1,5 +1,6 @@
-//! Which feed a directory holds: a random number that is made with the feed and kept in the file `identity`. The C
-//! library ignores it; a feed of that library gets one from the first writer of ours that may create files there.
+//! The file `identity`: a random number that identifies the feed in a directory, chosen when the
+//! feed is made. The C library ignores it; in a feed of that library, the first writer of ours that
+//! may create files adds it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,9 +13,9 @@ use crate::{Error, Result};
 /// Bytes of the number.
 const LEN: usize = 16;
 
-/// Which feed a directory holds, whatever its path: a random number of 128 bits that is made with the feed, written as 32
-/// hex digits. A feed that is removed and created again has another one, and so has a copy that [`Jlog::backup`] makes. A
-/// directory that is copied as files keeps it.
+/// Identifies a feed, whatever its path: a random number of 128 bits that is chosen when the feed
+/// is made, written as 32 hex digits. A feed that is removed and created again has another one, and
+/// so has a copy that [`Jlog::backup`] makes. A directory that is copied as files keeps it.
 ///
 /// [`Jlog::backup`]: crate::Jlog::backup
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,7 +66,8 @@ impl FeedIdentity {
     }
 }
 
-/// The identity of the feed that is at the path now; `None` where it has none, or none that can be read.
+/// The identity of the feed that is at the path now; `None` if it has none, or none that can be
+/// read.
 pub(crate) fn read(shared: &Shared) -> Option<FeedIdentity> {
     let file = shared.open(names::IDENTITY, Open::Read).ok()?;
     FeedIdentity::parse(&read_all(&*file, 2 * LEN + 1).ok()?)
@@ -77,12 +79,12 @@ pub(crate) fn create(shared: &Shared) -> Result<()> {
         return Ok(());
     }
     let identity = FeedIdentity::random().map_err(|e| Error::io("create", shared.at(names::IDENTITY), e))?;
-    // Another process may be writing one at this moment: the first one stays.
+    // Another process may be writing one right now: the first one stays.
     shared.write_temporary(identity.to_text().as_bytes())?.publish_new(names::IDENTITY)?;
     Ok(())
 }
 
-/// The feed's identity, which it gets now if it has none. `None` where files cannot be created there.
+/// The feed's identity, which is created if missing. `None` if files cannot be created there.
 pub(crate) fn ensure(shared: &Shared) -> Option<FeedIdentity> {
     read(shared).or_else(|| {
         create(shared).ok()?;

@@ -1,5 +1,6 @@
-//! Index files: a cache of where each record of a segment begins. Reading never needs one; where one is
-//! there and fits, it spares a scan. What it says is checked against the segment before it is believed.
+//! Index files: a cache of the offsets of a segment's records. Reading never needs one; an index
+//! that exists and fits saves a scan. Its entries are checked against the segment before they are
+//! used.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::loss::Records;
 use crate::storage::{File, LockGuard, Open, read_exact_at, write_all_at};
 use crate::{Error, LogId, Result};
 
-/// What an index lists.
+/// The contents of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexState {
     /// Marker of the last record listed: how many there are.
@@ -53,7 +54,8 @@ impl Index {
         Some(IndexState { last, closed })
     }
 
-    /// Where a record begins, if the index says so believably: the record before it ends just there.
+    /// Where a record begins, if the index is plausible: the record before it must end exactly
+    /// there.
     fn offset(&self, data: &dyn File, format: RecordFormat, marker: u32, to: u64) -> Option<u64> {
         let at = self.entry(u64::from(marker) - 1)?;
         let ends_at = match marker {
@@ -64,7 +66,8 @@ impl Index {
     }
 }
 
-/// Where the record that begins at `offset` ends; `None` where none does, or it does not end before `to`.
+/// Where the record that begins at `offset` ends; `None` if there is none, or it does not end
+/// before `to`.
 fn end_of(data: &dyn File, format: RecordFormat, offset: u64, to: u64) -> Option<u64> {
     let mut head = [0; 20];
     let head = &mut head[..format.header_len()];
@@ -76,7 +79,7 @@ fn end_of(data: &dyn File, format: RecordFormat, offset: u64, to: u64) -> Option
     }
 }
 
-/// How many records the index lists, and where the last of them ends, if that can be believed.
+/// How many records the index lists, and where the last of them ends, if that is plausible.
 pub(crate) fn tail(
     shared: &Shared,
     segment: u32,
@@ -93,7 +96,7 @@ pub(crate) fn tail(
     Some((state.last, end_of(data, format, begin, to)?))
 }
 
-/// Where the record after `marker` begins, as far as the index can tell.
+/// Where the record after `marker` begins, if the index knows.
 pub(crate) fn after(
     shared: &Shared,
     segment: u32,
@@ -111,7 +114,7 @@ pub(crate) fn after(
     end_of(data, format, begin, to)
 }
 
-/// What an index lists, without changing it.
+/// Reads the contents of an index, without changing it.
 pub(crate) fn state(shared: &Shared, segment: u32) -> Result<Option<IndexState>> {
     let name = names::index(segment);
     let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
@@ -138,8 +141,9 @@ pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
     Some(Records { at_least, exact: false }).filter(|_| at_least > 0)
 }
 
-/// Whether the index of a complete segment is closed, and lists records behind the first `len` bytes of it. `records` is
-/// how many the segment has, if that is known: then the length of the index may be enough to tell.
+/// Whether the index of a complete segment is closed, and lists records behind the first `len`
+/// bytes of it. `records` is how many the segment has, if that is known: then the length of the
+/// index may be enough to tell.
 pub(crate) fn lists_beyond(shared: &Shared, segment: u32, len: u64, records: Option<u32>) -> bool {
     if let Some(records) = records {
         let listed = shared.facts(&names::index(segment)).map_or(0, |facts| facts.len / INDEX_ENTRY_LEN);
@@ -152,8 +156,8 @@ pub(crate) fn lists_beyond(shared: &Shared, segment: u32, len: u64, records: Opt
     index.entry(u64::from(state.last) - 1).is_some_and(|last| last >= len)
 }
 
-/// Removes the closed index of a segment that is being written and ends at `end`, if it lists more: it is about another one,
-/// over which this one was restored.
+/// Removes the closed index of a segment that is being written and ends at `end`, if it lists more:
+/// it belongs to a segment that this one was restored over.
 pub(crate) fn drop_stale(shared: &Shared, segment: u32, end: u64) -> Result<()> {
     if lists_beyond(shared, segment, end, None) {
         shared.remove_if_there(&names::index(segment))?;
@@ -161,8 +165,8 @@ pub(crate) fn drop_stale(shared: &Shared, segment: u32, end: u64) -> Result<()> 
     Ok(())
 }
 
-/// How many records a complete segment had according to its closed index, and how many of them are there, if it was cut at
-/// the end of one: those that are there begin and end where the index says.
+/// How many records a complete segment had according to its closed index, and how many of them
+/// remain, if it was cut at the end of one: the remaining ones begin and end where the index says.
 pub(crate) fn cut(
     shared: &Shared,
     segment: u32,
@@ -186,18 +190,18 @@ pub(crate) fn cut(
             break;
         }
         there += 1;
-        // The last one: only a segment that was cut ends elsewhere, and then within it.
+        // The last one: only a cut segment ends elsewhere, and then within this record.
         let end = if there == had.at_least { len } else { end };
         let head = heads.at(data, begin, format.header_len()).ok()?;
         whole = match step(format, head, len - begin) {
             Step::Record(_, total) if begin + total == end => true,
-            // Other records than those that the index lists.
+            // These are not the records that the index lists.
             Step::Record(..) => return None,
-            // Damage, if the next one is where it was.
+            // This is damage, if the next record is where it was.
             _ => false,
         };
     }
-    // What ends within a record is damage.
+    // An end within a record is damage.
     let ends_here = there == 0 || entry_is(&index, there, len);
     (there < had.at_least && whole && ends_here).then_some((had, there))
 }
@@ -206,20 +210,21 @@ fn entry_is(index: &Index, n: u32, offset: u64) -> bool {
     index.entry(n.into()) == Some(offset)
 }
 
-/// Entries that are gathered before they are written.
+/// How many entries are gathered before they are written.
 const ENTRIES_AT_ONCE: usize = 8192;
 
-/// Brings a segment's index up to date, under the index's lock, as every process does that reads by marker.
+/// Brings a segment's index up to date, under the index's lock. Every process that reads by marker
+/// does this.
 ///
-/// `storage_log` was read before this call: only a segment before it gets the closing 0, and only when it
-/// has not grown meanwhile and ends with a whole record.
+/// `storage_log` was read before this call: only a segment before it gets the closing 0, and only
+/// when it has not grown meanwhile and ends with a whole record.
 ///
-/// `before_rebuild` is called before the index of such a segment is replaced: it may know of records that the segment
-/// has lost.
+/// `before_rebuild` is called before the index of such a segment is replaced: it may know of
+/// records that the segment has lost.
 ///
 /// # Errors
-/// [`Error::Damaged`] if bytes are not a record; [`Error::Io`], [`Error::DiskFull`] if the index cannot be
-/// written (nothing wrong is left in it).
+/// [`Error::Damaged`] if bytes are not a record; [`Error::Io`], [`Error::DiskFull`] if the index
+/// cannot be written (nothing wrong is left in it).
 pub(crate) fn resync(
     shared: &Shared,
     segment: u32,
@@ -244,7 +249,7 @@ pub(crate) fn resync(
         }
         let begin = index.offset(&**data, format, state.last, data_len)?;
         let end = end_of(&**data, format, begin, data_len)?;
-        // Closed too early: something was written after all.
+        // Closed too early: more was written afterwards.
         (!state.closed || end == data_len).then_some((state.last, end, state.closed))
     });
     let (mut last, from, closed) = known.unwrap_or((0, 0, false));
@@ -262,7 +267,7 @@ pub(crate) fn resync(
     let mut failed = None;
     let write = |entries: &mut Vec<u8>, at: &mut u64| {
         if let Err(e) = write_all_at(&*file, &mut [IoSlice::new(entries)], *at) {
-            // A piece of an entry must not stay behind.
+            // A partial entry must not remain.
             let _ = file.set_len(*at);
             return Some(e);
         }

@@ -62,7 +62,8 @@ fn identity_of(file: &dyn File, path: &Path) -> Result<(u64, u64)> {
     Ok(file.facts().map_err(|e| Error::io("read", path, e))?.identity)
 }
 
-/// Checks that the metastore at the path is this file. While it is open, no other file gets its inode.
+/// Checks that the metastore at the path is this file. While it is open, no other file gets its
+/// inode.
 fn check_named(shared: &Shared, named: (u64, u64)) -> Result<()> {
     match shared.facts(names::METASTORE) {
         Ok(facts) if facts.identity == named => Ok(()),
@@ -78,7 +79,7 @@ const SEGMENT_SIZE: usize = 4;
 const SAFETY: usize = 8;
 
 impl Metastore {
-    /// Opens and checks it. An old one (12 bytes) is not for writing.
+    /// Opens and checks it. An old one (12 bytes) cannot be written.
     pub(crate) fn open(shared: &Shared) -> Result<Self> {
         let file = shared.open(names::METASTORE, Open::Write).map_err(|e| shared.not_a_jlog(e))?;
         let path = shared.at(names::METASTORE);
@@ -92,18 +93,19 @@ impl Metastore {
         Ok(Self { file, map, path, format: meta.format, named, feed: OnceLock::new() })
     }
 
-    /// Takes note of the feed's identity, which it gets now if it has none.
+    /// Remembers the feed's identity, which is created if missing.
     pub(crate) fn identify(&self, shared: &Shared) {
         self.feed.get_or_init(|| identity::ensure(shared));
     }
 
-    /// Makes sure that the feed at the path is still the one that was opened: by the metastore's name, which costs one
-    /// look at a path.
+    /// Makes sure that the feed at the path is still the one that was opened: by the metastore's
+    /// path, which costs one call.
     pub(crate) fn check_named(&self, shared: &Shared) -> Result<()> {
         check_named(shared, self.named)
     }
 
-    /// The same, and by the feed's identity: another feed may have been copied over this one's files.
+    /// The same, but also by the feed's identity: another feed may have been copied over this one's
+    /// files.
     pub(crate) fn check_feed(&self, shared: &Shared) -> Result<()> {
         self.check_named(shared)?;
         let Some(Some(ours)) = self.feed.get() else { return Ok(()) };
@@ -129,7 +131,8 @@ impl Metastore {
         Safety::from_u32(self.map.load_u32(SAFETY)).unwrap_or_default()
     }
 
-    /// Takes the guard that tells writers of one another, alone or with others; waits a moment for it if `wait` says so.
+    /// Takes the guard through which writers see each other, exclusively or shared; waits briefly
+    /// for it if `wait` is set.
     pub(crate) fn guard(&self, shared: &Shared, exclusive: bool, wait: bool) -> Result<Option<Guarded>> {
         let taken = if wait {
             Guarded::take_soon(&*shared.storage, &self.file, exclusive)
@@ -146,8 +149,9 @@ impl Metastore {
         Ok(())
     }
 
-    /// Under the metastore's lock, makes `next` the segment being written if `from` still is. `create` makes
-    /// the new segment first, so that the metastore never names a segment that does not exist.
+    /// Under the metastore's lock, makes `next` the segment being written if `from` still is.
+    /// `create` makes the new segment first, so that the metastore never names a segment that does
+    /// not exist.
     pub(crate) fn advance(&self, from: u32, create: impl FnOnce(u32) -> Result<()>) -> Result<()> {
         let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
         if self.storage_log() != from {
@@ -161,13 +165,13 @@ impl Metastore {
         self.changed()
     }
 
-    /// Does something under the metastore's lock, if the segment being written still is this one.
+    /// Runs something under the metastore's lock, if this is still the segment being written.
     pub(crate) fn while_it_is(&self, number: u32, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
         if self.storage_log() == number { work() } else { Ok(()) }
     }
 
-    /// Sets the number of the segment being written, if it is still `from`; says whether it was.
+    /// Sets the number of the segment being written, if it is still `from`; returns whether it was.
     pub(crate) fn set_storage_log(&self, from: u32, to: u32) -> Result<bool> {
         let _lock = LockGuard::new(&*self.file).map_err(|e| Error::io("lock", &self.path, e))?;
         let still = self.storage_log() == from;
@@ -196,7 +200,7 @@ impl Metastore {
     }
 }
 
-/// What is wrong with a metastore, as repair needs to know it; `None` where nothing is.
+/// The fault of a metastore, for repair; `None` if it is sound.
 pub(crate) fn fault(shared: &Shared) -> Result<Option<MetaFault>> {
     let file = shared.open(names::METASTORE, Open::Read)?;
     let bytes =

@@ -1,4 +1,5 @@
-//! The files of a jlog directory, one kind in each module, and how they are opened, replaced and kept.
+//! The files of a jlog directory, one kind in each module, and how they are opened, replaced and
+//! kept.
 
 pub(crate) mod checkpoint;
 pub mod checksum;

@@ -1,7 +1,8 @@
-//! The pre-commit buffer: records that a writer has accepted and not yet put in a segment, in a shared map,
-//! so that they survive the process.
+//! The pre-commit buffer: records that a writer has accepted and not yet written to a segment, in a
+//! shared map, so that they survive the process.
 //!
-//! Beside the buffer, whose layout is the C library's, there is `pre_commit.guard`, which is ours alone:
+//! Beside the buffer, whose layout is the C library's, there is `pre_commit.guard`, which is ours
+//! alone:
 //!
 //! ```text
 //!  0  u32  0x3167706a ("jpg1")
@@ -17,9 +18,9 @@
 //! 48  u32  fingerprint of the records that are in a segment already
 //! ```
 //!
-//! Its flock identifies the owner of the buffer; there is only one. The note of where a flush goes lets an
-//! interrupted flush be completed exactly once. After a restart of the machine, the fingerprint shows
-//! whether the buffer's pages reached the disk together.
+//! Its flock identifies the owner of the buffer; there is only one. The recorded destination of a
+//! flush allows an interrupted flush to be completed exactly once. After a restart of the machine,
+//! the fingerprint shows whether the buffer's pages reached the disk together.
 
 use crate::codec::format::{MAX_PRE_COMMIT, PRE_COMMIT_HEADER_LEN, RecordFormat};
 use crate::codec::names;
@@ -47,7 +48,7 @@ const NO_FLUSH: u32 = 0;
 const WRITING: u32 = 1;
 const WRITTEN: u32 = 2;
 
-/// A flush that was under way when its writer ended.
+/// A flush that was interrupted when its writer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unfinished {
     pub(crate) segment: u32,
@@ -100,7 +101,7 @@ pub(crate) struct PreCommit {
     map: Map,
     guard: Guard,
     capacity: usize,
-    /// Where the records begin that are in no segment yet.
+    /// The offset of the first record that is in no segment yet.
     start: usize,
     used: usize,
     /// Total length and checksum of each of them.
@@ -136,8 +137,8 @@ pub(crate) fn whole_records(format: RecordFormat, bytes: &[u8]) -> (Vec<Sums>, u
     (records, at)
 }
 
-/// How many bytes of the buffer hold records, where the counter that leads it points between two records: a bit
-/// of it is wrong then, and the fingerprint tells up to which record they go.
+/// How many bytes of the buffer hold records, if its leading counter points into the middle of a
+/// record: then a bit of it is wrong, and the fingerprint shows the last record.
 fn counted(format: RecordFormat, bytes: &[u8], used: usize, expected: u32) -> Option<usize> {
     let (records, _) = whole_records(format, bytes);
     let (mut end, mut sum, mut found) = (0, 0, None);
@@ -157,8 +158,8 @@ fn counted(format: RecordFormat, bytes: &[u8], used: usize, expected: u32) -> Op
 /// How many lengths are tried.
 const TRIES: usize = 64;
 
-/// Undoes damage to the length of one record, where the fingerprint proves it: a record seems to hold others, or
-/// ends before the next one begins.
+/// Undoes damage to the length of one record, if the fingerprint confirms it: a record seems to
+/// contain others, or ends before the next one begins.
 fn restore(format: RecordFormat, bytes: &[u8], expected: u32) -> Option<Vec<u8>> {
     let (records, whole) = whole_records(format, bytes);
     if expected == 0 || (whole == bytes.len() && fingerprint(&records) == expected) {
@@ -171,7 +172,7 @@ fn restore(format: RecordFormat, bytes: &[u8], expected: u32) -> Option<Vec<u8>>
     let lens = records.iter().map(|record| record.len as usize).chain(begins(whole).then_some(0));
     for len in lens {
         let next = start + len;
-        // Behind the last of them, the next one may be anywhere.
+        // After the last of them, the next one may be anywhere.
         let until = if next >= whole { bytes.len() } else { next };
         for end in (start + header_len..=until).filter(|&at| at != next && (at == bytes.len() || begins(at)))
         {
@@ -192,7 +193,7 @@ fn restore(format: RecordFormat, bytes: &[u8], expected: u32) -> Option<Vec<u8>>
     None
 }
 
-/// The intact stretches of a damaged buffer, each some whole records: where they begin and end.
+/// The intact stretches of a damaged buffer, each of whole records: their beginnings and ends.
 fn salvage(format: RecordFormat, bytes: &[u8]) -> Vec<(usize, usize)> {
     let mut out: Vec<(usize, usize)> = Vec::new();
     let mut at = 0;
@@ -200,8 +201,8 @@ fn salvage(format: RecordFormat, bytes: &[u8]) -> Vec<(usize, usize)> {
         let (records, len) = whole_records(format, &bytes[begin..]);
         let reached = begin + len;
         let last = reached - records.last().map_or(0, |record| record.len as usize);
-        // Where what follows the last record is none, its length may be what is damaged, so that it seems to hold
-        // others. Those lead on behind its end; records within its body do not.
+        // If the last record is not followed by a record, its length may be damaged, so that it
+        // seems to contain others. Those continue beyond its end; records within its body do not.
         let inside = std::iter::successors(next_chain(format, bytes, last + 1), |&at| {
             next_chain(format, bytes, at + 1)
         })
@@ -242,8 +243,8 @@ fn bodies_load(format: RecordFormat, bytes: &[u8], records: &[Sums]) -> bool {
         })
 }
 
-/// Where the next record begins, at or after `from`, that ends with the bytes or has another behind it. The first
-/// record of the bytes needs no other.
+/// The offset of the next record, at or after `from`, that ends with the bytes or is followed by
+/// another one. The first record of the bytes need not be followed by one.
 fn next_chain(format: RecordFormat, bytes: &[u8], from: usize) -> Option<usize> {
     let end = |at: usize| match step(format, bytes.get(at..)?, (bytes.len() - at) as u64) {
         Step::Record(_, total) => Some(at + usize::try_from(total).ok()?),
@@ -252,14 +253,14 @@ fn next_chain(format: RecordFormat, bytes: &[u8], from: usize) -> Option<usize> 
     if from == 0 && end(0).is_some() {
         return Some(0);
     }
-    // The oldest records carry the magic 0, which is no sign of anything.
+    // The oldest records have the magic 0, which proves nothing.
     if format.magic() == 0 {
         return None;
     }
     (from..bytes.len()).find(|&at| end(at).is_some_and(|next| next == bytes.len() || end(next).is_some()))
 }
 
-/// Makes a buffer of these records in place of the damaged one, in one step.
+/// Atomically replaces the damaged buffer with one of these records.
 fn replace(shared: &Shared, capacity: usize, bytes: &[u8]) -> Result<Map> {
     let path = shared.at(names::PRE_COMMIT);
     let temporary = empty(shared, u32::try_from(capacity).unwrap_or(u32::MAX))?;
@@ -272,7 +273,7 @@ fn replace(shared: &Shared, capacity: usize, bytes: &[u8]) -> Result<Map> {
     Ok(map)
 }
 
-/// The size of the buffer there is: `None` without a file.
+/// The size of the existing buffer; `None` without a file.
 pub(crate) fn size_on_disk(shared: &Shared) -> Result<Option<u64>> {
     match shared.open_if_there(names::PRE_COMMIT, Open::Read)? {
         None => Ok(None),
@@ -295,12 +296,12 @@ pub(crate) fn fill(shared: &Shared) -> Result<Option<(u64, u64)>> {
     Ok(Some((used, size)))
 }
 
-/// Makes a buffer of no bytes where there is none.
+/// Makes a buffer of size 0 if there is none.
 pub(crate) fn create_empty(shared: &Shared) -> Result<()> {
     if shared.exists(names::PRE_COMMIT) { Ok(()) } else { create_new(shared, 0) }
 }
 
-/// Makes an empty buffer of this size where there is none. Replaces nothing: others may be making one.
+/// Makes an empty buffer of this size if there is none. Replaces nothing: others may be making one.
 pub(crate) fn create_new(shared: &Shared, size: u32) -> Result<()> {
     empty(shared, size)?.publish_new(names::PRE_COMMIT).map(|_| ())
 }
@@ -313,24 +314,24 @@ fn empty(shared: &Shared, size: u32) -> Result<Temporary<'_>> {
     Ok(temporary)
 }
 
-/// Makes an empty buffer of this size in place of what is there, in one step.
+/// Atomically replaces the buffer with an empty one of this size.
 pub(crate) fn create(shared: &Shared, size: u32) -> Result<()> {
     empty(shared, size)?.rename(names::PRE_COMMIT)?;
     shared.sync_dir()
 }
 
 impl PreCommit {
-    /// Opens the buffer and looks at what an earlier writer left in it. `checksums` says whether records will
-    /// come with theirs.
+    /// Opens the buffer and examines the records that an earlier writer left in it. `checksums`
+    /// says whether records will be added with checksums.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] where there is no room for all of it.
+    /// [`Error::DiskFull`] if there is no space for all of it.
     pub(crate) fn open(shared: &Shared, format: RecordFormat, guard: Guard, checksums: bool) -> Result<Self> {
         let path = shared.at(names::PRE_COMMIT);
         let file = shared.open(names::PRE_COMMIT, Open::Write)?;
         let len = file.len().map_err(|e| Error::io("read", &path, e))?;
         let max = PRE_COMMIT_HEADER_LEN as u64 + u64::from(MAX_PRE_COMMIT);
-        // A larger buffer than can be configured is still used, as the C library does, within reason.
+        // A buffer larger than can be configured is still used, as in the C library, within reason.
         if len > 16 * max {
             return Err(Error::OutOfRange {
                 what: "the size of the pre_commit file",
@@ -339,7 +340,7 @@ impl PreCommit {
             });
         }
         let len = len.max(PRE_COMMIT_HEADER_LEN as u64);
-        // All of it gets its room now: a map without room behind it kills the process at the first touch.
+        // Allocate all of it now: touching a map without disk space kills the process.
         file.allocate(len).map_err(|e| Error::io("allocate", &path, e))?;
         let len = usize::try_from(len).unwrap_or(PRE_COMMIT_HEADER_LEN);
         let map = file.map(len).map_err(|e| Error::io("map", &path, e))?;
@@ -356,7 +357,7 @@ impl PreCommit {
             unfinished: None,
         };
         buffer.recover(shared, format)?;
-        // Before anything is put in the buffer: after a power failure, the guard is what tells whether the
+        // Before anything is put in the buffer: after a power failure, the guard tells whether the
         // buffer's pages can be trusted.
         buffer.sync(shared)?;
         shared.sync_dir()?;
@@ -378,7 +379,8 @@ impl PreCommit {
         let bytes = restored.as_deref().unwrap_or(&bytes[..used]);
         let (mut records, mut whole) = whole_records(format, bytes);
         let mut salvaged = restored.clone();
-        // What is in a segment already, unless others have emptied and refilled the buffer since.
+        // Records that are already in a segment, unless others have emptied and refilled the buffer
+        // since.
         let noted = if ours { guard.map.load_u32(DONE) as usize } else { 0 };
         let (skip, end) = records_within(&records, noted);
         let same = end == noted && fingerprint(&records[..skip]) == guard.map.load_u32(DONE_FINGERPRINT);
@@ -453,7 +455,7 @@ impl PreCommit {
         Ok(())
     }
 
-    /// Gives the buffer up, but not the right to it.
+    /// Closes the buffer, but keeps the right to it.
     pub(crate) fn into_guard(self) -> Guard {
         self.guard
     }
@@ -479,20 +481,20 @@ impl PreCommit {
         len <= self.capacity - self.used
     }
 
-    /// Adds a record that fits. It is the writer's from the moment the counter moves.
+    /// Adds a record that fits. It is in the buffer from the moment the counter moves.
     pub(crate) fn push(&mut self, head: &[u8], body: &[u8]) {
         let at = PRE_COMMIT_HEADER_LEN + self.used;
         self.map.write(at, head);
         self.map.write(at + head.len(), body);
         let len = head.len() + body.len();
-        // Of the record in one piece, which is faster than of its two parts.
+        // Computed over the record in one piece, which is faster than over its two parts.
         let (crc, head) = if self.checksums {
             (crc32fast::hash(self.map.slice(at, len)), encoded_hash(head))
         } else {
             (0, 0)
         };
         self.used += len;
-        // The capacity of a buffer is far below 4 GiB, and so is what it holds.
+        // The capacity of a buffer, and thus its contents, is far below 4 GiB.
         #[allow(clippy::cast_possible_truncation)]
         {
             self.records.push(Sums { len: len as u32, crc, head });
@@ -514,7 +516,7 @@ impl PreCommit {
         &self.records
     }
 
-    /// Notes where the bytes are about to be written.
+    /// Records the destination of the bytes before they are written.
     pub(crate) fn begin_flush(&mut self, format: RecordFormat, segment: u32, offset: u64) {
         if !self.checksums {
             self.records = whole_records(format, self.bytes()).0;
@@ -528,13 +530,14 @@ impl PreCommit {
         map.store_u32(STATE, WRITING);
     }
 
-    /// Removes the note, once what was written was truncated again or is accounted for.
+    /// Removes the record of the flush, once its bytes were truncated again or are accounted for.
     pub(crate) fn abandon_flush(&mut self) {
         self.guard.map.store_u32(STATE, NO_FLUSH);
         self.unfinished = None;
     }
 
-    /// Keeps the note: what was written could not be taken back, and is looked at before the next flush.
+    /// Keeps the record of the flush: its bytes could not be undone, and are examined before the
+    /// next flush.
     pub(crate) fn doubt_flush(&mut self, segment: u32, offset: u64) {
         self.unfinished = Some(Unfinished { segment, offset, written: false });
     }
@@ -574,12 +577,13 @@ impl PreCommit {
         }
     }
 
-    /// Whether another process (of the C library, which does not know the guard) has used the buffer meanwhile.
+    /// Whether another process (of the C library, which does not know the guard) has used the
+    /// buffer meanwhile.
     pub(crate) fn is_foreign(&self) -> bool {
         self.map.load_u32(0) as usize != self.used
     }
 
-    /// Takes over what another process has put in the buffer.
+    /// Takes over the records that another process has put in the buffer.
     pub(crate) fn adopt(&mut self, shared: &Shared, format: RecordFormat) -> Result<()> {
         self.recover(shared, format)
     }

@@ -1,8 +1,9 @@
-//! What repairs did to the markers of a segment: the file `<segment>.repaired`.
+//! The file `<segment>.repaired`: how repairs changed a segment's markers.
 //!
-//! A repair takes damaged records out of a segment, and those behind them get smaller markers. A reader that was at work
-//! meanwhile has ids from before the repair; this file says what became of them. A line for each repair: which file the
-//! segment was, which one it is now (device and inode of both), and the markers that went; last a CRC-32 of all that.
+//! A repair takes damaged records out of a segment, and later records get smaller markers. A reader
+//! that was open meanwhile has ids from before the repair; this file says what became of them. It
+//! has a line for each repair: the old and the new file of the segment (device and inode of both),
+//! and the markers that were taken out. At the end is a CRC-32 of all that.
 //!
 //! ```text
 //! 64769:131 64769:140 3+1,17+2
@@ -17,11 +18,11 @@ use crate::{Error, Result};
 /// Device and inode of a file.
 pub(crate) type Identity = (u64, u64);
 
-/// How many repairs of a segment are remembered: the last ones.
+/// How many of the last repairs of a segment are remembered.
 const MAX: usize = 64;
 const MAX_LEN: usize = 64 << 20;
 
-/// Records that stood next to each other and were taken out.
+/// Adjacent records that were taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Removed {
     /// Marker of the first one.
@@ -38,7 +39,7 @@ pub(crate) struct Repaired {
     pub(crate) markers: Vec<Removed>,
 }
 
-/// Joins markers that follow each other; they come in growing order.
+/// Merges consecutive markers, which come in ascending order.
 pub(crate) fn join(markers: &[u32]) -> Vec<Removed> {
     let mut out: Vec<Removed> = Vec::new();
     for &marker in markers {
@@ -88,7 +89,7 @@ pub(crate) fn parse_identity(text: &str) -> Option<Identity> {
     Some((device.parse().ok()?, inode.parse().ok()?))
 }
 
-/// The file's text; of too many repairs the oldest are left out.
+/// The file's text. If there are too many repairs, the oldest are left out.
 pub(crate) fn encode(repairs: &[Repaired]) -> String {
     let mut text = String::new();
     for repair in &repairs[repairs.len().saturating_sub(MAX)..] {
@@ -100,7 +101,7 @@ pub(crate) fn encode(repairs: &[Repaired]) -> String {
     text
 }
 
-/// Reads the file's bytes; `None` where they are damaged.
+/// Reads the file's bytes; `None` if they are damaged.
 fn parse(bytes: &[u8]) -> Option<Vec<Repaired>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let at = text.rfind("crc ")?;
@@ -121,7 +122,7 @@ fn parse(bytes: &[u8]) -> Option<Vec<Repaired>> {
         .collect()
 }
 
-/// The repairs of a segment; none where the file is damaged.
+/// The repairs of a segment; none if the file is damaged.
 pub(crate) fn load(shared: &Shared, segment: u32) -> Result<Vec<Repaired>> {
     let name = names::repaired(segment);
     let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(Vec::new()) };
@@ -129,8 +130,8 @@ pub(crate) fn load(shared: &Shared, segment: u32) -> Result<Vec<Repaired>> {
     Ok(parse(&bytes).unwrap_or_default())
 }
 
-/// The marker that a record has in the file `to`, which had this one in the file `from`: that of the record before it
-/// where it was taken out. `None` where no repair leads from one to the other.
+/// The marker in the file `to` of the record that had this marker in the file `from`. If it was
+/// taken out, that of the record before it. `None` if no repair leads from one to the other.
 pub(crate) fn follow(
     shared: &Shared,
     segment: u32,

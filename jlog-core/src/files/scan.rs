@@ -1,19 +1,19 @@
-//! Bytes to records, or where and why they stop. The first half is pure; the second reads a segment
-//! through a window of bounded size.
+//! Turns bytes into records, or says where and why they stop. The first half is pure; the second
+//! reads a segment through a window of bounded size.
 
 use std::io;
 
 use crate::codec::format::{RecordFormat, RecordHeader};
 use crate::storage::{File, read_up_to_at};
 
-/// Where a survey begins: behind this many records, at this offset.
+/// Where a survey begins: after this many records, at this offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) marker: u32,
     pub(crate) offset: u64,
 }
 
-/// What is at an offset of a segment.
+/// What an offset of a segment holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A whole record with this header and total length (header and body).
@@ -26,8 +26,8 @@ pub enum Step {
     Corrupt,
 }
 
-/// Looks at the record that begins where `head` does, with `left` bytes from there to the segment's end.
-/// `head` needs to hold a header's length of bytes, or all that is left.
+/// Examines the record that begins with `head`, with `left` bytes from there to the segment's end.
+/// `head` must hold at least a header, or all remaining bytes.
 pub fn step(format: RecordFormat, head: &[u8], left: u64) -> Step {
     if left == 0 {
         return Step::End;
@@ -51,7 +51,7 @@ pub fn whole(format: RecordFormat, bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(..format.header_len().checked_add(usize::try_from(stored).ok()?)?)
 }
 
-/// How many whole records at the beginning of `bytes` follow each other, where the last one begins, and where it ends.
+/// How many consecutive whole records `bytes` begins with, and where the last one begins and ends.
 pub fn whole_records(format: RecordFormat, bytes: &[u8]) -> (u32, usize, usize) {
     let (mut count, mut last, mut end) = (0u32, 0, 0);
     while let Some(record) = whole(format, &bytes[end..]) {
@@ -88,7 +88,7 @@ pub struct Walked {
 pub(crate) struct Window {
     buf: Vec<u8>,
     start: u64,
-    /// How much of the buffer is the file's.
+    /// How much of the buffer holds bytes of the file.
     len: usize,
     ahead: usize,
 }
@@ -103,12 +103,12 @@ impl Default for Window {
 }
 
 impl Window {
-    /// One that reads so many bytes at once.
+    /// A window that reads this many bytes at once.
     pub(crate) fn of(ahead: usize) -> Self {
         Self { buf: Vec::new(), start: 0, len: 0, ahead }
     }
 
-    /// Forgets what was read. Keeps the memory, unless that is more than it reads at once.
+    /// Forgets its contents. Keeps the memory, unless that is more than it reads at once.
     pub(crate) fn empty(&mut self) {
         (self.start, self.len) = (0, 0);
         self.buf.truncate(self.ahead);
@@ -120,7 +120,8 @@ impl Window {
         let end = self.start + self.len as u64;
         let inside = offset >= self.start && offset + need as u64 <= end;
         if !inside {
-            // No more than there is: most files of a feed with many small segments are far shorter than a window.
+            // At most the file's length: in a feed with many small segments, most files are far
+            // shorter than a window.
             let left = file.len()?.saturating_sub(offset);
             let want = need.max(self.ahead).min(usize::try_from(left).unwrap_or(usize::MAX));
             if self.buf.len() < want {
@@ -151,7 +152,7 @@ pub(crate) fn walk(
     loop {
         let bytes =
             window.at(file, offset, header_len.min(usize::try_from(to - offset).unwrap_or(header_len)))?;
-        // Every record that the window holds is walked over before it is asked again.
+        // Process every record in the window before it is moved.
         let mut rest = bytes;
         loop {
             let stop = match step(format, rest, to - offset) {
@@ -194,7 +195,7 @@ pub(crate) fn record_crc(file: &dyn File, offset: u64, total: u64, window: &mut 
     Ok(hasher.finalize())
 }
 
-/// What `judge` gets of a candidate.
+/// A candidate for `judge`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
     pub(crate) offset: u64,
@@ -204,9 +205,9 @@ pub(crate) struct Candidate {
 
 /// Finds the first record at or after `from` in a damaged segment that ends at `to`.
 ///
-/// A candidate has the right magic and ends inside the segment. `judge` may know it (by a checksum) to be a
-/// record (`Some(true)`) or to be none (`Some(false)`); otherwise it counts when the segment ends behind it
-/// or another valid header follows, as in the C library.
+/// A candidate has the right magic and ends inside the segment. `judge` may know by a checksum that
+/// it is a record (`Some(true)`) or that it is not (`Some(false)`). Otherwise it counts if the
+/// segment ends after it or another valid header follows, as in the C library.
 pub(crate) fn next_record(
     file: &dyn File,
     format: RecordFormat,
@@ -232,7 +233,7 @@ pub(crate) fn next_record(
             if bytes.len() < left || bytes.len() <= magic.len() {
                 return Ok(None);
             }
-            // The magic may stand across the window's end.
+            // The magic may cross the window's end.
             at += (bytes.len() - magic.len() + 1) as u64;
             continue;
         };

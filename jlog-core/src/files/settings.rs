@@ -6,13 +6,13 @@ use crate::files::shared::{Shared, open_error};
 use crate::storage::{Open, Storage, read_all};
 use crate::{Error, Result};
 
-/// It is never longer than this.
+/// The longest settings file.
 const MAX_LEN: usize = 64 << 10;
 
-/// Which settings file it is, and when it changed: `None` without one.
+/// Identifies the settings file and its version; `None` without a file.
 pub(crate) type Stamp = ((u64, u64), i128, u64);
 
-/// What the settings file is now.
+/// The current settings file.
 pub(crate) fn stamp(shared: &Shared) -> Option<Stamp> {
     shared.facts(names::SETTINGS).ok().map(|facts| (facts.identity, facts.changed, facts.len))
 }
@@ -30,15 +30,15 @@ impl Settings {
             Err(e) => return Err(open_error(path, e)),
         };
         if bytes.is_empty() {
-            // It was never written like that: its limits are lost.
+            // It was never written empty: its limits are lost.
             return Err(Error::Settings { path, line: 1, why: "it is empty".to_owned() });
         }
         let text = String::from_utf8_lossy(&bytes);
         Self::parse(&text).map_err(|(line, why)| Error::Settings { path, line, why })
     }
 
-    /// The settings with what their file is now, if they are not the ones that it was; `None` where nothing has changed.
-    /// Settings that cannot be read change nothing.
+    /// The settings and the current version of their file, if it has changed; `None` if nothing has
+    /// changed. Settings that cannot be read change nothing.
     pub(crate) fn reload(shared: &Shared, was: Option<Stamp>) -> Option<(Self, Option<Stamp>)> {
         let is = stamp(shared);
         if is == was {

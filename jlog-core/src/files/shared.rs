@@ -1,4 +1,4 @@
-//! What everything that works on one jlog directory shares: where it is, and how its files are reached.
+//! Shared by everything that works on a jlog directory: its path, and access to its files.
 
 use std::ffi::OsString;
 use std::io;
@@ -26,9 +26,10 @@ pub(crate) struct Shared {
     pub(crate) hook: Option<EventHook>,
     /// How many records complete segments have.
     pub(crate) counts: CountCache,
-    /// What finishes a repair that has happened. It needs every kind of file, and files need it.
+    /// Finishes a repair that has happened. It needs every kind of file, and files need it, so it
+    /// is a hook.
     pub(crate) finish_repair: fn(&Shared) -> Result<Vec<Event>>,
-    /// The first segment when it was last looked for.
+    /// The first segment at the last check.
     pub(crate) first: AtomicU32,
     /// Events that were not taken yet.
     pub(crate) events: Mutex<Vec<Event>>,
@@ -43,7 +44,7 @@ pub(crate) enum Refused {
     HardLinked,
 }
 
-/// How often the names of a file with several are counted, because they may change meanwhile.
+/// How often the names of a file with several names are counted, because they may change meanwhile.
 const LINK_LOOKS: usize = 3;
 /// How many events are kept until they are taken.
 const EVENTS_MAX: usize = 1000;
@@ -53,7 +54,7 @@ impl Shared {
         self.path.join(name)
     }
 
-    /// Opens one of our files. A file that also has a name elsewhere is not opened for writing.
+    /// Opens one of our files. A file with another name elsewhere is not opened for writing.
     pub(crate) fn open(&self, name: &str, how: Open) -> Result<Arc<dyn File>> {
         let path = self.at(name);
         let file = self.storage.open(&path, how).map_err(|e| open_error(path, e))?;
@@ -63,8 +64,8 @@ impl Shared {
         Ok(file)
     }
 
-    /// Whether a file has more names than those in the jlog's directory. Ours have two there for a moment, while they
-    /// are made or repaired.
+    /// Whether a file has names outside the jlog's directory. Ours briefly have two there, while
+    /// they are made or repaired.
     fn has_name_elsewhere(&self, name: &str, file: &dyn File) -> Result<bool> {
         if file.links_when_opened() <= 1 {
             return Ok(false);
@@ -78,7 +79,7 @@ impl Shared {
                 self.storage.facts(&self.path.join(name)).is_ok_and(|other| other.identity == facts.identity)
             };
             let here = self.names()?.iter().filter(|name| is_same(name)).count() as u64;
-            // A name that is gone meanwhile was one of ours: then another look finds fewer.
+            // A name that disappeared meanwhile was one of ours: counting again finds fewer.
             if here >= facts.links {
                 return Ok(false);
             }
@@ -86,7 +87,7 @@ impl Shared {
         Ok(true)
     }
 
-    /// Opens one of our files if it is there.
+    /// Opens one of our files if it exists.
     pub(crate) fn open_if_there(&self, name: &str, how: Open) -> Result<Option<Arc<dyn File>>> {
         match self.open(name, how) {
             Ok(file) => Ok(Some(file)),
@@ -95,8 +96,8 @@ impl Shared {
         }
     }
 
-    /// Opens one of our files for reading and writing, or for reading where writing is not allowed.
-    /// Why it is not allowed comes with it.
+    /// Opens one of our files for reading and writing, or for reading if writing is not allowed,
+    /// and returns the reason.
     pub(crate) fn open_best(&self, name: &str) -> Result<(Arc<dyn File>, Option<Refused>)> {
         match self.open(name, Open::Write) {
             Err(Error::Io { source, .. })
@@ -128,7 +129,8 @@ impl Shared {
     /// Whether a repair has happened that is not finished.
     pub(crate) fn is_repair_pending(&self) -> Result<bool> {
         match self.is_there(names::REPAIR_JOURNAL) {
-            // If the file cannot be checked, nothing else can be done either, and the caller gets that error.
+            // If the file cannot be checked, nothing else can be done either, and the caller gets
+            // that error.
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(false),
             other => other,
         }
@@ -143,12 +145,12 @@ impl Shared {
         }
     }
 
-    /// The mode of new files: that of the metastore as it is now.
+    /// The mode of new files: the current mode of the metastore.
     pub(crate) fn mode(&self) -> u32 {
         self.facts(names::METASTORE).map_or(self.file_mode, |facts| facts.mode & 0o777)
     }
 
-    /// Every file of the directory, by what its name says it is.
+    /// Every file of the directory, with its kind.
     pub(crate) fn list(&self) -> Result<Vec<Kind>> {
         Ok(self.names()?.iter().map(|name| Kind::of(name)).collect())
     }
@@ -158,8 +160,8 @@ impl Shared {
         Ok(names::segments(&self.list()?))
     }
 
-    /// The number of the first segment on disk; 0 where there is none. The directory is listed only where the first one has
-    /// gone since it was last looked for.
+    /// The number of the first segment on disk; 0 if there is none. The directory is listed only if
+    /// the first segment has disappeared since the last check.
     pub(crate) fn first_segment(&self) -> Result<u32> {
         let there = |number: u32| self.exists(&names::segment(number));
         let known = self.first.load(Ordering::Relaxed);
@@ -182,18 +184,18 @@ impl Shared {
         Ok(names)
     }
 
-    /// Removes a file; says whether it was there.
+    /// Removes a file; returns whether it existed.
     pub(crate) fn remove_if_there(&self, name: &str) -> Result<bool> {
         match self.storage.remove(&self.at(name)) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            // A file system that cannot be written refuses this also where there is no such file.
+            // A read-only file system refuses this even if there is no such file.
             Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem && !self.is_there(name)? => Ok(false),
             Err(e) => Err(Error::io("remove", self.at(name), e)),
         }
     }
 
-    /// Removes a segment with its index and checksums; says whether the segment was there.
+    /// Removes a segment with its index and checksums; returns whether the segment existed.
     pub(crate) fn remove_segment(&self, number: u32) -> Result<bool> {
         let was_there = self.remove_if_there(&names::segment(number))?;
         self.remove_if_there(&names::index(number))?;
@@ -228,7 +230,7 @@ impl Shared {
             match self.open(&name, Open::CreateNew(self.mode())) {
                 Ok(file) => return Ok(Temporary { shared: self, name: Some(name), file }),
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
-                // The name is of no interest to anybody: it is the directory that takes no file.
+                // Nobody is interested in the name: the directory does not accept the file.
                 Err(Error::Io { source, .. }) => {
                     return Err(Error::io("create a file in", &self.path, source));
                 }
@@ -243,14 +245,14 @@ impl Shared {
         self.sync_dir()
     }
 
-    /// Keeps bytes that are about to be cut from `name` at `offset`. The same bytes are kept once only.
-    /// Returns the name they are kept under. Of a file that also has a name elsewhere nothing is kept: those who may
-    /// read the jlog's files need not be those who may read that one.
+    /// Keeps bytes that are about to be cut from `name` at `offset`. The same bytes are kept only
+    /// once. Returns the name under which they are kept. Nothing is kept of a file that has another
+    /// name elsewhere, because not everybody who may read the jlog's files may read that one.
     pub(crate) fn keep_broken(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<String> {
         self.keep_broken_once(name, offset, bytes).map(|(keep, _)| keep)
     }
 
-    /// The same; says whether they were not kept before.
+    /// The same; also returns whether they were not kept before.
     pub(crate) fn keep_broken_once(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<(String, bool)> {
         if let Some(file) = self.open_if_there(name, Open::Read)?
             && self.has_name_elsewhere(name, &*file)?
@@ -288,7 +290,7 @@ impl Shared {
         }
     }
 
-    /// Turns "there is no metastore" into what a new user needs to hear.
+    /// Turns "there is no metastore" into a helpful error for new users.
     pub(crate) fn not_a_jlog(&self, error: Error) -> Error {
         if !error.is_not_found() {
             return match error {
@@ -306,7 +308,7 @@ impl Shared {
         }
     }
 
-    /// Whether the directory has segments or checkpoints: those of a jlog, though its metastore may be missing.
+    /// Whether the directory has segments or checkpoints, as a jlog whose metastore is missing has.
     pub(crate) fn has_remains(&self) -> bool {
         let ours = |kind: &Kind| matches!(kind, Kind::Segment(_) | Kind::Checkpoint(_));
         self.list().is_ok_and(|kinds| kinds.iter().any(ours))
@@ -317,7 +319,7 @@ impl Shared {
     }
 }
 
-/// Tells a file that is no regular one from other failures.
+/// Distinguishes a file that is not a regular one from other failures.
 pub(crate) fn open_error(path: PathBuf, error: io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<NotRegular>()) {
         Some(NotRegular(kind)) => Error::NotAFile { path, found: kind.describe() },
@@ -325,7 +327,7 @@ pub(crate) fn open_error(path: PathBuf, error: io::Error) -> Error {
     }
 }
 
-/// A file that is removed again unless it gets its right name.
+/// A file that is removed again unless it gets its final name.
 #[derive(Debug)]
 pub(crate) struct Temporary<'a> {
     shared: &'a Shared,
@@ -356,7 +358,7 @@ impl Temporary<'_> {
         self.file.sync_data().map_err(|e| Error::io("sync", self.path(), e))
     }
 
-    /// Gives it the name `to`, in place of what is there.
+    /// Renames it to `to`, replacing an existing file.
     pub(crate) fn rename(mut self, to: &str) -> Result<()> {
         let to = self.shared.at(to);
         self.shared.storage.rename(&self.path(), &to).map_err(|e| Error::io("create", to, e))?;
@@ -364,14 +366,15 @@ impl Temporary<'_> {
         Ok(())
     }
 
-    /// Gives it the name `to` unless that is taken; says whether it was free.
+    /// Renames it to `to` unless that is taken; returns whether it was free.
     pub(crate) fn publish_new(self, name: &str) -> Result<bool> {
         let to = self.shared.at(name);
-        // Not a rename that refuses to replace: not every file system has one, and a second name is as good.
+        // Not with a rename that refuses to replace: not every file system has one, and a hard link
+        // does the same.
         match self.shared.storage.link(&self.path(), &to) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            // A file system without second names: the best there is.
+            // The best that a file system without hard links can do.
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
                     && self.shared.storage.facts(&to).is_err() =>
@@ -386,7 +389,7 @@ impl Temporary<'_> {
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if let Some(name) = self.name.take() {
-            // The error that led here is on its way already. What cannot be removed twice is swept later.
+            // The first error is being returned already. A later sweep removes the file.
             let _ = self.shared.remove_if_there(&name).or_else(|_| self.shared.remove_if_there(&name));
         }
     }

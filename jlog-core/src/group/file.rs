@@ -1,8 +1,8 @@
-//! The group's file: a header, and behind it the changes that were made, in their order. FORMAT.md describes it.
+//! The group's file: a header, followed by the changes in order. FORMAT.md describes it.
 //!
-//! A process locks the file before it reads or changes it. It appends a change in one write; the next process truncates
-//! what a killed one has left of a change. When the file has grown, a shorter one is written under another name and
-//! renamed.
+//! A process locks the file before it reads or changes it. It appends a change in one write; the
+//! next process truncates what a killed one has left of a change. When the file has grown, a
+//! shorter one is written under another name and renamed.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -20,18 +20,19 @@ const MAGIC: &[u8; 8] = b"jlggrp1\n";
 const HEADER: usize = 56;
 /// The longest change.
 const LONGEST: usize = 38;
-/// A file that is longer than this, and than `GROWN` times what its messages need, is replaced by a shorter one.
+/// A file that is longer than this, and than `GROWN` times what its messages need, is replaced by a
+/// shorter one.
 const LARGE: u64 = 256 << 10;
 const GROWN: u64 = 4;
 /// How much of the file is read at a time.
 const PIECE: usize = 64 << 10;
 
-/// What a group's file is about besides its messages.
+/// What a group's file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct About {
     /// When the machine was started.
     pub boot: u64,
-    /// The checkpoint's file: a subscriber that was removed and added again has another one.
+    /// The file of the checkpoint: a subscriber that was removed and added again has another one.
     pub checkpoint: (u64, u64),
 }
 
@@ -40,7 +41,7 @@ pub(super) struct About {
 pub(super) struct GroupFile {
     pub file: Arc<dyn File>,
     about: About,
-    /// Up to where the changes are in `state`.
+    /// The end of the changes that `state` includes.
     read: u64,
     pub state: GroupState,
 }
@@ -65,7 +66,7 @@ fn with_crc(mut bytes: Vec<u8>, from: usize) -> Vec<u8> {
     bytes
 }
 
-/// Adds a change as it is in the file.
+/// Appends the encoded form of a change.
 pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
     let from = out.len();
     match *change {
@@ -106,7 +107,7 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
     *out = with_crc(std::mem::take(out), from);
 }
 
-/// The change at the beginning of some bytes, and its length; `None` where there is no whole one.
+/// The change at the beginning of some bytes, and its length; `None` if there is no whole one.
 pub(super) fn decode(bytes: &[u8]) -> Option<(Change, usize)> {
     let id = || id_at(bytes, 1);
     let kind = *bytes.first()?;
@@ -133,8 +134,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Change, usize)> {
     (crc == crc32fast::hash(&bytes[..len])).then_some((change, len + 4))
 }
 
-/// A random number for the first lease in a file that replaces one of which nothing is known: no earlier lease has the
-/// number of a later one.
+/// A random number for the first lease in a file that replaces an unreadable one, so that no
+/// earlier lease has the number of a later one.
 pub(super) fn any_lease(shared: &Shared, file_name: &str) -> Result<u64> {
     let number = getrandom::u32();
     number
@@ -167,7 +168,7 @@ fn decode_header(bytes: &[u8]) -> Option<(About, GroupState)> {
 }
 
 impl GroupFile {
-    /// Opens the file, or begins it behind this checkpoint. It is not read yet.
+    /// Opens the file, or creates it with this checkpoint. It is not read yet.
     pub fn open(shared: &Shared, name: &SubscriberName, about: About, checkpoint: LogId) -> Result<Self> {
         let file_name = name.group_file();
         loop {
@@ -180,21 +181,23 @@ impl GroupFile {
         }
     }
 
-    /// Whether the file is the one that has its name. To be asked while it is locked.
+    /// Whether the file still has its name. Requires: file locked.
     pub fn is_named(&self, shared: &Shared, name: &SubscriberName) -> bool {
         let named = shared.facts(&name.group_file()).map(|facts| facts.identity);
         let ours = self.file.facts().map(|facts| facts.identity);
         named.ok().zip(ours.ok()).is_some_and(|(named, ours)| named == ours)
     }
 
-    /// Reads what others have changed. `false` where the file is not about this subscriber, and has to be replaced.
+    /// Reads the changes of others. `false` if the file belongs to another subscriber, and must be
+    /// replaced.
     pub fn refresh(&mut self, path: &Path) -> Result<bool> {
         let fail = |e| Error::io("read", path, e);
         if self.read == 0 {
             let mut header = [0; HEADER];
             let n = read_up_to_at(&*self.file, &mut header, 0).map_err(fail)?;
             let Some((about, state)) = decode_header(&header[..n]) else { return Ok(false) };
-            // After a power failure, other messages may have got the ids of those that it took away.
+            // After a power failure, other messages may have got the ids of those that it took
+            // away.
             if about != self.about {
                 return Ok(false);
             }
@@ -204,7 +207,7 @@ impl GroupFile {
         }
         let len = self.file.len().map_err(fail)?;
         if len < self.read {
-            // Damage, which another process has cut off.
+            // Another process has cut off damage.
             self.read = 0;
             return self.refresh(path);
         }
@@ -226,7 +229,7 @@ impl GroupFile {
             }
             self.read += at as u64;
             if n < PIECE || n - at > LONGEST {
-                // A killed process has left part of a change: the next change goes in its place.
+                // A killed process has left part of a change: the next change replaces it.
                 if at < n {
                     self.file.set_len(self.read).map_err(|e| Error::io("cut", path, e))?;
                 }
@@ -235,7 +238,7 @@ impl GroupFile {
         }
     }
 
-    /// Writes changes behind those that were read, and makes them.
+    /// Appends changes after those that were read, and applies them.
     pub fn append(&mut self, path: &Path, changes: &[Change]) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
@@ -262,8 +265,8 @@ impl GroupFile {
         self.read > LARGE && self.read > needed * GROWN
     }
 
-    /// Puts a new file with this state in its place. The old one stays locked, and whoever waits for it finds that it is not
-    /// the one any more.
+    /// Replaces the file with a new one that has this state. The old one stays locked, and
+    /// processes that wait for it will find that it was replaced.
     pub fn replace(&self, shared: &Shared, name: &SubscriberName, state: &GroupState) -> Result<()> {
         shared.write_temporary(&encode_file(self.about, state))?.rename(&name.group_file())
     }

@@ -21,9 +21,9 @@ use crate::storage::{LockGuard, Waker};
 use crate::subscriber::SubscriberName;
 use crate::{Claim, Error, Jlog, LogId, OnDamage, OwnedMessage, ReaderOptions, Result, Timestamp, Wait};
 
-/// How many messages are taken in at a time, so that the workers read a segment in pieces.
+/// How many messages are added at a time, so that the workers read a segment in pieces.
 const TAKEN_AT_ONCE: usize = 256;
-/// How often a worker that waits looks for messages that others have given back.
+/// How often a waiting worker checks for messages that others have given back.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 type KeyOf = Arc<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
@@ -54,24 +54,25 @@ impl fmt::Debug for GroupOptions {
 }
 
 impl GroupOptions {
-    /// How long a worker has for a message before another one may get it; 30 s by default, a millisecond at least. A worker
-    /// [extends](Group::extend) the lease of a message that takes it longer.
+    /// How long a worker has for a message before another one may get it; 30 s by default, a
+    /// millisecond at least. A worker that needs longer [extends](Group::extend) the lease.
     #[must_use]
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = time.max(Duration::from_millis(1));
         self
     }
 
-    /// How many messages a group looks at, from the oldest one that is not acknowledged: 1000 by default. Until that one is
-    /// acknowledged, no message behind them is leased. The cost of a lease grows with this number.
+    /// The window of a group, counted from the oldest unacknowledged message: 1000 messages by
+    /// default. Until that one is acknowledged, no message after the window is leased. The cost of
+    /// a lease grows with this number.
     #[must_use]
     pub fn window(mut self, messages: usize) -> Self {
         self.window = messages.max(1);
         self
     }
 
-    /// The key of a message. Messages with the same key are leased in order, each after the one before it is acknowledged.
-    /// Messages without a key are leased in any order.
+    /// The key of a message. Messages with the same key are leased in order, each after the one
+    /// before it is acknowledged. Messages without a key are leased in any order.
     #[must_use]
     pub fn key(mut self, key: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
         self.key = Some(Arc::new(key));
@@ -103,7 +104,7 @@ pub struct Leased {
 }
 
 impl Leased {
-    /// The right to it, to say what became of it.
+    /// The lease, which is needed to acknowledge the message or give it back.
     pub fn lease(&self) -> Lease {
         self.lease
     }
@@ -113,8 +114,8 @@ impl Leased {
         self.lease.id
     }
 
-    /// How often it has been leased, this time included. Set a message aside if it has been leased many times and is never
-    /// acknowledged.
+    /// How often it has been leased, including this time. Set a message aside if it has been leased
+    /// many times and is never acknowledged.
     pub fn deliveries(&self) -> u32 {
         self.deliveries
     }
@@ -130,19 +131,21 @@ impl Leased {
     }
 }
 
-/// One of the workers that share a subscriber's messages, in this process or in others. Each message is leased to one
-/// worker at a time.
+/// One of the workers that share a subscriber's messages, in this process or in others. Each
+/// message is leased to one worker at a time.
 ///
-/// The subscriber's checkpoint stays before the oldest message that is not acknowledged. The state of the leases is in
-/// one file beside the checkpoint, which outlives every process. The messages of a killed worker stay leased until
-/// their leases expire. Delivery is at least once: a message can be delivered twice.
+/// The subscriber's checkpoint stays before the oldest message that is not acknowledged. The state
+/// of the leases is in one file beside the checkpoint, which outlives every process. The messages
+/// of a killed worker stay leased until their leases expire. Delivery is at least once: a message
+/// can be delivered twice.
 ///
-/// Workers share the subscriber ([`Claim::Shared`]); a reader that claims it alone is refused while there is a worker. When
-/// somebody moves the subscriber, or a repair renumbers messages, the group starts over at the checkpoint, and all earlier
-/// leases are void.
+/// Workers share the subscriber ([`Claim::Shared`]); a reader that claims it alone is refused while
+/// there is a worker. When somebody moves the subscriber, or a repair renumbers messages, the group
+/// starts over at the checkpoint, and all earlier leases are void.
 ///
-/// Each call locks the group's file, reads what others have written to it, and writes a few dozen bytes. Nothing is
-/// synced: after a power failure, all messages behind the checkpoint that had reached the disk are delivered again.
+/// Each call locks the group's file, reads what others have written to it, and writes a few dozen
+/// bytes. Nothing is synced: after a power failure, all messages behind the checkpoint that had
+/// reached the disk are delivered again.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -180,10 +183,12 @@ pub struct Group {
 }
 
 impl Jlog {
-    /// A worker of the group that shares this subscriber's messages. The group needs nothing but the subscriber.
+    /// A worker of the group that shares this subscriber's messages. The group needs nothing but
+    /// the subscriber.
     ///
     /// # Errors
-    /// As [`reader_with`](Jlog::reader_with); [`Error::Io`] where the checkpoint or the group's file cannot be written.
+    /// As [`reader_with`](Jlog::reader_with); [`Error::Io`] if the checkpoint or the group's file
+    /// cannot be written.
     pub fn group(&self, subscriber: impl AsRef<[u8]>, options: GroupOptions) -> Result<Group> {
         let name = SubscriberName::new(subscriber)?;
         let with = ReaderOptions::default().on_damage(OnDamage::Skip).claim(Claim::Shared);
@@ -206,12 +211,13 @@ impl Group {
         &self.name
     }
 
-    /// Messages that this worker found dropped or damaged when it was about to lease them. The group counts them as done.
+    /// How many messages this worker found dropped or damaged when it was about to lease them. The
+    /// group counts them as done.
     pub fn missed(&self) -> u64 {
         self.missed
     }
 
-    /// What ends a wait of this worker from another thread.
+    /// A handle that ends a wait of this worker from another thread.
     ///
     /// # Errors
     /// [`Error::Io`] where the system has no descriptor left.
@@ -219,11 +225,11 @@ impl Group {
         self.reader.waker()
     }
 
-    /// Leases up to `most` messages: the oldest that are free. Returns none if there are none within the time, or if the
-    /// worker's [waker](Group::waker) was used.
+    /// Leases up to `most` messages: the oldest that are free. Returns none if there are none
+    /// within the time, or if the worker's [waker](Group::waker) was used.
     ///
     /// # Errors
-    /// [`Error::Replaced`] or [`Error::Unsubscribed`] where the feed or the subscriber was removed;
+    /// [`Error::Replaced`] or [`Error::Unsubscribed`] if the feed or the subscriber was removed;
     /// [`Error::Io`], [`Error::DiskFull`].
     pub fn lease(&mut self, most: usize, wait: Wait) -> Result<Vec<Leased>> {
         let begun = std::time::Instant::now();
@@ -248,7 +254,7 @@ impl Group {
             let until = next.map(|at| Duration::from_millis(at.saturating_sub(now()).max(1)));
             let pause = left.min(LOOK_EVERY).min(until.unwrap_or(LOOK_EVERY));
             let paused = std::time::Instant::now();
-            // Messages behind a full window must not end this wait.
+            // Messages after a full window must not end this wait.
             let full = self.file.state.entries.len() >= self.options.window;
             if !self.pause(pause, full)? && paused.elapsed() < pause {
                 return Ok(Vec::new());
@@ -256,7 +262,7 @@ impl Group {
         }
     }
 
-    /// Waits; `false` where the time is over or the waker was used.
+    /// Waits; `false` if the time is over or the waker was used.
     fn pause(&mut self, pause: Duration, full: bool) -> Result<bool> {
         if full {
             let end = self.log.end()?;
@@ -265,8 +271,8 @@ impl Group {
         Ok(self.reader.next_batch(Wait::Timeout(pause))?.is_some())
     }
 
-    /// Marks a message as done. Returns `false` if another worker has the message by now, or if the group has started over:
-    /// the message is then delivered again.
+    /// Acknowledges a message. Returns `false` if another worker has the message by now, or if the
+    /// group has started over: the message is then delivered again.
     ///
     /// # Errors
     /// As [`lease`](Group::lease).
@@ -283,7 +289,8 @@ impl Group {
         self.change(|state| state.give_back(lease.id, lease.number, now(), millis(after)))
     }
 
-    /// Extends a lease: its time starts again now. Returns `false` as [`acknowledge`](Group::acknowledge) does.
+    /// Extends a lease: its time starts again now. Returns `false` as
+    /// [`acknowledge`](Group::acknowledge) does.
     ///
     /// # Errors
     /// As [`lease`](Group::lease).
@@ -292,7 +299,7 @@ impl Group {
         self.change(|state| state.extend(lease.id, lease.number, now(), time))
     }
 
-    /// Whether every message that there is now is acknowledged.
+    /// Whether every current message is acknowledged.
     ///
     /// # Errors
     /// As [`lease`](Group::lease).
@@ -315,7 +322,7 @@ impl Group {
         })
     }
 
-    /// Stores the checkpoint behind what is done.
+    /// Stores the checkpoint up to which everything is done.
     fn commit(&mut self) -> Result<()> {
         if let Some(change @ Change::Commit { id }) = self.file.state.commit() {
             self.reader.store_checkpoint(id)?;
@@ -324,7 +331,7 @@ impl Group {
         Ok(())
     }
 
-    /// Does something while the group's file is locked, and what others have changed is known.
+    /// Runs something while the group's file is locked and the changes of others are applied.
     fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.reader.check_there()?;
         loop {
@@ -351,7 +358,7 @@ impl Group {
                 drop(lock);
                 return outcome;
             }
-            // Where the group starts over, earlier leases are void.
+            // If the group starts over, earlier leases are void.
             let state = match begins {
                 _ if !known => GroupState::new(checkpoint, any_lease(&self.shared, &self.name.group_file())?),
                 Err(fresh) => fresh,
@@ -362,7 +369,8 @@ impl Group {
         }
     }
 
-    /// Whether the segments of the messages are the files that they were when the messages were taken in.
+    /// Whether the segments of the messages are still the same files as when the messages were
+    /// added.
     fn has_segments(&self) -> bool {
         let segments = &self.file.state.segments;
         let first = self.file.state.entries.front().map(|entry| entry.id.segment);
@@ -375,7 +383,7 @@ impl Group {
 
     fn lease_now(&mut self, most: usize) -> Result<Vec<Leased>> {
         let mut leased = Vec::new();
-        // What was read just now need not be read again.
+        // Messages that were just read need not be read again.
         let mut fresh: Vec<OwnedMessage> = Vec::new();
         while leased.len() < most {
             let Some(change) = self.file.state.lease(now(), millis(self.options.lease)) else {
@@ -407,7 +415,7 @@ impl Group {
         Ok(leased)
     }
 
-    /// Takes in what comes next; says whether there was anything.
+    /// Adds the next messages; returns whether there were any.
     fn take(&mut self, fresh: &mut Vec<OwnedMessage>) -> Result<bool> {
         let state = &self.file.state;
         let room = self.options.window.saturating_sub(state.entries.len()).min(TAKEN_AT_ONCE);

@@ -1,8 +1,9 @@
-//! The rules of a group, run by a model checker in all interleavings: workers that are killed at any moment, leases that
-//! expire, messages that are given back, a machine that is started again, somebody who moves the subscriber.
+//! The rules of a group, run by a model checker in all interleavings: workers that are killed at
+//! any moment, leases that expire, messages that are given back, a machine that restarts, a
+//! subscriber that is moved.
 //!
-//! It checks [`GroupState`] itself. The model adds what surrounds it: the file, in which a change is complete or absent, the
-//! checkpoint, and the leases that the workers believe to hold.
+//! It checks [`GroupState`] itself. The model adds its environment: the file, in which a change is
+//! complete or absent, the checkpoint, and the leases that the workers believe to have.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,7 @@ use crate::LogId;
 /// How long a lease lasts.
 const TIME: u64 = 1;
 
-/// What is to be explored.
+/// The bounds of the exploration.
 struct Group {
     workers: usize,
     /// A key for each message.
@@ -25,29 +26,29 @@ struct Group {
     end: u64,
 }
 
-/// Everything there is.
+/// The whole state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     now: u64,
-    /// What is in the group's file.
+    /// The contents of the group's file.
     file: GroupState,
-    /// What is in the checkpoint's file.
+    /// The contents of the checkpoint's file.
     checkpoint: LogId,
     /// The leases that each worker believes to have; `None` for one that does not run.
     workers: Vec<Option<BTreeSet<(LogId, u64)>>>,
     /// The messages whose workers know that they are acknowledged.
     acknowledged: BTreeSet<LogId>,
-    /// Somebody has moved the subscriber back.
+    /// Whether somebody has moved the subscriber back.
     moved: bool,
 }
 
-/// Where a worker is killed that changes something.
+/// Where a worker that changes something is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Killed {
     Not,
     /// The change is in the file.
     Changed,
-    /// The checkpoint is stored, and the file does not say so.
+    /// The checkpoint is stored, but the file does not have the change yet.
     Stored,
 }
 
@@ -60,7 +61,7 @@ enum Action {
     Kill(usize),
     Start(usize),
     Tick,
-    /// The machine ends and is started again: what the file says is about messages that may not be there any more.
+    /// The machine restarts: the file may describe messages that no longer exist.
     Restart,
     /// Somebody moves the subscriber to its first message, while no worker runs.
     Move,
@@ -73,7 +74,7 @@ fn message(n: usize) -> LogId {
 }
 
 impl World {
-    /// What a worker does first, whatever it wants to do.
+    /// The first step of every operation of a worker.
     fn begin(&mut self) {
         match self.file.begin(self.checkpoint) {
             Err(fresh) => self.file = fresh,
@@ -94,7 +95,7 @@ impl World {
         }
     }
 
-    /// Takes in all messages, and leases the oldest that is free.
+    /// Adds all messages, and leases the oldest that is free.
     fn lease(&mut self, keys: &[Option<u64>]) -> Option<(LogId, u64)> {
         for (n, key) in (1..).zip(keys) {
             if let Some(change) = self.file.take(message(n), *key) {
@@ -109,7 +110,7 @@ impl World {
         }
     }
 
-    /// The leases that hold.
+    /// The valid leases.
     fn held(&self) -> Vec<(LogId, u64)> {
         let all = self.workers.iter().flatten().flatten();
         all.filter(|&&(id, lease)| self.file.holds(id, lease)).copied().collect()
@@ -148,7 +149,7 @@ impl Model for Group {
         actions.extend([Action::Tick, Action::Restart]);
         if !world.moved && world.workers.iter().all(Option::is_none) {
             actions.push(Action::Move);
-            // From where the group knows it to be.
+            // From its place as the group knows it.
             if world.file.committed == world.checkpoint && world.checkpoint > message(0) {
                 actions.push(Action::MoveByOther);
             }
@@ -217,7 +218,8 @@ impl Model for Group {
                 },
             ),
             Property::always("nothing is lost", |group: &Self, world: &World| {
-                // Whoever comes next finds everything that is not acknowledged: it is in the window, or will be.
+                // The next worker finds everything that is not acknowledged: it is in the window,
+                // or will be.
                 let mut next = world.clone();
                 next.begin();
                 let open = |n: &usize| !world.acknowledged.contains(&message(*n));

@@ -1,13 +1,14 @@
-//! What a group knows of its messages: values and rules, without I/O and without a clock.
+//! The state of a group's messages: values and rules, without I/O and without a clock.
 //!
-//! A process asks what may be changed, writes the [`Change`] to the group's file, and applies it. Others read the changes
-//! from the file and apply them in the same order, so that all know the same. `model` has a model checker run this code.
+//! A process asks for a [`Change`], writes it to the group's file, and applies it. Others read the
+//! changes from the file and apply them in the same order, so that all have the same state. In
+//! `model`, a model checker runs this code.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::LogId;
 
-/// A message that is not behind [`GroupState::done`].
+/// A message after [`GroupState::done`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// The message.
@@ -16,44 +17,45 @@ pub struct Entry {
     pub key: Option<u64>,
     /// How often it has been leased.
     pub deliveries: u32,
-    /// Where it is.
+    /// Its state.
     pub place: Place,
 }
 
-/// Where a message is.
+/// The state of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// With nobody, and not to be leased before this time.
+    /// No worker has it, and it is not leased before this time.
     Waits {
         /// Milliseconds since 1970.
         until: u64,
-        /// How long it was to wait, in milliseconds.
+        /// The length of the wait, in milliseconds.
         time: u64,
     },
-    /// With a worker.
+    /// A worker has it.
     Leased {
         /// The lease's number.
         lease: u64,
         /// When it expires, in milliseconds since 1970.
         until: u64,
-        /// How long it was to last, in milliseconds.
+        /// The length of the lease, in milliseconds.
         time: u64,
     },
-    /// Acknowledged; a message before it is not.
+    /// It is acknowledged, but an earlier message is not.
     Done,
 }
 
 /// A change of the state: a record of the group's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// This file is the segment, by device and inode. Ids of its messages mean nothing in another one.
+    /// Identifies the segment's file by device and inode. The ids of its messages mean nothing in
+    /// another file.
     Segment {
         /// The segment.
         number: u32,
         /// Its file.
         file: (u64, u64),
     },
-    /// The next message was taken in; nobody has it.
+    /// The next message was added; no worker has it.
     Take {
         /// The message.
         id: LogId,
@@ -96,14 +98,14 @@ pub enum Change {
     },
 }
 
-/// What a group knows of its messages.
+/// The state of a group's messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GroupState {
     /// The checkpoint as the group has stored it.
     pub committed: LogId,
     /// Everything up to here is done.
     pub done: LogId,
-    /// The last message that was taken in.
+    /// The last message that was added.
     pub taken: LogId,
     /// No lease has had this number or a later one.
     pub next_lease: u64,
@@ -113,28 +115,30 @@ pub struct GroupState {
     pub segments: BTreeMap<u32, (u64, u64)>,
 }
 
-/// Whether a span of time that ends at `until` is over. A clock that was set back does not make it longer.
+/// Whether a time span that ends at `until` is over. Setting the clock back does not make it
+/// longer.
 fn is_over(until: u64, time: u64, now: u64) -> bool {
     until <= now || until - now > time
 }
 
 impl GroupState {
-    /// A group that begins behind this checkpoint.
+    /// A group that begins after this checkpoint.
     pub fn new(checkpoint: LogId, next_lease: u64) -> Self {
         let (committed, done, taken) = (checkpoint, checkpoint, checkpoint);
         Self { committed, done, taken, next_lease, ..Self::default() }
     }
 
-    /// Whether this group has stored the checkpoint, or was storing it when it was interrupted; or whether it moved forward
-    /// past no open message (from the end of a segment to the beginning of the next, for example). Otherwise somebody has
-    /// moved the subscriber.
+    /// Whether this group has stored the checkpoint, or was storing it when it was interrupted; or
+    /// whether it moved forward past no open message (from the end of a segment to the beginning of
+    /// the next, for example). Otherwise somebody has moved the subscriber.
     fn agrees_with(&self, checkpoint: LogId) -> bool {
         let open = self.entries.front().map(|first| first.id);
         checkpoint >= self.committed && (checkpoint <= self.done || open.is_none_or(|open| checkpoint < open))
     }
 
-    /// What a process does first when it has locked the file: it notes a checkpoint that moved forward. If somebody has moved
-    /// the subscriber, the error is the state in which the group starts over.
+    /// The first step of a process that has locked the file: it records a checkpoint that moved
+    /// forward. If somebody has moved the subscriber, the error is the state with which the group
+    /// starts over.
     pub fn begin(&self, checkpoint: LogId) -> Result<Option<Change>, Self> {
         if !self.agrees_with(checkpoint) {
             return Err(Self::new(checkpoint, self.next_lease));
@@ -142,12 +146,13 @@ impl GroupState {
         Ok((checkpoint > self.done).then_some(Change::Commit { id: checkpoint }))
     }
 
-    /// Takes in the next message that was read.
+    /// Adds the next message that was read.
     pub fn take(&self, id: LogId, key: Option<u64>) -> Option<Change> {
         (id > self.taken).then_some(Change::Take { id, key, deliveries: 0 })
     }
 
-    /// A lease of the oldest message that is free. A message is not free while an older one with the same key is not done.
+    /// A lease of the oldest message that is free. A message is not free while an older one with
+    /// the same key is not done.
     pub fn lease(&self, now: u64, time: u64) -> Option<Change> {
         let mut keys = HashSet::new();
         for Entry { id, key, place, .. } in &self.entries {
@@ -164,37 +169,37 @@ impl GroupState {
         None
     }
 
-    /// Extends a lease that still holds: nobody else has the message.
+    /// Extends a lease that is still valid: no other worker has the message.
     pub fn extend(&self, id: LogId, lease: u64, now: u64, time: u64) -> Option<Change> {
         let until = now.saturating_add(time);
         self.holds(id, lease).then_some(Change::Lease { id, lease, until, time, delivers: false })
     }
 
-    /// Acknowledges a message whose lease still holds.
+    /// Acknowledges a message whose lease is still valid.
     pub fn acknowledge(&self, id: LogId, lease: u64) -> Option<Change> {
         self.holds(id, lease).then_some(Change::Acknowledge { id })
     }
 
-    /// Gives a message back whose lease still holds.
+    /// Gives back a message whose lease is still valid.
     pub fn give_back(&self, id: LogId, lease: u64, now: u64, time: u64) -> Option<Change> {
         let until = now.saturating_add(time);
         self.holds(id, lease).then_some(Change::Return { id, until, time })
     }
 
-    /// What the checkpoint may be, where it is not that already.
+    /// The new checkpoint, if it has to change.
     pub fn commit(&self) -> Option<Change> {
         (self.done > self.committed).then_some(Change::Commit { id: self.done })
     }
 
-    /// Whether the message still has this lease. The lease may have expired: as long as no other worker has the message, this
-    /// one may still acknowledge it or give it back.
+    /// Whether the message still has this lease. The lease may have expired: as long as no other
+    /// worker has the message, this one may still acknowledge it or give it back.
     pub fn holds(&self, id: LogId, lease: u64) -> bool {
         self.find(id).is_some_and(
             |at| matches!(self.entries[at].place, Place::Leased { lease: has, .. } if has == lease),
         )
     }
 
-    /// When a message that nobody may lease now can be leased, in milliseconds since 1970.
+    /// When a message that cannot be leased now can be leased, in milliseconds since 1970.
     pub fn next_time(&self) -> Option<u64> {
         let times = self.entries.iter().filter_map(|entry| match entry.place {
             Place::Waits { until, .. } | Place::Leased { until, .. } => Some(until),
@@ -203,7 +208,7 @@ impl GroupState {
         times.min()
     }
 
-    /// Makes a change that was asked for in this state.
+    /// Applies a change that was made for this state.
     pub fn apply(&mut self, change: &Change) {
         match *change {
             Change::Segment { number, file } => {
@@ -254,8 +259,8 @@ impl GroupState {
         }
     }
 
-    /// The changes that lead to this state from a [new](GroupState::new) one with the same `done`, `committed` and next
-    /// lease.
+    /// The changes that lead to this state from a [new](GroupState::new) one with the same `done`,
+    /// `committed` and next lease.
     pub fn changes(&self) -> Vec<Change> {
         let mut changes: Vec<Change> =
             self.segments.iter().map(|(&number, &file)| Change::Segment { number, file }).collect();

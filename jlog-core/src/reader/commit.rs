@@ -1,4 +1,4 @@
-//! The checkpoint that a reader stores, and handles that store it from elsewhere.
+//! Storing a reader's checkpoint, also through handles.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::upkeep::retention::Passing;
 use crate::walk::{counts, lost};
 use crate::{Error, Event, LogId, Result};
 
-/// What it takes to store a checkpoint.
+/// Everything needed to store a checkpoint.
 struct Storing<'a> {
     shared: &'a Shared,
     meta: &'a MetaReader,
@@ -26,7 +26,7 @@ struct Storing<'a> {
 }
 
 impl Storing<'_> {
-    /// Stores `id`, of which `known` may say that the record has been read.
+    /// Stores `id`; `known` may say that the record has been read.
     fn commit(self, id: LogId, known: bool) -> Result<()> {
         check_there(self.shared, self.meta, self.checkpoint, self.name)?;
         let meta = self.meta.get()?;
@@ -78,11 +78,12 @@ fn check_there(
     Ok(())
 }
 
-/// Stores the checkpoint of a [`Reader`]'s subscriber while the reader is in use elsewhere: while a batch of it is being
-/// iterated, or from another thread. [`Reader::checkpointer`] makes it.
+/// Stores the checkpoint of a [`Reader`]'s subscriber while the reader is in use: during iteration
+/// over a batch, or from another thread. [`Reader::checkpointer`] makes it.
 ///
-/// It knows which messages its reader has given out, and where they are after a repair. It outlives the reader, and keeps
-/// other readers of the subscriber away as the reader does ([`ReaderOptions::claim`](crate::ReaderOptions::claim)).
+/// It knows which messages its reader has handed out, and where they are after a repair. It may
+/// outlive the reader, and keeps the reader's claim on the subscriber
+/// ([`ReaderOptions::claim`](crate::ReaderOptions::claim)).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -105,9 +106,9 @@ pub struct Checkpointer {
     shared: Arc<Shared>,
     meta: Arc<MetaReader>,
     name: SubscriberName,
-    /// Open by itself: locks of one open file do not exclude each other.
+    /// Opened separately: locks of one open file do not exclude each other.
     checkpoint: Checkpoint,
-    /// The reader's, which other readers respect as long as either is there.
+    /// The reader's claim, which lasts as long as either exists.
     _claim: Option<Arc<Guarded>>,
     ledger: Arc<Mutex<Ledger>>,
     passing: Passing,
@@ -119,8 +120,8 @@ impl Checkpointer {
         &self.name
     }
 
-    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that no subscriber needs.
-    /// Costs what [`Reader::commit`] does; the reader's next batch waits for it.
+    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that no
+    /// subscriber needs. Costs as much as [`Reader::commit`]; the reader's next batch waits for it.
     ///
     /// # Errors
     /// As [`Reader::commit`].
@@ -165,12 +166,12 @@ impl Checkpointer {
 }
 
 impl Reader {
-    /// A handle that stores this reader's checkpoint, of its own: it can be used while a batch is being iterated, and sent to
-    /// another thread. It costs an open file.
+    /// An independent handle that stores this reader's checkpoint: it can be used while a batch is
+    /// being iterated, and sent to another thread. It costs an open file.
     ///
     /// # Errors
-    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Unsubscribed`] where the subscriber was removed;
-    /// [`Error::Io`].
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Unsubscribed`] where the
+    /// subscriber was removed; [`Error::Io`].
     pub fn checkpointer(&self) -> Result<Checkpointer> {
         let (own, name) = self.subscribed()?;
         let gone = || Error::Unsubscribed { path: self.shared.path.clone(), name: name.to_string() };
@@ -178,7 +179,7 @@ impl Reader {
             Err(Error::UnknownSubscriber { .. }) => return Err(gone()),
             opened => opened?,
         };
-        // A subscriber of the same name may have come after this reader's.
+        // A subscriber of the same name may have replaced this reader's.
         if !checkpoint.is_file_of(own)? {
             return Err(gone());
         }
@@ -198,7 +199,8 @@ impl Reader {
         let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| !self.options.peek) else { return Ok(()) };
         self.meta.check_named(&self.shared)?;
         let safety = self.meta.get()?.safety;
-        // An id is worth nothing where another file than the one that is open has taken the segment's place.
+        // An id is worth nothing where another file than the one that is open has taken the
+        // segment's place.
         let same_file = || {
             let ours = self.segment.as_ref().filter(|open| open.number == to.segment && to.marker > 0);
             ours.is_none_or(|ours| {
@@ -217,14 +219,15 @@ impl Reader {
         Ok(())
     }
 
-    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that no subscriber
-    /// needs.
+    /// Stores the checkpoint: everything up to and including `id` is done. Removes segments that no
+    /// subscriber needs.
     ///
     /// # Errors
-    /// [`Error::NoSuchRecord`] if `id` is beyond what was written; [`Error::StaleId`] if it was read from a
-    /// segment that was replaced since (after a repair, the record's current id is stored);
-    /// [`Error::Unsubscribed`] or [`Error::Replaced`] if the subscriber or the jlog was removed meanwhile;
-    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Io`], [`Error::DiskFull`].
+    /// [`Error::NoSuchRecord`] if `id` is beyond what was written; [`Error::StaleId`] if it was
+    /// read from a segment that was replaced since (after a repair, the record's current id is
+    /// stored); [`Error::Unsubscribed`] or [`Error::Replaced`] if the subscriber or the jlog was
+    /// removed meanwhile; [`Error::NoSubscriber`] for a reader without one; [`Error::Io`],
+    /// [`Error::DiskFull`].
     pub fn commit(&mut self, id: LogId) -> Result<()> {
         let known = id.segment == self.position.segment
             && id.marker <= self.position.marker
@@ -252,11 +255,11 @@ impl Reader {
         })
     }
 
-    /// Whether this reader can store checkpoints: to be asked before work is done that a checkpoint is to keep.
+    /// Checks that this reader can store checkpoints, before work is done that depends on it.
     ///
     /// # Errors
-    /// [`Error::Io`] with the reason where the checkpoint cannot be written; [`Error::NoSubscriber`] for a reader
-    /// without a subscriber.
+    /// [`Error::Io`] with the reason if the checkpoint cannot be written; [`Error::NoSubscriber`]
+    /// for a reader without a subscriber.
     pub fn check_writable(&self) -> Result<()> {
         self.subscribed()?.0.check_allowed()
     }
@@ -283,8 +286,8 @@ impl Reader {
         Ok(stored.unwrap_or_else(|| self.ledger.lock().stored))
     }
 
-    /// Stores a checkpoint that means the same as the one that is stored. A disk that cannot be written keeps
-    /// the old one.
+    /// Stores a checkpoint that is equivalent to the stored one. On a disk that cannot be written,
+    /// the old one stays.
     pub(super) fn settle(&mut self, here: LogId, storage_log: u32) {
         let stored = self.ledger.lock().stored;
         if here != stored {

@@ -1,7 +1,7 @@
-//! Which file of a segment the ids are about that a reader has given out.
+//! Tracks which file of a segment the ids refer to that a reader has handed out.
 //!
-//! A repair puts another file in a segment's place, in which records may have other markers. An id from before means a
-//! record of the old file; it is translated when it comes back as a checkpoint.
+//! A repair replaces a segment's file with one in which records may have other markers. An earlier
+//! id refers to a record of the old file; it is translated when it comes back as a checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const MAX_SEGMENTS: usize = 4096;
 #[derive(Clone, Copy, Debug)]
 struct Generation {
     file: Identity,
-    /// The largest marker given out.
+    /// The largest marker handed out.
     given: u32,
 }
 
@@ -25,7 +25,7 @@ struct Generation {
 pub(super) struct Generations(BTreeMap<u32, Vec<Generation>>);
 
 impl Generations {
-    /// The reader has this file of the segment open.
+    /// Records that the reader has this file of the segment open.
     pub(super) fn opened(&mut self, segment: u32, file: Identity) {
         let files = self.0.entry(segment).or_default();
         if files.last().is_none_or(|last| last.file != file) {
@@ -36,21 +36,23 @@ impl Generations {
         }
     }
 
-    /// Records up to this one were given out, from the file that was opened last.
+    /// Records that everything up to this record was handed out, from the file that was opened
+    /// last.
     pub(super) fn gave(&mut self, last: LogId) {
         if let Some(generation) = self.0.get_mut(&last.segment).and_then(|files| files.last_mut()) {
             generation.given = generation.given.max(last.marker);
         }
     }
 
-    /// The file that an id is about; `None` where the reader has not given it out. Where two files have had a record
-    /// with this id, it is about the older one: messages come again then, and none is left out.
+    /// The file that an id refers to; `None` if the reader has not handed it out. If two files have
+    /// had a record with this id, it refers to the older one: then messages are delivered again,
+    /// and none is skipped.
     pub(super) fn of(&self, id: LogId) -> Option<Identity> {
         let files = self.0.get(&id.segment)?;
         files.iter().find(|generation| id.marker <= generation.given).or(files.last()).map(|g| g.file)
     }
 
-    /// Everything up to this id is done and will not be asked for again.
+    /// Forgets everything up to this id, which is done.
     pub(super) fn done(&mut self, id: LogId) {
         self.0 = self.0.split_off(&id.segment);
         if let Some(files) = self.0.get_mut(&id.segment)
@@ -63,12 +65,12 @@ impl Generations {
 }
 
 impl Generations {
-    /// Whether this record was given out.
+    /// Whether this record was handed out.
     pub(super) fn has_given(&self, id: LogId) -> bool {
         self.0.get(&id.segment).is_some_and(|files| files.iter().any(|file| id.marker <= file.given))
     }
 
-    /// What a record that was given out is called now.
+    /// The current id of a record that was handed out.
     ///
     /// # Errors
     /// [`Error::StaleId`] if that is not known.
@@ -109,7 +111,7 @@ mod tests {
         assert_eq!(of(&generations, 99), Some(NEW));
         generations.done(LogId::new(3, 9));
         assert_eq!(of(&generations, 10), Some(OLD));
-        // With the last record of the old file done, the same id can only be one of the new file.
+        // Once the last record of the old file is done, the same id can only refer to the new file.
         generations.done(LogId::new(3, 10));
         assert_eq!(of(&generations, 10), Some(NEW));
         generations.opened(4, OLD);

@@ -1,4 +1,4 @@
-//! A look at the position: from segment to segment, and what is there.
+//! Looks at the reader's position, and moves from segment to segment.
 
 use std::ops::ControlFlow;
 
@@ -18,9 +18,10 @@ use crate::walk::lost;
 use crate::walk::survey::{Fault, Item, Survey};
 use crate::{Error, Event, LogId, Lost, Result};
 
-/// What a look at the segment gave.
+/// The result of a look at the segment.
 pub(super) enum Found {
-    /// A number of records in a number of bytes, at the beginning of the buffer or of the mapped part from `at`.
+    /// This many records in this many bytes, at the beginning of the buffer or of the mapped part
+    /// from `at`.
     Records { first: u32, count: u32, bytes: usize, mapped_at: Option<u64>, plain: bool },
     /// Nothing yet.
     Nothing,
@@ -32,12 +33,12 @@ impl Reader {
     /// Looks for records at the position.
     pub(super) fn look(&mut self) -> Result<Found> {
         self.damage = None;
-        // In this order: what the metastore says is complete now has its last length now.
+        // In this order: a segment that the metastore shows as complete now has its final length.
         let storage_log = self.meta.get()?.storage_log;
         let before = self.position.segment;
         let is_open = self.segment.as_ref().is_some_and(|open| open.number == before);
         if !is_open {
-            // Nothing is missing from this jlog if the jlog itself was removed.
+            // If the jlog itself was removed, no segment is missing from it.
             self.check_there()?;
         }
         if !self.open_segment(storage_log)? {
@@ -72,7 +73,8 @@ impl Reader {
             && segment.verifier.refresh(&self.shared, segment.number)? == Refreshed::Replaced
             && self.reopen_if_replaced()?
         {
-            // A repair has replaced both: its checksums are not about the segment that was open.
+            // A repair has replaced both: the new checksums do not describe the segment that was
+            // open.
             return Ok(Found::Moved);
         }
         let Some(segment) = &mut self.segment else { return Ok(Found::Moved) };
@@ -84,14 +86,15 @@ impl Reader {
         }
         let map = segment.map.clone().filter(|_| mapped);
         let mut want = usize::try_from(left).unwrap_or(usize::MAX).min(self.options.batch_bytes);
-        // Of a segment that does not change any more, nothing is read twice: not the beginning of a record that did not fit.
+        // Nothing of a complete segment is read twice, not even the beginning of a record that did
+        // not fit.
         let buffered = segment.buffered.take().filter(|_| complete);
         let mut have = buffered.map_or(0, |begins| keep_from(&mut self.buf, begins, offset)).min(want);
         let scanned = loop {
             let bytes: &[u8] = if let Some(map) = &map {
                 map.slice(usize::try_from(offset).unwrap_or(usize::MAX), want)
             } else {
-                // With room for what `take_batch` puts behind it.
+                // With room for the byte that `take_batch` requires after it.
                 self.buf.reserve_exact((want + 1).saturating_sub(self.buf.len()));
                 self.buf.resize(want, 0);
                 let read = read_up_to_at(&*segment.file, &mut self.buf[have..], offset + have as u64);
@@ -145,7 +148,7 @@ impl Reader {
         let known = !(offset > 0 && offset == segment.accepted.end)
             && (segment.verifier.covers(offset) || segment.verifier.begins_within(offset + 1, len));
         if matches!(stop, Scanned::Torn) && !complete && !known {
-            // Not there yet. A large buffer that a long record needed is given back.
+            // There is nothing yet. Free a large buffer that a long record needed.
             self.buf.shrink_to(self.options.batch_bytes);
             return Ok(Found::Nothing);
         }
@@ -157,8 +160,8 @@ impl Reader {
         let (stretch, behind) = match item {
             Some((Item::Damage(stretch), behind)) => (stretch, behind),
             Some((Item::Record(found), behind)) => {
-                // It is intact: what follows it is damaged, or it has another marker, or the checksums are about
-                // other records. The next look takes it.
+                // It is intact: what follows it is damaged, or it has another marker, or the
+                // checksums describe other records. The next look takes it.
                 self.position.marker = found.marker - 1;
                 segment.accepted = offset..found.foreign_until.unwrap_or(behind.offset);
                 return Ok(Found::Moved);
@@ -168,12 +171,12 @@ impl Reader {
         };
         let at_end = stretch.fault == Fault::Unfinished && behind.offset == len;
         if at_end && !complete {
-            // Not there yet, or what the next writer truncates.
+            // Not complete yet, or bytes that the next writer will truncate.
             return Ok(Found::Nothing);
         }
         self.damage = Some((stretch, behind));
         if at_end && complete {
-            // A write that a crash interrupted: it will not be finished, and nothing is behind it.
+            // A write that a crash interrupted: it will not be finished, and nothing follows it.
             self.skip_damage();
             self.position.marker = here.marker;
             return Ok(Found::Moved);
@@ -189,11 +192,11 @@ impl Reader {
         })
     }
 
-    /// Checks whether the open segment was replaced, by a repair or by a new segment of that number. Then the
-    /// new file is opened, at the same record.
+    /// Checks whether the open segment was replaced, by a repair or by a new segment of that
+    /// number. Then the new file is opened, at the same record.
     pub(super) fn reopen_if_replaced(&mut self) -> Result<bool> {
         let Some(segment) = &self.segment else { return Ok(false) };
-        // A segment of another feed is none in place of this one.
+        // A segment of another feed does not replace this one.
         self.meta.check_named(&self.shared)?;
         let Ok(named) = self.shared.facts(&names::segment(segment.number)) else { return Ok(false) };
         if named.identity == segment.identity {
@@ -208,7 +211,7 @@ impl Reader {
             renumbered::follow(&self.shared, fresh.number, segment.identity, fresh.identity, marker)?;
         let wanted = repaired.unwrap_or(marker);
         let located = locate(&self.shared, self.format, &fresh, wanted, None)?;
-        // With fewer records than were read, it is another segment: all of them are new.
+        // If it has fewer records than were read, it is another segment, and all of them are new.
         let fewer = located.place.marker < wanted && repaired.is_none();
         let Located { place, foreign_until } = if fewer { Located::default() } else { located };
         self.position.marker = place.marker;
@@ -226,7 +229,7 @@ impl Reader {
         self.segment = Some(segment);
     }
 
-    /// Makes the position's marker one of the file that is about to be opened.
+    /// Translates the position's marker for the file that is about to be opened.
     fn translate_position(&mut self, number: u32, to: Identity) -> Result<()> {
         let marker = self.position.marker;
         if let Some(from) = self.position.file.filter(|&from| from != to)
@@ -239,7 +242,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Opens the segment of the position, or of the next one that is there. `false` where there is none.
+    /// Opens the segment of the position, or the next existing one. `false` if there is none.
     pub(super) fn open_segment(&mut self, storage_log: u32) -> Result<bool> {
         let number = self.position.segment;
         if let Some(open) = self.segment.as_ref().filter(|open| open.number == number) {
@@ -251,7 +254,7 @@ impl Reader {
         self.leave_segment();
         let memory = std::mem::take(&mut self.memory);
         let segment = open_over(memory, &self.shared, number, self.options.verify)?;
-        // It was opened by its name: the directory may hold another feed by now.
+        // It was opened by name: the directory may hold another feed by now.
         self.meta.check_named(&self.shared)?;
         if let Some(segment) = segment {
             self.translate_position(number, segment.identity)?;
@@ -261,7 +264,8 @@ impl Reader {
         if number >= storage_log {
             return Ok(false);
         }
-        // It was removed, or never made: on to the next one there is, not past the one being written.
+        // It was removed, or never made: go to the next existing one, but not past the one being
+        // written.
         let next = self.shared.segments()?.into_iter().find(|&n| n > number).unwrap_or(storage_log);
         let from = self.position();
         let next = next.min(storage_log);
@@ -297,7 +301,7 @@ impl Reader {
         Ok(false)
     }
 
-    /// Closes the open segment. The memory of its checksums is for those of the next one.
+    /// Closes the open segment. The memory of its checksums is reused for the next one.
     pub(super) fn leave_segment(&mut self) {
         if let Some(left) = self.segment.take() {
             self.memory = left.verifier.emptied();
@@ -320,24 +324,25 @@ impl Reader {
         let done = {
             let mut ledger = self.ledger.lock();
             ledger.passed = Some((end, next));
-            // A loss is told again until the subscriber has done something behind it.
+            // A loss is reported again until the subscriber has done something after it.
             ledger.stored == end && lost.is_none()
         };
         if done {
-            // Everything of it is done: said at once, so that the segment can go. A disk that cannot be
-            // written keeps the old checkpoint, which means the same.
+            // All of it is done: commit that at once, so that the segment can be removed. On a disk
+            // that cannot be written, the old checkpoint stays, which is equivalent.
             let _ = self.move_stored(LogId::new(next, 0), storage_log);
         }
         self.report_cut(lost)
     }
 
-    /// What a complete segment of `len` bytes, of which everything was read, has lost behind this record, if it was cut.
+    /// What a complete segment of `len` bytes, all of which was read, has lost after this record,
+    /// if it was cut.
     pub(super) fn lost_behind(&mut self, end: LogId, len: u64) -> Result<Option<Lost>> {
         let silent = self.options.quiet || (self.options.peek && !self.options.verify);
         let LogId { segment: number, marker } = end;
         let noted = self.noted.of(&self.shared, number)?;
         let listed = self.segment.as_ref().map_or(0, |segment| segment.verifier.end());
-        // Where the checksums are about all of it, the index knows nothing else.
+        // If the checksums describe all of it, the index knows no more.
         let suspicious = len == 0
             || listed > len
             || noted.is_some_and(|noted| noted.at_least > marker)
@@ -392,7 +397,7 @@ impl Reader {
             let from = LogId::new(self.position.segment, marker);
             let to = LogId::new(self.position.segment, place.marker);
             self.position.marker = place.marker;
-            // Where the segment has lost records that were read, the checkpoint says so, and stays.
+            // If the segment has lost records that were read, the checkpoint shows that, and stays.
             let noted = self.noted.of(&self.shared, from.segment)?;
             let complete = from.segment < self.meta.get()?.storage_log;
             if complete
@@ -405,7 +410,8 @@ impl Reader {
                 && let Some(subscriber) = self.name.as_ref().map(ToString::to_string)
             {
                 self.shared.note(Event::CheckpointMovedBack { subscriber, from, to });
-                // A disk that cannot be written keeps it: it will be moved back when it is read again.
+                // On a disk that cannot be written, it stays, and is moved back when it is read
+                // again.
                 let _ = self.move_stored(to, 0);
             }
         }
@@ -413,7 +419,7 @@ impl Reader {
     }
 }
 
-/// Moves what a buffer, which begins at one offset, holds from another one on to its front; returns how much that is.
+/// Moves a buffer's contents from an offset on to its front; returns their length.
 fn keep_from(buf: &mut [u8], begins: u64, offset: u64) -> usize {
     let passed = offset.checked_sub(begins).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let passed = passed.min(buf.len());
@@ -421,12 +427,13 @@ fn keep_from(buf: &mut [u8], begins: u64, offset: u64) -> usize {
     buf.len() - passed
 }
 
-/// Opens a segment for reading, with the checksums that are about this file; `None` where it is not there.
+/// Opens a segment for reading, with the checksums that belong to this file; `None` if it does not
+/// exist.
 pub(super) fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
     open_over(Verifier::default(), shared, number, verify)
 }
 
-/// The same, with checksums of another segment whose memory is used again.
+/// The same, reusing the memory of another segment's checksums.
 fn open_over(mut memory: Verifier, shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
     let name = names::segment(number);
     loop {
@@ -455,7 +462,7 @@ fn open_over(mut memory: Verifier, shared: &Shared, number: u32, verify: bool) -
 }
 
 impl SkippedTail {
-    /// Whether something else stands there now, or nothing.
+    /// Whether something else, or nothing, is there now.
     fn is_gone(&self, file: &dyn File) -> bool {
         let len = self.end - self.before.offset;
         let there = record_crc(file, self.before.offset, len, &mut Window::default());
@@ -467,13 +474,13 @@ impl SkippedTail {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Located {
     pub(super) place: Place,
-    /// Up to where records are taken as they are, as the checksums there are about others.
+    /// Up to where records are not verified, because the checksums there describe others.
     pub(super) foreign_until: u64,
 }
 
-/// Where the record after `marker` begins, or the place behind the last record if there are fewer. An index, or a walk over
-/// headers, is enough where the checksums confirm what it says. Elsewhere everything before the place is checked, from
-/// `known` on if that is before it.
+/// The place where the record after `marker` begins, or the place after the last record if there
+/// are fewer. An index, or a walk over headers, is enough if the checksums confirm it. Otherwise
+/// everything before the place is checked, from `known` on if that is before it.
 pub(super) fn locate(
     shared: &Shared,
     format: RecordFormat,
@@ -519,8 +526,9 @@ pub(super) fn locate(
     Ok(end)
 }
 
-/// Whether checksums show that a record with the next marker begins at this place; or, where none covers it, that
-/// `leads_here` is true of the place behind the last record before it that has one.
+/// Whether checksums show that a record with the next marker begins at this place or, if none
+/// covers it, that `leads_here` holds for the place after the last earlier record that has a
+/// checksum.
 fn is_confirmed(
     verifier: &mut Verifier,
     file: &dyn File,
@@ -546,8 +554,8 @@ fn is_confirmed(
     }
 }
 
-/// Walks on to the record `marker`, and says whether there was damage. What follows damage is judged by itself, as when it
-/// is read.
+/// Walks to the record `marker`, and returns whether there was damage. Bytes after damage are
+/// judged separately, as in reading.
 fn walk_to(mut survey: Survey<'_>, marker: u32, end: &mut Located) -> std::io::Result<bool> {
     let mut damaged = false;
     loop {
@@ -580,7 +588,8 @@ fn walk_to(mut survey: Survey<'_>, marker: u32, end: &mut Located) -> std::io::R
     }
 }
 
-/// What is here, and where the reader continues behind it. Records before `foreign_until` are taken as they are.
+/// The item here, and where the reader continues after it. Records before `foreign_until` are not
+/// verified.
 pub(super) fn item_at(
     shared: &Shared,
     format: RecordFormat,

@@ -34,10 +34,10 @@ use crate::{Error, Event, LogId, Lost, Result};
 use look::Found;
 use state::{Ledger, Position, Segment, SkippedTail};
 
-/// A reader that waits removes messages that are too old this often.
+/// How often a waiting reader removes messages that are too old.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
-/// How often a waiting reader checks that its feed is still there: moving a directory above it causes no
-/// notification.
+/// How often a waiting reader checks that its feed still exists: moving a parent directory causes
+/// no notification.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long [`Reader::next_batch`] waits for something to read.
@@ -55,21 +55,22 @@ impl Reader {
     pub(crate) fn open(shared: Arc<Shared>, name: SubscriberName, options: ReaderOptions) -> Result<Self> {
         let meta = MetaReader::open(&shared)?;
         let checkpoint = Checkpoint::open(&shared, &name)?;
-        // Before the checkpoint is read, so that what the reader before this one stored last is seen.
+        // Before the checkpoint is read, so that the last checkpoint of the previous reader is
+        // seen.
         let claim = match options.claim {
             Claim::Alone | Claim::Shared if options.peek => None,
             claim => checkpoint.claim(&shared, &name, claim)?.map(Arc::new),
         };
         let (stored, file) = match checkpoint.get_with_file(&shared)? {
             Some(stored) => stored,
-            // It is being created at this moment: at the beginning, as far as one can tell.
+            // It is being created right now, and counts as the beginning.
             None => (LogId::new(shared.segments()?.first().copied().unwrap_or(0), 0), None),
         };
         let reader = Self::new(shared, meta, Some((name, checkpoint)), (stored, file), options)?;
         Ok(Self { claim, ..reader })
     }
 
-    /// A reader without a subscriber, behind this record.
+    /// A reader without a subscriber, after this record.
     pub(crate) fn open_at(shared: Arc<Shared>, after: LogId, options: ReaderOptions) -> Result<Self> {
         let meta = MetaReader::open(&shared)?;
         Self::new(shared, meta, None, (after, None), options)
@@ -120,41 +121,45 @@ impl Reader {
         })
     }
 
-    /// The subscriber's name; `None` for a reader without one ([`Jlog::reader_from`](crate::Jlog::reader_from)).
+    /// The subscriber's name; `None` for a reader without one
+    /// ([`Jlog::reader_from`](crate::Jlog::reader_from)).
     pub fn subscriber(&self) -> Option<&SubscriberName> {
         self.name.as_ref()
     }
 
-    /// Up to where the reader has read: the id of the last message, or (segment, 0).
+    /// The reader's position: the id of the last message, or (segment, 0).
     pub fn position(&self) -> LogId {
         LogId::new(self.position.segment, self.position.marker)
     }
 
-    /// Bytes of damage that were skipped so far, and records among them that the checksums or the compression
+    /// Bytes of damage that were skipped so far. Records that the checksums or the compression
     /// showed to be damaged count with all their bytes.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Messages that were dropped before this reader came to them.
+    /// How many messages were dropped before this reader reached them.
     pub fn missed(&self) -> u64 {
         self.missed
     }
 
-    /// Messages that were lost with segments that the subscriber needed, or that were cut: all that this reader has met so
-    /// far. `None` if there were none.
+    /// The messages in missing or cut segments that the subscriber needed and this reader has met
+    /// so far. `None` if there were none.
     pub fn lost(&self) -> Option<Lost> {
         self.lost
     }
 
-    /// The next messages, or `None` when there are none within the time, or the reader's [`Waker`] was used.
+    /// The next messages, or `None` if none arrive within the time, or the reader's [`Waker`] was
+    /// used.
     ///
     /// # Errors
-    /// [`Error::Damaged`], [`Error::ChecksumMismatch`], [`Error::Compressed`]: everything before was
-    /// returned, and **every further call fails in the same way** until [`skip_damage`](Reader::skip_damage) steps over
-    /// the damage, unless the reader was opened with [`OnDamage::Skip`]. [`Error::Replaced`] where the jlog was removed or
-    /// replaced, [`Error::Unsubscribed`] where the subscriber was. [`Error::Missed`] and
-    /// [`Error::SegmentsLost`] where they were asked for ([`OnMissed::Fail`](crate::OnMissed::Fail)). [`Error::Io`].
+    /// [`Error::Damaged`], [`Error::ChecksumMismatch`], [`Error::Compressed`]: everything before
+    /// was returned, and **every further call fails in the same way** until
+    /// [`skip_damage`](Reader::skip_damage) skips the damage, unless the reader was opened with
+    /// [`OnDamage::Skip`]. [`Error::Replaced`] if the jlog was removed or replaced,
+    /// [`Error::Unsubscribed`] if the subscriber was removed. [`Error::Missed`] and
+    /// [`Error::SegmentsLost`] if requested ([`OnMissed::Fail`](crate::OnMissed::Fail)).
+    /// [`Error::Io`].
     pub fn next_batch(&mut self, wait: Wait) -> Result<Option<Batch<'_>>> {
         let deadline = match wait {
             Wait::Timeout(time) => Instant::now().checked_add(time),
@@ -213,10 +218,11 @@ impl Reader {
         Ok(Some(Batch { bytes, format: self.format, plain, segment, first, count }))
     }
 
-    /// Takes the memory that holds the records of the batch which [`next_batch`](Reader::next_batch) has just returned, and
-    /// leaves `spare` in its place, whose contents do not matter. The records are at its beginning, as in the segment
-    /// (bodies of compressed ones decompressed behind their headers), and at least one more byte behind them. For the C
-    /// interface, which hands messages out where they are; not for a reader that maps segments.
+    /// Takes the memory with the records of the last batch of [`next_batch`](Reader::next_batch),
+    /// and leaves `spare` in its place, whose contents do not matter. The records are at its
+    /// beginning, as in the segment (with compressed bodies decompressed), followed by at least one
+    /// more byte. For the C interface, which hands out messages without a copy; not for a reader
+    /// that maps segments.
     #[doc(hidden)]
     pub fn take_batch(&mut self, spare: Vec<u8>) -> Vec<u8> {
         let own = if self.format.is_lz4() { &mut self.plain } else { &mut self.buf };
@@ -229,18 +235,18 @@ impl Reader {
         bytes
     }
 
-    /// How much is read at a time from now on, in bytes.
+    /// Sets how many bytes are read at a time from now on.
     #[doc(hidden)]
     pub fn set_batch_bytes(&mut self, bytes: usize) {
         self.options.batch_bytes = bytes;
     }
 
-    /// Skips exactly the damage that the last call met: the next intact record is read next. Has no effect if
-    /// the last call met none.
+    /// Skips exactly the damage that the last call met: the next intact record is read next. Has no
+    /// effect if the last call met none.
     ///
-    /// The segment is removed once every subscriber has passed it, so the damaged bytes are kept in a file
-    /// `….broken-<offset>`, as repair does; not by a reader that peeks, has no subscriber, or cannot write there, nor
-    /// of a stretch of more than 64 MiB.
+    /// The segment is removed once every subscriber has passed it, so the damaged bytes are kept in
+    /// a file `….broken-<offset>`, as repair does. They are not kept by a reader that peeks, has no
+    /// subscriber, or cannot write there, or if there are more than 64 MiB of them.
     pub fn skip_damage(&mut self) {
         let Some((stretch, behind)) = self.damage.take() else { return };
         self.skipped_tail = self.tail_of(stretch);
@@ -256,7 +262,7 @@ impl Reader {
         });
     }
 
-    /// What is remembered of damage before it is skipped, if nothing is behind it.
+    /// What is remembered of damage before it is skipped, if nothing follows it.
     fn tail_of(&self, stretch: Stretch) -> Option<SkippedTail> {
         let segment = self.segment.as_ref()?;
         let end = stretch.offset + stretch.len;
@@ -281,7 +287,7 @@ impl Reader {
         let mut bytes = vec![0; usize::try_from(stretch.len).ok()?];
         let n = read_up_to_at(&*segment.file, &mut bytes, stretch.offset).ok()?;
         let name = names::segment(segment.number);
-        // A disk without room for it keeps no reader from reading on.
+        // A full disk must not keep a reader from continuing.
         let kept = self.shared.keep_broken(&name, stretch.offset, &bytes[..n]).ok()?;
         Some(self.shared.at(&kept))
     }
@@ -292,12 +298,12 @@ impl Reader {
         watch.wait(Some(Duration::ZERO)).map_err(|e| Error::io("watch", &self.shared.path, e))
     }
 
-    /// Whether what was opened is still there, as [`next_batch`](Reader::next_batch) checks before it says that there is
-    /// nothing to read.
+    /// Checks that the jlog and the subscriber still exist, as [`next_batch`](Reader::next_batch)
+    /// does before it reports that there is nothing to read.
     ///
     /// # Errors
-    /// [`Error::Replaced`] where the jlog is not at its path any more, [`Error::Unsubscribed`] where the subscriber was
-    /// removed; [`Error::Io`].
+    /// [`Error::Replaced`] if the jlog is not at its path any more, [`Error::Unsubscribed`] if the
+    /// subscriber was removed; [`Error::Io`].
     pub fn check_there(&self) -> Result<()> {
         self.meta.check_named(&self.shared)?;
         match (&self.checkpoint, &self.name) {
@@ -308,7 +314,7 @@ impl Reader {
         }
     }
 
-    /// What ends a wait of this reader from another thread.
+    /// A handle that ends a wait of this reader from another thread.
     ///
     /// # Errors
     /// [`Error::Io`] where the system has no descriptor left.
@@ -325,7 +331,7 @@ impl Reader {
                 *none = Some(watch.map_err(|e| Error::io("watch", &self.shared.path, e))?);
             }
         }
-        // It was made just now where it was not there.
+        // It exists now: it was made above if it was missing.
         self.watch
             .as_mut()
             .ok_or_else(|| Error::io("watch", &self.shared.path, std::io::Error::other("no watch")))
@@ -335,11 +341,12 @@ impl Reader {
     fn wait(&mut self, left: Option<Duration>) -> Result<bool> {
         if self.watch.is_none() {
             self.watch()?;
-            // What came before the watch began is looked for once more.
+            // Check once more for messages from before the watch began.
             return Ok(true);
         }
         if !self.options.peek && self.expired_at.is_none_or(|at| at.elapsed() >= EXPIRE_EVERY) {
-            // If nobody writes, a waiting reader does it; without permission it leaves that to others.
+            // If nobody writes, a waiting reader does this; without permission, it leaves it to
+            // others.
             let _ = crate::writer::expire::run(&self.shared);
             self.expired_at = Some(Instant::now());
         }
@@ -348,7 +355,7 @@ impl Reader {
         Ok(!woken.map_err(|e| Error::io("watch", &self.shared.path, e))?)
     }
 
-    /// The metastore's values as they are now.
+    /// The current values of the metastore.
     ///
     /// # Errors
     /// [`Error::Metastore`], [`Error::Io`].

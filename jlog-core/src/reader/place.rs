@@ -1,4 +1,4 @@
-//! Reading at other places than the reader's: by id, by time, and for the C interface.
+//! Reading at places other than the reader's position: by id, by time, and for the C interface.
 
 use std::ops::ControlFlow;
 
@@ -16,7 +16,8 @@ use crate::walk::lost;
 use crate::walk::survey::{Fault, Item, Survey};
 use crate::{Error, LogId, Result, Timestamp};
 
-/// Bytes that are read for a record by its id; more are read if the one before it was read as well.
+/// Bytes that are read for a record by its id; more are read if the previous record was read as
+/// well.
 const READ_ONE: usize = 4096;
 const READ_AHEAD: usize = 64 << 10;
 
@@ -30,7 +31,7 @@ fn step_at(format: RecordFormat, bytes: &[u8], start: usize) -> Option<(RecordHe
 }
 
 impl Reader {
-    /// Goes back (or on) to the stored checkpoint.
+    /// Moves the reader to the stored checkpoint.
     ///
     /// # Errors
     /// [`Error::Checkpoint`], [`Error::Io`].
@@ -39,7 +40,7 @@ impl Reader {
         self.seek_in(id, file)
     }
 
-    /// The stored checkpoint, and the file that its segment is.
+    /// The stored checkpoint, and the file of its segment.
     fn stored_with_file(&mut self) -> Result<(LogId, Option<Identity>)> {
         let stored = self.subscribed()?.0.get_with_file(&self.shared)?;
         let mut ledger = self.ledger.lock();
@@ -49,17 +50,17 @@ impl Reader {
         Ok((id, file))
     }
 
-    /// Moves the reader behind the record `id`; (segment, 0) is before the first of that segment. The
-    /// checkpoint stays where it is.
+    /// Moves the reader to the place after the record `id`; (segment, 0) is before the first of
+    /// that segment. The checkpoint stays where it is.
     ///
     /// # Errors
-    /// [`Error::NoSuchRecord`] where the segment is not written yet.
+    /// [`Error::NoSuchRecord`] if the segment is not written yet.
     pub fn seek(&mut self, id: LogId) -> Result<()> {
         let file = self.ledger.lock().generations.of(id);
         self.seek_in(id, file)
     }
 
-    /// The same, where the id is about this file of the segment.
+    /// The same, for an id that refers to this file of the segment.
     fn seek_in(&mut self, id: LogId, file: Option<Identity>) -> Result<()> {
         if id.segment > self.meta.get()?.storage_log {
             return Err(Error::NoSuchRecord { path: self.shared.path.clone(), id });
@@ -76,8 +77,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Moves the reader to the first record that is not older than `time`, at or after the first segment on
-    /// disk. Times are taken to grow from segment to segment; where a clock went back, older records may
+    /// Moves the reader to the first record at or after `time`, from the first segment on disk on.
+    /// Times are assumed to grow from segment to segment; if a clock went back, older records may
     /// follow. The checkpoint stays where it is.
     ///
     /// # Errors
@@ -85,7 +86,7 @@ impl Reader {
     pub fn seek_time(&mut self, time: Timestamp) -> Result<()> {
         let storage_log = self.meta.get()?.storage_log;
         let segments = self.shared.segments()?;
-        // The last segment whose first record is older: what is looked for is in it, or right behind it.
+        // The last segment whose first record is older: the record is in it, or right after it.
         let first_time = |number: u32| -> Result<Option<Timestamp>> {
             let Some(segment) = open(&self.shared, number, false)? else { return Ok(None) };
             let mut head = [0; 20];
@@ -143,7 +144,7 @@ impl Reader {
             }
             self.cursor = None;
             self.single.clear();
-            // The batches' own place in its segment stays known.
+            // The position of the batches in its segment stays known.
         }
         let Some(segment) = &mut self.segment else { return Err(no_such()) };
         let before = id.marker - 1;
@@ -163,7 +164,7 @@ impl Reader {
         let offset = here.offset;
         let header_len = self.format.header_len();
         let start = match usize::try_from(offset.wrapping_sub(self.single_at)) {
-            // What was read ahead for the records before it.
+            // The bytes that were read ahead for earlier records.
             Ok(start) if sequential && step_at(self.format, &self.single, start).is_some() => start,
             _ => {
                 let len = segment.file.len().map_err(fail)?;

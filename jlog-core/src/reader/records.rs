@@ -1,11 +1,11 @@
-//! The records at the beginning of some bytes, checked and decompressed.
+//! Finds the records at the beginning of some bytes, checks and decompresses them.
 
 use super::state::Segment;
 use crate::codec::format::{RecordFormat, RecordHeader};
 use crate::files::checksum::{Suspect, Verdict};
 use crate::files::scan::{Step, step, whole, whole_records};
 
-/// A scan of the bytes at a reader's position.
+/// The bytes at a reader's position, to be scanned.
 pub(super) struct Scan<'a> {
     pub(super) format: RecordFormat,
     pub(super) segment: &'a mut Segment,
@@ -28,23 +28,23 @@ pub(super) enum Scanned {
     Longer(u64),
     Torn,
     Corrupt,
-    /// A record that does not fit the checksums: a survey decides whether it is damaged.
+    /// A record that does not match the checksums: a survey decides whether it is damaged.
     Doubtful,
     WrongBlock,
 }
 
 impl Scan<'_> {
-    /// Finds the whole, intact records at the beginning of `bytes`. Compressed ones are laid out plainly in
-    /// `plain`, until that holds more than `limit`.
+    /// Finds the whole, intact records at the beginning of `bytes`. Compressed ones are laid out
+    /// plainly in `plain`, until that holds more than `limit`.
     pub(super) fn run(self, bytes: &[u8], plain: &mut Vec<u8>, limit: usize) -> std::io::Result<Scanned> {
         let check = self.verify && !self.segment.verifier.is_empty();
         let header_len = self.format.header_len();
         let mut at = 0;
         let mut count = 0;
-        // The last record, if no checksum speaks for it: where it begins, in the bytes and in `plain`.
+        // The last record, if no checksum covers it: its offsets in the bytes and in `plain`.
         let mut unproven: Option<(usize, usize)> = None;
         plain.clear();
-        // Records that nothing speaks against are not looked at one by one.
+        // Unsuspicious records are not checked one by one.
         let mut quickly = check;
         if !check && !self.format.is_lz4() && self.segment.accepted.end <= self.offset {
             let (whole, last, end) = whole_records(self.format, bytes);
@@ -108,7 +108,7 @@ impl Scan<'_> {
                 break Scanned::Torn;
             }
         };
-        // Where no record follows, it may be its own length that is damaged.
+        // If no record follows, its own length may be damaged.
         let unfollowed = match stop {
             Scanned::Corrupt => true,
             // If the torn one has a header, it is where the record before it ends.
@@ -128,7 +128,8 @@ impl Scan<'_> {
         Ok(stop)
     }
 
-    /// Lays out so many whole records, and moves the count and the place behind them. Returns why it stopped, if it did.
+    /// Lays out this many whole records, and moves the count and the offset past them. Returns why
+    /// it stopped, if it did.
     fn unpack_all(
         &self,
         bytes: &[u8],
@@ -155,7 +156,8 @@ impl Scan<'_> {
     }
 }
 
-/// Lays out a compressed record plainly; `false`, and nothing of it, where its body cannot be decompressed.
+/// Lays out a compressed record decompressed; `false`, and nothing of it, if its body cannot be
+/// decompressed.
 fn unpack(format: RecordFormat, header: &RecordHeader, record: &[u8], plain: &mut Vec<u8>) -> bool {
     let start = plain.len();
     let (head, body) = record.split_at(format.header_len());

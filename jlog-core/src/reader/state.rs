@@ -1,4 +1,4 @@
-//! What a reader knows.
+//! The state of a reader.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,13 +23,15 @@ use crate::{LogId, Lost};
 
 /// Reads a jlog, for a subscriber or without one.
 ///
-/// Reading moves the reader's own position only. The checkpoint, which is where the next reader of this
-/// subscriber begins, moves when [`commit`](Reader::commit) is called. Reading needs no permission to write and
-/// no free space: a reader only writes its checkpoint and, where it skips damage, a copy of the damaged bytes.
+/// Reading moves only the reader's own position. The checkpoint, where the next reader of this
+/// subscriber begins, moves when [`commit`](Reader::commit) is called. Reading needs no write
+/// permission and no free space: a reader writes only its checkpoint and, when it skips damage, a
+/// copy of the damaged bytes.
 ///
 /// A subscriber has one reader at a time: a second one is refused
 /// ([`Error::ReaderBusy`](crate::Error::ReaderBusy)), unless both share the subscriber
-/// ([`ReaderOptions::claim`]). Then each gets every message, and the last checkpoint stored wins.
+/// ([`ReaderOptions::claim`]). Each of them then gets every message, and the last checkpoint stored
+/// wins.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -50,24 +52,25 @@ use crate::{LogId, Lost};
 ///
 /// # Damage
 ///
-/// By default, [`next_batch`](Reader::next_batch) **stops at damaged bytes with an error, and every later call returns
-/// the same error** until [`skip_damage`](Reader::skip_damage) is called. A consumer without
-/// supervision uses [`OnDamage::Skip`](crate::OnDamage::Skip): damaged stretches are then reported as [`Event::DamageSkipped`](crate::Event::DamageSkipped), counted
+/// By default, [`next_batch`](Reader::next_batch) **stops at damaged bytes with an error, and every
+/// later call returns the same error** until [`skip_damage`](Reader::skip_damage) is called.
+/// Unsupervised consumers should use [`OnDamage::Skip`](crate::OnDamage::Skip): damaged stretches
+/// are then reported as [`Event::DamageSkipped`](crate::Event::DamageSkipped), counted
 /// ([`skipped`](Reader::skipped)), and kept in `….broken-<offset>` files.
 ///
 /// # A jlog that is removed
 ///
 /// When the jlog is removed or replaced, reading ends with
 /// [`Error::Replaced`](crate::Error::Replaced); when the subscriber is removed, with
-/// [`Error::Unsubscribed`](crate::Error::Unsubscribed). That also ends a wait. Open the jlog again to
-/// read what is there now.
+/// [`Error::Unsubscribed`](crate::Error::Unsubscribed). That also ends a wait. Open the jlog again
+/// to read what is there now.
 pub struct Reader {
     pub(super) shared: Arc<Shared>,
-    /// `None` where it reads without a subscriber.
+    /// `None` for a reader without a subscriber.
     pub(super) name: Option<SubscriberName>,
     pub(super) meta: Arc<MetaReader>,
     pub(super) format: RecordFormat,
-    /// The subscriber's.
+    /// The subscriber's checkpoint.
     pub(super) checkpoint: Option<Checkpoint>,
     /// Keeps other readers of the subscriber away.
     pub(super) claim: Option<Arc<Guarded>>,
@@ -76,9 +79,9 @@ pub struct Reader {
     pub(super) segment: Option<Segment>,
     pub(super) buf: Vec<u8>,
     pub(super) plain: Vec<u8>,
-    /// Checksums of a segment that was left: memory for those of the next one.
+    /// Checksums of the previous segment, whose memory is reused for the next one.
     pub(super) memory: Verifier,
-    /// What was read for records by their ids, and where in the segment that begins.
+    /// Bytes that were read for records by id, and their offset in the segment.
     pub(super) single: Vec<u8>,
     pub(super) single_at: u64,
     pub(super) watch: Option<Box<dyn Watch>>,
@@ -92,10 +95,10 @@ pub struct Reader {
     pub(super) skipped: u64,
     pub(super) missed: u64,
     pub(super) lost: Option<Lost>,
-    /// What was noted of segments that were cut.
+    /// The recorded losses of cut segments.
     pub(super) noted: lost::Remembered,
     pub(super) cursor: Option<Cursor>,
-    /// How many records the segment being written had when it was so long.
+    /// How many records the segment being written had at this length.
     pub(super) counted: Option<Cursor>,
 }
 
@@ -107,9 +110,9 @@ pub(super) struct Position {
     pub(super) marker: u32,
     /// Where the next record begins, once that is known.
     pub(super) offset: Option<u64>,
-    /// The file of the segment that the marker is about, if that is known.
+    /// The file of the segment that the marker refers to, if known.
     pub(super) file: Option<Identity>,
-    /// Up to where records were read that the segment has lost since; 0 where it has not.
+    /// Up to where records were read that the segment has lost since; 0 if it has lost none.
     pub(super) read_before: u32,
 }
 
@@ -118,10 +121,11 @@ pub(super) struct Segment {
     pub(super) file: Arc<dyn File>,
     pub(super) identity: Identity,
     pub(super) verifier: Verifier,
-    /// Where a survey has found records to be intact that do not fit the checksums, or that damage follows.
+    /// Where a survey found intact records that do not match the checksums, or that are followed by
+    /// damage.
     pub(super) accepted: Range<u64>,
     pub(super) map: Option<Map>,
-    /// Where in the segment the reader's buffer begins, if that holds bytes of it.
+    /// The offset in the segment of the reader's buffer, if it holds bytes of it.
     pub(super) buffered: Option<u64>,
 }
 
@@ -131,11 +135,12 @@ pub(super) struct Cursor {
     pub(super) segment: u32,
     pub(super) marker: u32,
     pub(super) offset: u64,
-    /// Up to where the checksums are about other records; 0 where they are not.
+    /// Up to where the checksums describe other records; 0 if they do not.
     pub(super) foreign_until: u64,
 }
 
-/// Damage that was skipped up to the segment's end. The next writer may truncate it, and write where it was.
+/// Damage that was skipped up to the segment's end. The next writer may truncate it, and write
+/// where it was.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SkippedTail {
     pub(super) segment: u32,
@@ -154,11 +159,11 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// What a reader and its checkpointers know together. It is locked before the checkpoint's file, never while that is
-/// locked, and not while events are reported.
+/// The state that a reader and its checkpointers share. It is locked before the checkpoint's file,
+/// never while that is locked, and not while events are reported.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// What the checkpoint file holds.
+    /// The contents of the checkpoint file.
     pub(super) stored: LogId,
     /// The end of the last complete segment that was read, and the segment after it.
     pub(super) passed: Option<(LogId, u32)>,

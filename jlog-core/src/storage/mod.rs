@@ -1,5 +1,5 @@
-//! The only place that touches the operating system, behind two small traits so that tests can put a
-//! faulty or forgetful disk in its place.
+//! The only code that calls the operating system, behind two small traits, so that tests can
+//! replace it with a faulty or forgetful disk.
 
 pub(crate) mod posix;
 #[cfg(any(test, feature = "testing"))]

@@ -1,13 +1,14 @@
-//! A disk in memory that knows what was synced, to see what is left after a crash at any moment.
+//! An in-memory disk that knows what was synced, to test crashes at any moment.
 //!
-//! [`SimStorage::record`] keeps the state of the disk before every call that changes it. From such a
-//! [`Moment`], [`Moment::after_kill`] makes the disk that is found after the process was killed there, and
-//! [`Moment::after_power_loss`] one that is found when the power failed: of the writes to a file that were not
-//! synced any number from the first on are kept, the last of them perhaps in part (never within 8 aligned bytes); of the changes of names
-//! that were not synced any number from the first on; of what was stored in maps any of the pages.
+//! [`SimStorage::record`] keeps the state of the disk before every call that changes it. From such
+//! a [`Moment`], [`Moment::after_kill`] makes the disk as it is after the process was killed there,
+//! and [`Moment::after_power_loss`] a disk as it may be after a power failure. A power failure
+//! keeps a prefix of the unsynced writes to each file, the last of them perhaps in part (but never
+//! torn within 8 aligned bytes), a prefix of the unsynced changes of names, and any subset of the
+//! changed pages of maps.
 //!
-//! It simulates one machine with one thread: a lock that is held elsewhere is an error, not a wait. With the feature
-//! `shuttle`, whose checker knows of every thread, a reader that waits is woken by what changes.
+//! It simulates one machine with one thread: a lock that is held elsewhere is an error, not a wait.
+//! With the feature `shuttle`, whose checker knows every thread, changes wake a waiting reader.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,7 +25,8 @@ use super::posix::MapObserver;
 use crate::storage::posix::Map;
 use crate::storage::traits::{Facts, File, FileKind, NotRegular, Open, Storage, Waker, Watch};
 
-/// Maps reach the disk in pieces of this size, far smaller than a page, so that small buffers tear, too.
+/// Maps reach the disk in pieces of this size, far smaller than a page, so that small buffers tear,
+/// too.
 const PAGE: usize = 64;
 
 /// A change of a file that was not synced yet.
@@ -63,17 +65,17 @@ enum NameChange {
 #[derive(Clone, Debug, Default)]
 struct Node {
     data: Arc<Vec<u8>>,
-    /// What is on the disk for certain.
+    /// The bytes that are certainly on the disk.
     durable: Arc<Vec<u8>>,
     changes: Vec<Change>,
     map: Option<Map>,
-    /// Handles that hold the lock, the guard alone, or the guard with others.
+    /// Handles that hold the lock, or the guard exclusively or shared.
     locked_by: Option<u64>,
     guarded_by: Vec<(u64, bool)>,
 }
 
 impl Node {
-    /// The bytes as they are, those in a map included.
+    /// The current bytes, including those in a map.
     fn current(&self) -> Vec<u8> {
         let mut bytes = self.data.to_vec();
         if let Some(map) = &self.map {
@@ -107,7 +109,8 @@ struct State {
     fail_from: Option<u64>,
 }
 
-/// A file at a moment: its bytes, those that are durable, the changes between, and whether it is mapped.
+/// A file at a moment: its bytes, those that are durable, the changes between, and whether it is
+/// mapped.
 type Kept = (Arc<Vec<u8>>, Arc<Vec<u8>>, Vec<Change>, bool);
 
 /// The disk just before a call that changes it.
@@ -133,7 +136,7 @@ pub struct SimStorage {
     changed: Arc<Condvar>,
 }
 
-/// Where random choices come from.
+/// The source of random choices.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
@@ -167,7 +170,7 @@ impl SimStorage {
         Self::default()
     }
 
-    /// Keeps every moment from now on.
+    /// Records every moment from now on.
     pub fn record(&self) {
         self.state.lock().moments = Some(Vec::new());
     }
@@ -190,7 +193,7 @@ impl SimStorage {
         self.state.lock().space = bytes;
     }
 
-    /// Makes every call fail that would change something, from the `call`th on.
+    /// Makes every changing call fail, from the `call`th on.
     pub fn fail_from(&self, call: Option<u64>) {
         self.state.lock().fail_from = call;
     }
@@ -201,7 +204,8 @@ impl Moment {
         State { next_id: self.next_id, boot, ..State::default() }
     }
 
-    /// The disk after the process was killed at this moment. A write that was under way may be there in part.
+    /// The disk after the process was killed at this moment. A write in progress may be there in
+    /// part.
     pub fn after_kill(&self, dice: &mut Dice) -> SimStorage {
         let mut state = self.boot(self.boot);
         for (id, (data, durable, changes, _)) in &self.nodes {
@@ -292,7 +296,7 @@ fn change_name(names: &mut BTreeMap<PathBuf, u64>, change: &NameChange) {
     }
 }
 
-/// Directories have no node of their own: this stands for them.
+/// A placeholder for directories, which have no node of their own.
 const DIRECTORY: u64 = 0;
 
 impl State {
@@ -314,7 +318,7 @@ impl State {
         }
     }
 
-    /// Every call that changes something begins with this.
+    /// Must be called first by every changing call.
     fn begin(&mut self, in_flight: Option<(u64, Change)>) -> io::Result<()> {
         if self.moments.is_some() {
             let moment = self.moment(in_flight);
@@ -525,7 +529,7 @@ impl Watch for SimWatch {
     }
 }
 
-/// Nothing ever happens while one waits: there is one thread.
+/// Nothing can happen during a wait, because there is only one thread.
 #[cfg(not(feature = "shuttle"))]
 struct NoWatch;
 

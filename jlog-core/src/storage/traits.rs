@@ -1,4 +1,4 @@
-//! What the engine asks of a disk.
+//! The disk operations that the engine needs.
 
 use std::ffi::OsString;
 use std::io::IoSlice;
@@ -10,21 +10,21 @@ use std::{fmt, io, thread};
 use super::posix::fork::forks;
 use super::posix::map::Map;
 
-/// How a file is opened. Symbolic links are never followed, and what is no regular file is refused with
-/// [`NotRegular`] as the inner error.
+/// How a file is opened. Symbolic links are never followed, and anything but a regular file is
+/// refused with [`NotRegular`] as the inner error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
     /// For reading; it must exist.
     Read,
     /// For reading and writing; it must exist.
     Write,
-    /// For reading and writing; created with this mode where it is missing.
+    /// For reading and writing; created with this mode if missing.
     Create(u32),
     /// For reading and writing; created with this mode, and must not exist.
     CreateNew(u32),
 }
 
-/// What is at a path.
+/// The kind of file at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -49,7 +49,7 @@ impl FileKind {
     }
 }
 
-/// The inner error of an `open` that met something else than a regular file.
+/// The inner error of an `open` of something other than a regular file.
 #[derive(Debug)]
 pub struct NotRegular(pub FileKind);
 
@@ -64,7 +64,7 @@ impl std::error::Error for NotRegular {}
 /// Facts about a path or an open file.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
-    /// What it is.
+    /// Its kind.
     pub kind: FileKind,
     /// Size in bytes.
     pub len: u64,
@@ -78,7 +78,8 @@ pub struct Facts {
     pub identity: (u64, u64),
     /// When its data changed last, in seconds since 1970.
     pub modified: i64,
-    /// When its data or its metadata changed last (ctime), in nanoseconds since 1970. It cannot be set.
+    /// When its data or its metadata changed last (ctime), in nanoseconds since 1970. It cannot be
+    /// set.
     pub changed: i128,
 }
 
@@ -88,7 +89,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>>;
     /// The names in a directory, without `.` and `..`, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
-    /// Facts about a path; of a symbolic link itself, where the path's last part is one.
+    /// Facts about a path. A symbolic link as its last component is not followed.
     fn facts(&self, path: &Path) -> io::Result<Facts>;
     /// Makes a directory with exactly this mode.
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()>;
@@ -96,30 +97,30 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Gives a file another name, replacing what had that name.
+    /// Renames a file, replacing an existing one.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives a file a second name, unless there is a file of that name already (`AlreadyExists`).
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes names given and removed in a directory durable.
+    /// Makes changes of names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that can still be written to the file system of a directory.
     fn available_space(&self, dir: &Path) -> io::Result<u64>;
     /// A number that stays the same until the machine restarts.
     fn boot_id(&self) -> u64;
-    /// Whether processes share its files while time passes. Otherwise nobody waits for a lock, no C process writes,
-    /// and writers postpone nothing.
+    /// Whether it is real storage, shared by processes while time passes. Otherwise nobody waits
+    /// for a lock, no C process writes, and writers postpone nothing.
     fn is_shared(&self) -> bool {
         true
     }
-    /// Begins to watch a directory for what a waiting reader needs to know.
+    /// Starts to watch a directory for changes that a waiting reader needs to know.
     fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>>;
 }
 
 /// An open regular file. Calls may come from several threads at once.
 pub trait File: fmt::Debug + Send + Sync {
-    /// Reads at an offset; may read less than asked for, and 0 at the end.
+    /// Reads at an offset; may read less than requested, and 0 at the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes at an offset; may write less than given.
+    /// Writes at an offset; may write less than requested.
     fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// How many names the file had when it was opened.
     fn links_when_opened(&self) -> u64;
@@ -127,30 +128,30 @@ pub trait File: fmt::Debug + Send + Sync {
     fn facts(&self) -> io::Result<Facts>;
     /// Cuts or extends it.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Takes room on the file system for the first `len` bytes, extending the file where it is shorter.
+    /// Allocates space for the first `len` bytes, extending a shorter file.
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Makes the data durable.
     fn sync_data(&self) -> io::Result<()>;
-    /// Takes the whole-file lock that excludes other opens of this file, those of C processes too; waits.
-    /// A file opened for reading only takes a shared lock.
+    /// Takes the whole-file lock, which excludes other opens of this file, including those of C
+    /// processes; waits for it. A file opened only for reading takes a shared lock.
     fn lock(&self) -> io::Result<()>;
-    /// Gives the lock up.
+    /// Releases the lock.
     fn unlock(&self) -> io::Result<()>;
     /// Takes a lock of another kind, which C processes do not see, if it is free.
     fn try_guard(&self, exclusive: bool) -> io::Result<bool>;
-    /// Gives that lock up. Closing the file is not enough: a process that is being started may still hold a copy of
-    /// the descriptor.
+    /// Releases that lock. Closing the file is not enough: a process that is being started may
+    /// still have a copy of the descriptor.
     fn release_guard(&self) -> io::Result<()>;
-    /// Takes a lease, which keeps others from opening the file for writing, unless one has it open for that: `false` then.
-    /// For a file that is open for reading.
+    /// Takes a lease, which keeps others from opening the file for writing; `false` if a process
+    /// has it open for writing. The file must be open for reading.
     fn try_lease(&self) -> io::Result<bool> {
         Ok(true)
     }
-    /// Gives that lease up.
+    /// Releases that lease.
     fn release_lease(&self) -> io::Result<()> {
         Ok(())
     }
-    /// Maps the first `len` bytes, which must be there, shared with every other process.
+    /// Maps the first `len` bytes, which must exist, shared with every other process.
     fn map(&self, len: usize) -> io::Result<Map>;
 
     /// Its size in bytes.
@@ -165,22 +166,23 @@ pub trait File: fmt::Debug + Send + Sync {
     }
 }
 
-/// Waits until a reader needs to look: a segment was written to, created or put in place, or the directory, the
-/// metastore or a checkpoint was removed or replaced.
+/// Waits until a reader needs to look: a segment was written to, created or put in place, or the
+/// directory, the metastore or a checkpoint was removed or replaced.
 pub trait Watch: Send {
-    /// Waits until something has happened since the watch began or the last wait ended, or the time is over, or
-    /// `waker` was used: `true` then.
+    /// Waits until something has happened since the watch began or the last wait ended, or the time
+    /// is over, or `waker` was used: `true` then.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool>;
-    /// What ends a wait from another thread or a signal handler.
+    /// A handle that ends a wait from another thread or a signal handler.
     fn waker(&self) -> io::Result<Waker>;
 }
 
-/// Ends a reader's wait from another thread or a signal handler. Has no effect once the reader is dropped.
+/// Ends a reader's wait from another thread or a signal handler. Has no effect once the reader is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Waker(pub(crate) Arc<nix::sys::eventfd::EventFd>);
 
 impl Waker {
-    /// Ends the wait under way, or else the next one.
+    /// Ends the current wait, or else the next one.
     pub fn wake(&self) {
         // It fails only when 2^64 - 2 wake-ups are pending: the wait ends then anyway.
         let _ = self.0.write(1);
@@ -223,9 +225,9 @@ pub(crate) fn read_all(file: &dyn File, max: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes everything, however short the single writes are.
+/// Writes everything, however short the individual writes are.
 pub(crate) fn write_all_at(file: &dyn File, mut bufs: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
-    // What the system takes in one call (IOV_MAX).
+    // The most that the kernel accepts in one call (IOV_MAX).
     const MAX_SLICES: usize = 1024;
     IoSlice::advance_slices(&mut bufs, 0);
     while !bufs.is_empty() {
@@ -242,7 +244,8 @@ pub(crate) fn write_all_at(file: &dyn File, mut bufs: &mut [IoSlice<'_>], mut of
     Ok(())
 }
 
-/// How long [`Guarded::take_soon`] waits. Starting a program takes about a millisecond, and longer on a busy machine.
+/// How long [`Guarded::take_soon`] waits. Starting a program takes about a millisecond, and longer
+/// on a busy machine.
 const GUARD_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Holds a file's guard until it is dropped.
@@ -254,13 +257,14 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    /// Of a file whose guard was taken just now.
+    /// For a file whose guard was just taken.
     pub(crate) fn new(file: Arc<dyn File>) -> Self {
         Self { file, forks: forks() }
     }
 
-    /// Takes a file's guard. Waits a moment for one that is taken, where processes share the storage: a killed process
-    /// may have been starting another, which keeps a copy of the descriptor until it executes its program.
+    /// Takes a file's guard. If processes share the storage, waits briefly for a guard that is
+    /// taken: a killed process may have been starting another, which keeps a copy of the descriptor
+    /// until it executes its program.
     pub(crate) fn take_soon(
         storage: &dyn Storage,
         file: &Arc<dyn File>,
@@ -285,7 +289,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // A forked child has the parent's open file, whose guard is still the parent's.
+        // A forked child has the parent's open file, whose guard still belongs to the parent.
         if self.forks == forks() {
             // It fails only for a closed descriptor.
             let _ = self.file.release_guard();
@@ -303,7 +307,7 @@ impl<'a> LockGuard<'a> {
         Ok(Self(file))
     }
 
-    /// Leaves the file locked: whoever has the file unlocks it.
+    /// Leaves the file locked; its holder must unlock it.
     pub(crate) fn keep(self) {
         std::mem::forget(self);
     }
@@ -315,10 +319,10 @@ impl Drop for LockGuard<'_> {
     }
 }
 
-/// Releases a lock. A failure is retried, because a lock that stays would block others until the file is
-/// closed.
+/// Releases a lock. A failure is retried, because a lock that stays would block others until the
+/// file is closed.
 pub(crate) fn unlock(file: &dyn File) {
     const TRIES: usize = 3;
-    // What still fails then ends with the descriptor.
+    // If it still fails, the lock ends with the descriptor.
     let _ = (0..TRIES).find(|_| file.unlock().is_ok());
 }

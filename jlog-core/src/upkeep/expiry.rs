@@ -1,7 +1,8 @@
-//! Messages that are older than a jlog keeps them.
+//! Messages that exceed a jlog's age limit.
 //!
-//! Segments go in their order. Stamps in the future, from a clock that was ahead, are ignored: such a message is not younger
-//! than those behind it. Stamps from a clock that was behind make nothing old that was written before.
+//! Segments are dropped in order. Timestamps in the future, from a clock that was ahead, are
+//! ignored: such a message is not younger than later ones. Timestamps from a clock that was behind
+//! do not make earlier messages old.
 
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use crate::storage::{File, Open, read_up_to_at};
 use crate::walk::counts;
 use crate::{Error, Result, Timestamp};
 
-/// The first message of a segment is at most this part of the largest age older than its last one.
+/// The first message of a segment is older than its last one by at most this fraction of the age
+/// limit.
 const PART: u32 = 8;
 
-/// What is too old at a moment.
+/// Decides what is too old at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ages {
     now: Timestamp,
@@ -28,7 +30,7 @@ impl Ages {
         Self { now: Timestamp::now(), max }
     }
 
-    /// How old something of this time is, in seconds; `None` of a time that is still to come.
+    /// The age of something with this time, in seconds; `None` for a time in the future.
     pub(crate) fn of(&self, time: Timestamp) -> Option<u64> {
         self.now.seconds.checked_sub(time.seconds).map(u64::from)
     }
@@ -37,14 +39,15 @@ impl Ages {
         self.of(time).is_some_and(|age| age > than.as_secs())
     }
 
-    /// Whether a segment that begins with a message of this time is to end.
+    /// Whether a segment that begins with a message of this time must end.
     pub(crate) fn is_to_end(&self, first: Timestamp) -> bool {
         self.older(first, self.max / PART)
     }
 
-    /// Whether all messages of a complete segment are too old. Its last one decides; where that is from the future, the next
-    /// one that is not, in a later segment, which is younger. A stamp that is older than the one before it may be that of a
-    /// clock that was behind: it makes nothing older that comes before it.
+    /// Whether all messages of a complete segment are too old. Its last message decides or, if that
+    /// is from the future, the next one that is not, in a later segment, which is younger. A
+    /// timestamp older than the one before it may be from a clock that was behind: it makes no
+    /// earlier message older.
     pub(crate) fn has_expired(
         &self,
         shared: &Shared,

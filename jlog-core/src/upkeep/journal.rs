@@ -1,9 +1,9 @@
-//! The journal that makes a repair one step: the file `repair.journal`.
+//! The journal that makes a repair atomic: the file `repair.journal`.
 //!
-//! Repair first writes every new file under a temporary name, and then this list of steps. Once the list has its
-//! name, the repair has happened: the next program that opens the jlog carries out the steps from the
-//! beginning, and repeats them until they succeed. Before that, nothing has changed. The journal is text, one
-//! step a line:
+//! Repair first writes every new file under a temporary name, and then this list of steps. Once the
+//! list has its name, the repair has happened: the next program that opens the jlog carries out the
+//! steps from the beginning, and repeats them until they succeed. Before that, nothing has changed.
+//! The journal is text, one step per line:
 //!
 //! ```text
 //! jlog repair 1
@@ -18,8 +18,9 @@
 //! done
 //! ```
 //!
-//! `moved` lines are appended while the steps are done, each before its checkpoint is written, so that no checkpoint is
-//! moved twice; `done` says that only the journal itself is left to be removed.
+//! `moved` lines are appended while the steps are carried out, each before its checkpoint is
+//! written, so that no checkpoint is moved twice. `done` says that only the journal itself remains
+//! to be removed.
 
 use std::io::{self, IoSlice};
 use std::str::FromStr;
@@ -39,13 +40,13 @@ use crate::subscriber::SubscriberName;
 use crate::{Error, Event, LogId, Result};
 
 const FIRST_LINE: &str = "jlog repair 1";
-/// The last line of a journal that is not to be followed any more.
+/// The last line of a journal that must not be followed any more.
 pub(crate) const DONE: &str = "done\n";
-/// A journal is never longer than this.
+/// The longest journal.
 const MAX_LEN: usize = 256 << 20;
 /// How long a caller waits for another process to finish a repair.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same where only others can finish it.
+/// The same if only others can finish it.
 const PATIENCE_OF_READERS: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -93,7 +94,7 @@ pub(crate) enum Step {
     Tell(Told),
 }
 
-/// What is reported when everything is done.
+/// An event to report when everything is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Metastore { why: String },
@@ -274,7 +275,7 @@ impl Journal {
         text.into_bytes()
     }
 
-    /// Reads a journal; `None` where it is damaged.
+    /// Reads a journal; `None` if it is damaged.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let crc = memchr::memmem::find(bytes, b"\ncrc ")? + 1;
         let listed = std::str::from_utf8(&bytes[..crc]).ok()?;
@@ -288,7 +289,7 @@ impl Journal {
         }
         let mut journal = Self { steps: lines.map(Step::parse).collect::<Option<_>>()?, ..Self::default() };
         journal.end = crc + crc_line.len();
-        // What was being appended when the machine stopped is not there.
+        // A line that was being appended when the machine stopped is missing.
         while let Some(rest) = bytes.get(journal.end..)
             && let Some(len) = memchr::memchr(b'\n', rest)
             && let Ok(line) = std::str::from_utf8(&rest[..len])
@@ -313,7 +314,7 @@ impl Journal {
         self.steps.iter().filter_map(|step| if let Step::Segment(s) = step { Some(s) } else { None })
     }
 
-    /// Where a checkpoint belongs that holds these bytes, and why; `None` where it stays.
+    /// The new place of a checkpoint with these bytes, and the reason; `None` if it stays.
     fn target(&self, name: &SubscriberName, held: &[u8]) -> Option<(LogId, String)> {
         let planned = self.steps.iter().find_map(|step| match step {
             Step::Checkpoint { name: planned, holds, to, why } if planned == name && holds == held => {
@@ -331,7 +332,8 @@ impl Journal {
     }
 }
 
-/// The right to repair, which one process has at a time: a guard on the file `repair.lock`, which is there as long.
+/// The right to repair, which one process has at a time: a guard on the file `repair.lock`, which
+/// exists as long.
 #[derive(Debug)]
 pub(crate) struct Lock<'a> {
     shared: &'a Shared,
@@ -344,7 +346,7 @@ impl<'a> Lock<'a> {
         let path = shared.at(names::REPAIR_LOCK);
         loop {
             let file = shared.open(names::REPAIR_LOCK, Open::Create(shared.file_mode))?;
-            // Tried twice: without the guard the file's owner is unknown, and it would stay.
+            // Try twice: without the guard, the file's owner is unknown, and the file would stay.
             let taken = file.try_guard(true).or_else(|_| file.try_guard(true));
             if !taken.map_err(|e| Error::io("lock", &path, e))? {
                 return Ok(None);
@@ -382,7 +384,7 @@ impl Drop for Lock<'_> {
 /// Finishes an interrupted repair, or waits for the process that does. Returns what it did.
 ///
 /// # Errors
-/// [`Error::RepairUnfinished`] where it cannot be finished here, or takes too long.
+/// [`Error::RepairUnfinished`] if it cannot be finished here, or takes too long.
 pub(crate) fn finish(shared: &Shared) -> Result<Vec<Event>> {
     let begun = Instant::now();
     while shared.is_repair_pending()? {
@@ -412,7 +414,7 @@ fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
-/// Reads the journal that is there.
+/// Reads the existing journal.
 fn load(shared: &Shared) -> Result<(Arc<dyn File>, Journal)> {
     let path = shared.at(names::REPAIR_JOURNAL);
     let file = shared.open(names::REPAIR_JOURNAL, Open::Write)?;
@@ -421,7 +423,7 @@ fn load(shared: &Shared) -> Result<(Arc<dyn File>, Journal)> {
     Ok((file, Journal::parse(&bytes).ok_or_else(damaged)?))
 }
 
-/// Renames a journal that cannot be read; the damage that it listed is searched again.
+/// Renames a journal that cannot be read; the damage that it listed is searched for again.
 pub(crate) fn set_aside_damaged(shared: &Shared, _lock: &Lock<'_>) -> Result<()> {
     if !shared.is_repair_pending()? || !matches!(load(shared), Err(Error::RepairUnfinished { .. })) {
         return Ok(());
@@ -434,12 +436,12 @@ pub(crate) fn set_aside_damaged(shared: &Shared, _lock: &Lock<'_>) -> Result<()>
     shared.sync_dir()
 }
 
-/// Does what the journal lists, from the beginning; what was done already stays as it is.
+/// Carries out the journal from the beginning; finished steps are left as they are.
 pub(crate) fn roll_forward(shared: &Shared, lock: &Lock<'_>) -> Result<Vec<Event>> {
     let (file, mut journal) = load(shared)?;
     let mut events = Vec::new();
     if !journal.done && !is_void(shared, &journal)? {
-        // The journal is there after a power failure before anything else is that follows from it.
+        // After a power failure, the journal must exist before any of its effects.
         shared.sync_dir()?;
         move_checkpoints(shared, &*file, &mut journal)?;
         for step in &journal.steps {
@@ -457,12 +459,12 @@ pub(crate) fn roll_forward(shared: &Shared, lock: &Lock<'_>) -> Result<Vec<Event
     shared
         .remove_if_there(names::REPAIR_JOURNAL)
         .or_else(|_| shared.remove_if_there(names::REPAIR_JOURNAL))?;
-    // Where a power failure brings the journal back, it says that it is done.
+    // If a power failure brings the journal back, it says that it is done.
     let _ = shared.sync_dir();
     Ok(events)
 }
 
-/// Removes what a repair that never happened has left.
+/// Removes the files of a repair that never happened.
 pub(crate) fn sweep_temporaries(shared: &Shared, _lock: &Lock<'_>) -> Result<()> {
     for name in shared.names()? {
         if Kind::of(&name) == Kind::RepairTemporary
@@ -474,7 +476,8 @@ pub(crate) fn sweep_temporaries(shared: &Shared, _lock: &Lock<'_>) -> Result<()>
     Ok(())
 }
 
-/// Whether a journal was taken back, and a power failure has undone that: the files that it names are not there.
+/// Whether a journal was withdrawn, and a power failure has undone that: the files that it names do
+/// not exist.
 fn is_void(shared: &Shared, journal: &Journal) -> Result<bool> {
     for segment in journal.segments() {
         let name = names::segment(segment.number);
@@ -510,7 +513,7 @@ fn move_checkpoints(shared: &Shared, file: &dyn File, journal: &mut Journal) -> 
         };
         checkpoint.repair(|held| {
             if let Some(moved) = journal.moved.iter().find(|moved| moved.name == name) {
-                // What is in it by now was stored after it was moved.
+                // Its current contents were stored after it was moved.
                 return Ok((moved.held == held).then_some(moved.to));
             }
             let Some((to, why)) = journal.target(&name, held) else { return Ok(None) };
@@ -566,11 +569,11 @@ fn replace_segment(shared: &Shared, segment: &NewSegment) -> Result<()> {
         // Passed by every subscriber, and removed meanwhile.
         return shared.remove_if_there(&segment.temporary).map(|_| ());
     };
-    // A C writer waits, which may have begun before the repair was cut short.
+    // A C writer may be waiting that began before the repair was interrupted.
     let _lock = LockGuard::new(&*old).map_err(|e| Error::io("lock", &path, e))?;
     let len = old.len().map_err(fail)?;
     if len > segment.old_len {
-        // What was written since.
+        // Bytes that were written since.
         let new = shared.open(&segment.temporary, Open::Write)?;
         copy(&*old, segment.old_len, len - segment.old_len, &new, segment.new_len).map_err(fail)?;
         new.sync_data().map_err(|e| Error::io("sync", shared.at(&segment.temporary), e))?;
@@ -581,7 +584,7 @@ fn replace_segment(shared: &Shared, segment: &NewSegment) -> Result<()> {
 }
 
 impl Journal {
-    /// What has been done, in order.
+    /// The actions so far, in order.
     fn events(&self, shared: &Shared) -> Vec<Event> {
         let told = self.steps.iter().filter_map(|step| match step {
             Step::Segment(s) => Some(Event::SegmentRepaired {
@@ -608,7 +611,8 @@ impl Journal {
     }
 }
 
-/// Removes what a repair has left that was cut short before anything had changed. Leaves it where one is at work.
+/// Removes the files of a repair that was interrupted before anything had changed. Leaves them if a
+/// repair is running.
 pub(crate) fn sweep(shared: &Shared) -> Result<()> {
     if let Some(lock) = Lock::try_take(shared)?
         && !shared.is_repair_pending()?

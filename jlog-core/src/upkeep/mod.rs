@@ -1,4 +1,4 @@
-//! What is done for a feed besides writing and reading it.
+//! Maintenance of a feed.
 
 pub(crate) mod expiry;
 pub(crate) mod journal;

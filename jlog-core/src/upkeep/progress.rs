@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// How many bytes are processed between two checks for cancelling.
 const TICK: u64 = 1 << 20;
 
-/// How far work on all segments has come.
+/// The progress of work on all segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -30,8 +30,8 @@ pub struct Progress {
 
 type Hook = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
-/// How all segments of a jlog are checked, by [`Jlog::verify_with`](crate::Jlog::verify_with) and
-/// [`JlogOptions::repair_with`](crate::JlogOptions::repair_with).
+/// Options for checking all segments of a jlog, for [`Jlog::verify_with`](crate::Jlog::verify_with)
+/// and [`JlogOptions::repair_with`](crate::JlogOptions::repair_with).
 #[derive(Clone, Default)]
 pub struct VerifyOptions {
     threads: Option<NonZeroUsize>,
@@ -45,16 +45,17 @@ impl fmt::Debug for VerifyOptions {
 }
 
 impl VerifyOptions {
-    /// How many threads work at once, each on a segment of its own: the calling one, and others that end before
-    /// the call returns. One by default. Each needs about a mebibyte, and room for the checksums of its segment.
+    /// Sets how many threads work at once, each on a different segment: the calling one, and others
+    /// that end before the call returns. One by default. Each needs about a mebibyte, and memory
+    /// for the checksums of its segment.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// Has `hook` called after every segment and about every mebibyte, from all threads, possibly at the same
-    /// time. `Break` ends the work with [`Error::Cancelled`].
+    /// Sets a hook that is called after every segment and about every mebibyte, from all threads,
+    /// possibly at the same time. `Break` ends the work with [`Error::Cancelled`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -77,8 +78,8 @@ impl VerifyOptions {
         self
     }
 
-    /// Does `work` for each of these segments and returns the results in their order. After the first error no
-    /// further segment is begun.
+    /// Does `work` for each of these segments and returns the results in order. After the first
+    /// error, no further segment is begun.
     pub(crate) fn run<T: Send>(
         &self,
         shared: &Shared,
@@ -113,7 +114,7 @@ impl VerifyOptions {
         let threads = self.threads.map_or(1, NonZeroUsize::get).min(segments.len());
         if threads > 1 {
             std::thread::scope(|scope| {
-                // A thread less where the system has no more.
+                // One thread less if the system has no more.
                 let others = (1..threads)
                     .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, one_after_the_other).ok());
                 let others: Vec<_> = others.collect();
@@ -125,7 +126,7 @@ impl VerifyOptions {
         }
         let mut done = std::mem::take(&mut *done.lock());
         done.sort_unstable_by_key(|&(at, _)| at);
-        // That it was cancelled is said only where nothing else went wrong.
+        // Report cancellation only if nothing else went wrong.
         let failed = |error: &Error| !matches!(error, Error::Cancelled { .. });
         if let Some(at) = done.iter().position(|(_, outcome)| outcome.as_ref().is_err_and(failed)) {
             done.swap(0, at);
@@ -138,7 +139,7 @@ impl VerifyOptions {
     }
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Task<'a> {
     hook: Option<&'a (dyn Fn(Progress) -> ControlFlow<()> + Send + Sync)>,
     bytes: AtomicU64,
@@ -146,7 +147,7 @@ struct Task<'a> {
     segments: AtomicU32,
     total_segments: u32,
     next: AtomicUsize,
-    /// Whether no further segment is begun.
+    /// Whether to begin no further segment.
     over: AtomicBool,
 }
 
@@ -157,7 +158,7 @@ pub(crate) struct Ticker<'a> {
 }
 
 impl Ticker<'_> {
-    /// The work has come to this offset of its segment.
+    /// Records that the work has reached this offset of its segment.
     pub(crate) fn at(&mut self, offset: u64) -> Result<()> {
         if offset < self.at.saturating_add(TICK) {
             return Ok(());
@@ -165,7 +166,7 @@ impl Ticker<'_> {
         self.moved(offset)
     }
 
-    /// Everything up to this offset, the segment's length, is done.
+    /// Records that everything up to this offset, the segment's length, is done.
     pub(crate) fn moved(&mut self, offset: u64) -> Result<()> {
         self.task.bytes.fetch_add(offset.saturating_sub(self.at), Ordering::Relaxed);
         self.at = offset;

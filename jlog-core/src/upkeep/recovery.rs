@@ -1,4 +1,5 @@
-//! What opening a jlog for writing does in every state that a crash or another process can leave.
+//! Recovery: what opening a jlog for writing does in every state that a crash or another process
+//! can leave.
 //!
 //! | state found | what is done |
 //! |---|---|
@@ -30,7 +31,7 @@
 //! | complete segment ends within a record (power failure) | readers skip and report it |
 //! | complete segment holds fewer records than its index or checksums list, or none | readers report a loss |
 //!
-//! What is kept is called `<file>.broken-<offset>`; a renamed segment is `.stale-<segment>`.
+//! Bytes are kept in `<file>.broken-<offset>`; a renamed segment is `.stale-<segment>`.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -48,7 +49,7 @@ use crate::storage::{File, Open, read_up_to_at};
 use crate::walk::survey::{self, Item, Survey};
 use crate::{Error, Event, LogId, Result};
 
-/// Files among the fixed ones that belong to another user than the directory: path, owner, directory's owner.
+/// Files that belong to another user than the directory: path, owner, directory's owner.
 pub(crate) fn foreign_owners(shared: &Shared) -> Result<Vec<(PathBuf, u32, u32)>> {
     let dir = shared.storage.facts(&shared.path).map_err(|e| Error::io("look at", &shared.path, e))?;
     let fixed = [names::METASTORE, names::PRE_COMMIT, names::PRE_COMMIT_GUARD, names::SETTINGS];
@@ -60,24 +61,26 @@ pub(crate) fn foreign_owners(shared: &Shared) -> Result<Vec<(PathBuf, u32, u32)>
         .collect())
 }
 
-/// What becomes of the segments behind the one that the metastore names.
+/// The fate of the segments after the one that the metastore names.
 #[derive(Debug, Default)]
 pub(crate) struct Beyond {
     /// The last segment that follows from the one named.
     pub(crate) last: u32,
-    /// Those that do not.
+    /// The segments that do not follow.
     pub(crate) stale: Vec<u32>,
 }
 
-/// Looks at the segments behind the one that the metastore names, which is full at `full` bytes. After a power failure the
-/// metastore may be older than they are; but where a backup was restored over a newer feed, they are left of that one. A
-/// crash leaves no gap, and nothing changes a segment after the next one was begun: a restore does, unless it restores a
-/// full segment, from which the next one follows.
+/// Examines the segments after the one that the metastore names, which is full at `full` bytes.
+/// After a power failure, the metastore may be older than they are. But if a backup was restored
+/// over a newer feed, they are left over from that one. A crash leaves no gap, and nothing but a
+/// restore changes a segment after the next one was begun. (If a restored segment is full, the next
+/// one follows from it.)
 ///
-/// `all` is every segment there is, if that is known: those behind a gap are looked for only then.
+/// `all` is the list of all segments, if known: only then are segments after a gap looked for.
 pub(crate) fn beyond(shared: &Shared, number: u32, full: u64, all: Option<&[u32]>) -> Result<Beyond> {
     let Ok(current) = shared.facts(&names::segment(number)) else {
-        // It was read by everybody and removed; the last of all is the one being written.
+        // Every subscriber had passed it, and it was removed; the last of all is the one being
+        // written.
         let last = shared.segments()?.last().copied().unwrap_or(number).max(number);
         return Ok(Beyond { last, stale: Vec::new() });
     };
@@ -99,7 +102,7 @@ pub(crate) fn beyond(shared: &Shared, number: u32, full: u64, all: Option<&[u32]
     Ok(Beyond { last, stale })
 }
 
-/// Sets a segment aside, with its index and checksums, that is left of a newer feed.
+/// Renames a segment that is left over from a newer feed, with its index and checksums.
 pub(crate) fn set_aside_stale(shared: &Shared, number: u32) -> Result<Option<Event>> {
     let name = names::segment(number);
     let Ok(facts) = shared.facts(&name) else { return Ok(None) };
@@ -114,7 +117,7 @@ pub(crate) fn set_aside_stale(shared: &Shared, number: u32) -> Result<Option<Eve
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("rename", shared.at(from), e)),
         _ => Ok(()),
     };
-    // The segment comes last: what is cut short is begun again.
+    // The segment comes last: if this is interrupted, it starts over.
     rename(&names::index(number), &format!("{keep}.idx"))?;
     rename(&names::checksums(number), &format!("{keep}.crc"))?;
     rename(&name, &keep)?;
@@ -122,8 +125,9 @@ pub(crate) fn set_aside_stale(shared: &Shared, number: u32) -> Result<Option<Eve
     Ok(Some(Event::StaleSegment { segment: number, bytes: facts.len, kept: shared.at(&keep) }))
 }
 
-/// Finds the end of a segment whose lock is held, from `known` on, and cuts what a write that was cut short
-/// has left there. Damage with intact records behind it stays: they are read, and the next ones follow them.
+/// Finds the end of a segment whose lock is held, from `known` on, and truncates the remains of an
+/// interrupted write. Damage that is followed by intact records stays: they can be read, and the
+/// next records follow them.
 pub(crate) fn mend_tail(
     shared: &Shared,
     format: RecordFormat,
@@ -143,8 +147,8 @@ pub(crate) fn mend_tail(
     let mut tail = None;
     let mut damage: Option<u64> = None;
     let mut damaged_until = None;
-    // From the last whole record on: if a checksum accuses it, its length may be what is damaged, and what follows
-    // it may be the rest of it.
+    // From the last whole record on: if its checksum is wrong, its length may be damaged, and what
+    // follows may be the rest of it.
     let before = match verifier.covered_prefix(&**file, format) {
         _ if verifier.is_empty() => end,
         Some((_, proven)) if proven == end.offset => end,
@@ -197,8 +201,8 @@ fn last_record(file: &dyn File, format: RecordFormat, from: Place, end: Place) -
     Ok(Place { marker: end.marker.saturating_sub(1), offset: last })
 }
 
-/// Makes sure that records of this layout are what the segment holds, or, where it is empty, the one before it:
-/// a metastore with a changed bit must not have a writer cut or hide everything.
+/// Makes sure that the segment or, if it is empty, the one before it, has records of this layout:
+/// because of a flipped bit in the metastore, a writer must not truncate or hide everything.
 pub(crate) fn check_layout(shared: &Shared, number: u32, format: RecordFormat) -> Result<()> {
     let mut fault = None;
     for segment in [Some(number), number.checked_sub(1)].into_iter().flatten() {
@@ -211,7 +215,7 @@ pub(crate) fn check_layout(shared: &Shared, number: u32, format: RecordFormat) -
         if n == magic.len() && found == format.magic() {
             return Ok(());
         }
-        // One of another layout, and more of them behind it.
+        // A record of another layout, and more of them after it.
         let Some(other) = RecordFormat::from_magic(found).filter(|_| n == magic.len()) else { continue };
         let len = file.len().map_err(fail)?;
         let walked = walk(&*file, other, 0, len, &mut Window::default(), |_, _, _| {}).map_err(fail)?;
@@ -222,13 +226,12 @@ pub(crate) fn check_layout(shared: &Shared, number: u32, format: RecordFormat) -
     fault.map_or(Ok(()), |fault| Err(Error::Metastore { path: shared.at(names::METASTORE), fault }))
 }
 
-/// Moves back checkpoints that are past the end of the feed: a power failure can cost the last records,
-/// and what is appended next must not pass for done. (Where `number` is the segment being written, and has so
-/// many records.)
+/// Moves back checkpoints that are past the end of the feed: a power failure can take the last
+/// records, and new records must not count as done. (`number` is the segment being written, which
+/// has this many records.)
 ///
-/// `listed` is what the directory has, if that is known.
-/// `storage_log` is asked again for each: a C writer rolls without the segment's lock, and a checkpoint in the next
-/// segment is a good one then.
+/// `listed` has the directory's names, if known. `storage_log` is called again for each: a C writer
+/// rolls without the segment's lock, and a checkpoint in the next segment is then valid.
 pub(crate) fn pull_back_checkpoints(
     shared: &Shared,
     number: u32,
@@ -276,13 +279,13 @@ fn keep_tail(shared: &Shared, file: &dyn File, number: u32, from: u64, to: u64) 
         shared.sync_dir()?;
         return Ok(keep);
     }
-    // One is kept from there already. The same bytes are not kept twice, others get a name of their own.
+    // One is kept from there already. The same bytes are not kept twice; others get another name.
     let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)];
     let n = read_up_to_at(file, &mut bytes, from).map_err(|e| Error::io("read", shared.at(&name), e))?;
     shared.keep_broken(&name, from, &bytes[..n])
 }
 
-/// Drops checksums that do not fit a segment that ends at `end`, before more runs are written behind them.
+/// Drops checksums that do not match a segment that ends at `end`, before more runs are appended.
 pub(crate) fn settle_checksums(
     shared: &Shared,
     format: RecordFormat,
@@ -290,7 +293,7 @@ pub(crate) fn settle_checksums(
     file: &dyn File,
     end: u64,
 ) -> Result<()> {
-    // In this order: runs that reach beyond the end may be what shows that records were moved.
+    // In this order: runs that reach beyond the end may show that records were moved.
     drop_foreign_checksums(shared, format, number, file, end)?;
     drop_stale_checksums(shared, number, end)
 }
@@ -299,7 +302,8 @@ pub(crate) fn settle_checksums(
 pub(crate) fn drop_stale_checksums(shared: &Shared, number: u32, end: u64) -> Result<()> {
     let verifier = Verifier::load(shared, number)?;
     if verifier.reaches_beyond(end) {
-        // A full disk must not keep a writer from opening: without the sidecar nothing is accused either.
+        // A full disk must not keep a writer from opening; without the sidecar, no record looks
+        // damaged either.
         let fail = |e| Error::io("read", shared.at(&names::checksums(number)), e);
         let runs = verifier.runs_within(end).map_err(fail)?;
         if checksum::replace(shared, number, &runs).is_err() {
@@ -309,8 +313,8 @@ pub(crate) fn drop_stale_checksums(shared: &Shared, number: u32, end: u64) -> Re
     Ok(())
 }
 
-/// Drops checksums that are about other records than those that the segment has, where nothing is damaged: with more runs
-/// behind them they would look like good ones beside damaged records.
+/// Drops checksums that describe other records than those in the segment, if nothing is damaged:
+/// followed by more runs, they would make intact records look damaged.
 fn drop_foreign_checksums(
     shared: &Shared,
     format: RecordFormat,
@@ -344,14 +348,14 @@ fn drop_foreign_checksums(
         let next = foreign.partition_point(|&(_, end)| end <= run.offset);
         foreign.get(next).is_none_or(|&(begin, _)| begin >= run.end())
     });
-    // Without the sidecar nothing is accused either.
+    // Without the sidecar, no record looks damaged either.
     if checksum::replace(shared, number, &runs).is_err() {
         shared.remove_if_there(&names::checksums(number))?;
     }
     Ok(())
 }
 
-/// How many bytes of `bytes`, from their beginning, stand in a segment at `offset`; `None` where the segment
+/// How many bytes at the beginning of `bytes` are in a segment at `offset`; `None` if the segment
 /// is gone.
 pub(crate) fn flushed_bytes(shared: &Shared, number: u32, offset: u64, bytes: &[u8]) -> Result<Option<u64>> {
     let name = names::segment(number);

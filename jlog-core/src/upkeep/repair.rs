@@ -1,11 +1,11 @@
-//! Repair: what an operator asks for when a jlog is damaged. It keeps every intact record and every checkpoint,
-//! and saves what it takes out first. Meanwhile nobody may write, and no C process may have a damaged
-//! segment open.
+//! Repair, which an operator runs when a jlog is damaged. It keeps every intact record and every
+//! checkpoint, and saves bytes before it takes them out. Meanwhile nobody may write, and no C
+//! process may have a damaged segment open.
 //!
-//! A repair happens or does not, and can be repeated. First everything is checked and every new file is written
-//! under a temporary name; a failure until then changes nothing. Then the journal gets its name, and with that
-//! the repair has happened: its steps are carried out now, or by the next program that opens the jlog (see
-//! `journal`).
+//! A repair is atomic, and can be repeated. First everything is checked and every new file is
+//! written under a temporary name; a failure up to this point changes nothing. Then the journal
+//! gets its name, and with that the repair has happened: its steps are carried out now, or by the
+//! next program that opens the jlog (see `journal`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -39,7 +39,7 @@ use crate::upkeep::journal::{Journal, Lock, NewSegment, Step, Told};
 /// How long a repair waits for another one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Repairs a jlog directory and returns what was done, in order.
+/// Repairs a jlog directory and returns the actions, in order.
 pub(crate) fn repair(shared: &Shared, in_use: bool, options: &VerifyOptions) -> Result<Vec<Event>> {
     let dir = shared
         .storage
@@ -61,7 +61,7 @@ pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
     let mut done = journal::finish(shared)?;
     let meta = crate::files::metastore::MetaReader::open(shared)?.get()?;
     let file = shared.open(&names::segment(number), Open::Read)?;
-    // Nobody writes to a complete segment, and without anything to do no writer is kept out.
+    // Nobody writes to a complete segment, and if there is nothing to do, no writer is kept out.
     let len = file.len().map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
     let last = number >= meta.storage_log;
     if last && Intact::find(shared, meta.format, number, &*file, len, last, |_| Ok(()))?.bytes == len {
@@ -70,7 +70,7 @@ pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
     let guard = if last { guard(shared)? } else { None };
     let lock = lock(shared)?;
     journal::sweep_temporaries(shared, &lock)?;
-    // Writers of this library may have it open to sync it: that does no harm.
+    // Writers of this library may have it open to sync it, which does no harm.
     let mut plan = Plan::new(shared, true);
     plan.segment(number, meta.format, false, last)?;
     if !last {
@@ -92,7 +92,7 @@ fn run(shared: &Shared, all: bool, in_use: bool, options: &VerifyOptions) -> Res
             why: "the directory has neither a metastore nor segments",
         });
     }
-    // Both are held to the end. No writer begins meanwhile, and one that is there refuses us.
+    // Both are held to the end. No writer opens meanwhile, and an open one refuses us.
     let guard = guard(shared)?;
     let lock = lock(shared)?;
     let mut done = Vec::new();
@@ -113,11 +113,12 @@ fn run(shared: &Shared, all: bool, in_use: bool, options: &VerifyOptions) -> Res
             .and_then(|_| lost::report(shared, &cut));
         let losses = match reported {
             Ok(losses) => losses,
-            // The repair has happened. What is not noted as reported comes with the next one.
+            // The repair has happened. Losses that are not recorded as reported are reported by the
+            // next one.
             Err(_) if !done.is_empty() => Vec::new(),
             Err(e) => return Err(e),
         };
-        // Nothing brings them back; readers report them when they come there.
+        // Nothing can bring them back; readers report them when they get there.
         for event in losses {
             shared.note(event.clone());
             done.push(event);
@@ -127,8 +128,8 @@ fn run(shared: &Shared, all: bool, in_use: bool, options: &VerifyOptions) -> Res
     Ok(done)
 }
 
-/// Sets segments aside that are left of a newer feed, where a sound metastore tells them from others. Each of them is a
-/// step of its own.
+/// Renames segments left over from a newer feed, if a sound metastore identifies them. Each is a
+/// separate step.
 fn set_aside_stale(shared: &Shared, done: &mut Vec<Event>) -> Result<()> {
     let Ok(meta) = Meta::decode(&metastore_bytes(shared)?) else { return Ok(()) };
     let segments = shared.segments()?;
@@ -151,7 +152,7 @@ fn metastore_bytes(shared: &Shared) -> Result<Vec<u8>> {
     }
 }
 
-/// Keeps writers out, if there is a metastore to do it with.
+/// Keeps writers out, if there is a metastore for the guard.
 fn guard(shared: &Shared) -> Result<Option<Guarded>> {
     let Some(file) = shared.open_if_there(names::METASTORE, Open::Write)? else { return Ok(None) };
     let path = shared.at(names::METASTORE);
@@ -165,23 +166,22 @@ fn lock(shared: &Shared) -> Result<Lock<'_>> {
     Lock::take(shared, PATIENCE)?.ok_or_else(|| Error::RepairBusy { path: shared.path.clone() })
 }
 
-/// What a repair is going to do, and the files that it has prepared for that. They are removed again unless it is
-/// carried out.
+/// The plan of a repair, and its prepared files, which are removed unless the plan is carried out.
 struct Plan<'a> {
     shared: &'a Shared,
-    /// Whether segments are replaced that another process has open for writing.
+    /// Whether to replace segments that another process has open for writing.
     in_use: bool,
-    /// What a look at all segments has found, until it is used.
+    /// The findings of the look at all segments, until they are used.
     looked: HashMap<u32, Looked>,
     steps: Vec<Step>,
-    /// Those that come last.
+    /// The steps that come last.
     last_steps: Vec<Step>,
     prepared: Vec<Temporary<'a>>,
-    /// Names under which something was kept for this repair.
+    /// Names of the kept files of this repair.
     kept: Vec<String>,
-    /// How many records segments have after the repair, as far as that is known.
+    /// How many records segments have after the repair, as far as known.
     records: HashMap<u32, u32>,
-    /// Segments that were cut, which was not known before.
+    /// Segments that were cut and not known to be.
     cut: BTreeSet<u32>,
     /// How many records are taken out of segments.
     taken_out: Vec<(u32, u32)>,
@@ -222,7 +222,7 @@ impl<'a> Plan<'a> {
         }
         self.checkpoints(format, &segments, storage_log)?;
         if all && !old {
-            // Before anything is removed that knows what they had.
+            // Before files are removed that know how many records they had.
             self.cut = lost::note_cuts(shared, format, storage_log)?;
         }
         if all {
@@ -232,7 +232,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Looks at all segments, several at once. None stays open: there may be more of them than a process may open.
+    /// Looks at all segments, several at once. None stays open: there may be more of them than a
+    /// process may open.
     fn look(
         &mut self,
         segments: &[u32],
@@ -257,7 +258,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Makes the repair happen, and does what it consists of.
+    /// Makes the repair happen, and carries it out.
     fn carry_out(mut self, lock: &Lock<'_>) -> Result<Vec<Event>> {
         self.steps.append(&mut self.last_steps);
         if self.steps.is_empty() {
@@ -268,14 +269,14 @@ impl<'a> Plan<'a> {
         let journal = self.prepare()?;
         journal.write(&bytes, 0)?;
         journal.sync()?;
-        // The names of what the journal lists are there whenever the journal is.
+        // Whenever the journal exists, so do the files that it lists.
         shared.sync_dir()?;
         let file = Arc::clone(&journal.file);
         let renamed = journal.rename(names::REPAIR_JOURNAL);
         let published = renamed.and_then(|()| shared.sync_dir());
         if let Err(e) = published {
-            // Perhaps it has its name all the same. It must not be followed without what it lists, nor where a power
-            // failure brings it back.
+            // It may have its name all the same. It must not be followed without the files that it
+            // lists, nor after a power failure brings it back.
             let done = &mut [io::IoSlice::new(journal::DONE.as_bytes())];
             let _ = crate::storage::write_all_at(&*file, done, bytes.len() as u64);
             let _ = file.sync_data();
@@ -293,7 +294,7 @@ impl<'a> Plan<'a> {
         journal::roll_forward(shared, lock)
     }
 
-    /// What was prepared belongs to the journal now.
+    /// Hands the prepared files over to the journal.
     fn leave(&mut self) {
         self.prepared.drain(..).for_each(Temporary::leave);
         self.kept.clear();
@@ -326,15 +327,15 @@ impl<'a> Plan<'a> {
         Ok(kept)
     }
 
-    /// Whether this is a jlog from before header magics: its metastore is short, and its records do not say
-    /// otherwise.
+    /// Whether this jlog predates header magics: its metastore is short, and its records do not
+    /// contradict that.
     fn is_old(&self, segments: &[u32]) -> Result<bool> {
         Ok(metastore_bytes(self.shared)?.len() == OLD_METASTORE_LEN
             && self.segments_say(segments)?.0.is_none())
     }
 
-    /// The layout that the first records of the segments have, if they all have one and the same; and whether
-    /// there are any bytes.
+    /// The layout that the first records of the segments have, if they all have one and the same;
+    /// and whether there are any bytes.
     fn segments_say(&self, segments: &[u32]) -> Result<(Option<RecordFormat>, bool)> {
         let (mut said, mut agree, mut any_bytes) = (None, true, false);
         for &number in segments {
@@ -354,12 +355,13 @@ impl<'a> Plan<'a> {
         Ok((said.filter(|_| agree), any_bytes))
     }
 
-    /// The layout of the records: as the metastore says, or, where it does not, as the segments show.
+    /// The layout of the records, from the metastore or, failing that, from the segments.
     fn format(&self, old: bool, segments: &[u32]) -> Result<RecordFormat> {
         if old {
             return Ok(RecordFormat::new(Compression::None));
         }
-        // The records know best: a metastore with a changed bit must not make all of them look damaged.
+        // The records decide: a flipped bit in the metastore must not make all of them look
+        // damaged.
         let (said, any_bytes) = self.segments_say(segments)?;
         if let Some(format) = said {
             return Ok(format);
@@ -383,7 +385,7 @@ impl<'a> Plan<'a> {
         Ok(RecordFormat::new(Compression::None))
     }
 
-    /// Plans the metastore; returns the segment that is the one being written then.
+    /// Plans the metastore; returns the resulting segment being written.
     fn metastore(&mut self, format: RecordFormat, last: Option<u32>) -> Result<u32> {
         let bytes = metastore_bytes(self.shared)?;
         let decoded = Meta::decode(&bytes);
@@ -399,8 +401,8 @@ impl<'a> Plan<'a> {
         let meta = Meta {
             storage_log: match (last, field(0)) {
                 (Some(last), named) => {
-                    // Without a segment of that number a writer would begin one: that is no fault, unless
-                    // segments behind it are there.
+                    // If there is no such segment, a writer would begin it. That is a fault only if
+                    // later segments exist.
                     if named.is_some_and(|named| named < last) && why.is_empty() {
                         why = format!("it named {:08x} as the last segment", named.unwrap_or(0));
                     }
@@ -464,7 +466,8 @@ impl<'a> Plan<'a> {
         Ok(keep)
     }
 
-    /// Gives the records of a segment from before header magics the magic of today. `None` where it has none.
+    /// Gives the records of a segment from before header magics today's magic. `None` if it has no
+    /// such records.
     fn upgraded(&self, number: u32, file: &Arc<dyn File>, len: u64) -> Result<Option<Temporary<'a>>> {
         let old = RecordFormat::old();
         let new = RecordFormat::new(Compression::None);
@@ -487,8 +490,9 @@ impl<'a> Plan<'a> {
         Ok(Some(temporary))
     }
 
-    /// Takes damaged parts out of a segment. The new file is written beside the old one, which is kept, and
-    /// takes its name when it is complete, so that processes that have the old one open are not disturbed.
+    /// Takes damaged parts out of a segment. The new file is written next to the old one, which is
+    /// kept, and gets its name when it is complete, so that processes that have the old one open
+    /// are not disturbed.
     fn segment(&mut self, number: u32, format: RecordFormat, old_magic: bool, last: bool) -> Result<()> {
         let shared = self.shared;
         let name = names::segment(number);
@@ -519,7 +523,7 @@ impl<'a> Plan<'a> {
                         self.steps.push(step);
                         self.steps.push(Step::Tell(Told::Checksums { segment: number }));
                     }
-                    // Nothing is left that they could be about.
+                    // Nothing is left that they could describe.
                     None => remove(names::checksums(number)),
                 }
             }
@@ -574,8 +578,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Moves checkpoints to positions that exist. Those of temporary subscribers are left alone. (Those behind
-    /// records that are taken out are moved when that is done.)
+    /// Moves checkpoints to positions that exist, except those of temporary subscribers.
+    /// (Checkpoints after records that are taken out are moved when that happens.)
     fn checkpoints(&mut self, format: RecordFormat, segments: &[u32], storage_log: u32) -> Result<()> {
         let shared = self.shared;
         let first = segments.first().copied().unwrap_or(storage_log).min(storage_log);
@@ -590,7 +594,7 @@ impl<'a> Plan<'a> {
                 Err(e) => return Err(e),
             };
             let (to, why) = match crate::codec::format::decode_checkpoint(&held) {
-                // Its reader reports what it has lost, and moves on.
+                // Its reader reports the loss, and continues.
                 Some(id)
                     if lost.iter().any(|(loser, _)| *loser == name)
                         && !shared.is_there(&names::segment(id.segment))? =>
@@ -609,7 +613,7 @@ impl<'a> Plan<'a> {
                     }
                     (LogId::new(id.segment, last), format!("{id} was past the end of its segment"))
                 }
-                // Messages again are better than messages left out without a word.
+                // Repeating messages is better than skipping them silently.
                 None => (LogId::new(first, 0), "its checkpoint could not be read".to_owned()),
             };
             self.steps.push(Step::Checkpoint { name, holds: held, to, why });
@@ -642,7 +646,7 @@ impl<'a> Plan<'a> {
         id.marker - self.steps.iter().find_map(of).unwrap_or(0).min(id.marker)
     }
 
-    /// Keeps settings that cannot be read in a file, and rebuilds them: with checksums, if there are any.
+    /// Keeps unreadable settings in a file, and rebuilds them: with checksums, if there are any.
     fn settings(&mut self) -> Result<()> {
         let shared = self.shared;
         let Err(Error::Settings { path, line, why }) = Settings::load(&*shared.storage, &shared.path) else {
@@ -659,8 +663,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Keeps a pre-commit file that is too short, or claims to hold more than it can, in another file.
-    /// Writers recover everything else.
+    /// Keeps a pre-commit file that is too short, or whose counter exceeds its size, in another
+    /// file. Writers recover from everything else.
     fn buffer(&mut self) -> Result<()> {
         let shared = self.shared;
         let Some((used, size)) = crate::files::precommit::fill(shared)? else { return Ok(()) };
@@ -675,7 +679,7 @@ impl<'a> Plan<'a> {
         let step = if len < 4 {
             self.put(names::PRE_COMMIT, &[0; 4])?
         } else {
-            // The writer that opens it finds the whole records in all of it.
+            // The writer that opens it finds the whole records in it.
             let all = u32::try_from(size).unwrap_or(0).to_le_bytes();
             Step::Write { name: names::PRE_COMMIT.to_owned(), bytes: all.to_vec() }
         };
@@ -685,8 +689,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether some process has the file open for writing, as those that use the C library have. Where the system does not
-/// tell, it is taken for not in use.
+/// Whether a process has the file open for writing, as users of the C library have. If the system
+/// does not tell, the answer is no.
 fn is_open_for_writing(file: &dyn File) -> bool {
     match file.try_lease() {
         Ok(true) => {
@@ -708,14 +712,14 @@ impl Drop for Plan<'_> {
     }
 }
 
-/// Which file a segment is, and its length while nobody is writing.
+/// A segment's file, and its length while nobody is writing.
 fn identity_and_len(shared: &Shared, name: &str, file: &dyn File) -> Result<((u64, u64), u64)> {
     let _lock = LockGuard::new(file).map_err(|e| Error::io("lock", shared.at(name), e))?;
     let facts = file.facts().map_err(|e| Error::io("read", shared.at(name), e))?;
     Ok((facts.identity, facts.len))
 }
 
-/// What a look at a segment has found, and at which file it was.
+/// The findings in a segment, and its file.
 struct Looked {
     identity: (u64, u64),
     len: u64,
@@ -756,7 +760,7 @@ impl Intact {
                 match item {
                     Item::Record(found) => {
                         cancelled = tick(found.offset);
-                        // Records that were lost without a trace shift those behind them as well.
+                        // Records that were lost without a trace also shift later ones.
                         out.missing_before(found.marker);
                         out.keep(found.offset, found.total);
                         index.record(found.offset);

@@ -13,28 +13,30 @@ use crate::walk::holders::{self, furthest_behind, noted_passed};
 use crate::walk::{counts, lost};
 use crate::{Error, Event, LogId, Lost, Result, Timestamp};
 
-/// What the names of the subscribers begin with that hold segments for a backup. (Not with `~`: log sinks remove those.)
+/// The prefix of subscribers that retain segments for a backup. (It is not `~`, because log sinks
+/// remove such subscribers.)
 pub(crate) const BACKUP_PREFIX: &str = "jlog-backup-";
-/// How long a file of an unfinished change is left alone, because it may still be being written.
+/// How long a file of an unfinished change is left alone, because it may still be in use.
 const TEMPORARY_AGE_SECONDS: i64 = 3600;
 
-/// What a reader that moves its checkpoint repeatedly remembers of the last time.
+/// What a reader remembers between moves of its checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Passing {
-    /// The subscriber that needed the oldest segment. Until it moves on, no other checkpoint need be read.
+    /// The subscriber that needed the oldest segment. Until it moves, no other checkpoint needs to
+    /// be read.
     holder: Option<SubscriberName>,
     /// How many names the directory had.
     names: usize,
-    /// The first segment that was passed and not looked at yet.
+    /// The first passed segment that was not examined yet.
     since: Option<u32>,
 }
 
-/// Where a directory has more names than this, it is not listed for every segment that is passed, but for every
-/// thousandth part of them.
+/// A directory with more names than this is not listed for every passed segment, but after every
+/// thousandth part of its names.
 const MANY_NAMES: usize = 1000;
 
-/// Drops complete segments before `last` from the oldest on, needed or not, while `goes` (given number and
-/// bytes) says so.
+/// Drops complete segments before `last` from the oldest on, needed or not, while `goes` (called
+/// with number and bytes) returns true.
 pub(crate) fn drop_oldest(
     shared: &Shared,
     format: RecordFormat,
@@ -50,13 +52,13 @@ pub(crate) fn drop_oldest(
             break;
         }
         let records = counts::of(shared, format, number, last)?.records;
-        // What was lost of it before is told as dropped.
+        // Its earlier losses are reported as dropped.
         gone.push((number, lost::had(shared, format, number)?.unwrap_or(0).max(records), segment));
     }
     if gone.is_empty() {
         return Ok(());
     }
-    // First what is dropped, then the dropping: a crash in between claims nothing that is not so.
+    // First the record, then the dropping: a crash in between leaves no false claim.
     let noted: Vec<(u32, u32)> = gone.iter().map(|&(number, records, _)| (number, records)).collect();
     dropped::note(shared, &noted, || Ok(holders::holder(shared)?.map(|holder| holder.segment)))?;
     for (segment, records, bytes) in gone {
@@ -67,8 +69,8 @@ pub(crate) fn drop_oldest(
     Ok(())
 }
 
-/// Removes the segments that a move of a checkpoint from `old` to `new` has made superfluous, and left-overs
-/// of a move that was cut short. Never the segment being written.
+/// Removes the segments that nobody needs after a checkpoint moved from `old` to `new`, and
+/// left-overs of an interrupted move. Never removes the segment being written.
 pub(crate) fn remove_passed(
     shared: &Shared,
     old: LogId,
@@ -119,7 +121,7 @@ impl There {
         if !self.segments.is_empty() {
             note_passed(shared, self.passed, end);
         }
-        // The oldest go first: what a power failure brings back of them goes with the next move.
+        // The oldest go first: the next move removes those that a power failure brings back.
         self.segments.sort_unstable();
         for segment in self.segments {
             shared.remove_segment(segment)?;
@@ -128,9 +130,9 @@ impl There {
     }
 }
 
-/// Notes that segments before `end` are removed because nobody needs them; `before` was noted last. If that
-/// fails, they are removed nevertheless, because the room may be needed. At worst they are reported as lost,
-/// if a power failure brings an older checkpoint back.
+/// Records that segments before `end` are removed because nobody needs them; `before` was the last
+/// record. If that fails, they are removed nevertheless, because the space may be needed. At worst
+/// they are reported as lost, if a power failure brings back an older checkpoint.
 fn note_passed(shared: &Shared, before: u32, end: u32) {
     if before >= end {
         return;
@@ -143,8 +145,8 @@ fn note_passed(shared: &Shared, before: u32, end: u32) {
     }
 }
 
-/// Removes every segment that no subscriber needs, and what is left of removed ones. Without any subscriber
-/// everything stays, because somebody may still subscribe from the beginning.
+/// Removes every segment that no subscriber needs, and left-overs of removed ones. Without any
+/// subscriber, everything stays, because somebody may still subscribe from the beginning.
 pub(crate) fn clean(shared: &Shared, storage_log: u32) -> Result<()> {
     let kinds = shared.list()?;
     let there = There::of(&kinds);
@@ -154,11 +156,11 @@ pub(crate) fn clean(shared: &Shared, storage_log: u32) -> Result<()> {
     sweep(shared).map(|swept| swept.report(shared))
 }
 
-/// What a sweep met.
+/// The result of a sweep.
 pub(crate) struct Swept {
-    /// What the directory had.
+    /// The contents of the directory.
     pub(crate) kinds: Vec<Kind>,
-    /// Segments of which something was left, and that a subscriber needs.
+    /// Missing segments with left-overs that a subscriber needs.
     lost: Option<(SubscriberName, Lost)>,
 }
 
@@ -170,8 +172,8 @@ impl Swept {
     }
 }
 
-/// Removes indexes and checksums whose segment is missing, and files that were never finished. What they say of
-/// segments that were lost is noted first.
+/// Removes indexes and checksums whose segment is missing, and files that were never finished. What
+/// they show about lost segments is recorded first.
 pub(crate) fn sweep(shared: &Shared) -> Result<Swept> {
     let names = shared.storage.list(&shared.path).map_err(|e| Error::io("list", &shared.path, e))?;
     let kinds: Vec<Kind> = names.iter().map(|name| Kind::of(name)).collect();
@@ -180,7 +182,7 @@ pub(crate) fn sweep(shared: &Shared) -> Result<Swept> {
     let left_over: BTreeSet<u32> = kinds
         .iter()
         .filter_map(|kind| match *kind {
-            // Looked at once more: it may have been begun while the names were listed.
+            // Check again: it may have been begun while the names were listed.
             Kind::Index(n) | Kind::Checksums(n)
                 if !segments.contains(&n) && !shared.exists(&names::segment(n)) =>
             {

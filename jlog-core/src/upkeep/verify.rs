@@ -1,4 +1,4 @@
-//! Looking at a jlog without changing it.
+//! Checks a jlog without changing it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,19 +19,19 @@ use crate::walk::lost::Missing;
 use crate::walk::survey::{Fault, Item, Survey};
 use crate::{Error, LogId, Lost, Result, Timestamp};
 
-/// Something that is wrong, or that an operator should know.
+/// A finding: damage, or something that an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The file.
     pub path: PathBuf,
-    /// Where in it, if it is about a place.
+    /// The offset, if it is about a place.
     pub offset: Option<u64>,
-    /// The record that is concerned, or the next one behind the place.
+    /// The affected record, or the next one after the place.
     pub id: Option<LogId>,
     /// What is wrong.
     pub what: String,
-    /// Whether data or checkpoints are damaged. Otherwise nothing is lost: the next writer or reader
-    /// repairs it, or it does no harm.
+    /// Whether data or checkpoints are damaged. Otherwise nothing is lost: the next writer or
+    /// reader fixes it, or it is harmless.
     pub damage: bool,
 }
 
@@ -48,18 +48,19 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a check of a jlog gave.
+/// The result of a check.
 #[derive(Clone, Debug, Default)]
 pub struct Verification {
-    /// Segments looked at.
+    /// Number of segments checked.
     pub segments: u32,
     /// Intact records.
     pub records: u64,
-    /// Intact records whose checksum was checked. The others have none, or none that speaks of them.
+    /// Intact records that were checked against a checksum. The others have none, or none that
+    /// describes them.
     pub verified: u64,
     /// Bytes of all segments.
     pub bytes: u64,
-    /// What was found.
+    /// The findings.
     pub findings: Vec<Finding>,
 }
 
@@ -70,12 +71,12 @@ impl Verification {
     }
 }
 
-/// A record, as `inspect` lists it.
+/// A record in the list of `inspect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordInfo {
     /// Its id.
     pub id: LogId,
-    /// Where it begins in its segment.
+    /// Its offset in the segment.
     pub offset: u64,
     /// When it was accepted.
     pub time: Timestamp,
@@ -94,22 +95,22 @@ pub struct Inspection {
     pub bytes: u64,
     /// Its whole records before any damage.
     pub records: u32,
-    /// Where they end.
+    /// The offset of their end.
     pub whole_until: u64,
     /// Time of the first record.
     pub first: Option<Timestamp>,
     /// Time of the last whole record.
     pub last: Option<Timestamp>,
-    /// What its index lists, if there is one that can be understood.
+    /// The contents of its index, if there is a valid one.
     pub index: Option<crate::IndexState>,
     /// How many records its checksums cover.
     pub checksummed: u32,
 }
 
-/// At most this many findings of a segment are listed; of further ones only their number.
+/// At most this many findings of a segment are listed; further ones are only counted.
 const FINDINGS_MAX: usize = 1000;
 
-/// Checks everything there is.
+/// Checks everything.
 pub(crate) fn verify(shared: &Shared, options: &VerifyOptions) -> Result<Verification> {
     let mut out = Verification::default();
     let metastore = shared.at(names::METASTORE);
@@ -123,7 +124,7 @@ pub(crate) fn verify(shared: &Shared, options: &VerifyOptions) -> Result<Verific
         });
         return Ok(out);
     }
-    // In this order: a segment that is begun meanwhile is not beyond what the metastore says.
+    // In this order: a segment that is begun meanwhile is not beyond the one in the metastore.
     let segments = shared.segments()?;
     let meta = meta::MetaReader::open(shared)?.get()?;
     let mut note = |path: PathBuf, what: String, damage: bool| {
@@ -157,9 +158,9 @@ pub(crate) fn verify(shared: &Shared, options: &VerifyOptions) -> Result<Verific
     Ok(out)
 }
 
-/// Looks for segments that are missing: lost, or only worth knowing about.
+/// Looks for missing segments: lost ones, and those that are only worth a note.
 fn verify_no_gaps(shared: &Shared, out: &mut Verification) -> Result<()> {
-    // A loss is reported once, as the subscriber sees it that is furthest behind.
+    // A loss is reported once, from the point of view of the subscriber that is furthest behind.
     let mut losses: BTreeMap<u32, (Lost, Vec<SubscriberName>)> = BTreeMap::new();
     let missing = lost::now(shared)?;
     let mut cut: Vec<Lost> = missing.cut().collect();
@@ -205,12 +206,12 @@ fn verify_no_gaps(shared: &Shared, out: &mut Verification) -> Result<()> {
         };
         out.findings.push(loss(shared, &missing, &lost, format!("{lost} that {who} not read")));
     }
-    // No subscriber has to pass them: those that were lost to none are findings all the same.
+    // These need no subscriber: cut segments that nobody needs are findings all the same.
     out.findings.extend(cut.iter().map(|lost| loss(shared, &missing, lost, lost.to_string())));
     Ok(())
 }
 
-/// A loss. What repair has reported cannot be repaired.
+/// A loss. One that repair has reported cannot be repaired.
 fn loss(shared: &Shared, missing: &Missing, lost: &Lost, what: String) -> Finding {
     let reported = missing.is_reported(lost);
     let what = if reported { format!("{what}; repair has reported it") } else { what };
@@ -231,7 +232,7 @@ fn foreign_owners(shared: &Shared) -> Result<Vec<(PathBuf, u32, u32)>> {
         .collect())
 }
 
-/// Checks one segment; returns the marker of its last record, and what was found.
+/// Checks one segment; returns the marker of its last record, and the findings.
 fn verify_segment(
     shared: &Shared,
     format: RecordFormat,
@@ -369,7 +370,7 @@ pub(crate) fn proceed(cancelled: &Result<()>) -> ControlFlow<()> {
     if cancelled.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
-/// Compares an index with the records of its segment, as they come.
+/// Compares an index with the records of its segment as they are read.
 pub(crate) struct IndexCheck {
     file: Option<std::sync::Arc<dyn File>>,
     len: u64,
@@ -395,17 +396,17 @@ impl IndexCheck {
         bytes.first_chunk::<8>().map(|entry| u64::from_le_bytes(*entry))
     }
 
-    /// The next record begins here.
+    /// Checks that the next record begins here.
     pub(crate) fn record(&mut self, offset: u64) {
         let n = self.records;
         self.records += 1;
         if (n + 1) * 8 <= self.len {
-            // A closing 0 after fewer records than there are disagrees as well.
+            // A closing 0 before the last record disagrees as well.
             self.disagrees |= self.entry(n) != Some(offset);
         }
     }
 
-    /// What is wrong with the index, after the last record.
+    /// The index's fault, after the last record.
     pub(crate) fn fault(&mut self, being_written: bool) -> Option<&'static str> {
         self.file.as_ref()?;
         let entries = self.len / 8;
@@ -500,13 +501,13 @@ fn verify_buffer(shared: &Shared, format: RecordFormat, out: &mut Verification) 
     Ok(())
 }
 
-/// Looks at one segment. `each` gets every whole record before any damage.
+/// Examines one segment. `each` gets every whole record before any damage.
 pub(crate) fn inspect(shared: &Shared, number: u32, each: impl FnMut(RecordInfo)) -> Result<Inspection> {
     let format = meta::MetaReader::open(shared)?.get()?.format;
     inspect_each(shared, number, format, each)
 }
 
-/// Looks at these segments, and leaves out those that are not there.
+/// Examines these segments, and leaves out missing ones.
 pub(crate) fn inspect_all(
     shared: &Shared,
     segments: &[u32],
@@ -525,7 +526,7 @@ pub(crate) fn inspect_all(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Looks at one segment whose layout is known.
+/// Examines one segment whose layout is known.
 pub(crate) fn inspect_with(shared: &Shared, number: u32, format: RecordFormat) -> Result<Inspection> {
     inspect_each(shared, number, format, |_| {})
 }

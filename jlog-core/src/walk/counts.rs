@@ -1,5 +1,6 @@
-//! How many records segments have, without reading them: complete segments do not change, so their counts are remembered,
-//! and the first count of one comes from the header of its checksums where those cover all of it.
+//! Counts the records of segments without reading them: complete segments do not change, so their
+//! counts are cached, and the first count of one comes from the header of its checksums if those
+//! cover all of it.
 
 use std::ops::ControlFlow;
 
@@ -14,7 +15,7 @@ use crate::storage::{Facts, File, Open, read_up_to_at};
 use crate::walk::survey::{self, Fault, Item, Survey};
 use crate::{Error, LogId, Result};
 
-/// A segment and what it holds.
+/// A segment and its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentCount {
     /// Its number.
@@ -25,7 +26,7 @@ pub struct SegmentCount {
     pub bytes: u64,
 }
 
-/// Counts one segment's records; 0 where it is not there. `storage_log` was read before.
+/// Counts one segment's records; 0 if it does not exist. `storage_log` was read before.
 pub(crate) fn of(
     shared: &Shared,
     format: RecordFormat,
@@ -59,7 +60,7 @@ pub(crate) fn all(
     segments.iter().map(|&number| of(shared, format, number, storage_log)).collect()
 }
 
-/// Whether the checksums of a segment were about all of it, and nothing else, when it was counted.
+/// Whether the checksums of a segment described exactly all of it when it was counted.
 pub(crate) fn is_covered(shared: &Shared, number: u32, facts: &Facts) -> bool {
     shared.counts.get(number, facts).is_some_and(|known| known.covered)
 }
@@ -73,8 +74,8 @@ pub(crate) struct Covering {
     alone: bool,
 }
 
-/// The first run of a segment's checksums, if that covers the whole segment and was written for it: its header, which a CRC
-/// protects, says so.
+/// The first run of a segment's checksums, if that covers the whole segment and was written for it:
+/// its header, which a CRC protects, says so.
 pub(crate) fn covered(shared: &Shared, number: u32, facts: &Facts) -> Option<Covering> {
     let file = shared.open(&names::checksums(number), Open::Read).ok()?;
     let mut bytes = [0; checksum::RUN_HEADER_LEN];
@@ -86,8 +87,8 @@ pub(crate) fn covered(shared: &Shared, number: u32, facts: &Facts) -> Option<Cov
     fits.then_some(Covering { records: head.count, last: head.last, alone })
 }
 
-/// How many records are known to be in a segment without looking at them all, and where they end: by its
-/// checksums or its index.
+/// How many records are known to be in a segment without examining all of them, and where they end:
+/// by its checksums or its index.
 pub(crate) fn known_tail(shared: &Shared, number: u32, file: &dyn File, format: RecordFormat) -> Place {
     let len = file.len().unwrap_or(0);
     let covered = Verifier::load(shared, number)
@@ -124,8 +125,8 @@ pub(crate) fn records_of(shared: &Shared, format: RecordFormat, number: u32) -> 
     Ok(last)
 }
 
-/// Makes sure that an id is not past the end of its segment, or of the feed. What was there and is gone is no
-/// fault.
+/// Makes sure that an id is not past the end of its segment, or of the feed. Records that existed
+/// and are gone are allowed.
 pub(crate) fn check_id(shared: &Shared, meta: &Meta, id: LogId) -> Result<()> {
     let beyond = || Err(Error::NoSuchRecord { path: shared.path.clone(), id });
     if id.segment > meta.storage_log {
@@ -136,7 +137,7 @@ pub(crate) fn check_id(shared: &Shared, meta: &Meta, id: LogId) -> Result<()> {
         return Ok(());
     }
     let Some(file) = shared.open_if_there(&name, Open::Read)? else {
-        // A segment that is to be written is not there yet, or it was read by everybody.
+        // The segment does not exist yet, or every subscriber has passed it.
         return if id.segment == meta.storage_log { beyond() } else { Ok(()) };
     };
     let fail = |e| Error::io("read", shared.at(&name), e);
@@ -145,7 +146,7 @@ pub(crate) fn check_id(shared: &Shared, meta: &Meta, id: LogId) -> Result<()> {
     if id.marker <= known.marker {
         return Ok(());
     }
-    // Damaged records count: their places are passed like others.
+    // Damaged records count: readers pass their places like others.
     let mut verifier = Verifier::load(shared, id.segment)?;
     let mut last = known.marker;
     Survey::new((shared, id.segment), &*file, meta.format, &mut verifier, len)

@@ -1,4 +1,4 @@
-//! Which subscribers keep the oldest segments from going.
+//! Finds the subscribers that retain the oldest segments.
 
 use crate::codec::format::RecordFormat;
 use crate::codec::names::Kind;
@@ -17,8 +17,8 @@ pub(crate) struct Furthest {
     pub(crate) segment: u32,
 }
 
-/// Finds who needs the oldest segment; `None` where there is no subscriber. A subscriber whose checkpoint
-/// cannot be read needs everything.
+/// Finds the subscriber that needs the oldest segment; `None` without subscribers. A subscriber
+/// whose checkpoint cannot be read needs everything.
 pub(crate) fn holder(shared: &Shared) -> Result<Option<Furthest>> {
     furthest_behind(shared, shared.list()?)
 }
@@ -31,8 +31,8 @@ pub(crate) fn furthest_behind(shared: &Shared, kinds: Vec<Kind>) -> Result<Optio
     Ok(holders.min_by_key(|holder| holder.segment))
 }
 
-/// The subscribers that keep the oldest segment from going, the one furthest behind first, with what each is behind. Those
-/// that have nothing to read are left out: `end` is the last record there is.
+/// The subscribers that retain the oldest segment, the one furthest behind first, with their lags.
+/// Subscribers that have nothing to read are left out: `end` is the last record.
 pub(crate) fn holders(shared: &Shared, format: RecordFormat, end: LogId) -> Result<Vec<Holder>> {
     let behind: Vec<(SubscriberName, Option<LogId>)> =
         checkpoint::all(shared)?.into_iter().filter(|(_, id)| id.is_none_or(|id| id < end)).collect();
@@ -58,8 +58,8 @@ pub(crate) fn holders(shared: &Shared, format: RecordFormat, end: LogId) -> Resu
     Ok(holders)
 }
 
-/// The segment before which everything that is missing was not needed when it went. The oldest go first, so what is
-/// missing behind a segment that is there went otherwise.
+/// The segment before which all missing segments were removed because nobody needed them. The
+/// oldest are removed first, so segments missing after an existing one went in another way.
 pub(crate) fn passed(kinds: &[Kind]) -> u32 {
     let first =
         kinds.iter().filter_map(|kind| if let Kind::Segment(n) = kind { Some(*n) } else { None }).min();

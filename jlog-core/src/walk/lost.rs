@@ -1,17 +1,20 @@
-//! Segments that are missing although a subscriber needs them, or that were cut, and how many messages they had.
+//! Segments that are missing although a subscriber needs them, or that were cut, and their numbers
+//! of messages.
 //!
-//! A segment may be missing by the rules: every subscriber had passed it, or a limit dropped it. The name
-//! `passed.<segment>` says which segments were passed. (It is a name and not a file's contents, because a
-//! power failure can bring an older checkpoint back, but keeps changes of names in order.) The file `dropped`
-//! lists the others. Every other missing segment is lost. If its index or its checksums are still there, they
-//! say how many records it had.
+//! A segment may be missing legitimately: every subscriber had passed it, or a limit dropped it.
+//! The name `passed.<segment>` says which segments were passed. (This is in a name and not in a
+//! file's contents, because a power failure can bring back an older checkpoint, but keeps changes
+//! of names in order.) The file `dropped` lists the others. Every other missing segment is lost. If
+//! its index or its checksums are still there, they say how many records it had.
 //!
-//! A complete segment that is there was cut if its index or its checksums list more records than it holds, and those that
-//! it holds are in their places. (Another program's repair moves records, and a writer that truncates a segment has its
-//! checksums follow.) A complete segment without any record was emptied, unless a repair took everything out of it, or its
-//! writer noted that it had none.
+//! An existing complete segment was cut if its index or its checksums list more records than it
+//! holds, and those that it holds are in their places. (Another program's repair moves records, and
+//! a writer that truncates a segment also adjusts its checksums.) A complete segment without any
+//! record was emptied, unless a repair took everything out of it, or its writer noted that it had
+//! none.
 //!
-//! Before a file is removed that knows how many records a lost or cut segment had, that number goes to the file `lost`:
+//! Before a file that shows how many records a lost or cut segment had is removed, that number is
+//! recorded in the file `lost`:
 //!
 //! ```text
 //!  0  u32  0x316c706a ("jpl1")
@@ -24,8 +27,8 @@
 //!  n  u32  CRC-32 of everything before it
 //! ```
 //!
-//! Missing segments that nobody needed are noted for subscribers that begin, or move back, before them: to
-//! those they are not a loss.
+//! Missing segments that nobody needed are recorded for subscribers that begin, or move back,
+//! before them: for those, they are not a loss.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -52,9 +55,9 @@ const AT_LEAST: u32 = 0;
 const EXACTLY: u32 = 1;
 const UNNEEDED: u32 = 2;
 const REPORTED: u32 = 3;
-/// More lost segments than this are not remembered; further ones count as unknown.
+/// The most lost segments that are remembered; further ones count as unknown.
 const MAX: usize = 65_536;
-/// More ranges than this are not remembered either.
+/// The most ranges that are remembered.
 const MAX_RANGES: usize = 4096;
 const MAX_LEN: usize = HEAD_LEN + (MAX + 2 * MAX_RANGES) * ENTRY_LEN + 4;
 
@@ -63,12 +66,12 @@ const MAX_LEN: usize = HEAD_LEN + (MAX + 2 * MAX_RANGES) * ENTRY_LEN + 4;
 pub(crate) struct Cut {
     pub(crate) had: Records,
     there: u32,
-    /// Whether something says so that is not noted.
+    /// Whether something shows this that is not recorded yet.
     fresh: bool,
 }
 
 impl Cut {
-    /// What is lost to one that has read up to this marker.
+    /// The loss for a subscriber that has read up to this marker.
     pub(crate) fn behind(&self, segment: u32, marker: u32) -> Option<Lost> {
         let messages = self.had.at_least.saturating_sub(self.there.max(marker));
         (messages > 0).then_some(Lost {
@@ -82,7 +85,7 @@ impl Cut {
     }
 }
 
-/// What the file `lost` says.
+/// The contents of the file `lost`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Noted {
     /// Segments that are lost, or were cut.
@@ -94,7 +97,7 @@ pub struct Noted {
 }
 
 impl Noted {
-    /// Reads the file's bytes; nothing where they are damaged.
+    /// Reads the file's bytes; nothing if they are damaged.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut out = Self::default();
         let Some((rest, crc)) = bytes.split_last_chunk::<4>() else { return out };
@@ -156,7 +159,7 @@ impl Noted {
     /// Changes the file; `change` says whether there is anything to store.
     fn update(shared: &Shared, change: impl FnOnce(&mut Self) -> bool) -> Result<()> {
         let path = shared.at(names::METASTORE);
-        // It is missing only while a repair is about to restore it.
+        // The metastore is missing only while a repair is about to restore it.
         let metastore = shared.open_if_there(names::METASTORE, Open::Write)?;
         let lock = metastore.as_deref().map(LockGuard::new).transpose();
         let _lock = lock.map_err(|e| Error::io("lock", path, e))?;
@@ -181,7 +184,7 @@ fn within(ranges: &BTreeMap<u32, u32>, first: u32, last: u32) -> bool {
     ranges.range(..=first).next_back().is_some_and(|(_, &end)| last <= end)
 }
 
-/// Adds a range. Those that touch become one.
+/// Adds a range. Adjacent ranges are merged.
 fn insert(ranges: &mut BTreeMap<u32, u32>, mut first: u32, mut last: u32) {
     while let Some((&from, &to)) = ranges.range(..=last.saturating_add(1)).next_back()
         && to.saturating_add(1) >= first
@@ -192,8 +195,8 @@ fn insert(ranges: &mut BTreeMap<u32, u32>, mut first: u32, mut last: u32) {
     ranges.insert(first, last);
 }
 
-/// What the file `lost` says of single segments, for a reader that comes to one after the other: it is read again where it
-/// has changed.
+/// The entries of the file `lost` for single segments, for a reader that proceeds from segment to
+/// segment. The file is read again if it has changed.
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
     stamp: Option<((u64, u64), i128, u64)>,
@@ -212,7 +215,7 @@ impl Remembered {
     }
 }
 
-/// Looks closely at a complete segment that may have been cut. `noted` is what the file `lost` says of it.
+/// Examines a complete segment that may have been cut. `noted` is its entry in the file `lost`.
 pub(crate) fn cut(
     shared: &Shared,
     format: RecordFormat,
@@ -248,8 +251,8 @@ pub(crate) fn cut(
     Ok((had.at_least > there).then_some(Cut { had, there, fresh }))
 }
 
-/// How many records a segment had according to its checksums, and how many of them are there, if it was cut: they list
-/// more behind its end, and everything before that is in its place.
+/// How many records a segment had according to its checksums, and how many of them remain, if it
+/// was cut: they list more after its end, and everything before that is in its place.
 fn cut_by_checksums(
     shared: &Shared,
     format: RecordFormat,
@@ -301,7 +304,8 @@ fn cut_by_checksums(
 #[derive(Debug)]
 pub(crate) struct Missing {
     storage_log: u32,
-    /// Segments that are missing at or before the one being written: ranges from one to before another.
+    /// Segments that are missing at or before the one being written: ranges from one to before
+    /// another.
     ranges: Vec<(u64, u64)>,
     dropped: BTreeMap<u32, u32>,
     noted: Noted,
@@ -314,7 +318,7 @@ pub(crate) struct Missing {
 }
 
 impl Missing {
-    /// Looks at a directory where the metastore has named `storage_log` before, and at every complete segment.
+    /// Examines a directory whose metastore named `storage_log` before, and every complete segment.
     pub(crate) fn find(shared: &Shared, format: RecordFormat, storage_log: u32) -> Result<Self> {
         let (mut missing, there) = Self::find_gaps(shared, storage_log)?;
         for (&segment, &beside) in there.range(..storage_log) {
@@ -328,7 +332,7 @@ impl Missing {
         Ok(missing)
     }
 
-    /// Looks for missing segments only. Returns as well those that are there, and what is beside them.
+    /// Looks only for missing segments. Also returns the existing ones, and the files beside them.
     fn find_gaps(shared: &Shared, storage_log: u32) -> Result<(Self, BTreeMap<u32, Beside>)> {
         let kinds = shared.list()?;
         let (mut there, mut besides) = (BTreeMap::new(), BTreeMap::<u32, Beside>::new());
@@ -357,13 +361,15 @@ impl Missing {
             }
             next = n + 1;
         }
-        // Read after the directory: what a limit drops is noted before it goes.
+        // Read after the directory: segments that a limit drops are recorded before they are
+        // removed.
         let dropped = dropped::load(shared)?;
         let (noted, cut) = (Noted::load(shared)?, BTreeMap::new());
         Ok((Self { storage_log, ranges, dropped, noted, left_over, passed, cut }, there))
     }
 
-    /// The losses of a subscriber whose checkpoint is `from`, range by range, and those of each segment that was cut.
+    /// The losses of a subscriber whose checkpoint is `from`, range by range, and those of each
+    /// segment that was cut.
     pub(crate) fn lost(&self, shared: &Shared, from: LogId) -> Vec<Lost> {
         let first = self.ranges.partition_point(|&(_, end)| end <= u64::from(from.segment));
         let missing = self.ranges[first..].iter().filter_map(|&range| self.lost_in(shared, from, range));
@@ -372,12 +378,13 @@ impl Missing {
         missing.chain(cut.filter_map(|(&segment, cut)| cut.behind(segment, done(segment)))).collect()
     }
 
-    /// What each segment has lost that was cut.
+    /// The loss of each cut segment.
     pub(crate) fn cut(&self) -> impl Iterator<Item = Lost> {
         self.cut.iter().filter_map(|(&segment, cut)| cut.behind(segment, 0))
     }
 
-    /// Whether a checkpoint is behind what is left of a segment, and not behind what the segment had.
+    /// Whether a checkpoint is after the remaining records of a segment, but not after all those
+    /// that it had.
     pub(crate) fn explains(&self, id: LogId) -> bool {
         self.cut.get(&id.segment).is_some_and(|cut| id.marker <= cut.had.at_least)
     }
@@ -387,8 +394,8 @@ impl Missing {
         self.noted.is_reported(lost) && !self.cut.range(lost.first..=lost.last).any(|(_, cut)| cut.fresh)
     }
 
-    /// What each of these subscribers has lost, of those that have lost anything. Their checkpoints were read after the
-    /// directory: a segment that they have passed since may have been removed.
+    /// The losses of these subscribers, without those that have lost nothing. Their checkpoints
+    /// were read after the directory: a segment that they have passed since may have been removed.
     pub(crate) fn lost_to_all(
         &self,
         shared: &Shared,
@@ -410,7 +417,7 @@ impl Missing {
         let mut sum = None;
         // What is not unknown, as ranges.
         let mut explained: Vec<(u32, u32)> = Vec::new();
-        // A segment that the subscriber had read to its end is no loss.
+        // A segment that the subscriber had read to its end is not a loss.
         let mut add = |segment: u32, records: Records| {
             let done = if segment == from.segment { from.marker } else { 0 };
             let left = records.at_least.saturating_sub(done);
@@ -439,7 +446,7 @@ impl Missing {
             explained.push((0, passed));
         }
         explained.sort_unstable();
-        // Whether the segment being written was ever begun is not known without a trace of it.
+        // Without a trace of the segment being written, it is not known whether it was ever begun.
         let end = (u64::from(last) + 1).min(self.storage_log.into());
         let mut next = u64::from(start);
         for (first, last) in
@@ -449,7 +456,7 @@ impl Missing {
             if next < first.min(end)
                 && let (Ok(first), Ok(last)) = (u32::try_from(next), u32::try_from(first.min(end) - 1))
             {
-                // Of the segment that the subscriber was in, it may have read everything.
+                // The subscriber may have read all of the segment that it was in.
                 let begun = first == from.segment && from.marker > 0;
                 let segments = u64::from(last - first) + 1;
                 let messages = segments - u64::from(begun);
@@ -462,8 +469,8 @@ impl Missing {
     }
 }
 
-/// The loss of a subscriber whose checkpoint is `from` and that finds no segment from there until before
-/// `to`.
+/// The loss of a subscriber whose checkpoint is `from` and that finds no segment from there until
+/// before `to`.
 pub(crate) fn before(
     shared: &Shared,
     subscriber: &SubscriberName,
@@ -471,7 +478,8 @@ pub(crate) fn before(
     to: u32,
     storage_log: u32,
 ) -> Result<Option<Lost>> {
-    // Segments before its checkpoint may be removed, and all of them once the subscriber is removed.
+    // Segments before its checkpoint may be removed, and all of them once the subscriber is
+    // removed.
     let stored = match checkpoint::read(shared, subscriber) {
         Err(Error::UnknownSubscriber { .. }) => return Ok(None),
         other => other?.unwrap_or(from),
@@ -486,9 +494,9 @@ pub(crate) fn before(
     Ok(losses.reduce(Lost::and))
 }
 
-/// What is missing or was cut now.
+/// The segments that are missing or were cut now.
 pub(crate) fn now(shared: &Shared) -> Result<Missing> {
-    // In this order: what the metastore says is complete now was there, unless it was removed.
+    // In this order: a segment that the metastore shows as complete existed, unless it was removed.
     let meta = meta::MetaReader::open(shared)?.get()?;
     Missing::find(shared, meta.format, meta.storage_log)
 }
@@ -524,7 +532,7 @@ pub(crate) fn had(shared: &Shared, format: RecordFormat, segment: u32) -> Result
     Ok(cut(shared, format, segment, noted)?.map(|cut| cut.had.at_least))
 }
 
-/// Notes what is known of a complete segment, if it was cut, before what knows it is removed.
+/// Records the loss of a complete segment, if it was cut, before the file that shows it is removed.
 pub(crate) fn note_cut(shared: &Shared, format: RecordFormat, segment: u32) -> Result<()> {
     let noted = Noted::load(shared)?.segments.get(&segment).copied();
     if may_be_cut(shared, segment, Beside::BOTH, noted)
@@ -535,7 +543,8 @@ pub(crate) fn note_cut(shared: &Shared, format: RecordFormat, segment: u32) -> R
     Ok(())
 }
 
-/// The same for all segments, where `storage_log` is the one being written. Returns those of which it was not noted yet.
+/// The same for all segments; `storage_log` is the one being written. Returns those that were not
+/// recorded yet.
 pub(crate) fn note_cuts(shared: &Shared, format: RecordFormat, storage_log: u32) -> Result<BTreeSet<u32>> {
     let mut missing = Missing::find(shared, format, storage_log)?;
     missing.cut.retain(|_, cut| cut.fresh);
@@ -548,13 +557,13 @@ pub(crate) fn note_cuts(shared: &Shared, format: RecordFormat, storage_log: u32)
     Ok(missing.cut.into_keys().collect())
 }
 
-/// Notes that a segment ends without a record.
+/// Records that a segment ends without a record.
 pub(crate) fn note_empty(shared: &Shared, segment: u32) -> Result<()> {
     let none = Records { at_least: 0, exact: true };
     Noted::update(shared, |noted| noted.segments.insert(segment, none) != Some(none))
 }
 
-/// Forgets what is noted of a segment that is being written.
+/// Forgets the entries of a segment that is being written.
 pub(crate) fn forget(shared: &Shared, segment: u32) -> Result<()> {
     if shared.exists(names::LOST) && is_noted(shared, segment)? {
         Noted::update(shared, |noted| noted.segments.remove(&segment).is_some())?;
@@ -585,8 +594,8 @@ fn left_over_of(shared: &Shared, segment: u32) -> Option<Records> {
     by_index.into_iter().chain(checksum::left_over(shared, segment)).reduce(Records::better)
 }
 
-/// Notes what is known of missing segments before the rest of their files is removed. Returns the losses that
-/// were not known before.
+/// Records the losses of missing segments before the rest of their files is removed. Returns those
+/// that were not known before.
 pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<(SubscriberName, Lost)>> {
     let kinds = shared.list()?;
     let passed = holders::passed(&kinds);
@@ -611,7 +620,7 @@ pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<
     }
     let mut sum = None;
     Noted::update(shared, |noted| {
-        // What is known of one that was cut stays as long as it is there.
+        // The entry of a cut segment stays as long as the segment exists.
         noted.segments.retain(|segment, _| *segment >= holder.segment || there.contains(segment));
         fresh.retain(|segment, _| !noted.segments.contains_key(segment) && !noted.is_unneeded(*segment));
         for (&segment, &records) in &fresh {
@@ -627,8 +636,8 @@ pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<
     Ok(sum.map(|sum| (holder.name, sum)))
 }
 
-/// Notes that repair has reported what is lost; returns what was not reported before. `fresh` are segments of which it was
-/// not known before this repair.
+/// Records that repair has reported the losses; returns those that were not reported before.
+/// `fresh` are segments whose loss was not known before this repair.
 pub(crate) fn report(shared: &Shared, fresh: &BTreeSet<u32>) -> Result<Vec<Event>> {
     let missing = now(shared)?;
     let is_new = |lost: &Lost| {
@@ -659,13 +668,13 @@ pub(crate) fn report(shared: &Shared, fresh: &BTreeSet<u32>) -> Result<Vec<Event
     Ok(events)
 }
 
-/// Whether a segment that is missing was noted as lost.
+/// Whether a missing segment was recorded as lost.
 pub(crate) fn is_noted(shared: &Shared, segment: u32) -> Result<bool> {
     Ok(Noted::load(shared)?.segments.contains_key(&segment))
 }
 
-/// Notes that a subscriber is about to begin, or to move back, behind `id`: segments that are missing there
-/// and that nobody needs now are not a loss to it.
+/// Records that a subscriber is about to begin, or to move back, after `id`: segments that are
+/// missing there and that nobody needs now are not a loss for it.
 pub(crate) fn begins(shared: &Shared, id: LogId) -> Result<()> {
     let kinds = shared.list()?;
     let passed = holders::passed(&kinds);

@@ -1,4 +1,4 @@
-//! Walks over segments and directories in any state: what is there, and what is missing.
+//! Walks over segments and directories in any state: what exists, and what is missing.
 
 pub(crate) mod counts;
 pub(crate) mod holders;

@@ -1,32 +1,34 @@
-//! A walk over a segment in any state: every intact record, and what is between them.
+//! A walk over a segment in any state: every intact record, and the bytes between them.
 //!
-//! Records keep the markers they were written with. If the checksums do not say how many records a damaged
-//! stretch held, it counts as one.
+//! Records keep the markers they were written with. If the checksums do not show how many records a
+//! damaged stretch held, it counts as one.
 //!
 //! # When checksums report damage
 //!
-//! A record that a run of the sidecar covers must be the one that the run lists at this place; otherwise it is
-//! damaged. The exception is a run that describes other records, because another program has truncated the
-//! segment and appended to it, or has moved records (as the C library's repair does). Five rules distinguish
-//! the two:
+//! A record that a run of the sidecar covers must be the one that the run lists at this place;
+//! otherwise it is damaged. The exception is a run that describes other records, because another
+//! program has truncated the segment and appended to it, or has moved records (as the C library's
+//! repair does). Five rules distinguish the two:
 //!
-//! 1. A record whose header is where the run says (its place tag fits) is the run's record, whatever its body
-//!    is, unless rule 4 explains it: the records of one batch have equal headers.
-//! 2. Behind a place that does not fit, a run describes other records only if none of its records is in its
-//!    place there.
-//! 3. A record that is younger than the run, and fits before the next segments, was appended after the run's
-//!    records were lost. It fits there if it is not younger than all of these: their first records, their first run,
-//!    and the last run of this segment; and if it is no copy of a record that they hold or list, even one that has
-//!    lost its end. (A message has the time when it was made, and may begin the next segment although others have
-//!    appended younger ones to this one before it.)
-//! 4. Records that the runs list elsewhere were moved if they are in the runs' order, nearer to the beginning
-//!    than before, and the last record that the runs list is the last of them.
-//! 5. A record that no run lists was moved with those of rule 4 if it came from a place that no run covers: as far
-//!    from it as the listed record before it, or the next one where none is before it. Its time is not before that
-//!    of the segment's first record, and it fits before the next segments.
+//! 1. A record whose header is where the run says (its place tag fits) is the run's record,
+//!    whatever its body is, unless rule 4 explains it: the records of one batch have equal headers.
+//! 2. Behind a place that does not fit, a run describes other records only if none of its records
+//!    is in its place there.
+//! 3. A record that is younger than the run, and fits before the next segments, was appended after
+//!    the run's records were lost. It fits there if it is not younger than all of these: their
+//!    first records, their first run, and the last run of this segment; and if it is no copy of a
+//!    record that they hold or list, even one that has lost its end. (A message has the time when
+//!    it was made, and may begin the next segment although others have appended younger ones to
+//!    this one before it.)
+//! 4. Records that the runs list elsewhere were moved if they are in the runs' order, nearer to the
+//!    beginning than before, and the last record that the runs list is the last of them.
+//! 5. A record that no run lists was moved with those of rule 4 if it came from a place that no run
+//!    covers: as far from it as the listed record before it, or the next one where none is before
+//!    it. Its time is not before that of the segment's first record, and it fits before the next
+//!    segments.
 //!
-//! Everything else is damage, and the walk continues at the next record that is in its place or that rule 3, 4
-//! or 5 explains.
+//! Everything else is damage, and the walk continues at the next record that is in its place or
+//! that rule 3, 4 or 5 explains.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -40,12 +42,12 @@ use crate::files::shared::Shared;
 use crate::storage::{File, Open, read_up_to_at};
 use crate::{Error, Timestamp};
 
-/// What a survey meets.
+/// An item of a survey.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Item {
     /// An intact record.
     Record(Found),
-    /// Bytes that are not a record, or not the one that was written.
+    /// Damaged bytes: not a record, or not the one that was written.
     Damage(Stretch),
 }
 
@@ -71,7 +73,8 @@ pub(crate) struct Found {
     pub(crate) header: RecordHeader,
     /// Whether its checksum was checked and is right.
     pub(crate) verified: bool,
-    /// Where the runs that cover this place are about other records: the end of that part of the segment.
+    /// If the runs that cover this place describe other records: the end of that part of the
+    /// segment.
     pub(crate) foreign_until: Option<u64>,
 }
 
@@ -86,12 +89,13 @@ pub(crate) struct Stretch {
     pub(crate) fault: Fault,
 }
 
-/// What is wrong with a stretch.
+/// The fault of a stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It is not a record.
     NoRecord,
-    /// It reaches the segment's end, and may be a write that was cut short: nothing shows that it was whole.
+    /// It reaches the segment's end, and may be an interrupted write: nothing shows that it was
+    /// whole.
     Unfinished,
     /// It is a record with a wrong checksum.
     Checksum,
@@ -112,14 +116,15 @@ impl Copies {
     }
 }
 
-/// How many of the next segments are asked with which time they begin.
+/// How many of the next segments are examined for the time with which they begin.
 const LOOK_AHEAD: u32 = 4;
-/// Where more is missing from a torn record, in bytes, its length is damaged.
+/// If more bytes than this are missing from a torn record, its length is damaged.
 const TORN_MAX: u64 = 64 << 20;
-/// So many records of the next segments are compared with one that may be a copy of them: 4 MiB of checksums.
+/// How many records of the next segments are compared with one that may be a copy of them: 4 MiB of
+/// checksums.
 const MAX_COPIES: usize = 1 << 20;
 
-/// A segment to be surveyed up to `to`.
+/// A segment to survey up to `to`.
 pub(crate) struct Survey<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) segment: u32,
@@ -129,25 +134,26 @@ pub(crate) struct Survey<'a> {
     pub(crate) to: u64,
     /// Whether bodies are checked as well, by their checksums and by decompressing them.
     pub(crate) check: bool,
-    /// Up to where the runs are known to be about other records; 0 where nothing is known.
+    /// Up to where the runs are known to describe other records; 0 if nothing is known.
     pub(crate) foreign_until: u64,
-    /// What the last search for a moved record found.
+    /// The result of the last search for a moved record.
     pub(crate) ahead: Ahead,
-    /// What is known of the next segments.
+    /// Facts about the next segments.
     pub(crate) later: Later,
 }
 
-/// What the next segments say of which records can have been appended before them; looked up when first needed.
+/// The bounds that the next segments set for records appended before them; looked up when first
+/// needed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Later {
-    /// The earliest time of their first records, and the latest time that a record before them can have. `None` within
-    /// where there are none.
+    /// The earliest time of their first records, and the latest time that a record before them can
+    /// have. The inner `None` means that there are none.
     times: Option<Option<(Timestamp, Timestamp)>>,
-    /// What shows that a record is a copy of one of them; `None` within where there are too many.
+    /// Identifies copies of their records; the inner `None` means that there are too many.
     copies: Option<Option<Copies>>,
 }
 
-/// How far the first listed record behind some place was moved.
+/// How far the first listed record after some place was moved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ahead {
     /// Where the search began and ended.
@@ -156,7 +162,7 @@ pub(crate) struct Ahead {
     shift: Option<u64>,
 }
 
-/// A record at the place that a run gives, behind one that does not fit.
+/// A record at the place that a run gives, after one that does not fit.
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     offset: u64,
@@ -168,7 +174,7 @@ struct Anchor {
 struct Region {
     /// Where the walk continues; there is damage up to there.
     from: u64,
-    /// Up to where records are to be taken as they are: `from`, or behind it where the runs are about others.
+    /// Up to where records are not verified: `from`, or a later place if the runs describe others.
     foreign_until: u64,
     /// The record in place that the region leads to.
     anchor: Option<Anchor>,
@@ -178,14 +184,14 @@ struct Region {
 #[derive(Default)]
 struct Walk {
     window: Window,
-    /// Up to where the runs are about other records.
+    /// Up to where the runs describe other records.
     foreign_until: u64,
     stored: Vec<u8>,
     plain: Vec<u8>,
 }
 
 impl<'a> Survey<'a> {
-    /// A survey of a segment up to `to` that checks bodies as well.
+    /// A survey of a segment up to `to` that also checks bodies.
     pub(crate) fn new(
         (shared, segment): (&'a Shared, u32),
         file: &'a dyn File,
@@ -214,11 +220,11 @@ impl<'a> Survey<'a> {
 }
 
 impl Survey<'_> {
-    /// Walks from `from` on, which is where a record begins. Returns where it ended: behind the last item, or,
-    /// if `each` broke off, behind the one it broke off at. Offsets and markers of the items grow.
+    /// Walks from `from` on, where a record begins. Returns where it ended: after the last item or,
+    /// if `each` broke off, after that item. Offsets and markers of the items grow.
     ///
     /// # Errors
-    /// Where the segment or its sidecar cannot be read.
+    /// The segment or its sidecar cannot be read.
     pub(crate) fn run(
         &mut self,
         from: Place,
@@ -261,7 +267,7 @@ impl Survey<'_> {
             let Some(placed) = placed else {
                 return self.irregular(here, None, Some(header), walk).map(Some);
             };
-            // Markers grow, even where a stretch was taken for more records than it held.
+            // Markers grow, even if a stretch was counted as more records than it held.
             found.marker = placed.marker.max(marker);
             if self.check {
                 if record_crc(self.file, offset, total, &mut walk.window)? != placed.crc {
@@ -274,7 +280,8 @@ impl Survey<'_> {
         if self.verifier.begins_within(offset + 1, offset + total) {
             return self.irregular(here, None, Some(header), walk).map(Some);
         }
-        // Without a checksum, a record that no record follows may have a damaged length, and hold others.
+        // Without a checksum, a record that no record follows may have a damaged length, and
+        // contain others.
         let behind = offset + total;
         let head = walk.window.at(self.file, behind, self.format.header_len())?;
         let followed = match step(self.format, head, self.to - behind) {
@@ -289,7 +296,7 @@ impl Survey<'_> {
         self.unpacked(found, walk).map(Some)
     }
 
-    /// A record that is what was written according to its checksum: its compressed body is checked as well.
+    /// A record that is intact according to its checksum: its compressed body is checked as well.
     fn unpacked(&mut self, found: Found, walk: &mut Walk) -> io::Result<Item> {
         if !self.check || !self.format.is_lz4() {
             return Ok(Item::Record(found));
@@ -307,9 +314,9 @@ impl Survey<'_> {
         Ok(self.damage(here, end, None, Fault::Compression))
     }
 
-    /// Something that the walk cannot pass: not a record, or one that does not fit the run that covers it.
-    /// `claimed` is the length of a record that is in its place with a wrong body; `header` is the header
-    /// here, if there is one.
+    /// Something that the walk cannot pass: not a record, or one that does not fit the run that
+    /// covers it. `claimed` is the length of a record that is in its place with a wrong body;
+    /// `header` is the header here, if there is one.
     fn irregular(
         &mut self,
         here: Place,
@@ -317,7 +324,7 @@ impl Survey<'_> {
         header: Option<RecordHeader>,
         walk: &mut Walk,
     ) -> io::Result<Item> {
-        // What follows other programs' records is theirs as well: a write of theirs that is not finished.
+        // Bytes after other programs' records are theirs, too: an unfinished write.
         let behind_foreign = walk.foreign_until == here.offset && here.offset > 0;
         let region = self.region(here, claimed, header)?;
         walk.foreign_until = region.foreign_until;
@@ -348,7 +355,8 @@ impl Survey<'_> {
         Ok(self.damage(here, region.from, region.anchor, fault))
     }
 
-    /// The next segments that exist. Several are looked at: one of them may be damaged as well.
+    /// The next existing segments. Several are examined, because one of them may be damaged as
+    /// well.
     fn next_segments(&self) -> io::Result<Vec<(u32, Arc<dyn File>)>> {
         let mut files = Vec::new();
         for next in (1..=LOOK_AHEAD).map_while(|n| self.segment.checked_add(n)) {
@@ -361,8 +369,8 @@ impl Survey<'_> {
         Ok(files)
     }
 
-    /// The earliest time with which one of the next segments begins, if there are any; and the latest time that a record
-    /// before them can have, as far as can be known.
+    /// The earliest time with which one of the next segments begins, if there are any; and the
+    /// latest time that a record before them can have, as far as can be known.
     fn next_times(&mut self) -> io::Result<Option<(Timestamp, Timestamp)>> {
         let mut earliest: Option<Timestamp> = None;
         let mut latest = Vec::new();
@@ -382,9 +390,10 @@ impl Survey<'_> {
         Ok(earliest.map(|begins| (begins, latest.into_iter().fold(begins, Timestamp::max))))
     }
 
-    /// What shows that a record is a copy of one in the next segments, from one time up to another one: the checksums
-    /// of these records, and of all that are listed there, as something else may stand in their places by now; and
-    /// their headers, as a copy may have lost its end. `None` where there are too many.
+    /// Identifies copies of records in the next segments, from one time up to another: the
+    /// checksums of these records, and of all that are listed there, because other records may be
+    /// in their places by now; and their headers, because a copy may have lost its end. `None` if
+    /// there are too many.
     fn next_copies(&self, from: Timestamp, to: Timestamp) -> io::Result<Option<Copies>> {
         let (mut crcs, mut headers) = (Vec::new(), Vec::new());
         for (next, file) in self.next_segments()? {
@@ -452,7 +461,8 @@ impl Survey<'_> {
         Item::Damage(Stretch { offset: here.offset, len: end - here.offset, marker, records, fault })
     }
 
-    /// Decides what follows a place that does not fit: how far the damage goes, or that the runs are about others.
+    /// Decides what follows a place that does not fit: how far the damage goes, or that the runs
+    /// are about others.
     fn region(
         &mut self,
         here: Place,
@@ -464,7 +474,8 @@ impl Survey<'_> {
         let end = anchor.map_or(self.to, |anchor| anchor.offset);
         if let Some(total) = claimed {
             let known = anchor.is_some_and(|anchor| self.verifier.run_at(u) == Some(anchor.run));
-            // Records of one batch have equal headers: a moved one fits the tag of the one that stood here.
+            // Records of one batch have equal headers: a moved one fits the tag of the one that was
+            // here.
             if !known
                 && let Judged::Foreign { until } = Chains::new(self, here, end, anchor).judge(u, false)?
             {
@@ -474,8 +485,8 @@ impl Survey<'_> {
                 return Ok(Region { from: u + total, foreign_until: 0, anchor });
             }
         }
-        // The message in a torn record may hold what looks like records: those that are older than it are none. A
-        // length that no message of a usual size has is damaged, and says nothing.
+        // The message in a torn record may contain bytes that look like records: those that are
+        // older than it are not. An implausibly large length is damaged, and proves nothing.
         let torn = |header: &RecordHeader| {
             let missing = (u + self.total(header)).checked_sub(self.to);
             missing.is_some_and(|missing| missing > 0 && missing <= TORN_MAX)
@@ -495,8 +506,8 @@ impl Survey<'_> {
         }
     }
 
-    /// Whether records of another program are inside a record that is in its place: they were appended to a
-    /// torn one.
+    /// Whether records of another program are inside a record that is in its place: they were
+    /// appended to a torn one.
     fn is_foreign_inside(&mut self, here: Place, total: u64, end: u64) -> io::Result<bool> {
         let behind = here.offset + total;
         let mut from = here.offset + 1;
@@ -518,7 +529,7 @@ impl Survey<'_> {
         let (file, format, to) = (self.file, self.format, self.to);
         let verifier = &mut *self.verifier;
         let (mut found, least) = (None, here.marker.saturating_add(1));
-        // Up to where a chain of records leads that does not end as its run does.
+        // The end of a chain of records that does not end as its run does.
         let mut elsewhere = 0;
         let offset = next_record(file, format, from, to, &mut Window::default(), |candidate, window| {
             let Candidate { offset, total, header } = candidate;
@@ -543,8 +554,8 @@ impl Survey<'_> {
         Ok(offset.zip(found).map(|(offset, (run, marker))| Anchor { offset, run, marker }))
     }
 
-    /// The next place between `from` and `to` where what looks like a record begins that does not reach beyond
-    /// `end`; one that no run covers must also be plausible.
+    /// The next place between `from` and `to` where something that looks like a record begins and
+    /// does not reach beyond `end`; one that no run covers must also be plausible.
     fn next_candidate(
         &mut self,
         from: u64,
@@ -599,8 +610,9 @@ fn first_header(file: &dyn File, format: RecordFormat) -> io::Result<Option<Reco
     Ok(format.decode(&head[..n]))
 }
 
-/// Whether the records from `offset` on, one that a run without tags lists, end with the run's last record at its
-/// place: without tags, only that shows that they were not moved. Otherwise notes where they lead.
+/// Whether the records from `offset` on, which a run without tags lists, end with the run's last
+/// record at its place: without tags, only that shows that they were not moved. Otherwise records
+/// where they lead.
 fn leads_to_end(
     file: &dyn File,
     format: RecordFormat,
@@ -623,11 +635,11 @@ fn leads_to_end(
     Ok(at == last && marker == verifier.last_marker(placed.run))
 }
 
-/// What a chain of records behind a place that does not fit turns out to be.
+/// The verdict on a chain of records after a place that does not fit.
 enum Judged {
-    /// No run covers its first record: an ordinary one.
+    /// No run covers its first record: an ordinary chain.
     Regular,
-    /// The runs up to here are about other records.
+    /// The runs up to here describe other records.
     Foreign { until: u64 },
     /// Its first records are damaged; another chain may begin from here on.
     Damaged { next: u64 },
@@ -668,12 +680,13 @@ impl Chains<'_, '_> {
         Ok(hasher.finalize())
     }
 
-    /// Follows the records from `start` on. `expected` says that the first one is where the runs place the
-    /// record after `here`.
+    /// Follows the records from `start` on. `expected` says that the first one is where the runs
+    /// place the record after `here`.
     fn judge(&mut self, start: u64, expected: bool) -> io::Result<Judged> {
         let mut window = Window::default();
         let mut at = start;
-        // The last listed record that was met, where the first one of these stands, and the last one.
+        // The last listed record that was met, where the first one of these stands, and the last
+        // one.
         let mut moved = None;
         let mut first_moved = None;
         let mut last_moved = (0, 0);
@@ -681,12 +694,12 @@ impl Chains<'_, '_> {
         let mut shift = None;
         // Whether records that no run lists come before the first one.
         let mut unlisted_first = false;
-        // Damaged records among moved ones, and the end of what no rule explains.
+        // Damaged records among moved ones, and the end of records that no rule explains.
         let mut first_hole = None;
         let mut behind_hole = start + 1;
         let mut only_young_behind = true;
-        // Other programs append at the end of what is there: where they began somewhere else, what they wrote must
-        // lead on to the next record in place, or to the segment's end.
+        // Other programs append at the end. If they began elsewhere, their records must lead to the
+        // next record in place, or to the segment's end.
         let follows = start == self.here.offset;
         let appended = |until: u64, clean: bool| {
             if until > start && (clean || follows) {
@@ -699,7 +712,7 @@ impl Chains<'_, '_> {
         while at < self.end {
             let head = window.at(self.survey.file, at, self.survey.format.header_len())?;
             let Step::Record(header, total) = step(self.survey.format, head, self.end - at) else {
-                // What is being written to the segment's end is torn for a moment.
+                // A write in progress at the segment's end is torn for a moment.
                 broken = self.anchor.is_some()
                     || self.survey.format.decode(head).is_none()
                         && head.len() >= self.survey.format.header_len();
@@ -711,7 +724,7 @@ impl Chains<'_, '_> {
                 if at > start {
                     return Ok(appended(at, true));
                 }
-                // One that a run lists is a copy of a record that stands, or stood, elsewhere.
+                // A record that a run lists is a copy of one that is, or was, elsewhere.
                 let crc = record_crc(self.survey.file, at, total, &mut window)?;
                 let copy = self.is_listed(crc)?;
                 return Ok(if copy { Judged::Damaged { next: at + 1 } } else { Judged::Regular });
@@ -719,7 +732,7 @@ impl Chains<'_, '_> {
             let last_run = self.last_run();
             let verifier = &mut *self.survey.verifier;
             if run.is_none() && last_run.is_none_or(|last| verifier.end_of(last) <= at) {
-                // Behind all runs: what follows was appended later.
+                // After all runs: what follows was appended later.
                 break;
             }
             let of_anchor = self.anchor.is_some_and(|anchor| Some(anchor.run) == run);
@@ -735,7 +748,8 @@ impl Chains<'_, '_> {
                     Some((had, listed)) if had.time != header.time => {
                         self.crc_with_header(&had, at, total, &mut window)? == listed
                     }
-                    // So may lengths, in records of one batch: one that is listed elsewhere is whole.
+                    // So may lengths, in records of one batch; a record that is listed elsewhere is
+                    // whole.
                     Some(_) => !self.is_listed(crc)?,
                     None => false,
                 };
@@ -798,8 +812,8 @@ impl Chains<'_, '_> {
         })
     }
 
-    /// Whether a record that no run lists stood where no run covers it, before it was moved as far as listed records:
-    /// by `shift`, or as far as the next one if none has been met.
+    /// Whether a record that no run lists was at a place that no run covers before it was moved as
+    /// far as listed records: by `shift`, or as far as the next one if none has been met.
     fn was_uncovered(
         &mut self,
         (at, total): (u64, u64),
@@ -822,13 +836,13 @@ impl Chains<'_, '_> {
         Ok(verifier.in_place(0, at, header, false, || Ok(crc))?.is_none() && !self.is_listed(crc)?)
     }
 
-    /// The time of the segment's first record; one that no record reaches where there is none.
+    /// The time of the segment's first record; if there is none, a time that no record reaches.
     fn begins(&self) -> io::Result<Timestamp> {
         let first = first_header(self.survey.file, self.survey.format)?;
         Ok(first.map_or(Timestamp { seconds: u32::MAX, micros: u32::MAX }, |header| header.time))
     }
 
-    /// How far the next listed record from `from` on was moved for which that is known.
+    /// How far the next listed record from `from` on was moved, if that is known for any.
     fn shift_ahead(&mut self, from: u64) -> io::Result<Option<u64>> {
         let known = self.survey.ahead;
         if known.from <= from && from < known.to {
@@ -849,7 +863,7 @@ impl Chains<'_, '_> {
         Ok(shift)
     }
 
-    /// The listed record that is here, if it follows the one before in the runs' order.
+    /// The listed record that is here, if it follows the previous one in the runs' order.
     fn next_listed(&mut self, crc: u32, before: Option<(usize, u32)>) -> io::Result<Option<(usize, u32)>> {
         let least = match before {
             Some((run, place)) => (crc, run, place + 1),
@@ -866,7 +880,7 @@ impl Chains<'_, '_> {
         Ok(next.map(|&(_, run, place)| (run, place)))
     }
 
-    /// The last run that may be about other records.
+    /// The last run that may describe other records.
     fn last_run(&self) -> Option<usize> {
         let before = self.anchor.map_or(u64::MAX, |anchor| anchor.offset);
         self.survey.verifier.last_run_within(self.here.offset, before)
@@ -887,7 +901,8 @@ impl Chains<'_, '_> {
     }
 }
 
-/// How many whole records there are from `from` on, and where they end, without a look behind any damage.
+/// How many whole records there are from `from` on, and where they end, without looking past any
+/// damage.
 pub(crate) fn count(
     file: &dyn File,
     format: RecordFormat,

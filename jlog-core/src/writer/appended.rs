@@ -1,13 +1,14 @@
-//! Where messages are when an append returns.
+//! The results of appends: where the messages are.
 
 use crate::LogId;
 
-/// Where a message is when an append returns.
+/// The result of an append: where the message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// In the pre-commit buffer: it survives the process, and gets its id when it is flushed.
     Buffered,
-    /// In a segment, where subscribers can read it, under this id (of a batch: the id of its last message).
+    /// In a segment, where subscribers can read it, under this id (of a batch: the id of its last
+    /// message).
     InSegment(LogId),
 }
 
@@ -43,7 +44,8 @@ impl IdRun {
     }
 }
 
-/// Where the messages of a batch are when an append returns: all of them in the pre-commit buffer, or all in segments.
+/// The result of appending a batch: all messages are in the pre-commit buffer, or all are in
+/// segments.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let log = jlog_core::Jlog::create(dir.path().join("feed"))?;
@@ -82,7 +84,7 @@ impl AppendedBatch {
         self.len
     }
 
-    /// Whether it was a batch of nothing.
+    /// Whether the batch was empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -97,12 +99,12 @@ impl AppendedBatch {
         self.more.last().or(self.first.as_ref()).map(IdRun::last)
     }
 
-    /// The messages by their segments; nothing where they are in the pre-commit buffer.
+    /// The messages by segment; empty if they are in the pre-commit buffer.
     pub fn runs(&self) -> impl Iterator<Item = IdRun> + '_ {
         self.first.iter().chain(&self.more).copied()
     }
 
-    /// The id of every message, in order; nothing where they are in the pre-commit buffer.
+    /// The id of every message, in order; empty if they are in the pre-commit buffer.
     pub fn ids(&self) -> impl Iterator<Item = LogId> + '_ {
         self.runs().flat_map(|run| run.ids())
     }

@@ -1,4 +1,4 @@
-//! What a writer knows of its feed, and the way of a message into the buffer or the segment.
+//! A writer's state, and the path of a message into the buffer or the segment.
 
 use super::batch::{Encoded, LARGE_BODY};
 use super::durability::Unsynced;
@@ -14,7 +14,7 @@ use crate::files::precommit::PreCommit;
 use crate::options::SyncPolicy;
 use crate::{Result, Timestamp};
 
-/// What the threads of a writer share; one of them has it at a time.
+/// The state that the threads of a writer share; one of them has it at a time.
 #[derive(Debug)]
 pub(super) struct Appender {
     pub(super) tail: Tail,
@@ -26,9 +26,9 @@ pub(super) struct Appender {
     pub(super) limiter: Limiter,
     pub(super) watch: Watch,
     pub(super) unsynced: Unsynced,
-    /// The last write found no room.
+    /// Whether the last write found no space.
     pub(super) was_full: bool,
-    /// Counts the appends. What the last writer left counts as one.
+    /// Counts the appends. The records that the last writer left count as one.
     pub(super) written: u64,
     /// Counts the messages.
     pub(super) accepted: u64,
@@ -39,7 +39,7 @@ pub(super) struct Appender {
 #[derive(Debug)]
 pub(super) enum Subscribers {
     Checked,
-    /// They may, and this is what the directory had when the writer was opened, if that is known.
+    /// They may be; this has the directory's contents when the writer was opened, if known.
     Unchecked(Option<Vec<Kind>>),
 }
 
@@ -61,13 +61,13 @@ impl Core {
         Ok(placed)
     }
 
-    /// Whether messages go past the buffer. Those that are synced at once do: a message that cannot be written must not
-    /// stay in it.
+    /// Whether messages bypass the buffer. Those that are synced at once do, because a message that
+    /// cannot be written must not stay in it.
     pub(super) fn goes_past_buffer(&self) -> bool {
         self.policy == SyncPolicy::EachAppend
     }
 
-    /// Puts a record in the buffer, unless it is to go past it, or the segment.
+    /// Puts a record in the buffer or, if it bypasses that, in the segment.
     pub(super) fn place(
         &self,
         appender: &mut Appender,
@@ -114,8 +114,8 @@ impl Core {
         Ok(placed)
     }
 
-    /// Puts messages in the buffer or in segments, and tells `placed` where the last one of each group went, and how
-    /// many messages the group has.
+    /// Puts messages in the buffer or in segments, and calls `placed` with the place of the last
+    /// one of each group and the number of messages in the group.
     pub(super) fn place_batch<'m>(
         &self,
         appender: &mut Appender,
@@ -177,7 +177,7 @@ impl Core {
         Ok(())
     }
 
-    /// At most how many bytes those of the messages take that fit in this room.
+    /// An upper bound of the bytes of the messages that fit into this space.
     fn bytes_within<'m>(
         &self,
         room: u64,
@@ -194,7 +194,7 @@ impl Core {
         bytes
     }
 
-    /// At most how many bytes a message takes in a segment.
+    /// An upper bound of the bytes that a message takes in a segment.
     fn longest_record(&self, body: &[u8]) -> usize {
         self.format.header_len().saturating_add(self.format.max_stored(body.len()))
     }
@@ -206,7 +206,8 @@ impl Core {
         self.write_out_pending(&mut appender)?;
         let size = self.segment_size(&appender.limiter);
         if appender.tail.segment().is_some_and(|segment| segment.end >= size) {
-            // The segment size was made smaller. A roll that fails is tried again by the next append.
+            // The segment size was made smaller. A roll that fails is tried again by the next
+            // append.
             if let Ok(segment) = self.lock(&mut appender, Room::Wanted) {
                 segment.done();
             }
@@ -235,7 +236,7 @@ impl Core {
         Ok(())
     }
 
-    /// The last thing a writer does.
+    /// Ends a writer.
     pub(super) fn end(&self) {
         let thread = self.appender.lock().lease.stop();
         if let Some(thread) = thread {
@@ -243,7 +244,7 @@ impl Core {
             let _ = thread.join();
         }
         let mut appender = self.appender.lock();
-        // Only the checksums are at stake: those records stay unverified.
+        // Only checksums can be lost: their records then stay unverified.
         let _ = self.write_out_pending(&mut appender);
         self.release(&mut appender);
         if let Some(buffer) = &appender.buffer

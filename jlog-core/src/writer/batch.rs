@@ -1,4 +1,4 @@
-//! Records on their way into the segment: all of a batch stay there, or none does.
+//! Writes records to the segment: either all records of a batch stay there, or none.
 
 use std::io::IoSlice;
 
@@ -11,12 +11,12 @@ use crate::{Error, LogId, Result, Timestamp};
 
 /// Records are gathered up to about this size before they are written.
 const PIECE: usize = 1 << 20;
-/// Bodies from this size on are written from where they are, not copied.
+/// Bodies of at least this size are written without a copy.
 pub(super) const LARGE_BODY: usize = 64 << 10;
 /// The same for a single message: copying a smaller one costs less than a write of two pieces.
 const LARGE_SINGLE_BODY: usize = 2 << 10;
 
-/// A record, encoded but for its place.
+/// An encoded record, except for its place.
 pub(super) struct Encoded<'a> {
     head: [u8; COMPRESSED_HEADER_LEN],
     head_len: usize,
@@ -34,7 +34,8 @@ impl Encoded<'_> {
         self.head_len + self.body.len()
     }
 
-    /// Its checksum, of its two parts; of a record in one piece, `crc32fast::hash` is faster.
+    /// Its checksum, computed over its two parts; for a record in one piece, `crc32fast::hash` is
+    /// faster.
     fn crc(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(self.head());
@@ -44,7 +45,7 @@ impl Encoded<'_> {
 }
 
 impl Core {
-    /// Encodes a record. `scratch` takes the body where it is compressed.
+    /// Encodes a record. `scratch` takes a compressed body.
     #[inline]
     pub(super) fn encode<'a>(
         &self,
@@ -62,7 +63,8 @@ impl Core {
     }
 }
 
-/// Records being added to a locked segment. Dropped before it is committed, it takes back what it has written.
+/// Records being added to a locked segment. If it is dropped before it is committed, it undoes its
+/// writes.
 struct Batch<'s, 'a> {
     segment: &'s mut LockedSegment<'a>,
     /// Where the segment ended before.
@@ -74,9 +76,9 @@ struct Batch<'s, 'a> {
     first: u64,
     /// Where its checksums begin, if they are kept.
     checksums: Option<Mark>,
-    /// Bodies from this size on are not copied.
+    /// Bodies of at least this size are not copied.
     large: usize,
-    /// What is not written yet.
+    /// Bytes that are not written yet.
     gathered: Vec<u8>,
     committed: bool,
 }
@@ -131,7 +133,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         }
     }
 
-    /// Writes what is gathered, and `more` behind it.
+    /// Writes the gathered bytes, followed by `more`.
     #[inline]
     fn write(&mut self, more: &[&[u8]]) -> Result<()> {
         let mut pieces = [IoSlice::new(&self.gathered), IoSlice::new(more.first().unwrap_or(&&[][..]))];
@@ -176,8 +178,8 @@ impl LockedSegment<'_> {
         batch.commit()
     }
 
-    /// Appends those of the messages that belong in this segment, at least one; returns the id of the last one and
-    /// their number.
+    /// Appends the messages that belong in this segment, at least one; returns the id of the last
+    /// one and their number.
     pub(super) fn append_batch<'m>(
         &mut self,
         range: std::ops::Range<usize>,
@@ -203,8 +205,8 @@ impl LockedSegment<'_> {
     #[inline]
     fn write(&mut self, pieces: &mut [IoSlice<'_>]) -> Result<()> {
         let total = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        // After a write for which there was no room, the next one is not tried before there is: each try would
-        // end its segment.
+        // After a write that found no space, the next one is not tried before there is space: each
+        // try would end its segment.
         let storage = &*self.core.shared.storage;
         let hopeless = self.appender.was_full
             && storage.available_space(&self.core.shared.path).is_ok_and(|free| free < total);
@@ -223,8 +225,8 @@ impl LockedSegment<'_> {
         }
     }
 
-    /// Cuts the segment at `start`, behind which a batch has written. Where readers may have seen whole records of it,
-    /// the segment ends here: other records must not get their ids.
+    /// Truncates the segment at `start`, after which a batch has written. If readers may have seen
+    /// whole records of it, the segment ends here: other records must not get their ids.
     fn take_back(&mut self, start: u64, first: u64, several: bool) {
         let len = self.file().len().unwrap_or(u64::MAX);
         if len <= start {
@@ -240,7 +242,7 @@ impl LockedSegment<'_> {
     }
 }
 
-/// A length that was checked to fit.
+/// Converts a length that was checked to fit.
 pub(super) fn len_u32(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }

@@ -12,7 +12,7 @@ use crate::upkeep::recovery;
 use crate::{Error, Event, Result};
 
 impl Core {
-    /// Appends what the buffer holds to the segment, in one piece, and empties it.
+    /// Appends the buffer's contents to the segment in one piece, and empties it.
     pub(super) fn flush_buffer(&self, appender: &mut Appender) -> Result<()> {
         let Some(mut buffer) = appender.buffer.take() else { return Ok(()) };
         let outcome = self.flush_taken(appender, &mut buffer);
@@ -45,7 +45,7 @@ impl Core {
             }
             Err(e) => e,
         };
-        // Whole records that are there may have been read: they stay, and leave the buffer.
+        // Whole records in the segment may have been read: they stay, and leave the buffer.
         let there = segment.file().len().unwrap_or(start).saturating_sub(start);
         let (records, bytes) = buffer.first_records(there);
         let end = start + bytes as u64;
@@ -61,12 +61,13 @@ impl Core {
         Err(Error::io("write", self.path_of(number), error))
     }
 
-    /// Opens the pre-commit buffer, completes a flush that was cut short, flushes what an earlier writer left, and
-    /// gives the buffer its size.
+    /// Opens the pre-commit buffer, completes an interrupted flush, flushes the records of an
+    /// earlier writer, and sets the buffer's size.
     pub(super) fn open_buffer(&self, appender: &mut Appender, size: Option<u32>) -> Result<()> {
         let there = precommit::size_on_disk(&self.shared)?;
         if size.map_or(there.unwrap_or(0), u64::from) == 0 && there.unwrap_or(0) == 0 {
-            // The C library's writers leave an empty one. It is not needed: a writer opens without it as well.
+            // The C library's writers leave an empty one. It is not needed: a writer also opens
+            // without it.
             let _ = precommit::create_empty(&self.shared);
             return Ok(());
         }
@@ -83,8 +84,9 @@ impl Core {
                         records: len_u32(buffer.records().len()),
                         bytes: buffer.bytes().len() as u64,
                     });
-                    // What survived its writer becomes readable without waiting for another message. If that
-                    // fails, the messages stay in the buffer, and the next append or flush reports the error.
+                    // Messages that survived their writer become readable without waiting for
+                    // another message. If that fails, they stay in the buffer, and the next append
+                    // or flush reports the error.
                     let _ = self.flush_taken(appender, &mut buffer);
                 }
                 appender.buffer = Some(buffer);
@@ -102,16 +104,17 @@ impl Core {
         Ok(())
     }
 
-    /// A flush was cut short, by the end of an earlier writer or by an error: finds out how much of it reached
-    /// its segment.
+    /// Finds out how much of an interrupted flush reached its segment. An error, or the end of an
+    /// earlier writer, interrupted it.
     fn complete_flush(&self, appender: &mut Appender, buffer: &mut PreCommit) -> Result<()> {
         let Some(place) = buffer.unfinished else { return Ok(()) };
         let segment = self.lock(appender, Room::Wanted)?;
-        // Opening the segment has cut a record that was not finished: what is there is whole.
+        // Opening the segment has truncated an unfinished record: the remaining ones are whole.
         let there = if place.written {
             Some(buffer.bytes().len() as u64)
         } else {
-            // If the segment was removed, it is unknown what was written. Twice is better than never.
+            // If the segment was removed, it is unknown what was written. Writing twice is better
+            // than never.
             recovery::flushed_bytes(&self.shared, place.segment, place.offset, buffer.bytes())?
         };
         let (records, _) = buffer.first_records(there.unwrap_or(0));

@@ -1,10 +1,11 @@
 //! Keeping processes that use the C library from writing for a moment.
 //!
-//! Such a process reads the metastore only when its segment is full. If its segment is closed early, or the
-//! segment size is raised, it goes on writing to a segment that subscribers have passed. While it writes, it
-//! has the file `pre_commit` open for writing; writers of ours do so only with the buffer's guard. The
-//! system grants a lease on that file only while no process has it open for writing, and the lease keeps
-//! others from opening it. So a lease shows that there is no such process.
+//! Such a process reads the metastore only when its segment is full. If its segment is closed
+//! early, or the segment size is raised, it continues to write to a segment that subscribers have
+//! passed. While it writes, it has the file `pre_commit` open for writing; writers of ours do so
+//! only with the buffer's guard. The kernel grants a lease on that file only while no process has
+//! it open for writing, and the lease keeps others from opening it. So a lease shows that there is
+//! no such process.
 
 use std::sync::Arc;
 use std::thread;
@@ -16,9 +17,9 @@ use crate::files::shared::Shared;
 use crate::storage::{File, Guarded, Open};
 use crate::{Error, Result};
 
-/// How long to wait for a file that is open for writing to be closed, where the caller can wait. A process that is being
-/// started holds what its parent had open until it runs its program, and a writer of ours opens the file while it makes it.
-/// A C process keeps it open while it writes.
+/// How long to wait until a file that is open for writing is closed, if the caller can wait. A
+/// process that is being started has its parent's files open until it runs its program, and a
+/// writer of ours opens the file while it makes it. A C process keeps it open while it writes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// While this lives, no C process writes.
@@ -37,17 +38,19 @@ impl Drop for KeptOut {
     }
 }
 
-/// Keeps C processes from writing. Waits up to `patience` for what may be no C process.
+/// Keeps C processes from writing. Waits up to `patience`, because the process that has the file
+/// open may not be a C process.
 ///
 /// # Errors
-/// [`Error::CWriter`] if one has the jlog open for writing; [`Error::Io`] if that cannot be determined,
-/// because the file belongs to another user.
+/// [`Error::CWriter`] if one has the jlog open for writing; [`Error::Io`] if that cannot be
+/// determined, because the file belongs to another user.
 pub(crate) fn keep_out(shared: &Shared, action: &'static str, patience: Duration) -> Result<KeptOut> {
     let nobody = |guard| Ok(KeptOut { lease: None, _guard: guard });
     if !shared.storage.is_shared() {
         return nobody(None);
     }
-    // A C process makes it when it opens; where it cannot be made by us, there is none yet.
+    // A C process makes the file when it opens the jlog. If we cannot make it, there is no such
+    // process yet.
     let _ = precommit::create_empty(shared);
     let guard = match shared.open_if_there(names::PRE_COMMIT_GUARD, Open::Read)? {
         Some(file)

@@ -1,4 +1,4 @@
-//! Durability: threads that wait for it elect one that syncs for all of them.
+//! Durability: waiting threads elect one that syncs for all of them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,15 +13,15 @@ use crate::storage::{File, Open};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Error, Result};
 
-/// How many filled segments may wait to be synced while appends go on.
+/// How many full segments may wait to be synced while appends continue.
 const MAX_FILLED: usize = 16;
 
-/// What this writer has made and not synced yet, but for the segment being written.
+/// What this writer has created and not synced yet, except the segment being written.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
     /// Segments that it has let go of.
     filled: Vec<Filled>,
-    /// How many segments were opened, and how many of them had been when the directory was last synced.
+    /// How many segments have been opened, and how many had been at the last sync of the directory.
     opened: u64,
     names_durable: u64,
 }
@@ -33,17 +33,18 @@ struct Filled {
 }
 
 impl Unsynced {
-    /// A segment was opened, and perhaps made.
+    /// Records that a segment was opened, and perhaps created.
     pub(super) fn note_opened(&mut self) {
         self.opened += 1;
     }
 
-    /// The writer has let go of a segment.
+    /// Records that the writer has let go of a segment.
     pub(super) fn note_filled(&mut self, segment: Segment, policy: SyncPolicy) {
         if self.filled.iter().any(|filled| filled.number == segment.number) {
             return;
         }
-        // If nothing syncs by itself, files are not kept open for a sync: they may have been removed.
+        // If nothing syncs automatically, files are not kept open for a sync: they may have been
+        // removed.
         let keep = policy != SyncPolicy::Never && self.filled.len() < MAX_FILLED;
         self.filled.push(Filled { number: segment.number, file: keep.then_some(segment.file) });
     }
@@ -53,11 +54,11 @@ impl Unsynced {
     }
 }
 
-/// What a sync takes on.
+/// The work of a sync.
 struct SyncWork {
     filled: Vec<Filled>,
     current: Option<Filled>,
-    /// The directory is synced unless that was done after this many segments had been opened.
+    /// Sync the directory unless that was done after this many segments had been opened.
     opened: u64,
 }
 
@@ -69,7 +70,8 @@ pub(super) struct Syncing {
     failed: Option<String>,
 }
 
-/// The thread that syncs for all. However it ends, by a panic too, the others do not wait for it in vain.
+/// Held by the thread that syncs for all. However it ends, even by a panic, the others do not wait
+/// for it in vain.
 struct Elected<'a> {
     core: &'a Core,
     /// Everything up to this count is durable now.
@@ -96,8 +98,8 @@ impl Core {
                 self.wait_durable(written)
             }
             _ => {
-                // The messages are placed: an error about earlier ones must not make the caller append them
-                // again. It stays, and the next call reports it.
+                // The messages are placed: an error about earlier ones must not make the caller
+                // append them again. It stays, and the next call reports it.
                 let _ = self.after_roll(appender);
                 Ok(())
             }
@@ -111,7 +113,8 @@ impl Core {
         let _ = self.after_roll(self.appender.lock());
     }
 
-    /// Syncs filled segments where the policy asks for it, without keeping other threads from appending.
+    /// Syncs filled segments where the policy asks for it, without keeping other threads from
+    /// appending.
     pub(super) fn after_roll(&self, appender: MutexGuard<'_, Appender>) -> Result<()> {
         if appender.unsynced.filled.is_empty() || self.policy == SyncPolicy::Never {
             return Ok(());
@@ -141,7 +144,8 @@ impl Core {
         self.wait_durable(written)
     }
 
-    /// Waits until every append up to this count is durable. Of the threads that wait, one syncs for all.
+    /// Waits until every append up to this count is durable. Of the threads that wait, one syncs
+    /// for all.
     pub(super) fn wait_durable(&self, count: u64) -> Result<()> {
         let mut syncing = self.syncing.lock();
         loop {
@@ -190,8 +194,8 @@ impl Core {
         Ok(count)
     }
 
-    /// Syncs. The files stay in the lists of the appender until they are synced, so that no other sync at the same
-    /// time takes them for durable.
+    /// Syncs. The files stay in the lists of the appender until they are synced, so that no other
+    /// sync at the same time takes them for durable.
     fn sync_work(&self, work: &SyncWork) -> Result<()> {
         for segment in work.filled.iter().chain(&work.current) {
             let file = match &segment.file {
@@ -215,7 +219,8 @@ impl Core {
         Ok(())
     }
 
-    /// A sync that failed stays failed: the system may have dropped the data, and would say yes next time.
+    /// A sync that failed stays failed: the system may have dropped the data, and would say yes
+    /// next time.
     fn note_sync_failure(&self, error: Error) -> Error {
         self.sync_failed.store(true, Ordering::Release);
         let mut syncing = self.syncing.lock();

@@ -12,8 +12,9 @@ use crate::upkeep::retention;
 use crate::writer::Writer;
 use crate::{Error, Result};
 
-/// Ends a segment whose first message is old enough, and removes segments that are too old, as the settings
-/// say: those that nobody needs, and with `drop-oldest` also those that a subscriber needs.
+/// Ends a segment whose first message is old enough, and removes segments that are too old, as the
+/// settings say: those that nobody needs, and with `drop-oldest` also those that a subscriber
+/// needs.
 pub(crate) fn run(shared: &Arc<Shared>) -> Result<()> {
     let limits = Settings::load(&*shared.storage, &shared.path)?.limits;
     let Some(max) = limits.max_age else { return Ok(()) };

@@ -1,6 +1,6 @@
-//! Durable appends of several threads at the same time: one of them writes what the others wait with, in one write, and
-//! syncs for all. What that saves is not the syncs, which threads share anyway, but the locks, the writes and the threads
-//! that are woken for each of them.
+//! Durable appends of several threads at the same time: one of them writes what the others wait
+//! with, in one write, and syncs for all. What that saves is not the syncs, which threads share
+//! anyway, but the locks, the writes and the threads that are woken for each of them.
 
 use std::sync::Arc;
 
@@ -8,8 +8,9 @@ use super::{Appended, Core};
 use crate::sync::{Condvar, Mutex};
 use crate::{LogId, Result, Timestamp};
 
-/// How often a thread writes for others before its own append returns. The next one has to be woken, and waits for a
-/// processor behind all those whose appends have just returned, while nobody writes: that is not to happen often.
+/// How often a thread writes for others before its own append returns. The next one has to be
+/// woken, and waits for a processor behind all those whose appends have just returned, while nobody
+/// writes: that is not to happen often.
 const MOST_TURNS: usize = 16;
 
 /// The messages that wait for the thread that writes for all.
@@ -64,7 +65,8 @@ impl Slot {
     }
 }
 
-/// The thread that writes for others. However it ends, by a panic too, another one takes over.
+/// Held by the thread that writes for others. However it ends, even by a panic, another one takes
+/// over.
 struct Leader<'a>(&'a Core);
 
 impl Drop for Leader<'_> {
@@ -77,7 +79,7 @@ impl Drop for Leader<'_> {
     }
 }
 
-/// Messages that were taken from the queue. None of their threads waits in vain.
+/// Messages that were taken from the queue, whose threads must not wait in vain.
 struct Taken<'a> {
     core: &'a Core,
     waiting: std::vec::IntoIter<Waiting>,
@@ -119,8 +121,8 @@ impl Core {
         }
     }
 
-    /// Puts messages in their place in as few writes as possible: where each of them went, and the count of appends that
-    /// includes them.
+    /// Appends messages in as few writes as possible; returns the place of each, and the count of
+    /// appends that includes them.
     pub(super) fn place_all<'m>(
         &self,
         count: usize,
@@ -133,7 +135,7 @@ impl Core {
             outcomes.extend((0..count).map(|n| Ok(before(last, count - 1 - n))));
         });
         if placed.is_err() {
-            // By themselves, each is placed or hears of what keeps it from that.
+            // One by one, each is appended or gets its own error.
             for n in outcomes.len()..count {
                 let (time, body) = message(n);
                 let mut scratch = Vec::new();
@@ -168,7 +170,7 @@ impl Leader<'_> {
     }
 }
 
-/// The place of the message that is this many before another one.
+/// The place of the message this many before another one.
 fn before(last: Appended, count: usize) -> Appended {
     match last {
         Appended::Buffered => Appended::Buffered,

@@ -1,11 +1,11 @@
-//! Keeping the segment's lock from one append to the next: taking it, finding the file's end and releasing it are
-//! two thirds of the cost of a single append.
+//! Keeps the segment's lock from one append to the next: taking it, finding the file's end and
+//! releasing it are two thirds of the cost of a single append.
 //!
 //! The lock is kept while appends follow each other closely, for a millisecond at a time
-//! (`WriterOptions::hold_lock`). Then it is released, and the next few appends each take and release it, because
-//! the holder of a lock does not learn that others wait, and this is when they get it. A writer that finds that
-//! others have written keeps the lock for shorter times for a while. If no append comes that would release it, a
-//! thread does.
+//! (`WriterOptions::hold_lock`). Then it is released, and the next few appends each take and
+//! release it. The holder of a lock does not learn that others wait, so this is their chance to get
+//! it. A writer that finds that others have written keeps the lock for shorter times for a while.
+//! If no append comes to release it, a thread does.
 
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use super::Core;
 use crate::storage::posix;
 
-/// This many appends within `FAST` follow each other closely.
+/// How many appends within `FAST` count as following each other closely.
 const STRETCH: u32 = 32;
 const FAST: Duration = Duration::from_millis(1);
-/// For this long after others have written, the lock is kept for this part of the time only. Writers that append
-/// without a pause are then three times as fast together as when they take turns at every append, and others
-/// wait less than for the whole time.
+/// For this long after others have written, the lock is kept for only this fraction of the time.
+/// Writers that append without a pause are then together three times as fast as when they take
+/// turns at every append, and others wait for less than the whole time.
 const AMONG_OTHERS: Duration = Duration::from_millis(100);
 const PART: u32 = 5;
 
@@ -29,15 +29,16 @@ pub(super) struct Lease {
     /// For how long at most; zero: never.
     longest: Duration,
     kept: bool,
-    /// When the lock was first kept, or last given back.
+    /// When the lock was first kept, or last released.
     since: Instant,
-    /// Uses of the lock since the clock was last looked at.
+    /// Uses of the lock since the clock was last read.
     uses: u32,
     among_others_until: Option<Instant>,
     core: Weak<Core>,
-    /// Gives the lock back when no append does; started when a lock is first kept.
+    /// The thread that releases the lock when no append does; started when a lock is first kept.
     thread: Option<JoinHandle<()>>,
-    /// How often the process had been forked then: a child has the memory, but not the thread.
+    /// How often the process had been forked at that time: a child has the memory, but not the
+    /// thread.
     forks: u32,
     /// The thread waits until it is woken.
     resting: bool,
@@ -60,7 +61,7 @@ impl Lease {
         }
     }
 
-    /// Whose lock it is: before this is known, none is kept.
+    /// The owner of the lock; before it is known, no lock is kept.
     pub(super) fn belongs_to(&mut self, core: &Arc<Core>) {
         self.core = Arc::downgrade(core);
     }
@@ -71,32 +72,33 @@ impl Lease {
         self.kept
     }
 
-    /// A process that was forked after the thread was started has none to release the lock: none is kept.
+    /// Whether this process was forked after the thread was started: it has no thread to release
+    /// the lock, so none is kept.
     fn is_in_a_child(&mut self) -> bool {
         let in_child = self.thread.is_some() && self.forks != posix::forks();
         if in_child {
-            // It is the parent's, and cannot be waited for.
+            // It belongs to the parent, and cannot be joined.
             std::mem::forget(self.thread.take());
             self.longest = Duration::ZERO;
         }
         in_child
     }
 
-    /// The lock was given back.
+    /// Records that the lock was released.
     pub(super) fn given_back(&mut self) {
         if std::mem::take(&mut self.kept) {
             (self.since, self.uses) = (Instant::now(), 0);
         }
     }
 
-    /// Others have written since this writer last had the lock.
+    /// Records that others have written since this writer last had the lock.
     pub(super) fn others_wrote(&mut self) {
         if !self.longest.is_zero() {
             self.among_others_until = Some(Instant::now() + AMONG_OTHERS);
         }
     }
 
-    /// At the end of a use: whether the lock is kept.
+    /// Decides at the end of a use whether the lock is kept.
     pub(super) fn keep(&mut self) -> bool {
         let stays = self.stays(Instant::now);
         self.kept = stays && (self.kept || self.is_watched());
@@ -123,7 +125,7 @@ impl Lease {
         if others { self.longest / PART } else { self.longest }
     }
 
-    /// Whether there is a thread that gives the lock back.
+    /// Whether there is a thread that releases the lock.
     fn is_watched(&mut self) -> bool {
         if self.is_in_a_child() {
             return false;
@@ -137,7 +139,7 @@ impl Lease {
             let thread = std::thread::Builder::new().name("jlog-lock".to_owned());
             match thread.spawn(move || give_back_in_time(&core)) {
                 Ok(thread) => self.thread = Some(thread),
-                // There can be no more threads: appends work without one.
+                // No thread can be started: appends work without one.
                 Err(_) => self.longest = Duration::ZERO,
             }
         } else if std::mem::take(&mut self.resting)
@@ -168,7 +170,7 @@ impl Drop for Lease {
     }
 }
 
-/// What the thread does. It does not keep the writer alive.
+/// The thread's work. It does not keep the writer alive.
 fn give_back_in_time(core: &Weak<Core>) {
     while let Some(core) = core.upgrade() {
         let mut appender = core.appender.lock();
@@ -203,8 +205,8 @@ fn give_back_in_time(core: &Weak<Core>) {
 mod tests {
     use super::*;
 
-    /// Uses a lock so often, at this distance; returns after how many uses it was kept, and after how many more it was
-    /// given back.
+    /// Uses a lock this often, at this distance; returns after how many uses it was kept, and after
+    /// how many more it was released.
     fn kept_and_back(
         lease: &mut Lease,
         at: &mut Instant,
@@ -229,7 +231,7 @@ mod tests {
         let micros = Duration::from_micros;
         let mut lease = Lease::new(micros(1000));
         let mut at = lease.since;
-        // 1000 appends in a millisecond, looked at after every 32.
+        // 1000 appends per millisecond, checked after every 32.
         assert_eq!(kept_and_back(&mut lease, &mut at, micros(1), 1100), (Some(32), Some(1024)));
         // The others' turn lasts until appends are known to still follow each other closely.
         let mut lease = Lease::new(micros(1000));
@@ -254,7 +256,7 @@ mod tests {
         lease.others_wrote();
         let mut at = lease.since;
         let micro = Duration::from_micros(1);
-        // A fifth of a millisecond, looked at after every 32 appends of a microsecond.
+        // A fifth of a millisecond, checked after every 32 appends of a microsecond.
         assert_eq!(kept_and_back(&mut lease, &mut at, micro, 300), (Some(32), Some(224)));
         at += AMONG_OTHERS;
         (lease.since, lease.uses, lease.kept) = (at, 0, false);

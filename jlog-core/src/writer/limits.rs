@@ -1,4 +1,4 @@
-//! The limits of a jlog: what is appended is counted before it is accepted.
+//! The limits of a jlog: bytes are counted before a message is accepted.
 
 use std::time::{Duration, Instant};
 
@@ -16,30 +16,30 @@ use crate::{Error, Holder, LimitKind, LogId, Result};
 
 /// How often ages are checked.
 const AGES_EVERY: Duration = Duration::from_secs(1);
-/// How often free space is checked while there is enough for what is appended meanwhile.
+/// How often free space is checked while there is enough for the appends in between.
 const FREE_EVERY: Duration = Duration::from_millis(100);
 /// How long a refusal is remembered.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
-/// How long it is believed that a C process writes.
+/// How long a C process is assumed to write after it was noticed.
 const C_WRITER_FOR: Duration = Duration::from_secs(1);
 
-/// The limits, and what a writer knows of the jlog's size.
+/// The limits, and a writer's record of the jlog's size.
 #[derive(Debug, Default)]
 pub(super) struct Limiter {
     limits: Limits,
-    /// A C process writes: until then, segments end when they are full, whatever limits say.
+    /// A C process writes: until this time, segments end when they are full, whatever the limits.
     c_writer_until: Option<Instant>,
-    /// Bytes of everything that counts but the segment being written; `None` until it is counted.
+    /// Bytes of everything that counts, except the segment being written; `None` until counted.
     others: Option<u64>,
-    /// When ages were last looked at.
+    /// When ages were last checked.
     ages: Option<Instant>,
-    /// Bytes that may still be written before it is looked at again how many are free, and until when.
+    /// How many bytes may be written, and until when, before free space is checked again.
     free: Option<(u64, Instant)>,
     refused: Option<Refusal>,
 }
 
-/// Why an append was refused, which holds while nothing has changed.
+/// Why an append was refused; valid while nothing has changed.
 #[derive(Debug)]
 struct Refusal {
     since: Instant,
@@ -67,12 +67,12 @@ impl Limiter {
         if early { self.limits.segment_size(size) } else { size }
     }
 
-    /// A C process writes: for a while, segments end when they are full.
+    /// Records that a C process writes: for a while, segments end only when they are full.
     pub(super) fn note_c_writer(&mut self) {
         self.c_writer_until = Some(Instant::now() + C_WRITER_FOR);
     }
 
-    /// Segments were begun or removed: count again.
+    /// Segments were begun or removed: count again next time.
     pub(super) fn forget(&mut self) {
         self.others = None;
         self.refused = None;
@@ -80,14 +80,14 @@ impl Limiter {
 }
 
 impl Core {
-    /// Makes sure that records of this many bytes may be added, dropping old segments if the limits say so. Not
-    /// within a use of the segment.
+    /// Makes sure that records of this many bytes may be added, dropping old segments if the limits
+    /// say so. Not within a use of the segment.
     pub(super) fn admit_aged(&self, appender: &mut Appender, bytes: u64) -> Result<()> {
         self.admit_ages(appender, bytes)?;
         self.admit(appender, bytes)
     }
 
-    /// The same without a look at ages.
+    /// The same without checking ages.
     pub(super) fn admit(&self, appender: &mut Appender, bytes: u64) -> Result<()> {
         if let Some(keep) = appender.limiter.limits.keep_free {
             self.admit_free(appender, bytes, keep)?;
@@ -228,7 +228,7 @@ impl Core {
     fn refuse(&self, appender: &mut Appender, kind: LimitKind, used: u64, limit: u64, wanted: u64) -> Error {
         let end = appender.tail.segment().map(|segment| LogId::new(segment.number, segment.records));
         let end = end.unwrap_or_else(|| LogId::new(self.meta.storage_log(), u32::MAX));
-        // If they cannot be found, the error still names the limit.
+        // If the subscribers cannot be found, the error still names the limit.
         let holders = holders::holders(&self.shared, self.format, end).unwrap_or_default();
         let directory = self.directory_changed();
         appender.limiter.refused =
@@ -236,8 +236,8 @@ impl Core {
         Error::AtCapacity { path: self.shared.path.clone(), kind, used, limit, wanted, holders }
     }
 
-    /// Refuses what was refused a moment ago, while nothing has changed: no file was made or removed, and the subscriber
-    /// that is furthest behind is where it was.
+    /// Repeats a recent refusal if nothing has changed: no file was made or removed, and the
+    /// subscriber furthest behind has not moved.
     fn check_refused(
         &self,
         appender: &mut Appender,
@@ -267,7 +267,7 @@ impl Core {
     }
 }
 
-/// Bytes of the segment being written, and of what waits for it.
+/// Bytes of the segment being written, and of the records that wait for it.
 fn in_hand(appender: &Appender) -> u64 {
     let current = appender.tail.segment().map_or(0, |segment| segment.end);
     current + appender.buffer.as_ref().map_or(0, |buffer: &PreCommit| buffer.bytes().len() as u64)

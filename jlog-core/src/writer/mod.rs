@@ -39,18 +39,18 @@ use limits::Limiter;
 use segment::{Room, Tail};
 use watch::Watch;
 
-/// With [`SyncPolicy::EachAppend`], checksums are written out this often.
+/// How often checksums are written out with [`SyncPolicy::EachAppend`].
 const CHECKSUMS_EVERY: Duration = Duration::from_millis(10);
 
-/// What is not done while a C process writes.
+/// The action that is refused while a C process writes.
 pub(crate) const RAISE: &str = "raise the segment size of";
 
-/// Appends messages to a jlog. Usable from many threads at once (by reference), and next to any number of
-/// other writers, in this process or others, C ones too.
+/// Appends messages to a jlog. Many threads may use it at once (by reference), next to any number
+/// of other writers, in this process or others, including C ones.
 ///
-/// Three levels: a message is *buffered* when `append` returns (with a pre-commit buffer: it survives the
-/// process), *readable* after [`flush`](Writer::flush) (at once without a buffer), and *durable* after
-/// [`sync`](Writer::sync): it survives power loss.
+/// Three levels: a message is *buffered* when `append` returns (with a pre-commit buffer: it
+/// survives the process), *readable* after [`flush`](Writer::flush) (at once without a buffer), and
+/// *durable* after [`sync`](Writer::sync): it survives power loss.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -69,13 +69,14 @@ pub struct Writer {
     closed: bool,
 }
 
-/// The locks are taken in this order: `background`, `appender`, `syncing`; within `appender`, the lock of the segment
-/// and then that of the metastore. The queue of `group` is never locked together with another.
+/// The locks are taken in this order: `background`, `appender`, `syncing`; within `appender`, the
+/// lock of the segment and then that of the metastore. The queue of `group` is never locked
+/// together with another.
 #[derive(Debug)]
 struct Core {
     shared: Arc<Shared>,
     meta: Metastore,
-    /// Tells other writers of this one.
+    /// Shows other writers that this one exists.
     _guard: Guarded,
     format: RecordFormat,
     multi: bool,
@@ -109,7 +110,8 @@ impl Writer {
         let format = meta.format();
         let deferred = shared.storage.is_shared();
         let lease = if multi && deferred { options.hold_lock } else { Duration::ZERO };
-        // What C processes leave of segments that they remove; a disk that cannot be written keeps it.
+        // Removes what C processes leave of segments that they remove; on a disk that cannot be
+        // written, it stays.
         let swept = retention::sweep(&shared).ok();
         let core = Core {
             checksums: AtomicBool::new(settings.checksums),
@@ -155,11 +157,12 @@ impl Writer {
         Ok(Self { core, ticker, closed: false })
     }
 
-    /// Appends a message with the time it is now.
+    /// Appends a message with the current time.
     ///
     /// # Errors
-    /// [`Error::MessageTooLarge`]; [`Error::AtCapacity`], [`Error::DiskFull`] (the message is not there then, nor any part of it);
-    /// [`Error::Io`]; [`Error::SyncFailed`] after a sync that failed, or where another thread that was to sync for this one panicked.
+    /// [`Error::MessageTooLarge`]; [`Error::AtCapacity`], [`Error::DiskFull`] (no part of the
+    /// message is stored then); [`Error::Io`]; [`Error::SyncFailed`] after a failed sync, or if
+    /// another thread that was syncing for this one panicked.
     pub fn append(&self, message: impl AsRef<[u8]>) -> Result<Appended> {
         self.append_at(Timestamp::now(), message)
     }
@@ -172,17 +175,19 @@ impl Writer {
         self.core.append(time, message.as_ref())
     }
 
-    /// Appends messages with the time it is now, in order, in as few writes as possible, and with nothing of
-    /// this writer's other threads between them (in one segment, nothing of other processes either).
+    /// Appends messages with the current time, in order, in as few writes as possible, and without
+    /// messages of this writer's other threads between them (within one segment, also without
+    /// messages of other processes).
     ///
-    /// A batch may cross into further segments, as single appends would. For the records of one segment it is
-    /// all or nothing: when an error comes back, those of the segments filled before are there, and of the
-    /// failed segment none.
+    /// A batch may span segments, as single appends would. The records of one segment are all or
+    /// nothing: after an error, those of the segments filled before are stored, and none of the
+    /// failed segment.
     ///
-    /// The result has the id of every message, where they have ids already.
+    /// The result has the id of every message, if they have ids already.
     ///
     /// # Errors
-    /// As [`append`](Writer::append); a message that is too large fails the batch before anything is written.
+    /// As [`append`](Writer::append); a message that is too large fails the whole batch before
+    /// anything is written.
     pub fn append_batch<M: AsRef<[u8]>>(&self, messages: &[M]) -> Result<AppendedBatch> {
         self.append_batch_at(Timestamp::now(), messages)
     }
@@ -206,7 +211,8 @@ impl Writer {
         self.core.append_batch(messages.len(), |n| (messages[n].0, messages[n].1.as_ref()))
     }
 
-    /// Makes every message appended so far readable: puts what the pre-commit buffer holds in a segment.
+    /// Makes every message appended so far readable: moves the contents of the pre-commit buffer to
+    /// a segment.
     ///
     /// # Errors
     /// [`Error::DiskFull`], [`Error::Io`]: the messages stay in the buffer.
@@ -214,9 +220,10 @@ impl Writer {
         self.core.flush()
     }
 
-    /// Makes every message appended so far readable, as [`flush`](Writer::flush) does, at the cost of an append: their
-    /// checksums may follow later, with one of the next appends or flushes, or at the end of the writer. (In a process that
-    /// is killed before, those messages are there, but stay unverified.) For those who call it after every message.
+    /// Makes every message appended so far readable, as [`flush`](Writer::flush) does, at the cost
+    /// of an append. Checksums may follow later, with one of the next appends or flushes, or when
+    /// the writer is closed. (If the process is killed before, the messages are stored, but stay
+    /// unverified.) Use it if you flush after every message.
     ///
     /// # Errors
     /// As [`flush`](Writer::flush).
@@ -224,27 +231,30 @@ impl Writer {
         self.core.flush_lightly()
     }
 
-    /// Makes every message that was appended with this writer so far durable, and with it everything in the segment
-    /// being written. Threads that call it at the same time share the work.
+    /// Makes every message that was appended with this writer so far durable, and with it
+    /// everything in the segment being written. Threads that call it at the same time share the
+    /// work.
     ///
     /// # Errors
-    /// As [`flush`](Writer::flush), and [`Error::SyncFailed`]: once a sync has failed, this writer never says
-    /// again that something is durable.
+    /// As [`flush`](Writer::flush), and [`Error::SyncFailed`]: once a sync has failed, this writer
+    /// never again reports anything as durable.
     pub fn sync(&self) -> Result<()> {
         self.core.sync()
     }
 
-    /// Whether the feed that was opened is still there, as appending checks when it takes the segment's lock. Looks at one
-    /// path and reads the small file with the feed's identity.
+    /// Checks that the feed that was opened still exists, as appending does when it takes the
+    /// segment's lock. Costs one look at a path, and reading the small file with the feed's
+    /// identity.
     ///
     /// # Errors
-    /// [`Error::Replaced`] where the feed is not at its path any more; [`Error::Io`].
+    /// [`Error::Replaced`] if the feed is not at its path any more; [`Error::Io`].
     pub fn check_there(&self) -> Result<()> {
         self.core.meta.check_feed(&self.core.shared)
     }
 
-    /// Ends the segment being written, unless it is empty, and begins the next one. This is refused while a C
-    /// process writes: it would not notice, and go on writing to a segment that readers may have passed.
+    /// Ends the segment being written, unless it is empty, and begins the next one. This is refused
+    /// while a C process writes: it would not notice, and would continue to write to a segment that
+    /// readers may have passed.
     ///
     /// # Errors
     /// [`Error::CWriter`]; [`Error::DiskFull`], [`Error::Io`], [`Error::OutOfSegments`].
@@ -283,7 +293,8 @@ impl Writer {
         self.core.appender.lock().buffer.as_ref().map_or(0, PreCommit::used)
     }
 
-    /// How many messages this writer has accepted: after an error, up to where a batch was.
+    /// How many messages this writer has accepted. After an error, it tells how many of a batch
+    /// were.
     pub fn accepted(&self) -> u64 {
         self.core.appender.lock().accepted
     }
@@ -294,8 +305,8 @@ impl Writer {
     }
 
     /// Flushes and syncs everything (with [`SyncPolicy::Never`]: flushes only) and ends the writer.
-    /// Dropping a writer flushes as well, but cannot report errors: what could not be flushed then stays in the
-    /// pre-commit buffer for the next writer.
+    /// Dropping a writer flushes as well, but cannot report errors: messages that could not be
+    /// flushed stay in the pre-commit buffer for the next writer.
     ///
     /// # Errors
     /// As [`sync`](Writer::sync).
@@ -307,7 +318,7 @@ impl Writer {
     }
 }
 
-/// What appends for others wants of a writer.
+/// The operations for code that appends on behalf of others.
 #[cfg(feature = "async")]
 impl Writer {
     /// Whether every append is durable when it returns.
@@ -315,8 +326,9 @@ impl Writer {
         self.core.goes_past_buffer()
     }
 
-    /// Places messages as [`append`](Writer::append) would one by one, in as few writes as possible, and does not sync
-    /// them: what became of each, and the count for [`wait_durable`](Writer::wait_durable) that includes them.
+    /// Appends messages as [`append`](Writer::append) would one by one, in as few writes as
+    /// possible, without syncing. Returns the outcome of each, and the count for
+    /// [`wait_durable`](Writer::wait_durable) that includes them.
     pub(crate) fn place_each<'m>(
         &self,
         count: usize,
@@ -332,8 +344,8 @@ impl Writer {
         placed
     }
 
-    /// Places a batch as [`append_batch`](Writer::append_batch) does, and does not sync it: its place, and the count for
-    /// [`wait_durable`](Writer::wait_durable) that includes it.
+    /// Appends a batch as [`append_batch`](Writer::append_batch) does, without syncing. Returns its
+    /// place, and the count for [`wait_durable`](Writer::wait_durable) that includes it.
     pub(crate) fn place_batch<M: AsRef<[u8]>>(
         &self,
         time: Timestamp,
@@ -352,13 +364,13 @@ impl Writer {
         Ok((placed, written))
     }
 
-    /// Waits until what was placed up to this count is durable.
+    /// Waits until everything appended up to this count is durable.
     pub(crate) fn wait_durable(&self, count: u64) -> Result<()> {
         self.core.wait_durable(count)
     }
 }
 
-/// The end of a writer comes, though an event's hook panics before.
+/// Closes the writer even if an event's hook panics before.
 struct Ending<'a>(&'a Core);
 
 impl Drop for Ending<'_> {

@@ -25,16 +25,17 @@ pub(super) struct Segment {
     pub(super) records: u32,
 }
 
-/// What is known of the segment being written.
+/// The state of the segment being written.
 #[derive(Debug, Default)]
 pub(super) enum Tail {
-    /// Nothing: the next use opens the segment that the metastore names.
+    /// Unknown: the next use opens the segment that the metastore names.
     #[default]
     Unknown,
     Open(Segment),
-    /// It ends before anything is appended to it: readers may have seen records that were taken back.
+    /// It must end before anything is appended to it: readers may have seen records that were
+    /// undone.
     MustRoll(Segment),
-    /// A failed write could not be taken back: it is opened again, which finds its end.
+    /// A failed write could not be undone: it is opened again, which finds its end.
     Suspect(Segment),
 }
 
@@ -53,7 +54,7 @@ impl Tail {
         }
     }
 
-    /// Takes what is known of the segment: from here on nothing is.
+    /// Takes the state, and leaves it unknown.
     fn take(&mut self) -> Option<Segment> {
         match std::mem::take(self) {
             Self::Unknown => None,
@@ -68,16 +69,17 @@ impl Tail {
     }
 }
 
-/// Whether the segment is to have room for another record.
+/// Whether the segment must have room for another record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     Wanted,
-    /// It may be a full one that could not be ended.
+    /// It may be a full segment that could not be ended.
     Any,
 }
 
-/// The segment being written, locked, and its end known. When it is let go, a full one is ended, and the lock is
-/// given back, or kept for the next use where everything went well ([`done`](LockedSegment::done)).
+/// The segment being written, locked, with a known end. When this is dropped, a full segment is
+/// ended, and the lock is released, or kept for the next use if everything went well
+/// ([`done`](LockedSegment::done)).
 #[derive(Debug)]
 pub(super) struct LockedSegment<'a> {
     pub(super) core: &'a Core,
@@ -112,7 +114,7 @@ impl LockedSegment<'_> {
         self.segment().end
     }
 
-    /// Notes where the last whole record ends now.
+    /// Sets where the last whole record ends.
     pub(super) fn set_end(&mut self, end: u64) {
         self.segment_mut().end = end;
     }
@@ -121,12 +123,12 @@ impl LockedSegment<'_> {
         self.segment().records
     }
 
-    /// Other records must not get the ids of those that were taken back: the segment ends.
+    /// Ends the segment, because other records must not get the ids of those that were undone.
     pub(super) fn must_roll(&mut self) {
         self.appender.tail.becomes(Tail::MustRoll);
     }
 
-    /// Its end is not known any more.
+    /// Marks its end as unknown.
     pub(super) fn suspect(&mut self) {
         self.appender.tail.becomes(Tail::Suspect);
     }
@@ -164,7 +166,7 @@ impl LockedSegment<'_> {
         if self.end() > 0 { self.core.roll(self.appender) } else { Ok(()) }
     }
 
-    /// Lets go of it after everything went well.
+    /// Releases it after everything went well.
     pub(super) fn done(mut self) {
         self.done = true;
     }
@@ -182,8 +184,8 @@ impl Drop for LockedSegment<'_> {
         match &appender.tail {
             Tail::Suspect(_) => core.let_go(appender),
             Tail::Open(segment) if segment.end < core.segment_size(&appender.limiter) => {}
-            // What was asked for is done. A roll that fails now is tried again by the next append, which then
-            // reports the error.
+            // The request is done. If the roll fails now, the next append tries again and reports
+            // the error.
             Tail::Open(_) | Tail::MustRoll(_) => drop(core.roll(appender)),
             Tail::Unknown => {}
         }
@@ -194,8 +196,8 @@ impl Drop for LockedSegment<'_> {
 }
 
 impl Core {
-    /// Locks the segment being written, and makes sure that it is the one, that its end is known, and, if room is
-    /// wanted, that it is not full.
+    /// Locks the segment being written, and makes sure that it is the current one, that its end is
+    /// known and, if room is needed, that it is not full.
     pub(super) fn lock<'a>(&'a self, appender: &'a mut Appender, room: Room) -> Result<LockedSegment<'a>> {
         loop {
             self.acquire(appender)?;
@@ -209,7 +211,8 @@ impl Core {
             self.release(appender);
             match rolled {
                 Err(Error::CWriter { .. }) => {
-                    // It would go on writing to a segment that was passed: the segment ends when it is full.
+                    // It would continue to write to a segment that was passed, so the segment ends
+                    // only when it is full.
                     appender.limiter.note_c_writer();
                     appender.tail.becomes(Tail::Open);
                 }
@@ -219,17 +222,18 @@ impl Core {
         Ok(LockedSegment { core: self, appender, done: false })
     }
 
-    /// The size at which a segment ends. A size of 0, which is no size, ends it after every record.
+    /// The size at which a segment ends. The invalid size 0 ends it after every record.
     pub(super) fn segment_size(&self, limiter: &Limiter) -> u64 {
         limiter.segment_size(u64::from(self.meta.segment_size().max(1)))
     }
 
-    /// Whether the segment's lock stays with this writer, now that it is not needed. Requires: segment locked.
+    /// Decides whether this writer keeps the segment's lock, now that it is not needed. Requires:
+    /// segment locked.
     fn keeps_lock(&self, appender: &mut Appender) -> bool {
         self.multi && appender.tail.segment().is_some() && appender.lease.keep()
     }
 
-    /// Gives the segment's lock back, if it is held.
+    /// Releases the segment's lock, if it is held.
     pub(super) fn release(&self, appender: &mut Appender) {
         appender.lease.given_back();
         if let Some(segment) = appender.tail.segment()
@@ -239,8 +243,9 @@ impl Core {
         }
     }
 
-    /// Locks the segment that is known, or opens and locks the one that the metastore names. Afterwards it is locked,
-    /// unless the tail is [`Tail::Unknown`]: it was not that segment any more.
+    /// Locks the known segment, or opens and locks the one that the metastore names. Afterwards it
+    /// is locked, unless the tail is [`Tail::Unknown`] because the segment was not the current one
+    /// any more.
     fn acquire(&self, appender: &mut Appender) -> Result<()> {
         let Some(segment) = appender.tail.segment() else { return self.open_tail(appender) };
         if appender.lease.is_kept() {
@@ -271,28 +276,31 @@ impl Core {
             self.release(appender);
             appender.tail = Tail::Unknown;
         } else if facts.len != end || self.meta.storage_log() != number {
-            // Others have written: what they wrote is counted, and an unfinished record of one that was killed is cut.
+            // Others have written: count their records, and truncate an unfinished record of a
+            // killed writer.
             appender.lease.others_wrote();
             self.catch_up(appender);
         }
         Ok(())
     }
 
-    /// Others have written to the segment, or have begun the next one. Requires: segment locked.
+    /// Handles that others have written to the segment, or have begun the next one. Requires:
+    /// segment locked.
     fn catch_up(&self, appender: &mut Appender) {
         if let Some(segment) = appender.tail.segment_mut()
             && self.meta.storage_log() == segment.number
         {
             let known = Place { marker: segment.records, offset: segment.end };
             let found = recovery::mend_tail(&self.shared, self.format, segment.number, &segment.file, known);
-            // What cannot be checked now is checked, and reported, when the segment is opened again.
+            // If it cannot be checked now, it is checked, and an error reported, when the segment
+            // is opened again.
             if let Ok(end) = found {
                 (segment.records, segment.end) = (end.marker, end.offset);
                 if end.offset >= known.offset {
                     return;
                 }
                 appender.pending.clear();
-                // It was truncated: its checksums must not list what is not there when it ends.
+                // It was truncated: when it ends, its checksums must not list missing records.
                 if recovery::drop_stale_checksums(&self.shared, segment.number, end.offset).is_ok() {
                     return;
                 }
@@ -301,7 +309,7 @@ impl Core {
         self.let_go(appender);
     }
 
-    /// Lets go of the segment, which may not be synced yet. Requires: segment locked.
+    /// Releases the segment, which may not be synced yet. Requires: segment locked.
     fn let_go(&self, appender: &mut Appender) {
         self.write_out(appender);
         self.release(appender);
@@ -325,13 +333,13 @@ impl Core {
                 recovery::beyond(&self.shared, number, full, all.as_deref())?;
             if !stale.is_empty() {
                 self.meta.while_it_is(number, || self.set_aside(&stale))?;
-                // What was listed is no longer true.
+                // The list of names is out of date.
                 appender.subscribers = Subscribers::Unchecked(None);
                 continue;
             }
             if last != number {
-                // After a power failure the metastore can be older than the segments.
-                // (Or another writer is just beginning it, and we have waited for that.)
+                // After a power failure, the metastore can be older than the segments. (Or another
+                // writer is just beginning one, and we have waited for it.)
                 if self.meta.set_storage_log(number, last)? {
                     self.shared.note(Event::StorageLogAdvanced { from: number, to: last });
                 }
@@ -342,7 +350,7 @@ impl Core {
                 recovery::check_layout(&self.shared, number, self.format)?;
             }
             let name = names::segment(number);
-            // The ids of a segment that was lost are not given to other messages.
+            // The ids of a lost segment are not reused.
             if !self.shared.exists(&name) && lost::is_noted(&self.shared, number)? {
                 self.advance(number)?;
                 self.shared.note(Event::StorageLogAdvanced { from: number, to: self.meta.storage_log() });
@@ -363,7 +371,7 @@ impl Core {
             let known = counts::known_tail(&self.shared, number, &*file, self.format);
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
             recovery::settle_checksums(&self.shared, self.format, number, &*file, end.offset)?;
-            // It is being written: what knows how it ended is about another one of its number.
+            // It is being written: files that show its end belong to another segment of its number.
             index::drop_stale(&self.shared, number, end.offset)?;
             lost::forget(&self.shared, number)?;
             if unchecked {
@@ -386,7 +394,7 @@ impl Core {
         }
     }
 
-    /// Sets segments aside that are left of a newer feed.
+    /// Renames segments left over from a newer feed.
     fn set_aside(&self, stale: &[u32]) -> Result<()> {
         for &number in stale {
             if let Some(event) = recovery::set_aside_stale(&self.shared, number)? {
@@ -406,7 +414,7 @@ impl Core {
         })
     }
 
-    /// Ends the segment and lets go of it. Requires: segment locked.
+    /// Ends the segment and releases it. Requires: segment locked.
     fn roll(&self, appender: &mut Appender) -> Result<()> {
         let Some(segment) = appender.tail.segment() else { return Ok(()) };
         let number = segment.number;
@@ -414,7 +422,7 @@ impl Core {
         let early = segment.end < u64::from(self.meta.segment_size());
         let _kept_out = if early { self.keep_out("roll", Duration::ZERO)? } else { None };
         if segment.end == 0 {
-            // What was appended was taken back. Without this, it would seem to have been emptied.
+            // Its records were undone. Without this entry, it would seem to have been emptied.
             lost::note_empty(&self.shared, number)?;
         }
         self.advance(number)?;

@@ -1,4 +1,4 @@
-//! What a writer looks at now and then: its settings, and whether its feed is still there.
+//! What a writer checks now and then: its settings, and whether its feed still exists.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::codec::settings::Settings;
 use crate::files::settings::Stamp;
 use crate::{Result, Timestamp};
 
-/// How often a writer whose appends take no lock checks that its feed is still there.
+/// How often a writer whose appends take no lock checks that its feed still exists.
 const FEED_EVERY: Duration = Duration::from_millis(1);
 /// How often it checks whether the settings have changed.
 const SETTINGS_EVERY: Duration = Duration::from_millis(100);
@@ -18,7 +18,7 @@ const APPENDS: u64 = 1024;
 
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// What the settings file was when it was read.
+    /// The version of the settings file when it was read.
     stamp: Option<Stamp>,
     settings: Looked,
     feed: Looked,
@@ -30,14 +30,14 @@ impl Watch {
     }
 }
 
-/// When something was last looked at.
+/// When something was last checked.
 #[derive(Debug)]
 struct Looked {
     /// By the time of a message, in microseconds, and by the count of appends.
     micros: u64,
     written: u64,
     at: Instant,
-    /// The last look failed: the next append looks as well.
+    /// Whether the last check failed, so that the next append checks again.
     failed: bool,
 }
 
@@ -46,7 +46,8 @@ impl Looked {
         Self { micros: Timestamp::now().as_micros(), written: 0, at: Instant::now(), failed: false }
     }
 
-    /// Whether it is time to look again. Most appends find that out by the times of their messages, which cost nothing.
+    /// Whether it is time to check again. Most appends find that out from the times of their
+    /// messages, at no cost.
     fn is_due(&mut self, time: Timestamp, written: u64, every: Duration) -> bool {
         let micros = time.as_micros();
         if self.failed {
@@ -66,8 +67,9 @@ impl Looked {
 }
 
 impl Core {
-    /// Rereads the settings if they have changed, and, where appends take no lock, makes sure that the feed at the path is
-    /// still this one: each now and then. `time` is that of a message about to be appended.
+    /// Rereads the settings if they have changed and, if appends take no lock, makes sure that the
+    /// feed at the path is still this one; does each now and then. `time` is that of a message
+    /// about to be appended.
     pub(super) fn look_now_and_then(&self, appender: &mut Appender, time: Timestamp) -> Result<()> {
         let (watch, written) = (&mut appender.watch, appender.written);
         if watch.settings.is_due(time, written, SETTINGS_EVERY)

@@ -1,4 +1,4 @@
-//! The checksums that a writer has not written out yet, and the sidecar as writers change it.
+//! The checksums that a writer has not written out yet, and writers' changes to the sidecar.
 
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::{Error, Event, Result, Timestamp};
 const JOIN_FROM: usize = 16;
 /// Runs of this many records are long enough.
 const LONG_RUN: u64 = 1024;
-/// Runs are joined up to this many records, because looking for one record reads its whole run.
+/// Runs are merged up to this many records, because looking up one record reads its whole run.
 const JOINED_MAX: usize = 1 << 16;
 
 /// Checksums that the writer has not written out yet, all of one segment.
@@ -27,8 +27,8 @@ pub(crate) struct Pending {
     /// How long after the last write the next one is due.
     every: Duration,
     last: Option<Instant>,
-    /// Memory of the last runs, for the next ones: freed each time, it would go back to the system and be faulted in
-    /// again.
+    /// Memory of the last runs, reused for the next ones: if it were freed each time, it would go
+    /// back to the system and be faulted in again.
     spare: Spare,
 }
 
@@ -66,7 +66,7 @@ impl Pending {
 
     /// Notes the time of a record that is about to be written.
     pub(crate) fn saw(&mut self, time: Timestamp) {
-        // The clock is read once for each second of the messages.
+        // The clock is read once for each second of message times.
         let known = time.seconds == self.latest.seconds;
         if time > self.latest
             && (known || time.seconds <= Timestamp::now().seconds.saturating_add(AHEAD_SECONDS))
@@ -143,8 +143,9 @@ impl Pending {
         self.records = 0;
     }
 
-    /// Appends what is pending to a segment's sidecar. The caller holds the segment's lock.
-    /// What cannot be written is forgotten: those records are unverified, nothing else.
+    /// Appends pending checksums to a segment's sidecar. The caller holds the segment's lock.
+    /// Checksums that cannot be written are dropped: their records are then unverified, nothing
+    /// worse.
     pub(crate) fn write_out(&mut self, shared: &Shared, segment: u32, data: &dyn File) {
         if self.records > 0 {
             let inode = data.facts().map_or(0, |facts| facts.identity.1);
@@ -153,7 +154,8 @@ impl Pending {
             self.runs.retain(|run| !run.crcs.is_empty());
             for run in &mut self.runs {
                 run.inode = inode;
-                // Where the clock was set back, or the caller gives times, records may be younger than now.
+                // If the clock was set back, or the caller gives times, records may be younger than
+                // now.
                 run.written = Timestamp::now().max(self.latest);
                 run.encode(&mut bytes);
             }
@@ -175,13 +177,14 @@ fn append(shared: &Shared, segment: u32, bytes: &[u8]) -> Result<()> {
     let fail = |e| Error::io("write", shared.at(&name), e);
     let len = file.len().map_err(fail)?;
     write_all_at(&*file, &mut [IoSlice::new(bytes)], len).map_err(|e| {
-        // A piece of a run would only be passed over; without it the file is as it was.
+        // A partial run would only be skipped; without it, the file is unchanged.
         let _ = file.set_len(len);
         fail(e)
     })
 }
 
-/// Joins the runs of a segment that is full, if there are many short ones. Without room for that they stay as they are.
+/// Merges the runs of a full segment, if there are many short ones. Without disk space for that,
+/// they stay as they are.
 pub(crate) fn join(shared: &Shared, segment: u32) {
     let Ok(Some(file)) = shared.open_if_there(&names::checksums(segment), Open::Read) else { return };
     let mut window = Window::default();
@@ -191,7 +194,7 @@ pub(crate) fn join(shared: &Shared, segment: u32) {
         return;
     }
     heads.sort_by_key(|head| head.offset);
-    // If there is no room, or another sidecar has taken its place, nothing is joined.
+    // If there is no space, or another sidecar has taken its place, nothing is merged.
     let _ = join_runs(shared, segment, &*file, &heads);
 }
 
@@ -230,7 +233,7 @@ fn join_runs(shared: &Shared, segment: u32, file: &dyn File, heads: &[Head]) -> 
         }
     }
     write(joined)?;
-    // Not synced: a sidecar that a power failure damages is passed over.
+    // Not synced: a sidecar that a power failure damages is ignored.
     temporary.rename(&names::checksums(segment))
 }
 
@@ -244,7 +247,7 @@ pub(crate) fn replace(shared: &Shared, segment: u32, runs: &[Run]) -> Result<()>
     for run in runs {
         run.encode(&mut bytes);
     }
-    // Not synced: a sidecar that a power failure damages is passed over.
+    // Not synced: a sidecar that a power failure damages is ignored.
     let temporary = shared.create_temporary()?;
     temporary.write(&bytes, 0)?;
     temporary.rename(&name)

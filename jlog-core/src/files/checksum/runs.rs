@@ -18,15 +18,16 @@
 //!     u32  microseconds of the time when the run was written
 //! ```
 //!
-//! The CRC-32 is the one of IEEE 802.3. A place tag (FORMAT.md has the formula) binds a record's header to its offset: it
-//! distinguishes a damaged record from one that another program wrote there. Runs of the first layout
-//! ("jcr1") have neither tags nor microseconds; they are read, and no longer written.
+//! The CRC-32 is the one of IEEE 802.3. A place tag (FORMAT.md has the formula) binds a record's
+//! header to its offset: it distinguishes a damaged record from one that another program wrote
+//! there. Runs of the first layout ("jcr1") have neither tags nor microseconds; they are read, and
+//! no longer written.
 //!
-//! A run that is damaged, cut short, or covers more than the segment holds counts as absent: its records are
-//! unverified, never unreadable. A sidecar that exists and cannot be read is an error.
+//! A run that is damaged, cut short, or covers more than the segment holds counts as absent: its
+//! records are unverified, never unreadable. A sidecar that exists and cannot be read is an error.
 //!
-//! Other programs cut, move and replace records without updating the sidecar. `survey` decides which runs are
-//! about the records that are there.
+//! Other programs cut, move and replace records without updating the sidecar. `survey` decides
+//! which runs describe the existing records.
 
 use std::io;
 use std::sync::Arc;
@@ -39,13 +40,13 @@ use crate::files::scan::{Window, record_crc, walk};
 use crate::storage::File;
 
 const RUN_MAGIC: u32 = u32::from_le_bytes(*b"jcr2");
-/// What runs without place tags begin with.
+/// The magic of runs without place tags.
 const UNTAGGED_MAGIC: u32 = u32::from_le_bytes(*b"jcr1");
 pub(crate) const RUN_HEADER_LEN: usize = 56;
-/// At most this many runs are read; records of further runs are unverified. A writer joins the runs of a
-/// segment when it is full.
+/// At most this many runs are read; records of further runs are unverified. A writer merges the
+/// runs of a segment when it is full.
 pub(super) const MAX_RUNS: usize = 1 << 16;
-/// Bytes of a sidecar that are read at once, so that those of most segments are read once only.
+/// Bytes of a sidecar that are read at once, so that most sidecars take only one read.
 pub(super) const SIDECAR_AHEAD: usize = 2 << 20;
 
 /// Checksums of adjacent records.
@@ -80,10 +81,11 @@ pub(crate) struct Sums {
     pub(crate) head: u32,
 }
 
-/// A hash of a header's time and lengths, the part of a place tag that does not depend on the place.
+/// A hash of a header's time and lengths, the part of a place tag that does not depend on the
+/// place.
 ///
-/// With `a = seconds + 2^32 microseconds` and `b = length + 2^32 stored length` (the length again, where the
-/// header has no stored length), all mod 2^64: `h = a * 0x9E3779B97F4A7C15`,
+/// With `a = seconds + 2^32 microseconds` and `b = length + 2^32 stored length` (the length again,
+/// where the header has no stored length), all mod 2^64: `h = a * 0x9E3779B97F4A7C15`,
 /// `h = ((h xor (h >> 32)) + b) * 0xC2B2AE3D27D4EB4F`; the hash is the upper half of `h`.
 #[inline]
 pub(crate) fn header_hash(header: &RecordHeader) -> u32 {
@@ -102,8 +104,8 @@ pub(crate) fn encoded_hash(head: &[u8]) -> u32 {
     header_hash(&RecordHeader { time, len, stored: number(16).unwrap_or(len) })
 }
 
-/// Binds a record's header to the offset where the record begins: the same header elsewhere, or another header
-/// here, has another tag but for about one case in 2^32.
+/// Binds a record's header to the offset where the record begins: the same header elsewhere, or
+/// another header here, has another tag except in about one case in 2^32.
 ///
 /// With `h = hash * 0x9E3779B97F4A7C15 + offset`, all mod 2^64, it is the upper half of
 /// `(h xor (h >> 29)) * 0x165667B19E3779F9`.
@@ -227,7 +229,7 @@ impl Head {
     }
 }
 
-/// What a run says of each record, as it stands in the sidecar.
+/// A run's entries for its records, as stored in the sidecar.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entries<'a> {
     numbers: &'a [[u8; 4]],
@@ -268,7 +270,7 @@ pub(super) fn entries_bytes<'a>(
     Ok(window.at(file, head.at, len)?.get(..len))
 }
 
-/// A run's checksums, read through the window; `None` where they are damaged.
+/// A run's checksums, read through the window; `None` if they are damaged.
 pub(super) fn entries<'a>(
     file: &dyn File,
     head: &Head,
@@ -279,8 +281,8 @@ pub(super) fn entries<'a>(
     Ok(good.map(|bytes| head.entries(bytes)))
 }
 
-/// Finds runs' headers in a sidecar from `from` on, passing over what is none. Returns them and where the
-/// last one ends.
+/// Finds the headers of runs in a sidecar from `from` on, skipping other bytes. Returns them and
+/// the end of the last one.
 pub(super) fn heads(
     file: &dyn File,
     from: u64,
@@ -293,7 +295,7 @@ pub(super) fn heads(
     let (mut at, mut done) = (from, from);
     while at + RUN_HEADER_LEN as u64 <= len && heads.len() < MAX_RUNS {
         let head = Head::decode(window.at(file, at, RUN_HEADER_LEN)?, at, len);
-        // One whose checksums are damaged is none.
+        // A run with damaged checksums does not count.
         if let Some(head) = head
             && is_intact(file, &head, window)?
         {
@@ -313,7 +315,7 @@ pub(super) fn heads(
     Ok((heads, done))
 }
 
-/// Whether a run's checksums are as they were written.
+/// Whether a run's checksums are intact.
 fn is_intact(file: &dyn File, head: &Head, window: &mut Window) -> io::Result<bool> {
     let crc = if head.entries_len() <= SIDECAR_AHEAD as u64 {
         entries_bytes(file, head, window)?.map(crc32fast::hash)

@@ -1,4 +1,4 @@
-//! Records beside what the sidecar says of their places.
+//! Compares records with the sidecar's entries for their places.
 
 use std::io;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use crate::loss::Records;
 use crate::storage::{File, Open, read_up_to_at};
 use crate::{Error, Result, Timestamp};
 
-/// What the sidecar says of a record at its place.
+/// The verdict of the sidecar on a record at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The record is what was written there.
+    /// The record is the one that was written there.
     Good,
     /// No run covers this place.
     Uncovered,
-    /// A run covers this place, and does not list this record there: the record is damaged, or the run is about
-    /// other records. `survey` tells.
+    /// A run covers this place, and does not list this record there: the record is damaged, or the
+    /// run describes other records. `survey` decides.
     Doubtful,
 }
 
@@ -36,12 +36,12 @@ pub(crate) struct Suspect {
     pub(crate) total: u64,
 }
 
-/// What a second look at the sidecar found.
+/// The result of rereading the sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refreshed {
-    /// What was there before, and perhaps more runs.
+    /// The same runs, and perhaps more.
     Same,
-    /// Another file has the name.
+    /// The name belongs to another file.
     Replaced,
 }
 
@@ -58,10 +58,11 @@ pub(crate) struct InPlace {
 pub(crate) struct Verifier {
     sidecar: Option<Arc<dyn File>>,
     heads: Vec<Head>,
-    /// How far the sidecar was read, and its length then: it grows while its segment is written.
+    /// How far the sidecar was read, and its length at that time: it grows while its segment is
+    /// written.
     read: u64,
     len: u64,
-    /// What was read of it last.
+    /// The part that was read last.
     window: Window,
     loaded: Option<Loaded>,
 }
@@ -73,11 +74,12 @@ impl Default for Verifier {
     }
 }
 
-/// The run that was looked at last: its checksums are intact, and in the window.
+/// The run that was used last: its checksums are intact, and in the window.
 #[derive(Debug)]
 struct Loaded {
     run: usize,
-    /// The tags, or the checksums where there are none, with their places in the run; made when first needed.
+    /// The tags, or the checksums where there are none, with their places in the run; made when
+    /// first needed.
     sorted: Vec<(u32, u32)>,
 }
 
@@ -96,7 +98,7 @@ impl Verifier {
         Self::load_over(Self::default(), shared, segment)
     }
 
-    /// The same, in the memory of another verifier.
+    /// The same, reusing the memory of another verifier.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -112,7 +114,7 @@ impl Verifier {
         Self { window: self.window, ..Self::default() }
     }
 
-    /// Reads what has been added to the sidecar.
+    /// Reads the runs that were added to the sidecar.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -139,12 +141,12 @@ impl Verifier {
         let Some(file) = &self.sidecar else { return Ok(Refreshed::Same) };
         let len = file.len().map_err(fail)?;
         self.loaded = None;
-        // Behind the runs there may have been a piece of one, and now something else in its place.
+        // After the runs there may have been a partial one, and something else in its place now.
         self.window.empty();
         let (mut heads, done) = heads(&**file, self.read, len, &mut self.window).map_err(fail)?;
         self.heads.append(&mut heads);
         self.heads.truncate(MAX_RUNS);
-        // Stable: where a tail was cut and written again, the later run is the one that holds.
+        // Stable: if a tail was cut and written again, the later run counts.
         self.heads.sort_by_key(|head| head.offset);
         self.read = done;
         self.len = len;
@@ -164,7 +166,7 @@ impl Verifier {
             return Some(loaded.run);
         }
         let behind = self.heads.partition_point(|head| head.offset <= offset);
-        // Runs overlap only where a tail was written again, and then by few.
+        // Runs overlap only if a tail was written again, and then by few records.
         (behind.saturating_sub(8)..behind).rev().find(|&at| self.heads[at].covers(offset))
     }
 
@@ -226,8 +228,9 @@ impl Verifier {
         self.heads[run].end()
     }
 
-    /// How many bytes nearer to the beginning a listed record stands, now that it is at `at`; `None` where it does not, or
-    /// where the sidecar does not say at once where it stood: it does so for the first record of a run and the last.
+    /// By how many bytes a listed record has moved towards the beginning, now that it is at `at`;
+    /// `None` if it has not, or if the sidecar does not directly say where it was, which it does
+    /// for the first and last records of a run.
     pub(crate) fn moved_by(&self, (run, place): (usize, u32), at: u64) -> Option<u64> {
         let head = &self.heads[run];
         let stood = match place {
@@ -253,8 +256,8 @@ impl Verifier {
         Ok(bytes.map(|bytes| head.entries(bytes)).zip(self.loaded.as_mut().map(|loaded| &mut loaded.sorted)))
     }
 
-    /// Whether a record is what was written, by the checksum that is listed for its marker. `crc` computes the
-    /// record's own, where that is needed.
+    /// Whether a record is intact, by the checksum that is listed for its marker. `crc` computes
+    /// the record's own checksum, if needed.
     ///
     /// # Errors
     /// Where the sidecar cannot be read.
@@ -277,9 +280,9 @@ impl Verifier {
         })
     }
 
-    /// How many whole records at the beginning of `bytes`, `most` at most, follow each other and are what was written,
-    /// and how many bytes they have. `first` describes the first of them; its length does not matter. The one that this
-    /// stops at is to be [checked](Self::check) by itself.
+    /// How many consecutive whole records at the beginning of `bytes`, at most `most`, are intact,
+    /// and how many bytes they have. `first` describes the first of them; its length does not
+    /// matter. The record that this stops at must be [checked](Self::check) separately.
     ///
     /// # Errors
     /// Where the sidecar cannot be read.
@@ -291,7 +294,7 @@ impl Verifier {
         most: u32,
     ) -> io::Result<(u32, usize)> {
         let (mut count, mut at) = (0u32, 0usize);
-        // It remembers what the processor can do.
+        // It remembers the CPU's features.
         let fresh = crc32fast::Hasher::new();
         while at < bytes.len() && count < most {
             let (offset, marker) = (first.offset + at as u64, first.marker.saturating_add(count));
@@ -326,9 +329,9 @@ impl Verifier {
         Ok((count, at))
     }
 
-    /// The entry for a record whose header is at this offset, according to a run. `marker` is what its
-    /// marker would be if nothing before it were missing; `follows` says that nothing is. `crc` computes the record's
-    /// own checksum, by which runs without tags recognise a record.
+    /// The entry for a record whose header is at this offset, according to a run. `marker` is what
+    /// its marker would be if nothing before it were missing; `follows` says that nothing is. `crc`
+    /// computes the record's own checksum, by which runs without tags recognise a record.
     ///
     /// # Errors
     /// Where the sidecar cannot be read, or `crc` fails.
@@ -364,14 +367,15 @@ impl Verifier {
             *sorted = keys.iter().map(|&key| u32::from_le_bytes(key)).zip(places).collect();
             sorted.sort_unstable();
         }
-        // Without tags, equal records differ by their order only: take the first one not passed yet.
+        // Without tags, equal records differ only in their order: take the first one not passed
+        // yet.
         let least = if tagged { 0 } else { expected.unwrap_or(0) };
         let at = sorted.partition_point(|&entry| entry < (key, least));
         Ok(sorted.get(at).filter(|&&(listed, _)| listed == key).and_then(|&(_, place)| found(place)))
     }
 
-    /// The header that the record at `offset` had and the checksum that its run lists under `marker`, if one byte of
-    /// the header that stands there now is another one.
+    /// The original header of the record at `offset`, and the checksum that its run lists under
+    /// `marker`, if exactly one byte of the current header differs.
     ///
     /// # Errors
     /// Where the sidecar cannot be read.
@@ -425,7 +429,8 @@ impl Verifier {
         Ok(all)
     }
 
-    /// Whether a record is younger than this run, and not from the future: then the run is not about it.
+    /// Whether a record is younger than this run, and not from the future: then the run does not
+    /// describe it.
     ///
     /// # Errors
     /// Where the sidecar cannot be read.
@@ -438,8 +443,8 @@ impl Verifier {
         Ok(time > Timestamp { seconds, micros } && time.micros < 1_000_000 && time.as_micros() <= now)
     }
 
-    /// Every checksum that is listed, in order: with the number of its run and its place in it. Takes 16 bytes a
-    /// record.
+    /// Every checksum that is listed, in order: with the number of its run and its place in it.
+    /// Takes 16 bytes a record.
     ///
     /// # Errors
     /// Where the sidecar cannot be read.
@@ -482,9 +487,9 @@ impl Verifier {
         self.heads[run].count
     }
 
-    /// How many records are before some place, and where that is: the beginning of the last run that begins at or
-    /// before the record after `marker`. The runs before it leave no gap, and its first record is there, just as
-    /// the sidecar says.
+    /// A place, and the number of records before it: the beginning of the last run that begins at
+    /// or before the record after `marker`. The runs before it leave no gap, and its first record
+    /// is where the sidecar says.
     pub(crate) fn anchor(&self, file: &dyn File, format: RecordFormat, marker: u32) -> Option<(u32, u64)> {
         let (mut records, mut end, mut found) = (0u32, 0u64, None);
         for head in &self.heads {
@@ -508,8 +513,8 @@ impl Verifier {
         (there == crc).then_some((head.marker - 1, head.offset))
     }
 
-    /// The place behind the last run that ends at or before `offset`, if its last record is there, just as the sidecar says;
-    /// the segment's beginning where no run does.
+    /// The place after the last run that ends at or before `offset`, if its last record is where
+    /// the sidecar says; the segment's beginning if there is no such run.
     ///
     /// # Errors
     /// Where the sidecar or the segment cannot be read.
@@ -528,7 +533,7 @@ impl Verifier {
         Ok(is_whole.then_some(Place { marker, offset: head.end() }))
     }
 
-    /// Whether the last record of a run is there, just as the run says.
+    /// Whether the last record of a run is where the run says.
     fn ends_as_listed(&self, file: &dyn File, format: RecordFormat, head: &Head) -> io::Result<bool> {
         let Some(sidecar) = &self.sidecar else { return Ok(false) };
         let mut window = Window::of(4096);
@@ -543,9 +548,9 @@ impl Verifier {
             && record_crc(file, head.last, total, &mut window)? == crc)
     }
 
-    /// The records and bytes that the runs cover without a gap from the segment's beginning, if the last of
-    /// these records is there, just as the sidecar says. (Records that others have cut or moved before it would
-    /// have moved it.)
+    /// The records and bytes that the runs cover without a gap from the segment's beginning, if the
+    /// last of these records is where the sidecar says. (If others had cut or moved earlier
+    /// records, it would have moved.)
     pub(crate) fn covered_prefix(&self, file: &dyn File, format: RecordFormat) -> Option<(u32, u64)> {
         let (mut records, mut end, mut last) = (0u32, 0u64, None);
         for head in &self.heads {
@@ -578,7 +583,8 @@ impl Verifier {
     }
 }
 
-/// Whether the checksums of a segment list records behind its first `len` bytes. Only the headers of the runs are read.
+/// Whether the checksums of a segment list records behind its first `len` bytes. Only the headers
+/// of the runs are read.
 pub(crate) fn list_beyond(shared: &Shared, segment: u32, len: u64) -> bool {
     let Ok(file) = shared.open(&names::checksums(segment), Open::Read) else { return false };
     let Ok(end) = file.len() else { return false };
@@ -588,7 +594,7 @@ pub(crate) fn list_beyond(shared: &Shared, segment: u32, len: u64) -> bool {
         match read_up_to_at(&*file, &mut bytes, at).ok().and_then(|n| Head::decode(&bytes[..n], at, end)) {
             Some(head) if head.end() > len => return true,
             Some(head) => at = head.file_end(),
-            // Something of it is damaged: the rest is looked for.
+            // Part of it is damaged: search for the rest.
             None => {
                 return Verifier::load(shared, segment).is_ok_and(|verifier| verifier.reaches_beyond(len));
             }
@@ -597,7 +603,7 @@ pub(crate) fn list_beyond(shared: &Shared, segment: u32, len: u64) -> bool {
     false
 }
 
-/// How many records the checksums of a removed segment cover, or of one that was cut.
+/// How many records the checksums of a removed or cut segment cover.
 pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
     let file = shared.open(&names::checksums(segment), Open::Read).ok()?;
     let (mut heads, _) = heads(&*file, 0, file.len().ok()?, &mut Window::default()).ok()?;
@@ -642,7 +648,8 @@ mod tests {
         (bytes, begins)
     }
 
-    /// The run of `count` records from `from` on, with another marker than theirs if `shift` is not 0.
+    /// The run of `count` records from `from` on, with another marker than theirs if `shift` is not
+    /// 0.
     fn run(bytes: &[u8], begins: &[usize], from: usize, count: usize, shift: u32) -> Run {
         let records = begins[from..=from + count].windows(2);
         let crcs: Vec<u32> = records.map(|at| crc32fast::hash(&bytes[at[0]..at[1]])).collect();
@@ -671,8 +678,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the runs cover, twice or not at all, and wherever a byte is wrong, many records at once are judged as
-        /// one by one.
+        /// Whatever the runs cover, twice or not at all, and wherever a byte is wrong, many records
+        /// at once are judged as one by one.
         #[test]
         fn many_are_judged_as_one_by_one(
             lens in prop::collection::vec(0u32..40, 1..60),
@@ -720,7 +727,7 @@ mod tests {
         }
     }
 
-    /// A run that was added in part, and was taken back, is not remembered when another one takes its place.
+    /// A partial run that was undone is not remembered when another one takes its place.
     #[test]
     fn a_piece_of_a_run_is_read_again() {
         let dir = tempfile::tempdir().unwrap();

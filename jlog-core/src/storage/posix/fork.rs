@@ -1,4 +1,4 @@
-//! Whether this process is a child that was forked from the one that it thinks it is.
+//! Detects that this process is a forked child.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,8 +15,8 @@ impl AroundFork for Count {
     }
 }
 
-/// Number of forks between the process in which this was first called and this one. Where there is no room for what is
-/// called after a fork, none is noticed.
+/// The number of forks between the process in which this was first called and this one. If the fork
+/// handlers cannot be registered, forks are not noticed.
 pub(crate) fn forks() -> u32 {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -10,14 +10,15 @@ use nix::errno::Errno;
 use nix::libc;
 
 fn set(file: &File, command: libc::c_int, argument: libc::c_int) -> Result<(), Errno> {
-    // SAFETY: these commands take a number and touch no memory of ours; the descriptor is open while `file` is.
+    // SAFETY: these commands take a number and touch no memory of ours; the descriptor is open
+    // while `file` is.
     Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), command, argument) }).map(|_| ())
 }
 
 /// Takes a lease for reading; `false` if the file is open for writing.
 pub(super) fn take(file: &File) -> io::Result<bool> {
-    // When another process opens the file meanwhile, the system sends a signal. The default one ends the
-    // process; this one is ignored unless it is handled.
+    // When another process opens the file meanwhile, the system sends a signal. The default one
+    // ends the process; this one is ignored unless it is handled.
     const F_SETSIG: libc::c_int = 10;
     set(file, F_SETSIG, libc::SIGURG)?;
     match set(file, libc::F_SETLEASE, libc::F_RDLCK) {

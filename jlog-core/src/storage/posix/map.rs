@@ -11,20 +11,20 @@ use memmap2::{MmapOptions, MmapRaw};
 
 /// A map of a file's first bytes, shared with every process that maps or writes the file.
 ///
-/// Out-of-range arguments panic, as slices do: they are the caller's arithmetic, never input.
-/// If another program truncates a mapped file, the next access is a SIGBUS. We map only the metastore, the
-/// pre-commit buffer and its guard, which nobody truncates.
+/// Out-of-range arguments panic, as slices do: they are the caller's arithmetic, never input. If
+/// another program truncates a mapped file, the next access is a SIGBUS. We map only the metastore,
+/// the pre-commit buffer and its guard, which nobody truncates.
 #[derive(Debug, Clone)]
 pub struct Map {
     inner: Arc<Inner>,
     observer: Option<Arc<dyn MapObserver>>,
 }
 
-/// Gets every change of a map, for simulated storage.
+/// Observes every change of a map, for simulated storage.
 pub(crate) trait MapObserver: std::fmt::Debug + Send + Sync {
     /// Bytes are about to change.
     fn before_store(&self);
-    /// In place of making the bytes durable.
+    /// Called instead of making the bytes durable.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -41,15 +41,15 @@ impl Map {
         let inner = if writable {
             Inner::Writable(options.map_raw(file)?)
         } else {
-            // SAFETY: the bytes can change under us, as in every shared map. All of this type's methods
-            // copy, load atomically, or (slice) leave it to the caller to hold the lock under which
-            // nobody else writes these bytes.
+            // SAFETY: the bytes can change at any time, as in every shared map. All methods of this
+            // type copy, load atomically, or (slice) require the caller to hold the lock under
+            // which nobody else writes these bytes.
             Inner::ReadOnly(unsafe { options.map(file)? })
         };
         Ok(Self { inner: Arc::new(inner), observer: None })
     }
 
-    /// Memory in place of a file's.
+    /// Memory instead of a file's.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn anonymous(bytes: &[u8], observer: Arc<dyn MapObserver>) -> io::Result<Self> {
         let map = MmapOptions::new().len(bytes.len()).map_anon()?;
@@ -93,15 +93,15 @@ impl Map {
     }
 
     fn check(&self, offset: usize, len: usize) {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len()), "outside of the map");
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len()), "outside the map");
     }
 
     fn atomic(&self, offset: usize) -> &AtomicU32 {
         self.check(offset, 4);
         assert!(offset.is_multiple_of(4), "unaligned");
-        // SAFETY: in range and aligned (maps begin at a page); the memory lives as long as self; AtomicU32
-        // allows changes from elsewhere. The pointer is only written through by `store`, which needs a
-        // writable map.
+        // SAFETY: in range and aligned (maps begin at a page); the memory lives as long as self;
+        // AtomicU32 allows changes from elsewhere. The pointer is only written through by `store`,
+        // which needs a writable map.
         unsafe { AtomicU32::from_ptr(self.ptr().add(offset).cast_mut().cast()) }
     }
 
@@ -110,7 +110,8 @@ impl Map {
         u32::from_le(self.atomic(offset).load(Ordering::Acquire))
     }
 
-    /// Stores a little-endian number at a multiple of 4; a reader that loads it sees what was written before.
+    /// Stores a little-endian number at a multiple of 4; a reader that loads it sees all earlier
+    /// writes.
     pub fn store_u32(&self, offset: usize, value: u32) {
         self.about_to_store();
         self.mut_ptr();
@@ -121,7 +122,8 @@ impl Map {
     #[cfg(any(test, feature = "internals"))]
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         self.check(offset, out.len());
-        // SAFETY: in range, and the two do not overlap: `out` is an exclusive borrow of other memory.
+        // SAFETY: in range, and the two do not overlap: `out` is an exclusive borrow of other
+        // memory.
         unsafe { std::ptr::copy_nonoverlapping(self.ptr().add(offset), out.as_mut_ptr(), out.len()) }
     }
 
@@ -131,24 +133,25 @@ impl Map {
         self.quietly_write(offset, bytes);
     }
 
-    /// Copies bytes in without telling anybody.
+    /// Copies bytes in without notifying the observer.
     pub(crate) fn quietly_write(&self, offset: usize, bytes: &[u8]) {
         self.check(offset, bytes.len());
-        // SAFETY: in range, and the map's memory is no part of a Rust object, so that they do not overlap.
+        // SAFETY: in range, and the map's memory is not part of a Rust object, so they do not
+        // overlap.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.mut_ptr().add(offset), bytes.len()) }
     }
 
     /// The bytes in place. The caller holds the lock that keeps others from writing them.
     pub fn slice(&self, offset: usize, len: usize) -> &[u8] {
         self.check(offset, len);
-        // SAFETY: in range, alive as long as self, initialised by the kernel. That the bytes do not change
-        // while borrowed is what the caller's lock gives; a process that ignores the locks could change
-        // them, which every map of a shared file has to live with: bytes are plain numbers, and every use
-        // of them here is checked as input.
+        // SAFETY: in range, alive as long as self, initialised by the kernel. The caller's lock
+        // keeps the bytes from changing while they are borrowed. A process that ignores the locks
+        // could still change them, a risk of every map of a shared file: bytes are plain numbers,
+        // and every use of them here is checked as input.
         unsafe { std::slice::from_raw_parts(self.ptr().add(offset), len) }
     }
 
-    /// Makes what was written durable.
+    /// Makes written bytes durable.
     pub fn sync(&self) -> io::Result<()> {
         if let Some(observer) = &self.observer {
             return observer.sync();
@@ -164,7 +167,7 @@ impl Map {
 mod tests {
     use super::*;
 
-    /// Counts what it is told.
+    /// Counts the notifications.
     #[derive(Debug, Default)]
     struct Counting {
         stores: AtomicU32,
@@ -238,7 +241,7 @@ mod tests {
         }
     }
 
-    /// What was written before a number was stored is there for the thread that loads it.
+    /// A thread that loads a number sees everything written before it was stored.
     #[test]
     fn a_stored_number_publishes_what_was_written_before() {
         let (map, _) = map(&[0; 64]);

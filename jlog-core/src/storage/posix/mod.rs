@@ -1,4 +1,4 @@
-//! The real file system (Linux). With `map`, the only module that has unsafe code.
+//! The real file system (Linux). The submodules have all of this crate's unsafe code.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, OpenOptions, Permissions};
@@ -39,7 +39,7 @@ struct PosixFile {
     writable: bool,
     /// How many names it had when it was opened.
     links: u64,
-    /// Whether a guard was taken with this descriptor, which would be lost with it.
+    /// Whether a guard was taken with this descriptor, and would be lost with it.
     guarded: AtomicBool,
 }
 
@@ -71,15 +71,15 @@ fn not_regular(kind: FileKind) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, NotRegular(kind))
 }
 
-/// Gives a new file the owner and the group of its directory, as far as this process may: a command that root runs
-/// must not leave files that lock the feed's owner out.
+/// Gives a new file the owner and the group of its directory, if this process may: a command that
+/// root runs must not leave files that lock out the feed's owner.
 fn follow_directory(file: &std::fs::File, path: &Path) {
     let Some(Ok(dir)) = path.parent().map(std::fs::metadata) else { return };
     let Ok(made) = file.metadata() else { return };
     let owner = (made.uid() != dir.uid()).then_some(dir.uid());
     let group = (made.gid() != dir.gid()).then_some(dir.gid());
-    // Without permission for the owner there may still be one for the group. Files that others cannot write are
-    // reported when a writer opens.
+    // Without permission to set the owner, the group may still be allowed. A writer reports files
+    // that others cannot write when it opens.
     if (owner.is_some() || group.is_some()) && fchown(file, owner, group).is_err() && owner.is_some() {
         let _ = fchown(file, None, group);
     }
@@ -88,7 +88,7 @@ fn follow_directory(file: &std::fs::File, path: &Path) {
 impl Storage for Posix {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
         if let Open::Create(mode) = how {
-            // Whether it is made or there is to be known: only a new file gets its mode.
+            // We must know whether the file is new: only a new file gets the mode.
             match self.open(path, Open::Write) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 other => return other,
@@ -124,7 +124,7 @@ impl Storage for Posix {
             Ok(metadata) => facts_of(&metadata),
             Err(e) => {
                 if matches!(how, Open::CreateNew(_)) {
-                    // The caller never learns that it was created.
+                    // The caller would not learn that it was created.
                     let _ = std::fs::remove_file(path);
                 }
                 return Err(e);
@@ -135,7 +135,7 @@ impl Storage for Posix {
         }
         if let Open::CreateNew(mode) = how {
             follow_directory(&file, path);
-            // The umask has had its say; the mode was asked for.
+            // The umask was applied; set the requested mode.
             let mode = Permissions::from_mode(mode);
             if file.metadata()?.permissions().mode() & 0o7777 != mode.mode() {
                 file.set_permissions(mode)?;
@@ -154,7 +154,7 @@ impl Storage for Posix {
 
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
         DirBuilder::new().mode(mode).create(path)?;
-        // The umask has had its say; the reference sets the mode it was given.
+        // The umask was applied; like the C library, set the requested mode.
         std::fs::set_permissions(path, Permissions::from_mode(mode))
     }
 
@@ -183,8 +183,8 @@ impl Storage for Posix {
     }
 
     fn boot_id(&self) -> u64 {
-        // Where it cannot be read, every start looks like the same one; the buffer is trusted then, as
-        // the reference trusts it.
+        // If it cannot be read, every start looks the same, and the buffer is trusted, as the C
+        // library does.
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
         u64::from_str_radix(&digits, 16).unwrap_or(0)
@@ -195,16 +195,18 @@ impl Storage for Posix {
     }
 }
 
-/// What a sync returned. One that was interrupted is not tried again, though the system's own wrappers do that: it may
-/// have taken note of a failed write that it did not report (Linux reports each failure once to each descriptor, and
-/// drops it where it has another error to return), and the second try would then succeed although data is lost. It is a
-/// failed sync like any other. Local file systems do not interrupt syncs; network and FUSE file systems may.
+/// The result of a sync. An interrupted sync is not retried, though common wrappers do that: it may
+/// have consumed a write error without reporting it (Linux reports each failure once per
+/// descriptor, and drops it if it has another error to return), and the second try would succeed
+/// although data is lost. So it counts as failed. Local file systems do not interrupt syncs;
+/// network and FUSE file systems may.
 fn once_only(outcome: nix::Result<()>) -> io::Result<()> {
     Ok(outcome?)
 }
 
 impl PosixFile {
-    /// Puts a fresh descriptor of the same file in place of this one, so that the system drops its locks.
+    /// Replaces this descriptor with a fresh one of the same file, so that the kernel drops its
+    /// locks.
     fn reopen(&self) -> io::Result<()> {
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let fresh = OpenOptions::new().read(true).write(self.writable).open(path)?;
@@ -248,7 +250,7 @@ impl File for PosixFile {
     }
 
     fn facts(&self) -> io::Result<Facts> {
-        // fstat, not the statx that Metadata uses: it is called at every append.
+        // fstat instead of Metadata's statx, which is slower: this is called at every append.
         let stat = nix::sys::stat::fstat(self.file.as_fd())?;
         Ok(Facts {
             kind: FileKind::Regular,
@@ -271,10 +273,10 @@ impl File for PosixFile {
             return Ok(());
         }
         let end = i64::try_from(len).map_err(io::Error::other)?;
-        // Not fs2's allocate: it looks for the error where posix_fallocate does not leave it.
+        // Not fs2's allocate, which reads errno, where posix_fallocate does not store its error.
         match nix::fcntl::posix_fallocate(self.file.as_fd(), 0, end) {
             Ok(()) => Ok(()),
-            // A file system that cannot promise room: what is written then shows whether there is any.
+            // A file system that cannot reserve space: later writes show whether there is any.
             Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS) => {
                 const ZEROS: [u8; 4096] = [0; 4096];
                 let mut at = self.len()?;
@@ -299,7 +301,8 @@ impl File for PosixFile {
 
     fn unlock(&self) -> io::Result<()> {
         self.whole_file_lock(libc::F_UNLCK, false).or_else(|e| {
-            // A lock that stays blocks every process that opens this file again, this one included.
+            // A lock that stays blocks every process that opens this file again, including this
+            // one.
             if self.guarded.load(Ordering::Relaxed) { Err(e) } else { self.reopen().map_err(|_| e) }
         })
     }
@@ -338,7 +341,8 @@ impl File for PosixFile {
     }
 }
 
-/// The process's umask. The system tells it without changing it, which other threads would notice, only here.
+/// The process's umask. Only this file reveals it without changing it, which other threads would
+/// notice.
 pub(crate) fn umask() -> u32 {
     const USUAL: u32 = 0o022;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -376,7 +380,7 @@ mod tests {
         file.write_at(&[IoSlice::new(b"before")], 0).unwrap();
         file.reopen().unwrap();
         assert!(is_free(&path));
-        // It is the same file still, and locks as before.
+        // It is still the same file, and locks work as before.
         file.write_at(&[IoSlice::new(b"after!")], 0).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"after!");
         file.lock().unwrap();

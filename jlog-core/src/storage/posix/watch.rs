@@ -14,10 +14,10 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use crate::codec::names::Kind;
 use crate::storage::traits::{Waker, Watch};
 
-/// How often a system without free inotify watches is asked whether there is something new.
+/// How often we poll if the system has no inotify watches left.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Something may be there to read.
+/// There may be something to read.
 const WRITTEN: AddWatchFlags =
     AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_CREATE).union(AddWatchFlags::IN_MOVED_TO);
 /// Something may have been removed or replaced.
@@ -28,7 +28,7 @@ const REMOVED: AddWatchFlags = AddWatchFlags::IN_DELETE
     .union(AddWatchFlags::IN_MOVE_SELF);
 
 struct PosixWatch {
-    /// `None` where the system has no watch left for us: then we poll.
+    /// `None` if the system has no watch left: then we poll.
     inotify: Option<Inotify>,
     wake: Arc<EventFd>,
 }
@@ -44,9 +44,9 @@ pub(super) fn open(dir: &Path) -> io::Result<Box<dyn Watch>> {
     Ok(Box::new(PosixWatch { inotify, wake }))
 }
 
-/// Reads all events there are; says whether a waiting reader needs to look. It does where a segment was written to, and
-/// where the metastore, a checkpoint or the directory itself went. (Checkpoints that move and segments that are passed
-/// change the same directory all the time.)
+/// Reads all pending events; returns whether a waiting reader needs to look: a segment was written
+/// to, or the metastore, a checkpoint or the directory itself was removed. (Checkpoints that move
+/// and segments that are passed change the same directory all the time.)
 fn worth_a_look(inotify: &Inotify) -> bool {
     let mut found = false;
     while let Ok(events) = inotify.read_events() {
@@ -57,7 +57,7 @@ fn worth_a_look(inotify: &Inotify) -> bool {
             Some(Kind::Segment(_)) => event.mask.intersects(WRITTEN),
             Some(Kind::Metastore | Kind::Checkpoint(_)) => event.mask.intersects(REMOVED),
             Some(_) => false,
-            // The directory itself, or events that were lost.
+            // The directory itself changed, or events were lost.
             None => true,
         });
     }
