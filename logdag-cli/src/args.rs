@@ -58,10 +58,12 @@ pub(crate) enum Task {
     /// Query or change the streams of a process that answers over HTTP (`logdag run` or `exec` with
     /// --http, or a program with jlog-watch)
     ///
-    /// The commands are those of libmtev's console: list; show log NAME [LINES]; log details NAME;
-    /// log to NAME TEXT; log connect NAME OUTLET [FILTER]; log disconnect NAME OUTLET; [no] log
-    /// enable|debug|facility|timestamps|level|keys|target|source NAME; log rotate NAME; log reopen
-    /// NAME. Besides these: reload; verify FEED; show verify FEED. Changes need --control there.
+    /// The commands of libmtev's console: show log NAME [LINES]; log details NAME; log to NAME
+    /// TEXT; log connect NAME OUTLET [FILTER], with `-` for OUTLET to show the lines here; log
+    /// disconnect NAME OUTLET; [no] log enable|debug|facility|timestamps NAME. Besides these: list;
+    /// config, which prints the configuration as it is now; [no] log level|keys|target|source NAME;
+    /// log rotate NAME; log reopen NAME; reload; verify FEED; show verify FEED. Changes need
+    /// --control there.
     Ctl(ctl::CtlArgs),
     /// Log lines of inputs, until they end or a signal arrives
     ///

@@ -90,7 +90,7 @@ fn pick<'a>(feeds: &'a [FeedView], name: &str) -> Result<&'a FeedView, Box<Respo
         ))),
         (None, _) => Err(Box::new(error(
             StatusCode::NOT_FOUND,
-            format!("there is no feed {name:?}: see /api/v1/feeds"),
+            format!("there is no feed {name:?}: /api/v1/feeds lists them"),
         ))),
     }
 }
@@ -309,5 +309,5 @@ async fn stream(
             return respond::json(StatusCode::OK, &stream_json(&graph, stream));
         }
     }
-    error(StatusCode::NOT_FOUND, format!("there is no log stream {name:?}: see /api/v1/streams"))
+    error(StatusCode::NOT_FOUND, format!("there is no log stream {name:?}: `logdag ctl list` and /api/v1/streams list them"))
 }

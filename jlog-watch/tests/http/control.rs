@@ -173,6 +173,8 @@ fn streams_are_switched_connected_and_logged_to() {
     assert_eq!(status("DELETE", "web%2Fx/outlets/other", ""), 404);
     // It has no sink.
     assert_eq!(status("POST", "web%2Fx/rotate", ""), 400);
+    // It has no file.
+    assert_eq!(status("POST", "ring/rotate", ""), 400);
     assert!(graph.find("none").is_none());
     assert_eq!(ask(&server, "/api/v1/streams").status, 401);
 }

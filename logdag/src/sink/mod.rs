@@ -272,9 +272,9 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// Rotates what was written so far.
     ///
     /// # Errors
-    /// An error of the system.
+    /// An error of the system; [`io::ErrorKind::Unsupported`] where there is nothing to rotate, as in most sinks.
     fn rotate(&self) -> io::Result<()> {
-        Ok(())
+        Err(io::Error::new(io::ErrorKind::Unsupported, "only files are rotated"))
     }
 
     /// The same under this name, unless it exists already.
