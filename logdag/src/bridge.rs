@@ -3,64 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::graph::{DrainAtEnd, Graph, MAX_NAME, Stream, count_reentrant, fork};
+use crate::fork;
+use crate::graph::{Graph, MAX_NAME, Stream, count_reentrant};
+use crate::patience;
 use crate::record::{Doing, While};
-use crate::sink::patience;
 use crate::sync::plain::RwLock;
-
-/// Why a graph could not be installed: nothing is then.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum InstallError {
-    /// The crate `log` has a logger.
-    #[error(
-        "the crate log has a logger already: install the graph first, or initialise the other one without it (tracing_subscriber's \
-         feature tracing-log)"
-    )]
-    Log,
-    /// `tracing` has a subscriber.
-    #[error(
-        "tracing has a subscriber already: install the graph first, or add a GraphLayer to that subscriber"
-    )]
-    Tracing,
-}
-
-/// Has everything that the process logs with the crates `log` and `tracing` go to a graph, from every thread: in one call what
-/// [`Logger::install`](crate::log_crate::Logger::install) and a [`GraphLayer`](crate::tracing_layer::GraphLayer) of its own
-/// do. (With one of the features `log` and `tracing`, only that one.) Neither is ever dropped: keep what this returns in `main`
-/// to its end, where it writes what waits in queues.
-///
-/// ```no_run
-/// use logdag::{Graph, Levels, config::Config};
-///
-/// let graph = Graph::new();
-/// Config::from_file("web.toml")?.apply(&graph)?;
-/// graph.set_levels(Levels::from_env(&["LOGDAG_LOG", "RUST_LOG"])?);
-/// graph.go_async();
-/// let _drain = logdag::install(&graph)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # Errors
-/// `tracing` has a subscriber already, or `log` a logger.
-pub fn install(graph: &Graph) -> Result<DrainAtEnd, InstallError> {
-    #[cfg(feature = "tracing")]
-    if tracing_core::dispatcher::has_been_set() {
-        return Err(InstallError::Tracing);
-    }
-    #[cfg(feature = "log")]
-    let drain = crate::log_crate::Logger::install(graph.clone()).map_err(|_| InstallError::Log)?;
-    #[cfg(not(feature = "log"))]
-    let drain = graph.drain_at_end();
-    #[cfg(feature = "tracing")]
-    {
-        use tracing_subscriber::layer::SubscriberExt;
-        let layer = crate::tracing_layer::GraphLayer::new(graph.clone()).alone();
-        let dispatch = tracing_core::Dispatch::new(tracing_subscriber::registry().with(layer));
-        tracing_core::dispatcher::set_global_default(dispatch).map_err(|_| InstallError::Tracing)?;
-    }
-    Ok(drain)
-}
 
 /// How many targets (or a few more) are remembered; further ones, and very long ones, are looked up in the graph
 /// each time.

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Config, ConfigError};
 use crate::graph::{DrainAtEnd, Graph, GraphError};
+#[cfg(any(feature = "log", feature = "tracing"))]
+use crate::install::{InstallError, install};
 use crate::level::{Level, Levels};
-use crate::sink::patience;
+use crate::patience;
 
 /// Variables of the environment that say which levels streams take; the first one that is set counts.
 const LEVELS: [&str; 2] = ["LOGDAG_LOG", "RUST_LOG"];
@@ -24,7 +26,7 @@ pub enum InitError {
     /// The program has a logger or a subscriber already.
     #[cfg(any(feature = "log", feature = "tracing"))]
     #[error(transparent)]
-    Install(#[from] crate::bridge::InstallError),
+    Install(#[from] InstallError),
     /// No more threads, or no more handlers of signals.
     #[error("cannot wait for SIGHUP: {0}")]
     Signal(std::io::Error),
@@ -62,7 +64,7 @@ pub fn init(config: impl AsRef<Path>) -> Result<Guard, InitError> {
     // After a change of the working directory it is the same file.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     #[cfg(any(feature = "log", feature = "tracing"))]
-    let drain = crate::bridge::install(&graph)?;
+    let drain = install(&graph)?;
     #[cfg(not(any(feature = "log", feature = "tracing")))]
     let drain = graph.drain_at_end();
     for warning in config.warnings() {

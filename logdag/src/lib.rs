@@ -49,23 +49,33 @@ mod bridge;
 #[cfg_attr(not(any(feature = "toml", feature = "xml")), allow(dead_code))]
 pub mod config;
 pub mod filter;
+#[cfg(not(feature = "shuttle"))]
+mod fork;
+#[cfg(feature = "shuttle")]
+#[path = "fork_unchecked.rs"]
+mod fork;
 pub mod format;
 mod graph;
 mod hex;
 mod init;
 pub mod input;
+#[cfg(any(feature = "log", feature = "tracing"))]
+mod install;
+mod kept;
 mod level;
 mod lines;
 #[cfg(feature = "log")]
 pub mod log_crate;
 mod macros;
 pub mod message;
+mod options;
+mod patience;
 mod pattern;
 mod record;
 mod redact;
 mod route;
 pub mod sink;
-mod speculation;
+mod slot;
 mod suggest;
 mod sync;
 #[cfg(feature = "tracing")]
@@ -73,26 +83,28 @@ pub mod tracing_layer;
 mod value;
 
 pub use access::HttpAccess;
-#[cfg(any(feature = "log", feature = "tracing"))]
-pub use bridge::{InstallError, install};
 pub use filter::{Filter, FilterError, Limit, LimitError};
 pub use format::{Flags, Format, Layout};
 pub use graph::{
-    ApplyError, DrainAtEnd, FilterStats, Graph, GraphError, Stream, StreamConfig, StreamInfo, StreamOptions,
+    ApplyError, DrainAtEnd, FilterStats, Graph, GraphError, MAX_PIPE_LINE, Pipe, Speculation, Stream,
+    StreamInfo,
 };
 pub use hex::HexDump;
 pub use init::{Guard, InitError, init};
+#[cfg(any(feature = "log", feature = "tracing"))]
+pub use install::{InstallError, install};
 pub use level::{Level, Levels, LevelsError};
-pub use lines::{MAX_PIPE_LINE, Pipe, for_each_line};
+pub use lines::for_each_line;
 pub use message::{Message, Text};
+pub use options::{StreamConfig, StreamOptions, WhenFull};
+pub use patience::report_on_stderr;
 pub use record::{Details, Location, Record, Span, now_micros};
 pub use redact::Redaction;
 #[cfg(feature = "jlog")]
 pub use sink::JlogSink;
 pub use sink::{
-    Access, Capabilities, Compression, Counters, FdSink, FileSink, Lines, MemoryLine, MemorySink, Metric,
-    MetricSeries, MetricValues, QueueStats, RotateAt, RotatedName, Rotation, RotationError, Sink, SinkSpec,
-    WhenFull, WriteError, WriteTimes, Zone, report_on_stderr,
+    Access, Capabilities, Compression, FdSink, FileSink, Lines, MemoryLine, MemorySink, Metric, MetricSeries,
+    MetricValues, RotateAt, RotatedName, Rotation, RotationError, Sink, SinkSpec, WriteError, Zone,
 };
-pub use speculation::Speculation;
+pub use slot::{Counters, QueueStats, WriteTimes};
 pub use value::{Json, Value};

@@ -1,15 +1,6 @@
 //! Lines of what comes in as bytes: from pipes, sockets and other programs.
 
-use std::io::{self, BufRead, BufReader, PipeWriter, Read};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::thread::JoinHandle;
-
-use crate::graph::Stream;
-use crate::level::Level;
-use crate::record::Location;
-
-/// A line from a [`Pipe`] is cut there, in bytes.
-pub const MAX_PIPE_LINE: usize = 64 << 10;
+use std::io::{self, BufRead, BufReader, Read};
 
 /// Calls with every line until the input ends, without its line end (`\n` or `\r\n`). A line longer than `max_line`
 /// bytes is split there.
@@ -59,61 +50,4 @@ fn cut_at(line: &[u8], max: usize) -> usize {
     let inside = |at: &usize| line.get(*at).is_some_and(|byte| byte & 0xC0 == 0x80);
     // A character has 4 bytes at most; what has more such bytes is no text.
     (max.saturating_sub(3)..=max).rev().find(|at| *at > 0 && !inside(at)).unwrap_or(max)
-}
-
-/// A file descriptor whose lines are logged to a stream: for the output of a child process. What is no UTF-8 is replaced
-/// by U+FFFD; lines are cut at [`MAX_PIPE_LINE`] bytes.
-///
-/// ```
-/// use logdag::Graph;
-///
-/// let graph = Graph::new();
-/// let output = graph.add_memory("output", 100, 10_000)?;
-/// let pipe = output.pipe()?;
-/// let mut child = std::process::Command::new("echo").arg("hello").stdout(pipe.writer()?).spawn()?;
-/// child.wait()?;
-/// pipe.finish()?;
-/// assert_eq!(graph.memory_last("output", 1).unwrap_or_default()[0].bytes, b"hello");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug)]
-pub struct Pipe {
-    writer: PipeWriter,
-    reading: JoinHandle<io::Result<()>>,
-}
-
-impl Pipe {
-    pub(crate) fn new(stream: Stream) -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
-        let reading = std::thread::Builder::new().name("log-pipe".to_owned()).spawn(move || {
-            for_each_line(reader, MAX_PIPE_LINE, |line| {
-                let text = String::from_utf8_lossy(line);
-                stream.log(Level::Info, &Location::UNKNOWN, &[], &text);
-            })
-        })?;
-        Ok(Self { writer, reading })
-    }
-
-    /// Another one of its file descriptors, to be given away: to `Command::stdout`, for example.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn writer(&self) -> io::Result<PipeWriter> {
-        self.writer.try_clone()
-    }
-
-    /// Waits until every process has closed its end and everything is logged.
-    ///
-    /// # Errors
-    /// The error of reading.
-    pub fn finish(self) -> io::Result<()> {
-        drop(self.writer);
-        self.reading.join().unwrap_or_else(|_| Err(io::Error::other("logging a line of a pipe panicked")))
-    }
-}
-
-impl AsFd for Pipe {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.writer.as_fd()
-    }
 }

@@ -7,6 +7,8 @@ use crate::level::Level;
 use crate::message::{Message, Text};
 use crate::value::Value;
 
+/// Keys that the message is looked for under where none is given, in this order.
+pub(crate) const MESSAGE_KEYS: [&str; 3] = ["message", "msg", "event"];
 /// Where in the source a line is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Location<'a> {

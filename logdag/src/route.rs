@@ -6,16 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::filter::Filter;
 use crate::format::Flags;
+use crate::kept::Kept;
 use crate::level::{Level, Threshold};
 use crate::record::{Record, now_micros};
 use crate::redact::Redaction;
-use crate::sink::Slot;
-use crate::speculation::Kept;
+use crate::slot::{Slot, TextHook};
 
 /// Hears of lines; one that says `false` stops the line.
 pub(crate) type RecordHook = Arc<dyn Fn(&Record<'_>) -> bool + Send + Sync>;
-/// Hears of lines as text, before a sink gets them; one that says `false` stops them.
-pub(crate) type TextHook = Arc<dyn Fn(&Record<'_>, &[u8]) -> bool + Send + Sync>;
 
 /// Who hears of lines.
 #[derive(Clone, Default)]

@@ -72,7 +72,8 @@ use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 
-use crate::graph::{ApplyError, Graph, StreamConfig};
+use crate::graph::{ApplyError, Graph};
+use crate::options::StreamConfig;
 use crate::redact::Redaction;
 use crate::suggest::{did_you_mean, nearly};
 use value::Given;

@@ -9,11 +9,12 @@ use super::value::Given;
 use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result};
 use crate::filter::{Filter, Limit};
 use crate::format::{Flags, Format};
-use crate::graph::{Graph, StreamConfig, StreamOptions};
+use crate::graph::Graph;
 use crate::level::Level;
+use crate::options::{StreamConfig, StreamOptions, WhenFull};
 use crate::pattern::Pattern;
 use crate::redact::Redaction;
-use crate::sink::{Access, METRIC_KEYS, SinkSpec, WhenFull, place};
+use crate::sink::{Access, METRIC_KEYS, SinkSpec, place};
 use crate::suggest::{did_you_mean, nearly};
 
 /// Attributes of a stream, which it inherits.

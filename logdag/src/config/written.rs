@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::filter::Filter;
-use crate::graph::{Graph, StreamConfig};
+use crate::graph::Graph;
+use crate::options::{StreamConfig, WhenFull};
 use crate::redact::Redaction;
-use crate::sink::{RotatedName, Rotation, WhenFull, Zone};
+use crate::sink::{RotatedName, Rotation, Zone};
 
 /// The streams of a graph, as they are now, as a configuration in TOML. Reading it gives a graph with the same streams,
 /// outlets and filters. Streams that every graph has are left out while they are as every graph has them.

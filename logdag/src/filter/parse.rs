@@ -1,6 +1,6 @@
 //! Text to expression.
 
-use super::{Expression, Field, Operand, Operator};
+use super::expression::{Expression, Field, Operand, Operator, number};
 use crate::level::Level;
 use crate::pattern::Pattern;
 
@@ -27,39 +27,6 @@ pub(super) fn parse(text: &str) -> Result<Expression, FilterError> {
     let expression = parser.expression(0)?;
     parser.skip_space();
     if parser.rest().is_empty() { Ok(expression) } else { Err(parser.expected("the end of the expression")) }
-}
-
-/// A number at the beginning of a text, and what follows it.
-pub(super) fn number(text: &str) -> Option<(Operand, &str)> {
-    let digits = |from: usize| {
-        from + text.get(from..).unwrap_or_default().bytes().take_while(u8::is_ascii_digit).count()
-    };
-    let byte = |at: usize| text.as_bytes().get(at).copied();
-    let start = usize::from(matches!(byte(0), Some(b'+' | b'-')));
-    let mut end = digits(start);
-    if end == start {
-        return None;
-    }
-    let mut float = false;
-    if byte(end) == Some(b'.') && digits(end + 1) > end + 1 {
-        end = digits(end + 1);
-        float = true;
-    }
-    if matches!(byte(end), Some(b'e' | b'E')) {
-        let from = end + 1 + usize::from(matches!(byte(end + 1), Some(b'+' | b'-')));
-        if digits(from) > from {
-            end = digits(from);
-            float = true;
-        }
-    }
-    let (number, rest) = text.split_at(end);
-    let int = (!float).then(|| number.trim_start_matches('+').parse().ok()).flatten().map(Operand::Int);
-    let operand = match int {
-        Some(int) => int,
-        // This includes integers that are too large.
-        None => Operand::Float(number.parse().ok()?),
-    };
-    Some((operand, rest))
 }
 
 impl<'a> Parser<'a> {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use jiff::Timestamp;
 
-use super::{Flags, Layout, last_of_each, says_the_level};
+use super::layout::{Flags, Layout, last_of_each, says_the_level};
 use crate::record::Record;
 use crate::value::Value;
 

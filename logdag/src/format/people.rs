@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use anstyle::{AnsiColor, Style};
 
 use super::escape::{logfmt, on_one_line};
+use super::layout::{last_of_each, says_the_level};
 use super::plain::{key_value, local_time};
-use super::{last_of_each, says_the_level};
 use crate::level::Level;
 use crate::record::Record;
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::escape::{self, logfmt, on_one_line};
-use super::{Flags, Layout, last_of_each, says_the_level};
+use super::layout::{Flags, Layout, last_of_each, says_the_level};
 use crate::message::Text;
 use crate::record::Record;
 use crate::value::Value;

@@ -1,12 +1,17 @@
 //! What there is of a stream, for people and tools.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value, json};
 
+use super::handle::Graph;
+use super::stream::Stream;
+use super::streams::Outlet;
 use crate::format::{Flags, Format};
 use crate::redact::Redaction;
-use crate::sink::{Counters, QueueStats};
+use crate::slot::{Counters, QueueStats, Slot};
 
 /// What came to the filter of an outlet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +56,7 @@ pub struct StreamInfo {
     pub filtered: BTreeMap<String, FilterStats>,
     /// Its `<config>`, with the properties that were set.
     pub config: BTreeMap<String, String>,
-    /// Whether statistics by libmtev's names have it ([`StreamOptions::stats`](super::StreamOptions::stats)).
+    /// Whether statistics by libmtev's names have it ([`StreamOptions::stats`](crate::StreamOptions::stats)).
     pub stats: bool,
     /// What its sink has written.
     pub counters: Counters,
@@ -120,5 +125,78 @@ impl StreamInfo {
             json["stats"]["reentrant"] = self.reentrant.into();
         }
         json.to_string()
+    }
+}
+
+impl Graph {
+    /// What there is of a stream.
+    pub fn describe(&self, name: &str) -> Option<StreamInfo> {
+        let (mut description, slot) = self.describe_without_size(name)?;
+        description.size = slot.and_then(|slot| slot.size());
+        Some(description)
+    }
+
+    /// Describes every stream, in the order of names, without [`size`](StreamInfo::size): no sink is asked, so
+    /// this waits for none, and delays logging no longer than it takes to copy the description of one stream.
+    pub fn describe_all(&self) -> Vec<StreamInfo> {
+        self.names().iter().filter_map(|name| Some(self.describe_without_size(name)?.0)).collect()
+    }
+
+    fn describe_without_size(&self, name: &str) -> Option<(StreamInfo, Option<Arc<Slot>>)> {
+        let streams = self.streams();
+        let state = streams.by_name.get(name)?;
+        let slot = state.slot.clone();
+        let mut spec = state.spec().unwrap_or_default();
+        if let Some(slot) = &slot {
+            // Where it was opened, whatever the working directory is by now.
+            spec.path.clone_from(&slot.spec.path);
+        }
+        let outlet =
+            |outlet: &Outlet| (outlet.to.clone(), outlet.filter.as_ref().map(|f| f.text().to_owned()));
+        let mut config = spec.config;
+        config.extend(state.properties.clone());
+        let mut description = StreamInfo {
+            name: name.to_owned(),
+            kind: spec.kind,
+            path: spec.path,
+            format: state.options.format,
+            flags: state.options.flags,
+            escape: state.options.escape,
+            spans: state.options.spans,
+            redaction: streams.redaction.union(&state.options.redaction),
+            enabled: state.options.enabled,
+            enabled_below: Stream { node: Arc::clone(&state.node) }.is_enabled(),
+            outlets: state.outlets.iter().map(outlet).collect(),
+            left_out: state
+                .outlets
+                .iter()
+                .filter_map(|outlet| Some((outlet.to.clone(), outlet.filter.as_ref()?.left_out())))
+                .filter(|(_, lines)| *lines > 0)
+                .collect(),
+            filtered: state
+                .outlets
+                .iter()
+                .filter(|outlet| state.options.stats && outlet.filter.is_some())
+                .map(|outlet| {
+                    let (lines, filtered) = outlet.passes.get();
+                    (outlet.to.clone(), FilterStats { lines, filtered })
+                })
+                .collect(),
+            config,
+            stats: state.options.stats,
+            counters: Counters::default(),
+            queue: None,
+            rotations: None,
+            size: None,
+            reentrant: state.node.reentrant.load(Ordering::Relaxed),
+        };
+        // A sink may ask the graph.
+        drop(streams);
+        if let Some(slot) = &slot {
+            description.counters = slot.counters();
+            description.queue = slot.queue();
+            description.rotations = slot.rotations();
+        }
+        Some((description, slot))
     }
 }

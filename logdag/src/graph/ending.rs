@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Graph, Stream};
+use super::handle::Graph;
+use super::stream::Stream;
 use crate::level::Level;
+use crate::patience;
 use crate::record::{Doing, Location, this_thread};
-use crate::sink::patience;
 
 /// Sinks that take too long are given up before this, at their own limits.
 const GRACE: Duration = Duration::from_secs(1);

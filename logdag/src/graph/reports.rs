@@ -6,9 +6,10 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::handle::Graph;
 use super::streams::Streams;
-use super::{Graph, fork};
 use crate::filter::{Filter, LeftOut};
+use crate::fork;
 use crate::level::Level;
 use crate::record::{Record, While, now_micros};
 use crate::route::Route;

@@ -1,74 +1,20 @@
 //! The sinks of the streams: their types, opening them, and what is done with all of them.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::error::GraphError;
+use super::handle::Graph;
 use super::stream::report_reentrant;
 use super::streams::State;
-use super::{Graph, GraphError, Maker, Stream, StreamOptions};
+use crate::options::StreamOptions;
 use crate::record::Doing;
-use crate::sink::{
-    Descriptor, FdSink, FileSink, Journald, MemoryLine, MemorySink, MetricSink, MetricValues, Sink, SinkSpec,
-    Slot, Syslog,
-};
+use crate::sink::{MemoryLine, MemorySink, MetricSink, MetricValues, Sink, SinkSpec, directories};
+use crate::slot::{Slot, go_sync};
 use crate::sync::MutexGuard;
-
-fn sink_error(stream: &str, kind: &str, source: io::Error) -> GraphError {
-    GraphError::Sink { stream: stream.to_owned(), kind: kind.to_owned(), source }
-}
-
-/// The types that are always there.
-pub(super) fn makers() -> BTreeMap<String, Maker> {
-    let mut makers: BTreeMap<String, Maker> = BTreeMap::new();
-    for (kind, sink) in [("stderr", FdSink::Stderr), ("stdout", FdSink::Stdout)] {
-        makers.insert(kind.to_owned(), Arc::new(move |_| Ok(Arc::new(sink))));
-    }
-    for (kind, asynchronous) in [("file", true), ("file_synch", false)] {
-        makers.insert(
-            kind.to_owned(),
-            Arc::new(move |spec| {
-                let sink = FileSink::open_with_access(
-                    &spec.path,
-                    spec.rotation.clone(),
-                    &spec.access,
-                    asynchronous,
-                )?;
-                Ok(Arc::new(match &spec.latest {
-                    Some(link) => sink.with_latest(link)?,
-                    None => sink,
-                }))
-            }),
-        );
-    }
-    makers.insert("fd".to_owned(), Arc::new(|spec| Ok(Arc::new(Descriptor::open(&spec.path)?))));
-    makers.insert("syslog".to_owned(), Arc::new(|spec| Ok(Arc::new(Syslog::open(spec)?))));
-    makers.insert("journald".to_owned(), Arc::new(|spec| Ok(Arc::new(Journald::open(spec)?))));
-    makers.insert("metric".to_owned(), Arc::new(|spec| Ok(Arc::new(MetricSink::open(spec)?))));
-    makers.insert(
-        "memory".to_owned(),
-        Arc::new(|spec| {
-            let sink = MemorySink::from_path(&spec.path).map_err(|expected| {
-                let why = format!("{:?}: expected {expected}", spec.path);
-                io::Error::new(io::ErrorKind::InvalidInput, why)
-            })?;
-            Ok(Arc::new(sink.named(&spec.stream)))
-        }),
-    );
-    #[cfg(feature = "jlog")]
-    makers.insert("jlog".to_owned(), Arc::new(|spec| Ok(Arc::new(crate::sink::JlogSink::open(spec)?))));
-    makers
-}
-
-/// Ends the queues of these sinks: all of them at the same time, so that none waits for another.
-pub(super) fn go_sync(slots: &[Arc<Slot>]) {
-    slots.iter().for_each(|slot| slot.stop());
-    let deadlines: Vec<Instant> = slots.iter().map(|slot| slot.deadline()).collect();
-    slots.iter().zip(deadlines).for_each(|(slot, deadline)| slot.go_sync(deadline));
-}
 
 /// A sink that was replaced, if there was one, and what holds the new one.
 pub(super) type Replaced<'a> = (Option<Arc<Slot>>, Option<MutexGuard<'a, ()>>);
@@ -217,14 +163,15 @@ impl Graph {
         let maker = self.streams().makers.get(&spec.kind).cloned();
         // A type that is not registered yet may be so later.
         let Some(make) = maker else { return Ok(None) };
-        let spec = absolute(spec, directory).map_err(|source| sink_error(name, &spec.kind, source))?;
-        for dir in crate::sink::directories(&spec).into_iter().filter(|_| spec.make_dirs) {
+        let spec =
+            absolute(spec, directory).map_err(|source| GraphError::of_sink(name, &spec.kind, source))?;
+        for dir in directories(&spec).into_iter().filter(|_| spec.make_dirs) {
             std::fs::create_dir_all(&dir).map_err(|e| {
                 let why = io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
-                sink_error(name, &spec.kind, why)
+                GraphError::of_sink(name, &spec.kind, why)
             })?;
         }
-        let sink = make(&spec).map_err(|source| sink_error(name, &spec.kind, source))?;
+        let sink = make(&spec).map_err(|source| GraphError::of_sink(name, &spec.kind, source))?;
         Ok(Some(Slot::new(name, sink, spec, options)))
     }
 
@@ -235,18 +182,8 @@ impl Graph {
         slot: Option<&Arc<Slot>>,
     ) -> Result<(), GraphError> {
         let kind = options.sink.as_ref().map_or("", |sink| &sink.kind);
-        slot.map_or(Ok(()), |slot| slot.sink.begin()).map_err(|source| sink_error(name, kind, source))
-    }
-
-    /// Adds a stream that keeps its last lines.
-    ///
-    /// # Errors
-    /// As [`configure`](Graph::configure).
-    pub fn add_memory(&self, name: &str, lines: usize, bytes: usize) -> Result<Stream, GraphError> {
-        let path = format!("{lines},{bytes}");
-        let sink =
-            SinkSpec { stream: name.to_owned(), kind: "memory".to_owned(), path, ..SinkSpec::default() };
-        self.configure(name, StreamOptions { sink: Some(sink), ..StreamOptions::default() })
+        slot.map_or(Ok(()), |slot| slot.sink.begin())
+            .map_err(|source| GraphError::of_sink(name, kind, source))
     }
 
     /// Gives every sink that may have one a queue and a thread of its own, and later sinks as well. Does nothing
@@ -298,7 +235,7 @@ impl Graph {
         let begun: Vec<_> = slots.iter().map(|(_, slot)| (slot.start_flush(), slot.deadline())).collect();
         GraphError::all(slots.iter().zip(begun).map(|((kind, slot), (flush, deadline))| {
             let flushed = slot.finish_flush(flush, deadline);
-            flushed.map_err(|source| sink_error(&slot.stream, kind, source))
+            flushed.map_err(|source| GraphError::of_sink(&slot.stream, kind, source))
         }))
     }
 
@@ -359,7 +296,7 @@ impl Graph {
             busy.into_iter().map(|(kind, slot, deadline, _pending)| (kind, slot, slot.reopen(deadline))),
         );
         let named = |(kind, slot, done): (&String, &Arc<Slot>, io::Result<()>)| {
-            done.map_err(|source| sink_error(&slot.stream, kind, source))
+            done.map_err(|source| GraphError::of_sink(&slot.stream, kind, source))
         };
         GraphError::all(outcomes.into_iter().map(named))
     }
@@ -372,7 +309,9 @@ impl Graph {
             (state.kind().to_owned(), state.slot.clone())
         };
         let none = || io::Error::new(io::ErrorKind::Unsupported, "it has no sink");
-        slot.ok_or_else(none).and_then(|slot| work(&slot)).map_err(|source| sink_error(name, &kind, source))
+        slot.ok_or_else(none)
+            .and_then(|slot| work(&slot))
+            .map_err(|source| GraphError::of_sink(name, &kind, source))
     }
 
     fn slot(&self, name: &str) -> Option<Arc<Slot>> {
@@ -413,12 +352,12 @@ impl Graph {
 
     /// The last lines of a memory stream, oldest first; `None` where it is none.
     pub fn memory_last(&self, name: &str, n: usize) -> Option<Vec<MemoryLine>> {
-        self.slot(name)?.sink.memory().map(|ring| ring.last(n))
+        self.slot(name)?.ring().map(|ring| ring.last(n))
     }
 
     /// The lines of a memory stream after the one with this index; `None` where it is none.
     pub fn memory_since(&self, name: &str, index: u64) -> Option<Vec<MemoryLine>> {
-        self.slot(name)?.sink.memory().map(|ring| ring.since(index))
+        self.slot(name)?.ring().map(|ring| ring.since(index))
     }
 
     /// A piece of a memory stream, as [`MemorySink::piece`] gives it; `None` where it is none.
@@ -429,7 +368,7 @@ impl Graph {
         max_lines: usize,
         max_bytes: usize,
     ) -> Option<Vec<MemoryLine>> {
-        self.slot(name)?.sink.memory().map(|ring| ring.piece(index, max_lines, max_bytes))
+        self.slot(name)?.ring().map(|ring| ring.piece(index, max_lines, max_bytes))
     }
 
     /// What the streams with a [`Metric`](crate::Metric) have counted, in the order of their names.
@@ -442,6 +381,6 @@ impl Graph {
 
     /// The number of a memory stream's newest line; `None` where it is none.
     pub fn memory_newest(&self, name: &str) -> Option<u64> {
-        self.slot(name)?.sink.memory().map(MemorySink::newest)
+        self.slot(name)?.ring().map(MemorySink::newest)
     }
 }

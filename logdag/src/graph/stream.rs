@@ -1,19 +1,17 @@
 //! What lines are logged to.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fork;
 use super::streams::Node;
+use crate::fork;
+use crate::kept::KeptLine;
 use crate::level::{Level, Threshold};
-use crate::lines::Pipe;
 use crate::message::Message;
+use crate::patience;
 use crate::record::{Details, Location, Record, While, now_micros};
 use crate::route::Route;
-use crate::sink::patience;
-use crate::speculation::KeptLine;
 use crate::value::Value;
 
 /// The time of a line without one.
@@ -215,13 +213,5 @@ impl Stream {
             UNREPORTED.fetch_add(1, Ordering::Relaxed);
         }
         logging
-    }
-
-    /// A file descriptor for a child process: its lines are logged to this stream.
-    ///
-    /// # Errors
-    /// No more file descriptors, or no more threads.
-    pub fn pipe(&self) -> io::Result<Pipe> {
-        Pipe::new(self.clone())
     }
 }

@@ -1,25 +1,25 @@
 //! What the graph keeps of its streams, and the way from there to the routes that lines take.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use super::{GraphError, Maker, StreamConfig, StreamOptions};
+use super::error::{GraphError, MAX_DEPTH, MAX_NAME, MAX_WAYS};
 use crate::filter::Filter;
 use crate::format::Flags;
 use crate::level::Levels;
+use crate::options::{StreamConfig, StreamOptions};
+use crate::patience;
 use crate::redact::Redaction;
 use crate::route::{Hooks, Passes, Route, Step};
-use crate::sink::{Sink, SinkSpec, Slot, patience};
+use crate::sink::{Sink, SinkSpec};
+use crate::slot::Slot;
 use crate::sync::{Mutex, Swap};
 
-/// A line passes no more streams than this in a row.
-pub(super) const MAX_DEPTH: usize = 1000;
-/// A line that is logged to a stream takes no more ways than this, over streams and outlets together.
-pub(super) const MAX_WAYS: usize = 10_000;
-/// Longest name of a stream, in bytes.
-pub(crate) const MAX_NAME: usize = 255;
+/// Makes a sink from its spec.
+pub(super) type Maker = Arc<dyn Fn(&SinkSpec) -> io::Result<Arc<dyn Sink>> + Send + Sync>;
 
 #[derive(Clone, Default)]
 pub(super) struct Streams {

@@ -7,11 +7,9 @@ use jiff::Timestamp;
 use crate::format::last_of_each;
 use crate::graph::Stream;
 use crate::level::Level;
-use crate::record::{Details, Location, Record, now_micros};
+use crate::record::{Details, Location, MESSAGE_KEYS, Record, now_micros};
 use crate::value::{Members, Parsed, Value};
 
-/// Keys that the message is looked for under where none is given, in this order.
-pub(crate) const MESSAGE_KEYS: [&str; 3] = ["message", "msg", "event"];
 /// Keys that have the level.
 const LEVEL_KEYS: [&str; 2] = ["level", "severity"];
 /// Keys that have the time, in this order.

@@ -6,5 +6,4 @@ mod syslog;
 
 pub use frames::for_each_syslog_message;
 pub use json::JsonLines;
-pub(crate) use json::MESSAGE_KEYS;
 pub use syslog::{SyslogMessages, log_syslog};

@@ -8,9 +8,8 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use crate::input::MESSAGE_KEYS;
 use crate::pattern::Pattern;
-use crate::record::{Details, Record, Span};
+use crate::record::{Details, MESSAGE_KEYS, Record, Span};
 use crate::value::{Json, Members, Value};
 
 /// What replaces redacted values.

@@ -2,39 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 
 use nix::fcntl::OFlag;
 
+use super::journald;
+use super::torn::Torn;
+use super::traits::{Capabilities, Lines, Sink, WriteError};
+use crate::fork;
 use crate::format::Format;
-use crate::graph::fork;
+use crate::patience;
 use crate::record::Record;
-
-use super::{Capabilities, Lines, Sink, WriteError, journald, patience};
-
-/// Lines of which a part was written when nobody took more of them: what comes next begins a line of its own.
-#[derive(Debug, Default)]
-pub(super) struct Torn(AtomicBool);
-
-impl Torn {
-    /// Writes lines in one piece, which lines of other programs on the same terminal do not divide. Where that fails, says
-    /// how many of the lines are there.
-    pub(super) fn write(&self, to: impl AsFd, lines: &Lines<'_>) -> Result<(), WriteError> {
-        let to = to.as_fd();
-        if self.0.load(Relaxed) {
-            patience::write_all(to, b"\n").map_err(|(_, e)| e)?;
-            self.0.store(false, Relaxed);
-        }
-        patience::write_all(to, lines.bytes()).map_err(|(done, error)| {
-            let (written, whole) = lines.whole_within(done);
-            self.0.store(done > whole, Relaxed);
-            WriteError { written, error }
-        })
-    }
-}
 
 /// Whether the standard library's locks are left alone: in a child a thread may hold them that is not there, and whoever holds
 /// them may wait for a reader that has stopped.
@@ -53,8 +31,8 @@ pub enum FdSink {
 
 impl Sink for FdSink {
     fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
-        static STDOUT: Torn = Torn(AtomicBool::new(false));
-        static STDERR: Torn = Torn(AtomicBool::new(false));
+        static STDOUT: Torn = Torn::new();
+        static STDERR: Torn = Torn::new();
         match self {
             FdSink::Stdout if is_direct() => STDOUT.write(io::stdout(), lines),
             FdSink::Stdout => {

@@ -7,7 +7,9 @@ use jlog_core::{
     WriterOptions,
 };
 
-use super::{Capabilities, Lines, Sink, SinkSpec, WriteError, patience};
+use super::spec::SinkSpec;
+use super::traits::{Capabilities, Lines, Sink, WriteError};
+use crate::patience;
 use crate::sync::plain::RwLock;
 
 /// The largest pre-commit buffer; a larger number counts as this.

@@ -7,8 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use jiff::Timestamp;
 
 use super::peer::{Address, Peer, timeout};
+use super::spec::SinkSpec;
 use super::syslog::identifier;
-use super::{Capabilities, Lines, Sink, SinkSpec, WriteError};
+use super::traits::{Capabilities, Lines, Sink, WriteError};
 use crate::format::Format;
 use crate::record::Record;
 
@@ -131,7 +132,7 @@ pub(crate) fn is_on_stderr() -> bool {
 }
 
 /// Puts a priority in front of each line.
-pub(super) fn prefix_lines(severity: u8, lines: &mut Vec<u8>) {
+pub(crate) fn prefix_lines(severity: u8, lines: &mut Vec<u8>) {
     let text = std::mem::take(lines);
     for line in text.split_inclusive(|&byte| byte == b'\n') {
         // Writing to a Vec cannot fail.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Capabilities, Lines, Sink, WriteError};
+use super::traits::{Capabilities, Lines, Sink, WriteError};
 use crate::record::While;
 use crate::sync::plain::Mutex;
 
@@ -298,10 +298,6 @@ impl Sink for MemorySink {
     fn size(&self) -> Option<u64> {
         let (_busy, ring) = (While::busy(), self.ring.lock());
         Some(ring.used as u64)
-    }
-
-    fn memory(&self) -> Option<&MemorySink> {
-        Some(self)
     }
 }
 

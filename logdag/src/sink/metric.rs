@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 
-use super::{Capabilities, Lines, Sink, SinkSpec, WriteError};
+use super::spec::SinkSpec;
+use super::traits::{Capabilities, Lines, Sink, WriteError};
 use crate::format::Format;
 use crate::record::{Record, While};
 use crate::sync::Mutex;
@@ -62,6 +63,13 @@ pub struct Metric {
     scale: f64,
     labels: Vec<String>,
     max_series: usize,
+}
+
+impl SinkSpec {
+    /// A metric that is made of the lines: see [`Metric`].
+    pub fn metric(metric: Metric) -> Self {
+        metric.spec()
+    }
 }
 
 impl Metric {

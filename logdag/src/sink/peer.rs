@@ -6,7 +6,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Lines, SinkSpec, WriteError};
+use super::spec::SinkSpec;
+use super::traits::{Lines, WriteError};
 use crate::sync::plain::Mutex;
 
 /// How long one message may take where nothing else is said.

@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 use jiff::Timestamp;
 
 use super::peer::{Address, Peer, timeout};
-use super::{Capabilities, Lines, Sink, SinkSpec, WriteError};
+use super::spec::SinkSpec;
+use super::traits::{Capabilities, Lines, Sink, WriteError};
 use crate::format::Format;
 use crate::record::Record;
 use crate::value::Value;

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::unistd::{Group, User};
 
-use crate::sink::patience;
+use crate::patience;
 
 /// Permission bits of new files, less what the process's mask takes.
 const FILE_MODE: u32 = 0o664;

@@ -2,10 +2,15 @@
 
 mod access;
 mod compress;
+mod compressor;
+mod error;
+mod keeper;
 mod names;
 mod period;
+mod rename;
 mod retention;
 mod rotation;
+mod template;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -23,16 +28,20 @@ use nix::time::{ClockId, clock_gettime};
 pub use access::Access;
 use access::Ids;
 pub(crate) use access::{directory, place, resolve};
-pub(crate) use compress::wait as wait_for_compression;
-use compress::{Job, Outcome};
-use names::{Form, Names};
+use compressor::Job;
+pub(crate) use compressor::wait as wait_for_compression;
+pub use error::RotationError;
+use keeper::Keeper;
+use names::Names;
 use period::{Pair, Period, Periods, Watch};
-use retention::{FirstSeen, InUse, Reasons};
-pub use rotation::{Compression, RotateAt, RotatedName, Rotation, RotationError, Zone};
+use rename::rename_to_new;
+use retention::{InUse, Reasons};
+pub use rotation::{Compression, RotateAt, RotatedName, Rotation, Zone};
 
-use super::fd::Torn;
-use super::{Capabilities, Lines, Sink, WriteError, patience};
-use crate::graph::fork;
+use super::torn::Torn;
+use super::traits::{Capabilities, Lines, Sink, WriteError};
+use crate::fork;
+use crate::patience;
 use crate::sync::plain::Mutex;
 
 /// How often to check whether the path still names the open file.
@@ -115,77 +124,6 @@ struct Files {
     last_base: OsString,
     /// The latest time that the clock has shown at a rotation.
     latest_clock: u64,
-}
-
-/// What becomes of rotated files. The thread that compresses them shares this.
-#[derive(Debug)]
-struct Keeper {
-    rotation: Rotation,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    watch: Watch,
-    first_seen: FirstSeen,
-    /// Why a file could not be compressed, until that is taken.
-    trouble: Option<io::Error>,
-    /// When there last was a file that could not be compressed yet.
-    left: Option<Instant>,
-}
-
-impl Keeper {
-    fn new(rotation: Rotation, now: Pair) -> Self {
-        let watch = Watch::new(now);
-        Self {
-            rotation,
-            kept: Mutex::new(Kept { watch, first_seen: FirstSeen::new(), trouble: None, left: None }),
-        }
-    }
-
-    fn believes(&self, now: Pair) -> bool {
-        self.kept.lock().watch.believes(now)
-    }
-
-    fn remove_expired(&self, names: &Names, now: u64, reasons: Reasons) -> io::Result<usize> {
-        retention::remove_expired(names, &self.rotation, now, reasons, &mut self.kept.lock().first_seen)
-    }
-
-    /// Compresses what was rotated, and removes what is too much then.
-    fn compress(&self, &Job { ref names, now, believed, .. }: &Job) {
-        let Some(method) = self.rotation.compress else { return };
-        let (mut trouble, mut left) = (None, false);
-        match retention::find(names, now) {
-            Err(e) => trouble = Some(e),
-            Ok(found) => {
-                left = found.busy;
-                let plain = found.rotated.into_iter().rev().filter(|file| file.name.form == Form::Plain);
-                for file in plain {
-                    match compress::compress(&file.path, method) {
-                        Ok(Outcome::Done | Outcome::Gone) => {}
-                        Ok(Outcome::Busy) => left = true,
-                        Err(e) => {
-                            use io::ErrorKind::{
-                                PermissionDenied, ReadOnlyFilesystem, StorageFull, Unsupported,
-                            };
-                            let for_all = [PermissionDenied, ReadOnlyFilesystem, StorageFull, Unsupported];
-                            let for_all = for_all.contains(&e.kind());
-                            let why = format!("{e}: {} is not compressed", file.path.display());
-                            trouble = Some(io::Error::new(e.kind(), why));
-                            left = true;
-                            if for_all {
-                                break;
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        let removed = self.remove_expired(names, now, Reasons { age: believed, bytes: true });
-        let mut kept = self.kept.lock();
-        kept.trouble = trouble.or(removed.err()).or(kept.trouble.take());
-        kept.left = left.then(Instant::now);
-    }
 }
 
 #[derive(Debug)]
@@ -368,7 +306,7 @@ impl FileSink {
             now: now.wall,
             believed,
         };
-        if let Err(e) = compress::order(job) {
+        if let Err(e) = compressor::order(job) {
             let why = format!("{}: rotated files cannot be compressed: {e}", self.path.display());
             files.trouble = Some(io::Error::new(e.kind(), why));
             self.keeper.kept.lock().left = Some(Instant::now());
@@ -659,40 +597,6 @@ pub(crate) fn name_of_rotated(path: &Path, rotation: &Rotation) -> PathBuf {
     let names =
         Names::new(&rotation, &resolve(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned())));
     names.path(&names.base(*names::SECONDS.start()), 1)
-}
-
-/// Gives a file an unused name.
-fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        use nix::errno::Errno;
-        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-        match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-            // A kernel or a file system without that call.
-            Err(Errno::EINVAL | Errno::ENOSYS) => {}
-            done => return Ok(done?),
-        }
-    }
-    link_to_new(from, to)
-}
-
-/// The same in two steps, each of which refuses what it must not replace. After a crash between them the file has both
-/// names: see [`finish_rotation`].
-fn link_to_new(from: &Path, to: &Path) -> io::Result<()> {
-    match std::fs::hard_link(from, to) {
-        Ok(()) => std::fs::remove_file(from).inspect_err(|_| {
-            // It keeps its name, then.
-            let _ = std::fs::remove_file(to);
-        }),
-        Err(e) if [io::ErrorKind::PermissionDenied, io::ErrorKind::Unsupported].contains(&e.kind()) => {
-            // A file system without links.
-            if to.symlink_metadata().is_ok() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            std::fs::rename(from, to)
-        }
-        Err(e) => Err(e),
-    }
 }
 
 /// Takes the log's name from a file that has the name of a rotated one as well.

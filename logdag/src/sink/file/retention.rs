@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::Rotation;
 use super::names::{Form, Names, Parsed};
-use crate::graph::fork;
+use crate::fork;
 use crate::sync::plain::Mutex;
 
 /// The second in a name may be this far ahead of the clock: there were many rotations in one second.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::names::Template;
+use super::error::RotationError;
+use super::template::Template;
 
 /// When a file is rotated, what happens to rotated files, and which of them are kept: never and all, unless it is said.
 ///
@@ -174,20 +175,6 @@ impl fmt::Display for Rotation {
         let kept: Vec<String> =
             kept.iter().filter(|(n, _)| *n > 0).map(|&(n, what)| format!("{n} {}", one(n, what))).collect();
         if kept.is_empty() { Ok(()) } else { write!(f, ", keeps {}", kept.join(", ")) }
-    }
-}
-
-/// A value of a rotation that means nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected {expected}")]
-pub struct RotationError {
-    /// What it should have been.
-    pub expected: String,
-}
-
-impl RotationError {
-    pub(super) fn new(expected: impl Into<String>) -> Self {
-        Self { expected: expected.into() }
     }
 }
 

@@ -236,7 +236,7 @@ fn numbers_of_others_are_neither_continued_nor_removed_nor_compressed() {
         let setup = setup.again(rotation.clone());
         setup.write_at(10_000, "d\n");
         setup.sink.flush().unwrap();
-        compress::wait(Instant::now() + LONG);
+        compressor::wait(Instant::now() + LONG);
         setup.sink.remove_expired().unwrap();
         let found = contents(setup.dir.path());
         for other in theirs {
@@ -378,7 +378,7 @@ fn what_is_there_is_rotated_at_the_start_of_a_process_and_only_then() {
 }
 
 fn wait(setup: &Setup) {
-    compress::wait(Instant::now() + LONG);
+    compressor::wait(Instant::now() + LONG);
     assert!(setup.sink.trouble().is_none());
 }
 
@@ -484,7 +484,7 @@ fn what_a_crash_left_is_finished_or_discarded() {
         encoder.write_all(copy.as_bytes()).unwrap();
         encoder.finish().unwrap();
         let sink = open(&dir, rotation.clone());
-        compress::wait(Instant::now() + LONG);
+        compressor::wait(Instant::now() + LONG);
         let trouble = sink.trouble().unwrap().to_string();
         assert!(trouble.contains("log.3.gz: it exists already"), "{trouble}");
         let found = contents(dir.path());
@@ -503,7 +503,7 @@ fn a_file_that_somebody_writes_to_is_not_compressed() {
     // It has just asked whether the file is still there.
     put("x");
     setup.write_at(10_000, "a\nb\n");
-    compress::wait(Instant::now() + LONG);
+    compressor::wait(Instant::now() + LONG);
     // It does not know of the rotation yet.
     put("-");
     assert_contents(setup.dir.path(), &[("log.1", "xa\n-"), ("log", "b\n")]);
@@ -552,7 +552,7 @@ fn a_full_disk_leaves_the_original_and_says_so() {
     fs::write(dir.path().join("log.1"), &bytes).unwrap();
     let rotation = Rotation { compress: Some(Compression::Zstd), ..rotation("number", "utc") };
     let sink = open(&dir, rotation);
-    compress::wait(Instant::now() + LONG);
+    compressor::wait(Instant::now() + LONG);
     let trouble = sink.trouble().unwrap().to_string();
     assert!(trouble.contains("No space left") && trouble.contains("log.1 is not compressed"), "{trouble}");
     assert_eq!(fs::read(dir.path().join("log.1")).unwrap(), bytes);
@@ -563,7 +563,7 @@ fn a_full_disk_leaves_the_original_and_says_so() {
     assert!(room);
     sink.keeper.kept.lock().left = Instant::now().checked_sub(CULL_EVERY);
     sink.tick().unwrap();
-    compress::wait(Instant::now() + LONG);
+    compressor::wait(Instant::now() + LONG);
     let mut text = Vec::new();
     let copy = fs::File::open(dir.path().join("log.1.zst")).unwrap();
     zstd::Decoder::new(copy).unwrap().read_to_end(&mut text).unwrap();
@@ -577,7 +577,7 @@ fn a_full_disk_leaves_the_original_and_says_so() {
 fn a_name_is_never_taken_from_another_file() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-    for rename in [rename_to_new, link_to_new] {
+    for rename in [rename_to_new, rename::link_to_new] {
         fs::write(&from, "from").unwrap();
         fs::write(&to, "to").unwrap();
         assert_eq!(rename(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
@@ -622,7 +622,7 @@ fn several_that_rotate_one_file_lose_and_split_nothing() {
     });
     // Whatever could not be compressed while others had it open is, once more.
     let sink = FileSink::open(&path, rotation, false).unwrap();
-    compress::wait(Instant::now() + LONG);
+    compressor::wait(Instant::now() + LONG);
     assert!(sink.trouble().is_none());
     let found = contents(dir.path());
     let mut lines: Vec<&str> = found.values().flat_map(|text| text.lines()).collect();
@@ -685,7 +685,7 @@ fn a_directory_that_cannot_be_written_to_costs_no_line() {
     let trouble = setup.sink.trouble().unwrap().to_string();
     assert!(trouble.contains("not permitted") && trouble.contains("keeps growing"), "{trouble}");
     setup.sink.order_compression(&mut setup.sink.files.lock());
-    compress::wait(Instant::now() + LONG);
+    compressor::wait(Instant::now() + LONG);
     let trouble = setup.sink.trouble().unwrap().to_string();
     assert!(trouble.contains("log.1 is not compressed"), "{trouble}");
     assert_contents(setup.dir.path(), &[("log.1", "one\n"), ("log", "a\nb\n")]);

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::streams::Streams;
-use crate::sync::Mutex;
+pub(crate) trait Renew: Send + Sync {
+    #[expect(dead_code, reason = "nobody forks")]
+    fn renew(&self);
+}
 
 #[derive(Debug)]
 pub(crate) struct Inside;
@@ -12,7 +14,7 @@ pub(crate) fn enter() -> Inside {
     Inside
 }
 
-pub(super) fn register(_: &Arc<Mutex<Streams>>) {}
+pub(crate) fn register(_: Arc<dyn Renew>) {}
 
 pub(crate) fn forks() -> u32 {
     0

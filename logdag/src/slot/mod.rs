@@ -1,5 +1,7 @@
 //! A stream's sink with everything around it: format, queue, counters, repetitions, errors.
 
+mod latency;
+
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
@@ -9,18 +11,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::latency::{Latency, WriteTimes};
-use super::patience::{self, Patience};
-use super::{FileSink, Lines, MemorySink, Sink, SinkSpec, WriteError, journald};
+use latency::Latency;
+
 use crate::format::{Flags, Format, Layout, event_body, render, render_for_people};
-use crate::graph::StreamOptions;
 use crate::level::Level;
+use crate::options::{StreamOptions, WhenFull};
+use crate::patience::{self, Patience};
 use crate::record::{Doing, Record, While, now_micros};
-use crate::route::TextHook;
+use crate::sink::{FileSink, Lines, MemorySink, Sink, SinkSpec, WriteError, journald};
 use crate::sync::{
     CachePadded, Condvar, Flag, Mutex, MutexGuard, Thread, is_this_thread, lock_at_once, lock_until, spawn,
     wait, wait_a_while, wait_until,
 };
+
+pub use latency::WriteTimes;
+
+/// Hears of lines as text, before a sink gets them; one that says `false` stops them.
+pub(crate) type TextHook = Arc<dyn Fn(&Record<'_>, &[u8]) -> bool + Send + Sync>;
 
 /// A sink's errors are reported on stderr this often at most.
 const TELL_EVERY_MICROS: u64 = 10_000_000;
@@ -53,20 +60,6 @@ pub(crate) struct Flush {
     line: Option<Vec<u8>>,
     /// The number of lines that must have left the queue.
     until: u64,
-}
-
-/// What happens to a line when the queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// The thread that logs waits.
-    #[default]
-    Block,
-    /// The line is dropped, counted, and reported in the log itself.
-    ///
-    /// Sinks without a queue write in the thread that logs. It waits for them no longer than
-    /// [`drain_limit`](crate::StreamOptions::drain_limit), and not at all until they have taken a line again. (A registered
-    /// type must see to that itself; a file or a descriptor that is a pipe, a terminal or a socket does.)
-    Drop,
 }
 
 /// What went through a sink.
@@ -327,7 +320,19 @@ thread_local! {
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// Ends the queues of these sinks: all of them at the same time, so that none waits for another.
+pub(crate) fn go_sync(slots: &[Arc<Slot>]) {
+    slots.iter().for_each(|slot| slot.stop());
+    let deadlines: Vec<Instant> = slots.iter().map(|slot| slot.deadline()).collect();
+    slots.iter().zip(deadlines).for_each(|(slot, deadline)| slot.go_sync(deadline));
+}
+
 impl Slot {
+    /// Its sink, if that is a ring.
+    pub(crate) fn ring(&self) -> Option<&MemorySink> {
+        (&*self.sink as &dyn Any).downcast_ref()
+    }
+
     pub(crate) fn new(
         stream: &str,
         sink: Arc<dyn Sink>,

@@ -1,4 +1,4 @@
-//! Graphs in a forked child.
+//! What a fork finds, and what a forked child does before it logs.
 //!
 //! Only the thread that forks continues in the child. Locks that other threads held stay locked there, threads of
 //! queues are missing, and the parent writes what waited in queues. Short locks (of the graph's data, and of which
@@ -8,16 +8,19 @@
 //! begins synchronous.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use jlog_fork::AroundFork;
 
-use super::streams::{State, Streams};
 use crate::record::{Doing, While, now_micros};
-use crate::sink::{Lines, Sink, SinkSpec, Slot, WriteError};
 use crate::sync::Mutex;
+
+/// What a child must make its own.
+pub(crate) trait Renew: Send + Sync {
+    /// Replaces what is the parent's.
+    fn renew(&self);
+}
 
 /// This process is a child whose graphs are still the parent's.
 static PENDING: AtomicBool = AtomicBool::new(false);
@@ -25,7 +28,7 @@ static PENDING: AtomicBool = AtomicBool::new(false);
 static FORKS: AtomicU32 = AtomicU32::new(0);
 static GATE: RwLock<()> = RwLock::new(());
 static RENEWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-static GRAPHS: Mutex<Vec<Weak<Mutex<Streams>>>> = Mutex::new(Vec::new());
+static GRAPHS: Mutex<Vec<Weak<dyn Renew>>> = Mutex::new(Vec::new());
 
 type Closed =
     (Option<std::sync::MutexGuard<'static, ()>>, Option<RwLockWriteGuard<'static, ()>>, Option<While>);
@@ -89,7 +92,7 @@ impl AroundFork for Graphs {
 }
 
 /// Graphs are to be usable in children from now on.
-pub(super) fn register(streams: &Arc<Mutex<Streams>>) {
+pub(crate) fn register(graph: Arc<dyn Renew>) {
     static ONCE: Once = Once::new();
     // Where there is no room for the handlers, no fork is noticed.
     ONCE.call_once(|| {
@@ -97,8 +100,8 @@ pub(super) fn register(streams: &Arc<Mutex<Streams>>) {
     });
     let _inside = enter();
     let mut graphs = GRAPHS.lock();
-    graphs.retain(|streams| streams.strong_count() > 0);
-    graphs.push(Arc::downgrade(streams));
+    graphs.retain(|graph| graph.strong_count() > 0);
+    graphs.push(Arc::downgrade(&graph));
 }
 
 /// Number of forks between the first process and this one.
@@ -135,88 +138,8 @@ fn renew() {
         let _inside = enter();
         GRAPHS.lock().iter().filter_map(Weak::upgrade).collect()
     };
-    for streams in graphs {
-        renew_streams(&streams);
+    for graph in graphs {
+        graph.renew();
     }
     PENDING.store(false, Ordering::Release);
-}
-
-fn renew_streams(streams: &Mutex<Streams>) {
-    let old: Vec<_> = {
-        let _inside = enter();
-        let mut streams = streams.lock();
-        streams.turns = Arc::default();
-        streams.pending.clear();
-        (streams.asynchronous, streams.reporting) = (false, false);
-        let of = |(name, state): (&String, &State)| {
-            let slot = state.slot.clone()?;
-            Some((name.clone(), state.options.clone(), streams.makers.get(&slot.spec.kind).cloned(), slot))
-        };
-        streams.by_name.iter().filter_map(of).collect()
-    };
-    let mut fresh = Vec::new();
-    for (name, options, make, old) in old {
-        let kept = old.sink.memory().filter(|ring| ring.is_free()).map(|_| Arc::clone(&old.sink));
-        let spec = &old.spec;
-        let sink = match (kept, make) {
-            (Some(ring), _) => ring,
-            (None, Some(make)) => match make(spec) {
-                Ok(sink) => sink,
-                Err(error) => {
-                    old.report_on_stderr(&format!(
-                        "it cannot be opened in the process that was forked: {error}"
-                    ));
-                    Arc::new(Unopened { make, spec: spec.clone(), sink: Mutex::default() })
-                }
-            },
-            // Types are never taken back.
-            (None, None) => continue,
-        };
-        fresh.push((name, Slot::new(&old.stream, sink, spec.clone(), &options), old));
-    }
-    let _inside = enter();
-    let mut streams = streams.lock();
-    for (name, slot, old) in fresh {
-        // What it holds is the parent's, and must not be written when it is dropped.
-        std::mem::forget(Arc::clone(&old));
-        if let Some(state) = streams.by_name.get_mut(&name) {
-            state.slot = Some(slot);
-        }
-    }
-    streams.resolve();
-}
-
-/// A sink that could not be opened in a child: it is tried again with every line.
-struct Unopened {
-    make: super::Maker,
-    spec: SinkSpec,
-    sink: Mutex<Option<Arc<dyn Sink>>>,
-}
-
-impl std::fmt::Debug for Unopened {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Unopened").field("spec", &self.spec).finish_non_exhaustive()
-    }
-}
-
-impl Unopened {
-    fn opened(&self) -> io::Result<Arc<dyn Sink>> {
-        let mut sink = self.sink.lock();
-        match &*sink {
-            Some(sink) => Ok(Arc::clone(sink)),
-            None => Ok(Arc::clone(sink.insert((self.make)(&self.spec)?))),
-        }
-    }
-}
-
-impl Sink for Unopened {
-    fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
-        let sink = self.opened()?;
-        sink.write(lines)?;
-        Ok(sink.idle()?)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.opened()?.flush()
-    }
 }

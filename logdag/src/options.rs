@@ -5,9 +5,21 @@ use std::time::Duration;
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
 use crate::redact::Redaction;
-use crate::sink::{SinkSpec, WhenFull};
+use crate::sink::SinkSpec;
 
-use super::GraphError;
+/// What happens to a line when the queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The thread that logs waits.
+    #[default]
+    Block,
+    /// The line is dropped, counted, and reported in the log itself.
+    ///
+    /// Sinks without a queue write in the thread that logs. It waits for them no longer than
+    /// [`drain_limit`](crate::StreamOptions::drain_limit), and not at all until they have taken a line again. (A registered
+    /// type must see to that itself; a file or a descriptor that is a pipe, a terminal or a socket does.)
+    Drop,
+}
 
 /// What a stream is.
 ///
@@ -199,16 +211,4 @@ impl StreamConfig {
         self.outlets.push((to.into(), filter));
         self
     }
-}
-
-/// Why streams that were to be set up together were not: nothing has changed.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
-#[non_exhaustive]
-pub struct ApplyError {
-    /// The place in the list of the stream that cannot be set up; `None` for one that is not in the list, and was to become
-    /// what it was before.
-    pub index: Option<usize>,
-    /// What is wrong with it.
-    pub error: GraphError,
 }

@@ -1,89 +1,12 @@
-//! Lines that are kept until it is known whether anybody wants them.
+//! Lines that outlive the calls that logged them.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 
-use crate::graph::Stream;
 use crate::level::Level;
 use crate::record::{Details, Location, Record, Span, While};
-use crate::route::{Route, Step};
 use crate::sync::Mutex;
 use crate::value::{OwnedValue, Value, borrowed};
-
-/// Lines that are logged as if they mattered, and then committed to a stream, or forgotten. What is dropped without
-/// being committed is forgotten.
-///
-/// ```
-/// use logdag::{Graph, log};
-///
-/// let graph = Graph::new();
-/// let errors = graph.add_memory("errors", 100, 10_000)?;
-/// let details = graph.speculate(1000, 100_000);
-/// log!(details.stream(), "read the request");
-/// log!(details.stream(), "asked the database");
-/// // Only now it turns out that the details are of interest.
-/// assert_eq!(details.commit(&errors), 2);
-/// # Ok::<(), logdag::GraphError>(())
-/// ```
-#[derive(Debug)]
-pub struct Speculation {
-    stream: Stream,
-    kept: Arc<Kept>,
-}
-
-impl Speculation {
-    pub(crate) fn new(max_lines: usize, max_bytes: usize) -> Self {
-        let kept = Arc::new(Kept { max_lines, max_bytes, lines: Mutex::new(Lines::default()) });
-        let mut route = Route::new("speculation".into(), Arc::default());
-        route.steps.push(Step::Keep(Arc::clone(&kept)));
-        Self { stream: Stream::with_route(route), kept }
-    }
-
-    /// The stream to log to: private, in no graph.
-    pub fn stream(&self) -> &Stream {
-        &self.stream
-    }
-
-    /// How many lines there are.
-    pub fn len(&self) -> usize {
-        let (_busy, kept) = (While::busy(), self.kept.lines.lock());
-        kept.lines.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How many lines had to go because there was no room for them.
-    pub fn dropped(&self) -> u64 {
-        let (_busy, kept) = (While::busy(), self.kept.lines.lock());
-        kept.dropped
-    }
-
-    /// Logs the lines to a stream, oldest first and with their own times, threads and places; says how many there were,
-    /// and 0 where the stream leads nowhere: they are forgotten then.
-    /// What is logged to [`stream`](Self::stream) from then on is forgotten.
-    pub fn commit(self, to: &Stream) -> usize {
-        if !to.is_enabled() {
-            return 0;
-        }
-        let lines = {
-            let (_busy, mut kept) = (While::busy(), self.kept.lines.lock());
-            std::mem::take(&mut kept.lines)
-        };
-        for line in &lines {
-            to.log_again(line);
-        }
-        lines.len()
-    }
-
-    /// Forgets the lines; says how many there were.
-    pub fn roll_back(self) -> usize {
-        self.len()
-    }
-}
 
 /// Where the lines of a speculation are.
 pub(crate) struct Kept {
@@ -176,6 +99,29 @@ impl KeptLine {
 }
 
 impl Kept {
+    /// Room for this many lines with this many bytes.
+    pub(crate) fn new(max_lines: usize, max_bytes: usize) -> Self {
+        Self { max_lines, max_bytes, lines: Mutex::new(Lines::default()) }
+    }
+
+    /// How many lines there are.
+    pub(crate) fn len(&self) -> usize {
+        let (_busy, kept) = (While::busy(), self.lines.lock());
+        kept.lines.len()
+    }
+
+    /// How many lines had to go because there was no room for them.
+    pub(crate) fn dropped(&self) -> u64 {
+        let (_busy, kept) = (While::busy(), self.lines.lock());
+        kept.dropped
+    }
+
+    /// Takes the lines out, oldest first.
+    pub(crate) fn take(&self) -> VecDeque<KeptLine> {
+        let (_busy, mut kept) = (While::busy(), self.lines.lock());
+        std::mem::take(&mut kept.lines)
+    }
+
     pub(crate) fn keep(&self, record: &Record<'_>) {
         let line = KeptLine::of(record);
         let size = line.size();

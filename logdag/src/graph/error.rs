@@ -1,0 +1,91 @@
+//! Why a graph could not be changed.
+
+use std::io;
+
+use crate::filter::FilterError;
+
+/// A line passes no more streams than this in a row.
+pub(super) const MAX_DEPTH: usize = 1000;
+/// A line that is logged to a stream takes no more ways than this, over streams and outlets together.
+pub(super) const MAX_WAYS: usize = 10_000;
+/// Longest name of a stream, in bytes.
+pub(crate) const MAX_NAME: usize = 255;
+
+/// Why the graph could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GraphError {
+    /// There is no stream of this name.
+    #[error("there is no log stream {0:?}")]
+    UnknownStream(String),
+    /// There is one already.
+    #[error("there is a log stream {0:?} already")]
+    StreamExists(String),
+    /// A stream cannot have this name.
+    #[error(
+        "{0:?} cannot name a log stream: it is empty, longer than {MAX_NAME} bytes, or has an empty part or a control character"
+    )]
+    Name(String),
+    /// The edge would close a cycle.
+    #[error("an outlet from {from:?} to {to:?} would close a cycle: {path}")]
+    Cycle {
+        /// The stream that the edge leaves.
+        from: String,
+        /// The stream that it leads to.
+        to: String,
+        /// The cycle, by names.
+        path: String,
+    },
+    /// Lines of this stream would go too far.
+    #[error(
+        "lines of the log stream {0:?} would pass more than {MAX_DEPTH} streams in a row, or take more than {MAX_WAYS} ways"
+    )]
+    TooLarge(String),
+    /// The filter of an outlet is wrong.
+    #[error("the filter: {0}")]
+    Filter(#[from] FilterError),
+    /// A sink cannot be opened, or not do what it is to.
+    #[error("log stream {stream:?} of type {kind}: {source}")]
+    Sink {
+        /// The stream.
+        stream: String,
+        /// Its type.
+        kind: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Several sinks cannot do what they are to.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<GraphError>),
+}
+
+impl GraphError {
+    pub(super) fn of_sink(stream: &str, kind: &str, source: io::Error) -> Self {
+        Self::Sink { stream: stream.to_owned(), kind: kind.to_owned(), source }
+    }
+
+    /// All errors as one; `Ok` where there is none.
+    pub(super) fn all(outcomes: impl Iterator<Item = Result<(), GraphError>>) -> Result<(), GraphError> {
+        let mut errors: Vec<_> = outcomes.filter_map(Result::err).collect();
+        match errors.pop() {
+            Some(only) if errors.is_empty() => Err(only),
+            Some(last) => {
+                errors.push(last);
+                Err(GraphError::Several(errors))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why streams that were to be set up together were not: nothing has changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+#[non_exhaustive]
+pub struct ApplyError {
+    /// The place in the list of the stream that cannot be set up; `None` for one that is not in the list, and was to become
+    /// what it was before.
+    pub index: Option<usize>,
+    /// What is wrong with it.
+    pub error: GraphError,
+}

@@ -1,0 +1,104 @@
+//! What sinks are made from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::file::{Access, Rotation};
+
+/// What a sink is made from.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?; let path = dir.path().join("app.log");
+/// use logdag::{Graph, Rotation, SinkSpec, StreamOptions, log};
+///
+/// let rotation = Rotation::new().bytes(10_000_000).retain_count(5);
+/// let sink = SinkSpec::file(path.display().to_string()).rotation(rotation);
+/// let graph = Graph::new();
+/// let app = graph.configure("app", StreamOptions::new().sink(sink))?;
+/// log!(app, "started");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SinkSpec {
+    /// The stream it belongs to.
+    pub stream: String,
+    /// Its type.
+    pub kind: String,
+    /// Its path: what that means, each type says.
+    pub path: String,
+    /// Its `<config>`.
+    pub config: BTreeMap<String, String>,
+    /// When a file is rotated, and how long rotated ones are kept.
+    pub rotation: Rotation,
+    /// Mode, owner and group of a file that is created.
+    pub access: Access,
+    /// A symbolic link to be kept that leads to the file being written.
+    pub latest: Option<PathBuf>,
+    /// Whether directories that its path needs are made where they are missing.
+    pub make_dirs: bool,
+}
+
+impl SinkSpec {
+    /// A sink of a type, which may be one that the program [registers](crate::Graph::register). What the path means, the
+    /// type says.
+    pub fn new(kind: impl Into<String>, path: impl Into<String>) -> Self {
+        Self { kind: kind.into(), path: path.into(), ..Self::default() }
+    }
+
+    /// A file that lines are appended to: see [`FileSink`](crate::FileSink).
+    pub fn file(path: impl Into<String>) -> Self {
+        Self::new("file", path)
+    }
+
+    /// A ring that keeps the last lines, at most this many with at most this many bytes: see [`MemorySink`](crate::MemorySink).
+    pub fn memory(lines: usize, bytes: usize) -> Self {
+        Self::new("memory", format!("{lines},{bytes}"))
+    }
+
+    /// A feed, with its subscribers: `DIR`, `DIR(sub)` or `DIR(a,b,*)`. It needs the feature `jlog`.
+    pub fn jlog(path: impl Into<String>) -> Self {
+        Self::new("jlog", path)
+    }
+
+    /// Standard output.
+    pub fn stdout() -> Self {
+        Self::new("stdout", "")
+    }
+
+    /// Standard error.
+    pub fn stderr() -> Self {
+        Self::new("stderr", "")
+    }
+
+    /// Adds a key of its `<config>`.
+    #[must_use]
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.insert(key.into(), value.into());
+        self
+    }
+
+    /// When a file is rotated, and how long rotated ones are kept.
+    #[must_use]
+    pub fn rotation(self, rotation: Rotation) -> Self {
+        Self { rotation, ..self }
+    }
+
+    /// Mode, owner and group of a file that is created.
+    #[must_use]
+    pub fn access(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// A symbolic link to be kept that leads to the file being written.
+    #[must_use]
+    pub fn latest(self, link: impl Into<PathBuf>) -> Self {
+        Self { latest: Some(link.into()), ..self }
+    }
+
+    /// Whether directories that its path needs are made where they are missing.
+    #[must_use]
+    pub fn make_dirs(self, yes: bool) -> Self {
+        Self { make_dirs: yes, ..self }
+    }
+}

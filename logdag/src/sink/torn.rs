@@ -1,0 +1,33 @@
+//! What a write that was cut short leaves behind.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::traits::{Lines, WriteError};
+use crate::patience;
+
+/// Lines of which a part was written when nobody took more of them: what comes next begins a line of its own.
+#[derive(Debug, Default)]
+pub(super) struct Torn(AtomicBool);
+
+impl Torn {
+    pub(super) const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Writes lines in one piece, which lines of other programs on the same terminal do not divide. Where that fails, says
+    /// how many of the lines are there.
+    pub(super) fn write(&self, to: impl AsFd, lines: &Lines<'_>) -> Result<(), WriteError> {
+        let to = to.as_fd();
+        if self.0.load(Relaxed) {
+            patience::write_all(to, b"\n").map_err(|(_, e)| e)?;
+            self.0.store(false, Relaxed);
+        }
+        patience::write_all(to, lines.bytes()).map_err(|(done, error)| {
+            let (written, whole) = lines.whole_within(done);
+            self.0.store(done > whole, Relaxed);
+            WriteError { written, error }
+        })
+    }
+}
