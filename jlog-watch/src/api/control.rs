@@ -242,7 +242,7 @@ mod streams {
         };
         let found = core.graphs.named().find(|(name, graph)| is(name, graph));
         found.map(|(_, graph)| graph.clone()).ok_or_else(|| {
-            let why = format!("there is no log stream {stream:?}: `logdag ctl list` and /api/v1/streams list them");
+            let why = super::super::no_stream(stream);
             Box::new(error(StatusCode::NOT_FOUND, why))
         })
     }

@@ -309,5 +309,10 @@ async fn stream(
             return respond::json(StatusCode::OK, &stream_json(&graph, stream));
         }
     }
-    error(StatusCode::NOT_FOUND, format!("there is no log stream {name:?}: `logdag ctl list` and /api/v1/streams list them"))
+    error(StatusCode::NOT_FOUND, no_stream(&name))
+}
+
+#[cfg(feature = "graph")]
+fn no_stream(name: &str) -> String {
+    format!("there is no log stream {name:?}: `logdag ctl list` and /api/v1/streams list them")
 }

@@ -264,7 +264,7 @@ pub(super) async fn stream(
         wanted.as_ref().is_none_or(|wanted| wanted == graph_name) && graph.find(&name).is_some()
     });
     let Some(graph) = found.map(|(_, graph)| graph.clone()) else {
-        return error(StatusCode::NOT_FOUND, format!("there is no log stream {name:?}: `logdag ctl list` and /api/v1/streams list them"));
+        return error(StatusCode::NOT_FOUND, super::no_stream(&name));
     };
     let Some(newest) = graph.memory_newest(&name).filter(|_| filter.is_none()) else {
         return connected(&core, graph, name, filter).await;
