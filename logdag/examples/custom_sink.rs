@@ -1,4 +1,5 @@
-//! A type of sink that the program adds: lines as UDP datagrams. Run it with `cargo run -p logdag --example custom_sink`.
+//! A custom type of sink: lines as UDP datagrams. Run it with
+//! `cargo run -p logdag --example custom_sink`.
 
 #![allow(clippy::print_stdout)]
 
@@ -18,7 +19,7 @@ struct UdpSink {
 impl Sink for UdpSink {
     fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         for (written, (line, _micros)) in lines.iter().enumerate() {
-            // What was sent before the one that failed is not sent again.
+            // Lines before the one that failed are not sent again.
             self.socket.send(line).map_err(|error| WriteError { written, error })?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Events to a durable feed, and a subscriber that reads them.
+//! Logs events to a durable feed, and reads them as a subscriber.
 
 #![allow(missing_docs, clippy::print_stdout)]
 

@@ -1,4 +1,5 @@
-//! A file that is rotated by size through a queue: nothing is lost, and the newest three are kept.
+//! A file with a queue that is rotated by size: nothing is lost, and the newest three files are
+//! kept.
 
 #![allow(missing_docs, clippy::print_stdout)]
 

@@ -1,4 +1,4 @@
-//! Requests that were answered, in the formats that web servers log them in.
+//! Answered requests, in the log formats of web servers.
 
 use std::fmt;
 
@@ -10,8 +10,9 @@ use crate::level::Level;
 use crate::record::{Details, Location, now_micros};
 use crate::value::Value;
 
-/// A request that was answered. Logged, it is a line of the Common or Combined Log Format with its parts as keys: `remote`,
-/// `user`, `request`, `status`, `bytes`, and in the combined format `referer` and `user_agent`.
+/// An answered request. It is logged as a line in the Common or Combined Log Format, with its parts
+/// as keys: `remote`, `user`, `request`, `status`, `bytes`, and in the combined format `referer`
+/// and `user_agent`.
 ///
 /// ```
 /// use logdag::{HttpAccess, Graph};
@@ -26,14 +27,14 @@ use crate::value::Value;
 /// # Ok::<(), logdag::GraphError>(())
 /// ```
 ///
-/// Quotation marks, backslashes and control characters in what clients send are escaped, as web servers do.
+/// Quotation marks, backslashes and control characters from clients are escaped, as web servers do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpAccess<'a> {
     /// The client's address or name.
     pub remote: &'a str,
-    /// Who the client has shown to be.
+    /// The authenticated user.
     pub user: Option<&'a str>,
-    /// When the request came, in microseconds since 1970 UTC; the moment of the call where none is given.
+    /// When the request came, in microseconds since 1970 UTC; by default the time of the call.
     pub micros: Option<u64>,
     /// The first line of the request.
     pub request: &'a str,
@@ -41,9 +42,9 @@ pub struct HttpAccess<'a> {
     pub status: u16,
     /// Bytes of its body.
     pub bytes: Option<u64>,
-    /// What led the client here.
+    /// The `Referer` header.
     pub referer: Option<&'a str>,
-    /// What the client is.
+    /// The `User-Agent` header.
     pub user_agent: Option<&'a str>,
 }
 
@@ -91,7 +92,7 @@ impl fmt::Display for Line<'_> {
         let HttpAccess { remote, user, request, status, bytes, referer, user_agent, .. } = self.access;
         let time = i64::try_from(self.micros).ok().and_then(|t| Timestamp::from_microsecond(t).ok());
         let time = time.unwrap_or_default().to_zoned(TimeZone::system());
-        // A part between blanks must have none.
+        // A part between spaces must contain none.
         let word = |text: &str| {
             let text = if text.is_empty() { "-" } else { text };
             escaped(text).replace(' ', "\\x20")
@@ -116,7 +117,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// A text that can be put between quotation marks.
+/// A text, escaped for use between quotation marks.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! What the ways in from `log` and `tracing` share.
+//! Shared by the bridges from `log` and `tracing`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,18 +9,20 @@ use crate::patience;
 use crate::record::{Doing, While};
 use crate::sync::plain::RwLock;
 
-/// How many targets (or a few more) are remembered; further ones, and very long ones, are looked up in the graph
-/// each time.
+/// How many targets (or a few more) are remembered; further ones, and very long ones, are looked up
+/// in the graph each time.
 const MAX_KNOWN: usize = 4096;
-/// Targets make no more streams than this: names that never end (a request's number in a target) must not take memory without
-/// end. Further ones are logged to the nearest stream that their name is below.
+/// The most streams that targets create: unbounded names (such as a request's number in a target)
+/// must not take unbounded memory. Lines of further targets are logged to the nearest existing
+/// parent stream.
 const MAX_MADE: usize = 4096;
 
 /// The streams of targets, so that the graph need not be asked for every event.
 #[derive(Debug)]
 pub(crate) struct Targets {
     graph: Graph,
-    /// What is known is this process's, not a child's: there a thread may hold the lock that is not there.
+    /// The table belongs to this process, not to a child, where the lock may be held by a thread
+    /// that does not exist.
     forks: u32,
     known: RwLock<Known>,
     /// Streams that were made for targets.
@@ -44,10 +46,11 @@ impl Targets {
         &self.graph
     }
 
-    /// The stream of a target; `None` where the graph refuses it.
+    /// The stream of a target; `None` if the graph refuses it.
     ///
-    /// A signal handler may have interrupted its thread here, or where that holds a lock of the graph: then this waits for
-    /// nothing, and gives the stream only if it is at hand. The line is left out in any case.
+    /// A signal handler may have interrupted its thread here, or while it holds a lock of the
+    /// graph. Then this does not wait, and returns the stream only if it is at hand. The line is
+    /// left out in any case.
     pub(crate) fn stream(&self, target: &str) -> Option<Stream> {
         if Doing::now() != Doing::Other {
             return self.at_hand(target);
@@ -77,7 +80,7 @@ impl Targets {
         Some(stream)
     }
 
-    /// The same for a line, which is counted as left out where its stream is not at hand.
+    /// The same for a line, which is counted as left out if its stream is not at hand.
     pub(crate) fn stream_of_line(&self, target: &str) -> Option<Stream> {
         let stream = self.stream(target);
         if stream.is_none() && Doing::now() != Doing::Other {
@@ -96,19 +99,20 @@ impl Targets {
 }
 
 impl Targets {
-    /// The stream of this name, made where it is not there, or the nearest one where too many have been made.
+    /// The stream of this name, created if missing, or the nearest parent if too many have been
+    /// created.
     fn look_up(&self, name: &str) -> Option<Stream> {
         if let Some(stream) = self.graph.find(name) {
             return Some(stream);
         }
-        // With those that its name is below and that are not there: they are made with it.
+        // This includes missing parents, which are created with it.
         let above = name.match_indices('/').filter(|&(at, _)| self.graph.find(&name[..at]).is_none());
         let new = 1 + above.count();
         let made = self.made.fetch_add(new, Ordering::Relaxed);
         if made < MAX_MADE {
             return self.graph.stream(name).ok();
         }
-        // It does not count up for ever.
+        // It does not count up forever.
         self.made.store(MAX_MADE + 1, Ordering::Relaxed);
         if made != MAX_MADE + 1 {
             // There is nowhere else to report it.
@@ -125,10 +129,11 @@ impl Targets {
     }
 }
 
-/// The stream of targets that name none.
+/// The stream of targets that name no stream.
 const OTHER: &str = "log";
 
-/// The stream of a target: `my_app::http` is `my_app/http`. What cannot be part of a name is left out of it.
+/// The stream of a target: `my_app::http` is `my_app/http`. Characters that cannot be part of a
+/// name are left out.
 fn stream_name(target: &str) -> String {
     let parts = target.split(['/', ':']).filter(|part| !part.is_empty());
     let mut name: String = parts.collect::<Vec<_>>().join("/").replace(char::is_control, "_");
@@ -217,7 +222,8 @@ mod tests {
         let lines = graph.memory_last("app", 100_000).unwrap();
         let expected = (0..20_000).map(|n: usize| n.to_string().into_bytes());
         assert!(lines.into_iter().map(|line| line.bytes).eq(expected), "none is lost");
-        // One that is there keeps its stream, and one that is below none goes where those without a name go.
+        // One that is there keeps its stream, and one that is below none goes where those without a
+        // name go.
         assert_eq!(&*targets.stream("app::request::7").unwrap().name(), "app/request/7");
         crate::log!(targets.stream("elsewhere").unwrap(), "from elsewhere");
         assert_eq!(graph.memory_last("log", 1).unwrap()[0].bytes, b"from elsewhere");

@@ -1,11 +1,12 @@
 //! What a fork finds, and what a forked child does before it logs.
 //!
-//! Only the thread that forks continues in the child. Locks that other threads held stay locked there, threads of
-//! queues are missing, and the parent writes what waited in queues. Short locks (of the graph's data, and of which
-//! files are open) are taken behind a gate that a fork closes first, so that the child finds them free. Locks that
-//! are held while a sink writes cannot be waited for. Instead, the child opens every sink again when it first logs
-//! or uses the graph, with its own queue, counters and locks, and forgets the old ones without closing them. It
-//! begins synchronous.
+//! Only the thread that forks continues in the child. Locks that other threads held stay locked
+//! there, threads of queues are missing, and the parent writes the lines in the queues. Short locks
+//! (of the graph's data, and of the table of open files) are taken behind a gate that a fork closes
+//! first, so that the child finds them free. A fork cannot wait for locks that are held while a
+//! sink writes. Instead, the child reopens every sink when it first logs or uses the graph, with
+//! its own queue, counters and locks, and forgets the old ones without closing them. It begins
+//! synchronous.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -22,7 +23,7 @@ pub(crate) trait Renew: Send + Sync {
     fn renew(&self);
 }
 
-/// This process is a child whose graphs are still the parent's.
+/// Whether this process is a child whose graphs are still the parent's.
 static PENDING: AtomicBool = AtomicBool::new(false);
 /// Number of forks between the first process and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -34,13 +35,13 @@ type Closed =
     (Option<std::sync::MutexGuard<'static, ()>>, Option<RwLockWriteGuard<'static, ()>>, Option<While>);
 
 thread_local! {
-    /// How often this thread has passed the gate and not come back.
+    /// How often this thread has passed the gate without leaving.
     static INSIDE: Cell<usize> = const { Cell::new(0) };
-    /// What this thread holds while it forks.
+    /// The guards that this thread holds while it forks.
     static CLOSED: RefCell<Closed> = const { RefCell::new((None, None, None)) };
 }
 
-/// While this lives, forks wait: no longer than a short lock is held. Signal handlers do not log.
+/// While this lives, forks wait, for as long as a short lock is held. Signal handlers do not log.
 #[derive(Debug)]
 pub(crate) struct Inside {
     _passed: Option<RwLockReadGuard<'static, ()>>,
@@ -50,7 +51,7 @@ pub(crate) struct Inside {
 /// Passes the gate, before a lock is taken.
 pub(crate) fn enter() -> Inside {
     let busy = While::busy();
-    // At a thread's very end there is no telling whether it is inside already.
+    // At a thread's very end, it is not known whether it is inside already.
     let Ok(inside) = INSIDE.try_with(|inside| inside.replace(inside.get() + 1)) else {
         return Inside { _passed: None, _busy: busy };
     };
@@ -68,7 +69,7 @@ struct Graphs;
 
 impl AroundFork for Graphs {
     fn before() {
-        // The clock is set up once: a child must not wait for a thread that was just doing so.
+        // Initialise the clock now: a child must not wait for a thread that was just doing so.
         now_micros();
         // A sink that forks while it is opened has this one already.
         let free = Doing::now() != Doing::Writing;
@@ -76,7 +77,7 @@ impl AroundFork for Graphs {
         let renewing = free.then(|| RENEWING.lock().unwrap_or_else(PoisonError::into_inner));
         let outside = INSIDE.try_with(Cell::get) == Ok(0);
         let gate = outside.then(|| GATE.write().unwrap_or_else(PoisonError::into_inner));
-        // A thread at its very end cannot keep them: it forks without.
+        // A thread at its very end cannot keep them, and forks without.
         let _ = CLOSED.try_with(|closed| closed.replace((renewing, gate, Some(busy))));
     }
 
@@ -91,10 +92,10 @@ impl AroundFork for Graphs {
     }
 }
 
-/// Graphs are to be usable in children from now on.
+/// Makes graphs usable in children from now on.
 pub(crate) fn register(graph: Arc<dyn Renew>) {
     static ONCE: Once = Once::new();
-    // Where there is no room for the handlers, no fork is noticed.
+    // If the handlers cannot be registered, forks are not noticed.
     ONCE.call_once(|| {
         jlog_fork::register::<Graphs>();
     });
@@ -109,13 +110,13 @@ pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// Whether this process was forked from one that had graphs: locks of others (that of the standard error) may be held
-/// by threads that are not there.
+/// Whether this process was forked from one that had graphs: foreign locks (such as that of
+/// standard error) may be held by threads that do not exist.
 pub(crate) fn is_child() -> bool {
     forks() > 0
 }
 
-/// Sees to it that the graphs are this process's own.
+/// Ensures that the graphs are this process's own.
 #[inline]
 pub(crate) fn renew_if_forked() {
     if PENDING.load(Ordering::Relaxed) {

@@ -1,13 +1,14 @@
-//! Bytes for people to look at.
+//! Hex dumps.
 
 use std::fmt;
 
-/// Bytes in a row where nothing else is said, and the most.
+/// The default and the maximum number of bytes in a row.
 const ROW: usize = 16;
 const MAX_ROW: usize = 256;
 
-/// Bytes as rows of 16, or of the formatter's width, up to 256 (`{:8}` is libmtev's): offset, hexadecimal, and text where
-/// there is some. Log it as part of a message; sinks that split messages at line ends give each row its own prefix.
+/// Bytes as rows of 16, or of the formatter's width, up to 256 (`{:8}` is libmtev's): offset,
+/// hexadecimal, and text where there is some. Log it as part of a message; sinks that split
+/// messages at line ends give each row its own prefix.
 ///
 /// ```
 /// use logdag::HexDump;

@@ -1,4 +1,4 @@
-//! One call that sets up logging for a whole program, and another one for a configuration that has changed.
+//! One call to set up logging for a whole program, and one to reload its configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::install::{InstallError, install};
 use crate::level::{Level, Levels};
 use crate::patience;
 
-/// Variables of the environment that say which levels streams take; the first one that is set counts.
+/// Environment variables with the levels of streams; the first one that is set counts.
 const LEVELS: [&str; 2] = ["LOGDAG_LOG", "RUST_LOG"];
 
-/// Why logging could not be set up, or a configuration not be taken.
+/// Why logging could not be set up or reloaded.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum InitError {
@@ -32,19 +32,20 @@ pub enum InitError {
     Signal(std::io::Error),
 }
 
-/// For `main`, which shows an error that it returns so.
+/// The text, because `main` shows an error in this form.
 impl fmt::Debug for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// Sets up logging for a program from a configuration in TOML or XML: a graph with queues; with the features `tracing` and
-/// `log`, what the program logs with these crates goes to it; panics are logged to the stream `error`. What the variable
-/// `LOGDAG_LOG` says of levels counts, or else `RUST_LOG` (`web=debug,db::pool=warn`; see [`Levels`]). Warnings of the
-/// configuration, and a variable that is wrong, are logged to the stream `notice`.
+/// Sets up logging for a program from a configuration in TOML or XML, as a graph with queues. With
+/// the features `tracing` and `log`, lines that the program logs with these crates go to it. Panics
+/// are logged to the stream `error`. The variable `LOGDAG_LOG`, or else `RUST_LOG`, sets levels
+/// (`web=debug,db::pool=warn`; see [`Levels`]). Warnings about the configuration or an invalid
+/// variable are logged to the stream `notice`.
 ///
-/// Keep what this returns until the end of `main`: then it writes what waits in queues.
+/// Keep the returned guard until the end of `main`, where it writes what waits in queues.
 ///
 /// ```no_run
 /// let logging = logdag::init("web.toml")?;
@@ -54,14 +55,14 @@ impl fmt::Debug for InitError {
 /// ```
 ///
 /// # Errors
-/// [`InitError::Config`]; `InitError::Install` where the program has a logger or a subscriber already. Nothing is changed
-/// then.
+/// [`InitError::Config`]; `InitError::Install` if the program has a logger or a subscriber already.
+/// Nothing is changed then.
 pub fn init(config: impl AsRef<Path>) -> Result<Guard, InitError> {
     let path = config.as_ref();
     let config = Config::from_file(path)?;
     let graph = Graph::new();
     config.apply(&graph)?;
-    // After a change of the working directory it is the same file.
+    // Absolute, so that it stays the same file if the working directory changes.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     #[cfg(any(feature = "log", feature = "tracing"))]
     let drain = install(&graph)?;
@@ -78,7 +79,7 @@ pub fn init(config: impl AsRef<Path>) -> Result<Guard, InitError> {
     Ok(Guard { _drain: drain, graph, path })
 }
 
-/// What [`init`] has set up: it writes what waits in queues when it is dropped.
+/// The guard of [`init`], which writes what waits in queues when it is dropped.
 #[derive(Debug)]
 #[must_use = "what waits in queues is written when this is dropped"]
 pub struct Guard {
@@ -93,7 +94,7 @@ impl Guard {
         &self.graph
     }
 
-    /// Reads the configuration again, as [`Graph::reload`] does.
+    /// Reloads the configuration, as [`Graph::reload`] does.
     ///
     /// # Errors
     /// Those of [`Graph::reload`].
@@ -101,8 +102,9 @@ impl Guard {
         self.graph.reload(&self.path)
     }
 
-    /// From now on SIGHUP reloads the configuration and reopens files, which is all that logrotate's `postrotate`
-    /// needs. It no longer ends the program, even when its terminal is closed.
+    /// From now on, SIGHUP reloads the configuration and reopens files, which is all that
+    /// logrotate's `postrotate` needs. It no longer ends the program, even when its terminal is
+    /// closed.
     ///
     /// # Errors
     /// [`InitError::Signal`].
@@ -123,10 +125,11 @@ impl Guard {
 }
 
 impl Graph {
-    /// Reads a configuration and replaces the one before it, as [`Config::replace`] does, then reopens files that
-    /// were moved away. Every type must be registered by now. If the configuration is wrong, the old one stays
-    /// in force; the error is logged to the stream `error`, and files are reopened nevertheless, those that are being written
-    /// to at the end of the write.
+    /// Reads a configuration and replaces the previous one, as [`Config::replace`] does, then
+    /// reopens files that were moved away. Every type must be registered by now. If the
+    /// configuration is invalid, the old one stays in force, the error is logged to the stream
+    /// `error`, and files are reopened nevertheless (those that are being written to, at the end of
+    /// the write).
     ///
     /// # Errors
     /// [`InitError::Config`]; [`InitError::Graph`] if a sink cannot be reopened.
@@ -134,7 +137,7 @@ impl Graph {
         self.reload_with(config, |_| {})
     }
 
-    /// The same, with something changed in the configuration before it counts.
+    /// The same, with changes to the configuration before it is applied.
     ///
     /// # Errors
     /// Those of [`reload`](Graph::reload).
@@ -160,7 +163,7 @@ impl Graph {
             let text = format_args!("logdag: the configuration stays as it was: {e}");
             self.say("error", Level::Error, &text);
         }
-        // Whoever asked for it hears at once that it was refused.
+        // The caller learns at once that it was refused.
         let reopened = if replaced.is_ok() { self.reopen() } else { self.reopen_at_once() };
         let reopened = reopened.map_err(InitError::from);
         if let Err(e) = &reopened {
@@ -169,18 +172,18 @@ impl Graph {
         replaced.and(reopened)
     }
 
-    /// Takes the levels of the environment, if there are some.
+    /// Applies the levels of the environment, if there are any.
     fn take_levels(&self) {
         let set = |name| Some((name, std::env::var(name).ok().filter(|text| !text.trim().is_empty())?));
         let Some((name, text)) = LEVELS.into_iter().find_map(set) else { return };
         match text.parse::<Levels>() {
             Ok(levels) => self.set_levels(levels),
-            // A mistake in a variable must not keep a service from its work.
+            // A mistake in a variable must not stop a service.
             Err(e) => self.say("notice", Level::Warn, &format_args!("logdag: {name} is ignored: {e}")),
         }
     }
 
-    /// Says something about logging in the log, or, where that leads nowhere, on stderr.
+    /// Reports something about logging in the log or, if that leads nowhere, on stderr.
     fn say(&self, stream: &str, level: Level, text: &fmt::Arguments<'_>) {
         match self.stream(stream) {
             Ok(stream) if stream.takes(level) => stream.report(level, text),

@@ -6,7 +6,7 @@ use crate::log_crate::Logger;
 #[cfg(feature = "tracing")]
 use crate::tracing_layer::GraphLayer;
 
-/// Why a graph could not be installed: nothing is then.
+/// Why a graph could not be installed. Nothing is installed then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstallError {
@@ -23,10 +23,11 @@ pub enum InstallError {
     Tracing,
 }
 
-/// Has everything that the process logs with the crates `log` and `tracing` go to a graph, from every thread: in one call what
-/// [`Logger::install`](crate::log_crate::Logger::install) and a [`GraphLayer`](crate::tracing_layer::GraphLayer) of its own
-/// do. (With one of the features `log` and `tracing`, only that one.) Neither is ever dropped: keep what this returns in `main`
-/// to its end, where it writes what waits in queues.
+/// Sends everything that the process logs with the crates `log` and `tracing` to a graph, from
+/// every thread. It combines [`Logger::install`](crate::log_crate::Logger::install) and a
+/// [`GraphLayer`](crate::tracing_layer::GraphLayer) of its own. (With only one of the features
+/// `log` and `tracing`, only that one.) Neither is ever dropped: keep the returned value until the
+/// end of `main`, where it writes what waits in queues.
 ///
 /// ```no_run
 /// use logdag::{Graph, Levels, config::Config};
@@ -40,7 +41,7 @@ pub enum InstallError {
 /// ```
 ///
 /// # Errors
-/// `tracing` has a subscriber already, or `log` a logger.
+/// `tracing` has a subscriber already, or `log` has a logger.
 pub fn install(graph: &Graph) -> Result<DrainAtEnd, InstallError> {
     #[cfg(feature = "tracing")]
     if tracing_core::dispatcher::has_been_set() {

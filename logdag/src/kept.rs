@@ -110,7 +110,7 @@ impl Kept {
         kept.lines.len()
     }
 
-    /// How many lines had to go because there was no room for them.
+    /// How many lines were removed because there was no room for them.
     pub(crate) fn dropped(&self) -> u64 {
         let (_busy, kept) = (While::busy(), self.lines.lock());
         kept.dropped

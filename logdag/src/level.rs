@@ -1,27 +1,27 @@
-//! How serious lines are, and which of them streams take.
+//! Levels of lines, and the minimum levels of streams.
 
 use crate::value::Value;
 use std::fmt;
 
-/// How serious a line is, in this order.
+/// The level of a line, in ascending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// Every step, for debugging when nothing else helps.
+    /// Every step, for detailed debugging.
     Trace,
     /// For debugging.
     Debug,
-    /// As it should be.
+    /// Normal operation.
     #[default]
     Info,
-    /// To be looked at.
+    /// Something that needs attention.
     Warn,
     /// Something failed.
     Error,
 }
 
 impl Level {
-    /// All there are, the least serious first.
+    /// All levels, the least serious first.
     pub const ALL: [Level; 5] = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error];
 
     /// Its name, in lower case.
@@ -35,7 +35,8 @@ impl Level {
         }
     }
 
-    /// The level of a name that loggers use, in any case: `warn` and `WARNING`, `notice`, `crit`, `fatal`, …
+    /// The level of a name that loggers use, in any case: `warn` and `WARNING`, `notice`, `crit`,
+    /// `fatal`, …
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match &*name.trim().to_ascii_lowercase() {
             "trace" | "finest" | "finer" | "verbose" | "silly" => Level::Trace,
@@ -58,8 +59,8 @@ impl Level {
         }
     }
 
-    /// The level of a number: of pino and bunyan from 10 on (30 is info), of syslog below (6 is info). Numbers
-    /// between those of pino belong to the next lower one.
+    /// The level of a number: of pino and bunyan from 10 on (30 is info), of syslog below (6 is
+    /// info). Numbers between those of pino belong to the next lower one.
     pub fn from_number(number: f64) -> Option<Self> {
         Some(match number {
             0.0..4.0 | 50.0.. => Level::Error,
@@ -103,7 +104,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// The least serious lines that a stream takes: a level's number, or [`NOTHING`](Threshold::NOTHING).
+/// The minimum level of a stream: a level's number, or [`NOTHING`](Threshold::NOTHING).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Threshold(u8);
 
@@ -117,7 +118,7 @@ impl Threshold {
         Self(level as u8)
     }
 
-    /// What is more serious than the least that this takes.
+    /// The levels above the minimum.
     pub(crate) const fn above(self) -> Self {
         if self.0 < Self::NOTHING.0 { Self(self.0 + 1) } else { self }
     }
@@ -137,17 +138,17 @@ impl Threshold {
     }
 }
 
-/// What is wrong with a text of [`Levels`].
+/// An invalid text of [`Levels`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{directive:?}: expected LEVEL, STREAM=LEVEL or STREAM, with a level of off, error, warn, info, debug, trace"
 )]
 pub struct LevelsError {
-    /// The part that is wrong.
+    /// The invalid part.
     pub directive: String,
 }
 
-/// The least serious lines that streams take, by their names: what programs in Rust read from `RUST_LOG`.
+/// The minimum levels of streams, by name, in the syntax that Rust programs read from `RUST_LOG`.
 ///
 /// ```
 /// use logdag::{Graph, Level, log};
@@ -161,18 +162,18 @@ pub struct LevelsError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Directives are separated by commas. `LEVEL` is for all streams, `STREAM=LEVEL` for one and those below it, `STREAM` is
-/// short for `STREAM=trace`; the longest name that fits counts, of equal ones the last. `::` in a name is `/`. Streams
-/// that no directive is for take what they would take without: only what the graph is made of says what reaches a sink, and
-/// a directive never lets pass what an outlet's filter keeps back.
+/// Directives are separated by commas. `LEVEL` is for all streams, `STREAM=LEVEL` for one and those
+/// below it, `STREAM` is short for `STREAM=trace`; the longest matching name counts, and the last
+/// of equal ones. `::` in a name is `/`. Streams without a directive are not restricted. A
+/// directive only restricts: it never lets a line pass that an outlet's filter holds back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Levels {
-    /// Names (the empty one for all), and what their streams take.
+    /// Names (the empty one for all), and the minimum levels of their streams.
     directives: Vec<(String, u8)>,
 }
 
 impl Levels {
-    /// What the stream takes.
+    /// The minimum level of a stream.
     pub(crate) fn of(&self, stream: &str) -> Threshold {
         let is_for = |name: &str| {
             let rest = stream.strip_prefix(name);
@@ -187,10 +188,10 @@ impl Levels {
         self.directives.is_empty()
     }
 
-    /// Those of the first of these variables that is set and not empty; none where none is.
+    /// The levels of the first of these variables that is set and not empty; none if none is.
     ///
     /// # Errors
-    /// A directive that is wrong.
+    /// A directive is invalid.
     pub fn from_env(variables: &[&str]) -> Result<Self, LevelsError> {
         let text = variables.iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
         text.as_deref().unwrap_or_default().parse()
@@ -212,7 +213,8 @@ impl std::str::FromStr for Levels {
                 },
             };
             let name = name.replace("::", "/");
-            // Filters of spans, fields and messages, which others take, are not what they seem here.
+            // Filters of spans, fields and messages, which others take, are not what they seem
+            // here.
             let is_name = !name.contains(['[', ']', '{', '}', '=']) && !name.split('/').any(str::is_empty);
             if !name.is_empty() && !is_name {
                 return Err(wrong());

@@ -1,7 +1,7 @@
-//! Named log streams, filters and sinks. A line is logged to a stream; it goes to the stream's own sink
-//! and through outlets, with or without filters, to other streams. Sinks are files with rotation, memory
-//! rings, durable feeds (jlogs), syslog, the journal, the standard outputs, and types that the program
-//! adds. The graph is that of libmtev.
+//! Named log streams, filters and sinks. A line is logged to a stream; it goes to the stream's own
+//! sink and through outlets, with or without filters, to other streams. Sinks are files with
+//! rotation, memory rings, durable feeds (jlogs), syslog, the journal, the standard outputs, and
+//! custom types. The graph works as in libmtev.
 //!
 //! ```
 //! use logdag::{Graph, log};
@@ -15,18 +15,19 @@
 //! # Ok::<(), logdag::GraphError>(())
 //! ```
 //!
-//! Most programs need one call: [`init`] reads a configuration in TOML or XML ([`config`]), connects
-//! `tracing` and `log`, and starts queues; its guard writes what waits when it is dropped. The graph can
-//! change while lines flow ([`Graph`], [`Guard::reload`]).
+//! Most programs need one call: [`init`] reads a configuration in TOML or XML ([`config`]),
+//! connects `tracing` and `log`, and starts queues; dropping its guard writes what waits in queues.
+//! The graph can change while lines flow ([`Graph`], [`Guard::reload`]).
 //!
 //! # Guarantees
 //!
 //! - Lines of a thread keep their order in every sink.
 //! - A line is lost only if its sink fails, or its queue is full and set to drop. Both are counted
 //!   ([`Counters`]) and reported in the log itself.
-//! - [`Graph::flush`] returns when all earlier lines are written, and durable where the sink can do that.
-//! - A new configuration applies as a whole or not at all; no line is lost or doubled.
-//! - A disabled stream, or a level that nobody wants, costs about a nanosecond.
+//! - [`Graph::flush`] returns when all earlier lines are written, and durable where the sink can do
+//!   that.
+//! - A new configuration applies completely or not at all; no line is lost or duplicated.
+//! - A line to a disabled stream, or of a level that reaches no sink, costs about a nanosecond.
 //!
 //! # Features
 //!

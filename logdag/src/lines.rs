@@ -1,9 +1,9 @@
-//! Lines of what comes in as bytes: from pipes, sockets and other programs.
+//! Splits bytes from pipes, sockets and other programs into lines.
 
 use std::io::{self, BufRead, BufReader, Read};
 
-/// Calls with every line until the input ends, without its line end (`\n` or `\r\n`). A line longer than `max_line`
-/// bytes is split there.
+/// Calls a function with every line, without its line end (`\n` or `\r\n`), until the input ends. A
+/// line longer than `max_line` bytes is split there.
 ///
 /// # Errors
 /// The error of reading.

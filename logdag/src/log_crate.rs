@@ -8,7 +8,7 @@ use crate::level::Level;
 use crate::record::{Details, Location};
 use crate::value::{OwnedValue, Value, borrowed};
 
-/// A `log::Log` that logs to a graph: the target `my_app::http` is the stream `my_app/http`.
+/// A `log::Log` that logs to a graph: the target `my_app::http` becomes the stream `my_app/http`.
 #[derive(Debug)]
 pub struct Logger {
     targets: Targets,
@@ -20,8 +20,8 @@ impl Logger {
         Self { targets: Targets::new(graph) }
     }
 
-    /// Makes it the logger of the process, for all levels. It is never dropped: keep what this returns in `main` to its
-    /// end, where it writes what waits in queues.
+    /// Makes it the logger of the process, for all levels. It is never dropped: keep the returned
+    /// guard until the end of `main`, where it writes what waits in queues.
     ///
     /// # Errors
     /// There is one already.

@@ -1,7 +1,8 @@
 //! The macros to log with.
 
-/// Logs to a [`Stream`](crate::Stream): a message as of `format!`, with keys before it if there are any, and a
-/// [`Level`](crate::Level) before those if it is not `Info`. Nothing is evaluated where the line would get nowhere.
+/// Logs to a [`Stream`](crate::Stream): a message as in `format!`, optionally preceded by keys, and
+/// by a [`Level`](crate::Level) if it is not `Info`. The arguments are evaluated only if the line
+/// would reach a sink.
 ///
 /// ```
 /// use logdag::{Graph, Level, log};
@@ -83,8 +84,8 @@ short_forms! { $
     trace Trace
 }
 
-/// Logs a last line to a [`Stream`](crate::Stream), with nothing lost of what was logged before, and ends the process with
-/// SIGABRT: see [`Graph::abort`](crate::Graph::abort).
+/// Logs a last line to a [`Stream`](crate::Stream), without losing earlier lines, and ends the
+/// process with SIGABRT: see [`Graph::abort`](crate::Graph::abort).
 ///
 /// ```no_run
 /// use logdag::{Graph, fatal};
@@ -102,8 +103,8 @@ macro_rules! fatal {
     };
 }
 
-/// Logs a last line to a [`Stream`](crate::Stream), with nothing lost of what was logged before, and ends the process with
-/// status 2: see [`Graph::terminate`](crate::Graph::terminate).
+/// Logs a last line to a [`Stream`](crate::Stream), without losing earlier lines, and ends the
+/// process with status 2: see [`Graph::terminate`](crate::Graph::terminate).
 ///
 /// ```no_run
 /// use logdag::{Graph, terminate};

@@ -15,13 +15,14 @@ pub enum WhenFull {
     Block,
     /// The line is dropped, counted, and reported in the log itself.
     ///
-    /// Sinks without a queue write in the thread that logs. It waits for them no longer than
-    /// [`drain_limit`](crate::StreamOptions::drain_limit), and not at all until they have taken a line again. (A registered
-    /// type must see to that itself; a file or a descriptor that is a pipe, a terminal or a socket does.)
+    /// Sinks without a queue write in the logging thread. It waits for a blocked sink once, for at
+    /// most [`drain_limit`](crate::StreamOptions::drain_limit), and then not at all until the sink
+    /// has taken a line again. (A registered type must implement this itself; files and descriptors
+    /// that are pipes, terminals or sockets do.)
     Drop,
 }
 
-/// What a stream is.
+/// The options of a stream.
 ///
 /// ```
 /// use logdag::{Graph, SinkSpec, StreamOptions};
@@ -33,36 +34,35 @@ pub enum WhenFull {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamOptions {
-    /// What it writes to, if anything.
+    /// Its sink, if any.
     pub sink: Option<SinkSpec>,
     /// How lines look there.
     pub format: Format,
     /// What lines through it show besides their messages.
     pub flags: Flags,
-    /// Whether plain lines have control characters escaped where messages are split into lines: see
-    /// [`Layout::escape`](crate::Layout::escape). On a terminal they are escaped in any case.
+    /// Whether control characters are escaped in plain lines, if messages are split into lines: see
+    /// [`Layout::escape`](crate::Layout::escape). On a terminal, they are always escaped.
     pub escape: bool,
-    /// Whether `json` and `event` have the spans around a line.
+    /// Whether `json` and `event` include the spans around a line.
     pub spans: bool,
-    /// What lines through it lose before a sink gets them.
+    /// What is removed from lines through it before a sink gets them.
     pub redaction: Redaction,
     /// Whether lines go through it.
     pub enabled: bool,
-    /// Whether its lines are counted where statistics are asked for by the names that libmtev gives them. (They are counted in
-    /// any case.)
+    /// Whether libmtev's statistics include its lines. (They are counted in any case.)
     pub stats: bool,
-    /// A line equal to the one before it within this time is counted, not written; never with `None`. This
-    /// is for the stream's sink: a stream without one passes everything on. Repetitions are reported before the
-    /// next other line, and by a flush.
+    /// A line equal to the previous one within this time is counted instead of written; `None`
+    /// turns this off. This applies to the stream's sink: a stream without one passes everything
+    /// on. Repetitions are reported before the next different line, and by a flush.
     pub dedup: Option<Duration>,
-    /// What happens when its queue is full; `None` is to block.
+    /// What happens when its queue is full; `None` means to block.
     pub when_full: Option<WhenFull>,
     /// A line whose message is longer than this, in bytes, is not written, but counted as failed.
     pub max_line: usize,
-    /// Flushing, going synchronous and ending wait no longer than this for its sink. What was not written then is counted
-    /// and reported.
+    /// How long flushing, going synchronous and ending wait for its sink. Lines that are not
+    /// written by then are counted and reported.
     pub drain_limit: Duration,
-    /// Its queue is full when it holds this many bytes; an empty queue takes a line of any length.
+    /// The size of its queue in bytes; an empty queue takes a line of any length.
     pub queue_bytes: usize,
 }
 
@@ -109,7 +109,7 @@ impl StreamOptions {
         Self { spans: yes, ..self }
     }
 
-    /// What lines through it lose before a sink gets them.
+    /// What is removed from lines through it before a sink gets them.
     #[must_use]
     pub fn redaction(self, redaction: Redaction) -> Self {
         Self { redaction, ..self }
@@ -159,7 +159,7 @@ impl StreamOptions {
 }
 
 impl StreamOptions {
-    /// Whether a sink that was opened for these options can stay open with the others.
+    /// Whether a sink that was opened with these options can stay open with others.
     pub(crate) fn same_sink(&self, other: &Self) -> bool {
         let Self { enabled, flags, stats, .. } = *self;
         *self == Self { enabled, flags, stats, ..other.clone() }
@@ -192,10 +192,10 @@ impl Default for StreamOptions {
 pub struct StreamConfig {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its options.
     pub options: StreamOptions,
-    /// Its outlets, and no others: without any, its lines go to its own sink only, whatever its name is below. An outlet
-    /// that is given twice counts once, with the first filter.
+    /// All its outlets: without any, its lines go only to its own sink, whatever its parent. An
+    /// outlet that is given twice counts once, with the first filter.
     pub outlets: Vec<(String, Option<Filter>)>,
 }
 

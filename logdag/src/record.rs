@@ -1,4 +1,4 @@
-//! A line on its way: what was logged, by whom, when, with which typed keys.
+//! A line in flight: its message, stream, time, thread and typed keys.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -7,9 +7,9 @@ use crate::level::Level;
 use crate::message::{Message, Text};
 use crate::value::Value;
 
-/// Keys that the message is looked for under where none is given, in this order.
+/// The default keys for the message, in this order.
 pub(crate) const MESSAGE_KEYS: [&str; 3] = ["message", "msg", "event"];
-/// Where in the source a line is logged.
+/// The place in the source where a line is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Location<'a> {
     /// The source file; may be empty.
@@ -32,12 +32,13 @@ pub struct Span<'a> {
     pub fields: &'a [(&'a str, Value<'a>)],
 }
 
-/// What may be known of a line besides: see [`Stream::log_with`](crate::Stream::log_with).
+/// Additional properties of a line: see [`Stream::log_with`](crate::Stream::log_with).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Details<'a> {
-    /// When, in microseconds since 1970 UTC; the moment of the call where none is given.
+    /// The time, in microseconds since 1970 UTC; by default that of the call.
     pub micros: Option<u64>,
-    /// What the program calls the place that it logs from, `my_app::http` for example; empty where that is the stream.
+    /// The target, the program's name for the place that it logs from, such as `my_app::http`;
+    /// empty if that is the stream.
     pub target: &'a str,
     /// The spans around it, outermost first.
     pub spans: &'a [Span<'a>],
@@ -90,7 +91,8 @@ pub(crate) fn this_thread() -> (u32, String) {
 pub(crate) enum Doing {
     /// Nothing here.
     Other,
-    /// It holds locks that logging takes as well, or waits for sinks: a signal handler must not log now.
+    /// It holds locks that logging takes as well, or waits for sinks: a signal handler must not log
+    /// now.
     Busy,
     /// It logs a line: arguments are formatted, filters and hooks asked.
     Logging,
@@ -134,7 +136,8 @@ impl While {
         Self::doing(if now == Doing::Other { Doing::Busy } else { now })
     }
 
-    /// The time in which it logs; `None` in the middle of logging, when its lines would come back to it.
+    /// The time in which it logs; `None` in the middle of logging, when its lines would come back
+    /// to it.
     #[inline]
     pub(crate) fn logging() -> Option<Self> {
         (Doing::now() == Doing::Other).then(|| Self::doing(Doing::Logging))
@@ -164,7 +167,8 @@ pub fn now_micros() -> u64 {
 }
 
 impl<'a> Record<'a> {
-    /// A line of this moment and thread is made by [`Stream::log`](crate::Stream::log); this one has what is given.
+    /// A line of this moment and thread is made by [`Stream::log`](crate::Stream::log); this one
+    /// has what is given.
     pub fn new(micros: u64, facility: &'a str, message: &'a dyn Message) -> Self {
         let mut record = Self::at(Some(micros), facility, message);
         record.set_thread(0, "");
@@ -188,13 +192,13 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// When, in microseconds since 1970 UTC: reading the clock costs more than most filters do, so it is read when
-    /// the time is first asked for.
+    /// The time, in microseconds since 1970 UTC. Reading the clock costs more than most filters, so
+    /// it is read when the time is first needed.
     pub fn micros(&self) -> u64 {
         *self.micros.get_or_init(now_micros)
     }
 
-    /// What the program calls the place that it was logged from; the stream's name where it has no other.
+    /// The target; the stream's name if there is no other.
     pub fn target(&self) -> &str {
         if self.details.target.is_empty() { self.facility } else { self.details.target }
     }

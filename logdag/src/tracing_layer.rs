@@ -1,4 +1,5 @@
-//! Programs that use `tracing`: targets become streams, fields become keys, those of spans included.
+//! Programs that use `tracing`: targets become streams, fields become keys, those of spans
+//! included.
 
 use std::fmt::{self, Write};
 
@@ -14,10 +15,11 @@ use crate::level::Level;
 use crate::record::{Details, Location, Span};
 use crate::value::{OwnedValue, Value, borrowed};
 
-/// A layer that logs events to a graph: the target `my_app::http` is the stream `my_app/http`, the field `message` is
-/// the message, and all other fields, those of the spans around it first, are keys. A subscriber that is installed is never
-/// dropped: keep a [`Graph::drain_at_end`] in `main`. Records of the crate `log` that come by way of `tracing-log` (as they do
-/// after `tracing_subscriber`'s `init`) arrive as they would without it.
+/// A layer that logs events to a graph: the target `my_app::http` becomes the stream `my_app/http`,
+/// the field `message` the message, and all other fields, with those of the spans around it first,
+/// become keys. A subscriber that is installed is never dropped: keep a [`Graph::drain_at_end`] in
+/// `main`. Records of the crate `log` that come by way of `tracing-log` (as they do after
+/// `tracing_subscriber`'s `init`) arrive as they would without it.
 ///
 /// ```
 /// use logdag::Graph;
@@ -40,8 +42,8 @@ impl GraphLayer {
         Self { targets: Targets::new(graph), alone: false }
     }
 
-    /// There is no other layer: of events whose stream leads nowhere, nothing is evaluated. (Other layers would not get them
-    /// either.)
+    /// Declares that there is no other layer: then nothing of events whose stream leads nowhere is
+    /// evaluated. (Other layers would not get them either.)
     #[must_use]
     pub fn alone(self) -> Self {
         Self { alone: true, ..self }
@@ -101,7 +103,8 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            // Writing to a String fails only if the value's own formatting does: then what it gave so far stays.
+            // Writing to a String fails only if the value's own formatting does: then what it gave
+            // so far stays.
             let _ = write!(self.message, "{value:?}");
         } else {
             self.add(field, OwnedValue::Str(format!("{value:?}")));

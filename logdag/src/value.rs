@@ -18,13 +18,14 @@ pub enum Value<'a> {
     U64(u64),
     /// A number with a fraction.
     F64(f64),
-    /// Yes or no.
+    /// True or false.
     Bool(bool),
-    /// A key that is there, and has no value.
+    /// A key without a value.
     Null,
     /// A UUID.
     Uuid([u8; 16]),
-    /// Any other value of JSON, as it was written: an array, an object, or a number or text that none of the others can hold.
+    /// Any other JSON value, as written: an array, an object, or a number or text that no other
+    /// variant can hold.
     Json(Json<'a>),
 }
 
@@ -79,7 +80,7 @@ impl fmt::Display for Value<'_> {
 pub struct Json<'a>(&'a str);
 
 impl<'a> Json<'a> {
-    /// The text, where it is one value of JSON; white space around it is left out.
+    /// The text, if it is one JSON value; white space around it is removed.
     pub fn new(text: &'a str) -> Option<Self> {
         let raw: &RawValue = serde_json::from_str(text).ok()?;
         Some(Self(raw.get()))
@@ -218,8 +219,8 @@ fn number(text: &str) -> Value<'_> {
     }
 }
 
-/// A decimal number's sign, digits without zeros around them, and the exponent of the first one; `None` where the exponent
-/// is beyond all numbers.
+/// A decimal number's sign, digits without zeros around them, and the exponent of the first one;
+/// `None` where the exponent is beyond all numbers.
 fn decimal(text: &str) -> Option<(bool, String, i64)> {
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));

@@ -1,37 +1,42 @@
 //! A graph from a configuration in XML, or in TOML.
 //!
-//! In XML, streams are the `<log>` elements anywhere under `<logs>`. Attributes are inherited from the nearest ancestor
-//! that has them; `<outlet>` children of a stream and of all its ancestors are its outlets; `<config>` children are merged
-//! from the top down. A value of the form `ENV:default:{KEY}` is the variable, or the default. `<include file="f"/>` takes
-//! in what the root of another file has, `snippet="true"` what it has without a root. As in libmtev, the `<include>` is an
-//! element around that: the outlets of an included file reach the streams in there, as do attributes of the `<include>`. The
-//! name may be a pattern of a shell, such as `conf.d/*.xml` or `{web,db}.xml`: then all files that match it are taken in, in
-//! the order of their names.
+//! In XML, streams are the `<log>` elements anywhere under `<logs>`. Attributes are inherited from
+//! the nearest ancestor that has them; `<outlet>` children of a stream and of all its ancestors are
+//! its outlets; `<config>` children are merged from the top down. A value of the form
+//! `ENV:default:{KEY}` is the variable, or the default. `<include file="f"/>` includes the contents
+//! of another file's root; with `snippet="true"`, the contents of a file without a root. As in
+//! libmtev, the `<include>` is an element around the included content: the outlets of an included
+//! file apply to the streams in it, and so do attributes of the `<include>`. The name may be a
+//! shell pattern, such as `conf.d/*.xml` or `{web,db}.xml`: then all matching files are included,
+//! in the order of their names.
 //!
-//! Sizes (`rotate_bytes`, `retain_bytes`, `max_line`, `queue_bytes`, and the jlog's `segment_size` and `precommit`) are
-//! bytes, or have a unit: `10MB`, `10MiB`. Durations (`rotate_seconds`, `retain_seconds`, `dedup_seconds`) are seconds, or
-//! have one: `90s`, `12h`, `7d`. `rotate_bytes` or `rotate_seconds` of 0 turns off a rotation that is inherited, as does
-//! `off` for `rotate_at`. What `rotate_at`, `rotate_zone`, `rotate_name` and `compress` mean is said at
-//! [`RotateAt`](crate::RotateAt), [`Zone`](crate::Zone), [`RotatedName`](crate::RotatedName) and
-//! [`Compression`](crate::Compression).
-//! `make_dirs` has the directories of a file or a jlog made where they are missing.
+//! Sizes (`rotate_bytes`, `retain_bytes`, `max_line`, `queue_bytes`, and the jlog's `segment_size`
+//! and `precommit`) are bytes, or have a unit: `10MB`, `10MiB`. Durations (`rotate_seconds`,
+//! `retain_seconds`, `dedup_seconds`) are seconds, or have one: `90s`, `12h`, `7d`. A value of 0
+//! for `rotate_bytes` or `rotate_seconds` turns off an inherited rotation, as does `off` for
+//! `rotate_at`. [`RotateAt`](crate::RotateAt), [`Zone`](crate::Zone),
+//! [`RotatedName`](crate::RotatedName) and [`Compression`](crate::Compression) describe
+//! `rotate_at`, `rotate_zone`, `rotate_name` and `compress`. `make_dirs` makes the missing
+//! directories of a file or a jlog.
 //!
-//! `<metric name="requests" labels="status" filter="…"/>` counts the lines of the streams that it is in, as an outlet
-//! to a stream `metric/requests` with a [`Metric`](crate::Metric) would. `type="histogram"` with `value="KEY"` makes a
-//! histogram of a number; `buckets`, `scale`, `labels`, `max_series` and `help` are said there, and an outlet's
-//! `filter`, `min_level`, `limit` and `sample` may be given as well. In TOML it is a table, or a list of tables,
-//! `metric`.
+//! `<metric name="requests" labels="status" filter="…"/>` counts the lines of the streams that it
+//! is in, as an outlet to a stream `metric/requests` with a [`Metric`](crate::Metric) would.
+//! `type="histogram"` with `value="KEY"` makes a histogram of a number. [`Metric`](crate::Metric)
+//! describes `buckets`, `scale`, `labels`, `max_series` and `help`; `filter`, `min_level`, `limit`
+//! and `sample` work as on an outlet. In TOML it is a table, or a list of tables, `metric`.
 //!
-//! `<http address="127.0.0.1:8465"/>`, below the root or in `<logs>`, has the command answer over HTTP ([`Http`]).
+//! With `<http address="127.0.0.1:8465"/>`, below the root or in `<logs>`, the command answers over
+//! HTTP ([`Http`]).
 //!
-//! What is wrong is an error. What libmtev lets pass though it means nothing, such as an element `<oulet>`, is a warning
-//! ([`Config::warnings`]); `logdag check --strict` refuses it.
+//! A mistake is an error. Something that libmtev accepts although it means nothing, such as an
+//! element `<oulet>`, is a warning ([`Config::warnings`]); `logdag check --strict` refuses it.
 //!
-//! TOML has the same model: the file is what `<logs>` is in XML. Keys with a text, a number or a boolean are
-//! attributes; `[[log]]` is a stream, `outlet` a list of names or of tables with `name` and `filter`, `config` a table,
-//! `include` a list of files, and every other table a group whose attributes and outlets the streams in it inherit. A file
-//! in TOML that TOML includes is read as if it stood there.
-//! Unknown keys are errors. A file whose name ends in `.toml` is TOML; everything else is XML.
+//! TOML has the same model: the file corresponds to `<logs>` in XML. Keys with a string, a number
+//! or a boolean are attributes; `[[log]]` is a stream, `outlet` a list of names or of tables with
+//! `name` and `filter`, `config` a table, `include` a list of files, and every other table a group
+//! whose attributes and outlets the streams in it inherit. A TOML file that TOML includes is read
+//! as if its text were there. Unknown keys are errors. A file whose name ends in `.toml` is TOML;
+//! everything else is XML.
 //!
 //! ```toml
 //! timestamps = true
@@ -83,15 +88,15 @@ use without::toml;
 use without::xml;
 pub use written::to_toml;
 
-/// A file has no more bytes than this: 16 MiB.
+/// The most bytes of a file: 16 MiB.
 const MAX_FILE: u64 = 16 << 20;
-/// Files include one another no deeper than this.
+/// The maximum nesting of included files.
 const MAX_INCLUDES: usize = 32;
-/// A pattern has no more alternatives than this.
+/// The most alternatives in a pattern.
 const MAX_FILES: usize = 10_000;
-/// A path that leads over more symbolic links than this leads nowhere, as it does for the system.
+/// The most symbolic links that are followed, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// Elements are in one another no deeper than this.
+/// The maximum nesting of elements.
 const MAX_DEPTH: usize = 100;
 
 /// Attributes of an `<include>`.
@@ -106,23 +111,24 @@ const SHOWN_BEFORE: usize = 80;
 /// Of a line that is longer than this, in bytes, an error keeps only what it shows.
 const LONG_LINE: usize = 1024;
 
-/// The types that are always there.
+/// The built-in types.
 const BUILT_IN_TYPES: &[&str] =
     &["file", "file_synch", "memory", "jlog", "stdout", "stderr", "fd", "syslog", "journald", "metric"];
 
-/// What is wrong with a configuration (or, as a warning, may be), and where.
+/// A mistake in a configuration (or a possible one, as a warning), and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file.
     pub file: String,
-    /// The line, from 1; 0 where the file cannot be read at all.
+    /// The line, from 1; 0 if the file cannot be read at all.
     pub line: u32,
     /// The column, from 1.
     pub column: u32,
-    /// What is wrong, and what was expected.
+    /// The mistake, and what was expected.
     pub message: String,
-    /// The line itself, or what is around the place in one that has more than 1024 bytes; empty for a file that is not a
-    /// configuration, and for included ones, because their contents may be confidential.
+    /// The line itself, or what is around the place in one that has more than 1024 bytes; empty for
+    /// a file that is not a configuration, and for included ones, because their contents may be
+    /// confidential.
     pub text: String,
     /// How many characters of the line come before the text.
     left_out: usize,
@@ -169,7 +175,8 @@ struct Source {
     toml: bool,
     /// Whether errors may show its text.
     shown: bool,
-    /// Whether errors may show names that are in it: it has streams or outlets, and is a configuration for sure.
+    /// Whether errors may show names that are in it: it has streams or outlets, and is a
+    /// configuration for sure.
     named: Cell<bool>,
     line_starts: OnceCell<Vec<usize>>,
     /// A place, and how many characters of its line come before it.
@@ -218,7 +225,8 @@ impl Place {
         }
     }
 
-    /// The line that begins here, or what is around the place, and how many characters come before that.
+    /// The line that begins here, or what is around the place, and how many characters come before
+    /// that.
     fn line(&self, begun: usize, column: u32) -> (&str, usize) {
         let text = &*self.source.text;
         let end_from = |from: usize, most: usize| -> usize {
@@ -369,10 +377,10 @@ impl Element {
     }
 }
 
-/// A configuration that was read and found to be right.
+/// A configuration that was read and checked.
 #[derive(Debug)]
 pub struct Config {
-    /// In the order of the document.
+    /// In document order.
     streams: Vec<StreamConfig>,
     places: Vec<Place>,
     /// Streams that are left out, and what they require of the environment.
@@ -384,32 +392,34 @@ pub struct Config {
     http: Option<(Http, Place)>,
 }
 
-/// Where and whom a program is to answer over HTTP: an `<http>` below the root or in `<logs>`, or the table `[http]`. This
-/// library does not; the command `logdag` does, and programs can by the crate jlog-watch.
+/// Settings for answering over HTTP: an `<http>` below the root or in `<logs>`, or the table
+/// `[http]`. This library does not answer itself; the command `logdag` does, and programs can with
+/// the crate jlog-watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Http {
-    /// Where to listen, as it was written.
+    /// The address to listen at, as written.
     pub address: String,
-    /// The file with the token that clients must have.
+    /// The file with the token that clients must send.
     pub token_file: Option<PathBuf>,
-    /// The certificate, and those that lead to its authority, with which connections are secured, and its private key: both
-    /// are given, or neither.
+    /// The certificate and its chain for TLS, and its private key: both are given, or neither.
     pub tls_cert: Option<PathBuf>,
     /// The private key.
     pub tls_key: Option<PathBuf>,
-    /// The authorities that issue the certificates that clients must have.
+    /// The authorities whose certificates clients must have.
     pub tls_client_ca: Option<PathBuf>,
-    /// Names by which clients without a token may call the server (`allow_host`, with commas between them).
+    /// Names by which clients without a token may call the server (`allow_host`, with commas
+    /// between them).
     pub allow_hosts: Vec<String>,
 }
 
 impl Config {
-    /// Reads a file, with those that it includes: regular files of up to 16 MiB. This one may also be a pipe that the
-    /// process was started with, such as `/dev/stdin`, which is read to its end.
+    /// Reads a file and those that it includes: regular files of up to 16 MiB. The first file may
+    /// also be a pipe that the process was started with, such as `/dev/stdin`, which is read to its
+    /// end.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first mistake.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = read(path, true).map_err(|message| unreadable(path, message))?;
@@ -417,11 +427,11 @@ impl Config {
         Self::from_source(&Source::new(path, text, shown), path)
     }
 
-    /// Reads a text; `file` is what errors call it, and includes are relative to its directory. It is TOML if that name
-    /// ends in `.toml`.
+    /// Reads a text; `file` is its name in errors, and includes are relative to its directory. It
+    /// is TOML if that name ends in `.toml`.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first mistake.
     pub fn from_text(file: impl AsRef<Path>, text: &str) -> Result<Self> {
         let path = file.as_ref();
         Self::from_source(&Source::new(path, text.to_owned(), true), path)
@@ -441,17 +451,17 @@ impl Config {
         Ok(config)
     }
 
-    /// The streams, in the order of the document.
+    /// The streams, in document order.
     pub fn streams(&self) -> &[StreamConfig] {
         &self.streams
     }
 
-    /// Where to answer over HTTP, if the configuration says so.
+    /// The settings for answering over HTTP, if there are any.
     pub fn http(&self) -> Option<&Http> {
         self.http.as_ref().map(|(http, _)| http)
     }
 
-    /// An error about what the configuration says of answering over HTTP, with its place.
+    /// Makes an error about the HTTP settings, with their place.
     pub fn http_error(&self, why: impl Into<String>) -> ConfigError {
         let why = why.into();
         self.http
@@ -459,7 +469,8 @@ impl Config {
             .map_or_else(|| unreadable(Path::new(""), why.clone()), |(_, place)| place.error(&*why))
     }
 
-    /// The streams that are left out as the environment is, with the condition (`require_env`) that does not hold.
+    /// The streams that the environment leaves out, with the condition (`require_env`) that does
+    /// not hold.
     pub fn left_out(&self) -> &[(String, String)] {
         &self.left_out
     }
@@ -469,20 +480,23 @@ impl Config {
         &self.redaction
     }
 
-    /// Lets lines through a stream, or not, whatever the configuration says; says whether it declares the stream.
+    /// Lets lines through a stream, or not, whatever the configuration says; says whether it
+    /// declares the stream.
     pub fn set_enabled(&mut self, name: &str, enabled: bool) -> bool {
         let stream = self.streams.iter_mut().find(|stream| stream.name == name);
         stream.map(|stream| stream.options.enabled = enabled).is_some()
     }
 
-    /// What is right as far as it goes, but may not be what was meant: names that mean nothing and are near to ones that do,
-    /// values that are not taken, outlets that lead nowhere. In the order of the document.
+    /// What is right as far as it goes, but may not be what was meant: names that mean nothing and
+    /// are near to ones that do, values that are not taken, outlets that lead nowhere. In the order
+    /// of the document.
     pub fn warnings(&self) -> &[ConfigError] {
         &self.warnings
     }
 
-    /// What is missing or in the way on this machine, as it is now, at the first stream that needs it: directories of files
-    /// that no `make_dirs` has made, the users and groups that files are to belong to, and directories in the place of files.
+    /// What is missing or in the way on this machine, as it is now, at the first stream that needs
+    /// it: directories of files that no `make_dirs` has made, the users and groups that files are
+    /// to belong to, and directories in the place of files.
     pub fn missing(&self) -> Vec<ConfigError> {
         let mut known = BTreeSet::new();
         let mut known_names = BTreeSet::new();
@@ -538,8 +552,9 @@ impl Config {
         }
     }
 
-    /// Sets up a graph: all of it, or, where a sink cannot be opened, nothing. A stream whose type is not registered yet
-    /// gets its sink when [`Graph::register`] knows the type; see [`Graph::unregistered`].
+    /// Sets up a graph: all of it, or, where a sink cannot be opened, nothing. A stream whose type
+    /// is not registered yet gets its sink when [`Graph::register`] knows the type; see
+    /// [`Graph::unregistered`].
     ///
     /// # Errors
     /// A sink that cannot be opened.
@@ -548,7 +563,8 @@ impl Config {
         self.with_redaction(graph, || graph.apply(self.streams.clone()))
     }
 
-    /// Puts this configuration in the place of those that were applied before, as [`Graph::replace`] does.
+    /// Puts this configuration in the place of those that were applied before, as
+    /// [`Graph::replace`] does.
     ///
     /// # Errors
     /// A sink that cannot be opened; nothing is changed then.
@@ -557,7 +573,8 @@ impl Config {
         self.with_redaction(graph, || graph.replace(self.streams.clone()))
     }
 
-    /// Sets up streams with what they are not to write: no line is written between the one and the other.
+    /// Sets up streams with what they are not to write: no line is written between the one and the
+    /// other.
     fn with_redaction(
         &self,
         graph: &Graph,
@@ -586,8 +603,8 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses a configuration without streams: as one in the place of another it is more likely a file that is being
-    /// written.
+    /// Refuses a configuration without streams: as one in the place of another it is more likely a
+    /// file that is being written.
     pub(crate) fn check_any(&self) -> Result<()> {
         if !self.streams.is_empty() || !self.left_out.is_empty() {
             return Ok(());
@@ -637,8 +654,8 @@ fn unreadable(path: &Path, message: String) -> ConfigError {
     }
 }
 
-/// Opens a regular file. Others have no end, or wait for somebody; only a pipe that the program was given, by a shell's
-/// `<(…)` for example, may be named.
+/// Opens a regular file. Others have no end, or wait for somebody; only a pipe that the program was
+/// given, by a shell's `<(…)` for example, may be named.
 fn open_regular(path: &Path, may_be_given: bool) -> std::result::Result<File, String> {
     if may_be_given && is_descriptor(path) {
         return File::open(path).map_err(|e| e.to_string());
@@ -658,7 +675,8 @@ fn open_regular(path: &Path, may_be_given: bool) -> std::result::Result<File, St
     Ok(file)
 }
 
-/// Whether a path, or a link that it leads over, is the name of one of the process's descriptors, such as `/dev/stdin`.
+/// Whether a path, or a link that it leads over, is the name of one of the process's descriptors,
+/// such as `/dev/stdin`.
 fn is_descriptor(path: &Path) -> bool {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -707,7 +725,8 @@ impl Open {
     }
 }
 
-/// Takes in other files, each as an element: what the root of each has, or, as a snippet, what it has without one.
+/// Takes in other files, each as an element: what the root of each has, or, as a snippet, what it
+/// has without one.
 fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Vec<Element>> {
     for (name, _, place) in &element.attributes {
         // What libmtev lets pass, we do, unless it was probably meant for something.
@@ -812,7 +831,8 @@ fn include_one(
         return Err(place.error(format!("includes more than {MAX_INCLUDES} deep")));
     }
     let text = read(path, false).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;
-    // The author of a configuration may not have permission to see every file that the program can read.
+    // The author of a configuration may not have permission to see every file that the program can
+    // read.
     let included = Source::new(path, text, false);
     let taken = Element::empty("include", included.place(0));
     open.files.push(identity);

@@ -1,4 +1,4 @@
-//! Attributes that say how files are rotated.
+//! The attributes of rotation.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::sink::{
 };
 use crate::suggest::did_you_mean;
 
-/// Smallest values that rotation may have, as libmtev has them.
+/// The smallest values of rotation, as in libmtev.
 const MIN_SECONDS: u64 = 600;
 const MIN_BYTES: u64 = 102_400;
-/// What turns off something that is inherited.
+/// The value that turns off an inherited setting.
 const OFF: &str = "off";
 
 /// An attribute of a stream, or of the nearest element above it that has it.
@@ -85,13 +85,14 @@ pub(super) fn read(inherited: Inherited<'_, '_>) -> Result<Rotation> {
 /// Attributes that say when a file is rotated.
 pub(super) const ROTATES: [&str; 4] = ["rotate_bytes", "rotate_seconds", "rotate_at", "rotate_on_start"];
 
-/// Whether a value switches off what is inherited.
+/// Whether a value turns off an inherited setting.
 pub(super) fn is_off(text: &str) -> bool {
     ["", "0", OFF, "false"].contains(&&*text.trim().to_ascii_lowercase())
 }
 
-/// What makes no sense together, each with the attribute that it is about. Where a stream has switched off the rotation
-/// that it inherits, what is said of rotated files is left for others, or for later.
+/// What makes no sense together, each with the attribute that it is about. Where a stream has
+/// switched off the rotation that it inherits, what is said of rotated files is left for others, or
+/// for later.
 pub(super) fn doubts<'a>(
     rotation: &Rotation,
     inherited: Inherited<'_, 'a>,

@@ -1,4 +1,4 @@
-//! What values of attributes mean.
+//! The values of attributes.
 
 use jiff::{Span, SpanRelativeTo};
 
@@ -106,7 +106,8 @@ fn is_too_large(text: &str, parse: fn(&str) -> Option<u64>) -> bool {
     parse(&small).is_some()
 }
 
-/// Bytes: a number, or one with a unit: kB, MB, GB, TB are powers of 1000, KiB, MiB, GiB, TiB of 1024.
+/// Bytes: a number, or one with a unit: kB, MB, GB, TB are powers of 1000, KiB, MiB, GiB, TiB of
+/// 1024.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.bytes().take_while(|&b| b.is_ascii_digit() || b == b'.').count();

@@ -1,4 +1,4 @@
-//! What there is in place of a language that its feature is not there for.
+//! Stands in for a language whose feature is off.
 
 use std::rc::Rc;
 

@@ -9,12 +9,12 @@ use crate::options::{StreamConfig, WhenFull};
 use crate::redact::Redaction;
 use crate::sink::{RotatedName, Rotation, Zone};
 
-/// The streams of a graph, as they are now, as a configuration in TOML. Reading it gives a graph with the same streams,
-/// outlets and filters. Streams that every graph has are left out while they are as every graph has them.
+/// Writes the current streams of a graph as a configuration in TOML. Reading it gives a graph with
+/// the same streams, outlets and filters. Built-in streams are left out unless they were changed.
 ///
-/// What only a program can set up is not in it: hooks, levels of the environment, and types that it registers, whose
-/// streams name the type. Times are rounded up to seconds, and a limit in a time that is no number of seconds is
-/// written with the next longer one.
+/// Settings that only a program can make are left out: hooks, levels of the environment, and
+/// registered types (their streams name the type). Durations are rounded up to seconds, and so is
+/// the period of a limit.
 ///
 /// ```
 /// use logdag::{Graph, SinkSpec, StreamOptions};

@@ -93,10 +93,10 @@ impl Expression {
 /// The field that a key is one letter away from, if it is not a likely name for a key itself.
 fn near_to_field(name: &str) -> Option<&'static str> {
     let long = ["timestamp", "facility", "threadid", "threadname", "message", "level"];
-    // Plurals are words of their own.
+    // Plurals are words in their own right.
     let meant = nearly(name, &long).filter(|meant| name != format!("{meant}s"));
-    // Most words that another letter makes of a short one are words, too (link, live, time): here one is left out or written
-    // twice, or two are swapped.
+    // Most words that another letter makes of a short one are words, too (link, live, time): here
+    // one is left out or written twice, or two are swapped.
     meant.or_else(|| {
         let name = name.to_ascii_lowercase();
         ["file", "line"].into_iter().find(|field| {
@@ -161,7 +161,7 @@ impl Field {
             Field::Line => Some(Value::U64(record.location.line.into())),
             Field::Message => Some(Value::Str(record.message())),
             Field::Level => Some(Value::Str(record.level.name())),
-            // Of several the last one counts, as in JSON.
+            // If there are several, the last one counts, as in JSON.
             Field::Key(key) => match record.keys.iter().rev().find(|(name, _)| name == key) {
                 Some((_, value)) => Some(*value),
                 None if key.contains('.') => {
@@ -190,7 +190,7 @@ impl Expression {
             Expression::Not(inner) => !inner.holds(record),
             Expression::And(all) => all.iter().all(|inner| inner.holds(record)),
             Expression::Or(all) => all.iter().any(|inner| inner.holds(record)),
-            // Every line has one, and it need not be formatted for that.
+            // Every line has one, and it need not be formatted for this.
             Expression::Exists(Field::Message) => true,
             Expression::Exists(field) => field.with_value(record, |value| value.is_some()),
             Expression::Level(operator, level) => operator.holds(Some(record.level.cmp(level))),
@@ -218,7 +218,8 @@ impl Expression {
 }
 
 impl Operator {
-    /// Whether it holds for two values in this order; `None` where one is no number (NaN): they are not equal then.
+    /// Whether the operator holds for two values in this order; `None` if one is NaN: they are not
+    /// equal then.
     pub(super) fn holds(self, order: Option<Ordering>) -> bool {
         let Some(order) = order else { return self == Operator::NotEqual };
         match self {
@@ -232,7 +233,7 @@ impl Operator {
     }
 }
 
-/// A value as text: integers in full, others as printf's `%g` has them.
+/// A value as text: integers in full, others as with printf's `%g`.
 fn text_of(value: Value<'_>) -> Cow<'_, str> {
     match value {
         Value::Str(text) => Cow::Borrowed(text),
@@ -241,7 +242,7 @@ fn text_of(value: Value<'_>) -> Cow<'_, str> {
     }
 }
 
-/// A number as printf's `%g` has it: six digits that count, no zeros at the end.
+/// A number as with printf's `%g`: six significant digits, no trailing zeros.
 pub(super) fn general(n: f64) -> String {
     if !n.is_finite() {
         return if n.is_nan() {
@@ -271,13 +272,14 @@ pub(super) fn general(n: f64) -> String {
     format!("{}e{sign}{:02}", trim(digits), exponent.abs())
 }
 
-/// A text that is a number as a whole.
+/// Parses a text that is completely a number.
 fn number_in(text: &str) -> Option<Operand> {
     let (operand, rest) = number(text)?;
     rest.is_empty().then_some(operand)
 }
 
-/// The order of a value and an operand, `Some(None)` where one is no number (NaN); `None` where they cannot be compared.
+/// The order of a value and an operand; `Some(None)` if one is NaN; `None` if they cannot be
+/// compared.
 fn compare(value: Value<'_>, operand: &Operand) -> Option<Option<Ordering>> {
     let left = match (value, operand) {
         (value, Operand::Text(text)) => return Some(Some(text_of(value).as_bytes().cmp(text.as_bytes()))),
@@ -285,7 +287,7 @@ fn compare(value: Value<'_>, operand: &Operand) -> Option<Option<Ordering>> {
         (Value::I64(n), _) => Operand::Int(n),
         (Value::U64(n), _) => i64::try_from(n).map_or(Operand::Float(n as f64), Operand::Int),
         (Value::F64(n), _) => Operand::Float(n),
-        // A number that no other type has; nothing else of it begins like one.
+        // A number that no other type can hold; no other JSON value begins like one.
         (Value::Json(json), _) => number_in(json.as_str())?,
         (Value::Uuid(_) | Value::Bool(_) | Value::Null, _) => return None,
     };

@@ -1,4 +1,4 @@
-//! How many lines pass an outlet, whatever they say.
+//! Limits and samples: they restrict how many lines pass an outlet, whatever the lines contain.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use crate::record::now_micros;
 use crate::sync::Mutex;
 
-/// A number of lines in a time: `100/s`, `1000/min`, `5/h`, or `3/10s` for 3 lines in 10 seconds.
+/// A number of lines per time: `100/s`, `1000/min`, `5/h`, or `3/10s` for 3 lines in 10 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// How many lines.
     pub lines: u64,
-    /// In what time.
+    /// The period.
     pub per: Duration,
 }
 
-/// What is wrong with the text of a [`Limit`].
+/// An invalid text of a [`Limit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a number of lines, 1 or more, and a time: 100/s, 1000/min or 5/h")]
 pub struct LimitError;
@@ -52,11 +52,11 @@ impl fmt::Display for Limit {
     }
 }
 
-/// What passes by number. Clones of a filter share it.
+/// The counters of limits and samples. Clones of a filter share them.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) limit: Option<Limit>,
-    /// One of this many passes.
+    /// One in this many lines passes.
     pub(super) sample: u64,
     state: Mutex<State>,
     left_out: AtomicU64,
@@ -64,12 +64,12 @@ pub(super) struct Gate {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Lines that came, for samples.
+    /// Lines that arrived, for samples.
     came: u64,
-    /// When the time of the limit began, and how many have passed since.
+    /// When the current period of the limit began, and how many lines have passed since.
     begun: Option<Instant>,
     passed: u64,
-    /// How many lines the limit has left out without a report, and since when.
+    /// How many lines the limit has left out since the last report, and since when.
     untold: u64,
     since: u64,
     /// When that was last reported.
@@ -144,14 +144,15 @@ impl Gate {
         self.left_out.load(Ordering::Relaxed)
     }
 
-    /// What the limit has left out since this was asked before.
+    /// What the limit has left out since the last call.
     pub(super) fn untold(&self) -> Option<LeftOut> {
         let limit = self.limit?;
         let mut state = self.state.lock();
         state.tell(limit)
     }
 
-    /// The same, unless that was less than the limit's time ago: reports are no more frequent than the lines that pass.
+    /// The same, unless the last call was less than one period ago: reports are no more frequent
+    /// than the lines that pass.
     pub(super) fn untold_if_due(&self) -> Option<LeftOut> {
         let limit = self.limit?;
         let mut state = self.state.lock();

@@ -5,15 +5,18 @@
 //! PRED  := FIELD OP VALUE | exists(FIELD)
 //! OP    := = != ~ !~ < <= > >=
 //! ```
-//! Fields are timestamp (microseconds), facility, threadid, threadname, file, line, message, level, and any key. A
-//! quoted value is compared as text, bytewise; a number as a number; `~` takes regular expressions of PCRE2, matched on
-//! bytes as libmtev does (`\w`, `.` and `(?i)` are of ASCII unless the expression begins with `(?u)`); what takes too
-//! long does not match. A missing field makes `!=` and `!~` true, everything else false.
+//! Fields are timestamp (microseconds), facility, threadid, threadname, file, line, message, level,
+//! and any key. A quoted value is compared as text, bytewise; a number as a number; `~` takes
+//! regular expressions of PCRE2, matched on bytes as in libmtev (`\w`, `.` and `(?i)` apply to
+//! ASCII unless the expression begins with `(?u)`); a match that takes too long counts as none. A
+//! missing field makes `!=` and `!~` true, everything else false.
 //!
-//! Levels have an order: `level >= 'warn'` is true for warnings and errors. A filter names them as loggers do (`warn`,
-//! `WARNING`, `fatal`, …: [`Level::from_name`](crate::Level::from_name)), or with pino's numbers (`level >= 40`).
+//! Levels have an order: `level >= 'warn'` is true for warnings and errors. A filter names them as
+//! loggers do (`warn`, `WARNING`, `fatal`, …: [`Level::from_name`](crate::Level::from_name)), or
+//! with pino's numbers (`level >= 40`).
 //!
-//! A dotted name that is no key reaches into keys with values of JSON: `user.name = 'x'`, `items.0.price > 5`.
+//! A dotted name that is not a key reaches into keys with JSON values: `user.name = 'x'`,
+//! `items.0.price > 5`.
 
 mod expression;
 mod gate;
@@ -33,11 +36,11 @@ pub(crate) use gate::LeftOut;
 pub use gate::{Limit, LimitError};
 pub use parse::FilterError;
 
-/// What an outlet lets pass: an expression, ready to be evaluated, and how many lines.
+/// A filter of an outlet: a compiled expression, and limits on the number of lines.
 #[derive(Clone)]
 pub struct Filter {
     text: String,
-    /// The same without limits; empty where every line passes.
+    /// The expression without limits; empty if every line passes.
     expression_text: String,
     expression: Expression,
     needs_message: bool,
@@ -69,7 +72,7 @@ impl Filter {
         Ok(Self { expression_text: text.clone(), text, expression, needs_message, gate: None })
     }
 
-    /// One that lets every line pass, for those that only have a limit.
+    /// A filter that lets every line pass, as a base for limits.
     pub fn all() -> Self {
         Self {
             text: String::new(),
@@ -80,17 +83,17 @@ impl Filter {
         }
     }
 
-    /// The same filter with a limit on the lines that pass in a time. What it leaves out is counted, and
-    /// reported where the outlet leads, in a line of its own: before the next line that passes, and when the
-    /// graph is flushed. Clones share the limit.
+    /// Adds a limit on the lines that pass per time. Lines that it leaves out are counted, and
+    /// reported in a separate line to the outlet's target: before the next line that passes, and
+    /// when the graph is flushed. Clones share the limit.
     #[must_use]
     pub fn with_limit(self, limit: Limit) -> Self {
         let sample = self.gate.as_ref().map_or(0, |gate| gate.sample);
         self.with_gate(Gate::new(Some(limit), sample), &format!("limit {limit}"))
     }
 
-    /// The same filter, which lets one of `n` lines pass, beginning with the first. What it leaves out is
-    /// counted. A limit applies to the lines of the sample. Clones share it.
+    /// Lets only one in `n` lines pass, beginning with the first. Lines that it leaves out are
+    /// counted. A limit applies to the lines of the sample. Clones share the counter.
     #[must_use]
     pub fn with_sample(self, one_of: NonZeroU64) -> Self {
         let limit = self.gate.as_ref().and_then(|gate| gate.limit);
@@ -107,7 +110,7 @@ impl Filter {
         self.gate.as_ref().map_or(0, |gate| gate.left_out())
     }
 
-    /// What its limit has left out since this was asked before.
+    /// What its limit has left out since the last call.
     pub(crate) fn untold(&self) -> Option<LeftOut> {
         self.gate.as_ref()?.untold()
     }
@@ -122,23 +125,23 @@ impl Filter {
         self.gate.as_ref().is_some_and(|gate| gate.limit.is_some())
     }
 
-    /// The expression as it was given, and what limits it has.
+    /// The original expression, and its limits.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The expression alone, the limit, and of how many lines the sample lets one pass; 0 without one.
+    /// The expression alone, the limit, and the `n` of the sample; 0 without one.
     pub(crate) fn parts(&self) -> (&str, Option<Limit>, u64) {
         let gate = self.gate.as_ref();
         (&self.expression_text, gate.and_then(|gate| gate.limit), gate.map_or(0, |gate| gate.sample))
     }
 
-    /// Whether it looks at the message, which has to be formatted first then.
+    /// Whether it uses the message, which must then be formatted first.
     pub fn needs_message(&self) -> bool {
         self.needs_message
     }
 
-    /// The same filter for lines of a level and those that are more serious only.
+    /// Adds a minimum level.
     #[must_use]
     pub fn with_min_level(self, level: Level) -> Self {
         let least = Self::min_level(level);
@@ -155,7 +158,7 @@ impl Filter {
         }
     }
 
-    /// Lines of a level, and those that are more serious.
+    /// Lines of a level or more serious ones.
     pub fn min_level(level: Level) -> Self {
         let text = format!("level >= '{level}'");
         Self {
@@ -167,20 +170,20 @@ impl Filter {
         }
     }
 
-    /// What is less serious does not pass, whatever else a line has.
+    /// Less serious lines never pass.
     pub(crate) fn threshold(&self) -> Threshold {
         self.expression.threshold()
     }
 
-    /// What is right, and probably not what was meant: comparisons of numbers with texts, and names one letter away
-    /// from those of fields.
+    /// Doubts about a valid expression: comparisons of numbers with texts, and names one letter
+    /// away from those of fields.
     pub(crate) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         self.expression.doubts(&mut doubts);
         doubts
     }
 
-    /// Whether a line passes. With a limit or a sample, one that does counts.
+    /// Whether a line passes. A line that passes counts for a limit or a sample.
     pub fn passes(&self, record: &Record<'_>) -> bool {
         self.expression.holds(record) && self.gate.as_ref().is_none_or(|gate| gate.passes())
     }

@@ -1,11 +1,11 @@
-//! Values within values of JSON, by dotted names.
+//! Finds values within JSON values by dotted names.
 
 use serde_json::value::RawValue;
 
 use crate::value::{Members, Parsed, Value};
 
-/// The value that a dotted name leads to: a key, and names of members or places (from 0) within its value. Where names have
-/// dots themselves, the longest one that is there counts.
+/// The value at a dotted name: a key, and names of members or indexes (from 0) within its value. If
+/// names contain dots, the longest existing one counts.
 pub(super) fn find<'a>(keys: &[(&str, Value<'a>)], path: &str) -> Option<Parsed<'a>> {
     splits(path).find_map(|(key, rest)| {
         let (_, value) = keys.iter().rev().find(|(name, _)| *name == key)?;
@@ -29,7 +29,7 @@ fn member<'a>(value: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     match value.get().as_bytes().first()? {
         b'{' => {
             let Members(members) = serde_json::from_str(value.get()).ok()?;
-            // Of several the last one counts.
+            // If there are several, the last one counts.
             members.into_iter().rev().find(|(member, _)| member == name).map(|(_, value)| value)
         }
         b'[' => {

@@ -1,13 +1,13 @@
-//! Text to expression.
+//! Parses expressions.
 
 use super::expression::{Expression, Field, Operand, Operator, number};
 use crate::level::Level;
 use crate::pattern::Pattern;
 
-/// Expressions are nested no deeper than this.
+/// The maximum nesting of expressions.
 const MAX_DEPTH: usize = 100;
 
-/// Where an expression is wrong, and what was expected there.
+/// A syntax error in an expression: its place, and what was expected there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: expected {expected}")]
 pub struct FilterError {
@@ -150,7 +150,8 @@ impl<'a> Parser<'a> {
         Ok(Expression::Compare(field, operator, operand))
     }
 
-    /// The level that an operand names. Syslog's numbers go down where things get worse: they would mislead here.
+    /// The level that an operand names. Syslog's numbers decrease with severity, so they would
+    /// mislead here.
     fn level(&self, start: usize, operand: &Operand) -> Result<Level, FilterError> {
         let level = match operand {
             Operand::Text(name) => Level::from_name(name),

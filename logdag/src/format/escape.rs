@@ -1,15 +1,15 @@
-//! Characters that must not break a line, or do things to a terminal.
+//! Escapes characters that would break a line or control a terminal.
 
 use std::io::Write;
 
 use crate::message::may_be_dangerous;
 
-/// Control characters; and those that break a line or turn its direction in some programs.
+/// Control characters, and characters that break a line or change its direction in some programs.
 fn is_dangerous(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A text on one line: dangerous characters are escaped as Rust has them, `\n` or `\u{1b}`.
+/// A text on one line: dangerous characters are escaped as in Rust, `\n` or `\u{1b}`.
 pub(super) fn on_one_line(text: &str, out: &mut Vec<u8>) {
     escape(text, is_dangerous, out);
 }
@@ -19,10 +19,10 @@ pub(super) fn line(text: &str, out: &mut Vec<u8>) {
     escape(text, |c| c != '\t' && is_dangerous(c), out);
 }
 
-/// The same for JSON, from a place on: there they are within texts, and an escape is the same character. Those below the space
-/// are escaped already, or are white space between parts.
+/// The same for JSON, from an offset on: there they are within strings, where an escape means the
+/// same character. Those below the space are escaped already, or are white space between parts.
 pub(super) fn within_json(line: &mut Vec<u8>, start: usize) {
-    // Few lines have any of them, and of those that have one of these bytes, few have more of the character.
+    // Few lines have any of these bytes, and few of those have the whole character.
     let is_one = |&at: &usize| {
         let second = |n: usize| line.get(start + at + n).copied();
         match line[start + at] {
@@ -47,8 +47,8 @@ pub(super) fn within_json(line: &mut Vec<u8>, start: usize) {
     }
 }
 
-/// A key or a value as logfmt has it: between quotation marks, with escapes as in JSON, where it would not be clear how
-/// far it goes.
+/// A key or a value in logfmt: between quotation marks, with escapes as in JSON, if its end would
+/// be ambiguous otherwise.
 pub(super) fn logfmt(text: &str, out: &mut Vec<u8>) {
     let is_special = |c: char| c.is_whitespace() || matches!(c, '"' | '=') || is_dangerous(c);
     let maybe = |byte: u8| byte <= b' ' || byte >= 0x7f || matches!(byte, b'"' | b'=');
@@ -90,7 +90,7 @@ fn escape(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// A look at bytes only must not miss one.
+    /// The check of bytes alone must not miss a character.
     #[test]
     fn every_dangerous_character_is_one_by_its_first_byte() {
         for c in (char::MIN..=char::MAX).filter(|&c| is_dangerous(c)) {
@@ -119,7 +119,7 @@ mod tests {
             logfmt(text, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected, "{text:?}");
         }
-        // What is between quotation marks is a text of JSON.
+        // The text between quotation marks is a JSON string.
         let all: String = (char::MIN..='\u{3000}').collect();
         let mut out = Vec::new();
         logfmt(&all, &mut out);

@@ -7,7 +7,8 @@ use flatbuffers::{FlatBufferBuilder, TableFinishedWIPOffset, VOffsetT, WIPOffset
 use crate::record::Record;
 use crate::value::Value;
 
-/// Where a field with this id is found in a table's list of fields: behind two lengths of two bytes.
+/// The offset of the field with this id in a table's list of fields, after two lengths of two
+/// bytes.
 const fn field(id: VOffsetT) -> VOffsetT {
     4 + 2 * id
 }
@@ -25,7 +26,8 @@ thread_local! {
     static BUILDER: RefCell<FlatBufferBuilder<'static>> = RefCell::new(FlatBufferBuilder::new());
 }
 
-/// Appends the line to `out`; with `sized`, behind its length (4 bytes, little endian), so that one can follow the other.
+/// Appends the line to `out`; with `sized`, after its length (4 bytes, little endian), so that
+/// lines can follow each other.
 pub(super) fn line(record: &Record<'_>, sized: bool, out: &mut Vec<u8>) {
     let write = |builder: &mut FlatBufferBuilder<'_>, out: &mut Vec<u8>| {
         build(builder, record);
@@ -50,7 +52,7 @@ pub(super) fn line(record: &Record<'_>, sized: bool, out: &mut Vec<u8>) {
 }
 
 fn build(builder: &mut FlatBufferBuilder<'_>, record: &Record<'_>) {
-    // What a table refers to comes before it.
+    // The objects that a table refers to come before it.
     let pairs: Vec<Table> = record.keys.iter().map(|(key, value)| pair(builder, key, value)).collect();
     let pairs = (!pairs.is_empty()).then(|| builder.create_vector(&pairs));
     let texts = [record.location.file, record.thread_name(), record.facility, record.message()]
@@ -78,7 +80,7 @@ fn pair(builder: &mut FlatBufferBuilder<'_>, key: &str, value: &Value<'_>) -> Ta
     let (kind, value) = match *value {
         Value::I64(n) => (LONG, one(builder, |b| b.push_slot(field(0), n, 0))),
         Value::U64(n) => (ULONG, one(builder, |b| b.push_slot(field(0), n, 0))),
-        // Always there: what is left out is read as 0.0, also where it is -0.0.
+        // Always present: a missing value is read as 0.0, also if it is -0.0.
         Value::F64(n) => (DOUBLE, one(builder, |b| b.push_slot_always(field(0), n))),
         Value::Json(json) if json.as_str() == "-0" => {
             (DOUBLE, one(builder, |b| b.push_slot_always(field(0), -0.0_f64)))

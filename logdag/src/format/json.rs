@@ -31,8 +31,8 @@ fn value(value: Value<'_>, out: &mut Vec<u8>) {
     };
 }
 
-/// Each key with its value, behind a comma. JSON objects have each key once: the last one counts. One with the name of a field
-/// gets another name, unless it is a level, which the field says.
+/// Each key with its value, after a comma. JSON objects have each key once: the last one counts. A
+/// key with the name of a field is renamed, unless it is a level, which the field has.
 fn key_values(keys: &[(&str, Value<'_>)], is_field: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
     for (key, of_key) in last_of_each(keys) {
         let takes_field = is_field(key);
@@ -66,7 +66,7 @@ fn spans(record: &Record<'_>, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// What may be asked for, and the keys that are no fields.
+/// The optional fields, and the keys that are not fields.
 fn rest(flags: Flags, layout: Layout, record: &Record<'_>, fields: &[&str], out: &mut Vec<u8>) {
     if flags.target {
         out.extend_from_slice(b",\"target\":");
@@ -85,7 +85,7 @@ fn rest(flags: Flags, layout: Layout, record: &Record<'_>, fields: &[&str], out:
     out.push(b'}');
 }
 
-/// A line with the names of libmtev's fields.
+/// A line with libmtev's field names.
 pub(super) fn line(flags: Flags, layout: Layout, record: &Record<'_>, out: &mut Vec<u8>) {
     let fields = ["timestamp", "facility", "threadid", "threadname", "file", "line", "message", "level"];
     // Writing to a Vec cannot fail.
@@ -106,7 +106,7 @@ pub(super) fn line(flags: Flags, layout: Layout, record: &Record<'_>, out: &mut 
     rest(flags, layout, record, if flags.level { &fields } else { without_level }, out);
 }
 
-/// What a line says, without its time: level, message and keys.
+/// The contents of a line without its time: level, message and keys.
 pub(crate) fn event_body(record: &Record<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(record.level.name().as_bytes());
     string(record.message(), out);

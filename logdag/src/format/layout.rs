@@ -17,8 +17,8 @@ pub struct Flags {
     pub debug: bool,
     /// In plain lines and `json`: the level.
     pub level: bool,
-    /// In plain lines: the keys with their values, as logfmt has them: texts with spaces, quotation marks, `=` or control
-    /// characters are between quotation marks, with the escapes of JSON.
+    /// In plain lines: the keys with their values as logfmt. Texts with spaces, quotation marks,
+    /// `=` or control characters are quoted, with the escapes of JSON.
     pub keys: bool,
     /// In all but FlatBuffers: what the program calls the place that it logged from.
     pub target: bool,
@@ -76,7 +76,7 @@ impl Flags {
 }
 
 impl Flags {
-    /// What either has.
+    /// The union of both.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self {
@@ -91,14 +91,15 @@ impl Flags {
     }
 }
 
-/// More keys are looked up in a table.
+/// With more keys than this, a table is used.
 const FEW_KEYS: usize = 32;
 
-/// Keys with their values; of several with one name the last one.
+/// Keys with their values; if several have the same name, the last one.
 pub(crate) fn last_of_each<'k, 'v, K: AsRef<str>>(
     keys: &'k [(K, Value<'v>)],
 ) -> impl Iterator<Item = (&'k str, Value<'v>)> {
-    // Of few keys each is compared with all: that is quicker than a table, of many it would take for ever.
+    // A few keys are compared with each other, which is quicker than a table; for many, it would
+    // take forever.
     let last: Option<HashMap<&str, usize>> = (keys.len() > FEW_KEYS)
         .then(|| keys.iter().enumerate().map(|(place, (key, _))| (key.as_ref(), place)).collect());
     keys.iter().enumerate().filter_map(move |(place, (key, value))| {
@@ -111,19 +112,21 @@ pub(crate) fn last_of_each<'k, 'v, K: AsRef<str>>(
     })
 }
 
-/// Whether a key says the level of its line, which formats have in a place of its own.
+/// Whether a key is the level of its line, for which formats have a field.
 pub(super) fn says_the_level(key: &str, value: Value<'_>) -> bool {
     key == "level" && Level::of_value(value).is_some()
 }
 
-/// How a sink has its lines.
+/// The layout of a sink's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Plain messages end with one newline, also those with line ends within; FlatBuffers come behind their lengths. What
-    /// keeps messages apart by itself needs neither, and gets them as they are.
+    /// Plain messages end with one newline, also those that contain line ends; FlatBuffers follow
+    /// their lengths. A sink that separates messages by itself needs neither, and gets them
+    /// unchanged.
     pub split: bool,
-    /// In plain lines that are split, control characters are escaped, and further lines of a message begin with a tab, as no
-    /// line of its own does. Otherwise further lines get the prefix of the first, as from libmtev.
+    /// In plain lines that are split, control characters are escaped, and further lines of a
+    /// message begin with a tab, which no first line does. Otherwise further lines get the prefix
+    /// of the first, as in libmtev.
     pub escape: bool,
     /// `json` and `event` have the spans around a line.
     pub spans: bool,

@@ -1,4 +1,4 @@
-//! A line as bytes.
+//! The formats of lines.
 
 mod escape;
 #[cfg(feature = "flatbuffers")]
@@ -10,25 +10,25 @@ mod plain;
 
 use crate::record::Record;
 
-/// How a sink wants its lines.
+/// The format of a sink's lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Text with a prefix, as the flags have it.
+    /// Text with a prefix, according to the flags.
     #[default]
     Plain,
-    /// A JSON object a line, with the fields' names of libmtev.
+    /// One JSON object per line, with libmtev's field names.
     Json,
-    /// A JSON object a line in the style of structured events.
+    /// One JSON object per line, in the style of structured events.
     Event,
-    /// A FlatBuffer a line: the table LogLine of `schema/logline.fbs`. Sinks whose lines follow one another without a
-    /// border (files, outputs) get each behind its length: 4 bytes, little endian, behind which it is aligned by
-    /// itself. `logdag decode` and the crate `logline` read it.
+    /// One FlatBuffer per line: the table LogLine of `schema/logline.fbs`. In sinks whose lines are
+    /// not separated otherwise (files, outputs), each follows its length: 4 bytes, little endian,
+    /// after which it is aligned by itself. `logdag decode` and the crate `logline` read it.
     #[cfg(feature = "flatbuffers")]
     FlatBuffer,
 }
 
 impl Format {
-    /// All there are.
+    /// All formats.
     pub const ALL: &[Format] = &[
         Format::Plain,
         Format::Json,
@@ -48,7 +48,7 @@ impl Format {
         }
     }
 
-    /// The one of this name.
+    /// The format of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|format| format.name() == name)
     }
@@ -122,7 +122,7 @@ mod tests {
     fn parsed(format: Format, flags: Flags, layout: Layout, message: &str) -> Parsed {
         let text = rendered(format, flags, layout, message);
         assert!(text.ends_with("}\n") && text.matches('\n').count() == 1, "{text}");
-        // The parser at hand has no such number.
+        // The parser in this test cannot represent the number.
         serde_json::from_str(&text.replace("1e400", "\"1e400\"")).unwrap()
     }
 
@@ -194,7 +194,8 @@ mod tests {
         assert_eq!(parsed(Format::Json, more, Layout::default(), "a\n\"b\""), expected);
     }
 
-    /// A table for many keys, and comparing few, give the same: the last of a name counts, and stands where it stood.
+    /// The table for many keys and the comparison of few give the same result: the last key of a
+    /// name counts, at its place.
     #[test]
     fn of_keys_with_one_name_the_last_one_counts_however_many_there_are() {
         for n in [3, 10, 32, 33, 1000] {

@@ -1,4 +1,4 @@
-//! Events as people see them on a terminal.
+//! Events for people at a terminal.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use super::plain::{key_value, local_time};
 use crate::level::Level;
 use crate::record::Record;
 
-/// Colours are left out where the environment asks for that.
+/// Whether the environment asks for no colours.
 static COLOURS: LazyLock<bool> =
     LazyLock::new(|| std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()));
 

@@ -12,7 +12,7 @@ use crate::message::Text;
 use crate::record::Record;
 use crate::value::Value;
 
-/// What begins a further line of an escaped message: lines of their own never begin with it.
+/// The beginning of a further line of an escaped message; first lines never begin with it.
 const CONTINUED: u8 = b'\t';
 
 pub(super) fn line(flags: Flags, layout: Layout, record: &Record<'_>, out: &mut Vec<u8>) {
@@ -56,7 +56,7 @@ fn escape_message(start: usize, message: usize, out: &mut Vec<u8>) {
         } else if start == message
             && let Some(rest) = line.strip_prefix(char::from(CONTINUED))
         {
-            // Without a prefix it would seem to be part of the line before it.
+            // Without a prefix, it would seem to be part of the previous line.
             out.extend_from_slice(br"\t");
             escape::line(rest, out);
             continue;
@@ -65,7 +65,7 @@ fn escape_message(start: usize, message: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Gives every further line the prefix as well.
+/// Adds the prefix to every further line.
 fn repeat_prefix(start: usize, message: usize, out: &mut Vec<u8>) {
     if message == start {
         return;
@@ -109,7 +109,8 @@ fn prefix(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// The keys behind a message, as logfmt has them. One that says the level is left out where that is shown by itself.
+/// The keys after a message, as logfmt. A key that is the level is left out if the level is shown
+/// separately.
 fn keys(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
     if !flags.keys {
         return;
@@ -140,7 +141,8 @@ pub(super) fn key_value(value: Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// `YYYY-MM-DD HH:MM:SS.uuuuuu` in local time. The part before the dot is kept for the next line of the same second.
+/// `YYYY-MM-DD HH:MM:SS.uuuuuu` in local time. The part before the dot is cached for the next line
+/// of the same second.
 pub(super) fn local_time(micros: u64, out: &mut Vec<u8>) {
     thread_local! {
         static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };

@@ -19,11 +19,12 @@ use crate::sink::{FdSink, SinkSpec};
 use crate::slot::{Slot, TextHook, go_sync};
 
 impl Graph {
-    /// Sets up a stream: it is made where it is not there, and its outlets stay. A sink that it had is closed when the
-    /// last line is through.
+    /// Sets up a stream: it is created if missing, and its outlets stay. A sink that it had is
+    /// closed when the last line is written.
     ///
     /// # Errors
-    /// [`GraphError::Name`], [`GraphError::TooLarge`]; [`GraphError::Sink`]: nothing is changed then.
+    /// [`GraphError::Name`], [`GraphError::TooLarge`]; [`GraphError::Sink`]: nothing is changed
+    /// then.
     pub fn configure(&self, name: &str, options: StreamOptions) -> Result<Stream, GraphError> {
         check_name(name)?;
         let slot = self.make_slot(name, &options, options.sink.as_ref(), None)?;
@@ -54,7 +55,7 @@ impl Graph {
         state.options = options;
         let stream = Stream { node: Arc::clone(&state.node) };
         let old = std::mem::replace(&mut state.slot, slot.clone());
-        // What the old one was given comes first: both may write to one file.
+        // Lines of the old one come first: both may write to the same file.
         let held = slot.as_ref().map(|slot| slot.hold());
         new.into_iter().for_each(|name| streams.resolve_one(name));
         streams.resolve_from(name);
@@ -63,11 +64,13 @@ impl Graph {
         stream
     }
 
-    /// Sets up several streams: all of them, or, where a sink cannot be opened, none. Each has exactly the outlets that
-    /// the list gives it, and loses those that it had. Streams that are not in the list stay as they are.
+    /// Sets up several streams: all of them or, if a sink cannot be opened, none. Each gets exactly
+    /// the outlets in the list, and loses others. Streams that are not in the list stay as they
+    /// are.
     ///
     /// # Errors
-    /// The stream that cannot be set up, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
+    /// The stream that cannot be set up, with the error of [`configure`](Graph::configure) or
+    /// [`connect`](Graph::connect) says.
     pub fn apply(&self, list: Vec<StreamConfig>) -> Result<(), ApplyError> {
         let turns = Arc::clone(&self.streams().turns);
         let _one_at_a_time = turns.configuring.lock();
@@ -76,15 +79,17 @@ impl Graph {
         self.set_up(list, declared, directory).map_err(|(n, error)| ApplyError { index: Some(n), error })
     }
 
-    /// Sets up several streams in place of those that [`apply`](Graph::apply) and this method set up before: all
-    /// of them, or none if a sink cannot be opened. Streams that are no longer in the list are restored to what
-    /// they were before. Those that are in it unchanged stay as they are, including later changes
-    /// (such as [`set_enabled`](Graph::set_enabled)); sinks that need not change stay open. No line is lost or
-    /// written twice. Relative paths are those of the first list: they lead where they would have led then, also after the
-    /// process has changed its working directory.
+    /// Sets up several streams in place of those that [`apply`](Graph::apply) and this method set
+    /// up before: all of them, or none if a sink cannot be opened. Streams that are no longer in
+    /// the list are restored to what they were before. Streams whose entries are unchanged stay as
+    /// they are, including later changes (such as [`set_enabled`](Graph::set_enabled)); sinks that
+    /// need not change stay open. No line is lost or written twice. Relative paths are relative to
+    /// the working directory at the time of the first list, even if the process has changed it
+    /// since.
     ///
     /// # Errors
-    /// The stream that cannot be set up, and what [`configure`](Graph::configure) or [`connect`](Graph::connect) says.
+    /// The stream that cannot be set up, with the error of [`configure`](Graph::configure) or
+    /// [`connect`](Graph::connect) says.
     pub fn replace(&self, list: Vec<StreamConfig>) -> Result<(), ApplyError> {
         let turns = Arc::clone(&self.streams().turns);
         let _one_at_a_time = turns.configuring.lock();
@@ -103,8 +108,8 @@ impl Graph {
             .map_err(|(n, error)| ApplyError { index: places.get(n).copied(), error })
     }
 
-    /// From `undeclared` on, the streams of the list go back to what they were before. Relative paths are those of a
-    /// directory.
+    /// From `undeclared` on, the streams of the list return to their earlier state. Relative paths
+    /// are relative to a directory.
     fn set_up(
         &self,
         list: Vec<StreamConfig>,
@@ -114,7 +119,7 @@ impl Graph {
         // Everything that can be checked without opening a sink is checked first.
         let mut tried = self.streams().clone();
         tried.connect_all(&list, undeclared)?;
-        // An unchanged sink stays open, so that nothing that it holds is lost or written out of order.
+        // An unchanged sink stays open, so that none of its lines are lost or written out of order.
         let stays = |streams: &Streams, StreamConfig { name, options, .. }: &StreamConfig| {
             let state = streams.by_name.get(name);
             state.is_some_and(|state| state.slot.is_some() && state.options.same_sink(options))
@@ -156,7 +161,7 @@ impl Graph {
                 slot.hold()
             });
             let state = next.make(&name);
-            // What says nothing of a sink leaves the built-in one its own.
+            // A declaration without a sink leaves the built-in stream its own.
             if options.sink.is_none() && name == "stderr" {
                 options.sink = state.options.sink.take();
                 if let Some(sink) = options.sink.as_ref().filter(|sink| sink.kind == "stderr") {
@@ -177,7 +182,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Removes a stream, and every outlet to it; returns whether it existed. Lines to handles of it are dropped.
+    /// Removes a stream, and every outlet to it; returns whether it existed. Lines that are logged
+    /// through its handles are dropped.
     pub fn remove(&self, name: &str) -> bool {
         let mut streams = self.streams();
         let Some(state) = streams.by_name.remove(name) else { return false };
@@ -204,8 +210,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Adds an outlet, creating both streams if they do not exist. An existing outlet stays as it is, with its
-    /// filter: remove it first to change that.
+    /// Adds an outlet, creating both streams if they do not exist. An existing outlet keeps its
+    /// filter: remove the outlet first to change it.
     ///
     /// # Errors
     /// [`GraphError::Filter`], and those of [`connect`](Graph::connect).
@@ -216,7 +222,8 @@ impl Graph {
     /// Adds an outlet, as [`add_outlet`](Graph::add_outlet) does, with a parsed filter.
     ///
     /// # Errors
-    /// [`GraphError::Cycle`], [`GraphError::Name`], [`GraphError::TooLarge`]: nothing is changed then.
+    /// [`GraphError::Cycle`], [`GraphError::Name`], [`GraphError::TooLarge`]: nothing is changed
+    /// then.
     pub fn connect(&self, from: &str, to: &str, filter: Option<Filter>) -> Result<(), GraphError> {
         let limited = filter.as_ref().is_some_and(Filter::is_limited);
         self.streams().connect(from, to, filter.map(Arc::new))?;
@@ -226,12 +233,12 @@ impl Graph {
         Ok(())
     }
 
-    /// Removes the outlets from one stream to another; says how many there were.
+    /// Removes the outlets from one stream to another; returns their number.
     pub fn remove_outlet(&self, from: &str, to: &str) -> usize {
         self.change_outlets(from, |outlets| outlets.retain(|outlet| outlet.to != to))
     }
 
-    /// Removes all outlets of a stream; says how many there were.
+    /// Removes all outlets of a stream; returns their number.
     pub fn remove_outlets(&self, from: &str) -> usize {
         self.change_outlets(from, Vec::clear)
     }
@@ -246,7 +253,7 @@ impl Graph {
         removed
     }
 
-    /// Lets lines through a stream, or not.
+    /// Enables or disables a stream.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`].
@@ -254,7 +261,7 @@ impl Graph {
         self.change(name, |state| state.options.enabled = enabled)
     }
 
-    /// Changes what lines through a stream have in front.
+    /// Changes what lines through a stream show besides their messages.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`].
@@ -262,7 +269,7 @@ impl Graph {
         self.change(name, |state| state.options.flags = flags)
     }
 
-    /// Changes how lines look in a stream's sink, from the next one on.
+    /// Changes the format of a stream's sink, from the next line on.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`].
@@ -275,7 +282,7 @@ impl Graph {
         })
     }
 
-    /// Changes a stream's type and path; the sink that it had is closed when the last line is through.
+    /// Changes a stream's type and path; the old sink is closed when the last line is written.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`]; [`GraphError::Sink`]: nothing is changed then.
@@ -295,8 +302,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Puts something down about a stream. Where it is part of what its sink is made from, it counts when that is opened
-    /// the next time.
+    /// Sets a property of a stream. If its sink uses the property, it takes effect when the sink is
+    /// next opened.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`].
@@ -315,15 +322,15 @@ impl Graph {
         Ok(())
     }
 
-    /// Calls this with every line that gets anywhere, once, before its message is formatted; where it says `false`, the
-    /// line goes no further.
+    /// Sets a hook that is called once with every line that would reach a sink, before its message
+    /// is formatted. If it returns `false`, the line goes no further.
     pub fn add_hook(&self, hook: impl Fn(&Record<'_>) -> bool + Send + Sync + 'static) {
         let hook: RecordHook = Arc::new(hook);
         self.change_hooks(|hooks| hooks.record.push(hook));
     }
 
-    /// Calls this with every line that is written as plain text, once for each sink that gets it, as that gets it; where
-    /// it says `false`, the line does not go there.
+    /// Sets a hook that is called with every line that is written as plain text, once for each
+    /// sink, as the sink would get it. If it returns `false`, the sink does not get the line.
     pub fn add_text_hook(&self, hook: impl Fn(&Record<'_>, &[u8]) -> bool + Send + Sync + 'static) {
         let hook: TextHook = Arc::new(hook);
         self.change_hooks(|hooks| hooks.text.push(hook));
@@ -335,23 +342,22 @@ impl Graph {
         streams.resolve();
     }
 
-    /// Has streams take no lines that are less serious than this, whatever lines their outlets let pass; replaces what was set
-    /// before.
+    /// Sets the minimum levels of streams, whatever their outlets let pass; replaces earlier ones.
     pub fn set_levels(&self, levels: Levels) {
         let mut streams = self.streams();
         streams.levels = levels;
         streams.resolve();
     }
 
-    /// Has no sink get what this redacts, whatever streams a line comes through; replaces what was set before. Streams may have
-    /// [more](StreamOptions::redaction).
+    /// Sets a redaction for all sinks, whatever streams a line passes; replaces an earlier one.
+    /// Streams may have [more](StreamOptions::redaction).
     pub fn set_redaction(&self, redaction: Redaction) {
         let mut streams = self.streams();
         streams.redaction = redaction;
         streams.resolve();
     }
 
-    /// What [`set_redaction`](Self::set_redaction) has set.
+    /// The redaction that [`set_redaction`](Self::set_redaction) has set.
     pub fn redaction(&self) -> Redaction {
         self.streams().redaction.clone()
     }

@@ -1,4 +1,4 @@
-//! What there is of a stream, for people and tools.
+//! Descriptions of streams, for people and tools.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::format::{Flags, Format};
 use crate::redact::Redaction;
 use crate::slot::{Counters, QueueStats, Slot};
 
-/// What came to the filter of an outlet.
+/// The counters of an outlet's filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FilterStats {
-    /// Lines that came to it.
+    /// Lines that reached it.
     pub lines: u64,
-    /// Those of them that did not pass.
+    /// Lines that did not pass.
     pub filtered: u64,
 }
 
-/// What there is of a stream.
+/// The description of a stream.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StreamInfo {
@@ -39,45 +39,48 @@ pub struct StreamInfo {
     pub flags: Flags,
     /// Whether plain lines have control characters escaped there.
     pub escape: bool,
-    /// Whether `json` and `event` have the spans around a line there.
+    /// Whether `json` and `event` include the spans around a line there.
     pub spans: bool,
-    /// What lines through it lose before a sink gets them.
+    /// What is removed from lines through it before a sink gets them.
     pub redaction: Redaction,
     /// Whether lines go through it.
     pub enabled: bool,
-    /// Whether a line that is logged to it gets anywhere.
+    /// Whether a line that is logged to it reaches a sink.
     pub enabled_below: bool,
     /// Its outlets: names, and the text of filters.
     pub outlets: Vec<(String, Option<String>)>,
     /// Lines that limits and samples of outlets have left out, by the outlets' names.
     pub left_out: BTreeMap<String, u64>,
-    /// Lines that came to the filters of outlets, and how many of them did not pass, by the outlets' names: where
-    /// [`stats`](StreamInfo::stats) is on. Lines of levels that no outlet takes are not counted: they get nowhere before.
+    /// Lines that reached the filters of outlets, and how many of them did not pass, by the
+    /// outlets' names, if [`stats`](StreamInfo::stats) is on. Lines of levels that no outlet
+    /// accepts are not counted: they are dropped earlier.
     pub filtered: BTreeMap<String, FilterStats>,
     /// Its `<config>`, with the properties that were set.
     pub config: BTreeMap<String, String>,
-    /// Whether statistics by libmtev's names have it ([`StreamOptions::stats`](crate::StreamOptions::stats)).
+    /// Whether libmtev's statistics include it
+    /// ([`StreamOptions::stats`](crate::StreamOptions::stats)).
     pub stats: bool,
-    /// What its sink has written.
+    /// The counters of its sink.
     pub counters: Counters,
-    /// What waits in its queue; `None` without one.
+    /// The state of its queue; `None` without one.
     pub queue: Option<QueueStats>,
     /// How often its file was rotated; `None` without one.
     pub rotations: Option<u64>,
-    /// Bytes in what it writes to.
+    /// The size of its sink, in bytes.
     pub size: Option<u64>,
-    /// Lines that were logged to it by a thread that was logging already, in a signal handler or within a sink: they are
-    /// left out.
+    /// Lines that were left out because their thread was already logging, in a signal handler or
+    /// within a sink.
     pub reentrant: u64,
 }
 
 impl StreamInfo {
-    /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line gets anywhere),
-    /// `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`, `spans`, `escape`, `redact`,
-    /// `redact_pattern`, `stats` (`lines`, `bytes`, `dropped`, `failed`, `repeated`, and `size`,
-    /// which may be null; `reentrant`, where there are any), `config` (an object of texts), and `outlets` (objects with `name`, and `filter`
-    /// and `left_out`, lines that a limit or a sample kept back, where there are any; with `stats`, `lines` that came to
-    /// the filter, and `filtered` that did not pass it).
+    /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line
+    /// reaches a sink), `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`,
+    /// `spans`, `escape`, `redact`, `redact_pattern`, `stats` (`lines`, `bytes`, `dropped`,
+    /// `failed`, `repeated`, and `size`, which may be null; `reentrant`, if there are any),
+    /// `config` (an object of strings), and `outlets` (objects with `name` and, if there are any,
+    /// `filter` and `left_out`, the lines that a limit or a sample held back; with `stats`, `lines`
+    /// that reached the filter, and `filtered` that did not pass it).
     pub fn to_json(&self) -> String {
         let outlet = |(name, filter): &(String, Option<String>)| {
             let mut outlet = json!({ "name": name });
@@ -129,15 +132,16 @@ impl StreamInfo {
 }
 
 impl Graph {
-    /// What there is of a stream.
+    /// The description of a stream.
     pub fn describe(&self, name: &str) -> Option<StreamInfo> {
         let (mut description, slot) = self.describe_without_size(name)?;
         description.size = slot.and_then(|slot| slot.size());
         Some(description)
     }
 
-    /// Describes every stream, in the order of names, without [`size`](StreamInfo::size): no sink is asked, so
-    /// this waits for none, and delays logging no longer than it takes to copy the description of one stream.
+    /// Describes every stream, sorted by name, without [`size`](StreamInfo::size). It queries no
+    /// sink, so it waits for none, and delays logging only while it copies the description of one
+    /// stream.
     pub fn describe_all(&self) -> Vec<StreamInfo> {
         self.names().iter().filter_map(|name| Some(self.describe_without_size(name)?.0)).collect()
     }
@@ -148,7 +152,7 @@ impl Graph {
         let slot = state.slot.clone();
         let mut spec = state.spec().unwrap_or_default();
         if let Some(slot) = &slot {
-            // Where it was opened, whatever the working directory is by now.
+            // The path where it was opened, whatever the working directory is now.
             spec.path.clone_from(&slot.spec.path);
         }
         let outlet =

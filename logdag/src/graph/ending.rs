@@ -1,4 +1,4 @@
-//! What is done when the process comes to a bad end: nothing that was accepted is lost.
+//! Orderly ends of the process, in which no accepted line is lost.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use crate::level::Level;
 use crate::patience;
 use crate::record::{Doing, Location, this_thread};
 
-/// Sinks that take too long are given up before this, at their own limits.
+/// The longest wait; sinks that take too long are given up before, at their own limits.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Does something that may wait for a sink, and waits no longer than this; returns whether it is done.
+/// Runs something that may wait for a sink, and waits no longer than this; returns whether it is
+/// done.
 #[cfg(not(feature = "shuttle"))]
 fn at_most(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
     use std::sync::mpsc;
@@ -48,16 +49,18 @@ fn at_most(_: Duration, work: impl FnOnce() + Send + 'static) -> bool {
 }
 
 impl Graph {
-    /// Writes everything that waits, goes synchronous, logs a last line, makes everything durable, and ends the process
-    /// with SIGABRT. [`fatal!`](crate::fatal!) is the way to call it. A sink that blocks does not keep the process from
-    /// ending: see [`drain_limit`](crate::StreamOptions::drain_limit).
+    /// Writes everything that waits, goes synchronous, logs a last line, makes everything durable,
+    /// and ends the process with SIGABRT. Use [`fatal!`](crate::fatal!) to call it. A blocked sink
+    /// does not keep the process from ending: see
+    /// [`drain_limit`](crate::StreamOptions::drain_limit).
     pub fn abort(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) -> ! {
         self.last_line(stream, location, arguments);
         std::process::abort()
     }
 
-    /// The same for an end that is not a fault of the program's: it exits with status 2, as libmtev does where a
-    /// configuration keeps it from starting. [`terminate!`](crate::terminate!) is the way to call it.
+    /// The same for an end that is not a fault of the program: it exits with status 2, as libmtev
+    /// does if a configuration keeps it from starting. Use [`terminate!`](crate::terminate!) to
+    /// call it.
     pub fn terminate(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) -> ! {
         self.last_line(stream, location, arguments);
         std::process::exit(2)
@@ -65,7 +68,7 @@ impl Graph {
 
     fn last_line(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) {
         if Doing::now() == Doing::Writing {
-            // Within a sink there is no waiting for sinks.
+            // Code within a sink must not wait for sinks.
             self.tell_end(arguments);
         } else {
             let (graph, last, thread) = (self.clone(), stream.clone(), this_thread());
@@ -99,20 +102,21 @@ impl Graph {
         patience::report(format!("{what}\n").as_bytes());
     }
 
-    /// Everything that waits is written, and made durable, when what this returns is dropped: keep it in `main` to its
-    /// end where the graph itself is never dropped, as that of an installed logger.
+    /// Returns a guard that writes everything that waits, and makes it durable, when it is dropped.
+    /// Keep it until the end of `main` if the graph itself is never dropped, as with an installed
+    /// logger.
     pub fn drain_at_end(&self) -> DrainAtEnd {
         DrainAtEnd(self.clone())
     }
 
-    /// From now on a panic is logged to this stream, and everything that waits is written and made durable,
-    /// before the previous panic hook is called. This does not keep the graph alive.
+    /// From now on, panics are logged to this stream, and everything that waits is written and made
+    /// durable, before the previous panic hook is called. This does not keep the graph alive.
     pub fn log_panics(&self, stream: &Stream) {
         let (graph, stream) = (Arc::downgrade(&self.inner), stream.clone());
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // A panic within a sink is its stream's affair. In the middle of a line, of an argument for example, this
-            // one comes before it.
+            // The sink's stream reports a panic within a sink. For a panic in the middle of a line,
+            // for example in an argument, this line comes before that one.
             if let Some(inner) = graph.upgrade().filter(|_| Doing::now() != Doing::Writing) {
                 let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
                 let payload = info.payload();
@@ -136,8 +140,8 @@ impl Graph {
     }
 }
 
-/// Writes what waits in a graph's queues when it is dropped, and lets rotated files be compressed for as long as a sink may
-/// take: see [`Graph::drain_at_end`].
+/// A guard that, when dropped, writes what waits in a graph's queues, and waits for the compression
+/// of rotated files as long as a sink may take: see [`Graph::drain_at_end`].
 #[derive(Debug)]
 #[must_use = "what waits is written when this is dropped"]
 pub struct DrainAtEnd(Graph);
@@ -154,7 +158,7 @@ impl Drop for DrainAtEnd {
         if !ended {
             self.0.tell_end(format_args!("a log sink does not end: what it still has is lost"));
         }
-        // What is not compressed by then is compressed after the next start.
+        // Files that are not compressed by then are compressed after the next start.
         crate::sink::wait_for_compression(Instant::now() + self.0.longest_drain());
         self.0.streams().report_unregistered();
     }

@@ -4,9 +4,9 @@ use std::io;
 
 use crate::filter::FilterError;
 
-/// A line passes no more streams than this in a row.
+/// The most streams in a row that a line passes.
 pub(super) const MAX_DEPTH: usize = 1000;
-/// A line that is logged to a stream takes no more ways than this, over streams and outlets together.
+/// The most ways that a line takes from a stream, over streams and outlets together.
 pub(super) const MAX_WAYS: usize = 10_000;
 /// Longest name of a stream, in bytes.
 pub(crate) const MAX_NAME: usize = 255;
@@ -18,7 +18,7 @@ pub enum GraphError {
     /// There is no stream of this name.
     #[error("there is no log stream {0:?}")]
     UnknownStream(String),
-    /// There is one already.
+    /// A stream of this name exists already.
     #[error("there is a log stream {0:?} already")]
     StreamExists(String),
     /// A stream cannot have this name.
@@ -44,7 +44,7 @@ pub enum GraphError {
     /// The filter of an outlet is wrong.
     #[error("the filter: {0}")]
     Filter(#[from] FilterError),
-    /// A sink cannot be opened, or not do what it is to.
+    /// A sink cannot be opened, or an operation on it failed.
     #[error("log stream {stream:?} of type {kind}: {source}")]
     Sink {
         /// The stream.
@@ -54,7 +54,7 @@ pub enum GraphError {
         /// Why.
         source: io::Error,
     },
-    /// Several sinks cannot do what they are to.
+    /// Operations on several sinks failed.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Several(Vec<GraphError>),
 }
@@ -64,7 +64,7 @@ impl GraphError {
         Self::Sink { stream: stream.to_owned(), kind: kind.to_owned(), source }
     }
 
-    /// All errors as one; `Ok` where there is none.
+    /// Combines errors; `Ok` if there are none.
     pub(super) fn all(outcomes: impl Iterator<Item = Result<(), GraphError>>) -> Result<(), GraphError> {
         let mut errors: Vec<_> = outcomes.filter_map(Result::err).collect();
         match errors.pop() {
@@ -78,13 +78,13 @@ impl GraphError {
     }
 }
 
-/// Why streams that were to be set up together were not: nothing has changed.
+/// Why several streams could not be set up together. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 #[non_exhaustive]
 pub struct ApplyError {
-    /// The place in the list of the stream that cannot be set up; `None` for one that is not in the list, and was to become
-    /// what it was before.
+    /// The index in the list of the stream that cannot be set up; `None` for one that is not in the
+    /// list and should have been restored.
     pub index: Option<usize>,
     /// What is wrong with it.
     pub error: GraphError,

@@ -49,7 +49,7 @@ impl Inner {
     }
 }
 
-/// What a graph knows, locked; for moments only.
+/// The state of a graph, locked for short times only.
 pub(super) struct Known<'a> {
     streams: MutexGuard<'a, Streams>,
     _inside: fork::Inside,
@@ -82,8 +82,8 @@ impl Default for Graph {
 }
 
 impl Graph {
-    /// A graph with the streams that are always there: `stderr`, and `error`, `notice` and `debug` (disabled), which
-    /// lead to it, and `error/stacktrace`, which leads to `error`.
+    /// A graph with the built-in streams: `stderr`; `error`, `notice` and `debug` (disabled), which
+    /// lead to it; and `error/stacktrace`, which leads to `error`.
     pub fn new() -> Self {
         let mut streams = Streams { makers: makers(), ..Streams::default() };
         let sink = SinkSpec { stream: "stderr".to_owned(), kind: "stderr".to_owned(), ..SinkSpec::default() };
@@ -106,13 +106,13 @@ impl Graph {
         Self { inner: Arc::new(Inner { streams, names_changed: AtomicU64::new(0) }) }
     }
 
-    /// What it knows, of this process.
+    /// Its state, for this process.
     pub(super) fn streams(&self) -> Known<'_> {
         fork::renew_if_forked();
         self.inner.streams()
     }
 
-    /// The stream of this name; made where it is not there, with an outlet to the stream that its name is below.
+    /// The stream of this name; created if missing, with an outlet to its parent.
     ///
     /// # Errors
     /// [`GraphError::Name`], [`GraphError::TooLarge`].
@@ -134,28 +134,29 @@ impl Graph {
         Ok(Stream { node })
     }
 
-    /// The stream of this name, if it is there.
+    /// The stream of this name, if it exists.
     pub fn find(&self, name: &str) -> Option<Stream> {
         let streams = self.streams();
         streams.by_name.get(name).map(|state| Stream { node: Arc::clone(&state.node) })
     }
 
-    /// The names of all streams, in order.
+    /// The names of all streams, sorted.
     pub fn names(&self) -> Vec<String> {
         self.streams().names(|_| true)
     }
 
-    /// The names of all streams of a type, in order.
+    /// The names of all streams of a type, sorted.
     pub fn names_of_type(&self, kind: &str) -> Vec<String> {
         self.streams().names(|state| state.kind() == kind)
     }
 
-    /// The names of all streams whose sinks get their lines in this format, in order.
+    /// The names of all streams whose sinks get their lines in this format, sorted.
     pub fn names_of_format(&self, format: Format) -> Vec<String> {
         self.streams().names(|state| !state.kind().is_empty() && state.options.format == format)
     }
 
-    /// All streams as they are now, in the order of names: what was put down about them is part of their sinks' `<config>`.
+    /// The current configuration of all streams, sorted by name. Properties that were set are part
+    /// of their sinks' `<config>`.
     pub fn configs(&self) -> Vec<StreamConfig> {
         let streams = self.streams();
         let config = |(name, state): (&String, &State)| StreamConfig {
@@ -170,18 +171,18 @@ impl Graph {
         streams.by_name.iter().map(config).collect()
     }
 
-    /// What a stream is, as it was set up.
+    /// The options of a stream.
     pub fn options(&self, name: &str) -> Option<StreamOptions> {
         self.streams().by_name.get(name).map(|state| state.options.clone())
     }
 
-    /// Counts how often a name was given to another stream, or to none.
+    /// Counts how often the stream of a name has changed.
     #[cfg(any(feature = "log", feature = "tracing"))]
     pub(crate) fn names_changed(&self) -> u64 {
         self.inner.names_changed.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    /// What was put down about a stream under this key: its `<config>`, and properties that were set.
+    /// The property of a stream with this key: from its `<config>`, or set later.
     pub fn property(&self, name: &str, key: &str) -> Option<String> {
         let streams = self.streams();
         let state = streams.by_name.get(name)?;
@@ -192,7 +193,7 @@ impl Graph {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // In a child, what is the parent's stays so.
+        // In a child, leave the parent's sinks alone.
         fork::renew_if_forked();
         let slots = self.streams().slots();
         go_sync(&slots);

@@ -9,7 +9,7 @@ use super::streams::Maker;
 use crate::sink::JlogSink;
 use crate::sink::{Descriptor, FdSink, FileSink, Journald, MemorySink, MetricSink, Syslog};
 
-/// The types that are always there.
+/// The built-in types.
 pub(super) fn makers() -> BTreeMap<String, Maker> {
     let mut makers: BTreeMap<String, Maker> = BTreeMap::new();
     for (kind, sink) in [("stderr", FdSink::Stderr), ("stdout", FdSink::Stdout)] {

@@ -1,4 +1,4 @@
-//! Streams and what connects them.
+//! Streams and their connections.
 
 mod changes;
 mod description;

@@ -9,11 +9,11 @@ use crate::level::Level;
 use crate::lines::for_each_line;
 use crate::record::Location;
 
-/// A line from a [`Pipe`] is cut there, in bytes.
+/// The longest line from a [`Pipe`], in bytes; a longer one is split.
 pub const MAX_PIPE_LINE: usize = 64 << 10;
 
-/// A file descriptor whose lines are logged to a stream: for the output of a child process. What is no UTF-8 is replaced
-/// by U+FFFD; lines are cut at [`MAX_PIPE_LINE`] bytes.
+/// A file descriptor whose lines are logged to a stream, for the output of a child process. Bytes
+/// that are not UTF-8 are replaced with U+FFFD; lines are split at [`MAX_PIPE_LINE`] bytes.
 ///
 /// ```
 /// use logdag::Graph;
@@ -45,7 +45,7 @@ impl Pipe {
         Ok(Self { writer, reading })
     }
 
-    /// Another one of its file descriptors, to be given away: to `Command::stdout`, for example.
+    /// Another file descriptor of the pipe, to give away, for example to `Command::stdout`.
     ///
     /// # Errors
     /// What the system says.

@@ -43,7 +43,7 @@ fn renew(streams: &Mutex<Streams>) {
                     Arc::new(Unopened { make, spec: spec.clone(), sink: Mutex::default() })
                 }
             },
-            // Types are never taken back.
+            // Types are never unregistered.
             (None, None) => continue,
         };
         fresh.push((name, Slot::new(&old.stream, sink, spec.clone(), &options), old));
@@ -51,7 +51,7 @@ fn renew(streams: &Mutex<Streams>) {
     let _inside = fork::enter();
     let mut streams = streams.lock();
     for (name, slot, old) in fresh {
-        // What it holds is the parent's, and must not be written when it is dropped.
+        // Its contents belong to the parent, and must not be written when it is dropped.
         std::mem::forget(Arc::clone(&old));
         if let Some(state) = streams.by_name.get_mut(&name) {
             state.slot = Some(slot);
@@ -60,7 +60,7 @@ fn renew(streams: &Mutex<Streams>) {
     streams.resolve();
 }
 
-/// A sink that could not be opened in a child: it is tried again with every line.
+/// A sink that could not be opened in a child; every line tries again.
 struct Unopened {
     make: Maker,
     spec: SinkSpec,

@@ -1,7 +1,8 @@
-//! What limits of outlets have left out, reported where these lead.
+//! Reports of what outlet limits have left out, logged to the outlets' targets.
 //!
-//! A report comes before the next line that passes, and with a flush. Where the graph has threads, one of its own sees to it
-//! that a report does not wait for either. Whoever reports does not wait for a queue that is full, or a sink that is busy.
+//! A report comes before the next line that passes, and with a flush. If the graph has threads, one
+//! of them reports without waiting for either. A report never waits for a full queue or a busy
+//! sink.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,13 +16,13 @@ use crate::record::{Record, While, now_micros};
 use crate::route::Route;
 use crate::sync::{Mutex, spawn};
 
-/// So often the thread looks for something to report.
+/// How often the thread checks for something to report.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Reports, and where they go.
+/// Reports and their targets.
 pub(super) struct Reports(Vec<(String, String, Arc<Route>)>);
 
-/// Takes what limits have left out; `untold` says what that is for one outlet.
+/// Takes what limits have left out; `untold` gets it for one outlet.
 pub(super) fn take(streams: &Streams, untold: impl Fn(&Filter) -> Option<LeftOut>) -> Reports {
     let outlets = streams.by_name.iter().flat_map(|(name, state)| {
         let filters = state.outlets.iter().filter_map(|outlet| Some((&outlet.to, outlet.filter.as_ref()?)));
@@ -48,16 +49,16 @@ impl Reports {
 impl Graph {
     /// Logs what limits have left out.
     pub(super) fn report_left_out(&self) {
-        // In the middle of a line it would come back to it.
+        // In the middle of a line, the report would come back to it.
         let Some(_reporting) = While::reporting() else { return };
         let reports = take(&self.streams(), Filter::untold);
         reports.log();
     }
 
-    /// Starts the thread that reports what limits leave out, where the graph has threads and limits.
+    /// Starts the thread that reports what limits leave out, if the graph has threads and limits.
     pub(super) fn report_in_time(&self) {
         let mut streams = self.streams();
-        // A checker's thread that sleeps without end keeps the others from going on.
+        // A model checker's thread that sleeps forever would block the others.
         if streams.reporting || !is_wanted(&streams) || cfg!(feature = "shuttle") {
             return;
         }
@@ -73,7 +74,8 @@ fn is_wanted(streams: &Streams) -> bool {
         && outlets.any(|outlet| outlet.filter.as_ref().is_some_and(|filter| filter.is_limited()))
 }
 
-/// What the thread does. It keeps no graph: whoever drops the last handle of one waits for its queues.
+/// The thread's work. It does not keep a graph alive, because dropping its last handle waits for
+/// its queues.
 fn report_every_second(graph: &Weak<Mutex<Streams>>) {
     let Some(_reporting) = While::reporting() else { return };
     loop {

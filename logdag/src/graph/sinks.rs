@@ -1,4 +1,4 @@
-//! The sinks of the streams: their types, opening them, and what is done with all of them.
+//! The sinks of the streams: their types, opening them, and operations on all of them.
 
 use std::any::Any;
 use std::io;
@@ -16,10 +16,10 @@ use crate::sink::{MemoryLine, MemorySink, MetricSink, MetricValues, Sink, SinkSp
 use crate::slot::{Slot, go_sync};
 use crate::sync::MutexGuard;
 
-/// A sink that was replaced, if there was one, and what holds the new one.
+/// The replaced sink, if there was one, and a guard that holds the new one.
 pub(super) type Replaced<'a> = (Option<Arc<Slot>>, Option<MutexGuard<'a, ()>>);
 
-/// A stream whose sink a change waits for, until this is dropped.
+/// Marks a stream whose sink a change waits for, until this is dropped.
 struct Pending<'a> {
     graph: &'a Graph,
     stream: String,
@@ -45,8 +45,8 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// The same with absolute paths, from this directory or else from the working directory: the sink may be opened again, in a
-/// child that was forked, after the process has changed that.
+/// The same with absolute paths, from this directory or else from the working directory: a forked
+/// child may reopen the sink after the process has changed that.
 fn absolute(spec: &SinkSpec, directory: Option<&Path>) -> io::Result<SinkSpec> {
     let absolute = |path: &Path| match directory {
         Some(directory) => std::path::absolute(directory.join(path)),
@@ -65,8 +65,8 @@ fn absolute(spec: &SinkSpec, directory: Option<&Path>) -> io::Result<SinkSpec> {
 }
 
 impl Graph {
-    /// Ends the queues of sinks that were replaced. What they were given comes first, as an old and a new one may write to
-    /// one file: the new one is held until then. None waits for another stream's.
+    /// Ends the queues of replaced sinks. Their lines come first, because an old and a new sink may
+    /// write to the same file: the new one is held until then. No stream waits for another's sink.
     pub(super) fn replace_sinks(&self, replaced: Vec<Replaced<'_>>) {
         let stopped = replaced.into_iter().filter_map(|(old, held)| {
             let old = old?;
@@ -79,7 +79,7 @@ impl Graph {
         while !waiting.is_empty() {
             let now = Instant::now();
             waiting.retain_mut(|(old, held, deadline, pending)| {
-                // A checker has no time that passes.
+                // A model checker has no time that passes.
                 let over = old.has_ended() || now >= *deadline || cfg!(feature = "shuttle");
                 if over {
                     old.go_sync(*deadline);
@@ -96,14 +96,15 @@ impl Graph {
         }
     }
 
-    /// The streams whose sinks a change waits for at this moment, in order: [`replace`](Graph::replace) and
-    /// [`apply`](Graph::apply) for what an old sink was given before, [`reopen`](Graph::reopen) for a write that is under way.
-    /// The change counts for all other streams already.
+    /// The streams whose sinks a change waits for now, sorted: [`replace`](Graph::replace) and
+    /// [`apply`](Graph::apply) wait for the lines of an old sink, [`reopen`](Graph::reopen) for a
+    /// write in progress. The change already applies to all other streams.
     pub fn pending(&self) -> Vec<String> {
         self.streams().pending.keys().cloned().collect()
     }
 
-    /// Adds a type of sink: `make` opens one from its spec. Streams of this type that are there already get theirs.
+    /// Adds a type of sink: `make` opens one from its spec. Existing streams of this type get their
+    /// sinks.
     ///
     /// # Errors
     /// The first of them that cannot be opened.
@@ -125,7 +126,7 @@ impl Graph {
         self.streams().makers.contains_key(kind)
     }
 
-    /// The streams whose type is not registered (yet), with that type. Lines do not get to their sinks.
+    /// The streams whose type is not registered (yet), with that type. Their lines are not written.
     pub fn unregistered(&self) -> Vec<(String, String)> {
         let streams = self.streams();
         streams.unregistered().map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
@@ -150,8 +151,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Opens a sink; a relative path is one in this directory, or else in the working directory. The function that makes it
-    /// may use the graph.
+    /// Opens a sink; a relative path is relative to this directory, or else to the working
+    /// directory. The function that makes it may use the graph.
     pub(super) fn make_slot(
         &self,
         name: &str,
@@ -161,7 +162,7 @@ impl Graph {
     ) -> Result<Option<Arc<Slot>>, GraphError> {
         let Some(spec) = spec else { return Ok(None) };
         let maker = self.streams().makers.get(&spec.kind).cloned();
-        // A type that is not registered yet may be so later.
+        // A type that is not registered yet may be registered later.
         let Some(make) = maker else { return Ok(None) };
         let spec =
             absolute(spec, directory).map_err(|source| GraphError::of_sink(name, &spec.kind, source))?;
@@ -175,7 +176,7 @@ impl Graph {
         Ok(Some(Slot::new(name, sink, spec, options)))
     }
 
-    /// Says to an opened sink that it will be written to.
+    /// Tells an opened sink that it will be written to.
     pub(super) fn begin(
         name: &str,
         options: &StreamOptions,
@@ -186,22 +187,22 @@ impl Graph {
             .map_err(|source| GraphError::of_sink(name, kind, source))
     }
 
-    /// Gives every sink that may have one a queue and a thread of its own, and later sinks as well. Does nothing
-    /// from within a sink.
+    /// Gives a queue and a thread to every sink that may have them, and to later sinks as well.
+    /// Does nothing from within a sink.
     ///
-    /// A process may fork afterwards. The child has no threads: its graph is
-    /// synchronous, every sink is opened again when the child first logs or uses the graph, counters begin at
-    /// 0, and the parent writes what waits in queues. The child may go asynchronous itself. (A child that can
-    /// no longer reach the directory of its files, after `chroot` for example, loses its lines and reports
-    /// that.)
+    /// A process may fork afterwards. The child has no threads: its graph is synchronous, every
+    /// sink is reopened when the child first logs or uses the graph, counters begin at 0, and the
+    /// parent writes the lines in the queues. The child may call this itself. (A child that can no
+    /// longer reach the directory of its files, for example after `chroot`, loses its lines and
+    /// reports that.)
     pub fn go_async(&self) {
         self.change_mode(true, |slots| slots.iter().for_each(Slot::go_async));
     }
 
-    /// Writes everything that waits in queues and ends their threads; from then on, threads that log write themselves.
-    /// Does nothing from within a sink. What a sink has not taken within its stream's
-    /// [`drain_limit`](StreamOptions::drain_limit) is counted as dropped and reported, by the next
-    /// [`flush`](Graph::flush) too.
+    /// Writes everything that waits in queues and ends their threads; from then on, logging threads
+    /// write themselves. Does nothing from within a sink. Lines that a sink has not taken within
+    /// its stream's [`drain_limit`](StreamOptions::drain_limit) are counted as dropped and
+    /// reported, also by the next [`flush`](Graph::flush).
     pub fn go_sync(&self) {
         self.change_mode(false, go_sync);
     }
@@ -225,13 +226,14 @@ impl Graph {
     /// Writes everything that was logged so far and makes it durable.
     ///
     /// # Errors
-    /// The sinks that cannot, or take longer than their streams' [`drain_limit`](StreamOptions::drain_limit), or have
-    /// lost lines since the last time; the others are flushed all the same.
+    /// The sinks that fail, take longer than their streams'
+    /// [`drain_limit`](StreamOptions::drain_limit), or have lost lines since the last flush; the
+    /// others are flushed all the same.
     pub fn flush(&self) -> Result<(), GraphError> {
         report_reentrant(0);
         self.report_left_out();
         let slots = self.slots(|_| true);
-        // All of them write at the same time: none is late because another one is.
+        // All of them write at the same time, so that none is delayed by another.
         let begun: Vec<_> = slots.iter().map(|(_, slot)| (slot.start_flush(), slot.deadline())).collect();
         GraphError::all(slots.iter().zip(begun).map(|((kind, slot), (flush, deadline))| {
             let flushed = slot.finish_flush(flush, deadline);
@@ -242,9 +244,9 @@ impl Graph {
     /// Reopens every sink whose file was moved away.
     ///
     /// # Errors
-    /// The errors of the sinks that cannot be reopened; the others are reopened nevertheless. A sink that
-    /// is being written to for longer than its stream's [`drain_limit`](StreamOptions::drain_limit) is reopened
-    /// when the write ends.
+    /// The errors of the sinks that cannot be reopened; the others are reopened nevertheless. A
+    /// sink that is being written to for longer than its stream's
+    /// [`drain_limit`](StreamOptions::drain_limit) is reopened when the write ends.
     pub fn reopen(&self) -> Result<(), GraphError> {
         self.reopen_those(|_| true, true)
     }
@@ -252,7 +254,7 @@ impl Graph {
     /// The same for all sinks of a type.
     ///
     /// # Errors
-    /// The sinks that cannot; the others do all the same.
+    /// The sinks that cannot be reopened; the others are reopened all the same.
     pub fn reopen_type(&self, kind: &str) -> Result<(), GraphError> {
         self.reopen_those(|state| state.kind() == kind, true)
     }
@@ -271,8 +273,8 @@ impl Graph {
         wanted.filter_map(|state| Some((state.kind().to_owned(), state.slot.clone()?))).collect()
     }
 
-    /// The same without waiting: sinks that are being written to are reopened when the write ends, and report errors on
-    /// stderr then.
+    /// The same without waiting: sinks that are being written to are reopened when the write ends,
+    /// and then report errors on stderr.
     pub(crate) fn reopen_at_once(&self) -> Result<(), GraphError> {
         self.reopen_those(|_| true, false)
     }
@@ -280,7 +282,7 @@ impl Graph {
     fn reopen_those(&self, wanted: impl Fn(&State) -> bool, waits: bool) -> Result<(), GraphError> {
         let slots = self.slots(wanted);
         let now = Instant::now();
-        // Those that are busy come last: the others do not wait for them.
+        // Busy sinks come last, so that the others do not wait for them.
         let (mut busy, mut outcomes) = (Vec::new(), Vec::new());
         for (kind, slot) in &slots {
             match slot.reopen(now) {
@@ -318,7 +320,8 @@ impl Graph {
         self.streams().by_name.get(name)?.slot.clone()
     }
 
-    /// Rotates what a stream's sink has written: a file gets the next name that its [`Rotation`](crate::Rotation) gives.
+    /// Rotates a stream's sink: a file gets the next name according to its
+    /// [`Rotation`](crate::Rotation).
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
@@ -330,7 +333,7 @@ impl Graph {
         })
     }
 
-    /// Rotates what a stream's sink has written to this name, unless it exists already.
+    /// Rotates a stream's sink to this name, unless it exists already.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
@@ -342,7 +345,7 @@ impl Graph {
         })
     }
 
-    /// Removes rotated files that are not to be kept any longer; returns how many.
+    /// Removes expired rotated files; returns their number.
     ///
     /// # Errors
     /// [`GraphError::UnknownStream`], [`GraphError::Sink`].
@@ -350,17 +353,17 @@ impl Graph {
         self.with_sink(name, |slot| slot.with_sink(slot.deadline(), Sink::remove_expired))
     }
 
-    /// The last lines of a memory stream, oldest first; `None` where it is none.
+    /// The last lines of a memory stream, oldest first; `None` if it is not one.
     pub fn memory_last(&self, name: &str, n: usize) -> Option<Vec<MemoryLine>> {
         self.slot(name)?.ring().map(|ring| ring.last(n))
     }
 
-    /// The lines of a memory stream after the one with this index; `None` where it is none.
+    /// The lines of a memory stream after the one with this index; `None` if it is not one.
     pub fn memory_since(&self, name: &str, index: u64) -> Option<Vec<MemoryLine>> {
         self.slot(name)?.ring().map(|ring| ring.since(index))
     }
 
-    /// A piece of a memory stream, as [`MemorySink::piece`] gives it; `None` where it is none.
+    /// A piece of a memory stream, as [`MemorySink::piece`] returns it; `None` if it is not one.
     pub fn memory_piece(
         &self,
         name: &str,
@@ -371,7 +374,7 @@ impl Graph {
         self.slot(name)?.ring().map(|ring| ring.piece(index, max_lines, max_bytes))
     }
 
-    /// What the streams with a [`Metric`](crate::Metric) have counted, in the order of their names.
+    /// The values of the streams with a [`Metric`](crate::Metric), sorted by name.
     pub fn metrics(&self) -> Vec<MetricValues> {
         let slots = self.slots(|state| state.kind() == "metric");
         let sinks =
@@ -379,7 +382,7 @@ impl Graph {
         sinks.map(MetricSink::values).collect()
     }
 
-    /// The number of a memory stream's newest line; `None` where it is none.
+    /// The number of a memory stream's newest line; `None` if it is not one.
     pub fn memory_newest(&self, name: &str) -> Option<u64> {
         self.slot(name)?.ring().map(MemorySink::newest)
     }

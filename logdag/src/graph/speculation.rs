@@ -1,4 +1,4 @@
-//! Lines that are kept until it is known whether anybody wants them.
+//! Lines that are held until it is known whether anybody wants them.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use super::stream::Stream;
 use crate::kept::Kept;
 use crate::route::{Route, Step};
 
-/// Lines that are logged as if they mattered, and then committed to a stream, or forgotten. What is dropped without
-/// being committed is forgotten.
+/// Lines that are logged provisionally, and then committed to a stream or discarded. Dropping this
+/// without committing discards them.
 ///
 /// ```
 /// use logdag::{Graph, log};
@@ -56,9 +56,9 @@ impl Speculation {
         self.kept.dropped()
     }
 
-    /// Logs the lines to a stream, oldest first and with their own times, threads and places; says how many there were,
-    /// and 0 where the stream leads nowhere: they are forgotten then.
-    /// What is logged to [`stream`](Self::stream) from then on is forgotten.
+    /// Logs the lines to a stream, oldest first and with their own times, threads and places;
+    /// returns their number, or 0 if the stream leads nowhere, in which case they are discarded.
+    /// Lines that are logged to [`stream`](Self::stream) afterwards are discarded.
     pub fn commit(self, to: &Stream) -> usize {
         if !to.is_enabled() {
             return 0;
@@ -70,15 +70,15 @@ impl Speculation {
         lines.len()
     }
 
-    /// Forgets the lines; says how many there were.
+    /// Discards the lines; returns their number.
     pub fn roll_back(self) -> usize {
         self.len()
     }
 }
 
 impl Graph {
-    /// A private stream whose lines are kept until it is known whether anybody wants them: the last `max_lines`, with no
-    /// more than `max_bytes` of text.
+    /// A private stream whose lines are held until it is known whether anybody wants them: the last
+    /// `max_lines`, with at most `max_bytes` of text.
     pub fn speculate(&self, max_lines: usize, max_bytes: usize) -> Speculation {
         Speculation::new(max_lines, max_bytes)
     }

@@ -1,4 +1,4 @@
-//! What lines are logged to.
+//! Handles of streams.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::value::Value;
 /// The time of a line without one.
 const NOW: u64 = u64::MAX;
 
-/// A stream to log to. Cheap to clone; works on when the graph changes.
+/// A stream to log to. Cheap to clone; stays valid when the graph changes.
 #[derive(Clone)]
 pub struct Stream {
     pub(super) node: Arc<Node>,
 }
 
-/// Lines of all streams that were left out since that was last reported, and when that was.
+/// Lines of all streams that were left out since the last report, and the time of that report.
 static UNREPORTED: AtomicU64 = AtomicU64::new(0);
 static REPORTED: AtomicU64 = AtomicU64::new(0);
 const REPORT_EVERY_MICROS: u64 = 10_000_000;
 
-/// Counts a line that was left out because its thread was logging, and whose stream is not at hand. All that a signal handler
-/// may do.
+/// Counts a line that was left out because its thread was logging, and whose stream is not at hand.
+/// A signal handler may do no more than this.
 #[cfg(any(feature = "log", feature = "tracing"))]
 #[cold]
 pub(crate) fn count_reentrant() {
     UNREPORTED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Reports on stderr lines that were left out because their thread was logging, this much time apart at least.
+/// Reports on stderr lines that were left out because their thread was logging, at most this often.
 #[cold]
 pub(super) fn report_reentrant(after_micros: u64) {
     let (now, last) = (now_micros(), REPORTED.load(Ordering::Relaxed));
@@ -66,7 +66,7 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
-    /// One in no graph.
+    /// A stream in no graph.
     pub(crate) fn with_route(route: Route) -> Self {
         Self { node: Node::new(route) }
     }
@@ -76,27 +76,30 @@ impl Stream {
         Arc::clone(&self.node.route.load().facility)
     }
 
-    /// Whether a line that is logged to it may get anywhere.
+    /// Whether a line that is logged to it may reach a sink.
     #[inline]
     pub fn is_enabled(&self) -> bool {
         self.takes(Level::Error)
     }
 
-    /// Whether a line of this level may get anywhere: the stream leads to a sink, and neither
-    /// [`Graph::set_levels`](crate::Graph::set_levels) nor the filters on all ways exclude this level. The macro
-    /// [`log!`](crate::log!) asks first, and evaluates its arguments only then.
+    /// Whether a line of this level may reach a sink: the stream leads to one, and neither
+    /// [`Graph::set_levels`](crate::Graph::set_levels) nor the filters on all ways exclude the
+    /// level. The macro [`log!`](crate::log!) checks this first, and evaluates its arguments only
+    /// then.
     #[inline]
     pub fn takes(&self, level: Level) -> bool {
         Threshold::of_number(self.node.least.load(Ordering::Relaxed)).takes(level)
     }
 
-    /// Logs a line of this moment; [`log!`](crate::log!) is the way to call it.
+    /// Logs a line with the current time; use [`log!`](crate::log!) to call it.
     ///
-    /// A thread that is logging does not log again: a line that a signal handler logs then, or a sink, a filter or an
-    /// argument, is left out, counted ([`StreamInfo::reentrant`](crate::StreamInfo::reentrant)) and reported on stderr; so
-    /// is one of a handler that interrupts its thread while that changes, describes or flushes a graph. So
-    /// no lock of this library is waited for in vain. A signal handler that interrupts its thread elsewhere, within the
-    /// allocator for example, must not log: like most functions, this one may allocate memory.
+    /// A thread that is logging does not log again. A line that a signal handler, a sink, a filter
+    /// or an argument logs meanwhile is left out, counted
+    /// ([`StreamInfo::reentrant`](crate::StreamInfo::reentrant)) and reported on stderr. The same
+    /// applies to a handler that interrupts its thread while it changes, describes or flushes a
+    /// graph. So this library never deadlocks on its own locks. A signal handler that interrupts
+    /// its thread elsewhere, for example within the allocator, must not log: like most functions,
+    /// this one may allocate memory.
     #[inline]
     pub fn log(
         &self,
@@ -108,7 +111,7 @@ impl Stream {
         self.log_line(keys, message, location, NOW, level);
     }
 
-    /// Logs a line of another moment, in microseconds since 1970 UTC.
+    /// Logs a line with another time, in microseconds since 1970 UTC.
     pub fn log_at(
         &self,
         micros: u64,
@@ -120,7 +123,7 @@ impl Stream {
         self.log_line(keys, message, location, micros.min(NOW - 1), level);
     }
 
-    /// Logs a line of which more is known.
+    /// Logs a line with additional properties.
     pub fn log_with(
         &self,
         details: &Details<'_>,
@@ -141,8 +144,8 @@ impl Stream {
         }
     }
 
-    /// What takes two words comes first, in registers, and is not kept anywhere before it is in the record: written to the
-    /// stack as two and read as one, it would have to wait.
+    /// Arguments of two words come first, in registers, and are not stored before they are in the
+    /// record: written to the stack as two words and read as one, they would stall the CPU.
     fn log_line(
         &self,
         keys: &[(&str, Value<'_>)],
@@ -162,7 +165,7 @@ impl Stream {
         }
     }
 
-    /// Logs a line of this moment as one of another thread.
+    /// Logs a line with the current time as one of another thread.
     pub(crate) fn log_of_thread(
         &self,
         id: u32,
@@ -179,7 +182,8 @@ impl Stream {
         route.run(&record);
     }
 
-    /// Logs a line of logging about itself, and waits for no sink: it may be about one that is stuck.
+    /// Logs a line of the logging system about itself, without waiting for a sink: it may be about
+    /// one that is stuck.
     pub(crate) fn report(&self, level: Level, message: &dyn Message) {
         if !self.takes(level) {
             return;
@@ -192,14 +196,15 @@ impl Stream {
         route.run(&record);
     }
 
-    /// Logs a line that was kept, as a line of this stream.
+    /// Logs a line that was held, as a line of this stream.
     pub(crate) fn log_again(&self, line: &KeptLine) {
         let Some(_logging) = self.begin_line(line.level) else { return };
         let route = self.node.route.load();
         line.with_record(&route.facility, |record| route.run(record));
     }
 
-    /// `None` where a line gets nowhere. What this thread logs until what this returns is dropped would come back to it.
+    /// `None` if a line reaches no sink. Until the returned value is dropped, lines of this thread
+    /// would come back to it, and are left out.
     #[inline]
     fn begin_line(&self, level: Level) -> Option<While> {
         if !self.takes(level) {
@@ -208,7 +213,7 @@ impl Stream {
         fork::renew_if_forked();
         let logging = While::logging();
         if logging.is_none() {
-            // All that a signal handler may do.
+            // A signal handler may do no more than this.
             self.node.reentrant.fetch_add(1, Ordering::Relaxed);
             UNREPORTED.fetch_add(1, Ordering::Relaxed);
         }

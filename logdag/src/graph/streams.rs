@@ -1,4 +1,4 @@
-//! What the graph keeps of its streams, and the way from there to the routes that lines take.
+//! The graph's record of its streams, from which the routes of lines are computed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -26,31 +26,33 @@ pub(super) struct Streams {
     pub(super) by_name: BTreeMap<String, State>,
     pub(super) makers: BTreeMap<String, Maker>,
     pub(super) asynchronous: bool,
-    /// A thread reports what limits leave out.
+    /// Whether a thread reports what limits leave out.
     pub(super) reporting: bool,
     pub(super) turns: Arc<Turns>,
-    /// Who leads to whom; none where it is not known.
+    /// The edges of the graph; `None` if they are not known.
     pub(super) above: Option<Above>,
-    /// Of each stream, how many changes wait for its sink.
+    /// How many changes wait for each stream's sink.
     pub(super) pending: BTreeMap<String, usize>,
     pub(super) hooks: Arc<Hooks>,
     /// Whether streams without a registered type were reported.
     pub(super) reported: Arc<AtomicBool>,
-    /// What streams take, by their names.
+    /// The levels of streams, by name.
     pub(super) levels: Levels,
-    /// What no sink gets.
+    /// What is redacted for all sinks.
     pub(super) redaction: Redaction,
-    /// Where relative paths of configurations begin: the working directory when the first one was applied.
+    /// The base of relative paths in configurations: the working directory when the first one was
+    /// applied.
     pub(super) directory: Option<PathBuf>,
 }
 
-/// Of each stream, those with an outlet to it: also some that had one. So a change looks at those only that it concerns.
+/// For each stream, those with an outlet to it, including some that had one. So a change examines
+/// only the affected streams.
 pub(super) type Above = HashMap<String, Vec<String>>;
 
-/// What is done by one thread at a time, and may take long.
+/// Locks for operations that only one thread performs at a time, and that may take long.
 #[derive(Default)]
 pub(super) struct Turns {
-    /// Going from one mode to the other.
+    /// Switching between the synchronous and the asynchronous mode.
     pub(super) mode: Mutex<()>,
     /// Applying a configuration.
     pub(super) configuring: Mutex<()>,
@@ -62,10 +64,10 @@ pub(super) struct State {
     pub(super) node: Arc<Node>,
     pub(super) options: StreamOptions,
     pub(super) outlets: Vec<Outlet>,
-    /// The declaration that a configuration gave it, and what it was before that.
+    /// Its declaration in a configuration, and its earlier state.
     pub(super) declared: Option<Declared>,
     pub(super) slot: Option<Arc<Slot>>,
-    /// What an application has put down about it.
+    /// Properties that an application has set.
     pub(super) properties: BTreeMap<String, String>,
 }
 
@@ -73,7 +75,7 @@ pub(super) struct State {
 #[derive(Clone)]
 pub(super) struct Declared {
     by: Arc<StreamConfig>,
-    /// What the stream goes back to when a configuration no longer declares it.
+    /// The state to which the stream returns when a configuration no longer declares it.
     options: StreamOptions,
     outlets: Vec<Outlet>,
 }
@@ -82,16 +84,17 @@ pub(super) struct Declared {
 pub(super) struct Outlet {
     pub(super) to: String,
     pub(super) filter: Option<Arc<Filter>>,
-    /// Counted where the stream has statistics.
+    /// Counted if the stream has statistics.
     pub(super) passes: Arc<Passes>,
 }
 
-/// What logging to a stream looks at.
+/// The state that logging to a stream reads.
 pub(super) struct Node {
-    /// The number of the least level whose lines may get anywhere.
+    /// The number of the lowest level whose lines may reach a sink.
     pub(super) least: AtomicU8,
     pub(super) route: Swap<Route>,
-    /// Lines that were logged by a thread in the middle of logging: in a signal handler, or within a sink.
+    /// Lines that a thread logged while it was already logging: in a signal handler, or within a
+    /// sink.
     pub(super) reentrant: AtomicU64,
 }
 
@@ -120,7 +123,7 @@ impl State {
         }
     }
 
-    /// Its outlets, and those that it may have again.
+    /// Its outlets, and those that it may get again.
     pub(super) fn outlet_lists(&mut self) -> impl Iterator<Item = &mut Vec<Outlet>> {
         std::iter::once(&mut self.outlets).chain(self.declared.as_mut().map(|declared| &mut declared.outlets))
     }
@@ -130,16 +133,16 @@ impl State {
         self.options.sink.as_ref().map_or("", |sink| &sink.kind)
     }
 
-    /// Its sink, where these options change only what is in front of it. A ring keeps its lines so, a metric what it
-    /// has counted, and a jlog its writer: there can be only one that buffers. Both can be written to by an old and a
-    /// new queue at once.
+    /// Its sink, if these options change only what is in front of it. In this way, a ring keeps its
+    /// lines, a metric its counts, and a jlog its writer, of which only one can buffer. An old and
+    /// a new queue can write to the sink at once.
     pub(super) fn reusable_sink(&self, options: &StreamOptions) -> Option<(Arc<dyn Sink>, SinkSpec)> {
         let slot = self.slot.as_ref().filter(|_| self.options.sink == options.sink)?;
         matches!(self.kind(), "memory" | "metric" | "jlog")
             .then(|| (Arc::clone(&slot.sink), slot.spec.clone()))
     }
 
-    /// What its sink is made from: what was put down about it is part of its `<config>`.
+    /// The spec of its sink; properties that were set are part of its `<config>`.
     pub(super) fn spec(&self) -> Option<SinkSpec> {
         let mut spec = self.options.sink.clone()?;
         spec.config.extend(self.properties.clone());
@@ -147,8 +150,8 @@ impl State {
     }
 }
 
-/// Adds an outlet. One to a stream that has one already is the same outlet, with the first one's filter: this says
-/// whether it is a new one.
+/// Adds an outlet; returns whether it is new. A second outlet to the same stream is the same
+/// outlet, with the first one's filter.
 fn add_once(outlets: &mut Vec<Outlet>, outlet: Outlet) -> bool {
     let new = !outlets.iter().any(|known| known.to == outlet.to);
     if new {
@@ -163,11 +166,11 @@ pub(super) fn check_name(name: &str) -> Result<(), GraphError> {
     if wrong { Err(GraphError::Name(name.to_owned())) } else { Ok(()) }
 }
 
-/// What is wrong with the outlets.
+/// The fault of the outlets.
 pub(super) enum Fault<'a> {
-    /// These streams lead to one another, the last to the first.
+    /// These streams form a cycle: each leads to the next, and the last to the first.
     Cycle(Vec<&'a str>),
-    /// Lines of this stream would go too far, or too many ways.
+    /// Lines of this stream would go too far, or take too many ways.
     TooLarge(&'a str),
 }
 
@@ -183,7 +186,7 @@ impl From<Fault<'_>> for GraphError {
     }
 }
 
-/// The error of a way that ends where it begins.
+/// The error for a cycle.
 fn cycle_error(path: Vec<&str>) -> GraphError {
     let name = |n: usize| path.get(n).map_or_else(String::new, |name| (*name).to_owned());
     GraphError::Cycle { from: name(0), to: name(1), path: path.join(" -> ") }
@@ -212,7 +215,7 @@ impl Streams {
         }
     }
 
-    /// Makes a stream and those that its name is below, where they are not there.
+    /// Creates a stream and its parents, if missing.
     pub(super) fn make(&mut self, name: &str) -> &mut State {
         let mut missing = name;
         while !self.by_name.contains_key(missing) {
@@ -233,14 +236,14 @@ impl Streams {
         self.by_name.entry(name.to_owned()).or_insert_with(|| State::new(name, StreamOptions::default()))
     }
 
-    /// The streams that are to be made so that there is one of this name, from the top down. Nobody leads to them but
-    /// those of them that are below.
+    /// The streams that must be created so that this one exists, from the top down. Only their own
+    /// children lead to them.
     pub(super) fn missing<'a>(&self, name: &'a str) -> Vec<&'a str> {
         let cuts = name.match_indices('/').map(|(at, _)| &name[..at]).chain([name]);
         cuts.filter(|name| !self.by_name.contains_key(*name)).collect()
     }
 
-    /// Removes streams that were made just now.
+    /// Removes streams that were just created.
     pub(super) fn unmake(&mut self, new: &[&str]) {
         for name in new {
             self.by_name.remove(*name);
@@ -248,7 +251,7 @@ impl Streams {
         self.above = None;
     }
 
-    /// Adds an outlet, making both streams where they are not there. Changes nothing where that cannot be.
+    /// Adds an outlet, creating both streams if missing. On an error, nothing is changed.
     pub(super) fn connect(
         &mut self,
         from: &str,
@@ -288,7 +291,7 @@ impl Streams {
         Ok(())
     }
 
-    /// A stream and all that lead to it, also over others.
+    /// A stream and all streams that lead to it, directly or not.
     fn with_those_above(&mut self, name: &str) -> Vec<String> {
         let by_name = &self.by_name;
         let above = self.above.get_or_insert_with(|| {
@@ -310,7 +313,8 @@ impl Streams {
         all.into_iter().map(str::to_owned).collect()
     }
 
-    /// The streams that a configuration declares and this list does not, as they were before.
+    /// The streams that the previous configuration declares and this list does not, in their
+    /// earlier state.
     pub(super) fn undeclared(&self, list: &[StreamConfig]) -> Vec<StreamConfig> {
         let listed: HashSet<&str> = list.iter().map(|one| &*one.name).collect();
         let before = |(name, state): (&String, &State)| {
@@ -331,8 +335,8 @@ impl Streams {
         declared.is_some_and(|declared| *declared.by == *configured)
     }
 
-    /// Adds the streams of a list, without sinks, and replaces their outlets by those of the list. From `undeclared` on,
-    /// they are streams that go back to what they were before.
+    /// Adds the streams of a list, without sinks, and replaces their outlets with those of the
+    /// list. From `undeclared` on, the streams return to their earlier state.
     pub(super) fn connect_all(
         &mut self,
         list: &[StreamConfig],
@@ -353,7 +357,7 @@ impl Streams {
             }
         }
         for (n, StreamConfig { name, outlets, .. }) in list.iter().enumerate() {
-            // A name may come twice, as may a stream: of each outlet the first one counts.
+            // A name or a stream may appear twice: the first of equal outlets counts.
             let mut known: HashSet<&str> = HashSet::with_capacity(outlets.len());
             let mut new = Vec::with_capacity(outlets.len());
             for (to, filter) in outlets {
@@ -408,9 +412,11 @@ impl Streams {
         None
     }
 
-    /// Checks that lines of these streams pass no cycle, not too many streams, and not too many ways.
+    /// Checks that lines of these streams pass no cycle, and neither too many streams nor too many
+    /// ways.
     pub(super) fn measure<'a>(&'a self, streams: impl IntoIterator<Item = &'a str>) -> Result<(), Fault<'a>> {
-        // The longest way and the number of ways from each stream; none while the stream is on the way itself.
+        // The longest way and the number of ways from each stream; `None` while the stream itself
+        // is being visited.
         let mut known: HashMap<&str, Option<(usize, usize)>> = HashMap::new();
         let outlets = |name: &str| self.by_name.get(name).map_or(&[][..], |state| &state.outlets);
         for stream in streams {
@@ -459,14 +465,14 @@ impl Streams {
         }
     }
 
-    /// The same where a stream has changed, but no outlet.
+    /// The same if a stream has changed, but no outlet.
     pub(super) fn resolve_from(&mut self, name: &str) {
         for name in self.with_those_above(name) {
             self.resolve_one(&name);
         }
     }
 
-    /// The same for one stream, which no other leads to.
+    /// The same for one stream that no other leads to.
     pub(super) fn resolve_one(&self, name: &str) {
         let Some(state) = self.by_name.get(name) else { return };
         let mut route = Route::new(name.into(), Arc::clone(&self.hooks));
@@ -506,7 +512,7 @@ impl Streams {
         }
     }
 
-    /// Gives a stream another name; outlets to it lead to it as before.
+    /// Renames a stream; outlets to it stay.
     pub(super) fn rename(&mut self, old: &str, new: &str) -> Result<(), GraphError> {
         check_name(new)?;
         if self.by_name.contains_key(new) {

@@ -1,15 +1,16 @@
-//! Messages of syslog over a connection (RFC 6587).
+//! Syslog messages over a connection (RFC 6587).
 
 use std::io::{self, BufRead, BufReader, Read};
 
 /// More digits are no length of a message.
 const MAX_DIGITS: usize = 9;
 
-/// Calls with every message of a connection that carries syslog, until that ends. A message has its length in front of it
-/// (octet counting), or ends with a newline; each message may choose. Empty ones are left out. A message of more than
-/// `max_message` bytes is split there.
+/// Calls `take` with every message of a syslog connection, until the connection ends. A message
+/// follows its length (octet counting) or ends with a newline; each message may differ. Empty
+/// messages are left out. A message of more than `max_message` bytes is split there.
 ///
-/// `take` gets a message and whether it is whole: one whose length says that more was to come is not.
+/// `take` gets a message and whether it is whole: it is not if its length is greater than the bytes
+/// that came.
 ///
 /// ```
 /// let mut messages = Vec::new();
@@ -23,7 +24,7 @@ const MAX_DIGITS: usize = 9;
 /// ```
 ///
 /// # Errors
-/// The error of reading. What has come of a message by then is taken first.
+/// The error of reading. The received part of a message is passed to `take` first.
 pub fn for_each_syslog_message(
     from: impl Read,
     max_message: usize,

@@ -10,18 +10,20 @@ use crate::level::Level;
 use crate::record::{Details, Location, MESSAGE_KEYS, Record, now_micros};
 use crate::value::{Members, Parsed, Value};
 
-/// Keys that have the level.
+/// Keys for the level.
 const LEVEL_KEYS: [&str; 2] = ["level", "severity"];
-/// Keys that have the time, in this order.
+/// Keys for the time, in this order.
 const TIME_KEYS: [&str; 4] = ["timestamp", "@timestamp", "time", "ts"];
-/// A number is taken for a time from here on, in seconds since 1970: the year 2000. What is less may be a duration.
+/// Numbers from here on are taken for times, in seconds since 1970: the year 2000. Smaller ones may
+/// be durations.
 const FIRST_SECOND: f64 = 946_684_800.0;
 
-/// How lines that are JSON objects are logged: as events, whose members are keys with their types.
+/// Logs lines that are JSON objects as events: their members become keys, with their types.
 ///
-/// The event's own level (`level` or `severity`, a name or a number of pino, bunyan or syslog) and its own time
-/// (`timestamp`, `@timestamp`, `time` or `ts`; RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970) are
-/// those of the line. What is no JSON object is logged as it is.
+/// The event's own level (`level` or `severity`, a name or a number of pino, bunyan or syslog) and
+/// its own time (`timestamp`, `@timestamp`, `time` or `ts`; RFC 3339, or seconds, milli-, micro- or
+/// nanoseconds since 1970) become those of the line. A line that is not a JSON object is logged
+/// unchanged.
 ///
 /// ```
 /// use logdag::{Graph, input::JsonLines};
@@ -44,18 +46,19 @@ pub struct JsonLines {
 }
 
 impl JsonLines {
-    /// Messages are the value of `message`, `msg` or `event`, the first that is there.
+    /// The message is the value of `message`, `msg` or `event`, whichever comes first in this
+    /// order.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Messages are the value of this key.
+    /// The message is the value of this key.
     #[must_use]
     pub fn message_key(self, key: &str) -> Self {
         Self { message_key: Some(key.to_owned()), ..self }
     }
 
-    /// Lines with a time of their own get the key `received` with the time when they came.
+    /// Adds the key `received`, with the time of arrival, to lines that have a time of their own.
     #[must_use]
     pub fn keep_received(self) -> Self {
         Self { received: true, ..self }
@@ -74,7 +77,8 @@ impl JsonLines {
         for (name, value) in &members {
             match *name {
                 name if Some(name) == message_key => {}
-                // It is the line's; as a key it would be left out of lines that have their time under this name.
+                // It is the line's; as a key it would be left out of lines that have their time
+                // under this name.
                 "timestamp" if time.is_some() => {}
                 "timestamp" => keys.push(("original_timestamp", value.value())),
                 name => keys.push((name, value.value())),
@@ -87,9 +91,10 @@ impl JsonLines {
         stream.log_with(&details, level, &Location::UNKNOWN, &keys, &text);
     }
 
-    /// Calls with a line as a [`Filter`](crate::Filter) sees it, and logs nothing. Every member is a key, and `facility`,
-    /// `file`, `line`, `threadid` and `threadname` are the members of these names: what was written as JSON is filtered as when
-    /// it was logged. A line without a time of its own has this one, in microseconds since 1970.
+    /// Calls a function with a line as a [`Filter`](crate::Filter) sees it, and logs nothing. Every
+    /// member is a key, and `facility`, `file`, `line`, `threadid` and `threadname` are the members
+    /// of these names, so a line that was written as JSON is filtered as when it was logged. A line
+    /// without a time of its own gets the given one, in microseconds since 1970.
     ///
     /// ```
     /// use logdag::{Filter, input::JsonLines};
@@ -146,7 +151,7 @@ impl JsonLines {
     }
 }
 
-/// What a line that is a JSON object says of itself.
+/// The properties of a line that is a JSON object.
 struct Event<'a> {
     level: Level,
     time: Option<u64>,
@@ -154,7 +159,7 @@ struct Event<'a> {
     text: Cow<'a, str>,
 }
 
-/// A member; of several of one name the last one counts.
+/// A member; if several have the same name, the last one counts.
 fn last<'a>(members: &'a [(&'a str, Parsed<'a>)], key: &str) -> Option<(&'a str, Value<'a>)> {
     let found = members.iter().rev().find(|(name, _)| *name == key);
     found.map(|(name, value)| (*name, value.value()))

@@ -1,4 +1,4 @@
-//! Lines of other programs, with what they say of themselves.
+//! Lines from other programs, with their levels, times and keys.
 
 mod frames;
 mod json;

@@ -1,4 +1,4 @@
-//! Messages of syslog, as they come in datagrams.
+//! Syslog messages, as in datagrams.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
@@ -42,7 +42,7 @@ const FACILITIES: [&str; 24] = [
 ];
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-/// Abbreviations of time zones that are the same everywhere, with their minutes east of UTC. Others have several meanings.
+/// Unambiguous abbreviations of time zones, with their minutes east of UTC.
 const ZONES: [(&str, i16); 30] = [
     ("UTC", 0),
     ("GMT", 0),
@@ -75,14 +75,15 @@ const ZONES: [(&str, i16); 30] = [
     ("NZST", 720),
     ("NZDT", 780),
 ];
-/// What a message is of where it does not say: `user`, and a notice.
+/// The default priority of a message: facility `user`, severity notice.
 const PRIORITY: u8 = 13;
 
-/// Logs a message of RFC 5424 or RFC 3164, one datagram or frame. Its severity is the line's level, its time (of RFC
-/// 3164: in this year and the local time zone, unless it says which; or a time of RFC 3339, as rsyslog forwards it) the
-/// line's time. The rest are keys: `syslog_facility`, `severity` (a number), `hostname`, `appname`, `procid`, `msgid`,
-/// `sequence` (the number that Cisco's devices give a message), and `sd`, the structured data as an object of objects.
-/// What is neither is logged as it is.
+/// Logs a message of RFC 5424 or RFC 3164, one datagram or frame. Its severity is the line's level,
+/// its time (of RFC 3164: in this year and the local time zone, unless it says which; or a time of
+/// RFC 3339, as rsyslog forwards it) the line's time. The rest are keys: `syslog_facility`,
+/// `severity` (a number), `hostname`, `appname`, `procid`, `msgid`, `sequence` (the number that
+/// Cisco's devices give a message), and `sd`, the structured data as an object of objects. A
+/// message in neither format is logged unchanged.
 ///
 /// ```
 /// use logdag::{Graph, input};
@@ -99,7 +100,7 @@ pub fn log_syslog(stream: &Stream, message: &[u8]) {
     SyslogMessages::new().log(stream, message);
 }
 
-/// How messages of syslog are logged, where that is to be more than [`log_syslog`] does.
+/// Logs syslog messages, with more options than [`log_syslog`].
 ///
 /// ```
 /// use logdag::{Graph, input::SyslogMessages};
@@ -118,12 +119,13 @@ pub struct SyslogMessages {
 }
 
 impl SyslogMessages {
-    /// As [`log_syslog`] logs them.
+    /// The same behaviour as [`log_syslog`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Messages with a time of their own get the key `received` with the time when they came.
+    /// Adds the key `received`, with the time of arrival, to messages that have a time of their
+    /// own.
     #[must_use]
     pub fn keep_received(self) -> Self {
         Self { received: true }
@@ -294,7 +296,8 @@ fn is_ipv6(text: &str) -> bool {
     address.parse::<Ipv6Addr>().is_ok()
 }
 
-/// Whether what is before the first colon of a text without a time is a tag, and no part of an address or a time of day.
+/// Whether what is before the first colon of a text without a time is a tag, and no part of an
+/// address or a time of day.
 fn is_tag(text: &str, name: &str, message: &str) -> bool {
     let word = text.split(' ').next().unwrap_or_default();
     let is_address = is_ipv6(word.strip_suffix(':').unwrap_or(word)) || message.starts_with("//");
@@ -323,9 +326,10 @@ fn time_of_3339(text: &str) -> Option<(Option<u64>, &str)> {
     Some((u64::try_from(time.as_microsecond()).ok(), rest))
 }
 
-/// `Mmm dd hh:mm:ss `, with or without a fraction, and what follows. A year may be before the month, behind the day or
-/// behind the time; without one it is this year or, where that were tomorrow or later, the last one. Behind the time
-/// there may be a zone as well; without one it is the local one. Some devices put a colon behind all of it.
+/// `Mmm dd hh:mm:ss `, with or without a fraction, and what follows. A year may be before the
+/// month, behind the day or behind the time; without one it is this year or, where that were
+/// tomorrow or later, the last one. Behind the time there may be a zone as well; without one it is
+/// the local one. Some devices put a colon behind all of it.
 fn local_time<'a>(text: &'a str, now: &Zoned) -> Option<(Option<u64>, &'a str)> {
     let word = |text: &'a str| text.split_once(' ');
     let year_before = |text: &'a str| word(text).and_then(|(word, rest)| Some((year_of(word)?, rest)));

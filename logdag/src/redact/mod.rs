@@ -1,4 +1,4 @@
-//! What must not be written anywhere.
+//! Redaction: values that must not be written anywhere.
 
 mod broken;
 
@@ -15,12 +15,12 @@ use crate::value::{Json, Members, Value};
 /// What replaces redacted values.
 const REDACTED: &str = "[redacted]";
 const REDACTED_JSON: &str = "\"[redacted]\"";
-/// Values deeper in one another than this are redacted as a whole.
+/// Values nested deeper than this are redacted as a whole.
 const MAX_DEPTH: usize = 64;
 
-/// What is replaced by `[redacted]` in lines before any sink, ring, feed or text hook gets them: values of keys by
-/// their names, and what regular expressions match. Filters, and hooks that get a line before its text, see lines as
-/// they were logged.
+/// Replaces values of keys, by name, and matches of regular expressions with `[redacted]` before
+/// any sink, ring, feed or text hook gets a line. Filters, and hooks that get a line before its
+/// text, see the original line.
 ///
 /// ```
 /// use logdag::{Graph, Redaction, log};
@@ -33,13 +33,14 @@ const MAX_DEPTH: usize = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Keys are named in any case; within JSON (values of JSON, and messages and texts that are JSON objects or arrays)
-/// names count at any depth, and dotted ones as paths from the key, or from the root of the text, on: `user.mail` is
-/// the member `mail` of `user`, also in each item of an array, and a key that is called `user.mail`. In a text that has
-/// JSON in it, and is not JSON (it was cut off, or has words around it), names count wherever they are between quotation
-/// marks in front of a colon, and of dotted ones the last part does. Patterns are looked for in messages, in names of
-/// keys and in values; names that would be the same without what they match get a number. What takes too long to be
-/// looked through is redacted as a whole.
+/// Names of keys ignore case. Within JSON (JSON values, and messages and strings that are JSON
+/// objects or arrays), names apply at any depth, and dotted names are paths from the key or from
+/// the root of the text: `user.mail` is the member `mail` of `user`, also in each item of an array,
+/// and a key named `user.mail`. In a text that contains JSON but is not JSON (it was cut off, or is
+/// surrounded by other text), a name applies wherever it is in quotation marks before a colon, and
+/// only the last part of a dotted name counts. Patterns apply to messages, to names of keys and to
+/// values; names that redaction would make equal get a number. A text that takes too long to search
+/// is redacted completely.
 #[derive(Clone, Default)]
 pub struct Redaction {
     keys: Vec<String>,
@@ -79,7 +80,7 @@ impl Redaction {
         self
     }
 
-    /// Adds what this regular expression matches.
+    /// Adds the matches of this regular expression.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -91,7 +92,7 @@ impl Redaction {
         Ok(self)
     }
 
-    /// Whether there is nothing to be redacted.
+    /// Whether there is nothing to redact.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.patterns.is_empty()
     }
@@ -102,7 +103,7 @@ impl Redaction {
         (keys, self.patterns.iter().map(|(text, _)| &**text).collect())
     }
 
-    /// What either redacts.
+    /// The union of both.
     pub(crate) fn union(&self, other: &Self) -> Self {
         let mut both = self.clone();
         both.keys.extend(other.keys.iter().filter(|key| !self.keys.contains(key)).cloned());
@@ -189,7 +190,8 @@ impl Redaction {
         keys.iter().zip(names).map(new).collect()
     }
 
-    /// What replaces each name of an object: names stay different, so that none takes the place of another one.
+    /// What replaces each name of an object: names stay different, so that none takes the place of
+    /// another one.
     fn names<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Vec<Option<String>> {
         let new = |name: &str| match self.text(name) {
             Cow::Borrowed(_) => None,
@@ -239,8 +241,8 @@ impl Redaction {
         }
     }
 
-    /// What replaces a text that is the value of a name; in one that is JSON itself, paths begin with the name or at
-    /// its root.
+    /// What replaces a text that is the value of a name; in one that is JSON itself, paths begin
+    /// with the name or at its root.
     fn text_value(&self, text: &str, path: &str, depth: usize) -> Option<String> {
         let from_name = self.text_or_json(text, path, depth);
         let from_root = self.text_or_json(&from_name, "", depth);

@@ -12,7 +12,7 @@ use super::memory::MemorySink;
 use super::spec::SinkSpec;
 use super::{journald, metric, syslog};
 
-/// Whether a spec can be valid, as far as that can be determined without opening anything.
+/// Checks a spec, as far as possible without opening anything.
 pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
     match &*spec.kind {
         "memory" => match MemorySink::from_path(&spec.path) {
@@ -31,8 +31,8 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
     }
 }
 
-/// What is in the way on this machine, as it is now: a directory at the path of a file, a file at that of a jlog, or
-/// something that is no link at the name of one.
+/// What is in the way on this machine, as it is now: a directory at the path of a file, a file at
+/// that of a jlog, or something that is no link at the name of one.
 pub(crate) fn in_the_way(spec: &SinkSpec) -> Vec<String> {
     let mut found = Vec::new();
     match &*spec.kind {
@@ -70,7 +70,8 @@ pub(crate) fn directory_of_latest(spec: &SinkSpec) -> Option<PathBuf> {
     link.parent().filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned)
 }
 
-/// The directories that a sink needs: that of its path, where symbolic links lead, and that of the files that it rotates.
+/// The directories that a sink needs: that of its path, where symbolic links lead, and that of the
+/// files that it rotates.
 pub(crate) fn directories(spec: &SinkSpec) -> Vec<PathBuf> {
     let path = match &*spec.kind {
         "file" | "file_synch" => resolve(Path::new(&spec.path)),

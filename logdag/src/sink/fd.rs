@@ -1,4 +1,4 @@
-//! Standard output and error, and what else a process was started with.
+//! Standard output and error, and other descriptors that a process was started with.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -14,8 +14,8 @@ use crate::format::Format;
 use crate::patience;
 use crate::record::Record;
 
-/// Whether the standard library's locks are left alone: in a child a thread may hold them that is not there, and whoever holds
-/// them may wait for a reader that has stopped.
+/// Whether the standard library's locks are left alone: in a child a thread may hold them that is
+/// not there, and whoever holds them may wait for a reader that has stopped.
 fn is_direct() -> bool {
     fork::is_child() || patience::is_limited()
 }
@@ -65,8 +65,9 @@ impl Sink for FdSink {
     }
 }
 
-/// The file of a descriptor that the process was started with: a pipe, a file or a terminal (not a socket). It is
-/// opened again by its name in `/proc`, for appending, so that closing the first descriptor does not close this.
+/// The file of a descriptor that the process was started with: a pipe, a file or a terminal (not a
+/// socket). It is opened again by its name in `/proc`, for appending, so that closing the first
+/// descriptor does not close this.
 ///
 /// Streams get one by `type="fd"` and the number as the path.
 #[derive(Debug)]
@@ -114,8 +115,8 @@ const CLOSE_ON_EXEC: u32 = 0o2_000_000;
 const ACCESS: u32 = 0o3;
 const READ_ONLY: u32 = 0;
 
-/// The flags of a descriptor that the process was started with: those that it opens itself are closed when it starts another
-/// one. A wrong number must not lead to other files of the process.
+/// The flags of a descriptor that the process was started with: those that it opens itself are
+/// closed when it starts another one. A wrong number must not lead to other files of the process.
 fn inherited(number: i32) -> Option<u32> {
     let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
     let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));

@@ -15,9 +15,11 @@ use crate::sync::plain::RwLock;
 /// The largest pre-commit buffer; a larger number counts as this.
 const MAX_PRE_COMMIT: u64 = 8 << 20;
 
-/// Writes lines to a jlog. A removed one is created again, and a replaced one opened again, when that is noticed.
+/// Writes lines to a jlog. When it notices that the jlog was removed, it creates it again; when it
+/// was replaced, it reopens it.
 ///
-/// Streams get one by `type="jlog"` and a path of `DIRECTORY(SUBSCRIBER,…)`; `examples/feed.rs` shows it.
+/// `type="jlog"` and a path `DIRECTORY(SUBSCRIBER,…)` give a stream one; `examples/feed.rs` shows
+/// it.
 #[derive(Debug)]
 pub struct JlogSink {
     spec: SinkSpec,
@@ -34,7 +36,8 @@ struct Opened {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place<'a> {
     dir: &'a str,
-    /// The subscribers that are to be there, and whether others may be; nothing is said without parentheses.
+    /// The subscribers that are to be there, and whether others may be; nothing is said without
+    /// parentheses.
     subscribers: Option<(Vec<&'a str>, bool)>,
 }
 
@@ -70,7 +73,8 @@ fn number(spec: &SinkSpec, key: &str) -> Result<Option<u64>, String> {
     match spec.config.get(key) {
         None => Ok(None),
         Some(text) => match text.trim().parse::<i128>() {
-            // One that is out of range changes nothing, as it does in libmtev; a negative buffer is none.
+            // One that is out of range changes nothing, as it does in libmtev; a negative buffer is
+            // none.
             Ok(n) if n < 0 => Ok((key == "precommit").then_some(0)),
             Ok(n) => Ok(Some(u64::try_from(n).unwrap_or(u64::MAX))),
             Err(_) => Err(format!("{key} is {text:?}: expected a number of bytes")),
@@ -108,10 +112,11 @@ fn io_error(error: Error) -> io::Error {
 }
 
 impl JlogSink {
-    /// Opens the jlog of a spec's path, making it where it is missing; [`Sink::begin`] sees to its subscribers.
+    /// Opens the jlog of a spec's path, creating it if missing; [`Sink::begin`] manages its
+    /// subscribers.
     ///
     /// # Errors
-    /// A wrong path or `<config>`, or what the jlog says.
+    /// An invalid path or `<config>`, or an error of the jlog.
     pub fn open(spec: &SinkSpec) -> io::Result<Self> {
         check(spec).map_err(wrong)?;
         warn_of_sizes(spec);
@@ -125,7 +130,8 @@ impl JlogSink {
         Ok(Self { spec, opened })
     }
 
-    /// Opens the jlog again if it was removed or replaced, creating it if it is missing; returns whether it was.
+    /// Opens the jlog again if it was removed or replaced, creating it if it is missing; returns
+    /// whether it was.
     fn renew_if_gone(&self, replaced: bool) -> io::Result<bool> {
         let mut opened = self.opened.write();
         if !replaced && opened.log.path().exists() {

@@ -9,7 +9,7 @@ use crate::sync::plain::Mutex;
 /// A line in a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLine {
-    /// Its number, from 1: grows by one with every line.
+    /// Its number, from 1, which grows by one with every line.
     pub index: u64,
     /// Its time, in microseconds since 1970 UTC.
     pub micros: u64,
@@ -17,8 +17,9 @@ pub struct MemoryLine {
     pub bytes: Vec<u8>,
 }
 
-/// Keeps the last lines, up to a number of lines and of bytes. Streams get one by `type="memory"` and a path of
-/// `LINES,BYTES`, or by [`Graph::add_memory`](crate::Graph::add_memory); `examples/ring.rs` shows it.
+/// Keeps the last lines, up to a number of lines and of bytes. `type="memory"` and a path
+/// `LINES,BYTES`, or [`Graph::add_memory`](crate::Graph::add_memory), give a stream one;
+/// `examples/ring.rs` shows it.
 #[derive(Debug)]
 pub struct MemorySink {
     max_lines: usize,
@@ -27,8 +28,9 @@ pub struct MemorySink {
     ring: Mutex<Ring>,
 }
 
-/// What a debugger finds a ring by, in the memory of a process or in a core: `dist/gdb/logdag.py` searches for the mark, and
-/// reads this and the fields behind it. Addresses are numbers, so that they mean the same to it, whatever the compiler.
+/// What a debugger finds a ring by, in the memory of a process or in a core: `dist/gdb/logdag.py`
+/// searches for the mark, and reads this and the fields behind it. Addresses are numbers, so that
+/// they mean the same to it, whatever the compiler.
 #[derive(Debug, Default)]
 #[repr(C)]
 struct Shown {
@@ -118,7 +120,8 @@ impl Ring {
         self.shown.slots = [self.slots.as_ptr().addr(), self.slots.len()];
     }
 
-    /// An empty buffer for the lines that stay and one of this length: the size of the present one if that is enough.
+    /// An empty buffer for the lines that stay and one of this length: the size of the present one
+    /// if that is enough.
     fn bytes_for(&self, len: usize, limit: usize) -> Vec<u8> {
         let needed = self.used + len;
         let room =
@@ -183,14 +186,14 @@ impl MemorySink {
         Self { max_lines, max_bytes, name: Box::default(), ring: Mutex::new(ring) }
     }
 
-    /// Tells debuggers its name.
+    /// Makes its name visible to debuggers.
     pub(crate) fn named(mut self, name: &str) -> Self {
         self.name = name.into();
         self.ring.lock().shown.name = [self.name.as_ptr().addr(), self.name.len()];
         self
     }
 
-    /// A ring as a path of `LINES,BYTES` says.
+    /// A ring with the limits of a path `LINES,BYTES`.
     ///
     /// # Errors
     /// What was expected.
@@ -219,16 +222,17 @@ impl MemorySink {
         ring.lines(ring.count.saturating_sub(n))
     }
 
-    /// The lines after the one with this index, oldest first; all lines if that one is no longer there.
+    /// The lines after the one with this index, oldest first; all lines if that one is no longer
+    /// there.
     pub fn since(&self, index: u64) -> Vec<MemoryLine> {
         let (_busy, ring) = (While::busy(), self.ring.lock());
         let newer = usize::try_from(ring.last.saturating_sub(index)).unwrap_or(usize::MAX);
         ring.lines(ring.count.saturating_sub(newer))
     }
 
-    /// Some of the lines after the one with this index, oldest first; from the oldest on if that one is not there.
-    /// At most `max_lines`, and no more once they have `max_bytes`, but at least one. Threads that log wait while
-    /// they are copied, so read a large ring in several pieces.
+    /// Some of the lines after the one with this index, oldest first; from the oldest on if that
+    /// one is gone. At most `max_lines`, and no more once they have `max_bytes`, but at least one.
+    /// Logging threads wait while they are copied, so read a large ring in several pieces.
     pub fn piece(&self, index: u64, max_lines: usize, max_bytes: usize) -> Vec<MemoryLine> {
         let (_busy, ring) = (While::busy(), self.ring.lock());
         let all = ring.count;
@@ -243,7 +247,7 @@ impl MemorySink {
         wanted.map(|(place, kept)| ring.line(place, kept)).collect()
     }
 
-    /// The number of the newest line; 0 where there was none yet.
+    /// The number of the newest line; 0 if there was none yet.
     pub fn newest(&self) -> u64 {
         let (_busy, ring) = (While::busy(), self.ring.lock());
         ring.last

@@ -1,4 +1,4 @@
-//! Counters and histograms made of lines.
+//! Counters and histograms derived from lines.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -32,12 +32,13 @@ const SERIES: &str = "max_series";
 /// All of them.
 pub(crate) const KEYS: [&str; 7] = [KIND, HELP, VALUE, BUCKETS_KEY, SCALE, LABELS, SERIES];
 
-/// A metric that is made of lines: how many there are, or a histogram of a number that they have as a key. A stream with
-/// [`SinkSpec::metric`] counts the lines that come to it, and writes nothing; an outlet's filter says which ones do. The
-/// figures are [`Graph::metrics`](crate::Graph::metrics), which the crate jlog-watch shows to Prometheus.
+/// A metric derived from lines: their number, or a histogram of a number that they have as a key. A
+/// stream with [`SinkSpec::metric`] counts the lines that reach it, and writes nothing; an outlet's
+/// filter selects them. [`Graph::metrics`](crate::Graph::metrics) returns the values, which the
+/// crate jlog-watch shows to Prometheus.
 ///
-/// Labels are bounded: after [`max_series`](Metric::max_series) different combinations of their values, further ones
-/// count where every label is `other`. Values are cut at 128 bytes.
+/// Labels are bounded: after [`max_series`](Metric::max_series) different combinations of their
+/// values, further ones count where every label is `other`. Values are cut at 128 bytes.
 ///
 /// ```
 /// use logdag::{Graph, Metric, SinkSpec, StreamOptions, log};
@@ -66,15 +67,15 @@ pub struct Metric {
 }
 
 impl SinkSpec {
-    /// A metric that is made of the lines: see [`Metric`].
+    /// A metric derived from the lines: see [`Metric`].
     pub fn metric(metric: Metric) -> Self {
         metric.spec()
     }
 }
 
 impl Metric {
-    /// A counter of lines. Its name is one of Prometheus (letters, digits and `_`), without `_total`, which is added where it
-    /// is shown.
+    /// A counter of lines. Its name is one of Prometheus (letters, digits and `_`), without
+    /// `_total`, which is added where it is shown.
     pub fn counter(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -87,22 +88,22 @@ impl Metric {
         }
     }
 
-    /// A histogram of the numbers that lines have as this key, in buckets that suit seconds, 5 ms to 10 s. A text that
-    /// is a number counts as one. A line without the key, or with something else than a number from 0 on, is skipped,
-    /// and that is counted.
+    /// A histogram of the numbers that lines have as this key, in buckets that suit seconds, 5 ms
+    /// to 10 s. A text that is a number counts as one. Lines without the key, or with a value other
+    /// than a number of 0 or more, are skipped and counted.
     pub fn histogram(name: impl Into<String>, key: impl Into<String>) -> Self {
         Self { value: Some(key.into()), buckets: Some(BUCKETS.to_vec()), ..Self::counter(name) }
     }
 
-    /// Has a counter add up the numbers that lines have as this key (a size in bytes, for example), where those of a
-    /// histogram are.
+    /// Sets the key whose numbers a counter adds up (such as a size in bytes), or a histogram
+    /// counts.
     #[must_use]
     pub fn value(mut self, key: impl Into<String>) -> Self {
         self.value = Some(key.into());
         self
     }
 
-    /// Numbers are multiplied by this: 0.001 makes seconds of milliseconds.
+    /// Multiplies numbers by this: 0.001 turns milliseconds into seconds.
     #[must_use]
     pub fn scale(mut self, factor: f64) -> Self {
         self.scale = factor;
@@ -116,22 +117,24 @@ impl Metric {
         self
     }
 
-    /// Keys whose values are labels, 10 at most. `level` and `stream`, where a line has no such key, are its level and the
-    /// stream that it was logged to. The label of a line without a key is empty.
+    /// Keys whose values are labels, 10 at most. `level` and `stream`, where a line has no such
+    /// key, are its level and the stream that it was logged to. The label of a line without a key
+    /// is empty.
     #[must_use]
     pub fn labels<L: Into<String>>(mut self, keys: impl IntoIterator<Item = L>) -> Self {
         self.labels = keys.into_iter().map(Into::into).collect();
         self
     }
 
-    /// What it means, for people.
+    /// The help text.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = help.into();
         self
     }
 
-    /// How many combinations of values labels may have: 100 unless this says otherwise, and 10,000 at most.
+    /// How many combinations of values labels may have: 100 unless this says otherwise, and 10,000
+    /// at most.
     #[must_use]
     pub fn max_series(mut self, series: usize) -> Self {
         self.max_series = series;
@@ -246,7 +249,7 @@ fn is_name(name: &str) -> bool {
         && !name.ends_with("_total")
 }
 
-/// What a [`Metric`] has counted.
+/// The values of a [`Metric`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MetricValues {
@@ -256,17 +259,18 @@ pub struct MetricValues {
     pub help: String,
     /// The names of its labels.
     pub labels: Vec<String>,
-    /// Upper bounds of a histogram's buckets, but for the last, which has none; `None` for a counter.
+    /// Upper bounds of a histogram's buckets, but for the last, which has none; `None` for a
+    /// counter.
     pub buckets: Option<Vec<f64>>,
     /// Whether a counter adds up numbers ([`Metric::value`]), and does not count lines.
     pub adds_up: bool,
-    /// What was counted, by the values of the labels and in their order.
+    /// The series, sorted by the values of the labels.
     pub series: Vec<MetricSeries>,
     /// Lines that were skipped because they have no number.
     pub skipped: u64,
 }
 
-/// What was counted of lines with the same labels.
+/// The values for lines with the same labels.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MetricSeries {

@@ -1,4 +1,4 @@
-//! Where lines end up.
+//! The trait of sinks, and the specs of the built-in ones.
 
 mod checks;
 mod fd;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::file::{Access, Rotation};
 
-/// What a sink is made from.
+/// The specification of a sink.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?; let path = dir.path().join("app.log");
@@ -25,23 +25,23 @@ pub struct SinkSpec {
     pub stream: String,
     /// Its type.
     pub kind: String,
-    /// Its path: what that means, each type says.
+    /// Its path, whose meaning depends on the type.
     pub path: String,
     /// Its `<config>`.
     pub config: BTreeMap<String, String>,
     /// When a file is rotated, and how long rotated ones are kept.
     pub rotation: Rotation,
-    /// Mode, owner and group of a file that is created.
+    /// Mode, owner and group of a new file.
     pub access: Access,
-    /// A symbolic link to be kept that leads to the file being written.
+    /// A symbolic link to maintain to the file being written.
     pub latest: Option<PathBuf>,
-    /// Whether directories that its path needs are made where they are missing.
+    /// Whether missing directories of its path are made.
     pub make_dirs: bool,
 }
 
 impl SinkSpec {
-    /// A sink of a type, which may be one that the program [registers](crate::Graph::register). What the path means, the
-    /// type says.
+    /// A sink of a type, which may be one that the program [registers](crate::Graph::register). The
+    /// type defines the meaning of the path.
     pub fn new(kind: impl Into<String>, path: impl Into<String>) -> Self {
         Self { kind: kind.into(), path: path.into(), ..Self::default() }
     }
@@ -51,12 +51,14 @@ impl SinkSpec {
         Self::new("file", path)
     }
 
-    /// A ring that keeps the last lines, at most this many with at most this many bytes: see [`MemorySink`](crate::MemorySink).
+    /// A ring that keeps the last lines, at most this many with at most this many bytes: see
+    /// [`MemorySink`](crate::MemorySink).
     pub fn memory(lines: usize, bytes: usize) -> Self {
         Self::new("memory", format!("{lines},{bytes}"))
     }
 
-    /// A feed, with its subscribers: `DIR`, `DIR(sub)` or `DIR(a,b,*)`. It needs the feature `jlog`.
+    /// A feed, with its subscribers: `DIR`, `DIR(sub)` or `DIR(a,b,*)`. It needs the feature
+    /// `jlog`.
     pub fn jlog(path: impl Into<String>) -> Self {
         Self::new("jlog", path)
     }
@@ -84,19 +86,19 @@ impl SinkSpec {
         Self { rotation, ..self }
     }
 
-    /// Mode, owner and group of a file that is created.
+    /// Mode, owner and group of a new file.
     #[must_use]
     pub fn access(self, access: Access) -> Self {
         Self { access, ..self }
     }
 
-    /// A symbolic link to be kept that leads to the file being written.
+    /// A symbolic link to maintain to the file being written.
     #[must_use]
     pub fn latest(self, link: impl Into<PathBuf>) -> Self {
         Self { latest: Some(link.into()), ..self }
     }
 
-    /// Whether directories that its path needs are made where they are missing.
+    /// Whether missing directories of its path are made.
     #[must_use]
     pub fn make_dirs(self, yes: bool) -> Self {
         Self { make_dirs: yes, ..self }

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::format::Format;
 use crate::record::Record;
 
-/// Lines in order, each with its time.
+/// A batch of lines in order, each with its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<'a> {
     pub(crate) bytes: &'a [u8],
@@ -29,7 +29,8 @@ impl<'a> Lines<'a> {
         self.ends.is_empty()
     }
 
-    /// Each line's bytes and time (in microseconds since 1970 UTC; see [`Capabilities::needs_times`]).
+    /// Each line's bytes and time (in microseconds since 1970 UTC; see
+    /// [`Capabilities::needs_times`]).
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], u64)> + use<'a> {
         let (bytes, mut from) = (self.bytes, self.start);
         self.ends.iter().map(move |&(end, micros)| {
@@ -74,7 +75,7 @@ impl From<io::Error> for WriteError {
     }
 }
 
-/// What a [`Sink`] needs and can do.
+/// The needs and abilities of a [`Sink`].
 ///
 /// ```
 /// use logdag::Capabilities;
@@ -108,23 +109,23 @@ impl Default for Capabilities {
 }
 
 impl Capabilities {
-    /// Whether plain messages are split at line ends, and every line ends with a newline; they are unless this says
-    /// otherwise.
+    /// Whether plain messages are split at line ends, and every line ends with a newline; true by
+    /// default.
     #[must_use]
     pub fn splits_lines(mut self, yes: bool) -> Self {
         self.splits_lines = yes;
         self
     }
 
-    /// Whether it adds to lines what their records say: see [`Sink::wrap`].
+    /// Whether it adds data from the records to lines: see [`Sink::wrap`].
     #[must_use]
     pub fn wraps(mut self, yes: bool) -> Self {
         self.wraps = yes;
         self
     }
 
-    /// Whether it uses the lines' times; it does unless this says otherwise. If not, they may be 0, because the clock need
-    /// not be read.
+    /// Whether it uses the lines' times; true by default. If not, they may be 0, because the clock
+    /// need not be read.
     #[must_use]
     pub fn needs_times(mut self, yes: bool) -> Self {
         self.needs_times = yes;
@@ -138,21 +139,21 @@ impl Capabilities {
         self
     }
 
-    /// Whether it keeps lines back until [`Sink::idle`] or [`Sink::flush`] is called.
+    /// Whether it buffers lines until [`Sink::idle`] or [`Sink::flush`] is called.
     #[must_use]
     pub fn keeps_back(mut self, yes: bool) -> Self {
         self.keeps_back = yes;
         self
     }
 
-    /// Whether it has something to do when time passes: see [`Sink::tick`].
+    /// Whether it has periodic work: see [`Sink::tick`].
     #[must_use]
     pub fn needs_ticks(mut self, yes: bool) -> Self {
         self.needs_ticks = yes;
         self
     }
 
-    /// Whether people look at it: events are shown as text there, and control characters escaped.
+    /// Whether people read it: events are then shown as text, and control characters escaped.
     #[must_use]
     pub fn is_terminal(mut self, yes: bool) -> Self {
         self.is_terminal = yes;
@@ -160,20 +161,22 @@ impl Capabilities {
     }
 }
 
-/// Where lines end up. An application adds its own kinds with [`Graph::register`](crate::Graph::register); a worked
-/// example, which sends lines as UDP datagrams, is `examples/custom_sink.rs`.
+/// A destination of lines. An application adds its own types with
+/// [`Graph::register`](crate::Graph::register); `examples/custom_sink.rs` is a complete example,
+/// which sends lines as UDP datagrams.
 ///
-/// Calls come from several threads, but only one at a time writes to a sink.
+/// Several threads call it, but only one at a time writes to a sink.
 pub trait Sink: Any + Send + Sync + fmt::Debug {
-    /// Writes lines, in order and each as a whole.
+    /// Writes lines, in order and each completely.
     ///
     /// # Errors
     /// How many lines were written before the one that could not be. An error of the kind
-    /// [`InvalidData`](io::ErrorKind::InvalidData) is about that line alone: those after it are given again.
+    /// [`InvalidData`](io::ErrorKind::InvalidData) is about that line alone: those after it are
+    /// given again.
     fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError>;
 
-    /// It will be written to: everything else that is set up with it could be opened as well. What cannot be
-    /// undone belongs here.
+    /// Called before the first write, once everything that is set up together could be opened.
+    /// Actions that cannot be undone belong here.
     ///
     /// # Errors
     /// An error of the system; nothing is set up then.
@@ -181,16 +184,17 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// What it needs and can do. It is asked when the sink is opened, and when its stream goes asynchronous.
+    /// Its needs and abilities. Called when the sink is opened, and when its stream goes
+    /// asynchronous.
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
 
-    /// Makes of a rendered line what is written, for example with a header. It is called by the threads that log,
-    /// several at once, and only if [`Capabilities::wraps`] says so.
+    /// Turns a rendered line into the bytes to write, for example by adding a header. Logging
+    /// threads call it, several at once, and only if [`Capabilities::wraps`] is set.
     fn wrap(&self, _record: &Record<'_>, _format: Format, _line: &mut Vec<u8>) {}
 
-    /// There is nothing more to write for the moment.
+    /// Called when there is nothing more to write for the moment.
     ///
     /// # Errors
     /// An error of the system.
@@ -198,8 +202,8 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// A line was just written without a queue, and others are to see it. As [`idle`](Sink::idle) unless a
-    /// sink can do it for less: this is called for every line.
+    /// Called after each line that is written without a queue, so that others see it. By default
+    /// the same as [`idle`](Sink::idle); a sink may do it at a lower cost.
     ///
     /// # Errors
     /// What the system says.
@@ -207,7 +211,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         self.idle()
     }
 
-    /// Time has passed: called about every second, from the thread of its queue (without one: never).
+    /// Called about every second, from the thread of its queue (without one: never).
     ///
     /// # Errors
     /// An error of the system.
@@ -215,13 +219,13 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// What went wrong since the last call although no line was lost, for example a file that cannot be
-    /// rotated. It is reported, at a limited rate.
+    /// A problem since the last call that lost no line, for example a file that cannot be rotated.
+    /// It is reported at a limited rate.
     fn trouble(&self) -> Option<io::Error> {
         None
     }
 
-    /// Makes what was written durable.
+    /// Makes written lines durable.
     ///
     /// # Errors
     /// An error of the system.
@@ -229,7 +233,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Reopens what it writes to, if that was moved away.
+    /// Reopens its file, if that was moved away.
     ///
     /// # Errors
     /// An error of the system.
@@ -237,10 +241,11 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Rotates what was written so far.
+    /// Rotates its file.
     ///
     /// # Errors
-    /// An error of the system; [`io::ErrorKind::Unsupported`] where there is nothing to rotate, as in most sinks.
+    /// An error of the system; [`io::ErrorKind::Unsupported`] where there is nothing to rotate, as
+    /// in most sinks.
     fn rotate(&self) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "only files are rotated"))
     }
@@ -254,7 +259,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Err(io::Error::new(io::ErrorKind::Unsupported, why))
     }
 
-    /// Removes what was rotated and is not to be kept any longer; returns how much.
+    /// Removes expired rotated files; returns their number.
     ///
     /// # Errors
     /// An error of the system.
@@ -262,7 +267,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Ok(0)
     }
 
-    /// Bytes in what it writes to.
+    /// The size of its file, in bytes.
     fn size(&self) -> Option<u64> {
         None
     }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::record::now_micros;
 
-/// How long writes of a queue's thread have taken. A write is of all lines that were waiting.
+/// The durations of a queue thread's writes. A write covers all lines that were waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteTimes {
-    /// Writes that took no longer than the [`BOUNDS`](Self::BOUNDS) of the same place, and longer than the bound before; the last
-    /// are those that took longer than all bounds.
+    /// The number of writes up to each of the [`BOUNDS`](Self::BOUNDS), and longer than the
+    /// previous bound; the last number counts those longer than all bounds.
     pub counts: [u64; WriteTimes::BOUNDS.len() + 1],
     /// The time of all of them.
     pub total: Duration,

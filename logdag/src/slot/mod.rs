@@ -32,8 +32,8 @@ pub(crate) type TextHook = Arc<dyn Fn(&Record<'_>, &[u8]) -> bool + Send + Sync>
 /// A sink's errors are reported on stderr this often at most.
 const TELL_EVERY_MICROS: u64 = 10_000_000;
 
-/// Between one batch and the next, lines gather for this time, or until there are this many bytes: waking a thread
-/// for every line costs the threads that log more than the write itself.
+/// Between one batch and the next, lines gather for this time, or until there are this many bytes:
+/// waking a thread for every line costs the threads that log more than the write itself.
 const GATHER: Duration = Duration::from_micros(500);
 const ENOUGH_BYTES: usize = 1 << 20;
 const JSON: u8 = Format::Json as u8;
@@ -45,7 +45,8 @@ const KEEP_LINE: usize = 64 << 10;
 /// How often work that depends on time is done while there is nothing to write.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many bytes reports of what limits have left out may take beyond a full queue; further ones are dropped.
+/// How many bytes reports of what limits have left out may take beyond a full queue; further ones
+/// are dropped.
 const REPORT_BYTES: usize = 64 << 10;
 /// How long a report waits for whoever is writing to a sink without a queue.
 const REPORT_WAIT: Duration = Duration::from_millis(100);
@@ -62,7 +63,7 @@ pub(crate) struct Flush {
     until: u64,
 }
 
-/// What went through a sink.
+/// The counters of a sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Lines written.
@@ -73,11 +74,11 @@ pub struct Counters {
     pub dropped: u64,
     /// Lines that could not be written.
     pub failed: u64,
-    /// Lines left out because they were those before them again.
+    /// Lines left out because they repeated the previous line.
     pub repeated: u64,
 }
 
-/// What waits in a queue.
+/// The state of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStats {
@@ -87,10 +88,10 @@ pub struct QueueStats {
     pub bytes: u64,
     /// The queue is full when it holds this many bytes.
     pub limit: u64,
-    /// The time of the oldest of them, in microseconds since 1970 UTC; `None` where none waits, or the sink does not ask for
-    /// times.
+    /// The time of the oldest of them, in microseconds since 1970 UTC; `None` if none waits, or the
+    /// sink needs no times.
     pub oldest_micros: Option<u64>,
-    /// When the write began that is under way, in microseconds since 1970 UTC; `None` without one.
+    /// When the current write began, in microseconds since 1970 UTC; `None` without one.
     pub writing_micros: Option<u64>,
     /// How long writes have taken.
     pub writes: WriteTimes,
@@ -106,7 +107,8 @@ pub(crate) struct Slot {
     format: AtomicU8,
     /// Events are shown to people.
     for_people: bool,
-    /// It is a ring: that has a lock of its own, and counts itself. Several threads may write to it at once.
+    /// It is a ring: that has a lock of its own, and counts itself. Several threads may write to it
+    /// at once.
     is_ring: bool,
     layout: Layout,
     wraps: bool,
@@ -127,14 +129,15 @@ pub(crate) struct Slot {
     room: Condvar,
     written: Written,
     latency: Latency,
-    /// Held while a thread writes to the sink, for as long as the sink takes. Nothing else needs it, so that
-    /// descriptions and counters do not wait.
+    /// Held while a thread writes to the sink, for as long as the sink takes. Nothing else needs
+    /// it, so that descriptions and counters do not wait.
     writing: Mutex<()>,
     /// How many threads wait for that in order to write their lines.
     waiting: AtomicU64,
     /// Lines of such threads that were given up, and count as dropped until the threads come back.
     late: AtomicU64,
-    /// The sink has not taken a line in time: those who would drop theirs do not wait until it takes one.
+    /// The sink has not taken a line in time: those who would drop theirs do not wait until it
+    /// takes one.
     behind: AtomicBool,
     losses: Mutex<Losses>,
     /// The sink is to be reopened after the current write.
@@ -209,7 +212,8 @@ struct GivenUp {
 }
 
 impl Queue {
-    /// Gives its thread up: lines that have not come back from the sink count as dropped until they do.
+    /// Gives its thread up: lines that have not come back from the sink count as dropped until they
+    /// do.
     fn give_up(&mut self) -> GivenUp {
         let waiting = self.batch.ends.len() as u64;
         let within_sink = self.taken - self.done;
@@ -225,8 +229,8 @@ impl Queue {
         GivenUp { left: Lost { lines: left, within_sink }, untold }
     }
 
-    /// A thread that was given up is back from the sink: its lines, which were counted as dropped, have come through after
-    /// all, or have been counted as failed.
+    /// A thread that was given up is back from the sink: its lines, which were counted as dropped,
+    /// have come through after all, or have been counted as failed.
     fn came_back(&mut self, lines: u64) {
         self.dropped = self.dropped.saturating_sub(lines);
         self.stuck = self.stuck.saturating_sub(1);
@@ -268,7 +272,8 @@ struct Losses {
 #[derive(Clone, Copy, Debug, Default)]
 struct Lost {
     lines: u64,
-    /// Those of them that are still within a sink that was given up: they may come through after all.
+    /// Those of them that are still within a sink that was given up: they may come through after
+    /// all.
     within_sink: u64,
 }
 
@@ -320,7 +325,7 @@ thread_local! {
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Ends the queues of these sinks: all of them at the same time, so that none waits for another.
+/// Ends the queues of these sinks, all at the same time, so that none waits for another.
 pub(crate) fn go_sync(slots: &[Arc<Slot>]) {
     slots.iter().for_each(|slot| slot.stop());
     let deadlines: Vec<Instant> = slots.iter().map(|slot| slot.deadline()).collect();
@@ -413,7 +418,8 @@ impl Slot {
         }
         let writer = {
             let mut queue = self.queue.lock();
-            // A thread that finds the queue open finds this set as well: its next line must not pass the one in the queue.
+            // A thread that finds the queue open finds this set as well: its next line must not
+            // pass the one in the queue.
             self.asynchronous.store(true, Ordering::Release);
             (queue.stop, queue.ended) = (false, false);
             queue.writer += 1;
@@ -432,8 +438,8 @@ impl Slot {
         }
     }
 
-    /// Keeps what is logged from now on from being written, until what this returns is dropped. Requires: signal handlers do
-    /// not log.
+    /// Keeps what is logged from now on from being written, until what this returns is dropped.
+    /// Requires: signal handlers do not log.
     pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
         self.writing.lock()
     }
@@ -442,8 +448,9 @@ impl Slot {
         self.drain_limit
     }
 
-    /// When waiting for this sink ends, if it begins now. One that was given up, and is not back yet, is not waited for
-    /// again: a program that ends drains and flushes, and would wait each time.
+    /// When waiting for this sink ends, if it begins now. One that was given up, and is not back
+    /// yet, is not waited for again: a program that ends drains and flushes, and would wait each
+    /// time.
     pub(crate) fn deadline(&self) -> Instant {
         let _busy = While::busy();
         let now = Instant::now();
@@ -480,8 +487,9 @@ impl Slot {
         }
     }
 
-    /// Writes everything that waits, and ends the thread. What is not written by then is counted as dropped and reported; a
-    /// thread that is still within the sink ends when it comes back from there.
+    /// Writes everything that waits, and ends the thread. What is not written by then is counted as
+    /// dropped and reported; a thread that is still within the sink ends when it comes back from
+    /// there.
     pub(crate) fn go_sync(&self, deadline: Instant) {
         let _busy = While::busy();
         // Held to the end: a new thread begins when the old one has written what it had.
@@ -517,8 +525,8 @@ impl Slot {
         let _ = thread.join();
     }
 
-    /// Waits for threads that write their lines themselves. What is not written by then is counted as dropped until it
-    /// is, and reported.
+    /// Waits for threads that write their lines themselves. What is not written by then is counted
+    /// as dropped until it is, and reported.
     fn wait_for_those_who_write(&self, deadline: Instant) {
         // A sink would wait for itself.
         if self.is_ring || Doing::now() == Doing::Writing || lock_until(&self.writing, deadline).is_some() {
@@ -541,8 +549,8 @@ impl Slot {
         }
     }
 
-    /// The lines of threads that are in the sink or wait for it. Those of a queue's thread that was given up, and does
-    /// not come back, count as dropped already.
+    /// The lines of threads that are in the sink or wait for it. Those of a queue's thread that was
+    /// given up, and does not come back, count as dropped already.
     fn lines_under_way(&self, queue: &Queue) -> u64 {
         u64::from(queue.stuck == 0) + self.waiting.load(Ordering::Relaxed)
     }
@@ -631,8 +639,8 @@ impl Slot {
         })
     }
 
-    /// What repetitions hold back is said, and everything that was logged before is written soon: the first half of a
-    /// flush.
+    /// What repetitions hold back is said, and everything that was logged before is written soon:
+    /// the first half of a flush.
     pub(crate) fn start_flush(&self) -> Flush {
         let _busy = While::busy();
         let mut line = self.ended_repetition(&mut self.repetition.lock());
@@ -648,8 +656,8 @@ impl Slot {
         Flush { line, until: self.start_drain() }
     }
 
-    /// Waits for what the first half has begun, and makes it durable. Also fails if lines were lost since the last
-    /// time.
+    /// Waits for what the first half has begun, and makes it durable. Also fails if lines were lost
+    /// since the last time.
     pub(crate) fn finish_flush(&self, flush: Flush, deadline: Instant) -> io::Result<()> {
         let _busy = While::busy();
         if Doing::now() == Doing::Writing {
@@ -678,7 +686,8 @@ impl Slot {
         }
     }
 
-    /// Bytes in what the sink writes to; where it is being written to, as of the last time that it was asked.
+    /// Bytes in what the sink writes to; where it is being written to, as of the last time that it
+    /// was asked.
     pub(crate) fn size(&self) -> Option<u64> {
         let _busy = While::busy();
         let quick = self.is_ring || (&*self.sink as &dyn Any).is::<FileSink>();
@@ -907,8 +916,8 @@ impl Slot {
         }
     }
 
-    /// The lines of a queue's thread that was given up have come back from the sink: they count as written, or as lost once
-    /// more.
+    /// The lines of a queue's thread that was given up have come back from the sink: they count as
+    /// written, or as lost once more.
     #[cold]
     fn batch_came_back(&self, lines: u64) {
         let mut losses = self.losses.lock();
@@ -992,7 +1001,8 @@ impl Slot {
         all
     }
 
-    /// Says in the log, which can be written to again, that lines are missing before these. Requires: the right to write.
+    /// Says in the log, which can be written to again, that lines are missing before these.
+    /// Requires: the right to write.
     fn tell_in_the_log(&self) {
         let (untold, what) = {
             let losses = self.losses.lock();
@@ -1023,7 +1033,8 @@ impl Slot {
         written.unwrap_or_else(|_| Err(io::Error::other("the sink panicked").into()))
     }
 
-    /// Whether lines are dropped that the sink does not take in time: not by the thread of a queue, where they wait.
+    /// Whether lines are dropped that the sink does not take in time: not by the thread of a queue,
+    /// where they wait.
     fn gives_up(&self) -> bool {
         self.when_full == WhenFull::Drop && !self.asynchronous.load(Ordering::Relaxed)
     }
@@ -1035,7 +1046,8 @@ impl Slot {
         self.note_loss(Lost { lines, within_sink: 0 }, why);
     }
 
-    /// Lines were lost that are counted already: the next flush fails, and the log says so when it can be written to.
+    /// Lines were lost that are counted already: the next flush fails, and the log says so when it
+    /// can be written to.
     fn note_loss(&self, lost: Lost, why: io::Error) {
         if lost.lines == 0 {
             return;
@@ -1075,7 +1087,8 @@ impl Slot {
         let _ended = Ended(self, writer);
         let mut mine = Batch::default();
         let mut ticked = Instant::now();
-        // A checker's thread that ticks without end keeps the others from going on: there, one tick a pause.
+        // A checker's thread that ticks without end keeps the others from going on: there, one tick
+        // a pause.
         let mut idle = false;
         let mut queue = self.queue.lock();
         loop {

@@ -1,4 +1,4 @@
-//! Where files are, and who may read them.
+//! The places of files, and their permissions.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -10,17 +10,17 @@ use nix::unistd::{Group, User};
 
 use crate::patience;
 
-/// Permission bits of new files, less what the process's mask takes.
+/// Permission bits of new files, before the process's umask.
 const FILE_MODE: u32 = 0o664;
 /// A path that leads over more symbolic links than this leads nowhere, as it does for the system.
 const MAX_LINKS: usize = 40;
 
-/// Mode, owner and group of a file that is created. Files that follow it by rotation keep those of the file,
-/// whatever is set here.
+/// Mode, owner and group of a new file. Files that replace it by rotation keep those of the old
+/// file, whatever is set here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Access {
-    /// Permission bits; without them 0664 less the process's mask.
+    /// Permission bits; by default 0664 minus the process's umask.
     pub mode: Option<u32>,
     /// A user's name or number; without one, the process's own.
     pub owner: Option<String>,
@@ -29,7 +29,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// What the process's own user, group and mask make of a file.
+    /// The defaults: the process's user and group, and its umask.
     pub fn new() -> Self {
         Self::default()
     }
@@ -52,7 +52,8 @@ impl Access {
         Self { group: Some(name.into()), ..self }
     }
 
-    /// What is wrong with the user and with the group: there is none of this name, or it cannot be looked up.
+    /// What is wrong with the user and with the group: there is none of this name, or it cannot be
+    /// looked up.
     pub(crate) fn missing(&self) -> Vec<io::Error> {
         [self.owner_id().err(), self.group_id().err()].into_iter().flatten().collect()
     }
@@ -93,8 +94,8 @@ pub(super) struct Ids {
     group: Option<u32>,
 }
 
-/// Opens a file to append to it. Where there is none, it is created with the access that `before` has, the file that it
-/// follows, or, where it follows none, as `first` says.
+/// Opens a file to append to it. Where there is none, it is created with the access that `before`
+/// has, the file that it follows, or, where it follows none, as `first` says.
 pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
     // Opening something other than a regular file (a FIFO without a reader) must not wait.
     let mut options = OpenOptions::new();
@@ -161,7 +162,8 @@ pub(super) fn keep_owner(file: &File, before: &Metadata) {
     }
 }
 
-/// The path that a path leads to over symbolic links, of directories too, whether there is anything or not.
+/// The path that a path leads to over symbolic links, of directories too, whether there is anything
+/// or not.
 pub(crate) fn resolve(path: &Path) -> PathBuf {
     let mut links = 0;
     let mut resolved = PathBuf::new();

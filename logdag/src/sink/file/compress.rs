@@ -1,8 +1,9 @@
 //! Compressing a rotated file.
 //!
-//! A copy is made under a name of its own, made durable, and renamed; only then is the original removed. Whenever that is
-//! cut short, the original is still there, and is compressed again later. A lock on the original keeps two processes from
-//! compressing it at the same time, and from compressing it while one of them still writes to it.
+//! It makes a copy under a temporary name, makes it durable, and renames it; only then does it
+//! remove the original. If this is interrupted, the original still exists, and is compressed again
+//! later. A lock on the original keeps two processes from compressing it at the same time, and from
+//! compressing it while one of them still writes to it.
 
 use std::fs::{File, FileTimes, TryLockError};
 use std::io::{self, Read};
@@ -94,7 +95,8 @@ fn compress_locked(
         Ok(Outcome::Done)
     });
     if !matches!(made, Ok(Outcome::Done)) {
-        // The original is still there, and so is, after a rename that is not known to be durable, perhaps the copy.
+        // The original is still there, and so is, after a rename that is not known to be durable,
+        // perhaps the copy.
         let _ = std::fs::remove_file(&part);
     }
     let outcome = made.map_err(|e| named(&part, e))?;
@@ -104,8 +106,8 @@ fn compress_locked(
     Ok(outcome)
 }
 
-/// Makes a compressed copy that is whole and durable, with the owner, group, mode and time of the file. Returns how many bytes
-/// of the file are in it.
+/// Makes a compressed copy that is whole and durable, with the owner, group, mode and time of the
+/// file. Returns how many bytes of the file are in it.
 fn make(file: &File, part: &Path, method: Compression) -> io::Result<u64> {
     let facts = file.metadata()?;
     let copy = access::create(part, Some(&facts), Ids::default())?;

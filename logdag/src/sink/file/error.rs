@@ -1,10 +1,10 @@
 //! What is wrong with the values of a rotation.
 
-/// A value of a rotation that means nothing.
+/// An invalid value of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 pub struct RotationError {
-    /// What it should have been.
+    /// What was expected.
     pub expected: String,
 }
 

@@ -1,4 +1,4 @@
-//! Files, rotated by size and time, and removed when they are old or too many.
+//! Files that are rotated by size and time, and removed by age and number.
 
 mod access;
 mod compress;
@@ -51,8 +51,8 @@ const CULL_EVERY: Duration = Duration::from_secs(60);
 /// How many rotated files may wait to be made durable by a flush.
 const MAX_BEHIND: usize = 8;
 
-/// How often another process may keep the directory of a rotation busy before this one goes on without it, a millisecond
-/// each time.
+/// How often another process may keep the directory of a rotation busy before this one goes on
+/// without it, a millisecond each time.
 const MAX_TURNS: u32 = 100;
 
 /// The files that this process has opened, for rotation at its start.
@@ -84,7 +84,8 @@ fn steady() -> u64 {
     time.map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0))
 }
 
-/// Appends lines to a file, and rotates it. Streams get one by `type="file"`; `examples/rotated.rs` shows it.
+/// Appends lines to a file, and rotates it. `type="file"` gives a stream one; `examples/rotated.rs`
+/// shows it.
 #[derive(Debug)]
 pub struct FileSink {
     /// Absolute: the process may change its directory.
@@ -99,7 +100,7 @@ pub struct FileSink {
     files: Mutex<Files>,
     /// Bytes in the file, readable without waiting for a write.
     size: AtomicU64,
-    /// How often it was rotated, by this process.
+    /// How often this process has rotated it.
     rotations: AtomicU64,
     /// A symbolic link that names the file being written.
     latest: Option<PathBuf>,
@@ -118,7 +119,8 @@ struct Files {
     trouble: Option<io::Error>,
     /// When it last looked for files that are too old while nothing was written.
     culled: Option<Instant>,
-    /// The number, or the second, that the last rotated file has in its name: later ones have higher ones.
+    /// The number, or the second, that the last rotated file has in its name: later ones have
+    /// higher ones.
     last_number: u64,
     /// The name that the last rotated file had before its number, where names have times.
     last_base: OsString,
@@ -143,7 +145,8 @@ struct Current {
     dirty: bool,
     /// The period of its lines.
     period: Period,
-    /// When it was last asked whether the path still names it; `None` where it is to be asked before the next line.
+    /// When it was last asked whether the path still names it; `None` where it is to be asked
+    /// before the next line.
     looked: Option<Instant>,
     /// It could not be rotated: tried again after a while.
     retry: Option<Instant>,
@@ -156,8 +159,9 @@ impl Current {
 }
 
 impl FileSink {
-    /// Opens the file, creating it if it is not there. With `asynchronous`, the sink may get a queue. A relative path is
-    /// taken from the directory that the process is in now, whatever directory it changes to later.
+    /// Opens the file, creating it if missing. With `asynchronous`, the sink may get a queue. A
+    /// relative path is relative to the current working directory, even if the process changes it
+    /// later.
     ///
     /// # Errors
     /// What the system says; the text names the path.
@@ -165,7 +169,7 @@ impl FileSink {
         Self::open_with(path.into(), rotation, &Access::default(), asynchronous, Clock::REAL)
     }
 
-    /// The same, with the access that the file gets where there is none yet.
+    /// The same, with the access of a new file.
     ///
     /// # Errors
     /// There is no such user or group, or what the system says; the text names the path.
@@ -178,13 +182,13 @@ impl FileSink {
         Self::open_with(path.into(), rotation, access, asynchronous, Clock::REAL)
     }
 
-    /// How often it was rotated, by this process.
+    /// How often this process has rotated it.
     pub(crate) fn rotations(&self) -> u64 {
         self.rotations.load(Relaxed)
     }
 
-    /// Files whose names could be taken for those of rotated files of a log, but that its rotation cannot have made:
-    /// retention leaves them alone.
+    /// Files whose names look like those of rotated files of a log, but that its rotation cannot
+    /// have made: retention leaves them alone.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -194,7 +198,7 @@ impl FileSink {
         Ok(retention::find(&names, now())?.left_alone)
     }
 
-    /// Keeps a symbolic link with this name that leads to the file being written.
+    /// Maintains a symbolic link with this name to the file being written.
     ///
     /// # Errors
     /// It cannot be made, or the log itself or something else has this name; the text names it.
@@ -273,7 +277,8 @@ impl FileSink {
             finish_rotation(&target, &found);
             files.last_number = found.highest(&names, now);
             files.latest_clock = now;
-            // A process that ended in the middle of a rotation has left no file that the next one could be like.
+            // A process that ended in the middle of a rotation has left no file that the next one
+            // could be like.
             let before = found.rotated.first().and_then(|newest| newest.path.metadata().ok());
             sink.open_again(files, before.as_ref()).map_err(|e| {
                 let dir = directory(&target);
@@ -285,7 +290,8 @@ impl FileSink {
                 io::Error::new(e.kind(), why)
             })?;
             if let Some(current) = &mut files.current {
-                // Until its first line, others may rotate it: the sink whose place this one takes, or another process.
+                // Until its first line, others may rotate it: the sink whose place this one takes,
+                // or another process.
                 current.looked = None;
             }
             sink.order_compression(files);
@@ -347,7 +353,8 @@ impl FileSink {
         open().map_err(|e| self.named(e))
     }
 
-    /// Opens the file. Where rotated files are compressed, a lock tells those who do that somebody writes to it.
+    /// Opens the file. Where rotated files are compressed, a lock tells those who do that somebody
+    /// writes to it.
     fn open_file(&self, target: &Path, before: Option<&Metadata>) -> io::Result<File> {
         let mut file = access::open(target, before, self.first)?;
         if self.keeper.rotation.compress.is_none() {
@@ -355,7 +362,8 @@ impl FileSink {
         }
         for _ in 0..MAX_TURNS {
             let facts = file.metadata()?;
-            // Where files cannot be locked, none is compressed. A lock that others have on the log itself means nothing.
+            // Where files cannot be locked, none is compressed. A lock that others have on the log
+            // itself means nothing.
             let _ = file.try_lock_shared();
             match target.metadata() {
                 Ok(there) if (there.dev(), there.ino()) == (facts.dev(), facts.ino()) => break,
@@ -366,7 +374,8 @@ impl FileSink {
         Ok(file)
     }
 
-    /// Opens the path again, with the access of the file that was open, or of the one that it follows.
+    /// Opens the path again, with the access of the file that was open, or of the one that it
+    /// follows.
     fn open_again(&self, files: &mut Files, before: Option<&Metadata>) -> io::Result<()> {
         let was = files.current.as_ref().and_then(|current| current.file.metadata().ok());
         let known = files.current.as_ref().map(|current| &current.names);
@@ -375,7 +384,8 @@ impl FileSink {
         files.renamed = true;
         if let Some(old) = files.current.replace(fresh) {
             if self.keeper.rotation.compress.is_some() {
-                // It may stay open, here and in a child that was forked, but nothing more is written to it.
+                // It may stay open, here and in a child that was forked, but nothing more is
+                // written to it.
                 let _ = old.file.unlock();
             }
             if old.regular && old.dirty {
@@ -562,8 +572,8 @@ impl FileSink {
         Ok(true)
     }
 
-    /// Removes the rotated files that retention does not keep. With `all`, the limit in bytes also applies to files that
-    /// may be compressed soon.
+    /// Removes the rotated files that retention does not keep. With `all`, the limit in bytes also
+    /// applies to files that may be compressed soon.
     fn apply_retention(&self, files: &mut Files, all: bool) -> io::Result<usize> {
         let Some(current) = &files.current else { return Ok(0) };
         let now = self.clock.both();
@@ -591,7 +601,8 @@ pub(super) fn rotated_directory(path: &Path, rotation: &Rotation) -> Option<Path
     Some(directory(&log).join(below))
 }
 
-/// A path that a rotated file of a log can have: the same one for logs whose rotated files have the same names.
+/// A path that a rotated file of a log can have: the same one for logs whose rotated files have the
+/// same names.
 pub(crate) fn name_of_rotated(path: &Path, rotation: &Rotation) -> PathBuf {
     let rotation = Rotation { zone: Zone::UTC, ..rotation.clone() };
     let names =
@@ -615,7 +626,8 @@ struct Turn(Option<File>);
 
 impl Turn {
     fn take(directory: &Path) -> Self {
-        // A file is rotated all the same where directories cannot be locked, or somebody does not give the lock back.
+        // A file is rotated all the same where directories cannot be locked, or somebody does not
+        // give the lock back.
         let Ok(lock) = File::open(directory) else { return Self(None) };
         for _ in 0..MAX_TURNS {
             match lock.try_lock() {

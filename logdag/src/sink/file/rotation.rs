@@ -1,4 +1,4 @@
-//! What a rotation is: when it happens, what rotated files are called, and which are kept.
+//! The options of rotation: when it happens, the names of rotated files, and which are kept.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 use super::error::RotationError;
 use super::template::Template;
 
-/// When a file is rotated, what happens to rotated files, and which of them are kept: never and all, unless it is said.
+/// When a file is rotated, what happens to rotated files, and which of them are kept. By default,
+/// files are never rotated, and all are kept.
 ///
 /// By day, named by date, compressed, and kept for a month:
 ///
@@ -47,7 +48,8 @@ impl Rotation {
         Self::default()
     }
 
-    /// Rotate at multiples of this time since 1970 UTC, in whole seconds; a time of less than one is never.
+    /// Rotate at multiples of this time since 1970 UTC, in whole seconds; a time of less than one
+    /// is never.
     #[must_use]
     pub fn every(self, time: Duration) -> Self {
         Self { seconds: time.as_secs(), ..self }
@@ -65,39 +67,41 @@ impl Rotation {
         Self { bytes, ..self }
     }
 
-    /// Whether to rotate what is there when this process first opens the file. A [`Graph`](crate::Graph) does so; a sink
-    /// of its own does so with [`Sink::begin`](crate::Sink::begin).
+    /// Whether to rotate an existing file when this process first opens it. A
+    /// [`Graph`](crate::Graph) does so by itself; for a sink without a graph, call
+    /// [`Sink::begin`](crate::Sink::begin).
     #[must_use]
     pub fn on_start(self, yes: bool) -> Self {
         Self { on_start: yes, ..self }
     }
 
-    /// Whose time counts for [`at`](Rotation::at) and for the names of rotated files: UTC unless this is said.
+    /// The time zone for [`at`](Rotation::at) and for the names of rotated files: UTC by default.
     #[must_use]
     pub fn zone(self, zone: Zone) -> Self {
         Self { zone, ..self }
     }
 
-    /// What rotated files are called: as libmtev names them, unless this is said.
+    /// The names of rotated files: by default those of libmtev.
     #[must_use]
     pub fn name(self, name: RotatedName) -> Self {
         Self { name, ..self }
     }
 
-    /// How rotated files are compressed, by a thread of their own. Those that are there already are compressed, too.
+    /// How a separate thread compresses rotated files. Existing ones are compressed, too.
     #[must_use]
     pub fn compress(self, method: Compression) -> Self {
         Self { compress: Some(method), ..self }
     }
 
-    /// Remove files that were rotated longer ago than this, in whole seconds; a time of less than one keeps all.
+    /// Remove files that were rotated longer ago than this, in whole seconds; a time of less than
+    /// one keeps all.
     #[must_use]
     pub fn retain_for(self, time: Duration) -> Self {
         Self { retain_seconds: time.as_secs(), ..self }
     }
 
-    /// Remove the oldest files while all have more than this many bytes together; compressed files count as they are. 0
-    /// keeps all.
+    /// Remove the oldest files while all together have more than this many bytes; compressed files
+    /// count with their compressed size. 0 keeps all.
     #[must_use]
     pub fn retain_bytes(self, bytes: u64) -> Self {
         Self { retain_bytes: bytes, ..self }
@@ -109,12 +113,12 @@ impl Rotation {
         Self { retain_count: files, ..self }
     }
 
-    /// Whether anything makes it happen, other than a call.
+    /// Whether files are rotated without an explicit call.
     pub fn rotates(&self) -> bool {
         self.by_time() || self.bytes > 0 || self.on_start
     }
 
-    /// Whether a limit has rotated files removed.
+    /// Whether there is a limit that removes rotated files.
     pub fn retains(&self) -> bool {
         (self.retain_seconds, self.retain_bytes, self.retain_count) != (0, 0, 0)
     }
@@ -123,8 +127,8 @@ impl Rotation {
         self.seconds > 0 || self.at.is_some()
     }
 
-    /// Whether compressed files count as rotated ones. Where nothing is said of compression or names, they are left
-    /// alone, as libmtev leaves them.
+    /// Whether compressed files count as rotated ones. Where nothing is said of compression or
+    /// names, they are left alone, as libmtev leaves them.
     pub(super) fn knows_compressed(&self) -> bool {
         self.compress.is_some() || self.name != RotatedName::default()
     }
@@ -141,8 +145,9 @@ impl Rotation {
     }
 }
 
-/// In words: `rotates daily (Europe/Berlin) to {name}-%F{ext}, compresses with gzip, keeps 30 files`. Empty where nothing is
-/// rotated.
+/// In words:
+/// `rotates daily (Europe/Berlin) to {name}-%F{ext}, compresses with gzip, keeps 30 files`. Empty
+/// where nothing is rotated.
 impl fmt::Display for Rotation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.rotates() {
@@ -178,9 +183,9 @@ impl fmt::Display for Rotation {
     }
 }
 
-/// A period of the calendar. Each begins when a clock on the wall shows it: at the full hour, at midnight, at midnight
-/// before Monday, at midnight before the first of a month. An hour that the end of summer time repeats is an hour of its
-/// own; days of 23 and 25 hours are one day.
+/// A period of the calendar. Each begins by local time: at the full hour, at midnight, at midnight
+/// before Monday, or at midnight before the first of a month. An hour that the end of summer time
+/// repeats counts separately; days of 23 and 25 hours are one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RotateAt {
     /// `hourly`
@@ -264,7 +269,7 @@ impl FromStr for Compression {
     }
 }
 
-/// Whose time counts.
+/// A time zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Zone(Of);
 
@@ -324,23 +329,26 @@ impl FromStr for Zone {
     }
 }
 
-/// What rotated files are called.
+/// The names of rotated files.
 ///
-/// - `seconds`, the default and libmtev's: `PATH.SECONDS`, with the ten digits of the time of the rotation.
-/// - `number`: `PATH.1`, `PATH.2` and so on. Numbers go up, and a file keeps its own: the highest is the newest. Numbers
-///   that would read as dates are left out: 1001 to 1231 (MMDD), 1900 to 2199 (years), 1,900,000 to 2,199,999 (YYYYDDD), and
-///   all of 6 or 8 digits. Files are taken for rotated ones only if their numbers follow on one another; up to 9 may be
-///   missing in between. Of several such runs it is the longest one, or else the lowest one; a number from 1000 on
-///   that stands alone is none. Retention, compression and numbering leave the others alone.
-/// - a pattern such as `app-%Y-%m-%d.log`: the name of a file in the directory of the log, or the path of one from there. The
-///   time in it is that of the rotation, but never later than the period of the lines: a file that is rotated at midnight
-///   has the date of the day that is over. Where a name is taken, `.1`, `.2` and so on follow it; of those
-///   the same holds as of numbers alone.
+/// - `seconds`, the default and libmtev's: `PATH.SECONDS`, with the ten digits of the time of the
+///   rotation.
+/// - `number`: `PATH.1`, `PATH.2` and so on. Numbers go up, and a file keeps its own: the highest
+///   is the newest. Numbers that would read as dates are left out: 1001 to 1231 (MMDD), 1900 to
+///   2199 (years), 1,900,000 to 2,199,999 (YYYYDDD), and all of 6 or 8 digits. Files are taken for
+///   rotated ones only if their numbers follow on one another; up to 9 may be missing in between.
+///   Of several such runs it is the longest one, or else the lowest one; a number from 1000 on that
+///   stands alone is none. Retention, compression and numbering leave the others alone.
+/// - a pattern such as `app-%Y-%m-%d.log`: the name of a file in the directory of the log, or the
+///   path of one from there. The time in it is that of the rotation, but never later than the
+///   period of the lines: a file that is rotated at midnight has the date of the day that is over.
+///   Where a name is taken, `.1`, `.2` and so on follow it; of those the same holds as of numbers
+///   alone.
 ///
-/// Directives of patterns are `%Y` `%m` `%d` `%F` (for `%Y-%m-%d`) `%H` `%M` `%S`, `%j` (day of the year), `%G` and
-/// `%V` (year and week of ISO 8601), `%s` (seconds since 1970) and `%%`. `{name}` and `{ext}` are the log's own name
-/// without its extension, and the extension with its dot: `{name}-%F{ext}` fits any log. Directives are in the name of
-/// the file, not in its directory.
+/// Directives of patterns are `%Y` `%m` `%d` `%F` (for `%Y-%m-%d`) `%H` `%M` `%S`, `%j` (day of the
+/// year), `%G` and `%V` (year and week of ISO 8601), `%s` (seconds since 1970) and `%%`. `{name}`
+/// and `{ext}` are the log's own name without its extension, and the extension with its dot:
+/// `{name}-%F{ext}` fits any log. Directives are in the name of the file, not in its directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RotatedName(pub(super) Naming);
 
@@ -361,7 +369,8 @@ impl RotatedName {
         }
     }
 
-    /// The shortest time that its names tell apart, in seconds and about, where it has times; with the directive for it.
+    /// The shortest time that its names tell apart, in seconds and about, where it has times; with
+    /// the directive for it.
     pub(crate) fn resolution(&self) -> Option<(u64, &'static str)> {
         match &self.0 {
             Naming::Seconds => Some((1, "%s")),
