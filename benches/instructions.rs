@@ -1,8 +1,9 @@
-//! How many instructions operations take, counted by callgrind, next to those in INSTRUCTIONS.md. What the kernel does is
-//! not counted.
+//! How many instructions operations take, counted by callgrind, next to those in INSTRUCTIONS.md.
+//! Instructions in the kernel are not counted.
 //!
-//! `cargo bench -p jlog-benches --bench instructions` needs valgrind. It fails if an operation takes over 5 % more than the
-//! table says; `-- --bless` writes the table. Counts of different compilers are not compared.
+//! `cargo bench -p jlog-benches --bench instructions` needs valgrind. It fails if an operation
+//! takes over 5 % more than the table says; `-- --bless` writes the table. Counts of different
+//! compilers are not compared.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
@@ -16,7 +17,8 @@ use jlog_benches::{Feed, MESSAGE, feed};
 use jlog_core::{Compression, Jlog, JlogOptions, LogId, ReaderOptions, Wait, WriterOptions};
 use logdag::{Graph, log};
 
-/// An operation: its name, and what prepares it, does it many times as [measured], and tells how often.
+/// An operation: its name, and what prepares it, does it many times as [measured], and returns how
+/// often.
 type Operation = (&'static str, fn() -> usize);
 
 const OPERATIONS: [Operation; 11] = [
@@ -64,10 +66,10 @@ const OPERATIONS: [Operation; 11] = [
     ("log! with a filter that does not pass", || log_lines(Some("status >= 500"))),
 ];
 
-/// Messages of a jlog to be read, in one segment: so many that opening it hardly counts.
+/// Messages of a jlog to read, in one segment: so many that opening it hardly counts.
 const FILLED: usize = 100_000;
 
-/// Does what is counted: callgrind begins and ends here, by this name.
+/// Does the counted work: callgrind recognises this function by name.
 #[inline(never)]
 fn measured(work: &mut dyn FnMut()) {
     work();

@@ -1,4 +1,4 @@
-//! What the benches share.
+//! The parts that the benches share.
 
 use jlog_core::{Jlog, JlogOptions, LogId, Start};
 use tempfile::TempDir;
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 /// Length of the messages, in bytes.
 pub const MESSAGE: usize = 100;
 
-/// A jlog that is gone after the bench.
+/// A jlog that is removed after the bench.
 #[derive(Debug)]
 pub struct Feed {
     /// The jlog.
@@ -14,10 +14,11 @@ pub struct Feed {
     _dir: TempDir,
 }
 
-/// Makes a jlog in the system's place for temporary files (set `TMPDIR` for another file system).
+/// Creates a jlog in the system's directory for temporary files (set `TMPDIR` for another file
+/// system).
 ///
 /// # Panics
-/// Where that is not possible: a bench has nothing else to do.
+/// If that is not possible, because a bench cannot continue then.
 #[allow(clippy::expect_used)]
 pub fn feed(options: &JlogOptions) -> Feed {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -27,10 +28,11 @@ pub fn feed(options: &JlogOptions) -> Feed {
 }
 
 impl Feed {
-    /// Lets go of everything but the segment being written, so that a long bench does not fill the disk.
+    /// Releases everything but the segment being written, so that a long bench does not fill the
+    /// disk.
     ///
     /// # Panics
-    /// Where the checkpoint cannot be set.
+    /// If the checkpoint cannot be set.
     #[allow(clippy::expect_used)]
     pub fn forget(&self) {
         let last = self.log.meta().expect("a metastore").storage_log;

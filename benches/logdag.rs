@@ -1,4 +1,4 @@
-//! The log-stream graph: what a line costs the thread that logs it.
+//! The log-stream graph: the cost of a line for the thread that logs it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -83,7 +83,7 @@ fn render(c: &mut Criterion) {
         let mut micros = 1_700_000_000_000_000;
         group.bench_function(name, |b| {
             b.iter(|| {
-                // Less than a second goes by in a thousand lines: parts of times are kept.
+                // A thousand lines take less than a second, so that cached parts of times are used.
                 micros += 500;
                 let keys = [("status", Value::from(200)), ("path", Value::from("/index.html"))];
                 let arguments = format_args!("GET /archive/{}", micros);
@@ -99,7 +99,7 @@ fn render(c: &mut Criterion) {
     group.finish();
 }
 
-/// A stream to a file that is gone after the bench.
+/// A stream to a file that is removed after the bench.
 fn to_file(graph: &Graph, dir: &tempfile::TempDir, kind: &str, format: Format) -> Stream {
     let path = dir.path().join(kind).to_str().unwrap().to_owned();
     // One rotated file is kept, so that a long bench does not fill the disk.

@@ -1,7 +1,8 @@
-//! 10,000 shippers of one server that fails and comes back: how often they ask, and how soon all is as before.
+//! 10,000 shippers with one server that fails and comes back: how often they try, and how soon they
+//! have caught up.
 //!
-//! A simulation, in steps of 100 ms, with the back-off of jlog-ship itself. `cargo bench -p jlog-benches --bench
-//! shippers` prints the tables of docs/scaling.md.
+//! A simulation, in steps of 100 ms, with the back-off of jlog-ship itself.
+//! `cargo bench -p jlog-benches --bench shippers` prints the tables of docs/scaling.md.
 
 // Tests and tables.
 #![allow(clippy::print_stdout)]
@@ -15,11 +16,11 @@ const SHIPPERS: u32 = 10_000;
 const RATE: f64 = 1e12 / 86_400.0 / SHIPPERS as f64;
 const STEP: u64 = 100;
 
-/// What one shipper waits between tries, in milliseconds.
+/// How long a shipper waits between tries, in milliseconds.
 enum Waits {
     /// As jlog-ship does it.
     Jitter(Backoff),
-    /// The same, without chance.
+    /// The same, without randomness.
     Equal(u64),
 }
 
@@ -39,7 +40,7 @@ impl Waits {
 
 struct Shipper {
     waits: Waits,
-    /// When it asks next; `None` while it is served.
+    /// When it tries next; `None` while it is served.
     asks: Option<u64>,
     backlog: f64,
 }
@@ -54,7 +55,8 @@ struct Outcome {
     caught_up: f64,
 }
 
-/// An outage of so many seconds. The server takes `spare` times what is written, and so many new connections in 100 ms.
+/// An outage of so many seconds. The server takes `spare` times what is written, and so many new
+/// connections in 100 ms.
 fn simulate(outage: u64, spare: f64, connections: u32, jitter: bool) -> Outcome {
     let mut shippers: Vec<Shipper> = (0..SHIPPERS)
         .map(|n| Shipper {
@@ -92,7 +94,8 @@ fn simulate(outage: u64, spare: f64, connections: u32, jitter: bool) -> Outcome 
         if (60_000..end).contains(&now) {
             outcome.steady += f64::from(tries) / (end - 60_000) as f64 * 1000.0;
         }
-        // Everybody who is served gets the same, and what one leaves goes to the others.
+        // Every served shipper gets the same share, and the part that one does not use goes to the
+        // others.
         let mut left = spare * per_step * f64::from(SHIPPERS);
         for _ in 0..4 {
             let hungry =
@@ -133,7 +136,8 @@ fn main() {
             println!(
                 "| {outage} s | {spare} | {connections} | {waits} | {first}, {later}, {after} | {steady:.0} | {served:.0} s | {caught_up:.0} s |"
             );
-            // No herd: never more than a tenth of them at once when the server comes back.
+            // No thundering herd: never more than a tenth of them at once when the server comes
+            // back.
             assert!(!jitter || after <= SHIPPERS / 10, "{after} of {SHIPPERS} shippers ask at once");
         }
     }

@@ -1,4 +1,4 @@
-//! The C library, loaded at run time: the only unsafe code of this program.
+//! The C library, loaded at run time: the only unsafe code in this program.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ use libloading::Library;
 
 use crate::work::{Load, Tally};
 
-/// `jlog_ctx`, of which only addresses are known here.
+/// `jlog_ctx`, which is opaque here.
 #[repr(C)]
 struct Ctx {
     _private: [u8; 0],
@@ -59,7 +59,7 @@ macro_rules! api {
         /// The library's functions.
         pub struct Api {
             $($name: unsafe extern "C" fn($($arg),*) -> $ret,)*
-            /// Keeps the functions where they are.
+            /// Keeps the library loaded.
             _library: Library,
         }
 
@@ -70,8 +70,8 @@ macro_rules! api {
                 let library = unsafe { Library::new(path) }
                     .with_context(|| format!("loading {}", path.display()))?;
                 $(
-                    // SAFETY: the type is the one that jlog.h declares for the function of this name, and
-                    // the pointer is kept next to the library.
+                    // SAFETY: the type is the one that jlog.h declares for the function of this
+                    // name, and the pointer is kept next to the library.
                     let $name = *unsafe {
                         library.get::<unsafe extern "C" fn($($arg),*) -> $ret>(stringify!($name))
                     }?;
@@ -100,10 +100,10 @@ api! {
     jlog_ctx_read_checkpoint: fn(*mut Ctx, *const Id) -> c_int;
 }
 
-/// How a jlog is made and written with the C library.
+/// How a jlog is created and written with the C library.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Whether other processes may write, too.
+    /// Whether other processes may also write.
     pub multi: bool,
     /// Size of the pre-commit buffer; 0 for none.
     pub pre_commit: usize,
@@ -157,7 +157,7 @@ impl Drop for Handle<'_> {
 /// Creates a jlog.
 pub fn create(api: &Api, path: &Path, setup: &Setup) -> Result<()> {
     let handle = Handle::new(api, path)?;
-    // SAFETY: the context is new, which is when these may be called.
+    // SAFETY: the context is new, as these functions require.
     let code = unsafe {
         (api.jlog_ctx_alter_journal_size)(handle.ctx(), setup.segment);
         (api.jlog_ctx_set_use_compression)(handle.ctx(), u8::from(setup.lz4));
@@ -170,15 +170,15 @@ pub fn create(api: &Api, path: &Path, setup: &Setup) -> Result<()> {
 /// A writer.
 pub struct Writer<'a>(Handle<'a>);
 
-// SAFETY: `jlog_ctx_write` may be called from several threads with one context: it holds the context's mutex
-// while it uses what they share. (Only the error code is set outside of it.)
+// SAFETY: `jlog_ctx_write` may be called from several threads with one context: it holds the
+// context's mutex while it uses what they share. (Only the error code is set outside of it.)
 unsafe impl Sync for Writer<'_> {}
 
 impl<'a> Writer<'a> {
-    /// Opens the jlog that is there for writing.
+    /// Opens an existing jlog for writing.
     pub fn open(api: &'a Api, path: &Path, setup: &Setup) -> Result<Self> {
         let handle = Handle::new(api, path)?;
-        // SAFETY: the context is new, which is when these may be called.
+        // SAFETY: the context is new, as these functions require.
         let code = unsafe {
             (api.jlog_ctx_set_multi_process)(handle.ctx(), u8::from(setup.multi));
             (api.jlog_ctx_set_pre_commit_buffer_size)(handle.ctx(), setup.pre_commit);
@@ -191,7 +191,8 @@ impl<'a> Writer<'a> {
     /// Appends a message.
     #[inline]
     pub fn append(&self, body: &[u8]) -> Result<()> {
-        // SAFETY: the context is open for writing; the library only reads the body, during the call.
+        // SAFETY: the context is open for writing; the library only reads the body, during the
+        // call.
         let code =
             unsafe { (self.0.api.jlog_ctx_write)(self.0.ctx(), body.as_ptr().cast::<c_void>(), body.len()) };
         if code == 0 { Ok(()) } else { self.0.check("jlog_ctx_write", code).map(|_| ()) }
@@ -212,11 +213,12 @@ pub fn append(api: &Api, path: &Path, setup: &Setup, load: &Load) -> Result<f64>
     })
 }
 
-/// How many messages are asked for in one call of the bulk read.
+/// How many messages one call of the bulk read requests.
 const BULK: usize = 1000;
 
-/// Reads everything that a subscriber has before it as the library's own tools do: interval by interval, with
-/// a checkpoint after each; in bulk, or message by message. Each message is counted by `count`.
+/// Reads everything that is pending for a subscriber as the library's own tools do: interval by
+/// interval, with a checkpoint after each; in bulk, or message by message. `count` counts each
+/// message.
 pub fn read(
     api: &Api,
     path: &Path,
@@ -259,8 +261,8 @@ pub fn read(
             };
             handle.check("reading", code)?;
             for message in &messages[..n] {
-                // SAFETY: the call succeeded, so each message has its address and length set; the bytes
-                // stay in the library's mapping or buffer until the next call.
+                // SAFETY: the call succeeded, so each message has its address and length set; the
+                // bytes stay in the library's mapping or buffer until the next call.
                 let body = unsafe {
                     std::slice::from_raw_parts(message.mess.cast::<u8>(), message.mess_len as usize)
                 };

@@ -1,4 +1,4 @@
-//! Work that has to happen in another process: this program starts itself again.
+//! Work that has to happen in another process: this program starts a copy of itself.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -37,7 +37,7 @@ pub enum Mode {
         /// Messages to wait for.
         #[arg(long)]
         count: usize,
-        /// Seconds to rest in the end, with nothing to read.
+        /// Seconds to rest at the end, with nothing to read.
         #[arg(long)]
         rest: f64,
     },
@@ -54,7 +54,7 @@ pub enum Mode {
         #[arg(long)]
         segment: u32,
     },
-    /// Does something to a jlog and tells how much memory the process had at most.
+    /// Does something to a jlog and reports the peak memory of the process.
     #[command(hide = true)]
     Memory {
         /// The jlog.
@@ -70,7 +70,7 @@ pub enum Mode {
         #[arg(long)]
         len: usize,
     },
-    /// Appends when it is told to.
+    /// Appends on request.
     #[command(hide = true)]
     Append {
         /// The jlog.
@@ -79,13 +79,13 @@ pub enum Mode {
         /// Messages.
         #[arg(long)]
         count: usize,
-        /// Whether with the C library.
+        /// Whether to use the C library.
         #[arg(long)]
         c: bool,
     },
 }
 
-/// Does what the parent asked for, and prints the figures that came out.
+/// Does the work that the parent asked for, and prints the resulting figures.
 pub fn work(mode: &Mode) -> Result<()> {
     let figures = match mode {
         Mode::Walrus { count, batch, len } => walrus::work(*count, *batch, *len)?,

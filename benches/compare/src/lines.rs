@@ -1,4 +1,5 @@
-//! The lines that loggers write: the same text for everybody, 100 bytes in a file with the newline.
+//! The lines that loggers write: the same text for every logger, 100 bytes in a file with the
+//! newline.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ pub const LINE: usize = 100;
 /// Bytes after which a file is rotated.
 pub const ROTATE_AT: usize = 10_000_000;
 
-/// Calls a macro with the format of the message between what it takes before and behind that; the format's arguments are
-/// two numbers. As it is a literal there, everybody's macros can look into it.
+/// Calls a macro with the message's format between the macro's other arguments; the format's
+/// arguments are two numbers. It is a literal, so that every logger's macros can parse it.
 macro_rules! with_text {
     ($($name:ident)::+ ! ($($before:tt)*) ($($behind:tt)*)) => {
         $($name)::+!(
@@ -25,7 +26,7 @@ macro_rules! with_text {
 }
 pub(crate) use with_text;
 
-/// Million lines a second, from the first call on.
+/// Million lines per second, from the first call on.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     /// Until the last call returned.

@@ -1,8 +1,9 @@
-//! Runs the same work on jlog-core and logdag, on the C library, on other crates and on the bare kernel, and prints
-//! how they compare, next to what is aimed at.
+//! Runs the same work on jlog-core and logdag, on the C library, on other crates and on the bare
+//! kernel, and prints how they compare, next to the targets.
 //!
-//! `cargo run --release --manifest-path benches/compare/Cargo.toml` runs everything; the C library takes part
-//! when `JLOG_C_LIB` names its shared object, and our C interface when `JLOG_OUR_LIB` names that of jlog-capi.
+//! `cargo run --release --manifest-path benches/compare/Cargo.toml` runs everything; the C library
+//! takes part when `JLOG_C_LIB` names its shared object, and our C interface when `JLOG_OUR_LIB`
+//! names that of jlog-capi.
 
 mod c;
 mod child;
@@ -25,28 +26,29 @@ use crate::machine::Machine;
 use crate::report::{Report, say};
 use crate::work::Context;
 
-/// Compares jlog-core (and jlog-capi from JLOG_OUR_LIB) with the C library (from JLOG_C_LIB), other crates, and what
-/// the kernel allows.
+/// Compares jlog-core (and jlog-capi from JLOG_OUR_LIB) with the C library (from JLOG_C_LIB), other
+/// crates, and what the kernel allows.
 #[derive(Parser, Debug)]
 #[command(disable_help_subcommand = true, override_usage = "compare [OPTIONS]")]
 struct Args {
-    /// Only these targets (1 to 10), 11 for how figures grow with sizes, threads and processes, 12 for logdag, and 13
-    /// for bulk reads through the C interface
+    /// Only these targets (1 to 10), 11 for how figures grow with sizes, threads and processes, 12
+    /// for logdag, and 13 for bulk reads through the C interface
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=13))]
     only: Vec<u8>,
-    /// Small sizes, to see that everything works; the figures mean little
+    /// Small sizes, to check that everything works; the figures mean little
     #[arg(long)]
     quick: bool,
     /// Alternating rounds [default: 5, with --quick 1]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// Where files are made [default: beside the program]
+    /// Where files are created [default: beside the program]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Where files are made whose durability is measured; on a real disk [default: as --dir]
+    /// Where files are created for measurements of durability; on a real disk [default: as --dir]
     #[arg(long, value_name = "DIR")]
     durable_dir: Option<PathBuf>,
-    /// Writes the results as Markdown to this file, and as a plot (its name in lower case with .svg) beside it
+    /// Writes the results as Markdown to this file, and as a plot (its name in lower case with
+    /// .svg) beside it
     #[arg(long, value_name = "PATH")]
     write_results: Option<PathBuf>,
     #[command(subcommand)]

@@ -12,7 +12,7 @@ use jlog_core::{
 use crate::c;
 use crate::work::{Load, Tally};
 
-/// How a jlog is made and written.
+/// How a jlog is created and written.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     /// Who else may write.
@@ -25,7 +25,7 @@ pub struct Setup {
     pub compression: Compression,
     /// Segment size.
     pub segment: u32,
-    /// Whether checksums are kept.
+    /// Whether checksums are stored.
     pub checksums: bool,
 }
 
@@ -43,7 +43,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// The same, for the C library. (That one always syncs at a roll and when it closes.)
+    /// The same, for the C library. (It always syncs at a roll and on closing.)
     pub fn in_c(&self) -> c::Setup {
         c::Setup {
             multi: self.locking == Locking::MultiProcess,
@@ -92,7 +92,7 @@ pub fn append(path: &Path, setup: &Setup, load: &Load) -> Result<f64> {
     Ok(rate)
 }
 
-/// Checks that a jlog, whoever wrote it, holds exactly the load.
+/// Checks that a jlog holds exactly the load, whichever library wrote it.
 pub fn check(log: &Jlog, load: &Load) -> Result<()> {
     if !log.has_subscriber("keep")? {
         // The C library made it.
@@ -102,7 +102,7 @@ pub fn check(log: &Jlog, load: &Load) -> Result<()> {
     look_through(log, "keep", peek)?.check(&load.tally(), "the check")
 }
 
-/// Reads everything that a subscriber has before it, without checkpoints.
+/// Reads everything that is pending for a subscriber, without checkpoints.
 pub fn look_through(log: &Jlog, subscriber: &str, options: ReaderOptions) -> Result<Tally> {
     let mut reader = log.reader_with(subscriber, options)?;
     let mut tally = Tally::default();
@@ -110,7 +110,7 @@ pub fn look_through(log: &Jlog, subscriber: &str, options: ReaderOptions) -> Res
     Ok(tally)
 }
 
-/// Writes a jlog to be read, in batches.
+/// Writes a jlog for reading, in batches.
 pub fn fill(path: &Path, setup: &Setup, load: &Load) -> Result<Jlog> {
     let log = setup.create(path)?;
     let writer = setup.writer(&log)?;
@@ -120,7 +120,7 @@ pub fn fill(path: &Path, setup: &Setup, load: &Load) -> Result<Jlog> {
     Ok(log)
 }
 
-/// Removes every index, so that nobody finds one.
+/// Removes every index.
 pub fn forget_indexes(path: &Path) -> Result<()> {
     for entry in std::fs::read_dir(path)? {
         let path = entry?.path();
@@ -131,7 +131,7 @@ pub fn forget_indexes(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads everything that a subscriber has before it, with a checkpoint after each segment.
+/// Reads everything that is pending for a subscriber, with a checkpoint after each segment.
 pub fn read(log: &Jlog, subscriber: &str, options: ReaderOptions) -> Result<Tally> {
     let mut reader = log.reader_with(subscriber, options)?;
     let mut tally = Tally::default();
@@ -174,7 +174,7 @@ pub fn read_by_id(log: &Jlog, subscriber: &str, options: ReaderOptions) -> Resul
     }
 }
 
-/// Seconds that something takes.
+/// How many seconds something takes.
 pub fn seconds<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     let start = Instant::now();
     let made = work()?;

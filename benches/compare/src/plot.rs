@@ -15,7 +15,7 @@ const ROW: u32 = 22;
 const PANEL: u32 = 320;
 const TEXT: (&str, i32) = ("sans-serif", 13);
 
-/// Draws how far each target is reached, and the charts, two beside each other.
+/// Draws how far each target is reached, and the charts, two in a row.
 pub fn draw(path: &Path, lines: &[Line], charts: &[Chart]) -> Result<()> {
     let scored: Vec<(&Line, f64)> =
         lines.iter().filter_map(|line| Some((line, line.score().filter(|s| s.is_finite())?))).collect();

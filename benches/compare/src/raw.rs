@@ -11,14 +11,15 @@ use anyhow::Result;
 pub enum RawSync {
     /// Never.
     Never,
-    /// Each file when it has the length of a segment, and the last one in the end.
+    /// Each file when it has the length of a segment, and the last one at the end.
     OnRoll,
     /// After each write.
     Each,
 }
 
-/// Writes `total` bytes in pieces of `piece` bytes, beginning a new file whenever one has the length of a
-/// segment; returns seconds. With `allocated`, files have their blocks and length before.
+/// Writes `total` bytes in pieces of `piece` bytes, beginning a new file whenever one has the
+/// length of a segment; returns seconds. With `allocated`, files get their blocks and length
+/// beforehand.
 pub fn write(dir: &Path, total: u64, piece: usize, sync: RawSync, allocated: bool) -> Result<f64> {
     const SEGMENT: u64 = 4 << 20;
     let bytes = vec![b'm'; piece];
@@ -61,7 +62,7 @@ pub fn write(dir: &Path, total: u64, piece: usize, sync: RawSync, allocated: boo
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// Reads these files, one behind the other, in pieces of `piece` bytes; returns seconds.
+/// Reads these files, one after the other, in pieces of `piece` bytes; returns seconds.
 pub fn read(files: &[PathBuf], piece: usize) -> Result<f64> {
     let mut bytes = vec![0; piece];
     let start = std::time::Instant::now();

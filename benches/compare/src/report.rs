@@ -1,4 +1,4 @@
-//! What comes out: lines with targets, tables, charts; on the terminal, and as Markdown.
+//! The report: lines with targets, tables and charts, on the terminal and as Markdown.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -25,7 +25,7 @@ const SUMMARY: &[(&str, &str)] = &[
     ("lines to rotated files through a queue, until they are in files", "flexi_logger"),
 ];
 
-/// What a line's figure has to reach.
+/// The target of a line's figure.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
     /// Ours is at least this many times the reference.
@@ -36,11 +36,11 @@ pub enum Target {
     AtMost(f64),
     /// Ours is at least this, whatever others do.
     AtLeast(f64),
-    /// Told for comparison only.
+    /// Shown for comparison only.
     None,
 }
 
-/// A figure of ours next to another one.
+/// One of our figures next to a reference.
 pub struct Line {
     /// Number of the target that it belongs to.
     pub part: u8,
@@ -57,12 +57,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// Our figure in terms of the reference.
+    /// The ratio of our figure to the reference.
     pub fn ratio(&self) -> Option<f64> {
         Some(self.ours.median() / self.reference.as_ref()?.median())
     }
 
-    /// How often the target is reached: 1 and above is met.
+    /// How far the target is reached: 1 and above means met.
     pub fn score(&self) -> Option<f64> {
         match self.target {
             Target::Times(times) => Some(self.ratio()? / times),
@@ -146,7 +146,7 @@ pub struct Chart {
     pub series: Vec<(String, Vec<f64>)>,
 }
 
-/// Everything that is told.
+/// The whole report.
 #[derive(Default)]
 pub struct Report {
     lines: Vec<Line>,
@@ -301,7 +301,7 @@ pub fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1e3
 }
 
-/// A figure with three digits that count.
+/// A figure with three significant digits.
 pub fn short(figure: f64) -> String {
     let digits = match figure.abs() {
         size if size >= 100.0 || size == 0.0 => 0,

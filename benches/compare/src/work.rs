@@ -1,4 +1,5 @@
-//! What every comparison shares: the messages, the count of what was read, and alternating rounds.
+//! The parts that all comparisons share: the messages, the tally of read messages, and alternating
+//! rounds.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,47 +9,47 @@ use tempfile::TempDir;
 
 use crate::c::Api;
 
-/// Length of a message unless a work says otherwise.
+/// Default length of a message, in bytes.
 pub const MESSAGE: usize = 100;
 /// Bytes before each body in a segment.
 pub const HEADER: usize = 16;
 /// Bytes of such a message in a segment.
 pub const RECORD: usize = MESSAGE + HEADER;
 
-/// What was asked for on the command line.
+/// The options of the command line.
 pub struct Context {
-    /// Where files are made.
+    /// Where files are created.
     pub dir: PathBuf,
-    /// Where files are made whose durability is measured.
+    /// Where files are created for measurements of durability.
     pub durable_dir: PathBuf,
     /// Alternating rounds.
     pub rounds: usize,
-    /// Whether sizes are small, only to see that everything works.
+    /// Whether sizes are small, only to check that everything works.
     pub quick: bool,
     /// The C library.
     pub c: Option<Api>,
-    /// Our library with its interface.
+    /// Our library with the same interface.
     pub our_c: Option<Api>,
 }
 
 impl Context {
-    /// The first number, or the second one when sizes are to be small.
+    /// The first number, or the second if sizes are to be small.
     pub fn size<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
     }
 
-    /// A directory that is removed with everything in it.
+    /// A directory that is removed with its contents on drop.
     pub fn temp(&self) -> Result<TempDir> {
         Ok(TempDir::with_prefix_in("compare-", &self.dir)?)
     }
 
-    /// Such a directory where durability is measured.
+    /// Such a directory for measurements of durability.
     pub fn durable_temp(&self) -> Result<TempDir> {
         Ok(TempDir::with_prefix_in("compare-", &self.durable_dir)?)
     }
 }
 
-/// Messages to be written: the same ones for everybody.
+/// Messages to write: the same for every contender.
 pub struct Load {
     /// How many.
     pub count: usize,
@@ -73,7 +74,7 @@ impl Load {
         Self::new(MESSAGE, count, 1)
     }
 
-    /// Calls this with every message, in order.
+    /// Calls `f` with every message, in order.
     #[inline]
     pub fn each(&self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut left = self.count;
@@ -102,7 +103,7 @@ impl Load {
         if self.batch > 1 { self.batch } else { self.bodies.len() }
     }
 
-    /// What a reader must have seen in the end.
+    /// The tally that a reader must have at the end.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         let added = self.each(|body| {
@@ -113,14 +114,14 @@ impl Load {
         tally
     }
 
-    /// Does it, and returns million messages a second.
+    /// Does it, and returns million messages per second.
     pub fn timed(&self, work: impl FnOnce() -> Result<()>) -> Result<f64> {
         let start = Instant::now();
         work()?;
         Ok(self.rate(start.elapsed().as_secs_f64()))
     }
 
-    /// Million messages a second for all of them within these seconds.
+    /// Million messages per second if all of them took these seconds.
     pub fn rate(&self, seconds: f64) -> f64 {
         as_f64(self.count) / seconds / 1e6
     }
@@ -138,8 +139,8 @@ fn body(number: usize, len: usize) -> Vec<u8> {
     text
 }
 
-/// What was read: the number of messages, their bytes, and a checksum of their first and last bytes in order.
-/// (A checksum over every byte would cost more than the reading that is measured.)
+/// A tally of read messages: their number, their bytes, and a checksum of their first and last
+/// bytes in order. (A checksum over every byte would cost more than the measured reading.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Messages.
@@ -173,34 +174,34 @@ impl Tally {
             rest.iter().fold(self.whole.wrapping_add(words), |sum, &byte| sum.wrapping_add(byte.into()));
     }
 
-    /// Whether everything was read, and nothing else.
+    /// Checks that everything was read, and nothing else.
     pub fn check(&self, expected: &Self, who: &str) -> Result<()> {
         ensure!(self == expected, "{who} read {self:?} instead of {expected:?}");
         Ok(())
     }
 }
 
-/// A work in a directory, and its figure.
+/// Work in a directory, which returns a figure.
 type Run<'a> = Box<dyn FnMut(&Path) -> Result<f64> + 'a>;
 
-/// One of those that do the same work.
+/// One of the contenders for the same work.
 pub struct Contender<'a> {
-    /// Who it is.
+    /// Its name.
     pub name: String,
     run: Run<'a>,
 }
 
 impl<'a> Contender<'a> {
-    /// Does the work in a directory that is empty at first and removed afterwards, and returns its figure.
+    /// Does the work in a new directory that is removed afterwards, and returns its figure.
     pub fn new(name: impl Into<String>, run: impl FnMut(&Path) -> Result<f64> + 'a) -> Self {
         Self { name: name.into(), run: Box::new(run) }
     }
 }
 
-/// What came out of several rounds.
+/// The figures of several rounds.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Whose it is.
+    /// The contender's name.
     pub name: String,
     /// The figures, in order of size.
     values: Vec<f64>,
@@ -213,7 +214,7 @@ impl Sample {
         Self { name: name.into(), values }
     }
 
-    /// The figure in the middle.
+    /// The median.
     pub fn median(&self) -> f64 {
         match (self.values.len(), self.values.len() / 2) {
             (0, _) => f64::NAN,
@@ -228,7 +229,7 @@ impl Sample {
     }
 }
 
-/// Lets all do their work in turn, round after round; who begins changes from round to round.
+/// Runs all contenders in turn, round after round; each round begins with a different one.
 pub fn alternate(
     temp: impl Fn() -> Result<TempDir>,
     rounds: usize,

@@ -17,9 +17,9 @@ use crate::Counters;
 
 /// A delivery that takes longer has failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A message whose delivery is not heard of for so long is delivered again.
+/// A message whose delivery has no result after this time is delivered again.
 const WINDOW_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a delivery that has failed is put off, at first and at most.
+/// How long a failed delivery is postponed: initially, and at most.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(5)];
 
 /// How messages are delivered.
@@ -27,25 +27,26 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(5
 pub struct CourierOptions {
     /// The other service, as host and port.
     pub to: String,
-    /// How many deliveries are under way at the same time.
+    /// How many deliveries may be in progress at the same time.
     pub at_once: usize,
-    /// How many messages may be delivered behind the oldest one that is not.
+    /// How many messages may be delivered after the oldest undelivered one.
     pub window: usize,
 }
 
-/// What readers of an outbox do at damage: what was accepted and can be read is delivered, and events say what cannot.
+/// What readers of an outbox do about damage: every accepted message that can be read is delivered,
+/// and events report the rest.
 pub(crate) fn reader_options() -> ReaderOptions {
     ReaderOptions::default().on_damage(OnDamage::Skip)
 }
 
-/// Posts every message to another service, in any order, until that takes it.
+/// Posts every message to another service, in any order, until that service takes it.
 pub struct Courier {
     options: CourierOptions,
     counters: Arc<Counters>,
     reader: AsyncReader,
     committer: Committer,
     window: AckWindow<OwnedMessage>,
-    /// Read, and not in the window yet: the last first.
+    /// Messages that were read but are not in the window yet, in reverse order.
     read: Vec<OwnedMessage>,
     deliveries: JoinSet<(LogId, bool)>,
     committed: Option<LogId>,
@@ -55,7 +56,7 @@ impl Courier {
     /// A courier that reads for [`SUBSCRIBER`](crate::SUBSCRIBER).
     ///
     /// # Errors
-    /// Where its reader cannot be opened.
+    /// When its reader cannot be opened.
     pub async fn open(
         log: &jlog_core::Jlog,
         options: CourierOptions,
@@ -75,11 +76,11 @@ impl Courier {
         })
     }
 
-    /// Delivers until `stop` becomes true; deliveries that are under way then are finished, and the checkpoint is stored.
-    /// What is not delivered stays in the feed.
+    /// Delivers until `stop` becomes true; then finishes the deliveries in progress and stores the
+    /// checkpoint. Undelivered messages stay in the feed.
     ///
     /// # Errors
-    /// Where the feed cannot be read, or the checkpoint not be stored.
+    /// When the feed cannot be read, or the checkpoint cannot be stored.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> jlog_core::Result<()> {
         while !*stop.borrow() {
             self.hand_out();
@@ -102,7 +103,7 @@ impl Courier {
         self.committer.sync().await
     }
 
-    /// Starts as many deliveries as there may be: first of messages that come back, then of new ones.
+    /// Starts as many deliveries as are allowed: first the repeated ones, then new ones.
     fn hand_out(&mut self) {
         let now = Instant::now();
         while self.deliveries.len() < self.options.at_once {
@@ -111,7 +112,7 @@ impl Courier {
             } else if self.window.is_full() {
                 return;
             } else if let Some(message) = self.read.pop() {
-                // There is room, and messages are read in order: it is not refused.
+                // There is room, and messages are read in order: the window does not refuse it.
                 let _ = self.window.deliver(message.id(), message.clone(), now);
                 (message, 1)
             } else {
@@ -132,7 +133,7 @@ impl Courier {
     }
 
     async fn take_note(&mut self, delivery: Option<(LogId, bool)>) -> jlog_core::Result<()> {
-        // One that panicked is delivered again when its time is over.
+        // After a panic, the message is delivered again when its time is over.
         let Some((id, taken)) = delivery else { return Ok(()) };
         if !taken {
             self.counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +152,7 @@ impl Courier {
     }
 }
 
-/// Posts a message; the id lets the other side recognise what it has been given before.
+/// Posts a message; the id lets the other side recognise duplicates.
 async fn post(
     to: &str,
     message: OwnedMessage,
@@ -164,7 +165,7 @@ async fn post(
         .body(Body::from(message.into_body()))?;
     let exchange = async {
         let response = sender.send_request(request).await?;
-        // The connection ends with its sender.
+        // The connection ends when its sender is dropped.
         drop(sender);
         Ok::<_, hyper::Error>(response.status())
     };

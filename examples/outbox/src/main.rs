@@ -1,4 +1,4 @@
-//! The command: serves until SIGTERM or SIGINT, then finishes what it has begun.
+//! The command: serves until SIGTERM or SIGINT, then finishes the work in progress.
 
 #![allow(clippy::print_stderr)]
 
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 /// Accepts messages over HTTP, makes them durable, and delivers them to another service.
 #[derive(Parser)]
 struct Args {
-    /// The feed's directory; made where it is missing
+    /// The feed's directory; created if it is missing
     feed: PathBuf,
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:8080")]
@@ -25,7 +25,7 @@ struct Args {
     /// The service that messages are posted to, as HOST:PORT
     #[arg(long)]
     to: String,
-    /// How many deliveries are under way at the same time
+    /// How many deliveries may be in progress at the same time
     #[arg(long, default_value_t = 16)]
     at_once: usize,
 }
@@ -42,11 +42,11 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    // Before anything is accepted: signals that come from here on are not lost.
+    // Before anything is accepted: no signal is lost from here on.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
-    // Opened once, before there are requests that it could keep waiting.
+    // Opened once, before there are requests that opening could delay.
     let report = |event: &jlog_core::Event| eprintln!("outbox: {event}");
     let log = Jlog::options().on_event(report).create_or_open(&args.feed)?;
     log.ensure_subscriber(SUBSCRIBER, Start::Beginning)?;
@@ -61,18 +61,18 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut delivering = tokio::spawn(Courier::open(&log, options, counters).await?.run(stopped.clone()));
     let mut until = stopped;
     let serving = axum::serve(listener, router(Arc::new(feed))).with_graceful_shutdown(async move {
-        // An error is the end of the sender, and the end, too.
+        // An error means that the sender is gone, which also ends the service.
         let _ = until.wait_for(|stop| *stop).await;
     });
     let mut serving = tokio::spawn(serving.into_future());
 
-    // Without its courier, the service would accept what nobody delivers.
+    // Without its courier, the service would accept messages that nobody delivers.
     let early = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         ended = &mut delivering => Some(ended),
     };
-    // Requests that are being served get their answers; deliveries under way are finished.
+    // Requests in progress get their answers; deliveries in progress are finished.
     stop.send_replace(true);
     (&mut serving).await??;
     match early {

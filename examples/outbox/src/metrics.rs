@@ -1,18 +1,18 @@
-//! What the service counts, as Prometheus reads it.
+//! The service's metrics, in the format of Prometheus.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jlog_core::Lag;
 
-/// What has happened since the start.
+/// Counts since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Messages that were accepted.
+    /// Accepted messages.
     pub accepted: AtomicU64,
     /// Messages that the other service has taken.
     pub delivered: AtomicU64,
-    /// Deliveries that failed.
+    /// Failed deliveries.
     pub failed: AtomicU64,
 }
 

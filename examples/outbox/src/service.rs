@@ -17,16 +17,17 @@ use crate::{Counters, SUBSCRIBER, metrics};
 
 /// Where messages are kept.
 pub trait Store: Send + Sync + 'static {
-    /// Keeps a message. When the future is ready, it survives a power failure under the id that this returns.
+    /// Stores a message, and returns its id. When the future is ready, the message survives a power
+    /// failure.
     fn append(&self, message: Bytes) -> impl Future<Output = Result<String, Failure>> + Send;
 
-    /// What `GET /metrics` shows.
+    /// The answer to `GET /metrics`.
     fn metrics(&self) -> impl Future<Output = Result<String, Failure>> + Send {
         async { Ok(String::new()) }
     }
 }
 
-/// Why a request cannot be served, and with which status that is answered.
+/// Why a request cannot be served, and the status of the answer.
 #[derive(Debug)]
 pub struct Failure {
     /// The status.
@@ -45,7 +46,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match error {
-            // Subscribers may read on, or somebody may free space: the client tries again later.
+            // Subscribers may catch up, or somebody may free space: the client tries again later.
             Error::AtCapacity { .. } | Error::DiskFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::MessageTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -70,7 +71,7 @@ pub struct Feed {
     pub log: Jlog,
     /// Its writer.
     pub writer: AsyncWriter,
-    /// What has happened since the start.
+    /// Counts since the start.
     pub counters: Arc<Counters>,
 }
 
@@ -88,7 +89,7 @@ impl Store for Feed {
     }
 }
 
-/// `POST /messages` keeps a message and answers 201 with its id; `GET /metrics` is for Prometheus.
+/// `POST /messages` stores a message and answers 201 with its id; `GET /metrics` is for Prometheus.
 pub fn router<S: Store>(store: Arc<S>) -> Router {
     Router::new()
         .route("/messages", post(accept::<S>))

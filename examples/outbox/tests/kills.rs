@@ -1,5 +1,6 @@
-//! The service is killed (SIGKILL) under load, again and again, while the service that it delivers to fails at random:
-//! every message that it has accepted is delivered, as it was sent. Then SIGTERM drains it.
+//! The service is killed (SIGKILL) under load, again and again, while the service that it delivers
+//! to fails at random: every message that it has accepted is delivered unchanged. Then SIGTERM
+//! drains it.
 //!
 //! `OUTBOX_KILL_ROUNDS` sets how often it is killed (10 by default).
 
@@ -45,8 +46,8 @@ fn read_message(stream: &mut BufReader<TcpStream>) -> std::io::Result<(String, V
     Ok((first, body))
 }
 
-/// The service that messages are delivered to: of eight requests, one is refused and one gets no answer (though the message
-/// is taken), at random.
+/// The service that messages are delivered to: of eight requests, one is refused and one gets no
+/// answer (though the message is taken), at random.
 struct Unreliable {
     address: SocketAddr,
     got: Arc<Mutex<HashSet<Vec<u8>>>>,
@@ -126,13 +127,13 @@ impl Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        // Without effect on one that has ended.
+        // This has no effect on a process that has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Posts messages until the service is gone or this is to stop; returns those that were accepted.
+/// Posts messages until the service is gone or the caller stops it; returns the accepted ones.
 fn post_until_the_end(address: SocketAddr, name: &str, count: &AtomicU64, stop: &AtomicBool) -> Vec<Vec<u8>> {
     let mut accepted = Vec::new();
     let Ok(stream) = TcpStream::connect(address) else { return accepted };
@@ -152,7 +153,7 @@ fn post_until_the_end(address: SocketAddr, name: &str, count: &AtomicU64, stop: 
     accepted
 }
 
-/// Waits until this is so, or fails.
+/// Waits until the condition holds, or fails.
 fn wait_until(what: &str, so: impl Fn() -> bool) {
     let since = Instant::now();
     while !so() {
@@ -196,7 +197,7 @@ fn nothing_accepted_is_lost() {
             .extend(under_load(&mut outbox, round, 40 + 37 * (round % 8), |child, _| child.kill().unwrap()));
     }
 
-    // Told to end under load, it answers what it has accepted, and ends well.
+    // On SIGTERM under load, it answers every accepted request, and exits successfully.
     let mut outbox = Outbox::start(&feed, unreliable.address);
     accepted.extend(under_load(&mut outbox, rounds, 100, |child, stop| {
         kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
@@ -204,7 +205,7 @@ fn nothing_accepted_is_lost() {
     }));
     assert!(outbox.child.wait().unwrap().success());
 
-    // What is left is delivered after another start.
+    // The remaining messages are delivered after another start.
     let mut outbox = Outbox::start(&feed, unreliable.address);
     wait_until("everything is delivered", || outbox.metric("outbox_lag_messages") == 0);
     kill(Pid::from_raw(outbox.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();

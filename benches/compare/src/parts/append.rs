@@ -21,7 +21,7 @@ pub fn contender<'a>(name: &str, setup: Setup, load: &'a Load) -> Contender<'a> 
     Contender::new(name, move |dir| ours::append(&dir.join("feed"), &setup, load))
 }
 
-/// The C library, set up as ours is, if it is there. What it wrote is read by ours and checked.
+/// The C library, set up as ours is, if it is available. Ours reads and checks what it wrote.
 pub fn in_c<'a>(context: &'a Context, setup: Setup, load: &'a Load) -> Option<Contender<'a>> {
     let api = context.c.as_ref()?;
     Some(Contender::new(C, move |dir| {
@@ -32,14 +32,14 @@ pub fn in_c<'a>(context: &'a Context, setup: Setup, load: &'a Load) -> Option<Co
     }))
 }
 
-/// Bare writes of as many bytes as the load has in segments; million messages a second.
+/// Bare writes of as many bytes as the load has in segments; million messages per second.
 fn bare<'a>(name: &str, load: &'a Load, piece: usize, sync: RawSync) -> Contender<'a> {
     Contender::new(name, move |dir| {
         Ok(load.rate(raw::write(dir, (load.count * RECORD) as u64, piece, sync, false)?))
     })
 }
 
-/// Lets contenders run, and adds ours against the others.
+/// Runs the contenders, and adds ours against the others.
 fn against_c(
     context: &Context,
     report: &mut Report,
@@ -140,7 +140,7 @@ pub fn pre_commit(context: &Context, _: &Machine, report: &mut Report) -> Result
     Ok(())
 }
 
-/// Seconds for copying the load's messages into a buffer, looking at the clock for each.
+/// Seconds for copying the load's messages into a buffer, reading the clock for each.
 fn copy_and_clock(load: &Load) -> Result<f64> {
     let mut buffer = vec![0u8; 1 << 20];
     let mut at = 0;
@@ -177,7 +177,7 @@ pub fn batches(context: &Context, _: &Machine, report: &mut Report) -> Result<()
     })?;
 
     let never = Setup { sync: SyncPolicy::Never, ..Setup::default() };
-    // It is so much slower that more of the same would only take longer.
+    // It is so much slower that more messages would only take longer.
     let less = Load::new(MESSAGE, context.size(400_000, 20_000), 100);
     let mut contenders = vec![
         contender(OURS, never, &load),

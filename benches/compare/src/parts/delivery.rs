@@ -1,4 +1,4 @@
-//! From an append to a consumer that waits in another process: target 7.
+//! The delay from an append to a waiting consumer in another process: target 7.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,8 +30,7 @@ fn processor_time() -> Result<f64> {
     Ok(Duration::from_micros(u64::try_from(micros)?).as_secs_f64())
 }
 
-/// The consumer: gives the share of the processor that it uses while it waits, then every delay in
-/// nanoseconds.
+/// The consumer: reports its use of the processor while it waits, then every delay in nanoseconds.
 pub fn follow(feed: &Path, count: usize, rest: f64) -> Result<Vec<f64>> {
     let log = Jlog::open(feed)?;
     let mut reader = log.reader("follower")?;
@@ -65,7 +64,8 @@ pub fn follow(feed: &Path, count: usize, rest: f64) -> Result<Vec<f64>> {
 /// Appends a message.
 type Append<'a> = Box<dyn Fn(&[u8]) -> Result<()> + 'a>;
 
-/// One round: appends messages a little apart; returns the share of the processor at rest in per cent.
+/// One round: appends messages with short pauses; returns the waiting consumer's use of the
+/// processor in per cent.
 fn deliver<'a>(
     context: &Context,
     into: &mut Histogram<u64>,
@@ -88,7 +88,7 @@ fn deliver<'a>(
     child.go()?;
     let mut body = [b'm'; MESSAGE];
     for nth in 0..count as u64 {
-        // Not in step with anything that ticks.
+        // Not in phase with any timer.
         std::thread::sleep(Duration::from_micros(1_000 + nth * 7919 % 3_000));
         body[8..16].copy_from_slice(&nth.to_le_bytes());
         body[..8].copy_from_slice(&now()?.to_le_bytes());

@@ -24,7 +24,7 @@ pub fn in_threads(threads: usize, work: impl Fn() -> Result<()> + Sync) -> Resul
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// Durable appends of ours, thousands a second.
+/// Our durable appends, in thousands per second.
 fn ours(path: &Path, setup: &Setup, threads: usize, each: usize) -> Result<f64> {
     let log = setup.create(path)?;
     let writer = setup.writer(&log)?;

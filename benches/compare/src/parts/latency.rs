@@ -1,4 +1,4 @@
-//! How long single appends take at worst: target 10.
+//! Worst-case latency of single appends: target 10.
 
 use std::path::Path;
 use std::time::Instant;

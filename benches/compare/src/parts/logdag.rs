@@ -1,11 +1,11 @@
 //! The log-stream graph: 12.
 //!
-//! Every line in a file has 100 bytes, a message of 99 and the newline, without any prefix: all of the loggers can leave
-//! theirs out. What ours puts into a ring or a jlog is the message alone, 99 bytes. Ours reads the clock for
-//! each line all the same, as the time belongs to a line; the others do not need to.
-//!
-//! How much may wait before whoever logs has to: 8 MiB (83,886 lines) of ours, and as much again that is being written;
-//! 128,000 lines of tracing-appender; flexi_logger has no limit. The lines are so many that a full queue is a small part.
+//! Every line in a file has 100 bytes, a message of 99 and the newline, without any prefix: all of
+//! the loggers can leave theirs out. What ours puts into a ring or a jlog is the message alone, 99
+//! bytes. Ours reads the clock for each line all the same, as the time belongs to a line; the
+//! others do not need to. How much may be queued before the logging thread has to wait: in ours, 8
+//! MiB (83,886 lines), and as much again that is being written; in tracing-appender, 128,000 lines;
+//! flexi_logger has no limit. There are so many lines that a full queue is a small part of them.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -30,7 +30,7 @@ const PART: u8 = 12;
 const TRACING: &str = "tracing-appender";
 const TRACING_ONE_FILE: &str = "tracing-appender, one file";
 const FLEXI: &str = "flexi_logger";
-/// Logged to where a line gets nowhere, or to memory: no files are needed.
+/// Lines that go nowhere, or to memory: no files are needed.
 const STREAM: &str = "bench";
 
 /// Part 12.
@@ -42,12 +42,12 @@ pub fn run(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
     threads(context, report)
 }
 
-/// Our figure alone.
+/// Only our figure.
 fn alone(report: &mut Report, work: &str, unit: &'static str, ours: Sample, target: Target) -> Result<()> {
     report.line(Line { part: PART, work: work.to_owned(), unit, ours, reference: None, target })
 }
 
-/// Lets one piece of work run in every round.
+/// Runs one piece of work in every round.
 fn repeat(rounds: usize, mut work: impl FnMut() -> Result<f64>) -> Result<Sample> {
     Ok(Sample::new(OURS, (0..rounds).map(|_| work()).collect::<Result<_>>()?))
 }
@@ -61,7 +61,7 @@ fn seconds_each(count: usize, mut call: impl FnMut(usize)) -> f64 {
     start.elapsed().as_secs_f64() / as_f64(count)
 }
 
-/// An argument that takes long to come by.
+/// An argument that is expensive to compute.
 #[inline(never)]
 fn expensive(n: usize) -> String {
     format!("{:?}", vec![n; 100])
@@ -75,7 +75,7 @@ fn disabled(context: &Context, report: &mut Report) -> Result<()> {
     let stream = graph.stream(STREAM)?;
     let count = context.size(500_000_000, 10_000_000);
     let sample = repeat(context.rounds, || {
-        // The stream is looked at again for each line, and nothing is taken off for the loop.
+        // The stream is checked again for each line, and the cost of the loop is not subtracted.
         let each = seconds_each(count, |n| logdag::log!(*black_box(&stream), "x {}", expensive(n)));
         Ok(each * 1e9)
     })?;
@@ -101,7 +101,8 @@ fn log(stream: &Stream, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// Lines to files of ours, rotated by size, all of which are kept. As with the others, nothing is synced.
+/// Lines to files of ours, rotated by size, all of which are kept. As with the others, nothing is
+/// synced.
 fn rotated(dir: &Path, count: usize, threads: usize) -> Result<Rates> {
     let rotation = Rotation::new().bytes(ROTATE_AT as u64);
     let (graph, stream) = asynchronous("file", dir.join("log").display().to_string(), rotation)?;
@@ -116,7 +117,7 @@ fn rotated(dir: &Path, count: usize, threads: usize) -> Result<Rates> {
             }
         });
     };
-    // The queue's thread has written everything and ended then.
+    // Then the queue's thread has written everything and ended.
     let rates = rates(count, log_all, || {
         graph.go_sync();
         Ok(())
@@ -133,7 +134,7 @@ fn feed(dir: &Path, count: usize) -> Result<Rates> {
         count,
         || log(&stream, 0..count),
         || {
-            // What the pre-commit buffer held is in the segment then.
+            // Then the contents of the pre-commit buffer are in the segment.
             graph.go_sync();
             Ok(())
         },
@@ -146,8 +147,9 @@ fn feed(dir: &Path, count: usize) -> Result<Rates> {
     Ok(rates)
 }
 
-/// A virtual machine gives back memory that was freed, and getting it again takes longer than logging does: the memory of
-/// the files and of the queues is taken before anybody is measured.
+/// A virtual machine returns freed memory to its host, and getting it again takes longer than
+/// logging does. Therefore the memory of the files and of the queues is allocated before any
+/// measurement.
 fn take_memory(dir: &Path) -> Result<()> {
     let path = dir.join("memory");
     let mut file = File::create(&path)?;
@@ -160,7 +162,7 @@ fn take_memory(dir: &Path) -> Result<()> {
 
 type Logger = fn(&Path, usize) -> Result<Rates>;
 
-/// Samples of lines taken, and of lines written.
+/// Samples of accepted lines, and of written lines.
 fn both(context: &Context, count: usize, loggers: &[(&str, Logger)]) -> Result<(Vec<Sample>, Vec<Sample>)> {
     let taken: Vec<RefCell<Vec<f64>>> = loggers.iter().map(|_| RefCell::default()).collect();
     let mut contenders: Vec<Contender<'_>> = loggers
@@ -249,9 +251,10 @@ fn filter(context: &Context, report: &mut Report) -> Result<()> {
     const FILTER: &str = "status >= 500";
     let count = context.size(20_000_000, 500_000);
     for (work, filter, target) in [
-        // The whole call: the clock, the thread's name and the walk over the route as well as the filter.
+        // The whole call: the clock, the thread's name and the walk over the route as well as the
+        // filter.
         ("a whole call of log!, with one outlet that `status >= 500` closes", FILTER, Target::AtMost(50.0)),
-        // What a call costs with a filter that has nothing to compare.
+        // The cost of a call with a filter that has nothing to compare.
         ("a whole call of log!, with one outlet that `exists(other)` closes", "exists(other)", Target::None),
     ] {
         let graph = Graph::new();

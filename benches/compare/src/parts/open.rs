@@ -18,7 +18,7 @@ use crate::work::{Context, Load, MESSAGE, RECORD, Sample};
 
 /// The child: fills a segment, and waits to be killed, with its writer open.
 pub fn fill_and_wait(feed: &Path, count: usize, segment: u32) -> Result<Vec<f64>> {
-    // What the crash leaves is the same however long it takes to get there: nothing is synced.
+    // The crash leaves the same state however long the writer takes: nothing is synced.
     let setup = Setup { segment, sync: SyncPolicy::Never, ..Setup::default() };
     let log = setup.create(feed)?;
     let writer = setup.writer(&log)?;
@@ -28,7 +28,7 @@ pub fn fill_and_wait(feed: &Path, count: usize, segment: u32) -> Result<Vec<f64>
     Ok(Vec::new())
 }
 
-/// What a crash left, to be put back before each opening.
+/// The state after a crash, which is restored before each opening.
 struct Wreck {
     feed: PathBuf,
     segment: PathBuf,
@@ -43,7 +43,7 @@ impl Wreck {
         Ok(Self { feed: feed.to_owned(), segment, len, others: BTreeMap::new() })
     }
 
-    /// Keeps every file but the segment, and those with an extension that is to be missing.
+    /// Saves every file except the segment and the files with an extension that is to be missing.
     fn keep(&mut self, without: &[&str]) -> Result<()> {
         self.others.clear();
         for entry in std::fs::read_dir(&self.feed)? {
@@ -56,7 +56,7 @@ impl Wreck {
         Ok(())
     }
 
-    /// Puts it back, with the beginning of a record at the end that a killed writer did not finish.
+    /// Restores it, with an incomplete record at the end, as a killed writer leaves it.
     fn put_back(&self) -> Result<()> {
         for entry in std::fs::read_dir(&self.feed)? {
             let path = entry?.path();

@@ -15,7 +15,7 @@ use crate::raw;
 use crate::report::{Line, Report, Target};
 use crate::work::{Contender, Context, HEADER, Load, MESSAGE, Sample, Tally, alternate, as_f64, find};
 
-/// A jlog to be read over and over, by a new subscriber each time.
+/// A jlog to read repeatedly, with a new subscriber each time.
 struct Feed<'a> {
     log: Jlog,
     expected: Tally,
@@ -29,7 +29,7 @@ impl<'a> Feed<'a> {
         Ok(Self { log, expected: load.tally(), load, used: Cell::new(0) })
     }
 
-    /// Reads everything with no index there; million messages a second.
+    /// Reads everything without an index; million messages per second.
     fn read(&self, who: &str, work: impl FnOnce(&Jlog, &str) -> Result<Tally>) -> Result<f64> {
         ours::forget_indexes(self.log.path())?;
         Ok(self.load.rate(self.timed(who, &self.expected, work)?))
@@ -55,7 +55,7 @@ impl<'a> Feed<'a> {
         Contender::new(name, move |_| self.read(name, |log, who| ours::read(log, who, options)))
     }
 
-    /// Reads it in bulk through a C interface, with the indexes there, and counts messages with `count`.
+    /// Reads it in bulk through a C interface, with its indexes, and counts messages with `count`.
     fn indexed(
         &'a self,
         name: &'a str,
@@ -65,7 +65,7 @@ impl<'a> Feed<'a> {
     ) -> Contender<'a> {
         Contender::new(name, move |_| {
             let mut seconds = 0.0;
-            // The first time makes the indexes.
+            // The first read creates the indexes.
             for _ in 0..2 {
                 seconds =
                     self.timed(name, &expected, |log, who| c::read(api, log.path(), who, true, count))?;
@@ -93,7 +93,7 @@ const BY_ID: &str = "ours, by id";
 const INDEXED: &str = "C, index there";
 const RAW: &str = "pread of 256 KiB";
 
-/// Target 4: reading in bulk and one by one, no index there at first.
+/// Target 4: reading in bulk and one by one, initially without an index.
 pub fn plain(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
     let load = Load::new(MESSAGE, context.size(2_000_000, 100_000), 1000);
     let dir = context.temp()?;
@@ -101,7 +101,7 @@ pub fn plain(context: &Context, _: &Machine, report: &mut Report) -> Result<()> 
     let mut log = commitlog::open(&dir.path().join("log"), 4 << 20)?;
     commitlog::write(&mut log, &load)?;
     let expected = load.tally();
-    // It is so much slower that more of the same would only take longer.
+    // It is so much slower that more messages would only take longer.
     let less = Load::new(MESSAGE, context.size(400_000, 200_000), 1000);
     let bare = ReaderOptions::default().verify(false);
     let mut contenders = vec![
@@ -222,7 +222,8 @@ pub fn lz4(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Target 13: reading in bulk through the C interface, which is the C library's and ours in turn, with complete indexes.
+/// Target 13: reading in bulk through the C interface, alternately of the C library and of ours,
+/// with complete indexes.
 pub fn interface(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
     let (Some(c), Some(our_c)) = (&context.c, &context.our_c) else {
         return report.note("Bulk reads through the C interface need JLOG_C_LIB and JLOG_OUR_LIB.");

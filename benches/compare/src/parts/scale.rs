@@ -49,7 +49,7 @@ fn subscribers(context: &Context, report: &mut Report) -> Result<()> {
         unit: "M/s",
         ours: samples[0].clone(),
         reference: Some(samples[1].clone()),
-        // Within what runs differ by.
+        // Within the differences between runs.
         target: Target::Times(0.95),
     })?;
 
@@ -68,7 +68,7 @@ fn subscribers(context: &Context, report: &mut Report) -> Result<()> {
             reader.commit(last)?;
             round.saturating_record(u64::try_from(start.elapsed().as_nanos())?);
         }
-        // The one that held everything back lets go of it.
+        // The subscriber that retained everything releases it.
         for n in 2..MANY {
             log.set_checkpoint(format!("s{n}"), reader.position())?;
         }
@@ -144,7 +144,7 @@ fn segments(context: &Context, report: &mut Report) -> Result<()> {
         })?;
     }
 
-    // Each round appends behind what is there, and then reads that, in both.
+    // In both, each round appends to the existing messages, and then reads the new ones.
     let mut figures = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
     for round in 0..context.rounds {
         for turn in 0..2 {
@@ -183,7 +183,7 @@ fn segments(context: &Context, report: &mut Report) -> Result<()> {
     )
 }
 
-/// What is done in a process whose memory is looked at.
+/// The work of a process whose memory is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MemoryWork {
     /// Nothing.
@@ -196,12 +196,13 @@ pub enum MemoryWork {
     Read,
 }
 
-/// The child: does the work, and gives the largest size that the process had in MiB.
+/// The child: does the work, and reports the peak size of the process in MiB.
 pub fn use_memory(feed: &Path, work: MemoryWork, count: usize, len: usize) -> Result<Vec<f64>> {
     match work {
         MemoryWork::Nothing => {}
         MemoryWork::Append | MemoryWork::Batches => {
-            // The load has a few messages of its own, which an empty process has not: they are made one by one.
+            // The load holds a few messages, which an empty process does not have: they are made
+            // one by one.
             let writer = Jlog::open(feed)?.writer()?;
             let body = vec![b'm'; len];
             if work == MemoryWork::Append {

@@ -49,7 +49,8 @@ fn message_sizes(context: &Context) -> Result<Chart> {
     let sizes = [10usize, 100, 1_000, 10_000, 100_000, 1 << 20];
     let about = ("message size, many processes", "bytes of a message", "MB/s");
     chart(context, about, &sizes, as_f64, |len, rounds| {
-        // As many as fit in so many bytes, but not more than take long one by one.
+        // As many as fit in a number of bytes, but not so many that appending them one by one takes
+        // long.
         let count = (context.size(256 << 20, 8 << 20) / (len + HEADER)).clamp(8, 200_000);
         let load = Load::new(len, count, 1);
         let batches = Load::new(len, count, (256 << 10) / (len + HEADER) + 1);
@@ -149,7 +150,7 @@ fn threads(context: &Context) -> Result<Chart> {
     })
 }
 
-/// The child: appends when the parent says so.
+/// The child: appends on the parent's request.
 pub fn append_when_told(feed: &Path, count: usize, in_c: bool) -> Result<Vec<f64>> {
     let load = Load::single(count);
     if in_c {

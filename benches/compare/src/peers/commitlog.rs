@@ -35,7 +35,7 @@ pub fn write(log: &mut CommitLog, load: &Load) -> Result<()> {
     Ok(())
 }
 
-/// Appends the load to a new log; million messages a second.
+/// Appends the load to a new log; million messages per second.
 pub fn append(path: &Path, load: &Load) -> Result<f64> {
     let mut log = open(path, 4 << 20)?;
     load.timed(|| write(&mut log, load))

@@ -10,14 +10,15 @@ use flexi_logger::{
 
 use crate::lines::{self, ROTATE_AT, Rates, rates, with_text};
 
-/// Nothing before the message; the time, which is read where it is needed only, is not.
+/// Writes nothing before the message. The time is read only if it is needed, which it is not here.
 fn plain(out: &mut dyn Write, _: &mut DeferredNow, record: &Record<'_>) -> std::io::Result<()> {
     write!(out, "{}", record.args())
 }
 
-/// Lines to files that are rotated by size, all of which are kept.
+/// Lines to files that are rotated by size; all files are kept.
 pub fn rotated(dir: &Path, count: usize) -> Result<Rates> {
-    // The queue has no limit: whoever logs never waits, and lines that are not written yet are held in memory.
+    // The queue has no limit: the logging thread never waits, and unwritten lines are held in
+    // memory.
     let (logger, handle) = Logger::with(LogSpecification::info())
         .log_to_file(FileSpec::default().directory(dir).basename("log"))
         .format_for_files(plain)

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 use okaywal::{Configuration, LogVoid};
 
-/// Appends `each` messages from this many threads, one entry a message; appends a second.
+/// Appends `each` messages from this many threads, one entry per message; appends per second.
 ///
-/// Its files keep the sizes that it comes with (1 MiB, filled with zeroes before they are used, recycled after
+/// Its files keep the default sizes (1 MiB, filled with zeroes before they are used, recycled after
 /// 768 KiB), which suit it better than larger ones.
 pub fn durable(path: &Path, threads: usize, each: usize, body: &[u8]) -> Result<f64> {
     let log = Configuration::default_for(path).open(LogVoid)?;

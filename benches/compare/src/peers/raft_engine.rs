@@ -8,8 +8,8 @@ use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 
 use crate::work::Load;
 
-/// Entries have to be protocol buffer messages with an index in them: this one, of those that the protobuf
-/// crate brings along, has a number and bytes.
+/// Entries have to be protocol buffer messages that contain an index. This one, from the protobuf
+/// crate, has a number and bytes.
 #[derive(Clone)]
 struct Entries;
 
@@ -21,7 +21,8 @@ impl MessageExt for Entries {
     }
 }
 
-/// Appends the load to one group of a new engine, in batches if it has any; million messages a second.
+/// Appends the load to one group of a new engine, in batches if it has any; million messages per
+/// second.
 pub fn append(path: &Path, load: &Load) -> Result<f64> {
     let config = Config {
         dir: path.to_str().context("the directory's name is not UTF-8")?.to_owned(),

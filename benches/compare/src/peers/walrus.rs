@@ -1,6 +1,6 @@
-//! walrus: one process; its directory is taken from the environment, and it leaves threads behind, so that it
-//! works in a child process. It is read one by one: its bulk read (0.2.0) leaves out messages where a block of
-//! 10 MiB ends.
+//! walrus: one process. It takes its directory from the environment and leaves threads behind, so
+//! it works in a child process. It is read one by one: its bulk read (0.2.0) leaves out messages
+//! where a block of 10 MiB ends.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::child::Child;
 use crate::ours;
 use crate::work::{Load, Tally};
 
-/// Appends to a new log and reads it, in a child; million messages a second of both.
+/// Appends to a new log and reads it, in a child; million messages per second of both.
 pub fn run(dir: &Path, load: &Load, len: usize) -> Result<(f64, f64)> {
     let arguments = [
         "walrus".to_owned(),
@@ -40,7 +40,8 @@ pub fn work(count: usize, batch: usize, len: usize) -> Result<Vec<f64>> {
         }
     })?;
     let mut tally = Tally::default();
-    // The end is in a block that is still being written, where it stores its position for each message.
+    // The end is in a block that is still being written; there walrus stores its position for each
+    // message.
     let most = count as u64 / 10 * 9;
     let ((), seconds) = ours::seconds(|| read_to(&log, most, &mut tally))?;
     read_to(&log, count as u64, &mut tally)?;
@@ -48,7 +49,7 @@ pub fn work(count: usize, batch: usize, len: usize) -> Result<Vec<f64>> {
     Ok(vec![append, load.rate(seconds) * 0.9])
 }
 
-/// Reads until this many messages are read, or there are none left.
+/// Reads until it has this many messages, or until there are none left.
 fn read_to(log: &Walrus, count: u64, tally: &mut Tally) -> Result<()> {
     while tally.messages < count
         && let Some(entry) = log.read_next("t", true)?

@@ -7,7 +7,7 @@ use yaque::{QueueIter, SenderBuilder};
 
 use crate::work::{Load, Tally};
 
-/// Appends the load to a new queue, in batches if it has any; million messages a second.
+/// Appends the load to a new queue, in batches if it has any; million messages per second.
 pub fn append(path: &Path, load: &Load) -> Result<f64> {
     let mut sender = SenderBuilder::new().segment_size(4 << 20).open(path)?;
     let rate = load.timed(|| {

@@ -1,7 +1,8 @@
-//! Requests a second that the outbox answers, each after its message is durable, with several stores behind the same
-//! service, at several numbers of connections, interleaved in one run:
-//! `jlog-outbox-bench [DIR [SECONDS [ROUNDS [CONNECTIONS,.. [STORE]]]]]`, where only stores are run whose name begins with
-//! `STORE`. A second table has appends a second of as many threads, without a service and without a runtime.
+//! Requests a second that the outbox answers, each after its message is durable, with several
+//! stores behind the same service, at several numbers of connections, interleaved in one run:
+//! `jlog-outbox-bench [DIR [SECONDS [ROUNDS [CONNECTIONS,.. [STORE]]]]]`, where only stores are run
+//! whose name begins with `STORE`. A second table has appends a second of as many threads, without
+//! a service and without a runtime.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -52,7 +53,7 @@ impl Store for Idle {
 
 type Request = (Bytes, oneshot::Sender<Result<(), String>>);
 
-/// A thread that takes all that waits, stores it and answers.
+/// A thread that takes everything that waits, stores it and answers.
 struct Thread(mpsc::Sender<Request>);
 
 impl Thread {
@@ -165,7 +166,7 @@ async fn measure(store: &str, dir: &Path, connections: usize, time: Duration) ->
     }
 }
 
-/// Serves with a store, and counts the requests that connections get answered in some time; per second.
+/// Serves with a store, and returns the answered requests per second.
 async fn load(store: impl Store, connections: usize, time: Duration) -> Result<f64, Error> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -209,7 +210,7 @@ async fn load(store: impl Store, connections: usize, time: Duration) -> Result<f
     Ok(rate)
 }
 
-/// Whether an answer with a `content-length` is there as a whole.
+/// Whether an answer with a `content-length` is complete.
 fn is_whole(bytes: &[u8]) -> bool {
     let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
@@ -217,7 +218,8 @@ fn is_whole(bytes: &[u8]) -> bool {
     bytes.len() >= head + 4 + length.unwrap_or(0)
 }
 
-/// How threads append without a runtime: each by itself, or through a thread that takes all that waits.
+/// How threads append without a runtime: each by itself, or through a thread that takes everything
+/// that waits.
 const WAYS: [&str; 2] = ["EachAppend", "batching thread"];
 
 /// Appends a second of some threads, each of which waits until its message is durable.
@@ -232,7 +234,7 @@ fn measure_threads(way: &str, dir: &Path, threads: usize, time: Duration) -> Res
     let (sender, receiver) = std::sync::mpsc::sync_channel::<(Vec<u8>, std::sync::mpsc::SyncSender<_>)>(4096);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // The channel is the thread's alone, so that it ends with the senders.
+            // Only the thread holds the receiver, so that it ends with the senders.
             let receiver = receiver;
             while let Ok(first) = receiver.recv() {
                 let requests: Vec<_> = std::iter::once(first).chain(receiver.try_iter().take(4095)).collect();
@@ -240,7 +242,7 @@ fn measure_threads(way: &str, dir: &Path, threads: usize, time: Duration) -> Res
                 let stored = writer.append_batch(&bodies).and_then(|_| writer.sync());
                 let stored = stored.map_err(|error| error.to_string());
                 for (_, answer) in &requests {
-                    // Whoever asked waits for it.
+                    // The caller waits for it.
                     let _ = answer.send(stored.clone());
                 }
             }
@@ -255,7 +257,7 @@ fn measure_threads(way: &str, dir: &Path, threads: usize, time: Duration) -> Res
     })
 }
 
-/// How often a second some threads do this, over and over.
+/// How many times a second some threads do this in a loop.
 fn repeat(threads: usize, time: Duration, work: impl Fn() -> Result<(), Error> + Sync) -> Result<f64, Error> {
     let began = Instant::now();
     let count = std::thread::scope(|scope| {
@@ -276,7 +278,8 @@ fn repeat(threads: usize, time: Duration, work: impl Fn() -> Result<(), Error> +
     Ok(count as f64 / began.elapsed().as_secs_f64())
 }
 
-/// Measures each of some ways at each number of connections or threads, by turns, and prints the medians.
+/// Measures each of some ways at each number of connections or threads, by turns, and prints the
+/// medians.
 fn compare(
     title: &str,
     ways: &[&str],
@@ -290,7 +293,7 @@ fn compare(
         let mut rates = vec![Vec::new(); ways.len()];
         for round in 0..rounds {
             for n in 0..ways.len() {
-                // Each round begins with another one, so that none always follows the same.
+                // Each round begins with a different one, so that none always follows the same one.
                 let n = (n + round) % ways.len();
                 let dir = tempfile::tempdir_in(dir)?;
                 rates[n].push(measure(ways[n], dir.path(), count)?);
