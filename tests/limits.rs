@@ -570,6 +570,37 @@ fn complete_segments_are_not_counted_again() {
     assert!(fresh.status().unwrap().records < 1500);
 }
 
+/// A buffer counts towards the limit and keeps its size: one that takes all of it would leave no room for messages.
+#[test]
+fn a_buffer_leaves_room_for_messages_below_the_limit() {
+    const HALF: u32 = 32 << 10;
+    let (_dir, path) = new_path();
+    let refused =
+        |outcome: Result<(), Error>| assert!(matches!(outcome, Err(Error::OutOfRange { .. })), "{outcome:?}");
+    let limited = |max_bytes| Limits { max_bytes: Some(max_bytes), ..Limits::default() };
+    refused(options(AtLimit::Fail).pre_commit(HALF + 1).create(&path).map(drop));
+    assert!(!path.exists());
+    let log = options(AtLimit::Fail).pre_commit(HALF).create(&path).unwrap();
+    refused(log.alter(AlterOptions::default().pre_commit(HALF + 1)));
+    refused(log.writer_with(WriterOptions::default().pre_commit(HALF + 1)).map(drop));
+    refused(log.set_limits(limited(MAX - 1)));
+    refused(log.alter(AlterOptions::default().limits(limited(MAX - 1))));
+    refused(log.alter(AlterOptions::default().limits(limited(2 * MAX)).pre_commit(2 * HALF + 1)));
+    assert_eq!((log.limits().max_bytes, log.pre_commit().unwrap()), (Some(MAX), Some((0, HALF.into()))));
+    assert!(fill(&log.writer().unwrap(), 0) > 100, "there is room for some");
+    assert!(counted(&path) <= MAX + MAX / 16, "{} bytes", counted(&path));
+    // Both at once, and the smaller ones again.
+    log.alter(AlterOptions::default().limits(limited(2 * MAX)).pre_commit(2 * HALF)).unwrap();
+    log.alter(AlterOptions::default().limits(limited(MAX)).pre_commit(HALF)).unwrap();
+    // What a jlog has is no reason to refuse another change.
+    let raw = std::fs::read_to_string(path.join("settings")).unwrap();
+    std::fs::write(path.join("settings"), raw.replace(&MAX.to_string(), "16384")).unwrap();
+    assert_eq!(log.limits().max_bytes, Some(16384));
+    log.set_limits(Limits { keep_free: Some(1), ..log.limits() }).unwrap();
+    log.writer_with(WriterOptions::default().pre_commit(HALF)).unwrap();
+    log.alter(AlterOptions::default().pre_commit(HALF)).unwrap();
+}
+
 #[test]
 fn limits_that_cannot_be_kept_are_refused() {
     let (_dir, path) = new_path();

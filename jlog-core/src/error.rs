@@ -435,6 +435,12 @@ fn at_capacity(kind: LimitKind, used: u64, limit: u64, wanted: u64, holders: &[H
             )
         }
     };
+    if holders.is_empty() && kind == LimitKind::Free {
+        return format!(
+            "{what}; no subscriber has anything to read: free some space on the file system, or change the limit \
+             (`jlog alter --keep-free`)"
+        );
+    }
     if holders.is_empty() {
         return format!(
             "{what}; no subscriber has anything to read, so what is there is kept for new ones: change the limit \

@@ -13,7 +13,7 @@ use crate::files::metastore::{MetaReader, Metastore};
 use crate::files::shared::Shared;
 use crate::files::{identity, precommit, renumbered};
 use crate::looks::Looks;
-use crate::options::{JlogOptions, ReaderOptions, WriterOptions, check_limits};
+use crate::options::{JlogOptions, ReaderOptions, WriterOptions, check_limits, check_room};
 use crate::reader::Reader;
 use crate::storage::FileKind;
 use crate::subscriber::SubscriberName;
@@ -269,6 +269,9 @@ impl Jlog {
     /// [`Error::Io`].
     pub fn writer_with(&self, options: WriterOptions) -> Result<Writer> {
         options.check()?;
+        if let Some(bytes) = options.pre_commit.filter(|_| !options.bypass_pre_commit) {
+            self.check_buffer(bytes.into(), &self.limits())?;
+        }
         Writer::open(Arc::clone(&self.shared), &options)
     }
 
@@ -591,7 +594,18 @@ impl Jlog {
     /// [`Error::OutOfRange`], [`Error::Io`], [`Error::DiskFull`].
     pub fn set_limits(&self, limits: Limits) -> Result<()> {
         check_limits(&limits)?;
+        if limits.max_bytes != self.limits().max_bytes {
+            check_room(&limits, precommit::size_on_disk(&self.shared)?.unwrap_or(0))?;
+        }
         self.change_settings(|settings| settings.limits = limits)
+    }
+
+    /// Whether the pre-commit buffer may get this size. One that has it already may keep it.
+    fn check_buffer(&self, bytes: u64, limits: &Limits) -> Result<()> {
+        if precommit::size_on_disk(&self.shared)? == Some(bytes) {
+            return Ok(());
+        }
+        check_room(limits, bytes)
     }
 
     /// The current settings, or those from when the jlog was opened if they can no longer be read.
@@ -666,8 +680,17 @@ impl Jlog {
         pre_commit.map_or(Ok(()), crate::options::check_pre_commit)?;
         limits.as_ref().map_or(Ok(()), check_limits)?;
         let kept_elsewhere = limits.is_some() || checksums.is_some();
-        if kept_elsewhere {
-            Settings::load(&*self.shared.storage, &self.shared.path)?;
+        let current = if kept_elsewhere {
+            Settings::load(&*self.shared.storage, &self.shared.path)?.limits
+        } else {
+            self.limits()
+        };
+        let to_be = limits.unwrap_or(current);
+        match pre_commit.map(u64::from) {
+            Some(bytes) if to_be.max_bytes == current.max_bytes => self.check_buffer(bytes, &to_be)?,
+            Some(bytes) => check_room(&to_be, bytes)?,
+            None if to_be.max_bytes == current.max_bytes => {}
+            None => check_room(&to_be, precommit::size_on_disk(&self.shared)?.unwrap_or(0))?,
         }
         let metastore = Metastore::open(&self.shared)?;
         if segment_size.is_some_and(|bytes| bytes > metastore.segment_size()) {
@@ -675,7 +698,7 @@ impl Jlog {
             drop(c_writers::keep_out(&self.shared, crate::writer::RAISE, c_writers::PATIENCE)?);
         }
         if let Some(bytes) = pre_commit {
-            self.writer_with(WriterOptions::default().pre_commit(bytes))?.close()?;
+            Writer::open(Arc::clone(&self.shared), &WriterOptions::default().pre_commit(bytes))?.close()?;
         }
         if let Some(bytes) = segment_size {
             let raised = bytes > metastore.segment_size();

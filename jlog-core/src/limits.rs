@@ -90,8 +90,8 @@ impl std::fmt::Display for Holder {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all segments with their indexes and checksums, and of the pre-commit buffer: 16 KiB
-    /// or more.
+    /// Bytes of all segments with their indexes and checksums, and of the pre-commit buffer, which
+    /// may have half of them: 16 KiB or more.
     pub max_bytes: Option<u64>,
     /// How old messages may get: 1 s or more, in whole seconds. A segment is dropped when its last
     /// message is older, and ends when its first message has an eighth of this age. Writers that

@@ -79,7 +79,7 @@ impl AlterOptions {
         self
     }
 
-    /// The size of the pre-commit buffer in bytes: 0 (none) to 8 MiB.
+    /// The size of the pre-commit buffer in bytes: 0 (none) to 8 MiB, and at most half of [`Limits::max_bytes`].
     #[must_use]
     pub fn pre_commit(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.pre_commit = bytes.into();
@@ -150,7 +150,8 @@ impl JlogOptions {
         self
     }
 
-    /// Size of the pre-commit buffer in bytes: 0 (none, the default) to 8 MiB.
+    /// Size of the pre-commit buffer in bytes: 0 (none, the default) to 8 MiB, and at most half of
+    /// [`Limits::max_bytes`].
     #[must_use]
     pub fn pre_commit(mut self, bytes: u32) -> Self {
         self.pre_commit = bytes;
@@ -234,6 +235,7 @@ impl JlogOptions {
         check_segment_size(self.segment_size)?;
         check_pre_commit(self.pre_commit)?;
         check_limits(&self.limits)?;
+        check_room(&self.limits, self.pre_commit.into())?;
         if let Some(mode) = self.file_mode.filter(|&mode| mode > 0o777) {
             return Err(Error::OutOfRange {
                 what: "a file mode",
@@ -325,8 +327,9 @@ impl Default for WriterOptions {
 }
 
 impl WriterOptions {
-    /// Sets the size of the pre-commit buffer in bytes (0 to 8 MiB; 0 removes it); an old buffer is
-    /// flushed first. Without this, the jlog's existing buffer is used.
+    /// Sets the size of the pre-commit buffer in bytes (0 to 8 MiB, and at most half of
+    /// [`Limits::max_bytes`]; 0 removes it); an old buffer is flushed first. Without this, the
+    /// jlog's existing buffer is used.
     #[must_use]
     pub fn pre_commit(mut self, bytes: u32) -> Self {
         self.pre_commit = Some(bytes);
@@ -531,6 +534,18 @@ impl ReaderOptions {
         self.batch_bytes = bytes.clamp(4 << 10, 64 << 20);
         self
     }
+}
+
+/// The buffer counts towards `max_bytes` and keeps its size: what is left is for segments.
+pub(crate) fn check_room(limits: &Limits, pre_commit: u64) -> Result<()> {
+    if limits.max_bytes.is_none_or(|max| pre_commit <= max / 2) {
+        return Ok(());
+    }
+    Err(Error::OutOfRange {
+        what: "a pre-commit buffer",
+        value: pre_commit,
+        allowed: "at most half of the limit in bytes, which it counts towards",
+    })
 }
 
 pub(crate) fn check_limits(limits: &Limits) -> Result<()> {
