@@ -734,10 +734,47 @@ fn a_cut_is_reported_without_subscribers() {
     // Cut once more: what was reported does not hide it.
     feed.cut(1, 1);
     let found = feed.log.verify().unwrap().findings;
-    assert!(found.iter().any(|finding| finding.what.contains("has lost 4 messages")), "{found:?}");
+    let again = found.iter().find(|finding| finding.damage).unwrap();
+    assert_eq!(again.what, "segment 00000001 was cut, and has lost 4 messages");
+    let told: Vec<Event> =
+        Jlog::repair(&feed.path).unwrap().into_iter().filter(|event| !is_about_a_sidecar(event)).collect();
+    assert_eq!(told, [Event::SegmentCut { lost: cut_one(1, 4, true) }]);
+    assert!(!feed.log.verify().unwrap().is_damaged());
+    assert_eq!(Jlog::repair(&feed.path).unwrap(), []);
     feed.log.subscribe("s", Start::Beginning).unwrap();
     let lost = Lost { first: 1, last: 2, segments: 2, cut: 2, messages: 9, exact: true };
     assert_eq!(feed.read(), (cut_to(3, 1, 1).into_iter().filter(|n| n / 5 != 2).collect(), Some(lost)));
+}
+
+/// A segment that was cut, repaired, and cut again has lost more than was reported, whatever shows it: also if a reader
+/// has made a new index meanwhile.
+#[test]
+fn a_second_cut_is_a_loss_of_its_own() {
+    for evidence in EVIDENCE.into_iter().filter(|evidence| evidence.index || evidence.checksums) {
+        for read in [false, true] {
+            let case = format!("{evidence:?}, read {read}");
+            let feed = Feed::new(3, evidence.checksums);
+            if evidence.index {
+                feed.index();
+            }
+            for keep in [3, 2, 0] {
+                feed.cut(1, keep);
+                if read {
+                    feed.index();
+                }
+                // The one that made the index was told.
+                feed.losses();
+                let expected = cut_one(1, FULL - u64::from(keep), true);
+                assert!(feed.log.verify().unwrap().is_damaged(), "{case}, {keep}");
+                let told = Jlog::repair(&feed.path).unwrap();
+                let lost = Event::SegmentsLost { subscriber: "s".into(), lost: expected };
+                assert!(told.contains(&lost), "{case}, {keep}: {told:?}");
+                assert!(!feed.log.verify().unwrap().is_damaged(), "{case}, {keep}");
+                assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{case}, {keep}");
+                assert_eq!(feed.read(), (cut_to(3, 1, keep), Some(expected)), "{case}, {keep}");
+            }
+        }
+    }
 }
 
 /// A lost metastore is restored by the same repair that finds the cut.

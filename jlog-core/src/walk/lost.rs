@@ -22,7 +22,7 @@
 //!  8  u32  records that it had, or number of another segment
 //! 12  u32  0: that segment is lost, or was cut, and had at least this many records; 1: it had exactly this many; 2:
 //!          the segments from the one to the other are missing, and no subscriber needed them; 3: they are lost, or
-//!          were cut, and repair has reported that
+//!          were cut, and repair has reported that; 4: that segment was cut, and held this many when repair reported it
 //!     …    these three numbers, repeated
 //!  n  u32  CRC-32 of everything before it
 //! ```
@@ -55,11 +55,12 @@ const AT_LEAST: u32 = 0;
 const EXACTLY: u32 = 1;
 const UNNEEDED: u32 = 2;
 const REPORTED: u32 = 3;
+const HELD: u32 = 4;
 /// The most lost segments that are remembered; further ones count as unknown.
 const MAX: usize = 65_536;
 /// The most ranges that are remembered.
 const MAX_RANGES: usize = 4096;
-const MAX_LEN: usize = HEAD_LEN + (MAX + 2 * MAX_RANGES) * ENTRY_LEN + 4;
+const MAX_LEN: usize = HEAD_LEN + (2 * MAX + 2 * MAX_RANGES) * ENTRY_LEN + 4;
 
 /// What is known of a complete segment that holds fewer records than it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub struct Noted {
     pub unneeded: BTreeMap<u32, u32>,
     /// Lost segments that repair has reported, as ranges.
     pub reported: BTreeMap<u32, u32>,
+    /// How many records a segment that was cut held when repair reported that. If it holds fewer, it was cut again.
+    pub held: BTreeMap<u32, u32>,
 }
 
 impl Noted {
@@ -116,6 +119,7 @@ impl Noted {
                 }
                 UNNEEDED if segment <= n => _ = out.unneeded.insert(segment, n),
                 REPORTED if segment <= n => _ = out.reported.insert(segment, n),
+                HELD => _ = out.held.insert(segment, n),
                 _ => {}
             }
         }
@@ -124,16 +128,17 @@ impl Noted {
 
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(
-            HEAD_LEN + ENTRY_LEN * (self.segments.len() + self.unneeded.len() + self.reported.len()) + 4,
-        );
+        let Self { segments, unneeded, reported, held } = self;
+        let entries = segments.len() + unneeded.len() + reported.len() + held.len();
+        let mut out = Vec::with_capacity(HEAD_LEN + ENTRY_LEN * entries + 4);
         out.extend_from_slice(&MAGIC.to_le_bytes());
-        let lost = self.segments.iter().map(|(&segment, records)| {
+        let lost = segments.iter().map(|(&segment, records)| {
             [segment, records.at_least, if records.exact { EXACTLY } else { AT_LEAST }]
         });
-        let unneeded = self.unneeded.iter().map(|(&first, &last)| [first, last, UNNEEDED]);
-        let reported = self.reported.iter().map(|(&first, &last)| [first, last, REPORTED]);
-        for entry in lost.chain(unneeded).chain(reported) {
+        let unneeded = unneeded.iter().map(|(&first, &last)| [first, last, UNNEEDED]);
+        let reported = reported.iter().map(|(&first, &last)| [first, last, REPORTED]);
+        let held = held.iter().map(|(&segment, &records)| [segment, records, HELD]);
+        for entry in lost.chain(unneeded).chain(reported).chain(held) {
             out.extend(entry.into_iter().flat_map(u32::to_le_bytes));
         }
         let crc = crc32fast::hash(&out);
@@ -170,6 +175,7 @@ impl Noted {
         while noted.segments.len() > MAX {
             noted.segments.pop_first();
         }
+        noted.held.retain(|segment, _| noted.segments.contains_key(segment));
         for ranges in [&mut noted.unneeded, &mut noted.reported] {
             while ranges.len() > MAX_RANGES {
                 ranges.pop_first();
@@ -391,7 +397,10 @@ impl Missing {
 
     /// Whether repair has reported a loss, and nothing has been lost since.
     pub(crate) fn is_reported(&self, lost: &Lost) -> bool {
-        self.noted.is_reported(lost) && !self.cut.range(lost.first..=lost.last).any(|(_, cut)| cut.fresh)
+        self.noted.is_reported(lost)
+            && !self.cut.range(lost.first..=lost.last).any(|(&segment, cut)| {
+                cut.fresh || self.noted.held.get(&segment).is_some_and(|&held| cut.there < held)
+            })
     }
 
     /// The losses of these subscribers, without those that have lost nothing. Their checkpoints
@@ -583,6 +592,9 @@ pub(crate) fn taken_out(shared: &Shared, segments: &[(u32, u32)]) -> Result<()> 
                 noted.at_least = noted.at_least.saturating_sub(*records);
                 changed = true;
             }
+            if let Some(held) = noted.held.get_mut(segment) {
+                *held = held.saturating_sub(*records);
+            }
         }
         changed
     })
@@ -640,9 +652,8 @@ pub(crate) fn note(shared: &Shared, left_over: &BTreeSet<u32>) -> Result<Option<
 /// `fresh` are segments whose loss was not known before this repair.
 pub(crate) fn report(shared: &Shared, fresh: &BTreeSet<u32>) -> Result<Vec<Event>> {
     let missing = now(shared)?;
-    let is_new = |lost: &Lost| {
-        !missing.noted.is_reported(lost) || fresh.range(lost.first..=lost.last).next().is_some()
-    };
+    let is_new =
+        |lost: &Lost| !missing.is_reported(lost) || fresh.range(lost.first..=lost.last).next().is_some();
     let mut told = Vec::new();
     let mut events = Vec::new();
     for (name, losses) in missing.lost_to_all(shared, &checkpoint::all(shared)?) {
@@ -661,6 +672,9 @@ pub(crate) fn report(shared: &Shared, fresh: &BTreeSet<u32>) -> Result<Vec<Event
         Noted::update(shared, |noted| {
             for (first, last) in told {
                 insert(&mut noted.reported, first, last);
+                noted
+                    .held
+                    .extend(missing.cut.range(first..=last).map(|(&segment, cut)| (segment, cut.there)));
             }
             true
         })?;
@@ -724,6 +738,7 @@ mod tests {
             segments,
             unneeded: BTreeMap::from([(0, 2), (7, 7), (9, u32::MAX)]),
             reported: BTreeMap::from([(3, 4)]),
+            held: BTreeMap::from([(3, 7), (4, 0)]),
         };
         let bytes = noted.encode();
         assert_eq!(Noted::parse(&bytes), noted);
