@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jlog_core::format::PLAIN_MAGIC;
 use jlog_core::storage::sim::Dice;
-use jlog_core::{Compression, Jlog, LogId, OnDamage, ReadMethod, ReaderOptions, Start, Wait, names};
+use jlog_core::{Compression, Event, Jlog, LogId, OnDamage, ReadMethod, ReaderOptions, Start, Wait, names};
 
 const PAGE: usize = 4096;
 const SEGMENTS: u32 = 20;
@@ -167,7 +167,8 @@ fn damage(feed: &Feed, number: u32, bytes: &mut Vec<u8>, dice: &mut Dice) -> Str
     }
 }
 
-/// What a reader that skips damage gets, and whether it met any.
+/// What a reader that skips damage gets, and whether it met any. No segment became shorter, so nothing is lost but what is
+/// damaged.
 fn read(path: &Path, method: ReadMethod, what: &str) -> (Vec<(LogId, Vec<u8>)>, bool) {
     let log = Jlog::open(path).unwrap();
     let options = ReaderOptions::default().on_damage(OnDamage::Skip).read_method(method);
@@ -175,6 +176,7 @@ fn read(path: &Path, method: ReadMethod, what: &str) -> (Vec<(LogId, Vec<u8>)>, 
     let mut got = Vec::new();
     for _ in 0..CALLS {
         let Some(batch) = reader.next_batch(Wait::No).unwrap_or_else(|e| panic!("{what}: {e}")) else {
+            assert_eq!(reader.lost(), None, "{what}");
             return (got, reader.skipped() > 0);
         };
         got.extend(batch.iter().map(|message| (message.id(), message.body().to_vec())));
@@ -220,6 +222,11 @@ fn case(feed: &Feed, seed: u64) {
         assert!(pair[0].0 < pair[1].0, "{what}: {} comes before {}", pair[0].0, pair[1].0);
     }
     assert_eq!(verified.is_damaged(), skipped, "{what}: {:?}", verified.findings);
+    let cut = verified
+        .findings
+        .iter()
+        .find(|finding| finding.what.contains("cut") || finding.what.contains("lost"));
+    assert!(cut.is_none(), "{what}: {cut:?}");
     assert_eq!(verified.records, got.len() as u64, "{what}: {:?}", verified.findings);
     let whole: Vec<&Written> = feed.written.iter().filter(|record| !touched(record)).collect();
     if feed.checksums {
@@ -244,7 +251,9 @@ fn case(feed: &Feed, seed: u64) {
             .collect();
         assert!(lost.is_empty(), "{what}: {lost:?} are lost");
     }
-    Jlog::repair(&path).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let done = Jlog::repair(&path).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let lost = |event: &Event| matches!(event, Event::SegmentsLost { .. } | Event::SegmentCut { .. });
+    assert!(!done.iter().any(lost), "{what}: {done:?}");
     let (repaired, skipped) = read(&path, method, &what);
     assert!(!skipped, "{what}: damaged after a repair");
     let bodies =

@@ -17,9 +17,9 @@
 //! 3. A record that is younger than the run, and fits before the next segments, was appended after
 //!    the run's records were lost. It fits there if it is not younger than all of these: their
 //!    first records, their first run, and the last run of this segment; and if it is no copy of a
-//!    record that they hold or list, even one that has lost its end. (A message has the time when
-//!    it was made, and may begin the next segment although others have appended younger ones to
-//!    this one before it.)
+//!    record that they hold or list, even one that has lost its end: an equal header is followed by
+//!    the copy's body, or the end of a sector. (A message has the time when it was made, and may
+//!    begin the next segment although others have appended younger ones to this one before it.)
 //! 4. Records that the runs list elsewhere were moved if they are in the runs' order, nearer to the
 //!    beginning than before, and the last record that the runs list is the last of them.
 //! 5. A record that no run lists was moved with those of rule 4 if it came from a place that no run
@@ -103,23 +103,75 @@ pub(crate) enum Fault {
     Compression,
 }
 
-/// Checksums and hashes of headers, each in order.
+/// Records of the next segments that another one may be a copy of.
 #[derive(Clone, Debug)]
 pub(crate) struct Copies {
+    /// Their checksums, in order.
     crcs: Arc<[u32]>,
-    headers: Arc<[u32]>,
+    /// The hash of each one's header, the number of its file and where it begins there, in order.
+    headers: Arc<[(u32, usize, u64)]>,
+    files: Arc<[Arc<dyn File>]>,
 }
 
 impl Copies {
-    fn have(&self, header: &RecordHeader, crc: u32) -> bool {
-        self.crcs.binary_search(&crc).is_ok() || self.headers.binary_search(&header_hash(header)).is_ok()
+    /// Whether the record of a file that begins at `offset`, with `total` bytes, is a copy of one of these, or what is left of
+    /// a copy that lost its end.
+    fn have(
+        &self,
+        (file, format): (&dyn File, RecordFormat),
+        (offset, total): (u64, u64),
+        header: &RecordHeader,
+        crc: u32,
+    ) -> io::Result<bool> {
+        if self.crcs.binary_search(&crc).is_ok() {
+            return Ok(true);
+        }
+        let hash = header_hash(header);
+        let first = self.headers.partition_point(|&(other, ..)| other < hash);
+        let equal = self.headers[first..].iter().take_while(|&&(other, ..)| other == hash);
+        let head_len = format.header_len() as u64;
+        for (n, &(_, other, at)) in equal.enumerate() {
+            if n == MAX_EQUAL {
+                return Ok(true);
+            }
+            let same = same_bytes((file, offset), (&*self.files[other], at), total)?;
+            // What replaces the end of a copy begins with a sector. Other records may have an equal header, and by chance
+            // the first byte of their bodies, which is most often that of LZ4.
+            let sector = (offset + same) / SECTOR * SECTOR;
+            if same > head_len + 1 || sector >= offset + head_len {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
+}
+
+/// How many bytes from some place on are those from another place on, `most` at most.
+fn same_bytes((one, from): (&dyn File, u64), (other, at): (&dyn File, u64), most: u64) -> io::Result<u64> {
+    let (mut a, mut b) = (Window::of(4096), Window::of(4096));
+    let mut same = 0;
+    while same < most {
+        let want = usize::try_from(most - same).unwrap_or(4096).min(4096);
+        let a = a.at(one, from + same, want)?;
+        let b = b.at(other, at + same, want)?;
+        let len = want.min(a.len()).min(b.len());
+        let equal = a[..len].iter().zip(&b[..len]).take_while(|(a, b)| a == b).count();
+        same += equal as u64;
+        if equal < want {
+            break;
+        }
+    }
+    Ok(same)
 }
 
 /// How many of the next segments are examined for the time with which they begin.
 const LOOK_AHEAD: u32 = 4;
 /// If more bytes than this are missing from a torn record, its length is damaged.
 const TORN_MAX: u64 = 64 << 20;
+/// With more equal headers than this, a record is taken for a copy.
+const MAX_EQUAL: usize = 64;
+/// The smallest piece that a disk writes.
+const SECTOR: u64 = 512;
 /// How many records of the next segments are compared with one that may be a copy of them: 4 MiB of
 /// checksums.
 const MAX_COPIES: usize = 1 << 20;
@@ -395,7 +447,7 @@ impl Survey<'_> {
     /// in their places by now; and their headers, because a copy may have lost its end. `None` if
     /// there are too many.
     fn next_copies(&self, from: Timestamp, to: Timestamp) -> io::Result<Option<Copies>> {
-        let (mut crcs, mut headers) = (Vec::new(), Vec::new());
+        let (mut crcs, mut headers, mut files) = (Vec::new(), Vec::new(), Vec::new());
         for (next, file) in self.next_segments()? {
             let listed =
                 Verifier::load(self.shared, next).map_err(io::Error::other)?.listed_crcs(MAX_COPIES)?;
@@ -411,19 +463,20 @@ impl Survey<'_> {
                     if crcs.len() >= MAX_COPIES {
                         return Ok(None);
                     }
-                    headers.push(header_hash(&header));
+                    headers.push((header_hash(&header), files.len(), at));
                     crcs.push(record_crc(&*file, at, total, &mut window)?);
                 }
                 at += total;
             }
+            files.push(file);
         }
         crcs.sort_unstable();
         headers.sort_unstable();
-        Ok(Some(Copies { crcs: crcs.into(), headers: headers.into() }))
+        Ok(Some(Copies { crcs: crcs.into(), headers: headers.into(), files: files.into() }))
     }
 
-    /// Whether a record can have been appended before the next segments were begun.
-    fn fits_before_next(&mut self, header: &RecordHeader, crc: u32) -> io::Result<bool> {
+    /// Whether a record (where it begins, and its length) can have been appended before the next segments were begun.
+    fn fits_before_next(&mut self, place: (u64, u64), header: &RecordHeader, crc: u32) -> io::Result<bool> {
         let time = header.time;
         let times = match self.later.times {
             Some(known) => known,
@@ -443,7 +496,10 @@ impl Survey<'_> {
                 &*self.later.copies.insert(copies)
             }
         };
-        Ok(copies.as_ref().is_some_and(|copies| !copies.have(header, crc)))
+        match copies {
+            Some(copies) => Ok(!copies.have((self.file, self.format), place, header, crc)?),
+            None => Ok(false),
+        }
     }
 
     fn total(&self, header: &RecordHeader) -> u64 {
@@ -759,7 +815,7 @@ impl Chains<'_, '_> {
                     Some(run) => verifier.is_younger(run, header.time)?,
                     None => false,
                 }
-                && self.survey.fits_before_next(&header, crc)?;
+                && self.survey.fits_before_next((at, total), &header, crc)?;
             if young && !self.is_listed(crc)? {
                 at += total;
                 continue;
@@ -828,7 +884,7 @@ impl Chains<'_, '_> {
         if self.survey.verifier.covers(was) || self.survey.verifier.begins_within(was, was + total) {
             return Ok(false);
         }
-        if !self.survey.fits_before_next(header, crc)? || header.time < self.begins()? {
+        if !self.survey.fits_before_next((at, total), header, crc)? || header.time < self.begins()? {
             return Ok(false);
         }
         // Rule 1: with the header of the record that was written here, it is that record.
