@@ -100,7 +100,7 @@ fn what_is_no_such_value_is_an_error_that_names_the_message_and_no_other() {
             text.starts_with(&format!("message 00000000:0000000{} is not a u32 in {encoding}: ", n + 1)),
             "{text}"
         );
-        assert!(text.ends_with("; read it as what was written, or commit past it"), "{text}");
+        assert!(text.ends_with("; read it as another type, or commit past it"), "{text}");
     }
     // No memory is reserved for a length that the body does not have.
     assert!(matches!(

@@ -131,7 +131,7 @@ fn what_cannot_be_listened_at_is_an_error_before_anything_runs() {
         String::from_utf8(done.stderr).unwrap()
     };
     let said = check("<http address=\"somewhere\"/>", &[]);
-    assert!(said.contains("app.xml:1:21: \"somewhere\" is no address"), "{said}");
+    assert!(said.contains("app.xml:1:21: \"somewhere\" is not an address"), "{said}");
     let said = check("", &["--http", "0.0.0.0:0"]);
     assert!(said.contains("it needs a token"), "{said}");
     let said = check("", &["--http-token-file", "none"]);
@@ -149,7 +149,7 @@ fn what_cannot_be_listened_at_is_an_error_before_anything_runs() {
     let config = config(dir.path(), "<http address=\"somewhere\"/>");
     let checked = Command::new(env!("CARGO_BIN_EXE_logdag")).args(["check", &config]).output().unwrap();
     assert_eq!(checked.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&checked.stderr).contains("is no address"));
+    assert!(String::from_utf8_lossy(&checked.stderr).contains("is not an address"));
 }
 
 #[test]

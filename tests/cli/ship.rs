@@ -89,7 +89,7 @@ fn wrong_destinations_are_told() {
         #[cfg(feature = "kafka")]
         (
             vec!["s", "kafka://h/t", "--ca", "ca.pem"],
-            "cannot ship to Kafka: it is reached without TLS and without logging in: leave out --ca,",
+            "cannot ship to Kafka: jlog has no TLS and no login for Kafka: leave out --ca,",
         ),
         #[cfg(not(feature = "kafka"))]
         (

@@ -156,7 +156,7 @@ fn a_mistake_in_the_file_starts_nothing() {
         (ship_of(&format!("{http}[ship.map]\nsubjct = 'x'")), ":12: map: \"subjct\" is not known"),
         (
             ship_of(&format!("{http}[ship.map]\nkey = '{{a'")),
-            ":12: map: key: in \"{a\", a { has no } behind it",
+            ":12: map: key: in \"{a\", a { has no } after it",
         ),
         (
             ship_of(&format!("{http}[ship.map]\nlabel.a = '{{a}}'")),

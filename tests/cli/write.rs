@@ -110,7 +110,7 @@ fn a_length_without_its_message_is_an_error_that_says_what_was_written() {
         let mut command = place.jlog("write", [&file]);
         command.args(["-q", "--length-prefixed"]);
         let complaint = run(command, "").failed(1);
-        let expected = format!("{} ends within a message: 2 messages before it were written", file.display());
+        let expected = format!("{} ends within a message: 2 messages were written before it", file.display());
         assert_eq!(complaint, expected, "{cut} bytes missing");
         assert_eq!(bodies(&place), ["first", "second"]);
     }
@@ -346,8 +346,8 @@ fn a_message_that_is_too_long_is_refused_while_it_comes() {
         let place = Place::new(&[]);
         let done = run(place.jlog("write", [framing, &["--max-message", "2MiB"]].concat()), input.as_slice());
         assert_eq!(done.code, Some(1));
-        let expected = "message 3 of the input is longer than 2.0 MiB: --max-message allows more (2 messages before it \
-                        were written)";
+        let expected = "message 3 of the input is longer than 2.0 MiB: --max-message allows more (2 messages were \
+                        written before it)";
         assert_eq!(done.complaint(), expected, "{framing:?}");
         assert_eq!(bodies(&place), ["one", "two"]);
         // As long as the limit is not too long.
