@@ -1,4 +1,5 @@
-//! Checkpoints that are stored while a batch is in use, by another thread too; batches that outlive their reader.
+//! Checkpoints that are stored while a batch is in use, also by another thread; batches that
+//! outlive their reader.
 
 use std::sync::mpsc;
 use std::thread;
@@ -37,8 +38,8 @@ fn every_message_of_a_batch_is_acknowledged_while_it_is_iterated() {
     assert_eq!(log.segments().unwrap().len(), 1, "segments that were passed are removed");
 }
 
-/// The reader goes on to the next segment as soon as its checkpointer says that everything of the last one is done, and the
-/// other way round.
+/// The reader continues with the next segment as soon as its checkpointer has acknowledged all of
+/// the last one, and the other way round.
 #[test]
 fn a_segment_goes_whoever_passes_its_end_first() {
     for commit_first in [true, false] {
@@ -100,7 +101,7 @@ fn another_thread_commits_while_the_reader_reads_on() {
         read += batch.len();
         to_worker.send(batch).unwrap();
     }
-    // The handle works on without its reader.
+    // The handle continues to work without its reader.
     drop(reader);
     drop(to_worker);
     appending.join().unwrap();
@@ -123,7 +124,7 @@ fn a_checkpointer_refuses_what_its_reader_would() {
     let without = log.reader_from(&Start::Beginning, ReaderOptions::default()).unwrap();
     assert!(matches!(without.checkpointer(), Err(Error::NoSubscriber { .. })));
 
-    // Another subscriber of this name is not the one that was read for.
+    // A new subscriber of the same name is a different subscriber.
     log.unsubscribe("s").unwrap();
     log.subscribe("s", Start::Beginning).unwrap();
     assert!(matches!(checkpointer.commit(LogId::new(0, 1)), Err(Error::Unsubscribed { .. })));

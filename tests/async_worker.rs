@@ -1,4 +1,4 @@
-//! What is tried in a process of its own, because it is about the whole process.
+//! Tests that need a process of their own, because they concern the whole process.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use jlog_core::{Jlog, Start};
 
 use crate::{LONG, say};
 
-/// How many threads of this process have a name that begins so.
+/// How many threads of this process have a name with this prefix.
 fn threads_named(prefix: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
@@ -26,8 +26,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
-/// Checks that a writer and a reader have a thread each at most, that it ends when there is nothing to do, and that they go
-/// on afterwards.
+/// Checks that a writer and a reader have at most one thread each, that it ends when it has nothing
+/// to do, and that they continue afterwards.
 pub(crate) fn threads(feed: &str) {
     let log = Jlog::open(feed).unwrap();
     runtime().block_on(async {
@@ -51,7 +51,7 @@ pub(crate) fn threads(feed: &str) {
             wait_for_no_thread("jlog-append");
             wait_for_no_thread("jlog-read");
         }
-        // What is in the buffer is flushed by a thread, and so is the reader's end.
+        // A thread flushes the buffer and finishes the reader.
         writer.append("last").await.unwrap();
         wait_for_no_thread("jlog-append");
         let batch = reader.next_batch().await.unwrap().unwrap();
@@ -62,7 +62,7 @@ pub(crate) fn threads(feed: &str) {
     say("done");
 }
 
-/// Checks that a child that was forked is told so, hangs nowhere, and takes nothing from its parent.
+/// Checks that a forked child gets an error, never hangs, and takes nothing from its parent.
 pub(crate) fn fork(feed: &str) {
     let log = Jlog::open(feed).unwrap();
     log.ensure_subscriber("one", Start::Beginning).unwrap();

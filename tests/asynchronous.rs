@@ -1,5 +1,5 @@
-//! Writers and readers of async programs: the same on several runtimes; back-pressure, dropped futures, errors that reach
-//! the future that they are about, panics, forks, and the end.
+//! Writers and readers of async programs: the same on several runtimes; back-pressure, dropped
+//! futures, errors that reach the future that they are about, panics, forks, and the end.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -25,12 +25,12 @@ use jlog_core::{
 use crate::faulty::{Fate, Faulty, Op};
 use crate::support::{bodies, new_path, read_all};
 
-/// A wait that takes so long is one that nobody has ended.
+/// A wait that takes this long has not been ended by anything.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Waits for a future on this thread, but not for ever.
+/// Waits for a future on this thread, up to a limit.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("it hangs") })
@@ -70,7 +70,7 @@ impl Gate {
         let opened = Mutex::new(opened);
         let storage = Faulty::storage(move |op| {
             if matches!(op, Op::Write { .. }) && op.is_segment() {
-                // Nobody may be there to hear of it any more.
+                // The receiver may be gone.
                 let _ = stand.send(());
                 // Open for good once the sender is gone.
                 let _ = opened.lock().unwrap().recv();
@@ -161,7 +161,7 @@ fn every_call_on_each_runtime() {
                 assert!(matches!(closed, Some(Error::Closed { path: closed }) if closed == path));
             }
             assert!(matches!(writer.try_append("late"), Err(NotAccepted::Failed(Error::Closed { .. }))));
-            // The buffer is nobody's any more.
+            // The buffer is no longer in use.
             log.writer().unwrap().close().unwrap();
         })
     });
@@ -207,7 +207,7 @@ fn ten_thousand_tasks_share_syncs() {
     let log = Jlog::options().storage(storage).create(&path).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let ids: BTreeSet<LogId> = runtime.block_on(async {
-        // Fewer than there are tasks, so that many wait for room.
+        // Fewer than tasks, so that many wait for room.
         let writer = AsyncWriter::open_with(&log, small_bounds(3000)).await.unwrap();
         let tasks: Vec<_> =
             (0..TASKS).map(|n| tokio::spawn(writer.append_durable(format!("message {n}")))).collect();
@@ -292,7 +292,7 @@ fn bytes_are_bounded_and_what_is_larger_than_the_bound_goes_alone() {
     assert_eq!(lengths, [1000, 5, 80, 80]);
 }
 
-/// With a limit that some messages fit in and others do not, each future hears of its own message.
+/// With a limit that only some messages fit in, each future reports on its own message.
 #[test]
 fn an_error_reaches_the_future_of_its_message() {
     let (_dir, path) = new_path();
@@ -565,7 +565,7 @@ fn closing_takes_what_was_accepted_before_it() {
     assert_eq!(bodies(&read_all(&log)), [&b"first"[..], b"second", b"third"]);
 }
 
-/// Opening fails as it does without a thread, and names the same thing.
+/// Opening fails as it does without a thread, and names the same file.
 #[test]
 fn opening_fails_with_the_reason() {
     let (_dir, path) = new_path();
@@ -618,7 +618,7 @@ fn look_ahead_is_bounded() {
         for n in 0..150 {
             let batch = reader.next_batch().await.unwrap().unwrap();
             assert_eq!(texts(&batch), [format!("{n:0>4000}")]);
-            // What was handed out, what waits, one batch more, and what a read takes beyond it.
+            // The delivered batch, the waiting ones, one more batch, and the excess of a read.
             let most = (n + 1) * 4016 + 20_000 + 3 * 4096;
             let furthest = furthest.load(Ordering::SeqCst);
             assert!(furthest <= most, "{furthest} bytes were read, {most} may be");
@@ -626,7 +626,8 @@ fn look_ahead_is_bounded() {
     });
 }
 
-/// The stream ends at the end of the feed, and goes on with what has come since; committers store from another task.
+/// The stream ends at the end of the feed, and goes on with what has come since; committers store
+/// from another task.
 #[test]
 fn without_following_the_stream_ends_and_goes_on() {
     on_each_runtime(|| {
@@ -687,7 +688,7 @@ fn a_dropped_wait_loses_no_batch_and_a_polled_commit_is_stored() {
         drop(reader.commit(LogId::new(0, 9)));
         reader.committer().sync().await.unwrap();
         assert_eq!(log.checkpoint("one").unwrap(), LogId::new(0, 7), "polled: stored; never polled: not");
-        // Nothing of this keeps the reader's thread from ending.
+        // None of this prevents the reader's thread from ending.
         let mut commit = Box::pin(reader.commit(LogId::new(0, 8)));
         let _ = poll_once(commit.as_mut());
         drop((commit, reader));
@@ -699,8 +700,9 @@ fn a_dropped_wait_loses_no_batch_and_a_polled_commit_is_stored() {
     }
 }
 
-/// Closing commits nothing by itself, does what was asked for before, and has let go of the subscriber when it is ready:
-/// while the thread waits for messages, while it reads ahead, and when there is none.
+/// Closing commits nothing by itself, completes earlier requests, and has released the subscriber
+/// when it is ready: while the thread waits for messages, while it reads ahead, and when there is
+/// none.
 #[test]
 fn closing_a_reader_lets_go_of_its_subscriber_and_commits_nothing() {
     on_each_runtime(|| {
@@ -710,7 +712,7 @@ fn closing_a_reader_lets_go_of_its_subscriber_and_commits_nothing() {
             let options = AsyncReaderOptions::default().reader(small_batches());
             let mut committed = None;
             for (round, look_ahead) in [0, 8000, 1 << 20].into_iter().cycle().take(12).enumerate() {
-                // No wait: the one before is closed.
+                // No wait: the previous one is closed.
                 let mut reader =
                     AsyncReader::open_with(&log, "one", options.look_ahead(look_ahead)).await.unwrap();
                 let committer = reader.committer();
@@ -724,7 +726,7 @@ fn closing_a_reader_lets_go_of_its_subscriber_and_commits_nothing() {
                 if round % 2 == 1 {
                     let id = LogId::new(0, next + 1);
                     let mut commit = pin!(committer.commit(id));
-                    // Asked for, and not waited for.
+                    // Requested, but not awaited.
                     assert!(!matches!(poll_once(commit.as_mut()), Poll::Ready(Err(_))));
                     committed = Some(id);
                 }

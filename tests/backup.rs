@@ -1,4 +1,4 @@
-//! Copies of feeds that are in use: what is in them, what is not, and what stays when one fails.
+//! Copies of feeds that are in use: their contents, and the leftovers of a failed one.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,14 +13,15 @@ fn message(n: usize) -> String {
     format!("message {n:06}")
 }
 
-/// What unfinished backups have left there.
+/// The leftovers of unfinished backups there.
 fn unfinished(dir: &Path) -> Vec<String> {
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with('.')).collect()
 }
 
-/// Two writers and a reader at work, over many segments: each copy is sound, is a prefix of the feed without a gap, and
-/// has at least what was readable when it began; its subscribers read what they had not read.
+/// Two writers and a reader at work, over many segments: each copy is sound, is a prefix of the
+/// feed without a gap, and has at least what was readable when it began; its subscribers read what
+/// they had not read.
 #[test]
 fn a_feed_in_use_is_copied_whole() {
     for compression in [Compression::None, Compression::Lz4] {
@@ -90,7 +91,7 @@ fn a_feed_in_use_is_copied_whole() {
     }
 }
 
-/// Ends what waits for this, however the scope is left.
+/// Ends the threads that wait for this, however the scope is left.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -105,8 +106,8 @@ fn follows(id: LogId, last: LogId) -> bool {
         || (id.segment > last.segment && id.marker == 1)
 }
 
-/// What a killed writer has left in the buffer is in the copy; appending to the copy changes the feed in no way, and the
-/// two are different feeds.
+/// The copy has the messages that a killed writer left in the buffer. Appending to the copy does
+/// not change the feed, and the two are different feeds.
 #[test]
 fn a_copy_is_a_feed_of_its_own() {
     let (dir, path) = new_path();
@@ -116,7 +117,7 @@ fn a_copy_is_a_feed_of_its_own() {
     writer.append("one").unwrap();
     writer.flush().unwrap();
     writer.append("two").unwrap();
-    // As a killed process leaves it: what is in the buffer stays there.
+    // As a killed process leaves it: the buffer keeps its messages.
     let killed = dir.path().join("killed");
     copy_dir(&path, &killed);
     let to = dir.path().join("copy");
@@ -143,7 +144,7 @@ fn golden_directories_are_copied() {
         copy_dir(&from, &path);
         let to = dir.path().join("copy");
         let Ok(log) = Jlog::open(&path) else { continue };
-        // One that cannot be written is refused with what to do, and nothing stays.
+        // A feed that cannot be written is refused with advice, and leaves no files.
         match log.backup(&to) {
             Ok(_) => {
                 let copy = Jlog::open(&to).unwrap();
@@ -171,7 +172,8 @@ fn golden_directories_are_copied() {
     assert!(tried >= 5, "only {tried} were copied");
 }
 
-/// A copy is not made over something, nor inside the feed, nor where one cannot write; then nothing of it stays.
+/// A copy is refused over something that exists, inside the feed, and in a directory that cannot be
+/// written; it leaves no files then.
 #[test]
 fn what_cannot_be_copied_leaves_nothing() {
     let (dir, path) = new_path();
@@ -196,7 +198,7 @@ fn what_cannot_be_copied_leaves_nothing() {
     assert_eq!(log.subscribers().unwrap(), []);
 }
 
-/// What a killed backup has left holds segments no longer than until the next one, or the next clean.
+/// The leftovers of a killed backup retain segments only until the next backup or the next clean.
 #[test]
 fn the_holder_of_a_killed_backup_goes() {
     let (dir, path) = new_path();
@@ -217,7 +219,7 @@ fn the_holder_of_a_killed_backup_goes() {
     assert_eq!(mode(&copy.join("metastore")), mode(&path.join("metastore")));
 }
 
-/// What stands at the place of a file may lead elsewhere, or never end.
+/// A file may have been replaced by a link, or by something that never ends.
 #[test]
 fn links_and_pipes_are_not_copied() {
     for name in ["dropped", "lost", "00000000.crc"] {

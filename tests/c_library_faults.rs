@@ -1,5 +1,5 @@
-//! One test for each fault that the C library had and fixed, and for each of those that it still has: ours
-//! must have none of them.
+//! One test for each fault that the C library had and fixed, and for each of those that it still
+//! has: this library must have none of them.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ fn plain_record(body: &[u8]) -> Vec<u8> {
     record
 }
 
-/// Appends bytes to a file as another process would: behind what is there.
+/// Appends bytes to a file as another process would: at its end.
 fn add_bytes(path: &Path, bytes: &[u8]) {
     use std::io::Write;
     std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
@@ -54,7 +54,8 @@ fn offsets(log: &Jlog, segment: u32) -> Vec<u64> {
     offsets
 }
 
-/// What the low-level calls read: interval by interval, every record by its id, with a checkpoint after each.
+/// The messages that the low-level calls read: interval by interval, every record by its id, with a
+/// checkpoint after each.
 fn read_by_interval(reader: &mut Reader) -> Vec<Got> {
     let mut got = Vec::new();
     loop {
@@ -85,8 +86,8 @@ fn within_a_minute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 
 // What the C library has fixed.
 
-/// A process that holds a segment open writes to it after another one has rolled. The reader must not have
-/// left the segment by then, and its index must not have been closed.
+/// A process that holds a segment open writes to it after another one has rolled. The reader must
+/// not have left the segment by then, and its index must not have been closed.
 #[test]
 fn late_writes_are_not_skipped() {
     let mut conforming = Conforming::new();
@@ -109,7 +110,8 @@ fn late_writes_are_not_skipped() {
     conforming.check(&path);
 }
 
-/// As before, but the index was closed already: it disagrees with its segment then, and is made again.
+/// As before, but the index was closed already: it disagrees with its segment then, and is made
+/// again.
 #[test]
 fn a_closed_index_that_is_too_short_is_made_again() {
     let mut conforming = Conforming::new();
@@ -187,7 +189,7 @@ fn resizing_keeps_what_the_buffer_holds() {
     }
 }
 
-/// The read side has no business in the metastore: it is never opened for writing by it, and stays as it is.
+/// The read side never opens the metastore for writing, and never changes it.
 #[test]
 fn readers_do_not_write_the_metastore() {
     let (_dir, path) = new_path();
@@ -291,7 +293,7 @@ fn any_number_of_missing_segments_is_stepped_over() {
             for (message, n) in got.iter().zip(left) {
                 assert!(message.body.starts_with(format!("message {n}").as_bytes()));
             }
-            // And what is written now is read.
+            // And messages that are written now are read.
             log.writer().unwrap().append("news").unwrap();
             assert_eq!(bodies(&read_on(&mut reader)).last(), Some(&&b"news"[..]));
         }
@@ -349,8 +351,8 @@ fn bulk_reads_of_compressed_messages() {
     conforming.check(&path);
 }
 
-/// A whole life of a jlog on a file system that follows a rule: two writers, a roll, batches, the buffer,
-/// indexes, checkpoints, a torn tail, a repair.
+/// A whole life of a jlog on a file system that follows a rule: two writers, a roll, batches, the
+/// buffer, indexes, checkpoints, a torn tail, a repair.
 fn a_life_under(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + Clone + 'static) {
     let mut conforming = Conforming::new();
     for compression in COMPRESSIONS {
@@ -406,7 +408,7 @@ fn a_life_under(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + Clone + 'static) {
     }
 }
 
-/// Writes that move a single byte, and reads that give one, are gone on with.
+/// Writes and reads that transfer a single byte are continued.
 #[test]
 fn short_writes_and_reads() {
     a_life_under(|op| match op {
@@ -416,7 +418,7 @@ fn short_writes_and_reads() {
     });
 }
 
-/// Calls that a signal interrupts are made again: every other one is.
+/// Calls that a signal interrupts are repeated: every other one is.
 #[test]
 fn interrupted_calls() {
     let calls = Arc::new(AtomicU64::new(0));
@@ -459,8 +461,8 @@ fn repair_of_a_healthy_jlog_changes_nothing() {
     assert_eq!(log.verify().unwrap().findings, []);
 }
 
-/// What is right in a damaged metastore is kept; what is wrong is found out from the segments, or becomes
-/// the default.
+/// What is right in a damaged metastore is kept; what is wrong is found out from the segments, or
+/// becomes the default.
 #[test]
 fn repair_keeps_valid_metadata() {
     let mut conforming = Conforming::new();
@@ -501,9 +503,10 @@ fn repair_keeps_valid_metadata() {
     }
 }
 
-/// Checkpoints that are right stay, to the byte; those that cannot be read go to the beginning, whatever their size, so
-/// that nothing is skipped; others to positions that exist; those of temporary subscribers are left alone,
-/// and those before a segment that is lost, whose readers report it.
+/// Checkpoints that are right stay, to the byte; those that cannot be read go to the beginning,
+/// whatever their size, so that nothing is skipped; others to positions that exist; those of
+/// temporary subscribers are left alone, and those before a segment that is lost, whose readers
+/// report it.
 #[test]
 fn repair_keeps_valid_checkpoints() {
     const UNREADABLE: [usize; 7] = [0, 1, 3, 4, 7, 9, 4096];
@@ -561,7 +564,8 @@ enum Damage {
     Body,
 }
 
-/// Ten messages in one complete segment, of which the fourth is damaged while this checkpoint is stored.
+/// Ten messages in one complete segment, of which the fourth is damaged while this checkpoint is
+/// stored.
 fn damaged(damage: Damage, checksums: bool, done: u32) -> (tempfile::TempDir, PathBuf, Vec<Vec<u8>>) {
     let (dir, path) = new_path();
     let log = Jlog::options().checksums(checksums).create(&path).unwrap();
@@ -580,8 +584,8 @@ fn damaged(damage: Damage, checksums: bool, done: u32) -> (tempfile::TempDir, Pa
     (dir, path, messages)
 }
 
-/// A damaged record before a checkpoint shifts the markers behind it. A subscriber may see messages again
-/// then; it must not miss one.
+/// A damaged record before a checkpoint shifts the markers behind it. A subscriber may see messages
+/// again then; it must not miss one.
 #[test]
 fn repair_makes_no_subscriber_miss_a_message() {
     for (damage, checksums) in [(Damage::Body, true), (Damage::Header, true), (Damage::Header, false)] {
@@ -620,7 +624,7 @@ fn damage_before_a_checkpoint_makes_nobody_miss_a_message() {
     }
 }
 
-/// Nobody may begin to write while a repair rewrites segments.
+/// No writer may start while a repair rewrites segments.
 #[test]
 fn repair_keeps_writers_out_until_it_is_done() {
     let (_dir, path, _) = damaged(Damage::Header, true, 0);
@@ -650,10 +654,11 @@ fn repair_is_refused_while_somebody_writes() {
     assert_eq!(Jlog::repair(&path).unwrap(), []);
 }
 
-// What the C library still does wrong: section 6 of the specification.
+// The faults that the C library still has: section 6 of the specification.
 
-/// 6.1: a message larger than the pre-commit buffer must not overwrite what was flushed before it. These are
-/// the eleven messages of the golden directory `big-message`, of which the reference keeps eight.
+/// 6.1: a message larger than the pre-commit buffer must not overwrite what was flushed before it.
+/// These are the eleven messages of the golden directory `big-message`, of which the reference
+/// keeps eight.
 #[test]
 fn messages_larger_than_the_buffer_overwrite_nothing() {
     let mut conforming = Conforming::new();
@@ -749,7 +754,8 @@ fn a_full_disk_can_be_read_and_freed() {
     }
 }
 
-/// 6.2: what does not fit on the disk is not there, nor any part of it; what fits later is there once.
+/// 6.2: what does not fit on the disk is not there, nor any part of it; what fits later is there
+/// once.
 #[test]
 fn an_append_on_a_full_disk_leaves_nothing_behind() {
     let mut conforming = Conforming::new();
@@ -774,7 +780,8 @@ fn an_append_on_a_full_disk_leaves_nothing_behind() {
                 let rows = read_on(&mut log.reader("one").unwrap());
                 let read = bodies(&rows);
                 if buffered {
-                    // What the buffer has accepted is in the segment or in the buffer, each record in one.
+                    // What the buffer has accepted is in the segment or in the buffer, each record
+                    // in one.
                     let fit = [56, 72].iter().filter(|&&end| end <= bytes).count();
                     let mut expected = vec![&b"before"[..]];
                     expected.extend(batch[..fit].iter().map(|message| &message[..]));
@@ -801,7 +808,8 @@ fn an_append_on_a_full_disk_leaves_nothing_behind() {
     }
 }
 
-/// 6.2: a roll that finds no room for another segment does not undo what was appended, and is made up for.
+/// 6.2: a roll that finds no room for another segment does not undo what was appended, and is made
+/// up for.
 #[test]
 fn a_roll_on_a_full_disk_is_made_up_for() {
     let mut conforming = Conforming::new();
@@ -822,7 +830,7 @@ fn a_roll_on_a_full_disk_is_made_up_for() {
     conforming.check(&path);
 }
 
-/// 6.2: on a read-only disk everything can be read; what would have to write says so.
+/// 6.2: on a read-only disk everything can be read; operations that would have to write say so.
 #[test]
 fn a_read_only_disk_can_be_read() {
     for done in [LogId::new(0, 0), LogId::new(0, 1), LogId::new(3, 1)] {
@@ -877,8 +885,8 @@ fn intervals_can_be_read_from_a_read_only_disk() {
     }
 }
 
-/// 6.3: a torn record, wherever it is cut, is cut off by the next writer, kept, and reported; everything before
-/// it and behind it is read.
+/// 6.3: a torn record, wherever it is cut, is cut off by the next writer, kept, and reported;
+/// everything before it and behind it is read.
 #[test]
 fn a_torn_record_does_not_hide_what_follows() {
     let torn = plain_record(b"never finished");
@@ -890,7 +898,8 @@ fn a_torn_record_does_not_hide_what_follows() {
             let messages: Vec<Vec<u8>> = (0..14).map(|n| body(n, 3)).collect();
             let writer = log.writer().unwrap();
             writer.append_batch(&messages[..7]).unwrap();
-            // One that is at work while another process is killed within its write, or one that comes later.
+            // One that is at work while another process is killed within its write, or one that
+            // comes later.
             let writer = if with_writer {
                 writer
             } else {
@@ -916,8 +925,8 @@ fn a_torn_record_does_not_hide_what_follows() {
     }
 }
 
-/// 6.4: with checksums, no changed byte of a record goes unnoticed, and it costs this record alone: when
-/// read, and when repaired.
+/// 6.4: with checksums, no changed byte of a record goes unnoticed, and it costs this record alone:
+/// when read, and when repaired.
 #[test]
 fn a_changed_byte_costs_one_message_and_is_noticed() {
     let mut conforming = Conforming::new();
@@ -979,7 +988,7 @@ fn a_changed_byte_costs_one_message_and_is_noticed() {
     }
 }
 
-/// 6.5: two pre-commit writers would damage each other. The second one is refused, and told what to do.
+/// 6.5: two pre-commit writers would damage each other. The second one is refused, with advice.
 #[test]
 fn a_second_pre_commit_writer_is_refused() {
     let (_dir, path) = new_path();
@@ -991,7 +1000,7 @@ fn a_second_pre_commit_writer_is_refused() {
         assert!(matches!(error, Error::PreCommitBusy { .. }), "{error}");
         assert!(error.to_string().contains("`jlog write --direct`"), "{error}");
     }
-    // What is refused for one of its settings changes none.
+    // A change that is refused for one of its settings changes none.
     let all = AlterOptions::default().checksums(false).segment_size(4096).safety(Safety::Safe);
     let limits = Limits { max_bytes: Some(1 << 20), ..Limits::default() };
     let before = (log.meta().unwrap(), log.limits(), log.checksums());
@@ -1010,8 +1019,8 @@ fn a_second_pre_commit_writer_is_refused() {
     assert_eq!(read_all(&log).len(), 3);
 }
 
-/// 6.6: `clean` never removes the segment being written, whoever subscribes, and nothing at all where nobody
-/// does.
+/// 6.6: `clean` never removes the segment being written, whoever subscribes, and removes nothing at
+/// all without subscribers.
 #[test]
 fn clean_never_removes_the_segment_being_written() {
     for roll in [false, true] {
@@ -1056,14 +1065,15 @@ fn a_waiting_reader_is_woken() {
             let message = format!("message {n}").into_bytes();
             writer.append(&message).unwrap();
             writer.flush().unwrap();
-            // The next one is written when this one has been read: most often the reader is waiting then.
+            // The next one is written when this one has been read: most often the reader is waiting
+            // then.
             assert_eq!(heard.recv().unwrap(), message);
         }
         thread.join().unwrap();
     });
 }
 
-/// 6.7: and a waker ends a wait for ever.
+/// 6.7: and a waker ends a wait without a limit.
 #[test]
 fn a_waker_ends_a_wait() {
     within_a_minute(|| {
@@ -1112,7 +1122,8 @@ fn new_files_are_synced_with_their_directory() {
         seen.lock().unwrap().push(step);
         Fate::Proceed
     });
-    // Whether every name given is followed by a sync of the directory, and every write by one of the file.
+    // Whether every name given is followed by a sync of the directory, and every write by one of
+    // the file.
     let durable = |wanted: &dyn Fn(&str) -> bool| {
         let did = did.lock().unwrap();
         for (i, step) in did.iter().enumerate() {
@@ -1184,9 +1195,10 @@ fn a_damaged_header_costs_no_neighbour() {
     }
 }
 
-/// Makes the length of one of seven records too large, in all ways that matter, without checksums, and expects
-/// that `look` finds all others: they are intact, and found by their headers and their successors', as
-/// section 5 has it (a record counts only where another header follows, or the file ends).
+/// Makes the length of one of seven records too large, in all ways that matter, without checksums,
+/// and expects that `look` finds all others: they are intact, and found by their headers and their
+/// successors', as section 5 has it (a record counts only where another header follows, or the file
+/// ends).
 fn with_a_damaged_length(look: impl Fn(&Jlog, &Path) -> Vec<Got>) {
     for (compression, at_length) in [(Compression::None, 12), (Compression::Lz4, 16)] {
         // Into the next record's header, its body, and past whole records.
@@ -1267,8 +1279,8 @@ fn an_unknown_magic_is_refused_and_nothing_changed() {
     assert_eq!(snapshot(&path), before);
 }
 
-// Of the same kind: what should only look must not change anything, and nothing may make a subscriber miss a
-// message.
+// Of the same kind: what should only look must not change anything, and nothing may make a
+// subscriber miss a message.
 
 /// Asking how far subscribers are behind changes nothing, wherever their checkpoints are.
 #[test]
@@ -1297,8 +1309,8 @@ fn status_lag_and_verify_change_nothing() {
     assert!(after == before, "a checkpoint was moved");
 }
 
-/// A power failure can cost the current segment its last records, or all of it, and leave a checkpoint that
-/// is past its end. What is appended then must not pass for done.
+/// A power failure can cost the current segment its last records, or all of it, and leave a
+/// checkpoint that is past its end. Messages that are appended then must not count as done.
 #[test]
 fn a_checkpoint_past_the_end_does_not_swallow_new_messages() {
     for left in [5, 3, 0] {
@@ -1343,8 +1355,8 @@ fn a_vanished_segment_does_not_swallow_new_messages() {
     }
 }
 
-/// A checkpoint that was set back from outside stays there: a reader that goes on to the next segment by
-/// itself does not move it.
+/// A checkpoint that was set back from outside stays there: a reader that goes on to the next
+/// segment by itself does not move it.
 #[test]
 fn a_reader_does_not_undo_a_checkpoint_that_was_set_from_outside() {
     let (_dir, _path, log) = eight_segments();
@@ -1360,7 +1372,7 @@ fn a_reader_does_not_undo_a_checkpoint_that_was_set_from_outside() {
     assert_eq!(consume(&log, "one").len(), 8);
 }
 
-/// A sync that failed is never said to have been made up for: what it covered may be lost.
+/// A failed sync is never reported as made good: the data that it covered may be lost.
 #[test]
 fn a_failed_sync_stays_failed() {
     let (_dir, path) = new_path();

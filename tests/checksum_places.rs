@@ -1,5 +1,5 @@
-//! A checksum is bound to the place of its record: what stands there must be what was written there, and runs that
-//! are about other records accuse nobody.
+//! A checksum is bound to the place of its record: what stands there must be what was written
+//! there, and runs that are about other records accuse nobody.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -46,7 +46,8 @@ fn append_to(segment: &Path, time: Timestamp, body: &[u8]) {
     std::fs::OpenOptions::new().create(true).append(true).open(segment).unwrap().write_all(&bytes).unwrap();
 }
 
-/// What a reader that skips damage gets, with ids, and how many bytes it skips; never takes long.
+/// The messages that a reader that skips damage gets, with ids, and how many bytes it skips; never
+/// takes long.
 fn read(path: &Path, subscriber: &'static str) -> (Vec<(LogId, Vec<u8>)>, u64) {
     let path = path.to_owned();
     let (sender, receiver) = mpsc::channel();
@@ -82,8 +83,8 @@ fn feed(messages: &[&[u8]], per_run: usize) -> (tempfile::TempDir, std::path::Pa
     (dir, path)
 }
 
-/// A tail that was never written, as ext4 and XFS leave it after a power failure: the record that reaches into it is
-/// not delivered, not counted as intact, and not kept.
+/// A tail that was never written, as ext4 and XFS leave it after a power failure: the record that
+/// reaches into it is not delivered, not counted as intact, and not kept.
 #[test]
 fn a_body_that_was_never_written_is_damage() {
     let messages: Vec<Vec<u8>> =
@@ -99,7 +100,7 @@ fn a_body_that_was_never_written_is_damage() {
         let len = std::fs::metadata(segment(&path)).unwrap().len();
         let file = std::fs::OpenOptions::new().write(true).open(segment(&path)).unwrap();
         file.write_all_at(&vec![0; usize::try_from(len - 4096).unwrap()], 4096).unwrap();
-        // A repair is refused while somebody has the segment open for writing.
+        // A repair is refused while a process has the segment open for writing.
         drop(file);
         assert_eq!(bodies(&path), &messages[..whole], "{per_run} records a run");
         let verified = Jlog::open(&path).unwrap().verify().unwrap();
@@ -138,8 +139,8 @@ fn a_record_that_looks_like_another_one_is_found() {
     );
 }
 
-/// In feeds of equal and nearly equal messages, every change that a reader would see is found: records swapped,
-/// copied over others, taken from another feed, bytes changed.
+/// In feeds of equal and nearly equal messages, every change that a reader would see is found:
+/// records swapped, copied over others, taken from another feed, bytes changed.
 #[test]
 fn every_visible_change_is_found() {
     for seed in 1..400 {
@@ -191,8 +192,9 @@ fn every_visible_change_is_found() {
     }
 }
 
-/// The tail of a segment is lost, its checksums are not, and a writer without checksums appends: its records are
-/// read, accused by nobody, and survive a repair, whether they are as long as the lost ones or not.
+/// The tail of a segment is lost, its checksums are not, and a writer without checksums appends:
+/// its records are read, accused by nobody, and survive a repair, whether they are as long as the
+/// lost ones or not.
 #[test]
 fn records_appended_to_a_cut_segment_are_not_accused() {
     let messages: Vec<String> = (0..30).map(|n| format!("message {n:04}")).collect();
@@ -223,8 +225,8 @@ fn records_appended_to_a_cut_segment_are_not_accused() {
     }
 }
 
-/// The same where the time of the appended record differs from that of the lost one in a single byte, as if that byte
-/// were damaged: the rest of the record shows that it is another one.
+/// The same where the time of the appended record differs from that of the lost one in a single
+/// byte, as if that byte were damaged: the rest of the record shows that it is another one.
 #[test]
 fn an_appended_record_whose_time_differs_by_a_byte_is_not_accused() {
     for byte in 0..3 {
@@ -249,8 +251,8 @@ fn an_appended_record_whose_time_differs_by_a_byte_is_not_accused() {
     }
 }
 
-/// A repair that takes records out and moves the rest up, without telling the sidecar, accuses nobody: what was moved
-/// is recognised by its neighbours.
+/// A repair that takes records out and moves the rest up, without telling the sidecar, accuses
+/// nobody: what was moved is recognised by its neighbours.
 #[test]
 fn moved_records_are_not_accused() {
     let messages: Vec<String> = (0..40).map(|n| format!("message {n:04}")).collect();
@@ -279,9 +281,9 @@ fn moved_records_are_not_accused() {
     }
 }
 
-/// The same in a segment to which writers with and without checksums appended by turns: records that no checksum covers
-/// come to stand where the runs list others, and those that are listed come to stand where no run is. What is taken out
-/// was not covered, as when a killed C writer tore it.
+/// The same in a segment to which writers with and without checksums appended by turns: records
+/// that no checksum covers come to stand where the runs list others, and those that are listed come
+/// to stand where no run is. What is taken out was not covered, as when a killed C writer tore it.
 #[test]
 fn moved_records_among_uncovered_ones_are_not_accused() {
     for seed in 0..150 {
@@ -326,7 +328,8 @@ fn moved_records_among_uncovered_ones_are_not_accused() {
         std::fs::write(segment(&path), bytes).unwrap();
         let mut expected: Vec<Vec<u8>> = messages.into_iter().map(|(body, _)| body).collect();
         let what = format!("seed {seed}, {gone:?} taken out");
-        // Messages that were made while this segment was written, and had to wait, may begin the next one.
+        // Messages that were made while this segment was written, and had to wait, may begin the
+        // next one.
         if dice.roll(2) == 0 {
             log.writer().unwrap().roll().unwrap();
             let waited = usize::try_from(dice.roll(places.len() as u64)).unwrap();
@@ -344,8 +347,8 @@ fn moved_records_among_uncovered_ones_are_not_accused() {
     }
 }
 
-/// Where the next segment begins with a record that is older than some of this one, because it had been made before
-/// those and then waited for the lock.
+/// Where the next segment begins with a record that is older than some of this one, because it had
+/// been made before those and then waited for the lock.
 const OLDER: Duration = Duration::from_millis(300);
 
 fn from_micros(micros: u64) -> Timestamp {
@@ -364,8 +367,9 @@ fn append_at(log: &Jlog, time: Timestamp, body: &[u8]) {
     writer.close().unwrap();
 }
 
-/// Records without checksums among those that a repair without checksums moved are not accused, although the next
-/// segment begins with a record that is older than they are: a batch that waited for the lock reaches into it.
+/// Records without checksums among those that a repair without checksums moved are not accused,
+/// although the next segment begins with a record that is older than they are: a batch that waited
+/// for the lock reaches into it.
 #[test]
 fn moved_records_younger_than_the_next_segment_are_not_accused() {
     for seed in 0..40 {
@@ -415,8 +419,8 @@ fn moved_records_younger_than_the_next_segment_are_not_accused() {
     }
 }
 
-/// A segment whose tail was lost, and the next one, which begins with an older record and then has one that is younger
-/// than everything before.
+/// A segment whose tail was lost, and the next one, which begins with an older record and then has
+/// one that is younger than everything before.
 fn cut_before_an_older_segment() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>) {
     let (dir, path) = new_path();
     let log = Jlog::create(&path).unwrap();
@@ -449,8 +453,8 @@ fn appended_records_younger_than_the_next_segment_are_not_accused() {
     assert_eq!(bodies(&path), expected);
 }
 
-/// But copies of the next segment's records are, whatever it begins with; and so they are if something else stands there
-/// now, and only its checksums list them.
+/// But copies of the next segment's records are, whatever it begins with; and so they are if
+/// something else stands there now, and only its checksums list them.
 #[test]
 fn copies_of_young_records_of_the_next_segment_are_found() {
     for gone in [false, true] {
@@ -477,7 +481,8 @@ fn copies_of_young_records_of_the_next_segment_are_found() {
     }
 }
 
-/// A page of another segment stands in a segment, whose checksums are of the first layout: reading comes to an end.
+/// A page of another segment stands in a segment, whose checksums are of the first layout: reading
+/// comes to an end.
 #[test]
 fn a_stale_page_does_not_keep_a_reader_for_ever() {
     let Some(case) = golden_dir().map(|dir| dir.join("../cases/skip-damage-hangs/jlog")) else { return };

@@ -1,4 +1,4 @@
-//! Readers of one subscriber: which are refused, and when a claim ends.
+//! Readers of one subscriber: which of them are refused, and when a claim ends.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -57,7 +57,7 @@ fn a_second_reader_of_a_subscriber_is_refused_by_default() {
     std::thread::scope(|scope| {
         scope.spawn(|| assert_busy(log.reader("s")));
     });
-    // Those that store no checkpoint for it, or ask for it, read all the same.
+    // Readers that store no checkpoint for it, or request to share it, read all the same.
     assert_eq!(all(log.reader("other").unwrap()), MESSAGES);
     assert_eq!(all(log.reader_with("s", ReaderOptions::default().peek(true)).unwrap()), MESSAGES);
     assert_eq!(all(log.reader_from(&Start::Beginning, ReaderOptions::default()).unwrap()), MESSAGES);
@@ -77,7 +77,7 @@ fn readers_that_share_a_subscriber_get_every_message_each() {
     for reader in sharing {
         assert_eq!(all(reader), MESSAGES);
     }
-    // Never refused, but seen.
+    // Never refused, but visible.
     let if_free = log.reader_with("s", claiming(Claim::IfFree).peek(true)).unwrap();
     assert_busy(log.reader("s"));
     let another = log.reader_with("s", shared()).unwrap();
@@ -118,7 +118,8 @@ fn a_killed_reader_has_no_claim() {
     assert_eq!(all(log.reader("s").unwrap()), MESSAGES);
 }
 
-/// A process that is killed while it starts another: for a moment, that one has a copy of the descriptor.
+/// A process that is killed while it starts another: for a moment, that one has a copy of the
+/// descriptor.
 #[test]
 fn a_lock_that_a_starting_process_keeps_for_a_moment_is_waited_for() {
     let (_dir, path) = new_path();

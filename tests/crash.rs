@@ -1,8 +1,9 @@
-//! Crashes at every call that changes the disk, in simulated storage: what was promised is there afterwards,
-//! and nothing else.
+//! Crashes at every call that changes the disk, in simulated storage: afterwards, everything that
+//! was promised is there, and nothing else.
 //!
-//! `JLOG_CRASH_STATES` sets how many states are tried (20,000 by default, over all tests of this file), and
-//! `JLOG_CRASH_SEED` the first seed; a failure names the seed, the call and the kind of crash.
+//! `JLOG_CRASH_STATES` sets how many states are tried (20,000 by default, over all tests of this
+//! file), and `JLOG_CRASH_SEED` the first seed; a failure names the seed, the call and the kind of
+//! crash.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use jlog_core::{
 
 const FEED: &str = "/feed";
 
-/// What a workload was told, and after how many changing calls.
+/// The promises that a workload got, and after how many changing calls.
 #[derive(Debug, Default)]
 struct Told {
     /// A message is in the hands of the writer: (calls before, calls after, number of the message).
@@ -24,7 +25,8 @@ struct Told {
     readable: Vec<(u64, usize)>,
     /// How many messages are durable.
     durable: Vec<(u64, usize)>,
-    /// The consumer's checkpoint: (calls before, calls after, messages done), and whether it was durable.
+    /// The consumer's checkpoint: (calls before, calls after, messages done), and whether it was
+    /// durable.
     checkpoints: Vec<(u64, u64, usize, bool)>,
 }
 
@@ -210,7 +212,7 @@ fn read_all(log: &Jlog, subscriber: &str) -> Vec<u32> {
     numbers
 }
 
-/// Opens what a crash has left, and checks it against what was told until then.
+/// Opens the state after a crash, and checks it against the promises until then.
 fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: bool) {
     let log = open(disk);
     // A reader alone sees whole messages in order, before any writer has repaired anything.
@@ -230,8 +232,8 @@ fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: b
     let durable = held(&told.durable, calls).unwrap_or(0);
     let readable = held(&told.readable, calls).unwrap_or(0);
 
-    // The consumer's checkpoint is the last it stored, or the one it was storing, or, when power was lost, an
-    // earlier one that is not before the last durable one.
+    // The consumer's checkpoint is the last it stored, or the one it was storing, or, when power
+    // was lost, an earlier one that is not before the last durable one.
     let done: Vec<_> = told.checkpoints.iter().filter(|(_, after, ..)| *after <= calls).collect();
     let least = match power_lost {
         false => done.last().map_or(0, |(_, _, messages, _)| *messages),
@@ -279,7 +281,7 @@ fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: b
         }
     }
 
-    // And it works on.
+    // And it continues to work.
     let mut reader = consumer(&log);
     while reader.next_batch(Wait::No).unwrap().is_some() {}
     for number in 1_000_000..1_000_003 {

@@ -1,7 +1,8 @@
-//! Every bit of every file flipped, every file cut at every length: nothing panics or hangs, nothing wrong is
-//! delivered, and what was not touched comes back.
+//! Every bit of every file flipped, every file cut at every length: nothing panics or hangs,
+//! nothing wrong is delivered, and untouched messages are delivered.
 //!
-//! `JLOG_DAMAGE_BITS` sets how many bits of each byte are flipped (1 by default, another one for each byte; 8: all of them).
+//! `JLOG_DAMAGE_BITS` sets how many bits of each byte are flipped (1 by default, another one for
+//! each byte; 8: all of them).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,8 +32,8 @@ struct Written {
     id: Option<LogId>,
 }
 
-/// A small jlog as a killed writer leaves it: its files, and its messages in order; the last ones are in the
-/// pre-commit buffer.
+/// A small jlog as a killed writer leaves it: its files, and its messages in order; the last ones
+/// are in the pre-commit buffer.
 struct Feed {
     moment: Moment,
     files: BTreeMap<String, Vec<u8>>,
@@ -124,7 +125,7 @@ fn files(disk: &dyn Storage) -> BTreeMap<String, Vec<u8>> {
     names.map(|name| (name.clone(), bytes(&name))).collect()
 }
 
-/// What is done to a file.
+/// The change to a file.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     Flip { at: usize, bit: u8 },
@@ -164,7 +165,7 @@ impl Case<'_> {
         untouched.map(|(n, _)| u32::try_from(n).unwrap()).collect()
     }
 
-    /// The disk as it was, but for the damage.
+    /// The disk as it was, except for the damage.
     fn disk(&self) -> Arc<dyn Storage> {
         let disk = self.feed.moment.after_kill(&mut Dice::new(0));
         let path = Path::new(FEED).join(self.name);
@@ -255,8 +256,8 @@ impl Case<'_> {
         }
         let found = log.verify().unwrap();
         let touched = self.feed.written.iter().find(|record| self.touches(record));
-        // Of a record that says to be younger than its checksum nobody knows whether that is meant for it: on
-        // this disk, every checksum is from the second 0.
+        // Of a record that says to be younger than its checksum nobody knows whether that is meant
+        // for it: on this disk, every checksum is from the second 0.
         if let (Damage::Flip { at, .. }, Some(record)) = (self.damage, touched)
             && let Some(id) = record.id
             && !(record.from + 4..record.from + 8).contains(&at)
@@ -299,7 +300,7 @@ impl Case<'_> {
         let got = self.fresh(&log, OnDamage::Fail);
         self.check_all(&got, untouched.iter().copied().chain([NEW]), "after repair and a writer");
         assert!(!log.verify().unwrap().is_damaged(), "{self}: in the end");
-        // Whoever had a checkpoint has one.
+        // Every subscriber that had a checkpoint still has one.
         for name in ["all", "part", "keeper"] {
             let gone = matches!(self.damage, Damage::Remove) && self.name.starts_with("cp.");
             assert!(gone || log.reader(name).is_ok(), "{self}: {name}");
@@ -399,7 +400,7 @@ fn the_only_record_of_a_segment() {
     assert_eq!(got, [message(0), message(2)]);
 }
 
-/// What repair takes out is kept, byte for byte.
+/// Repair keeps the bytes that it takes out.
 #[test]
 fn what_is_taken_out_is_kept() {
     let feed = Feed::new(Compression::None);
@@ -412,8 +413,8 @@ fn what_is_taken_out_is_kept() {
     assert_eq!(files(&*disk)["00000001.broken-0"], damaged);
 }
 
-/// The next writer truncates what is damaged at the end of the segment, and writes where it was. A reader that follows,
-/// and has skipped that, reads what is written there then.
+/// The next writer truncates what is damaged at the end of the segment, and writes where it was. A
+/// reader that follows, and has skipped that, reads what is written there then.
 #[test]
 fn what_is_written_over_a_damaged_end_is_read() {
     type Spoil = fn(&mut Vec<u8>);

@@ -1,5 +1,5 @@
-//! A file system that does what a test tells it to: it passes every call on to the real one, unless a rule
-//! says that the call fails, or moves fewer bytes than asked for.
+//! A file system under the control of a test. It passes every call on to the real one, unless a
+//! rule makes the call fail or transfer fewer bytes than requested.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -50,7 +50,7 @@ pub(crate) enum Op<'a> {
         from: &'a Path,
         to: &'a Path,
     },
-    // What only a rule for every call hears of.
+    // Reported only to a rule for every call.
     /// Facts about a path, or of an open file.
     Facts(&'a Path),
     List(&'a Path),
@@ -127,7 +127,7 @@ impl Op<'_> {
     }
 }
 
-/// What becomes of a call.
+/// The effect of a rule on a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It is passed on.
@@ -138,7 +138,7 @@ pub(crate) enum Fate {
     Fail(io::ErrorKind),
     /// The same, with this error number of the system.
     FailWith(i32),
-    /// It says that it was done, and does nothing (for syncs).
+    /// It reports success, and does nothing (for syncs).
     Pretend,
 }
 
@@ -148,7 +148,7 @@ type Rule = Arc<dyn Fn(Op<'_>) -> Fate + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Faulty {
     rule: Rule,
-    /// Whether the rule hears of every call.
+    /// Whether the rule gets every call.
     every: bool,
 }
 
@@ -158,8 +158,8 @@ impl Faulty {
         Arc::new(Self { rule: Arc::new(rule), every: false })
     }
 
-    /// The same, where the rule hears of every call, those that only look included. (Of what happens to bytes that are
-    /// mapped, nobody hears.)
+    /// The same, with a rule that gets every call, including those that change nothing. (Accesses
+    /// to mapped bytes are not reported.)
     pub(crate) fn every_call(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + 'static) -> Arc<dyn Storage> {
         Arc::new(Self { rule: Arc::new(rule), every: true })
     }

@@ -30,7 +30,7 @@ fn files_have_the_mode_that_was_asked_for_and_follow_the_metastore() {
     for name in ["00000002", "00000002.crc", "cp.74776f"] {
         assert_eq!(mode(&path, name), 0o600, "{name}");
     }
-    // What is there keeps its mode when it is opened.
+    // Existing files keep their mode when they are opened.
     std::fs::set_permissions(path.join("00000002"), PermissionsExt::from_mode(0o640)).unwrap();
     drop(writer);
     log.writer().unwrap();
@@ -52,7 +52,7 @@ fn files_that_root_makes_belong_to_the_owner_of_the_directory() {
     for entry in std::fs::read_dir(&path).unwrap() {
         give(&entry.unwrap().path()).unwrap();
     }
-    // What a root shell may do: write, subscribe, limit, repair, clean.
+    // Operations from a root shell: write, subscribe, limit, repair, clean.
     let writer = log.writer().unwrap();
     for message in ["one", "two", "three"] {
         writer.append(message).unwrap();

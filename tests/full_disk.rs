@@ -1,5 +1,5 @@
-//! A full disk: a tmpfs of 2 MiB that the test mounts (as root; otherwise skipped, saying so), and the simulated
-//! one.
+//! A full disk: a tmpfs of 2 MiB that the test mounts (as root; otherwise skipped, saying so), and
+//! the simulated one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -148,9 +148,11 @@ fn fill_up(writer: &Writer, accepted: &mut Vec<Vec<u8>>, batches: bool) {
     panic!("the disk does not get full");
 }
 
-/// Fills the disk, reads, frees segments, appends again, several times over: what is accepted is what is read.
+/// Fills the disk, reads, frees segments, appends again, several times over: what is accepted is
+/// what is read.
 fn full_and_freed(disk: &Disk, pre_commit: u32, batches: bool) {
-    // A batch fits in a segment whole: three messages do not cross a border that single ones do not.
+    // A batch fits in a segment whole: three messages do not cross a border that single ones do
+    // not.
     let options = disk.options().segment_size(100_000).pre_commit(pre_commit);
     let log = options.create(disk.path()).unwrap();
     log.subscribe("slow", Start::Beginning).unwrap();
@@ -249,7 +251,7 @@ on_both! {
     no_room_for_a_subscriber no_room_for_a_subscriber_simulated: no_room_for_a_subscriber_on;
 }
 
-/// Too little room for a buffer is told on opening, and nothing is worse than before.
+/// Too little room for a buffer is an error on opening, and does no harm.
 fn no_room_for_the_buffer_on(disk: &Disk) {
     let log = disk.options().create(disk.path()).unwrap();
     log.writer().unwrap().append(b"one").unwrap();
@@ -270,7 +272,7 @@ fn no_room_for_the_buffer_on(disk: &Disk) {
     assert_eq!(bodies, [&b"one"[..], b"two", b"three"]);
 }
 
-/// A new size for the buffer that there is no room for costs nothing of what the old one holds.
+/// If there is no room for a new size of the buffer, the contents of the old one are not lost.
 fn what_the_buffer_holds_stays_on(disk: &Disk) {
     let log = disk.options().pre_commit(4000).create(disk.path()).unwrap();
     let writer = log.writer().unwrap();
@@ -292,7 +294,7 @@ fn what_the_buffer_holds_stays_on(disk: &Disk) {
     assert_eq!(bodies, (0..21).map(|n| body(n, 100)).collect::<Vec<_>>());
 }
 
-/// A subscriber that there is no room for is not half there.
+/// A subscriber for which there is no room is not half created.
 fn no_room_for_a_subscriber_on(disk: &Disk) {
     let log = disk.options().create(disk.path()).unwrap();
     log.subscribe("there", Start::Beginning).unwrap();
@@ -310,8 +312,8 @@ fn no_room_for_a_subscriber_on(disk: &Disk) {
     log.subscribe("late", Start::Beginning).unwrap();
 }
 
-/// A buffer that the C library has made has holes in place of room: on a full disk that is an error, not a
-/// signal.
+/// A buffer that the C library has made has holes in place of room: on a full disk that is an
+/// error, not a signal.
 #[test]
 fn a_buffer_of_holes() {
     let Some(mounted) = Mounted::new() else { return };

@@ -1,4 +1,5 @@
-//! The fuzz targets over their committed corpora, and over mutations of them, on both kinds of disks.
+//! The fuzz targets over their committed corpora, and over mutations of them, on both kinds of
+//! disks.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -14,8 +15,8 @@ use targets::{Disk, TARGETS};
 
 /// How many mutations of each input are tried.
 const MUTATIONS: u64 = 20;
-/// How many random inputs are tried of a target that makes much of few bytes, if `JLOG_RANDOM_INPUTS` does not name the
-/// first and the number behind the last.
+/// How many random inputs are tried of a target that makes much of few bytes, if
+/// `JLOG_RANDOM_INPUTS` does not name the first and the number behind the last.
 const RANDOM: Range<u64> = 0..3000;
 
 fn random() -> Range<u64> {
@@ -56,7 +57,7 @@ fn mutate(input: &[u8], dice: &mut Dice) -> Vec<u8> {
     out
 }
 
-/// Runs a target, and says which input it was that it did not stand.
+/// Runs a target, and names the input that made it fail.
 fn run(target: &str, what: &str, disk: Disk, input: &[u8]) {
     let (_, body) = TARGETS.iter().find(|(name, _)| *name == target).unwrap();
     let outcome = std::panic::catch_unwind(|| body(disk, input));

@@ -1,5 +1,6 @@
 //! The directories that the C library has written, read as its own reader read them
-//! (`expected.json` in each), except where that is wrong: those differences are listed here, with reasons.
+//! (`expected.json` in each), except where that is wrong: those differences are listed here, with
+//! reasons.
 
 use std::path::{Path, PathBuf};
 
@@ -70,8 +71,8 @@ fn consume(reader: &mut Reader) -> Vec<Row> {
     out
 }
 
-/// Reads a golden directory for each of its subscribers, from a copy of its own each, and expects what the C
-/// library read, the segments that it left, and checkpoints as listed.
+/// Reads a golden directory for each of its subscribers, from a copy of its own each, and expects
+/// what the C library read, the segments that it left, and checkpoints as listed.
 fn reads_as_expected(name: &str) {
     let Some(golden) = Golden::load(name) else { return };
     let meta: String =
@@ -109,7 +110,7 @@ fn reads_as_expected(name: &str) {
             let after = golden.read(subscriber)["files_after"].as_array().unwrap();
             let after = segments_of(after.iter().map(|name| name.as_str().unwrap()));
             assert_eq!(log.segments().unwrap(), after, "{name}: segments left after {subscriber:?}");
-            // What was done is done for the next reader, too.
+            // The next reader starts after the acknowledged messages.
             drop(reader);
             assert_eq!(to_rows(&mut log.reader(subscriber).unwrap()), [], "{name} {subscriber:?}");
         }
@@ -220,13 +221,14 @@ fn checkpoint_past_end() {
     let from: LogId = "00000000:00000063".parse().unwrap();
     let moved = Event::CheckpointMovedBack { subscriber: "one".to_owned(), from, to: end };
     assert_eq!(log.take_events(), [moved]);
-    // So that nothing that comes now is missed.
+    // So that no new message is missed.
     log.writer().unwrap().append_at(NEWS, "news").unwrap();
     let news = Row::new(LogId::new(end.segment, end.marker + 1), NEWS, b"news");
     assert_eq!(to_rows(&mut reader), [news]);
 }
 
-/// Opening for writing cuts the unfinished record, keeps it aside, and goes on behind the whole ones.
+/// Opening for writing cuts the unfinished record, keeps it aside, and goes on behind the whole
+/// ones.
 fn torn(name: &str) {
     reads_as_expected(name);
     let Some(golden) = Golden::load(name) else { return };
@@ -261,9 +263,9 @@ fn torn_tail() {
     torn("torn-tail");
 }
 
-/// The reference overwrote three of the eleven messages when it wrote this directory (spec, section 6, 1).
-/// They are nowhere in it, so that what is there is all that can be read; `c_library_faults` has the test that
-/// our writer keeps all eleven.
+/// The reference overwrote three of the eleven messages when it wrote this directory (spec, section
+/// 6, 1). They are nowhere in it, so that what is there is all that can be read; `c_library_faults`
+/// has the test that our writer keeps all eleven.
 #[test]
 fn big_message() {
     reads_as_expected("big-message");
@@ -273,8 +275,8 @@ fn big_message() {
     assert_eq!(seconds, [1, 3, 4, 5, 6, 7, 9, 10], "0, 2 and 8 are lost");
 }
 
-/// The reference loses an intact record beside the damaged one (spec, section 6, 9): it gives 58 of 60
-/// messages, ours 59, before and after a repair.
+/// The reference loses an intact record beside the damaged one (spec, section 6, 9): it gives 58 of
+/// 60 messages, ours 59, before and after a repair.
 #[test]
 fn garbage_middle() {
     let Some(golden) = Golden::load("garbage-middle") else { return };
@@ -348,9 +350,9 @@ fn garbage_middle() {
     }
 }
 
-/// The reference reads nothing of a jlog from before header magics (its index finds no record with the magic
-/// that it guesses, then says FILE_CORRUPT). Such a jlog must open and read (spec, section 1), and only an
-/// explicit repair upgrades it.
+/// The reference reads nothing of a jlog from before header magics (its index finds no record with
+/// the magic that it guesses, then says FILE_CORRUPT). Such a jlog must open and read (spec,
+/// section 1), and only an explicit repair upgrades it.
 #[test]
 fn metastore_12() {
     let Some(golden) = Golden::load("metastore-12") else { return };
@@ -386,8 +388,8 @@ fn metastore_12() {
     }
 }
 
-/// Records of an old segment, decoded here: 16 bytes of magic 0, seconds, microseconds and length each, then
-/// the body.
+/// Records of an old segment, decoded here: 16 bytes of magic 0, seconds, microseconds and length
+/// each, then the body.
 fn old_records(mut bytes: &[u8]) -> Vec<Row> {
     let mut out = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<16>() {
@@ -402,7 +404,7 @@ fn old_records(mut bytes: &[u8]) -> Vec<Row> {
     out
 }
 
-/// The directories are those that the tests above are about: one that is added later needs a test.
+/// The tests above cover all directories: one that is added later needs a test.
 #[test]
 fn every_golden_directory_has_its_test() {
     let Some(dir) = golden_dir() else { return };

@@ -1,5 +1,6 @@
-//! Groups of workers ([`jlog_core::Group`]): what they do with the file, the checkpoint and the feed around them. Their
-//! rules are checked by a model in jlog-core, and workers that are killed by the tests of `jlog work`.
+//! Groups of workers ([`jlog_core::Group`]): what they do with the file, the checkpoint and the
+//! feed around them. Their rules are checked by a model in jlog-core, and workers that are killed
+//! by the tests of `jlog work`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -160,7 +161,7 @@ fn a_subscriber_that_is_moved_makes_the_group_begin_anew() {
         assert_eq!((numbers(&again), again[0].deliveries()), (vec![first], 1));
         assert!(!group.acknowledge(had[3].lease()).unwrap(), "the lease is void");
     }
-    // As the C library does it, which knows nothing of groups.
+    // As the C library does it, which does not know groups.
     let had = lease(&mut group, 2);
     assert!(had.iter().all(|message| group.acknowledge(message.lease()).unwrap()));
     let mut of_c = [0; 8];
@@ -209,7 +210,8 @@ fn a_file_that_is_cut_or_damaged_loses_no_message() {
     let had = lease(&mut before, 2);
     assert!(before.acknowledge(had[0].lease()).unwrap());
     let len = std::fs::metadata(file(&log)).unwrap().len();
-    // A record of which a killed process has written only a part: the last one, which says that the checkpoint is stored.
+    // A record of which a killed process has written only a part: the last one, which says that the
+    // checkpoint is stored.
     cut(&file(&log), len - 1);
     let mut next = group(&log);
     assert_eq!(numbers(&lease(&mut next, 9)), [2, 3]);

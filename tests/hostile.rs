@@ -1,5 +1,5 @@
-//! Hostile input: names that lead elsewhere, what is no file of ours in the place of one, other users, clocks
-//! that go back, numbers at the end of their range.
+//! Hostile input: names that lead elsewhere, what is no file of ours in the place of one, other
+//! users, clocks that go back, numbers at the end of their range.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -70,7 +70,7 @@ fn try_everything(path: &Path) -> Vec<Error> {
     errors
 }
 
-/// A link in the place of any of our files is not followed: what it leads to stays as it is.
+/// A link in the place of any of our files is not followed: its target does not change.
 #[test]
 fn symbolic_links_are_refused() {
     for name in FILES {
@@ -94,7 +94,8 @@ fn symbolic_links_are_refused() {
     }
 }
 
-/// A file that also has a name outside is not written to: it may be another user's, or part of a backup.
+/// A file that also has a name outside is not written to: it may be another user's, or part of a
+/// backup.
 #[test]
 fn hard_linked_files_are_refused() {
     for name in FILES.into_iter().chain(["00000002", "00000002.crc"]) {
@@ -114,7 +115,7 @@ fn hard_linked_files_are_refused() {
         let must = ["metastore", "00000002", "cp.61", "pre_commit"].contains(&name);
         let told = errors.iter().any(|e| matches!(e, Error::HardLinked { path } if path == &ours));
         assert!(told || !must || name == "cp.61", "{name}: {errors:?}");
-        // What only reads goes on.
+        // Read-only operations continue.
         let log = Jlog::open(&path);
         if must {
             let log = log.unwrap();
@@ -133,7 +134,8 @@ fn hard_linked_files_are_refused() {
     }
 }
 
-/// What a name outside leads to may be for other eyes than the jlog's files: nothing of it is copied into one of them.
+/// What a name outside leads to may be for other eyes than the jlog's files: nothing of it is
+/// copied into one of them.
 #[test]
 fn nothing_of_a_hard_linked_file_is_kept() {
     const SECRET: &str = "root:secret:hash of some length";
@@ -169,7 +171,7 @@ fn hard_links_within_the_directory_are_allowed() {
     assert_eq!(read_all(&log).len(), 3);
 }
 
-/// Directories and FIFOs in the place of our files: a clear error, and nobody waits for anybody.
+/// Directories and FIFOs in the place of our files: a clear error, and nothing blocks.
 #[test]
 fn directories_and_fifos_are_refused() {
     for name in FILES {
@@ -231,10 +233,12 @@ fn a_path_that_is_too_long() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
-/// The longest path below which all of our names have room works in full; of a longer one nothing is made.
+/// The longest path below which all of our names have room works in full; of a longer one nothing
+/// is made.
 #[test]
 fn the_longest_path_there_can_be() {
-    // 4,096 bytes with the closing NUL, and `/` and 255 bytes for the name of the longest checkpoint.
+    // 4,096 bytes with the closing NUL, and `/` and 255 bytes for the name of the longest
+    // checkpoint.
     const LONGEST: usize = 4096 - 1 - 256;
     let (dir, path) = new_path();
     let component = dir.path().join("x".repeat(256));
@@ -273,8 +277,8 @@ fn the_longest_path_there_can_be() {
 /// A user and a group without any rights of their own.
 const NOBODY: u32 = 65534;
 
-/// Lets a process of a user whom permissions bind make each kind of call, for subscriber `a`. What it says of
-/// each; `None` where there can be no such process.
+/// Makes each kind of call for subscriber `a` in a process of a user without privileges. Returns
+/// the result of each; `None` if no such process is possible.
 fn as_plain_user(path: &Path) -> Option<BTreeMap<String, String>> {
     let home = path.parent().unwrap();
     let worker = home.join("worker");
@@ -298,8 +302,8 @@ fn as_plain_user(path: &Path) -> Option<BTreeMap<String, String>> {
     Some(said.lines().map(|line| line.split_once(": ").unwrap()).map(|(k, v)| (k.into(), v.into())).collect())
 }
 
-/// What may not be read or written is reported by its name; whatever can be done without it is done; and
-/// nothing is lost by it.
+/// Files that may not be read or written are reported by name; everything that is possible without
+/// them is done; and nothing is lost.
 #[test]
 fn without_permission() {
     type Failing = &'static [(&'static str, &'static str)];
@@ -364,8 +368,8 @@ fn without_permission() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Ten thousand subscribers: opening a writer and asking how everybody stands take a few calls for each of them,
-/// everything else no more than with one.
+/// Ten thousand subscribers: opening a writer and asking how everybody stands take a few calls for
+/// each of them, everything else no more than with one.
 #[test]
 fn ten_thousand_subscribers() {
     const COUNT: u32 = 10_000;
@@ -490,8 +494,8 @@ fn clocks_that_go_back() {
     assert_eq!(read_all(&log), got, "a writer takes nothing for torn");
 }
 
-/// A sidecar that was written when the clock was far ahead, or far behind: intact records are not accused for it,
-/// and a changed byte is noticed.
+/// A sidecar that was written when the clock was far ahead, or far behind: intact records are not
+/// accused for it, and a changed byte is noticed.
 #[test]
 fn checksums_of_another_time() {
     for written in [0, u32::MAX] {
@@ -524,8 +528,9 @@ fn checksums_of_another_time() {
     }
 }
 
-/// A message whose time is ahead of the clock by which its checksum is written, as after the clock was set back,
-/// or because the caller says so: when that time has come, a changed byte is noticed as it was before.
+/// A message whose time is ahead of the clock by which its checksum is written, as after the clock
+/// was set back, or because the caller says so: when that time has come, a changed byte is noticed
+/// as it was before.
 #[test]
 fn damage_is_noticed_when_the_time_has_come() {
     let (_dir, path) = new_path();
@@ -557,7 +562,8 @@ fn at_number(path: &Path, number: u32) -> Jlog {
     Jlog::open(path).unwrap()
 }
 
-/// The last segment numbers are used, and then it is said that there are no more; what is there can be read.
+/// The last segment numbers are used, and then it is said that there are no more; what is there can
+/// be read.
 #[test]
 fn segment_numbers_run_out() {
     let (_dir, path) = new_path();
@@ -592,7 +598,8 @@ fn segment_numbers_run_out() {
     }
 }
 
-/// A batch for which the last segment has not enough room: what filled that segment is there, of the rest nothing.
+/// A batch for which the last segment has not enough room: what filled that segment is there, of
+/// the rest nothing.
 #[test]
 fn a_batch_that_runs_out_of_segments() {
     let (_dir, path) = new_path();
@@ -608,8 +615,8 @@ fn a_batch_that_runs_out_of_segments() {
     assert_eq!(log.verify().unwrap().findings, []);
 }
 
-/// A message that fills the last segment is accepted like any other: it can be flushed, made durable, and has its
-/// checksum.
+/// A message that fills the last segment is accepted like any other: it can be flushed, made
+/// durable, and has its checksum.
 #[test]
 fn a_full_last_segment_is_made_durable() {
     for buffer in [0, 200] {
@@ -626,8 +633,8 @@ fn a_full_last_segment_is_made_durable() {
     }
 }
 
-/// What the pre-commit buffer holds when the last segment is full stays there, whoever comes and goes. With larger
-/// segments there is room for it.
+/// What the pre-commit buffer holds when the last segment is full stays there, whoever comes and
+/// goes. With larger segments there is room for it.
 #[test]
 fn a_buffer_that_runs_out_of_segments() {
     let (_dir, path) = new_path();
@@ -662,8 +669,8 @@ fn a_buffer_that_runs_out_of_segments() {
     assert_eq!(got[4].id, LogId::new(u32::MAX, 5));
 }
 
-/// Millions of numbers between two segments are stepped over at once, and a checkpoint that moves across them
-/// removes what it passes without trying every number.
+/// Millions of numbers between two segments are stepped over at once, and a checkpoint that moves
+/// across them removes what it passes without trying every number.
 #[test]
 fn a_gap_of_millions() {
     let (_dir, path) = new_path();
@@ -687,7 +694,8 @@ fn a_gap_of_millions() {
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
 }
 
-/// A checkpoint far beyond everything: nothing loops, nothing is removed, the next writer moves it back.
+/// A checkpoint far beyond everything: nothing loops, nothing is removed, and the next writer moves
+/// it back.
 #[test]
 fn a_checkpoint_beyond_everything() {
     let (_dir, path) = new_path();
@@ -705,7 +713,7 @@ fn a_checkpoint_beyond_everything() {
     assert_eq!(bodies(&read_on(&mut log.reader("a").unwrap())), [b"three"]);
 }
 
-/// What is not ours stays, whatever is done.
+/// Foreign files stay, whatever is done.
 #[test]
 fn foreign_files_are_left_alone() {
     let (_dir, path) = new_path();
@@ -733,7 +741,7 @@ fn foreign_files_are_left_alone() {
     assert_eq!(Jlog::open(&path).unwrap().subscribers().unwrap().len(), 1);
 }
 
-/// Settings that were emptied are not the defaults: a limit would be gone, and nobody would know.
+/// An emptied settings file does not mean the defaults: a limit would be gone without notice.
 #[test]
 fn emptied_settings_are_reported() {
     let (_dir, path) = new_path();

@@ -1,6 +1,6 @@
-//! What our writer leaves always conforms to the format, as an independent reader of it sees it
-//! (`jlog_check.py --strict`), under every option, after every kind of run; and the messages that it lists
-//! are those that were appended.
+//! The files of our writer always conform to the format, according to an independent reader
+//! (`jlog_check.py --strict`), under every option, after every kind of run; and the messages that
+//! it lists are those that were appended.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -106,8 +106,8 @@ impl<'a> Run<'a> {
         self.expected.extend(batch.into_iter().map(|message| (time(n), message)));
     }
 
-    /// The directory conforms, and its messages are the last ones of those that were appended (older ones go
-    /// when they have been read).
+    /// The directory conforms, and its messages are the last ones of those that were appended
+    /// (older ones go when they have been read).
     fn check(&mut self, after: &str) -> Vec<Row> {
         let what = format!("after {after}: {:?}", self.options);
         let messages = self.checker.messages(&self.path, &what);
@@ -118,7 +118,8 @@ impl<'a> Run<'a> {
         messages
     }
 
-    /// As `check`; and our own reader gives the messages the same ids, and finds nothing wrong either.
+    /// As `check`; and our own reader gives the messages the same ids, and finds nothing wrong
+    /// either.
     fn check_by_ours(&mut self, after: &str) -> Vec<Row> {
         let what = format!("after {after}: {:?}", self.options);
         let messages = self.check(after);
@@ -321,7 +322,7 @@ fn the_checkers_command_line_agrees() {
         let ours: Vec<Row> = read_all(&log).iter().map(|message| message.row()).collect();
         assert_eq!(crate::support::rows(&report["messages"]), ours);
         assert_eq!(ours.len(), 50);
-        // It does find something where something is wrong.
+        // It does find real faults.
         let first = segment_path(&path, 0);
         let len = std::fs::metadata(&first).unwrap().len();
         std::fs::OpenOptions::new().write(true).open(&first).unwrap().set_len(len - 1).unwrap();

@@ -1,8 +1,8 @@
-//! Processes killed at random moments: nothing that a writer has acknowledged is lost, nothing is torn or
-//! there twice, and no checkpoint is ahead of what its reader has delivered.
+//! Processes killed at random moments: no acknowledged message is lost, none is torn or present
+//! twice, and no checkpoint is ahead of the messages that its reader has delivered.
 //!
-//! `JLOG_KILL_ROUNDS` sets how many writers are killed (200 by default, over all tests of this file), and
-//! `JLOG_KILL_SEED` the choices.
+//! `JLOG_KILL_ROUNDS` sets how many writers are killed (200 by default, over all tests of this
+//! file), and `JLOG_KILL_SEED` the choices.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -45,7 +45,7 @@ impl Worker {
         self.heard.push(line.trim_end().to_owned());
     }
 
-    /// Kills it (SIGKILL), and returns all whole lines that it has said.
+    /// Kills it (SIGKILL), and returns all complete lines that it has printed.
     fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         let status = self.child.wait().unwrap();
@@ -60,13 +60,13 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Without effect on one that was killed and waited for.
+        // This has no effect on a process that was killed and waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What is known of a feed.
+/// The test's knowledge of a feed.
 struct Known {
     /// The ids of all messages, by their numbers.
     ids: Vec<LogId>,
@@ -142,7 +142,8 @@ fn killed_at_random(options: &JlogOptions, number: u64) {
         let readers = SUBSCRIBERS.map(|name| Worker::start("consume-for-ever", &path, name));
         let next = known.ids.len();
         let mut writer = Worker::start("append-for-ever", &path, &next.to_string());
-        // Sometimes while it opens; otherwise when so much is acknowledged, and some more that is not heard yet.
+        // Sometimes while it opens; otherwise when so much is acknowledged, and some more that is
+        // not heard yet.
         let hear = if dice.roll(8) == 0 { 0 } else { 1 + dice.roll(250) };
         for _ in 0..hear {
             writer.hear();
@@ -234,8 +235,8 @@ fn with_a_buffer_and_compression() {
     killed_at_random(&options, 4);
 }
 
-/// A process whose tasks append durably is killed again and again: what a future has said to be durable is there, and all
-/// is there once and in the order of its task.
+/// A process whose tasks append durably is killed again and again: what a future has said to be
+/// durable is there, and all is there once and in the order of its task.
 #[test]
 fn tasks_that_append_durably() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! A jlog that may hold so much and no more: back-pressure, or the oldest goes and everybody is told.
+//! A jlog with a limit: back-pressure, or the oldest messages are dropped and every subscriber is
+//! told.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ fn number(body: &[u8]) -> u32 {
     std::str::from_utf8(&body[..8]).unwrap().parse().unwrap()
 }
 
-/// Bytes of everything that a limit speaks of.
+/// Bytes of all files that count for a limit.
 fn counted(path: &Path) -> u64 {
     let names = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
     let counts =
@@ -96,7 +97,7 @@ fn back_pressure(pre_commit: u32) {
             writer = log.writer().unwrap();
             assert!(matches!(writer.append(vec![0; 9000]), Err(Error::AtCapacity { .. })));
         }
-        // What frees nothing changes nothing.
+        // An operation that frees nothing changes nothing.
         assert!(matches!(writer.append(vec![0; 9000]), Err(Error::AtCapacity { .. })));
         got.extend(read_some(&mut reader, 200));
     }
@@ -151,7 +152,7 @@ fn the_error_names_who_holds_back() {
     let held: Vec<(String, bool, bool)> =
         status.subscribers.iter().map(|s| (s.name.to_string(), s.holds_back, s.held > MAX / 2)).collect();
     assert_eq!(held, [("quick".to_owned(), false, false), ("stuck one".to_owned(), true, true)]);
-    // Once it is gone, so is what only it needed.
+    // Once it is gone, the segments that only it needed are gone.
     assert!(log.unsubscribe("stuck one").unwrap());
     writer.append(message(n)).unwrap();
     assert!(counted(&path) < MAX / 2);
@@ -228,7 +229,7 @@ fn messages_get_only_so_old() {
     // Of messages 0 to 30, aged 100 s to 71 s, those went whose segment is followed by another.
     assert!((20..=30).contains(&got[0]), "{got:?}");
 
-    // The other choice: nothing goes, and nothing is accepted.
+    // The other choice: nothing is dropped, and nothing is accepted.
     log.set_limits(Limits { at_limit: AtLimit::Fail, ..limits }).unwrap();
     let log = make().open(&path).unwrap();
     log.subscribe("stuck", Start::Beginning).unwrap();
@@ -270,7 +271,8 @@ fn what_is_too_old_goes_though_nobody_writes() {
             writer.append_at(ago(200 - i64::from(n)), message(n)).unwrap();
         }
         writer.roll().unwrap();
-        // These end a segment that a pause precedes, and are themselves too old, though the last of them are not.
+        // These end a segment that a pause precedes, and are themselves too old, though the last of
+        // them are not.
         for n in 20..22 {
             writer.append_at(ago(100), message(n)).unwrap();
         }
@@ -332,7 +334,8 @@ fn a_clock_that_was_ahead_pins_nothing() {
     assert_eq!(numbers(&log), [6]);
 }
 
-/// A clock that was behind for a while, after a start without a battery for example, costs nothing that is young.
+/// A clock that was behind for a while, after a start without a battery for example, costs nothing
+/// that is young.
 #[test]
 fn a_clock_that_was_behind_drops_nothing_young() {
     let (_dir, path) = new_path();
@@ -454,7 +457,7 @@ fn the_error_lists_those_that_are_behind_and_nobody_else() {
     assert!(!text.contains("a done"), "{text}");
 }
 
-/// What is refused again and again does not look at every file each time.
+/// Repeated refusals do not look at every file each time.
 #[test]
 fn a_refusal_is_cheap() {
     let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -481,7 +484,8 @@ fn a_refusal_is_cheap() {
     writer.append(message(n)).unwrap();
 }
 
-/// A process being started holds its parent's open files until it runs its program. It is no C writer.
+/// A process being started holds its parent's open files until it runs its program. It is no C
+/// writer.
 #[test]
 fn a_file_that_is_open_for_a_moment_is_no_c_writer() {
     let (_dir, path) = new_path();
@@ -570,7 +574,8 @@ fn complete_segments_are_not_counted_again() {
     assert!(fresh.status().unwrap().records < 1500);
 }
 
-/// A buffer counts towards the limit and keeps its size: one that takes all of it would leave no room for messages.
+/// A buffer counts towards the limit and keeps its size: one that takes all of it would leave no
+/// room for messages.
 #[test]
 fn a_buffer_leaves_room_for_messages_below_the_limit() {
     const HALF: u32 = 32 << 10;
@@ -614,7 +619,8 @@ fn limits_that_cannot_be_kept_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
-    /// Whatever subscribers and writers do: what one has read and what it was told that it missed is everything.
+    /// Whatever subscribers and writers do: the messages that a subscriber has read and those that
+    /// were reported as missed are all messages.
     #[test]
     fn read_and_missed_is_everything(
         work in prop::collection::vec((0..3u8, 1..200u32), 1..80),

@@ -1,17 +1,17 @@
-//! The integration tests. Each module has one line here that says what belongs there; RELIABILITY.md
-//! says which promise each of them tests.
+//! The integration tests. One line per module describes its contents; RELIABILITY.md names the
+//! promise that each module tests.
 
 // Tests may fail where they stand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
-// A file system that fails, or is slow, where a test says so.
+// A file system that fails or is slow on request.
 mod faulty;
 // Messages that say which process wrote them.
 mod messages;
-// Golden directories, the independent checker, processes: what several tests need.
+// Shared support: golden directories, the independent checker, processes.
 mod support;
 
-// Every fault that the C library had or has, and that this one must not have.
+// Every fault that the C library had or has; this library must not have them.
 mod c_library_faults;
 // Messages acknowledged while a batch is in use, by another thread too, and batches that are kept.
 mod acknowledging;
@@ -21,7 +21,7 @@ mod asynchronous;
 mod backup;
 // Checksums are bound to the place of their record.
 mod checksum_places;
-// Readers of one subscriber: which are refused, and when a claim ends.
+// Readers of one subscriber: which of them are refused, and when a claim ends.
 mod claims;
 // Kills and power failures at every call that changes the simulated disk.
 mod crash;
@@ -39,27 +39,27 @@ mod golden;
 mod group;
 // Names that lead elsewhere, special files, other users, wrong clocks.
 mod hostile;
-// What writers leave conforms to the format, as a checker that shares no code sees it.
+// Writers' files conform to the format, according to a checker that shares no code.
 mod invariants;
 // Processes killed at random moments.
 mod kills;
 // Limits in bytes, age and free space.
 mod limits;
-// Missing segments: which are losses, and how many messages they had.
+// Missing segments: which of them are losses, and how many messages they had.
 mod missing_segments;
 // Random operations against a plain model.
 mod model;
-// Several processes at one jlog.
+// Several processes that use one jlog.
 mod multiprocess;
 // Repair, and every other operation, with every system call failing once.
 mod one_step;
 // Damage of whole pages: zeroed, stale, copied, swapped, garbage.
 mod page_damage;
-// The README's example, in a program that is started twice.
+// The README's example, in a program that runs twice.
 mod readme;
 // Every row of the recovery table.
 mod recovery_table;
-// A feed removed, moved, restored or made again while it is open.
+// A feed that is removed, moved, restored or recreated while it is open.
 mod replaced;
 // A backup restored over a newer feed.
 mod restored;

@@ -1,6 +1,7 @@
-//! Messages that tell who wrote them, for tests in which several processes write.
+//! Messages that identify their writer, for tests in which several processes write.
 
-/// The message that a writer appends as its `seq`th: of various lengths, and told apart by every byte.
+/// The message that a writer appends as its `seq`th: of various lengths, and told apart by every
+/// byte.
 pub(crate) fn message(writer: u32, seq: u32) -> Vec<u8> {
     let mut out = format!("{writer} {seq} ").into_bytes();
     let fill = b'a' + u8::try_from((writer * 5 + seq) % 26).unwrap_or(0);
@@ -8,7 +9,7 @@ pub(crate) fn message(writer: u32, seq: u32) -> Vec<u8> {
     out
 }
 
-/// Whose message it is. `None` where it is not exactly as its writer wrote it.
+/// The writer of a message. `None` if the message is not exactly as its writer wrote it.
 pub(crate) fn parse(body: &[u8]) -> Option<(u32, u32)> {
     let text = std::str::from_utf8(body).ok()?;
     let mut words = text.split(' ');

@@ -1,5 +1,5 @@
-//! Segments that are missing, or that were cut: what is a loss is reported with the number of messages, what went by the
-//! rules is not.
+//! Segments that are missing, or that were cut: what is a loss is reported with the number of
+//! messages, what went by the rules is not.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,8 @@ const SEGMENT_SIZE: u32 = 5 * (16 + 10);
 /// The same, where a compressed message takes a byte more than it has: none of them gets shorter.
 const LZ4_SEGMENT_SIZE: u32 = 5 * (20 + 11);
 
-/// A jlog of full segments and one that is being written, with one message; each message is its number.
+/// A jlog of full segments and one that is being written, with one message; each message is its
+/// number.
 struct Feed {
     _dir: TempDir,
     path: PathBuf,
@@ -75,7 +76,7 @@ impl Feed {
             .collect()
     }
 
-    /// What is lost to `s`, as everybody says who looks without changing anything.
+    /// The loss of `s`, as every read-only operation reports it.
     fn seen(&self) -> Option<Lost> {
         let status = self.log.status().unwrap();
         let lost = status.subscribers.iter().find(|s| s.name.to_string() == "s").unwrap().lost;
@@ -90,7 +91,8 @@ impl Feed {
         lost
     }
 
-    /// Reads everything for `s`; returns the numbers of the messages and what the reader says that it lost.
+    /// Reads everything for `s`; returns the numbers of the messages and what the reader says that
+    /// it lost.
     fn read(&self) -> (Vec<u32>, Option<Lost>) {
         let mut reader = self.log.reader_with("s", shared().on_damage(OnDamage::Skip)).unwrap();
         let got = read_on(&mut reader);
@@ -124,8 +126,8 @@ fn but(full: u32, missing: &[u32]) -> Vec<u32> {
     (0..=full * 5).filter(|n| !missing.contains(&(n / 5))).collect()
 }
 
-/// Wherever a segment is missing, and whatever is left of it: everybody reports it alike, and nothing that is
-/// left of it is swept away before its number is noted.
+/// Wherever a segment is missing, and whatever is left of it: everybody reports it alike, and
+/// nothing that is left of it is swept away before its number is noted.
 #[test]
 fn a_missing_segment_is_reported_with_its_messages() {
     // What the feed keeps, what is removed with the segment, and whether the number is known then.
@@ -251,7 +253,7 @@ fn what_was_read_of_a_missing_segment_is_no_loss() {
         let expected = (left > 0).then(|| one(1, left, true));
         assert_eq!(feed.seen(), expected, "{done}");
         assert_eq!(feed.read(), ((10..=15).collect(), expected), "{done}");
-        // Without a trace of it, nobody knows how many were left.
+        // Without a trace of it, the number of remaining messages is unknown.
         std::fs::remove_file(feed.path.join("00000001.crc")).unwrap();
         let expected = one(1, u64::from(done == 0), false);
         assert_eq!(feed.read(), ((10..=15).collect(), Some(expected)), "{done}");
@@ -287,7 +289,8 @@ fn what_every_subscriber_has_passed_is_no_loss() {
     // Repair moves those that are before everything; nothing of it is a loss.
     let repaired = Jlog::repair(&feed.path).unwrap();
     assert!(repaired.iter().all(|event| matches!(event, Event::CheckpointRepaired { .. })), "{repaired:?}");
-    // What is missing behind what went by the rules still is a loss, also where a name is left of a newer feed.
+    // What is missing behind what went by the rules still is a loss, also where a name is left of a
+    // newer feed.
     std::fs::write(feed.path.join("passed.00000006"), "").unwrap();
     feed.remove(4, &[]);
     assert_eq!(feed.seen(), Some(one(4, FULL, true)));
@@ -300,7 +303,8 @@ fn what_every_subscriber_has_passed_is_no_loss() {
     );
 }
 
-/// A power failure can bring an older checkpoint back when the segments behind it have gone for good.
+/// A power failure can bring an older checkpoint back when the segments behind it have gone for
+/// good.
 #[test]
 fn what_went_by_the_rules_is_no_loss_to_an_older_checkpoint() {
     let feed = Feed::new(6, true);
@@ -319,8 +323,8 @@ fn what_went_by_the_rules_is_no_loss_to_an_older_checkpoint() {
     assert_eq!(names_with(&feed.path, "passed").len(), 1);
 }
 
-/// The C library removes what lies between an old and a new checkpoint, and leaves older segments that nobody
-/// needs: a later subscriber finds a gap then.
+/// The C library removes what lies between an old and a new checkpoint, and leaves older segments
+/// that nobody needs: a later subscriber finds a gap then.
 #[test]
 fn a_gap_that_is_there_when_a_subscriber_begins_is_no_loss_to_it() {
     let feed = Feed::new(6, true);
@@ -373,8 +377,8 @@ fn what_a_limit_dropped_is_missed_not_lost() {
     assert!(log.verify().unwrap().is_damaged());
 }
 
-/// The segment being written is gone, and its checksums are left: what is written next gets other ids, and the
-/// subscriber is told what it has lost.
+/// The segment being written is gone, and its checksums are left: what is written next gets other
+/// ids, and the subscriber is told what it has lost.
 #[test]
 fn the_ids_of_a_lost_segment_are_not_used_again() {
     let feed = Feed::new(2, true);
@@ -414,7 +418,7 @@ fn what_cannot_be_noted_is_not_swept() {
     assert_eq!(bodies(&consume(&feed.log, "s")).len(), 11);
 }
 
-/// Numbers that a hostile metastore or checkpoint names cost no time.
+/// Large segment numbers in a hostile metastore or checkpoint cost no time.
 #[test]
 fn a_gap_of_billions_is_counted_at_once() {
     let feed = Feed::new(1, true);
@@ -427,7 +431,7 @@ fn a_gap_of_billions_is_counted_at_once() {
     assert_eq!(feed.read(), ((0..6).collect(), Some(lost)));
 }
 
-/// What a feed knows of a segment that is cut.
+/// The files that record the length of a segment that is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Evidence {
     checksums: bool,
@@ -479,7 +483,7 @@ impl Feed {
         self.log.unsubscribe("indexer").unwrap();
     }
 
-    /// What a reader without a subscriber says.
+    /// The report of a reader without a subscriber.
     fn look_on(&self) -> (usize, Vec<Lost>) {
         let mut reader = self.log.reader_from(&Start::Beginning, ReaderOptions::default()).unwrap();
         let got = read_on(&mut reader).len();
@@ -499,13 +503,14 @@ fn cut_one(segment: u32, messages: u64, exact: bool) -> Lost {
     Lost { cut: 1, ..one(segment, messages, exact) }
 }
 
-/// The numbers in all segments of `full` but those behind the first `keep` of one, and in the last one.
+/// The numbers in all segments of `full` but those behind the first `keep` of one, and in the last
+/// one.
 fn cut_to(full: u32, segment: u32, keep: u32) -> Vec<u32> {
     (0..=full * 5).filter(|n| n / 5 != segment || n % 5 < keep).collect()
 }
 
-/// Wherever a complete segment is cut, at whichever record: what knows of it says how many messages are gone, to everybody,
-/// before and after a repair.
+/// Wherever a complete segment is cut, at whichever record: what knows of it says how many messages
+/// are gone, to everybody, before and after a repair.
 #[test]
 fn a_cut_segment_is_reported_with_its_messages() {
     for evidence in EVIDENCE {
@@ -530,7 +535,7 @@ fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &
     let known = evidence.checksums || evidence.index;
     let expected = match keep {
         _ if known => Some(cut_one(segment, FULL - u64::from(keep), true)),
-        // Of a segment that is there and empty, nobody knows more.
+        // Nothing more is known about a segment that exists and is empty.
         0 => Some(cut_one(segment, 1, false)),
         // Nothing shows that there was more.
         _ => None,
@@ -603,7 +608,8 @@ fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &
     assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{case}");
 }
 
-/// Who reads through the C interface is told, and the index that knew of it is not rebuilt before that is noted.
+/// Who reads through the C interface is told, and the index that knew of it is not rebuilt before
+/// that is noted.
 #[test]
 fn an_index_that_knows_of_a_cut_is_not_rebuilt_unnoted() {
     for evidence in EVIDENCE {
@@ -637,8 +643,8 @@ fn an_index_that_knows_of_a_cut_is_not_rebuilt_unnoted() {
     }
 }
 
-/// Where a subscriber was within a segment, only what it had not read is lost, and its checkpoint says so after a repair as
-/// well.
+/// Where a subscriber was within a segment, only what it had not read is lost, and its checkpoint
+/// says so after a repair as well.
 #[test]
 fn what_was_read_of_a_cut_segment_is_no_loss() {
     for (done, left) in [(0, 3), (1, 3), (2, 3), (3, 2), (4, 1), (5, 0)] {
@@ -687,7 +693,8 @@ fn what_is_behind_a_torn_record_is_lost() {
     }
 }
 
-/// Damage among the records that are left does not hide that others are gone, nor is it counted among them.
+/// Damage among the records that are left does not hide that others are gone, nor is it counted
+/// among them.
 #[test]
 fn a_damaged_segment_that_was_cut_has_lost_what_is_missing() {
     for evidence in EVIDENCE {
@@ -712,8 +719,8 @@ fn a_damaged_segment_that_was_cut_has_lost_what_is_missing() {
     }
 }
 
-/// Without anybody who needs them, messages that are gone are reported all the same: whoever subscribes from the beginning
-/// does not get them.
+/// Without anybody who needs them, messages that are gone are reported all the same: whoever
+/// subscribes from the beginning does not get them.
 #[test]
 fn a_cut_is_reported_without_subscribers() {
     let feed = Feed::new(3, true);
@@ -746,8 +753,8 @@ fn a_cut_is_reported_without_subscribers() {
     assert_eq!(feed.read(), (cut_to(3, 1, 1).into_iter().filter(|n| n / 5 != 2).collect(), Some(lost)));
 }
 
-/// A segment that was cut, repaired, and cut again has lost more than was reported, whatever shows it: also if a reader
-/// has made a new index meanwhile.
+/// A segment that was cut, repaired, and cut again has lost more than was reported, whatever shows
+/// it: also if a reader has made a new index meanwhile.
 #[test]
 fn a_second_cut_is_a_loss_of_its_own() {
     for evidence in EVIDENCE.into_iter().filter(|evidence| evidence.index || evidence.checksums) {
@@ -816,7 +823,8 @@ fn messages_of_a_cut_segment_that_is_dropped_are_missed() {
     assert_eq!(reader.lost(), None);
 }
 
-/// Segments that are shorter than what is beside them knows, or empty, for a good reason: nobody speaks of a loss.
+/// Segments that are shorter than what is beside them knows, or empty, for a good reason: nobody
+/// speaks of a loss.
 #[test]
 fn segments_that_became_shorter_by_the_rules_have_lost_nothing() {
     let sound = |feed: &Feed, left: &[u32], case: &str| {
@@ -851,7 +859,8 @@ fn segments_that_became_shorter_by_the_rules_have_lost_nothing() {
     Jlog::repair(&feed.path).unwrap();
     assert_eq!(std::fs::metadata(feed.segment(1)).unwrap().len(), 0);
     sound(&feed, &cut_to(3, 1, 0), "emptied by a repair");
-    // A power failure has left the checksums of records of the segment being written, and a writer opens it and ends it.
+    // A power failure has left the checksums of records of the segment being written, and a writer
+    // opens it and ends it.
     for (records, torn) in [(1, 0), (1, 9), (0, 0), (0, 9), (3, 0)] {
         for last in [0, 1] {
             let feed = Feed::new(2, true);
@@ -907,8 +916,8 @@ fn segments_that_became_shorter_by_the_rules_have_lost_nothing() {
     }
 }
 
-/// A batch that finds no room is taken back. Where readers may have seen some of it, the segment ends: without a record, if
-/// the batch was its first, which is no loss.
+/// A batch that finds no room is taken back. Where readers may have seen some of it, the segment
+/// ends: without a record, if the batch was its first, which is no loss.
 #[test]
 fn a_segment_whose_only_batch_was_taken_back_has_lost_nothing() {
     for before in [0, 2] {

@@ -1,20 +1,24 @@
-//! Processes of both libraries at work on one feed, and killed at random moments: two writers of the C library, two of
-//! ours, `jlog write` again and again, two readers of the C library and two of ours.
+//! Processes of both libraries that use one feed and are killed at random moments: two writers of
+//! the C library, two of ours, `jlog write` again and again, two readers of the C library and two
+//! of ours.
 //!
 //! `JLOG_C_LIB` names the C library's `libjlog.so.2`; without it, the test says that it is skipped.
-//! `JLOG_MIXED_SECONDS` sets for how long each kind of feed is worked on (3 by default), `JLOG_MIXED_SEED` the choices,
-//! `JLOG_MIXED_WRITERS` which of the writers 0 to 4 there are (`01234`), and `JLOG_MIXED_KEEP` a directory in which
-//! feeds with faults are kept. A run ends with its first fault.
+//! `JLOG_MIXED_SECONDS` sets for how long each kind of feed is worked on (3 by default),
+//! `JLOG_MIXED_SEED` the choices, `JLOG_MIXED_WRITERS` which of the writers 0 to 4 there are
+//! (`01234`), and `JLOG_MIXED_KEEP` a directory in which feeds with faults are kept. A run ends
+//! with its first fault.
 //!
-//! `JLOG_MIXED_LINES` sets how many lines one `jlog write` gets at most (20). A write of many pages that a kill cuts
-//! short leaves a torn record, and a C writer that comes next appends to it: its message is lost, and readers get one
-//! that nobody wrote. With 2,000 lines that happens several times a minute: there, our readers skip what is damaged, and
-//! what they have skipped, or `verify` reports, must be no message that a writer wrote. A torn message to which a C writer
-//! has appended costs one of that writer's, and there are no more of them than the C library has lost.
+//! `JLOG_MIXED_LINES` sets how many lines one `jlog write` gets at most (20). A write of many pages
+//! that a kill cuts short leaves a torn record, and a C writer that comes next appends to it: its
+//! message is lost, and readers get one that nobody wrote. With 2,000 lines that happens several
+//! times a minute: there, our readers skip what is damaged, and what they have skipped, or `verify`
+//! reports, must be no message that a writer wrote. A torn message to which a C writer has appended
+//! costs one of that writer's, and there are no more of them than the C library has lost.
 //!
-//! What our writers were told is written is delivered to every subscriber, in each writer's order; every subscriber gets
-//! the same messages; none comes again once a checkpoint behind it is stored. Messages of C writers that were killed may
-//! be missing, because that library loses some by itself: their number is printed.
+//! Every message that was acknowledged to our writers is delivered to every subscriber, in each
+//! writer's order; every subscriber gets the same messages; none is delivered again once a
+//! checkpoint past it is stored. Messages of C writers that were killed may be missing, because
+//! that library loses some by itself: their number is printed.
 
 // Tests may fail where they stand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
@@ -46,7 +50,7 @@ const FEW_LINES: u64 = 20;
 const SUBSCRIBERS: [&str; 4] = ["c0", "c1", "r0", "r1"];
 const C_READERS: usize = 2;
 
-/// What a process of this test is to do instead.
+/// The task of a child process of this test.
 const TASK: &str = "JLOG_MIXED_TASK";
 
 /// Numbers of messages.
@@ -68,7 +72,7 @@ impl Set {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 
-    /// Those that another set has not.
+    /// The members that another set does not have.
     fn missing_in(&self, other: &Self) -> Vec<u32> {
         let all = 0..u32::try_from(self.0.len() * 64).unwrap();
         all.filter(|&n| self.has(n) && !other.has(n)).collect()
@@ -94,15 +98,16 @@ impl Random {
     }
 }
 
-/// What became of a process.
+/// The result of a process.
 struct Life {
     /// Whole lines that it has printed.
     lines: Vec<String>,
-    /// What it said when it ended by itself.
+    /// Its output, if it ended by itself.
     ended: Option<String>,
 }
 
-/// Starts a process, gives it this input, and kills it when its time is over, unless it ends before.
+/// Starts a process, gives it this input, and kills it when its time is over, unless it ends
+/// before.
 fn live(mut command: Command, input: Vec<u8>, life: Duration) -> Life {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -167,7 +172,8 @@ impl End {
     }
 }
 
-/// A writer that is killed and started again until the time is over. `command` makes one that begins with a number.
+/// A writer that is killed and started again until the time is over. `command` makes one that
+/// begins with a number.
 fn write_until(end: &End, mut random: Random, command: impl Fn(u32) -> Command) -> Written {
     let mut known = Written::default();
     while !end.is_over() {
@@ -186,7 +192,8 @@ fn write_until(end: &End, mut random: Random, command: impl Fn(u32) -> Command) 
     known
 }
 
-/// `jlog write`: what one has taken to its end is acknowledged, of another one any beginning may be there.
+/// `jlog write`: what one has taken to its end is acknowledged, of another one any beginning may be
+/// there.
 fn write_lines_until(end: &End, mut random: Random, feed: &Path) -> Written {
     let lines = most_lines();
     let mut known = Written::default();
@@ -219,7 +226,8 @@ struct Delivered {
     /// What was delivered since a checkpoint was stored for certain.
     open: HashSet<(usize, u32)>,
     again: u64,
-    /// Messages that nobody wrote: torn ones that a C writer has appended to, some of them more than once.
+    /// Messages that nobody wrote: torn ones that a C writer has appended to, some of them more
+    /// than once.
     torn: u32,
     kills: u32,
     ended: Vec<String>,
@@ -287,7 +295,8 @@ fn read_until(
             None => known.kills += 1,
             Some(why) => known.ended.push(why),
         }
-        // Readers of the C library end by themselves at what it takes for damage; it is ours that tell.
+        // Readers of the C library end by themselves at what it takes for damage; it is ours that
+        // tell.
         if !known.faults.is_empty() || ours && !known.ended.is_empty() {
             end.fault();
         }
@@ -339,7 +348,7 @@ fn ours(task: &str, feed: &Path, args: &str) -> Command {
     command
 }
 
-/// Not a test: what the processes of ours do.
+/// Not a test: the code of our child processes.
 #[test]
 fn a_process_of_ours() {
     let Ok(task) = std::env::var(TASK) else { return };

@@ -1,5 +1,6 @@
-//! Random sequences of operations against a plain model: segments are vectors of records, a subscriber is an
-//! id. After every operation ids, bodies, times, checkpoints and lag are those of the model.
+//! Random sequences of operations against a plain model: segments are vectors of records, a
+//! subscriber is an id. After every operation ids, bodies, times, checkpoints and lag are those of
+//! the model.
 //!
 //! 256 sequences by default, more with `PROPTEST_CASES`.
 
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::support::{new_path, time, unsynced};
 
-/// What is done to a jlog. Numbers that choose among things that are there are taken modulo their count.
+/// An operation on a jlog. Numbers that select existing things are taken modulo their count.
 #[derive(Clone, Debug)]
 enum Op {
     Append(Vec<u8>),
@@ -127,7 +128,7 @@ struct Record {
     total: u64,
 }
 
-/// What a jlog is, without files.
+/// The model of a jlog, without files.
 struct Model {
     compression: Compression,
     segment_size: u64,
@@ -252,8 +253,8 @@ impl Model {
         placed
     }
 
-    /// The same place, said in one way: the end of a complete segment is the beginning of the next one that is
-    /// there.
+    /// The same place, said in one way: the end of a complete segment is the beginning of the next
+    /// one that is there.
     fn normal(&self, mut place: LogId) -> LogId {
         loop {
             let segment = place.segment as usize;
@@ -282,9 +283,9 @@ impl Model {
         id(self.current(), self.segments[self.current()].len())
     }
 
-    /// An id that a checkpoint may be set to: of any segment there was, up to the one being written. Past the
-    /// end of a complete segment is its end; past the end of the current one would be in the future.
-    /// Whether a place is not past the end of its segment.
+    /// An id that a checkpoint may be set to: of any segment there was, up to the one being
+    /// written. Past the end of a complete segment is its end; past the end of the current one
+    /// would be in the future. Whether a place is not past the end of its segment.
     fn has(&self, place: LogId) -> bool {
         place.marker as usize <= self.segments[place.segment as usize].len()
             || (place.segment as usize) < self.first
@@ -436,7 +437,8 @@ impl Run {
         self.compare();
     }
 
-    /// A full segment (the segment size was made smaller) may be rolled before the next append, or with it.
+    /// A full segment (the segment size was made smaller) may be rolled before the next append, or
+    /// with it.
     fn catch_up(&mut self) {
         let actual = self.log.meta().unwrap().storage_log as usize;
         if actual == self.model.segments.len() && self.model.is_full() {
@@ -620,7 +622,7 @@ impl Run {
         }
     }
 
-    /// Everything that can be asked is as the model has it.
+    /// Every query gives the same result as the model.
     fn compare(&self) {
         let model = &self.model;
         let meta = self.log.meta().unwrap();
@@ -649,7 +651,7 @@ impl Run {
         }
     }
 
-    /// At the end all that was appended and is still needed is there, and nothing is damaged.
+    /// At the end, every appended message that is still needed is there, and nothing is damaged.
     fn finish(mut self) {
         self.end_writer(true);
         self.compare_files();
@@ -665,7 +667,8 @@ impl Run {
         assert_eq!(verification.verified, records as u64);
     }
 
-    /// The segments hold the records that the model has, at the offsets that follow from their sizes.
+    /// The segments hold the records that the model has, at the offsets that follow from their
+    /// sizes.
     fn compare_files(&self) {
         let status = self.log.status().unwrap();
         let segments = &self.model.segments[self.model.first..];

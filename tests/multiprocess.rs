@@ -1,4 +1,4 @@
-//! Several processes at one jlog: writers, subscribers, and some that are killed.
+//! Several processes that use one jlog: writers, subscribers, and some that are killed.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -39,12 +39,12 @@ impl Worker {
         Self { child, stdin, lines }
     }
 
-    /// The next line it says.
+    /// The next line that it prints.
     pub(crate) fn hear(&mut self) -> String {
         self.lines.next().expect("the worker ended").unwrap()
     }
 
-    /// Waits until it has done what it was told to.
+    /// Waits until it has finished its task.
     fn finish(&mut self) {
         self.stdin = None;
         assert!(self.child.wait().unwrap().success());
@@ -66,8 +66,8 @@ impl Drop for Worker {
     }
 }
 
-/// Four writers, 25,000 messages each, three subscribers, all at once: everybody reads every message once, in
-/// every writer's order, and everybody the same.
+/// Four writers, 25,000 messages each, three subscribers, all at once: everybody reads every
+/// message once, in every writer's order, and everybody the same.
 fn four_writers_and_three_subscribers(options: JlogOptions, how: [&str; 4]) {
     const COUNT: u32 = 25_000;
     let (_dir, path) = new_path();
@@ -205,8 +205,8 @@ fn a_killed_writers_buffer_is_recovered_once() {
     }
 }
 
-/// A writer that is killed within a flush, wherever: the next one completes it. Nothing is lost or doubled,
-/// whether or not another process has written in between.
+/// A writer that is killed within a flush, wherever: the next one completes it. Nothing is lost or
+/// doubled, whether or not another process has written in between.
 #[test]
 fn a_flush_that_was_cut_short_is_completed_once() {
     const COUNT: u32 = 8;
@@ -248,8 +248,9 @@ fn a_flush_that_was_cut_short_is_completed_once() {
     }
 }
 
-/// As before, but by the time that the next writer comes, the segment that the flush was to go to has been
-/// filled by others, read and removed. What had not reached it must not be taken for written.
+/// As before, but by the time that the next writer comes, the segment that the flush was to go to
+/// has been filled by others, read and removed. What had not reached it must not be taken for
+/// written.
 #[test]
 fn a_flush_that_was_cut_short_is_not_lost_with_its_segment() {
     const COUNT: u32 = 8;
@@ -275,7 +276,8 @@ fn a_flush_that_was_cut_short_is_not_lost_with_its_segment() {
     }
 }
 
-/// A writer that is killed at any moment has lost nothing that it had acknowledged, and nothing arrives twice.
+/// A writer that is killed at any moment has lost nothing that it had acknowledged, and nothing
+/// arrives twice.
 #[test]
 fn killed_at_any_moment() {
     for (compression, pre_commit) in
@@ -323,7 +325,7 @@ fn a_second_process_is_refused_the_buffer() {
     assert_eq!(worker.hear(), "ready");
     assert!(matches!(log.writer(), Err(Error::PreCommitBusy { .. })));
     assert!(matches!(log.alter(AlterOptions::default().pre_commit(0)), Err(Error::PreCommitBusy { .. })));
-    // What it has in its buffer is its own business until it ends.
+    // Until it ends, only the writer itself uses its buffer.
     let other = log.writer_with(WriterOptions::default().bypass_pre_commit(true)).unwrap();
     other.append("past the buffer").unwrap();
     worker.finish();
@@ -401,7 +403,8 @@ fn a_subscriber_in_another_process_is_woken() {
     for n in 0..300 {
         let body = format!("message {n}");
         writer.append(&body).unwrap();
-        // Most often it is waiting when the next one is appended; a wait that runs out ends the worker.
+        // Most often it is waiting when the next one is appended; a wait that runs out ends the
+        // worker.
         assert_eq!(worker.hear(), body);
     }
     writer.append("end").unwrap();
@@ -417,8 +420,8 @@ fn a_subscriber_in_another_process_is_woken() {
     worker.finish();
 }
 
-/// A writer that was closed or dropped is gone at once, even while another thread of its process starts
-/// other processes (which inherit its files for a moment, and locks with them).
+/// A writer that was closed or dropped is gone at once, even while another thread of its process
+/// starts other processes (which inherit its files for a moment, and locks with them).
 #[test]
 fn a_writer_lets_go_while_processes_are_started() {
     let (_dir, path) = new_path();

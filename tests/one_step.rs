@@ -1,5 +1,5 @@
-//! A repair happens or does not, whatever fails or stops meanwhile; and no other operation loses anything either when
-//! one of its calls fails.
+//! A repair is atomic, whatever fails or stops meanwhile; and no other operation loses anything
+//! when one of its calls fails.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -35,7 +35,8 @@ fn message(n: usize) -> String {
     format!("message {n} {}", "x".repeat(n % 7 * 3))
 }
 
-/// Numbers of the messages that are damaged, and of the message after which each subscriber has to read on.
+/// Numbers of the messages that are damaged, and of the message after which each subscriber has to
+/// read on.
 const DAMAGED: [usize; 3] = [2, 7, 8];
 const SUBSCRIBERS: [(&str, usize); 6] =
     [("first", 0), ("early", 2), ("before", 7), ("within", 8), ("behind", 10), ("last", 18)];
@@ -122,7 +123,7 @@ fn names(storage: &Arc<dyn Storage>, path: &Path) -> Vec<String> {
     names
 }
 
-/// What is only there while something is being done.
+/// Files that exist only during an operation.
 fn left_over(names: &[String]) -> Vec<&String> {
     let unfinished = |name: &&String| {
         name.starts_with(".tmp-") || matches!(name.as_str(), "repair.journal" | "repair.lock")
@@ -172,7 +173,7 @@ fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'sta
     }
 }
 
-/// What a call is, for messages.
+/// The description of a call, for messages.
 fn describe(op: Op<'_>) -> String {
     format!("{op:?}").replace(op_dir(op).as_str(), "…")
 }
@@ -181,7 +182,8 @@ fn op_dir(op: Op<'_>) -> String {
     op.path().parent().map(|dir| dir.display().to_string()).unwrap_or_default()
 }
 
-/// Does something again and again on copies of a jlog, each time with another call failing once, until all have.
+/// Does something again and again on copies of a jlog, each time with another call failing once,
+/// until all have.
 fn each_fault<T: Send + 'static>(
     template: &Path,
     operation: impl Fn(&Arc<dyn Storage>, &Path) -> T + Send + Sync + 'static,
@@ -416,7 +418,7 @@ fn check_repaired_but(path: &Path, name: &str) {
 fn who_may_not_write_hears_that_a_repair_is_not_finished() {
     let (_dir, path) = template();
     interrupted(&path);
-    // A file system that can only be read.
+    // A read-only file system.
     let storage = Faulty::every_call(|op| if op.changes() { Fate::FailWith(30) } else { Fate::Proceed });
     let error = options(&storage).open(&path).unwrap_err();
     assert!(matches!(error, Error::RepairUnfinished { .. }), "{error}");
@@ -438,14 +440,16 @@ fn a_damaged_journal_is_kept_aside_and_everything_is_looked_at_again() {
     assert_eq!(std::fs::read(path.join("repair.journal.broken-0")).unwrap(), bytes);
 }
 
-/// What a C writer appends between the repair and the moment at which it is finished is in the old file.
+/// What a C writer appends between the repair and the moment at which it is finished is in the old
+/// file.
 #[test]
 fn what_was_appended_since_is_taken_along() {
     let (_dir, path) = template();
     interrupted(&path);
     let segment = path.join("00000002");
     let mut bytes = std::fs::read(&segment).unwrap();
-    // Without damage it is not replaced, and keeps what is appended; the damaged one before it must not lose it either.
+    // Without damage it is not replaced, and keeps what is appended; the damaged one before it must
+    // not lose it either.
     let damaged = path.join("00000001");
     let mut old = std::fs::read(&damaged).unwrap();
     let record = bytes[..16 + message(12).len()].to_vec();
@@ -511,7 +515,8 @@ fn what_a_killed_repair_has_prepared_is_swept() {
     assert_eq!(left_over(&names(&posix(), &path)), Vec::<&String>::new());
 }
 
-/// Only C processes open segments for writing to read them: what they store afterwards nobody could translate.
+/// Only C processes open segments for writing to read them: what they store afterwards nobody could
+/// translate.
 #[test]
 fn a_repair_is_refused_while_a_c_process_has_a_damaged_segment_open() {
     let (_dir, path) = template();
@@ -579,8 +584,8 @@ fn read_some(reader: &mut Reader, count: usize) -> (Vec<String>, LogId) {
     (got, last)
 }
 
-/// For every number of messages read before a repair, and checkpoints stored before and after: nothing is skipped,
-/// nothing comes twice, by this reader and by the next one.
+/// For every number of messages read before a repair, and checkpoints stored before and after:
+/// nothing is skipped, nothing comes twice, by this reader and by the next one.
 #[test]
 fn a_reader_at_work_keeps_its_place_through_a_repair() {
     let (_dir, template) = template();
@@ -645,7 +650,8 @@ fn an_id_is_followed_through_several_repairs() {
     assert_eq!(read_some(&mut reader, 99).0, expected(0)[got.len()..]);
 }
 
-/// Somebody has put another file in a segment's place, and nothing says what its records were called before.
+/// Somebody has put another file in a segment's place, and nothing says what its records were
+/// called before.
 #[test]
 fn an_id_of_a_segment_that_was_replaced_is_refused() {
     let (_dir, path) = template();
@@ -662,7 +668,8 @@ fn an_id_of_a_segment_that_was_replaced_is_refused() {
     assert_eq!(log.checkpoint("first").unwrap(), before);
 }
 
-/// A reader that goes on in the old file must not use the new checksums beside it: what is damaged there stays damaged.
+/// A reader that goes on in the old file must not use the new checksums beside it: what is damaged
+/// there stays damaged.
 #[test]
 fn the_new_checksums_are_not_used_beside_the_old_segment() {
     let (_dir, path) = template();

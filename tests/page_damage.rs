@@ -1,6 +1,6 @@
-//! Damage as disks really make it: pages that were never written, pages of another segment, pages in the wrong
-//! place, garbage behind the end; several at once, with and without checksums, plain and compressed, in a copied
-//! directory (whose inodes differ from those that the checksums name).
+//! Damage as real disks cause it: pages that were never written, pages of another segment, pages in
+//! the wrong place, garbage behind the end; several at once, with and without checksums, plain and
+//! compressed, in a copied directory (whose inodes differ from those that the checksums name).
 //!
 //! `JLOG_PAGE_CASES` sets how many cases are tried (a few hundred by default; CI tries thousands),
 //! `JLOG_PAGE_SEED` where they begin. A failure names its case.
@@ -46,7 +46,8 @@ impl Feed {
         let options = Jlog::options().segment_size(16_384).compression(compression).checksums(checksums);
         let log = options.create(&path).unwrap();
         log.subscribe("a", Start::Beginning).unwrap();
-        // Records of all alignments, records that fill pages exactly, and records larger than a page.
+        // Records of all alignments, records that fill pages exactly, and records larger than a
+        // page.
         let kind = dice.roll(4);
         let mut n = 0;
         while log.end().unwrap().segment < SEGMENTS {
@@ -167,8 +168,8 @@ fn damage(feed: &Feed, number: u32, bytes: &mut Vec<u8>, dice: &mut Dice) -> Str
     }
 }
 
-/// What a reader that skips damage gets, and whether it met any. No segment became shorter, so nothing is lost but what is
-/// damaged.
+/// The messages that a reader that skips damage gets, and whether it met any damage. No segment
+/// became shorter, so nothing is lost but what is damaged.
 fn read(path: &Path, method: ReadMethod, what: &str) -> (Vec<(LogId, Vec<u8>)>, bool) {
     let log = Jlog::open(path).unwrap();
     let options = ReaderOptions::default().on_damage(OnDamage::Skip).read_method(method);
@@ -230,7 +231,7 @@ fn case(feed: &Feed, seed: u64) {
     assert_eq!(verified.records, got.len() as u64, "{what}: {:?}", verified.findings);
     let whole: Vec<&Written> = feed.written.iter().filter(|record| !touched(record)).collect();
     if feed.checksums {
-        // Nothing but what was written, each under its id.
+        // Only messages that were written, each under its id.
         let expected: BTreeMap<LogId, &[u8]> =
             whole.iter().map(|record| (record.id, &record.body[..])).collect();
         for (id, body) in &got {
@@ -238,7 +239,8 @@ fn case(feed: &Feed, seed: u64) {
         }
         assert_eq!(got.len(), whole.len(), "{what}");
     } else {
-        // A header in a damaged page may claim what follows as its body: nothing shows that it does not own it.
+        // A header in a damaged page may claim what follows as its body: nothing shows that it does
+        // not own it.
         let claimed = |record: &Written| {
             let number = record.id.segment;
             changed.get(&number).is_some_and(|bytes| claimed(bytes, &feed.segments[&number], record))

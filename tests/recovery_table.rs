@@ -1,5 +1,5 @@
-//! One test for each row of the table in `recovery.rs`: every state is made by hand, byte for byte as FORMAT.md
-//! has it, and what comes of it is said in full.
+//! One test for each row of the table in `recovery.rs`: every state is made by hand, byte for byte
+//! as FORMAT.md has it, and what comes of it is said in full.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -212,7 +212,8 @@ fn metastore_of(storage_log: u32, segment_size: u32) -> Vec<u8> {
     [storage_log, segment_size, 1, MAGIC].iter().flat_map(|n| n.to_le_bytes()).collect()
 }
 
-/// What `pre_commit.guard` holds; by default what a writer leaves that was killed before it flushed anything.
+/// The contents of `pre_commit.guard`; by default those of a writer that was killed before it
+/// flushed anything.
 #[derive(Clone, Copy)]
 struct Guard {
     state: u32,
@@ -245,7 +246,8 @@ impl Default for Guard {
 }
 
 impl Guard {
-    /// That of a writer whose buffer held these, and which was killed while it flushed them to this place.
+    /// That of a writer whose buffer held these, and which was killed while it flushed them to this
+    /// place.
     fn flushing(bodies: &[&str], segment: u32, offset: usize, state: u32) -> Self {
         Self {
             state,
@@ -277,7 +279,7 @@ impl Guard {
 
 type Message<'a> = (u32, u32, &'a str);
 
-/// What a reader gives: segment, marker, and body of each message.
+/// The messages of a reader: segment, marker, and body of each.
 fn give(reader: &mut Reader) -> Vec<(u32, u32, String)> {
     let got = read_on(reader).into_iter();
     got.map(|got| (got.id.segment, got.id.marker, String::from_utf8(got.body).unwrap())).collect()
@@ -287,14 +289,14 @@ fn owned(messages: &[Message<'_>]) -> Vec<(u32, u32, String)> {
     messages.iter().map(|&(segment, marker, body)| (segment, marker, body.to_owned())).collect()
 }
 
-/// What subscriber `one` has not done yet, read without a change of anything.
+/// The pending messages of subscriber `one`, read without changing anything.
 #[track_caller]
 fn expect(log: &Jlog, expected: &[Message<'_>]) {
     let mut reader = log.reader_with("one", ReaderOptions::default().peek(true)).unwrap();
     assert_eq!(give(&mut reader), owned(expected));
 }
 
-/// Opens a writer and closes it again; returns what was reported.
+/// Opens a writer and closes it again; returns the reported repairs.
 fn open_and_close(log: &Jlog) -> Vec<Event> {
     log.take_events();
     log.writer().unwrap().close().unwrap();
@@ -302,7 +304,8 @@ fn open_and_close(log: &Jlog) -> Vec<Event> {
 }
 
 thread_local! {
-    /// The independent reader of the format, if there is one: each test has its own, and starts it once.
+    /// The independent reader of the format, if there is one: each test has its own, and starts it
+    /// once.
     static CHECKER: RefCell<Option<Checker>> = RefCell::new(Checker::start());
 }
 
@@ -322,14 +325,16 @@ fn conforms(log: &Jlog) {
     });
 }
 
-/// The jlog works on: what is appended gets this id and is read behind what is there, nothing more is repaired,
-/// the subscriber can be done with all of it, and an independent reader of the format finds nothing wrong.
+/// The jlog works on: what is appended gets this id and is read behind what is there, nothing more
+/// is repaired, the subscriber can be done with all of it, and an independent reader of the format
+/// finds nothing wrong.
 #[track_caller]
 fn works_on(log: &Jlog, there: &[Message<'_>], next: (u32, u32)) {
     works_on_without(log, there, next, 0);
 }
 
-/// The same, where this many segments are lost: that is reported, until the subscriber is past them.
+/// The same, where this many segments are lost: that is reported, until the subscriber is past
+/// them.
 #[track_caller]
 fn works_on_without(log: &Jlog, there: &[Message<'_>], next: (u32, u32), lost: u32) {
     let writer = log.writer().unwrap();
@@ -554,7 +559,8 @@ fn metastore_before_a_lost_segment() {
     assert_eq!(made.read("00000001"), b"");
 }
 
-/// Opens a jlog whose current segment holds `a` and `b` and then `tail`, which must be kept and truncated.
+/// Opens a jlog whose current segment holds `a` and `b` and then `tail`, which must be kept and
+/// truncated.
 fn tail_is_cut(tail: &[u8]) {
     let whole = records(&["a", "b"]);
     let made = Made::new(0).segment(0, [&whole, tail].concat());
@@ -589,7 +595,8 @@ fn unfinished_record() {
 /// "the tail is kept, then truncated"
 #[test]
 fn bytes_that_are_no_record() {
-    // What file systems leave of a write that the power failure overtook, and what nobody has an explanation for.
+    // What file systems leave of a write that the power failure overtook, and what nobody has an
+    // explanation for.
     tail_is_cut(&[0; 16]);
     tail_is_cut(&[0; 5000]);
     tail_is_cut(&[0xff; 300]);
@@ -666,7 +673,8 @@ fn damage_before_intact_records() {
         [Event::DamageSkipped { segment: 0, offset: 17, len: 18, kept: Some(kept) }]
     );
     drop(reader);
-    // One that is not told to skip says where it is, again and again, and goes on when it is told to.
+    // One that is not told to skip says where it is, again and again, and goes on when it is told
+    // to.
     let mut reader = log.reader("one").unwrap();
     assert_eq!(reader.next_batch(Wait::No).unwrap().unwrap().last_id(), LogId::new(0, 1));
     for _ in 0..2 {
@@ -821,8 +829,8 @@ fn index_that_does_not_fit() {
     }
 }
 
-/// Opens a writer for a buffer that holds, after what is repaired, exactly `left`: opening flushes it, and nothing has
-/// to be written first. Segment `to.0` must have `to.1` records before.
+/// Opens a writer for a buffer that holds, after what is repaired, exactly `left`: opening flushes
+/// it, and nothing has to be written first. Segment `to.0` must have `to.1` records before.
 #[track_caller]
 fn buffer_is_flushed(
     made: &Made,

@@ -1,5 +1,5 @@
-//! A feed that is removed, moved away or replaced by another one while it is open: whoever works on it is told, and the feed
-//! that is there afterwards is left alone.
+//! A feed that is removed, moved away or replaced while it is open: its readers and writers get an
+//! error, and the new feed is left alone.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use jlog_core::{Error, Jlog, Locking, LogId, Start, SyncPolicy, Wait, Writer, Wr
 
 use crate::support::{bodies, copy_dir, new_path, read_all, shared, snapshot};
 
-/// What can become of a directory.
+/// The possible fates of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// Removed, and a backup put in its place.
     Restored,
-    /// Removed, and another feed made in its place.
+    /// Removed, and another feed created in its place.
     CreatedAgain,
     /// Moved away, and a backup put in its place.
     MovedAndRestored,
@@ -188,7 +188,7 @@ fn a_reader_does_not_outlive_its_directory() {
         let files = feed.files();
         assert_replaced(waits.join().unwrap(), &feed.path, &format!("waiting, {fate:?}"));
         assert_replaced(reader.commit(first), &feed.path, &format!("checkpoint, {fate:?}"));
-        // What it has open may be read to its end; nothing of another feed follows.
+        // Open segments may be read to their end; no message of another feed follows.
         let error = loop {
             match reader.next_batch(Wait::No) {
                 Ok(Some(batch)) => assert!(batch.iter().all(|m| m.body() == [b'x'; 100]), "{fate:?}"),

@@ -1,4 +1,5 @@
-//! A backup restored over a newer feed: what is left of the newer one never comes among the messages that follow.
+//! A backup restored over a newer feed: leftovers of the newer one are never mixed with the
+//! messages that follow.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

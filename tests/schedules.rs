@@ -1,6 +1,7 @@
-//! Group commit, roll and wake-up under many schedules of their threads, which a checker (shuttle) chooses; a
-//! schedule in which nobody can go on fails, too. Run with
-//! `cargo test -p jlog-tests --features shuttle --test schedules`; `JLOG_SCHEDULES` sets how many there are.
+//! Group commit, roll and wake-up under many schedules of their threads, which a checker (shuttle)
+//! chooses; a schedule in which nobody can go on fails, too. Run with
+//! `cargo test -p jlog-tests --features shuttle --test schedules`; `JLOG_SCHEDULES` sets how many
+//! there are.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -47,7 +48,7 @@ fn read_all(disk: &SimStorage) -> Vec<String> {
     out
 }
 
-/// What the disk is after the power has failed now, at its worst.
+/// The worst state of the disk after a power failure now.
 fn after_power_loss(disk: &SimStorage, seed: u64) -> SimStorage {
     disk.record();
     // Any call that changes something takes the moment before it.
@@ -59,8 +60,8 @@ fn writer(log: &Jlog, sync: SyncPolicy) -> Arc<Writer> {
     Arc::new(log.writer_with(WriterOptions::default().sync(sync)).unwrap())
 }
 
-/// Threads whose appends are durable when they return share syncs, and nothing is said to be durable that is not; with
-/// rolls in between.
+/// Threads whose appends are durable when they return share syncs, and nothing is reported as
+/// durable that is not; with rolls in between.
 fn durable_when_it_returns(segment_size: u32) {
     check(move || {
         let (disk, log) = feed(segment_size);
@@ -102,7 +103,7 @@ fn durable_appends_and_rolls() {
     durable_when_it_returns(40);
 }
 
-/// Once a sync has failed, nobody is told that something is durable, and nobody waits for ever.
+/// Once a sync has failed, nothing is reported as durable, and no thread waits forever.
 #[test]
 fn a_failed_sync_is_everybodys() {
     check(|| {
@@ -124,7 +125,8 @@ fn a_failed_sync_is_everybodys() {
     });
 }
 
-/// A waiting reader gets every message, whatever happens between its look and its wait; across rolls, too.
+/// A waiting reader gets every message, whatever happens between its look and its wait; across
+/// rolls, too.
 #[test]
 fn no_wake_up_is_lost() {
     for segment_size in [4096, 40] {
@@ -189,8 +191,9 @@ fn rolls_and_flushes_while_others_append() {
     });
 }
 
-/// Futures whose messages one thread appends, with room for few of them: each message is there once, in the order of its
-/// task, durable when its future says so; and the end of the last handle, or a close, waits for all of them.
+/// Futures whose messages one thread appends, with room for few of them: each message is there
+/// once, in the order of its task, durable when its future says so; and the end of the last handle,
+/// or a close, waits for all of them.
 fn tasks_append(options: AsyncWriterOptions, close: bool) {
     check(move || {
         let (disk, log) = feed(100);
@@ -222,7 +225,8 @@ fn tasks_append(options: AsyncWriterOptions, close: bool) {
             block_on(writer.close()).unwrap();
             assert!(matches!(block_on(writer.append("late")), Err(Error::Closed { .. })));
         } else {
-            // The writer's thread ends some time after its last handle; every append has been answered before.
+            // The writer's thread ends some time after its last handle; every append has been
+            // answered before.
             drop(writer);
         }
         let mut reader = log.reader("s").unwrap();
@@ -253,8 +257,8 @@ fn tasks_append_and_nobody_closes() {
     tasks_append(AsyncWriterOptions::default().max_messages(2), false);
 }
 
-/// Futures that are dropped at any moment: each message is there once or never, nobody else waits for ever, and the bounds
-/// have room for everything again.
+/// Futures that are dropped at any moment: each message is there once or never, no other task waits
+/// forever, and the bounds are free again.
 #[test]
 fn tasks_that_are_dropped() {
     use std::pin::pin;

@@ -1,4 +1,5 @@
-//! Sizes at and around every limit: of messages, segments, the pre-commit buffer, names and options.
+//! Sizes at and around every limit: of messages, segments, the pre-commit buffer, names and
+//! options.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -63,8 +64,8 @@ fn an_empty_batch_is_nothing() {
     }
 }
 
-/// A segment ends with the record that reaches its size: one byte less stays in it, the size itself and one
-/// byte more end it.
+/// A segment ends with the record that reaches its size: one byte less stays in it, the size itself
+/// and one byte more end it.
 #[test]
 fn records_around_one_segment() {
     const SIZE: usize = 1000;
@@ -89,7 +90,8 @@ fn records_around_one_segment() {
                 writer.append(&second).unwrap()
             };
             let rolled = segments.len() == 2;
-            // What does not end the segment leaves room for the next record, which then crosses the size.
+            // What does not end the segment leaves room for the next record, which then crosses the
+            // size.
             let expected = if rolled { LogId::new(1, 1) } else { LogId::new(0, 2) };
             assert_eq!(last, Appended::InSegment(expected), "{len}");
             let all = if rolled { segments.clone() } else { vec![segments[0], 0] };
@@ -238,7 +240,8 @@ fn messages_larger_than_everything() {
             let mut ends = Vec::new();
             log.inspect(n, |record| ends.push(record.offset)).unwrap();
             let last = ends.last().copied().unwrap_or(0);
-            // A buffer is flushed as one append, so that a segment can exceed its size by one buffer.
+            // A buffer is flushed as one append, so that a segment can exceed its size by one
+            // buffer.
             assert!(last < 1024 + 512, "segment {n} went on behind its size: {ends:?}");
         }
         if let Some((good, report)) = check_strictly(&path) {
@@ -247,8 +250,8 @@ fn messages_larger_than_everything() {
     }
 }
 
-/// A batch that crosses many segments, with bodies that are written from where they are and pieces of more
-/// than a MiB.
+/// A batch that crosses many segments, with bodies that are written from where they are and pieces
+/// of more than a MiB.
 #[test]
 fn a_batch_over_many_segments() {
     let (_dir, path) = new_path();
@@ -328,7 +331,8 @@ fn u32_limits_of_a_record_by_arithmetic() {
     }
 }
 
-/// Offsets beyond 4 GiB: a segment whose first record is as long as one can be (and sparse on disk).
+/// Offsets beyond 4 GiB: a segment whose first record is as long as one can be (and sparse on
+/// disk).
 #[test]
 fn a_record_behind_4_gib() {
     let (_dir, path) = new_path();
@@ -442,7 +446,7 @@ fn subscriber_names_of_every_byte() {
         assert!(log.unsubscribe([byte]).unwrap());
         assert!(!log.unsubscribe([byte]).unwrap());
     }
-    // Names that mean something elsewhere stay names.
+    // Names with a special meaning elsewhere are ordinary names.
     for name in ["../out", "/", ".", "..", "cp.6f", "metastore", "00000000", "a\nb", "~"] {
         log.subscribe(name, Start::Beginning).unwrap();
         assert_eq!(log.subscribers().unwrap(), [SubscriberName::new(name).unwrap()]);
@@ -521,7 +525,7 @@ fn changes_out_of_range_are_refused() {
     }
 }
 
-/// Ids that point nowhere are refused where they cannot be anything, and read as nothing elsewhere.
+/// Ids that point nowhere are refused if they cannot exist; otherwise reading them finds nothing.
 #[test]
 fn ids_beyond_the_end() {
     let (_dir, path) = new_path();

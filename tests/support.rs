@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Shared by several tests.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,14 +15,14 @@ use tempfile::TempDir;
 
 use crate::faulty::{Fate, Faulty, Op};
 
-/// Set where the golden directories and the checker must be there: nothing is skipped then.
+/// Set if the golden directories and the checker must be present: nothing is skipped then.
 const REQUIRE: &str = "JLOG_REQUIRE_GOLDEN";
 
 fn required() -> bool {
     std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty())
 }
 
-/// Says that something is skipped, or fails where nothing may be.
+/// Reports that something is skipped, or fails if nothing may be skipped.
 fn skip(what: &str) {
     assert!(!required(), "{what}, and {REQUIRE} is set");
     eprintln!("skipped: {what}");
@@ -42,8 +42,8 @@ pub(crate) fn golden_dir() -> Option<PathBuf> {
     None
 }
 
-/// The independent reader of the format: `JLOG_CHECK`, or `../shared/tools/jlog_check.py` beside the
-/// repository. `None`, and a line that says so, where it or python3 is absent.
+/// The independent reader of the format: `JLOG_CHECK`, or `../shared/tools/jlog_check.py` beside
+/// the repository. `None`, and a line that says so, where it or python3 is absent.
 fn checker_script() -> Option<PathBuf> {
     static SCRIPT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let script = SCRIPT.get_or_init(find_checker).clone();
@@ -69,8 +69,8 @@ fn find_checker() -> Option<PathBuf> {
     Some(script)
 }
 
-/// Runs the checker as its own documentation says, and returns whether it found nothing wrong and what it
-/// printed. `None` where there is no checker.
+/// Runs the checker as its own documentation says, and returns whether it found nothing wrong and
+/// what it printed. `None` where there is no checker.
 pub(crate) fn check_strictly(dir: &Path) -> Option<(bool, serde_json::Value)> {
     let script = checker_script()?;
     let output =
@@ -112,7 +112,7 @@ impl Checker {
         Some(Self { child, stdin, stdout })
     }
 
-    /// What the checker says of a directory.
+    /// The checker's report on a directory.
     pub(crate) fn report(&mut self, dir: &Path) -> serde_json::Value {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(dir.as_os_str().as_bytes()).unwrap();
@@ -123,7 +123,8 @@ impl Checker {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// Fails unless the checker finds nothing wrong; returns the messages in the segments, in order.
+    /// Fails unless the checker finds nothing wrong; returns the messages in the segments, in
+    /// order.
     pub(crate) fn messages(&mut self, dir: &Path, what: &str) -> Vec<Row> {
         let report = self.report(dir);
         assert_eq!(report["problems"], serde_json::json!([]), "{what}");
@@ -139,7 +140,7 @@ impl Drop for Checker {
     }
 }
 
-/// Asks the checker, where there is one, whether directories conform.
+/// Asks the checker, if there is one, whether directories conform.
 pub(crate) struct Conforming(Option<Checker>);
 
 impl Conforming {
@@ -147,7 +148,7 @@ impl Conforming {
         Self(Checker::start())
     }
 
-    /// Fails where the checker finds something wrong.
+    /// Fails if the checker finds something wrong.
     pub(crate) fn check(&mut self, dir: &Path) {
         if let Some(checker) = &mut self.0 {
             assert_eq!(checker.report(dir)["problems"], serde_json::json!([]));
@@ -155,7 +156,8 @@ impl Conforming {
     }
 }
 
-/// A message as the golden expectations and the checker list it, with its hash in place of its body.
+/// A message as the golden expectations and the checker list it, with its hash in place of its
+/// body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) id: LogId,
@@ -199,8 +201,8 @@ pub(crate) fn new_path() -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-/// The real file system, but for syncs, which return at once: what a directory holds does not depend on them,
-/// and tests that do many are quick on a slow disk, too.
+/// The real file system, except for syncs, which return at once: what a directory holds does not
+/// depend on them, and tests that do many are quick on a slow disk, too.
 pub(crate) fn unsynced() -> Arc<dyn Storage> {
     Faulty::storage(|op| match op {
         Op::Sync(_) | Op::SyncDir(_) => Fate::Pretend,

@@ -1,5 +1,6 @@
-//! Several threads of one process at one jlog: each message is there once, in its thread's order; threads share
-//! syncs; who waits is woken. Meant to be run under a thread sanitizer, too.
+//! Several threads of one process that use one jlog: each message is there once, in its thread's
+//! order; threads share syncs; waiting threads are woken. Meant to be run under a thread sanitizer,
+//! too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +23,7 @@ use crate::support::{Conforming, Got, new_path, read_all, read_on, unsynced};
 
 /// How many threads write at the same time.
 const WRITERS: u32 = 4;
-/// A wait that takes so long is one that nobody has ended.
+/// A wait that takes this long has not been ended by anything.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// Runs something that must not hang, and whose threads must not outlive it.
@@ -131,7 +132,8 @@ fn threads_append_to_one_writer() {
     });
 }
 
-/// Appends by themselves until far fewer locks were taken than messages appended; returns how many those are.
+/// Appends by themselves until far fewer locks were taken than messages appended; returns how many
+/// those are.
 fn append_until_the_lock_is_kept(writer: &Writer, number: u32, locks: &AtomicUsize) -> u32 {
     let begun = Instant::now();
     let mut appended = 0;
@@ -163,8 +165,8 @@ fn log_that_counts_locks(path: &Path) -> (Jlog, Arc<AtomicUsize>) {
     (Jlog::options().storage(storage).create(path).unwrap(), locks)
 }
 
-/// Where appends follow each other closely, one lock serves many of them; a writer that has nothing more to append
-/// gives it back, and each of two writers goes on where the other one ended.
+/// Where appends follow each other closely, one lock serves many of them; a writer that has nothing
+/// more to append gives it back, and each of two writers goes on where the other one ended.
 #[test]
 fn a_lock_that_is_kept_is_given_back() {
     without_hanging(|| {
@@ -172,7 +174,7 @@ fn a_lock_that_is_kept_is_given_back() {
         let (log, locks) = log_that_counts_locks(&path);
         let (one, other) = (log.writer().unwrap(), log.writer().unwrap());
         let mut appended = append_until_the_lock_is_kept(&one, 0, &locks);
-        // Were it not given back, these would wait for ever.
+        // If it were not given back, these would wait forever.
         for seq in 0..500 {
             other.append(message(1, seq)).unwrap();
             if seq % 100 == 0 {
@@ -355,8 +357,9 @@ fn threads_that_sync_share_the_syncs() {
     });
 }
 
-/// A thread that another one writes for gets its own message's id, or its own error; a write that fails costs those whose
-/// messages were in it, and a message is there exactly when its thread was told so.
+/// A thread that another one writes for gets its own message's id, or its own error; a write that
+/// fails costs those whose messages were in it, and a message is there exactly when its thread was
+/// told so.
 #[test]
 fn each_thread_hears_of_its_own_message() {
     const EACH: u32 = 150;
@@ -408,7 +411,8 @@ fn each_thread_hears_of_its_own_message() {
     });
 }
 
-/// What is told to be durable is so at that moment, whoever did the sync: the power may fail right then.
+/// Messages that are reported as durable are durable at that moment, whoever did the sync: the
+/// power may fail right then.
 #[test]
 fn what_a_shared_sync_has_promised_survives() {
     use jlog_core::storage::sim::Dice;
@@ -417,7 +421,8 @@ fn what_a_shared_sync_has_promised_survives() {
     without_hanging(|| {
         for seed in 0..6 {
             let disk = simulated();
-            // No buffer and no rolls: the simulated disk looks at maps without asking those who write to them.
+            // No buffer and no rolls: the simulated disk looks at maps without asking those who
+            // write to them.
             let log = Jlog::options().storage(Arc::new(disk.clone())).create("/feed").unwrap();
             log.subscribe("keeper", Start::Beginning).unwrap();
             // The simulated disk has no waiting for locks: this writer does without.
@@ -544,7 +549,7 @@ fn wakers_disturb_nothing() {
             scope.spawn(|| append_all(&writer, 0, 500));
             let mut tally = Tally::default();
             while tally.count() < 500 {
-                // `None` is the waker's doing.
+                // `None` comes from the waker.
                 if let Some(batch) = reader.next_batch(Wait::Forever).unwrap() {
                     batch.iter().for_each(|message| tally.take(message.body()));
                 }
@@ -576,7 +581,8 @@ fn a_ticking_writer_is_used_by_threads() {
     });
 }
 
-/// While a full segment is synced, appending goes on, until 16 of them wait; all of them are synced in the end.
+/// While a full segment is synced, appending goes on, until 16 of them wait; all of them are synced
+/// in the end.
 #[test]
 fn appending_goes_on_while_a_full_segment_is_synced() {
     without_hanging(|| {
@@ -647,7 +653,7 @@ fn a_sync_that_fails_in_the_background_is_told_of() {
     });
 }
 
-/// Many threads ask one jlog many things while others write to it.
+/// Many threads query one jlog while others write to it.
 #[test]
 fn a_jlog_is_asked_while_threads_append() {
     without_hanging(|| {

@@ -1,4 +1,5 @@
-//! Values as messages: what is read is what was appended, and what cannot be is an error that names the message.
+//! Values as messages: reading returns the appended values, and a message that cannot be decoded is
+//! an error that names it.
 
 use std::collections::BTreeMap;
 
@@ -124,7 +125,7 @@ fn nothing_of_a_batch_is_appended_if_one_value_cannot_be_encoded() {
     assert_eq!(writer.accepted(), 0);
     assert!(read_all(&log).is_empty());
 
-    // What keeps a writer from appending is its own error.
+    // An error of the writer is reported as such.
     std::fs::remove_dir_all(&path).unwrap();
     let error = Json.append(&writer, &"gone").unwrap_err();
     assert!(matches!(error, TypedError::Append(Error::Replaced { .. } | Error::Io { .. })), "{error:?}");

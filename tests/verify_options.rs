@@ -1,4 +1,4 @@
-//! Verification by several threads, its progress, and that it can be cancelled.
+//! Verification by several threads: progress and cancelling.
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -129,7 +129,8 @@ fn findings_are_bounded() {
     assert_eq!(more + 1000, 5000 / 3 + 1);
 }
 
-/// Repair looks at everything first: until then it can be cancelled, and by any number of threads it does the same.
+/// Repair looks at everything first: until then it can be cancelled, and by any number of threads
+/// it does the same.
 #[test]
 fn repair_by_any_number_of_threads_does_the_same() {
     let (_dir, path, log) = feed();

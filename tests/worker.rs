@@ -1,7 +1,7 @@
-//! A process that writes or reads a jlog, for the tests that need several. It is told what to do by its
-//! arguments, and reports what it has done on stdout, line by line.
+//! A process that writes or reads a jlog, for the tests that need several. Its arguments are its
+//! task, and it reports on stdout, line by line.
 
-// It may fail where it stands: its test fails then.
+// It may panic: its test fails then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 mod async_worker;
 // The tests use all of this, the worker a part.
@@ -57,7 +57,8 @@ fn past_the_buffer() -> WriterOptions {
     WriterOptions::default().bypass_pre_commit(true)
 }
 
-/// Appends numbered messages: one by one past the pre-commit buffer, in batches, or through the buffer.
+/// Appends numbered messages: one by one past the pre-commit buffer, in batches, or through the
+/// buffer.
 fn write(feed: &str, writer: u32, count: u32, how: &str) {
     let log = Jlog::open(feed).unwrap();
     match how {
@@ -85,8 +86,8 @@ fn append_all(to: Writer, writer: u32, count: u32) {
     to.close().unwrap();
 }
 
-/// Reads this many messages as they come, with a checkpoint after every batch, and says each one's id, writer
-/// and number.
+/// Reads this many messages as they come, with a checkpoint after every batch, and prints each
+/// one's id, writer and number.
 fn read(feed: &str, subscriber: &str, count: u32) {
     let log = Jlog::open(feed).unwrap();
     let mut reader = log.reader(subscriber).unwrap();
@@ -105,7 +106,7 @@ fn read(feed: &str, subscriber: &str, count: u32) {
     out.flush().unwrap();
 }
 
-/// Appends numbered messages without end, and says each number when its append has returned.
+/// Appends numbered messages without end, and prints each number when its append has returned.
 fn acknowledge(feed: &str, from: u32) {
     let writer = Jlog::open(feed).unwrap().writer().unwrap();
     for seq in from.. {
@@ -125,7 +126,7 @@ fn hold(feed: &str, count: u32) {
     writer.close().unwrap();
 }
 
-/// Opens a reader, and keeps it until it is told to end.
+/// Opens a reader, and keeps it until it is told to stop.
 fn claim(feed: &str, subscriber: &str) {
     let reader = Jlog::open(feed).unwrap().reader(subscriber).unwrap();
     say("ready");
@@ -133,8 +134,8 @@ fn claim(feed: &str, subscriber: &str) {
     drop(reader);
 }
 
-/// Appends messages, which all fit in the buffer, and flushes it; but stands still for ever, within the write
-/// to the segment, when this many bytes of it have been written. Says so then.
+/// Appends messages, which all fit in the buffer, and flushes it; but stands still for ever, within
+/// the write to the segment, when this many bytes of it have been written. Says so then.
 fn stop_in_flush(feed: &str, count: u32, bytes: u64) {
     let left = AtomicU64::new(bytes);
     let stop = || -> ! {
@@ -163,7 +164,7 @@ fn stop_in_flush(feed: &str, count: u32, bytes: u64) {
     say("flushed");
 }
 
-/// Says each message as soon as it is there.
+/// Prints each message as soon as it arrives.
 fn echo(feed: &str, subscriber: &str) {
     let mut reader = Jlog::open(feed).unwrap().reader(subscriber).unwrap();
     say("ready");
@@ -180,7 +181,7 @@ fn echo(feed: &str, subscriber: &str) {
     }
 }
 
-/// Opens a writer, appends a message, and says how that went.
+/// Opens a writer, appends a message, and reports the result.
 fn try_to_write(feed: &str, how: &str) {
     let options = match how {
         "buffered" => WriterOptions::default(),
@@ -197,7 +198,7 @@ fn try_to_write(feed: &str, how: &str) {
     }
 }
 
-/// Makes each kind of call, and says how it went, a line for each.
+/// Makes each kind of call, and reports the results, one per line.
 fn try_all(feed: &str, subscriber: &str) {
     let outcome = |call: &str, result: jlog_core::Result<()>| match result {
         Ok(()) => say(format_args!("{call}: ok")),

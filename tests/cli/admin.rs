@@ -169,7 +169,7 @@ fn on_a_terminal(place: &Place, command: &str, variables: &[(&str, &str)]) -> St
 #[test]
 fn colours_are_for_terminals_and_only_where_they_are_wanted() {
     let place = numbered();
-    // How long ago it moved is the same for all, however long they take.
+    // All of them show the same age, however long they take.
     let checkpoint = std::fs::File::options().write(true).open(place.feed.join("cp.73")).unwrap();
     checkpoint
         .set_modified(std::time::SystemTime::now() - Duration::from_secs((100 * 24 + 12) * 3600))
@@ -205,7 +205,8 @@ fn colours_are_for_terminals_and_only_where_they_are_wanted() {
 #[test]
 fn looking_changes_nothing() {
     let place = numbered();
-    // Checkpoints in the middle, at the end of a segment that is complete, past the end, and at the end.
+    // Checkpoints in the middle, at the end of a segment that is complete, past the end, and at the
+    // end.
     for (name, after) in [("a", "0:4"), ("b", "1:2"), ("c", "1:9"), ("d", "2:2")] {
         place.ok("subscribe", &[name, "--force", "--after", after]);
     }
@@ -503,7 +504,7 @@ fn clean_removes_what_nobody_needs() {
     assert_eq!(place.ok("clean", &[]), "1 segment removed 00000000\n");
     assert_eq!(place.segments(), ["00000001", "00000002"]);
     assert!(!place.feed.join("00000000.crc").exists());
-    // Without anybody everything stays: somebody may still subscribe from the beginning.
+    // Without subscribers everything stays: one may still be added at the beginning.
     place.ok("unsubscribe", &["t"]);
     assert_eq!(place.ok("clean", &[]), "0 segments removed\n");
     assert_eq!(place.ok("clean", &["--roll"]), "0 segments removed\n");
@@ -536,7 +537,7 @@ fn clean_with_roll_gives_the_space_of_an_idle_feed_back() {
     assert!(said.contains("00000002"), "the segment that went is named: {said}");
     run(place.jlog("write", ["-q"]), "more\n").ok();
     assert_eq!(place.ok("read", &["s"]), "more\n");
-    // Somebody who has not read it all keeps it.
+    // A subscriber that has not read all of it keeps it.
     run(place.jlog("write", ["-q"]), "unread\n").ok();
     place.ok("clean", &["--roll"]);
     assert_eq!(place.ok("read", &["s"]), "unread\n");
@@ -568,7 +569,7 @@ fn alter_of_the_buffer_loses_nothing_and_refuses_one_in_use() {
     end(writer);
     let writer = place.log().writer().unwrap();
     writer.append("two").unwrap();
-    // As if it had been killed: what it has in the buffer is not flushed.
+    // As if it had been killed: its buffer is not flushed.
     let kept = place.snapshot();
     end(writer);
     for (name, bytes) in &kept {
@@ -661,7 +662,7 @@ fn status_says_how_well_messages_are_compressed() {
     assert!((20.0..200.0).contains(&ratio), "{ratio}");
     let text = place.ok("status", &[]);
     assert!(text.contains(&format!("  compression {ratio:.1} to 1 in the newest segments\n")), "{text}");
-    // Nothing is said of what is not compressed, or not there.
+    // Nothing is said about uncompressed or missing bodies.
     for options in [&[][..], &["--compression", "lz4"]] {
         let place = Place::new(options);
         assert!(!place.ok("status", &[]).contains("compression"));
@@ -669,7 +670,7 @@ fn status_says_how_well_messages_are_compressed() {
     }
 }
 
-/// The mode of a new feed's files: what was asked for, or 640 less the umask.
+/// The mode of a new feed's files: the requested one, or 640 less the umask.
 #[test]
 fn the_umask_counts_unless_a_mode_is_asked_for() {
     use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,7 @@
 //! Called as `jlogctl` and `jlogtail`: the lines and exit codes of the C tools.
 //!
-//! Where the environment variable `JLOG_C_TOOLS` names a directory that has them, the C tools are run on
-//! copies of the same directories, and must print the same.
+//! Where the environment variable `JLOG_C_TOOLS` names a directory that has them, the C tools are
+//! run on copies of the same directories, and must print the same.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -106,7 +106,7 @@ fn subscribers_are_managed_in_the_new_style() {
 
 #[test]
 fn a_subscriber_can_be_added_at_an_id() {
-    // The C tool always fails to, and says so; ours does what was asked for.
+    // The C tool always fails to, and says so; ours does it.
     let (place, tool) = with_demo();
     let added = "Added subscriber 'three' -> 00000000:00000005\n";
     tool.prints(&["subscriber", "-j", "demo", "-a", "three", "-C", "00000000:00000005"], added, "");
@@ -154,7 +154,8 @@ fn segments_are_listed() {
     tool.prints(&["-l", "demo"], &format!("demo\n{plain}"), "");
 }
 
-/// A segment or an index that cannot be read is listed as the C tool lists it, and so is everything around it.
+/// A segment or an index that cannot be read is listed as the C tool lists it, and so is everything
+/// around it.
 #[test]
 fn unreadable_segments_and_indexes_are_listed() {
     let (place, tool) = with_demo();
@@ -412,8 +413,8 @@ fn wrong_command_lines_show_the_usage() {
     );
 }
 
-/// Lines in an order that does not depend on that of the directory: a line that is indented further belongs
-/// to the one before it.
+/// Lines in an order that does not depend on that of the directory: a line that is indented further
+/// belongs to the one before it.
 fn normalised(stdout: &[u8]) -> Vec<String> {
     let mut groups: Vec<String> = Vec::new();
     for line in String::from_utf8_lossy(stdout).lines() {
@@ -431,10 +432,11 @@ fn normalised(stdout: &[u8]) -> Vec<String> {
 
 /// How lines of the C tool end, and ours instead.
 const DIFFERENCES: [(&str, &str); 2] = [
-    // To tell which record is the last one, the C library makes an index of the segment being written; ours
-    // needs none for that, and makes none.
+    // To tell which record is the last one, the C library makes an index of the segment being
+    // written; ours needs none for that, and makes none.
     ("idx: 4 messages (00000004), open", "idx: none"),
-    // A checkpoint past the end is moved back to the end; the C tool shows where it was, ours where it is.
+    // A checkpoint past the end is moved back to the end; the C tool shows where it was, ours where
+    // it is.
     ("[00000001:000000ff, 00000001:00000004]", "[00000001:00000004, 00000001:00000004]"),
 ];
 
@@ -458,7 +460,8 @@ fn c_tools() -> Option<PathBuf> {
 #[test]
 fn the_real_jlogctl_prints_the_same() {
     let Some(c_tools) = c_tools() else { return };
-    // One run of commands after the other, each on a new copy: what a step leaves, the next one meets.
+    // One sequence of commands after the other, each on a new copy; each command continues with the
+    // files of the previous one.
     let runs: &[&[&[&str]]] = &[
         &[
             &[],
@@ -698,8 +701,8 @@ fn tail(place: &Place, program: &Path) -> (Running, crate::support::Lines) {
     let mut command = bare(program);
     command.arg("demo").current_dir(place.path(""));
     let (tail, lines) = Running::with_lines(command);
-    // The C tool's subscriber is there for a moment only: it keeps the checkpoint open, and removes its name. Ours has
-    // none, and watches the directory once it knows where it begins.
+    // The C tool's subscriber is there for a moment only: it keeps the checkpoint open, and removes
+    // its name. Ours has none, and watches the directory once it knows where it begins.
     let open = format!("/proc/{}/fd", tail.id());
     until("the tail has subscribed", || {
         std::fs::read_dir(&open).is_ok_and(|mut files| {

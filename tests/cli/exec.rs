@@ -67,7 +67,7 @@ fn a_command_that_fails_runs_again_until_it_succeeds() {
 fn a_poison_message_is_found_in_its_batch_and_set_aside() {
     let place = Place::with(&[], &["1", "2", "bad", "4", "5"]);
     let (out, aside) = (place.path("out"), place.path("aside"));
-    // It fails without saying that the message is to blame.
+    // It fails without blaming the message.
     let command = format!("cat > {0}.now; grep -q bad {0}.now && exit 1; cat {0}.now >> {0}", out.display());
     let arguments =
         ["s", "-n", "5", "--exec", &command, "--tries", "2", "--on-reject", "set-aside", "--set-aside"];
@@ -157,7 +157,7 @@ fn a_run_that_hangs_is_killed_when_its_time_is_over_and_comes_again() {
     assert!(place.unread("s").is_empty());
 }
 
-/// How many messages are not behind the checkpoint, for a look beside the reader.
+/// How many messages the checkpoint covers, as seen from outside the reader.
 fn behind(place: &Place) -> u64 {
     place.log().lag("s").unwrap().messages
 }
@@ -196,7 +196,7 @@ fn a_signal_lets_runs_end_and_kills_those_that_do_not() {
     }
 }
 
-/// Whatever is killed when, the command has succeeded for every message.
+/// Whichever process is killed, and whenever, the command has succeeded for every message.
 #[test]
 fn nothing_is_lost_when_it_is_killed() {
     const MESSAGES: usize = 400;
@@ -230,7 +230,8 @@ fn nothing_is_lost_when_it_is_killed() {
     got.sort();
     got.dedup();
     assert_eq!(got, all);
-    // Three runs of five at a time, and what is done behind an older one that is not: ten times as much.
+    // Three runs of five at a time, and what is done behind an older one that is not: ten times as
+    // much.
     assert!(runs <= MESSAGES + rounds * 3 * 5 * 10, "{runs} messages in {rounds} rounds");
     assert!(place.unread("s").is_empty());
 }

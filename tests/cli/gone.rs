@@ -1,10 +1,11 @@
-//! Feeds and subscribers that go away while somebody follows, and that come later.
+//! Feeds and subscribers that disappear while a command follows them, and that appear later.
 
 use nix::sys::signal::Signal;
 
 use crate::support::{Lines, NONE, Place, Running, collect, copy_dir, run, until};
 
-/// What follows a feed, and how its arguments begin. Each has shown the message `one` when it is returned.
+/// What follows a feed, and how its arguments begin. Each has shown the message `one` when it is
+/// returned.
 fn followers(place: &Place, wait: bool) -> Vec<(Running, Lines)> {
     let mut followers = Vec::new();
     place.ok("subscribe", &["peeks"]);
@@ -24,7 +25,7 @@ fn followers(place: &Place, wait: bool) -> Vec<(Running, Lines)> {
     followers
 }
 
-/// All of them end with this code and complain of this.
+/// All of them end with this code and this message.
 fn all_end(followers: Vec<(Running, Lines)>, says: &str) {
     for (mut running, lines) in followers {
         let done = running.done();
@@ -62,7 +63,7 @@ fn followers_end_when_the_feed_is_moved_away() {
 fn followers_end_when_another_feed_takes_its_place() {
     let place = Place::with(&[], &["one"]);
     let followers = followers(&place, false);
-    // Nothing of the new one is taken for the old one's.
+    // No message of the new feed is taken for one of the old feed.
     let other = place.path("other");
     run(crate::support::jlog(["create".as_ref(), other.as_os_str()]), "").ok();
     let writer = jlog_core::Jlog::open(&other).unwrap().writer().unwrap();
@@ -109,7 +110,7 @@ fn a_follower_ends_when_its_subscriber_is_removed() {
         until("the checkpoint has followed", || place.checkpoint("s").marker == 1);
         place.ok("unsubscribe", &["s"]);
         if again {
-            // Another one of that name is not the one that was read for.
+            // A new subscriber of the same name is a different subscriber.
             place.ok("subscribe", &["s", "--end"]);
         }
         let done = running.done();
@@ -193,7 +194,7 @@ fn a_feed_that_does_not_exist_yet_is_waited_for() {
         notes.push(lines);
     }
     run(place.jlog("write", ["-q", "--create"]), "one\n").ok();
-    // All of a feed that was not there is new.
+    // Every message of a feed that did not exist is new.
     assert_eq!(tail_lines.next().as_deref(), Some("one\n"));
     let note = notes[1].next().unwrap();
     assert!(note.contains("has no subscriber \"s\"") && note.ends_with("; waiting\n"), "{note}");
@@ -281,7 +282,8 @@ fn writer(place: &Place, arguments: &[&str]) -> (Running, impl FnMut(&str) + use
     (running, move |text: &str| std::io::Write::write_all(&mut stdin, text.as_bytes()).unwrap())
 }
 
-/// A writer that may reopen goes on in the feed that takes the place of its own, and loses nothing in between.
+/// A writer that may reopen continues in the feed that replaces its own, and loses nothing in
+/// between.
 #[test]
 fn a_writer_goes_on_in_the_feed_that_replaces_its_own() {
     for durability in ["buffered", "durable"] {
@@ -292,11 +294,12 @@ fn a_writer_goes_on_in_the_feed_that_replaces_its_own() {
         let log = jlog_core::Jlog::open(&place.feed).unwrap();
         type_in("two\n");
         until("it is written", || log.end().unwrap().marker == 2);
-        // Where the feed is, a writer asks when it takes its lock again, which it keeps for a millisecond.
+        // Where the feed is, a writer asks when it takes its lock again, which it keeps for a
+        // millisecond.
         std::thread::sleep(std::time::Duration::from_millis(50));
         std::fs::remove_dir_all(&place.feed).unwrap();
         type_in("three\n");
-        // It waits, and makes no feed that a restore would meet.
+        // It waits, and creates no feed that would be in the way of a restore.
         std::thread::sleep(std::time::Duration::from_millis(200));
         assert!(!place.feed.exists());
         std::fs::rename(&backup, &place.feed).unwrap();
@@ -313,7 +316,7 @@ fn a_writer_goes_on_in_the_feed_that_replaces_its_own() {
     }
 }
 
-/// What was written before is in the old feed, whose messages nobody gets: a writer does not end as if all were well.
+/// Earlier messages are in the old feed, which nobody reads: the writer does not exit successfully.
 #[test]
 fn a_feed_that_is_replaced_after_the_last_message_is_reported() {
     for durability in ["buffered", "readable", "durable"] {
@@ -329,7 +332,7 @@ fn a_feed_that_is_replaced_after_the_last_message_is_reported() {
             let log = jlog_core::Jlog::open(&place.feed).unwrap();
             type_in("two\n");
             until("it is written", || log.end().unwrap().marker == 2);
-            // Until it reads its input again, it may still sync, and be told there.
+            // Until it reads its input again, it may still sync, and get the error there.
             let called = format!("/proc/{}/syscall", running.id());
             until("it waits for more", || {
                 std::fs::read_to_string(&called).unwrap().split(' ').nth(1) == Some("0x0")

@@ -28,7 +28,7 @@ fn what_matches_is_shown_in_order_whatever_the_segments() {
     let object: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(object["body"], "message 4999 x");
     assert_eq!(place.snapshot(), before, "nothing is changed");
-    // Where nothing matches, nothing is said.
+    // Without a match, nothing is printed.
     let none = run(place.jlog("grep", ["nothing like it"]), "");
     assert_eq!((none.code, none.stdout.len(), &*none.stderr), (Some(1), 0, ""));
     assert_eq!(run(place.jlog("grep", ["-c", "nothing like it"]), "").stdout, b"0\n");
@@ -55,7 +55,7 @@ fn messages_around_a_match_are_shown_across_segments() {
         })
         .collect();
     assert_eq!(shown, expected.join("--\n"));
-    // Nothing stands between groups where that would be taken for a message.
+    // No separator is printed between groups if it could be taken for a message.
     let shown = place.ok("grep", &["-C", "0", "-o", "null", "Seven"]);
     assert_eq!(shown.matches('\0').count(), 4);
     let shown = place.ok("grep", &["-C", "1", "-o", "null", "Seven"]);
@@ -92,7 +92,7 @@ fn a_search_whose_reader_goes_away_ends() {
 fn an_interrupted_search_does_not_say_that_nothing_matches() {
     let place = numbered(20_000);
     for arguments in [&["message"][..], &["-C", "1", "message"]] {
-        // Nobody takes the output, and most segments are not searched.
+        // Nobody reads the output, and most segments are not searched.
         let (_out, pipe) = std::io::pipe().unwrap();
         let ours = pipe.try_clone().unwrap();
         let mut command = place.jlog("grep", arguments);

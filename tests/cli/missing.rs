@@ -1,4 +1,4 @@
-//! What every command says of segments that are missing.
+//! What every command reports about missing segments.
 
 use serde_json::{Value, json};
 
@@ -30,11 +30,11 @@ fn read_reports_the_loss_and_ends_with_3() {
         assert_eq!(done.stderr, format!("jlog: subscriber s: {LOST} it had not read\n"));
         assert_eq!(done.code, Some(3));
     }
-    // Who does not come to it, does not miss it.
+    // A reader that does not reach it does not miss it.
     let place = without_a_segment(&[]);
     let done = run(place.jlog("read", ["s", "-n", "4"]), "");
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
-    // Without a trace of it, nobody knows how many they were.
+    // Without a trace of it, the number of messages is unknown.
     let place = without_a_segment(&[".crc"]);
     let done = run(place.jlog("read", ["s"]), "");
     let expected = "jlog: subscriber s: segment 00000001 is missing, and with it at least 1 message that it had not read\n";
@@ -66,7 +66,7 @@ fn verify_status_and_repair_report_it() {
     );
     assert!(place.snapshot() == before, "looking changes nothing");
 
-    // What is left of the segment goes; how many messages it had stays known.
+    // The remains of the segment are removed; the number of its messages stays known.
     let said = run(place.jlog("clean", NONE), "");
     assert_eq!(said.stderr, format!("jlog: subscriber s: {LOST} it had not read\n"));
     assert!(!place.feed.join("00000001.crc").exists());

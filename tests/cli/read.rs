@@ -1,4 +1,4 @@
-//! `jlog read`, as far as it ends by itself.
+//! `jlog read` in the cases in which it ends by itself.
 
 use std::io::Read;
 
@@ -49,7 +49,7 @@ fn null_refuses_what_a_nul_would_cut() {
         let complaint = done.complaint();
         assert!(complaint.starts_with("message 00000000:00000004 contains a NUL byte"), "{complaint}");
         assert!(complaint.contains("-o length-prefixed"), "{complaint}");
-        // What went out before it is done, and nothing else.
+        // The messages that were printed before are done, and no others.
         assert_eq!(place.checkpoint("s"), LogId::new(0, 3));
     }
     assert_eq!(place.unread("s"), [&b"cut\0here"[..], b"after"]);
@@ -170,7 +170,7 @@ fn peeking_leaves_everything_as_it_is() {
     assert_eq!(lines(&place.ok("read", &["b", "--peek", "-n", "1"])), ["m5"]);
     assert_eq!(lines(&place.ok("read", &["c", "--peek", "-n", "1"])), ["m5"]);
     place.ok("unsubscribe", &["a"]);
-    // Nobody needs the first segment now, but looking does not remove it either.
+    // Nobody needs the first segment now, but a look does not remove it.
     assert_eq!(lines(&place.ok("read", &["b", "--peek"])).len(), 6);
     let mut expected = before;
     expected.remove("cp.61".as_ref() as &std::ffi::OsStr);
@@ -381,8 +381,8 @@ fn after_a_broken_pipe_the_first_message_that_did_not_go_into_it_comes_next() {
     let lines: Vec<String> = (1..=100).map(|n| format!("{n:>999}")).collect();
     let place = Place::with(&[], &lines);
     let (mut out, pipe) = std::io::pipe().unwrap();
-    // The smallest pipe holds one page, and takes nothing more before that is read: of what the command
-    // writes, exactly 4096 bytes are in it, four messages and the beginning of the fifth.
+    // The smallest pipe holds one page, and takes nothing more before that is read: of what the
+    // command writes, exactly 4096 bytes are in it, four messages and the beginning of the fifth.
     if fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(4096)) != Ok(4096) {
         eprintln!("skipped: a pipe cannot have 4096 bytes here");
         return;
@@ -501,7 +501,7 @@ fn a_terminal_gets_no_control_characters_of_messages() {
             assert_eq!(object["body"], text);
         }
     }
-    // A pipe gets them as they are, whatever stderr is.
+    // A pipe gets them unchanged, whatever stderr is.
     let cat = run(place.jlog("read", ["s"]), "").ok();
     assert_eq!(cat, [messages.join(&b'\n'), b"\n".to_vec()].concat());
 }
@@ -572,7 +572,7 @@ fn times_without_a_zone_are_local() {
 fn a_second_signal_loses_nothing() {
     let lines: Vec<String> = (1..=30_000).map(|n| format!("message {n} of many")).collect();
     let place = Place::with(&[], &lines);
-    // Nobody takes the output, and what it waits for is a message that has begun.
+    // Nobody reads the output, and the command waits in the middle of a message.
     let (_out, pipe) = std::io::pipe().unwrap();
     let ours = pipe.try_clone().unwrap();
     let mut command = place.jlog("read", ["s", "-f"]);
@@ -599,7 +599,7 @@ fn a_subscriber_has_one_reader_unless_all_share_it() {
         assert!(complaint.contains("subscriber \"s\"") && complaint.contains("--shared"), "{complaint}");
         assert_eq!(place.checkpoint("s"), LogId::new(0, 0));
     }
-    // A look takes nothing from anybody.
+    // A look does not affect any subscriber.
     assert_eq!(place.ok("read", &["s", "--peek"]), "m1\nm2\nm3\n");
     drop(first);
     let sharing = jlog_core::ReaderOptions::default().claim(jlog_core::Claim::Shared);

@@ -1,11 +1,11 @@
-//! Feeds that can be read and not written.
+//! Feeds that can be read but not written.
 
 use nix::sys::signal::Signal;
 
 use crate::support::{Lines, Place, Running, bare, lines, run, until};
 
-/// `jlog <arguments>` where the feed (`FEED` among the arguments) is mounted for reading only; `None` where that is not possible
-/// here. What is written from outside is seen.
+/// `jlog <arguments>` where the feed (`FEED` among the arguments) is mounted for reading only;
+/// `None` where that is not possible here. What is written from outside is seen.
 fn read_only(place: &Place, arguments: &[&str]) -> Option<std::process::Command> {
     let mount = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"";
     let inside = |script: &str| {

@@ -59,7 +59,7 @@ fn what_cannot_be_moved_stays_where_it_is() {
         assert!(done.stdout.is_empty() && !done.stderr.is_empty());
         assert_eq!(place.checkpoint("s"), there, "{arguments:?}");
     }
-    // The complaint is about the id that was asked for.
+    // The message names the id that was given.
     let complaint = run(place.jlog("seek", ["s", "--to", "2:9"]), "").failed(1);
     assert!(complaint.contains("has no record 00000002:00000009:"), "{complaint}");
     let complaint = run(place.jlog("seek", ["t", "--to", "end"]), "").failed(1);

@@ -52,7 +52,7 @@ fn feeds_are_shown_until_a_signal_ends_it() {
     assert!(status == 503 && body.contains("3 messages behind, more than 2"), "{body}");
     place.ok("read", &["s"]);
     until("none behind", || lag(0));
-    // A writer and a reader of it are not in its way, and it is not in theirs.
+    // A writer and a reader of the feed do not disturb it, and it does not disturb them.
     assert_eq!(run(place.jlog("verify", [""; 0]), "").code, Some(0));
     server.signal(Signal::SIGTERM);
     assert_eq!(server.end(), Some(0));

@@ -32,7 +32,8 @@ fn a_feed_is_shipped_once_and_its_numbers_balance() {
     assert_eq!(contents(&to), ["one", "two", "three", "three"]);
 }
 
-/// A bar while it catches up, and nothing of it where stderr is no terminal, or little is to be done.
+/// A bar while it catches up, and nothing of it where stderr is no terminal, or little is to be
+/// done.
 #[test]
 fn a_bar_shows_how_it_catches_up() {
     let many: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
@@ -154,7 +155,8 @@ fn sigterm_ends_it_and_the_next_one_goes_on() {
     assert_eq!(contents(&to), ["one", "two", "three"]);
 }
 
-/// Whatever is killed when, every message arrives, in order, and again only what was in the window.
+/// Whichever process is killed, and whenever, every message arrives, in order; only messages in the
+/// window arrive again.
 #[test]
 fn nothing_is_lost_when_it_is_killed() {
     const MESSAGES: usize = 20_000;
@@ -244,7 +246,7 @@ fn metrics_say_what_became_of_messages() {
         assert!(says(name, value), "{name} {value}: {}", metrics(&socket));
     }
     until("the feed's own", || metrics(&socket).contains("jlog_subscriber_lag_messages"));
-    // Rules and panels about metrics that do not exist would never say anything.
+    // Rules and panels about metrics that do not exist would never show anything.
     for file in ["prometheus/jlog.rules.yml", "grafana/jlog.json"] {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(file);
         let asked = std::fs::read_to_string(&file).unwrap();

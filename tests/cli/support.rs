@@ -1,4 +1,4 @@
-//! What several tests of the command need.
+//! Shared by several tests of the command.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,14 +19,15 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 use tempfile::TempDir;
 
-/// What has not come after this time does not come any more.
+/// If something has not happened after this time, it will not happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// No further arguments.
 pub(crate) const NONE: [&str; 0] = [];
 
-/// Signals that whoever runs the tests ignores (`nohup`, or a shell that runs them in the background) are none that commands
-/// find ignored: what has a handler here begins with the default there.
+/// Signals that whoever runs the tests ignores (`nohup`, or a shell that runs them in the
+/// background) are none that commands find ignored: what has a handler here begins with the default
+/// there.
 fn heed_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -36,7 +37,7 @@ fn heed_signals() {
     });
 }
 
-/// The command with nothing from our surroundings that changes what it prints.
+/// The command without environment variables that change its output.
 pub(crate) fn bare(program: impl AsRef<OsStr>) -> Command {
     heed_signals();
     let mut command = Command::new(program);
@@ -117,8 +118,8 @@ impl Place {
         out
     }
 
-    /// Runs `jlog <command> <feed> <arguments>` without input and gives what it prints; it must succeed, and
-    /// have nothing to complain of.
+    /// Runs `jlog <command> <feed> <arguments>` without input and gives what it prints; it must
+    /// succeed, and have nothing to complain of.
     pub(crate) fn ok(&self, command: &str, arguments: &[&str]) -> String {
         run(self.jlog(command, arguments), "").text()
     }
@@ -137,7 +138,7 @@ impl Place {
         end(writer);
     }
 
-    /// Every message that a subscriber has before it, through the library; its checkpoint stays.
+    /// Every pending message of a subscriber, through the library; its checkpoint does not move.
     pub(crate) fn unread(&self, subscriber: &str) -> Vec<Vec<u8>> {
         let log = self.log();
         let mut reader = log.reader(subscriber).unwrap();
@@ -183,10 +184,10 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// `None` where a signal ended it.
+    /// `None` if a signal ended it.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
@@ -206,15 +207,16 @@ impl Done {
         String::from_utf8(self.ok()).unwrap()
     }
 
-    /// It failed with this code, and said why in one line, which it returns without `jlog: `. Nothing went to
-    /// stdout.
+    /// It failed with this code, and said why in one line, which it returns without `jlog: `.
+    /// Nothing went to stdout.
     #[track_caller]
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!((self.code, self.stdout.escape_ascii().to_string()), (Some(code), String::new()));
         self.complaint()
     }
 
-    /// It failed with this code, and its errors, also those of several lines about its arguments, say this.
+    /// It failed with this code, and its errors, also those of several lines about its arguments,
+    /// say this.
     #[track_caller]
     pub(crate) fn refused(self, code: i32, says: &str) {
         assert!(self.code == Some(code) && self.stderr.contains(says), "{:?}: {}", self.code, self.stderr);
@@ -263,7 +265,8 @@ pub(crate) fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8
     })
 }
 
-/// Held while a process is being started: until its program runs, it has everything open that we have.
+/// Held while a process is being started: until its program runs, it has everything open that we
+/// have.
 static STARTING: Mutex<()> = Mutex::new(());
 
 /// Closes something for good: no process that another test is just starting keeps it open.
@@ -320,7 +323,7 @@ impl Running {
         kill(Pid::from_raw(self.id().try_into().unwrap()), signal).unwrap();
     }
 
-    /// Waits until it ends; gives its exit code, or `None` where a signal ended it.
+    /// Waits until it ends; gives its exit code, or `None` if a signal ended it.
     #[track_caller]
     pub(crate) fn end(&mut self) -> Option<i32> {
         let mut status = None;
@@ -343,7 +346,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already where all is well.
+        // In a successful test, it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -393,7 +396,7 @@ impl Lines {
     }
 }
 
-/// Waits until something is so, or fails.
+/// Waits until a condition holds, or fails.
 #[track_caller]
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;

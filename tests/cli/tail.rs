@@ -32,13 +32,13 @@ fn a_tail_shows_what_is_written_from_now_on() {
     let done = tail.done();
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     assert_eq!(lines.rest(), [""; 0]);
-    // Others are not disturbed.
+    // Other subscribers are not disturbed.
     assert_eq!(place.unread("s").len(), 3);
 }
 
 #[test]
 fn a_signal_removes_the_subscriber() {
-    // SIGHUP is what comes when the terminal is closed.
+    // SIGHUP arrives when the terminal is closed.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         for messages in ["", "one\ntwo\n"] {
             let place = Place::new(&[]);
@@ -202,7 +202,7 @@ fn a_tail_begins_with_the_last_messages_when_told_to() {
         assert_eq!(tail.done().code, Some(0));
         assert_eq!(lines.rest(), [""; 0], "the last {last}");
     }
-    // And goes on with what comes.
+    // And continues with new messages.
     let (mut tail, lines, _) = tail(&place, &["--last", "1", "-n", "3"]);
     assert_eq!(lines.next().as_deref(), Some("m10\n"));
     write(&place, "new\nnewer\nnewest\n");

@@ -7,7 +7,7 @@ use jlog_core::Start;
 
 use crate::support::{Place, Running, jlog, run};
 
-/// What messages, with ids and times, and checkpoints there are.
+/// All messages, with ids and times, and all checkpoints.
 fn contents(feed: &std::path::Path) -> (String, String) {
     let path = feed.to_str().unwrap();
     let status = run(jlog(["status", path, "-o", "json"]), "").text();
@@ -72,7 +72,7 @@ fn an_archive_that_was_cut_or_changed_makes_no_feed() {
     changed[at] ^= 1;
     let complaint = import(&changed, &to).failed(1);
     assert!(complaint.contains("its files differ from its list"), "{complaint}");
-    // Names that lead elsewhere, and what is no feed at all.
+    // Names that lead elsewhere, and files that are not feeds.
     let at = archive.windows(9).position(|bytes| bytes == b"metastore").unwrap();
     let mut elsewhere = archive.clone();
     elsewhere[at..at + 9].copy_from_slice(b"../escape");

@@ -170,7 +170,7 @@ fn completions_know_every_command() {
             assert!(script.contains(command), "{shell}: {command}");
         }
         assert!(script.contains("length-prefixed"), "{shell}");
-        // Shells that are there say whether they can read it.
+        // Installed shells check whether they can read it.
         let place = Place::empty();
         let file = place.file("script", script);
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -195,7 +195,7 @@ fn every_command_has_a_man_page() {
         let (_, examples) = page.split_once(".SH EXAMPLES\n").unwrap();
         assert!(examples.contains(&format!("jlog {command}")), "{command}: {examples}");
     }
-    // A viewer leaves out a line that begins like a request and is not one.
+    // A viewer omits a line that begins like a request and is not one.
     let requests = [".TH", ".SH", ".TP", ".PP", ".IP", ".RS", ".RE", ".nf", ".fi", ".br", ".ie", ".el"];
     for page in std::fs::read_dir(&directory).unwrap() {
         let path = page.unwrap().path();

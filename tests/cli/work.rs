@@ -99,7 +99,7 @@ fn a_message_whose_worker_is_killed_comes_again() {
     let done = run(place.jlog("work", ["s", "--exec", &command, "--lease", "1"]), "");
     assert_eq!((done.code, behind(&place)), (Some(0), 0), "{}", done.stderr);
     assert_eq!(text(format!("{at}.begun").as_ref()).lines().count(), 2);
-    // Nobody has told the first run that its worker is gone.
+    // The first run does not know that its worker is gone.
     place.file("at.go", "");
     let process = text(format!("{at}.begun").as_ref()).lines().next().unwrap().to_owned();
     until("its end", || !lives(&process));
@@ -174,7 +174,8 @@ fn what_is_wrong_is_reported() {
     assert_eq!(working.end(), Some(0));
 }
 
-/// Whatever workers are killed when, each message is done, and those of one key in their order.
+/// Whichever workers are killed, and whenever, each message is done, and the messages of one key
+/// are done in order.
 #[test]
 fn nothing_is_lost_when_workers_are_killed() {
     const MESSAGES: usize = 300;
@@ -219,6 +220,6 @@ fn nothing_is_lost_when_workers_are_killed() {
     done.sort_unstable();
     done.dedup();
     assert_eq!(done.len(), MESSAGES);
-    // Only what the two jobs of a killed process had is done twice.
+    // Only the messages of the two jobs of a killed process are done twice.
     assert!(runs <= MESSAGES + 2 * kills, "{runs} runs for {MESSAGES} messages and {kills} kills");
 }

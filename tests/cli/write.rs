@@ -33,7 +33,7 @@ fn bytes_that_are_no_text_and_a_last_line_end_are_kept_as_they_are() {
     let place = Place::new(&[]);
     run(place.jlog("write", ["-q"]), b"\xff\xfe\n\n\n".to_vec()).ok();
     assert_eq!(bodies(&place), ["\\xff\\xfe", "", ""]);
-    // Nothing is no message.
+    // Empty input has no message.
     run(place.jlog("write", ["-q"]), "").ok();
     assert_eq!(bodies(&place).len(), 3);
 }
@@ -114,7 +114,7 @@ fn a_length_without_its_message_is_an_error_that_says_what_was_written() {
         assert_eq!(complaint, expected, "{cut} bytes missing");
         assert_eq!(bodies(&place), ["first", "second"]);
     }
-    // A length of nearly 4 GiB takes no memory for what does not come.
+    // A length of nearly 4 GiB takes no memory for bytes that do not arrive.
     let place = Place::new(&[]);
     let complaint = run(
         place.jlog("write", ["-q", "--length-prefixed", "--max-message", "4294967295"]),
@@ -132,7 +132,7 @@ fn lines_of_any_length_come_through() {
     let lines: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(i, &len)| vec![letter(i); len]).collect();
     run(place.jlog("write", ["-q"]), lines.join(&b'\n')).ok();
     assert!(place.unread("s") == lines);
-    // And out again as they came in.
+    // And they come out unchanged.
     let out = run(place.jlog("read", ["s"]), "").ok();
     assert!(out == [lines.join(&b'\n'), b"\n".to_vec()].concat());
 }
@@ -350,7 +350,7 @@ fn a_message_that_is_too_long_is_refused_while_it_comes() {
                         written before it)";
         assert_eq!(done.complaint(), expected, "{framing:?}");
         assert_eq!(bodies(&place), ["one", "two"]);
-        // As long as the limit is not too long.
+        // A message of exactly the maximum length is accepted.
         let place = Place::new(&[]);
         run(place.jlog("write", [framing, &["-q", "--max-message", "3MiB"]].concat()), input).ok();
         assert_eq!(place.unread("s").iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3 << 20, 5]);
