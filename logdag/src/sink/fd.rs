@@ -52,7 +52,10 @@ impl Sink for FdSink {
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
             .needs_times(false)
-            .wraps(*self == FdSink::Stderr && journald::is_on_stderr())
+            .wraps(match self {
+                FdSink::Stdout => journald::is_on(io::stdout()),
+                FdSink::Stderr => journald::is_on_stderr(),
+            })
             .is_terminal(match self {
                 FdSink::Stdout => io::stdout().is_terminal(),
                 FdSink::Stderr => io::stderr().is_terminal(),

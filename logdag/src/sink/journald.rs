@@ -52,7 +52,7 @@ impl Journald {
         if !matches!(address, Address::Unix(_)) {
             return Err(format!("the path {:?}: expected an absolute path of a socket", spec.path));
         }
-        Ok(Self { peer: Peer::new(address, timeout(spec)?), identifier: identifier(spec) })
+        Ok(Self { peer: Peer::new(address, timeout(spec)?).takes_files(), identifier: identifier(spec) })
     }
 }
 
@@ -125,9 +125,14 @@ impl Sink for Journald {
 
 /// Whether the standard error leads to the journal, which then takes the priority of a line from its beginning.
 pub(crate) fn is_on_stderr() -> bool {
+    is_on(io::stderr())
+}
+
+/// Whether an output of the process is the one that leads to the journal. Where systemd connects both to it, they are one.
+pub(super) fn is_on(output: impl AsFd) -> bool {
     let Some(journal) = std::env::var_os("JOURNAL_STREAM") else { return false };
-    let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return false };
-    let facts = std::fs::File::from(stderr).metadata();
+    let Ok(output) = output.as_fd().try_clone_to_owned() else { return false };
+    let facts = std::fs::File::from(output).metadata();
     facts.is_ok_and(|facts| journal.to_str() == Some(&*format!("{}:{}", facts.dev(), facts.ino())))
 }
 

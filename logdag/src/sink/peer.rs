@@ -1,10 +1,17 @@
 //! Connections to peers that take messages over a socket.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::spec::SinkSpec;
 use super::traits::{Lines, WriteError};
@@ -72,6 +79,7 @@ pub(super) fn timeout(spec: &SinkSpec) -> Result<Duration, String> {
 pub(super) struct Peer {
     pub(super) address: Address,
     timeout: Duration,
+    takes_files: bool,
     state: Mutex<State>,
 }
 
@@ -92,7 +100,13 @@ enum Connection {
 
 impl Peer {
     pub(super) fn new(address: Address, timeout: Duration) -> Self {
-        Self { address, timeout, state: Mutex::default() }
+        Self { address, timeout, takes_files: false, state: Mutex::default() }
+    }
+
+    /// The peer takes a message that is too long for a datagram as a file.
+    pub(super) fn takes_files(mut self) -> Self {
+        self.takes_files = true;
+        self
     }
 
     /// Sends lines, each as one message.
@@ -140,7 +154,10 @@ impl Peer {
             None => connection.insert(self.connect()?),
         };
         match connection {
-            Connection::Unix(socket) => each(lines, |line| socket.send(line)),
+            Connection::Unix(socket) => each(lines, |line| match socket.send(line) {
+                Err(e) if self.takes_files && is_too_long(&e) => send_as_file(socket, line),
+                done => done,
+            }),
             Connection::Udp(socket) => each(lines, |line| match socket.send(line) {
                 Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
                     // This is about a datagram before this one.
@@ -224,11 +241,53 @@ fn each(lines: &Lines<'_>, mut send: impl FnMut(&[u8]) -> io::Result<usize>) -> 
 }
 
 fn of_datagram(error: io::Error, bytes: usize) -> io::Error {
-    if error.raw_os_error() == Some(nix::errno::Errno::EMSGSIZE as i32) {
+    if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) {
         let why = format!("a message of {bytes} bytes is longer than its socket takes");
         return io::Error::new(ErrorKind::InvalidData, why);
     }
     timed_out(error)
+}
+
+/// Whether a datagram was refused for its length; a socket may also lack the memory for a long one.
+fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| code == Errno::EMSGSIZE as i32 || code == Errno::ENOBUFS as i32)
+}
+
+/// Sends a message as a file in memory that nobody can change any more: a datagram without content that has its
+/// descriptor, as systemd's native protocol wants it.
+fn send_as_file(socket: &UnixDatagram, message: &[u8]) -> io::Result<usize> {
+    // The connection is right all the same, and the next message may get through.
+    let cannot = |e: io::Error| {
+        let bytes = message.len();
+        let why = format!(
+            "a message of {bytes} bytes is too long for a datagram, and cannot be sent as a file: {e}"
+        );
+        io::Error::new(ErrorKind::InvalidData, why)
+    };
+    let file = sealed(message).map_err(cannot)?;
+    let rights = [file.as_raw_fd()];
+    match sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(&[])],
+        &[ControlMessage::ScmRights(&rights)],
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    ) {
+        Ok(_) => Ok(message.len()),
+        // The peer has not taken those before it.
+        Err(e @ Errno::ETOOMANYREFS) => Err(cannot(e.into())),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn sealed(content: &[u8]) -> io::Result<File> {
+    let memory = memfd_create("log-message", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let mut file = File::from(memory);
+    file.write_all(content)?;
+    let all =
+        SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(all))?;
+    Ok(file)
 }
 
 /// A timeout of a socket is `WouldBlock`.

@@ -1,7 +1,8 @@
 //! Lines that go to syslog and the journal.
 
-use std::io::{Read, Write};
+use std::io::{IoSliceMut, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 use logdag::{
     Details, Format, Graph, Level, Location, SinkSpec, Stream, StreamOptions, Value, config::Config, log,
 };
+
+use nix::fcntl::SealFlag;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::within;
 
@@ -217,17 +221,75 @@ fn a_message_that_is_too_long_costs_no_other() {
     let path = dir.path().join("log");
     let socket = receiver(&path);
     let graph = Graph::new();
-    let a = graph.configure("a", options("journald", path.to_str().unwrap())).unwrap();
+    let a = graph.configure("a", options("syslog", path.to_str().unwrap())).unwrap();
     graph.go_async();
     log_one(&a, Level::Info, &[], "before");
     log_one(&a, Level::Info, &[], &"x".repeat(4 << 20));
     log_one(&a, Level::Info, &[], "behind");
     let error = graph.flush().unwrap_err().to_string();
     assert!(error.contains("1 line lost") && error.contains("longer than its socket takes"), "{error}");
-    let entries = [(); 2].map(|()| text(|b| socket.recv(b)));
-    assert!(entries[0].starts_with("MESSAGE=before\n"), "{entries:?}");
-    assert!(entries[1].starts_with("MESSAGE=behind\n"), "{entries:?}");
+    let messages = [(); 2].map(|()| text(|b| socket.recv(b)));
+    assert_eq!(messages, [message(14, "a", "- before"), message(14, "a", "- behind")]);
     assert_eq!(graph.describe("a").unwrap().counters.failed, 1);
+}
+
+/// The content of a datagram, or of the sealed file that it has instead.
+fn entry(socket: &UnixDatagram) -> String {
+    let mut content = vec![0; 1 << 18];
+    let mut parts = [IoSliceMut::new(&mut content)];
+    let mut control = nix::cmsg_space!(RawFd);
+    let got = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC);
+    let got = got.unwrap();
+    let sent = got.cmsgs().unwrap().find_map(|message| match message {
+        ControlMessageOwned::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let n = got.bytes;
+    let Some(sent) = sent else { return String::from_utf8_lossy(&content[..n]).into_owned() };
+    let &[descriptor] = &*sent else { panic!("{sent:?}") };
+    assert_eq!(n, 0);
+    let mut file = std::fs::File::open(format!("/proc/self/fd/{descriptor}")).unwrap();
+    nix::unistd::close(descriptor).unwrap();
+    let seals = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GET_SEALS).unwrap();
+    let sealed =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    assert_eq!(SealFlag::from_bits_retain(seals), sealed);
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).unwrap();
+    String::from_utf8_lossy(&content).into_owned()
+}
+
+#[test]
+fn the_journal_gets_a_message_of_any_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let socket = receiver(&path);
+    let graph = Graph::new();
+    let a = graph.configure("a", options("journald", path.to_str().unwrap())).unwrap();
+    graph.go_async();
+    // No datagram of a local socket has 4 MiB.
+    let long = "line\n".repeat((4 << 20) / 5);
+    let messages = ["before", &long, "between", &long, "behind"];
+    for message in messages {
+        log_one(&a, Level::Warn, &[("n", Value::U64(1))], message);
+    }
+    graph.flush().unwrap();
+    for message in messages {
+        let text = match message.trim_end() {
+            text if text.contains('\n') => {
+                let length = String::from_utf8_lossy(&(text.len() as u64).to_le_bytes()).into_owned();
+                format!("MESSAGE\n{length}{text}\n")
+            }
+            text => format!("MESSAGE={text}\n"),
+        };
+        let entry = entry(&socket);
+        let rest = entry.strip_prefix(&text).expect("the message is whole");
+        assert!(
+            rest.starts_with("PRIORITY=4\nSYSLOG_IDENTIFIER=shop\n") && rest.ends_with("\nN=1\n"),
+            "{rest}"
+        );
+    }
+    assert_eq!(graph.describe("a").unwrap().counters.failed, 0);
 }
 
 #[test]
