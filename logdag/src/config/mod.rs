@@ -33,10 +33,10 @@
 //!
 //! TOML has the same model: the file corresponds to `<logs>` in XML. Keys with a string, a number
 //! or a boolean are attributes; `[[log]]` is a stream, `outlet` a list of names or of tables with
-//! `name` and `filter`, `config` a table, `include` a list of files, and every other table a group
-//! whose attributes and outlets the streams in it inherit. A TOML file that TOML includes is read
-//! as if its text were there. Unknown keys are errors. A file whose name ends in `.toml` is TOML;
-//! everything else is XML.
+//! `name` and `filter`, `config` a table, `include` a list of files or of tables with `file` and
+//! attributes, and every other table a group whose attributes and outlets the streams in it
+//! inherit. The top level of an included TOML file applies to the streams in that file. Unknown keys
+//! are errors. A file whose name ends in `.toml` is TOML; everything else is XML.
 //!
 //! ```toml
 //! timestamps = true
@@ -101,9 +101,8 @@ const MAX_DEPTH: usize = 100;
 
 /// Attributes of an `<include>`.
 const INCLUDE_ATTRIBUTES: &[&str] = &["file", "snippet"];
-/// The same in XML, with what only libmtev heeds.
-#[cfg(feature = "xml")]
-const INCLUDE_ATTRIBUTES_IN_XML: &[&str] = &["file", "snippet", "readonly"];
+/// The name of what a file is read into that an include takes in. No element can be called this.
+const INCLUDED: &str = "included file";
 
 /// An error shows this many characters of its line, and this many of them before the place.
 const SHOWN: usize = 160;
@@ -342,7 +341,8 @@ impl Element {
     fn shown(&self) -> String {
         let known = ["log", "logs", "outlet", "config", "include", "http"].contains(&&*self.name);
         match &*self.name {
-            "logs" | "include" if self.place.source.toml => "the top level".to_owned(),
+            "logs" | INCLUDED if self.place.source.toml => "the top level".to_owned(),
+            "include" if self.place.source.toml => "include".to_owned(),
             "log" if self.place.source.toml => "[[log]]".to_owned(),
             _ if !known && !self.place.source.named.get() => "a group".to_owned(),
             name if self.place.source.toml => format!("[{name}]"),
@@ -360,13 +360,31 @@ impl Element {
         self.attributes.iter().find(|(key, ..)| key == name).map(|(_, value, place)| (&**value, place))
     }
 
+    /// Whether there is a stream in it.
+    fn has_stream(&self) -> bool {
+        self.name == "log" || self.children.iter().any(Element::has_stream)
+    }
+
+    /// Whether it stands around what comes from other files.
+    fn is_include(&self) -> bool {
+        matches!(&*self.name, "include" | INCLUDED)
+    }
+
+    /// The include around what was taken in.
+    fn around(self, taken: Vec<Element>) -> Element {
+        let is_own = |name: &str| INCLUDE_ATTRIBUTES.contains(&name) || name == "readonly";
+        let attributes = self.attributes.into_iter().filter(|(name, ..)| !is_own(name)).collect();
+        Element { attributes, children: taken, text: String::new(), ..self }
+    }
+
     /// What is in it, also in files that it includes.
     fn contents(&self) -> Vec<&Element> {
         let mut all = Vec::new();
         for child in &self.children {
-            match &*child.name {
-                "include" => all.extend(child.contents()),
-                _ => all.push(child),
+            if child.is_include() {
+                all.extend(child.contents());
+            } else {
+                all.push(child);
             }
         }
         all
@@ -711,15 +729,11 @@ struct Open {
 }
 
 impl Open {
-    /// Warns of attributes of streams on something that is left out when a file is taken in.
-    fn inherited_by_none(&mut self, element: &Element, on: &str) {
+    /// Warns of attributes of streams that no stream inherits.
+    fn inherited_by_none(&mut self, element: &Element, on: &str, because: &str) {
         for (name, _, place) in &element.attributes {
             if name != "name" && streams::ATTRIBUTES.contains(&&**name) {
-                let why = format!(
-                    "{name} on {on} has no effect: expected it on the <include>, on an element around it, or on one \
-                     in the included file that has streams in it"
-                );
-                self.doubts.push(place.error(why));
+                self.doubts.push(place.error(format!("{name} on {on} has no effect: {because}")));
             }
         }
     }
@@ -729,12 +743,26 @@ impl Open {
 /// has without one.
 fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Vec<Element>> {
     for (name, _, place) in &element.attributes {
+        let toml = element.place.source.toml;
         // What libmtev lets pass, we do, unless it was probably meant for something.
-        let doubtful = element.place.source.toml || nearly(name, INCLUDE_ATTRIBUTES).is_some();
+        let doubtful = if toml {
+            !streams::ATTRIBUTES.contains(&&**name)
+        } else {
+            nearly(name, INCLUDE_ATTRIBUTES).is_some()
+        };
         if doubtful && !INCLUDE_ATTRIBUTES.contains(&&**name) {
-            let on = if element.place.source.toml { "include" } else { "<include>" };
-            return Err(place.unknown("attribute", name, on, INCLUDE_ATTRIBUTES));
+            let known = INCLUDE_ATTRIBUTES.iter().chain(if toml { streams::ATTRIBUTES } else { &[] });
+            let known: Vec<&str> = known.copied().collect();
+            return Err(place.unknown("attribute", name, &element.shown(), &known));
         }
+    }
+    if let Some(child) = element.children.first() {
+        let why = format!("{} means nothing: {} has attributes only", child.shown(), element.shown());
+        let error = child.place.error(why);
+        if element.place.source.toml {
+            return Err(error);
+        }
+        open.doubts.push(error);
     }
     let Some((file, place)) = element.attribute("file") else {
         return Err(element.place.error("an include without file: expected <include file=\"…\"/>"));
@@ -748,7 +776,7 @@ fn include(element: &Element, source: &Source, open: &mut Open) -> Result<Vec<El
         let shown = if source.shown { format!("{file:?}") } else { "the pattern".to_owned() };
         open.doubts.push(place.error(format!("{shown} matches no file: nothing is included")));
     }
-    paths.iter().map(|path| include_one(element, place, source, path, snippet, open)).collect()
+    paths.iter().map(|path| include_one(place, source, path, snippet, open)).collect()
 }
 
 /// Nothing is included.
@@ -814,7 +842,6 @@ fn alternatives(pattern: &str) -> Vec<String> {
 }
 
 fn include_one(
-    element: &Element,
     place: &Place,
     source: &Source,
     path: &Path,
@@ -834,9 +861,9 @@ fn include_one(
     // The author of a configuration may not have permission to see every file that the program can
     // read.
     let included = Source::new(path, text, false);
-    let taken = Element::empty("include", included.place(0));
+    let taken = Element::empty(INCLUDED, included.place(0));
     open.files.push(identity);
-    let mut taken = if included.toml {
+    let taken = if included.toml {
         toml::into_element(&included, taken, open)?
     } else if snippet {
         Element { children: xml::snippet(&included, open)?, ..taken }
@@ -851,16 +878,22 @@ fn include_one(
             );
             open.doubts.push(root.place.error(why));
         } else if root.configures() {
-            open.inherited_by_none(&root, "the root of an included file");
+            let because = "expected it on the <include>, on an element around it, or on one in the included file that \
+                           has streams in it";
+            open.inherited_by_none(&root, "the root of an included file", because);
         }
         Element { children: root.children, ..taken }
     };
     included.named.set(taken.configures());
-    if !element.place.source.toml {
-        // Where TOML includes it, they are those of the table that it is taken into.
-        streams::check_attributes(&taken)?;
-        open.inherited_by_none(&taken, "the top level of a file that XML includes");
-        taken.attributes.clear();
+    streams::check_attributes(&taken)?;
+    if !taken.has_stream() {
+        let because = "it is for the streams in the included file, and there are none; expected it where the file is \
+                       included";
+        open.inherited_by_none(&taken, "the top level of an included file", because);
+        for outlet in taken.named("outlet").filter(|outlet| outlet.attribute("name").is_some()) {
+            open.doubts
+                .push(outlet.place.error(format!("an outlet of an included file has no effect: {because}")));
+        }
     }
     open.files.pop();
     Ok(taken)

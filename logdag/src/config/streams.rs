@@ -359,7 +359,7 @@ impl<'a> Reader<'a> {
             let why = format!("{shown} is no stream here: expected it below <logs>");
             self.outside.push((element.place.clone(), "log", why));
         }
-        if above[1..].iter().all(|above| above.name == "include") && is_nearly_http(element) {
+        if above[1..].iter().all(|above| above.is_include()) && is_nearly_http(element) {
             let why = format!("{shown} means nothing: did you mean <http>?");
             self.outside.push((element.place.clone(), "http", why));
         }

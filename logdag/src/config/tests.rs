@@ -140,7 +140,7 @@ fn a_stream_that_is_the_root_of_an_included_file_is_told() {
     }
 }
 
-/// What is on the root of an included file reaches no stream.
+/// What is on the root of an included file in XML reaches no stream, nor does anything in a file without streams.
 #[test]
 fn attributes_that_an_include_leaves_out_are_told() {
     let dir = tempfile::tempdir().unwrap();
@@ -159,12 +159,23 @@ fn attributes_that_an_include_leaves_out_are_told() {
         Config::from_file(dir.path().join("main.toml"))
     };
     let on_root = "format on the root of an included file has no effect: expected it on the <include>, on an";
-    let on_top = "format on the top level of a file that XML includes has no effect: expected it on";
+    let on_top =
+        "format on the top level of an included file has no effect: it is for the streams in the included";
+    let outlet =
+        "an outlet of an included file has no effect: it is for the streams in the included file, and there";
+    write("format.toml", "format = 'json'\n");
+    write("outlet.toml", "outlet = 'b'\n");
+    write("outlet.xml", "<app><outlet name='b'/></app>");
     for (read, told) in [
         (xml("<include file='root.xml'/>"), Some(("root.xml", on_root))),
         (toml("root.xml"), Some(("root.xml", on_root))),
-        (xml("<include file='top.toml'/>"), Some(("top.toml", on_top))),
+        (xml("<include file='top.toml'/>"), None),
         (toml("top.toml"), None),
+        (xml("<include file='format.toml'/><log name='b'/>"), Some(("format.toml", on_top))),
+        (xml("<include file='outlet.toml'/><log name='b'/>"), Some(("outlet.toml", outlet))),
+        (xml("<include file='outlet.xml'/><log name='b'/>"), Some(("outlet.xml", outlet))),
+        (toml("format.toml'\n[[log]]\nname = 'b"), Some(("format.toml", on_top))),
+        (toml("outlet.xml'\n[[log]]\nname = 'b"), Some(("outlet.xml", outlet))),
         (xml("<include file='plain.xml' format='json'/>"), None),
         (xml("<include file='other.xml' format='json'/><log name='b'/>"), None),
     ] {
@@ -208,8 +219,25 @@ fn outlets_of_an_included_file_are_for_its_own_streams() {
         write("app.xml", &format!("<app><logs><log name='o'/>{include}<log name='out'/></logs></app>"));
         assert_eq!(outlets("app.xml"), ["o Plain -> ", "in Json -> o", "out Plain -> "], "{include}");
     }
-    write("app.toml", "include = ['part.xml']\n[[log]]\nname = 'o'\n[[log]]\nname = 'out'\n");
-    assert_eq!(outlets("app.toml"), ["in Plain -> o", "o Plain -> ", "out Plain -> "]);
+    for file in ["part.xml", "part.toml"] {
+        write("app.toml", &format!("include = ['{file}']\n[[log]]\nname = 'o'\n[[log]]\nname = 'out'\n"));
+        assert_eq!(outlets("app.toml"), ["in Plain -> o", "o Plain -> ", "out Plain -> "], "{file}");
+        let group = format!(
+            "[[g.log]]\nname = 'out'\n[[log]]\nname = 'o'\n[g.include]\nfile = '{file}'\nformat = 'json'\n"
+        );
+        write("app.toml", &group);
+        assert_eq!(outlets("app.toml"), ["out Plain -> ", "in Json -> o", "o Plain -> "], "{file}");
+    }
+    // The nearest one wins: the table, the include, the file.
+    write("own.toml", "format = 'event'\n[[log]]\nname = 'own'\n");
+    write("part.toml", "include = 'own.toml'\n[[log]]\nname = 'part'\n");
+    write(
+        "app.toml",
+        "format = 'json'\ninclude = { file = 'part.toml', format = 'plain' }\n[[log]]\nname = 'out'\n",
+    );
+    assert_eq!(outlets("app.toml"), ["own Event -> ", "part Plain -> ", "out Json -> "]);
+    write("app.xml", "<app><logs><include file='part.toml' format='json'/><log name='out'/></logs></app>");
+    assert_eq!(outlets("app.xml"), ["own Event -> ", "part Json -> ", "out Plain -> "]);
     // What is above <logs> may be included, too.
     write("logs.xml", "<r><http address='127.0.0.1:1'/><logs><log name='in' type='memory'/></logs></r>");
     write("app.xml", "<app><include file='logs.xml'/><logs><log name='out' type='memory'/></logs></app>");
@@ -750,6 +778,14 @@ fn mistakes_outside_logs_are_warnings_too() {
             "[filter] in [outlet] means nothing: an outlet has attributes only",
         ),
         ("include = { file = '/x', colour = 1 }", "unknown attribute \"colour\" on include"),
+        (
+            "include = { file = '/x', fromat = 'json' }",
+            "unknown attribute \"fromat\" on include; did you mean format?",
+        ),
+        (
+            "include = { file = '/x', log = { name = 'a' } }",
+            "[[log]] means nothing: include has attributes only",
+        ),
     ] {
         let error = Config::from_text("a.toml", text).expect_err(text);
         assert!(error.message.contains(expected), "{text}: {error}");

@@ -83,18 +83,8 @@ impl Reader<'_> {
         children.sort_by_key(|(at, _)| *at);
         for (_, child) in children {
             if child.name == "include" {
-                for taken in include(&child, self.source, self.open)? {
-                    if !taken.place.source.toml {
-                        // Its outlets are for what is in it.
-                        element.children.push(taken);
-                        continue;
-                    }
-                    let known = |name: &str| element.attributes.iter().any(|(known, ..)| known == name);
-                    let new: Vec<_> =
-                        taken.attributes.into_iter().filter(|(name, ..)| !known(name)).collect();
-                    element.attributes.extend(new);
-                    element.children.extend(taken.children);
-                }
+                let taken = include(&child, self.source, self.open)?;
+                element.children.push(child.around(taken));
             } else {
                 element.children.push(child);
             }

@@ -2,10 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{
-    Element, INCLUDE_ATTRIBUTES_IN_XML, MAX_DEPTH, Open, Place, Result, Source, include, looks_like_xml,
-    substitute,
-};
+use super::{Element, MAX_DEPTH, Open, Place, Result, Source, include, looks_like_xml, substitute};
 
 impl Source {
     /// The place of a line and a column, both from 1.
@@ -99,10 +96,7 @@ impl<'a> Document<'a> {
             let child = self.element(child, open, depth)?;
             if child.name == "include" {
                 let taken = include(&child, self.source, open)?;
-                let children = taken.into_iter().flat_map(|taken| taken.children).collect();
-                let is_own = |name: &str| INCLUDE_ATTRIBUTES_IN_XML.contains(&name);
-                let attributes = child.attributes.into_iter().filter(|(name, ..)| !is_own(name)).collect();
-                out.push(Element { attributes, children, text: String::new(), ..child });
+                out.push(child.around(taken));
             } else {
                 out.push(child);
             }
