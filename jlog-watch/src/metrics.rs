@@ -421,6 +421,11 @@ impl View {
             ("logdag_stream_reentrant", "Lines left out because their thread was already logging", lines()),
             all(|s| s.description.reentrant),
         )?;
+        counters(
+            to,
+            ("logdag_stream", "Lines that came to the stream (of streams with statistics)", lines()),
+            self.each_stream(|stream| stream.description.came),
+        )?;
         let left_out = self.graphs.iter().flat_map(|graph| {
             graph.streams.iter().flat_map(|stream| {
                 stream.description.left_out.iter().map(|(outlet, lines)| {

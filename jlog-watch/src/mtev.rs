@@ -85,18 +85,16 @@ pub(crate) async fn stats(State(core): State<Arc<Core>>, RawQuery(query): RawQue
     respond::json(StatusCode::OK, &json!({ "mtev": { "log": { "lines": out } } }))
 }
 
-/// The streams with statistics, with the lines that they have written. Streams without a sink are
-/// left out, because their lines are not counted: 0 would be wrong. If several graphs have a stream
-/// of the same name, the first counts.
+/// The streams with statistics, with the lines that came to them. If several graphs have a stream of
+/// the same name, the first counts.
 #[cfg(feature = "graph")]
 fn counted(core: &Core) -> Vec<(String, u64)> {
     let mut known = std::collections::BTreeSet::new();
     let streams = core.graphs.look().into_iter().flat_map(|graph| graph.streams);
-    let counted =
-        streams.map(|stream| stream.description).filter(|stream| stream.stats && !stream.kind.is_empty());
-    counted
-        .filter(|stream| known.insert(stream.name.clone()))
-        .map(|stream| (stream.name, stream.counters.lines))
+    streams
+        .filter_map(|stream| Some((stream.description.came?, stream.description.name)))
+        .filter(|(_, name)| known.insert(name.clone()))
+        .map(|(came, name)| (name, came))
         .collect()
 }
 

@@ -319,6 +319,8 @@ fn list(answer: &Value) -> String {
             if let Some(waiting) = stream["queue"]["lines"].as_u64().filter(|lines| *lines > 0) {
                 let _ = write!(out, ", {waiting} waiting");
             }
+        } else if let Some(came) = stream["stats"]["came"].as_u64().filter(|came| *came > 0) {
+            let _ = write!(out, "  {}", counted(came, "line"));
         }
         if !text("why_immaterial").is_empty() {
             let _ = write!(out, "  ({})", text("why_immaterial"));
@@ -417,7 +419,7 @@ mod tests {
     fn lists_have_what_waits_and_what_outlets_keep_back() {
         let answer = json!({ "streams": [
             {
-                "name": "web", "type": "", "path": "",
+                "name": "web", "type": "", "path": "", "stats": { "lines": 0, "came": 9 },
                 "outlets": [
                     { "name": "a", "filter": "status >= 500", "lines": 9, "filtered": 7 },
                     { "name": "b", "filter": "limit 1/s", "left_out": 3 },
@@ -441,7 +443,7 @@ mod tests {
             },
         ]});
         let expected = [
-            "web",
+            "web  9 lines",
             "  -> a  if status >= 500  (7 filtered)",
             "  -> b  if limit 1/s  (3 left out)",
             "  -> c  if and(x = 1), limit 1/s  (1 filtered, 2 left out)",

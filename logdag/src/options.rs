@@ -49,7 +49,8 @@ pub struct StreamOptions {
     pub redaction: Redaction,
     /// Whether lines go through it.
     pub enabled: bool,
-    /// Whether libmtev's statistics include its lines. (They are counted in any case.)
+    /// Whether the lines that come to it are counted, and those that its outlets' filters hold back,
+    /// also in libmtev's statistics. (What its sink writes is counted in any case.)
     pub stats: bool,
     /// A line equal to the previous one within this time is counted instead of written; `None`
     /// turns this off. This applies to the stream's sink: a stream without one passes everything

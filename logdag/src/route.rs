@@ -41,6 +41,8 @@ pub(crate) enum Step {
         /// What the line loses before.
         redaction: Option<Arc<Redaction>>,
     },
+    /// Counts the lines that come to a stream.
+    Count(Arc<AtomicU64>),
     /// What does not pass continues at `behind`.
     Filter { filter: Arc<Filter>, edge: usize, behind: usize, passes: Option<Arc<Passes>> },
     /// It is held until the speculation is decided.
@@ -101,6 +103,7 @@ impl Route {
         while at < within.end {
             at = match &steps[at] {
                 Step::Deliver { .. } | Step::Keep(_) => return Threshold::ALL,
+                Step::Count(_) => at + 1,
                 Step::Filter { filter, behind, .. } => {
                     let inside = Self::least_of(steps, at + 1..*behind);
                     least = least.min(filter.threshold().max(inside));
@@ -148,6 +151,9 @@ impl Route {
                     }
                 },
                 Step::Keep(kept) => kept.keep(record),
+                Step::Count(lines) => {
+                    lines.fetch_add(1, Ordering::Relaxed);
+                }
                 Step::Filter { filter, edge, behind, passes } => {
                     let evaluate = || evaluate(filter, passes.as_ref(), record);
                     let passed_here =

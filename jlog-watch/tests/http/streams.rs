@@ -162,6 +162,11 @@ fn filters_are_counted_where_there_are_statistics() {
     assert_eq!(found["logdag_outlet_lines_total{stream=\"web\",outlet=\"ring\"}"], 3.0);
     assert_eq!(found["logdag_outlet_filtered_lines_total{stream=\"web\",outlet=\"ring\"}"], 2.0);
     assert!(!found.contains_key("logdag_outlet_lines_total{stream=\"db\",outlet=\"ring\"}"));
+    // Neither stream has a sink.
+    assert_eq!(found["logdag_stream_lines_total{stream=\"web\"}"], 3.0);
+    assert!(!found.contains_key("logdag_stream_lines_total{stream=\"db\"}"));
+    let names_of_libmtev = ask(&server, "/mtev/stats.json?format=simple").json();
+    assert_eq!(names_of_libmtev, json!({ "mtev": { "log": { "lines": { "web": 3 } } } }));
     let outlets = |name: &str| ask(&server, &format!("/api/v1/streams/{name}")).json()["outlets"].clone();
     let expected = json!([{ "name": "ring", "filter": "status >= 500", "lines": 3, "filtered": 2 }]);
     assert_eq!(outlets("web"), expected);

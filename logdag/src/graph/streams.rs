@@ -67,6 +67,8 @@ pub(super) struct State {
     /// Its declaration in a configuration, and its earlier state.
     pub(super) declared: Option<Declared>,
     pub(super) slot: Option<Arc<Slot>>,
+    /// Lines that came to it, if it has statistics.
+    pub(super) came: Arc<AtomicU64>,
     /// Properties that an application has set.
     pub(super) properties: BTreeMap<String, String>,
 }
@@ -119,6 +121,7 @@ impl State {
             outlets: Vec::new(),
             declared: None,
             slot: None,
+            came: Arc::default(),
             properties: BTreeMap::new(),
         }
     }
@@ -487,6 +490,11 @@ impl Streams {
         let more = &state.options.redaction;
         let united = (!more.is_empty()).then(|| Arc::new(redaction.union(more)));
         let redaction = united.as_ref().unwrap_or(redaction);
+        let before = route.steps.len();
+        if state.options.stats {
+            route.steps.push(Step::Count(Arc::clone(&state.came)));
+        }
+        let counted = route.steps.len();
         if let Some(slot) = &state.slot {
             let redaction = (!redaction.is_empty()).then(|| Arc::clone(redaction));
             route.steps.push(Step::Deliver { slot: Arc::clone(slot), flags, redaction });
@@ -509,6 +517,10 @@ impl Streams {
                     *behind = end;
                 }
             }
+        }
+        if route.steps.len() == counted {
+            // Nothing is logged to what leads nowhere.
+            route.steps.truncate(before);
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use logdag::{
     Format, Graph, GraphError, Level, Location, Rotation, SinkSpec, StreamConfig, StreamOptions, Value,
-    WhenFull, fatal, log, terminate,
+    WhenFull, config::Config, fatal, log, terminate,
 };
 
 use super::{ring, typed};
@@ -470,4 +470,45 @@ fn lines_left_out_are_reported_at_the_end() {
     let said = String::from_utf8(output.stderr).unwrap();
     let told: Vec<&str> = said.lines().filter_map(|line| line.split(" left out").next()).collect();
     assert_eq!(told, ["log: 1 line", "log: 2 lines"], "{said}");
+}
+
+/// As in libmtev, statistics are about the lines that come to a stream, and need no sink.
+#[test]
+fn lines_that_come_to_a_stream_with_statistics_are_counted() {
+    let config = |more: &str| {
+        let text = format!(
+            "<app><logs><log name='ring' type='memory'/><log name='ring/2' type='memory' stats='on'/>\
+             <log name='both' stats='on'><outlet name='ring'/><outlet name='ring/2' filter='n > 1'/></log>\
+             <log name='web' stats='on'><outlet name='both' min_level='info'/><outlet name='ring/2'/></log>\
+             <log name='off' stats='on' disabled='true'><outlet name='ring'/></log>\
+             <log name='nowhere' stats='on'/><log name='without'><outlet name='both'/></log>{more}</logs></app>"
+        );
+        Config::from_text("test.xml", &text).unwrap()
+    };
+    let graph = Graph::new();
+    config("").apply(&graph).unwrap();
+    let log = |name: &str| {
+        let stream = graph.stream(name).unwrap();
+        for (n, level) in [(1u64, Level::Info), (2, Level::Debug), (3, Level::Error)] {
+            log!(stream, level, n = n; "line");
+        }
+    };
+    let came = |name: &str| graph.describe(name).unwrap().came;
+    for name in ["web", "off", "nowhere", "without"] {
+        log(name);
+    }
+    assert_eq!(came("web"), Some(3));
+    assert_eq!(came("both"), Some(2 + 3));
+    // Over two outlets of two streams.
+    assert_eq!(came("ring/2"), Some(1 + 3 + 2));
+    assert_eq!(came("off"), Some(0));
+    assert_eq!(came("nowhere"), Some(0));
+    assert!(!graph.stream("nowhere").unwrap().is_enabled());
+    assert_eq!((came("ring"), came("without")), (None, None));
+    let told: serde_json::Value = serde_json::from_str(&graph.describe("web").unwrap().to_json()).unwrap();
+    assert_eq!(told["stats"]["came"], 3);
+    // They go on where the configuration is read again.
+    config("<log name='new'/>").replace(&graph).unwrap();
+    log("web");
+    assert_eq!((came("web"), came("both")), (Some(6), Some(5 + 2)));
 }
