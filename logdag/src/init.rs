@@ -76,7 +76,7 @@ pub fn init(config: impl AsRef<Path>) -> Result<Guard, InitError> {
     if let Ok(error) = graph.stream("error") {
         graph.log_panics(&error);
     }
-    Ok(Guard { _drain: drain, graph, path })
+    Ok(Guard { drain: Some(drain), graph, path })
 }
 
 /// The guard of [`init`], which writes what waits in queues when it is dropped.
@@ -85,7 +85,14 @@ pub fn init(config: impl AsRef<Path>) -> Result<Guard, InitError> {
 pub struct Guard {
     graph: Graph,
     path: PathBuf,
-    _drain: DrainAtEnd,
+    drain: Option<DrainAtEnd>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.drain = None;
+        self.graph.report_unheard();
+    }
 }
 
 impl Guard {

@@ -85,6 +85,41 @@ fn everything_that_a_program_logs_goes_to_the_graph() {
     );
 }
 
+/// Its stream has another name than what it logs.
+#[test]
+fn the_program_that_nobody_hears() {
+    if is_it("the_program_that_nobody_hears") {
+        let _logging = logdag::init("app.toml").unwrap();
+        tracing::info!(target: "my_app::http", "lost");
+        ::log::info!(target: "other", "lost");
+    }
+}
+
+#[test]
+fn a_program_is_told_that_all_of_its_lines_got_nowhere() {
+    let quiet = CONFIG.replace(", \"nowhere\"", "");
+    for (config, levels, told) in [
+        (&*quiet, &[][..], true),
+        (&quiet, &[("RUST_LOG", "off")], false),
+        (&quiet, &[("RUST_LOG", "other=off")], true),
+        // Something was logged: the warning.
+        (CONFIG, &[], false),
+        (&quiet.replace("\"app\"", "\"other\""), &[], false),
+        // It is told where to log nothing.
+        (&format!("{quiet}[[log]]\nname = \"my_app\"\n[[log]]\nname = \"other\"\n"), &[], false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = program("the_program_that_nobody_hears", dir.path(), config, levels);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let streams = if levels == [("RUST_LOG", "other=off")] { "my_app" } else { "my_app, other" };
+        let expected = format!(
+            "logdag: no line was written: the configuration leads those of the streams {streams} nowhere"
+        );
+        assert_eq!(said.contains(&expected), told, "{config} {levels:?}: {said}");
+        assert_eq!(said.contains("no line was written"), told, "{said}");
+    }
+}
+
 #[test]
 fn the_program_with_details() {
     if is_it("the_program_with_details") {

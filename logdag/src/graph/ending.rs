@@ -12,6 +12,8 @@ use crate::record::{Doing, Location, this_thread};
 
 /// The longest wait; sinks that take too long are given up before, at their own limits.
 const GRACE: Duration = Duration::from_secs(1);
+/// How many streams are named that lead nowhere.
+const MAX_UNHEARD: usize = 5;
 
 /// Runs something that may wait for a sink, and waits no longer than this; returns whether it is
 /// done.
@@ -100,6 +102,22 @@ impl Graph {
     fn tell_end(&self, what: fmt::Arguments<'_>) {
         // There is nowhere else to report it.
         patience::report(format!("{what}\n").as_bytes());
+    }
+
+    /// Reports on stderr that nothing was written at all, although lines went to streams that lead
+    /// nowhere. If a stream has another name than the crate that logs, nothing else tells why.
+    pub(crate) fn report_unheard(&self) {
+        let streams = self.streams();
+        let unheard = streams.unheard();
+        let (shown, more) = unheard.split_at(unheard.len().min(MAX_UNHEARD));
+        if !shown.is_empty() {
+            let dots = if more.is_empty() { "" } else { ", …" };
+            self.tell_end(format_args!(
+                "logdag: no line was written: the configuration leads those of the streams {}{dots} nowhere (a crate \
+                 my-app logs to the stream my_app)",
+                shown.join(", ")
+            ));
+        }
     }
 
     /// Returns a guard that writes everything that waits, and makes it durable, when it is dropped.

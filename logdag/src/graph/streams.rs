@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use super::error::{GraphError, MAX_DEPTH, MAX_NAME, MAX_WAYS};
 use crate::filter::Filter;
 use crate::format::Flags;
-use crate::level::Levels;
+use crate::level::{Levels, Threshold};
 use crate::options::{StreamConfig, StreamOptions};
 use crate::patience;
 use crate::redact::Redaction;
@@ -216,6 +216,20 @@ impl Streams {
             let text = format!("log stream {name}: its type {kind:?} was never registered\n");
             patience::report(text.as_bytes());
         }
+    }
+
+    /// Undeclared streams that lead nowhere, if no sink was given a line.
+    pub(super) fn unheard(&self) -> Vec<&str> {
+        let counters = self.by_name.values().filter_map(|state| Some(state.slot.as_ref()?.counters()));
+        if counters.into_iter().any(|of| of.lines + of.failed + of.dropped > 0) {
+            return Vec::new();
+        }
+        let unheard = self.by_name.iter().filter(|(name, state)| {
+            let takes_any = self.levels.of(name) != Threshold::NOTHING;
+            let is_bare = state.outlets.is_empty() && state.kind().is_empty() && state.declared.is_none();
+            !name.contains('/') && is_bare && takes_any
+        });
+        unheard.map(|(name, _)| &**name).collect()
     }
 
     /// Creates a stream and its parents, if missing.
