@@ -9,14 +9,26 @@ use crate::record::Record;
 use crate::value::Value;
 
 fn string(text: &str, out: &mut Vec<u8>) {
-    // Writing to a Vec cannot fail.
-    let _ = serde_json::to_writer(out, text);
+    // Most texts have nothing to escape, and several bytes at a time are looked at for that.
+    let is_escaped = |byte: u8| byte < b' ' || matches!(byte, b'"' | b'\\');
+    if text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        // Writing to a Vec cannot fail.
+        let _ = serde_json::to_writer(out, text);
+        return;
+    }
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 fn value(value: Value<'_>, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
     let _ = match value {
-        Value::Str(text) => serde_json::to_writer(&mut *out, text),
+        Value::Str(text) => {
+            string(text, out);
+            Ok(())
+        }
         Value::I64(n) => serde_json::to_writer(&mut *out, &n),
         Value::U64(n) => serde_json::to_writer(&mut *out, &n),
         Value::F64(n) if n.is_finite() => serde_json::to_writer(&mut *out, &n),
@@ -130,4 +142,25 @@ pub(super) fn event(flags: Flags, layout: Layout, record: &Record<'_>, out: &mut
         let _ = write!(out, ",\"line\":{}", record.location.line);
     }
     rest(flags, layout, record, if flags.source { &fields } else { without_source }, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_those_of_serde_json() {
+        let all: Vec<char> = (char::MIN..='\u{3000}').collect();
+        let mut texts: Vec<String> = all.iter().map(char::to_string).collect();
+        texts.extend(all.iter().map(|c| format!("a text before {c} and one behind that is as long")));
+        texts.push(String::new());
+        for text in texts {
+            let mut out = b"x".to_vec();
+            string(&text, &mut out);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("x{}", serde_json::to_string(&text).unwrap())
+            );
+        }
+    }
 }
