@@ -1,5 +1,5 @@
 /*
- * Compressing and decompressing as the records of a compressed jlog are: with LZ4 blocks, or (provider NULL) not at all.
+ * Compression and decompression of the records of a compressed jlog: LZ4 blocks, or (provider NULL) none at all.
  */
 #ifndef _JLOG_COMPRESS_H
 #define _JLOG_COMPRESS_H
@@ -12,25 +12,25 @@
 extern "C" {
 #endif
 
-/* A way of compressing: functions as jlog_compress and jlog_decompress call them. */
+/* A compression method: the functions that jlog_compress and jlog_decompress call. */
 struct jlog_compression_provider {
   void (*init)(void);
-  /* The most bytes that so many may become. */
+  /* Returns the maximum compressed size of that many bytes. */
   size_t (*compress_bound)(const int source_size);
-  /* How many bytes it wrote, or 0. */
+  /* Returns the number of bytes written, or 0 on failure. */
   int (*compress)(const char *source, char *dest, int source_size, int max_dest_size);
-  /* How many bytes it wrote, or less than 0. */
+  /* Returns the number of bytes written, or a negative number on failure. */
   int (*decompress)(const char *source, char *dest, int compressed_size, int max_decompressed_size);
 };
 
-/* Chooses the provider for all of the process; NULL at first. 0 or -1. */
+/* Sets the provider of the whole process; initially NULL. Returns 0, or -1 on failure. */
 int jlog_set_compression_provider(const jlog_compression_provider_choice provider);
 
-/* Compresses into *dest, which has room for *dest_bytes; where that is too little, *dest is set to memory from malloc. The
- * caller frees that. *dest_bytes becomes the length. 0 or -1. */
+/* Compresses into *dest, which has room for *dest_bytes. If that is too little, *dest is set to memory from malloc, which the
+ * caller frees. Sets *dest_bytes to the compressed length. Returns 0, or -1 on failure. */
 int jlog_compress(const char *source, const size_t source_bytes, char **dest, size_t *dest_bytes);
-/* Decompresses into dest, which has room for dest_bytes. 0, or less than 0 where the bytes do not decompress or do not
- * fit. */
+/* Decompresses into dest, which has room for dest_bytes. Returns 0, or a negative number if the bytes do not decompress or do
+ * not fit. */
 int jlog_decompress(const char *source, const size_t source_bytes, char *dest, size_t dest_bytes);
 
 void jlog_null_compression_provider_init(void);

@@ -1,6 +1,6 @@
 /*
- * What programs that include jlog_config.h expect of it: the system headers that it brings along, and IFS_CH. The HAVE_
- * macros say what a system has on which this library runs; a program's own configuration may have set them before.
+ * For programs that include jlog_config.h: the system headers that they expect it to include, and IFS_CH. The HAVE_
+ * macros describe the systems on which this library runs; a program's own configuration may have set them before.
  */
 #ifndef __JLOG_CONFIG_H
 #define __JLOG_CONFIG_H
@@ -74,7 +74,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-/* Separates the parts of a path. */
+/* Separates the components of a path. */
 #ifndef IFS_CH
 #define IFS_CH '/'
 #endif

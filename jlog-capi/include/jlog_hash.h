@@ -1,6 +1,6 @@
 /*
- * A hash table whose keys are bytes and whose values are pointers. Neither is copied: both must stay where they are for as long
- * as they are in the table. A table that is all zeros is empty. No two threads may use a table at the same time.
+ * A hash table whose keys are bytes and whose values are pointers. Neither is copied: both must stay in place as long
+ * as they are in the table. A table of zeros is empty. Two threads must not use a table at the same time.
  */
 #ifndef _JLOG_HASH_H
 #define _JLOG_HASH_H
@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-/* Is given a key or a value that leaves the table. */
+/* Called with a key or a value that is removed from the table. */
 typedef void (*JLogHashFreeFunc)(void *);
 
 typedef struct _jlog_hash_bucket {
@@ -26,7 +26,7 @@ typedef struct {
   u_int32_t table_size;
   u_int32_t initval;
   u_int32_t num_used_buckets;
-  u_int32_t size; /* how many keys there are */
+  u_int32_t size; /* number of keys */
   unsigned dont_rebucket : 1;
   unsigned _spare : 31;
 } jlog_hash_table;
@@ -34,7 +34,7 @@ typedef struct {
 #define JLOG_HASH_EMPTY \
   { NULL, 0, 0, 0, 0, 0, 0 }
 
-/* Where a walk over a table is. */
+/* The position of an iteration over a table. */
 typedef struct {
   void *p2;
   int p1;
@@ -44,23 +44,23 @@ typedef struct {
   { NULL, 0 }
 
 void jlog_hash_init(jlog_hash_table *h);
-/* Adds a key. 1, or 0 where it is there already. */
+/* Adds a key. Returns 1, or 0 if the key exists already. */
 int jlog_hash_store(jlog_hash_table *h, const char *k, int klen, void *data);
-/* Adds a key, or takes the place of the one that is there. 1. */
+/* Adds a key, or replaces an existing one. Returns 1. */
 int jlog_hash_replace(jlog_hash_table *h, const char *k, int klen, void *data, JLogHashFreeFunc keyfree,
                       JLogHashFreeFunc datafree);
-/* 1, with the value in *data unless data is NULL; or 0. */
+/* Returns 1, with the value in *data unless data is NULL; or 0 if there is no such key. */
 int jlog_hash_retrieve(jlog_hash_table *h, const char *k, int klen, void **data);
-/* 1, or 0 where it is not there. */
+/* Returns 1, or 0 if there is no such key. */
 int jlog_hash_delete(jlog_hash_table *h, const char *k, int klen, JLogHashFreeFunc keyfree,
                      JLogHashFreeFunc datafree);
 void jlog_hash_delete_all(jlog_hash_table *h, JLogHashFreeFunc keyfree, JLogHashFreeFunc datafree);
 void jlog_hash_destroy(jlog_hash_table *h, JLogHashFreeFunc keyfree, JLogHashFreeFunc datafree);
 
-/* The next key of a walk that began with JLOG_HASH_ITER_ZERO: 1, or 0 after the last one. The table must not change
- * meanwhile. */
+/* Gets the next key of an iteration that began with JLOG_HASH_ITER_ZERO. Returns 1, or 0 after the last key. The table must
+ * not change meanwhile. */
 int jlog_hash_next(jlog_hash_table *h, jlog_hash_iter *iter, const char **k, int *klen, void **data);
-/* The same without a walk: the first key, and the one after another. */
+/* The same without an iterator: the first key, and the key after a given one. */
 int jlog_hash_firstkey(jlog_hash_table *h, const char **k, int *klen);
 int jlog_hash_nextkey(jlog_hash_table *h, const char **k, int *klen, const char *lk, int lklen);
 

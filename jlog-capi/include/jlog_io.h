@@ -1,6 +1,6 @@
 /*
- * Files that threads of a process share, each opened once: opening the same file again gives the same handle. Functions
- * that return int give 1 where they succeed and 0 where they fail, with errno set.
+ * Files that the threads of a process share, each opened once: opening a file again returns the same handle. Functions
+ * that return int return 1 on success and 0 on failure, with errno set.
  */
 #ifndef _JLOG_IO_H_
 #define _JLOG_IO_H_
@@ -16,8 +16,8 @@ extern "C" {
 
 typedef struct _jlog_file jlog_file;
 
-/* Opens a regular file for reading and writing; of the flags, O_CREAT and O_EXCL count. NULL where that fails. Without
- * multi_process, locks hold between the threads of this process only. */
+/* Opens a regular file for reading and writing; only the flags O_CREAT and O_EXCL count. Returns NULL on failure. Without
+ * multi_process, locks exclude only threads of this process. */
 jlog_file *jlog_file_open(const char *path, int flags, int mode, int multi_process);
 int jlog_file_close(jlog_file *f);
 
@@ -25,24 +25,24 @@ int jlog_file_close(jlog_file *f);
 int jlog_file_lock(jlog_file *f);
 int jlog_file_unlock(jlog_file *f);
 
-/* All of the bytes or a failure. */
+/* Reads or writes all of the bytes, or fails. */
 int jlog_file_pread(jlog_file *f, void *buf, size_t nbyte, off_t offset);
 int jlog_file_pwrite(jlog_file *f, const void *buf, size_t nbyte, off_t offset);
-/* The bytes of several places one behind the other; no bytes at all are a failure. */
+/* Writes the bytes of several buffers, one after the other; fails if there are none. */
 int jlog_file_pwritev(jlog_file *f, const struct iovec *vecs, int iov_count, off_t offset);
-/* The same, where they must be so many. */
+/* The same; fails if the number of bytes is not the expected one. */
 int jlog_file_pwritev_verify_return_value(jlog_file *f, const struct iovec *vecs, int iov_count, off_t offset,
                                           size_t expected_length);
 
 /* Makes the contents durable. */
 int jlog_file_sync(jlog_file *f);
 
-/* Map all of the file, shared; the caller unmaps it. A file that is cut while it is mapped raises SIGBUS where it is
- * touched. */
+/* Map the whole file, shared; the caller unmaps it. If the file is truncated while it is mapped, accesses past its end raise
+ * SIGBUS. */
 int jlog_file_map_rdwr(jlog_file *f, void **base, size_t *len);
 int jlog_file_map_read(jlog_file *f, void **base, size_t *len);
 
-/* Its length in bytes, or -1. */
+/* Returns its length in bytes, or -1 on failure. */
 off_t jlog_file_size(jlog_file *f);
 int jlog_file_truncate(jlog_file *f, off_t len);
 

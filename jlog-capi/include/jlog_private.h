@@ -1,6 +1,6 @@
 /*
- * For programs that look into a context or build the names of a jlog's files themselves. Reading is all that fields of a
- * context are for: what a program writes to them is lost or ignored. Offsets are those of libjlog 2.6 on x86-64.
+ * For programs that look into a context or build the names of a jlog's files themselves. The fields of a context are
+ * read-only: a program's writes to them are lost or ignored. Offsets are those of libjlog 2.6 on x86-64.
  */
 #ifndef _JLOG_PRIVATE_H
 #define _JLOG_PRIVATE_H
@@ -13,7 +13,7 @@
 #include "jlog_config.h"
 #include "jlog_io.h"
 
-/* What a context begins with, before it is set up. */
+/* The initial state of a context, before it is set up. */
 #define DEFAULT_FILE_MODE 0640
 #define DEFAULT_UNIT_LIMIT (4 * 1024 * 1024)
 #define DEFAULT_HDR_MAGIC 0x663A7318
@@ -21,12 +21,12 @@
 #define DEFAULT_SAFETY JLOG_ALMOST_SAFE
 #define DEFAULT_READ_MESSAGE_TYPE JLOG_READ_METHOD_MMAP
 
-/* A segment's index has the segment's name with this behind it. */
+/* The suffix of an index: its name is the segment's name and this. */
 #define INDEX_EXT ".idx"
-/* The longest path of a jlog for which the names of its files still fit. */
+/* The longest path of a jlog, so that the paths of its files still fit. */
 #define MAXLOGPATHLEN (MAXPATHLEN - (8 + sizeof(INDEX_EXT)))
 
-/* What a context is. */
+/* The mode of a context. */
 typedef enum { JLOG_NEW = 0, JLOG_INIT, JLOG_READ, JLOG_APPEND, JLOG_INVALID } jlog_mode;
 
 /* The metastore. */
@@ -34,40 +34,40 @@ struct _jlog_meta_info {
   u_int32_t storage_log; /* the segment being written */
   u_int32_t unit_limit;  /* the size in bytes at which segments end */
   u_int32_t safety;      /* a jlog_safety */
-  u_int32_t hdr_magic;   /* what records begin with */
+  u_int32_t hdr_magic;   /* the magic number of each record */
 };
 
 struct _jlog_ctx {
-  struct _jlog_meta_info *meta; /* as it is now, of a context that is open; pre_init before */
+  struct _jlog_meta_info *meta; /* the current one, in an open context; pre_init before */
   pthread_mutex_t write_lock;   /* not used */
   jlog_read_method_type read_method;
   int meta_is_mapped;
   int pre_commit_is_mapped;
   uint8_t multi_process;
   uint8_t pre_commit_buffer_size_specified;
-  void *pre_commit_buffer; /* where the buffer begins, and ends; NULL without one */
-  void *pre_commit_pos;    /* up to where it was filled after the last write or flush of this context */
+  void *pre_commit_buffer; /* where the buffer begins, and ends; NULL without a buffer */
+  void *pre_commit_pos;    /* the end of its contents after the last write or flush of this context */
   void *pre_commit_end;
-  size_t pre_commit_buffer_len; /* of all of the file, which begins with the counter below */
+  size_t pre_commit_buffer_len; /* of the whole file, which begins with the counter below */
   size_t desired_pre_commit_buffer_len;
-  uint32_t *pre_commit_pointer; /* how many bytes of the buffer are filled */
+  uint32_t *pre_commit_pointer; /* number of bytes in the buffer */
   struct _jlog_meta_info pre_init;
   jlog_mode context_mode;
   char *path;
   int file_mode;
-  u_int32_t current_log; /* a writer's segment after its last write or flush; a reader's, of what it read last */
-  jlog_file *data;       /* that segment, once something was written or read; NULL where it cannot be opened */
+  u_int32_t current_log; /* a writer: its segment after the last write or flush; a reader: that of the last message read */
+  jlog_file *data;       /* that segment, after the first write or read; NULL if it cannot be opened */
   jlog_file *index;      /* not used: NULL */
-  jlog_file *checkpoint; /* a reader's */
-  jlog_file *metastore;  /* of a context that is open */
-  jlog_file *pre_commit; /* a writer's, with a buffer */
+  jlog_file *checkpoint; /* readers only */
+  jlog_file *metastore;  /* open contexts only */
+  jlog_file *pre_commit; /* writers with a buffer only */
   void *mmap_base;       /* not used: messages are not in a map */
   size_t mmap_len;
   size_t data_file_size;
   uint8_t reader_is_initialized; /* messages were read since the last interval */
   void *compressed_data_buffer;  /* not used */
   size_t compressed_data_buffer_len;
-  char *subscriber_name; /* a reader's; NULL otherwise */
+  char *subscriber_name; /* readers only; NULL otherwise */
   int last_error;        /* a jlog_err */
   int last_errno;
   jlog_error_func error_func;
