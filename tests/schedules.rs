@@ -1,5 +1,5 @@
 //! Group commit, roll and wake-up under many schedules of their threads, which a checker (shuttle)
-//! chooses; a schedule in which nobody can go on fails, too. Run with
+//! chooses; a schedule in which no thread can continue fails, too. Run with
 //! `cargo test -p jlog-tests --features shuttle --test schedules`; `JLOG_SCHEDULES` sets how many
 //! there are.
 

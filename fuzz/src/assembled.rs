@@ -1,5 +1,5 @@
-//! Directories that are made of the files of two feeds: what a restore, a copy or a repair by hand leaves that was
-//! interrupted, or took files from where they do not belong.
+//! Directories that consist of files of two feeds, as after a restore, a copy or a manual repair
+//! that was interrupted or used wrong files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -63,7 +63,7 @@ fn files(feed: &Feed) -> Files {
         .collect()
 }
 
-/// Creates a feed as the input says.
+/// Creates a feed according to the input.
 fn create(feed: &Feed, input: &mut Input<'_>) -> Jlog {
     let switches = input.byte();
     let size = 100 + u32::try_from(input.below(200)).unwrap();
@@ -90,8 +90,8 @@ fn body(tag: char, n: usize) -> Vec<u8> {
     }
 }
 
-/// Works with a feed as the input says; `n` counts its messages. Returns its files, perhaps from while a writer was at
-/// work.
+/// Uses a feed according to the input; `n` counts its messages. Returns its files, perhaps from
+/// while a writer was at work.
 fn work(feed: &Feed, log: &Jlog, tag: char, n: &mut usize, input: &mut Input<'_>) -> Files {
     let writer = log.writer().unwrap();
     for _ in 0..input.below(24) {
@@ -110,7 +110,7 @@ fn work(feed: &Feed, log: &Jlog, tag: char, n: &mut usize, input: &mut Input<'_>
             }
             190..200 => _ = log.ensure_subscriber(format!("{tag}{}", input.below(3)), Start::End).unwrap(),
             200..230 => {
-                // One reads some and has done it.
+                // One reader reads and acknowledges some.
                 let names = log.subscribers().unwrap();
                 let name = &names[input.below(names.len())];
                 let mut reader = log.reader(name).unwrap();
@@ -167,8 +167,8 @@ pub fn assembled(disk: Disk, data: &[u8]) {
         (second, new)
     };
     written.extend((0..n).map(|n| body('a', n)));
-    // In the directory of the newer feed, whose files stay the same files where nothing is done to them, or in another
-    // one.
+    // In the directory of the newer feed, whose files stay the same files where nothing is done to
+    // them, or in another one.
     let in_place = switches & 4 != 0;
     let made = if in_place { from } else { place.feed("made") };
     if !in_place {
@@ -203,12 +203,12 @@ pub fn assembled(disk: Disk, data: &[u8]) {
                 assert_eq!(records, verified.records, "verify counts what is read: {:?}", verified.findings);
             }
             Err(e) if e.is_damage() => {
-                // What the next writer truncates is a finding, and no damage.
+                // A tail that the next writer truncates is a finding, but not damage.
                 assert!(!verified.findings.is_empty(), "a reader meets what verify has not found: {e}");
             }
             _ => {}
         }
-        // Without anybody who needs them, the first segments may go.
+        // If no subscriber needs them, the first segments may be removed.
         if log.subscribe("keeper", Start::Beginning).is_ok()
             && let Ok(all) = read_all(&log)
         {

@@ -1,4 +1,5 @@
-//! Configurations: any text, elements that the bytes describe, or a model that is written down in XML and in TOML.
+//! Configurations: any text, elements that the bytes describe, or a model that is written in XML
+//! and in TOML.
 
 use std::collections::HashMap;
 
@@ -86,7 +87,7 @@ fn elements(data: &[u8]) -> String {
 }
 
 fn check(file: &str, text: &str) {
-    // What is included by an absolute path could be anything.
+    // An absolute path could include anything.
     let leads_away = ["\"/", "'/", "\n/", "&#", "\\", "ENV:"].iter().any(|s| text.contains(s));
     if leads_away && text.contains("include") {
         return;
@@ -119,7 +120,7 @@ pub(super) fn check_error(file: &str, text: &str, e: &ConfigError) {
 /// Sets a graph up, with rings instead of all sinks, and logs to it.
 pub(super) fn apply(text: &str, config: &Config) {
     let graph = Graph::new();
-    // What leads there is not to be seen.
+    // Outlets to it are not visible.
     let ring = logdag::SinkSpec::new("memory", "");
     let options = StreamOptions::new().sink(ring);
     graph.configure("stderr", options).unwrap();
@@ -171,7 +172,7 @@ pub(super) fn apply(text: &str, config: &Config) {
     graph.go_sync();
 }
 
-/// By how many ways a line gets to a sink.
+/// The number of paths from a line to a sink.
 fn ways<'a>(
     described: &'a HashMap<&str, StreamInfo>,
     name: &'a str,

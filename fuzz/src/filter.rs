@@ -8,7 +8,8 @@ use logdag::{Filter, Location, Record, Value};
 
 use super::{Disk, Input, switches};
 
-/// The names that generated expressions ask for; some are keys of the records, some are fields of every line.
+/// The names that generated expressions ask for; some are keys of the records, some are fields of
+/// every line.
 const NAMES: [&str; 16] = [
     "a",
     "b",
@@ -67,7 +68,7 @@ const OPERATORS: [&str; 6] = ["=", "!=", "<", "<=", ">", ">="];
 /// Expressions may be nested so deep at least.
 const DEPTH: usize = 100;
 
-/// An expression, as the grammar has it.
+/// An expression of the grammar.
 #[derive(Clone, Debug, PartialEq)]
 enum Tree {
     Not(Box<Tree>),
@@ -76,7 +77,7 @@ enum Tree {
     Exists(String),
     Text(String, &'static str, String),
     Number(String, &'static str, String),
-    /// What it gives, the interpreter does not know.
+    /// The interpreter does not know its result.
     Regex,
 }
 
@@ -259,7 +260,7 @@ fn check(text: &str, wanted: Option<&Tree>, keys: &[(&str, Value<'_>)]) {
     }
 }
 
-/// Whether it holds; `None` where a regular expression decides.
+/// Whether it holds; `None` if a regular expression decides.
 fn holds(tree: &Tree, record: &Record<'_>) -> Option<bool> {
     let all = |all: &[Tree]| all.iter().map(|tree| holds(tree, record)).collect::<Option<Vec<bool>>>();
     Some(match tree {
@@ -282,14 +283,14 @@ fn holds(tree: &Tree, record: &Record<'_>) -> Option<bool> {
                         _ => return Some(false),
                     },
                     Value::I64(n) => Number::Int(n),
-                    // What is no i64 can only be a double.
+                    // A number outside i64 can only be a double.
                     Value::U64(n) => i64::try_from(n).map_or(Number::Double(n as f64), Number::Int),
                     Value::F64(n) => Number::Double(n),
                     _ => return Some(false),
                 };
                 let (right, _) = Number::split(number)?;
                 let order = left.order(&right);
-                // What holds of a NaN, nothing says.
+                // The comparison with a NaN is unspecified.
                 order?;
                 decide(operator, order)
             }
@@ -397,7 +398,8 @@ enum Number {
 }
 
 impl Number {
-    /// A number at the beginning of a text, and what follows it. The sign of the exponent may be left out.
+    /// A number at the beginning of a text, and what follows it. The sign of the exponent may be
+    /// left out.
     fn split(text: &str) -> Option<(Self, &str)> {
         let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
         let sign = usize::from(text.starts_with(['-', '+']));

@@ -1,4 +1,4 @@
-//! Lines of any kind in every format, and what can be read from them again.
+//! Lines of any kind in every format, and reading them again.
 
 use logdag::format::render;
 use logdag::{Flags, Format, Json as Nested, Layout, Level, Location, Record, Value};
@@ -152,7 +152,7 @@ fn flatbuffers(record: &Record<'_>, flags: Flags) {
     assert!(rest.is_empty());
 }
 
-/// All that was given must be in the line, and in that order.
+/// Every given key must be in the line, in the same order.
 fn flatbuffer(line: &LogLine<'_>, record: &Record<'_>) {
     let numbers = (line.timestamp(), line.threadid(), line.line());
     assert_eq!(numbers, (record.micros(), record.thread_id(), record.location.line));
@@ -196,7 +196,7 @@ fn flatbuffer(line: &LogLine<'_>, record: &Record<'_>) {
     }
 }
 
-/// A name that breaks no line.
+/// A name without line ends.
 fn on_one_line(name: &str) -> String {
     let dangerous =
         |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -207,7 +207,7 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
     let out = rendered(Format::Plain, record, flags, split);
     let mut prefix = String::new();
     if flags.timestamps {
-        // Where the clocks are, nobody knows; the fraction is the same everywhere.
+        // The time zone is unknown; the fraction is the same everywhere.
         let len = "[2023-11-14 22:13:20.000042] ".len();
         prefix.push_str(&out[..len]);
         let shape: String = prefix.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
@@ -293,7 +293,7 @@ fn object(out: &str, fields: &[(&str, Json)], record: &Record<'_>) {
             Value::Bool(b) => Json::from(*b),
             Value::Null => Json::Null,
             Value::Json(nested) => serde_json::from_str(nested.as_str()).expect("JSON"),
-            // There is no number in JSON that is not finite.
+            // JSON has only finite numbers.
             _ => Json::from(value.to_string()),
         };
         // The last one counts, and stands where it stood.
@@ -319,7 +319,8 @@ fn object(out: &str, fields: &[(&str, Json)], record: &Record<'_>) {
     assert!(parsed.keys().eq(all.keys()), "{out:?}, expected {all:?}");
     for ((key, read), wanted) in parsed.iter().zip(all.values()) {
         match (read.as_f64(), wanted.as_f64()) {
-            // The last bits may be lost in reading, which is quick; the text as a whole is compared below.
+            // The last bits may be lost in reading, which is quick; the text as a whole is compared
+            // below.
             (Some(a), Some(b)) if wanted.is_f64() => {
                 assert!(a.to_bits().abs_diff(b.to_bits()) <= 8, "{key}: {out:?}, expected {b:?}");
             }

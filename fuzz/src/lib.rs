@@ -1,13 +1,14 @@
-//! What the fuzz targets do with their input. Each builds a small jlog, puts the input's bytes in the place
-//! of one of its files, and then does with it whatever can be done with a jlog. Nothing may panic, run for
-//! ever, or take more memory than there is data; what the bytes do not touch must stay readable.
+//! The fuzz targets. Each builds a small jlog, replaces one of its files by the input's bytes, and
+//! then does every possible operation on it. Nothing may panic, run forever, or take more memory
+//! than there is data; untouched messages must stay readable.
 //!
-//! Two are different: to [`operations()`] the bytes say what is done with a jlog, and when it crashes, and to
-//! [`assembled()`] how two jlogs are made, and of which of their files a third one consists. Four are about
-//! logdag, and use no disk: [`filter()`] takes expressions, [`config()`] documents, [`formats()`] lines, [`syslog()`]
-//! connections.
+//! Two are different: to [`operations()`] the bytes say what is done with a jlog, and when it
+//! crashes, and to [`assembled()`] how two jlogs are made, and of which of their files a third one
+//! consists. Four are about logdag, and use no disk: [`filter()`] takes expressions, [`config()`]
+//! documents, [`formats()`] lines, [`syslog()`] connections.
 //!
-//! The same functions run in the integration tests, over the committed corpora and over mutations of them.
+//! The same functions run in the integration tests, over the committed corpora and over mutations
+//! of them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -46,7 +47,7 @@ pub use operations::operations;
 pub use requests::requests;
 pub use syslog::syslog;
 
-/// What a target is called, and what it does with its input.
+/// A target's name and function.
 pub type Target = (&'static str, fn(Disk, &[u8]));
 
 /// All targets.
@@ -80,7 +81,7 @@ pub enum Disk {
 }
 
 impl Disk {
-    /// A real one where the environment variable `JLOG_FUZZ_DISK` is `real`.
+    /// A real one if the environment variable `JLOG_FUZZ_DISK` is `real`.
     pub fn chosen() -> Self {
         static CHOSEN: OnceLock<Disk> = OnceLock::new();
         *CHOSEN.get_or_init(|| match std::env::var_os("JLOG_FUZZ_DISK") {
@@ -90,7 +91,7 @@ impl Disk {
     }
 }
 
-/// The input, from which everything is decided. Behind its end there are zeros.
+/// The input, which determines everything. Zeros follow its end.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -108,7 +109,7 @@ impl Input<'_> {
     }
 }
 
-/// What kind of jlog the bytes are put in.
+/// The kind of jlog that the bytes are put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Template {
     Plain,
@@ -256,7 +257,7 @@ impl Feed {
         if last { segments[segments.len() - 1] } else { segments[0] }
     }
 
-    /// Offset, length and message of every record of a segment of a jlog that nothing has happened to.
+    /// Offset, length and message of every record of a segment of an intact jlog.
     fn records(&self, segment: u32) -> Vec<(usize, usize, Vec<u8>)> {
         let log = self.open().unwrap();
         let mut out = Vec::new();
@@ -290,7 +291,7 @@ impl Feed {
 /// Nothing here has more batches than this.
 const ENDLESS: usize = 10_000;
 
-/// Reads what a reader has before it.
+/// Reads all pending messages of a reader.
 fn read_on(reader: &mut Reader) -> Result<Vec<(LogId, Vec<u8>)>, Error> {
     let mut out = Vec::new();
     for n in 0.. {
@@ -312,7 +313,8 @@ fn skipping() -> ReaderOptions {
 
 const EVERYTHING: &str = "~everything";
 
-/// Reads everything there is from the beginning, whatever is damaged, in several ways that must agree.
+/// Reads everything there is from the beginning, whatever is damaged, in several ways that must
+/// agree.
 fn read_all(log: &Jlog) -> Result<Vec<(LogId, Vec<u8>)>, Error> {
     log.unsubscribe(EVERYTHING)?;
     log.subscribe(EVERYTHING, Start::Beginning)?;
@@ -350,7 +352,7 @@ fn bodies(read: &[(LogId, Vec<u8>)]) -> Vec<&[u8]> {
     read.iter().map(|(_, body)| &body[..]).collect()
 }
 
-/// Looks at a jlog in every way there is; errors are fine, panics are not.
+/// Uses every query on a jlog; errors are fine, panics are not.
 fn look(log: &Jlog) -> Result<(), Error> {
     let verified = log.verify()?;
     assert!(verified.verified <= verified.records);
@@ -382,7 +384,7 @@ fn look(log: &Jlog) -> Result<(), Error> {
 /// What is written by us, to be found behind everything else.
 const LAST: &[u8] = b"written afterwards";
 
-/// Writes a message. `false` where there is no segment left for it.
+/// Writes a message. `false` if there is no segment left for it.
 fn write(log: &Jlog) -> Result<bool, Error> {
     let written = log.writer().and_then(|writer| {
         writer.append(LAST)?;
@@ -400,8 +402,9 @@ fn is_subsequence(wanted: &[Vec<u8>], of: &[&[u8]]) -> bool {
     wanted.iter().all(|body| of.any(|other| other == body))
 }
 
-/// Does everything there is with a jlog that the bytes were put in: looks at it, writes to it and repairs it,
-/// in one order or the other. `wanted` are messages that must be readable afterwards, in this order.
+/// Does everything there is with a jlog that the bytes were put in: looks at it, writes to it and
+/// repairs it, in one order or the other. `wanted` are messages that must be readable afterwards,
+/// in this order.
 fn try_everything(feed: &Feed, write_first: bool, wanted: &[Vec<u8>]) {
     if let Ok(log) = feed.open() {
         // Errors are what a damaged jlog gives.
@@ -468,8 +471,8 @@ fn edit(bytes: &mut Vec<u8>, edits: &[u8]) {
 
 /// The bytes as a segment, or as changes to one.
 ///
-/// Switches: 1, 2 the layout; 4 the segment being written; 8 its checksums stay; 16 it has an index; 32 the
-/// bytes are changes; 128 written to before it is repaired.
+/// Switches: 1, 2 the layout; 4 the segment being written; 8 its checksums stay; 16 it has an
+/// index; 32 the bytes are changes; 128 written to before it is repaired.
 pub fn scanner(disk: Disk, data: &[u8]) {
     let (switches, bytes) = switches(data);
     let formats = [
@@ -587,7 +590,7 @@ pub fn checkpoint(disk: Disk, data: &[u8]) {
         let got = read_on(&mut reader).expect("the segments are sound");
         let got = bodies(&got);
         assert!(all.ends_with(&got.iter().map(|body| body.to_vec()).collect::<Vec<_>>()));
-        // What was read can be said to be done, unless it lies beyond everything.
+        // Messages that were read can be acknowledged, unless they lie beyond everything.
         match reader.commit(reader.position()) {
             Ok(()) | Err(Error::NoSuchRecord { .. }) => {}
             Err(e) => panic!("{e}"),
@@ -597,10 +600,10 @@ pub fn checkpoint(disk: Disk, data: &[u8]) {
     log.checkpoint(&name).expect("a repaired checkpoint can be read");
 }
 
-/// The bytes as an index, which may say what it likes.
+/// The bytes as an index with any contents.
 ///
-/// Switches: 1 of the segment being written; 2 the bytes are changes to the right one; 128 written to before
-/// it is repaired.
+/// Switches: 1 of the segment being written; 2 the bytes are changes to the right one; 128 written
+/// to before it is repaired.
 pub fn index(disk: Disk, data: &[u8]) {
     let (switches, bytes) = switches(data);
     let feed = Feed::new(disk, Template::Plain);
@@ -691,8 +694,8 @@ fn runs(mut data: &[u8], inode: u64, segment: &[u8], records: &[(usize, usize, V
 
 /// The bytes as checksums.
 ///
-/// Switches: 1 of the segment being written; 2 well-formed, with contents as the bytes say; 4 of another
-/// segment; 128 written to before it is repaired.
+/// Switches: 1 of the segment being written; 2 well-formed, with contents as the bytes say; 4 of
+/// another segment; 128 written to before it is repaired.
 pub fn checksums(disk: Disk, data: &[u8]) {
     let (switches, bytes) = switches(data);
     let feed = Feed::new(disk, Template::Plain);
@@ -714,7 +717,7 @@ pub fn checksums(disk: Disk, data: &[u8]) {
     assert!(got.iter().all(|(_, body)| all.contains(body)), "a body that was never written: {got:?}");
     let mut wanted = all.clone();
     if well_formed && !foreign {
-        // They may accuse whom they like; other segments they say nothing of.
+        // They may accuse any record here, but none in other segments.
         let (before, after) = feed.elsewhere(segment);
         wanted = [before, after].concat();
     } else {
@@ -727,8 +730,8 @@ pub fn checksums(disk: Disk, data: &[u8]) {
 
 /// The bytes as the pre-commit buffer that a writer has left, with its guard.
 ///
-/// Switches: 1 the first 48 bytes are the guard; 2 the bytes are bodies of whole records; 4 of a compressed
-/// jlog; 8 the guard is a C library's (none).
+/// Switches: 1 the first 48 bytes are the guard; 2 the bytes are bodies of whole records; 4 of a
+/// compressed jlog; 8 the guard is a C library's (none).
 pub fn pre_commit(disk: Disk, data: &[u8]) {
     let (switches, mut bytes) = switches(data);
     let lz4 = switches & 4 != 0;
@@ -765,7 +768,8 @@ pub fn pre_commit(disk: Disk, data: &[u8]) {
         assert!(is_subsequence(&all, &got), "the segments keep what they have");
         assert_eq!(got.last(), Some(&LAST), "what was accepted is read");
         if switches & 9 == 8 && !lz4 && buffer.len() >= 4 {
-            // Without a guard everything whole in the buffer is new; what is intact behind damage is, too.
+            // Without a guard everything whole in the buffer is new; what is intact behind damage
+            // is, too.
             let used = u32::from_le_bytes(*buffer.first_chunk::<4>().unwrap()) as usize;
             let used = used.min(buffer.len() - 4);
             let mut left: Vec<Vec<u8>> =
@@ -878,7 +882,7 @@ pub fn settings(disk: Disk, data: &[u8]) {
     let repaired = feed.options().repair(&feed.path);
     if parsed.is_ok() && bytes.len() < 1000 {
         repaired.unwrap();
-        // What a limit refuses or drops is not asked for.
+        // Messages that a limit refuses or drops are not expected.
         if !parsed.is_ok_and(|settings| settings.limits.is_some()) {
             try_everything(&feed, switches & 128 != 0, &messages());
         }
@@ -887,7 +891,8 @@ pub fn settings(disk: Disk, data: &[u8]) {
 
 /// The bytes as the list of dropped segments, or of lost ones.
 ///
-/// Switches: 1 their checksum is made right; 2 they are the list of lost segments; 128 written to before it is repaired.
+/// Switches: 1 their checksum is made right; 2 they are the list of lost segments; 128 written to
+/// before it is repaired.
 pub fn dropped(disk: Disk, data: &[u8]) {
     let (switches, bytes) = switches(data);
     let mut list = if switches & 2 != 0 { b"jpl1".to_vec() } else { Vec::new() };

@@ -86,8 +86,8 @@ pub(super) fn both(data: &[u8]) {
         (Err(a), Err(b)) => {
             check_error(XML, &xml.text, &a);
             check_error(TOML, &toml.text, &b);
-            // Attributes are written in another order there: of several unknown ones another is the first. What XML
-            // lets pass comes before the mistake that both make.
+            // Attributes are written in another order there: of several unknown ones another is the
+            // first. What XML lets pass comes before the mistake that both make.
             assert!(what_is_wrong(&a) == what_is_wrong(&b) || is_unknown(&b), "{a}\n{b}\n{texts}");
             xml.check_place(&a);
             toml.check_place(&b);
@@ -101,12 +101,13 @@ pub(super) fn both(data: &[u8]) {
     }
 }
 
-/// Whether an attribute or key is unknown, or means nothing where it stands.
+/// Whether an attribute or key is unknown, or has no meaning in its place.
 fn is_unknown(error: &ConfigError) -> bool {
     ["unknown ", "no effect"].iter().any(|part| error.message.contains(part))
 }
 
-/// What is wrong, without the attribute or key and where it stands, which the two languages write differently.
+/// The error, without the attribute or key and its place, which the two languages write
+/// differently.
 fn what_is_wrong(error: &ConfigError) -> &str {
     let place = [" on <", " in the top level: ", " in ["].iter().find_map(|place| error.message.find(place));
     match place.and_then(|at| error.message[at..].split_once(": ")) {
@@ -115,7 +116,7 @@ fn what_is_wrong(error: &ConfigError) -> &str {
     }
 }
 
-/// Everything of a configuration that can be seen.
+/// Everything visible of a configuration.
 fn gist(config: &Config) -> Vec<String> {
     let one = |stream: &logdag::StreamConfig| {
         let outlets: Vec<_> =

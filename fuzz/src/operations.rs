@@ -1,5 +1,5 @@
-//! The bytes as operations on one jlog, kills and power failures among them, against a plain model: a list of
-//! messages, and how far each subscriber is.
+//! The bytes as operations on one jlog, including kills and power failures, against a plain model:
+//! a list of messages, and the position of each subscriber.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const OPERATIONS: usize = 80;
 /// How many subscribers there can be.
 const SUBSCRIBERS: u8 = 4;
 
-/// A message, and what was said of it.
+/// A message, and its promised state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Sent {
     /// Tells the entries of the model apart.
@@ -39,17 +39,17 @@ struct Sent {
     id: Option<LogId>,
 }
 
-/// How far a subscriber is: how many of the model's messages it has read.
+/// A subscriber's position: how many of the model's messages it has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Subscriber {
     done: usize,
-    /// What may be stored after a power failure.
+    /// The positions that may be stored after a power failure.
     possible: Vec<usize>,
     /// It is there after a power failure, too.
     sure: bool,
 }
 
-/// What a jlog is, without files.
+/// The model of a jlog, without files.
 #[derive(Clone, Debug, Default)]
 struct Model {
     /// What is in segments or was, in order.
@@ -74,7 +74,7 @@ impl Model {
         self.messages.extend(self.buffered.drain(..).map(|sent| Sent { own, ..sent }));
     }
 
-    /// What the subscriber that is furthest behind has not done yet begins here.
+    /// The first message that a subscriber has not acknowledged.
     fn needed(&self) -> usize {
         self.subscribers.values().map(|subscriber| subscriber.done).min().unwrap_or(self.first)
     }
@@ -143,8 +143,9 @@ impl Ground {
         }
     }
 
-    /// Goes on with the disk as it is found after a crash at this moment. On a real disk, that is now, and a kill:
-    /// every file is copied as it is, maps included, while the writer has them open.
+    /// Goes on with the disk as it is found after a crash at this moment. On a real disk, that is
+    /// now, and a kill: every file is copied as it is, maps included, while the writer has them
+    /// open.
     fn crash(&mut self, moment: Option<&Moment>, power_lost: bool, dice: &mut Dice) {
         let from = self.path();
         match self {
@@ -300,7 +301,7 @@ impl Run {
         Sent { serial, body, durable: false, on_disk: false, was_buffered: false, own: true, id: None }
     }
 
-    /// What a record takes, and the most it could take.
+    /// The size of a record, and its maximum size.
     fn sizes(&self, body: &[u8]) -> (usize, usize) {
         match self.compression {
             Compression::None => (16 + body.len(), 16 + body.len()),
@@ -464,8 +465,8 @@ impl Run {
         }
     }
 
-    /// The end of a segment that a power failure has torn is stepped over; elsewhere there is no damage. What a
-    /// subscriber has done is looked at while it has a reader.
+    /// The end of a segment that a power failure has torn is stepped over; elsewhere there is no
+    /// damage. What a subscriber has done is looked at while it has a reader.
     fn reading(&self) -> ReaderOptions {
         let on_damage = if self.torn { OnDamage::Skip } else { OnDamage::Fail };
         ReaderOptions::default().on_damage(on_damage).claim(Claim::Shared)
@@ -562,7 +563,7 @@ impl Run {
         }
     }
 
-    /// Nobody may write meanwhile.
+    /// No writer may be open meanwhile.
     fn repair(&mut self) {
         if self.writer.is_some() {
             assert!(self.ground.options().repair(self.ground.path()).is_err(), "a writer is there");
@@ -587,7 +588,7 @@ impl Run {
 
     /// Looks at it in every way.
     fn verify(&mut self) {
-        // Who reads may move a checkpoint to the next segment, so that one can go.
+        // A reader may move a checkpoint to the next segment, so that one can be removed.
         self.compare();
         let verified = self.log.verify().unwrap();
         assert!(self.torn || !verified.is_damaged(), "{:?}", verified.findings);
@@ -642,7 +643,7 @@ impl Run {
         let whole = how & 2 == 0 || at + 1 >= moments.len();
         self.readers.clear();
         self.ground.crash(moments.get(at), power_lost, &mut dice);
-        // What it does when it is dropped is done to the disk of before.
+        // Its drop changes only the disk of before.
         self.writer = None;
         self.log = self.ground.options().open(self.ground.path()).unwrap();
         self.counts.clear();
@@ -651,7 +652,7 @@ impl Run {
         self.torn |= power_lost;
         let seen = read_all(&self.log).unwrap();
         if whole && !power_lost && how & 4 != 0 {
-            // What is in the buffer stays there.
+            // The buffer keeps its contents.
             let there = self.model.messages[self.model.first..].iter().map(|sent| &sent.body);
             assert!(seen.iter().map(|(_, body)| body).eq(there), "what is in segments is there");
             self.compare();
@@ -727,8 +728,8 @@ impl Run {
         }
     }
 
-    /// Everything durable is there once and in order, and nothing that was never written. `on_disk` of the messages
-    /// were there before there was a writer.
+    /// Everything durable is there once and in order, and nothing that was never written. `on_disk`
+    /// of the messages were there before there was a writer.
     fn after_power_failure(&mut self, before: &Model, found: &[(LogId, Vec<u8>)], on_disk: usize) {
         let durable: BTreeSet<u32> =
             before.all().filter(|sent| sent.durable).map(|sent| sent.serial).collect();
@@ -815,7 +816,8 @@ impl Run {
         (0..SUBSCRIBERS).filter(|&n| names.contains(&name_of(n))).collect()
     }
 
-    /// How many messages a subscriber has done: it reads the rest, where the messages from `first` on are there.
+    /// How many messages a subscriber has done: it reads the rest, where the messages from `first`
+    /// on are there.
     fn done_by(&self, name: u8, first: usize, found: &[(LogId, Vec<u8>)]) -> usize {
         let mut reader = self.log.reader_with(name_of(name), self.reading()).unwrap();
         let rest = read_on(&mut reader).unwrap();

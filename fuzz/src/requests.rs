@@ -1,4 +1,4 @@
-//! Requests to what watches feeds and log streams.
+//! Requests to the server that watches feeds and log streams.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ const TOKEN: &str = "a-token-of-the-fuzzer";
 /// Answers are no longer than this: what [`jlog_watch::Limits`] allow, and what is around it.
 const MAX_ANSWER: usize = 32 << 20;
 
-/// Reads `METHOD PATH`, lines of headers, an empty line, and a body; `None` where a client could not send that.
+/// Reads `METHOD PATH`, lines of headers, an empty line, and a body; `None` if no client could send
+/// that.
 fn request(data: &[u8]) -> Option<Request<Body>> {
     let mut rest = data;
     let mut line = || {
@@ -40,7 +41,8 @@ fn request(data: &[u8]) -> Option<Request<Body>> {
     request.body(Body::from(rest.to_vec())).ok()
 }
 
-/// No request makes the server fail or say what is not JSON where it promises it, and none without the token gets at anything.
+/// No request makes the server fail or say what is not JSON where it promises it, and none without
+/// the token gets at anything.
 pub fn requests(_: Disk, data: &[u8]) {
     let Some(request) = request(data) else { return };
     let (path, has_token) = (request.uri().path().to_owned(), {

@@ -152,7 +152,7 @@ mod http {
         }
     }
 
-    /// A server that answers what it is told, and keeps the requests.
+    /// A server that gives prepared answers, and keeps the requests.
     fn server(
         mut answer: impl FnMut(&Request) -> &'static str + Send + 'static,
     ) -> (String, Arc<Mutex<Vec<Request>>>) {
@@ -308,7 +308,8 @@ mod http {
         assert!(totals.last_error.unwrap().1.contains("refused"));
     }
 
-    /// What a Loki would have stored: time in nanoseconds, text and id of each line, without repeated ones.
+    /// The contents of a Loki: time in nanoseconds, text and id of each line, without repeated
+    /// ones.
     type Stored = Arc<Mutex<Vec<(u64, String, String)>>>;
 
     /// Stores what a push holds, except lines with `poison`. Whether there was one.
@@ -360,7 +361,7 @@ mod http {
             }
             let poison = push(request, &kept);
             if n == 2 {
-                // Stored, and the answer is lost.
+                // It is stored, but the answer is lost.
                 return "HTTP/1.1 504 Late\r\nContent-Length: 0\r\n\r\n";
             }
             if poison {
@@ -578,7 +579,7 @@ mod http {
         assert_eq!(of(bodies[1]).0, serde_json::json!({ "job": "orders", "level": "info" }));
         assert_eq!(of(bodies[2]).0, serde_json::json!({ "job": "orders", "level": "none" }));
         assert_eq!(of(bodies[3]).0, serde_json::json!({ "job": "mine", "level": "warn" }));
-        // Those without a time of their own have the message's.
+        // Records without a time have the message's time.
         assert!(lines.len() == 4 && of(bodies[3]).1 > "1700000001", "{lines:?}");
     }
 

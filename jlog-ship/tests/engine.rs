@@ -1,4 +1,4 @@
-//! The engine with destinations that do what they are told: what is sent, in which order, and where the checkpoint stands.
+//! The engine with scripted destinations: the sent messages, their order, and the checkpoint.
 
 #![allow(clippy::unwrap_used)]
 
@@ -303,7 +303,7 @@ fn what_the_destination_has_already_is_not_sent() {
     assert_eq!((totals.acknowledged, totals.known, source.lag()), (20, 8, 0));
 }
 
-/// Answers when it is told to.
+/// Answers on request.
 struct Slow(Arc<Mutex<VecDeque<tokio::sync::oneshot::Sender<()>>>>);
 
 impl Destination for Slow {
@@ -495,7 +495,7 @@ impl Outage {
         Self { source, got, refusing, reports, progress, stopper, run }
     }
 
-    /// Another feed stands at the path.
+    /// Another feed is at the path.
     fn replace(&self) {
         let path = self.source.log.path();
         std::fs::remove_dir_all(path).unwrap();
@@ -572,7 +572,7 @@ fn what_can_never_be_read_again_is_not_in_flight_at_the_end() {
             "{last}"
         );
     }
-    // A feed that is still there is read again.
+    // An existing feed is read again.
     let (totals, _, reports) = Outage::begin(Refusal::temporary("down")).end();
     assert!(totals.in_flight >= 1 && totals.skipped == 0, "{totals}");
     assert!(!reports.iter().any(|report| report.starts_with("loss")), "{reports:?}");
@@ -622,7 +622,8 @@ fn another_feed_gets_the_messages_with_their_times() {
 #[test]
 fn what_a_filter_leaves_out_is_counted_and_passed() {
     let source = source(500);
-    // Whatever the window is, and whatever is left out where: at both ends, and more than the window in one piece.
+    // Whatever the window is, and whatever is left out where: at both ends, and more than the
+    // window in one piece.
     let passes = |n: usize| (100..450).contains(&n) && n.is_multiple_of(7);
     let (sink, got) = sink(3, |_| Ok(()));
     let mut refused = 0;

@@ -1,4 +1,4 @@
-//! HTTPS, with certificates that each test makes for itself.
+//! HTTPS, with certificates that each test creates.
 
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "http")]
@@ -18,10 +18,10 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
-/// So long a test waits for what a shipper is to do.
+/// How long a test waits for a shipper.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An authority that nobody knows, and a feed with two messages.
+/// An unknown authority, and a feed with two messages.
 struct Place {
     dir: tempfile::TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
@@ -80,7 +80,7 @@ impl Place {
         Server::start(config.with_single_cert(vec![certificate.der().clone()], key).unwrap())
     }
 
-    /// Sends everything, and says what the reports were.
+    /// Sends everything, and returns the reports.
     fn ship(&self, url: &str, options: &HttpOptions) -> Vec<String> {
         let (reports, kept) = mpsc::channel();
         let shipper = Shipper::new(self.log.path(), "s").unwrap().once(true);

@@ -1,9 +1,10 @@
-//! Topics of a cluster that librdkafka plays, on loopback, read by another client: Python's `confluent-kafka`, which brings a
-//! librdkafka of its own. They are skipped where no Python has it, unless `JLOG_REQUIRE_KAFKA` is set. `JLOG_KAFKA_PYTHON`
-//! names the Python.
+//! Topics of a mock cluster of librdkafka, on loopback, read by another client: Python's
+//! `confluent-kafka`, which has its own librdkafka. The tests are skipped if no Python has it,
+//! unless `JLOG_REQUIRE_KAFKA` is set. `JLOG_KAFKA_PYTHON` names the Python.
 //!
-//! This cluster does not look at the sequence numbers of idempotent producers, as a real one does. Where requests fail that
-//! are under way with others, the tests therefore keep to one request at a time, or tell by their ids what came twice.
+//! This cluster does not look at the sequence numbers of idempotent producers, as a real one does.
+//! Where requests fail that are under way with others, the tests therefore keep to one request at a
+//! time, or tell by their ids what came twice.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 #![cfg(feature = "kafka")]
@@ -25,7 +26,8 @@ use self::support::{Running, append, feed, shipper, texts, until};
 
 mod support;
 
-/// A Python that has `confluent-kafka`; `None`, with a message, where there is none and none is required.
+/// A Python that has `confluent-kafka`; `None`, with a message, if there is none and none is
+/// required.
 fn python() -> Option<String> {
     let python = std::env::var("JLOG_KAFKA_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let there = Command::new(&python)
@@ -195,7 +197,8 @@ fn keys_times_and_headers_come_from_the_message() {
     }
 }
 
-/// What the producer has while its broker is away arrives once, though the engine was refused and sent it again.
+/// Messages that the producer holds while its broker is away arrive once, though the engine got
+/// refusals and sent them again.
 #[test]
 fn a_broker_that_goes_away_is_waited_for() {
     let Some(cluster) = Cluster::start() else { return };
@@ -254,7 +257,7 @@ fn errors_of_requests_change_neither_order_nor_number() {
             RD_KAFKA_RESP_ERR_NO_ERROR,
             RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
         ],
-        // Permanent ones, after which the producer is of no use.
+        // Permanent ones, after which the producer is unusable.
         &[RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
         &[RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER],
         &[RD_KAFKA_RESP_ERR_UNKNOWN, RD_KAFKA_RESP_ERR_UNKNOWN],
@@ -324,7 +327,8 @@ fn a_message_that_is_too_long_is_set_aside_before_it_is_sent() {
     assert_eq!(Jlog::open(&aside).unwrap().end().unwrap(), LogId::new(0, 1));
 }
 
-/// The cluster refuses a request for good, whatever is in it, until it has refused a single message.
+/// The cluster refuses a request for good, whatever is in it, until it has refused a single
+/// message.
 #[test]
 fn a_message_that_the_broker_refuses_is_searched_for() {
     let Some(cluster) = Cluster::start() else { return };
@@ -398,7 +402,7 @@ fn a_cluster_that_is_not_there_is_reported_soon() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-/// Ships, when it is started as a process by the test below.
+/// Ships, if the test below has started it as a process.
 #[test]
 fn ship_in_a_process() {
     let Ok(arguments) = std::env::var("JLOG_TEST_SHIP") else { return };
@@ -406,7 +410,8 @@ fn ship_in_a_process() {
     shipper(&Jlog::open(path).unwrap()).window(1000, 1 << 20).run(kafka(url)).unwrap();
 }
 
-/// Whatever is killed when, every message is there; what is there twice has the same id, and is no more than the window.
+/// Whichever process is killed, and whenever, every message is there; duplicates have the same id,
+/// and are no more than the window.
 #[test]
 fn nothing_is_lost_when_shippers_are_killed_and_brokers_go_away() {
     let Some(cluster) = Cluster::start() else { return };

@@ -1,5 +1,6 @@
-//! Streams of a real NATS server, each of which a test starts for itself, on a port of its own. They are skipped where there
-//! is no `nats-server`, unless `JLOG_REQUIRE_NATS` is set. `JLOG_NATS_SERVER` names another program to start.
+//! Streams of a real NATS server, each started by its test on its own port. The tests are skipped
+//! without `nats-server`, unless `JLOG_REQUIRE_NATS` is set. `JLOG_NATS_SERVER` names another
+//! program to start.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 #![cfg(feature = "nats")]
@@ -33,7 +34,7 @@ struct Server {
 }
 
 impl Server {
-    /// `None`, with a message, where there is none and none is required.
+    /// `None`, with a message, if there is none and none is required.
     fn start(config: &str) -> Option<Self> {
         let named = std::env::var_os("JLOG_NATS_SERVER").map(PathBuf::from);
         let program = [named, Some("nats-server".into()), Some("/usr/sbin/nats-server".into())]
@@ -187,7 +188,7 @@ fn messages_arrive_with_their_ids_and_are_known_after_the_duplicate_window() {
     assert_eq!(server.contents(), texts(0..5010));
 }
 
-/// Ships, when it is started as a process by the test below.
+/// Ships, if the test below has started it as a process.
 #[test]
 fn ship_in_a_process() {
     let Ok(arguments) = std::env::var("JLOG_TEST_SHIP") else { return };
@@ -195,7 +196,7 @@ fn ship_in_a_process() {
     shipper(&Jlog::open(path).unwrap()).window(1000, 1 << 20).run(nats(url)).unwrap();
 }
 
-/// Whatever is killed when, every message is there once, in order.
+/// Whichever process is killed, and whenever, every message is there once, in order.
 #[test]
 fn nothing_is_lost_or_doubled_when_shipper_and_server_are_killed() {
     let Some(mut server) = Server::start("") else { return };
@@ -231,7 +232,7 @@ fn nothing_is_lost_or_doubled_when_shipper_and_server_are_killed() {
                 server.restart();
             }
             if round % 3 == 2 {
-                // It finds its way back by itself.
+                // It recovers by itself.
                 std::thread::sleep(Duration::from_millis(60));
                 shipper.kill().unwrap();
             }
@@ -348,7 +349,7 @@ fn what_an_outage_makes_the_feed_drop_is_all_that_is_missing() {
     running.end();
     let got = server.contents();
     let all = texts(0..10_000);
-    // What was in the window already is kept, and so is the end of the feed.
+    // The messages of the window are kept, and so is the end of the feed.
     let place = |text: &String| all.iter().position(|other| other == text).unwrap();
     assert_eq!((&got[..100], got.last()), (&all[..100], all.last()));
     assert!(got.len() < 10_000 && got.is_sorted_by_key(place), "{}", got.len());
@@ -510,7 +511,8 @@ fn messages_have_subjects_and_headers_of_their_own_and_arrive_once() {
     let expected = expected.map(|(subject, text, header)| (subject.to_owned(), text.to_owned(), header));
     assert_eq!(published(&server), expected);
 
-    // Wherever the checkpoint is, what has arrived is known by the last message, whichever subject that has.
+    // Wherever the checkpoint is, the last message tells what has arrived, whichever subject it
+    // has.
     log.set_checkpoint("s", LogId::new(0, 1)).unwrap();
     let totals = ship();
     assert_eq!((totals.acknowledged, totals.known), (4, 4));
@@ -521,7 +523,7 @@ fn messages_have_subjects_and_headers_of_their_own_and_arrive_once() {
     assert_eq!((totals.acknowledged, totals.known), (4, 4));
     assert_eq!(published(&server).len(), 6);
 
-    // A subject that the stream does not take holds nothing up.
+    // A subject that the stream does not take delays nothing.
     log.writer().unwrap().append_batch(&[r#"{"country":"many"}"#, r#"{"country":"few"}"#]).unwrap();
     let mut options = NatsOptions::default();
     options.mapping.set("subject", "a.x.{country}").unwrap();

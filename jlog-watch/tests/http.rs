@@ -1,4 +1,5 @@
-//! Real servers on loopback ports and sockets, asked over HTTP; this list is the table of contents.
+//! Real servers on loopback ports and sockets, queried over HTTP; this list is the table of
+//! contents.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 

@@ -1,5 +1,5 @@
-//! Processes that fork while their threads log. A test binary of its own: what the other tests do is none of theirs.
-//! jlog-fork has the same tests, with a logdag that has no features.
+//! Processes that fork while their threads log. A separate test binary, so that other tests do not
+//! interfere. jlog-fork has the same tests, with a logdag that has no features.
 
 #![allow(clippy::unwrap_used)]
 
@@ -59,7 +59,7 @@ fn messages(dir: &Path) -> Vec<String> {
     all
 }
 
-/// Runs this in a child, which must end soon and well.
+/// Runs this in a child, which must end soon and successfully.
 fn in_child(n: usize, work: impl FnOnce()) {
     match fork::fork().unwrap() {
         Fork::Child => {
@@ -118,7 +118,7 @@ fn children_are_usable_and_double_nothing_and_the_parent_does_not_notice() {
             }
         };
         let threads: Vec<_> = (0..THREADS).map(|n| scope.spawn(thread(n))).collect();
-        // Also where a child fails: nobody waits for these threads for ever.
+        // Also if a child fails: nobody waits for these threads forever.
         let stopping = Stop(&stop);
         for n in 0..FORKS {
             in_child(n, || {
@@ -233,8 +233,8 @@ fn children_that_rotate_and_compress_lose_and_double_nothing() {
     });
     drop(graph.drain_at_end());
     drop((graph, app));
-    // Whatever could not be compressed while another process had it open is, by the next one: the children of the other
-    // tests have it open for a while, too.
+    // Whatever could not be compressed while another process had it open is, by the next one: the
+    // children of the other tests have it open for a while, too.
     let plain = || {
         let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
         names.filter(|path| path.extension().unwrap() != "gz").count()
@@ -270,7 +270,8 @@ fn children_that_rotate_and_compress_lose_and_double_nothing() {
     assert!(lines == expected);
 }
 
-/// A forked child has the descriptors of its parent, and their locks: what it drops is not the parent's.
+/// A forked child has the descriptors of its parent, and their locks: what it drops is not the
+/// parent's.
 #[cfg(feature = "jlog")]
 #[test]
 fn a_child_does_not_end_the_claims_of_its_parent() {

@@ -1,4 +1,5 @@
-//! One call for a whole program: `logdag::init`. What it sets is the process's, so that each test has one of its own.
+//! One call for a whole program: `logdag::init`. Its settings belong to the process, so that each
+//! test has its own process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
@@ -57,7 +58,7 @@ fn the_program_with_everything() {
     tracing::debug!(target: "app::http", "a detail");
     std::thread::Builder::new().name("worker".to_owned()).spawn(|| panic!("oh")).unwrap().join().unwrap_err();
     assert!(matches!(logdag::init("app.toml"), Err(InitError::Install(InstallError::Tracing))));
-    // What waits is written when the guard goes.
+    // Waiting lines are written when the guard is dropped.
     drop(logging);
 }
 
@@ -135,7 +136,7 @@ fn levels_of_the_environment_count() {
         (&[][..], &["a detail", "a step"][..]),
         (&[("RUST_LOG", "app=debug")], &["a detail"]),
         (&[("RUST_LOG", "trace"), ("LOGDAG_LOG", "app::http=info")], &[]),
-        // One that is wrong is reported, and changes nothing.
+        // An invalid one is reported, and changes nothing.
         (&[("RUST_LOG", "app=loud")], &["RUST_LOG is ignored", "a detail", "a step"]),
     ] {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! What `tracing_subscriber`'s `init` does when it has its default features: it takes over the crate `log`.
+//! What `tracing_subscriber`'s `init` does when it has its default features: it takes over the
+//! crate `log`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -35,7 +36,7 @@ fn records_arrive_as_they_would_without_tracing_between() {
     assert_eq!(parsed(1)["event"], "from tracing");
     // The stream of the bridge itself is none.
     assert!(graph.find("log").is_none() && lines.len() == 2);
-    // Whoever installs a graph now is told what is in the way.
+    // Installing a graph now returns an error that names the conflict.
     let error = logdag::install(&graph).unwrap_err().to_string();
     assert!(error.contains("GraphLayer"), "{error}");
 }

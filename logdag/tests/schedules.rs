@@ -1,7 +1,7 @@
-//! The queue, the change of modes and the change of routes under many schedules of their threads, which a checker
-//! (shuttle) chooses; a schedule in which nobody can go on fails, too. Run with
-//! `cargo test -p logdag --no-default-features --features shuttle --test schedules` (the command would not work with a
-//! checker's locks); `LOGDAG_SCHEDULES` sets how many there are.
+//! The queue, the change of modes and the change of routes under many schedules of their threads,
+//! which a checker (shuttle) chooses; a schedule in which no thread can continue fails, too. Run
+//! with `cargo test -p logdag --no-default-features --features shuttle --test schedules` (the
+//! command would not work with a checker's locks); `LOGDAG_SCHEDULES` sets how many there are.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -202,7 +202,8 @@ fn a_sink_that_is_replaced_gets_what_was_accepted_for_it() {
     });
 }
 
-/// A stream that leaves repetitions out; a checker's clock says at every look that their time is over.
+/// A stream that leaves repetitions out; a checker's clock says at every look that their time is
+/// over.
 fn repeating() -> (Graph, Stream, Kept) {
     let graph = Graph::new();
     let kept = Kept::default();

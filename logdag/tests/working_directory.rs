@@ -1,4 +1,5 @@
-//! A process that changes its directory. A test binary of its own: the directory belongs to the whole process.
+//! A process that changes its directory. A separate test binary, because the directory belongs to
+//! the whole process.
 
 #![allow(clippy::unwrap_used)]
 

@@ -39,7 +39,7 @@ pub fn ship_once(log: &Jlog, destination: Box<dyn Destination>) -> Totals {
     totals
 }
 
-/// Waits until this is so.
+/// Waits until the condition holds.
 #[track_caller]
 pub fn until(mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -49,7 +49,7 @@ pub fn until(mut so: impl FnMut() -> bool) {
     }
 }
 
-/// A shipper in a thread, with what it reports.
+/// A shipper in a thread, with its reports.
 pub struct Running {
     pub progress: Progress,
     stopper: Stopper,

@@ -1,4 +1,4 @@
-//! Requests that are refused, and what browsers are told.
+//! Requests that are refused, and the answers to browsers.
 
 use jlog_watch::Watch;
 
@@ -12,7 +12,7 @@ fn other_sites_and_names_get_nothing() {
     let with = |headers: &str| {
         send(connect(&server), &format!("GET /metrics HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"))
     };
-    // A page whose name has come to mean this address.
+    // A page whose name now resolves to this address.
     let rebound = with("Host: evil.example\r\n");
     assert_eq!(rebound.status, 421);
     assert!(!rebound.body.contains("secret"));
@@ -60,6 +60,6 @@ fn what_is_no_question_or_too_long_is_refused() {
     assert!(matches!(with(&format!("GET /{}", "x".repeat(20_000)), ""), 414 | 431));
     assert_eq!(with("GET /metrics", &"X: y\r\n".repeat(200)), 431);
     assert_eq!(send(connect(&server), "nonsense\r\n\r\n").status, 400);
-    // It goes on answering.
+    // It continues to answer.
     assert_eq!(ask_with(&server, "/health/live", "").status, 200);
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Place, append, ask, consume, serve};
 
-/// What is wrong with a value by a schema of OpenAPI 3.1, as far as ours go.
+/// The errors of a value according to a schema of OpenAPI 3.1, as far as ours go.
 pub(crate) fn check(schema: &Value, value: &Value, all: &Value, at: &str) {
     if let Some(name) = schema["$ref"].as_str() {
         let schema = all.pointer(name.strip_prefix('#').unwrap()).unwrap();
@@ -164,7 +164,7 @@ fn messages_are_found_by_place_time_and_content() {
     // Nothing in the feed has changed.
     assert_eq!(std::fs::read_dir(place.join("a")).unwrap().count(), before);
 
-    // A search goes through everything; without one, the last messages come.
+    // A search goes through everything; without one, the last messages are returned.
     let find = |query: &str| ask(&server, &format!("/api/v1/feeds/long/messages{query}")).json();
     for query in ["?contains=0007", "?regex=0007%24"] {
         let found = find(query);

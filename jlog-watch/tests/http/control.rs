@@ -1,4 +1,4 @@
-//! Changes: who may make them, and what they do.
+//! Changes: who may make them, and their effects.
 
 use jlog_core::{LogId, Start};
 use jlog_watch::{Address, ServeError, Server, Token, Watch};
@@ -65,7 +65,7 @@ fn nothing_changes_without_control_or_without_a_token() {
 
     let refused = Watch::new().control().serve(&"127.0.0.1:0".parse().unwrap());
     assert!(matches!(refused, Err(ServeError::ControlNeedsToken { .. })), "{refused:?}");
-    // A socket is its owner's.
+    // A socket belongs to its owner.
     let path = place.join("control.sock");
     let server = Watch::new().feeds(place.path()).control().serve(&Address::Unix(path.clone())).unwrap();
     let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
@@ -91,7 +91,7 @@ fn subscribers_are_added_moved_and_removed() {
     assert_eq!(log.checkpoint("new").unwrap(), LogId::new(0, 3));
     assert_eq!(put("late", "{\"at\":\"2090-01-01T00:00:00Z\"}").0, 201);
     assert_eq!(log.lag("late").unwrap().messages, 0);
-    // The name that is shown is the name that is taken.
+    // The name that is shown is accepted.
     assert_eq!(put("odd%5Cxff", "").0, 201);
     assert!(log.has_subscriber(b"odd\xff").unwrap());
     for wrong in

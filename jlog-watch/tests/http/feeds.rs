@@ -1,4 +1,4 @@
-//! Feeds that come, change, go, and cannot be read.
+//! Feeds that appear, change, disappear, and cannot be read.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -84,12 +84,12 @@ fn feeds_of_a_directory_come_and_go() {
     let found = samples(&server);
     assert!(!found.contains_key(&place.of("jlog_feed_stored_messages", "a")));
     assert_eq!(found[&place.of("jlog_feed_stored_messages", "c")], 3.0);
-    // Made again, it is another feed that begins again.
+    // If it is recreated, it is another feed that starts from the beginning.
     append(&place.feed("a"), 7);
     until("a feed made again", || {
         samples(&server).get(&place.of("jlog_feed_stored_messages", "a")) == Some(&7.0)
     });
-    // A directory without feeds is no error: they may come.
+    // A directory without feeds is not an error: they may be created later.
     std::fs::create_dir(place.join("none")).unwrap();
     let server = serve(Watch::new().feeds(place.join("none")));
     assert_eq!(ask(&server, "/health/ready").status, 200);

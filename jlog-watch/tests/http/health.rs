@@ -1,4 +1,4 @@
-//! Whether all is well, and why not.
+//! Health, and the reasons for problems.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn age_and_free_space_have_limits() {
     assert_eq!(kinds(&answer), ["disk_free", "subscriber_behind"]);
     let text = answer["reasons"][1]["text"].as_str().unwrap();
     assert!(text.contains("its oldest message is 36") && text.contains("more than 600 s"), "{text}");
-    // The same feed is well by other limits.
+    // The same feed is healthy with other limits.
     let thresholds = Thresholds::default().max_lag(Duration::from_secs(7200)).min_free(1);
     let server = serve(Watch::new().feeds(place.path()).thresholds(thresholds));
     assert_eq!(ask(&server, "/health/ready").status, 200);
@@ -75,7 +75,7 @@ fn damage_and_losses_are_reasons() {
         .map(|reason| (reason["kind"].as_str().unwrap(), reason["subscriber"].as_str().unwrap()))
         .collect();
     assert_eq!(about, [("damage", "beyond"), ("damage", "broken"), ("lost", "s")]);
-    // What cannot be told is no 0.
+    // An unknown value is not shown as 0.
     let metrics = ask(&server, "/metrics").body;
     let feed = place.join("a").display().to_string();
     for (name, sound) in [("beyond", 0), ("broken", 0), ("s", 1)] {

@@ -1,4 +1,4 @@
-//! What `/metrics` looks like to Prometheus.
+//! `/metrics` as Prometheus reads it.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ fn promtool_finds_nothing_wrong() {
     lint(&serve(watch));
 }
 
-/// Has promtool look at what a server shows.
+/// Checks a server's metrics with promtool.
 pub(crate) fn lint(server: &Server) {
     if !crate::prometheus::is_there("promtool") {
         return;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Place, append, ask, consume, serve, socket_address};
 
-/// So long a browser may take to start, or to show something.
+/// How long a browser may take to start, or to show something.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A browser, ended when it is dropped.
@@ -23,7 +23,7 @@ struct Browser {
 }
 
 impl Browser {
-    /// `None` where there is none, and none is required.
+    /// `None` if there is none and none is required.
     fn start() -> Option<Self> {
         let spawned = Command::new("chromedriver")
             .args(["--port=0", "--allowed-ips=127.0.0.1"])
@@ -45,7 +45,7 @@ impl Browser {
         let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
         let port = said
             .find_map(|line| line.rsplit_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
-        // What it has to say further must not stop it.
+        // Its further output must not block it.
         std::thread::spawn(move || said.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
         let mut browser = Self { driver, port: port.unwrap(), session: String::new(), _profile: profile };
@@ -101,7 +101,7 @@ impl Browser {
         self.post(&format!("{}/url", self.session), &json!({ "url": url }));
     }
 
-    /// What a script returns.
+    /// The result of a script.
     fn run(&self, script: &str) -> Value {
         self.post(&format!("{}/execute/sync", self.session), &json!({ "script": script, "args": [] }))
     }
@@ -264,7 +264,7 @@ fn the_page_draws_the_graph_and_switches_streams() {
         assert!(texts.contains(&expected), "{expected}: {texts:?}");
     }
     assert_eq!(browser.run("return document.querySelectorAll('#graph path.nowhere').length"), 2);
-    // What leads to another stream stands left of it.
+    // A stream is left of those that it leads to.
     let left = "const at = (name) => [...document.querySelectorAll('#graph text')]\
                 .find((text) => text.firstChild.data === name).getBoundingClientRect().left;\
                 return at('web') < at('ring') && at('lonely') < at('nothing')";

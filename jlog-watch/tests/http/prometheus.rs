@@ -11,14 +11,15 @@ use serde_json::Value;
 
 use crate::support::{Place, append, ask, consume, send, serve, socket_address, until};
 
-/// So long Prometheus may take to start, to scrape and to evaluate.
+/// How long Prometheus may take to start, to scrape and to evaluate.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn dist() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dist/prometheus")
 }
 
-/// Whether a program of Debian's package prometheus is there; it must be where it is required.
+/// Whether a program of Debian's package prometheus is installed; fails if it is required and
+/// missing.
 pub(crate) fn is_there(program: &str) -> bool {
     let there =
         Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
@@ -48,7 +49,7 @@ fn rules_do_what_they_say() {
     }
 }
 
-/// Rules and panels about metrics that do not exist would never say anything.
+/// Rules and panels about metrics that do not exist would never show anything.
 #[cfg(feature = "graph")]
 #[test]
 fn rules_and_panels_are_about_metrics_that_there_are() {

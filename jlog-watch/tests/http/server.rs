@@ -1,4 +1,4 @@
-//! Where servers listen, and how they end.
+//! Servers' addresses, and how they end.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +41,7 @@ fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
         assert_eq!(send(stream, asked).status, 200);
         server.stop();
         assert!(!path.exists());
-        // What a killed one has left is replaced; another file is not.
+        // The leftover socket of a killed server is replaced; another file is not.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     }
     std::fs::remove_file(&path).unwrap();

@@ -27,7 +27,7 @@ fn a_thousand_slow_connections_keep_nobody_waiting() {
     for _ in 0..3 {
         assert!(ask(&server, "/metrics").body.contains(&place.of("jlog_feed_up", "feed")));
     }
-    // Far sooner than the slow ones are given up.
+    // Far sooner than the server gives up the slow ones.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     drop(slow);
 }
@@ -62,7 +62,7 @@ fn headers_that_do_not_come_and_answers_that_nobody_takes_end_connections() {
     let long = send(connect(&server), &(head + &piece));
     assert_eq!((long.status, long.json()["error"].as_str()), (413, Some("the request's body is too long")));
 
-    // Requests one behind the other, whose answers nobody reads.
+    // Requests one after the other, whose answers nobody reads.
     let mut stream = connect(&server);
     stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n").repeat(1000);

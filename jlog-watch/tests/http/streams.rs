@@ -70,13 +70,13 @@ fn streams_are_counted() {
     assert_eq!(samples(&server)["logdag_stream_failed_lines_total{stream=\"full\"}"], 1.0);
 }
 
-/// What was lost before anybody looked may be long ago.
+/// Losses before the first look may be long ago.
 #[test]
 fn losses_before_the_first_look_are_counted_and_no_alarm() {
     let place = Place::new();
     let graph = graph_with_everything(&place);
     log!(graph.stream("bad").unwrap(), "lost");
-    // Its error is that of the sink.
+    // Its error is the sink's error.
     let _ = graph.flush();
     let server = serve(Watch::new().graph("", graph.clone()));
     assert_eq!(ask(&server, "/health/ready").status, 200);
@@ -104,7 +104,7 @@ fn writes_are_timed_and_rotations_counted() {
     assert!(!found.contains_key("logdag_stream_rotations_total{stream=\"ring\"}"));
 }
 
-/// Writes when it is told to. Like a file, it does not ask for the times of lines.
+/// Writes on request. Like a file, it does not ask for the times of lines.
 #[derive(Debug)]
 struct Stuck(Mutex<Receiver<()>>);
 
@@ -221,7 +221,7 @@ fn metrics_are_made_of_lines() {
     };
     assert_eq!((bounds(&open), bounds(&ask(&server, "/metrics").body)), (3, 3), "{open}");
     assert!(open.contains("\nduration_seconds_bucket{le=\"+Inf\"} 3\n"), "{open}");
-    // They go on when the configuration is read again.
+    // They continue when the configuration is read again.
     config.replace(&graph).unwrap();
     log!(access, status = 500; "served");
     assert!((samples(&server)["errors_total"] - 2.0).abs() < 1e-9);

@@ -1,4 +1,4 @@
-//! A server, and a client that sends exactly what it is told.
+//! A server, and a client that sends exactly the given bytes.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use jlog_core::{Jlog, Start, Wait};
 use jlog_watch::{Address, Server, Watch};
 use tempfile::TempDir;
 
-/// What has not come after this time does not come any more.
+/// If something has not happened after this time, it will not happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) fn serve(watch: Watch) -> Server {

@@ -1,4 +1,4 @@
-//! Messages and lines as they come.
+//! Messages and lines as they arrive.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -87,7 +87,7 @@ fn a_feed_is_followed_and_gone_on_with() {
         assert_eq!(event.data["id"], *event.id);
     }
     drop(events);
-    // What came while the client was away, too.
+    // Also messages that arrived while the client was away.
     append(&log, 1);
     let mut events = Events::open(&server, "/api/v1/feeds/a/tail", Some(&first.id));
     for n in (0..20).chain([0]) {
@@ -95,7 +95,7 @@ fn a_feed_is_followed_and_gone_on_with() {
     }
     let mut found = Events::open(&server, "/api/v1/feeds/a/tail?last=100&contains=0013", None);
     assert_eq!(found.next().data["body"], "message 0013");
-    // Nobody is a subscriber by that.
+    // This adds no subscriber.
     assert_eq!(log.subscribers().unwrap().len(), 1);
 
     // A feed made again: the id means nothing there.
@@ -138,7 +138,7 @@ fn open_tails_have_a_limit_and_keep_nobody_from_asking() {
     assert_eq!(refused.status, 503);
     assert!(refused.json()["error"].as_str().unwrap().contains("too many tails"));
     assert_eq!(ask(&server, "/metrics").status, 200);
-    // One that goes makes room.
+    // A client that leaves makes room.
     tails.pop();
     until("room for a tail", || {
         let mut stream = connect(&server);
@@ -183,7 +183,7 @@ fn a_ring_is_followed_and_what_went_before_it_was_seen_is_reported() {
         assert!(seen <= 1002);
     }
     assert_eq!(seen, 1002);
-    // A client from before a restart gets all that there is.
+    // A client from before a restart gets everything.
     let mut events = Events::open(&server, path, Some("5000"));
     assert_eq!(events.next().data["line"], "line 950");
     graph.remove("http/ring");

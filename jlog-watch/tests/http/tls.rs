@@ -1,5 +1,5 @@
-//! TLS, with certificates that each test makes for itself, and two clients: curl where it is there,
-//! and rustls.
+//! TLS, with certificates that each test creates, and two clients: curl if it is installed, and
+//! rustls.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -95,7 +95,7 @@ impl Authority {
         StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
     }
 
-    /// What a client is told, or why it is told nothing.
+    /// The answer to a client, or the reason why there is none.
     fn ask(&self, server: &Server, shows: Option<&(PathBuf, PathBuf)>, headers: &str) -> Result<u16, String> {
         let mut stream = self.connect(crate::support::socket_address(server), shows);
         let request =
@@ -145,7 +145,7 @@ fn clients_show_their_certificates() {
     assert_ne!(ours.curl(&server, Some(&right)), Some(false));
     // A page of another site may have a browser show a certificate.
     assert_eq!(ours.ask(&server, Some(&right), "Origin: https://evil.example\r\n"), Ok(403));
-    // Whoever trusts others does not trust us.
+    // A client that trusts other authorities does not trust us.
     assert!(others.ask(&server, Some(&right), "").unwrap_err().contains("certificate"));
     // Without TLS there is no answer.
     let port = crate::support::socket_address(&server).port();
@@ -186,7 +186,7 @@ fn a_token_serves_as_well_and_both_are_needed_where_both_are_asked_for() {
     assert!(matches!(refused, Err(ServeError::TlsOfSocket { .. })), "{refused:?}");
 }
 
-/// Clients that do not come to an end with their handshake are let go, and keep nobody waiting.
+/// Clients that do not finish their handshake are disconnected, and delay nobody.
 #[test]
 fn handshakes_have_a_time() {
     let ours = Authority::new();

@@ -247,14 +247,14 @@ fn what_a_child_writes_to_a_pipe_is_logged_line_by_line() {
     assert_eq!(ring(&graph, "out"), expected);
 }
 
-/// What the file descriptors of this process lead to.
+/// The targets of this process's file descriptors.
 fn open_here() -> Vec<PathBuf> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
-    // Those of other tests come and go.
+    // Descriptors of other tests come and go.
     entries.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok()).collect()
 }
 
-/// What those of a child process lead to.
+/// The targets of a child process's descriptors.
 fn open_in_a_child() -> Vec<PathBuf> {
     let script = "for fd in /proc/$$/fd/*; do readlink $fd; done; true";
     let output = Command::new("sh").args(["-c", script]).output().unwrap();
@@ -304,7 +304,7 @@ fn a_child_gets_none_of_the_file_descriptors() {
             assert!(!inherited.iter().any(|open| open.starts_with(path)), "{round}: {inherited:?}");
         }
     }
-    // Nobody but the one who holds it keeps the pipe open.
+    // Only its holder keeps the pipe open.
     drop(writer);
     pipe.finish().unwrap();
 }
@@ -350,7 +350,7 @@ fn a_line_above_the_limit_is_counted_and_not_written() {
 fn ways_that_multiply_are_refused_and_nothing_changes() {
     let graph = Graph::new();
     graph.add_memory("end", 10, 1000).unwrap();
-    // Every diamond doubles the ways.
+    // Every diamond doubles the number of paths.
     let mut from = "end".to_owned();
     let mut refused = None;
     for n in 0..40 {

@@ -1,4 +1,4 @@
-//! Configurations: what is read, where errors point to, and what applying one again changes.
+//! Configurations: reading, the places of errors, and the effect of applying one again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -76,7 +76,7 @@ fn outlets_that_a_configuration_takes_away_are_gone() {
     log!(stream, "c");
     xml("").replace(&graph).unwrap();
     log!(stream, "d");
-    // What a program has connected is not a configuration's to take away, whenever that was.
+    // A configuration never removes outlets that a program has added, whenever that was.
     graph.add_outlet("app/http", "ring", None).unwrap();
     xml("").replace(&graph).unwrap();
     log!(stream, "e");
@@ -86,7 +86,7 @@ fn outlets_that_a_configuration_takes_away_are_gone() {
     xml("<log name='app/http'><outlet name='ring'/></log>").apply(&graph).unwrap();
     graph.add_outlet("app/http", "third", None).unwrap();
     log!(stream, "f");
-    // And what it has taken away does not come back.
+    // And outlets that the program has removed do not come back.
     assert_eq!(graph.remove_outlet("app/http", "app"), 0);
     xml("").replace(&graph).unwrap();
     log!(stream, "g");

@@ -1,4 +1,4 @@
-//! What streams are once a configuration declares them, declares them in another way, or leaves them out.
+//! Streams that a configuration declares, declares differently, or leaves out.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! Lines that would forge others, or do something to a terminal.
+//! Lines that could forge others, or control a terminal.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,5 @@
-//! What others make of the lines: readers generated from the schema, JSON parsers, and the jlog's consumers.
+//! Lines as other programs read them: readers generated from the schema, JSON parsers, and the
+//! jlog's consumers.
 
 use flatbuffers::{Verifiable, Verifier, VerifierOptions};
 use logdag::{Format, Graph, HexDump, Level, Location, SinkSpec, StreamOptions, Value, log};
@@ -145,7 +146,7 @@ fn what_reads_flatbuffers_again_finds_what_json_would_have_said() {
     let text = |text: &'static str| logline::Value::Str(text.into());
     let typeless = logline::LogLine::parse(&lines[2].bytes).unwrap();
     assert_eq!(typeless.keys, [("ok".into(), text("true")), ("nested".into(), text("[1,{}]"))]);
-    // Whatever is cut or changed: an error, or another line, but nothing worse.
+    // Whatever is cut or changed, the result is an error or another line, but nothing worse.
     let bytes = &lines[0].bytes;
     for at in 0..bytes.len() {
         let _ = logline::LogLine::parse(&bytes[..at]);

@@ -147,7 +147,7 @@ fn a_queue_that_has_run_dry_leaves_nothing_in_the_buffer() {
 
 const VICTIM: &str = "LOGDAG_TEST_VICTIM";
 
-/// What the process does that is killed.
+/// The process that is killed.
 fn be_killed(dir: &str) -> ! {
     let graph = Graph::new();
     let stream = graph.configure("feed", typed("jlog", Path::new(dir), Rotation::default())).unwrap();
@@ -203,7 +203,7 @@ fn be_killed_without_a_queue(dir: &Path) -> ! {
     unreachable!()
 }
 
-/// A child that is killed, and waited for, however the test ends.
+/// A child that is killed and waited for, however the test ends.
 struct Victim(std::process::Child);
 
 impl Drop for Victim {

@@ -1,4 +1,4 @@
-//! Lines that are lost or dropped are counted and reported; those that need not be are not lost.
+//! Lost and dropped lines are counted and reported; no line is lost without need.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the graph and its sinks do, seen from outside.
+//! The graph and its sinks, tested from outside.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
@@ -7,11 +7,11 @@ mod doubles;
 
 // The macros and calls of programs, hooks, speculation, pipes.
 mod calls;
-// Configurations: what is read, where errors point to, what applying one changes.
+// Configurations: reading, the places of errors, the effect of applying one.
 mod configuration;
-// Streams that configurations declare, and what was there before.
+// Streams that configurations declare, and their state before.
 mod declared;
-// Lines that would forge others, or do something to a terminal.
+// Lines that could forge others, or control a terminal.
 mod escaping;
 // Files as sinks.
 mod file;
@@ -27,7 +27,7 @@ mod levels;
 mod limits;
 // Lines that are lost are counted and reported.
 mod losses;
-// What `log!` makes of format strings and arguments.
+// Format strings and arguments of `log!`.
 mod messages;
 // Random graphs against a model.
 mod model;
@@ -35,9 +35,9 @@ mod model;
 mod modes;
 // Panics of sinks and of arguments.
 mod panics;
-// Queues: full ones, order, what a flush promises.
+// Queues: full ones, order, the promise of a flush.
 mod queue;
-// Values that must not be written.
+// Redaction.
 mod redaction;
 // Repetitions of lines.
 mod repetitions;
@@ -101,7 +101,7 @@ fn log_from_threads(stream: &Stream, threads: usize, lines: usize) {
     });
 }
 
-/// Every line of every thread is there once, whole, and behind the one before it.
+/// Every line of every thread is there once, whole, and in order.
 fn assert_complete<'a>(lines: impl IntoIterator<Item = &'a str>, threads: usize, expected: usize) {
     let mut next = vec![0usize; threads];
     for line in lines {
@@ -115,7 +115,7 @@ fn assert_complete<'a>(lines: impl IntoIterator<Item = &'a str>, threads: usize,
     assert_eq!(next, vec![expected; threads]);
 }
 
-/// Does something that must not take for ever.
+/// Does something that must not take forever.
 fn within<R: Send + 'static>(limit: Duration, work: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, waiting) = mpsc::channel();
     let thread = std::thread::spawn(move || {

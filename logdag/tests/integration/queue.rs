@@ -13,7 +13,7 @@ use super::{assert_complete, log_from_threads, ring, typed, within};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Keeps what it gets, and waits at a gate, for a time, or for ever, before it does.
+/// Keeps its lines, after it has waited at a gate, for a time, or forever.
 #[derive(Debug, Default)]
 struct Slow {
     closed: Mutex<bool>,
@@ -334,7 +334,8 @@ fn what_is_logged_in_the_middle_of_a_line_is_counted() {
     assert!(told.to_json().contains("\"reentrant\":3"), "{}", told.to_json());
 }
 
-/// As a signal handler does that interrupts a thread while it describes a graph: the locks are that thread's own.
+/// As a signal handler does that interrupts a thread while it describes a graph: the locks are that
+/// thread's own.
 #[test]
 fn what_is_logged_while_a_sink_is_asked_is_left_out_and_counted() {
     /// A sink that logs to its own stream when it is asked for its size.

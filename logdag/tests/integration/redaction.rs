@@ -1,4 +1,4 @@
-//! What must not be written is written nowhere.
+//! Redacted values are written nowhere.
 
 use logdag::config::Config;
 use logdag::input::JsonLines;

@@ -1,4 +1,4 @@
-//! Rotation and retention: which files are rotated, removed and made.
+//! Rotation and retention: which files are rotated, removed and created.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -55,7 +55,8 @@ fn only_regular_files_are_rotated() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-/// Nothing is logged: a file that was moved away or removed is not made again, and nobody hears of a directory that is gone.
+/// Nothing is logged: a file that was moved away or removed is not made again, and nobody hears of
+/// a directory that is gone.
 #[test]
 fn a_sink_with_nothing_to_write_makes_no_files() {
     let dir = tempfile::tempdir().unwrap();

@@ -180,7 +180,7 @@ fn tcp_counts_octets_and_connects_again() {
             let expected = message(14, "a", &format!("- round {round}\nline {n} é"));
             assert_eq!(counted(&mut peer), expected);
         }
-        // What a server says is of no interest.
+        // The server's answers do not matter.
         peer.write_all(b"hello").unwrap();
     }
     assert_eq!(graph.describe("a").unwrap().counters.failed, 0);

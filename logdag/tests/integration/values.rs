@@ -1,4 +1,4 @@
-//! Values of JSON: what comes in is what goes out, and filters reach into it.
+//! Values of JSON: they pass through unchanged, and filters reach into them.
 
 use logdag::input::JsonLines;
 use logdag::{
