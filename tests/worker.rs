@@ -134,7 +134,7 @@ fn claim(feed: &str, subscriber: &str) {
     drop(reader);
 }
 
-/// Appends messages, which all fit in the buffer, and flushes it; but stands still for ever, within
+/// Appends messages, which all fit in the buffer, and flushes it; but stands still forever, within
 /// the write to the segment, when this many bytes of it have been written. Says so then.
 fn stop_in_flush(feed: &str, count: u32, bytes: u64) {
     let left = AtomicU64::new(bytes);

@@ -205,7 +205,7 @@ fn tail_process(name: &SubscriberName) -> Option<i32> {
     process.parse::<u32>().ok().and_then(|process| i32::try_from(process).ok()).filter(|&process| process > 0)
 }
 
-/// Removes the subscribers of tails that were killed, where that is possible.
+/// Removes the subscribers of tails that were killed, if that is possible.
 fn remove_dead_tails(log: &Jlog) {
     for name in log.subscribers().unwrap_or_default() {
         let Some(process) = tail_process(&name) else { continue };

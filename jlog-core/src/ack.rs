@@ -260,7 +260,7 @@ mod tests {
         prop::collection::vec(step, 0..300)
     }
 
-    /// What a message is, as a plain list of all of them knows it.
+    /// The state of a message, according to a plain list of all messages.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum State {
         With { since: u64, deliveries: u32 },

@@ -231,7 +231,7 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
     Ok(backup)
 }
 
-/// Copies a file, or its first bytes; `None` where it is not there.
+/// Copies a file, or its first bytes; `None` if it does not exist.
 fn copy_file(shared: &Shared, to: &Path, name: &str, len: Option<u64>) -> Result<Option<u64>> {
     let from = shared.at(name);
     // Neither a link nor anything that could block.

@@ -761,7 +761,7 @@ mod tests {
                 }
                 assert_ne!(key, "nothing");
                 let mapped = mapping.apply(body.as_bytes());
-                // What is mapped is of the kind that was asked for, and nothing else is.
+                // Exactly the mapped fields have the requested kind.
                 for (is, kind) in [
                     (mapped.subject.is_some(), "subject"),
                     (mapped.key.is_some(), "key"),

@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(first, None);
         drop(held);
 
-        // What is known has its line counted; of what is not, no stream is made.
+        // For a known stream, the line is counted; an unknown one is not created.
         let busy = While::busy();
         let names = graph.names().len();
         crate::log!(targets.stream_of_line("app").unwrap(), "in a handler");

@@ -7,7 +7,7 @@ const ROW: usize = 16;
 const MAX_ROW: usize = 256;
 
 /// Bytes as rows of 16, or of the formatter's width, up to 256 (`{:8}` is libmtev's): offset,
-/// hexadecimal, and text where there is some. Log it as part of a message; sinks that split
+/// hexadecimal, and as text if there is some. Log it as part of a message; sinks that split
 /// messages at line ends give each row its own prefix.
 ///
 /// ```

@@ -1,8 +1,8 @@
 //! Messages before they are text.
 //!
-//! [`log!`](crate::log!) makes a [`Message`] of its format string and arguments: `format_args!` is one. Whole numbers with
-//! zeros before them, or in hexadecimal, it takes long for, as it writes digit by digit: they are written by what stands
-//! here instead.
+//! [`log!`](crate::log!) makes a [`Message`] of its format string and arguments: `format_args!` is
+//! one. Whole numbers with zeros before them, or in hexadecimal, it takes long for, as it writes
+//! digit by digit: they are written by what stands here instead.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -18,7 +18,7 @@ pub trait Message {
     /// A part of it cannot be formatted. What was written before that stays.
     fn write_to(&self, text: &mut Text<'_>) -> fmt::Result;
 
-    /// The same, where it is text already.
+    /// The same, if it is text already.
     fn as_str(&self) -> Option<&str> {
         None
     }
@@ -67,8 +67,8 @@ enum LooksFor {
     Controls,
 }
 
-/// Whether a byte may belong to a character that is not to reach a terminal or break a line: every control character, and
-/// the first bytes of those beyond ASCII (`format::is_dangerous` decides).
+/// Whether a byte may belong to a character that is not to reach a terminal or break a line: every
+/// control character, and the first bytes of those beyond ASCII (`format::is_dangerous` decides).
 #[inline]
 pub(crate) const fn may_be_dangerous(byte: u8) -> bool {
     byte < b' ' || matches!(byte, 0x7f | 0xc2 | 0xe2)
@@ -80,8 +80,9 @@ impl<'a> Text<'a> {
         Self { bytes, looks_for: LooksFor::Nothing, found: false }
     }
 
-    /// The same; it is known then whether there are line ends in what was written ([`found`](Self::found)). They are looked
-    /// for in what comes, as what was only just written cannot be read at once.
+    /// The same; it is known then whether there are line ends in what was written
+    /// ([`found`](Self::found)). They are looked for in what comes, as what was only just written
+    /// cannot be read at once.
     pub(crate) fn that_looks_for_line_ends(bytes: &'a mut Vec<u8>) -> Self {
         Self { bytes, looks_for: LooksFor::LineEnds, found: false }
     }
@@ -117,7 +118,8 @@ impl<'a> Text<'a> {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    /// Appends a number: these digits but for zeros before them, with a sign where it is negative, and zeros up to a width.
+    /// Appends a number: these digits without leading zeros, with a sign if it is negative, and
+    /// zeros up to a width.
     fn push_number(&mut self, negative: bool, digits: &[u8], width: usize) {
         let leading_zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
         let digits = &digits[leading_zeros.min(digits.len() - 1)..];
@@ -168,13 +170,15 @@ impl<F: Fn(&mut Text<'_>) -> fmt::Result> Message for Formatted<F> {
     }
 }
 
-/// An argument of a format string. A call of [`Put`]'s method finds this one where its type is a number, and the one of a
-/// reference to it otherwise. Traits of the caller may have methods for every type, hence its unusual name.
+/// An argument of a format string. A call of [`Put`]'s method finds this one where its type is a
+/// number, and the one of a reference to it otherwise. Traits of the caller may have methods for
+/// every type, hence its unusual name.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Argument<'a, T: ?Sized>(pub &'a T);
 
-/// Whole numbers; and the other primitive ones, so that the type of a literal need not be known yet.
+/// Whole numbers; and the other primitive ones, so that the type of a literal need not be known
+/// yet.
 #[doc(hidden)]
 pub trait Number {
     /// Whether it is negative, and how far from zero.
@@ -194,7 +198,7 @@ pub enum Digits {
 
 #[doc(hidden)]
 pub trait Put {
-    /// Writes it with zeros up to a width; `otherwise` does it where this does not.
+    /// Writes it with zeros up to a width; `otherwise` does it if this does not.
     fn logdag_put(
         &self,
         text: &mut Text<'_>,
@@ -241,9 +245,10 @@ const ZEROS: u64 = 0x3030_3030_3030_3030;
 /// Eight decimal digits are enough for what is below this.
 const GROUP: u64 = 100_000_000;
 
-/// The eight digits of a number below 10^8, the first in the lowest byte. In one word, numbers side by side are split into
-/// their halves, three times; digits that are computed in a register and stored at once are there to be copied at once, unlike
-/// bytes stored one by one. Both are from Paul Khuong, "How to print integers really fast" (2017).
+/// The eight digits of a number below 10^8, the first in the lowest byte. In one word, numbers side
+/// by side are split into their halves, three times; digits that are computed in a register and
+/// stored at once are there to be copied at once, unlike bytes stored one by one. Both are from
+/// Paul Khuong, "How to print integers really fast" (2017).
 const fn decimal(number: u64) -> u64 {
     let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
@@ -289,8 +294,8 @@ fn put_long_hexadecimal(text: &mut Text<'_>, number: u64, ten: u8, width: usize)
     text.push_number(false, halves.map(|half| hexadecimal(half, ten).to_le_bytes()).as_flattened(), width);
 }
 
-/// Writes a number of eight digits, which are in a word from the lowest byte on: without zeros before it, but so many
-/// digits (up to eight) at least.
+/// Writes a number of eight digits, which are in a word from the lowest byte on: without zeros
+/// before it, but so many digits (up to eight) at least.
 fn put_eight(text: &mut Text<'_>, digits: u64, least: usize) {
     let leading_zeros = ((digits ^ ZEROS).trailing_zeros() / 8) as usize;
     let first = leading_zeros.min(8 - least.clamp(1, 8));

@@ -1,4 +1,5 @@
-//! Writing to what may take nothing for a long time: pipes, terminals and sockets whose reader has stopped.
+//! Writing to what may take nothing for a long time: pipes, terminals and sockets whose reader has
+//! stopped.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -11,7 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// A pipe that is ready for writing takes this many bytes at once (`PIPE_BUF`), and others do not come between them.
+/// A pipe that is ready for writing takes this many bytes at once (`PIPE_BUF`), and others do not
+/// come between them.
 const AT_ONCE: usize = 4096;
 
 thread_local! {
@@ -41,7 +43,7 @@ pub(crate) fn is_limited() -> bool {
     UNTIL.try_with(Cell::get).is_ok_and(|until| until.is_some())
 }
 
-/// Writes bytes, for no longer than [`Patience`] says; where that fails, says how many of them are there.
+/// Writes bytes, for no longer than [`Patience`] allows; on failure, returns how many were written.
 pub(crate) fn write_all(to: impl AsFd, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let until = UNTIL.try_with(Cell::get).unwrap_or(None);
     let to = to.as_fd();
@@ -79,7 +81,8 @@ fn reopen(terminal: BorrowedFd<'_>) -> io::Result<File> {
         .open(format!("/proc/self/fd/{}", terminal.as_raw_fd()))
 }
 
-/// Lets writing to a file wait that was opened without waiting (`O_NONBLOCK`): lines are not lost because a reader is slow.
+/// Lets writing to a file wait that was opened without waiting (`O_NONBLOCK`): lines are not lost
+/// because a reader is slow.
 pub(crate) fn let_writes_wait(file: &File) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
     fcntl(file, FcntlArg::F_SETFL(flags))?;
@@ -104,8 +107,9 @@ fn not_taken() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "nobody takes what is written to it")
 }
 
-/// Writes to standard error what can be reported nowhere else. Where its reader has stopped, this waits for no more than 100
-/// ms, and the text is left out: a program that ends, or has to log on, does not wait for whoever may read that.
+/// Writes to standard error what can be reported nowhere else. Where its reader has stopped, this
+/// waits for no more than 100 ms, and the text is left out: a program that ends, or has to log on,
+/// does not wait for whoever may read that.
 pub fn report_on_stderr(text: &str) {
     report(text.as_bytes());
 }

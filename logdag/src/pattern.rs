@@ -1,4 +1,5 @@
-//! Regular expressions, by PCRE2 and on bytes, as libmtev has them: `\w`, `\d`, `.` and `(?i)` are of ASCII.
+//! Regular expressions, by PCRE2 and on bytes, as libmtev has them: `\w`, `\d`, `.` and `(?i)` are
+//! of ASCII.
 
 #[cfg(feature = "regex")]
 use pcre2::bytes::{Regex, RegexBuilder};
@@ -23,8 +24,8 @@ impl Pattern {
     }
 }
 
-/// What each is compiled with: lines end with a newline whatever the library was built for, and what goes back more often
-/// than this is given up.
+/// What each is compiled with: lines end with a newline whatever the library was built for, and
+/// what goes back more often than this is given up.
 #[cfg(feature = "regex")]
 const SETTINGS: &str = "(*LF)(*LIMIT_MATCH=100000)";
 /// The most memory that matching keeps its way back in.
@@ -38,8 +39,8 @@ pub(crate) struct Pattern(Regex);
 
 #[cfg(feature = "regex")]
 impl Pattern {
-    /// One from its text; with `u` among the flags that it begins with, as in `(?u)` or `(?iu)`, it is about characters of
-    /// Unicode.
+    /// One from its text; with `u` among the flags that it begins with, as in `(?u)` or `(?iu)`, it
+    /// is about characters of Unicode.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -137,7 +138,7 @@ mod tests {
             ("é", "café", true),
             ("\\bfé", "café fé", true),
             ("[[:alpha:]]+7", "x7", true),
-            // Unicode where that is asked for.
+            // Unicode only on request.
             ("(?u)^\\w+$", "naïve", true),
             ("(?u)^.$", "é", true),
             ("(?iu)É", "é", true),

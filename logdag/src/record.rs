@@ -86,7 +86,7 @@ pub(crate) fn this_thread() -> (u32, String) {
     THREAD.try_with(|(id, name)| (*id, (**name).to_owned())).unwrap_or_default()
 }
 
-/// What this thread does at the moment.
+/// The current activity of this thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
     /// Nothing here.

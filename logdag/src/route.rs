@@ -1,4 +1,5 @@
-//! Where the lines of a stream go: the graph below it, worked out once for every change of the graph.
+//! Where the lines of a stream go: the graph below it, worked out once for every change of the
+//! graph.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ pub(crate) struct Route {
     pub(crate) facility: Arc<str>,
     pub(crate) steps: Vec<Step>,
     hooks: Arc<Hooks>,
-    /// Edges with filters, by stream and place: each is evaluated once for a line, however many ways lead over it.
+    /// Edges with filters, by stream and place: each is evaluated once for a line, however many
+    /// ways lead over it.
     edges: Vec<(String, usize)>,
     /// The least that its stream takes.
     takes: Threshold,
@@ -71,7 +73,7 @@ impl Passes {
     }
 }
 
-/// Whether a line passes a filter; counts it where that is asked for.
+/// Whether a line passes a filter; counts it on request.
 fn evaluate(filter: &Filter, passes: Option<&Arc<Passes>>, record: &Record<'_>) -> bool {
     let passed = filter.passes(record);
     if let Some(passes) = passes {

@@ -1,8 +1,9 @@
-//! What threads share: locks of the standard library and arc-swap, or, with the feature `shuttle`, ones whose schedules a
-//! checker chooses.
+//! What threads share: locks of the standard library and arc-swap, or, with the feature `shuttle`,
+//! ones whose schedules a checker chooses.
 //!
-//! Not parking_lot's: its table of those who wait is one for the whole process, and names threads that a child that was
-//! forked does not have. A lock of the standard library is a number and the kernel's affair.
+//! Not parking_lot's: its table of those who wait is one for the whole process, and names threads
+//! that a child that was forked does not have. A lock of the standard library is a number and the
+//! kernel's affair.
 
 #[cfg(feature = "shuttle")]
 pub(crate) use jlog_core::sync::{Condvar, Mutex, MutexGuard};
@@ -131,7 +132,7 @@ mod real {
         condvar.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The same, but no longer than until this moment; `false` where that has come.
+    /// The same, but no longer than until this moment; `false` if that has passed.
     pub(crate) fn wait_until<'a, T>(
         condvar: &Condvar,
         guard: MutexGuard<'a, T>,

@@ -36,7 +36,7 @@ impl Value<'_> {
             Value::I64(n) => Some(n as f64),
             Value::U64(n) => Some(n as f64),
             Value::F64(n) => Some(n),
-            // A number, where it has more digits than others can hold.
+            // A number with more digits than the other types can hold.
             Value::Json(json) => json.as_str().parse().ok(),
             Value::Str(_) | Value::Bool(_) | Value::Null | Value::Uuid(_) => None,
         }

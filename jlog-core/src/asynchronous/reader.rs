@@ -109,7 +109,7 @@ struct Inner {
     changed: Condvar,
 }
 
-/// What the thread is asked to do with the reader.
+/// A request to the thread that has the reader.
 type Call = Box<dyn FnOnce(&mut Reader) + Send>;
 
 #[derive(Default)]

@@ -114,8 +114,8 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    /// Whether the record of a file that begins at `offset`, with `total` bytes, is a copy of one of these, or what is left of
-    /// a copy that lost its end.
+    /// Whether the record of a file that begins at `offset`, with `total` bytes, is a copy of one
+    /// of these, or what is left of a copy that lost its end.
     fn have(
         &self,
         (file, format): (&dyn File, RecordFormat),
@@ -135,8 +135,9 @@ impl Copies {
                 return Ok(true);
             }
             let same = same_bytes((file, offset), (&*self.files[other], at), total)?;
-            // What replaces the end of a copy begins with a sector. Other records may have an equal header, and by chance
-            // the first byte of their bodies, which is most often that of LZ4.
+            // What replaces the end of a copy begins with a sector. Other records may have an equal
+            // header, and by chance the first byte of their bodies, which is most often that of
+            // LZ4.
             let sector = (offset + same) / SECTOR * SECTOR;
             if same > head_len + 1 || sector >= offset + head_len {
                 return Ok(true);
@@ -475,7 +476,8 @@ impl Survey<'_> {
         Ok(Some(Copies { crcs: crcs.into(), headers: headers.into(), files: files.into() }))
     }
 
-    /// Whether a record (where it begins, and its length) can have been appended before the next segments were begun.
+    /// Whether a record (where it begins, and its length) can have been appended before the next
+    /// segments were begun.
     fn fits_before_next(&mut self, place: (u64, u64), header: &RecordHeader, crc: u32) -> io::Result<bool> {
         let time = header.time;
         let times = match self.later.times {
@@ -746,7 +748,7 @@ impl Chains<'_, '_> {
         let mut moved = None;
         let mut first_moved = None;
         let mut last_moved = (0, 0);
-        // How far the last one was moved, where that is known.
+        // How far the last one was moved, if that is known.
         let mut shift = None;
         // Whether records that no run lists come before the first one.
         let mut unlisted_first = false;

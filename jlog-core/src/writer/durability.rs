@@ -16,12 +16,12 @@ use crate::{Error, Result};
 /// How many full segments may wait to be synced while appends continue.
 const MAX_FILLED: usize = 16;
 
-/// What this writer has created and not synced yet, except the segment being written.
+/// Files that this writer has created and not synced yet, except the segment being written.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
-    /// Segments that it has let go of.
+    /// Segments that it has released.
     filled: Vec<Filled>,
-    /// How many segments have been opened, and how many had been at the last sync of the directory.
+    /// How many segments have been opened: until now, and until the last sync of the directory.
     opened: u64,
     names_durable: u64,
 }
@@ -38,7 +38,7 @@ impl Unsynced {
         self.opened += 1;
     }
 
-    /// Records that the writer has let go of a segment.
+    /// Records that the writer has released a segment.
     pub(super) fn note_filled(&mut self, segment: Segment, policy: SyncPolicy) {
         if self.filled.iter().any(|filled| filled.number == segment.number) {
             return;
@@ -89,7 +89,7 @@ impl Drop for Elected<'_> {
 }
 
 impl Core {
-    /// What an append does last: syncs as the policy has it.
+    /// The last step of an append: syncs according to the policy.
     pub(super) fn finish(&self, appender: MutexGuard<'_, Appender>) -> Result<()> {
         match self.policy {
             SyncPolicy::EachAppend => {
@@ -106,14 +106,14 @@ impl Core {
         }
     }
 
-    /// What the policy has to be done after messages were placed that are not synced at once.
+    /// The policy's work after messages were placed that are not synced at once.
     #[cfg(feature = "async")]
     pub(super) fn after_placing(&self) {
         // As in `finish`: an error is about earlier messages, and stays.
         let _ = self.after_roll(self.appender.lock());
     }
 
-    /// Syncs filled segments where the policy asks for it, without keeping other threads from
+    /// Syncs filled segments if the policy requires it, without keeping other threads from
     /// appending.
     pub(super) fn after_roll(&self, appender: MutexGuard<'_, Appender>) -> Result<()> {
         if appender.unsynced.filled.is_empty() || self.policy == SyncPolicy::Never {
@@ -185,7 +185,7 @@ impl Core {
         let buffered = appender.buffer.is_some();
         drop(appender);
         self.sync_work(&work)?;
-        // What is durable is in the feed at the path, not in one that was there before.
+        // Durable messages must be in the feed that is at the path now, not in an earlier one.
         self.meta.check_named(&self.shared)?;
         if buffered && let Some(buffer) = &self.appender.lock().buffer {
             // Power that fails later must not bring back what the buffer held before this sync.
@@ -200,7 +200,8 @@ impl Core {
         for segment in work.filled.iter().chain(&work.current) {
             let file = match &segment.file {
                 Some(file) => Some(Arc::clone(file)),
-                // Passed by every subscriber and removed meanwhile, or there to be opened.
+                // Every subscriber may have passed it, so that it was removed; otherwise it can be
+                // opened.
                 None => self.shared.open_if_there(&names::segment(segment.number), Open::Write)?,
             };
             if let Some(file) = file {
@@ -219,8 +220,8 @@ impl Core {
         Ok(())
     }
 
-    /// A sync that failed stays failed: the system may have dropped the data, and would say yes
-    /// next time.
+    /// A sync that failed stays failed: the system may have dropped the data, and the next sync
+    /// would succeed.
     fn note_sync_failure(&self, error: Error) -> Error {
         self.sync_failed.store(true, Ordering::Release);
         let mut syncing = self.syncing.lock();
@@ -242,7 +243,7 @@ impl Core {
     }
 }
 
-/// What the thread that syncs is to do.
+/// A request to the thread that syncs.
 #[derive(Debug, Default)]
 pub(super) struct Background {
     signal: Mutex<Signal>,
@@ -263,7 +264,7 @@ impl Background {
     }
 }
 
-/// Syncs at an interval, or behind every roll, from a thread of its own.
+/// Syncs at an interval, or after every roll, in a separate thread.
 #[derive(Debug)]
 pub(super) struct Ticker {
     core: Arc<Core>,
@@ -271,7 +272,7 @@ pub(super) struct Ticker {
 }
 
 impl Ticker {
-    /// Starts it, where the policy asks for it.
+    /// Starts it, if the policy requires it.
     pub(super) fn start(core: &Arc<Core>) -> Result<Option<Self>> {
         let work: fn(&Core) = match core.policy {
             SyncPolicy::Interval(_) => Core::sync_at_intervals,

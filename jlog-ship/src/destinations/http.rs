@@ -63,7 +63,7 @@ pub struct HttpOptions {
 /// | answer | that means |
 /// |---|---|
 /// | 2xx | accepted |
-/// | 408, 425, 429, 5xx, no answer | try again, after `Retry-After` where there is one |
+/// | 408, 425, 429, 5xx, no answer | try again, after `Retry-After` if there is one |
 /// | 401, 402, 403, 404, 405, 407, 410, 411, 415, 3xx, an error of TLS | somebody has to change something |
 /// | any other 4xx | a message is refused for good |
 #[derive(Debug)]
@@ -203,7 +203,7 @@ impl Destination for Http {
             Ok(encoded) => encoded,
             Err(refusal) => return async { Err(refusal) }.boxed(),
         };
-        // There is one message where there are headers.
+        // With headers, there is exactly one message.
         let headers = shipment.first().map(|message| self.mapping.of(message).headers).unwrap_or_default();
         let answer = self.post.send(kind, &shipment, body, headers);
         async move {

@@ -390,7 +390,7 @@ enum Expected {
 struct Publisher {
     context: Context,
     stream: String,
-    /// `None` where there are other writers.
+    /// `None` if there are other writers.
     expected: Option<Expected>,
     broken: Arc<AtomicBool>,
 }

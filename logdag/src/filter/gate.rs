@@ -144,7 +144,7 @@ impl Gate {
         self.left_out.load(Ordering::Relaxed)
     }
 
-    /// What the limit has left out since the last call.
+    /// The lines that the limit has left out since the last call.
     pub(super) fn untold(&self) -> Option<LeftOut> {
         let limit = self.limit?;
         let mut state = self.state.lock();

@@ -110,7 +110,7 @@ impl Filter {
         self.gate.as_ref().map_or(0, |gate| gate.left_out())
     }
 
-    /// What its limit has left out since the last call.
+    /// The lines that its limit has left out since the last call.
     pub(crate) fn untold(&self) -> Option<LeftOut> {
         self.gate.as_ref()?.untold()
     }

@@ -1,11 +1,13 @@
-//! Texts with JSON in them that are not JSON: cut off, continued from somewhere else, or with words around it.
+//! Texts with JSON in them that are not JSON: cut off, continued from somewhere else, or with words
+//! around it.
 
 use std::borrow::Cow;
 
 use super::{MAX_DEPTH, REDACTED};
 
-/// Replaces the values of the names that are hidden; `None` where there is none. A name is what is between quotation marks in
-/// front of a colon. Where it is not clear where a value ends, it goes to the end of the text.
+/// Replaces the values of the hidden names; `None` if there is none. A name is the text between
+/// quotation marks in front of a colon. Where it is not clear where a value ends, it goes to the
+/// end of the text.
 pub(super) fn redact(text: &str, hides: impl Fn(&str) -> bool) -> Option<String> {
     let mut out = String::new();
     let mut kept = 0;
@@ -32,7 +34,8 @@ pub(super) fn redact(text: &str, hides: impl Fn(&str) -> bool) -> Option<String>
     (kept > 0).then(|| out + &text[kept..])
 }
 
-/// A quotation mark with the backslashes in front of it: within texts of JSON that are in texts of JSON there are some.
+/// A quotation mark with the backslashes in front of it: within texts of JSON that are in texts of
+/// JSON there are some.
 #[derive(Clone, Copy)]
 struct Mark {
     escapes: usize,
@@ -61,7 +64,8 @@ fn behind_colon(text: &str, from: usize) -> Option<usize> {
     (text.as_bytes().get(colon) == Some(&b':')).then(|| skip_space(text, colon + 1))
 }
 
-/// A name without the escapes of JSON, however many times it has been escaped in texts that are no deeper than is looked.
+/// A name without the escapes of JSON, however many times it has been escaped in texts that are no
+/// deeper than is looked.
 fn decoded(name: &str) -> Cow<'_, str> {
     let mut name = Cow::Borrowed(name);
     for _ in 0..MAX_DEPTH {
@@ -76,7 +80,8 @@ fn decoded(name: &str) -> Cow<'_, str> {
     name
 }
 
-/// Where a value ends, and the quotation mark that it has, if any, in a text whose quotation marks have `escapes`.
+/// Where a value ends, and the quotation mark that it has, if any, in a text whose quotation marks
+/// have `escapes`.
 fn end_of_value(text: &str, from: usize, escapes: usize) -> (Option<&str>, usize) {
     let is_end = |mark: &Mark| mark.escapes <= escapes;
     let marks = |from: usize| {

@@ -144,7 +144,7 @@ impl Redaction {
         self.keys.iter().any(|key| key.eq_ignore_ascii_case(name) || key.eq_ignore_ascii_case(path))
     }
 
-    /// The same where it is not known what the value is in.
+    /// The same, if the context of the value is unknown.
     fn hides_anywhere(&self, name: &str) -> bool {
         let last = |key: &str| key.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
         self.keys.iter().any(|key| key.eq_ignore_ascii_case(name) || last(key))

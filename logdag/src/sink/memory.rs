@@ -362,7 +362,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// What is kept is what a plain list of lines would keep.
+        /// The ring keeps the same lines as a plain list.
         #[test]
         fn it_is_a_list_whose_oldest_lines_go(
             (max_lines, max_bytes) in (1usize..6, 1usize..40),

@@ -75,7 +75,7 @@ impl SinkSpec {
 
 impl Metric {
     /// A counter of lines. Its name is one of Prometheus (letters, digits and `_`), without
-    /// `_total`, which is added where it is shown.
+    /// `_total`, which is added in the output.
     pub fn counter(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -278,7 +278,7 @@ pub struct MetricSeries {
     pub labels: Vec<String>,
     /// Lines.
     pub count: u64,
-    /// The sum of their numbers; 0 where they have none.
+    /// The sum of their numbers; 0 if they have none.
     pub sum: f64,
     /// Lines in each bucket of a histogram, and in the one without an upper bound.
     pub buckets: Vec<u64>,

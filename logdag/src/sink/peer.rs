@@ -19,7 +19,8 @@ use crate::sync::plain::Mutex;
 
 /// How long one message may take where nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// After a failure that took time, the next attempt waits at least this long: lines fail at once meanwhile.
+/// After a failure that took time, the next attempt waits at least this long: lines fail at once
+/// meanwhile.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where messages go.
@@ -34,7 +35,7 @@ pub(super) enum Address {
 }
 
 impl Address {
-    /// `/PATH`, `unix:/PATH`, `udp:HOST:PORT` or `tcp:HOST:PORT`; `otherwise` where there is nothing.
+    /// `/PATH`, `unix:/PATH`, `udp:HOST:PORT` or `tcp:HOST:PORT`; `otherwise` if it is empty.
     pub(super) fn parse(text: &str, otherwise: &str) -> Result<Self, String> {
         let wrong = |expected: &str| Err(format!("the path {text:?}: expected {expected}"));
         let text = if text.is_empty() { otherwise } else { text };
@@ -74,7 +75,8 @@ pub(super) fn timeout(spec: &SinkSpec) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// A peer that takes messages. It is connected when there is something to send, and again after it went away.
+/// A peer that takes messages. It is connected when there is something to send, and again after it
+/// went away.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: Address,
@@ -112,7 +114,8 @@ impl Peer {
     /// Sends lines, each as one message.
     ///
     /// # Errors
-    /// How many were sent before the one that could not be. The kind `InvalidData`: that one is too long.
+    /// How many were sent before the one that could not be. The kind `InvalidData`: that one is too
+    /// long.
     pub(super) fn send(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         let mut state = self.state.lock();
         if let Some((until, kind, why)) = &state.pause {
@@ -133,7 +136,8 @@ impl Peer {
             }
             state.connection = None;
             let timed_out = error.kind() == ErrorKind::TimedOut;
-            // A peer that was started again gets over a new connection what the old one did not take.
+            // A peer that was started again gets over a new connection what the old one did not
+            // take.
             if is_old && !timed_out {
                 continue;
             }
@@ -253,8 +257,8 @@ fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| code == Errno::EMSGSIZE as i32 || code == Errno::ENOBUFS as i32)
 }
 
-/// Sends a message as a file in memory that nobody can change any more: a datagram without content that has its
-/// descriptor, as systemd's native protocol wants it.
+/// Sends a message as a file in memory that nobody can change any more: a datagram without content
+/// that has its descriptor, as systemd's native protocol wants it.
 fn send_as_file(socket: &UnixDatagram, message: &[u8]) -> io::Result<usize> {
     // The connection is right all the same, and the next message may get through.
     let cannot = |e: io::Error| {
@@ -300,8 +304,8 @@ fn timed_out(error: io::Error) -> io::Error {
     }
 }
 
-/// Whether the peer has closed a connection: a write would seem to succeed all the same. It is not to say anything; what
-/// it says is dropped.
+/// Whether the peer has closed a connection: a write would seem to succeed all the same. It is not
+/// to say anything; what it says is dropped.
 fn check_open(stream: &mut TcpStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     let open = loop {
@@ -319,8 +323,8 @@ fn check_open(stream: &mut TcpStream) -> io::Result<()> {
     open
 }
 
-/// Writes lines to a stream, with as few writes as possible. A line that was sent in part does not count: its rest
-/// must not follow over another connection.
+/// Writes lines to a stream, with as few writes as possible. A line that was sent in part does not
+/// count: its rest must not follow over another connection.
 fn write_stream(stream: &mut TcpStream, lines: &Lines<'_>, deadline: Instant) -> Result<(), WriteError> {
     let bytes = lines.bytes();
     let mut done = 0;

@@ -12,8 +12,8 @@ use crate::record::Record;
 use crate::value::Value;
 
 const SOCKET: &str = "/dev/log";
-/// The keys of lines are an element of structured data with this name. The number is the one that is reserved for
-/// examples: logdag has none of its own.
+/// The keys of lines are an element of structured data with this name. The number is the one that
+/// is reserved for examples: logdag has none of its own.
 const KEYS: &str = "keys@32473";
 /// Facilities, from 0 on.
 const FACILITIES: [&str; 24] = [
@@ -59,7 +59,8 @@ impl Syslog {
     }
 }
 
-/// What a program calls itself: `identifier` in its `<config>`, or the name that it was started with.
+/// What a program calls itself: `identifier` in its `<config>`, or the name that it was started
+/// with.
 pub(super) fn identifier(spec: &SinkSpec) -> String {
     if let Some(given) = spec.config.get("identifier").filter(|given| !given.is_empty()) {
         return given.clone();
@@ -69,7 +70,7 @@ pub(super) fn identifier(spec: &SinkSpec) -> String {
     file.to_string_lossy().into_owned()
 }
 
-/// A field of the header: printable ASCII; `-` where there is nothing.
+/// A field of the header: printable ASCII; `-` if it is empty.
 fn name(text: &str, longest: usize) -> String {
     let printable = |c: char| if c.is_ascii_graphic() { c } else { '_' };
     let name: String = text.chars().take(longest).map(printable).collect();

@@ -1,4 +1,4 @@
-//! What every sink is, and what it is given.
+//! The traits of sinks, and the types that sinks get.
 
 use std::any::Any;
 use std::fmt;
@@ -244,8 +244,8 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// Rotates its file.
     ///
     /// # Errors
-    /// An error of the system; [`io::ErrorKind::Unsupported`] where there is nothing to rotate, as
-    /// in most sinks.
+    /// An error of the system; [`io::ErrorKind::Unsupported`] if there is nothing to rotate, as in
+    /// most sinks.
     fn rotate(&self) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "only files are rotated"))
     }

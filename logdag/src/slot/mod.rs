@@ -100,7 +100,7 @@ pub struct QueueStats {
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) stream: String,
-    /// What the sink was made from.
+    /// The specification that the sink was created from.
     pub(crate) spec: SinkSpec,
     pub(crate) sink: Arc<dyn Sink>,
     /// The number of its format.
@@ -167,7 +167,7 @@ impl Batch {
     fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         self.ends.clear();
-        // What one flood needed is not kept for ever.
+        // What one flood needed is not kept forever.
         self.bytes.shrink_to(keep);
         self.ends.shrink_to(keep / Self::END);
     }
@@ -719,7 +719,7 @@ impl Slot {
         })
     }
 
-    /// How often its file was rotated; `None` where it is none.
+    /// How often its file was rotated; `None` if it is not a file.
     pub(crate) fn rotations(&self) -> Option<u64> {
         (&*self.sink as &dyn Any).downcast_ref::<FileSink>().map(FileSink::rotations)
     }
@@ -776,7 +776,7 @@ impl Slot {
         self.lose(1, io::Error::new(io::ErrorKind::InvalidInput, why));
     }
 
-    /// Queues a line, or writes it; `false` where it is known to be lost.
+    /// Queues a line, or writes it; `false` if it is known to be lost.
     fn give(&self, line: &[u8], micros: u64) -> bool {
         if !self.asynchronous.load(Ordering::Acquire) {
             return self.write_one(line, micros);
@@ -865,7 +865,7 @@ impl Slot {
         written
     }
 
-    /// Until when this thread waits for the sink; `None` where that is for as long as it takes.
+    /// Until when this thread waits for the sink; `None` means without a limit.
     fn patience(&self) -> Option<Instant> {
         if Doing::now() == Doing::Reporting {
             return Some(Instant::now() + REPORT_WAIT);
@@ -1071,7 +1071,7 @@ impl Slot {
         patience::report(&line);
     }
 
-    /// Reports trouble where it does not come back to this sink.
+    /// Reports trouble on standard error, where no report can come back to this sink.
     fn tell(&self, what: &str) {
         let now = now_micros();
         let told = self.told.load(Ordering::Relaxed);

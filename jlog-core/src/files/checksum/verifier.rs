@@ -78,8 +78,8 @@ impl Default for Verifier {
 #[derive(Debug)]
 struct Loaded {
     run: usize,
-    /// The tags, or the checksums where there are none, with their places in the run; made when
-    /// first needed.
+    /// The tags, or the checksums if there are none, with their places in the run; made when first
+    /// needed.
     sorted: Vec<(u32, u32)>,
 }
 
@@ -93,7 +93,7 @@ impl Verifier {
     /// Reads the sidecar of a segment; a missing one verifies nothing.
     ///
     /// # Errors
-    /// [`Error::Io`] where there is a sidecar and it cannot be read.
+    /// [`Error::Io`] if there is a sidecar that cannot be read.
     pub(crate) fn load(shared: &Shared, segment: u32) -> Result<Self> {
         Self::load_over(Self::default(), shared, segment)
     }

@@ -202,7 +202,7 @@ fn same_contents(mut file: &File, compressed: &Path, method: Compression) -> io:
     }
 }
 
-/// Removes compressed files that a process left half made, where nobody is making them now.
+/// Removes incomplete compressed files, unless a process is writing them now.
 pub(super) fn discard(parts: &[(PathBuf, Form)]) {
     for (part, form) in parts {
         let free = match File::open(Names::original(part, *form)) {

@@ -1,4 +1,5 @@
-//! Names of rotated files: how they are made, and, exactly the other way round, which names can have been made.
+//! Names of rotated files: how they are made, and, exactly the other way round, which names can
+//! have been made.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -18,8 +19,8 @@ use super::template::{Field, PART, Template, Token, Unit};
 pub(super) const SECONDS: std::ops::RangeInclusive<u64> = 1_000_000_000..=9_999_999_999;
 /// The highest number in a name.
 const MAX_NUMBER: u64 = 999_999_999;
-/// Numbers that read as dates, in ascending order: no series has them. They are MMDD, years, all of 6 digits (YYYYMM,
-/// YYMMDD), YYYYDDD, and all of 8 digits (YYYYMMDD).
+/// Numbers that read as dates, in ascending order: no series has them. They are MMDD, years, all of
+/// 6 digits (YYYYMM, YYMMDD), YYYYDDD, and all of 8 digits (YYYYMMDD).
 const LIKE_DATES: [std::ops::Range<u64>; 5] =
     [1001..1232, 1900..2200, 100_000..1_000_000, 1_900_000..2_200_000, 10_000_000..100_000_000];
 /// So many numbers in a row may be missing in a series.
@@ -174,9 +175,10 @@ impl Names {
         (next <= MAX_NUMBER).then_some(next)
     }
 
-    /// Of numbers behind names, in any order, those of the series that this rotation has made: they follow on one
-    /// another, but for a few that somebody has removed. Of several such runs it is the longest one, and the lowest one
-    /// of these. A high number that stands alone is somebody else's (the number of a process, or of a ticket).
+    /// Of numbers behind names, in any order, those of the series that this rotation has made: they
+    /// follow on one another, but for a few that somebody has removed. Of several such runs it is
+    /// the longest one, and the lowest one of these. A high number that stands alone is somebody
+    /// else's (the number of a process, or of a ticket).
     pub(super) fn series(mut numbers: Vec<u64>) -> std::ops::Range<u64> {
         numbers.sort_unstable();
         numbers.dedup();
@@ -426,7 +428,8 @@ impl Fields {
     }
 }
 
-/// The first and the last second at which clocks on the wall reach a time: where it is left out, at once when that happens.
+/// The first and the last second at which local clocks show a time. If clocks skip it, both are the
+/// second of the jump.
 fn moments(zone: &TimeZone, civil: DateTime) -> Option<(u64, u64)> {
     let ambiguous = zone.to_ambiguous_timestamp(civil);
     let seconds = |timestamp: jiff::Timestamp| u64::try_from(timestamp.as_second()).ok();
@@ -624,7 +627,7 @@ mod tests {
     }
 
     proptest! {
-        /// What was made is recognised, with its time and number, in every form.
+        /// Every generated name is recognised, with its time and number, in every form.
         #[test]
         fn recognition_is_the_inverse_of_naming(
             name in any_name(),

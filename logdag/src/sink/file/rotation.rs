@@ -147,7 +147,7 @@ impl Rotation {
 
 /// In words:
 /// `rotates daily (Europe/Berlin) to {name}-%F{ext}, compresses with gzip, keeps 30 files`. Empty
-/// where nothing is rotated.
+/// if nothing is rotated.
 impl fmt::Display for Rotation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.rotates() {
