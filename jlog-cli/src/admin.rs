@@ -197,11 +197,21 @@ pub fn meta(args: &MetaArgs) -> Outcome {
 pub fn status(args: &StatusArgs) -> Outcome {
     let Some(seconds) = args.watch else {
         let mut text = String::new();
+        let mut failures = Vec::new();
         for feed in &args.feeds {
-            text.push_str(&status_of(feed, args.output)?);
+            // One that cannot be looked at does not hide the others.
+            match status_of(feed, args.output) {
+                Ok(status) => text.push_str(&status),
+                Err(failure) => failures.push(failure),
+            }
         }
         output::print(text.as_bytes())?;
-        return Ok(ExitCode::SUCCESS);
+        failures.sort_by_key(Failure::code);
+        let Some(worst) = failures.pop() else { return Ok(ExitCode::SUCCESS) };
+        for failure in failures {
+            failure.report();
+        }
+        return Err(worst);
     };
     let stop = Stop::on_signals()?;
     while !stop.is_set() {

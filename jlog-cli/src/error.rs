@@ -61,6 +61,11 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// Its exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
     /// Whether the reader of our output went away.
     pub fn is_broken_pipe(&self) -> bool {
         self.broken_pipe

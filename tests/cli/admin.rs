@@ -10,7 +10,7 @@ use jlog_core::{LogId, Timestamp, Wait};
 use nix::pty::openpty;
 use serde_json::{Value, json};
 
-use crate::support::{Lines, NONE, Place, Running, end, jlog, lines, run, time};
+use crate::support::{Done, Lines, NONE, Place, Running, end, jlog, lines, run, time};
 
 /// Ten messages `m1` to `m10`, four to a segment, with the times 0 to 9.
 fn numbered() -> Place {
@@ -113,6 +113,26 @@ fn status_without_subscribers_says_what_that_means() {
     let text = place.ok("status", &[]);
     assert!(text.contains("no subscribers: everything is kept; add one with `jlog subscribe`"), "{text}");
     assert_eq!(json_of(&place.ok("status", &["-o", "json"]))["subscribers"], json!([]));
+}
+
+/// Of several feeds, one that cannot be looked at does not hide the others.
+#[test]
+fn status_of_several_feeds_shows_each() {
+    let place = numbered();
+    let there = place.feed.to_str().unwrap();
+    let (gone, damaged) = (format!("{there}-gone"), format!("{there}-damaged"));
+    run(jlog(["write", "-q", "--create", &damaged[..]]), "message\n").text();
+    std::fs::remove_file(format!("{damaged}/metastore")).unwrap();
+    let Done { code, stdout, stderr } =
+        run(jlog(["status", &damaged[..], there, &gone, there, "-o", "json"]), "");
+    assert_eq!(code, Some(3), "{stderr}");
+    let shown: Vec<Value> = lines(str::from_utf8(&stdout).unwrap())
+        .into_iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(shown.len(), 2, "{stderr}");
+    assert!(shown.iter().all(|status| status["feed"] == there && status["records"] == 10), "{shown:?}");
+    assert!(stderr.contains(&gone) && stderr.contains(&damaged), "{stderr}");
 }
 
 #[test]
