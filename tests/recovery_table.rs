@@ -21,10 +21,10 @@ const ROWS: [(&str, &str); 27] = [
     ("metastore missing, damaged, of unknown magic", "no_good_metastore"),
     ("metastore names a segment before the last on disk (power failure)", "metastore_behind_the_segments"),
     ("… which was restored from a backup over a newer feed", "segments_of_a_newer_feed"),
-    ("… and behind those there is a gap, and more", "segments_behind_a_gap"),
+    ("… and after those there is a gap, and more", "segments_behind_a_gap"),
     ("the next segment exists when it is begun", "next_segment_is_there"),
     (
-        "metastore names a segment that does not exist, and there is none behind it",
+        "metastore names a segment that does not exist, and there is none after it",
         "metastore_before_its_segment",
     ),
     (

@@ -870,7 +870,7 @@ pub unsafe extern "C" fn jlog_clean(path: *const c_char) -> c_int {
 
 /// Repairs metastore and checkpoints and, if `aggressive`, segments: damaged parts are taken out
 /// and kept in separate files. An unreadable checkpoint is moved to the beginning. The actions are
-/// reported to the context's error function. Nobody may write meanwhile. Returns 0 or 1.
+/// reported to the context's error function. No process may write meanwhile. Returns 0 or 1.
 ///
 /// # Safety
 /// `ctx` is NULL or a context.

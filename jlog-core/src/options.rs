@@ -79,7 +79,8 @@ impl AlterOptions {
         self
     }
 
-    /// The size of the pre-commit buffer in bytes: 0 (none) to 8 MiB, and at most half of [`Limits::max_bytes`].
+    /// The size of the pre-commit buffer in bytes: 0 (none) to 8 MiB, and at most half of
+    /// [`Limits::max_bytes`].
     #[must_use]
     pub fn pre_commit(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.pre_commit = bytes.into();
@@ -427,7 +428,7 @@ pub enum OnMissed {
 /// before it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Claim {
-    /// It takes no claim: it is never refused, and refuses nobody.
+    /// It takes no claim: it is never refused, and does not exclude other readers.
     None,
     /// It is refused ([`Error::ReaderBusy`](crate::Error::ReaderBusy)) while another reader, of
     /// this process or another one, claims the subscriber.

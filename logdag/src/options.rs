@@ -36,7 +36,7 @@ pub enum WhenFull {
 pub struct StreamOptions {
     /// Its sink, if any.
     pub sink: Option<SinkSpec>,
-    /// How lines look there.
+    /// The format of lines there.
     pub format: Format,
     /// What lines through it show besides their messages.
     pub flags: Flags,
@@ -49,8 +49,8 @@ pub struct StreamOptions {
     pub redaction: Redaction,
     /// Whether lines go through it.
     pub enabled: bool,
-    /// Whether the lines that come to it are counted, and those that its outlets' filters hold back,
-    /// also in libmtev's statistics. (What its sink writes is counted in any case.)
+    /// Whether the lines that come to it are counted, and those that its outlets' filters hold
+    /// back, also in libmtev's statistics. (What its sink writes is counted in any case.)
     pub stats: bool,
     /// A line equal to the previous one within this time is counted instead of written; `None`
     /// turns this off. This applies to the stream's sink: a stream without one passes everything
@@ -86,7 +86,7 @@ impl StreamOptions {
         Self { sink: Some(sink), ..self }
     }
 
-    /// How lines look there.
+    /// The format of lines there.
     #[must_use]
     pub fn format(self, format: Format) -> Self {
         Self { format, ..self }

@@ -109,7 +109,7 @@ fn not_taken() -> io::Error {
 
 /// Writes to standard error what can be reported nowhere else. Where its reader has stopped, this
 /// waits for no more than 100 ms, and the text is left out: a program that ends, or has to log on,
-/// does not wait for whoever may read that.
+/// does not wait for its reader.
 pub fn report_on_stderr(text: &str) {
     report(text.as_bytes());
 }
@@ -117,6 +117,6 @@ pub fn report_on_stderr(text: &str) {
 pub(crate) fn report(text: &[u8]) {
     const LIMIT: Duration = Duration::from_millis(100);
     let _limited = Patience::until(Instant::now() + LIMIT);
-    // Not through the standard library's lock: whoever holds it may wait for that reader.
+    // Not through the standard library's lock: its holder may wait for that reader.
     let _ = write_all(io::stderr(), text);
 }

@@ -96,7 +96,7 @@ pub(crate) enum Doing {
     Busy,
     /// It logs a line: arguments are formatted, filters and hooks asked.
     Logging,
-    /// It logs what limits have left out, and waits for nobody.
+    /// It logs the lines that limits have left out, and never waits.
     Reporting,
     /// It is in a sink, or is the thread of a queue.
     Writing,

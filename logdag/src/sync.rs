@@ -156,7 +156,7 @@ mod real {
         }
     }
 
-    /// Takes a lock if nobody holds it.
+    /// Takes a lock if it is free.
     #[inline]
     pub(crate) fn lock_at_once<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         mutex.try_lock()

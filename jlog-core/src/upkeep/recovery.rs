@@ -6,9 +6,9 @@
 //! | metastore missing, damaged, of unknown magic | refused, nothing is changed; repair restores it |
 //! | metastore names a segment before the last on disk (power failure) | it is updated |
 //! | … which was restored from a backup over a newer feed | those segments are renamed to `.stale-*` |
-//! | … and behind those there is a gap, and more | the segments behind the gap are renamed |
+//! | … and after those there is a gap, and more | the segments after the gap are renamed |
 //! | the next segment exists when it is begun | it is renamed, unless it is empty |
-//! | metastore names a segment that does not exist, and there is none behind it | the segment is created, empty |
+//! | metastore names a segment that does not exist, and there is none after it | the segment is created, empty |
 //! | … of which checksums or an index are left, and a subscriber needs it | noted as lost; the next one is begun |
 //! | current segment ends within a record | the tail is kept, then truncated |
 //! | current segment ends in bytes that are not a record | the tail is kept, then truncated |

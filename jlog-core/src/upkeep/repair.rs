@@ -1,5 +1,5 @@
 //! Repair, which an operator runs when a jlog is damaged. It keeps every intact record and every
-//! checkpoint, and saves bytes before it takes them out. Meanwhile nobody may write, and no C
+//! checkpoint, and saves bytes before it takes them out. Meanwhile no process may write, and no C
 //! process may have a damaged segment open.
 //!
 //! A repair is atomic, and can be repeated. First everything is checked and every new file is
@@ -712,7 +712,7 @@ impl Drop for Plan<'_> {
     }
 }
 
-/// A segment's file, and its length while nobody is writing.
+/// A segment's file, and its length while no process is writing.
 fn identity_and_len(shared: &Shared, name: &str, file: &dyn File) -> Result<((u64, u64), u64)> {
     let _lock = LockGuard::new(file).map_err(|e| Error::io("lock", shared.at(name), e))?;
     let facts = file.facts().map_err(|e| Error::io("read", shared.at(name), e))?;

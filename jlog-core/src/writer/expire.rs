@@ -1,4 +1,4 @@
-//! Ending and removing what is too old, for whoever waits or cleans.
+//! Ends and removes segments that are too old, for waiting readers and for cleaning.
 
 use std::sync::Arc;
 

@@ -64,7 +64,7 @@ pub struct HttpOptions {
 /// |---|---|
 /// | 2xx | accepted |
 /// | 408, 425, 429, 5xx, no answer | try again, after `Retry-After` if there is one |
-/// | 401, 402, 403, 404, 405, 407, 410, 411, 415, 3xx, an error of TLS | somebody has to change something |
+/// | 401, 402, 403, 404, 405, 407, 410, 411, 415, 3xx, an error of TLS | somebody has to fix something |
 /// | any other 4xx | a message is refused for good |
 #[derive(Debug)]
 pub struct Http {

@@ -95,8 +95,8 @@ fn near_to_field(name: &str) -> Option<&'static str> {
     let long = ["timestamp", "facility", "threadid", "threadname", "message", "level"];
     // Plurals are words in their own right.
     let meant = nearly(name, &long).filter(|meant| name != format!("{meant}s"));
-    // Most words that another letter makes of a short one are words, too (link, live, time): here
-    // one is left out or written twice, or two are swapped.
+    // Another letter turns most short words into other words (link, live, time). Here, a letter is
+    // missing or doubled, or two are swapped.
     meant.or_else(|| {
         let name = name.to_ascii_lowercase();
         ["file", "line"].into_iter().find(|field| {

@@ -1,11 +1,11 @@
-//! What lines show besides their messages.
+//! The parts of a line besides its message.
 
 use std::collections::HashMap;
 
 use crate::level::Level;
 use crate::value::Value;
 
-/// What lines show besides their messages.
+/// The parts of a line besides its message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Flags {

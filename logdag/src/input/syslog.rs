@@ -410,7 +410,7 @@ fn zone_of(text: &str) -> Option<TimeZone> {
     }
 }
 
-/// Structured data as a JSON object, and the message behind it.
+/// Structured data as a JSON object, and the message after it.
 fn structured(text: &str) -> Option<(Option<String>, &str)> {
     if let Some(rest) = text.strip_prefix('-') {
         return Some((None, message_behind(rest)?));
@@ -529,7 +529,7 @@ mod tests {
             ),
             ("Mar  1 00:01:02 sw1: %A-5-X: up", "03-01T00:01:02Z", None, "sw1", "%A-5-X", "up"),
             ("sw1: Mar  1 00:01:02: %A-5-X: up", "03-01T00:01:02Z", None, "sw1", "%A-5-X", "up"),
-            // Zones and years behind the time.
+            // Zones and years after the time.
             ("Oct 11 22:14:15 CEST host su: hi", "10-11T20:14:15Z", None, "host", "su", "hi"),
             ("Oct 11 22:14:15 +0200 host su: hi", "10-11T20:14:15Z", None, "host", "su", "hi"),
             ("Oct 11 22:14:15 -03:30 host su: hi", "10-12T01:44:15Z", None, "host", "su", "hi"),

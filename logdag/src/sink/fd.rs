@@ -15,7 +15,7 @@ use crate::patience;
 use crate::record::Record;
 
 /// Whether the standard library's locks are left alone: in a child a thread may hold them that is
-/// not there, and whoever holds them may wait for a reader that has stopped.
+/// not there, and their holder may wait for a reader that has stopped.
 fn is_direct() -> bool {
     fork::is_child() || patience::is_limited()
 }

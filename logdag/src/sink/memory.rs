@@ -29,7 +29,7 @@ pub struct MemorySink {
 }
 
 /// What a debugger finds a ring by, in the memory of a process or in a core: `dist/gdb/logdag.py`
-/// searches for the mark, and reads this and the fields behind it. Addresses are numbers, so that
+/// searches for the mark, and reads this and the fields after it. Addresses are numbers, so that
 /// they mean the same to it, whatever the compiler.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -92,7 +92,7 @@ impl Ring {
     fn line(&self, place: usize, kept: Kept) -> MemoryLine {
         let index = self.last - (self.count - 1 - place) as u64;
         let mut bytes = Vec::with_capacity(kept.len);
-        // The part behind the end of the buffer is at its beginning.
+        // The part past the end of the buffer is at its beginning.
         let at_end = kept.len.min(self.bytes.len() - kept.start);
         bytes.extend_from_slice(&self.bytes[kept.start..kept.start + at_end]);
         bytes.extend_from_slice(&self.bytes[..kept.len - at_end]);
@@ -168,7 +168,7 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         self.shown.place = 0;
-        // Else it would not be written: nobody is to read it any more.
+        // Otherwise it would not be written, because nothing reads it any more.
         std::hint::black_box(&self.shown);
     }
 }

@@ -257,8 +257,8 @@ fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| code == Errno::EMSGSIZE as i32 || code == Errno::ENOBUFS as i32)
 }
 
-/// Sends a message as a file in memory that nobody can change any more: a datagram without content
-/// that has its descriptor, as systemd's native protocol wants it.
+/// Sends a message as a sealed file in memory: a datagram without content that has its descriptor,
+/// as systemd's native protocol wants it.
 fn send_as_file(socket: &UnixDatagram, message: &[u8]) -> io::Result<usize> {
     // The connection is right all the same, and the next message may get through.
     let cannot = |e: io::Error| {

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::traits::{Lines, WriteError};
 use crate::patience;
 
-/// Lines of which a part was written when nobody took more of them: what comes next begins a line of its own.
+/// Lines that were written only in part because the reader stopped: the next output begins a new
+/// line.
 #[derive(Debug, Default)]
 pub(super) struct Torn(AtomicBool);
 
@@ -16,8 +17,8 @@ impl Torn {
         Self(AtomicBool::new(false))
     }
 
-    /// Writes lines in one piece, which lines of other programs on the same terminal do not divide. Where that fails, says
-    /// how many of the lines are there.
+    /// Writes lines in one piece, which lines of other programs on the same terminal do not divide.
+    /// Where that fails, says how many of the lines are there.
     pub(super) fn write(&self, to: impl AsFd, lines: &Lines<'_>) -> Result<(), WriteError> {
         let to = to.as_fd();
         if self.0.load(Relaxed) {

@@ -48,7 +48,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How many bytes reports of what limits have left out may take beyond a full queue; further ones
 /// are dropped.
 const REPORT_BYTES: usize = 64 << 10;
-/// How long a report waits for whoever is writing to a sink without a queue.
+/// How long a report waits for the thread that is writing to a sink without a queue.
 const REPORT_WAIT: Duration = Duration::from_millis(100);
 
 /// The size of a sink that has none.
@@ -482,7 +482,7 @@ impl Slot {
         match threaded {
             Some(true) => self.queue.lock().ended,
             Some(false) => lock_at_once(&self.writing).is_some(),
-            // Somebody else ends it at this moment.
+            // Another thread ends it at this moment.
             None => false,
         }
     }
@@ -756,7 +756,7 @@ impl Slot {
     fn deliver_in(&self, record: &Record<'_>, flags: Flags, hooks: &[TextHook], line: &mut Vec<u8>) -> bool {
         let format = self.format();
         self.render(format, flags, record, line);
-        // What is in front of a message and behind it is not counted.
+        // The text before and after a message is not counted.
         if line.len() > self.max_line && record.message().len() > self.max_line {
             self.too_large(record.message().len());
             false
@@ -876,7 +876,7 @@ impl Slot {
         })
     }
 
-    /// Waits until nobody writes, or for as long as this thread has patience.
+    /// Waits until no thread writes, or until this thread's patience ends.
     fn right_to_write(&self) -> Option<MutexGuard<'_, ()>> {
         if let Some(writing) = lock_at_once(&self.writing) {
             return Some(writing);

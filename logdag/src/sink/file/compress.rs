@@ -1,4 +1,4 @@
-//! Compressing a rotated file.
+//! Compression of rotated files.
 //!
 //! It makes a copy under a temporary name, makes it durable, and renames it; only then does it
 //! remove the original. If this is interrupted, the original still exists, and is compressed again
@@ -77,7 +77,7 @@ fn compress_locked(
         std::fs::remove_file(original).map_err(here)?;
         return Ok(Outcome::Done);
     }
-    // Nobody else has the lock: what is there was left behind.
+    // No other process has the lock: an existing file is a leftover.
     match std::fs::remove_file(&part) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(named(&part, e)),
         _ => {}

@@ -669,7 +669,7 @@ impl Sink for FileSink {
             if let Err((done, error)) = patience::write_all(&current.file, now.bytes()) {
                 let (whole, keep) = now.whole_within(done);
                 current.len += done as u64;
-                // No part of a line stays, unless something was written behind it.
+                // No part of a line stays, unless something was written after it.
                 let part = (done - keep) as u64;
                 let end = current.file.stream_position();
                 if part > 0

@@ -34,7 +34,7 @@ pub(super) struct Parsed {
     /// The first and the last second at which it is made; for numbers all of them.
     pub(super) from: u64,
     pub(super) to: u64,
-    /// The number behind the name. Among names for one time, the higher one is the newer one.
+    /// The number after the name. Among names for one time, the higher one is the newer one.
     pub(super) series: u64,
     pub(super) form: Form,
 }
@@ -139,7 +139,7 @@ impl Names {
         prefix
     }
 
-    /// The name for a time, without a number behind it.
+    /// The name for a time, without a number after it.
     pub(super) fn base(&self, at: u64) -> OsString {
         let mut name = Vec::new();
         match &self.style {
@@ -168,7 +168,7 @@ impl Names {
         OsString::from_vec(name)
     }
 
-    /// The number that follows this one; `None` behind the last one.
+    /// The number that follows this one; `None` after the last one.
     pub(super) fn next_number(number: u64) -> Option<u64> {
         let next = number.saturating_add(1);
         let next = date_like(next).map_or(next, |dates| dates.end);
@@ -572,7 +572,7 @@ mod tests {
             [1000, 1899, 99_999, 1_899_999].map(Names::next_number),
             [Some(1232), Some(2200), Some(1_000_000), Some(2_200_000)]
         );
-        // Without either attribute, compressed files are somebody else's archive.
+        // Without either attribute, compressed files belong to another archive.
         let plain = Names::new(&Rotation::default(), Path::new("/logs/app.log"));
         assert!(plain.parse(OsStr::new("app.log.1792889999")).is_some());
         assert!(plain.parse(OsStr::new("app.log.1792889999.gz")).is_none());
@@ -590,7 +590,7 @@ mod tests {
             (&[1, 4711], 1..2),
             (&[1, 2, 998, 999, 1000, 1232], 998..1233),
             (&[1899, 2200], 1899..2201),
-            // Some that somebody has removed.
+            // Some are removed.
             (&[5, 6, 8, 18], 5..19),
             (&[5, 6, 17], 5..7),
             (&[1, 2, 41, 42], 1..3),

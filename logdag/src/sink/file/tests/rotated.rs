@@ -192,7 +192,8 @@ fn numbers_go_up_over_restarts_and_leave_dates_alone() {
     assert_contents(setup.dir.path(), &expected);
 }
 
-/// logrotate's number 1 is its newest file: whoever goes over from there loses the oldest ones first.
+/// logrotate's number 1 is its newest file: programs that switch from it lose the oldest ones
+/// first.
 #[test]
 fn what_logrotate_has_numbered_the_other_way_round_goes_in_the_order_of_its_age() {
     let rotation = Rotation { bytes: 2, retain_count: 4, ..rotation("number", "utc") };
@@ -516,8 +517,8 @@ fn a_file_that_somebody_writes_to_is_not_compressed() {
     assert_contents(setup.dir.path(), &[("log.1.gz", "xa\n-"), ("log", "b\n")]);
 }
 
-/// A sink that was opened while another one had the file, and gets its first line after that one has rotated it, begins
-/// with the new file.
+/// A sink that was opened while another one had the file, and gets its first line after that one
+/// has rotated it, begins with the new file.
 #[test]
 fn the_first_line_goes_to_the_file_that_is_there_then() {
     let rotation = Rotation { bytes: 2, ..rotation("number", "utc") };
