@@ -43,7 +43,7 @@ pub(crate) enum Step {
         /// What the line loses before.
         redaction: Option<Arc<Redaction>>,
     },
-    /// Counts the lines that come to a stream.
+    /// Counts the lines that reach a stream.
     Count(Arc<AtomicU64>),
     /// What does not pass continues at `behind`.
     Filter { filter: Arc<Filter>, edge: usize, behind: usize, passes: Option<Arc<Passes>> },

@@ -35,8 +35,8 @@
 //! or a boolean are attributes; `[[log]]` is a stream, `outlet` a list of names or of tables with
 //! `name` and `filter`, `config` a table, `include` a list of files or of tables with `file` and
 //! attributes, and every other table a group whose attributes and outlets the streams in it
-//! inherit. The top level of an included TOML file applies to the streams in that file. Unknown keys
-//! are errors. A file whose name ends in `.toml` is TOML; everything else is XML.
+//! inherit. The top level of an included TOML file applies to the streams in that file. Unknown
+//! keys are errors. A file whose name ends in `.toml` is TOML; everything else is XML.
 //!
 //! ```toml
 //! timestamps = true
@@ -101,7 +101,7 @@ const MAX_DEPTH: usize = 100;
 
 /// Attributes of an `<include>`.
 const INCLUDE_ATTRIBUTES: &[&str] = &["file", "snippet"];
-/// The name of what a file is read into that an include takes in. No element can be called this.
+/// The name of the element that holds an included file. No element of a file can have this name.
 const INCLUDED: &str = "included file";
 
 /// An error shows this many characters of its line, and this many of them before the place.
@@ -365,12 +365,12 @@ impl Element {
         self.name == "log" || self.children.iter().any(Element::has_stream)
     }
 
-    /// Whether it stands around what comes from other files.
+    /// Whether its children come from other files.
     fn is_include(&self) -> bool {
         matches!(&*self.name, "include" | INCLUDED)
     }
 
-    /// The include around what was taken in.
+    /// The include element around the included elements.
     fn around(self, taken: Vec<Element>) -> Element {
         let is_own = |name: &str| INCLUDE_ATTRIBUTES.contains(&name) || name == "readonly";
         let attributes = self.attributes.into_iter().filter(|(name, ..)| !is_own(name)).collect();
@@ -722,14 +722,14 @@ fn read(path: &Path, may_be_given: bool) -> std::result::Result<String, String> 
     })
 }
 
-/// The files that are being read, each included by the one before, and what is doubtful in them.
+/// The files that are being read, each included by the one before, and their warnings.
 struct Open {
     files: Vec<PathBuf>,
     doubts: Vec<ConfigError>,
 }
 
 impl Open {
-    /// Warns of attributes of streams that no stream inherits.
+    /// Warns about stream attributes that no stream inherits.
     fn inherited_by_none(&mut self, element: &Element, on: &str, because: &str) {
         for (name, _, place) in &element.attributes {
             if name != "name" && streams::ATTRIBUTES.contains(&&**name) {

@@ -140,7 +140,8 @@ fn a_stream_that_is_the_root_of_an_included_file_is_told() {
     }
 }
 
-/// What is on the root of an included file in XML reaches no stream, nor does anything in a file without streams.
+/// Attributes on the root of an included XML file reach no stream, and neither does anything in a
+/// file without streams.
 #[test]
 fn attributes_that_an_include_leaves_out_are_told() {
     let dir = tempfile::tempdir().unwrap();
@@ -850,7 +851,8 @@ fn a_link_to_the_latest_file_has_a_name_of_its_own() {
 #[test]
 fn what_means_something_or_nothing_at_all_is_no_warning() {
     for inside in [
-        // A rotation that is switched off leaves what is inherited, or said for later, without effect on purpose.
+        // A rotation that is switched off leaves what is inherited, or said for later, without
+        // effect on purpose.
         "<g type='file' rotate_bytes='1MB' retain_count='3'><log name='a' path='x'/><log name='b' path='y' rotate_bytes='0'/>
          <log name='c' path='z' rotate_bytes='0' retain_count='5'/><log name='d' type='memory' rotate_bytes='0'/></g>",
         "<g path='x' mode='600' when_full='drop'><log name='a'/><log name='b' type='memory' path='1,2'/></g>",
@@ -1082,7 +1084,8 @@ fn no_error_shows_a_file_that_is_no_configuration_or_is_included() {
     }
     let error = Config::from_file(ours.join("passwd")).unwrap_err().to_string();
     assert!(!error.contains("SECRET") && error.contains("it is not a configuration"), "{error}");
-    // Neither does one of files that lie beside the configuration: not even names, unless they have streams.
+    // Neither does one of files that lie beside the configuration: not even names, unless they have
+    // streams.
     for (n, text) in [
         "<SECRET>\n",
         "SECRET = 1",
@@ -1241,7 +1244,8 @@ fn time_grows_with_the_number_of_streams_only() {
     assert!(many < few * 16 * 4, "{few} ns for 1000 streams, {many} ns for 16,000");
 }
 
-/// Neither must what takes time for every outlet of one stream. Too many of them are refused as fast.
+/// Neither must what takes time for every outlet of one stream. Too many of them are refused as
+/// fast.
 #[test]
 fn time_grows_with_the_number_of_outlets_only() {
     let text = |n: usize| {

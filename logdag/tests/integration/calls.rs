@@ -472,7 +472,7 @@ fn lines_left_out_are_reported_at_the_end() {
     assert_eq!(told, ["log: 1 line", "log: 2 lines"], "{said}");
 }
 
-/// As in libmtev, statistics are about the lines that come to a stream, and need no sink.
+/// As in libmtev, statistics count the lines that reach a stream, and need no sink.
 #[test]
 fn lines_that_come_to_a_stream_with_statistics_are_counted() {
     let config = |more: &str| {
