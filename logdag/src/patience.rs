@@ -1,4 +1,4 @@
-//! Writing to what may take nothing for a long time: pipes, terminals and sockets whose reader has
+//! Writing to files that may block for a long time: pipes, terminals and sockets whose reader has
 //! stopped.
 
 use std::cell::Cell;
@@ -17,11 +17,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 const AT_ONCE: usize = 4096;
 
 thread_local! {
-    /// What this thread writes must be taken by then.
+    /// The deadline for the writes of this thread.
     static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The time in which this thread waits no longer than until a moment for what it writes to.
+/// While this lives, writes of this thread have a deadline.
 pub(crate) struct Patience(Option<Instant>);
 
 impl Patience {
@@ -38,7 +38,7 @@ impl Drop for Patience {
     }
 }
 
-/// Whether this thread does not wait for as long as it takes.
+/// Whether this thread has a deadline.
 pub(crate) fn is_limited() -> bool {
     UNTIL.try_with(Cell::get).is_ok_and(|until| until.is_some())
 }
@@ -61,7 +61,7 @@ pub(crate) fn write_all(to: impl AsFd, bytes: &[u8]) -> Result<(), (usize, io::E
             Ok(0) => return Err((done, io::ErrorKind::WriteZero.into())),
             Ok(n) => done += n,
             Err(Errno::EINTR) => {}
-            // It is ready for less than it says.
+            // It takes less than it reports.
             Err(Errno::EAGAIN) if until.is_some_and(|until| Instant::now() < until) => {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -89,7 +89,7 @@ pub(crate) fn let_writes_wait(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until it takes something. Regular files always do.
+/// Waits until it accepts bytes. Regular files always do.
 fn wait_for(target: BorrowedFd<'_>, until: Instant) -> io::Result<()> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -107,9 +107,9 @@ fn not_taken() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "nobody takes what is written to it")
 }
 
-/// Writes to standard error what can be reported nowhere else. Where its reader has stopped, this
-/// waits for no more than 100 ms, and the text is left out: a program that ends, or has to log on,
-/// does not wait for its reader.
+/// Writes a text to standard error that can be reported nowhere else. If its reader has stopped,
+/// this waits for no more than 100 ms, and the text is left out: a program that ends, or has to log
+/// on, does not wait for its reader.
 pub fn report_on_stderr(text: &str) {
     report(text.as_bytes());
 }

@@ -36,7 +36,7 @@ impl Sink for FdSink {
         match self {
             FdSink::Stdout if is_direct() => STDOUT.write(io::stdout(), lines),
             FdSink::Stdout => {
-                // Behind what this process has printed so far.
+                // After the output of this process so far.
                 let mut locked = io::stdout().lock();
                 locked.flush()?;
                 STDOUT.write(io::stdout(), lines)
@@ -81,7 +81,7 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
-    /// The number that a path has.
+    /// The number in a path.
     pub(crate) fn number(path: &str) -> Result<i32, String> {
         let number = path.trim().parse().ok().filter(|&number: &i32| number >= 0);
         number.ok_or_else(|| format!("the path {path:?}: expected the number of a file descriptor"))
@@ -94,12 +94,12 @@ impl Descriptor {
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
         };
         if flags & ACCESS == READ_ONLY {
-            // What was written to a pipe that way would come back as input.
+            // Output to a pipe that is open in this way would come back as input.
             let why = format!("file descriptor {number}: it is open for reading only");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let open = || -> io::Result<File> {
-            // A pipe without a reader must not be waited for.
+            // Opening must not wait for a pipe without a reader.
             let mut options = File::options();
             options.append(true).custom_flags(OFlag::O_NONBLOCK.bits());
             let file = options.open(format!("/proc/self/fd/{number}"))?;

@@ -14,7 +14,7 @@ use crate::format::Format;
 use crate::record::Record;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// The fields of every entry, which no key is to pass for.
+/// The fields of every entry, which no key may imitate.
 const FIELDS: [&str; 10] = [
     "MESSAGE",
     "MESSAGE_ID",
@@ -37,7 +37,7 @@ pub(crate) struct Journald {
     identifier: String,
 }
 
-/// Whether path and `<config>` are right.
+/// Checks path and `<config>`.
 pub(super) fn check(spec: &SinkSpec) -> Result<(), String> {
     Journald::new(spec).map(|_| ())
 }
@@ -56,7 +56,7 @@ impl Journald {
     }
 }
 
-/// Appends a field. One with line ends comes behind its length.
+/// Appends a field. A value with line ends follows its length.
 fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     if memchr::memchr(b'\n', value).is_some() {
@@ -123,12 +123,14 @@ impl Sink for Journald {
     }
 }
 
-/// Whether the standard error leads to the journal, which then takes the priority of a line from its beginning.
+/// Whether the standard error leads to the journal, which then takes the priority of a line from
+/// its beginning.
 pub(crate) fn is_on_stderr() -> bool {
     is_on(io::stderr())
 }
 
-/// Whether an output of the process is the one that leads to the journal. Where systemd connects both to it, they are one.
+/// Whether an output of the process is the one that leads to the journal. Where systemd connects
+/// both to it, they are one.
 pub(super) fn is_on(output: impl AsFd) -> bool {
     let Some(journal) = std::env::var_os("JOURNAL_STREAM") else { return false };
     let Ok(output) = output.as_fd().try_clone_to_owned() else { return false };
@@ -136,7 +138,7 @@ pub(super) fn is_on(output: impl AsFd) -> bool {
     facts.is_ok_and(|facts| journal.to_str() == Some(&*format!("{}:{}", facts.dev(), facts.ino())))
 }
 
-/// Puts a priority in front of each line.
+/// Adds a priority to the beginning of each line.
 pub(crate) fn prefix_lines(severity: u8, lines: &mut Vec<u8>) {
     let text = std::mem::take(lines);
     for line in text.split_inclusive(|&byte| byte == b'\n') {

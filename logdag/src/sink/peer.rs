@@ -17,7 +17,7 @@ use super::spec::SinkSpec;
 use super::traits::{Lines, WriteError};
 use crate::sync::plain::Mutex;
 
-/// How long one message may take where nothing else is said.
+/// The default limit for the time that one message takes.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failure that took time, the next attempt waits at least this long: lines fail at once
 /// meanwhile.
@@ -75,8 +75,8 @@ pub(super) fn timeout(spec: &SinkSpec) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// A peer that takes messages. It is connected when there is something to send, and again after it
-/// went away.
+/// A peer that takes messages. The connection is opened when there is something to send, and again
+/// after a failure.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: Address,
@@ -88,7 +88,7 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 struct State {
     connection: Option<Connection>,
-    /// Until when nothing is tried, and why.
+    /// Until when no attempt is made, and why.
     pause: Option<(Instant, ErrorKind, String)>,
     trouble: Option<io::Error>,
 }
@@ -136,8 +136,7 @@ impl Peer {
             }
             state.connection = None;
             let timed_out = error.kind() == ErrorKind::TimedOut;
-            // A peer that was started again gets over a new connection what the old one did not
-            // take.
+            // A restarted peer gets the remaining messages over a new connection.
             if is_old && !timed_out {
                 continue;
             }
@@ -260,7 +259,7 @@ fn is_too_long(error: &io::Error) -> bool {
 /// Sends a message as a sealed file in memory: a datagram without content that has its descriptor,
 /// as systemd's native protocol wants it.
 fn send_as_file(socket: &UnixDatagram, message: &[u8]) -> io::Result<usize> {
-    // The connection is right all the same, and the next message may get through.
+    // The connection is still good, and the next message may get through.
     let cannot = |e: io::Error| {
         let bytes = message.len();
         let why = format!(
@@ -304,8 +303,8 @@ fn timed_out(error: io::Error) -> io::Error {
     }
 }
 
-/// Whether the peer has closed a connection: a write would seem to succeed all the same. It is not
-/// to say anything; what it says is dropped.
+/// Whether the peer has closed a connection: a write would seem to succeed all the same. The peer
+/// should not send anything; if it does, that is discarded.
 fn check_open(stream: &mut TcpStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     let open = loop {

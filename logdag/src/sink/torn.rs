@@ -1,4 +1,4 @@
-//! What a write that was cut short leaves behind.
+//! Handling of writes that were cut short.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
@@ -18,7 +18,7 @@ impl Torn {
     }
 
     /// Writes lines in one piece, which lines of other programs on the same terminal do not divide.
-    /// Where that fails, says how many of the lines are there.
+    /// On failure, returns how many of the lines were written.
     pub(super) fn write(&self, to: impl AsFd, lines: &Lines<'_>) -> Result<(), WriteError> {
         let to = to.as_fd();
         if self.0.load(Relaxed) {

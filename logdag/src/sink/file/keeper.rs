@@ -1,4 +1,4 @@
-//! What becomes of rotated files: they are compressed, and removed when there are too many.
+//! The keeper of rotated files: it compresses them, and removes them when there are too many.
 
 use std::io;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::retention::{self, FirstSeen, Reasons};
 use super::rotation::Rotation;
 use crate::sync::plain::Mutex;
 
-/// What becomes of rotated files. The thread that compresses them shares this.
+/// The keeper of rotated files. The thread that compresses them shares it.
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub(super) rotation: Rotation,
@@ -21,7 +21,7 @@ pub(super) struct Keeper {
 pub(super) struct Kept {
     pub(super) watch: Watch,
     pub(super) first_seen: FirstSeen,
-    /// Why a file could not be compressed, until that is taken.
+    /// Why a file could not be compressed, until the error is taken.
     pub(super) trouble: Option<io::Error>,
     /// When there last was a file that could not be compressed yet.
     pub(super) left: Option<Instant>,
@@ -44,7 +44,7 @@ impl Keeper {
         retention::remove_expired(names, &self.rotation, now, reasons, &mut self.kept.lock().first_seen)
     }
 
-    /// Compresses what was rotated, and removes what is too much then.
+    /// Compresses rotated files, and then removes those in excess.
     pub(super) fn compress(&self, names: &Names, now: u64, believed: bool) {
         let Some(method) = self.rotation.compress else { return };
         let (mut trouble, mut left) = (None, false);

@@ -1,5 +1,5 @@
-//! Names of rotated files: how they are made, and, exactly the other way round, which names can
-//! have been made.
+//! Names of rotated files: generating them, and recognising exactly the names that could have been
+//! generated.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -15,23 +15,23 @@ use super::period::{self, LAST_SECOND};
 use super::rotation::{Compression, Naming, Rotation};
 use super::template::{Field, PART, Template, Token, Unit};
 
-/// Seconds that names have: ten digits. Shorter ones are numbers and dates that others have given.
+/// The range of seconds in names: ten digits. Shorter ones are numbers and dates of other programs.
 pub(super) const SECONDS: std::ops::RangeInclusive<u64> = 1_000_000_000..=9_999_999_999;
 /// The highest number in a name.
 const MAX_NUMBER: u64 = 999_999_999;
-/// Numbers that read as dates, in ascending order: no series has them. They are MMDD, years, all of
-/// 6 digits (YYYYMM, YYMMDD), YYYYDDD, and all of 8 digits (YYYYMMDD).
+/// Numbers that read as dates, in ascending order: no series contains them. They are MMDD, years,
+/// all of 6 digits (YYYYMM, YYMMDD), YYYYDDD, and all of 8 digits (YYYYMMDD).
 const LIKE_DATES: [std::ops::Range<u64>; 5] =
     [1001..1232, 1900..2200, 100_000..1_000_000, 1_900_000..2_200_000, 10_000_000..100_000_000];
-/// So many numbers in a row may be missing in a series.
+/// How many consecutive numbers may be missing in a series.
 const MAX_MISSING: u64 = 9;
-/// A number as high as this one that stands alone is not taken for a series.
+/// A single number as high as this one does not count as a series.
 const ALONE: u64 = 1000;
 
-/// A name that a rotation can have made.
+/// A name that a rotation can have generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parsed {
-    /// The first and the last second at which it is made; for numbers all of them.
+    /// The first and the last second at which it is generated; for numbers, the whole range.
     pub(super) from: u64,
     pub(super) to: u64,
     /// The number after the name. Among names for one time, the higher one is the newer one.
@@ -84,7 +84,7 @@ impl Names {
         Self {
             log: log.to_owned(),
             directory: dir,
-            // Only patterns need it, and looking it up takes long.
+            // Only patterns need it, and looking it up is slow.
             zone: match style {
                 Style::Pattern(..) => rotation.zone.time_zone(),
                 _ => TimeZone::UTC,
@@ -112,7 +112,7 @@ impl Names {
         matches!(self.style, Style::Number)
     }
 
-    /// Whether a name that is not ours could be taken for one of a rotated file.
+    /// Whether a foreign name could be taken for one of a rotated file.
     pub(super) fn resembles(&self, name: &OsStr) -> bool {
         let name = name.as_bytes();
         let endings = [".part", ".gz", ".zst"];
@@ -175,10 +175,10 @@ impl Names {
         (next <= MAX_NUMBER).then_some(next)
     }
 
-    /// Of numbers behind names, in any order, those of the series that this rotation has made: they
-    /// follow on one another, but for a few that somebody has removed. Of several such runs it is
-    /// the longest one, and the lowest one of these. A high number that stands alone is somebody
-    /// else's (the number of a process, or of a ticket).
+    /// Selects, among numbers after names in any order, the series of this rotation: consecutive
+    /// numbers, except for a few whose files were removed. Of several such runs it is the longest,
+    /// and of equally long ones the lowest. A single high number is foreign (the number of a
+    /// process, or of a ticket).
     pub(super) fn series(mut numbers: Vec<u64>) -> std::ops::Range<u64> {
         numbers.sort_unstable();
         numbers.dedup();
@@ -229,7 +229,7 @@ impl Names {
         path.with_file_name(OsStr::from_bytes(&name[..len]))
     }
 
-    /// What the name of a file says, if a rotation can have made it.
+    /// The parts of a file's name, if a rotation can have generated it.
     pub(super) fn parse(&self, name: &OsStr) -> Option<Parsed> {
         let name = name.as_bytes();
         let (whole, part) = match name.strip_suffix(PART.as_bytes()) {
@@ -265,7 +265,7 @@ impl Names {
                     Some(_) => return None,
                 };
                 let (from, to) = fields.times(*unit, &self.zone)?;
-                // Whatever could be read, only names that would be made are ours.
+                // Even a readable name is ours only if it would be generated.
                 let made = self.base(from);
                 let base = &name[..name.len() - rest.len()];
                 (from <= to && made.as_bytes() == base).then_some((from, to, series))
@@ -322,24 +322,24 @@ fn number(digits: &[u8]) -> Option<u64> {
     digits.bytes().all(|digit| digit.is_ascii_digit()).then_some(digits)?.parse().ok()
 }
 
-/// The number behind a name.
+/// The number after a name.
 fn series(digits: &[u8]) -> Option<u64> {
     let series = number(digits).filter(|_| !digits.starts_with(b"0"))?;
     (series <= MAX_NUMBER && date_like(series).is_none()).then_some(series)
 }
 
-/// The numbers that read as dates that this one is among.
+/// The range of date-like numbers that contains this one.
 fn date_like(number: u64) -> Option<std::ops::Range<u64>> {
     LIKE_DATES.into_iter().find(|dates| dates.contains(&number))
 }
 
-/// The place of a number in a series, which leaves out dates.
+/// The position of a number in a series, which skips dates.
 fn ordinal(number: u64) -> u64 {
     let before = LIKE_DATES.into_iter().filter(|dates| dates.start <= number);
     number - before.map(|dates| dates.end.min(number) - dates.start).sum::<u64>()
 }
 
-/// What a name says of its time.
+/// The information of a name about its time.
 #[derive(Default)]
 struct Fields {
     year: Option<u64>,
@@ -420,7 +420,7 @@ impl Fields {
         };
         let (from, _) = moments(zone, start)?;
         let to = match start.checked_add(length) {
-            // Where the clock is put back, the last of several times ends it.
+            // If the clock is put back, the last of several times ends it.
             Ok(end) => moments(zone, end)?.1.checked_sub(1)?,
             Err(_) => LAST_SECOND,
         };
@@ -636,7 +636,7 @@ mod tests {
             number in prop_oneof![0_u64..20, Just(9_999_999), Just(100_000_000)],
         ) {
             let names = names(&name, &zone);
-            // Seconds have no number behind them, and numbers are never 0.
+            // Seconds have no number after them, and numbers are never 0.
             let number = match name.as_str() { "seconds" => 0, "number" => number.max(1), _ => number };
             let path = names.path(&names.base(at), number);
             let (whole, part) = Names::compressed(&path, Compression::Zstd);
@@ -656,7 +656,7 @@ mod tests {
             }
         }
 
-        /// Whatever is recognised would be made again exactly so.
+        /// Every recognised name would be generated in exactly this form.
         #[test]
         fn only_what_can_be_made_is_recognised(
             name in any_name(),

@@ -8,9 +8,10 @@ use super::rotation::{RotateAt, Rotation};
 
 /// Seconds that the calendar covers: to the end of the year 9999, whatever the zone.
 pub(super) const LAST_SECOND: u64 = 253_402_207_199;
-/// A clock that has moved by more than this, in seconds, beside the time that has passed, was wrong before or is wrong now.
+/// A clock that has moved by more than this, in seconds, beside the time that has passed, was wrong
+/// before or is wrong now.
 const MAX_STEP: u64 = 3600;
-/// For how long such a clock must go on before it is believed.
+/// How long such a clock must run before it is believed.
 const BELIEVED_AFTER: u64 = 3600;
 
 /// Seconds from `start` up to, and without, `end`.
@@ -21,7 +22,7 @@ pub(super) struct Period {
 }
 
 impl Period {
-    /// Where nothing is rotated by time.
+    /// Nothing is rotated by time.
     const EVER: Self = Self { start: 0, end: u64::MAX };
 
     pub(super) fn contains(self, second: u64) -> bool {
@@ -38,7 +39,7 @@ pub(super) fn second(timestamp: Timestamp) -> u64 {
     u64::try_from(timestamp.as_second()).unwrap_or(0)
 }
 
-/// Which periods there are.
+/// The kinds of periods.
 #[derive(Debug)]
 pub(super) struct Periods {
     seconds: u64,
@@ -77,7 +78,7 @@ fn of_calendar(at: RotateAt, zone: &TimeZone, now: u64) -> Period {
     let moment = timestamp(now);
     let civil = zone.to_datetime(moment);
     let midnight = |date: Option<Date>| -> Option<u64> {
-        // Where it falls into a gap, the day begins behind that.
+        // If it falls into a gap, the day begins after the gap.
         Some(second(date?.to_zoned(zone.clone()).ok()?.timestamp()))
     };
     let from_to = |from: Option<Date>, to: Option<Date>| -> Period {
@@ -89,7 +90,7 @@ fn of_calendar(at: RotateAt, zone: &TimeZone, now: u64) -> Period {
             let into =
                 u64::from(civil.minute().unsigned_abs()) * 60 + u64::from(civil.second().unsigned_abs());
             let start = now.saturating_sub(into);
-            // Where the clock is changed, an hour ends early and another one begins late.
+            // If the clock is changed, one hour ends early and another begins late.
             let (before, next) = transitions(zone, moment);
             Period {
                 start: before.map_or(start, |before| start.max(second(before))),
@@ -107,22 +108,23 @@ fn of_calendar(at: RotateAt, zone: &TimeZone, now: u64) -> Period {
     if period.contains(now) {
         return period;
     }
-    // A place that moves over the date line repeats a day: the second one ends with the next change at the latest.
+    // A place that moves over the date line repeats a day: the second one ends with the next change
+    // at the latest.
     let (before, next) = transitions(zone, moment);
     let start = before.map_or(now, second);
     Period { start, end: next.map_or(now + 1, second).min(start.saturating_add(86_400)).max(now + 1) }
 }
 
-/// Compares the clock with one that only ever goes on. What removes files, or rotates them, because of the time waits until
-/// the clock is believed.
+/// Compares the clock with a monotonic one. Rotation and removal by time wait until the clock is
+/// believed.
 #[derive(Debug)]
 pub(super) struct Watch {
     believed: Pair,
-    /// Since when the clock shows something else, if it does.
+    /// Since when the clocks disagree, if they do.
     doubted: Option<Pair>,
 }
 
-/// What two clocks showed at one moment.
+/// The readings of two clocks at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair {
     /// Seconds since 1970.
@@ -164,7 +166,8 @@ impl Watch {
         }
     }
 
-    /// Whether a time is so far ahead of the clock that the clock must have been wrong when it was taken.
+    /// Whether a time is so far ahead of the clock that the clock must have been wrong when it was
+    /// taken.
     pub(super) fn is_ahead(time: u64, now: u64) -> bool {
         time > now.saturating_add(MAX_STEP)
     }
@@ -286,7 +289,8 @@ mod tests {
     }
 
     proptest! {
-        /// In any zone and at any time a period has the time in it, and every time in it has the same period.
+        /// In any zone and at any time a period has the time in it, and every time in it has the
+        /// same period.
         #[test]
         fn times_have_one_period(zone in 0_usize..1000, now in 0_u64..4_200_000_000, part in 0.0..1.0_f64, n in 0_usize..4) {
             let names: Vec<_> = jiff::tz::db().available().collect();

@@ -1,4 +1,4 @@
-//! Rotated files: which of those in a directory are ours, how old each is, and which go.
+//! Rotated files: which files in a directory are ours, their ages, and which are removed.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -12,7 +12,8 @@ use super::names::{Form, Names, Parsed};
 use crate::fork;
 use crate::sync::plain::Mutex;
 
-/// The second in a name may be this far ahead of the clock: there were many rotations in one second.
+/// The second in a name may be this far ahead of the clock: there were many rotations in one
+/// second.
 const MAX_AHEAD: u64 = 86_400;
 
 /// The files that sinks of this process have open, by device and inode, and how many have each.
@@ -52,16 +53,16 @@ impl Drop for InUse {
 /// A file that was rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rotated {
-    /// What its name says.
+    /// The information in its name.
     pub(super) name: Parsed,
-    /// When it was rotated, as far as that can be known: a clock that was wrong has left a name from the future, and maybe
-    /// no better time in the file itself.
+    /// When it was rotated, as far as known: a wrong clock may have left a name from the future,
+    /// and perhaps no better time in the file itself.
     pub(super) at: Option<u64>,
     pub(super) bytes: u64,
     pub(super) path: PathBuf,
 }
 
-/// What is in a directory under the names of rotated files.
+/// The files of a directory that have names of rotated files.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Newest first.
@@ -75,7 +76,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The highest number behind a name, and of names that are seconds the newest one that is not far in the future.
+    /// The highest number after a name; for names in seconds, the newest one that is not far in the
+    /// future.
     pub(super) fn highest(&self, names: &Names, now: u64) -> u64 {
         let known = |file: &&Rotated| !names.are_seconds() || plausible(file.name.series, now);
         self.rotated.iter().filter(known).map(|file| file.name.series).max().unwrap_or(0)
@@ -88,7 +90,7 @@ impl Found {
 }
 
 impl Found {
-    /// Leaves files alone whose numbers are none of the series of their time.
+    /// Ignores files whose numbers are not in the series of their time.
     fn leave_alone_outside(&mut self, series: &BTreeMap<u64, Range<u64>>, names: &Names) {
         let outside = |path: &Path| {
             let parsed = path.file_name().and_then(|name| names.parse(name));
@@ -151,7 +153,7 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
     let adopted = if names.are_numbers() { newest_first(&found.rotated) } else { 0..0 };
     found.rotated.sort_by_key(|Rotated { name, at, .. }| {
         let known = plausible(name.from, now);
-        // One of which nothing is known was there before the clock was set right.
+        // An unknown file existed before the clock was corrected.
         let order = if known { Some(name.from) } else { *at };
         let place = match name.series {
             number if adopted.contains(&number) => adopted.end - 1 - (number - adopted.start),
@@ -163,13 +165,14 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
     Ok(found)
 }
 
-/// The numbers of files that logrotate has left in the place of a series: its number 1 is the newest one, so that each was
-/// written to before the one in front of it. Ours come behind them, and are newer than all of them.
+/// The numbers of files that logrotate has left in the place of a series: its number 1 is the
+/// newest one, so that each was written to before the one in front of it. Ours come behind them,
+/// and are newer than all of them.
 fn newest_first(rotated: &[Rotated]) -> Range<u64> {
     // A file and its compressed copy have the same time.
     let times: BTreeMap<u64, u64> =
         rotated.iter().filter_map(|file| Some((file.name.series, file.at?))).collect();
-    // The newest one is the last of them to go.
+    // The newest one is removed last.
     if !times.contains_key(&1) {
         return 0..0;
     }
@@ -183,19 +186,19 @@ fn is_date_and_hour(n: u64) -> bool {
     (1990..2100).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24
 }
 
-/// When files of which no time is known were first seen, by path.
+/// When files without a known time were first seen, by path.
 pub(super) type FirstSeen = BTreeMap<PathBuf, u64>;
 
-/// What may be a reason now to remove a file.
+/// The reasons that currently allow removing a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reasons {
     /// The clock can be believed.
     pub(super) age: bool,
-    /// What can be compressed is.
+    /// Everything that can be compressed is compressed.
     pub(super) bytes: bool,
 }
 
-/// Removes rotated files that are not to be kept any longer; says how many.
+/// Removes rotated files that need not be kept any longer; returns how many.
 pub(super) fn remove_expired(
     names: &Names,
     rotation: &Rotation,
@@ -221,7 +224,7 @@ pub(super) fn remove_expired(
         let old = reasons.age && retain_seconds > 0 && at.saturating_add(retain_seconds) < now;
         let much = reasons.bytes && retain_bytes > 0 && sum > retain_bytes;
         if old || much || (retain_count > 0 && n > retain_count) {
-            // One that cannot be removed does not keep the others.
+            // A file that cannot be removed does not prevent removing the others.
             match std::fs::remove_file(&path) {
                 Ok(()) => removed += 1,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
