@@ -75,6 +75,8 @@ mod limits;
 mod looks;
 mod loss;
 mod message;
+#[cfg(test)]
+mod model;
 mod options;
 mod plural;
 mod reader;

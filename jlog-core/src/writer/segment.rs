@@ -340,6 +340,11 @@ impl Core {
             if last != number {
                 // After a power failure, the metastore can be older than the segments. (Or another
                 // writer is just beginning one, and we have waited for it.)
+                // A writer that holds the segment's lock may be about to append to it. Readers that
+                // take the segment for complete would miss that message.
+                let file = self.shared.open_if_there(&names::segment(number), Open::Write)?;
+                let lock = file.as_deref().map(LockGuard::new).transpose();
+                let _lock = lock.map_err(|e| Error::io("lock", self.path_of(number), e))?;
                 if self.meta.set_storage_log(number, last)? {
                     self.shared.note(Event::StorageLogAdvanced { from: number, to: last });
                 }
@@ -357,7 +362,12 @@ impl Core {
                 continue;
             }
             let path = self.path_of(number);
-            let file = self.shared.open(&name, Open::Create(self.shared.mode()))?;
+            let Some(file) = self.shared.open_if_there(&name, Open::Write)? else {
+                // If others have passed and removed it meanwhile, it must not come back.
+                let create = || self.shared.open(&name, Open::Create(self.shared.mode())).map(drop);
+                self.meta.while_it_is(number, create)?;
+                continue;
+            };
             let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &path, e))?;
             let ours = file.facts().map_err(|e| Error::io("read", &path, e))?.identity;
             if self.meta.storage_log() != number
