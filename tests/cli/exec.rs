@@ -103,6 +103,37 @@ fn a_message_that_is_refused_at_once_is_skipped_or_holds_up_those_behind_it() {
     assert_eq!((text(&out).as_str(), place.unread("s").len()), ("1\n3\n", 0));
 }
 
+/// Whether a process has ended, waited for or not.
+fn has_ended(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn commands_end_with_the_process_that_runs_them_even_if_it_is_killed() {
+    let place = Place::with(&[], &["1"]);
+    for (command, arguments) in [("read", &["s", "--exec"][..]), ("work", &["s", "--exec"]), ("ship", &["s"])]
+    {
+        let pids = place.path("pids");
+        let _ = std::fs::remove_file(&pids);
+        let script = format!(
+            "sleep 1000 & a=$!; (sleep 1000) & echo $$ $a $! > {0}.new; mv {0}.new {0}; wait",
+            pids.display()
+        );
+        let script = if command == "ship" { format!("exec:{script}") } else { script };
+        let arguments = arguments.iter().copied().chain([&*script]);
+        let mut running = Running::spawn(place.jlog(command, arguments).stderr(Stdio::null()));
+        until("the command", || pids.exists());
+        let started = text(&pids);
+        let started: Vec<&str> = started.split_whitespace().collect();
+        assert_eq!(started.len(), 3, "{command}: {started:?}");
+        assert!(started.iter().all(|pid| !has_ended(pid)), "{command}");
+        running.signal(Signal::SIGKILL);
+        running.end();
+        until("the end of all processes", || started.iter().all(|pid| has_ended(pid)));
+    }
+}
+
 #[test]
 fn a_command_that_is_not_there_is_named_and_nothing_is_done() {
     let place = Place::with(&[], &["1", "2"]);

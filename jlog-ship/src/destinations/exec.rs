@@ -11,7 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
-use tokio::process::{ChildStderr, Command};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::runtime::Runtime;
 
 use crate::{Answer, Destination, Error, Limits, Refusal, Shipment};
@@ -49,8 +49,9 @@ pub enum Framing {
 ///
 /// Its standard input is a file with exactly the messages of the run. Its environment has
 /// `JLOG_FIRST_ID`, `JLOG_LAST_ID` and `JLOG_MESSAGES`. If it fails, the first 1000 bytes of its
-/// standard error are reported as the reason. When its time is over, it is killed with its whole
-/// process group.
+/// standard error are reported as the reason. It is killed with its whole process group when its
+/// time is over, and when the process that runs it ends, even if that is killed with SIGKILL. A
+/// process that has left the group, with `setsid` for example, is not killed.
 #[derive(Clone, Debug)]
 pub struct Exec {
     command: String,
@@ -154,24 +155,27 @@ impl Destination for Exec {
         command.arg("-c").arg(&self.command);
         let stdout = if self.printing { Stdio::inherit() } else { Stdio::null() };
         command.stdin(input).stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true);
-        // A terminal's signals go to the shipper, which shuts down cleanly.
-        command.process_group(0);
         if let (Some(first), Some(last)) = (shipment.first(), shipment.last()) {
             command.env("JLOG_FIRST_ID", first.id.to_string()).env("JLOG_LAST_ID", last.id.to_string());
         }
         command.env("JLOG_MESSAGES", shipment.len().to_string());
         let printing = self.printing;
         async move {
-            let mut child = command.spawn().map_err(|e| Refusal::temporary(format!("cannot run sh: {e}")))?;
-            let stderr = child.stderr.take();
-            // Declared after the child: it is dropped first, while the id of its group cannot have
+            let failed = |e| Refusal::temporary(format!("cannot run sh: {e}"));
+            let mut guard = guard().map_err(failed)?;
+            // Declared after the guard: it is dropped first, while the id of the group cannot have
             // been reused.
-            let mut group = Group(child.id());
+            let mut group = Group(guard.id().and_then(|group| i32::try_from(group).ok()));
+            // A terminal's signals go to the shipper, which shuts down cleanly.
+            command.process_group(group.0.unwrap_or(0));
+            let mut child = command.spawn().map_err(failed)?;
+            let stderr = child.stderr.take();
             let mut said = Vec::new();
             let status = {
                 let mut pipe = std::pin::pin!(listen(stderr, &mut said, printing));
                 tokio::select! {
                     status = child.wait() => {
+                        // Processes that the command has left behind continue.
                         group.0 = None;
                         let _ = tokio::time::timeout(LEFT_BEHIND, pipe).await;
                         status
@@ -180,6 +184,8 @@ impl Destination for Exec {
                 }
             };
             group.0 = None;
+            // If somebody else has killed it, it is gone, too.
+            let _ = guard.kill().await;
             let status =
                 status.map_err(|e| Refusal::temporary(format!("cannot wait for the command: {e}")))?;
             if status.success() {
@@ -247,12 +253,20 @@ impl BlockingExec {
     }
 }
 
+/// Starts the first process of a group. It kills the group when its standard input ends, which
+/// happens when this process ends, even by SIGKILL.
+fn guard() -> std::io::Result<Child> {
+    let mut guard = Command::new("sh");
+    guard.arg("-c").arg("read -r _; kill -KILL 0").stdin(Stdio::piped());
+    guard.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).kill_on_drop(true).spawn()
+}
+
 /// The process group of a running command, which is killed when this is dropped.
-struct Group(Option<u32>);
+struct Group(Option<i32>);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(group) = self.0.and_then(|group| i32::try_from(group).ok()) {
+        if let Some(group) = self.0 {
             // It may already have ended by itself.
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
