@@ -66,6 +66,55 @@ fn server() -> (String, Requests) {
 }
 
 #[test]
+fn a_shipment_that_fails_begins_again_after_ten_seconds_and_goes_on_counting() {
+    let place = place(&["one", "two"]);
+    let alone = jlog_core::ReaderOptions::default().claim(jlog_core::Claim::Alone);
+    let mut command = ship(
+        &place,
+        "[[ship]]\nname = 'first'\nfeed = 'feed'\nsubscriber = 's'\ndestination = 'jlog:copy'\n\n\
+         [[ship]]\nfeed = 'feed'\nsubscriber = 't'\ndestination = 'jlog:other'\n",
+        &[],
+    );
+    let reader = place.log().reader_with("s", alone).unwrap();
+    let mut shipper = Running::start(&mut command);
+    let lines = Lines::of(shipper.stderr.take().unwrap());
+    let failed = lines.next().unwrap();
+    assert!(
+        failed.starts_with("jlog: first: ") && failed.ends_with("; beginning again in 10 s\n"),
+        "{failed}"
+    );
+    let since = std::time::Instant::now();
+    // The other one is not held up, and this one is not tried before its time.
+    let (copy, other) = (place.path("copy"), place.path("other"));
+    until("the other shipment", || contents(&other) == ["one", "two"]);
+    drop(reader);
+    until("the first shipment", || contents(&copy) == ["one", "two"]);
+    assert!(since.elapsed() > Duration::from_secs(9), "{:?}", since.elapsed());
+    place.append(&["three"]);
+    until("the third message", || contents(&copy).len() == 3);
+    shipper.signal(Signal::SIGTERM);
+    let rest = lines.rest();
+    let totals = "jlog: first: 3 read = 3 acknowledged + 0 set aside + 0 skipped + 0 in flight\n";
+    assert!(rest.iter().any(|line| line == totals), "{rest:?}");
+    assert_eq!((shipper.end(), place.unread("s").len()), (Some(0), 0));
+}
+
+#[test]
+fn a_shipment_that_waits_to_begin_again_stops_at_once() {
+    let place = place(&["one"]);
+    let alone = jlog_core::ReaderOptions::default().claim(jlog_core::Claim::Alone);
+    let _reader = place.log().reader_with("s", alone).unwrap();
+    let text = "[[ship]]\nname = 'first'\nfeed = 'feed'\nsubscriber = 's'\ndestination = 'jlog:copy'\n";
+    let mut shipper = Running::start(&mut ship(&place, text, &[]));
+    let lines = Lines::of(shipper.stderr.take().unwrap());
+    assert!(lines.next().unwrap().ends_with("; beginning again in 10 s\n"));
+    let since = std::time::Instant::now();
+    shipper.signal(Signal::SIGTERM);
+    assert_eq!(shipper.end(), Some(1));
+    assert!(since.elapsed() < Duration::from_secs(9), "{:?}", since.elapsed());
+}
+
+#[test]
 fn a_dead_destination_stalls_no_other() {
     let place = place(&["one", "two"]);
     let text = "[[ship]]\nname = 'dead'\nfeed = 'feed'\nsubscriber = 's'\ndestination = 'exec:echo not now >&2; exit 1'\ndrain = 0\n\n\
