@@ -9,9 +9,11 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jlog_core::names::Kind;
 use tar::{Archive, Builder, EntryType, Header};
+use tempfile::TempDir;
 
 use crate::args::{ExportArgs, ImportArgs};
 use crate::error::{Failure, Outcome};
@@ -23,11 +25,51 @@ use crate::values::counted;
 const LIST: &str = "jlog-export";
 /// The longest list that is accepted.
 const LIST_MAX: u64 = 64 << 20;
+/// The process of a younger directory may not have locked it yet.
+const NOT_LOCKED_YET: Duration = Duration::from_secs(60);
 /// How much is copied at a time.
 const PIECE: usize = 256 << 10;
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A directory for an incomplete copy, locked as long as its process runs.
+struct Unfinished {
+    dir: TempDir,
+    _lock: File,
+}
+
+impl Unfinished {
+    /// Makes one in `place`, and removes those whose processes were killed.
+    fn begin(prefix: &str, place: &Path) -> io::Result<Self> {
+        // A directory that cannot be removed is in nobody's way.
+        for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes())
+                && entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && is_left(&path).unwrap_or(false)
+            {
+                let _ = fs::remove_dir_all(&path);
+            }
+        }
+        let dir = tempfile::Builder::new().prefix(prefix).tempdir_in(place)?;
+        let lock = File::open(dir.path())?;
+        // Where directories cannot be locked, none is removed.
+        let _ = lock.lock();
+        Ok(Self { dir, _lock: lock })
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// Whether nobody has the directory locked any more. One that has just been made may not be locked yet.
+fn is_left(path: &Path) -> io::Result<bool> {
+    let dir = File::open(path)?;
+    let age = dir.metadata()?.modified()?.elapsed().unwrap_or_default();
+    Ok(age > NOT_LOCKED_YET && dir.try_lock().is_ok())
 }
 
 /// `jlog export`
@@ -43,15 +85,16 @@ pub fn export(args: &ExportArgs) -> Outcome {
     let feed = fs::canonicalize(&args.feed)
         .map_err(|e| Failure::new(format!("cannot open {}: {e}", args.feed.display())))?;
     let place = args.tmp.clone().unwrap_or_else(|| parent(&feed).to_owned());
-    let made = tempfile::Builder::new().prefix(".jlog-export-").tempdir_in(&place);
-    let made = made.map_err(|e| {
+    let made = Unfinished::begin(".jlog-export-", &place).map_err(|e| {
         let place = place.display();
         Failure::new(format!("cannot make a copy in {place}: {e}; --tmp names another directory"))
     })?;
     let copy = made.path().join("feed");
     let copied = log.backup(&copy)?;
     let written = write(&copy, BufWriter::with_capacity(PIECE, stdout.lock()), &stop);
-    made.close().map_err(|e| Failure::new(format!("cannot remove the copy in {}: {e}", place.display())))?;
+    made.dir
+        .close()
+        .map_err(|e| Failure::new(format!("cannot remove the copy in {}: {e}", place.display())))?;
     written?;
     let (segments, end) = (counted(copied.segments, "segment"), copied.end);
     output::note(&format!("{segments} exported, up to {end}"));
@@ -116,7 +159,7 @@ pub fn import(args: &ImportArgs) -> Outcome {
         return Err(Failure::new(format!("{} exists already", to.display())));
     }
     // Only a complete feed gets the name.
-    let made = tempfile::Builder::new().prefix(".jlog-import-").tempdir_in(parent(to)).map_err(failed)?;
+    let made = Unfinished::begin(".jlog-import-", parent(to)).map_err(failed)?;
     let path = made.path().join("feed");
     fs::create_dir(&path).map_err(failed)?;
     let count = read(&path, io::stdin().lock(), &stop)?;

@@ -1,11 +1,13 @@
 //! `jlog export`, `jlog import` and `jlog copy`.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jlog_core::Start;
+use nix::sys::signal::Signal;
 
-use crate::support::{Place, Running, jlog, run};
+use crate::support::{Place, Running, jlog, run, until};
 
 /// All messages, with ids and times, and all checkpoints.
 fn contents(feed: &std::path::Path) -> (String, String) {
@@ -56,6 +58,60 @@ fn a_feed_arrives_as_it_was() {
         .collect();
     names.sort();
     assert_eq!(names, ["copy", "feed", "to"]);
+}
+
+/// Where exports and imports do what is not complete yet, but for these.
+fn unfinished(place: &Place, but: &[PathBuf]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().path());
+    let hidden = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(".jlog-");
+    entries.filter(|path| hidden(path) && !but.contains(path)).collect()
+}
+
+fn make_old(path: &Path) {
+    let before = SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::open(path).unwrap().set_modified(before).unwrap();
+}
+
+#[test]
+fn what_killed_exports_and_imports_leave_is_removed_by_the_next_one() {
+    // More than a pipe holds.
+    let place = Place::with(&[], &["x".repeat(1 << 20)]);
+    let archive = run(place.jlog("export", crate::support::NONE), "").stdout;
+    let to = place.path("to");
+    for import in [false, true] {
+        // Nobody reads what they write, or they are given half of an archive.
+        let start = || {
+            let mut command = if import {
+                jlog([Path::new("import"), &to])
+            } else {
+                place.jlog("export", crate::support::NONE)
+            };
+            Running::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()))
+        };
+        let mut killed = start();
+        until("the first directory", || !unfinished(&place, &[]).is_empty());
+        let left = unfinished(&place, &[]);
+        killed.signal(Signal::SIGKILL);
+        killed.end();
+        assert_eq!(unfinished(&place, &[]), left);
+        let mut running = start();
+        until("the second directory", || {
+            unfinished(&place, &left).iter().any(|path| path.join("feed").exists())
+        });
+        let used = unfinished(&place, &left);
+        assert!(left[0].exists(), "it is too young to tell");
+        left.iter().chain(&used).for_each(|path| make_old(path));
+        if import {
+            assert_eq!(self::import(&archive, &to).code, Some(0));
+            std::fs::remove_dir_all(&to).unwrap();
+        } else {
+            assert_eq!(run(place.jlog("export", crate::support::NONE), "").code, Some(0));
+        }
+        assert_eq!(unfinished(&place, &[]), used, "only what is in use is left");
+        running.signal(Signal::SIGKILL);
+        running.end();
+        used.iter().for_each(|path| std::fs::remove_dir_all(path).unwrap());
+    }
 }
 
 #[test]
