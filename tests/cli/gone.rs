@@ -344,7 +344,7 @@ fn a_feed_that_is_replaced_after_the_last_message_is_reported() {
             assert_eq!(done.code, Some(code), "{durability}: {}", done.stderr);
             assert!(done.stderr.contains(says), "{durability}: {}", done.stderr);
             if code == 1 {
-                assert!(done.stderr.contains("(1 message before was written)"), "{}", done.stderr);
+                assert!(done.stderr.contains("(1 message was written before that)"), "{}", done.stderr);
             }
             assert_eq!(place.unread("s"), [b"one"]);
         }
