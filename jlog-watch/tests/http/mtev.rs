@@ -89,13 +89,15 @@ fn statistics_have_three_shapes_and_only_the_streams_that_ask_for_them() {
     let server = serve(Watch::new().graph("", graph()));
     let leaf = |n: u64| json!({ "_type": "L", "_value": n });
     let stats = |query: &str| ask(&server, &format!("/mtev/stats.json{query}")).json();
-    let lines = json!({ "http/access": leaf(0), "internal": leaf(7) });
+    // As in libmtev, a stream without a sink is one of them.
+    let lines = json!({ "http/access": leaf(0), "internal": leaf(7), "plain": leaf(0) });
     assert_eq!(stats(""), json!({ "mtev": { "log": { "lines": lines } } }));
-    let simple = json!({ "http/access": 0, "internal": 7 });
+    let simple = json!({ "http/access": 0, "internal": 7, "plain": 0 });
     assert_eq!(stats("?format=simple"), json!({ "mtev": { "log": { "lines": simple } } }));
     let tagged = json!({
         "http/access|ST[framework:logdag,mtev:log,units:messages]": leaf(0),
         "internal|ST[framework:logdag,mtev:log,units:messages]": leaf(7),
+        "plain|ST[framework:logdag,mtev:log,units:messages]": leaf(0),
     });
     assert_eq!(stats("?format=tagged"), tagged);
 }
