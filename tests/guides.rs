@@ -279,8 +279,9 @@ fn commands() -> &'static Path {
         let test = std::env::current_exe().unwrap();
         let built = test.parent().and_then(Path::parent).unwrap();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "-p", "jlog-cli", "-p", "logdag-cli", "-p", "logdag"]);
-        build.args(["--bins", "--example", "service", "--target-dir"]).arg(built.parent().unwrap());
+        // As in a test of the whole workspace, which has built them.
+        build.args(["build", "--quiet", "--locked", "--workspace", "--bins", "--example", "service"]);
+        build.arg("--target-dir").arg(built.parent().unwrap());
         if built.ends_with("release") {
             build.arg("--release");
         }

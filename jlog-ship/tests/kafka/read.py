@@ -7,7 +7,14 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 servers, topic, offset = sys.argv[1:]
 consumer = Consumer(
-    {"bootstrap.servers": servers, "group.id": "reader", "enable.auto.commit": False, "enable.partition.eof": True}
+    {
+        "bootstrap.servers": servers,
+        "group.id": "reader",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        # Records that are no longer there must not be passed over in silence.
+        "auto.offset.reset": "error",
+    }
 )
 partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
 consumer.assign([TopicPartition(topic, number, int(offset)) for number in partitions])
@@ -21,7 +28,7 @@ while left:
         records.append((message, headers))
     elif message.error().code() == KafkaError._PARTITION_EOF:
         left.discard(message.partition())
-    elif message.error().fatal():
+    elif message.error().fatal() or message.error().code() == KafkaError._AUTO_OFFSET_RESET:
         sys.exit(str(message.error()))
 records.sort(key=lambda record: (record[0].partition(), record[0].offset()))
 for message, headers in records:
