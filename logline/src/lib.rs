@@ -388,7 +388,7 @@ mod tests {
         let (taken, error) = lines(&two[..8]);
         assert_eq!(
             (taken.len(), error.unwrap_err()),
-            (1, "at byte 6: the length of a line is cut".to_owned())
+            (1, "at byte 6: the length of a line is cut off".to_owned())
         );
         assert!(lines(b"plain text").1.unwrap_err().contains("no file of FlatBuffers"));
     }
