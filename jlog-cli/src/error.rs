@@ -108,14 +108,7 @@ impl From<Error> for Failure {
             error,
             Error::MetastoreMissing { .. } | Error::Metastore { .. } | Error::Settings { .. }
         );
-        let absent = matches!(
-            error,
-            Error::NotAJlog { .. }
-                | Error::MetastoreMissing { .. }
-                | Error::Replaced { .. }
-                | Error::Unsubscribed { .. }
-                | Error::UnknownSubscriber { .. }
-        );
+        let absent = error.is_gone();
         let unsubscribed = matches!(error, Error::Unsubscribed { .. });
         Self { code: if damaged { DAMAGED } else { 1 }, absent, unsubscribed, ..Self::new(text) }
     }

@@ -483,6 +483,18 @@ impl Error {
         matches!(self, Error::Damaged { .. } | Error::ChecksumMismatch { .. } | Error::Compressed { .. })
     }
 
+    /// Whether the feed or the subscriber does not exist, or not any more. It may appear later.
+    pub fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            Error::NotAJlog { .. }
+                | Error::MetastoreMissing { .. }
+                | Error::Replaced { .. }
+                | Error::Unsubscribed { .. }
+                | Error::UnknownSubscriber { .. }
+        )
+    }
+
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }

@@ -300,7 +300,7 @@ impl Shipper {
                 }
                 Err(error) => error,
             };
-            if !is_gone(&error) || self.once || !self.wait_for_feed {
+            if !error.is_gone() || self.once || !self.wait_for_feed {
                 return Err(error.into());
             }
             let why = error.to_string();
@@ -356,19 +356,6 @@ impl Shipper {
         }
         Ok(())
     }
-}
-
-/// Whether it says that the feed or the subscriber is not there any more.
-fn is_gone(error: &jlog_core::Error) -> bool {
-    use jlog_core::Error::{MetastoreMissing, NotAJlog, Replaced, UnknownSubscriber, Unsubscribed};
-    matches!(
-        error,
-        NotAJlog { .. }
-            | MetastoreMissing { .. }
-            | Replaced { .. }
-            | Unsubscribed { .. }
-            | UnknownSubscriber { .. }
-    )
 }
 
 /// A message that was read and is not in the window yet.
@@ -551,7 +538,7 @@ impl<'a> Session<'a> {
 
     /// Why the feed or the subscriber cannot be read any more, if it was removed or replaced.
     fn gone(&self) -> Option<jlog_core::Error> {
-        self.checkpointer.check_there().err().filter(is_gone)
+        self.checkpointer.check_there().err().filter(jlog_core::Error::is_gone)
     }
 
     fn fetched(&mut self, next: Option<jlog_core::Result<OwnedBatch>>) {
