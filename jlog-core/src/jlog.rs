@@ -269,8 +269,9 @@ impl Jlog {
     /// [`Error::Io`].
     pub fn writer_with(&self, options: WriterOptions) -> Result<Writer> {
         options.check()?;
-        if let Some(bytes) = options.pre_commit.filter(|_| !options.bypass_pre_commit) {
-            self.check_buffer(bytes.into(), &self.limits())?;
+        if options.pre_commit.is_some() && !options.bypass_pre_commit {
+            let limits = self.limits();
+            self.check_buffer(options.pre_commit, &limits, &limits)?;
         }
         Writer::open(Arc::clone(&self.shared), &options)
     }
@@ -594,18 +595,19 @@ impl Jlog {
     /// [`Error::OutOfRange`], [`Error::Io`], [`Error::DiskFull`].
     pub fn set_limits(&self, limits: Limits) -> Result<()> {
         check_limits(&limits)?;
-        if limits.max_bytes != self.limits().max_bytes {
-            check_room(&limits, precommit::size_on_disk(&self.shared)?.unwrap_or(0))?;
-        }
+        self.check_buffer(None, &limits, &self.limits())?;
         self.change_settings(|settings| settings.limits = limits)
     }
 
-    /// Whether the pre-commit buffer may get this size. One that has it already may keep it.
-    fn check_buffer(&self, bytes: u64, limits: &Limits) -> Result<()> {
-        if precommit::size_on_disk(&self.shared)? == Some(bytes) {
+    /// Fails if the pre-commit buffer, which gets this size if there is one, leaves too little room
+    /// below these limits. A buffer and a limit that stay as they are were accepted before.
+    fn check_buffer(&self, size: Option<u32>, limits: &Limits, current: &Limits) -> Result<()> {
+        let there = precommit::size_on_disk(&self.shared)?.unwrap_or(0);
+        let size = size.map_or(there, u64::from);
+        if size == there && limits.max_bytes == current.max_bytes {
             return Ok(());
         }
-        check_room(limits, bytes)
+        check_room(limits, size)
     }
 
     /// The current settings, or those from when the jlog was opened if they can no longer be read.
@@ -685,13 +687,7 @@ impl Jlog {
         } else {
             self.limits()
         };
-        let to_be = limits.unwrap_or(current);
-        match pre_commit.map(u64::from) {
-            Some(bytes) if to_be.max_bytes == current.max_bytes => self.check_buffer(bytes, &to_be)?,
-            Some(bytes) => check_room(&to_be, bytes)?,
-            None if to_be.max_bytes == current.max_bytes => {}
-            None => check_room(&to_be, precommit::size_on_disk(&self.shared)?.unwrap_or(0))?,
-        }
+        self.check_buffer(pre_commit, &limits.unwrap_or(current), &current)?;
         let metastore = Metastore::open(&self.shared)?;
         if segment_size.is_some_and(|bytes| bytes > metastore.segment_size()) {
             // Taken again below. While it is held, no writer can change the buffer.
