@@ -1,10 +1,12 @@
 //! A stream's sink with everything around it: format, queue, counters, repetitions, errors.
 
 mod latency;
+mod losses;
+mod queue;
 
 use std::any::Any;
 use std::cell::Cell;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use latency::Latency;
+use losses::{Losses, Lost, counted};
+use queue::{Batch, GivenUp, Queue};
 
 use crate::format::{Flags, Format, Layout, event_body, render, render_for_people};
 use crate::level::Level;
@@ -25,6 +29,7 @@ use crate::sync::{
 };
 
 pub use latency::WriteTimes;
+pub use queue::QueueStats;
 
 /// Hears of lines as text, before a sink gets them; one that says `false` stops them.
 pub(crate) type TextHook = Arc<dyn Fn(&Record<'_>, &[u8]) -> bool + Send + Sync>;
@@ -78,25 +83,6 @@ pub struct Counters {
     pub repeated: u64,
 }
 
-/// The state of a queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct QueueStats {
-    /// Lines whose write has not begun.
-    pub lines: u64,
-    /// Bytes that they take.
-    pub bytes: u64,
-    /// The queue is full when it holds this many bytes.
-    pub limit: u64,
-    /// The time of the oldest of them, in microseconds since 1970 UTC; `None` if none waits, or the
-    /// sink needs no times.
-    pub oldest_micros: Option<u64>,
-    /// When the current write began, in microseconds since 1970 UTC; `None` without one.
-    pub writing_micros: Option<u64>,
-    /// How long writes have taken.
-    pub writes: WriteTimes,
-}
-
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) stream: String,
@@ -148,101 +134,6 @@ pub(crate) struct Slot {
     told: AtomicU64,
 }
 
-/// Lines that wait, without gaps.
-#[derive(Debug, Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    ends: Vec<(usize, u64)>,
-}
-
-impl Batch {
-    /// Memory of a line's end.
-    const END: usize = size_of::<(usize, u64)>();
-
-    /// Bytes that it takes; empty lines take some as well.
-    fn size(&self) -> usize {
-        self.bytes.len() + self.ends.len() * Self::END
-    }
-
-    fn clear(&mut self, keep: usize) {
-        self.bytes.clear();
-        self.ends.clear();
-        // What one flood needed is not kept forever.
-        self.bytes.shrink_to(keep);
-        self.ends.shrink_to(keep / Self::END);
-    }
-}
-
-/// In this order: what every line touches is in one cache line, behind the lock.
-#[derive(Debug, Default)]
-#[repr(C)]
-struct Queue {
-    batch: Batch,
-    stop: bool,
-    /// The writer waits for the next line, whenever that may come.
-    asleep: bool,
-    /// The writer has lines that are not written yet.
-    busy: bool,
-    /// The writer does what is to be done because time has passed.
-    ticking: bool,
-    /// The number of the thread that writes it. Others were given up and are to end.
-    writer: u64,
-    ended: bool,
-    /// How many threads that were given up are still within the sink.
-    stuck: usize,
-    /// How many threads wait until everything is written.
-    draining: usize,
-    /// Lines that the writer has taken, and those of them that are written (or lost).
-    taken: u64,
-    done: u64,
-    dropped: u64,
-    /// Dropped since that was last reported in the log, and since when.
-    untold: u64,
-    since: u64,
-    /// Those of them that its thread is about to report.
-    telling: u64,
-}
-
-/// Lines that were given up.
-struct GivenUp {
-    /// Those that were not written, or not to their end.
-    left: Lost,
-    /// Those that were dropped before, which nothing has reported.
-    untold: u64,
-}
-
-impl Queue {
-    /// Gives its thread up: lines that have not come back from the sink count as dropped until they
-    /// do.
-    fn give_up(&mut self) -> GivenUp {
-        let waiting = self.batch.ends.len() as u64;
-        let within_sink = self.taken - self.done;
-        let left = waiting + within_sink;
-        let untold = std::mem::take(&mut self.untold) + std::mem::take(&mut self.telling);
-        self.batch.clear(0);
-        self.dropped += left;
-        self.taken += waiting;
-        self.done = self.taken;
-        self.writer += 1;
-        self.stuck += usize::from(self.busy || self.ticking);
-        (self.busy, self.ticking, self.ended) = (false, false, true);
-        GivenUp { left: Lost { lines: left, within_sink }, untold }
-    }
-
-    /// A thread that was given up is back from the sink: its lines, which were counted as dropped,
-    /// have come through after all, or have been counted as failed.
-    fn came_back(&mut self, lines: u64) {
-        self.dropped = self.dropped.saturating_sub(lines);
-        self.stuck = self.stuck.saturating_sub(1);
-    }
-
-    #[inline]
-    fn push(&mut self, line: &[u8], micros: u64) {
-        self.batch.bytes.extend_from_slice(line);
-        self.batch.ends.push((self.batch.bytes.len(), micros));
-    }
-}
-
 /// What went through the sink. Reading it does not wait for a write.
 #[derive(Debug, Default)]
 struct Written {
@@ -254,53 +145,6 @@ struct Written {
 /// Adds to a counter that only the holder of the right to write changes.
 fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
-}
-
-/// Lines that were lost, and what is still to be said of them.
-#[derive(Debug, Default)]
-struct Losses {
-    /// Lines that were lost since the last flush, and why the first of them was.
-    lost: Lost,
-    why: Option<io::Error>,
-    /// Lost since that was last reported in the log, since when, and why the last of them was.
-    untold: Lost,
-    since: u64,
-    untold_why: String,
-}
-
-/// A number of lines.
-#[derive(Clone, Copy, Debug, Default)]
-struct Lost {
-    lines: u64,
-    /// Those of them that are still within a sink that was given up: they may come through after
-    /// all.
-    within_sink: u64,
-}
-
-impl Lost {
-    fn add(&mut self, more: Self) {
-        self.lines += more.lines;
-        self.within_sink += more.within_sink;
-    }
-
-    fn subtract(&mut self, told: Self) {
-        self.lines = self.lines.saturating_sub(told.lines);
-        self.within_sink = self.within_sink.saturating_sub(told.within_sink);
-    }
-
-    /// Lines have come back from the sink: they are written, or counted as lost once more.
-    fn came_back(&mut self, lines: u64) {
-        let lines = lines.min(self.within_sink);
-        self.subtract(Self { lines, within_sink: lines });
-    }
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of a single line it is known that the sink has not taken all of it.
-        let most = if self.within_sink > 1 { "up to " } else { "" };
-        write!(f, "{most}{}", counted(self.lines))
-    }
 }
 
 /// What is known of lines that come again.
@@ -1311,11 +1155,6 @@ impl Drop for Slot {
 /// A panic of a sink as an error.
 fn guarded(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(io::Error::other("the sink panicked")))
-}
-
-/// A number of lines.
-fn counted(n: u64) -> String {
-    format!("{n} line{}", if n == 1 { "" } else { "s" })
 }
 
 /// Microseconds since 1970, as a time.
