@@ -37,7 +37,7 @@ pub struct Totals {
     pub acknowledged: u64,
     /// Of these: messages that the destination refused for good and that are in the set-aside feed.
     pub set_aside: u64,
-    /// Of those: messages that the destination refused for good and that were skipped, and messages
+    /// Of these: messages that the destination refused for good and that were skipped, and messages
     /// of a feed that was removed before they were acknowledged.
     pub skipped: u64,
     /// Of these: messages that a filter left out.

@@ -138,11 +138,11 @@ impl Checkpointer {
         storing.commit(id, known)
     }
 
-    /// Whether the jlog and the subscriber are still there, as [`Reader::check_there`].
+    /// Checks that the jlog and the subscriber still exist, as [`Reader::check_there`] does.
     ///
     /// # Errors
-    /// [`Error::Replaced`] where the jlog is not at its path any more, [`Error::Unsubscribed`] where the subscriber was
-    /// removed; [`Error::Io`].
+    /// [`Error::Replaced`] if the jlog is no longer at its path, [`Error::Unsubscribed`] if the
+    /// subscriber was removed; [`Error::Io`].
     pub fn check_there(&self) -> Result<()> {
         check_there(&self.shared, &self.meta, &self.checkpoint, &self.name)
     }

@@ -5,7 +5,7 @@
 //! bytes. Ours reads the clock for each line all the same, as the time belongs to a line; the
 //! others do not need to. How much may be queued before the logging thread has to wait: in ours, 8
 //! MiB (83,886 lines), and as much again that is being written; in tracing-appender, 128,000 lines;
-//! flexi_logger has no limit. There are so many lines that a full queue is a small part of them.
+//! flexi_logger has no limit. Each run logs many times as many lines as fit into a queue.
 
 use std::cell::RefCell;
 use std::fs::File;

@@ -127,8 +127,8 @@ impl Rotation {
         self.seconds > 0 || self.at.is_some()
     }
 
-    /// Whether compressed files count as rotated ones. Where nothing is said of compression or
-    /// names, they are left alone, as libmtev leaves them.
+    /// Whether compressed files count as rotated ones. A rotation that sets neither compression nor
+    /// names leaves them alone, as libmtev does.
     pub(super) fn knows_compressed(&self) -> bool {
         self.compress.is_some() || self.name != RotatedName::default()
     }
