@@ -14,6 +14,10 @@ use jlog_ship::{
     unwrap_set_aside,
 };
 
+use self::support::{Running, until};
+
+mod support;
+
 struct Source {
     dir: tempfile::TempDir,
     log: Jlog,
@@ -454,21 +458,12 @@ fn a_feed_that_is_made_again_is_another_one() {
     assert_eq!(log.lag("s").unwrap().messages, 0);
 }
 
-/// A shipper in a thread, whose destination accepts nothing as long as `refusing` says why.
+/// A shipper whose destination accepts nothing as long as `refusing` says why.
 struct Outage {
     source: Source,
     got: Arc<Mutex<Vec<String>>>,
     refusing: Arc<Mutex<Option<Refusal>>>,
-    reports: Arc<Mutex<Vec<String>>>,
-    progress: jlog_ship::Progress,
-    stopper: jlog_ship::Stopper,
-    run: std::thread::JoinHandle<Result<jlog_ship::Totals, Error>>,
-}
-
-fn wait_until(mut so: impl FnMut() -> bool) {
-    while !so() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    running: Running,
 }
 
 impl Outage {
@@ -479,20 +474,13 @@ impl Outage {
         let judge = Arc::clone(&refusing);
         let (sink, got) = sink(2, move |_| judge.lock().unwrap().clone().map_or(Ok(()), Err));
         let shipper = source.shipper().once(false).drain(Duration::from_millis(50));
-        let (progress, stopper) = (shipper.progress(), shipper.stopper());
-        let reports = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&reports);
-        let shipper = shipper.on_report(move |report| {
-            let loss = if report.is_loss() { "loss: " } else { "" };
-            told.lock().unwrap().push(format!("{loss}{report}"));
-        });
-        let run = std::thread::spawn(move || shipper.run(sink));
-        wait_until(|| progress.totals().acknowledged == 10);
+        let running = Running::start(shipper, sink);
+        running.until_acknowledged(10);
         *refusing.lock().unwrap() = Some(refusal);
         source.write(10..15);
         // Each time, not more than one shipment is looked at.
-        wait_until(|| progress.totals().refusals >= 2);
-        Self { source, got, refusing, reports, progress, stopper, run }
+        until(|| running.progress.totals().refusals >= 2);
+        Self { source, got, refusing, running }
     }
 
     /// Another feed is at the path.
@@ -504,17 +492,13 @@ impl Outage {
         log.writer().unwrap().append_batch(&["new 1", "new 2"]).unwrap();
     }
 
-    fn reported(&self, what: &str) -> bool {
-        self.reports.lock().unwrap().iter().any(|report| report.contains(what))
-    }
-
-    fn end(self) -> (jlog_ship::Totals, Vec<String>, Vec<String>) {
-        self.stopper.stop();
-        let totals = self.run.join().unwrap().unwrap();
-        assert!(totals.is_balanced(), "{totals}");
-        let reports = std::mem::take(&mut *self.reports.lock().unwrap());
-        let got = std::mem::take(&mut *self.got.lock().unwrap());
-        (totals, got, reports)
+    /// The totals, what the destination got, the losses that were reported, and the last report.
+    fn end(self) -> (jlog_ship::Totals, Vec<String>, Vec<String>, Option<String>) {
+        let (reports, losses) = (Arc::clone(&self.running.reports), Arc::clone(&self.running.losses));
+        let totals = self.running.end();
+        let [reports, losses, got] =
+            [reports, losses, self.got].map(|texts| std::mem::take(&mut *texts.lock().unwrap()));
+        (totals, got, losses, reports.last().cloned())
     }
 }
 
@@ -522,28 +506,29 @@ impl Outage {
 fn messages_of_a_feed_that_is_replaced_in_an_outage_arrive_before_those_of_the_next_one() {
     let outage = Outage::begin(Refusal::temporary("down"));
     outage.replace();
-    let before = outage.progress.totals().refusals;
-    wait_until(|| outage.progress.totals().refusals > before + 3);
+    let refusals = || outage.running.progress.totals().refusals;
+    let before = refusals();
+    until(|| refusals() > before + 3);
     *outage.refusing.lock().unwrap() = None;
     // How many of the 5 had been read is not certain; they are in order.
-    wait_until(|| outage.got.lock().unwrap().last().is_some_and(|last| last == "new 2"));
-    let (totals, got, reports) = outage.end();
+    until(|| outage.got.lock().unwrap().last().is_some_and(|last| last == "new 2"));
+    let (totals, got, losses, _) = outage.end();
     let old = got.len() - 2;
     assert!((11..=15).contains(&old), "{got:?}");
     assert_eq!((&got[..old], &got[old..]), (&texts(0..old)[..], &["new 1", "new 2"].map(str::to_owned)[..]));
     assert_eq!((totals.acknowledged, totals.skipped, totals.in_flight), (got.len() as u64, 0, 0));
-    assert!(!reports.iter().any(|report| report.starts_with("loss")), "{reports:?}");
+    assert_eq!(losses, [""; 0]);
 }
 
 #[test]
 fn a_message_that_blocks_does_not_block_the_feed_that_takes_the_place_of_its_own() {
     let outage = Outage::begin(Refusal::message("poison"));
-    assert_eq!(outage.progress.totals().skipped, 0);
+    assert_eq!(outage.running.progress.totals().skipped, 0);
     outage.replace();
-    wait_until(|| outage.reported("was refused and skipped: poison; "));
+    outage.running.until_reported("was refused and skipped: poison; ");
     *outage.refusing.lock().unwrap() = None;
-    wait_until(|| outage.got.lock().unwrap().last().is_some_and(|last| last == "new 2"));
-    let (totals, got, _) = outage.end();
+    until(|| outage.got.lock().unwrap().last().is_some_and(|last| last == "new 2"));
+    let (totals, got, ..) = outage.end();
     assert_eq!(got[..10], texts(0..10));
     assert_eq!((totals.acknowledged, totals.in_flight), (got.len() as u64, 0));
     assert!(totals.skipped >= 1 && totals.read <= 17, "{totals}");
@@ -559,23 +544,21 @@ fn what_can_never_be_read_again_is_not_in_flight_at_the_end() {
     ];
     for (remove, says) in removals {
         let outage = Outage::begin(Refusal::temporary("down"));
-        let before = outage.progress.totals();
+        let before = outage.running.progress.totals();
         assert!(before.in_flight >= 1 && before.in_flight <= 5, "{before}");
         remove(&outage);
-        let (totals, got, reports) = outage.end();
+        let (totals, got, losses, last) = outage.end();
         assert_eq!(got, texts(0..10));
         assert_eq!((totals.acknowledged, totals.in_flight), (10, 0), "{totals}");
         assert_eq!(totals.skipped, totals.read - 10);
-        let last = reports.last().unwrap();
-        assert!(
-            last.starts_with("loss: ") && last.contains("cannot be read again") && last.contains(says),
-            "{last}"
-        );
+        assert_eq!(last.as_ref(), losses.last());
+        let last = last.unwrap();
+        assert!(last.contains("cannot be read again") && last.contains(says), "{last}");
     }
     // An existing feed is read again.
-    let (totals, _, reports) = Outage::begin(Refusal::temporary("down")).end();
+    let (totals, _, losses, _) = Outage::begin(Refusal::temporary("down")).end();
     assert!(totals.in_flight >= 1 && totals.skipped == 0, "{totals}");
-    assert!(!reports.iter().any(|report| report.starts_with("loss")), "{reports:?}");
+    assert_eq!(losses, [""; 0]);
 }
 
 #[test]

@@ -54,17 +54,24 @@ pub struct Running {
     pub progress: Progress,
     stopper: Stopper,
     pub reports: Arc<Mutex<Vec<String>>>,
+    /// Those of the reports that are about losses.
+    pub losses: Arc<Mutex<Vec<String>>>,
     thread: std::thread::JoinHandle<Totals>,
 }
 
 impl Running {
     pub fn start(shipper: Shipper, destination: Box<dyn Destination>) -> Self {
         let (progress, stopper) = (shipper.progress(), shipper.stopper());
-        let reports = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&reports);
-        let shipper = shipper.on_report(move |report: &Report| told.lock().unwrap().push(report.to_string()));
+        let [reports, losses] = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
+        let (told, lost) = (Arc::clone(&reports), Arc::clone(&losses));
+        let shipper = shipper.on_report(move |report: &Report| {
+            told.lock().unwrap().push(report.to_string());
+            if report.is_loss() {
+                lost.lock().unwrap().push(report.to_string());
+            }
+        });
         let thread = std::thread::spawn(move || shipper.run(destination).unwrap());
-        Self { progress, stopper, reports, thread }
+        Self { progress, stopper, reports, losses, thread }
     }
 
     pub fn acknowledged(&self) -> u64 {
