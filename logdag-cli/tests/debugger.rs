@@ -6,16 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Whether gdb is installed; fails if it is required and missing.
-fn is_there() -> bool {
-    let there = gdb(&["--version"]).is_ok();
-    let required = std::env::var_os("JLOG_REQUIRE_GDB").is_some_and(|required| !required.is_empty());
-    assert!(there || !required, "gdb is missing: install Debian's package gdb");
-    if !there {
-        eprintln!("skipped: there is no gdb");
-    }
-    there
-}
+mod support;
 
 fn gdb(arguments: &[&str]) -> std::io::Result<Output> {
     Command::new("gdb")
@@ -41,7 +32,7 @@ fn rings(core: &Path, arguments: &str) -> (String, String) {
 
 #[test]
 fn the_rings_of_a_core_are_those_of_the_process_that_was_killed() {
-    if !is_there() {
+    if !support::is_there(gdb(&["--version"]).is_ok(), "gdb", "GDB", "gdb") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

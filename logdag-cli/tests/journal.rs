@@ -6,27 +6,14 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Whether there is a journal to be had; there must be where it is required.
-fn is_there() -> bool {
-    let command = "test -x /lib/systemd/systemd-journald && command -v journalctl && unshare --mount true";
-    let status =
-        Command::new("sh").args(["-c", command]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let there = status.unwrap().success();
-    let required = std::env::var_os("JLOG_REQUIRE_JOURNALD").is_some_and(|required| !required.is_empty());
-    assert!(
-        there || !required,
-        "systemd-journald is missing, or needs permissions: install Debian's package systemd"
-    );
-    if !there {
-        eprintln!("skipped: there is no journal to be had");
-    }
-    there
-}
+mod support;
 
-/// A datagram of a local socket has no more than some 200 KiB.
+/// A datagram of a local socket holds only about 200 KiB.
 #[test]
 fn entries_of_any_length_arrive_whole() {
-    if !is_there() {
+    let command = "test -x /lib/systemd/systemd-journald && command -v journalctl && unshare --mount true";
+    let there = Command::new("sh").args(["-c", command]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !support::is_there(there.unwrap().success(), "systemd-journald", "JOURNALD", "systemd") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -9,18 +9,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const PROGRAM: &str = "/usr/sbin/rsyslogd";
+mod support;
 
-/// Whether rsyslogd is installed; fails if it is required and missing.
-fn is_there() -> bool {
-    let there = Path::new(PROGRAM).exists();
-    let required = std::env::var_os("JLOG_REQUIRE_RSYSLOGD").is_some_and(|required| !required.is_empty());
-    assert!(there || !required, "{PROGRAM} is missing: install Debian's package rsyslog");
-    if !there {
-        eprintln!("skipped: there is no {PROGRAM}");
-    }
-    there
-}
+const PROGRAM: &str = "/usr/sbin/rsyslogd";
 
 struct Server(Child);
 
@@ -51,7 +42,7 @@ fn port() -> u16 {
 
 #[test]
 fn it_understands_what_is_sent_over_every_transport() {
-    if !is_there() {
+    if !support::is_there(Path::new(PROGRAM).exists(), PROGRAM, "RSYSLOGD", "rsyslog") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
