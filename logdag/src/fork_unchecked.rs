@@ -2,11 +2,6 @@
 
 use std::sync::Arc;
 
-pub(crate) trait Renew: Send + Sync {
-    #[expect(dead_code, reason = "nobody forks")]
-    fn renew(&self);
-}
-
 #[derive(Debug)]
 pub(crate) struct Inside;
 
@@ -14,7 +9,7 @@ pub(crate) fn enter() -> Inside {
     Inside
 }
 
-pub(crate) fn register(_: Arc<dyn Renew>) {}
+pub(crate) fn register<T>(_: Arc<T>) {}
 
 pub(crate) fn forks() -> u32 {
     0

@@ -7,6 +7,7 @@ mod error;
 mod handle;
 mod makers;
 mod pipe;
+#[cfg(not(feature = "shuttle"))]
 mod renew;
 mod reports;
 mod sinks;
