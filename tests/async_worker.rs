@@ -74,7 +74,7 @@ pub(crate) fn fork(feed: &str) {
     });
     match fork::fork().unwrap() {
         fork::Fork::Child => {
-            let told = runtime().block_on(async {
+            let reported = runtime().block_on(async {
                 let forked = |error: jlog_core::Error| error.to_string().contains("forked");
                 [
                     forked(writer.append("from the child").await.unwrap_err()),
@@ -85,7 +85,7 @@ pub(crate) fn fork(feed: &str) {
                 ]
             });
             drop((writer, reader));
-            say(format_args!("child {told:?}"));
+            say(format_args!("child {reported:?}"));
             std::process::exit(0);
         }
         fork::Fork::Parent(child) => {

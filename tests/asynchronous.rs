@@ -840,7 +840,7 @@ fn threads_end_when_there_is_nothing_to_do() {
 }
 
 #[test]
-fn a_forked_child_is_told_so() {
+fn a_forked_child_gets_an_error() {
     let (_dir, path) = new_path();
     Jlog::create(&path).unwrap();
     let said = worker("async-fork", &path);

@@ -533,12 +533,12 @@ fn repair_keeps_valid_checkpoints() {
     for len in UNREADABLE {
         let name = format!("{len} bytes");
         assert_eq!(log.checkpoint(&name).unwrap(), LogId::new(1, 0), "{name}");
-        let told = Event::CheckpointRepaired {
+        let reported = Event::CheckpointRepaired {
             subscriber: name,
             to: LogId::new(1, 0),
             why: "its checkpoint could not be read".to_owned(),
         };
-        assert!(done.contains(&told), "{len} bytes: {done:?}");
+        assert!(done.contains(&reported), "{len} bytes: {done:?}");
     }
     for (name, checkpoint) in [
         ("beginning", before[0]),

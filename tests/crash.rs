@@ -18,7 +18,7 @@ const FEED: &str = "/feed";
 
 /// The promises that a workload got, and after how many changing calls.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     /// A message is in the hands of the writer: (calls before, calls after, number of the message).
     accepted: Vec<(u64, u64, u32)>,
     /// How many messages can be read.
@@ -87,7 +87,7 @@ fn consumer(log: &Jlog) -> Reader {
 }
 
 /// Does some work, and keeps the disk's state before each changing call of it.
-fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Told) {
+fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Reported) {
     let disk = SimStorage::new();
     disk_root(&disk);
     let log = Jlog::options()
@@ -104,7 +104,7 @@ fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Told) {
         log.subscribe("keeper", Start::Beginning).unwrap();
     }
     disk.record();
-    let mut told = Told::default();
+    let mut reported = Reported::default();
     let mut next = 0;
     let mut read = 0;
     let mut writer = setup.writer(&log);
@@ -128,23 +128,23 @@ fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Told) {
                     writer.append_batch(&bodies).unwrap();
                 }
                 let after = disk.calls();
-                told.accepted.extend(numbers.iter().map(|&number| (before, after, number)));
+                reported.accepted.extend(numbers.iter().map(|&number| (before, after, number)));
                 if !buffered {
-                    told.readable.push((after, next as usize));
+                    reported.readable.push((after, next as usize));
                 }
                 if setup.policy == SyncPolicy::EachAppend {
-                    told.readable.push((after, next as usize));
-                    told.durable.push((after, next as usize));
+                    reported.readable.push((after, next as usize));
+                    reported.durable.push((after, next as usize));
                 }
             }
             5 => {
                 writer.flush().unwrap();
-                told.readable.push((disk.calls(), next as usize));
+                reported.readable.push((disk.calls(), next as usize));
             }
             6 => {
                 writer.sync().unwrap();
-                told.readable.push((disk.calls(), next as usize));
-                told.durable.push((disk.calls(), next as usize));
+                reported.readable.push((disk.calls(), next as usize));
+                reported.durable.push((disk.calls(), next as usize));
             }
             7 | 8 => {
                 let mut last = None;
@@ -158,18 +158,18 @@ fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Told) {
                 if let Some(last) = last {
                     reader.commit(last).unwrap();
                     let durable = setup.safety == Safety::Safe;
-                    told.checkpoints.push((before, disk.calls(), read, durable));
+                    reported.checkpoints.push((before, disk.calls(), read, durable));
                 }
             }
             9 => {
                 writer.roll().unwrap();
-                told.readable.push((disk.calls(), next as usize));
+                reported.readable.push((disk.calls(), next as usize));
             }
             10 => {
                 if setup.policy == SyncPolicy::Never {
                     // The next writer knows nothing of what this one has not synced.
                     writer.sync().unwrap();
-                    told.durable.push((disk.calls(), next as usize));
+                    reported.durable.push((disk.calls(), next as usize));
                 }
                 // Closed or dropped, both leave nothing in the buffer.
                 if dice.roll(2) == 0 {
@@ -177,7 +177,7 @@ fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Told) {
                 } else {
                     drop(writer);
                 }
-                told.readable.push((disk.calls(), next as usize));
+                reported.readable.push((disk.calls(), next as usize));
                 writer = setup.writer(&log);
             }
             _ => {
@@ -187,7 +187,7 @@ fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Told) {
     }
     let moments = disk.moments();
     drop(writer);
-    (moments, told)
+    (moments, reported)
 }
 
 /// The disk's root directory is there from the start.
@@ -213,7 +213,7 @@ fn read_all(log: &Jlog, subscriber: &str) -> Vec<u32> {
 }
 
 /// Opens the state after a crash, and checks it against the promises until then.
-fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: bool) {
+fn check(disk: &SimStorage, setup: Setup, reported: &Reported, calls: u64, power_lost: bool) {
     let log = open(disk);
     // A reader alone sees whole messages in order, before any writer has repaired anything.
     let before_writer = read_all(&log, "consumer");
@@ -221,25 +221,29 @@ fn check(disk: &SimStorage, setup: Setup, told: &Told, calls: u64, power_lost: b
 
     let writer = setup.writer(&log);
     writer.flush().unwrap();
-    let accepted: Vec<u32> =
-        told.accepted.iter().filter(|(_, after, _)| *after <= calls).map(|(.., number)| *number).collect();
-    let in_flight: Vec<u32> = told
+    let accepted: Vec<u32> = reported
+        .accepted
+        .iter()
+        .filter(|(_, after, _)| *after <= calls)
+        .map(|(.., number)| *number)
+        .collect();
+    let in_flight: Vec<u32> = reported
         .accepted
         .iter()
         .filter(|(before, after, _)| *before <= calls && *after > calls)
         .map(|(.., number)| *number)
         .collect();
-    let durable = held(&told.durable, calls).unwrap_or(0);
-    let readable = held(&told.readable, calls).unwrap_or(0);
+    let durable = held(&reported.durable, calls).unwrap_or(0);
+    let readable = held(&reported.readable, calls).unwrap_or(0);
 
     // The consumer's checkpoint is the last it stored, or the one it was storing, or, when power
     // was lost, an earlier one that is not before the last durable one.
-    let done: Vec<_> = told.checkpoints.iter().filter(|(_, after, ..)| *after <= calls).collect();
+    let done: Vec<_> = reported.checkpoints.iter().filter(|(_, after, ..)| *after <= calls).collect();
     let least = match power_lost {
         false => done.last().map_or(0, |(_, _, messages, _)| *messages),
         true => done.iter().rev().find(|(.., durable)| *durable).map_or(0, |(_, _, messages, _)| *messages),
     };
-    let most = told
+    let most = reported
         .checkpoints
         .iter()
         .rfind(|(before, ..)| *before <= calls)
@@ -318,7 +322,7 @@ fn run(power_lost: bool, share: u64) {
     while tried < states {
         let mut dice = Dice::new(seed);
         let setup = Setup::new(&mut dice);
-        let (moments, told) = work(setup, &mut dice);
+        let (moments, reported) = work(setup, &mut dice);
         for moment in &moments {
             for variant in 0..variants {
                 let mut fate = Dice::new(seed ^ (moment.calls << 8) ^ variant);
@@ -328,7 +332,7 @@ fn run(power_lost: bool, share: u64) {
                     moment.after_kill(&mut fate)
                 };
                 let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    check(&disk, setup, &told, moment.calls, power_lost);
+                    check(&disk, setup, &reported, moment.calls, power_lost);
                 }));
                 if let Err(panic) = checked {
                     eprintln!(

@@ -113,8 +113,8 @@ fn hard_linked_files_are_refused() {
         assert_eq!(std::fs::read(&outside).unwrap(), before, "{name}: what is outside was changed");
         // Nothing writes to the rest, or a new file takes the place of the old one.
         let must = ["metastore", "00000002", "cp.61", "pre_commit"].contains(&name);
-        let told = errors.iter().any(|e| matches!(e, Error::HardLinked { path } if path == &ours));
-        assert!(told || !must || name == "cp.61", "{name}: {errors:?}");
+        let reported = errors.iter().any(|e| matches!(e, Error::HardLinked { path } if path == &ours));
+        assert!(reported || !must || name == "cp.61", "{name}: {errors:?}");
         // Read-only operations continue.
         let log = Jlog::open(&path);
         if must {
@@ -151,9 +151,9 @@ fn nothing_of_a_hard_linked_file_is_kept() {
         let identity = |path: &Path| std::fs::metadata(path).unwrap().ino();
         for entry in std::fs::read_dir(&path).unwrap() {
             let entry = entry.unwrap().path();
-            let told = std::fs::read(&entry).unwrap().windows(11).any(|part| part == b"root:secret");
+            let reported = std::fs::read(&entry).unwrap().windows(11).any(|part| part == b"root:secret");
             // The file itself may stay, under whichever name.
-            assert!(!told || identity(&entry) == identity(&outside), "{name}: {}", entry.display());
+            assert!(!reported || identity(&entry) == identity(&outside), "{name}: {}", entry.display());
         }
     }
 }
@@ -467,9 +467,9 @@ fn other_peoples_files() {
         return;
     }
     log.writer().unwrap().close().unwrap();
-    let told =
+    let reported =
         |event: &Event| matches!(event, Event::ForeignOwner { path, .. } if path.ends_with("metastore"));
-    assert!(log.take_events().iter().any(told));
+    assert!(log.take_events().iter().any(reported));
     let found = log.verify().unwrap();
     assert!(found.findings.iter().any(|finding| finding.path.ends_with("metastore") && !finding.damage));
 }
@@ -752,10 +752,10 @@ fn emptied_settings_are_reported() {
     let error = Jlog::open(&path).unwrap_err();
     assert!(matches!(&error, Error::Settings { line: 1, .. }), "{error}");
     assert!(error.to_string().contains("settings") && error.to_string().contains("empty"), "{error}");
-    let told = Jlog::repair(&path).unwrap();
+    let reported = Jlog::repair(&path).unwrap();
     assert!(
-        told.iter().any(|event| event.to_string().contains("it is empty; rebuilt without limits")),
-        "{told:?}"
+        reported.iter().any(|event| event.to_string().contains("it is empty; rebuilt without limits")),
+        "{reported:?}"
     );
     let log = Jlog::open(&path).unwrap();
     assert_eq!(log.limits(), Limits::default());

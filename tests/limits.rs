@@ -186,20 +186,21 @@ fn the_oldest_is_dropped_and_subscribers_learn_what_they_missed() {
     assert_eq!(seen, (0..3000).collect::<Vec<_>>(), "who keeps up misses nothing");
     let status = log.status().unwrap();
     let missed = |name: &str| status.subscribers.iter().find(|s| s.name.to_string() == name).unwrap().missed;
-    let told = events.lock().iter().any(|event| matches!(event, Event::SegmentDropped { segment: 0, .. }));
-    assert!(told);
+    let reported =
+        events.lock().iter().any(|event| matches!(event, Event::SegmentDropped { segment: 0, .. }));
+    assert!(reported);
 
-    let mut tell = log.reader("tell").unwrap();
-    let got = read_some(&mut tell, usize::MAX);
-    assert_eq!(got.first().copied(), u32::try_from(tell.missed()).ok());
+    let mut report = log.reader("tell").unwrap();
+    let got = read_some(&mut report, usize::MAX);
+    assert_eq!(got.first().copied(), u32::try_from(report.missed()).ok());
     assert_eq!(got, (got[0]..3000).collect::<Vec<_>>());
-    let telling =
-        Event::Missed { subscriber: "tell".to_owned(), from: LogId::new(0, 0), messages: tell.missed() };
-    assert!(events.lock().contains(&telling));
+    let reporting =
+        Event::Missed { subscriber: "tell".to_owned(), from: LogId::new(0, 0), messages: report.missed() };
+    assert!(events.lock().contains(&reporting));
 
-    assert_eq!(missed("fail"), tell.missed());
+    assert_eq!(missed("fail"), report.missed());
     match fail.next_batch(Wait::No) {
-        Err(Error::Missed { messages, .. }) => assert_eq!(messages, tell.missed()),
+        Err(Error::Missed { messages, .. }) => assert_eq!(messages, report.missed()),
         other => panic!("{other:?}"),
     }
     assert_eq!(read_some(&mut fail, usize::MAX), got, "and goes on with what there is");

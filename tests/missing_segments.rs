@@ -97,11 +97,11 @@ impl Feed {
         let mut reader = self.log.reader_with("s", shared().on_damage(OnDamage::Skip)).unwrap();
         let got = read_on(&mut reader);
         let numbers = got.iter().map(|m| std::str::from_utf8(&m.body).unwrap().parse().unwrap());
-        let told = self.losses().into_iter().map(|(subscriber, lost)| {
+        let reported = self.losses().into_iter().map(|(subscriber, lost)| {
             assert_eq!(subscriber, "s");
             lost
         });
-        assert_eq!(told.reduce(Lost::and), reader.lost(), "what is counted is told");
+        assert_eq!(reported.reduce(Lost::and), reader.lost(), "what is counted is told");
         (numbers.collect(), reader.lost())
     }
 }
@@ -200,7 +200,7 @@ fn a_missing_segment_is_reported_with_its_messages() {
             drop(reader);
 
             assert_eq!(feed.read(), (but(4, &[missing]), Some(expected)), "{case}");
-            // Told again until the subscriber is past it, not afterwards.
+            // Reported again until the subscriber is past it, not afterwards.
             consume(&feed.log, "s");
             assert_eq!(feed.losses(), [("s".to_owned(), expected)], "{case}");
             assert_eq!(feed.seen(), None, "{case}");
@@ -487,15 +487,15 @@ impl Feed {
     fn look_on(&self) -> (usize, Vec<Lost>) {
         let mut reader = self.log.reader_from(&Start::Beginning, ReaderOptions::default()).unwrap();
         let got = read_on(&mut reader).len();
-        let told: Vec<Lost> = std::mem::take(&mut *self.heard.lock())
+        let reported: Vec<Lost> = std::mem::take(&mut *self.heard.lock())
             .into_iter()
             .map(|event| match event {
                 Event::SegmentCut { lost } => lost,
                 other => panic!("{other}"),
             })
             .collect();
-        assert_eq!(told.iter().copied().reduce(Lost::and), reader.lost());
-        (got, told)
+        assert_eq!(reported.iter().copied().reduce(Lost::and), reader.lost());
+        (got, reported)
     }
 }
 
@@ -550,10 +550,10 @@ fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &
     assert_eq!(feed.seen(), expected, "{case}");
 
     let repaired = Jlog::repair(&feed.path).unwrap();
-    let (told, removed): (Vec<_>, Vec<_>) =
+    let (reported, removed): (Vec<_>, Vec<_>) =
         repaired.into_iter().partition(|event| matches!(event, Event::SegmentsLost { .. }));
     let event = |lost| Event::SegmentsLost { subscriber: "s".to_owned(), lost };
-    assert_eq!(told, Vec::from_iter(expected.map(event)), "{case}");
+    assert_eq!(reported, Vec::from_iter(expected.map(event)), "{case}");
     assert!(removed.iter().all(is_about_a_sidecar), "{case}: {removed:?}");
     let beside = |suffix: &str| feed.path.join(format!("{segment:08x}{suffix}")).exists();
     assert!(!known || !beside(".idx"), "{case}");
@@ -599,7 +599,7 @@ fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &
     feed.index();
     assert_eq!(feed.losses().len(), usize::from(expected.is_some()), "{case}: the other subscriber is told");
     assert_eq!(feed.read(), (left, expected), "{case}");
-    // Told again until the subscriber is past it, not afterwards.
+    // Reported again until the subscriber is past it, not afterwards.
     consume(&feed.log, "s");
     assert_eq!(feed.losses(), Vec::from_iter(expected.map(|lost| ("s".to_owned(), lost))), "{case}");
     assert_eq!(feed.seen(), None, "{case}");
@@ -684,12 +684,12 @@ fn what_is_behind_a_torn_record_is_lost() {
         let status = feed.log.status().unwrap();
         assert_eq!(status.subscribers[0].lost, lost, "{keep}");
         assert!(feed.log.verify().unwrap().is_damaged(), "{keep}");
-        let (numbers, told) = feed.read();
-        assert_eq!((numbers.len() as u64, told), (11 + keep, lost), "{keep}");
+        let (numbers, reported) = feed.read();
+        assert_eq!((numbers.len() as u64, reported), (11 + keep, lost), "{keep}");
         Jlog::repair(&feed.path).unwrap();
         assert!(!feed.log.verify().unwrap().is_damaged(), "{keep}");
-        let (numbers, told) = feed.read();
-        assert_eq!((numbers.len() as u64, told), (11 + keep, lost), "{keep}");
+        let (numbers, reported) = feed.read();
+        assert_eq!((numbers.len() as u64, reported), (11 + keep, lost), "{keep}");
     }
 }
 
@@ -733,9 +733,9 @@ fn a_cut_is_reported_without_subscribers() {
     assert_eq!(what, "segment 00000001 was cut, and has lost 3 messages");
     let lost = [cut_one(1, 3, true), cut_one(2, 5, true)];
     assert_eq!(feed.look_on(), (8, lost.to_vec()));
-    let told: Vec<Event> =
+    let reported: Vec<Event> =
         Jlog::repair(&feed.path).unwrap().into_iter().filter(|event| !is_about_a_sidecar(event)).collect();
-    assert_eq!(told, lost.map(|lost| Event::SegmentCut { lost }));
+    assert_eq!(reported, lost.map(|lost| Event::SegmentCut { lost }));
     assert!(!feed.log.verify().unwrap().is_damaged());
     assert_eq!(Jlog::repair(&feed.path).unwrap(), []);
     // Cut once more: what was reported does not hide it.
@@ -743,9 +743,9 @@ fn a_cut_is_reported_without_subscribers() {
     let found = feed.log.verify().unwrap().findings;
     let again = found.iter().find(|finding| finding.damage).unwrap();
     assert_eq!(again.what, "segment 00000001 was cut, and has lost 4 messages");
-    let told: Vec<Event> =
+    let reported: Vec<Event> =
         Jlog::repair(&feed.path).unwrap().into_iter().filter(|event| !is_about_a_sidecar(event)).collect();
-    assert_eq!(told, [Event::SegmentCut { lost: cut_one(1, 4, true) }]);
+    assert_eq!(reported, [Event::SegmentCut { lost: cut_one(1, 4, true) }]);
     assert!(!feed.log.verify().unwrap().is_damaged());
     assert_eq!(Jlog::repair(&feed.path).unwrap(), []);
     feed.log.subscribe("s", Start::Beginning).unwrap();
@@ -773,9 +773,9 @@ fn a_second_cut_is_a_loss_of_its_own() {
                 feed.losses();
                 let expected = cut_one(1, FULL - u64::from(keep), true);
                 assert!(feed.log.verify().unwrap().is_damaged(), "{case}, {keep}");
-                let told = Jlog::repair(&feed.path).unwrap();
+                let reported = Jlog::repair(&feed.path).unwrap();
                 let lost = Event::SegmentsLost { subscriber: "s".into(), lost: expected };
-                assert!(told.contains(&lost), "{case}, {keep}: {told:?}");
+                assert!(reported.contains(&lost), "{case}, {keep}: {reported:?}");
                 assert!(!feed.log.verify().unwrap().is_damaged(), "{case}, {keep}");
                 assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{case}, {keep}");
                 assert_eq!(feed.read(), (cut_to(3, 1, keep), Some(expected)), "{case}, {keep}");

@@ -345,7 +345,7 @@ fn a_second_process_is_refused_the_buffer() {
 }
 
 #[test]
-fn a_process_that_wants_to_be_alone_is_told_of_others() {
+fn a_process_that_wants_to_be_alone_learns_of_others() {
     let (_dir, path) = new_path();
     let log = Jlog::create(&path).unwrap();
     let writer = log.writer().unwrap();

@@ -1178,8 +1178,8 @@ fn complete_segment_that_was_cut() {
             let mut reader = log.reader("one").unwrap();
             assert_eq!(give(&mut reader), owned(&there), "{what}");
             assert_eq!(reader.lost(), lost, "{what}");
-            let told = lost.map(|lost| Event::SegmentsLost { subscriber: "one".to_owned(), lost });
-            assert_eq!(log.take_events(), Vec::from_iter(told), "{what}");
+            let reported = lost.map(|lost| Event::SegmentsLost { subscriber: "one".to_owned(), lost });
+            assert_eq!(log.take_events(), Vec::from_iter(reported), "{what}");
             // Where nothing is lost, the subscriber has done with the empty segment.
             assert!(lost.is_none() || snapshot(&made.path) == before, "{what}");
         }

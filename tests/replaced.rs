@@ -123,7 +123,7 @@ fn a_writer_does_not_outlive_its_directory() {
 }
 
 #[test]
-fn a_writer_that_keeps_its_lock_is_told_within_its_time() {
+fn a_writer_that_keeps_its_lock_notices_within_its_time() {
     for fate in FATES {
         let feed = Feed::new(0);
         let writer = feed.log.writer().unwrap();

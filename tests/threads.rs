@@ -387,26 +387,26 @@ fn each_thread_hears_of_its_own_message() {
             let log = options.pre_commit(pre_commit).create(&path).unwrap();
             log.subscribe("keeper", Start::Beginning).unwrap();
             let writer = log.writer_with(WriterOptions::default().sync(SyncPolicy::EachAppend)).unwrap();
-            let told = parking_lot::Mutex::new(Vec::new());
+            let reported = parking_lot::Mutex::new(Vec::new());
             let failed = AtomicUsize::new(0);
             in_threads(8, |n| {
                 for seq in 0..EACH {
                     let body = message(n, seq);
                     match writer.append(&body) {
-                        Ok(placed) => told.lock().push((placed.id(), body)),
+                        Ok(placed) => reported.lock().push((placed.id(), body)),
                         Err(Error::DiskFull { .. }) => drop(failed.fetch_add(1, Ordering::Relaxed)),
                         Err(e) => panic!("{e}"),
                     }
                 }
             });
             drop(writer);
-            let (mut told, failed) = (told.into_inner(), failed.into_inner());
+            let (mut reported, failed) = (reported.into_inner(), failed.into_inner());
             assert!(failed > 0, "no write has failed");
             let mut there: Vec<_> = read_all(&log).into_iter().map(|got| (Some(got.id), got.body)).collect();
-            told.sort();
+            reported.sort();
             there.sort();
-            assert_eq!(told, there);
-            assert_eq!(told.len() + failed, 8 * EACH as usize);
+            assert_eq!(reported, there);
+            assert_eq!(reported.len() + failed, 8 * EACH as usize);
         }
     });
 }
@@ -632,7 +632,7 @@ fn appending_goes_on_while_a_full_segment_is_synced() {
 
 /// A sync that fails in the background is reported by the next call, and stays failed.
 #[test]
-fn a_sync_that_fails_in_the_background_is_told_of() {
+fn a_sync_that_fails_in_the_background_is_reported() {
     without_hanging(|| {
         let (_dir, path) = new_path();
         let storage = Faulty::storage(|op| match op {

@@ -190,7 +190,7 @@ impl Ctx {
     }
 
     /// Reports it to the error function, if there is one.
-    pub(crate) fn tell(&self, fault: Fault) {
+    pub(crate) fn report_fault(&self, fault: Fault) {
         let (hook, data) = *lock(&self.own.hook);
         let Some(hook) = hook else { return };
         let name = abi::name(fault.code).as_ptr();
@@ -209,7 +209,7 @@ impl Ctx {
     }
 
     /// Reports the actions of a repair to the error function.
-    pub(crate) fn report(&self, events: &[jlog_core::Event]) {
+    pub(crate) fn report_events(&self, events: &[jlog_core::Event]) {
         let (hook, data) = *lock(&self.own.hook);
         let Some(hook) = hook else { return };
         for event in events {

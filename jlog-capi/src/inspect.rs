@@ -17,11 +17,11 @@ pub(crate) fn inspect(ctx: &Ctx, segment: u32, verbose: bool) -> Outcome<c_int> 
     let bytes = std::fs::read(ctx.path().join(names::segment(segment))).map_err(fail)?;
     // If stderr is closed, there is nowhere to report it.
     let mut err = std::io::stderr().lock();
-    Ok(c_int::from(!tell(&bytes, format, verbose, &mut err)))
+    Ok(c_int::from(!report(&bytes, format, verbose, &mut err)))
 }
 
 /// Whether the segment is sound.
-fn tell(bytes: &[u8], format: RecordFormat, verbose: bool, out: &mut impl Write) -> bool {
+fn report(bytes: &[u8], format: RecordFormat, verbose: bool, out: &mut impl Write) -> bool {
     let head = format.header_len();
     let number =
         |at: usize| bytes.get(at..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_le_bytes(*b));
@@ -85,20 +85,20 @@ mod tests {
             bytes.extend_from_slice(&head);
             bytes.extend_from_slice(body);
         }
-        let told = |bytes: &[u8], verbose| {
+        let reported = |bytes: &[u8], verbose| {
             let mut out = Vec::new();
-            let sound = tell(bytes, format, verbose, &mut out);
+            let sound = report(bytes, format, verbose, &mut out);
             (sound, String::from_utf8(out).unwrap())
         };
-        assert_eq!(told(&bytes, false), (true, String::new()));
-        let (sound, text) = told(&bytes, true);
+        assert_eq!(reported(&bytes, false), (true, String::new()));
+        let (sound, text) = reported(&bytes, true);
         assert!(sound && text.starts_with("Message 1 at [0] of (16+3)\n\ttime: "), "{text}");
         assert!(text.contains("\n\tmlen: 3\nMessage 2 at [19] of (16+5)\n"), "{text}");
-        assert_eq!(told(&bytes[..30], false), (false, "11 bytes of junk at the end\n".to_owned()));
-        let (sound, text) = told(&bytes[..36], false);
+        assert_eq!(reported(&bytes[..30], false), (false, "11 bytes of junk at the end\n".to_owned()));
+        let (sound, text) = reported(&bytes[..36], false);
         assert_eq!((sound, &*text), (false, "Message 2 at [19] of (16+5) OFF THE END!\n"));
         bytes[19] = 0;
-        let (sound, text) = told(&bytes, false);
+        let (sound, text) = reported(&bytes, false);
         assert_eq!((sound, &*text), (false, "Message 2 at [19] has invalid reserved value 1715106560\n"));
     }
 }

@@ -65,14 +65,14 @@ const NULL: Fault = Fault::new(abi::NOT_SUPPORTED, libc::EINVAL);
 /// `ctx` is NULL, or came from `jlog_new` and was not closed.
 unsafe fn call<R>(ctx: *mut jlog_ctx, failed: R, work: impl FnOnce(&jlog_ctx) -> Outcome<R>) -> R {
     // SAFETY: as promised.
-    unsafe { call_telling(ctx, failed, |_| true, work) }
+    unsafe { call_reporting(ctx, failed, |_| true, work) }
 }
 
 /// As [`call`], but the error function gets only those errors that the C library also reports.
 ///
 /// # Safety
 /// As [`call`].
-unsafe fn call_telling<R>(
+unsafe fn call_reporting<R>(
     ctx: *mut jlog_ctx,
     failed: R,
     tells: impl FnOnce(c_int) -> bool,
@@ -92,7 +92,7 @@ unsafe fn call_telling<R>(
                 abi::ILLEGAL_OPEN | abi::ILLEGAL_INIT | abi::ILLEGAL_CHECKPOINT | abi::SUBSCRIBER_EXISTS
             );
             if !silent && tells(fault.code) {
-                ctx.tell(fault);
+                ctx.report_fault(fault);
             }
             failed
         }
@@ -308,7 +308,7 @@ pub unsafe extern "C" fn jlog_ctx_alter_mode(ctx: *mut jlog_ctx, mode: c_int) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_ctx_alter_journal_size(ctx: *mut jlog_ctx, size: usize) -> c_int {
     // SAFETY: as promised.
-    unsafe { call_telling(ctx, -1, but_illegal_writes, |ctx| ctx.set_segment_size(size).map(|()| 0)) }
+    unsafe { call_reporting(ctx, -1, but_illegal_writes, |ctx| ctx.set_segment_size(size).map(|()| 0)) }
 }
 
 /// Sets when metastore and checkpoints are synced (0 never, 1 when the kernel writes back, 2 at
@@ -319,7 +319,7 @@ pub unsafe extern "C" fn jlog_ctx_alter_journal_size(ctx: *mut jlog_ctx, size: u
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_ctx_alter_safety(ctx: *mut jlog_ctx, safety: c_int) -> c_int {
     // SAFETY: as promised.
-    unsafe { call_telling(ctx, -1, but_illegal_writes, |ctx| ctx.set_safety(safety).map(|()| 0)) }
+    unsafe { call_reporting(ctx, -1, but_illegal_writes, |ctx| ctx.set_safety(safety).map(|()| 0)) }
 }
 
 /// Sets how long messages stay in memory: 0, until the next interval or another segment; 1, until
@@ -579,7 +579,7 @@ pub unsafe extern "C" fn jlog_get_checkpoint(
 pub unsafe extern "C" fn jlog_ctx_write(ctx: *mut jlog_ctx, data: *const c_void, len: usize) -> c_int {
     // SAFETY: as promised.
     unsafe {
-        call_telling(ctx, -1, but_illegal_writes, |ctx| {
+        call_reporting(ctx, -1, but_illegal_writes, |ctx| {
             ctx.append(Timestamp::now(), message(data, len)?).map(|()| 0)
         })
     }
@@ -599,7 +599,7 @@ pub unsafe extern "C" fn jlog_ctx_write_message(
 ) -> c_int {
     // SAFETY: as promised.
     unsafe {
-        call_telling(ctx, -1, but_illegal_writes, |ctx| {
+        call_reporting(ctx, -1, but_illegal_writes, |ctx| {
             let Some(msg) = msg.as_ref() else { return Err(NULL) };
             let time = match when.as_ref() {
                 // The format holds 32 bits; the C library drops the rest as well.
@@ -639,7 +639,7 @@ pub unsafe extern "C" fn jlog_ctx_read_interval(
 ) -> c_int {
     // SAFETY: as promised.
     unsafe {
-        call_telling(ctx, -1, but_illegal_writes, |ctx| {
+        call_reporting(ctx, -1, but_illegal_writes, |ctx| {
             let (from, to, count) = ctx.interval()?;
             put(first, from.into());
             put(last, to.into());
@@ -797,7 +797,7 @@ pub unsafe extern "C" fn jlog_ctx_last_log_id(ctx: *mut jlog_ctx, id: *mut jlog_
     // SAFETY: as promised.
     unsafe {
         let tells = |code| but_illegal_writes(code) && code != abi::FILE_OPEN;
-        call_telling(ctx, -1, tells, |ctx| {
+        call_reporting(ctx, -1, tells, |ctx| {
             put(id, ctx.last_id()?.into());
             Ok(0)
         })
@@ -812,7 +812,7 @@ pub unsafe extern "C" fn jlog_ctx_last_log_id(ctx: *mut jlog_ctx, id: *mut jlog_
 pub unsafe extern "C" fn jlog_ctx_last_storage_log(ctx: *mut jlog_ctx, log: *mut u32) -> c_int {
     // SAFETY: as promised.
     unsafe {
-        call_telling(ctx, -1, but_illegal_writes, |ctx| {
+        call_reporting(ctx, -1, but_illegal_writes, |ctx| {
             put(log, ctx.storage_log()?);
             Ok(0)
         })
@@ -884,7 +884,7 @@ pub unsafe extern "C" fn jlog_ctx_repair(ctx: *mut jlog_ctx, aggressive: c_int) 
             ctx.forget_view();
             match done {
                 Ok(events) => {
-                    ctx.report(&events);
+                    ctx.report_events(&events);
                     Ok(0)
                 }
                 Err(e @ (Error::WriterBusy { .. } | Error::RepairBusy { .. } | Error::InUse { .. })) => {
@@ -929,7 +929,7 @@ pub unsafe extern "C" fn jlog_repair_datafile(ctx: *mut jlog_ctx, log: u32) -> c
             ctx.forget_view();
             match done {
                 Ok(events) => {
-                    ctx.report(&events);
+                    ctx.report_events(&events);
                     let repaired =
                         |event: &&jlog_core::Event| matches!(event, jlog_core::Event::SegmentRepaired { .. });
                     Ok(c_int::from(events.iter().any(|event| repaired(&event))))

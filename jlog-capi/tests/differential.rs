@@ -213,11 +213,11 @@ impl Both {
     }
 
     /// A library's answers to a script, line by line.
-    fn answers(&self, ours: bool, script: &str, told: bool) -> Vec<String> {
+    fn answers(&self, ours: bool, script: &str, reported: bool) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let mut arguments = vec!["script", path.to_str().unwrap()];
-        arguments.extend(told.then_some("told"));
+        arguments.extend(reported.then_some("told"));
         let mut child = self.start(ours, &arguments);
         child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
         let out = child.wait_with_output().unwrap();
@@ -377,8 +377,8 @@ fn errors_are_told_where_the_c_library_tells_them() {
         let text = script(seed, Kind::Plain);
         let (ours, theirs) = (both.answers(true, &text, true), both.answers(false, &text, true));
         for (a, b) in ours.iter().zip(&theirs) {
-            let untold = |line: &str| line.rsplit_once(" told ").map(|(what, _)| what.to_owned());
-            if a != b && untold(a).is_some() && untold(a) == untold(b) {
+            let without_report = |line: &str| line.rsplit_once(" reported ").map(|(what, _)| what.to_owned());
+            if a != b && without_report(a).is_some() && without_report(a) == without_report(b) {
                 // One of each kind is enough.
                 let (call, result) = a.split_once(" ->").unwrap_or_default();
                 let kind = format!("{} {result}", call.split(' ').next().unwrap_or_default());
@@ -387,7 +387,7 @@ fn errors_are_told_where_the_c_library_tells_them() {
         }
     }
     let lines: Vec<&str> = bad.values().map(String::as_str).collect();
-    assert!(bad.is_empty(), "told otherwise:\n{}", lines.join("\n"));
+    assert!(bad.is_empty(), "reported otherwise:\n{}", lines.join("\n"));
 }
 
 /// Waits for a program, which must succeed.

@@ -12,7 +12,7 @@ use crate::output;
 use crate::stop::Stop;
 
 /// Notifies systemd, if it has started us and asked for it.
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         output::complain(&format!("cannot notify systemd: {e}"));
     }
@@ -47,17 +47,17 @@ pub fn serve(args: &ServeArgs) -> Outcome {
         other => other?,
     }
     let status = format!("Answers at {}", output::plain(server.url()));
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     while !stop.is_set() {
         stop.sleep(watchdog.unwrap_or(Duration::from_secs(60)));
         if let Some(patience) = watchdog
             && server.answers(patience)
         {
-            tell(&[NotifyState::Watchdog]);
+            notify(&[NotifyState::Watchdog]);
         }
     }
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
     server.stop();
     Ok(ExitCode::SUCCESS)
 }

@@ -44,7 +44,7 @@ impl Stop {
         };
         let heeded = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|&signal| !is_ignored(signal));
         let mut signals = Signals::new(heeded).map_err(fail)?;
-        let told = stop.clone();
+        let reported = stop.clone();
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
@@ -54,10 +54,10 @@ impl Stop {
                     if first.replace(signal) == Some(signal) {
                         let _ = signal_hook::low_level::emulate_default_handler(signal);
                     }
-                    told.flag.store(true, Ordering::Release);
+                    reported.flag.store(true, Ordering::Release);
                     // It cannot be full, because only signals write to it.
-                    let _ = told.event.write(1);
-                    if let Some(waker) = &*told.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+                    let _ = reported.event.write(1);
+                    if let Some(waker) = &*reported.waker.lock().unwrap_or_else(PoisonError::into_inner) {
                         waker.wake();
                     }
                 }

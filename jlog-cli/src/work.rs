@@ -68,9 +68,9 @@ pub fn run(args: WorkArgs) -> Outcome {
         failure: Mutex::new(None),
         args,
     });
-    let told = Arc::clone(&common);
+    let reported = Arc::clone(&common);
     on_stop(stop, move || {
-        *told.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *reported.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         wakers.iter().for_each(Waker::wake);
     })?;
     let mut threads = Vec::new();

@@ -57,8 +57,8 @@ fn by_counter(counter: &Clock, last: &Cell<Look>) -> u64 {
     // If the clock was set back, the time goes back. If the counter ran a little ahead, the time
     // waits for the clock. A counter value long after the last reading is not used: over a longer
     // time, it may be quite wrong.
-    let told = look.nanos.saturating_add(since.min(LOOK_EVERY_NANOS)).max(look.least);
-    let least = if known && told.saturating_sub(nanos) < LOOK_EVERY_NANOS { told } else { 0 };
+    let shown = look.nanos.saturating_add(since.min(LOOK_EVERY_NANOS)).max(look.least);
+    let least = if known && shown.saturating_sub(nanos) < LOOK_EVERY_NANOS { shown } else { 0 };
     if let Some((count, nanos)) = looked {
         last.set(Look { count, nanos, least });
     }
@@ -113,8 +113,8 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         // As if it had counted a thousandth too much.
         let last = Cell::new(Look { count, nanos: nanos + 20_000, least: 0 });
-        let (told, system) = (by_counter(counter, &last), system_nanos());
-        assert!(told <= system + 1000, "{} ns ahead", told - system);
+        let (shown, system) = (by_counter(counter, &last), system_nanos());
+        assert!(shown <= system + 1000, "{} ns ahead", shown - system);
     }
 
     #[test]

@@ -413,7 +413,7 @@ pub enum OnMissed {
     /// ([`missed`](crate::Reader::missed), [`lost`](crate::Reader::lost)), and reports them as an
     /// event.
     #[default]
-    Tell,
+    Report,
     /// Counts them as well, and returns [`Error::Missed`] or [`Error::SegmentsLost`] once.
     Fail,
 }
@@ -472,7 +472,7 @@ impl Default for ReaderOptions {
         Self {
             verify: true,
             on_damage: OnDamage::Fail,
-            on_missed: OnMissed::Tell,
+            on_missed: OnMissed::Report,
             method: ReadMethod::Pread,
             batch_bytes: 256 << 10,
             peek: false,

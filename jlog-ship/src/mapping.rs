@@ -692,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_reported() {
         for (key, template, says) in [
             ("key", "{a", "a { has no } after it; write a literal brace as {{"),
             ("key", "a}", "a } has no { before it; write a literal brace as }}"),

@@ -317,9 +317,10 @@ impl Shipper {
     }
 
     fn open(&mut self) -> Result<Opened, jlog_core::Error> {
-        let (told, events) = std::sync::mpsc::channel();
+        let (reported, events) = std::sync::mpsc::channel();
         // The receiver is gone once shipping has ended.
-        let log = Jlog::options().on_event(move |event| drop(told.send(event.clone()))).open(&self.path)?;
+        let log =
+            Jlog::options().on_event(move |event| drop(reported.send(event.clone()))).open(&self.path)?;
         let identity = log.identity()?;
         let options = ReaderOptions::default().on_damage(OnDamage::Skip).claim(Claim::Alone);
         let reader = log.reader_with(&self.subscriber, options)?;

@@ -534,9 +534,9 @@ mod http {
 
     fn run(log: &Jlog, destination: impl jlog_ship::Destination + 'static) -> (Totals, Vec<String>) {
         let reports = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&reports);
+        let reported = Arc::clone(&reports);
         let shipper = Shipper::new(log.path(), "s").unwrap().once(true);
-        let shipper = shipper.on_report(move |report| told.lock().unwrap().push(report.to_string()));
+        let shipper = shipper.on_report(move |report| reported.lock().unwrap().push(report.to_string()));
         let totals = shipper.run(Box::new(destination)).unwrap();
         assert!(totals.is_balanced(), "{totals}");
         let reports = reports.lock().unwrap().clone();

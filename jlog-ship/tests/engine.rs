@@ -139,8 +139,8 @@ fn temporary_refusals_are_tried_again_in_order() {
         }
     });
     let reports = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&reports);
-    let shipper = source.shipper().on_report(move |report| told.lock().unwrap().push(report.to_string()));
+    let reported = Arc::clone(&reports);
+    let shipper = source.shipper().on_report(move |report| reported.lock().unwrap().push(report.to_string()));
     let totals = shipper.run(sink).unwrap();
     assert_eq!(*got.lock().unwrap(), texts(0..300));
     assert!(totals.is_balanced() && totals.acknowledged == 300 && !totals.failing, "{totals:?}");
@@ -231,11 +231,11 @@ fn messages_that_are_too_long_are_not_sent() {
     });
     sink.limits.message_bytes = 50;
     let reports = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&reports);
+    let reported = Arc::clone(&reports);
     let shipper = source
         .shipper()
         .on_reject(OnReject::Skip)
-        .on_report(move |r| told.lock().unwrap().push(r.to_string()));
+        .on_report(move |r| reported.lock().unwrap().push(r.to_string()));
     let totals = shipper.run(sink).unwrap();
     assert_eq!(*got.lock().unwrap(), texts(0..20));
     assert_eq!((totals.acknowledged, totals.skipped), (20, 1));
@@ -413,10 +413,10 @@ fn damage_is_reported_and_the_rest_arrives() {
     std::fs::write(&path, bytes).unwrap();
     let (sink, got) = sink(10, |_| Ok(()));
     let losses = Arc::new(Mutex::new(0));
-    let told = Arc::clone(&losses);
+    let reported = Arc::clone(&losses);
     let totals = source
         .shipper()
-        .on_report(move |r| *told.lock().unwrap() += usize::from(r.is_loss()))
+        .on_report(move |r| *reported.lock().unwrap() += usize::from(r.is_loss()))
         .run(sink)
         .unwrap();
     let got = got.lock().unwrap();
@@ -433,8 +433,8 @@ fn a_feed_that_is_made_again_is_another_one() {
     let (sink, got) = sink(100, |_| Ok(()));
     let opened = Arc::clone(&sink.opened);
     let waiting = Arc::new(Mutex::new(false));
-    let told = Arc::clone(&waiting);
-    let shipper = shipper.on_report(move |r| *told.lock().unwrap() |= matches!(r, Report::Waiting(_)));
+    let reported = Arc::clone(&waiting);
+    let shipper = shipper.on_report(move |r| *reported.lock().unwrap() |= matches!(r, Report::Waiting(_)));
     let run = std::thread::spawn(move || shipper.run(sink));
     let until = |acknowledged| {
         while progress.totals().acknowledged < acknowledged {

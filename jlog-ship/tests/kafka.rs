@@ -477,7 +477,7 @@ fn nothing_is_lost_when_shippers_are_killed_and_brokers_go_away() {
 }
 
 #[test]
-fn wrong_urls_are_told() {
+fn wrong_urls_are_reported() {
     for (url, says) in [
         ("kafka:///t", "\"\" names no brokers: kafka://HOST:PORT,HOST:PORT/TOPIC"),
         ("kafka://h:9092", "\"\" is not the name of a topic: kafka://h:9092/TOPIC"),

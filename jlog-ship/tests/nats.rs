@@ -393,7 +393,7 @@ fn who_may_not_publish_is_told_to_change_something() {
 }
 
 #[test]
-fn a_subject_of_another_stream_is_told() {
+fn a_subject_of_another_stream_is_reported() {
     let Some(server) = Server::start("") else { return };
     server.stream(|_| {});
     server.with(async |context| {
@@ -450,7 +450,7 @@ fn somebody_else_who_writes_costs_nothing_but_time() {
 }
 
 #[test]
-fn urls_that_are_wrong_are_told() {
+fn urls_that_are_wrong_are_reported() {
     for (url, says) in [
         ("nats://localhost/?subject=a", "\"\" is not the name of a stream"),
         ("nats://localhost/S.T?subject=a", "\"S.T\" is not the name of a stream"),

@@ -330,12 +330,12 @@ async fn answer<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let connections = Arc::new(Connections { all: Mutex::default(), max: limits.connections.max(1) });
-    let mut told = pin!(async move {
+    let mut stopped = pin!(async move {
         // The sender is there until we have ended.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     });
     loop {
-        let accepted = match either(accept(), told.as_mut()).await {
+        let accepted = match either(accept(), stopped.as_mut()).await {
             Some(accepted) => accepted,
             None => return,
         };

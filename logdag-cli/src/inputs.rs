@@ -51,11 +51,11 @@ impl Lines {
     }
 
     /// The same until it is told to stop. An incomplete line is then logged and marked as cut.
-    fn take_until_told(&self, from: Until<impl Read + AsFd>) -> io::Result<()> {
-        let told = Arc::clone(&from.told);
+    fn take_until_stopped(&self, from: Until<impl Read + AsFd>) -> io::Result<()> {
+        let stopped = Arc::clone(&from.stopped);
         logdag::for_each_line(from, self.max_line, |line| {
             // More input is read only after all whole lines are taken.
-            if told.load(Ordering::Acquire) {
+            if stopped.load(Ordering::Acquire) {
                 let text = String::from_utf8_lossy(line);
                 let cut = format_args!("{text} [cut here: logdag was told to stop]");
                 self.stream.log(Level::Info, &Location::UNKNOWN, &[], &cut);
@@ -106,12 +106,12 @@ struct Until<R> {
     input: R,
     stop: Stop,
     /// Whether it ended because it was told to stop.
-    told: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
 }
 
 impl<R> Until<R> {
     fn new(input: R, stop: Stop) -> Self {
-        Self { input, stop, told: Arc::default() }
+        Self { input, stop, stopped: Arc::default() }
     }
 }
 
@@ -120,7 +120,7 @@ impl<R: Read + AsFd> Read for Until<R> {
         if self.stop.wait_for(self.input.as_fd())? {
             return self.input.read(buffer);
         }
-        self.told.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::Release);
         Ok(0)
     }
 }
@@ -135,7 +135,7 @@ pub(crate) fn start(
         Source::Stdin => {
             // Bypass the standard library's buffer: its contents cannot be polled.
             let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-            std::thread::spawn(move || tell("stdin", lines.take_until_told(Until::new(input, stop))))
+            std::thread::spawn(move || report_end("stdin", lines.take_until_stopped(Until::new(input, stop))))
         }
         Source::Fifo(path) => {
             if !path.exists() {
@@ -148,7 +148,7 @@ pub(crate) fn start(
                 return Err(format!("{}: it is not a FIFO", path.display()).into());
             }
             let what = path.display().to_string();
-            std::thread::spawn(move || tell(&what, lines.take_until_told(Until::new(input, stop))))
+            std::thread::spawn(move || report_end(&what, lines.take_until_stopped(Until::new(input, stop))))
         }
         Source::Unix(path) => {
             let left_over = UnixStream::connect(&path).err();
@@ -226,13 +226,13 @@ fn take_datagrams(
     while stop.wait_for(socket.as_fd()).unwrap_or(false) {
         let taken = receive(&mut datagram).and_then(|n| take(&datagram[..n]));
         if taken.is_err() {
-            tell(what, taken);
+            report_end(what, taken);
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 }
 
-fn tell(what: &str, outcome: io::Result<()>) {
+fn report_end(what: &str, outcome: io::Result<()>) {
     if let Err(e) = outcome {
         report(format_args!("logdag: {what}: {e}"));
     }
@@ -246,11 +246,11 @@ fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &S
             Ok((input, _)) => {
                 let (lines, stop, what) = (lines.clone(), stop.clone(), what.to_owned());
                 connections.push(std::thread::spawn(move || {
-                    tell(&what, lines.take_until_told(Until::new(input, stop)))
+                    report_end(&what, lines.take_until_stopped(Until::new(input, stop)))
                 }));
             }
             Err(e) => {
-                tell(what, Err(e));
+                report_end(what, Err(e));
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
@@ -280,7 +280,7 @@ fn take_syslog_connections(listener: &TcpListener, what: &str, lines: &Lines, st
             if connections.len() >= SYSLOG_CONNECTIONS {
                 if !std::mem::replace(&mut refuses, true) {
                     let why = format!("{SYSLOG_CONNECTIONS} connections are open: further ones are refused");
-                    tell(what, Err(io::Error::other(why)));
+                    report_end(what, Err(io::Error::other(why)));
                 }
                 return Ok(());
             }
@@ -288,14 +288,14 @@ fn take_syslog_connections(listener: &TcpListener, what: &str, lines: &Lines, st
             // Peers that disappear silently must not keep a place forever.
             SockRef::from(&input).set_tcp_keepalive(&TcpKeepalive::new().with_time(SYSLOG_KEEPALIVE))?;
             let (lines, stop) = (lines.clone(), stop.clone());
-            let take = move || tell(&peer.to_string(), take_syslog_messages(input, &lines, stop));
+            let take = move || report_end(&peer.to_string(), take_syslog_messages(input, &lines, stop));
             connections.push(std::thread::Builder::new().spawn(take)?);
             Ok(())
         });
         match accepted {
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
             Err(e) => {
-                tell(what, Err(e));
+                report_end(what, Err(e));
                 std::thread::sleep(Duration::from_millis(100));
             }
             Ok(()) => {}
@@ -311,9 +311,9 @@ fn take_syslog_connections(listener: &TcpListener, what: &str, lines: &Lines, st
 /// marked as cut.
 fn take_syslog_messages(input: TcpStream, lines: &Lines, stop: Stop) -> io::Result<()> {
     let from = Until::new(input, stop);
-    let told = Arc::clone(&from.told);
+    let stopped = Arc::clone(&from.stopped);
     for_each_syslog_message(from, lines.max_line.min(SYSLOG_MESSAGE), |message, whole| {
-        let why = match (told.load(Ordering::Acquire), whole) {
+        let why = match (stopped.load(Ordering::Acquire), whole) {
             (true, _) => "logdag was told to stop",
             (false, false) => "the connection ended",
             (false, true) => return lines.syslog.log(&lines.stream, message),

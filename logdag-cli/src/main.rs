@@ -230,7 +230,7 @@ fn run(
         }
         reloads.reload();
     }
-    notify::tell(&[NotifyState::Stopping]);
+    notify::notify(&[NotifyState::Stopping]);
     // Lines that were sent before the end are still taken.
     drop(ending);
     let begun = Instant::now();
@@ -322,11 +322,11 @@ fn exec(
     let handle = signals.handle();
     // On a separate thread, so that a sink that a reload waits for does not delay signals.
     let reloads = Reloads::start(&graph, file, &args.switches);
-    let (gone, told_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&told_to_end));
+    let (gone, asked_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&asked_to_end));
     // The command was told to stop, and so were we.
-    let told_before = Arc::new(AtomicBool::new(false));
-    let before = Arc::clone(&told_before);
+    let stopped_before = Arc::new(AtomicBool::new(false));
+    let before = Arc::clone(&stopped_before);
     let forwarding = std::thread::spawn(move || {
         for origin in signals.forever() {
             let signal = origin.signal;
@@ -361,15 +361,15 @@ fn exec(
     let status = child.wait()?;
     // The id of an ended process may be reused: from here on, signals are for us.
     gone.store(true, Ordering::Release);
-    notify::tell(&[NotifyState::Stopping]);
+    notify::notify(&[NotifyState::Stopping]);
     end_at_once.count_from_here()?;
     let ended = Instant::now();
     for thread in taking {
         // The pipes end when every process that has them open ends, or when a signal ends the wait.
         // If a signal ended the command, the wait ends after a while, because a sink may be stuck.
         let waits = || {
-            let over = told_before.load(Ordering::Acquire) && ended.elapsed() >= LAST_LINES;
-            !over && !told_to_end.load(Ordering::Acquire)
+            let over = stopped_before.load(Ordering::Acquire) && ended.elapsed() >= LAST_LINES;
+            !over && !asked_to_end.load(Ordering::Acquire)
         };
         while !thread.is_finished() && waits() {
             std::thread::sleep(Duration::from_millis(5));

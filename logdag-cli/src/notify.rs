@@ -6,7 +6,7 @@ use logdag::{Graph, StreamInfo};
 use sd_notify::NotifyState;
 
 /// Notifies systemd; does nothing without one.
-pub(super) fn tell(states: &[NotifyState<'_>]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         crate::report(format_args!("logdag: cannot notify systemd: {e}"));
     }
@@ -15,7 +15,7 @@ pub(super) fn tell(states: &[NotifyState<'_>]) {
 /// Says that we are ready, and what we do, in a line.
 pub(super) fn ready(what: &str) {
     let status: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
 /// Says that a reload has begun.
@@ -23,7 +23,7 @@ pub(super) fn reloading() {
     let mut states = vec![NotifyState::Reloading];
     // Every Linux kernel has a monotonic clock.
     states.extend(NotifyState::monotonic_usec_now());
-    tell(&states);
+    notify(&states);
 }
 
 /// Pings systemd's watchdog, if the service has one, as long as lines move.
@@ -35,7 +35,7 @@ pub(super) fn ping(graph: &Graph) -> std::io::Result<()> {
         loop {
             // If the graph does not answer, there is no ping either.
             if work.moves(&graph.describe_all()) {
-                tell(&[NotifyState::Watchdog]);
+                notify(&[NotifyState::Watchdog]);
             }
             std::thread::sleep((limit / 3).max(Duration::from_millis(1)));
         }

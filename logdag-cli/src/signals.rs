@@ -65,19 +65,19 @@ fn heeded(signals: &[i32]) -> Vec<i32> {
 
 /// A second signal ends the process even if a sink is stuck.
 pub(crate) struct EndAtOnce {
-    told: Arc<AtomicBool>,
+    reported: Arc<AtomicBool>,
     signals: Vec<i32>,
 }
 
 impl EndAtOnce {
     fn new() -> io::Result<Self> {
-        let (told, signals) = (Arc::new(AtomicBool::new(false)), heeded(&[SIGTERM, SIGINT]));
+        let (reported, signals) = (Arc::new(AtomicBool::new(false)), heeded(&[SIGTERM, SIGINT]));
         for &signal in &signals {
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&told))?;
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&reported))?;
         }
         // If a file may not grow, its sink fails.
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-        Ok(Self { told, signals })
+        Ok(Self { reported, signals })
     }
 
     /// The next signal counts as the first one.
@@ -85,7 +85,7 @@ impl EndAtOnce {
         for &signal in &self.signals {
             // The handlers run in this order, so that the first signal does not count as the
             // second.
-            signal_hook::flag::register(signal, Arc::clone(&self.told))?;
+            signal_hook::flag::register(signal, Arc::clone(&self.reported))?;
         }
         Ok(())
     }

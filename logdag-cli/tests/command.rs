@@ -181,7 +181,7 @@ fn the_example_in_toml_is_the_one_in_xml() {
 }
 
 #[test]
-fn a_wrong_configuration_is_told_with_place_and_line() {
+fn a_wrong_configuration_is_reported_with_place_and_line() {
     for (inside, column, message) in [
         (r#"<log name="a" format="xml"/>"#, 23, "format=\"xml\" on <log>"),
         (r#"<log name="a" colour="red"/>"#, 23, "unknown attribute"),
@@ -216,7 +216,7 @@ fn a_wrong_configuration_is_told_with_place_and_line() {
 }
 
 #[test]
-fn a_sink_that_cannot_be_opened_is_told_with_place_and_path() {
+fn a_sink_that_cannot_be_opened_is_reported_with_place_and_path() {
     let setup = Setup::new("<log name=\"a\"/>\n<log name=\"b\" type=\"file\" path=\"DIR/none/b.log\"/>");
     let output = logdag(&["run", &setup.config, "--in", "a=stdin"]).output().unwrap();
     let (_, err) = texts(&output);
@@ -754,25 +754,25 @@ fn a_sink_that_a_reload_waits_for_delays_no_signal_for_the_command() {
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     // Nothing reads from it.
     let pipe = fs::File::options().read(true).write(true).open(&path).unwrap();
-    let told = setup.path("told");
+    let reported = setup.path("reported");
     let script = format!(
         "trap 'echo hup >>{0}' HUP; trap 'echo term >>{0}; exit 0' TERM; seq 20000; echo ready >{0}; \
          while :; do sleep 0.01; done",
-        told.display()
+        reported.display()
     );
     let mut child =
         logdag(&["exec", &setup.config, "--stdout", "out", "--", "sh", "-c", &script]).spawn().unwrap();
-    setup.wait_for("told", "ready\n");
+    setup.wait_for("reported", "ready\n");
     let begun = Instant::now();
     while poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)], 0u8).unwrap() == 1 {
         assert!(begun.elapsed() < Duration::from_secs(20), "it is never full");
         std::thread::sleep(Duration::from_millis(5));
     }
     signal(&child, Signal::SIGHUP);
-    setup.wait_for("told", "hup\n");
+    setup.wait_for("reported", "hup\n");
     signal(&child, Signal::SIGTERM);
     // Within 10 seconds.
-    setup.wait_for("told", "term\n");
+    setup.wait_for("reported", "term\n");
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -813,13 +813,13 @@ fn what_a_full_queue_dropped_is_reported_though_its_sink_stays_stuck() {
     let there = String::from_utf8_lossy(&there[..n]);
     let (reports, lines): (Vec<_>, Vec<_>) =
         there.split_inclusive('\n').partition(|line| line.contains(" dropped since "));
-    let told: u64 = reports
+    let reported: u64 = reports
         .iter()
         .filter_map(|line| line.rsplit(" line").last()?.rsplit(' ').next()?.parse::<u64>().ok())
         .sum();
     let whole = lines.iter().filter(|line| line.len() == 33 && line.ends_with('\n')).count() as u64;
-    let others = LINES - left - dropped - told;
-    assert!(others <= whole && whole <= others + left, "{others} of {whole}, {told} reported: {said}");
+    let others = LINES - left - dropped - reported;
+    assert!(others <= whole && whole <= others + left, "{others} of {whole}, {reported} reported: {said}");
 }
 
 #[test]

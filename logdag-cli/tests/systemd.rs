@@ -64,7 +64,7 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 #[test]
-fn systemd_is_told_of_reloads_and_the_end() {
+fn systemd_is_notified_of_reloads_and_the_end() {
     let service = Service::new("<log name=\"out\"/>");
     let mut child = service.start(&["run", "--in", "out=stdin"], None);
     assert_eq!(service.next(), "READY=1\nSTATUS=Logs lines of 1 input\n");

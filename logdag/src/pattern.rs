@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_by_place() {
+    fn mistakes_are_reported_by_place() {
         for (pattern, expected) in [("a(b", "at its byte 4"), ("a[", "at its byte 3"), ("*", "at its byte")] {
             let error = Pattern::new(pattern).unwrap_err();
             assert!(error.contains(expected), "{pattern}: {error}");

@@ -174,7 +174,7 @@ impl Route {
                         };
                     if !passed_here {
                         at = *behind;
-                    } else if let Some(left_out) = filter.untold() {
+                    } else if let Some(left_out) = filter.unreported() {
                         let text = left_out.to_string();
                         let mut report = Record::new(now_micros(), &self.facility, &text);
                         report.level = Level::Warn;

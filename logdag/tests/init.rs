@@ -97,9 +97,9 @@ fn the_program_that_nobody_hears() {
 }
 
 #[test]
-fn a_program_is_told_that_all_of_its_lines_got_nowhere() {
+fn a_program_whose_lines_all_went_nowhere_hears_of_it() {
     let quiet = CONFIG.replace(", \"nowhere\"", "");
-    for (config, levels, told) in [
+    for (config, levels, reported) in [
         (&*quiet, &[][..], true),
         (&quiet, &[("RUST_LOG", "off")], false),
         (&quiet, &[("RUST_LOG", "other=off")], true),
@@ -116,8 +116,8 @@ fn a_program_is_told_that_all_of_its_lines_got_nowhere() {
         let expected = format!(
             "logdag: no line was written: the configuration leads those of the streams {streams} nowhere"
         );
-        assert_eq!(said.contains(&expected), told, "{config} {levels:?}: {said}");
-        assert_eq!(said.contains("no line was written"), told, "{said}");
+        assert_eq!(said.contains(&expected), reported, "{config} {levels:?}: {said}");
+        assert_eq!(said.contains("no line was written"), reported, "{said}");
     }
 }
 
@@ -206,9 +206,9 @@ fn a_type_that_was_never_registered_is_reported_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let config = "[[log]]\nname = \"tape\"\ntype = \"tape\"\n";
     let output = program("the_program_that_registers_no_type", dir.path(), config, &[]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let reported = String::from_utf8_lossy(&output.stderr).into_owned();
     let expected = "log stream tape: its type \"tape\" was never registered\n";
-    assert_eq!(told.matches(expected).count(), 1, "{told}");
+    assert_eq!(reported.matches(expected).count(), 1, "{reported}");
 }
 
 #[test]

@@ -121,13 +121,13 @@ fn what_is_dropped_is_counted_and_reported() {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         graph.go_sync();
         let lines = kept.lines();
-        let told: u64 = lines
+        let reported: u64 = lines
             .iter()
             .filter_map(|line| line.strip_prefix("log stream q: ")?.split(' ').next()?.parse::<u64>().ok())
             .sum();
         let written = lines.iter().filter(|line| !line.starts_with("log stream")).count() as u64;
         let counters = graph.describe("q").unwrap().counters;
-        assert_eq!((written + told, told), (8, counters.dropped), "{lines:?}");
+        assert_eq!((written + reported, reported), (8, counters.dropped), "{lines:?}");
     });
 }
 
@@ -218,7 +218,7 @@ fn repeating() -> (Graph, Stream, Kept) {
 const REPEATED: &str = "log stream q: last line repeated 1 time";
 
 #[test]
-fn a_repetition_is_told_behind_its_line() {
+fn a_repetition_is_reported_behind_its_line() {
     check(|| {
         let (graph, stream, kept) = repeating();
         graph.go_async();
@@ -232,7 +232,7 @@ fn a_repetition_is_told_behind_its_line() {
 }
 
 #[test]
-fn a_repetition_is_told_before_the_next_line() {
+fn a_repetition_is_reported_before_the_next_line() {
     check(|| {
         let (graph, stream, kept) = repeating();
         log!(stream, "a");
@@ -250,7 +250,7 @@ fn a_repetition_is_told_before_the_next_line() {
 }
 
 #[test]
-fn a_flush_has_told_of_repetitions() {
+fn a_flush_has_reported_repetitions() {
     check(|| {
         let (graph, stream, kept) = repeating();
         log!(stream, "a");

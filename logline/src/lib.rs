@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_cut_are_told_of_by_place() {
+    fn files_that_are_cut_are_reported_by_place() {
         let lines = |bytes: &[u8]| {
             let mut taken = Vec::new();
             let result = for_each(bytes, |line| {

@@ -309,9 +309,9 @@ fn a_writer_goes_on_in_the_feed_that_replaces_its_own() {
         drop(type_in);
         let done = running.done();
         assert_eq!(done.code, Some(0), "{}", done.stderr);
-        let told =
+        let reported =
             "was replaced: writing continues in the new feed; the 1 message before went to the old one";
-        assert!(done.stderr.contains(told), "{}", done.stderr);
+        assert!(done.stderr.contains(reported), "{}", done.stderr);
         assert_eq!(place.unread("s"), [&b"one"[..], b"three", b"four"]);
     }
 }

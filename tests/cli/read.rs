@@ -231,7 +231,7 @@ fn a_file_as_stdout_takes_everything() {
 }
 
 #[test]
-fn unknown_subscribers_are_told_of() {
+fn unknown_subscribers_are_reported() {
     let place = numbered(1);
     let before = place.snapshot();
     for command in ["read", "unsubscribe"] {

@@ -62,7 +62,7 @@ fn a_bar_shows_how_it_catches_up() {
 }
 
 #[test]
-fn wrong_destinations_are_told() {
+fn wrong_destinations_are_reported() {
     let place = Place::with(&[], &["one"]);
     let itself = format!("jlog:{}", place.feed.display());
     for (arguments, says) in [

@@ -181,13 +181,13 @@ fn an_id_past_the_end_is_taken_only_when_that_is_asked_for() {
 }
 
 #[test]
-fn a_move_back_is_told_of() {
+fn a_move_back_is_reported() {
     let place = numbered();
     place.ok("subscribe", &["t", "--end"]);
     let done = run(place.jlog("subscribe", ["t", "--move", "--after", "1:1"]), "");
     assert_eq!(done.stdout, b"t begins after 00000001:00000001\n");
-    let told = "subscriber t: moved back from 00000002:00000002 to 00000001:00000001";
-    assert!(done.stderr.contains(told), "{}", done.stderr);
+    let reported = "subscriber t: moved back from 00000002:00000002 to 00000001:00000001";
+    assert!(done.stderr.contains(reported), "{}", done.stderr);
     let done = run(place.jlog("subscribe", ["t", "--move", "--end"]), "");
     assert_eq!(done.stderr, "");
 }

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::support::{DEADLINE, Place, Running, bare, jlog};
 
 #[test]
-fn systemd_is_told_what_it_does() {
+fn systemd_is_notified_of_what_it_does() {
     let place = Place::new(&[]);
     let socket = UnixDatagram::bind(place.path("notify")).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -78,7 +78,7 @@ fn wrong_command_lines_end_with_2_and_change_nothing() {
 }
 
 #[test]
-fn values_out_of_range_are_told_with_the_range() {
+fn values_out_of_range_are_reported_with_the_range() {
     let place = Place::new(&[]);
     let other = Place::empty();
     for (arguments, says) in [
@@ -95,7 +95,7 @@ fn values_out_of_range_are_told_with_the_range() {
 }
 
 #[test]
-fn what_is_no_feed_is_told_by_every_command() {
+fn what_is_no_feed_is_reported_by_every_command() {
     let place = Place::empty();
     let plain = place.path("plain");
     std::fs::create_dir(&plain).unwrap();

@@ -92,7 +92,7 @@ pub fn work(mode: &Mode) -> Result<()> {
         Mode::Follow { feed, count, rest } => delivery::follow(feed, *count, *rest)?,
         Mode::Crash { feed, count, segment } => open::fill_and_wait(feed, *count, *segment)?,
         Mode::Memory { feed, work, count, len } => scale::use_memory(feed, *work, *count, *len)?,
-        Mode::Append { feed, count, c } => sweep::append_when_told(feed, *count, *c)?,
+        Mode::Append { feed, count, c } => sweep::append_on_request(feed, *count, *c)?,
     };
     let figures: Vec<String> = figures.iter().map(f64::to_string).collect();
     say(&format!("figures {}", figures.join(" ")))

@@ -78,7 +78,7 @@ impl Messages {
         };
         let (feed, wanted) = (feed.to_owned(), Wanted::new(wanted));
         let (found, stop) = (Arc::clone(&messages.found), Arc::clone(&messages.stop));
-        let told = Arc::clone(&messages.found);
+        let reported = Arc::clone(&messages.found);
         let read = move || {
             if let Err(e) = read(&feed, &wanted, follows, &found, &stop) {
                 report(&found, &e.to_string());
@@ -87,7 +87,7 @@ impl Messages {
             (found.complete, found.news) = (true, true);
         };
         if let Err(e) = std::thread::Builder::new().name("messages".to_owned()).spawn(read) {
-            report(&told, &format!("cannot start a thread: {e}"));
+            report(&reported, &format!("cannot start a thread: {e}"));
         }
         messages
     }

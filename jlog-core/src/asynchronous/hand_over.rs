@@ -27,41 +27,41 @@ struct Slot<T> {
 #[derive(Debug)]
 struct SlotState<T> {
     /// `Some(None)` once nothing will come.
-    told: Option<Option<T>>,
+    reported: Option<Option<T>>,
     waker: Option<Waker>,
 }
 
 /// Tells a future the outcome of its work. If it is dropped before, the future learns that there
 /// will be none.
 #[derive(Debug)]
-pub(super) struct Teller<T>(Option<Arc<Slot<T>>>);
+pub(super) struct Reply<T>(Option<Arc<Slot<T>>>);
 
-/// Receives the value of a [`Teller`].
+/// Receives the value of a [`Reply`].
 #[derive(Debug)]
 pub(super) struct Hearer<T>(Arc<Slot<T>>);
 
 /// The two ends of a slot.
-pub(super) fn slot<T>() -> (Teller<T>, Hearer<T>) {
-    let slot = Arc::new(Slot { state: Mutex::new(SlotState { told: None, waker: None }) });
-    (Teller(Some(Arc::clone(&slot))), Hearer(slot))
+pub(super) fn slot<T>() -> (Reply<T>, Hearer<T>) {
+    let slot = Arc::new(Slot { state: Mutex::new(SlotState { reported: None, waker: None }) });
+    (Reply(Some(Arc::clone(&slot))), Hearer(slot))
 }
 
-impl<T> Teller<T> {
-    pub(super) fn tell(mut self, value: T) {
+impl<T> Reply<T> {
+    pub(super) fn send(mut self, value: T) {
         self.leave(Some(value));
     }
 
     fn leave(&mut self, value: Option<T>) {
         let Some(slot) = self.0.take() else { return };
         let mut state = slot.state.lock();
-        state.told = Some(value);
+        state.reported = Some(value);
         let waker = state.waker.take();
         drop(state);
         waker.into_iter().for_each(wake);
     }
 }
 
-impl<T> Drop for Teller<T> {
+impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
         self.leave(None);
     }
@@ -73,9 +73,9 @@ impl<T> Hearer<T> {
         // A waker's clone and drop are foreign code: no lock is held meanwhile.
         let waker = cx.waker().clone();
         let mut state = self.0.state.lock();
-        if let Some(told) = state.told.take() {
+        if let Some(reported) = state.reported.take() {
             drop(state);
-            return Poll::Ready(told);
+            return Poll::Ready(reported);
         }
         let before = state.waker.replace(waker);
         drop(state);

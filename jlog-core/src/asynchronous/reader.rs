@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use futures_core::Stream;
 
-use super::hand_over::{IDLE, OPENING, Process, Teller, slot, start, wake};
+use super::hand_over::{IDLE, OPENING, Process, Reply, slot, start, wake};
 use crate::sync::{Condvar, Mutex};
 use crate::{Error, Jlog, Lag, LogId, OwnedBatch, Reader, ReaderOptions, Result, Wait};
 
@@ -133,7 +133,7 @@ struct State {
     /// The reader is being closed, or is: nothing more is asked for.
     closing: bool,
     /// Who waits for that.
-    closer: Option<Teller<Result<()>>>,
+    closer: Option<Reply<Result<()>>>,
     /// Nobody is left who could ask for anything.
     abandoned: bool,
 }
@@ -168,10 +168,10 @@ impl AsyncReader {
 
     async fn open_inner(log: Jlog, subscriber: Vec<u8>, options: AsyncReaderOptions) -> Result<Self> {
         let path = log.path().to_owned();
-        let (teller, hearer) = slot();
+        let (reply, hearer) = slot();
         let open = move || {
             let reader = log.reader_with(subscriber, options.reader);
-            teller.tell(reader.and_then(|reader| Self::new(&log, reader, options)));
+            reply.send(reader.and_then(|reader| Self::new(&log, reader, options)));
         };
         start(OPENING, &path, open)?;
         poll_fn(|cx| hearer.poll(cx)).await.unwrap_or_else(|| Err(panicked("open", path)))
@@ -255,13 +255,13 @@ impl AsyncReader {
     pub async fn close(self) -> Result<()> {
         let inner = &self.committer.handle.0;
         inner.process.check("close the reader of", inner.log.path())?;
-        let (teller, hearer) = slot();
-        inner.close(teller)?;
-        let told = poll_fn(|cx| match inner.process.check("close the reader of", inner.log.path()) {
+        let (reply, hearer) = slot();
+        inner.close(reply)?;
+        let reported = poll_fn(|cx| match inner.process.check("close the reader of", inner.log.path()) {
             Ok(()) => hearer.poll(cx),
             Err(error) => Poll::Ready(Some(Err(error))),
         });
-        told.await.unwrap_or_else(|| Err(panicked("close the reader of", inner.log.path().to_owned())))
+        reported.await.unwrap_or_else(|| Err(panicked("close the reader of", inner.log.path().to_owned())))
     }
 
     fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<Option<Result<OwnedBatch>>> {
@@ -365,13 +365,13 @@ impl Committer {
         async move {
             let inner = &handle.0;
             inner.process.check("use", inner.log.path())?;
-            let (teller, hearer) = slot();
-            inner.ask(Box::new(move |reader| teller.tell(work(reader))))?;
-            let told = poll_fn(|cx| match inner.process.check("use", inner.log.path()) {
+            let (reply, hearer) = slot();
+            inner.ask(Box::new(move |reader| reply.send(work(reader))))?;
+            let reported = poll_fn(|cx| match inner.process.check("use", inner.log.path()) {
                 Ok(()) => hearer.poll(cx),
                 Err(error) => Poll::Ready(Some(Err(error))),
             });
-            told.await.unwrap_or_else(|| Err(panicked("use", inner.log.path().to_owned())))
+            reported.await.unwrap_or_else(|| Err(panicked("use", inner.log.path().to_owned())))
         }
     }
 }
@@ -403,7 +403,7 @@ enum Next {
     Calls(Vec<Call>),
     Read,
     /// Close the reader, and end.
-    Close(Teller<Result<()>>),
+    Close(Reply<Result<()>>),
     End,
 }
 
@@ -417,7 +417,7 @@ impl Inner {
         self.go_on(state)
     }
 
-    fn close(self: &Arc<Self>, closer: Teller<Result<()>>) -> Result<()> {
+    fn close(self: &Arc<Self>, closer: Reply<Result<()>>) -> Result<()> {
         let mut state = self.state.lock();
         (state.unread, state.closing, state.closer) = (true, true, Some(closer));
         self.go_on(state)
@@ -439,8 +439,8 @@ impl Inner {
             let closed = inner.run();
             // A caller that waits for the end may open another reader at once.
             drop(inner);
-            if let Some((teller, outcome)) = closed {
-                teller.tell(outcome);
+            if let Some((reply, outcome)) = closed {
+                reply.send(outcome);
             }
         };
         start(THREAD, self.log.path(), work).inspect_err(|_| {
@@ -468,7 +468,7 @@ impl Inner {
 
     /// What the thread does. If it has closed the reader, it returns the outcome and who waits for
     /// it.
-    fn run(&self) -> Option<(Teller<Result<()>>, Result<()>)> {
+    fn run(&self) -> Option<(Reply<Result<()>>, Result<()>)> {
         let mut slot = self.reader.lock();
         loop {
             match self.next() {
@@ -490,14 +490,14 @@ impl Inner {
                         return None;
                     }
                 }
-                Next::Close(teller) => {
+                Next::Close(reply) => {
                     let path = || self.log.path().to_owned();
                     let reader = slot.take().ok_or_else(|| panicked("close the reader of", path()));
                     let closed = reader.and_then(|reader| {
                         catch_unwind(AssertUnwindSafe(|| drop(reader)))
                             .map_err(|_| panicked("close the reader of", path()))
                     });
-                    return Some((teller, closed));
+                    return Some((reply, closed));
                 }
                 Next::End => return None,
             }
@@ -523,9 +523,9 @@ impl Inner {
             if !state.calls.is_empty() {
                 return Next::Calls(std::mem::take(&mut state.calls));
             }
-            if let Some(teller) = state.closer.take() {
+            if let Some(reply) = state.closer.take() {
                 state.running = false;
-                return Next::Close(teller);
+                return Next::Close(reply);
             }
             if !state.abandoned && state.wants_more(self.look_ahead) {
                 state.watching = self.follow;

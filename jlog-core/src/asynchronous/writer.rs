@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::hand_over::{HandOver, Handed, Hearer, Next, OPENING, Process, Size, Teller, slot, start};
+use super::hand_over::{HandOver, Handed, Hearer, Next, OPENING, Process, Reply, Size, slot, start};
 use crate::sync::Mutex;
 use crate::{Appended, AppendedBatch, Error, Jlog, LogId, Result, Timestamp, Writer, WriterOptions};
 
@@ -110,10 +110,10 @@ struct Inner {
 #[derive(Debug)]
 enum Work {
     Message(Message),
-    Batch { time: Timestamp, messages: Vec<Bytes>, durable: bool, teller: Teller<Result<AppendedBatch>> },
-    Flush(Teller<Result<()>>),
-    Sync(Teller<Result<()>>),
-    Close(Teller<Result<()>>),
+    Batch { time: Timestamp, messages: Vec<Bytes>, durable: bool, reply: Reply<Result<AppendedBatch>> },
+    Flush(Reply<Result<()>>),
+    Sync(Reply<Result<()>>),
+    Close(Reply<Result<()>>),
 }
 
 #[derive(Debug)]
@@ -121,27 +121,27 @@ struct Message {
     time: Timestamp,
     body: Bytes,
     durable: bool,
-    told: Told,
+    reply: MessageReply,
 }
 
 /// The outcome for the future of a message.
 #[derive(Debug)]
-enum Told {
-    Place(Teller<Result<Appended>>),
+enum MessageReply {
+    Place(Reply<Result<Appended>>),
     /// The outcome for a durable message.
-    Id(Teller<Result<LogId>>),
+    Id(Reply<Result<LogId>>),
 }
 
-impl Told {
-    fn tell(self, outcome: Result<Appended>) {
+impl MessageReply {
+    fn send(self, outcome: Result<Appended>) {
         match self {
-            Told::Place(teller) => teller.tell(outcome),
+            MessageReply::Place(reply) => reply.send(outcome),
             // Durable messages bypass the buffer and have an id; without one, the future gets no
             // value, which is an error.
-            Told::Id(teller) => match outcome.map(Appended::id) {
-                Ok(Some(id)) => teller.tell(Ok(id)),
+            MessageReply::Id(reply) => match outcome.map(Appended::id) {
+                Ok(Some(id)) => reply.send(Ok(id)),
                 Ok(None) => {}
-                Err(error) => teller.tell(Err(error)),
+                Err(error) => reply.send(Err(error)),
             },
         }
     }
@@ -160,9 +160,9 @@ impl Work {
 
     fn fail(self, error: Error) {
         match self {
-            Work::Message(message) => message.told.tell(Err(error)),
-            Work::Batch { teller, .. } => teller.tell(Err(error)),
-            Work::Flush(teller) | Work::Sync(teller) | Work::Close(teller) => teller.tell(Err(error)),
+            Work::Message(message) => message.reply.send(Err(error)),
+            Work::Batch { reply, .. } => reply.send(Err(error)),
+            Work::Flush(reply) | Work::Sync(reply) | Work::Close(reply) => reply.send(Err(error)),
         }
     }
 }
@@ -187,8 +187,8 @@ impl AsyncWriter {
         let log = log.clone();
         async move {
             let path = log.path().to_owned();
-            let (teller, hearer) = slot();
-            let open = move || teller.tell(log.writer_with(options.writer));
+            let (reply, hearer) = slot();
+            let open = move || reply.send(log.writer_with(options.writer));
             start(OPENING, &path, open)?;
             let writer = poll_fn(|cx| hearer.poll(cx)).await;
             Ok(Self::around(path.clone(), writer.unwrap_or_else(|| Err(panicked("open", path)))?, options))
@@ -217,8 +217,8 @@ impl AsyncWriter {
     /// # Errors
     /// As [`Writer::append`], and [those of all futures](AsyncWriter#errors).
     pub fn append(&self, message: impl Into<Bytes>) -> Outcome<Appended> {
-        let (teller, hearer) = slot();
-        Outcome::new(self, self.message(message.into(), false, Told::Place(teller)), hearer)
+        let (reply, hearer) = slot();
+        Outcome::new(self, self.message(message.into(), false, MessageReply::Place(reply)), hearer)
     }
 
     /// Appends a message and makes it durable: it survives a power failure when the future is
@@ -230,8 +230,8 @@ impl AsyncWriter {
     /// As [`append`](AsyncWriter::append), and [`Error::SyncFailed`]: the writer never again
     /// reports anything as durable.
     pub fn append_durable(&self, message: impl Into<Bytes>) -> Outcome<LogId> {
-        let (teller, hearer) = slot();
-        Outcome::new(self, self.message(message.into(), true, Told::Id(teller)), hearer)
+        let (reply, hearer) = slot();
+        Outcome::new(self, self.message(message.into(), true, MessageReply::Id(reply)), hearer)
     }
 
     /// Appends messages in order, with none of this writer's others between them, as
@@ -283,8 +283,8 @@ impl AsyncWriter {
     /// # Errors
     /// As [`Writer::flush`], and [those of all futures](AsyncWriter#errors).
     pub fn flush(&self) -> Outcome<()> {
-        let (teller, hearer) = slot();
-        Outcome::new(self, Work::Flush(teller), hearer)
+        let (reply, hearer) = slot();
+        Outcome::new(self, Work::Flush(reply), hearer)
     }
 
     /// Makes every message that was accepted before it is first polled durable.
@@ -292,8 +292,8 @@ impl AsyncWriter {
     /// # Errors
     /// As [`Writer::sync`], and [those of all futures](AsyncWriter#errors).
     pub fn sync(&self) -> Outcome<()> {
-        let (teller, hearer) = slot();
-        Outcome::new(self, Work::Sync(teller), hearer)
+        let (reply, hearer) = slot();
+        Outcome::new(self, Work::Sync(reply), hearer)
     }
 
     /// Appends everything that was accepted before it is first polled, and closes the writer as
@@ -302,19 +302,19 @@ impl AsyncWriter {
     /// # Errors
     /// As [`Writer::close`], and [those of all futures](AsyncWriter#errors).
     pub fn close(&self) -> Outcome<()> {
-        let (teller, hearer) = slot();
-        Outcome::new(self, Work::Close(teller), hearer)
+        let (reply, hearer) = slot();
+        Outcome::new(self, Work::Close(reply), hearer)
     }
 
-    fn message(&self, body: Bytes, durable: bool, told: Told) -> Work {
+    fn message(&self, body: Bytes, durable: bool, reply: MessageReply) -> Work {
         let durable = durable || self.handle.0.always_durable;
-        Work::Message(Message { time: Timestamp::default(), body, durable, told })
+        Work::Message(Message { time: Timestamp::default(), body, durable, reply })
     }
 
     fn append_several(&self, messages: Vec<Bytes>, durable: bool) -> Outcome<AppendedBatch> {
         let durable = durable || self.handle.0.always_durable;
-        let (teller, hearer) = slot();
-        Outcome::new(self, Work::Batch { time: Timestamp::default(), messages, durable, teller }, hearer)
+        let (reply, hearer) = slot();
+        Outcome::new(self, Work::Batch { time: Timestamp::default(), messages, durable, reply }, hearer)
     }
 }
 
@@ -489,22 +489,22 @@ impl Inner {
             match work {
                 // Gathered above.
                 Work::Message(_) => {}
-                Work::Batch { time, messages, durable, teller } => {
+                Work::Batch { time, messages, durable, reply } => {
                     match open.place_batch(time, &messages, durable) {
                         Ok((placed, written)) if durable => {
-                            unsynced.batches.push((placed, teller));
+                            unsynced.batches.push((placed, reply));
                             unsynced.written = unsynced.written.max(written);
                         }
-                        outcome => teller.tell(outcome.map(|(placed, _)| placed)),
+                        outcome => reply.send(outcome.map(|(placed, _)| placed)),
                     }
                 }
-                Work::Flush(teller) => teller.tell(open.flush()),
-                Work::Sync(teller) => unsynced.syncs.push(teller),
-                Work::Close(teller) => {
+                Work::Flush(reply) => reply.send(open.flush()),
+                Work::Sync(reply) => unsynced.syncs.push(reply),
+                Work::Close(reply) => {
                     std::mem::take(&mut unsynced).sync(open);
                     let waiting = self.queue.close();
                     if let Some(writer) = writer.take() {
-                        teller.tell(writer.close());
+                        reply.send(writer.close());
                     }
                     for work in waiting {
                         work.fail(Error::Closed { path: self.path.clone() });
@@ -531,9 +531,9 @@ fn again(error: &Error, path: &std::path::Path) -> Error {
 /// Appended messages that must be durable before their futures learn of it.
 #[derive(Default)]
 struct Unsynced {
-    messages: Vec<(Appended, Told)>,
-    batches: Vec<(AppendedBatch, Teller<Result<AppendedBatch>>)>,
-    syncs: Vec<Teller<Result<()>>>,
+    messages: Vec<(Appended, MessageReply)>,
+    batches: Vec<(AppendedBatch, Reply<Result<AppendedBatch>>)>,
+    syncs: Vec<Reply<Result<()>>>,
     /// The count of appends that includes them.
     written: u64,
 }
@@ -550,23 +550,23 @@ impl Unsynced {
         self.written = self.written.max(written);
         for (message, outcome) in run.into_iter().zip(outcomes) {
             match outcome {
-                Ok(placed) if message.durable => self.messages.push((placed, message.told)),
-                outcome => message.told.tell(outcome),
+                Ok(placed) if message.durable => self.messages.push((placed, message.reply)),
+                outcome => message.reply.send(outcome),
             }
         }
     }
 
     /// Makes it durable, and tells the futures.
     fn sync(self, writer: &Writer) {
-        for teller in self.syncs {
+        for reply in self.syncs {
             // The first call does the work.
-            teller.tell(writer.sync());
+            reply.send(writer.sync());
         }
-        for (placed, told) in self.messages {
-            told.tell(writer.wait_durable(self.written).map(|()| placed));
+        for (placed, reply) in self.messages {
+            reply.send(writer.wait_durable(self.written).map(|()| placed));
         }
-        for (placed, teller) in self.batches {
-            teller.tell(writer.wait_durable(self.written).map(|()| placed));
+        for (placed, reply) in self.batches {
+            reply.send(writer.wait_durable(self.written).map(|()| placed));
         }
     }
 }

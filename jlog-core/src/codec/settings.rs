@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_by_line() {
+    fn mistakes_are_reported_by_line() {
         assert_eq!(Settings::parse("\nchecksums maybe\n").unwrap_err().0, 2);
         assert_eq!(Settings::parse("colour red").unwrap_err().0, 1);
         assert_eq!(Settings::parse("checksums").unwrap_err().0, 1);

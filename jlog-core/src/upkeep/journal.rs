@@ -91,12 +91,12 @@ pub(crate) enum Step {
         to: LogId,
         why: String,
     },
-    Tell(Told),
+    Report(Reported),
 }
 
 /// An event to report when everything is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Reported {
     Metastore { why: String },
     Settings { why: String },
     Buffer { len: u64, kept: String },
@@ -181,11 +181,11 @@ impl Step {
             Step::Checkpoint { name, holds, to, why } => {
                 format!("checkpoint {} {} {to} {}", name.checkpoint_file(), hex(holds), line_end(why))
             }
-            Step::Tell(Told::Metastore { why }) => format!("told metastore {}", line_end(why)),
-            Step::Tell(Told::Settings { why }) => format!("told settings {}", line_end(why)),
-            Step::Tell(Told::Buffer { len, kept }) => format!("told buffer {len} {kept}"),
-            Step::Tell(Told::Sidecar { name }) => format!("told sidecar {name}"),
-            Step::Tell(Told::Checksums { segment }) => format!("told checksums {segment}"),
+            Step::Report(Reported::Metastore { why }) => format!("told metastore {}", line_end(why)),
+            Step::Report(Reported::Settings { why }) => format!("told settings {}", line_end(why)),
+            Step::Report(Reported::Buffer { len, kept }) => format!("told buffer {len} {kept}"),
+            Step::Report(Reported::Sidecar { name }) => format!("told sidecar {name}"),
+            Step::Report(Reported::Checksums { segment }) => format!("told checksums {segment}"),
         }
     }
 
@@ -224,15 +224,15 @@ impl Step {
             "told" => {
                 let (what, rest) = rest.split_once(' ')?;
                 let why = rest.to_owned();
-                return Some(Step::Tell(match what {
-                    "metastore" => Told::Metastore { why },
-                    "settings" => Told::Settings { why },
+                return Some(Step::Report(match what {
+                    "metastore" => Reported::Metastore { why },
+                    "settings" => Reported::Settings { why },
                     "buffer" => {
                         let (len, kept) = rest.split_once(' ')?;
-                        Told::Buffer { len: len.parse().ok()?, kept: own_name(kept)? }
+                        Reported::Buffer { len: len.parse().ok()?, kept: own_name(kept)? }
                     }
-                    "sidecar" => Told::Sidecar { name: own_name(rest)? },
-                    "checksums" => Told::Checksums { segment: rest.parse().ok()? },
+                    "sidecar" => Reported::Sidecar { name: own_name(rest)? },
+                    "checksums" => Reported::Checksums { segment: rest.parse().ok()? },
                     _ => return None,
                 }));
             }
@@ -544,7 +544,7 @@ fn apply(shared: &Shared, step: &Step) -> Result<()> {
             }
             file.sync_data().map_err(fail)
         }
-        Step::Checkpoint { .. } | Step::Tell(_) => Ok(()),
+        Step::Checkpoint { .. } | Step::Report(_) => Ok(()),
     }
 }
 
@@ -586,20 +586,20 @@ fn replace_segment(shared: &Shared, segment: &NewSegment) -> Result<()> {
 impl Journal {
     /// The actions so far, in order.
     fn events(&self, shared: &Shared) -> Vec<Event> {
-        let told = self.steps.iter().filter_map(|step| match step {
+        let reported = self.steps.iter().filter_map(|step| match step {
             Step::Segment(s) => Some(Event::SegmentRepaired {
                 segment: s.number,
                 records: s.records,
                 removed: s.removed,
                 kept: shared.at(&s.kept),
             }),
-            Step::Tell(Told::Metastore { why }) => Some(Event::MetastoreRepaired { why: why.clone() }),
-            Step::Tell(Told::Settings { why }) => Some(Event::SettingsRepaired { why: why.clone() }),
-            Step::Tell(Told::Buffer { len, kept }) => {
+            Step::Report(Reported::Metastore { why }) => Some(Event::MetastoreRepaired { why: why.clone() }),
+            Step::Report(Reported::Settings { why }) => Some(Event::SettingsRepaired { why: why.clone() }),
+            Step::Report(Reported::Buffer { len, kept }) => {
                 Some(Event::BufferCut { len: *len, kept: shared.at(kept) })
             }
-            Step::Tell(Told::Sidecar { name }) => Some(Event::SidecarRemoved { path: shared.at(name) }),
-            &Step::Tell(Told::Checksums { segment }) => Some(Event::ChecksumsReplaced { segment }),
+            Step::Report(Reported::Sidecar { name }) => Some(Event::SidecarRemoved { path: shared.at(name) }),
+            &Step::Report(Reported::Checksums { segment }) => Some(Event::ChecksumsReplaced { segment }),
             _ => None,
         });
         let moved = self.moved.iter().map(|moved| Event::CheckpointRepaired {
@@ -607,7 +607,7 @@ impl Journal {
             to: moved.to,
             why: moved.why.clone(),
         });
-        told.chain(moved).collect()
+        reported.chain(moved).collect()
     }
 }
 
@@ -665,11 +665,11 @@ mod tests {
                 to: LogId::new(1, 2),
                 why: "it was\nempty".to_owned(),
             },
-            Step::Tell(Told::Metastore { why: "it was missing".to_owned() }),
-            Step::Tell(Told::Settings { why: "line 1: what?".to_owned() }),
-            Step::Tell(Told::Buffer { len: 3, kept: "pre_commit.broken-0".to_owned() }),
-            Step::Tell(Told::Sidecar { name: "000000ac.idx".to_owned() }),
-            Step::Tell(Told::Checksums { segment: 0xac }),
+            Step::Report(Reported::Metastore { why: "it was missing".to_owned() }),
+            Step::Report(Reported::Settings { why: "line 1: what?".to_owned() }),
+            Step::Report(Reported::Buffer { len: 3, kept: "pre_commit.broken-0".to_owned() }),
+            Step::Report(Reported::Sidecar { name: "000000ac.idx".to_owned() }),
+            Step::Report(Reported::Checksums { segment: 0xac }),
         ])
     }
 

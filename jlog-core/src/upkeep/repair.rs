@@ -34,7 +34,7 @@ use crate::walk::lost::{self, Missing};
 use crate::walk::survey::{Item, Survey};
 use crate::{Error, Event, LogId, Result};
 
-use crate::upkeep::journal::{Journal, Lock, NewSegment, Step, Told};
+use crate::upkeep::journal::{Journal, Lock, NewSegment, Reported, Step};
 
 /// How long a repair waits for another one.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -439,7 +439,7 @@ impl<'a> Plan<'a> {
         };
         // The last thing: with it, the directory is a jlog.
         self.last_steps.push(step);
-        self.steps.push(Step::Tell(Told::Metastore { why }));
+        self.steps.push(Step::Report(Reported::Metastore { why }));
         Ok(meta.storage_log)
     }
 
@@ -511,7 +511,7 @@ impl<'a> Plan<'a> {
         if removed == 0 && upgraded.is_none() {
             let mut remove = |name: String| {
                 self.steps.push(Step::Remove { name: name.clone() });
-                self.steps.push(Step::Tell(Told::Sidecar { name }));
+                self.steps.push(Step::Report(Reported::Sidecar { name }));
             };
             if intact.bad_index {
                 remove(names::index(number));
@@ -521,7 +521,7 @@ impl<'a> Plan<'a> {
                     Some(run) => {
                         let step = self.put(&names::checksums(number), &checksum::encode(&[run]))?;
                         self.steps.push(step);
-                        self.steps.push(Step::Tell(Told::Checksums { segment: number }));
+                        self.steps.push(Step::Report(Reported::Checksums { segment: number }));
                     }
                     // Nothing is left that they could describe.
                     None => remove(names::checksums(number)),
@@ -659,7 +659,7 @@ impl<'a> Plan<'a> {
         let text = Settings { checksums, ..Settings::default() }.to_text();
         let step = self.put(names::SETTINGS, text.as_bytes())?;
         self.steps.push(step);
-        self.steps.push(Step::Tell(Told::Settings { why: format!("line {line}: {why}") }));
+        self.steps.push(Step::Report(Reported::Settings { why: format!("line {line}: {why}") }));
         Ok(())
     }
 
@@ -684,7 +684,7 @@ impl<'a> Plan<'a> {
             Step::Write { name: names::PRE_COMMIT.to_owned(), bytes: all.to_vec() }
         };
         self.steps.push(step);
-        self.steps.push(Step::Tell(Told::Buffer { len, kept }));
+        self.steps.push(Step::Report(Reported::Buffer { len, kept }));
         Ok(())
     }
 }

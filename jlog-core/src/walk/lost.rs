@@ -654,23 +654,23 @@ pub(crate) fn report(shared: &Shared, fresh: &BTreeSet<u32>) -> Result<Vec<Event
     let missing = now(shared)?;
     let is_new =
         |lost: &Lost| !missing.is_reported(lost) || fresh.range(lost.first..=lost.last).next().is_some();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut events = Vec::new();
     for (name, losses) in missing.lost_to_all(shared, &checkpoint::all(shared)?) {
         for lost in losses.into_iter().filter(is_new) {
-            told.push((lost.first, lost.last));
+            reported.push((lost.first, lost.last));
             events.push(Event::SegmentsLost { subscriber: name.to_string(), lost });
         }
     }
     for lost in missing.cut().filter(is_new) {
-        if !told.iter().any(|&(first, last)| (first..=last).contains(&lost.first)) {
-            told.push((lost.first, lost.last));
+        if !reported.iter().any(|&(first, last)| (first..=last).contains(&lost.first)) {
+            reported.push((lost.first, lost.last));
             events.push(Event::SegmentCut { lost });
         }
     }
-    if !told.is_empty() {
+    if !reported.is_empty() {
         Noted::update(shared, |noted| {
-            for (first, last) in told {
+            for (first, last) in reported {
                 insert(&mut noted.reported, first, last);
                 noted
                     .held

@@ -49,7 +49,7 @@ enum News {
 }
 
 impl Slot {
-    fn tell(&self, news: News) {
+    fn notify(&self, news: News) {
         *self.news.lock() = Some(news);
         self.arrived.notify_one();
     }
@@ -73,7 +73,7 @@ impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.group.queue.lock();
         match queue.waiting.first() {
-            Some(next) => next.slot.tell(News::Lead),
+            Some(next) => next.slot.notify(News::Lead),
             None => queue.led = false,
         }
     }
@@ -89,7 +89,7 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         for left in self.waiting.by_ref() {
             let why = "the thread that wrote and synced for others has ended";
-            left.slot.tell(News::Done(Err(self.core.sync_error(why))));
+            left.slot.notify(News::Done(Err(self.core.sync_error(why))));
         }
     }
 }
@@ -163,7 +163,7 @@ impl Leader<'_> {
                 // The first of them syncs for all.
                 let outcome = outcome.and_then(|placed| self.0.wait_durable(written).map(|()| placed));
                 if let Some(waiting) = taken.waiting.next() {
-                    waiting.slot.tell(News::Done(outcome));
+                    waiting.slot.notify(News::Done(outcome));
                 }
             }
         }

@@ -297,7 +297,7 @@ impl Destination for Kafka {
                     return outcome;
                 }
                 tokio::select! {
-                    () = claim.told() => {}
+                    () = claim.reported() => {}
                     why = &mut stalled => return due.give_up(why),
                 }
             }
@@ -450,10 +450,10 @@ impl Due {
         let refusal = match refusal.kind {
             // Messages of other shipments were refused with it: first, each must be sent alone.
             RefusalKind::Shipment if !self.alone => Refusal::behind(),
-            RefusalKind::Temporary(_) | RefusalKind::Misconfigured if page.told => Refusal::behind(),
+            RefusalKind::Temporary(_) | RefusalKind::Misconfigured if page.reported => Refusal::behind(),
             _ => refusal,
         };
-        page.told |= refusal.kind != RefusalKind::Behind;
+        page.reported |= refusal.kind != RefusalKind::Behind;
         if refusal.kind == RefusalKind::Shipment && self.numbers.len() == 1 {
             page.suspects = page.suspects.saturating_sub(1);
         }
@@ -468,7 +468,7 @@ impl Due {
         let mut page = self.ledger.page();
         page.broken = true;
         // The others are blocked for the same reason.
-        let why = if std::mem::replace(&mut page.told, true) { Refusal::behind() } else { why };
+        let why = if std::mem::replace(&mut page.reported, true) { Refusal::behind() } else { why };
         Err(why.after(self.accepted))
     }
 }

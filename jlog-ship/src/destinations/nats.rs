@@ -89,7 +89,7 @@ pub struct Nats {
     /// known.
     subjects: Vec<String>,
     /// Whether a subject that the stream does not accept was reported.
-    told: bool,
+    reported: bool,
     notices: Vec<String>,
     writers: NatsWriters,
     options: NatsOptions,
@@ -182,7 +182,7 @@ impl Nats {
             stream: stream.to_owned(),
             subject,
             subjects: Vec::new(),
-            told: false,
+            reported: false,
             notices: Vec::new(),
             writers,
             options: options.clone(),
@@ -299,7 +299,7 @@ impl Nats {
         let mapped = self.options.mapping.of(&message);
         let mut subject = mapped.subject.unwrap_or_else(|| self.subject.clone());
         if !self.subjects.is_empty() && !self.subjects.iter().any(|pattern| takes(pattern, &subject)) {
-            if !std::mem::replace(&mut self.told, true) {
+            if !std::mem::replace(&mut self.reported, true) {
                 self.notices.push(format!(
                     "the stream does not accept the subject {subject}, and maybe others: such messages go to {}",
                     self.subject

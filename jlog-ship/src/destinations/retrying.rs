@@ -32,7 +32,7 @@ pub struct FailedRun {
     pub why: String,
 }
 
-type Told = Arc<dyn Fn(&FailedRun) -> ControlFlow<()> + Send + Sync>;
+type OnFailure = Arc<dyn Fn(&FailedRun) -> ControlFlow<()> + Send + Sync>;
 
 /// Runs an [`Exec`] command. If a run fails temporarily, it is repeated after a growing pause,
 /// while other runs continue within the shipper's [window](crate::Shipper::window). When the last
@@ -48,7 +48,7 @@ pub struct Retrying {
     tries: Option<u32>,
     timeout: Option<Duration>,
     backoff: (Duration, Duration),
-    told: Told,
+    reported: OnFailure,
     worked: Arc<AtomicBool>,
     /// Messages that have used up their tries, in runs with others.
     exhausted: Arc<Mutex<BTreeSet<MessageId>>>,
@@ -66,7 +66,7 @@ impl Retrying {
     pub fn new(
         exec: Exec,
         stopper: Stopper,
-        told: impl Fn(&FailedRun) -> ControlFlow<()> + Send + Sync + 'static,
+        reported: impl Fn(&FailedRun) -> ControlFlow<()> + Send + Sync + 'static,
     ) -> Self {
         Self {
             exec,
@@ -74,7 +74,7 @@ impl Retrying {
             tries: None,
             timeout: None,
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),
-            told: Arc::new(told),
+            reported: Arc::new(reported),
             worked: Arc::default(),
             exhausted: Arc::default(),
         }
@@ -146,7 +146,7 @@ impl Retrying {
                 again,
                 why: refusal.why.clone(),
             };
-            if (self.told)(&failed).is_break() {
+            if (self.reported)(&failed).is_break() {
                 self.stopper.stop();
             }
             if !again {

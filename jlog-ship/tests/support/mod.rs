@@ -63,9 +63,9 @@ impl Running {
     pub fn start(shipper: Shipper, destination: Box<dyn Destination>) -> Self {
         let (progress, stopper) = (shipper.progress(), shipper.stopper());
         let [reports, losses] = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
-        let (told, lost) = (Arc::clone(&reports), Arc::clone(&losses));
+        let (reported, lost) = (Arc::clone(&reports), Arc::clone(&losses));
         let shipper = shipper.on_report(move |report: &Report| {
-            told.lock().unwrap().push(report.to_string());
+            reported.lock().unwrap().push(report.to_string());
             if report.is_loss() {
                 lost.lock().unwrap().push(report.to_string());
             }

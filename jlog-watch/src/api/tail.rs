@@ -169,17 +169,17 @@ impl Tail {
                 true
             }
         };
-        for told in self.log.take_events() {
-            match told {
+        for reported in self.log.take_events() {
+            match reported {
                 Event::SegmentsGone { .. } => {
-                    out.push_str(&event(Some("left_out"), None, &json!({ "text": told.to_string() })));
+                    out.push_str(&event(Some("left_out"), None, &json!({ "text": reported.to_string() })));
                 }
                 Event::SegmentCut { lost } => {
-                    let data = json!({ "lost_messages": lost.messages, "text": told.to_string() });
+                    let data = json!({ "lost_messages": lost.messages, "text": reported.to_string() });
                     out.push_str(&event(Some("damage"), None, &data));
                 }
                 Event::DamageSkipped { len, .. } => {
-                    let data = json!({ "damaged_bytes": len, "text": told.to_string() });
+                    let data = json!({ "damaged_bytes": len, "text": reported.to_string() });
                     out.push_str(&event(Some("damage"), None, &data));
                 }
                 _ => {}

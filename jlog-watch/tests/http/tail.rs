@@ -119,8 +119,8 @@ fn who_is_far_behind_goes_on_near_the_end_and_is_reported() {
     writer.close().unwrap();
     let server = serve(Watch::new().feeds(place.path()));
     let mut events = Events::open(&server, "/api/v1/feeds/a/tail", Some("00000000:00000001"));
-    let told = events.next();
-    assert_eq!((&*told.name, told.data["messages"].as_u64()), ("left_out", Some(24_999)));
+    let reported = events.next();
+    assert_eq!((&*reported.name, reported.data["messages"].as_u64()), ("left_out", Some(24_999)));
     for n in 25_000..30_000 {
         assert_eq!(events.next().data["body"], format!("message {n:05}"));
     }
@@ -194,7 +194,7 @@ fn a_ring_is_followed_and_what_went_before_it_was_seen_is_reported() {
 }
 
 #[test]
-fn a_message_that_is_too_long_for_a_tail_is_told_of() {
+fn a_message_that_is_too_long_for_a_tail_is_reported() {
     let place = Place::new();
     let log = jlog_core::Jlog::create(place.join("a")).unwrap();
     let writer = log.writer().unwrap();

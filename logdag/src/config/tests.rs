@@ -122,15 +122,15 @@ fn files_are_included_and_never_round_and_round() {
 }
 
 #[test]
-fn a_stream_that_is_the_root_of_an_included_file_is_told() {
+fn a_stream_that_is_the_root_of_an_included_file_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     write("log.xml", "<log name='a'/>");
-    for (snippet, streams, told) in [("off", 0, 1), ("on", 1, 0)] {
+    for (snippet, streams, reported) in [("off", 0, 1), ("on", 1, 0)] {
         let include = format!("<include file='log.xml' snippet='{snippet}'/>");
         write("app.xml", &format!("<app><logs>{include}<log name='b'/></logs></app>"));
         let config = Config::from_file(dir.path().join("app.xml")).unwrap();
-        assert_eq!((config.streams().len(), config.warnings().len()), (1 + streams, told));
+        assert_eq!((config.streams().len(), config.warnings().len()), (1 + streams, reported));
         for warning in config.warnings() {
             assert!(
                 warning.file.ends_with("log.xml")
@@ -143,7 +143,7 @@ fn a_stream_that_is_the_root_of_an_included_file_is_told() {
 /// Attributes on the root of an included XML file reach no stream, and neither does anything in a
 /// file without streams.
 #[test]
-fn attributes_that_an_include_leaves_out_are_told() {
+fn attributes_that_an_include_leaves_out_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     write("root.xml", "<app lockfile='/x' name='n' format='json'><log name='a' type='memory'/></app>");
@@ -167,7 +167,7 @@ fn attributes_that_an_include_leaves_out_are_told() {
     write("format.toml", "format = 'json'\n");
     write("outlet.toml", "outlet = 'b'\n");
     write("outlet.xml", "<app><outlet name='b'/></app>");
-    for (read, told) in [
+    for (read, reported) in [
         (xml("<include file='root.xml'/>"), Some(("root.xml", on_root))),
         (toml("root.xml"), Some(("root.xml", on_root))),
         (xml("<include file='top.toml'/>"), None),
@@ -181,12 +181,12 @@ fn attributes_that_an_include_leaves_out_are_told() {
         (xml("<include file='other.xml' format='json'/><log name='b'/>"), None),
     ] {
         let config = read.unwrap();
-        match (config.warnings(), told) {
+        match (config.warnings(), reported) {
             ([], None) => {}
             ([warning], Some((file, text))) => {
                 assert!(warning.file.ends_with(file) && warning.message.starts_with(text), "{warning}");
             }
-            (warnings, told) => panic!("{told:?}: {warnings:?}"),
+            (warnings, reported) => panic!("{reported:?}: {warnings:?}"),
         }
     }
     for error in [xml("<include file='wrong.toml'/>").unwrap_err(), toml("wrong.toml").unwrap_err()] {
@@ -723,13 +723,16 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
         ),
     ] {
         let config = logs(&format!("{inside}<log name='left' type='memory'/>")).expect(inside);
-        let [(l, c, told)] = warnings(&config)[..] else { panic!("{inside}: {:?}", config.warnings()) };
-        assert_eq!((l, c), (line, column), "{inside}: {told}");
-        assert!(told.contains(message), "{inside}: {told}");
+        let [(l, c, reported)] = warnings(&config)[..] else { panic!("{inside}: {:?}", config.warnings()) };
+        assert_eq!((l, c), (line, column), "{inside}: {reported}");
+        assert!(reported.contains(message), "{inside}: {reported}");
     }
     let config = config("<app><lgos><log name='a'/></lgos></app>").unwrap();
-    let [(1, 6, told)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
-    assert!(told.contains("it configures nothing") && told.contains("did you mean <logs>"), "{told}");
+    let [(1, 6, reported)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
+    assert!(
+        reported.contains("it configures nothing") && reported.contains("did you mean <logs>"),
+        "{reported}"
+    );
 }
 
 /// What is not in `<logs>` is the application's; a mistake in a name must not make it that.
@@ -756,8 +759,8 @@ fn mistakes_outside_logs_are_warnings_too() {
         let config = config(&text).expect(app);
         match (&warnings(&config)[..], expected) {
             ([], None) => {}
-            ([(.., told)], Some(expected)) => assert!(told.contains(expected), "{app}: {told}"),
-            (told, _) => panic!("{app}: {told:?}"),
+            ([(.., reported)], Some(expected)) => assert!(reported.contains(expected), "{app}: {reported}"),
+            (reported, _) => panic!("{app}: {reported:?}"),
         }
     }
     for (app, expected) in [
@@ -815,7 +818,9 @@ fn what_is_in_the_way_of_a_sink_is_found() {
         let missing = logs(&format!("<log name='a' {attributes}/>")).unwrap().missing();
         match (&missing[..], expected) {
             ([], "") => {}
-            ([told], expected) => assert!(told.message.contains(expected), "{attributes}: {told}"),
+            ([reported], expected) => {
+                assert!(reported.message.contains(expected), "{attributes}: {reported}")
+            }
             _ => panic!("{attributes}: {missing:?}"),
         }
     }
@@ -837,8 +842,8 @@ fn a_link_to_the_latest_file_has_a_name_of_its_own() {
         "<g type='file' latest='{at}/l'><log name='a' path='{at}/a'/><log name='b' path='{at}/b'/></g>"
     ));
     let config = config.unwrap();
-    let [(.., told)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
-    assert!(told.contains("the log \"a\" has its link \"latest\" at"), "{told}");
+    let [(.., reported)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
+    assert!(reported.contains("the log \"a\" has its link \"latest\" at"), "{reported}");
     // A log that is a link itself stays what it is.
     std::os::unix::fs::symlink("data", dir.path().join("linked")).unwrap();
     let path = dir.path().join("linked");
@@ -1119,11 +1124,11 @@ fn no_error_shows_a_file_that_is_no_configuration_or_is_included() {
                 ("app.toml", format!("include = '{name}'\n[[log]]\nname = 'm'\n")),
             ] {
                 write(ours.join(main), &including);
-                let told = match Config::from_file(ours.join(main)) {
+                let reported = match Config::from_file(ours.join(main)) {
                     Ok(config) => config.warnings().iter().map(|warning| format!("{warning}\n")).collect(),
                     Err(e) => e.to_string(),
                 };
-                assert!(!told.contains("SECRET"), "{text}: {told}");
+                assert!(!reported.contains("SECRET"), "{text}: {reported}");
             }
         }
     }
@@ -1350,9 +1355,9 @@ fn attributes_of_rotation_are_read_and_inherited() {
         crate::Rotation { on_start: true, name: "number".parse().unwrap(), ..crate::Rotation::default() };
     assert_eq!(rotation(1), expected);
     // A zone without anything that uses it is reported, even the default.
-    let [(.., told)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
+    let [(.., reported)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
     assert_eq!(
-        told,
+        reported,
         "rotate_zone=\"local\" on <log> has no effect without rotate_at or a pattern in rotate_name"
     );
     let toml = Config::from_text(
@@ -1430,8 +1435,10 @@ fn rotations_that_are_of_no_use_are_warned_of() {
         let config = logs(&format!("<log name='a' type='file' path='a' {attributes}/>")).unwrap();
         match (&warnings(&config)[..], expected) {
             ([], None) => {}
-            ([(.., told)], Some(expected)) => assert!(told.contains(expected), "{attributes}: {told}"),
-            (told, _) => panic!("{attributes}: {told:?}"),
+            ([(.., reported)], Some(expected)) => {
+                assert!(reported.contains(expected), "{attributes}: {reported}")
+            }
+            (reported, _) => panic!("{attributes}: {reported:?}"),
         }
     }
 }
@@ -1446,10 +1453,10 @@ fn the_directory_of_rotated_files_must_be_there() {
         ));
         config.unwrap().missing()
     };
-    let [told] = &missing("")[..] else { panic!("one is missing") };
+    let [reported] = &missing("")[..] else { panic!("one is missing") };
     let expected =
         format!("the directory {}/old/ for rotated files of the log \"a\" is missing", dir.path().display());
-    assert!(told.message.contains(&expected), "{told}");
+    assert!(reported.message.contains(&expected), "{reported}");
     assert_eq!(missing("make_dirs='on'"), []);
     std::fs::create_dir(dir.path().join("old")).unwrap();
     assert_eq!(missing(""), []);
@@ -1457,7 +1464,7 @@ fn the_directory_of_rotated_files_must_be_there() {
 
 /// A list where none may be says which name it may have been meant for.
 #[test]
-fn a_list_of_a_mistyped_name_is_told() {
+fn a_list_of_a_mistyped_name_is_reported() {
     for text in ["[[log]]\nname = 'a'\noutlets = ['b']", "[[log]]\nname = 'a'\noutlets = []"] {
         let error = Config::from_text("c.toml", text).unwrap_err().to_string();
         assert!(

@@ -70,10 +70,10 @@ struct State {
     begun: Option<Instant>,
     passed: u64,
     /// How many lines the limit has left out since the last report, and since when.
-    untold: u64,
+    unreported: u64,
     since: u64,
     /// When that was last reported.
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 /// Lines that a limit has left out.
@@ -95,10 +95,10 @@ impl fmt::Display for LeftOut {
 }
 
 impl State {
-    fn tell(&mut self, limit: Limit) -> Option<LeftOut> {
-        let lines = std::mem::take(&mut self.untold);
+    fn report(&mut self, limit: Limit) -> Option<LeftOut> {
+        let lines = std::mem::take(&mut self.unreported);
         (lines > 0).then(|| {
-            self.told = Some(Instant::now());
+            self.reported = Some(Instant::now());
             LeftOut { lines, since: self.since, limit }
         })
     }
@@ -132,10 +132,10 @@ impl Gate {
             state.passed += 1;
             return true;
         }
-        if state.untold == 0 {
+        if state.unreported == 0 {
             state.since = now_micros();
         }
-        state.untold += 1;
+        state.unreported += 1;
         false
     }
 
@@ -145,21 +145,21 @@ impl Gate {
     }
 
     /// The lines that the limit has left out since the last call.
-    pub(super) fn untold(&self) -> Option<LeftOut> {
+    pub(super) fn unreported(&self) -> Option<LeftOut> {
         let limit = self.limit?;
         let mut state = self.state.lock();
-        state.tell(limit)
+        state.report(limit)
     }
 
     /// The same, unless the last call was less than one period ago: reports are no more frequent
     /// than the lines that pass.
-    pub(super) fn untold_if_due(&self) -> Option<LeftOut> {
+    pub(super) fn unreported_if_due(&self) -> Option<LeftOut> {
         let limit = self.limit?;
         let mut state = self.state.lock();
-        if state.told.is_some_and(|told| told.elapsed() < limit.per) {
+        if state.reported.is_some_and(|reported| reported.elapsed() < limit.per) {
             return None;
         }
-        state.tell(limit)
+        state.report(limit)
     }
 }
 

@@ -111,13 +111,13 @@ impl Filter {
     }
 
     /// The lines that its limit has left out since the last call.
-    pub(crate) fn untold(&self) -> Option<LeftOut> {
-        self.gate.as_ref()?.untold()
+    pub(crate) fn unreported(&self) -> Option<LeftOut> {
+        self.gate.as_ref()?.unreported()
     }
 
     /// The same, if it is time to report it.
-    pub(crate) fn untold_if_due(&self) -> Option<LeftOut> {
-        self.gate.as_ref()?.untold_if_due()
+    pub(crate) fn unreported_if_due(&self) -> Option<LeftOut> {
+        self.gate.as_ref()?.unreported_if_due()
     }
 
     /// Whether it has a limit.
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_by_column() {
+    fn mistakes_are_reported_by_column() {
         for (filter, column, expected) in [
             ("", 1, "an expression"),
             ("status", 7, "an operator"),

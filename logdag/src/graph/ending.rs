@@ -71,7 +71,7 @@ impl Graph {
     fn last_line(&self, stream: &Stream, location: &Location<'_>, arguments: fmt::Arguments<'_>) {
         if Doing::now() == Doing::Writing {
             // Code within a sink must not wait for sinks.
-            self.tell_end(arguments);
+            self.report_end(arguments);
         } else {
             let (graph, last, thread) = (self.clone(), stream.clone(), this_thread());
             let (file, line, text) = (location.file.to_owned(), location.line, arguments.to_string());
@@ -82,12 +82,12 @@ impl Graph {
                     let location = Location { file: &file, line };
                     last.log_of_thread(thread.0, &thread.1, Level::Error, &location, &text);
                     if let Err(e) = graph.flush() {
-                        graph.tell_end(format_args!("{e}"));
+                        graph.report_end(format_args!("{e}"));
                     }
                 }
             });
             if !ended {
-                self.tell_end(format_args!("a log sink does not take the last line: {text}"));
+                self.report_end(format_args!("a log sink does not take the last line: {text}"));
             }
         }
     }
@@ -99,7 +99,7 @@ impl Graph {
         longest.unwrap_or_default().min(Duration::from_secs(31_536_000))
     }
 
-    fn tell_end(&self, what: fmt::Arguments<'_>) {
+    fn report_end(&self, what: fmt::Arguments<'_>) {
         // There is nowhere else to report it.
         patience::report(format!("{what}\n").as_bytes());
     }
@@ -112,7 +112,7 @@ impl Graph {
         let (shown, more) = unheard.split_at(unheard.len().min(MAX_UNHEARD));
         if !shown.is_empty() {
             let dots = if more.is_empty() { "" } else { ", …" };
-            self.tell_end(format_args!(
+            self.report_end(format_args!(
                 "logdag: no line was written: the configuration leads those of the streams {}{dots} nowhere (a crate \
                  my-app logs to the stream my_app)",
                 shown.join(", ")
@@ -170,11 +170,11 @@ impl Drop for DrainAtEnd {
         let ended = at_most(2 * self.0.longest_drain() + GRACE, move || {
             graph.go_sync();
             if let Err(e) = graph.flush() {
-                graph.tell_end(format_args!("{e}"));
+                graph.report_end(format_args!("{e}"));
             }
         });
         if !ended {
-            self.0.tell_end(format_args!("a log sink does not end: what it still has is lost"));
+            self.0.report_end(format_args!("a log sink does not end: what it still has is lost"));
         }
         // Files that are not compressed by then are compressed after the next start.
         crate::sink::wait_for_compression(Instant::now() + self.0.longest_drain());

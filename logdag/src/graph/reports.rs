@@ -23,14 +23,14 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Reports(Vec<(String, String, Arc<Route>)>);
 
 /// Takes what limits have left out; `untold` gets it for one outlet.
-pub(super) fn take(streams: &Streams, untold: impl Fn(&Filter) -> Option<LeftOut>) -> Reports {
+pub(super) fn take(streams: &Streams, unreported: impl Fn(&Filter) -> Option<LeftOut>) -> Reports {
     let outlets = streams.by_name.iter().flat_map(|(name, state)| {
         let filters = state.outlets.iter().filter_map(|outlet| Some((&outlet.to, outlet.filter.as_ref()?)));
         filters.map(move |(to, filter)| (name, to, filter))
     });
     let report = |(name, to, filter): (&String, &String, &Arc<Filter>)| {
         let node = &streams.by_name.get(to)?.node;
-        Some((name.clone(), untold(filter)?.to_string(), Arc::clone(&*node.route.load())))
+        Some((name.clone(), unreported(filter)?.to_string(), Arc::clone(&*node.route.load())))
     };
     Reports(outlets.filter_map(report).collect())
 }
@@ -51,7 +51,7 @@ impl Graph {
     pub(super) fn report_left_out(&self) {
         // In the middle of a line, the report would come back to it.
         let Some(_reporting) = While::reporting() else { return };
-        let reports = take(&self.streams(), Filter::untold);
+        let reports = take(&self.streams(), Filter::unreported);
         reports.log();
     }
 
@@ -88,7 +88,7 @@ fn report_every_second(graph: &Weak<Mutex<Streams>>) {
                 streams.reporting = false;
                 return;
             }
-            take(&streams, Filter::untold_if_due)
+            take(&streams, Filter::unreported_if_due)
         };
         drop(graph);
         reports.log();

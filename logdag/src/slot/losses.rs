@@ -10,9 +10,9 @@ pub(super) struct Losses {
     pub(super) lost: Lost,
     pub(super) why: Option<io::Error>,
     /// Lost since that was last reported in the log, since when, and why the last of them was.
-    pub(super) untold: Lost,
+    pub(super) unreported: Lost,
     pub(super) since: u64,
-    pub(super) untold_why: String,
+    pub(super) unreported_why: String,
 }
 
 /// A number of lines.
@@ -30,9 +30,9 @@ impl Lost {
         self.within_sink += more.within_sink;
     }
 
-    pub(super) fn subtract(&mut self, told: Self) {
-        self.lines = self.lines.saturating_sub(told.lines);
-        self.within_sink = self.within_sink.saturating_sub(told.within_sink);
+    pub(super) fn subtract(&mut self, reported: Self) {
+        self.lines = self.lines.saturating_sub(reported.lines);
+        self.within_sink = self.within_sink.saturating_sub(reported.within_sink);
     }
 
     /// Lines have come back from the sink: they are written, or counted as lost once more.

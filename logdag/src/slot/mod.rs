@@ -131,7 +131,7 @@ pub(crate) struct Slot {
     size: AtomicU64,
     repetition: Mutex<Repetition>,
     thread: Mutex<Option<Thread>>,
-    told: AtomicU64,
+    reported: AtomicU64,
 }
 
 /// What went through the sink. Reading it does not wait for a write.
@@ -225,7 +225,7 @@ impl Slot {
             size: AtomicU64::new(NO_SIZE),
             repetition: Mutex::default(),
             thread: Mutex::default(),
-            told: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
         };
         slot.set_format(options.format);
         Arc::new(slot)
@@ -277,7 +277,7 @@ impl Slot {
             Err(e) => {
                 self.queue.lock().stop = true;
                 self.write_queue(writer);
-                self.tell(&format!("no thread for its queue: {e}"));
+                self.report(&format!("no thread for its queue: {e}"));
             }
         }
     }
@@ -357,7 +357,7 @@ impl Slot {
                 let why = self.not_taken();
                 self.note_loss(given_up.left, io::Error::new(io::ErrorKind::TimedOut, &*why));
                 // There is no thread any more that would say so.
-                self.losses.lock().untold.lines += given_up.untold;
+                self.losses.lock().unreported.lines += given_up.unreported;
                 self.room.notify_all();
                 drop(queue);
                 self.report_not_written(&given_up, &why);
@@ -386,7 +386,7 @@ impl Slot {
             queue.dropped += lines;
             drop(queue);
             // Each is a thread's only one, which has not been taken as a whole.
-            let given_up = GivenUp { left: Lost { lines, within_sink: 0 }, untold: 0 };
+            let given_up = GivenUp { left: Lost { lines, within_sink: 0 }, unreported: 0 };
             let why = self.not_taken();
             self.note_loss(given_up.left, io::Error::new(io::ErrorKind::TimedOut, &*why));
             self.report_not_written(&given_up, &why);
@@ -405,10 +405,10 @@ impl Slot {
     }
 
     /// Reports lines that were given up.
-    fn report_not_written(&self, &GivenUp { left, untold }: &GivenUp, why: &str) {
-        let dropped = match untold {
+    fn report_not_written(&self, &GivenUp { left, unreported }: &GivenUp, why: &str) {
+        let dropped = match unreported {
             0 => String::new(),
-            untold => format!("; {} dropped before, as its queue was full", counted(untold)),
+            unreported => format!("; {} dropped before, as its queue was full", counted(unreported)),
         };
         self.report_on_stderr(&format!("{left} not written: {why}{dropped}"));
     }
@@ -659,10 +659,10 @@ impl Slot {
                 }
                 _ => {
                     queue.dropped += 1;
-                    if queue.untold == 0 {
+                    if queue.unreported == 0 {
                         queue.since = now_micros();
                     }
-                    queue.untold += 1;
+                    queue.unreported += 1;
                     return false;
                 }
             }
@@ -703,7 +703,7 @@ impl Slot {
         if self.keeps_back {
             let _writing = While::doing(Doing::Writing);
             if let Err(e) = guarded(|| self.sink.line_written()) {
-                self.tell(&e.to_string());
+                self.report(&e.to_string());
             }
         }
         written
@@ -740,7 +740,7 @@ impl Slot {
         self.behind.store(true, Ordering::Relaxed);
         self.queue.lock().dropped += 1;
         let why = self.not_taken();
-        self.tell(&format!("lines dropped: {why}"));
+        self.report(&format!("lines dropped: {why}"));
         self.note_loss(Lost { lines: 1, within_sink: 0 }, io::Error::new(io::ErrorKind::TimedOut, why));
     }
 
@@ -753,7 +753,7 @@ impl Slot {
         drop(queue);
         let mut losses = self.losses.lock();
         let line = Lost { lines: 1, within_sink: 0 };
-        losses.untold.subtract(line);
+        losses.unreported.subtract(line);
         losses.lost.subtract(line);
         if losses.lost.lines == 0 {
             losses.why = None;
@@ -765,7 +765,7 @@ impl Slot {
     #[cold]
     fn batch_came_back(&self, lines: u64) {
         let mut losses = self.losses.lock();
-        losses.untold.came_back(lines);
+        losses.unreported.came_back(lines);
         losses.lost.came_back(lines);
         if losses.lost.lines == 0 {
             losses.why = None;
@@ -804,7 +804,7 @@ impl Slot {
             self.batch_came_back(lines.len() as u64);
         }
         if let Ok(Some(trouble)) = catch_unwind(AssertUnwindSafe(|| self.sink.trouble())) {
-            self.tell(&trouble.to_string());
+            self.report(&trouble.to_string());
         }
         let all = match written {
             Ok(()) => {
@@ -817,7 +817,7 @@ impl Slot {
                 }
                 // Where nothing was written, the log may not take it either.
                 if all || !rest.is_empty() {
-                    self.tell_in_the_log();
+                    self.report_in_the_log();
                 }
                 all
             }
@@ -839,7 +839,7 @@ impl Slot {
         if self.reopens.load(Ordering::Relaxed) && self.reopens.swap(false, Ordering::SeqCst) {
             let _doing = While::doing(Doing::Writing);
             if let Err(e) = guarded(|| self.sink.reopen()) {
-                self.tell(&e.to_string());
+                self.report(&e.to_string());
             }
         }
         all
@@ -847,14 +847,17 @@ impl Slot {
 
     /// Says in the log, which can be written to again, that lines are missing before these.
     /// Requires: the right to write.
-    fn tell_in_the_log(&self) {
-        let (untold, what) = {
+    fn report_in_the_log(&self) {
+        let (unreported, what) = {
             let losses = self.losses.lock();
-            let untold = losses.untold;
-            if untold.lines == 0 {
+            let unreported = losses.unreported;
+            if unreported.lines == 0 {
                 return;
             }
-            (untold, format!("{untold} lost since {}: {}", seconds(losses.since), losses.untold_why))
+            (
+                unreported,
+                format!("{unreported} lost since {}: {}", seconds(losses.since), losses.unreported_why),
+            )
         };
         let line = self.own_line(&what, Flags::default());
         let ends = [(line.len(), now_micros())];
@@ -862,7 +865,7 @@ impl Slot {
             add(&self.written.lines, 1);
             add(&self.written.bytes, line.len() as u64);
             // There may be more by now.
-            self.losses.lock().untold.subtract(untold);
+            self.losses.lock().unreported.subtract(unreported);
         }
     }
 
@@ -886,7 +889,7 @@ impl Slot {
     /// Lines were lost: that is counted and reported, and the next flush fails.
     fn lose(&self, lines: u64, why: io::Error) {
         let failed = self.written.failed.fetch_add(lines, Ordering::Relaxed) + lines;
-        self.tell(&format!("{} lost: {why}", counted(failed)));
+        self.report(&format!("{} lost: {why}", counted(failed)));
         self.note_loss(Lost { lines, within_sink: 0 }, why);
     }
 
@@ -898,11 +901,11 @@ impl Slot {
         }
         let mut losses = self.losses.lock();
         losses.lost.add(lost);
-        if losses.untold.lines == 0 {
+        if losses.unreported.lines == 0 {
             losses.since = now_micros();
         }
-        losses.untold.add(lost);
-        losses.untold_why = why.to_string();
+        losses.unreported.add(lost);
+        losses.unreported_why = why.to_string();
         losses.why.get_or_insert(why);
     }
 
@@ -916,11 +919,12 @@ impl Slot {
     }
 
     /// Reports trouble on standard error, where no report can come back to this sink.
-    fn tell(&self, what: &str) {
+    fn report(&self, what: &str) {
         let now = now_micros();
-        let told = self.told.load(Ordering::Relaxed);
-        let due = told == 0 || now.saturating_sub(told) >= TELL_EVERY_MICROS;
-        if due && self.told.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        let reported = self.reported.load(Ordering::Relaxed);
+        let due = reported == 0 || now.saturating_sub(reported) >= TELL_EVERY_MICROS;
+        if due && self.reported.compare_exchange(reported, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
             self.report_on_stderr(what);
         }
     }
@@ -936,7 +940,11 @@ impl Slot {
         let mut idle = false;
         let mut queue = self.queue.lock();
         loop {
-            while queue.batch.ends.is_empty() && queue.untold == 0 && !queue.stop && queue.writer == writer {
+            while queue.batch.ends.is_empty()
+                && queue.unreported == 0
+                && !queue.stop
+                && queue.writer == writer
+            {
                 queue.asleep = true;
                 if self.needs_ticks && !(idle && cfg!(feature = "shuttle")) {
                     queue = wait_a_while(&self.work, queue, TICK.saturating_sub(ticked.elapsed()));
@@ -948,14 +956,14 @@ impl Slot {
                 idle = true;
             }
             idle = false;
-            if queue.writer != writer || (queue.batch.ends.is_empty() && queue.untold == 0) {
+            if queue.writer != writer || (queue.batch.ends.is_empty() && queue.unreported == 0) {
                 return;
             }
             std::mem::swap(&mut mine, &mut queue.batch);
             queue.busy = true;
             queue.taken += mine.ends.len() as u64;
-            let (untold, since) = (std::mem::take(&mut queue.untold), queue.since);
-            queue.telling = untold;
+            let (unreported, since) = (std::mem::take(&mut queue.unreported), queue.since);
+            queue.reporting = unreported;
             drop(queue);
             self.room.notify_all();
             let begun = self.latency.begin();
@@ -965,9 +973,9 @@ impl Slot {
                 self.write_of(&lines, || self.queue.lock().writer != writer);
             }
             // A thread that was given up has had that reported.
-            if untold > 0 && self.queue.lock().writer == writer {
+            if unreported > 0 && self.queue.lock().writer == writer {
                 let line = self.own_line(
-                    &format!("{} dropped since {}", counted(untold), seconds(since)),
+                    &format!("{} dropped since {}", counted(unreported), seconds(since)),
                     Flags::default(),
                 );
                 let ends = [(line.len(), now_micros())];
@@ -983,11 +991,11 @@ impl Slot {
                 self.room.notify_all();
                 return;
             }
-            queue.telling = 0;
+            queue.reporting = 0;
             if queue.batch.ends.is_empty() {
                 drop(queue);
                 if let Err(e) = guarded(|| self.sink.idle()) {
-                    self.tell(&e.to_string());
+                    self.report(&e.to_string());
                 }
                 queue = self.queue.lock();
                 if queue.writer != writer {
@@ -1021,7 +1029,7 @@ impl Slot {
             queue.ticking = true;
         }
         drop(queue);
-        self.tell_of_an_old_repetition();
+        self.report_an_old_repetition();
         {
             let _writing = self.writing.lock();
             let outcomes = [
@@ -1030,7 +1038,7 @@ impl Slot {
                 guarded(|| self.sink.trouble().map_or(Ok(()), Err)),
             ];
             for e in outcomes.into_iter().filter_map(Result::err) {
-                self.tell(&e.to_string());
+                self.report(&e.to_string());
             }
         }
         *ticked = Instant::now();
@@ -1045,7 +1053,7 @@ impl Slot {
     }
 
     /// Queues the report of a repetition whose time is over. The next line waits for that.
-    fn tell_of_an_old_repetition(&self) {
+    fn report_an_old_repetition(&self) {
         let mut repetition = self.repetition.lock();
         let over = |last: &Repeated| {
             last.came.elapsed() >= Duration::from_micros(self.dedup_micros) || cfg!(feature = "shuttle")

@@ -71,10 +71,10 @@ pub(super) struct Queue {
     pub(super) done: u64,
     pub(super) dropped: u64,
     /// Dropped since that was last reported in the log, and since when.
-    pub(super) untold: u64,
+    pub(super) unreported: u64,
     pub(super) since: u64,
     /// Those of them that its thread is about to report.
-    pub(super) telling: u64,
+    pub(super) reporting: u64,
 }
 
 /// Lines that were given up.
@@ -82,7 +82,7 @@ pub(super) struct GivenUp {
     /// Those that were not written, or not to their end.
     pub(super) left: Lost,
     /// Those that were dropped before, which nothing has reported.
-    pub(super) untold: u64,
+    pub(super) unreported: u64,
 }
 
 impl Queue {
@@ -92,7 +92,7 @@ impl Queue {
         let waiting = self.batch.ends.len() as u64;
         let within_sink = self.taken - self.done;
         let left = waiting + within_sink;
-        let untold = std::mem::take(&mut self.untold) + std::mem::take(&mut self.telling);
+        let unreported = std::mem::take(&mut self.unreported) + std::mem::take(&mut self.reporting);
         self.batch.clear(0);
         self.dropped += left;
         self.taken += waiting;
@@ -100,7 +100,7 @@ impl Queue {
         self.writer += 1;
         self.stuck += usize::from(self.busy || self.ticking);
         (self.busy, self.ticking, self.ended) = (false, false, true);
-        GivenUp { left: Lost { lines: left, within_sink }, untold }
+        GivenUp { left: Lost { lines: left, within_sink }, unreported }
     }
 
     /// A thread that was given up is back from the sink: its lines, which were counted as dropped,

@@ -35,7 +35,7 @@ fn a_stream_takes_another_name_with_everything_that_leads_to_it() {
 }
 
 #[test]
-fn options_and_properties_are_told_as_they_were_set() {
+fn options_and_properties_are_reported_as_they_were_set() {
     let graph = Graph::new();
     let mut sink = SinkSpec::new("memory", "5,500");
     sink.config.insert("colour".to_owned(), "red".to_owned());
@@ -45,9 +45,9 @@ fn options_and_properties_are_told_as_they_were_set() {
         .dedup(Duration::from_secs(3))
         .when_full(WhenFull::Drop);
     graph.configure("m", options).unwrap();
-    let told = graph.options("m").unwrap();
+    let reported = graph.options("m").unwrap();
     assert_eq!(
-        (told.format, told.dedup, told.when_full),
+        (reported.format, reported.dedup, reported.when_full),
         (Format::Json, Some(Duration::from_secs(3)), Some(WhenFull::Drop))
     );
     assert_eq!(graph.property("m", "colour").as_deref(), Some("red"));
@@ -61,7 +61,7 @@ fn options_and_properties_are_told_as_they_were_set() {
     graph.add_outlet("m", "stderr", Some("status >= 500")).unwrap();
     graph.set_enabled("stderr", false).unwrap();
     log!(graph.find("m").unwrap(), "12345");
-    let told: serde_json::Value = serde_json::from_str(&graph.describe("m").unwrap().to_json()).unwrap();
+    let reported: serde_json::Value = serde_json::from_str(&graph.describe("m").unwrap().to_json()).unwrap();
     let size = graph.memory_last("m", 1).unwrap()[0].bytes.len();
     let expected = serde_json::json!({
         "name": "m", "type": "memory", "path": "5,500", "format": "json", "enabled": true, "enabled_below": true,
@@ -71,7 +71,7 @@ fn options_and_properties_are_told_as_they_were_set() {
         "config": { "colour": "blue", "owner": "me" },
         "outlets": [{ "name": "stderr", "filter": "status >= 500" }],
     });
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 #[test]
@@ -468,8 +468,8 @@ fn lines_left_out_are_reported_at_the_end() {
     let exact = ["--exact", "calls::end_without_another_line", "--test-threads=1"];
     let output = command.args(exact).env("LOGDAG_ENDS", "1").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    let told: Vec<&str> = said.lines().filter_map(|line| line.split(" left out").next()).collect();
-    assert_eq!(told, ["log: 1 line", "log: 2 lines"], "{said}");
+    let reported: Vec<&str> = said.lines().filter_map(|line| line.split(" left out").next()).collect();
+    assert_eq!(reported, ["log: 1 line", "log: 2 lines"], "{said}");
 }
 
 /// As in libmtev, statistics count the lines that reach a stream, and need no sink.
@@ -505,8 +505,9 @@ fn lines_that_come_to_a_stream_with_statistics_are_counted() {
     assert_eq!(came("nowhere"), Some(0));
     assert!(!graph.stream("nowhere").unwrap().is_enabled());
     assert_eq!((came("ring"), came("without")), (None, None));
-    let told: serde_json::Value = serde_json::from_str(&graph.describe("web").unwrap().to_json()).unwrap();
-    assert_eq!(told["stats"]["came"], 3);
+    let reported: serde_json::Value =
+        serde_json::from_str(&graph.describe("web").unwrap().to_json()).unwrap();
+    assert_eq!(reported["stats"]["came"], 3);
     // They go on where the configuration is read again.
     config("<log name='new'/>").replace(&graph).unwrap();
     log("web");

@@ -143,8 +143,8 @@ fn an_apply_that_fails_takes_no_subscriber_away() {
 fn attributes_of_the_built_in_stream_count() {
     let graph = Graph::new();
     xml("<log name='stderr' format='json' dedup_seconds='5' disabled='true'/>").apply(&graph).unwrap();
-    let told = graph.describe("stderr").unwrap();
-    assert_eq!((told.format, told.flags.timestamps, &*told.kind), (Format::Json, true, "stderr"));
+    let reported = graph.describe("stderr").unwrap();
+    assert_eq!((reported.format, reported.flags.timestamps, &*reported.kind), (Format::Json, true, "stderr"));
     assert_eq!(graph.options("stderr").unwrap().dedup, Some(Duration::from_secs(5)));
     xml("<log name='stderr' timestamps='off'/>").apply(&graph).unwrap();
     assert!(!graph.describe("stderr").unwrap().flags.timestamps);

@@ -120,8 +120,16 @@ fn streams_that_a_new_configuration_leaves_out_are_what_they_were_before() {
     graph.add_memory("own", 10, 1000).unwrap();
     graph.add_outlet("own", "stderr", Some("n > 1")).unwrap();
     let facts = |name: &str| {
-        let told = graph.describe(name).unwrap();
-        (told.kind, told.path, told.format, told.flags, told.enabled, told.enabled_below, told.outlets)
+        let reported = graph.describe(name).unwrap();
+        (
+            reported.kind,
+            reported.path,
+            reported.format,
+            reported.flags,
+            reported.enabled,
+            reported.enabled_below,
+            reported.outlets,
+        )
     };
     let names = ["own", "error", "debug", "stderr", "app/http"];
     stream(&graph, "app/http");

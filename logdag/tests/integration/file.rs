@@ -156,9 +156,9 @@ fn a_missing_directory_is_an_error_with_the_path() {
     let error = graph.configure("app", typed("file", &path, Rotation::default())).unwrap_err().to_string();
     assert!(error.contains(path.to_str().unwrap()) && error.contains("\"app\""), "{error}");
     assert!(error.contains("No such file or directory"), "{error}");
-    let told =
+    let reported =
         format!("make the directory {}, or have it made with make_dirs", path.parent().unwrap().display());
-    assert!(error.contains(&told), "{error}");
+    assert!(error.contains(&reported), "{error}");
 }
 
 #[test]
@@ -181,11 +181,11 @@ fn a_directory_that_vanishes_costs_lines_and_nothing_else() {
     fs::create_dir(&sub).unwrap();
     log!(stream, "two");
     let text = fs::read_to_string(&path).unwrap();
-    let (first, told) = text.split_once('\n').unwrap();
+    let (first, reported) = text.split_once('\n').unwrap();
     assert_eq!(first, "two");
     assert!(
-        told.starts_with("log stream app: 10 lines lost since 2") && told.contains("No such file"),
-        "{told}"
+        reported.starts_with("log stream app: 10 lines lost since 2") && reported.contains("No such file"),
+        "{reported}"
     );
 }
 

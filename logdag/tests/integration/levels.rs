@@ -148,8 +148,11 @@ fn lines_show_levels_and_keys_where_that_is_asked_for() {
     };
     let (line, description) = config("plain", r#"level="on" keys="on""#);
     assert_eq!(line, "[warning] no answer status=503 ok=false");
-    let told: Json = serde_json::from_str(&description.to_json()).unwrap();
-    assert_eq!((&told["level"], &told["keys"], &told["target"]), (&true.into(), &true.into(), &false.into()));
+    let reported: Json = serde_json::from_str(&description.to_json()).unwrap();
+    assert_eq!(
+        (&reported["level"], &reported["keys"], &reported["target"]),
+        (&true.into(), &true.into(), &false.into())
+    );
     let (line, _) = config("plain", "");
     assert_eq!(line, "no answer");
     let json = |attributes| serde_json::from_str::<Json>(&config("json", attributes).0).unwrap();

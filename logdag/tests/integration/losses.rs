@@ -64,9 +64,9 @@ fn a_message_as_long_as_allowed_is_written_with_its_prefix() {
     log!(stream, "{}", "x".repeat(101));
     log!(stream, "{}", "y".repeat(100));
     let text = fs::read_to_string(&path).unwrap();
-    let (line, told) = text.split_once('\n').unwrap();
+    let (line, reported) = text.split_once('\n').unwrap();
     assert!(line.ends_with(&format!("] {}", "y".repeat(100))) && !text.contains("xxx"), "{text}");
-    assert!(told.contains("log stream file: 1 line lost since 2"), "{told}");
+    assert!(reported.contains("log stream file: 1 line lost since 2"), "{reported}");
     assert_eq!(graph.describe("file").unwrap().counters.failed, 1);
 }
 

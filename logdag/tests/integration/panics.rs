@@ -51,10 +51,10 @@ fn a_panic_of_a_sink_loses_no_line_that_waits_behind_it() {
     let counters = graph.describe("slow").unwrap().counters;
     assert_eq!((counters.failed, counters.dropped), (1, 0), "it blocks: nothing is dropped");
     let lines = sink.lines();
-    let (told, lines): (Vec<&str>, Vec<&str>) =
+    let (reported, lines): (Vec<&str>, Vec<&str>) =
         lines.iter().map(|line| &**line).partition(|line| line.starts_with("log stream"));
     assert_eq!(lines, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
-    assert!(matches!(&told[..], [one] if one.contains("slow: 1 line lost since 2")), "{told:?}");
+    assert!(matches!(&reported[..], [one] if one.contains("slow: 1 line lost since 2")), "{reported:?}");
 }
 
 #[test]

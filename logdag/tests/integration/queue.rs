@@ -99,12 +99,12 @@ fn repetitions_are_counted_and_reported() {
     for line in ["a", "a", "a", "b", "b", "a"] {
         log!(stream, "{line}");
     }
-    let told = |times| format!("log stream ring: last line repeated {times}");
-    assert_eq!(ring(&graph, "ring"), ["a", &told("2 times"), "b", &told("1 time"), "a"]);
+    let reported = |times| format!("log stream ring: last line repeated {times}");
+    assert_eq!(ring(&graph, "ring"), ["a", &reported("2 times"), "b", &reported("1 time"), "a"]);
     assert_eq!(graph.describe("ring").unwrap().counters.repeated, 3);
     log!(stream, "a");
     graph.flush().unwrap();
-    assert_eq!(ring(&graph, "ring")[5..], [told("1 time")]);
+    assert_eq!(ring(&graph, "ring")[5..], [reported("1 time")]);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn only_what_comes_soon_enough_is_a_repetition() {
 }
 
 #[test]
-fn dropped_lines_are_counted_and_told_in_the_log() {
+fn dropped_lines_are_counted_and_reported_in_the_log() {
     let graph = Graph::new();
     let slow = Arc::new(Slow::default());
     slow.set(true);
@@ -142,8 +142,8 @@ fn dropped_lines_are_counted_and_told_in_the_log() {
     log!(stream, "goes on");
     graph.go_sync();
     let lines = slow.lines();
-    let (told, others): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains("dropped"));
-    let told: u64 = told
+    let (reported, others): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains("dropped"));
+    let reported: u64 = reported
         .iter()
         .map(|line| {
             let rest = line.strip_prefix("log stream slow: ").unwrap();
@@ -152,7 +152,7 @@ fn dropped_lines_are_counted_and_told_in_the_log() {
             number.parse::<u64>().unwrap()
         })
         .sum();
-    assert_eq!(told, counters.dropped);
+    assert_eq!(reported, counters.dropped);
     assert_eq!(others.len() as u64, 40 - counters.dropped + 1);
     assert_eq!(others.last().unwrap().as_str(), "goes on");
 }
@@ -329,9 +329,9 @@ fn what_is_logged_in_the_middle_of_a_line_is_counted() {
     }
     assert_eq!(ring(&graph, "ring"), ["with an argument"; 3]);
     assert!(ring(&graph, "other").is_empty());
-    let told = graph.describe("other").unwrap();
-    assert_eq!((told.reentrant, graph.describe("ring").unwrap().reentrant), (3, 0));
-    assert!(told.to_json().contains("\"reentrant\":3"), "{}", told.to_json());
+    let reported = graph.describe("other").unwrap();
+    assert_eq!((reported.reentrant, graph.describe("ring").unwrap().reentrant), (3, 0));
+    assert!(reported.to_json().contains("\"reentrant\":3"), "{}", reported.to_json());
 }
 
 /// As a signal handler does that interrupts a thread while it describes a graph: the locks are that

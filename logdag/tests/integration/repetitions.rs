@@ -14,8 +14,8 @@ fn a_repetition_that_nothing_follows_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();
-    let told = typed("file", &path, Rotation::default()).dedup(Duration::from_secs(1));
-    let stream = graph.configure("app", told).unwrap();
+    let reported = typed("file", &path, Rotation::default()).dedup(Duration::from_secs(1));
+    let stream = graph.configure("app", reported).unwrap();
     graph.go_async();
     for _ in 0..5 {
         log!(stream, "the same");

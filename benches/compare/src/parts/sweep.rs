@@ -151,7 +151,7 @@ fn threads(context: &Context) -> Result<Chart> {
 }
 
 /// The child: appends on the parent's request.
-pub fn append_when_told(feed: &Path, count: usize, in_c: bool) -> Result<Vec<f64>> {
+pub fn append_on_request(feed: &Path, count: usize, in_c: bool) -> Result<Vec<f64>> {
     let load = Load::single(count);
     if in_c {
         let api = c::Api::load(Path::new(&std::env::var_os("JLOG_C_LIB").unwrap_or_default()))?;

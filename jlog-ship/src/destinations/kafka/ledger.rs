@@ -45,7 +45,7 @@ impl Ledger {
     pub fn reopen(&self) -> bool {
         self.hear_nothing();
         let mut page = self.page();
-        (page.broken, page.told) = (false, false);
+        (page.broken, page.reported) = (false, false);
         page.again = (0..page.entries.len()).map(|n| page.first + n).collect();
         let poisoned = std::mem::take(&mut page.poisoned);
         if page.suspects == 0 {
@@ -56,9 +56,9 @@ impl Ledger {
 
     /// Records an error of librdkafka. `telling` means that it is more informative than an earlier
     /// one.
-    pub fn hear(&self, refusal: Refusal, telling: bool) {
+    pub fn hear(&self, refusal: Refusal, informative: bool) {
         self.heard.send_if_modified(|heard| match heard {
-            Some((_, said)) if telling && *said != refusal => {
+            Some((_, said)) if informative && *said != refusal => {
                 *said = refusal;
                 true
             }
@@ -109,13 +109,13 @@ impl Ledger {
 pub(super) struct Claim {
     /// Its messages without a report.
     left: AtomicUsize,
-    told: Notify,
+    reported: Notify,
 }
 
 impl Claim {
     /// Waits until everything has been reported, or a failure.
-    pub async fn told(&self) {
-        self.told.notified().await;
+    pub async fn reported(&self) {
+        self.reported.notified().await;
     }
 }
 
@@ -153,7 +153,7 @@ pub(super) struct Page {
     /// Nothing is sent before the next opening.
     pub broken: bool,
     /// Whether the engine knows why.
-    pub told: bool,
+    pub reported: bool,
     /// Messages that were refused for good since the last opening, together with others or alone.
     pub poisoned: usize,
     /// How many messages are still sent in one shipment at a time, to find the ones that were
@@ -213,7 +213,7 @@ impl Page {
         if let Some(claim) = &entry.claim {
             let last = claim.left.fetch_sub(1, Relaxed) == 1;
             if last || state != State::Written {
-                claim.told.notify_one();
+                claim.reported.notify_one();
             }
         }
     }
