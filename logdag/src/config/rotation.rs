@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::Result;
+use super::error::Result;
 use super::value::Given;
 use crate::sink::{
     Compression, RotateAt, RotatedName, Rotation, RotationError, SinkSpec, Zone, name_of_rotated,

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::checked::{BUILT_IN_TYPES, Config, Http};
+use super::element::{Element, Place};
+use super::error::{ConfigError, Result};
 use super::rotation::{self, RotatedNames};
 use super::value::Given;
-use super::{BUILT_IN_TYPES, Config, ConfigError, Element, Http, Place, Result};
+
 use crate::filter::{Filter, Limit};
 use crate::format::{Flags, Format};
 use crate::graph::Graph;

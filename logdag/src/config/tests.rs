@@ -1,8 +1,14 @@
 //! What configurations are taken, and how they are refused.
 
+use std::path::{Path, PathBuf};
+
+use super::error::{Result, SHOWN};
+use super::files::{MAX_FILE, is_descriptor};
 use super::*;
 use crate::filter::Filter;
 use crate::format::{Flags, Format};
+use crate::graph::Graph;
+use crate::options::StreamConfig;
 use crate::sink::{Metric, SinkSpec};
 
 fn config(text: &str) -> Result<Config> {

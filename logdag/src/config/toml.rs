@@ -5,11 +5,12 @@ use std::rc::Rc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, Element, MAX_DEPTH, Open, Place, Result, Source, include, substitute};
+use super::element::{Element, MAX_DEPTH, Place, Source, substitute};
+use super::error::{ConfigError, Result};
 use crate::suggest::did_you_mean;
 
 /// Adds everything that a text has to an element.
-pub(super) fn into_element(source: &Rc<Source>, element: Element, open: &mut Open) -> Result<Element> {
+pub(super) fn into_element(source: &Rc<Source>, element: Element) -> Result<Element> {
     let table = DeTable::parse(&source.text).map_err(|e| {
         let place = source.place(e.span().map_or(0, |span| span.start));
         if source.shown {
@@ -20,8 +21,7 @@ pub(super) fn into_element(source: &Rc<Source>, element: Element, open: &mut Ope
             place.error("it is not well-formed TOML: checking this file by itself says more")
         }
     })?;
-    let mut reader = Reader { source, open };
-    reader.fill(element, table.get_ref(), 0)
+    Reader { source }.fill(element, table.get_ref(), 0)
 }
 
 /// What is wrong where a key is given twice: which one, and in which table.
@@ -38,7 +38,6 @@ const EXPECTED: &str =
 
 struct Reader<'a> {
     source: &'a Rc<Source>,
-    open: &'a mut Open,
 }
 
 impl Reader<'_> {
@@ -52,7 +51,7 @@ impl Reader<'_> {
         place.error(format!("{shown}{EXPECTED}{}", did_you_mean(name, &["include", "log", "outlet"])))
     }
 
-    fn fill(&mut self, mut element: Element, table: &DeTable<'_>, depth: usize) -> Result<Element> {
+    fn fill(&self, mut element: Element, table: &DeTable<'_>, depth: usize) -> Result<Element> {
         let mut children: Vec<(usize, Element)> = Vec::new();
         for (key, value) in table {
             let name = key.get_ref();
@@ -81,19 +80,12 @@ impl Reader<'_> {
         element.attributes.sort_by_key(|(_, _, place)| place.offset);
         // In the order of the document.
         children.sort_by_key(|(at, _)| *at);
-        for (_, child) in children {
-            if child.name == "include" {
-                let taken = include(&child, self.source, self.open)?;
-                element.children.push(child.around(taken));
-            } else {
-                element.children.push(child);
-            }
-        }
+        element.children.extend(children.into_iter().map(|(_, child)| child));
         Ok(element)
     }
 
     /// A child: a table, or, where a name says it all, a text.
-    fn item(&mut self, name: &str, item: &Spanned<DeValue<'_>>, depth: usize) -> Result<Element> {
+    fn item(&self, name: &str, item: &Spanned<DeValue<'_>>, depth: usize) -> Result<Element> {
         let element = Element::empty(name, self.place(item));
         match item.get_ref() {
             _ if depth >= MAX_DEPTH => {
@@ -117,7 +109,7 @@ impl Reader<'_> {
     }
 
     /// What is an element with a text each in XML.
-    fn config(&mut self, mut element: Element, table: &DeTable<'_>) -> Result<Element> {
+    fn config(&self, mut element: Element, table: &DeTable<'_>) -> Result<Element> {
         for (key, value) in table {
             let place = self.place(value);
             let Some(text) = scalar(value.get_ref()) else {

@@ -2,7 +2,8 @@
 
 use jiff::{Span, SpanRelativeTo};
 
-use super::{ConfigError, Element, Place, Result};
+use super::element::{Element, Place};
+use super::error::{ConfigError, Result};
 
 /// An attribute, and where it was found.
 #[derive(Clone, Copy)]

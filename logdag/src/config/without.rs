@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::{ConfigError, Element, Open, Result, Source};
+use super::element::{Element, Source};
+use super::error::{ConfigError, Result};
 
 fn refused(source: &Rc<Source>, language: &str) -> ConfigError {
     let feature = language.to_lowercase();
@@ -13,7 +14,7 @@ fn refused(source: &Rc<Source>, language: &str) -> ConfigError {
 pub(super) mod toml {
     use super::*;
 
-    pub(in super::super) fn into_element(source: &Rc<Source>, _: Element, _: &mut Open) -> Result<Element> {
+    pub(in super::super) fn into_element(source: &Rc<Source>, _: Element) -> Result<Element> {
         Err(refused(source, "TOML"))
     }
 }
@@ -22,11 +23,11 @@ pub(super) mod toml {
 pub(super) mod xml {
     use super::*;
 
-    pub(in super::super) fn root(source: &Rc<Source>, _: &mut Open) -> Result<Element> {
+    pub(in super::super) fn root(source: &Rc<Source>) -> Result<Element> {
         Err(refused(source, "XML"))
     }
 
-    pub(in super::super) fn snippet(source: &Rc<Source>, _: &mut Open) -> Result<Vec<Element>> {
+    pub(in super::super) fn snippet(source: &Rc<Source>) -> Result<Vec<Element>> {
         Err(refused(source, "XML"))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::{Element, MAX_DEPTH, Open, Place, Result, Source, include, looks_like_xml, substitute};
+use super::element::{Element, MAX_DEPTH, Place, Source, looks_like_xml, substitute};
+use super::error::Result;
 
 impl Source {
     /// The place of a line and a column, both from 1.
@@ -24,17 +25,17 @@ impl Place {
 }
 
 /// The root of a text.
-pub(super) fn root(source: &Rc<Source>, open: &mut Open) -> Result<Element> {
+pub(super) fn root(source: &Rc<Source>) -> Result<Element> {
     let document = Document::parse(source, &source.text, 0)?;
-    document.element(document.tree.root_element(), open, 0)
+    document.element(document.tree.root_element(), 0)
 }
 
 /// The elements of a text that has no root.
-pub(super) fn snippet(source: &Rc<Source>, open: &mut Open) -> Result<Vec<Element>> {
+pub(super) fn snippet(source: &Rc<Source>) -> Result<Vec<Element>> {
     // A root on the first line leaves lines as they are, and moves columns of the first one.
     let text = format!("<s>{}</s>", source.text);
     let document = Document::parse(source, &text, 3)?;
-    document.children(document.tree.root_element(), open, 0)
+    document.children(document.tree.root_element(), 0)
 }
 
 struct Document<'a> {
@@ -67,7 +68,7 @@ impl<'a> Document<'a> {
         Ok(Self { tree, source, moved: usize::from(moved) })
     }
 
-    fn element(&self, node: roxmltree::Node<'_, '_>, open: &mut Open, depth: usize) -> Result<Element> {
+    fn element(&self, node: roxmltree::Node<'_, '_>, depth: usize) -> Result<Element> {
         let at = |offset: usize| self.source.place(offset.saturating_sub(self.moved));
         if depth > MAX_DEPTH {
             return Err(
@@ -86,22 +87,13 @@ impl<'a> Document<'a> {
             place: at(node.range().start),
             attributes,
             text: substitute(text.trim()),
-            children: self.children(node, open, depth + 1)?,
+            children: self.children(node, depth + 1)?,
         })
     }
 
-    fn children(&self, node: roxmltree::Node<'_, '_>, open: &mut Open, depth: usize) -> Result<Vec<Element>> {
-        let mut out = Vec::new();
-        for child in node.children().filter(roxmltree::Node::is_element) {
-            let child = self.element(child, open, depth)?;
-            if child.name == "include" {
-                let taken = include(&child, self.source, open)?;
-                out.push(child.around(taken));
-            } else {
-                out.push(child);
-            }
-        }
-        Ok(out)
+    fn children(&self, node: roxmltree::Node<'_, '_>, depth: usize) -> Result<Vec<Element>> {
+        let elements = node.children().filter(roxmltree::Node::is_element);
+        elements.map(|child| self.element(child, depth)).collect()
     }
 }
 

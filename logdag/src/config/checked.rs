@@ -1,0 +1,234 @@
+//! A configuration that was read, and what can be done with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::element::Place;
+use super::error::{ConfigError, Result, unreadable};
+use crate::graph::{ApplyError, Graph};
+use crate::options::StreamConfig;
+use crate::redact::Redaction;
+use crate::suggest::did_you_mean;
+
+/// The built-in types.
+pub(super) const BUILT_IN_TYPES: &[&str] =
+    &["file", "file_synch", "memory", "jlog", "stdout", "stderr", "fd", "syslog", "journald", "metric"];
+
+/// A configuration that was read and checked.
+#[derive(Debug)]
+pub struct Config {
+    /// In document order.
+    pub(super) streams: Vec<StreamConfig>,
+    pub(super) places: Vec<Place>,
+    /// Streams that are left out, and what they require of the environment.
+    pub(super) left_out: Vec<(String, String)>,
+    pub(super) warnings: Vec<ConfigError>,
+    /// What no stream writes.
+    pub(super) redaction: Redaction,
+    /// Where to answer over HTTP, and where that stands.
+    pub(super) http: Option<(Http, Place)>,
+}
+
+/// Settings for answering over HTTP: an `<http>` below the root or in `<logs>`, or the table
+/// `[http]`. This library does not answer itself; the command `logdag` does, and programs can with
+/// the crate jlog-watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Http {
+    /// The address to listen at, as written.
+    pub address: String,
+    /// The file with the token that clients must send.
+    pub token_file: Option<PathBuf>,
+    /// The certificate and its chain for TLS, and its private key: both are given, or neither.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key.
+    pub tls_key: Option<PathBuf>,
+    /// The authorities whose certificates clients must have.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Names by which clients without a token may call the server (`allow_host`, with commas
+    /// between them).
+    pub allow_hosts: Vec<String>,
+}
+
+impl Config {
+    /// The streams, in document order.
+    pub fn streams(&self) -> &[StreamConfig] {
+        &self.streams
+    }
+
+    /// The settings for answering over HTTP, if there are any.
+    pub fn http(&self) -> Option<&Http> {
+        self.http.as_ref().map(|(http, _)| http)
+    }
+
+    /// Makes an error about the HTTP settings, with their place.
+    pub fn http_error(&self, why: impl Into<String>) -> ConfigError {
+        let why = why.into();
+        self.http
+            .as_ref()
+            .map_or_else(|| unreadable(Path::new(""), why.clone()), |(_, place)| place.error(&*why))
+    }
+
+    /// The streams that the environment leaves out, with the condition (`require_env`) that does
+    /// not hold.
+    pub fn left_out(&self) -> &[(String, String)] {
+        &self.left_out
+    }
+
+    /// What no sink gets, whatever streams a line comes through.
+    pub fn redaction(&self) -> &Redaction {
+        &self.redaction
+    }
+
+    /// Lets lines through a stream, or not, whatever the configuration says; says whether it
+    /// declares the stream.
+    pub fn set_enabled(&mut self, name: &str, enabled: bool) -> bool {
+        let stream = self.streams.iter_mut().find(|stream| stream.name == name);
+        stream.map(|stream| stream.options.enabled = enabled).is_some()
+    }
+
+    /// What is right as far as it goes, but may not be what was meant: names that mean nothing and
+    /// are near to ones that do, values that are not taken, outlets that lead nowhere. In the order
+    /// of the document.
+    pub fn warnings(&self) -> &[ConfigError] {
+        &self.warnings
+    }
+
+    /// What is missing or in the way on this machine, as it is now, at the first stream that needs
+    /// it: directories of files that no `make_dirs` has made, the users and groups that files are
+    /// to belong to, and directories in the place of files.
+    pub fn missing(&self) -> Vec<ConfigError> {
+        let mut known = BTreeSet::new();
+        let mut known_names = BTreeSet::new();
+        let mut missing = Vec::new();
+        for (stream, place) in self.streams.iter().zip(&self.places) {
+            let (name, Some(sink)) = (&stream.name, &stream.options.sink) else { continue };
+            for e in sink.access.missing() {
+                if known_names.insert(e.to_string()) {
+                    missing.push(place.error(format!("{e}, which the log {name:?} is to belong to")));
+                }
+            }
+            for why in crate::sink::in_the_way(sink) {
+                missing.push(place.error(format!("the log {name:?}: {why}")));
+            }
+            for (n, dir) in crate::sink::directories(sink).into_iter().enumerate() {
+                let can_be_made = || dir.ancestors().find(|dir| dir.exists()).is_none_or(Path::is_dir);
+                if !known.insert(dir.clone()) || dir.is_dir() || (sink.make_dirs && can_be_made()) {
+                    continue;
+                }
+                missing.push(place.error(format!(
+                    "the directory {}{} of the log {name:?} is missing: make it, or have it made with make_dirs=\"on\"",
+                    dir.display(),
+                    if n > 0 { " for rotated files" } else { "" },
+                )));
+            }
+            // One that is made for the file will be there.
+            if let Some(dir) = crate::sink::directory_of_latest(sink)
+                && known.insert(dir.clone())
+                && !dir.is_dir()
+            {
+                let dir = dir.display();
+                missing.push(place.error(format!(
+                    "the directory {dir} for the link \"latest\" of the log {name:?} is missing: make it"
+                )));
+            }
+        }
+        missing
+    }
+
+    /// Tries the outlets on a graph of their own, without any sink.
+    pub(super) fn check_outlets(&self) -> Result<()> {
+        let bare = self.streams.iter().cloned().map(|mut stream| {
+            stream.options.sink = None;
+            stream
+        });
+        Graph::new().apply(bare.collect()).map_err(|e| self.error_of(&e))
+    }
+
+    fn error_of(&self, error: &ApplyError) -> ConfigError {
+        match error.index.and_then(|stream| self.places.get(stream)) {
+            Some(place) => place.error(error.to_string()),
+            None => unreadable(Path::new(""), error.to_string()),
+        }
+    }
+
+    /// Sets up a graph: all of it, or, where a sink cannot be opened, nothing. A stream whose type
+    /// is not registered yet gets its sink when [`Graph::register`] knows the type; see
+    /// [`Graph::unregistered`].
+    ///
+    /// # Errors
+    /// A sink that cannot be opened.
+    pub fn apply(&self, graph: &Graph) -> Result<()> {
+        self.check_sinks()?;
+        self.with_redaction(graph, || graph.apply(self.streams.clone()))
+    }
+
+    /// Puts this configuration in the place of those that were applied before, as
+    /// [`Graph::replace`] does.
+    ///
+    /// # Errors
+    /// A sink that cannot be opened; nothing is changed then.
+    pub fn replace(&self, graph: &Graph) -> Result<()> {
+        self.check_sinks()?;
+        self.with_redaction(graph, || graph.replace(self.streams.clone()))
+    }
+
+    /// Sets up streams with what they are not to write: no line is written between the one and the
+    /// other.
+    fn with_redaction(
+        &self,
+        graph: &Graph,
+        set_up: impl FnOnce() -> std::result::Result<(), ApplyError>,
+    ) -> Result<()> {
+        let before = graph.redaction();
+        graph.set_redaction(before.union(&self.redaction));
+        let done = set_up();
+        graph.set_redaction(if done.is_ok() { self.redaction.clone() } else { before });
+        done.map_err(|e| self.error_of(&e))
+    }
+
+    fn check_sinks(&self) -> Result<()> {
+        let mut metrics = BTreeMap::new();
+        for (stream, place) in self.streams.iter().zip(&self.places) {
+            if let Some(sink) = &stream.options.sink {
+                crate::sink::check(sink).map_err(|why| place.error(why))?;
+                if sink.kind == "metric"
+                    && let Some(other) = metrics.insert(&*sink.path, &*stream.name)
+                {
+                    let why = format!("the log {other:?} has a metric of the name {:?} already", sink.path);
+                    return Err(place.error(why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a configuration without streams: as one in the place of another it is more likely a
+    /// file that is being written.
+    pub(crate) fn check_any(&self) -> Result<()> {
+        if !self.streams.is_empty() || !self.left_out.is_empty() {
+            return Ok(());
+        }
+        let first = self.warnings.first().cloned();
+        Err(first.unwrap_or_else(|| unreadable(Path::new(""), "it configures nothing".to_owned())))
+    }
+
+    /// Checks that every type is registered, for programs that register none later.
+    ///
+    /// # Errors
+    /// The first that is not, and what a sink needs and does not have.
+    pub fn check_types(&self, graph: &Graph) -> Result<()> {
+        for (stream, place) in self.streams.iter().zip(&self.places) {
+            let Some(sink) = &stream.options.sink else { continue };
+            if !graph.knows_type(&sink.kind) {
+                return Err(place.error(format!(
+                    "unknown type {:?}: expected {}, or a type that the application registers{}",
+                    sink.kind,
+                    BUILT_IN_TYPES.join(", "),
+                    did_you_mean(&sink.kind, BUILT_IN_TYPES)
+                )));
+            }
+        }
+        self.check_sinks()
+    }
+}
