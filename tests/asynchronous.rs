@@ -329,7 +329,7 @@ fn an_error_reaches_the_future_of_its_message() {
 }
 
 #[test]
-fn a_failed_sync_is_told_to_those_who_want_to_be_durable() {
+fn a_failed_sync_is_reported_to_those_who_want_to_be_durable() {
     let failing = Arc::new(AtomicBool::new(false));
     let storage = {
         let failing = Arc::clone(&failing);

@@ -1,57 +1,19 @@
-//! A writer's state, and the path of a message into the buffer or the segment.
+//! The path of a message into the buffer or the segment.
 
-use super::batch::{Encoded, LARGE_BODY};
-use super::durability::Unsynced;
-use super::lease::Lease;
-use super::limits::Limiter;
-use super::segment::{Room, Tail};
-use super::watch::Watch;
-use super::{Appended, AppendedBatch, Core};
+use std::sync::atomic::Ordering;
+
+use super::appended::{Appended, AppendedBatch};
+use super::batch::Encoded;
+use super::limiter::Limiter;
+use super::state::{Appender, Core};
+use super::tail::Room;
 use crate::codec::format::check_message_len;
-use crate::codec::names::Kind;
-use crate::files::checksum::Pending;
+use crate::codec::settings::Settings;
 use crate::files::precommit::PreCommit;
 use crate::options::SyncPolicy;
 use crate::{Result, Timestamp};
 
-/// The state that the threads of a writer share; one of them has it at a time.
-#[derive(Debug)]
-pub(super) struct Appender {
-    pub(super) tail: Tail,
-    pub(super) subscribers: Subscribers,
-    /// The lock of the tail's segment, from one append to the next.
-    pub(super) lease: Lease,
-    pub(super) buffer: Option<PreCommit>,
-    pub(super) pending: Pending,
-    pub(super) limiter: Limiter,
-    pub(super) watch: Watch,
-    pub(super) unsynced: Unsynced,
-    /// Whether the last write found no space.
-    pub(super) was_full: bool,
-    /// Counts the appends. The records that the last writer left count as one.
-    pub(super) written: u64,
-    /// Counts the messages.
-    pub(super) accepted: u64,
-    pub(super) scratch: Vec<u8>,
-}
-
-/// Whether checkpoints may be past the end of the segment that is opened next.
-#[derive(Debug)]
-pub(super) enum Subscribers {
-    Checked,
-    /// They may be; this has the directory's contents when the writer was opened, if known.
-    Unchecked(Option<Vec<Kind>>),
-}
-
 impl Core {
-    pub(super) fn append(&self, time: Timestamp, body: &[u8]) -> Result<Appended> {
-        self.check_sync_failed()?;
-        if self.policy == SyncPolicy::EachAppend && body.len() < LARGE_BODY {
-            return self.append_with_others(time, body);
-        }
-        self.append_alone(time, body)
-    }
-
     pub(super) fn append_alone(&self, time: Timestamp, body: &[u8]) -> Result<Appended> {
         let mut scratch = Vec::new();
         let record = self.encode(time, body, &mut scratch)?;
@@ -97,6 +59,26 @@ impl Core {
         segment.done();
         appender.accepted += 1;
         Ok(Appended::InSegment(id))
+    }
+
+    /// Rereads the settings if they have changed and, if appends take no lock, makes sure that the
+    /// feed at the path is still this one; does each now and then. `time` is that of a message
+    /// about to be appended.
+    fn look_now_and_then(&self, appender: &mut Appender, time: Timestamp) -> Result<()> {
+        let (watch, written) = (&mut appender.watch, appender.written);
+        if watch.settings.is_due(time, written)
+            && let Some((settings, stamp)) = Settings::reload(&self.shared, watch.stamp)
+        {
+            watch.stamp = stamp;
+            appender.limiter = Limiter::new(settings.limits);
+            self.checksums.store(settings.checksums, Ordering::Relaxed);
+        }
+        if (!self.multi || appender.buffer.is_some()) && watch.feed.is_due(time, written) {
+            let named = self.meta.check_named(&self.shared);
+            watch.feed.failed = named.is_err();
+            named?;
+        }
+        Ok(())
     }
 
     /// Appends `count` messages, which `message` gives with their times.

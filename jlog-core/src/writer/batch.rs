@@ -2,8 +2,9 @@
 
 use std::io::IoSlice;
 
-use super::Core;
 use super::segment::LockedSegment;
+use super::state::Core;
+use super::tail::len_u32;
 use crate::codec::format::{COMPRESSED_HEADER_LEN, RecordHeader, check_message_len};
 use crate::files::checksum::{Mark, Sums, header_hash};
 use crate::storage::write_all_at;
@@ -240,9 +241,4 @@ impl LockedSegment<'_> {
             self.suspect();
         }
     }
-}
-
-/// Converts a length that was checked to fit.
-pub(super) fn len_u32(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
 }

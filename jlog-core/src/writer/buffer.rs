@@ -2,10 +2,8 @@
 
 use std::io::IoSlice;
 
-use super::Core;
-use super::appender::Appender;
-use super::batch::len_u32;
-use super::segment::Room;
+use super::state::{Appender, Core};
+use super::tail::{Room, len_u32};
 use crate::files::precommit::{self, Guard, PreCommit};
 use crate::storage::write_all_at;
 use crate::upkeep::recovery;

@@ -4,71 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Core;
-use super::appender::Appender;
-use super::segment::Segment;
+use super::state::{Appender, Core};
+use super::unsynced::{Filled, MAX_FILLED, SyncWork};
 use crate::codec::names;
 use crate::options::SyncPolicy;
-use crate::storage::{File, Open};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::storage::Open;
+use crate::sync::MutexGuard;
 use crate::{Error, Result};
-
-/// How many full segments may wait to be synced while appends continue.
-const MAX_FILLED: usize = 16;
-
-/// Files that this writer has created and not synced yet, except the segment being written.
-#[derive(Debug, Default)]
-pub(super) struct Unsynced {
-    /// Segments that it has released.
-    filled: Vec<Filled>,
-    /// How many segments have been opened: until now, and until the last sync of the directory.
-    opened: u64,
-    names_durable: u64,
-}
-
-#[derive(Debug, Clone)]
-struct Filled {
-    number: u32,
-    file: Option<Arc<dyn File>>,
-}
-
-impl Unsynced {
-    /// Records that a segment was opened, and perhaps created.
-    pub(super) fn note_opened(&mut self) {
-        self.opened += 1;
-    }
-
-    /// Records that the writer has released a segment.
-    pub(super) fn note_filled(&mut self, segment: Segment, policy: SyncPolicy) {
-        if self.filled.iter().any(|filled| filled.number == segment.number) {
-            return;
-        }
-        // If nothing syncs automatically, files are not kept open for a sync: they may have been
-        // removed.
-        let keep = policy != SyncPolicy::Never && self.filled.len() < MAX_FILLED;
-        self.filled.push(Filled { number: segment.number, file: keep.then_some(segment.file) });
-    }
-
-    fn work(&self, current: Option<Filled>) -> SyncWork {
-        SyncWork { filled: self.filled.clone(), current, opened: self.opened }
-    }
-}
-
-/// The work of a sync.
-struct SyncWork {
-    filled: Vec<Filled>,
-    current: Option<Filled>,
-    /// Sync the directory unless that was done after this many segments had been opened.
-    opened: u64,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Syncing {
-    running: bool,
-    /// Everything up to this count is durable.
-    done: u64,
-    failed: Option<String>,
-}
 
 /// Held by the thread that syncs for all. However it ends, even by a panic, the others do not wait
 /// for it in vain.
@@ -240,27 +182,6 @@ impl Core {
 
     pub(super) fn sync_error(&self, why: &str) -> Error {
         Error::SyncFailed { path: self.shared.path.clone(), why: why.to_owned() }
-    }
-}
-
-/// A request to the thread that syncs.
-#[derive(Debug, Default)]
-pub(super) struct Background {
-    signal: Mutex<Signal>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Signal {
-    stop: bool,
-    /// A segment was filled.
-    rolled: bool,
-}
-
-impl Background {
-    fn wake(&self, change: impl FnOnce(&mut Signal)) {
-        change(&mut self.signal.lock());
-        self.changed.notify_all();
     }
 }
 

@@ -4,66 +4,17 @@
 
 use std::sync::Arc;
 
-use super::{Appended, Core};
-use crate::sync::{Condvar, Mutex};
+use super::appended::Appended;
+use super::batch::LARGE_BODY;
+use super::group::{News, Slot, Waiting};
+use super::state::Core;
+use crate::options::SyncPolicy;
 use crate::{LogId, Result, Timestamp};
 
 /// How often a thread writes for others before its own append returns. The next one has to be
 /// woken, and waits for a processor behind all those whose appends have just returned, while nobody
 /// writes: that is not to happen often.
 const MOST_TURNS: usize = 16;
-
-/// The messages that wait for the thread that writes for all.
-#[derive(Debug, Default)]
-pub(super) struct Group {
-    queue: Mutex<Queue>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    /// A thread writes, or is about to.
-    led: bool,
-    waiting: Vec<Waiting>,
-}
-
-/// A message, and the thread that waits with it.
-#[derive(Debug)]
-struct Waiting {
-    time: Timestamp,
-    body: Vec<u8>,
-    slot: Arc<Slot>,
-}
-
-/// Where a thread finds what has become of its message.
-#[derive(Debug, Default)]
-struct Slot {
-    news: Mutex<Option<News>>,
-    arrived: Condvar,
-}
-
-#[derive(Debug)]
-enum News {
-    Done(Result<Appended>),
-    /// The one that wrote for others has stopped: this thread is the next.
-    Lead,
-}
-
-impl Slot {
-    fn notify(&self, news: News) {
-        *self.news.lock() = Some(news);
-        self.arrived.notify_one();
-    }
-
-    fn wait(&self) -> News {
-        let mut news = self.news.lock();
-        loop {
-            match news.take() {
-                Some(news) => return news,
-                None => self.arrived.wait(&mut news),
-            }
-        }
-    }
-}
 
 /// Held by the thread that writes for others. However it ends, even by a panic, another one takes
 /// over.
@@ -95,8 +46,16 @@ impl Drop for Taken<'_> {
 }
 
 impl Core {
+    pub(super) fn append(&self, time: Timestamp, body: &[u8]) -> Result<Appended> {
+        self.check_sync_failed()?;
+        if self.policy == SyncPolicy::EachAppend && body.len() < LARGE_BODY {
+            return self.append_with_others(time, body);
+        }
+        self.append_alone(time, body)
+    }
+
     /// Appends and syncs, together with what other threads append at the same time.
-    pub(super) fn append_with_others(&self, time: Timestamp, body: &[u8]) -> Result<Appended> {
+    fn append_with_others(&self, time: Timestamp, body: &[u8]) -> Result<Appended> {
         let mut queue = self.group.queue.lock();
         if !std::mem::replace(&mut queue.led, true) {
             drop(queue);

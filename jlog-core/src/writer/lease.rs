@@ -11,7 +11,6 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Core;
 use crate::storage::posix;
 
 /// How many appends within `FAST` count as following each other closely.
@@ -25,7 +24,7 @@ const PART: u32 = 5;
 
 /// Whether the current segment's lock is kept, and since when.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct Lease<O> {
     /// For how long at most; zero: never.
     longest: Duration,
     kept: bool,
@@ -34,7 +33,10 @@ pub(super) struct Lease {
     /// Uses of the lock since the clock was last read.
     uses: u32,
     among_others_until: Option<Instant>,
-    core: Weak<Core>,
+    /// The owner of the lock.
+    owner: Weak<O>,
+    /// What the thread does: it calls [`left`](Lease::left) and [`rest`](Lease::rest).
+    work: fn(&Weak<O>),
     /// The thread that releases the lock when no append does; started when a lock is first kept.
     thread: Option<JoinHandle<()>>,
     /// How often the process had been forked at that time: a child has the memory, but not the
@@ -45,15 +47,16 @@ pub(super) struct Lease {
     stop: bool,
 }
 
-impl Lease {
-    pub(super) fn new(longest: Duration) -> Self {
+impl<O: Send + Sync + 'static> Lease<O> {
+    pub(super) fn new(longest: Duration, work: fn(&Weak<O>)) -> Self {
         Self {
             longest,
             kept: false,
             since: Instant::now(),
             uses: 0,
             among_others_until: None,
-            core: Weak::new(),
+            owner: Weak::new(),
+            work,
             thread: None,
             forks: 0,
             resting: false,
@@ -62,8 +65,8 @@ impl Lease {
     }
 
     /// The owner of the lock; before it is known, no lock is kept.
-    pub(super) fn belongs_to(&mut self, core: &Arc<Core>) {
-        self.core = Arc::downgrade(core);
+    pub(super) fn belongs_to(&mut self, owner: &Arc<O>) {
+        self.owner = Arc::downgrade(owner);
     }
 
     /// Whether an earlier use has kept the lock.
@@ -131,13 +134,13 @@ impl Lease {
             return false;
         }
         if self.thread.is_none() {
-            let core = Weak::clone(&self.core);
-            if core.strong_count() == 0 {
+            let (owner, work) = (Weak::clone(&self.owner), self.work);
+            if owner.strong_count() == 0 {
                 return false;
             }
             self.forks = posix::forks();
             let thread = std::thread::Builder::new().name("jlog-lock".to_owned());
-            match thread.spawn(move || give_back_in_time(&core)) {
+            match thread.spawn(move || work(&owner)) {
                 Ok(thread) => self.thread = Some(thread),
                 // No thread can be started: appends work without one.
                 Err(_) => self.longest = Duration::ZERO,
@@ -148,6 +151,20 @@ impl Lease {
             thread.thread().unpark();
         }
         self.thread.is_some()
+    }
+
+    /// For the thread: how long the lock may still be kept, or `None` once it is to end.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let left = self.longest_at(now).saturating_sub(now.saturating_duration_since(self.since));
+        (!self.stop).then_some(left)
+    }
+
+    /// For the thread: whether it may rest until it is woken, because no lock is kept. A writer that
+    /// keeps the lock again wakes it.
+    pub(super) fn rest(&mut self) -> bool {
+        self.resting = !self.kept;
+        self.resting
     }
 
     /// Ends the thread; no lock is kept from here on.
@@ -161,42 +178,11 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl<O> Drop for Lease<O> {
     fn drop(&mut self) {
         // If it was not stopped (after a panic), it finds that the writer was dropped.
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
-        }
-    }
-}
-
-/// The thread's work. It does not keep the writer alive.
-fn give_back_in_time(core: &Weak<Core>) {
-    while let Some(core) = core.upgrade() {
-        let mut appender = core.appender.lock();
-        if appender.lease.stop {
-            return;
-        }
-        let now = Instant::now();
-        let left = appender
-            .lease
-            .longest_at(now)
-            .saturating_sub(now.saturating_duration_since(appender.lease.since));
-        if appender.lease.kept && left.is_zero() {
-            if appender.pending.is_due() {
-                core.write_out(&mut appender);
-            }
-            core.release(&mut appender);
-        }
-        // A writer that keeps the lock again wakes it.
-        let rest = !appender.lease.kept;
-        appender.lease.resting = rest;
-        drop(appender);
-        drop(core);
-        if rest {
-            std::thread::park();
-        } else {
-            std::thread::park_timeout(left);
         }
     }
 }
@@ -208,7 +194,7 @@ mod tests {
     /// Uses a lock this often, at this distance; returns after how many uses it was kept, and after
     /// how many more it was released.
     fn kept_and_back(
-        lease: &mut Lease,
+        lease: &mut Lease<()>,
         at: &mut Instant,
         every: Duration,
         uses: u32,
@@ -229,18 +215,18 @@ mod tests {
     #[test]
     fn a_lock_is_kept_where_appends_follow_closely_and_never_for_long() {
         let micros = Duration::from_micros;
-        let mut lease = Lease::new(micros(1000));
+        let mut lease = Lease::<()>::new(micros(1000), |_| ());
         let mut at = lease.since;
         // 1000 appends per millisecond, checked after every 32.
         assert_eq!(kept_and_back(&mut lease, &mut at, micros(1), 1100), (Some(32), Some(1024)));
         // The others' turn lasts until appends are known to still follow each other closely.
-        let mut lease = Lease::new(micros(1000));
+        let mut lease = Lease::<()>::new(micros(1000), |_| ());
         let mut at = lease.since;
         kept_and_back(&mut lease, &mut at, micros(1), 32 + 1024);
         assert!(!lease.kept);
         assert_eq!(kept_and_back(&mut lease, &mut at, micros(1), 100).0, Some(32));
         for (longest, every) in [(1000, 32), (0, 1)] {
-            let mut lease = Lease::new(micros(longest));
+            let mut lease = Lease::<()>::new(micros(longest), |_| ());
             let mut at = lease.since;
             assert_eq!(
                 kept_and_back(&mut lease, &mut at, micros(every), 10_000),
@@ -252,7 +238,7 @@ mod tests {
 
     #[test]
     fn where_others_write_the_lock_is_kept_for_a_shorter_time() {
-        let mut lease = Lease::new(Duration::from_millis(1));
+        let mut lease = Lease::<()>::new(Duration::from_millis(1), |_| ());
         lease.others_wrote();
         let mut at = lease.since;
         let micro = Duration::from_micros(1);

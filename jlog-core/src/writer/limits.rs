@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::Core;
-use super::appender::Appender;
-use super::segment::Room;
+use super::limiter::Refusal;
+use super::state::{Appender, Core};
+use super::tail::Room;
 use crate::codec::names::Kind;
 use crate::files::checkpoint;
 use crate::files::precommit::PreCommit;
-use crate::limits::{AtLimit, Limits};
+use crate::limits::AtLimit;
 use crate::upkeep::expiry::{self, Ages};
 use crate::upkeep::retention;
 use crate::walk::holders;
-use crate::{Error, Holder, LimitKind, LogId, Result};
+use crate::{Error, LimitKind, LogId, Result};
 
 /// How often ages are checked.
 const AGES_EVERY: Duration = Duration::from_secs(1);
@@ -20,64 +20,6 @@ const AGES_EVERY: Duration = Duration::from_secs(1);
 const FREE_EVERY: Duration = Duration::from_millis(100);
 /// How long a refusal is remembered.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
-
-/// How long a C process is assumed to write after it was noticed.
-const C_WRITER_FOR: Duration = Duration::from_secs(1);
-
-/// The limits, and a writer's record of the jlog's size.
-#[derive(Debug, Default)]
-pub(super) struct Limiter {
-    limits: Limits,
-    /// A C process writes: until this time, segments end when they are full, whatever the limits.
-    c_writer_until: Option<Instant>,
-    /// Bytes of everything that counts, except the segment being written; `None` until counted.
-    others: Option<u64>,
-    /// When ages were last checked.
-    ages: Option<Instant>,
-    /// How many bytes may be written, and until when, before free space is checked again.
-    free: Option<(u64, Instant)>,
-    refused: Option<Refusal>,
-}
-
-/// Why an append was refused; valid while nothing has changed.
-#[derive(Debug)]
-struct Refusal {
-    since: Instant,
-    /// When the directory last changed.
-    directory: i128,
-    kind: LimitKind,
-    used: u64,
-    limit: u64,
-    holders: Vec<Holder>,
-}
-
-impl Limiter {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
-    }
-
-    /// Whether there is any limit.
-    pub(super) fn is_some(&self) -> bool {
-        self.limits.is_some()
-    }
-
-    /// The size at which a segment ends, where segments of `size` are configured.
-    pub(super) fn segment_size(&self, size: u64) -> u64 {
-        let early = self.limits.is_some() && self.c_writer_until.is_none_or(|until| Instant::now() >= until);
-        if early { self.limits.segment_size(size) } else { size }
-    }
-
-    /// Records that a C process writes: for a while, segments end only when they are full.
-    pub(super) fn note_c_writer(&mut self) {
-        self.c_writer_until = Some(Instant::now() + C_WRITER_FOR);
-    }
-
-    /// Segments were begun or removed: count again next time.
-    pub(super) fn forget(&mut self) {
-        self.others = None;
-        self.refused = None;
-    }
-}
 
 impl Core {
     /// Makes sure that records of this many bytes may be added, dropping old segments if the limits

@@ -7,36 +7,40 @@ mod buffer;
 pub(crate) mod c_writers;
 mod durability;
 pub(crate) mod expire;
+mod group;
 mod leader;
 mod lease;
+mod limiter;
 mod limits;
+mod returning;
 mod segment;
+mod state;
+mod tail;
+mod unsynced;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::codec::format::RecordFormat;
-use crate::codec::names;
 use crate::codec::settings::Settings;
 use crate::files::checksum::Pending;
 use crate::files::metastore::Metastore;
 use crate::files::precommit::PreCommit;
 use crate::files::shared::Shared;
 use crate::options::{Locking, SyncPolicy, WriterOptions};
-use crate::storage::Guarded;
 use crate::sync::{Condvar, Mutex};
-use crate::upkeep::{recovery, retention};
-use crate::{Error, Event, Result, Timestamp};
+use crate::upkeep::retention;
+use crate::{Error, Result, Timestamp};
 
 pub use appended::{Appended, AppendedBatch, IdRun};
-use appender::{Appender, Subscribers};
-use durability::{Background, Syncing, Ticker, Unsynced};
-use leader::Group;
+use durability::Ticker;
+use group::Group;
 use lease::Lease;
-use limits::Limiter;
-use segment::{Room, Tail};
+use limiter::Limiter;
+use state::{Appender, Core, Subscribers};
+use tail::{Room, Tail};
+use unsynced::{Background, Syncing, Unsynced};
 use watch::Watch;
 
 /// How often checksums are written out with [`SyncPolicy::EachAppend`].
@@ -67,27 +71,6 @@ pub struct Writer {
     core: Arc<Core>,
     ticker: Option<Ticker>,
     closed: bool,
-}
-
-/// The locks are taken in this order: `background`, `appender`, `syncing`; within `appender`, the
-/// lock of the segment and then that of the metastore. The queue of `group` is never locked
-/// together with another.
-#[derive(Debug)]
-struct Core {
-    shared: Arc<Shared>,
-    meta: Metastore,
-    /// Shows other writers that this one exists.
-    _guard: Guarded,
-    format: RecordFormat,
-    multi: bool,
-    checksums: AtomicBool,
-    policy: SyncPolicy,
-    appender: Mutex<Appender>,
-    group: Group,
-    syncing: Mutex<Syncing>,
-    synced: Condvar,
-    background: Background,
-    sync_failed: AtomicBool,
 }
 
 impl Writer {
@@ -123,7 +106,7 @@ impl Writer {
             appender: Mutex::new(Appender {
                 tail: Tail::Unknown,
                 subscribers: Subscribers::Unchecked(None),
-                lease: Lease::new(lease),
+                lease: Lease::new(lease, returning::give_back_in_time),
                 buffer: None,
                 pending: Pending::new(if deferred { CHECKSUMS_EVERY } else { Duration::ZERO }),
                 limiter: Limiter::new(settings.limits),
@@ -387,27 +370,5 @@ impl Drop for Writer {
             // An error has no caller to go to; the messages stay in the buffer (see `close`).
             let _ = self.core.flush();
         }
-    }
-}
-
-impl Core {
-    fn report_foreign_owners(&self) {
-        for (path, owner, expected) in recovery::foreign_owners(&self.shared).unwrap_or_default() {
-            self.shared.note(Event::ForeignOwner { path, owner, expected });
-        }
-    }
-
-    /// Keeps C processes from writing, if any may.
-    fn keep_out(&self, action: &'static str, patience: Duration) -> Result<Option<c_writers::KeptOut>> {
-        self.meta.check_named(&self.shared)?;
-        if self.multi { c_writers::keep_out(&self.shared, action, patience).map(Some) } else { Ok(None) }
-    }
-
-    fn keeps_checksums(&self) -> bool {
-        self.checksums.load(Ordering::Relaxed)
-    }
-
-    fn path_of(&self, segment: u32) -> std::path::PathBuf {
-        self.shared.at(&names::segment(segment))
     }
 }

@@ -1,11 +1,10 @@
 //! The segment being written: its lock, its end, and the roll to the next one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::Core;
-use super::appender::{Appender, Subscribers};
-use super::limits::Limiter;
+use super::limiter::Limiter;
+use super::state::{Appender, Core, Subscribers};
+use super::tail::{Room, Segment, Tail, len_u32};
 use crate::codec::names;
 use crate::files::checksum::{self, Sums};
 use crate::files::index;
@@ -14,68 +13,6 @@ use crate::storage::{File, LockGuard, Open, unlock};
 use crate::upkeep::recovery;
 use crate::walk::{counts, lost};
 use crate::{Error, Event, LogId, Result};
-
-/// The segment being written.
-#[derive(Debug)]
-pub(super) struct Segment {
-    pub(super) number: u32,
-    pub(super) file: Arc<dyn File>,
-    /// Where its whole records ended when its lock was last held.
-    pub(super) end: u64,
-    pub(super) records: u32,
-}
-
-/// The state of the segment being written.
-#[derive(Debug, Default)]
-pub(super) enum Tail {
-    /// Unknown: the next use opens the segment that the metastore names.
-    #[default]
-    Unknown,
-    Open(Segment),
-    /// It must end before anything is appended to it: readers may have seen records that were
-    /// undone.
-    MustRoll(Segment),
-    /// A failed write could not be undone: it is opened again, which finds its end.
-    Suspect(Segment),
-}
-
-impl Tail {
-    pub(super) fn segment(&self) -> Option<&Segment> {
-        match self {
-            Self::Unknown => None,
-            Self::Open(segment) | Self::MustRoll(segment) | Self::Suspect(segment) => Some(segment),
-        }
-    }
-
-    fn segment_mut(&mut self) -> Option<&mut Segment> {
-        match self {
-            Self::Unknown => None,
-            Self::Open(segment) | Self::MustRoll(segment) | Self::Suspect(segment) => Some(segment),
-        }
-    }
-
-    /// Takes the state, and leaves it unknown.
-    fn take(&mut self) -> Option<Segment> {
-        match std::mem::take(self) {
-            Self::Unknown => None,
-            Self::Open(segment) | Self::MustRoll(segment) | Self::Suspect(segment) => Some(segment),
-        }
-    }
-
-    fn becomes(&mut self, state: fn(Segment) -> Self) {
-        if let Some(segment) = self.take() {
-            *self = state(segment);
-        }
-    }
-}
-
-/// Whether the segment must have room for another record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    Wanted,
-    /// It may be a full segment that could not be ended.
-    Any,
-}
 
 /// The segment being written, locked, with a known end. When this is dropped, a full segment is
 /// ended, and the lock is released, or kept for the next use if everything went well
@@ -153,7 +90,7 @@ impl LockedSegment<'_> {
                 self.appender.pending.push(sums);
             }
         }
-        self.count_written(super::batch::len_u32(records.len()));
+        self.count_written(len_u32(records.len()));
     }
 
     /// Writes out its pending checksums.
