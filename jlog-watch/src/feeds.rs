@@ -73,8 +73,8 @@ pub(crate) struct Facts {
 /// The state of a subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
-    /// Its name, as it is shown.
-    pub(crate) name: Arc<str>,
+    /// Its name as it is shown, where that is not its text as it is.
+    shown: Option<Box<str>>,
     pub(crate) status: SubscriberStatus,
     /// Age of the oldest message that it has not done, in seconds; 0 if it has done all.
     pub(crate) age: f64,
@@ -338,6 +338,12 @@ impl History {
 }
 
 impl Subscriber {
+    /// Its name, as it is shown.
+    pub(crate) fn name(&self) -> &str {
+        // The bytes are those of a text unless there is another one.
+        self.shown.as_deref().or_else(|| std::str::from_utf8(self.status.name.as_bytes()).ok()).unwrap_or("")
+    }
+
     fn new(
         before: Option<&Self>,
         status: SubscriberStatus,
@@ -371,9 +377,14 @@ impl Subscriber {
             .oldest
             .map_or(0.0, |oldest| clock.as_micros().saturating_sub(oldest.as_micros()) as f64 / 1e6);
         let sound = status.checkpoint.is_some_and(|id| id.segment <= writing);
-        let name =
-            before.map_or_else(|| shown(status.name.as_bytes()).into(), |before| Arc::clone(&before.name));
-        Self { name, status, age, consumed, rate, catches_up_in, sound }
+        let shown = match before {
+            Some(before) => before.shown.clone(),
+            None => {
+                let name = status.name.as_bytes();
+                Some(shown(name).into_boxed_str()).filter(|shown| shown.as_bytes() != name)
+            }
+        };
+        Self { shown, status, age, consumed, rate, catches_up_in, sound }
     }
 }
 
@@ -744,7 +755,7 @@ mod tests {
             std::thread::sleep(FRESH);
             let views = runtime.block_on(feeds.look());
             let facts = views[0].facts().map(|facts| {
-                let of = |s: &Subscriber| (s.name.to_string(), s.status.messages, s.consumed);
+                let of = |s: &Subscriber| (s.name().to_owned(), s.status.messages, s.consumed);
                 (facts.kept.0, facts.appended, facts.subscribers.iter().map(of).collect::<Vec<_>>())
             });
             facts.ok()

@@ -158,7 +158,7 @@ fn of_feed(feed: &FeedView, facts: &Facts, thresholds: &Thresholds, found: &mut 
         found.push(Reason { kind: "disk_full", about: about(feed, None), text });
     }
     for subscriber in &facts.subscribers {
-        let (name, status) = (&*subscriber.name, &subscriber.status);
+        let (name, status) = (subscriber.name(), &subscriber.status);
         let mut push = |kind: &'static str, text: String| {
             found.push(Reason {
                 kind,

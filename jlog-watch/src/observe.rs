@@ -177,7 +177,7 @@ impl SubscriberState {
     fn new(subscriber: &Subscriber) -> Self {
         let status = &subscriber.status;
         Self {
-            name: (*subscriber.name).to_owned(),
+            name: subscriber.name().to_owned(),
             sound: subscriber.sound,
             checkpoint: status.checkpoint,
             lag_messages: status.messages,

@@ -130,7 +130,7 @@ impl Samples {
         let feeds = self.view.feeds.iter().filter_map(|feed| Some((&feed.name, feed.facts().ok()?)));
         // Escaping at most doubles the length of a label.
         let most = feeds.map(|(name, facts)| {
-            let names: usize = facts.subscribers.iter().map(|subscriber| 2 * subscriber.name.len()).sum();
+            let names: usize = facts.subscribers.iter().map(|subscriber| 2 * subscriber.name().len()).sum();
             facts.subscribers.len() * (of_names + FAMILIES.len() * 2 * name.len()) + FAMILIES.len() * names
         });
         let heads: usize =
@@ -196,7 +196,7 @@ impl Samples {
         out.push_str("{feed=\"");
         out.push_str(&self.label);
         out.push_str("\",subscriber=\"");
-        escape(&subscriber.name, out);
+        escape(subscriber.name(), out);
         out.push_str("\"} ");
         let mut number = itoa::Buffer::new();
         match value {

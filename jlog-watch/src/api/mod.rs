@@ -150,7 +150,7 @@ fn subscriber_json(subscriber: &Subscriber) -> Value {
     let status = &subscriber.status;
     let sound = subscriber.sound;
     json!({
-        "subscriber": *subscriber.name,
+        "subscriber": subscriber.name(),
         "checkpoint": status.checkpoint.map(|id| id.to_string()),
         "sound": sound,
         "lag_messages": sound.then_some(status.messages),
