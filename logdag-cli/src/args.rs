@@ -91,6 +91,9 @@ pub(crate) enum Task {
     /// has ended, logdag takes lines until no other process has its outputs open. SIGTERM or SIGINT
     /// ends this; if one of them ended the command, it lasts 5 seconds. A second signal ends logdag
     /// at once. Signals that were ignored at the start (for example by `nohup`) stay ignored.
+    ///
+    /// A last line without a line end is logged as it is if the command ended by itself. If a
+    /// signal killed the command, the line gets the mark `[cut here: …]`.
     Exec {
         /// The configuration
         file: PathBuf,

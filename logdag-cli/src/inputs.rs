@@ -7,8 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use logdag::input::{JsonLines, SyslogMessages, for_each_syslog_message};
@@ -52,15 +51,31 @@ impl Lines {
 
     /// The same until it is told to stop. An incomplete line is then logged and marked as cut.
     fn take_until_stopped(&self, from: Until<impl Read + AsFd>) -> io::Result<()> {
-        let stopped = Arc::clone(&from.stopped);
+        self.take_output(from, || None)
+    }
+
+    /// The same for the output of a command. Its last line may have no line end; the function then
+    /// returns what cut it, or `None` if it is whole.
+    pub(crate) fn take_output(
+        &self,
+        from: Until<impl Read + AsFd>,
+        cut_by: impl Fn() -> Option<String>,
+    ) -> io::Result<()> {
+        let end = Arc::clone(&from.end);
         logdag::for_each_line(from, self.max_line, |line| {
             // More input is read only after all whole lines are taken.
-            if stopped.load(Ordering::Acquire) {
-                let text = String::from_utf8_lossy(line);
-                let cut = format_args!("{text} [cut here: logdag was told to stop]");
-                self.stream.log(Level::Info, &Location::UNKNOWN, &[], &cut);
-            } else {
-                self.take(line);
+            let why = match end.get() {
+                None => None,
+                Some(End::Stopped) => Some("logdag was told to stop".to_owned()),
+                Some(End::OfInput) => cut_by(),
+            };
+            match why {
+                None => self.take(line),
+                Some(why) => {
+                    let text = String::from_utf8_lossy(line);
+                    let cut = format_args!("{text} [cut here: {why}]");
+                    self.stream.log(Level::Info, &Location::UNKNOWN, &[], &cut);
+                }
             }
         })
     }
@@ -101,27 +116,38 @@ impl Stop {
     }
 }
 
+/// Why an input has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    OfInput,
+    /// It was told to stop.
+    Stopped,
+}
+
 /// An input that ends when it is told to stop and there is nothing more to read.
-struct Until<R> {
+pub(crate) struct Until<R> {
     input: R,
     stop: Stop,
-    /// Whether it ended because it was told to stop.
-    stopped: Arc<AtomicBool>,
+    end: Arc<OnceLock<End>>,
 }
 
 impl<R> Until<R> {
-    fn new(input: R, stop: Stop) -> Self {
-        Self { input, stop, stopped: Arc::default() }
+    pub(crate) fn new(input: R, stop: Stop) -> Self {
+        Self { input, stop, end: Arc::default() }
     }
 }
 
 impl<R: Read + AsFd> Read for Until<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.wait_for(self.input.as_fd())? {
-            return self.input.read(buffer);
+        let (read, end) = if self.stop.wait_for(self.input.as_fd())? {
+            (self.input.read(buffer)?, End::OfInput)
+        } else {
+            (0, End::Stopped)
+        };
+        if read == 0 && !buffer.is_empty() {
+            self.end.get_or_init(|| end);
         }
-        self.stopped.store(true, Ordering::Release);
-        Ok(0)
+        Ok(read)
     }
 }
 
@@ -311,9 +337,9 @@ fn take_syslog_connections(listener: &TcpListener, what: &str, lines: &Lines, st
 /// marked as cut.
 fn take_syslog_messages(input: TcpStream, lines: &Lines, stop: Stop) -> io::Result<()> {
     let from = Until::new(input, stop);
-    let stopped = Arc::clone(&from.stopped);
+    let end = Arc::clone(&from.end);
     for_each_syslog_message(from, lines.max_line.min(SYSLOG_MESSAGE), |message, whole| {
-        let why = match (stopped.load(Ordering::Acquire), whole) {
+        let why = match (end.get() == Some(&End::Stopped), whole) {
             (true, _) => "logdag was told to stop",
             (false, false) => "the connection ended",
             (false, true) => return lines.syslog.log(&lines.stream, message),

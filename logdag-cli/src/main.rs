@@ -14,7 +14,7 @@ mod signals;
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use clap::{CommandFactory, Parser};
 use jlog_watch::Server;
 use logdag::config::{Config, ConfigError};
 use logdag::{FileSink, Graph, SinkSpec};
+use parking_lot::{Condvar, Mutex};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -30,7 +31,7 @@ use signal_hook::iterator::{Signals, SignalsInfo};
 use signal_hook::low_level::siginfo::Cause;
 
 use args::{Args, HttpArgs, LineArgs, Source, Switches, Task, http_address};
-use inputs::{Lines, Stop, start};
+use inputs::{Lines, Stop, Until, start};
 use show::{Shape, decode, show};
 use signals::{EndAtOnce, Heeded, signals_of_exec, signals_of_run};
 
@@ -278,6 +279,40 @@ impl Reloads {
 /// How long the command takes lines that were sent before it was told to stop.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
+/// How long the command takes what other processes wrote to its pipes before it was told to stop.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// How a command has ended, once that is known.
+#[derive(Default)]
+struct Fate {
+    status: Mutex<Option<ExitStatus>>,
+    known: Condvar,
+}
+
+impl Fate {
+    fn is(&self, status: ExitStatus) {
+        *self.status.lock() = Some(status);
+        self.known.notify_all();
+    }
+
+    /// What has cut the last line of the command's output, which has no line end; `None` if the
+    /// command ended it like this.
+    fn cut_by(&self) -> Option<String> {
+        let mut status = self.status.lock();
+        // A pipe ends just before the command does, unless the command has closed it.
+        self.known.wait_while_for(&mut status, |status| status.is_none(), LAST_LINES);
+        let status = (*status)?;
+        if let Some(number) = status.signal() {
+            let name = nix::sys::signal::Signal::try_from(number);
+            let name = name.map_or_else(|_| format!("signal {number}"), |signal| signal.to_string());
+            return Some(format!("the command was killed by {name}"));
+        }
+        // A shell reports this if a signal killed the command that it ran.
+        let code = status.code().filter(|code| (129..=128 + 64).contains(code))?;
+        Some(format!("the command ended with status {code}"))
+    }
+}
+
 /// Writes all lines that were taken.
 fn finish(graph: &Graph) -> Result<ExitCode, Failure> {
     let drained = graph.drain_at_end();
@@ -352,28 +387,40 @@ fn exec(
         reloads
     });
     let mut taking = Vec::new();
+    let (stop, ending) = Stop::new()?;
+    let fate = Arc::new(Fate::default());
     if let (Some(lines), Some(pipe)) = (out, child.stdout.take()) {
-        taking.push(std::thread::spawn(move || lines.take_all(pipe)));
+        let (pipe, fate) = (Until::new(pipe, stop.clone()), Arc::clone(&fate));
+        taking.push(std::thread::spawn(move || lines.take_output(pipe, || fate.cut_by())));
     }
     if let (Some(lines), Some(pipe)) = (err, child.stderr.take()) {
-        taking.push(std::thread::spawn(move || lines.take_all(pipe)));
+        let (pipe, fate) = (Until::new(pipe, stop), Arc::clone(&fate));
+        taking.push(std::thread::spawn(move || lines.take_output(pipe, || fate.cut_by())));
     }
     let status = child.wait()?;
+    fate.is(status);
     // The id of an ended process may be reused: from here on, signals are for us.
     gone.store(true, Ordering::Release);
     notify::notify(&[NotifyState::Stopping]);
     end_at_once.count_from_here()?;
     let ended = Instant::now();
+    // The pipes end when every process that has them open ends, or when a signal ends the wait. If a
+    // signal ended the command, the wait ends after a while, because a sink may be stuck.
+    let waits = || {
+        let over = stopped_before.load(Ordering::Acquire) && ended.elapsed() >= LAST_LINES;
+        !over && !asked_to_end.load(Ordering::Acquire)
+    };
+    let all_taken = || taking.iter().all(std::thread::JoinHandle::is_finished);
+    while !all_taken() && waits() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // What has come until now is still taken.
+    drop(ending);
+    let stopped = Instant::now();
+    while !all_taken() && stopped.elapsed() < LAST_BYTES {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     for thread in taking {
-        // The pipes end when every process that has them open ends, or when a signal ends the wait.
-        // If a signal ended the command, the wait ends after a while, because a sink may be stuck.
-        let waits = || {
-            let over = stopped_before.load(Ordering::Acquire) && ended.elapsed() >= LAST_LINES;
-            !over && !asked_to_end.load(Ordering::Acquire)
-        };
-        while !thread.is_finished() && waits() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
         if thread.is_finished()
             && let Ok(Err(e)) = thread.join()
         {

@@ -1218,3 +1218,51 @@ fn a_line_that_has_come_in_part_is_logged_as_cut() {
     assert!(ended(child).status.success());
     assert!(setup.read("out.log").ends_with("\nthe last one\n"));
 }
+
+/// A last line without a line end is whole if the command ended by itself.
+#[test]
+fn the_last_line_of_a_killed_command_is_logged_as_cut() {
+    let logged = |script: &str, of: &str| {
+        let setup = Setup::new(PLAIN);
+        setup.exec(&[of, "out"], script);
+        setup.read("out.log")
+    };
+    let killed = "balance is 12 [cut here: the command was killed by SIGKILL]\n";
+    assert_eq!(logged("printf 'a\nbalance is 12'; kill -KILL $$", "--stdout"), format!("a\n{killed}"));
+    assert_eq!(logged("printf 'balance is 12' >&2; kill -KILL $$", "--stderr"), killed);
+    // Shells report like this that a command was killed.
+    assert_eq!(
+        logged("sh -c 'printf \"balance is 12\"; kill -TERM $$'; exit $?", "--stdout"),
+        format!("balance is 12 [cut here: the command ended with status {}]\n", 128 + 15)
+    );
+    assert_eq!(logged("printf 'a\nb\n'; kill -KILL $$", "--stdout"), "a\nb\n");
+    for status in [0, 1, 127] {
+        let script = format!("printf 'a\nthe last one'; exit {status}");
+        assert_eq!(logged(&script, "--stdout"), "a\nthe last one\n", "status {status}");
+    }
+    // It closes its output long before its end.
+    assert_eq!(logged("printf 'the last one'; exec >&-; sleep 0.3; exit 0", "--stdout"), "the last one\n");
+}
+
+/// The rest of a line of a process that the command has left behind is not lost.
+#[test]
+fn a_line_of_which_a_part_has_come_when_exec_is_told_to_stop_is_logged_as_cut() {
+    let setup = Setup::new(PLAIN);
+    // What it leaves behind ends when its input does.
+    let script = r"exec 3<&0; (printf '%s\nbalance is 12' $$; exec cat <&3 2>/dev/null) & exit 0";
+    let mut command = logdag(&["exec", &setup.config, "--stdout", "out", "--", "sh", "-c", script]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let input = child.stdin.take();
+    setup.wait_for("out.log", "\n");
+    let pid = setup.read("out.log").trim().to_owned();
+    let (command, begun) = (format!("/proc/{pid}"), Instant::now());
+    while std::path::Path::new(&command).exists() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it has not ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, Signal::SIGTERM);
+    let output = ended(child);
+    drop(input);
+    assert_eq!(output.status.code(), Some(0), "{:?}", texts(&output));
+    assert_eq!(setup.read("out.log"), format!("{pid}\nbalance is 12 [cut here: logdag was told to stop]\n"));
+}
