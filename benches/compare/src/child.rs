@@ -8,7 +8,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 
-use crate::parts::{delivery, open, scale, sweep};
+use crate::parts::{delivery, open, scale, ship, sweep};
 use crate::peers::walrus;
 use crate::report::say;
 
@@ -38,6 +38,19 @@ pub enum Mode {
         #[arg(long)]
         count: usize,
         /// Seconds to rest at the end, with nothing to read.
+        #[arg(long)]
+        rest: f64,
+    },
+    /// A shipper ships what there is to a destination that acknowledges at once, and rests.
+    #[command(hide = true)]
+    Ship {
+        /// The jlog.
+        #[arg(long)]
+        feed: PathBuf,
+        /// Messages.
+        #[arg(long)]
+        count: usize,
+        /// Seconds to rest in the end, with nothing to ship.
         #[arg(long)]
         rest: f64,
     },
@@ -90,6 +103,7 @@ pub fn work(mode: &Mode) -> Result<()> {
     let figures = match mode {
         Mode::Walrus { count, batch, len } => walrus::work(*count, *batch, *len)?,
         Mode::Follow { feed, count, rest } => delivery::follow(feed, *count, *rest)?,
+        Mode::Ship { feed, count, rest } => ship::follow(feed, *count, *rest)?,
         Mode::Crash { feed, count, segment } => open::fill_and_wait(feed, *count, *segment)?,
         Mode::Memory { feed, work, count, len } => scale::use_memory(feed, *work, *count, *len)?,
         Mode::Append { feed, count, c } => sweep::append_on_request(feed, *count, *c)?,

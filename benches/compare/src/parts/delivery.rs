@@ -24,7 +24,7 @@ fn now() -> Result<u64> {
 }
 
 /// Seconds of processor time that this process has used.
-fn processor_time() -> Result<f64> {
+pub fn processor_time() -> Result<f64> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(Duration::from_micros(u64::try_from(micros)?).as_secs_f64())

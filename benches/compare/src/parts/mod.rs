@@ -14,13 +14,14 @@ pub mod logdag;
 pub mod open;
 pub mod read;
 pub mod scale;
+pub mod ship;
 pub mod sweep;
 
 /// A comparison.
 pub type Part = fn(&Context, &Machine, &mut Report) -> Result<()>;
 
 /// All of them, in the order of the targets' numbers.
-pub const ALL: [Part; 13] = [
+pub const ALL: [Part; 14] = [
     append::single,
     append::pre_commit,
     append::batches,
@@ -34,4 +35,5 @@ pub const ALL: [Part; 13] = [
     sweep::run,
     logdag::run,
     read::interface,
+    ship::run,
 ];

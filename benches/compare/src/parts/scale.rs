@@ -227,10 +227,15 @@ pub fn use_memory(feed: &Path, work: MemoryWork, count: usize, len: usize) -> Re
             ensure!(tally.messages == count as u64, "{} of {count} messages", tally.messages);
         }
     }
+    Ok(vec![largest_size()?])
+}
+
+/// The largest size that this process had, in MiB.
+pub fn largest_size() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
     let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(vec![kibibytes / 1024.0])
+    Ok(kibibytes / 1024.0)
 }
 
 fn memory(context: &Context, report: &mut Report) -> Result<()> {
