@@ -75,7 +75,7 @@ unsafe fn call<R>(ctx: *mut jlog_ctx, failed: R, work: impl FnOnce(&jlog_ctx) ->
 unsafe fn call_reporting<R>(
     ctx: *mut jlog_ctx,
     failed: R,
-    tells: impl FnOnce(c_int) -> bool,
+    reports: impl FnOnce(c_int) -> bool,
     work: impl FnOnce(&jlog_ctx) -> Outcome<R>,
 ) -> R {
     // SAFETY: as promised; the context is only ever shared.
@@ -91,7 +91,7 @@ unsafe fn call_reporting<R>(
                 fault.code,
                 abi::ILLEGAL_OPEN | abi::ILLEGAL_INIT | abi::ILLEGAL_CHECKPOINT | abi::SUBSCRIBER_EXISTS
             );
-            if !silent && tells(fault.code) {
+            if !silent && reports(fault.code) {
                 ctx.report_fault(fault);
             }
             failed
@@ -796,8 +796,8 @@ pub unsafe extern "C" fn jlog_ctx_first_log_id(ctx: *mut jlog_ctx, id: *mut jlog
 pub unsafe extern "C" fn jlog_ctx_last_log_id(ctx: *mut jlog_ctx, id: *mut jlog_id) -> c_int {
     // SAFETY: as promised.
     unsafe {
-        let tells = |code| but_illegal_writes(code) && code != abi::FILE_OPEN;
-        call_reporting(ctx, -1, tells, |ctx| {
+        let reports = |code| but_illegal_writes(code) && code != abi::FILE_OPEN;
+        call_reporting(ctx, -1, reports, |ctx| {
             put(id, ctx.last_id()?.into());
             Ok(0)
         })

@@ -213,11 +213,11 @@ impl Both {
     }
 
     /// A library's answers to a script, line by line.
-    fn answers(&self, ours: bool, script: &str, reported: bool) -> Vec<String> {
+    fn answers(&self, ours: bool, script: &str, report: bool) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let mut arguments = vec!["script", path.to_str().unwrap()];
-        arguments.extend(reported.then_some("told"));
+        arguments.extend(report.then_some("told"));
         let mut child = self.start(ours, &arguments);
         child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
         let out = child.wait_with_output().unwrap();

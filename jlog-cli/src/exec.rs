@@ -71,7 +71,7 @@ fn work(args: &ReadArgs, subscriber: &Name, command: &str, framing: Framing, sto
     let on_reject = on_reject(args.exec.on_reject, args.exec.set_aside.as_ref());
     let tries = (on_reject != OnReject::Block).then_some(tries);
     let damaged = Arc::new(AtomicBool::new(false));
-    let reported = Arc::clone(&damaged);
+    let found = Arc::clone(&damaged);
     let shipper = Shipper::new(&args.feed, subscriber.0.to_string())
         .map_err(shipping_failed)?
         .window(window, WINDOW_BYTES.saturating_mul(jobs))
@@ -83,7 +83,7 @@ fn work(args: &ReadArgs, subscriber: &Name, command: &str, framing: Framing, sto
         .on_reject(on_reject)
         .on_report(move |report| {
             if matches!(report, Report::Feed(event) if event.is_damage()) {
-                reported.store(true, Ordering::Relaxed);
+                found.store(true, Ordering::Relaxed);
             }
             output::note(&report.to_string());
         });

@@ -117,7 +117,7 @@ impl Shipment {
     /// were damaged or lost.
     fn run(&self, once: bool, stopper: &OnceStopper) -> Result<bool, Failure> {
         let damaged = Arc::new(AtomicBool::new(false));
-        let (reported, prefix) = (Arc::clone(&damaged), self.prefix.clone());
+        let (found, prefix) = (Arc::clone(&damaged), self.prefix.clone());
         let shipper = self.shipper(once)?.on_report(move |report| {
             let lost = match report {
                 Report::Feed(event) => event.is_damage(),
@@ -125,7 +125,7 @@ impl Shipment {
                 _ => false,
             };
             if lost {
-                reported.store(true, Ordering::Relaxed);
+                found.store(true, Ordering::Relaxed);
             }
             output::note(&format!("{prefix}{report}"));
         });

@@ -44,7 +44,7 @@ impl Stop {
         };
         let heeded = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|&signal| !is_ignored(signal));
         let mut signals = Signals::new(heeded).map_err(fail)?;
-        let reported = stop.clone();
+        let watched = stop.clone();
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
@@ -54,10 +54,10 @@ impl Stop {
                     if first.replace(signal) == Some(signal) {
                         let _ = signal_hook::low_level::emulate_default_handler(signal);
                     }
-                    reported.flag.store(true, Ordering::Release);
+                    watched.flag.store(true, Ordering::Release);
                     // It cannot be full, because only signals write to it.
-                    let _ = reported.event.write(1);
-                    if let Some(waker) = &*reported.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+                    let _ = watched.event.write(1);
+                    if let Some(waker) = &*watched.waker.lock().unwrap_or_else(PoisonError::into_inner) {
                         waker.wake();
                     }
                 }

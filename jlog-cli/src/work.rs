@@ -68,9 +68,9 @@ pub fn run(args: WorkArgs) -> Outcome {
         failure: Mutex::new(None),
         args,
     });
-    let reported = Arc::clone(&common);
+    let signalled = Arc::clone(&common);
     on_stop(stop, move || {
-        *reported.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *signalled.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         wakers.iter().for_each(Waker::wake);
     })?;
     let mut threads = Vec::new();

@@ -22,10 +22,10 @@ impl Source {
         let waker = reader.waker()?;
         let (sender, batches) = mpsc::channel(1);
         let ended = Arc::new(AtomicBool::new(false));
-        let reported = Arc::clone(&ended);
+        let has_ended = Arc::clone(&ended);
         let wait = if once { Wait::No } else { Wait::Forever };
         let read = move || {
-            while !reported.load(Ordering::Acquire) {
+            while !has_ended.load(Ordering::Acquire) {
                 let next = match reader.next_batch(wait) {
                     Ok(Some(batch)) => Ok(batch.into_owned()),
                     Ok(None) if once => return,

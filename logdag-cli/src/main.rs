@@ -11,7 +11,9 @@ mod notify;
 mod show;
 mod signals;
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -389,14 +391,14 @@ fn exec(
     let mut taking = Vec::new();
     let (stop, ending) = Stop::new()?;
     let fate = Arc::new(Fate::default());
-    if let (Some(lines), Some(pipe)) = (out, child.stdout.take()) {
-        let (pipe, fate) = (Until::new(pipe, stop.clone()), Arc::clone(&fate));
+    let outputs =
+        [(out, child.stdout.take().map(OwnedFd::from)), (err, child.stderr.take().map(OwnedFd::from))];
+    for (lines, pipe) in outputs {
+        let (Some(lines), Some(pipe)) = (lines, pipe) else { continue };
+        let (pipe, fate) = (Until::new(File::from(pipe), stop.clone()), Arc::clone(&fate));
         taking.push(std::thread::spawn(move || lines.take_output(pipe, || fate.cut_by())));
     }
-    if let (Some(lines), Some(pipe)) = (err, child.stderr.take()) {
-        let (pipe, fate) = (Until::new(pipe, stop), Arc::clone(&fate));
-        taking.push(std::thread::spawn(move || lines.take_output(pipe, || fate.cut_by())));
-    }
+    drop(stop);
     let status = child.wait()?;
     fate.is(status);
     // The id of an ended process may be reused: from here on, signals are for us.
@@ -404,8 +406,8 @@ fn exec(
     notify::notify(&[NotifyState::Stopping]);
     end_at_once.count_from_here()?;
     let ended = Instant::now();
-    // The pipes end when every process that has them open ends, or when a signal ends the wait. If a
-    // signal ended the command, the wait ends after a while, because a sink may be stuck.
+    // The pipes end when every process that has them open ends, or when a signal ends the wait. If
+    // a signal ended the command, the wait ends after a while, because a sink may be stuck.
     let waits = || {
         let over = stopped_before.load(Ordering::Acquire) && ended.elapsed() >= LAST_LINES;
         !over && !asked_to_end.load(Ordering::Acquire)

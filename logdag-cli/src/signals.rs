@@ -65,19 +65,23 @@ fn heeded(signals: &[i32]) -> Vec<i32> {
 
 /// A second signal ends the process even if a sink is stuck.
 pub(crate) struct EndAtOnce {
-    reported: Arc<AtomicBool>,
+    asked_before: Arc<AtomicBool>,
     signals: Vec<i32>,
 }
 
 impl EndAtOnce {
     fn new() -> io::Result<Self> {
-        let (reported, signals) = (Arc::new(AtomicBool::new(false)), heeded(&[SIGTERM, SIGINT]));
+        let (asked_before, signals) = (Arc::new(AtomicBool::new(false)), heeded(&[SIGTERM, SIGINT]));
         for &signal in &signals {
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&reported))?;
+            signal_hook::flag::register_conditional_shutdown(
+                signal,
+                128 + signal,
+                Arc::clone(&asked_before),
+            )?;
         }
         // If a file may not grow, its sink fails.
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-        Ok(Self { reported, signals })
+        Ok(Self { asked_before, signals })
     }
 
     /// The next signal counts as the first one.
@@ -85,7 +89,7 @@ impl EndAtOnce {
         for &signal in &self.signals {
             // The handlers run in this order, so that the first signal does not count as the
             // second.
-            signal_hook::flag::register(signal, Arc::clone(&self.reported))?;
+            signal_hook::flag::register(signal, Arc::clone(&self.asked_before))?;
         }
         Ok(())
     }

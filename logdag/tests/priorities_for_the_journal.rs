@@ -9,34 +9,31 @@ use std::process::{Command, Stdio};
 use logdag::{Details, Graph, Level, Location, SinkSpec, StreamOptions};
 
 /// The output that a process of its own is told to log to.
-const TOLD: &str = "LOGDAG_TEST_LOGS_TO";
+const KIND: &str = "LOGDAG_TEST_LOGS_TO";
 
 /// In a process of its own: what it writes is looked at below.
 #[test]
 fn logs() {
-    let Ok(reported) = std::env::var(TOLD) else { return };
+    let Ok(kind) = std::env::var(KIND) else { return };
     let graph = Graph::new();
-    let out = graph.configure("out", StreamOptions::new().sink(SinkSpec::new(&reported, ""))).unwrap();
+    let out = graph.configure("out", StreamOptions::new().sink(SinkSpec::new(&kind, ""))).unwrap();
     for level in Level::ALL {
         out.log_with(&Details::NONE, level, &Location::UNKNOWN, &[], &format_args!("{level}\nmore"));
     }
     graph.flush().unwrap();
 }
 
-fn written_with(reported: &str, journal: impl FnOnce(&File) -> Option<String>) -> String {
+fn written_with(kind: &str, journal: impl FnOnce(&File) -> Option<String>) -> String {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(reported);
+    let path = dir.path().join(kind);
     let file = File::create(&path).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "logs", "--nocapture", "--quiet"])
-        .env(TOLD, reported)
-        .env_remove("JOURNAL_STREAM");
+    command.args(["--exact", "logs", "--nocapture", "--quiet"]).env(KIND, kind).env_remove("JOURNAL_STREAM");
     if let Some(journal) = journal(&file) {
         command.env("JOURNAL_STREAM", journal);
     }
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    match reported {
+    match kind {
         "stdout" => command.stdout(file),
         _ => command.stderr(file),
     };
@@ -53,10 +50,10 @@ fn lines_have_priorities_where_the_journal_reads_them() {
     let of = |file: &File| file.metadata().map(|facts| format!("{}:{}", facts.dev(), facts.ino())).unwrap();
     let expected = "<7>trace\n<7>\tmore\n<7>debug\n<7>\tmore\n<6>info\n<6>\tmore\n<4>warning\n<4>\tmore\n<3>error\n<3>\tmore\n";
     let without: String = expected.lines().map(|line| format!("{}\n", &line[3..])).collect();
-    for reported in ["stdout", "stderr"] {
-        assert_eq!(written_with(reported, |file| Some(of(file))), expected, "{reported}");
-        assert_eq!(written_with(reported, |_| None), without, "{reported}");
+    for kind in ["stdout", "stderr"] {
+        assert_eq!(written_with(kind, |file| Some(of(file))), expected, "{kind}");
+        assert_eq!(written_with(kind, |_| None), without, "{kind}");
         // The variable is inherited by what has its outputs elsewhere.
-        assert_eq!(written_with(reported, |_| Some("1:2".to_owned())), without, "{reported}");
+        assert_eq!(written_with(kind, |_| Some("1:2".to_owned())), without, "{kind}");
     }
 }

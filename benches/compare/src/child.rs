@@ -6,11 +6,25 @@ use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use crate::parts::{delivery, open, scale, ship, sweep};
 use crate::peers::walrus;
 use crate::report::say;
+
+/// The arguments of a process that consumes a feed.
+#[derive(Args, Debug)]
+pub struct FollowArgs {
+    /// The jlog.
+    #[arg(long)]
+    feed: PathBuf,
+    /// Messages to wait for.
+    #[arg(long)]
+    count: usize,
+    /// Seconds to idle at the end, with nothing to read.
+    #[arg(long)]
+    rest: f64,
+}
 
 /// What a child does.
 #[derive(Subcommand, Debug)]
@@ -30,30 +44,10 @@ pub enum Mode {
     },
     /// A reader follows a jlog and measures delays.
     #[command(hide = true)]
-    Follow {
-        /// The jlog.
-        #[arg(long)]
-        feed: PathBuf,
-        /// Messages to wait for.
-        #[arg(long)]
-        count: usize,
-        /// Seconds to rest at the end, with nothing to read.
-        #[arg(long)]
-        rest: f64,
-    },
-    /// A shipper ships what there is to a destination that acknowledges at once, and rests.
+    Follow(FollowArgs),
+    /// A shipper sends a backlog to a destination that acknowledges at once, then idles.
     #[command(hide = true)]
-    Ship {
-        /// The jlog.
-        #[arg(long)]
-        feed: PathBuf,
-        /// Messages.
-        #[arg(long)]
-        count: usize,
-        /// Seconds to rest in the end, with nothing to ship.
-        #[arg(long)]
-        rest: f64,
-    },
+    Ship(FollowArgs),
     /// A writer fills one segment, and waits to be killed.
     #[command(hide = true)]
     Crash {
@@ -102,8 +96,8 @@ pub enum Mode {
 pub fn work(mode: &Mode) -> Result<()> {
     let figures = match mode {
         Mode::Walrus { count, batch, len } => walrus::work(*count, *batch, *len)?,
-        Mode::Follow { feed, count, rest } => delivery::follow(feed, *count, *rest)?,
-        Mode::Ship { feed, count, rest } => ship::follow(feed, *count, *rest)?,
+        Mode::Follow(args) => delivery::follow(&args.feed, args.count, args.rest)?,
+        Mode::Ship(args) => ship::follow(&args.feed, args.count, args.rest)?,
         Mode::Crash { feed, count, segment } => open::fill_and_wait(feed, *count, *segment)?,
         Mode::Memory { feed, work, count, len } => scale::use_memory(feed, *work, *count, *len)?,
         Mode::Append { feed, count, c } => sweep::append_on_request(feed, *count, *c)?,

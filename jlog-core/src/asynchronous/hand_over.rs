@@ -27,11 +27,11 @@ struct Slot<T> {
 #[derive(Debug)]
 struct SlotState<T> {
     /// `Some(None)` once nothing will come.
-    reported: Option<Option<T>>,
+    value: Option<Option<T>>,
     waker: Option<Waker>,
 }
 
-/// Tells a future the outcome of its work. If it is dropped before, the future learns that there
+/// Sends a future the outcome of its work. If it is dropped before, the future learns that there
 /// will be none.
 #[derive(Debug)]
 pub(super) struct Reply<T>(Option<Arc<Slot<T>>>);
@@ -42,7 +42,7 @@ pub(super) struct Hearer<T>(Arc<Slot<T>>);
 
 /// The two ends of a slot.
 pub(super) fn slot<T>() -> (Reply<T>, Hearer<T>) {
-    let slot = Arc::new(Slot { state: Mutex::new(SlotState { reported: None, waker: None }) });
+    let slot = Arc::new(Slot { state: Mutex::new(SlotState { value: None, waker: None }) });
     (Reply(Some(Arc::clone(&slot))), Hearer(slot))
 }
 
@@ -54,7 +54,7 @@ impl<T> Reply<T> {
     fn leave(&mut self, value: Option<T>) {
         let Some(slot) = self.0.take() else { return };
         let mut state = slot.state.lock();
-        state.reported = Some(value);
+        state.value = Some(value);
         let waker = state.waker.take();
         drop(state);
         waker.into_iter().for_each(wake);
@@ -73,9 +73,9 @@ impl<T> Hearer<T> {
         // A waker's clone and drop are foreign code: no lock is held meanwhile.
         let waker = cx.waker().clone();
         let mut state = self.0.state.lock();
-        if let Some(reported) = state.reported.take() {
+        if let Some(value) = state.value.take() {
             drop(state);
-            return Poll::Ready(reported);
+            return Poll::Ready(value);
         }
         let before = state.waker.replace(waker);
         drop(state);

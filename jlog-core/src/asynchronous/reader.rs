@@ -218,7 +218,7 @@ impl AsyncReader {
         self.committer.commit(id)
     }
 
-    /// Skips the damage that the stream has reported, as [`Reader::skip_damage`] does.
+    /// Skips the damage that the stream has outcome, as [`Reader::skip_damage`] does.
     ///
     /// # Errors
     /// [Those of all futures](AsyncReader#errors).
@@ -257,11 +257,11 @@ impl AsyncReader {
         inner.process.check("close the reader of", inner.log.path())?;
         let (reply, hearer) = slot();
         inner.close(reply)?;
-        let reported = poll_fn(|cx| match inner.process.check("close the reader of", inner.log.path()) {
+        let outcome = poll_fn(|cx| match inner.process.check("close the reader of", inner.log.path()) {
             Ok(()) => hearer.poll(cx),
             Err(error) => Poll::Ready(Some(Err(error))),
         });
-        reported.await.unwrap_or_else(|| Err(panicked("close the reader of", inner.log.path().to_owned())))
+        outcome.await.unwrap_or_else(|| Err(panicked("close the reader of", inner.log.path().to_owned())))
     }
 
     fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<Option<Result<OwnedBatch>>> {
@@ -367,11 +367,11 @@ impl Committer {
             inner.process.check("use", inner.log.path())?;
             let (reply, hearer) = slot();
             inner.ask(Box::new(move |reader| reply.send(work(reader))))?;
-            let reported = poll_fn(|cx| match inner.process.check("use", inner.log.path()) {
+            let outcome = poll_fn(|cx| match inner.process.check("use", inner.log.path()) {
                 Ok(()) => hearer.poll(cx),
                 Err(error) => Poll::Ready(Some(Err(error))),
             });
-            reported.await.unwrap_or_else(|| Err(panicked("use", inner.log.path().to_owned())))
+            outcome.await.unwrap_or_else(|| Err(panicked("use", inner.log.path().to_owned())))
         }
     }
 }

@@ -160,8 +160,8 @@ impl<O: Send + Sync + 'static> Lease<O> {
         (!self.stop).then_some(left)
     }
 
-    /// For the thread: whether it may rest until it is woken, because no lock is kept. A writer that
-    /// keeps the lock again wakes it.
+    /// For the thread: whether it may rest until it is woken, because no lock is kept. A writer
+    /// that keeps the lock again wakes it.
     pub(super) fn rest(&mut self) -> bool {
         self.resting = !self.kept;
         self.resting

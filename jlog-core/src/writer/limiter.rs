@@ -13,7 +13,7 @@ const C_WRITER_FOR: Duration = Duration::from_secs(1);
 pub(super) struct Limiter {
     pub(super) limits: Limits,
     /// A C process writes: until this time, segments end when they are full, whatever the limits.
-    pub(super) c_writer_until: Option<Instant>,
+    c_writer_until: Option<Instant>,
     /// Bytes of everything that counts, except the segment being written; `None` until counted.
     pub(super) others: Option<u64>,
     /// When ages were last checked.

@@ -48,7 +48,7 @@ pub struct Retrying {
     tries: Option<u32>,
     timeout: Option<Duration>,
     backoff: (Duration, Duration),
-    reported: OnFailure,
+    on_failure: OnFailure,
     worked: Arc<AtomicBool>,
     /// Messages that have used up their tries, in runs with others.
     exhausted: Arc<Mutex<BTreeSet<MessageId>>>,
@@ -66,7 +66,7 @@ impl Retrying {
     pub fn new(
         exec: Exec,
         stopper: Stopper,
-        reported: impl Fn(&FailedRun) -> ControlFlow<()> + Send + Sync + 'static,
+        on_failure: impl Fn(&FailedRun) -> ControlFlow<()> + Send + Sync + 'static,
     ) -> Self {
         Self {
             exec,
@@ -74,7 +74,7 @@ impl Retrying {
             tries: None,
             timeout: None,
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),
-            reported: Arc::new(reported),
+            on_failure: Arc::new(on_failure),
             worked: Arc::default(),
             exhausted: Arc::default(),
         }
@@ -146,7 +146,7 @@ impl Retrying {
                 again,
                 why: refusal.why.clone(),
             };
-            if (self.reported)(&failed).is_break() {
+            if (self.on_failure)(&failed).is_break() {
                 self.stopper.stop();
             }
             if !again {

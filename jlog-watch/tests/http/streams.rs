@@ -121,10 +121,10 @@ impl Sink for Stuck {
 
 #[test]
 fn a_write_that_takes_long_is_seen_while_it_does() {
-    let (go, reported) = channel();
+    let (go, released) = channel();
     let graph = Graph::new();
-    let reported = Arc::new(Stuck(Mutex::new(reported)));
-    graph.register("stuck", move |_| Ok(reported.clone())).unwrap();
+    let stuck = Arc::new(Stuck(Mutex::new(released)));
+    graph.register("stuck", move |_| Ok(stuck.clone())).unwrap();
     let config = "<app><logs><log name=\"slow\" type=\"stuck\"/></logs></app>";
     logdag::config::Config::from_text("test.xml", config).unwrap().apply(&graph).unwrap();
     graph.go_async();

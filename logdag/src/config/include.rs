@@ -18,31 +18,26 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Puts the contents of files in the place of the elements that include them, in the order of
-    /// the document.
-    fn expand(&mut self, children: Vec<Element>, source: &Source) -> Result<Vec<Element>> {
-        let expanded = |child: Element| {
-            if child.name == "include" {
-                let taken = self.include(&child, source)?;
-                return Ok(child.around(taken));
-            }
-            self.expanded(child, source)
-        };
-        children.into_iter().map(expanded).collect()
-    }
-
-    /// An element of the file, with the contents of the files that are included in it.
+    /// An element, with the contents of files in the place of those elements in it that include
+    /// them, in the order of the document.
     pub(super) fn expanded(&mut self, element: Element, source: &Source) -> Result<Element> {
         // The table `config` in TOML has names of its own.
         if source.toml && element.name == "config" {
             return Ok(element);
         }
-        let children = self.expand(element.children, source)?;
+        let expanded = |child: Element| {
+            if child.name != "include" {
+                return self.expanded(child, source);
+            }
+            let taken = self.include(&child, source)?;
+            Ok(child.around(taken))
+        };
+        let children = element.children.into_iter().map(expanded).collect::<Result<_>>()?;
         Ok(Element { children, ..element })
     }
 
-    /// Takes in other files, each as an element: what the root of each has, or, as a snippet, what it
-    /// has without one.
+    /// Reads the included files. Each becomes an element with what the file's root contains, or,
+    /// for a snippet, what the file contains.
     fn include(&mut self, element: &Element, source: &Source) -> Result<Vec<Element>> {
         for (name, _, place) in &element.attributes {
             let toml = element.place.source.toml;
@@ -93,15 +88,16 @@ impl Open {
         }
         let text =
             files::read(path, false).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;
-        // The author of a configuration may not have permission to see every file that the program can
-        // read.
+        // The author of a configuration may not have permission to see every file that the program
+        // can read.
         let included = Source::new(path, text, false);
         let taken = Element::empty(INCLUDED, included.place(0));
         self.files.push(identity);
         let taken = if included.toml {
             self.expanded(toml::into_element(&included, taken)?, &included)?
         } else if snippet {
-            Element { children: self.expand(xml::snippet(&included)?, &included)?, ..taken }
+            let children = xml::snippet(&included)?;
+            self.expanded(Element { children, ..taken }, &included)?
         } else {
             let root = self.expanded(xml::root(&included)?, &included)?;
             if let Some(element) =

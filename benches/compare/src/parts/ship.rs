@@ -80,8 +80,8 @@ pub fn run(context: &Context, _: &Machine, report: &mut Report) -> Result<()> {
     cost(context, report)
 }
 
-/// The child: ships what there is. Returns the percentage of a core that the shipper uses at rest
-/// afterwards, and the largest size of the process in MiB.
+/// Runs in the child process: ships the backlog, then idles. Returns the share of a core that the
+/// idle shipper uses, in percent, and the process's peak memory in MiB.
 pub fn follow(feed: &Path, count: usize, rest: f64) -> Result<Vec<f64>> {
     let shipper = Shipper::new(feed, "ship")?;
     let (progress, stopper) = (shipper.progress(), shipper.stopper());
