@@ -1,4 +1,4 @@
-//! Storing a reader's checkpoint, also through handles.
+//! Stores a reader's checkpoint, from the reader itself or through a [`Checkpointer`].
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ struct Storing<'a> {
 }
 
 impl Storing<'_> {
-    /// Stores `id`; `known` may say that the record has been read.
+    /// Stores `id`. If `known`, the record has been read, and its existence is not checked.
     fn commit(self, id: LogId, known: bool) -> Result<()> {
         check_there(self.shared, self.meta, self.checkpoint, self.name)?;
         let meta = self.meta.get()?;
@@ -41,13 +41,13 @@ impl Storing<'_> {
         self.store(passed.map_or(id, |(_, next)| LogId::new(next, 0)), meta.storage_log)
     }
 
-    /// Stores `id`, whether there is such a record or not.
+    /// Stores `id` without checking that there is such a record.
     fn store(self, id: LogId, storage_log: u32) -> Result<()> {
         let safety = self.meta.get()?.safety;
         self.meta.check_named(self.shared)?;
         let mut ledger = self.ledger.lock();
         if id.segment < ledger.stored.segment {
-            // If there is no room to note it, lost messages are reported once too often.
+            // If there is no room to note this, lost messages are reported once too often.
             let _ = lost::begins(self.shared, id);
         }
         let (stored, old) =
@@ -170,8 +170,8 @@ impl Reader {
     /// being iterated, and sent to another thread. It costs an open file.
     ///
     /// # Errors
-    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Unsubscribed`] where the
-    /// subscriber was removed; [`Error::Io`].
+    /// [`Error::NoSubscriber`] for a reader without one; [`Error::Unsubscribed`] if the subscriber
+    /// was removed; [`Error::Io`].
     pub fn checkpointer(&self) -> Result<Checkpointer> {
         let (own, name) = self.subscribed()?;
         let gone = || Error::Unsubscribed { path: self.shared.path.clone(), name: name.to_string() };
@@ -199,8 +199,7 @@ impl Reader {
         let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| !self.options.peek) else { return Ok(()) };
         self.meta.check_named(&self.shared)?;
         let safety = self.meta.get()?.safety;
-        // An id is worth nothing where another file than the one that is open has taken the
-        // segment's place.
+        // The id means nothing if another file has taken the place of the open segment.
         let same_file = || {
             let ours = self.segment.as_ref().filter(|open| open.number == to.segment && to.marker > 0);
             ours.is_none_or(|ours| {

@@ -1,7 +1,8 @@
-//! Tracks which file of a segment the ids refer to that a reader has handed out.
+//! Tracks which file of a segment each id refers to that a reader has handed out.
 //!
-//! A repair replaces a segment's file with one in which records may have other markers. An earlier
-//! id refers to a record of the old file; it is translated when it comes back as a checkpoint.
+//! A repair replaces a segment's file with one in which records may have other markers. An id that
+//! was handed out before refers to a record in the old file; it is translated when it comes back as
+//! a checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::files::renumbered::{self, Identity};
 use crate::files::shared::Shared;
 use crate::{Error, LogId, Result};
 
-/// Of more segments than this, the oldest are forgotten.
+/// If there are more segments than this, the oldest are forgotten.
 const MAX_SEGMENTS: usize = 4096;
 
 /// The records of one file that a reader has seen.
@@ -79,7 +80,7 @@ impl Generations {
         let name = names::segment(id.segment);
         let to = match shared.facts(&name) {
             Ok(facts) => facts.identity,
-            // Passed by every subscriber, and removed.
+            // Every subscriber has passed it, and it was removed.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(id),
             Err(e) => return Err(Error::io("look at", shared.at(&name), e)),
         };

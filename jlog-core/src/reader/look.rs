@@ -20,8 +20,8 @@ use crate::{Error, Event, LogId, Lost, Result};
 
 /// The result of a look at the segment.
 pub(super) enum Found {
-    /// This many records in this many bytes, at the beginning of the buffer or of the mapped part
-    /// from `at`.
+    /// `count` records in `bytes` bytes, at the beginning of the buffer or, if the segment is
+    /// mapped, at `mapped_at`.
     Records { first: u32, count: u32, bytes: usize, mapped_at: Option<u64>, plain: bool },
     /// Nothing yet.
     Nothing,
@@ -33,7 +33,7 @@ impl Reader {
     /// Looks for records at the position.
     pub(super) fn look(&mut self) -> Result<Found> {
         self.damage = None;
-        // In this order: a segment that the metastore shows as complete now has its final length.
+        // The metastore is read first: a segment that it shows as complete has its final length.
         let storage_log = self.meta.get()?.storage_log;
         let before = self.position.segment;
         let is_open = self.segment.as_ref().is_some_and(|open| open.number == before);
@@ -73,8 +73,8 @@ impl Reader {
             && segment.verifier.refresh(&self.shared, segment.number)? == Refreshed::Replaced
             && self.reopen_if_replaced()?
         {
-            // A repair has replaced both: the new checksums do not describe the segment that was
-            // open.
+            // A repair has replaced the segment and its checksums: the new checksums do not
+            // describe the file that was open.
             return Ok(Found::Moved);
         }
         let Some(segment) = &mut self.segment else { return Ok(Found::Moved) };
@@ -86,7 +86,7 @@ impl Reader {
         }
         let map = segment.map.clone().filter(|_| mapped);
         let mut want = usize::try_from(left).unwrap_or(usize::MAX).min(self.options.batch_bytes);
-        // Nothing of a complete segment is read twice, not even the beginning of a record that did
+        // Bytes of a complete segment are read only once, even the beginning of a record that did
         // not fit.
         let buffered = segment.buffered.take().filter(|_| complete);
         let mut have = buffered.map_or(0, |begins| keep_from(&mut self.buf, begins, offset)).min(want);
@@ -94,14 +94,14 @@ impl Reader {
             let bytes: &[u8] = if let Some(map) = &map {
                 map.slice(usize::try_from(offset).unwrap_or(usize::MAX), want)
             } else {
-                // With room for the byte that `take_batch` requires after it.
+                // Leave room for the byte that `take_batch` requires after the records.
                 self.buf.reserve_exact((want + 1).saturating_sub(self.buf.len()));
                 self.buf.resize(want, 0);
                 let read = read_up_to_at(&*segment.file, &mut self.buf[have..], offset + have as u64);
                 let n = have + read.map_err(fail)?;
                 self.buf.truncate(n);
                 if n < want {
-                    // It was cut meanwhile.
+                    // The segment was cut meanwhile.
                     return Ok(Found::Moved);
                 }
                 &self.buf
@@ -160,8 +160,8 @@ impl Reader {
         let (stretch, behind) = match item {
             Some((Item::Damage(stretch), behind)) => (stretch, behind),
             Some((Item::Record(found), behind)) => {
-                // It is intact: what follows it is damaged, or it has another marker, or the
-                // checksums describe other records. The next look takes it.
+                // The record is intact: what follows it is damaged, or it has another marker, or
+                // the checksums describe other records. The next look takes it.
                 self.position.marker = found.marker - 1;
                 segment.accepted = offset..found.foreign_until.unwrap_or(behind.offset);
                 return Ok(Found::Moved);
@@ -171,12 +171,12 @@ impl Reader {
         };
         let at_end = stretch.fault == Fault::Unfinished && behind.offset == len;
         if at_end && !complete {
-            // Not complete yet, or bytes that the next writer will truncate.
+            // A record that is still being written, or bytes that the next writer will truncate.
             return Ok(Found::Nothing);
         }
         self.damage = Some((stretch, behind));
         if at_end && complete {
-            // A write that a crash interrupted: it will not be finished, and nothing follows it.
+            // A crash interrupted this write: it will not be finished, and nothing follows it.
             self.skip_damage();
             self.position.marker = here.marker;
             return Ok(Found::Moved);
@@ -192,8 +192,8 @@ impl Reader {
         })
     }
 
-    /// Checks whether the open segment was replaced, by a repair or by a new segment of that
-    /// number. Then the new file is opened, at the same record.
+    /// Checks whether the open segment was replaced, by a repair or by a new segment of the same
+    /// number. If it was, opens the new file at the same record.
     pub(super) fn reopen_if_replaced(&mut self) -> Result<bool> {
         let Some(segment) = &self.segment else { return Ok(false) };
         // A segment of another feed does not replace this one.
@@ -211,7 +211,7 @@ impl Reader {
             renumbered::follow(&self.shared, fresh.number, segment.identity, fresh.identity, marker)?;
         let wanted = repaired.unwrap_or(marker);
         let located = locate(&self.shared, self.format, &fresh, wanted, None)?;
-        // If it has fewer records than were read, it is another segment, and all of them are new.
+        // If it has fewer records than were read, it is another segment: all its records are new.
         let fewer = located.place.marker < wanted && repaired.is_none();
         let Located { place, foreign_until } = if fewer { Located::default() } else { located };
         self.position.marker = place.marker;
@@ -242,7 +242,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Opens the segment of the position, or the next existing one. `false` if there is none.
+    /// Opens the segment at the position. Returns `false` if there is none; if a later one exists,
+    /// the position has moved to it.
     pub(super) fn open_segment(&mut self, storage_log: u32) -> Result<bool> {
         let number = self.position.segment;
         if let Some(open) = self.segment.as_ref().filter(|open| open.number == number) {
@@ -254,7 +255,7 @@ impl Reader {
         self.leave_segment();
         let memory = std::mem::take(&mut self.memory);
         let segment = open_over(memory, &self.shared, number, self.options.verify)?;
-        // It was opened by name: the directory may hold another feed by now.
+        // The segment was opened by name, and the directory may hold another feed by now.
         self.meta.check_named(&self.shared)?;
         if let Some(segment) = segment {
             self.translate_position(number, segment.identity)?;
@@ -335,14 +336,14 @@ impl Reader {
         self.report_cut(lost)
     }
 
-    /// What a complete segment of `len` bytes, all of which was read, has lost after this record,
-    /// if it was cut.
+    /// What a complete segment of `len` bytes that was read to `end` has lost after it, if it was
+    /// cut.
     pub(super) fn lost_behind(&mut self, end: LogId, len: u64) -> Result<Option<Lost>> {
         let silent = self.options.quiet || (self.options.peek && !self.options.verify);
         let LogId { segment: number, marker } = end;
         let noted = self.noted.of(&self.shared, number)?;
         let listed = self.segment.as_ref().map_or(0, |segment| segment.verifier.end());
-        // If the checksums describe all of it, the index knows no more.
+        // If the checksums end exactly at `len`, the index knows no more than they do.
         let suspicious = len == 0
             || listed > len
             || noted.is_some_and(|noted| noted.at_least > marker)
@@ -354,7 +355,7 @@ impl Reader {
         let Some(cut) = lost::cut(&self.shared, self.format, number, noted)? else { return Ok(None) };
         let done = match &self.name {
             None => marker,
-            // It may have done more than this reader.
+            // The subscriber may have done more than this reader has read.
             Some(name) => match checkpoint::read(&self.shared, name) {
                 Ok(Some(stored)) if stored.segment > number => return Ok(None),
                 Ok(Some(stored)) if stored.segment == number => marker.max(stored.marker),
@@ -397,7 +398,8 @@ impl Reader {
             let from = LogId::new(self.position.segment, marker);
             let to = LogId::new(self.position.segment, place.marker);
             self.position.marker = place.marker;
-            // If the segment has lost records that were read, the checkpoint shows that, and stays.
+            // If the segment has lost records that were read, the checkpoint is evidence of that,
+            // and stays.
             let noted = self.noted.of(&self.shared, from.segment)?;
             let complete = from.segment < self.meta.get()?.storage_log;
             if complete
@@ -410,8 +412,8 @@ impl Reader {
                 && let Some(subscriber) = self.name.as_ref().map(ToString::to_string)
             {
                 self.shared.note(Event::CheckpointMovedBack { subscriber, from, to });
-                // On a disk that cannot be written, it stays, and is moved back when it is read
-                // again.
+                // On a disk that cannot be written, the checkpoint stays, and is moved back when it
+                // is read again.
                 let _ = self.move_stored(to, 0);
             }
         }
@@ -419,7 +421,7 @@ impl Reader {
     }
 }
 
-/// Moves a buffer's contents from an offset on to its front; returns their length.
+/// Moves a buffer's contents from `offset` on to its front. Returns their length.
 fn keep_from(buf: &mut [u8], begins: u64, offset: u64) -> usize {
     let passed = offset.checked_sub(begins).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let passed = passed.min(buf.len());
@@ -462,7 +464,7 @@ fn open_over(mut memory: Verifier, shared: &Shared, number: u32, verify: bool) -
 }
 
 impl SkippedTail {
-    /// Whether something else, or nothing, is there now.
+    /// Whether the bytes there have changed or are gone.
     fn is_gone(&self, file: &dyn File) -> bool {
         let len = self.end - self.before.offset;
         let there = record_crc(file, self.before.offset, len, &mut Window::default());
@@ -474,13 +476,13 @@ impl SkippedTail {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Located {
     pub(super) place: Place,
-    /// Up to where records are not verified, because the checksums there describe others.
+    /// Records up to here are not verified, because the checksums there describe other records.
     pub(super) foreign_until: u64,
 }
 
 /// The place where the record after `marker` begins, or the place after the last record if there
-/// are fewer. An index, or a walk over headers, is enough if the checksums confirm it. Otherwise
-/// everything before the place is checked, from `known` on if that is before it.
+/// are fewer. An index, or a walk over headers, is enough if the checksums confirm the result.
+/// Otherwise everything before the place is checked, from `known` on if that is before it.
 pub(super) fn locate(
     shared: &Shared,
     format: RecordFormat,

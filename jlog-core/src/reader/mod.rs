@@ -55,8 +55,8 @@ impl Reader {
     pub(crate) fn open(shared: Arc<Shared>, name: SubscriberName, options: ReaderOptions) -> Result<Self> {
         let meta = MetaReader::open(&shared)?;
         let checkpoint = Checkpoint::open(&shared, &name)?;
-        // Before the checkpoint is read, so that the last checkpoint of the previous reader is
-        // seen.
+        // The claim is taken before the checkpoint is read, so that this reader sees the last
+        // checkpoint of the previous one.
         let claim = match options.claim {
             Claim::Alone | Claim::Shared if options.peek => None,
             claim => checkpoint.claim(&shared, &name, claim)?.map(Arc::new),
@@ -143,7 +143,7 @@ impl Reader {
         self.missed
     }
 
-    /// The messages in missing or cut segments that the subscriber needed and this reader has met
+    /// The messages that the subscriber needed, in missing or cut segments that this reader has met
     /// so far. `None` if there were none.
     pub fn lost(&self) -> Option<Lost> {
         self.lost
@@ -154,7 +154,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::ChecksumMismatch`], [`Error::Compressed`]: everything before
-    /// was returned, and **every further call fails in the same way** until
+    /// the damage was returned, and **every further call fails in the same way** until
     /// [`skip_damage`](Reader::skip_damage) skips the damage, unless the reader was opened with
     /// [`OnDamage::Skip`]. [`Error::Replaced`] if the jlog was removed or replaced,
     /// [`Error::Unsubscribed`] if the subscriber was removed. [`Error::Missed`] and
@@ -219,10 +219,10 @@ impl Reader {
     }
 
     /// Takes the memory with the records of the last batch of [`next_batch`](Reader::next_batch),
-    /// and leaves `spare` in its place, whose contents do not matter. The records are at its
-    /// beginning, as in the segment (with compressed bodies decompressed), followed by at least one
-    /// more byte. For the C interface, which hands out messages without a copy; not for a reader
-    /// that maps segments.
+    /// and leaves `spare`, whose contents do not matter, in its place. The memory begins with the
+    /// records as they are in the segment (with compressed bodies decompressed), followed by at
+    /// least one more byte. For the C interface, which hands out messages without a copy; not for a
+    /// reader that maps segments.
     #[doc(hidden)]
     pub fn take_batch(&mut self, spare: Vec<u8>) -> Vec<u8> {
         let own = if self.format.is_lz4() { &mut self.plain } else { &mut self.buf };
@@ -262,7 +262,7 @@ impl Reader {
         });
     }
 
-    /// What is remembered of damage before it is skipped, if nothing follows it.
+    /// What to remember of the damage before it is skipped, if nothing follows it.
     fn tail_of(&self, stretch: Stretch) -> Option<SkippedTail> {
         let segment = self.segment.as_ref()?;
         let end = stretch.offset + stretch.len;
@@ -302,7 +302,7 @@ impl Reader {
     /// does before it reports that there is nothing to read.
     ///
     /// # Errors
-    /// [`Error::Replaced`] if the jlog is not at its path any more, [`Error::Unsubscribed`] if the
+    /// [`Error::Replaced`] if the jlog is no longer at its path, [`Error::Unsubscribed`] if the
     /// subscriber was removed; [`Error::Io`].
     pub fn check_there(&self) -> Result<()> {
         self.meta.check_named(&self.shared)?;
@@ -317,7 +317,7 @@ impl Reader {
     /// A handle that ends a wait of this reader from another thread.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system has no descriptor left.
+    /// [`Error::Io`] if the system has no descriptor left.
     pub fn waker(&mut self) -> Result<Waker> {
         let path = self.shared.path.clone();
         self.watch()?.waker().map_err(|e| Error::io("watch", path, e))
@@ -337,7 +337,7 @@ impl Reader {
             .ok_or_else(|| Error::io("watch", &self.shared.path, std::io::Error::other("no watch")))
     }
 
-    /// Waits; `false` when the waker was used.
+    /// Waits. Returns `false` if the waker was used.
     fn wait(&mut self, left: Option<Duration>) -> Result<bool> {
         if self.watch.is_none() {
             self.watch()?;
@@ -345,8 +345,8 @@ impl Reader {
             return Ok(true);
         }
         if !self.options.peek && self.expired_at.is_none_or(|at| at.elapsed() >= EXPIRE_EVERY) {
-            // If nobody writes, a waiting reader does this; without permission, it leaves it to
-            // others.
+            // If nobody writes, a waiting reader does this. If it lacks permission, it leaves that
+            // to others.
             let _ = crate::writer::expire::run(&self.shared);
             self.expired_at = Some(Instant::now());
         }

@@ -21,7 +21,8 @@ use crate::{Error, LogId, Result, Timestamp};
 const READ_ONE: usize = 4096;
 const READ_AHEAD: usize = 64 << 10;
 
-/// The whole record that begins at this place of the bytes: its header, and its length with that.
+/// The whole record that begins at `start` in the bytes: its header, and its length including the
+/// header.
 fn step_at(format: RecordFormat, bytes: &[u8], start: usize) -> Option<(RecordHeader, usize)> {
     let rest = bytes.get(start..)?;
     match step(format, rest, rest.len() as u64) {
@@ -50,8 +51,8 @@ impl Reader {
         Ok((id, file))
     }
 
-    /// Moves the reader to the place after the record `id`; (segment, 0) is before the first of
-    /// that segment. The checkpoint stays where it is.
+    /// Moves the reader to the place after the record `id`; (segment, 0) is before the segment's
+    /// first record. The checkpoint stays where it is.
     ///
     /// # Errors
     /// [`Error::NoSuchRecord`] if the segment is not written yet.
@@ -77,9 +78,9 @@ impl Reader {
         Ok(())
     }
 
-    /// Moves the reader to the first record at or after `time`, from the first segment on disk on.
-    /// Times are assumed to grow from segment to segment; if a clock went back, older records may
-    /// follow. The checkpoint stays where it is.
+    /// Moves the reader to the first record on disk at or after `time`. Times are assumed to grow
+    /// from segment to segment; if a clock went back, older records may follow. The checkpoint
+    /// stays where it is.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -270,7 +271,7 @@ impl Reader {
                 let here = LogId::new(counted.segment, marker);
                 return Ok((here, LogId::new(here.segment, counted.marker)));
             }
-            // An index that cannot be written, or not to its end, is counted in memory instead.
+            // If the index cannot be brought up to date, the records are counted in memory.
             let state =
                 index::resync(&self.shared, segment.number, &segment.file, self.format, storage_log, || {
                     lost::note_cut(&self.shared, self.format, segment.number)
@@ -314,7 +315,7 @@ impl Reader {
         }
     }
 
-    /// How many records up to `id` its segment has, and where the last of them ends.
+    /// How many records up to `id` are in its segment, and where the last of them ends.
     pub(crate) fn locate(&self, id: LogId) -> Result<(u32, u64)> {
         match open(&self.shared, id.segment, true)? {
             Some(segment) => {

@@ -1,4 +1,4 @@
-//! Finds the records at the beginning of some bytes, checks and decompresses them.
+//! Finds the records at the beginning of some bytes, checks them and decompresses them.
 
 use super::state::Segment;
 use crate::codec::format::{RecordFormat, RecordHeader};
@@ -34,8 +34,8 @@ pub(super) enum Scanned {
 }
 
 impl Scan<'_> {
-    /// Finds the whole, intact records at the beginning of `bytes`. Compressed ones are laid out
-    /// plainly in `plain`, until that holds more than `limit`.
+    /// Finds the whole, intact records at the beginning of `bytes`. Decompresses compressed ones
+    /// into `plain`, until that holds more than `limit`.
     pub(super) fn run(self, bytes: &[u8], plain: &mut Vec<u8>, limit: usize) -> std::io::Result<Scanned> {
         let check = self.verify && !self.segment.verifier.is_empty();
         let header_len = self.format.header_len();
@@ -44,7 +44,7 @@ impl Scan<'_> {
         // The last record, if no checksum covers it: its offsets in the bytes and in `plain`.
         let mut unproven: Option<(usize, usize)> = None;
         plain.clear();
-        // Unsuspicious records are not checked one by one.
+        // Many good records are checked at once; the others are checked one by one.
         let mut quickly = check;
         if !check && !self.format.is_lz4() && self.segment.accepted.end <= self.offset {
             let (whole, last, end) = whole_records(self.format, bytes);
@@ -58,7 +58,8 @@ impl Scan<'_> {
                     offset: self.offset + at as u64,
                     total: 0,
                 };
-                // Compressed ones are checked again if they do not fit into `plain`.
+                // Compressed records that do not fit into `plain` are checked again later, so only
+                // a few are checked at a time.
                 let most = if self.format.is_lz4() { 32 } else { u32::MAX };
                 let (good, end) = self.segment.verifier.check_all(first, &bytes[at..], self.format, most)?;
                 if good > 0 {
@@ -111,7 +112,7 @@ impl Scan<'_> {
         // If no record follows, its own length may be damaged.
         let unfollowed = match stop {
             Scanned::Corrupt => true,
-            // If the torn one has a header, it is where the record before it ends.
+            // If the torn record has a header, the record before it ends where it should.
             Scanned::Torn => self.complete && at < bytes.len() && self.format.decode(&bytes[at..]).is_none(),
             _ => false,
         };
@@ -128,8 +129,8 @@ impl Scan<'_> {
         Ok(stop)
     }
 
-    /// Lays out this many whole records, and moves the count and the offset past them. Returns why
-    /// it stopped, if it did.
+    /// Decompresses this many whole records into `plain`, and moves the count and the offset past
+    /// them. If it stops early, returns why.
     fn unpack_all(
         &self,
         bytes: &[u8],
@@ -156,8 +157,8 @@ impl Scan<'_> {
     }
 }
 
-/// Lays out a compressed record decompressed; `false`, and nothing of it, if its body cannot be
-/// decompressed.
+/// Adds a compressed record to `plain`, with its body decompressed. If that fails, returns `false`
+/// and adds nothing.
 fn unpack(format: RecordFormat, header: &RecordHeader, record: &[u8], plain: &mut Vec<u8>) -> bool {
     let start = plain.len();
     let (head, body) = record.split_at(format.header_len());

@@ -112,7 +112,8 @@ pub(super) struct Position {
     pub(super) offset: Option<u64>,
     /// The file of the segment that the marker refers to, if known.
     pub(super) file: Option<Identity>,
-    /// Up to where records were read that the segment has lost since; 0 if it has lost none.
+    /// The marker up to which records were read, if the segment has lost some of them since;
+    /// otherwise 0.
     pub(super) read_before: u32,
 }
 
@@ -121,11 +122,11 @@ pub(super) struct Segment {
     pub(super) file: Arc<dyn File>,
     pub(super) identity: Identity,
     pub(super) verifier: Verifier,
-    /// Where a survey found intact records that do not match the checksums, or that are followed by
-    /// damage.
+    /// The bytes where a survey found intact records that do not match the checksums, or that
+    /// damage follows.
     pub(super) accepted: Range<u64>,
     pub(super) map: Option<Map>,
-    /// The offset in the segment of the reader's buffer, if it holds bytes of it.
+    /// Where in the segment the contents of the reader's buffer begin, if it holds bytes of it.
     pub(super) buffered: Option<u64>,
 }
 
@@ -135,7 +136,7 @@ pub(super) struct Cursor {
     pub(super) segment: u32,
     pub(super) marker: u32,
     pub(super) offset: u64,
-    /// Up to where the checksums describe other records; 0 if they do not.
+    /// The offset up to which the checksums describe other records; 0 if they describe these.
     pub(super) foreign_until: u64,
 }
 

@@ -5,10 +5,11 @@ use crate::LogId;
 /// The result of an append: where the message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// In the pre-commit buffer: it survives the process, and gets its id when it is flushed.
+    /// In the pre-commit buffer: the message survives the process, and gets its id when it is
+    /// flushed.
     Buffered,
-    /// In a segment, where subscribers can read it, under this id (of a batch: the id of its last
-    /// message).
+    /// In a segment, where subscribers can read it, under this id. For a batch, this is the id of
+    /// its last message.
     InSegment(LogId),
 }
 
@@ -59,7 +60,7 @@ impl IdRun {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppendedBatch {
     len: usize,
-    /// Most batches are of one segment.
+    /// Most batches are in one segment, so the first run needs no allocation.
     first: Option<IdRun>,
     more: Vec<IdRun>,
 }

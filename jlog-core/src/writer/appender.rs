@@ -23,13 +23,13 @@ impl Core {
         Ok(placed)
     }
 
-    /// Whether messages bypass the buffer. Those that are synced at once do, because a message that
-    /// cannot be written must not stay in it.
+    /// Whether messages bypass the buffer. Messages that are synced at once do, because one that
+    /// cannot be written must not stay in the buffer.
     pub(super) fn goes_past_buffer(&self) -> bool {
         self.policy == SyncPolicy::EachAppend
     }
 
-    /// Puts a record in the buffer or, if it bypasses that, in the segment.
+    /// Puts a record in the buffer or, if it bypasses the buffer, in the segment.
     pub(super) fn place(
         &self,
         appender: &mut Appender,
@@ -61,9 +61,9 @@ impl Core {
         Ok(Appended::InSegment(id))
     }
 
-    /// Rereads the settings if they have changed and, if appends take no lock, makes sure that the
-    /// feed at the path is still this one; does each now and then. `time` is that of a message
-    /// about to be appended.
+    /// Now and then, rereads the settings if they have changed and, if appends take no lock, checks
+    /// that the feed at the path is still this one. `time` is the time of a message that is about
+    /// to be appended.
     fn look_now_and_then(&self, appender: &mut Appender, time: Timestamp) -> Result<()> {
         let (watch, written) = (&mut appender.watch, appender.written);
         if watch.settings.is_due(time, written)
@@ -81,7 +81,7 @@ impl Core {
         Ok(())
     }
 
-    /// Appends `count` messages, which `message` gives with their times.
+    /// Appends `count` messages. `message` returns each with its time.
     pub(super) fn append_batch<'m>(
         &self,
         count: usize,
@@ -96,8 +96,8 @@ impl Core {
         Ok(placed)
     }
 
-    /// Puts messages in the buffer or in segments, and calls `placed` with the place of the last
-    /// one of each group and the number of messages in the group.
+    /// Puts messages in the buffer or in segments. For each group of messages that is placed, calls
+    /// `placed` with the place of the last one and the number of messages in the group.
     pub(super) fn place_batch<'m>(
         &self,
         appender: &mut Appender,
@@ -159,7 +159,7 @@ impl Core {
         Ok(())
     }
 
-    /// An upper bound of the bytes of the messages that fit into this space.
+    /// An upper bound of the bytes that the messages that fit into this space take.
     fn bytes_within<'m>(
         &self,
         room: u64,

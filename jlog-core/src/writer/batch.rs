@@ -35,8 +35,8 @@ impl Encoded<'_> {
         self.head_len + self.body.len()
     }
 
-    /// Its checksum, computed over its two parts; for a record in one piece, `crc32fast::hash` is
-    /// faster.
+    /// The record's checksum, computed over its two parts. For a record in one piece,
+    /// `crc32fast::hash` is faster.
     fn crc(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(self.head());
@@ -64,8 +64,8 @@ impl Core {
     }
 }
 
-/// Records being added to a locked segment. If it is dropped before it is committed, it undoes its
-/// writes.
+/// Records that are being added to a locked segment. A batch that is dropped before it is committed
+/// undoes its writes.
 struct Batch<'s, 'a> {
     segment: &'s mut LockedSegment<'a>,
     /// Where the segment ended before.
@@ -179,8 +179,8 @@ impl LockedSegment<'_> {
         batch.commit()
     }
 
-    /// Appends the messages that belong in this segment, at least one; returns the id of the last
-    /// one and their number.
+    /// Appends as many of the messages as belong in this segment, at least one. Returns the id of
+    /// the last one and their number.
     pub(super) fn append_batch<'m>(
         &mut self,
         range: std::ops::Range<usize>,
@@ -226,8 +226,9 @@ impl LockedSegment<'_> {
         }
     }
 
-    /// Truncates the segment at `start`, after which a batch has written. If readers may have seen
-    /// whole records of it, the segment ends here: other records must not get their ids.
+    /// Undoes the writes of a batch: truncates the segment at `start`. If readers may have seen
+    /// whole records of the batch, the segment must roll, because other records must not get their
+    /// ids.
     fn take_back(&mut self, start: u64, first: u64, several: bool) {
         let len = self.file().len().unwrap_or(u64::MAX);
         if len <= start {

@@ -43,7 +43,8 @@ impl Core {
             }
             Err(e) => e,
         };
-        // Whole records in the segment may have been read: they stay, and leave the buffer.
+        // Readers may have seen the whole records in the segment: these stay there, and leave the
+        // buffer.
         let there = segment.file().len().unwrap_or(start).saturating_sub(start);
         let (records, bytes) = buffer.first_records(there);
         let end = start + bytes as u64;
@@ -64,7 +65,7 @@ impl Core {
     pub(super) fn open_buffer(&self, appender: &mut Appender, size: Option<u32>) -> Result<()> {
         let there = precommit::size_on_disk(&self.shared)?;
         if size.map_or(there.unwrap_or(0), u64::from) == 0 && there.unwrap_or(0) == 0 {
-            // The C library's writers leave an empty one. It is not needed: a writer also opens
+            // Make an empty one, as the C library's writers do. If that fails, the writer opens
             // without it.
             let _ = precommit::create_empty(&self.shared);
             return Ok(());
@@ -102,8 +103,8 @@ impl Core {
         Ok(())
     }
 
-    /// Finds out how much of an interrupted flush reached its segment. An error, or the end of an
-    /// earlier writer, interrupted it.
+    /// Finds out how much of an interrupted flush reached its segment. Flushes are interrupted by
+    /// errors, or by the end of an earlier writer.
     fn complete_flush(&self, appender: &mut Appender, buffer: &mut PreCommit) -> Result<()> {
         let Some(place) = buffer.unfinished else { return Ok(()) };
         let segment = self.lock(appender, Room::Wanted)?;

@@ -78,7 +78,7 @@ pub(crate) fn keep_out(shared: &Shared, action: &'static str, patience: Duration
     }
 }
 
-/// Takes a lease; `false` if the file is still open for writing when the time is over.
+/// Takes a lease. Returns `false` if the file is still open for writing when the time is over.
 fn lease_within(file: &dyn File, patience: Duration) -> std::io::Result<bool> {
     let since = Instant::now();
     let mut pause = Duration::from_micros(100);

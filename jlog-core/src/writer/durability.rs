@@ -12,8 +12,8 @@ use crate::storage::Open;
 use crate::sync::MutexGuard;
 use crate::{Error, Result};
 
-/// Held by the thread that syncs for all. However it ends, even by a panic, the others do not wait
-/// for it in vain.
+/// Held by the thread that syncs for all. When that thread stops, even by a panic, the others are
+/// woken.
 struct Elected<'a> {
     core: &'a Core,
     /// Everything up to this count is durable now.
@@ -41,17 +41,17 @@ impl Core {
             }
             _ => {
                 // The messages are placed: an error about earlier ones must not make the caller
-                // append them again. It stays, and the next call reports it.
+                // append these again. The error is kept, and the next call reports it.
                 let _ = self.after_roll(appender);
                 Ok(())
             }
         }
     }
 
-    /// The policy's work after messages were placed that are not synced at once.
+    /// Does the policy's work after messages were placed without a sync.
     #[cfg(feature = "async")]
     pub(super) fn after_placing(&self) {
-        // As in `finish`: an error is about earlier messages, and stays.
+        // As in `finish`: an error is about earlier messages, and is kept.
         let _ = self.after_roll(self.appender.lock());
     }
 
@@ -136,14 +136,13 @@ impl Core {
         Ok(count)
     }
 
-    /// Syncs. The files stay in the lists of the appender until they are synced, so that no other
-    /// sync at the same time takes them for durable.
+    /// Syncs. The files stay in the appender's lists until they are synced, so that a concurrent
+    /// sync does not take them for durable.
     fn sync_work(&self, work: &SyncWork) -> Result<()> {
         for segment in work.filled.iter().chain(&work.current) {
             let file = match &segment.file {
                 Some(file) => Some(Arc::clone(file)),
-                // Every subscriber may have passed it, so that it was removed; otherwise it can be
-                // opened.
+                // If it cannot be found, every subscriber has passed it, and it was removed.
                 None => self.shared.open_if_there(&names::segment(segment.number), Open::Write)?,
             };
             if let Some(file) = file {
@@ -162,8 +161,8 @@ impl Core {
         Ok(())
     }
 
-    /// A sync that failed stays failed: the system may have dropped the data, and the next sync
-    /// would succeed.
+    /// Records a failed sync for good: the system may have dropped the data, and the next sync
+    /// would succeed nevertheless.
     fn note_sync_failure(&self, error: Error) -> Error {
         self.sync_failed.store(true, Ordering::Release);
         let mut syncing = self.syncing.lock();
@@ -247,7 +246,7 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         self.core.background.wake(|signal| signal.stop = true);
         if let Some(thread) = self.thread.take() {
-            // The thread catches its errors; a panic in it has been printed.
+            // The thread handles its errors itself; a panic in it has been printed.
             let _ = thread.join();
         }
     }

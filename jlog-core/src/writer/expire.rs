@@ -12,9 +12,9 @@ use crate::upkeep::retention;
 use crate::writer::Writer;
 use crate::{Error, Result};
 
-/// Ends a segment whose first message is old enough, and removes segments that are too old, as the
-/// settings say: those that nobody needs, and with `drop-oldest` also those that a subscriber
-/// needs.
+/// Ends the segment being written if its first message is old enough, and removes segments that the
+/// settings call too old: those that nobody needs and, with `drop-oldest`, also those that a
+/// subscriber needs.
 pub(crate) fn run(shared: &Arc<Shared>) -> Result<()> {
     let limits = Settings::load(&*shared.storage, &shared.path)?.limits;
     let Some(max) = limits.max_age else { return Ok(()) };
@@ -22,7 +22,7 @@ pub(crate) fn run(shared: &Arc<Shared>) -> Result<()> {
     let ages = Ages::now(max);
     if first_time(shared, meta.format, meta.storage_log)?.is_some_and(|time| ages.is_to_end(time)) {
         let writer = Writer::open(Arc::clone(shared), &WriterOptions::default().bypass_pre_commit(true))?;
-        // Where a C process writes, its segment ends when it is full.
+        // If a C process writes, its segment ends only when it is full.
         match writer.roll() {
             Ok(()) | Err(Error::CWriter { .. }) => writer.close()?,
             Err(e) => return Err(e),

@@ -6,7 +6,7 @@ use super::appended::Appended;
 use crate::sync::{Condvar, Mutex};
 use crate::{Result, Timestamp};
 
-/// The messages that wait for the thread that writes for all.
+/// The messages that wait for the leader, the thread that writes for all.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) queue: Mutex<Queue>,
@@ -14,12 +14,12 @@ pub(super) struct Group {
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// A thread writes, or is about to.
+    /// A leader is writing, or is about to.
     pub(super) led: bool,
     pub(super) waiting: Vec<Waiting>,
 }
 
-/// A message, and the thread that waits with it.
+/// A message, and the slot of the thread that waits for it.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) time: Timestamp,
@@ -27,7 +27,7 @@ pub(super) struct Waiting {
     pub(super) slot: Arc<Slot>,
 }
 
-/// Where a thread finds what has become of its message.
+/// Where a thread learns what happened to its message.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     news: Mutex<Option<News>>,
@@ -37,7 +37,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) enum News {
     Done(Result<Appended>),
-    /// The one that wrote for others has stopped: this thread is the next.
+    /// The leader has stopped: this thread is the next.
     Lead,
 }
 

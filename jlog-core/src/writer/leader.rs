@@ -1,6 +1,6 @@
-//! Durable appends of several threads at the same time: one of them writes what the others wait
-//! with, in one write, and syncs for all. What that saves is not the syncs, which threads share
-//! anyway, but the locks, the writes and the threads that are woken for each of them.
+//! Durable appends by several threads at the same time: one thread writes the messages of all of
+//! them in one write, and syncs once. Threads share syncs anyway; this also saves a lock, a write
+//! and a wake-up per message.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use super::state::Core;
 use crate::options::SyncPolicy;
 use crate::{LogId, Result, Timestamp};
 
-/// How often a thread writes for others before its own append returns. The next one has to be
-/// woken, and waits for a processor behind all those whose appends have just returned, while nobody
-/// writes: that is not to happen often.
+/// How often a thread writes for others before its own append returns. Handing over is slow: the
+/// next leader must be woken, and it waits for a processor behind all threads whose appends have
+/// just returned. Nobody writes meanwhile.
 const MOST_TURNS: usize = 16;
 
-/// Held by the thread that writes for others. However it ends, even by a panic, another one takes
-/// over.
+/// Held by the thread that writes for others. When that thread stops, even by a panic, another one
+/// takes over.
 struct Leader<'a>(&'a Core);
 
 impl Drop for Leader<'_> {
@@ -30,7 +30,7 @@ impl Drop for Leader<'_> {
     }
 }
 
-/// Messages that were taken from the queue, whose threads must not wait in vain.
+/// Messages that were taken from the queue. Dropping this wakes the threads that still wait.
 struct Taken<'a> {
     core: &'a Core,
     waiting: std::vec::IntoIter<Waiting>,
@@ -54,7 +54,7 @@ impl Core {
         self.append_alone(time, body)
     }
 
-    /// Appends and syncs, together with what other threads append at the same time.
+    /// Appends and syncs a message together with those that other threads append at the same time.
     fn append_with_others(&self, time: Timestamp, body: &[u8]) -> Result<Appended> {
         let mut queue = self.group.queue.lock();
         if !std::mem::replace(&mut queue.led, true) {
@@ -80,7 +80,7 @@ impl Core {
         }
     }
 
-    /// Appends messages in as few writes as possible; returns the place of each, and the count of
+    /// Appends messages in as few writes as possible. Returns the place of each, and the count of
     /// appends that includes them.
     pub(super) fn place_all<'m>(
         &self,
@@ -94,7 +94,7 @@ impl Core {
             outcomes.extend((0..count).map(|n| Ok(before(last, count - 1 - n))));
         });
         if placed.is_err() {
-            // One by one, each is appended or gets its own error.
+            // Try one by one, so that each message is appended or gets its own error.
             for n in outcomes.len()..count {
                 let (time, body) = message(n);
                 let mut scratch = Vec::new();
@@ -119,7 +119,7 @@ impl Leader<'_> {
             let message = |n: usize| (left[n].time, &left[n].body[..]);
             let (outcomes, written) = self.0.place_all(left.len(), message, true);
             for outcome in outcomes {
-                // The first of them syncs for all.
+                // The first call syncs for all of them.
                 let outcome = outcome.and_then(|placed| self.0.wait_durable(written).map(|()| placed));
                 if let Some(waiting) = taken.waiting.next() {
                     waiting.slot.notify(News::Done(outcome));
@@ -129,7 +129,7 @@ impl Leader<'_> {
     }
 }
 
-/// The place of the message this many before another one.
+/// The place of the message that is `count` messages before the last.
 fn before(last: Appended, count: usize) -> Appended {
     match last {
         Appended::Buffered => Appended::Buffered,

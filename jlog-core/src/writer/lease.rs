@@ -25,7 +25,7 @@ const PART: u32 = 5;
 /// Whether the current segment's lock is kept, and since when.
 #[derive(Debug)]
 pub(super) struct Lease<O> {
-    /// For how long at most; zero: never.
+    /// The longest time that the lock is kept; zero: it is never kept.
     longest: Duration,
     kept: bool,
     /// When the lock was first kept, or last released.
@@ -39,8 +39,8 @@ pub(super) struct Lease<O> {
     work: fn(&Weak<O>),
     /// The thread that releases the lock when no append does; started when a lock is first kept.
     thread: Option<JoinHandle<()>>,
-    /// How often the process had been forked at that time: a child has the memory, but not the
-    /// thread.
+    /// How often the process had been forked when the thread was started: a child has the memory,
+    /// but not the thread.
     forks: u32,
     /// The thread waits until it is woken.
     resting: bool,
@@ -69,7 +69,7 @@ impl<O: Send + Sync + 'static> Lease<O> {
         self.owner = Arc::downgrade(owner);
     }
 
-    /// Whether an earlier use has kept the lock.
+    /// Whether the lock is still held since an earlier use.
     pub(super) fn is_kept(&mut self) -> bool {
         self.kept = self.kept && !self.is_in_a_child();
         self.kept
@@ -153,7 +153,7 @@ impl<O: Send + Sync + 'static> Lease<O> {
         self.thread.is_some()
     }
 
-    /// For the thread: how long the lock may still be kept, or `None` once it is to end.
+    /// For the thread: how long the lock may still be kept, or `None` once the thread is to end.
     pub(super) fn left(&self) -> Option<Duration> {
         let now = Instant::now();
         let left = self.longest_at(now).saturating_sub(now.saturating_duration_since(self.since));
@@ -167,7 +167,7 @@ impl<O: Send + Sync + 'static> Lease<O> {
         self.resting
     }
 
-    /// Ends the thread; no lock is kept from here on.
+    /// Ends the thread. No lock is kept from here on.
     pub(super) fn stop(&mut self) -> Option<JoinHandle<()>> {
         self.is_in_a_child();
         self.longest = Duration::ZERO;
@@ -180,7 +180,7 @@ impl<O: Send + Sync + 'static> Lease<O> {
 
 impl<O> Drop for Lease<O> {
     fn drop(&mut self) {
-        // If it was not stopped (after a panic), it finds that the writer was dropped.
+        // If the thread was not stopped (after a panic), it finds that the writer was dropped.
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
@@ -191,8 +191,8 @@ impl<O> Drop for Lease<O> {
 mod tests {
     use super::*;
 
-    /// Uses a lock this often, at this distance; returns after how many uses it was kept, and after
-    /// how many more it was released.
+    /// Uses a lock `uses` times, once every `every`. Returns after how many uses it was kept, and
+    /// after how many more it was released.
     fn kept_and_back(
         lease: &mut Lease<()>,
         at: &mut Instant,

@@ -23,7 +23,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Makes sure that records of this many bytes may be added, dropping old segments if the limits
-    /// say so. Not within a use of the segment.
+    /// say so. Requires: segment not locked.
     pub(super) fn admit_aged(&self, appender: &mut Appender, bytes: u64) -> Result<()> {
         self.admit_ages(appender, bytes)?;
         self.admit(appender, bytes)
@@ -102,7 +102,8 @@ impl Core {
         }
     }
 
-    /// Ends a segment whose first message is old enough, and makes sure that nothing is too old.
+    /// Ends the segment being written if its first message is old enough, and makes sure that no
+    /// segment is too old.
     pub(super) fn admit_ages(&self, appender: &mut Appender, bytes: u64) -> Result<()> {
         let Some(max) = appender.limiter.limits.max_age else { return Ok(()) };
         self.check_refused(appender, LimitKind::Age, |_| true, bytes)?;

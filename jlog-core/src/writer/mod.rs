@@ -87,14 +87,14 @@ impl Writer {
                 break (meta, guard);
             }
         };
-        // In this order: a change meanwhile is noticed.
+        // The stamp is taken first, so that a change in between is noticed.
         let stamp = crate::files::settings::stamp(&shared);
         let settings = Settings::load(&*shared.storage, &shared.path)?;
         let format = meta.format();
         let deferred = shared.storage.is_shared();
         let lease = if multi && deferred { options.hold_lock } else { Duration::ZERO };
-        // Removes what C processes leave of segments that they remove; on a disk that cannot be
-        // written, it stays.
+        // C processes leave files behind when they remove segments: remove those. On a disk that
+        // cannot be written, they stay.
         let swept = retention::sweep(&shared).ok();
         let core = Core {
             checksums: AtomicBool::new(settings.checksums),
@@ -143,9 +143,9 @@ impl Writer {
     /// Appends a message with the current time.
     ///
     /// # Errors
-    /// [`Error::MessageTooLarge`]; [`Error::AtCapacity`], [`Error::DiskFull`] (no part of the
-    /// message is stored then); [`Error::Io`]; [`Error::SyncFailed`] after a failed sync, or if
-    /// another thread that was syncing for this one panicked.
+    /// [`Error::MessageTooLarge`]; [`Error::AtCapacity`], [`Error::DiskFull`] (then no part of the
+    /// message is stored); [`Error::Io`]; [`Error::SyncFailed`] after a failed sync, or if another
+    /// thread panicked while it synced for this one.
     pub fn append(&self, message: impl AsRef<[u8]>) -> Result<Appended> {
         self.append_at(Timestamp::now(), message)
     }
@@ -162,11 +162,11 @@ impl Writer {
     /// messages of this writer's other threads between them (within one segment, also without
     /// messages of other processes).
     ///
-    /// A batch may span segments, as single appends would. The records of one segment are all or
-    /// nothing: after an error, those of the segments filled before are stored, and none of the
-    /// failed segment.
+    /// A batch may span segments, as single appends would. Within a segment it is all or nothing:
+    /// after an error, the records in the segments that were filled before are stored, and none in
+    /// the segment that failed.
     ///
-    /// The result has the id of every message, if they have ids already.
+    /// The result has the id of every message, unless they are still in the pre-commit buffer.
     ///
     /// # Errors
     /// As [`append`](Writer::append); a message that is too large fails the whole batch before
@@ -183,7 +183,7 @@ impl Writer {
         self.core.append_batch(messages.len(), |n| (time, messages[n].as_ref()))
     }
 
-    /// Appends a batch of messages that have a time each.
+    /// Appends a batch of messages, each with its own time.
     ///
     /// # Errors
     /// As [`append_batch`](Writer::append_batch).
@@ -205,8 +205,8 @@ impl Writer {
 
     /// Makes every message appended so far readable, as [`flush`](Writer::flush) does, at the cost
     /// of an append. Checksums may follow later, with one of the next appends or flushes, or when
-    /// the writer is closed. (If the process is killed before, the messages are stored, but stay
-    /// unverified.) Use it if you flush after every message.
+    /// the writer is closed. (If the process is killed before that, the messages are stored but
+    /// stay unverified.) Use this if you flush after every message.
     ///
     /// # Errors
     /// As [`flush`](Writer::flush).
@@ -214,9 +214,8 @@ impl Writer {
         self.core.flush_lightly()
     }
 
-    /// Makes every message that was appended with this writer so far durable, and with it
-    /// everything in the segment being written. Threads that call it at the same time share the
-    /// work.
+    /// Makes every message appended with this writer so far durable, and with them everything else
+    /// in the segment being written. Threads that call it at the same time share the work.
     ///
     /// # Errors
     /// As [`flush`](Writer::flush), and [`Error::SyncFailed`]: once a sync has failed, this writer
@@ -226,11 +225,11 @@ impl Writer {
     }
 
     /// Checks that the feed that was opened still exists, as appending does when it takes the
-    /// segment's lock. Costs one look at a path, and reading the small file with the feed's
+    /// segment's lock. Costs one `stat` of a path, and a read of the small file with the feed's
     /// identity.
     ///
     /// # Errors
-    /// [`Error::Replaced`] if the feed is not at its path any more; [`Error::Io`].
+    /// [`Error::Replaced`] if the feed is no longer at its path; [`Error::Io`].
     pub fn check_there(&self) -> Result<()> {
         self.core.meta.check_feed(&self.core.shared)
     }
@@ -276,8 +275,8 @@ impl Writer {
         self.core.appender.lock().buffer.as_ref().map_or(0, PreCommit::used)
     }
 
-    /// How many messages this writer has accepted. After an error, it tells how many of a batch
-    /// were.
+    /// How many messages this writer has accepted. After an error, this shows how many messages of
+    /// a batch were accepted.
     pub fn accepted(&self) -> u64 {
         self.core.appender.lock().accepted
     }
@@ -301,7 +300,7 @@ impl Writer {
     }
 }
 
-/// The operations for code that appends on behalf of others.
+/// For code that appends on behalf of others.
 #[cfg(feature = "async")]
 impl Writer {
     /// Whether every append is durable when it returns.

@@ -1,4 +1,4 @@
-//! Releases a segment's lock that is kept when no append does.
+//! Releases a segment's lock in time when no append comes to do it.
 
 use std::sync::Weak;
 

@@ -14,9 +14,9 @@ use crate::upkeep::recovery;
 use crate::walk::{counts, lost};
 use crate::{Error, Event, LogId, Result};
 
-/// The segment being written, locked, with a known end. When this is dropped, a full segment is
-/// ended, and the lock is released, or kept for the next use if everything went well
-/// ([`done`](LockedSegment::done)).
+/// The segment being written, locked, with a known end. Dropping this ends a full segment, and
+/// releases the lock or, if everything went well ([`done`](LockedSegment::done)), may keep it for
+/// the next use.
 #[derive(Debug)]
 pub(super) struct LockedSegment<'a> {
     pub(super) core: &'a Core,
@@ -82,7 +82,7 @@ impl LockedSegment<'_> {
         id
     }
 
-    /// Counts records that were written at `start` from the buffer, where their checksums are.
+    /// Counts records that were written from the buffer, which has their checksums, at `start`.
     pub(super) fn count_flushed(&mut self, start: u64, records: &[Sums]) {
         if self.core.keeps_checksums() {
             self.appender.pending.begin(self.records().saturating_add(1), start);
@@ -164,8 +164,8 @@ impl Core {
         limiter.segment_size(u64::from(self.meta.segment_size().max(1)))
     }
 
-    /// Decides whether this writer keeps the segment's lock, now that it is not needed. Requires:
-    /// segment locked.
+    /// Decides whether this writer keeps the segment's lock although it is not needed now.
+    /// Requires: segment locked.
     fn keeps_lock(&self, appender: &mut Appender) -> bool {
         self.multi && appender.tail.segment().is_some() && appender.lease.keep()
     }
@@ -181,8 +181,8 @@ impl Core {
     }
 
     /// Locks the known segment, or opens and locks the one that the metastore names. Afterwards it
-    /// is locked, unless the tail is [`Tail::Unknown`] because the segment was not the current one
-    /// any more.
+    /// is locked, unless the tail is [`Tail::Unknown`] because the segment is no longer the current
+    /// one.
     fn acquire(&self, appender: &mut Appender) -> Result<()> {
         let Some(segment) = appender.tail.segment() else { return self.open_tail(appender) };
         if appender.lease.is_kept() {
@@ -229,8 +229,7 @@ impl Core {
         {
             let known = Place { marker: segment.records, offset: segment.end };
             let found = recovery::mend_tail(&self.shared, self.format, segment.number, &segment.file, known);
-            // If it cannot be checked now, it is checked, and an error reported, when the segment
-            // is opened again.
+            // If this fails, opening the segment again repeats the check and reports the error.
             if let Ok(end) = found {
                 (segment.records, segment.end) = (end.marker, end.offset);
                 if end.offset >= known.offset {
@@ -246,7 +245,7 @@ impl Core {
         self.let_go(appender);
     }
 
-    /// Releases the segment, which may not be synced yet. Requires: segment locked.
+    /// Releases the segment, and notes it for a later sync. Requires: segment locked.
     fn let_go(&self, appender: &mut Appender) {
         self.write_out(appender);
         self.release(appender);
@@ -276,9 +275,9 @@ impl Core {
             }
             if last != number {
                 // After a power failure, the metastore can be older than the segments. (Or another
-                // writer is just beginning one, and we have waited for it.)
-                // A writer that holds the segment's lock may be about to append to it. Readers that
-                // take the segment for complete would miss that message.
+                // writer is just beginning one.) A writer that holds the segment's lock may be
+                // about to append to it, and readers that took the segment for complete would miss
+                // that message: so we lock it, too.
                 let file = self.shared.open_if_there(&names::segment(number), Open::Write)?;
                 let lock = file.as_deref().map(LockGuard::new).transpose();
                 let _lock = lock.map_err(|e| Error::io("lock", self.path_of(number), e))?;
@@ -318,7 +317,8 @@ impl Core {
             let known = counts::known_tail(&self.shared, number, &*file, self.format);
             let end = recovery::mend_tail(&self.shared, self.format, number, &file, known)?;
             recovery::settle_checksums(&self.shared, self.format, number, &*file, end.offset)?;
-            // It is being written: files that show its end belong to another segment of its number.
+            // The segment is still being written: index files that show its end belong to another
+            // segment of the same number.
             index::drop_stale(&self.shared, number, end.offset)?;
             lost::forget(&self.shared, number)?;
             if unchecked {
@@ -365,7 +365,7 @@ impl Core {
     fn roll(&self, appender: &mut Appender) -> Result<()> {
         let Some(segment) = appender.tail.segment() else { return Ok(()) };
         let number = segment.number;
-        // Before it is full, C processes do not notice that a segment has ended.
+        // C processes do not notice that a segment has ended before it is full.
         let early = segment.end < u64::from(self.meta.segment_size());
         let _kept_out = if early { self.keep_out("roll", Duration::ZERO)? } else { None };
         if segment.end == 0 {

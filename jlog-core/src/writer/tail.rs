@@ -24,7 +24,7 @@ pub(super) enum Tail {
     /// It must end before anything is appended to it: readers may have seen records that were
     /// undone.
     MustRoll(Segment),
-    /// A failed write could not be undone: it is opened again, which finds its end.
+    /// A failed write could not be undone: the segment is opened again, which finds its end.
     Suspect(Segment),
 }
 

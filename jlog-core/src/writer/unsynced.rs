@@ -37,8 +37,8 @@ impl Unsynced {
         if self.filled.iter().any(|filled| filled.number == segment.number) {
             return;
         }
-        // If nothing syncs automatically, files are not kept open for a sync: they may have been
-        // removed.
+        // If nothing syncs automatically, files are not kept open for a sync: they may be removed
+        // before one.
         let keep = policy != SyncPolicy::Never && self.filled.len() < MAX_FILLED;
         self.filled.push(Filled { number: segment.number, file: keep.then_some(segment.file) });
     }
@@ -52,7 +52,7 @@ impl Unsynced {
 pub(super) struct SyncWork {
     pub(super) filled: Vec<Filled>,
     pub(super) current: Option<Filled>,
-    /// Sync the directory unless that was done after this many segments had been opened.
+    /// Sync the directory, unless it was synced when this many segments had been opened.
     pub(super) opened: u64,
 }
 

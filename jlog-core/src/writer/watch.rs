@@ -7,7 +7,7 @@ use crate::files::settings::Stamp;
 
 /// How often a writer whose appends take no lock checks that its feed still exists.
 const FEED_EVERY: Duration = Duration::from_millis(1);
-/// How often it checks whether the settings have changed.
+/// How often a writer checks whether the settings have changed.
 const SETTINGS_EVERY: Duration = Duration::from_millis(100);
 /// After this many appends, a writer reads the clock, whatever the times of the messages are.
 const APPENDS: u64 = 1024;
@@ -30,7 +30,7 @@ impl Watch {
 #[derive(Debug)]
 pub(super) struct Looked {
     every: Duration,
-    /// By the time of a message, in microseconds, and by the count of appends.
+    /// The time of the message, in microseconds, and the count of appends at that check.
     micros: u64,
     written: u64,
     at: Instant,
@@ -43,8 +43,8 @@ impl Looked {
         Self { every, micros: Timestamp::now().as_micros(), written: 0, at: Instant::now(), failed: false }
     }
 
-    /// Whether it is time to check again. Most appends find that out from the times of their
-    /// messages, at no cost.
+    /// Whether it is time to check again. Most appends learn that from the times of their messages,
+    /// at no cost.
     pub(super) fn is_due(&mut self, time: Timestamp, written: u64) -> bool {
         let micros = time.as_micros();
         if self.failed {
@@ -56,7 +56,7 @@ impl Looked {
             return false;
         }
         (self.micros, self.written) = (micros, written);
-        // Messages may have any times.
+        // The times of messages are arbitrary, so only the clock counts.
         let due = self.at.elapsed() >= self.every;
         if due {
             self.at = Instant::now();
