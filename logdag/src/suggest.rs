@@ -1,6 +1,7 @@
 //! Suggestions for mistyped names.
 
-/// How many letters are to be changed, put in, left out or swapped with their neighbour to make one name of the other.
+/// How many letters are to be changed, put in, left out or swapped with their neighbour to make one
+/// name of the other.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let (mut before, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
@@ -18,7 +19,8 @@ fn distance(a: &str, b: &str) -> usize {
     last.last().copied().unwrap_or(0)
 }
 
-/// The nearest of the known names that this one is one letter away from, or has another case than; none for a known one.
+/// The nearest of the known names that this one is one letter away from, or has another case than;
+/// none for a known one.
 pub(crate) fn nearly<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if known.contains(&name) {
         return None;

@@ -1,4 +1,4 @@
-//! A configuration that was read, and what can be done with it.
+//! A configuration that was read and checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,15 +23,15 @@ pub struct Config {
     /// Streams that are left out, and what they require of the environment.
     pub(super) left_out: Vec<(String, String)>,
     pub(super) warnings: Vec<ConfigError>,
-    /// What no stream writes.
+    /// What no stream may write.
     pub(super) redaction: Redaction,
-    /// Where to answer over HTTP, and where that stands.
+    /// Where to serve HTTP, and the place of that setting.
     pub(super) http: Option<(Http, Place)>,
 }
 
-/// Settings for answering over HTTP: an `<http>` below the root or in `<logs>`, or the table
-/// `[http]`. This library does not answer itself; the command `logdag` does, and programs can with
-/// the crate jlog-watch.
+/// Settings for serving HTTP: an `<http>` below the root or in `<logs>`, or the table `[http]`.
+/// This library has no server; the command `logdag` does, and programs can use the crate
+/// jlog-watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Http {
@@ -39,14 +39,14 @@ pub struct Http {
     pub address: String,
     /// The file with the token that clients must send.
     pub token_file: Option<PathBuf>,
-    /// The certificate and its chain for TLS, and its private key: both are given, or neither.
+    /// The certificate and its chain for TLS. It is given together with the private key.
     pub tls_cert: Option<PathBuf>,
     /// The private key.
     pub tls_key: Option<PathBuf>,
-    /// The authorities whose certificates clients must have.
+    /// The certificate authorities; clients must have a certificate from one of them.
     pub tls_client_ca: Option<PathBuf>,
-    /// Names by which clients without a token may call the server (`allow_host`, with commas
-    /// between them).
+    /// Host names that clients without a token may use for the server (`allow_host`, separated by
+    /// commas).
     pub allow_hosts: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ impl Config {
         &self.streams
     }
 
-    /// The settings for answering over HTTP, if there are any.
+    /// The settings for serving HTTP, if there are any.
     pub fn http(&self) -> Option<&Http> {
         self.http.as_ref().map(|(http, _)| http)
     }
@@ -75,28 +75,27 @@ impl Config {
         &self.left_out
     }
 
-    /// What no sink gets, whatever streams a line comes through.
+    /// What no sink may get, whatever streams a line comes through.
     pub fn redaction(&self) -> &Redaction {
         &self.redaction
     }
 
-    /// Lets lines through a stream, or not, whatever the configuration says; says whether it
-    /// declares the stream.
+    /// Enables or disables a stream, whatever the configuration says. Returns whether the
+    /// configuration declares the stream.
     pub fn set_enabled(&mut self, name: &str, enabled: bool) -> bool {
         let stream = self.streams.iter_mut().find(|stream| stream.name == name);
         stream.map(|stream| stream.options.enabled = enabled).is_some()
     }
 
-    /// What is right as far as it goes, but may not be what was meant: names that mean nothing and
-    /// are near to ones that do, values that are not taken, outlets that lead nowhere. In the order
-    /// of the document.
+    /// What is valid but may not be what was meant: names that mean nothing but resemble ones that
+    /// do, values that are ignored, outlets that lead nowhere. In document order.
     pub fn warnings(&self) -> &[ConfigError] {
         &self.warnings
     }
 
-    /// What is missing or in the way on this machine, as it is now, at the first stream that needs
-    /// it: directories of files that no `make_dirs` has made, the users and groups that files are
-    /// to belong to, and directories in the place of files.
+    /// What is missing or in the way on this machine at the moment, each at the first stream that
+    /// needs it: directories of files that `make_dirs` does not make, the users and groups that
+    /// files will belong to, and directories at the paths of files.
     pub fn missing(&self) -> Vec<ConfigError> {
         let mut known = BTreeSet::new();
         let mut known_names = BTreeSet::new();
@@ -122,7 +121,7 @@ impl Config {
                     if n > 0 { " for rotated files" } else { "" },
                 )));
             }
-            // One that is made for the file will be there.
+            // If the directory is made for the file, it will exist.
             if let Some(dir) = crate::sink::directory_of_latest(sink)
                 && known.insert(dir.clone())
                 && !dir.is_dir()
@@ -136,7 +135,7 @@ impl Config {
         missing
     }
 
-    /// Tries the outlets on a graph of their own, without any sink.
+    /// Tries the outlets on a separate graph without sinks.
     pub(super) fn check_outlets(&self) -> Result<()> {
         let bare = self.streams.iter().cloned().map(|mut stream| {
             stream.options.sink = None;
@@ -152,8 +151,8 @@ impl Config {
         }
     }
 
-    /// Sets up a graph: all of it, or, where a sink cannot be opened, nothing. A stream whose type
-    /// is not registered yet gets its sink when [`Graph::register`] knows the type; see
+    /// Sets up a graph: all of it or, if a sink cannot be opened, nothing. A stream whose type is
+    /// not registered yet gets its sink once [`Graph::register`] has registered the type; see
     /// [`Graph::unregistered`].
     ///
     /// # Errors
@@ -163,18 +162,16 @@ impl Config {
         self.with_redaction(graph, || graph.apply(self.streams.clone()))
     }
 
-    /// Puts this configuration in the place of those that were applied before, as
-    /// [`Graph::replace`] does.
+    /// Replaces all configurations that were applied before, as [`Graph::replace`] does.
     ///
     /// # Errors
-    /// A sink that cannot be opened; nothing is changed then.
+    /// A sink that cannot be opened; then nothing changes.
     pub fn replace(&self, graph: &Graph) -> Result<()> {
         self.check_sinks()?;
         self.with_redaction(graph, || graph.replace(self.streams.clone()))
     }
 
-    /// Sets up streams with what they are not to write: no line is written between the one and the
-    /// other.
+    /// Sets up streams together with their redaction, so that no line is written in between.
     fn with_redaction(
         &self,
         graph: &Graph,
@@ -203,8 +200,8 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses a configuration without streams: as one in the place of another it is more likely a
-    /// file that is being written.
+    /// Refuses a configuration without streams: as a replacement for another one, it is more likely
+    /// a file that is still being written.
     pub(crate) fn check_any(&self) -> Result<()> {
         if !self.streams.is_empty() || !self.left_out.is_empty() {
             return Ok(());
@@ -216,7 +213,7 @@ impl Config {
     /// Checks that every type is registered, for programs that register none later.
     ///
     /// # Errors
-    /// The first that is not, and what a sink needs and does not have.
+    /// The first type that is not registered, or what a sink needs and does not have.
     pub fn check_types(&self, graph: &Graph) -> Result<()> {
         for (stream, place) in self.streams.iter().zip(&self.places) {
             let Some(sink) = &stream.options.sink else { continue };

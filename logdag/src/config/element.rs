@@ -1,4 +1,4 @@
-//! What files in XML and in TOML consist of, with the place of everything.
+//! The elements of files in XML and in TOML, with their places.
 
 use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::error::{ConfigError, SHOWN, SHOWN_BEFORE};
 use crate::suggest::did_you_mean;
 
-/// Of a line that is longer than this, in bytes, an error keeps only what it shows.
+/// If a line is longer than this, in bytes, an error keeps only the part that it shows.
 pub(super) const LONG_LINE: usize = 1024;
 
 /// The maximum nesting of elements.
@@ -27,11 +27,11 @@ pub(super) struct Source {
     pub(super) toml: bool,
     /// Whether errors may show its text.
     pub(super) shown: bool,
-    /// Whether errors may show names that are in it: it has streams or outlets, and is a
-    /// configuration for sure.
+    /// Whether errors may show names from it: it has streams or outlets, and so is certainly a
+    /// configuration.
     pub(super) named: Cell<bool>,
     pub(super) line_starts: OnceCell<Vec<usize>>,
-    /// A place, and how many characters of its line come before it.
+    /// The last place whose column was counted, and how many characters of its line come before it.
     pub(super) counted: Cell<(usize, usize)>,
 }
 
@@ -56,7 +56,7 @@ impl Source {
     }
 }
 
-/// A place in a text: a byte. Lines and columns are only counted for errors.
+/// A place in a text: a byte offset. Lines and columns are only counted for errors.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) source: Rc<Source>,
@@ -77,8 +77,8 @@ impl Place {
         }
     }
 
-    /// The line that begins here, or what is around the place, and how many characters come before
-    /// that.
+    /// The line that begins at `begun`, or the part of it around the place, and how many characters
+    /// are left out before that.
     pub(super) fn line(&self, begun: usize, column: u32) -> (&str, usize) {
         let text = &*self.source.text;
         let end_from = |from: usize, most: usize| -> usize {
@@ -93,7 +93,7 @@ impl Place {
             let before = text.get(begun..self.offset).unwrap_or("");
             let kept = before.char_indices().rev().take(SHOWN_BEFORE).map(|(at, _)| at).last().unwrap_or(0);
             let left_out = (column.saturating_sub(1) as usize).saturating_sub(SHOWN_BEFORE);
-            // One more shows that the line goes on.
+            // One character more shows that the line continues.
             (begun + kept, end_from(begun + kept, SHOWN + 1), left_out)
         };
         let line = text.get(from..to).unwrap_or("");
@@ -101,7 +101,7 @@ impl Place {
         (line.strip_suffix('\r').filter(|_| ends_here).unwrap_or(line), left_out)
     }
 
-    /// What is to be said of a name that means nothing.
+    /// The error for a name that means nothing.
     pub(super) fn unknown(&self, what: &str, name: &str, on: &str, known: &[&str]) -> ConfigError {
         let shown = if self.source.named.get() { format!(" {name:?}") } else { String::new() };
         let meant = did_you_mean(name, known);
@@ -112,16 +112,16 @@ impl Place {
         })
     }
 
-    /// Where its line begins, the number of the line, and the column in it.
+    /// Where its line begins, the number of that line, and the column in it.
     pub(super) fn line_and_column(&self) -> (usize, u32, u32) {
         let Source { text, line_starts, .. } = &*self.source;
-        // Looked for once: a configuration of many streams may have many warnings.
+        // Found only once, because a configuration with many streams may have many warnings.
         let starts = line_starts
             .get_or_init(|| [0].into_iter().chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect());
         let line = starts.partition_point(|&start| start <= self.offset);
         let begun = line.checked_sub(1).and_then(|at| starts.get(at)).copied().unwrap_or(0);
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        // A line may have many warnings, too.
+        // Count on from the last place, because a line may have many warnings, too.
         let (counted_to, counted) = self.source.counted.get();
         let (from, before) =
             if (begun..=self.offset).contains(&counted_to) { (counted_to, counted) } else { (begun, 0) };
@@ -130,10 +130,10 @@ impl Place {
         (begun, number(line), number(1 + column))
     }
 
-    /// The place in the file of a character of a value that begins here.
+    /// The place in the file of a character in the value that begins here.
     pub(super) fn inside(&self, characters: usize) -> Place {
         let raw = self.source.text.get(self.offset..).unwrap_or("");
-        // What the environment gives is not in the file.
+        // The text of an environment variable is not in the file.
         if raw.starts_with("ENV:") {
             return self.clone();
         }
@@ -145,7 +145,7 @@ impl Place {
             let mut chars = rest.chars();
             let (Some(first), second) = (chars.next(), chars.next()) else { break };
             if escapes && first == '\\' && second.is_some_and(char::is_whitespace) {
-                // A line that continues in the next one: none of this is part of the value.
+                // An escaped newline: this and the following white space are not part of the value.
                 at += rest.len() - rest[1..].trim_start().len();
                 continue;
             }
@@ -190,7 +190,7 @@ impl Element {
         }
     }
 
-    /// How it is written, for errors.
+    /// How the element is written, for errors.
     pub(super) fn shown(&self) -> String {
         let known = ["log", "logs", "outlet", "config", "include", "http"].contains(&&*self.name);
         match &*self.name {
@@ -203,7 +203,7 @@ impl Element {
         }
     }
 
-    /// Whether there is a stream in it, or an outlet.
+    /// Whether it contains a stream or an outlet.
     pub(super) fn configures(&self) -> bool {
         matches!(&*self.name, "log" | "outlet") && self.attribute("name").is_some()
             || self.children.iter().any(Element::configures)
@@ -213,7 +213,7 @@ impl Element {
         self.attributes.iter().find(|(key, ..)| key == name).map(|(_, value, place)| (&**value, place))
     }
 
-    /// Whether there is a stream in it.
+    /// Whether it contains a stream.
     pub(super) fn has_stream(&self) -> bool {
         self.name == "log" || self.children.iter().any(Element::has_stream)
     }
@@ -230,7 +230,7 @@ impl Element {
         Element { attributes, children: taken, text: String::new(), ..self }
     }
 
-    /// What is in it, also in files that it includes.
+    /// Its children, including those from included files.
     pub(super) fn contents(&self) -> Vec<&Element> {
         let mut all = Vec::new();
         for child in &self.children {
@@ -252,13 +252,13 @@ pub(super) fn is_toml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "toml")
 }
 
-/// Whether a text can be a configuration in XML, also one with mistakes.
+/// Whether a text may be a configuration in XML, perhaps with mistakes.
 pub(super) fn looks_like_xml(text: &str) -> bool {
     let text = text.trim_start_matches('\u{feff}').trim_start();
     text.is_empty() || text.starts_with('<')
 }
 
-/// Puts a variable in place of `ENV:default:{KEY}`.
+/// Replaces `ENV:default:{KEY}` by the variable or the default.
 pub(super) fn substitute(value: &str) -> String {
     let parts = value
         .strip_prefix("ENV:")

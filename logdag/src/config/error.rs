@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-/// An error shows this many characters of its line, and this many of them before the place.
+/// An error shows this many characters of its line, and `SHOWN_BEFORE` of them before the place.
 pub(super) const SHOWN: usize = 160;
 pub(super) const SHOWN_BEFORE: usize = 80;
 
@@ -18,11 +18,11 @@ pub struct ConfigError {
     pub column: u32,
     /// The mistake, and what was expected.
     pub message: String,
-    /// The line itself, or what is around the place in one that has more than 1024 bytes; empty for
-    /// a file that is not a configuration, and for included ones, because their contents may be
+    /// The line itself or, if it has more than 1024 bytes, the part around the place. Empty for a
+    /// file that is not a configuration, and for included files, because their contents may be
     /// confidential.
     pub text: String,
-    /// How many characters of the line come before the text.
+    /// How many characters of the line are left out before the text.
     pub(super) left_out: usize,
 }
 

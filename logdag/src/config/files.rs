@@ -1,4 +1,4 @@
-//! Reading the files of a configuration, and finding those that it includes.
+//! Reads the files of a configuration, and finds those that it includes.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-/// The most bytes of a file: 16 MiB.
+/// The maximum size of a file: 16 MiB.
 pub(super) const MAX_FILE: u64 = 16 << 20;
 
-/// The most alternatives in a pattern.
+/// The maximum number of alternatives in a pattern.
 const MAX_FILES: usize = 10_000;
 
-/// The most symbolic links that are followed, as in the kernel.
+/// The maximum number of symbolic links that are followed, as in the kernel.
 const MAX_LINKS: usize = 40;
 
 pub(super) fn read(path: &Path, may_be_given: bool) -> std::result::Result<String, String> {
@@ -29,8 +29,8 @@ pub(super) fn read(path: &Path, may_be_given: bool) -> std::result::Result<Strin
     })
 }
 
-/// Opens a regular file. Others have no end, or wait for somebody; only a pipe that the program was
-/// given, by a shell's `<(…)` for example, may be named.
+/// Opens a regular file. Other files may have no end, or make the program wait. The only exception
+/// is a pipe that the program was given, for example by a shell's `<(…)`.
 fn open_regular(path: &Path, may_be_given: bool) -> std::result::Result<File, String> {
     if may_be_given && is_descriptor(path) {
         return File::open(path).map_err(|e| e.to_string());
@@ -43,15 +43,15 @@ fn open_regular(path: &Path, may_be_given: bool) -> std::result::Result<File, St
     };
     let refuse = |facts: Metadata| refused(&facts).map_or(Ok(()), |why| Err(why.to_owned()));
     std::fs::metadata(path).map_err(|e| e.to_string()).and_then(refuse)?;
-    // It may have become another one, which must not be waited for.
+    // The file may have been replaced meanwhile: do not wait for a FIFO.
     let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     let file = opened.map_err(|e| e.to_string())?;
     file.metadata().map_err(|e| e.to_string()).and_then(refuse)?;
     Ok(file)
 }
 
-/// Whether a path, or a link that it leads over, is the name of one of the process's descriptors,
-/// such as `/dev/stdin`.
+/// Whether a path, or a link on the way, names one of the process's descriptors, such as
+/// `/dev/stdin`.
 pub(super) fn is_descriptor(path: &Path) -> bool {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -72,7 +72,7 @@ pub(super) fn included(dir: &Path, file: &str) -> std::result::Result<Vec<PathBu
     Ok(vec![dir.join(file)])
 }
 
-/// The files that an include names: one, or those that match a pattern, as for libmtev.
+/// The files that an include names: one file or, as in libmtev, all that match a pattern.
 #[cfg(any(feature = "toml", feature = "xml"))]
 pub(super) fn included(dir: &Path, file: &str) -> std::result::Result<Vec<PathBuf>, String> {
     let is_pattern = |file: &str| file.contains(['*', '?', '[']);
@@ -93,7 +93,7 @@ pub(super) fn included(dir: &Path, file: &str) -> std::result::Result<Vec<PathBu
     let mut all = Vec::new();
     for file in alternatives {
         if is_pattern(&file) {
-            // An absolute name is not one below the directory.
+            // `join` keeps an absolute name as it is.
             let pattern = Path::new(&glob::Pattern::escape(dir)).join(&file);
             let found = glob::glob_with(&pattern.to_string_lossy(), options).map_err(|e| e.msg.to_owned())?;
             for path in found {
@@ -124,6 +124,6 @@ fn alternatives(pattern: &str) -> Vec<String> {
     cuts.push(end);
     let parts = cuts.windows(2).map(|cut| &pattern[cut[0] + 1..cut[1]]);
     let names = parts.map(|part| format!("{}{part}{}", &pattern[..begin], &pattern[end + 1..]));
-    // One of very many alternatives is no name of a file.
+    // No file name has that many alternatives.
     names.flat_map(|name| alternatives(&name)).take(MAX_FILES).collect()
 }

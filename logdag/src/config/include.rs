@@ -18,10 +18,10 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// An element, with the contents of files in the place of those elements in it that include
-    /// them, in the order of the document.
+    /// An element in which the contents of files replace the elements that include them, in
+    /// document order.
     pub(super) fn expanded(&mut self, element: Element, source: &Source) -> Result<Element> {
-        // The table `config` in TOML has names of its own.
+        // In the TOML table `config`, `include` may be a key.
         if source.toml && element.name == "config" {
             return Ok(element);
         }
@@ -36,12 +36,12 @@ impl Open {
         Ok(Element { children, ..element })
     }
 
-    /// Reads the included files. Each becomes an element with what the file's root contains, or,
-    /// for a snippet, what the file contains.
+    /// Reads the included files. Each becomes an element with the contents of the file's root or,
+    /// for a snippet, of the file.
     fn include(&mut self, element: &Element, source: &Source) -> Result<Vec<Element>> {
         for (name, _, place) in &element.attributes {
             let toml = element.place.source.toml;
-            // What libmtev lets pass, we do, unless it was probably meant for something.
+            // Accept what libmtev accepts, unless it is probably a mistyped name.
             let doubtful = if toml {
                 !streams::ATTRIBUTES.contains(&&**name)
             } else {

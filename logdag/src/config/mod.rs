@@ -25,8 +25,8 @@
 //! describes `buckets`, `scale`, `labels`, `max_series` and `help`; `filter`, `min_level`, `limit`
 //! and `sample` work as on an outlet. In TOML it is a table, or a list of tables, `metric`.
 //!
-//! With `<http address="127.0.0.1:8465"/>`, below the root or in `<logs>`, the command answers over
-//! HTTP ([`Http`]).
+//! With `<http address="127.0.0.1:8465"/>`, below the root or in `<logs>`, the command serves HTTP
+//! ([`Http`]).
 //!
 //! A mistake is an error. Something that libmtev accepts although it means nothing, such as an
 //! element `<oulet>`, is a warning ([`Config::warnings`]); `logdag check --strict` refuses it.
@@ -34,7 +34,7 @@
 //! TOML has the same model: the file corresponds to `<logs>` in XML. Keys with a string, a number
 //! or a boolean are attributes; `[[log]]` is a stream, `outlet` a list of names or of tables with
 //! `name` and `filter`, `config` a table, `include` a list of files or of tables with `file` and
-//! attributes, and every other table a group whose attributes and outlets the streams in it
+//! attributes. Every other table is a group, whose attributes and outlets the streams in it
 //! inherit. The top level of an included TOML file applies to the streams in that file. Unknown
 //! keys are errors. A file whose name ends in `.toml` is TOML; everything else is XML.
 //!

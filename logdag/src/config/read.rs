@@ -1,4 +1,4 @@
-//! Reading a configuration.
+//! Reads a configuration.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -10,9 +10,9 @@ use super::include::Open;
 use super::{files, streams, toml, xml};
 
 impl Config {
-    /// Reads a file and those that it includes: regular files of up to 16 MiB. The first file may
-    /// also be a pipe that the process was started with, such as `/dev/stdin`, which is read to its
-    /// end.
+    /// Reads a file and the files that it includes: regular files of up to 16 MiB. The first file
+    /// may also be a pipe that the process was started with, such as `/dev/stdin`, which is read to
+    /// its end.
     ///
     /// # Errors
     /// The first mistake.
@@ -23,8 +23,8 @@ impl Config {
         Self::from_source(&Source::new(path, text, shown), path)
     }
 
-    /// Reads a text; `file` is its name in errors, and includes are relative to its directory. It
-    /// is TOML if that name ends in `.toml`.
+    /// Reads a text. `file` is its name in errors, and includes are relative to that file's
+    /// directory. The text is TOML if the name ends in `.toml`.
     ///
     /// # Errors
     /// The first mistake.

@@ -11,13 +11,13 @@ use crate::sink::{
 };
 use crate::suggest::did_you_mean;
 
-/// The smallest values of rotation, as in libmtev.
+/// The smallest values for rotation, as in libmtev.
 const MIN_SECONDS: u64 = 600;
 const MIN_BYTES: u64 = 102_400;
 /// The value that turns off an inherited setting.
 const OFF: &str = "off";
 
-/// An attribute of a stream, or of the nearest element above it that has it.
+/// Looks up an attribute of a stream, or of the nearest element above it that has it.
 type Inherited<'i, 'a> = &'i dyn Fn(&'static str) -> Option<Given<'a>>;
 
 fn parsed<T: FromStr<Err = RotationError>>(given: Given<'_>, known: &[&str]) -> Result<T> {
@@ -26,7 +26,7 @@ fn parsed<T: FromStr<Err = RotationError>>(given: Given<'_>, known: &[&str]) -> 
     })
 }
 
-/// The same where `off` is none.
+/// The same, but `None` for `off`.
 fn parsed_or_off<T: FromStr<Err = RotationError>>(
     given: Option<Given<'_>>,
     known: &[&str],
@@ -57,7 +57,7 @@ pub(super) fn read(inherited: Inherited<'_, '_>) -> Result<Rotation> {
     let size = |name: &'static str| inherited(name).map_or(Ok(0), |given| given.bytes());
     let seconds = |name: &'static str| inherited(name).map_or(Ok(0), |given| given.seconds());
     let at_least = |name: &'static str, n: u64, least: u64| match inherited(name) {
-        // 0 turns off what is inherited.
+        // 0 turns off an inherited rotation.
         Some(given) if n > 0 && n < least => {
             Err(given.expected(&format!("{least} or more, or 0 for no rotation")))
         }
@@ -90,9 +90,9 @@ pub(super) fn is_off(text: &str) -> bool {
     ["", "0", OFF, "false"].contains(&&*text.trim().to_ascii_lowercase())
 }
 
-/// What makes no sense together, each with the attribute that it is about. Where a stream has
-/// switched off the rotation that it inherits, what is said of rotated files is left for others, or
-/// for later.
+/// Combinations that make no sense, each with the attribute that it is about. If a stream turns off
+/// an inherited rotation, settings for rotated files are not doubtful: they are for other streams,
+/// or for later.
 pub(super) fn doubts<'a>(
     rotation: &Rotation,
     inherited: Inherited<'_, 'a>,
@@ -131,7 +131,7 @@ pub(super) fn doubts<'a>(
     doubts
 }
 
-/// The streams whose rotated files have names, by those.
+/// The streams that rotate, by the names of their rotated files.
 #[derive(Default)]
 pub(super) struct RotatedNames<'s>(BTreeMap<PathBuf, &'s str>);
 

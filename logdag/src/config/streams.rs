@@ -1,4 +1,4 @@
-//! Elements as streams.
+//! Turns elements into streams.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::redact::Redaction;
 use crate::sink::{Access, METRIC_KEYS, SinkSpec, place};
 use crate::suggest::{did_you_mean, nearly};
 
-/// Attributes of a stream, which it inherits.
+/// Attributes of a stream. Streams inherit them.
 pub(super) const ATTRIBUTES: &[&str] = &[
     "name",
     "type",
@@ -63,7 +63,7 @@ pub(super) const ATTRIBUTES: &[&str] = &[
 ];
 /// Attributes of an outlet.
 const OUTLET_ATTRIBUTES: &[&str] = &["name", "filter", "min_level", "limit", "sample"];
-/// Attributes of a metric, but for those of its outlet.
+/// Attributes of a metric, without those of its outlet.
 const METRIC_ATTRIBUTES: &[&str] = &[
     "name",
     "type",
@@ -81,24 +81,24 @@ const METRIC_ATTRIBUTES: &[&str] = &[
 /// Attributes of an `<http>`.
 const HTTP_ATTRIBUTES: &[&str] =
     &["address", "token_file", "tls_cert", "tls_key", "tls_client_ca", "allow_host"];
-/// Elements that mean something; others only group.
+/// Elements with a meaning; all others only group.
 const ELEMENTS: &[&str] = &["log", "outlet", "config", "include", "metric"];
-/// The same with the element that they are in.
+/// The same, and the element that they are in.
 const ELEMENTS_AND_LOGS: &[&str] = &["log", "logs", "outlet", "config", "include"];
 /// Attributes of a `<config>`.
 const CONFIG_ATTRIBUTES: &[&str] = &["id", "inherit"];
-/// Keys of `<config>` that types of our own know.
+/// Keys of `<config>` that built-in types know.
 const CONFIG_KEYS: &[&str] = &["segment_size", "precommit", "facility", "identifier", "timeout"];
-/// Those that are sizes of a jlog.
+/// The keys that are sizes of a jlog.
 const JLOG_SIZES: &[&str] = &["segment_size", "precommit"];
-/// The largest pre-commit buffer; more is taken for this.
+/// The largest pre-commit buffer; a larger number counts as this.
 const MAX_PRE_COMMIT: i128 = 8 << 20;
-/// How many names of streams get suggestions.
+/// How many unknown names of streams get suggestions.
 const MAX_SUGGESTIONS: usize = 20;
 /// The largest segment.
 const MAX_SEGMENT: i128 = 1 << 30;
 
-/// The streams below a root; what is doubtful in its files is known already.
+/// Reads the streams below a root. `doubts` are the warnings about its files so far.
 pub(super) fn read(root: &Element, doubts: Vec<ConfigError>) -> Result<Config> {
     let mut reader = Reader { warnings: doubts, ..Reader::default() };
     collect_configs(root, &mut reader.configs);
@@ -109,7 +109,7 @@ pub(super) fn read(root: &Element, doubts: Vec<ConfigError>) -> Result<Config> {
     reader.check_targets();
     let nothing = reader.streams.is_empty() && reader.left_out.is_empty();
     for (place, meant, message) in std::mem::take(&mut reader.outside) {
-        // Where there are no streams at all, that is said below.
+        // If there are no streams at all, `nothing` reports that below.
         if !(nothing && matches!(meant, "log" | "logs")) {
             reader.warn(&place, message);
         }
@@ -118,15 +118,15 @@ pub(super) fn read(root: &Element, doubts: Vec<ConfigError>) -> Result<Config> {
         reader.nothing(root);
     }
     let Reader { streams, places, left_out, mut warnings, .. } = reader;
-    // In the order of the document.
+    // In document order.
     warnings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     let redaction = redaction_of_all(root, &Redaction::new())?;
     let http = http(root)?;
     Ok(Config { streams, places, left_out, warnings, redaction, http })
 }
 
-/// Whether this says where to answer over HTTP, also with a mistake. Without an attribute of that it is a group that
-/// happens to have the name, in TOML only if there is something in it.
+/// Whether this element has the HTTP settings, perhaps with mistakes. Without any such attribute,
+/// it is a group that happens to be called `http`; in TOML only if it has children.
 fn is_http(element: &Element) -> bool {
     let says = element
         .attributes
@@ -135,13 +135,13 @@ fn is_http(element: &Element) -> bool {
     element.name == "http" && (says || element.place.source.toml && element.children.is_empty())
 }
 
-/// Whether this was probably meant to say where to answer over HTTP.
+/// Whether this element was probably meant to be `<http>`.
 fn is_nearly_http(element: &Element) -> bool {
     let name = nearly(&element.name, &["http"]).is_some() && element.name != "https";
     name && HTTP_ATTRIBUTES.iter().any(|name| element.attribute(name).is_some())
 }
 
-/// What the root, or a `<logs>` in it, says of answering over HTTP.
+/// The HTTP settings in the root, or in a `<logs>` in it.
 fn http(root: &Element) -> Result<Option<(Http, Place)>> {
     let mut found = None;
     let in_root = root.contents();
@@ -200,7 +200,7 @@ fn collect_configs<'a>(element: &'a Element, out: &mut BTreeMap<String, &'a Elem
     }
 }
 
-/// What is not to be written.
+/// Makes a redaction from its attributes.
 fn redaction(keys: Option<Given<'_>>, pattern: Option<Given<'_>>) -> Result<Redaction> {
     let redaction = keys.map_or_else(Redaction::new, |keys| Redaction::new().keys(keys.text));
     match pattern.filter(|pattern| !pattern.text.is_empty()) {
@@ -211,7 +211,8 @@ fn redaction(keys: Option<Given<'_>>, pattern: Option<Given<'_>>) -> Result<Reda
     }
 }
 
-/// What is not to be written by any stream, declared or not: what `<logs>` elements, and those above them, say.
+/// The redaction for all streams, declared or not: everything on `<logs>` elements and on the
+/// elements above them.
 fn redaction_of_all(element: &Element, above: &Redaction) -> Result<Redaction> {
     let own = redaction(Given::find(element, "redact"), Given::find(element, "redact_pattern"))?;
     let own = above.union(&own);
@@ -243,13 +244,13 @@ fn environment_holds(text: &str, place: &Place) -> Result<bool> {
     Ok(holds != negated)
 }
 
-/// What a key of a stream or a group can be called; in TOML, elements are keys, too.
+/// The keys that a stream or a group can have; in TOML, elements are keys, too.
 fn keys_of(place: &Place) -> Vec<&'static str> {
     let elements = if place.source.toml { ELEMENTS } else { &[] };
     ATTRIBUTES.iter().chain(elements).copied().collect()
 }
 
-/// Refuses attributes of a table in TOML that mean nothing.
+/// Refuses meaningless attributes of a TOML table.
 pub(super) fn check_attributes(table: &Element) -> Result<()> {
     let unknown = |(name, ..): &&(String, String, Place)| !ATTRIBUTES.contains(&&**name);
     match table.attributes.iter().find(unknown) {
@@ -258,13 +259,13 @@ pub(super) fn check_attributes(table: &Element) -> Result<()> {
     }
 }
 
-/// A path by which a file is known, however it is written.
+/// A path that identifies a file, however its name is written.
 fn same_name(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| place(path))
 }
 
-/// Whether an attribute of a stream has an effect on a sink of a type, none being a stream without one. What types of an
-/// application do with theirs is their own matter.
+/// Whether an attribute of a stream has an effect on a sink of a type, none being a stream without
+/// one. What types of an application do with theirs is their own matter.
 fn has_effect(attribute: &str, kind: Option<&str>) -> bool {
     let is_file = matches!(kind, Some("file" | "file_synch"));
     match attribute {
@@ -281,14 +282,14 @@ fn has_effect(attribute: &str, kind: Option<&str>) -> bool {
     }
 }
 
-/// The same for a key of its `<config>`.
+/// The same for a key of the stream's `<config>`.
 fn config_has_effect(key: &str, kind: &str) -> bool {
     match key {
         _ if !BUILT_IN_TYPES.contains(&kind) => true,
         "segment_size" | "precommit" => kind == "jlog",
         "facility" => kind == "syslog",
         "identifier" | "timeout" => matches!(kind, "syslog" | "journald"),
-        // One that no type knows is another matter.
+        // Keys that no type knows get a different warning.
         _ => true,
     }
 }
@@ -300,17 +301,18 @@ struct Reader<'a> {
     left_out: Vec<(String, String)>,
     names: BTreeSet<String>,
     configs: BTreeMap<String, &'a Element>,
-    /// Those that have their streams.
+    /// The metrics that have their streams already.
     metrics: BTreeSet<*const Element>,
-    /// Where outlets lead to, and the first that leads there.
+    /// The streams that outlets lead to, and the place of the first such outlet.
     targets: BTreeMap<String, Place>,
-    /// What is doubtful outside `<logs>`: where, what was meant, and what is to be said.
+    /// Warnings about elements outside `<logs>`: the place, what was probably meant, and the text.
     outside: Vec<(Place, &'static str, String)>,
     warnings: Vec<ConfigError>,
     warned: BTreeSet<(String, usize, String)>,
 }
 
-/// An element on the way to a stream, with what the streams in it inherit. That is collected once, not for every stream.
+/// An element on the way to a stream, with what the streams in it inherit, which is collected once
+/// and not for every stream.
 struct Above<'a> {
     element: &'a Element,
     outlets: Vec<(String, Option<Filter>, &'a Place)>,
@@ -321,7 +323,7 @@ type Chain<'c, 'a> = &'c [Above<'a>];
 
 impl<'a> Reader<'a> {
     fn warn(&mut self, place: &Place, message: String) {
-        // What many streams inherit is said once.
+        // Warn once about what many streams inherit.
         if self.warned.insert((place.source.file.clone(), place.offset, message.clone())) {
             self.warnings.push(place.error(message));
         }
@@ -351,9 +353,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// An element that is not in `<logs>` is the application's, unless it was probably meant for something.
+    /// Checks an element outside `<logs>`: it belongs to the application, unless its name is
+    /// probably mistyped.
     fn check_outside(&mut self, element: &'a Element, above: &[&'a Element]) {
-        // The root has any name, and what a config has in it are keys.
+        // The root may have any name, and the children of a config are keys.
         if above.is_empty() || above.iter().any(|above| above.name == "config") {
             return;
         }
@@ -367,7 +370,7 @@ impl<'a> Reader<'a> {
             self.outside.push((element.place.clone(), "http", why));
         }
         if let Some(meant) = nearly(&element.name, ELEMENTS_AND_LOGS) {
-            // Plurals have in them what they are the plural of.
+            // An element with children may have a plural as its name.
             if element.children.is_empty() || element.name != format!("{meant}s") {
                 let why = format!("{shown} means nothing: did you mean <{meant}>?");
                 self.outside.push((element.place.clone(), meant, why));
@@ -375,7 +378,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What is above `<logs>` has attributes of its own; streams inherit those that are theirs.
+    /// Checks an element above `<logs>`: it may have any attributes, and streams inherit those that
+    /// are theirs.
     fn check_inherited(&mut self, element: &'a Element) {
         for (name, _, place) in &element.attributes {
             if name.len() > 3
@@ -436,7 +440,7 @@ impl<'a> Reader<'a> {
         Ok(Above { element, outlets, configs })
     }
 
-    /// What a stream or an outlet has in it without a meaning.
+    /// Reports meaningless contents of a stream or an outlet.
     fn check_contents(&mut self, element: &'a Element) -> Result<()> {
         let shown = element.shown();
         if !element.text.is_empty() {
@@ -456,9 +460,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// An element that groups: libmtev lets everything pass, and so do we in XML, with a warning.
+    /// Checks an element that groups. libmtev accepts everything there; in XML so do we, with a
+    /// warning.
     fn check_group(&mut self, element: &'a Element, is_outermost: bool) -> Result<()> {
-        // A <logs> may be in another one; a name is what a stream has.
+        // A <logs> may be in another one; but with a name, it was meant to be a stream.
         let is_stream = element.name == "logs" && !is_outermost && element.attribute("name").is_some();
         let shown = match element.place.source.toml && is_stream {
             true => "[[logs]]".to_owned(),
@@ -468,7 +473,7 @@ impl<'a> Reader<'a> {
         if let Some(meant) = nearly(&element.name, ELEMENTS).filter(|_| !may_group) {
             let meant = if element.place.source.toml { meant.to_owned() } else { format!("<{meant}>") };
             self.warn(&element.place, format!("{shown} only groups what is in it: did you mean {meant}?"));
-            // Its attributes belong to what was meant.
+            // Its attributes are those of the element that was meant.
             return Ok(());
         }
         if is_nearly_http(element) {
@@ -494,7 +499,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// What is to be said of a configuration without any stream.
+    /// Warns about a configuration without any stream.
     fn nothing(&mut self, root: &'a Element) {
         let expected =
             "it configures nothing: expected <log> elements below <logs>, or [[log]] tables in TOML";
@@ -510,7 +515,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The stream that the last of these elements describes; the others are above it.
+    /// Reads the stream that the last of these elements describes; the others are above it.
     fn stream(&mut self, chain: Chain<'_, 'a>) -> Result<()> {
         let Some(Above { element, .. }) = chain.last() else { return Ok(()) };
         for (name, _, place) in &element.attributes {
@@ -618,7 +623,7 @@ impl<'a> Reader<'a> {
             sink,
             format,
             flags: Flags {
-                // The built-in stream has them from the start.
+                // The built-in stream has timestamps by default.
                 timestamps: if name == "stderr" && inherited("timestamps").is_none() {
                     true
                 } else {
@@ -631,7 +636,7 @@ impl<'a> Reader<'a> {
                 target: flag("target")?,
                 source: flag("source")?,
             },
-            // Configurations in XML are libmtev's, whose lines are split, and nothing else.
+            // Configurations in XML are libmtev's, which splits lines and escapes nothing.
             escape: or("escape", element.place.source.toml)?,
             spans: or("spans", true)?,
             redaction: redaction(inherited("redact"), inherited("redact_pattern"))?,
@@ -648,9 +653,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Attributes and keys of a stream itself that its type has no use for. What it inherits may be meant for others.
+    /// Warns about a stream's own attributes and keys that its type does not use. Inherited ones
+    /// may be meant for other streams.
     fn check_effects(&mut self, name: &str, element: &'a Element, kind: Option<&str>) {
-        // What says nothing of a sink leaves the built-in one its own.
+        // Without a type, the built-in stream keeps its sink.
         let kind = kind.or_else(|| (name == "stderr").then_some("stderr"));
         for (name, text, place) in &element.attributes {
             if has_effect(name, kind) || rotation::is_off(text) {
@@ -672,7 +678,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A link in the place of a log would take its name away, and one that two logs keep leads to either of them.
+    /// Checks the links `latest`: at the path of a log, a link would take the log's name, and a
+    /// link that two logs maintain leads to either of them.
     fn check_links(&mut self) -> Result<()> {
         let is_file = |sink: &&SinkSpec| matches!(&*sink.kind, "file" | "file_synch");
         let streams = self.streams.iter().zip(&self.places);
@@ -706,7 +713,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Two streams on one file would rotate it under each other.
+    /// Checks that no two streams rotate the same file, or have the same names for rotated files.
     fn check_files(&self) -> Result<()> {
         let mut seen: BTreeMap<PathBuf, (&str, bool)> = BTreeMap::new();
         let mut names = RotatedNames::default();
@@ -733,7 +740,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Two streams on one jlog must agree on its subscribers: each would remove those of the other.
+    /// Checks that streams on the same jlog agree on its subscribers: each would remove the
+    /// other's.
     fn check_jlogs(&self) -> Result<()> {
         let mut seen: BTreeMap<PathBuf, (&str, &str)> = BTreeMap::new();
         for (stream, place) in self.streams.iter().zip(&self.places) {
@@ -753,7 +761,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The outlets of a stream. One that is given twice counts once, with the first filter, as in libmtev.
+    /// The outlets of a stream. As in libmtev, an outlet that is given twice counts once, with the
+    /// first filter.
     fn outlets(&mut self, chain: Chain<'_, 'a>) -> Vec<(String, Option<Filter>)> {
         let mut outlets: Vec<(String, Option<Filter>)> = Vec::new();
         let mut known: HashMap<&str, (usize, usize)> = HashMap::new();
@@ -801,7 +810,7 @@ impl<'a> Reader<'a> {
         };
         let filter = Self::filter(metric)?;
         let name = format!("metric/{path}");
-        // What is above several <logs> is met several times.
+        // A metric above several <logs> is read several times.
         if self.metrics.insert(std::ptr::from_ref(metric)) {
             let mut sink = SinkSpec { stream: name.clone(), ..SinkSpec::new("metric", path) };
             for (attribute, text, _) in &metric.attributes {
@@ -821,7 +830,7 @@ impl<'a> Reader<'a> {
         Ok((name, filter))
     }
 
-    /// The filter of an outlet, with what else keeps lines from it.
+    /// The filter of an outlet, including its minimum level, sample and limit.
     fn filter(outlet: &Element) -> Result<Option<Filter>> {
         let filter = match outlet.attribute("filter") {
             None => None,
@@ -859,7 +868,7 @@ impl<'a> Reader<'a> {
         Ok(filter)
     }
 
-    /// Outlets to streams that nothing makes lead nowhere, unless the program makes them.
+    /// Warns about outlets to streams that nothing makes. (The program may still make them.)
     fn check_targets(&mut self) {
         let built_in = Graph::new().names();
         let left_out: BTreeSet<&str> = self.left_out.iter().map(|(name, _)| &**name).collect();
@@ -871,7 +880,7 @@ impl<'a> Reader<'a> {
         for (name, place) in &self.targets {
             let parents = name.match_indices('/').map(|(at, _)| &name[..at]);
             if !parents.chain([&**name]).any(known) {
-                // Each takes a look at all names.
+                // Each suggestion compares all names.
                 let suggest = unknown.len() < MAX_SUGGESTIONS;
                 let meant = if suggest { did_you_mean(name, &names) } else { String::new() };
                 let why = format!("nothing makes the stream {name:?} that this outlet leads to{meant}");
@@ -883,7 +892,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The `<config>` of a stream of a type, as its sink takes it.
+    /// The `<config>` of a stream as its sink gets it.
     fn config_of(
         &mut self,
         kind: &str,
@@ -924,11 +933,11 @@ impl<'a> Reader<'a> {
         Ok(config)
     }
 
-    /// The keys of a stream's `<config>`: from the top down, the deepest wins.
+    /// The keys of a stream's `<config>`, merged from the top down; the deepest wins.
     fn merged_config(&self, chain: Chain<'_, 'a>) -> Result<BTreeMap<String, &'a Element>> {
         let mut merged = BTreeMap::new();
         for config in chain.iter().flat_map(|above| &above.configs) {
-            // Itself, and those that it takes in, one after the other: what is nearer comes later.
+            // The config, then those that it inherits, each after the one that inherits it.
             let mut configs = vec![*config];
             let mut seen = BTreeSet::new();
             let mut last = *config;

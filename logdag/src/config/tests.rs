@@ -1,4 +1,4 @@
-//! What configurations are taken, and how they are refused.
+//! Which configurations are accepted, and how others are refused.
 
 use std::path::{Path, PathBuf};
 
@@ -92,7 +92,7 @@ fn errors_name_the_place_and_what_was_expected() {
 
 #[test]
 fn the_environment_decides() {
-    // PATH is there in every test; the other name is in none.
+    // PATH is set in every test; the other variable is set in none.
     let config = logs(
         r#"<log name="a" require_env="PATH"/><log name="b" require_env="!PATH"/>
                <log name="c" require_env="PATH~."/><log name="d" require_env="PATH=nothing"/>
@@ -201,7 +201,7 @@ fn attributes_that_an_include_leaves_out_are_reported() {
     }
 }
 
-/// As in libmtev, an <include> is an element around what it takes in.
+/// As in libmtev, an <include> is an element around the included content.
 #[test]
 fn outlets_of_an_included_file_are_for_its_own_streams() {
     let dir = tempfile::tempdir().unwrap();
@@ -245,7 +245,7 @@ fn outlets_of_an_included_file_are_for_its_own_streams() {
     assert_eq!(outlets("app.toml"), ["own Event -> ", "part Plain -> ", "out Json -> "]);
     write("app.xml", "<app><logs><include file='part.toml' format='json'/><log name='out'/></logs></app>");
     assert_eq!(outlets("app.xml"), ["own Event -> ", "part Json -> ", "out Plain -> "]);
-    // What is above <logs> may be included, too.
+    // Elements above <logs> may be included, too.
     write("logs.xml", "<r><http address='127.0.0.1:1'/><logs><log name='in' type='memory'/></logs></r>");
     write("app.xml", "<app><include file='logs.xml'/><logs><log name='out' type='memory'/></logs></app>");
     let config = Config::from_file(dir.path().join("app.xml")).unwrap();
@@ -303,7 +303,7 @@ fn an_include_may_name_many_files_by_a_pattern() {
     assert_eq!(Config::from_file(part.join("app.toml")).unwrap().streams().len(), 2);
 }
 
-/// What matters of a configuration, for comparing.
+/// The essential parts of a configuration, for comparison.
 fn gist(config: &Config) -> Vec<String> {
     let outlet =
         |(to, filter): &(String, Option<Filter>)| format!("{to} {:?}", filter.as_ref().map(Filter::text));
@@ -325,7 +325,7 @@ fn the_same_in_toml() {
                  <deeper><log name="http/error" disabled="TRUE"><outlet name="error"/></log></deeper></web>
                <log name="n" type="jlog" path="/y" level="on"><config inherit="big"/></log>"#,
     );
-    // What differs is libmtev's way with line ends, which only its own configurations have.
+    // The only difference is libmtev's treatment of line ends, which applies only to XML.
     let toml = Config::from_text(
         "app.toml",
         r#"
@@ -420,7 +420,7 @@ fn toml_is_taken_in_the_order_in_which_it_stands() {
     let text =
         "[b.c]\n[[b.c.log]]\nname = \"1\"\n[a]\n[[a.log]]\nname = \"2\"\n[b]\n[[b.log]]\nname = \"3\"\n";
     let config = Config::from_text("app.toml", text).unwrap();
-    // What belongs to one table stays together.
+    // The streams of one table stay together.
     assert_eq!(config.streams().iter().map(|stream| &*stream.name).collect::<Vec<_>>(), ["1", "3", "2"]);
     let text = "[[log]]\nname = \"a\"\nzebra = 1\napple = 1\n";
     let error = Config::from_text("app.toml", text).unwrap_err();
@@ -602,7 +602,7 @@ fn the_sample_works() {
     let mut reader = feed.reader("s").unwrap();
     let batch = reader.next_batch(jlog_core::Wait::No).unwrap().unwrap();
     assert_eq!(batch.iter().map(|m| m.body().to_vec()).collect::<Vec<_>>(), [b"GET /".to_vec()]);
-    // The ring is there only where the environment asks for it.
+    // The ring exists only if the environment asks for it.
     assert!(graph.describe("internal").unwrap().kind.is_empty());
 }
 
@@ -741,7 +741,7 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
     );
 }
 
-/// What is not in `<logs>` is the application's; a mistake in a name must not make it that.
+/// Elements outside `<logs>` are the application's; a mistyped name must not pass as one of them.
 #[test]
 fn mistakes_outside_logs_are_warnings_too() {
     for (app, expected) in [
@@ -850,7 +850,7 @@ fn a_link_to_the_latest_file_has_a_name_of_its_own() {
     let config = config.unwrap();
     let [(.., reported)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
     assert!(reported.contains("the log \"a\" has its link \"latest\" at"), "{reported}");
-    // A log that is a link itself stays what it is.
+    // A log that is itself a link stays one.
     std::os::unix::fs::symlink("data", dir.path().join("linked")).unwrap();
     let path = dir.path().join("linked");
     let sink = crate::FileSink::open(&path, crate::Rotation::new(), true).unwrap();
@@ -862,8 +862,8 @@ fn a_link_to_the_latest_file_has_a_name_of_its_own() {
 #[test]
 fn what_means_something_or_nothing_at_all_is_no_warning() {
     for inside in [
-        // A rotation that is switched off leaves what is inherited, or said for later, without
-        // effect on purpose.
+        // Turning off the rotation makes inherited settings, or settings for later, ineffective on
+        // purpose.
         "<g type='file' rotate_bytes='1MB' retain_count='3'><log name='a' path='x'/><log name='b' path='y' rotate_bytes='0'/>
          <log name='c' path='z' rotate_bytes='0' retain_count='5'/><log name='d' type='memory' rotate_bytes='0'/></g>",
         "<g path='x' mode='600' when_full='drop'><log name='a'/><log name='b' type='memory' path='1,2'/></g>",
@@ -871,9 +871,9 @@ fn what_means_something_or_nothing_at_all_is_no_warning() {
         "<log name='stderr' format='json' when_full='drop' timestamps='on'/><log name='a' timestamps='on' stats='on'/>",
         "<log name='a' type='syslog'><config><facility>daemon</facility><timeout>5</timeout></config></log>",
         "<log name='a'><outlet name='stderr' filter='level ~ &quot;(?i)^ERR|warning&quot;'/></log>",
-        // Groups have any name, and what is above <logs> is the application's.
+        // Groups may have any name, and elements above <logs> are the application's.
         "<console_output timestamps='on'><error><log name='a'/></error></console_output>",
-        // What a name is below makes it, and the environment may leave a stream out.
+        // Streams below a stream make it known, and the environment may leave a stream out.
         "<log name='a'><outlet name='error/x/y'/><outlet name='b/c'/><outlet name='d'/></log><log name='b'/>
          <log name='d' require_env='!PATH'/>",
         "<g retain_bytes='5MB'><log name='a' type='file' path='x' rotate_bytes='1MB'/><log name='b'/></g>",
@@ -1034,7 +1034,7 @@ fn sizes_of_jlogs_that_are_out_of_range_are_not_taken() {
 #[test]
 fn an_element_that_is_closed_too_early_or_never_is_named_with_its_place() {
     for (text, line, column, message) in [
-        // The old document's mistake: what was to group others is closed by itself.
+        // A mistake from an old document: an element that should group others is self-closing.
         (
             "<app>\n<logs>\n<log name='a' path='>'/>\n <!-- <log> --><outlet name='b'/>\n</log>\n</logs></app>",
             5,
@@ -1095,7 +1095,7 @@ fn no_error_shows_a_file_that_is_no_configuration_or_is_included() {
     }
     let error = Config::from_file(ours.join("passwd")).unwrap_err().to_string();
     assert!(!error.contains("SECRET") && error.contains("it is not a configuration"), "{error}");
-    // Neither does one of files that lie beside the configuration: not even names, unless they have
+    // Neither does an error about files next to the configuration: not even names, unless they have
     // streams.
     for (n, text) in [
         "<SECRET>\n",
@@ -1138,7 +1138,7 @@ fn no_error_shows_a_file_that_is_no_configuration_or_is_included() {
             }
         }
     }
-    // A part of the configuration is not shown either, but what is wrong is named.
+    // The text of a part of the configuration is not shown either, but the mistake is named.
     write(ours.join("below/part.xml"), "<r><log name='a' colour='SECRET'/></r>");
     write(ours.join("app.xml"), "<app><logs><include file='below/part.xml'/></logs></app>");
     let error = Config::from_file(ours.join("app.xml")).unwrap_err();
@@ -1209,19 +1209,19 @@ fn missing_directories_are_found_and_made_where_that_is_wanted() {
     crate::log!(graph.find("a").unwrap(), "a line");
     assert_eq!(std::fs::read_to_string(dir.path().join("none/a.log")).unwrap(), "a line\n");
     assert!(dir.path().join("nor/this/feed/metastore").exists());
-    // Where a file is in the way, nothing can be made.
+    // If a file is in the way, no directory can be made.
     let blocked =
         logs(&format!("<log name='a' make_dirs='on' type='file' path='{at}/file/x/a.log'/>")).unwrap();
     assert_eq!(blocked.missing().len(), 1);
 }
 
-/// The time that this thread has had a processor, whatever else the machine does.
+/// The processor time of this thread, which does not depend on what else the machine does.
 fn processor_nanos() -> u64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     stat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap()
 }
 
-/// The least time that work takes: whatever else the machine does only makes it slower.
+/// The least time that the work takes, because other load only makes it slower.
 fn least_nanos(work: impl Fn()) -> u64 {
     let once = |_| {
         let begun = processor_nanos();
@@ -1231,7 +1231,7 @@ fn least_nanos(work: impl Fn()) -> u64 {
     (0..3).map(once).min().unwrap()
 }
 
-/// What takes time for every stream must not take more for each of them the more there are.
+/// The time per stream must not grow with the number of streams.
 #[test]
 fn time_grows_with_the_number_of_streams_only() {
     let text = |n: usize| {
@@ -1255,8 +1255,8 @@ fn time_grows_with_the_number_of_streams_only() {
     assert!(many < few * 16 * 4, "{few} ns for 1000 streams, {many} ns for 16,000");
 }
 
-/// Neither must what takes time for every outlet of one stream. Too many of them are refused as
-/// fast.
+/// The time per outlet must not grow with the number of a stream's outlets either. Too many of them
+/// are refused as fast.
 #[test]
 fn time_grows_with_the_number_of_outlets_only() {
     let text = |n: usize| {
@@ -1276,7 +1276,7 @@ fn time_grows_with_the_number_of_outlets_only() {
     assert!(many < few * 67 * 4, "{few} ns for 600 outlets, {many} ns for 40,000");
 }
 
-/// Many warnings about one line do not have the line each.
+/// Many warnings about one long line do not each keep the whole line.
 #[test]
 fn warnings_about_a_long_line_keep_what_they_show() {
     let outlets: String = (0..600).map(|n| format!("<outlet name='é{n}'/>")).collect();
@@ -1360,7 +1360,7 @@ fn attributes_of_rotation_are_read_and_inherited() {
     let expected =
         crate::Rotation { on_start: true, name: "number".parse().unwrap(), ..crate::Rotation::default() };
     assert_eq!(rotation(1), expected);
-    // A zone without anything that uses it is reported, even the default.
+    // A zone that nothing uses is reported, even the default.
     let [(.., reported)] = warnings(&config)[..] else { panic!("{:?}", config.warnings()) };
     assert_eq!(
         reported,
@@ -1468,7 +1468,7 @@ fn the_directory_of_rotated_files_must_be_there() {
     assert_eq!(missing(""), []);
 }
 
-/// A list where none may be says which name it may have been meant for.
+/// The error for a list in the wrong place suggests the name that it may have been meant for.
 #[test]
 fn a_list_of_a_mistyped_name_is_reported() {
     for text in ["[[log]]\nname = 'a'\noutlets = ['b']", "[[log]]\nname = 'a'\noutlets = []"] {
@@ -1510,7 +1510,7 @@ fn metrics_are_outlets_that_count() {
         let toml = Config::from_text("a.toml", toml).unwrap();
         let sorted = |config: &Config| {
             let mut streams = config.streams().to_vec();
-            // XML of libmtev has no escapes.
+            // libmtev's XML has no escaping.
             streams.iter_mut().for_each(|stream| stream.options.escape = true);
             streams.sort_by(|a, b| a.name.cmp(&b.name));
             streams

@@ -1,4 +1,4 @@
-//! TOML as elements.
+//! Turns TOML into elements.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use super::element::{Element, MAX_DEPTH, Place, Source, substitute};
 use super::error::{ConfigError, Result};
 use crate::suggest::did_you_mean;
 
-/// Adds everything that a text has to an element.
+/// Adds the contents of a text to an element.
 pub(super) fn into_element(source: &Rc<Source>, element: Element) -> Result<Element> {
     let table = DeTable::parse(&source.text).map_err(|e| {
         let place = source.place(e.span().map_or(0, |span| span.start));
@@ -17,14 +17,14 @@ pub(super) fn into_element(source: &Rc<Source>, element: Element) -> Result<Elem
             let message = e.message().lines().collect::<Vec<_>>().join(", ");
             place.error(if message == "duplicate key" { duplicate(source, place.offset) } else { message })
         } else {
-            // The message may quote.
+            // The parser's message may quote the file.
             place.error("it is not well-formed TOML: checking this file by itself says more")
         }
     })?;
     Reader { source }.fill(element, table.get_ref(), 0)
 }
 
-/// What is wrong where a key is given twice: which one, and in which table.
+/// The error for a key that is given twice: which key, and in which table.
 fn duplicate(source: &Source, offset: usize) -> String {
     let (before, rest) = source.text.split_at_checked(offset).unwrap_or((&source.text, ""));
     let key = rest.split(['=', ']', '\n']).next().unwrap_or("").trim().trim_matches('"');
@@ -45,7 +45,7 @@ impl Reader<'_> {
         self.source.place(spanned.span().start)
     }
 
-    /// A value of a kind that has no meaning.
+    /// The error for a value of a type that means nothing here.
     fn unexpected(&self, place: &Place, name: &str) -> ConfigError {
         let shown = if self.source.shown { format!("{name}: ") } else { String::new() };
         place.error(format!("{shown}{EXPECTED}{}", did_you_mean(name, &["include", "log", "outlet"])))
@@ -78,13 +78,13 @@ impl Reader<'_> {
             }
         }
         element.attributes.sort_by_key(|(_, _, place)| place.offset);
-        // In the order of the document.
+        // In document order.
         children.sort_by_key(|(at, _)| *at);
         element.children.extend(children.into_iter().map(|(_, child)| child));
         Ok(element)
     }
 
-    /// A child: a table, or, where a name says it all, a text.
+    /// A child: a table or, if a name is enough, a text.
     fn item(&self, name: &str, item: &Spanned<DeValue<'_>>, depth: usize) -> Result<Element> {
         let element = Element::empty(name, self.place(item));
         match item.get_ref() {
@@ -108,7 +108,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What is an element with a text each in XML.
+    /// Turns keys into children with a text each, as in XML.
     fn config(&self, mut element: Element, table: &DeTable<'_>) -> Result<Element> {
         for (key, value) in table {
             let place = self.place(value);
@@ -126,7 +126,8 @@ impl Reader<'_> {
         Ok(element)
     }
 
-    /// Where the text of a value begins: behind its quotation marks, and the line end behind three of them.
+    /// Where the text of a value begins: behind its quotation marks, and the line end behind three
+    /// of them.
     fn value_place(&self, value: &Spanned<DeValue<'_>>) -> Place {
         let mut place = self.place(value);
         let text = self.source.text.get(value.span()).unwrap_or("");
@@ -141,7 +142,7 @@ impl Reader<'_> {
     }
 }
 
-/// Where a value begins; a table may have been begun by one of its own before its header.
+/// Where a value begins; a table may begin with a subtable before its own header.
 fn first_byte(value: &Spanned<DeValue<'_>>) -> usize {
     let inside: Option<usize> = match value.get_ref() {
         DeValue::Table(table) => table.values().map(first_byte).min(),
@@ -151,7 +152,7 @@ fn first_byte(value: &Spanned<DeValue<'_>>) -> usize {
     inside.map_or(value.span().start, |inside| inside.min(value.span().start))
 }
 
-/// A value that is one text in XML.
+/// A value that would be an attribute's text in XML.
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),

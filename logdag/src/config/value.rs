@@ -19,7 +19,7 @@ impl<'a> Given<'a> {
         element.attribute(name).map(|(text, place)| Self { name, text, place, element })
     }
 
-    /// The attribute as it is shown in errors.
+    /// The attribute as errors show it.
     pub(super) fn shown(&self) -> String {
         let Self { name, text, element, .. } = self;
         if !self.place.source.shown {
@@ -64,7 +64,7 @@ impl<'a> Given<'a> {
         })
     }
 
-    /// The same, where negative numbers mean something, and those that are too large.
+    /// The same, but negative numbers and too large ones are allowed.
     pub(super) fn any_bytes(&self) -> Result<i128> {
         let text = self.text.trim();
         let (sign, size) = match text.strip_prefix('-') {
@@ -128,7 +128,7 @@ fn bytes(text: &str) -> Option<u64> {
     };
     let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
     let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
-    // Of a fraction, whole bytes.
+    // A fraction is rounded down to whole bytes.
     let scale = 10u128.checked_pow(u32::try_from(part.len()).ok()?)?;
     let part = u128::from(part.parse::<u64>().ok()?).checked_mul(u128::from(factor))? / scale;
     whole.checked_add(u64::try_from(part).ok()?)
@@ -140,7 +140,7 @@ fn seconds(text: &str) -> Option<u64> {
         return Some(number);
     }
     let span: Span = text.parse().ok()?;
-    // A day is one of 24 hours; months have no length.
+    // A day has 24 hours; months have no fixed length.
     let seconds = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?.as_secs();
     u64::try_from(seconds).ok().filter(|&seconds| seconds > 0)
 }

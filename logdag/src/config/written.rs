@@ -1,4 +1,4 @@
-//! A graph as a configuration.
+//! Writes a graph as a configuration.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,8 +13,8 @@ use crate::sink::{RotatedName, Rotation, Zone};
 /// the same streams, outlets and filters. Built-in streams are left out unless they were changed.
 ///
 /// Settings that only a program can make are left out: hooks, levels of the environment, and
-/// registered types (their streams name the type). Durations are rounded up to seconds, and so is
-/// the period of a limit.
+/// registered types (their streams name the type). Durations, and the periods of limits, are
+/// rounded up to seconds.
 ///
 /// ```
 /// use logdag::{Graph, SinkSpec, StreamOptions};
@@ -143,7 +143,7 @@ fn write_stream(out: &mut String, stream: &StreamConfig, of_all: &Redaction) {
         line(out, "format", quoted(options.format.name()));
     }
     let flags = options.flags;
-    // The built-in stream has time stamps unless it is told otherwise.
+    // The built-in stream has timestamps by default.
     if flags.timestamps || name == "stderr" {
         line(out, "timestamps", flags.timestamps);
     }

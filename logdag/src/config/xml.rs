@@ -1,4 +1,4 @@
-//! XML as elements.
+//! Turns XML into elements.
 
 use std::rc::Rc;
 
@@ -32,7 +32,7 @@ pub(super) fn root(source: &Rc<Source>) -> Result<Element> {
 
 /// The elements of a text that has no root.
 pub(super) fn snippet(source: &Rc<Source>) -> Result<Vec<Element>> {
-    // A root on the first line leaves lines as they are, and moves columns of the first one.
+    // Adding a root on the first line keeps line numbers, and moves only the columns of that line.
     let text = format!("<s>{}</s>", source.text);
     let document = Document::parse(source, &text, 3)?;
     document.children(document.tree.root_element(), 0)
@@ -61,7 +61,7 @@ impl<'a> Document<'a> {
                 let why = explain(&e, &place);
                 place.error(why)
             } else {
-                // The message may quote.
+                // The parser's message may quote the file.
                 place.error("it is not well-formed XML: checking this file by itself says more")
             }
         })?;
@@ -79,7 +79,7 @@ impl<'a> Document<'a> {
             .attributes()
             .map(|a| (a.name().to_owned(), substitute(a.value()), at(a.range_value().start)))
             .collect();
-        // Comments cut it in pieces.
+        // Comments divide it into pieces.
         let texts = node.children().filter(roxmltree::Node::is_text).filter_map(|text| text.text());
         let text: String = texts.collect();
         Ok(Element {
@@ -97,7 +97,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// What a user needs to know of text that is not well-formed, up to this place.
+/// Explains to the user why the text up to this place is not well-formed.
 fn explain(error: &roxmltree::Error, place: &Place) -> String {
     let text = &place.source.text;
     let at = |offset: usize| place.source.place(offset).line_column();
@@ -138,7 +138,7 @@ fn explain(error: &roxmltree::Error, place: &Place) -> String {
             Some((name, begun)) => format!("<{name}>, begun at {}, is never closed", at(*begun)),
             None => "the root is never closed".to_owned(),
         },
-        // What comes after the root.
+        // Text after the root.
         roxmltree::Error::UnknownToken(_) if ways.open.is_empty() && !ways.closed.is_empty() => {
             match ways.closed.iter().rev().find(|closed| closed.depth == 0) {
                 Some(root) => format!("nothing may follow the root: {}", closed_before(root)),
@@ -150,20 +150,20 @@ fn explain(error: &roxmltree::Error, place: &Place) -> String {
             None => format!("duplicate attribute {name:?}"),
         },
         other => {
-            // The parser's text ends with the position, which comes before it already.
+            // The parser's message ends with the position, which our own message begins with.
             let text = other.to_string();
             text.split(" at ").next().unwrap_or(&text).to_owned()
         }
     }
 }
 
-/// The elements of a text that is not well-formed, as far as they can be recognised.
+/// The recognisable elements of a text that is not well-formed.
 #[derive(Default)]
 struct Ways<'a> {
-    /// Names of those that are open, and where each begins.
+    /// The names of open elements, and where each begins.
     open: Vec<(&'a str, usize)>,
     closed: Vec<Closed<'a>>,
-    /// The name of the last one that begins.
+    /// The name of the element that began last.
     last: Option<&'a str>,
 }
 
@@ -174,12 +174,12 @@ struct Closed<'a> {
     at: usize,
     /// Whether its only tag closes it.
     by_itself: bool,
-    /// How many are around it.
+    /// How many elements are around it.
     depth: usize,
 }
 
 impl<'a> Ways<'a> {
-    /// Those that begin before this byte.
+    /// The elements that begin before this byte.
     fn until(text: &'a str, end: usize) -> Self {
         let mut ways = Self::default();
         let mut at = 0;
@@ -212,7 +212,7 @@ impl<'a> Ways<'a> {
         };
         if let Some(tag) = tag.strip_prefix("</") {
             let name = name(tag);
-            // One that closes nothing is where the parser stops.
+            // The parser stops at a tag that closes nothing.
             if let Some((_, at)) = self.open.pop_if(|(open, _)| *open == name) {
                 self.close(name, at, begun, false);
             }

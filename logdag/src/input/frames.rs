@@ -2,15 +2,15 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-/// More digits are no length of a message.
+/// The maximum number of digits in a message's length.
 const MAX_DIGITS: usize = 9;
 
-/// Calls `take` with every message of a syslog connection, until the connection ends. A message
-/// follows its length (octet counting) or ends with a newline; each message may differ. Empty
-/// messages are left out. A message of more than `max_message` bytes is split there.
+/// Calls `take` with every message of a syslog connection, until the connection ends. Each message
+/// either follows its length (octet counting) or ends with a newline. Empty messages are left out.
+/// A message of more than `max_message` bytes is split there.
 ///
-/// `take` gets a message and whether it is whole: it is not if its length is greater than the bytes
-/// that came.
+/// `take` gets a message and whether it is whole. It is not if the connection ended before all the
+/// bytes of its length had come.
 ///
 /// ```
 /// let mut messages = Vec::new();
@@ -24,7 +24,7 @@ const MAX_DIGITS: usize = 9;
 /// ```
 ///
 /// # Errors
-/// The error of reading. The received part of a message is passed to `take` first.
+/// A read error. The part of a message that was received is passed to `take` first.
 pub fn for_each_syslog_message(
     from: impl Read,
     max_message: usize,
@@ -55,12 +55,12 @@ pub fn for_each_syslog_message(
 enum Start {
     /// A message of this many bytes follows.
     Counted(usize),
-    /// The message goes on to the end of a line; its first bytes are taken.
+    /// The message continues to the end of its line; its first bytes have been read.
     Line,
     End,
 }
 
-/// Reads a message's length, if it has one; if not, what was read is the message's.
+/// Reads a message's length. If it has none, the bytes in `read` are the beginning of the message.
 fn length(from: &mut impl BufRead, read: &mut Vec<u8>) -> io::Result<Start> {
     loop {
         let Some(&next) = fill(from)?.first() else {
@@ -81,7 +81,7 @@ fn length(from: &mut impl BufRead, read: &mut Vec<u8>) -> io::Result<Start> {
     }
 }
 
-/// Takes a message of this length; says whether the connection has ended.
+/// Takes a message of this length. Returns whether the connection has ended.
 fn counted(
     from: &mut impl BufRead,
     mut left: usize,
@@ -107,7 +107,7 @@ fn counted(
     Ok(false)
 }
 
-/// Takes a message that ends with its line; says whether the connection has ended.
+/// Takes a message that ends with its line. Returns whether the connection has ended.
 fn line(
     from: &mut impl BufRead,
     max: usize,
@@ -145,9 +145,9 @@ fn give(message: &[u8], whole: bool, take: &mut impl FnMut(&[u8], bool)) {
     }
 }
 
-/// What can be read; nothing at the end.
+/// The bytes that can be read now; none at the end.
 fn fill(from: &mut impl BufRead) -> io::Result<&[u8]> {
-    // Asked again below: a buffer that is not empty is returned at once.
+    // Called again below, where a buffer that is not empty is returned at once.
     while let Err(e) = from.fill_buf() {
         if e.kind() != io::ErrorKind::Interrupted {
             return Err(e);
@@ -192,9 +192,9 @@ mod tests {
                 100,
                 &[("<13>a", true), ("<13>b", true), ("<13>c", true), ("<13>d", true)],
             ),
-            // A line end behind a counted message; both kinds in one connection.
+            // A newline after a counted message; both kinds in one connection.
             ("5 <13>a\n<13>b\n6 <13>c\n", 100, &[("<13>a", true), ("<13>b", true), ("<13>c", true)]),
-            // What has not come whole is said to be cut.
+            // An incomplete message is reported as cut.
             ("10 <13>a", 100, &[("<13>a", false)]),
             ("10", 100, &[("10", true)]),
             ("10 ", 100, &[]),

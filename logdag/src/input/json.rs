@@ -14,7 +14,7 @@ use crate::value::{Members, Parsed, Value};
 const LEVEL_KEYS: [&str; 2] = ["level", "severity"];
 /// Keys for the time, in this order.
 const TIME_KEYS: [&str; 4] = ["timestamp", "@timestamp", "time", "ts"];
-/// Numbers from here on are taken for times, in seconds since 1970: the year 2000. Smaller ones may
+/// Numbers from the year 2000 on, in seconds since 1970, are taken for times. Smaller numbers may
 /// be durations.
 const FIRST_SECOND: f64 = 946_684_800.0;
 
@@ -77,24 +77,24 @@ impl JsonLines {
         for (name, value) in &members {
             match *name {
                 name if Some(name) == message_key => {}
-                // It is the line's; as a key it would be left out of lines that have their time
-                // under this name.
+                // This is the line's time. As a key, it would be left out of formats that write
+                // the time under this name.
                 "timestamp" if time.is_some() => {}
                 "timestamp" => keys.push(("original_timestamp", value.value())),
                 name => keys.push((name, value.value())),
             }
         }
         keys.extend(received.as_deref().map(|time| ("received", Value::Str(time))));
-        // Every sink and filter gets one value for a name, whatever it would make of two.
+        // Sinks and filters differ in what they do with two values for a name: give them one.
         let keys: Vec<(&str, Value<'_>)> = last_of_each(&keys).collect();
         let details = Details { micros: time, ..Details::NONE };
         stream.log_with(&details, level, &Location::UNKNOWN, &keys, &text);
     }
 
     /// Calls a function with a line as a [`Filter`](crate::Filter) sees it, and logs nothing. Every
-    /// member is a key, and `facility`, `file`, `line`, `threadid` and `threadname` are the members
-    /// of these names, so a line that was written as JSON is filtered as when it was logged. A line
-    /// without a time of its own gets the given one, in microseconds since 1970.
+    /// member is a key, and `facility`, `file`, `line`, `threadid` and `threadname` are taken from
+    /// the members of these names, so a line that was written as JSON is filtered as it was when it
+    /// was logged. A line without its own time gets the given one, in microseconds since 1970.
     ///
     /// ```
     /// use logdag::{Filter, input::JsonLines};
@@ -144,7 +144,7 @@ impl JsonLines {
         let (message_key, text) = match message {
             Some((key, Value::Str(text))) => (Some(key), Cow::Borrowed(text)),
             Some((key, value)) => (Some(key), Cow::Owned(value.to_string())),
-            // The line itself.
+            // Not a JSON object: the line itself is the message.
             None => (None, Cow::Borrowed(line)),
         };
         Event { level, time, message_key, text }
@@ -178,7 +178,7 @@ fn micros_of(value: Value<'_>) -> Option<u64> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return u64::try_from(time.as_microsecond()).ok();
     }
-    // The fraction of seconds would not survive as a float.
+    // As a float, the fraction of a second would lose digits.
     if let Some((seconds, fraction)) = text.split_once('.')
         && fraction.len() == 6
         && let (Ok(seconds), Ok(fraction)) = (seconds.parse::<u64>(), fraction.parse::<u64>())
@@ -193,7 +193,7 @@ fn micros_of(value: Value<'_>) -> Option<u64> {
 }
 
 fn micros_of_number(value: Value<'_>) -> Option<u64> {
-    // A time in any of these units is far from any time in another one.
+    // The ranges of plausible times in these units do not overlap.
     let integer = match value {
         Value::I64(n) => u64::try_from(n).ok(),
         Value::U64(n) => Some(n),
@@ -216,7 +216,7 @@ fn micros_of_number(value: Value<'_>) -> Option<u64> {
         n if n < 1e17 => n,
         n => n / 1e3,
     };
-    // From 2000 on, and less than nanoseconds in a u64.
+    // From the year 2000 on, and small enough for nanoseconds in a u64.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     (micros < 9.2e18).then_some(micros.round() as u64)
 }

@@ -1,4 +1,4 @@
-//! Syslog messages, as in datagrams.
+//! Syslog messages, one per datagram or frame.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
@@ -78,12 +78,12 @@ const ZONES: [(&str, i16); 30] = [
 /// The default priority of a message: facility `user`, severity notice.
 const PRIORITY: u8 = 13;
 
-/// Logs a message of RFC 5424 or RFC 3164, one datagram or frame. Its severity is the line's level,
-/// its time (of RFC 3164: in this year and the local time zone, unless it says which; or a time of
-/// RFC 3339, as rsyslog forwards it) the line's time. The rest are keys: `syslog_facility`,
-/// `severity` (a number), `hostname`, `appname`, `procid`, `msgid`, `sequence` (the number that
-/// Cisco's devices give a message), and `sd`, the structured data as an object of objects. A
-/// message in neither format is logged unchanged.
+/// Logs a message of RFC 5424 or RFC 3164, one datagram or frame. Its severity becomes the line's
+/// level, and its time the line's time. (A time of RFC 3164 is in this year and the local time zone
+/// unless it says otherwise; a time of RFC 3339, as rsyslog forwards it, is accepted, too.) The
+/// rest becomes keys: `syslog_facility`, `severity` (a number), `hostname`, `appname`, `procid`,
+/// `msgid`, `sequence` (the number that Cisco devices give a message), and `sd`, the structured
+/// data as an object of objects. A message in neither format is logged unchanged.
 ///
 /// ```
 /// use logdag::{Graph, input};
@@ -181,7 +181,7 @@ struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
-    /// What follows the version.
+    /// Parses what follows the version.
     fn of_5424(text: &'a str) -> Option<Self> {
         let mut parts = text.splitn(6, ' ');
         let mut part = || parts.next().map(|part| Some(part).filter(|part| *part != "-"));
@@ -195,7 +195,7 @@ impl<'a> Parsed<'a> {
         Some(Self { micros, hostname, appname, procid, msgid, sequence: None, data, message })
     }
 
-    /// Whatever is there of a time, a host and a tag.
+    /// Parses a time, a host and a tag, as far as they are there.
     fn of_3164(text: &'a str, now: &Zoned) -> Self {
         let whole = Self { message: text.into(), ..Self::default() };
         let device = of_device(text, now).unwrap_or(Device { text, ..Device::default() });
@@ -220,7 +220,7 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// What devices of Cisco write before the time.
+/// What Cisco devices write before the time.
 #[derive(Default)]
 struct Device<'a> {
     sequence: Option<u64>,
@@ -237,11 +237,11 @@ fn of_device<'a>(text: &'a str, now: &Zoned) -> Option<Device<'a>> {
         let digits = number.bytes().all(|byte| byte.is_ascii_digit());
         Some((number.parse().ok().filter(|_| digits)?, rest))
     };
-    // The device's count of messages, and the number that it gives this one.
+    // The device's message count, and the sequence number of this message.
     while let Some((n, behind)) = number(rest) {
         (sequence, rest) = (Some(n), behind);
     }
-    // Without a number there is still its colon.
+    // Without a number, its colon is still there.
     let colon = rest.strip_prefix(": ");
     let sure = sequence.is_some() || colon.is_some();
     rest = colon.unwrap_or(rest);
@@ -249,7 +249,7 @@ fn of_device<'a>(text: &'a str, now: &Zoned) -> Option<Device<'a>> {
         if text.starts_with('%') {
             return sure.then_some(text);
         }
-        // The clock is not set, or not in step with another one.
+        // These mark a clock that is not set, or not synchronised.
         let unmarked = text.strip_prefix(['*', '.']);
         let time = unmarked.unwrap_or(text);
         let (_, behind) = local_time(time, now).or_else(|| time_of_3339(time))?;
@@ -268,7 +268,7 @@ fn of_device<'a>(text: &'a str, now: &Zoned) -> Option<Device<'a>> {
     Some(Device { sequence, hostname: Some(name), text: follows(behind)? })
 }
 
-/// The host behind a time, and what follows. Locally, there is none.
+/// The host after a time, and what follows. Local messages have no host.
 fn host(text: &str) -> (Option<&str>, &str) {
     let text = text.strip_prefix(": ").unwrap_or(text);
     let word = text.split(' ').next().unwrap_or_default();
@@ -278,7 +278,7 @@ fn host(text: &str) -> (Option<&str>, &str) {
         return (Some(address), behind.strip_prefix(": ").unwrap_or(behind));
     }
     match tag(text) {
-        // A device says who it is, and then what the message is of.
+        // A device gives its own name, and then the message's tag.
         Some((name, None, message)) if message.starts_with('%') && tag(message).is_some() => {
             (Some(name), message)
         }
@@ -296,7 +296,7 @@ fn is_ipv6(text: &str) -> bool {
     address.parse::<Ipv6Addr>().is_ok()
 }
 
-/// Whether what is before the first colon of a text without a time is a tag, and no part of an
+/// Whether the text before the first colon of a message without a time is a tag, and not part of an
 /// address or a time of day.
 fn is_tag(text: &str, name: &str, message: &str) -> bool {
     let word = text.split(' ').next().unwrap_or_default();
@@ -326,10 +326,10 @@ fn time_of_3339(text: &str) -> Option<(Option<u64>, &str)> {
     Some((u64::try_from(time.as_microsecond()).ok(), rest))
 }
 
-/// `Mmm dd hh:mm:ss `, with or without a fraction, and what follows. A year may be before the
-/// month, behind the day or behind the time; without one it is this year or, where that were
-/// tomorrow or later, the last one. Behind the time there may be a zone as well; without one it is
-/// the local one. Some devices put a colon behind all of it.
+/// `Mmm dd hh:mm:ss `, with or without a fraction, and what follows. A year may come before the
+/// month, after the day or after the time. Without one, the year is this one or, if the time would
+/// then be tomorrow or later, the previous one. The time may be followed by a zone; the default is
+/// the local zone. Some devices put a colon after all of this.
 fn local_time<'a>(text: &'a str, now: &Zoned) -> Option<(Option<u64>, &'a str)> {
     let word = |text: &'a str| text.split_once(' ');
     let year_before = |text: &'a str| word(text).and_then(|(word, rest)| Some((year_of(word)?, rest)));
@@ -355,7 +355,7 @@ fn local_time<'a>(text: &'a str, now: &Zoned) -> Option<(Option<u64>, &'a str)> 
         match (year_of(bare), zone_of(bare)) {
             (Some(found), _) if year.is_none() => year = Some(found),
             (_, Some(found)) if zone.is_none() => zone = Some(found),
-            // One that is not known, between a time and a message of a device.
+            // An unknown abbreviation of a zone between a device's time and message.
             _ if bare.len() < next.len() && behind.starts_with('%') && is_abbreviation(bare) => {}
             _ => break,
         }
@@ -536,7 +536,7 @@ mod tests {
             ("Oct 11 22:14:15 2026 host su: hi", "10-11T22:14:15Z", None, "host", "su", "hi"),
             ("Oct 11 22:14:15 UTC 2026 host su: hi", "10-11T22:14:15Z", None, "host", "su", "hi"),
             ("Oct 11 22:14:15.25 2026 PDT: host su: hi", "10-12T05:14:15.25Z", None, "host", "su", "hi"),
-            // What only looks like one of these.
+            // Texts that only look like one of these.
             ("Oct 11 22:14:15 CRON: hi", "10-11T22:14:15Z", None, "", "CRON", "hi"),
             ("Oct 11 22:14:15 WEB su: hi", "10-11T22:14:15Z", None, "WEB", "su", "hi"),
             ("app: Oct 11 22:14:15 began", "", None, "", "app", "Oct 11 22:14:15 began"),

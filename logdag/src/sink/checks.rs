@@ -1,4 +1,4 @@
-//! What can be known of a sink before it is opened.
+//! Checks of a sink before it is opened.
 
 use std::path::{Path, PathBuf};
 
@@ -31,8 +31,8 @@ pub(crate) fn check(spec: &SinkSpec) -> Result<(), String> {
     }
 }
 
-/// What is in the way on this machine, as it is now: a directory at the path of a file, a file at
-/// that of a jlog, or something that is no link at the name of one.
+/// What is in the way on this machine at the moment: a directory at the path of a file, a file at
+/// the path of a jlog, or something other than a link at the path of a link.
 pub(crate) fn in_the_way(spec: &SinkSpec) -> Vec<String> {
     let mut found = Vec::new();
     match &*spec.kind {
@@ -64,14 +64,14 @@ pub(crate) fn in_the_way(spec: &SinkSpec) -> Vec<String> {
     found
 }
 
-/// The directory of the link that a file is to have, which nothing makes.
+/// The directory of a file's link `latest`. Nothing makes this directory.
 pub(crate) fn directory_of_latest(spec: &SinkSpec) -> Option<PathBuf> {
     let link = spec.latest.as_ref().filter(|_| matches!(&*spec.kind, "file" | "file_synch"))?;
     link.parent().filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned)
 }
 
-/// The directories that a sink needs: that of its path, where symbolic links lead, and that of the
-/// files that it rotates.
+/// The directories that a sink needs: the one that its path leads to over symbolic links, and the
+/// one of its rotated files.
 pub(crate) fn directories(spec: &SinkSpec) -> Vec<PathBuf> {
     let path = match &*spec.kind {
         "file" | "file_synch" => resolve(Path::new(&spec.path)),

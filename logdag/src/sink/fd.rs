@@ -14,8 +14,8 @@ use crate::format::Format;
 use crate::patience;
 use crate::record::Record;
 
-/// Whether the standard library's locks are left alone: in a child a thread may hold them that is
-/// not there, and their holder may wait for a reader that has stopped.
+/// Whether to bypass the standard library's locks: in a forked child, a thread that no longer
+/// exists may hold them, and a holder may wait for a reader that has stopped.
 fn is_direct() -> bool {
     fork::is_child() || patience::is_limited()
 }
@@ -36,7 +36,7 @@ impl Sink for FdSink {
         match self {
             FdSink::Stdout if is_direct() => STDOUT.write(io::stdout(), lines),
             FdSink::Stdout => {
-                // After the output of this process so far.
+                // Written under the lock, after the output of this process so far.
                 let mut locked = io::stdout().lock();
                 locked.flush()?;
                 STDOUT.write(io::stdout(), lines)
@@ -69,10 +69,10 @@ impl Sink for FdSink {
 }
 
 /// The file of a descriptor that the process was started with: a pipe, a file or a terminal (not a
-/// socket). It is opened again by its name in `/proc`, for appending, so that closing the first
-/// descriptor does not close this.
+/// socket). It is opened again by its name in `/proc`, for appending, so that closing the original
+/// descriptor does not close this one.
 ///
-/// Streams get one by `type="fd"` and the number as the path.
+/// `type="fd"` with the number as the path gives a stream one.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     number: i32,
@@ -94,7 +94,7 @@ impl Descriptor {
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
         };
         if flags & ACCESS == READ_ONLY {
-            // Output to a pipe that is open in this way would come back as input.
+            // Output to such a pipe would come back as input.
             let why = format!("file descriptor {number}: it is open for reading only");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
@@ -118,8 +118,9 @@ const CLOSE_ON_EXEC: u32 = 0o2_000_000;
 const ACCESS: u32 = 0o3;
 const READ_ONLY: u32 = 0;
 
-/// The flags of a descriptor that the process was started with: those that it opens itself are
-/// closed when it starts another one. A wrong number must not lead to other files of the process.
+/// The flags of a descriptor that the process was started with. `None` for a descriptor that is
+/// closed on `exec`, because the process has opened that itself: a wrong number must not lead to
+/// the process's other files.
 fn inherited(number: i32) -> Option<u32> {
     let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
     let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));

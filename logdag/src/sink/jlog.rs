@@ -36,8 +36,7 @@ struct Opened {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place<'a> {
     dir: &'a str,
-    /// The subscribers that are to be there, and whether others may be; nothing is said without
-    /// parentheses.
+    /// The subscribers that must exist, and whether others may; `None` without parentheses.
     subscribers: Option<(Vec<&'a str>, bool)>,
 }
 
@@ -59,7 +58,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Whether path and `<config>` are right.
+/// Checks the path and the `<config>`.
 pub(super) fn check(spec: &SinkSpec) -> Result<(), String> {
     let place = Place::parse(&spec.path)?;
     if place.dir.is_empty() {
@@ -73,8 +72,8 @@ fn number(spec: &SinkSpec, key: &str) -> Result<Option<u64>, String> {
     match spec.config.get(key) {
         None => Ok(None),
         Some(text) => match text.trim().parse::<i128>() {
-            // One that is out of range changes nothing, as it does in libmtev; a negative buffer is
-            // none.
+            // As in libmtev, a number out of range changes nothing, and a negative buffer size
+            // means no buffer.
             Ok(n) if n < 0 => Ok((key == "precommit").then_some(0)),
             Ok(n) => Ok(Some(u64::try_from(n).unwrap_or(u64::MAX))),
             Err(_) => Err(format!("{key} is {text:?}: expected a number of bytes")),
@@ -82,7 +81,7 @@ fn number(spec: &SinkSpec, key: &str) -> Result<Option<u64>, String> {
     }
 }
 
-/// Says which numbers are out of range.
+/// Reports numbers that are out of range.
 fn warn_of_sizes(spec: &SinkSpec) {
     let outside = |key: &str, most: i128, least: i128| {
         let number = spec.config.get(key)?.trim().parse::<i128>().ok()?;
@@ -130,8 +129,8 @@ impl JlogSink {
         Ok(Self { spec, opened })
     }
 
-    /// Opens the jlog again if it was removed or replaced, creating it if it is missing; returns
-    /// whether it was.
+    /// Opens the jlog again if it was removed or replaced, creating it if it is missing. Returns
+    /// whether it opened it.
     fn renew_if_gone(&self, replaced: bool) -> io::Result<bool> {
         let mut opened = self.opened.write();
         if !replaced && opened.log.path().exists() {
@@ -180,7 +179,7 @@ impl Opened {
         Ok(Self { log, writer })
     }
 
-    /// Adds and removes subscribers: one that is removed loses its claim on messages.
+    /// Adds and removes subscribers. Messages are no longer retained for a removed subscriber.
     fn set_subscribers(&self, spec: &SinkSpec) -> io::Result<()> {
         let place = Place::parse(&spec.path).map_err(wrong)?;
         place.subscribers.map_or(Ok(()), |(wanted, others)| self.subscribe(&wanted, others).map_err(io_error))
@@ -214,7 +213,7 @@ impl Sink for JlogSink {
             .iter()
             .map(|(line, micros)| {
                 let seconds = u32::try_from(micros / 1_000_000).unwrap_or(u32::MAX);
-                // Below a million.
+                // The remainder is below a million, and fits.
                 let micros = u32::try_from(micros % 1_000_000).unwrap_or(0);
                 (Timestamp { seconds, micros }, line)
             })
@@ -226,7 +225,7 @@ impl Sink for JlogSink {
             Ok(true) => self
                 .append(&messages[written..])
                 .map_err(|e| WriteError { written: written + e.written, error: e.error }),
-            // Why it could not be made again is what is to be known then.
+            // If it could not be opened again, that is the error to report.
             renewed => Err(WriteError { written, error: renewed.err().unwrap_or(error) }),
         }
     }
@@ -239,7 +238,7 @@ impl Sink for JlogSink {
         self.opened.read().writer.flush().map_err(io_error)
     }
 
-    /// Checksums are written in runs.
+    /// Makes the line readable; checksums follow later, many at a time.
     fn line_written(&self) -> io::Result<()> {
         self.opened.read().writer.flush_buffer().map_err(io_error)
     }

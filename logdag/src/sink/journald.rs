@@ -14,7 +14,7 @@ use crate::format::Format;
 use crate::record::Record;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// The fields of every entry, which no key may imitate.
+/// The fields of every entry. No key may use these names.
 const FIELDS: [&str; 10] = [
     "MESSAGE",
     "MESSAGE_ID",
@@ -56,7 +56,7 @@ impl Journald {
     }
 }
 
-/// Appends a field. A value with line ends follows its length.
+/// Appends a field. A value that contains newlines is preceded by its length.
 fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     if memchr::memchr(b'\n', value).is_some() {
@@ -69,7 +69,7 @@ fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// The name of a key's field: capitals, digits and `_`, a capital first.
+/// The field name for a key: capitals, digits and `_`, beginning with a capital.
 fn field_name(key: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     let mut name: String = key.chars().map(allowed).collect();
@@ -123,14 +123,14 @@ impl Sink for Journald {
     }
 }
 
-/// Whether the standard error leads to the journal, which then takes the priority of a line from
-/// its beginning.
+/// Whether standard error leads to the journal, which takes the priority of a line from its
+/// beginning.
 pub(crate) fn is_on_stderr() -> bool {
     is_on(io::stderr())
 }
 
-/// Whether an output of the process is the one that leads to the journal. Where systemd connects
-/// both to it, they are one.
+/// Whether an output of the process leads to the journal. If systemd connects both outputs to it,
+/// they are the same socket.
 pub(super) fn is_on(output: impl AsFd) -> bool {
     let Some(journal) = std::env::var_os("JOURNAL_STREAM") else { return false };
     let Ok(output) = output.as_fd().try_clone_to_owned() else { return false };

@@ -9,7 +9,7 @@ use crate::sync::plain::Mutex;
 /// A line in a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLine {
-    /// Its number, from 1, which grows by one with every line.
+    /// Its number. Lines are numbered from 1.
     pub index: u64,
     /// Its time, in microseconds since 1970 UTC.
     pub micros: u64,
@@ -28,14 +28,14 @@ pub struct MemorySink {
     ring: Mutex<Ring>,
 }
 
-/// What a debugger finds a ring by, in the memory of a process or in a core: `dist/gdb/logdag.py`
-/// searches for the mark, and reads this and the fields after it. Addresses are numbers, so that
-/// they mean the same to it, whatever the compiler.
+/// Lets a debugger find a ring in the memory of a process or in a core: `dist/gdb/logdag.py`
+/// searches for the mark, and reads this and the fields after it. Addresses are stored as numbers,
+/// so that their layout does not depend on the compiler.
 #[derive(Debug, Default)]
 #[repr(C)]
 struct Shown {
     mark: [u8; 16],
-    /// Its own address: a copy that was left behind somewhere, or a ring that is gone, has another.
+    /// Its own address: stale copies elsewhere in memory do not match theirs.
     place: usize,
     /// Address and length of its name, of its bytes and, counted in slots, of its slots.
     name: [usize; 2],
@@ -46,7 +46,7 @@ struct Shown {
 /// The last two bytes are the version of what follows.
 const MARK: [u8; 16] = *b"logdag\xff\xa7ring\x5e\xd1\x00\x01";
 
-/// The bytes of all lines without gaps, and where each begins: nothing is allocated for a line.
+/// The bytes of all lines without gaps, and where each begins, so that a line needs no allocation.
 #[derive(Debug, Default)]
 #[repr(C)]
 struct Ring {
@@ -57,15 +57,15 @@ struct Ring {
     count: usize,
     /// The number of the last line.
     last: u64,
-    /// Grows to what the lines need, and is written to round and round.
+    /// A circular buffer that grows to what the lines need.
     bytes: Vec<u8>,
-    /// Grows with the lines, and is written to round and round.
+    /// A circular buffer that grows with the number of lines.
     slots: Vec<Kept>,
     /// Where the next line begins.
     end: usize,
     /// Bytes of all lines.
     used: usize,
-    /// Bytes of all lines that there ever were.
+    /// Bytes of all lines so far, including those that are gone.
     taken: u64,
     too_large: u64,
 }
@@ -79,7 +79,7 @@ struct Kept {
 }
 
 impl Ring {
-    /// The slot of the n-th line, from the oldest on.
+    /// The slot of the n-th line, counted from the oldest.
     fn slot(&self, n: usize) -> usize {
         let slot = self.first + n;
         if slot < self.slots.len() { slot } else { slot - self.slots.len() }
@@ -92,7 +92,7 @@ impl Ring {
     fn line(&self, place: usize, kept: Kept) -> MemoryLine {
         let index = self.last - (self.count - 1 - place) as u64;
         let mut bytes = Vec::with_capacity(kept.len);
-        // The part past the end of the buffer is at its beginning.
+        // A line that passes the end of the buffer continues at its beginning.
         let at_end = kept.len.min(self.bytes.len() - kept.start);
         bytes.extend_from_slice(&self.bytes[kept.start..kept.start + at_end]);
         bytes.extend_from_slice(&self.bytes[..kept.len - at_end]);
@@ -103,7 +103,7 @@ impl Ring {
         self.kept(skip).map(|(place, kept)| self.line(place, kept)).collect()
     }
 
-    /// Makes room for a line among those that stay.
+    /// Makes room for a line next to those that stay.
     #[cold]
     fn grow(&mut self, len: usize, limit: usize) {
         let mut bytes = self.bytes_for(len, limit);
@@ -120,8 +120,8 @@ impl Ring {
         self.shown.slots = [self.slots.as_ptr().addr(), self.slots.len()];
     }
 
-    /// An empty buffer for the lines that stay and one of this length: the size of the present one
-    /// if that is enough.
+    /// An empty buffer for the lines that stay and one more of this length. It has the size of the
+    /// present buffer if that is enough.
     fn bytes_for(&self, len: usize, limit: usize) -> Vec<u8> {
         let needed = self.used + len;
         let room =
@@ -156,7 +156,7 @@ impl Ring {
         self.taken += line.len() as u64;
     }
 
-    /// The length of the oldest line, which goes.
+    /// Removes the oldest line. Returns its length.
     fn pop(&mut self) -> Option<usize> {
         self.count = self.count.checked_sub(1)?;
         let oldest = self.slots[self.first].len;
@@ -168,7 +168,7 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         self.shown.place = 0;
-        // Otherwise it would not be written, because nothing reads it any more.
+        // Otherwise the compiler would not write it, because nothing reads it any more.
         std::hint::black_box(&self.shown);
     }
 }
@@ -210,7 +210,7 @@ impl MemorySink {
         Ok(Self::new(lines, bytes))
     }
 
-    /// Whether it is not being read or written at the moment.
+    /// Whether nobody is reading or writing it at the moment.
     #[cfg(not(feature = "shuttle"))]
     pub(crate) fn is_free(&self) -> bool {
         self.ring.try_lock().is_some()
@@ -231,8 +231,8 @@ impl MemorySink {
     }
 
     /// Some of the lines after the one with this index, oldest first; from the oldest on if that
-    /// one is gone. At most `max_lines`, and no more once they have `max_bytes`, but at least one.
-    /// Logging threads wait while they are copied, so read a large ring in several pieces.
+    /// line is gone. Returns up to `max_lines`, and stops once they have `max_bytes`, but returns
+    /// at least one. Logging threads wait during the copy, so read a large ring in several pieces.
     pub fn piece(&self, index: u64, max_lines: usize, max_bytes: usize) -> Vec<MemoryLine> {
         let (_busy, ring) = (While::busy(), self.ring.lock());
         let all = ring.count;
@@ -259,13 +259,13 @@ impl MemorySink {
         (ring.last, ring.taken)
     }
 
-    /// How many lines were larger than the ring, and not kept.
+    /// How many lines were not kept because they were larger than the ring.
     pub fn too_large(&self) -> u64 {
         let (_busy, ring) = (While::busy(), self.ring.lock());
         ring.too_large
     }
 
-    /// `false` where the line is larger than the ring.
+    /// Adds a line. Returns `false` if it is larger than the ring.
     fn push(&self, ring: &mut Ring, line: &[u8], micros: u64) -> bool {
         if line.len() > self.max_bytes {
             ring.too_large += 1;
@@ -313,7 +313,7 @@ mod tests {
 
     fn write(sink: &MemorySink, line: &str, micros: u64) {
         let ends = [(line.len(), micros)];
-        // What is larger than the ring is counted.
+        // An error means a line that is larger than the ring, which is counted.
         let _ = sink.write(&Lines { bytes: line.as_bytes(), ends: &ends, start: 0 });
     }
 
@@ -357,7 +357,7 @@ mod tests {
             assert_eq!(pieces, whole);
         }
         assert_eq!(sink.newest(), 60);
-        // A place past the end: the ring may be another one than it was read from.
+        // A place past the end: it may come from another ring.
         assert_eq!(sink.piece(61, 1, 100)[0].index, 11);
     }
 

@@ -11,15 +11,15 @@ use crate::record::{Record, While};
 use crate::sync::Mutex;
 use crate::value::Value;
 
-/// Upper bounds of a histogram that names none, in its unit: they suit seconds.
+/// The default upper bounds of a histogram, in its unit; they suit seconds.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const MAX_BUCKETS: usize = 100;
 const MAX_LABELS: usize = 10;
 const DEFAULT_SERIES: usize = 100;
 const MAX_SERIES: usize = 10_000;
-/// A label's value is cut there, in bytes.
+/// A label's value is cut at this many bytes.
 const MAX_VALUE: usize = 128;
-/// What labels are once there are too many different ones.
+/// The value of every label once there are too many combinations.
 const OTHER: &str = "other";
 /// Keys of a `<config>`.
 const KIND: &str = "kind";
@@ -74,8 +74,8 @@ impl SinkSpec {
 }
 
 impl Metric {
-    /// A counter of lines. Its name is one of Prometheus (letters, digits and `_`), without
-    /// `_total`, which is added in the output.
+    /// A counter of lines. Its name follows the rules of Prometheus (letters, digits and `_`),
+    /// without `_total`, which is added in the output.
     pub fn counter(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -96,7 +96,7 @@ impl Metric {
     }
 
     /// Sets the key whose numbers a counter adds up (such as a size in bytes), or a histogram
-    /// counts.
+    /// observes.
     #[must_use]
     pub fn value(mut self, key: impl Into<String>) -> Self {
         self.value = Some(key.into());
@@ -110,15 +110,15 @@ impl Metric {
         self
     }
 
-    /// Upper bounds of a histogram's buckets, after scaling: growing numbers, 100 at most.
+    /// Upper bounds of a histogram's buckets, after scaling: up to 100 numbers, in ascending order.
     #[must_use]
     pub fn buckets(mut self, bounds: impl IntoIterator<Item = f64>) -> Self {
         self.buckets = Some(bounds.into_iter().collect());
         self
     }
 
-    /// Keys whose values are labels, 10 at most. `level` and `stream`, where a line has no such
-    /// key, are its level and the stream that it was logged to. The label of a line without a key
+    /// Up to 10 keys whose values become labels. If a line has no key `level` or `stream`, these
+    /// are its level and the stream that it was logged to. If a line lacks another key, the label
     /// is empty.
     #[must_use]
     pub fn labels<L: Into<String>>(mut self, keys: impl IntoIterator<Item = L>) -> Self {
@@ -133,15 +133,15 @@ impl Metric {
         self
     }
 
-    /// How many combinations of values labels may have: 100 unless this says otherwise, and 10,000
-    /// at most.
+    /// How many combinations of label values are counted separately: by default 100, and at most
+    /// 10,000.
     #[must_use]
     pub fn max_series(mut self, series: usize) -> Self {
         self.max_series = series;
         self
     }
 
-    /// What a sink of it is made from.
+    /// The specification of its sink.
     pub(super) fn spec(self) -> SinkSpec {
         let joined = |numbers: &[f64]| numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
         let default = Self::counter("");
@@ -164,7 +164,7 @@ impl Metric {
         spec
     }
 
-    /// What a spec says.
+    /// The metric that a specification describes.
     fn of(spec: &SinkSpec) -> Result<Self, String> {
         let text = |key: &str| spec.config.get(key).map(|text| text.trim());
         let wrong = |key: &str, expected: &str| {
@@ -227,7 +227,7 @@ impl Metric {
         Ok(metric)
     }
 
-    /// The names of the labels: keys, with `_` for what those may not have.
+    /// The names of the labels: the keys, with `_` for every character that labels may not have.
     fn label_names(&self) -> Vec<String> {
         let name = |key: &String| {
             let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
@@ -259,10 +259,10 @@ pub struct MetricValues {
     pub help: String,
     /// The names of its labels.
     pub labels: Vec<String>,
-    /// Upper bounds of a histogram's buckets, but for the last, which has none; `None` for a
-    /// counter.
+    /// The upper bounds of a histogram's buckets, except the last bucket, which has none; `None`
+    /// for a counter.
     pub buckets: Option<Vec<f64>>,
-    /// Whether a counter adds up numbers ([`Metric::value`]), and does not count lines.
+    /// Whether a counter adds up numbers ([`Metric::value`]) instead of counting lines.
     pub adds_up: bool,
     /// The series, sorted by the values of the labels.
     pub series: Vec<MetricSeries>,
@@ -292,7 +292,7 @@ pub(crate) struct MetricSink {
 
 #[derive(Default)]
 struct Counted {
-    /// By the values of the labels, each behind its length.
+    /// By the values of the labels, each preceded by its length.
     series: HashMap<Vec<u8>, MetricSeries>,
     skipped: u64,
 }
@@ -303,7 +303,7 @@ impl fmt::Debug for MetricSink {
     }
 }
 
-/// Whether path and `<config>` are right.
+/// Checks the path and the `<config>`.
 pub(super) fn check(spec: &SinkSpec) -> Result<(), String> {
     Metric::of(spec).map(|_| ())
 }
@@ -363,7 +363,7 @@ impl MetricSink {
         }
     }
 
-    /// What was counted so far.
+    /// The values so far.
     pub(crate) fn values(&self) -> MetricValues {
         let metric = &self.metric;
         let (series, skipped) = {
@@ -387,7 +387,7 @@ impl MetricSink {
 fn identity(values: &[String]) -> Vec<u8> {
     let mut id = Vec::with_capacity(values.iter().map(|value| value.len() + 1).sum());
     for value in values {
-        // No value is longer.
+        // Values are cut well below 255 bytes.
         id.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
         id.extend_from_slice(value.as_bytes());
     }

@@ -19,8 +19,7 @@ use crate::sync::plain::Mutex;
 
 /// The default limit for the time that one message takes.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// After a failure that took time, the next attempt waits at least this long: lines fail at once
-/// meanwhile.
+/// The minimum pause after a failure that took time. Lines fail at once during the pause.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where messages go.
@@ -88,7 +87,7 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 struct State {
     connection: Option<Connection>,
-    /// Until when no attempt is made, and why.
+    /// When the current pause ends, and the failure that caused it.
     pause: Option<(Instant, ErrorKind, String)>,
     trouble: Option<io::Error>,
 }
@@ -105,7 +104,7 @@ impl Peer {
         Self { address, timeout, takes_files: false, state: Mutex::default() }
     }
 
-    /// The peer takes a message that is too long for a datagram as a file.
+    /// Sends messages that are too long for a datagram as files.
     pub(super) fn takes_files(mut self) -> Self {
         self.takes_files = true;
         self
@@ -114,8 +113,8 @@ impl Peer {
     /// Sends lines, each as one message.
     ///
     /// # Errors
-    /// How many were sent before the one that could not be. The kind `InvalidData`: that one is too
-    /// long.
+    /// How many lines were sent before the one that could not be sent. The kind `InvalidData` means
+    /// that this line is too long.
     pub(super) fn send(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         let mut state = self.state.lock();
         if let Some((until, kind, why)) = &state.pause {
@@ -142,7 +141,7 @@ impl Peer {
             }
             let error = io::Error::new(error.kind(), format!("{}: {error}", self.address));
             if timed_out || !matches!(self.address, Address::Unix(_)) {
-                // A thread that logs must not spend all its time here.
+                // Threads that log must not spend all their time here.
                 let until = Instant::now() + begun.elapsed().max(PAUSE);
                 state.pause = Some((until, error.kind(), error.to_string()));
             }
@@ -163,7 +162,7 @@ impl Peer {
             }),
             Connection::Udp(socket) => each(lines, |line| match socket.send(line) {
                 Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
-                    // This is about a datagram before this one.
+                    // The error is about an earlier datagram.
                     let why = format!("{}: it refused messages, which are lost: {e}", self.address);
                     *trouble = Some(io::Error::new(e.kind(), why));
                     socket.send(line)
@@ -208,7 +207,7 @@ impl Peer {
         self.state.lock().trouble.take()
     }
 
-    /// The next message goes over a new connection.
+    /// Closes the connection: the next message opens a new one.
     pub(super) fn reset(&self) {
         let mut state = self.state.lock();
         (state.connection, state.pause) = (None, None);
@@ -251,13 +250,13 @@ fn of_datagram(error: io::Error, bytes: usize) -> io::Error {
     timed_out(error)
 }
 
-/// Whether a datagram was refused for its length; a socket may also lack the memory for a long one.
+/// Whether a datagram was refused for its length, or because the socket lacks memory for it.
 fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| code == Errno::EMSGSIZE as i32 || code == Errno::ENOBUFS as i32)
 }
 
-/// Sends a message as a sealed file in memory: a datagram without content that has its descriptor,
-/// as systemd's native protocol wants it.
+/// Sends a message as a sealed file in memory: an empty datagram carries its descriptor, as
+/// systemd's native protocol requires.
 fn send_as_file(socket: &UnixDatagram, message: &[u8]) -> io::Result<usize> {
     // The connection is still good, and the next message may get through.
     let cannot = |e: io::Error| {
@@ -277,7 +276,7 @@ fn send_as_file(socket: &UnixDatagram, message: &[u8]) -> io::Result<usize> {
         None,
     ) {
         Ok(_) => Ok(message.len()),
-        // The peer has not taken those before it.
+        // The peer has not taken the earlier ones yet.
         Err(e @ Errno::ETOOMANYREFS) => Err(cannot(e.into())),
         Err(e) => Err(e.into()),
     }
@@ -293,7 +292,7 @@ fn sealed(content: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// A timeout of a socket is `WouldBlock`.
+/// Sockets report a timeout as `WouldBlock`: make it `TimedOut`.
 fn timed_out(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
@@ -303,8 +302,8 @@ fn timed_out(error: io::Error) -> io::Error {
     }
 }
 
-/// Whether the peer has closed a connection: a write would seem to succeed all the same. The peer
-/// should not send anything; if it does, that is discarded.
+/// Checks that the peer has not closed a connection: a write would seem to succeed nevertheless.
+/// The peer should not send anything; if it does, that is discarded.
 fn check_open(stream: &mut TcpStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     let open = loop {

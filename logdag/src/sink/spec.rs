@@ -1,4 +1,4 @@
-//! What sinks are made from.
+//! The specifications that sinks are made from.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ impl SinkSpec {
         Self::new("file", path)
     }
 
-    /// A ring that keeps the last lines, at most this many with at most this many bytes: see
+    /// A ring that keeps the last lines, up to these numbers of lines and bytes: see
     /// [`MemorySink`](crate::MemorySink).
     pub fn memory(lines: usize, bytes: usize) -> Self {
         Self::new("memory", format!("{lines},{bytes}"))

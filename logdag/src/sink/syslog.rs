@@ -1,4 +1,4 @@
-//! Messages for syslog, as RFC 5424 has them.
+//! Messages for syslog, in the format of RFC 5424.
 
 use std::io::{self, Write as _};
 
@@ -12,8 +12,8 @@ use crate::record::Record;
 use crate::value::Value;
 
 const SOCKET: &str = "/dev/log";
-/// The keys of lines are an element of structured data with this name. The number is the one that
-/// is reserved for examples: logdag has none of its own.
+/// The structured-data element that holds a line's keys. Its number is the one reserved for
+/// examples, because logdag has none of its own.
 const KEYS: &str = "keys@32473";
 /// Facilities, from 0 on.
 const FACILITIES: [&str; 24] = [
@@ -32,7 +32,7 @@ pub(crate) struct Syslog {
     pid: u32,
 }
 
-/// Whether path and `<config>` are right.
+/// Checks the path and the `<config>`.
 pub(super) fn check(spec: &SinkSpec) -> Result<(), String> {
     Syslog::new(spec).map(|_| ())
 }
@@ -59,7 +59,7 @@ impl Syslog {
     }
 }
 
-/// What a program calls itself: `identifier` in its `<config>`, or the name that it was started
+/// The name that the program sends: `identifier` in the `<config>`, or the name that it was started
 /// with.
 pub(super) fn identifier(spec: &SinkSpec) -> String {
     if let Some(given) = spec.config.get("identifier").filter(|given| !given.is_empty()) {
@@ -127,7 +127,7 @@ impl Sink for Syslog {
         let id = name(record.facility, 32);
         // Writing to a Vec cannot fail.
         let _ = write!(message, "<{priority}>1 {time:.6} {hostname} {identifier} {pid} {id} ");
-        // The other formats have the keys in their texts.
+        // The other formats have the keys in their text.
         structured_data(if format == Format::Plain { record.keys } else { &[] }, &mut message);
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         if !text.is_empty() {

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::traits::{Lines, WriteError};
 use crate::patience;
 
-/// Lines that were written only in part because the reader stopped: the next output begins a new
-/// line.
+/// Whether the last line was written only in part because the reader stopped: the next output then
+/// begins a new line.
 #[derive(Debug, Default)]
 pub(super) struct Torn(AtomicBool);
 
@@ -17,8 +17,8 @@ impl Torn {
         Self(AtomicBool::new(false))
     }
 
-    /// Writes lines in one piece, which lines of other programs on the same terminal do not divide.
-    /// On failure, returns how many of the lines were written.
+    /// Writes lines in one piece, so that other programs on the same terminal do not write between
+    /// them. On failure, returns how many of the lines were written.
     pub(super) fn write(&self, to: impl AsFd, lines: &Lines<'_>) -> Result<(), WriteError> {
         let to = to.as_fd();
         if self.0.load(Relaxed) {

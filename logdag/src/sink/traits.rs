@@ -109,7 +109,7 @@ impl Default for Capabilities {
 }
 
 impl Capabilities {
-    /// Whether plain messages are split at line ends, and every line ends with a newline; true by
+    /// Whether plain messages are split at newlines, and every line ends with a newline; true by
     /// default.
     #[must_use]
     pub fn splits_lines(mut self, yes: bool) -> Self {
@@ -124,8 +124,8 @@ impl Capabilities {
         self
     }
 
-    /// Whether it uses the lines' times; true by default. If not, they may be 0, because the clock
-    /// need not be read.
+    /// Whether it uses the lines' times; true by default. If not, they may be 0, which saves
+    /// reading the clock.
     #[must_use]
     pub fn needs_times(mut self, yes: bool) -> Self {
         self.needs_times = yes;
@@ -153,7 +153,8 @@ impl Capabilities {
         self
     }
 
-    /// Whether people read it: events are then shown as text, and control characters escaped.
+    /// Whether people read its output: events are then shown as text, and control characters are
+    /// escaped.
     #[must_use]
     pub fn is_terminal(mut self, yes: bool) -> Self {
         self.is_terminal = yes;
@@ -170,12 +171,12 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
     /// Writes lines, in order and each completely.
     ///
     /// # Errors
-    /// How many lines were written before the one that could not be. An error of the kind
-    /// [`InvalidData`](io::ErrorKind::InvalidData) is about that line alone: those after it are
-    /// given again.
+    /// How many lines were written before the one that could not be written. An error of the kind
+    /// [`InvalidData`](io::ErrorKind::InvalidData) is about that line alone: the sink gets the
+    /// lines after it again.
     fn write(&self, lines: &Lines<'_>) -> Result<(), WriteError>;
 
-    /// Called before the first write, once everything that is set up together could be opened.
+    /// Called before the first write, once everything that is set up together has been opened.
     /// Actions that cannot be undone belong here.
     ///
     /// # Errors
@@ -211,7 +212,7 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         self.idle()
     }
 
-    /// Called about every second, from the thread of its queue (without one: never).
+    /// Called about every second from the thread of its queue; never without a queue.
     ///
     /// # Errors
     /// An error of the system.
@@ -250,10 +251,10 @@ pub trait Sink: Any + Send + Sync + fmt::Debug {
         Err(io::Error::new(io::ErrorKind::Unsupported, "only files are rotated"))
     }
 
-    /// The same under this name, unless it exists already.
+    /// Rotates its file to this name, unless the name exists already.
     ///
     /// # Errors
-    /// An error of the system; it has nothing that can be rotated.
+    /// An error of the system; [`io::ErrorKind::Unsupported`] if there is nothing to rotate.
     fn rotate_to(&self, to: &Path) -> io::Result<()> {
         let why = format!("it cannot be rotated to {}", to.display());
         Err(io::Error::new(io::ErrorKind::Unsupported, why))

@@ -1,4 +1,4 @@
-//! How long the writes of a queue's thread take, measured once for each batch.
+//! How long the writes of a queue's thread take, measured once per batch.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -9,15 +9,15 @@ use crate::record::now_micros;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteTimes {
-    /// The number of writes up to each of the [`BOUNDS`](Self::BOUNDS), and longer than the
-    /// previous bound; the last number counts those longer than all bounds.
+    /// For each of the [`BOUNDS`](Self::BOUNDS), the number of writes that took up to that long and
+    /// longer than the previous bound. The last number counts writes longer than all bounds.
     pub counts: [u64; WriteTimes::BOUNDS.len() + 1],
-    /// The time of all of them.
+    /// The time of all writes together.
     pub total: Duration,
 }
 
 impl WriteTimes {
-    /// Upper bounds.
+    /// The upper bounds of [`counts`](Self::counts).
     pub const BOUNDS: [Duration; 9] = [
         Duration::from_micros(100),
         Duration::from_micros(500),
@@ -31,12 +31,12 @@ impl WriteTimes {
     ];
 }
 
-/// The same, while it is measured.
+/// Measures [`WriteTimes`].
 #[derive(Debug, Default)]
 pub(super) struct Latency {
     counts: [AtomicU64; WriteTimes::BOUNDS.len() + 1],
     nanos: AtomicU64,
-    /// When the write began that is under way, in microseconds since 1970 UTC; 0 without one.
+    /// When the current write began, in microseconds since 1970 UTC; 0 if there is none.
     since: AtomicU64,
 }
 

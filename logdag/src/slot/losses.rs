@@ -1,15 +1,16 @@
-//! What was lost, and what is still to be said of it.
+//! The lines that were lost, and which of them are still to be reported.
 
 use std::fmt;
 use std::io;
 
-/// Lines that were lost, and what is still to be said of them.
+/// The lines that were lost, and which of them are still to be reported.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// Lines that were lost since the last flush, and why the first of them was.
+    /// The lines lost since the last flush, and why the first of them was lost.
     pub(super) lost: Lost,
     pub(super) why: Option<io::Error>,
-    /// Lost since that was last reported in the log, since when, and why the last of them was.
+    /// The lines lost since the last report in the log, since when, and why the last of them was
+    /// lost.
     pub(super) unreported: Lost,
     pub(super) since: u64,
     pub(super) unreported_why: String,
@@ -19,8 +20,7 @@ pub(super) struct Losses {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lost {
     pub(super) lines: u64,
-    /// Those of them that are still within a sink that was given up: they may come through after
-    /// all.
+    /// How many of them are still inside a sink that was given up: these may be written after all.
     pub(super) within_sink: u64,
 }
 
@@ -35,7 +35,8 @@ impl Lost {
         self.within_sink = self.within_sink.saturating_sub(reported.within_sink);
     }
 
-    /// Lines have come back from the sink: they are written, or counted as lost once more.
+    /// Takes back lines that have returned from the sink: it has written them, or they are counted
+    /// as lost again.
     pub(super) fn came_back(&mut self, lines: u64) {
         let lines = lines.min(self.within_sink);
         self.subtract(Self { lines, within_sink: lines });
@@ -44,7 +45,7 @@ impl Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of a single line it is known that the sink has not taken all of it.
+        // A single line is certainly not written whole.
         let most = if self.within_sink > 1 { "up to " } else { "" };
         write!(f, "{most}{}", counted(self.lines))
     }

@@ -31,32 +31,32 @@ use crate::sync::{
 pub use latency::WriteTimes;
 pub use queue::QueueStats;
 
-/// Hears of lines as text, before a sink gets them; one that says `false` stops them.
+/// Called with each line as text before a sink gets it. A hook that returns `false` stops the line.
 pub(crate) type TextHook = Arc<dyn Fn(&Record<'_>, &[u8]) -> bool + Send + Sync>;
 
-/// A sink's errors are reported on stderr this often at most.
+/// The minimum time between two reports of a sink's errors on stderr.
 const TELL_EVERY_MICROS: u64 = 10_000_000;
 
-/// Between one batch and the next, lines gather for this time, or until there are this many bytes:
-/// waking a thread for every line costs the threads that log more than the write itself.
+/// Between batches, lines gather for this time, or until there are `ENOUGH_BYTES`: waking a thread
+/// for every line costs the threads that log more than the write itself.
 const GATHER: Duration = Duration::from_micros(500);
 const ENOUGH_BYTES: usize = 1 << 20;
 const JSON: u8 = Format::Json as u8;
 const EVENT: u8 = Format::Event as u8;
 #[cfg(feature = "flatbuffers")]
 const FLAT_BUFFER: u8 = Format::FlatBuffer as u8;
-/// A line's memory is kept for the next one up to this many bytes.
+/// Memory of up to this many bytes is kept from one line to the next.
 const KEEP_LINE: usize = 64 << 10;
-/// How often work that depends on time is done while there is nothing to write.
+/// How often periodic work is done while there is nothing to write.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many bytes reports of what limits have left out may take beyond a full queue; further ones
-/// are dropped.
+/// How many bytes beyond a full queue may be taken by reports of lines that limits have left out.
+/// Further reports are dropped.
 const REPORT_BYTES: usize = 64 << 10;
-/// How long a report waits for the thread that is writing to a sink without a queue.
+/// How long such a report waits for the thread that is writing to a sink without a queue.
 const REPORT_WAIT: Duration = Duration::from_millis(100);
 
-/// The size of a sink that has none.
+/// Stands for the size of a sink that has none.
 const NO_SIZE: u64 = u64::MAX;
 
 /// A flush that has begun.
@@ -91,10 +91,10 @@ pub(crate) struct Slot {
     pub(crate) sink: Arc<dyn Sink>,
     /// The number of its format.
     format: AtomicU8,
-    /// Events are shown to people.
+    /// Whether people read the sink's output.
     for_people: bool,
-    /// It is a ring: that has a lock of its own, and counts itself. Several threads may write to it
-    /// at once.
+    /// Whether the sink is a ring, which has its own lock and counters, so that several threads may
+    /// write to it at once.
     is_ring: bool,
     layout: Layout,
     wraps: bool,
@@ -109,24 +109,25 @@ pub(crate) struct Slot {
     asynchronous: Flag,
     /// On a cache line of its own, because taking the lock takes the cache line from other threads.
     queue: CachePadded<Mutex<Queue>>,
-    /// There is something to write, or the writer is to end.
+    /// Signals that there is something to write, or that the writer must end.
     work: Condvar,
-    /// There is room, or everything is written.
+    /// Signals that there is room, or that everything is written.
     room: Condvar,
     written: Written,
     latency: Latency,
-    /// Held while a thread writes to the sink, for as long as the sink takes. Nothing else needs
-    /// it, so that descriptions and counters do not wait.
+    /// Held while a thread writes to the sink, for as long as the sink takes. Descriptions and
+    /// counters do not need it, and so do not wait.
     writing: Mutex<()>,
-    /// How many threads wait for that in order to write their lines.
+    /// How many threads wait for `writing` in order to write their lines.
     waiting: AtomicU64,
-    /// Lines of such threads that were given up, and count as dropped until the threads come back.
+    /// How many lines of such threads were given up. They count as dropped until the threads come
+    /// back.
     late: AtomicU64,
-    /// The sink has not taken a line in time: those who would drop theirs do not wait until it
-    /// takes one.
+    /// Whether the sink has not taken a line in time. Until it takes one, threads that may drop
+    /// their lines do not wait.
     behind: AtomicBool,
     losses: Mutex<Losses>,
-    /// The sink is to be reopened after the current write.
+    /// Whether to reopen the sink after the current write.
     reopens: Flag,
     size: AtomicU64,
     repetition: Mutex<Repetition>,
@@ -134,7 +135,7 @@ pub(crate) struct Slot {
     reported: AtomicU64,
 }
 
-/// What went through the sink. Reading it does not wait for a write.
+/// Counts what went through the sink. Reading the counts does not wait for a write.
 #[derive(Debug, Default)]
 struct Written {
     lines: AtomicU64,
@@ -147,7 +148,7 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
-/// What is known of lines that come again.
+/// The state of `dedup_seconds`.
 #[derive(Debug, Default)]
 struct Repetition {
     repeated: u64,
@@ -159,7 +160,7 @@ struct Repeated {
     message: Vec<u8>,
     facility: String,
     first: u64,
-    /// When it came here: its time may be another one.
+    /// When the line arrived, which may differ from the line's time.
     came: Instant,
     times: u64,
     flags: Flags,
@@ -169,7 +170,7 @@ thread_local! {
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Ends the queues of these sinks, all at the same time, so that none waits for another.
+/// Ends the queues of these sinks, all at the same time so that none waits for another.
 pub(crate) fn go_sync(slots: &[Arc<Slot>]) {
     slots.iter().for_each(|slot| slot.stop());
     let deadlines: Vec<Instant> = slots.iter().map(|slot| slot.deadline()).collect();
@@ -177,7 +178,7 @@ pub(crate) fn go_sync(slots: &[Arc<Slot>]) {
 }
 
 impl Slot {
-    /// Its sink, if that is a ring.
+    /// The sink, if it is a ring.
     pub(crate) fn ring(&self) -> Option<&MemorySink> {
         (&*self.sink as &dyn Any).downcast_ref()
     }
@@ -262,8 +263,8 @@ impl Slot {
         }
         let writer = {
             let mut queue = self.queue.lock();
-            // A thread that finds the queue open finds this set as well: its next line must not
-            // pass the one in the queue.
+            // Set under the lock: a thread that finds the queue open must queue its next line, too,
+            // or that line would overtake the one in the queue.
             self.asynchronous.store(true, Ordering::Release);
             (queue.stop, queue.ended) = (false, false);
             queue.writer += 1;
@@ -273,7 +274,7 @@ impl Slot {
         let name = format!("log-{}", self.stream).chars().take(15).collect();
         match spawn(name, move || slot.write_queue(writer)) {
             Ok(handle) => *thread = Some(handle),
-            // Without a thread lines are written by those who log them.
+            // Without a thread, the threads that log write their lines themselves.
             Err(e) => {
                 self.queue.lock().stop = true;
                 self.write_queue(writer);
@@ -282,8 +283,8 @@ impl Slot {
         }
     }
 
-    /// Keeps what is logged from now on from being written, until what this returns is dropped.
-    /// Requires: signal handlers do not log.
+    /// Holds back lines that are logged from now on, until the guard is dropped. Requires: signal
+    /// handlers do not log.
     pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
         self.writing.lock()
     }
@@ -292,8 +293,8 @@ impl Slot {
         self.drain_limit
     }
 
-    /// When waiting for this sink ends, if it begins now. One that was given up, and is not back
-    /// yet, is not waited for again: a program that ends drains and flushes, and would wait each
+    /// The deadline of a wait for this sink that begins now. There is no wait for a sink that was
+    /// given up and is not back yet: a program that ends drains and flushes, and would wait each
     /// time.
     pub(crate) fn deadline(&self) -> Instant {
         let _busy = While::busy();
@@ -305,7 +306,7 @@ impl Slot {
     }
 
     fn limit_from(&self, now: Instant) -> Instant {
-        // A limit that no clock can show is none: a year will do.
+        // A limit beyond the range of the clock is no limit: a year will do.
         now.checked_add(self.drain_limit).unwrap_or(now + Duration::from_secs(31_536_000))
     }
 
@@ -319,24 +320,24 @@ impl Slot {
         }
     }
 
-    /// Whether it has been told to end, and nothing is being written any more.
+    /// Whether the queue has ended, and nothing is being written any more.
     pub(crate) fn has_ended(&self) -> bool {
         let _busy = While::busy();
         let threaded = lock_at_once(&self.thread).map(|thread| thread.is_some());
         match threaded {
             Some(true) => self.queue.lock().ended,
             Some(false) => lock_at_once(&self.writing).is_some(),
-            // Another thread ends it at this moment.
+            // Another thread is ending it right now.
             None => false,
         }
     }
 
-    /// Writes everything that waits, and ends the thread. What is not written by then is counted as
-    /// dropped and reported; a thread that is still within the sink ends when it comes back from
-    /// there.
+    /// Writes everything that waits, and ends the thread. Lines that are not written by the
+    /// deadline are counted as dropped and reported; a thread that is still inside the sink ends
+    /// when it returns from there.
     pub(crate) fn go_sync(&self, deadline: Instant) {
         let _busy = While::busy();
-        // Held to the end: a new thread begins when the old one has written what it had.
+        // Held to the end: a new thread must not begin before the old one has written its lines.
         let mut held = self.thread.lock();
         let Some(thread) = held.take() else {
             drop(held);
@@ -356,7 +357,7 @@ impl Slot {
                 let given_up = queue.give_up();
                 let why = self.not_taken();
                 self.note_loss(given_up.left, io::Error::new(io::ErrorKind::TimedOut, &*why));
-                // There is no thread any more that would say so.
+                // The thread that would have reported these is gone.
                 self.losses.lock().unreported.lines += given_up.unreported;
                 self.room.notify_all();
                 drop(queue);
@@ -365,14 +366,14 @@ impl Slot {
             }
         }
         drop(queue);
-        // It ends by a panic of a sink only; what it had is counted as failed then.
+        // If it panicked, it was in the sink, and its lines are counted as failed.
         let _ = thread.join();
     }
 
-    /// Waits for threads that write their lines themselves. What is not written by then is counted
-    /// as dropped until it is, and reported.
+    /// Waits for threads that write their lines themselves. Lines that are not written by the
+    /// deadline are reported, and count as dropped until they are written.
     fn wait_for_those_who_write(&self, deadline: Instant) {
-        // A sink would wait for itself.
+        // A sink that calls this would wait for itself.
         if self.is_ring || Doing::now() == Doing::Writing || lock_until(&self.writing, deadline).is_some() {
             return;
         }
@@ -385,7 +386,7 @@ impl Slot {
             self.late.store(lines, Ordering::Relaxed);
             queue.dropped += lines;
             drop(queue);
-            // Each is a thread's only one, which has not been taken as a whole.
+            // Each is a thread's only line, which the sink has not taken whole.
             let given_up = GivenUp { left: Lost { lines, within_sink: 0 }, unreported: 0 };
             let why = self.not_taken();
             self.note_loss(given_up.left, io::Error::new(io::ErrorKind::TimedOut, &*why));
@@ -393,8 +394,8 @@ impl Slot {
         }
     }
 
-    /// The lines of threads that are in the sink or wait for it. Those of a queue's thread that was
-    /// given up, and does not come back, count as dropped already.
+    /// How many lines belong to threads that are in the sink or wait for it. The lines of a queue's
+    /// thread that was given up, and is not back, are already counted as dropped.
     fn lines_under_way(&self, queue: &Queue) -> u64 {
         u64::from(queue.stuck == 0) + self.waiting.load(Ordering::Relaxed)
     }
@@ -413,7 +414,8 @@ impl Slot {
         self.report_on_stderr(&format!("{left} not written: {why}{dropped}"));
     }
 
-    /// Has everything that was logged before written soon; what this returns is to be waited for.
+    /// Makes the thread write everything that was logged before soon. Returns what to pass to
+    /// [`finish_drain`](Self::finish_drain).
     pub(crate) fn start_drain(&self) -> u64 {
         let _busy = While::busy();
         let queue = self.queue.lock();
@@ -424,11 +426,11 @@ impl Slot {
     /// Waits until everything that was logged before is written.
     ///
     /// # Errors
-    /// The sink takes too long: how much is left.
+    /// The sink takes too long; the error says how much is left.
     pub(crate) fn finish_drain(&self, until: u64, deadline: Instant) -> io::Result<()> {
         let _busy = While::busy();
         if Doing::now() == Doing::Writing {
-            // A sink would wait for itself.
+            // A sink that drains would wait for itself.
             return Ok(());
         }
         let mut queue = self.queue.lock();
@@ -464,7 +466,7 @@ impl Slot {
     ) -> io::Result<R> {
         let _busy = While::busy();
         if Doing::now() == Doing::Writing {
-            // A sink would wait for itself.
+            // A sink that calls this would wait for itself.
             return work(&*self.sink);
         }
         let Some(_writing) = lock_until(&self.writing, deadline) else {
@@ -476,15 +478,15 @@ impl Slot {
 
     /// Reopens the sink: now, or at the end of a write that takes long.
     pub(crate) fn reopen(&self, deadline: Instant) -> io::Result<()> {
-        // The writing thread checks this at its end, and cannot miss it.
+        // Set before the wait: the writing thread checks this after its write, and cannot miss it.
         self.reopens.store(true, Ordering::SeqCst);
         self.with_sink(deadline, |sink| {
             if self.reopens.swap(false, Ordering::SeqCst) { sink.reopen() } else { Ok(()) }
         })
     }
 
-    /// What repetitions hold back is said, and everything that was logged before is written soon:
-    /// the first half of a flush.
+    /// The first half of a flush: reports repetitions, and makes the thread write everything that
+    /// was logged before soon.
     pub(crate) fn start_flush(&self) -> Flush {
         let _busy = While::busy();
         let mut line = self.ended_repetition(&mut self.repetition.lock());
@@ -493,15 +495,15 @@ impl Slot {
             && !queue.stop
             && let Some(line) = line.take()
         {
-            // However full it is: this line is short.
+            // Even if the queue is full: this line is short.
             queue.push(&line, now_micros());
         }
         drop(queue);
         Flush { line, until: self.start_drain() }
     }
 
-    /// Waits for what the first half has begun, and makes it durable. Also fails if lines were lost
-    /// since the last time.
+    /// The second half of a flush: waits for the first half, and makes the lines durable. Also
+    /// fails if lines were lost since the last flush.
     pub(crate) fn finish_flush(&self, flush: Flush, deadline: Instant) -> io::Result<()> {
         let _busy = While::busy();
         if Doing::now() == Doing::Writing {
@@ -530,8 +532,8 @@ impl Slot {
         }
     }
 
-    /// Bytes in what the sink writes to; where it is being written to, as of the last time that it
-    /// was asked.
+    /// The size of what the sink writes to, in bytes. During a write, this is the size when it was
+    /// last asked for.
     pub(crate) fn size(&self) -> Option<u64> {
         let _busy = While::busy();
         let quick = self.is_ring || (&*self.sink as &dyn Any).is::<FileSink>();
@@ -545,7 +547,7 @@ impl Slot {
         Some(self.size.load(Ordering::Relaxed)).filter(|&size| size != NO_SIZE)
     }
 
-    /// What waits in its queue; `None` without one.
+    /// The state of the queue; `None` if there is none.
     pub(crate) fn queue(&self) -> Option<QueueStats> {
         let _busy = While::busy();
         if !self.asynchronous.load(Ordering::Acquire) {
@@ -588,11 +590,11 @@ impl Slot {
         line.clear();
         let accepted = self.deliver_in(record, flags, hooks, &mut line);
         if line.capacity() <= KEEP_LINE {
-            // At a thread's very end there is no place for it.
+            // A thread that is ending cannot keep it.
             let _ = LINE.try_with(|kept| kept.set(line));
         }
         if !accepted && self.dedup_micros > 0 {
-            // What is not there cannot be repeated.
+            // A line that was not written cannot be repeated.
             self.repetition.lock().last = None;
         }
     }
@@ -620,7 +622,7 @@ impl Slot {
         self.lose(1, io::Error::new(io::ErrorKind::InvalidInput, why));
     }
 
-    /// Queues a line, or writes it; `false` if it is known to be lost.
+    /// Queues a line, or writes it. Returns `false` if it is known to be lost.
     fn give(&self, line: &[u8], micros: u64) -> bool {
         if !self.asynchronous.load(Ordering::Acquire) {
             return self.write_one(line, micros);
@@ -628,12 +630,12 @@ impl Slot {
         let mut queue = self.queue.lock();
         loop {
             if queue.stop {
-                // The thread writes what it has before it ends: this line comes behind.
+                // The thread writes its lines before it ends: this line comes after them.
                 while queue.stuck == 0 && (queue.busy || !queue.batch.ends.is_empty()) {
                     queue = wait(&self.room, queue);
                 }
                 if queue.stuck > 0 {
-                    // The sink does not come back from a write that was given up.
+                    // The sink has not returned from a write that was given up.
                     queue.dropped += 1;
                     drop(queue);
                     let why = "its sink does not come back from a write";
@@ -699,7 +701,7 @@ impl Slot {
             return false;
         };
         let written = self.write(&lines);
-        // No thread does it, as there is none that finds its queue empty.
+        // Without a queue, no thread calls `idle` when there is nothing more to write.
         if self.keeps_back {
             let _writing = While::doing(Doing::Writing);
             if let Err(e) = guarded(|| self.sink.line_written()) {
@@ -709,7 +711,7 @@ impl Slot {
         written
     }
 
-    /// Until when this thread waits for the sink; `None` means without a limit.
+    /// How long this thread waits for the sink; `None` means without a limit.
     fn patience(&self) -> Option<Instant> {
         if Doing::now() == Doing::Reporting {
             return Some(Instant::now() + REPORT_WAIT);
@@ -734,7 +736,7 @@ impl Slot {
         writing
     }
 
-    /// The sink has not taken a line in time.
+    /// Counts and reports a line that the sink has not taken in time.
     #[cold]
     fn give_up_line(&self) {
         self.behind.store(true, Ordering::Relaxed);
@@ -744,7 +746,7 @@ impl Slot {
         self.note_loss(Lost { lines: 1, within_sink: 0 }, io::Error::new(io::ErrorKind::TimedOut, why));
     }
 
-    /// A line that was given up has come through after all.
+    /// Uncounts a line that was given up, and was written or counted otherwise after all.
     #[cold]
     fn came_back(&self) {
         let mut queue = self.queue.lock();
@@ -760,8 +762,8 @@ impl Slot {
         }
     }
 
-    /// The lines of a queue's thread that was given up have come back from the sink: they count as
-    /// written, or as lost once more.
+    /// Uncounts the lines of a queue's thread that was given up, once they have come back from the
+    /// sink: they count as written, or as lost again.
     #[cold]
     fn batch_came_back(&self, lines: u64) {
         let mut losses = self.losses.lock();
@@ -772,12 +774,12 @@ impl Slot {
         }
     }
 
-    /// Writes lines; says whether all of them were. Requires: the right to write.
+    /// Writes lines. Returns whether all of them were written. Requires: the right to write.
     fn write(&self, lines: &Lines<'_>) -> bool {
         self.write_of(lines, || false)
     }
 
-    /// The same for the thread of a queue, which may have been given up meanwhile.
+    /// The same for a queue's thread, which may be given up during the write.
     fn write_of(&self, lines: &Lines<'_>, given_up: impl FnOnce() -> bool) -> bool {
         let count = |lines: &Lines<'_>| {
             add(&self.written.lines, lines.len() as u64);
@@ -815,7 +817,7 @@ impl Slot {
                 if self.late.load(Ordering::Relaxed) > 0 {
                     self.came_back();
                 }
-                // Where nothing was written, the log may not take it either.
+                // If nothing was written, the log may not take the report either.
                 if all || !rest.is_empty() {
                     self.report_in_the_log();
                 }
@@ -830,7 +832,7 @@ impl Slot {
                     self.lose(lost.len() as u64, error);
                 }
                 if self.late.load(Ordering::Relaxed) > 0 {
-                    // They are counted now.
+                    // The late lines are counted now.
                     self.came_back();
                 }
                 false
@@ -845,8 +847,8 @@ impl Slot {
         all
     }
 
-    /// Says in the log, which can be written to again, that lines are missing before these.
-    /// Requires: the right to write.
+    /// Reports lost lines in the log, once it can be written to again. Requires: the right to
+    /// write.
     fn report_in_the_log(&self) {
         let (unreported, what) = {
             let losses = self.losses.lock();
@@ -864,7 +866,7 @@ impl Slot {
         if self.write_to_sink(&Lines { bytes: &line, ends: &ends, start: 0 }).is_ok() {
             add(&self.written.lines, 1);
             add(&self.written.bytes, line.len() as u64);
-            // There may be more by now.
+            // More lines may have been lost by now.
             self.losses.lock().unreported.subtract(unreported);
         }
     }
@@ -880,21 +882,21 @@ impl Slot {
         written.unwrap_or_else(|_| Err(io::Error::other("the sink panicked").into()))
     }
 
-    /// Whether lines are dropped that the sink does not take in time: not by the thread of a queue,
-    /// where they wait.
+    /// Whether lines that the sink does not take in time are dropped. With a queue, they wait there
+    /// instead.
     fn gives_up(&self) -> bool {
         self.when_full == WhenFull::Drop && !self.asynchronous.load(Ordering::Relaxed)
     }
 
-    /// Lines were lost: that is counted and reported, and the next flush fails.
+    /// Counts and reports lost lines, and makes the next flush fail.
     fn lose(&self, lines: u64, why: io::Error) {
         let failed = self.written.failed.fetch_add(lines, Ordering::Relaxed) + lines;
         self.report(&format!("{} lost: {why}", counted(failed)));
         self.note_loss(Lost { lines, within_sink: 0 }, why);
     }
 
-    /// Lines were lost that are counted already: the next flush fails, and the log says so when it
-    /// can be written to.
+    /// Notes lost lines that are already counted: the next flush fails, and the log gets a report
+    /// when it can be written to.
     fn note_loss(&self, lost: Lost, why: io::Error) {
         if lost.lines == 0 {
             return;
@@ -910,7 +912,7 @@ impl Slot {
     }
 
     pub(crate) fn report_on_stderr(&self, what: &str) {
-        // There is nowhere else to report it.
+        // There is nowhere else to report this.
         let mut line = format!("log stream {}: {what}\n", self.stream).into_bytes();
         if journald::is_on_stderr() {
             journald::prefix_lines(Level::Warn.severity(), &mut line);
@@ -929,14 +931,14 @@ impl Slot {
         }
     }
 
-    /// What the thread of the queue does.
+    /// Runs the queue's thread.
     fn write_queue(&self, writer: u64) {
         let _writing = While::doing(Doing::Writing);
         let _ended = Ended(self, writer);
         let mut mine = Batch::default();
         let mut ticked = Instant::now();
-        // A checker's thread that ticks without end keeps the others from going on: there, one tick
-        // a pause.
+        // For the schedule checker, only one tick per pause: a thread that ticks endlessly would
+        // keep the others from continuing.
         let mut idle = false;
         let mut queue = self.queue.lock();
         loop {
@@ -972,7 +974,7 @@ impl Slot {
                 let lines = Lines { bytes: &mine.bytes, ends: &mine.ends, start: 0 };
                 self.write_of(&lines, || self.queue.lock().writer != writer);
             }
-            // A thread that was given up has had that reported.
+            // If this thread was given up, that has been reported already.
             if unreported > 0 && self.queue.lock().writer == writer {
                 let line = self.own_line(
                     &format!("{} dropped since {}", counted(unreported), seconds(since)),
@@ -1014,14 +1016,14 @@ impl Slot {
         }
     }
 
-    /// Does what is to be done because time has passed, if it is time; this is the queue's thread.
+    /// Does periodic work, if it is time. Called by the queue's thread.
     fn tick_if_due<'a>(
         &'a self,
         mut queue: MutexGuard<'a, Queue>,
         ticked: &mut Instant,
         writer: u64,
     ) -> MutexGuard<'a, Queue> {
-        // A checker of schedules has no time that passes.
+        // For the schedule checker, no time passes.
         if !self.needs_ticks || (ticked.elapsed() < TICK && !cfg!(feature = "shuttle")) {
             return queue;
         }
@@ -1052,7 +1054,7 @@ impl Slot {
         queue
     }
 
-    /// Queues the report of a repetition whose time is over. The next line waits for that.
+    /// Queues the report of a repetition whose time is over, before the next line.
     fn report_an_old_repetition(&self) {
         let mut repetition = self.repetition.lock();
         let over = |last: &Repeated| {
@@ -1061,12 +1063,12 @@ impl Slot {
         if repetition.last.as_ref().is_some_and(over)
             && let Some(line) = self.ended_repetition(&mut repetition)
         {
-            // However full it is: this line is short, and its thread would wait for itself.
+            // Even if the queue is full: this line is short, and the thread would wait for itself.
             self.queue.lock().push(&line, now_micros());
         }
     }
 
-    /// A line of the log about itself.
+    /// A line by the log about itself.
     fn own_line(&self, what: &str, flags: Flags) -> Vec<u8> {
         let mut line = Vec::new();
         let mut text = String::new();
@@ -1081,9 +1083,9 @@ impl Slot {
         line
     }
 
-    /// Whether this is the line before it again, soon enough to be left out.
+    /// Whether this line repeats the previous one, soon enough to be left out.
     fn repeats(&self, record: &Record<'_>, flags: Flags) -> bool {
-        // The message and its keys are what makes a line; its time is not.
+        // Compare the message and its keys, and not the time.
         let mut text = Vec::new();
         event_body(record, &mut text);
         let mut repetition = self.repetition.lock();
@@ -1123,14 +1125,15 @@ impl Slot {
     }
 }
 
-/// The end of a queue's thread: if a sink made it panic, waiting threads are woken.
+/// Ends a queue's thread: wakes waiting threads, even if a sink made the thread panic.
 struct Ended<'a>(&'a Slot, u64);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock();
         if queue.writer != self.1 {
-            // It was given up: that is counted already, and another one may be at work.
+            // This thread was given up: its lines are counted already, and another thread may be at
+            // work.
             return;
         }
         self.0.asynchronous.store(false, Ordering::Release);
@@ -1160,7 +1163,7 @@ impl Drop for Slot {
     }
 }
 
-/// A panic of a sink as an error.
+/// Turns a panic of a sink into an error.
 fn guarded(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(io::Error::other("the sink panicked")))
 }

@@ -9,20 +9,20 @@ use super::losses::Lost;
 pub struct QueueStats {
     /// Lines whose write has not begun.
     pub lines: u64,
-    /// Bytes that they take.
+    /// The bytes that these lines take.
     pub bytes: u64,
     /// The queue is full when it holds this many bytes.
     pub limit: u64,
-    /// The time of the oldest of them, in microseconds since 1970 UTC; `None` if none waits, or the
-    /// sink needs no times.
+    /// The time of the oldest waiting line, in microseconds since 1970 UTC; `None` if none waits,
+    /// or if the sink needs no times.
     pub oldest_micros: Option<u64>,
-    /// When the current write began, in microseconds since 1970 UTC; `None` without one.
+    /// When the current write began, in microseconds since 1970 UTC; `None` if there is none.
     pub writing_micros: Option<u64>,
     /// How long writes have taken.
     pub writes: WriteTimes,
 }
 
-/// Lines that wait, without gaps.
+/// Waiting lines, stored without gaps.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
@@ -30,10 +30,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Memory of a line's end.
+    /// The memory that a line's end takes.
     pub(super) const END: usize = size_of::<(usize, u64)>();
 
-    /// Bytes that it takes; empty lines take some as well.
+    /// The bytes that the batch takes. Empty lines count, too, because of their ends.
     pub(super) fn size(&self) -> usize {
         self.bytes.len() + self.ends.len() * Self::END
     }
@@ -41,13 +41,13 @@ impl Batch {
     pub(super) fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         self.ends.clear();
-        // What one flood needed is not kept forever.
+        // Do not keep forever what one flood of lines needed.
         self.bytes.shrink_to(keep);
         self.ends.shrink_to(keep / Self::END);
     }
 }
 
-/// In this order: what every line touches is in one cache line, behind the lock.
+/// The order of the fields matters: those that every line touches share a cache line with the lock.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Queue {
@@ -57,37 +57,38 @@ pub(super) struct Queue {
     pub(super) asleep: bool,
     /// The writer has lines that are not written yet.
     pub(super) busy: bool,
-    /// The writer does what is to be done because time has passed.
+    /// The writer is doing periodic work.
     pub(super) ticking: bool,
-    /// The number of the thread that writes it. Others were given up and are to end.
+    /// The number of the thread that writes the queue. Threads with other numbers were given up,
+    /// and must end.
     pub(super) writer: u64,
     pub(super) ended: bool,
-    /// How many threads that were given up are still within the sink.
+    /// How many threads that were given up are still inside the sink.
     pub(super) stuck: usize,
     /// How many threads wait until everything is written.
     pub(super) draining: usize,
-    /// Lines that the writer has taken, and those of them that are written (or lost).
+    /// How many lines the writer has taken, and how many of these are written (or lost).
     pub(super) taken: u64,
     pub(super) done: u64,
     pub(super) dropped: u64,
-    /// Dropped since that was last reported in the log, and since when.
+    /// How many lines were dropped since the last report in the log, and since when.
     pub(super) unreported: u64,
     pub(super) since: u64,
-    /// Those of them that its thread is about to report.
+    /// How many dropped lines the thread is about to report.
     pub(super) reporting: u64,
 }
 
 /// Lines that were given up.
 pub(super) struct GivenUp {
-    /// Those that were not written, or not to their end.
+    /// Lines that were not written, or not to their end.
     pub(super) left: Lost,
-    /// Those that were dropped before, which nothing has reported.
+    /// Lines that were dropped before and not reported.
     pub(super) unreported: u64,
 }
 
 impl Queue {
-    /// Gives its thread up: lines that have not come back from the sink count as dropped until they
-    /// do.
+    /// Gives up the queue's thread. Lines that have not come back from the sink count as dropped
+    /// until they do.
     pub(super) fn give_up(&mut self) -> GivenUp {
         let waiting = self.batch.ends.len() as u64;
         let within_sink = self.taken - self.done;
@@ -103,8 +104,8 @@ impl Queue {
         GivenUp { left: Lost { lines: left, within_sink }, unreported }
     }
 
-    /// A thread that was given up is back from the sink: its lines, which were counted as dropped,
-    /// have come through after all, or have been counted as failed.
+    /// Called when a thread that was given up returns from the sink. Its lines, which were counted
+    /// as dropped, are written after all, or have been counted as failed.
     pub(super) fn came_back(&mut self, lines: u64) {
         self.dropped = self.dropped.saturating_sub(lines);
         self.stuck = self.stuck.saturating_sub(1);

@@ -389,7 +389,8 @@ fn a_new_file_has_the_mode_of_the_old_one() {
             fs::rename(&path, dir.path().join("moved")).unwrap();
             graph.reopen().unwrap();
             assert_eq!(mode(&path), bits, "{kind}, reopened");
-            // One that others have created meanwhile (logrotate's `create 0604`) has the mode that they gave it.
+            // One that others have created meanwhile (logrotate's `create 0604`) has the mode that
+            // they gave it.
             fs::remove_file(&path).unwrap();
             fs::write(&path, "").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();

@@ -74,7 +74,8 @@ fn two_paths_deliver_twice() {
     assert_eq!(ring(&graph, "ring"), ["x", "x", "y"]);
 }
 
-/// How long a line takes that comes to an edge with a slow filter on so many ways, and does not pass.
+/// How long a line takes that comes to an edge with a slow filter on so many ways, and does not
+/// pass.
 fn time_over_one_edge(ways: usize) -> Duration {
     let graph = Graph::new();
     graph.add_memory("ring", 1000, 1_000_000).unwrap();
@@ -115,7 +116,8 @@ fn a_cycle_is_refused_and_nothing_changes() {
     assert_eq!((&*from, &*to, &*path), ("c", "a", "c -> a -> b -> c"));
     let text = graph.connect("a", "a", None).unwrap_err().to_string();
     assert!(text.contains("a -> a"), "{text}");
-    // What is below leads to what is above: this closes a cycle with streams that are not there yet.
+    // What is below leads to what is above: this closes a cycle with streams that are not there
+    // yet.
     assert!(matches!(graph.connect("new", "new/sub", None), Err(GraphError::Cycle { .. })));
     assert_eq!(graph.names(), names);
     assert_eq!(graph.names().iter().map(|name| outlets(&graph, name)).collect::<Vec<_>>(), before);

@@ -1,4 +1,5 @@
-//! Going asynchronous and back, and flushing meanwhile: nothing hangs, is lost or changes its order.
+//! Going asynchronous and back, and flushing meanwhile: nothing hangs, is lost or changes its
+//! order.
 
 use std::fs;
 use std::path::Path;

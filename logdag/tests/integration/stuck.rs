@@ -95,7 +95,8 @@ fn nothing_that_watches_or_ends_waits_for_a_stuck_sink() {
         graph1.describe("b").unwrap().counters
     });
     assert_eq!(given_up.lines + given_up.dropped, LINES as u64 + 1, "{given_up:?}");
-    // The reader goes on: what was in the middle of a write comes through, and the log says what is missing.
+    // The reader goes on: what was in the middle of a write comes through, and the log says what is
+    // missing.
     let Setup { mut reader, stuck, graph, .. } = setup;
     let (text, counters) = within(LONG, move || {
         let mut text = String::new();

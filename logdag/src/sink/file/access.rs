@@ -12,7 +12,7 @@ use crate::patience;
 
 /// Permission bits of new files, before the process's umask.
 const FILE_MODE: u32 = 0o664;
-/// A path that leads over more symbolic links than this leads nowhere, as it does for the system.
+/// As in the kernel, a path with more symbolic links than this leads nowhere.
 const MAX_LINKS: usize = 40;
 
 /// Mode, owner and group of a new file. Files that replace it by rotation keep those of the old
@@ -52,13 +52,13 @@ impl Access {
         Self { group: Some(name.into()), ..self }
     }
 
-    /// What is wrong with the user and with the group: there is none of this name, or it cannot be
-    /// looked up.
+    /// What is wrong with the user and with the group: the name does not exist, or cannot be looked
+    /// up.
     pub(crate) fn missing(&self) -> Vec<io::Error> {
         [self.owner_id().err(), self.group_id().err()].into_iter().flatten().collect()
     }
 
-    /// Numbers for names.
+    /// Resolves names to numbers.
     pub(super) fn look_up(&self) -> io::Result<Ids> {
         Ok(Ids { mode: self.mode, owner: self.owner_id()?, group: self.group_id()? })
     }
@@ -72,7 +72,7 @@ impl Access {
     }
 }
 
-/// The number that is given, or that of the name that is.
+/// The number of a user or group that is given by number or by name.
 fn id(
     what: &str,
     name: Option<&str>,
@@ -86,7 +86,7 @@ fn id(
     find(name)?.ok_or_else(unknown).map(Some)
 }
 
-/// The same with numbers.
+/// An [`Access`] whose names are resolved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ids {
     mode: Option<u32>,
@@ -94,8 +94,8 @@ pub(super) struct Ids {
     group: Option<u32>,
 }
 
-/// Opens a file to append to it. Where there is none, it is created with the access that `before`
-/// has, the file that it follows, or, where it follows none, as `first` says.
+/// Opens a file to append to it. If it does not exist, creates it with the access of `before`, the
+/// file that it follows, or, if it follows none, as `first` says.
 pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
     // Opening something other than a regular file (a FIFO without a reader) must not wait.
     let mut options = OpenOptions::new();
@@ -122,10 +122,10 @@ pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::
     Ok(file)
 }
 
-/// Creates a file to append to, which must not be there yet.
+/// Creates a file to append to, which must not exist yet.
 pub(super) fn create(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
     let exact = before.map(|facts| facts.mode() & 0o7777).or(first.mode);
-    // Others cannot open it before it has its owner.
+    // Others must not be able to open it before it has its owner.
     let mode = exact.map_or(FILE_MODE, |mode| mode & 0o700);
     let file = OpenOptions::new().append(true).create_new(true).mode(mode).open(target)?;
     let set = || -> io::Result<()> {
@@ -138,7 +138,7 @@ pub(super) fn create(target: &Path, before: Option<&Metadata>, first: Ids) -> io
         if let Some(before) = before
             && file.metadata()?.gid() != before.gid()
         {
-            // The group could not be kept: the new one gets no more permissions than others.
+            // The group could not be kept: the new group gets no more permissions than others have.
             mode &= !0o070 | (mode & 0o007) << 3;
         }
         file.set_permissions(Permissions::from_mode(mode))
@@ -150,10 +150,10 @@ pub(super) fn create(target: &Path, before: Option<&Metadata>, first: Ids) -> io
     Ok(file)
 }
 
-/// Gives a file the owner and group of another one, as far as that is allowed.
+/// Gives a file the owner and group of another one, as far as the system allows it.
 pub(super) fn keep_owner(file: &File, before: &Metadata) {
     let Ok(now) = file.metadata() else { return };
-    // A user other than root cannot give a file away, but may pass it on to a group of its own.
+    // A user other than root cannot give a file away, but can give it to one of its own groups.
     if now.uid() != before.uid() && fchown(file, Some(before.uid()), Some(before.gid())).is_ok() {
         return;
     }
@@ -162,8 +162,8 @@ pub(super) fn keep_owner(file: &File, before: &Metadata) {
     }
 }
 
-/// The path that a path leads to over symbolic links, of directories too, whether there is anything
-/// or not.
+/// The path that a path leads to over symbolic links, including links to directories, whether
+/// anything exists there or not.
 pub(crate) fn resolve(path: &Path) -> PathBuf {
     let mut links = 0;
     let mut resolved = PathBuf::new();
@@ -187,7 +187,7 @@ pub(crate) fn resolve(path: &Path) -> PathBuf {
             ahead.extend(target.components().rev().map(|part| PathBuf::from(part.as_os_str())));
         }
     }
-    // What the system itself leads somewhere (/dev/stdout) has a text that is no path.
+    // The text of a link that the kernel resolves itself (/dev/stdout) may not be a path.
     match (std::fs::metadata(path), std::fs::metadata(&resolved)) {
         (Ok(one), Ok(other)) if (one.dev(), one.ino()) == (other.dev(), other.ino()) => resolved,
         (Err(_), _) => resolved,
@@ -195,12 +195,12 @@ pub(crate) fn resolve(path: &Path) -> PathBuf {
     }
 }
 
-/// The directory that a path's last name is in.
+/// The directory of a path's last name.
 pub(crate) fn directory(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Where a name is, whatever it leads to: its directory without links, and the name.
+/// Where a name is, without following the name itself: its directory without links, and the name.
 pub(crate) fn place(path: &Path) -> PathBuf {
     match (directory(path).canonicalize(), path.file_name()) {
         (Ok(dir), Some(name)) => dir.join(name),

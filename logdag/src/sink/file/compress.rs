@@ -18,7 +18,7 @@ use super::rotation::Compression;
 /// Bytes that are read at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// What became of a file that was to be compressed.
+/// The result of compressing a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
@@ -41,7 +41,7 @@ pub(super) fn compress(original: &Path, method: Compression) -> io::Result<Outco
         Err(TryLockError::WouldBlock) => return Ok(Outcome::Busy),
         Err(TryLockError::Error(e)) => return Err(here(e)),
     }
-    // A child that is forked meanwhile shares the lock: closing the file does not release it.
+    // A child that is forked meanwhile shares the lock, so closing the file would not release it.
     let outcome = compress_locked(original, &file, method, named);
     let _ = file.unlock();
     outcome
@@ -69,7 +69,7 @@ fn compress_locked(
     }
     let (whole, part) = Names::compressed(original, method);
     if whole.symlink_metadata().is_ok() {
-        // A process ended after it had made the copy, and before it removed the original.
+        // A process ended between making the copy and removing the original.
         if !same_contents(file, &whole, method).map_err(|e| named(&whole, e))? {
             let why = "it exists already, and is no copy of the file that is to be compressed";
             return Err(named(&whole, io::Error::new(io::ErrorKind::AlreadyExists, why)));
@@ -95,8 +95,7 @@ fn compress_locked(
         Ok(Outcome::Done)
     });
     if !matches!(made, Ok(Outcome::Done)) {
-        // The original is still there, and so is, after a rename that is not known to be durable,
-        // perhaps the copy.
+        // The original still exists. If only the sync after the rename failed, so does the copy.
         let _ = std::fs::remove_file(&part);
     }
     let outcome = made.map_err(|e| named(&part, e))?;
@@ -106,8 +105,8 @@ fn compress_locked(
     Ok(outcome)
 }
 
-/// Makes a compressed copy that is whole and durable, with the owner, group, mode and time of the
-/// file. Returns how many bytes of the file are in it.
+/// Makes a complete, durable compressed copy with the file's owner, group, mode and time. Returns
+/// how many bytes of the file it contains.
 fn make(file: &File, part: &Path, method: Compression) -> io::Result<u64> {
     let facts = file.metadata()?;
     let copy = access::create(part, Some(&facts), Ids::default())?;
@@ -174,7 +173,7 @@ fn decoder(file: File, method: Compression) -> io::Result<Box<dyn Read>> {
     }
 }
 
-/// What is said of a method whose feature is not there.
+/// The error for a method whose feature is off.
 pub(super) fn unavailable(method: Compression) -> io::Error {
     let name = method.name();
     io::Error::new(
@@ -183,7 +182,7 @@ pub(super) fn unavailable(method: Compression) -> io::Error {
     )
 }
 
-/// Whether a compressed file has exactly this file in it. One that cannot be read does not.
+/// Whether a compressed file contains exactly this file. An unreadable one does not.
 fn same_contents(mut file: &File, compressed: &Path, method: Compression) -> io::Result<bool> {
     let mut decoder = decoder(File::open(compressed)?, method)?;
     let (mut one, mut other) = (vec![0; CHUNK], vec![0; CHUNK]);
@@ -210,7 +209,7 @@ pub(super) fn discard(parts: &[(PathBuf, Form)]) {
             Err(e) => e.kind() == io::ErrorKind::NotFound,
         };
         if free {
-            // It is removed the next time, if it cannot be now.
+            // If this fails, the next call tries again.
             let _ = std::fs::remove_file(part);
         }
     }

@@ -11,17 +11,17 @@ use super::names::Names;
 use crate::fork;
 use crate::sync::plain::Mutex;
 
-/// What is to be done for one log.
+/// An order to compress the rotated files of one log.
 pub(super) struct Job {
     pub(super) keeper: Arc<Keeper>,
     pub(super) names: Arc<Names>,
-    /// The time when it was ordered, and whether that can be believed.
+    /// When it was ordered, and whether the clock can be believed.
     pub(super) now: u64,
     pub(super) believed: bool,
 }
 
 struct Queue {
-    /// A child that was forked has the parent's queue and no thread.
+    /// Shows that the process was forked: a child has the parent's queue, and no thread.
     forks: u32,
     running: bool,
     jobs: VecDeque<Job>,
@@ -32,14 +32,14 @@ static QUEUE: Mutex<Queue> = Mutex::new(Queue { forks: 0, running: false, jobs: 
 impl Queue {
     fn of_this_process(&mut self) {
         if self.forks != fork::forks() {
-            // What the parent ordered, the parent does. Nothing of it is closed here.
+            // The parent does what it ordered. Its files must not be closed here.
             std::mem::forget(std::mem::take(&mut self.jobs));
             (self.forks, self.running) = (fork::forks(), false);
         }
     }
 }
 
-/// Has the rotated files of a log compressed, soon.
+/// Orders the compression of a log's rotated files.
 pub(super) fn order(job: Job) -> io::Result<()> {
     let _inside = fork::enter();
     let mut queue = QUEUE.lock();
@@ -68,7 +68,7 @@ fn work() {
             job
         };
         match job {
-            // One that panics does not keep the others.
+            // A panic in one job must not stop the others.
             Some(job) => drop(catch_unwind(AssertUnwindSafe(|| {
                 job.keeper.compress(&job.names, job.now, job.believed)
             }))),
@@ -77,7 +77,7 @@ fn work() {
     }
 }
 
-/// Waits until everything that was ordered is done, or until then.
+/// Waits until everything that was ordered is done, or until the deadline.
 pub(crate) fn wait(deadline: Instant) {
     let busy = || {
         let _inside = fork::enter();

@@ -23,7 +23,7 @@ pub(super) struct Kept {
     pub(super) first_seen: FirstSeen,
     /// Why a file could not be compressed, until the error is taken.
     pub(super) trouble: Option<io::Error>,
-    /// When there last was a file that could not be compressed yet.
+    /// When a file last had to be left uncompressed for the time being.
     pub(super) left: Option<Instant>,
 }
 

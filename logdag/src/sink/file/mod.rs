@@ -51,19 +51,19 @@ const CULL_EVERY: Duration = Duration::from_secs(60);
 /// How many rotated files may wait to be made durable by a flush.
 const MAX_BEHIND: usize = 8;
 
-/// How often another process may keep the directory of a rotation busy before this one goes on
-/// without it, a millisecond each time.
+/// How often, a millisecond each time, this process waits for another one that rotates in the same
+/// directory before it continues without the lock.
 const MAX_TURNS: u32 = 100;
 
 /// The files that this process has opened, for rotation at its start.
 static STARTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// What is looked at for the time, so that tests have their own.
+/// The clocks, so that tests can have their own.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     /// Seconds since 1970.
     wall: fn() -> u64,
-    /// Seconds since the machine started, those included in which it slept.
+    /// Seconds since the machine started, including those during which it slept.
     steady: fn() -> u64,
 }
 
@@ -100,7 +100,7 @@ pub struct FileSink {
     files: Mutex<Files>,
     /// Bytes in the file, readable without waiting for a write.
     size: AtomicU64,
-    /// How often this process has rotated it.
+    /// How often this process has rotated the file.
     rotations: AtomicU64,
     /// A symbolic link that names the file being written.
     latest: Option<PathBuf>,
@@ -109,20 +109,20 @@ pub struct FileSink {
 #[derive(Debug, Default)]
 struct Files {
     current: Option<Current>,
-    /// What was written to before and is not known to be durable, oldest first.
+    /// Earlier files that are not known to be durable, oldest first.
     behind: Vec<File>,
-    /// Why some of it could not be made durable, until that is taken.
+    /// Why one of them could not be made durable, until this is taken.
     failed: Option<io::Error>,
     /// The directory has names that are not known to be durable.
     renamed: bool,
-    /// What failed with names although lines were written, until that is taken.
+    /// A failure to rename, link or remove files that lost no line, until this is taken.
     trouble: Option<io::Error>,
-    /// When it last looked for files that are too old while nothing was written.
+    /// When the sink last looked for files that are too old while nothing was written.
     culled: Option<Instant>,
-    /// The number, or the second, that the last rotated file has in its name: later ones have
-    /// higher ones.
+    /// The number, or the second, in the name of the last rotated file: later files have higher
+    /// ones.
     last_number: u64,
-    /// The name that the last rotated file had before its number, where names have times.
+    /// The name of the last rotated file without its number, if names have times.
     last_base: OsString,
     /// The latest time that the clock has shown at a rotation.
     latest_clock: u64,
@@ -130,25 +130,25 @@ struct Files {
 
 #[derive(Debug)]
 struct Current {
-    /// Dropped before the file is closed: another file may have its inode then.
+    /// Dropped before the file is closed, because another file may get its inode then.
     _in_use: InUse,
     file: File,
-    /// Where the path led when it was opened: this is renamed, not a link to it.
+    /// Where the path led when it was opened: rotation renames this, and not a link to it.
     target: PathBuf,
     names: Arc<Names>,
     identity: (u64, u64),
-    /// Others (a FIFO, a device) are neither rotated nor cut.
+    /// Whether this is a regular file: others (a FIFO, a device) are neither rotated nor truncated.
     regular: bool,
     torn: Torn,
     len: u64,
-    /// There are lines that are not known to be durable.
+    /// Whether there are lines that are not known to be durable.
     dirty: bool,
     /// The period of its lines.
     period: Period,
-    /// When it was last asked whether the path still names it; `None` where it is to be asked
+    /// When the sink last checked that the path still names this file; `None` if it must check
     /// before the next line.
     looked: Option<Instant>,
-    /// It could not be rotated: tried again after a while.
+    /// When a rotation last failed: it is tried again after a while.
     retry: Option<Instant>,
 }
 
@@ -182,7 +182,7 @@ impl FileSink {
         Self::open_with(path.into(), rotation, access, asynchronous, Clock::REAL)
     }
 
-    /// How often this process has rotated it.
+    /// How often this process has rotated the file.
     pub(crate) fn rotations(&self) -> u64 {
         self.rotations.load(Relaxed)
     }
@@ -201,10 +201,11 @@ impl FileSink {
     /// Maintains a symbolic link with this name to the file being written.
     ///
     /// # Errors
-    /// It cannot be made, or the log itself or something else has this name; the text names it.
+    /// The link cannot be made, or the log itself or something else has this name; the text names
+    /// it.
     pub fn with_latest(mut self, link: impl Into<PathBuf>) -> io::Result<Self> {
         let link = std::path::absolute(link.into())?;
-        // A log that is a link itself would become one to itself.
+        // A log that is itself a link would become a link to itself.
         if place(&link) == place(&self.path) {
             let why = format!("{}: the log itself has this name", link.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
@@ -230,12 +231,12 @@ impl FileSink {
             }
             _ => {}
         }
-        // In one step, so that the name is always there.
+        // Replaced in one step, so that the name always exists.
         let mut fresh = link.as_os_str().to_owned();
         fresh.push(format!(".{}", std::process::id()));
         let made = std::os::unix::fs::symlink(target, &fresh).and_then(|()| std::fs::rename(&fresh, link));
         made.map_err(|e| {
-            // It may never have been made.
+            // It may not exist.
             let _ = std::fs::remove_file(&fresh);
             named(e)
         })
@@ -277,8 +278,8 @@ impl FileSink {
             finish_rotation(&target, &found);
             files.last_number = found.highest(&names, now);
             files.latest_clock = now;
-            // A process that ended in the middle of a rotation has left no file that the next one
-            // could be like.
+            // If a process ended in the middle of a rotation, there is no current file whose access
+            // to copy.
             let before = found.rotated.first().and_then(|newest| newest.path.metadata().ok());
             sink.open_again(files, before.as_ref()).map_err(|e| {
                 let dir = directory(&target);
@@ -290,8 +291,8 @@ impl FileSink {
                 io::Error::new(e.kind(), why)
             })?;
             if let Some(current) = &mut files.current {
-                // Until its first line, others may rotate it: the sink whose place this one takes,
-                // or another process.
+                // Before its first line, others may rotate it: the sink that this one replaces, or
+                // another process.
                 current.looked = None;
             }
             sink.order_compression(files);
@@ -299,7 +300,7 @@ impl FileSink {
         Ok(sink)
     }
 
-    /// Has what was rotated compressed, if that is wanted.
+    /// Orders the compression of rotated files, if it is configured.
     fn order_compression(&self, files: &mut Files) {
         let Some(current) = files.current.as_ref().filter(|_| self.keeper.rotation.compress.is_some()) else {
             return;
@@ -353,8 +354,8 @@ impl FileSink {
         open().map_err(|e| self.named(e))
     }
 
-    /// Opens the file. Where rotated files are compressed, a lock tells those who do that somebody
-    /// writes to it.
+    /// Opens the file. If rotated files are compressed, locks it, so that no process compresses it
+    /// while this one writes to it.
     fn open_file(&self, target: &Path, before: Option<&Metadata>) -> io::Result<File> {
         let mut file = access::open(target, before, self.first)?;
         if self.keeper.rotation.compress.is_none() {
@@ -362,20 +363,20 @@ impl FileSink {
         }
         for _ in 0..MAX_TURNS {
             let facts = file.metadata()?;
-            // Where files cannot be locked, none is compressed. A lock that others have on the log
+            // If files cannot be locked, none is compressed. A lock that others hold on the log
             // itself means nothing.
             let _ = file.try_lock_shared();
             match target.metadata() {
                 Ok(there) if (there.dev(), there.ino()) == (facts.dev(), facts.ino()) => break,
-                // It was rotated between these steps, and may be being compressed.
+                // It was rotated between these steps, and a process may be compressing it.
                 _ => file = access::open(target, before, self.first)?,
             }
         }
         Ok(file)
     }
 
-    /// Opens the path again, with the access of the file that was open, or of the one that it
-    /// follows.
+    /// Opens the path again. A new file gets the access of the file that was open or, if there was
+    /// none, of `before`.
     fn open_again(&self, files: &mut Files, before: Option<&Metadata>) -> io::Result<()> {
         let was = files.current.as_ref().and_then(|current| current.file.metadata().ok());
         let known = files.current.as_ref().map(|current| &current.names);
@@ -384,8 +385,7 @@ impl FileSink {
         files.renamed = true;
         if let Some(old) = files.current.replace(fresh) {
             if self.keeper.rotation.compress.is_some() {
-                // It may stay open, here and in a child that was forked, but nothing more is
-                // written to it.
+                // It may stay open, here and in a forked child, but nothing more is written to it.
                 let _ = old.file.unlock();
             }
             if old.regular && old.dirty {
@@ -396,19 +396,19 @@ impl FileSink {
             let oldest = files.behind.remove(0);
             files.failed = oldest.sync_data().err().or(files.failed.take());
         }
-        // It is made the next time, if it cannot be now.
+        // If the link cannot be made now, it is made the next time.
         files.trouble = self.link_latest().err().or(files.trouble.take());
         Ok(())
     }
 
-    /// The file that is open, or a new one where it was moved away or removed.
+    /// The open file, or a new one if it was moved away or removed.
     fn current<'a>(&self, files: &'a mut Files) -> io::Result<&'a mut Current> {
         let gone = match &files.current {
             Some(current) => current.is_to_be_looked_at() && self.identity() != Some(current.identity),
             None => true,
         };
         if gone && let Err(e) = self.open_again(files, None) {
-            // The file that is open takes lines until a new one can be made, if it has a name.
+            // The open file takes lines until a new one can be made, if it still has a name.
             let named = |current: &Current| current.file.metadata().is_ok_and(|facts| facts.nlink() > 0);
             if !files.current.as_ref().is_some_and(named) {
                 return Err(e);
@@ -433,19 +433,19 @@ impl FileSink {
         Some((facts.dev(), facts.ino()))
     }
 
-    /// Gives the file the next name of a rotated one, and begins a new one.
+    /// Renames the file to the next name for rotated files, and begins a new one.
     fn rotate_locked(&self, files: &mut Files) -> io::Result<()> {
         let Some(current) = files.current.as_ref().filter(|current| current.regular) else { return Ok(()) };
         let (names, period) = (Arc::clone(&current.names), current.period);
         let turn = Turn::take(directory(&current.target));
         let there = self.identity();
         if there.is_some() && there != Some(current.identity) {
-            // Another process has rotated it: what is there now is not what was written.
+            // Another process has rotated it: the path now names a different file.
             return self.open_again(files, None);
         }
         let now = (self.clock.wall)();
         if !retention::plausible(files.latest_clock, now) {
-            // The clock was wrong and was corrected: names need not continue from there.
+            // The clock was wrong and has been corrected: names need not continue from there.
             if names.are_seconds() {
                 files.last_number = 0;
             }
@@ -456,7 +456,7 @@ impl FileSink {
         if names.are_seconds() {
             let mut second = now.max(files.last_number.saturating_add(1));
             second = second.clamp(*names::SECONDS.start(), *names::SECONDS.end());
-            // Two in one second must not overwrite one another.
+            // Two rotations in one second must not overwrite each other's files.
             while !self.rename_unless_taken(files, &names, &names.path(&names.base(second), 0))? {
                 second = second.saturating_add(1);
             }
@@ -464,7 +464,7 @@ impl FileSink {
         } else {
             // The lines are from a period that is over, or from the one that the clock shows.
             let base = names.base(now.clamp(period.start, period.end - 1));
-            // Another process may have gone on meanwhile, and lower numbers may be free again.
+            // Other processes may have used higher numbers, and lower ones may be free again.
             let found = retention::find(&names, now).unwrap_or_default();
             let mut last = match names.parse(&base) {
                 Some(parsed) => found.highest_of(parsed.from),
@@ -481,7 +481,7 @@ impl FileSink {
         }
         drop(turn);
         self.rotations.fetch_add(1, Relaxed);
-        // What is too old stays until the next time, if it cannot be removed now.
+        // If an expired file cannot be removed now, it stays until the next time.
         files.trouble = self.apply_retention(files, false).err().or(files.trouble.take());
         self.order_compression(files);
         Ok(())
@@ -505,7 +505,7 @@ impl FileSink {
             // The clock was wrong when the file was begun.
             current.period = self.periods.of(now.wall);
         }
-        // A clock that was put back a little comes to the file's period again.
+        // A clock that was put back a little will reach the file's period again.
         now.wall >= current.period.end
     }
 
@@ -538,9 +538,10 @@ impl FileSink {
         if !due(files)? {
             return Ok(());
         }
-        // Another process may have rotated it: its new file is not rotated for the size of ours.
+        // Another process may have rotated it: its new file must not be rotated for the size of
+        // ours.
         if self.identity() != files.current.as_ref().map(|current| current.identity) {
-            // The file that is open takes lines until a new one can be opened.
+            // The open file takes lines until a new one can be opened.
             if self.open_again(files, None).is_err() || !due(files)? {
                 return Ok(());
             }
@@ -555,7 +556,7 @@ impl FileSink {
         Ok(())
     }
 
-    /// Gives the file another name and begins a new one; `false` where that name is taken.
+    /// Renames the file and begins a new one. Returns `false` if the name is taken.
     fn rename_locked(&self, files: &mut Files, name: impl FnOnce(&Path) -> PathBuf) -> io::Result<bool> {
         let Some(current) = files.current.as_ref().filter(|current| current.regular) else {
             return Ok(true);
@@ -583,26 +584,26 @@ impl FileSink {
         self.keeper.remove_expired(&current.names, now.wall, reasons)
     }
 
-    /// How many of the lines go into the file as it is.
+    /// How many of the lines fit into the file before it is rotated.
     fn fitting(&self, len: u64, lines: Lines<'_>) -> usize {
         if self.bytes == 0 || len >= self.bytes {
             return lines.len();
         }
         let before = lines.ends.partition_point(|&(end, _)| len + ((end - lines.start) as u64) < self.bytes);
-        // With the one that reaches the limit.
+        // Including the line that reaches the limit.
         (before + 1).min(lines.len())
     }
 }
 
-/// The directory that rotated files of a log are in, if it is another one.
+/// The directory of a log's rotated files, if they are not in the log's own.
 pub(super) fn rotated_directory(path: &Path, rotation: &Rotation) -> Option<PathBuf> {
     let below = rotation.name.directory()?;
     let log = resolve(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     Some(directory(&log).join(below))
 }
 
-/// A path that a rotated file of a log can have: the same one for logs whose rotated files have the
-/// same names.
+/// A path that a rotated file of a log can have. It is the same for logs whose rotated files have
+/// the same names.
 pub(crate) fn name_of_rotated(path: &Path, rotation: &Rotation) -> PathBuf {
     let rotation = Rotation { zone: Zone::UTC, ..rotation.clone() };
     let names =
@@ -610,13 +611,14 @@ pub(crate) fn name_of_rotated(path: &Path, rotation: &Rotation) -> PathBuf {
     names.path(&names.base(*names::SECONDS.start()), 1)
 }
 
-/// Takes the log's name from a file that has the name of a rotated one as well.
+/// Removes the log's name from a file that also has a name for a rotated one: a crash interrupted
+/// the rotation between the two steps of `link_to_new`.
 fn finish_rotation(target: &Path, found: &retention::Found) {
     let identity =
         |path: &Path| path.symlink_metadata().ok().map(|facts| (facts.dev(), facts.ino(), facts.nlink()));
     let Some((dev, ino, links)) = identity(target).filter(|(_, _, links)| *links > 1) else { return };
     if found.rotated.iter().any(|file| identity(&file.path) == Some((dev, ino, links))) {
-        // The rotated one keeps the lines. Where this fails, the lines to come join them.
+        // The rotated file keeps the lines. If this fails, new lines are added to them.
         let _ = std::fs::remove_file(target);
     }
 }
@@ -626,8 +628,8 @@ struct Turn(Option<File>);
 
 impl Turn {
     fn take(directory: &Path) -> Self {
-        // A file is rotated all the same where directories cannot be locked, or somebody does not
-        // give the lock back.
+        // If the directory cannot be locked, or a process does not release the lock, the file is
+        // rotated without it.
         let Ok(lock) = File::open(directory) else { return Self(None) };
         for _ in 0..MAX_TURNS {
             match lock.try_lock() {
@@ -642,7 +644,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(lock) = &self.0 {
-            // Closing it would not do: a child that was forked meanwhile has it open, too.
+            // Closing it is not enough: a child that was forked meanwhile has it open, too.
             let _ = lock.unlock();
         }
     }
@@ -669,7 +671,7 @@ impl Sink for FileSink {
             if let Err((done, error)) = patience::write_all(&current.file, now.bytes()) {
                 let (whole, keep) = now.whole_within(done);
                 current.len += done as u64;
-                // No part of a line stays, unless something was written after it.
+                // Remove a partial line, unless something was written after it.
                 let part = (done - keep) as u64;
                 let end = current.file.stream_position();
                 if part > 0
@@ -720,7 +722,7 @@ impl Sink for FileSink {
     fn tick(&self) -> io::Result<()> {
         let mut files = self.files.lock();
         let rotation = &self.keeper.rotation;
-        // Where the file was moved or removed, the next line begins a new one.
+        // If the file was moved or removed, leave it: the next line begins a new one.
         let now = (self.clock.wall)();
         let over = |current: &Current| {
             current.len > 0 && !current.period.contains(now) && self.identity() == Some(current.identity)

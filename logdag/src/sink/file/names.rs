@@ -15,12 +15,12 @@ use super::period::{self, LAST_SECOND};
 use super::rotation::{Compression, Naming, Rotation};
 use super::template::{Field, PART, Template, Token, Unit};
 
-/// The range of seconds in names: ten digits. Shorter ones are numbers and dates of other programs.
+/// The range of seconds in names: ten digits. Shorter ones are other programs' numbers and dates.
 pub(super) const SECONDS: std::ops::RangeInclusive<u64> = 1_000_000_000..=9_999_999_999;
 /// The highest number in a name.
 const MAX_NUMBER: u64 = 999_999_999;
-/// Numbers that read as dates, in ascending order: no series contains them. They are MMDD, years,
-/// all of 6 digits (YYYYMM, YYMMDD), YYYYDDD, and all of 8 digits (YYYYMMDD).
+/// Numbers that read as dates, in ascending order; no series contains them. They are MMDD, years,
+/// all numbers of 6 digits (YYYYMM, YYMMDD), YYYYDDD, and all numbers of 8 digits (YYYYMMDD).
 const LIKE_DATES: [std::ops::Range<u64>; 5] =
     [1001..1232, 1900..2200, 100_000..1_000_000, 1_900_000..2_200_000, 10_000_000..100_000_000];
 /// How many consecutive numbers may be missing in a series.
@@ -34,7 +34,7 @@ pub(super) struct Parsed {
     /// The first and the last second at which it is generated; for numbers, the whole range.
     pub(super) from: u64,
     pub(super) to: u64,
-    /// The number after the name. Among names for one time, the higher one is the newer one.
+    /// The number after the name. Of two names for the same time, the higher number is newer.
     pub(super) series: u64,
     pub(super) form: Form,
 }
@@ -43,7 +43,7 @@ pub(super) struct Parsed {
 pub(super) enum Form {
     Plain,
     Compressed(Compression),
-    /// A compressed file that is not whole.
+    /// An incomplete compressed file.
     Part(Compression),
 }
 
@@ -99,7 +99,7 @@ impl Names {
         &self.log
     }
 
-    /// Where rotated files are.
+    /// The directory of the rotated files.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -175,17 +175,17 @@ impl Names {
         (next <= MAX_NUMBER).then_some(next)
     }
 
-    /// Selects, among numbers after names in any order, the series of this rotation: consecutive
-    /// numbers, except for a few whose files were removed. Of several such runs it is the longest,
-    /// and of equally long ones the lowest. A single high number is foreign (the number of a
-    /// process, or of a ticket).
+    /// Selects, from numbers after names in any order, the series of this rotation: consecutive
+    /// numbers, except for a few whose files were removed. If there are several such runs, it is
+    /// the longest, and of equally long ones the lowest. A single high number is foreign (a process
+    /// id, or a ticket number).
     pub(super) fn series(mut numbers: Vec<u64>) -> std::ops::Range<u64> {
         numbers.sort_unstable();
         numbers.dedup();
         let mut runs: Vec<&[u64]> =
             numbers.chunk_by(|&one, &next| ordinal(next) - ordinal(one) <= MAX_MISSING + 1).collect();
         runs.retain(|run| run.len() > 1 || run.first().is_some_and(|&only| only < ALONE));
-        // Of several equal ones it is the last one.
+        // `max_by_key` returns the last of several equal ones.
         let longest = runs.into_iter().rev().max_by_key(|run| run.len());
         match longest {
             Some(&[first, .., last]) => first..last + 1,
@@ -194,7 +194,7 @@ impl Names {
         }
     }
 
-    /// The path with this name and number; 0 is none.
+    /// The path with this name and number; 0 means no number.
     pub(super) fn path(&self, base: &OsStr, number: u64) -> PathBuf {
         let mut name = base.to_owned();
         if number > 0 {
@@ -203,14 +203,14 @@ impl Names {
         self.directory.join(name)
     }
 
-    /// Whether there is a file with this path, or a compressed one that was made from it.
+    /// Whether a file with this path exists, or a compressed one that was made from it.
     pub(super) fn is_taken(&self, path: &Path) -> bool {
         let compressed = Compression::ALL.iter().filter(|_| self.knows_compressed);
         path.symlink_metadata().is_ok()
             || compressed.into_iter().any(|method| with(path, method.suffix()).symlink_metadata().is_ok())
     }
 
-    /// The path of a compressed file, and the path that it has until it is whole.
+    /// The path of a compressed file, and its path until it is complete.
     pub(super) fn compressed(original: &Path, method: Compression) -> (PathBuf, PathBuf) {
         let whole = with(original, method.suffix());
         let part = with(&whole, PART);
@@ -339,7 +339,7 @@ fn ordinal(number: u64) -> u64 {
     number - before.map(|dates| dates.end.min(number) - dates.start).sum::<u64>()
 }
 
-/// The information of a name about its time.
+/// What a name says about its time.
 #[derive(Default)]
 struct Fields {
     year: Option<u64>,
@@ -420,7 +420,7 @@ impl Fields {
         };
         let (from, _) = moments(zone, start)?;
         let to = match start.checked_add(length) {
-            // If the clock is put back, the last of several times ends it.
+            // If the clock is put back and shows a time twice, the period ends with the last.
             Ok(end) => moments(zone, end)?.1.checked_sub(1)?,
             Err(_) => LAST_SECOND,
         };

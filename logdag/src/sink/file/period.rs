@@ -6,15 +6,14 @@ use jiff::{Timestamp, ToSpan};
 
 use super::rotation::{RotateAt, Rotation};
 
-/// Seconds that the calendar covers: to the end of the year 9999, whatever the zone.
+/// The last second that the calendar covers: the end of the year 9999, in any zone.
 pub(super) const LAST_SECOND: u64 = 253_402_207_199;
-/// A clock that has moved by more than this, in seconds, beside the time that has passed, was wrong
-/// before or is wrong now.
+/// If a clock has jumped by more than this, in seconds, it was wrong before or is wrong now.
 const MAX_STEP: u64 = 3600;
 /// How long such a clock must run before it is believed.
 const BELIEVED_AFTER: u64 = 3600;
 
-/// Seconds from `start` up to, and without, `end`.
+/// The seconds from `start` up to but excluding `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Period {
     pub(super) start: u64,
@@ -22,7 +21,7 @@ pub(super) struct Period {
 }
 
 impl Period {
-    /// Nothing is rotated by time.
+    /// The period of files that are not rotated by time.
     const EVER: Self = Self { start: 0, end: u64::MAX };
 
     pub(super) fn contains(self, second: u64) -> bool {
@@ -52,7 +51,7 @@ impl Periods {
         Self { seconds: rotation.seconds, calendar }
     }
 
-    /// The period that a time is in.
+    /// The period that contains a time.
     pub(super) fn of(&self, second: u64) -> Period {
         let mut period = Period::EVER;
         if let Some(n) = second.checked_div(self.seconds) {
@@ -108,8 +107,8 @@ fn of_calendar(at: RotateAt, zone: &TimeZone, now: u64) -> Period {
     if period.contains(now) {
         return period;
     }
-    // A place that moves over the date line repeats a day: the second one ends with the next change
-    // at the latest.
+    // A place that moves across the date line repeats a day: the second of them ends with the next
+    // change at the latest.
     let (before, next) = transitions(zone, moment);
     let start = before.map_or(now, second);
     Period { start, end: next.map_or(now + 1, second).min(start.saturating_add(86_400)).max(now + 1) }
@@ -166,8 +165,8 @@ impl Watch {
         }
     }
 
-    /// Whether a time is so far ahead of the clock that the clock must have been wrong when it was
-    /// taken.
+    /// Whether a time is so far ahead of the clock that the clock must have been wrong when the
+    /// time was taken.
     pub(super) fn is_ahead(time: u64, now: u64) -> bool {
         time > now.saturating_add(MAX_STEP)
     }
@@ -289,7 +288,7 @@ mod tests {
     }
 
     proptest! {
-        /// In any zone and at any time a period has the time in it, and every time in it has the
+        /// In any zone, the period of any time contains that time, and every time in it has the
         /// same period.
         #[test]
         fn times_have_one_period(zone in 0_usize..1000, now in 0_u64..4_200_000_000, part in 0.0..1.0_f64, n in 0_usize..4) {

@@ -1,4 +1,4 @@
-//! Rotated files: which files in a directory are ours, their ages, and which are removed.
+//! Finds the rotated files in a directory and their ages, and removes the expired ones.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -12,11 +12,11 @@ use super::names::{Form, Names, Parsed};
 use crate::fork;
 use crate::sync::plain::Mutex;
 
-/// The second in a name may be this far ahead of the clock: there were many rotations in one
-/// second.
+/// The second in a name may be this far ahead of the clock, after many rotations in one second.
 const MAX_AHEAD: u64 = 86_400;
 
-/// The files that sinks of this process have open, by device and inode, and how many have each.
+/// The files that sinks of this process have open, by device and inode, and how many sinks have
+/// each.
 static OPEN: Mutex<BTreeMap<(u64, u64), usize>> = Mutex::new(BTreeMap::new());
 
 /// While this lives, a file is open for writing, and retention leaves it alone.
@@ -55,8 +55,8 @@ impl Drop for InUse {
 pub(super) struct Rotated {
     /// The information in its name.
     pub(super) name: Parsed,
-    /// When it was rotated, as far as known: a wrong clock may have left a name from the future,
-    /// and perhaps no better time in the file itself.
+    /// When it was rotated, if known: a wrong clock may have left a name from the future, and the
+    /// file's own time may be no better.
     pub(super) at: Option<u64>,
     pub(super) bytes: u64,
     pub(super) path: PathBuf,
@@ -67,11 +67,11 @@ pub(super) struct Rotated {
 pub(super) struct Found {
     /// Newest first.
     pub(super) rotated: Vec<Rotated>,
-    /// Compressed files that are not whole.
+    /// Incomplete compressed files.
     pub(super) parts: Vec<(PathBuf, Form)>,
     /// Files that this rotation cannot have made, or that are being written to.
     pub(super) left_alone: Vec<PathBuf>,
-    /// There are rotated files among them: another sink writes to them.
+    /// Whether `left_alone` has rotated files that another sink is writing to.
     pub(super) busy: bool,
 }
 
@@ -136,7 +136,7 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
             Some(name) => {
                 let written = u64::try_from(facts.mtime()).ok();
                 let at = if plausible(name.from, now) {
-                    // The name is certain, and the file's own time may tell more.
+                    // The name is certain, and the file's own time may be more precise.
                     Some(written.unwrap_or(name.from).clamp(name.from, name.to))
                 } else {
                     written
@@ -165,11 +165,11 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
     Ok(found)
 }
 
-/// The numbers of files that logrotate has left in the place of a series: its number 1 is the
-/// newest one, so that each was written to before the one in front of it. Ours come behind them,
-/// and are newer than all of them.
+/// The numbers of files that logrotate has left where a series would be. Its number 1 is the
+/// newest, so each file was written before the one with the next lower number. Our own numbers
+/// follow, and are newer than all of these.
 fn newest_first(rotated: &[Rotated]) -> Range<u64> {
-    // A file and its compressed copy have the same time.
+    // A file and its compressed copy have the same time, so one entry for both is enough.
     let times: BTreeMap<u64, u64> =
         rotated.iter().filter_map(|file| Some((file.name.series, file.at?))).collect();
     // The newest one is removed last.
@@ -180,7 +180,7 @@ fn newest_first(rotated: &[Rotated]) -> Range<u64> {
     older.last().map_or(0..0, |(_, (&last, _))| 1..last + 1)
 }
 
-/// Whether a number reads as YYYYMMDDHH, which logrotate's `dateext` makes of hourly files.
+/// Whether a number reads as YYYYMMDDHH, which logrotate's `dateext` gives hourly files.
 fn is_date_and_hour(n: u64) -> bool {
     let (year, month, day, hour) = (n / 1_000_000, n / 10_000 % 100, n / 100 % 100, n % 100);
     (1990..2100).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24
@@ -215,7 +215,7 @@ pub(super) fn remove_expired(
     let (mut n, mut sum, mut removed, mut failed) = (0u64, 0u64, 0, None);
     let mut before: Option<PathBuf> = None;
     for Rotated { name, at, bytes, path } in rotated {
-        // A file and its compressed copy are one, until the file is removed.
+        // Until the original is removed, it and its compressed copy count as one file.
         let original = Names::original(&path, name.form);
         n += u64::from(before.as_ref() != Some(&original));
         before = Some(original);

@@ -29,7 +29,7 @@ use super::template::Template;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rotation {
-    // Of the numbers, 0 is never, or all.
+    // In these numbers, 0 means never, or all.
     pub(crate) seconds: u64,
     pub(crate) at: Option<RotateAt>,
     pub(crate) bytes: u64,
@@ -48,8 +48,8 @@ impl Rotation {
         Self::default()
     }
 
-    /// Rotate at multiples of this time since 1970 UTC, in whole seconds; a time of less than one
-    /// is never.
+    /// Rotate at multiples of this time since 1970 UTC, in whole seconds; less than a second means
+    /// never.
     #[must_use]
     pub fn every(self, time: Duration) -> Self {
         Self { seconds: time.as_secs(), ..self }
@@ -61,7 +61,7 @@ impl Rotation {
         Self { at: Some(at), ..self }
     }
 
-    /// Rotate with the line that reaches this many bytes; 0 is never.
+    /// Rotate with the line that reaches this many bytes; 0 means never.
     #[must_use]
     pub fn bytes(self, bytes: u64) -> Self {
         Self { bytes, ..self }
@@ -93,14 +93,14 @@ impl Rotation {
         Self { compress: Some(method), ..self }
     }
 
-    /// Remove files that were rotated longer ago than this, in whole seconds; a time of less than
-    /// one keeps all.
+    /// Remove files that were rotated longer ago than this, in whole seconds; less than a second
+    /// keeps all.
     #[must_use]
     pub fn retain_for(self, time: Duration) -> Self {
         Self { retain_seconds: time.as_secs(), ..self }
     }
 
-    /// Remove the oldest files while all together have more than this many bytes; compressed files
+    /// Remove the oldest files while all together have more than this many bytes. Compressed files
     /// count with their compressed size. 0 keeps all.
     #[must_use]
     pub fn retain_bytes(self, bytes: u64) -> Self {
@@ -133,7 +133,7 @@ impl Rotation {
         self.compress.is_some() || self.name != RotatedName::default()
     }
 
-    /// The length of the shortest period, in seconds and about.
+    /// The approximate length of the shortest period, in seconds.
     pub(crate) fn shortest_period(&self) -> Option<u64> {
         let calendar = self.at.map(|at| match at {
             RotateAt::Hourly => 3600,
@@ -183,9 +183,9 @@ impl fmt::Display for Rotation {
     }
 }
 
-/// A period of the calendar. Each begins by local time: at the full hour, at midnight, at midnight
-/// before Monday, or at midnight before the first of a month. An hour that the end of summer time
-/// repeats counts separately; days of 23 and 25 hours are one day.
+/// A calendar period. It begins by local time: at the full hour, at midnight, at midnight before
+/// Monday, or at midnight before the first of a month. An hour that the end of summer time repeats
+/// counts separately; a day of 23 or 25 hours is one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RotateAt {
     /// `hourly`
@@ -235,7 +235,7 @@ impl Compression {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Gzip, Self::Zstd];
 
-    /// Its name in configurations, which is that of the feature that it needs.
+    /// Its name in configurations, which is also the name of the feature that it needs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -243,7 +243,7 @@ impl Compression {
         }
     }
 
-    /// Whether its feature is there.
+    /// Whether its feature is on.
     pub fn available(self) -> bool {
         match self {
             Self::Gzip => cfg!(feature = "gzip"),
@@ -335,20 +335,20 @@ impl FromStr for Zone {
 ///   rotation.
 /// - `number`: `PATH.1`, `PATH.2` and so on. Numbers go up, and a file keeps its own: the highest
 ///   is the newest. Numbers that would read as dates are left out: 1001 to 1231 (MMDD), 1900 to
-///   2199 (years), 1,900,000 to 2,199,999 (YYYYDDD), and all of 6 or 8 digits. Files are taken for
-///   rotated ones only if their numbers follow on one another; up to 9 may be missing in between.
-///   Of several such runs it is the longest one, or else the lowest one; a number from 1000 on that
-///   stands alone is none. Retention, compression and numbering leave the others alone.
-/// - a pattern such as `app-%Y-%m-%d.log`: the name of a file in the directory of the log, or the
-///   path of one from there. The time in it is that of the rotation, but never later than the
-///   period of the lines: a file that is rotated at midnight has the date of the day that is over.
-///   Where a name is taken, `.1`, `.2` and so on follow it; of those the same holds as of numbers
+///   2199 (years), 1,900,000 to 2,199,999 (YYYYDDD), and all of 6 or 8 digits. Files count as
+///   rotated ones only if their numbers are consecutive; up to 9 may be missing in between. If
+///   there are several such runs, the longest counts, or of equally long ones the lowest; a single
+///   number from 1000 on is not a run. Retention, compression and numbering leave all other files
 ///   alone.
+/// - a pattern such as `app-%Y-%m-%d.log`: the name of a file in the log's directory, or a path
+///   relative to it. The time in the name is that of the rotation, but never later than the period
+///   of the lines: a file that is rotated at midnight has the date of the day that is over. If a
+///   name is taken, `.1`, `.2` and so on follow it, under the same rules as `number`.
 ///
 /// Directives of patterns are `%Y` `%m` `%d` `%F` (for `%Y-%m-%d`) `%H` `%M` `%S`, `%j` (day of the
 /// year), `%G` and `%V` (year and week of ISO 8601), `%s` (seconds since 1970) and `%%`. `{name}`
 /// and `{ext}` are the log's own name without its extension, and the extension with its dot:
-/// `{name}-%F{ext}` fits any log. Directives are in the name of the file, not in its directory.
+/// `{name}-%F{ext}` fits any log. Directives are allowed in the file's name, not in its directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RotatedName(pub(super) Naming);
 
@@ -369,8 +369,8 @@ impl RotatedName {
         }
     }
 
-    /// The shortest time that its names tell apart, in seconds and about, where it has times; with
-    /// the directive for it.
+    /// If its names have times, the approximate shortest time that they distinguish, in seconds,
+    /// and the directive for it.
     pub(crate) fn resolution(&self) -> Option<(u64, &'static str)> {
         match &self.0 {
             Naming::Seconds => Some((1, "%s")),

@@ -2,7 +2,7 @@
 
 use super::error::RotationError;
 
-/// What the name of a half-made compressed file ends in.
+/// The suffix of an incomplete compressed file.
 pub(super) const PART: &str = ".part";
 const DIRECTIVES: &str = "%Y, %m, %d, %F, %H, %M, %S, %j, %G, %V, %s or %%";
 
@@ -39,7 +39,7 @@ pub(super) enum Field {
     Epoch,
 }
 
-/// The shortest time that a pattern tells apart.
+/// The shortest time that a pattern distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unit {
     Second,
@@ -157,7 +157,8 @@ impl Template {
     }
 }
 
-/// What a pattern tells apart: nothing coarser may be missing, or names of different times would be the same.
+/// The unit that a pattern distinguishes. No coarser unit may be missing, or different times would
+/// have the same name.
 fn unit(tokens: &[Token]) -> Result<Unit, RotationError> {
     use Field::{Day, DayOfYear, Epoch, Hour, IsoWeek, IsoYear, Minute, Month, Second, Year};
     let has = |field| tokens.contains(&Token::Field(field));

@@ -14,7 +14,8 @@ thread_local! {
     static PASSED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Seconds in these tests are counted from here: a multiple of all periods, and in the range of names.
+/// Seconds in these tests are counted from here: a multiple of all periods, and in the range of
+/// names.
 const BASE: u64 = 1_699_999_800;
 
 fn clock() -> u64 {
