@@ -3,10 +3,10 @@
 //!
 //! A block is fenced as `console`. Lines that begin with `$ ` are commands, lines that begin with
 //! `> ` continue them, all others are output. The blocks of one document run in their order, in one
-//! temporary directory, with the `jlog` and `logdag` of this workspace. What changes from one run to
-//! the next (times, rates, temporary paths, free space, widths of columns) is not compared; a line
-//! `…` stands for any number of lines. Comments before a block, which a rendered page does not show,
-//! direct the test:
+//! temporary directory, with the `jlog` and `logdag` of this workspace. What changes from one run
+//! to the next (times, rates, temporary paths, free space, widths of columns) is not compared; a
+//! line `…` stands for any number of lines. Comments before a block, which a rendered page does not
+//! show, direct the test:
 //!
 //! - `<!-- skip: REASON -->`: the block is not run;
 //! - `<!-- run: COMMANDS -->`: they run first;
@@ -15,8 +15,8 @@
 //! - `<!-- needs: PROGRAMS -->`: the block is not run where one of these is missing, unless the environment
 //!   requires it (`JLOG_REQUIRE_JQ` for `jq`). With `journald` it has a journal of its own, and with `nats` a server.
 //!
-//! Blocks fenced as `rust` are compared with example programs, which are built with the other tests:
-//! `<!-- from: FILE -->` names the file that has the block's lines, one behind the other.
+//! Blocks fenced as `rust` are compared with example programs, which are built with the other
+//! tests: `<!-- from: FILE -->` names the file that has the block's lines, one behind the other.
 //!
 //! With `JLOG_GUIDES=bless` the documents get the output that was seen where it differs.
 

@@ -33,7 +33,8 @@ while let Some(batch) = reader.next_batch(Wait::Timeout(Duration::from_secs(1)))
     Ok(read)
 }
 
-/// What stands between the marks, as the README has it: there the feed has a name, and messages are printed.
+/// What stands between the marks, as the README has it: there the feed has a name, and messages are
+/// printed.
 fn shown() -> String {
     let (_, behind) = HERE.split_once("\n// begin\n").unwrap();
     let (block, _) = behind.split_once("\n// end\n").unwrap();

@@ -30,8 +30,8 @@ fn messages(bytes: &[u8], at_once: usize, max: usize) -> Vec<(Vec<u8>, bool)> {
     all
 }
 
-/// The first byte says how long messages may be. However the others come, the messages are the same, those that are not whole
-/// come last, and each can be logged.
+/// The first byte says how long messages may be. However the others come, the messages are the
+/// same, those that are not whole come last, and each can be logged.
 pub fn syslog(_: Disk, data: &[u8]) {
     let Some((&first, bytes)) = data.split_first() else { return };
     // As long as a length at least.

@@ -65,7 +65,8 @@ impl Unfinished {
     }
 }
 
-/// Whether nobody has the directory locked any more. One that has just been made may not be locked yet.
+/// Whether nobody has the directory locked any more. One that has just been made may not be locked
+/// yet.
 fn is_left(path: &Path) -> io::Result<bool> {
     let dir = File::open(path)?;
     let age = dir.metadata()?.modified()?.elapsed().unwrap_or_default();

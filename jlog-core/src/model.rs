@@ -1,8 +1,9 @@
-//! How writers, readers and the removal of segments get along, run by a model checker in all interleavings: processes that
-//! are killed at any step, and each step that others can see by itself.
+//! How writers, readers and the removal of segments get along, run by a model checker in all
+//! interleavings: processes that are killed at any step, and each step that others can see by
+//! itself.
 //!
-//! The model is of what the processes do with their files; steps are named as the functions that take them. Each
-//! of its [`Rules`] is tried without, too: then a property must fail.
+//! The model is of what the processes do with their files; steps are named as the functions that
+//! take them. Each of its [`Rules`] is tried without, too: then a property must fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,21 +17,26 @@ const FULL: usize = 2;
 /// What keeps the processes from harming each other.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
-    /// A writer that has locked a segment makes sure that it is still the one being written (`acquire`, `open_tail`).
+    /// A writer that has locked a segment makes sure that it is still the one being written
+    /// (`acquire`, `open_tail`).
     rechecks: bool,
     /// A writer appends to a segment, and ends it, while it has the lock of it (`lock`).
     locks: bool,
-    /// A record that a killed writer has not finished is cut before others are appended (`mend_tail`).
+    /// A record that a killed writer has not finished is cut before others are appended
+    /// (`mend_tail`).
     mends: bool,
     /// The next segment is made before the metastore names it (`advance`).
     creates_first: bool,
     /// A segment is made only while the metastore names it (`open_tail`).
     creates_the_last: bool,
-    /// The metastore follows the segments, where it is behind them, while nobody appends (`open_tail`).
+    /// The metastore follows the segments, where it is behind them, while nobody appends
+    /// (`open_tail`).
     follows_locked: bool,
-    /// A reader asks the metastore whether a segment is complete before it looks where the segment ends (`look`).
+    /// A reader asks the metastore whether a segment is complete before it looks where the segment
+    /// ends (`look`).
     asks_first: bool,
-    /// A reader removes what no subscriber needs, not what it has passed itself (`furthest_behind`).
+    /// A reader removes what no subscriber needs, not what it has passed itself
+    /// (`furthest_behind`).
     asks_all: bool,
 }
 
@@ -93,15 +99,16 @@ struct World {
     storage_log: u8,
     /// The writer that has the metastore's lock.
     metastore: Option<usize>,
-    /// All files that there ever were, by the number of the segment. A number can have a second one, after the first was
-    /// removed.
+    /// All files that there ever were, by the number of the segment. A number can have a second
+    /// one, after the first was removed.
     files: BTreeMap<(u8, u8), File>,
     checkpoints: [Id; READERS],
     writers: [Writer; WRITERS],
     readers: [Reader; READERS],
     kills: u8,
     early: u8,
-    /// What has been appended, by its id. A message that gets the id of another one is in [`World::twice`].
+    /// What has been appended, by its id. A message that gets the id of another one is in
+    /// [`World::twice`].
     appended: BTreeMap<Id, Message>,
     twice: bool,
 }
@@ -159,14 +166,16 @@ struct Reader {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ReaderStep {
     Idle,
-    /// `look` has read the number of the segment being written; without the rule, how many records there are.
+    /// `look` has read the number of the segment being written; without the rule, how many records
+    /// there are.
     Look(u8),
     /// `remove_passed` from this segment to that one.
     RemovePassed {
         from: u8,
         to: u8,
     },
-    /// `furthest_behind` has looked at so many checkpoints, and this was the first segment that is needed.
+    /// `furthest_behind` has looked at so many checkpoints, and this was the first segment that is
+    /// needed.
     FurthestBehind {
         from: u8,
         to: u8,
@@ -373,7 +382,8 @@ impl World {
         Some(())
     }
 
-    /// A reader that has nothing more to read in its segment, of which it was told whether it is complete.
+    /// A reader that has nothing more to read in its segment, of which it was told whether it is
+    /// complete.
     fn pass(&mut self, k: usize, storage_log: u8) {
         let number = self.readers[k].position.0;
         if number < storage_log {

@@ -85,8 +85,8 @@ pub(crate) async fn stats(State(core): State<Arc<Core>>, RawQuery(query): RawQue
     respond::json(StatusCode::OK, &json!({ "mtev": { "log": { "lines": out } } }))
 }
 
-/// The streams with statistics, with the lines that came to them. If several graphs have a stream of
-/// the same name, the first counts.
+/// The streams with statistics, with the lines that came to them. If several graphs have a stream
+/// of the same name, the first counts.
 #[cfg(feature = "graph")]
 fn counted(core: &Core) -> Vec<(String, u64)> {
     let mut known = std::collections::BTreeSet::new();

@@ -100,7 +100,8 @@ fn a_follower_goes_from_segment_to_segment_as_they_are_written() {
 
 #[test]
 fn a_follower_misses_no_segment() {
-    // No checksums: nothing but the new segment and what is written to it tells that there is something new.
+    // No checksums: nothing but the new segment and what is written to it tells that there is
+    // something new.
     let place = Place::new(&["--segment-size", "100", "--no-checksums"]);
     let (mut reader, lines) = follow(&place, &["-f"]);
     let writer = place.log().writer().unwrap();

@@ -1,4 +1,5 @@
-//! `jlog verify` and `jlog repair` of a large feed: a progress bar on terminals, and signals that end it.
+//! `jlog verify` and `jlog repair` of a large feed: a progress bar on terminals, and signals that
+//! end it.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -56,8 +57,8 @@ fn signals_end_it() {
     }
 }
 
-/// Runs a command with stderr on a terminal; once there is something on it, the signal is sent. What stands there in the
-/// end, and the exit code.
+/// Runs a command with stderr on a terminal; once there is something on it, the signal is sent.
+/// What stands there in the end, and the exit code.
 fn with_bar(place: &Place, command: &str, signal: Option<Signal>) -> (String, Option<i32>) {
     let terminal = openpty(None, None).unwrap();
     let mut command = place.jlog(command, NONE);

@@ -95,7 +95,8 @@ pub struct Noted {
     pub unneeded: BTreeMap<u32, u32>,
     /// Lost segments that repair has reported, as ranges.
     pub reported: BTreeMap<u32, u32>,
-    /// How many records a segment that was cut held when repair reported that. If it holds fewer, it was cut again.
+    /// How many records a segment that was cut held when repair reported that. If it holds fewer,
+    /// it was cut again.
     pub held: BTreeMap<u32, u32>,
 }
 
