@@ -20,7 +20,7 @@ pub struct SetAside {
 }
 
 impl SetAside {
-    /// The feed at this path.
+    /// Sets messages aside into the feed at this path.
     pub fn new(path: PathBuf) -> Self {
         Self { path, writer: None }
     }

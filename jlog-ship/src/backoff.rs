@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Doubles from the first wait to the longest, with jitter, so that many shippers of one failed
-/// server do not return at the same moment.
+/// Doubles from the first wait to the longest, with jitter, so that many shippers do not return to
+/// a failed server at the same moment.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,

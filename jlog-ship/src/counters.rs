@@ -42,8 +42,8 @@ pub struct Totals {
     pub skipped: u64,
     /// Of these: messages that a filter left out.
     pub filtered: u64,
-    /// Of these: messages that are none of the above yet. At the end of a run, the next run begins
-    /// with them.
+    /// Of these: messages that are not counted as one of the above yet. The next run begins with
+    /// those that are left at the end of a run.
     pub in_flight: u64,
     /// Acknowledged messages that were not sent, because the destination had them from an earlier
     /// run.
@@ -83,8 +83,8 @@ impl fmt::Display for Totals {
 }
 
 impl Progress {
-    /// The current counters. They are read in sequence, so while messages move, they balance except
-    /// for those.
+    /// The current counters. They are read one after the other, so messages that move meanwhile can
+    /// unbalance them.
     pub fn totals(&self) -> Totals {
         let counters = &*self.0;
         let at = counters.acknowledged_at.load(Relaxed);
@@ -105,7 +105,7 @@ impl Progress {
         }
     }
 
-    /// Messages in flight will be read again.
+    /// Begins a new run, in which messages in flight are read again.
     pub(crate) fn begin_again(&self) {
         let read = self.0.in_flight.swap(0, Relaxed);
         self.0.read.fetch_sub(read, Relaxed);

@@ -60,14 +60,14 @@ pub type Shipment = Vec<Outgoing>;
 /// The limits of a destination, which the shipper observes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes of a message. Longer ones are refused before they are sent.
+    /// The maximum size of a message in bytes. Longer ones are refused before they are sent.
     pub message_bytes: usize,
-    /// The most messages in a shipment.
+    /// The maximum number of messages in a shipment.
     pub messages: usize,
-    /// The most bytes of a shipment's messages. A longer message gets a shipment of its own.
+    /// The maximum size of a shipment's messages in bytes. A longer message is sent alone.
     pub bytes: usize,
-    /// The most unanswered shipments at a time. With more than 1, a shipment that fails can arrive
-    /// after later ones, unless the destination itself keeps the order.
+    /// The maximum number of unanswered shipments. With more than 1, a shipment that fails can
+    /// arrive after later ones, unless the destination itself keeps the order.
     pub in_flight: usize,
 }
 
@@ -78,7 +78,7 @@ impl Default for Limits {
     }
 }
 
-/// Why a shipment was not accepted, or not completely.
+/// Why a shipment was not accepted, or not completely accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// How many messages at the beginning of the shipment were accepted nevertheless.
@@ -246,18 +246,17 @@ pub trait Destination: Send {
     /// Connects: called before the first shipment, and again after each refusal, when no shipment
     /// is in flight.
     ///
-    /// A destination that knows which message of this feed it accepted last returns its id:
-    /// everything up to there counts as acknowledged and is not sent again. It must be sure of that
-    /// ([`Feed::read`] tells whether the feed still has that message), and it must have accepted
-    /// everything before it.
+    /// A destination that knows which message of this feed it accepted last returns that message's
+    /// id: everything up to there counts as acknowledged and is not sent again. The destination
+    /// must be sure of that ([`Feed::read`] shows whether the feed still has that message), and
+    /// must have accepted everything before it.
     fn open<'a>(&'a mut self, feed: &'a Feed) -> BoxFuture<'a, Result<Option<LogId>, Refusal>> {
         let _ = feed;
         Box::pin(async { Ok(None) })
     }
 
-    /// Sends a shipment. The call itself must not wait for the answer; it returns a future of it.
-    /// `Ok` means that the destination is responsible for all messages, and the feed may forget
-    /// them.
+    /// Sends a shipment. The call itself must not wait for the answer, but returns a future. `Ok`
+    /// means that the destination is responsible for all messages, and the feed may forget them.
     ///
     /// Messages come in the order of the feed; refused ones come again before any new ones.
     fn send(&mut self, shipment: Shipment) -> Answer;

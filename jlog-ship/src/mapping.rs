@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use crate::Outgoing;
 
-/// The most bytes of a header or a label; the rest is cut.
+/// The maximum size of a header or a label in bytes; longer ones are cut.
 const LONGEST_VALUE: usize = 1024;
-/// Numbers from here on are taken for times, in seconds since 1970: the year 2000. Smaller ones may
+/// Numbers from the year 2000 on, in seconds since 1970, are taken for times. Smaller numbers may
 /// be durations.
 const FIRST_SECOND: u64 = 946_684_800;
 /// The possible keys of entries.
@@ -606,7 +606,7 @@ fn micros_of(text: &str) -> Option<u64> {
         100_000_000_000_000..100_000_000_000_000_000 => 1,
         _ => return Some(whole / 1_000),
     };
-    // As many digits as there are microseconds in the unit.
+    // Pad the fraction to microseconds.
     let digits = format!("{fraction:0<6.6}").parse::<u64>().ok()?;
     whole.checked_mul(unit)?.checked_add(digits * unit / 1_000_000)
 }

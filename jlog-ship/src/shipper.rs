@@ -140,16 +140,16 @@ impl Shipper {
         })
     }
 
-    /// Sets how many messages, and bytes of them, may be unacknowledged. This many may arrive twice
-    /// after a crash, and it is roughly the memory that the shipper takes. 10,000 and 8 MiB by
-    /// default. A single message may be longer.
+    /// Sets how many messages and bytes may be unacknowledged: 10,000 and 8 MiB by default. That
+    /// many may arrive twice after a crash, and that is roughly the memory that the shipper uses. A
+    /// single message may be longer.
     #[must_use]
     pub fn window(mut self, messages: usize, bytes: usize) -> Self {
         (self.window_messages, self.window_bytes) = (messages.max(1), bytes.max(1));
         self
     }
 
-    /// What happens to a message that the destination refuses for good.
+    /// Sets what happens to a message that the destination refuses for good.
     #[must_use]
     pub fn on_reject(mut self, on_reject: OnReject) -> Self {
         self.on_reject = on_reject;
@@ -211,9 +211,9 @@ impl Shipper {
     /// Sets whether to wait when the feed or the subscriber is removed, and continue with its
     /// replacement; true by default. Otherwise, and with [`once`](Shipper::once), that is an error.
     ///
-    /// Messages that were read before are still sent, and what takes the place of their feed waits
-    /// for them. If the destination refuses one of them for good, it does not
-    /// [block](OnReject::Block): it is skipped. Those that are not acknowledged when the shipper
+    /// Messages that were read before are still sent, and the replacement of their feed waits for
+    /// them. If the destination refuses one of them for good, it does not
+    /// [block](OnReject::Block): it is skipped. Messages that are not acknowledged when the shipper
     /// ends count as skipped, and are [reported](Report::Abandoned).
     #[must_use]
     pub fn wait_for_feed(mut self, wait: bool) -> Self {
@@ -434,8 +434,8 @@ impl<'a> Session<'a> {
     ) -> Self {
         let (name, limits) = (destination.name(), destination.limits());
         let backoff = Backoff::new(shipper.backoff.0, shipper.backoff.1);
-        // Messages are never delivered again because of their age: each answer has its own time
-        // limit.
+        // The window never delivers messages again because of their age: each answer has its own
+        // time limit.
         let window = AckWindow::new(shipper.window_messages, Duration::MAX);
         let Opened { source, checkpointer, feed, identity, end, events } = opened;
         Self {
@@ -482,7 +482,8 @@ impl<'a> Session<'a> {
                 self.stopping = Some(Instant::now() + self.shipper.drain);
                 self.incoming.clear();
             }
-            // Before anything is sent, so that at most one window is sent beyond the checkpoint.
+            // Committed before anything is sent, so that at most one window is sent beyond the
+            // checkpoint.
             let before = self.commit();
             self.send();
             let gone = before.and_then(|()| self.commit());
@@ -529,7 +530,7 @@ impl<'a> Session<'a> {
         if !self.window.is_empty()
             && let Some(why) = self.gone()
         {
-            // No later run can read them again.
+            // No later run can read these messages again.
             let messages = self.window.open() as u64;
             self.shipper.progress.abandoned(messages);
             self.report(&Report::Abandoned { messages, why: why.to_string() });
@@ -592,7 +593,8 @@ impl<'a> Session<'a> {
             if longest > self.limits.message_bytes {
                 let most = self.limits.message_bytes;
                 let why = format!("it has {longest} bytes, and {} takes at most {most}", self.name);
-                // At once, so that no later message is sent before the fate of this one is known.
+                // Handled at once, so that no later message is sent before the fate of this one is
+                // known.
                 return self.answered((ids, Err(Refusal::message(why))));
             }
             let answer = self.destination.send(shipment);
@@ -673,7 +675,7 @@ impl<'a> Session<'a> {
         shipment
     }
 
-    /// These messages are with the destination.
+    /// Acknowledges messages that the destination has accepted.
     fn done(&mut self, ids: &[LogId]) {
         let (mut count, mut bytes) = (0, 0);
         for &id in ids {
@@ -743,11 +745,10 @@ impl<'a> Session<'a> {
                 self.refused(&why, true);
                 return self.backoff.wait(None);
             };
-            // It would block the feed that takes the place of its own, and nobody can take it out
-            // of that.
+            // It would block the replacement of its feed, from which nobody can remove it.
             why = Cow::Owned(format!("{why}; {gone}"));
         }
-        // It is removed from those that will be sent again; there may be others before it.
+        // Remove it from the messages that will be sent again; there may be others before it.
         let (now, mut others, mut found) = (Instant::now(), Vec::new(), None);
         while let Some(again) = self.window.redeliver(now) {
             if again.id == id {
@@ -797,7 +798,7 @@ impl<'a> Session<'a> {
         self.report(&Report::Refused { destination: self.name.clone(), why: why.to_owned(), misconfigured });
     }
 
-    /// Opens the destination, when nothing is under way.
+    /// Opens the destination. Requires: no shipment is in flight.
     async fn open(&mut self) {
         let limit =
             self.stopping.map_or(self.shipper.timeout, |at| at.saturating_duration_since(Instant::now()));

@@ -72,7 +72,7 @@ mod exec {
         let (dir, log) = feed(&[b"one"]);
         let first = dir.path().join("first");
         let process = dir.path().join("process");
-        // The shell waits for a process of its own, which has to end with it.
+        // The shell waits for a child process, which must end with it.
         let command = format!(
             "test -e {0} || {{ touch {0}; sleep 1000 & echo $! > {1}; wait; echo over; }}",
             first.display(),
@@ -81,7 +81,7 @@ mod exec {
         let shipper = Shipper::new(log.path(), "s").unwrap().once(true).timeout(Duration::from_millis(500));
         let totals = shipper.run(Box::new(Exec::new(command))).unwrap();
         assert!(totals.acknowledged == 1 && totals.refusals >= 1, "{totals:?}");
-        // Killed, it is there until its parent, whoever that is by now, has asked for it.
+        // A killed process exists until its parent, whichever process that is by now, reaps it.
         let process = std::fs::read_to_string(process).unwrap();
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", process.trim())).unwrap_or_default();
         while state().contains(") S ") {
@@ -116,7 +116,7 @@ mod exec {
     fn runs_at_a_time_end_in_any_order() {
         let (dir, log) = feed(&[b"1", b"2", b"3"]);
         let at = dir.path().display().to_string();
-        // Each waits for the one behind it: they end last first.
+        // Each run waits for the next one, so the last run ends first.
         let command = format!(
             "read -r n; next={at}/$((n + 1)); until [ $n = 3 ] || [ -e $next ]; do sleep 0.01; done; echo $n >> {at}/out; touch {at}/$n"
         );
@@ -312,7 +312,7 @@ mod http {
     /// ones.
     type Stored = Arc<Mutex<Vec<(u64, String, String)>>>;
 
-    /// Stores what a push holds, except lines with `poison`. Whether there was one.
+    /// Stores the lines of a push, except those with `poison`. Returns whether there were any.
     fn push(request: &Request, stored: &Stored) -> bool {
         assert!(request.head.starts_with("POST /loki/api/v1/push HTTP/1.1\r\n"), "{}", request.head);
         assert_eq!(request.header("content-type"), Some("application/json"));
@@ -347,7 +347,7 @@ mod http {
     #[test]
     fn loki_keeps_every_line_once_although_a_request_with_a_refused_one_is_half_stored() {
         let (_dir, log) = feed(&[b"1", b"poison", b"\xff", b"2", b"poison too", b"3"]);
-        // Alike, and at the same time.
+        // Identical messages with the same time.
         let time = jlog_core::Timestamp { seconds: 4_000_000_000, micros: 7 };
         let writer = log.writer().unwrap();
         writer.append_at(time, "alike").unwrap();
@@ -361,7 +361,7 @@ mod http {
             }
             let poison = push(request, &kept);
             if n == 2 {
-                // It is stored, but the answer is lost.
+                // The push is stored, but the answer is lost.
                 return "HTTP/1.1 504 Late\r\nContent-Length: 0\r\n\r\n";
             }
             if poison {
@@ -428,7 +428,7 @@ mod http {
     const PARTIAL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n\
                            {\"partialSuccess\":{\"rejectedLogRecords\":\"1\",\"errorMessage\":\"no\"}}";
 
-    /// A receiver that accepts a request without its first poison.
+    /// A receiver that accepts everything in a request except the first record with `poison`.
     fn receives(request: &Request) -> &'static str {
         if records(request).iter().any(|record| record["body"]["stringValue"] == "poison") {
             PARTIAL

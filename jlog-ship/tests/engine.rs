@@ -71,7 +71,8 @@ fn contents(log: &Jlog) -> Vec<Vec<u8>> {
 
 type Judge = Box<dyn FnMut(&Shipment) -> Result<(), Refusal> + Send>;
 
-/// Accepts what its judge accepts, and of what is refused as many messages as the refusal says.
+/// Accepts the shipments that its judge accepts. Of a refused shipment, it accepts as many messages
+/// as the refusal says.
 struct Sink {
     limits: Limits,
     judge: Judge,
@@ -153,7 +154,7 @@ fn temporary_refusals_are_tried_again_in_order() {
     assert!(reports.iter().any(|text| text == "sink accepts messages again"), "{reports:?}");
 }
 
-/// Refuses these messages, saying whether it is the shipment or which message.
+/// Refuses these messages. With `exact`, the refusal says which message is refused.
 fn picky(poison: Vec<String>, exact: bool) -> impl FnMut(&Shipment) -> Result<(), Refusal> + Send + 'static {
     move |shipment| {
         let bad = shipment.iter().position(|m| poison.iter().any(|p| p.as_bytes() == &m.body[..]));
@@ -264,7 +265,7 @@ impl Destination for Later {
     }
 }
 
-/// Otherwise it would be behind what the destination has, and be forgotten.
+/// Otherwise the message would be before what the destination has, and be forgotten.
 #[test]
 fn nothing_is_sent_behind_a_message_that_is_too_long_and_blocks() {
     let source = source(10);
@@ -467,7 +468,7 @@ struct Outage {
 }
 
 impl Outage {
-    /// 10 messages arrive; 5 more are refused.
+    /// Ships 10 messages; the destination refuses 5 more.
     fn begin(refusal: Refusal) -> Self {
         let source = source(10);
         let refusing = Arc::new(Mutex::new(None));
@@ -478,12 +479,12 @@ impl Outage {
         running.until_acknowledged(10);
         *refusing.lock().unwrap() = Some(refusal);
         source.write(10..15);
-        // Each time, not more than one shipment is looked at.
+        // Each try looks at only one shipment.
         until(|| running.progress.totals().refusals >= 2);
         Self { source, got, refusing, running }
     }
 
-    /// Another feed is at the path.
+    /// Puts another feed at the path.
     fn replace(&self) {
         let path = self.source.log.path();
         std::fs::remove_dir_all(path).unwrap();
@@ -510,7 +511,7 @@ fn messages_of_a_feed_that_is_replaced_in_an_outage_arrive_before_those_of_the_n
     let before = refusals();
     until(|| refusals() > before + 3);
     *outage.refusing.lock().unwrap() = None;
-    // How many of the 5 had been read is not certain; they are in order.
+    // It is not certain how many of the 5 were read before, but they are in order.
     until(|| outage.got.lock().unwrap().last().is_some_and(|last| last == "new 2"));
     let (totals, got, losses, _) = outage.end();
     let old = got.len() - 2;
@@ -590,7 +591,7 @@ fn a_rate_is_kept() {
 fn another_feed_gets_the_messages_with_their_times() {
     let source = source(400);
     let to = source.dir.path().join("copy");
-    // Keeps what the shipper has passed, to be compared.
+    // Retains what the shipper has passed, for comparison.
     source.log.subscribe("other", Start::Beginning).unwrap();
     let totals = source.shipper().run(Box::new(destinations::Feed::new(&to))).unwrap();
     let copy = Jlog::open(&to).unwrap();
@@ -605,8 +606,7 @@ fn another_feed_gets_the_messages_with_their_times() {
 #[test]
 fn what_a_filter_leaves_out_is_counted_and_passed() {
     let source = source(500);
-    // Whatever the window is, and whatever is left out where: at both ends, and more than the
-    // window in one piece.
+    // For several windows, messages are left out at both ends, and more than a window in one piece.
     let passes = |n: usize| (100..450).contains(&n) && n.is_multiple_of(7);
     let (sink, got) = sink(3, |_| Ok(()));
     let mut refused = 0;

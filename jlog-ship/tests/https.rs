@@ -139,7 +139,7 @@ impl Server {
 fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, kept: &Mutex<Vec<String>>) {
     let mut connection = ServerConnection::new(config).unwrap();
     if connection.complete_io(&mut stream).is_err() {
-        // The alert arrives only where nothing that was sent is left unread.
+        // The alert arrives only if nothing that was sent is left unread.
         let _ = stream.shutdown(Shutdown::Write);
         let _ = std::io::copy(&mut stream, &mut std::io::sink());
         return;
@@ -163,7 +163,7 @@ fn a_server_is_trusted_by_its_authority_only() {
     let server = place.server(false, |_| {});
     let why = place.refusal(&server.url, &HttpOptions::default());
     assert_eq!(why, "invalid peer certificate: UnknownIssuer");
-    // Another authority of the same name is another one.
+    // An authority of the same name is not the same authority.
     let why = place.refusal(&server.url, &Place::new().trusting());
     assert_eq!(why, "invalid peer certificate: BadSignature");
     assert_eq!(server.bodies(), [""; 0]);

@@ -1,10 +1,10 @@
-//! Topics of a mock cluster of librdkafka, on loopback, read by another client: Python's
+//! Topics of librdkafka's mock cluster, on loopback, read by another client: Python's
 //! `confluent-kafka`, which has its own librdkafka. The tests are skipped if no Python has it,
 //! unless `JLOG_REQUIRE_KAFKA` is set. `JLOG_KAFKA_PYTHON` names the Python.
 //!
-//! This cluster does not look at the sequence numbers of idempotent producers, as a real one does.
-//! Where requests fail that are under way with others, the tests therefore keep to one request at a
-//! time, or tell by their ids what came twice.
+//! Unlike a real cluster, the mock ignores the sequence numbers of idempotent producers. If
+//! requests fail while others are in flight, the tests therefore allow one request at a time, or
+//! recognise duplicates by their ids.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 #![cfg(feature = "kafka")]
@@ -49,7 +49,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// With a topic `t`, of one partition.
+    /// Starts a cluster with a topic `t` of one partition.
     fn start() -> Option<Self> {
         let cluster = Self::without_topic()?;
         cluster.mock.create_topic("t", 1, 1).unwrap();
@@ -61,7 +61,7 @@ impl Cluster {
     }
 
     fn url(&self) -> String {
-        // One request at a time, and back soon.
+        // One request at a time, and a short wait before reconnecting.
         self.url_with("max.in.flight=1&linger.ms=1&reconnect.backoff.max.ms=100")
     }
 
@@ -69,7 +69,7 @@ impl Cluster {
         format!("kafka://{}/t?{query}", self.mock.bootstrap_servers())
     }
 
-    /// The next requests to produce get these answers.
+    /// Sets the answers to the next produce requests.
     fn produce_errors(&self, errors: &[Error]) {
         self.mock.request_errors(RDKafkaApiKey::Produce, errors);
     }
@@ -78,7 +78,7 @@ impl Cluster {
         self.records_from(0)
     }
 
-    /// Those from this offset on.
+    /// The records from this offset on.
     fn records_from(&self, offset: usize) -> Vec<Record> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/read.py");
         let servers = self.mock.bootstrap_servers();
@@ -197,7 +197,7 @@ fn keys_times_and_headers_come_from_the_message() {
     }
 }
 
-/// Messages that the producer holds while its broker is away arrive once, though the engine got
+/// Messages that the producer holds while its broker is away arrive once, although the engine got
 /// refusals and sent them again.
 #[test]
 fn a_broker_that_goes_away_is_waited_for() {
@@ -209,7 +209,7 @@ fn a_broker_that_goes_away_is_waited_for() {
     append(&log, 1000..3000);
     running.until_reported("does not accept messages: ");
     until(|| running.progress.totals().failing);
-    // Longer than one refusal.
+    // The outage lasts longer than one refusal.
     append(&log, 3000..4000);
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(running.progress.totals().acknowledged, 1000);
@@ -225,7 +225,7 @@ fn a_broker_that_goes_away_is_waited_for() {
     assert_eq!(cluster.contents(), texts(0..4000));
 }
 
-/// The engine gives shipments up, and what the producer has of them is not sent twice.
+/// The engine gives up shipments, and messages that the producer still has are not sent twice.
 #[test]
 fn answers_that_are_late_come_once() {
     let Some(cluster) = Cluster::start() else { return };
@@ -257,7 +257,7 @@ fn errors_of_requests_change_neither_order_nor_number() {
             RD_KAFKA_RESP_ERR_NO_ERROR,
             RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
         ],
-        // Permanent ones, after which the producer is unusable.
+        // Permanent errors, after which the producer is unusable.
         &[RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
         &[RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER],
         &[RD_KAFKA_RESP_ERR_UNKNOWN, RD_KAFKA_RESP_ERR_UNKNOWN],
@@ -273,7 +273,7 @@ fn errors_of_requests_change_neither_order_nor_number() {
     assert_eq!(cluster.contents(), texts(0..next));
 }
 
-/// The producer repeats requests by itself, and says nothing about it.
+/// The producer repeats requests by itself without reporting that.
 #[test]
 fn errors_that_go_on_are_reported_and_waited_for() {
     let Some(cluster) = Cluster::start() else { return };
@@ -327,7 +327,7 @@ fn a_message_that_is_too_long_is_set_aside_before_it_is_sent() {
     assert_eq!(Jlog::open(&aside).unwrap().end().unwrap(), LogId::new(0, 1));
 }
 
-/// The cluster refuses a request for good, whatever is in it, until it has refused a single
+/// The cluster refuses requests for good, whatever they contain, until it has refused a single
 /// message.
 #[test]
 fn a_message_that_the_broker_refuses_is_searched_for() {
@@ -337,7 +337,7 @@ fn a_message_that_the_broker_refuses_is_searched_for() {
     let running =
         Running::start(shipper(&log).on_reject(OnReject::SetAside(aside.clone())), kafka(&cluster.url()));
     running.until_acknowledged(1000);
-    // With others, and then 8, 4, 2 and 1.
+    // The message is sent with others, then among 8, 4 and 2, and then alone.
     cluster.produce_errors(&[Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 5]);
     append(&log, 1000..1008);
     running.until_acknowledged(1007);
@@ -381,7 +381,7 @@ fn a_destination_that_is_away_holds_up_no_other_and_ends_in_time() {
     assert_eq!((away.mock.broker_up(-1).unwrap(), there.contents()), ((), texts(0..5000)));
     assert_eq!(away.contents(), texts(0..100));
 
-    // The next one goes on.
+    // The next shipper continues.
     let next = Shipper::new(log.path(), "away").unwrap().once(true);
     assert_eq!(next.run(kafka(&away.url())).unwrap().acknowledged, 4900);
     assert_eq!(away.contents(), texts(0..5000));
@@ -402,7 +402,7 @@ fn a_cluster_that_is_not_there_is_reported_soon() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-/// Ships, if the test below has started it as a process.
+/// Ships, if the test below has started this process.
 #[test]
 fn ship_in_a_process() {
     let Ok(arguments) = std::env::var("JLOG_TEST_SHIP") else { return };
@@ -410,15 +410,15 @@ fn ship_in_a_process() {
     shipper(&Jlog::open(path).unwrap()).window(1000, 1 << 20).run(kafka(url)).unwrap();
 }
 
-/// The cluster keeps only the last 5 MiB. A reader that comes too late for some of them fails.
+/// The cluster keeps only the last 5 MiB. A reader that is too late for some of them fails.
 const BACKLOG: u64 = 10_000;
 
-/// Whichever process is killed, and whenever, every message is there; duplicates have the same id,
-/// and are no more than the window.
+/// Whichever process is killed at whatever moment, every message arrives; duplicates have the same
+/// id, and there are no more of them than the window allows.
 #[test]
 fn nothing_is_lost_when_shippers_are_killed_and_brokers_go_away() {
     let Some(cluster) = Cluster::start() else { return };
-    // So that something is under way whenever it is killed.
+    // Slow answers: something is in flight whenever a process is killed.
     cluster.mock.broker_round_trip_time(-1, Duration::from_millis(10)).unwrap();
     let (_dir, log) = feed(100);
     let rounds: usize = std::env::var("JLOG_KAFKA_KILL_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap());
@@ -428,7 +428,7 @@ fn nothing_is_lost_when_shippers_are_killed_and_brokers_go_away() {
         let writer = scope.spawn(|| {
             let mut next = 100;
             while !done.load(Ordering::Relaxed) {
-                // What is shipped at the end must fit into what the cluster keeps.
+                // The messages that are shipped at the end must fit into what the cluster keeps.
                 if log.lag("s").unwrap().messages < BACKLOG {
                     append(&log, next..next + 50);
                     next += 50;
@@ -442,7 +442,7 @@ fn nothing_is_lost_when_shippers_are_killed_and_brokers_go_away() {
             command.args(["ship_in_a_process", "--exact"]);
             command.env("JLOG_TEST_SHIP", format!("{} {}", log.path().display(), cluster.url()));
             let mut shipper = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            // Moments that differ from round to round.
+            // The moment differs from round to round.
             std::thread::sleep(Duration::from_millis(40 + (round * 37 % 250) as u64));
             if round % 3 == 0 {
                 cluster.mock.broker_down(-1).unwrap();
@@ -470,7 +470,7 @@ fn nothing_is_lost_when_shippers_are_killed_and_brokers_go_away() {
     let expected = texts(0..written);
     let wrong = first.iter().zip(&expected).position(|(got, expected)| got != expected);
     assert_eq!((wrong, first.len()), (None, expected.len()));
-    // A broker that goes away, too, can take answers with it here.
+    // A broker that goes away can also lose answers.
     let twice = records.len() - first.len();
     assert!(twice <= (rounds + rounds.div_ceil(3)) * 1000, "{twice} came twice");
     eprintln!("{written} messages, {twice} of them twice");

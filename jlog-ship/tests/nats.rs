@@ -1,4 +1,4 @@
-//! Streams of a real NATS server, each started by its test on its own port. The tests are skipped
+//! Streams of real NATS servers, which each test starts on its own port. The tests are skipped
 //! without `nats-server`, unless `JLOG_REQUIRE_NATS` is set. `JLOG_NATS_SERVER` names another
 //! program to start.
 
@@ -56,7 +56,7 @@ impl Server {
         Some(server)
     }
 
-    /// Starts it, on the port that it had before.
+    /// Starts the server again on the same port.
     fn restart(&mut self) {
         self.kill();
         let file = self.dir.path().join("config");
@@ -67,7 +67,7 @@ impl Server {
             command.arg("-sd").arg(self.dir.path()).arg("-c").arg(&file);
             let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
             let mut child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-            // It may have to wait for the port.
+            // The port may not be free yet.
             loop {
                 let hello = TcpStream::connect(("127.0.0.1", self.port)).ok().and_then(|stream| {
                     let mut line = String::new();
@@ -100,7 +100,7 @@ impl Server {
         format!("nats://{}/S?subject=a.b", self.address())
     }
 
-    /// Does something with the server, as a client of its own.
+    /// Does something with the server as a separate client.
     fn with<T>(&self, work: impl AsyncFnOnce(jetstream::Context) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -170,7 +170,7 @@ fn messages_arrive_with_their_ids_and_are_known_after_the_duplicate_window() {
     let Some(mut server) = Server::start("") else { return };
     server.stream(|_| {});
     let (_dir, log) = feed(5000);
-    // It keeps the segments that the other one has passed.
+    // This subscriber retains the segments that the other one has passed.
     log.subscribe("keeps", Start::Beginning).unwrap();
     assert_eq!(ship_once(&log, &server.url()).acknowledged, 5000);
     let got = server.messages();
@@ -178,7 +178,7 @@ fn messages_arrive_with_their_ids_and_are_known_after_the_duplicate_window() {
     let id = got[1].0.get("Nats-Msg-Id").unwrap().to_string();
     assert!(id.starts_with(&format!("{}:00000000:00000002:", log.identity().unwrap())), "{id}");
 
-    // The window is long over, and a server that starts again has forgotten all ids.
+    // The duplicate window is over, and a restarted server has forgotten all ids.
     std::thread::sleep(Duration::from_millis(300));
     server.restart();
     log.set_checkpoint("s", LogId::new(0, 17)).unwrap();
@@ -188,7 +188,7 @@ fn messages_arrive_with_their_ids_and_are_known_after_the_duplicate_window() {
     assert_eq!(server.contents(), texts(0..5010));
 }
 
-/// Ships, if the test below has started it as a process.
+/// Ships, if the test below has started this process.
 #[test]
 fn ship_in_a_process() {
     let Ok(arguments) = std::env::var("JLOG_TEST_SHIP") else { return };
@@ -196,7 +196,7 @@ fn ship_in_a_process() {
     shipper(&Jlog::open(path).unwrap()).window(1000, 1 << 20).run(nats(url)).unwrap();
 }
 
-/// Whichever process is killed, and whenever, every message is there once, in order.
+/// Whichever process is killed at whatever moment, every message arrives once, in order.
 #[test]
 fn nothing_is_lost_or_doubled_when_shipper_and_server_are_killed() {
     let Some(mut server) = Server::start("") else { return };
@@ -219,7 +219,7 @@ fn nothing_is_lost_or_doubled_when_shipper_and_server_are_killed() {
             command.args(["ship_in_a_process", "--exact"]);
             command.env("JLOG_TEST_SHIP", format!("{} {}", log.path().display(), server.url()));
             let mut shipper = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            // Moments that differ from round to round.
+            // The moment differs from round to round.
             std::thread::sleep(Duration::from_millis(20 + (round * 37 % 150) as u64));
             if round % 3 > 0 {
                 server.kill();
@@ -232,7 +232,7 @@ fn nothing_is_lost_or_doubled_when_shipper_and_server_are_killed() {
                 server.restart();
             }
             if round % 3 == 2 {
-                // It recovers by itself.
+                // The shipper recovers by itself.
                 std::thread::sleep(Duration::from_millis(60));
                 shipper.kill().unwrap();
             }
@@ -283,7 +283,7 @@ fn a_message_that_is_too_long_is_set_aside() {
     until(|| running.acknowledged() == 2000);
     assert!(running.reported("it has 4090 bytes, and nats://"), "{:?}", running.reports);
 
-    // A limit that the stream gets later is told by the server only.
+    // A limit that the stream gets later is known only to the server.
     server.with(async |context| {
         let mut config = context.get_stream("S").await.unwrap().cached_info().config.clone();
         config.max_message_size = 1000;
@@ -349,7 +349,7 @@ fn what_an_outage_makes_the_feed_drop_is_all_that_is_missing() {
     running.end();
     let got = server.contents();
     let all = texts(0..10_000);
-    // The messages of the window are kept, and so is the end of the feed.
+    // The messages of the window arrive, and so does the end of the feed.
     let place = |text: &String| all.iter().position(|other| other == text).unwrap();
     assert_eq!((&got[..100], got.last()), (&all[..100], all.last()));
     assert!(got.len() < 10_000 && got.is_sorted_by_key(place), "{}", got.len());
@@ -511,8 +511,8 @@ fn messages_have_subjects_and_headers_of_their_own_and_arrive_once() {
     let expected = expected.map(|(subject, text, header)| (subject.to_owned(), text.to_owned(), header));
     assert_eq!(published(&server), expected);
 
-    // Wherever the checkpoint is, the last message tells what has arrived, whichever subject it
-    // has.
+    // Wherever the checkpoint is, the stream's last message shows what has arrived, whatever its
+    // subject is.
     log.set_checkpoint("s", LogId::new(0, 1)).unwrap();
     let totals = ship();
     assert_eq!((totals.acknowledged, totals.known), (4, 4));

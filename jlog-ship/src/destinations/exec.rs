@@ -33,7 +33,7 @@ pub enum Framing {
     Lines,
     /// Each ends with a NUL byte. A message that contains one is refused.
     Null,
-    /// Each in a run of its own, unchanged.
+    /// Each run gets one message, unchanged.
     One,
 }
 
@@ -75,14 +75,15 @@ impl Exec {
         self
     }
 
-    /// Sets the most messages per run: 10,000 by default.
+    /// Sets the maximum number of messages per run: 10,000 by default.
     #[must_use]
     pub fn messages(mut self, messages: usize) -> Self {
         self.messages = messages.max(1);
         self
     }
 
-    /// Sets the most concurrent runs: 1 by default. With more, messages are done in any order.
+    /// Sets the maximum number of concurrent runs: 1 by default. With more, messages are processed
+    /// in any order.
     #[must_use]
     pub fn in_flight(mut self, runs: usize) -> Self {
         self.in_flight = runs.max(1);

@@ -16,7 +16,7 @@ pub enum HttpBody {
     /// UTF-8 has `body_base64` in place of `body`. The default.
     #[default]
     Ndjson,
-    /// Many messages, one line each, unchanged. A message that contains a line end is refused.
+    /// Many messages, one line each, unchanged. A message that contains a newline is refused.
     Lines,
     /// One message, unchanged.
     Raw,
@@ -32,7 +32,7 @@ pub enum HttpBody {
 pub struct HttpOptions {
     /// What a request holds.
     pub body: HttpBody,
-    /// The most messages in a request; 0 means 1,000.
+    /// The maximum number of messages in a request; 0 means 1,000.
     pub messages: usize,
     /// Concurrent requests; 0 means 1, which keeps the order.
     pub in_flight: usize,
@@ -60,11 +60,11 @@ pub struct HttpOptions {
 /// [`Json`](HttpBody::Json) and [`CloudEvents`](HttpBody::CloudEvents), the subject of the latter,
 /// and headers of requests that hold one message.
 ///
-/// | answer | that means |
+/// | answer | meaning |
 /// |---|---|
 /// | 2xx | accepted |
-/// | 408, 425, 429, 5xx, no answer | try again, after `Retry-After` if there is one |
-/// | 401, 402, 403, 404, 405, 407, 410, 411, 415, 3xx, an error of TLS | somebody has to fix something |
+/// | 408, 425, 429, 5xx, no answer | retry, after `Retry-After` if given |
+/// | 401 to 405, 407, 410, 411, 415, 3xx, a TLS error | somebody has to fix something |
 /// | any other 4xx | a message is refused for good |
 #[derive(Debug)]
 pub struct Http {
@@ -79,7 +79,7 @@ impl Http {
     /// A server at this URL.
     ///
     /// # Errors
-    /// A text that says which option is wrong.
+    /// A description of the wrong option.
     pub fn new(url: &str, options: &HttpOptions) -> Result<Self, String> {
         let post = Post::new(url, options)?;
         let messages = match options.body {
@@ -92,7 +92,7 @@ impl Http {
             HttpBody::Lines => &[],
             HttpBody::Raw => &[Header],
             HttpBody::Json => &[Key, Timestamp, Header],
-            // Headers would be those of many messages.
+            // A request has many messages, so headers cannot be set.
             HttpBody::Ndjson => &[Key, Timestamp],
             HttpBody::CloudEvents => &[Key, Timestamp, Subject],
         })?;

@@ -7,11 +7,11 @@ use jlog_core::{Error, Jlog, Writer};
 
 use crate::{Answer, Destination, Limits, Refusal, Shipment};
 
-/// Appends messages to another feed of this machine, which is created if it is not there. They keep
-/// their times. A message is acknowledged when it is durable.
+/// Appends messages to another feed on this machine, which is created if it does not exist. They
+/// keep their times. A message is acknowledged when it is durable.
 ///
-/// A feed does not know where its messages came from: what was under way when the shipper was
-/// killed can arrive twice.
+/// A feed does not know where its messages came from, so messages that were in flight when the
+/// shipper was killed can arrive twice.
 #[derive(Debug)]
 pub struct Feed {
     path: PathBuf,
@@ -47,8 +47,8 @@ impl Destination for Feed {
     fn send(&mut self, shipment: Shipment) -> Answer {
         let appended = self.append(&shipment);
         let answer = appended.map_err(|error| {
-            // The feed may be another one when it is opened again, and a writer whose sync failed
-            // stays failed.
+            // The feed may have been replaced, and a writer whose sync failed stays failed: open
+            // the path again.
             self.writer = None;
             match error {
                 Error::MessageTooLarge { .. } => Refusal::shipment(error),

@@ -1,4 +1,4 @@
-//! A topic of Kafka.
+//! A Kafka topic.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,17 +24,18 @@ mod ledger;
 
 /// The header that has a message's id.
 const ID: &str = "jlog-id";
-/// Messages in a shipment, whose delivery reports are one answer to the engine.
+/// The maximum number of messages in a shipment, whose delivery reports become one answer to the
+/// engine.
 const MESSAGES: usize = 1000;
-/// Shipments under way; the shipper's window says how many messages they have together.
+/// The maximum number of shipments in flight; the shipper's window limits their messages.
 const IN_FLIGHT: usize = 64;
-/// How long an answer about the topic may take, and the last delivery reports of a producer that is
-/// given up.
+/// How long to wait for an answer about the topic, and for the last delivery reports of a producer
+/// that is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Without a delivery for so long, an error that librdkafka goes on trying to get over is reported.
+/// If there is no delivery for this long, an error that librdkafka keeps retrying is reported.
 const STALLED: Duration = Duration::from_secs(2);
-/// What the URL may say about the producer, in librdkafka's words. Those that guard against loss
-/// are not among them.
+/// The producer's properties that the URL may set, by librdkafka's names. Properties that guard
+/// against loss are not among them.
 const PROPERTIES: [&str; 9] = [
     "batch.size",
     "client.id",
@@ -47,7 +48,7 @@ const PROPERTIES: [&str; 9] = [
     "reconnect.backoff.max.ms",
 ];
 
-/// How a topic is reached.
+/// How to produce to a topic.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct KafkaOptions {
@@ -55,7 +56,7 @@ pub struct KafkaOptions {
     pub mapping: Mapping,
 }
 
-/// Produces records to a topic of Kafka, which has to exist.
+/// Produces records to a Kafka topic, which must exist.
 ///
 /// A record has the message's bytes, its time, and its id in the header `jlog-id`. Records with the
 /// same key go to the same partition, which keeps their order. The producer is idempotent: a
@@ -245,7 +246,7 @@ impl Kafka {
         let full = code == RDKafkaErrorCode::QueueFull;
         page.failed |= !full;
         Err(match self.ledger.trouble() {
-            // Earlier ones are still waited for, and have the reason.
+            // Earlier messages of the shipment are still in flight, and will give the reason.
             _ if !first => Refusal::behind(),
             _ if full => Refusal::temporary("the producer's queue is full"),
             Some(trouble) => trouble,
@@ -387,7 +388,7 @@ impl ClientContext for Context {
             return;
         }
         page.failed |= code == RDKafkaErrorCode::Fatal;
-        // The reason why brokers are down says more than that all of them are.
+        // Why brokers are down is more informative than the fact that all of them are.
         self.ledger.hear(refusal(code, why), code != RDKafkaErrorCode::AllBrokersDown);
     }
 }
@@ -442,7 +443,7 @@ impl Due {
             Some(_) => return None,
             None => match self.stopped.take() {
                 Some(refusal) => refusal,
-                // The suspects are through. Opening it again restores its limits.
+                // All suspects have been sent. Opening the destination again restores its limits.
                 None if was_suspicious && page.suspects == 0 => Refusal::behind(),
                 None => return Some(Ok(())),
             },

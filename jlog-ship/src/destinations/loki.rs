@@ -15,10 +15,10 @@ use crate::{Answer, Destination, Limits, Mapping, MappingKind, Outgoing, Refusal
 const PUSH: &str = "/loki/api/v1/push";
 /// The parameter that is not a label.
 const METADATA: &str = "metadata";
-/// The most labels of a stream in Loki's default configuration.
+/// The maximum number of a stream's labels in Loki's default configuration.
 const MOST_LABELS: usize = 15;
-/// The most values of a mapped label. Each combination of values is a stream, and many streams make
-/// Loki slow.
+/// The maximum number of values of a mapped label. Each combination of values is a stream, and many
+/// streams make Loki slow.
 const MOST_VALUES: usize = 100;
 /// The value of a mapped label that replaces further ones.
 const OTHER: &str = "other";
@@ -30,9 +30,9 @@ const OTHER: &str = "other";
 /// further ones become `other`, which is reported: labels are not meant for ids.
 ///
 /// Each line has its message's id as structured metadata, `jlog_id`. Loki keeps only one of several
-/// lines with the same time and text. Loki must keep two identical messages twice, and a repeated
-/// message once. Therefore the last three digits of a line's time in nanoseconds, which a message's
-/// time does not have, are those of its marker.
+/// lines with the same time and text. So that it keeps two identical messages twice, but a repeated
+/// message once, the last three digits of a line's time in nanoseconds, which a message's time does
+/// not have, are those of its marker.
 ///
 /// | answer | meaning |
 /// |---|---|
@@ -160,7 +160,7 @@ fn check_label(name: &str) -> Result<(), String> {
 
 fn is_label(name: &str) -> bool {
     let begins = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    // Loki reserves names that begin with two of them.
+    // Loki reserves names that begin with two underscores.
     begins && !name.starts_with("__") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 

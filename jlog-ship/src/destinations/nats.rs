@@ -23,32 +23,32 @@ use crate::{
     Answer, Destination, Feed, Limits, Mapping, MappingKind, MessageId, Outgoing, Refusal, Shipment,
 };
 
-/// The most messages in a shipment, whose answers become one answer to the engine.
+/// The maximum number of messages in a shipment, whose answers become one answer to the engine.
 const MESSAGES: usize = 256;
 /// How long connecting, and the server's answer to a request, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The most bytes of a message's headers, without the stream's name: the first line, the id, the
-/// expected sequence, and the names of all of them.
+/// The maximum size of a message's headers in bytes, without the stream's name: the first line, the
+/// id, the expected sequence, and the headers' names.
 const HEADERS: usize = 256;
 
 /// Whether other programs write to the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NatsWriters {
     /// No other program: each message names the one that must be the stream's last. Messages stay
-    /// in order and arrive once, however long the shipper was away. An occasional message of
+    /// in order and arrive once, however long the shipper was away. An occasional message from
     /// another program costs only time. The default.
     #[default]
     One,
-    /// Others, too. The server recognises repeated messages by their ids, within the stream's
-    /// duplicate window (2 minutes by default), and a failure can change the order.
+    /// Other programs write to it, too. The server recognises repeated messages by their ids within
+    /// the stream's duplicate window (2 minutes by default), and a failure can change the order.
     Many,
 }
 
-/// How a stream is reached.
+/// How to publish to a stream.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NatsOptions {
-    /// The most unanswered messages at a time; 0 means 4,096.
+    /// The maximum number of unanswered messages; 0 means 4,096.
     pub in_flight: usize,
     /// A token.
     pub token: Option<String>,
@@ -346,9 +346,9 @@ fn reason(error: &dyn std::error::Error) -> String {
     inner.to_string()
 }
 
-/// The message of this feed that corresponds to a message of the stream. The feed must still have
-/// it, and it must have been sent while the stream had no other writers, so that those before it
-/// have arrived, too.
+/// The message of this feed that corresponds to a message in the stream. The feed must still have
+/// it, and it must have been sent while the stream had no other writers, so that all earlier
+/// messages have arrived, too.
 fn ours(message: &StreamMessage, feed: &Feed) -> Option<MessageId> {
     let chained = [header::NATS_EXPECTED_LAST_MESSAGE_ID, header::NATS_EXPECTED_LAST_SEQUENCE];
     chained.into_iter().find_map(|name| message.headers.get(name))?;
@@ -376,13 +376,13 @@ async fn until_lost(mut lost: watch::Receiver<Option<Refusal>>) -> Refusal {
     why.unwrap_or_else(|| Refusal::temporary("the connection was lost"))
 }
 
-/// The condition on the stream's last message for the next one to be stored. After a refused
-/// message, later ones are refused too, even if messages of others have taken their sequence
+/// The condition on the stream's last message under which the next one is stored. After a refused
+/// message, later ones are refused, too, even if others' messages have taken their sequence
 /// numbers.
 enum Expected {
-    /// The one with this number, which was the last when the connection was made.
+    /// The last message must have this number, which was the last when the connection was made.
     Sequence(u64),
-    /// The one before it.
+    /// The last message must be the one before this, which has this id.
     Id(String),
 }
 

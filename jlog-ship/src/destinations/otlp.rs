@@ -53,7 +53,7 @@ impl Otlp {
     /// The receiver at this URL, whose query has the attributes of the resource:
     /// `http://HOST:4318/?service.name=orders`. The default path is `/v1/logs`.
     ///
-    /// Of the options, [`body`](HttpOptions::body) does not matter.
+    /// The option [`body`](HttpOptions::body) is ignored.
     ///
     /// # Errors
     /// A description of the wrong option, or that `service.name` is missing.

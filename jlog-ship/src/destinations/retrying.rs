@@ -13,12 +13,12 @@ use crate::backoff::Backoff;
 use crate::destinations::Exec;
 use crate::{Answer, Destination, Limits, MessageId, Refusal, RefusalKind, Shipment, Stopper};
 
-/// A run of a command that failed.
+/// A failed run of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedRun {
-    /// The first message that it had.
+    /// The first message of the run.
     pub first: MessageId,
-    /// How many messages it had.
+    /// How many messages the run had.
     pub messages: usize,
     /// How many runs for them have failed so far.
     pub runs: u32,
@@ -129,7 +129,7 @@ impl Retrying {
                 RefusalKind::Temporary(_) | RefusalKind::Behind => false,
                 RefusalKind::Misconfigured => true,
                 RefusalKind::Shipment | RefusalKind::Some | RefusalKind::Message => {
-                    // It ran, and refused a message.
+                    // The command ran, and refused a message.
                     self.worked.store(true, Ordering::Relaxed);
                     return Err(refusal);
                 }

@@ -54,7 +54,7 @@ pub struct Running {
     pub progress: Progress,
     stopper: Stopper,
     pub reports: Arc<Mutex<Vec<String>>>,
-    /// Those of the reports that are about losses.
+    /// The reports that are about losses.
     pub losses: Arc<Mutex<Vec<String>>>,
     thread: std::thread::JoinHandle<Totals>,
 }
