@@ -1,4 +1,4 @@
-//! What a scrape each second costs:
+//! Measures the cost of a scrape per second:
 //! `cargo run --release -p jlog-watch --example scrape_cost [FEEDS [SUBSCRIBERS [MOVING]]]`.
 //!
 //! Each feed has 10,000 messages. Every second, a given number of its subscribers move, and one
@@ -16,7 +16,8 @@ use jlog_core::{Jlog, LogId, Start};
 use jlog_watch::{Address, Watch};
 use support::{cpu, resident_kib};
 
-/// Seconds. The first scrapes decide whether changes are followed, and do not count.
+/// The duration in seconds. The first scrapes decide whether changes are followed, and do not
+/// count.
 const ROUNDS: u32 = 20;
 const FIRST: u32 = 3;
 

@@ -1,8 +1,8 @@
-//! What open live tails cost:
+//! Measures the cost of open live tails:
 //! `cargo run --release -p jlog-watch --example tail_cost [TAILS [MESSAGES]]`.
 //!
-//! The clients follow one feed. At first nothing is appended, then the given number of messages of
-//! 100 bytes per second.
+//! The clients follow one feed. At first nothing is appended, and then the given number of 100-byte
+//! messages per second.
 
 #![allow(clippy::print_stdout, clippy::expect_used)]
 

@@ -80,8 +80,8 @@ impl Token {
         Self::new(bytes.trim_ascii_end()).ok_or_else(|| TokenError::NoToken { path: path.to_owned() })
     }
 
-    /// Takes the same time wherever the first wrong byte is. The time can reveal the token's
-    /// length.
+    /// Compares in constant time: the time can reveal the token's length, but not where the first
+    /// wrong byte is.
     fn is(&self, given: &[u8]) -> bool {
         self.0.ct_eq(given).into()
     }
@@ -93,7 +93,7 @@ pub(crate) struct Access {
     pub(crate) token: Option<Token>,
     /// Allowed host names, besides those of this machine's loopback.
     pub(crate) hosts: Vec<String>,
-    /// It is a Unix socket, which no browser can reach.
+    /// Whether the server listens on a Unix socket, which no browser can reach.
     pub(crate) any_host: bool,
 }
 
@@ -107,7 +107,7 @@ impl Access {
     /// Whether a request may be answered.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
         let host = headers.get(HOST).map(|host| host.as_bytes());
-        // For a page of another site, the browser sends its origin.
+        // For another site's page, the browser sends that page's origin.
         if let Some(origin) = headers.get(ORIGIN) {
             let origin = origin.as_bytes();
             let rest = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
@@ -115,7 +115,7 @@ impl Access {
                 return Err((StatusCode::FORBIDDEN, "the Origin is another site's"));
             }
         }
-        // The same goes for images and scripts that such a page requests; following a link is
+        // Images and scripts that such a page requests are refused, too; following a link is
         // allowed.
         let says = |name: &str, what: &str| headers.get(name).is_some_and(|value| value == what);
         if says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate") {

@@ -1,4 +1,4 @@
-//! Changes in the directories of feeds while clients ask for them, so that unchanged files are not
+//! Follows changes in the directories of feeds while clients ask, so that unchanged files are not
 //! read again.
 
 use std::collections::{BTreeSet, HashMap};
@@ -43,7 +43,7 @@ pub(crate) struct Names(Mutex<State>);
 struct State {
     /// `None` if changes are not reported.
     followed: Option<WatchDescriptor>,
-    /// Any file may have changed.
+    /// Whether any file may have changed.
     all: bool,
     names: BTreeSet<OsString>,
 }
@@ -192,7 +192,7 @@ mod tests {
         }
         assert_eq!(taken(), None);
         assert_eq!(taken(), Some(vec![]));
-        // A directory that is moved away is no longer followed, and neither is its replacement.
+        // A directory that is moved away is no longer followed; nor is its replacement.
         std::fs::rename(&path, dir.path().join("other")).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert_eq!(taken(), None);

@@ -33,8 +33,8 @@ const WORKERS: usize = 4;
 const MAX_WORKERS: usize = 24;
 /// How many requests may read one feed's messages, or change it, at the same time.
 const REQUESTS: usize = 4;
-/// The blocking threads that a server needs: those that read feeds, and those of requests that wait
-/// for feeds that do not answer.
+/// The blocking threads that a server needs: to read feeds, and for requests to feeds that do not
+/// answer.
 pub(crate) const THREADS: usize = MAX_WORKERS + 16 * REQUESTS;
 /// One thread is enough while reading takes no longer than this: usually little has changed.
 const ALONE: Duration = Duration::from_millis(20);
@@ -73,7 +73,7 @@ pub(crate) struct Facts {
 /// The state of a subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
-    /// Its name as it is shown, where that is not its text as it is.
+    /// Its name as it is shown, if that differs from the name's bytes.
     shown: Option<Box<str>>,
     pub(crate) status: SubscriberStatus,
     /// Age of the oldest message that it has not done, in seconds; 0 if it has done all.
@@ -91,7 +91,7 @@ pub(crate) struct Subscriber {
 /// The last data read from a feed.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
-    /// When; `None` before the first time.
+    /// When the feed was read; `None` before the first time.
     pub(crate) at: Option<Instant>,
     pub(crate) facts: Result<Arc<Facts>, String>,
     /// Whether it cannot be read because it is damaged.
@@ -101,7 +101,7 @@ pub(crate) struct Reading {
 /// A feed, or a former one.
 pub(crate) struct Feed {
     path: PathBuf,
-    /// As it is shown.
+    /// The feed's name as it is shown.
     pub(crate) name: String,
     history: Mutex<History>,
     latest: Mutex<Reading>,
@@ -190,14 +190,15 @@ impl Feed {
         self.latest.lock().at.is_none_or(|at| now.saturating_duration_since(at) >= FRESH)
     }
 
-    /// Reads it, only the changes if those are known. May block as long as the file system does.
+    /// Reads the feed, or only what has changed, if that is known. May block as long as the file
+    /// system does.
     fn read(&self, changes: &Mutex<Option<Changes>>) {
         let mut history = self.history.lock();
         let changed = self.changed(&mut history, changes);
         let read = history.read(&self.path, changed.as_ref()).map(Arc::new);
         match &read {
             Ok(facts) => history.last = Some(Arc::clone(facts)),
-            // Next time, another feed may be there.
+            // The next time, there may be another feed at the path.
             Err(_) => {
                 (history.log, history.whole) = (None, None);
                 self.leave(changes);
@@ -340,7 +341,7 @@ impl History {
 impl Subscriber {
     /// Its name, as it is shown.
     pub(crate) fn name(&self) -> &str {
-        // The bytes are those of a text unless there is another one.
+        // Without a separate text, the name's bytes are text.
         self.shown.as_deref().or_else(|| std::str::from_utf8(self.status.name.as_bytes()).ok()).unwrap_or("")
     }
 
@@ -356,8 +357,8 @@ impl Subscriber {
         let consumed = before.map_or(0, |before| {
             let had = &before.status;
             let moved = had.checkpoint.is_some() && had.checkpoint != status.checkpoint;
-            // Messages that arrived and are not behind any more were done, unless they were dropped
-            // first.
+            // Messages that are no longer ahead of the subscriber were done, unless they were
+            // dropped first.
             let done = (had.messages + appended).saturating_sub(status.messages).saturating_sub(had.missed);
             before.consumed + if moved { done } else { 0 }
         });
@@ -452,7 +453,7 @@ fn search(root: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
 pub(crate) struct Feeds {
     roots: Vec<PathBuf>,
     state: Mutex<State>,
-    /// Something was read.
+    /// Signals that something was read.
     changed: Notify,
     /// Reported changes of the directories; `None` while no client asks.
     changes: Mutex<Option<Changes>>,

@@ -1,4 +1,4 @@
-//! Whether everything is all right, and if not, why.
+//! Health checks, with the reasons for problems.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::watch::{Core, View};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Thresholds {
-    /// The highest age of a message that a subscriber has not done. Default: `None`.
+    /// The maximum age of a message that a subscriber has not done. Default: `None`.
     pub max_lag: Option<Duration>,
-    /// The most messages that a subscriber may be behind. Default: `None`.
+    /// The maximum number of messages that a subscriber may be behind. Default: `None`.
     pub max_messages: Option<u64>,
-    /// The fewest bytes free on a feed's file system. Default: `None`.
+    /// The minimum number of free bytes on a feed's file system. Default: `None`.
     pub min_free: Option<u64>,
-    /// The shortest time until a feed's file system, or its limit, is full at the rate of the last
+    /// The minimum time until a feed's file system, or its limit, is full at the rate of the last
     /// minute. Default: 10 minutes.
     pub full_within: Option<Duration>,
 }
@@ -46,14 +46,14 @@ impl Thresholds {
         self
     }
 
-    /// Reports subscribers that are more messages behind.
+    /// Reports subscribers that are behind by more messages than this.
     #[must_use]
     pub fn max_messages(mut self, messages: u64) -> Self {
         self.max_messages = Some(messages);
         self
     }
 
-    /// Reports file systems with fewer bytes free.
+    /// Reports file systems with fewer free bytes than this.
     #[must_use]
     pub fn min_free(mut self, bytes: u64) -> Self {
         self.min_free = Some(bytes);

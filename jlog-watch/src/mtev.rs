@@ -117,7 +117,7 @@ pub(crate) async fn ring(
     let Some(name) = file.strip_suffix(".json").map(str::to_owned) else {
         return respond::error(StatusCode::NOT_FOUND, "there is nothing here");
     };
-    // As C programs read numbers: anything else is 0.
+    // Read numbers as C programs do: anything else is 0.
     let number = |key: &str| {
         let text = parameter(query.as_deref(), key)?;
         Some(text.trim().parse::<u64>().unwrap_or(0))
@@ -151,9 +151,9 @@ enum Wanted {
     Last(u64),
 }
 
-/// The lines as an array. If there are too many, one end is cut: a client that asks for lines since
-/// one gets the oldest, and continues after them; one that asks for the last lines gets the newest.
-/// `None` if there is no such ring.
+/// The lines as an array. If there are too many, one end is cut: a client that asks for the lines
+/// since an index gets the oldest, and can continue after them; one that asks for the last lines
+/// gets the newest. `None` if there is no such ring.
 #[cfg(feature = "graph")]
 fn lines(graph: &logdag::Graph, name: &str, wanted: Wanted, limit: usize) -> Option<String> {
     /// Logging threads wait while this much is copied.

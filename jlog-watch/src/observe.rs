@@ -1,4 +1,4 @@
-//! Reads feeds for programs that show them in another way than over HTTP.
+//! Reads feeds for programs that show them without HTTP.
 
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;

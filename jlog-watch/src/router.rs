@@ -62,7 +62,7 @@ async fn guard(State(core): State<Arc<Core>>, request: Request, next: Next) -> R
     response
 }
 
-/// The request with all of its body, which is short, so that no handler waits for a client.
+/// The request with its whole, short body, so that no handler waits for a client.
 async fn whole(request: Request) -> Result<Request, Refused> {
     const TOO_LONG: Refused = (StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long");
     let length =

@@ -9,7 +9,7 @@ use crate::watch::View;
 /// The approximate size of a piece of the text, in bytes.
 pub(crate) const PIECE: usize = 64 << 10;
 
-/// The longest number, with the spaces and signs around it and the labels.
+/// The maximum length of a number, with the spaces and punctuation around it and the labels.
 const ROOM: usize = 64;
 
 #[derive(Clone, Copy)]
@@ -108,7 +108,7 @@ const FAMILIES: [Family; 11] = [
 /// The metrics of all subscribers, in pieces.
 pub(crate) struct Samples {
     view: Arc<View>,
-    /// OpenMetrics.
+    /// Whether the format is OpenMetrics.
     open: bool,
     family: usize,
     /// Whether the family's header was written.
@@ -210,7 +210,7 @@ impl Samples {
                 let millis = (seconds * 1000.0) as u64;
                 out.push_str(number.format(millis / 1000));
                 out.push('.');
-                // Digits with leading zeros.
+                // Keep leading zeros.
                 out.push_str(&number.format(1000 + millis % 1000)[1..]);
             }
         }

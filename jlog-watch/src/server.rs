@@ -34,8 +34,8 @@ use crate::feeds::THREADS;
 use crate::tls::Secure;
 use crate::watch::Limits;
 
-/// How many bytes of a body a connection gets at once; the rest stays with us until the client has
-/// taken these.
+/// How many bytes of a body a connection gets at once; the server keeps the rest until the client
+/// has taken these.
 const PIECE: usize = 64 << 10;
 /// How long nothing is accepted after an error of the listening socket (such as too many open
 /// files).
@@ -72,7 +72,7 @@ pub enum ServeError {
         /// The address.
         address: Address,
     },
-    /// It cannot listen there.
+    /// The server cannot listen at this address.
     #[error("cannot listen at {address}: {source}")]
     Listen {
         /// The address.
@@ -80,7 +80,7 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
-    /// No thread or runtime.
+    /// The thread or the runtime cannot be started.
     #[error("cannot start a thread for the server: {0}")]
     Thread(#[source] io::Error),
 }
@@ -142,7 +142,7 @@ impl Server {
                 runtime.block_on(async {
                     tokio::spawn(async move {
                         while let Some(probe) = probed.recv().await {
-                            // Who asked may have given up.
+                            // The caller may have given up.
                             let _ = probe.try_send(());
                         }
                     });
@@ -165,23 +165,23 @@ impl Server {
         Ok(Self { address, url, stop, probes, thread: Some(thread), socket })
     }
 
-    /// Where it listens. For port 0, this is the port that it got.
+    /// Where the server listens. For port 0, this has the port that it got.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The same as clients write it: `http://…`, `https://…` or `unix:PATH`.
+    /// The address as clients write it: `http://…`, `https://…` or `unix:PATH`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Whether its thread is alive: it must answer within this time. For watchdogs.
+    /// Whether the server's thread answers within this time. For watchdogs.
     pub fn answers(&self, within: Duration) -> bool {
         let (probe, answered) = std::sync::mpsc::sync_channel(1);
         self.probes.send(probe).is_ok() && answered.recv_timeout(within).is_ok()
     }
 
-    /// Stops it: connections are closed, and its thread has ended when this returns.
+    /// Stops the server: its connections are closed and its thread has ended when this returns.
     pub fn stop(self) {
         drop(self);
     }
@@ -331,7 +331,7 @@ async fn answer<S>(
 {
     let connections = Arc::new(Connections { all: Mutex::default(), max: limits.connections.max(1) });
     let mut stopped = pin!(async move {
-        // The sender is there until we have ended.
+        // The sender exists until this ends.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     });
     loop {
@@ -340,7 +340,7 @@ async fn answer<S>(
             None => return,
         };
         match accepted {
-            // If all are busy, this one is closed: its client sees that, and may try again.
+            // If all connections are busy, the new one is closed; its client may try again.
             Ok(stream) => {
                 if let Some(connection) = connections.enter() {
                     let (router, connections) = (router.clone(), Arc::clone(&connections));
@@ -361,7 +361,7 @@ async fn answer<S>(
     }
 }
 
-/// The result of the first, or `None` if the second ends before.
+/// The result of the first future, or `None` if the second ends before it.
 async fn either<T>(
     first: impl Future<Output = T>,
     mut second: Pin<&mut impl Future<Output = ()>>,
@@ -376,7 +376,7 @@ async fn either<T>(
     .await
 }
 
-/// The same after a handshake, which has as much time as a request's headers.
+/// The same after a handshake, which may take as long as a request's headers.
 #[cfg(feature = "tls")]
 async fn serve_securely<S>(
     stream: S,
@@ -388,7 +388,7 @@ async fn serve_securely<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let handshake = tokio::time::timeout(limits.header_time, secure.accept(stream));
-    // TLS has told a refused client the reason.
+    // TLS has sent the reason to a refused client.
     if let Some(Ok(Ok(stream))) = either(handshake, pin!(connection.close.notified())).await {
         serve(stream, router, limits, connection).await;
     }

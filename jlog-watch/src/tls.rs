@@ -86,9 +86,9 @@ mod with {
 
     impl Tls {
         /// Reads a certificate, followed by its chain, and its private key, which must not be
-        /// readable for everybody. With `client_ca`, which holds certificates of authorities,
-        /// clients must have a valid certificate that one of these has issued; others get no
-        /// answer. All files are in PEM and are read once: to change them, start the server again.
+        /// readable by everybody. With `client_ca`, a file of certificate authorities, clients must
+        /// have a valid certificate from one of these; others get no answer. All files are in PEM
+        /// and are read once: to change them, restart the server.
         ///
         /// # Errors
         /// A file cannot be read, or does not contain what it should.

@@ -30,7 +30,7 @@ pub struct Limits {
     pub connections: usize,
     /// Live tails at the same time: 50.
     pub tails: usize,
-    /// Bytes of a request's first line and headers: 16 KiB, and 8 KiB or more.
+    /// Bytes of a request's first line and headers: 16 KiB; the minimum is 8 KiB.
     pub header_bytes: usize,
     /// Bytes of a response's body: 64 MiB. A longer response becomes an error that says so, or is
     /// cut to fit.
@@ -183,7 +183,7 @@ impl Core {
 }
 
 impl Watch {
-    /// Nothing yet.
+    /// Makes a watch without feeds and graphs.
     pub fn new() -> Self {
         Self::default()
     }
@@ -323,8 +323,7 @@ impl Watch {
         Observer::new(self.core(false))
     }
 
-    /// Answers at this address from a thread of its own, until the [`Server`] is stopped or
-    /// dropped.
+    /// Serves at this address from a separate thread, until the [`Server`] is stopped or dropped.
     ///
     /// # Errors
     /// The address is taken or not permitted; it is not local, and neither a [token](Watch::token)

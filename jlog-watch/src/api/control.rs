@@ -74,7 +74,7 @@ pub(super) async fn change<T: Send + 'static>(
     begin(core, work).await?.await.map_err(|_| internal())
 }
 
-/// Starts it.
+/// Starts something that may block.
 async fn begin<T: Send + 'static>(
     core: &Core,
     work: impl FnOnce() -> T + Send + 'static,

@@ -1,4 +1,4 @@
-//! Messages of a feed, by place, time and content.
+//! The messages of a feed, selected by place, time and content.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ const TIME: Duration = Duration::from_secs(2);
 const REGEX_BYTES: usize = 1 << 20;
 const MAX_MESSAGES: u64 = 10_000;
 
-/// Which messages.
+/// The messages that a request wants.
 pub(super) struct Wanted {
     start: Start,
     contains: Option<Vec<u8>>,
@@ -76,13 +76,13 @@ impl Wanted {
     }
 }
 
-/// How messages are read: without changing anything in the feed, whatever is found.
+/// The options for reading without changing anything in the feed.
 pub(super) fn options() -> ReaderOptions {
     ReaderOptions::default().peek(true).on_damage(OnDamage::Skip).batch_bytes(256 << 10)
 }
 
-/// A message as an object. A body of more bytes than the limit is left out. A body that is not
-/// UTF-8 is encoded in base64.
+/// A message as an object. A body of more than `most` bytes is left out. A body that is not UTF-8
+/// is encoded in base64.
 pub(super) fn message_json(message: &Message<'_>, most: usize) -> Value {
     let mut object = json!({
         "id": message.id().to_string(),
@@ -112,7 +112,7 @@ pub(super) async fn messages(
     let feeds = core.feeds.look().await;
     let query = query.as_deref();
     let parsed = pick(&feeds, &name).and_then(|feed| {
-        // A search covers everything, as far as one request gets.
+        // A search goes through as much as one request can.
         let searched = ["contains", "regex"].iter().any(|name| parameter(query, name).is_some());
         let wanted = Wanted::parse(query, if searched { Start::Beginning } else { Start::Last(100) })?;
         Ok((at(&core, feed)?, wanted, number(query, "limit", 100, MAX_MESSAGES)?))

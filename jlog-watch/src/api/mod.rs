@@ -95,7 +95,7 @@ fn pick<'a>(feeds: &'a [FeedView], name: &str) -> Result<&'a FeedView, Box<Respo
     }
 }
 
-/// The feed itself, for a request to it, unless it is known not to answer.
+/// The feed itself, for a request that uses it. An error if its file system does not answer.
 fn at(core: &Core, view: &FeedView) -> Result<Arc<Feed>, Box<Response>> {
     let found = core.feeds.find(&view.name).filter(|_| view.stuck.is_none());
     found.ok_or_else(|| unavailable(Unavailable::Busy(view.facts().err().unwrap_or_default())))
@@ -199,7 +199,7 @@ async fn feed(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Respon
     }
 }
 
-/// A feed that can be read; otherwise an answer with the error.
+/// The feed and its state, or an answer with the error if it cannot be read.
 fn readable<'a>(feeds: &'a [FeedView], name: &str) -> Result<(&'a FeedView, &'a Facts), Box<Response>> {
     let feed = pick(feeds, name)?;
     let facts = feed.facts().map_err(|why| Box::new(error(StatusCode::SERVICE_UNAVAILABLE, why)))?;
@@ -255,10 +255,10 @@ async fn segments(
 #[cfg(feature = "graph")]
 fn stream_json(graph: &GraphView, stream: &StreamView) -> Value {
     let description = &stream.description;
-    // It was created as an object.
+    // `to_json` writes an object.
     let mut object: Value = serde_json::from_str(&description.to_json()).unwrap_or_default();
     if let Some(stats) = object.get_mut("stats").and_then(Value::as_object_mut) {
-        // Sinks are not queried.
+        // Sinks are not asked for their sizes.
         stats.shift_remove("size");
     }
     object["graph"] = graph.name.as_str().into();

@@ -169,7 +169,7 @@ async fn begin(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Respo
     respond::json(StatusCode::ACCEPTED, &json_of(checks.get(&feed.name)))
 }
 
-/// Verifies a feed, whatever is wrong with it.
+/// Verifies a feed. Errors and panics are returned as text.
 fn verify(
     feed: &Feed,
     note: impl Fn(Check) -> ControlFlow<()> + Send + Sync + 'static,

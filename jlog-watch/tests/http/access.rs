@@ -60,6 +60,6 @@ fn what_is_no_question_or_too_long_is_refused() {
     assert!(matches!(with(&format!("GET /{}", "x".repeat(20_000)), ""), 414 | 431));
     assert_eq!(with("GET /metrics", &"X: y\r\n".repeat(200)), 431);
     assert_eq!(send(connect(&server), "nonsense\r\n\r\n").status, 400);
-    // It continues to answer.
+    // The server continues to answer.
     assert_eq!(ask_with(&server, "/health/live", "").status, 200);
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Place, append, ask, consume, serve};
 
-/// The errors of a value according to a schema of OpenAPI 3.1, as far as ours go.
+/// Checks a value against a schema of OpenAPI 3.1, as far as our schemas need it.
 pub(crate) fn check(schema: &Value, value: &Value, all: &Value, at: &str) {
     if let Some(name) = schema["$ref"].as_str() {
         let schema = all.pointer(name.strip_prefix('#').unwrap()).unwrap();
@@ -142,7 +142,7 @@ fn messages_are_found_by_place_time_and_content() {
     assert_eq!(bodies(&last), ["message 0029", "a late one"]);
     assert_eq!((last["complete"].as_bool(), last["looked_at"].as_u64()), (Some(true), Some(2)));
     assert_eq!(find("after=00000000:00000000&limit=2")["next"], "00000000:00000002");
-    // One piece after the other is all of it.
+    // The pieces together are everything.
     let (mut all, mut after) = (Vec::new(), "00000000:00000000".to_owned());
     loop {
         let piece = find(&format!("after={after}&limit=7"));

@@ -25,7 +25,7 @@ fn request(server: &Server, method: &str, path: &str, headers: &str, body: &str)
     )
 }
 
-/// Asks with the token, and checks the answer against the description.
+/// Sends a request with the token, and checks the answer against the description.
 fn change(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
     let authorized = format!("Authorization: Bearer {TOKEN}\r\n");
     let answer = request(server, method, path, &authorized, body);
@@ -104,7 +104,7 @@ fn subscribers_are_added_moved_and_removed() {
     let delete = |name: &str| change(&server, "DELETE", &format!("/feeds/a/subscribers/{name}"), "").0;
     assert_eq!((delete("new"), delete("new")), (200, 404));
     assert_eq!(change(&server, "PUT", "/feeds/none/subscribers/x", "").0, 404);
-    // What was there before is where it was.
+    // The other subscriber is where it was.
     assert_eq!(log.checkpoint("s").unwrap(), log.resolve(&Start::Beginning).unwrap());
 }
 
@@ -165,15 +165,15 @@ fn streams_are_switched_connected_and_logged_to() {
     assert_eq!(status("POST", "ring/log", "{\"level\":\"info\"}"), 400);
     assert_eq!(status("POST", "ring/log", "{\"text\":\"x\",\"level\":\"loud\"}"), 400);
     assert_eq!(status("PUT", "ring/outlets/none", ""), 404);
-    // It would close a cycle.
+    // The outlet would close a cycle.
     assert_eq!(status("PUT", "ring/outlets/web%2Fx", ""), 400);
     assert_eq!(status("PUT", "web%2Fx/outlets/ring", "{\"filter\":\"level = 'info'\"}"), 409);
     assert_eq!(status("PUT", "file/outlets/ring", "{\"filter\":\"(((\"}"), 400);
     assert_eq!(status("PUT", "web%2Fx/outlets/web%2Fx", ""), 400);
     assert_eq!(status("DELETE", "web%2Fx/outlets/other", ""), 404);
-    // It has no sink.
+    // This stream has no sink.
     assert_eq!(status("POST", "web%2Fx/rotate", ""), 400);
-    // It has no file.
+    // This stream has no file.
     assert_eq!(status("POST", "ring/rotate", ""), 400);
     assert!(graph.find("none").is_none());
     assert_eq!(ask(&server, "/api/v1/streams").status, 401);
@@ -203,7 +203,7 @@ fn feeds_are_verified_in_the_background() {
         (&json!("done"), &json!(false), &json!(10))
     );
     assert_eq!((&found["checked_messages"], &found["findings"]), (&json!(10), &json!([])));
-    // A byte of a message is changed.
+    // Change a byte of a message.
     let segment = place.join("a/00000000");
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[20] ^= 1;
@@ -215,7 +215,7 @@ fn feeds_are_verified_in_the_background() {
     let found = verified("b");
     assert_eq!(found["state"], "failed", "{found}");
     assert_eq!(change(&server, "POST", "/feeds/none/verify", "").0, 404);
-    // It is a change: it takes a core for a while.
+    // Verification counts as a change, because it occupies a core for a while.
     let read_only = serve(Watch::new().feeds(place.path()));
     assert_eq!(request(&read_only, "POST", "/feeds/a/verify", "", "").status, 405);
     assert_eq!(request(&read_only, "GET", "/feeds/a/verify", "", "").json(), json!({ "state": "never" }));
@@ -246,7 +246,7 @@ fn who_asks_for_a_reload_does_not_wait_for_its_end() {
     let under_way = json!({ "reloaded": false, "pending": [] });
     assert_eq!(change(&server, "POST", "/reload", ""), (202, under_way));
     assert!(!*ended.lock().unwrap());
-    // It goes on.
+    // The sink continues.
     end.send(()).unwrap();
     until("the reload has ended", || *ended.lock().unwrap());
     drop(end);

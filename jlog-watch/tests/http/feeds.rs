@@ -26,7 +26,7 @@ fn figures_are_exact_and_the_same_after_a_restart() {
         assert_eq!(found[&place.of_s("jlog_subscriber_holds_oldest", "a")], 1.0);
         assert_eq!(found[&place.of_s("jlog_subscriber_missed_messages", "a")], 0.0);
         assert_eq!(found[&place.of("jlog_feed_up", "a")], 1.0);
-        // Nothing has happened since this server looked first.
+        // Nothing has happened since this server first looked.
         assert_eq!(found[&place.of("jlog_feed_appended_messages_total", "a")], 0.0);
         assert_eq!(found[&place.of_s("jlog_subscriber_consumed_messages_total", "a")], 0.0);
         assert!(found.values().all(|value| *value >= 0.0), "{found:?}");

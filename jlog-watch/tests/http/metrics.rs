@@ -48,7 +48,7 @@ fn both_formats_have_the_same_samples() {
     append(&place.feed("a"), 20);
     let server = serve(Watch::new().feeds(place.path()));
     let names = |body: &str| -> Vec<String> {
-        // An estimate is there from the second look on.
+        // Estimates exist from the second look on.
         let is_estimate = |line: &str| line.contains("_full_in_") || line.contains("_catch_up_");
         let lines = body.lines().filter(|line| !line.starts_with('#') && !is_estimate(line));
         lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()

@@ -1,4 +1,4 @@
-//! libmtev's REST.
+//! libmtev's REST interface.
 
 use jlog_watch::{Limits, Watch};
 use logdag::{Graph, log};
@@ -69,7 +69,7 @@ fn a_long_ring_comes_in_what_fits() {
         log!(access, "request {}", n);
     }
     let server = serve(Watch::new().graph("", graph).limits(Limits::default().response_bytes(100_000)));
-    // Since a line, everything comes in the end.
+    // Asking since a line, again and again, returns everything.
     let (mut at, mut rounds) = (0, 0);
     while at < 20_000 {
         let answer = ask(&server, &format!("/eventer/logs/http/access.json?since={at}"));
@@ -89,7 +89,7 @@ fn statistics_have_three_shapes_and_only_the_streams_that_ask_for_them() {
     let server = serve(Watch::new().graph("", graph()));
     let leaf = |n: u64| json!({ "_type": "L", "_value": n });
     let stats = |query: &str| ask(&server, &format!("/mtev/stats.json{query}")).json();
-    // As in libmtev, a stream without a sink is one of them.
+    // As in libmtev, streams without a sink are included.
     let lines = json!({ "http/access": leaf(0), "internal": leaf(7), "plain": leaf(0) });
     assert_eq!(stats(""), json!({ "mtev": { "log": { "lines": lines } } }));
     let simple = json!({ "http/access": 0, "internal": 7, "plain": 0 });

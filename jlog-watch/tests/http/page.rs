@@ -45,7 +45,7 @@ impl Browser {
         let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
         let port = said
             .find_map(|line| line.rsplit_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
-        // Its further output must not block it.
+        // The driver must not block on its further output.
         std::thread::spawn(move || said.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
         let mut browser = Self { driver, port: port.unwrap(), session: String::new(), _profile: profile };
@@ -77,7 +77,7 @@ impl Browser {
              Content-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
-        // It keeps the connection.
+        // The driver keeps the connection open.
         let mut stream = BufReader::new(stream);
         let (mut line, mut length) = (String::new(), 0);
         while line != "\r\n" {
@@ -114,7 +114,7 @@ impl Browser {
         }
     }
 
-    /// What the browser's console has said since the last time.
+    /// The messages in the browser's console since the last call.
     fn console(&self) -> Vec<String> {
         let entries = self.post(&format!("{}/se/log", self.session), &json!({ "type": "browser" }));
         let entries = entries.as_array().unwrap();
@@ -183,7 +183,7 @@ fn the_page_shows_what_happens_and_survives_a_restart() {
         );
     }
     assert_eq!(browser.console(), Vec::<String>::new());
-    // At 400 pixels nothing is cut off but within what scrolls by itself.
+    // At a width of 400 pixels, the page itself does not scroll sideways.
     let fits = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
     assert_eq!(browser.run(fits), true);
     let elsewhere = "return performance.getEntriesByType('resource').map((entry) => entry.name)\
@@ -226,8 +226,8 @@ fn the_page_asks_for_a_token_and_shows_nothing_before() {
     assert_eq!(browser.run("return document.querySelector('#token').hidden"), true);
 }
 
-/// Where the server lets clients change something, a stream has a switch; the graph shows what
-/// leads where and what does not; a segment shows what the last verification said.
+/// If the server allows changes, a stream has a switch; the graph shows where outlets lead and
+/// which lead nowhere; a segment shows the result of the last verification.
 #[test]
 #[cfg(feature = "graph")]
 fn the_page_draws_the_graph_and_switches_streams() {
@@ -254,7 +254,7 @@ fn the_page_draws_the_graph_and_switches_streams() {
     browser.run(&format!(
         "document.querySelector('#token input').value = '{token}'; document.querySelector('#token button').click()"
     ));
-    // The browser notes the answers before the token itself.
+    // Discard what the browser logged about the refused requests before the token.
     browser.console();
     browser.until("the graph", "return document.querySelectorAll('#graph rect').length === 9");
     let texts = browser
@@ -264,7 +264,7 @@ fn the_page_draws_the_graph_and_switches_streams() {
         assert!(texts.contains(&expected), "{expected}: {texts:?}");
     }
     assert_eq!(browser.run("return document.querySelectorAll('#graph path.nowhere').length"), 2);
-    // A stream is left of those that it leads to.
+    // A stream is to the left of the streams that it leads to.
     let left = "const at = (name) => [...document.querySelectorAll('#graph text')]\
                 .find((text) => text.firstChild.data === name).getBoundingClientRect().left;\
                 return at('web') < at('ring') && at('lonely') < at('nothing')";
@@ -287,7 +287,7 @@ fn the_page_draws_the_graph_and_switches_streams() {
         browser.until(kind, &format!("return document.querySelectorAll('.bar i.{kind}').length === {count}"));
     };
     segments("unchecked", 2);
-    // A byte of the first one is changed: the last one is not complete.
+    // Change a byte of the first segment; the last one is not complete.
     let segment = place.join("checked/00000000");
     let mut stored = std::fs::read(&segment).unwrap();
     stored[20] ^= 1;

@@ -59,7 +59,7 @@ fn rules_and_panels_are_about_metrics_that_there_are() {
     let log = jlog_core::Jlog::options().limits(limits).create(place.join("a")).unwrap();
     log.subscribe("s", jlog_core::Start::Beginning).unwrap();
     let graph = crate::streams::graph_with_everything(&place);
-    // Filters are counted where statistics are asked for.
+    // Filters are counted if statistics are on.
     graph.configure("counted", logdag::StreamOptions::new().stats(true)).unwrap();
     graph.add_outlet("counted", "ring", Some("status >= 500")).unwrap();
     let server = serve(Watch::new().feeds(place.path()).graph("", graph));
@@ -111,7 +111,7 @@ impl Prometheus {
             rules_file.display()
         );
         std::fs::write(&config, text).unwrap();
-        // Free a moment ago: it cannot be told to choose one itself.
+        // A port that was free a moment ago, because Prometheus cannot choose one itself.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
@@ -181,7 +181,7 @@ fn prometheus_scrapes_and_a_rule_fires_while_a_subscriber_stands_still() {
     consume(&log, 5);
     let quiet = |answer: &Value| answer["data"]["alerts"].as_array().is_some_and(Vec::is_empty);
     prometheus.until("an end of the alert", alerts, quiet);
-    // What it took as OpenMetrics is complete: counters, too.
+    // What it scraped as OpenMetrics is complete, including counters.
     let consumed = "/api/v1/query?query=jlog_subscriber_consumed_messages_total";
     prometheus.until("5 messages consumed", consumed, |answer| is(answer, "5"));
 }

@@ -18,7 +18,7 @@ fn a_thousand_slow_connections_keep_nobody_waiting() {
     let slow: Vec<_> = (0..1000)
         .map(|_| {
             let mut stream = connect(&server);
-            // One that was closed to make room for the others may say so.
+            // Writing may fail if the connection was closed to make room for others.
             let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: loc");
             stream
         })
@@ -27,7 +27,7 @@ fn a_thousand_slow_connections_keep_nobody_waiting() {
     for _ in 0..3 {
         assert!(ask(&server, "/metrics").body.contains(&place.of("jlog_feed_up", "feed")));
     }
-    // Far sooner than the server gives up the slow ones.
+    // Long before the server gives up the slow clients.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     drop(slow);
 }
@@ -35,7 +35,7 @@ fn a_thousand_slow_connections_keep_nobody_waiting() {
 #[test]
 fn headers_that_do_not_come_and_answers_that_nobody_takes_end_connections() {
     let place = Place::new();
-    // An answer that no socket's buffer holds.
+    // An answer that fits into no socket's buffer.
     let limits = Limits::default()
         .header_time(Duration::from_millis(300))
         .stall_time(Duration::from_millis(300))
@@ -62,13 +62,13 @@ fn headers_that_do_not_come_and_answers_that_nobody_takes_end_connections() {
     let long = send(connect(&server), &(head + &piece));
     assert_eq!((long.status, long.json()["error"].as_str()), (413, Some("the request's body is too long")));
 
-    // Requests one after the other, whose answers nobody reads.
+    // Pipelined requests whose answers nobody reads.
     let mut stream = connect(&server);
     stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n").repeat(1000);
     let begun = Instant::now();
-    // Both buffers fill, and then the server gives up: writing fails with an error of the
-    // connection, not of time.
+    // Both buffers fill, and then the server gives up: writing fails because the connection is
+    // closed, and not because of a timeout.
     let ended = loop {
         match stream.write_all(request.as_bytes()) {
             Ok(()) => {}

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::{Place, ask, ask_with, samples, serve, until};
 
-/// Takes nothing.
+/// A sink that takes nothing.
 #[derive(Debug)]
 struct Full;
 
@@ -104,7 +104,7 @@ fn writes_are_timed_and_rotations_counted() {
     assert!(!found.contains_key("logdag_stream_rotations_total{stream=\"ring\"}"));
 }
 
-/// Writes on request. Like a file, it does not ask for the times of lines.
+/// A sink that writes on request. Like a file, it does not need the times of lines.
 #[derive(Debug)]
 struct Stuck(Mutex<Receiver<()>>);
 
@@ -142,8 +142,7 @@ fn a_write_that_takes_long_is_seen_while_it_does() {
     assert_eq!(found["logdag_stream_write_duration_seconds_count{stream=\"slow\"}"], 1.0);
 }
 
-/// Of a stream with statistics, each filter says how many lines came to it, and how many it kept
-/// back.
+/// With statistics, a stream shows how many lines reached each filter, and how many did not pass.
 #[test]
 fn filters_are_counted_where_there_are_statistics() {
     let graph = Graph::new();
@@ -173,7 +172,7 @@ fn filters_are_counted_where_there_are_statistics() {
     assert_eq!(outlets("db"), json!([{ "name": "ring", "filter": "status >= 500" }]));
 }
 
-/// Counters and histograms that a configuration makes of lines.
+/// Counters and histograms that a configuration derives from lines.
 #[test]
 fn metrics_are_made_of_lines() {
     let config = r#"

@@ -44,7 +44,7 @@ impl Answer {
     }
 }
 
-/// Sends these bytes and takes the answer that ends with the connection.
+/// Sends these bytes and reads the answer until the connection is closed.
 pub(crate) fn send(mut stream: impl Read + Write, request: &str) -> Answer {
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
@@ -89,7 +89,7 @@ pub(crate) fn samples(server: &Server) -> BTreeMap<String, f64> {
     lines.map(sample).collect()
 }
 
-/// Asks again until this holds: servers read what was read just now only a little later.
+/// Asks again until this holds: servers do not read again what they have just read.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
@@ -123,12 +123,12 @@ impl Place {
         log
     }
 
-    /// A sample's name: with the labels of a feed.
+    /// A sample's name with the labels of a feed.
     pub(crate) fn of(&self, metric: &str, feed: &str) -> String {
         format!("{metric}{{feed=\"{}\"}}", self.join(feed).display())
     }
 
-    /// The same of its subscriber `s`.
+    /// The same with the labels of its subscriber `s`.
     pub(crate) fn of_s(&self, metric: &str, feed: &str) -> String {
         format!("{metric}{{feed=\"{}\",subscriber=\"s\"}}", self.join(feed).display())
     }

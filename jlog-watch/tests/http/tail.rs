@@ -26,11 +26,11 @@ impl Events {
         Self::open_with(server, path, &last_id)
     }
 
-    /// With further header lines, each with its line end.
+    /// Opens it with further header lines, each with its line end.
     fn open_with(server: &Server, path: &str, headers: &str) -> Self {
         let mut stream = connect(server);
         let host = socket_address(server);
-        // Without chunks, whose ends may be anywhere.
+        // HTTP/1.0 avoids chunks, which can end anywhere.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n{headers}\r\n").unwrap();
         let mut events = Self(BufReader::new(stream));
         assert_eq!(events.line(), "HTTP/1.0 200 OK");
@@ -87,7 +87,7 @@ fn a_feed_is_followed_and_gone_on_with() {
         assert_eq!(event.data["id"], *event.id);
     }
     drop(events);
-    // Also messages that arrived while the client was away.
+    // The client also gets messages that arrived while it was away.
     append(&log, 1);
     let mut events = Events::open(&server, "/api/v1/feeds/a/tail", Some(&first.id));
     for n in (0..20).chain([0]) {
@@ -98,7 +98,7 @@ fn a_feed_is_followed_and_gone_on_with() {
     // This adds no subscriber.
     assert_eq!(log.subscribers().unwrap().len(), 1);
 
-    // A feed made again: the id means nothing there.
+    // The feed was recreated: the id means nothing there.
     let mut late = Events::open(&server, "/api/v1/feeds/a/tail", Some("00001000:00000001"));
     assert_eq!(late.next().name, "restarted");
     assert_eq!(late.next().data["body"], "message 0000");
@@ -166,7 +166,7 @@ fn a_ring_is_followed_and_what_went_before_it_was_seen_is_reported() {
     assert_eq!((first.data["line"].as_str(), &*first.id), (Some("before"), "1"));
     log!(ring, "after \"{}\"", 1);
     assert_eq!(events.next().data["line"], "after \"1\"");
-    // Faster than anybody looks: most of it is gone by then.
+    // Lines arrive faster than the server looks: most are gone by then.
     for n in 0..1000 {
         log!(ring, "line {}", n);
     }

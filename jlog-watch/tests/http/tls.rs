@@ -70,7 +70,7 @@ impl Authority {
         Tls::from_files(certificate, key, clients.then(|| self.ca()).as_deref()).unwrap()
     }
 
-    /// A connection that trusts this authority, and shows these files.
+    /// A connection that trusts this authority, and presents the certificate in these files.
     fn connect(
         &self,
         to: SocketAddr,
@@ -143,7 +143,7 @@ fn clients_show_their_certificates() {
         assert_ne!(ours.curl(&server, shows), Some(true), "{shows:?}");
     }
     assert_ne!(ours.curl(&server, Some(&right)), Some(false));
-    // A page of another site may have a browser show a certificate.
+    // Another site's page could make a browser present a certificate.
     assert_eq!(ours.ask(&server, Some(&right), "Origin: https://evil.example\r\n"), Ok(403));
     // A client that trusts other authorities does not trust us.
     assert!(others.ask(&server, Some(&right), "").unwrap_err().contains("certificate"));
