@@ -1,4 +1,4 @@
-//! Exceptions: a class for each kind that a program may want to tell apart.
+//! Exceptions: a class for each kind that a program may want to distinguish.
 
 use jlog_core::Error;
 use pyo3::create_exception;

@@ -1,8 +1,8 @@
 //! The module `jlog._jlog`: jlog-core for Python. It translates, and decides nothing about storage.
 //!
 //! Calls that may wait for a disk, a lock or a message release the interpreter. Bodies are `bytes`:
-//! they are appended without a copy, and are copied once when they are read, into the object that
-//! the program gets.
+//! they are appended without a copy. Reading copies them once, into the object that the program
+//! gets.
 
 // Python documents its own items: the stub file and the docstrings.
 #![allow(missing_docs)]

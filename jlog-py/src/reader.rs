@@ -88,8 +88,8 @@ impl Reader {
             let batch = py.detach(|| {
                 let mut reader = lock(&self.reader);
                 let reader = reader.as_mut()?;
-                // The whole batch is copied without the interpreter; each body is copied from it
-                // once.
+                // The whole batch is copied while the interpreter is released; each body is then
+                // copied from it once.
                 Some(reader.next_batch(wait).map(|batch| batch.map(jlog_core::Batch::into_owned)))
             });
             if let Some(batch) = batch.ok_or_else(|| closed("reader"))?.map_err(exception)? {

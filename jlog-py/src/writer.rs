@@ -54,7 +54,7 @@ impl Writer {
         Ok(Self(RwLock::new(Some(writer.map_err(exception)?))))
     }
 
-    /// Runs something with the writer, without the interpreter.
+    /// Runs something with the writer while the interpreter is released.
     fn with<T: Send>(
         &self,
         py: Python<'_>,

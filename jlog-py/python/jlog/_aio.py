@@ -8,7 +8,7 @@ from typing import Deque, Optional
 
 from ._jlog import Message, Reader
 
-# A wait of the executor's thread ends this often, so that a loop that ends does not wait for it for long.
+# How long the executor's thread waits at a time, so that a loop that ends does not wait for it for long.
 WAIT = 0.5
 
 
@@ -30,7 +30,7 @@ class Messages:
                 loop = asyncio.get_running_loop()
                 wait = WAIT if self._follow else 0.0
                 self._reading = loop.run_in_executor(None, self._reader.next_batch, wait)
-            # Cancelled, the next call finds the read that is under way, or what it has read.
+            # If this is cancelled, the next call finds the pending read or its result.
             messages = await asyncio.shield(self._reading)
             self._reading = None
             self._next.extend(messages)

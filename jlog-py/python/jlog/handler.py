@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional
 
 from ._jlog import Writer
 
-# What every record has; anything else was given as `extra`.
+# The attributes of every record; all others were given as `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -58,5 +58,5 @@ class FeedHandler(logging.Handler):
         try:
             self._writer.flush()
         except Exception:
-            # logging flushes at exit, when the writer may be closed; what can be flushed has been then.
+            # logging flushes at exit, when the writer may be closed and has flushed everything already.
             pass
