@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const NULL: c_int = 0;
 const LZ4: c_int = 1;
-/// The most bytes in an LZ4 block.
+/// The maximum size of an LZ4 block in bytes.
 const MAX_LZ4: usize = 0x7E00_0000;
 
 /// The provider of this process.
@@ -57,10 +57,10 @@ fn decompress(provider: c_int, source: &[u8], dest: &mut [u8]) -> Option<usize> 
     }
 }
 
-/// The slice of a pointer and a length; `None` if there can be none.
+/// The slice of a pointer and a length; `None` if they cannot be one.
 ///
 /// # Safety
-/// `from` is NULL or points to `len` bytes, which stay as they are for the time of the call.
+/// `from` is NULL or points to `len` bytes, which do not change during the call.
 unsafe fn input<'a>(from: *const c_char, len: usize) -> Option<&'a [u8]> {
     match len {
         0 => Some(&[]),

@@ -52,10 +52,10 @@ pub(crate) const INVALID: u32 = 4;
 const AHEAD: usize = 64 << 10;
 const MAX_AHEAD: usize = 256 << 10;
 const MAX_AHEAD_LARGE: usize = 1 << 20;
-/// Messages from this size on are large, in bytes.
+/// Messages of at least this size, in bytes, are large.
 const LARGE: usize = 16 << 10;
 
-/// No segment.
+/// Stands for no segment.
 const NO_SEGMENT: u64 = u64::MAX;
 
 /// An error code with errno.
@@ -189,7 +189,7 @@ impl Ctx {
         }
     }
 
-    /// Reports it to the error function, if there is one.
+    /// Reports a failed call to the error function, if there is one.
     pub(crate) fn report_fault(&self, fault: Fault) {
         let (hook, data) = *lock(&self.own.hook);
         let Some(hook) = hook else { return };
@@ -405,7 +405,8 @@ impl Ctx {
         let alone = self.layout.multi_process.load(Relaxed) == 0;
         let alone = alone.then(|| log.writer_with(options.locking(Locking::SingleProcess).at_once()));
         let writer = match alone {
-            // Others write although this one wants to be alone. With locks, nothing is lost.
+            // The program asked to be the only writer, but others write, too. With locks, nothing
+            // is lost.
             None | Some(Err(Error::WriterBusy { .. })) => log.writer_with(options),
             Some(other) => other,
         };

@@ -6,10 +6,10 @@ use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::slice;
 
-/// Is called with a key or a value that leaves the table.
+/// Called with a key or a value that is removed from the table.
 pub type JLogHashFreeFunc = Option<unsafe extern "C" fn(*mut c_void)>;
 
-/// A key with its value, and the next one of the same list.
+/// A key with its value, and the next bucket in the same list.
 #[repr(C)]
 pub struct jlog_hash_bucket {
     k: *const c_char,
@@ -384,8 +384,8 @@ pub unsafe extern "C" fn jlog_hash_destroy(
 /// during the iteration.
 ///
 /// # Safety
-/// `h` is NULL or a table, `iter` NULL or a walk over it, the others are NULL or room for such
-/// values.
+/// `h` is NULL or a table, `iter` is NULL or an iteration over it, the others are NULL or room for
+/// such values.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_hash_next(
     h: *mut jlog_hash_table,

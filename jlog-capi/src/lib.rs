@@ -54,9 +54,9 @@ impl From<jlog_id> for LogId {
     }
 }
 
-/// The panic that a call ended with, as an error.
+/// The error of a call that panicked.
 const PANIC: Fault = Fault::new(abi::NOT_SUPPORTED, libc::EFAULT);
-/// A pointer that must not be NULL was.
+/// The error of a pointer that must not be NULL.
 const NULL: Fault = Fault::new(abi::NOT_SUPPORTED, libc::EINVAL);
 
 /// Runs a call on a context, records its outcome, and returns its result or `failed`.
@@ -99,7 +99,7 @@ unsafe fn call_reporting<R>(
     }
 }
 
-/// The same for calls that have no error code of their own.
+/// The same for calls that do not set an error code.
 ///
 /// # Safety
 /// As [`call`].
@@ -117,7 +117,7 @@ fn but_illegal_writes(code: c_int) -> bool {
 /// The bytes of a C string.
 ///
 /// # Safety
-/// `text` is NULL, or ends with a NUL and stays as it is for the time of the call.
+/// `text` is NULL, or ends with a NUL and does not change during the call.
 unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
     // SAFETY: as promised.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
@@ -615,7 +615,7 @@ pub unsafe extern "C" fn jlog_ctx_write_message(
 /// The bytes of a message to write.
 ///
 /// # Safety
-/// `data` is NULL or points to `len` bytes that stay as they are for the time of the call.
+/// `data` is NULL or points to `len` bytes that do not change during the call.
 unsafe fn message<'a>(data: *const c_void, len: usize) -> Outcome<&'a [u8]> {
     match (data.is_null(), len) {
         (_, 0) => Ok(&[]),

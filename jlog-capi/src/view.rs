@@ -1,5 +1,5 @@
-//! The messages that a C reader was given, whose memory stays in place as long as with the C
-//! library.
+//! The messages that a C reader was given. Their memory stays in place as long as it does with the
+//! C library.
 //!
 //! Messages are handed out in the buffer that the engine read them into, and are not copied again:
 //! a chunk takes over the buffer of a batch. It is our own memory and not a map of the segment,
@@ -17,7 +17,7 @@ use jlog_core::{LogId, Message};
 
 use crate::abi::{jlog_message, jlog_message_header_compressed};
 
-/// The most memory, in bytes, of all buffers that are kept for later reads.
+/// The maximum memory, in bytes, of all buffers that are kept for later reads.
 const SPARE: usize = 16 << 20;
 const PLAIN_HEADER: usize = 16;
 const COMPRESSED_HEADER: usize = 20;
@@ -120,7 +120,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// For a jlog with this header magic, with compressed bodies or not.
+    /// A view of a jlog with this header magic, with or without compressed bodies.
     pub(crate) fn new(magic: u32, compressed: bool) -> Self {
         let header_len = if compressed { COMPRESSED_HEADER } else { PLAIN_HEADER };
         Self { chunks: Vec::new(), magic, header_len, spare: Vec::new() }
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!((view.segment(), view.spare.len()), (None, 2));
     }
 
-    /// Wherever a read begins and however long it is, it returns the right messages.
+    /// A read returns the right messages, wherever it begins and however long it is.
     #[test]
     fn any_message_of_many_is_found() {
         const COUNT: u32 = 5 * STRIDE + 7;
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// Lengths that lead outside the buffer, which the engine never lets through.
+    /// Lengths that lead outside the buffer, which the engine never accepts.
     #[test]
     fn nothing_outside_of_the_buffer_is_handed_out() {
         let whole = batch(&["one", "two"]);

@@ -187,7 +187,7 @@ fn tools_find_the_fields_of_a_context() {
         format!("next: {} | 1", meta(2, 200)),
     ];
     assert_eq!(lines, wanted);
-    // And that is what is on disk.
+    // The disk has the same values.
     let stored = std::fs::read(path.join("metastore")).unwrap();
     let stored: Vec<String> = stored.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(stored.join(" "), meta(2, 200));

@@ -1,6 +1,7 @@
 /*
- * A C program that uses every function of jlog.h, in every state a context can be in, and looks at what comes back.
- * Arguments: an empty directory to work in, and a jlog with checksums: two records in its segment 0, and a subscriber "s".
+ * A C program that calls every function of jlog.h in every state that a context can have, and checks
+ * the results. Arguments: an empty working directory, and a jlog with checksums, two records in
+ * segment 0, and a subscriber "s".
  */
 #define _DEFAULT_SOURCE 1
 #define _XOPEN_SOURCE 700
@@ -25,7 +26,7 @@
 
 static unsigned checks, differences;
 
-/* Where a part ends at its first difference; the other parts are run all the same. */
+/* A part ends here at its first difference; the other parts still run. */
 static jmp_buf end_of_part;
 
 static void differs(void) {
@@ -74,7 +75,7 @@ static void went(int line, const char *what, jlog_ctx *ctx, int got) {
 
 static char scratch[1024];
 
-/* The path of something in the directory to work in; four of them are good at a time. */
+/* The path of something in the working directory; the last four paths stay valid. */
 static const char *in(const char *name) {
   static char paths[4][2048];
   static int turn;
@@ -146,7 +147,8 @@ static int is_message(const jlog_message *message, const char *prefix, int n) {
   return holds(message, body);
 }
 
-/* Reads to the end, checks that "<prefix><n>" from `from` on follow each other, stores the checkpoint; how many. */
+/* Reads to the end, checks that the messages are "<prefix><n>" from `from` on, and stores the
+ * checkpoint. Returns the number of messages. */
 static int drain(jlog_ctx *ctx, const char *prefix, int from) {
   int total = 0;
   for (;;) {
@@ -415,7 +417,7 @@ static void states(void) {
   OK(ctx, jlog_ctx_add_subscriber(ctx, "c", JLOG_END));
   SAME(jlog_ctx_remove_subscriber(ctx, "c"), 1);
   SAME(jlog_ctx_close(ctx), 0);
-  /* Spoilt by an open that failed. */
+  /* Unusable after a failed open. */
   ctx = fresh("states");
   FAILS(ctx, jlog_ctx_open_reader(ctx, "nobody"), JLOG_ERR_INVALID_SUBSCRIBER);
   refuses_opening(ctx);
@@ -469,7 +471,7 @@ static void setting_up(void) {
   OK(ctx, jlog_ctx_read_message(ctx, &first, &message));
   CHECK(is_message(&message, "m", 0));
   SAME(jlog_ctx_close(ctx), 0);
-  /* Compression: none at all, or with a header of its own and nothing done. */
+  /* Compression: none at all, or the header of a compressed jlog without compression. */
   ctx = fresh("framed");
   OK(ctx, jlog_ctx_set_use_compression(ctx, 1));
   OK(ctx, jlog_ctx_set_compression_provider(ctx, JLOG_COMPRESSION_NULL));
@@ -487,7 +489,7 @@ static void setting_up(void) {
   SAME(pread(fd, stored, sizeof stored, 0), 16);
   close(fd);
   SAME(stored[3], 0x663A7318);
-  /* Writing alone. */
+  /* As the only writer. */
   ctx = fresh("unframed");
   SAME(jlog_ctx_set_multi_process(ctx, 0), 0);
   OK(ctx, jlog_ctx_open_writer(ctx));
@@ -548,7 +550,7 @@ static void errors_of_opening(void) {
   ctx = fresh("empty");
   FAILS(ctx, jlog_ctx_open_reader(ctx, "a"), JLOG_ERR_META_OPEN);
   SAME(jlog_ctx_close(ctx), 0);
-  /* A metastore that cannot be right stays as it is. */
+  /* An invalid metastore is not changed. */
   create("magic", 4096, 0, "a");
   uint32_t strange[4] = {0, 4096, 1, 0x12345678}, found[4];
   overwrite(in("magic/metastore"), 0, strange, sizeof strange);
@@ -562,7 +564,7 @@ static void errors_of_opening(void) {
   SAME(read(fd, found, sizeof found), 16);
   close(fd);
   CHECK(memcmp(found, strange, sizeof found) == 0);
-  /* A pre-commit buffer that somebody else writes to. */
+  /* A pre-commit buffer that another writer uses. */
   create("busy", 4096, 0, "a");
   jlog_ctx *first = fresh("busy");
   jlog_ctx_set_pre_commit_buffer_size(first, 512);
@@ -617,7 +619,7 @@ static void errors_of_subscribers(void) {
 static void errors_of_reading(const char *checked) {
   jlog_id first, last, id;
   jlog_message message, many[8];
-  /* Messages of ten bytes, three to a segment: segment 0 and 1 are complete, 2 has one. */
+  /* Messages of ten bytes, three to a segment: segments 0 and 1 are complete, segment 2 has one. */
   create("reading", 70, 0, "a");
   jlog_ctx *ctx = writer_of("reading");
   fill(ctx, "message-00", 0, 7);
@@ -644,9 +646,9 @@ static void errors_of_reading(const char *checked) {
   OK(ctx, jlog_ctx_bulk_read_messages(ctx, &first, 3, many));
   for (int n = 0; n < 3; n++) CHECK(is_message(&many[n], "message-00", n));
   FAILS(ctx, jlog_ctx_bulk_read_messages(ctx, &first, 4, many), JLOG_ERR_IDX_CORRUPT);
-  /* Nothing of that has spoilt the context. */
+  /* The context is still usable after all that. */
   SAME(drain(ctx, "message-00", 0), 7);
-  /* The other one's segments are gone. */
+  /* A segment that the other reader needs is removed. */
   jlog_ctx *other = reader_of("reading", "b");
   SAME(unlink(in("reading/00000000")), 0);
   id = (jlog_id){0, 1};
@@ -655,7 +657,7 @@ static void errors_of_reading(const char *checked) {
   SAME(drain(other, "message-00", 3), 4);
   SAME(jlog_ctx_close(other), 0);
   SAME(jlog_ctx_close(ctx), 0);
-  /* Damage that checksums show: the header is sound, the body is not. */
+  /* Damage that only checksums reveal: the header is sound, the body is not. */
   char path[2048];
   snprintf(path, sizeof path, "%s/00000000", checked);
   ctx = jlog_new(checked);
@@ -695,7 +697,7 @@ static void errors_of_writing(void) {
   jlog_ctx *ctx = writer_of("full");
   fill(ctx, "full", 0, 2);
   FAILS(ctx, jlog_ctx_write(ctx, "x", SIZE_MAX), JLOG_ERR_FILE_WRITE);
-  /* A file cannot grow any more. */
+  /* Files may not grow any more. */
   struct rlimit limit, old;
   char big[4096];
   memset(big, 'b', sizeof big);
@@ -710,7 +712,7 @@ static void errors_of_writing(void) {
   SAME(result, -1);
   SAME(code, JLOG_ERR_FILE_WRITE);
   SAME(number, EFBIG);
-  /* What was refused is not there, what follows is. */
+  /* The refused message is not stored, and the following ones are. */
   fill(ctx, "full", 2, 2);
   SAME(jlog_ctx_close(ctx), 0);
   ctx = reader_of("full", "a");
@@ -749,7 +751,7 @@ static void errors_are_told(void) {
   CHECK(strstr(heard.text, number) != NULL);
   CHECK(heard.text[strlen(heard.text) - 1] == '\n');
   SAME(jlog_ctx_close(ctx), 0);
-  /* Another function, another data; what succeeds is not told of; NULL ends it. */
+  /* Another function with other data; calls that succeed are not reported; NULL ends the reports. */
   ctx = reader_of("told", "a");
   jlog_set_error_func(ctx, hear, &heard);
   jlog_set_error_func(ctx, hear, &other);
@@ -783,13 +785,13 @@ static void messages_stay(int compressed) {
   ctx = reader_of(name, "a");
   SAME(jlog_ctx_read_interval(ctx, &first, &last), COUNT);
   if (!compressed) {
-    /* Mapped: until the next interval. */
+    /* Mapped: messages stay valid until the next interval. */
     int n = 0;
     for (id = first; id.marker <= last.marker; JLOG_ID_ADVANCE(&id)) {
       OK(ctx, jlog_ctx_read_message(ctx, &id, &all[n++]));
     }
     for (n = 0; n < COUNT; n++) CHECK(is_message(&all[n], "a message that stays where it is, number ", n));
-    /* Going back, and reading in any order, leaves the others alone. */
+    /* Going back, and reading in any order, does not affect the other messages. */
     jlog_message message;
     id.marker = 1;
     OK(ctx, jlog_ctx_read_message(ctx, &id, &message));
@@ -804,7 +806,7 @@ static void messages_stay(int compressed) {
     }
     for (n = 0; n < COUNT; n++) CHECK(is_message(&all[n], "a message that stays where it is, number ", n));
   }
-  /* All at once: good for plain and compressed ones, mapped and read, until the next call. */
+  /* In bulk: messages, plain or compressed, mapped or read, stay valid until the next call. */
   for (int method = 0; method < 2; method++) {
     SAME(jlog_ctx_read_interval(ctx, &first, &last), COUNT);
     SAME(jlog_ctx_alter_read_method(ctx, (jlog_read_method_type)method), 0);
@@ -868,7 +870,7 @@ static void buffered(void) {
   SAME(jlog_ctx_read_interval(reader, &first, &last), 0);
   OK(writer, jlog_ctx_flush_pre_commit_buffer(writer));
   SAME(drain(reader, "b", 0), 5);
-  /* A record larger than the buffer comes behind what is in it. */
+  /* A record larger than the buffer comes after the buffer's contents. */
   fill(writer, "b", 5, 3);
   char big[5000];
   memset(big, 'b', sizeof big);
@@ -923,13 +925,13 @@ static void subscribers(void) {
   CHECK(id.log == 2 && id.marker == 1);
   SAME(jlog_get_checkpoint(ctx, "copy", &id), 0);
   CHECK(id.log == 1 && id.marker == 2);
-  /* Who needs what. */
+  /* How many subscribers need which segments. */
   uint32_t earliest = 99;
   SAME(jlog_pending_readers(ctx, 0, &earliest), 2);
   SAME(earliest, 0);
   SAME(jlog_pending_readers(ctx, 1, NULL), 4);
   SAME(__jlog_pending_readers(ctx, 2), 5);
-  /* Segments go when nobody needs them. */
+  /* Segments are removed when nobody needs them. */
   SAME(jlog_ctx_remove_subscriber(ctx, "a b/\xc3\xa4"), 1);
   SAME(jlog_ctx_remove_subscriber(ctx, "a b/\xc3\xa4"), 0);
   CHECK(there("names/00000000"));
@@ -947,14 +949,14 @@ static void subscribers(void) {
   CHECK(!there("names/00000001") && there("names/00000002"));
   SAME(jlog_clean(in("names")), 0);
   SAME(jlog_clean(in("nowhere")), -1);
-  /* A reader moves the checkpoint of its own, and others'. */
+  /* A reader moves its subscriber's checkpoint. */
   ctx = reader_of("names", "end");
   id = (jlog_id){2, 0};
   OK(ctx, jlog_ctx_read_checkpoint(ctx, &id));
   SAME(drain(ctx, "message-00", 6), 1);
   SAME(jlog_get_checkpoint(ctx, "end", &id), 0);
   CHECK(id.log == 2 && id.marker == 1);
-  /* One past the end of its segment is moved back. */
+  /* A checkpoint past the end of its segment is moved back. */
   id = (jlog_id){2, 50};
   OK(ctx, jlog_ctx_read_checkpoint(ctx, &id));
   jlog_id last;
@@ -992,11 +994,11 @@ static void walking(void) {
     cur = start;
     OK(ctx, jlog_ctx_advance_id(ctx, &cur, &start, &finish));
   }
-  /* At the end it stays where it is. */
+  /* At the end, the id no longer moves. */
   CHECK(start.log == 2 && start.marker == 2 && finish.log == 2 && finish.marker == 2);
   SAME(jlog_get_checkpoint(ctx, "a", &cur), 0);
   CHECK(cur.log == 0 && cur.marker == 0);
-  /* The interval keeps to one segment; an exhausted one is left behind, and the checkpoint with it. */
+  /* An interval is within one segment; after an exhausted one, the checkpoint moves to the next. */
   cur = (jlog_id){0, 3};
   OK(ctx, jlog_ctx_read_checkpoint(ctx, &cur));
   SAME(jlog_ctx_read_interval(ctx, &start, &finish), 3);
@@ -1008,7 +1010,7 @@ static void walking(void) {
   OK(ctx, jlog_ctx_read_checkpoint(ctx, &cur));
   SAME(jlog_ctx_read_interval(ctx, &start, &finish), 2);
   CHECK(start.log == 1 && start.marker == 2 && finish.marker == 3);
-  /* With nothing new, both ids are where the checkpoint is. */
+  /* If there is nothing new, both ids are the checkpoint. */
   cur = (jlog_id){2, 2};
   OK(ctx, jlog_ctx_read_checkpoint(ctx, &cur));
   SAME(jlog_ctx_read_interval(ctx, &start, &finish), 0);
@@ -1016,7 +1018,7 @@ static void walking(void) {
   SAME(jlog_ctx_close(ctx), 0);
 }
 
-/* --- looking after it --- */
+/* --- maintenance --- */
 
 static void looking_after(void) {
   uint32_t marker = 99;
@@ -1052,7 +1054,7 @@ static void looking_after(void) {
   ctx = fresh("care");
   FAILS(ctx, jlog_idx_details(ctx, 0, &marker, &closed), JLOG_ERR_IDX_CORRUPT);
   SAME(jlog_ctx_close(ctx), 0);
-  /* An index that is nonsense is made anew. */
+  /* An invalid index is rebuilt. */
   ctx = reader_of("care", "a");
   SAME(jlog_ctx_read_interval(ctx, &first, &last), 3);
   OK(ctx, jlog_ctx_read_message(ctx, &last, &message));
@@ -1060,8 +1062,8 @@ static void looking_after(void) {
   FAILS(ctx, jlog_inspect_datafile(ctx, 77, 0), JLOG_ERR_FILE_OPEN);
   FAILS(ctx, jlog_repair_datafile(ctx, 77), JLOG_ERR_FILE_OPEN);
   SAME(jlog_repair_datafile(ctx, 0), 0);
-  /* The header of the second of three records is damaged: the others can be had, and repair takes it out. What is
-   * found is told on stderr, which is nobody's business here. */
+  /* The header of the second of three records is damaged: the others can be read, and repair takes
+   * the damage out. The findings on stderr do not matter here. */
   fflush(stderr);
   int told = dup(2), nothing = open("/dev/null", O_WRONLY);
   dup2(nothing, 2);
@@ -1080,8 +1082,8 @@ static void looking_after(void) {
   OK(ctx, jlog_ctx_read_message(ctx, &last, &message));
   CHECK(is_message(&message, "message-00", 2));
   SAME(jlog_ctx_close(ctx), 0);
-  /* Repair of the names only, and of everything; of nothing. A checkpoint that cannot be read goes to the beginning:
-   * nothing is skipped. */
+  /* Repair of the metadata only, of everything, and of a sound jlog. An unreadable checkpoint is
+   * moved to the beginning, so that nothing is skipped. */
   SAME(unlink(in("care/metastore")), 0);
   make_file("care/cp.61", "abcd", 4);
   ctx = fresh("care");
@@ -1105,7 +1107,7 @@ static void looking_after(void) {
   SAME(jlog_ctx_close(ctx), 0);
 }
 
-/* As the C library's tool does it: with a context that is a writer, a segment that nobody writes to any more. */
+/* As the C library's tool does it: a writer's context repairs a segment that is no longer written to. */
 static void repairing_with_a_writer(void) {
   jlog_id first, last;
   create("mended", 70, 0, "a");
@@ -1171,7 +1173,7 @@ static void several_contexts(void) {
   SAME(a_read, 1000);
   SAME(drain(b, "shared by two writers ", 0), 1000);
   SAME(drain(c, "alone ", 0), 1000);
-  /* Closing one leaves the others as they are. */
+  /* Closing one context does not affect the others. */
   SAME(jlog_ctx_close(one), 0);
   SAME(jlog_ctx_close(a), 0);
   fill(two, "shared by two writers ", 1000, 10);
@@ -1268,7 +1270,7 @@ static void fork_after_close(void) {
   SAME(jlog_ctx_close(ctx), 0);
 }
 
-/* Every message is followed by a NUL byte, however it is read; those that were given before stay as they are. */
+/* Every message is followed by a NUL byte, however it is read; earlier messages do not change. */
 static void nul_after_each(int compressed, jlog_read_method_type method) {
   enum { COUNT = 400 };
   static char body[COUNT];
@@ -1313,7 +1315,7 @@ static void nul_after_each(int compressed, jlog_read_method_type method) {
   SAME(jlog_ctx_close(ctx), 0);
 }
 
-/* Whoever cuts a segment does not take away what was read from it, nor kills the reader. */
+/* Truncating a segment neither takes away messages that were read from it nor kills the reader. */
 static void a_cut_segment_leaves_what_was_read(void) {
   enum { COUNT = 200, SIZE = 10000 };
   static char body[SIZE];
@@ -1338,7 +1340,7 @@ static void a_cut_segment_leaves_what_was_read(void) {
   SAME(jlog_ctx_close(ctx), 0);
 }
 
-/* What a killed writer has left in the pre-commit buffer can be read as soon as the next one opens it. */
+/* Messages that a killed writer left in the buffer can be read as soon as the next writer opens it. */
 static void a_killed_writers_buffer(int specified) {
   const char *name = specified ? "killed-1" : "killed-0";
   create(name, 100000, 0, "a");

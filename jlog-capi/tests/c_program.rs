@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 
 use jlog_core::{Error, Jlog, Start};
 
-/// Runs the program on fresh directories; it must finish and say so.
+/// Runs the program on fresh directories. It must finish and report that.
 fn run(mut command: Command) {
     let work = tempfile::tempdir().unwrap();
-    // With checksums, which no function of the C interface switches on.
+    // A jlog with checksums, which no function of the C interface turns on.
     let checked = work.path().join("checked");
     let log = Jlog::options().checksums(true).create(&checked).unwrap();
     log.subscribe("s", Start::Beginning).unwrap();
@@ -82,7 +82,8 @@ fn the_example() {
     }
 }
 
-/// The C library lets any number of contexts read for one subscriber. Exclusive readers see ours.
+/// As in the C library, any number of contexts may read for one subscriber. Exclusive readers see
+/// ours.
 #[test]
 fn contexts_are_never_refused_and_are_seen() {
     let Some(cc) = support::compiler() else { return };

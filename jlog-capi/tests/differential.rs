@@ -67,9 +67,9 @@ impl Random {
 enum Kind {
     Plain,
     Lz4,
-    /// With a pre-commit buffer, and all in one segment.
+    /// With a pre-commit buffer, all in one segment.
     Buffered,
-    /// With a pre-commit buffer, and small segments, whose ends depend on the library.
+    /// With a pre-commit buffer and small segments, whose ends depend on the library.
     BufferedAndRolled,
 }
 
@@ -80,17 +80,17 @@ const CALLS: usize = 40;
 /// one that does not fit.)
 const LARGEST: u64 = 300;
 
-/// A script. Its calls keep out of what the C library is known to do wrong:
-/// - message reading, `advance_id` and looking into segments with a writer's context (it loses its
-///   place in the file): the driver lets readers alone do that;
-/// - reading messages of a segment that is gone (it ends the program): the driver looks first;
-/// - checkpoints in segments that are not there yet (it removes the one being written): the driver
-///   keeps them below;
-/// - a reader's mapping that is older than what it reads (it says `IDX_CORRUPT`): the driver asks
-///   for the interval first;
+/// A script. Its calls avoid the known faults of the C library:
+/// - reading messages, `advance_id` and looking into segments with a writer's context (it loses its
+///   place in the file): the driver lets only readers do that;
+/// - reading messages of a segment that is gone (it ends the program): the driver checks first;
+/// - checkpoints in segments that do not exist yet (it removes the one being written): the driver
+///   keeps checkpoints below;
+/// - a reader's mapping that is older than what it reads (it reports `IDX_CORRUPT`): the driver
+///   asks for the interval first;
 /// - checkpoints past the end of a segment (messages that are written later are skipped): see the
 ///   driver;
-/// - records larger than the pre-commit buffer (the buffer's records are lost).
+/// - records larger than the pre-commit buffer (it loses the buffer's records).
 fn script(seed: u64, kind: Kind) -> String {
     let mut random = Random(seed);
     let mut text = String::new();
@@ -102,7 +102,7 @@ fn script(seed: u64, kind: Kind) -> String {
     }
     text.push_str("init 0\nadd 0 a 0\n");
     if matches!(kind, Kind::BufferedAndRolled) {
-        // Keeps all segments: which ones are removed depends on where they end.
+        // Retains all segments, because which ones are removed depends on where they end.
         text.push_str("add 0 keep 0\n");
     }
     text.push_str("close 0\n");
@@ -118,12 +118,12 @@ fn script(seed: u64, kind: Kind) -> String {
         let number = random.below(5);
         let slot = |number: u64| usize::try_from(number).unwrap();
         match random.below(100) {
-            // Opens in a fresh context, and now and then in one that is in use.
+            // Open a fresh context, and now and then one that is in use.
             0..8 => {
                 if open[slot(writer)] == ' ' || random.one_in(4) {
                     writeln!(text, "new {writer}").unwrap();
                     if buffered {
-                        // Without one, the existing buffer stays in use.
+                        // Without this call, the existing buffer stays in use.
                         writeln!(text, "buffer {writer} 2048").unwrap();
                     }
                     writeln!(text, "writer {writer}").unwrap();
@@ -182,19 +182,19 @@ fn script(seed: u64, kind: Kind) -> String {
             93..95 => writeln!(text, "index {reader} {number}").unwrap(),
             95..96 => writeln!(text, "init {any}").unwrap(),
             96..97 => writeln!(text, "safety {any} {}", random.below(3)).unwrap(),
-            // Only ever less: with more, the C library continues in a segment that was left as
-            // full. A separate test covers whether closing or flushing begins the next segment:
-            // here the next record does.
+            // The size only shrinks: if it grew, the C library would continue in a segment that was
+            // left as full. The next record begins the next segment here; a separate test covers
+            // whether closing or flushing begins it.
             97..98 if rolled => {
                 size = 90 + (size - 90) * random.below(100) / 100;
                 writeln!(text, "size {any} {size}\nwrite {any} 1 20 {call}").unwrap();
             }
-            // The C library opens a writer for it, and with a buffer there may be only one.
+            // The C library opens a writer for this call, and with a buffer there may be only one.
             98..99 if open[0] == ' ' && open[1] == ' ' => writeln!(text, "clean 0").unwrap(),
             _ => writeln!(text, "writer {any}").unwrap(),
         }
     }
-    // Reads everything that is left, with a new subscriber.
+    // Read everything that is left, with a new subscriber.
     let rest = if matches!(kind, Kind::BufferedAndRolled) { "keep" } else { "fresh" };
     writeln!(text, "close 0\nclose 1\nadd 9 fresh 0\nclose 2\nnew 2\nreader 2 {rest}\ndrain 2").unwrap();
     text
@@ -212,7 +212,7 @@ impl Both {
             .unwrap()
     }
 
-    /// A library's answers to a script, line by line.
+    /// Runs a script with one of the libraries, and returns its answers line by line.
     fn answers(&self, ours: bool, script: &str, report: bool) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
@@ -235,7 +235,7 @@ fn difference(ours: &[String], theirs: &[String]) -> Option<String> {
     Some(format!("{}\n  ours:   {}\n  theirs: {}", ours[..at].join("\n"), line(ours), line(theirs)))
 }
 
-/// Runs scripts from a seed on with both libraries, and compares the answers that `keep` keeps.
+/// Runs scripts with both libraries, and compares the answers that `keep` selects.
 fn compare(kind: Kind, scripts: u64, keep: impl Fn(&str) -> bool) {
     let Some(both) = both() else { return };
     let scripts = std::env::var("JLOG_SCRIPTS").ok().and_then(|many| many.parse().ok()).unwrap_or(scripts);
@@ -280,7 +280,7 @@ fn a_pre_commit_buffer_and_many_segments() {
     compare(Kind::BufferedAndRolled, 40, |line| line.starts_with("drain"));
 }
 
-/// Cases that random scripts rarely find, or must leave out.
+/// Cases that random scripts rarely reach, or must avoid.
 const DETAILS: &[(&str, &str)] = &[
     (
         "a segment that is full because the limit was lowered ends when the writer is closed",
@@ -327,7 +327,7 @@ const DETAILS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Intended differences: a script, and a text in one line of our answers.
+/// Intended differences: a script, and a text that one line of our answers contains.
 const OTHERWISE: &[(&str, &str, &str)] = &[
     (
         "what a move of a checkpoint left behind when it was cut short goes with the next move",
@@ -421,7 +421,7 @@ fn one_writes_and_the_other_reads() {
                 let writer = both.start(ours_writes, &["produce", name, "0", COUNT, buffer]);
                 finish(&format!("{what}: the writer"), writer);
                 finish(&format!("{what}: the reader"), reader);
-                // And once more by the library that wrote it.
+                // Read it once more with the library that wrote it.
                 finish(&what, both.start(ours_writes, &["consume", name, "t", COUNT]));
             }
         }

@@ -1,10 +1,10 @@
 /*
- * Makes the calls that a script tells it to, and prints how each went and what the jlog looks like after it. It is run
- * with one library and with another.
+ * Makes the calls of a script, and prints the result of each and the state of the jlog after it. It
+ * runs with either library.
  *
- *   driver script <path> [told]            calls from stdin, one per line
+ *   driver script <path> [told]            makes the calls from stdin, one per line
  *   driver produce <path> <from> <count> <buffer>   writes messages
- *   driver consume <path> <name> <count>   reads as many messages as that, waiting for them
+ *   driver consume <path> <name> <count>   reads this many messages, waiting for them
  */
 #define _DEFAULT_SOURCE 1
 #define _XOPEN_SOURCE 700
@@ -57,7 +57,7 @@ static int is_segment(const char *name) {
   return strlen(name) == 8 && strspn(name, "0123456789abcdef") == 8;
 }
 
-/* Whether a segment is there, with something in it. */
+/* Whether a segment exists and is not empty. */
 static int has_segment(uint32_t log) {
   char name[2048];
   struct stat facts;
@@ -82,8 +82,9 @@ static uint32_t records_in(uint32_t log) {
   return count;
 }
 
-/* An id to checkpoint at, from random numbers: of a segment that is or was there, and not past its end, from where our
- * writer moves it back when it opens, so that nothing new is skipped, and the C library does not. */
+/* An id for a checkpoint, from random numbers: in a segment that exists or existed, and not past its
+ * end. A checkpoint past the end is an intended difference: when our writer opens the jlog, it moves
+ * the checkpoint back, so that nothing new is skipped. */
 static jlog_id checkpoint_id(unsigned log, unsigned marker) {
   jlog_id id = {log % (meta_field(0) + 1), 0};
   id.marker = marker % (records_in(id.log) + 1);
@@ -94,7 +95,7 @@ static int in_order(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The files that a jlog has by any library, and what counts in them. */
+/* Prints the files that either library makes, and their relevant contents. */
 static void show_files(void) {
   static char *names[FILES];
   int count = 0;
@@ -115,7 +116,7 @@ static void show_files(void) {
     snprintf(file, sizeof file, "%s/%s", path, names[n]);
     if (stat(file, &facts) == 0) {
       if (is_segment(names[n])) {
-        /* When the segment being written is created, before its first record or with it, is left to the library. */
+        /* A library may create the segment being written before its first record or with it. */
         if (facts.st_size > 0 || strtoul(names[n], NULL, 16) != storage) {
           printf(" %s=%lld", names[n], (long long)facts.st_size);
         }
@@ -135,7 +136,7 @@ static void show_files(void) {
 }
 
 static void make_body(unsigned char *body, size_t len, uint32_t seed) {
-  /* Nothing in it can be compressed, so that its length does not depend on who does it. */
+  /* The body is incompressible, so that its stored length does not depend on the library. */
   uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;
   for (size_t n = 0; n < len; n++) {
     state ^= state << 13;
@@ -154,20 +155,20 @@ static uint32_t digest_message(uint32_t hash, const jlog_message *message) {
   hash = digest(hash, message->mess, message->mess_len);
   hash = digest(hash, &message->header->mlen, sizeof message->header->mlen);
   hash = digest(hash, &message->header->reserved, sizeof message->header->reserved);
-  /* A time that was given, and not the one it was. */
+  /* Include the time only if the script gave it. */
   if (message->header->tv_usec == 424242) {
     hash = digest(hash, &message->header->tv_sec, sizeof message->header->tv_sec);
   }
   return hash;
 }
 
-/* How a call went: its result, and, where it failed, why. */
+/* Prints the result of a call and, if it failed, the reason. */
 static void outcome(jlog_ctx *ctx, const char *what, int result) {
   printf(" %s=%d", what, result);
   if (result < 0) printf(" %s", jlog_ctx_err_string(ctx));
 }
 
-/* The same with the system's number, where the library sets it itself. */
+/* The same with errno, for calls in which the library sets it itself. */
 static void outcome_with_errno(jlog_ctx *ctx, const char *what, int result) {
   outcome(ctx, what, result);
   if (result < 0) printf(" errno %d", jlog_ctx_errno(ctx));
@@ -202,7 +203,7 @@ static void run(char *line) {
   } else if (ctx == NULL) {
     printf(" nothing");
   } else if (is_spoilt[s] && (strcmp(what, "size") == 0 || strcmp(what, "safety") == 0)) {
-    /* What a context that could not be opened has for the jlog's settings means nothing. */
+    /* The settings of a context that could not be opened mean nothing. */
     printf(" spoilt");
   } else if (strcmp(what, "close") == 0) {
     printf(" %d", jlog_ctx_close(ctx));
@@ -264,7 +265,7 @@ static void run(char *line) {
     outcome(ctx, what, result);
     printf(" %08x", hash);
   } else if (strcmp(what, "drain") == 0) {
-    /* Bodies only: in which segment they are is left out. */
+    /* Only the bodies count, not the segments that they are in. */
     uint32_t hash = 2166136261u;
     int count, total = 0, result = 0;
     while (result == 0 && (count = jlog_ctx_read_interval(ctx, &first, &last)) > 0) {
@@ -282,12 +283,12 @@ static void run(char *line) {
     jlog_message many[MANY];
     uint32_t hash = 2166136261u;
     if (!is_reader[s]) {
-      /* On a writer, the C library loses its place. */
+      /* With a writer's context, the C library loses its place. */
       printf(" no reader");
     } else if (interval((int)s, &first, &last) >= 0) {
       jlog_id id = {a % (meta_field(0) + 1), b};
       if (!has_segment(id.log)) {
-        /* There the C library ends the program. */
+        /* The C library would end the program. */
         printf(" gone");
         return;
       }
@@ -298,7 +299,7 @@ static void run(char *line) {
       printf(" %x:%x %08x", id.log, id.marker, hash);
     }
   } else if (strcmp(what, "done") == 0) {
-    /* Checkpoint at the last, the first, or in the middle of what there is; or anywhere up to what is written. */
+    /* A checkpoint at the last, the first or the middle message, or anywhere before the end. */
     sscanf(line, "%*s %*u %u %u %u", &a, &b, &c);
     if (interval((int)s, &first, &last) >= 0 || !is_reader[s]) {
       jlog_id id = a == 0 ? last : a == 1 ? first : (jlog_id){last.log, (first.marker + last.marker) / 2};
@@ -350,7 +351,7 @@ static void run(char *line) {
     outcome(ctx, what, jlog_ctx_first_log_id(ctx, &id));
     printf(" %x:%x", id.log, id.marker);
   } else if (strcmp(what, "last") == 0 && is_reader[s] && !has_segment(meta_field(0))) {
-    /* An empty segment is there, or is not: when it is created is left to the library. */
+    /* The libraries create an empty segment at different times. */
     printf(" empty");
   } else if (strcmp(what, "last") == 0) {
     jlog_id id = {0xaaaa, 0xbbbb};
@@ -406,7 +407,7 @@ static int script(int with_told) {
   return 0;
 }
 
-/* Message n: its number, and up to 200 bytes behind it. */
+/* Makes message n: its number, followed by up to 200 bytes. */
 static size_t numbered(char *body, unsigned n) {
   size_t len = (size_t)sprintf(body, "message %u ", n);
   for (unsigned more = n * 37 % 200; more > 0; more--) body[len++] = (char)('a' + (more + n) % 26);
@@ -425,13 +426,13 @@ static int produce(unsigned from, unsigned count, unsigned buffer) {
   if (jlog_ctx_open_writer(ctx) != 0) return failed(ctx, "open_writer");
   for (unsigned n = from; n < from + count; n++) {
     if (jlog_ctx_write(ctx, body, numbered(body, n)) != 0) return failed(ctx, "write");
-    /* The other one gets a chance to read in between. */
+    /* Give the reader a chance to read in between. */
     if (n % 500 == 0) usleep(2000);
   }
   return jlog_ctx_close(ctx);
 }
 
-/* Messages of two producers come in one jlog: those of each in their order. */
+/* The messages of two producers are in one jlog; those of each producer come in order. */
 static int consume(const char *name, unsigned count) {
   enum { PRODUCERS = 2, APART = 1000000 };
   char body[512];

@@ -1,6 +1,7 @@
 /*
- * A C program that includes jlog_private.h, as fq and libmtev do: the names of files, the fields of a context while it is used,
- * and the functions beside the contexts. Argument: an empty directory to work in.
+ * A C program that includes jlog_private.h, as fq and libmtev do. It checks the names of files, the
+ * fields of a context in use, and the functions that need no context. Argument: an empty working
+ * directory.
  */
 #define _GNU_SOURCE 1
 
@@ -40,7 +41,7 @@ static void hears(void *data, const char *format, ...) {
   ++*(int *)data;
 }
 
-/* A context that is used from beginning to end, and what its fields say meanwhile. */
+/* The fields of a context during its whole life. */
 static void fields(void) {
   int heard = 0;
   char path[MAXPATHLEN];
@@ -90,7 +91,7 @@ static void fields(void) {
   u_int32_t passed = 0;
   for (int n = 1; n <= 60; n++) {
     CHECK(jlog_ctx_write(writer, "0123456789", 10) == 0);
-    /* What a cleaner must leave alone is the segment being written. */
+    /* A cleaner relies on this to leave the segment being written alone. */
     CHECK(writer->current_log == writer->meta->storage_log);
     CHECK((char *)writer->pre_commit_pos == (char *)writer->pre_commit_buffer + *writer->pre_commit_pointer);
     if (writer->current_log > passed) passed = writer->current_log;
@@ -162,7 +163,7 @@ static void files(void) {
   CHECK(jlog_file_open(in("file"), 0, 0600, 1) == f);
   CHECK(jlog_file_open(in("file"), O_CREAT | O_EXCL, 0600, 1) == NULL && errno == EEXIST);
   CHECK(jlog_file_close(f) == 1);
-  /* It is still open once. */
+  /* The file is still open once. */
   CHECK(jlog_file_size(f) == 0);
   CHECK(jlog_file_pwrite(f, "hello", 5, 3) == 1);
   CHECK(jlog_file_size(f) == 8);
@@ -185,7 +186,7 @@ static void files(void) {
   CHECK(jlog_file_truncate(f, 4) == 1 && jlog_file_size(f) == 4);
   CHECK(jlog_file_unlock(f) == 0);
   CHECK(jlog_file_lock(f) == 1);
-  /* Another process cannot lock it now, as it would with fcntl... */
+  /* Another process cannot lock it with fcntl now... */
   pid_t child = fork();
   if (child == 0) {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

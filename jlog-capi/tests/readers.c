@@ -1,4 +1,4 @@
-/* Opens two readers of one subscriber, says so, and closes them when it is told to end. */
+/* Opens two readers of one subscriber, reports that, and closes them when its input ends. */
 #include <jlog.h>
 #include <stdio.h>
 

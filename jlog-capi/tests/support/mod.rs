@@ -1,6 +1,6 @@
 //! Shared by the tests that compile C programs.
 
-// Each test uses a part of it.
+// Each test uses only a part of this.
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
@@ -29,8 +29,8 @@ pub fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-/// The file of this name that cargo built from this crate: it is beside the test, or one directory
-/// up, and the newest belongs to the test.
+/// The file of this name that cargo built from this crate. It is in the test's directory or the one
+/// above; the newest belongs to the test.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let age =
