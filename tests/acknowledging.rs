@@ -1,4 +1,4 @@
-//! Checkpoints that are stored while a batch is in use, also by another thread; batches that
+//! Checkpoints that are stored while a batch is in use, by the same or another thread; batches that
 //! outlive their reader.
 
 use std::sync::mpsc;
@@ -38,8 +38,7 @@ fn every_message_of_a_batch_is_acknowledged_while_it_is_iterated() {
     assert_eq!(log.segments().unwrap().len(), 1, "segments that were passed are removed");
 }
 
-/// The reader continues with the next segment as soon as its checkpointer has acknowledged all of
-/// the last one, and the other way round.
+/// A segment is removed, whether the reader or its checkpointer is the second to pass its end.
 #[test]
 fn a_segment_goes_whoever_passes_its_end_first() {
     for commit_first in [true, false] {

@@ -1,4 +1,4 @@
-//! Tests that need a process of their own, because they concern the whole process.
+//! Tests that need a separate process, because they concern the whole process.
 
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
-/// Checks that a writer and a reader have at most one thread each, that it ends when it has nothing
-/// to do, and that they continue afterwards.
+/// Checks that a writer and a reader have at most one thread each, that these threads end when they
+/// have nothing to do, and that writer and reader continue to work afterwards.
 pub(crate) fn threads(feed: &str) {
     let log = Jlog::open(feed).unwrap();
     runtime().block_on(async {

@@ -1,5 +1,5 @@
-//! Writers and readers of async programs: the same on several runtimes; back-pressure, dropped
-//! futures, errors that reach the future that they are about, panics, forks, and the end.
+//! Writers and readers of async programs, on several runtimes: back-pressure, dropped futures,
+//! errors that reach the right future, panics, forks, and closing.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -25,7 +25,7 @@ use jlog_core::{
 use crate::faulty::{Fate, Faulty, Op};
 use crate::support::{bodies, new_path, read_all};
 
-/// A wait that takes this long has not been ended by anything.
+/// If a wait takes this long, nothing has ended it.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -36,7 +36,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("it hangs") })
 }
 
-/// Does the same on each runtime.
+/// Does some work on each runtime.
 fn on_each_runtime(work: impl Fn() -> Boxed<()>) {
     block_on(work());
     let runtime =
@@ -57,10 +57,10 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// A storage whose segments cannot be written before the gate is opened.
+/// A storage in which writes to segments wait until the gate is opened.
 struct Gate {
     open: Sender<()>,
-    /// Hears of every write that stands at the gate.
+    /// Receives a message for every write that waits at the gate.
     stands: Receiver<()>,
 }
 
@@ -72,7 +72,7 @@ impl Gate {
             if matches!(op, Op::Write { .. }) && op.is_segment() {
                 // The receiver may be gone.
                 let _ = stand.send(());
-                // Open for good once the sender is gone.
+                // Once the sender is gone, the gate stays open.
                 let _ = opened.lock().unwrap().recv();
             }
             Fate::Proceed
@@ -139,7 +139,7 @@ fn every_call_on_each_runtime() {
             assert_eq!(reader.lag().await.unwrap().messages, 0);
             reader.committer().sync().await.unwrap();
 
-            // A reader that waits is woken.
+            // A waiting reader is woken.
             let (batch, placed) = futures_join(reader.next_batch(), async {
                 let placed = writer.append("woken").await;
                 writer.flush().await.unwrap();
@@ -167,7 +167,7 @@ fn every_call_on_each_runtime() {
     });
 }
 
-/// Waits for both.
+/// Waits for both futures.
 async fn futures_join<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
     let (mut a, mut b) = (pin!(a), pin!(b));
     let (mut first, mut second) = (None, None);
@@ -207,7 +207,7 @@ fn ten_thousand_tasks_share_syncs() {
     let log = Jlog::options().storage(storage).create(&path).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let ids: BTreeSet<LogId> = runtime.block_on(async {
-        // Fewer than tasks, so that many wait for room.
+        // There is room for fewer messages than there are tasks, so many tasks wait.
         let writer = AsyncWriter::open_with(&log, small_bounds(3000)).await.unwrap();
         let tasks: Vec<_> =
             (0..TASKS).map(|n| tokio::spawn(writer.append_durable(format!("message {n}")))).collect();
@@ -238,7 +238,7 @@ fn a_full_writer_refuses_or_lets_wait_and_dropped_futures_do_no_harm() {
         let mut first = pin!(writer.append("first"));
         assert!(poll_once(first.as_mut()).is_pending());
         gate.wait_for_write();
-        // The thread is at work. There is room for two more.
+        // The thread is writing. There is room for two more messages.
         let second = writer.try_append("second").unwrap();
         let mut dropped_accepted = Box::pin(writer.append("dropped when accepted"));
         assert!(poll_once(dropped_accepted.as_mut()).is_pending());
@@ -292,7 +292,7 @@ fn bytes_are_bounded_and_what_is_larger_than_the_bound_goes_alone() {
     assert_eq!(lengths, [1000, 5, 80, 80]);
 }
 
-/// With a limit that only some messages fit in, each future reports on its own message.
+/// If only some messages fit below a limit, each future reports the result for its own message.
 #[test]
 fn an_error_reaches_the_future_of_its_message() {
     let (_dir, path) = new_path();
@@ -303,7 +303,7 @@ fn an_error_reaches_the_future_of_its_message() {
         let writer = AsyncWriter::open(&log).await.unwrap();
         let futures: Vec<_> = (0..40)
             .map(|n| {
-                // Large and small ones by turns.
+                // Large and small messages in turn.
                 let message = format!("{n:02}").repeat(if n % 2 == 0 { 700 } else { 10 });
                 (message.clone(), writer.try_append(message).unwrap())
             })
@@ -418,7 +418,7 @@ fn a_feed_that_is_removed_is_an_error_of_every_call() {
     });
 }
 
-/// A storage whose rule panics once.
+/// A storage that panics once, at the first call that matches `when`.
 fn panics_once(when: impl Fn(Op<'_>) -> bool + Send + Sync + 'static) -> (Arc<AtomicBool>, Arc<dyn Storage>) {
     let armed = Arc::new(AtomicBool::new(false));
     let storage = {
@@ -565,7 +565,7 @@ fn closing_takes_what_was_accepted_before_it() {
     assert_eq!(bodies(&read_all(&log)), [&b"first"[..], b"second", b"third"]);
 }
 
-/// Opening fails as it does without a thread, and names the same file.
+/// Opening fails with the same error as a blocking writer or reader, which names the same file.
 #[test]
 fn opening_fails_with_the_reason() {
     let (_dir, path) = new_path();
@@ -578,7 +578,7 @@ fn opening_fails_with_the_reason() {
     holds_the_buffer.close().unwrap();
 }
 
-/// Writes batches of this size, which a reader of 4 KiB gets one by one.
+/// Writes messages so large that a reader with batches of 4 KiB gets them one by one.
 fn feed_of_batches(path: &Path, count: u32, storage: Option<Arc<dyn Storage>>) -> Jlog {
     let mut options = Jlog::options();
     if let Some(storage) = storage {
@@ -626,8 +626,8 @@ fn look_ahead_is_bounded() {
     });
 }
 
-/// The stream ends at the end of the feed, and goes on with what has come since; committers store
-/// from another task.
+/// The stream ends at the end of the feed, and continues with messages that arrive later;
+/// committers store checkpoints from another task.
 #[test]
 fn without_following_the_stream_ends_and_goes_on() {
     on_each_runtime(|| {
@@ -654,7 +654,7 @@ fn without_following_the_stream_ends_and_goes_on() {
                 assert_eq!(log.checkpoint("one").unwrap(), last.unwrap());
                 log.writer().unwrap().append("more").unwrap();
             }
-            // Committers go on without the stream.
+            // Committers continue to work without the stream.
             drop(reader);
             assert!(matches!(committer.commit(LogId::new(0, 99)).await, Err(Error::NoSuchRecord { .. })));
             committer.commit(LogId::new(0, 3)).await.unwrap();
@@ -672,7 +672,7 @@ fn a_dropped_wait_loses_no_batch_and_a_polled_commit_is_stored() {
         let mut reader = AsyncReader::open_with(&log, "one", options).await.unwrap();
         let mut got = Vec::new();
         while got.len() < 30 {
-            // Dropped after the first poll, again and again.
+            // Drop the future after its first poll, again and again.
             if let Poll::Ready(batch) = poll_once(pin!(reader.next_batch())) {
                 got.extend(texts(&batch.unwrap().unwrap()));
             } else {
@@ -701,8 +701,8 @@ fn a_dropped_wait_loses_no_batch_and_a_polled_commit_is_stored() {
 }
 
 /// Closing commits nothing by itself, completes earlier requests, and has released the subscriber
-/// when it is ready: while the thread waits for messages, while it reads ahead, and when there is
-/// none.
+/// when its future is ready: while the thread waits for messages, while it reads ahead, and when
+/// there is no thread.
 #[test]
 fn closing_a_reader_lets_go_of_its_subscriber_and_commits_nothing() {
     on_each_runtime(|| {
@@ -712,7 +712,7 @@ fn closing_a_reader_lets_go_of_its_subscriber_and_commits_nothing() {
             let options = AsyncReaderOptions::default().reader(small_batches());
             let mut committed = None;
             for (round, look_ahead) in [0, 8000, 1 << 20].into_iter().cycle().take(12).enumerate() {
-                // No wait: the previous one is closed.
+                // Opening does not wait: the previous reader is closed.
                 let mut reader =
                     AsyncReader::open_with(&log, "one", options.look_ahead(look_ahead)).await.unwrap();
                 let committer = reader.committer();
@@ -731,7 +731,7 @@ fn closing_a_reader_lets_go_of_its_subscriber_and_commits_nothing() {
                     committed = Some(id);
                 }
                 if round % 5 == 4 {
-                    // To the end of the feed, where the thread waits for more.
+                    // Read to the end of the feed, where the thread waits for more.
                     for _ in next + 2..30 {
                         reader.next_batch().await.unwrap().unwrap();
                     }
@@ -744,7 +744,8 @@ fn closing_a_reader_lets_go_of_its_subscriber_and_commits_nothing() {
                 let closed = committer.sync().await;
                 assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
             }
-            // Polled and dropped, it is done; never polled, the reader is dropped.
+            // A close that is polled and dropped is done; if it is never polled, the reader is
+            // dropped.
             let reader = AsyncReader::open_with(&log, "one", options).await.unwrap();
             let committer = reader.committer();
             let _ = poll_once(pin!(reader.close()));
@@ -804,7 +805,7 @@ fn damage_is_an_item_until_it_is_skipped() {
     });
 }
 
-/// Without a subscriber: any reader can be wrapped.
+/// Any reader can be wrapped, even one without a subscriber.
 #[test]
 fn a_reader_without_a_subscriber() {
     let (_dir, path) = new_path();
@@ -823,7 +824,7 @@ fn a_reader_without_a_subscriber() {
     });
 }
 
-/// Runs a task of the worker, and returns what it says.
+/// Runs a task of the worker, and returns its output.
 fn worker(task: &str, feed: &Path) -> String {
     let output =
         Command::new(env!("CARGO_BIN_EXE_worker")).args([task.as_ref(), feed.as_os_str()]).output().unwrap();

@@ -13,14 +13,14 @@ fn message(n: usize) -> String {
     format!("message {n:06}")
 }
 
-/// The leftovers of unfinished backups there.
+/// The leftovers of unfinished backups in a directory.
 fn unfinished(dir: &Path) -> Vec<String> {
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with('.')).collect()
 }
 
-/// Two writers and a reader at work, over many segments: each copy is sound, is a prefix of the
-/// feed without a gap, and has at least what was readable when it began; its subscribers read what
+/// While two writers and a reader work on many segments, each copy is sound, is a prefix of the
+/// feed without a gap, and has at least what was readable when it began. Its subscribers read what
 /// they had not read.
 #[test]
 fn a_feed_in_use_is_copied_whole() {
@@ -30,7 +30,7 @@ fn a_feed_in_use_is_copied_whole() {
         log.subscribe("fast", Start::Beginning).unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            // An assertion that fails ends the others as well.
+            // A failed assertion ends the other threads as well.
             let _ends = SetOnDrop(&stop);
             for which in ["a", "b"] {
                 let (log, stop) = (&log, &stop);
@@ -40,7 +40,7 @@ fn a_feed_in_use_is_copied_whole() {
                     while !stop.load(Ordering::Relaxed) {
                         writer.append(format!("{which} {}", message(n))).unwrap();
                         n += 1;
-                        // Copies take longer than messages: the feed is not to grow without bounds.
+                        // Copies take longer than messages: the feed must not grow without bounds.
                         std::thread::sleep(Duration::from_micros(200));
                     }
                     writer.close().unwrap();
@@ -67,7 +67,7 @@ fn a_feed_in_use_is_copied_whole() {
                 assert_eq!(copy.subscribers().unwrap().len(), 1);
                 let checkpoint = copy.checkpoint("fast").unwrap();
                 let got = consume(&copy, "fast");
-                // Each writer's messages without a gap, the ids without a gap, up to the end.
+                // Up to the end, there is no gap in each writer's messages, and none in the ids.
                 let mut next = [None, None];
                 let mut last = checkpoint;
                 for one in &got {
@@ -91,7 +91,7 @@ fn a_feed_in_use_is_copied_whole() {
     }
 }
 
-/// Ends the threads that wait for this, however the scope is left.
+/// Tells the threads to end, however the scope is left.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -117,7 +117,7 @@ fn a_copy_is_a_feed_of_its_own() {
     writer.append("one").unwrap();
     writer.flush().unwrap();
     writer.append("two").unwrap();
-    // As a killed process leaves it: the buffer keeps its messages.
+    // The state that a killed process leaves: the buffer keeps its messages.
     let killed = dir.path().join("killed");
     copy_dir(&path, &killed);
     let to = dir.path().join("copy");
@@ -130,7 +130,7 @@ fn a_copy_is_a_feed_of_its_own() {
     assert_ne!(identity(&to), identity(&killed));
 }
 
-/// Feeds of the C library, of every format.
+/// Feeds of the C library, in every format.
 #[test]
 fn golden_directories_are_copied() {
     let Some(golden) = golden_dir() else { return };
@@ -172,8 +172,8 @@ fn golden_directories_are_copied() {
     assert!(tried >= 5, "only {tried} were copied");
 }
 
-/// A copy is refused over something that exists, inside the feed, and in a directory that cannot be
-/// written; it leaves no files then.
+/// A copy over something that exists, inside the feed, or in a directory that cannot be written is
+/// refused, and leaves no files.
 #[test]
 fn what_cannot_be_copied_leaves_nothing() {
     let (dir, path) = new_path();
@@ -228,7 +228,7 @@ fn links_and_pipes_are_not_copied() {
             let log = Jlog::create(&path).unwrap();
             log.writer().unwrap().append("one").unwrap();
             let (at, to) = (path.join(name), dir.path().join("copy"));
-            // Only some of them are there already.
+            // Only some of them exist already.
             let _ = std::fs::remove_file(&at);
             if link {
                 std::fs::write(dir.path().join("secret"), "secret").unwrap();

@@ -1,5 +1,5 @@
-//! One test for each fault that the C library had and fixed, and for each of those that it still
-//! has: this library must have none of them.
+//! One test for each fault that the C library has had, fixed or not: this library must have none of
+//! them.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -86,8 +86,8 @@ fn within_a_minute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 
 // What the C library has fixed.
 
-/// A process that holds a segment open writes to it after another one has rolled. The reader must
-/// not have left the segment by then, and its index must not have been closed.
+/// A process that has a segment open writes to it after another process has rolled. By then, the
+/// reader must not have left the segment, and its index must not have been closed.
 #[test]
 fn late_writes_are_not_skipped() {
     let mut conforming = Conforming::new();
@@ -110,8 +110,7 @@ fn late_writes_are_not_skipped() {
     conforming.check(&path);
 }
 
-/// As before, but the index was closed already: it disagrees with its segment then, and is made
-/// again.
+/// As before, but the index was already closed: it then disagrees with its segment, and is rebuilt.
 #[test]
 fn a_closed_index_that_is_too_short_is_made_again() {
     let mut conforming = Conforming::new();
@@ -133,7 +132,7 @@ fn a_closed_index_that_is_too_short_is_made_again() {
     conforming.check(&path);
 }
 
-/// Giving the pre-commit buffer another size flushes it, with the locks that a flush takes.
+/// Resizing the pre-commit buffer flushes it, with the locks that a flush takes.
 #[test]
 fn resizing_the_pre_commit_buffer_does_not_deadlock() {
     within_a_minute(|| {
@@ -142,14 +141,14 @@ fn resizing_the_pre_commit_buffer_does_not_deadlock() {
         let direct = log.writer_with(WriterOptions::default().bypass_pre_commit(true)).unwrap();
         let mut expected = Vec::new();
         for (n, size) in [500, 2000, 0, 100, 64 << 10, 1].into_iter().enumerate() {
-            // Full to the brim, so that the flush rolls, too; with another writer at the segment.
+            // The segment is full, so that the flush also rolls, while another writer uses it.
             let writer = log.writer().unwrap();
             for i in 0..3 {
                 let message = body((10 * n + i) as u64, 100);
                 writer.append(&message).unwrap();
                 expected.push(message);
             }
-            // Without a close or a drop before: the process is killed, its buffer stays.
+            // The process is killed without a close or a drop, and its buffer stays.
             writer.flush().unwrap();
             drop(writer);
             let message = body(n as u64, 60);
@@ -166,7 +165,7 @@ fn resizing_the_pre_commit_buffer_does_not_deadlock() {
     });
 }
 
-/// What a buffer of the old size still holds goes to the segment before the new one begins.
+/// The contents of the old buffer go to the segment before the new buffer begins.
 #[test]
 fn resizing_keeps_what_the_buffer_holds() {
     let mut conforming = Conforming::new();
@@ -176,7 +175,7 @@ fn resizing_keeps_what_the_buffer_holds() {
         let writer = log.writer().unwrap();
         writer.append("flushed").unwrap();
         drop(writer);
-        // As a killed C process leaves it.
+        // The state that a killed C process leaves.
         let records = [plain_record(b"left"), plain_record(b"behind")].concat();
         let buffer = std::fs::OpenOptions::new().write(true).open(path.join("pre_commit")).unwrap();
         buffer.write_all_at(&records, 4).unwrap();
@@ -230,7 +229,8 @@ fn a_flush_leaves_no_empty_segment() {
     let mut conforming = Conforming::new();
     for buffer in [96, 100, 128, 192, 1000] {
         let (_dir, path) = new_path();
-        // Records of 32 bytes: with some of the buffers, flushes end exactly with the segment.
+        // Records have 32 bytes: with some of the buffers, a flush ends exactly at the segment's
+        // end.
         let log = Jlog::options().segment_size(96).pre_commit(buffer).create(&path).unwrap();
         let mut n = 0;
         for _ in 0..3 {
@@ -256,7 +256,7 @@ fn a_flush_leaves_no_empty_segment() {
     }
 }
 
-/// Seven segments of one message each, and the one being written with one, too.
+/// Seven complete segments and the one being written, each with one message.
 fn eight_segments() -> (tempfile::TempDir, PathBuf, Jlog) {
     let (dir, path) = new_path();
     let log = Jlog::options().segment_size(50).create(&path).unwrap();
@@ -270,7 +270,7 @@ fn eight_segments() -> (tempfile::TempDir, PathBuf, Jlog) {
     (dir, path, log)
 }
 
-/// Any number of missing segments is stepped over, wherever they are missing.
+/// Readers skip any number of missing segments, wherever they are missing.
 #[test]
 fn any_number_of_missing_segments_is_stepped_over() {
     for missing in
@@ -293,14 +293,14 @@ fn any_number_of_missing_segments_is_stepped_over() {
             for (message, n) in got.iter().zip(left) {
                 assert!(message.body.starts_with(format!("message {n}").as_bytes()));
             }
-            // And messages that are written now are read.
+            // Messages that are written now are read, too.
             log.writer().unwrap().append("news").unwrap();
             assert_eq!(bodies(&read_on(&mut reader)).last(), Some(&&b"news"[..]));
         }
     }
 }
 
-/// Runs of empty segments, which a killed process can leave, are no end either.
+/// Readers also skip runs of empty segments, which a killed process can leave.
 #[test]
 fn any_number_of_empty_segments_is_stepped_over() {
     for by_interval in [false, true] {
@@ -317,7 +317,7 @@ fn any_number_of_empty_segments_is_stepped_over() {
     }
 }
 
-/// Many compressed messages at once: every one comes back whole, whatever the ones beside it are.
+/// Many compressed messages at once: each comes back whole, whatever its neighbours are.
 #[test]
 fn bulk_reads_of_compressed_messages() {
     let mut conforming = Conforming::new();
@@ -351,7 +351,7 @@ fn bulk_reads_of_compressed_messages() {
     conforming.check(&path);
 }
 
-/// A whole life of a jlog on a file system that follows a rule: two writers, a roll, batches, the
+/// The whole life of a jlog on a file system that follows a rule: two writers, a roll, batches, the
 /// buffer, indexes, checkpoints, a torn tail, a repair.
 fn a_life_under(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + Clone + 'static) {
     let mut conforming = Conforming::new();
@@ -461,8 +461,8 @@ fn repair_of_a_healthy_jlog_changes_nothing() {
     assert_eq!(log.verify().unwrap().findings, []);
 }
 
-/// What is right in a damaged metastore is kept; what is wrong is found out from the segments, or
-/// becomes the default.
+/// Repair keeps the valid values of a damaged metastore. Invalid ones are derived from the
+/// segments, or become the default.
 #[test]
 fn repair_keeps_valid_metadata() {
     let mut conforming = Conforming::new();
@@ -503,10 +503,10 @@ fn repair_keeps_valid_metadata() {
     }
 }
 
-/// Checkpoints that are right stay, to the byte; those that cannot be read go to the beginning,
-/// whatever their size, so that nothing is skipped; others to positions that exist; those of
-/// temporary subscribers are left alone, and those before a segment that is lost, whose readers
-/// report it.
+/// Valid checkpoints do not change by a byte. Unreadable ones, whatever their size, are moved to
+/// the beginning, so that nothing is skipped; others are moved to positions that exist. Checkpoints
+/// of temporary subscribers are left alone, and so are those before a lost segment, whose readers
+/// report the loss.
 #[test]
 fn repair_keeps_valid_checkpoints() {
     const UNREADABLE: [usize; 7] = [0, 1, 3, 4, 7, 9, 4096];
@@ -558,9 +558,9 @@ fn repair_keeps_valid_checkpoints() {
 /// Ways to damage a record.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
-    /// Its header is zeroed: nobody can tell that it was one record.
+    /// Its header is zeroed: nothing shows that it was one record.
     Header,
-    /// A byte of its body is another.
+    /// A byte of its body is changed.
     Body,
 }
 
@@ -584,8 +584,8 @@ fn damaged(damage: Damage, checksums: bool, done: u32) -> (tempfile::TempDir, Pa
     (dir, path, messages)
 }
 
-/// A damaged record before a checkpoint shifts the markers behind it. A subscriber may see messages
-/// again then; it must not miss one.
+/// A damaged record before a checkpoint shifts the markers after it. A subscriber may then see
+/// messages again, but must not miss one.
 #[test]
 fn repair_makes_no_subscriber_miss_a_message() {
     for (damage, checksums) in [(Damage::Body, true), (Damage::Header, true), (Damage::Header, false)] {
@@ -633,7 +633,7 @@ fn repair_keeps_writers_out_until_it_is_done() {
     let seen = Arc::clone(&free);
     let storage = Faulty::storage(move |op| {
         if matches!(op, Op::Rename { .. }) && op.is_segment() {
-            // What a writer takes when it opens the jlog.
+            // The lock that a writer takes when it opens the jlog.
             let file = Posix.open(&metastore, Open::Write).unwrap();
             seen.lock().unwrap().push(file.try_guard(false).unwrap());
         }
@@ -680,7 +680,7 @@ fn messages_larger_than_the_buffer_overwrite_nothing() {
     }
 }
 
-/// The disk as a rule has it: full, or with room for this many bytes.
+/// A rule for a disk that is full, or has room for this many bytes.
 #[derive(Clone)]
 struct Room(Arc<AtomicU64>);
 
@@ -713,7 +713,7 @@ impl Room {
     }
 }
 
-/// 6.2: on a full disk everything can be read, checkpoints move, and segments are freed.
+/// 6.2: on a full disk, everything can be read, checkpoints move, and segments are removed.
 #[test]
 fn a_full_disk_can_be_read_and_freed() {
     let mut conforming = Conforming::new();
@@ -747,15 +747,15 @@ fn a_full_disk_can_be_read_and_freed() {
         assert_eq!(log.lag("one").unwrap(), Lag::default());
         assert_eq!(log.verify().unwrap().findings, []);
         conforming.check(&path);
-        // With room again, everything goes on.
+        // With room again, everything continues.
         room.set(u64::MAX);
         log.writer().unwrap().append("news").unwrap();
         assert_eq!(bodies(&consume(&log, "one")), [b"news"]);
     }
 }
 
-/// 6.2: what does not fit on the disk is not there, nor any part of it; what fits later is there
-/// once.
+/// 6.2: of a message that does not fit on the disk, no part is stored; one that fits later is
+/// stored once.
 #[test]
 fn an_append_on_a_full_disk_leaves_nothing_behind() {
     let mut conforming = Conforming::new();
@@ -780,8 +780,8 @@ fn an_append_on_a_full_disk_leaves_nothing_behind() {
                 let rows = read_on(&mut log.reader("one").unwrap());
                 let read = bodies(&rows);
                 if buffered {
-                    // What the buffer has accepted is in the segment or in the buffer, each record
-                    // in one.
+                    // Each record that the buffer has accepted is either in the segment or in the
+                    // buffer.
                     let fit = [56, 72].iter().filter(|&&end| end <= bytes).count();
                     let mut expected = vec![&b"before"[..]];
                     expected.extend(batch[..fit].iter().map(|message| &message[..]));
@@ -808,8 +808,7 @@ fn an_append_on_a_full_disk_leaves_nothing_behind() {
     }
 }
 
-/// 6.2: a roll that finds no room for another segment does not undo what was appended, and is made
-/// up for.
+/// 6.2: a roll that finds no room for another segment does not undo the append, and is done later.
 #[test]
 fn a_roll_on_a_full_disk_is_made_up_for() {
     let mut conforming = Conforming::new();
@@ -818,7 +817,7 @@ fn a_roll_on_a_full_disk_is_made_up_for() {
     let log = Jlog::options().storage(room.storage()).segment_size(100).create(&path).unwrap();
     let writer = log.writer().unwrap();
     writer.append("before").unwrap();
-    // Room for the record, not for another file.
+    // There is room for the record, but not for another file.
     room.set(116);
     assert_eq!(writer.append(body(1, 100)).unwrap(), Appended::InSegment(LogId::new(0, 2)));
     assert_eq!(writer.segment(), 0);
@@ -830,7 +829,8 @@ fn a_roll_on_a_full_disk_is_made_up_for() {
     conforming.check(&path);
 }
 
-/// 6.2: on a read-only disk everything can be read; operations that would have to write say so.
+/// 6.2: on a read-only disk, everything can be read; operations that would have to write fail with
+/// an error that says so.
 #[test]
 fn a_read_only_disk_can_be_read() {
     for done in [LogId::new(0, 0), LogId::new(0, 1), LogId::new(3, 1)] {
@@ -862,7 +862,7 @@ fn a_read_only_disk_can_be_read() {
     }
 }
 
-/// 6.2: the low-level interval is reading, too.
+/// 6.2: the low-level interval also works on a read-only disk.
 #[test]
 fn intervals_can_be_read_from_a_read_only_disk() {
     for done in [LogId::new(0, 0), LogId::new(0, 1), LogId::new(3, 1), LogId::new(7, 1)] {
@@ -885,8 +885,8 @@ fn intervals_can_be_read_from_a_read_only_disk() {
     }
 }
 
-/// 6.3: a torn record, wherever it is cut, is cut off by the next writer, kept, and reported;
-/// everything before it and behind it is read.
+/// 6.3: the next writer truncates, keeps and reports a torn record, wherever it was cut. Everything
+/// before and after it is read.
 #[test]
 fn a_torn_record_does_not_hide_what_follows() {
     let torn = plain_record(b"never finished");
@@ -898,8 +898,8 @@ fn a_torn_record_does_not_hide_what_follows() {
             let messages: Vec<Vec<u8>> = (0..14).map(|n| body(n, 3)).collect();
             let writer = log.writer().unwrap();
             writer.append_batch(&messages[..7]).unwrap();
-            // One that is at work while another process is killed within its write, or one that
-            // comes later.
+            // A writer that is open while another process is killed during its write, or one that
+            // is opened later.
             let writer = if with_writer {
                 writer
             } else {
@@ -925,8 +925,8 @@ fn a_torn_record_does_not_hide_what_follows() {
     }
 }
 
-/// 6.4: with checksums, no changed byte of a record goes unnoticed, and it costs this record alone:
-/// when read, and when repaired.
+/// 6.4: with checksums, reading and repair notice every changed byte of a record, and it costs only
+/// this record.
 #[test]
 fn a_changed_byte_costs_one_message_and_is_noticed() {
     let mut conforming = Conforming::new();
@@ -967,7 +967,7 @@ fn a_changed_byte_costs_one_message_and_is_noticed() {
                     file.write_all_at(&segment[at..=at], at as u64).unwrap();
                 }
             }
-            // Repaired once for every field of the header and for the body.
+            // Repair once for every field of the header and for the body.
             for at in [0, 4, 8, 12, 15, 16, 20, 39] {
                 let (_dir, copy) = new_path();
                 std::fs::create_dir(&copy).unwrap();
@@ -1000,7 +1000,7 @@ fn a_second_pre_commit_writer_is_refused() {
         assert!(matches!(error, Error::PreCommitBusy { .. }), "{error}");
         assert!(error.to_string().contains("`jlog write --direct`"), "{error}");
     }
-    // A change that is refused for one of its settings changes none.
+    // If one of several settings is refused, none is changed.
     let all = AlterOptions::default().checksums(false).segment_size(4096).safety(Safety::Safe);
     let limits = Limits { max_bytes: Some(1 << 20), ..Limits::default() };
     let before = (log.meta().unwrap(), log.limits(), log.checksums());
@@ -1065,15 +1065,15 @@ fn a_waiting_reader_is_woken() {
             let message = format!("message {n}").into_bytes();
             writer.append(&message).unwrap();
             writer.flush().unwrap();
-            // The next one is written when this one has been read: most often the reader is waiting
-            // then.
+            // The next message is written when this one has been read, when the reader is usually
+            // waiting.
             assert_eq!(heard.recv().unwrap(), message);
         }
         thread.join().unwrap();
     });
 }
 
-/// 6.7: and a waker ends a wait without a limit.
+/// 6.7: a waker ends a wait without a limit.
 #[test]
 fn a_waker_ends_a_wait() {
     within_a_minute(|| {
@@ -1122,8 +1122,7 @@ fn new_files_are_synced_with_their_directory() {
         seen.lock().unwrap().push(step);
         Fate::Proceed
     });
-    // Whether every name given is followed by a sync of the directory, and every write by one of
-    // the file.
+    // Whether a sync of the directory follows every new name, and a sync of the file every write.
     let durable = |wanted: &dyn Fn(&str) -> bool| {
         let did = did.lock().unwrap();
         for (i, step) in did.iter().enumerate() {
@@ -1166,7 +1165,7 @@ fn new_files_are_synced_with_their_directory() {
     durable(&|name| name.starts_with("cp."));
 }
 
-/// 6.9: a damaged header costs this record, not its neighbour, without checksums, too.
+/// 6.9: a damaged header costs this record and not its neighbour, even without checksums.
 #[test]
 fn a_damaged_header_costs_no_neighbour() {
     let mut conforming = Conforming::new();
@@ -1195,13 +1194,13 @@ fn a_damaged_header_costs_no_neighbour() {
     }
 }
 
-/// Makes the length of one of seven records too large, in all ways that matter, without checksums,
-/// and expects that `look` finds all others: they are intact, and found by their headers and their
-/// successors', as section 5 has it (a record counts only where another header follows, or the file
-/// ends).
+/// Makes the length of one of seven records too large, in all relevant ways, without checksums, and
+/// expects that `look` finds all others. They are intact, and can be found by their headers and
+/// those of their successors, as section 5 says (a record counts only if another header, or the end
+/// of the file, follows).
 fn with_a_damaged_length(look: impl Fn(&Jlog, &Path) -> Vec<Got>) {
     for (compression, at_length) in [(Compression::None, 12), (Compression::Lz4, 16)] {
-        // Into the next record's header, its body, and past whole records.
+        // The length reaches into the next record's header or body, or past whole records.
         for more in [1, 7, 20, 60, 130, 10_000] {
             for n in [0, 3, 5] {
                 let (_dir, path) = new_path();
@@ -1228,7 +1227,7 @@ fn with_a_damaged_length(look: impl Fn(&Jlog, &Path) -> Vec<Got>) {
     }
 }
 
-/// 6.9: a length that is too large makes a record swallow its neighbours, which a repair finds.
+/// 6.9: a repair finds the neighbours of a record whose length is too large.
 #[test]
 fn a_damaged_length_costs_no_neighbour_when_repaired() {
     let conforming = RefCell::new(Conforming::new());
@@ -1239,14 +1238,14 @@ fn a_damaged_length_costs_no_neighbour_when_repaired() {
     });
 }
 
-/// 6.9: and so does a reader that skips damage.
+/// 6.9: a reader that skips damage finds them, too.
 #[test]
 fn a_damaged_length_costs_no_neighbour_when_read() {
     let options = ReaderOptions::default().on_damage(OnDamage::Skip);
     with_a_damaged_length(|log, _| read_on(&mut log.reader_with("one", options).unwrap()));
 }
 
-/// 6.10: a metastore of unknown magic is refused, and nothing is changed, whatever is tried.
+/// 6.10: every operation refuses a metastore with an unknown magic, and changes nothing.
 #[test]
 fn an_unknown_magic_is_refused_and_nothing_changed() {
     let (_dir, path, _) = a_healthy_jlog();
@@ -1266,7 +1265,7 @@ fn an_unknown_magic_is_refused_and_nothing_changed() {
     refused(Jlog::create_or_open(&path));
     assert!(matches!(Jlog::create(&path), Err(Error::AlreadyExists { .. })));
     assert_eq!(snapshot(&path), before);
-    // One that becomes unknown while the jlog is open.
+    // The magic becomes unknown while the jlog is open.
     let (_dir, path, log) = a_healthy_jlog();
     let mut bytes = std::fs::read(path.join("metastore")).unwrap();
     bytes[12..].copy_from_slice(&0x1234_5678u32.to_le_bytes());
@@ -1279,15 +1278,15 @@ fn an_unknown_magic_is_refused_and_nothing_changed() {
     assert_eq!(snapshot(&path), before);
 }
 
-// Of the same kind: what should only look must not change anything, and nothing may make a
-// subscriber miss a message.
+// Similar faults: read-only operations must not change anything, and nothing may make a subscriber
+// miss a message.
 
-/// Asking how far subscribers are behind changes nothing, wherever their checkpoints are.
+/// Asking for the lag of subscribers changes nothing, wherever their checkpoints are.
 #[test]
 fn status_lag_and_verify_change_nothing() {
     let (_dir, path, log) = eight_segments();
     log.subscribe("at the end of a segment", Start::After(LogId::new(2, 1))).unwrap();
-    // Everything stays for this one.
+    // Everything is retained for this subscriber.
     log.subscribe("beginning", Start::Beginning).unwrap();
     log.store_checkpoint("past the end of a segment", LogId::new(4, 9)).unwrap();
     log.store_checkpoint("past the end", LogId::new(7, 9)).unwrap();
@@ -1309,8 +1308,8 @@ fn status_lag_and_verify_change_nothing() {
     assert!(after == before, "a checkpoint was moved");
 }
 
-/// A power failure can cost the current segment its last records, or all of it, and leave a
-/// checkpoint that is past its end. Messages that are appended then must not count as done.
+/// After a power failure, the current segment may have lost some or all of its records, and a
+/// checkpoint may be past its end. Messages that are appended then must not count as done.
 #[test]
 fn a_checkpoint_past_the_end_does_not_swallow_new_messages() {
     for left in [5, 3, 0] {
@@ -1331,7 +1330,7 @@ fn a_checkpoint_past_the_end_does_not_swallow_new_messages() {
     }
 }
 
-/// The same where the whole segment is gone, with its name.
+/// The same if the whole segment is gone, including its name.
 #[test]
 fn a_vanished_segment_does_not_swallow_new_messages() {
     for with_writer in [false, true] {
@@ -1355,8 +1354,8 @@ fn a_vanished_segment_does_not_swallow_new_messages() {
     }
 }
 
-/// A checkpoint that was set back from outside stays there: a reader that goes on to the next
-/// segment by itself does not move it.
+/// A checkpoint that was set back from outside stays there: a reader that continues with the next
+/// segment does not move it.
 #[test]
 fn a_reader_does_not_undo_a_checkpoint_that_was_set_from_outside() {
     let (_dir, _path, log) = eight_segments();
@@ -1372,7 +1371,7 @@ fn a_reader_does_not_undo_a_checkpoint_that_was_set_from_outside() {
     assert_eq!(consume(&log, "one").len(), 8);
 }
 
-/// A failed sync is never reported as made good: the data that it covered may be lost.
+/// After a failed sync, nothing is reported as durable: the data that it covered may be lost.
 #[test]
 fn a_failed_sync_stays_failed() {
     let (_dir, path) = new_path();

@@ -1,5 +1,5 @@
-//! A checksum is bound to the place of its record: what stands there must be what was written
-//! there, and runs that are about other records accuse nobody.
+//! A checksum is bound to the place of its record: the bytes there must be those that were written
+//! there, and runs of checksums for other records accuse no record.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -27,7 +27,7 @@ fn records(path: &Path) -> Vec<RecordInfo> {
     records
 }
 
-/// Appends a message as a writer does that keeps no checksums.
+/// Appends a message as a writer without checksums does.
 fn append_without_checksums(path: &Path, body: &[u8]) {
     append_without_checksums_at(path, Timestamp::now(), body);
 }
@@ -46,8 +46,8 @@ fn append_to(segment: &Path, time: Timestamp, body: &[u8]) {
     std::fs::OpenOptions::new().create(true).append(true).open(segment).unwrap().write_all(&bytes).unwrap();
 }
 
-/// The messages that a reader that skips damage gets, with ids, and how many bytes it skips; never
-/// takes long.
+/// The messages that a reader that skips damage gets, with ids, and how many bytes it skips. Fails
+/// if that takes long.
 fn read(path: &Path, subscriber: &'static str) -> (Vec<(LogId, Vec<u8>)>, u64) {
     let path = path.to_owned();
     let (sender, receiver) = mpsc::channel();
@@ -60,7 +60,7 @@ fn read(path: &Path, subscriber: &'static str) -> (Vec<(LogId, Vec<u8>)>, u64) {
             got.extend(batch.iter().map(|message| (message.id(), message.body().to_vec())));
         }
         let skipped = reader.skipped();
-        // Whoever waits for this may read as the same subscriber.
+        // The caller may then read as the same subscriber.
         drop(reader);
         sender.send((got, skipped)).unwrap();
     });
@@ -83,7 +83,7 @@ fn feed(messages: &[&[u8]], per_run: usize) -> (tempfile::TempDir, std::path::Pa
     (dir, path)
 }
 
-/// A tail that was never written, as ext4 and XFS leave it after a power failure: the record that
+/// After a power failure, ext4 and XFS can leave a tail that was never written. The record that
 /// reaches into it is not delivered, not counted as intact, and not kept.
 #[test]
 fn a_body_that_was_never_written_is_damage() {
@@ -112,7 +112,7 @@ fn a_body_that_was_never_written_is_damage() {
     }
 }
 
-/// One flipped digit makes a message the same as another one.
+/// One flipped digit makes a message identical to another one.
 #[test]
 fn a_record_that_looks_like_another_one_is_found() {
     let (_dir, path) = new_path();
@@ -139,8 +139,9 @@ fn a_record_that_looks_like_another_one_is_found() {
     );
 }
 
-/// In feeds of equal and nearly equal messages, every change that a reader would see is found:
-/// records swapped, copied over others, taken from another feed, bytes changed.
+/// In feeds of identical and nearly identical messages, every change that a reader would see is
+/// found: records that were swapped, copied over others or taken from another feed, and changed
+/// bytes.
 #[test]
 fn every_visible_change_is_found() {
     for seed in 1..400 {
@@ -192,8 +193,8 @@ fn every_visible_change_is_found() {
     }
 }
 
-/// The tail of a segment is lost, its checksums are not, and a writer without checksums appends:
-/// its records are read, accused by nobody, and survive a repair, whether they are as long as the
+/// The tail of a segment is lost but its checksums are not, and a writer without checksums appends.
+/// Its records are read, are not accused, and survive a repair, whether they are as long as the
 /// lost ones or not.
 #[test]
 fn records_appended_to_a_cut_segment_are_not_accused() {
@@ -225,15 +226,15 @@ fn records_appended_to_a_cut_segment_are_not_accused() {
     }
 }
 
-/// The same where the time of the appended record differs from that of the lost one in a single
-/// byte, as if that byte were damaged: the rest of the record shows that it is another one.
+/// The same if the time of the appended record differs from that of the lost one in a single byte,
+/// as if that byte were damaged: the rest of the record shows that it is another one.
 #[test]
 fn an_appended_record_whose_time_differs_by_a_byte_is_not_accused() {
     for byte in 0..3 {
         let (_dir, path) = new_path();
         let log = Jlog::create(&path).unwrap();
         log.subscribe("a", Start::Beginning).unwrap();
-        // In a moment, with low bits that are zero: a run is as old as its latest record.
+        // A time in the near future with zero low bits: a run is as old as its latest record.
         let now = Timestamp::now();
         let next = (now.micros >> 17) + 1;
         let (seconds, micros) = if next > 7 { (now.seconds + 1, 0) } else { (now.seconds, next << 17) };
@@ -251,8 +252,8 @@ fn an_appended_record_whose_time_differs_by_a_byte_is_not_accused() {
     }
 }
 
-/// A repair that takes records out and moves the rest up, without telling the sidecar, accuses
-/// nobody: what was moved is recognised by its neighbours.
+/// After a repair that takes records out and moves the rest up without updating the checksums, no
+/// record is accused: moved records are recognised by their neighbours.
 #[test]
 fn moved_records_are_not_accused() {
     let messages: Vec<String> = (0..40).map(|n| format!("message {n:04}")).collect();
@@ -281,9 +282,9 @@ fn moved_records_are_not_accused() {
     }
 }
 
-/// The same in a segment to which writers with and without checksums appended by turns: records
-/// that no checksum covers come to stand where the runs list others, and those that are listed come
-/// to stand where no run is. What is taken out was not covered, as when a killed C writer tore it.
+/// The same in a segment to which writers with and without checksums appended in turn: uncovered
+/// records move to where the runs list others, and listed records move to where there is no run.
+/// The records that are taken out were not covered, as if a killed C writer had torn them.
 #[test]
 fn moved_records_among_uncovered_ones_are_not_accused() {
     for seed in 0..150 {
@@ -328,8 +329,8 @@ fn moved_records_among_uncovered_ones_are_not_accused() {
         std::fs::write(segment(&path), bytes).unwrap();
         let mut expected: Vec<Vec<u8>> = messages.into_iter().map(|(body, _)| body).collect();
         let what = format!("seed {seed}, {gone:?} taken out");
-        // Messages that were made while this segment was written, and had to wait, may begin the
-        // next one.
+        // The next segment may begin with messages whose time is from this one, because they had to
+        // wait.
         if dice.roll(2) == 0 {
             log.writer().unwrap().roll().unwrap();
             let waited = usize::try_from(dice.roll(places.len() as u64)).unwrap();
@@ -347,8 +348,8 @@ fn moved_records_among_uncovered_ones_are_not_accused() {
     }
 }
 
-/// Where the next segment begins with a record that is older than some of this one, because it had
-/// been made before those and then waited for the lock.
+/// By how much the first record of the next segment is older than some records of this one, because
+/// it was made before them and then waited for the lock.
 const OLDER: Duration = Duration::from_millis(300);
 
 fn from_micros(micros: u64) -> Timestamp {
@@ -367,9 +368,9 @@ fn append_at(log: &Jlog, time: Timestamp, body: &[u8]) {
     writer.close().unwrap();
 }
 
-/// Records without checksums among those that a repair without checksums moved are not accused,
-/// although the next segment begins with a record that is older than they are: a batch that waited
-/// for the lock reaches into it.
+/// Records without checksums that a repair without checksums moved are not accused, although the
+/// next segment begins with an older record, because a batch that waited for the lock reaches into
+/// it.
 #[test]
 fn moved_records_younger_than_the_next_segment_are_not_accused() {
     for seed in 0..40 {
@@ -380,7 +381,7 @@ fn moved_records_younger_than_the_next_segment_are_not_accused() {
         let start = before(Timestamp::now(), 2 * OLDER).as_micros();
         let mut expected: Vec<Vec<u8>> = Vec::new();
         let mut places: Vec<(usize, usize)> = Vec::new();
-        // All of them are younger than the batch.
+        // All records are younger than the batch.
         let (first, turns) = (dice.roll(2) == 0, 6 + dice.roll(20));
         for turn in 0..turns {
             let time = from_micros(start + 1000 + 10 * turn);
@@ -419,8 +420,8 @@ fn moved_records_younger_than_the_next_segment_are_not_accused() {
     }
 }
 
-/// A segment whose tail was lost, and the next one, which begins with an older record and then has
-/// one that is younger than everything before.
+/// A segment whose tail was lost, and the next one, which begins with an older record, followed by
+/// one that is younger than everything before it.
 fn cut_before_an_older_segment() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>) {
     let (dir, path) = new_path();
     let log = Jlog::create(&path).unwrap();
@@ -438,11 +439,11 @@ fn cut_before_an_older_segment() -> (tempfile::TempDir, std::path::PathBuf, Vec<
     (dir, path, next[23..46].to_vec())
 }
 
-/// The same for what was appended after the tail of a segment was lost.
+/// The same for records that were appended after the tail of a segment was lost.
 #[test]
 fn appended_records_younger_than_the_next_segment_are_not_accused() {
     let (_dir, path, young) = cut_before_an_older_segment();
-    // Between the run of this segment and the young record of the next one.
+    // A time between the run of this segment and the young record of the next one.
     let (seconds, micros) = (&young[4..8], &young[8..12]);
     let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
     let time = Timestamp { seconds: number(seconds), micros: number(micros) };
@@ -453,8 +454,8 @@ fn appended_records_younger_than_the_next_segment_are_not_accused() {
     assert_eq!(bodies(&path), expected);
 }
 
-/// But copies of the next segment's records are, whatever it begins with; and so they are if
-/// something else stands there now, and only its checksums list them.
+/// Copies of the next segment's records are accused, whatever that segment begins with, even if the
+/// originals were overwritten and only the checksums list them.
 #[test]
 fn copies_of_young_records_of_the_next_segment_are_found() {
     for gone in [false, true] {
@@ -481,8 +482,7 @@ fn copies_of_young_records_of_the_next_segment_are_found() {
     }
 }
 
-/// A page of another segment stands in a segment, whose checksums are of the first layout: reading
-/// comes to an end.
+/// A segment with checksums of the first layout has a page of another segment: reading ends.
 #[test]
 fn a_stale_page_does_not_keep_a_reader_for_ever() {
     let Some(case) = golden_dir().map(|dir| dir.join("../cases/skip-damage-hangs/jlog")) else { return };
@@ -504,7 +504,7 @@ fn a_stale_page_does_not_keep_a_reader_for_ever() {
     assert!(got.iter().map(|(_, body)| body).eq(repaired.iter().map(|(_, body)| body)));
 }
 
-/// A sidecar that is there and cannot be read is an error, not an absent one.
+/// An unreadable sidecar is an error, and does not count as a missing one.
 #[test]
 fn an_unreadable_sidecar_is_an_error() {
     let (_dir, path) = feed(&[b"one", b"two"], 2);

@@ -57,7 +57,7 @@ fn a_second_reader_of_a_subscriber_is_refused_by_default() {
     std::thread::scope(|scope| {
         scope.spawn(|| assert_busy(log.reader("s")));
     });
-    // Readers that store no checkpoint for it, or request to share it, read all the same.
+    // Readers of other subscribers, and readers that need no claim, are not refused.
     assert_eq!(all(log.reader("other").unwrap()), MESSAGES);
     assert_eq!(all(log.reader_with("s", ReaderOptions::default().peek(true)).unwrap()), MESSAGES);
     assert_eq!(all(log.reader_from(&Start::Beginning, ReaderOptions::default()).unwrap()), MESSAGES);
@@ -77,7 +77,7 @@ fn readers_that_share_a_subscriber_get_every_message_each() {
     for reader in sharing {
         assert_eq!(all(reader), MESSAGES);
     }
-    // Never refused, but visible.
+    // Such a reader is never refused, but visible.
     let if_free = log.reader_with("s", claiming(Claim::IfFree).peek(true)).unwrap();
     assert_busy(log.reader("s"));
     let another = log.reader_with("s", shared()).unwrap();
@@ -118,8 +118,8 @@ fn a_killed_reader_has_no_claim() {
     assert_eq!(all(log.reader("s").unwrap()), MESSAGES);
 }
 
-/// A process that is killed while it starts another: for a moment, that one has a copy of the
-/// descriptor.
+/// When a process is killed while it starts another one, that one has a copy of the descriptor for
+/// a moment.
 #[test]
 fn a_lock_that_a_starting_process_keeps_for_a_moment_is_waited_for() {
     let (_dir, path) = new_path();

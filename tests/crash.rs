@@ -1,5 +1,5 @@
 //! Crashes at every call that changes the disk, in simulated storage: afterwards, everything that
-//! was promised is there, and nothing else.
+//! was promised exists, and nothing else.
 //!
 //! `JLOG_CRASH_STATES` sets how many states are tried (20,000 by default, over all tests of this
 //! file), and `JLOG_CRASH_SEED` the first seed; a failure names the seed, the call and the kind of
@@ -16,17 +16,17 @@ use jlog_core::{
 
 const FEED: &str = "/feed";
 
-/// The promises that a workload got, and after how many changing calls.
+/// The promises that a workload got, each with the number of changing calls before it.
 #[derive(Debug, Default)]
 struct Reported {
-    /// A message is in the hands of the writer: (calls before, calls after, number of the message).
+    /// The messages that the writer accepted: (calls before, calls after, number of the message).
     accepted: Vec<(u64, u64, u32)>,
     /// How many messages can be read.
     readable: Vec<(u64, usize)>,
     /// How many messages are durable.
     durable: Vec<(u64, usize)>,
-    /// The consumer's checkpoint: (calls before, calls after, messages done), and whether it was
-    /// durable.
+    /// The consumer's checkpoints: (calls before, calls after, messages done, whether it was
+    /// durable).
     checkpoints: Vec<(u64, u64, usize, bool)>,
 }
 
@@ -38,7 +38,7 @@ struct Setup {
     safety: Safety,
     checksums: bool,
     policy: SyncPolicy,
-    /// A subscriber that never moves keeps every segment.
+    /// Whether a subscriber that never moves retains every segment.
     keeper: bool,
 }
 
@@ -64,7 +64,7 @@ impl Setup {
     }
 }
 
-/// A message says which one it is, and has a length and content of its own.
+/// A message that contains its number, with its own length and content.
 fn message(number: u32) -> Vec<u8> {
     let mut body = number.to_le_bytes().to_vec();
     let len = usize::try_from(number.wrapping_mul(2_654_435_761) >> 24).unwrap() / 2;
@@ -86,7 +86,7 @@ fn consumer(log: &Jlog) -> Reader {
     log.reader_with("consumer", ReaderOptions::default().on_damage(OnDamage::Skip)).unwrap()
 }
 
-/// Does some work, and keeps the disk's state before each changing call of it.
+/// Does some work, and keeps the state of the disk before each changing call.
 fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Reported) {
     let disk = SimStorage::new();
     disk_root(&disk);
@@ -167,11 +167,11 @@ fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Reported) {
             }
             10 => {
                 if setup.policy == SyncPolicy::Never {
-                    // The next writer knows nothing of what this one has not synced.
+                    // The next writer does not know what this one has not synced.
                     writer.sync().unwrap();
                     reported.durable.push((disk.calls(), next as usize));
                 }
-                // Closed or dropped, both leave nothing in the buffer.
+                // Closing and dropping both leave nothing in the buffer.
                 if dice.roll(2) == 0 {
                     writer.close().unwrap();
                 } else {
@@ -190,7 +190,7 @@ fn work(setup: Setup, dice: &mut Dice) -> (Vec<Moment>, Reported) {
     (moments, reported)
 }
 
-/// The disk's root directory is there from the start.
+/// Makes the disk's root directory, which exists from the start.
 fn disk_root(disk: &SimStorage) {
     use jlog_core::storage::Storage;
     disk.create_dir(Path::new("/"), 0o755).unwrap();
@@ -215,7 +215,7 @@ fn read_all(log: &Jlog, subscriber: &str) -> Vec<u32> {
 /// Opens the state after a crash, and checks it against the promises until then.
 fn check(disk: &SimStorage, setup: Setup, reported: &Reported, calls: u64, power_lost: bool) {
     let log = open(disk);
-    // A reader alone sees whole messages in order, before any writer has repaired anything.
+    // Even before a writer recovers anything, a reader sees whole messages in order.
     let before_writer = read_all(&log, "consumer");
     assert!(before_writer.is_sorted_by(|a, b| a < b), "a reader before the writer: {before_writer:?}");
 
@@ -236,8 +236,8 @@ fn check(disk: &SimStorage, setup: Setup, reported: &Reported, calls: u64, power
     let durable = held(&reported.durable, calls).unwrap_or(0);
     let readable = held(&reported.readable, calls).unwrap_or(0);
 
-    // The consumer's checkpoint is the last it stored, or the one it was storing, or, when power
-    // was lost, an earlier one that is not before the last durable one.
+    // The consumer's checkpoint is the last one it stored or the one it was storing. After a power
+    // failure, it may be an earlier one, but not before the last durable one.
     let done: Vec<_> = reported.checkpoints.iter().filter(|(_, after, ..)| *after <= calls).collect();
     let least = match power_lost {
         false => done.last().map_or(0, |(_, _, messages, _)| *messages),
@@ -285,7 +285,7 @@ fn check(disk: &SimStorage, setup: Setup, reported: &Reported, calls: u64, power
         }
     }
 
-    // And it continues to work.
+    // The feed continues to work.
     let mut reader = consumer(&log);
     while reader.next_batch(Wait::No).unwrap().is_some() {}
     for number in 1_000_000..1_000_003 {

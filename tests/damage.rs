@@ -32,7 +32,7 @@ struct Written {
     id: Option<LogId>,
 }
 
-/// A small jlog as a killed writer leaves it: its files, and its messages in order; the last ones
+/// A small jlog that a killed writer left: its files, and its messages in order. The last messages
 /// are in the pre-commit buffer.
 struct Feed {
     moment: Moment,
@@ -46,13 +46,13 @@ fn open(disk: &Arc<dyn Storage>) -> jlog_core::Result<Jlog> {
     Jlog::options().storage(Arc::clone(disk)).open(FEED)
 }
 
-/// The simulated disk has no clock: every file is from the second 0, and no record from much later.
+/// A time shortly after the second 0: the simulated disk has no clock, and all files are from then.
 fn time(n: u32) -> Timestamp {
     Timestamp { seconds: 1, micros: n }
 }
 
 fn message(n: u32) -> Vec<u8> {
-    // The buffered ones have records of 32 bytes, the others of various lengths.
+    // The buffered messages have records of 32 bytes, the others records of various lengths.
     let len = if n >= 10 { 16 } else { 15 + n as usize % 5 };
     let mut body = format!("message {n:02} ").into_bytes();
     body.resize(len, b'a' + u8::try_from(n).unwrap());
@@ -95,7 +95,7 @@ impl Feed {
             log.inspect(segment, more).unwrap();
         }
         assert_eq!(written.len(), 10);
-        // The writer is still there: what it has in the buffer is as if it had been killed.
+        // The writer is still open: its buffer is in the state as if it had been killed.
         let moment = disk.moments().pop().unwrap();
         let files = files(&disk);
         let buffer = &files["pre_commit"];
@@ -151,7 +151,7 @@ impl Case<'_> {
             return false;
         }
         match self.damage {
-            // The counter that leads the buffer speaks of all of it.
+            // The counter at the beginning of the buffer is about all of its records.
             Damage::Flip { at, .. } if record.file == "pre_commit" && at < 4 => true,
             Damage::Flip { at, .. } => (record.from..record.to).contains(&at),
             Damage::Cut { to } => record.to > to,
@@ -181,7 +181,7 @@ impl Case<'_> {
         Arc::new(disk)
     }
 
-    /// Which messages a reader delivers; skips damage, if there may be any.
+    /// The numbers of the messages that a reader delivers. Skips damage, if there may be any.
     fn read(&self, reader: &mut Reader, may_be_damaged: bool) -> Vec<u32> {
         let mut got = Vec::new();
         let mut last = None;
@@ -202,7 +202,7 @@ impl Case<'_> {
         panic!("{self}: a reader does not come to an end");
     }
 
-    /// Which message this is. `None` for one that was touched where no checksum covers it.
+    /// The number of this message. `None` for one that was changed where no checksum covers it.
     fn number(&self, body: &[u8]) -> Option<u32> {
         if body == message(NEW) {
             return Some(NEW);
@@ -229,7 +229,7 @@ impl Case<'_> {
         got
     }
 
-    /// Readers and a writer meet the damage.
+    /// Lets readers and a writer meet the damage.
     fn without_repair(&self) {
         let disk = self.disk();
         let about_all = matches!(self.name, "metastore" | "settings");
@@ -256,7 +256,7 @@ impl Case<'_> {
         }
         let found = log.verify().unwrap();
         let touched = self.feed.written.iter().find(|record| self.touches(record));
-        // Of a record that says to be younger than its checksum nobody knows whether that is meant
+        // If a record claims to be younger than its checksum, it is unknown whether the checksum is
         // for it: on this disk, every checksum is from the second 0.
         if let (Damage::Flip { at, .. }, Some(record)) = (self.damage, touched)
             && let Some(id) = record.id
@@ -279,14 +279,14 @@ impl Case<'_> {
         self.check_all(&got, untouched.iter().copied().chain([NEW]), "after a writer");
     }
 
-    /// Repair comes first.
+    /// Repairs the damage first.
     fn with_repair(&self) {
         let disk = self.disk();
         let done = Jlog::options().storage(Arc::clone(&disk)).repair(FEED).unwrap();
         let log = open(&disk).unwrap_or_else(|e| panic!("{self}: after repair {done:?}: {e}"));
         let found = log.verify().unwrap();
         let damaged = found.findings.iter().any(|finding| {
-            // The writer repairs it.
+            // The writer recovers the buffer.
             finding.damage && !finding.path.ends_with("pre_commit")
         });
         assert!(!damaged, "{self}: after repair {done:?}: {found:?}");
@@ -313,7 +313,7 @@ fn bits() -> u8 {
     bits.unwrap_or(1).clamp(1, 8)
 }
 
-/// Does everything to the files whose names are meant, and reports all that goes wrong.
+/// Applies all damage to the files that `meant` selects, and reports everything that goes wrong.
 fn damage_to(meant: impl Fn(&str) -> bool, compression: Compression) {
     let feed = Feed::new(compression);
     let mut wrong = Vec::new();
@@ -323,7 +323,7 @@ fn damage_to(meant: impl Fn(&str) -> bool, compression: Compression) {
             continue;
         }
         let flips = (0..bytes.len()).flat_map(|at| {
-            // Another choice of bits for every byte, where not all of them are flipped.
+            // If not all bits are flipped, choose other ones for each byte.
             (0..bits())
                 .map(move |bit| Damage::Flip { at, bit: (bit * 3 + u8::try_from(at % 8).unwrap()) % 8 })
         });
@@ -375,7 +375,7 @@ every_byte! {
     the_guard_of_the_buffer the_guard_of_the_buffer_lz4: |name| name == "pre_commit.guard";
 }
 
-/// The only record of a segment has a checksum that covers it, too.
+/// The only record of a segment is covered by a checksum, too.
 #[test]
 fn the_only_record_of_a_segment() {
     let (_dir, path) = new_path();
@@ -413,8 +413,8 @@ fn what_is_taken_out_is_kept() {
     assert_eq!(files(&*disk)["00000001.broken-0"], damaged);
 }
 
-/// The next writer truncates what is damaged at the end of the segment, and writes where it was. A
-/// reader that follows, and has skipped that, reads what is written there then.
+/// The next writer truncates damage at the end of the segment, and writes there. A reader that has
+/// skipped the damage reads the new messages.
 #[test]
 fn what_is_written_over_a_damaged_end_is_read() {
     type Spoil = fn(&mut Vec<u8>);

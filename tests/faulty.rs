@@ -1,5 +1,5 @@
-//! A file system under the control of a test. It passes every call on to the real one, unless a
-//! rule makes the call fail or transfer fewer bytes than requested.
+//! A file system that a test controls. It passes every call on to the real one, unless a rule makes
+//! the call fail or transfer fewer bytes than requested.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jlog_core::storage::{Facts, File, Map, Open, Posix, Storage, Watch};
 
-/// A call that is about to be passed on. Paths are whole.
+/// A call that is about to be passed on. Paths are complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op<'a> {
     Open(&'a Path, Open),

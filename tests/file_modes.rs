@@ -1,4 +1,4 @@
-//! Which permissions and which owner new files get.
+//! The permissions and the owner of new files.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
@@ -14,7 +14,7 @@ fn mode(path: &Path, name: &str) -> u32 {
 #[test]
 fn files_have_the_mode_that_was_asked_for_and_follow_the_metastore() {
     let (_dir, path) = new_path();
-    // The umask of whoever runs the tests takes something away from this.
+    // The umask of whoever runs the tests removes some of these bits.
     let log = Jlog::options().file_mode(0o666).segment_size(1).create(&path).unwrap();
     log.subscribe("one", Start::Beginning).unwrap();
     let writer = log.writer().unwrap();
@@ -22,7 +22,7 @@ fn files_have_the_mode_that_was_asked_for_and_follow_the_metastore() {
     for name in ["metastore", "settings", "identity", "cp.6f6e65", "00000000", "00000001"] {
         assert_eq!(mode(&path, name), 0o666, "{name}");
     }
-    // An operator's chmod holds for what a running writer makes from then on.
+    // After an operator's chmod, a running writer makes new files with that mode.
     std::fs::set_permissions(path.join("metastore"), PermissionsExt::from_mode(0o600)).unwrap();
     writer.append("y").unwrap();
     writer.append("z").unwrap();

@@ -1,5 +1,5 @@
-//! A full disk: a tmpfs of 2 MiB that the test mounts (as root; otherwise skipped, saying so), and
-//! the simulated one.
+//! A full disk: a tmpfs of 2 MiB that the test mounts (skipped, with a message, without root), and
+//! a simulated one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,13 +12,13 @@ use tempfile::TempDir;
 
 use crate::support::{body, names_with, read_all};
 
-/// A small file system of its own.
+/// A small file system for one test.
 struct Mounted {
     dir: TempDir,
 }
 
 impl Mounted {
-    /// `None`, and a line that says so, where that is not permitted.
+    /// `None`, with a message, if mounting is not permitted.
     fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mount =
@@ -37,7 +37,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily: a test that fails may still hold files open.
+        // Lazily, because a failed test may still have files open.
         let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
     }
 }
@@ -76,7 +76,8 @@ impl Disk {
         Jlog::options().storage(self.storage())
     }
 
-    /// The room of what was removed is there again: the simulated disk does not see to that itself.
+    /// Makes the room of removed files available again, which the simulated disk does not do
+    /// itself.
     fn freed(&self, log: &Jlog) {
         if let Disk::Simulated(disk) = self {
             disk.set_space(Some(SIZE.saturating_sub(log.raw_size().unwrap())));
@@ -106,7 +107,7 @@ impl Disk {
     }
 }
 
-/// Who reads: messages in order, with their ids.
+/// A reader, with its messages in order and the last id.
 struct Consumer {
     reader: Reader,
     got: Vec<Vec<u8>>,
@@ -114,7 +115,7 @@ struct Consumer {
 }
 
 impl Consumer {
-    /// Reads on to the end, and fails where something else comes than was accepted.
+    /// Reads on to the end, and fails if a message is not the one that was accepted.
     fn read_on(&mut self, accepted: &[Vec<u8>]) {
         while let Some(batch) = self.reader.next_batch(Wait::No).unwrap() {
             for message in &batch {
@@ -128,7 +129,7 @@ impl Consumer {
     }
 }
 
-/// Appends until the disk is full; what is accepted is added.
+/// Appends until the disk is full, and adds the accepted messages to `accepted`.
 fn fill_up(writer: &Writer, accepted: &mut Vec<Vec<u8>>, batches: bool) {
     for _ in 0..10_000 {
         let n = accepted.len() as u64;
@@ -148,11 +149,10 @@ fn fill_up(writer: &Writer, accepted: &mut Vec<Vec<u8>>, batches: bool) {
     panic!("the disk does not get full");
 }
 
-/// Fills the disk, reads, frees segments, appends again, several times over: what is accepted is
-/// what is read.
+/// Fills the disk, reads, removes segments and appends again, several times: exactly the accepted
+/// messages are read.
 fn full_and_freed(disk: &Disk, pre_commit: u32, batches: bool) {
-    // A batch fits in a segment whole: three messages do not cross a border that single ones do
-    // not.
+    // Segments are so large that most batches are within one.
     let options = disk.options().segment_size(100_000).pre_commit(pre_commit);
     let log = options.create(disk.path()).unwrap();
     log.subscribe("slow", Start::Beginning).unwrap();
@@ -161,7 +161,7 @@ fn full_and_freed(disk: &Disk, pre_commit: u32, batches: bool) {
     let mut writer = log.writer().unwrap();
     for round in 0..4 {
         fill_up(&writer, &mut accepted, batches);
-        // And it stays so, without harm.
+        // The disk stays full, and further appends do no harm.
         for _ in 0..5 {
             let full = writer.append(vec![0; 100_000]).unwrap_err();
             assert!(matches!(full, Error::DiskFull { .. }), "{full}");
@@ -169,7 +169,7 @@ fn full_and_freed(disk: &Disk, pre_commit: u32, batches: bool) {
         let found = log.verify().unwrap();
         assert_eq!(found.findings, [], "round {round}: nothing half-written remains");
         if batches && pre_commit == 0 {
-            // Of a batch that crossed into a new segment, those in the filled one are there.
+            // If a batch crossed into a new segment, its messages in the filled one are stored.
             let there = read_all_quietly(&log, &slow);
             assert!(there >= accepted.len() && there <= accepted.len() + 2, "{there} {}", accepted.len());
             for n in accepted.len()..there {
@@ -178,7 +178,7 @@ fn full_and_freed(disk: &Disk, pre_commit: u32, batches: bool) {
             }
         }
         if round == 1 {
-            // A writer ends, and another begins, on the full disk.
+            // Another writer is opened on the full disk.
             drop(writer);
             writer = log.writer().unwrap();
         }
@@ -205,7 +205,7 @@ fn full_and_freed(disk: &Disk, pre_commit: u32, batches: bool) {
     assert_eq!(names_on(disk, ".tmp-"), [""; 0], "nothing is left over");
 }
 
-/// How many messages there are, those that `slow` has read included.
+/// How many messages there are, including those that `slow` has read.
 fn read_all_quietly(log: &Jlog, slow: &Consumer) -> usize {
     let options = jlog_core::ReaderOptions::default().peek(true);
     let mut reader = log.reader_with("slow", options).unwrap();
@@ -251,7 +251,7 @@ on_both! {
     no_room_for_a_subscriber no_room_for_a_subscriber_simulated: no_room_for_a_subscriber_on;
 }
 
-/// Too little room for a buffer is an error on opening, and does no harm.
+/// If there is no room for a buffer, opening fails without doing harm.
 fn no_room_for_the_buffer_on(disk: &Disk) {
     let log = disk.options().create(disk.path()).unwrap();
     log.writer().unwrap().append(b"one").unwrap();
@@ -280,7 +280,7 @@ fn what_the_buffer_holds_stays_on(disk: &Disk) {
         writer.append(body(n, 100)).unwrap();
     }
     disk.fill(0);
-    // What the segment has no room for stays in the buffer.
+    // Messages for which the segment has no room stay in the buffer.
     assert!(matches!(writer.flush().unwrap_err(), Error::DiskFull { .. }));
     drop(writer);
     let full = log.writer_with(WriterOptions::default().pre_commit(1 << 20)).unwrap_err();
@@ -312,8 +312,7 @@ fn no_room_for_a_subscriber_on(disk: &Disk) {
     log.subscribe("late", Start::Beginning).unwrap();
 }
 
-/// A buffer that the C library has made has holes in place of room: on a full disk that is an
-/// error, not a signal.
+/// A buffer that the C library made is sparse: on a full disk, using it is an error, not a signal.
 #[test]
 fn a_buffer_of_holes() {
     let Some(mounted) = Mounted::new() else { return };

@@ -1,4 +1,4 @@
-//! The fuzz targets over their committed corpora, and over mutations of them, on both kinds of
+//! Runs the fuzz targets over their committed corpora, and over mutations of them, on both kinds of
 //! disks.
 
 use std::ops::Range;
@@ -15,8 +15,8 @@ use targets::{Disk, TARGETS};
 
 /// How many mutations of each input are tried.
 const MUTATIONS: u64 = 20;
-/// How many random inputs are tried of a target that makes much of few bytes, if
-/// `JLOG_RANDOM_INPUTS` does not name the first and the number behind the last.
+/// The random inputs for a target that needs only few bytes, unless `JLOG_RANDOM_INPUTS` sets the
+/// first and the number after the last.
 const RANDOM: Range<u64> = 0..3000;
 
 fn random() -> Range<u64> {
@@ -96,7 +96,7 @@ macro_rules! corpora {
     };
 }
 
-/// Most directories that random bytes describe are ones that no committed input does.
+/// Random bytes mostly describe directories that no committed input does.
 #[test]
 fn assembled_at_random() {
     let fails = |seed: &u64| {

@@ -1,6 +1,5 @@
-//! The directories that the C library has written, read as its own reader read them
-//! (`expected.json` in each), except where that is wrong: those differences are listed here, with
-//! reasons.
+//! The directories that the C library wrote are read as its own reader read them (`expected.json`
+//! in each), unless that is wrong: those differences are listed here, with reasons.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,7 @@ use crate::support::{
     Row, check_strictly, copy_dir, golden_dir, names_with, new_path, read_on, rows, snapshot,
 };
 
-/// When the messages are written that the tests add.
+/// The time of the messages that the tests add.
 const NEWS: Timestamp = Timestamp { seconds: 1_700_000_000, micros: 1 };
 
 /// A golden directory and what the C library read from it.
@@ -22,7 +21,7 @@ struct Golden {
 }
 
 impl Golden {
-    /// `None` where there are no golden directories.
+    /// `None` if there are no golden directories.
     fn load(name: &str) -> Option<Self> {
         let dir = golden_dir()?.join(name);
         let expected = std::fs::read(dir.join("expected.json")).unwrap();
@@ -43,7 +42,7 @@ impl Golden {
     }
 }
 
-/// The expectations have names byte by byte, as Latin-1.
+/// The bytes of a name, which the expectations contain as Latin-1.
 fn name_bytes(name: &str) -> Vec<u8> {
     name.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
 }
@@ -71,8 +70,8 @@ fn consume(reader: &mut Reader) -> Vec<Row> {
     out
 }
 
-/// Reads a golden directory for each of its subscribers, from a copy of its own each, and expects
-/// what the C library read, the segments that it left, and checkpoints as listed.
+/// Reads a golden directory for each of its subscribers, each from a separate copy, and expects the
+/// messages that the C library read, the segments that it left, and the checkpoints as listed.
 fn reads_as_expected(name: &str) {
     let Some(golden) = Golden::load(name) else { return };
     let meta: String =
@@ -118,7 +117,8 @@ fn reads_as_expected(name: &str) {
     }
 }
 
-/// Every message of a subscriber is found by the low-level interval, and read by its id, too.
+/// Checks that the low-level interval finds every message of a subscriber, and that it can be read
+/// by its id.
 fn reads_by_id(golden: &Golden, subscriber: &[u8], expected: &[Row]) {
     let (_dir, path) = new_path();
     copy_dir(&golden.jlog, &path);
@@ -171,7 +171,7 @@ fn precommit_crash() {
     let (_dir, path) = new_path();
     copy_dir(&golden.jlog, &path);
     let log = Jlog::open(&path).unwrap();
-    // Opening for writing flushes what the buffer holds, once.
+    // Opening for writing flushes the buffer's contents, once.
     let writer = log.writer().unwrap();
     let recovered = log.take_events().into_iter().any(
         |event| matches!(event, Event::BufferRecovered { records, .. } if records as usize == golden.messages(b"one").len()),
@@ -221,14 +221,14 @@ fn checkpoint_past_end() {
     let from: LogId = "00000000:00000063".parse().unwrap();
     let moved = Event::CheckpointMovedBack { subscriber: "one".to_owned(), from, to: end };
     assert_eq!(log.take_events(), [moved]);
-    // So that no new message is missed.
+    // No new message is missed.
     log.writer().unwrap().append_at(NEWS, "news").unwrap();
     let news = Row::new(LogId::new(end.segment, end.marker + 1), NEWS, b"news");
     assert_eq!(to_rows(&mut reader), [news]);
 }
 
-/// Opening for writing cuts the unfinished record, keeps it aside, and goes on behind the whole
-/// ones.
+/// Opening for writing truncates the torn record, keeps its bytes, and continues after the whole
+/// records.
 fn torn(name: &str) {
     reads_as_expected(name);
     let Some(golden) = Golden::load(name) else { return };
@@ -264,8 +264,8 @@ fn torn_tail() {
 }
 
 /// The reference overwrote three of the eleven messages when it wrote this directory (spec, section
-/// 6, 1). They are nowhere in it, so that what is there is all that can be read; `c_library_faults`
-/// has the test that our writer keeps all eleven.
+/// 6, 1). They are nowhere in it, so only the others can be read; `c_library_faults` tests that our
+/// writer keeps all eleven.
 #[test]
 fn big_message() {
     reads_as_expected("big-message");
@@ -275,15 +275,15 @@ fn big_message() {
     assert_eq!(seconds, [1, 3, 4, 5, 6, 7, 9, 10], "0, 2 and 8 are lost");
 }
 
-/// The reference loses an intact record beside the damaged one (spec, section 6, 9): it gives 58 of
-/// 60 messages, ours 59, before and after a repair.
+/// The reference loses an intact record next to the damaged one (spec, section 6, 9): it delivers
+/// 58 of 60 messages, ours 59, before and after a repair.
 #[test]
 fn garbage_middle() {
     let Some(golden) = Golden::load("garbage-middle") else { return };
     let reference = golden.messages(b"one");
     assert_eq!(reference.len(), 58);
-    // Reads past the damage: 59 messages, those of the reference among them, in their order.
-    // Records keep the markers they were written with until a repair has taken the damaged one out.
+    // Reading past the damage delivers 59 messages, including those of the reference, in order.
+    // Records keep their original markers until a repair has taken the damaged one out.
     let agrees = |got: &[Row], repaired: bool| {
         assert_eq!(got.len(), 59);
         let neighbour: Vec<&Row> =
@@ -350,8 +350,8 @@ fn garbage_middle() {
     }
 }
 
-/// The reference reads nothing of a jlog from before header magics (its index finds no record with
-/// the magic that it guesses, then says FILE_CORRUPT). Such a jlog must open and read (spec,
+/// The reference cannot read a jlog from before header magics (its index finds no record with the
+/// magic that it guesses, and then reports FILE_CORRUPT). Such a jlog must open and read (spec,
 /// section 1), and only an explicit repair upgrades it.
 #[test]
 fn metastore_12() {
@@ -388,8 +388,8 @@ fn metastore_12() {
     }
 }
 
-/// Records of an old segment, decoded here: 16 bytes of magic 0, seconds, microseconds and length
-/// each, then the body.
+/// Decodes the records of an old segment: each has 16 bytes of magic 0, seconds, microseconds and
+/// length, followed by the body.
 fn old_records(mut bytes: &[u8]) -> Vec<Row> {
     let mut out = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<16>() {
@@ -404,7 +404,7 @@ fn old_records(mut bytes: &[u8]) -> Vec<Row> {
     out
 }
 
-/// The tests above cover all directories: one that is added later needs a test.
+/// Fails if a directory has no test above.
 #[test]
 fn every_golden_directory_has_its_test() {
     let Some(dir) = golden_dir() else { return };

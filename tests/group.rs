@@ -1,6 +1,5 @@
-//! Groups of workers ([`jlog_core::Group`]): what they do with the file, the checkpoint and the
-//! feed around them. Their rules are checked by a model in jlog-core, and workers that are killed
-//! by the tests of `jlog work`.
+//! Groups of workers ([`jlog_core::Group`]): their effects on the file, the checkpoint and the
+//! feed. A model in jlog-core checks their rules, and the tests of `jlog work` kill workers.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -161,7 +160,7 @@ fn a_subscriber_that_is_moved_makes_the_group_begin_anew() {
         assert_eq!((numbers(&again), again[0].deliveries()), (vec![first], 1));
         assert!(!group.acknowledge(had[3].lease()).unwrap(), "the lease is void");
     }
-    // As the C library does it, which does not know groups.
+    // The C library, which does not know groups, moves the checkpoint.
     let had = lease(&mut group, 2);
     assert!(had.iter().all(|message| group.acknowledge(message.lease()).unwrap()));
     let mut of_c = [0; 8];
@@ -199,7 +198,7 @@ fn workers_and_a_reader_that_wants_to_be_alone_refuse_each_other() {
     log.reader_with("s", ReaderOptions::default().claim(Claim::Shared)).unwrap();
 }
 
-/// Damage to the file costs what it said, and no message.
+/// Damage to the file costs the leases in it, but no message.
 #[test]
 fn a_file_that_is_cut_or_damaged_loses_no_message() {
     let cut = |path: &Path, len: u64| {
@@ -210,8 +209,8 @@ fn a_file_that_is_cut_or_damaged_loses_no_message() {
     let had = lease(&mut before, 2);
     assert!(before.acknowledge(had[0].lease()).unwrap());
     let len = std::fs::metadata(file(&log)).unwrap().len();
-    // A record of which a killed process has written only a part: the last one, which says that the
-    // checkpoint is stored.
+    // A killed process has written only a part of the last record, which says that the checkpoint
+    // is stored.
     cut(&file(&log), len - 1);
     let mut next = group(&log);
     assert_eq!(numbers(&lease(&mut next, 9)), [2, 3]);
@@ -234,7 +233,7 @@ fn a_file_that_is_cut_or_damaged_loses_no_message() {
         let mut next = group(&log);
         assert_eq!(numbers(&lease(&mut next, 9)), [2, 3]);
     }
-    // The worker of before has read another file.
+    // The earlier worker has read another file.
     assert!(lease(&mut before, 9).is_empty());
 }
 

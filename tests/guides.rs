@@ -9,16 +9,17 @@
 //! show, direct the test:
 //!
 //! - `<!-- skip: REASON -->`: the block is not run;
-//! - `<!-- run: COMMANDS -->`: they run first;
+//! - `<!-- run: COMMANDS -->`: these run first;
 //! - `<!-- fresh -->`: the block, and those after it, run in a new directory;
 //! - `<!-- unordered -->`: the lines of each output may come in any order;
-//! - `<!-- needs: PROGRAMS -->`: the block is not run where one of these is missing, unless the environment
-//!   requires it (`JLOG_REQUIRE_JQ` for `jq`). With `journald` it has a journal of its own, and with `nats` a server.
+//! - `<!-- needs: PROGRAMS -->`: the block is not run if one of these is missing, unless the
+//!   environment requires it (`JLOG_REQUIRE_JQ` for `jq`). With `journald` it gets a separate
+//!   journal, and with `nats` a server.
 //!
 //! Blocks fenced as `rust` are compared with example programs, which are built with the other
-//! tests: `<!-- from: FILE -->` names the file that has the block's lines, one behind the other.
+//! tests: `<!-- from: FILE -->` names the file that has the block's lines, one after the other.
 //!
-//! With `JLOG_GUIDES=bless` the documents get the output that was seen where it differs.
+//! With `JLOG_GUIDES=bless`, output that differs is written into the documents.
 
 // Tests may fail where they stand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
@@ -45,7 +46,7 @@ const DOCUMENTS: &[&str] = &[
     "logdag/examples/halton/README.md",
 ];
 
-/// Between the output of two commands; not anything a command prints.
+/// Separates the output of two commands; no command prints this.
 const MARK: &str = "--8<-- end of command --8<--";
 
 #[test]
@@ -176,7 +177,7 @@ struct Excerpt {
     text: Vec<String>,
 }
 
-/// What a document has for this test.
+/// The blocks of a document.
 struct Document {
     blocks: Vec<Block>,
     excerpts: Vec<Excerpt>,
@@ -279,7 +280,7 @@ fn commands() -> &'static Path {
         let test = std::env::current_exe().unwrap();
         let built = test.parent().and_then(Path::parent).unwrap();
         let mut build = Command::new(env!("CARGO"));
-        // As in a test of the whole workspace, which has built them.
+        // The same options as in a test of the whole workspace, which has built them already.
         build.args(["build", "--quiet", "--locked", "--workspace", "--bins", "--example", "service"]);
         build.arg("--target-dir").arg(built.parent().unwrap());
         if built.ends_with("release") {
@@ -303,7 +304,7 @@ fn commands() -> &'static Path {
     COMMANDS.path()
 }
 
-/// Whether a program is there; it must be where it is required.
+/// Whether a program is installed. Fails if it is required and missing.
 fn is_there(program: &str) -> bool {
     let command = match program {
         "journald" => {
@@ -325,12 +326,12 @@ fn is_there(program: &str) -> bool {
     there
 }
 
-/// Where programs are looked for: the ones under test first.
+/// The search path for programs, with those under test first.
 fn path() -> String {
     format!("{}:{}:/usr/sbin:/sbin", commands().display(), std::env::var("PATH").unwrap())
 }
 
-/// What each command of the block prints.
+/// Runs a block. Returns the output of each command.
 fn run(block: &Block, directory: &Path) -> Vec<Vec<String>> {
     let mut script = format!("exec 2>&1 </dev/null\n{{\ntrue\n{}}} >/dev/null 2>&1\ntrue\n", block.before);
     for step in &block.steps {
@@ -366,7 +367,7 @@ fn run(block: &Block, directory: &Path) -> Vec<Vec<String>> {
     outputs
 }
 
-/// A line without what differs between two runs.
+/// A line without the parts that differ between runs.
 fn stable(line: &str) -> String {
     static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         [
@@ -375,14 +376,14 @@ fn stable(line: &str) -> String {
             (r"\d{4}-\d\d-\d\d", "DATE"),
             (r"\.\d{10}\b", ".SECONDS"),
             (r"\b\d+(\.\d+)?(s|min|h)\b", "AGE"),
-            // How fast it was, and how much room there is.
+            // Speeds, and free space.
             (r"in \d+\.\d+ s", "in SECONDS"),
             (r"\(\d+ messages/s\)", "(RATE)"),
             (r"[\d.,]+ [KMGT]iB free", "FREE"),
             (r"'free'=\d+B", "'free'=BYTES"),
             // Names of temporary directories.
             (r"/tmp/[A-Za-z0-9._-]+", "TMP"),
-            // Columns are as wide as what is in them.
+            // Columns are as wide as their contents.
             (r"\s+", " "),
         ]
         .map(|(pattern, mask)| (Regex::new(pattern).unwrap(), mask))

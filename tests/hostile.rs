@@ -1,5 +1,5 @@
-//! Hostile input: names that lead elsewhere, what is no file of ours in the place of one, other
-//! users, clocks that go back, numbers at the end of their range.
+//! Hostile input: names that lead elsewhere, special files in the place of ours, other users,
+//! clocks that go back, numbers at the end of their range.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -35,7 +35,7 @@ fn small(path: &Path) -> Jlog {
     log
 }
 
-/// Does everything that opens files; whatever comes of it, it comes to an end.
+/// Calls everything that opens files. Returns the errors, and must not hang.
 fn try_everything(path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let mut note = |outcome: Result<(), Error>| errors.extend(outcome.err());
@@ -70,7 +70,7 @@ fn try_everything(path: &Path) -> Vec<Error> {
     errors
 }
 
-/// A link in the place of any of our files is not followed: its target does not change.
+/// A link in the place of one of our files is not followed: its target does not change.
 #[test]
 fn symbolic_links_are_refused() {
     for name in FILES {
@@ -94,8 +94,8 @@ fn symbolic_links_are_refused() {
     }
 }
 
-/// A file that also has a name outside is not written to: it may be another user's, or part of a
-/// backup.
+/// A file that also has a name outside the directory is not written to: it may be another user's,
+/// or part of a backup.
 #[test]
 fn hard_linked_files_are_refused() {
     for name in FILES.into_iter().chain(["00000002", "00000002.crc"]) {
@@ -111,7 +111,7 @@ fn hard_linked_files_are_refused() {
 
         let errors = try_everything(&path);
         assert_eq!(std::fs::read(&outside).unwrap(), before, "{name}: what is outside was changed");
-        // Nothing writes to the rest, or a new file takes the place of the old one.
+        // The other files are never written to, or are replaced by new files.
         let must = ["metastore", "00000002", "cp.61", "pre_commit"].contains(&name);
         let reported = errors.iter().any(|e| matches!(e, Error::HardLinked { path } if path == &ours));
         assert!(reported || !must || name == "cp.61", "{name}: {errors:?}");
@@ -134,8 +134,8 @@ fn hard_linked_files_are_refused() {
     }
 }
 
-/// What a name outside leads to may be for other eyes than the jlog's files: nothing of it is
-/// copied into one of them.
+/// A file with a name outside may have stricter permissions than the jlog's files: its contents are
+/// not copied into one of them.
 #[test]
 fn nothing_of_a_hard_linked_file_is_kept() {
     const SECRET: &str = "root:secret:hash of some length";
@@ -152,13 +152,13 @@ fn nothing_of_a_hard_linked_file_is_kept() {
         for entry in std::fs::read_dir(&path).unwrap() {
             let entry = entry.unwrap().path();
             let reported = std::fs::read(&entry).unwrap().windows(11).any(|part| part == b"root:secret");
-            // The file itself may stay, under whichever name.
+            // The file itself may stay under any name.
             assert!(!reported || identity(&entry) == identity(&outside), "{name}: {}", entry.display());
         }
     }
 }
 
-/// Two names within the directory are ours, while files are made and repaired.
+/// Files may have two names within the directory, as they do while they are made and repaired.
 #[test]
 fn hard_links_within_the_directory_are_allowed() {
     let (_dir, path) = new_path();
@@ -233,8 +233,8 @@ fn a_path_that_is_too_long() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
-/// The longest path below which all of our names have room works in full; of a longer one nothing
-/// is made.
+/// The longest path that leaves room for all of our names works completely; for a longer one,
+/// nothing is made.
 #[test]
 fn the_longest_path_there_can_be() {
     // 4,096 bytes with the closing NUL, and `/` and 255 bytes for the name of the longest
@@ -274,7 +274,7 @@ fn the_longest_path_there_can_be() {
     assert_eq!(log.verify().unwrap().findings, []);
 }
 
-/// A user and a group without any rights of their own.
+/// A user and a group without privileges.
 const NOBODY: u32 = 65534;
 
 /// Makes each kind of call for subscriber `a` in a process of a user without privileges. Returns
@@ -302,13 +302,13 @@ fn as_plain_user(path: &Path) -> Option<BTreeMap<String, String>> {
     Some(said.lines().map(|line| line.split_once(": ").unwrap()).map(|(k, v)| (k.into(), v.into())).collect())
 }
 
-/// Files that may not be read or written are reported by name; everything that is possible without
-/// them is done; and nothing is lost.
+/// Files that may not be read or written are reported by name; everything that does not need them
+/// works; and nothing is lost.
 #[test]
 fn without_permission() {
     type Failing = &'static [(&'static str, &'static str)];
     const ALL: [&str; 5] = ["open", "status", "read", "checkpoint", "append"];
-    // A file (or the directory), its permissions, the calls that fail then, and whom they name.
+    // A file (or the directory), its permissions, the calls that then fail, and what they name.
     let states: [(&str, u32, Failing); 11] = [
         ("metastore", 0o600, &[]),
         ("", 0, &[("open", "feed/metastore")]),
@@ -349,7 +349,7 @@ fn without_permission() {
                     let culprit = path.with_file_name(culprit);
                     outcome.contains(culprit.to_str().unwrap()) && outcome.contains("ermission denied")
                 }
-                // Without a jlog there is nothing to try, and without a message no checkpoint.
+                // Without a jlog, there is nothing to try, and without a message, no checkpoint.
                 (None, _) => said["open"] != "ok" || call == "checkpoint" && said["read"] != "ok",
             };
             if !right {
@@ -368,8 +368,8 @@ fn without_permission() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Ten thousand subscribers: opening a writer and asking how everybody stands take a few calls for
-/// each of them, everything else no more than with one.
+/// With ten thousand subscribers, opening a writer and asking for the status take a few calls for
+/// each of them; everything else takes no more calls than with one.
 #[test]
 fn ten_thousand_subscribers() {
     const COUNT: u32 = 10_000;
@@ -395,7 +395,7 @@ fn ten_thousand_subscribers() {
         let file = SubscriberName::new(name(n)).unwrap().checkpoint_file();
         std::fs::write(path.join(file), [segment.to_le_bytes(), marker.to_le_bytes()].concat()).unwrap();
     };
-    // Every fourth is past the end.
+    // Every fourth checkpoint is past the end.
     let done = |n: u32| [0, 1, 2, 7][n as usize % 4];
     (0..COUNT).for_each(|n| set(n, 0, done(n)));
 
@@ -440,7 +440,7 @@ fn ten_thousand_subscribers() {
         assert_eq!(subscriber.holds_back, n != 0, "{n}");
     }
 
-    // The last one that needs them moves on.
+    // The last subscriber that needs them moves on.
     let end = log.end().unwrap();
     (1..COUNT - 1).for_each(|n| set(n, end.segment, end.marker));
     let mut reader = log.reader(name(COUNT - 1)).unwrap();
@@ -494,8 +494,8 @@ fn clocks_that_go_back() {
     assert_eq!(read_all(&log), got, "a writer takes nothing for torn");
 }
 
-/// A sidecar that was written when the clock was far ahead, or far behind: intact records are not
-/// accused for it, and a changed byte is noticed.
+/// If a sidecar was written when the clock was far ahead or far behind, intact records are not
+/// accused, and a changed byte is noticed.
 #[test]
 fn checksums_of_another_time() {
     for written in [0, u32::MAX] {
@@ -516,7 +516,7 @@ fn checksums_of_another_time() {
         assert_eq!(bodies(&read_all(&log)), [&b"one"[..], b"two", b"three", b"four"]);
         let found = log.verify().unwrap();
         assert_eq!((found.findings, found.verified), (Vec::new(), 4), "written at {written}");
-        // One with an intact record behind it in its run.
+        // Change a record that an intact one follows in its run.
         let segment = std::fs::OpenOptions::new().write(true).open(path.join("00000000")).unwrap();
         segment.write_all_at(b"?", 19 + 17).unwrap();
         let mut reader = log.reader("a").unwrap();
@@ -528,9 +528,9 @@ fn checksums_of_another_time() {
     }
 }
 
-/// A message whose time is ahead of the clock by which its checksum is written, as after the clock
-/// was set back, or because the caller says so: when that time has come, a changed byte is noticed
-/// as it was before.
+/// A message's time may be ahead of the clock when its checksum is written, because the clock was
+/// set back, or because the caller chose it. Once that time has come, a changed byte is noticed as
+/// before.
 #[test]
 fn damage_is_noticed_when_the_time_has_come() {
     let (_dir, path) = new_path();
@@ -562,8 +562,8 @@ fn at_number(path: &Path, number: u32) -> Jlog {
     Jlog::open(path).unwrap()
 }
 
-/// The last segment numbers are used, and then it is said that there are no more; what is there can
-/// be read.
+/// The last segment numbers are used, and then an error says that there are no more. What is stored
+/// can still be read.
 #[test]
 fn segment_numbers_run_out() {
     let (_dir, path) = new_path();
@@ -598,8 +598,8 @@ fn segment_numbers_run_out() {
     }
 }
 
-/// A batch for which the last segment has not enough room: what filled that segment is there, of
-/// the rest nothing.
+/// If the last segment has too little room for a batch, the messages that filled it are stored, and
+/// the rest is not.
 #[test]
 fn a_batch_that_runs_out_of_segments() {
     let (_dir, path) = new_path();
@@ -633,8 +633,8 @@ fn a_full_last_segment_is_made_durable() {
     }
 }
 
-/// What the pre-commit buffer holds when the last segment is full stays there, whoever comes and
-/// goes. With larger segments there is room for it.
+/// When the last segment is full, the contents of the pre-commit buffer stay there, whatever
+/// writers are opened and closed. With larger segments, there is room for them.
 #[test]
 fn a_buffer_that_runs_out_of_segments() {
     let (_dir, path) = new_path();
@@ -644,7 +644,7 @@ fn a_buffer_that_runs_out_of_segments() {
     let writer = log.writer().unwrap();
     let first = [[b'0'; 30], [b'1'; 30]];
     writer.append_batch(&first).unwrap();
-    // It fills the last segment (what the call says is the business of the test before this one).
+    // The flush fills the last segment (the test before this one checks its result).
     let _ = writer.flush();
     writer.append("buffered").unwrap();
     writer.append("with it").unwrap();
@@ -669,8 +669,8 @@ fn a_buffer_that_runs_out_of_segments() {
     assert_eq!(got[4].id, LogId::new(u32::MAX, 5));
 }
 
-/// Millions of numbers between two segments are stepped over at once, and a checkpoint that moves
-/// across them removes what it passes without trying every number.
+/// Readers skip millions of numbers between two segments at once, and a checkpoint that moves
+/// across them removes the segments that it passes without trying every number.
 #[test]
 fn a_gap_of_millions() {
     let (_dir, path) = new_path();
@@ -681,7 +681,7 @@ fn a_gap_of_millions() {
     metastore[..4].copy_from_slice(&3_000_000_000u32.to_le_bytes());
     std::fs::write(path.join("metastore"), metastore).unwrap();
     std::fs::write(path.join(names::segment(3_000_000_000)), b"").unwrap();
-    // The next writer goes on where the metastore says.
+    // The next writer continues where the metastore says.
     let writer = log.writer().unwrap();
     writer.append(b"behind").unwrap();
     writer.close().unwrap();
@@ -694,8 +694,8 @@ fn a_gap_of_millions() {
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
 }
 
-/// A checkpoint far beyond everything: nothing loops, nothing is removed, and the next writer moves
-/// it back.
+/// With a checkpoint far beyond everything, nothing loops and nothing is removed, and the next
+/// writer moves it back.
 #[test]
 fn a_checkpoint_beyond_everything() {
     let (_dir, path) = new_path();
@@ -713,7 +713,7 @@ fn a_checkpoint_beyond_everything() {
     assert_eq!(bodies(&read_on(&mut log.reader("a").unwrap())), [b"three"]);
 }
 
-/// Foreign files stay, whatever is done.
+/// No operation removes foreign files.
 #[test]
 fn foreign_files_are_left_alone() {
     let (_dir, path) = new_path();

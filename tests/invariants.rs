@@ -1,6 +1,6 @@
-//! The files of our writer always conform to the format, according to an independent reader
-//! (`jlog_check.py --strict`), under every option, after every kind of run; and the messages that
-//! it lists are those that were appended.
+//! With every option and after every kind of run, our writer's files conform to the format,
+//! according to an independent reader (`jlog_check.py --strict`), and the messages that it lists
+//! are those that were appended.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -106,8 +106,8 @@ impl<'a> Run<'a> {
         self.expected.extend(batch.into_iter().map(|message| (time(n), message)));
     }
 
-    /// The directory conforms, and its messages are the last ones of those that were appended
-    /// (older ones go when they have been read).
+    /// Checks that the directory conforms, and that its messages are the last of those that were
+    /// appended (older ones are removed when they have been read).
     fn check(&mut self, after: &str) -> Vec<Row> {
         let what = format!("after {after}: {:?}", self.options);
         let messages = self.checker.messages(&self.path, &what);
@@ -118,8 +118,8 @@ impl<'a> Run<'a> {
         messages
     }
 
-    /// As `check`; and our own reader gives the messages the same ids, and finds nothing wrong
-    /// either.
+    /// As `check`; also checks that our own reader gives the messages the same ids and finds
+    /// nothing wrong.
     fn check_by_ours(&mut self, after: &str) -> Vec<Row> {
         let what = format!("after {after}: {:?}", self.options);
         let messages = self.check(after);
@@ -134,7 +134,7 @@ impl<'a> Run<'a> {
         messages
     }
 
-    /// As `check_by_ours`, with every message that was appended still there.
+    /// As `check_by_ours`; also checks that every appended message still exists.
     fn check_all(&mut self, after: &str) -> Vec<Row> {
         let messages = self.check_by_ours(after);
         assert_eq!(messages.len(), self.expected.len(), "after {after}: {:?}", self.options);
@@ -171,7 +171,7 @@ fn every_kind_of_run(checker: &mut Checker, options: Options) {
     run.append(&writer);
     writer.flush().unwrap();
     run.check_all("a flush");
-    // Indexes are made now, of complete segments and of the one being written.
+    // This makes indexes of complete segments and of the one being written.
     let mut reader = run.log.reader("early").unwrap();
     let middle = run.log.end().unwrap().segment / 2;
     while reader.position().segment < middle {
@@ -208,7 +208,7 @@ fn every_kind_of_run(checker: &mut Checker, options: Options) {
         let writer = run.writer();
         assert_eq!(writer.pre_commit_size(), usize::try_from(pre_commit).unwrap());
         run.append(&writer);
-        // Resized while it is in use: what the buffer holds goes to the segment.
+        // The buffer is resized while it is in use: its contents go to the segment.
         drop(writer);
         run.check("a writer after an alter");
     }
@@ -216,7 +216,7 @@ fn every_kind_of_run(checker: &mut Checker, options: Options) {
     run.log.take_events();
     let last = run.log.end().unwrap().segment;
     let whole = std::fs::read(segment_path(&run.path, last)).unwrap();
-    // A header that promises 100 bytes, and one of them.
+    // A header for a body of 100 bytes, followed by one of them.
     let mut torn = [0; 21];
     let header = RecordHeader { time: time(0), len: 100, stored: 100 };
     RecordFormat::new(options.compression).encode(&header, &mut torn);
@@ -302,7 +302,7 @@ fn lz4_with_pre_commit() {
     under_all_options(Compression::Lz4, 800);
 }
 
-/// The checker by its own command line, as people run it.
+/// Runs the checker with its command line, as people do.
 #[test]
 fn the_checkers_command_line_agrees() {
     for pre_commit in [0, 4096] {
@@ -313,7 +313,7 @@ fn the_checkers_command_line_agrees() {
         for n in 0..50 {
             writer.append_at(time(n), body(n.into(), n as usize * 7)).unwrap();
         }
-        // With a writer at work and messages in its buffer.
+        // A writer is open, with messages in its buffer.
         let Some((good, report)) = check_strictly(&path) else { return };
         assert!(good, "{}", report["problems"]);
         writer.flush().unwrap();
@@ -322,7 +322,7 @@ fn the_checkers_command_line_agrees() {
         let ours: Vec<Row> = read_all(&log).iter().map(|message| message.row()).collect();
         assert_eq!(crate::support::rows(&report["messages"]), ours);
         assert_eq!(ours.len(), 50);
-        // It does find real faults.
+        // The checker does find real faults.
         let first = segment_path(&path, 0);
         let len = std::fs::metadata(&first).unwrap().len();
         std::fs::OpenOptions::new().write(true).open(&first).unwrap().set_len(len - 1).unwrap();

@@ -9,7 +9,7 @@ use jlog_core::{Jlog, Wait};
 use crate::messages::{message, parse};
 use crate::{LONG, say};
 
-/// Appends numbered messages without end, singly and in batches, with flushes and syncs in between,
+/// Appends numbered messages endlessly, singly and in batches, with flushes and syncs in between,
 /// and prints the number of the last accepted one after every call.
 pub(crate) fn append(feed: &str, from: u32) {
     let writer = Jlog::open(feed).unwrap().writer().unwrap();
@@ -33,8 +33,8 @@ pub(crate) fn append(feed: &str, from: u32) {
     }
 }
 
-/// Appends numbered messages without end from 16 tasks of two threads, and prints each number once
-/// it is durable. Each task has every 16th number.
+/// Appends numbered messages endlessly from 16 tasks on two threads, and prints each number once it
+/// is durable. Each task has every 16th number.
 pub(crate) fn append_durably(feed: &str, from: u32) {
     const TASKS: u32 = 16;
     let log = Jlog::open(feed).unwrap();
@@ -56,7 +56,7 @@ pub(crate) fn append_durably(feed: &str, from: u32) {
     });
 }
 
-/// Reads without end; prints the id and the number of each message, and then moves the checkpoint
+/// Reads endlessly: prints the id and the number of each message, and then moves the checkpoint
 /// past it.
 pub(crate) fn consume(feed: &str, subscriber: &str) {
     let mut reader = Jlog::open(feed).unwrap().reader(subscriber).unwrap();

@@ -18,7 +18,7 @@ use crate::support::Conforming;
 const TESTS: u64 = 6;
 const SUBSCRIBERS: [&str; 2] = ["one", "two"];
 
-/// A process that works without end.
+/// A process that works endlessly.
 struct Worker {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -101,7 +101,7 @@ impl Known {
         }
     }
 
-    /// Checks what a reader delivered that began where its checkpoint was.
+    /// Checks the messages that a reader delivered, beginning at its checkpoint.
     fn check_reader(&mut self, log: &Jlog, subscriber: usize, began: usize, lines: &[String]) {
         let name = SUBSCRIBERS[subscriber];
         for (n, line) in lines.iter().enumerate() {
@@ -142,13 +142,13 @@ fn killed_at_random(options: &JlogOptions, number: u64) {
         let readers = SUBSCRIBERS.map(|name| Worker::start("consume-for-ever", &path, name));
         let next = known.ids.len();
         let mut writer = Worker::start("append-for-ever", &path, &next.to_string());
-        // Sometimes while it opens; otherwise when so much is acknowledged, and some more that is
-        // not heard yet.
+        // Kill sometimes while the writer opens, and otherwise when this much is acknowledged (and
+        // some more that is not heard yet).
         let hear = if dice.roll(8) == 0 { 0 } else { 1 + dice.roll(250) };
         for _ in 0..hear {
             writer.hear();
         }
-        // Some readers go first, some after it.
+        // Some readers are killed before the writer, some after it.
         let order = dice.roll(3);
         let [one, two] = readers;
         let (lines, acknowledged) = match order {
@@ -168,7 +168,7 @@ fn killed_at_random(options: &JlogOptions, number: u64) {
         };
         assert!(acknowledged.len() as u64 >= hear);
 
-        // The next writer.
+        // The next writer recovers the feed.
         let writer = log.writer().unwrap();
         writer.close().unwrap();
         known.read_on(&mut checker);
@@ -176,7 +176,7 @@ fn killed_at_random(options: &JlogOptions, number: u64) {
             let last: usize = last.parse().unwrap();
             let there = known.ids.len();
             assert!(there > last, "round {round}, seed {seed}: {last} is acknowledged, {there} are there");
-            // One call was under way.
+            // One call, of up to 10 messages, was in progress.
             assert!(there <= last + 1 + 10, "round {round}, seed {seed}: {there} are there after {last}");
         }
         for (subscriber, lines) in lines.iter().enumerate() {
@@ -235,8 +235,8 @@ fn with_a_buffer_and_compression() {
     killed_at_random(&options, 4);
 }
 
-/// A process whose tasks append durably is killed again and again: what a future has said to be
-/// durable is there, and all is there once and in the order of its task.
+/// A process whose tasks append durably is killed again and again. Every message that a future
+/// reported as durable exists, and all messages exist once and in the order of their task.
 #[test]
 fn tasks_that_append_durably() {
     let dir = tempfile::tempdir().unwrap();

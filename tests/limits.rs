@@ -1,5 +1,5 @@
-//! A jlog with a limit: back-pressure, or the oldest messages are dropped and every subscriber is
-//! told.
+//! A jlog with a limit: back-pressure, or the oldest messages are dropped and this is reported to
+//! every subscriber.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ fn number(body: &[u8]) -> u32 {
     std::str::from_utf8(&body[..8]).unwrap().parse().unwrap()
 }
 
-/// Bytes of all files that count for a limit.
+/// Bytes of all files that count towards a limit.
 fn counted(path: &Path) -> u64 {
     let names = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
     let counts =
@@ -91,7 +91,7 @@ fn back_pressure(pre_commit: u32) {
         assert!(next > 100, "there is room for some: {next}");
         writer.flush().unwrap();
         assert!(counted(&path) <= MAX + MAX / 16, "{} bytes", counted(&path));
-        // It is as full after it was opened again.
+        // The jlog is still full after it is opened again.
         if round % 2 == 1 {
             writer.close().unwrap();
             writer = log.writer().unwrap();
@@ -152,7 +152,7 @@ fn the_error_names_who_holds_back() {
     let held: Vec<(String, bool, bool)> =
         status.subscribers.iter().map(|s| (s.name.to_string(), s.holds_back, s.held > MAX / 2)).collect();
     assert_eq!(held, [("quick".to_owned(), false, false), ("stuck one".to_owned(), true, true)]);
-    // Once it is gone, the segments that only it needed are gone.
+    // When the subscriber is removed, so are the segments that only it needed.
     assert!(log.unsubscribe("stuck one").unwrap());
     writer.append(message(n)).unwrap();
     assert!(counted(&path) < MAX / 2);
@@ -227,10 +227,10 @@ fn messages_get_only_so_old() {
     let got = read_some(&mut reader, usize::MAX);
     assert_eq!(u64::from(got[0]), reader.missed());
     assert_eq!(got, (got[0]..31).collect::<Vec<_>>());
-    // Of messages 0 to 30, aged 100 s to 71 s, those went whose segment is followed by another.
+    // Messages 0 to 30 are 100 s to 71 s old; those in complete segments were dropped.
     assert!((20..=30).contains(&got[0]), "{got:?}");
 
-    // The other choice: nothing is dropped, and nothing is accepted.
+    // With the other choice, nothing is dropped, and nothing is accepted.
     log.set_limits(Limits { at_limit: AtLimit::Fail, ..limits }).unwrap();
     let log = make().open(&path).unwrap();
     log.subscribe("stuck", Start::Beginning).unwrap();
@@ -272,8 +272,8 @@ fn what_is_too_old_goes_though_nobody_writes() {
             writer.append_at(ago(200 - i64::from(n)), message(n)).unwrap();
         }
         writer.roll().unwrap();
-        // These end a segment that a pause precedes, and are themselves too old, though the last of
-        // them are not.
+        // A pause precedes these messages, which end a segment. They are too old, too, but the
+        // message after them is not.
         for n in 20..22 {
             writer.append_at(ago(100), message(n)).unwrap();
         }
@@ -325,7 +325,7 @@ fn a_clock_that_was_ahead_pins_nothing() {
     let log = Jlog::options().storage(unsynced()).segment_size(1).create(&path).unwrap();
     log.subscribe("slow", Start::Beginning).unwrap();
     let writer = log.writer().unwrap();
-    // A year ahead for a while, and set right then.
+    // The clock is a year ahead for a while, and is then corrected.
     for (n, seconds) in [(0, 200), (1, 190), (2, -31_536_000), (3, -31_536_001), (4, 100), (5, 70), (6, 10)] {
         writer.append_at(ago(seconds), message(n)).unwrap();
     }
@@ -335,8 +335,8 @@ fn a_clock_that_was_ahead_pins_nothing() {
     assert_eq!(numbers(&log), [6]);
 }
 
-/// A clock that was behind for a while, after a start without a battery for example, costs nothing
-/// that is young.
+/// A clock that was behind for a while, for example after a start without a battery, costs no young
+/// messages.
 #[test]
 fn a_clock_that_was_behind_drops_nothing_young() {
     let (_dir, path) = new_path();
@@ -480,13 +480,13 @@ fn a_refusal_is_cheap() {
     }
     let calls = calls.load(std::sync::atomic::Ordering::Relaxed);
     assert!(calls < 10_000, "{calls} calls for 1000 refusals");
-    // And it ends when the subscriber has moved on.
+    // The refusals end when the subscriber has moved on.
     read_some(&mut log.reader("slow").unwrap(), 50);
     writer.append(message(n)).unwrap();
 }
 
-/// A process being started holds its parent's open files until it runs its program. It is no C
-/// writer.
+/// A process that is being started has its parent's files open until it runs its program. It does
+/// not count as a C writer.
 #[test]
 fn a_file_that_is_open_for_a_moment_is_no_c_writer() {
     let (_dir, path) = new_path();
@@ -523,7 +523,7 @@ fn no_segment_ends_early_under_a_c_writer() {
     assert_eq!(log.meta().unwrap().segment_size, 100_000);
     // A C process notices that its segment is full when the size is made smaller.
     log.alter(AlterOptions::default().segment_size(90_000)).unwrap();
-    // Nor does a limit end it, which is an eighth of that of bytes.
+    // A limit, with which segments end at an eighth of its bytes, does not end it either.
     log.set_limits(Limits { max_bytes: Some(512 << 10), ..Limits::default() }).unwrap();
     std::thread::sleep(Duration::from_millis(120));
     for n in 1..600 {
@@ -565,7 +565,7 @@ fn complete_segments_are_not_counted_again() {
     assert!(first < segments + 20, "one header of each segment's checksums: {first}");
     let again = reads_of(&|| assert_eq!(log.lag("slow").unwrap().messages, 1500));
     assert!(again < 20, "{again}");
-    // What is not covered is counted as before, and what has changed is counted again.
+    // Segments that are not covered are counted as before, and changed ones are counted again.
     std::fs::remove_file(path.join("00000003.crc")).unwrap();
     let fresh = Jlog::open(&path).unwrap();
     assert_eq!(fresh.status().unwrap().records, 1500);
@@ -595,10 +595,10 @@ fn a_buffer_leaves_room_for_messages_below_the_limit() {
     assert_eq!((log.limits().max_bytes, log.pre_commit().unwrap()), (Some(MAX), Some((0, HALF.into()))));
     assert!(fill(&log.writer().unwrap(), 0) > 100, "there is room for some");
     assert!(counted(&path) <= MAX + MAX / 16, "{} bytes", counted(&path));
-    // Both at once, and the smaller ones again.
+    // Change both at once, and back to the smaller values.
     log.alter(AlterOptions::default().limits(limited(2 * MAX)).pre_commit(2 * HALF)).unwrap();
     log.alter(AlterOptions::default().limits(limited(MAX)).pre_commit(HALF)).unwrap();
-    // What a jlog has is no reason to refuse another change.
+    // An existing invalid combination is no reason to refuse another change.
     let raw = std::fs::read_to_string(path.join("settings")).unwrap();
     std::fs::write(path.join("settings"), raw.replace(&MAX.to_string(), "16384")).unwrap();
     assert_eq!(log.limits().max_bytes, Some(16384));
@@ -620,8 +620,8 @@ fn limits_that_cannot_be_kept_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
-    /// Whatever subscribers and writers do: the messages that a subscriber has read and those that
-    /// were reported as missed are all messages.
+    /// Whatever subscribers and writers do, every message is either read by a subscriber or
+    /// reported to it as missed.
     #[test]
     fn read_and_missed_is_everything(
         work in prop::collection::vec((0..3u8, 1..200u32), 1..80),

@@ -13,7 +13,7 @@ mod support;
 
 // Every fault that the C library had or has; this library must not have them.
 mod c_library_faults;
-// Messages acknowledged while a batch is in use, by another thread too, and batches that are kept.
+// Checkpoints stored while a batch is in use, and batches that outlive their reader.
 mod acknowledging;
 // Writers and readers of async programs, on several runtimes.
 mod asynchronous;

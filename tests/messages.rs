@@ -1,7 +1,6 @@
 //! Messages that identify their writer, for tests in which several processes write.
 
-/// The message that a writer appends as its `seq`th: of various lengths, and told apart by every
-/// byte.
+/// The `seq`th message of a writer. Messages have various lengths, and differ in every byte.
 pub(crate) fn message(writer: u32, seq: u32) -> Vec<u8> {
     let mut out = format!("{writer} {seq} ").into_bytes();
     let fill = b'a' + u8::try_from((writer * 5 + seq) % 26).unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Segments that are missing, or that were cut: what is a loss is reported with the number of
-//! messages, what went by the rules is not.
+//! Segments that are missing or were cut: losses are reported with the number of messages, and what
+//! the rules removed is not.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::support::{bodies, consume, names_with, new_path, read_on, shared, uns
 /// Messages in a full segment.
 const FULL: u64 = 5;
 const SEGMENT_SIZE: u32 = 5 * (16 + 10);
-/// The same, where a compressed message takes a byte more than it has: none of them gets shorter.
+/// The same with compression, where a message takes one byte more: none of them is compressible.
 const LZ4_SEGMENT_SIZE: u32 = 5 * (20 + 11);
 
-/// A jlog of full segments and one that is being written, with one message; each message is its
-/// number.
+/// A jlog of full segments and one that is being written, with one message. The body of each
+/// message is its number.
 struct Feed {
     _dir: TempDir,
     path: PathBuf,
@@ -91,8 +91,8 @@ impl Feed {
         lost
     }
 
-    /// Reads everything for `s`; returns the numbers of the messages and what the reader says that
-    /// it lost.
+    /// Reads everything for `s`. Returns the numbers of the messages and the loss that the reader
+    /// reports.
     fn read(&self) -> (Vec<u32>, Option<Lost>) {
         let mut reader = self.log.reader_with("s", shared().on_damage(OnDamage::Skip)).unwrap();
         let got = read_on(&mut reader);
@@ -116,21 +116,23 @@ fn one(segment: u32, messages: u64, exact: bool) -> Lost {
     Lost { first: segment, last: segment, segments: 1, cut: 0, messages, exact }
 }
 
-/// Repair removes an index or checksums that list more than there is, or replaces the checksums.
+/// Whether repair removed an index or checksums that list more than there is, or replaced the
+/// checksums.
 fn is_about_a_sidecar(event: &Event) -> bool {
     matches!(event, Event::SidecarRemoved { .. } | Event::ChecksumsReplaced { .. })
 }
 
-/// The numbers in all segments of `full` but those that are missing, and in the last one.
+/// The numbers in all of the `full` segments except those that are missing, and in the last one.
 fn but(full: u32, missing: &[u32]) -> Vec<u32> {
     (0..=full * 5).filter(|n| !missing.contains(&(n / 5))).collect()
 }
 
-/// Wherever a segment is missing, and whatever is left of it: everybody reports it alike, and
-/// nothing that is left of it is swept away before its number is noted.
+/// Wherever a segment is missing, and whatever is left of it, all operations report the same, and
+/// the files that are left of it are not removed before the number of its messages is noted.
 #[test]
 fn a_missing_segment_is_reported_with_its_messages() {
-    // What the feed keeps, what is removed with the segment, and whether the number is known then.
+    // The files that the feed has, the files that are removed with the segment, and whether the
+    // number is then known.
     for (checksums, index, with, exact) in [
         (true, false, &[][..], true),
         (true, true, &[".crc"], true),
@@ -141,7 +143,7 @@ fn a_missing_segment_is_reported_with_its_messages() {
         for missing in [0, 1, 3] {
             let feed = Feed::new(4, checksums);
             if index {
-                // Made as the C library makes it, by reading through it.
+                // Reading through the C interface makes indexes, as with the C library.
                 feed.log.subscribe("indexer", Start::Beginning).unwrap();
                 let mut reader = feed.log.reader("indexer").unwrap();
                 while let Some(last) = Some(reader.interval().unwrap()).filter(|i| i.count > 0) {
@@ -155,7 +157,7 @@ fn a_missing_segment_is_reported_with_its_messages() {
             let case = format!("{checksums} {index} {with:?} {missing}");
             assert_eq!(feed.seen(), Some(expected), "{case}");
 
-            // What sweeps reports it, too, once, and afterwards it is known as well as before.
+            // Operations that remove the leftovers report the loss once, too, and it stays known.
             feed.log.clean(CleanOptions::default()).unwrap();
             let swept = feed.losses();
             assert_eq!(swept, if exact { vec![("s".to_owned(), expected)] } else { vec![] }, "{case}");
@@ -170,7 +172,7 @@ fn a_missing_segment_is_reported_with_its_messages() {
             let repaired = Jlog::repair(&feed.path).unwrap();
             let event = Event::SegmentsLost { subscriber: "s".to_owned(), lost: expected };
             assert_eq!(repaired, [event], "{case}");
-            // Nothing is left to be repaired; the subscriber is told all the same.
+            // Nothing is left to repair, but the subscriber still gets the report.
             assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{case}");
             let found = feed.log.verify().unwrap();
             assert!(!found.is_damaged(), "{case}");
@@ -200,7 +202,7 @@ fn a_missing_segment_is_reported_with_its_messages() {
             drop(reader);
 
             assert_eq!(feed.read(), (but(4, &[missing]), Some(expected)), "{case}");
-            // Reported again until the subscriber is past it, not afterwards.
+            // The loss is reported again until the subscriber has passed it.
             consume(&feed.log, "s");
             assert_eq!(feed.losses(), [("s".to_owned(), expected)], "{case}");
             assert_eq!(feed.seen(), None, "{case}");
@@ -232,7 +234,7 @@ fn several_missing_segments_are_summed_up() {
         ]
     );
     assert_eq!(feed.read(), (but(12, &[3, 4, 7]), Some(expected)));
-    // Everything behind the first one, and nothing but the last message is left.
+    // Now everything after the first segments is missing, except the last message.
     for segment in [5, 6, 8, 9, 10, 11] {
         feed.remove(segment, &[".crc"]);
     }
@@ -243,7 +245,7 @@ fn several_missing_segments_are_summed_up() {
     assert_eq!(feed.seen(), Some(lost));
 }
 
-/// Where a subscriber was within a segment, only what it had not read is lost.
+/// If a subscriber was within a segment, only what it had not read is lost.
 #[test]
 fn what_was_read_of_a_missing_segment_is_no_loss() {
     for (done, left) in [(0, 5), (2, 3), (4, 1), (5, 0)] {
@@ -267,13 +269,13 @@ fn what_every_subscriber_has_passed_is_no_loss() {
     feed.log.set_checkpoint("s", LogId::new(3, 2)).unwrap();
     assert_eq!(feed.log.segments().unwrap(), [3, 4, 5, 6]);
     assert_eq!(feed.seen(), None);
-    // A reader that looks back behind its checkpoint has no right to what is there.
+    // Segments before a subscriber's checkpoint may be missing, even if its reader seeks there.
     let mut reader = feed.log.reader("s").unwrap();
     reader.seek(LogId::new(0, 0)).unwrap();
     assert_eq!(read_on(&mut reader).len(), 16);
     assert_eq!(reader.lost(), None);
     drop(reader);
-    // Nor has one that is added, or moved back, to where there is nothing any more.
+    // The same holds for a subscriber that is added at, or moved back to, a place that is gone.
     for n in 0..4 {
         let early = LogId::new(1, n);
         match n {
@@ -286,11 +288,11 @@ fn what_every_subscriber_has_passed_is_no_loss() {
         assert_eq!(feed.read().1, None, "{n}");
         assert_eq!(feed.log.status().unwrap().subscribers.iter().find_map(|s| s.lost), None, "{n}");
     }
-    // Repair moves those that are before everything; nothing of it is a loss.
+    // Repair moves the checkpoints that are before everything; that is no loss.
     let repaired = Jlog::repair(&feed.path).unwrap();
     assert!(repaired.iter().all(|event| matches!(event, Event::CheckpointRepaired { .. })), "{repaired:?}");
-    // What is missing behind what went by the rules still is a loss, also where a name is left of a
-    // newer feed.
+    // What is missing after segments that the rules removed is still a loss, even if a file name of
+    // a newer feed is left.
     std::fs::write(feed.path.join("passed.00000006"), "").unwrap();
     feed.remove(4, &[]);
     assert_eq!(feed.seen(), Some(one(4, FULL, true)));
@@ -303,8 +305,8 @@ fn what_every_subscriber_has_passed_is_no_loss() {
     );
 }
 
-/// A power failure can bring an older checkpoint back when the segments behind it have gone for
-/// good.
+/// A power failure can bring back an older checkpoint although the segments after it were removed
+/// for good.
 #[test]
 fn what_went_by_the_rules_is_no_loss_to_an_older_checkpoint() {
     let feed = Feed::new(6, true);
@@ -323,8 +325,8 @@ fn what_went_by_the_rules_is_no_loss_to_an_older_checkpoint() {
     assert_eq!(names_with(&feed.path, "passed").len(), 1);
 }
 
-/// The C library removes what lies between an old and a new checkpoint, and leaves older segments
-/// that nobody needs: a later subscriber finds a gap then.
+/// The C library removes the segments between an old and a new checkpoint, and leaves older ones
+/// that nobody needs. Then a later subscriber finds a gap.
 #[test]
 fn a_gap_that_is_there_when_a_subscriber_begins_is_no_loss_to_it() {
     let feed = Feed::new(6, true);
@@ -338,7 +340,7 @@ fn a_gap_that_is_there_when_a_subscriber_begins_is_no_loss_to_it() {
     feed.log.subscribe("s", Start::Beginning).unwrap();
     assert_eq!(feed.seen(), None);
     assert_eq!(feed.read(), (but(6, &[2, 3]), None));
-    // A copy of a subscriber that lost something has lost it, too.
+    // A copy of a subscriber that lost something has the same loss.
     feed.remove(4, &[]);
     feed.log.subscribe("copy", Start::CopyOf(feed.log.subscribers().unwrap()[0].clone())).unwrap();
     feed.log.subscribe("later", Start::Beginning).unwrap();
@@ -365,7 +367,7 @@ fn what_a_limit_dropped_is_missed_not_lost() {
     assert!(first > 0);
     assert_eq!(log.status().unwrap().subscribers[0].lost, None);
     assert!(!log.verify().unwrap().is_damaged());
-    // One that is lost between others is told apart from those that were dropped.
+    // A lost segment between dropped ones is distinguished from them.
     let second = log.segments().unwrap()[1];
     let records = u64::from(log.inspect(second, |_| {}).unwrap().records);
     remove(&path, second, &[]);
@@ -377,8 +379,8 @@ fn what_a_limit_dropped_is_missed_not_lost() {
     assert!(log.verify().unwrap().is_damaged());
 }
 
-/// The segment being written is gone, and its checksums are left: what is written next gets other
-/// ids, and the subscriber is told what it has lost.
+/// If the segment being written is gone but its checksums are left, new messages get other ids, and
+/// the loss is reported to the subscriber.
 #[test]
 fn the_ids_of_a_lost_segment_are_not_used_again() {
     let feed = Feed::new(2, true);
@@ -393,7 +395,7 @@ fn the_ids_of_a_lost_segment_are_not_used_again() {
     let (numbers, lost) = feed.read();
     assert_eq!((numbers, lost), (vec![14, 15], Some(one(2, 3, false))));
     assert_eq!(feed.log.end().unwrap(), LogId::new(3, 2));
-    // Where nobody needs it, it is begun again as before.
+    // If nobody needs the segment, it is begun again as before.
     let feed = Feed::new(2, true);
     feed.log.unsubscribe("s").unwrap();
     feed.remove(2, &[]);
@@ -402,7 +404,7 @@ fn the_ids_of_a_lost_segment_are_not_used_again() {
     assert_eq!(feed.log.end().unwrap(), LogId::new(2, 2));
 }
 
-/// A full disk, or one that cannot be written, keeps what is left of a lost segment.
+/// On a disk that is full or cannot be written, the leftovers of a lost segment stay.
 #[test]
 fn what_cannot_be_noted_is_not_swept() {
     let feed = Feed::new(3, true);
@@ -472,7 +474,7 @@ impl Feed {
         self.path.join(format!("{segment:08x}"))
     }
 
-    /// Makes the indexes as the C library makes them, by reading through it.
+    /// Makes the indexes by reading through the C interface, as the C library does.
     fn index(&self) {
         self.log.subscribe("indexer", Start::Beginning).unwrap();
         let mut reader = self.log.reader("indexer").unwrap();
@@ -503,14 +505,14 @@ fn cut_one(segment: u32, messages: u64, exact: bool) -> Lost {
     Lost { cut: 1, ..one(segment, messages, exact) }
 }
 
-/// The numbers in all segments of `full` but those behind the first `keep` of one, and in the last
-/// one.
+/// The numbers in all of the `full` segments, but only the first `keep` of one of them, and in the
+/// last one.
 fn cut_to(full: u32, segment: u32, keep: u32) -> Vec<u32> {
     (0..=full * 5).filter(|n| n / 5 != segment || n % 5 < keep).collect()
 }
 
-/// Wherever a complete segment is cut, at whichever record: what knows of it says how many messages
-/// are gone, to everybody, before and after a repair.
+/// Wherever a complete segment is cut, all operations report how many messages are gone if a file
+/// shows it, before and after a repair.
 #[test]
 fn a_cut_segment_is_reported_with_its_messages() {
     for evidence in EVIDENCE {
@@ -535,7 +537,7 @@ fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &
     let known = evidence.checksums || evidence.index;
     let expected = match keep {
         _ if known => Some(cut_one(segment, FULL - u64::from(keep), true)),
-        // Nothing more is known about a segment that exists and is empty.
+        // Nothing more is known of a segment that exists but is empty.
         0 => Some(cut_one(segment, 1, false)),
         // Nothing shows that there was more.
         _ => None,
@@ -543,7 +545,7 @@ fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &
     let left = cut_to(4, segment, keep);
     assert_eq!(feed.seen(), expected, "{case}");
     assert_eq!(feed.look_on(), (left.len(), Vec::from_iter(expected)), "{case}");
-    // What sweeps leaves what knows of it alone.
+    // Cleaning leaves the evidence alone.
     feed.log.clean(CleanOptions::default()).unwrap();
     feed.log.writer().unwrap().close().unwrap();
     assert_eq!(feed.losses(), [], "{case}");
@@ -561,7 +563,7 @@ fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &
     assert_eq!(beside(".crc"), evidence.checksums && keep > 0, "{case}");
     let checked = feed.log.verify().unwrap();
     assert_eq!(checked.verified, if evidence.checksums { checked.records } else { 0 }, "{case}");
-    // Nothing is left to be repaired; the subscriber is told all the same.
+    // Nothing is left to repair, but the subscriber still gets the report.
     assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{case}");
     let found = feed.log.verify().unwrap();
     assert!(!found.is_damaged(), "{case}");
@@ -595,11 +597,11 @@ fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &
     drop(reader);
 
     assert_eq!(feed.read(), (left.clone(), expected), "{case}");
-    // An index that is made now does not know of it, and what is noted does.
+    // An index that is made now does not show the cut, but the note does.
     feed.index();
     assert_eq!(feed.losses().len(), usize::from(expected.is_some()), "{case}: the other subscriber is told");
     assert_eq!(feed.read(), (left, expected), "{case}");
-    // Reported again until the subscriber is past it, not afterwards.
+    // The loss is reported again until the subscriber has passed it.
     consume(&feed.log, "s");
     assert_eq!(feed.losses(), Vec::from_iter(expected.map(|lost| ("s".to_owned(), lost))), "{case}");
     assert_eq!(feed.seen(), None, "{case}");
@@ -608,8 +610,8 @@ fn is_reported(feed: &Feed, evidence: Evidence, segment: u32, keep: u32, case: &
     assert_eq!(Jlog::repair(&feed.path).unwrap(), [], "{case}");
 }
 
-/// Who reads through the C interface is told, and the index that knew of it is not rebuilt before
-/// that is noted.
+/// A loss is reported to readers through the C interface, too, and the index that shows it is not
+/// rebuilt before it is noted.
 #[test]
 fn an_index_that_knows_of_a_cut_is_not_rebuilt_unnoted() {
     for evidence in EVIDENCE {
@@ -643,8 +645,8 @@ fn an_index_that_knows_of_a_cut_is_not_rebuilt_unnoted() {
     }
 }
 
-/// Where a subscriber was within a segment, only what it had not read is lost, and its checkpoint
-/// says so after a repair as well.
+/// If a subscriber was within a segment, only what it had not read is lost, and its checkpoint
+/// shows that even after a repair.
 #[test]
 fn what_was_read_of_a_cut_segment_is_no_loss() {
     for (done, left) in [(0, 3), (1, 3), (2, 3), (3, 2), (4, 1), (5, 0)] {
@@ -674,7 +676,8 @@ fn what_was_read_of_a_cut_segment_is_no_loss() {
     }
 }
 
-/// A segment that was cut within a record has damage at its end, and has lost what was behind that.
+/// A segment that was cut within a record has damage at its end, and has lost the messages after
+/// it.
 #[test]
 fn what_is_behind_a_torn_record_is_lost() {
     for keep in [0, 2, 4] {
@@ -693,8 +696,8 @@ fn what_is_behind_a_torn_record_is_lost() {
     }
 }
 
-/// Damage among the records that are left does not hide that others are gone, nor is it counted
-/// among them.
+/// Damage among the remaining records does not hide that others are gone, and is not counted as
+/// lost messages.
 #[test]
 fn a_damaged_segment_that_was_cut_has_lost_what_is_missing() {
     for evidence in EVIDENCE {
@@ -719,8 +722,8 @@ fn a_damaged_segment_that_was_cut_has_lost_what_is_missing() {
     }
 }
 
-/// Without anybody who needs them, messages that are gone are reported all the same: whoever
-/// subscribes from the beginning does not get them.
+/// Lost messages are reported even if nobody needs them: a subscriber that begins at the beginning
+/// would not get them.
 #[test]
 fn a_cut_is_reported_without_subscribers() {
     let feed = Feed::new(3, true);
@@ -738,7 +741,7 @@ fn a_cut_is_reported_without_subscribers() {
     assert_eq!(reported, lost.map(|lost| Event::SegmentCut { lost }));
     assert!(!feed.log.verify().unwrap().is_damaged());
     assert_eq!(Jlog::repair(&feed.path).unwrap(), []);
-    // Cut once more: what was reported does not hide it.
+    // Cut the segment once more: the earlier report does not hide it.
     feed.cut(1, 1);
     let found = feed.log.verify().unwrap().findings;
     let again = found.iter().find(|finding| finding.damage).unwrap();
@@ -753,8 +756,8 @@ fn a_cut_is_reported_without_subscribers() {
     assert_eq!(feed.read(), (cut_to(3, 1, 1).into_iter().filter(|n| n / 5 != 2).collect(), Some(lost)));
 }
 
-/// A segment that was cut, repaired, and cut again has lost more than was reported, whatever shows
-/// it: also if a reader has made a new index meanwhile.
+/// A segment that was cut, repaired, and cut again has lost more than was reported, whichever file
+/// shows it, even if a reader has made a new index meanwhile.
 #[test]
 fn a_second_cut_is_a_loss_of_its_own() {
     for evidence in EVIDENCE.into_iter().filter(|evidence| evidence.index || evidence.checksums) {
@@ -769,7 +772,7 @@ fn a_second_cut_is_a_loss_of_its_own() {
                 if read {
                     feed.index();
                 }
-                // The one that made the index was told.
+                // The loss was reported to the reader that made the index.
                 feed.losses();
                 let expected = cut_one(1, FULL - u64::from(keep), true);
                 assert!(feed.log.verify().unwrap().is_damaged(), "{case}, {keep}");
@@ -784,7 +787,7 @@ fn a_second_cut_is_a_loss_of_its_own() {
     }
 }
 
-/// A lost metastore is restored by the same repair that finds the cut.
+/// The same repair restores a lost metastore and finds the cut.
 #[test]
 fn a_cut_is_noted_where_the_metastore_is_missing() {
     let feed = Feed::new(3, true);
@@ -796,7 +799,7 @@ fn a_cut_is_noted_where_the_metastore_is_missing() {
     assert_eq!(feed.log.status().unwrap().subscribers[0].lost.unwrap().messages, 3);
 }
 
-/// What a limit drops of a segment that was cut is missed with what it had.
+/// If a limit drops a segment that was cut, all messages that it had count as missed.
 #[test]
 fn messages_of_a_cut_segment_that_is_dropped_are_missed() {
     let (_dir, path) = new_path();
@@ -823,8 +826,8 @@ fn messages_of_a_cut_segment_that_is_dropped_are_missed() {
     assert_eq!(reader.lost(), None);
 }
 
-/// Segments that are shorter than what is beside them knows, or empty, for a good reason: nobody
-/// speaks of a loss.
+/// Segments may have a good reason to be empty, or shorter than their index or checksums show: no
+/// loss is reported.
 #[test]
 fn segments_that_became_shorter_by_the_rules_have_lost_nothing() {
     let sound = |feed: &Feed, left: &[u32], case: &str| {
@@ -835,7 +838,7 @@ fn segments_that_became_shorter_by_the_rules_have_lost_nothing() {
         assert!(repaired.iter().all(is_about_a_sidecar), "{case}: {repaired:?}");
         assert_eq!(feed.read(), (left.to_vec(), None), "{case}, repaired");
     };
-    // The C library's repair moves what is behind the damage, and empties the index.
+    // The C library's repair moves the records after the damage, and empties the index.
     for (gone, records) in [(1, 1), (0, 2), (3, 1)] {
         for index in [false, true] {
             let feed = Feed::new(3, true);
@@ -853,14 +856,14 @@ fn segments_that_became_shorter_by_the_rules_have_lost_nothing() {
             sound(&feed, &left, &format!("moved, {gone:?} gone"));
         }
     }
-    // A repair of ours takes everything out of a segment.
+    // Our repair takes everything out of a segment.
     let feed = Feed::new(3, true);
     std::fs::write(feed.segment(1), [7; 130]).unwrap();
     Jlog::repair(&feed.path).unwrap();
     assert_eq!(std::fs::metadata(feed.segment(1)).unwrap().len(), 0);
     sound(&feed, &cut_to(3, 1, 0), "emptied by a repair");
-    // A power failure has left the checksums of records of the segment being written, and a writer
-    // opens it and ends it.
+    // After a power failure, the segment being written has fewer records than its checksums, and a
+    // writer opens and ends it.
     for (records, torn) in [(1, 0), (1, 9), (0, 0), (0, 9), (3, 0)] {
         for last in [0, 1] {
             let feed = Feed::new(2, true);
@@ -882,7 +885,7 @@ fn segments_that_became_shorter_by_the_rules_have_lost_nothing() {
             sound(&feed, &left, &format!("{records} records and {torn} bytes left, {last} appended"));
         }
     }
-    // A backup was restored over a newer feed, and what was beside that one's segment has stayed.
+    // A backup was restored over a newer feed, and the files beside the newer segment are left.
     for index in [false, true] {
         let feed = Feed::new(2, true);
         let backup = std::fs::read(feed.segment(2)).unwrap();
@@ -916,8 +919,8 @@ fn segments_that_became_shorter_by_the_rules_have_lost_nothing() {
     }
 }
 
-/// A batch that finds no room is taken back. Where readers may have seen some of it, the segment
-/// ends: without a record, if the batch was its first, which is no loss.
+/// A batch that finds no room is undone. If readers may have seen some of it, the segment ends. If
+/// the batch was its first, it ends without a record, which is no loss.
 #[test]
 fn a_segment_whose_only_batch_was_taken_back_has_lost_nothing() {
     for before in [0, 2] {

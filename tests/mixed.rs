@@ -1,19 +1,19 @@
-//! Processes of both libraries that use one feed and are killed at random moments: two writers of
-//! the C library, two of ours, `jlog write` again and again, two readers of the C library and two
-//! of ours.
+//! Processes of both libraries use one feed and are killed at random moments: two writers of the C
+//! library, two of ours, `jlog write` again and again, two readers of the C library and two of
+//! ours.
 //!
-//! `JLOG_C_LIB` names the C library's `libjlog.so.2`; without it, the test says that it is skipped.
-//! `JLOG_MIXED_SECONDS` sets for how long each kind of feed is worked on (3 by default),
-//! `JLOG_MIXED_SEED` the choices, `JLOG_MIXED_WRITERS` which of the writers 0 to 4 there are
-//! (`01234`), and `JLOG_MIXED_KEEP` a directory in which feeds with faults are kept. A run ends
-//! with its first fault.
+//! `JLOG_C_LIB` names the C library's `libjlog.so.2`; without it, the test is skipped with a
+//! message. `JLOG_MIXED_SECONDS` sets how long each kind of feed is tested (3 by default),
+//! `JLOG_MIXED_SEED` the choices, `JLOG_MIXED_WRITERS` which of the writers 0 to 4 run (`01234`),
+//! and `JLOG_MIXED_KEEP` a directory in which feeds with faults are kept. A run ends with its first
+//! fault.
 //!
-//! `JLOG_MIXED_LINES` sets how many lines one `jlog write` gets at most (20). A write of many pages
-//! that a kill cuts short leaves a torn record, and a C writer that comes next appends to it: its
-//! message is lost, and readers get one that nobody wrote. With 2,000 lines that happens several
-//! times a minute: there, our readers skip what is damaged, and what they have skipped, or `verify`
-//! reports, must be no message that a writer wrote. A torn message to which a C writer has appended
-//! costs one of that writer's, and there are no more of them than the C library has lost.
+//! `JLOG_MIXED_LINES` sets the maximum number of lines for one `jlog write` (20). If a kill cuts
+//! short a write of many pages, it leaves a torn record, and the next C writer appends to that: its
+//! message is lost, and readers get one that nobody wrote. With 2,000 lines, this happens several
+//! times a minute. Then our readers skip damage, and what they skip, or `verify` reports, must not
+//! be a message that a writer wrote. A torn message to which a C writer has appended costs one of
+//! that writer's messages, and there are no more of them than the C library has lost.
 //!
 //! Every message that was acknowledged to our writers is delivered to every subscriber, in each
 //! writer's order; every subscriber gets the same messages; none is delivered again once a
@@ -91,7 +91,7 @@ impl Random {
         (z ^ (z >> 31)) % end
     }
 
-    /// How long a process lives: often hardly longer than it takes to start.
+    /// How long a process lives, which is often hardly longer than it takes to start.
     fn life(&mut self) -> Duration {
         let most = [20, 100, 400, 1500][usize::try_from(self.below(4)).unwrap()];
         Duration::from_millis(1 + self.below(most))
@@ -106,8 +106,7 @@ struct Life {
     ended: Option<String>,
 }
 
-/// Starts a process, gives it this input, and kills it when its time is over, unless it ends
-/// before.
+/// Starts a process with this input, and kills it when its time is over, unless it ends earlier.
 fn live(mut command: Command, input: Vec<u8>, life: Duration) -> Life {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -127,7 +126,7 @@ fn live(mut command: Command, input: Vec<u8>, life: Duration) -> Life {
             let _ = stderr.read_to_string(&mut text);
             text
         });
-        // One that is killed takes no more input.
+        // A killed process takes no more input.
         scope.spawn(move || _ = stdin.write_all(&input));
         let end = Instant::now() + life;
         let status = loop {
@@ -156,7 +155,7 @@ struct Written {
     ended: Vec<String>,
 }
 
-/// When a run is over: after its time, or with the first fault.
+/// The end of a run: after its time, or with the first fault.
 struct End {
     time: Instant,
     early: AtomicBool,
@@ -172,7 +171,7 @@ impl End {
     }
 }
 
-/// A writer that is killed and started again until the time is over. `command` makes one that
+/// Starts and kills a writer again and again until the time is over. `command` makes one that
 /// begins with a number.
 fn write_until(end: &End, mut random: Random, command: impl Fn(u32) -> Command) -> Written {
     let mut known = Written::default();
@@ -182,7 +181,7 @@ fn write_until(end: &End, mut random: Random, command: impl Fn(u32) -> Command) 
             known.acknowledged.insert(line);
             known.next = known.next.max(line + 1);
         }
-        // One more may be there that was not acknowledged.
+        // One more message may have been written without being acknowledged.
         known.next += 1;
         match life.ended {
             None => known.kills += 1,
@@ -192,8 +191,8 @@ fn write_until(end: &End, mut random: Random, command: impl Fn(u32) -> Command) 
     known
 }
 
-/// `jlog write`: what one has taken to its end is acknowledged, of another one any beginning may be
-/// there.
+/// Runs `jlog write` again and again. The messages of a run that ended are acknowledged; of a run
+/// that was killed, any number of the first messages may be written.
 fn write_lines_until(end: &End, mut random: Random, feed: &Path) -> Written {
     let lines = most_lines();
     let mut known = Written::default();
@@ -223,11 +222,10 @@ struct Delivered {
     of: [Set; WRITERS],
     /// The last message of each writer.
     last: [Option<u32>; WRITERS],
-    /// What was delivered since a checkpoint was stored for certain.
+    /// What was delivered since the last checkpoint that is known to be stored.
     open: HashSet<(usize, u32)>,
     again: u64,
-    /// Messages that nobody wrote: torn ones that a C writer has appended to, some of them more
-    /// than once.
+    /// Messages that nobody wrote: torn ones to which C writers have appended, some more than once.
     torn: u32,
     kills: u32,
     ended: Vec<String>,
@@ -235,7 +233,7 @@ struct Delivered {
 }
 
 impl Delivered {
-    /// Takes what one reader has printed, from where its checkpoint was.
+    /// Takes the output of one reader, which began at its checkpoint.
     fn take(&mut self, who: &str, lines: &[String]) {
         let mut here: [Option<u32>; WRITERS] = [None; WRITERS];
         let before = std::mem::take(&mut self.open);
@@ -295,8 +293,8 @@ fn read_until(
             None => known.kills += 1,
             Some(why) => known.ended.push(why),
         }
-        // Readers of the C library end by themselves at what it takes for damage; it is ours that
-        // tell.
+        // Readers of the C library end by themselves at what they take for damage, so only ours
+        // reveal faults.
         if !known.faults.is_empty() || ours && !known.ended.is_empty() {
             end.fault();
         }
@@ -308,7 +306,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
-/// Builds the C program against the C library; `None` where there is none, or no compiler.
+/// Builds the C program against the C library; `None` without the library or a compiler.
 fn c_program(dir: &Path) -> Option<PathBuf> {
     let Some(library) = std::env::var_os("JLOG_C_LIB").filter(|path| !path.is_empty()) else {
         eprintln!("skipped: no C library to work beside (set JLOG_C_LIB to a libjlog.so.2)");
@@ -335,12 +333,12 @@ fn c_program(dir: &Path) -> Option<PathBuf> {
         }
     };
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    // Under the name by which the loader looks for it.
+    // Use the name by which the loader looks for it.
     std::os::unix::fs::symlink(&library, dir.join("libjlog.so.2")).unwrap();
     Some(program)
 }
 
-/// A process of this test that is told what to do by its environment.
+/// A process of this test, whose environment names its task.
 fn ours(task: &str, feed: &Path, args: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["a_process_of_ours", "--exact", "--nocapture"]);
@@ -355,7 +353,7 @@ fn a_process_of_ours() {
     let task: Vec<&str> = task.lines().collect();
     let [what, feed, args] = task[..] else { panic!("{task:?}") };
     let mut out = std::io::stdout();
-    // The harness has begun a line.
+    // The test harness has begun a line.
     writeln!(out).unwrap();
     let log = Jlog::open(feed).unwrap();
     if what == "write" {
@@ -387,12 +385,12 @@ fn a_process_of_ours() {
     }
 }
 
-/// How many lines one `jlog write` gets at most.
+/// The maximum number of lines for one `jlog write`.
 fn most_lines() -> u64 {
     number("JLOG_MIXED_LINES").unwrap_or(FEW_LINES)
 }
 
-/// Our readers stop at damage where there can be none.
+/// Our readers stop at damage, unless damage is expected.
 fn reader_options() -> ReaderOptions {
     let on_damage = if most_lines() > FEW_LINES { OnDamage::Skip } else { OnDamage::Fail };
     ReaderOptions::default().on_damage(on_damage)
@@ -431,7 +429,7 @@ fn accused(feed: &Path, format: RecordFormat, findings: &[Finding]) -> Vec<Strin
     accused
 }
 
-/// What is left to a subscriber when everybody has gone.
+/// Reads the rest for a subscriber when all processes have ended.
 fn drain(log: &Jlog, name: &str, known: &mut Delivered) {
     let mut reader = log.reader_with(name, reader_options()).unwrap();
     let mut lines = Vec::new();
@@ -509,14 +507,14 @@ fn mixed(kind: &str, compression: Compression) {
         let writers = writers.into_iter().map(|thread| thread.join().unwrap()).collect();
         (writers, readers.into_iter().map(|thread| thread.join().unwrap()).collect())
     });
-    // What a killed writer has left is finished by the next one.
+    // The next writer finishes what a killed one has left.
     log.writer().unwrap().close().unwrap();
     for (name, known) in SUBSCRIBERS.iter().zip(&mut readers) {
         drain(&log, name, known);
     }
     let verification = log.verify().unwrap();
     let mut faults: Vec<String> = readers.iter().flat_map(|known| known.faults.clone()).collect();
-    // A C writer that was killed may have written one message more than it said.
+    // A C writer that was killed may have written one message more than it reported.
     let c_losses: u32 = (0..C_WRITERS)
         .map(|n| {
             let lost = writers[n].acknowledged.missing_in(&readers[2].of[n]).len();
@@ -581,14 +579,14 @@ fn mixed(kind: &str, compression: Compression) {
         && let Some(keep) = std::env::var_os("JLOG_MIXED_KEEP")
     {
         let keep = Path::new(&keep).join(kind);
-        // It may be on another file system.
+        // The directory may be on another file system.
         assert!(Command::new("mv").args([feed, &keep]).status().unwrap().success());
         println!("kept in {}", keep.display());
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Memory, where there is a file system of it: more happens in the same time.
+/// A file system in memory, if there is one: more happens in the same time.
 fn home() -> PathBuf {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }

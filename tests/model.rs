@@ -1,6 +1,6 @@
 //! Random sequences of operations against a plain model: segments are vectors of records, a
-//! subscriber is an id. After every operation ids, bodies, times, checkpoints and lag are those of
-//! the model.
+//! subscriber is an id. After every operation, ids, bodies, times, checkpoints and lag equal those
+//! of the model.
 //!
 //! 256 sequences by default, more with `PROPTEST_CASES`.
 
@@ -59,7 +59,7 @@ enum From {
     CopyOf(u8),
 }
 
-/// An id, chosen among those that a record has, had, or could have.
+/// An id that a record has, had, or could have.
 #[derive(Clone, Debug)]
 struct Place {
     segment: u8,
@@ -79,7 +79,7 @@ fn place() -> impl Strategy<Value = Place> {
     (any::<u8>(), any::<u8>()).prop_map(|(segment, marker)| Place { segment, marker })
 }
 
-/// The subscribers' names are few, so that operations meet.
+/// The name of a subscriber. There are few, so that operations use the same ones.
 fn name() -> impl Strategy<Value = u8> {
     0..4u8
 }
@@ -132,11 +132,11 @@ struct Record {
 struct Model {
     compression: Compression,
     segment_size: u64,
-    /// Every segment there ever was, the last being the one that is written.
+    /// Every segment that has existed; the last is being written.
     segments: Vec<Vec<Record>>,
-    /// The first of them that is still on disk.
+    /// The first segment that is still on disk.
     first: usize,
-    /// Size of the buffer on disk, and what is in it.
+    /// The size of the buffer on disk, and its contents.
     capacity: u64,
     buffer: Vec<Record>,
     /// Whether the writer uses the buffer.
@@ -165,7 +165,7 @@ impl Model {
         Record { time, body: body.to_vec(), total: total as u64 }
     }
 
-    /// The most room that a record of this message can take.
+    /// The maximum size of this message's record.
     fn bound(&self, body: &[u8]) -> u64 {
         let bound = match self.compression {
             Compression::None => 16 + body.len(),
@@ -228,7 +228,7 @@ impl Model {
         Appended::InSegment(at)
     }
 
-    /// A batch that is sure to fit in the buffer goes there as a whole, any other past it.
+    /// A batch that is certain to fit goes into the buffer as a whole; any other bypasses it.
     fn append_batch(&mut self, time: Timestamp, bodies: &[Vec<u8>]) -> Vec<LogId> {
         let bound: u64 = bodies.iter().map(|body| self.bound(body)).sum();
         let records = bodies.iter().map(|body| self.record(time, body)).collect::<Vec<_>>();
@@ -253,8 +253,8 @@ impl Model {
         placed
     }
 
-    /// The same place, said in one way: the end of a complete segment is the beginning of the next
-    /// one that is there.
+    /// The normal form of a place: the end of a complete segment is the beginning of the next one
+    /// that exists.
     fn normal(&self, mut place: LogId) -> LogId {
         loop {
             let segment = place.segment as usize;
@@ -268,7 +268,7 @@ impl Model {
         }
     }
 
-    /// The records behind a place, segment by segment, with their ids.
+    /// The records after a place, segment by segment, with their ids.
     fn behind(&self, place: LogId) -> Vec<(LogId, &Record)> {
         let place = self.normal(place);
         let mut out = Vec::new();
@@ -283,9 +283,9 @@ impl Model {
         id(self.current(), self.segments[self.current()].len())
     }
 
-    /// An id that a checkpoint may be set to: of any segment there was, up to the one being
-    /// written. Past the end of a complete segment is its end; past the end of the current one
-    /// would be in the future. Whether a place is not past the end of its segment.
+    /// Whether a place is not past the end of its segment. A checkpoint may be set to any segment
+    /// up to the one being written. Past the end of a complete segment means its end; past the end
+    /// of the current one would be in the future.
     fn has(&self, place: LogId) -> bool {
         place.marker as usize <= self.segments[place.segment as usize].len()
             || (place.segment as usize) < self.first
@@ -404,7 +404,8 @@ impl Run {
             }
             Op::SetCheckpoint(name, place) => {
                 let place = self.model.place(place);
-                // A subscriber that is set from outside begins there: its reader is opened again.
+                // A subscriber whose checkpoint is set from outside begins there: open its reader
+                // again.
                 self.readers.remove(name);
                 self.model.positions.remove(name);
                 let set = self.log.set_checkpoint(name_of(*name), place);
@@ -437,15 +438,15 @@ impl Run {
         self.compare();
     }
 
-    /// A full segment (the segment size was made smaller) may be rolled before the next append, or
-    /// with it.
+    /// A full segment (after the segment size was reduced) may roll before the next append or with
+    /// it.
     fn catch_up(&mut self) {
         let actual = self.log.meta().unwrap().storage_log as usize;
         if actual == self.model.segments.len() && self.model.is_full() {
             self.model.roll();
         }
         assert_eq!(actual, self.model.current());
-        // Segments that nobody needs may be gone; those that somebody needs are there.
+        // Segments that nobody needs may be gone; all others exist.
         let on_disk = self.log.segments().unwrap();
         let first = on_disk[0] as usize;
         assert_eq!(on_disk, (on_disk[0]..=*on_disk.last().unwrap()).collect::<Vec<_>>());
@@ -528,7 +529,7 @@ impl Run {
         }
     }
 
-    /// Whether there was a batch.
+    /// Reads a batch for a subscriber. Returns whether there was one.
     fn read_batch(&mut self, name: u8) -> bool {
         let Some(reader) = self.readers.get_mut(&name) else { return false };
         let place = self.model.positions[&name];
@@ -547,7 +548,7 @@ impl Run {
         true
     }
 
-    /// Moves the checkpoint to where the reader is, or to one of the places before it.
+    /// Moves the checkpoint to the reader's position, or to a place before it.
     fn checkpoint(&mut self, name: u8, back: u8) {
         let Some(reader) = self.readers.get_mut(&name) else { return };
         let mut place = reader.position();
@@ -614,7 +615,7 @@ impl Run {
             let next = id(self.model.current(), 0);
             self.model.checkpoints.values_mut().for_each(|place| *place = next);
         }
-        // What is on disk is what the furthest behind needs, and nothing else.
+        // The disk has exactly the segments that the subscriber furthest behind needs.
         let stored = self.model.checkpoints.keys().map(|n| self.log.checkpoint(name_of(*n)).unwrap().segment);
         if let Some(needed) = stored.min() {
             let first = self.log.segments().unwrap()[0];
@@ -651,7 +652,7 @@ impl Run {
         }
     }
 
-    /// At the end, every appended message that is still needed is there, and nothing is damaged.
+    /// At the end, every appended message that is still needed exists, and nothing is damaged.
     fn finish(mut self) {
         self.end_writer(true);
         self.compare_files();

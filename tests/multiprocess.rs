@@ -50,7 +50,7 @@ impl Worker {
         assert!(self.child.wait().unwrap().success());
     }
 
-    /// Kills it (SIGKILL), and returns what it had said and nobody had heard yet.
+    /// Kills it (SIGKILL), and returns its output that was not read yet.
     pub(crate) fn kill(&mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -60,14 +60,14 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Without effect on one that has ended and was waited for.
+        // This has no effect on a process that has ended and was waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Four writers, 25,000 messages each, three subscribers, all at once: everybody reads every
-/// message once, in every writer's order, and everybody the same.
+/// Four writers, 25,000 messages each, and three subscribers, all at once: every subscriber reads
+/// every message once, in each writer's order, and all read the same.
 fn four_writers_and_three_subscribers(options: JlogOptions, how: [&str; 4]) {
     const COUNT: u32 = 25_000;
     let (_dir, path) = new_path();
@@ -119,7 +119,7 @@ fn four_writers_and_three_subscribers(options: JlogOptions, how: [&str; 4]) {
     for name in names {
         assert_eq!(log.lag(name).unwrap(), jlog_core::Lag::default());
     }
-    // All is done: what is left are the segment being written and perhaps the one before.
+    // Everything is done: only the segment being written and perhaps the one before are left.
     log.clean(CleanOptions::default()).unwrap();
     assert!(log.segments().unwrap().iter().all(|&segment| segment >= last.segment));
     assert_eq!(log.verify().unwrap().findings, []);
@@ -138,7 +138,7 @@ fn writers_and_subscribers_at_once_one_with_a_buffer() {
     four_writers_and_three_subscribers(options, ["buffered", "singly", "batches", "singly"]);
 }
 
-/// Threads that share a writer, and another writer in the same process, keep their orders, too.
+/// Threads that share a writer, and another writer in the same process, also keep their order.
 #[test]
 fn threads_at_once() {
     const COUNT: u32 = 2000;
@@ -175,7 +175,7 @@ fn threads_at_once() {
     }
 }
 
-/// The buffer of a killed writer is taken over by the next one; each of its messages arrives once.
+/// The next writer takes over the buffer of a killed one; each of its messages arrives once.
 #[test]
 fn a_killed_writers_buffer_is_recovered_once() {
     for (count, pre_commit) in [(1, 4000), (20, 4000), (500, 4000)] {
@@ -192,7 +192,7 @@ fn a_killed_writers_buffer_is_recovered_once() {
         let events = log.take_events();
         let [Event::BufferRecovered { records, bytes }] = &events[..] else { panic!("{events:?}") };
         assert_eq!((before + *records as usize, *bytes), (count as usize, used));
-        // All of it can be read before anything else is written.
+        // All messages can be read before anything else is written.
         assert_eq!(read_on(&mut log.reader("one").unwrap()).len(), count as usize);
         writer.append("of the next writer").unwrap();
         writer.close().unwrap();
@@ -205,8 +205,8 @@ fn a_killed_writers_buffer_is_recovered_once() {
     }
 }
 
-/// A writer that is killed within a flush, wherever: the next one completes it. Nothing is lost or
-/// doubled, whether or not another process has written in between.
+/// If a writer is killed at any point of a flush, the next one completes it. Nothing is lost or
+/// duplicated, whether or not another process has written in between.
 #[test]
 fn a_flush_that_was_cut_short_is_completed_once() {
     const COUNT: u32 = 8;
@@ -248,9 +248,8 @@ fn a_flush_that_was_cut_short_is_completed_once() {
     }
 }
 
-/// As before, but by the time that the next writer comes, the segment that the flush was to go to
-/// has been filled by others, read and removed. What had not reached it must not be taken for
-/// written.
+/// As before, but before the next writer opens the jlog, others have filled, read and removed the
+/// segment of the flush. Messages that had not reached it must not be taken for written.
 #[test]
 fn a_flush_that_was_cut_short_is_not_lost_with_its_segment() {
     const COUNT: u32 = 8;
@@ -276,7 +275,7 @@ fn a_flush_that_was_cut_short_is_not_lost_with_its_segment() {
     }
 }
 
-/// A writer that is killed at any moment has lost nothing that it had acknowledged, and nothing
+/// A writer that is killed at any moment loses nothing that it has acknowledged, and nothing
 /// arrives twice.
 #[test]
 fn killed_at_any_moment() {
@@ -296,7 +295,7 @@ fn killed_at_any_moment() {
                 acknowledged += 1;
             }
             for line in worker.kill() {
-                // The last line may be cut.
+                // The last line may be incomplete.
                 if line == acknowledged.to_string() {
                     acknowledged += 1;
                 }
@@ -306,7 +305,7 @@ fn killed_at_any_moment() {
                 assert_eq!(parse(&got.body), Some((0, next)), "round {round}, buffer {pre_commit}");
                 next += 1;
             }
-            // One more may have been appended whose acknowledgement was not heard.
+            // One more message may have been appended without its acknowledgement arriving.
             assert!(
                 next == acknowledged || next == acknowledged + 1,
                 "{next} of {acknowledged} acknowledged"
@@ -325,7 +324,7 @@ fn a_second_process_is_refused_the_buffer() {
     assert_eq!(worker.hear(), "ready");
     assert!(matches!(log.writer(), Err(Error::PreCommitBusy { .. })));
     assert!(matches!(log.alter(AlterOptions::default().pre_commit(0)), Err(Error::PreCommitBusy { .. })));
-    // Until it ends, only the writer itself uses its buffer.
+    // Until the writer ends, only it uses its buffer.
     let other = log.writer_with(WriterOptions::default().bypass_pre_commit(true)).unwrap();
     other.append("past the buffer").unwrap();
     worker.finish();
@@ -367,14 +366,15 @@ fn a_process_that_wants_to_be_alone_learns_of_others() {
     assert_eq!(read_all(&log).len(), 2);
 }
 
-/// A writer that was killed while it started a program leaves its guard to that until it runs.
+/// When a writer is killed while it starts a program, that process has its guard until the program
+/// runs.
 #[test]
 fn a_writer_that_is_about_to_go_is_waited_for() {
     let (_dir, path) = new_path();
     let log = Jlog::create(&path).unwrap();
     let alone = || log.writer_with(WriterOptions::default().locking(Locking::SingleProcess));
     let waits_for_it = |open: &dyn Fn() -> Result<(), Error>| {
-        // A busy machine may keep it from going in time.
+        // On a busy machine, the process may be too late.
         (0..20).any(|_| {
             let leaving = alone().unwrap();
             thread::scope(|scope| {
@@ -391,7 +391,7 @@ fn a_writer_that_is_about_to_go_is_waited_for() {
     assert!(waits_for_it(&|| Jlog::repair(&path).map(drop)), "a repair");
 }
 
-/// A subscriber in another process is woken by an append, also by one that begins a new segment.
+/// An append wakes a subscriber in another process, even if it begins a new segment.
 #[test]
 fn a_subscriber_in_another_process_is_woken() {
     let (_dir, path) = new_path();
@@ -403,14 +403,14 @@ fn a_subscriber_in_another_process_is_woken() {
     for n in 0..300 {
         let body = format!("message {n}");
         writer.append(&body).unwrap();
-        // Most often it is waiting when the next one is appended; a wait that runs out ends the
-        // worker.
+        // The worker is usually waiting when the next message is appended; if a wait times out, the
+        // worker ends.
         assert_eq!(worker.hear(), body);
     }
     writer.append("end").unwrap();
     assert_eq!(worker.hear(), "end");
     worker.finish();
-    // And this process by another one.
+    // Another process wakes this one.
     log.subscribe("two", Start::End).unwrap();
     let mut reader = log.reader("two").unwrap();
     assert!(reader.next_batch(Wait::No).unwrap().is_none());
@@ -420,8 +420,8 @@ fn a_subscriber_in_another_process_is_woken() {
     worker.finish();
 }
 
-/// A writer that was closed or dropped is gone at once, even while another thread of its process
-/// starts other processes (which inherit its files for a moment, and locks with them).
+/// A writer that was closed or dropped releases its locks at once, even while another thread of its
+/// process starts other processes (which inherit its files, and with them its locks, for a moment).
 #[test]
 fn a_writer_lets_go_while_processes_are_started() {
     let (_dir, path) = new_path();

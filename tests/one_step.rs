@@ -1,5 +1,5 @@
-//! A repair is atomic, whatever fails or stops meanwhile; and no other operation loses anything
-//! when one of its calls fails.
+//! A repair is atomic, whatever fails or stops it; and no other operation loses anything when one
+//! of its calls fails.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -35,12 +35,12 @@ fn message(n: usize) -> String {
     format!("message {n} {}", "x".repeat(n % 7 * 3))
 }
 
-/// Numbers of the messages that are damaged, and of the message after which each subscriber has to
-/// read on.
+/// The numbers of the damaged messages, and of the message after which each subscriber must
+/// continue.
 const DAMAGED: [usize; 3] = [2, 7, 8];
 const SUBSCRIBERS: [(&str, usize); 6] =
     [("first", 0), ("early", 2), ("before", 7), ("within", 8), ("behind", 10), ("last", 18)];
-/// Its checkpoint cannot be read: it gets everything after a repair.
+/// A subscriber whose checkpoint cannot be read: after a repair, it gets everything.
 const UNREADABLE: &str = "unreadable";
 const MESSAGES: usize = 18;
 
@@ -73,19 +73,20 @@ fn make(storage: &Arc<dyn Storage>, path: &Path) {
     for n in DAMAGED {
         let (segment, offset) = places[n];
         let file = storage.open(&path.join(format!("{segment:08x}")), Open::Write).unwrap();
-        // One in its body, the others in their header.
+        // One record is damaged in its body, the others in their header.
         let at = if n == 2 { offset + 18 } else { offset };
         file.write_at(&[IoSlice::new(b"\x01\x02\x03")], at).unwrap();
         file.sync_data().unwrap();
     }
-    // Power fails later.
+    // Sync everything, because power fails later.
     for name in storage.list(path).unwrap() {
         storage.open(&path.join(name), Open::Write).unwrap().sync_data().unwrap();
     }
     storage.sync_dir(path).unwrap();
 }
 
-/// A directory, in memory where the system has that: these tests sync thousands of times.
+/// A temporary directory, in memory if the system supports that: these tests sync thousands of
+/// times.
 fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
@@ -108,7 +109,8 @@ fn consume(log: &Jlog, name: &str) -> Vec<String> {
     read_on(&mut log.reader_with(name, options).unwrap())
 }
 
-/// Every subscriber gets what it has not had, once. Whether the jlog was repaired or not.
+/// Checks that every subscriber gets the messages that it has not had, once, whether the jlog was
+/// repaired or not.
 fn check_messages(storage: &Arc<dyn Storage>, path: &Path, what: &str) {
     let log = options(storage).open(path).unwrap_or_else(|e| panic!("{what}: {e}"));
     for (name, done) in SUBSCRIBERS {
@@ -131,7 +133,7 @@ fn left_over(names: &[String]) -> Vec<&String> {
     names.iter().filter(unfinished).collect()
 }
 
-/// A repair without faults ends in a sound jlog, whatever there was.
+/// Checks that a repair without faults ends in a sound jlog, whatever its state was.
 fn check_repaired(storage: &Arc<dyn Storage>, path: &Path, what: &str) {
     options(storage).repair(path).unwrap_or_else(|e| panic!("{what}: repaired again: {e}"));
     assert_eq!(options(storage).repair(path).unwrap(), [], "{what}: nothing is left to repair");
@@ -156,7 +158,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Ends the test where the work does not end.
+/// Fails the test if the work does not end.
 fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, outcome) = channel();
     let thread = std::thread::spawn(move || done.send(work()).unwrap());
@@ -182,8 +184,8 @@ fn op_dir(op: Op<'_>) -> String {
     op.path().parent().map(|dir| dir.display().to_string()).unwrap_or_default()
 }
 
-/// Does something again and again on copies of a jlog, each time with another call failing once,
-/// until all have.
+/// Does something again and again on copies of a jlog, each time with a different call failing,
+/// until every call has failed once.
 fn each_fault<T: Send + 'static>(
     template: &Path,
     operation: impl Fn(&Arc<dyn Storage>, &Path) -> T + Send + Sync + 'static,
@@ -251,7 +253,7 @@ fn a_repair_happens_or_does_not_whichever_call_fails() {
             if outcome.is_ok() {
                 assert_eq!(left_over(&now), Vec::<&String>::new(), "{what}");
             }
-            // A copy has other inodes, and must be repaired as well.
+            // A copy has different inodes, and must be repairable, too.
             let copied = path.with_extension("copy");
             copy(path, &copied);
             check_messages(&storage, path, what);
@@ -269,7 +271,7 @@ fn a_repair_happens_or_does_not_whichever_call_fails() {
     );
 }
 
-/// The disk as it is found after a kill or a power failure at each call that changes it.
+/// Tries the state of the disk after a kill or a power failure at each call that changes it.
 #[test]
 fn a_repair_happens_or_does_not_whenever_it_is_stopped() {
     let disk = SimStorage::new();
@@ -289,19 +291,19 @@ fn a_repair_happens_or_does_not_whenever_it_is_stopped() {
             };
             let storage: Arc<dyn Storage> = Arc::new(after);
             let what = format!("{cause} at call {n}, seed {seed}");
-            // Whoever opens it next: a subscriber, a writer, or another repair.
+            // The next process is a subscriber, a writer, or another repair.
             match (n as u64 + seed) % 3 {
                 0 => check_messages(&storage, path, &what),
                 1 => drop(options(&storage).open(path).unwrap().writer().unwrap()),
                 _ => {}
             }
-            // A write that was cut short may be there in part, under its temporary name only.
+            // A part of an interrupted write may be left, but only under its temporary name.
             check_repaired(&storage, path, &what);
         }
     }
 }
 
-/// A second stop, while what the first one has left is being finished.
+/// A second stop, while a process finishes what the first one has left.
 #[test]
 fn what_finishes_a_repair_can_be_stopped_too() {
     let disk = SimStorage::new();
@@ -333,7 +335,7 @@ fn what_finishes_a_repair_can_be_stopped_too() {
     assert!(stopped > 100, "{stopped}");
 }
 
-/// A file system that stops at a call: it fails, and every call after it.
+/// A file system that stops at a call: this call and every later one fail.
 fn stopping(when: impl Fn(Op<'_>) -> bool + Send + Sync + 'static) -> Arc<dyn Storage> {
     let stopped = AtomicU64::new(0);
     Faulty::every_call(move |op| {
@@ -345,7 +347,7 @@ fn stopping(when: impl Fn(Op<'_>) -> bool + Send + Sync + 'static) -> Arc<dyn St
     })
 }
 
-/// Stops a repair after it has happened, before it has moved anything.
+/// Stops a repair after it took effect, before it has moved any file.
 fn interrupted(path: &Path) {
     let journal = |op: Op<'_>| matches!(op, Op::Rename { .. }) && op.name() == "repair.journal";
     let seen = AtomicU64::new(0);
@@ -369,7 +371,7 @@ fn a_repair_that_was_cut_short_is_finished_by_whoever_opens_the_jlog() {
         let dir = scratch();
         let path = dir.path().join("feed");
         copy(&template, &path);
-        // It was opened before.
+        // The jlog was opened before.
         let log = Jlog::open(&path).unwrap();
         interrupted(&path);
         match opener {
@@ -389,7 +391,7 @@ fn a_repair_that_was_cut_short_is_finished_by_whoever_opens_the_jlog() {
     }
 }
 
-/// The subscriber stores its checkpoint between the repair and the moment at which it is finished.
+/// The subscriber stores its checkpoint after the repair took effect and before it is finished.
 #[test]
 fn a_reader_that_was_open_finishes_a_repair_before_it_stores_anything() {
     let (_dir, path) = template();
@@ -404,7 +406,7 @@ fn a_reader_that_was_open_finishes_a_repair_before_it_stores_anything() {
     check_repaired_but(&path, "first");
 }
 
-/// As `check_repaired`, where one subscriber has read on.
+/// As `check_repaired`, but one subscriber has read on.
 fn check_repaired_but(path: &Path, name: &str) {
     assert_eq!(Jlog::repair(path).unwrap(), []);
     let log = Jlog::open(path).unwrap();
@@ -440,16 +442,16 @@ fn a_damaged_journal_is_kept_aside_and_everything_is_looked_at_again() {
     assert_eq!(std::fs::read(path.join("repair.journal.broken-0")).unwrap(), bytes);
 }
 
-/// What a C writer appends between the repair and the moment at which it is finished is in the old
-/// file.
+/// Messages that a C writer appends after the repair took effect and before it is finished are in
+/// the old file.
 #[test]
 fn what_was_appended_since_is_taken_along() {
     let (_dir, path) = template();
     interrupted(&path);
     let segment = path.join("00000002");
     let mut bytes = std::fs::read(&segment).unwrap();
-    // Without damage it is not replaced, and keeps what is appended; the damaged one before it must
-    // not lose it either.
+    // An undamaged segment is not replaced, and keeps what is appended. The damaged one before it
+    // must not lose it either.
     let damaged = path.join("00000001");
     let mut old = std::fs::read(&damaged).unwrap();
     let record = bytes[..16 + message(12).len()].to_vec();
@@ -489,7 +491,8 @@ fn two_repairs_exclude_each_other_even_without_a_metastore() {
     check_repaired(&posix(), &path, "after two");
 }
 
-/// What is left of a segment that was lost needs a metastore to be understood.
+/// The leftovers of a lost segment can only be read with a metastore. They do not keep repair from
+/// rebuilding a lost one.
 #[test]
 fn what_is_left_of_a_lost_segment_stops_no_repair_of_the_metastore() {
     let (_dir, path) = template();
@@ -504,7 +507,7 @@ fn what_is_left_of_a_lost_segment_stops_no_repair_of_the_metastore() {
     assert_eq!(consume(&Jlog::open(&path).unwrap(), "first"), left);
 }
 
-/// What a killed repair has left before anything had changed goes with the next writer.
+/// The next writer removes what a repair left that was killed before it took effect.
 #[test]
 fn what_a_killed_repair_has_prepared_is_swept() {
     let (_dir, path) = template();
@@ -515,8 +518,8 @@ fn what_a_killed_repair_has_prepared_is_swept() {
     assert_eq!(left_over(&names(&posix(), &path)), Vec::<&String>::new());
 }
 
-/// Only C processes open segments for writing to read them: what they store afterwards nobody could
-/// translate.
+/// Only C processes open segments for writing to read them, and nobody could translate the
+/// checkpoints that they store after the repair.
 #[test]
 fn a_repair_is_refused_while_a_c_process_has_a_damaged_segment_open() {
     let (_dir, path) = template();
@@ -545,13 +548,13 @@ fn a_repair_is_refused_while_a_c_process_has_a_damaged_segment_open() {
     assert_eq!(read_some(&mut ours, 99).0, expected(0)[first.len()..]);
 }
 
-/// A subscriber that is added in the middle of a repair begins where it was to begin.
+/// A subscriber that is added during a repair begins at the requested record.
 #[test]
 fn a_subscriber_that_comes_during_a_repair_begins_at_its_record() {
     let (_dir, path) = template();
     let log = Jlog::open(&path).unwrap();
     let (at, other) = (path.clone(), Arc::new(std::sync::Mutex::new(())));
-    // After its place was found, before it is there.
+    // The repair runs after the subscriber's place was found, and before it is added.
     let storage = Faulty::storage(move |op| {
         if matches!(op, Op::Link { .. })
             && op.name().starts_with("cp.")
@@ -567,7 +570,7 @@ fn a_subscriber_that_comes_during_a_repair_begins_at_its_record() {
     check_repaired(&posix(), &path, "afterwards");
 }
 
-// Readers at work while a repair is done.
+// Readers that are open during a repair.
 
 fn skipping() -> ReaderOptions {
     ReaderOptions::default().on_damage(OnDamage::Skip).batch_bytes(1)
@@ -584,8 +587,8 @@ fn read_some(reader: &mut Reader, count: usize) -> (Vec<String>, LogId) {
     (got, last)
 }
 
-/// For every number of messages read before a repair, and checkpoints stored before and after:
-/// nothing is skipped, nothing comes twice, by this reader and by the next one.
+/// For every number of messages read before a repair, and checkpoints stored before and after it,
+/// this reader and the next one skip nothing and repeat nothing.
 #[test]
 fn a_reader_at_work_keeps_its_place_through_a_repair() {
     let (_dir, template) = template();
@@ -632,7 +635,7 @@ fn a_reader_at_work_keeps_its_place_through_a_repair() {
     }
 }
 
-/// Two repairs, one after the other, and a reader that has seen neither.
+/// Two repairs, one after the other, and a reader that has noticed neither.
 #[test]
 fn an_id_is_followed_through_several_repairs() {
     let (_dir, path) = template();
@@ -640,7 +643,7 @@ fn an_id_is_followed_through_several_repairs() {
     let mut reader = log.reader_with("first", skipping()).unwrap();
     let (got, last) = read_some(&mut reader, 9);
     Jlog::repair(&path).unwrap();
-    // The first record of the segment that the reader is in.
+    // Damage the first record of the segment that the reader is in.
     let file = Posix.open(&path.join("00000001"), Open::Write).unwrap();
     file.write_at(&[IoSlice::new(b"\x01\x02\x03")], 0).unwrap();
     drop(file);
@@ -650,8 +653,7 @@ fn an_id_is_followed_through_several_repairs() {
     assert_eq!(read_some(&mut reader, 99).0, expected(0)[got.len()..]);
 }
 
-/// Somebody has put another file in a segment's place, and nothing says what its records were
-/// called before.
+/// Another file has taken a segment's place, and nothing shows the earlier ids of its records.
 #[test]
 fn an_id_of_a_segment_that_was_replaced_is_refused() {
     let (_dir, path) = template();
@@ -668,8 +670,8 @@ fn an_id_of_a_segment_that_was_replaced_is_refused() {
     assert_eq!(log.checkpoint("first").unwrap(), before);
 }
 
-/// A reader that goes on in the old file must not use the new checksums beside it: what is damaged
-/// there stays damaged.
+/// A reader that continues in the old file must not use the new checksums for it: damaged records
+/// there stay damaged.
 #[test]
 fn the_new_checksums_are_not_used_beside_the_old_segment() {
     let (_dir, path) = template();
@@ -685,7 +687,7 @@ fn the_new_checksums_are_not_used_beside_the_old_segment() {
     }
 }
 
-/// Markers are translated for as long as the segment is there.
+/// Markers are translated as long as the segment exists.
 #[test]
 fn the_record_of_a_repair_goes_with_its_segment() {
     let (_dir, path) = template();
@@ -701,7 +703,7 @@ fn the_record_of_a_repair_goes_with_its_segment() {
     assert_eq!(records(), ["00000001.repaired"]);
 }
 
-// Every other operation, with each of its calls failing once.
+// Every other operation, while each of its calls fails once.
 
 /// A sound jlog, its messages, and what its subscriber has left to read.
 fn sound() -> (tempfile::TempDir, PathBuf) {
@@ -750,7 +752,7 @@ fn nothing_acknowledged_is_lost_whichever_call_of_a_writer_fails() {
                 (outcome, acknowledged)
             },
             |path, (outcome, acknowledged), what| {
-                // What is in the buffer is put in a segment by the next writer.
+                // The next writer moves the buffer's contents to a segment.
                 Jlog::open(path).unwrap().writer().unwrap().close().unwrap();
                 let log = check_sound(path, what);
                 let got = consume(&log, "one");
@@ -791,14 +793,14 @@ fn nothing_is_skipped_whichever_call_of_a_reader_fails() {
                 }
             };
             let outcome = read(&mut done, &mut attempted, &mut kept).map_err(|e| e.to_string());
-            // While the first reader is there still, with whatever locks it has.
+            // The first reader is still open, with any locks that it has.
             let rest = consume(&Jlog::open(path).unwrap(), "one");
             (outcome, done, attempted, rest)
         },
         |path, (outcome, done, attempted, rest), what| {
             let all: Vec<String> = (0..8).map(message).collect();
             let done_all = [done, rest.clone()].concat();
-            // A checkpoint whose storing failed may have been stored.
+            // A checkpoint may have been stored although storing it failed.
             let attempted_all = [attempted, rest].concat();
             assert!(done_all == all || attempted_all == all, "{what}: {outcome:?} {done_all:?}");
             check_sound(path, what);

@@ -1,9 +1,9 @@
-//! Damage as real disks cause it: pages that were never written, pages of another segment, pages in
-//! the wrong place, garbage behind the end; several at once, with and without checksums, plain and
+//! Damage that real disks cause: pages that were never written, pages of another segment, pages in
+//! the wrong place, garbage after the end; several at once, with and without checksums, plain and
 //! compressed, in a copied directory (whose inodes differ from those that the checksums name).
 //!
 //! `JLOG_PAGE_CASES` sets how many cases are tried (a few hundred by default; CI tries thousands),
-//! `JLOG_PAGE_SEED` where they begin. A failure names its case.
+//! and `JLOG_PAGE_SEED` where they begin. A failure names its case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -46,7 +46,7 @@ impl Feed {
         let options = Jlog::options().segment_size(16_384).compression(compression).checksums(checksums);
         let log = options.create(&path).unwrap();
         log.subscribe("a", Start::Beginning).unwrap();
-        // Records of all alignments, records that fill pages exactly, and records larger than a
+        // Records with any alignment, records that fill pages exactly, and records larger than a
         // page.
         let kind = dice.roll(4);
         let mut n = 0;
@@ -98,7 +98,7 @@ impl Feed {
         Self { _dir: dir, path, checksums, segments, written }
     }
 
-    /// Copies the feed with some segments changed: new inodes throughout.
+    /// Copies the feed with some segments changed. All files get new inodes.
     fn copy(&self, to: &Path, changed: &BTreeMap<u32, Vec<u8>>) {
         fs::create_dir(to).unwrap();
         for entry in fs::read_dir(&self.path).unwrap() {
@@ -111,7 +111,7 @@ impl Feed {
     }
 }
 
-/// Damages one segment; returns what was done.
+/// Damages one segment. Returns a description of the damage.
 fn damage(feed: &Feed, number: u32, bytes: &mut Vec<u8>, dice: &mut Dice) -> String {
     let pages = bytes.len().div_ceil(PAGE);
     let page = |dice: &mut Dice| usize::try_from(dice.roll(pages as u64)).unwrap();
@@ -169,7 +169,7 @@ fn damage(feed: &Feed, number: u32, bytes: &mut Vec<u8>, dice: &mut Dice) -> Str
 }
 
 /// The messages that a reader that skips damage gets, and whether it met any damage. No segment
-/// became shorter, so nothing is lost but what is damaged.
+/// became shorter, so only damaged messages are lost.
 fn read(path: &Path, method: ReadMethod, what: &str) -> (Vec<(LogId, Vec<u8>)>, bool) {
     let log = Jlog::open(path).unwrap();
     let options = ReaderOptions::default().on_damage(OnDamage::Skip).read_method(method);
@@ -185,7 +185,7 @@ fn read(path: &Path, method: ReadMethod, what: &str) -> (Vec<(LogId, Vec<u8>)>, 
     panic!("{what}: the reader does not come to an end");
 }
 
-/// Whether a header in the changed bytes of a segment claims this record as a part of its body.
+/// Whether a header in the changed bytes of a segment claims this record as part of its body.
 fn claimed(bytes: &[u8], was: &[u8], record: &Written) -> bool {
     let (magic, header) = (was[..4].to_vec(), if was[..4] == PLAIN_MAGIC.to_le_bytes() { 16 } else { 20 });
     (0..record.from).any(|at| {
@@ -216,7 +216,7 @@ fn case(feed: &Feed, seed: u64) {
         })
     };
     let method = if dice.roll(2) == 0 { ReadMethod::Pread } else { ReadMethod::Mmap };
-    // First: a reader passes a segment of which nothing is left, and then nobody needs it.
+    // Verify first: a reader passes a segment of which nothing is left, and then nobody needs it.
     let verified = Jlog::open(&path).unwrap().verify().unwrap();
     let (got, skipped) = read(&path, method, &what);
     for pair in got.windows(2) {
@@ -231,7 +231,7 @@ fn case(feed: &Feed, seed: u64) {
     assert_eq!(verified.records, got.len() as u64, "{what}: {:?}", verified.findings);
     let whole: Vec<&Written> = feed.written.iter().filter(|record| !touched(record)).collect();
     if feed.checksums {
-        // Only messages that were written, each under its id.
+        // Readers get only messages that were written, each under its id.
         let expected: BTreeMap<LogId, &[u8]> =
             whole.iter().map(|record| (record.id, &record.body[..])).collect();
         for (id, body) in &got {
@@ -239,8 +239,8 @@ fn case(feed: &Feed, seed: u64) {
         }
         assert_eq!(got.len(), whole.len(), "{what}");
     } else {
-        // A header in a damaged page may claim what follows as its body: nothing shows that it does
-        // not own it.
+        // A header in a damaged page may claim the following bytes as its body, and nothing shows
+        // that they are not.
         let claimed = |record: &Written| {
             let number = record.id.segment;
             changed.get(&number).is_some_and(|bytes| claimed(bytes, &feed.segments[&number], record))

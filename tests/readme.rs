@@ -1,4 +1,4 @@
-//! The example of the README, as it stands there, in a program that is started twice.
+//! The example from the README, unchanged, in a program that is started twice.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,7 +33,7 @@ while let Some(batch) = reader.next_batch(Wait::Timeout(Duration::from_secs(1)))
     Ok(read)
 }
 
-/// What stands between the marks, as the README has it: there the feed has a name, and messages are
+/// The text between the marks, as it is in the README, where the feed has a name and messages are
 /// printed.
 fn shown() -> String {
     let (_, behind) = HERE.split_once("\n// begin\n").unwrap();

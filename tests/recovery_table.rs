@@ -1,5 +1,5 @@
 //! One test for each row of the table in `recovery.rs`: every state is made by hand, byte for byte
-//! as FORMAT.md has it, and what comes of it is said in full.
+//! according to FORMAT.md, and the result is checked in full.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ const ROWS: [(&str, &str); 27] = [
     ),
 ];
 
-/// A row without a test, or a test without its row, is found here.
+/// Finds rows without a test, and tests without a row.
 #[test]
 fn every_row_has_its_test() {
     let rows: Vec<String> = include_str!("../jlog-core/src/upkeep/recovery.rs")
@@ -95,14 +95,14 @@ fn records(bodies: &[&str]) -> Vec<u8> {
     bodies.iter().flat_map(|body| record(body)).collect()
 }
 
-/// The fingerprint of records as FORMAT.md has it.
+/// The fingerprint of records according to FORMAT.md.
 fn fingerprint(bodies: &[&str]) -> u32 {
     bodies
         .iter()
         .fold(0u32, |f, body| (f.rotate_left(5) ^ crc32(&record(body))).wrapping_mul(0x9E37_79B1) | 1)
 }
 
-/// Checksums of records that stand next to each other from `offset` on, as a sidecar holds them.
+/// The checksums of consecutive records from `offset` on, as in a sidecar.
 fn run(offset: u64, marker: u32, inode: u64, written: u32, records: &[Vec<u8>]) -> Vec<u8> {
     let bytes: usize = records.iter().map(Vec::len).sum();
     let last = offset + (bytes - records.last().unwrap().len()) as u64;
@@ -121,7 +121,7 @@ fn run(offset: u64, marker: u32, inode: u64, written: u32, records: &[Vec<u8>]) 
     out
 }
 
-/// A directory under construction. Without files of ours, as the C library leaves one.
+/// A directory under construction, at first without our files, as the C library leaves one.
 struct Made {
     _dir: TempDir,
     path: PathBuf,
@@ -154,7 +154,7 @@ impl Made {
         self
     }
 
-    /// Writes a file so that it is newer than another one by the file system's clock.
+    /// Writes a file so that the file system's clock shows it as newer than another one.
     fn restore(&self, name: &str, newer_than: &str, bytes: &[u8]) {
         let changed = |name: &str| {
             let facts = std::fs::metadata(self.path.join(name)).unwrap();
@@ -171,7 +171,7 @@ impl Made {
         self
     }
 
-    /// A pre-commit buffer of 200 bytes that holds these.
+    /// Adds a pre-commit buffer of 200 bytes with these records.
     fn buffer(self, bytes: &[u8]) -> Self {
         let mut file = u32::try_from(bytes.len()).unwrap().to_le_bytes().to_vec();
         file.extend_from_slice(bytes);
@@ -189,7 +189,7 @@ impl Made {
         Jlog::options().storage(unsynced()).open(&self.path).unwrap()
     }
 
-    /// A file that was kept.
+    /// The path and the contents of a file that was kept.
     fn kept(&self, name: &str) -> (PathBuf, Vec<u8>) {
         (self.path.join(name), self.read(name))
     }
@@ -246,8 +246,8 @@ impl Default for Guard {
 }
 
 impl Guard {
-    /// That of a writer whose buffer held these, and which was killed while it flushed them to this
-    /// place.
+    /// The guard of a writer that was killed while it flushed these messages from its buffer to
+    /// this place.
     fn flushing(bodies: &[&str], segment: u32, offset: usize, state: u32) -> Self {
         Self {
             state,
@@ -304,12 +304,13 @@ fn open_and_close(log: &Jlog) -> Vec<Event> {
 }
 
 thread_local! {
-    /// The independent reader of the format, if there is one: each test has its own, and starts it
+    /// The independent reader of the format, if there is one. Each test has its own, and starts it
     /// once.
     static CHECKER: RefCell<Option<Checker>> = RefCell::new(Checker::start());
 }
 
-/// An independent reader of the format finds nothing wrong but the gaps that a state was made with.
+/// Checks that an independent reader of the format finds nothing wrong except the gaps that a state
+/// was made with.
 #[track_caller]
 fn conforms(log: &Jlog) {
     let segments = log.segments().unwrap();
@@ -325,16 +326,15 @@ fn conforms(log: &Jlog) {
     });
 }
 
-/// The jlog works on: what is appended gets this id and is read behind what is there, nothing more
-/// is repaired, the subscriber can be done with all of it, and an independent reader of the format
-/// finds nothing wrong.
+/// Checks that the jlog continues to work: an appended message gets this id and is read after the
+/// existing ones, nothing more is repaired, the subscriber can commit everything, and an
+/// independent reader of the format finds nothing wrong.
 #[track_caller]
 fn works_on(log: &Jlog, there: &[Message<'_>], next: (u32, u32)) {
     works_on_without(log, there, next, 0);
 }
 
-/// The same, where this many segments are lost: that is reported, until the subscriber is past
-/// them.
+/// The same if this many segments are lost, which is reported until the subscriber has passed them.
 #[track_caller]
 fn works_on_without(log: &Jlog, there: &[Message<'_>], next: (u32, u32), lost: u32) {
     let writer = log.writer().unwrap();
@@ -420,7 +420,7 @@ fn no_good_metastore() {
 /// "it is brought up to date"
 #[test]
 fn metastore_behind_the_segments() {
-    // Without a gap behind the one that is named, and with that one gone.
+    // Without a gap after the named segment, and with that segment gone.
     for (named, missing) in [(0, None), (1, None), (1, Some(1))] {
         let made = Made::new(named)
             .segment(0, records(&["a", "b"]))
@@ -441,8 +441,7 @@ fn metastore_behind_the_segments() {
     }
 }
 
-/// "the segment is created, empty"
-/// What was renamed under these names.
+/// The event for a segment that was renamed.
 fn stale(segment: u32, bytes: usize, made: &Made) -> Event {
     let kept = made.path.join(format!(".stale-{segment:08x}"));
     Event::StaleSegment { segment, bytes: bytes as u64, kept }
@@ -462,7 +461,7 @@ fn segments_of_a_newer_feed() {
     assert!(!made.is_there("00000001") && !made.is_there("00000001.idx") && !made.is_there("00000002"));
     works_on(&log, &[(0, 1, "old")], (0, 2));
 
-    // From a full segment, the next one follows, whenever it was restored.
+    // After a full segment, the next one belongs to the feed, whenever it was restored.
     let made = Made::new(0).segment(1, records(&["new"]));
     made.write("metastore", metastore_of(0, 20));
     made.restore("00000000", "00000001", &records(&["full segment"]));
@@ -495,16 +494,16 @@ fn next_segment_is_there() {
     let made = Made::new(0).segment(0, records(&["zero"]));
     let log = made.open();
     let writer = log.writer().unwrap();
-    // Restored while the feed is being written.
+    // A segment is restored while the feed is being written.
     made.write("00000001", records(&["stale"]));
     writer.roll().unwrap();
     assert_eq!(log.take_events(), [stale(1, record("stale").len(), &made)]);
-    // The same number once more, and an empty one, which is as good as none.
+    // The same number once more, and an empty segment, which counts as none.
     made.write("00000002", "");
     writer.append("fresh").unwrap();
     writer.roll().unwrap();
     assert_eq!(log.take_events(), []);
-    // What was renamed before is not replaced.
+    // A segment that was renamed before is not replaced.
     made.write(".stale-00000003", "older");
     made.write("00000003", records(&["stale"]));
     writer.append("last").unwrap();
@@ -515,6 +514,7 @@ fn next_segment_is_there() {
     works_on(&log, &[(0, 1, "zero"), (1, 1, "fresh"), (2, 1, "last")], (3, 1));
 }
 
+/// "the segment is created, empty"
 #[test]
 fn metastore_before_its_segment() {
     for there in [&[][..], &[(0, 1, "a")]] {
@@ -536,7 +536,7 @@ fn metastore_before_its_segment() {
 #[test]
 fn metastore_before_a_lost_segment() {
     let made = Made::new(1).segment(0, record("a"));
-    // An index of two records, which is not closed: there may have been more.
+    // An index of two records that is not closed: there may have been more.
     made.write("00000001.idx", [0u64, 17].map(u64::to_le_bytes).concat());
     let log = made.open();
     let there = [(0, 1, "a")];
@@ -551,7 +551,7 @@ fn metastore_before_a_lost_segment() {
     assert!(!made.path.join("00000001.idx").exists());
     assert!(!made.path.join("00000001").exists(), "its ids are not used again");
     works_on_without(&log, &there, (2, 1), 1);
-    // One that nobody needs is begun again.
+    // A segment that nobody needs is begun again.
     let made = Made::new(1).segment(0, record("a"));
     made.write("00000001.idx", [0u64, 17].map(u64::to_le_bytes).concat());
     std::fs::remove_file(made.path.join("cp.6f6e65")).unwrap();
@@ -584,7 +584,7 @@ fn unfinished_record() {
     let torn = record("never finished");
     for cut in [1, 3, 4, 8, 15, 16, 17, torn.len() - 1] {
         let made = Made::new(0).segment(0, [&records(&["a", "b"]), &torn[..cut]].concat());
-        // A reader waits for the rest of it: somebody may be writing.
+        // A reader waits for the rest of the record, which may still be being written.
         let log = made.open();
         expect(&log, &[(0, 1, "a"), (0, 2, "b")]);
         assert_eq!(log.take_events(), []);
@@ -595,13 +595,13 @@ fn unfinished_record() {
 /// "the tail is kept, then truncated"
 #[test]
 fn bytes_that_are_no_record() {
-    // What file systems leave of a write that the power failure overtook, and what nobody has an
-    // explanation for.
+    // What file systems leave of a write that a power failure interrupted, and bytes of unknown
+    // origin.
     tail_is_cut(&[0; 16]);
     tail_is_cut(&[0; 5000]);
     tail_is_cut(&[0xff; 300]);
     tail_is_cut(b"these bytes are no record, and more of them than a header has");
-    // A record of another format is none of this one's.
+    // A record in another format does not count as one.
     let mut other = record("from elsewhere");
     other[..4].copy_from_slice(&0x1510_6A01_u32.to_le_bytes());
     tail_is_cut(&other);
@@ -611,7 +611,8 @@ fn bytes_that_are_no_record() {
 #[test]
 fn metastore_of_another_layout() {
     for other in [0x1510_6A00_u32, 0x1510_6A01] {
-        // The segment being written shows it, or, where that is empty or not there, the one before.
+        // The segment being written shows the layout or, if that is empty or missing, the one
+        // before it.
         for current in [Some(record("b")), Some(Vec::new()), None] {
             let mut made = Made::new(1).segment(0, records(&["a", "aa"]));
             let mut there = vec![(0, 1, "a"), (0, 2, "aa")];
@@ -673,8 +674,8 @@ fn damage_before_intact_records() {
         [Event::DamageSkipped { segment: 0, offset: 17, len: 18, kept: Some(kept) }]
     );
     drop(reader);
-    // One that is not told to skip says where it is, again and again, and goes on when it is told
-    // to.
+    // A reader that does not skip reports the damage again and again, and continues when it is told
+    // to skip.
     let mut reader = log.reader("one").unwrap();
     assert_eq!(reader.next_batch(Wait::No).unwrap().unwrap().last_id(), LogId::new(0, 1));
     for _ in 0..2 {
@@ -689,7 +690,7 @@ fn damage_before_intact_records() {
 /// "the file of that name is opened"
 #[test]
 fn segment_removed_or_replaced() {
-    // Removed: the next message is the first of a new one, and nobody takes it for done.
+    // Removed: the next message is the first of a new segment, and does not count as done.
     let made = Made::new(0).segment(0, records(&["a", "b"]));
     let log = made.open();
     let writer = log.writer().unwrap();
@@ -708,7 +709,8 @@ fn segment_removed_or_replaced() {
     expect(&log, &[(0, 1, "d")]);
     works_on(&log, &[(0, 1, "d")], (0, 2));
 
-    // Replaced, as a repair of the C library does: the next message is behind what is there now.
+    // Replaced, as the C library's repair does: the next message comes after the contents of the
+    // new file.
     let made = Made::new(0).segment(0, records(&["a", "b"]));
     let log = made.open();
     let writer = log.writer().unwrap();
@@ -736,7 +738,7 @@ fn runs(made: &Made) -> Vec<(u64, u32, usize)> {
 #[test]
 fn checksums_of_more_than_there_is() {
     let [a, b, c] = ["a", "b", "c"].map(record);
-    // What a power failure has left of the segment, and the runs that still speak of it.
+    // What a power failure has left of the segment, and the runs that still describe all of it.
     let all = [(0, 1, "a"), (0, 2, "b")];
     let states = [([&a[..], &b].concat(), 2), (a.clone(), 1), (Vec::new(), 0)];
     for (left, count) in states {
@@ -777,7 +779,7 @@ fn checksums_of_other_records() {
         ("and as long a one behind", moved_and_more, &[(0, 1, "b"), (0, 2, "c"), (0, 3, "d")]),
     ];
     for (what, bytes, there) in states {
-        // In the same file, and in another one that has got its name.
+        // In the same file, and in another one that has taken its name.
         for same_file in [true, false] {
             let made = Made::new(0).segment(0, &bytes);
             let inode = made.inode("00000000") + u64::from(!same_file);
@@ -808,7 +810,7 @@ fn index_that_does_not_fit() {
         ("all bits set", vec![0xff; 24]),
     ];
     for (what, index) in states {
-        // The subscriber has done the first two: its place is what an index would tell.
+        // The subscriber has done the first two, so an index would be used to find its place.
         let made = Made::new(0).segment(0, records(&["a", "bb", "ccc"])).checkpoint(0, 2);
         made.write("00000000.idx", &index);
         let log = made.open();
@@ -829,8 +831,8 @@ fn index_that_does_not_fit() {
     }
 }
 
-/// Opens a writer for a buffer that holds, after what is repaired, exactly `left`: opening flushes
-/// it, and nothing has to be written first. Segment `to.0` must have `to.1` records before.
+/// Opens a writer for a buffer that has exactly the messages `left` after recovery: opening flushes
+/// them, and nothing has to be written first. Before that, segment `to.0` must have `to.1` records.
 #[track_caller]
 fn buffer_is_flushed(
     made: &Made,
@@ -981,7 +983,7 @@ fn buffer_that_survived_the_machine() {
     });
     buffer_is_flushed(&made, &[recovered(&held)], &[(0, 1, "a")], &held, (0, 1));
     assert_eq!(made.broken(), [""; 0]);
-    // The counter points between two records: up to where they go, the fingerprint tells.
+    // The counter points between two records: the fingerprint shows where they end.
     let made = Made::new(0).segment(0, record("a")).buffer(&records(&held)[..33]).guard(Guard {
         boot,
         fingerprint: fingerprint(&["b"]),
@@ -1030,7 +1032,7 @@ fn buffer_that_did_not_survive_the_machine() {
 fn buffer_used_by_the_c_library() {
     let held = ["x", "y"];
     let bytes = records(&held);
-    // What our writer's guard says is about records that are not there any more.
+    // Our writer's guard describes records that no longer exist.
     let old = ["b", "c"];
     let states = [
         ("it flushed as many bytes", Guard::flushing(&old, 0, 0, 1)),
@@ -1049,7 +1051,7 @@ fn buffer_used_by_the_c_library() {
         buffer_is_flushed(&made, &[recovered(&held)], &[(0, 1, "b"), (0, 2, "c")], &held, (0, 2));
         assert_eq!(made.broken(), [""; 0], "{what}");
     }
-    // Flushed and filled again while a writer of ours had it open.
+    // The buffer was flushed and filled again while our writer had it open.
     let made = Made::new(0).segment(0, record("a")).buffer(&[]);
     let log = made.open();
     let writer = log.writer().unwrap();
@@ -1089,7 +1091,7 @@ fn checkpoint_past_the_end() {
         let got = give(&mut log.reader("two").unwrap());
         assert_eq!(got, owned(&[(0, 2, "b"), (0, 3, "c"), (0, 4, "next")]));
     }
-    // One that is at the end, or in the segment that is just being begun, stays.
+    // A checkpoint at the end, or in the segment that is just being begun, stays.
     for (named, good) in [(0, (0, 3)), (1, (1, 0))] {
         let mut made = Made::new(named).segment(0, records(&["a", "b", "c"])).checkpoint(good.0, good.1);
         if named == 1 {
@@ -1151,7 +1153,7 @@ fn complete_segment_that_was_cut() {
     for left in [0, 1] {
         for beside in ["00000000.idx", "00000000.crc", "00000000.none"] {
             let made = Made::new(1).segment(0, all[..left].concat()).segment(1, record("d"));
-            // A closed index knows all, checksums only what they cover.
+            // A closed index lists all records, checksums only those that they cover.
             let inode = made.inode("00000000");
             let (had, exact) = match beside {
                 "00000000.idx" => {
@@ -1180,7 +1182,7 @@ fn complete_segment_that_was_cut() {
             assert_eq!(reader.lost(), lost, "{what}");
             let reported = lost.map(|lost| Event::SegmentsLost { subscriber: "one".to_owned(), lost });
             assert_eq!(log.take_events(), Vec::from_iter(reported), "{what}");
-            // Where nothing is lost, the subscriber has done with the empty segment.
+            // If nothing is lost, the subscriber has passed the empty segment.
             assert!(lost.is_none() || snapshot(&made.path) == before, "{what}");
         }
     }

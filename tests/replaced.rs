@@ -16,7 +16,7 @@ enum Fate {
     Restored,
     /// Removed, and another feed created in its place.
     CreatedAgain,
-    /// Moved away, and a backup put in its place.
+    /// Moved away, and replaced by a backup.
     MovedAndRestored,
     /// Moved away.
     Moved,
@@ -79,7 +79,7 @@ fn assert_replaced<T: std::fmt::Debug>(result: Result<T, Error>, path: &Path, wh
     }
 }
 
-/// Appends for a while; returns how often that was acknowledged.
+/// Appends for a while. Returns how many appends were acknowledged.
 fn append_for_a_while(writer: &Writer, message: &str) -> (u32, Option<Error>) {
     let begun = Instant::now();
     let mut accepted = 0;
@@ -110,7 +110,7 @@ fn a_writer_does_not_outlive_its_directory() {
             writer.flush().unwrap();
             feed.befalls(fate);
             let files = feed.files();
-            // Where no lock is taken, the writer looks once in a millisecond.
+            // If it takes no lock, the writer checks the path once per millisecond.
             std::thread::sleep(Duration::from_millis(2));
             assert_replaced(writer.append("after"), &feed.path, &what);
             assert_replaced(writer.append_batch(&["after", "that"]), &feed.path, &what);
@@ -188,7 +188,7 @@ fn a_reader_does_not_outlive_its_directory() {
         let files = feed.files();
         assert_replaced(waits.join().unwrap(), &feed.path, &format!("waiting, {fate:?}"));
         assert_replaced(reader.commit(first), &feed.path, &format!("checkpoint, {fate:?}"));
-        // Open segments may be read to their end; no message of another feed follows.
+        // Open segments may be read to their end, but no message of another feed follows.
         let error = loop {
             match reader.next_batch(Wait::No) {
                 Ok(Some(batch)) => assert!(batch.iter().all(|m| m.body() == [b'x'; 100]), "{fate:?}"),

@@ -10,12 +10,12 @@ use jlog_core::{Event, Jlog, Start};
 
 use crate::support::{bodies, names_with, new_path, read_all, snapshot};
 
-/// How a backup's files get over those of a feed.
+/// How a backup's files replace those of a feed.
 #[derive(Clone, Copy, Debug)]
 enum How {
-    /// Written into them, as `cp` does.
+    /// Their contents are overwritten, as `cp` does.
     Into,
-    /// Put in place of them, as `rsync` and `tar` do.
+    /// The files themselves are replaced, as `rsync` and `tar` do.
     InPlaceOf,
 }
 
@@ -27,7 +27,7 @@ fn restore(backup: &BTreeMap<OsString, Vec<u8>>, to: &Path, how: How) {
     let newest = std::fs::read_dir(to).unwrap().map(|entry| changed(&entry.unwrap().path())).max().unwrap();
     for (name, bytes) in backup {
         let path = to.join(name);
-        // Not within the same tick of the file system's clock.
+        // Wait for the next tick of the file system's clock.
         loop {
             match how {
                 How::Into => std::fs::write(&path, bytes).unwrap(),
@@ -88,7 +88,7 @@ fn what_is_left_of_a_newer_feed_is_set_aside() {
                 check(&log, &expected(40, 40));
             }
             match open {
-                // The metastore may still be the one that it has open.
+                // The metastore may still be the one that the writer has open.
                 Some(writer) => {
                     for n in 40..200 {
                         if writer.append(message("again", n)).is_err() {
@@ -115,7 +115,7 @@ fn what_is_left_behind_a_gap_is_set_aside() {
     append(&log, "old", 0, 40);
     let backup = snapshot(&path);
     append(&log, "old", 40, 200);
-    // Most of what came after the backup has been read and removed.
+    // Most segments that came after the backup have been read and removed.
     let mut reader = log.reader("one").unwrap();
     let mut last = None;
     while let Some(batch) = reader.next_batch(jlog_core::Wait::No).unwrap() {
@@ -135,7 +135,7 @@ fn segments_that_follow_a_full_one_are_adopted() {
     let log = Jlog::options().segment_size(1000).create(&path).unwrap();
     log.subscribe("one", Start::Beginning).unwrap();
     append(&log, "old", 0, 100);
-    // As a power failure leaves it: the metastore is older than the segments.
+    // A power failure can leave this state: the metastore is older than the segments.
     let mut metastore = std::fs::read(path.join("metastore")).unwrap();
     metastore[0] = 1;
     std::fs::write(path.join("metastore"), metastore).unwrap();

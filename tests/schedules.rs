@@ -1,7 +1,7 @@
 //! Group commit, roll and wake-up under many schedules of their threads, which a checker (shuttle)
-//! chooses; a schedule in which no thread can continue fails, too. Run with
-//! `cargo test -p jlog-tests --features shuttle --test schedules`; `JLOG_SCHEDULES` sets how many
-//! there are.
+//! chooses. A schedule in which no thread can continue fails, too. Run with
+//! `cargo test -p jlog-tests --features shuttle --test schedules`; `JLOG_SCHEDULES` sets the number
+//! of schedules.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -20,7 +20,7 @@ const FEED: &str = "/feed";
 
 fn check(test: impl Fn() + Send + Sync + 'static) {
     let schedules = std::env::var("JLOG_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
-    // Half of them with few changes of thread, where the rarest orders are.
+    // Half of the schedules change threads rarely, which finds the rarest orders.
     let test = Arc::new(test);
     let again = Arc::clone(&test);
     shuttle::check_random(move || test(), schedules / 2);
@@ -38,7 +38,7 @@ fn feed(segment_size: u32) -> (SimStorage, Jlog) {
 
 fn read_all(disk: &SimStorage) -> Vec<String> {
     let log = Jlog::options().storage(Arc::new(disk.clone())).open(FEED).unwrap();
-    // A writer repairs what the power failure left.
+    // A writer recovers the state after the power failure.
     log.writer().unwrap().close().unwrap();
     let mut reader = log.reader("s").unwrap();
     let mut out = Vec::new();
@@ -51,7 +51,7 @@ fn read_all(disk: &SimStorage) -> Vec<String> {
 /// The worst state of the disk after a power failure now.
 fn after_power_loss(disk: &SimStorage, seed: u64) -> SimStorage {
     disk.record();
-    // Any call that changes something takes the moment before it.
+    // Any changing call records the state before it.
     disk.create_dir(Path::new(&format!("/moment-{seed}")), 0o755).unwrap();
     disk.moments().pop().unwrap().after_power_loss(&mut Dice::new(seed))
 }
@@ -60,8 +60,8 @@ fn writer(log: &Jlog, sync: SyncPolicy) -> Arc<Writer> {
     Arc::new(log.writer_with(WriterOptions::default().sync(sync)).unwrap())
 }
 
-/// Threads whose appends are durable when they return share syncs, and nothing is reported as
-/// durable that is not; with rolls in between.
+/// Threads whose appends are durable when they return share syncs, with rolls in between, and
+/// nothing is reported as durable that is not.
 fn durable_when_it_returns(segment_size: u32) {
     check(move || {
         let (disk, log) = feed(segment_size);
@@ -125,8 +125,8 @@ fn a_failed_sync_is_everybodys() {
     });
 }
 
-/// A waiting reader gets every message, whatever happens between its look and its wait; across
-/// rolls, too.
+/// A waiting reader gets every message, whatever happens between its look and its wait, even across
+/// rolls.
 #[test]
 fn no_wake_up_is_lost() {
     for segment_size in [4096, 40] {
@@ -154,7 +154,8 @@ fn no_wake_up_is_lost() {
     }
 }
 
-/// Rolling and flushing while others append leaves each thread's messages in order, once.
+/// While other threads append, rolling and flushing keep each thread's messages in order, each
+/// once.
 #[test]
 fn rolls_and_flushes_while_others_append() {
     check(|| {
@@ -191,9 +192,9 @@ fn rolls_and_flushes_while_others_append() {
     });
 }
 
-/// Futures whose messages one thread appends, with room for few of them: each message is there
-/// once, in the order of its task, durable when its future says so; and the end of the last handle,
-/// or a close, waits for all of them.
+/// One thread appends the messages of futures, and there is room for few of them. Each message
+/// exists once, in the order of its task, and is durable when its future says so. Dropping the last
+/// handle, or a close, waits for all of them.
 fn tasks_append(options: AsyncWriterOptions, close: bool) {
     check(move || {
         let (disk, log) = feed(100);
@@ -257,8 +258,8 @@ fn tasks_append_and_nobody_closes() {
     tasks_append(AsyncWriterOptions::default().max_messages(2), false);
 }
 
-/// Futures that are dropped at any moment: each message is there once or never, no other task waits
-/// forever, and the bounds are free again.
+/// Futures are dropped at any moment: each message exists once or not at all, no other task waits
+/// forever, and all room is free again.
 #[test]
 fn tasks_that_are_dropped() {
     use std::pin::pin;

@@ -64,8 +64,8 @@ fn an_empty_batch_is_nothing() {
     }
 }
 
-/// A segment ends with the record that reaches its size: one byte less stays in it, the size itself
-/// and one byte more end it.
+/// A segment ends with the record that reaches its size: one byte less does not end it, the exact
+/// size and one byte more do.
 #[test]
 fn records_around_one_segment() {
     const SIZE: usize = 1000;
@@ -85,13 +85,13 @@ fn records_around_one_segment() {
                 writer.append_batch(&[&first, &second]).unwrap().last()
             } else {
                 assert_eq!(writer.append(&first).unwrap(), Appended::InSegment(LogId::new(0, 1)));
-                // The roll is done when the append returns, as the C library does it.
+                // As in the C library, the roll is done when the append returns.
                 assert_eq!(writer.segment(), u32_of(segments.len() - 1), "{len}");
                 writer.append(&second).unwrap()
             };
             let rolled = segments.len() == 2;
-            // What does not end the segment leaves room for the next record, which then crosses the
-            // size.
+            // A record that does not end the segment leaves room for the next one, which then
+            // exceeds the size.
             let expected = if rolled { LogId::new(1, 1) } else { LogId::new(0, 2) };
             assert_eq!(last, Appended::InSegment(expected), "{len}");
             let all = if rolled { segments.clone() } else { vec![segments[0], 0] };
@@ -104,7 +104,7 @@ fn records_around_one_segment() {
     }
 }
 
-/// With the smallest segments there are, every record has one of its own.
+/// With the smallest segments, every record gets its own segment.
 #[test]
 fn segments_of_one_byte() {
     for compression in COMPRESSIONS {
@@ -125,7 +125,7 @@ fn segments_of_one_byte() {
     }
 }
 
-/// As above with LZ4, where the stored length counts, not the message's.
+/// As above with LZ4, where the stored length counts instead of the message's.
 #[test]
 fn a_compressed_record_of_exactly_one_segment() {
     let message = body(7, 5000);
@@ -174,7 +174,7 @@ fn messages_around_the_pre_commit_buffer() {
     }
 }
 
-/// The record that does not fit in what is left flushes the buffer first, and order is kept.
+/// A record that does not fit into the rest of the buffer flushes it first, and the order is kept.
 #[test]
 fn messages_around_what_is_left_of_the_buffer() {
     const BUFFER: usize = 512;
@@ -189,7 +189,7 @@ fn messages_around_what_is_left_of_the_buffer() {
         assert_eq!(writer.append(&second).unwrap(), Appended::Buffered);
         assert_eq!(bodies(&read_all(&log)), if flushed { vec![&first[..]] } else { vec![] }, "{len}");
         assert_eq!(writer.pre_commit_used(), if flushed { HEADER + len } else { BUFFER });
-        // Larger than the whole buffer: what is in it goes first.
+        // A message larger than the whole buffer: the buffer's contents come first.
         let third = body(3, BUFFER);
         assert_eq!(writer.append(&third).unwrap(), Appended::InSegment(LogId::new(0, 3)));
         writer.close().unwrap();
@@ -218,7 +218,7 @@ fn batches_around_the_buffer() {
     }
 }
 
-/// Larger than the segment and than the buffer at once, between small ones.
+/// Messages larger than both the segment and the buffer, between small ones.
 #[test]
 fn messages_larger_than_everything() {
     for compression in COMPRESSIONS {
@@ -250,8 +250,8 @@ fn messages_larger_than_everything() {
     }
 }
 
-/// A batch that crosses many segments, with bodies that are written from where they are and pieces
-/// of more than a MiB.
+/// A batch that crosses many segments, with bodies that are written without a copy, and pieces of
+/// more than a MiB.
 #[test]
 fn a_batch_over_many_segments() {
     let (_dir, path) = new_path();
@@ -267,7 +267,7 @@ fn a_batch_over_many_segments() {
     assert!(bodies(&got[1..]) == batch);
     assert!(got[1..].iter().all(|message| message.time == time(1)));
     assert_eq!(last.id(), Some(got[12].id));
-    // Where single appends would have put them.
+    // The ids are those that single appends would have given.
     let (mut segment, mut used, mut marker) = (0, HEADER + 6, 1);
     for (message, &len) in got[1..].iter().zip(&sizes) {
         marker += 1;
@@ -279,7 +279,7 @@ fn a_batch_over_many_segments() {
     }
 }
 
-/// A record that is longer than a batch comes in a batch of its own, whole.
+/// A record that is longer than a batch comes whole, as the only one of its batch.
 #[test]
 fn records_around_the_readers_batch() {
     for compression in COMPRESSIONS {
@@ -296,7 +296,7 @@ fn records_around_the_readers_batch() {
     }
 }
 
-/// Any time that the format holds comes back, whether or not it is one.
+/// Any time that the format can hold comes back, even an invalid one.
 #[test]
 fn times_at_their_limits() {
     let (_dir, path) = new_path();
@@ -323,7 +323,7 @@ fn u32_limits_of_a_record_by_arithmetic() {
             let mut head = [0; 20];
             format.encode(&record, &mut head);
             let total = u64::from(len) + header;
-            // Sums of header and body are those of u64: nothing wraps.
+            // Lengths of header and body are added as u64, so nothing wraps.
             assert_eq!(step(format, &head, total), Step::Record(record, total));
             assert_eq!(step(format, &head, u64::MAX), Step::Record(record, total));
             assert_eq!(step(format, &head, total - 1), Step::Torn);
@@ -331,7 +331,7 @@ fn u32_limits_of_a_record_by_arithmetic() {
     }
 }
 
-/// Offsets beyond 4 GiB: a segment whose first record is as long as one can be (and sparse on
+/// Offsets beyond 4 GiB: a segment whose first record has the maximum length (and is sparse on
 /// disk).
 #[test]
 fn a_record_behind_4_gib() {
@@ -356,7 +356,7 @@ fn a_record_behind_4_gib() {
     assert_eq!((inspection.records, inspection.bytes), (2, end + 22));
     let lag = log.lag("one").unwrap();
     assert_eq!((lag.messages, lag.bytes, lag.oldest), (1, 22, Some(time(2))));
-    // Through the index, too, whose entries are u64.
+    // The index, whose entries are u64, finds it, too.
     let mut reader = log.reader("one").unwrap();
     let interval = reader.interval().unwrap();
     assert_eq!((interval.first, interval.count), (LogId::new(0, 2), 1));
@@ -369,7 +369,7 @@ fn a_record_behind_4_gib() {
     assert_eq!(bodies(&consume(&log, "one")), [&b"behind"[..], b"next"]);
 }
 
-/// The last segment numbers there are: what fits is written and read, then the error is clear.
+/// The last segment numbers: what fits is written and read, and then the error is clear.
 #[test]
 fn the_last_segment_numbers() {
     let (_dir, path) = new_path();

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::faulty::{Fate, Faulty, Op};
 
-/// Set if the golden directories and the checker must be present: nothing is skipped then.
+/// Set if the golden directories and the checker must be present: then nothing is skipped.
 const REQUIRE: &str = "JLOG_REQUIRE_GOLDEN";
 
 fn required() -> bool {
@@ -28,8 +28,8 @@ fn skip(what: &str) {
     eprintln!("skipped: {what}");
 }
 
-/// The directories that the C library has written: `JLOG_GOLDEN`, or `../shared/golden` beside the
-/// repository. `None`, and a line that says so, where they are absent.
+/// The directories that the C library wrote: `JLOG_GOLDEN`, or `../shared/golden` next to the
+/// repository. `None`, with a message, if they are missing.
 pub(crate) fn golden_dir() -> Option<PathBuf> {
     let dir = std::env::var_os("JLOG_GOLDEN").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden")),
@@ -42,8 +42,8 @@ pub(crate) fn golden_dir() -> Option<PathBuf> {
     None
 }
 
-/// The independent reader of the format: `JLOG_CHECK`, or `../shared/tools/jlog_check.py` beside
-/// the repository. `None`, and a line that says so, where it or python3 is absent.
+/// The independent reader of the format: `JLOG_CHECK`, or `../shared/tools/jlog_check.py` next to
+/// the repository. `None`, with a message, if it or python3 is missing.
 fn checker_script() -> Option<PathBuf> {
     static SCRIPT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let script = SCRIPT.get_or_init(find_checker).clone();
@@ -69,8 +69,8 @@ fn find_checker() -> Option<PathBuf> {
     Some(script)
 }
 
-/// Runs the checker as its own documentation says, and returns whether it found nothing wrong and
-/// what it printed. `None` where there is no checker.
+/// Runs the checker as its documentation says. Returns whether it found nothing wrong, and its
+/// output. `None` if there is no checker.
 pub(crate) fn check_strictly(dir: &Path) -> Option<(bool, serde_json::Value)> {
     let script = checker_script()?;
     let output =
@@ -79,7 +79,7 @@ pub(crate) fn check_strictly(dir: &Path) -> Option<(bool, serde_json::Value)> {
     Some((output.status.success(), report))
 }
 
-/// The checker, loaded once by a python3 that answers for one directory after the other.
+/// The checker, loaded once by a python3 that checks one directory after the other.
 pub(crate) struct Checker {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -97,7 +97,7 @@ for line in sys.stdin.buffer:
 ";
 
 impl Checker {
-    /// Starts it. `None` where there is no checker, or no python3.
+    /// Starts it. `None` if there is no checker, or no python3.
     pub(crate) fn start() -> Option<Self> {
         let script = checker_script()?;
         let mut child = Command::new("python3")
@@ -134,7 +134,7 @@ impl Checker {
 
 impl Drop for Checker {
     fn drop(&mut self) {
-        // It ends when its input does.
+        // The checker ends when its input ends.
         self.stdin = None;
         let _ = self.child.wait();
     }
@@ -156,8 +156,7 @@ impl Conforming {
     }
 }
 
-/// A message as the golden expectations and the checker list it, with its hash in place of its
-/// body.
+/// A message as the golden expectations and the checker list it, with a hash instead of its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) id: LogId,
@@ -171,7 +170,7 @@ impl Row {
         Self { id, time, len: body.len() as u64, hash: hash(body) }
     }
 
-    /// Everything but the id.
+    /// Everything except the id.
     pub(crate) fn content(&self) -> (Timestamp, u64, &str) {
         (self.time, self.len, &self.hash)
     }
@@ -194,15 +193,15 @@ pub(crate) fn hash(body: &[u8]) -> String {
     Sha256::digest(body)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A temporary directory, and the path of a jlog in it that is not there yet.
+/// A temporary directory, and the path of a jlog in it that does not exist yet.
 pub(crate) fn new_path() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("feed");
     (dir, path)
 }
 
-/// The real file system, except for syncs, which return at once: what a directory holds does not
-/// depend on them, and tests that do many are quick on a slow disk, too.
+/// The real file system, except that syncs return at once: the contents of a directory do not
+/// depend on them, and tests with many syncs are quick even on a slow disk.
 pub(crate) fn unsynced() -> Arc<dyn Storage> {
     Faulty::storage(|op| match op {
         Op::Sync(_) | Op::SyncDir(_) => Fate::Pretend,
@@ -245,12 +244,12 @@ impl Got {
     }
 }
 
-/// For one of several readers of a subscriber.
+/// The options of one of several readers of a subscriber.
 pub(crate) fn shared() -> ReaderOptions {
     ReaderOptions::default().claim(Claim::Shared)
 }
 
-/// Reads everything that is there, without moving the checkpoint.
+/// Reads everything that is available, without moving the checkpoint.
 pub(crate) fn read_on(reader: &mut Reader) -> Vec<Got> {
     let mut got = Vec::new();
     while let Some(batch) = reader.next_batch(Wait::No).unwrap() {
@@ -276,7 +275,7 @@ pub(crate) fn consume(log: &Jlog, subscriber: impl AsRef<[u8]>) -> Vec<Got> {
     got
 }
 
-/// Reads everything there is, with a subscriber of its own that is removed again.
+/// Reads everything with a temporary subscriber.
 pub(crate) fn read_all(log: &Jlog) -> Vec<Got> {
     let name = SubscriberName::new("~read_all").unwrap();
     log.subscribe(&name, jlog_core::Start::Beginning).unwrap();
@@ -285,12 +284,12 @@ pub(crate) fn read_all(log: &Jlog) -> Vec<Got> {
     got
 }
 
-/// The bodies alone.
+/// Only the bodies.
 pub(crate) fn bodies(got: &[Got]) -> Vec<&[u8]> {
     got.iter().map(|message| &message.body[..]).collect()
 }
 
-/// The CRC-32 of IEEE 802.3, bit by bit: not the one that the code under test uses.
+/// The CRC-32 of IEEE 802.3, computed bit by bit, independently of the code under test.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))

@@ -1,6 +1,5 @@
-//! Several threads of one process that use one jlog: each message is there once, in its thread's
-//! order; threads share syncs; waiting threads are woken. Meant to be run under a thread sanitizer,
-//! too.
+//! Several threads of one process use one jlog: each message exists once, in its thread's order;
+//! threads share syncs; waiting threads are woken. These tests also run under a thread sanitizer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +22,7 @@ use crate::support::{Conforming, Got, new_path, read_all, read_on, unsynced};
 
 /// How many threads write at the same time.
 const WRITERS: u32 = 4;
-/// A wait that takes this long has not been ended by anything.
+/// If a wait takes this long, nothing has ended it.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// Runs something that must not hang, and whose threads must not outlive it.
@@ -41,7 +40,7 @@ fn without_hanging(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Counts what it is given: the messages of every writer must come in order, without a gap.
+/// Counts messages: those of every writer must come in order, without a gap.
 #[derive(Default)]
 struct Tally(BTreeMap<u32, u32>);
 
@@ -59,7 +58,7 @@ impl Tally {
         tally
     }
 
-    /// How many messages of each writer are there.
+    /// Checks the number of messages of each writer.
     fn assert(&self, writers: u32, each: u32) {
         assert_eq!(self.0, (0..writers).map(|writer| (writer, each)).collect::<BTreeMap<_, _>>());
     }
@@ -69,7 +68,7 @@ impl Tally {
     }
 }
 
-/// Does the same in this many threads; each gets its number.
+/// Does the same work in this many threads. Each gets its number.
 fn in_threads(threads: u32, work: impl Fn(u32) + Sync) {
     std::thread::scope(|scope| {
         for n in 0..threads {
@@ -93,7 +92,7 @@ fn append_all(writer: &Writer, number: u32, each: u32) {
     }
 }
 
-/// A disk in memory whose root directory is there.
+/// A disk in memory with a root directory.
 fn simulated() -> SimStorage {
     let disk = SimStorage::new();
     disk.create_dir(Path::new("/"), 0o750).unwrap();
@@ -132,8 +131,8 @@ fn threads_append_to_one_writer() {
     });
 }
 
-/// Appends by themselves until far fewer locks were taken than messages appended; returns how many
-/// those are.
+/// Appends single messages until far fewer locks were taken than messages appended. Returns the
+/// number of messages.
 fn append_until_the_lock_is_kept(writer: &Writer, number: u32, locks: &AtomicUsize) -> u32 {
     let begun = Instant::now();
     let mut appended = 0;
@@ -165,8 +164,8 @@ fn log_that_counts_locks(path: &Path) -> (Jlog, Arc<AtomicUsize>) {
     (Jlog::options().storage(storage).create(path).unwrap(), locks)
 }
 
-/// Where appends follow each other closely, one lock serves many of them; a writer that has nothing
-/// more to append gives it back, and each of two writers goes on where the other one ended.
+/// If appends follow each other closely, one lock serves many of them. A writer that has nothing
+/// more to append releases it, and each of two writers continues where the other one ended.
 #[test]
 fn a_lock_that_is_kept_is_given_back() {
     without_hanging(|| {
@@ -174,7 +173,7 @@ fn a_lock_that_is_kept_is_given_back() {
         let (log, locks) = log_that_counts_locks(&path);
         let (one, other) = (log.writer().unwrap(), log.writer().unwrap());
         let mut appended = append_until_the_lock_is_kept(&one, 0, &locks);
-        // If it were not given back, these would wait forever.
+        // If the lock were not released, these appends would wait forever.
         for seq in 0..500 {
             other.append(message(1, seq)).unwrap();
             if seq % 100 == 0 {
@@ -212,7 +211,8 @@ fn a_writer_that_never_pauses_does_not_keep_others_out() {
             });
             for seq in 0..50 {
                 other.append(message(1, seq)).unwrap();
-                // At times so long that the other one keeps the lock for its whole time again.
+                // Some pauses are so long that the other writer again keeps the lock for the whole
+                // time.
                 std::thread::sleep(Duration::from_millis(if seq % 10 == 0 { 150 } else { 1 }));
             }
             done.store(true, Ordering::Relaxed);
@@ -235,7 +235,7 @@ fn no_lock_is_kept_where_none_is_to_be() {
     assert_eq!(locks.load(Ordering::Relaxed) - before, 2000);
 }
 
-/// A batch is in one piece, whatever the other threads do.
+/// A batch stays in one piece, whatever the other threads do.
 #[test]
 fn nothing_comes_between_the_messages_of_a_batch() {
     without_hanging(|| {
@@ -316,7 +316,7 @@ fn segments_are_ended_while_threads_append() {
     });
 }
 
-/// The disk of the test makes a sync take as long as others need to come and wait for the next one.
+/// On the disk of this test, a sync takes so long that the other threads wait for the next one.
 #[test]
 fn threads_that_sync_share_the_syncs() {
     const THREADS: u32 = 8;
@@ -357,9 +357,9 @@ fn threads_that_sync_share_the_syncs() {
     });
 }
 
-/// A thread that another one writes for gets its own message's id, or its own error; a write that
-/// fails costs those whose messages were in it, and a message is there exactly when its thread was
-/// told so.
+/// A thread that another one writes for gets its own message's id or its own error. A failed write
+/// affects only the threads whose messages were in it, and a message exists exactly if its append
+/// succeeded.
 #[test]
 fn each_thread_hears_of_its_own_message() {
     const EACH: u32 = 150;
@@ -373,7 +373,7 @@ fn each_thread_hears_of_its_own_message() {
                 Op::Write { .. } if op.is_segment() => {
                     match writes.fetch_add(1, Ordering::Relaxed) % 7 {
                         3 => Fate::Fail(std::io::ErrorKind::StorageFull),
-                        // A moment in which other threads begin to wait.
+                        // Give other threads a moment to begin to wait.
                         _ => {
                             std::thread::sleep(Duration::from_micros(300));
                             Fate::Proceed
@@ -411,8 +411,8 @@ fn each_thread_hears_of_its_own_message() {
     });
 }
 
-/// Messages that are reported as durable are durable at that moment, whoever did the sync: the
-/// power may fail right then.
+/// Messages that are reported as durable are durable at that moment, whichever thread did the sync:
+/// the power may fail right then.
 #[test]
 fn what_a_shared_sync_has_promised_survives() {
     use jlog_core::storage::sim::Dice;
@@ -421,11 +421,11 @@ fn what_a_shared_sync_has_promised_survives() {
     without_hanging(|| {
         for seed in 0..6 {
             let disk = simulated();
-            // No buffer and no rolls: the simulated disk looks at maps without asking those who
-            // write to them.
+            // No buffer and no rolls: the simulated disk reads maps without coordination with the
+            // threads that write to them.
             let log = Jlog::options().storage(Arc::new(disk.clone())).create("/feed").unwrap();
             log.subscribe("keeper", Start::Beginning).unwrap();
-            // The simulated disk has no waiting for locks: this writer does without.
+            // On the simulated disk, nobody can wait for a lock, so this writer takes none.
             let options = WriterOptions::default().locking(Locking::SingleProcess);
             let writer = log.writer_with(options.sync(SyncPolicy::EachAppend)).unwrap();
             disk.record();
@@ -433,7 +433,7 @@ fn what_a_shared_sync_has_promised_survives() {
             in_threads(WRITERS, |n| {
                 for seq in 0..EACH {
                     writer.append(message(n, seq)).unwrap();
-                    // Every change from here on comes after the promise.
+                    // All changes from here on come after the promise.
                     promised.lock().push((disk.calls(), n, seq));
                 }
             });
@@ -455,7 +455,7 @@ fn what_a_shared_sync_has_promised_survives() {
     });
 }
 
-/// Reads until every message of every writer is there; no wait may take its whole time.
+/// Reads until every message of every writer has arrived. No wait may time out.
 fn read_until_all(mut reader: Reader, writers: u32, each: u32) -> Tally {
     let mut tally = Tally::default();
     while tally.count() < writers * each {
@@ -471,7 +471,7 @@ fn read_until_all(mut reader: Reader, writers: u32, each: u32) -> Tally {
         reader.commit(last.unwrap()).unwrap();
     }
     assert!(reader.next_batch(Wait::No).unwrap().is_none(), "nothing else is there");
-    // Where the last message has filled its segment, the end is in the next one.
+    // If the last message has filled its segment, the end is in the next one.
     let end = reader.position();
     reader.commit(end).unwrap();
     tally
@@ -508,7 +508,7 @@ fn readers_wait_while_threads_append() {
                     for seq in 0..250 {
                         writer.append(message(n, seq)).unwrap();
                         if seq % 50 == 0 {
-                            // The readers have come to the end by then, and wait.
+                            // By then, the readers have reached the end and wait.
                             std::thread::sleep(Duration::from_millis(5));
                         }
                     }
@@ -518,14 +518,14 @@ fn readers_wait_while_threads_append() {
                     thread.join().unwrap().assert(WRITERS, 250);
                 }
             });
-            // Everybody is done with everything: nothing but the segment being written is left.
+            // All subscribers are done with everything: only the segment being written is left.
             log.clean(CleanOptions::default()).unwrap();
             assert_eq!(log.segments().unwrap(), [writer.segment()]);
         }
     });
 }
 
-/// A waker ends one wait, the one under way or the next, and no message is lost by it.
+/// A waker ends one wait, the current or the next one, and loses no message.
 #[test]
 fn wakers_disturb_nothing() {
     without_hanging(|| {
@@ -564,7 +564,7 @@ fn wakers_disturb_nothing() {
     });
 }
 
-/// The thread that syncs at an interval does so beside those that append, and ends with the writer.
+/// The thread that syncs at an interval does so while others append, and ends with the writer.
 #[test]
 fn a_ticking_writer_is_used_by_threads() {
     without_hanging(|| {
@@ -581,8 +581,8 @@ fn a_ticking_writer_is_used_by_threads() {
     });
 }
 
-/// While a full segment is synced, appending goes on, until 16 of them wait; all of them are synced
-/// in the end.
+/// While a full segment is synced, appending continues until 16 segments wait. All of them are
+/// synced in the end.
 #[test]
 fn appending_goes_on_while_a_full_segment_is_synced() {
     without_hanging(|| {
@@ -608,12 +608,12 @@ fn appending_goes_on_while_a_full_segment_is_synced() {
         std::thread::scope(|scope| {
             let appending = scope.spawn(|| {
                 for n in 0..40u8 {
-                    // Each fills its segment.
+                    // Each message fills its segment.
                     writer.append([n; 100]).unwrap();
                     appended.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            // Nobody is let through: what is appended now is appended beside the sync.
+            // The sync is blocked, so these appends return while it runs.
             while appended.load(Ordering::Relaxed) < 15 || !entered.load(Ordering::Acquire) {
                 std::thread::sleep(Duration::from_millis(1));
             }

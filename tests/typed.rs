@@ -25,7 +25,8 @@ fn orders() -> Vec<Order<'static>> {
     ]
 }
 
-/// Appends, and reads the same, in batches and one by one, by blocking programs and others.
+/// Appends values and reads the same ones, in batches and one by one, with blocking and async
+/// calls.
 fn there_and_back(encoding: &impl Encoding) {
     let (_dir, path) = new_path();
     let log = Jlog::create(&path).unwrap();
@@ -103,7 +104,7 @@ fn what_is_no_such_value_is_an_error_that_names_the_message_and_no_other() {
         );
         assert!(text.ends_with("; read it as another type, or commit past it"), "{text}");
     }
-    // No memory is reserved for a length that the body does not have.
+    // No memory is reserved for a length that exceeds the body.
     assert!(matches!(
         Postcard.read::<Vec<u64>>(&batch.iter().nth(8).unwrap()),
         Err(TypedError::Decode { .. })

@@ -106,7 +106,7 @@ fn it_can_be_cancelled_at_any_moment() {
     assert!(!log.verify().unwrap().is_damaged());
 }
 
-/// A segment that is nothing but damage costs no memory: its places are counted, not listed.
+/// A segment full of damage costs no memory: the damaged places are counted, not listed.
 #[test]
 fn findings_are_bounded() {
     let (_dir, path) = new_path();
@@ -129,8 +129,8 @@ fn findings_are_bounded() {
     assert_eq!(more + 1000, 5000 / 3 + 1);
 }
 
-/// Repair looks at everything first: until then it can be cancelled, and by any number of threads
-/// it does the same.
+/// Repair first checks everything, and can be cancelled until then. It does the same with any
+/// number of threads.
 #[test]
 fn repair_by_any_number_of_threads_does_the_same() {
     let (_dir, path, log) = feed();

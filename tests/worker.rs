@@ -4,7 +4,7 @@
 // It may panic: its test fails then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 mod async_worker;
-// The tests use all of this, the worker a part.
+// The worker uses only a part of this.
 #[allow(dead_code)]
 mod faulty;
 mod kill_worker;
@@ -106,7 +106,7 @@ fn read(feed: &str, subscriber: &str, count: u32) {
     out.flush().unwrap();
 }
 
-/// Appends numbered messages without end, and prints each number when its append has returned.
+/// Appends numbered messages endlessly, and prints each number when its append has returned.
 fn acknowledge(feed: &str, from: u32) {
     let writer = Jlog::open(feed).unwrap().writer().unwrap();
     for seq in from.. {
@@ -134,8 +134,8 @@ fn claim(feed: &str, subscriber: &str) {
     drop(reader);
 }
 
-/// Appends messages, which all fit in the buffer, and flushes it; but stands still forever, within
-/// the write to the segment, when this many bytes of it have been written. Says so then.
+/// Appends messages that all fit into the buffer, and flushes it. When this many bytes have been
+/// written to the segment, reports that, and blocks forever within the write.
 fn stop_in_flush(feed: &str, count: u32, bytes: u64) {
     let left = AtomicU64::new(bytes);
     let stop = || -> ! {

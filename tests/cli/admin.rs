@@ -97,7 +97,7 @@ fn status_is_a_table_for_people() {
     assert!(row.starts_with("s 00000000:00000000 1,234 139.8 KiB 3d "), "{row}");
     assert!(row.ends_with("s holds back 134.8 KiB"), "{row}");
     assert_eq!(lines.len(), 7);
-    // The columns stand below each other.
+    // The columns are aligned.
     let ends: Vec<Option<usize>> = ["behind", "0  ", "1,234"]
         .iter()
         .zip(text.lines().skip(4))
@@ -115,7 +115,7 @@ fn status_without_subscribers_says_what_that_means() {
     assert_eq!(json_of(&place.ok("status", &["-o", "json"]))["subscribers"], json!([]));
 }
 
-/// Of several feeds, one that cannot be looked at does not hide the others.
+/// A feed that cannot be read does not hide the others.
 #[test]
 fn status_of_several_feeds_shows_each() {
     let place = numbered();
@@ -189,7 +189,7 @@ fn on_a_terminal(place: &Place, command: &str, variables: &[(&str, &str)]) -> St
 #[test]
 fn colours_are_for_terminals_and_only_where_they_are_wanted() {
     let place = numbered();
-    // All of them show the same age, however long they take.
+    // All commands show the same age, however long they take.
     let checkpoint = std::fs::File::options().write(true).open(place.feed.join("cp.73")).unwrap();
     checkpoint
         .set_modified(std::time::SystemTime::now() - Duration::from_secs((100 * 24 + 12) * 3600))
@@ -209,7 +209,7 @@ fn colours_are_for_terminals_and_only_where_they_are_wanted() {
             assert_eq!(free(&text), free(&plain), "{variables:?}");
         }
     }
-    // Complaints, too.
+    // Errors have colours, too.
     let nowhere = Place::empty();
     let terminal = openpty(None, None).unwrap();
     let lines = Lines::of(std::fs::File::from(terminal.master.as_fd().try_clone_to_owned().unwrap()));
@@ -225,8 +225,8 @@ fn colours_are_for_terminals_and_only_where_they_are_wanted() {
 #[test]
 fn looking_changes_nothing() {
     let place = numbered();
-    // Checkpoints in the middle, at the end of a segment that is complete, past the end, and at the
-    // end.
+    // Checkpoints in the middle, at the end of a complete segment, past its end, and at the end of
+    // the feed.
     for (name, after) in [("a", "0:4"), ("b", "1:2"), ("c", "1:9"), ("d", "2:2")] {
         place.ok("subscribe", &[name, "--force", "--after", after]);
     }
@@ -277,7 +277,7 @@ fn inspect_lists_many_records_in_aligned_columns() {
     let text = place.ok("inspect", &["0"]);
     assert_eq!(text.lines().count(), 3001);
     let ends = |line: &str| -> Vec<usize> {
-        // Where the right-aligned columns end: offset, length and stored.
+        // The ends of the right-aligned columns offset, length and stored.
         let mut ends = Vec::new();
         let mut at = 0;
         for word in words(line) {
@@ -312,7 +312,7 @@ fn inspect_ends_in_order_when_nobody_reads_on() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // More than a pipe holds is still to come.
+    // The command still has to write more than a pipe holds.
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(0));
@@ -362,7 +362,7 @@ fn verify_names_the_record_with_a_flipped_bit() {
 
 #[test]
 fn verify_finds_damage_of_every_kind() {
-    // What is damaged, and a part of what is said of it.
+    // The damage, and a part of its report.
     type Damage = (fn(&Place), &'static str);
     let kinds: [Damage; 7] = [
         (|place| flip(place, "00000000", 1), "18 bytes are not a record"),
@@ -389,7 +389,7 @@ fn verify_finds_damage_of_every_kind() {
     }
 }
 
-/// Writes messages of this size, and has a subscriber read them, while `look` looks.
+/// Runs `look` while messages of this size are written and a subscriber reads them.
 fn meanwhile(options: &[&str], size: usize, look: impl FnOnce(&Place)) {
     let place = Place::new(options);
     let over = AtomicBool::new(false);
@@ -432,13 +432,13 @@ fn verify_meanwhile(options: &[&str], size: usize) {
 
 #[test]
 fn a_large_message_that_is_being_written_is_no_damage() {
-    // A look meets one that is half there.
+    // Verification meets half-written messages.
     verify_meanwhile(&["--segment-size", "2MiB"], 256 << 10);
 }
 
 #[test]
 fn a_feed_that_moves_on_meanwhile_is_not_damaged() {
-    // The last segment and the checkpoint move on within a look.
+    // The last segment and the checkpoint move during a verification.
     verify_meanwhile(&["--segment-size", "1KiB"], 50);
 }
 
@@ -517,14 +517,14 @@ fn repair_waits_for_no_writer_and_disturbs_none() {
 #[test]
 fn clean_removes_what_nobody_needs() {
     let place = numbered();
-    // Everything is needed.
+    // Subscribers need all segments.
     assert_eq!(place.ok("clean", &[]), "0 segments removed\n");
     place.ok("subscribe", &["t", "--after", "1:1"]);
     place.ok("unsubscribe", &["s"]);
     assert_eq!(place.ok("clean", &[]), "1 segment removed 00000000\n");
     assert_eq!(place.segments(), ["00000001", "00000002"]);
     assert!(!place.feed.join("00000000.crc").exists());
-    // Without subscribers everything stays: one may still be added at the beginning.
+    // Without subscribers, everything stays: one may still be added at the beginning.
     place.ok("unsubscribe", &["t"]);
     assert_eq!(place.ok("clean", &[]), "0 segments removed\n");
     assert_eq!(place.ok("clean", &["--roll"]), "0 segments removed\n");
@@ -557,7 +557,7 @@ fn clean_with_roll_gives_the_space_of_an_idle_feed_back() {
     assert!(said.contains("00000002"), "the segment that went is named: {said}");
     run(place.jlog("write", ["-q"]), "more\n").ok();
     assert_eq!(place.ok("read", &["s"]), "more\n");
-    // A subscriber that has not read all of it keeps it.
+    // A subscriber that has not read everything retains it.
     run(place.jlog("write", ["-q"]), "unread\n").ok();
     place.ok("clean", &["--roll"]);
     assert_eq!(place.ok("read", &["s"]), "unread\n");
@@ -589,7 +589,7 @@ fn alter_of_the_buffer_loses_nothing_and_refuses_one_in_use() {
     end(writer);
     let writer = place.log().writer().unwrap();
     writer.append("two").unwrap();
-    // As if it had been killed: its buffer is not flushed.
+    // The state as if the writer had been killed: its buffer is not flushed.
     let kept = place.snapshot();
     end(writer);
     for (name, bytes) in &kept {
@@ -666,7 +666,7 @@ fn status_shows_several_feeds_and_watches_them() {
     while [records(lines.next()), records(lines.next())] != [10, 11] {
         assert!(std::time::Instant::now() < deadline);
     }
-    // One that goes does not hide the other.
+    // A removed feed does not hide the other.
     std::fs::remove_dir_all(&one.feed).unwrap();
     let complaints = Lines::of(watch.stderr.take().unwrap());
     assert!(complaints.next().unwrap().contains(one.feed.to_str().unwrap()));

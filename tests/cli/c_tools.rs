@@ -1,7 +1,8 @@
-//! Called as `jlogctl` and `jlogtail`: the lines and exit codes of the C tools.
+//! Under the names `jlogctl` and `jlogtail`, the command has the output and exit codes of the C
+//! tools.
 //!
-//! Where the environment variable `JLOG_C_TOOLS` names a directory that has them, the C tools are
-//! run on copies of the same directories, and must print the same.
+//! If the environment variable `JLOG_C_TOOLS` names a directory with the C tools, they are run on
+//! copies of the same directories, and must print the same.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -21,7 +22,7 @@ fn linked(directory: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// A tool that runs in a directory of its own.
+/// A tool that runs in a separate directory.
 struct Tool {
     program: PathBuf,
     directory: PathBuf,
@@ -39,7 +40,7 @@ impl Tool {
         run(self.command(arguments), "")
     }
 
-    /// It ends with 0 and prints this to stdout, and this to stderr.
+    /// Checks that the tool exits with 0 and prints these texts to stdout and stderr.
     #[track_caller]
     fn prints(&self, arguments: &[&str], stdout: &str, stderr: &str) {
         let done = self.run(arguments);
@@ -106,7 +107,7 @@ fn subscribers_are_managed_in_the_new_style() {
 
 #[test]
 fn a_subscriber_can_be_added_at_an_id() {
-    // The C tool always fails to, and says so; ours does it.
+    // The C tool always fails at this and says so; ours does it.
     let (place, tool) = with_demo();
     let added = "Added subscriber 'three' -> 00000000:00000005\n";
     tool.prints(&["subscriber", "-j", "demo", "-a", "three", "-C", "00000000:00000005"], added, "");
@@ -142,7 +143,7 @@ fn segments_are_listed() {
     let indexed = "\t00000000 [      209 bytes] 1 pending readers\n\t\t idx: none\n\
                    \t00000001 [       76 bytes] 2 pending readers\n\t\t idx: none\n";
     tool.prints(&["data", "-j", "demo", "-i"], indexed, "");
-    // A perspective brings the index up to date.
+    // Showing a perspective updates the index.
     tool.run(&["subscriber", "-j", "demo", "-p", "one"]);
     tool.run(&["subscriber", "-j", "demo", "-p", "two"]);
     let indexed = "\t00000000 [      209 bytes] 1 pending readers\n\
@@ -207,7 +208,7 @@ fn a_compressed_record_has_a_header_of_20_bytes_whatever_it_holds() {
     let options = jlog_core::JlogOptions::default().compression(jlog_core::Compression::Lz4);
     let lz4 = options.create(place.path("lz4")).unwrap();
     let writer = lz4.writer().unwrap();
-    // The compressed form of this one is as long as itself.
+    // This message is as long compressed as uncompressed.
     let same: Vec<u8> = [&[b'a'; 6][..], b"0123456789bcdef"].concat();
     writer.append("text ".repeat(30)).unwrap();
     writer.append(same).unwrap();
@@ -263,7 +264,7 @@ fn a_torn_record_and_a_wrong_header_are_told_as_the_c_tool_does() {
 fn clean_is_silent_and_never_takes_the_segment_being_written() {
     let (place, tool) = with_demo();
     tool.prints(&["clean", "-j", "demo"], "", "");
-    // Without a subscriber the C tool removes everything, even what is being written.
+    // Without a subscriber, the C tool removes everything, even the segment being written.
     assert!(place.path("demo/00000001").exists());
     let (place, tool) = with_demo();
     log(&place, "demo").subscribe("one", Start::After(LogId::new(1, 0))).unwrap();
@@ -321,7 +322,7 @@ fn create_makes_what_the_c_tool_makes() {
     for name in ["00000000", "metastore"] {
         assert!(files.contains(&name.to_owned()), "{files:?}");
     }
-    // Without a buffer its file may be there, empty, or be left to the first C writer.
+    // Without a buffer, its file may exist, empty, or be left to the first C writer.
     let buffer = std::fs::metadata(place.path("new/pre_commit"));
     assert!(buffer.map_or(true, |buffer| buffer.len() == 4));
     tool.prints(&["meta", "-j", "new", "-s"], "4096\n", "");
@@ -332,7 +333,7 @@ fn create_makes_what_the_c_tool_makes() {
         let done = tool.run(&arguments);
         assert_eq!((done.code, done.stdout.len(), done.stderr.as_str()), (Some(255), 0, complaint));
     }
-    // The C tool would make segments without end.
+    // The C tool would create segments endlessly.
     let done = tool.run(&["create", "-j", "zero", "-s", "0"]);
     assert_eq!(done.code, Some(255), "{}", done.stderr);
 }
@@ -349,7 +350,7 @@ fn the_old_style_takes_several_paths() {
                 \t00000000 [      209 bytes] 1 pending readers\n\
                 \t00000001 [       76 bytes] 1 pending readers\n";
     tool.prints(&["-l", "-s", "demo", "twin"], &format!("{demo}{twin}"), "");
-    // The first that cannot be opened ends it.
+    // The first jlog that cannot be opened ends the command.
     tool.prints(&["-l", "demo", "nope", "twin"], &format!("{demo}nope\n"), "Failed to open jlog at 'nope'\n");
     tool.prints(
         &["-a", "one", "-s", "demo", "twin"],
@@ -413,8 +414,8 @@ fn wrong_command_lines_show_the_usage() {
     );
 }
 
-/// Lines in an order that does not depend on that of the directory: a line that is indented further
-/// belongs to the one before it.
+/// Sorts lines, so that they do not depend on the order of the directory. A line with more
+/// indentation belongs to the one before it.
 fn normalised(stdout: &[u8]) -> Vec<String> {
     let mut groups: Vec<String> = Vec::new();
     for line in String::from_utf8_lossy(stdout).lines() {
@@ -430,13 +431,13 @@ fn normalised(stdout: &[u8]) -> Vec<String> {
     groups
 }
 
-/// How lines of the C tool end, and ours instead.
+/// Ends of lines of the C tool, and of our lines instead.
 const DIFFERENCES: [(&str, &str); 2] = [
-    // To tell which record is the last one, the C library makes an index of the segment being
-    // written; ours needs none for that, and makes none.
+    // To find the last record, the C library makes an index of the segment being written; ours does
+    // not need one.
     ("idx: 4 messages (00000004), open", "idx: none"),
-    // A checkpoint past the end is moved back to the end; the C tool shows where it was, ours where
-    // it is.
+    // A checkpoint past the end is moved back to the end. The C tool shows the old position, ours
+    // the new one.
     ("[00000001:000000ff, 00000001:00000004]", "[00000001:00000004, 00000001:00000004]"),
 ];
 
@@ -447,7 +448,7 @@ fn means_the_same(mine: &str, real: &str) -> bool {
     mine == real || DIFFERENCES.iter().any(differs)
 }
 
-/// The real tools, or `None`, and a line that says so.
+/// The directory of the C tools; `None`, with a message, if there is none.
 fn c_tools() -> Option<PathBuf> {
     let directory = std::env::var_os("JLOG_C_TOOLS").map(PathBuf::from);
     if directory.as_ref().is_none_or(|directory| !directory.join("jlogctl").is_file()) {
@@ -460,7 +461,7 @@ fn c_tools() -> Option<PathBuf> {
 #[test]
 fn the_real_jlogctl_prints_the_same() {
     let Some(c_tools) = c_tools() else { return };
-    // One sequence of commands after the other, each on a new copy; each command continues with the
+    // Each sequence of commands runs on a new copy; within it, each command continues with the
     // files of the previous one.
     let runs: &[&[&[&str]]] = &[
         &[
@@ -529,7 +530,7 @@ fn the_real_jlogctl_prints_the_same() {
             &["subscriber", "-j", "plain"],
             &["data", "-j", "demo"],
         ],
-        // Forward over segments: those that nobody needs go.
+        // Forward over segments: those that nobody needs are removed.
         &[
             &["subscriber", "-j", "demo", "-a", "one"],
             &["subscriber", "-j", "demo", "-u", "one", "-C", "00000001:00000000"],
@@ -701,8 +702,9 @@ fn tail(place: &Place, program: &Path) -> (Running, crate::support::Lines) {
     let mut command = bare(program);
     command.arg("demo").current_dir(place.path(""));
     let (tail, lines) = Running::with_lines(command);
-    // The C tool's subscriber is there for a moment only: it keeps the checkpoint open, and removes
-    // its name. Ours has none, and watches the directory once it knows where it begins.
+    // The C tool's subscriber exists only for a moment: the tool keeps the checkpoint open, and
+    // removes its name. Ours has no subscriber, and watches the directory once it knows where to
+    // begin.
     let open = format!("/proc/{}/fd", tail.id());
     until("the tail has subscribed", || {
         std::fs::read_dir(&open).is_ok_and(|mut files| {

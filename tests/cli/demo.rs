@@ -18,7 +18,7 @@ fn the_demo_shows_a_feed_with_two_subscribers() {
         let row = text.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
         row.unwrap_or_else(|| panic!("{name}: {text}")).split_whitespace().collect()
     };
-    // The table of the status: name, checkpoint, messages behind.
+    // The table of the status has a name, a checkpoint and the lag.
     let audit = text.lines().rfind(|line| line.trim_start().starts_with("audit")).unwrap();
     let audit: Vec<&str> = audit.split_whitespace().collect();
     assert_eq!((audit[0], audit[2]), ("audit", "3,025"));

@@ -67,7 +67,7 @@ fn a_command_that_fails_runs_again_until_it_succeeds() {
 fn a_poison_message_is_found_in_its_batch_and_set_aside() {
     let place = Place::with(&[], &["1", "2", "bad", "4", "5"]);
     let (out, aside) = (place.path("out"), place.path("aside"));
-    // It fails without blaming the message.
+    // The command fails without blaming the message.
     let command = format!("cat > {0}.now; grep -q bad {0}.now && exit 1; cat {0}.now >> {0}", out.display());
     let arguments =
         ["s", "-n", "5", "--exec", &command, "--tries", "2", "--on-reject", "set-aside", "--set-aside"];
@@ -103,7 +103,7 @@ fn a_message_that_is_refused_at_once_is_skipped_or_holds_up_those_behind_it() {
     assert_eq!((text(&out).as_str(), place.unread("s").len()), ("1\n3\n", 0));
 }
 
-/// Whether a process has ended, waited for or not.
+/// Whether a process has ended, even if nobody has waited for it.
 fn has_ended(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
@@ -155,7 +155,7 @@ fn a_command_that_is_not_there_is_named_and_nothing_is_done() {
 fn jobs_end_in_any_order_and_the_checkpoint_is_in_order() {
     let place = Place::with(&[], &["1", "2", "3", "4"]);
     let at = place.path("at").display().to_string();
-    // The first one waits for all others, which are done long before it.
+    // The first run waits for all others, which end long before it.
     let command = format!(
         "read -r n || :; if [ $n = 1 ]; then until [ -e {at}.go ]; do sleep 0.01; done; fi; echo $n >> {at}.out"
     );
@@ -193,7 +193,7 @@ fn behind(place: &Place) -> u64 {
     place.log().lag("s").unwrap().messages
 }
 
-/// Whether a process is there and has not ended.
+/// Whether a process exists and has not ended.
 fn lives(process: &str) -> bool {
     let stat = text(format!("/proc/{process}/stat").as_ref());
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -227,28 +227,28 @@ fn a_signal_lets_runs_end_and_kills_those_that_do_not() {
     }
 }
 
-/// Whichever process is killed, and whenever, the command has succeeded for every message.
+/// Whichever process is killed at whatever moment, the command has succeeded for every message.
 #[test]
 fn nothing_is_lost_when_it_is_killed() {
     const MESSAGES: usize = 400;
     let all: Vec<String> = (0..MESSAGES).map(|n| format!("message {n:03}")).collect();
     let place = Place::with(&["--segment-size", "4KiB"], &all);
     let out = place.path("out");
-    // One write a run, so that lines of several runs are whole.
+    // One write per run, so that lines of concurrent runs stay whole.
     let command = format!("cat >> {}", out.display());
     let arguments = ["s", "-n", "5", "--jobs", "3", "--exec", &command];
     let rounds: usize = std::env::var("JLOG_KILL_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap());
     for round in 0..rounds {
         let before = text(&out).lines().count();
         let mut working = Running::spawn(place.jlog("read", arguments).stderr(Stdio::null()));
-        // Killed at moments that differ: when so many more messages are done.
+        // Kill at different moments: when a certain number of further messages is done.
         until("some messages, or the end", || {
             text(&out).lines().count() > before + round % 7 * 5 || working.try_wait().unwrap().is_some()
         });
         working.kill().unwrap();
         working.wait().unwrap();
         let done = MESSAGES - usize::try_from(behind(&place)).unwrap();
-        // A run that was under way may still write.
+        // A run that was in progress may still write.
         until("what is behind the checkpoint", || {
             let out = text(&out);
             all[..done].iter().all(|message| out.contains(&format!("{message}\n")))
@@ -261,8 +261,8 @@ fn nothing_is_lost_when_it_is_killed() {
     got.sort();
     got.dedup();
     assert_eq!(got, all);
-    // Three runs of five at a time, and what is done behind an older one that is not: ten times as
-    // much.
+    // Three concurrent runs of five messages, and ten times as many that were done after an older
+    // message that was not.
     assert!(runs <= MESSAGES + rounds * 3 * 5 * 10, "{runs} messages in {rounds} rounds");
     assert!(place.unread("s").is_empty());
 }

@@ -17,7 +17,7 @@ fn follow(place: &Place, arguments: &[&str]) -> (Running, Lines) {
     Running::with_lines(place.jlog("read", [&["s"], arguments].concat()))
 }
 
-/// Starts it with a pipe that nobody reads until it is full.
+/// Starts it with a pipe that nobody reads, and waits until the pipe is full.
 fn blocked(place: &Place, arguments: &[&str]) -> (Running, PipeReader) {
     let (out, pipe) = std::io::pipe().unwrap();
     let ours: PipeWriter = pipe.try_clone().unwrap();
@@ -46,7 +46,7 @@ fn a_follower_gets_what_another_process_writes() {
     assert_eq!(place.checkpoint("s"), LogId::new(0, 6));
 }
 
-/// How often a process's threads have waited for something so far.
+/// How often the threads of a process have waited so far.
 fn waits(reader: &Running) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", reader.id())).unwrap();
     let switches = |status: String| -> u64 {
@@ -87,7 +87,7 @@ fn a_follower_goes_from_segment_to_segment_as_they_are_written() {
             assert_eq!(lines.next(), Some(format!("message {n}\n")));
         }
     }
-    // 50 are enough for it.
+    // The command ends after 50 messages.
     assert_eq!(lines.next(), None);
     let done = reader.done();
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
@@ -100,8 +100,8 @@ fn a_follower_goes_from_segment_to_segment_as_they_are_written() {
 
 #[test]
 fn a_follower_misses_no_segment() {
-    // No checksums: nothing but the new segment and what is written to it tells that there is
-    // something new.
+    // Without checksums, only the new segment and the writes to it show that there is something
+    // new.
     let place = Place::new(&["--segment-size", "100", "--no-checksums"]);
     let (mut reader, lines) = follow(&place, &["-f"]);
     let writer = place.log().writer().unwrap();
@@ -191,7 +191,8 @@ fn a_signal_ends_a_reader_that_nobody_listens_to() {
         let done = reader.done();
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{signal} {arguments:?}");
         assert!(began.elapsed() < PROMPTLY, "{:?}", began.elapsed());
-        // What is in the pipe is what is done; of the message behind it, a part may be there.
+        // The messages in the pipe are exactly those that are done, perhaps followed by a part of
+        // the next one.
         let out = String::from_utf8(collect(out).join().unwrap()).unwrap().replace('\0', "\n");
         let whole: Vec<&str> = out.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
         assert!(whole.len() > 100 && whole.len() < lines.len());

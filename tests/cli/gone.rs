@@ -4,8 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{Lines, NONE, Place, Running, collect, copy_dir, run, until};
 
-/// What follows a feed, and how its arguments begin. Each has shown the message `one` when it is
-/// returned.
+/// Starts every command that follows a feed. Each has shown the message `one` when this returns.
 fn followers(place: &Place, wait: bool) -> Vec<(Running, Lines)> {
     let mut followers = Vec::new();
     place.ok("subscribe", &["peeks"]);
@@ -25,7 +24,7 @@ fn followers(place: &Place, wait: bool) -> Vec<(Running, Lines)> {
     followers
 }
 
-/// All of them end with this code and this message.
+/// Checks that all commands end with exit code 1 and this message.
 fn all_end(followers: Vec<(Running, Lines)>, says: &str) {
     for (mut running, lines) in followers {
         let done = running.done();
@@ -43,7 +42,7 @@ fn followers_end_when_the_feed_is_removed() {
     for (mut running, lines) in followers {
         let done = running.done();
         assert_eq!(done.code, Some(1));
-        // Files go one after the other: the checkpoint may be noticed first.
+        // The files disappear one after the other: the checkpoint may be noticed first.
         let complaint = done.complaint();
         assert!(complaint.contains("removed"), "{complaint}");
         assert_eq!(lines.rest(), [""; 0]);
@@ -74,7 +73,7 @@ fn followers_end_when_another_feed_takes_its_place() {
     for (mut running, lines) in followers {
         let done = running.done();
         assert_eq!(done.code, Some(1));
-        // It may have looked between the two renames.
+        // The command may have looked between the two renames.
         assert!(done.complaint().contains("was removed or replaced while it was open"), "{}", done.stderr);
         assert_eq!(lines.rest(), [""; 0]);
     }
@@ -136,7 +135,7 @@ fn a_reader_whose_subscriber_is_removed_amid_data_ends() {
     crate::support::until_full(&ours);
     drop(ours);
     place.ok("unsubscribe", &["s"]);
-    // Nothing holds the rest of it now.
+    // Nothing retains the remaining messages now.
     place.ok("clean", &[]);
     let out = collect(out);
     let done = reader.done();
@@ -270,12 +269,12 @@ fn a_metastore_that_is_lost_is_no_reason_to_create_a_feed() {
         assert!(!complaint.contains("jlog create"), "{arguments:?}: {complaint}");
         assert!(place.snapshot() == before, "{arguments:?}");
     }
-    // It does.
+    // Repair helps, as the message says.
     assert_eq!(run(place.jlog("repair", NONE), "").code, Some(0));
     assert_eq!(place.ok("read", &["s"]), "one\ntwo\n");
 }
 
-/// A writer with its standard input, to be written to as time goes on.
+/// A writer, and a function that writes to its standard input.
 fn writer(place: &Place, arguments: &[&str]) -> (Running, impl FnMut(&str) + use<>) {
     let mut running = Running::start(&mut place.jlog("write", arguments));
     let mut stdin = running.stdin.take().unwrap();
@@ -294,12 +293,11 @@ fn a_writer_goes_on_in_the_feed_that_replaces_its_own() {
         let log = jlog_core::Jlog::open(&place.feed).unwrap();
         type_in("two\n");
         until("it is written", || log.end().unwrap().marker == 2);
-        // Where the feed is, a writer asks when it takes its lock again, which it keeps for a
-        // millisecond.
+        // A writer keeps its lock for a millisecond, and checks the path when it takes it again.
         std::thread::sleep(std::time::Duration::from_millis(50));
         std::fs::remove_dir_all(&place.feed).unwrap();
         type_in("three\n");
-        // It waits, and creates no feed that would be in the way of a restore.
+        // The writer waits, and does not create a feed that would be in the way of a restore.
         std::thread::sleep(std::time::Duration::from_millis(200));
         assert!(!place.feed.exists());
         std::fs::rename(&backup, &place.feed).unwrap();
@@ -332,7 +330,7 @@ fn a_feed_that_is_replaced_after_the_last_message_is_reported() {
             let log = jlog_core::Jlog::open(&place.feed).unwrap();
             type_in("two\n");
             until("it is written", || log.end().unwrap().marker == 2);
-            // Until it reads its input again, it may still sync, and get the error there.
+            // Before it reads its input again, the writer may still sync, and get the error there.
             let called = format!("/proc/{}/syscall", running.id());
             until("it waits for more", || {
                 std::fs::read_to_string(&called).unwrap().split(' ').nth(1) == Some("0x0")

@@ -35,7 +35,7 @@ fn what_matches_is_shown_in_order_whatever_the_segments() {
     assert_eq!(run(place.jlog("grep", ["--since", "now", "Seven"]), "").code, Some(1));
     assert_eq!(place.ok("grep", &["--since", "1h", "-c", "Seven"]), "50\n");
     assert_eq!(run(place.jlog("grep", ["--until", "1h", "Seven"]), "").code, Some(1));
-    // A pattern, or a text.
+    // The argument is a pattern, or with an option a text.
     let texts = Place::with(&[], &["a.b", "axb", "a\u{ff}b"]);
     assert_eq!(texts.ok("grep", &["a.b"]), "a.b\naxb\naÿb\n");
     assert_eq!(texts.ok("grep", &["-F", "a.b"]), "a.b\n");
@@ -60,7 +60,7 @@ fn messages_around_a_match_are_shown_across_segments() {
     assert_eq!(shown.matches('\0').count(), 4);
     let shown = place.ok("grep", &["-C", "1", "-o", "null", "Seven"]);
     assert_eq!((shown.matches('\0').count(), shown.contains("--")), (12, false));
-    // Those that belong to two matches are shown once.
+    // Messages around two matches are shown once.
     let shown = place.ok("grep", &["-C", "2", "^message (3|5) "]);
     let expected: String =
         (1..=7).map(|n| format!("message {n} {}\n", if n == 7 { "Seven" } else { "x" })).collect();

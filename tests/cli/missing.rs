@@ -22,7 +22,7 @@ fn read_reports_the_loss_and_ends_with_3() {
     for arguments in [&["s", "--peek"][..], &["s", "-n", "6"], &["s"]] {
         let done = run(place.jlog("read", arguments), "");
         if arguments == ["s"] {
-            // The subscriber is past it.
+            // The subscriber has passed the missing segment.
             assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
             continue;
         }
@@ -30,7 +30,7 @@ fn read_reports_the_loss_and_ends_with_3() {
         assert_eq!(done.stderr, format!("jlog: subscriber s: {LOST} it had not read\n"));
         assert_eq!(done.code, Some(3));
     }
-    // A reader that does not reach it does not miss it.
+    // A reader that does not reach the missing segment does not report it.
     let place = without_a_segment(&[]);
     let done = run(place.jlog("read", ["s", "-n", "4"]), "");
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
@@ -78,7 +78,7 @@ fn verify_status_and_repair_report_it() {
     assert!(place.ok("verify", &[]).starts_with("sound: "));
 }
 
-/// A segment that is there but cut, or empty, is reported as one that is missing.
+/// A segment that was cut, or is empty, is reported like a missing one.
 #[test]
 fn a_cut_segment_is_reported_by_every_command() {
     for (len, lost) in [

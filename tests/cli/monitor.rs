@@ -7,7 +7,7 @@ use jlog_core::{LogId, Start, Timestamp};
 
 use crate::support::{Place, jlog, run};
 
-/// The exit code, what stands before the bar, and the figures behind it.
+/// The exit code, the text before the bar, and the figures after it.
 fn check(place: &Place, arguments: &[&str]) -> (i32, String, Vec<String>) {
     let done = run(place.jlog("check", arguments), "");
     assert_eq!(done.stderr, "");
@@ -82,7 +82,7 @@ fn what_is_damaged_or_gone_is_critical_and_what_cannot_be_seen_unknown() {
         said,
         "JLOG CRITICAL: bad: its checkpoint cannot be read; beyond: its checkpoint 00000009:00000009 is past the end"
     );
-    // A name cannot make figures or lines of its own.
+    // A name cannot forge figures or lines.
     assert!(figures.contains(&"a\\x7cb\\n''_c messages'=1;;;0".to_owned()), "{figures:?}");
 
     std::fs::write(place.feed.join("metastore"), "x").unwrap();

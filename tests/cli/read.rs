@@ -1,4 +1,4 @@
-//! `jlog read` in the cases in which it ends by itself.
+//! `jlog read` when it ends by itself.
 
 use std::io::Read;
 
@@ -132,14 +132,14 @@ fn a_count_moves_the_checkpoint_exactly_so_far() {
     assert_eq!(place.checkpoint("s"), LogId::new(0, 0));
     assert_eq!(lines(&place.ok("read", &["s", "-n", "3"])), ["m1", "m2", "m3"]);
     assert_eq!(place.checkpoint("s"), LogId::new(0, 3));
-    // Across a segment's end.
+    // Reading crosses a segment's end.
     assert_eq!(lines(&place.ok("read", &["s", "--count", "3"])), ["m4", "m5", "m6"]);
     assert_eq!(place.checkpoint("s"), LogId::new(1, 2));
     assert_eq!(place.segments(), ["00000001", "00000002"]);
-    // Exactly to a segment's end.
+    // Reading ends exactly at a segment's end.
     assert_eq!(lines(&place.ok("read", &["s", "-n", "2"])), ["m7", "m8"]);
     assert_eq!(place.unread("s"), [b"m9".to_vec(), b"m10".to_vec()]);
-    // More than there is.
+    // The count is larger than the number of messages.
     assert_eq!(lines(&place.ok("read", &["s", "-n", "18446744073709551615"])), ["m9", "m10"]);
     assert_eq!(place.checkpoint("s"), LogId::new(2, 2));
     assert_eq!(place.ok("read", &["s"]), "");
@@ -170,7 +170,7 @@ fn peeking_leaves_everything_as_it_is() {
     assert_eq!(lines(&place.ok("read", &["b", "--peek", "-n", "1"])), ["m5"]);
     assert_eq!(lines(&place.ok("read", &["c", "--peek", "-n", "1"])), ["m5"]);
     place.ok("unsubscribe", &["a"]);
-    // Nobody needs the first segment now, but a look does not remove it.
+    // Nobody needs the first segment now, but peeking does not remove it.
     assert_eq!(lines(&place.ok("read", &["b", "--peek"])).len(), 6);
     let mut expected = before;
     expected.remove("cp.61".as_ref() as &std::ffi::OsStr);
@@ -199,7 +199,7 @@ fn since_and_until_choose_by_time() {
     assert_eq!(read(&["--since", &since(6), "--until", &since(2)])[0], "");
     assert_eq!(read(&["--since", "1970-01-01T00:00:00Z"])[0], "m1 m2 m3 m4 m5 m6 m7 m8 m9 m10");
     assert_eq!(read(&["--since", &since(2), "--peek"])[1], "m1 m2 m3 m4 m5 m6 m7 m8 m9 m10");
-    // Long ago, and the last minute.
+    // Times in the far future, and long ago.
     assert_eq!(read(&["--until", "2106-01-01T00:00:00Z"])[1], "");
     assert_eq!(read(&["--since", "5000d"])[0], "m1 m2 m3 m4 m5 m6 m7 m8 m9 m10");
 }
@@ -242,7 +242,7 @@ fn unknown_subscribers_are_reported() {
     assert!(place.snapshot() == before);
 }
 
-/// Cuts a byte of the body of `m6` (the second message of the second segment) to pieces.
+/// Damages a byte of the body of `m6` (the second message of the second segment).
 fn damage(place: &Place) {
     let path = place.feed.join("00000001");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -266,7 +266,7 @@ fn reading_stops_before_damage_when_told_to() {
     assert!(complaint.starts_with(&expected), "{complaint}");
     assert!(complaint.contains("skip it, or run `jlog repair`"), "{complaint}");
     assert_eq!(place.checkpoint("s"), LogId::new(1, 1));
-    // It stays there, however often it is tried.
+    // The checkpoint stays there, however often the command is tried.
     let again = run(place.jlog("read", ["s", "--stop-at-damage"]), "");
     assert_eq!(again.failed(1), complaint);
     run(place.jlog("read", ["s", "--stop-at-damage", "--skip-damage"]), "")
@@ -299,7 +299,7 @@ fn damage_is_reported_kept_and_passed() {
             kept[1].display()
         ),
     ];
-    // Looking keeps nothing, and reports the same.
+    // Peeking keeps no copy, and reports the same.
     let peek = run(place.jlog("read", ["s", "--peek"]), "");
     let cat = run(place.jlog("cat", crate::support::NONE), "");
     for done in [peek, cat] {
@@ -317,7 +317,7 @@ fn damage_is_reported_kept_and_passed() {
         ["m1", "m2", "m3", "m4", "m5", "m7", "m8", "m10", "m11", "m12"]
     );
     assert_eq!(done.stderr, reported.concat());
-    // The segments are done and gone; what was damaged is there.
+    // The segments are done and removed; the copy of the damaged bytes stays.
     assert!(!path.with_file_name("00000001").exists());
     let bytes = kept.each_ref().map(|path| std::fs::read(path).unwrap());
     assert_eq!((bytes[0].len(), &bytes[0][16..], bytes[1].len()), (18, &b"\x7d6"[..], 18));
@@ -330,7 +330,7 @@ fn damage_is_reported_kept_and_passed() {
 fn damage_makes_no_reader_fail_that_cannot_keep_it() {
     let place = numbered(10);
     damage(&place);
-    // Something else has the name.
+    // Something else has the name for the copy.
     std::fs::create_dir(place.feed.join("00000001.broken-18")).unwrap();
     let done = run(place.jlog("read", ["s"]), "");
     assert_eq!((done.code, lines(std::str::from_utf8(&done.stdout).unwrap()).len()), (Some(3), 9));
@@ -363,7 +363,7 @@ fn after_a_broken_pipe_nothing_is_lost() {
     let mut command = place.jlog("read", ["s"]);
     let mut reader = Running::start(command.stdout(pipe));
     drop(command);
-    // As `head -n 3` does: it reads something, and goes.
+    // The reader of the pipe reads something and ends, as `head -n 3` does.
     let mut bytes = vec![0; 1000];
     out.read_exact(&mut bytes).unwrap();
     close(out);
@@ -381,8 +381,8 @@ fn after_a_broken_pipe_the_first_message_that_did_not_go_into_it_comes_next() {
     let lines: Vec<String> = (1..=100).map(|n| format!("{n:>999}")).collect();
     let place = Place::with(&[], &lines);
     let (mut out, pipe) = std::io::pipe().unwrap();
-    // The smallest pipe holds one page, and takes nothing more before that is read: of what the
-    // command writes, exactly 4096 bytes are in it, four messages and the beginning of the fifth.
+    // The smallest pipe holds one page, and accepts nothing more before that is read. So it has
+    // exactly the first 4096 bytes of the output: four messages and the beginning of the fifth.
     if fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(4096)) != Ok(4096) {
         eprintln!("skipped: a pipe cannot have 4096 bytes here");
         return;
@@ -434,7 +434,7 @@ fn with_head_the_shell_sees_what_it_asked_for() {
 
 #[test]
 fn the_checkpoint_follows_while_a_long_read_goes_on() {
-    // Many batches; the first are out while the rest waits for the pipe.
+    // There are many batches: the first ones are written while the rest waits for the pipe.
     let line = "l".repeat(100);
     let place = Place::with(&["--segment-size", "64KiB"], &vec![line.as_str(); 20_000]);
     let (out, pipe) = std::io::pipe().unwrap();
@@ -485,7 +485,7 @@ fn a_terminal_gets_no_control_characters_of_messages() {
         "",
     ];
     let place = timed(&[], &messages);
-    // Terminals put spaces in the place of tabs.
+    // Terminals replace tabs by spaces.
     let shown = on_a_terminal(place.jlog("read", ["s", "--peek"]));
     let plain: String = expected.iter().map(|line| format!("{line}\n")).collect();
     assert_eq!(shown.replace("lines   ", "lines\t"), plain);
@@ -581,7 +581,7 @@ fn a_second_signal_loses_nothing() {
     crate::support::until_full(&ours);
     reader.signal(nix::sys::signal::Signal::SIGTERM);
     reader.signal(nix::sys::signal::Signal::SIGTERM);
-    // In order or not, it is gone, and nothing is lost.
+    // However the command ended, nothing is lost.
     assert!(matches!(reader.end(), None | Some(0)));
     assert!(place.unread("s").len() > 20_000);
 }
@@ -599,7 +599,7 @@ fn a_subscriber_has_one_reader_unless_all_share_it() {
         assert!(complaint.contains("subscriber \"s\"") && complaint.contains("--shared"), "{complaint}");
         assert_eq!(place.checkpoint("s"), LogId::new(0, 0));
     }
-    // A look does not affect any subscriber.
+    // Reading without a subscriber does not affect any subscriber.
     assert_eq!(place.ok("read", &["s", "--peek"]), "m1\nm2\nm3\n");
     drop(first);
     let sharing = jlog_core::ReaderOptions::default().claim(jlog_core::Claim::Shared);

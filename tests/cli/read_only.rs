@@ -4,8 +4,8 @@ use nix::sys::signal::Signal;
 
 use crate::support::{Lines, Place, Running, bare, lines, run, until};
 
-/// `jlog <arguments>` where the feed (`FEED` among the arguments) is mounted for reading only;
-/// `None` where that is not possible here. What is written from outside is seen.
+/// `jlog <arguments>` with the feed (`FEED` among the arguments) mounted read-only; `None` if that
+/// is not possible here. The command sees what is written from outside.
 fn read_only(place: &Place, arguments: &[&str]) -> Option<std::process::Command> {
     let mount = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"";
     let inside = |script: &str| {
@@ -45,7 +45,7 @@ fn a_tail_needs_no_permission_to_write() {
 #[test]
 fn a_reader_without_a_subscriber_says_which_segments_went_before_it() {
     let messages: Vec<String> = (1..=12).map(|n| format!("{n:0>1000}")).collect();
-    // A message a segment; the pipe takes a few of them.
+    // Each segment has one message; the pipe takes a few of them.
     let place = Place::with(&["--segment-size", "1000"], &messages);
     let (out, pipe) = std::io::pipe().unwrap();
     if nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)) != Ok(4096) {

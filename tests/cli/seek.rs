@@ -45,7 +45,7 @@ fn what_cannot_be_moved_stays_where_it_is() {
     let place = numbered();
     run(place.jlog("seek", ["s", "--to", "1:1"]), "").ok();
     let there = place.checkpoint("s");
-    // Past the end, in a segment that is not there, and nowhere.
+    // Past the end, in a segment that does not exist, and an invalid place.
     for arguments in [
         &["--to", "2:9"][..],
         &["--to", "9:1"],
@@ -64,7 +64,7 @@ fn what_cannot_be_moved_stays_where_it_is() {
     assert!(complaint.contains("has no record 00000002:00000009:"), "{complaint}");
     let complaint = run(place.jlog("seek", ["t", "--to", "end"]), "").failed(1);
     assert!(complaint.contains("has no subscriber \"t\""), "{complaint}");
-    // A reader at work would store its own checkpoint over the new one.
+    // A reader in use would overwrite the new checkpoint with its own.
     let log = place.log();
     let reader = log.reader("s").unwrap();
     let complaint = run(place.jlog("seek", ["s", "--to", "end"]), "").failed(1);

@@ -32,8 +32,8 @@ fn a_feed_is_shipped_once_and_its_numbers_balance() {
     assert_eq!(contents(&to), ["one", "two", "three", "three"]);
 }
 
-/// A bar while it catches up, and nothing of it where stderr is no terminal, or little is to be
-/// done.
+/// A progress bar appears while the shipper catches up, but not if stderr is no terminal, or if
+/// there is little to do.
 #[test]
 fn a_bar_shows_how_it_catches_up() {
     let many: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
@@ -54,7 +54,7 @@ fn a_bar_shows_how_it_catches_up() {
     let text = shown("s");
     assert!(text.contains("of 20,000 messages"), "{text}");
     assert!(text.contains("20000 read = 20000 acknowledged"), "{text}");
-    // Nothing is left to be done.
+    // Nothing is left to do.
     let text = shown("s");
     assert!(!text.contains("messages,") && text.contains("0 read = 0 acknowledged"), "{text}");
     let done = run(place.jlog("ship", ["t", "exec:cat >/dev/null", "--once", "--from", "0:0"]), "");
@@ -155,8 +155,8 @@ fn sigterm_ends_it_and_the_next_one_goes_on() {
     assert_eq!(contents(&to), ["one", "two", "three"]);
 }
 
-/// Whichever process is killed, and whenever, every message arrives, in order; only messages in the
-/// window arrive again.
+/// Whichever process is killed at whatever moment, every message arrives, in order; only messages
+/// in the window arrive again.
 #[test]
 fn nothing_is_lost_when_it_is_killed() {
     const MESSAGES: usize = 20_000;
@@ -170,7 +170,7 @@ fn nothing_is_lost_when_it_is_killed() {
         for round in 0..rounds {
             let mut command = place.jlog("ship", ["s", &destination, "--window", "500"]);
             let mut shipper = command.stderr(Stdio::null()).spawn().unwrap();
-            // Moments that differ from round to round.
+            // The moment differs from round to round.
             std::thread::sleep(Duration::from_millis(5 + round * 37 % 60));
             shipper.kill().unwrap();
             shipper.wait().unwrap();
@@ -186,7 +186,7 @@ fn nothing_is_lost_when_it_is_killed() {
             next += 1;
             continue;
         }
-        // Back to where a checkpoint was.
+        // Delivery went back to an earlier checkpoint.
         let at = all.binary_search(text).unwrap();
         assert!(at < next && next - at <= 500, "{text} comes after {}", all[next - 1]);
         next = at + 1;

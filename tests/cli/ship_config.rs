@@ -35,7 +35,7 @@ fn lines_of<'a>(done: &'a Done, name: &str) -> Vec<&'a str> {
 /// The head and the body of each request.
 type Requests = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
-/// A server that takes well-formed requests only, and keeps them.
+/// A server that accepts only well-formed requests, and keeps them.
 fn server() -> (String, Requests) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/in", listener.local_addr().unwrap());
@@ -84,7 +84,7 @@ fn a_shipment_that_fails_begins_again_after_ten_seconds_and_goes_on_counting() {
         "{failed}"
     );
     let since = std::time::Instant::now();
-    // The other one is not held up, and this one is not tried before its time.
+    // The other shipper is not delayed, and this one does not retry early.
     let (copy, other) = (place.path("copy"), place.path("other"));
     until("the other shipment", || contents(&other) == ["one", "two"]);
     drop(reader);
@@ -149,7 +149,7 @@ fn a_dead_destination_stalls_no_other() {
     rest.sort();
     assert_eq!(shipper.end(), Some(0));
     let [dead, live] = &rest[..] else { panic!("{rest:?}") };
-    // The third message may be read or not.
+    // The third message may have been read or not.
     assert!(
         dead.starts_with("jlog: dead: ") && dead.contains("0 acknowledged + 0 set aside + 0 skipped + "),
         "{dead}"
@@ -249,7 +249,7 @@ fn everything_arrives_when_it_is_killed() {
         scope.spawn(|| place.append(&all[100..]));
         for round in 0..20u64 {
             let mut shipper = ship(&place, text, &[]).stderr(Stdio::null()).spawn().unwrap();
-            // Moments that differ from round to round.
+            // The moment differs from round to round.
             std::thread::sleep(Duration::from_millis(5 + round * 37 % 60));
             shipper.kill().unwrap();
             shipper.wait().unwrap();
@@ -260,7 +260,7 @@ fn everything_arrives_when_it_is_killed() {
     for name in ["a", "b"] {
         let mut next = 0;
         for got in contents(&place.path(name)) {
-            // Again from where a checkpoint was, and nothing left out.
+            // Delivery continues from an earlier checkpoint, and leaves nothing out.
             let at = all.binary_search(&got).unwrap();
             assert!(at <= next && next - at <= 200, "{name}: {got} comes where {next} is next");
             next = at + 1;

@@ -38,13 +38,13 @@ fn a_subscriber_that_is_there_is_moved_only_when_asked_to() {
     let complaint = run(place.jlog("subscribe", ["t", "--end"]), "").failed(1);
     let expected = format!("{} has a subscriber \"t\" already", place.feed.display());
     assert!(complaint.starts_with(&expected), "{complaint}");
-    // What to do is said, too.
+    // The error says what to do.
     assert!(complaint.contains("--move"), "{complaint}");
     assert_eq!(place.unread("t").len(), 10);
 
     assert_eq!(place.ok("subscribe", &["t", "--move", "--end"]), "t begins after 00000002:00000002\n");
     assert_eq!(place.unread("t").len(), 0);
-    // Back, which is reported.
+    // Moving back is reported.
     assert_eq!(run(place.jlog("subscribe", ["t", "--move", "--after", "0:1"]), "").code, Some(0));
     assert_eq!(place.unread("t").len(), 9);
     assert_eq!(run(place.jlog("subscribe", ["t", "--move"]), "").code, Some(0));
@@ -60,7 +60,7 @@ fn many_subscribers_are_added_at_once_or_none() {
     let list: Vec<&str> = names.iter().map(String::as_str).collect();
     let before = place.snapshot();
 
-    // One that exists, or is given twice, in a later group of them.
+    // A name that exists, or is given twice, in a later group of names.
     place.log().subscribe(&names[250], Start::Beginning).unwrap();
     let complaint = run(place.jlog("subscribe", &list), "").failed(1);
     assert!(complaint.contains("\"many-250\""), "{complaint}");
@@ -73,7 +73,7 @@ fn many_subscribers_are_added_at_once_or_none() {
     for name in &names {
         assert_eq!(place.checkpoint(name), LogId::new(1, 2), "{name}");
     }
-    // Nothing is there but what was and the checkpoints.
+    // Only the checkpoints were added.
     assert_eq!(place.snapshot().len(), before.len() + names.len());
 }
 

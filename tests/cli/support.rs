@@ -25,9 +25,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// No further arguments.
 pub(crate) const NONE: [&str; 0] = [];
 
-/// Signals that whoever runs the tests ignores (`nohup`, or a shell that runs them in the
-/// background) are none that commands find ignored: what has a handler here begins with the default
-/// there.
+/// Makes commands start with the default actions of signals, even if whoever runs the tests ignores
+/// them (`nohup`, or a shell that runs them in the background): a signal with a handler here has
+/// the default action there.
 fn heed_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -55,7 +55,7 @@ pub(crate) fn jlog<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> C
     command
 }
 
-/// The messages of a feed, as text; none where there is no feed.
+/// The messages of a feed, as text; none if there is no feed.
 pub(crate) fn contents(path: &Path) -> Vec<String> {
     let Ok(log) = Jlog::open(path) else { return Vec::new() };
     let mut reader = log.reader_from(&Start::Beginning, Default::default()).unwrap();
@@ -73,14 +73,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The feed is not there yet.
+    /// A place whose feed does not exist yet.
     pub(crate) fn empty() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let feed = dir.path().join("feed");
         Self { dir, feed }
     }
 
-    /// The feed is made by `jlog create` with these options, and has a subscriber `s`.
+    /// A place whose feed was made by `jlog create` with these options, and has a subscriber `s`.
     pub(crate) fn new(options: &[&str]) -> Self {
         let place = Self::empty();
         run(place.jlog("create", options), "").ok();
@@ -88,7 +88,7 @@ impl Place {
         place
     }
 
-    /// The same, with these messages, each with a time of its own.
+    /// The same with these messages, each with a different time.
     pub(crate) fn with<M: AsRef<[u8]>>(options: &[&str], messages: &[M]) -> Self {
         let place = Self::new(options);
         place.append(messages);
@@ -118,8 +118,8 @@ impl Place {
         out
     }
 
-    /// Runs `jlog <command> <feed> <arguments>` without input and gives what it prints; it must
-    /// succeed, and have nothing to complain of.
+    /// Runs `jlog <command> <feed> <arguments>` without input, and returns its output. It must
+    /// succeed and print nothing to stderr.
     pub(crate) fn ok(&self, command: &str, arguments: &[&str]) -> String {
         run(self.jlog(command, arguments), "").text()
     }
@@ -194,7 +194,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// It succeeded and had nothing to complain of; gives what it printed.
+    /// Checks that it succeeded and printed nothing to stderr. Returns its output.
     #[track_caller]
     pub(crate) fn ok(self) -> Vec<u8> {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""));
@@ -207,16 +207,16 @@ impl Done {
         String::from_utf8(self.ok()).unwrap()
     }
 
-    /// It failed with this code, and said why in one line, which it returns without `jlog: `.
-    /// Nothing went to stdout.
+    /// Checks that it failed with this code, printed nothing to stdout, and gave the reason in one
+    /// line. Returns that line without `jlog: `.
     #[track_caller]
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!((self.code, self.stdout.escape_ascii().to_string()), (Some(code), String::new()));
         self.complaint()
     }
 
-    /// It failed with this code, and its errors, also those of several lines about its arguments,
-    /// say this.
+    /// Checks that it failed with this code, and that its errors, which may have several lines
+    /// about its arguments, contain this text.
     #[track_caller]
     pub(crate) fn refused(self, code: i32, says: &str) {
         assert!(self.code == Some(code) && self.stderr.contains(says), "{:?}: {}", self.code, self.stderr);
@@ -237,7 +237,7 @@ pub(crate) fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Done {
     let mut running = Running::start(command.stdout(Stdio::piped()));
     let (mut stdin, input) = (running.stdin.take().unwrap(), input.into());
     let feeder = std::thread::spawn(move || {
-        // It may end without having read everything.
+        // The command may end without reading everything.
         let _ = stdin.write_all(&input);
     });
     let stdout = collect(running.stdout.take().unwrap());
@@ -248,15 +248,15 @@ pub(crate) fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Done {
     Done { code, stdout, stderr: String::from_utf8(stderr).unwrap() }
 }
 
-/// Runs a command whose stdout goes elsewhere.
+/// Runs a command with this stdout.
 pub(crate) fn run_to(mut command: Command, stdout: impl Into<Stdio>) -> Done {
     let mut running = Running::start(command.stdout(stdout));
-    // The command holds copies of what the parent must not keep open.
+    // The command holds copies of descriptors that the parent must not keep open.
     drop(command);
     running.done()
 }
 
-/// Reads to the end in a thread of its own.
+/// Reads to the end in a separate thread.
 pub(crate) fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -265,11 +265,10 @@ pub(crate) fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8
     })
 }
 
-/// Held while a process is being started: until its program runs, it has everything open that we
-/// have.
+/// Held while a process is being started: until its program runs, it has all our files open.
 static STARTING: Mutex<()> = Mutex::new(());
 
-/// Closes something for good: no process that another test is just starting keeps it open.
+/// Closes something for good: waits until no process that another test is starting keeps it open.
 pub(crate) fn close<T>(it: T) {
     let _none_is_starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     drop(it);
@@ -282,7 +281,7 @@ pub(crate) fn end(writer: Writer) {
     writer.close().unwrap();
 }
 
-/// A command that runs beside the test, and is killed with it.
+/// A command that runs in parallel to the test, and is killed with it.
 pub(crate) struct Running(Child);
 
 impl Deref for Running {
@@ -311,7 +310,7 @@ impl Running {
         Self::spawn(command.stdin(Stdio::piped()).stderr(Stdio::piped()))
     }
 
-    /// Starts a command, and gives what it prints to stdout line by line.
+    /// Starts a command, and returns its stdout line by line.
     pub(crate) fn with_lines(mut command: Command) -> (Self, Lines) {
         let mut running = Self::start(command.stdout(Stdio::piped()));
         let lines = Lines::of(running.stdout.take().unwrap());
@@ -323,7 +322,7 @@ impl Running {
         kill(Pid::from_raw(self.id().try_into().unwrap()), signal).unwrap();
     }
 
-    /// Waits until it ends; gives its exit code, or `None` if a signal ended it.
+    /// Waits until it ends. Returns its exit code, or `None` if a signal ended it.
     #[track_caller]
     pub(crate) fn end(&mut self) -> Option<i32> {
         let mut status = None;
@@ -334,7 +333,7 @@ impl Running {
         status.unwrap().code()
     }
 
-    /// Waits until it ends, where its stdout goes elsewhere.
+    /// Waits until it ends, if its stdout is not a pipe to this test.
     #[track_caller]
     pub(crate) fn done(&mut self) -> Done {
         let stderr = collect(self.stderr.take().unwrap());
@@ -352,18 +351,18 @@ impl Drop for Running {
     }
 }
 
-/// Lines as they come, with their ends.
+/// Lines as they arrive, with their ends.
 pub(crate) struct Lines(Receiver<Vec<u8>>);
 
 impl Lines {
-    /// The lines of this output, read by a thread of its own.
+    /// The lines of this output, which a separate thread reads.
     pub(crate) fn of(from: impl Read + Send + 'static) -> Self {
         let (sender, receiver) = channel();
         std::thread::spawn(move || {
             let mut from = BufReader::new(from);
             loop {
                 let mut line = Vec::new();
-                // A terminal whose other side is closed gives an error at its end.
+                // A terminal whose other side is closed ends with an error.
                 let n = from.read_until(b'\n', &mut line).unwrap_or(0);
                 if n == 0 || sender.send(line).is_err() {
                     return;

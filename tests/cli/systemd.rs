@@ -52,7 +52,7 @@ fn the_unit_is_one_that_systemd_takes() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/systemd");
     let verified = |name: &str| {
         let unit = std::fs::read_to_string(root.join(name)).unwrap();
-        // The command is looked for.
+        // systemd checks that the command exists.
         let unit = unit.replace("/usr/bin/jlog", env!("CARGO_BIN_EXE_jlog"));
         let path = place.file(name, &unit);
         let mut command = verify();
@@ -63,7 +63,7 @@ fn the_unit_is_one_that_systemd_takes() {
     };
     verified("jlog-ship.service");
     let unit = verified("jlog-serve.service");
-    // What it runs is a command line of ours.
+    // The command line in the unit is valid.
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let line = line.replace("${FEEDS}", place.path("").to_str().unwrap()).replace("${HTTP}", "127.0.0.1:0");
     let mut command = bare(line.split(' ').next().unwrap());

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{Lines, NONE, Place, Running, bare, close, run, until, until_full};
 
-/// Starts a tail, and waits until it has subscribed; gives its subscriber's name.
+/// Starts a tail, waits until it has subscribed, and returns its subscriber's name.
 fn tail(place: &Place, arguments: &[&str]) -> (Running, Lines, String) {
     let (tail, lines) = Running::with_lines(place.jlog("tail", arguments));
     let name = format!("~tail-{}", tail.id());
@@ -132,7 +132,7 @@ fn what_a_killed_tail_left_goes_with_the_next_one() {
     assert_eq!(place.subscribers(), ["s"]);
 }
 
-/// A tail in another process namespace cannot be seen, but it has claimed its subscriber.
+/// The process of a tail in another namespace cannot be seen, but it has claimed its subscriber.
 #[test]
 fn a_tail_that_reads_stays_though_its_process_cannot_be_seen() {
     let place = Place::new(&[]);
@@ -202,7 +202,7 @@ fn a_tail_begins_with_the_last_messages_when_told_to() {
         assert_eq!(tail.done().code, Some(0));
         assert_eq!(lines.rest(), [""; 0], "the last {last}");
     }
-    // And continues with new messages.
+    // The tail continues with new messages.
     let (mut tail, lines, _) = tail(&place, &["--last", "1", "-n", "3"]);
     assert_eq!(lines.next().as_deref(), Some("m10\n"));
     write(&place, "new\nnewer\nnewest\n");
@@ -228,7 +228,7 @@ fn a_tail_goes_on_behind_damage() {
     let place = Place::new(&["--segment-size", "40"]);
     let (mut tail, lines, _) = tail(&place, &["-n", "2"]);
     let path = place.feed.join("00000000");
-    // A record with a wrong header, and good ones behind it, appear at once.
+    // A record with a wrong header and good ones after it are written at once.
     let mut bytes = vec![b'x'; 16];
     for body in [b"one", b"two"] {
         bytes.extend_from_slice(&0x663a_7318_u32.to_le_bytes());

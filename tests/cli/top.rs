@@ -14,7 +14,7 @@ struct Tmux {
 }
 
 impl Tmux {
-    /// `None`, with a message, where there is no tmux and none is required.
+    /// `None`, with a message, if there is no tmux and none is required.
     fn start(place: &Place, script: &str) -> Option<Self> {
         if bare("tmux").arg("-V").stdout(Stdio::null()).status().is_err() {
             let required = std::env::var_os("JLOG_REQUIRE_TMUX").is_some_and(|required| !required.is_empty());
@@ -73,12 +73,12 @@ impl Tmux {
 
 impl Drop for Tmux {
     fn drop(&mut self) {
-        // It may have ended already.
+        // tmux may have ended already.
         let _ = self.command().arg("kill-server").stderr(Stdio::null()).status();
     }
 }
 
-/// Runs `jlog top` and says how the terminal is afterwards.
+/// Runs `jlog top`, and prints the terminal's settings afterwards.
 fn script(place: &Place) -> String {
     let jlog = env!("CARGO_BIN_EXE_jlog");
     format!(

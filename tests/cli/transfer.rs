@@ -51,7 +51,7 @@ fn a_feed_arrives_as_it_was() {
     let copy = place.path("copy");
     run(place.jlog("copy", [&copy]), "").ok();
     assert_eq!(contents(&copy).0, contents(&place.feed).0);
-    // Nothing but these is left.
+    // No other files are left.
     let mut names: Vec<String> = std::fs::read_dir(to.parent().unwrap())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -60,7 +60,7 @@ fn a_feed_arrives_as_it_was() {
     assert_eq!(names, ["copy", "feed", "to"]);
 }
 
-/// Where exports and imports do what is not complete yet, but for these.
+/// The hidden files of incomplete exports and imports, except these.
 fn unfinished(place: &Place, but: &[PathBuf]) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().path());
     let hidden = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(".jlog-");
@@ -74,12 +74,12 @@ fn make_old(path: &Path) {
 
 #[test]
 fn what_killed_exports_and_imports_leave_is_removed_by_the_next_one() {
-    // More than a pipe holds.
+    // The feed is larger than a pipe's buffer.
     let place = Place::with(&[], &["x".repeat(1 << 20)]);
     let archive = run(place.jlog("export", crate::support::NONE), "").stdout;
     let to = place.path("to");
     for import in [false, true] {
-        // Nobody reads what they write, or they are given half of an archive.
+        // Nobody reads the export's output, and the import gets only half of an archive.
         let start = || {
             let mut command = if import {
                 jlog([Path::new("import"), &to])
@@ -154,7 +154,7 @@ fn a_feed_that_is_written_meanwhile_is_exported_without_a_gap() {
     let feeds = std::thread::spawn(move || {
         for n in 0.. {
             std::io::Write::write_all(&mut stdin, format!("message {n}\n").as_bytes()).unwrap();
-            // Copies take longer than messages: the feed is not to grow without bounds.
+            // Copies take longer than messages: the feed must not grow without bounds.
             if stopped.recv_timeout(Duration::from_micros(200)).is_ok() {
                 return;
             }

@@ -130,7 +130,7 @@ fn what_is_no_feed_is_reported_by_every_command() {
             let what = format!("{} is not a jlog: ", path.display());
             assert!(complaint.starts_with(&what), "{arguments:?}: {complaint}");
             assert!(complaint.contains("create one with `jlog create`"), "{arguments:?}: {complaint}");
-            // Repair also takes a directory whose metastore is lost.
+            // Repair also accepts a directory whose metastore is lost.
             if arguments[0] != "repair" || path != &plain {
                 assert!(complaint.contains(why), "{arguments:?}: {complaint}");
             }
@@ -170,7 +170,7 @@ fn completions_know_every_command() {
             assert!(script.contains(command), "{shell}: {command}");
         }
         assert!(script.contains("length-prefixed"), "{shell}");
-        // Installed shells check whether they can read it.
+        // Installed shells check whether they can parse the completions.
         let place = Place::empty();
         let file = place.file("script", script);
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -195,7 +195,7 @@ fn every_command_has_a_man_page() {
         let (_, examples) = page.split_once(".SH EXAMPLES\n").unwrap();
         assert!(examples.contains(&format!("jlog {command}")), "{command}: {examples}");
     }
-    // A viewer omits a line that begins like a request and is not one.
+    // A viewer omits a line that begins like a request but is not one.
     let requests = [".TH", ".SH", ".TP", ".PP", ".IP", ".RS", ".RE", ".nf", ".fi", ".br", ".ie", ".el"];
     for page in std::fs::read_dir(&directory).unwrap() {
         let path = page.unwrap().path();

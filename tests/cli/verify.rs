@@ -1,5 +1,5 @@
 //! `jlog verify` and `jlog repair` of a large feed: a progress bar on terminals, and signals that
-//! end it.
+//! end the command.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{NONE, Place, Running, end, run};
 
-/// A feed of this many segments of 16 MiB, which all are the same file.
+/// A feed of this many segments of 16 MiB, all of which are the same file.
 fn large(segments: u32) -> Place {
     let place = Place::new(&["--segment-size", "16MiB"]);
     let writer = place.log().writer().unwrap();
@@ -46,7 +46,7 @@ fn a_progress_bar_is_shown_on_terminals_only() {
 
 #[test]
 fn signals_end_it() {
-    // Some 20 GiB, which take several seconds.
+    // About 20 GiB, which takes several seconds.
     let place = large(1200);
     for (command, signal) in
         [("verify", Signal::SIGINT), ("verify", Signal::SIGTERM), ("repair", Signal::SIGTERM)]
@@ -57,8 +57,8 @@ fn signals_end_it() {
     }
 }
 
-/// Runs a command with stderr on a terminal; once there is something on it, the signal is sent.
-/// What stands there in the end, and the exit code.
+/// Runs a command with stderr on a terminal, and sends the signal once the command has written to
+/// it. Returns the final text on the terminal and the exit code.
 fn with_bar(place: &Place, command: &str, signal: Option<Signal>) -> (String, Option<i32>) {
     let terminal = openpty(None, None).unwrap();
     let mut command = place.jlog(command, NONE);
@@ -68,7 +68,7 @@ fn with_bar(place: &Place, command: &str, signal: Option<Signal>) -> (String, Op
     let mut master = std::fs::File::from(terminal.master);
     let mut text = Vec::new();
     let mut piece = [0; 4096];
-    // A terminal that nobody has open any more ends in an error.
+    // A terminal that nobody has open any more ends with an error.
     while let Ok(n @ 1..) = master.read(&mut piece) {
         if let Some(signal) = signal.filter(|_| text.is_empty()) {
             running.signal(signal);

@@ -105,7 +105,7 @@ fn a_message_whose_worker_is_killed_comes_again() {
     until("its end", || !lives(&process));
 }
 
-/// Whether a process is there and has not ended.
+/// Whether a process exists and has not ended.
 fn lives(process: &str) -> bool {
     let stat = text(format!("/proc/{process}/stat").as_ref());
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -174,8 +174,8 @@ fn what_is_wrong_is_reported() {
     assert_eq!(working.end(), Some(0));
 }
 
-/// Whichever workers are killed, and whenever, each message is done, and the messages of one key
-/// are done in order.
+/// Whichever workers are killed at whatever moment, each message is processed, and the messages of
+/// one key are processed in order.
 #[test]
 fn nothing_is_lost_when_workers_are_killed() {
     const MESSAGES: usize = 300;
@@ -184,7 +184,7 @@ fn nothing_is_lost_when_workers_are_killed() {
         (0..MESSAGES).map(|n| format!("{{\"n\":{n},\"k\":\"key {}\"}}", n % KEYS)).collect();
     let place = Place::with(&["--segment-size", "2KiB"], &all);
     let out = place.path("out");
-    // One write a run, so that lines of several runs are whole.
+    // One write per run, so that lines of concurrent runs stay whole.
     let command = format!("read -r m || :; echo \"$m\" >> {}", out.display());
     let arguments =
         ["s", "-f", "--exec", &command, "--jobs", "2", "--key", "$.k", "--lease", "1", "--window", "40"];
@@ -193,7 +193,7 @@ fn nothing_is_lost_when_workers_are_killed() {
     let mut workers: Vec<Running> = (0..3).map(|_| start()).collect();
     let lines = || text(&out).lines().count();
     for kill in 0..kills {
-        // At moments that differ: when so many more messages are done.
+        // Kill at different moments: when a certain number of further messages is done.
         let until_then = (lines() + 1 + kill % 5 * 3).min(MESSAGES);
         until("some more messages", || lines() >= until_then);
         let worker = &mut workers[kill % 3];
@@ -211,7 +211,7 @@ fn nothing_is_lost_when_workers_are_killed() {
     for line in text(&out).lines() {
         let n = all.iter().position(|message| message == line).unwrap();
         let before = last.insert(n % KEYS, n);
-        // The next one of its key, or one of before again: not one that leaves something out.
+        // Each message is the next one of its key, or a repeated earlier one: none is left out.
         assert!(n < KEYS || before.is_some_and(|before| n <= before + KEYS), "{n} after {before:?}");
         runs += 1;
     }
@@ -220,6 +220,6 @@ fn nothing_is_lost_when_workers_are_killed() {
     done.sort_unstable();
     done.dedup();
     assert_eq!(done.len(), MESSAGES);
-    // Only the messages of the two jobs of a killed process are done twice.
+    // Only the messages of the two jobs of a killed process are processed twice.
     assert!(runs <= MESSAGES + 2 * kills, "{runs} runs for {MESSAGES} messages and {kills} kills");
 }

@@ -114,7 +114,7 @@ fn a_length_without_its_message_is_an_error_that_says_what_was_written() {
         assert_eq!(complaint, expected, "{cut} bytes missing");
         assert_eq!(bodies(&place), ["first", "second"]);
     }
-    // A length of nearly 4 GiB takes no memory for bytes that do not arrive.
+    // A length of nearly 4 GiB allocates no memory for bytes that do not arrive.
     let place = Place::new(&[]);
     let complaint = run(
         place.jlog("write", ["-q", "--length-prefixed", "--max-message", "4294967295"]),
@@ -126,13 +126,13 @@ fn a_length_without_its_message_is_an_error_that_says_what_was_written() {
 #[test]
 fn lines_of_any_length_come_through() {
     let place = Place::new(&["--segment-size", "1MiB"]);
-    // Around the sizes in which input is read, and far beyond.
+    // Lengths around the sizes in which input is read, and far beyond.
     let lengths = [0, 262_143, 262_144, 262_145, 524_288, 3_000_000, 1, 70_000];
     let letter = |i: usize| b'a' + u8::try_from(i).unwrap();
     let lines: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(i, &len)| vec![letter(i); len]).collect();
     run(place.jlog("write", ["-q"]), lines.join(&b'\n')).ok();
     assert!(place.unread("s") == lines);
-    // And they come out unchanged.
+    // The messages come out unchanged.
     let out = run(place.jlog("read", ["s"]), "").ok();
     assert!(out == [lines.join(&b'\n'), b"\n".to_vec()].concat());
 }
