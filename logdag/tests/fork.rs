@@ -32,7 +32,7 @@ fn graph(dir: &Path) -> Graph {
         ("feed", "jlog", format!("{}(reader)", dir.join("feed").display())),
     ] {
         let sink = SinkSpec::new(kind.to_owned(), path);
-        // Small: somebody waits for room again and again.
+        // The queue is small, so that threads wait for room again and again.
         let options = StreamOptions::new().sink(sink).queue_bytes(2000);
         graph.configure(name, options).unwrap();
     }
@@ -109,7 +109,7 @@ fn children_are_usable_and_double_nothing_and_the_parent_does_not_notice() {
                 while !stop.load(Ordering::Relaxed) {
                     streams.iter().for_each(|stream| log!(stream, "parent {thread} {n}"));
                     n += 1;
-                    // What is locked in the graph, too, may be so at the time of a fork.
+                    // Locks of the graph may also be held at the time of a fork.
                     graph.describe("file").unwrap();
                     graph.stream(&format!("file/{thread}")).unwrap();
                     std::thread::sleep(Duration::from_micros(300));
@@ -118,7 +118,7 @@ fn children_are_usable_and_double_nothing_and_the_parent_does_not_notice() {
             }
         };
         let threads: Vec<_> = (0..THREADS).map(|n| scope.spawn(thread(n))).collect();
-        // Also if a child fails: nobody waits for these threads forever.
+        // Stops the threads even if a child fails, so that nobody waits for them forever.
         let stopping = Stop(&stop);
         for n in 0..FORKS {
             in_child(n, || {
@@ -233,8 +233,8 @@ fn children_that_rotate_and_compress_lose_and_double_nothing() {
     });
     drop(graph.drain_at_end());
     drop((graph, app));
-    // Whatever could not be compressed while another process had it open is, by the next one: the
-    // children of the other tests have it open for a while, too.
+    // Files that could not be compressed while another process had them open are compressed by the
+    // next one. (The children of the other tests have them open for a while, too.)
     let plain = || {
         let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
         names.filter(|path| path.extension().unwrap() != "gz").count()
@@ -270,8 +270,8 @@ fn children_that_rotate_and_compress_lose_and_double_nothing() {
     assert!(lines == expected);
 }
 
-/// A forked child has the descriptors of its parent, and their locks: what it drops is not the
-/// parent's.
+/// A forked child has its parent's descriptors and their locks: what it drops must not release the
+/// parent's locks.
 #[cfg(feature = "jlog")]
 #[test]
 fn a_child_does_not_end_the_claims_of_its_parent() {

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use logdag::{InitError, InstallError, log};
 
-/// Runs one of the programs below in a process of its own, in a directory with this configuration.
+/// Runs one of the programs below in a separate process, in a directory with this configuration.
 fn program(name: &str, dir: &Path, config: &str, levels: &[(&str, &str)]) -> Output {
     fs::write(dir.join("app.toml"), config).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -20,7 +20,7 @@ fn program(name: &str, dir: &Path, config: &str, levels: &[(&str, &str)]) -> Out
     output
 }
 
-/// Whether this process is to be that program.
+/// Whether this process is that program.
 fn is_it(name: &str) -> bool {
     std::env::var("LOGDAG_INIT_TEST").is_ok_and(|wanted| wanted == name)
 }
@@ -86,7 +86,7 @@ fn everything_that_a_program_logs_goes_to_the_graph() {
     );
 }
 
-/// Its stream has another name than what it logs.
+/// A program whose configured stream has a different name from what it logs.
 #[test]
 fn the_program_that_nobody_hears() {
     if is_it("the_program_that_nobody_hears") {
@@ -106,7 +106,7 @@ fn a_program_whose_lines_all_went_nowhere_hears_of_it() {
         // Something was logged: the warning.
         (CONFIG, &[], false),
         (&quiet.replace("\"app\"", "\"other\""), &[], false),
-        // It is told where to log nothing.
+        // The configuration makes the program log nothing.
         (&format!("{quiet}[[log]]\nname = \"my_app\"\n[[log]]\nname = \"other\"\n"), &[], false),
     ] {
         let dir = tempfile::tempdir().unwrap();
@@ -157,7 +157,7 @@ fn the_program_that_reloads() {
     let logging = logdag::init("app.toml").unwrap();
     let stream = logging.graph().stream("app").unwrap();
     log!(stream, "one");
-    // Its file is the same one elsewhere.
+    // In another directory, the path still means the same file.
     let dir = std::env::current_dir().unwrap();
     std::env::set_current_dir("/").unwrap();
     let path = dir.join("app.toml");

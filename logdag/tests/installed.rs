@@ -4,7 +4,7 @@
 
 use logdag::{Format, Graph};
 
-/// The only test of its process: both are set once and for all.
+/// The only test of its process, because both are set for good.
 #[test]
 fn one_call_takes_what_log_and_tracing_say_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();

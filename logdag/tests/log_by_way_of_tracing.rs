@@ -1,5 +1,4 @@
-//! What `tracing_subscriber`'s `init` does when it has its default features: it takes over the
-//! crate `log`.
+//! With its default features, `tracing_subscriber`'s `init` takes over the crate `log`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +6,7 @@ use logdag::tracing_layer::GraphLayer;
 use logdag::{Format, Graph};
 use tracing_subscriber::layer::SubscriberExt;
 
-/// The only test of its process: both are set once and for all.
+/// The only test of its process, because both are set for good.
 #[test]
 fn records_arrive_as_they_would_without_tracing_between() {
     let graph = Graph::new();
@@ -34,7 +33,7 @@ fn records_arrive_as_they_would_without_tracing_between() {
     });
     assert_eq!(event, expected);
     assert_eq!(parsed(1)["event"], "from tracing");
-    // The stream of the bridge itself is none.
+    // The bridge itself has no stream.
     assert!(graph.find("log").is_none() && lines.len() == 2);
     // Installing a graph now returns an error that names the conflict.
     let error = logdag::install(&graph).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Lines on a standard output or error that leads to the journal have their priorities in front.
+//! If standard output or error leads to the journal, lines there begin with their priorities.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 
 use logdag::{Details, Graph, Level, Location, SinkSpec, StreamOptions};
 
-/// The output that a process of its own is told to log to.
+/// Names the output that a separate process logs to.
 const KIND: &str = "LOGDAG_TEST_LOGS_TO";
 
-/// In a process of its own: what it writes is looked at below.
+/// Runs in a separate process, whose output the test below checks.
 #[test]
 fn logs() {
     let Ok(kind) = std::env::var(KIND) else { return };
@@ -39,7 +39,7 @@ fn written_with(kind: &str, journal: impl FnOnce(&File) -> Option<String>) -> St
     };
     assert!(command.status().unwrap().success());
     let text = std::fs::read_to_string(path).unwrap();
-    // What the test program itself says is on the standard output, too.
+    // The test harness also prints to standard output.
     let is_ours =
         |line: &&str| Level::ALL.iter().any(|level| line.contains(level.name())) || line.contains("\tmore");
     text.lines().filter(is_ours).map(|line| format!("{line}\n")).collect()
@@ -53,7 +53,7 @@ fn lines_have_priorities_where_the_journal_reads_them() {
     for kind in ["stdout", "stderr"] {
         assert_eq!(written_with(kind, |file| Some(of(file))), expected, "{kind}");
         assert_eq!(written_with(kind, |_| None), without, "{kind}");
-        // The variable is inherited by what has its outputs elsewhere.
+        // A process whose outputs lead elsewhere may inherit the variable.
         assert_eq!(written_with(kind, |_| Some("1:2".to_owned())), without, "{kind}");
     }
 }

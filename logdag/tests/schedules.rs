@@ -1,7 +1,7 @@
 //! The queue, the change of modes and the change of routes under many schedules of their threads,
-//! which a checker (shuttle) chooses; a schedule in which no thread can continue fails, too. Run
+//! which a checker (shuttle) chooses. A schedule in which no thread can continue fails, too. Run
 //! with `cargo test -p logdag --no-default-features --features shuttle --test schedules` (the
-//! command would not work with a checker's locks); `LOGDAG_SCHEDULES` sets how many there are.
+//! command would not work with a checker's locks); `LOGDAG_SCHEDULES` sets the number of schedules.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -13,14 +13,14 @@ use shuttle::thread;
 
 fn check(test: impl Fn() + Send + Sync + 'static) {
     let schedules = std::env::var("LOGDAG_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
-    // Half of them with few changes of thread, where the rarest orders are.
+    // Half of the schedules change threads rarely, which finds the rarest orders.
     let test = Arc::new(test);
     let again = Arc::clone(&test);
     shuttle::check_random(move || test(), schedules / 2);
     shuttle::check_pct(move || again(), schedules / 2, 3);
 }
 
-/// Keeps its lines, and gives others a turn in the middle of writing.
+/// A sink that keeps its lines, and lets other threads run in the middle of a write.
 #[derive(Clone, Debug, Default)]
 struct Kept(Arc<Mutex<Vec<String>>>);
 
@@ -46,7 +46,7 @@ impl Sink for Kept {
 
 fn options(kind: &str, when_full: WhenFull) -> StreamOptions {
     let sink = SinkSpec::new(kind.to_owned(), "");
-    // Two of the lines below fill it.
+    // Two of the lines below fill the queue.
     StreamOptions::new().sink(sink).when_full(when_full).queue_bytes(7)
 }
 
@@ -67,7 +67,7 @@ fn lines_of(stream: &Stream, number: usize, count: usize) -> thread::JoinHandle<
     })
 }
 
-/// Every line of every thread is there once, behind the one before it.
+/// Checks that every line of every thread exists once, and in order.
 fn assert_complete(lines: &[String], threads: usize, count: usize) {
     for number in 0..threads {
         let of_thread: Vec<String> =
@@ -202,8 +202,7 @@ fn a_sink_that_is_replaced_gets_what_was_accepted_for_it() {
     });
 }
 
-/// A stream that leaves repetitions out; a checker's clock says at every look that their time is
-/// over.
+/// A stream that leaves out repetitions. By the checker's clock, their time is always over.
 fn repeating() -> (Graph, Stream, Kept) {
     let graph = Graph::new();
     let kept = Kept::default();

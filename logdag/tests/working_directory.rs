@@ -25,7 +25,7 @@ fn files_and_feeds_stay_where_they_were_opened() {
     std::env::set_current_dir(elsewhere.path()).unwrap();
     graph.reopen().unwrap();
     log!(file, "two");
-    // The path is looked at once a second.
+    // The sink checks the path once a second.
     std::thread::sleep(Duration::from_millis(1100));
     log!(file, "three");
     graph.rotate("file").unwrap();
@@ -44,7 +44,7 @@ fn files_and_feeds_stay_where_they_were_opened() {
     assert_eq!(names.len(), 4, "{names:?}");
     assert_eq!(fs::read_to_string(dir.path().join(&names[2])).unwrap(), "one\ntwo\nthree\n");
     assert!(dir.path().join("app.feed").is_dir());
-    // Another configuration has the same paths, and one that is opened now.
+    // Another configuration has the same paths, and one whose file is opened now.
     let text = text.replace("app.feed(reader)\"", "app.feed(reader)\" facility=\"on\"").replace(
         "<log name=\"file\"",
         "<log name=\"new\" type=\"file\" path=\"new.log\"/><log name=\"file\" format=\"json\"",

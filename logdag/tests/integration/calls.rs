@@ -155,7 +155,7 @@ fn a_link_leads_to_the_file_being_written() {
     graph.rotate("s").unwrap();
     log!(stream, "two");
     assert_eq!(std::fs::read_to_string(&link).unwrap(), "two\n");
-    // Nothing of the existing file is lost.
+    // The contents of the existing file stay.
     let other = dir.path().join("other");
     std::fs::write(&other, "mine").unwrap();
     let error = graph.configure("t", with_link(&other)).unwrap_err().to_string();
@@ -219,7 +219,7 @@ fn speculation_keeps_to_its_limits() {
     let too_large = graph.speculate(10, 100);
     log!(too_large.stream(), "{}", "x".repeat(101));
     assert_eq!((none.len(), too_large.len(), too_large.dropped()), (0, 0, 1));
-    // Names of threads and files count, too.
+    // The names of threads and files count towards the bytes.
     let by_bytes = graph.speculate(100, 400);
     for n in 0..20 {
         by_bytes.stream().log(Level::Info, &Location::UNKNOWN, &[], &format_args!("{n} {}", "x".repeat(100)));
@@ -250,7 +250,7 @@ fn what_a_child_writes_to_a_pipe_is_logged_line_by_line() {
 /// The targets of this process's file descriptors.
 fn open_here() -> Vec<PathBuf> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
-    // Descriptors of other tests come and go.
+    // Other tests open and close descriptors meanwhile.
     entries.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok()).collect()
 }
 
@@ -260,7 +260,7 @@ fn open_in_a_child() -> Vec<PathBuf> {
     let output = Command::new("sh").args(["-c", script]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let found: Vec<PathBuf> = String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect();
-    // Standard input, output and error at least.
+    // At least standard input, output and error.
     assert!(found.len() >= 3, "{found:?}");
     found
 }
@@ -283,7 +283,7 @@ fn a_child_gets_none_of_the_file_descriptors() {
     let its_name = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
     let pipe_name = its_name(pipe.as_fd().as_raw_fd());
     assert_eq!(its_name(writer.as_raw_fd()), pipe_name);
-    // As they were opened first, and again.
+    // The files as first opened, and after each kind of reopening.
     for round in ["opened", "rotated", "moved"] {
         match round {
             "rotated" => ["file", "file_synch"].iter().for_each(|name| graph.rotate(name).unwrap()),
@@ -393,7 +393,7 @@ fn a_very_long_chain_is_refused() {
     assert!(matches!(graph.stream(&long), Err(GraphError::Name(_))));
 }
 
-/// Not a test of its own: the process that `bad_ends_lose_nothing` looks at.
+/// Not a test by itself: the process of `bad_ends_lose_nothing`.
 #[test]
 fn come_to_a_bad_end() {
     let Ok(path) = std::env::var("LOGDAG_BAD_END") else { return };
@@ -405,7 +405,7 @@ fn come_to_a_bad_end() {
         log!(stream, "line {n}");
     }
     if std::env::var_os("LOGDAG_BY_PANIC").is_some() {
-        // Nothing is unwound, nobody else writes what waits.
+        // Nothing is unwound, and nobody else writes the waiting lines.
         let _ = std::thread::Builder::new()
             .name("worker".to_owned())
             .spawn(|| panic!("so {}", "be it"))
@@ -425,7 +425,7 @@ fn bad_ends_lose_nothing() {
     for (variable, last, signal, code) in [
         ("LOGDAG_BY_PANIC", "thread worker panicked: so be it", Some(6), None),
         ("LOGDAG_IS_FATAL", "no more memory", Some(6), None),
-        // As libmtev's mtevTerminate.
+        // This corresponds to libmtev's mtevTerminate.
         ("LOGDAG_TERMINATES", "port 80 is taken", None, Some(2)),
     ] {
         let path = dir.path().join(variable);
@@ -444,7 +444,7 @@ fn bad_ends_lose_nothing() {
     }
 }
 
-/// Not a test of its own: the process that `lines_left_out_are_reported_at_the_end` looks at.
+/// Not a test by itself: the process of `lines_left_out_are_reported_at_the_end`.
 #[test]
 fn end_without_another_line() {
     struct Logs(logdag::Stream);
@@ -457,7 +457,7 @@ fn end_without_another_line() {
     if std::env::var_os("LOGDAG_ENDS").is_some() {
         let graph = Graph::new();
         let stream = graph.add_memory("ring", 10, 1000).unwrap();
-        // The first time it is reported at once.
+        // The first report comes at once.
         (0..3).for_each(|_| log!(stream, "{}", Logs(stream.clone())));
     }
 }
@@ -499,7 +499,7 @@ fn lines_that_come_to_a_stream_with_statistics_are_counted() {
     }
     assert_eq!(came("web"), Some(3));
     assert_eq!(came("both"), Some(2 + 3));
-    // Over two outlets of two streams.
+    // The lines come over two outlets of two streams.
     assert_eq!(came("ring/2"), Some(1 + 3 + 2));
     assert_eq!(came("off"), Some(0));
     assert_eq!(came("nowhere"), Some(0));
@@ -508,7 +508,7 @@ fn lines_that_come_to_a_stream_with_statistics_are_counted() {
     let reported: serde_json::Value =
         serde_json::from_str(&graph.describe("web").unwrap().to_json()).unwrap();
     assert_eq!(reported["stats"]["came"], 3);
-    // They go on where the configuration is read again.
+    // The counts continue when the configuration is read again.
     config("<log name='new'/>").replace(&graph).unwrap();
     log("web");
     assert_eq!((came("web"), came("both")), (Some(6), Some(5 + 2)));

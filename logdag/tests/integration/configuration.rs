@@ -44,11 +44,11 @@ fn a_comment_changes_no_value_of_a_config() {
 #[test]
 fn a_place_in_a_filter_is_a_place_in_the_file() {
     for (attribute, line, column) in [
-        // On its second line.
+        // A mistake on the second line of the value.
         ("filter=\"a = 1\n  and b = 2\"", 3, 3),
-        // Behind what is written with more characters.
+        // A mistake after a character reference.
         ("filter=\"a &gt;&gt; 1\"", 2, 46),
-        // What comes from elsewhere is nowhere: the value itself is shown.
+        // A value from the environment has no place in the file, so the error shows the value.
         ("filter=\"ENV:a = 1         x:{NOT_THERE}\"", 2, 40),
     ] {
         let text = logs(&format!(r#"<log name="a"><outlet name="b" {attribute}/></log>"#));
@@ -59,7 +59,7 @@ fn a_place_in_a_filter_is_a_place_in_the_file() {
     }
 }
 
-/// A configuration that no longer declares a stream gives it back the outlets that it had before.
+/// When a configuration no longer declares a stream, the stream gets back its earlier outlets.
 #[test]
 fn outlets_that_a_configuration_takes_away_are_gone() {
     let graph = Graph::new();
@@ -86,7 +86,7 @@ fn outlets_that_a_configuration_takes_away_are_gone() {
     xml("<log name='app/http'><outlet name='ring'/></log>").apply(&graph).unwrap();
     graph.add_outlet("app/http", "third", None).unwrap();
     log!(stream, "f");
-    // And outlets that the program has removed do not come back.
+    // Outlets that the program has removed do not come back.
     assert_eq!(graph.remove_outlet("app/http", "app"), 0);
     xml("").replace(&graph).unwrap();
     log!(stream, "g");

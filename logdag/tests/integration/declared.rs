@@ -1,4 +1,4 @@
-//! Streams that a configuration declares, declares differently, or leaves out.
+//! Streams that a configuration declares, changes, or leaves out.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +22,7 @@ fn stream(graph: &Graph, name: &str) -> Stream {
 #[test]
 fn a_declared_stream_has_the_declared_outlets_and_no_others() {
     let graph = Graph::new();
-    // `app/http/slow` is known before, with an outlet to what its name is below.
+    // `app/http/slow` exists before, with an outlet to the stream above it.
     stream(&graph, "app/http/slow");
     xml(r#"<log name="error/foo" type="memory"/><log name="error"/><log name="debug" type="memory"/>
            <log name="app" type="memory"/><log name="app/http" type="memory"/>
@@ -44,7 +44,7 @@ fn a_declared_stream_has_the_declared_outlets_and_no_others() {
     assert_eq!(ring(&graph, "app/http"), ["of app/http"]);
     assert_eq!(ring(&graph, "app/http/slow"), ["of app/http/slow"]);
     assert_eq!((ring(&graph, "late/below"), ring(&graph, "late")), (vec!["of early".to_owned()], vec![]));
-    // What no configuration declares has what its name is below.
+    // A stream that no configuration declares has an outlet to the stream above it.
     assert_eq!(outlets(&graph, "notice"), ["stderr"]);
     log!(stream(&graph, "app/http/fast"), "quick");
     assert_eq!(ring(&graph, "app/http"), ["of app/http", "quick"]);
@@ -69,7 +69,7 @@ fn an_outlet_that_is_given_twice_counts_once_with_the_first_filter() {
         (ring(&graph, "all"), ring(&graph, "some")),
         (vec!["a1".into(), "a2".into()], vec!["a2".into()])
     );
-    // By call, too.
+    // A call has the same effect.
     graph.add_outlet("b", "all", Some("n > 2")).unwrap();
     say("b");
     assert_eq!(ring(&graph, "all"), ["a1", "a2", "b1", "b2"]);
@@ -166,7 +166,7 @@ fn what_a_new_configuration_declares_as_before_stays_as_it_is() {
         (ring(&graph, "ring"), ring(&graph, "other")),
         (vec!["one".into(), "two".into()], ring(&graph, "ring"))
     );
-    // A new declaration counts, and a ring that it does not change keeps its lines.
+    // The new declaration counts, and a ring that it does not change keeps its lines.
     let changed = r#"<log name="ring" type="memory" when_full="drop"/><log name="switch" facility="on"><outlet name="ring"/></log>"#;
     xml(changed).replace(&graph).unwrap();
     log!(stream(&graph, "switch"), "three");

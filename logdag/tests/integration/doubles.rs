@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use logdag::{Capabilities, Graph, Lines, Sink, SinkSpec, Stream, StreamOptions, WriteError};
 
-/// Takes its time, and panics with the line `panic`.
+/// A slow sink, which panics at the line `panic`.
 #[derive(Debug, Default)]
 pub(crate) struct Slow {
     pub(crate) delay_micros: AtomicU64,
@@ -46,7 +46,7 @@ pub(crate) fn slow(graph: &Graph, delay: Duration, dedup: Option<Duration>) -> (
     (sink, stream)
 }
 
-/// Writes when it is opened, and keeps the lines; the first write fails where that is wanted.
+/// A sink that writes once it is opened, and keeps the lines. The first write can be made to fail.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
     pub(crate) open: Arc<AtomicBool>,

@@ -73,7 +73,7 @@ fn a_new_file_has_the_permissions_of_a_log() {
     let graph = Graph::new();
     graph.configure("app", typed("file", &path, Rotation::default())).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-    // The process's mask takes some.
+    // The process's umask removes some bits.
     assert_eq!(mode & !0o664, 0);
     assert_eq!(mode & 0o600, 0o600);
 }
@@ -201,7 +201,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // It is not there then.
+        // If this fails, it was not mounted.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
@@ -262,7 +262,7 @@ fn a_full_disk_costs_nobody_elses_lines() {
     let other = graph.configure("other", typed("file_synch", &path, Rotation::default())).unwrap();
     log!(one, "from one");
     (0..10).for_each(|n| log!(other, "precious {n}"));
-    // All room is taken but for the rest of the page that the log ends in.
+    // Take all room except the rest of the page in which the log ends.
     let mut ballast = fs::File::create(dir.path().join("ballast")).unwrap();
     while std::io::Write::write_all(&mut ballast, &[0; 4096]).is_ok() {}
     let before = fs::read_to_string(&path).unwrap();
@@ -297,7 +297,7 @@ fn a_new_file_belongs_to_whom_the_old_one_did() {
         fs::rename(&path, &moved).unwrap();
         graph.reopen().unwrap();
         assert_eq!(owner(&path), (12_345, 23_456), "{kind}, reopened");
-        // So does one that somebody else has made in the meantime.
+        // So does a file that another process has made meanwhile.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
         assert_ne!(owner(&path), (12_345, 23_456));
@@ -326,7 +326,7 @@ impl<'a> Immutable<'a> {
 
 impl Drop for Immutable<'_> {
     fn drop(&mut self) {
-        // It stays where it is then.
+        // If this fails, the file stays.
         let _ = Command::new("chattr").arg("-i").arg(self.0).status();
     }
 }
@@ -348,14 +348,14 @@ fn a_file_that_cannot_be_removed_does_not_keep_the_others() {
         eprintln!("skipped: no file can be made immutable here");
         return;
     };
-    // There is one on either side of it, in whichever order they are looked at.
+    // There is a removable file on either side of it, whatever the order.
     let error = graph.remove_expired("app").unwrap_err().to_string();
     assert!(error.contains(stuck.to_str().unwrap()) && error.contains("not permitted"), "{error}");
     assert_eq!(
         [1_700_001_000, 1_700_002_000, 1_700_003_000].map(|second| aside(second).exists()),
         [false, true, false]
     );
-    // Nor does it keep lines from being rotated, and written.
+    // Nor does it keep the file from being rotated, or lines from being written.
     graph.rotate("app").unwrap();
     log!(stream, "two");
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
@@ -375,7 +375,7 @@ fn a_new_file_has_the_mode_of_the_old_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.log");
         fs::write(&path, "").unwrap();
-        // More and less than new files get.
+        // More and fewer bits than new files get.
         for bits in [0o600, 0o640, 0o400, 0o666] {
             fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
             let graph = Graph::new();
@@ -389,8 +389,7 @@ fn a_new_file_has_the_mode_of_the_old_one() {
             fs::rename(&path, dir.path().join("moved")).unwrap();
             graph.reopen().unwrap();
             assert_eq!(mode(&path), bits, "{kind}, reopened");
-            // One that others have created meanwhile (logrotate's `create 0604`) has the mode that
-            // they gave it.
+            // A file that others have created meanwhile (logrotate's `create 0604`) keeps its mode.
             fs::remove_file(&path).unwrap();
             fs::write(&path, "").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
@@ -427,7 +426,7 @@ fn the_access_of_the_first_file_can_be_set() {
     let graph = Graph::new();
     config("mode='600'").unwrap().apply(&graph).unwrap();
     assert_eq!(mode(&path), 0o600);
-    // It is the first one's only.
+    // The setting applies only to the first file.
     let graph = Graph::new();
     config("mode='666'").unwrap().apply(&graph).unwrap();
     graph.rotate("app").unwrap();
@@ -490,7 +489,7 @@ fn retention_takes_only_what_the_rotation_has_made() {
     let other = graph.configure("other", typed("file_synch", &kept[0], Rotation::default())).unwrap();
     log!(other, "live");
     kept[1..].iter().for_each(|path| fs::write(path, "others'\n").unwrap());
-    // A clock that was wrong once.
+    // The clock was wrong at some time.
     for n in 0..3 {
         fs::write(dir.path().join(format!("app.log.{}", 4_102_444_800_u64 + n)), "").unwrap();
     }

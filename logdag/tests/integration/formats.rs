@@ -6,7 +6,7 @@ use logdag::{Format, Graph, HexDump, Level, Location, SinkSpec, StreamOptions, V
 
 use super::typed;
 
-/// Made from `schema/logline.fbs` by `flatc --rust` 25.12.19.
+/// Generated from `schema/logline.fbs` by `flatc --rust` 25.12.19.
 #[rustfmt::skip]
 #[allow(unsafe_code, missing_docs, unused, rust_2018_idioms, clippy::all, clippy::pedantic, clippy::host_endian_bytes, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 #[path = "generated/logline.rs"]
@@ -134,7 +134,7 @@ fn what_reads_flatbuffers_again_finds_what_json_would_have_said() {
         stream.log_at(1_700_000_000_000_042, Level::Warn, &location, &keys, &"one\ntwo");
         stream.log_at(0, Level::Warn, &Location::UNKNOWN, &[], &"");
     }
-    // The table has no types for these: they are texts.
+    // The table has no types for these, so they become texts.
     log!(stream, ok = true, nested = nested; "");
     let lines = graph.memory_last("ring/of", 9).unwrap();
     for (line, json) in lines.iter().zip(json_graph.memory_last("ring/of", 9).unwrap()) {
@@ -146,7 +146,7 @@ fn what_reads_flatbuffers_again_finds_what_json_would_have_said() {
     let text = |text: &'static str| logline::Value::Str(text.into());
     let typeless = logline::LogLine::parse(&lines[2].bytes).unwrap();
     assert_eq!(typeless.keys, [("ok".into(), text("true")), ("nested".into(), text("[1,{}]"))]);
-    // Whatever is cut or changed, the result is an error or another line, but nothing worse.
+    // Whatever is cut or changed, the result is an error or another line, and nothing worse.
     let bytes = &lines[0].bytes;
     for at in 0..bytes.len() {
         let _ = logline::LogLine::parse(&bytes[..at]);
@@ -160,7 +160,7 @@ fn what_reads_flatbuffers_again_finds_what_json_would_have_said() {
 
 #[test]
 fn a_cut_flatbuffer_is_refused_by_the_verifier() {
-    // What the tests above prove, they prove because the verifier can say no.
+    // The tests above mean something only because the verifier can refuse.
     let (graph, stream) = ring_of(Format::FlatBuffer);
     log!(stream, key = "value"; "message");
     let bytes = &graph.memory_last("ring/of", 1).unwrap()[0].bytes;

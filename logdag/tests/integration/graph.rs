@@ -74,8 +74,8 @@ fn two_paths_deliver_twice() {
     assert_eq!(ring(&graph, "ring"), ["x", "x", "y"]);
 }
 
-/// How long a line takes that comes to an edge with a slow filter on so many ways, and does not
-/// pass.
+/// How long a line takes that reaches an edge with a slow filter on this many paths, and does not
+/// pass it.
 fn time_over_one_edge(ways: usize) -> Duration {
     let graph = Graph::new();
     graph.add_memory("ring", 1000, 1_000_000).unwrap();
@@ -116,27 +116,26 @@ fn a_cycle_is_refused_and_nothing_changes() {
     assert_eq!((&*from, &*to, &*path), ("c", "a", "c -> a -> b -> c"));
     let text = graph.connect("a", "a", None).unwrap_err().to_string();
     assert!(text.contains("a -> a"), "{text}");
-    // What is below leads to what is above: this closes a cycle with streams that are not there
-    // yet.
+    // A stream leads to the one above it: this closes a cycle with streams that do not exist yet.
     assert!(matches!(graph.connect("new", "new/sub", None), Err(GraphError::Cycle { .. })));
     assert_eq!(graph.names(), names);
     assert_eq!(graph.names().iter().map(|name| outlets(&graph, name)).collect::<Vec<_>>(), before);
 }
 
-/// One by one, as a program does that has no configuration.
+/// Streams are set up one by one, as by a program without a configuration.
 #[test]
 fn many_streams_are_set_up_in_a_time_that_grows_with_their_number() {
     let graph = Graph::new();
     graph.add_memory("all", 100, 10_000).unwrap();
     let begun = Instant::now();
-    // When each copied the graph, these took hours.
+    // When each call copied the graph, these took hours.
     for n in 0..20_000 {
         let name = format!("many/{n}");
         graph.configure(&name, StreamOptions::new()).unwrap();
         graph.add_outlet(&name, "all", None).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(120), "{n}");
     }
-    // What is below changes with it.
+    // Streams below it change with it.
     graph.set_enabled("all", false).unwrap();
     assert!(!graph.find("many/7").unwrap().is_enabled());
     graph.set_enabled("all", true).unwrap();
@@ -157,7 +156,7 @@ fn an_outlet_that_is_refused_leaves_nothing_behind() {
     graph.add_outlet("0", "new/a", None).unwrap_err();
     assert!(matches!(graph.add_outlet("new/b", "999", None), Err(GraphError::TooLarge(_))));
     assert!(graph.find("new").is_none() && outlets(&graph, "0").is_empty());
-    // A shorter way may be made longer.
+    // A shorter path may be extended.
     graph.remove_outlet("999", "998");
     graph.add_outlet("0", "ring", None).unwrap();
     log!(graph.find("998").unwrap(), "a");
@@ -266,7 +265,7 @@ fn lines_go_no_more_over_outlets_that_were_removed() {
     let below = graph.stream("a/b").unwrap();
     log!(below, "ab");
     assert_eq!((ring(&graph, "one"), ring(&graph, "two")), (vec!["ab".to_owned()], vec!["ab".to_owned()]));
-    // One with a filter is an outlet, too; others stay.
+    // An outlet with a filter is removed, too; others stay.
     assert_eq!(graph.remove_outlet("a", "one"), 1);
     assert_eq!(graph.remove_outlet("a", "one"), 0);
     assert_eq!(outlets(&graph, "a"), to("two"));
@@ -279,7 +278,7 @@ fn lines_go_no_more_over_outlets_that_were_removed() {
     assert!(!below.is_enabled());
     log!(below, "to nowhere");
     assert_eq!((ring(&graph, "one").len(), ring(&graph, "two").len()), (1, 2));
-    // The stream and what leads to it are there as before.
+    // The stream and the outlets to it exist as before.
     assert_eq!(outlets(&graph, "a/b"), to("a"));
     graph.add_outlet("a", "two", None).unwrap();
     log!(below, "again");
@@ -306,7 +305,7 @@ fn arguments_are_evaluated_only_where_the_line_gets_somewhere() {
     assert_eq!(ring(&graph, "a"), ["5"]);
 }
 
-/// Counts how often it is formatted, and logs while it is.
+/// A value that counts how often it is formatted, and logs meanwhile.
 struct Talks(Stream, AtomicUsize);
 
 impl fmt::Display for Talks {

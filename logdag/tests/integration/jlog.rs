@@ -103,7 +103,7 @@ fn sizes_are_as_the_config_says() {
     assert!(feed.segments().unwrap().len() > 5);
     assert_complete(read(&path).iter().map(|(_, line)| &**line), 1, 1000);
     drop((graph, stream));
-    // Out of range: what it is it stays; too large a buffer is as large as may be.
+    // A size out of range changes nothing; a buffer that is too large gets the largest size.
     for unchanged in ["0", "1073741825", "99999999999999"] {
         let (graph, _) = open(unchanged, "999999999").unwrap();
         assert_eq!(feed.meta().unwrap().segment_size, 5000, "{unchanged}");
@@ -191,7 +191,7 @@ fn what_was_flushed_is_there_after_a_kill() {
     assert_complete(lines.iter().map(|(_, line)| &**line), 1, lines.len());
 }
 
-/// Logs without a queue, and notes each line as soon as `log!` has returned.
+/// Logs without a queue, and records each line as soon as `log!` has returned.
 fn be_killed_without_a_queue(dir: &Path) -> ! {
     let graph = Graph::new();
     let stream = graph.configure("feed", typed("jlog", &dir.join("feed"), Rotation::default())).unwrap();
@@ -244,7 +244,7 @@ fn lines_without_a_queue_survive_a_kill_and_let_other_processes_write() {
         assert!(waited.elapsed() < Duration::from_secs(5), "the lock is not given back");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // A write for the line and one for the note of it: those for checksums are few.
+    // One write for the line and one for its record: writes for checksums are few.
     let io = std::fs::read_to_string(format!("/proc/{}/io", victim.0.id())).unwrap();
     let writes: u64 =
         io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().trim().parse().unwrap();
@@ -256,7 +256,7 @@ fn lines_without_a_queue_survive_a_kill_and_let_other_processes_write() {
     let (other, lines): (Vec<_>, Vec<_>) =
         read(&path).into_iter().map(|(_, line)| line).partition(|line| line == "other");
     assert_eq!(other.len(), others);
-    // The last one may have been killed before it was noted.
+    // The process may have been killed before it recorded the last line.
     assert!(lines.len() == logged || lines.len() == logged + 1, "{} of {logged}", lines.len());
     assert_complete(lines.iter().map(|line| &**line), 1, lines.len());
 }
@@ -300,7 +300,7 @@ fn a_jlog_that_was_removed_is_made_again() {
     log!(stream, "after a signal");
     assert_eq!(there(), ["after a signal"]);
 
-    // The segment that is open takes lines until its lock was given back.
+    // The open segment takes lines until its lock is released.
     std::fs::remove_dir_all(&path).unwrap();
     within(Duration::from_secs(10), move || {
         while !path.exists() {

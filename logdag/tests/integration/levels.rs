@@ -106,7 +106,7 @@ fn nothing_is_evaluated_for_a_level_that_gets_nowhere() {
         log!(web, level; "{}", { asked.push(level); 1 });
     }
     assert_eq!(asked, [Level::Warn, Level::Error]);
-    // Something else leads to a sink for all.
+    // Another stream leads to a sink for all levels.
     graph.add_outlet("web", "all", None).unwrap();
     assert!(web.takes(Level::Trace));
     graph.set_enabled("all", false).unwrap();
@@ -123,7 +123,7 @@ fn levels_as_in_rust_log_are_those_of_streams() {
     graph.set_levels("info,web=trace,db::pool=warn".parse().unwrap());
     ["web", "db/pool/x", "other", "new/one"].iter().for_each(|name| one_of_each(&graph, name));
     assert_eq!(ring(&graph, "ring").concat(), "tdiwe we iwe".replace(' ', ""));
-    // A filter still keeps back what it did, and streams that are made later obey.
+    // A filter still has its effect, and later streams take the level, too.
     graph.add_outlet("web/late", "ring", Some("level >= 'info'")).unwrap();
     graph.set_levels("off,web::late=debug".parse().unwrap());
     ["other", "web/late"].iter().for_each(|name| one_of_each(&graph, name));

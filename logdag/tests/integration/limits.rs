@@ -26,11 +26,11 @@ fn a_limit_leaves_out_counts_and_reports() {
             }
         }
         let web = graph.stream("web").unwrap();
-        // What the filter itself keeps back does not count.
+        // Lines that do not pass the filter itself do not count.
         (0..5).for_each(|_| log!(web, n = -1; "no"));
         (0..10).for_each(|n| log!(web, n = n; "{n}"));
         assert_eq!(ring(&graph, "ring"), ["0", "1", "2"], "{way}");
-        // A change of the graph does not begin again.
+        // A change of the graph does not reset the counts.
         graph.add_memory("other", 10, 1000).unwrap();
         log!(web, n = 10; "10");
         let described: serde_json::Value =
@@ -106,7 +106,7 @@ fn with_threads_a_report_needs_no_next_line() {
             std::thread::sleep(Duration::from_millis(10));
         }
         assert!(ring(&graph, "ring")[3].starts_with("7 lines left out since 20"));
-        // Reports are no more frequent than the lines that pass; a flush does not wait for that.
+        // Reports are no more frequent than passing lines; a flush does not wait for one.
         log!(web, "10");
         std::thread::sleep(Duration::from_millis(1500));
         assert_eq!(ring(&graph, "ring").len(), 4);

@@ -40,7 +40,7 @@ fn a_flush_reports_lines_that_were_lost() {
     log!(stream, "precious");
     let error = graph.flush().unwrap_err().to_string();
     assert!(error.contains("/dev/full") && error.contains("1 line lost"), "{error}");
-    // It was told, and nothing is lost since.
+    // The loss was reported, and nothing has been lost since.
     graph.flush().unwrap();
 }
 
@@ -75,7 +75,7 @@ fn a_pipe_whose_reader_is_slow_gets_every_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    // Opened for both, so that nobody waits for anybody.
+    // Opened for reading and writing, so that opening does not wait.
     let mut reader = fs::File::options().read(true).write(true).open(&path).unwrap();
     let graph = Graph::new();
     let stream = graph.configure("fifo", typed("file", &path, Rotation::default())).unwrap();

@@ -25,7 +25,7 @@ mod jlog;
 mod levels;
 // Limits and samples on outlets.
 mod limits;
-// Lines that are lost are counted and reported.
+// Lost lines are counted and reported.
 mod losses;
 // Format strings and arguments of `log!`.
 mod messages;
@@ -45,9 +45,9 @@ mod repetitions;
 mod rotation;
 // syslog and the journal as sinks.
 mod sockets;
-// Sinks that do not come back from a write.
+// Sinks that do not return from a write.
 mod stuck;
-// Messages of syslog that come in.
+// Incoming syslog messages.
 mod syslog_input;
 // Values of JSON, and filters that reach into them.
 mod values;
@@ -58,10 +58,10 @@ use std::time::Duration;
 
 use logdag::{Graph, Rotation, SinkSpec, Stream, StreamOptions};
 
-/// How long anything may take, on a busy machine too.
+/// How long anything may take, even on a busy machine.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Whether something ends within a time; it is left alone if it does not.
+/// Whether something ends within a time. If not, its thread is left alone.
 fn ends(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
     let (done, waiting) = mpsc::channel();
     std::thread::spawn(move || {
@@ -88,7 +88,7 @@ fn typed(kind: &str, path: &Path, rotation: Rotation) -> StreamOptions {
     StreamOptions::new().sink(sink)
 }
 
-/// Has several threads log numbered lines `thread number padding` to a stream.
+/// Logs numbered lines `thread number padding` to a stream from several threads.
 fn log_from_threads(stream: &Stream, threads: usize, lines: usize) {
     std::thread::scope(|scope| {
         for thread in 0..threads {
@@ -101,7 +101,7 @@ fn log_from_threads(stream: &Stream, threads: usize, lines: usize) {
     });
 }
 
-/// Every line of every thread is there once, whole, and in order.
+/// Checks that every line of every thread exists once, whole, and in order.
 fn assert_complete<'a>(lines: impl IntoIterator<Item = &'a str>, threads: usize, expected: usize) {
     let mut next = vec![0usize; threads];
     for line in lines {
@@ -119,7 +119,7 @@ fn assert_complete<'a>(lines: impl IntoIterator<Item = &'a str>, threads: usize,
 fn within<R: Send + 'static>(limit: Duration, work: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, waiting) = mpsc::channel();
     let thread = std::thread::spawn(move || {
-        // Nobody waits any longer if this fails.
+        // If this fails, nobody waits any more.
         let _ = done.send(work());
     });
     match waiting.recv_timeout(limit) {

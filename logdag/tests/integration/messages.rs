@@ -1,4 +1,4 @@
-//! Messages are what `format!` makes of the same format string and arguments.
+//! Messages equal the result of `format!` with the same format string and arguments.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use logdag::{Graph, log};
 use proptest::prelude::*;
 
-/// Logs a message, and compares it with what `format!` says.
+/// Logs a message, and compares it with the result of `format!`.
 macro_rules! same {
     ($graph:ident, $stream:ident, $($message:tt)+) => {
         log!($stream, $($message)+);
@@ -21,7 +21,7 @@ fn ring() -> (Graph, logdag::Stream) {
     (graph, stream)
 }
 
-/// Of its own, with everything that `std::fmt` asks for.
+/// A type that implements all of the formatting traits.
 struct Own(i32);
 
 impl fmt::Display for Own {
@@ -174,7 +174,7 @@ fn numbers_at_the_ends_of_their_ranges() {
 }
 
 proptest! {
-    /// Numbers, of every type, near the ends of their ranges as well.
+    /// Numbers of every type, including ones near the ends of their ranges.
     #[test]
     fn numbers(bits in any::<u64>(), shift in 0u32..64) {
         let (graph, stream) = ring();

@@ -1,4 +1,4 @@
-//! Random graphs against an interpreter that walks them as they are written down.
+//! Random graphs against an interpreter that walks them literally.
 
 use logdag::{Flags, Graph, GraphError, Level, Location, Value};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::ring;
 
 const STREAMS: usize = 8;
-/// Filters, and what they mean for a status and a message.
+/// The meaning of a filter for a status and a message.
 type Meaning = fn(usize, Option<i64>, &str) -> bool;
 const FILTERS: [(&str, Meaning); 6] = [
     ("status >= 500", |_, status, _| status.is_some_and(|n| n >= 500)),
@@ -49,7 +49,7 @@ struct Node {
     enabled: bool,
     flags: Flags,
     outlets: Vec<(usize, Option<usize>)>,
-    /// What its sink has, if it has one.
+    /// The lines of its sink, if it has one.
     lines: Option<Vec<String>>,
 }
 

@@ -1,5 +1,4 @@
-//! Going asynchronous and back, and flushing meanwhile: nothing hangs, is lost or changes its
-//! order.
+//! Going asynchronous and back, and flushing meanwhile: nothing hangs, is lost or changes order.
 
 use std::fs;
 use std::path::Path;
@@ -108,7 +107,7 @@ fn going_back_and_forth_from_several_threads_hangs_nobody_and_loses_nothing() {
     assert_eq!(sink.lines().len(), 4 * ROUNDS);
 }
 
-/// Asks the graph while it writes: about all streams, or about its own.
+/// A sink that queries the graph while it writes: about all streams, or about its own.
 #[derive(Debug)]
 struct Asks(Graph, bool);
 
@@ -117,7 +116,7 @@ impl Sink for Asks {
         std::thread::sleep(Duration::from_millis(2));
         if self.1 {
             self.0.describe("asks").unwrap();
-            // It cannot wait for itself.
+            // A sink cannot wait for itself.
             self.0.flush().unwrap();
             self.0.go_sync();
         } else {
@@ -200,7 +199,7 @@ fn a_threads_lines_keep_their_order_when_its_sink_is_replaced() {
             n
         });
         for n in 0..100 {
-            // Another limit, so that it is another sink.
+            // A different limit makes it a different sink.
             let max_line = 1000 + n;
             let options = typed("file", &path, Rotation::default()).max_line(max_line);
             graph.configure("file", options).unwrap();
@@ -226,7 +225,7 @@ fn what_waits_is_written_when_the_guard_of_a_graph_goes() {
     graph.go_async();
     (0..1000).for_each(|n| log!(stream, "{n}"));
     drop(drain);
-    // The graph is still there.
+    // The graph still exists.
     assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1000);
     assert!(stream.is_enabled());
 }

@@ -27,7 +27,7 @@ fn a_panic_of_an_argument_is_logged_and_loses_nothing() {
     let logging = stream.clone();
     let thread = std::thread::Builder::new().name("worker".to_owned());
     thread.spawn(move || log!(logging, "torn {Bad}")).unwrap().join().unwrap_err();
-    // Nobody has flushed but the panic hook.
+    // Only the panic hook has flushed.
     assert_eq!(fs::read_to_string(&path).unwrap(), "before\nthread worker panicked: in an argument\n");
     log!(stream, "after");
     graph.flush().unwrap();

@@ -13,7 +13,7 @@ use super::{assert_complete, log_from_threads, ring, typed, within};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Keeps its lines, after it has waited at a gate, for a time, or forever.
+/// A sink that keeps its lines after it has waited at a gate, for a time, or forever.
 #[derive(Debug, Default)]
 struct Slow {
     closed: Mutex<bool>,
@@ -33,7 +33,7 @@ impl Slow {
         self.lines.lock().unwrap().iter().map(|line| line.trim_end().to_owned()).collect()
     }
 
-    /// A stream of it.
+    /// A stream with this sink.
     fn stream(self: &Arc<Self>, graph: &Graph, name: &str, when_full: Option<WhenFull>) -> Stream {
         let sink = Arc::clone(self);
         graph.register(name, move |_| Ok(Arc::<Slow>::clone(&sink))).unwrap();
@@ -116,7 +116,7 @@ fn only_what_comes_soon_enough_is_a_repetition() {
     }
     let lines = ring(&graph, "ring");
     assert_eq!((lines.len(), &*lines[0], &*lines[2]), (3, "a", "a"), "{lines:?}");
-    // Of another stream it is another line.
+    // The same line from another stream is a different line.
     graph.connect("b", "ring", None).unwrap();
     log!(graph.stream("b").unwrap(), "x");
     log!(stream, "x");
@@ -246,7 +246,7 @@ fn lines_arrive_while_it_goes_back_and_forth_between_modes() {
         thread.join().unwrap();
         graph.flush().unwrap();
     });
-    // The order of a thread's lines over a change of mode is another test's matter.
+    // Another test checks the order of a thread's lines across a change of mode.
     let text = std::fs::read_to_string(&path).unwrap();
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_by_key(|line| {
@@ -303,7 +303,7 @@ fn a_sink_that_fails_is_counted_and_stops_no_other() {
     (0..50).for_each(|n| log!(stream, "{n}"));
     let error = graph.flush().unwrap_err().to_string();
     assert!(error.contains("lines lost: no storage space"), "{error}");
-    // It was told once.
+    // The loss was reported once.
     graph.flush().unwrap();
     let counters = graph.describe("a").unwrap().counters;
     assert_eq!(counters.lines + counters.failed, 50);
@@ -313,7 +313,7 @@ fn a_sink_that_fails_is_counted_and_stops_no_other() {
 
 #[test]
 fn what_is_logged_in_the_middle_of_a_line_is_counted() {
-    /// An argument that logs, as a signal handler that interrupts a line does.
+    /// An argument that logs, like a signal handler that interrupts a line.
     struct Logs(Stream);
     impl std::fmt::Display for Logs {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -334,11 +334,11 @@ fn what_is_logged_in_the_middle_of_a_line_is_counted() {
     assert!(reported.to_json().contains("\"reentrant\":3"), "{}", reported.to_json());
 }
 
-/// As a signal handler does that interrupts a thread while it describes a graph: the locks are that
-/// thread's own.
+/// Simulates a signal handler that interrupts a thread while it describes a graph: that thread
+/// holds the locks itself.
 #[test]
 fn what_is_logged_while_a_sink_is_asked_is_left_out_and_counted() {
-    /// A sink that logs to its own stream when it is asked for its size.
+    /// A sink that logs to its own stream when asked for its size.
     #[derive(Debug, Default)]
     struct Asked(OnceLock<Stream>);
     impl Sink for Asked {
@@ -367,7 +367,7 @@ fn what_is_logged_while_a_sink_is_asked_is_left_out_and_counted() {
     }
     assert_eq!(described.join().unwrap(), [Some(7); 2]);
     log!(stream, "outside");
-    // It counts before it asks.
+    // Lines are counted before the sink is asked.
     let described = graph.describe("asked").unwrap();
     assert_eq!((described.reentrant, described.counters.lines), (2, 1));
 }

@@ -8,7 +8,7 @@ use super::ring;
 
 const CARD: &str = "4111111111111111";
 
-/// Logs secrets in every place that they can be in.
+/// Logs secrets in every place where they can occur.
 fn log_secrets(graph: &Graph, stream: &str) {
     let stream = graph.stream(stream).unwrap();
     let nested = r#"{"a":[{"PassWord":{"x":"hunter2"}},"card 4111111111111111",4111111111111111],"of 4111111111111111":1,"fine":1.50}"#;
@@ -95,7 +95,7 @@ fn a_configuration_redacts_by_stream_or_everywhere() {
     ] {
         let graph = Graph::new();
         Config::from_text(file, text).unwrap().apply(&graph).unwrap();
-        // No configuration declares this one.
+        // No configuration declares this stream.
         graph.add_memory("undeclared", 10, 10_000).unwrap();
         graph.set_format("undeclared", Format::Event).unwrap();
         if !text.contains("web") {
@@ -138,14 +138,14 @@ fn names_are_found_in_every_kind_of_json() {
         (r#" [1,[{"password":{}}]]"#, r#"[1,[{"password":"[redacted]"}]]"#),
         // JSON in a text.
         (r#"{"b":"{\"user\":{\"mail\":\"x\"}}"}"#, r#"{"b":"{\"user\":{\"mail\":\"[redacted]\"}}"}"#),
-        // The message of an event, and an event that is the message.
+        // An event's message, and an event that is the message.
         (r#"{"pin":1,"password":2}"#, r#"{"pin":"[redacted]","password":"[redacted]"}"#),
         (r#"{"msg":{"pin":1}}"#, r#"{"msg":{"pin":"[redacted]"}}"#),
-        // A pattern is about the text of JSON, too.
+        // A pattern also applies to the text of JSON.
         (r#"{"code":17,"password":1}"#, r#"{[redacted],"password":"[redacted]"}"#),
-        // Others of these names stay.
+        // Other members of these names stay.
         (r#"{"user":{"x":{"mail":1}},"mail":2}"#, r#"{"user":{"x":{"mail":1}},"mail":2}"#),
-        // Words around it.
+        // Text around the JSON.
         (r#"{"password":1} and more"#, r#"{"password":"[redacted]"} and more"#),
     ] {
         let graph = Graph::new();

@@ -8,7 +8,7 @@ use logdag::{Graph, Rotation, StreamOptions, log};
 use super::doubles::{Gate, slow};
 use super::{LONG, typed};
 
-/// The queue's thread reports repetitions when their time is over, though nothing follows them.
+/// The queue's thread reports repetitions when their time is over, even if nothing follows them.
 #[test]
 fn a_repetition_that_nothing_follows_is_reported() {
     let dir = tempfile::tempdir().unwrap();
@@ -27,7 +27,7 @@ fn a_repetition_that_nothing_follows_is_reported() {
         text = std::fs::read_to_string(&path).unwrap();
     }
     assert_eq!(text, "the same\nlog stream app: last line repeated 4 times\n");
-    // It has been told: neither the next line nor the end reports it again.
+    // The repetition was reported: neither the next line nor the end reports it again.
     log!(stream, "another");
     graph.go_sync();
     drop((stream, graph));

@@ -27,7 +27,7 @@ fn retention_removes_the_oldest_when_a_second_has_many_rotations() {
 #[test]
 fn a_file_that_cannot_be_rotated_is_written_to_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    // With the suffix the name is too long.
+    // With the suffix, the name is too long.
     let path = dir.path().join("n".repeat(250));
     let rotation = Rotation::new().bytes(10);
     let graph = Graph::new();
@@ -55,8 +55,8 @@ fn only_regular_files_are_rotated() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-/// Nothing is logged: a file that was moved away or removed is not made again, and nobody hears of
-/// a directory that is gone.
+/// While nothing is logged, a file that was moved away or removed is not made again, and a missing
+/// directory is not reported.
 #[test]
 fn a_sink_with_nothing_to_write_makes_no_files() {
     let dir = tempfile::tempdir().unwrap();
@@ -76,7 +76,7 @@ fn a_sink_with_nothing_to_write_makes_no_files() {
     graph.go_sync();
 }
 
-/// Lines that keep coming do not keep old files from being removed.
+/// Old files are removed even while lines keep coming.
 #[test]
 fn old_files_go_while_lines_trickle() {
     let dir = tempfile::tempdir().unwrap();

@@ -47,7 +47,7 @@ fn text(receive: impl FnOnce(&mut [u8]) -> std::io::Result<usize>) -> String {
     String::from_utf8(received(receive)).unwrap()
 }
 
-/// A whole message, of the facility user where none is given.
+/// A whole message with the default facility `user`.
 fn message(priority: u8, stream: &str, rest: &str) -> String {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let (hostname, pid) = (hostname.trim(), std::process::id());
@@ -191,7 +191,7 @@ fn what_cannot_be_sent_is_counted_and_a_peer_that_comes_back_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let graph = Graph::new();
-    // Nobody is there yet: that is no reason not to start.
+    // There is no listener yet, which must not keep the program from starting.
     let a = graph.configure("a", options("syslog", path.to_str().unwrap())).unwrap();
     log_one(&a, Level::Info, &[], "lost 1");
     for round in 0..2u64 {
@@ -202,7 +202,7 @@ fn what_cannot_be_sent_is_counted_and_a_peer_that_comes_back_is_reported() {
         assert_eq!(text(|b| socket.recv(b)), message(14, "a", "- there"));
         let report = text(|b| socket.recv(b));
         assert!(report.contains(" - log stream a: 1 line lost since 20"), "{report}");
-        // It is started again meanwhile: nothing is lost.
+        // The listener is restarted meanwhile: nothing is lost.
         drop(socket);
         std::fs::remove_file(&path).unwrap();
         let socket = receiver(&path);
@@ -233,7 +233,7 @@ fn a_message_that_is_too_long_costs_no_other() {
     assert_eq!(graph.describe("a").unwrap().counters.failed, 1);
 }
 
-/// The content of a datagram, or of the sealed file that it has instead.
+/// The contents of a datagram, or of the sealed file that it carries instead.
 fn entry(socket: &UnixDatagram) -> String {
     let mut content = vec![0; 1 << 18];
     let mut parts = [IoSliceMut::new(&mut content)];
@@ -267,7 +267,7 @@ fn the_journal_gets_a_message_of_any_length() {
     let graph = Graph::new();
     let a = graph.configure("a", options("journald", path.to_str().unwrap())).unwrap();
     graph.go_async();
-    // No datagram of a local socket has 4 MiB.
+    // A datagram of a local socket cannot have 4 MiB.
     let long = "line\n".repeat((4 << 20) / 5);
     let messages = ["before", &long, "between", &long, "behind"];
     for message in messages {

@@ -1,4 +1,4 @@
-//! Sinks that do not come back from a write.
+//! Sinks that do not return from a write.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_millis(200);
 const LINES: usize = 10_000;
 
-/// A FIFO whose reader has stopped, beside a file that is as it should be.
+/// A FIFO whose reader has stopped, and a file that works.
 struct Setup {
     dir: tempfile::TempDir,
     graph: Graph,
@@ -38,7 +38,7 @@ impl Setup {
                 .drain_limit(LIMIT)
                 .queue_bytes(100_000)
         };
-        // Before it and behind it in the order of names.
+        // Working streams whose names come before and after it.
         let good =
             graph.configure("a", options("file", dir.path().join("good.log"), WhenFull::Block)).unwrap();
         let stuck = graph.configure("b", options(kind, path, when_full)).unwrap();
@@ -51,7 +51,7 @@ impl Setup {
     }
 }
 
-/// Does something that waits for one sink at most, whose limit is short.
+/// Does something that waits for at most one sink, whose limit is short.
 fn soon<R: Send + 'static>(what: &str, work: impl FnOnce() -> R + Send + 'static) -> R {
     let begun = Instant::now();
     let result = within(LONG, work);
@@ -88,15 +88,15 @@ fn nothing_that_watches_or_ends_waits_for_a_stuck_sink() {
     let graph1 = graph();
     soon("the guard", move || drop(graph1.drain_at_end()));
     assert_eq!(setup.good_lines(), 1);
-    // What is logged now cannot be written, and nobody waits.
+    // Lines that are logged now cannot be written, and nobody waits.
     let (line, graph1) = (setup.stuck.clone(), graph());
     let given_up = soon("log!", move || {
         log!(line, "too late");
         graph1.describe("b").unwrap().counters
     });
     assert_eq!(given_up.lines + given_up.dropped, LINES as u64 + 1, "{given_up:?}");
-    // The reader goes on: what was in the middle of a write comes through, and the log says what is
-    // missing.
+    // The reader continues: the line in the middle of its write is written, and the log says what
+    // is missing.
     let Setup { mut reader, stuck, graph, .. } = setup;
     let (text, counters) = within(LONG, move || {
         let mut text = String::new();
@@ -123,7 +123,7 @@ fn nothing_that_watches_or_ends_waits_for_a_stuck_sink() {
 fn a_graph_with_stuck_sinks_can_be_dropped_and_changed() {
     for when_full in [WhenFull::Drop, WhenFull::Block] {
         let Setup { dir, graph, stuck, good, .. } = Setup::new("file", when_full);
-        // A line larger than a pipe alone does it.
+        // One line larger than a pipe is enough.
         log!(stuck, "{}", "x".repeat(70_000));
         log!(good, "x");
         let other = graph.clone();
@@ -137,7 +137,7 @@ fn a_graph_with_stuck_sinks_can_be_dropped_and_changed() {
 fn a_synchronous_sink_that_is_stuck_keeps_nobody_else() {
     let setup = Setup::new("file_synch", WhenFull::Block);
     let stuck = setup.stuck.clone();
-    // It waits for as long as the sink does: that is what synchronous means.
+    // A synchronous call waits as long as the sink takes.
     let waiting = std::thread::spawn(move || log!(stuck, "{}", "x".repeat(70_000)));
     let begun = Instant::now();
     while setup.graph.flush().is_ok() {
@@ -169,7 +169,7 @@ fn reports_of_limits_wait_for_no_sink() {
             (0..LINES).for_each(|n| log!(stuck, "{n} {:.>50}", n));
             log!(stuck, "the end");
         });
-        // It waits when the pipe is full, the queue too, and nothing moves any more.
+        // The thread waits once the pipe and the queue are full and nothing moves any more.
         let is_full = || {
             let mut polled = [PollFd::new(reader.as_fd(), PollFlags::POLLOUT)];
             let queue = graph.describe("b").unwrap().queue;
@@ -196,7 +196,7 @@ fn reports_of_limits_wait_for_no_sink() {
             let mut text = String::new();
             let mut buffer = vec![0; 1 << 16];
             let mut new = 0;
-            // The whole text is too long to be searched after every line.
+            // The whole text is too long to search after every line.
             while !text[new..].contains("the end") {
                 new = text.len().saturating_sub("the end".len());
                 let n = reader.read(&mut buffer).unwrap();
@@ -213,7 +213,7 @@ fn reports_of_limits_wait_for_no_sink() {
     }
 }
 
-/// What is within a sink that was given up may come through after all.
+/// Lines inside a sink that was given up may be written after all.
 #[test]
 fn as_long_as_it_is_open_which_lines_are_lost_their_number_is_an_upper_limit() {
     let Setup { dir, graph, stuck, reader, .. } = Setup::new("file", WhenFull::Drop);
@@ -238,7 +238,7 @@ fn as_long_as_it_is_open_which_lines_are_lost_their_number_is_an_upper_limit() {
     drop((stuck, dir));
 }
 
-/// A sink that was given up is waited for once, not by each part of a program's end.
+/// A program that ends waits only once for a sink that was given up.
 #[test]
 fn an_end_waits_once_for_a_stuck_sink() {
     let limit = Duration::from_secs(3);
@@ -259,7 +259,7 @@ fn an_end_waits_once_for_a_stuck_sink() {
         drop(graph.drain_at_end());
         assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
     });
-    // Once it is back, it is waited for as before.
+    // Once the sink is back, there is a wait for it as before.
     let Setup { mut reader, graph, .. } = setup;
     std::thread::spawn(move || {
         let mut buffer = [0; 65536];
@@ -268,7 +268,7 @@ fn an_end_waits_once_for_a_stuck_sink() {
     within(LONG, move || while graph.flush().is_err() {});
 }
 
-/// What a stuck pipe's reader gets when it goes on: everything until this text.
+/// What a stuck pipe's reader gets when it continues, up to this text.
 fn read_until(mut reader: &File, end: &str) -> String {
     let mut text = String::new();
     let mut buffer = vec![0; 1 << 16];
@@ -282,14 +282,14 @@ fn read_until(mut reader: &File, end: &str) -> String {
 #[test]
 fn lines_for_a_stuck_sink_without_a_queue_are_dropped_and_counted() {
     for synchronous in [true, false] {
-        // Also the sink of a graph that has gone synchronous.
+        // The sink of a graph that has gone synchronous, too.
         let setup = Setup::new(if synchronous { "file_synch" } else { "file" }, WhenFull::Drop);
         if !synchronous {
             setup.graph.go_sync();
         }
         let (stuck, good, graph) = (setup.stuck.clone(), setup.good.clone(), setup.graph.clone());
         let others = soon("log!", move || {
-            // Several threads, none of which waits longer than the first.
+            // There are several threads, none of which waits longer than the first.
             let others: Vec<_> = (0..3)
                 .map(|_| {
                     let stuck = stuck.clone();
@@ -335,7 +335,7 @@ fn a_line_that_a_stuck_sink_took_in_part_is_a_line_of_its_own() {
     let text = within(LONG, move || {
         let (there, stop) = mpsc::channel::<()>();
         let logging = std::thread::spawn(move || {
-            // What comes before the reader has made room is dropped.
+            // Lines that come before the reader has made room are dropped.
             while stop.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout) {
                 log!(stuck, "next");
                 log!(stuck, "the last one");
@@ -375,7 +375,7 @@ fn a_flush_names_every_sink_that_is_stuck() {
     };
     assert!(error.contains("\"b\" of type file: 1 line not written yet"), "{error}");
     assert!(error.contains("\"c\" of type file_synch: 1 line not written yet"), "{error}");
-    // The end counts it, and what comes through after all.
+    // The end counts the lost lines, and those that are written after all.
     let ended = graph.clone();
     soon("go_sync", move || ended.go_sync());
     assert_eq!(graph.describe("c").unwrap().counters.dropped, 1);
@@ -400,7 +400,7 @@ fn changes_say_whose_sinks_they_wait_for() {
         let (graph, path) = (graph.clone(), path.clone());
         std::thread::spawn(move || graph.reload(path))
     };
-    // Nobody waits to hear that a configuration was refused.
+    // The refusal of a configuration is reported without a wait.
     config("[[wrong]]");
     let refused = within(LONG, {
         let reloading = reload();

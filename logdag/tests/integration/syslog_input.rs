@@ -1,4 +1,4 @@
-//! Messages of syslog that come in.
+//! Incoming syslog messages.
 
 use logdag::input::{SyslogMessages, log_syslog};
 use logdag::{Format, Graph};

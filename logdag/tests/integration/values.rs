@@ -37,7 +37,7 @@ fn what_comes_in_as_json_goes_out_as_it_was() {
         ] {
             assert!(line.contains(part), "{part}: {line}");
         }
-        // What is there besides is the line's own: the message is there once.
+        // The other members are the line's own, and the message occurs once.
         let parsed: serde_json::Value = serde_json::from_str(&line.replace("1e400", "0")).unwrap();
         assert_eq!(parsed.as_object().unwrap().len(), 10 + own, "{line}");
         let message = if format == Format::Event { "event" } else { "message" };
@@ -110,7 +110,7 @@ fn an_event_has_its_own_time_and_level() {
     }
     let lines = graph.memory_last("ring", 10).unwrap();
     assert!(lines.iter().all(|line| line.micros == 1_700_000_000_500_000));
-    // What is no time is the time of receipt, and not lost.
+    // If the value is not a time, the line gets the time of receipt, and the value is not lost.
     input.log(&stream, r#"{"message":"m","timestamp":"noon"}"#);
     let event: serde_json::Value = serde_json::from_str(&ring(&graph, "ring")[3]).unwrap();
     assert_eq!((&event["original_timestamp"], event.get("received")), (&"noon".into(), None));
