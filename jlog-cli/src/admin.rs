@@ -108,7 +108,7 @@ fn begins(name: &SubscriberName, id: LogId) -> String {
     format!("{} begins after {id}", output::plain(&name.to_string()))
 }
 
-/// Adds a subscriber that may exist already, or moves it, and prints where it begins.
+/// Adds or moves a subscriber, which may exist already, and prints where it begins.
 fn subscribe_one(
     log: &Jlog,
     name: &SubscriberName,
@@ -199,7 +199,7 @@ pub fn status(args: &StatusArgs) -> Outcome {
         let mut text = String::new();
         let mut failures = Vec::new();
         for feed in &args.feeds {
-            // One that cannot be looked at does not hide the others.
+            // A feed that cannot be read must not hide the others.
             match status_of(feed, args.output) {
                 Ok(status) => text.push_str(&status),
                 Err(failure) => failures.push(failure),

@@ -20,7 +20,7 @@ use crate::values::{Name, counted, from_jiff};
 /// The window, as a multiple of the number of concurrent messages: how many may be done ahead of
 /// the checkpoint because an older one is not.
 const AHEAD: usize = 10;
-/// The most bytes in a run; the window has room for one run of each job.
+/// The maximum size of a run in bytes; the window has room for one run per job.
 const WINDOW_BYTES: usize = 8 << 20;
 
 /// `jlog read --exec`
@@ -50,7 +50,7 @@ pub fn run(args: &ReadArgs, subscriber: &Name, command: &str) -> Outcome {
     }
 }
 
-/// How messages are separated. A message in a run of its own is passed unchanged.
+/// How messages are separated. A run with a single message gets it unchanged.
 fn framing(args: &ReadArgs) -> Result<Framing, Failure> {
     match args.output {
         MessageFormat::Cat if args.count.is_none() => Ok(Framing::One),

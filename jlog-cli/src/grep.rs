@@ -202,7 +202,7 @@ fn search_with_context(log: &Jlog, search: &Search, around: u64, stop: &Stop) ->
     // The last messages that were not printed, each rendered by itself.
     let mut before: VecDeque<MessageOutput> = VecDeque::new();
     let (mut matches, mut after, mut gap, mut any) = (0, 0, false, false);
-    // In the other formats a separator would be taken for a message.
+    // In the other formats, a separator would be taken for a message.
     let separated = matches!(search.format, MessageFormat::Cat | MessageFormat::Short | MessageFormat::Hex);
     let empty = MessageOutput::new(search.format)?;
     let mut spare = None;

@@ -1,4 +1,4 @@
-//! The `jlog` command; called as `jlogctl` or `jlogtail` it takes the C tools' options instead.
+//! The `jlog` command. If it is called as `jlogctl` or `jlogtail`, it takes the C tools' options.
 
 mod admin;
 mod args;

@@ -247,7 +247,7 @@ impl MessageOutput {
     /// Adds a message.
     ///
     /// # Errors
-    /// One that cannot be shown in this format is not added.
+    /// The message cannot be shown in this format; it is not added.
     pub fn push(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         self.push_before(message)?;
         self.push_body(message);
@@ -530,7 +530,7 @@ pub fn progress_bar(total: u64) -> Option<ProgressBar> {
     let style =
         ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    // Drawn at once, however short the work is.
+    // Draw it at once, however short the work is.
     bar.tick();
     Some(bar)
 }

@@ -18,7 +18,7 @@ use crate::values::from_jiff;
 /// How often we check for a feed that does not exist.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What is read, and how.
+/// What to read, and how.
 struct Job {
     /// How many messages are still to be shown.
     left: u64,
@@ -71,7 +71,7 @@ pub fn run(args: &ReadArgs) -> Outcome {
                 .or("; --peek reads without moving the checkpoint, `jlog cat` without a subscriber"));
         }
         if let Some(since) = since {
-            // Never before the checkpoint: messages that are done stay done.
+            // Never begin before the checkpoint: messages that are done stay done.
             let start = reader.position();
             reader.seek_time(since)?;
             if reader.position() < start {
@@ -154,8 +154,8 @@ pub fn tail(args: &TailArgs) -> Outcome {
             let tail = Tail { log: log.clone(), name: name.clone() };
             match log.reader_with(&name, options) {
                 Ok(reader) => return Ok(Source { reader, tail: Some(tail) }),
-                // Until a reader claims it, another tail may mistake it for one that a killed tail
-                // has left.
+                // Until a reader claims the subscriber, another tail may mistake it for one that a
+                // killed tail has left.
                 Err(Error::ReaderBusy { .. } | Error::UnknownSubscriber { .. }) if number < TRIES => {
                     number += 1;
                 }
@@ -211,7 +211,7 @@ fn remove_dead_tails(log: &Jlog) {
         let Some(process) = tail_process(&name) else { continue };
         let gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), None)
             == Err(nix::errno::Errno::ESRCH);
-        // This process has the same number as one that is gone, or that lives in another process
+        // This process may have the number of one that is gone, or that runs in another process
         // namespace.
         if !gone && u32::try_from(process).ok() != Some(std::process::id()) {
             continue;
@@ -221,7 +221,7 @@ fn remove_dead_tails(log: &Jlog) {
         if let Ok(reader) = log.reader_with(&name, ReaderOptions::default())
             && reader.check_writable().is_ok()
         {
-            // Without permission to remove it, leave it to a tail that has.
+            // Without permission to remove it, leave that to a tail that has permission.
             let _ = log.unsubscribe(&name);
         }
     }
@@ -260,7 +260,7 @@ enum Waited {
 impl Job {
     /// Opens the source and copies its messages to stdout, repeatedly if it waits for another feed.
     fn run(&mut self, format: MessageFormat, open: impl FnMut(Waited) -> Result<Source, Failure>) -> Outcome {
-        // Before there is a subscriber, so that no signal leaves it behind.
+        // Handled before there is a subscriber, so that no signal leaves one behind.
         let stop = Stop::on_signals()?;
         match self.run_all(&mut MessageOutput::new(format)?, &stop, open) {
             Err(failure) if !failure.is_broken_pipe() => Err(failure),

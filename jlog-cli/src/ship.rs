@@ -21,7 +21,7 @@ use crate::stop::Stop;
 use crate::time::Place;
 use crate::values::{counted, from_jiff, span};
 
-/// How long one of several shipments waits after an error before it starts again.
+/// How long one of several shipments waits after an error before it restarts.
 const BEGIN_AGAIN: Duration = Duration::from_secs(10);
 
 /// The progress bar is shown if at least this many messages are to be shipped.
@@ -145,8 +145,7 @@ impl Shipment {
         Ok(damaged.load(Ordering::Relaxed))
     }
 
-    /// The same, but one of several shipments starts again after an error, until it is time to
-    /// stop.
+    /// The same, but one of several shipments restarts after an error, until it is time to stop.
     fn run_on(&self, once: bool, stop: &Stop, stopper: &OnceStopper) -> Result<bool, Failure> {
         loop {
             let failure = match self.run(once, stopper) {

@@ -19,7 +19,7 @@ use crate::error::Failure;
 use crate::ship::Shipment;
 use crate::values;
 
-/// The most bytes in a file of shipments.
+/// The maximum size of a file of shipments in bytes.
 const LONGEST: usize = 1 << 20;
 
 /// Reads a file and checks everything in it, without starting or changing anything.

@@ -17,7 +17,7 @@ use crate::error::Failure;
 #[derive(Debug, Clone)]
 pub struct Stop {
     flag: Arc<AtomicBool>,
-    /// Becomes readable then.
+    /// Becomes readable when the command is told to stop.
     event: Arc<EventFd>,
     /// The waker of the current reader.
     waker: Arc<Mutex<Option<Waker>>>,

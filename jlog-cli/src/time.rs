@@ -53,7 +53,7 @@ fn at(text: &str, now: &Zoned) -> Option<Timestamp> {
         };
     }
     let ago: jiff::Span = text.parse().ok()?;
-    // In a zone without changes of the clock: a day is 24 hours.
+    // Compute in a zone without clock changes, so that a day is 24 hours.
     let utc = now.timestamp().to_zoned(TimeZone::UTC);
     utc.checked_sub(ago.abs()).ok().map(|at| at.timestamp())
 }

@@ -43,7 +43,7 @@ struct Unfinished {
 impl Unfinished {
     /// Makes one in `place`, and removes those whose processes were killed.
     fn begin(prefix: &str, place: &Path) -> io::Result<Self> {
-        // A directory that cannot be removed is in nobody's way.
+        // A directory that cannot be removed does no harm.
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {
             let path = entry.path();
             if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes())
@@ -55,7 +55,7 @@ impl Unfinished {
         }
         let dir = tempfile::Builder::new().prefix(prefix).tempdir_in(place)?;
         let lock = File::open(dir.path())?;
-        // Where directories cannot be locked, none is removed.
+        // If directories cannot be locked, none is removed.
         let _ = lock.lock();
         Ok(Self { dir, _lock: lock })
     }
@@ -65,8 +65,7 @@ impl Unfinished {
     }
 }
 
-/// Whether nobody has the directory locked any more. One that has just been made may not be locked
-/// yet.
+/// Whether the directory is no longer locked. One that has just been made may not be locked yet.
 fn is_left(path: &Path) -> io::Result<bool> {
     let dir = File::open(path)?;
     let age = dir.metadata()?.modified()?.elapsed().unwrap_or_default();
@@ -203,7 +202,7 @@ fn read(dir: &Path, from: impl Read, stop: &Stop) -> Result<u64, Failure> {
             found = Some(text);
             continue;
         }
-        // No name with a directory in it is one of ours.
+        // A name with a directory in it is not one of ours.
         if matches!(Kind::of(OsStr::new(name)), Kind::Other | Kind::Temporary | Kind::BadCheckpoint)
             || name.contains('/')
         {

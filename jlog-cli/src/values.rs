@@ -39,7 +39,7 @@ pub fn age(text: &str) -> Result<Limit<Duration>, String> {
     let span: jiff::Span = text.parse().map_err(|_| expected.to_owned())?;
     let seconds = span.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours()));
     match seconds {
-        // Whole seconds far below what a float can count.
+        // A float represents whole seconds in this range exactly.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Ok(seconds) if (1.0..1e10).contains(&seconds) => Ok(Limit(Some(Duration::from_secs(seconds as u64)))),
         _ => Err(expected.to_owned()),
@@ -103,7 +103,7 @@ pub fn human(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
-/// A header of HTTP: a name, a colon and a value.
+/// An HTTP header: a name, a colon and a value.
 #[cfg(feature = "ship")]
 pub fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;

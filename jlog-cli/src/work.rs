@@ -32,7 +32,7 @@ struct Common {
     /// When the command was told to stop.
     stopped: Mutex<Option<Instant>>,
     aside: Option<Mutex<SetAside>>,
-    /// A run has succeeded.
+    /// Whether any run has succeeded.
     worked: AtomicBool,
     /// Why all workers must end.
     failure: Mutex<Option<Failure>>,
@@ -130,7 +130,7 @@ impl<'a> Worker<'a> {
                 Some(message) => self.work(&message)?,
                 None if follow => {}
                 None if self.group.is_done()? => return Ok(()),
-                // Others have them. If they do not finish them, we will.
+                // Other workers have the messages. If they do not finish them, we will.
                 None => self.common.stop.sleep(LOOK_AGAIN),
             }
         }
@@ -220,8 +220,8 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Waits, and extends the lease meanwhile; `false` if it is time to end, or if another worker
-    /// has the message.
+    /// Waits, and extends the lease meanwhile. Returns `false` if it is time to end, or if another
+    /// worker has the message.
     fn pause(&mut self, message: &Leased, time: Duration) -> Result<bool, Failure> {
         let begun = Instant::now();
         while begun.elapsed() < time {
@@ -234,11 +234,11 @@ impl<'a> Worker<'a> {
         Ok(true)
     }
 
-    /// A message that the command will never do.
+    /// Handles a message that the command refuses for good.
     fn reject(&mut self, message: &Leased, why: &str) -> Result<(), Failure> {
         let (args, id) = (&self.common.args, message.id());
         if let Some(aside) = &self.common.aside {
-            // Before it is written, so that no other worker writes it as well.
+            // Extend the lease before writing, so that no other worker writes it as well.
             if !self.group.extend(message.lease())? {
                 self.lost(message);
                 return Ok(());
@@ -263,7 +263,7 @@ impl<'a> Worker<'a> {
     }
 
     fn failed(&self, message: &Leased, times: u32, refusal: &Refusal) {
-        // Less and less often.
+        // Report less and less often.
         if times.is_power_of_two() {
             let often = if times == 1 { String::new() } else { format!(" {times} times") };
             let text = format!(

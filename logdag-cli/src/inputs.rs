@@ -282,7 +282,7 @@ fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &S
         }
     }
     for connection in connections {
-        // It has reported its error.
+        // The thread has reported its error.
         let _ = connection.join();
     }
 }
@@ -290,7 +290,7 @@ fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &S
 /// How many syslog connections to one address may be open at a time.
 const SYSLOG_CONNECTIONS: usize = 512;
 
-/// The most bytes of a message: that many may wait for each connection.
+/// The maximum size of a message in bytes: that many may wait per connection.
 const SYSLOG_MESSAGE: usize = 256 << 10;
 
 /// After this much silence, TCP checks whether the peer is still there.

@@ -37,11 +37,11 @@ use inputs::{Lines, Stop, Until, start};
 use show::{Shape, decode, show};
 use signals::{EndAtOnce, Heeded, signals_of_exec, signals_of_run};
 
-/// What went wrong, as it is reported.
+/// An error, with the text that is reported.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    // Before anything else: an early signal would end the process.
+    // Signals come before anything else: an early one would end the process.
     match Heeded::by_the_command().and_then(|heeded| work(Args::parse().command, heeded)) {
         Ok(code) => code,
         Err(e) => {
@@ -160,7 +160,7 @@ fn open(
     switches.change(&mut config);
     let graph = Graph::new();
     config.warnings().iter().for_each(warn);
-    // No type is registered later.
+    // The command registers no type later.
     config.check_types(&graph)?;
     config.apply(&graph)?;
     switches.check(&graph, inputs);
@@ -298,7 +298,7 @@ impl Fate {
     }
 
     /// What has cut the last line of the command's output, which has no line end; `None` if the
-    /// command ended it like this.
+    /// command itself ended it like this.
     fn cut_by(&self) -> Option<String> {
         let mut status = self.status.lock();
         // A pipe ends just before the command does, unless the command has closed it.
@@ -349,7 +349,7 @@ fn exec(
         Ok(child) => child,
         Err(e) => {
             report(format_args!("logdag: cannot run {}: {e}", Path::new(program).display()));
-            // As shells do.
+            // The same exit codes as in shells.
             return Ok(ExitCode::from(if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 }));
         }
     };
@@ -382,7 +382,7 @@ fn exec(
             if !(origin.cause == Cause::Kernel && has_it_too(pid, signal))
                 && let Ok(signal) = nix::sys::signal::Signal::try_from(signal)
             {
-                // It may have ended just now.
+                // The command may have ended just now.
                 let _ = nix::sys::signal::kill(pid, signal);
             }
         }

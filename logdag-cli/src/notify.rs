@@ -5,14 +5,14 @@ use std::time::Duration;
 use logdag::{Graph, StreamInfo};
 use sd_notify::NotifyState;
 
-/// Notifies systemd; does nothing without one.
+/// Notifies systemd, or does nothing without it.
 pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         crate::report(format_args!("logdag: cannot notify systemd: {e}"));
     }
 }
 
-/// Says that we are ready, and what we do, in a line.
+/// Says that we are ready, and in one line what we do.
 pub(super) fn ready(what: &str) {
     let status: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);

@@ -54,7 +54,7 @@ pub(crate) fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
             if let Some(sink) = sink {
                 (stream.kind, stream.path) = (sink.kind.clone(), sink.path.clone());
             }
-            // It was created as an object.
+            // `to_json` writes an object.
             let mut json: serde_json::Value = serde_json::from_str(&stream.to_json()).unwrap_or_default();
             if !rotation.is_empty() {
                 json["rotation"] = rotation.into();

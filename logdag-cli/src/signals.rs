@@ -16,7 +16,7 @@ use crate::Failure;
 pub(crate) enum Heeded {
     Run(Signals),
     Exec(EndAtOnce, SignalsInfo<WithOrigin>),
-    /// They have their default action.
+    /// Signals have their default actions.
     None,
 }
 

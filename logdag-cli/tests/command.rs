@@ -647,7 +647,7 @@ fn a_second_signal_ends_it_though_a_sink_does_not_go_on() {
     let setup = Setup::new(r#"<log name="out" type="file" path="DIR/pipe"/>"#);
     let pipe = setup.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    // Nothing reads from it.
+    // Nothing reads from the pipe.
     let open = fs::File::options().read(true).write(true).open(&pipe).unwrap();
     let mut child = setup.run(&["--in", "out=stdin"]);
     child.stdin.take().unwrap().write_all(&b"a line\n".repeat(20_000)).unwrap();
@@ -674,7 +674,7 @@ fn a_standard_error_that_nobody_reads_keeps_neither_other_streams_nor_the_end() 
             setup.run(&["--in", "both=stdin", "--in", &format!("another=unix:{}", socket.display())]);
         let lines: String = (0..10_000).map(|n| format!("{n} {:.>50}\n", n)).collect();
         let (mut stdin, text) = (child.stdin.take().unwrap(), lines.clone());
-        // With `block` it waits for the reader of standard error.
+        // With `block`, it waits for the reader of standard error.
         let writing = std::thread::spawn(move || {
             let _ = stdin.write_all(text.as_bytes());
             stdin
@@ -777,7 +777,7 @@ fn a_sink_that_a_reload_waits_for_delays_no_signal_for_the_command() {
     child.wait().unwrap();
 }
 
-/// Lines that a full queue has dropped are also reported at the end, if its thread is stuck in the
+/// Lines that a full queue has dropped are reported at the end even if its thread is stuck in the
 /// sink and cannot log them.
 #[test]
 fn what_a_full_queue_dropped_is_reported_though_its_sink_stays_stuck() {
@@ -1124,7 +1124,7 @@ fn no_line_is_lost_or_doubled_while_sighup_changes_the_configuration() {
     input.write_all(expected.as_bytes()).unwrap();
     setup.wait_for("in.log", "ready\n");
     for n in 0..40 {
-        // In place of the old file, at once.
+        // Replace the old file at once.
         let new = setup.path("new");
         fs::write(&new, &configs[n % 4]).unwrap();
         fs::rename(new, &setup.config).unwrap();
@@ -1183,7 +1183,7 @@ fn lines_go_to_any_file_descriptor_that_the_process_has() {
         "{:?}",
         texts(&output)
     );
-    // Lines would come back as input.
+    // Lines there would come back as input.
     let input = Setup::new(r#"<log name="out" type="fd" path="0"/>"#);
     let mut child = input.run(&["--in", "out=stdin"]);
     let _ = child.stdin.take().unwrap().write_all(b"hello\n");
@@ -1240,7 +1240,7 @@ fn the_last_line_of_a_killed_command_is_logged_as_cut() {
         let script = format!("printf 'a\nthe last one'; exit {status}");
         assert_eq!(logged(&script, "--stdout"), "a\nthe last one\n", "status {status}");
     }
-    // It closes its output long before its end.
+    // The command closes its output long before it ends.
     assert_eq!(logged("printf 'the last one'; exec >&-; sleep 0.3; exit 0", "--stdout"), "the last one\n");
 }
 

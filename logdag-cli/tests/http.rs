@@ -59,7 +59,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already if the test got to its end.
+        // After a successful test, it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -160,7 +160,7 @@ fn ctl_says_whose_sink_a_reload_waits_for() {
         "[[log]]\nname = 'stuck'\ntype = 'file'\npath = 'pipe'\ndrain_seconds = 60\nqueue_bytes = '10MB'\n";
     std::fs::write(&config, text).unwrap();
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    // Nobody reads from it.
+    // Nobody reads from the pipe.
     let full = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
     let socket = dir.path().join("ctl.sock");
     let at = format!("unix:{}", socket.display());

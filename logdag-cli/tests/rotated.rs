@@ -136,7 +136,7 @@ fn a_process_that_is_killed_while_it_compresses_loses_and_doubles_nothing() {
             let before = setup.names().len();
             let mut child = setup.run();
             let feeder = feed(&mut child, round);
-            // It has begun a rotation, and is somewhere in the middle of it.
+            // The process has begun a rotation, and is somewhere in the middle of it.
             let begun = Instant::now();
             while setup.names().len() < before + 2 + round % 3 {
                 assert!(begun.elapsed() < LONG, "nothing is rotated");
@@ -222,7 +222,7 @@ fn a_new_configuration_changes_names_and_compression_and_is_no_start() {
     wait_for("numbers", &|names| names.len() >= 3);
     setup.configure("rotate_name = '{name}-%F{ext}'\nrotate_on_start = true\ncompress = 'gzip'");
     kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGHUP).unwrap();
-    // Files with numbers are not its own, and stay.
+    // Files with numbers do not belong to this rotation, and stay.
     let mut from = 600;
     let begun = Instant::now();
     loop {

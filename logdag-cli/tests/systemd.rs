@@ -158,7 +158,7 @@ fn the_unit_is_one_that_systemd_takes() {
     let done = verify(&["verify", "--man=no", path.to_str().unwrap()]).unwrap();
     assert_eq!(String::from_utf8_lossy(&done.stderr), "");
     assert!(done.status.success());
-    // It runs a valid command line of ours.
+    // The unit runs a valid command line of ours.
     fs::write(dir.path().join("app.toml"), "[logs.lines]\ntype = \"memory\"\n").unwrap();
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let here = dir.path().to_str().unwrap();

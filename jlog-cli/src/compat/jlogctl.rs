@@ -498,7 +498,7 @@ fn list_files(log: &Jlog, path: &Path, work: &Work) -> Result<(), Failure> {
                 ));
             }
         });
-        // A segment that cannot be read is listed all the same, with its index.
+        // A segment that cannot be read is listed nevertheless, with its index.
         let bytes = match &found {
             Ok(found) => found.bytes,
             Err(e) => {
@@ -560,7 +560,7 @@ fn fault(path: &Path, format: RecordFormat, found: &Inspection) -> String {
     }
 }
 
-/// Files whose owner differs from the directory's make writers fail later.
+/// Reports files whose owner differs from the directory's, because they make writers fail later.
 fn check_ownership(path: &Path) {
     use std::os::unix::fs::MetadataExt;
     let Ok(dir) = std::fs::metadata(path) else { return };

@@ -177,7 +177,7 @@ impl App {
             return ControlFlow::Continue(());
         }
         if std::mem::take(&mut self.help) {
-            // Any key closes the help; this one quits all the same.
+            // Any key closes the help; this one also quits.
             return if key.code == KeyCode::Char('q') {
                 ControlFlow::Break(())
             } else {

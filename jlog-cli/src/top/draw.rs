@@ -23,7 +23,7 @@ pub(super) struct Appearance {
 }
 
 impl Appearance {
-    /// As the environment says.
+    /// The appearance that the environment requests.
     pub(super) fn of_environment() -> Self {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let language = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
@@ -315,7 +315,7 @@ impl App {
         ])
     }
 
-    /// Remarks about a subscriber besides its figures, in a row of its own.
+    /// Remarks about a subscriber besides its figures, in a separate row.
     fn remark(&self, subscriber: &SubscriberState) -> Option<Row<'static>> {
         let mut parts = Vec::new();
         match subscriber.checkpoint {

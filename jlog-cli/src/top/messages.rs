@@ -129,7 +129,7 @@ impl Messages {
 
 impl Drop for Messages {
     fn drop(&mut self) {
-        // Its thread ends soon; a file system that does not answer is not waited for.
+        // The thread ends soon. Do not wait for a file system that does not answer.
         self.stop.store(true, Ordering::Relaxed);
     }
 }

@@ -39,7 +39,7 @@ pub fn top(args: &TopArgs) -> Outcome {
     let mut app = App::new(Appearance::of_environment());
     let fail = |e: std::io::Error| Failure::new(format!("the terminal: {e}"));
     end_with_terminal().map_err(fail)?;
-    // From here on a panic restores the terminal, too.
+    // From here on, a panic restores the terminal, too.
     let mut terminal = ratatui::try_init().map_err(fail)?;
     let outcome = (|| {
         let mut changed = true;
@@ -67,7 +67,7 @@ pub fn top(args: &TopArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ends the process when the terminal is gone. If SIGHUP is ignored, nothing else does, and the
+/// Ends the process when the terminal is gone. If SIGHUP is ignored, nothing else ends it, and the
 /// library that reads keys would read the end of the input again and again.
 fn end_with_terminal() -> std::io::Result<()> {
     let end = || {
@@ -85,7 +85,7 @@ fn end_with_terminal() -> std::io::Result<()> {
 fn looks(watch: Watch, every: Duration) -> Result<Receiver<Look>, Failure> {
     let fail = |e: std::io::Error| Failure::new(format!("cannot start a thread: {e}"));
     let observer = watch.observer().map_err(fail)?;
-    // If nobody takes them, none pile up.
+    // Looks that nobody takes do not pile up.
     let (sender, looks) = sync_channel(1);
     std::thread::Builder::new()
         .name("looks".to_owned())

@@ -123,7 +123,7 @@ fn subscribers_of_the_chosen_feed() {
     log.subscribe("audit\x1b[31m", Start::Beginning).unwrap();
     log.store_checkpoint("lost", LogId::new(9, 1)).unwrap();
     shown.look();
-    // The damaged one is first.
+    // The damaged feed is first.
     assert!(shown.screen()[1..3].join(" ").contains("checkpoint 00000009:00000001 is past the end"));
     shown.key(KeyCode::Down);
     shown.key(KeyCode::Up);
@@ -157,7 +157,7 @@ fn messages_are_searched_and_followed() {
     assert!(screen[3].contains("with \"get\": 2 of the newest 4 messages (complete)"), "{screen:#?}");
     assert!(screen[4].ends_with(" GET /index") && screen[5].ends_with(" get /other"), "{screen:#?}");
     assert_eq!(screen[6], "");
-    // An upper-case letter in what is looked for makes the case matter.
+    // An upper-case letter in the search text makes the case matter.
     shown.key(KeyCode::Char('/'));
     for _ in 0..3 {
         shown.key(KeyCode::Backspace);
@@ -192,7 +192,7 @@ fn messages_are_searched_and_followed() {
 fn keys_that_help_and_quit() {
     let mut shown = Shown::new(true);
     shown.look();
-    // Nothing is there to open.
+    // There is nothing to open.
     for code in [KeyCode::Enter, KeyCode::Char('/'), KeyCode::Char('t'), KeyCode::Char(' '), KeyCode::End] {
         assert!(!shown.key(code));
     }

@@ -17,8 +17,8 @@ pub(crate) fn heed_signals() {
     });
 }
 
-/// Whether a program that a test needs is there. Fails if it is missing and `JLOG_REQUIRE_` with
-/// this name is set.
+/// Whether a program that a test needs is installed. Fails if it is missing and `JLOG_REQUIRE_`
+/// with this name is set.
 pub(crate) fn is_there(there: bool, program: &str, name: &str, package: &str) -> bool {
     let required = std::env::var_os(format!("JLOG_REQUIRE_{name}")).is_some_and(|value| !value.is_empty());
     assert!(
