@@ -426,7 +426,7 @@ fn the_access_of_the_first_file_can_be_set() {
     let graph = Graph::new();
     config("mode='600'").unwrap().apply(&graph).unwrap();
     assert_eq!(mode(&path), 0o600);
-    // The setting applies only to the first file.
+    // Rotation keeps the mode of the existing file, whatever is configured.
     let graph = Graph::new();
     config("mode='666'").unwrap().apply(&graph).unwrap();
     graph.rotate("app").unwrap();
