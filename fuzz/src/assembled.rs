@@ -19,7 +19,7 @@ use super::{Disk, Feed, Input, LAST, read_all, try_everything};
 /// The bytes of every file of a directory.
 type Files = BTreeMap<OsString, Vec<u8>>;
 
-/// Where feeds are made.
+/// Where feeds are created.
 struct Place {
     storage: Arc<dyn Storage>,
     path: PathBuf,
@@ -116,14 +116,14 @@ fn work(feed: &Feed, log: &Jlog, tag: char, n: &mut usize, input: &mut Input<'_>
                 let mut reader = log.reader(name).unwrap();
                 if let Some(last) = reader.next_batch(Wait::No).unwrap().map(|batch| batch.last_id()) {
                     reader.commit(last).unwrap();
-                    // Into the next segment, so that this one goes.
+                    // The reader moves into the next segment, so that this one is removed.
                     reader.next_batch(Wait::No).unwrap();
                 }
             }
             230..240 => {
                 let segments = log.segments().unwrap();
                 let segment = segments.get(input.below(segments.len().max(1))).copied().unwrap_or(0);
-                // Its index is made.
+                // This builds its index.
                 if let Ok(mut reader) =
                     log.reader_from(&Start::After(LogId::new(segment, 0)), Default::default())
                 {
@@ -143,7 +143,7 @@ fn work(feed: &Feed, log: &Jlog, tag: char, n: &mut usize, input: &mut Input<'_>
     files(feed)
 }
 
-/// The bytes say how two feeds, or one at two times, are made, and which file of which is taken.
+/// The bytes determine two feeds (or one at two times), and which file is taken from which.
 pub fn assembled(disk: Disk, data: &[u8]) {
     let mut input = Input(data);
     let switches = input.byte();
@@ -167,8 +167,8 @@ pub fn assembled(disk: Disk, data: &[u8]) {
         (second, new)
     };
     written.extend((0..n).map(|n| body('a', n)));
-    // In the directory of the newer feed, whose files stay the same files where nothing is done to
-    // them, or in another one.
+    // Either in the directory of the newer feed, where untouched files keep their inodes, or in
+    // another one.
     let in_place = switches & 4 != 0;
     let made = if in_place { from } else { place.feed("made") };
     if !in_place {
@@ -178,7 +178,7 @@ pub fn assembled(disk: Disk, data: &[u8]) {
     for name in names {
         let Some(text) = name.to_str() else { continue };
         let bytes = match input.byte() % 4 {
-            // Most often, for a file that is in one of them only.
+            // Twice as likely, for files that only one of them has.
             0 | 3 => new.get(name).or(old.get(name)).map(|bytes| (bytes, new.contains_key(name))),
             1 => old.get(name).map(|bytes| (bytes, false)),
             _ => None,
@@ -229,7 +229,7 @@ pub fn assembled(disk: Disk, data: &[u8]) {
     drop(place.directory);
 }
 
-/// How many records a reader gets that looks at everything and stops at damage.
+/// How many records a reader gets that reads everything and stops at damage.
 fn read_strictly(log: &Jlog) -> Result<u64, Error> {
     let mut reader = log.reader_from(&Start::Beginning, Default::default())?;
     let mut records = 0;

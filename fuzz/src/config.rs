@@ -8,7 +8,7 @@ use logdag::{Filter, Graph, Level, Location, StreamConfig, StreamInfo, StreamOpt
 
 use super::{Disk, Input, model, switches};
 
-/// There is no such directory, so that nothing is included.
+/// No such directory exists, so that nothing is included.
 pub(super) const XML: &str = "/nowhere/at.all/app.xml";
 pub(super) const TOML: &str = "/nowhere/at.all/app.toml";
 
@@ -68,7 +68,7 @@ fn elements(data: &[u8]) -> String {
                 }
                 let mut last = 0;
                 for _ in 0..input.below(3) {
-                    // In this order none is there twice.
+                    // In ascending order no attribute occurs twice.
                     last += 1 + input.below(6);
                     let Some((key, values)) = ATTRIBUTES.get(last - 1) else { break };
                     text.push_str(&format!(" {key}=\"{}\"", values[input.below(values.len())]));
@@ -94,7 +94,7 @@ fn check(file: &str, text: &str) {
     }
     match Config::from_text(file, text) {
         Ok(config) => {
-            // Nothing is opened by it.
+            // This opens nothing.
             let _ = config.check_types(&Graph::new()).inspect_err(|e| check_error(file, text, e));
             apply(text, &config);
         }
@@ -120,7 +120,7 @@ pub(super) fn check_error(file: &str, text: &str, e: &ConfigError) {
 /// Sets a graph up, with rings instead of all sinks, and logs to it.
 pub(super) fn apply(text: &str, config: &Config) {
     let graph = Graph::new();
-    // Outlets to it are not visible.
+    // A ring in place of stderr, so that its lines can be counted.
     let ring = logdag::SinkSpec::new("memory", "");
     let options = StreamOptions::new().sink(ring);
     graph.configure("stderr", options).unwrap();

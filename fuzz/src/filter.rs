@@ -65,7 +65,7 @@ const NUMBERS: [&str; 16] = [
     "7",
 ];
 const OPERATORS: [&str; 6] = ["=", "!=", "<", "<=", ">", ">="];
-/// Expressions may be nested so deep at least.
+/// The parser must accept expressions nested this deep.
 const DEPTH: usize = 100;
 
 /// An expression of the grammar.
@@ -120,7 +120,7 @@ fn value(input: &mut Input<'_>) -> Value<'static> {
         3 => Value::U64(bits(input)),
         4 => Value::F64(f64::from_bits(bits(input))),
         5 => Value::F64(f64::from(input.byte()) / 4.0),
-        // Numbers of about six digits, which are printed in one way or the other.
+        // Numbers of about six digits, which `%g` prints with or without an exponent.
         6 => Value::F64(f64::from(u32::try_from(bits(input) >> 40).unwrap()) / 8.0),
         7 => Value::Uuid([input.byte(); 16]),
         _ => Value::Str(TEXTS[input.below(TEXTS.len())]),
@@ -212,7 +212,7 @@ fn print_literal(text: &str, input: &mut Input<'_>, out: &mut String) {
     out.push(quote);
 }
 
-/// A message that notices when it is formatted.
+/// A message that counts how often it is formatted.
 struct Message<'a>(&'a Cell<u32>);
 
 impl fmt::Display for Message<'_> {
@@ -235,7 +235,7 @@ fn check(text: &str, wanted: Option<&Tree>, keys: &[(&str, Value<'_>)]) {
         Err(e) => {
             assert!((1..=text.chars().count() + 1).contains(&e.column), "{text:?}: column {}", e.column);
             assert!(!e.expected.is_empty() && e.to_string().contains(&e.column.to_string()));
-            // Not every regular expression is one, and not every text names a level.
+            // The grammar allows invalid regular expressions, and texts that name no level.
             let excused = e.expected.contains("regular expression") || e.expected.contains("a level");
             assert!(tree.is_none() || excused, "{text:?} is an expression: {e}");
             return;
@@ -260,7 +260,7 @@ fn check(text: &str, wanted: Option<&Tree>, keys: &[(&str, Value<'_>)]) {
     }
 }
 
-/// Whether it holds; `None` if a regular expression decides.
+/// Whether the expression is true of a record; `None` if the interpreter cannot tell.
 fn holds(tree: &Tree, record: &Record<'_>) -> Option<bool> {
     let all = |all: &[Tree]| all.iter().map(|tree| holds(tree, record)).collect::<Option<Vec<bool>>>();
     Some(match tree {
@@ -268,7 +268,7 @@ fn holds(tree: &Tree, record: &Record<'_>) -> Option<bool> {
         Tree::And(inner) => all(inner)?.into_iter().all(|holds| holds),
         Tree::Or(inner) => all(inner)?.into_iter().any(|holds| holds),
         Tree::Exists(name) => get(name, record).is_some(),
-        // Levels have an order of their own.
+        // Levels are compared by severity.
         Tree::Text(name, ..) | Tree::Number(name, ..) if name == "level" => return None,
         Tree::Text(name, operator, text) => match get(name, record) {
             None => *operator == "!=",
@@ -290,7 +290,7 @@ fn holds(tree: &Tree, record: &Record<'_>) -> Option<bool> {
                 };
                 let (right, _) = Number::split(number)?;
                 let order = left.order(&right);
-                // The comparison with a NaN is unspecified.
+                // Comparisons with a NaN are unspecified.
                 order?;
                 decide(operator, order)
             }
@@ -338,7 +338,7 @@ fn printed(value: Value<'_>) -> String {
     }
 }
 
-/// `%g`, from all the digits there are: to six of them, half to even.
+/// `%g`: rounds all the digits to six, half to even.
 fn general(n: f64) -> String {
     let sign = if n.is_sign_negative() && !n.is_nan() { "-" } else { "" };
     if n.is_nan() || n.is_infinite() || n == 0.0 {
@@ -385,7 +385,7 @@ fn general(n: f64) -> String {
         Ok(before) => text.insert(before + 1, '.'),
         Err(_) => text.insert_str(0, &format!("0.{}", "0".repeat(exponent.unsigned_abs() as usize - 1))),
     }
-    // A text of six digits before the point keeps its zeros.
+    // A number with six digits before the point keeps its zeros.
     format!(
         "{sign}{}",
         if text.ends_with('.') { text.trim_end_matches('.').to_owned() } else { short(&text) }

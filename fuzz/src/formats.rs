@@ -14,7 +14,7 @@ mod generated;
 
 use generated::logdag::{LogLine, Value as Type, root_as_log_line};
 
-/// Names that keys have, next to those made up: fields of lines are among them.
+/// Names of keys besides the generated ones; some are fields of lines.
 const KEYS: [&str; 16] = [
     "a",
     "b",
@@ -33,7 +33,7 @@ const KEYS: [&str; 16] = [
     "\"",
     "a",
 ];
-/// A text is no longer than this.
+/// The maximum length of a text.
 const TEXT: usize = 64;
 
 /// A line that the bytes describe.
@@ -79,7 +79,7 @@ fn text(input: &mut Input<'_>) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// A value that has its text.
+/// A value, with its text if it is one.
 enum Kind {
     Text(String),
     Other(Value<'static>),
@@ -128,7 +128,7 @@ fn bytes(format: Format, record: &Record<'_>, flags: Flags, split: bool) -> Vec<
     out.split_off(before.len())
 }
 
-/// Alone, and behind one another with their lengths.
+/// One by one, and several in a row with their lengths.
 fn flatbuffers(record: &Record<'_>, flags: Flags) {
     let alone = bytes(Format::FlatBuffer, record, flags, false);
     flatbuffer(&root_as_log_line(&alone).expect("a line"), record);
@@ -169,7 +169,7 @@ fn flatbuffer(line: &LogLine<'_>, record: &Record<'_>) {
         let same = match *value {
             Value::I64(n) => pair.value_as_long_value().map(|read| read.value()) == Some(n),
             Value::U64(n) => pair.value_as_ulong_value().map(|read| read.value()) == Some(n),
-            // Zero is what is left out: it has no sign.
+            // Bit by bit: a zero keeps its sign, although it is the default.
             Value::F64(n) => {
                 pair.value_as_double_value().map(|read| read.value().to_bits()) == Some(n.to_bits())
             }
@@ -231,7 +231,7 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
         assert_eq!(out, prefix + message);
         return;
     }
-    // One newline at the end is there already, or is added.
+    // A newline at the end is kept, or added if it is missing.
     let whole = message.strip_suffix('\n').unwrap_or(message);
     let lines = whole.split('\n').map(|line| format!("{prefix}{line}\n"));
     assert_eq!(out, lines.collect::<String>());
@@ -239,7 +239,8 @@ fn plain(record: &Record<'_>, flags: Flags, split: bool) {
     let mut out = Vec::new();
     render(Format::Plain, flags, Layout::default(), record, &mut out);
     let out = String::from_utf8(out).expect("UTF-8");
-    // Only line ends and tabs are left, and lines of their own are told from further ones.
+    // Of control characters only line ends and tabs are left, and a tab marks each further line of
+    // a message.
     assert!(out.ends_with('\n') && out.matches('\n').count() == whole.split('\n').count(), "{out:?}");
     assert!(on_one_line(&out.replace(['\n', '\t'], "")) == out.replace(['\n', '\t'], ""), "{out:?}");
     for (n, line) in out.lines().enumerate() {
@@ -296,7 +297,7 @@ fn object(out: &str, fields: &[(&str, Json)], record: &Record<'_>) {
             // JSON has only finite numbers.
             _ => Json::from(value.to_string()),
         };
-        // The last one counts, and stands where it stood.
+        // The last of equal keys counts, in its place.
         wanted.shift_remove(*key);
         wanted.insert((*key).to_owned(), value);
     }
@@ -305,7 +306,7 @@ fn object(out: &str, fields: &[(&str, Json)], record: &Record<'_>) {
     for (key, value) in wanted {
         let mut name = key.clone();
         if fields.iter().any(|(field, _)| *field == key) {
-            // The field says it.
+            // The field has the level already.
             if key == "level" && is_level(&value) {
                 continue;
             }
@@ -319,15 +320,14 @@ fn object(out: &str, fields: &[(&str, Json)], record: &Record<'_>) {
     assert!(parsed.keys().eq(all.keys()), "{out:?}, expected {all:?}");
     for ((key, read), wanted) in parsed.iter().zip(all.values()) {
         match (read.as_f64(), wanted.as_f64()) {
-            // The last bits may be lost in reading, which is quick; the text as a whole is compared
-            // below.
+            // The fast parser may lose the last bits; the text as a whole is compared below.
             (Some(a), Some(b)) if wanted.is_f64() => {
                 assert!(a.to_bits().abs_diff(b.to_bits()) <= 8, "{key}: {out:?}, expected {b:?}");
             }
             _ => assert_eq!(read, wanted, "{key}: {out:?}"),
         }
     }
-    // The text has nothing that readers of JSON pass over: no key is there twice.
+    // The text has nothing that readers of JSON ignore, such as a key that occurs twice.
     let escaped = |c: char| match c {
         '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
             format!("\\u{:04x}", u32::from(c))

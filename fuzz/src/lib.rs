@@ -1,11 +1,11 @@
-//! The fuzz targets. Each builds a small jlog, replaces one of its files by the input's bytes, and
-//! then does every possible operation on it. Nothing may panic, run forever, or take more memory
-//! than there is data; untouched messages must stay readable.
+//! The fuzz targets. Each builds a small jlog, replaces one of its files with the input's bytes,
+//! and then does every possible operation on it. Nothing may panic, run forever, or take more
+//! memory than the data needs; untouched messages must stay readable.
 //!
-//! Two are different: to [`operations()`] the bytes say what is done with a jlog, and when it
-//! crashes, and to [`assembled()`] how two jlogs are made, and of which of their files a third one
-//! consists. Four are about logdag, and use no disk: [`filter()`] takes expressions, [`config()`]
-//! documents, [`formats()`] lines, [`syslog()`] connections.
+//! Two are different: the bytes determine in [`operations()`] what is done with a jlog and when it
+//! crashes, and in [`assembled()`] how two jlogs are created and which of their files a third one
+//! consists of. Four are about logdag, and use no disk: [`filter()`] takes expressions,
+//! [`config()`] documents, [`formats()`] lines, [`syslog()`] connections.
 //!
 //! The same functions run in the integration tests, over the committed corpora and over mutations
 //! of them.
@@ -81,7 +81,7 @@ pub enum Disk {
 }
 
 impl Disk {
-    /// A real one if the environment variable `JLOG_FUZZ_DISK` is `real`.
+    /// The real one if the environment variable `JLOG_FUZZ_DISK` is `real`.
     pub fn chosen() -> Self {
         static CHOSEN: OnceLock<Disk> = OnceLock::new();
         *CHOSEN.get_or_init(|| match std::env::var_os("JLOG_FUZZ_DISK") {
@@ -91,7 +91,7 @@ impl Disk {
     }
 }
 
-/// The input, which determines everything. Zeros follow its end.
+/// The input, which determines everything. After its end come zeros.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -117,7 +117,7 @@ enum Template {
     Buffered,
 }
 
-/// How many messages are in a jlog before anything happens to it.
+/// How many messages a jlog has before anything happens to it.
 const MESSAGES: usize = 12;
 /// Size of the pre-commit buffer of [`Template::Buffered`].
 const BUFFER: u32 = 256;
@@ -136,7 +136,7 @@ fn messages() -> Vec<Vec<u8>> {
     (0..MESSAGES).map(message).collect()
 }
 
-/// A whole record that is stored as it is.
+/// A whole record, whose body is stored as it is.
 fn record(format: RecordFormat, body: &[u8]) -> Vec<u8> {
     let len = u32::try_from(body.len()).unwrap();
     head(format, len, len).into_iter().chain(body.iter().copied()).collect()
@@ -167,7 +167,7 @@ impl Feed {
                     Self::fill(Arc::new(storage.clone()), Path::new("/feed"), template);
                     storage.moments().pop().unwrap()
                 });
-                // Nothing was under way: this is a copy.
+                // No operation was in progress: this is a copy.
                 let storage = Arc::new(moment.after_kill(&mut Dice::new(1)));
                 Self { storage, path: "/feed".into(), _directory: None }
             }
@@ -236,7 +236,7 @@ impl Feed {
     }
 
     fn remove(&self, name: &str) {
-        // It may not be there.
+        // It need not exist.
         let _ = self.storage.remove(&self.path.join(name));
     }
 
@@ -276,7 +276,7 @@ impl Feed {
         out
     }
 
-    /// The messages of the other segments.
+    /// The messages of the segments before and after this one.
     fn elsewhere(&self, segment: u32) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let segments = self.segments();
         let bodies = |of: &mut dyn Iterator<Item = u32>| -> Vec<Vec<u8>> {
@@ -313,8 +313,7 @@ fn skipping() -> ReaderOptions {
 
 const EVERYTHING: &str = "~everything";
 
-/// Reads everything there is from the beginning, whatever is damaged, in several ways that must
-/// agree.
+/// Reads everything from the beginning, whatever is damaged, in several ways that must agree.
 fn read_all(log: &Jlog) -> Result<Vec<(LogId, Vec<u8>)>, Error> {
     log.unsubscribe(EVERYTHING)?;
     log.subscribe(EVERYTHING, Start::Beginning)?;
@@ -322,7 +321,7 @@ fn read_all(log: &Jlog) -> Result<Vec<(LogId, Vec<u8>)>, Error> {
     let small = skipping().batch_bytes(4096).read_method(ReadMethod::Mmap);
     let mapped = read_on(&mut log.reader_with(EVERYTHING, small)?)?;
     assert!(mapped == all, "maps and reads must give the same");
-    // What comes before the first damage is the same with readers that stop there.
+    // Readers that stop at damage get the same messages up to there.
     let mut strict = log.reader(EVERYTHING)?;
     let mut before = Vec::new();
     for n in 0.. {
@@ -365,12 +364,12 @@ fn look(log: &Jlog) -> Result<(), Error> {
         assert!(found.whole_until <= found.bytes);
     }
     for name in log.subscribers()? {
-        // An unreadable checkpoint is an error, and nothing worse.
+        // An unreadable checkpoint is an error, nothing worse.
         let Ok(mut reader) = log.reader_with(&name, skipping()) else { continue };
         read_on(&mut reader)?;
         reader.seek_time(Timestamp { seconds: 1_700_000_006, micros: 0 })?;
         read_on(&mut reader)?;
-        // As far as it can be told, the interval lies in one segment.
+        // The interval, if it is known, lies in one segment.
         if let Ok(interval) = reader.interval() {
             assert_eq!(interval.first.segment, interval.last.segment);
         }
@@ -381,10 +380,10 @@ fn look(log: &Jlog) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is written by us, to be found behind everything else.
+/// The message that we write last, and expect after all others.
 const LAST: &[u8] = b"written afterwards";
 
-/// Writes a message. `false` if there is no segment left for it.
+/// Writes a message. `false` if no segment number is left for it.
 fn write(log: &Jlog) -> Result<bool, Error> {
     let written = log.writer().and_then(|writer| {
         writer.append(LAST)?;
@@ -402,9 +401,9 @@ fn is_subsequence(wanted: &[Vec<u8>], of: &[&[u8]]) -> bool {
     wanted.iter().all(|body| of.any(|other| other == body))
 }
 
-/// Does everything there is with a jlog that the bytes were put in: looks at it, writes to it and
-/// repairs it, in one order or the other. `wanted` are messages that must be readable afterwards,
-/// in this order.
+/// Does every operation on a jlog that the bytes were put in: looks at it, writes to it and repairs
+/// it, in one order or the other. `wanted` are the messages that must be readable afterwards, in
+/// this order.
 fn try_everything(feed: &Feed, write_first: bool, wanted: &[Vec<u8>]) {
     if let Ok(log) = feed.open() {
         // Errors are what a damaged jlog gives.
@@ -445,7 +444,7 @@ fn switches(data: &[u8]) -> (u8, &[u8]) {
     data.split_first().map_or((0, data), |(first, rest)| (*first, rest))
 }
 
-/// The lengths of the whole records at the beginning of some bytes.
+/// Headers and stored bodies of the whole records at the beginning of some bytes.
 fn leading(format: RecordFormat, bytes: &[u8]) -> Vec<(RecordHeader, Vec<u8>)> {
     let mut out = Vec::new();
     let mut at = 0;
@@ -457,7 +456,7 @@ fn leading(format: RecordFormat, bytes: &[u8]) -> Vec<(RecordHeader, Vec<u8>)> {
     out
 }
 
-/// Changes some bytes: three of input are a position and what is put there.
+/// Changes some bytes: every three bytes of input are a position and its new byte.
 fn edit(bytes: &mut Vec<u8>, edits: &[u8]) {
     for edit in edits.chunks_exact(3) {
         let at = usize::from(u16::from_le_bytes([edit[0], edit[1]]));
@@ -493,7 +492,7 @@ pub fn scanner(disk: Disk, data: &[u8]) {
             Step::Torn | Step::Corrupt => {}
         }
     }
-    // The layouts that no jlog of ours has are looked at with messages of another layout around.
+    // In the layouts that no jlog of ours has, the other segments have another layout.
     let feed = Feed::new(disk, if format.is_lz4() { Template::Lz4 } else { Template::Plain });
     let segment = feed.segment(switches & 4 != 0);
     let name = names::segment(segment);
@@ -519,7 +518,7 @@ pub fn scanner(disk: Disk, data: &[u8]) {
     let mut wanted = before;
     match switches & 3 {
         0 if checked && changed => {
-            // The checksums tell which records are whole.
+            // The checksums show which records are intact.
             wanted.extend(
                 records
                     .into_iter()
@@ -566,7 +565,7 @@ pub fn metastore(disk: Disk, data: &[u8]) {
     } else {
         feed.put(names::METASTORE, bytes);
     }
-    // A layout that the metastore names in full is believed, whatever the segments look like.
+    // If the metastore names a known layout, that one is used, whatever the segments look like.
     let named = bytes.get(12..16).and_then(|magic| magic.first_chunk::<4>());
     let named = named.and_then(|magic| RecordFormat::from_magic(u32::from_le_bytes(*magic)));
     let misled = switches & 2 == 0 && named.is_some_and(|named| named != format);
@@ -590,7 +589,7 @@ pub fn checkpoint(disk: Disk, data: &[u8]) {
         let got = read_on(&mut reader).expect("the segments are sound");
         let got = bodies(&got);
         assert!(all.ends_with(&got.iter().map(|body| body.to_vec()).collect::<Vec<_>>()));
-        // Messages that were read can be acknowledged, unless they lie beyond everything.
+        // Messages that were read can be acknowledged, unless they lie past the end of the jlog.
         match reader.commit(reader.position()) {
             Ok(()) | Err(Error::NoSuchRecord { .. }) => {}
             Err(e) => panic!("{e}"),
@@ -655,7 +654,7 @@ fn take(data: &mut &[u8], bytes: usize) -> u64 {
     front.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// A sidecar whose runs are well-formed, with contents as the bytes say: true or not.
+/// A sidecar whose runs are well-formed, with contents from the bytes: right or wrong.
 fn runs(mut data: &[u8], inode: u64, segment: &[u8], records: &[(usize, usize, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     while !data.is_empty() {
@@ -694,7 +693,7 @@ fn runs(mut data: &[u8], inode: u64, segment: &[u8], records: &[(usize, usize, V
 
 /// The bytes as checksums.
 ///
-/// Switches: 1 of the segment being written; 2 well-formed, with contents as the bytes say; 4 of
+/// Switches: 1 of the segment being written; 2 well-formed, with contents from the bytes; 4 of
 /// another segment; 128 written to before it is repaired.
 pub fn checksums(disk: Disk, data: &[u8]) {
     let (switches, bytes) = switches(data);
@@ -768,8 +767,8 @@ pub fn pre_commit(disk: Disk, data: &[u8]) {
         assert!(is_subsequence(&all, &got), "the segments keep what they have");
         assert_eq!(got.last(), Some(&LAST), "what was accepted is read");
         if switches & 9 == 8 && !lz4 && buffer.len() >= 4 {
-            // Without a guard everything whole in the buffer is new; what is intact behind damage
-            // is, too.
+            // Without a guard, every whole record in the buffer is new, also an intact one after
+            // damage.
             let used = u32::from_le_bytes(*buffer.first_chunk::<4>().unwrap()) as usize;
             let used = used.min(buffer.len() - 4);
             let mut left: Vec<Vec<u8>> =
@@ -787,7 +786,7 @@ pub fn pre_commit(disk: Disk, data: &[u8]) {
     try_everything(&feed, false, &all);
 }
 
-/// The bytes as compressed records: good ones, ones that lie, and what the bytes say.
+/// The bytes as compressed records: valid ones, ones with a false length, and arbitrary bytes.
 ///
 /// Switches: 1 in the segment being written; 128 written to before it is repaired.
 pub fn lz4_records(disk: Disk, data: &[u8]) {
@@ -803,7 +802,7 @@ pub fn lz4_records(disk: Disk, data: &[u8]) {
         let (body, rest) = bytes.split_at(len);
         bytes = rest;
         match kind % 4 {
-            // A good record.
+            // A valid record.
             0 => {
                 let body = body.repeat(1 + usize::try_from(kind / 4).unwrap());
                 let stored = lz4_flex::block::compress(&body);
@@ -811,13 +810,13 @@ pub fn lz4_records(disk: Disk, data: &[u8]) {
                 placed.extend(head(format, len, stored_len));
                 placed.extend(stored);
             }
-            // One whose length may be a lie.
+            // One whose length may be false.
             1 => {
                 let claimed = u32::try_from(take(&mut bytes, 4)).unwrap();
                 placed.extend(head(format, claimed, u32::try_from(body.len()).unwrap()));
                 placed.extend_from_slice(body);
             }
-            // One whose stored length may be a lie.
+            // One whose stored length may be false.
             2 => {
                 let claimed = u32::try_from(take(&mut bytes, 4)).unwrap();
                 placed.extend(head(format, u32::try_from(body.len()).unwrap(), claimed));
@@ -831,11 +830,11 @@ pub fn lz4_records(disk: Disk, data: &[u8]) {
     let mut whole = leading(format, &placed);
     let covered: usize = whole.iter().map(|(_, stored)| format.header_len() + stored.len()).sum();
     if covered < placed.len() {
-        // What follows the last one is no record: its length may be the lie.
+        // What follows the last record is none: the last one's length may be false.
         whole.pop();
     }
     let good = whole.into_iter().filter_map(|(header, stored)| {
-        // No block stands for more than 255 times its own length.
+        // A block decompresses to at most 255 times its own length.
         let len = usize::try_from(header.len).unwrap();
         let body = (len <= 255 * stored.len()).then(|| lz4_flex::block::decompress(&stored, len).ok())??;
         (body.len() == len).then_some(body)
@@ -891,7 +890,7 @@ pub fn settings(disk: Disk, data: &[u8]) {
 
 /// The bytes as the list of dropped segments, or of lost ones.
 ///
-/// Switches: 1 their checksum is made right; 2 they are the list of lost segments; 128 written to
+/// Switches: 1 their checksum is corrected; 2 they are the list of lost segments; 128 written to
 /// before it is repaired.
 pub fn dropped(disk: Disk, data: &[u8]) {
     let (switches, bytes) = switches(data);
@@ -951,7 +950,7 @@ pub fn names(disk: Disk, data: &[u8]) {
         Err(_) => assert!(wrong),
     }
 
-    // A file that has this name among those of the jlog.
+    // A file with this name among those of the jlog.
     let mut file = bytes.to_vec();
     file.iter_mut().filter(|byte| matches!(**byte, b'/' | 0)).for_each(|byte| *byte = b'_');
     file.truncate(255);

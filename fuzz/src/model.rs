@@ -1,4 +1,4 @@
-//! One configuration in both languages: what is read must be the same.
+//! One configuration in both languages: both must be read as the same.
 
 use logdag::config::{Config, ConfigError};
 use logdag::{Filter, Graph};
@@ -86,13 +86,13 @@ pub(super) fn both(data: &[u8]) {
         (Err(a), Err(b)) => {
             check_error(XML, &xml.text, &a);
             check_error(TOML, &toml.text, &b);
-            // Attributes are written in another order there: of several unknown ones another is the
-            // first. What XML lets pass comes before the mistake that both make.
+            // TOML has the attributes in another order, so another unknown one may come first. An
+            // error that XML tolerates may also come before the one that both report.
             assert!(what_is_wrong(&a) == what_is_wrong(&b) || is_unknown(&b), "{a}\n{b}\n{texts}");
             xml.check_place(&a);
             toml.check_place(&b);
         }
-        // What libmtev lets pass in XML is an error in TOML: both point at the same mistake.
+        // What libmtev tolerates in XML is an error in TOML, and a warning in XML.
         (Ok(a), Err(b)) if is_unknown(&b) && a.warnings().iter().any(is_unknown) => {
             check_error(TOML, &toml.text, &b);
             toml.check_place(&b);
@@ -170,7 +170,7 @@ fn group(input: &mut Input<'_>, name: &'static str, depth: usize, nodes: &mut us
 fn stream(input: &mut Input<'_>) -> String {
     let n = input.below(2 * NAMES.len() + MORE_NAMES.len());
     let name = NAMES.iter().chain(&NAMES).chain(&MORE_NAMES).nth(n).unwrap();
-    // So that not every second one is there already.
+    // So that fewer streams have the same name.
     if n >= NAMES.len() || input.below(2) == 0 {
         (*name).to_owned()
     } else {
@@ -178,7 +178,7 @@ fn stream(input: &mut Input<'_>) -> String {
     }
 }
 
-/// How something is written that can be written in several ways.
+/// Chooses among the ways to write the same thing.
 struct Dice(u64);
 
 impl Dice {
@@ -188,7 +188,7 @@ impl Dice {
     }
 }
 
-/// A document, and where it has the characters of filters.
+/// A document, and the places of the characters of its filters.
 #[derive(Default)]
 struct Writer {
     text: String,
@@ -276,13 +276,13 @@ impl Writer {
         Written { text: value.to_owned(), offsets, exact: true }
     }
 
-    /// What a table has, and its tables below their headers.
+    /// Writes a table's keys, and its tables below their headers.
     fn table(&mut self, group: &Group, path: &str, dice: &mut Dice) {
         let path_of = |name: &str| if path.is_empty() { key(name) } else { format!("{path}.{}", key(name)) };
-        // As values, where their order allows it.
+        // As inline tables, if the order allows that.
         let inline =
             if dice.below(3) == 0 && can_be_inline(&group.children) { group.children.len() } else { 0 };
-        // Of two configs with one id the last counts: they stay in front of the children.
+        // Of two configs with the same id the last counts, so they stay before the children.
         let headers = inline == 0 && dice.below(2) == 0;
         for entry in self.entries(group, inline, headers, dice) {
             self.entry(&entry, dice);
@@ -329,7 +329,7 @@ impl Writer {
             let configs = group.configs.iter().map(|settings| Node::Table(settings.entries()));
             entries.push(("config", Node::List(configs.collect())));
         }
-        // They can stand anywhere, in any order.
+        // Keys can come in any order.
         if entries.len() > 1 && dice.below(2) == 0 {
             entries.rotate_left(1);
         }
@@ -346,7 +346,7 @@ impl Writer {
     fn entry(&mut self, (name, node): &Entry<'_>, dice: &mut Dice) {
         match node {
             Node::List(list) => match &list[..] {
-                // A dotted key each.
+                // One dotted key for each.
                 [Node::Table(entries)] if !entries.is_empty() && dice.below(3) == 0 && self.at_line() => {
                     for (n, (below, node)) in entries.iter().enumerate() {
                         self.text.push_str(if n > 0 { "\n" } else { "" });
@@ -410,7 +410,7 @@ impl Writer {
         let controls = value.contains(|c: char| c.is_control() && c != '\t');
         let (open, close) = match dice.below(5) {
             1 if !value.contains('\'') && !controls => ("'", "'"),
-            // A line end that comes first does not count.
+            // TOML ignores a line end right after the quotes.
             2 if !value.starts_with('\n') => ("\"\"\"", "\"\"\""),
             3 => ("\"\"\"\n", "\"\"\""),
             4 if !value.contains('\'')
@@ -462,7 +462,8 @@ impl Settings {
     }
 }
 
-/// Whether the children can stand as values: in one list are all of a name.
+/// Whether the children can be inline tables: one list holds all children of a name, so they must
+/// be adjacent.
 fn can_be_inline(children: &[Group]) -> bool {
     let mut runs: Vec<&str> = children.iter().map(|child| child.name).collect();
     runs.dedup();

@@ -1,5 +1,5 @@
-//! The bytes as operations on one jlog, including kills and power failures, against a plain model:
-//! a list of messages, and the position of each subscriber.
+//! The bytes as operations on one jlog, including kills and power failures, compared with a plain
+//! model: a list of messages, and the position of each subscriber.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,26 +16,26 @@ use tempfile::TempDir;
 
 use super::{Disk, EVERYTHING, Input, is_subsequence, look, read_all, read_on, record};
 
-/// How many operations are done at most.
+/// The maximum number of operations.
 const OPERATIONS: usize = 80;
-/// How many subscribers there can be.
+/// The maximum number of subscribers.
 const SUBSCRIBERS: u8 = 4;
 
 /// A message, and its promised state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Sent {
-    /// Tells the entries of the model apart.
+    /// Identifies the entry in the model.
     serial: u32,
     body: Vec<u8>,
-    /// It survives a power failure, and is there once.
+    /// It survives a power failure, and is then read once.
     durable: bool,
-    /// It has survived one, and survives the next.
+    /// It has survived a power failure, and survives the next.
     on_disk: bool,
-    /// It was in the pre-commit buffer: after a power failure it may be there twice.
+    /// It was in the pre-commit buffer: after a power failure it may be read twice.
     was_buffered: bool,
-    /// The writer that is open has put it in its segment.
+    /// The open writer has put it into a segment.
     own: bool,
-    /// Its id, once that was seen.
+    /// Its id, once it is known.
     id: Option<LogId>,
 }
 
@@ -45,21 +45,21 @@ struct Subscriber {
     done: usize,
     /// The positions that may be stored after a power failure.
     possible: Vec<usize>,
-    /// It is there after a power failure, too.
+    /// It survives a power failure.
     sure: bool,
 }
 
 /// The model of a jlog, without files.
 #[derive(Clone, Debug, Default)]
 struct Model {
-    /// What is in segments or was, in order.
+    /// The messages that are or were in segments, in order.
     messages: Vec<Sent>,
     /// How many of them were removed with their segments.
     first: usize,
-    /// What is in the pre-commit buffer.
+    /// The messages in the pre-commit buffer.
     buffered: Vec<Sent>,
     subscribers: BTreeMap<u8, Subscriber>,
-    /// Those that were removed, and may be back after a power failure.
+    /// Removed subscribers, which a power failure may bring back.
     gone: BTreeMap<u8, Subscriber>,
     serials: u32,
 }
@@ -84,7 +84,7 @@ impl Model {
         self.messages.iter().chain(&self.buffered)
     }
 
-    /// The writer is gone.
+    /// Forgets which messages the open writer has written, because it is gone.
     fn disown(&mut self) {
         self.messages.iter_mut().for_each(|sent| sent.own = false);
     }
@@ -129,7 +129,7 @@ impl Ground {
         JlogOptions::default().storage(storage)
     }
 
-    /// Keeps the moments from now on, where that is possible.
+    /// Records the moments from now on, on a simulated disk.
     fn record(&self) {
         if let Ground::Simulated(storage) = self {
             storage.record();
@@ -143,9 +143,9 @@ impl Ground {
         }
     }
 
-    /// Goes on with the disk as it is found after a crash at this moment. On a real disk, that is
-    /// now, and a kill: every file is copied as it is, maps included, while the writer has them
-    /// open.
+    /// Continues with the disk as a crash at this moment leaves it. On a real disk, the crash is a
+    /// kill that happens now: every file is copied as it is, maps included, while the writer has
+    /// them open.
     fn crash(&mut self, moment: Option<&Moment>, power_lost: bool, dice: &mut Dice) {
         let from = self.path();
         match self {
@@ -172,7 +172,7 @@ struct Run {
     log: Jlog,
     writer: Option<Writer>,
     policy: SyncPolicy,
-    /// The writer goes past the pre-commit buffer.
+    /// The writer bypasses the pre-commit buffer.
     bypasses: bool,
     /// Readers, and up to which message they have read.
     readers: BTreeMap<u8, (Reader, usize)>,
@@ -245,7 +245,7 @@ impl Run {
         run
     }
 
-    /// Does one operation to both.
+    /// Does one operation on both.
     fn step(&mut self, op: u8, input: &mut Input<'_>) {
         match op % 32 {
             0..=5 => self.append(input),
@@ -330,7 +330,7 @@ impl Run {
         self.appended(used, placed, sent);
     }
 
-    /// Messages were accepted while this many bytes of the buffer were in use.
+    /// Adds messages that were accepted while `used` bytes of the buffer were in use.
     fn appended(&mut self, used: usize, placed: Appended, mut sent: Vec<Sent>) {
         let writer = self.writer.as_ref().unwrap();
         let capacity = writer.pre_commit_size();
@@ -383,7 +383,7 @@ impl Run {
         }
     }
 
-    /// What this writer has appended is durable, and what else is in the segment being written.
+    /// What this writer has appended is durable, and so is the rest of the segment being written.
     fn synced(&mut self) {
         self.flushed();
         self.compare();
@@ -408,11 +408,11 @@ impl Run {
     fn open_writer(&mut self, how: u8) {
         self.policy = [SyncPolicy::OnRoll, SyncPolicy::Never, SyncPolicy::EachAppend, SyncPolicy::Never]
             [usize::from(how % 4)];
-        // A buffer that something was left in is not passed by otherwise.
+        // Only this option makes a writer bypass a buffer that is not empty.
         self.bypasses = how % 4 == 3;
         let options = WriterOptions::default().sync(self.policy).bypass_pre_commit(self.bypasses);
         self.writer = Some(self.log.writer_with(options).unwrap());
-        // What an earlier writer has left in the buffer is readable now.
+        // Opening a writer makes readable what an earlier one has left in the buffer.
         self.flushed();
     }
 
@@ -465,14 +465,14 @@ impl Run {
         }
     }
 
-    /// The end of a segment that a power failure has torn is stepped over; elsewhere there is no
-    /// damage. What a subscriber has done is looked at while it has a reader.
+    /// Readers skip damage only after a power failure, which can tear the end of a segment. Claims
+    /// are shared, because `done_by` reads as a subscriber that may have a reader.
     fn reading(&self) -> ReaderOptions {
         let on_damage = if self.torn { OnDamage::Skip } else { OnDamage::Fail };
         ReaderOptions::default().on_damage(on_damage).claim(Claim::Shared)
     }
 
-    /// Reads a batch: the model's next messages.
+    /// Reads a batch, which must be the model's next messages.
     fn read(&mut self, input: &mut Input<'_>) {
         let Some((reader, at)) = self.readers.get_mut(&(input.byte() % SUBSCRIBERS)) else { return };
         let Some(batch) = reader.next_batch(Wait::No).unwrap() else {
@@ -480,7 +480,7 @@ impl Run {
             return;
         };
         let rest = &self.model.messages[*at..];
-        // A reader that went back may still have a segment open that is gone.
+        // A reader that went back may still have a removed segment open.
         if rest.first().is_none_or(|next| next.id != Some(batch.first_id())) {
             *at = (*at).max(self.model.first);
         }
@@ -492,7 +492,7 @@ impl Run {
         *at += batch.len();
     }
 
-    /// A number of messages that are done: of those on disk, up to `end`.
+    /// Chooses how many messages are done: of those on disk, up to `end`.
     fn choose(&self, end: usize, input: &mut Input<'_>) -> usize {
         let first = self.model.first.min(end);
         first + input.below(end - first + 1)
@@ -527,7 +527,7 @@ impl Run {
         subscriber.possible.push(done);
     }
 
-    /// From outside: its reader, if there is one, is opened again.
+    /// Sets a checkpoint from outside. The subscriber's reader, if there is one, is closed.
     fn set_checkpoint(&mut self, input: &mut Input<'_>) {
         let name = input.byte() % SUBSCRIBERS;
         self.readers.remove(&name);
@@ -563,7 +563,7 @@ impl Run {
         }
     }
 
-    /// No writer may be open meanwhile.
+    /// Repairs the jlog, which is refused while a writer is open.
     fn repair(&mut self) {
         if self.writer.is_some() {
             assert!(self.ground.options().repair(self.ground.path()).is_err(), "a writer is there");
@@ -576,7 +576,7 @@ impl Run {
         assert!(!verified.is_damaged(), "a repaired jlog is sound: {:?}", verified.findings);
     }
 
-    /// This takes a writer.
+    /// Changes the size of the buffer, unless a writer is open.
     fn alter_pre_commit(&mut self, input: &mut Input<'_>) {
         let bytes = pre_commit(input);
         if self.writer.is_some() {
@@ -586,7 +586,7 @@ impl Run {
         self.model.flush(false);
     }
 
-    /// Looks at it in every way.
+    /// Runs every check on the jlog.
     fn verify(&mut self) {
         // A reader may move a checkpoint to the next segment, so that one can be removed.
         self.compare();
@@ -601,7 +601,7 @@ impl Run {
         look(&self.log).unwrap();
     }
 
-    /// The segments hold what the model has, and ids stay what they are.
+    /// Checks that the segments hold as many records as the model, and that no id changes.
     fn compare(&mut self) {
         let current = self.log.meta().unwrap().storage_log;
         let mut ids = Vec::new();
@@ -639,11 +639,11 @@ impl Run {
         let moments = self.ground.moments();
         let at = input.below(moments.len().max(1));
         let mut dice = Dice::new(input.byte().into());
-        // Nothing was under way: everything is as it was said to be.
+        // No operation was in progress: everything is as promised.
         let whole = how & 2 == 0 || at + 1 >= moments.len();
         self.readers.clear();
         self.ground.crash(moments.get(at), power_lost, &mut dice);
-        // Its drop changes only the disk of before.
+        // Dropping it changes only the disk from before the crash.
         self.writer = None;
         self.log = self.ground.options().open(self.ground.path()).unwrap();
         self.counts.clear();
@@ -670,7 +670,8 @@ impl Run {
         self.compare();
     }
 
-    /// Everything that was accepted is there once and in order, and of what was under way a part.
+    /// Checks that everything accepted exists once and in order, followed by some or all of what
+    /// was in progress.
     fn after_kill(&mut self, before: &Model, found: &[(LogId, Vec<u8>)]) {
         let after = std::mem::take(&mut self.model);
         let accepted: BTreeSet<u32> = before.all().map(|sent| sent.serial).collect();
@@ -728,8 +729,8 @@ impl Run {
         }
     }
 
-    /// Everything durable is there once and in order, and nothing that was never written. `on_disk`
-    /// of the messages were there before there was a writer.
+    /// Checks that everything durable exists once and in order, and nothing that was never written.
+    /// The first `on_disk` messages were readable before a writer was opened.
     fn after_power_failure(&mut self, before: &Model, found: &[(LogId, Vec<u8>)], on_disk: usize) {
         let durable: BTreeSet<u32> =
             before.all().filter(|sent| sent.durable).map(|sent| sent.serial).collect();
@@ -738,7 +739,7 @@ impl Run {
             .all()
             .map(|sent| Sent { durable: durable.contains(&sent.serial), ..sent.clone() })
             .collect();
-        // How often each may be there: what was never written, not at all.
+        // How often each body may occur; one that was never written may not.
         let mut times: BTreeMap<&[u8], usize> = BTreeMap::new();
         for sent in &all {
             let twice = sent.was_buffered && !sent.durable;
@@ -755,7 +756,7 @@ impl Run {
         let found_bodies: Vec<&[u8]> = found.iter().map(|(_, body)| &body[..]).collect();
         let must = bodies(&mut all[self.model.first..].iter().filter(|sent| sent.durable || sent.on_disk));
         assert!(is_subsequence(&must, &found_bodies), "durable messages are lost");
-        // What was never in the buffer is in order.
+        // Messages that were never in the buffer are in order.
         let buffered: BTreeSet<&[u8]> =
             all.iter().filter(|sent| sent.was_buffered).map(|sent| &sent.body[..]).collect();
         let direct = bodies(&mut all.iter().filter(|sent| !buffered.contains(&sent.body[..])));
@@ -816,8 +817,8 @@ impl Run {
         (0..SUBSCRIBERS).filter(|&n| names.contains(&name_of(n))).collect()
     }
 
-    /// How many messages a subscriber has done: it reads the rest, where the messages from `first`
-    /// on are there.
+    /// How many messages a subscriber has done, found by reading the rest; the messages before
+    /// `first` no longer exist.
     fn done_by(&self, name: u8, first: usize, found: &[(LogId, Vec<u8>)]) -> usize {
         let mut reader = self.log.reader_with(name_of(name), self.reading()).unwrap();
         let rest = read_on(&mut reader).unwrap();
@@ -825,7 +826,7 @@ impl Run {
         first + found.len() - rest.len()
     }
 
-    /// At the end everything is there, and stays so when it is repaired and cleaned.
+    /// Checks that at the end everything is readable, also after a repair and cleaning.
     fn finish(mut self) {
         let was_torn = self.torn;
         if self.writer.is_none() {
@@ -847,7 +848,7 @@ impl Run {
         self.verify();
     }
 
-    /// Everything is there once and in order, for every subscriber.
+    /// Checks that everything is read once and in order, for every subscriber.
     fn check_all(&mut self) {
         assert!(self.model.buffered.is_empty());
         let found = read_all(&self.log).unwrap();
@@ -865,7 +866,7 @@ fn segment_size(input: &mut Input<'_>) -> u32 {
     20 + u32::from(input.byte()) * 4
 }
 
-/// 0 to 300.
+/// A buffer size of 0 to 300 bytes.
 fn pre_commit(input: &mut Input<'_>) -> u32 {
     u32::try_from(input.below(301)).unwrap()
 }

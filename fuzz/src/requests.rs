@@ -13,7 +13,7 @@ use super::Disk;
 
 /// The token that changes need; the corpus has it.
 const TOKEN: &str = "a-token-of-the-fuzzer";
-/// Answers are no longer than this: what [`jlog_watch::Limits`] allow, and what is around it.
+/// The maximum length of an answer: what [`jlog_watch::Limits`] allow, with the text around it.
 const MAX_ANSWER: usize = 32 << 20;
 
 /// Reads `METHOD PATH`, lines of headers, an empty line, and a body; `None` if no client could send
@@ -41,8 +41,8 @@ fn request(data: &[u8]) -> Option<Request<Body>> {
     request.body(Body::from(rest.to_vec())).ok()
 }
 
-/// No request makes the server fail or say what is not JSON where it promises it, and none without
-/// the token gets at anything.
+/// No request makes the server fail, or answer invalid JSON as JSON. Without the token a request
+/// gets no data.
 pub fn requests(_: Disk, data: &[u8]) {
     let Some(request) = request(data) else { return };
     let (path, has_token) = (request.uri().path().to_owned(), {
@@ -77,7 +77,7 @@ pub fn requests(_: Disk, data: &[u8]) {
         );
         let kind = answer.headers().get("content-type").map(|kind| kind.as_bytes().to_vec());
         if kind.as_deref() == Some(b"text/event-stream") {
-            // A tail does not end by itself.
+            // A tail does not end.
             return;
         }
         let body = tokio::time::timeout(Duration::from_secs(10), to_bytes(answer.into_body(), MAX_ANSWER));

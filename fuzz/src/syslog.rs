@@ -30,11 +30,11 @@ fn messages(bytes: &[u8], at_once: usize, max: usize) -> Vec<(Vec<u8>, bool)> {
     all
 }
 
-/// The first byte says how long messages may be. However the others come, the messages are the
-/// same, those that are not whole come last, and each can be logged.
+/// The first byte determines how long messages may be. However the other bytes are split, the
+/// messages are the same, only the last may be incomplete, and each can be logged.
 pub fn syslog(_: Disk, data: &[u8]) {
     let Some((&first, bytes)) = data.split_first() else { return };
-    // As long as a length at least.
+    // At least as long as a length.
     let max = 10 + usize::from(first);
     let all = messages(bytes, bytes.len().max(1), max);
     for at_once in [1, 2, 7] {

@@ -1,9 +1,9 @@
-//! How writers, readers and the removal of segments get along, run by a model checker in all
-//! interleavings: processes that are killed at any step, and each step that others can see by
-//! itself.
+//! A model of how writers, readers and the removal of segments interact. A model checker runs all
+//! its interleavings: every change that other processes can see is a separate step, and a process
+//! may be killed at any step.
 //!
-//! The model is of what the processes do with their files; steps are named as the functions that
-//! take them. Each of its [`Rules`] is tried without, too: then a property must fail.
+//! The model covers what the processes do with their files; steps are named after the functions
+//! that take them. A second test drops each of the [`Rules`] in turn: then a property must fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,19 +17,19 @@ const FULL: usize = 2;
 /// What keeps the processes from harming each other.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
-    /// A writer that has locked a segment makes sure that it is still the one being written
+    /// A writer that has locked a segment checks that it is still the one being written
     /// (`acquire`, `open_tail`).
     rechecks: bool,
-    /// A writer appends to a segment, and ends it, while it has the lock of it (`lock`).
+    /// A writer appends to a segment, and ends it, only while it has the segment's lock (`lock`).
     locks: bool,
-    /// A record that a killed writer has not finished is cut before others are appended
+    /// A record that a killed writer has not finished is truncated before others are appended
     /// (`mend_tail`).
     mends: bool,
-    /// The next segment is made before the metastore names it (`advance`).
+    /// The next segment is created before the metastore names it (`advance`).
     creates_first: bool,
-    /// A segment is made only while the metastore names it (`open_tail`).
+    /// A segment is created only while the metastore names it (`open_tail`).
     creates_the_last: bool,
-    /// The metastore follows the segments, where it is behind them, while nobody appends
+    /// A metastore that is behind the segments is moved forward only while nobody appends
     /// (`open_tail`).
     follows_locked: bool,
     /// A reader asks the metastore whether a segment is complete before it looks where the segment
@@ -51,7 +51,7 @@ const RULES: Rules = Rules {
     asks_all: true,
 };
 
-/// What is to be explored.
+/// A feed to explore.
 struct Feed {
     rules: Rules,
     /// How many messages each writer has.
@@ -64,7 +64,7 @@ struct Feed {
 
 /// Segment and marker.
 type Id = (u8, u8);
-/// A message: its writer, and how many that one has left.
+/// A message: its writer, and how many messages that writer had left.
 type Message = (u8, u8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,35 +80,34 @@ struct File {
     records: Vec<Record>,
     /// The writer that has its lock.
     locked: Option<usize>,
-    /// It has no name any more.
+    /// The file no longer has a name.
     removed: bool,
 }
 
 impl File {
-    /// Whole records, up to the first that is none.
+    /// The number of whole records before the first unfinished one.
     fn end(&self) -> u8 {
         let whole = self.records.iter().take_while(|record| matches!(record, Record::Whole(_)));
         u8::try_from(whole.count()).unwrap()
     }
 }
 
-/// Everything there is.
+/// The whole state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     /// The segment that the metastore names.
     storage_log: u8,
     /// The writer that has the metastore's lock.
     metastore: Option<usize>,
-    /// All files that there ever were, by the number of the segment. A number can have a second
-    /// one, after the first was removed.
+    /// All files that ever existed, by the number of the segment. A number can have a second file
+    /// after the first was removed.
     files: BTreeMap<(u8, u8), File>,
     checkpoints: [Id; READERS],
     writers: [Writer; WRITERS],
     readers: [Reader; READERS],
     kills: u8,
     early: u8,
-    /// What has been appended, by its id. A message that gets the id of another one is in
-    /// [`World::twice`].
+    /// The appended messages, by id. [`World::twice`] is set if a message gets the id of another.
     appended: BTreeMap<Id, Message>,
     twice: bool,
 }
@@ -133,9 +132,9 @@ enum WriterStep {
     Idle,
     /// `open_tail` has read this number from the metastore.
     OpenTail(u8),
-    /// `recovery::beyond` has found nothing behind it.
+    /// `recovery::beyond` has found no segment after it.
     Beyond(u8),
-    /// It has found this one.
+    /// `recovery::beyond` has found this later segment.
     Follow(u8, u8),
     Opened((u8, u8)),
     OpenedLocked((u8, u8)),
@@ -145,37 +144,38 @@ enum WriterStep {
     Acquired,
     /// Half of the record is written.
     Append,
-    /// The segment is to end.
+    /// The writer will end the segment.
     Roll,
     /// `advance` has the metastore's lock.
     Advance,
-    /// It has done the first of its two changes.
+    /// `advance` has made the first of its two changes.
     Advanced,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Reader {
     position: Id,
-    /// The messages it was given, by id.
+    /// The ids of the messages that it got.
     given: BTreeSet<Id>,
     step: ReaderStep,
-    /// Who needed the oldest segment when it last looked (`Passing::holder`).
+    /// The subscriber that needed the oldest segment when this reader last looked
+    /// (`Passing::holder`).
     holder: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ReaderStep {
     Idle,
-    /// `look` has read the number of the segment being written; without the rule, how many records
-    /// there are.
+    /// `look` has read the number of the segment being written; without the rule, the number of
+    /// records.
     Look(u8),
     /// `remove_passed` from this segment to that one.
     RemovePassed {
         from: u8,
         to: u8,
     },
-    /// `furthest_behind` has looked at so many checkpoints, and this was the first segment that is
-    /// needed.
+    /// `furthest_behind` has looked at `seen` checkpoints, and `needed` is the first segment that
+    /// they need.
     FurthestBehind {
         from: u8,
         to: u8,
@@ -206,7 +206,7 @@ impl World {
         files.find(|(_, file)| !file.removed).map(|(&id, _)| id)
     }
 
-    /// Opens a segment's file, and makes it if there is none.
+    /// Opens a segment's file, or creates it.
     fn create(&mut self, number: u8) -> (u8, u8) {
         self.named(number).unwrap_or_else(|| {
             let before = self.files.range((number, 0)..=(number, u8::MAX)).count();
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    /// Finds the end of a locked segment, and cuts what is unfinished there.
+    /// Finds the end of a locked segment, and truncates an unfinished record there.
     fn mend_tail(&mut self, id: (u8, u8), rules: Rules) -> u8 {
         let file = self.file(id);
         let end = file.end();
@@ -249,14 +249,14 @@ impl World {
         u8::try_from(file.records.len()).unwrap()
     }
 
-    /// The locked segment is the one being written: what happens to it next.
+    /// The next step with a locked segment that is the one being written.
     fn acquired(&mut self, n: usize, file: (u8, u8), rules: Rules) -> WriterStep {
         let records = self.mend_tail(file, rules);
         self.writers[n].tail = Some(Tail { file, records });
         if usize::from(records) < FULL { WriterStep::Acquired } else { WriterStep::Roll }
     }
 
-    /// The next step of a writer; `None` where it has to wait.
+    /// Takes the next step of a writer; `None` if it has to wait.
     fn write(&mut self, n: usize, rules: Rules) -> Option<()> {
         let Writer { left, tail, step } = self.writers[n].clone();
         let next = match step {
@@ -329,7 +329,7 @@ impl World {
                 let tail = tail?;
                 let message = (u8::try_from(n).unwrap(), left);
                 let at = usize::from(tail.records);
-                // Where it begins, whatever is there.
+                // It writes where the record begins, whatever is there.
                 let records = &mut self.file(tail.file).records;
                 records.truncate(at + 1);
                 match records.get_mut(at) {
@@ -382,8 +382,8 @@ impl World {
         Some(())
     }
 
-    /// A reader that has nothing more to read in its segment, of which it was told whether it is
-    /// complete.
+    /// Moves a reader that has read its segment to the next one, if the segment is complete:
+    /// `storage_log` is what the reader knows of the metastore.
     fn pass(&mut self, k: usize, storage_log: u8) {
         let number = self.readers[k].position.0;
         if number < storage_log {
@@ -392,7 +392,7 @@ impl World {
         }
     }
 
-    /// The next step of a reader.
+    /// Takes the next step of a reader.
     fn read(&mut self, k: usize, rules: Rules) -> Option<()> {
         let (number, marker) = self.readers[k].position;
         let there = self.named(number).map_or(0, |id| self.files[&id].end());
@@ -600,7 +600,8 @@ fn each_rule_is_needed() {
         (Rules { asks_first: false, ..RULES }, "a reader passes nothing that it was not given"),
         (Rules { asks_all: false, ..RULES }, "nothing is removed that a subscriber needs"),
     ] {
-        // One after the other: which states are reached before the first failure does not change.
+        // One thread, so that the states that are reached before the first failure are always the
+        // same.
         let checker = feed(rules).checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
         let broken: Vec<&str> = checker.discoveries().into_keys().collect();
         assert!(broken.contains(&property), "{rules:?}: {broken:?}");
