@@ -12,9 +12,9 @@ use crate::sync::plain::RwLock;
 /// How many targets (or a few more) are remembered; further ones, and very long ones, are looked up
 /// in the graph each time.
 const MAX_KNOWN: usize = 4096;
-/// The most streams that targets create: unbounded names (such as a request's number in a target)
-/// must not take unbounded memory. Lines of further targets are logged to the nearest existing
-/// parent stream.
+/// The maximum number of streams that targets create: unbounded names (such as a request's number
+/// in a target) must not take unbounded memory. Lines of further targets are logged to the nearest
+/// existing parent stream.
 const MAX_MADE: usize = 4096;
 
 /// The streams of targets, so that the graph need not be asked for every event.
@@ -25,13 +25,13 @@ pub(crate) struct Targets {
     /// that does not exist.
     forks: u32,
     known: RwLock<Known>,
-    /// Streams that were made for targets.
+    /// The number of streams that were created for targets.
     made: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// They are valid while the graph's counter is the same.
+    /// The streams are valid while the graph's counter is the same.
     of: u64,
     streams: HashMap<Box<str>, Stream>,
 }
@@ -49,8 +49,8 @@ impl Targets {
     /// The stream of a target; `None` if the graph refuses it.
     ///
     /// A signal handler may have interrupted its thread here, or while it holds a lock of the
-    /// graph. Then this does not wait, and returns the stream only if it is at hand. The line is
-    /// left out in any case.
+    /// graph. Then this does not wait, and returns the stream only if that needs no lock. The line
+    /// is left out in any case.
     pub(crate) fn stream(&self, target: &str) -> Option<Stream> {
         if Doing::now() != Doing::Other {
             return self.at_hand(target);
@@ -80,7 +80,7 @@ impl Targets {
         Some(stream)
     }
 
-    /// The same for a line, which is counted as left out if its stream is not at hand.
+    /// The same for a line, which is counted as left out if its stream is not returned.
     pub(crate) fn stream_of_line(&self, target: &str) -> Option<Stream> {
         let stream = self.stream(target);
         if stream.is_none() && Doing::now() != Doing::Other {
@@ -105,14 +105,14 @@ impl Targets {
         if let Some(stream) = self.graph.find(name) {
             return Some(stream);
         }
-        // This includes missing parents, which are created with it.
+        // Missing parents are created with it.
         let above = name.match_indices('/').filter(|&(at, _)| self.graph.find(&name[..at]).is_none());
         let new = 1 + above.count();
         let made = self.made.fetch_add(new, Ordering::Relaxed);
         if made < MAX_MADE {
             return self.graph.stream(name).ok();
         }
-        // It does not count up forever.
+        // So that the counter never overflows.
         self.made.store(MAX_MADE + 1, Ordering::Relaxed);
         if made != MAX_MADE + 1 {
             // There is nowhere else to report it.
@@ -163,7 +163,7 @@ mod tests {
         };
         log("a");
         log("b");
-        // Who still has it logs to nowhere; the target names a new one.
+        // A removed stream leads nowhere; the target now names a new one.
         graph.remove("app/http");
         log("c");
         graph.rename_stream("app/http", "other").unwrap();
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(there(), [b"a", b"b", b"c", b"d"]);
     }
 
-    /// As a signal handler does that interrupts its thread within the table, or within the graph.
+    /// A signal handler may interrupt its thread within the table, or within the graph.
     #[test]
     fn a_handler_waits_for_no_lock_of_its_own_thread() {
         use std::sync::{Arc, mpsc};
@@ -222,8 +222,8 @@ mod tests {
         let lines = graph.memory_last("app", 100_000).unwrap();
         let expected = (0..20_000).map(|n: usize| n.to_string().into_bytes());
         assert!(lines.into_iter().map(|line| line.bytes).eq(expected), "none is lost");
-        // One that is there keeps its stream, and one that is below none goes where those without a
-        // name go.
+        // A known target keeps its stream, and one without a parent stream goes to the stream of
+        // targets without a name.
         assert_eq!(&*targets.stream("app::request::7").unwrap().name(), "app/request/7");
         crate::log!(targets.stream("elsewhere").unwrap(), "from elsewhere");
         assert_eq!(graph.memory_last("log", 1).unwrap()[0].bytes, b"from elsewhere");

@@ -1,4 +1,4 @@
-//! A graph as what the crates `log` and `tracing` log to, in one call.
+//! Connects a graph with the crates `log` and `tracing` in one call.
 
 use crate::graph::{DrainAtEnd, Graph};
 #[cfg(feature = "log")]
@@ -25,9 +25,9 @@ pub enum InstallError {
 
 /// Sends everything that the process logs with the crates `log` and `tracing` to a graph, from
 /// every thread. It combines [`Logger::install`](crate::log_crate::Logger::install) and a
-/// [`GraphLayer`](crate::tracing_layer::GraphLayer) of its own. (With only one of the features
-/// `log` and `tracing`, only that one.) Neither is ever dropped: keep the returned value until the
-/// end of `main`, where it writes what waits in queues.
+/// [`GraphLayer`](crate::tracing_layer::GraphLayer). (With only one of the features `log` and
+/// `tracing`, only that one.) Neither is ever dropped: keep the returned value until the end of
+/// `main`, where it writes what waits in queues.
 ///
 /// ```no_run
 /// use logdag::{Graph, Levels, config::Config};

@@ -8,7 +8,7 @@ use crate::record::{Details, Location, Record, Span, While};
 use crate::sync::Mutex;
 use crate::value::{OwnedValue, Value, borrowed};
 
-/// Where the lines of a speculation are.
+/// The lines of a speculation.
 pub(crate) struct Kept {
     max_lines: usize,
     max_bytes: usize,
@@ -69,7 +69,7 @@ impl KeptLine {
         }
     }
 
-    /// Bytes of its texts and numbers.
+    /// The size of its texts and numbers in bytes.
     fn size(&self) -> usize {
         let of_value = |value: &OwnedValue| match value {
             OwnedValue::Str(text) | OwnedValue::Json(text) => text.len(),
@@ -82,7 +82,7 @@ impl KeptLine {
         texts.iter().sum::<usize>() + of_keys(&self.keys) + spans
     }
 
-    /// Calls with it as a line of this stream.
+    /// Calls a function with it as a line of this stream.
     pub(crate) fn with_record<R>(&self, facility: &str, work: impl FnOnce(&Record<'_>) -> R) -> R {
         let keys = borrowed(&self.keys);
         let fields: Vec<_> = self.spans.iter().map(|(_, fields)| borrowed(fields)).collect();
@@ -99,7 +99,7 @@ impl KeptLine {
 }
 
 impl Kept {
-    /// Room for this many lines with this many bytes.
+    /// With room for this many lines and bytes.
     pub(crate) fn new(max_lines: usize, max_bytes: usize) -> Self {
         Self { max_lines, max_bytes, lines: Mutex::new(Lines::default()) }
     }

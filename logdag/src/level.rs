@@ -213,8 +213,8 @@ impl std::str::FromStr for Levels {
                 },
             };
             let name = name.replace("::", "/");
-            // Filters of spans, fields and messages, which others take, are not what they seem
-            // here.
+            // Filters of spans, fields and messages, which other crates accept, would be
+            // misunderstood here.
             let is_name = !name.contains(['[', ']', '{', '}', '=']) && !name.split('/').any(str::is_empty);
             if !name.is_empty() && !is_name {
                 return Err(wrong());
@@ -225,7 +225,7 @@ impl std::str::FromStr for Levels {
     }
 }
 
-/// A level by the names that it has in directives; a stream may have any other one.
+/// A level by the names that it has in directives; any other name is a stream's.
 fn least(level: &str) -> Option<Threshold> {
     let strict = ["trace", "debug", "info", "warn", "warning", "error"];
     if level.eq_ignore_ascii_case("off") {

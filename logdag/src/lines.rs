@@ -11,7 +11,7 @@ pub fn for_each_line(from: impl Read, max_line: usize, mut take: impl FnMut(&[u8
     let max_line = max_line.max(1);
     let mut from = BufReader::with_capacity(64 << 10, from);
     let mut line = Vec::new();
-    // The line that comes is the rest of one that was cut.
+    // Whether the next line is the rest of one that was cut.
     let mut cut = false;
     loop {
         // Two bytes more than allowed show that it is too long: a line end is no part of it.
@@ -45,9 +45,9 @@ pub fn for_each_line(from: impl Read, max_line: usize, mut take: impl FnMut(&[u8
     }
 }
 
-/// Where a line that is too long is cut: in front of a character that would be cut in two.
+/// Where a line that is too long is cut: before a character that would be cut in two.
 fn cut_at(line: &[u8], max: usize) -> usize {
     let inside = |at: &usize| line.get(*at).is_some_and(|byte| byte & 0xC0 == 0x80);
-    // A character has 4 bytes at most; what has more such bytes is no text.
+    // A character has 4 bytes at most; a longer run of such bytes is no text.
     (max.saturating_sub(3)..=max).rev().find(|at| *at > 0 && !inside(at)).unwrap_or(max)
 }

@@ -1,8 +1,8 @@
 //! Messages before they are text.
 //!
-//! [`log!`](crate::log!) makes a [`Message`] of its format string and arguments: `format_args!` is
-//! one. Whole numbers with zeros before them, or in hexadecimal, it takes long for, as it writes
-//! digit by digit: they are written by what stands here instead.
+//! [`log!`](crate::log!) makes a [`Message`] from its format string and arguments; the result of
+//! `format_args!` is one, too. `format_args!` is slow with zero-padded and hexadecimal integers,
+//! because it writes digit by digit: this module writes them instead.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -18,7 +18,7 @@ pub trait Message {
     /// A part of it cannot be formatted. What was written before that stays.
     fn write_to(&self, text: &mut Text<'_>) -> fmt::Result;
 
-    /// The same, if it is text already.
+    /// Its text, if it is text already.
     fn as_str(&self) -> Option<&str> {
         None
     }
@@ -59,7 +59,7 @@ pub struct Text<'a> {
     found: bool,
 }
 
-/// What is asked of a text.
+/// What a [`Text`] looks for in what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LooksFor {
     Nothing,
@@ -67,7 +67,7 @@ enum LooksFor {
     Controls,
 }
 
-/// Whether a byte may belong to a character that is not to reach a terminal or break a line: every
+/// Whether a byte may belong to a character that must not reach a terminal or break a line: every
 /// control character, and the first bytes of those beyond ASCII (`format::is_dangerous` decides).
 #[inline]
 pub(crate) const fn may_be_dangerous(byte: u8) -> bool {
@@ -75,14 +75,13 @@ pub(crate) const fn may_be_dangerous(byte: u8) -> bool {
 }
 
 impl<'a> Text<'a> {
-    /// What is written goes to the end of this.
+    /// A text that appends to these bytes.
     pub fn new(bytes: &'a mut Vec<u8>) -> Self {
         Self { bytes, looks_for: LooksFor::Nothing, found: false }
     }
 
-    /// The same; it is known then whether there are line ends in what was written
-    /// ([`found`](Self::found)). They are looked for in what comes, as what was only just written
-    /// cannot be read at once.
+    /// The same; afterwards [`found`](Self::found) shows whether line ends were written. It looks
+    /// for them in the arguments, because reading back what was only just written would stall.
     pub(crate) fn that_looks_for_line_ends(bytes: &'a mut Vec<u8>) -> Self {
         Self { bytes, looks_for: LooksFor::LineEnds, found: false }
     }
@@ -92,18 +91,18 @@ impl<'a> Text<'a> {
         Self { bytes, looks_for: LooksFor::Controls, found: false }
     }
 
-    /// Whether what was looked for may be there.
+    /// Whether what it looks for may have been written.
     pub(crate) fn found(&self) -> bool {
         self.found
     }
 
-    /// Appends this.
+    /// Appends a text.
     #[inline]
     pub fn push(&mut self, text: &str) {
         match self.looks_for {
             LooksFor::Nothing => {}
             LooksFor::LineEnds => self.found |= memchr::memchr(b'\n', text.as_bytes()).is_some(),
-            // Without a way out in the middle it is done for many bytes at once.
+            // Without an early exit, the compiler checks many bytes at once.
             LooksFor::Controls => {
                 self.found |= text.bytes().fold(false, |found, byte| found | may_be_dangerous(byte));
             }
@@ -111,7 +110,7 @@ impl<'a> Text<'a> {
         self.push_printable(text);
     }
 
-    /// Appends this, which is printable ASCII.
+    /// Appends a text that is printable ASCII.
     #[doc(hidden)]
     #[inline]
     pub fn push_printable(&mut self, text: &str) {
@@ -141,7 +140,7 @@ impl fmt::Write for Text<'_> {
 
     #[inline]
     fn write_char(&mut self, c: char) -> fmt::Result {
-        // Zeros and blanks before numbers come one by one.
+        // The zeros and blanks before numbers are written one by one.
         match u8::try_from(c) {
             Ok(byte) if byte.is_ascii() => {
                 self.found |= may_be_dangerous(byte);
@@ -153,7 +152,7 @@ impl fmt::Write for Text<'_> {
     }
 }
 
-/// What `log!` makes of a format string and its arguments.
+/// What `log!` makes from a format string and its arguments.
 #[doc(hidden)]
 pub struct Formatted<F>(F);
 
@@ -170,20 +169,19 @@ impl<F: Fn(&mut Text<'_>) -> fmt::Result> Message for Formatted<F> {
     }
 }
 
-/// An argument of a format string. A call of [`Put`]'s method finds this one where its type is a
-/// number, and the one of a reference to it otherwise. Traits of the caller may have methods for
-/// every type, hence its unusual name.
+/// An argument of a format string. A call of [`Put`]'s method resolves to the implementation for
+/// this type if the argument is a number, and to the one for a reference to it otherwise. The
+/// method has an unusual name because traits of the caller may have methods for every type.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Argument<'a, T: ?Sized>(pub &'a T);
 
-/// Whole numbers; and the other primitive ones, so that the type of a literal need not be known
-/// yet.
+/// Integers; and the other primitive types, so that the type of a literal need not be known yet.
 #[doc(hidden)]
 pub trait Number {
-    /// Whether it is negative, and how far from zero.
+    /// Whether it is negative, and its absolute value.
     fn parts(&self) -> Option<(bool, u64)>;
-    /// Its bits, as it has them.
+    /// Its bits.
     fn bits(&self) -> Option<u64>;
 }
 
@@ -198,7 +196,7 @@ pub enum Digits {
 
 #[doc(hidden)]
 pub trait Put {
-    /// Writes it with zeros up to a width; `otherwise` does it if this does not.
+    /// Writes an integer, padded with zeros to a width; `otherwise` writes all other arguments.
     fn logdag_put(
         &self,
         text: &mut Text<'_>,
@@ -242,13 +240,13 @@ impl<T: ?Sized> Put for &Argument<'_, T> {
 
 /// `0` eight times, one in each byte.
 const ZEROS: u64 = 0x3030_3030_3030_3030;
-/// Eight decimal digits are enough for what is below this.
+/// Numbers below this have at most eight decimal digits.
 const GROUP: u64 = 100_000_000;
 
-/// The eight digits of a number below 10^8, the first in the lowest byte. In one word, numbers side
-/// by side are split into their halves, three times; digits that are computed in a register and
-/// stored at once are there to be copied at once, unlike bytes stored one by one. Both are from
-/// Paul Khuong, "How to print integers really fast" (2017).
+/// The eight digits of a number below 10^8, the first in the lowest byte. The numbers side by side
+/// in one word are split into halves, three times. The digits are computed in a register and stored
+/// together, so they can be copied without a stall, unlike bytes stored one by one. Both ideas are
+/// from Paul Khuong, "How to print integers really fast" (2017).
 const fn decimal(number: u64) -> u64 {
     let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
@@ -257,7 +255,7 @@ const fn decimal(number: u64) -> u64 {
     (tens | ((twos - tens * 10) << 8)) | ZEROS
 }
 
-/// The eight digits of a number below 2^32, likewise; ten is `a` or `A`.
+/// The same for the hexadecimal digits of a number below 2^32; `ten` is `a` or `A`.
 const fn hexadecimal(number: u64, ten: u8) -> u64 {
     let fours = (number | (number << 16)) & 0x0000_ffff_0000_ffff;
     let twos = (fours | (fours << 8)) & 0x00ff_00ff_00ff_00ff;
@@ -294,8 +292,8 @@ fn put_long_hexadecimal(text: &mut Text<'_>, number: u64, ten: u8, width: usize)
     text.push_number(false, halves.map(|half| hexadecimal(half, ten).to_le_bytes()).as_flattened(), width);
 }
 
-/// Writes a number of eight digits, which are in a word from the lowest byte on: without zeros
-/// before it, but so many digits (up to eight) at least.
+/// Writes a number from a word with its eight digits, the first in the lowest byte: without leading
+/// zeros, but with at least `least` (up to eight) digits.
 fn put_eight(text: &mut Text<'_>, digits: u64, least: usize) {
     let leading_zeros = ((digits ^ ZEROS).trailing_zeros() / 8) as usize;
     let first = leading_zeros.min(8 - least.clamp(1, 8));

@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// A pipe that is ready for writing takes this many bytes at once (`PIPE_BUF`), and others do not
-/// come between them.
+/// A pipe that is ready for writing takes this many bytes at once (`PIPE_BUF`), without bytes of
+/// other writers between them.
 const AT_ONCE: usize = 4096;
 
 thread_local! {
@@ -25,7 +25,7 @@ thread_local! {
 pub(crate) struct Patience(Option<Instant>);
 
 impl Patience {
-    /// Begins it.
+    /// Sets the deadline.
     pub(crate) fn until(deadline: Instant) -> Self {
         Self(UNTIL.try_with(|until| until.replace(Some(deadline))).unwrap_or(None))
     }
@@ -81,15 +81,15 @@ fn reopen(terminal: BorrowedFd<'_>) -> io::Result<File> {
         .open(format!("/proc/self/fd/{}", terminal.as_raw_fd()))
 }
 
-/// Lets writing to a file wait that was opened without waiting (`O_NONBLOCK`): lines are not lost
-/// because a reader is slow.
+/// Makes writes wait to a file that was opened without waiting (`O_NONBLOCK`), so that no lines are
+/// lost because a reader is slow.
 pub(crate) fn let_writes_wait(file: &File) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?) - OFlag::O_NONBLOCK;
     fcntl(file, FcntlArg::F_SETFL(flags))?;
     Ok(())
 }
 
-/// Waits until it accepts bytes. Regular files always do.
+/// Waits until a file accepts bytes. Regular files always do.
 fn wait_for(target: BorrowedFd<'_>, until: Instant) -> io::Result<()> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -107,9 +107,9 @@ fn not_taken() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "nobody takes what is written to it")
 }
 
-/// Writes a text to standard error that can be reported nowhere else. If its reader has stopped,
-/// this waits for no more than 100 ms, and the text is left out: a program that ends, or has to log
-/// on, does not wait for its reader.
+/// Writes to standard error a text that can be reported nowhere else. If the reader of standard
+/// error has stopped, this waits for no more than 100 ms, and the text is left out: a program that
+/// ends, or has to continue logging, must not wait for that reader.
 pub fn report_on_stderr(text: &str) {
     report(text.as_bytes());
 }

@@ -1,10 +1,10 @@
-//! Regular expressions, by PCRE2 and on bytes, as libmtev has them: `\w`, `\d`, `.` and `(?i)` are
-//! of ASCII.
+//! Regular expressions of PCRE2, matched on bytes as in libmtev: `\w`, `\d`, `.` and `(?i)` apply
+//! to ASCII.
 
 #[cfg(feature = "regex")]
 use pcre2::bytes::{Regex, RegexBuilder};
 
-/// Without the feature `regex` there is none.
+/// Without the feature `regex` there are no patterns.
 #[cfg(not(feature = "regex"))]
 #[derive(Clone, Debug)]
 pub(crate) enum Pattern {}
@@ -24,11 +24,11 @@ impl Pattern {
     }
 }
 
-/// What each is compiled with: lines end with a newline whatever the library was built for, and
-/// what goes back more often than this is given up.
+/// Settings of every pattern: lines end with a newline whatever the library was built for, and a
+/// match that backtracks more often than this is given up.
 #[cfg(feature = "regex")]
 const SETTINGS: &str = "(*LF)(*LIMIT_MATCH=100000)";
-/// The most memory that matching keeps its way back in.
+/// The maximum memory for backtracking.
 #[cfg(feature = "regex")]
 const MAX_STACK: usize = 1 << 20;
 
@@ -39,8 +39,8 @@ pub(crate) struct Pattern(Regex);
 
 #[cfg(feature = "regex")]
 impl Pattern {
-    /// One from its text; with `u` among the flags that it begins with, as in `(?u)` or `(?iu)`, it
-    /// is about characters of Unicode.
+    /// Compiles a pattern. If its first flags include `u`, as in `(?u)` or `(?iu)`, it matches
+    /// Unicode characters.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -55,30 +55,30 @@ impl Pattern {
         compiled.map(Self).map_err(|e| {
             let at = e.offset().and_then(|at| at.checked_sub(SETTINGS.len()));
             let why = e.to_string();
-            // Its own text counts the settings as well.
+            // The offset in the error's own text includes the settings.
             let why = why.rsplit_once(": ").map_or(&*why, |(_, why)| why);
             at.map_or_else(|| why.to_owned(), |at| format!("{why}, at its byte {}", at + 1))
         })
     }
 
-    /// Whether it matches somewhere; what takes too long to be decided does not match.
+    /// Whether it matches somewhere; a search that takes too long counts as no match.
     pub(crate) fn matches(&self, text: &str) -> bool {
         self.0.is_match(text.as_bytes()).unwrap_or(false)
     }
 }
 
-/// Looking takes too long.
+/// The search takes too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GivenUp;
 
 #[cfg(feature = "regex")]
 impl Pattern {
-    /// The text with this in place of everything that it matches; `None` where it matches nothing.
+    /// Replaces every match in a text; `None` without a match.
     pub(crate) fn replace(&self, text: &str, with: &str) -> Result<Option<String>, GivenUp> {
         let (mut out, mut end) = (Vec::new(), 0);
         for found in self.0.find_iter(text.as_bytes()) {
             let found = found.map_err(|_| GivenUp)?;
-            // Nothing in place of nothing.
+            // Empty matches replace nothing.
             if found.start() < found.end() {
                 out.extend_from_slice(&text.as_bytes()[end..found.start()]);
                 out.extend_from_slice(with.as_bytes());
@@ -94,7 +94,7 @@ impl Pattern {
     }
 }
 
-/// Whether the flags at a pattern's beginning have `u`, and the pattern without it.
+/// Whether the flags at a pattern's beginning include `u`, and the pattern without it.
 #[cfg(feature = "regex")]
 fn unicode(text: &str) -> (bool, String) {
     let flags = text.strip_prefix("(?").and_then(|rest| rest.split_once(')'));
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_libmtev_matches() {
         for (pattern, text, expected) in [
-            // The end, and the line end before it.
+            // `$`: the end, and the line end before it.
             ("b$", "ab", true),
             ("b$", "ab\n", true),
             ("b$", "ab\n\n", false),
@@ -127,7 +127,7 @@ mod tests {
             ("$.", "a", false),
             ("a.b", "a\nb", false),
             ("(?s)a.b", "a\nb", true),
-            // Classes of ASCII, bytes.
+            // Classes apply to ASCII and bytes.
             ("^\\w+$", "naïve", false),
             ("\\d", "٣", false),
             ("\\s", "\u{a0}", false),
@@ -138,12 +138,12 @@ mod tests {
             ("é", "café", true),
             ("\\bfé", "café fé", true),
             ("[[:alpha:]]+7", "x7", true),
-            // Unicode only on request.
+            // Unicode on request.
             ("(?u)^\\w+$", "naïve", true),
             ("(?u)^.$", "é", true),
             ("(?iu)É", "é", true),
             ("(?ui)^.\\d$", "É٣", true),
-            // What others do not have.
+            // What other libraries lack.
             ("^\\Qa.b*\\E$", "a.b*", true),
             ("\\Qa.b", "axb", false),
             ("a\\cAb", "a\x01b", true),

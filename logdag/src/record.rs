@@ -23,7 +23,7 @@ impl Location<'_> {
     pub const UNKNOWN: Location<'static> = Location { file: "", line: 0 };
 }
 
-/// A span of `tracing` around a line, with its fields.
+/// A `tracing` span around a line, with its fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Span<'a> {
     /// Its name.
@@ -35,7 +35,7 @@ pub struct Span<'a> {
 /// Additional properties of a line: see [`Stream::log_with`](crate::Stream::log_with).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Details<'a> {
-    /// The time, in microseconds since 1970 UTC; by default that of the call.
+    /// The time, in microseconds since 1970 UTC; by default the time of the call.
     pub micros: Option<u64>,
     /// The target, the program's name for the place that it logs from, such as `my_app::http`;
     /// empty if that is the stream.
@@ -59,10 +59,10 @@ pub struct Record<'a> {
     pub level: Level,
     /// Typed keys with their values.
     pub keys: &'a [(&'a str, Value<'a>)],
-    /// What else is known of it. Its time is [`micros`](Record::micros).
+    /// Additional properties. The time of the line is [`micros`](Record::micros).
     pub details: &'a Details<'a>,
     micros: OnceCell<u64>,
-    /// Number and name of the thread; of the one that it is on where none is given.
+    /// The given number and name of the thread, if any, instead of `this_thread`.
     thread: Option<(u32, &'a str)>,
     this_thread: OnceCell<(u32, Rc<str>)>,
     source: &'a dyn Message,
@@ -86,15 +86,15 @@ pub(crate) fn this_thread() -> (u32, String) {
     THREAD.try_with(|(id, name)| (*id, (**name).to_owned())).unwrap_or_default()
 }
 
-/// The current activity of this thread.
+/// An activity of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
-    /// Nothing here.
+    /// Nothing in this library.
     Other,
     /// It holds locks that logging takes as well, or waits for sinks: a signal handler must not log
     /// now.
     Busy,
-    /// It logs a line: arguments are formatted, filters and hooks asked.
+    /// It logs a line: formats arguments, calls filters and hooks.
     Logging,
     /// It logs the lines that limits have left out, and never waits.
     Reporting,
@@ -114,14 +114,14 @@ shuttle::thread_local! {
 }
 
 impl Doing {
-    /// What it is.
+    /// The current activity of this thread.
     pub(crate) fn now() -> Self {
-        // At a thread's very end there is no telling.
+        // At a thread's very end it is unknown.
         DOING.try_with(Cell::get).unwrap_or(Doing::Writing)
     }
 }
 
-/// The time in which this thread does something; what it did before comes back afterwards.
+/// While this lives, the thread has an activity; dropping it restores the previous one.
 #[derive(Debug)]
 pub(crate) struct While(Doing);
 
@@ -130,14 +130,13 @@ impl While {
         Self(DOING.try_with(|doing| doing.replace(what)).unwrap_or(Doing::Writing))
     }
 
-    /// The time in which it holds locks that logging takes as well.
+    /// The thread holds locks that logging takes as well.
     pub(crate) fn busy() -> Self {
         let now = Doing::now();
         Self::doing(if now == Doing::Other { Doing::Busy } else { now })
     }
 
-    /// The time in which it logs; `None` in the middle of logging, when its lines would come back
-    /// to it.
+    /// The thread logs; `None` if it does so already: its lines would lead back to it.
     #[inline]
     pub(crate) fn logging() -> Option<Self> {
         (Doing::now() == Doing::Other).then(|| Self::doing(Doing::Logging))
@@ -155,7 +154,7 @@ impl Drop for While {
     }
 }
 
-/// The time it is now, in microseconds since 1970 UTC.
+/// The current time, in microseconds since 1970 UTC.
 pub fn now_micros() -> u64 {
     #[cfg(feature = "jlog")]
     return jlog_core::Timestamp::now_micros();
@@ -167,15 +166,15 @@ pub fn now_micros() -> u64 {
 }
 
 impl<'a> Record<'a> {
-    /// A line of this moment and thread is made by [`Stream::log`](crate::Stream::log); this one
-    /// has what is given.
+    /// A line with these properties. [`Stream::log`](crate::Stream::log) makes lines of the current
+    /// time and thread.
     pub fn new(micros: u64, facility: &'a str, message: &'a dyn Message) -> Self {
         let mut record = Self::at(Some(micros), facility, message);
         record.set_thread(0, "");
         record
     }
 
-    /// The same, of this thread. Without a time, it has the time when that is first asked for.
+    /// The same, of this thread. Without a time, the clock is read when the time is first needed.
     pub(crate) fn at(micros: Option<u64>, facility: &'a str, message: &'a dyn Message) -> Self {
         Self {
             micros: micros.map_or_else(OnceCell::new, OnceCell::from),
@@ -213,12 +212,12 @@ impl<'a> Record<'a> {
         self.thread.map_or_else(|| &*self.this_thread().1, |(_, name)| name)
     }
 
-    /// Says which thread logged it.
+    /// Sets the thread that logged it.
     pub fn set_thread(&mut self, id: u32, name: &'a str) {
         self.thread = Some((id, name));
     }
 
-    /// Most sinks do not ask.
+    /// Looked up when it is first needed, because most sinks need no thread.
     fn this_thread(&self) -> &(u32, Rc<str>) {
         // At the very end of a thread its name is no longer available.
         let known = || THREAD.try_with(Clone::clone).unwrap_or_else(|_| (0, Rc::from("")));

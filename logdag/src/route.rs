@@ -1,5 +1,4 @@
-//! Where the lines of a stream go: the graph below it, worked out once for every change of the
-//! graph.
+//! Where the lines of a stream go: the graph below it, computed once for every change of the graph.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,10 +12,10 @@ use crate::record::{Record, now_micros};
 use crate::redact::Redaction;
 use crate::slot::{Slot, TextHook};
 
-/// Hears of lines; one that says `false` stops the line.
+/// A hook for lines; it stops a line by returning `false`.
 pub(crate) type RecordHook = Arc<dyn Fn(&Record<'_>) -> bool + Send + Sync>;
 
-/// Who hears of lines.
+/// The hooks that lines are passed to.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     pub(crate) record: Vec<RecordHook>,
@@ -30,9 +29,9 @@ pub(crate) struct Route {
     pub(crate) steps: Vec<Step>,
     hooks: Arc<Hooks>,
     /// Edges with filters, by stream and place: each is evaluated once for a line, however many
-    /// ways lead over it.
+    /// paths include it.
     edges: Vec<(String, usize)>,
-    /// The least that its stream takes.
+    /// The minimum level of its stream.
     takes: Threshold,
 }
 
@@ -40,14 +39,14 @@ pub(crate) enum Step {
     Deliver {
         slot: Arc<Slot>,
         flags: Flags,
-        /// What the line loses before.
+        /// What is removed from the line first.
         redaction: Option<Arc<Redaction>>,
     },
     /// Counts the lines that reach a stream.
     Count(Arc<AtomicU64>),
-    /// What does not pass continues at `behind`.
+    /// A line that does not pass continues at `behind`.
     Filter { filter: Arc<Filter>, edge: usize, behind: usize, passes: Option<Arc<Passes>> },
-    /// It is held until the speculation is decided.
+    /// The line is kept until the speculation is decided.
     Keep(Arc<Kept>),
 }
 
@@ -66,7 +65,7 @@ impl Passes {
         }
     }
 
-    /// Both numbers; the second is never the greater one.
+    /// Both numbers; the second is never greater than the first.
     pub(crate) fn get(&self) -> (u64, u64) {
         let filtered = self.filtered.load(Ordering::Relaxed);
         (self.lines.load(Ordering::Relaxed).max(filtered), filtered)
@@ -83,22 +82,22 @@ fn evaluate(filter: &Filter, passes: Option<&Arc<Passes>>, record: &Record<'_>) 
 }
 
 impl Route {
-    /// One that leads nowhere yet.
+    /// A route that leads nowhere yet.
     pub(crate) fn new(facility: Arc<str>, hooks: Arc<Hooks>) -> Self {
         Self { facility, steps: Vec::new(), hooks, edges: Vec::new(), takes: Threshold::ALL }
     }
 
-    /// Keeps what is less serious from it.
+    /// Sets the minimum level of its stream.
     pub(crate) fn takes(&mut self, least: Threshold) {
         self.takes = least;
     }
 
-    /// What is less serious gets nowhere.
+    /// Less serious lines reach no sink.
     pub(crate) fn threshold(&self) -> Threshold {
         self.takes.max(Self::least_of(&self.steps, 0..self.steps.len()))
     }
 
-    /// The same for some of the steps, whose filters come before what they apply to.
+    /// The same for some of the steps. Filters come before the steps that they apply to.
     fn least_of(steps: &[Step], within: Range<usize>) -> Threshold {
         let mut least = Threshold::NOTHING;
         let mut at = within.start;
@@ -137,9 +136,9 @@ impl Route {
         }
     }
 
-    /// Takes a line along the steps from one of them on.
+    /// Takes a line through the steps, starting at `from`.
     fn walk(&self, steps: &[Step], from: usize, record: &Record<'_>) {
-        // What is known of the first 64 edges, and of more.
+        // The results of the filters of the first 64 edges, and of more.
         let (mut asked, mut passed) = (0u64, 0u64);
         let mut more: Vec<Option<bool>> = vec![None; self.edges.len().saturating_sub(64)];
         let mut at = from;

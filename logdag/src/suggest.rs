@@ -1,7 +1,7 @@
 //! Suggestions for mistyped names.
 
-/// How many letters are to be changed, put in, left out or swapped with their neighbour to make one
-/// name of the other.
+/// How many letters must be changed, inserted, removed or swapped with their neighbour to turn one
+/// name into the other.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let (mut before, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
@@ -19,8 +19,8 @@ fn distance(a: &str, b: &str) -> usize {
     last.last().copied().unwrap_or(0)
 }
 
-/// The nearest of the known names that this one is one letter away from, or has another case than;
-/// none for a known one.
+/// The nearest of the known names that differ from this one by one letter, or only in case; none
+/// if the name is known.
 pub(crate) fn nearly<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if known.contains(&name) {
         return None;
@@ -32,7 +32,7 @@ pub(crate) fn nearly<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     best.filter(|(away, _)| *away <= 1).map(|(_, known)| known)
 }
 
-/// `; did you mean …?`, with the nearest of the known names if one is near; else nothing.
+/// `; did you mean …?` with the nearest of the known names, if one is near enough; else nothing.
 pub(crate) fn did_you_mean(name: &str, known: &[&str]) -> String {
     // Comparing long names takes too long.
     if name.len() > 64 {

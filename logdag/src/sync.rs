@@ -1,9 +1,9 @@
 //! What threads share: locks of the standard library and arc-swap, or, with the feature `shuttle`,
 //! ones whose schedules a checker chooses.
 //!
-//! Not parking_lot's: its table of those who wait is one for the whole process, and names threads
-//! that a child that was forked does not have. A lock of the standard library is a number and the
-//! kernel's affair.
+//! We do not use parking_lot, because its table of waiting threads belongs to the whole process: in
+//! a forked child it names threads that do not exist. A lock of the standard library is only a
+//! number, and the kernel has the queue.
 
 #[cfg(feature = "shuttle")]
 pub(crate) use jlog_core::sync::{Condvar, Mutex, MutexGuard};
@@ -82,7 +82,7 @@ pub(crate) mod plain {
     }
 }
 
-/// A value with cache lines of its own: as many as processors fetch at once.
+/// A value with separate cache lines: as many as processors fetch at once.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct CachePadded<T>(T);
@@ -118,12 +118,12 @@ mod real {
         thread.thread().id() == std::thread::current().id()
     }
 
-    /// Waits until it is notified.
+    /// Waits for a notification.
     pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, but no longer than this.
+    /// The same, but no longer than `time`.
     pub(crate) fn wait_a_while<'a, T>(
         condvar: &Condvar,
         guard: MutexGuard<'a, T>,
@@ -132,7 +132,7 @@ mod real {
         condvar.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The same, but no longer than until this moment; `false` if that has passed.
+    /// The same, but only until a deadline; `false` if that has passed.
     pub(crate) fn wait_until<'a, T>(
         condvar: &Condvar,
         guard: MutexGuard<'a, T>,
@@ -143,7 +143,7 @@ mod real {
         (guard, !over.timed_out())
     }
 
-    /// Takes a lock that others may hold for long; `None` where they hold it at this moment still.
+    /// Takes a lock that others may hold for long; `None` if they still hold it at the deadline.
     pub(crate) fn lock_until<T>(mutex: &Mutex<T>, deadline: Instant) -> Option<MutexGuard<'_, T>> {
         let mut pause = Duration::from_micros(20);
         loop {
@@ -206,7 +206,7 @@ mod checked {
         guard
     }
 
-    /// The time is over at once.
+    /// The wait ends immediately.
     pub(crate) fn wait_a_while<'a, T>(
         _: &Condvar,
         guard: MutexGuard<'a, T>,
@@ -229,7 +229,7 @@ mod checked {
         Some(mutex.lock())
     }
 
-    /// A checker's thread waits.
+    /// Under the checker, this waits.
     pub(crate) fn lock_at_once<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         Some(mutex.lock())
     }

@@ -1,5 +1,5 @@
-//! Programs that use `tracing`: targets become streams, fields become keys, those of spans
-//! included.
+//! Programs that use `tracing`: targets become streams, and fields, including those of spans,
+//! become keys.
 
 use std::fmt::{self, Write};
 
@@ -42,8 +42,8 @@ impl GraphLayer {
         Self { targets: Targets::new(graph), alone: false }
     }
 
-    /// Declares that there is no other layer: then nothing of events whose stream leads nowhere is
-    /// evaluated. (Other layers would not get them either.)
+    /// Declares that there is no other layer: then events whose stream leads nowhere are not
+    /// evaluated at all. (Other layers would not get them either.)
     #[must_use]
     pub fn alone(self) -> Self {
         Self { alone: true, ..self }
@@ -103,8 +103,8 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            // Writing to a String fails only if the value's own formatting does: then what it gave
-            // so far stays.
+            // Writing to a String fails only if the value's own formatting does: then what was
+            // written so far stays.
             let _ = write!(self.message, "{value:?}");
         } else {
             self.add(field, OwnedValue::Str(format!("{value:?}")));
@@ -120,11 +120,11 @@ struct LogRecord {
     line: u32,
 }
 
-/// The beginning of their names.
+/// The prefix of the names of these fields.
 const OF_LOG: &str = "log.";
 
 impl LogRecord {
-    /// Of an event that was one.
+    /// The record that an event was, if it was one.
     fn of(event: &Event<'_>) -> Option<Self> {
         let metadata = event.metadata();
         let was_one = metadata.target() == "log" && metadata.fields().field("log.target").is_some();
@@ -172,7 +172,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         let takes = || {
-            // Without one, there is no more to come of the event.
+            // Without a stream, nothing more is logged of the event.
             let stream = self.targets.stream_of_line(metadata.target());
             stream.is_some_and(|stream| stream.takes(level(*metadata.level())))
         };
@@ -225,7 +225,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
         let fields: Vec<Vec<(&str, Value<'_>)>> = around.iter().map(|(_, fields)| borrowed(fields)).collect();
         let mut keys: Vec<(&str, Value<'_>)> = Vec::new();
         for (name, value) in fields.iter().flatten().copied().chain(borrowed(&own.keys)) {
-            // The innermost one counts.
+            // The innermost field of a name counts.
             match keys.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, old)) => *old = value,
                 None => keys.push((name, value)),

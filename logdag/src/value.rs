@@ -30,7 +30,7 @@ pub enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// It as a number, if it is one.
+    /// The value as a number, if it is one.
     pub(crate) fn as_number(self) -> Option<f64> {
         match self {
             Value::I64(n) => Some(n as f64),
@@ -66,7 +66,7 @@ impl fmt::Display for Value<'_> {
     }
 }
 
-/// A text that is one value of JSON.
+/// A text that is one JSON value.
 ///
 /// ```
 /// use logdag::{Json, Value};
@@ -86,7 +86,7 @@ impl<'a> Json<'a> {
         Some(Self(raw.get()))
     }
 
-    /// One that is known to be right.
+    /// A text that is known to be JSON.
     pub(crate) fn trusted(text: &'a str) -> Self {
         Self(text)
     }
@@ -107,7 +107,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// A value that was read from a JSON text: its own where that had to be decoded.
+/// A value that was read from a JSON text, owned if it had to be decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Parsed<'a> {
     Text(Cow<'a, str>),
@@ -119,7 +119,7 @@ impl<'a> Parsed<'a> {
     pub(crate) fn of(raw: &'a RawValue) -> Self {
         let text = raw.get();
         Parsed::Other(match text.as_bytes().first() {
-            // Half a surrogate pair is valid JSON, but no text: it stays as it was written.
+            // Half a surrogate pair is valid JSON, but not text: it stays as it was written.
             Some(b'"') => match decoded(text) {
                 Some(decoded) => return Parsed::Text(decoded),
                 None => Value::Json(Json::trusted(text)),
@@ -195,7 +195,7 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
-/// What a JSON text between quotation marks says, if it is a text.
+/// The contents of a JSON string, if they are text.
 fn decoded(text: &str) -> Option<Cow<'_, str>> {
     match text.get(1..text.len().saturating_sub(1)) {
         Some(inside) if memchr::memchr(b'\\', inside.as_bytes()).is_none() => Some(Cow::Borrowed(inside)),
@@ -203,7 +203,7 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A number of JSON; as it was written where no other type has exactly this number.
+/// A JSON number; as it was written if no other type can hold exactly this number.
 fn number(text: &str) -> Value<'_> {
     if text == "-0" {
         // No integer has this sign, and a float would come out as -0.0.
@@ -220,7 +220,7 @@ fn number(text: &str) -> Value<'_> {
 }
 
 /// A decimal number's sign, digits without zeros around them, and the exponent of the first one;
-/// `None` where the exponent is beyond all numbers.
+/// `None` if the exponent is too large to parse.
 fn decimal(text: &str) -> Option<(bool, String, i64)> {
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
@@ -239,7 +239,7 @@ fn decimal(text: &str) -> Option<(bool, String, i64)> {
 pub(crate) enum OwnedValue {
     Str(String),
     Json(String),
-    /// One without a text.
+    /// A value without a text.
     Plain(Value<'static>),
 }
 
@@ -280,7 +280,7 @@ impl OwnedValue {
     }
 }
 
-/// Keys as a line has them.
+/// Owned keys in the form that a line has.
 pub(crate) fn borrowed<K: AsRef<str>>(keys: &[(K, OwnedValue)]) -> Vec<(&str, Value<'_>)> {
     keys.iter().map(|(key, value)| (key.as_ref(), value.value())).collect()
 }

@@ -9,7 +9,7 @@ use crate::record::Record;
 use crate::value::Value;
 
 fn string(text: &str, out: &mut Vec<u8>) {
-    // Most texts have nothing to escape, and several bytes at a time are looked at for that.
+    // Most texts have nothing to escape, which can be checked for several bytes at a time.
     let is_escaped = |byte: u8| byte < b' ' || matches!(byte, b'"' | b'\\');
     if text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
         // Writing to a Vec cannot fail.

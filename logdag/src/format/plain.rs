@@ -129,7 +129,7 @@ fn keys(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// A value behind its key.
+/// A value after its key.
 pub(super) fn key_value(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Str(text) => logfmt(text, out),

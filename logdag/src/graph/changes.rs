@@ -70,7 +70,7 @@ impl Graph {
     ///
     /// # Errors
     /// The stream that cannot be set up, with the error of [`configure`](Graph::configure) or
-    /// [`connect`](Graph::connect) says.
+    /// [`connect`](Graph::connect).
     pub fn apply(&self, list: Vec<StreamConfig>) -> Result<(), ApplyError> {
         let turns = Arc::clone(&self.streams().turns);
         let _one_at_a_time = turns.configuring.lock();
@@ -89,7 +89,7 @@ impl Graph {
     ///
     /// # Errors
     /// The stream that cannot be set up, with the error of [`configure`](Graph::configure) or
-    /// [`connect`](Graph::connect) says.
+    /// [`connect`](Graph::connect).
     pub fn replace(&self, list: Vec<StreamConfig>) -> Result<(), ApplyError> {
         let turns = Arc::clone(&self.streams().turns);
         let _one_at_a_time = turns.configuring.lock();
@@ -285,7 +285,7 @@ impl Graph {
     /// Changes a stream's type and path; the old sink is closed when the last line is written.
     ///
     /// # Errors
-    /// [`GraphError::UnknownStream`]; [`GraphError::Sink`]: nothing is changed then.
+    /// [`GraphError::UnknownStream`]; [`GraphError::Sink`], in which case nothing changes.
     pub fn set_type_and_path(&self, name: &str, kind: &str, path: &str) -> Result<(), GraphError> {
         let (mut options, spec) = {
             let streams = self.streams();

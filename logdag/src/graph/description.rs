@@ -60,7 +60,7 @@ pub struct StreamInfo {
     /// Whether libmtev's statistics include it
     /// ([`StreamOptions::stats`](crate::StreamOptions::stats)).
     pub stats: bool,
-    /// Lines that came to it and could reach a sink from there, over all ways, if
+    /// Lines that came to it on any path and could reach a sink from there, if
     /// [`stats`](StreamInfo::stats) is on. A stream without a sink counts, too.
     pub came: Option<u64>,
     /// The counters of its sink.

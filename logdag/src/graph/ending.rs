@@ -105,7 +105,7 @@ impl Graph {
     }
 
     /// Reports on stderr that nothing was written at all, although lines went to streams that lead
-    /// nowhere. If a stream has another name than the crate that logs, nothing else tells why.
+    /// nowhere. If a stream has another name than the crate that logs, nothing else shows why.
     pub(crate) fn report_unheard(&self) {
         let streams = self.streams();
         let unheard = streams.unheard();

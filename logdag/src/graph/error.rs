@@ -4,11 +4,11 @@ use std::io;
 
 use crate::filter::FilterError;
 
-/// The most streams in a row that a line passes.
+/// The maximum number of streams in a row that a line passes.
 pub(super) const MAX_DEPTH: usize = 1000;
-/// The most ways that a line takes from a stream, over streams and outlets together.
+/// The maximum number of paths from a stream, counting streams and outlets together.
 pub(super) const MAX_WAYS: usize = 10_000;
-/// Longest name of a stream, in bytes.
+/// The maximum length of a stream's name, in bytes.
 pub(crate) const MAX_NAME: usize = 255;
 
 /// Why the graph could not be changed.

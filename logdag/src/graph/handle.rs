@@ -1,4 +1,4 @@
-//! The handle of a graph, and what it says of its streams.
+//! The handle of a graph, and how it shows its streams.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

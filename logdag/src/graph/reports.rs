@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Reports and their targets.
 pub(super) struct Reports(Vec<(String, String, Arc<Route>)>);
 
-/// Takes what limits have left out; `untold` gets it for one outlet.
+/// Takes what limits have left out; `unreported` gets it for one outlet.
 pub(super) fn take(streams: &Streams, unreported: impl Fn(&Filter) -> Option<LeftOut>) -> Reports {
     let outlets = streams.by_name.iter().flat_map(|(name, state)| {
         let filters = state.outlets.iter().filter_map(|outlet| Some((&outlet.to, outlet.filter.as_ref()?)));

@@ -228,7 +228,7 @@ impl Graph {
     /// # Errors
     /// The sinks that fail, take longer than their streams'
     /// [`drain_limit`](StreamOptions::drain_limit), or have lost lines since the last flush; the
-    /// others are flushed all the same.
+    /// others are flushed nevertheless.
     pub fn flush(&self) -> Result<(), GraphError> {
         report_reentrant(0);
         self.report_left_out();
@@ -254,7 +254,7 @@ impl Graph {
     /// The same for all sinks of a type.
     ///
     /// # Errors
-    /// The sinks that cannot be reopened; the others are reopened all the same.
+    /// The sinks that cannot be reopened; the others are reopened nevertheless.
     pub fn reopen_type(&self, kind: &str) -> Result<(), GraphError> {
         self.reopen_those(|state| state.kind() == kind, true)
     }

@@ -173,7 +173,7 @@ pub(super) fn check_name(name: &str) -> Result<(), GraphError> {
 pub(super) enum Fault<'a> {
     /// These streams form a cycle: each leads to the next, and the last to the first.
     Cycle(Vec<&'a str>),
-    /// Lines of this stream would go too far, or take too many ways.
+    /// Lines of this stream would pass too many streams in a row, or take too many paths.
     TooLarge(&'a str),
 }
 

@@ -1,4 +1,4 @@
-//! Texts with JSON in them that are not JSON: cut off, continued from somewhere else, or with words
+//! Texts that contain JSON but are not JSON: cut off, continued from somewhere else, or with words
 //! around it.
 
 use std::borrow::Cow;
@@ -6,12 +6,11 @@ use std::borrow::Cow;
 use super::{MAX_DEPTH, REDACTED};
 
 /// Replaces the values of the hidden names; `None` if there is none. A name is the text between
-/// quotation marks in front of a colon. Where it is not clear where a value ends, it goes to the
-/// end of the text.
+/// quotation marks before a colon. A value whose end is unclear extends to the end of the text.
 pub(super) fn redact(text: &str, hides: impl Fn(&str) -> bool) -> Option<String> {
     let mut out = String::new();
     let mut kept = 0;
-    // Those that a text may have begun with, each within the one before.
+    // The marks that may have opened a text, each within the previous one.
     let mut before: Vec<Mark> = Vec::new();
     let mut at = 0;
     while let Some(mark) = Mark::next(text, at) {
@@ -34,8 +33,7 @@ pub(super) fn redact(text: &str, hides: impl Fn(&str) -> bool) -> Option<String>
     (kept > 0).then(|| out + &text[kept..])
 }
 
-/// A quotation mark with the backslashes in front of it: within texts of JSON that are in texts of
-/// JSON there are some.
+/// A quotation mark with the backslashes before it, which occur in JSON strings that contain JSON.
 #[derive(Clone, Copy)]
 struct Mark {
     escapes: usize,
@@ -64,8 +62,7 @@ fn behind_colon(text: &str, from: usize) -> Option<usize> {
     (text.as_bytes().get(colon) == Some(&b':')).then(|| skip_space(text, colon + 1))
 }
 
-/// A name without the escapes of JSON, however many times it has been escaped in texts that are no
-/// deeper than is looked.
+/// A name without the escapes of JSON, however often it has been escaped, up to the maximum depth.
 fn decoded(name: &str) -> Cow<'_, str> {
     let mut name = Cow::Borrowed(name);
     for _ in 0..MAX_DEPTH {
@@ -80,8 +77,8 @@ fn decoded(name: &str) -> Cow<'_, str> {
     name
 }
 
-/// Where a value ends, and the quotation mark that it has, if any, in a text whose quotation marks
-/// have `escapes`.
+/// The quotation mark of a value, if any, and where the value ends, in a text whose quotation marks
+/// have this number of `escapes`.
 fn end_of_value(text: &str, from: usize, escapes: usize) -> (Option<&str>, usize) {
     let is_end = |mark: &Mark| mark.escapes <= escapes;
     let marks = |from: usize| {
@@ -120,7 +117,7 @@ fn end_of_container(text: &str, from: usize, escapes: usize) -> usize {
         }
         match mark {
             None => return text.len(),
-            // The text that it is in ends.
+            // The surrounding text ends.
             Some(mark) if mark.escapes < escapes => return mark.start,
             Some(mark) => {
                 within_text ^= mark.escapes == escapes;

@@ -112,7 +112,7 @@ impl Redaction {
         both
     }
 
-    /// Calls with the line without what is not to be written.
+    /// Calls a function with the redacted line.
     pub(crate) fn apply<R>(&self, record: &Record<'_>, work: impl FnOnce(&Record<'_>) -> R) -> R {
         let message = self.message(record.message());
         let keys = self.values(record.keys);
@@ -139,7 +139,7 @@ impl Redaction {
         work(&redacted)
     }
 
-    /// Whether the value of a name is not to be seen; `path` is all names from the key on.
+    /// Whether the value of a name is redacted; `path` consists of all names from the key on.
     fn hides(&self, name: &str, path: &str) -> bool {
         self.keys.iter().any(|key| key.eq_ignore_ascii_case(name) || key.eq_ignore_ascii_case(path))
     }
@@ -152,7 +152,7 @@ impl Redaction {
 
     fn message<'a>(&self, message: &'a str) -> Cow<'a, str> {
         let mut message = self.text_or_json(message, "", 0);
-        // It may have been the value of one of these in an event, and have paths from there on.
+        // In an event it may have been the value of one of these keys, where paths begin.
         for key in MESSAGE_KEYS {
             let is_below = |name: &String| name.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
             if self.keys.iter().any(is_below)
@@ -164,7 +164,7 @@ impl Redaction {
         message
     }
 
-    /// A text, which may be an object or an array of JSON, or have some in it.
+    /// Redacts a text, which may be a JSON object or array, or contain one.
     fn text_or_json<'a>(&self, text: &'a str, path: &str, depth: usize) -> Cow<'a, str> {
         let may_be_json = !self.keys.is_empty() && text.trim_start().starts_with(['{', '[']);
         let json = may_be_json.then(|| serde_json::from_str::<&RawValue>(text).ok()).flatten();
@@ -175,7 +175,7 @@ impl Redaction {
         };
         match redacted {
             None => self.text(text),
-            // A pattern may be about more than one value.
+            // A pattern may match across several values.
             Some(redacted) => Cow::Owned(self.text(&redacted).into_owned()),
         }
     }
@@ -190,8 +190,7 @@ impl Redaction {
         keys.iter().zip(names).map(new).collect()
     }
 
-    /// What replaces each name of an object: names stay different, so that none takes the place of
-    /// another one.
+    /// What replaces each name of an object. Names stay different, so that none replaces another.
     fn names<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Vec<Option<String>> {
         let new = |name: &str| match self.text(name) {
             Cow::Borrowed(_) => None,
@@ -241,8 +240,8 @@ impl Redaction {
         }
     }
 
-    /// What replaces a text that is the value of a name; in one that is JSON itself, paths begin
-    /// with the name or at its root.
+    /// What replaces a text that is the value of a name. If the text is JSON, paths begin with the
+    /// name or at the text's root.
     fn text_value(&self, text: &str, path: &str, depth: usize) -> Option<String> {
         let from_name = self.text_or_json(text, path, depth);
         let from_root = self.text_or_json(&from_name, "", depth);
@@ -253,7 +252,7 @@ impl Redaction {
         }
     }
 
-    /// A text without what the patterns match.
+    /// Redacts what the patterns match in a text.
     fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
         for (_, pattern) in &self.patterns {
@@ -266,7 +265,7 @@ impl Redaction {
         text
     }
 
-    /// A value of JSON; `None` where all of it may stay.
+    /// Redacts a JSON value; `None` if it stays as it is.
     fn json(&self, raw: &RawValue, path: &str, depth: usize) -> Option<String> {
         if depth > MAX_DEPTH {
             return Some(REDACTED_JSON.to_owned());
@@ -325,7 +324,7 @@ enum New {
     Json(String),
 }
 
-/// What replaces a key: its name and its value, where they may not stay.
+/// What replaces the name and the value of a key; `None` keeps them.
 struct NewKey {
     name: Option<String>,
     value: Option<New>,
