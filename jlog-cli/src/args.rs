@@ -633,6 +633,7 @@ pub struct ShipmentArgs {
     /// with TLS), a receiver of OpenTelemetry's logs: otlp+http://HOST:PORT?service.name=NAME
     /// (otlp+https://… with TLS), a stream of NATS: nats://HOST:PORT/STREAM?subject=SUBJECT
     /// (tls://… with TLS), or a topic of Kafka: kafka://HOST:PORT,HOST:PORT/TOPIC
+    /// (kafka+tls://… with TLS)
     #[arg(required = false, required_unless_present = "config")]
     pub destination: String,
     /// Add the subscriber if it is missing, beginning with this record or this time (0:0: with the
@@ -692,7 +693,8 @@ pub struct ShipmentArgs {
     /// The environment variable that has the token
     #[arg(long, value_name = "VARIABLE", conflicts_with_all = ["user", "token_file"])]
     pub token_env: Option<String>,
-    /// A user, for `Authorization: Basic`, or NATS, with --password-file or --password-env
+    /// A user, for `Authorization: Basic`, NATS, or Kafka (SASL), with --password-file or
+    /// --password-env
     #[arg(long, value_name = "NAME", requires = "password")]
     pub user: Option<String>,
     /// A file whose first line is the user's password

@@ -461,15 +461,15 @@ fn destination(
     if to.starts_with("nats://") || to.starts_with("tls://") {
         return nats(args, mapping, secrets);
     }
-    if to.starts_with("kafka://") {
-        return kafka(args, mapping);
+    if to.starts_with("kafka://") || to.starts_with("kafka+tls://") {
+        return kafka(args, mapping, secrets);
     }
     let (loki, otlp) = (to.strip_prefix("loki+"), to.strip_prefix("otlp+"));
     let url = loki.or(otlp).unwrap_or(to);
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(Failure::new(format!(
             "{to:?} is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, \
-             otlp+http://…, otlp+https://…, nats://…, tls://… or kafka://…"
+             otlp+http://…, otlp+https://…, nats://…, tls://…, kafka://… or kafka+tls://…"
         )));
     }
     let mut options = HttpOptions::default();
@@ -547,25 +547,41 @@ fn nats(args: &ShipmentArgs, mapping: &Mapping, secrets: &Secrets) -> Result<Box
 }
 
 #[cfg(feature = "kafka")]
-fn kafka(args: &ShipmentArgs, mapping: &Mapping) -> Result<Box<dyn Destination>, Failure> {
+fn kafka(args: &ShipmentArgs, mapping: &Mapping, secrets: &Secrets) -> Result<Box<dyn Destination>, Failure> {
     let failed = |why: String| Failure::new(format!("cannot ship to Kafka: {why}"));
-    let token = args.token_file.is_some() || args.token_env.is_some();
-    let login = args.user.is_some() || token || args.credentials.is_some();
-    if login || args.ca.is_some() || args.client_cert.is_some() {
-        return Err(failed(
-            "jlog has no TLS and no login for Kafka: leave out --ca, --client-cert, --user, --token-file, --token-env and --credentials".to_owned(),
-        ));
-    }
     let mut options = jlog_ship::destinations::KafkaOptions::default();
     options.mapping = mapping.clone();
+    options.password = secrets.password.clone();
+    options.ca = args.ca.clone();
+    options.client = args.client_cert.clone().zip(args.client_key.clone());
+    if secrets.token.is_some() || secrets.credentials.is_some() {
+        return Err(failed(
+            "it has no tokens and no credentials files: log in with --user and --password-file or --password-env"
+                .to_owned(),
+        ));
+    }
+    #[cfg(not(feature = "kafka-ssl"))]
+    if args.destination.starts_with("kafka+tls://")
+        || options.ca.is_some()
+        || options.client.is_some()
+        || options.password.is_some()
+    {
+        return Err(failed(
+            "this jlog was built without its TLS and SASL: build one with \
+             `cargo build --release -p jlog-cli --features kafka-ssl`, which needs a C compiler, make, and OpenSSL's headers"
+                .to_owned(),
+        ));
+    }
     let kafka = jlog_ship::destinations::Kafka::new(&args.destination, &options).map_err(failed)?;
     Ok(Box::new(kafka))
 }
 
 #[cfg(not(feature = "kafka"))]
-fn kafka(_: &ShipmentArgs, _: &Mapping) -> Result<Box<dyn Destination>, Failure> {
-    Err(Failure::new(
-        "this jlog was built without Kafka: build one with `cargo build --release -p jlog-cli --features kafka`, \
-         which needs a C compiler and make",
-    ))
+fn kafka(args: &ShipmentArgs, _: &Mapping, _: &Secrets) -> Result<Box<dyn Destination>, Failure> {
+    let secured = args.user.is_some() || args.ca.is_some() || args.destination.starts_with("kafka+tls://");
+    let (feature, headers) = if secured { ("kafka-ssl", ", OpenSSL's headers") } else { ("kafka", "") };
+    Err(Failure::new(format!(
+        "this jlog was built without Kafka: build one with \
+         `cargo build --release -p jlog-cli --features {feature}`, which needs a C compiler{headers} and make"
+    )))
 }

@@ -8,8 +8,9 @@
 //! if the destination knows what it has.
 //!
 //! [`Destination`] is a trait with an example. The crate's own destinations are in
-//! [`destinations`], most of them behind a feature: `exec`, `http`, `kafka`, `nats`. A [`Mapping`]
-//! derives subjects, headers, labels and other properties from messages that are JSON.
+//! [`destinations`], most of them behind a feature: `exec`, `http`, `kafka` (with TLS and
+//! SASL: `kafka-ssl`), `nats`. A [`Mapping`] derives subjects, headers, labels and other properties
+//! from messages that are JSON.
 //!
 //! [`Shipper::filter`] leaves messages out. With the feature `filter`, `Filter` is an expression
 //! over the keys of messages that are JSON, and with `regex`, it may have regular expressions, with
@@ -26,7 +27,7 @@ mod mapping;
 mod report;
 mod shipper;
 mod source;
-#[cfg(any(feature = "http", feature = "nats"))]
+#[cfg(any(feature = "http", feature = "kafka-ssl", feature = "nats"))]
 mod tls;
 
 pub use aside::{SetAside, unwrap as unwrap_set_aside};

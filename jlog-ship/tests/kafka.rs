@@ -24,6 +24,9 @@ use serde_json::Value;
 
 use self::support::{Running, append, feed, shipper, texts, until};
 
+#[cfg(feature = "kafka-ssl")]
+#[path = "kafka/secured.rs"]
+mod secured;
 mod support;
 
 /// A Python that has `confluent-kafka`; `None`, with a message, if there is none and none is
@@ -482,8 +485,10 @@ fn wrong_urls_are_reported() {
         ("kafka:///t", "\"\" names no brokers: kafka://HOST:PORT,HOST:PORT/TOPIC"),
         ("kafka://h:9092", "\"\" is not the name of a topic: kafka://h:9092/TOPIC"),
         ("kafka://h/a%20b", "\"a%20b\" is not the name of a topic"),
+        ("kafka+tls:///t", "names no brokers: kafka"),
+        ("http://h/t", "\"http://h/t\" is not a kafka:// or kafka+tls:// URL"),
         ("kafka://a:b@h/t", "everybody can see a password in a URL"),
-        ("kafka://h/t?acks=1", "acks=1 is not known: key=…, and librdkafka's batch.size, "),
+        ("kafka://h/t?acks=1", "acks=1 is not known: key=…, sasl.mechanism=…, and librdkafka's batch.size, "),
         ("kafka://h/t?linger.ms=soon", "linger.ms=soon: Invalid value for configuration property"),
         (
             "kafka://h/t?compression.type=zip",

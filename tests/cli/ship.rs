@@ -68,7 +68,7 @@ fn wrong_destinations_are_reported() {
     for (arguments, says) in [
         (
             vec!["s", "ftp://x"],
-            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, otlp+http://…, otlp+https://…, nats://…, tls://… or kafka://…",
+            "\"ftp://x\" is not a destination: jlog:DIRECTORY, exec:COMMAND, http://…, https://…, loki+http://…, loki+https://…, otlp+http://…, otlp+https://…, nats://…, tls://…, kafka://… or kafka+tls://…",
         ),
         (vec!["s", "nats://h/S"], "cannot ship to NATS: it needs the subject of the messages: ?subject=…"),
         (vec!["s", "nats://a:b@h/S?subject=x"], "everybody can see a password in a URL"),
@@ -89,13 +89,33 @@ fn wrong_destinations_are_reported() {
         ),
         #[cfg(feature = "kafka")]
         (
+            vec!["s", "kafka://h/t", "--token-env", "PATH"],
+            "cannot ship to Kafka: it has no tokens and no credentials files: log in with --user",
+        ),
+        #[cfg(all(feature = "kafka", not(feature = "kafka-ssl")))]
+        (
+            vec!["s", "kafka+tls://h/t"],
+            "built without its TLS and SASL: build one with `cargo build --release -p jlog-cli --features kafka-ssl`",
+        ),
+        #[cfg(feature = "kafka-ssl")]
+        (
             vec!["s", "kafka://h/t", "--ca", "ca.pem"],
-            "cannot ship to Kafka: jlog has no TLS and no login for Kafka: leave out --ca,",
+            "cannot ship to Kafka: certificates are for TLS: kafka+tls://…",
+        ),
+        #[cfg(feature = "kafka-ssl")]
+        (
+            vec!["s", "kafka+tls://h/t", "--ca", "/not/there"],
+            "cannot ship to Kafka: cannot read certificates from /not/there: No such file",
         ),
         #[cfg(not(feature = "kafka"))]
         (
             vec!["s", "kafka://h/t"],
             "this jlog was built without Kafka: build one with `cargo build --release -p jlog-cli --features kafka`",
+        ),
+        #[cfg(not(feature = "kafka"))]
+        (
+            vec!["s", "kafka+tls://h/t"],
+            "this jlog was built without Kafka: build one with `cargo build --release -p jlog-cli --features kafka-ssl`",
         ),
         (vec!["s", "jlog:"], "jlog: needs the path of a feed after it"),
         (vec!["s", "http://a:b@c/"], "cannot ship over HTTP: everybody can see a password in a URL"),

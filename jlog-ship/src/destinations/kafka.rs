@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::{
 };
 
 mod ledger;
+mod security;
 
 /// The header that has a message's id.
 const ID: &str = "jlog-id";
@@ -49,11 +51,27 @@ const PROPERTIES: [&str; 9] = [
 ];
 
 /// How to produce to a topic.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct KafkaOptions {
     /// The key, time and headers of records, by the JSON of their messages.
     pub mapping: Mapping,
+    /// A user and a password, for SASL. Takes the feature `kafka-ssl`.
+    pub password: Option<(String, String)>,
+    /// For TLS, certificates to trust besides the system's, in a PEM file.
+    pub ca: Option<PathBuf>,
+    /// For TLS, a client certificate and its key, in PEM files.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl fmt::Debug for KafkaOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mapping, password, ca, client } = self;
+        let user = password.as_ref().map(|(user, _)| user);
+        let mut options = f.debug_struct("KafkaOptions");
+        options.field("mapping", mapping).field("user", &user).field("ca", ca).field("client", client);
+        options.finish_non_exhaustive()
+    }
 }
 
 /// Produces records to a Kafka topic, which must exist.
@@ -76,6 +94,8 @@ pub struct Kafka {
     key: Option<String>,
     mapping: Mapping,
     config: ClientConfig,
+    /// What may be wrong if brokers end connections.
+    hint: &'static str,
     limits: Limits,
     ledger: Arc<Ledger>,
     producer: Option<ThreadedProducer<Context>>,
@@ -88,35 +108,42 @@ impl fmt::Debug for Kafka {
 }
 
 impl Kafka {
-    /// A topic: `kafka://HOST:PORT,HOST:PORT/TOPIC`, with `?key=TEXT` for a key that all records
-    /// get, and properties of librdkafka's producer, such as
-    /// `&compression.type=lz4&message.max.bytes=2000000`.
+    /// A topic: `kafka://HOST:PORT,HOST:PORT/TOPIC`, or `kafka+tls://…`, with `?key=TEXT` for a key
+    /// that all records get, and properties of librdkafka's producer, such as
+    /// `&compression.type=lz4&message.max.bytes=2000000`. `&sasl.mechanism=` is `SCRAM-SHA-512`
+    /// unless it is `SCRAM-SHA-256` or, with TLS, `PLAIN`.
+    ///
+    /// TLS, and a user with a password, take the feature `kafka-ssl`.
     ///
     /// # Errors
     /// A description of the mistake.
     pub fn new(url: &str, options: &KafkaOptions) -> Result<Self, String> {
-        let rest = url.strip_prefix("kafka://").ok_or_else(|| format!("{url:?} is not a kafka:// URL"))?;
+        let (scheme, rest) = url
+            .split_once("://")
+            .filter(|(scheme, _)| matches!(*scheme, "kafka" | "kafka+tls"))
+            .ok_or_else(|| format!("{url:?} is not a kafka:// or kafka+tls:// URL"))?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (hosts, topic) = place.split_once('/').unwrap_or((place, ""));
         if hosts.contains('@') {
-            return Err("everybody can see a password in a URL".to_owned());
+            return Err("everybody can see a password in a URL: give it in a file".to_owned());
         }
         if hosts.split(',').any(|host| host.is_empty() || host.contains(char::is_whitespace)) {
-            return Err(format!("{hosts:?} names no brokers: kafka://HOST:PORT,HOST:PORT/TOPIC"));
+            return Err(format!("{hosts:?} names no brokers: {scheme}://HOST:PORT,HOST:PORT/TOPIC"));
         }
         let known = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if topic.is_empty() || topic.len() > 249 || !topic.chars().all(known) || matches!(topic, "." | "..") {
-            return Err(format!("{topic:?} is not the name of a topic: kafka://{hosts}/TOPIC"));
+            return Err(format!("{topic:?} is not the name of a topic: {scheme}://{hosts}/TOPIC"));
         }
         let mut config = ClientConfig::new();
-        let mut key = None;
+        let (mut key, mut mechanism) = (None, None);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "key" => key = Some(value.into_owned()),
+                "sasl.mechanism" => mechanism = Some(value.into_owned()),
                 _ if PROPERTIES.contains(&&*name) => drop(config.set(name, value)),
                 _ => {
                     return Err(format!(
-                        "{name}={value} is not known: key=…, and librdkafka's {}",
+                        "{name}={value} is not known: key=…, sasl.mechanism=…, and librdkafka's {}",
                         PROPERTIES.join(", ")
                     ));
                 }
@@ -125,6 +152,9 @@ impl Kafka {
         options.mapping.only(&[MappingKind::Key, MappingKind::Timestamp, MappingKind::Header])?;
         if options.mapping.headers().any(|name| name == ID) {
             return Err(format!("the header {ID} has the id of a message, and cannot be mapped"));
+        }
+        for (name, value) in security::properties(scheme == "kafka+tls", options, mechanism.as_deref())? {
+            config.set(name, value);
         }
         // Only librdkafka's log says why the producer repeats a request.
         config.set("debug", "msg");
@@ -147,15 +177,23 @@ impl Kafka {
         }
         // Finds mistakes in properties before there is a broker.
         config.create_native_config().map_err(|e| match e {
+            KafkaError::ClientConfig(_, why, name, _) if security::is_secret(&name) => {
+                format!("{name}: {why}")
+            }
             KafkaError::ClientConfig(_, why, name, value) => format!("{name}={value}: {why}"),
             e => e.to_string(),
         })?;
         Ok(Self {
-            shown: format!("kafka://{hosts}/{topic}"),
+            shown: format!("{scheme}://{hosts}/{topic}"),
             topic: topic.to_owned(),
             key,
             mapping: options.mapping.clone(),
             config,
+            hint: match (scheme, &options.password) {
+                ("kafka", None) => "the brokers may require TLS (kafka+tls://…) or a login",
+                ("kafka", Some(_)) => "the brokers may require TLS (kafka+tls://…)",
+                _ => "these may be listeners without TLS (kafka://…)",
+            },
             limits: Limits { messages: MESSAGES, in_flight: IN_FLIGHT, ..Limits::default() },
             ledger: Arc::default(),
             producer: None,
@@ -171,7 +209,8 @@ impl Kafka {
         let producer = match &self.producer {
             Some(producer) => producer.clone(),
             None => {
-                let context = Context { ledger: Arc::clone(&self.ledger), generation: self.ledger.begin() };
+                let (ledger, generation) = (Arc::clone(&self.ledger), self.ledger.begin());
+                let context = Context { ledger, generation, hint: self.hint };
                 let producer = ThreadedProducer::from_config_and_context(&self.config, context)
                     .map_err(|e| Refusal::misconfigured(reason(&e)))?;
                 self.producer.insert(producer).clone()
@@ -369,6 +408,8 @@ fn repeated(line: &str) -> Option<&str> {
 struct Context {
     ledger: Arc<Ledger>,
     generation: u32,
+    /// What may be wrong if brokers end connections.
+    hint: &'static str,
 }
 
 impl ClientContext for Context {
@@ -389,8 +430,39 @@ impl ClientContext for Context {
         }
         page.failed |= code == RDKafkaErrorCode::Fatal;
         // Why brokers are down is more informative than the fact that all of them are.
-        self.ledger.hear(refusal(code, why), code != RDKafkaErrorCode::AllBrokersDown);
+        self.ledger.hear(connection(code, why, self.hint), code != RDKafkaErrorCode::AllBrokersDown);
     }
+}
+
+/// The refusal for an error of a connection, without what differs from one try to the next, and
+/// without the names of librdkafka's options and OpenSSL's files.
+fn connection(code: RDKafkaErrorCode, why: &str, hint: &str) -> Refusal {
+    let why = match why.rsplit_once(" (after ") {
+        Some((why, state)) if state.ends_with(')') => why,
+        _ => why,
+    };
+    if let Some((before, reason)) = why.split_once("SSL routines::") {
+        let place = before.rfind(": ").map_or(before, |at| &before[..at]);
+        let place = place.strip_suffix(": SSL handshake failed").unwrap_or(place);
+        let reason = match reason {
+            _ if reason.starts_with("certificate verify failed") => {
+                "no trusted authority vouches for the broker's certificate, for this name and this time"
+            }
+            _ => reason,
+        };
+        return Refusal::misconfigured(format!("{place}: {reason}"));
+    }
+    let (text, plain) = match why.split_once(": connecting to a PLAINTEXT broker listener?") {
+        Some((text, _)) => (text, true),
+        None => (why, false),
+    };
+    let ended = ["Send failed", "Receive failed", "Disconnected"].iter().any(|what| text.contains(what));
+    let text = match ended || code == RDKafkaErrorCode::AllBrokersDown {
+        // Brokers say nothing to a client that they do not understand.
+        true => format!("{text}; if this goes on, {hint}"),
+        false => text.to_owned(),
+    };
+    if plain { Refusal::misconfigured(text) } else { refusal(code, &text) }
 }
 
 impl ProducerContext for Context {
