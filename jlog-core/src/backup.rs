@@ -114,7 +114,7 @@ struct Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.complete {
-            // If it cannot be removed, its name says what it is.
+            // If it cannot be removed, its name shows what it is.
             let _ = fs::remove_dir_all(&self.path);
         }
     }

@@ -38,7 +38,7 @@ thread_local! {
     static LAST: Cell<Look> = const { Cell::new(Look { count: 0, nanos: 0, least: 0 }) };
 }
 
-/// The time it is now, in nanoseconds since 1970 UTC; 0 before that.
+/// The current time, in nanoseconds since 1970 UTC; 0 before that.
 pub(crate) fn now_nanos() -> u64 {
     let counted = COUNTER.as_ref().and_then(|counter| LAST.try_with(|last| by_counter(counter, last)).ok());
     counted.unwrap_or_else(system_nanos)
@@ -65,8 +65,8 @@ fn by_counter(counter: &Clock, last: &Cell<Look>) -> u64 {
     nanos.max(least)
 }
 
-/// What the counter was when the system's clock said what it said; `None` where something came
-/// between the two again and again.
+/// The counter and the system's clock, read at the same time; `None` if every attempt was
+/// interrupted between the two.
 fn look_at(counter: &Clock) -> Option<(u64, u64)> {
     for _ in 0..TRIES {
         let before = counter.raw();
@@ -104,14 +104,14 @@ mod tests {
         }
     }
 
-    /// A counter that is wrong by a thousandth makes no time that is ahead by more than a
-    /// microsecond, however long a thread has not asked.
+    /// With a counter that is wrong by a thousandth, no time is ahead by more than a microsecond,
+    /// however long ago a thread last asked.
     #[test]
     fn a_counter_that_is_a_little_fast_does_not_run_ahead() {
         let Some(counter) = &*COUNTER else { return };
         let (count, nanos) = (counter.raw(), system_nanos());
         std::thread::sleep(Duration::from_millis(20));
-        // As if it had counted a thousandth too much.
+        // As if the counter had counted a thousandth too much.
         let last = Cell::new(Look { count, nanos: nanos + 20_000, least: 0 });
         let (shown, system) = (by_counter(counter, &last), system_nanos());
         assert!(shown <= system + 1000, "{} ns ahead", shown - system);
@@ -125,7 +125,7 @@ mod tests {
             [(counter.raw(), 0), (u64::MAX, hour), (0, hour), (counter.raw() - 1, u64::MAX / 2)]
         {
             let last = Cell::new(Look { count, nanos, least: nanos });
-            // A look that was taken just now is believed for a moment, whatever it says.
+            // A look is believed for a millisecond, whatever it says.
             std::thread::sleep(Duration::from_millis(2));
             let (now, system) = (by_counter(counter, &last), system_nanos());
             assert!(system.abs_diff(now) < 1_000_000_000, "{count} {nanos}: {now}, not {system}");

@@ -23,7 +23,7 @@ pub enum Event {
         /// The file that keeps them.
         kept: PathBuf,
     },
-    /// The segment being written is damaged in the middle; appends continue behind its last intact
+    /// The segment being written is damaged in the middle; appends continue after its last intact
     /// record.
     DamageLeft {
         /// The segment.

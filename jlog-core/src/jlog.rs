@@ -449,7 +449,7 @@ impl Jlog {
     pub fn unsubscribe(&self, name: impl AsRef<[u8]>) -> Result<bool> {
         let name = SubscriberName::new(name)?;
         let was_there = self.shared.remove_if_there(&name.checkpoint_file())?;
-        // Remains of it after a failure say nothing about a subscriber that is added later.
+        // If this fails, the remaining file does not affect a subscriber that is added later.
         self.shared.remove_if_there(&name.group_file())?;
         Ok(was_there)
     }

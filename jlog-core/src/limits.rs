@@ -55,7 +55,7 @@ pub struct Holder {
     pub name: SubscriberName,
     /// Its checkpoint; `None` if it cannot be read.
     pub checkpoint: Option<LogId>,
-    /// Messages behind its checkpoint; all of them if that cannot be read.
+    /// Messages after its checkpoint; all of them if that cannot be read.
     pub messages: u64,
 }
 

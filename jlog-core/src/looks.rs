@@ -105,7 +105,7 @@ impl Look {
             changed: if settled { i64::try_from(facts.changed).ok() } else { None },
             checkpoint,
             moved: seconds.map(|seconds| Timestamp { seconds, micros: 0 }),
-            // One that was stored again may be where it was.
+            // A checkpoint that was stored again may be where it was.
             place: before.filter(|look| look.checkpoint == checkpoint).and_then(|look| look.place),
         }))
     }
@@ -253,7 +253,7 @@ mod tests {
         assert!(watching.status().unwrap().subscribers[0].checkpoint.is_none());
     }
 
-    /// What is not said to have changed is not looked at.
+    /// Files that are not reported as changed are not read again.
     #[test]
     fn a_look_at_changes_leaves_the_rest() {
         let dir = tempfile::tempdir().unwrap();
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(lags(&["cp.61"]), [1, 1]);
         writer.append("3").unwrap();
         assert_eq!(lags(&[]), [2, 2]);
-        // Of a file that is not known, everything may have changed.
+        // An unknown file name means that everything may have changed.
         log.unsubscribe("a").unwrap();
         assert_eq!(lags(&["something"]), [2]);
     }

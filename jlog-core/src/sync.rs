@@ -26,12 +26,12 @@ mod checked {
     pub struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
 
     impl<T> Mutex<T> {
-        /// One that holds this.
+        /// A mutex that holds this value.
         pub fn new(value: T) -> Self {
             Self(shuttle::sync::Mutex::new(value))
         }
 
-        /// Waits for the right.
+        /// Waits for the mutex, and takes it.
         pub fn lock(&self) -> MutexGuard<'_, T> {
             MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
         }
@@ -67,24 +67,24 @@ mod checked {
             Self::default()
         }
 
-        /// Lets go of the mutex until woken.
+        /// Releases the mutex until woken.
         pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
             if let Some(taken) = guard.0.take() {
                 guard.0 = Some(self.0.wait(taken).unwrap_or_else(PoisonError::into_inner));
             }
         }
 
-        /// Time does not pass: like `wait`.
+        /// The same as `wait`, because time does not pass.
         pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) {
             self.wait(guard);
         }
 
-        /// Wakes one that waits.
+        /// Wakes one waiting thread.
         pub fn notify_one(&self) {
             self.0.notify_one();
         }
 
-        /// Wakes all that wait.
+        /// Wakes all waiting threads.
         pub fn notify_all(&self) {
             self.0.notify_all();
         }

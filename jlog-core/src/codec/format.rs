@@ -84,7 +84,7 @@ impl Safety {
     }
 }
 
-/// The layout of a jlog's records, as its header magic tells.
+/// The layout of a jlog's records, which its header magic identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordFormat {
     magic: u32,
@@ -172,7 +172,7 @@ impl RecordFormat {
         Some(RecordHeader { time, len, stored })
     }
 
-    /// The most bytes that a message of `len` bytes is stored in.
+    /// The maximum number of bytes that a message of `len` bytes is stored in.
     pub(crate) fn max_stored(self, len: usize) -> usize {
         if self.lz4 { lz4_flex::block::get_maximum_output_size(len) } else { len }
     }

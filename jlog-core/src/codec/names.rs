@@ -50,8 +50,8 @@ pub fn checksums(number: u32) -> String {
     format!("{number:08x}{CHECKSUMS_SUFFIX}")
 }
 
-/// The file whose name says that segments before this one were removed because no subscriber needed
-/// them.
+/// The file whose name records that segments before this one were removed because no subscriber
+/// needed them.
 pub fn passed(number: u32) -> String {
     format!("{PASSED_PREFIX}{number:08x}")
 }
@@ -118,7 +118,7 @@ pub enum Kind {
     Stale,
     /// The remaining steps of a repair that has happened.
     RepairJournal,
-    /// There while a repair runs.
+    /// Exists while a repair runs.
     RepairLock,
     /// A file that a repair has prepared.
     RepairTemporary,
@@ -170,7 +170,7 @@ impl Kind {
         text.strip_prefix(PASSED_PREFIX).and_then(number).map_or(Kind::Other, Kind::Passed)
     }
 
-    /// A segment, or a file beside it.
+    /// A segment, its index or its checksums.
     fn of_segment(text: &str) -> Option<Self> {
         let (stem, suffix) = text.split_at_checked(8)?;
         let kind = match suffix {

@@ -71,8 +71,8 @@ impl Settings {
                         return Err((i + 1, "at_limit is neither fail nor drop-oldest".to_owned()));
                     }
                 },
-                // The text is not quoted: the file may be a link to one that not everybody may
-                // read.
+                // The text is not quoted: the file may be a link to one that is not readable for
+                // everybody.
                 Some(_) => return Err((i + 1, "unknown setting (from a later version?)".to_owned())),
                 None => return Err((i + 1, "no value: expected `key value`".to_owned())),
             }

@@ -17,8 +17,8 @@ use crate::files::shared::Shared;
 use crate::storage::{Open, read_all};
 use crate::{Error, LogId, Result};
 
-/// At most this many segments are remembered, and beyond `MANY` only those that a subscriber may
-/// need.
+/// The maximum number of segments that are remembered. Beyond `MANY`, only those that a subscriber
+/// may need are remembered.
 const MAX: usize = 65_536;
 const MANY: usize = 1024;
 const MAX_LEN: usize = MAX * 8 + 4;
@@ -71,7 +71,7 @@ pub(crate) fn note(
     shared.write_temporary(&encode(&dropped))?.rename(names::DROPPED)
 }
 
-/// How many messages behind `from` were dropped with segments before `to`.
+/// How many messages after `from` were dropped with segments before `to`.
 pub(crate) fn missed(shared: &Shared, from: LogId, to: u32) -> Result<u64> {
     if from.segment >= to {
         return Ok(0);

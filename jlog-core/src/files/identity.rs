@@ -1,6 +1,6 @@
 //! The file `identity`: a random number that identifies the feed in a directory, chosen when the
-//! feed is made. The C library ignores it; in a feed of that library, the first writer of ours that
-//! may create files adds it.
+//! feed is created. The C library ignores it; in a feed of that library, the first writer of ours
+//! that may create files adds it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,8 +14,8 @@ use crate::{Error, Result};
 const LEN: usize = 16;
 
 /// Identifies a feed, whatever its path: a random number of 128 bits that is chosen when the feed
-/// is made, written as 32 hex digits. A feed that is removed and created again has another one, and
-/// so has a copy that [`Jlog::backup`] makes. A directory that is copied as files keeps it.
+/// is created, written as 32 hex digits. A feed that is removed and created again has another one,
+/// and so has a copy that [`Jlog::backup`] makes. A directory that is copied as files keeps it.
 ///
 /// [`Jlog::backup`]: crate::Jlog::backup
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

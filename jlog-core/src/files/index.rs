@@ -96,7 +96,7 @@ pub(crate) fn tail(
     Some((state.last, end_of(data, format, begin, to)?))
 }
 
-/// Where the record after `marker` begins, if the index knows.
+/// Where the record after `marker` begins, if the index shows that.
 pub(crate) fn after(
     shared: &Shared,
     segment: u32,
@@ -210,7 +210,7 @@ fn entry_is(index: &Index, n: u32, offset: u64) -> bool {
     index.entry(n.into()) == Some(offset)
 }
 
-/// How many entries are gathered before they are written.
+/// How many entries are collected before they are written.
 const ENTRIES_AT_ONCE: usize = 8192;
 
 /// Brings a segment's index up to date, under the index's lock. Every process that reads by marker
@@ -219,8 +219,8 @@ const ENTRIES_AT_ONCE: usize = 8192;
 /// `storage_log` was read before this call: only a segment before it gets the closing 0, and only
 /// when it has not grown meanwhile and ends with a whole record.
 ///
-/// `before_rebuild` is called before the index of such a segment is replaced: it may know of
-/// records that the segment has lost.
+/// `before_rebuild` is called before the index of such a segment is replaced: the old index may
+/// list records that the segment has lost.
 ///
 /// # Errors
 /// [`Error::Damaged`] if bytes are not a record; [`Error::Io`], [`Error::DiskFull`] if the index
@@ -307,7 +307,7 @@ pub(crate) fn resync(
     let unchanged = data.len().map_err(|e| Error::io("read", &data_path, e))? == data_len;
     let closed = complete && unchanged;
     if closed && last > 0 {
-        // The closing 0; an index of nothing but it would look like an entry.
+        // The closing 0; an index with nothing else would look like one with an entry.
         if let Err(e) = write_all_at(&*file, &mut [IoSlice::new(&[0; 8])], at) {
             let _ = file.set_len(at);
             return Err(fail(e));

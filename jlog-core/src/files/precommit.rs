@@ -87,7 +87,7 @@ impl Guard {
     }
 
     fn store_u64(&self, at: usize, n: u64) {
-        // Both halves are wanted.
+        // Both halves are stored.
         #[allow(clippy::cast_possible_truncation)]
         let (low, high) = (n as u32, (n >> 32) as u32);
         self.map.store_u32(at, low);
@@ -331,7 +331,7 @@ impl PreCommit {
         let file = shared.open(names::PRE_COMMIT, Open::Write)?;
         let len = file.len().map_err(|e| Error::io("read", &path, e))?;
         let max = PRE_COMMIT_HEADER_LEN as u64 + u64::from(MAX_PRE_COMMIT);
-        // A buffer larger than can be configured is still used, as in the C library, within reason.
+        // A buffer larger than can be configured is still used, as in the C library, up to a bound.
         if len > 16 * max {
             return Err(Error::OutOfRange {
                 what: "the size of the pre_commit file",
@@ -357,7 +357,7 @@ impl PreCommit {
             unfinished: None,
         };
         buffer.recover(shared, format)?;
-        // Before anything is put in the buffer: after a power failure, the guard tells whether the
+        // Before anything is put in the buffer: after a power failure, the guard shows whether the
         // buffer's pages can be trusted.
         buffer.sync(shared)?;
         shared.sync_dir()?;

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// Device and inode of a file.
 pub(crate) type Identity = (u64, u64);
 
-/// How many of the last repairs of a segment are remembered.
+/// How many repairs of a segment are remembered, the latest ones.
 const MAX: usize = 64;
 const MAX_LEN: usize = 64 << 20;
 

@@ -216,7 +216,7 @@ pub(crate) fn next_record(
     window: &mut Window,
     mut judge: impl FnMut(Candidate, &mut Window) -> io::Result<Option<bool>>,
 ) -> io::Result<Option<u64>> {
-    // The oldest records carry the magic 0, which is no sign of anything.
+    // The oldest records carry the magic 0, which identifies nothing.
     if format.magic() == 0 {
         return Ok(None);
     }

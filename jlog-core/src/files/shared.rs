@@ -121,7 +121,7 @@ impl Shared {
         self.facts(name).is_ok()
     }
 
-    /// The names of the directory's files.
+    /// The names of all files in the directory.
     pub(crate) fn names(&self) -> Result<Vec<OsString>> {
         self.storage.list(&self.path).map_err(|e| Error::io("list", &self.path, e))
     }
@@ -230,7 +230,7 @@ impl Shared {
             match self.open(&name, Open::CreateNew(self.mode())) {
                 Ok(file) => return Ok(Temporary { shared: self, name: Some(name), file }),
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
-                // Nobody is interested in the name: the directory does not accept the file.
+                // The temporary name would not help the caller: the directory refuses the file.
                 Err(Error::Io { source, .. }) => {
                     return Err(Error::io("create a file in", &self.path, source));
                 }
@@ -374,7 +374,7 @@ impl Temporary<'_> {
         match self.shared.storage.link(&self.path(), &to) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            // The best that a file system without hard links can do.
+            // All that a file system without hard links can do.
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
                     && self.shared.storage.facts(&to).is_err() =>

@@ -176,7 +176,7 @@ impl GroupFile {
                 return Ok(Self { file, about, read: 0, state: GroupState::default() });
             }
             let state = GroupState::new(checkpoint, any_lease(shared, &file_name)?);
-            // Another process may be making it at this moment: the first one stays.
+            // Another process may be creating it at this moment: the first one stays.
             shared.write_temporary(&encode_file(about, &state))?.publish_new(&file_name)?;
         }
     }
@@ -207,7 +207,7 @@ impl GroupFile {
         }
         let len = self.file.len().map_err(fail)?;
         if len < self.read {
-            // Another process has cut off damage.
+            // Another process has truncated damage.
             self.read = 0;
             return self.refresh(path);
         }

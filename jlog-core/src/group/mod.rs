@@ -54,8 +54,8 @@ impl fmt::Debug for GroupOptions {
 }
 
 impl GroupOptions {
-    /// How long a worker has for a message before another one may get it; 30 s by default, a
-    /// millisecond at least. A worker that needs longer [extends](Group::extend) the lease.
+    /// How long a worker has for a message before another one may get it; 30 s by default, at least
+    /// a millisecond. A worker that needs longer [extends](Group::extend) the lease.
     #[must_use]
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = time.max(Duration::from_millis(1));
@@ -144,7 +144,7 @@ impl Leased {
 /// starts over at the checkpoint, and all earlier leases are void.
 ///
 /// Each call locks the group's file, reads what others have written to it, and writes a few dozen
-/// bytes. Nothing is synced: after a power failure, all messages behind the checkpoint that had
+/// bytes. Nothing is synced: after a power failure, all messages after the checkpoint that had
 /// reached the disk are delivered again.
 ///
 /// ```
@@ -220,7 +220,7 @@ impl Group {
     /// A handle that ends a wait of this worker from another thread.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system has no descriptor left.
+    /// [`Error::Io`] if the system has no descriptor left.
     pub fn waker(&mut self) -> Result<Waker> {
         self.reader.waker()
     }

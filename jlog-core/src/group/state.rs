@@ -109,7 +109,7 @@ pub struct GroupState {
     pub taken: LogId,
     /// No lease has had this number or a later one.
     pub next_lease: u64,
-    /// Messages behind `done`; the first one is not acknowledged.
+    /// Messages after `done`; the first one is not acknowledged.
     pub entries: VecDeque<Entry>,
     /// The files of their segments.
     pub segments: BTreeMap<u32, (u64, u64)>,

@@ -7,7 +7,7 @@
 //! torn within 8 aligned bytes), a prefix of the unsynced changes of names, and any subset of the
 //! changed pages of maps.
 //!
-//! It simulates one machine with one thread: a lock that is held elsewhere is an error, not a wait.
+//! It simulates one machine with one thread: taking a lock that another handle holds is an error.
 //! With the feature `shuttle`, whose checker knows every thread, changes wake a waiting reader.
 
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ fn apply(data: &mut Vec<u8>, change: &Change, part: Option<usize>) {
     }
 }
 
-/// Whether a write can be there in part: not within 8 bytes that belong together on every disk.
+/// Whether a write can tear: no disk tears one within 8 aligned bytes.
 fn can_tear(offset: u64, len: usize) -> bool {
     len > 0 && offset / 8 != (offset + len as u64 - 1) / 8
 }
@@ -116,7 +116,7 @@ type Kept = (Arc<Vec<u8>>, Arc<Vec<u8>>, Vec<Change>, bool);
 /// The disk just before a call that changes it.
 #[derive(Clone, Debug)]
 pub struct Moment {
-    /// How many such calls came before.
+    /// How many such calls were made before.
     pub calls: u64,
     nodes: BTreeMap<u64, Kept>,
     names: BTreeMap<PathBuf, u64>,

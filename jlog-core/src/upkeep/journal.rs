@@ -333,7 +333,7 @@ impl Journal {
 }
 
 /// The right to repair, which one process has at a time: a guard on the file `repair.lock`, which
-/// exists as long.
+/// exists only while the process has that right.
 #[derive(Debug)]
 pub(crate) struct Lock<'a> {
     shared: &'a Shared,
@@ -459,7 +459,7 @@ pub(crate) fn roll_forward(shared: &Shared, lock: &Lock<'_>) -> Result<Vec<Event
     shared
         .remove_if_there(names::REPAIR_JOURNAL)
         .or_else(|_| shared.remove_if_there(names::REPAIR_JOURNAL))?;
-    // If a power failure brings the journal back, it says that it is done.
+    // If a power failure brings the journal back, its last line is `done`.
     let _ = shared.sync_dir();
     Ok(events)
 }

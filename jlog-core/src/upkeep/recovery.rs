@@ -72,9 +72,9 @@ pub(crate) struct Beyond {
 
 /// Examines the segments after the one that the metastore names, which is full at `full` bytes.
 /// After a power failure, the metastore may be older than they are. But if a backup was restored
-/// over a newer feed, they are left over from that one. A crash leaves no gap, and nothing but a
-/// restore changes a segment after the next one was begun. (If a restored segment is full, the next
-/// one follows from it.)
+/// over a newer feed, they are left over from that one. A crash leaves no gap, and only a restore
+/// changes a segment after the next one was begun. (If a restored segment is full, the next one
+/// follows from it.)
 ///
 /// `all` is the list of all segments, if known: only then are segments after a gap looked for.
 pub(crate) fn beyond(shared: &Shared, number: u32, full: u64, all: Option<&[u32]>) -> Result<Beyond> {
@@ -279,7 +279,7 @@ fn keep_tail(shared: &Shared, file: &dyn File, number: u32, from: u64, to: u64) 
         shared.sync_dir()?;
         return Ok(keep);
     }
-    // One is kept from there already. The same bytes are not kept twice; others get another name.
+    // A file with bytes from there exists. Equal bytes are not kept twice; others get another name.
     let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)];
     let n = read_up_to_at(file, &mut bytes, from).map_err(|e| Error::io("read", shared.at(&name), e))?;
     shared.keep_broken(&name, from, &bytes[..n])

@@ -61,7 +61,7 @@ pub(crate) fn repair_one(shared: &Shared, number: u32) -> Result<Vec<Event>> {
     let mut done = journal::finish(shared)?;
     let meta = crate::files::metastore::MetaReader::open(shared)?.get()?;
     let file = shared.open(&names::segment(number), Open::Read)?;
-    // Nobody writes to a complete segment, and if there is nothing to do, no writer is kept out.
+    // Nobody writes to a complete segment; and without anything to do, no writer need be kept out.
     let len = file.len().map_err(|e| Error::io("read", shared.at(&names::segment(number)), e))?;
     let last = number >= meta.storage_log;
     if last && Intact::find(shared, meta.format, number, &*file, len, last, |_| Ok(()))?.bytes == len {
@@ -118,7 +118,7 @@ fn run(shared: &Shared, all: bool, in_use: bool, options: &VerifyOptions) -> Res
             Err(_) if !done.is_empty() => Vec::new(),
             Err(e) => return Err(e),
         };
-        // Nothing can bring them back; readers report them when they get there.
+        // Nothing can restore these messages; readers report the loss when they get there.
         for event in losses {
             shared.note(event.clone());
             done.push(event);
@@ -181,7 +181,7 @@ struct Plan<'a> {
     kept: Vec<String>,
     /// How many records segments have after the repair, as far as known.
     records: HashMap<u32, u32>,
-    /// Segments that were cut and not known to be.
+    /// Segments that were cut, which was not known before.
     cut: BTreeSet<u32>,
     /// How many records are taken out of segments.
     taken_out: Vec<(u32, u32)>,
@@ -222,7 +222,7 @@ impl<'a> Plan<'a> {
         }
         self.checkpoints(format, &segments, storage_log)?;
         if all && !old {
-            // Before files are removed that know how many records they had.
+            // Before the files are removed that show how many records the segments had.
             self.cut = lost::note_cuts(shared, format, storage_log)?;
         }
         if all {
@@ -275,7 +275,7 @@ impl<'a> Plan<'a> {
         let renamed = journal.rename(names::REPAIR_JOURNAL);
         let published = renamed.and_then(|()| shared.sync_dir());
         if let Err(e) = published {
-            // It may have its name all the same. It must not be followed without the files that it
+            // It may have its name nevertheless. It must not be followed without the files that it
             // lists, nor after a power failure brings it back.
             let done = &mut [io::IoSlice::new(journal::DONE.as_bytes())];
             let _ = crate::storage::write_all_at(&*file, done, bytes.len() as u64);
@@ -334,8 +334,8 @@ impl<'a> Plan<'a> {
             && self.segments_say(segments)?.0.is_none())
     }
 
-    /// The layout that the first records of the segments have, if they all have one and the same;
-    /// and whether there are any bytes.
+    /// The layout of the first records of the segments, if all have the same one; and whether there
+    /// are any bytes.
     fn segments_say(&self, segments: &[u32]) -> Result<(Option<RecordFormat>, bool)> {
         let (mut said, mut agree, mut any_bytes) = (None, true, false);
         for &number in segments {
@@ -437,7 +437,7 @@ impl<'a> Plan<'a> {
             // In place, so that processes that have it mapped see the change.
             Step::Write { name: name.to_owned(), bytes: meta.encode().to_vec() }
         };
-        // The last thing: with it, the directory is a jlog.
+        // This step comes last: with it, the directory is a jlog.
         self.last_steps.push(step);
         self.steps.push(Step::Report(Reported::Metastore { why }));
         Ok(meta.storage_log)
@@ -453,7 +453,7 @@ impl<'a> Plan<'a> {
                     self.kept.push(keep.clone());
                     break;
                 }
-                // By a repair that never happened.
+                // A repair that never happened has created the name.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                     if self.shared.facts(&keep).is_ok_and(|kept| kept.identity == identity) {
                         break;
@@ -690,7 +690,7 @@ impl<'a> Plan<'a> {
 }
 
 /// Whether a process has the file open for writing, as users of the C library have. If the system
-/// does not tell, the answer is no.
+/// cannot tell, the answer is no.
 fn is_open_for_writing(file: &dyn File) -> bool {
     match file.try_lease() {
         Ok(true) => {

@@ -102,7 +102,7 @@ pub(crate) fn remove_passed(
     Ok(())
 }
 
-/// What a removal needs to know of a directory.
+/// The facts about a directory that a removal needs.
 struct There {
     segments: Vec<u32>,
     passed: u32,

@@ -56,9 +56,9 @@ const EXACTLY: u32 = 1;
 const UNNEEDED: u32 = 2;
 const REPORTED: u32 = 3;
 const HELD: u32 = 4;
-/// The most lost segments that are remembered; further ones count as unknown.
+/// The maximum number of lost segments that are remembered; further ones count as unknown.
 const MAX: usize = 65_536;
-/// The most ranges that are remembered.
+/// The maximum number of ranges that are remembered.
 const MAX_RANGES: usize = 4096;
 const MAX_LEN: usize = HEAD_LEN + (2 * MAX + 2 * MAX_RANGES) * ENTRY_LEN + 4;
 
@@ -316,7 +316,7 @@ pub(crate) struct Missing {
     ranges: Vec<(u64, u64)>,
     dropped: BTreeMap<u32, u32>,
     noted: Noted,
-    /// Segments of which an index or checksums are left.
+    /// Missing segments whose index or checksums still exist.
     left_over: BTreeSet<u32>,
     /// Segments before this one were removed because nobody needed them.
     passed: u32,
@@ -511,7 +511,7 @@ pub(crate) fn now(shared: &Shared) -> Result<Missing> {
     Missing::find(shared, meta.format, meta.storage_log)
 }
 
-/// Which files there are beside a segment.
+/// Which files exist beside a segment.
 #[derive(Clone, Copy, Debug, Default)]
 struct Beside {
     index: bool,
@@ -601,7 +601,7 @@ pub(crate) fn taken_out(shared: &Shared, segments: &[(u32, u32)]) -> Result<()> 
     })
 }
 
-/// How many records a segment had of which an index or checksums are left.
+/// How many records a missing segment had, by its index or checksums.
 fn left_over_of(shared: &Shared, segment: u32) -> Option<Records> {
     let by_index = index::left_over(shared, segment);
     by_index.into_iter().chain(checksum::left_over(shared, segment)).reduce(Records::better)

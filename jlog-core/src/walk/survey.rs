@@ -136,8 +136,7 @@ impl Copies {
             }
             let same = same_bytes((file, offset), (&*self.files[other], at), total)?;
             // What replaces the end of a copy begins with a sector. Other records may have an equal
-            // header, and by chance the first byte of their bodies, which is most often that of
-            // LZ4.
+            // header and, by chance, an equal first byte of the body, most likely with LZ4.
             let sector = (offset + same) / SECTOR * SECTOR;
             if same > head_len + 1 || sector >= offset + head_len {
                 return Ok(true);
@@ -147,7 +146,7 @@ impl Copies {
     }
 }
 
-/// How many bytes from some place on are those from another place on, `most` at most.
+/// How many bytes from one place on equal those from another place on; `most` is the maximum.
 fn same_bytes((one, from): (&dyn File, u64), (other, at): (&dyn File, u64), most: u64) -> io::Result<u64> {
     let (mut a, mut b) = (Window::of(4096), Window::of(4096));
     let mut same = 0;
@@ -382,7 +381,7 @@ impl Survey<'_> {
         let region = self.region(here, claimed, header)?;
         walk.foreign_until = region.foreign_until;
         if region.from == here.offset {
-            // The runs describe others: this is a record.
+            // The runs describe other records: this is a record.
             let head = walk.window.at(self.file, here.offset, self.format.header_len())?;
             if let Step::Record(header, total) = step(self.format, head, self.to - here.offset) {
                 let found = Found {
@@ -519,8 +518,8 @@ impl Survey<'_> {
         Item::Damage(Stretch { offset: here.offset, len: end - here.offset, marker, records, fault })
     }
 
-    /// Decides what follows a place that does not fit: how far the damage goes, or that the runs
-    /// are about others.
+    /// Decides what follows a place that does not fit: how far the damage extends, or that the runs
+    /// describe other records.
     fn region(
         &mut self,
         here: Place,
@@ -632,7 +631,7 @@ impl Survey<'_> {
                     return Ok(Some(true));
                 }
                 if offset + total > end {
-                    // It reaches over the record in place that follows.
+                    // It overlaps the next record in place.
                     return Ok(Some(false));
                 }
                 if verifier.covers(offset) || verifier.begins_within(offset + 1, offset + total) {

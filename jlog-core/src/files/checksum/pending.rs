@@ -22,7 +22,7 @@ const JOINED_MAX: usize = 1 << 16;
 pub(crate) struct Pending {
     runs: Vec<Run>,
     records: usize,
-    /// The latest time of a record so far, within reason.
+    /// The latest time of a record so far, without times far ahead of the clock.
     latest: Timestamp,
     /// How long after the last write the next one is due.
     every: Duration,
@@ -47,7 +47,7 @@ pub(crate) struct Mark {
     last: u64,
 }
 
-/// Times further ahead than this are not from a clock.
+/// Times further ahead than this do not come from a clock.
 const AHEAD_SECONDS: u32 = 86_400;
 
 /// Checksums are written out when this many are pending.
@@ -194,7 +194,7 @@ pub(crate) fn join(shared: &Shared, segment: u32) {
         return;
     }
     heads.sort_by_key(|head| head.offset);
-    // If there is no space, or another sidecar has taken its place, nothing is merged.
+    // If there is no space, or another sidecar has replaced this one, nothing is merged.
     let _ = join_runs(shared, segment, &*file, &heads);
 }
 

@@ -43,8 +43,8 @@ const RUN_MAGIC: u32 = u32::from_le_bytes(*b"jcr2");
 /// The magic of runs without place tags.
 const UNTAGGED_MAGIC: u32 = u32::from_le_bytes(*b"jcr1");
 pub(crate) const RUN_HEADER_LEN: usize = 56;
-/// At most this many runs are read; records of further runs are unverified. A writer merges the
-/// runs of a segment when it is full.
+/// The maximum number of runs that are read; records of further runs are unverified. A writer
+/// merges the runs of a segment when it is full.
 pub(super) const MAX_RUNS: usize = 1 << 16;
 /// Bytes of a sidecar that are read at once, so that most sidecars take only one read.
 pub(super) const SIDECAR_AHEAD: usize = 2 << 20;
@@ -295,7 +295,7 @@ pub(super) fn heads(
     let (mut at, mut done) = (from, from);
     while at + RUN_HEADER_LEN as u64 <= len && heads.len() < MAX_RUNS {
         let head = Head::decode(window.at(file, at, RUN_HEADER_LEN)?, at, len);
-        // A run with damaged checksums does not count.
+        // A run with damaged checksums is ignored.
         if let Some(head) = head
             && is_intact(file, &head, window)?
         {
@@ -304,7 +304,7 @@ pub(super) fn heads(
             heads.push(head);
             continue;
         }
-        // On to the next place that looks like a run.
+        // Continue at the next place that looks like a run.
         let bytes = window.at(file, at, RUN_HEADER_LEN)?;
         let skip = memchr::memmem::find(bytes.get(1..).unwrap_or_default(), magic);
         at += match skip {

@@ -141,12 +141,12 @@ impl Verifier {
         let Some(file) = &self.sidecar else { return Ok(Refreshed::Same) };
         let len = file.len().map_err(fail)?;
         self.loaded = None;
-        // After the runs there may have been a partial one, and something else in its place now.
+        // After the runs there may have been a partial one, which something else has replaced.
         self.window.empty();
         let (mut heads, done) = heads(&**file, self.read, len, &mut self.window).map_err(fail)?;
         self.heads.append(&mut heads);
         self.heads.truncate(MAX_RUNS);
-        // Stable: if a tail was cut and written again, the later run counts.
+        // A stable sort: if a tail was cut and written again, the later run counts.
         self.heads.sort_by_key(|head| head.offset);
         self.read = done;
         self.len = len;
@@ -202,7 +202,7 @@ impl Verifier {
         self.heads.iter().filter(within).map(Head::last_marker).max()
     }
 
-    /// The last run that begins before `to` and ends behind `from`.
+    /// The last run that begins before `to` and ends after `from`.
     pub(crate) fn last_run_within(&self, from: u64, to: u64) -> Option<usize> {
         let behind = self.heads.partition_point(|head| head.offset < to);
         (0..behind).rev().find(|&run| self.heads[run].end() > from)
@@ -218,12 +218,12 @@ impl Verifier {
         self.heads[run].last_marker()
     }
 
-    /// Where a run's last record begins in the segment that the run is about.
+    /// Where a run's last record begins in the segment that the run describes.
     pub(crate) fn last_offset(&self, run: usize) -> u64 {
         self.heads[run].last
     }
 
-    /// Where a run ends in the segment that it is about.
+    /// Where a run ends in the segment that it describes.
     pub(crate) fn end_of(&self, run: usize) -> u64 {
         self.heads[run].end()
     }
@@ -265,7 +265,7 @@ impl Verifier {
     pub(crate) fn check(&mut self, suspect: Suspect, crc: impl FnOnce() -> u32) -> io::Result<Verdict> {
         let Some(run) = self.run_at(suspect.offset) else {
             let end = suspect.offset + suspect.total;
-            // A record that reaches into a run: its length is wrong, or the run is about others.
+            // A record that reaches into a run: its length is wrong, or the run describes others.
             let spans = self.begins_within(suspect.offset + 1, end);
             return Ok(if spans { Verdict::Doubtful } else { Verdict::Uncovered });
         };
@@ -294,7 +294,7 @@ impl Verifier {
         most: u32,
     ) -> io::Result<(u32, usize)> {
         let (mut count, mut at) = (0u32, 0usize);
-        // It remembers the CPU's features.
+        // Cloned for each record, because a new hasher would detect the CPU's features again.
         let fresh = crc32fast::Hasher::new();
         while at < bytes.len() && count < most {
             let (offset, marker) = (first.offset + at as u64, first.marker.saturating_add(count));
@@ -443,8 +443,8 @@ impl Verifier {
         Ok(time > Timestamp { seconds, micros } && time.micros < 1_000_000 && time.as_micros() <= now)
     }
 
-    /// Every checksum that is listed, in order: with the number of its run and its place in it.
-    /// Takes 16 bytes a record.
+    /// Every checksum that is listed, in order, with the number of its run and its place in it.
+    /// Takes 16 bytes of memory for each record.
     ///
     /// # Errors
     /// Where the sidecar cannot be read.
@@ -583,8 +583,8 @@ impl Verifier {
     }
 }
 
-/// Whether the checksums of a segment list records behind its first `len` bytes. Only the headers
-/// of the runs are read.
+/// Whether the checksums of a segment list records after its first `len` bytes. Only the headers of
+/// the runs are read.
 pub(crate) fn list_beyond(shared: &Shared, segment: u32, len: u64) -> bool {
     let Ok(file) = shared.open(&names::checksums(segment), Open::Read) else { return false };
     let Ok(end) = file.len() else { return false };
@@ -678,8 +678,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the runs cover, twice or not at all, and wherever a byte is wrong, many records
-        /// at once are judged as one by one.
+        /// The verdict on many records at once is the same as on each of them, whatever the runs
+        /// cover (twice or not at all), and wherever a byte is wrong.
         #[test]
         fn many_are_judged_as_one_by_one(
             lens in prop::collection::vec(0u32..40, 1..60),
@@ -727,7 +727,7 @@ mod tests {
         }
     }
 
-    /// A partial run that was undone is not remembered when another one takes its place.
+    /// A partial run that was undone is forgotten when another one replaces it.
     #[test]
     fn a_piece_of_a_run_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
