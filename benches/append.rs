@@ -8,7 +8,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use jlog_benches::{Feed, MESSAGE, feed};
 use jlog_core::{Compression, Jlog, JlogOptions, Locking, SyncPolicy, Writer, WriterOptions};
 
-/// Messages per measured iteration: so few that most iterations do not roll.
+/// Messages per measured iteration: few enough that most iterations do not roll.
 const MESSAGES: u64 = 1000;
 
 fn writer(feed: &Feed, locking: Locking) -> Writer {

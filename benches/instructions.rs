@@ -66,7 +66,7 @@ const OPERATIONS: [Operation; 11] = [
     ("log! with a filter that does not pass", || log_lines(Some("status >= 500"))),
 ];
 
-/// Messages of a jlog to read, in one segment: so many that opening it hardly counts.
+/// Messages of a jlog to read, in one segment: enough to make the cost of opening it negligible.
 const FILLED: usize = 100_000;
 
 /// Does the counted work: callgrind recognises this function by name.

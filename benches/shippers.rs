@@ -12,13 +12,13 @@ use std::time::Duration;
 use jlog_ship::Backoff;
 
 const SHIPPERS: u32 = 10_000;
-/// 10^12 messages a day on 10,000 hosts, in messages per second and host.
+/// Messages per second and host, with 10^12 messages a day on 10,000 hosts.
 const RATE: f64 = 1e12 / 86_400.0 / SHIPPERS as f64;
 const STEP: u64 = 100;
 
 /// How long a shipper waits between tries, in milliseconds.
 enum Waits {
-    /// As jlog-ship does it.
+    /// As in jlog-ship.
     Jitter(Backoff),
     /// The same, without randomness.
     Equal(u64),
@@ -46,7 +46,8 @@ struct Shipper {
 }
 
 struct Outcome {
-    /// Most tries in 100 ms: in the first second of the outage, later in it, and after it.
+    /// The maximum number of tries in 100 ms: in the first second of the outage, later in it, and
+    /// after it.
     peaks: [u32; 3],
     /// Tries per second, from the second minute of the outage to its end.
     steady: f64,
@@ -55,8 +56,8 @@ struct Outcome {
     caught_up: f64,
 }
 
-/// An outage of so many seconds. The server takes `spare` times what is written, and so many new
-/// connections in 100 ms.
+/// Simulates an outage of this many seconds. The server takes `spare` times what is written, and up
+/// to `connections` new connections in 100 ms.
 fn simulate(outage: u64, spare: f64, connections: u32, jitter: bool) -> Outcome {
     let mut shippers: Vec<Shipper> = (0..SHIPPERS)
         .map(|n| Shipper {

@@ -50,10 +50,10 @@ pub trait ReaderCompat: sealed::Sealed {
     /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Io`](crate::Error::Io).
     fn interval(&mut self) -> Result<Interval>;
 
-    /// The place behind which the records after `id` are: `id` itself, or the beginning of a later
-    /// segment where those before have no more of them; and the last record of that segment. The
-    /// reader's position moves there. Damaged stretches count, as in the markers of the records
-    /// behind them.
+    /// The place before the next records after `id`, and the last record of their segment. The
+    /// place is `id` itself, or the beginning of a later segment if `id`'s segment has no more
+    /// records. The reader's position moves there. Damaged stretches count, as in the markers of
+    /// later records.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io).
@@ -102,7 +102,7 @@ impl WriterCompat for Writer {
 
 /// Extends [`WriterOptions`].
 pub trait WriterOptionsCompat: sealed::Sealed {
-    /// Does not wait for another writer to close, for a program that then writes beside it.
+    /// Does not wait for another writer to close, for a program that then writes next to it.
     #[must_use]
     fn at_once(self) -> Self;
 }

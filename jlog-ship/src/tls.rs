@@ -27,7 +27,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(found)
 }
 
-/// What the files hold.
+/// The contents of the files.
 pub struct Loaded {
     /// The authorities: the system's, and ours.
     pub authorities: Vec<CertificateDer<'static>>,
@@ -45,7 +45,7 @@ impl Tls {
     /// Reads each file once; an error names the file that is wrong.
     pub fn load(&self) -> Result<Loaded, String> {
         // If the system has none, or some that cannot be read, a server's certificate is refused
-        // later on.
+        // later.
         let mut authorities = rustls_native_certs::load_native_certs().certs;
         if let Some(ca) = &self.ca {
             let own = certificates(ca)?;

@@ -120,9 +120,9 @@ struct State {
     calls: Vec<Call>,
     /// The task that waits for a batch.
     waiting: Option<Waker>,
-    /// The end of the feed was met, or an error: the next poll reads on.
+    /// The end of the feed was reached, or an error: the next poll continues to read.
     paused: bool,
-    /// The end of the feed is to be told.
+    /// The end of the feed must be reported.
     at_end: bool,
     /// A thread works, or is being started.
     running: bool,
@@ -130,11 +130,11 @@ struct State {
     watching: bool,
     /// The stream is dropped, or being closed.
     unread: bool,
-    /// The reader is being closed, or is: nothing more is asked for.
+    /// The reader is being closed, or is closed: there are no further calls.
     closing: bool,
-    /// Who waits for that.
+    /// The future that waits for that.
     closer: Option<Reply<Result<()>>>,
-    /// Nobody is left who could ask for anything.
+    /// Nobody is left who could make a call.
     abandoned: bool,
 }
 

@@ -556,7 +556,7 @@ impl Unsynced {
         }
     }
 
-    /// Makes it durable, and tells the futures.
+    /// Makes everything durable, and answers the futures.
     fn sync(self, writer: &Writer) {
         for reply in self.syncs {
             // The first call does the work.

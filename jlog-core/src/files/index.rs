@@ -141,9 +141,9 @@ pub(crate) fn left_over(shared: &Shared, segment: u32) -> Option<Records> {
     Some(Records { at_least, exact: false }).filter(|_| at_least > 0)
 }
 
-/// Whether the index of a complete segment is closed, and lists records behind the first `len`
-/// bytes of it. `records` is how many the segment has, if that is known: then the length of the
-/// index may be enough to tell.
+/// Whether the index of a complete segment is closed, and lists records after the segment's first
+/// `len` bytes. `records` is how many the segment has, if that is known: then the length of the
+/// index may be enough to decide.
 pub(crate) fn lists_beyond(shared: &Shared, segment: u32, len: u64, records: Option<u32>) -> bool {
     if let Some(records) = records {
         let listed = shared.facts(&names::index(segment)).map_or(0, |facts| facts.len / INDEX_ENTRY_LEN);

@@ -206,7 +206,7 @@ fn verify_no_gaps(shared: &Shared, out: &mut Verification) -> Result<()> {
         };
         out.findings.push(loss(shared, &missing, &lost, format!("{lost} that {who} not read")));
     }
-    // These need no subscriber: cut segments that nobody needs are findings all the same.
+    // These need no subscriber: cut segments that nobody needs are findings, too.
     out.findings.extend(cut.iter().map(|lost| loss(shared, &missing, lost, lost.to_string())));
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Brokers that want TLS or a login: a gate before the mock cluster, which has neither. It speaks
-//! the protocol as a broker does: its handshakes, and the ports that brokers announce, are its own.
+//! Brokers that require TLS or a login: a gate before the mock cluster, which has neither. It
+//! answers handshakes itself, and forwards all other requests. In responses it replaces the
+//! broker's port with its own.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -27,14 +28,14 @@ const PASSWORD: &str = "correct, horse = staple";
 const SASL_HANDSHAKE: u16 = 17;
 const API_VERSIONS: u16 = 18;
 const SASL_AUTHENTICATE: u16 = 36;
-/// Its errors.
+/// Its error codes.
 const UNSUPPORTED_MECHANISM: u16 = 33;
 const AUTHENTICATION_FAILED: u16 = 58;
 
 trait Channel: Read + Write {}
 impl<T: Read + Write> Channel for T {}
 
-/// What a gate asks for.
+/// What a gate requires.
 #[derive(Clone, Default)]
 struct Gate {
     tls: Option<Arc<ServerConfig>>,
@@ -116,7 +117,7 @@ fn ask(cluster: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
     frame(cluster)
 }
 
-/// Adds the requests for SASL to a list of known requests, which follows 6 bytes.
+/// Adds the SASL requests to a response's list of known requests, which follows 6 bytes.
 fn with_sasl(mut response: Vec<u8>, version: u16) -> Vec<u8> {
     let added = [(SASL_HANDSHAKE, 1_u16), (SASL_AUTHENTICATE, 0)];
     let unknown_version = response[4..6] != [0, 0];
@@ -150,7 +151,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A login under way.
+/// A login in progress.
 struct Login {
     mechanisms: &'static [&'static str],
     chosen: String,
@@ -203,7 +204,7 @@ impl Login {
         [&text, &length[..], answer.as_bytes()].concat()
     }
 
-    /// RFC 5802, from the server's side.
+    /// The server's side of RFC 5802.
     fn scram(&mut self, said: &str) -> Option<String> {
         let salt = b"salt";
         let Some((first, answered)) = &self.begun else {
@@ -233,7 +234,7 @@ impl Login {
     }
 }
 
-/// An authority that nobody knows.
+/// An authority that is not among the system's.
 struct Authority {
     dir: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -243,7 +244,8 @@ impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // OpenSSL takes a certificate by another name of its own for signed by itself.
+        // A different name than its certificates have: OpenSSL considers one self-signed if its
+        // subject and its issuer have the same name.
         params.distinguished_name.push(DnType::CommonName, "an authority");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self { dir: tempfile::tempdir().unwrap(), issuer }
@@ -282,7 +284,7 @@ impl Authority {
         Some(Arc::new(config.with_single_cert(vec![certificate.der().clone()], key).unwrap()))
     }
 
-    /// Options that trust it.
+    /// Options to trust it.
     fn trusted(&self) -> KafkaOptions {
         let mut options = KafkaOptions::default();
         options.ca = Some(self.ca());
@@ -307,14 +309,14 @@ fn arrives(cluster: &Cluster, url: &str, options: &KafkaOptions) {
     assert_eq!(arrived, texts(0..1000));
 }
 
-/// Ships nothing, and reports this, in each case.
+/// Checks that nothing is shipped and the error is reported, in each case.
 #[track_caller]
 fn refused(cases: &[(&str, &KafkaOptions, &str)]) {
     let run = |(url, options, _): &(&str, &KafkaOptions, &str)| {
         let (dir, log) = feed(10);
         (dir, Running::start(shipper(&log), Box::new(Kafka::new(url, options).unwrap())))
     };
-    // All at once: it takes seconds until an error that stays is reported.
+    // At the same time, because a persistent error is reported only after seconds.
     let running: Vec<_> = cases.iter().map(run).collect();
     for ((_dir, running), (_, options, says)) in running.into_iter().zip(cases) {
         running.until_reported(says);
@@ -325,7 +327,7 @@ fn refused(cases: &[(&str, &KafkaOptions, &str)]) {
     }
 }
 
-/// Of clients without TLS and a login.
+/// The hint for clients without TLS and a login.
 const HINT: &str = "; if this goes on, the brokers may require TLS (kafka+tls://…) or a login; trying again";
 
 #[test]

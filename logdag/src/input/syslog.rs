@@ -195,7 +195,7 @@ impl<'a> Parsed<'a> {
         Some(Self { micros, hostname, appname, procid, msgid, sequence: None, data, message })
     }
 
-    /// Parses a time, a host and a tag, as far as they are there.
+    /// Parses a time, a host and a tag, each if it exists.
     fn of_3164(text: &'a str, now: &Zoned) -> Self {
         let whole = Self { message: text.into(), ..Self::default() };
         let device = of_device(text, now).unwrap_or(Device { text, ..Device::default() });

@@ -55,8 +55,8 @@ fn only_regular_files_are_rotated() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-/// While nothing is logged, a file that was moved away or removed is not made again, and a missing
-/// directory is not reported.
+/// While nothing is logged, a file that was moved away or removed is not created again, and a
+/// missing directory is not reported.
 #[test]
 fn a_sink_with_nothing_to_write_makes_no_files() {
     let dir = tempfile::tempdir().unwrap();

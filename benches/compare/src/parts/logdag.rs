@@ -2,8 +2,8 @@
 //!
 //! Every line in a file has 100 bytes, a message of 99 and the newline, without any prefix: all of
 //! the loggers can leave theirs out. What ours puts into a ring or a jlog is the message alone, 99
-//! bytes. Ours reads the clock for each line all the same, as the time belongs to a line; the
-//! others do not need to. How much may be queued before the logging thread has to wait: in ours, 8
+//! bytes. Ours reads the clock for each line nevertheless, because the time belongs to a line; the
+//! others need not. How much may be queued before the logging thread has to wait: in ours, 8
 //! MiB (83,886 lines), and as much again that is being written; in tracing-appender, 128,000 lines;
 //! flexi_logger has no limit. Each run logs many times as many lines as fit into a queue.
 

@@ -100,7 +100,7 @@ pub fn follow(feed: &Path, count: usize, rest: f64) -> Result<Vec<f64>> {
     Ok(vec![share, largest_size()?])
 }
 
-/// What a shipper uses, in a process of its own.
+/// What a shipper uses, in a separate process.
 fn cost(context: &Context, report: &mut Report) -> Result<()> {
     let (mut shares, mut sizes) = (Vec::new(), Vec::new());
     let bytes: usize = context.size(1 << 30, 16 << 20);

@@ -49,7 +49,7 @@ fn message_sizes(context: &Context) -> Result<Chart> {
     let sizes = [10usize, 100, 1_000, 10_000, 100_000, 1 << 20];
     let about = ("message size, many processes", "bytes of a message", "MB/s");
     chart(context, about, &sizes, as_f64, |len, rounds| {
-        // As many as fit in a number of bytes, but not so many that appending them one by one takes
+        // As many as fit in a number of bytes, up to a maximum: appending more one by one takes
         // long.
         let count = (context.size(256 << 20, 8 << 20) / (len + HEADER)).clamp(8, 200_000);
         let load = Load::new(len, count, 1);

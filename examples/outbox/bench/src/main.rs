@@ -1,8 +1,8 @@
-//! Requests a second that the outbox answers, each after its message is durable, with several
-//! stores behind the same service, at several numbers of connections, interleaved in one run:
-//! `jlog-outbox-bench [DIR [SECONDS [ROUNDS [CONNECTIONS,.. [STORE]]]]]`, where only stores are run
-//! whose name begins with `STORE`. A second table has appends a second of as many threads, without
-//! a service and without a runtime.
+//! How many requests per second the outbox answers, each after its message is durable, with several
+//! stores and several numbers of connections, interleaved in one run:
+//! `jlog-outbox-bench [DIR [SECONDS [ROUNDS [CONNECTIONS,.. [STORE]]]]]`. Only stores whose name
+//! begins with `STORE` are run. A second table has the appends per second of the same numbers of
+//! threads, without a service and without a runtime.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ impl Store for Async {
     }
 }
 
-/// Ours without a sync, as yaque: messages survive the process, but not a power failure.
+/// Ours without a sync, like yaque: messages survive the process, but not a power failure.
 struct Unsynced(AsyncWriter);
 
 impl Store for Unsynced {
@@ -39,8 +39,8 @@ impl Store for Unsynced {
     }
 }
 
-/// Ours in the task itself, into the pre-commit buffer: messages survive the process, but not a power
-/// failure, as with yaque. They become readable within 10 ms.
+/// Ours in the task itself, into the pre-commit buffer: messages survive the process, but not a
+/// power failure, as with yaque. They become readable within 10 ms.
 struct Buffered(Arc<Writer>);
 
 impl Buffered {
@@ -78,7 +78,7 @@ impl Store for Pool {
     }
 }
 
-/// What a pool's threads cost by themselves: they store nothing.
+/// The cost of a pool's threads alone: they store nothing.
 struct Idle;
 
 impl Store for Idle {
@@ -90,7 +90,7 @@ impl Store for Idle {
 
 type Request = (Bytes, oneshot::Sender<Result<(), String>>);
 
-/// A thread that takes everything that waits, stores it and answers.
+/// A thread that stores all waiting messages together, and answers.
 struct Thread(mpsc::Sender<Request>);
 
 impl Thread {
@@ -119,7 +119,7 @@ impl Store for Thread {
     }
 }
 
-/// A transaction for each message, in threads of a pool, as programs with a connection use it.
+/// A transaction for each message, in threads of a pool, as in programs with a connection.
 struct Sqlite(Arc<Mutex<rusqlite::Connection>>);
 
 impl Store for Sqlite {
@@ -262,11 +262,10 @@ fn is_whole(bytes: &[u8]) -> bool {
     bytes.len() >= head + 4 + length.unwrap_or(0)
 }
 
-/// How threads append without a runtime: each by itself, or through a thread that takes everything
-/// that waits.
+/// How threads append without a runtime: each by itself, or through a batching thread.
 const WAYS: [&str; 2] = ["EachAppend", "batching thread"];
 
-/// Appends a second of some threads, each of which waits until its message is durable.
+/// Appends per second of some threads, each of which waits until its message is durable.
 fn measure_threads(way: &str, dir: &Path, threads: usize, time: Duration) -> Result<f64, Error> {
     let log = Jlog::create(dir.join("feed"))?;
     let body = [b'x'; BODY];
@@ -301,7 +300,7 @@ fn measure_threads(way: &str, dir: &Path, threads: usize, time: Duration) -> Res
     })
 }
 
-/// How many times a second some threads do this in a loop.
+/// How many times per second some threads together do this in a loop.
 fn repeat(threads: usize, time: Duration, work: impl Fn() -> Result<(), Error> + Sync) -> Result<f64, Error> {
     let began = Instant::now();
     let count = std::thread::scope(|scope| {
@@ -322,7 +321,7 @@ fn repeat(threads: usize, time: Duration, work: impl Fn() -> Result<(), Error> +
     Ok(count as f64 / began.elapsed().as_secs_f64())
 }
 
-/// Measures each of some ways at each number of connections or threads, by turns, and prints the
+/// Measures several ways in turn, each with every number of connections or threads, and prints the
 /// medians.
 fn compare(
     title: &str,
@@ -337,7 +336,7 @@ fn compare(
         let mut rates = vec![Vec::new(); ways.len()];
         for round in 0..rounds {
             for n in 0..ways.len() {
-                // Each round begins with a different one, so that none always follows the same one.
+                // Each round begins with a different way, so that none always follows the same one.
                 let n = (n + round) % ways.len();
                 let dir = tempfile::tempdir_in(dir)?;
                 rates[n].push(measure(ways[n], dir.path(), count)?);

@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(claim(&ledger, 1, &[2]), (vec![], 1));
         assert_eq!(ledger.page().first, 1);
         ledger.reopen();
-        // The feed was made again, with the same places.
+        // The feed was created again, with the same places.
         assert_eq!(claim(&ledger, 2, &[2, 3]), (vec![2, 3], 2));
         let page = ledger.page();
         assert_eq!((page.first, page.entries.len()), (3, 2));

@@ -33,7 +33,7 @@ mod with_ssl {
     use super::KafkaOptions;
     use crate::tls::Tls;
 
-    /// The mechanism for a login, unless the URL names one. It shows the password to nobody, not
+    /// The mechanism for a login, unless the URL names one. It reveals the password to nobody, not
     /// even to the broker.
     const MECHANISM: &str = "SCRAM-SHA-512";
 
@@ -102,7 +102,7 @@ mod with_ssl {
                 properties.push(("ssl.certificate.pem", chain.collect()));
                 properties.push(("ssl.key.pem", pem(label, key.secret_der())));
             }
-            // Finds a key of another certificate.
+            // This finds a key that belongs to another certificate.
             loaded.config()?;
         }
         Ok(properties)

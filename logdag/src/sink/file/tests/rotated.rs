@@ -143,7 +143,7 @@ fn names_that_are_taken_get_numbers_that_go_up() {
             ("log", "e\n"),
         ],
     );
-    // Another process goes on from there, with a compressed file, too.
+    // Another process continues from there, also with a compressed file.
     fs::rename(setup.dir.path().join("log-2026-11-25.3"), setup.dir.path().join("moved")).unwrap();
     let mut gzip = flate2::write::GzEncoder::new(
         fs::File::create(setup.dir.path().join("log-2026-11-25.3.gz")).unwrap(),
