@@ -25,6 +25,9 @@ pub(super) struct Source {
     pub(super) dir: PathBuf,
     pub(super) text: String,
     pub(super) toml: bool,
+    /// Whether another file includes it.
+    #[cfg_attr(not(any(feature = "toml", feature = "xml")), expect(dead_code, reason = "nothing is parsed"))]
+    pub(super) included: bool,
     /// Whether errors may show its text.
     pub(super) shown: bool,
     /// Whether errors may show names from it: it has streams or outlets, and so is certainly a
@@ -37,16 +40,40 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn new(path: &Path, text: String, shown: bool) -> Rc<Self> {
+        Rc::new(Self::of(path, text, shown))
+    }
+
+    /// An included file. The author of a configuration may not have permission to see every file
+    /// that the program can read.
+    pub(super) fn included(path: &Path, text: String) -> Rc<Self> {
+        Rc::new(Self { included: true, ..Self::of(path, text, false) })
+    }
+
+    fn of(path: &Path, text: String, shown: bool) -> Self {
         let dir = path.parent().unwrap_or(Path::new("")).to_owned();
-        Rc::new(Self {
+        Self {
             file: path.display().to_string(),
             dir,
             text,
             toml: is_toml(path),
+            included: false,
             shown,
             named: Cell::new(shown),
             line_starts: OnceCell::new(),
             counted: Cell::new((0, 0)),
+        }
+    }
+
+    /// The error for a text that is not well-formed and must not be shown; the parser's message may
+    /// quote it.
+    #[cfg(any(feature = "toml", feature = "xml"))]
+    pub(super) fn malformed(&self, place: &Place) -> ConfigError {
+        let (language, contents) =
+            if self.toml { ("TOML", "[[log]] tables") } else { ("XML", "<log> elements") };
+        place.error(if self.included {
+            format!("it is not well-formed {language}: checking this file by itself says more")
+        } else {
+            format!("it is not a configuration: expected well-formed {language} with {contents}")
         })
     }
 
@@ -250,12 +277,6 @@ impl Element {
 
 pub(super) fn is_toml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "toml")
-}
-
-/// Whether a text may be a configuration in XML, perhaps with mistakes.
-pub(super) fn looks_like_xml(text: &str) -> bool {
-    let text = text.trim_start_matches('\u{feff}').trim_start();
-    text.is_empty() || text.starts_with('<')
 }
 
 /// Replaces `ENV:default:{KEY}` by the variable or the default.

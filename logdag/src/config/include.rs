@@ -88,9 +88,7 @@ impl Open {
         }
         let text =
             files::read(path, false).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;
-        // The author of a configuration may not have permission to see every file that the program
-        // can read.
-        let included = Source::new(path, text, false);
+        let included = Source::included(path, text);
         let taken = Element::empty(INCLUDED, included.place(0));
         self.files.push(identity);
         let taken = if included.toml {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::checked::Config;
-use super::element::{Element, Source, is_toml, looks_like_xml};
+use super::element::{Element, Source, is_toml};
 use super::error::{Result, unreadable};
 use super::include::Open;
 use super::{files, streams, toml, xml};
@@ -19,7 +19,7 @@ impl Config {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = files::read(path, true).map_err(|message| unreadable(path, message))?;
-        let shown = is_toml(path) || looks_like_xml(&text);
+        let shown = streams::is_configuration(&text, is_toml(path));
         Self::from_source(&Source::new(path, text, shown), path)
     }
 

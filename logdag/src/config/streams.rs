@@ -250,12 +250,44 @@ fn keys_of(place: &Place) -> Vec<&'static str> {
     ATTRIBUTES.iter().chain(elements).copied().collect()
 }
 
+/// What is to be said of an attribute that streams and groups of streams do not have.
+fn unknown_attribute(place: &Place, name: &str, on: &str) -> ConfigError {
+    if OUTLET_ATTRIBUTES.contains(&name) && name != "name" {
+        return place.error(format!("unknown attribute {name:?} on {on}: it belongs on an outlet"));
+    }
+    place.unknown("attribute", name, on, &keys_of(place))
+}
+
+/// Whether a text is a configuration, also one with mistakes, so that errors may quote it. The name
+/// of its file does not say so: it may be a link to another one.
+pub(super) fn is_configuration(text: &str, toml: bool) -> bool {
+    const OURS: [&str; 6] = ["logs", "log", "outlet", "include", "metric", "http"];
+    let known = |name: &str| OURS.iter().any(|element| element.eq_ignore_ascii_case(name));
+    if text.trim_start_matches('\u{feff}').trim().is_empty() {
+        return true;
+    }
+    if toml {
+        let mut names = text.lines().map(|line| {
+            let name = line.trim_start().trim_start_matches('[').trim_start();
+            let end = name.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(name.len());
+            (&name[..end], name[end..].trim_start())
+        });
+        names.any(|(name, rest)| known(name) && rest.starts_with(['=', ']', '.']))
+    } else {
+        let mut names = text.split('<').skip(1).map(|rest| {
+            let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '>' | '/')).unwrap_or(rest.len());
+            &rest[..end]
+        });
+        names.any(known)
+    }
+}
+
 /// Refuses meaningless attributes of a TOML table.
 pub(super) fn check_attributes(table: &Element) -> Result<()> {
     let unknown = |(name, ..): &&(String, String, Place)| !ATTRIBUTES.contains(&&**name);
     match table.attributes.iter().find(unknown) {
         None => Ok(()),
-        Some((name, _, place)) => Err(place.unknown("attribute", name, &table.shown(), &keys_of(place))),
+        Some((name, _, place)) => Err(unknown_attribute(place, name, &table.shown())),
     }
 }
 
@@ -489,7 +521,7 @@ impl<'a> Reader<'a> {
             if name == "name" {
                 self.warn(place, format!("name on {shown} has no effect: only a log has a name"));
             } else if !ATTRIBUTES.contains(&&**name) {
-                let error = place.unknown("attribute", name, &shown, &keys_of(place));
+                let error = unknown_attribute(place, name, &shown);
                 if place.source.toml {
                     return Err(error);
                 }
@@ -520,7 +552,7 @@ impl<'a> Reader<'a> {
         let Some(Above { element, .. }) = chain.last() else { return Ok(()) };
         for (name, _, place) in &element.attributes {
             if !ATTRIBUTES.contains(&&**name) {
-                return Err(place.unknown("attribute", name, &element.shown(), &keys_of(place)));
+                return Err(unknown_attribute(place, name, &element.shown()));
             }
         }
         for Above { element: ancestor, .. } in chain {
@@ -669,7 +701,19 @@ impl<'a> Reader<'a> {
             };
             self.warn(place, why);
         }
-        let Some(kind) = kind else { return };
+        let Some(kind) = kind else {
+            // Others may take it by its id, or inherit it.
+            let inherited = element.children.iter().any(Element::has_stream);
+            let unused = |config: &&Element| config.attribute("id").is_none() && !inherited;
+            for config in element.named("config").filter(unused) {
+                let why = format!(
+                    "{} has no effect without a type: expected type=\"jlog\", for example",
+                    config.shown()
+                );
+                self.warn(&config.place, why);
+            }
+            return;
+        };
         for key in element.named("config").flat_map(|config| &config.children) {
             if !config_has_effect(&key.name, kind) {
                 let why = format!("{} in <config> has no effect on a log of type {kind}", key.name);

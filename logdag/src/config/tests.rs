@@ -387,6 +387,12 @@ fn errors_in_toml_name_the_place() {
         ("[[log]]\nname = \"a\"\noutlet = [[1]]", 3, 11, "expected a string, or a table with name"),
         ("[[log]]\nname = \"a\"\nconfig = { x = [] }", 3, 16, "expected a string, a number"),
         ("include = \"/nowhere/at.all\"", 1, 12, "cannot include"),
+        (
+            "[[log]]\nname = \"a\"\nlimit = \"5/s\"",
+            3,
+            10,
+            "unknown attribute \"limit\" on [[log]]: it belongs on an outlet",
+        ),
     ] {
         let error = Config::from_text("app.toml", text).expect_err(text);
         assert_eq!((error.line, error.column), (line, column), "{text}: {error}");
@@ -643,6 +649,12 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
         ),
         ("<log name='b' mode='600'/>", 2, 21, "mode=\"600\" on <log> has no effect without a type"),
         ("<log name='b' format='json'/>", 2, 23, "format=\"json\" on <log> has no effect without a type"),
+        (
+            "<log name='b'><config><precommit>5</precommit></config></log>",
+            2,
+            15,
+            "<config> has no effect without a type: expected type=\"jlog\"",
+        ),
         ("<log name='stderr' path='x'/>", 2, 26, "path=\"x\" on <log> has no effect on a log of type stderr"),
         (
             "<log name='b' type='file' path='x'><config><timeout>5</timeout></config></log>",
@@ -1064,6 +1076,23 @@ fn an_element_that_is_closed_too_early_or_never_is_named_with_its_place() {
 }
 
 #[test]
+fn text_that_is_not_well_formed_is_explained() {
+    for (text, column, message) in [
+        ("<a><log name='x' filter='n < 5'/></a>", 28, "no \"<\" in it: write &lt;, or close the value"),
+        ("<a><log name=\"x</a>", 16, "no \"<\" in it: write &lt;, or close the value"),
+        ("<a><log name='R&D'/></a>", 16, "expected &amp; in the place of \"&\""),
+        ("<a><log name='&it;'/></a>", 15, "unknown entity &it;"),
+        ("<a><!-- a -- b --></a>", 4, "a comment has no \"--\" in it"),
+        ("<a>]]></a>", 7, "text has no \"]]>\" in it"),
+        ("<!DOCTYPE a><a/>", 1, "a document type (<!DOCTYPE>) is not accepted"),
+    ] {
+        let error = config(text).expect_err(text);
+        assert!(error.message.contains(message), "{text}: {error}");
+        assert_eq!(error.column, column, "{text}: {error}");
+    }
+}
+
+#[test]
 fn no_error_shows_a_file_that_is_no_configuration_or_is_included() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
@@ -1095,6 +1124,41 @@ fn no_error_shows_a_file_that_is_no_configuration_or_is_included() {
     }
     let error = Config::from_file(ours.join("passwd")).unwrap_err().to_string();
     assert!(!error.contains("SECRET") && error.contains("it is not a configuration"), "{error}");
+    // The name of the main file does not make it a configuration.
+    for (name, text) in [
+        ("users.xml", "<users><user password='SECRET'></users>"),
+        ("users.xml", "<users><user password='SECRET'/></users>"),
+        ("users.xml", "<!DOCTYPE SECRET>"),
+        ("link.toml", "SECRET:x:0:0\n"),
+        ("link.toml", "PASSWORD=SECRET\n"),
+        ("link.toml", "log:SECRET:0:0\nlogger = 1\nSECRET"),
+        ("link.toml", "[db]\npassword = 'SECRET'\n"),
+        ("link.toml", "[db]\npassword = 'SECRET'\npassword = 'x'\n"),
+    ] {
+        write(ours.join("main"), text);
+        let _ = std::fs::remove_file(ours.join(name));
+        std::os::unix::fs::symlink("main", ours.join(name)).unwrap();
+        let reported = match Config::from_file(ours.join(name)) {
+            Ok(config) => config.warnings().iter().map(|warning| format!("{warning}\n")).collect(),
+            Err(e) => e.to_string(),
+        };
+        assert!(!reported.is_empty() && !reported.contains("SECRET"), "{text}: {reported}");
+    }
+    // A configuration with mistakes is quoted.
+    for (name, text) in [
+        ("own.xml", "<app><Log name='MINE'/></app>"),
+        ("own.xml", "<app><logs><x a='MINE'></logs></app>"),
+        ("own.toml", "MINE\n[[log]]\n"),
+        ("own.toml", "log = [{ name = 'a', colour = 'MINE' }]\n"),
+        ("own.toml", "[log.config]\n MINE\n"),
+    ] {
+        write(ours.join(name), text);
+        let reported = match Config::from_file(ours.join(name)) {
+            Ok(config) => config.warnings().iter().map(|warning| format!("{warning}\n")).collect(),
+            Err(e) => e.to_string(),
+        };
+        assert!(reported.contains("MINE"), "{text}: {reported}");
+    }
     // Neither does an error about files next to the configuration: not even names, unless they have
     // streams.
     for (n, text) in [

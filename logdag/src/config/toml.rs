@@ -17,8 +17,7 @@ pub(super) fn into_element(source: &Rc<Source>, element: Element) -> Result<Elem
             let message = e.message().lines().collect::<Vec<_>>().join(", ");
             place.error(if message == "duplicate key" { duplicate(source, place.offset) } else { message })
         } else {
-            // The parser's message may quote the file.
-            place.error("it is not well-formed TOML: checking this file by itself says more")
+            source.malformed(&place)
         }
     })?;
     Reader { source }.fill(element, table.get_ref(), 0)

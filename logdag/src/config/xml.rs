@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::element::{Element, MAX_DEPTH, Place, Source, looks_like_xml, substitute};
+use super::element::{Element, MAX_DEPTH, Place, Source, substitute};
 use super::error::Result;
 
 impl Source {
@@ -38,6 +38,12 @@ pub(super) fn snippet(source: &Rc<Source>) -> Result<Vec<Element>> {
     document.children(document.tree.root_element(), 0)
 }
 
+/// Whether a text can be a configuration in XML, also one with mistakes.
+fn looks_like_xml(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    text.is_empty() || text.starts_with('<')
+}
+
 struct Document<'a> {
     tree: roxmltree::Document<'a>,
     source: &'a Rc<Source>,
@@ -61,8 +67,7 @@ impl<'a> Document<'a> {
                 let why = explain(&e, &place);
                 place.error(why)
             } else {
-                // The parser's message may quote the file.
-                place.error("it is not well-formed XML: checking this file by itself says more")
+                source.malformed(&place)
             }
         })?;
         Ok(Self { tree, source, moved: usize::from(moved) })
@@ -149,6 +154,19 @@ fn explain(error: &roxmltree::Error, place: &Place) -> String {
             Some(element) => format!("duplicate attribute {name:?} on <{element}>"),
             None => format!("duplicate attribute {name:?}"),
         },
+        roxmltree::Error::InvalidChar(b'"' | b'\'', b'<', _) => {
+            "the value of an attribute has no \"<\" in it: write &lt;, or close the value before it"
+                .to_owned()
+        }
+        roxmltree::Error::MalformedEntityReference(_) => "expected &amp; in the place of \"&\"".to_owned(),
+        roxmltree::Error::UnknownEntityReference(name, _) => {
+            format!("unknown entity &{name}; (write &amp; in the place of \"&\")")
+        }
+        roxmltree::Error::InvalidComment(_) => "a comment has no \"--\" in it".to_owned(),
+        roxmltree::Error::InvalidCharacterData(_) => "text has no \"]]>\" in it: write ]]&gt;".to_owned(),
+        roxmltree::Error::DtdDetected => {
+            "a document type (<!DOCTYPE>) is not accepted: expected the root element".to_owned()
+        }
         other => {
             // The parser's message ends with the position, which our own message begins with.
             let text = other.to_string();

@@ -315,7 +315,8 @@ fn tag(text: &str) -> Option<(&str, Option<&str>, &str)> {
         Some((name, number)) => (name, Some(number)),
         None => (tag, None),
     };
-    let is_name = !name.is_empty() && !name.contains([' ', '[', ']']);
+    // Quotation marks and braces are from JSON.
+    let is_name = !name.is_empty() && !name.contains([' ', '[', ']', '"', '\'', '{', '}']);
     is_name.then_some((name, number, message))
 }
 
@@ -545,6 +546,8 @@ mod tests {
             ("12: monkeys", "", None, "", "12", "monkeys"),
             ("12:34:56 began", "", None, "", "", "12:34:56 began"),
             ("su:hi", "", None, "", "su", "hi"),
+            (r#"{"a":"b"}"#, "", None, "", "", r#"{"a":"b"}"#),
+            (r#"Oct 11 22:14:15 host {"a":"b"}"#, "10-11T22:14:15Z", None, "host", "", r#"{"a":"b"}"#),
         ] {
             let parsed = Parsed::of_3164(text, &now);
             let time = Some(time).filter(|time| !time.is_empty());

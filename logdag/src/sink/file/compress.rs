@@ -74,7 +74,7 @@ fn compress_locked(
             let why = "it exists already, and is no copy of the file that is to be compressed";
             return Err(named(&whole, io::Error::new(io::ErrorKind::AlreadyExists, why)));
         }
-        std::fs::remove_file(original).map_err(here)?;
+        remove_original(original).map_err(here)?;
         return Ok(Outcome::Done);
     }
     // No other process has the lock: an existing file is a leftover.
@@ -100,9 +100,17 @@ fn compress_locked(
     }
     let outcome = made.map_err(|e| named(&part, e))?;
     if outcome == Outcome::Done {
-        std::fs::remove_file(original).map_err(here)?;
+        remove_original(original).map_err(here)?;
     }
     Ok(outcome)
+}
+
+/// Removes a file that has a copy, unless retention has removed it by now.
+fn remove_original(original: &Path) -> io::Result<()> {
+    match std::fs::remove_file(original) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a complete, durable compressed copy with the file's owner, group, mode and time. Returns

@@ -168,6 +168,11 @@ impl Names {
         OsString::from_vec(name)
     }
 
+    /// The first second with the same name, but for the number after it.
+    pub(super) fn begun(&self, at: u64) -> u64 {
+        self.parse(&self.base(at)).map_or(at, |parsed| parsed.from)
+    }
+
     /// The number that follows this one; `None` after the last one.
     pub(super) fn next_number(number: u64) -> Option<u64> {
         let next = number.saturating_add(1);

@@ -342,6 +342,35 @@ fn a_clock_that_is_wrong_by_a_year_for_a_while_costs_nothing() {
     }
 }
 
+/// The names of a day's files say only the day, and a file from the future was written in it, too.
+#[test]
+fn names_from_the_future_do_not_make_files_newer_than_those_of_the_same_day() {
+    for name in ["log-%F", "log-%F.%H", "log-%G-%V", "log-%Y"] {
+        let setup = Setup::new(Rotation { bytes: 2, retain_count: 3, ..rotation(name, "UTC") });
+        let names = Names::new(&rotation(name, "UTC"), &setup.dir.path().join("log"));
+        for n in 0..3 {
+            let future = names.path(&names.base(4_102_444_800), n);
+            touch(&future, BASE + 10_000);
+        }
+        let old = names.path(&names.base(BASE - 70_000_000), 0);
+        touch(&old, BASE - 70_000_000);
+        setup.write_at(10_000, "a\nb\nc\nd\n");
+        let kept: Vec<String> = contents(setup.dir.path()).into_values().collect();
+        assert_eq!(kept, ["d\n", "a\n", "b\n", "c\n"], "{name}: {:?}", contents(setup.dir.path()));
+        // Of those that are not from today, the ones from the future are newer.
+        touch(&names.path(&names.base(4_102_444_800), 0), BASE - 30_000_000);
+        touch(&old, BASE - 70_000_000);
+        for entry in fs::read_dir(setup.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if fs::metadata(&path).unwrap().len() > 0 && !path.ends_with("log") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        setup.write_at(10_001, "e\nf\n");
+        assert!(names.path(&names.base(4_102_444_800), 0).exists() && !old.exists(), "{name}");
+    }
+}
+
 #[test]
 fn a_clock_that_was_ahead_when_the_file_was_begun_does_not_keep_it_for_ever() {
     let setup = Setup::new(Rotation { seconds: 600, ..Rotation::default() });
@@ -572,6 +601,29 @@ fn a_full_disk_leaves_the_original_and_says_so() {
     assert!(!dir.path().join("log.1").exists());
     drop(sink);
     unmount();
+}
+
+#[test]
+fn a_file_that_is_removed_when_its_copy_is_there_is_no_trouble() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..50 {
+        let original = dir.path().join(format!("log.{n}"));
+        fs::write(&original, "x\n".repeat(1000)).unwrap();
+        let copy = dir.path().join(format!("log.{n}.gz"));
+        std::thread::scope(|scope| {
+            // As retention does in another thread.
+            scope.spawn(|| {
+                while original.exists() && !copy.exists() {
+                    std::hint::spin_loop();
+                }
+                let _ = fs::remove_file(&original);
+            });
+            let outcome = compress::compress(&original, Compression::Gzip).unwrap();
+            assert_eq!(outcome, compress::Outcome::Done);
+        });
+        assert_eq!(unpacked(&copy), "x\n".repeat(1000));
+        assert!(!original.exists());
+    }
 }
 
 #[test]
