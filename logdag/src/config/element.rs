@@ -46,7 +46,7 @@ impl Source {
     /// An included file. The author of a configuration may not have permission to see every file
     /// that the program can read.
     pub(super) fn included(path: &Path, text: String) -> Rc<Self> {
-        Rc::new(Self { included: true, ..Self::of(path, text, false) })
+        Rc::new(Self { included: true, named: Cell::new(false), ..Self::of(path, text, false) })
     }
 
     fn of(path: &Path, text: String, shown: bool) -> Self {
@@ -58,7 +58,7 @@ impl Source {
             toml: is_toml(path),
             included: false,
             shown,
-            named: Cell::new(shown),
+            named: Cell::new(true),
             line_starts: OnceCell::new(),
             counted: Cell::new((0, 0)),
         }
