@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::looks::{self, Last, Place};
 use crate::loss::Lost;
 use crate::options::ReaderOptions;
+use crate::reader::Finder;
 use crate::subscriber::SubscriberName;
 use crate::walk::counts::{self, SegmentCount};
 use crate::walk::lost::Missing;
@@ -167,6 +168,27 @@ impl Jlog {
         Ok(Place { segment, first_segment, records, offset, oldest })
     }
 
+    /// Finds the place of a checkpoint, given in the order of their ids, without a reader; `None` if
+    /// that needs one. `finder` is the previous one.
+    fn quick_place_of<'a>(
+        &'a self,
+        id: LogId,
+        meta: &Meta,
+        first_segment: u32,
+        finder: &mut Option<(u32, Option<Finder<'a>>)>,
+    ) -> Result<Option<Place>> {
+        if finder.as_ref().is_none_or(|(number, _)| *number != id.segment) {
+            *finder = Some((id.segment, Finder::open(&self.shared, meta.format, id.segment)?));
+        }
+        let Some((_, Some(finder))) = finder else { return Ok(None) };
+        let segment = Some(finder.file());
+        let found = finder.find(id.marker, id.segment < meta.storage_log)?;
+        Ok(found.map(|(place, oldest)| {
+            let (records, offset) = (place.marker, place.offset);
+            Place { segment, first_segment, records, offset, oldest }
+        }))
+    }
+
     /// The state of the jlog and its subscribers.
     ///
     /// # Errors
@@ -225,24 +247,38 @@ impl Jlog {
         let mut lost: HashMap<SubscriberName, Vec<Lost>> =
             missing.lost_to_all(&self.shared, &checkpoints).into_iter().collect();
         let mut files: HashMap<u32, Option<Identity>> = HashMap::new();
-        for ((name, id), (_, look)) in checkpoints.into_iter().zip(&mut looks) {
+        let mut unknown: Vec<(LogId, usize)> = Vec::new();
+        for (n, (_, look)) in looks.iter_mut().enumerate() {
+            let Some(id) = look.checkpoint.filter(|id| id.segment <= meta.storage_log) else { continue };
+            let segment = *files.entry(id.segment).or_insert_with(|| {
+                self.shared.facts(&names::segment(id.segment)).ok().map(|facts| facts.identity)
+            });
+            let same = |place: &Place| (place.segment, place.first_segment) == (segment, first_segment);
+            let enough = |place: &Place| place.oldest.is_some() || sums.behind(id, place).0 == 0;
+            look.place = look.place.filter(|place| same(place) && enough(place));
+            if look.place.is_none() {
+                unknown.push((id, n));
+            }
+        }
+        unknown.sort_unstable();
+        let mut finder = None;
+        for (id, n) in unknown {
+            let (name, look) = &mut looks[n];
+            let file = files.get(&id.segment).copied().flatten();
+            let found = self.quick_place_of(id, &meta, first_segment, &mut finder)?;
+            look.place = match found.filter(|place| place.segment == file) {
+                Some(place) => Some(place),
+                None => match self.place_of(name, id, file, first_segment) {
+                    // Unsubscribed meanwhile.
+                    Err(Error::UnknownSubscriber { .. } | Error::Unsubscribed { .. }) => None,
+                    place => Some(place?),
+                },
+            };
+        }
+        for ((name, id), (_, look)) in checkpoints.into_iter().zip(&looks) {
             let (messages, bytes, oldest) = match id {
                 Some(id) if id.segment <= meta.storage_log => {
-                    let segment = *files.entry(id.segment).or_insert_with(|| {
-                        self.shared.facts(&names::segment(id.segment)).ok().map(|facts| facts.identity)
-                    });
-                    let same =
-                        |place: &Place| (place.segment, place.first_segment) == (segment, first_segment);
-                    let enough = |place: &Place| place.oldest.is_some() || sums.behind(id, place).0 == 0;
-                    let place = match look.place.filter(|place| same(place) && enough(place)) {
-                        Some(place) => place,
-                        None => match self.place_of(&name, id, segment, first_segment) {
-                            // Unsubscribed meanwhile.
-                            Err(Error::UnknownSubscriber { .. } | Error::Unsubscribed { .. }) => continue,
-                            other => other?,
-                        },
-                    };
-                    look.place = Some(place);
+                    let Some(place) = look.place else { continue };
                     let (messages, bytes) = sums.behind(id, &place);
                     (messages, bytes, place.oldest)
                 }
@@ -285,5 +321,111 @@ impl Jlog {
         };
         self.looks.remember(Last { subscribers: looks, feed: Some(feed) });
         Ok(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Compression, Jlog, Start};
+
+    /// What is done to a feed.
+    #[derive(Clone, Debug)]
+    enum Act {
+        /// Records with bodies of these lengths.
+        Append(Vec<u16>),
+        /// Turns checksums on or off for later records.
+        Checksums(bool),
+        /// Removes the file with this prefix of a segment.
+        Remove(&'static str, u32),
+        /// Flips bits of a byte of a segment.
+        Flip(u32, u16, u8),
+        /// Cuts a segment's end.
+        Cut(u32, u8),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            6 => prop::collection::vec(0..300_u16, 1..10).prop_map(Act::Append),
+            1 => any::<bool>().prop_map(Act::Checksums),
+            1 => (prop_oneof![Just(".idx"), Just(".crc")], 0..4_u32).prop_map(|(end, n)| Act::Remove(end, n)),
+            1 => (0..4_u32, any::<u16>(), 1..=255_u8).prop_map(|(n, at, bits)| Act::Flip(n, at, bits)),
+            1 => (0..4_u32, 1..200_u8).prop_map(|(n, bytes)| Act::Cut(n, bytes)),
+        ]
+    }
+
+    fn run(log: &Jlog, act: &Act) {
+        let segment = |n: u32| log.path().join(names::segment(n));
+        match act {
+            Act::Append(lens) => {
+                let bodies: Vec<Vec<u8>> = lens.iter().map(|&len| vec![b'x'; len.into()]).collect();
+                // Damage may forbid it.
+                let _ = log.writer().and_then(|writer| writer.append_batch(&bodies));
+            }
+            Act::Checksums(on) => {
+                let _ = log.alter(crate::AlterOptions::default().checksums(*on));
+            }
+            Act::Remove(end, n) => {
+                let mut name = segment(*n).into_os_string();
+                name.push(end);
+                let _ = std::fs::remove_file(name);
+            }
+            Act::Flip(n, at, bits) => {
+                let Ok(mut bytes) = std::fs::read(segment(*n)) else { return };
+                if let Some(last) = bytes.len().checked_sub(1) {
+                    bytes[usize::from(*at) % (last + 1)] ^= bits;
+                    std::fs::write(segment(*n), bytes).unwrap();
+                }
+            }
+            Act::Cut(n, bytes) => {
+                let Ok(file) = std::fs::OpenOptions::new().write(true).open(segment(*n)) else { return };
+                let len = file.metadata().unwrap().len();
+                file.set_len(len.saturating_sub((*bytes).into())).unwrap();
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+        /// In whole and in damaged feeds, with and without indexes and checksums.
+        #[test]
+        fn a_place_that_is_found_without_a_reader_is_where_the_reader_is(
+            acts in prop::collection::vec(act(), 1..10),
+            lz4 in any::<bool>(),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let compression = if lz4 { Compression::Lz4 } else { Compression::None };
+            let options = Jlog::options().segment_size(1000).compression(compression);
+            let log = options.create(dir.path().join("feed")).unwrap();
+            let name = SubscriberName::new("one").unwrap();
+            log.subscribe("one", Start::Beginning).unwrap();
+            for act in &acts {
+                run(&log, act);
+            }
+            let meta = log.meta().unwrap();
+            let mut finder = None;
+            let (mut quick, mut all) = (0, 0);
+            for segment in 0..=meta.storage_log {
+                let records = counts::of(&log.shared, meta.format, segment, meta.storage_log).unwrap().records;
+                for marker in 0..=records + 1 {
+                    let id = LogId::new(segment, marker);
+                    all += 1;
+                    let Some(found) = log.quick_place_of(id, &meta, 0, &mut finder).unwrap() else { continue };
+                    quick += 1;
+                    let mut place = log.place_of(&name, id, found.segment, 0).unwrap();
+                    if lz4 && place.oldest.is_none() {
+                        // A reader gives no message that it cannot decompress.
+                        place.oldest = found.oldest;
+                    }
+                    prop_assert_eq!(found, place, "{}", id);
+                }
+            }
+            let whole = acts.iter().all(|act| matches!(act, Act::Append(_)));
+            // A reader is needed at the end of a complete segment, and past the end.
+            prop_assert!(!whole || quick + 2 * (meta.storage_log + 1) >= all, "{} of {}", quick, all);
+        }
     }
 }

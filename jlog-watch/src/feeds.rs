@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::changes::{Changes, Names};
 use crate::names::shown;
 use crate::rate::Rate;
+use crate::samples::is_plain;
 
 /// Data that was read more recently than this is not read again.
 const FRESH: Duration = Duration::from_millis(500);
@@ -36,8 +37,11 @@ const REQUESTS: usize = 4;
 /// The blocking threads that a server needs: to read feeds, and for requests to feeds that do not
 /// answer.
 pub(crate) const THREADS: usize = MAX_WORKERS + 16 * REQUESTS;
-/// One thread is enough while reading takes no longer than this: usually little has changed.
-const ALONE: Duration = Duration::from_millis(20);
+/// One thread is enough while it reads a feed in this time and all feeds in that one: usually little
+/// has changed. Each further thread takes about a mebibyte, because glibc gives it memory of its
+/// own.
+const ONE_ALONE: Duration = Duration::from_millis(20);
+const ALL_ALONE: Duration = Duration::from_millis(500);
 /// The longest time that a request waits for a read.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Each feed is read completely at least this often, whatever inotify reports; not all feeds at
@@ -75,6 +79,8 @@ pub(crate) struct Facts {
 pub(crate) struct Subscriber {
     /// Its name as it is shown, if that differs from the name's bytes.
     shown: Option<Box<str>>,
+    /// Whether it may stand in a label as it is.
+    plain: bool,
     pub(crate) status: SubscriberStatus,
     /// Age of the oldest message that it has not done, in seconds; 0 if it has done all.
     pub(crate) age: f64,
@@ -345,6 +351,11 @@ impl Subscriber {
         self.shown.as_deref().or_else(|| std::str::from_utf8(self.status.name.as_bytes()).ok()).unwrap_or("")
     }
 
+    /// Its name as a label's value, if nothing in it must be escaped.
+    pub(crate) fn plain_name(&self) -> Option<&[u8]> {
+        self.plain.then(|| self.status.name.as_bytes())
+    }
+
     fn new(
         before: Option<&Self>,
         status: SubscriberStatus,
@@ -378,14 +389,16 @@ impl Subscriber {
             .oldest
             .map_or(0.0, |oldest| clock.as_micros().saturating_sub(oldest.as_micros()) as f64 / 1e6);
         let sound = status.checkpoint.is_some_and(|id| id.segment <= writing);
-        let shown = match before {
-            Some(before) => before.shown.clone(),
+        let (shown, plain) = match before {
+            Some(before) => (before.shown.clone(), before.plain),
             None => {
                 let name = status.name.as_bytes();
-                Some(shown(name).into_boxed_str()).filter(|shown| shown.as_bytes() != name)
+                let text = shown(name);
+                let plain = text.as_bytes() == name && is_plain(&text);
+                (Some(text.into_boxed_str()).filter(|text| text.as_bytes() != name), plain)
             }
         };
-        Self { shown, status, age, consumed, rate, catches_up_in, sound }
+        Self { shown, plain, status, age, consumed, rate, catches_up_in, sound }
     }
 }
 
@@ -532,7 +545,9 @@ impl Feeds {
         self.begin();
         // This also waits for reads that others start a little later, and for those that had to
         // wait for a thread.
-        let deadline = tokio::time::Instant::now() + PATIENCE + PATIENCE / 6;
+        let begun = tokio::time::Instant::now();
+        let deadline = begun + PATIENCE + PATIENCE / 6;
+        let mut started = None;
         loop {
             // Register before checking whether there is something to wait for, so that nothing is
             // missed.
@@ -540,12 +555,15 @@ impl Feeds {
             if !self.is_busy() {
                 break;
             }
-            let soon = deadline.min(tokio::time::Instant::now() + ALONE);
+            let soon = deadline.min(tokio::time::Instant::now() + ONE_ALONE);
             if tokio::time::timeout_at(soon, changed).await.is_err() {
                 if soon == deadline {
                     break;
                 }
-                self.help(WORKERS);
+                let before = started.replace(self.state.lock().next);
+                if before == started || begun.elapsed() >= ALL_ALONE {
+                    self.help(WORKERS);
+                }
             }
         }
         self.views()

@@ -146,9 +146,9 @@ impl Text {
     /// Generates the next piece.
     fn next(&mut self) -> Option<Bytes> {
         let samples = self.samples.as_mut()?;
-        let mut piece = String::with_capacity(PIECE + PIECE / 16);
+        let mut piece = Vec::with_capacity(PIECE + PIECE / 16);
         if !samples.fill(&mut piece) {
-            piece.push_str(self.end);
+            piece.extend_from_slice(self.end.as_bytes());
             self.samples = None;
         }
         (!piece.is_empty()).then(|| piece.into())

@@ -9,10 +9,18 @@ const MEMORY: f64 = 60.0;
 const SHORTEST: f64 = 0.2;
 
 /// An average of a number's change per second over about the last minute, from looks at any times.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     seen: Option<(Instant, f64)>,
-    per_second: Option<f64>,
+    /// Not a number before the second look: each subscriber has a rate, and an `Option` takes twice
+    /// the memory.
+    per_second: f64,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self { seen: None, per_second: f64::NAN }
+    }
 }
 
 impl Rate {
@@ -28,13 +36,13 @@ impl Rate {
         }
         let fresh = (value - before) / seconds;
         let weight = 1.0 - (-seconds / MEMORY).exp();
-        self.per_second = Some(self.per_second.map_or(fresh, |old| old + weight * (fresh - old)));
+        self.per_second = self.per_second().map_or(fresh, |old| old + weight * (fresh - old));
         self.seen = Some((now, value));
     }
 
     /// Its change per second; `None` before the second look.
     pub(crate) fn per_second(&self) -> Option<f64> {
-        self.per_second
+        Some(self.per_second).filter(|rate| !rate.is_nan())
     }
 }
 

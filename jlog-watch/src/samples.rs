@@ -116,12 +116,12 @@ pub(crate) struct Samples {
     feed: usize,
     subscriber: usize,
     /// The feed's label.
-    label: String,
+    label: Vec<u8>,
 }
 
 impl Samples {
     pub(crate) fn new(view: Arc<View>, open: bool) -> Self {
-        Self { view, open, family: 0, named: false, feed: 0, subscriber: 0, label: String::new() }
+        Self { view, open, family: 0, named: false, feed: 0, subscriber: 0, label: Vec::new() }
     }
 
     /// Whether the text has at most this many bytes.
@@ -139,7 +139,7 @@ impl Samples {
             return true;
         }
         let mut left = Some(limit);
-        let (mut counted, mut piece) = (Self::new(Arc::clone(&self.view), self.open), String::new());
+        let (mut counted, mut piece) = (Self::new(Arc::clone(&self.view), self.open), Vec::new());
         while left.is_some() && counted.fill(&mut piece) {
             left = left.and_then(|left| left.checked_sub(piece.len()));
             piece.clear();
@@ -148,7 +148,7 @@ impl Samples {
     }
 
     /// Adds about one piece of the text; returns whether there was more.
-    pub(crate) fn fill(&mut self, out: &mut String) -> bool {
+    pub(crate) fn fill(&mut self, out: &mut Vec<u8>) -> bool {
         let begun = out.len();
         let view = Arc::clone(&self.view);
         while let Some(family) = FAMILIES.get(self.family) {
@@ -178,29 +178,29 @@ impl Samples {
         out.len() > begun
     }
 
-    fn head(&self, family: &Family, out: &mut String) {
+    fn head(&self, family: &Family, out: &mut Vec<u8>) {
         let kind = if family.counts { " counter\n" } else { " gauge\n" };
         // OpenMetrics names the family, the text format its samples.
         let total = if family.counts && !self.open { "_total" } else { "" };
-        out.extend(["# HELP ", family.name, total, " ", family.help, "\n# TYPE ", family.name, total, kind]);
+        add(out, ["# HELP ", family.name, total, " ", family.help, "\n# TYPE ", family.name, total, kind]);
         if self.open && !family.unit.is_empty() {
-            out.extend(["# UNIT ", family.name, " ", family.unit, "\n"]);
+            add(out, ["# UNIT ", family.name, " ", family.unit, "\n"]);
         }
     }
 
-    fn sample(&self, family: &Family, subscriber: &Subscriber, value: Value, out: &mut String) {
-        out.push_str(family.name);
-        if family.counts {
-            out.push_str("_total");
+    fn sample(&self, family: &Family, subscriber: &Subscriber, value: Value, out: &mut Vec<u8>) {
+        let total = if family.counts { "_total" } else { "" };
+        add(out, [family.name, total, "{feed=\""]);
+        out.extend_from_slice(&self.label);
+        add(out, ["\",subscriber=\""]);
+        match subscriber.plain_name() {
+            Some(plain) => out.extend_from_slice(plain),
+            None => escape(subscriber.name(), out),
         }
-        out.push_str("{feed=\"");
-        out.push_str(&self.label);
-        out.push_str("\",subscriber=\"");
-        escape(subscriber.name(), out);
-        out.push_str("\"} ");
+        add(out, ["\"} "]);
         let mut number = itoa::Buffer::new();
         match value {
-            Value::Whole(value) => out.push_str(number.format(value)),
+            Value::Whole(value) => add(out, [number.format(value)]),
             Value::Seconds(seconds) => {
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -208,28 +208,34 @@ impl Samples {
                     reason = "a time, which fits"
                 )]
                 let millis = (seconds * 1000.0) as u64;
-                out.push_str(number.format(millis / 1000));
-                out.push('.');
-                // Keep leading zeros.
-                out.push_str(&number.format(1000 + millis % 1000)[1..]);
+                add(out, [number.format(millis / 1000), "."]);
+                // Digits with leading zeros.
+                add(out, [&number.format(1000 + millis % 1000)[1..]]);
             }
         }
-        out.push('\n');
+        out.push(b'\n');
     }
 }
 
-/// A label's value.
-fn escape(text: &str, out: &mut String) {
-    if !text.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
-        out.push_str(text);
-        return;
+fn add<const N: usize>(out: &mut Vec<u8>, texts: [&str; N]) {
+    for text in texts {
+        out.extend_from_slice(text.as_bytes());
     }
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
+}
+
+/// Whether a label's value may stand as it is.
+pub(crate) fn is_plain(text: &str) -> bool {
+    !text.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n'))
+}
+
+/// A label's value.
+fn escape(text: &str, out: &mut Vec<u8>) {
+    for &byte in text.as_bytes() {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            byte => out.push(byte),
         }
     }
 }

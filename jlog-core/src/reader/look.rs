@@ -2,18 +2,19 @@
 
 use std::ops::ControlFlow;
 
+use super::locate::{Located, locate};
 use super::records::{Scan, Scanned};
-use super::state::{Position, Reader, Segment, SkippedTail};
+use super::state::{Position, Reader, Segment, SkippedTail, open, open_over};
 use crate::codec::format::RecordFormat;
 use crate::codec::names;
 use crate::files::checkpoint::Checkpoint;
-use crate::files::checksum::{Refreshed, Suspect, Verdict, Verifier};
+use crate::files::checksum::Refreshed;
 use crate::files::renumbered::Identity;
-use crate::files::scan::{Place, Step, Window, record_crc, step, walk};
+use crate::files::scan::{Place, Window, record_crc};
 use crate::files::shared::Shared;
 use crate::files::{checkpoint, checksum, dropped, index, renumbered};
 use crate::options::{OnMissed, ReadMethod};
-use crate::storage::{File, Open, read_up_to_at};
+use crate::storage::{File, read_up_to_at};
 use crate::walk::lost;
 use crate::walk::survey::{Fault, Item, Survey};
 use crate::{Error, Event, LogId, Lost, Result};
@@ -429,164 +430,12 @@ fn keep_from(buf: &mut [u8], begins: u64, offset: u64) -> usize {
     buf.len() - passed
 }
 
-/// Opens a segment for reading, with the checksums that belong to this file; `None` if it does not
-/// exist.
-pub(super) fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
-    open_over(Verifier::default(), shared, number, verify)
-}
-
-/// The same, reusing the memory of another segment's checksums.
-fn open_over(mut memory: Verifier, shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
-    let name = names::segment(number);
-    loop {
-        let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
-        let identity = file.facts().map_err(|e| Error::io("look at", shared.at(&name), e))?.identity;
-        let verifier = if verify {
-            Verifier::load_over(std::mem::take(&mut memory), shared, number)?
-        } else {
-            Verifier::default()
-        };
-        // A repair replaces both, one after the other.
-        if shared.is_repair_pending()? {
-            crate::upkeep::journal::finish(shared)?;
-        } else if !shared.facts(&name).is_ok_and(|named| named.identity != identity) {
-            return Ok(Some(Segment {
-                number,
-                file,
-                identity,
-                verifier,
-                accepted: 0..0,
-                map: None,
-                buffered: None,
-            }));
-        }
-    }
-}
-
 impl SkippedTail {
     /// Whether the bytes there have changed or are gone.
     fn is_gone(&self, file: &dyn File) -> bool {
         let len = self.end - self.before.offset;
         let there = record_crc(file, self.before.offset, len, &mut Window::default());
         there.ok() != Some(self.crc)
-    }
-}
-
-/// A place in a segment, as readers number its records.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Located {
-    pub(super) place: Place,
-    /// Records up to here are not verified, because the checksums there describe other records.
-    pub(super) foreign_until: u64,
-}
-
-/// The place where the record after `marker` begins, or the place after the last record if there
-/// are fewer. An index, or a walk over headers, is enough if the checksums confirm the result.
-/// Otherwise everything before the place is checked, from `known` on if that is before it.
-pub(super) fn locate(
-    shared: &Shared,
-    format: RecordFormat,
-    segment: &Segment,
-    marker: u32,
-    known: Option<Located>,
-) -> Result<Located> {
-    if marker == 0 {
-        return Ok(Located::default());
-    }
-    let (file, number) = (&*segment.file, segment.number);
-    let fail = |e| Error::io("read", shared.at(&names::segment(number)), e);
-    let to = file.len().map_err(fail)?;
-    let mut verifier = Verifier::load(shared, number)?;
-    if let Some(offset) = index::after(shared, number, file, format, marker) {
-        let place = Place { marker, offset };
-        let listed = |before: Place| {
-            Ok(index::after(shared, number, file, format, before.marker) == Some(before.offset))
-        };
-        if is_confirmed(&mut verifier, file, format, place, listed).map_err(fail)? {
-            return Ok(Located { place, foreign_until: 0 });
-        }
-    }
-    let anchor = verifier.anchor(file, format, marker);
-    let anchor = anchor.map_or_else(Place::default, |(marker, offset)| Place { marker, offset });
-    let mut end = Located { place: anchor, foreign_until: 0 };
-    let survey = Survey::new((shared, number), file, format, &mut verifier, to);
-    let damaged = walk_to(survey.by_headers(), marker, &mut end).map_err(fail)?;
-    let leads_here = |before: Place| {
-        let walked =
-            walk(file, format, before.offset, end.place.offset, &mut Window::default(), |_, _, _| ())?;
-        let here = Place { marker: before.marker.saturating_add(walked.records), offset: walked.offset };
-        Ok(here == end.place)
-    };
-    if verifier.is_empty()
-        || !damaged && is_confirmed(&mut verifier, file, format, end.place, leads_here).map_err(fail)?
-    {
-        return Ok(end);
-    }
-    let mut end = known.filter(|known| known.place.marker <= marker).unwrap_or_default();
-    let survey = Survey::new((shared, number), file, format, &mut verifier, to);
-    walk_to(survey, marker, &mut end).map_err(fail)?;
-    Ok(end)
-}
-
-/// Whether checksums show that a record with the next marker begins at this place or, if none
-/// covers it, that `leads_here` holds for the place after the last earlier record that has a
-/// checksum.
-fn is_confirmed(
-    verifier: &mut Verifier,
-    file: &dyn File,
-    format: RecordFormat,
-    place: Place,
-    leads_here: impl FnOnce(Place) -> std::io::Result<bool>,
-) -> std::io::Result<bool> {
-    let Place { marker, offset } = place;
-    if verifier.covers(offset) {
-        let left = file.len()?.saturating_sub(offset);
-        let mut window = Window::of(4096);
-        let Step::Record(_, total) = step(format, window.at(file, offset, format.header_len())?, left) else {
-            return Ok(false);
-        };
-        let crc = record_crc(file, offset, total, &mut window)?;
-        let suspect = Suspect { marker: marker.saturating_add(1), offset, total };
-        return Ok(verifier.check(suspect, || crc)? == Verdict::Good);
-    }
-    match verifier.last_before(file, format, offset)? {
-        None => Ok(false),
-        Some(before) if before == Place::default() => Ok(true),
-        Some(before) => Ok(before == place || leads_here(before)?),
-    }
-}
-
-/// Walks to the record `marker`, and returns whether there was damage. Bytes after damage are
-/// judged separately, as in reading.
-fn walk_to(mut survey: Survey<'_>, marker: u32, end: &mut Located) -> std::io::Result<bool> {
-    let mut damaged = false;
-    loop {
-        let mut goes_on = false;
-        survey.foreign_until = end.foreign_until;
-        survey.run(end.place, |item| {
-            let behind = item.behind();
-            let (unfinished, foreign_until) = match item {
-                Item::Record(found) => (false, found.foreign_until.unwrap_or(0)),
-                Item::Damage(stretch) => {
-                    damaged = true;
-                    (stretch.fault == Fault::Unfinished, 0)
-                }
-            };
-            if unfinished || behind.marker > marker {
-                goes_on = false;
-                return ControlFlow::Break(());
-            }
-            *end = Located { place: behind, foreign_until };
-            goes_on = matches!(item, Item::Damage(_)) && behind.marker < marker;
-            if goes_on || behind.marker == marker {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?;
-        if !goes_on {
-            return Ok(damaged);
-        }
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod commit;
 mod generation;
+mod locate;
 mod look;
 mod place;
 mod records;
 mod state;
 
 pub use commit::Checkpointer;
+pub(crate) use locate::Finder;
 pub use state::Reader;
 
 use std::path::PathBuf;

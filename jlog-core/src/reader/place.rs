@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use super::look::{Located, item_at, locate, open};
-use super::state::{Cursor, Position, Reader, Segment};
+use super::locate::{Located, locate};
+use super::look::item_at;
+use super::state::{Cursor, Position, Reader, Segment, open};
 use crate::codec::format::{RecordFormat, RecordHeader};
 use crate::codec::names;
 use crate::files::checksum::{Suspect, Verdict};

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::generation::Generations;
 use crate::codec::format::RecordFormat;
+use crate::codec::names;
 use crate::files::checkpoint::Checkpoint;
 use crate::files::checksum::Verifier;
 use crate::files::metastore::MetaReader;
@@ -13,13 +14,13 @@ use crate::files::renumbered::Identity;
 use crate::files::scan::Place;
 use crate::files::shared::Shared;
 use crate::options::ReaderOptions;
-use crate::storage::{File, Guarded, Map, Watch};
+use crate::storage::{File, Guarded, Map, Open, Watch};
 use crate::subscriber::SubscriberName;
 use crate::sync::Mutex;
 use crate::upkeep::retention::Passing;
 use crate::walk::lost;
 use crate::walk::survey::Stretch;
-use crate::{LogId, Lost};
+use crate::{Error, LogId, Lost, Result};
 
 /// Reads a jlog, for a subscriber or without one.
 ///
@@ -174,5 +175,44 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(stored: LogId) -> Self {
         Self { stored, passed: None, generations: Generations::default() }
+    }
+}
+
+/// Opens a segment for reading, with the checksums that belong to this file; `None` if it does not
+/// exist.
+pub(super) fn open(shared: &Shared, number: u32, verify: bool) -> Result<Option<Segment>> {
+    open_over(Verifier::default(), shared, number, verify)
+}
+
+/// The same, reusing the memory of another segment's checksums.
+pub(super) fn open_over(
+    mut memory: Verifier,
+    shared: &Shared,
+    number: u32,
+    verify: bool,
+) -> Result<Option<Segment>> {
+    let name = names::segment(number);
+    loop {
+        let Some(file) = shared.open_if_there(&name, Open::Read)? else { return Ok(None) };
+        let identity = file.facts().map_err(|e| Error::io("look at", shared.at(&name), e))?.identity;
+        let verifier = if verify {
+            Verifier::load_over(std::mem::take(&mut memory), shared, number)?
+        } else {
+            Verifier::default()
+        };
+        // A repair replaces both, one after the other.
+        if shared.is_repair_pending()? {
+            crate::upkeep::journal::finish(shared)?;
+        } else if !shared.facts(&name).is_ok_and(|named| named.identity != identity) {
+            return Ok(Some(Segment {
+                number,
+                file,
+                identity,
+                verifier,
+                accepted: 0..0,
+                map: None,
+                buffered: None,
+            }));
+        }
     }
 }

@@ -192,6 +192,8 @@ pub(crate) struct Survey<'a> {
     pub(crate) ahead: Ahead,
     /// Facts about the next segments.
     pub(crate) later: Later,
+    /// What was read last of the segment.
+    pub(crate) window: Window,
 }
 
 /// The bounds that the next segments set for records appended before them; looked up when first
@@ -262,6 +264,7 @@ impl<'a> Survey<'a> {
             foreign_until: 0,
             ahead: Ahead::default(),
             later: Later::default(),
+            window: Window::default(),
         }
     }
 
@@ -283,13 +286,15 @@ impl Survey<'_> {
         mut each: impl FnMut(Item) -> ControlFlow<()>,
     ) -> io::Result<Place> {
         let mut here = from;
-        let mut walk = Walk { foreign_until: self.foreign_until, ..Walk::default() };
+        let window = std::mem::take(&mut self.window);
+        let mut walk = Walk { foreign_until: self.foreign_until, window, ..Walk::default() };
         while let Some(item) = self.item(here, &mut walk)? {
             here = item.behind();
             if each(item).is_break() {
                 break;
             }
         }
+        self.window = walk.window;
         Ok(here)
     }
 
