@@ -1,6 +1,8 @@
 //! The trait of destinations, and their possible answers.
 
 use std::fmt;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +27,15 @@ pub struct MessageId {
 }
 
 impl MessageId {
+    /// The id as text, in one allocation: an id is written for every message.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::with_capacity(68);
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{self}");
+        text
+    }
+
     /// Parses an id; `None` if it is not the id of a message in this feed.
     pub fn parse_in(feed: FeedIdentity, text: &str) -> Option<Self> {
         let rest = text.strip_prefix(&feed.to_string())?.strip_prefix(':')?;
@@ -285,6 +296,8 @@ mod tests {
         let time = Timestamp { seconds: u32::MAX, micros: 999_999 };
         let id = MessageId { feed, id: LogId::new(0x2a, 7), time };
         let text = id.to_string();
+        #[cfg(any(feature = "kafka", feature = "nats"))]
+        assert_eq!((id.text(), id.text().capacity()), (text.clone(), 68));
         assert_eq!(MessageId::parse_in(feed, &text), Some(id));
         assert_eq!(MessageId::parse_in(other, &text), None);
         for bad in ["", &text[1..], &text[..32], &text[..50], &format!("{text}:1"), &format!("{text}g")] {

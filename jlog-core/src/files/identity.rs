@@ -23,7 +23,7 @@ pub struct FeedIdentity([u8; LEN]);
 
 impl fmt::Display for FeedIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -102,6 +102,7 @@ mod tests {
         let text = identity.to_text();
         assert_eq!(FeedIdentity::parse(text.as_bytes()), Some(identity));
         assert_eq!(identity.to_string().parse(), Ok(identity));
+        assert_eq!(FeedIdentity([1; LEN]).to_string(), "01".repeat(LEN));
         assert!("".parse::<FeedIdentity>().is_err() && text.parse::<FeedIdentity>().is_err());
         assert_ne!(FeedIdentity::random().unwrap(), identity);
         for bad in ["", "\n", &text[1..], &text[..32], &text.to_uppercase().replace(['A'], "G")] {

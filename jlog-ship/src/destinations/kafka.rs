@@ -258,7 +258,7 @@ impl Kafka {
         if !new {
             return Ok(number);
         }
-        let id = message.id.to_string();
+        let id = message.id.text();
         let mapped = self.mapping.of(message);
         let micros = mapped.micros.unwrap_or(message.id.time.as_micros());
         let mut headers = OwnedHeaders::new_with_capacity(1 + mapped.headers.len());

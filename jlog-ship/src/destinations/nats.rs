@@ -421,7 +421,7 @@ impl Publisher {
 
     async fn publish(&mut self, publication: Publication) -> Result<PublishAckFuture, Refusal> {
         let Publication { message, subject, headers } = publication;
-        let id = message.id.to_string();
+        let id = message.id.text();
         let mut publish =
             PublishMessage::build().message_id(&id).expected_stream(&self.stream).payload(message.body);
         for (name, value) in headers {
