@@ -401,7 +401,7 @@ fn changes_say_whose_sinks_they_wait_for() {
         std::thread::spawn(move || graph.reload(path))
     };
     // The refusal of a configuration is reported without a wait.
-    config("[[wrong]]");
+    config("[[log]]\nwrong = 1\n");
     let refused = within(LONG, {
         let reloading = reload();
         move || reloading.join().unwrap()
