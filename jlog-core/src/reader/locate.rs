@@ -1,6 +1,8 @@
 //! Finding the place of a record by its marker.
 
+use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::state::{Segment, open};
 use crate::codec::format::RecordFormat;
@@ -35,65 +37,49 @@ pub(super) fn locate(
     if marker == 0 {
         return Ok(Located::default());
     }
-    let mut verifier = Verifier::load(shared, segment.number)?;
-    let mut search =
-        Search { shared, format, segment, verifier: &mut verifier, windows: &mut Windows::default() };
-    if let Some((end, _)) = search.directly(marker, Place::default())? {
-        return Ok(end);
-    }
-    let mut end = known.filter(|known| known.place.marker <= marker).unwrap_or_default();
-    let file = &*segment.file;
-    let to = file.len().map_err(|e| search.error(e))?;
-    let mut survey = Survey::new((shared, segment.number), file, format, search.verifier, to);
-    walk_to(&mut survey, marker, &mut end)
-        .map_err(|e| Error::io("read", shared.at(&names::segment(segment.number)), e))?;
-    Ok(end)
-}
-
-/// What was read last of a segment.
-struct Windows {
-    walk: Window,
-    /// Around one record.
-    record: Window,
-}
-
-impl Default for Windows {
-    fn default() -> Self {
-        Self { walk: Window::default(), record: Window::of(4096) }
-    }
+    let mut search = Search::new(shared, format, segment, Verifier::load(shared, segment.number)?);
+    let located = match search.directly(marker, Place::default()) {
+        Ok(Some((end, _))) => Ok(end),
+        Ok(None) => search.thoroughly(marker, known),
+        Err(e) => Err(e),
+    };
+    located.map_err(|e| search.error(e))
 }
 
 /// A search in an open segment.
 struct Search<'a> {
     shared: &'a Shared,
     format: RecordFormat,
-    segment: &'a Segment,
-    verifier: &'a mut Verifier,
-    windows: &'a mut Windows,
+    number: u32,
+    file: Arc<dyn File>,
+    verifier: Verifier,
+    /// What was read last, in walks and around single records.
+    walked: Window,
+    record: Window,
 }
 
-impl Search<'_> {
-    fn error(&self, e: std::io::Error) -> Error {
-        Error::io("read", self.shared.at(&names::segment(self.segment.number)), e)
+impl<'a> Search<'a> {
+    fn new(shared: &'a Shared, format: RecordFormat, segment: &Segment, verifier: Verifier) -> Self {
+        let (number, file) = (segment.number, Arc::clone(&segment.file));
+        let (walked, record) = (Window::default(), Window::of(4096));
+        Self { shared, format, number, file, verifier, walked, record }
+    }
+
+    fn error(&self, e: io::Error) -> Error {
+        Error::io("read", self.shared.at(&names::segment(self.number)), e)
     }
 
     /// The place after the record `marker`, and whether nothing is damaged before it, by the index
     /// or by a walk over headers from `sure` on; `None` if the checksums do not confirm it.
-    fn directly(&mut self, marker: u32, sure: Place) -> Result<Option<(Located, bool)>> {
-        self.look(marker, sure).map_err(|e| self.error(e))
-    }
-
-    fn look(&mut self, marker: u32, sure: Place) -> std::io::Result<Option<(Located, bool)>> {
-        let Self { shared, format, verifier, windows, .. } = self;
-        let (shared, format) = (*shared, *format);
-        let (file, number) = (&*self.segment.file, self.segment.number);
-        let to = file.len()?;
+    fn directly(&mut self, marker: u32, sure: Place) -> io::Result<Option<(Located, bool)>> {
+        let Self { shared, format, number, file, verifier, walked, record } = self;
+        let (shared, format, number, file) = (*shared, *format, *number, &**file);
         if let Some(offset) = index::after(shared, number, file, format, marker) {
             let place = Place { marker, offset };
             let listed = |before: Place| {
                 Ok(index::after(shared, number, file, format, before.marker) == Some(before.offset))
             };
-            if is_confirmed(verifier, file, format, place, &mut windows.record, listed)? {
+            if is_confirmed(verifier, file, format, place, record, listed)? {
                 return Ok(Some((Located { place, foreign_until: 0 }, true)));
             }
         }
@@ -101,10 +87,11 @@ impl Search<'_> {
         let anchor = anchor.map_or_else(Place::default, |(marker, offset)| Place { marker, offset });
         let from = if sure.marker <= marker && sure.marker > anchor.marker { sure } else { anchor };
         let mut end = Located { place: from, foreign_until: 0 };
+        let to = file.len()?;
         let mut survey = Survey::new((shared, number), file, format, verifier, to).by_headers();
-        survey.window = std::mem::take(&mut windows.walk);
+        survey.window = std::mem::take(walked);
         let damaged = walk_to(&mut survey, marker, &mut end)?;
-        windows.walk = survey.window;
+        *walked = survey.window;
         let leads_here = |before: Place| {
             let walked =
                 walk(file, format, before.offset, end.place.offset, &mut Window::default(), |_, _, _| ())?;
@@ -112,23 +99,32 @@ impl Search<'_> {
             Ok(here == end.place)
         };
         let accepted = verifier.is_empty()
-            || !damaged && is_confirmed(verifier, file, format, end.place, &mut windows.record, leads_here)?;
+            || !damaged && is_confirmed(verifier, file, format, end.place, record, leads_here)?;
         Ok(accepted.then_some((end, !damaged)))
     }
 
+    /// The same by checking everything before the place, from `known` on if that is before it.
+    fn thoroughly(&mut self, marker: u32, known: Option<Located>) -> io::Result<Located> {
+        let mut end = known.filter(|known| known.place.marker <= marker).unwrap_or_default();
+        let to = self.file.len()?;
+        let segment = (self.shared, self.number);
+        let mut survey = Survey::new(segment, &*self.file, self.format, &mut self.verifier, to);
+        walk_to(&mut survey, marker, &mut end)?;
+        Ok(end)
+    }
+
     /// What is at a place, as a reader that verifies no checksums sees it; `None` at the end.
-    fn next(&mut self, place: Place) -> std::io::Result<Option<Item>> {
-        let file = &*self.segment.file;
+    fn next(&mut self, place: Place) -> io::Result<Option<Item>> {
         let mut unverified = Verifier::default();
-        let segment = (self.shared, self.segment.number);
-        let mut survey = Survey::new(segment, file, self.format, &mut unverified, file.len()?).by_headers();
-        survey.window = std::mem::take(&mut self.windows.record);
+        let (segment, to) = ((self.shared, self.number), self.file.len()?);
+        let mut survey = Survey::new(segment, &*self.file, self.format, &mut unverified, to).by_headers();
+        survey.window = std::mem::take(&mut self.record);
         let mut first = None;
         survey.run(place, |item| {
             first = Some(item);
             ControlFlow::Break(())
         })?;
-        self.windows.record = survey.window;
+        self.record = survey.window;
         Ok(first)
     }
 }
@@ -136,11 +132,8 @@ impl Search<'_> {
 /// Finds places in a segment, in the order of their markers, so that no record is walked over
 /// twice.
 pub(crate) struct Finder<'a> {
-    shared: &'a Shared,
-    format: RecordFormat,
-    segment: Segment,
-    verifier: Verifier,
-    windows: Windows,
+    search: Search<'a>,
+    identity: Identity,
     /// The last place that was found.
     last: Place,
 }
@@ -153,13 +146,13 @@ impl<'a> Finder<'a> {
     pub(crate) fn open(shared: &'a Shared, format: RecordFormat, number: u32) -> Result<Option<Self>> {
         let Some(mut segment) = open(shared, number, true)? else { return Ok(None) };
         let verifier = std::mem::take(&mut segment.verifier);
-        let (windows, last) = (Windows::default(), Place::default());
-        Ok(Some(Self { shared, format, segment, verifier, windows, last }))
+        let search = Search::new(shared, format, &segment, verifier);
+        Ok(Some(Self { search, identity: segment.identity, last: Place::default() }))
     }
 
     /// The segment's file.
     pub(crate) fn file(&self) -> Identity {
-        self.segment.identity
+        self.identity
     }
 
     /// The place after the record `marker`, and the time of the next record if there is one. `None`
@@ -169,18 +162,19 @@ impl<'a> Finder<'a> {
     /// # Errors
     /// The segment or its sidecar cannot be read.
     pub(crate) fn find(&mut self, marker: u32, complete: bool) -> Result<Option<(Place, Option<Timestamp>)>> {
-        let Self { shared, format, segment, verifier, windows, last } = self;
-        let mut search = Search { shared, format: *format, segment, verifier, windows };
+        self.look(marker, complete).map_err(|e| self.search.error(e))
+    }
+
+    fn look(&mut self, marker: u32, complete: bool) -> io::Result<Option<(Place, Option<Timestamp>)>> {
         let place = match marker {
             0 => Place::default(),
-            _ => match search.directly(marker, *last)? {
+            _ => match self.search.directly(marker, self.last)? {
                 Some((Located { place, foreign_until: 0 }, true)) if place.marker == marker => place,
                 _ => return Ok(None),
             },
         };
-        *last = place;
-        let next = search.next(place).map_err(|e| search.error(e))?;
-        Ok(match next {
+        self.last = place;
+        Ok(match self.search.next(place)? {
             Some(Item::Record(found)) => Some((place, Some(found.header.time))),
             None if !complete => Some((place, None)),
             Some(Item::Damage(_)) | None => None,
@@ -197,8 +191,8 @@ fn is_confirmed(
     format: RecordFormat,
     place: Place,
     window: &mut Window,
-    leads_here: impl FnOnce(Place) -> std::io::Result<bool>,
-) -> std::io::Result<bool> {
+    leads_here: impl FnOnce(Place) -> io::Result<bool>,
+) -> io::Result<bool> {
     let Place { marker, offset } = place;
     if verifier.covers(offset) {
         let left = file.len()?.saturating_sub(offset);
@@ -218,7 +212,7 @@ fn is_confirmed(
 
 /// Walks to the record `marker`, and returns whether there was damage. Bytes after damage are
 /// judged separately, as in reading.
-fn walk_to(survey: &mut Survey<'_>, marker: u32, end: &mut Located) -> std::io::Result<bool> {
+fn walk_to(survey: &mut Survey<'_>, marker: u32, end: &mut Located) -> io::Result<bool> {
     let mut damaged = false;
     loop {
         let mut goes_on = false;
