@@ -5,79 +5,49 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use jlog_core::{Jlog, Start};
 use jlog_ship::destinations::{Http, HttpBody, HttpOptions};
 use jlog_ship::{Report, Shipper};
-use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rcgen::CertificateParams;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use self::authority::Authority;
+
+mod authority;
 
 /// How long a test waits for a shipper.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An unknown authority, and a feed with two messages.
 struct Place {
-    dir: tempfile::TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
+    authority: Authority,
     log: Jlog,
 }
 
 impl Place {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let log = Jlog::create(dir.path().join("feed")).unwrap();
+        let authority = Authority::new();
+        let log = Jlog::create(authority.dir.path().join("feed")).unwrap();
         log.subscribe("s", Start::Beginning).unwrap();
         log.writer().unwrap().append_batch(&["one", "two"]).unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self { dir, authority, log }
-    }
-
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        change(&mut params);
-        (params.signed_by(&key, &self.authority).unwrap(), key)
+        Self { authority, log }
     }
 
     /// Options that trust the authority.
     fn trusting(&self) -> HttpOptions {
         let mut options = HttpOptions::default();
         options.body = HttpBody::Lines;
-        options.ca = Some(self.file("ca.pem", &self.authority.pem()));
+        options.ca = Some(self.authority.ca());
         options
     }
 
     /// A server with a certificate by the authority.
     fn server(&self, known_only: bool, change: impl FnOnce(&mut CertificateParams)) -> Server {
-        let (certificate, key) = self.issue(change);
-        let provider = Arc::new(ring::default_provider());
-        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let config = if known_only {
-            let mut roots = RootCertStore::empty();
-            roots.add(self.authority.der().clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            config.with_client_cert_verifier(verifier.build().unwrap())
-        } else {
-            config.with_no_client_auth()
-        };
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Server::start(config.with_single_cert(vec![certificate.der().clone()], key).unwrap())
+        Server::start(self.authority.server(&self.authority.issue("127.0.0.1", change), known_only))
     }
 
     /// Sends everything, and returns the reports.
@@ -196,9 +166,9 @@ fn a_server_that_knows_its_clients_gets_a_certificate() {
     let why = place.refusal(&server.url, &options);
     assert_eq!(why, "received fatal alert: CertificateRequired");
     assert_eq!(server.bodies(), [""; 0]);
-    let (certificate, key) = place.issue(|_| {});
-    let certificate = place.file("client.pem", &certificate.pem());
-    options.client = Some((certificate, place.file("client.key", &key.serialize_pem())));
+    let (certificate, key) = place.authority.issue("127.0.0.1", |_| {});
+    let certificate = place.authority.file("client.pem", &certificate.pem());
+    options.client = Some((certificate, place.authority.file("client.key", &key.serialize_pem())));
     assert_eq!(place.ship(&server.url, &options), [""; 0]);
     assert_eq!(server.bodies(), ["one\ntwo\n"]);
 }
@@ -223,12 +193,12 @@ fn a_server_without_tls_is_refused() {
 #[test]
 fn a_file_that_is_wrong_is_named() {
     let place = Place::new();
-    let (certificate, key) = place.issue(|_| {});
-    let (_, other) = place.issue(|_| {});
-    let certificate = place.file("client.pem", &certificate.pem());
-    let key = place.file("client.key", &key.serialize_pem());
-    let other = place.file("other.key", &other.serialize_pem());
-    let (empty, missing) = (place.file("empty", ""), place.dir.path().join("missing"));
+    let (certificate, key) = place.authority.issue("127.0.0.1", |_| {});
+    let (_, other) = place.authority.issue("127.0.0.1", |_| {});
+    let certificate = place.authority.file("client.pem", &certificate.pem());
+    let key = place.authority.file("client.key", &key.serialize_pem());
+    let other = place.authority.file("other.key", &other.serialize_pem());
+    let (empty, missing) = (place.authority.file("empty", ""), place.authority.dir.path().join("missing"));
     let wrong = |ca: Option<&Path>, client: Option<(&Path, &Path)>| {
         let mut options = HttpOptions::default();
         options.ca = ca.map(Path::to_owned);

@@ -25,6 +25,8 @@ use serde_json::Value;
 use self::support::{Running, append, feed, shipper, texts, until};
 
 #[cfg(feature = "kafka-ssl")]
+mod authority;
+#[cfg(feature = "kafka-ssl")]
 #[path = "kafka/secured.rs"]
 mod secured;
 mod support;

@@ -11,14 +11,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jlog_ship::destinations::{Kafka, KafkaOptions};
-use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use ring::{digest, hmac, pbkdf2};
-use rustls::crypto::ring as provider;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::Cluster;
+use super::authority::Authority;
 use super::support::{Running, append, feed, shipper, texts};
 
 const USER: &str = "ship";
@@ -234,62 +231,15 @@ impl Login {
     }
 }
 
-/// An authority that is not among the system's.
-struct Authority {
-    dir: tempfile::TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+fn server(authority: &Authority, name: &str, known_only: bool) -> Option<Arc<ServerConfig>> {
+    Some(Arc::new(authority.server(&authority.issue(name, |_| {}), known_only)))
 }
 
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // A different name than its certificates have: OpenSSL considers one self-signed if its
-        // subject and its issuer have the same name.
-        params.distinguished_name.push(DnType::CommonName, "an authority");
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), issuer }
-    }
-
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn ca(&self) -> PathBuf {
-        self.file("ca.pem", &self.issuer.pem())
-    }
-
-    fn issue(&self, name: &str) -> (Certificate, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap(), key)
-    }
-
-    fn server(&self, name: &str, known_only: bool) -> Option<Arc<ServerConfig>> {
-        let (certificate, key) = self.issue(name);
-        let provider = Arc::new(provider::default_provider());
-        let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
-        let config = config.with_safe_default_protocol_versions().unwrap();
-        let config = if known_only {
-            let mut roots = RootCertStore::empty();
-            roots.add(self.issuer.der().clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            config.with_client_cert_verifier(verifier.build().unwrap())
-        } else {
-            config.with_no_client_auth()
-        };
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Some(Arc::new(config.with_single_cert(vec![certificate.der().clone()], key).unwrap()))
-    }
-
-    /// Options to trust it.
-    fn trusted(&self) -> KafkaOptions {
-        let mut options = KafkaOptions::default();
-        options.ca = Some(self.ca());
-        options
-    }
+/// Options to trust the authority.
+fn trusting(authority: &Authority) -> KafkaOptions {
+    let mut options = KafkaOptions::default();
+    options.ca = Some(authority.ca());
+    options
 }
 
 fn with_login(mut options: KafkaOptions, password: &str) -> KafkaOptions {
@@ -334,8 +284,8 @@ const HINT: &str = "; if this goes on, the brokers may require TLS (kafka+tls://
 fn a_broker_is_trusted_by_its_authority_only() {
     let Some(cluster) = Cluster::start() else { return };
     let (authority, another) = (Authority::new(), Authority::new());
-    let gate = Gate { tls: authority.server("127.0.0.1", false), ..Gate::default() }.open(&cluster);
-    let misnamed = Gate { tls: authority.server("example.com", false), ..Gate::default() }.open(&cluster);
+    let gate = Gate { tls: server(&authority, "127.0.0.1", false), ..Gate::default() }.open(&cluster);
+    let misnamed = Gate { tls: server(&authority, "example.com", false), ..Gate::default() }.open(&cluster);
     let [url, wrong] = [gate, misnamed].map(|address| format!("kafka+tls://{address}/t"));
     let [says, of_wrong] = [gate, misnamed].map(|address| {
         format!(
@@ -344,22 +294,22 @@ fn a_broker_is_trusted_by_its_authority_only() {
     });
     refused(&[
         (&url, &KafkaOptions::default(), &says),
-        (&url, &another.trusted(), &says),
-        (&wrong, &authority.trusted(), &of_wrong),
+        (&url, &trusting(&another), &says),
+        (&wrong, &trusting(&authority), &of_wrong),
     ]);
     assert!(cluster.records().is_empty());
-    arrives(&cluster, &url, &authority.trusted());
+    arrives(&cluster, &url, &trusting(&authority));
 }
 
 #[test]
 fn a_broker_that_knows_its_clients_gets_a_certificate() {
     let Some(cluster) = Cluster::start() else { return };
     let authority = Authority::new();
-    let gate = Gate { tls: authority.server("127.0.0.1", true), ..Gate::default() }.open(&cluster);
+    let gate = Gate { tls: server(&authority, "127.0.0.1", true), ..Gate::default() }.open(&cluster);
     let url = format!("kafka+tls://{gate}/t");
-    let mut options = authority.trusted();
+    let mut options = trusting(&authority);
     refused(&[(&url, &options, "tlsv13 alert certificate required")]);
-    let (certificate, key) = authority.issue("client");
+    let (certificate, key) = authority.issue("client", |_| {});
     let certificate = authority.file("client.pem", &certificate.pem());
     options.client = Some((certificate, authority.file("client.key", &key.serialize_pem())));
     arrives(&cluster, &url, &options);
@@ -371,13 +321,13 @@ fn a_login_is_checked_with_every_mechanism() {
     let authority = Authority::new();
     let all: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
     let plain = Gate { mechanisms: Some(all), ..Gate::default() }.open(&cluster);
-    let tls = Gate { tls: authority.server("127.0.0.1", false), mechanisms: Some(all) }.open(&cluster);
+    let tls = Gate { tls: server(&authority, "127.0.0.1", false), mechanisms: Some(all) }.open(&cluster);
     let few = Gate { mechanisms: Some(&["PLAIN"]), ..Gate::default() }.open(&cluster);
     let ways = [
         (format!("kafka://{plain}/t"), KafkaOptions::default()),
-        (format!("kafka+tls://{tls}/t"), authority.trusted()),
-        (format!("kafka+tls://{tls}/t?sasl.mechanism=SCRAM-SHA-256"), authority.trusted()),
-        (format!("kafka+tls://{tls}/t?sasl.mechanism=PLAIN"), authority.trusted()),
+        (format!("kafka+tls://{tls}/t"), trusting(&authority)),
+        (format!("kafka+tls://{tls}/t?sasl.mechanism=SCRAM-SHA-256"), trusting(&authority)),
+        (format!("kafka+tls://{tls}/t?sasl.mechanism=PLAIN"), trusting(&authority)),
     ];
     let few = format!("kafka://{few}/t");
     let login = with_login(KafkaOptions::default(), PASSWORD);
@@ -399,20 +349,20 @@ fn a_login_is_checked_with_every_mechanism() {
 fn a_listener_of_the_other_kind_is_reported() {
     let Some(cluster) = Cluster::start() else { return };
     let authority = Authority::new();
-    let tls = Gate { tls: authority.server("127.0.0.1", false), ..Gate::default() }.open(&cluster);
+    let tls = Gate { tls: server(&authority, "127.0.0.1", false), ..Gate::default() }.open(&cluster);
     let tls = format!("kafka://{tls}/t");
     let plain = format!("kafka+tls://{}/t", cluster.mock.bootstrap_servers());
     refused(&[
         (&tls, &KafkaOptions::default(), HINT),
-        (&plain, &authority.trusted(), "these may be listeners without TLS (kafka://…); trying again"),
+        (&plain, &trusting(&authority), "these may be listeners without TLS (kafka://…); trying again"),
     ]);
 }
 
 #[test]
 fn mistakes_are_found_before_there_is_a_broker() {
     let authority = Authority::new();
-    let (certificate, key) = authority.issue("client");
-    let (_, other) = authority.issue("other");
+    let (certificate, key) = authority.issue("client", |_| {});
+    let (_, other) = authority.issue("other", |_| {});
     let certificate = authority.file("client.pem", &certificate.pem());
     let key = authority.file("client.key", &key.serialize_pem());
     let other = authority.file("other.key", &other.serialize_pem());
@@ -436,7 +386,7 @@ fn mistakes_are_found_before_there_is_a_broker() {
     let none = KafkaOptions::default();
     let login = with_login(KafkaOptions::default(), PASSWORD);
     for (url, options, says) in [
-        ("kafka://h/t", &authority.trusted(), "certificates are for TLS: kafka+tls://…"),
+        ("kafka://h/t", &trusting(&authority), "certificates are for TLS: kafka+tls://…"),
         ("kafka://h/t?sasl.mechanism=PLAIN", &none, "sasl.mechanism=PLAIN needs a user and a password"),
         (
             "kafka://h/t?sasl.mechanism=PLAIN",
