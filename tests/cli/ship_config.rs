@@ -126,6 +126,8 @@ fn a_dead_destination_stalls_no_other() {
     until("the first messages", || contents(&copy).len() == 2);
     place.append(&["three"]);
     until("the third message", || contents(&copy).len() == 3);
+    // A message arrives before it is counted, and the checkpoint follows its count.
+    until("the third checkpoint", || place.unread("t").is_empty());
     assert!(lines.next().unwrap().starts_with("jlog: dead: exec:echo not now"));
     shipper.signal(Signal::SIGUSR1);
     let status = |name: &str, says: &str| {
