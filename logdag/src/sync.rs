@@ -23,9 +23,12 @@ pub(crate) use real::{
 
 /// Locks that no checker controls. A panic of a holder changes nothing for the others.
 pub(crate) mod plain {
-    use std::sync::PoisonError;
+    use std::sync::{PoisonError, TryLockError};
 
     pub(crate) use std::sync::MutexGuard;
+
+    const SPINS: u32 = 4;
+    const YIELDS: u32 = 7;
 
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
@@ -35,14 +38,31 @@ pub(crate) mod plain {
             Self(std::sync::Mutex::new(value))
         }
 
+        /// Takes the lock. A thread that finds it taken offers its processor to the holder a few
+        /// times before it sleeps: a lock with sleepers makes each unlock a system call, and with
+        /// more threads than processors, the holder is often one that was interrupted.
         #[inline]
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.try_lock().unwrap_or_else(|| self.lock_contended())
+        }
+
+        #[cold]
+        fn lock_contended(&self) -> MutexGuard<'_, T> {
+            for attempt in 0..SPINS + YIELDS {
+                if attempt < SPINS {
+                    (0..1 << attempt).for_each(|_| std::hint::spin_loop());
+                } else {
+                    std::thread::yield_now();
+                }
+                if let Some(guard) = self.try_lock() {
+                    return guard;
+                }
+            }
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
-        #[cfg(not(feature = "shuttle"))]
+        #[inline]
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            use std::sync::TryLockError;
             match self.0.try_lock() {
                 Ok(guard) => Some(guard),
                 Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

@@ -23,7 +23,10 @@ pub(super) fn line(flags: Flags, layout: Layout, record: &Record<'_>, out: &mut 
     let message = out.len();
     if !layout.split {
         record.write_message(&mut Text::new(out));
-        return keys(flags, record, out);
+        if flags.keys {
+            keys(flags, record, out);
+        }
+        return;
     }
     let mut text =
         if layout.escape { Text::that_looks_for_controls(out) } else { Text::that_looks_for_line_ends(out) };
@@ -36,7 +39,9 @@ pub(super) fn line(flags: Flags, layout: Layout, record: &Record<'_>, out: &mut 
             out.pop();
         }
     }
-    keys(flags, record, out);
+    if flags.keys {
+        keys(flags, record, out);
+    }
     if layout.escape || out.last() != Some(&b'\n') || out.len() == message {
         out.push(b'\n');
     }
@@ -112,9 +117,6 @@ fn prefix(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
 /// The keys after a message, as logfmt. A key that is the level is left out if the level is shown
 /// separately.
 fn keys(flags: Flags, record: &Record<'_>, out: &mut Vec<u8>) {
-    if !flags.keys {
-        return;
-    }
     for (key, value) in last_of_each(record.keys) {
         if flags.level && says_the_level(key, value) {
             continue;

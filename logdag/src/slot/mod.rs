@@ -628,6 +628,33 @@ impl Slot {
             return self.write_one(line, micros);
         }
         let mut queue = self.queue.lock();
+        let mut size = queue.batch.size();
+        if queue.stop || (size + line.len() > self.queue_bytes && !queue.batch.ends.is_empty()) {
+            queue = match self.wait_for_room(queue, line, micros) {
+                Ok(queue) => queue,
+                Err(accepted) => return accepted,
+            };
+            size = queue.batch.size();
+        }
+        queue.push(line, micros);
+        let enough = self.enough_bytes();
+        let wake = std::mem::take(&mut queue.asleep) || (size < enough && queue.batch.size() >= enough);
+        drop(queue);
+        if wake {
+            self.work.notify_one();
+        }
+        true
+    }
+
+    /// Waits until the queue has room for a line. If the queue ends or may not be waited for, the
+    /// line is written or dropped here; then returns whether it was accepted.
+    #[cold]
+    fn wait_for_room<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        line: &[u8],
+        micros: u64,
+    ) -> Result<MutexGuard<'a, Queue>, bool> {
         loop {
             if queue.stop {
                 // The thread writes its lines before it ends: this line comes after them.
@@ -641,18 +668,18 @@ impl Slot {
                     let why = "its sink does not come back from a write";
                     let line = Lost { lines: 1, within_sink: 0 };
                     self.note_loss(line, io::Error::new(io::ErrorKind::TimedOut, why));
-                    return false;
+                    return Err(false);
                 }
                 drop(queue);
-                return self.write_one(line, micros);
+                return Err(self.write_one(line, micros));
             }
             let size = queue.batch.size() + line.len();
             if queue.batch.ends.is_empty() || size <= self.queue_bytes {
-                break;
+                return Ok(queue);
             }
             let reports = Doing::now() == Doing::Reporting;
             if reports && size <= self.queue_bytes.saturating_add(REPORT_BYTES) {
-                break;
+                return Ok(queue);
             }
             match self.when_full {
                 WhenFull::Block if !reports => {
@@ -665,19 +692,10 @@ impl Slot {
                         queue.since = now_micros();
                     }
                     queue.unreported += 1;
-                    return false;
+                    return Err(false);
                 }
             }
         }
-        let enough = self.enough_bytes();
-        let was_enough = queue.batch.size() >= enough;
-        queue.push(line, micros);
-        let wake = std::mem::take(&mut queue.asleep) || (!was_enough && queue.batch.size() >= enough);
-        drop(queue);
-        if wake {
-            self.work.notify_one();
-        }
-        true
     }
 
     fn enough_bytes(&self) -> usize {
