@@ -55,3 +55,9 @@ impl fmt::Display for Lost {
 pub(super) fn counted(n: u64) -> String {
     format!("{n} line{}", if n == 1 { "" } else { "s" })
 }
+
+/// Microseconds since 1970, as a time.
+pub(super) fn seconds(micros: u64) -> String {
+    let time = i64::try_from(micros).ok().and_then(|t| jiff::Timestamp::from_microsecond(t).ok());
+    format!("{:.6}", time.unwrap_or_default())
+}
