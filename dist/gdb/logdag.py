@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 import gdb
 
 MARK = b"logdag\xff\xa7ring\x5e\xd1\x00\x01"
-# Behind the mark: its own address; address and length of the name, of the bytes, of the slots; the
+# After the mark: its own address; address and length of the name, of the bytes, of the slots; the
 # first slot, the number of lines, the number of the last line.
 FIELDS = 10
 # A slot: where the line begins in the bytes, its length, its time in microseconds.
@@ -97,7 +97,7 @@ class Rings(gdb.Command):
 
     logdag-rings [-t] [STREAM [LINES]]
 
-    STREAM prints the ring of that stream only, and LINES the last so many of its lines. -t prints the
+    STREAM prints only the ring of that stream, and LINES limits it to that many of the last lines. -t prints the
     number and the time (UTC) of each line before it. A ring that never had a line is not found."""
 
     def __init__(self):

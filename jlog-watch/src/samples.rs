@@ -115,13 +115,13 @@ pub(crate) struct Samples {
     named: bool,
     feed: usize,
     subscriber: usize,
-    /// The feed's label.
-    label: Vec<u8>,
+    /// The beginning of the samples of a family and a feed, up to the subscriber's name.
+    start: Vec<u8>,
 }
 
 impl Samples {
     pub(crate) fn new(view: Arc<View>, open: bool) -> Self {
-        Self { view, open, family: 0, named: false, feed: 0, subscriber: 0, label: Vec::new() }
+        Self { view, open, family: 0, named: false, feed: 0, subscriber: 0, start: Vec::new() }
     }
 
     /// Whether the text has at most this many bytes.
@@ -158,8 +158,11 @@ impl Samples {
             };
             let all = feed.facts().map_or(&[][..], |facts| &facts.subscribers);
             if self.subscriber == 0 {
-                self.label.clear();
-                escape(&feed.name, &mut self.label);
+                self.start.clear();
+                let total = if family.counts { "_total" } else { "" };
+                add(&mut self.start, [family.name, total, "{feed=\""]);
+                escape(&feed.name, &mut self.start);
+                add(&mut self.start, ["\",subscriber=\""]);
             }
             for subscriber in all.get(self.subscriber..).unwrap_or_default() {
                 if out.len() - begun >= PIECE {
@@ -170,7 +173,7 @@ impl Samples {
                     if !std::mem::replace(&mut self.named, true) {
                         self.head(family, out);
                     }
-                    self.sample(family, subscriber, value, out);
+                    self.sample(subscriber, value, out);
                 }
             }
             (self.feed, self.subscriber) = (self.feed + 1, 0);
@@ -188,16 +191,13 @@ impl Samples {
         }
     }
 
-    fn sample(&self, family: &Family, subscriber: &Subscriber, value: Value, out: &mut Vec<u8>) {
-        let total = if family.counts { "_total" } else { "" };
-        add(out, [family.name, total, "{feed=\""]);
-        out.extend_from_slice(&self.label);
-        add(out, ["\",subscriber=\""]);
+    fn sample(&self, subscriber: &Subscriber, value: Value, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.start);
         match subscriber.plain_name() {
             Some(plain) => out.extend_from_slice(plain),
             None => escape(subscriber.name(), out),
         }
-        add(out, ["\"} "]);
+        out.extend_from_slice(b"\"} ");
         let mut number = itoa::Buffer::new();
         match value {
             Value::Whole(value) => add(out, [number.format(value)]),

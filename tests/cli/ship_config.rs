@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jlog_core::Start;
+use jlog_core::{LogId, Start};
 use nix::sys::signal::Signal;
 
 use crate::support::{Done, Lines, Place, Running, contents, jlog, run, until};
@@ -127,7 +127,7 @@ fn a_dead_destination_stalls_no_other() {
     place.append(&["three"]);
     until("the third message", || contents(&copy).len() == 3);
     // A message arrives before it is counted, and the checkpoint follows its count.
-    until("the third checkpoint", || place.unread("t").is_empty());
+    until("the third checkpoint", || place.checkpoint("t") == LogId::new(0, 3));
     assert!(lines.next().unwrap().starts_with("jlog: dead: exec:echo not now"));
     shipper.signal(Signal::SIGUSR1);
     let status = |name: &str, says: &str| {
