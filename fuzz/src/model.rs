@@ -204,7 +204,7 @@ struct Written {
 
 impl Writer {
     fn check_place(&self, e: &ConfigError) {
-        let Some(rest) = e.message.strip_prefix("the filter, at its column ") else { return };
+        let Some(rest) = e.message.strip_prefix("the filter, at column ") else { return };
         let column: usize = rest.split(':').next().unwrap().parse().unwrap();
         let place = |offset: usize| {
             let before = &self.text[..offset];

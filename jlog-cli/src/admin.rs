@@ -487,7 +487,7 @@ fn segment_row(found: &Inspection) -> Vec<String> {
         ),
         found.checksummed.to_string(),
         if behind > 0 {
-            format!("{} behind the last whole record", counted(behind, "byte"))
+            format!("{} after the last whole record", counted(behind, "byte"))
         } else {
             String::new()
         },

@@ -55,7 +55,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Serve the state of feeds over HTTP: metrics for Prometheus, and health
     ///
-    /// Ends with SIGINT or SIGTERM. Nothing can be changed over HTTP without --control.
+    /// Runs until SIGINT or SIGTERM. Nothing can be changed over HTTP without --control.
     #[cfg(feature = "serve")]
     Serve(ServeArgs),
     /// Show feeds in a terminal as they change: lag, rates, the worst problem first; search and
@@ -154,7 +154,7 @@ pub struct NewFeed {
     /// How messages are stored
     #[arg(long, value_enum, default_value_t)]
     pub compression: CompressionArg,
-    /// When metastore and checkpoints are synced to disk
+    /// When the metastore and the checkpoints are synced to disk
     #[arg(long, value_enum, default_value_t)]
     pub safety: SafetyArg,
     /// Keep no checksums; damage to messages then goes unnoticed
@@ -223,7 +223,7 @@ pub enum SafetyArg {
 /// `jlog create`
 #[derive(Debug, ClapArgs)]
 pub struct CreateArgs {
-    /// The feed's directory; it must not exist, or be empty
+    /// The feed's directory; it must be empty or not exist
     pub feed: PathBuf,
     /// The settings of the feed.
     #[command(flatten)]
@@ -240,7 +240,7 @@ pub struct WriteArgs {
     /// Create the feed if it does not exist
     #[arg(long)]
     pub create: bool,
-    /// Messages end with NUL bytes instead of line ends
+    /// Messages end with NUL bytes instead of newlines
     #[arg(short = '0', long = "null", group = "framing")]
     pub null: bool,
     /// Each file is one message
@@ -348,7 +348,7 @@ pub struct SeekArgs {
 pub struct GrepArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// A regular expression in the syntax of the crate regex; it is matched against the bytes of
+    /// A regular expression in the syntax of the regex crate; it is matched against the bytes of
     /// messages
     pub pattern: String,
     /// The pattern is plain text, not a regular expression
@@ -381,7 +381,7 @@ pub struct GrepArgs {
 /// How messages are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum MessageFormat {
-    /// The message and a line end
+    /// The message and a newline
     #[default]
     Cat,
     /// Time, id, message
@@ -471,8 +471,8 @@ pub struct ExecArgs {
     /// What happens to a message that the command refuses, or for which it has failed --tries times
     #[arg(long, value_enum, default_value_t, requires = "exec")]
     pub on_reject: RejectArg,
-    /// How often the command runs for a message before the message is set aside or skipped; runs
-    /// that cannot start (status 126, 127 or 78) do not count
+    /// How many times the command runs for a message before the message is set aside or skipped;
+    /// runs that cannot start (status 126, 127 or 78) do not count
     #[arg(long, value_name = "N", default_value_t = 10, requires = "exec", value_parser = clap::value_parser!(u32).range(1..))]
     pub tries: u32,
     /// The feed for messages that are set aside; it is created when needed
@@ -481,7 +481,7 @@ pub struct ExecArgs {
     /// Seconds after which a run is killed and counts as failed; by default there is no limit
     #[arg(long, value_name = "SECONDS", requires = "exec", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
-    /// Seconds that runs have to end by themselves after SIGTERM or SIGINT, before they are killed
+    /// Seconds to let runs finish after SIGTERM or SIGINT before they are killed
     #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "exec")]
     pub drain: u64,
 }
@@ -557,7 +557,7 @@ pub struct StatusArgs {
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
           value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub watch: Option<u16>,
-    /// How it is shown
+    /// The output format
     #[arg(short, long, value_enum, default_value_t)]
     pub output: FactFormat,
 }
@@ -570,22 +570,22 @@ pub struct CheckArgs {
     /// Check only these subscribers; a missing one is critical
     #[arg(long = "subscriber", value_name = "SUBSCRIBER")]
     pub subscribers: Vec<Name>,
-    /// Critical if a subscriber's oldest message is older (90s, 10min, 7d)
+    /// Critical if a subscriber's oldest message is older than this (90s, 10min, 7d)
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub max_lag: Option<Limit<Duration>>,
-    /// Critical if a subscriber is more messages behind
+    /// Critical if a subscriber is more than this many messages behind
     #[arg(long, value_name = "N")]
     pub max_messages: Option<u64>,
-    /// Critical if less is free on the file system (500MiB, 1GiB)
+    /// Critical if less than this is free on the file system (500MiB, 1GiB)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub min_free: Option<Limit<u64>>,
-    /// The same as a warning
+    /// Like --max-lag, but a warning
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub warn_lag: Option<Limit<Duration>>,
-    /// The same as a warning
+    /// Like --max-messages, but a warning
     #[arg(long, value_name = "N")]
     pub warn_messages: Option<u64>,
-    /// The same as a warning
+    /// Like --min-free, but a warning
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub warn_free: Option<Limit<u64>>,
 }
@@ -629,10 +629,10 @@ pub struct ShipmentArgs {
     #[arg(required = false, required_unless_present = "config")]
     pub subscriber: Name,
     /// jlog:DIRECTORY (another feed), exec:COMMAND (which gets batches on its standard input),
-    /// http://… or https://…, a stream of Loki: loki+http://HOST:PORT?LABEL=VALUE (loki+https://…
-    /// with TLS), a receiver of OpenTelemetry's logs: otlp+http://HOST:PORT?service.name=NAME
-    /// (otlp+https://… with TLS), a stream of NATS: nats://HOST:PORT/STREAM?subject=SUBJECT
-    /// (tls://… with TLS), or a topic of Kafka: kafka://HOST:PORT,HOST:PORT/TOPIC
+    /// http://… or https://…, a Loki stream: loki+http://HOST:PORT?LABEL=VALUE (loki+https://…
+    /// with TLS), a receiver of OpenTelemetry logs: otlp+http://HOST:PORT?service.name=NAME
+    /// (otlp+https://… with TLS), a NATS stream: nats://HOST:PORT/STREAM?subject=SUBJECT
+    /// (tls://… with TLS), or a Kafka topic: kafka://HOST:PORT,HOST:PORT/TOPIC
     /// (kafka+tls://… with TLS)
     #[arg(required = false, required_unless_present = "config")]
     pub destination: String,
@@ -657,7 +657,7 @@ pub struct ShipmentArgs {
     /// Messages that may be unacknowledged at a time: at most this many arrive twice after a crash
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub window: usize,
-    /// Bytes of them
+    /// The same limit in bytes
     #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "8MiB")]
     pub window_bytes: u32,
     /// What happens to a message that the destination refuses for good
@@ -754,20 +754,20 @@ pub struct WorkArgs {
     /// times without being done
     #[arg(long, value_enum, default_value_t)]
     pub on_reject: RejectArg,
-    /// How often a message is delivered before it is set aside or skipped
+    /// How many times a message is delivered before it is set aside or skipped
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_deliveries: u32,
     /// The feed for messages that are set aside; it is created when needed
     #[arg(long, value_name = "DIRECTORY", required_if_eq("on_reject", "set-aside"))]
     pub set_aside: Option<PathBuf>,
-    /// How many messages there may be from the oldest one that is not done to the newest one that a
-    /// worker has
+    /// Allow at most this many messages from the oldest one that is not done to the newest one that
+    /// a worker has
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub window: u32,
     /// Seconds after which a run is killed and counts as failed; by default there is no limit
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
-    /// Seconds that runs have to end by themselves after SIGTERM or SIGINT, before they are killed
+    /// Seconds to let runs finish after SIGTERM or SIGINT before they are killed
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub drain: u64,
 }
@@ -881,13 +881,13 @@ pub struct ServeArgs {
 #[cfg(any(feature = "serve", feature = "top"))]
 #[derive(Debug, ClapArgs)]
 pub struct ThresholdArgs {
-    /// A problem (not ready) if a subscriber's oldest message is older (90s, 10min, 7d)
+    /// A problem (not ready) if a subscriber's oldest message is older than this (90s, 10min, 7d)
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub max_lag: Option<Limit<Duration>>,
-    /// A problem (not ready) if a subscriber is more messages behind
+    /// A problem (not ready) if a subscriber is more than this many messages behind
     #[arg(long, value_name = "N")]
     pub max_messages: Option<u64>,
-    /// A problem (not ready) if less is free on a feed's file system (500MiB, 1GiB)
+    /// A problem (not ready) if less than this is free on a feed's file system (500MiB, 1GiB)
     #[arg(long, value_name = "SIZE", value_parser = values::limit)]
     pub min_free: Option<Limit<u64>>,
     /// A problem (not ready) if a disk or a feed's limit will be full within this time, at the rate
@@ -934,7 +934,7 @@ pub struct TopArgs {
 pub struct MetaArgs {
     /// The feed's directory
     pub feed: PathBuf,
-    /// How it is shown
+    /// The output format
     #[arg(short, long, value_enum, default_value_t)]
     pub output: FactFormat,
 }
@@ -962,7 +962,7 @@ pub struct CleanArgs {
     #[arg(long)]
     pub roll: bool,
     /// Fail if the feed has no age limit (--max-age). Messages older than the limit are dropped
-    /// with and without this option
+    /// with or without this option
     #[arg(long)]
     pub expire: bool,
 }
@@ -1005,7 +1005,7 @@ pub struct AlterArgs {
     /// Size of the pre-commit buffer (0: none)
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub pre_commit: Option<u32>,
-    /// When metastore and checkpoints are synced to disk
+    /// When the metastore and the checkpoints are synced to disk
     #[arg(long, value_enum)]
     pub safety: Option<SafetyArg>,
     /// Whether writers keep checksums

@@ -152,7 +152,7 @@ fn examples(command: &str) -> &'static [Example] {
                 "jlog ship feed hook https://example.com/in --token-file token --on-reject set-aside --set-aside refused",
             ),
             (
-                "Publish to a stream of NATS, each message once and in order",
+                "Publish to a NATS stream, each message once and in order",
                 "jlog ship feed nats 'nats://127.0.0.1:4222/ORDERS?subject=orders.new' --from 0:0",
             ),
             (

@@ -41,12 +41,12 @@ pub fn serve(args: &ServeArgs) -> Outcome {
         Failure::new(e.to_string()).or(hint.unwrap_or_default())
     };
     let server = watch.thresholds(args.thresholds.all()).serve(&args.http).map_err(failed)?;
-    match output::line(&format!("listening at {}", output::plain(server.url()))) {
+    match output::line(&format!("listening on {}", output::plain(server.url()))) {
         // The reader has closed the pipe, which is not an error.
         Err(failure) if failure.is_broken_pipe() => {}
         other => other?,
     }
-    let status = format!("Answers at {}", output::plain(server.url()));
+    let status = format!("Listening on {}", output::plain(server.url()));
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     while !stop.is_set() {

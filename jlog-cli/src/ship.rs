@@ -158,7 +158,7 @@ impl Shipment {
             }
             self.progress.failed(failure.text());
             let seconds = BEGIN_AGAIN.as_secs();
-            output::complain(&format!("{}; beginning again in {seconds} s", failure.text()));
+            output::complain(&format!("{}; restarting in {seconds} s", failure.text()));
             stop.sleep(BEGIN_AGAIN);
             if stop.is_set() {
                 return Err(failure);
@@ -567,7 +567,7 @@ fn kafka(args: &ShipmentArgs, mapping: &Mapping, secrets: &Secrets) -> Result<Bo
         || options.password.is_some()
     {
         return Err(failed(
-            "this jlog was built without its TLS and SASL: build one with \
+            "this jlog was built without TLS and SASL for Kafka: build one with \
              `cargo build --release -p jlog-cli --features kafka-ssl`, which needs a C compiler, make, and OpenSSL's headers"
                 .to_owned(),
         ));

@@ -247,7 +247,7 @@ impl File<'_> {
         let (argument, prior) =
             (key_in(&said(ContextKind::InvalidArg)), key_in(&said(ContextKind::PriorArg)));
         let why = match error.kind() {
-            ErrorKind::ArgumentConflict => format!("{argument} and {prior} exclude each other"),
+            ErrorKind::ArgumentConflict => format!("{argument} and {prior} cannot be used together"),
             ErrorKind::MissingRequiredArgument => {
                 return self.wrong(lines.table, &format!("[[ship]] needs {argument}, too"));
             }

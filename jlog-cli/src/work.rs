@@ -250,11 +250,11 @@ impl<'a> Worker<'a> {
             let group = args.group.0.to_string();
             let path = aside.path().display().to_string();
             if let Err(e) = aside.put(&outgoing, &args.feed, &group, &destination, why) {
-                output::note(&format!("message {id} cannot be set aside into {path}: {e}; trying again"));
+                output::note(&format!("message {id} cannot be set aside in {path}: {e}; trying again"));
                 self.group.give_back(message.lease(), delay(args.retry_delay, message.deliveries()))?;
                 return Ok(());
             }
-            output::note(&format!("message {id} was refused and set aside into {path}: {why}"));
+            output::note(&format!("message {id} was refused and set aside in {path}: {why}"));
         } else {
             output::note(&format!("message {id} was refused and skipped: {why}"));
         }

@@ -133,7 +133,7 @@ fn parent_of(shared: &Shared, to: &Path) -> Result<PathBuf> {
         return refuse("it is inside the feed that is to be copied");
     }
     match fs::symlink_metadata(to) {
-        Ok(_) => refuse("there is something of this name already"),
+        Ok(_) => refuse("something with this name already exists"),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(parent),
         Err(e) => Err(Error::io("look at", to, e)),
     }

@@ -99,7 +99,7 @@ pub enum Error {
     /// Nothing was changed.
     #[error(
         "{} has another name outside the jlog (a hard link), and writing would change that file as well: while \
-         nothing uses the jlog, replace it by a copy (`cp -p` to another name, then `mv` back)",
+         nothing uses the jlog, replace it with a copy (`cp -p` to another name, then `mv` back)",
         path.display()
     )]
     HardLinked {
@@ -144,7 +144,7 @@ pub enum Error {
     },
     /// The subscriber exists already.
     #[error(
-        "{} has a subscriber {name:?} already: `jlog subscribe --if-missing` leaves it where it is, --move moves it",
+        "{} already has a subscriber {name:?}: `jlog subscribe --if-missing` leaves it where it is, --move moves it",
         path.display()
     )]
     SubscriberExists {
@@ -220,7 +220,7 @@ pub enum Error {
     /// Segments that this subscriber needed were dropped, because a limit was reached. The next
     /// call continues with the messages that are left.
     #[error(
-        "{} dropped {} behind {from} that subscriber {subscriber:?} had not read",
+        "{} dropped {} after {from} that subscriber {subscriber:?} had not read",
         path.display(),
         counted(*messages, "message")
     )]
@@ -259,7 +259,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// There is another writer, and one of the two must be the only one.
-    #[error("{} is open for writing elsewhere, and one of the writers is set to be the only one", path.display())]
+    #[error("{} is open for writing elsewhere, and one of the writers must be the only one", path.display())]
     WriterBusy {
         /// The jlog.
         path: PathBuf,
@@ -304,7 +304,7 @@ pub enum Error {
     /// The record was read from a segment that was replaced since, and it is not known which record
     /// it is now. Nothing was stored.
     #[error(
-        "record {id} was read from a segment of {} that was replaced since, and nothing says what became of it: \
+        "record {id} was read from a segment of {} that has since been replaced, and nothing says what became of it: \
          read again from the stored checkpoint",
         path.display()
     )]
@@ -405,7 +405,7 @@ pub enum MetaFault {
     #[error("its header magic {0:08x} is unknown")]
     UnknownMagic(u32),
     /// The magic is right, but in the other byte order.
-    #[error("it was written on a machine of the other byte order")]
+    #[error("it was written on a machine with the other byte order")]
     ForeignByteOrder,
     /// A segment size of 0 would never hold a record.
     #[error("its segment size is 0")]
@@ -444,7 +444,7 @@ fn at_capacity(kind: LimitKind, used: u64, limit: u64, wanted: u64, holders: &[H
     if holders.is_empty() {
         return format!(
             "{what}; no subscriber has anything to read, so what is there is kept for new ones: change the limit \
-             (`jlog alter`), or add a subscriber whose progress lets segments go"
+             (`jlog alter`), or add a subscriber, so that the segments that it has passed are removed"
         );
     }
     let list: Vec<String> = holders.iter().take(10).map(ToString::to_string).collect();

@@ -230,10 +230,10 @@ impl fmt::Display for Event {
             ),
             Event::DamageLeft { segment, offset } => write!(
                 f,
-                "segment {segment:08x}: damaged at offset {offset}; run `jlog repair` when nobody writes"
+                "segment {segment:08x}: damaged at offset {offset}; run `jlog repair` when nobody is writing"
             ),
             Event::StorageLogAdvanced { from, to } => {
-                write!(f, "metastore: updated, it named {from:08x} as the last segment instead of {to:08x}")
+                write!(f, "metastore: updated; it named {from:08x} as the last segment instead of {to:08x}")
             }
             Event::StaleSegment { segment, bytes, kept } => write!(
                 f,
@@ -296,7 +296,7 @@ impl fmt::Display for Event {
             Event::Missed { subscriber, from, messages } => {
                 write!(
                     f,
-                    "subscriber {subscriber}: missed {} behind {from}, which {} dropped",
+                    "subscriber {subscriber}: missed {} after {from}, which {} dropped",
                     counted(*messages, "message"),
                     if *messages == 1 { "was" } else { "were" }
                 )

@@ -555,7 +555,7 @@ pub(crate) fn check_limits(limits: &Limits) -> Result<()> {
     }
     if let Some(age) = limits.max_age.filter(|age| age.as_secs() == 0 || age.subsec_nanos() > 0) {
         let value = age.as_secs();
-        return Err(Error::OutOfRange { what: "a limit of age", value, allowed: "whole seconds, 1 or more" });
+        return Err(Error::OutOfRange { what: "an age limit", value, allowed: "whole seconds, 1 or more" });
     }
     Ok(())
 }

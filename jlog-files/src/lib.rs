@@ -121,7 +121,7 @@ fn read_pipe(pipe: &mut File, limit: usize, patience: Duration) -> io::Result<Ve
         match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(0) | Err(Errno::EINTR) if left.is_zero() => {
                 let why = format!(
-                    "the pipe has not come to its end within {patience:?}: expected that whoever writes to it closes it"
+                    "the pipe was not closed within {patience:?}: whoever writes to it must close it"
                 );
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
@@ -209,7 +209,7 @@ mod tests {
         std::os::unix::fs::symlink(&names[0], &link).unwrap();
         for name in names.iter().map(Path::new).chain([&*link]) {
             let error = refused(name);
-            assert!(error.contains("has not come to its end within 50ms"), "{}: {error}", name.display());
+            assert!(error.contains("was not closed within 50ms"), "{}: {error}", name.display());
         }
         writer.write_all(b"secr").unwrap();
         let writing = std::thread::spawn(move || {

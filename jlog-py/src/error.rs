@@ -5,7 +5,7 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 
-create_exception!(jlog, JlogError, PyException, "The base class of all exceptions of feeds.");
+create_exception!(jlog, JlogError, PyException, "The base class of all feed exceptions.");
 create_exception!(jlog, NotAFeed, JlogError, "There is no feed at the path.");
 create_exception!(jlog, AlreadyExists, JlogError, "A feed, or a subscriber, of that name exists already.");
 create_exception!(jlog, UnknownSubscriber, JlogError, "There is no such subscriber.");
@@ -22,7 +22,7 @@ create_exception!(
     "A limit of the feed is reached: the message was not accepted."
 );
 create_exception!(jlog, DiskFull, JlogError, "The file system is full. Nothing half-written remains.");
-create_exception!(jlog, SystemCallFailed, JlogError, "The operating system refused a call.");
+create_exception!(jlog, SystemCallFailed, JlogError, "A system call failed.");
 create_exception!(jlog, Busy, JlogError, "Another writer, reader or repair holds a lock.");
 create_exception!(jlog, Damaged, JlogError, "Bytes of the feed differ from those that were written.");
 create_exception!(jlog, Missed, JlogError, "Messages that the subscriber needed were dropped or lost.");

@@ -72,7 +72,7 @@ fn options(
         let at_limit = if drop_oldest { AtLimit::DropOldest } else { AtLimit::Fail };
         options = options.limits(Limits { max_bytes, at_limit, ..Limits::default() });
     } else if drop_oldest {
-        return Err(PyValueError::new_err("drop_oldest says what happens at max_bytes, which is not given"));
+        return Err(PyValueError::new_err("drop_oldest needs max_bytes"));
     }
     Ok(options)
 }

@@ -22,7 +22,7 @@ pub(crate) fn body<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBy
     }
     if message.is_instance_of::<PyString>() {
         return Err(pyo3::exceptions::PyTypeError::new_err(
-            "a message is bytes, not str: say how it is encoded, with text.encode()",
+            "a message must be bytes, not str: encode it with text.encode()",
         ));
     }
     let py = message.py();

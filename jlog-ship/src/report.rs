@@ -81,7 +81,7 @@ impl fmt::Display for Report {
             }
             Report::Resumed { destination } => write!(f, "{destination} accepts messages again"),
             Report::Rejected { id, why, set_aside: Some(path) } => {
-                write!(f, "message {} was refused and set aside into {}: {why}", id.id, path.display())
+                write!(f, "message {} was refused and set aside in {}: {why}", id.id, path.display())
             }
             Report::Rejected { id, why, set_aside: None } => {
                 write!(f, "message {} was refused and skipped: {why}", id.id)

@@ -766,7 +766,7 @@ impl<'a> Session<'a> {
             if let Err(e) = put {
                 self.window.give_back(id);
                 let path = aside.path().display().to_string();
-                self.refused(&format!("{why}; it cannot be set aside into {path}: {e}"), true);
+                self.refused(&format!("{why}; it cannot be set aside in {path}: {e}"), true);
                 return self.backoff.wait(None);
             }
             self.shipper.progress.set_aside();

@@ -348,7 +348,7 @@ fn a_message_that_the_broker_refuses_is_searched_for() {
     running.until_acknowledged(1007);
     append(&log, 1008..3000);
     running.until_acknowledged(2999);
-    running.until_reported("was refused and set aside into");
+    running.until_reported("was refused and set aside in");
     running.until_reported("MessageSizeTooLarge");
     assert_eq!(running.end().set_aside, 1);
     let mut expected = texts(0..3000);

@@ -460,7 +460,7 @@ fn urls_that_are_wrong_are_reported() {
         ("nats://localhost/S?subject=a&x=y", "x=y is not known"),
         ("nats://me:secret@localhost/S?subject=a", "give it in a file"),
         ("nats://local host/S?subject=a", "\"local host\" is not a server"),
-        ("http://localhost/S?subject=a", "http: is not a scheme of NATS"),
+        ("http://localhost/S?subject=a", "http: is not a NATS scheme"),
     ] {
         let error = Nats::new(url, &NatsOptions::default()).unwrap_err();
         assert!(error.contains(says) && !error.contains("secret"), "{error}");

@@ -150,7 +150,7 @@ function subscriberRow(feed, subscriber) {
     [lag ? span(subscriber.lag_seconds) : "", "n"],
     [rate(subscriber.messages_per_second), "n"],
     [catchUp, "n"],
-    [plot(values, `messages behind, ${plural(values.length, "look")}`)],
+    [plot(values, `messages behind, ${plural(values.length, "measurement")}`)],
     [notes.join(", "), bad ? "wide bad" : "wide"],
   ]);
 }

@@ -154,7 +154,7 @@ struct History {
 impl Feed {
     fn new(path: PathBuf) -> Arc<Self> {
         let name = shown(path.as_os_str().as_bytes());
-        let latest = Reading { at: None, facts: Err("it was not read yet".to_owned()), damaged: false };
+        let latest = Reading { at: None, facts: Err("it has not been read yet".to_owned()), damaged: false };
         let (history, latest, changed) = (Mutex::default(), Mutex::new(latest), Arc::default());
         let requests = Arc::new(Semaphore::new(REQUESTS));
         Arc::new(Self { path, name, history, latest, changed, requests })

@@ -73,7 +73,7 @@ async fn whole(request: Request) -> Result<Request, Refused> {
     let (parts, mut body) = request.into_parts();
     let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let frame = frame.map_err(|_| (StatusCode::BAD_REQUEST, "the request's body has no end"))?;
+        let frame = frame.map_err(|_| (StatusCode::BAD_REQUEST, "the request's body is incomplete"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > MAX_BODY {
             return Err(TOO_LONG);

@@ -60,7 +60,7 @@ const FAMILIES: [Family; 11] = [
     gauge(
         "jlog_subscriber_lag_seconds",
         "seconds",
-        "Age of the oldest message that the subscriber has not done yet; 0 without any",
+        "Age of the oldest message that the subscriber has not done yet; 0 if there is none",
         |s| s.sound.then_some(Value::Seconds(s.age)),
     ),
     gauge("jlog_subscriber_holds_oldest", "", "Whether old segments are kept for the subscriber", |s| {
@@ -94,7 +94,7 @@ const FAMILIES: [Family; 11] = [
     gauge(
         "jlog_subscriber_checkpoint_timestamp_seconds",
         "seconds",
-        "When the checkpoint was stored last",
+        "When the checkpoint was last stored",
         |s| whole(s.status.moved?.seconds),
     ),
     gauge(

@@ -72,8 +72,8 @@ pub enum ServeError {
         /// The address.
         address: Address,
     },
-    /// The server cannot listen at this address.
-    #[error("cannot listen at {address}: {source}")]
+    /// The server cannot listen on this address.
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: Address,

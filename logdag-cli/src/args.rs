@@ -62,10 +62,10 @@ pub(crate) enum Task {
     /// TEXT; log connect NAME OUTLET [FILTER], with `-` for OUTLET to show the lines here; log
     /// disconnect NAME OUTLET; [no] log enable|debug|facility|timestamps NAME. Besides these: list;
     /// config, which prints the configuration as it is now; [no] log level|keys|target|source NAME;
-    /// log rotate NAME; log reopen NAME; reload; verify FEED; show verify FEED. Changes need
-    /// --control there.
+    /// log rotate NAME; log reopen NAME; reload; verify FEED; show verify FEED. The process refuses
+    /// changes unless it runs with --control.
     Ctl(ctl::CtlArgs),
-    /// Log lines of inputs, until they end or a signal arrives
+    /// Log lines from inputs, until they end or a signal arrives
     ///
     /// SIGHUP reloads the configuration and reopens files; an invalid configuration is refused, and
     /// its error is logged to the stream `error`. On SIGTERM and SIGINT, logdag writes everything
@@ -88,9 +88,10 @@ pub(crate) enum Task {
     ///
     /// Signals are passed on to the command. SIGHUP also reloads the configuration and reopens
     /// files, but it ends most commands; logdag notices moved files without it. After the command
-    /// has ended, logdag takes lines until no other process has its outputs open. SIGTERM or SIGINT
-    /// ends this; if one of them ended the command, it lasts 5 seconds. A second signal ends logdag
-    /// at once. Signals that were ignored at the start (for example by `nohup`) stay ignored.
+    /// has ended, logdag continues to take lines until no other process has its outputs open, or
+    /// until SIGTERM or SIGINT arrives. If one of these signals ended the command, logdag waits
+    /// for at most 5 seconds. A second signal ends logdag at once. Signals that were ignored at the
+    /// start (for example by `nohup`) stay ignored.
     ///
     /// A last line without a line end is logged as it is if the command ended by itself. If a
     /// signal killed the command, the line gets the mark `[cut here: …]`.
@@ -144,7 +145,7 @@ pub(crate) struct HttpArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
     /// Let clients change streams and subscribers over HTTP; needs a token file, client
-    /// certificates, or a socket
+    /// certificates, or a Unix socket
     #[arg(long)]
     control: bool,
 }
@@ -163,7 +164,7 @@ impl HttpArgs {
             (Some(address), _) => address.clone(),
             (None, Some(http)) => http_address(config, http)?,
             (None, None) if self.http_token_file.is_some() || self.tls_cert.is_some() || self.control => {
-                let why = "--http-token-file, --tls-cert or --control without an address: give --http, too";
+                let why = "--http-token-file, --tls-cert and --control need an address: give --http, too";
                 return Err(why.into());
             }
             (None, None) => return Ok(None),
@@ -187,7 +188,7 @@ impl HttpArgs {
             watch = watch.control().on_reload(reload);
         }
         let server = watch.serve(&address)?;
-        report(format_args!("logdag: listening at {}", server.url()));
+        report(format_args!("logdag: listening on {}", server.url()));
         Ok(Some(server))
     }
 
@@ -212,10 +213,10 @@ pub(crate) fn http_address(config: &Config, http: &Http) -> Result<Address, Conf
 /// How lines are read.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LineArgs {
-    /// Take lines that are JSON objects as events; the message is the value of KEY (by default:
+    /// Parse lines that are JSON objects as events; the message is the value of KEY (by default:
     /// message, msg or event)
     ///
-    /// Filters see the keys, also within values (`user.id`). The line gets the event's level (level
+    /// Filters see nested keys, too (`user.id`). The line gets the event's level (level
     /// or severity) and its time (timestamp, @timestamp, time or ts). A key that has the name of a
     /// field of the output format gets the prefix `original_` (json: timestamp, facility, threadid,
     /// threadname, file, line, message; event: timestamp, level, event, stream).
@@ -251,7 +252,8 @@ impl LineArgs {
     /// Ends the process if an argument has no effect.
     pub(crate) fn check(&self, has_syslog: bool) {
         if self.received && self.json_field.is_none() && !has_syslog {
-            let why = "--received has no effect: no line has a time of its own without --json-field or an input of syslog\n";
+            let why = "--received has no effect: no line has a time of its own without --json-field or \
+                       a syslog input\n";
             Args::command().error(ErrorKind::MissingRequiredArgument, why).exit();
         }
     }
@@ -294,7 +296,7 @@ fn source(text: &str) -> Result<(String, Source), String> {
 /// Streams that are enabled and disabled, whatever the configuration says.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Switches {
-    /// Enable this stream, although the configuration disables it
+    /// Enable this stream, even if the configuration disables it
     #[arg(short = 'l', long = "enable", value_name = "STREAM")]
     on: Vec<String>,
     /// Disable this stream

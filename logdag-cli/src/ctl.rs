@@ -376,9 +376,7 @@ pub(super) fn ctl(args: &CtlArgs) -> Result<ExitCode, Failure> {
         Wanted::Show { name, lines } => {
             let path = format!("/eventer/logs/{}.json?last={lines}", encoded(&name));
             let lines = client.get("GET", &path, &Value::Null).map_err(|e| {
-                format!(
-                    "{e}: streams of the type memory have lines to show; `logdag ctl list` lists all streams"
-                )
+                format!("{e}: only memory streams have lines to show; `logdag ctl list` lists all streams")
             })?;
             let lines = lines.as_array().into_iter().flatten();
             let line =

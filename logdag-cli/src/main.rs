@@ -109,7 +109,7 @@ fn note_what_retention_leaves(stream: &str, sink: Option<&SinkSpec>) {
     // Opening the file will report a directory that cannot be read.
     for path in FileSink::left_alone(Path::new(&sink.path), &sink.rotation).unwrap_or_default() {
         let path = path.display();
-        println!("note: log {stream:?}: retention leaves {path} alone: this rotation did not make it");
+        println!("note: log {stream:?}: retention leaves {path} alone: this rotation did not create it");
     }
 }
 
@@ -181,7 +181,7 @@ fn reload(graph: &Graph, file: &Path, switches: &Switches) -> Result<(), String>
         report(format_args!("logdag: {e}"));
     }
     match &reloaded {
-        Ok(()) => notify::ready("The configuration was read again"),
+        Ok(()) => notify::ready("The configuration was reloaded"),
         Err(e) => {
             notify::ready(&format!("The configuration was refused, and the previous one stays in use: {e}"))
         }
@@ -209,7 +209,7 @@ fn run(
     let (graph, _server) = open(file, &names, &args.switches, http)?;
     let (stop, ending) = Stop::new()?;
     let mut threads = Vec::new();
-    let what = format!("Logs lines of {}", counted(inputs.len() as u64, "input"));
+    let what = format!("Logging lines from {}", counted(inputs.len() as u64, "input"));
     for (stream, source) in inputs {
         let lines = Lines::new(&graph, &stream, args)?;
         threads.push(start(source, lines, stop.clone())?);

@@ -47,7 +47,7 @@ fn lines_are_shown_up_to_where_a_file_is_cut() {
     assert!(error.contains(shown) && error.contains("a line is cut"), "{error}");
     std::fs::write(&path, "this is text\n").unwrap();
     let error = text(&decode(&[shown]).stderr);
-    assert!(error.contains("no file of FlatBuffers"), "{error}");
+    assert!(error.contains("length-prefixed FlatBuffers"), "{error}");
     let error = text(&decode(&["/nowhere/log"]).stderr);
     assert!(error.contains("/nowhere/log: No such file"), "{error}");
 }

@@ -32,7 +32,7 @@ impl Running {
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("logdag: listening at http://");
+        let address = line.trim_end().strip_prefix("logdag: listening on http://");
         let address = address.unwrap_or_else(|| panic!("{line}")).to_owned();
         Self { child, address, stderr }
     }
@@ -240,7 +240,7 @@ fn ctl_shows_and_changes_streams() {
     let mut line = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     stderr.read_line(&mut line).unwrap();
-    assert_eq!(line.trim_end(), format!("logdag: listening at {at}"));
+    assert_eq!(line.trim_end(), format!("logdag: listening on {at}"));
     let ctl = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
         let done = command.args(["ctl", "--http", &at]).args(words).output().unwrap();

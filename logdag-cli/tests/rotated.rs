@@ -273,7 +273,7 @@ fn graph_and_check_show_the_rotation() {
     };
     let graph = run("graph");
     assert!(
-        graph.contains("\n  rotates with 102400 bytes to number, compresses with gzip, keeps 3 files\n"),
+        graph.contains("\n  rotates at 102400 bytes to number, compresses with gzip, keeps 3 files\n"),
         "{graph}"
     );
     for name in ["app.log.20261125", "app.log.1700000000.gz", "app.log.7.gz"] {

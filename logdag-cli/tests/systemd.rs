@@ -67,10 +67,10 @@ fn signal(child: &Child, signal: Signal) {
 fn systemd_is_notified_of_reloads_and_the_end() {
     let service = Service::new("<log name=\"out\"/>");
     let mut child = service.start(&["run", "--in", "out=stdin"], None);
-    assert_eq!(service.next(), "READY=1\nSTATUS=Logs lines of 1 input\n");
+    assert_eq!(service.next(), "READY=1\nSTATUS=Logging lines from 1 input\n");
     signal(&child, Signal::SIGHUP);
     assert_eq!(service.next(), "RELOADING=1\nMONOTONIC_USEC\n");
-    assert_eq!(service.next(), "READY=1\nSTATUS=The configuration was read again\n");
+    assert_eq!(service.next(), "READY=1\nSTATUS=The configuration was reloaded\n");
     fs::write(&service.config, "<app><logs><log/></logs></app>").unwrap();
     signal(&child, Signal::SIGHUP);
     assert_eq!(service.next(), "RELOADING=1\nMONOTONIC_USEC\n");
@@ -96,7 +96,7 @@ fn the_watchdog_is_pinged_while_lines_move() {
     let mut child = service.start(&["run", "--in", "out=stdin"], Some("300000"));
     // The ping may be first.
     let first = [service.next(), service.next()];
-    assert!(first.contains(&"READY=1\nSTATUS=Logs lines of 1 input\n".to_owned()), "{first:?}");
+    assert!(first.contains(&"READY=1\nSTATUS=Logging lines from 1 input\n".to_owned()), "{first:?}");
     assert!(first.contains(&"WATCHDOG=1\n".to_owned()), "{first:?}");
     assert_eq!(service.next(), "WATCHDOG=1\n");
     // More than the pipe and a batch hold: the sink is stuck, and lines wait.

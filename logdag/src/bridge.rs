@@ -118,8 +118,8 @@ impl Targets {
             // There is nowhere else to report it.
             patience::report(
                 format!(
-                    "log: targets have made {MAX_MADE} streams: lines of further ones, {name} for example, go to the \
-                     nearest stream that their name is below\n"
+                    "log: targets have made {MAX_MADE} streams: lines of other targets, such as {name}, \
+                     go to the nearest parent stream\n"
                 )
                 .as_bytes(),
             );

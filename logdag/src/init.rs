@@ -81,7 +81,7 @@ pub fn init(config: impl AsRef<Path>) -> Result<Guard, InitError> {
 
 /// The guard of [`init`], which writes what waits in queues when it is dropped.
 #[derive(Debug)]
-#[must_use = "what waits in queues is written when this is dropped"]
+#[must_use = "queued lines are written when this is dropped"]
 pub struct Guard {
     graph: Graph,
     path: PathBuf,

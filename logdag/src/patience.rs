@@ -104,7 +104,7 @@ fn wait_for(target: BorrowedFd<'_>, until: Instant) -> io::Result<()> {
 }
 
 fn not_taken() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "nobody takes what is written to it")
+    io::Error::new(io::ErrorKind::TimedOut, "nobody reads what is written to it")
 }
 
 /// Writes to standard error a text that can be reported nowhere else. If the reader of standard

@@ -57,7 +57,7 @@ impl Pattern {
             let why = e.to_string();
             // The offset in the error's own text includes the settings.
             let why = why.rsplit_once(": ").map_or(&*why, |(_, why)| why);
-            at.map_or_else(|| why.to_owned(), |at| format!("{why}, at its byte {}", at + 1))
+            at.map_or_else(|| why.to_owned(), |at| format!("{why}, at byte {}", at + 1))
         })
     }
 
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_reported_by_place() {
-        for (pattern, expected) in [("a(b", "at its byte 4"), ("a[", "at its byte 3"), ("*", "at its byte")] {
+        for (pattern, expected) in [("a(b", "at byte 4"), ("a[", "at byte 3"), ("*", "at byte")] {
             let error = Pattern::new(pattern).unwrap_err();
             assert!(error.contains(expected), "{pattern}: {error}");
         }

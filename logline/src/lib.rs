@@ -310,7 +310,7 @@ pub fn for_each(mut from: impl Read, mut take: impl FnMut(&[u8]) -> io::Result<(
         let length = u32::from_le_bytes(*length);
         if length > MAX_LINE {
             return Err(wrong(format!(
-                "a line of {length} bytes: this is no file of FlatBuffers with lengths"
+                "a line of {length} bytes: this is not a file of length-prefixed FlatBuffers"
             )));
         }
         line.clear();
@@ -390,6 +390,6 @@ mod tests {
             (taken.len(), error.unwrap_err()),
             (1, "at byte 6: the length of a line is cut off".to_owned())
         );
-        assert!(lines(b"plain text").1.unwrap_err().contains("no file of FlatBuffers"));
+        assert!(lines(b"plain text").1.unwrap_err().contains("length-prefixed FlatBuffers"));
     }
 }

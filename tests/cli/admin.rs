@@ -327,7 +327,7 @@ fn inspect_reports_a_tail_that_is_no_record() {
     bytes.truncate(30);
     std::fs::write(&path, bytes).unwrap();
     let text = place.ok("inspect", &[]);
-    assert!(text.contains("12 bytes behind the last whole record"), "{text}");
+    assert!(text.contains("12 bytes after the last whole record"), "{text}");
 }
 
 /// Flips a bit of a file.

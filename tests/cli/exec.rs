@@ -74,7 +74,7 @@ fn a_poison_message_is_found_in_its_batch_and_set_aside() {
     let done = run(place.jlog("read", arguments.iter().map(AsRef::as_ref).chain([aside.as_os_str()])), "");
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(
-        done.stderr.contains("message 00000000:00000003 was refused and set aside into"),
+        done.stderr.contains("message 00000000:00000003 was refused and set aside in"),
         "{}",
         done.stderr
     );

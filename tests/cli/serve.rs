@@ -15,7 +15,7 @@ fn serve(place: &Place, arguments: &[&str]) -> (Running, String, Lines) {
     command.arg(place.path("")).args(["--http", "127.0.0.1:0"]).args(arguments);
     let (server, lines) = Running::with_lines(command);
     let line = lines.next().unwrap().trim_end().to_owned();
-    let address = line.strip_prefix("listening at http://").unwrap_or_else(|| panic!("{line}"));
+    let address = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line}"));
     (server, address.to_owned(), lines)
 }
 
@@ -66,7 +66,7 @@ fn sockets_and_tokens() {
     let mut command = jlog(["serve"]);
     command.arg(&place.feed).arg("--http").arg(format!("unix:{}", socket.display()));
     let (mut server, lines) = Running::with_lines(command);
-    assert_eq!(lines.next().unwrap().trim_end(), format!("listening at unix:{}", socket.display()));
+    assert_eq!(lines.next().unwrap().trim_end(), format!("listening on unix:{}", socket.display()));
     let (status, body) = ask_over(UnixStream::connect(&socket).unwrap(), "feeds", "/health/ready", "");
     assert_eq!((status, &*body), (200, "{\"status\":\"ok\",\"reasons\":[]}\n"));
     server.signal(Signal::SIGINT);
@@ -113,5 +113,5 @@ fn what_cannot_be_served_is_an_error_at_once() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let complaint = run(place.jlog("serve", ["--http", &address]), "").failed(1);
-    assert!(complaint.contains("cannot listen at") && complaint.contains(&address), "{complaint}");
+    assert!(complaint.contains("cannot listen on") && complaint.contains(&address), "{complaint}");
 }

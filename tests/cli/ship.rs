@@ -95,7 +95,8 @@ fn wrong_destinations_are_reported() {
         #[cfg(all(feature = "kafka", not(feature = "kafka-ssl")))]
         (
             vec!["s", "kafka+tls://h/t"],
-            "built without its TLS and SASL: build one with `cargo build --release -p jlog-cli --features kafka-ssl`",
+            "built without TLS and SASL for Kafka: build one with \
+             `cargo build --release -p jlog-cli --features kafka-ssl`",
         ),
         #[cfg(feature = "kafka-ssl")]
         (
@@ -146,7 +147,7 @@ fn messages_that_are_refused_are_set_aside_and_sent_again() {
         done.stderr
     );
     assert!(
-        done.stderr.contains("message 00000000:00000002 was refused and set aside into"),
+        done.stderr.contains("message 00000000:00000002 was refused and set aside in"),
         "{}",
         done.stderr
     );

@@ -79,10 +79,7 @@ fn a_shipment_that_fails_begins_again_after_ten_seconds_and_goes_on_counting() {
     let mut shipper = Running::start(&mut command);
     let lines = Lines::of(shipper.stderr.take().unwrap());
     let failed = lines.next().unwrap();
-    assert!(
-        failed.starts_with("jlog: first: ") && failed.ends_with("; beginning again in 10 s\n"),
-        "{failed}"
-    );
+    assert!(failed.starts_with("jlog: first: ") && failed.ends_with("; restarting in 10 s\n"), "{failed}");
     let since = std::time::Instant::now();
     // The other shipper is not delayed, and this one does not retry early.
     let (copy, other) = (place.path("copy"), place.path("other"));
@@ -107,7 +104,7 @@ fn a_shipment_that_waits_to_begin_again_stops_at_once() {
     let text = "[[ship]]\nname = 'first'\nfeed = 'feed'\nsubscriber = 's'\ndestination = 'jlog:copy'\n";
     let mut shipper = Running::start(&mut ship(&place, text, &[]));
     let lines = Lines::of(shipper.stderr.take().unwrap());
-    assert!(lines.next().unwrap().ends_with("; beginning again in 10 s\n"));
+    assert!(lines.next().unwrap().ends_with("; restarting in 10 s\n"));
     let since = std::time::Instant::now();
     shipper.signal(Signal::SIGTERM);
     assert_eq!(shipper.end(), Some(1));
@@ -203,7 +200,7 @@ fn a_mistake_in_the_file_starts_nothing() {
             ":11: token-env: the environment has no variable JLOG_NOT_THERE",
         ),
         (ship_of(&format!("{http}user = 'a'")), ":7: [[ship]] needs "),
-        (ship_of(&format!("{http}token-file = 'a'\nuser = 'a'\npassword-file = 'a'")), "exclude each other"),
+        (ship_of(&format!("{http}token-file = 'a'\nuser = 'a'\npassword-file = 'a'")), "be used together"),
         (ship_of(&format!("{http}[ship.map]\nsubjct = 'x'")), ":12: map: \"subjct\" is not known"),
         (
             ship_of(&format!("{http}[ship.map]\nkey = '{{a'")),

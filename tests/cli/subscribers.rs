@@ -36,7 +36,7 @@ fn a_subscriber_that_is_there_is_moved_only_when_asked_to() {
     let place = numbered();
     place.ok("subscribe", &["t"]);
     let complaint = run(place.jlog("subscribe", ["t", "--end"]), "").failed(1);
-    let expected = format!("{} has a subscriber \"t\" already", place.feed.display());
+    let expected = format!("{} already has a subscriber \"t\"", place.feed.display());
     assert!(complaint.starts_with(&expected), "{complaint}");
     // The error says what to do.
     assert!(complaint.contains("--move"), "{complaint}");

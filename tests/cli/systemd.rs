@@ -22,8 +22,8 @@ fn systemd_is_notified_of_what_it_does() {
     command.env("NOTIFY_SOCKET", place.path("notify")).env("WATCHDOG_USEC", "50000");
     let (mut server, lines) = Running::with_lines(command);
     let address = lines.next().unwrap();
-    let address = address.trim_end().strip_prefix("listening at ").unwrap();
-    assert_eq!(next(), format!("READY=1\nSTATUS=Answers at {address}\n"));
+    let address = address.trim_end().strip_prefix("listening on ").unwrap();
+    assert_eq!(next(), format!("READY=1\nSTATUS=Listening on {address}\n"));
     assert_eq!(next(), "WATCHDOG=1\n");
     assert_eq!(next(), "WATCHDOG=1\n");
     server.signal(Signal::SIGTERM);
@@ -69,7 +69,7 @@ fn the_unit_is_one_that_systemd_takes() {
     let mut command = bare(line.split(' ').next().unwrap());
     command.args(line.split(' ').skip(1));
     let (mut server, lines) = Running::with_lines(command);
-    assert!(lines.next().unwrap().starts_with("listening at http://127.0.0.1:"));
+    assert!(lines.next().unwrap().starts_with("listening on http://127.0.0.1:"));
     server.signal(Signal::SIGTERM);
     assert_eq!(server.end(), Some(0));
 }

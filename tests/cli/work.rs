@@ -68,7 +68,7 @@ fn a_message_comes_again_and_is_set_aside_when_it_fails_for_good() {
         done.stderr
     );
     assert!(
-        done.stderr.contains("message 00000000:00000003 was refused and set aside into"),
+        done.stderr.contains("message 00000000:00000003 was refused and set aside in"),
         "{}",
         done.stderr
     );

@@ -319,7 +319,7 @@ impl AsyncWriter {
 }
 
 fn panicked(action: &'static str, path: PathBuf) -> Error {
-    let why = "the thread that does it panicked; the messages it had taken may be there or not";
+    let why = "the thread that does it panicked; the messages it had taken may or may not be there";
     Error::io(action, path, std::io::Error::other(why))
 }
 

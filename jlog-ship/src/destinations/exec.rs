@@ -111,7 +111,7 @@ impl Exec {
                 // halved.
                 Framing::Lines if message.body.contains(&b'\n') => {
                     return Err(Refusal::shipment(
-                        "a message that contains a line end cannot be sent as a line",
+                        "a message that contains a newline cannot be sent as a line",
                     ));
                 }
                 Framing::Null if message.body.contains(&0) => {

@@ -125,7 +125,7 @@ impl Http {
                 ("application/x-ndjson", lines(&each))
             }
             HttpBody::Lines if shipment.iter().any(|message| message.body.contains(&b'\n')) => {
-                return Err(Refusal::shipment("a message that contains a line end cannot be sent as a line"));
+                return Err(Refusal::shipment("a message that contains a newline cannot be sent as a line"));
             }
             HttpBody::Lines => {
                 ("text/plain; charset=utf-8", lines(&|message, out| out.extend_from_slice(&message.body)))
@@ -226,7 +226,7 @@ mod tests {
             Http::new("http://localhost/", &options).unwrap_err()
         };
         let error = refused(HttpBody::Raw, "header.idempotency-KEY");
-        assert_eq!(error, "the header idempotency-KEY is not free to be mapped");
+        assert_eq!(error, "the header idempotency-KEY cannot be mapped");
         let error = refused(HttpBody::Ndjson, "header.X-A");
         assert_eq!(error, "it cannot use header.X-A, which is mapped; it can use key, timestamp");
         assert!(refused(HttpBody::Lines, "key").ends_with("it can use nothing"));

@@ -73,7 +73,7 @@ impl Loki {
                 metadata = match &*value {
                     "yes" => true,
                     "no" => false,
-                    other => return Err(format!("metadata={other}: it is yes or no")),
+                    other => return Err(format!("metadata={other}: expected yes or no")),
                 };
                 continue;
             }
@@ -110,7 +110,7 @@ impl Loki {
         let mut streams: BTreeMap<BTreeMap<String, String>, Vec<Value>> = BTreeMap::new();
         for message in shipment {
             let text = std::str::from_utf8(&message.body)
-                .map_err(|_| Refusal::shipment("a message that is not UTF-8 cannot be a line of Loki"))?;
+                .map_err(|_| Refusal::shipment("a message that is not UTF-8 cannot be a Loki line"))?;
             let (labels, micros) = self.place(message);
             let nanos = micros.saturating_mul(1000).saturating_add(u64::from(message.id.id.marker % 1000));
             let mut line = vec![Value::from(nanos.to_string()), text.into()];
@@ -221,7 +221,7 @@ mod tests {
             ("?a-b=c", "\"a-b\" cannot be a label"),
             ("?__name__=c", "\"__name__\" cannot be a label"),
             ("?1=c", "\"1\" cannot be a label"),
-            ("?job=a&metadata=maybe", "metadata=maybe: it is yes or no"),
+            ("?job=a&metadata=maybe", "metadata=maybe: expected yes or no"),
         ] {
             let error = Loki::new(&format!("http://localhost/{query}"), &HttpOptions::default()).unwrap_err();
             assert!(error.contains(says), "{query}: {error}");

@@ -137,7 +137,7 @@ impl Nats {
     pub fn new(url: &str, options: &NatsOptions) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| format!("{url:?} is not a URL"))?;
         if !matches!(scheme, "nats" | "tls") {
-            return Err(format!("{scheme}: is not a scheme of NATS: nats or tls"));
+            return Err(format!("{scheme}: is not a NATS scheme: expected nats or tls"));
         }
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (hosts, stream) = place.split_once('/').unwrap_or((place, ""));

@@ -54,14 +54,14 @@ impl Post {
     pub fn new(url: &str, options: &HttpOptions) -> Result<Self, String> {
         let url = Url::parse(url).map_err(|e| format!("{url:?} is not a URL: {e}"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("{}: is not a scheme of HTTP: http or https", url.scheme()));
+            return Err(format!("{}: is not an HTTP scheme: expected http or https", url.scheme()));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err("everybody can see a password in a URL: give the password in a file".to_owned());
         }
         let own = |name: &&str| OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
         if let Some(name) = options.mapping.headers().find(own) {
-            return Err(format!("the header {name} is not free to be mapped"));
+            return Err(format!("the header {name} cannot be mapped"));
         }
         let mut headers = HeaderMap::new();
         let mut secret = |text: String, what: &str| {

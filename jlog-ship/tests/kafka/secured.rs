@@ -391,7 +391,7 @@ fn mistakes_are_found_before_there_is_a_broker() {
         (
             "kafka://h/t?sasl.mechanism=PLAIN",
             &login,
-            "sasl.mechanism=PLAIN sends the password as it is, which needs TLS: kafka+tls://…",
+            "sasl.mechanism=PLAIN sends the password in plain text, which needs TLS: kafka+tls://…",
         ),
         (
             "kafka://h/t?sasl.mechanism=NTLM",

@@ -104,7 +104,7 @@ impl Config {
             let (name, Some(sink)) = (&stream.name, &stream.options.sink) else { continue };
             for e in sink.access.missing() {
                 if known_names.insert(e.to_string()) {
-                    missing.push(place.error(format!("{e}, which the log {name:?} is to belong to")));
+                    missing.push(place.error(format!("{e}, which should own the log {name:?}")));
                 }
             }
             for why in crate::sink::in_the_way(sink) {
@@ -116,7 +116,7 @@ impl Config {
                     continue;
                 }
                 missing.push(place.error(format!(
-                    "the directory {}{} of the log {name:?} is missing: make it, or have it made with make_dirs=\"on\"",
+                    "the directory {}{} of the log {name:?} is missing: create it, or set make_dirs=\"on\"",
                     dir.display(),
                     if n > 0 { " for rotated files" } else { "" },
                 )));
@@ -128,7 +128,7 @@ impl Config {
             {
                 let dir = dir.display();
                 missing.push(place.error(format!(
-                    "the directory {dir} for the link \"latest\" of the log {name:?} is missing: make it"
+                    "the directory {dir} for the link \"latest\" of the log {name:?} is missing: create it"
                 )));
             }
         }
@@ -192,7 +192,7 @@ impl Config {
                 if sink.kind == "metric"
                     && let Some(other) = metrics.insert(&*sink.path, &*stream.name)
                 {
-                    let why = format!("the log {other:?} has a metric of the name {:?} already", sink.path);
+                    let why = format!("the log {other:?} already has a metric named {:?}", sink.path);
                     return Err(place.error(why));
                 }
             }

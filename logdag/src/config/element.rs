@@ -71,7 +71,7 @@ impl Source {
         let (language, contents) =
             if self.toml { ("TOML", "[[log]] tables") } else { ("XML", "<log> elements") };
         place.error(if self.included {
-            format!("it is not well-formed {language}: checking this file by itself says more")
+            format!("it is not well-formed {language}: check this file by itself for details")
         } else {
             format!("it is not a configuration: expected well-formed {language} with {contents}")
         })

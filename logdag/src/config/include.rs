@@ -84,7 +84,7 @@ impl Open {
             return Err(place.error(format!("{shown} includes itself")));
         }
         if self.files.len() >= MAX_INCLUDES {
-            return Err(place.error(format!("includes more than {MAX_INCLUDES} deep")));
+            return Err(place.error(format!("includes nested more than {MAX_INCLUDES} levels deep")));
         }
         let text =
             files::read(path, false).map_err(|why| place.error(format!("cannot include {shown}: {why}")))?;

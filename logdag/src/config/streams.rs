@@ -156,7 +156,7 @@ fn http(root: &Element) -> Result<Option<(Http, Place)>> {
             }
         }
         if let Some(child) = element.children.first() {
-            return Err(child.place.error(format!("{} has nothing in it but attributes", element.shown())));
+            return Err(child.place.error(format!("{} can have only attributes", element.shown())));
         }
         if found.is_some() {
             return Err(element.place.error(format!("there is an {} already", element.shown())));
@@ -394,7 +394,7 @@ impl<'a> Reader<'a> {
         }
         let shown = element.shown();
         if element.name == "log" && element.attribute("name").is_some() {
-            let why = format!("{shown} is no stream here: expected it below <logs>");
+            let why = format!("{shown} is not a stream here: expected it below <logs>");
             self.outside.push((element.place.clone(), "log", why));
         }
         if above[1..].iter().all(|above| above.is_include()) && is_nearly_http(element) {
@@ -422,7 +422,7 @@ impl<'a> Reader<'a> {
                 let on = element.shown();
                 self.warn(
                     place,
-                    format!("{shown} on {on} is no attribute of streams: did you mean {meant}?"),
+                    format!("{shown} on {on} is not an attribute of streams: did you mean {meant}?"),
                 );
             }
         }
@@ -476,10 +476,7 @@ impl<'a> Reader<'a> {
     fn check_contents(&mut self, element: &'a Element) -> Result<()> {
         let shown = element.shown();
         if !element.text.is_empty() {
-            self.warn(
-                &element.place,
-                format!("text in {shown} means nothing: what it says is in its attributes"),
-            );
+            self.warn(&element.place, format!("text in {shown} means nothing: use attributes"));
         }
         let meaningless = |child: &&Element| element.name == "outlet" && child.name != "log";
         if let Some(child) = element.children.iter().find(meaningless) {
@@ -818,7 +815,7 @@ impl<'a> Reader<'a> {
                 None => outlets.push((name.clone(), filter.clone())),
                 Some((_, first)) if first != filter => {
                     let counts = match first {
-                        Some(first) => format!("with the filter {:?}, which counts", first.text()),
+                        Some(first) => format!("with the filter {:?}, which takes precedence", first.text()),
                         None => "without a filter".to_owned(),
                     };
                     let is = if first_of == of { "given" } else { "inherited" };
@@ -881,7 +878,7 @@ impl<'a> Reader<'a> {
             Some((text, place)) => {
                 let at = |e: crate::FilterError| {
                     let place = place.inside(e.column - 1);
-                    place.error(format!("the filter, at its column {}: expected {}", e.column, e.expected))
+                    place.error(format!("the filter, at column {}: expected {}", e.column, e.expected))
                 };
                 Some(Filter::parse(text).map_err(at)?)
             }
@@ -927,7 +924,7 @@ impl<'a> Reader<'a> {
                 // Each suggestion compares all names.
                 let suggest = unknown.len() < MAX_SUGGESTIONS;
                 let meant = if suggest { did_you_mean(name, &names) } else { String::new() };
-                let why = format!("nothing makes the stream {name:?} that this outlet leads to{meant}");
+                let why = format!("nothing defines the stream {name:?} that this outlet leads to{meant}");
                 unknown.push((place.clone(), why));
             }
         }
@@ -958,9 +955,9 @@ impl<'a> Reader<'a> {
                     "segment_size" if !(1..=MAX_SEGMENT).contains(&number) => {
                         (None, format!("expected 1 to {MAX_SEGMENT}; segments keep the size that they have"))
                     }
-                    "precommit" if number < 0 => (Some(0), "expected 0 or more; 0 is taken".to_owned()),
+                    "precommit" if number < 0 => (Some(0), "expected 0 or more; 0 is used".to_owned()),
                     "precommit" if number > MAX_PRE_COMMIT => {
-                        (Some(MAX_PRE_COMMIT), format!("{MAX_PRE_COMMIT} is the most, and is taken"))
+                        (Some(MAX_PRE_COMMIT), format!("the maximum, {MAX_PRE_COMMIT}, is used"))
                     }
                     _ => (Some(number), String::new()),
                 };

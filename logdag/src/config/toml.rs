@@ -88,7 +88,7 @@ impl Reader<'_> {
         let element = Element::empty(name, self.place(item));
         match item.get_ref() {
             _ if depth >= MAX_DEPTH => {
-                Err(element.place.error(format!("tables more than {MAX_DEPTH} deep in one another")))
+                Err(element.place.error(format!("tables nested more than {MAX_DEPTH} levels deep")))
             }
             DeValue::Table(table) if name == "config" => self.config(element, table),
             DeValue::Table(table) => self.fill(element, table, depth + 1),

@@ -77,7 +77,7 @@ impl<'a> Document<'a> {
         let at = |offset: usize| self.source.place(offset.saturating_sub(self.moved));
         if depth > MAX_DEPTH {
             return Err(
-                at(node.range().start).error(format!("elements more than {MAX_DEPTH} deep in one another"))
+                at(node.range().start).error(format!("elements nested more than {MAX_DEPTH} levels deep"))
             );
         }
         let attributes = node
@@ -155,15 +155,15 @@ fn explain(error: &roxmltree::Error, place: &Place) -> String {
             None => format!("duplicate attribute {name:?}"),
         },
         roxmltree::Error::InvalidChar(b'"' | b'\'', b'<', _) => {
-            "the value of an attribute has no \"<\" in it: write &lt;, or close the value before it"
+            "the value of an attribute cannot contain \"<\": write &lt;, or close the value before it"
                 .to_owned()
         }
-        roxmltree::Error::MalformedEntityReference(_) => "expected &amp; in the place of \"&\"".to_owned(),
+        roxmltree::Error::MalformedEntityReference(_) => "expected &amp; instead of \"&\"".to_owned(),
         roxmltree::Error::UnknownEntityReference(name, _) => {
-            format!("unknown entity &{name}; (write &amp; in the place of \"&\")")
+            format!("unknown entity &{name}; (write &amp; instead of \"&\")")
         }
-        roxmltree::Error::InvalidComment(_) => "a comment has no \"--\" in it".to_owned(),
-        roxmltree::Error::InvalidCharacterData(_) => "text has no \"]]>\" in it: write ]]&gt;".to_owned(),
+        roxmltree::Error::InvalidComment(_) => "a comment cannot contain \"--\"".to_owned(),
+        roxmltree::Error::InvalidCharacterData(_) => "text cannot contain \"]]>\": write ]]&gt;".to_owned(),
         roxmltree::Error::DtdDetected => {
             "a document type (<!DOCTYPE>) is not accepted: expected the root element".to_owned()
         }

@@ -87,7 +87,7 @@ impl Graph {
                 }
             });
             if !ended {
-                self.report_end(format_args!("a log sink does not take the last line: {text}"));
+                self.report_end(format_args!("a log sink did not take the last line: {text}"));
             }
         }
     }
@@ -161,7 +161,7 @@ impl Graph {
 /// A guard that, when dropped, writes what waits in a graph's queues, and waits for the compression
 /// of rotated files as long as a sink may take: see [`Graph::drain_at_end`].
 #[derive(Debug)]
-#[must_use = "what waits is written when this is dropped"]
+#[must_use = "queued lines are written when this is dropped"]
 pub struct DrainAtEnd(Graph);
 
 impl Drop for DrainAtEnd {
@@ -174,7 +174,7 @@ impl Drop for DrainAtEnd {
             }
         });
         if !ended {
-            self.0.report_end(format_args!("a log sink does not end: what it still has is lost"));
+            self.0.report_end(format_args!("a log sink did not finish: its remaining lines are lost"));
         }
         // Files that are not compressed by then are compressed after the next start.
         crate::sink::wait_for_compression(Instant::now() + self.0.longest_drain());

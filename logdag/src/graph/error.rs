@@ -38,7 +38,7 @@ pub enum GraphError {
     },
     /// Lines of this stream would go too far.
     #[error(
-        "lines of the log stream {0:?} would pass more than {MAX_DEPTH} streams in a row, or take more than {MAX_WAYS} ways"
+        "lines of the log stream {0:?} would pass through more than {MAX_DEPTH} streams in a row, or over more than {MAX_WAYS} paths"
     )]
     TooLarge(String),
     /// The filter of an outlet is wrong.

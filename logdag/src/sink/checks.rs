@@ -56,7 +56,7 @@ pub(crate) fn in_the_way(spec: &SinkSpec) -> Vec<String> {
         "jlog" => {
             let dir = spec.path.split('(').next().unwrap_or_default();
             if Path::new(dir).metadata().is_ok_and(|facts| !facts.is_dir()) {
-                found.push(format!("{dir} is not a directory: a jlog is one"));
+                found.push(format!("{dir} is not a directory: a jlog must be a directory"));
             }
         }
         _ => {}

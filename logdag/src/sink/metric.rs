@@ -196,7 +196,7 @@ impl Metric {
             return Err("a histogram without value: expected the key that has the number".to_owned());
         }
         if let Some(bounds) = text(BUCKETS_KEY) {
-            let expected = format!("1 to {MAX_BUCKETS} growing numbers with commas between them");
+            let expected = format!("1 to {MAX_BUCKETS} increasing numbers, separated by commas");
             if metric.buckets.is_none() {
                 return Err(wrong(BUCKETS_KEY, "none, as it is a counter: a histogram has kind histogram"));
             }
@@ -216,7 +216,7 @@ impl Metric {
         if let Some((n, _)) = names.iter().enumerate().find(|(n, name)| taken(*n, name)) {
             return Err(wrong(
                 LABELS,
-                &format!("another key than {:?}: its label is taken", metric.labels[n]),
+                &format!("a key other than {:?}: its label is taken", metric.labels[n]),
             ));
         }
         if let Some(series) = text(SERIES) {
@@ -505,11 +505,11 @@ mod tests {
             (Metric::counter("jlog_a"), "are taken"),
             (Metric::histogram("a", ""), "without value"),
             (Metric::histogram("a", "b").buckets([]), "buckets \"\""),
-            (Metric::histogram("a", "b").buckets([1.0, 1.0]), "growing numbers"),
+            (Metric::histogram("a", "b").buckets([1.0, 1.0]), "increasing numbers"),
             (Metric::counter("a").scale(0.0), "scale \"0\""),
             (Metric::counter("a").scale(f64::NAN), "scale \"NaN\""),
-            (Metric::counter("a").labels(["a.b", "a_b"]), "another key than \"a_b\""),
-            (Metric::counter("a").labels(["le"]), "another key than \"le\""),
+            (Metric::counter("a").labels(["a.b", "a_b"]), "a key other than \"a_b\""),
+            (Metric::counter("a").labels(["le"]), "a key other than \"le\""),
             (Metric::counter("a").labels((0..11).map(|n| format!("k{n}"))), "10 keys at most"),
             (Metric::counter("a").max_series(0), "1 to 10000"),
         ] {

@@ -296,7 +296,7 @@ fn sealed(content: &[u8]) -> io::Result<File> {
 fn timed_out(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            io::Error::new(ErrorKind::TimedOut, "it does not take messages any more")
+            io::Error::new(ErrorKind::TimedOut, "it no longer takes messages")
         }
         _ => error,
     }

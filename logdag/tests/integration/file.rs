@@ -156,8 +156,7 @@ fn a_missing_directory_is_an_error_with_the_path() {
     let error = graph.configure("app", typed("file", &path, Rotation::default())).unwrap_err().to_string();
     assert!(error.contains(path.to_str().unwrap()) && error.contains("\"app\""), "{error}");
     assert!(error.contains("No such file or directory"), "{error}");
-    let reported =
-        format!("make the directory {}, or have it made with make_dirs", path.parent().unwrap().display());
+    let reported = format!("create the directory {}, or set make_dirs", path.parent().unwrap().display());
     assert!(error.contains(&reported), "{error}");
 }
 

@@ -394,6 +394,8 @@ fn changes_say_whose_sinks_they_wait_for() {
     graph.configure("b", options.drain_limit(LONG)).unwrap();
     log!(stuck, "{}", "x".repeat(70_000));
     assert_eq!(graph.pending(), [""; 0]);
+    // Once the first byte is there, the write has begun: before, nothing waits for it.
+    reader.read_exact(&mut [0]).unwrap();
     let path = dir.path().join("app.toml");
     let config = |list: &str| std::fs::write(&path, list).unwrap();
     let reload = || {
@@ -416,7 +418,7 @@ fn changes_say_whose_sinks_they_wait_for() {
     }
     log!(graph.stream("c").unwrap(), "it counts");
     assert!(!reloading.is_finished(), "it waits to reopen what is stuck");
-    let mut bytes = vec![0; 70_001];
+    let mut bytes = vec![0; 70_000];
     reader.read_exact(&mut bytes).unwrap();
     reloading.join().unwrap().unwrap();
     graph.flush().unwrap();

@@ -16,7 +16,7 @@ pub(super) fn properties(
 ) -> Result<Vec<(&'static str, String)>, String> {
     let wanted = tls || options.ca.is_some() || options.client.is_some();
     if wanted || options.password.is_some() || mechanism.is_some() {
-        return Err("TLS and SASL for Kafka take the feature kafka-ssl, which was not built".to_owned());
+        return Err("TLS and SASL for Kafka need the feature kafka-ssl, which this build lacks".to_owned());
     }
     Ok(Vec::new())
 }
@@ -66,7 +66,7 @@ mod with_ssl {
                     "PLAIN" if tls => {}
                     "PLAIN" => {
                         return Err(
-                            "sasl.mechanism=PLAIN sends the password as it is, which needs TLS: kafka+tls://…"
+                            "sasl.mechanism=PLAIN sends the password in plain text, which needs TLS: kafka+tls://…"
                                 .to_owned(),
                         );
                     }

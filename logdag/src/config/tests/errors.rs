@@ -103,12 +103,12 @@ fn an_element_that_is_closed_too_early_or_never_is_named_with_its_place() {
 #[test]
 fn text_that_is_not_well_formed_is_explained() {
     for (text, column, message) in [
-        ("<a><log name='x' filter='n < 5'/></a>", 28, "no \"<\" in it: write &lt;, or close the value"),
-        ("<a><log name=\"x</a>", 16, "no \"<\" in it: write &lt;, or close the value"),
-        ("<a><log name='R&D'/></a>", 16, "expected &amp; in the place of \"&\""),
+        ("<a><log name='x' filter='n < 5'/></a>", 28, "cannot contain \"<\": write &lt;, or close the value"),
+        ("<a><log name=\"x</a>", 16, "cannot contain \"<\": write &lt;, or close the value"),
+        ("<a><log name='R&D'/></a>", 16, "expected &amp; instead of \"&\""),
         ("<a><log name='&it;'/></a>", 15, "unknown entity &it;"),
-        ("<a><!-- a -- b --></a>", 4, "a comment has no \"--\" in it"),
-        ("<a>]]></a>", 7, "text has no \"]]>\" in it"),
+        ("<a><!-- a -- b --></a>", 4, "a comment cannot contain \"--\""),
+        ("<a>]]></a>", 7, "text cannot contain \"]]>\""),
         ("<!DOCTYPE a><a/>", 1, "a document type (<!DOCTYPE>) is not accepted"),
     ] {
         let error = config(text).expect_err(text);

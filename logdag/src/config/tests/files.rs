@@ -56,7 +56,7 @@ fn what_is_in_the_way_of_a_sink_is_found() {
         (format!("type='file' path='{at}/near'"), ""),
         (format!("type='file' path='{at}'"), "is a directory: expected the path of a file"),
         (format!("type='file_synch' path='{at}/none/'"), "none/ is a directory"),
-        (format!("type='jlog' path='{at}/file(x)'"), "file is not a directory: a jlog is one"),
+        (format!("type='jlog' path='{at}/file(x)'"), "file is not a directory: a jlog must be a directory"),
         (format!("type='file' path='{at}/a' latest='{at}/file'"), "other than a symbolic link at"),
         (format!("type='file' path='{at}/a' latest='{at}/none/l'"), "for the link \"latest\" of the log"),
         (format!("type='file' path='{at}/a' latest='{at}/l'"), ""),
@@ -108,14 +108,8 @@ fn users_and_groups_that_are_not_there_are_found() {
         config.missing().into_iter().map(|warning| warning.message).collect::<Vec<_>>()
     };
     assert_eq!(missing("owner='0' group='root'"), [""; 0]);
-    assert_eq!(
-        missing("owner='nosuch'"),
-        ["there is no user \"nosuch\", which the log \"a\" is to belong to"]
-    );
-    assert_eq!(
-        missing("group='nosuch'"),
-        ["there is no group \"nosuch\", which the log \"a\" is to belong to"]
-    );
+    assert_eq!(missing("owner='nosuch'"), ["there is no user \"nosuch\", which should own the log \"a\""]);
+    assert_eq!(missing("group='nosuch'"), ["there is no group \"nosuch\", which should own the log \"a\""]);
     assert_eq!(missing("owner='nosuch' group='nor'").len(), 2);
 }
 

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn what_is_too_deep_or_too_much_is_refused() {
     let deep = format!("{}<log name=\"a\"/>{}", "<g>".repeat(200), "</g>".repeat(200));
-    assert!(logs(&deep).unwrap_err().message.contains("100 deep"));
+    assert!(logs(&deep).unwrap_err().message.contains("100 levels deep"));
     let deep = format!("[{}log]\nname = \"a\"", "g.".repeat(200));
     let error = Config::from_text("app.toml", &deep).unwrap_err();
     assert!(error.message.contains("deep") || error.message.contains("recursion"), "{error}");
@@ -72,7 +72,7 @@ fn time_grows_with_the_number_of_outlets_only() {
     });
     let many = least_nanos(|| {
         let error = Config::from_text("app.xml", &many).unwrap_err();
-        assert!(error.message.contains("take more than 10000 ways"), "{error}");
+        assert!(error.message.contains("over more than 10000 paths"), "{error}");
     });
     assert!(many < few * 67 * 4, "{few} ns for 600 outlets, {many} ns for 40,000");
 }

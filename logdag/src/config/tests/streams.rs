@@ -219,7 +219,7 @@ fn http_is_said_in_either_language_and_a_group_may_have_the_name() {
     assert_eq!(Config::from_text("a.xml", group).unwrap().streams().len(), 1);
     for (text, says) in [
         ("[http]\naddress = \"1\"\nadress = \"1\"\n", "unknown attribute \"adress\" on [http]; did you mean"),
-        ("[http]\naddress = \"1\"\n[[http.log]]\nname = \"x\"\n", "[http] has nothing in it but attributes"),
+        ("[http]\naddress = \"1\"\n[[http.log]]\nname = \"x\"\n", "[http] can have only attributes"),
     ] {
         let error = http("a.toml", text).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
@@ -285,7 +285,7 @@ fn metrics_are_outlets_that_count() {
     }
     let twice = r#"<log name="a"><metric name="x"/></log><log name="b" type="metric" path="x"/>"#;
     let error = logs(twice).unwrap().apply(&Graph::new()).unwrap_err().to_string();
-    assert!(error.contains("has a metric of the name \"x\" already"), "{error}");
+    assert!(error.contains("already has a metric named \"x\""), "{error}");
     let typo = logs(r#"<log name="a"><metrics name="x"/></log>"#).unwrap();
     assert!(typo.warnings()[0].message.contains("did you mean <metric>?"), "{:?}", typo.warnings());
 }

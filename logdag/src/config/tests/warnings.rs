@@ -17,7 +17,7 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
             15,
             "\"stdrr\" that this outlet leads to; did you mean stderr?",
         ),
-        ("<log name='b'><outlet name='x/y'/></log>", 2, 15, "nothing makes the stream \"x/y\""),
+        ("<log name='b'><outlet name='x/y'/></log>", 2, 15, "nothing defines the stream \"x/y\""),
         (
             "<log name='b'><outlet name='stderr'><filter>a = 1</filter></outlet></log>",
             2,
@@ -85,13 +85,13 @@ fn what_means_nothing_but_is_near_to_something_is_a_warning() {
             "<g><outlet name='stderr' filter='n = 1'/><log name='b'><outlet name='stderr'/></log></g>",
             2,
             56,
-            "an outlet to \"stderr\" is inherited already, with the filter \"n = 1\", which counts",
+            "an outlet to \"stderr\" is inherited already, with the filter \"n = 1\", which takes precedence",
         ),
         (
             "<log name='b'><outlet name='stderr' filter='n = 1'/><outlet name='stderr'/></log>",
             2,
             53,
-            "an outlet to \"stderr\" is given already, with the filter \"n = 1\", which counts",
+            "an outlet to \"stderr\" is given already, with the filter \"n = 1\", which takes precedence",
         ),
         ("<logs name='b'/>", 2, 1, "<logs> only groups what is in it: did you mean <log>?"),
         (
@@ -146,12 +146,12 @@ fn mistakes_outside_logs_are_warnings_too() {
         ("<app><includ file='x'/>LOGS</app>", Some("<includ> means nothing: did you mean <include>?")),
         ("<app>LOGS<oulet name='stderr'/></app>", Some("<oulet> means nothing: did you mean <outlet>?")),
         ("<app>LOGS<Log name='b'/></app>", Some("<Log> means nothing: did you mean <log>?")),
-        ("<app>LOGS<log name='b'/></app>", Some("<log> is no stream here: expected it below <logs>")),
+        ("<app>LOGS<log name='b'/></app>", Some("<log> is not a stream here: expected it below <logs>")),
         ("<app>LOGS<lgos/></app>", Some("<lgos> means nothing: did you mean <logs>?")),
         ("<app><part><Config/></part>LOGS</app>", Some("<Config> means nothing: did you mean <config>?")),
         ("<app><includes file='x'/>LOGS</app>", Some("<includes> means nothing: did you mean <include>?")),
         ("<app><htp address='1'/>LOGS</app>", Some("<htp> means nothing: did you mean <http>?")),
-        ("<app timestmaps='on'>LOGS</app>", Some("is no attribute of streams: did you mean timestamps?")),
+        ("<app timestmaps='on'>LOGS</app>", Some("is not an attribute of streams: did you mean timestamps?")),
         // These are the application's.
         (
             "<blog><https address='x'/><configs><config/></configs><part><config><lag>5</lag></config></part>LOGS</blog>",

@@ -71,7 +71,7 @@ fn compress_locked(
     if whole.symlink_metadata().is_ok() {
         // A process ended between making the copy and removing the original.
         if !same_contents(file, &whole, method).map_err(|e| named(&whole, e))? {
-            let why = "it exists already, and is no copy of the file that is to be compressed";
+            let why = "it exists already, and is not a copy of the file to compress";
             return Err(named(&whole, io::Error::new(io::ErrorKind::AlreadyExists, why)));
         }
         remove_original(original).map_err(here)?;

@@ -286,8 +286,7 @@ impl FileSink {
                 if e.kind() != io::ErrorKind::NotFound || dir.is_dir() {
                     return e;
                 }
-                let why =
-                    format!("{e}: make the directory {}, or have it made with make_dirs", dir.display());
+                let why = format!("{e}: create the directory {}, or set make_dirs", dir.display());
                 io::Error::new(e.kind(), why)
             })?;
             if let Some(current) = &mut files.current {

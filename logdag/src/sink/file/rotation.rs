@@ -164,7 +164,7 @@ impl fmt::Display for Rotation {
             when.push(format!("every {} s", self.seconds));
         }
         if self.bytes > 0 {
-            when.push(format!("with {} bytes", self.bytes));
+            when.push(format!("at {} bytes", self.bytes));
         }
         write!(f, "rotates {}", when.join(", "))?;
         if self.name != RotatedName::default() {
