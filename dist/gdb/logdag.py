@@ -97,8 +97,9 @@ class Rings(gdb.Command):
 
     logdag-rings [-t] [STREAM [LINES]]
 
-    STREAM prints only the ring of that stream, and LINES limits it to that many of the last lines. -t prints the
-    number and the time (UTC) of each line before it. A ring that never had a line is not found."""
+    STREAM prints only the ring of that stream, and LINES limits it to that many of the last lines.
+    -t prints the number and the time (UTC) of each line before it. A ring that never had a line is
+    not found."""
 
     def __init__(self):
         super().__init__("logdag-rings", gdb.COMMAND_DATA)

@@ -866,7 +866,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
     /// Let clients add, move and remove subscribers; needs a token file, client certificates, or a
-    /// socket
+    /// Unix socket
     #[arg(long)]
     pub control: bool,
     /// Also accept this host name from clients without a token

@@ -34,7 +34,7 @@ pub enum Report {
         id: MessageId,
         /// The destination's reason.
         why: String,
-        /// The feed that the message was set aside into; `None` if it was skipped.
+        /// The feed that the message was set aside in; `None` if it was skipped.
         set_aside: Option<PathBuf>,
     },
     /// The feed or the subscriber went away before the destination had accepted these messages, and

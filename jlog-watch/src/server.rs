@@ -60,7 +60,7 @@ pub enum ServeError {
     },
     /// Every user and every program on this machine could make changes.
     #[error(
-        "{address}: changes need a token (a token file), TLS with client certificates, or a socket, unix:PATH"
+        "{address}: changes need a token (a token file), TLS with client certificates, or a Unix socket, unix:PATH"
     )]
     ControlNeedsToken {
         /// The address.

@@ -119,7 +119,7 @@ impl Targets {
             patience::report(
                 format!(
                     "log: targets have made {MAX_MADE} streams: lines of other targets, such as {name}, \
-                     go to the nearest parent stream\n"
+                     go to the nearest parent stream, or else to the stream log\n"
                 )
                 .as_bytes(),
             );

@@ -218,7 +218,7 @@ fn nothing_is_lost_when_it_is_killed() {
     assert!(place.unread("s").is_empty());
 }
 
-/// The metrics of a shipper that listens at this socket.
+/// The metrics of a shipper that listens on this socket.
 #[cfg(feature = "serve")]
 fn metrics(socket: &std::path::Path) -> String {
     use std::io::{Read, Write};

@@ -35,8 +35,8 @@ pub use queue::QueueStats;
 /// Called with each line as text before a sink gets it. A hook that returns `false` stops the line.
 pub(crate) type TextHook = Arc<dyn Fn(&Record<'_>, &[u8]) -> bool + Send + Sync>;
 
-/// The writing thread does not wait for more lines when this many bytes, or half of a smaller queue,
-/// are waiting.
+/// The writing thread does not wait for more lines when this many bytes, or half of a smaller
+/// queue, are waiting.
 const ENOUGH_BYTES: usize = 1 << 20;
 const JSON: u8 = Format::Json as u8;
 const EVENT: u8 = Format::Event as u8;

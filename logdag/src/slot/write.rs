@@ -17,7 +17,8 @@ use crate::sync::{MutexGuard, lock_at_once, lock_until};
 
 /// The minimum time between two reports of a sink's errors on stderr.
 const REPORT_EVERY_MICROS: u64 = 10_000_000;
-/// How long a report of lines that limits have left out waits for the thread that is writing to a sink without a queue.
+/// How long a report of lines that limits have left out waits for the thread that is writing to a
+/// sink without a queue.
 const REPORT_WAIT: Duration = Duration::from_millis(100);
 
 /// Adds to a counter that only the holder of the right to write changes.
