@@ -61,7 +61,7 @@ pub(crate) struct Look {
     file: Identity,
     changed: Option<i64>,
     pub(crate) checkpoint: Option<LogId>,
-    /// When the checkpoint was stored last.
+    /// When the checkpoint was last stored.
     pub(crate) moved: Option<Timestamp>,
     pub(crate) place: Option<Place>,
 }
