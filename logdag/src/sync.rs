@@ -27,7 +27,10 @@ pub(crate) mod plain {
 
     pub(crate) use std::sync::MutexGuard;
 
+    /// How often a thread pauses, twice as long each time, before it tries to take a lock again:
+    /// together for longer than a lock is usually held.
     const SPINS: u32 = 4;
+    /// How often it then offers its processor to other threads.
     const YIELDS: u32 = 7;
 
     #[derive(Debug, Default)]

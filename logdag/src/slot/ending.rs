@@ -119,7 +119,7 @@ impl Slot {
 
     /// Waits for threads that write their lines themselves. Lines that are not written by the
     /// deadline are reported, and count as dropped until they are written.
-    pub(super) fn wait_for_those_who_write(&self, deadline: Instant) {
+    fn wait_for_those_who_write(&self, deadline: Instant) {
         // A sink that calls this would wait for itself.
         if self.is_ring || Doing::now() == Doing::Writing || lock_until(&self.writing, deadline).is_some() {
             return;
@@ -143,7 +143,7 @@ impl Slot {
 
     /// How many lines belong to threads that are in the sink or wait for it. The lines of a queue's
     /// thread that was given up, and is not back, are already counted as dropped.
-    pub(super) fn lines_under_way(&self, queue: &Queue) -> u64 {
+    fn lines_under_way(&self, queue: &Queue) -> u64 {
         u64::from(queue.stuck == 0) + self.waiting.load(Ordering::Relaxed)
     }
 
@@ -153,7 +153,7 @@ impl Slot {
     }
 
     /// Reports lines that were given up.
-    pub(super) fn report_not_written(&self, &GivenUp { left, unreported }: &GivenUp, why: &str) {
+    fn report_not_written(&self, &GivenUp { left, unreported }: &GivenUp, why: &str) {
         let dropped = match unreported {
             0 => String::new(),
             unreported => format!("; {} dropped before, as its queue was full", counted(unreported)),
@@ -197,7 +197,7 @@ impl Slot {
         }
     }
 
-    pub(super) fn takes_too_long(&self, what: &str) -> io::Error {
+    fn takes_too_long(&self, what: &str) -> io::Error {
         let why = format!("{what}: its sink takes longer than {:?}", self.drain_limit);
         io::Error::new(io::ErrorKind::TimedOut, why)
     }

@@ -304,17 +304,16 @@ impl Slot {
             return self.write_one(line, micros);
         }
         let mut queue = self.queue.lock();
-        let mut size = queue.batch.size();
-        if queue.stop || (size + line.len() > self.queue_bytes && !queue.batch.ends.is_empty()) {
+        if queue.stop || !queue.batch.has_room(line.len(), self.queue_bytes) {
             queue = match self.wait_for_room(queue, line, micros) {
                 Ok(queue) => queue,
                 Err(accepted) => return accepted,
             };
-            size = queue.batch.size();
         }
-        queue.push(line, micros);
         let enough = self.enough_bytes();
-        let wake = std::mem::take(&mut queue.asleep) || (size < enough && queue.batch.size() >= enough);
+        let was_enough = queue.batch.size() >= enough;
+        queue.push(line, micros);
+        let wake = std::mem::take(&mut queue.asleep) || (!was_enough && queue.batch.size() >= enough);
         drop(queue);
         if wake {
             self.work.notify_one();
@@ -349,12 +348,9 @@ impl Slot {
                 drop(queue);
                 return Err(self.write_one(line, micros));
             }
-            let size = queue.batch.size() + line.len();
-            if queue.batch.ends.is_empty() || size <= self.queue_bytes {
-                return Ok(queue);
-            }
             let reports = Doing::now() == Doing::Reporting;
-            if reports && size <= self.queue_bytes.saturating_add(REPORT_BYTES) {
+            let beyond = if reports { REPORT_BYTES } else { 0 };
+            if queue.batch.has_room(line.len(), self.queue_bytes.saturating_add(beyond)) {
                 return Ok(queue);
             }
             match self.when_full {

@@ -38,6 +38,13 @@ impl Batch {
         self.bytes.len() + self.ends.len() * Self::END
     }
 
+    /// Whether a line of this length may be added. A line that is longer than the limit may be the
+    /// only one.
+    #[inline]
+    pub(super) fn has_room(&self, line: usize, limit: usize) -> bool {
+        self.ends.is_empty() || self.size() + line <= limit
+    }
+
     pub(super) fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         self.ends.clear();

@@ -15,13 +15,13 @@ pub(super) struct Repetition {
 
 #[derive(Debug)]
 pub(super) struct Repeated {
-    pub(super) message: Vec<u8>,
-    pub(super) facility: String,
-    pub(super) first: u64,
+    message: Vec<u8>,
+    facility: String,
+    first: u64,
     /// When the line arrived, which may differ from the line's time.
-    pub(super) came: Instant,
-    pub(super) times: u64,
-    pub(super) flags: Flags,
+    came: Instant,
+    times: u64,
+    flags: Flags,
 }
 
 impl Slot {

@@ -50,7 +50,7 @@ impl Slot {
     }
 
     /// Runs the queue's thread.
-    pub(super) fn write_queue(&self, writer: u64) {
+    fn write_queue(&self, writer: u64) {
         let _writing = While::doing(Doing::Writing);
         let _ended = Ended(self, writer);
         let mut mine = Batch::default();
@@ -135,7 +135,7 @@ impl Slot {
     }
 
     /// Does periodic work, if it is time. Called by the queue's thread.
-    pub(super) fn tick_if_due<'a>(
+    fn tick_if_due<'a>(
         &'a self,
         mut queue: MutexGuard<'a, Queue>,
         ticked: &mut Instant,

@@ -55,7 +55,7 @@ impl Slot {
     }
 
     /// How long this thread waits for the sink; `None` means without a limit.
-    pub(super) fn patience(&self) -> Option<Instant> {
+    fn patience(&self) -> Option<Instant> {
         if Doing::now() == Doing::Reporting {
             return Some(Instant::now() + REPORT_WAIT);
         }
@@ -66,7 +66,7 @@ impl Slot {
     }
 
     /// Waits until no thread writes, or until this thread's patience ends.
-    pub(super) fn right_to_write(&self) -> Option<MutexGuard<'_, ()>> {
+    fn right_to_write(&self) -> Option<MutexGuard<'_, ()>> {
         if let Some(writing) = lock_at_once(&self.writing) {
             return Some(writing);
         }
@@ -81,7 +81,7 @@ impl Slot {
 
     /// Counts and reports a line that the sink has not taken in time.
     #[cold]
-    pub(super) fn give_up_line(&self) {
+    fn give_up_line(&self) {
         self.behind.store(true, Ordering::Relaxed);
         self.queue.lock().dropped += 1;
         let why = self.not_taken();
@@ -108,7 +108,7 @@ impl Slot {
     /// Uncounts the lines of a queue's thread that was given up, once they have come back from the
     /// sink: they count as written, or as lost again.
     #[cold]
-    pub(super) fn batch_came_back(&self, lines: u64) {
+    fn batch_came_back(&self, lines: u64) {
         let mut losses = self.losses.lock();
         losses.unreported.came_back(lines);
         losses.lost.came_back(lines);
@@ -192,7 +192,7 @@ impl Slot {
 
     /// Reports lost lines in the log, once it can be written to again. Requires: the right to
     /// write.
-    pub(super) fn report_in_the_log(&self) {
+    fn report_in_the_log(&self) {
         let (unreported, what) = {
             let losses = self.losses.lock();
             let unreported = losses.unreported;
@@ -214,7 +214,7 @@ impl Slot {
         }
     }
 
-    pub(super) fn write_to_sink(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
+    fn write_to_sink(&self, lines: &Lines<'_>) -> Result<(), WriteError> {
         // A panic of a sink is a failure: the queue and the threads that log continue.
         let limited = self.patience().map(Patience::until);
         let written = catch_unwind(AssertUnwindSafe(|| {
@@ -227,7 +227,7 @@ impl Slot {
 
     /// Whether lines that the sink does not take in time are dropped. With a queue, they wait there
     /// instead.
-    pub(super) fn gives_up(&self) -> bool {
+    fn gives_up(&self) -> bool {
         self.when_full == WhenFull::Drop && !self.asynchronous.load(Ordering::Relaxed)
     }
 
